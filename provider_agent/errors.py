@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a person is meant to read.
+
+Each carries one line that says what is wrong and what to do about it. The command line prints
+`error: <line>` and exits with 1; anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class AgentError(Exception):
+    """One line for a person: what is wrong, and what to do about it."""
+
+
+class SettingsError(AgentError):
+    """The settings file or an override is missing, malformed or contradicts itself."""
+
+
+class ChainError(AgentError):
+    """No RPC endpoint answers, or one answers for another chain."""
+
+
+class Reverted(ChainError):
+    """A contract refused a call or a transaction; `reason` is its revert string."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class KeyInUse(ChainError):
+    """Somebody else sends transactions with the operator key."""
+
+
+class SpecError(AgentError):
+    """A job specification is not valid."""
+
+
+class RunnerError(AgentError):
+    """A run cannot be started, stopped or collected."""
+
+
+class AuthError(AgentError):
+    """A signature, session or nonce is not valid."""
