@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digests of files and directories.
+
+A file is named by the sha256 of its bytes. A directory is named by the sha256 of its manifest: the
+RFC 8785 JSON of `[{"path", "sha256", "size"}, ...]`, sorted by the UTF-8 bytes of the path. Only
+regular files count; empty directories, owners, modes and times do not. Links, sockets, pipes and
+devices are refused: what they would read is not part of the directory.
+
+Trees come from strangers, so they are walked by directory descriptor and no link is ever followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import rfc8785
+
+from provider_agent.errors import AgentError
+
+MAX_PATH_BYTES = 1_024
+MAX_PART_BYTES = 255
+# Each level holds one descriptor open while the tree is walked.
+MAX_DEPTH = 64
+MAX_FILES = 100_000
+# RFC 8785 numbers are doubles: larger integers have no exact spelling.
+MAX_SIZE = 2**53 - 1
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a manifest: relative path, size in bytes, sha256 as 64 lower-case hex digits."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def check_path(path: object) -> str:
+    """Return `path` when it is a clean relative POSIX path, else raise AgentError.
+
+    Clean: no empty, "." or ".." part, no leading or trailing slash, no backslash or control
+    character, Unicode in NFC, at most 1,024 bytes, 255 a part and 64 parts.
+    """
+    if not isinstance(path, str) or not path:
+        raise AgentError("empty path; name a file or directory")
+    shown = ascii(path if len(path) <= 80 else path[:77] + "...")
+    if path.startswith("/"):
+        raise AgentError(f"path {shown} is absolute; make it relative")
+    if "\\" in path or any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in path):
+        raise AgentError(f"path {shown} holds a control character or backslash; rename it")
+    if unicodedata.normalize("NFC", path) != path:
+        raise AgentError(f"path {shown} is not in Unicode NFC; rename it")
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise AgentError(f"path {shown} is longer than {MAX_PATH_BYTES} bytes; shorten it")
+    parts = path.split("/")
+    if len(parts) > MAX_DEPTH:
+        raise AgentError(f"path {shown} has more than {MAX_DEPTH} parts; shorten it")
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise AgentError(f"path {shown} has a part {part!r}; write it without")
+        if len(part.encode()) > MAX_PART_BYTES:
+            raise AgentError(f"path {shown} has a part longer than {MAX_PART_BYTES} bytes")
+    return path
+
+
+def check_tree(paths: Iterable[str]) -> None:
+    """Refuse paths that cannot stand side by side: twins, or a file inside another file."""
+    seen: set[str] = set()
+    parents: set[str] = set()
+    for path in paths:
+        if path in seen:
+            raise AgentError(f"path {path!r} is named twice")
+        seen.add(path)
+        parts = path.split("/")
+        parents.update("/".join(parts[:n]) for n in range(1, len(parts)))
+    both = sorted(seen & parents)
+    if both:
+        raise AgentError(f"path {both[0]!r} is a file and a directory at once")
+
+
+def file_digest(path: Path) -> bytes:
+    """The sha256 of a regular file's bytes; a link or special file is refused."""
+    try:
+        fd = _open_regular(str(path), None, str(path))
+    except FileNotFoundError:
+        raise AgentError(f"{path}: no such file") from None
+    try:
+        return _hash(fd, str(path))[0]
+    finally:
+        os.close(fd)
+
+
+def manifest(directory: Path) -> bytes:
+    """The manifest of a directory tree, canonical bytes. AgentError names the path at fault."""
+    return encode_manifest(entries(directory))
+
+
+def directory_digest(directory: Path) -> bytes:
+    """The 32 bytes that name a directory tree: the sha256 of its manifest."""
+    return hashlib.sha256(manifest(directory)).digest()
+
+
+def entries(directory: Path) -> list[Entry]:
+    """The files below `directory`, sorted as in its manifest."""
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise AgentError(f"{directory}: not a directory to digest ({error.strerror})") from None
+    try:
+        found: list[Entry] = []
+        for entry in _walk(root, ""):
+            found.append(entry)
+            if len(found) > MAX_FILES:
+                raise AgentError(f"{directory}: more than {MAX_FILES} files; pack them")
+        return sorted(found, key=lambda e: e.path.encode())
+    except FileNotFoundError:
+        raise AgentError(
+            f"{directory}: changed while it was read; stop what writes to it"
+        ) from None
+    finally:
+        os.close(root)
+
+
+def encode_manifest(listed: Iterable[Entry]) -> bytes:
+    """The canonical bytes of a manifest, in sorted order whatever order was given."""
+    ordered = sorted(listed, key=lambda e: e.path.encode())
+    return bytes(
+        rfc8785.dumps([{"path": e.path, "sha256": e.sha256, "size": e.size} for e in ordered])
+    )
+
+
+def parse_manifest(data: bytes) -> list[Entry]:
+    """Read a manifest that somebody else made.
+
+    AgentError unless it is canonical, sorted, and every path in it is clean and can stand beside
+    the others: a manifest that passes can be written to disk as it is.
+    """
+    try:
+        listed = json.loads(data)
+    except (ValueError, RecursionError):
+        raise AgentError("manifest: not JSON; fetch it again") from None
+    if not isinstance(listed, list) or len(listed) > MAX_FILES:
+        raise AgentError(f"manifest: expected a list of at most {MAX_FILES} files")
+    found = []
+    for number, item in enumerate(listed):
+        if not isinstance(item, dict) or set(item) != {"path", "sha256", "size"}:
+            raise AgentError(f"manifest[{number}]: expected path, sha256 and size")
+        size, digest = item["size"], item["sha256"]
+        if type(size) is not int or not 0 <= size <= MAX_SIZE:
+            raise AgentError(f"manifest[{number}].size: not a size in bytes")
+        if not is_hex_digest(digest):
+            raise AgentError(f"manifest[{number}].sha256: expected 64 lower-case hex digits")
+        try:
+            found.append(Entry(check_path(item["path"]), size, digest))
+        except AgentError as error:
+            raise AgentError(f"manifest[{number}].path: {error}") from None
+    check_tree(entry.path for entry in found)
+    if encode_manifest(found) != data:
+        raise AgentError("manifest: not in canonical form; its digest would not be unique")
+    return found
+
+
+def is_hex_digest(value: object) -> bool:
+    """Whether `value` is a sha256 in the only spelling that is used: 64 lower-case hex digits."""
+    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+
+
+@contextmanager
+def open_beneath(directory: Path, path: str) -> Iterator[int]:
+    """Open the regular file `path` below `directory` for reading, following no link on the way.
+
+    Yields a descriptor, closed at the end. FileNotFoundError when there is no such file, AgentError
+    when the path is not clean or what is there is not a regular file.
+    """
+    parts = check_path(path).split("/")
+    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            deeper = _open_directory(part, at, path)
+            os.close(at)
+            at = deeper
+        fd = _open_regular(parts[-1], at, path)
+    finally:
+        os.close(at)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _walk(root: int, prefix: str) -> Iterator[Entry]:
+    with os.scandir(root) as listing:
+        names = sorted(item.name for item in listing)
+    for name in names:
+        path = check_path(prefix + name)
+        mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            deeper = _open_directory(name, root, path)
+            try:
+                yield from _walk(deeper, path + "/")
+            finally:
+                os.close(deeper)
+            continue
+        fd = _open_regular(name, root, path)
+        try:
+            digest, size = _hash(fd, path)
+        finally:
+            os.close(fd)
+        yield Entry(path, size, digest.hex())
+
+
+def _open_directory(name: str, at: int, shown: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=at)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise AgentError(f"{shown}: leads through something that is no directory") from None
+        raise AgentError(f"{shown}: cannot be read ({error.strerror})") from None
+
+
+def _open_regular(name: str, at: int | None, shown: str) -> int:
+    # O_NONBLOCK: opening a pipe must not wait for a writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, dir_fd=at)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise AgentError(f"{shown}: a link or special file; leave only files") from None
+        raise AgentError(f"{shown}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise AgentError(f"{shown}: not a regular file; leave only files and directories")
+    return fd
+
+
+def _hash(fd: int, shown: str) -> tuple[bytes, int]:
+    before = os.fstat(fd)
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := os.read(fd, _CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+    after = os.fstat(fd)
+    if size != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
+        raise AgentError(f"{shown}: changed while it was read; stop what writes to it")
+    return digest.digest(), size
