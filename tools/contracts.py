@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles the contracts for `make abi`, `make size` and `make lint`.
+
+Run from the repository root inside `.venv`:
+
+    python tools/contracts.py abi      write provider_agent/abi/*.json
+    python tools/contracts.py check    every contract without a warning, ABI files fresh
+    python tools/contracts.py size     code sizes against the limits of the chain
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vyper.cli.vyper_compile import compile_files
+from vyper.exceptions import VyperException
+from vyper.warnings import VyperWarning
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS = ROOT / "contracts"
+ABI_DIRECTORY = ROOT / "provider_agent" / "abi"
+
+# The contracts that the agent speaks to.
+AGENT_CONTRACTS = ("Token", "Staking", "Jobs")
+
+RUNTIME_LIMIT = 24_576  # bytes, EIP-170: not below it means not deployable
+INIT_LIMIT = 49_152  # bytes, EIP-3860
+
+
+class ContractError(Exception):
+    """One line for a person: which contract, and what is wrong."""
+
+
+def deployables() -> list[Path]:
+    """The deployable contracts and the mocks: their file names are CamelCase, modules' are not."""
+    found = [*CONTRACTS.glob("*.vy"), *CONTRACTS.glob("mocks/*.vy")]
+    return sorted(path for path in found if path.name[0].isupper())
+
+
+def compile_contract(path: Path, *formats: str) -> dict[str, Any]:
+    """Compile one contract with warnings as errors.
+
+    Returns:
+        The outputs by the name of their format, as the compiler gives them.
+
+    Raises:
+        ContractError: The compiler refused the contract or warned about it.
+    """
+    try:
+        # The search paths are Vyper's own: the working directory and the installed packages.
+        outputs = compile_files(
+            [str(path)],
+            formats,
+            paths=[str(ROOT), str(CONTRACTS)],
+            warnings_control="error",
+        )
+    except (VyperException, VyperWarning) as error:
+        raise ContractError(f"{path.relative_to(ROOT)}: {error}") from error
+    (compiled,) = (value for key, value in outputs.items() if key != "version")
+    return dict(compiled)
+
+
+def abi_text(name: str) -> str:
+    """The ABI file of a contract: a JSON list, one entry a line, so that changes can be read."""
+    abi = compile_contract(CONTRACTS / f"{name}.vy", "abi")["abi"]
+    lines = (json.dumps(entry, sort_keys=True) for entry in abi)
+    return "[\n  " + ",\n  ".join(lines) + "\n]\n"
+
+
+def write_abi() -> None:
+    """Write the agent's ABI files."""
+    # All are compiled before the first is written: no half-new set.
+    texts = {name: abi_text(name) for name in AGENT_CONTRACTS}
+    ABI_DIRECTORY.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (ABI_DIRECTORY / f"{name}.json").write_text(text)
+        print(f"wrote provider_agent/abi/{name}.json")
+
+
+def check() -> None:
+    """Compile everything that can be deployed, and compare the ABI files with the contracts.
+
+    Raises:
+        ContractError: Something does not compile cleanly, or an ABI file is stale.
+    """
+    problems = []
+    for path in deployables():
+        try:
+            compile_contract(path, "bytecode")
+        except ContractError as error:
+            problems.append(str(error))
+    if not problems:
+        for name in AGENT_CONTRACTS:
+            file = ABI_DIRECTORY / f"{name}.json"
+            if not file.is_file() or file.read_text() != abi_text(name):
+                problems.append(f"{file.relative_to(ROOT)} is stale; run make abi")
+    if problems:
+        raise ContractError("\n".join(problems))
+
+
+def print_sizes() -> None:
+    """Print the size of every contract.
+
+    Raises:
+        ContractError: A contract is too large to be deployed.
+    """
+    too_large = []
+    print(f"{'contract':<28}{'runtime':>9}{'left':>9}{'init':>9}  (bytes)")
+    for path in deployables():
+        compiled = compile_contract(path, "bytecode", "bytecode_runtime")
+        init, runtime = (
+            (len(compiled[key]) - 2) // 2 for key in ("bytecode", "bytecode_runtime")
+        )
+        name = path.relative_to(CONTRACTS).with_suffix("")
+        print(f"{name!s:<28}{runtime:>9,}{RUNTIME_LIMIT - runtime:>9,}{init:>9,}")
+        if runtime >= RUNTIME_LIMIT or init > INIT_LIMIT:
+            too_large.append(str(name))
+    if too_large:
+        raise ContractError(f"too large to deploy: {', '.join(too_large)}")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command that is named; 0 when all is well."""
+    commands = {"abi": write_abi, "check": check, "size": print_sizes}
+    if len(arguments) != 1 or arguments[0] not in commands:
+        print(f"usage: contracts.py {'|'.join(commands)}", file=sys.stderr)
+        return 2
+    try:
+        commands[arguments[0]]()
+    except ContractError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
