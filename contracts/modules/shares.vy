@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+# pragma version 0.4.3
+"""
+@title Share arithmetic of stake pools
+@license AGPL-3.0-only
+@notice Assets and shares convert with `VIRTUAL_SHARES` shares and one asset that
+        nobody owns. They keep a first depositor from inflating the price of a
+        share: an attacker loses `VIRTUAL_SHARES` times what it can make the next
+        depositor lose. All conversions round against who moves, so the rest of
+        the pool never pays for it.
+@dev Two 128-bit halves to a word: Vyper packs nothing by itself.
+"""
+
+VIRTUAL_SHARES: constant(uint256) = 1_000
+# A share that has lost this factor of its first price is worth nothing.
+WORTHLESS_FACTOR: constant(uint256) = VIRTUAL_SHARES * 10**9
+MASK: constant(uint256) = 2**128 - 1
+
+
+@internal
+@pure
+def _pack(low: uint256, high: uint256) -> uint256:
+    """
+    @dev Packs two numbers below 2**128.
+    """
+    assert low <= MASK and high <= MASK, "shares: number above 128 bits"
+    return low | (high << 128)
+
+
+@internal
+@pure
+def _unpack(word: uint256) -> (uint256, uint256):
+    """
+    @dev Returns the low and the high half of a word.
+    """
+    return word & MASK, word >> 128
+
+
+@internal
+@pure
+def _to_shares(assets: uint256, pool_assets: uint256, pool_shares: uint256) -> uint256:
+    """
+    @dev Shares for a deposit, rounded down.
+    """
+    return assets * (pool_shares + VIRTUAL_SHARES) // (pool_assets + 1)
+
+
+@internal
+@pure
+def _to_assets(amount: uint256, pool_assets: uint256, pool_shares: uint256) -> uint256:
+    """
+    @dev Assets behind a number of shares, rounded down.
+    """
+    return amount * (pool_assets + 1) // (pool_shares + VIRTUAL_SHARES)
+
+
+@internal
+@pure
+def _to_burn(assets: uint256, pool_assets: uint256, pool_shares: uint256) -> uint256:
+    """
+    @dev Shares that must go for `assets` to leave, rounded up.
+    """
+    divisor: uint256 = pool_assets + 1
+    return (assets * (pool_shares + VIRTUAL_SHARES) + divisor - 1) // divisor
+
+
+@internal
+@pure
+def _is_worthless(pool_assets: uint256, pool_shares: uint256) -> bool:
+    """
+    @dev Whether a slash left so little that the pool must start anew.
+    """
+    return pool_shares > 0 and pool_assets * WORTHLESS_FACTOR < pool_shares
