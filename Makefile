@@ -80,7 +80,8 @@ python:
 # The wheel that a provider would install, built without a network.
 .venv-agent/.stamp: .venv-agent/.locked .venv-lint/.stamp $(AGENT_SOURCES)
 	@echo "setup: .venv-agent gets the agent's wheel"
-	@rm -rf .build/wheel && $(LINT)/python -m hatchling -q build -t wheel -d .build/wheel >/dev/null 2>&1
+	@rm -rf .build/wheel && mkdir -p .build && $(LINT)/python -m hatchling build -t wheel -d .build/wheel \
+		>.build/wheel.log 2>&1 || { cat .build/wheel.log; exit 1; }
 	@$(BIN)/uv pip install --quiet --no-deps --no-index --reinstall --python $(AGENT)/python .build/wheel/*.whl
 	@touch $@
 

@@ -150,7 +150,9 @@ def __init__(
     assert payment_token.address != empty(address), "jobs: zero payment token"
     assert staking.address != empty(address), "jobs: zero staking"
     assert owner != empty(address), "jobs: zero owner"
-    assert open_margin > 0 and open_margin <= MAX_AUCTION, "jobs: open margin out of bounds"
+    assert (
+        open_margin > 0 and open_margin <= MAX_AUCTION
+    ), "jobs: open margin out of bounds"
     assert victim_bps <= MAX_BPS, "jobs: victim share above 100 %"
     assert bounty_bps <= MAX_BPS // 2, "jobs: bounty above half"
     ownable.__init__()
@@ -167,7 +169,9 @@ def __init__(
     BOUNTY_BPS = bounty_bps
     MAX_LOCK = staticcall staking.MAX_LOCK()
     assert lock_margin > 0, "jobs: zero lock margin"
-    assert MAX_CHALLENGE_WINDOW + lock_margin < MAX_LOCK, "jobs: locks too short"
+    assert (
+        MAX_CHALLENGE_WINDOW + lock_margin < MAX_LOCK
+    ), "jobs: locks too short"
     self._set_treasury(treasury)
     self._set_fee(fee_bps)
     self._set_challenge_window(challenge_window)
@@ -186,7 +190,9 @@ def deposit(amount: uint256):
 
 
 @external
-def deposit_with_permit(amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32):
+def deposit_with_permit(
+    amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32
+):
     """
     @notice `deposit` with an EIP-2612 permit in place of an allowance.
     @param amount Payment token units, pulled from the caller.
@@ -239,14 +245,22 @@ def post(order: IJobs.Order, from_credit: bool = False) -> bytes32:
     @return The job's id.
     """
     pause_guard._check_not_paused()
-    assert order.start_price <= order.max_price, "jobs: start price above maximum"
-    assert convert(order.auction, uint256) <= MAX_AUCTION, "jobs: auction too long"
-    assert order.min_score == 0 or SCORES.address != empty(address), "jobs: no source of scores"
+    assert (
+        order.start_price <= order.max_price
+    ), "jobs: start price above maximum"
+    assert (
+        convert(order.auction, uint256) <= MAX_AUCTION
+    ), "jobs: auction too long"
+    assert order.min_score == 0 or SCORES.address != empty(
+        address
+    ), "jobs: no source of scores"
     return self._open(order, OPEN, from_credit)
 
 
 @external
-def hire(quote: IJobs.Quote, signature: Bytes[65], from_credit: bool = False) -> bytes32:
+def hire(
+    quote: IJobs.Quote, signature: Bytes[65], from_credit: bool = False
+) -> bytes32:
     """
     @notice Opens and assigns a job by an operator's signed quote.
     @param quote The offer; each nonce of an operator works once.
@@ -255,10 +269,16 @@ def hire(quote: IJobs.Quote, signature: Bytes[65], from_credit: bool = False) ->
     @return The job's id.
     """
     pause_guard._check_not_paused()
-    assert block.timestamp <= convert(quote.expires, uint256), "jobs: quote expired"
-    assert quote.requester in [empty(address), msg.sender], "jobs: quote is for another requester"
+    assert block.timestamp <= convert(
+        quote.expires, uint256
+    ), "jobs: quote expired"
+    assert quote.requester in [
+        empty(address), msg.sender
+    ], "jobs: quote is for another requester"
     struct_hash: bytes32 = keccak256(abi_encode(QUOTE_TYPEHASH, quote))
-    assert self._signer(struct_hash, signature) == quote.operator, "jobs: not the operator's quote"
+    assert (
+        self._signer(struct_hash, signature) == quote.operator
+    ), "jobs: not the operator's quote"
     self._use_quotes(quote.operator, quote.nonce >> 8, 1 << (quote.nonce & 255))
 
     order: IJobs.Order = IJobs.Order(
@@ -278,7 +298,9 @@ def hire(quote: IJobs.Quote, signature: Bytes[65], from_credit: bool = False) ->
         quote.operator, job, order, self._challenge_window(self.config)
     )
     self.state[job] = self._assigned_word(provider)
-    log IJobs.Accepted(job=job, provider=provider, operator=quote.operator, price=quote.price)
+    log IJobs.Accepted(
+        job=job, provider=provider, operator=quote.operator, price=quote.price
+    )
     return job
 
 
@@ -311,15 +333,23 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     )
     if terms.order.allow_root != empty(bytes32):
         leaf: bytes32 = keccak256(keccak256(abi_encode(provider)))
-        assert merkle._verify(proof, terms.order.allow_root, leaf), "jobs: provider not allowed"
+        assert merkle._verify(
+            proof, terms.order.allow_root, leaf
+        ), "jobs: provider not allowed"
     if terms.order.min_score > 0:
-        reserved: uint256 = self.reserved_score[provider] + terms.order.min_score
-        assert staticcall SCORES.score(provider) >= reserved, "jobs: score too low"
+        reserved: uint256 = (
+            self.reserved_score[provider] + terms.order.min_score
+        )
+        assert (
+            staticcall SCORES.score(provider) >= reserved
+        ), "jobs: score too low"
         self.reserved_score[provider] = reserved
     price: uint256 = self._price_at(terms, block.timestamp)
     self.state[job] = self._assigned_word(provider)
     ledger._credit(terms.requester, terms.order.max_price - price)
-    log IJobs.Accepted(job=job, provider=provider, operator=msg.sender, price=price)
+    log IJobs.Accepted(
+        job=job, provider=provider, operator=msg.sender, price=price
+    )
     return price
 
 
@@ -351,11 +381,18 @@ def attest(
     ), "jobs: deadline passed"
     attestation: bytes32 = keccak256(
         abi_encode(
-            ATTESTATION_TYPEHASH, job, terms.order.spec, result, receipt, started, finished
+            ATTESTATION_TYPEHASH,
+            job,
+            terms.order.spec,
+            result,
+            receipt,
+            started,
+            finished,
         )
     )
     assert (
-        self._signer(attestation, signature) == staticcall STAKING.operator_of(provider)
+        self._signer(attestation, signature)
+        == staticcall STAKING.operator_of(provider)
     ), "jobs: not the operator's attestation"
     record: IJobs.Record = IJobs.Record(
         provider=provider,
@@ -438,11 +475,14 @@ def cancel(terms: IJobs.Terms):
     job: bytes32 = self._job_id(terms)
     assert self.state[job] == OPEN, "jobs: not open"
     assert (
-        msg.sender == terms.requester or block.timestamp > self._open_until(terms)
+        msg.sender == terms.requester
+        or block.timestamp > self._open_until(terms)
     ), "jobs: still open"
     self.state[job] = CANCELLED
     ledger._credit(terms.requester, terms.order.max_price)
-    log IJobs.Cancelled(job=job, requester=terms.requester, refund=terms.order.max_price)
+    log IJobs.Cancelled(
+        job=job, requester=terms.requester, refund=terms.order.max_price
+    )
 
 
 # ----------------------------------------------------------------- parameters
@@ -590,7 +630,9 @@ def _deposit(amount: uint256):
 def _open(order: IJobs.Order, word: uint256, from_credit: bool) -> bytes32:
     config: uint256 = self.config
     window: uint256 = self._challenge_window(config)
-    assert order.max_price > 0 and order.max_price <= MAX_AMOUNT, "jobs: price out of bounds"
+    assert (
+        order.max_price > 0 and order.max_price <= MAX_AMOUNT
+    ), "jobs: price out of bounds"
     assert order.collateral <= MAX_AMOUNT, "jobs: collateral out of bounds"
     assert order.duration > 0, "jobs: zero duration"
     # A job that no lock can cover could never be accepted.
@@ -616,12 +658,17 @@ def _open(order: IJobs.Order, word: uint256, from_credit: bool) -> bytes32:
 
 
 @internal
-def _lock(operator: address, job: bytes32, order: IJobs.Order, window: uint256) -> address:
+def _lock(
+    operator: address, job: bytes32, order: IJobs.Order, window: uint256
+) -> address:
     return extcall STAKING.lock(
         operator,
         job,
         order.collateral,
-        block.timestamp + convert(order.duration, uint256) + window + LOCK_MARGIN,
+        block.timestamp
+        + convert(order.duration, uint256)
+        + window
+        + LOCK_MARGIN,
         order.min_stake,
     )
 
@@ -640,7 +687,9 @@ def _settle(terms: IJobs.Terms, record: IJobs.Record):
         self.config += fee << 48
     payout: address = extcall STAKING.unlock(record.provider, job)
     ledger._credit(payout, price - fee)
-    log IJobs.Settled(job=job, provider=record.provider, paid=price - fee, fee=fee)
+    log IJobs.Settled(
+        job=job, provider=record.provider, paid=price - fee, fee=fee
+    )
 
 
 @internal
@@ -660,7 +709,9 @@ def _use_quotes(operator: address, word: uint256, mask: uint256):
 @view
 def _signer(struct_hash: bytes32, signature: Bytes[65]) -> address:
     # Zero for a signature of another length: no operator is zero.
-    return ecdsa._recover_sig(eip712._hash_typed_data_v4(struct_hash), signature)
+    return ecdsa._recover_sig(
+        eip712._hash_typed_data_v4(struct_hash), signature
+    )
 
 
 @internal
@@ -673,7 +724,9 @@ def _job_id(terms: IJobs.Terms) -> bytes32:
 @view
 def _open_until(terms: IJobs.Terms) -> uint256:
     return (
-        convert(terms.posted_at, uint256) + convert(terms.order.auction, uint256) + OPEN_MARGIN
+        convert(terms.posted_at, uint256)
+        + convert(terms.order.auction, uint256)
+        + OPEN_MARGIN
     )
 
 
@@ -693,13 +746,17 @@ def _price_at(terms: IJobs.Terms, time: uint256) -> uint256:
 @internal
 @view
 def _assigned_word(provider: address) -> uint256:
-    return (convert(provider, uint256) << 96) | (block.timestamp << 8) | ASSIGNED
+    return (
+        (convert(provider, uint256) << 96) | (block.timestamp << 8) | ASSIGNED
+    )
 
 
 @internal
 @pure
 def _attested_word(record: IJobs.Record) -> uint256:
-    return (convert(keccak256(abi_encode(record)), uint256) & ~STATUS_MASK) | ATTESTED
+    return (
+        convert(keccak256(abi_encode(record)), uint256) & ~STATUS_MASK
+    ) | ATTESTED
 
 
 @internal

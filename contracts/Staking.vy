@@ -121,9 +121,15 @@ def __init__(
     """
     assert token.address != empty(address), "staking: zero token"
     assert owner != empty(address), "staking: zero owner"
-    assert unbonding > 0 and unbonding <= MAX_TIME, "staking: unbonding out of bounds"
-    assert max_lock > 0 and max_lock <= MAX_TIME, "staking: max lock out of bounds"
-    assert commission_delay <= MAX_TIME, "staking: commission delay out of bounds"
+    assert (
+        unbonding > 0 and unbonding <= MAX_TIME
+    ), "staking: unbonding out of bounds"
+    assert (
+        max_lock > 0 and max_lock <= MAX_TIME
+    ), "staking: max lock out of bounds"
+    assert (
+        commission_delay <= MAX_TIME
+    ), "staking: commission delay out of bounds"
     ownable.__init__()
     ownable._transfer_ownership(owner)
     eip712.__init__("Teraproof", "1")
@@ -257,7 +263,9 @@ def set_operator(operator: address, expires: uint64, consent: Bytes[65]):
     profile: uint256 = self._profile(msg.sender)
     self.provider_of[convert(profile & MASK_160, address)] = empty(address)
     self._bind_operator(msg.sender, operator, expires, consent)
-    self.profiles[msg.sender] = (profile & ~MASK_160) | convert(operator, uint256)
+    self.profiles[msg.sender] = (profile & ~MASK_160) | convert(
+        operator, uint256
+    )
     log IStaking.OperatorChanged(provider=msg.sender, operator=operator)
 
 
@@ -269,7 +277,9 @@ def set_payout(payout: address):
     """
     self._check_registered(msg.sender)
     assert payout != empty(address), "staking: zero payout"
-    self.payouts[msg.sender] = (self.payouts[msg.sender] & ~MASK_160) | convert(payout, uint256)
+    self.payouts[msg.sender] = (self.payouts[msg.sender] & ~MASK_160) | convert(
+        payout, uint256
+    )
     log IStaking.PayoutChanged(provider=msg.sender, payout=payout)
 
 
@@ -305,9 +315,14 @@ def set_commission(commission_bps: uint256):
         previous = commission_bps
         since = block.timestamp
     self.payouts[msg.sender] = (
-        (word & MASK_160) | (commission_bps << 160) | (previous << 176) | (since << 192)
+        (word & MASK_160)
+        | (commission_bps << 160)
+        | (previous << 176)
+        | (since << 192)
     )
-    log IStaking.CommissionChanged(provider=msg.sender, commission_bps=commission_bps, since=since)
+    log IStaking.CommissionChanged(
+        provider=msg.sender, commission_bps=commission_bps, since=since
+    )
 
 
 @external
@@ -320,7 +335,9 @@ def set_lock_limits(max_lock_per_order: uint256, max_locked: uint256):
     self._check_registered(msg.sender)
     self.limits[msg.sender] = shares._pack(max_lock_per_order, max_locked)
     log IStaking.LockLimitsChanged(
-        provider=msg.sender, max_lock_per_order=max_lock_per_order, max_locked=max_locked
+        provider=msg.sender,
+        max_lock_per_order=max_lock_per_order,
+        max_locked=max_locked,
     )
 
 
@@ -340,7 +357,12 @@ def delegate(provider: address, amount: uint256) -> uint256:
 
 @external
 def delegate_with_permit(
-    provider: address, amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32
+    provider: address,
+    amount: uint256,
+    deadline: uint256,
+    v: uint8,
+    r: bytes32,
+    s: bytes32,
 ) -> uint256:
     """
     @notice `delegate` with an EIP-2612 permit in place of an allowance.
@@ -381,7 +403,9 @@ def undelegate(provider: address, amount: uint256) -> uint256:
     total -= amount
     if msg.sender == provider:
         owned -= amount
-        assert shares._to_assets(owned, active, total) >= locked, "staking: stake is locked"
+        assert (
+            shares._to_assets(owned, active, total) >= locked
+        ), "staking: stake is locked"
 
     number: uint256 = (account >> 160) & MASK_32
     self.accounts[provider][msg.sender] = self._account(
@@ -394,7 +418,9 @@ def undelegate(provider: address, amount: uint256) -> uint256:
     leaving_shares: uint256 = 0
     leaving, leaving_shares = shares._unpack(self.pool_unbonding[provider])
     received: uint256 = shares._to_shares(assets, leaving, leaving_shares)
-    self.pool_unbonding[provider] = shares._pack(leaving + assets, leaving_shares + received)
+    self.pool_unbonding[provider] = shares._pack(
+        leaving + assets, leaving_shares + received
+    )
     ready_at: uint256 = block.timestamp + UNBONDING
     self.tickets[provider][msg.sender][number] = (
         received | (((profile >> 192) & MASK_32) << 128) | (ready_at << 160)
@@ -433,9 +459,15 @@ def withdraw_unbonded(
         leaving, leaving_shares = shares._unpack(self.pool_unbonding[provider])
         amount: uint256 = word & shares.MASK
         assets = shares._to_assets(amount, leaving, leaving_shares)
-        self.pool_unbonding[provider] = shares._pack(leaving - assets, leaving_shares - amount)
+        self.pool_unbonding[provider] = shares._pack(
+            leaving - assets, leaving_shares - amount
+        )
     log IStaking.Unbonded(
-        provider=provider, account=msg.sender, receiver=receiver, ticket=number, assets=assets
+        provider=provider,
+        account=msg.sender,
+        receiver=receiver,
+        ticket=number,
+        assets=assets,
     )
     if assets > 0:
         token_flow._push(TOKEN, receiver, assets)
@@ -460,7 +492,11 @@ def withdraw(receiver: address = msg.sender) -> uint256:
 
 @external
 def lock(
-    operator: address, id: bytes32, amount: uint256, expires_at: uint256, min_stake: uint256
+    operator: address,
+    id: bytes32,
+    amount: uint256,
+    expires_at: uint256,
+    min_stake: uint256,
 ) -> address:
     """
     @notice Locks collateral of the operator's owner for one order (LOCK).
@@ -492,12 +528,18 @@ def lock(
     total: uint256 = 0
     owned: uint256 = 0
     total, owned = shares._unpack(self.pool_shares[provider])
-    assert shares._to_assets(owned, active, total) >= locked, "staking: own stake too low"
+    assert (
+        shares._to_assets(owned, active, total) >= locked
+    ), "staking: own stake too low"
     assert self.locks[msg.sender][provider][id] == 0, "staking: lock exists"
     self.locks[msg.sender][provider][id] = amount | (expires_at << 128)
     self.pool_assets[provider] = shares._pack(active, locked)
     log IStaking.Locked(
-        provider=provider, manager=msg.sender, id=id, amount=amount, expires_at=expires_at
+        provider=provider,
+        manager=msg.sender,
+        id=id,
+        amount=amount,
+        expires_at=expires_at,
     )
     return provider
 
@@ -561,7 +603,9 @@ def seize(
     total: uint256 = 0
     owned: uint256 = 0
     total, owned = shares._unpack(self.pool_shares[provider])
-    taken: uint256 = min(word & shares.MASK, shares._to_assets(owned, active, total))
+    taken: uint256 = min(
+        word & shares.MASK, shares._to_assets(owned, active, total)
+    )
     gone: uint256 = shares._to_burn(taken, active, total)
     self.pool_assets[provider] = shares._pack(active - taken, locked)
     self.pool_shares[provider] = shares._pack(total - gone, owned - gone)
@@ -625,7 +669,9 @@ def slash(provider: address, amount: uint256) -> uint256:
             from_unbonding = leaving
             leaving_shares = 0
             self.profiles[provider] = self._next_generation(profile, 192)
-        self.pool_unbonding[provider] = shares._pack(leaving - from_unbonding, leaving_shares)
+        self.pool_unbonding[provider] = shares._pack(
+            leaving - from_unbonding, leaving_shares
+        )
 
     taken = from_active + from_unbonding
     self._burn(taken)
@@ -655,8 +701,12 @@ def reward(provider: address, amount: uint256, earned_at: uint256):
     active, locked = shares._unpack(self.pool_assets[provider])
     commission: uint256 = amount
     if self.pool_shares[provider] & shares.MASK > 0:
-        commission = amount * self._commission_at(provider, earned_at) // MAX_BPS
-        self.pool_assets[provider] = shares._pack(active + amount - commission, locked)
+        commission = (
+            amount * self._commission_at(provider, earned_at) // MAX_BPS
+        )
+        self.pool_assets[provider] = shares._pack(
+            active + amount - commission, locked
+        )
     ledger._credit(self._payout_of(provider), commission)
     log IStaking.Rewarded(
         provider=provider,
@@ -713,7 +763,9 @@ def lock_limits(provider: address) -> (uint256, uint256):
 
 @external
 @view
-def pool(provider: address) -> (uint256, uint256, uint256, uint256, uint256, uint256):
+def pool(
+    provider: address,
+) -> (uint256, uint256, uint256, uint256, uint256, uint256):
     """
     @notice Returns a pool.
     @param provider The provider's owner address.
@@ -750,7 +802,10 @@ def shares_of(provider: address, account: address) -> uint256:
     @param account The delegator, or the owner itself.
     """
     return self._shares_of(
-        provider, account, self.profiles[provider], self.pool_shares[provider] >> 128
+        provider,
+        account,
+        self.profiles[provider],
+        self.pool_shares[provider] >> 128,
     )
 
 
@@ -778,7 +833,9 @@ def ticket_count(provider: address, account: address) -> uint256:
 
 @external
 @view
-def ticket(provider: address, account: address, number: uint256) -> (uint256, uint256, uint256):
+def ticket(
+    provider: address, account: address, number: uint256
+) -> (uint256, uint256, uint256):
     """
     @notice Returns an unbonding ticket.
     @param provider The provider's owner address.
@@ -798,7 +855,9 @@ def ticket(provider: address, account: address, number: uint256) -> (uint256, ui
 
 @external
 @view
-def lock_of(manager: address, provider: address, id: bytes32) -> (uint256, uint256):
+def lock_of(
+    manager: address, provider: address, id: bytes32
+) -> (uint256, uint256):
     """
     @notice Returns a lock's amount in TPF wei and the last second of its life.
     @param manager Who locked.
@@ -813,7 +872,9 @@ def lock_of(manager: address, provider: address, id: bytes32) -> (uint256, uint2
 
 
 @internal
-def _add_manager(manager: address, permissions: IStaking.Permission, active_from: uint256):
+def _add_manager(
+    manager: address, permissions: IStaking.Permission, active_from: uint256
+):
     assert manager != empty(address), "staking: zero manager"
     assert permissions != empty(IStaking.Permission), "staking: no permissions"
     assert self.managers[manager] == 0, "staking: manager exists"
@@ -828,7 +889,8 @@ def _add_manager(manager: address, permissions: IStaking.Permission, active_from
 def _check_permission(permission: IStaking.Permission):
     word: uint256 = self.managers[msg.sender]
     assert (
-        word & convert(permission, uint256) != 0 and block.timestamp >= word >> 8
+        word & convert(permission, uint256) != 0
+        and block.timestamp >= word >> 8
     ), "staking: caller lacks the permission"
 
 
@@ -847,14 +909,22 @@ def _check_registered(provider: address):
 
 
 @internal
-def _bind_operator(owner: address, operator: address, expires: uint64, consent: Bytes[65]):
-    assert block.timestamp <= convert(expires, uint256), "staking: consent expired"
-    assert self.provider_of[operator] == empty(address), "staking: operator is taken"
+def _bind_operator(
+    owner: address, operator: address, expires: uint64, consent: Bytes[65]
+):
+    assert block.timestamp <= convert(
+        expires, uint256
+    ), "staking: consent expired"
+    assert self.provider_of[operator] == empty(
+        address
+    ), "staking: operator is taken"
     digest: bytes32 = eip712._hash_typed_data_v4(
         keccak256(abi_encode(CONSENT_TYPEHASH, owner, operator, expires))
     )
     assert operator != empty(address), "staking: zero operator"
-    assert ecdsa._recover_sig(digest, consent) == operator, "staking: not the operator's consent"
+    assert (
+        ecdsa._recover_sig(digest, consent) == operator
+    ), "staking: not the operator's consent"
     self.provider_of[operator] = owner
 
 
@@ -905,7 +975,9 @@ def _delegate(provider: address, amount: uint256) -> uint256:
 
 @internal
 @view
-def _shares_of(provider: address, account: address, profile: uint256, owned: uint256) -> uint256:
+def _shares_of(
+    provider: address, account: address, profile: uint256, owned: uint256
+) -> uint256:
     if account == provider:
         return owned
     word: uint256 = self.accounts[provider][account]
@@ -930,7 +1002,9 @@ def _assets_of(provider: address, account: address) -> uint256:
 
 @internal
 @pure
-def _account(held: uint256, profile: uint256, ticket_number: uint256) -> uint256:
+def _account(
+    held: uint256, profile: uint256, ticket_number: uint256
+) -> uint256:
     assert ticket_number <= MASK_32, "staking: too many tickets"
     return held | (((profile >> 160) & MASK_32) << 128) | (ticket_number << 160)
 
@@ -954,7 +1028,9 @@ def _end_lock(manager: address, provider: address, id: bytes32) -> uint256:
     locked: uint256 = 0
     active, locked = shares._unpack(self.pool_assets[provider])
     self.pool_assets[provider] = shares._pack(active, locked - amount)
-    log IStaking.Unlocked(provider=provider, manager=manager, id=id, amount=amount)
+    log IStaking.Unlocked(
+        provider=provider, manager=manager, id=id, amount=amount
+    )
     return word
 
 

@@ -34,4 +34,6 @@ def __init__(
     @param executors Accounts that may execute; the zero address means anyone.
     """
     access_control.__init__()
-    timelock_controller.__init__(minimum_delay, proposers, executors, empty(address))
+    timelock_controller.__init__(
+        minimum_delay, proposers, executors, empty(address)
+    )

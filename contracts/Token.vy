@@ -38,6 +38,7 @@ exports: (
     erc20.owner,
 )
 
+
 event MinterSet:
     minter: indexed(address)
 
@@ -49,7 +50,12 @@ total_minted: public(uint256)
 
 
 @deploy
-def __init__(owner: address, cap: uint256, genesis_supply: uint256, genesis_receiver: address):
+def __init__(
+    owner: address,
+    cap: uint256,
+    genesis_supply: uint256,
+    genesis_receiver: address,
+):
     """
     @notice Mints the genesis supply.
     @param owner The timelock, which names the minter.

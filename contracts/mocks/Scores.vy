@@ -13,10 +13,10 @@ score: public(HashMap[address, uint256])
 
 
 @external
-def set_score(provider: address, value: uint256):
+def set_score(provider: address, points: uint256):
     """
     @notice Sets a provider's score.
     @param provider The provider's owner address.
-    @param value Operations per second.
+    @param points Operations per second.
     """
-    self.score[provider] = value
+    self.score[provider] = points

@@ -13,6 +13,7 @@ from snekmate.auth import ownable
 
 uses: ownable
 
+
 event GuardianChanged:
     guardian: indexed(address)
 
@@ -73,8 +74,12 @@ def pause(duration: uint256):
     @param duration Seconds, 1 to `MAX_PAUSE`.
     """
     word: uint256 = self._word
-    assert msg.sender == self._guardian(word), "guardian: caller is not the guardian"
-    assert duration > 0 and duration <= MAX_PAUSE, "guardian: pause out of bounds"
+    assert msg.sender == self._guardian(
+        word
+    ), "guardian: caller is not the guardian"
+    assert (
+        duration > 0 and duration <= MAX_PAUSE
+    ), "guardian: pause out of bounds"
     assert block.timestamp >= word >> 208, "guardian: paused too recently"
     until: uint256 = block.timestamp + duration
     # Measured from the end of the longest pause, so that lifting a pause early
@@ -89,7 +94,9 @@ def unpause():
     @notice Takes new orders again; by the guardian or the owner.
     """
     word: uint256 = self._word
-    assert msg.sender in [self._guardian(word), ownable.owner], "guardian: caller is not the guardian"
+    assert msg.sender in [
+        self._guardian(word), ownable.owner
+    ], "guardian: caller is not the guardian"
     self._store(self._guardian(word), 0, word >> 208)
     log OrdersUnpaused(account=msg.sender)
 
@@ -112,7 +119,9 @@ def _check_not_paused():
     """
     @dev Reverts while new orders are paused.
     """
-    assert block.timestamp >= (self._word >> 160) & _MASK_48, "guardian: orders are paused"
+    assert (
+        block.timestamp >= (self._word >> 160) & _MASK_48
+    ), "guardian: orders are paused"
 
 
 @internal

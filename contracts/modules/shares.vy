@@ -38,7 +38,9 @@ def _unpack(word: uint256) -> (uint256, uint256):
 
 @internal
 @pure
-def _to_shares(assets: uint256, pool_assets: uint256, pool_shares: uint256) -> uint256:
+def _to_shares(
+    assets: uint256, pool_assets: uint256, pool_shares: uint256
+) -> uint256:
     """
     @dev Shares for a deposit, rounded down.
     """
@@ -47,7 +49,9 @@ def _to_shares(assets: uint256, pool_assets: uint256, pool_shares: uint256) -> u
 
 @internal
 @pure
-def _to_assets(amount: uint256, pool_assets: uint256, pool_shares: uint256) -> uint256:
+def _to_assets(
+    amount: uint256, pool_assets: uint256, pool_shares: uint256
+) -> uint256:
     """
     @dev Assets behind a number of shares, rounded down.
     """
@@ -56,7 +60,9 @@ def _to_assets(amount: uint256, pool_assets: uint256, pool_shares: uint256) -> u
 
 @internal
 @pure
-def _to_burn(assets: uint256, pool_assets: uint256, pool_shares: uint256) -> uint256:
+def _to_burn(
+    assets: uint256, pool_assets: uint256, pool_shares: uint256
+) -> uint256:
     """
     @dev Shares that must go for `assets` to leave, rounded up.
     """

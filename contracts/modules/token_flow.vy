@@ -56,7 +56,9 @@ def _permit(
             v,
             r,
             s,
-            method_id=method_id("permit(address,address,uint256,uint256,uint8,bytes32,bytes32)"),
+            method_id=method_id(
+                "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)"
+            ),
         ),
         revert_on_failure=False,
     )

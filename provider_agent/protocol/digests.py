@@ -86,7 +86,7 @@ def check_tree(paths: Iterable[str]) -> None:
         parents.update("/".join(parts[:n]) for n in range(1, len(parts)))
     both = sorted(seen & parents)
     if both:
-        raise AgentError(f"path {both[0]!r} is a file and a directory at once")
+        raise AgentError(f"path {both[0]!r} also stands above another path; rename one")
 
 
 def file_digest(path: Path) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 from eth_utils.crypto import keccak
 
 from provider_agent.errors import AgentError
@@ -229,7 +230,7 @@ def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
 
 def sign(domain: Domain, message: Message, account: LocalAccount) -> bytes:
     """The 65 bytes r, s, v (27 or 28) of `account` over the message."""
-    return bytes(account.unsafe_sign_hash(digest(domain, message)).signature)
+    return bytes(account.unsafe_sign_hash(Hash32(digest(domain, message))).signature)
 
 
 def recover(domain: Domain, message: Message, signature: bytes) -> str:
