@@ -60,7 +60,7 @@ python:
 
 .venv/.stamp: requirements/dev.txt requirements/bootstrap.txt | python
 	@echo "setup: .venv (contract tooling, scripts, tests)"
-	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@test -e $@ || { rm -rf .venv && $(PYTHON) -m venv .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@$(call install,.venv,requirements/dev.txt)
 	@rm -f node_modules/.stamp && touch $@
