@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deploys the suite on titanoboa, for the unit tests and the stateful tests.
+
+Sources are compiled once a session. The owner is a plain account unless a test passes another, so
+that parameters can be set directly; `test_timelock.py` puts the real timelock there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boa
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONTRACTS = ROOT / "contracts"
+
+ZERO_ADDRESS = "0x" + "00" * 20
+DAY = 86_400
+TPF = 10**18
+USD = 10**6
+
+# Staking's permissions: one bit a permission.
+LOCK, SLASH, REWARD = 1, 2, 4
+
+# Contracts are named by this type: titanoboa has no static one for what a source declares.
+Contract = Any
+
+
+@cache
+def deployer_of(name: str) -> Any:
+    """Compile `contracts/<name>.vy` once and return its titanoboa deployer."""
+    return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
+
+
+def account_of(role: str) -> LocalAccount:
+    """A key for a role that signs messages; always the same one for the same name."""
+    account: LocalAccount = Account.from_key(keccak(text=f"teraproof test {role}"))
+    boa.env.alias(account.address, role)
+    return account
+
+
+def address_of(role: str) -> str:
+    """The address of a role that signs nothing."""
+    return str(account_of(role).address)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Constructor arguments of the suite. Times in seconds, shares in 1/10,000."""
+
+    cap: int = 1_000_000_000 * TPF
+    genesis_supply: int = 100_000_000 * TPF
+    unbonding: int = 21 * DAY
+    max_lock: int = 60 * DAY
+    commission_delay: int = 7 * DAY
+    fee_bps: int = 250
+    challenge_window: int = DAY
+    open_margin: int = 3_600
+    lock_margin: int = 7 * DAY
+    victim_bps: int = 5_000
+    bounty_bps: int = 1_000
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The deployed contracts and who holds which right."""
+
+    parameters: Parameters
+    deployer: str
+    owner: str
+    guardian: str
+    treasury: str
+    faucet: str
+    """Holds the genesis supply of TPF."""
+    token: Contract
+    payment: Contract
+    staking: Contract
+    jobs: Contract
+    scores: Contract | None
+    managers: Mapping[str, int] = field(default_factory=dict)
+
+
+def deploy_staking(token: Contract, owner: str, p: Parameters, deployer: str) -> Contract:
+    """Staking alone, not sealed."""
+    with boa.env.prank(deployer):
+        return deployer_of("Staking").deploy(
+            token.address, owner, p.unbonding, p.max_lock, p.commission_delay
+        )
+
+
+def deploy_jobs(
+    payment: Contract,
+    staking: Contract,
+    owner: str,
+    p: Parameters,
+    *,
+    scores: str = ZERO_ADDRESS,
+    guardian: str,
+    treasury: str,
+) -> Contract:
+    """Jobs alone; Staking does not know it yet."""
+    return deployer_of("Jobs").deploy(
+        payment.address,
+        staking.address,
+        scores,
+        owner,
+        guardian,
+        treasury,
+        p.fee_bps,
+        p.challenge_window,
+        p.open_margin,
+        p.lock_margin,
+        p.victim_bps,
+        p.bounty_bps,
+    )
+
+
+def deploy_suite(
+    parameters: Parameters | None = None,
+    *,
+    owner: str | None = None,
+    payment: Contract | None = None,
+    with_scores: bool = False,
+    managers: Mapping[str, int] | None = None,
+    sealed: bool = True,
+) -> Suite:
+    """Deploy and wire everything, as the deployment plan does.
+
+    `managers` (address to permissions) are named beside Jobs, which may lock. `payment` replaces
+    the mock dollar. `with_scores` puts a mock source of scores behind Jobs.
+    """
+    p = parameters or Parameters()
+    deployer, guardian = address_of("deployer"), address_of("guardian")
+    treasury, faucet = address_of("treasury"), address_of("faucet")
+    owner = owner or address_of("owner")
+    token = deployer_of("Token").deploy(owner, p.cap, p.genesis_supply, faucet)
+    payment = payment or deployer_of("mocks/PaymentToken").deploy()
+    scores = deployer_of("mocks/Scores").deploy() if with_scores else None
+    staking = deploy_staking(token, owner, p, deployer)
+    jobs = deploy_jobs(
+        payment,
+        staking,
+        owner,
+        p,
+        scores=scores.address if scores else ZERO_ADDRESS,
+        guardian=guardian,
+        treasury=treasury,
+    )
+    named = {str(jobs.address): LOCK, **(managers or {})}
+    for manager, permissions in named.items():
+        staking.setup_manager(manager, permissions, sender=deployer)
+    if sealed:
+        staking.seal(sender=deployer)
+    return Suite(
+        p, deployer, owner, guardian, treasury, faucet, token, payment, staking, jobs, scores, named
+    )
