@@ -628,6 +628,7 @@ class Store:
         *,
         reason: str | None = None,
         first_nonce: int = 0,
+        exact_nonce: int | None = None,
         sign: Callable[[int], Transaction] | None = None,
         mined: Mined | None = None,
     ) -> Intent:
@@ -635,7 +636,8 @@ class Store:
 
         `sign` makes the transaction that comes with SIGNED: it is called with the intent's nonce,
         and the nonce is given out here, in the same database transaction, as one more than the
-        highest one in the file and at least `first_nonce`. `mined` comes with MINED; leaving the
+        highest one in the file and at least `first_nonce` (or as `exact_nonce`, to fill a gap; no
+        nonce is given out twice). `mined` comes with MINED; leaving the
         chain again (-> SENT) clears it. Raises AgentError for an edge that is not drawn.
         """
         with self.transaction() as db:
@@ -646,7 +648,9 @@ class Store:
                 )
             nonce = intent.nonce
             if sign is not None:
-                if nonce is None:
+                if nonce is None and exact_nonce is not None:
+                    nonce = exact_nonce
+                elif nonce is None:
                     nonce = max(self.next_nonce() or 0, first_nonce)
                 self._add_transaction(db, intent_id, nonce, sign(nonce))
             if state in (IntentState.SIGNED, IntentState.SENT):

@@ -413,11 +413,16 @@ class RpcPool:
 
     # ------------------------------------------------------------------ transactions
 
-    def estimate_gas(self, sender: str, to: str, data: bytes, value: int = 0) -> int:
-        """Gas that a call would take on the newest state. Raises Reverted when it would fail."""
+    def estimate_gas(
+        self, sender: str, to: str, data: bytes, value: int = 0, *, at: int | None = None
+    ) -> int:
+        """Gas that a call would take on the newest state. Raises Reverted when it would fail.
+
+        `at` is a block that the endpoint must have reached.
+        """
         request = {"from": sender, "to": to, "data": "0x" + data.hex(), "value": hex(value)}
         try:
-            return _int(self.call("eth_estimateGas", [request]))
+            return _int(self.call("eth_estimateGas", [request], at=at))
         except RpcError as error:
             raise as_revert(error) or error from None
 
