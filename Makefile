@@ -18,7 +18,6 @@ AGENT := .venv-agent/bin
 
 # vyper and anvil are found on PATH by Ape.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export PYTHONDONTWRITEBYTECODE := 1
 # Local runs never touch the accounts and settings of the user's own Ape.
 LOCAL_APE := APE_DATA_FOLDER=$(CURDIR)/.build/ape
 
@@ -65,13 +64,13 @@ python:
 	@$(call install,.venv,requirements/dev.txt)
 	@rm -f node_modules/.stamp && touch $@
 
-.venv-lint/.stamp: requirements/lint.txt .venv/.stamp
+.venv-lint/.stamp: requirements/lint.txt | .venv/.stamp
 	@echo "setup: .venv-lint (linters, build backend)"
 	@rm -rf .venv-lint && $(PYTHON) -m venv --without-pip .venv-lint
 	@$(call install,.venv-lint,requirements/lint.txt)
 	@touch $@
 
-.venv-agent/.locked: requirements/agent-test.txt .venv/.stamp
+.venv-agent/.locked: requirements/agent-test.txt | .venv/.stamp
 	@echo "setup: .venv-agent (the provider agent and nothing of the contract tooling)"
 	@rm -rf .venv-agent && $(PYTHON) -m venv --without-pip .venv-agent
 	@$(call install,.venv-agent,requirements/agent-test.txt)
@@ -85,7 +84,7 @@ python:
 	@$(BIN)/uv pip install --quiet --no-deps --no-index --reinstall --python $(AGENT)/python .build/wheel/*.whl
 	@touch $@
 
-.venv-runtime/.stamp: requirements/runtime-ml.txt .venv/.stamp
+.venv-runtime/.stamp: requirements/runtime-ml.txt | .venv/.stamp
 	@echo "setup: .venv-runtime (what the example job runs on)"
 	@rm -rf .venv-runtime && $(PYTHON) -m venv --without-pip .venv-runtime
 	@$(call install,.venv-runtime,requirements/runtime-ml.txt)

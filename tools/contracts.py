@@ -63,9 +63,8 @@ def compile_contract(path: Path, *formats: str) -> dict[str, Any]:
     return dict(compiled)
 
 
-def abi_text(name: str) -> str:
-    """The ABI file of a contract: a JSON list, one entry a line, so that changes can be read."""
-    abi = compile_contract(CONTRACTS / f"{name}.vy", "abi")["abi"]
+def abi_text(abi: list[dict[str, Any]]) -> str:
+    """The text of an ABI file: a JSON list, one entry a line, so that changes can be read."""
     lines = (json.dumps(entry, sort_keys=True) for entry in abi)
     return "[\n  " + ",\n  ".join(lines) + "\n]\n"
 
@@ -73,7 +72,10 @@ def abi_text(name: str) -> str:
 def write_abi() -> None:
     """Write the agent's ABI files."""
     # All are compiled before the first is written: no half-new set.
-    texts = {name: abi_text(name) for name in AGENT_CONTRACTS}
+    texts = {
+        name: abi_text(compile_contract(CONTRACTS / f"{name}.vy", "abi")["abi"])
+        for name in AGENT_CONTRACTS
+    }
     ABI_DIRECTORY.mkdir(exist_ok=True)
     for name, text in texts.items():
         (ABI_DIRECTORY / f"{name}.json").write_text(text)
@@ -89,13 +91,13 @@ def check() -> None:
     problems = []
     for path in deployables():
         try:
-            compile_contract(path, "bytecode")
+            compiled = compile_contract(path, "abi", "bytecode")
         except ContractError as error:
             problems.append(str(error))
-    if not problems:
-        for name in AGENT_CONTRACTS:
-            file = ABI_DIRECTORY / f"{name}.json"
-            if not file.is_file() or file.read_text() != abi_text(name):
+            continue
+        if path.parent == CONTRACTS and path.stem in AGENT_CONTRACTS:
+            file = ABI_DIRECTORY / f"{path.stem}.json"
+            if not file.is_file() or file.read_text() != abi_text(compiled["abi"]):
                 problems.append(f"{file.relative_to(ROOT)} is stale; run make abi")
     if problems:
         raise ContractError("\n".join(problems))
@@ -111,9 +113,7 @@ def print_sizes() -> None:
     print(f"{'contract':<28}{'runtime':>9}{'left':>9}{'init':>9}  (bytes)")
     for path in deployables():
         compiled = compile_contract(path, "bytecode", "bytecode_runtime")
-        init, runtime = (
-            (len(compiled[key]) - 2) // 2 for key in ("bytecode", "bytecode_runtime")
-        )
+        init, runtime = ((len(compiled[key]) - 2) // 2 for key in ("bytecode", "bytecode_runtime"))
         name = path.relative_to(CONTRACTS).with_suffix("")
         print(f"{name!s:<28}{runtime:>9,}{RUNTIME_LIMIT - runtime:>9,}{init:>9,}")
         if runtime >= RUNTIME_LIMIT or init > INIT_LIMIT:
