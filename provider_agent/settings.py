@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's settings: one TOML file, overridden by the environment. Nothing else reads either.
+
+A variable `TERAPROOF_<SECTION>__<FIELD>` (`TERAPROOF_API__PORT=8800`) replaces a field of the file.
+Relative paths count from the directory of the file. Secrets are never in here: fields name files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from provider_agent.errors import AgentError, SettingsError
+from provider_agent.protocol.siwe import authority
+from provider_agent.protocol.terms import address
+
+PREFIX = "TERAPROOF_"
+DEFAULT_FILE = Path("provider.toml")
+
+
+def _check_address(value: str) -> str:
+    try:
+        return address("address", value)
+    except AgentError as error:
+        raise ValueError(str(error)) from None
+
+
+def _check_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("give a URL that starts with http:// or https://")
+    return value
+
+
+def _check_public_url(value: str) -> str:
+    try:
+        authority(_check_url(value))
+    except AgentError as error:
+        raise ValueError(str(error)) from None
+    return value.rstrip("/")
+
+
+def _split(value: object) -> object:
+    """A list may come from the environment: JSON, or parts between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _load_mapping(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+Url = Annotated[str, AfterValidator(_check_url)]
+PublicUrl = Annotated[str, AfterValidator(_check_public_url)]
+Amount = Annotated[Decimal, Field(ge=0, max_digits=30, decimal_places=18)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChainSettings(_Section):
+    """Where the contracts are and how to reach them."""
+
+    rpc_urls: Annotated[tuple[Url, ...], BeforeValidator(_split), Field(min_length=1)]
+    chain_id: int = Field(ge=1, lt=2**63)
+    staking: Address
+    jobs: Address
+    start_block: int = Field(default=0, ge=0)
+    """Block of the deployment: no older logs are read."""
+    confirmations: int = Field(default=2, ge=0, le=256)
+    """Blocks behind the head at which a cycle reads the chain."""
+    reorg_window: int = Field(default=64, ge=1, le=10_000)
+    """Blocks that are read again at each poll."""
+    poll_seconds: float = Field(default=2.0, gt=0, le=600)
+    rpc_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    max_fee_gwei: Amount = Decimal(200)
+    """Most that a unit of gas may cost, tip included."""
+
+    @model_validator(mode="after")
+    def _window_covers_confirmations(self) -> ChainSettings:
+        if self.reorg_window < self.confirmations:
+            raise ValueError("reorg_window must not be smaller than confirmations")
+        return self
+
+
+class OperatorSettings(_Section):
+    """The operator's key: a keystore with its password file, or a file with the bare key."""
+
+    keystore: Path | None = None
+    password_file: Path | None = None
+    private_key_file: Path | None = None
+
+
+class AgentSettings(_Section):
+    """The agent itself."""
+
+    data_dir: Path = Path("agent-data")
+    slots: int = Field(default=1, ge=1, le=256)
+    """Jobs that run at once."""
+    keep_results_hours: float = Field(default=168, gt=0)
+    """How long inputs and results stay after a job has ended."""
+    max_in_flight: int = Field(default=16, ge=1, le=256)
+    """Transactions sent and not yet mined."""
+
+
+class ApiSettings(_Section):
+    """The HTTP API."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=0, le=65_535)
+    public_url: PublicUrl = "http://127.0.0.1:8700"
+    """What tenants call it: the endpoint on chain, and the domain that they sign in to."""
+
+
+class RunnerSettings(_Section):
+    """How jobs are contained, and what one job may use."""
+
+    kind: Literal["process"] = "process"
+    sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
+    """`none` runs the work of strangers as your own user: only for work you trust."""
+    runtimes: Annotated[dict[str, Path], BeforeValidator(_load_mapping)] = Field(
+        default_factory=dict
+    )
+    """Names that a specification may ask for, and the Python environments that they mean."""
+    cpus: int = Field(default=1, ge=1, le=1024)
+    memory_mb: int = Field(default=2_048, ge=64)
+    disk_mb: int = Field(default=4_096, ge=1)
+    output_mb: int = Field(default=16, ge=1)
+    pids: int = Field(default=256, ge=8)
+    gpus: int = Field(default=0, ge=0, le=64)
+    """GPUs that one job may hold; a slot needs as many."""
+
+
+class JobsSettings(_Section):
+    """Which jobs are taken."""
+
+    price_per_hour: Amount = Decimal(1)
+    """Payment tokens an hour of the specification's timeout must pay at least."""
+    max_collateral: Amount = Decimal(1_000)
+    """TPF that one job may lock; the owner's limits on chain count as well."""
+    max_seconds: int = Field(default=86_400, ge=1)
+    """Longest timeout of a specification."""
+    margin_seconds: int = Field(default=60, ge=0)
+    """Time between the timeout of a run and the deadline of its job, at least."""
+    quote_seconds: int = Field(default=900, ge=10, le=86_400)
+    """How long a signed quote is good for."""
+
+
+class Settings(_Section):
+    """All of it. Times are seconds, sizes MiB, token amounts whole tokens."""
+
+    chain: ChainSettings
+    operator: OperatorSettings
+    agent: AgentSettings = AgentSettings()
+    api: ApiSettings = ApiSettings()
+    runner: RunnerSettings = RunnerSettings()
+    jobs: JobsSettings = JobsSettings()
+
+
+def load(file: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read a settings file and the overrides. SettingsError is one line that names the field."""
+    document = _read(file)
+    _override(document, environ)
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise SettingsError(f"{file}: {field or 'settings'}: {reason}") from None
+    return _resolved(settings, file.absolute().parent)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read {file}: {error.strerror}; make one with: provider-agent init"
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file} is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from None
+
+
+def _override(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or "__" not in name:
+            continue
+        section, _, field = name.removeprefix(PREFIX).lower().partition("__")
+        known = Settings.model_fields.get(section)
+        if known is None or field not in known.annotation.model_fields:  # type: ignore[union-attr]  # sections are models
+            raise SettingsError(f"{name}: there is no setting {section}.{field}; unset it")
+        part = document.setdefault(section, {})
+        if not isinstance(part, dict):
+            raise SettingsError(f"{section}: expected a table of settings")
+        try:
+            part[field] = environ[name]
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None
+
+
+_AnySection = TypeVar("_AnySection", bound=_Section)
+
+
+def _resolved(settings: Settings, base: Path) -> Settings:
+    """The settings with absolute paths."""
+
+    def within(section: _AnySection) -> _AnySection:
+        paths = {
+            name: base / value.expanduser() for name, value in section if isinstance(value, Path)
+        }
+        return section.model_copy(update=paths)
+
+    runner = settings.runner.model_copy(
+        update={
+            "runtimes": {
+                name: base / path.expanduser() for name, path in settings.runner.runtimes.items()
+            }
+        }
+    )
+    return settings.model_copy(
+        update={
+            "operator": within(settings.operator),
+            "agent": within(settings.agent),
+            "runner": runner,
+        }
+    )
