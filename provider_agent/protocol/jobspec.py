@@ -234,7 +234,7 @@ def _check_text(path: str, text: str) -> None:
     allowed = "\n\t" if path.startswith("command[") else ""
     for char in text:
         if unicodedata.category(char) in ("Cc", "Cs") and char not in allowed:
-            raise SpecError(f"{_named(path)}: control character {ascii(char)}; remove it")
+            raise SpecError(f"{_named(path)}: control character {char!a}; remove it")
 
 
 def _path(where: str, value: str) -> str:

@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Protocol
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_keys.exceptions import BadSignature
 from eth_typing import Hash32
 from eth_utils.crypto import keccak
+from eth_utils.exceptions import ValidationError
 
 from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import ZERO_WORD, Order, address, uint, word
@@ -253,7 +255,5 @@ def recover_signer(signed: bytes, signature: bytes) -> str:
     recover_hash: Callable[..., Any] = Account._recover_hash
     try:
         return str(recover_hash(word("digest", signed), signature=signature))
-    except AgentError:
-        raise
-    except Exception:  # eth-keys raises several kinds; all mean that no key made this signature
+    except (BadSignature, ValidationError):
         raise AgentError("signature: no key signs like this; sign again") from None

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uploaded inputs on disk: `<root>/<address>/<sha256>`, complete and verified or not there at all.
+
+Each account has its own copies. A digest is public (it stands in the specification), so naming one
+must not give access to bytes that somebody else uploaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from provider_agent.errors import AgentError
+from provider_agent.protocol.digests import is_hex_digest
+from provider_agent.protocol.terms import address
+
+
+class QuotaError(AgentError):
+    """An upload does not fit: `status` is the HTTP status that says so."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+class DigestMismatch(AgentError):
+    """The bytes received are not those that the digest names."""
+
+
+@dataclass(frozen=True)
+class StorageLimits:
+    """How much may lie on disk, in bytes unless it says otherwise."""
+
+    file: int = 16 << 30
+    account: int = 64 << 30
+    account_files: int = 8_192
+    total: int = 512 << 30
+    free: int = 1 << 30
+    """What an upload must leave free on the disk."""
+
+
+class InputStorage:
+    """Files by account and digest. Safe to use from several threads of one process."""
+
+    def __init__(self, root: Path, limits: StorageLimits | None = None) -> None:
+        self.root = root
+        self.limits = limits or StorageLimits()
+        self._incoming = root / "incoming"
+        self._lock = threading.Lock()
+        # What a killed agent was receiving is worth nothing: nobody knows how it ends.
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir(parents=True, mode=0o700)
+        self._used: dict[str, tuple[int, int]] = {}
+        for path in root.glob("0x*/*"):
+            self._add(path.parent.name, path.stat().st_size, 1)
+
+    def path(self, account: str, sha256: str) -> Path | None:
+        """The verified file that `account` uploaded as `sha256` (64 hex digits), or None."""
+        path = self._place(account, sha256)
+        return path if path.is_file() else None
+
+    def used(self, account: str | None = None) -> tuple[int, int]:
+        """Bytes and files of one account, or of all; uploads under way are counted whole."""
+        with self._lock:
+            if account is not None:
+                return self._used.get(_folder(account), (0, 0))
+            sums = list(self._used.values())
+        return sum(size for size, _ in sums), sum(files for _, files in sums)
+
+    def receive(self, account: str, sha256: str, size: int) -> Upload:
+        """Reserve room for `size` bytes and open an upload, a context manager.
+
+        QuotaError when it does not fit, before a byte is written.
+        """
+        folder, limits = _folder(account), self.limits
+        place = self._place(account, sha256)
+        if size > limits.file:
+            raise QuotaError(413, f"the file is larger than {limits.file} bytes; split it")
+        with self._lock:
+            held, files = self._used.get(folder, (0, 0))
+            if held + size > limits.account or files >= limits.account_files:
+                raise QuotaError(413, "your uploads are over this provider's quota; finish a job")
+            total = sum(used for used, _ in self._used.values())
+            free = shutil.disk_usage(self.root).free
+            if total + size > limits.total or free - size < limits.free:
+                raise QuotaError(507, "this provider has no room left; try later or elsewhere")
+            self._add(folder, size, 1)
+        return Upload(self, folder, place, sha256, size, self._incoming / secrets.token_hex(16))
+
+    def remove(self, account: str, sha256: str) -> None:
+        """Delete a file if it is there."""
+        path = self._place(account, sha256)
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            self._add(_folder(account), -size, -1)
+
+    def prune(self, older_than: float, keep: Callable[[str, str], bool]) -> int:
+        """Delete files untouched for `older_than` seconds that `keep(address, sha256)` gives up.
+
+        Returns how many were deleted. Addresses are in lower case.
+        """
+        limit = time.time() - older_than
+        gone = 0
+        for path in self.root.glob("0x*/*"):
+            account, sha256 = path.parent.name, path.name
+            if path.stat().st_mtime < limit and not keep(account, sha256):
+                self.remove(account, sha256)
+                gone += 1
+        return gone
+
+    def _place(self, account: str, sha256: str) -> Path:
+        if not is_hex_digest(sha256):
+            raise AgentError("sha256: expected 64 lower-case hex digits")
+        return self.root / _folder(account) / sha256
+
+    def _add(self, folder: str, size: int, files: int) -> None:
+        held, count = self._used.get(folder, (0, 0))
+        if count + files:
+            self._used[folder] = (held + size, count + files)
+        else:
+            self._used.pop(folder, None)
+
+    def _release(self, folder: str, size: int) -> None:
+        with self._lock:
+            self._add(folder, -size, -1)
+
+    def _commit(self, folder: str, temporary: Path, place: Path, size: int) -> None:
+        with self._lock:
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            again = place.exists()
+            temporary.rename(place)
+            if again:
+                # Two uploads of one file ended: it takes its room once.
+                self._add(folder, -size, -1)
+        for directory in (place.parent, self.root):
+            _sync_directory(directory)
+
+
+class Upload:
+    """One file on its way in. Leaving the context without `finish` leaves nothing behind."""
+
+    def __init__(
+        self,
+        storage: InputStorage,
+        folder: str,
+        place: Path,
+        sha256: str,
+        size: int,
+        temporary: Path,
+    ) -> None:
+        self._storage, self._folder, self._place = storage, folder, place
+        self._sha256, self._size, self._temporary = sha256, size, temporary
+        self._digest = hashlib.sha256()
+        self._received = 0
+        self._file: IO[bytes] | None = None
+        self._done = False
+
+    def __enter__(self) -> Upload:
+        try:
+            descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            self._storage._release(self._folder, self._size)
+            raise
+        self._file = os.fdopen(descriptor, "wb")
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. QuotaError when they are more than was announced."""
+        assert self._file is not None
+        self._received += len(data)
+        if self._received > self._size:
+            raise QuotaError(413, "more bytes than announced; send the file again")
+        self._digest.update(data)
+        self._file.write(data)
+
+    def finish(self) -> None:
+        """Make the file visible, durably. DigestMismatch when it is not the one named."""
+        assert self._file is not None
+        if self._received != self._size or self._digest.hexdigest() != self._sha256:
+            raise DigestMismatch("the bytes received do not hash to the name; send them again")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._storage._commit(self._folder, self._temporary, self._place, self._size)
+        self._done = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._file is not None
+        self._file.close()
+        if not self._done:
+            self._temporary.unlink(missing_ok=True)
+            self._storage._release(self._folder, self._size)
+
+
+def _folder(account: str) -> str:
+    return address("account", account).lower()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent measures, in a Prometheus registry of its own.
+
+`/metrics` is public: no label may carry a secret. RPC endpoints appear by host, because their URLs
+often hold a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+PREFIX = "teraproof_agent"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+TRANSACTION_EVENTS = ("sent", "replaced", "rebroadcast", "mined", "failed", "abandoned")
+
+
+class Metrics:
+    """The agent's gauges and counters; one instance a process, safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.head_block = self._gauge("head_block", "Newest block seen on any endpoint.")
+        self.pinned_block = self._gauge("pinned_block", "Block that the last cycle read.")
+        self.lag_seconds = self._gauge("lag_seconds", "Age of the pinned block when it was read.")
+        self.jobs = self._gauge("jobs", "Jobs known, by status on chain.", "status")
+        self.runs = self._gauge("runs", "Runs on this machine, by state.", "state")
+        self.slots = self._gauge("slots", "Runs that may be active at once.")
+        self.transactions = Counter(
+            f"{PREFIX}_transactions",
+            "Transactions, by what happened to them.",
+            ["event"],
+            registry=self.registry,
+        )
+        self.rpc_errors = Counter(
+            f"{PREFIX}_rpc_errors",
+            "Failed RPC requests, by host of the endpoint.",
+            ["endpoint"],
+            registry=self.registry,
+        )
+        self.disk_free_bytes = self._gauge("disk_free_bytes", "Free bytes where the data lies.")
+        self.input_bytes = self._gauge("input_bytes", "Bytes of job inputs kept.")
+        self.reconcile_seconds = Histogram(
+            f"{PREFIX}_reconcile_seconds",
+            "Duration of a reconcile cycle.",
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=self.registry,
+        )
+        self.reconcile_failures = Counter(
+            f"{PREFIX}_reconcile_failures",
+            "Cycles that ended early with an error.",
+            registry=self.registry,
+        )
+        self.last_reconcile = self._gauge("last_reconcile_timestamp", "Unix time of the last one.")
+        self.credits = self._gauge("credits", "Credits to withdraw, in token units.", "token")
+        self.gas_balance = self._gauge("gas_balance_wei", "The operator's balance for gas.")
+        self.http_requests = Counter(
+            f"{PREFIX}_http_requests",
+            "HTTP requests answered, by route and status.",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        for event in TRANSACTION_EVENTS:
+            # A series that exists from the start can be alerted on.
+            self.transactions.labels(event)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def transaction(self, event: str) -> None:
+        """Count one transaction event, one of TRANSACTION_EVENTS."""
+        if event not in TRANSACTION_EVENTS:
+            raise ValueError(f"unknown transaction event {event!r}")
+        self.transactions.labels(event).inc()
+
+    def rpc_error(self, url: str) -> None:
+        """Count one failed request to the RPC endpoint at `url`."""
+        self.rpc_errors.labels(urlsplit(url).hostname or "unknown").inc()
+
+    def set_jobs(self, by_status: Mapping[str, int]) -> None:
+        """Set the jobs gauge anew; a status that is not named is gone."""
+        _replace(self.jobs, by_status)
+
+    def set_runs(self, by_state: Mapping[str, int]) -> None:
+        """Set the runs gauge anew; a state that is not named is gone."""
+        _replace(self.runs, by_state)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def _replace(gauge: Gauge, values: Mapping[str, int]) -> None:
+    gauge.clear()
+    for label, value in values.items():
+        gauge.labels(label).set(value)
