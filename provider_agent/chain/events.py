@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads contract events with a cursor that survives restarts and reorgs.
+
+Events are hints that save reads: duties derive what is owed from state. So the feed is built to
+lose nothing for long rather than to be exact once: each poll reads the last `reorg_window` blocks
+again, hands out what it has not handed out before (a log is known by block hash and index), and
+names the objects whose logs have vanished, so that the duty looks at them again.
+
+Cursor, known logs and the consumer's own rows are written in one database transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from provider_agent.chain.contracts import Event, JobEvent
+from provider_agent.chain.rpc import BlockRef, BlockUnknown, Log, RpcPool
+from provider_agent.store import SeenLog, Store
+
+log = logging.getLogger(__name__)
+
+#: Called in the feed's transaction with new events and with ids of objects to look at again.
+Consumer = Callable[[Sequence[Event], Sequence[bytes]], None]
+
+
+class Source(Protocol):
+    """A contract whose events are followed."""
+
+    address: str
+
+    def topics(self) -> list[bytes]:
+        """First topics of the events to ask for."""
+        ...
+
+    def decode(self, entry: Log) -> Event | None:
+        """A typed event, or None for a log of no interest."""
+        ...
+
+
+class EventFeed:
+    """The events of some contracts from `start_block` on, read in chunks of `chunk` blocks."""
+
+    def __init__(
+        self,
+        pool: RpcPool,
+        store: Store,
+        sources: Sequence[Source],
+        *,
+        start_block: int = 0,
+        reorg_window: int = 64,
+        chunk: int = 2000,
+        name: str = "events",
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._sources = sources
+        self._start = start_block
+        self._window = reorg_window
+        self._chunk = max(1, chunk)
+        self._name = name
+
+    def poll(self, head: BlockRef, consume: Consumer | None = None) -> list[Event]:
+        """Read up to `head`; the events not handed out before, in chain order.
+
+        `consume` is called for each chunk that has news, and its writes to the store are kept or
+        lost together with the cursor. Raises ChainError when nodes fail or the chain moves under
+        the read; what was committed stays, the rest is read at the next poll.
+        """
+        found: list[Event] = []
+        first = self._first(head)
+        while first <= head.number:
+            last = min(first + self._chunk - 1, head.number)
+            logs = self._pool.logs(
+                [source.address for source in self._sources],
+                first,
+                last,
+                [self._topics()],
+            )
+            if self._pool.block(head.number).hash != head.hash:
+                raise BlockUnknown(f"block {head.number} left the chain while events were read")
+            found += self._commit(first, last, head, logs, consume)
+            first = last + 1
+        return found
+
+    def _topics(self) -> list[str]:
+        return ["0x" + topic.hex() for source in self._sources for topic in source.topics()]
+
+    def _first(self, head: BlockRef) -> int:
+        """Where to read from: the window, or the fork when a reorg went deeper."""
+        cursor = self._store.cursor(self._name)
+        if cursor is None:
+            return self._start
+        first = min(cursor, head.number) + 1 - self._window
+        for mark in self._store.marks(self._name):
+            if mark.number > head.number:
+                continue
+            try:
+                canonical = self._pool.block(mark.number).hash == mark.hash
+            except BlockUnknown:
+                canonical = False
+            if canonical:
+                return max(self._start, min(first, mark.number + 1))
+            log.warning("block %s was replaced; reading events again", mark.number)
+        # No block on record is left (or none is recorded): only the beginning is sure.
+        return self._start
+
+    def _commit(
+        self,
+        first: int,
+        last: int,
+        head: BlockRef,
+        logs: Sequence[Log],
+        consume: Consumer | None,
+    ) -> list[Event]:
+        """Keep a chunk: new logs, vanished logs, the cursor, and what the consumer makes of it."""
+        with self._store.transaction():
+            # Above the head nothing can be left; logs there were on another branch.
+            known = {
+                (seen.block_hash, seen.log_index): seen
+                for seen in self._store.seen_logs(self._name, first)
+                if seen.block_number <= last or last == head.number
+            }
+            events: list[Event] = []
+            for entry in logs:
+                if known.pop((entry.block_hash, entry.log_index), None) is not None:
+                    continue
+                event = self._decode(entry)
+                if event is None:
+                    continue
+                events.append(event)
+                self._store.add_seen_log(
+                    self._name,
+                    SeenLog(entry.block_hash, entry.log_index, entry.block_number, _subject(event)),
+                )
+            for vanished in known.values():
+                self._store.drop_seen_log(self._name, vanished)
+            again = list(dict.fromkeys(seen.object_id for seen in known.values() if seen.object_id))
+            if consume is not None and (events or again):
+                consume(events, again)
+            # Marks a long way apart are enough to find a fork; four windows of them are kept.
+            mark = head.hash if last == head.number else None
+            cursor = self._store.cursor(self._name)
+            if cursor is None or last > cursor or last == head.number:
+                self._store.set_cursor(self._name, last, mark, keep=4 * self._window)
+        return events
+
+    def _decode(self, entry: Log) -> Event | None:
+        for source in self._sources:
+            event = source.decode(entry)
+            if event is not None:
+                return event
+        return None
+
+
+def _subject(event: Event) -> bytes:
+    """What to look at again when the event turns out not to have happened."""
+    return event.job if isinstance(event, JobEvent) else b""
