@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few Linux calls that Python's standard library does not offer."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import struct
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_CLONE_NEWNS = 0x20000
+_MS_BIND = 0x1000
+_MS_REC = 0x4000
+_MS_PRIVATE = 0x40000
+
+# struct flock: type, whence, start, length, pid, padded to the size that 64-bit kernels expect.
+_FLOCK = struct.Struct("@hhqqi4x")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with(parent: int) -> None:
+    """This process is killed when `parent` dies; at once, if it already has."""
+    _call(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Processes whose parents die become children of this one, instead of init's."""
+    _call(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def private_mounts() -> None:
+    """Gives this process its own mount table; what it mounts, nobody else sees."""
+    _call(_libc.unshare(_CLONE_NEWNS), "unshare")
+    _call(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")
+
+
+def mount_tmpfs(target: Path, options: str) -> None:
+    """An empty file system in memory over `target`."""
+    _call(_libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", 0, options.encode()), "mount")
+
+
+def mount_bind(source_fd: int, target: Path) -> None:
+    """Shows the directory that `source_fd` names at `target`, with what is mounted in it."""
+    source = f"/proc/self/fd/{source_fd}".encode()
+    _call(_libc.mount(source, os.fsencode(target), None, _MS_BIND | _MS_REC, None), "mount")
+
+
+def take_lock(fd: int) -> bool:
+    """Takes the lock of an open file for as long as the open file, or a copy of it, lives.
+
+    An open file description lock: children that inherit the descriptor hold it too.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except (BlockingIOError, PermissionError):  # held by somebody else
+        return False
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock of `path`. Looks without touching it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
+    finally:
+        os.close(fd)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def _call(result: int, name: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")

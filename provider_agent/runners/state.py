@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a run's directory that the runner and the supervisor share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from provider_agent.runners.base import Phase, RunRequest, RunState
+
+RUN = "run.json"
+STATE = "state.json"
+LOCK = "lock"
+STOP = "stop"
+WORK = "work"
+TMP = "tmp"
+OUTPUTS = "outputs"
+LOG = "log"
+SUPERVISOR_LOG = "supervisor.log"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the runner decided for a run beside the request: walls, processors, user id."""
+
+    request: RunRequest
+    sandbox: str  # "bubblewrap" or "none"
+    cpu_list: tuple[int, ...]
+    uid: int | None
+    private: tuple[str, ...]  # paths that no job may ever see
+
+    def write(self, directory: Path) -> None:
+        """Writes run.json."""
+        value = asdict(self)
+        value["request"] = self.request.to_json()
+        write_json(directory / RUN, value)
+
+    @classmethod
+    def read(cls, directory: Path) -> Plan:
+        """Reads run.json."""
+        value = json.loads((directory / RUN).read_bytes())
+        return cls(
+            request=RunRequest.from_json(value["request"]),
+            sandbox=value["sandbox"],
+            cpu_list=tuple(value["cpu_list"]),
+            uid=value["uid"],
+            private=tuple(value["private"]),
+        )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """state.json: the state, and which process wrote it (pid and start time in clock ticks)."""
+
+    state: RunState
+    supervisor_pid: int = 0
+    supervisor_start: int = 0
+
+    def write(self, directory: Path) -> None:
+        """Replaces state.json."""
+        value = self.state.to_json()
+        value["supervisor"] = [self.supervisor_pid, self.supervisor_start]
+        write_json(directory / STATE, value)
+
+    @classmethod
+    def read(cls, directory: Path) -> Saved:
+        """Reads state.json; PENDING where it is not there yet."""
+        try:
+            value = json.loads((directory / STATE).read_bytes())
+        except FileNotFoundError:
+            return cls(RunState(Phase.PENDING))
+        pid, start = value.pop("supervisor")
+        return cls(RunState.from_json(value), pid, start)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces a file so that a reader, or a crash, meets the old or the new one, never a half."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory outlive a loss of power."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
