@@ -153,12 +153,15 @@ MYPY_SOURCES := $(wildcard provider_agent scripts tools)
 
 .PHONY: lint
 lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh ABI files
-	@echo "lint: ruff" && $(LINT)/ruff check --quiet $(PYTHON_SOURCES)
-	@$(LINT)/ruff format --quiet --check $(PYTHON_SOURCES) || { echo "error: run make format"; exit 1; }
-	@echo "lint: mypy --strict" && $(LINT)/mypy --strict --python-executable $(BIN)/python $(MYPY_SOURCES)
-	@echo "lint: mamushi" && find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 \
-		| xargs -0 -r $(LINT)/mamushi --check -q || { echo "error: run make format"; exit 1; }
-	@echo "lint: vyper, warnings are errors" && $(BIN)/python tools/contracts.py check
+	@status=0; \
+	echo "lint: ruff"; $(LINT)/ruff check --quiet $(PYTHON_SOURCES) || status=1; \
+	$(LINT)/ruff format --quiet --check $(PYTHON_SOURCES) || { echo "error: run make format"; status=1; }; \
+	echo "lint: mypy --strict"; \
+	$(LINT)/mypy --strict --python-executable $(BIN)/python $(MYPY_SOURCES) || status=1; \
+	echo "lint: mamushi"; find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 \
+		| xargs -0 -r $(LINT)/mamushi --check || { echo "error: run make format"; status=1; }; \
+	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
+	exit $$status
 
 .PHONY: format
 format: .venv-lint/.stamp ## let ruff and mamushi rewrite the sources
