@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A throw-away anvil whose receipts are the same on every machine.
+
+Keys, nonces, block times and fees are fixed, so addresses, digests and signatures are too: the
+price of calldata depends on how many of its bytes are zero.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+from web3 import HTTPProvider, Web3
+from web3.contract import Contract
+from web3.types import RPCEndpoint
+
+from tools.contracts import CONTRACTS, compile_contract
+
+CHAIN_ID = 31337
+GENESIS_TIME = 1_800_000_000  # unix seconds
+BLOCK_SECONDS = 12
+HARDFORK = "prague"  # the one that Vyper 0.4.3 compiles for
+GAS_LIMIT = 10_000_000
+START_SECONDS = 30
+
+
+class BenchmarkError(Exception):
+    """One line for a person: what went wrong and what to do."""
+
+
+class Chain:
+    """Deploys contracts and sends transactions, one a block, at times that the caller sets."""
+
+    def __init__(self, url: str) -> None:
+        self.web3 = Web3(HTTPProvider(url))
+        self.now = GENESIS_TIME
+        self._nonces: dict[str, int] = {}
+        self._artefacts: dict[str, dict[str, Any]] = {}
+
+    def account(self, role: str) -> LocalAccount:
+        """The account of a role, with ether for its gas. The same role is the same key."""
+        account: LocalAccount = Account.from_key(keccak(text=f"teraproof benchmark {role}"))
+        if account.address not in self._nonces:
+            self._nonces[account.address] = 0
+            self._rpc("anvil_setBalance", account.address, hex(10**18))
+        return account
+
+    def pass_time(self, seconds: int) -> None:
+        """Let the next transaction's block be this much later than usual."""
+        self.now += seconds
+
+    def deploy(self, sender: LocalAccount, name: str, *arguments: Any) -> Contract:
+        """Deploy `contracts/<name>.vy`."""
+        compiled = self._artefacts.get(name)
+        if compiled is None:
+            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")
+            self._artefacts[name] = compiled
+        factory = self.web3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
+        data = factory.constructor(*arguments).data_in_transaction
+        receipt = self._transact(sender, f"deploy {name}", None, data)
+        return self.at(receipt["contractAddress"], name)
+
+    def at(self, address: str, name: str) -> Contract:
+        """A contract whose interface is that of the already compiled `contracts/<name>.vy`."""
+        abi = self._artefacts[name]["abi"]
+        return self.web3.eth.contract(address=to_checksum_address(address), abi=abi)
+
+    def send(self, sender: LocalAccount, contract: Contract, function: str, *arguments: Any) -> int:
+        """Call a function in a transaction and return the gas of its receipt."""
+        data = contract.encode_abi(function, args=arguments)
+        return int(self._transact(sender, function, contract.address, data)["gasUsed"])
+
+    def _transact(self, sender: LocalAccount, label: str, to: str | None, data: str) -> Any:
+        self.now += BLOCK_SECONDS
+        self._rpc("evm_setNextBlockTimestamp", self.now)
+        transaction: dict[str, Any] = {
+            "chainId": CHAIN_ID,
+            "nonce": self._nonces[sender.address],
+            "gas": GAS_LIMIT,
+            "gasPrice": 0,
+            "value": 0,
+            "data": data,
+        }
+        if to is not None:
+            transaction["to"] = to
+        digest = self.web3.eth.send_raw_transaction(
+            sender.sign_transaction(transaction).raw_transaction
+        )
+        self._nonces[sender.address] += 1
+        receipt = self.web3.eth.wait_for_transaction_receipt(digest, poll_latency=0.005)
+        if receipt["status"] != 1:
+            raise BenchmarkError(f"{label} reverted: {self._reason(transaction, sender)}")
+        return receipt
+
+    def _reason(self, transaction: dict[str, Any], sender: LocalAccount) -> str:
+        fields = {key: transaction[key] for key in ("to", "data") if key in transaction}
+        answer = self.web3.provider.make_request(
+            RPCEndpoint("eth_call"), [{**fields, "from": sender.address}, "latest"]
+        )
+        return str(answer.get("error", {}).get("message", "not when called again"))
+
+    def _rpc(self, method: str, *params: Any) -> None:
+        answer = self.web3.provider.make_request(RPCEndpoint(method), list(params))
+        if "error" in answer:
+            raise BenchmarkError(f"{method}: {answer['error']['message']}")
+
+
+@contextmanager
+def local_chain() -> Iterator[Chain]:
+    """Start anvil on a free port and stop it afterwards."""
+    beside_python = Path(sys.executable).parent / "anvil"
+    anvil = str(beside_python) if beside_python.exists() else shutil.which("anvil")
+    if anvil is None:
+        raise BenchmarkError("anvil is missing; run make setup")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [anvil, "--silent", "--port", str(port), "--chain-id", str(CHAIN_ID)]
+    command += ["--hardfork", HARDFORK, "--timestamp", str(GENESIS_TIME)]
+    command += ["--base-fee", "0", "--gas-price", "0", "--accounts", "1"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        chain = Chain(f"http://127.0.0.1:{port}")
+        give_up = time.monotonic() + START_SECONDS
+        while not chain.web3.is_connected():
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise BenchmarkError("anvil did not start; try it by hand: .venv/bin/anvil")
+            time.sleep(0.05)
+        yield chain
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: every operation that a user pays for, three times over.
+
+The first time shows what a new account pays (slots that turn from zero), the third the steady
+state. A scenario has its own provider and tenant, so that no other one warms its slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eth_utils.crypto import keccak
+from web3.contract import Contract
+
+from benchmarks.chain import BLOCK_SECONDS
+from benchmarks.market import (
+    DAY,
+    DELEGATED,
+    DOLLAR,
+    FOREVER,
+    OPEN_MARGIN,
+    TPF,
+    UNBONDING,
+    WINDOW,
+    Market,
+    Provider,
+)
+from provider_agent.protocol.messages import Attestation, Quote, sign
+from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Terms
+
+CYCLES = 3
+AUCTION = 600  # seconds
+DURATION = 3_600
+RESULT = keccak(text="result")
+RECEIPT = keccak(text="receipt")
+LIFECYCLE = ("post", "accept", "attest", "finalize", "withdraw")
+
+
+@dataclass
+class Meter:
+    """Gas by operation, one figure a cycle."""
+
+    figures: dict[str, list[int]] = field(default_factory=dict)
+
+    def note(self, name: str, gas: int) -> None:
+        """Add the next cycle's figure."""
+        self.figures.setdefault(name, []).append(gas)
+
+    def sum(self, name: str, parts: list[str]) -> None:
+        """Add an operation that is the sum of others, cycle by cycle."""
+        rows = [self.figures[part] for part in parts]
+        self.figures[name] = [sum(row) for row in zip(*rows, strict=True)]
+
+
+def measure(market: Market) -> dict[str, list[int]]:
+    """Run everything; returns gas by operation, first cycle first."""
+    meter = Meter()
+    _registrations(market, meter)
+    _lifecycle(market, meter, market.jobs, market.dollar, "")
+    _lifecycle(market, meter, market.proxied_jobs, market.proxied_dollar, "_proxied_usdc")
+    _credit_and_approval(market, meter)
+    _failures(market, meter)
+    _stake(market, meter)
+    _manager(market, meter)
+    _tokens(market, meter)
+    _owner(market, meter)
+    return meter.figures
+
+
+@dataclass
+class Desk:
+    """One tenant and one provider at a Jobs contract."""
+
+    market: Market
+    jobs: Contract
+    dollar: Contract
+    name: str
+
+    def __post_init__(self) -> None:
+        self.provider = self.market.provider(self.name)
+        self.tenant = self.market.tenant(f"{self.name} tenant", self.jobs, self.dollar)
+
+    def order(self, number: int) -> Order:
+        """An order whose price rises, with collateral and a minimum of stake."""
+        return Order(
+            spec=keccak(text=f"{self.name} {number}"),
+            start_price=40 * DOLLAR,
+            max_price=80 * DOLLAR,
+            collateral=200 * TPF,
+            duration=DURATION,
+            auction=AUCTION,
+            min_stake=5_000 * TPF,
+            min_score=0,
+            allow_root=ZERO_WORD,
+            nonce=int.from_bytes(keccak(text=f"nonce {number}"), "big"),
+        )
+
+    def post(self, order: Order, from_credit: bool = False) -> tuple[Terms, int]:
+        """Post an order; returns its terms and the gas."""
+        arguments = (order.abi_tuple(), True) if from_credit else (order.abi_tuple(),)
+        gas = self.market.chain.send(self.tenant, self.jobs, "post", *arguments)
+        return self.terms(order), gas
+
+    def terms(self, order: Order) -> Terms:
+        """The terms of what was posted in the last block."""
+        return Terms(
+            requester=self.tenant.address,
+            posted_at=self.market.chain.now,
+            challenge_window=WINDOW,
+            fee_bps=self.jobs.functions.fee_bps().call(),
+            order=order,
+        )
+
+    def accept(self, terms: Terms) -> int:
+        """Accept in the middle of the auction, so that the tenant gets a difference."""
+        self.market.chain.pass_time(AUCTION // 2)
+        return self.market.chain.send(
+            self.provider.operator, self.jobs, "accept", terms.abi_tuple()
+        )
+
+    def attest(self, terms: Terms) -> tuple[Record, int]:
+        """Attest in the name of the operator; returns the record and the gas."""
+        chain = self.market.chain
+        assigned_at = chain.now
+        chain.pass_time(1_800)
+        attestation = Attestation(
+            terms.job_id(), terms.order.spec, RESULT, RECEIPT, assigned_at, chain.now
+        )
+        gas = chain.send(
+            self.provider.operator,
+            self.jobs,
+            "attest",
+            terms.abi_tuple(),
+            RESULT,
+            RECEIPT,
+            attestation.started,
+            attestation.finished,
+            sign(self.market.domain(self.jobs), attestation, self.provider.operator),
+        )
+        record = Record(
+            self.provider.owner.address, assigned_at, chain.now, attestation.struct_hash()
+        )
+        return record, gas
+
+    def hire(self, number: int) -> tuple[Terms, int]:
+        """Take a signed quote; returns the terms and the gas."""
+        quote = Quote(
+            operator=self.provider.operator.address,
+            requester=ZERO_ADDRESS,
+            spec=keccak(text=f"{self.name} {number}"),
+            price=60 * DOLLAR,
+            collateral=200 * TPF,
+            duration=DURATION,
+            expires=FOREVER,
+            nonce=number,
+        )
+        gas = self.market.chain.send(
+            self.tenant,
+            self.jobs,
+            "hire",
+            quote.abi_tuple(),
+            sign(self.market.domain(self.jobs), quote, self.provider.operator),
+        )
+        return self.terms(quote.order()), gas
+
+
+def _registrations(market: Market, meter: Meter) -> None:
+    for number in range(CYCLES):
+        _, gas = market.register(f"newcomer {number}")
+        meter.note("provider_register", gas)
+
+
+def _lifecycle(market: Market, meter: Meter, jobs: Contract, dollar: Contract, suffix: str) -> None:
+    desk = Desk(market, jobs, dollar, f"lifecycle{suffix}")
+    send = market.chain.send
+    for cycle in range(CYCLES):
+        terms, gas = desk.post(desk.order(cycle))
+        meter.note(f"jobs_post{suffix}", gas)
+        meter.note(f"jobs_accept{suffix}", desk.accept(terms))
+        record, gas = desk.attest(terms)
+        meter.note(f"jobs_attest{suffix}", gas)
+        market.chain.pass_time(WINDOW)
+        gas = send(desk.provider.operator, jobs, "finalize", terms.abi_tuple(), record.abi_tuple())
+        meter.note(f"jobs_finalize{suffix}", gas)
+        meter.note(f"jobs_withdraw{suffix}", send(desk.provider.payout, jobs, "withdraw()"))
+    meter.sum(f"jobs_lifecycle_total{suffix}", [f"jobs_{step}{suffix}" for step in LIFECYCLE])
+
+
+def _credit_and_approval(market: Market, meter: Meter) -> None:
+    desk = Desk(market, market.jobs, market.dollar, "credit")
+    send = market.chain.send
+    for cycle in range(CYCLES):
+        meter.note("jobs_deposit", send(desk.tenant, desk.jobs, "deposit", 200 * DOLLAR))
+        terms, gas = desk.post(desk.order(cycle), from_credit=True)
+        meter.note("jobs_post_from_credit", gas)
+        desk.accept(terms)
+        record, _ = desk.attest(terms)
+        gas = send(desk.tenant, desk.jobs, "approve", terms.abi_tuple(), record.abi_tuple())
+        meter.note("jobs_approve", gas)
+        send(desk.provider.payout, desk.jobs, "withdraw()")
+
+
+def _failures(market: Market, meter: Meter) -> None:
+    desk = Desk(market, market.jobs, market.dollar, "failure")
+    hunter = market.chain.account("hunter")
+    send = market.chain.send
+    for cycle in range(CYCLES):
+        terms, _ = desk.post(desk.order(cycle))
+        market.chain.pass_time(AUCTION + OPEN_MARGIN)
+        meter.note("jobs_cancel", send(desk.tenant, desk.jobs, "cancel", terms.abi_tuple()))
+        terms, gas = desk.hire(cycle)
+        meter.note("jobs_hire", gas)
+        market.chain.pass_time(DURATION)
+        gas = send(hunter, desk.jobs, "expire", terms.abi_tuple())
+        meter.note("jobs_expire_with_seizure", gas)
+        # Both the tenant (collateral) and the hunter (bounty) were credited.
+        meter.note("staking_withdraw", send(hunter, market.staking, "withdraw()"))
+
+
+def _stake(market: Market, meter: Meter) -> None:
+    pool = market.provider("stake").owner.address
+    delegator = market.holder(market.chain.account("stake newcomer"), 10 * DELEGATED)
+    staking, send = market.staking, market.chain.send
+    for ticket in range(CYCLES):
+        meter.note("staking_delegate", send(delegator, staking, "delegate", pool, DELEGATED))
+        gas = send(delegator, staking, "undelegate", pool, DELEGATED * 1_000 // 2)
+        meter.note("staking_undelegate", gas)
+        market.chain.pass_time(UNBONDING)
+        gas = send(delegator, staking, "withdraw_unbonded", pool, ticket)
+        meter.note("staking_withdraw_unbonded", gas)
+
+
+def _manager(market: Market, meter: Meter) -> None:
+    provider: Provider = market.provider("managed")
+    pool = provider.owner.address
+    staking, manager, send = market.staking, market.manager, market.chain.send
+    tenant, hunter = market.chain.account("victim"), market.chain.account("second hunter")
+
+    def lock(number: int) -> tuple[bytes, int]:
+        order = keccak(text=f"order {number}")
+        expires_at = market.chain.now + DAY
+        operator = provider.operator.address
+        arguments = (operator, order, 200 * TPF, expires_at, TPF)
+        return order, send(manager, staking, "lock", *arguments)
+
+    for cycle in range(CYCLES):
+        order, gas = lock(2 * cycle)
+        meter.note("staking_lock", gas)
+        meter.note("staking_unlock", send(manager, staking, "unlock", pool, order))
+        order, _ = lock(2 * cycle + 1)
+        arguments = (pool, order, tenant.address, hunter.address, 5_000, 1_000)
+        meter.note("staking_seize", send(manager, staking, "seize", *arguments))
+        meter.note("staking_slash", send(manager, staking, "slash", pool, 100 * TPF))
+        earned_at = market.chain.now - BLOCK_SECONDS
+        meter.note("staking_reward", send(manager, staking, "reward", pool, 50 * TPF, earned_at))
+
+
+def _tokens(market: Market, meter: Meter) -> None:
+    receiver = market.chain.account("token receiver")
+    for _ in range(CYCLES):
+        gas = market.chain.send(
+            market.deployer, market.token, "transfer", receiver.address, 10 * TPF
+        )
+        meter.note("token_transfer", gas)
+
+
+def _owner(market: Market, meter: Meter) -> None:
+    target, send = market.jobs, market.chain.send
+    for cycle in range(CYCLES):
+        data = target.encode_abi("set_fee", args=(200 + cycle,))
+        call = (target.address, 0, data, ZERO_WORD, keccak(text=f"proposal {cycle}"))
+        gas = send(market.deployer, market.timelock, "schedule", *call, DAY)
+        meter.note("timelock_schedule", gas)
+        market.chain.pass_time(DAY)
+        meter.note("timelock_execute", send(market.guardian, market.timelock, "execute", *call))
