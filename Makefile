@@ -119,7 +119,7 @@ demo: setup ## the first paid job, end to end, on a local chain
 
 .PHONY: test
 test: setup sandbox ## every test suite
-	@$(LOCAL_APE) $(BIN)/python tests/suites.py
+	@$(BIN)/python tests/suites.py
 
 .PHONY: gas gas-update
 gas: setup ## measure whole transactions on anvil, compare with .gas-snapshot

@@ -7,6 +7,7 @@ the agent's unit tests run without the contract tooling. Names on the command li
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,12 @@ def count(report: Path) -> Count:
     return result
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of a suite: Ape finds vyper and anvil on PATH, and no user's settings."""
+    path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {"APE_DATA_FOLDER": str(ROOT / ".build" / "ape")} | os.environ | {"PATH": path}
+
+
 def run(suite: Suite, report: Path) -> Count:
     """Run one suite and count it; a run that ended badly without a failed test counts as one."""
     python = ROOT / suite.environment / "bin" / "python"
@@ -78,7 +85,9 @@ def run(suite: Suite, report: Path) -> Count:
     command += ["-q", "--durations=5", f"--junitxml={report}"]
     print(f"== {suite.name}", flush=True)
     started = time.monotonic()
-    code = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    code = subprocess.run(
+        command, cwd=ROOT, env=surroundings(), stdin=subprocess.DEVNULL, check=False
+    ).returncode
     result = count(report) if report.is_file() else Count()
     if code not in (OK, NO_TESTS) and not result.failed:
         result.failed = 1
