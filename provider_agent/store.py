@@ -481,16 +481,13 @@ class Store:
         row = self._db().execute("SELECT number FROM cursors WHERE feed = ?", (feed,)).fetchone()
         return None if row is None else int(row[0])
 
-    def set_cursor(self, feed: str, number: int, block_hash: bytes | None, keep: int) -> None:
+    def set_cursor(self, feed: str, number: int, block_hash: bytes, keep: int) -> None:
         """Move the cursor; forget marks and seen logs more than `keep` blocks behind it."""
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (feed, number))
             # What lies above the cursor belongs to a chain that is no longer there.
             db.execute("DELETE FROM marks WHERE feed = ? AND number > ?", (feed, number))
-            if block_hash is not None:
-                db.execute(
-                    "INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", (feed, number, block_hash)
-                )
+            db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", (feed, number, block_hash))
             oldest = number - keep
             db.execute("DELETE FROM marks WHERE feed = ? AND number < ?", (feed, oldest))
             db.execute("DELETE FROM seen_logs WHERE feed = ? AND block_number < ?", (feed, oldest))

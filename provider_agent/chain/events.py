@@ -72,6 +72,7 @@ class EventFeed:
         first = self._first(head)
         while first <= head.number:
             last = min(first + self._chunk - 1, head.number)
+            end = head if last == head.number else self._pool.block(last)
             logs = self._pool.logs(
                 [source.address for source in self._sources],
                 first,
@@ -80,7 +81,7 @@ class EventFeed:
             )
             if self._pool.block(head.number).hash != head.hash:
                 raise BlockUnknown(f"block {head.number} left the chain while events were read")
-            found += self._commit(first, last, head, logs, consume)
+            found += self._commit(first, end, head, logs, consume)
             first = last + 1
         return found
 
@@ -109,12 +110,13 @@ class EventFeed:
     def _commit(
         self,
         first: int,
-        last: int,
+        end: BlockRef,
         head: BlockRef,
         logs: Sequence[Log],
         consume: Consumer | None,
     ) -> list[Event]:
         """Keep a chunk: new logs, vanished logs, the cursor, and what the consumer makes of it."""
+        last = end.number
         with self._store.transaction():
             # Above the head nothing can be left; logs there were on another branch.
             known = {
@@ -139,11 +141,9 @@ class EventFeed:
             again = list(dict.fromkeys(seen.object_id for seen in known.values() if seen.object_id))
             if consume is not None and (events or again):
                 consume(events, again)
-            # Marks a long way apart are enough to find a fork; four windows of them are kept.
-            mark = head.hash if last == head.number else None
             cursor = self._store.cursor(self._name)
             if cursor is None or last > cursor or last == head.number:
-                self._store.set_cursor(self._name, last, mark, keep=4 * self._window)
+                self._store.set_cursor(self._name, last, end.hash, keep=4 * self._window)
         return events
 
     def _decode(self, entry: Log) -> Event | None:
