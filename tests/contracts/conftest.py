@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: the suite is deployed once a session, each test starts from that state.
+
+titanoboa's plugin rolls every fixture and test back, so nothing leaks from one test to the next.
+Actors are named by what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.contracts import actions
+from tests.contracts.actions import Provider
+from tests.contracts.deploy import (
+    LOCK,
+    REWARD,
+    SLASH,
+    TPF,
+    USD,
+    Contract,
+    Suite,
+    account_of,
+    address_of,
+    deploy_suite,
+)
+
+
+@pytest.fixture(scope="session")
+def suite() -> Suite:
+    """Everything deployed; the account `manager` has every permission in Staking."""
+    return deploy_suite(managers={address_of("manager"): LOCK | SLASH | REWARD})
+
+
+@pytest.fixture(scope="session")
+def scored_suite() -> Suite:
+    """The same with a source of scores behind Jobs."""
+    return deploy_suite(managers={address_of("manager"): LOCK | SLASH | REWARD}, with_scores=True)
+
+
+@pytest.fixture
+def staking(suite: Suite) -> Contract:
+    return suite.staking
+
+
+@pytest.fixture
+def jobs(suite: Suite) -> Contract:
+    return suite.jobs
+
+
+@pytest.fixture
+def token(suite: Suite) -> Contract:
+    return suite.token
+
+
+@pytest.fixture
+def payment(suite: Suite) -> Contract:
+    return suite.payment
+
+
+@pytest.fixture
+def make_provider(suite: Suite) -> Callable[..., Provider]:
+    """Factory: register a provider, `make_provider("role", stake=...)`."""
+
+    def make(role: str = "provider", **options: int) -> Provider:
+        return actions.register(suite, role, **options)
+
+    return make
+
+
+@pytest.fixture
+def provider(make_provider: Callable[..., Provider]) -> Provider:
+    """A provider with 1,000 TPF of its own stake, 500 an order and 800 in all lockable."""
+    return make_provider()
+
+
+@pytest.fixture
+def requester(suite: Suite) -> str:
+    address = address_of("requester")
+    actions.give_usd(suite, address, 1_000 * USD)
+    return address
+
+
+@pytest.fixture
+def delegator(suite: Suite) -> str:
+    address = address_of("delegator")
+    actions.give_tpf(suite, address, 10_000 * TPF)
+    return address
+
+
+@pytest.fixture
+def manager(suite: Suite) -> str:
+    """May lock, slash and reward; holds TPF to reward with."""
+    address = address_of("manager")
+    actions.give_tpf(suite, address, 10_000 * TPF)
+    return address
+
+
+@pytest.fixture
+def owner(suite: Suite) -> str:
+    return suite.owner
+
+
+@pytest.fixture
+def stranger() -> str:
+    return address_of("stranger")
+
+
+@pytest.fixture
+def victim() -> str:
+    return address_of("victim")
+
+
+@pytest.fixture
+def hunter() -> str:
+    return account_of("hunter").address
