@@ -15,6 +15,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -70,7 +71,7 @@ def gpus(nvml: Any | None = None) -> list[Device]:
             return found
         driver = _read(library, lambda: _text(library.nvmlSystemGetDriverVersion())) or ""
         for index in range(_read(library, library.nvmlDeviceGetCount) or 0):
-            device = _read(library, lambda i=index: _describe(library, i, driver))
+            device = _read(library, partial(_describe, library, index, driver))
             if device is not None:
                 found.append(device)
     return found
@@ -133,12 +134,21 @@ def _session(nvml: Any | None) -> Iterator[Any | None]:
     Init and shutdown are counted by NVML itself, so that sessions may nest.
     """
     library = _binding() if nvml is None else nvml
-    started = library is not None and _read(library, lambda: (library.nvmlInit(), True))
+    if library is None or not _initialise(library):
+        yield None
+        return
     try:
-        yield library if started else None
+        yield library
     finally:
-        if library is not None and started:
-            _read(library, library.nvmlShutdown)
+        _read(library, library.nvmlShutdown)
+
+
+def _initialise(library: Any) -> bool:
+    try:
+        library.nvmlInit()
+    except library.NVMLError:
+        return False
+    return True
 
 
 def _binding() -> ModuleType | None:

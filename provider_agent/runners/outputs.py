@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 MAX_FILES = 10_000
@@ -126,7 +127,7 @@ class _Copier:
                     os.mkdir(name, 0o755, dir_fd=destination)
                 with os.scandir(inner) as listing:
                     # Sorted, so that the same outputs fail with the same words.
-                    names = sorted(entry.name for _, entry in zip(range(MAX_FILES + 1), listing))
+                    names = sorted(entry.name for entry in islice(listing, MAX_FILES + 1))
                 if len(names) > MAX_FILES:
                     raise UnfitOutput(f"output {_plain(shown)} has over {MAX_FILES} entries")
                 copy = os.open(name, _DIRECTORY, dir_fd=destination)

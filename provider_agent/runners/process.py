@@ -9,7 +9,6 @@ never by a process id, which may be somebody else's by now.
 from __future__ import annotations
 
 import fcntl
-
 import logging
 import os
 import re

@@ -36,6 +36,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,7 +83,7 @@ class Verdict:
 def main(arguments: list[str]) -> int:
     """Takes the run over and detaches; the exit code tells the runner who owns it."""
     if len(arguments) != 1:
-        print("usage: python -m provider_agent.runners.supervisor RUN_DIRECTORY", file=sys.stderr)
+        sys.stderr.write("usage: python -m provider_agent.runners.supervisor RUN_DIRECTORY\n")
         return 2
     directory = Path(arguments[0])
     lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> int:
     _quiet(directory)
     try:
         Supervisor(directory, lock).run()
-    except BaseException:
+    except Exception:  # noqa: BLE001 - whatever it is belongs into the log; the run is LOST
         _log.exception("the supervisor failed")
         return 1
     return 0
@@ -272,7 +273,7 @@ class Supervisor:
             os.close(block_write)
         return None
 
-    def _prepare(self, user: int | None):  # type: ignore[no-untyped-def] # returns a callback
+    def _prepare(self, user: int | None) -> Callable[[], None]:
         """What the child does between fork and exec."""
         parent = os.getpid()
         limits = self.limits
