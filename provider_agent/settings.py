@@ -116,6 +116,8 @@ class AgentSettings(_Section):
     data_dir: Path = Path("agent-data")
     slots: int = Field(default=1, ge=1, le=256)
     """Jobs that run at once."""
+    accept_ahead: int = Field(default=1, ge=0, le=16)
+    """Jobs a slot that may be taken and wait, if their deadlines allow it."""
     keep_results_hours: float = Field(default=168, gt=0)
     """How long inputs and results stay after a job has ended."""
     max_in_flight: int = Field(default=16, ge=1, le=256)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished runs as results: the files, the manifest that names them, the signed receipt, the log.
+
+`<root>/<job id>/` appears in one step when all of it is on the disk, and is what a tenant gets:
+
+    files/      the collected outputs, or failure.json when the job failed by its own fault
+    manifest    canonical list of the files; its sha256 is the result digest on chain
+    receipt     what the run used, signed by the operator; its sha256 goes on chain as well
+    log         what the job printed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from provider_agent.errors import RunnerError
+from provider_agent.protocol.digests import manifest
+from provider_agent.protocol.jobspec import canonical
+from provider_agent.runners.base import RunState
+
+FILES, MANIFEST, RECEIPT, LOG, FAILURE = "files", "manifest", "receipt", "log", "failure.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result on the disk and the two digests that are attested."""
+
+    directory: Path
+    manifest: bytes
+    receipt: bytes
+
+    @property
+    def result_digest(self) -> bytes:
+        """sha256 of the manifest."""
+        return hashlib.sha256(self.manifest).digest()
+
+    @property
+    def receipt_digest(self) -> bytes:
+        """sha256 of the receipt."""
+        return hashlib.sha256(self.receipt).digest()
+
+    @property
+    def files(self) -> Path:
+        """The directory that the manifest describes."""
+        return self.directory / FILES
+
+    @property
+    def log(self) -> Path:
+        """What the job printed."""
+        return self.directory / LOG
+
+
+class Results:
+    """The results of all jobs under one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def get(self, job_id: bytes) -> Result | None:
+        """The result of a job, or None."""
+        directory = self._root / job_id.hex()
+        try:
+            return Result(
+                directory, (directory / MANIFEST).read_bytes(), (directory / RECEIPT).read_bytes()
+            )
+        except FileNotFoundError:
+            return None
+
+    def keep(
+        self, job_id: bytes, state: RunState, outputs: Path | None, log: Path, receipt: bytes
+    ) -> Result:
+        """Make the result of a run that has ended; the one on the disk when there is one.
+
+        `outputs` is None when the job failed by its own fault. Raises RunnerError.
+        """
+        known = self.get(job_id)
+        if known is not None:
+            return known
+        place = self._root / job_id.hex()
+        new = place.with_name(place.name + ".new")
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(mode=0o700)
+            if outputs is None:
+                (new / FILES).mkdir()
+                (new / FILES / FAILURE).write_bytes(_failure(state))
+            else:
+                # Links, not copies: nobody writes to collected outputs any more.
+                shutil.copytree(outputs, new / FILES, copy_function=os.link)
+            if log.exists():
+                shutil.copyfile(log, new / LOG)
+            (new / MANIFEST).write_bytes(manifest(new / FILES))
+            (new / RECEIPT).write_bytes(receipt)
+            _sync_tree(new)
+            new.rename(place)
+            _sync(self._root)
+        except OSError as error:
+            raise RunnerError(
+                f"the result of job {job_id.hex()} cannot be kept: {error.strerror}"
+            ) from error
+        kept = self.get(job_id)
+        if kept is None:
+            raise RunnerError(f"the result of job {job_id.hex()} vanished from the disk")
+        return kept
+
+    def remove(self, job_id: bytes) -> None:
+        """Delete a result if it is there."""
+        shutil.rmtree(self._root / job_id.hex(), ignore_errors=True)
+
+
+def _failure(state: RunState) -> bytes:
+    reason = "unknown" if state.reason is None else state.reason.value
+    return canonical({"exit_code": state.exit_code, "reason": reason})
+
+
+def _sync_tree(directory: Path) -> None:
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            _sync(Path(parent) / name)
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

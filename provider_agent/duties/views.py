@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API may show of jobs and of the provider, read from the store and the disk."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from provider_agent.api.jobs import JobView
+from provider_agent.duties.jobs import JobsDuty, Machine, decode_terms
+from provider_agent.duties.quotes import QuoteDesk
+from provider_agent.protocol.terms import Status
+from provider_agent.settings import Settings
+from provider_agent.store import JobRow, RunStage, Store
+
+_SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
+
+
+class JobViews:
+    """Jobs for their requesters. Called from the API's threads."""
+
+    def __init__(self, store: Store, machine: Machine) -> None:
+        self._store, self._machine = store, machine
+
+    def job(self, job_id: bytes) -> JobView | None:
+        """The job, or None when this agent does not know it."""
+        row = self._store.job(job_id)
+        if row is None:
+            return None
+        result = self._machine.results.get(job_id)
+        if result is not None:
+            return JobView(
+                requester=row.requester,
+                status=self._status(row),
+                manifest=result.manifest,
+                results=result.files,
+                receipt=result.receipt,
+                log=result.log,
+            )
+        log = None
+        for run in self._store.runs_of(job_id):
+            if run.state in _SHOWN and run.run_id in self._machine.runner.list():
+                log = self._machine.runner.log(run.run_id)
+        return JobView(requester=row.requester, status=self._status(row), log=log)
+
+    def _status(self, row: JobRow) -> dict[str, Any]:
+        terms = decode_terms(row.terms)
+        runs = self._store.runs_of(row.job_id)
+        assigned = row.assigned_at
+        return {
+            "job": "0x" + row.job_id.hex(),
+            "status": Status(row.status).name.lower(),
+            "provider": row.provider,
+            "note": row.note,
+            "deadline": None if assigned is None else terms.deadline(assigned),
+            "result": None if row.result is None else "0x" + row.result.hex(),
+            "runs": [
+                {
+                    "state": run.state.value,
+                    "exit_code": run.exit_code,
+                    "reason": run.reason,
+                    "started": run.started,
+                    "finished": run.finished,
+                }
+                for run in runs
+            ],
+        }
+
+
+class UploadRule:
+    """Who may send inputs: requesters with an open or assigned job, and holders of quotes."""
+
+    def __init__(self, store: Store, duty: JobsDuty, desk: QuoteDesk) -> None:
+        self._store, self._duty, self._desk = store, duty, desk
+
+    def __call__(self, account: str) -> bool:
+        """Whether `account` may upload now."""
+        now = int(time.time())
+        standing = self._duty.standing
+        margin = 0 if standing is None else standing.open_margin
+        for job in self._store.jobs(Status.OPEN, Status.ASSIGNED):
+            if job.requester != account:
+                continue
+            if Status(job.status) is Status.OPEN:
+                if now <= decode_terms(job.terms).open_until(margin):
+                    return True
+            elif standing is not None and job.provider == standing.owner:
+                return True
+        return self._desk.may_upload(account)
+
+
+class ProviderView:
+    """`GET /v1/provider`: what this provider offers."""
+
+    def __init__(
+        self, settings: Settings, operator: str, duty: JobsDuty, devices: list[dict[str, Any]]
+    ) -> None:
+        self._settings, self._operator = settings, operator
+        self._duty, self._devices = duty, devices
+
+    def __call__(self) -> dict[str, Any]:
+        """The offer, as JSON values; amounts of tokens are text in whole tokens."""
+        settings, standing = self._settings, self._duty.standing
+        load = self._duty.load()
+        runner = settings.runner
+        return {
+            "owner": None if standing is None else standing.owner,
+            "operator": self._operator,
+            "chain_id": settings.chain.chain_id,
+            "contracts": {"jobs": settings.chain.jobs, "staking": settings.chain.staking},
+            "runtimes": sorted(runner.runtimes),
+            "price_per_hour": str(settings.jobs.price_per_hour),
+            "max_collateral": str(settings.jobs.max_collateral),
+            "max_seconds": settings.jobs.max_seconds,
+            "limits": {
+                "cpus": runner.cpus,
+                "memory_mb": runner.memory_mb,
+                "disk_mb": runner.disk_mb,
+                "gpus": runner.gpus,
+            },
+            "slots": {"total": load.slots, "promised": load.committed},
+            "devices": self._devices,
+        }
