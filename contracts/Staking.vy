@@ -237,7 +237,6 @@ def register(
         convert(payout, uint256)
         | (commission_bps << 160)
         | (commission_bps << 176)
-        | (block.timestamp << 192)
     )
     self.limits[msg.sender] = shares._pack(max_lock_per_order, max_locked)
     self.endpoint_digest[msg.sender] = keccak256(endpoint)
@@ -298,22 +297,31 @@ def set_endpoint(endpoint: String[128]):
 def set_commission(commission_bps: uint256):
     """
     @notice Changes the commission: a lower one is in force at once, also for
-            epochs not yet claimed; a higher one after COMMISSION_DELAY.
+            epochs not yet claimed; a higher one after COMMISSION_DELAY, and not
+            again before it was in force for as long.
     @param commission_bps Share of rewards in 1/10,000.
     """
     self._check_registered(msg.sender)
     assert commission_bps <= MAX_BPS, "staking: commission above 100 %"
     word: uint256 = self.payouts[msg.sender]
-    current: uint256 = (word >> 160) & MASK_16
     since: uint256 = word >> 192
-    if block.timestamp < since:
-        # A raise still waits. It is dropped: what counts is what is in force.
-        current = (word >> 176) & MASK_16
-    previous: uint256 = current
-    since = block.timestamp + COMMISSION_DELAY
-    if commission_bps <= current:
-        previous = commission_bps
-        since = block.timestamp
+    previous: uint256 = (word >> 176) & MASK_16
+    in_force: uint256 = self._commission_at(msg.sender, block.timestamp)
+    effective: uint256 = block.timestamp
+    if commission_bps <= in_force:
+        # `since` stays: no epoch of the past pays more than it did.
+        previous = min(previous, commission_bps)
+    else:
+        if block.timestamp >= since:
+            # Only one past change is kept. The next raise waits until the epochs
+            # before the last one could all be claimed.
+            assert (
+                block.timestamp >= since + COMMISSION_DELAY
+            ), "staking: commission was raised too recently"
+            previous = in_force
+        # Else a raise that still waits is replaced.
+        since = block.timestamp + COMMISSION_DELAY
+        effective = since
     self.payouts[msg.sender] = (
         (word & MASK_160)
         | (commission_bps << 160)
@@ -321,7 +329,7 @@ def set_commission(commission_bps: uint256):
         | (since << 192)
     )
     log IStaking.CommissionChanged(
-        provider=msg.sender, commission_bps=commission_bps, since=since
+        provider=msg.sender, commission_bps=commission_bps, since=effective
     )
 
 
