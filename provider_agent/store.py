@@ -778,6 +778,20 @@ class Store:
         row = self._db().execute("SELECT body FROM specs WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
+        """How many specifications one account (or all) has here, and how many bytes."""
+        where, values = ("WHERE uploader = ?", (uploader,)) if uploader else ("", ())
+        row = (
+            self._db()
+            .execute(
+                "SELECT count(*), coalesce(sum(length(body)), 0) "  # noqa: S608 - our own words
+                f"FROM specs {where}",
+                values,
+            )
+            .fetchone()
+        )
+        return int(row[0]), int(row[1])
+
     def put_input(self, digest: bytes, size: int, uploader: str) -> None:
         """Record that an input lies complete and verified on the disk."""
         with self.transaction() as db:

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a process: its parts put together, and the loop that drives them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from provider_agent import devices
+from provider_agent.api.app import ApiDeps, ApiServer, create_app
+from provider_agent.api.auth import Authenticator
+from provider_agent.api.health import Check, Health
+from provider_agent.api.storage import InputStorage
+from provider_agent.chain.contracts import JobsContract, StakingContract, TokenContract
+from provider_agent.chain.events import EventFeed
+from provider_agent.chain.keys import KeyLock, OperatorKey, load_key
+from provider_agent.chain.rpc import BlockRef, RpcPool
+from provider_agent.chain.sender import Sender
+from provider_agent.duties.jobs import JobsDuty, Machine
+from provider_agent.duties.policy import Policy
+from provider_agent.duties.quotes import QuoteDesk
+from provider_agent.duties.results import Results
+from provider_agent.duties.views import JobViews, ProviderView, UploadRule
+from provider_agent.errors import ChainError, KeyInUse
+from provider_agent.metrics import Metrics
+from provider_agent.protocol import messages, siwe
+from provider_agent.protocol.terms import Status
+from provider_agent.runners.process import ProcessRunner
+from provider_agent.settings import Settings
+from provider_agent.store import Intent, IntentState, RunStage, Store
+
+log = logging.getLogger(__name__)
+
+DATABASE = "agent.sqlite"
+_PRUNE_EVERY = 600.0  # seconds
+_MAX_PAUSE = 60.0  # between cycles, when nodes do not answer
+_EVENTS = {
+    IntentState.SENT: "sent",
+    IntentState.MINED: "mined",
+    IntentState.REVERTED: "failed",
+    IntentState.ABANDONED: "abandoned",
+}
+
+
+def read_key(settings: Settings) -> OperatorKey:
+    """The operator's key as the settings name it."""
+    operator = settings.operator
+    return load_key(operator.keystore, operator.password_file, operator.private_key_file)
+
+
+def make_pool(settings: Settings, metrics: Metrics | None = None) -> RpcPool:
+    """The RPC endpoints of the settings."""
+
+    def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
+        if metrics is not None and outcome == "failed":
+            metrics.rpc_errors.labels(endpoint).inc()
+
+    chain = settings.chain
+    return RpcPool(chain.rpc_urls, chain.chain_id, chain.rpc_timeout_seconds, observer=observe)
+
+
+def make_runner(settings: Settings) -> ProcessRunner:
+    """The runner of the settings; no job sees the keys or the data directory."""
+    operator = settings.operator
+    secret = (operator.keystore, operator.password_file, operator.private_key_file)
+    return ProcessRunner(
+        settings.agent.data_dir,
+        sandbox_kind=settings.runner.sandbox,
+        private=[path.parent for path in secret if path is not None],
+    )
+
+
+class Agent:
+    """Everything of one provider on one machine. `run` returns after `stop`, or raises AgentError.
+
+    Several agents on one key are refused (KeyInUse).
+    """
+
+    def __init__(self, settings: Settings, *, adopt_nonces: bool = False) -> None:
+        self._settings = settings
+        self._adopt = adopt_nonces
+        self._stop = threading.Event()
+        self._last_cycle: float | None = None
+        self._pruned_at = 0.0
+        settings.agent.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._key = read_key(settings)
+        self._lock = KeyLock(settings.chain.chain_id, self._key.address)
+        self._metrics = Metrics()
+        self._pool = make_pool(settings, self._metrics)
+        chain = settings.chain
+        self._jobs = JobsContract(self._pool, chain.jobs)
+        self._staking = StakingContract(self._pool, chain.staking)
+
+    def run(self) -> None:
+        """Reconcile until `stop`. Runs of jobs go on when it ends."""
+        with self._lock:
+            self._assemble()
+            self._sender.start(adopt=self._adopt)
+            self._server.start()
+            log.info(
+                "agent %s listens on port %s, data in %s",
+                self._key.address,
+                self._server.port,
+                self._settings.agent.data_dir,
+            )
+            try:
+                self._loop()
+            finally:
+                self._server.stop()
+                self._duty.close()
+                self._store.close()
+                self._pool.close()
+
+    def stop(self) -> None:
+        """End the loop after the present cycle. May be called from a signal handler."""
+        self._stop.set()
+
+    # ------------------------------------------------------------------ assembly
+
+    def _assemble(self) -> None:
+        settings, chain = self._settings, self._settings.chain
+        data = settings.agent.data_dir
+        self._store = Store(data / DATABASE)
+        self._store.bind(jobs=self._jobs.address, staking=self._staking.address)
+        self._sender = Sender(
+            self._pool,
+            self._store,
+            self._key,
+            max_fee=int(chain.max_fee_gwei * 10**9),
+            confirmations=chain.confirmations,
+            reorg_window=chain.reorg_window,
+            in_flight=settings.agent.max_in_flight,
+            on_change=self._count,
+        )
+        self._feed = EventFeed(
+            self._pool,
+            self._store,
+            [self._jobs],
+            start_block=chain.start_block,
+            reorg_window=chain.reorg_window,
+        )
+        gpus = tuple(devices.gpus())
+        self._machine = Machine(
+            runner=make_runner(settings),
+            inputs=InputStorage(data / "inputs"),
+            results=Results(data / "results"),
+            devices=gpus,
+        )
+        token = TokenContract(self._pool, self._jobs.payment_token("latest"))
+        policy = Policy(settings.jobs, settings.runner, 10 ** token.decimals("latest"), len(gpus))
+        self._duty = JobsDuty(
+            settings,
+            self._store,
+            self._jobs,
+            self._staking,
+            self._sender,
+            self._key,
+            self._machine,
+            policy,
+        )
+        domain = messages.Domain(chain.chain_id, self._jobs.address)
+        desk = QuoteDesk(settings, self._store, self._duty, policy, self._key, domain)
+        shown = [
+            {"kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
+            for d in gpus or (devices.cpu(),)
+        ]
+        app = create_app(
+            ApiDeps(
+                auth=Authenticator(
+                    self._store,
+                    siwe.Expected.at(settings.api.public_url, chain.chain_id),
+                    lambda to, call: self._pool.eth_call(to, call, "latest"),
+                ),
+                jobs=JobViews(self._store, self._machine),
+                specs=self._store,
+                inputs=self._machine.inputs,
+                may_upload=UploadRule(self._store, self._duty, desk),
+                provider=ProviderView(settings, self._key.address, self._duty, shown),
+                health=Health(
+                    lambda: self._last_cycle,
+                    max_age=60 + 10 * chain.poll_seconds,
+                    clock=time.time,
+                    checks=[self._check_disk, self._check_registered],
+                ),
+                metrics=self._metrics,
+                quotes=desk,
+            )
+        )
+        self._server = ApiServer(app, settings.api.host, settings.api.port)
+
+    # ------------------------------------------------------------------ the loop
+
+    def _loop(self) -> None:
+        pause = self._settings.chain.poll_seconds
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                with self._metrics.reconcile_seconds.time():
+                    self._cycle()
+                failures = 0
+                self._last_cycle = time.time()
+                self._metrics.last_reconcile.set(self._last_cycle)
+            except KeyInUse:
+                raise
+            except ChainError as error:
+                failures += 1
+                self._metrics.reconcile_failures.inc()
+                log.warning("%s", error)
+            self._stop.wait(min(_MAX_PAUSE, pause * 2 ** min(failures, 6)) if failures else pause)
+
+    def _cycle(self) -> None:
+        self._sender.tick()
+        head = self._pool.head()
+        block = self._pinned(head)
+        self._feed.poll(block, self._duty.consume)
+        self._duty.reconcile(block)
+        self._sender.tick()
+        self._measure(head, block)
+        if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
+            self._pruned_at = time.monotonic()
+            self._duty.prune()
+
+    def _pinned(self, head: BlockRef) -> BlockRef:
+        """The block that this cycle reads: behind the head, so that small reorgs pass by."""
+        number = max(0, head.number - self._settings.chain.confirmations)
+        return head if number == head.number else self._pool.block(number)
+
+    # ------------------------------------------------------------------ what is shown
+
+    def _count(self, intent: Intent) -> None:
+        event = _EVENTS.get(intent.state)
+        if event is not None:
+            self._metrics.transaction(event)
+        if intent.state in (IntentState.REVERTED, IntentState.ABANDONED):
+            log.warning("%s: %s (%s)", "/".join(intent.key), intent.state, intent.reason)
+
+    def _measure(self, head: BlockRef, block: BlockRef) -> None:
+        metrics = self._metrics
+        metrics.head_block.set(head.number)
+        metrics.pinned_block.set(block.number)
+        metrics.lag_seconds.set(max(0.0, time.time() - block.timestamp))
+        metrics.slots.set(self._settings.agent.slots)
+        metrics.set_jobs(Counter(Status(job.status).name.lower() for job in self._store.jobs()))
+        metrics.set_runs(Counter(run.state.value for run in self._store.runs_in(*RunStage)))
+        metrics.disk_free_bytes.set(shutil.disk_usage(self._settings.agent.data_dir).free)
+        metrics.input_bytes.set(self._machine.inputs.used()[0])
+        metrics.gas_balance.set(self._pool.balance(self._key.address))
+
+    def _check_disk(self) -> Check:
+        free = shutil.disk_usage(self._settings.agent.data_dir).free
+        return Check("disk", free > 1 << 30, f"{free >> 30} GiB free")
+
+    def _check_registered(self) -> Check:
+        standing = self._duty.standing
+        ours = standing is not None and standing.operator_is_ours
+        return Check("registered", ours, "" if ours else "the operator works for no provider yet")
+
+
+def consent(settings: Settings, key: OperatorKey, owner: str, expires: int) -> dict[str, Any]:
+    """The operator's signed agreement to work for `owner`, for the owner to register with."""
+    message = messages.OperatorConsent(owner=owner, operator=key.address, expires=expires)
+    domain = messages.Domain(settings.chain.chain_id, settings.chain.staking)
+    return {
+        "owner": message.owner,
+        "operator": message.operator,
+        "expires": expires,
+        "signature": "0x" + messages.sign(domain, message, key.account).hex(),
+        "chain_id": settings.chain.chain_id,
+        "staking": settings.chain.staking,
+        "endpoint": settings.api.public_url,
+    }
+
+
+def database(settings: Settings) -> Path:
+    """Where the agent keeps its memory."""
+    return settings.agent.data_dir / DATABASE

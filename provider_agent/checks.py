@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start-up checks: one line each, in the order in which later ones need earlier ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from provider_agent import devices
+from provider_agent.agent import database, make_pool, make_runner, read_key
+from provider_agent.chain.contracts import JobsContract, StakingContract, TokenContract
+from provider_agent.chain.rpc import RpcPool
+from provider_agent.errors import AgentError, ChainError, RunnerError, SettingsError
+from provider_agent.settings import Settings
+from provider_agent.store import Store
+
+_CLOCK_SKEW = 60  # seconds; blocks may be older than that on a quiet chain, never newer
+_LOW_GAS = 10**16  # wei
+_ZERO_ADDRESS = "0x" + "00" * 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check. A `warning` does not keep the agent from starting."""
+
+    name: str
+    ok: bool
+    line: str
+    warning: bool = False
+
+
+def startup(settings: Settings) -> Iterator[Finding]:
+    """Run every check; a failed one does not stop those that do not need it."""
+    checks = _Checks(settings)
+    for name, check in (
+        ("data", checks.data),
+        ("key", checks.key),
+        ("database", checks.database),
+        ("devices", checks.devices),
+        ("runtimes", checks.runtimes),
+        ("sandbox", checks.sandbox),
+        ("rpc", checks.rpc),
+        ("clock", checks.clock),
+        ("contracts", checks.contracts),
+        ("gas", checks.gas),
+        ("provider", checks.provider),
+    ):
+        yield _finding(name, check)
+
+
+class _Warning(AgentError):
+    """Worth a line, and no reason not to start."""
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except _Warning as warning:
+        return Finding(name, True, str(warning), warning=True)
+    except AgentError as error:
+        return Finding(name, False, str(error))
+
+
+class _Checks:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._address: str | None = None
+        self._pool: RpcPool | None = None
+
+    def data(self) -> str:
+        place = self._settings.agent.data_dir
+        try:
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            free = shutil.disk_usage(place).free
+        except OSError as error:
+            raise SettingsError(
+                f"cannot use {place}: {error.strerror}; set agent.data_dir"
+            ) from None
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise SettingsError(f"cannot write to {place}; set agent.data_dir")
+        return f"{place}, {free / 2**30:.0f} GiB free"
+
+    def key(self) -> str:
+        self._address = read_key(self._settings).address
+        return f"operator {self._address}"
+
+    def database(self) -> str:
+        path = database(self._settings)
+        if not path.parent.is_dir():
+            raise SettingsError("needs the data directory")
+        store = Store(path)
+        try:
+            known = len(store.jobs())
+        finally:
+            store.close()
+        return f"{path.name}, {known} jobs known"
+
+    def devices(self) -> str:
+        found = devices.inventory()
+        names = ", ".join(f"{device.name} ({device.kind})" for device in found)
+        gpus = sum(device.kind == "cuda" for device in found)
+        wanted = self._settings.runner.gpus * self._settings.agent.slots
+        if gpus < wanted:
+            raise SettingsError(f"{wanted} GPUs are promised (gpus x slots), {gpus} found: {names}")
+        return names
+
+    def runtimes(self) -> str:
+        runtimes = self._settings.runner.runtimes
+        if not runtimes:
+            raise _Warning("none offered: set runner.runtimes, or no job can be taken")
+        for name, directory in runtimes.items():
+            if not (Path(directory) / "bin" / "python").exists():
+                raise SettingsError(
+                    f"{name}: {directory} is no Python environment (it has no bin/python)"
+                )
+        return ", ".join(sorted(runtimes))
+
+    def sandbox(self) -> str:
+        if not self._settings.agent.data_dir.is_dir():
+            raise RunnerError("needs the data directory")
+        line = make_runner(self._settings).check()
+        if self._settings.runner.sandbox == "none":
+            raise _Warning(line)
+        return line
+
+    def rpc(self) -> str:
+        pool = make_pool(self._settings)
+        head = pool.head()
+        self._pool = pool
+        down = [e.label for e in pool.endpoints if e.trouble]
+        line = f"chain {self._settings.chain.chain_id}, block {head.number}"
+        if down:
+            raise _Warning(f"{line}; not usable: {', '.join(down)}")
+        return f"{line}, {len(pool.endpoints)} endpoints"
+
+    def clock(self) -> str:
+        ahead = self._reachable().head().timestamp - time.time()
+        if ahead > _CLOCK_SKEW:
+            raise _Warning(
+                f"the newest block is {ahead:.0f} s in the future; set this machine's clock"
+            )
+        return f"newest block {max(0.0, -ahead):.0f} s ago"
+
+    def contracts(self) -> str:
+        pool, chain = self._reachable(), self._settings.chain
+        for name, address in (("jobs", chain.jobs), ("staking", chain.staking)):
+            if not pool.code(address):
+                raise SettingsError(f"there is no contract at chain.{name} {address}")
+        jobs = JobsContract(pool, chain.jobs)
+        found = jobs.staking("latest")
+        if found != StakingContract(pool, chain.staking).address:
+            raise SettingsError(f"chain.jobs works with staking {found}, not with chain.staking")
+        token = TokenContract(pool, jobs.payment_token("latest"))
+        return f"jobs are paid in {token.symbol('latest')} ({token.address})"
+
+    def gas(self) -> str:
+        if self._address is None:
+            raise SettingsError("needs the operator key")
+        wei = self._reachable().balance(self._address)
+        line = f"{wei / 10**18:.4f} ETH"
+        if wei < _LOW_GAS:
+            raise _Warning(f"{line} is little: send some to {self._address}")
+        return line
+
+    def provider(self) -> str:
+        if self._address is None:
+            raise SettingsError("needs the operator key")
+        staking = StakingContract(self._reachable(), self._settings.chain.staking)
+        owner = staking.provider_of(self._address, "latest")
+        if owner == _ZERO_ADDRESS:
+            raise _Warning(
+                "the operator works for nobody yet: provider-agent consent --owner ADDRESS, "
+                "then the owner registers"
+            )
+        own = staking.owner_assets(owner, "latest") / 10**18
+        return f"works for {owner}, own stake {own:.2f} TPF"
+
+    def _reachable(self) -> RpcPool:
+        if self._pool is None:
+            raise ChainError("needs an RPC endpoint")
+        return self._pool

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `provider-agent init | consent | check | run | status`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from provider_agent import agent as agents
+from provider_agent import checks
+from provider_agent.chain.keys import create_keystore
+from provider_agent.duties.jobs import decode_terms
+from provider_agent.errors import AgentError, SettingsError
+from provider_agent.protocol.terms import Status, address
+from provider_agent.settings import DEFAULT_FILE, load
+from provider_agent.store import Store
+
+_CONSENT_SECONDS = 7 * 86_400
+_TEMPLATE = """\
+# Settings of the provider agent. Every field can be overridden by a variable of the environment:
+# TERAPROOF_<SECTION>__<FIELD>. The whole list with its meanings: provider_agent/settings.py
+
+[chain]
+rpc_urls = {rpc_urls}
+chain_id = {chain_id}
+staking = "{staking}"
+jobs = "{jobs}"
+start_block = {start_block}
+
+[operator]
+keystore = "{keystore}"
+password_file = "{password_file}"
+
+[agent]
+data_dir = "agent-data"
+slots = 1
+
+[api]
+host = "127.0.0.1"
+port = {port}
+public_url = "{public_url}"    # what tenants use; put TLS in front of it
+
+[runner]
+sandbox = "bubblewrap"
+cpus = 1
+memory_mb = 2048
+
+[runner.runtimes]
+# python-ml = "/path/to/a/python/environment"
+
+[jobs]
+price_per_hour = "1"      # payment tokens
+max_collateral = "1000"   # TPF a job
+"""
+
+_config = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_FILE,
+    show_default=True,
+    help="Settings file.",
+)
+
+
+class _Group(click.Group):
+    """Errors meant for people become one line; everything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AgentError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group)
+@click.version_option(metadata.version("teraproof-agent"), prog_name="provider-agent")
+def main() -> None:
+    """Sell the work of your GPU: take paid jobs, run them in a sandbox, attest the results."""
+
+
+@main.command()
+@_config
+@click.option("--rpc-url", "rpc_urls", multiple=True, required=True, help="Repeat for several.")
+@click.option(
+    "--deployment",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="deployments/<chain id>.json; instead of the next four.",
+)
+@click.option("--chain-id", type=int)
+@click.option("--staking", help="Address of the Staking contract.")
+@click.option("--jobs", help="Address of the Jobs contract.")
+@click.option("--start-block", type=int, default=0, show_default=True)
+@click.option("--port", type=int, default=8700, show_default=True)
+@click.option("--public-url", help="What tenants call the agent; default http://127.0.0.1:PORT.")
+def init(
+    config: Path,
+    rpc_urls: tuple[str, ...],
+    deployment: Path | None,
+    chain_id: int | None,
+    staking: str | None,
+    jobs: str | None,
+    start_block: int,
+    port: int,
+    public_url: str | None,
+) -> None:
+    """Make a settings file and a new operator key beside it. Overwrites nothing."""
+    if config.exists():
+        raise SettingsError(f"{config} exists already; move it away or choose another --config")
+    if deployment is not None:
+        chain_id, staking, jobs, start_block = _deployment(deployment)
+    if chain_id is None or staking is None or jobs is None:
+        raise SettingsError("give --deployment, or --chain-id with --staking and --jobs")
+    text = _TEMPLATE.format(
+        rpc_urls=json.dumps(list(rpc_urls)),
+        chain_id=chain_id,
+        staking=address("--staking", staking),
+        jobs=address("--jobs", jobs),
+        start_block=start_block,
+        keystore="operator.json",
+        password_file="operator.password",  # noqa: S106 - the name of a file
+        port=port,
+        public_url=public_url or f"http://127.0.0.1:{port}",
+    )
+    home = config.absolute().parent
+    operator = create_keystore(home / "operator.json", home / "operator.password")
+    config.write_text(text, "utf-8")
+    load(config)
+    click.echo(f"settings  {config}")
+    click.echo(f"operator  {operator}  (send it some ETH for gas)")
+    click.echo("next      provider-agent consent --owner ADDRESS, then the owner registers")
+
+
+def _deployment(file: Path) -> tuple[int, str, str, int]:
+    try:
+        registry = json.loads(file.read_text("utf-8"))
+        contracts = registry["contracts"]
+        return (
+            int(registry["chain_id"]),
+            str(contracts["Staking"]["address"]),
+            str(contracts["Jobs"]["address"]),
+            int(contracts["Jobs"]["block"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsError(f"{file} is not the record of a finished deployment") from None
+
+
+@main.command()
+@_config
+@click.option("--owner", required=True, help="The provider's owner address.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="File to write; default: standard output.",
+)
+def consent(config: Path, owner: str, output: Path | None) -> None:
+    """Sign the operator's agreement to work for an owner; the owner registers with it."""
+    settings = load(config)
+    expires = int(time.time()) + _CONSENT_SECONDS
+    signed = agents.consent(settings, agents.read_key(settings), address("--owner", owner), expires)
+    text = json.dumps(signed, indent=2) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot write {output}: {error.strerror}") from None
+    click.echo(f"{output}: good until {datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M} UTC")
+
+
+@main.command()
+@_config
+def check(config: Path) -> None:
+    """Check settings, key, machine, chain and contracts, one line each."""
+    if not _check(config):
+        sys.exit(1)
+
+
+def _check(config: Path) -> bool:
+    settings = load(config)
+    good = True
+    for finding in checks.startup(settings):
+        mark = "warn" if finding.warning else "ok" if finding.ok else "FAIL"
+        click.echo(f"{mark:<5}{finding.name:<10} {finding.line}", err=not finding.ok)
+        good = good and finding.ok
+    return good
+
+
+@main.command()
+@_config
+@click.option(
+    "--adopt-nonces",
+    is_flag=True,
+    help="Accept transactions of the key that the database does not know.",
+)
+@click.option("--skip-checks", is_flag=True, help="Start without the start-up checks.")
+@click.option("--verbose", is_flag=True, help="Log requests and single steps as well.")
+def run(config: Path, adopt_nonces: bool, skip_checks: bool, verbose: bool) -> None:
+    """Run the agent until it is told to stop (SIGTERM, Ctrl-C). Jobs go on meanwhile."""
+    _set_up_logging(verbose)
+    settings = load(config)
+    if not skip_checks and not _check(config):
+        raise SettingsError("a start-up check failed; see above")
+    running = agents.Agent(settings, adopt_nonces=adopt_nonces)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        running.stop()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    running.run()
+
+
+def _set_up_logging(verbose: bool) -> None:
+    level = logging.DEBUG if verbose else logging.INFO
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
+        logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    else:
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    if not verbose:
+        for name in ("httpx", "httpcore", "uvicorn"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@main.command()
+@_config
+def status(config: Path) -> None:
+    """Show what the agent knows: jobs, transactions, runs. It may be running or not."""
+    settings = load(config)
+    path = agents.database(settings)
+    if not path.exists():
+        raise SettingsError(f"{path} is not there; the agent has not run yet")
+    store = Store(path)
+    try:
+        _show(store)
+    finally:
+        store.close()
+
+
+def _show(store: Store) -> None:
+    console = Console()
+    table = Table("job", "status", "pay", "deadline", "runs", "note", title="Jobs")
+    for job in store.jobs():
+        deadline = "-"
+        if job.assigned_at is not None:
+            ends = decode_terms(job.terms).deadline(job.assigned_at)
+            deadline = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S}"
+        runs = ", ".join(run.state.value for run in store.runs_of(job.job_id)) or "-"
+        table.add_row(
+            "0x" + job.job_id.hex()[:12],
+            Status(job.status).name.lower(),
+            "-" if job.price is None else str(job.price),
+            deadline,
+            runs,
+            job.note,
+        )
+    console.print(table)
+    counted = {state.value: n for state, n in store.count_intents().items() if n}
+    line = ", ".join(f"{n} {state}" for state, n in counted.items()) or "none"
+    console.print(f"Transactions: {line}")
