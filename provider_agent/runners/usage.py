@@ -11,6 +11,7 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BLOCK = 512  # of st_blocks, whatever the file system uses
+_ENTRY = 4096  # what a name and an inode count for: empty files fill a disk, too
 
 # A job that makes more entries, or nests deeper, fills the disk by other means than bytes.
 MAX_ENTRIES = 200_000
@@ -140,7 +141,7 @@ def tree_size(path: Path) -> Tree:
             if entries > MAX_ENTRIES:
                 return Tree(total, unbounded=True)
             try:
-                total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                total += _ENTRY + entry.stat(follow_symlinks=False).st_blocks * _BLOCK
                 if not entry.is_dir(follow_symlinks=False):
                     continue
                 child = _open_directory(entry.name, directory)

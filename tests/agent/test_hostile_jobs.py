@@ -1,0 +1,504 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs that mean harm, in the real sandbox.
+
+After each: the attempt failed, the run ended with the right reason, no process is left, and the
+process that plays the agent (this one) is as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.runners.base import Limits, Reason, RunState
+from provider_agent.runners.process import ProcessRunner
+from tests.support import runs
+
+pytestmark = pytest.mark.sandbox
+
+# Each attempt of a job is a function; what it returns, or the error's name, is printed as JSON.
+ATTEMPTS = """
+import json, sys
+said = {}
+def attempt(function):
+    try:
+        said[function.__name__] = function()
+    except BaseException as error:
+        said[function.__name__] = type(error).__name__ + ": " + str(error)
+    return function
+"""
+TELL = "\nprint(json.dumps(said, default=repr))\n"
+
+
+class Machine:
+    """A runner with one hostile run at a time, and the checks that hold after each."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data = directory / "data"
+        self.runner = ProcessRunner(self.data)
+        self.directory = directory
+        self.marker = f"HOSTILE_{os.getpid()}_{time.monotonic_ns()}"
+
+    def execute(
+        self, source: str, limits: Limits = runs.LIMITS, outputs: tuple[str, ...] = ()
+    ) -> RunState:
+        """Runs a program to its end."""
+        run = runs.python_run(
+            self.directory,
+            "hostile",
+            source,
+            limits=limits,
+            outputs=outputs,
+            env={"MARKER": self.marker},
+        )
+        self.runner.start(run)
+        return runs.wait(self.runner, "hostile")
+
+    def attempts(self, source: str) -> dict[str, Any]:
+        """What a program that ends well says of its attempts."""
+        state = self.execute(ATTEMPTS + source + TELL)
+        said = self.runner.log("hostile").read_text()
+        assert state.succeeded, said
+        answers: dict[str, Any] = json.loads(said)
+        return answers
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    runs.need_bubblewrap()
+    made = Machine(tmp_path)
+    threads = threading.active_count()
+    yield made
+    assert runs.marked(made.marker) == []
+    assert (made.data / "runs" / "hostile" / "supervisor.log").read_text() == ""
+    made.runner.remove("hostile")
+    assert made.runner.list() == ()
+    assert os.listdir(made.data / "runs") == []
+    assert threading.active_count() == threads
+
+
+def test_network__every_family__reaches_nothing(machine: Machine) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as named,
+        socket.socket(socket.AF_UNIX) as abstract,
+    ):
+        path = str(machine.directory / "agent.sock")
+        named.bind(path)
+        named.listen()
+        hidden = "\0" + machine.marker
+        abstract.bind(hidden)
+        abstract.listen()
+        said = machine.attempts(f"""
+import socket
+def reach(family, address, kind=socket.SOCK_STREAM):
+    with socket.socket(family, kind) as s:
+        s.settimeout(2)
+        s.connect(address)
+        return "connected"
+@attempt
+def loopback(): return reach(socket.AF_INET, ("127.0.0.1", {tcp.getsockname()[1]}))
+@attempt
+def outside(): return reach(socket.AF_INET, ("192.0.2.1", 80))
+@attempt
+def name_service(): return reach(socket.AF_INET, ("192.0.2.1", 53), socket.SOCK_DGRAM)
+@attempt
+def outside6(): return reach(socket.AF_INET6, ("2001:db8::1", 80))
+@attempt
+def unix(): return reach(socket.AF_UNIX, {path!r})
+@attempt
+def abstract(): return reach(socket.AF_UNIX, {hidden!r})
+@attempt
+def vsock(): return reach(40, (2, 1))
+@attempt
+def packet(): return socket.socket(socket.AF_PACKET, socket.SOCK_RAW) and "opened"
+@attempt
+def interfaces(): return [name for _, name in socket.if_nameindex()]
+""")
+    assert said.pop("interfaces") == ["lo"]
+    assert len(said) == 8
+    for attempt, answer in said.items():
+        assert "Error" in answer and "timed out" not in answer, attempt
+
+
+def test_host_files__keys_data_and_other_runs__not_there(machine: Machine) -> None:
+    secret = machine.data / "operator.key"
+    secret.write_text("a secret key")
+    other = machine.data / "runs" / "other"
+    said = machine.attempts(f"""
+import os
+@attempt
+def shadow(): return open("/etc/shadow").read()
+@attempt
+def key(): return open({str(secret)!r}).read()
+@attempt
+def other_runs(): return os.listdir({str(other.parent)!r})
+@attempt
+def by_own_cwd(): return sorted(os.listdir("/job/..")) == sorted(os.listdir("/"))
+@attempt
+def root(): return sorted(os.listdir("/"))
+@attempt
+def people(): return [line.split(":")[0] for line in open("/etc/passwd")]
+@attempt
+def variables(): return sorted(os.environ)
+@attempt
+def descriptors(): return len(os.listdir("/proc/self/fd"))
+@attempt
+def block_devices(): return [n for n in os.listdir("/dev") if n.startswith(("sd", "vd", "nvm", "mem"))]
+@attempt
+def kernel_memory(): return open("/dev/core", "rb").read(1) and "read"
+@attempt
+def user(): return os.getuid()
+""")
+    assert "FileNotFoundError" in said["shadow"]
+    assert "Error" in said["key"]
+    assert "Error" in said["other_runs"]
+    assert said["by_own_cwd"] is True
+    assert not {"home", "var", "boot", "sys", "run", "srv", "mnt"} & set(said["root"])
+    assert said["people"] == ["root", "job"]
+    assert "MARKER" in said["variables"] and "USER" not in said["variables"]
+    assert said["descriptors"] == 4  # the three standard ones and the listing itself
+    assert said["block_devices"] == []
+    assert "Error" in said["kernel_memory"]
+    assert said["user"] == 65534
+
+
+def test_write_outside__read_only_everywhere(machine: Machine) -> None:
+    said = machine.attempts(f"""
+import os
+def write(path):
+    with open(path, "w") as f: f.write("x")
+    return "written"
+@attempt
+def root(): return write("/x")
+@attempt
+def system(): return write("/usr/x")
+@attempt
+def runtime(): return write({str(runs.RUNTIME / "x")!r})
+@attempt
+def interpreter(): return write(os.path.realpath(sys.executable))
+@attempt
+def device_directory(): return write("/dev/x")
+@attempt
+def etc(): return write("/etc/passwd")
+@attempt
+def kernel(): return write("/proc/sys/kernel/core_pattern")
+@attempt
+def sysrq(): return write("/proc/sysrq-trigger")
+@attempt
+def shared_memory():
+    with open("/dev/shm/x", "wb") as f:
+        for _ in range(512): f.write(bytes(1 << 20))
+    return "written"
+""")
+    assert len(said) == 9
+    assert {name for name, answer in said.items() if "Error" not in answer} == set()
+
+
+def test_privileges__none_to_gain(machine: Machine) -> None:
+    said = machine.attempts("""
+import ctypes, fcntl, os, signal, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return "done"
+@attempt
+def become_root(): os.setuid(0); return "done"
+@attempt
+def become_root_group(): os.setgroups([0]); return "done"
+@attempt
+def mount(): return call("mount", b"none", b"/tmp", b"tmpfs", 0, None)
+@attempt
+def remount(): return call("mount", b"none", b"/", None, 0x20, None)
+@attempt
+def new_namespace(): return call("unshare", 0x10000000)
+@attempt
+def clone_namespace(): return call("syscall", 56 if os.uname().machine == "x86_64" else 220,
+                                   0x10000000 | 17, 0, 0, 0, 0)
+@attempt
+def trace(): return call("ptrace", 16, os.getppid(), None, None)
+@attempt
+def device_node(): os.mknod("/job/disk", 0o60600, os.makedev(8, 0)); return "done"
+@attempt
+def host_name(): return call("sethostname", b"x", 1)
+@attempt
+def affinity(): os.sched_setaffinity(0, range(os.cpu_count())); return "done"
+@attempt
+def more_processes():
+    import resource
+    resource.setrlimit(resource.RLIMIT_NPROC, (4096, 4096)); return "done"
+@attempt
+def type_into_terminal(): fcntl.ioctl(0, 0x5412, b"x"); return "done"
+@attempt
+def open_terminal(): open("/dev/tty"); return "done"
+@attempt
+def segment(): return call("shmget", 0, 1 << 20, 0o1600)
+@attempt
+def perf(): return call("syscall", 298 if os.uname().machine == "x86_64" else 241, None, 0, -1, -1, 0)
+@attempt
+def setuid_program():
+    subprocess.run(["su", "-c", "true"], check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return "done"
+status = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+said["capabilities"] = int(status["CapEff"], 16) | int(status["CapPrm"], 16) | int(status["CapBnd"], 16)
+said["no_new_privileges"] = int(status["NoNewPrivs"])
+said["filter"] = int(status["Seccomp"])
+""")
+    assert said.pop("capabilities") == 0
+    assert said.pop("no_new_privileges") == 1
+    assert said.pop("filter") == 2
+    assert len(said) == 16
+    assert {name for name, answer in said.items() if "Error" not in answer} == set()
+
+
+def test_other_processes__not_seen_not_signalled(machine: Machine) -> None:
+    said = machine.attempts(f"""
+import os, signal
+@attempt
+def all_processes(): return sorted(int(n) for n in os.listdir("/proc") if n.isdecimal())
+@attempt
+def parent(): return os.getppid()
+@attempt
+def agent(): os.kill({os.getpid()}, signal.SIGKILL); return "done"
+@attempt
+def everybody():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try: os.kill(-1, signal.SIGTERM)
+    except ProcessLookupError: pass
+    return "done"
+@attempt
+def first(): os.kill(1, signal.SIGKILL); return "sent"
+@attempt
+def first_memory(): return open("/proc/1/mem", "rb").read(1)
+@attempt
+def first_root(): return os.listdir("/proc/1/root/etc") == os.listdir("/etc")
+@attempt
+def host(): return os.uname().nodename
+""")
+    assert said["all_processes"] == [1, 2]
+    assert said["parent"] in (0, 1)
+    assert "ProcessLookupError" in said["agent"]
+    # The kernel drops signals to a namespace's first process from within.
+    assert said["first"] == "sent"
+    assert said["first_root"] is True or "Error" in str(said["first_root"])
+    assert said["host"] == "job"
+
+
+def test_fork_bomb__ended_for_its_processes(machine: Machine) -> None:
+    state = machine.execute("""
+import os
+while True:
+    try: os.fork()
+    except OSError: pass
+""")
+    assert state.reason is Reason.PIDS
+    assert state.exit_code is None
+
+
+def test_thread_bomb__ended_for_its_processes(machine: Machine) -> None:
+    state = machine.execute("""
+import threading, time
+while True:
+    try: threading.Thread(target=time.sleep, args=(60,)).start()
+    except RuntimeError: time.sleep(0.01)
+""")
+    assert state.reason is Reason.PIDS
+
+
+def test_memory_bomb__ended_for_its_memory(machine: Machine) -> None:
+    state = machine.execute("""
+kept = []
+while True: kept.append(b"x" * (4 << 20))
+""")
+    if state.reason is Reason.EXITED:  # it met the hard limit between two looks
+        assert state.exit_code != 0
+        assert "MemoryError" in machine.runner.log("hostile").read_text()
+    else:
+        assert state.reason is Reason.MEMORY
+    assert state.usage.peak_memory_bytes < 2 * runs.LIMITS.memory_bytes
+
+
+@pytest.mark.parametrize("way", ["processes", "mapped", "memfd"])
+def test_memory_bomb__around_the_limit_of_one_process(machine: Machine, way: str) -> None:
+    source = {
+        "processes": """
+for _ in range(7):
+    if os.fork() == 0: break
+kept = b"x" * (64 << 20)
+""",
+        "mapped": """
+kept = mmap.mmap(-1, 1 << 30)
+for place in range(0, 1 << 30, 4096):
+    kept[place] = 1
+    if place % (1 << 26) == 0: time.sleep(0.02)
+""",
+        "memfd": """
+kept = []
+for _ in range(64):
+    kept.append(os.memfd_create("x"))
+    os.write(kept[-1], bytes(8 << 20)); time.sleep(0.01)
+""",
+    }[way]
+    state = machine.execute("import mmap, os, time\n" + source + "\ntime.sleep(60)")
+    assert state.reason is Reason.MEMORY
+
+
+@pytest.mark.parametrize("way", ["files", "one file", "deleted", "tmp", "empty", "deep", "hidden"])
+def test_disk_fill__ended_for_its_disk(machine: Machine, way: str) -> None:
+    source = {
+        "files": 'for n in range(64): open(f"f{n}", "wb").write(bytes(1 << 20)); time.sleep(0.005)',
+        "one file": """
+with open("f", "wb") as f:
+    for _ in range(64):
+        try: f.write(bytes(1 << 20)); f.flush()
+        except OSError: open("g", "wb").write(bytes(8 << 20))
+""",
+        "deleted": """
+kept = []
+for n in range(64):
+    kept.append(open("f", "wb")); os.unlink("f"); kept[-1].write(bytes(1 << 20)); kept[-1].flush()
+""",
+        "tmp": 'for n in range(64): open(f"/tmp/f{n}", "wb").write(bytes(1 << 20))',
+        "empty": """
+for n in range(20_000): os.close(os.open(f"f{n}", os.O_CREAT))
+""",
+        "deep": """
+for _ in range(5000): os.mkdir("d"); os.chdir("d")
+""",
+        "hidden": """
+os.mkdir("d")
+kept = [open(f"d/f{n}", "wb") for n in range(64)]
+os.chmod("d", 0)
+for f in kept: f.write(bytes(1 << 20)); f.flush()
+""",
+    }[way]
+    state = machine.execute("import os, time\n" + source + "\ntime.sleep(60)")
+    assert state.reason is Reason.DISK
+
+
+def test_disk_fill__short_job__not_missed(machine: Machine) -> None:
+    state = machine.execute(
+        'open("a", "wb").write(bytes(20 << 20))\nopen("b", "wb").write(bytes(20 << 20))'
+    )
+    assert state.reason is Reason.DISK
+
+
+def test_endless_output__cut_and_ended(machine: Machine) -> None:
+    state = machine.execute('while True: print("x" * 1000)')
+    assert state.reason is Reason.OUTPUT
+    log = machine.runner.log("hostile").read_bytes()
+    assert log.endswith(b"[output cut after 65536 bytes]\n")
+    assert len(log) < 65536 + 100
+
+
+def test_much_output__cut_but_done(machine: Machine) -> None:
+    state = machine.execute('print("x" * 100_000)')
+    assert state.succeeded
+    assert machine.runner.log("hostile").read_bytes().endswith(b"[output cut after 65536 bytes]\n")
+
+
+def test_sleep_for_ever__ignoring_signals__ended_in_time(machine: Machine) -> None:
+    limits = replace(runs.LIMITS, timeout_seconds=1)
+    state = machine.execute(
+        """
+import signal, time
+for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}: signal.signal(number, signal.SIG_IGN)
+while True: time.sleep(60)
+""",
+        limits,
+    )
+    assert state.reason is Reason.TIMEOUT
+    assert state.started is not None and state.finished is not None
+    assert state.finished - state.started <= 3
+
+
+def test_daemon__does_not_outlive_the_job(machine: Machine) -> None:
+    state = machine.execute("""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(60)
+    os._exit(0)
+time.sleep(0.2)
+""")
+    assert state.succeeded
+
+
+def test_crash_by_signal__its_exit_code(machine: Machine) -> None:
+    state = machine.execute("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    assert state.reason is Reason.EXITED
+    assert state.exit_code == 128 + 11
+
+
+PLANTS = {
+    "link to a file": 'os.symlink("/etc/passwd", "out/x")',
+    "link to the host": 'os.symlink("../../../../operator.key", "out/x")',
+    "link as the directory": 'os.rmdir("out"); os.symlink("/etc", "out")',
+    "dangling link": 'os.symlink("nowhere", "out/x")',
+    "pipe": 'os.mkfifo("out/x")',
+    "socket": 'import socket; socket.socket(socket.AF_UNIX).bind("out/x")',
+    "line in a name": 'open("out/a\\nb", "w")',
+    "terminal codes in a name": 'open("out/\\x1b[2J", "w")',
+    "name that is no text": 'open(b"out/\\xff\\xfe", "w")',
+    "claims a terabyte": 'open("out/x", "wb").truncate(20 << 20); os.truncate("out/x", 24 << 20); '
+    'open("out/y", "wb").truncate(20 << 20)',
+    "too deep": 'os.makedirs("out/" + "d/" * 20)',
+    "nothing": 'os.rmdir("out")',
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS.keys())
+def test_outputs__unfit__refused(machine: Machine, plant: str) -> None:
+    state = machine.execute(f'import os\nos.mkdir("out")\n{plant}\n', outputs=("out",))
+    assert state.reason is Reason.OUTPUTS, state
+    assert state.exit_code == 0
+    assert state.detail.isascii() and state.detail.isprintable() and state.detail
+    assert not (machine.data / "runs" / "hostile" / "outputs").exists()
+
+
+def test_outputs__hard_links_and_odd_modes__plain_copies(machine: Machine) -> None:
+    state = machine.execute(
+        """
+import os
+os.mkdir("out")
+open("out/a", "w").write("same")
+os.link("out/a", "out/b")
+os.chmod("out/a", 0o4777)
+open("beside", "w").write("not declared")
+""",
+        outputs=("out", "out/a"),
+    )
+    assert state.succeeded
+    out = machine.runner.outputs("hostile")
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*")) == [
+        "out",
+        "out/a",
+        "out/b",
+    ]
+    for name in ("a", "b"):
+        status = (out / "out" / name).stat()
+        assert (status.st_mode & 0o7777, status.st_nlink) == (0o644, 1)
+        assert status.st_uid == os.geteuid()
+        assert (out / "out" / name).read_text() == "same"
+
+
+def test_left_over__closed_and_deep_directories__removed(machine: Machine) -> None:
+    state = machine.execute("""
+import os
+os.makedirs("closed/inner"); open("closed/inner/x", "w"); os.symlink("/etc", "closed/link")
+os.chmod("closed/inner", 0); os.chmod("closed", 0)
+for _ in range(3000): os.mkdir("d"); os.chdir("d")
+""")
+    assert state.phase.value == "exited"  # and the fixture removes it
