@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,7 +87,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group)
-@click.version_option(metadata.version("teraproof-agent"), prog_name="provider-agent")
+@click.version_option(package_name="teraproof-agent", prog_name="provider-agent")
 def main() -> None:
     """Sell the work of your GPU: take paid jobs, run them in a sandbox, attest the results."""
 
