@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Token: a cap, a minter set once, burning, and no way around them."""
+
+import boa
+import pytest
+
+from tests.contracts.actions import event, permit
+from tests.contracts.deploy import TPF, ZERO_ADDRESS, account_of, address_of, deployer_of
+
+CAP = 1_000 * TPF
+GENESIS = 400 * TPF
+
+
+@pytest.fixture
+def minter():
+    return address_of("minter")
+
+
+@pytest.fixture
+def capped(owner):
+    """A token of 1,000 TPF at most, 400 of them minted."""
+    return deployer_of("Token").deploy(owner, CAP, GENESIS, address_of("faucet"))
+
+
+@pytest.fixture
+def mintable(capped, minter, owner):
+    capped.set_minter(minter, sender=owner)
+    return capped
+
+
+def test_init__genesis_supply_minted(capped, owner):
+    assert capped.totalSupply() == capped.total_minted() == GENESIS
+    assert capped.balanceOf(address_of("faucet")) == GENESIS
+    assert capped.owner() == owner
+    assert (capped.name(), capped.symbol(), capped.decimals()) == ("Teraproof", "TPF", 18)
+    assert capped.CAP() == CAP
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((ZERO_ADDRESS, CAP, GENESIS, "faucet"), "token: zero owner"),
+        (("owner", 2**128, GENESIS, "faucet"), "token: cap above 128 bits"),
+        (("owner", CAP, CAP + 1, "faucet"), "token: cap exceeded"),
+        (("owner", CAP, GENESIS, ZERO_ADDRESS), "erc20: mint to the zero address"),
+    ],
+)
+def test_init__bad_argument__reverts(arguments, reason):
+    owner, cap, genesis, receiver = arguments
+    owner = owner if owner == ZERO_ADDRESS else address_of(owner)
+    receiver = receiver if receiver == ZERO_ADDRESS else address_of(receiver)
+    with boa.reverts(reason):
+        deployer_of("Token").deploy(owner, cap, genesis, receiver)
+
+
+def test_init__cap_and_genesis_at_their_bounds(owner):
+    largest = 2**128 - 1
+    token = deployer_of("Token").deploy(owner, largest, largest, owner)
+    assert token.totalSupply() == largest
+
+
+def test_set_minter__by_owner_once(capped, minter, owner):
+    capped.set_minter(minter, sender=owner)
+    assert event(capped, "MinterSet") == {"minter": minter}
+    assert capped.minter() == minter
+    with boa.reverts("token: minter is set"):
+        capped.set_minter(address_of("stranger"), sender=owner)
+
+
+def test_set_minter__zero__reverts(capped, owner):
+    with boa.reverts("token: zero minter"):
+        capped.set_minter(ZERO_ADDRESS, sender=owner)
+
+
+def test_set_minter__unauthorized__reverts(capped, minter):
+    with boa.reverts("ownable: caller is not the owner"):
+        capped.set_minter(minter, sender=minter)
+
+
+def test_mint__up_to_the_cap(mintable, minter, stranger):
+    mintable.mint(stranger, CAP - GENESIS, sender=minter)
+    transfer = event(mintable, "Transfer")
+    assert list(transfer.values()) == [ZERO_ADDRESS, stranger, CAP - GENESIS]
+    assert mintable.balanceOf(stranger) == CAP - GENESIS
+    assert mintable.total_minted() == CAP
+
+
+def test_mint__above_the_cap__reverts(mintable, minter, stranger):
+    with boa.reverts("token: cap exceeded"):
+        mintable.mint(stranger, CAP - GENESIS + 1, sender=minter)
+
+
+def test_mint__unauthorized__reverts(mintable, owner, capped):
+    for caller in (owner, address_of("faucet")):
+        with boa.reverts("token: caller is not the minter"):
+            mintable.mint(owner, 1, sender=caller)
+
+
+def test_mint__no_minter_yet__reverts(capped, owner):
+    with boa.reverts("token: caller is not the minter"):
+        capped.mint(owner, 1, sender=owner)
+
+
+def test_burn__does_not_make_room_under_the_cap(mintable, minter, stranger):
+    faucet = address_of("faucet")
+    mintable.burn(GENESIS, sender=faucet)
+    assert mintable.totalSupply() == 0
+    assert mintable.total_minted() == GENESIS
+    with boa.reverts("token: cap exceeded"):
+        mintable.mint(stranger, CAP - GENESIS + 1, sender=minter)
+
+
+def test_burn__more_than_held__reverts(capped, stranger):
+    with boa.reverts("erc20: burn amount exceeds balance"):
+        capped.burn(1, sender=stranger)
+
+
+def test_burn_from__with_and_without_allowance(capped, stranger):
+    faucet = address_of("faucet")
+    with boa.reverts("erc20: insufficient allowance"):
+        capped.burn_from(faucet, 1, sender=stranger)
+    capped.approve(stranger, 1, sender=faucet)
+    capped.burn_from(faucet, 1, sender=stranger)
+    assert capped.totalSupply() == GENESIS - 1
+
+
+def test_permit__sets_the_allowance(capped, stranger):
+    holder = account_of("holder")
+    v, r, s = permit(capped, holder, stranger, 5)
+    capped.permit(holder.address, stranger, 5, 2**63, v, r, s)
+    assert capped.allowance(holder.address, stranger) == 5
+    with boa.reverts("erc20: invalid signature"):
+        capped.permit(holder.address, stranger, 5, 2**63, v, r, s)
+
+
+@pytest.mark.parametrize(
+    "name", ["is_minter", "transfer_ownership", "renounce_ownership"]
+)
+def test_surface__snekmate_roles_are_not_exported(capped, name):
+    assert not hasattr(capped, name)
