@@ -71,6 +71,7 @@ log = logging.getLogger(__name__)
 
 _JSON_BYTES = 2 * (MAX_MESSAGE_BYTES + MAX_SIGNATURE_BYTES) + 1_024
 _WRITE_BYTES = 1 << 20
+_HEADER_BYTES = 16 << 10
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -229,7 +230,7 @@ class ApiServer:
             limit_concurrency=limits.connections,
             timeout_keep_alive=int(limits.header_seconds),
             timeout_graceful_shutdown=3,
-            h11_max_incomplete_event_size=16 << 10,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -480,6 +481,8 @@ class _Api:
             piece = await run_in_threadpool(job_files.log_slice, view.log, offset, limit)
         except FileNotFoundError:
             raise HTTPException(404, "no log yet") from None
+        except AgentError:
+            raise HTTPException(404, "the log is not a file any more") from None
         return JSONResponse(piece)
 
     async def manifest(self, request: Request) -> Response:
@@ -603,6 +606,11 @@ class _Headers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ASGIApp = self._app
+        # h11 limits only a head that comes in several pieces.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+            answer = JSONResponse({"error": "the headers are too long"}, 431)
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
@@ -612,7 +620,7 @@ class _Headers:
                 ]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        await answer(scope, receive, with_headers)
 
 
 def _counted(metrics: Metrics, route: str, handler: Handler) -> Handler:

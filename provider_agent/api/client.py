@@ -242,7 +242,8 @@ class AgentClient:
         partial = directory.with_name(directory.name + ".partial")
         files, parts = partial / "files", partial / "parts"
         _keep_only(files, {entry.path for entry in listed})
-        parts.mkdir(parents=True, exist_ok=True)
+        for folder in (files, parts):
+            folder.mkdir(parents=True, exist_ok=True)
         for entry in listed:
             place = files / entry.path
             if _is_file(place, entry):

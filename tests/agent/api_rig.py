@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real API server on 127.0.0.1 with its own storage, for the API tests.
+
+What the agent reads from chain and database is plain data here; HTTP, sign-in, files and limits are
+the real thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from provider_agent.api.app import ApiDeps, ApiLimits, ApiServer, create_app
+from provider_agent.api.auth import Authenticator
+from provider_agent.api.client import AgentClient
+from provider_agent.api.health import Health
+from provider_agent.api.jobs import JobView
+from provider_agent.api.storage import InputStorage, StorageLimits
+from provider_agent.errors import AgentError, Reverted
+from provider_agent.metrics import Metrics
+from provider_agent.protocol import jobspec, messages, siwe
+from provider_agent.protocol.digests import manifest
+
+CHAIN_ID = 31_337
+TENANT: LocalAccount = Account.from_key(b"\x01" * 32)
+STRANGER: LocalAccount = Account.from_key(b"\x02" * 32)
+OPERATOR: LocalAccount = Account.from_key(b"\x03" * 32)
+WALLET = "0x00000000000000000000000000000000000A11cE"
+JOBS = messages.Domain(CHAIN_ID, "0x" + "0b" * 20)
+JOB_ID = b"\x07" * 32
+
+
+class MemoryStore:
+    """Sessions, nonces and specifications in memory, with the semantics of the agent's store."""
+
+    def __init__(self) -> None:
+        self.nonces: dict[str, int] = {}
+        self.sessions: dict[bytes, tuple[str, int]] = {}
+        self.specs: dict[bytes, tuple[bytes, str]] = {}
+        self._lock = threading.Lock()
+
+    def create_nonce(self, value: str, expires: int) -> None:
+        self.nonces[value] = expires
+
+    def consume_nonce(self, value: str, now: int) -> bool:
+        with self._lock:
+            return self.nonces.pop(value, -1) >= now
+
+    def create_session(self, token_hash: bytes, address: str, expires: int) -> None:
+        self.sessions[token_hash] = (address, expires)
+
+    def session(self, token_hash: bytes, now: int) -> str | None:
+        address, expires = self.sessions.get(token_hash, ("", -1))
+        return address if expires >= now else None
+
+    def put_spec(self, digest: bytes, body: bytes, uploader: str) -> None:
+        self.specs.setdefault(digest, (body, uploader))
+
+    def spec(self, digest: bytes) -> bytes | None:
+        return self.specs[digest][0] if digest in self.specs else None
+
+    def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
+        held = [body for body, by in self.specs.values() if uploader in (None, by)]
+        return len(held), sum(map(len, held))
+
+
+class FixedPrice:
+    """Issues quotes at one price and refuses GPU jobs."""
+
+    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
+        if spec.resources.gpus:
+            raise AgentError("this provider has no GPU; ask for gpus 0")
+        expires = int(time.time()) + 600
+        quote = messages.Quote(
+            OPERATOR.address, requester, spec.digest(), 5_000_000, 10**18, 3_600, expires, 2**200
+        )
+        return quote, messages.sign(JOBS, quote, OPERATOR)
+
+
+@dataclass
+class Rig:
+    """The running server and what stands behind it."""
+
+    root: Path
+    limits: ApiLimits = field(default_factory=ApiLimits)
+    storage_limits: StorageLimits = field(default_factory=lambda: StorageLimits(free=0))
+    store: MemoryStore = field(default_factory=MemoryStore)
+    jobs: dict[bytes, JobView] = field(default_factory=dict)
+    uploaders: set[str] = field(default_factory=lambda: {TENANT.address})
+    metrics: Metrics = field(default_factory=Metrics)
+    last_cycle: float | None = None
+    # What the contract wallet at WALLET says to isValidSignature; None: there is no contract.
+    wallet_signer: str | None = None
+    url: str = ""
+
+    def job(self, job_id: bytes) -> JobView | None:
+        return self.jobs.get(job_id)
+
+    def eth_call(self, to: str, data: bytes) -> bytes:
+        if to != WALLET or self.wallet_signer is None:
+            return b""
+        digest, signature = data[4:36], data[100:165]
+        if messages.recover_signer(digest, signature) != self.wallet_signer:
+            raise Reverted("wallet: not an owner")
+        return bytes.fromhex("1626ba7e") + bytes(28)
+
+    def deps(self) -> ApiDeps:
+        self.inputs = InputStorage(self.root / "inputs", self.storage_limits)
+        expected = siwe.Expected.at(self.url, CHAIN_ID)
+        return ApiDeps(
+            auth=Authenticator(self.store, expected, self.eth_call),
+            jobs=self,
+            specs=self.store,
+            inputs=self.inputs,
+            may_upload=lambda address: address in self.uploaders,
+            provider=lambda: {"operator": OPERATOR.address, "runtimes": ["python-ml"]},
+            health=Health(lambda: self.last_cycle, 30, time.monotonic),
+            metrics=self.metrics,
+            quotes=FixedPrice(),
+            limits=self.limits,
+        )
+
+    def client(self, account: LocalAccount = TENANT, **options: Any) -> AgentClient:
+        return AgentClient(self.url, account, timeout=5, **options)
+
+    def add_result(self, files: dict[str, bytes], job_id: bytes = JOB_ID) -> bytes:
+        """Give a job of TENANT a collected result; returns its digest."""
+        results = self.root / "results" / job_id.hex()
+        for name, content in files.items():
+            (results / name).parent.mkdir(parents=True, exist_ok=True)
+            (results / name).write_bytes(content)
+        results.mkdir(parents=True, exist_ok=True)
+        data = manifest(results)
+        self.jobs[job_id] = replace(
+            self.jobs.get(job_id, JobView(TENANT.address, {"status": "ATTESTED"})),
+            manifest=data,
+            results=results,
+        )
+        return hashlib.sha256(data).digest()
+
+    def left_behind(self) -> list[str]:
+        """Temporary files of uploads."""
+        return [path.name for path in (self.root / "inputs" / "incoming").iterdir()]
+
+
+@contextmanager
+def serve(rig: Rig) -> Iterator[Rig]:
+    """Run the API of `rig` on a free port; sets `rig.url`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    rig.url = f"http://127.0.0.1:{port}"
+    server = ApiServer(create_app(rig.deps()), "127.0.0.1", port, rig.limits)
+    server.start()
+    try:
+        yield rig
+    finally:
+        server.stop()
+
+
+def wait_until(condition: Any, seconds: float = 5) -> None:
+    """Wait for something that another thread does; AssertionError when it does not happen."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def make_spec(files: dict[str, bytes], gpus: int = 0) -> jobspec.JobSpec:
+    """A specification with these inputs."""
+    return jobspec.parse(
+        jobspec.canonical(
+            {
+                "version": 1,
+                "kind": "batch",
+                "name": "test",
+                "runtime": "python-ml",
+                "command": ["python", "main.py"],
+                "env": {},
+                "inputs": [
+                    {"path": p, "sha256": hashlib.sha256(c).hexdigest(), "size": len(c)}
+                    for p, c in files.items()
+                ],
+                "outputs": ["out"],
+                "resources": {"cpus": 1, "memory_mb": 64, "disk_mb": 64, "gpus": gpus},
+                "timeout_seconds": 60,
+                "deterministic": True,
+                "network": False,
+            }
+        )
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from provider_agent.api.app import ApiServer, create_app
+from provider_agent.api.health import Check, Health
+from provider_agent.errors import AgentError
+from provider_agent.metrics import Metrics
+from tests.agent.api_rig import JOB_ID, Rig, serve
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with serve(Rig(tmp_path)) as running:
+        yield running
+
+
+def test_healthz__process_alive__200(rig: Rig) -> None:
+    answer = httpx.get(rig.url + "/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert "server" not in answer.headers
+
+
+def test_readyz__follows_the_last_cycle(rig: Rig) -> None:
+    assert httpx.get(rig.url + "/readyz").status_code == 503
+    rig.last_cycle = time.monotonic()
+    assert httpx.get(rig.url + "/readyz").json()["ready"] is True
+    rig.last_cycle = time.monotonic() - 31
+    answer = httpx.get(rig.url + "/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"][0]["name"] == "reconcile"
+
+
+def test_health__failing_check__named_without_its_text() -> None:
+    def disk() -> Check:
+        raise AgentError("/secret/path is full")
+
+    health = Health(lambda: 10.0, 30, lambda: 12.0, [disk, lambda: Check("rpc", True)])
+    ready, checks = health.report()
+    assert not ready
+    assert [(c.name, c.ok) for c in checks] == [("reconcile", True), ("disk", False), ("rpc", True)]
+    assert "secret" not in checks[1].detail
+
+
+def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
+    rig.metrics.head_block.set(7)
+    rig.metrics.set_jobs({"OPEN": 2})
+    rig.metrics.set_jobs({"SETTLED": 1})
+    rig.metrics.transaction("replaced")
+    rig.metrics.rpc_error("https://user:pw@rpc.example/v2/secret-key")
+    rig.metrics.credits.labels("payment").set(5)
+    httpx.get(rig.url + "/healthz")
+    answer = httpx.get(rig.url + "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for line in (
+        "teraproof_agent_head_block 7.0",
+        'teraproof_agent_jobs{status="SETTLED"} 1.0',
+        'teraproof_agent_transactions_total{event="replaced"} 1.0',
+        'teraproof_agent_transactions_total{event="failed"} 0.0',
+        'teraproof_agent_rpc_errors_total{endpoint="rpc.example"} 1.0',
+        'teraproof_agent_http_requests_total{route="/healthz",status="200"} 1.0',
+    ):
+        assert line in answer.text.splitlines()
+    assert "secret" not in answer.text and "OPEN" not in answer.text
+
+
+def test_metrics__unknown_event__refused() -> None:
+    with pytest.raises(ValueError, match="unknown transaction event"):
+        Metrics().transaction("lost")
+
+
+def test_app__unknown_route_or_method__json(rig: Rig) -> None:
+    for method, path, status in (
+        ("GET", "/", 404),
+        ("GET", "/v1/jobs/", 404),
+        ("DELETE", "/v1/provider", 405),
+        ("POST", f"/v1/jobs/0x{JOB_ID.hex()}", 405),
+    ):
+        answer = httpx.request(method, rig.url + path)
+        assert answer.status_code == status
+        assert set(answer.json()) == {"error"}
+
+
+def test_app__bug_behind_it__500_without_traceback(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(token_hash: bytes, now: int) -> str:
+        raise RuntimeError(f"bug at {rig.root}")
+
+    monkeypatch.setattr(rig.store, "session", broken)
+    headers = {"authorization": "Bearer " + "x" * 43}
+    with caplog.at_level(logging.CRITICAL, "uvicorn.error"):
+        answer = httpx.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}", headers=headers)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "internal error of the provider"}
+
+
+def test_server__address_in_use__one_line(rig: Rig) -> None:
+    port = int(rig.url.rsplit(":", 1)[1])
+    server = ApiServer(create_app(rig.deps()), "127.0.0.1", port)
+    with pytest.raises(AgentError, match="cannot listen on 127"):
+        server.start()
+    assert not server.running
+
+
+def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with serve(Rig(tmp_path)) as rig:
+        httpx.get(rig.url + "/healthz")
+        port = int(rig.url.rsplit(":", 1)[1])
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    assert not [t for t in threading.enumerate() if t.name == "api"]
+    assert threading.active_count() <= before + 2

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+import hashlib
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from provider_agent.api.client import AgentClient
+from provider_agent.api.jobs import JobView
+from provider_agent.errors import AgentError
+from provider_agent.protocol.digests import (
+    Entry,
+    directory_digest,
+    encode_manifest,
+    manifest,
+)
+from tests.agent.api_rig import JOB_ID, TENANT, Rig, serve
+
+FILES = {
+    "model.bin": os.urandom(700_000),
+    "plots/loss curve.svg": b"<svg/>",
+    "empty": b"",
+    "é.txt": b"x",
+}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with serve(Rig(tmp_path / "agent")) as running:
+        yield running
+
+
+def get(rig: Rig, path: str, **headers: str) -> httpx.Response:
+    with rig.client() as client:
+        client.login()
+        headers["authorization"] = f"Bearer {client._token}"
+    return httpx.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}{path}", headers=headers)
+
+
+class Answers(httpx.BaseTransport):
+    """Passes requests on and lets a test change or break the answers."""
+
+    def __init__(self, change: Any) -> None:
+        self.inner, self.change = httpx.HTTPTransport(), change
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self.inner.handle_request(request)
+        answer.read()
+        changed = self.change(request, answer) or answer
+        # A body that was read cannot be streamed again.
+        if changed.is_stream_consumed:
+            headers = {k: v for k, v in changed.headers.items() if k == "location"}
+            changed = httpx.Response(
+                changed.status_code, headers=headers, content=iter([changed.content])
+            )
+        return changed
+
+
+def test_fetch_result__whole__equals_what_was_attested(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result(FILES)
+    target = tmp_path / "result"
+    with rig.client() as client:
+        listed = client.fetch_result(JOB_ID, target, digest)
+        assert client.fetch_result(JOB_ID, target, digest) == listed
+    assert directory_digest(target) == digest
+    assert {e.path: e.size for e in listed} == {p: len(c) for p, c in FILES.items()}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["agent", "result"]
+
+
+def test_fetch_result__no_files__empty_directory(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result({})
+    with rig.client() as client:
+        assert client.fetch_result(JOB_ID, tmp_path / "result", digest) == []
+    assert list((tmp_path / "result").iterdir()) == []
+
+
+def test_fetch_result__not_the_attested_one__nothing_written(rig: Rig, tmp_path: Path) -> None:
+    rig.add_result(FILES)
+    with rig.client() as client, pytest.raises(AgentError, match="not the one attested"):
+        client.fetch_result(JOB_ID, tmp_path / "result", bytes(32))
+    assert not (tmp_path / "result").exists()
+
+
+def test_fetch_result__target_holds_something_else__refused(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result(FILES)
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "mine").touch()
+    with rig.client() as client, pytest.raises(AgentError, match="holds something else"):
+        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+    assert (tmp_path / "result" / "mine").exists()
+
+
+def test_fetch_result__too_large__refused_before_download(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result(FILES)
+    with rig.client() as client, pytest.raises(AgentError, match="more than the 1000 allowed"):
+        client.fetch_result(JOB_ID, tmp_path / "result", digest, max_bytes=1_000)
+
+
+def test_fetch_result__interrupted__goes_on_where_it_was(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result(FILES)
+    asked: list[str | None] = []
+
+    def breaks(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+        if "model.bin" not in request.url.path:
+            return None
+        asked.append(request.headers.get("range"))
+        if len(asked) > 2:
+            return None
+
+        def half() -> Iterator[bytes]:
+            yield answer.content[: len(answer.content) // 2]
+            raise httpx.ReadError("broken")
+
+        return httpx.Response(answer.status_code, content=half())
+
+    with rig.client(transport=Answers(breaks)) as client:
+        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+    assert asked == [None, "bytes=350000-", "bytes=525000-"]
+    assert directory_digest(tmp_path / "result") == digest
+
+
+def test_fetch_result__left_overs_of_another_result__replaced(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result(FILES)
+    partial = tmp_path / "result.partial"
+    (partial / "files" / "plots").mkdir(parents=True)
+    (partial / "files" / "old" / "deep").mkdir(parents=True)
+    (partial / "files" / "old" / "deep" / "file").write_bytes(b"old")
+    (partial / "files" / "model.bin").write_bytes(b"wrong")
+    (partial / "parts").mkdir()
+    name = hashlib.sha256(FILES["model.bin"]).hexdigest()
+    (partial / "parts" / name).write_bytes(b"wrong start")
+    with rig.client() as client:
+        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+    assert directory_digest(tmp_path / "result") == digest
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("wrong", [b"short", b"z" * 700_000, b"z" * 900_000], ids=len)
+def test_fetch_result__provider_sends_other_bytes__refused(
+    rig: Rig, tmp_path: Path, wrong: bytes
+) -> None:
+    digest = rig.add_result(FILES)
+
+    def lie(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+        return httpx.Response(200, content=wrong) if "model.bin" in request.url.path else None
+
+    with (
+        rig.client(transport=Answers(lie)) as client,
+        pytest.raises(AgentError, match=r"model\.bin is (not as its manifest says|too long)"),
+    ):
+        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+    assert not (tmp_path / "result").exists()
+
+
+@pytest.mark.parametrize("path", ["../escape", "/escape", "a/../../escape"])
+def test_fetch_result__hostile_manifest__refused(rig: Rig, tmp_path: Path, path: str) -> None:
+    data = encode_manifest([Entry(path, 1, "0" * 64)])
+    rig.jobs[JOB_ID] = JobView(TENANT.address, {}, manifest=data, results=tmp_path)
+    with rig.client() as client, pytest.raises(AgentError, match=r"manifest\[0\]\.path"):
+        client.fetch_result(JOB_ID, tmp_path / "result", hashlib.sha256(data).digest())
+
+
+def test_client__error_of_a_stranger__one_clean_line(rig: Rig) -> None:
+    def shout(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+        return httpx.Response(400, json={"error": "\x1b[31m\nred" + "x" * 1_000})
+
+    with rig.client(transport=Answers(shout)) as client, pytest.raises(AgentError) as caught:
+        client.provider()
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b"[" * 100_000, b"x" * 2_000_000], ids=len)
+def test_client__no_agent_there__one_line(rig: Rig, content: bytes) -> None:
+    def html(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+        return httpx.Response(200, content=content)
+
+    with (
+        rig.client(transport=Answers(html)) as client,
+        pytest.raises(AgentError, match=r"no Teraproof agent|too long"),
+    ):
+        client.provider()
+
+
+def test_client__redirect__not_followed(rig: Rig) -> None:
+    def away(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+        return httpx.Response(302, headers={"location": "http://127.0.0.1:1/"})
+
+    with rig.client(transport=Answers(away)) as client, pytest.raises(AgentError, match="302"):
+        client.provider()
+
+
+def test_result__manifest__exact_bytes(rig: Rig) -> None:
+    digest = rig.add_result(FILES)
+    answer = get(rig, "/result")
+    assert hashlib.sha256(answer.content).digest() == digest
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_result__range__rest_of_the_file(rig: Rig) -> None:
+    rig.add_result(FILES)
+    answer = get(rig, "/result/model.bin", range="bytes=699990-")
+    assert answer.status_code == 206
+    assert answer.content == FILES["model.bin"][-10:]
+    assert answer.headers["content-range"] == "bytes 699990-699999/700000"
+    assert get(rig, "/result/model.bin", range="bytes=700000-").status_code == 416
+    # A form that is not supported is ignored, as HTTP allows.
+    assert get(rig, "/result/model.bin", range="bytes=-5").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../inputs",
+        "..%2f..%2fsecret",
+        "%2e%2e/secret",
+        "a/%2e%2e/%2e%2e/secret",
+        "%2fetc%2fpasswd",
+        "plots",
+        "plots/",
+        "plots//loss%20curve.svg",
+        "model.bin%00",
+        "unlisted",
+        "%ff",
+    ],
+)
+def test_result__path_traversal__refused(rig: Rig, path: str) -> None:
+    rig.add_result(FILES)
+    (rig.root / "results" / "secret").write_text("classified")
+    results = rig.jobs[JOB_ID].results
+    assert results is not None
+    (results / "unlisted").write_text("classified")
+    with rig.client() as client:
+        client.login()
+        host, port = rig.url.removeprefix("http://").split(":")
+        # By hand: a client library would tidy the path.
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(
+                f"GET /v1/jobs/0x{JOB_ID.hex()}/result/{path} HTTP/1.1\r\nhost: {host}\r\n"
+                f"authorization: Bearer {client._token}\r\nconnection: close\r\n\r\n".encode()
+            )
+            data = b""
+            while piece := connection.recv(4_096):
+                data += piece
+    assert data.split()[1] in (b"400", b"404")
+    assert b"classified" not in data and str(rig.root).encode() not in data
+
+
+def test_result__file_became_a_link__410_without_content(rig: Rig, tmp_path: Path) -> None:
+    rig.add_result(FILES)
+    (tmp_path / "secret").write_bytes(b"s" * 6)
+    results = rig.jobs[JOB_ID].results
+    assert results is not None
+    for change in ("unlink", "link", "grow"):
+        path = results / "plots" / "loss curve.svg"
+        path.unlink(missing_ok=True)
+        if change == "link":
+            path.symlink_to(tmp_path / "secret")
+        if change == "grow":
+            path.write_bytes(b"longer than before")
+        answer = get(rig, "/result/plots/loss%20curve.svg")
+        assert answer.status_code == 410
+        assert str(tmp_path) not in answer.text
+
+
+def test_result_tar__unpacks_to_the_same_digest(rig: Rig, tmp_path: Path) -> None:
+    long = "deep/" * 40 + "x" * 150
+    digest = rig.add_result({**FILES, long: b"deep"})
+    answer = get(rig, "/result.tar")
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    assert directory_digest(tmp_path / "out") == digest
+    assert get(rig, "/result.tar").content == answer.content
+
+
+def test_job__nothing_yet__404(rig: Rig) -> None:
+    rig.jobs[JOB_ID] = JobView(TENANT.address, {"status": "ASSIGNED"})
+    for path in ("/result", "/result/a", "/result.tar", "/receipt", "/logs"):
+        answer = get(rig, path)
+        assert answer.status_code == 404
+        assert "yet" in answer.json()["error"]
+
+
+def test_job__unknown_or_malformed_id__404_or_400(rig: Rig) -> None:
+    assert get(rig, "").status_code == 404
+    with rig.client() as client:
+        client.login()
+        headers = {"authorization": f"Bearer {client._token}"}
+    for job_id, status in (("0x12", 400), ("A" * 64, 400), ("..%2f", 404), ("b" * 64, 404)):
+        answer = httpx.get(f"{rig.url}/v1/jobs/{job_id}", headers=headers)
+        assert answer.status_code == status
+        assert set(answer.json()) == {"error"}
+
+
+def test_receipt__attested__checked_by_the_client(rig: Rig) -> None:
+    receipt = b'{"cpu_seconds":1}'
+    rig.jobs[JOB_ID] = JobView(TENANT.address, {}, receipt=receipt)
+    with rig.client() as client:
+        assert client.receipt(JOB_ID, hashlib.sha256(receipt).digest()) == receipt
+        with pytest.raises(AgentError, match="not the one attested"):
+            client.receipt(JOB_ID, bytes(32))
+
+
+def test_logs__pieces__join_to_the_whole(rig: Rig, tmp_path: Path) -> None:
+    text = "".join(f"línea {n} ✓\n" for n in range(10_000))
+    log = tmp_path / "log"
+    log.write_bytes(text.encode())
+    rig.jobs[JOB_ID] = JobView(TENANT.address, {}, log=log)
+    with rig.client() as client:
+        tail = client.logs(JOB_ID)
+        assert text.endswith(tail["text"].lstrip("\ufffd")) and tail["next"] == tail["size"]
+        found, offset = "", 0
+        while True:
+            piece = client.logs(JOB_ID, offset)
+            if not piece["text"]:
+                break
+            found, offset = found + piece["text"], piece["next"]
+    assert found == text
+
+
+def test_logs__bad_utf8_and_offsets__answered(rig: Rig, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"ok \xff\xfe \xf0\x9f")
+    rig.jobs[JOB_ID] = JobView(TENANT.address, {}, log=log)
+    piece = get(rig, "/logs").json()
+    assert piece["text"].startswith("ok \ufffd\ufffd")
+    assert get(rig, f"/logs?offset={10**17}").json()["text"] == ""
+    assert get(rig, "/logs?offset=-1").status_code == 400
+    assert get(rig, "/logs?offset=x").status_code == 400
+    log.unlink()
+    assert get(rig, "/logs").status_code == 404
+
+
+def test_logs__became_a_link__no_content(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("classified")
+    log = tmp_path / "log"
+    log.symlink_to(tmp_path / "secret")
+    rig.jobs[JOB_ID] = JobView(TENANT.address, {}, log=log)
+    answer = get(rig, "/logs")
+    assert answer.status_code == 404
+    assert "classified" not in answer.text
+
+
+def test_manifest__helper_agrees_with_the_protocol(rig: Rig) -> None:
+    rig.add_result(FILES)
+    view = rig.jobs[JOB_ID]
+    assert view.results is not None
+    assert replace(view, manifest=manifest(view.results)) == view
+
+
+def test_client__base_url_with_slash__works(rig: Rig) -> None:
+    with AgentClient(rig.url + "/", TENANT) as client:
+        assert client.provider()["runtimes"] == ["python-ml"]

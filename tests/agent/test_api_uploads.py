@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from provider_agent.api.app import ApiLimits
+from provider_agent.api.storage import InputStorage, QuotaError, StorageLimits
+from provider_agent.errors import AgentError, AuthError
+from provider_agent.protocol import jobspec
+from tests.agent.api_rig import (
+    JOBS,
+    OPERATOR,
+    STRANGER,
+    TENANT,
+    Rig,
+    make_spec,
+    serve,
+    wait_until,
+)
+
+DATA = b"input " * 100_000
+NAME = hashlib.sha256(DATA).hexdigest()
+FILES = {"main.py": b"print(1)\n", "data/train.csv": DATA, "data/same.csv": DATA}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with serve(Rig(tmp_path)) as running:
+        yield running
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    folder = tmp_path / "local"
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def token(rig: Rig) -> dict[str, str]:
+    with rig.client() as client:
+        client.login()
+        return {"authorization": f"Bearer {client._token}"}
+
+
+def put(rig: Rig, data: bytes, name: str = NAME, **headers: str) -> httpx.Response:
+    url = f"{rig.url}/v1/inputs/{name}"
+    return httpx.put(url, content=data, headers={**token(rig), **headers})
+
+
+def raw_put(rig: Rig, length: int, body: bytes) -> socket.socket:
+    """Begin an upload by hand and leave it hanging."""
+    host, port = rig.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    head = (
+        f"PUT /v1/inputs/{NAME} HTTP/1.1\r\nhost: {host}\r\n"
+        f"authorization: {token(rig)['authorization']}\r\ncontent-length: {length}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def test_upload__spec_and_inputs__kept_and_skipped_next_time(rig: Rig, local: Path) -> None:
+    spec = make_spec(FILES)
+    with rig.client() as client:
+        assert client.upload(spec, local) == 2
+        assert client.upload(spec, local) == 0
+    assert rig.store.spec(spec.digest()) == spec.canonical()
+    kept = rig.inputs.path(TENANT.address, NAME)
+    assert kept is not None and kept.read_bytes() == DATA
+    assert rig.inputs.used(TENANT.address) == (len(DATA) + 9, 2)
+    assert rig.left_behind() == []
+
+
+def test_upload__local_file_differs__nothing_sent(rig: Rig, local: Path) -> None:
+    (local / "main.py").write_bytes(b"print(2)\n")
+    with rig.client() as client, pytest.raises(AgentError, match=r"main\.py: differs"):
+        client.upload(make_spec(FILES), local)
+    assert not rig.store.specs
+
+
+def test_upload__job_not_seen_yet__waits_for_it(rig: Rig, local: Path) -> None:
+    rig.uploaders.clear()
+    timer = threading.Timer(0.5, rig.uploaders.add, [TENANT.address])
+    timer.start()
+    with rig.client() as client:
+        assert client.upload(make_spec(FILES), local, wait=20) == 2
+    timer.join()
+
+
+def test_upload__stranger__403(rig: Rig, local: Path) -> None:
+    with rig.client(STRANGER) as client, pytest.raises(AuthError, match="post the job first"):
+        client.upload(make_spec(FILES), local, wait=0)
+    assert rig.inputs.used() == (0, 0)
+
+
+def test_put_input__twice__idempotent(rig: Rig) -> None:
+    assert put(rig, DATA).status_code == 201
+    assert put(rig, DATA).status_code == 200
+    assert rig.inputs.used() == (len(DATA), 1)
+
+
+def test_put_input__other_account__has_no_access_by_name(rig: Rig) -> None:
+    put(rig, DATA)
+    with rig.client(STRANGER) as client:
+        assert not client._has(f"/v1/inputs/{NAME}")
+    assert rig.inputs.path(STRANGER.address, NAME) is None
+
+
+@pytest.mark.parametrize("data", [DATA + b"x", DATA[:-1], b"", DATA[:-1] + b"\x00"], ids=range(4))
+def test_put_input__wrong_digest__422_and_nothing_kept(rig: Rig, data: bytes) -> None:
+    answer = put(rig, data)
+    assert answer.status_code == 422
+    assert rig.inputs.path(TENANT.address, NAME) is None
+    assert rig.inputs.used() == (0, 0)
+    assert rig.left_behind() == []
+
+
+@pytest.mark.parametrize("name", ["x", NAME.upper(), NAME[:-1], "..%2f" + NAME[5:], NAME + "0"])
+def test_put_input__bad_name__refused(rig: Rig, name: str) -> None:
+    assert put(rig, DATA, name).status_code in (400, 404)
+
+
+def test_put_input__no_session__401(rig: Rig) -> None:
+    assert httpx.put(f"{rig.url}/v1/inputs/{NAME}", content=DATA).status_code == 401
+
+
+def test_put_input__no_length__411(rig: Rig) -> None:
+    pieces = iter([DATA])
+    answer = httpx.put(f"{rig.url}/v1/inputs/{NAME}", content=pieces, headers=token(rig))
+    assert answer.status_code == 411
+
+
+def test_put_input__empty_file__kept(rig: Rig) -> None:
+    name = hashlib.sha256(b"").hexdigest()
+    assert put(rig, b"", name, **{"content-length": "0"}).status_code == 201
+    assert rig.inputs.path(TENANT.address, name) is not None
+
+
+def test_put_input__over_the_limits__413_or_507(tmp_path: Path) -> None:
+    small = StorageLimits(file=1_000, account=1_500, account_files=3, total=2_000, free=0)
+    with serve(Rig(tmp_path, storage_limits=small)) as rig:
+        rig.uploaders.add(STRANGER.address)
+        assert put(rig, DATA).status_code == 413
+        one, two = b"a" * 900, b"b" * 900
+        assert put(rig, one, hashlib.sha256(one).hexdigest()).status_code == 201
+        answer = put(rig, two, hashlib.sha256(two).hexdigest())
+        assert answer.status_code == 413
+        assert "quota" in answer.json()["error"]
+        with rig.client(STRANGER) as client:
+            client.login()
+            headers = {"authorization": f"Bearer {client._token}"}
+        for data, status in ((two, 201), (b"c" * 300, 507)):
+            name = hashlib.sha256(data).hexdigest()
+            url = f"{rig.url}/v1/inputs/{name}"
+            assert httpx.put(url, content=data, headers=headers).status_code == status
+        assert rig.left_behind() == []
+
+
+def test_put_input__broken_off__nothing_left(rig: Rig) -> None:
+    connection = raw_put(rig, len(DATA), DATA[:200_000])
+    wait_until(lambda: rig.left_behind())
+    assert rig.inputs.used() == (len(DATA), 1)
+    connection.close()
+    wait_until(lambda: not rig.left_behind() and rig.inputs.used() == (0, 0))
+    assert put(rig, DATA).status_code == 201
+
+
+def test_put_input__stalls__408_and_nothing_left(tmp_path: Path) -> None:
+    with serve(Rig(tmp_path, ApiLimits(body_seconds=0.5))) as rig:
+        with raw_put(rig, len(DATA), DATA[:10]) as connection:
+            assert connection.recv(4_096).startswith(b"HTTP/1.1 408")
+        wait_until(lambda: not rig.left_behind())
+        assert rig.inputs.used() == (0, 0)
+
+
+def test_put_input__drips__408_by_the_whole_time(tmp_path: Path) -> None:
+    limits = ApiLimits(body_seconds=0.5, upload_rate=1 << 30)
+    with serve(Rig(tmp_path, limits)) as rig, raw_put(rig, len(DATA), DATA[:10]) as connection:
+        stop = threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(0.1):
+                try:
+                    connection.send(b"x")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            assert connection.recv(4_096).startswith(b"HTTP/1.1 408")
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_put_input__one_digest_at_once__kept_once(rig: Rig) -> None:
+    headers = token(rig)
+    statuses: list[int] = []
+    barrier = threading.Barrier(4)
+
+    def send() -> None:
+        barrier.wait()
+        url = f"{rig.url}/v1/inputs/{NAME}"
+        statuses.append(httpx.put(url, content=DATA, headers=headers).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 201} and len(statuses) == 4
+    assert rig.inputs.used() == (len(DATA), 1)
+    assert rig.left_behind() == []
+
+
+def test_put_input__too_many_at_once__429(tmp_path: Path) -> None:
+    with serve(Rig(tmp_path, ApiLimits(uploads_per_account=1))) as rig:
+        with raw_put(rig, len(DATA), DATA[:10]):
+            wait_until(lambda: rig.left_behind())
+            assert put(rig, DATA).status_code == 429
+        wait_until(lambda: not rig.left_behind())
+        assert put(rig, DATA).status_code == 201
+
+
+def test_connection__sends_no_request__closed(tmp_path: Path) -> None:
+    with serve(Rig(tmp_path, ApiLimits(header_seconds=0.3))) as rig:
+        host, port = rig.url.removeprefix("http://").split(":")
+        for opening in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /"):
+            with socket.create_connection((host, int(port)), timeout=5) as connection:
+                connection.sendall(opening)
+                began = time.monotonic()
+                while connection.recv(4_096):
+                    pass
+                assert time.monotonic() - began < 3
+
+
+def test_connection__huge_header__refused(rig: Rig) -> None:
+    for size in (20_000, 100_000, 1_000_000):
+        answer = httpx.get(rig.url + "/healthz", headers={"x": "y" * size})
+        assert answer.status_code in (400, 431)
+
+
+def test_put_spec__not_canonical__422(rig: Rig) -> None:
+    data = make_spec({}).canonical() + b"\n"
+    url = f"{rig.url}/v1/specs/{hashlib.sha256(data).hexdigest()}"
+    answer = httpx.put(url, content=data, headers=token(rig))
+    assert answer.status_code == 422
+    assert "RFC 8785" in answer.json()["error"]
+
+
+def test_put_spec__other_bytes_or_invalid__422(rig: Rig) -> None:
+    url = f"{rig.url}/v1/specs/{NAME}"
+    assert httpx.put(url, content=b"{}", headers=token(rig)).status_code == 422
+    url = f"{rig.url}/v1/specs/{hashlib.sha256(b'{}').hexdigest()}"
+    answer = httpx.put(url, content=b"{}", headers=token(rig))
+    assert (answer.status_code, "missing" in answer.json()["error"]) == (422, True)
+    assert not rig.store.specs
+
+
+def test_put_spec__too_large_or_no_session__refused(rig: Rig) -> None:
+    url = f"{rig.url}/v1/specs/{NAME}"
+    data = b" " * (jobspec.MAX_BYTES + 1)
+    assert httpx.put(url, content=data, headers=token(rig)).status_code == 413
+    assert httpx.put(url, content=b"{}").status_code == 401
+
+
+def test_put_spec__quotas__413_then_507(tmp_path: Path) -> None:
+    size = len(make_spec({}).canonical())
+    limits = ApiLimits(specs_per_account=1, spec_bytes=2 * size)
+    with serve(Rig(tmp_path, limits)) as rig:
+        specs = [make_spec({"a": bytes([n])}) for n in range(2)]
+        with rig.client() as client:
+            client.upload_spec(specs[0])
+            with pytest.raises(AgentError, match="quota"):
+                client.upload_spec(specs[1])
+        with rig.client(STRANGER) as client, pytest.raises(AgentError, match="no room"):
+            client.upload_spec(specs[1])
+
+
+def test_quote__spec_uploaded__signed_for_this_tenant(rig: Rig) -> None:
+    spec = make_spec({})
+    with rig.client() as client:
+        with pytest.raises(AgentError, match="upload it first"):
+            client.quote(spec, JOBS)
+        client.upload_spec(spec)
+        quote, signature = client.quote(spec, JOBS)
+    assert (quote.operator, quote.requester) == (OPERATOR.address, TENANT.address)
+    assert (quote.price, quote.nonce, len(signature)) == (5_000_000, 2**200, 65)
+
+
+def test_quote__provider_declines__its_reason(rig: Rig) -> None:
+    spec = make_spec({}, gpus=1)
+    with rig.client() as client:
+        client.upload_spec(spec)
+        with pytest.raises(AgentError, match="this provider has no GPU; ask for gpus 0"):
+            client.quote(spec, JOBS)
+
+
+def test_quote__signed_for_another_contract__client_refuses(rig: Rig) -> None:
+    spec = make_spec({})
+    with rig.client() as client:
+        client.upload_spec(spec)
+        other = type(JOBS)(JOBS.chain_id + 1, JOBS.contract)
+        with pytest.raises(AgentError, match="not signed by its operator"):
+            client.quote(spec, other)
+
+
+def test_storage__restart__counts_what_is_there_and_drops_halves(tmp_path: Path) -> None:
+    storage = InputStorage(tmp_path, StorageLimits(free=0))
+    with storage.receive(TENANT.address, NAME, len(DATA)) as upload:
+        upload.write(DATA)
+        upload.finish()
+    (tmp_path / "incoming" / "half").write_bytes(b"half")
+    again = InputStorage(tmp_path, StorageLimits(free=0))
+    assert again.used() == again.used(TENANT.address) == (len(DATA), 1)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_storage__disk_nearly_full__507(tmp_path: Path) -> None:
+    storage = InputStorage(tmp_path, StorageLimits(free=1 << 62))
+    with pytest.raises(QuotaError) as caught:
+        storage.receive(TENANT.address, NAME, 1)
+    assert caught.value.status == 507
+    assert storage.used() == (0, 0)
+
+
+def test_storage__prune__keeps_what_is_wanted(tmp_path: Path) -> None:
+    storage = InputStorage(tmp_path, StorageLimits(free=0))
+    names = []
+    for data in (b"old", b"wanted"):
+        names.append(hashlib.sha256(data).hexdigest())
+        with storage.receive(TENANT.address, names[-1], len(data)) as upload:
+            upload.write(data)
+            upload.finish()
+    assert storage.prune(3_600, lambda address, name: False) == 0
+    assert storage.prune(-1, lambda address, name: name == names[1]) == 1
+    assert storage.used() == (6, 1)
+    storage.remove(TENANT.address, names[1])
+    storage.remove(TENANT.address, names[1])
+    assert storage.used() == (0, 0)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+import copy
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from provider_agent.errors import SpecError
+from provider_agent.protocol import jobspec
+
+SPEC: dict[str, Any] = {
+    "version": 1,
+    "kind": "finetune",
+    "name": "digits",
+    "runtime": "python-ml",
+    "command": ["python", "finetune.py"],
+    "env": {"SEED": "1"},
+    "inputs": [
+        {"path": "finetune.py", "sha256": "a" * 64, "size": 10},
+        {"path": "data/train.csv", "sha256": "b" * 64, "size": 20},
+    ],
+    "outputs": ["out"],
+    "resources": {"cpus": 2, "memory_mb": 1024, "disk_mb": 512, "gpus": 0},
+    "timeout_seconds": 600,
+    "deterministic": True,
+    "network": False,
+}
+
+
+def changed(path: str, value: Any) -> bytes:
+    document = copy.deepcopy(SPEC)
+    at: Any = document
+    parts: list[Any] = [int(p) if p.isdigit() else p for p in path.split(".")]
+    for part in parts[:-1]:
+        at = at[part]
+    if value is ...:
+        del at[parts[-1]]
+    else:
+        at[parts[-1]] = value
+    return json.dumps(document).encode()
+
+
+def test_parse__valid__keeps_every_field() -> None:
+    spec = jobspec.parse(json.dumps(SPEC, indent=4).encode())
+    assert spec.to_json() == SPEC
+    assert spec.input_bytes() == 30
+    assert spec.resources.memory_mb == 1024
+
+
+def test_digest__layout__does_not_matter() -> None:
+    spec = jobspec.parse(json.dumps(SPEC, indent=4).encode())
+    backwards = dict(reversed(SPEC.items()))
+    assert jobspec.parse(json.dumps(backwards).encode()).digest() == spec.digest()
+    assert spec.digest() == hashlib.sha256(spec.canonical()).digest() == jobspec.digest(SPEC)
+    # For ASCII keys and integers, RFC 8785 is this.
+    assert spec.canonical() == json.dumps(SPEC, sort_keys=True, separators=(",", ":")).encode()
+
+
+def test_parse_named__canonical__accepted() -> None:
+    data = jobspec.canonical(SPEC)
+    assert jobspec.parse_named(data, hashlib.sha256(data).digest()).canonical() == data
+
+
+@pytest.mark.parametrize("data", [json.dumps(SPEC).encode(), jobspec.canonical(SPEC) + b" "])
+def test_parse_named__not_canonical__refused(data: bytes) -> None:
+    with pytest.raises(SpecError, match="RFC 8785"):
+        jobspec.parse_named(data, hashlib.sha256(data).digest())
+
+
+def test_parse_named__other_digest__refused() -> None:
+    with pytest.raises(SpecError, match="sha256 differs"):
+        jobspec.parse_named(jobspec.canonical(SPEC), bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        ("version", 2, "version: 2 is not allowed; give 1"),
+        ("version", ..., "version: missing"),
+        ("kind", "mine", "kind: 'mine' is not allowed; give one of finetune"),
+        ("name", "", "name: '' is not allowed"),
+        ("name", "a\n", "name: control character '\\n'"),
+        ("name", "x" * 81, "name: "),
+        ("runtime", "../python", "runtime: '../python' is not allowed"),
+        ("command", [], "command: [] is not allowed"),
+        ("command.1", 5, "command[1]: 5 is not allowed; give a string"),
+        ("command.1", "a\x00b", "command[1]: control character '\\x00'"),
+        ("env", {"lower": "x"}, "env: 'lower' is not allowed; give names"),
+        ("env", {"A": 1}, "env.A: 1 is not allowed"),
+        ("env", {"A": "x\ny"}, "env.A: control character"),
+        ("inputs.1.sha256", "A" * 64, "inputs[1].sha256: 'AAAA"),
+        ("inputs.1.sha256", "a" * 63, "inputs[1].sha256: "),
+        ("inputs.1.sha256", "a" * 63 + "\n", "inputs[1].sha256: "),
+        ("inputs.0.size", -1, "inputs[0].size: -1 is not allowed; give bytes"),
+        ("inputs.0.size", True, "inputs[0].size: True is not allowed"),
+        ("inputs.0.size", 1.0, "1.0 is not an integer"),
+        ("inputs.0.size", 2**60, "inputs[0].size: the integer is beyond"),
+        ("inputs.0.mode", 1, "inputs[0].mode: unknown field"),
+        ("inputs.0.path", ..., "inputs[0].path: missing"),
+        ("inputs.0.path", "../x", "inputs[0].path: path '../x' has a part '..'"),
+        ("inputs.0.path", "/x", "inputs[0].path: path '/x' is absolute"),
+        ("inputs.0.path", "a//b", "inputs[0].path: "),
+        ("inputs.0.path", "a\nb", "inputs[0].path: control character"),
+        ("inputs.0.path", "e\u0301", "inputs[0].path: path 'e\\u0301' is not in Unicode NFC"),
+        ("inputs.0.path", "data/train.csv", "inputs: path 'data/train.csv' is named twice"),
+        ("inputs.0.path", "data", "inputs: path 'data' also stands above"),
+        ("outputs", ["out", "out"], "outputs: path 'out' is named twice"),
+        ("outputs", ["out", "out/a"], "outputs: path 'out' also stands above"),
+        ("outputs", ["data"], "inputs and outputs: path 'data' also stands above"),
+        ("outputs", ["finetune.py"], "inputs and outputs: path 'finetune.py' is named twice"),
+        ("outputs", [], "outputs: [] is not allowed"),
+        ("resources.cpus", 0, "resources.cpus: 0 is not allowed; give an integer from 1"),
+        ("resources.gpus", 65, "resources.gpus: 65"),
+        ("resources.tpus", 1, "resources.tpus: unknown field"),
+        ("timeout_seconds", 0, "timeout_seconds: 0"),
+        ("deterministic", 1, "deterministic: 1 is not allowed; give true or false"),
+        ("network", True, "network: True is not allowed; give false"),
+        ("extra", 1, "extra: unknown field"),
+        ("extra\x1b[31m", 1, "'extra\\x1b[31m': unknown field"),
+    ],
+)
+def test_parse__invalid__one_line_with_path(path: str, value: Any, line: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        jobspec.parse(changed(path, value))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"", "not JSON, line 1 column 1"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[]", "job specification: [] is not allowed"),
+        (b"null", "job specification: None"),
+        (b"[" * 200_000, "far too large"),
+        (b"[" + b"9" * 10_000 + b"]", "far too large"),
+        (b'{"version":1,"version":1}', "key 'version' stands twice"),
+        (b'{"a":{"b":1,"b":2}}', "key 'b' stands twice"),
+        (b'{"version":NaN}', "NaN is not an integer"),
+        (b'{"version":-Infinity}', "-Infinity is not an integer"),
+        (b'{"version":1e3}', "1e3 is not an integer"),
+        (b'{"version":9007199254740993}', "version: the integer is beyond"),
+        (b" " * (jobspec.MAX_BYTES + 1), "larger than"),
+    ],
+    ids=lambda value: ascii(value)[:24],
+)
+def test_parse__hostile_bytes__one_line(data: bytes, line: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        jobspec.parse(data)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_parse__lone_surrogate_in_argument__refused() -> None:
+    data = jobspec.canonical(SPEC).replace(b'"finetune.py"]', b'"\\ud800"]')
+    with pytest.raises(SpecError, match=r"command\[1\]: control character '\\ud800'"):
+        jobspec.parse(data)
+
+
+def test_parse__program_as_argument__may_have_lines() -> None:
+    spec = jobspec.parse(changed("command", ["python", "-c", "import os\nprint(1)\t# x"]))
+    assert spec.command[2].count("\n") == 1
+
+
+def test_canonical__float_or_big_integer__refused() -> None:
+    for value in (0.5, float("nan"), 2**53):
+        with pytest.raises(SpecError):
+            jobspec.canonical({"a": [value]})
+
+
+scalars = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=10)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+
+
+@given(values)
+def test_canonical__any_value__is_a_fixed_point(value: Any) -> None:
+    try:
+        data = jobspec.canonical(value)
+    except SpecError:
+        return
+    assert jobspec.canonical(json.loads(data)) == data
+
+
+@given(st.sampled_from(sorted(SPEC)), values)
+def test_parse__any_field_replaced__valid_or_spec_error(name: str, value: Any) -> None:
+    data = json.dumps({**SPEC, name: value}).encode()
+    try:
+        spec = jobspec.parse(data)
+    except SpecError as error:
+        assert "\n" not in str(error)
+        return
+    assert spec.to_json()[name] == value
+
+
+def test_schema__is_itself_valid() -> None:
+    Draft202012Validator.check_schema(jobspec._SCHEMA)
