@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ape's accounts as signers. Nothing else signs: no unlocked accounts of a node, no raw keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Protocol
+
+from ape import accounts as ape_accounts
+from ape.exceptions import AccountsError
+from ape.logging import LogLevel, logger
+from ape_accounts.accounts import InvalidPasswordError, KeyfileAccount
+from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+
+TEST_PREFIX = "TEST::"
+
+
+class Signer(Protocol):
+    """Who signs transactions and messages."""
+
+    @property
+    def address(self) -> str:
+        """EIP-55."""
+        ...
+
+    @property
+    def alias(self) -> str:
+        """How people call it."""
+        ...
+
+    def unlock(self) -> None:
+        """Make ready to sign; asks for a passphrase if it must. ScriptError when it cannot."""
+        ...
+
+    def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
+        """Hash and raw bytes of an EIP-1559 transaction."""
+        ...
+
+    def sign_text(self, text: str) -> bytes:
+        """65 bytes over an EIP-191 message."""
+        ...
+
+    def sign_typed(self, document: dict[str, Any]) -> bytes:
+        """65 bytes over an EIP-712 document."""
+        ...
+
+
+class ApeSigner:
+    """An Ape account: encrypted key file, hardware wallet plug-in or local test account."""
+
+    def __init__(self, account: Any, ecosystem: Any) -> None:
+        self._account = account
+        self._ecosystem = ecosystem
+        self._unlocked = False
+
+    @property
+    def address(self) -> str:
+        """EIP-55."""
+        return str(to_checksum_address(self._account.address))
+
+    @property
+    def alias(self) -> str:
+        """Ape's name for the account."""
+        return str(self._account.alias or self.address)
+
+    def unlock(self) -> None:
+        """Ask for the passphrase once. What is signed after that was agreed to before."""
+        if self._unlocked or not isinstance(self._account, KeyfileAccount):
+            return
+        variable = f"APE_ACCOUNTS_{self._account.alias}_PASSPHRASE"
+        if not os.environ.get(variable) and not sys.stdin.isatty():
+            raise ScriptError(
+                f"account {self.alias} is locked; set {variable} or run in a terminal"
+            )
+        try:
+            # Ape warns that the account will sign everything; the scripts have asked already.
+            with logger.at_level(LogLevel.ERROR):
+                self._account.set_autosign(True)
+        except InvalidPasswordError:
+            raise ScriptError(f"account {self.alias}: wrong passphrase in {variable}") from None
+        except AccountsError:
+            raise ScriptError(f"account {self.alias}: wrong passphrase") from None
+        self._unlocked = True
+
+    def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
+        """Hash and raw bytes. ScriptError when the account does not sign."""
+        self.unlock()
+        transaction = self._ecosystem.create_transaction(**fields)
+        signed = self._quietly(self._account.sign_transaction, transaction)
+        raw = bytes(signed.serialize_transaction())
+        return bytes(keccak(raw)), raw
+
+    def sign_text(self, text: str) -> bytes:
+        """65 bytes over an EIP-191 message. ScriptError when the account does not sign."""
+        return self._sign(encode_defunct(text=text))
+
+    def sign_typed(self, document: dict[str, Any]) -> bytes:
+        """65 bytes over an EIP-712 document. ScriptError when the account does not sign."""
+        return self._sign(encode_typed_data(full_message=document))
+
+    def _sign(self, message: SignableMessage) -> bytes:
+        self.unlock()
+        return bytes(self._quietly(self._account.sign_message, message).encode_rsv())
+
+    def _quietly(self, sign: Any, what: object) -> Any:
+        # Ape warns at every signature that the key is cached.
+        with logger.at_level(LogLevel.ERROR):
+            signed = sign(what)
+        if not signed:
+            raise ScriptError(f"account {self.alias} did not sign")
+        return signed
+
+
+def load(alias: str | None, chain: Chain, provider: Any) -> ApeSigner:
+    """The account that --account names. ScriptError says which there are."""
+    ecosystem = provider.network.ecosystem
+    known = sorted(str(name) for name in ape_accounts.aliases)
+    if alias is None:
+        listed = ", ".join(known) or "none yet: ape accounts import NAME, or ape accounts generate"
+        raise ScriptError(f"pass --account NAME (accounts here: {listed})")
+    if alias.startswith(TEST_PREFIX):
+        if not chain.is_local:
+            raise ScriptError(
+                f"{alias} is a test account whose key everybody knows; "
+                f"use an account of your own on chain {chain.chain_id}"
+            )
+        index = alias.removeprefix(TEST_PREFIX)
+        tests = ape_accounts.test_accounts
+        if not index.isdigit() or int(index) >= len(tests):
+            raise ScriptError(f"{alias}: there are {len(tests)} test accounts, from TEST::0 on")
+        return ApeSigner(tests[int(index)], ecosystem)
+    if alias not in known:
+        listed = ", ".join(known) or "none"
+        raise ScriptError(
+            f"no account {alias!r} (accounts here: {listed}); make one with ape accounts import"
+        )
+    return ApeSigner(ape_accounts.load(alias), ecosystem)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as people write and read them: token amounts, durations, shares in basis points."""
+
+from __future__ import annotations
+
+import re
+import time
+from decimal import Decimal
+
+from scripts.market.errors import ScriptError
+
+TPF_DECIMALS = 18
+ETHER_DECIMALS = 18
+
+_SECONDS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3_600,
+    "day": 86_400,
+    "week": 604_800,
+    "s": 1,
+    "m": 60,
+    "h": 3_600,
+    "d": 86_400,
+}
+_NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]+)?")
+_DURATION = re.compile(r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<unit>[a-z]+)")
+
+
+def units(text: str, decimals: int, name: str = "amount") -> int:
+    """A token amount such as "1_000.5" in the token's smallest unit.
+
+    ScriptError names `name` when it is no number or has more digits than the token.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise ScriptError(f"{name}: {text!r} is not an amount; write 12.5 or 1_000")
+    scaled = Decimal(text.strip().replace("_", "")).scaleb(decimals)
+    if scaled != scaled.to_integral_value():
+        raise ScriptError(f"{name}: {text} has more than {decimals} decimals")
+    return int(scaled)
+
+
+def seconds(text: str, name: str = "duration") -> int:
+    """A duration such as "7 days", "90m" or "3600" (seconds). ScriptError names `name`."""
+    stripped = text.strip().lower()
+    if _NUMBER.fullmatch(stripped):
+        stripped += "s"
+    match = _DURATION.fullmatch(stripped)
+    unit = match["unit"] if match else ""
+    factor = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
+    if match is None or factor is None:
+        raise ScriptError(f"{name}: {text!r} is not a duration; write 90 minutes, 12h or 7 days")
+    total = Decimal(match["number"].replace("_", "")) * factor
+    if total != total.to_integral_value():
+        raise ScriptError(f"{name}: {text} is not a whole number of seconds")
+    return int(total)
+
+
+def basis_points(text: str, name: str = "share") -> int:
+    """A share such as "2.5 %" or "250" in 1/10,000. ScriptError names `name`."""
+    stripped = text.strip()
+    percent = stripped.endswith("%")
+    value = units(stripped.removesuffix("%"), 2 if percent else 0, name)
+    if value > 10_000:
+        raise ScriptError(f"{name}: {text} is above 100 %")
+    return value
+
+
+def show_units(amount: int, decimals: int, symbol: str = "") -> str:
+    """An amount for people, every digit that matters and no more."""
+    sign = "-" if amount < 0 else ""
+    whole, rest = divmod(abs(amount), 10**decimals)
+    digits = str(rest).rjust(decimals, "0").rstrip("0") if rest else ""
+    return f"{sign}{whole:,}{'.' + digits if digits else ''}{' ' + symbol if symbol else ''}"
+
+
+def show_tpf(amount: int) -> str:
+    """TPF wei for people."""
+    return show_units(amount, TPF_DECIMALS, "TPF")
+
+
+def show_ether(wei: int, symbol: str = "ETH") -> str:
+    """Wei of the chain's own coin, cut to 6 digits."""
+    return show_units(wei - wei % 10**12, ETHER_DECIMALS, symbol)
+
+
+def show_seconds(duration: int) -> str:
+    """A duration for people, its two largest parts."""
+    parts = []
+    rest = abs(duration)
+    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def show_time(moment: int, now: int) -> str:
+    """A unix time for people, with how far away it is."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+    away = show_seconds(moment - now)
+    return f"{stamp} ({'in ' + away if moment > now else away + ' ago'})"

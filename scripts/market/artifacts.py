@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled contracts, by the digest of every source that they could have been made from.
+
+Ape's cache looks at a contract's own file alone; a deployment must not use code that is older
+than a module or an interface. So the scripts compile through Vyper itself and keep the result
+under a name that changes with any source and with the compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from provider_agent.chain.contracts import Abi
+from scripts.market.errors import ScriptError
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = {
+    "Timelock": "Timelock.vy",
+    "Token": "Token.vy",
+    "PaymentToken": "mocks/PaymentToken.vy",
+    "Staking": "Staking.vy",
+    "Jobs": "Jobs.vy",
+}
+_OUTPUTS = ("abi", "bytecode", "bytecode_runtime", "layout")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One compiled contract."""
+
+    name: str
+    compiler: str
+    entries: list[dict[str, Any]]
+    """The ABI."""
+    init_code: bytes
+    runtime: bytes
+    """Without the immutables, which are appended when the contract is created."""
+    immutables: dict[str, tuple[int, int]]
+    """Path such as `eip712._CACHED_SELF` -> offset behind `runtime`, and length, in bytes."""
+
+    @cached_property
+    def abi(self) -> Abi:
+        """For reads and calldata."""
+        return Abi(self.entries)
+
+    @property
+    def bytecode_hash(self) -> str:
+        """sha256 of the init code, constructor arguments not included."""
+        return hashlib.sha256(self.init_code).hexdigest()
+
+    @property
+    def constructor(self) -> list[dict[str, Any]]:
+        """The constructor's inputs."""
+        found = [entry for entry in self.entries if entry["type"] == "constructor"]
+        return list(found[0]["inputs"]) if found else []
+
+
+def compile_all(root: Path = ROOT, cache: Path | None = None) -> dict[str, Artifact]:
+    """All contracts that a plan can deploy. ScriptError when one does not compile."""
+    contracts = root / "contracts"
+    digest = _sources_digest(contracts)
+    file = (cache or root / ".build" / "artifacts") / f"{digest}.json"
+    try:
+        stored = json.loads(file.read_text())
+        return {name: _artifact(name, stored[name]) for name in SOURCES}
+    except (OSError, ValueError, KeyError):
+        pass  # Not there, or cut short: compile.
+    compiled = _compile(contracts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(handle, "w") as out:
+        json.dump(compiled, out)
+    Path(temporary).replace(file)
+    return {name: _artifact(name, compiled[name]) for name in SOURCES}
+
+
+def _compile(contracts: Path) -> dict[str, Any]:
+    # Vyper takes a second to import, and most runs find the result in the cache. Ape has taken
+    # the project off the path again by now.
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    from tools.contracts import ContractError, compile_contract
+    from vyper import __long_version__
+
+    compiled = {}
+    for name, source in SOURCES.items():
+        try:
+            outputs = compile_contract(contracts / source, *_OUTPUTS)
+        except ContractError as error:
+            raise ScriptError(" ".join(str(error).split())[:300]) from None
+        layout = (outputs["layout"] or {}).get("code_layout") or {}
+        compiled[name] = {
+            "compiler": f"vyper {__long_version__}",
+            "abi": outputs["abi"],
+            "bytecode": outputs["bytecode"],
+            "runtime": outputs["bytecode_runtime"],
+            "immutables": dict(_immutables(layout, "")),
+        }
+    return compiled
+
+
+def _immutables(layout: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name, entry in layout.items():
+        if isinstance(entry.get("offset"), int):
+            yield prefix + name, (entry["offset"], entry["length"])
+        else:
+            yield from _immutables(entry, f"{prefix}{name}.")
+
+
+def _artifact(name: str, stored: dict[str, Any]) -> Artifact:
+    return Artifact(
+        name=name,
+        compiler=stored["compiler"],
+        entries=stored["abi"],
+        init_code=bytes.fromhex(stored["bytecode"].removeprefix("0x")),
+        runtime=bytes.fromhex(stored["runtime"].removeprefix("0x")),
+        immutables={key: (place[0], place[1]) for key, place in stored["immutables"].items()},
+    )
+
+
+def _sources_digest(contracts: Path) -> str:
+    digest = hashlib.sha256(f"{version('vyper')} {version('snekmate')}".encode())
+    for path in sorted([*contracts.rglob("*.vy"), *contracts.rglob("*.vyi")]):
+        digest.update(f"\n{path.relative_to(contracts).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]

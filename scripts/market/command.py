@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of every script: Ape's network option, one account, one line for every error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import httpx
+from ape.cli import ConnectedProviderCommand
+from ape.exceptions import ApeException, NetworkMismatchError, ProviderNotConnectedError
+from requests.exceptions import RequestException
+from web3.exceptions import Web3Exception
+
+from provider_agent.errors import AgentError
+from scripts.market.artifacts import ROOT
+from scripts.market.ui import ConsoleUi
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class MarketCommand(ConnectedProviderCommand):
+    """A command on a network: what goes wrong is one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Connect and run."""
+        with one_line():
+            return super().invoke(ctx)
+
+
+class one_line:  # noqa: N801 - reads like the context manager function that it is
+    """Turns expected errors into `click.ClickException`; a bug keeps its traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, click.ClickException | click.exceptions.Exit):
+            return
+        line = _line(error)
+        if line is not None:
+            raise _Failure(line) from None
+
+
+class _Failure(click.ClickException):
+    def show(self, file: Any = None) -> None:
+        """Print the line; Ape's own logger would add a level and a colour."""
+        click.echo(f"error: {self.message}", err=True, file=file)
+
+
+def _line(error: BaseException) -> str | None:
+    if isinstance(error, AgentError):
+        return str(error)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return "stopped; run the same command again to go on"
+    if isinstance(error, NetworkMismatchError):
+        return f"wrong network: {_flat(error)}"
+    if isinstance(error, ProviderNotConnectedError | ConnectionError | RequestException):
+        return f"no RPC endpoint answers ({_flat(error)}); check --network and its RPC URL"
+    if isinstance(error, httpx.HTTPError):
+        return f"a server does not answer ({_flat(error)}); try again"
+    if isinstance(error, ApeException | Web3Exception):
+        return _flat(error)
+    return None
+
+
+def _flat(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:300] or type(error).__name__
+
+
+def account_option(function: F) -> F:
+    """`--account NAME`."""
+    return click.option(
+        "--account", "alias", metavar="NAME", help="Ape account (ape accounts list), or TEST::N."
+    )(function)
+
+
+def common_options(function: F) -> F:
+    """`--yes` and `--deployments`."""
+    function = click.option("--yes", is_flag=True, help="Do not ask before money moves.")(function)
+    return click.option(
+        "--deployments",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=ROOT / "deployments",
+        show_default="deployments",
+        help="Directory of the deployment registries.",
+    )(function)
+
+
+def console(yes: bool) -> ConsoleUi:
+    """The terminal."""
+    return ConsoleUi(yes)

@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out a plan, one recorded transaction at a time.
+
+Each transaction is signed, written to the registry, and only then broadcast. Whatever moment the
+process dies at, the next run knows hash, nonce and contract address of what may be on its way,
+and finishes that before it sends anything else: nothing is deployed twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eth_utils.crypto import keccak
+
+from provider_agent.chain.rpc import Receipt, RpcError, as_revert
+from provider_agent.errors import ChainError, Reverted
+from scripts.market.amounts import show_ether
+from scripts.market.artifacts import Artifact
+from scripts.market.contracts import Contract
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+from scripts.market.plan import Plan, Step, encode_arguments
+from scripts.market.registry import (
+    Deployed,
+    Done,
+    Pending,
+    Registry,
+    load,
+    missing_code,
+    path_of,
+    save,
+)
+from scripts.market.sending import Call, Sender, Signed, contract_address
+from scripts.market.ui import Ui
+
+# What a step costs when the node cannot simulate it on code that is not there yet.
+_GAS_GUESS_CALL = 100_000
+_GAS_PER_BYTE = 220
+_GAS_BASE = 600_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step will do and cost, as far as can be told before the first is sent."""
+
+    step: Step
+    address: str
+    """Of the contract that the step creates or calls."""
+    gas: int
+
+
+def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -> None:
+    """The plan against facts of the network. ScriptError, before anything is sent."""
+    if plan.chain_id != chain.chain_id:
+        raise ScriptError(
+            f"{plan.source} is for chain {plan.chain_id}, but {chain.name} is chain "
+            f"{chain.chain_id}; choose another --network or --plan"
+        )
+    if plan.token is None:
+        if not chain.is_test:
+            raise ScriptError(
+                f"{plan.source}: payment_token: the test token, which anyone may mint, is refused "
+                f"on chain {chain.chain_id}, which is no known test net; name a real token"
+            )
+        return
+    token = Contract(chain.pool, plan.token.address, artifacts["Token"].abi)
+    where = f"{plan.source}: payment_token.address: {token.address}"
+    if not chain.pool.code(token.address):
+        raise ScriptError(f"{where} has no code on chain {chain.chain_id}")
+    try:
+        decimals = int(token.read("decimals"))
+        token.read("balanceOf", token.address)
+    except ChainError:
+        raise ScriptError(f"{where} does not answer like an ERC-20 token") from None
+    if decimals != plan.token.decimals:
+        raise ScriptError(
+            f"{where} has {decimals} decimals, the plan says {plan.token.decimals}; correct it"
+        )
+
+
+def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
+    """What the registry says of this plan on this chain; None when nothing was begun.
+
+    A registry of a local chain that is gone is put aside; anywhere else that is an error, as is a
+    plan that has changed since.
+    """
+    registry = load(folder, chain.chain_id)
+    if registry is None:
+        return None
+    path = path_of(folder, chain.chain_id)
+    gone = None if registry.genesis == chain.genesis() else "its first block"
+    if gone is None:
+        name = missing_code(registry, chain)
+        gone = name and f"{name} ({registry.address(name)})"
+    if gone is not None:
+        if chain.is_local:
+            ui.note(f"{path} was for a local chain that is gone; starting anew")
+            return None
+        raise ScriptError(
+            f"{path} names {gone}, which chain {chain.chain_id} does not have: it was written for "
+            "another chain, or the chain went back; check --network, or move the file away"
+        )
+    if registry.plan_sha256 != plan.sha256:
+        state = "finished" if registry.complete else "begun"
+        raise ScriptError(
+            f"{path}: the deployment was {state} with another plan or other contract code; "
+            "restore them to go on, or move the file away to deploy anew"
+        )
+    return registry
+
+
+class Deployment:
+    """One plan on one chain, from wherever it stands to the end."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        artifacts: Mapping[str, Artifact],
+        sender: Sender,
+        folder: Path,
+        ui: Ui,
+        registry: Registry | None = None,
+    ) -> None:
+        self.plan = plan
+        self.artifacts = artifacts
+        self.sender = sender
+        self.chain = sender.chain
+        self.folder = folder
+        self.ui = ui
+        self._begun = registry is not None
+        self.registry = registry or Registry(
+            chain_id=self.chain.chain_id,
+            network=self.chain.name,
+            genesis=self.chain.genesis(),
+            deployer=sender.address,
+            plan_sha256=plan.sha256,
+        )
+        if self.registry.deployer != sender.address:
+            raise ScriptError(
+                f"the deployment was begun by {self.registry.deployer}, not by {sender.address}; "
+                "go on with that account"
+            )
+
+    # ------------------------------------------------------------------ before
+
+    def remaining(self) -> list[Step]:
+        """Steps that are not recorded as done."""
+        return [
+            step
+            for step in self.plan.steps()
+            if step.name
+            not in (self.registry.contracts if step.function is None else self.registry.calls)
+        ]
+
+    def estimate(self) -> list[Estimate]:
+        """Simulate what remains, each step on the code that the steps before it will leave.
+
+        ScriptError when a contract would refuse its arguments or a step does not fit a block.
+        """
+        nonce = self.chain.pool.nonce(self.sender.address)
+        limit = self.chain.gas_limit()
+        addresses = self._addresses()
+        overrides: dict[str, Any] = {}
+        found = []
+        for step in self.remaining():
+            if step.function is None:
+                address = contract_address(self.sender.address, nonce)
+                pending = self.registry.pending
+                if pending is not None and pending.step == step.name and pending.address:
+                    address = pending.address
+                addresses[step.contract] = address
+            call = self._call(step, addresses)
+            # The nonce decides the address that the constructor sees as its own.
+            overrides[self.sender.address] = {"nonce": hex(nonce)}
+            gas, code = self._simulate(step, call, overrides)
+            if step.function is None and code is not None:
+                overrides[addresses[step.contract]] = {"code": "0x" + code.hex()}
+            if gas > limit:
+                raise ScriptError(
+                    f"{step.name}: needs {gas:,} gas, more than a block of this chain ({limit:,})"
+                )
+            found.append(Estimate(step, addresses[step.contract], gas))
+            nonce += 1
+        return found
+
+    def cost(self, estimates: Sequence[Estimate]) -> int:
+        """Wei that the deployer must hold: what may be paid if the base fee doubles."""
+        fees = self.chain.pool.fees()
+        gas = sum(item.gas + item.gas // 4 for item in estimates)
+        return gas * (2 * fees.base + fees.tip)
+
+    def check_funds(self, estimates: Sequence[Estimate]) -> None:
+        """ScriptError when the deployer cannot pay for all that remains."""
+        self.sender.check_balance(self.cost(estimates), "deployment")
+
+    def show(self, estimates: Sequence[Estimate]) -> None:
+        """Tell what will be sent."""
+        rows = []
+        for item in estimates:
+            rows.append((item.step.name, item.address, f"{item.gas:,}", self._shown(item.step)))
+        title = (
+            f"{self.plan.source} on {self.chain.name} (chain {self.chain.chain_id}), "
+            f"by {self.sender.address}"
+        )
+        self.ui.table(title, ("step", "address", "gas", "arguments"), rows)
+        total = sum(item.gas for item in estimates)
+        most = show_ether(self.cost(estimates), self.chain.symbol)
+        self.ui.note(f"{len(estimates)} transactions, about {total:,} gas, at most {most}")
+
+    # ------------------------------------------------------------------ doing
+
+    def run(self) -> Registry:
+        """Send what remains and wait until the chain has confirmed it."""
+        if not self._begun:
+            if self.plan.token is not None:
+                self.registry.contracts["PaymentToken"] = Deployed(address=self.plan.token.address)
+            save(self.folder, self.registry)
+        elif self.remaining():
+            done = len(self.plan.steps()) - len(self.remaining())
+            self.ui.note(f"going on after {done} steps")
+        for step in self.remaining():
+            self._carry_out(step)
+        self._confirm()
+        return self.registry
+
+    def finish(self) -> None:
+        """Mark the deployment as verified."""
+        self.registry.complete = True
+        save(self.folder, self.registry)
+
+    def _carry_out(self, step: Step) -> None:
+        pending = self.registry.pending
+        if pending is not None and pending.step != step.name:
+            raise ScriptError(
+                f"{path_of(self.folder, self.chain.chain_id)}: {pending.step} is under way, but "
+                f"{step.name} comes first; restore the file from git"
+            )
+        if pending is not None and self._resume(step, pending):
+            return
+        if step.function is not None and self._is_done(step):
+            self._record_call(step, None)
+            return
+        self._send(step)
+
+    def _send(self, step: Step, nonce: int | None = None, floor: tuple[int, int] = (0, 0)) -> None:
+        call = self._call(step, self._addresses())
+        signed = self.sender.start(
+            call,
+            nonce=self.chain.pool.nonce(self.sender.address) if nonce is None else nonce,
+            floor=floor,
+            on_signed=lambda made: self._write_intent(step, made),
+        )
+        self._record(step, self.sender.wait(signed, 1))
+
+    def _write_intent(self, step: Step, signed: Signed) -> None:
+        before = self.registry.pending
+        again = before is not None and before.nonce == signed.nonce
+        creates = step.function is None
+        self.registry.pending = Pending(
+            step=step.name,
+            nonce=signed.nonce,
+            address=contract_address(self.sender.address, signed.nonce) if creates else None,
+            hashes=[
+                *(before.hashes if before is not None and again else []),
+                "0x" + signed.tx_hash.hex(),
+            ],
+            raw="0x" + signed.raw.hex(),
+            max_fee=signed.max_fee,
+            tip=signed.tip,
+        )
+        save(self.folder, self.registry)
+
+    def _resume(self, step: Step, pending: Pending) -> bool:
+        """Find out what became of a signed transaction; True when the step is done."""
+        receipt = self._mined(pending)
+        if receipt is None and self.chain.pool.nonce(self.sender.address) <= pending.nonce:
+            if self.chain.pool.fees().base > pending.max_fee:
+                self.ui.note(f"{step.name}: the fee offered is too low by now; offering more")
+                floor = (pending.max_fee * 9 // 8 + 1, pending.tip * 9 // 8 + 1)
+                self._send(step, pending.nonce, floor)
+                return True
+            signed = Signed(
+                label=step.name,
+                nonce=pending.nonce,
+                tx_hash=bytes.fromhex(pending.hashes[-1][2:]),
+                raw=bytes.fromhex(pending.raw[2:]),
+                max_fee=pending.max_fee,
+                tip=pending.tip,
+            )
+            self.ui.note(f"{step.name}: waiting for the transaction of the interrupted run")
+            self.sender.broadcast(signed)
+            receipt = self.sender.wait(signed, 1)
+        if receipt is None:
+            # The nonce is used up. A node may know that before it knows the receipt.
+            receipt = self._mined(pending, patience=3.0)
+        if receipt is not None and receipt.status == 1:
+            self._record(step, receipt)
+            return True
+        if pending.address is not None and self._is_ours(step, pending.address):
+            self._record_contract(step, pending.address, None)
+            return True
+        self.ui.note(f"{step.name}: its nonce went to another transaction; sending it again")
+        self.registry.pending = None
+        save(self.folder, self.registry)
+        return False
+
+    def _mined(self, pending: Pending, patience: float = 0.0) -> Receipt | None:
+        end = time.monotonic() + patience
+        while True:
+            for known in pending.hashes:
+                receipt = self.chain.pool.receipt(bytes.fromhex(known[2:]))
+                if receipt is not None:
+                    return receipt
+            if time.monotonic() >= end:
+                return None
+            time.sleep(self.chain.poll_seconds)
+
+    def _record(self, step: Step, receipt: Receipt) -> None:
+        if step.function is not None:
+            self._record_call(step, receipt)
+            return
+        assert self.registry.pending is not None  # written before the broadcast
+        assert self.registry.pending.address is not None  # the step creates a contract
+        self._record_contract(step, self.registry.pending.address, receipt)
+
+    def _record_contract(self, step: Step, address: str, receipt: Receipt | None) -> None:
+        artifact = self.artifacts[step.contract]
+        code = self._code(address)
+        self.registry.contracts[step.contract] = Deployed(
+            address=address,
+            arguments=self.plan.resolve(step.contract, self._addresses()),
+            transaction=None if receipt is None else "0x" + receipt.tx_hash.hex(),
+            block=None if receipt is None else receipt.block_number,
+            compiler=artifact.compiler,
+            bytecode_sha256=artifact.bytecode_hash,
+            code_hash="0x" + keccak(code).hex(),
+            gas_used=None if receipt is None else receipt.gas_used,
+        )
+        self.registry.pending = None
+        save(self.folder, self.registry)
+        gas = "" if receipt is None else f", {receipt.gas_used:,} gas"
+        self.ui.step(f"{step.name} at {address}{gas}")
+
+    def _record_call(self, step: Step, receipt: Receipt | None) -> None:
+        self.registry.calls[step.name] = (
+            Done()
+            if receipt is None
+            else Done(
+                transaction="0x" + receipt.tx_hash.hex(),
+                block=receipt.block_number,
+                gas_used=receipt.gas_used,
+            )
+        )
+        self.registry.pending = None
+        save(self.folder, self.registry)
+        gas = " (found done)" if receipt is None else f", {receipt.gas_used:,} gas"
+        self.ui.step(f"{step.name}{gas}")
+
+    def _confirm(self) -> None:
+        blocks = [c.block for c in self.registry.contracts.values() if c.block is not None]
+        blocks += [d.block for d in self.registry.calls.values() if d.block is not None]
+        target = max(blocks, default=0) + self.chain.confirmations - 1
+        end = time.monotonic() + self.chain.receipt_seconds
+        while self.chain.head().number < target:
+            if time.monotonic() > end:
+                raise ScriptError(
+                    f"block {target} has not come after {self.chain.receipt_seconds:.0f} s; "
+                    "run the same command again later"
+                )
+            time.sleep(self.chain.poll_seconds)
+        gone = missing_code(self.registry, self.chain)
+        if gone is not None:
+            raise ScriptError(f"{gone} has vanished: the chain went back; run the command again")
+
+    # ------------------------------------------------------------------ helpers
+
+    def _addresses(self) -> dict[str, str]:
+        known = {name: contract.address for name, contract in self.registry.contracts.items()}
+        if self.plan.token is not None:
+            known["PaymentToken"] = self.plan.token.address
+        return {"deployer": self.sender.address, **known}
+
+    def _call(self, step: Step, addresses: Mapping[str, str]) -> Call:
+        artifact = self.artifacts[step.contract]
+        if step.function is None:
+            arguments = self.plan.resolve(step.contract, addresses)
+            data = artifact.init_code + encode_arguments(artifact, arguments)
+            return Call(step.name, None, data)
+        given: tuple[object, ...] = ()
+        if step.manager is not None:
+            given = (addresses[step.manager.contract], step.manager.permissions)
+        data = artifact.abi.encode(step.function, *given)
+        return Call(step.name, addresses[step.contract], data)
+
+    def _simulate(
+        self, step: Step, call: Call, overrides: dict[str, Any]
+    ) -> tuple[int, bytes | None]:
+        """Gas of a step, and the code that it creates."""
+        code = None
+        try:
+            if call.to is None:
+                code = create(self.chain, self.sender.address, call.data, overrides)
+            return self.sender.estimate(call, overrides), code
+        except Reverted as error:
+            raise ScriptError(f"{step.name}: the contract refuses: {error.reason}") from None
+        except RpcError:
+            # The node does not simulate on overridden state; the step itself will tell.
+            guess = _GAS_BASE + _GAS_PER_BYTE * len(call.data)
+            return (guess if call.to is None else _GAS_GUESS_CALL), code
+
+    def _is_done(self, step: Step) -> bool:
+        """Whether a set-up call has taken effect, by a transaction that was lost sight of."""
+        staking = Contract(
+            self.chain.pool, self.registry.address("Staking"), self.artifacts["Staking"].abi
+        )
+        if step.manager is None:
+            return bool(staking.read("sealed"))
+        manager = self.registry.address(step.manager.contract)
+        return bool(staking.read("manager_of", manager)[0] == step.manager.permissions)
+
+    def _is_ours(self, step: Step, address: str) -> bool:
+        runtime = self.artifacts[step.contract].runtime
+        return self.chain.pool.code(address)[: len(runtime)] == runtime
+
+    def _code(self, address: str) -> bytes:
+        """The code at an address; a node behind a load balancer may need a moment."""
+        end = time.monotonic() + 10
+        while True:
+            code = self.chain.pool.code(address)
+            if code or time.monotonic() > end:
+                return code
+            time.sleep(self.chain.poll_seconds)
+
+    def _shown(self, step: Step) -> str:
+        if step.manager is not None:
+            return f"{step.manager.contract}: {', '.join(step.manager.names)}"
+        if step.function is not None:
+            return ""
+        values = self.plan.arguments[step.contract]
+        return "\n".join(f"{name} = {value}" for name, value in values.items())
+
+
+def create(
+    chain: Chain, sender: str, data: bytes, overrides: dict[str, Any] | None = None
+) -> bytes:
+    """The code that a constructor returns, without sending it. Raises Reverted, RpcError."""
+    parameters: list[Any] = [{"from": sender, "data": "0x" + data.hex()}, "latest"]
+    if overrides:
+        parameters.append(overrides)
+    try:
+        return bytes.fromhex(str(chain.pool.call("eth_call", parameters)).removeprefix("0x"))
+    except RpcError as error:
+        raise as_revert(error) or error from None

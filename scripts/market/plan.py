@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deployment plans: `deployments/params/*.yaml`, checked against the compiled constructors.
+
+A value may be a number, an address in quotes, `$deployer`, `$zero`, `$Contract` (deployed
+earlier), or a text with a unit: "7 days", "1_000_000 TPF", "2.5 %" (of 1/10,000).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from eth_abi.abi import encode
+
+from provider_agent.errors import AgentError
+from provider_agent.protocol.terms import ZERO_ADDRESS
+from provider_agent.protocol.terms import address as checked_address
+from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, units
+from scripts.market.artifacts import Artifact
+from scripts.market.errors import ScriptError
+
+# In the order of deployment: each refers to earlier ones only.
+CONTRACTS = ("Timelock", "Token", "PaymentToken", "Staking", "Jobs")
+DEPLOYER = "$deployer"
+ZERO = "$zero"
+# The bits of Staking's flag `Permission`.
+PERMISSIONS = {"LOCK": 1, "SLASH": 2, "REWARD": 4}
+
+_KEYS = {"chain_id", "payment_token", "contracts", "managers"}
+_UINT = re.compile(r"uint([0-9]+)")
+
+
+@dataclass(frozen=True)
+class ExternalToken:
+    """A payment token that exists already."""
+
+    address: str
+    decimals: int
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A contract that Staking trusts, with the bits of its permissions."""
+
+    contract: str
+    permissions: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transaction: it deploys `contract`, or calls `function` of it."""
+
+    name: str
+    contract: str
+    function: str | None = None
+    manager: Manager | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid plan. Addresses in `arguments` may still be references."""
+
+    source: str
+    chain_id: int
+    token: ExternalToken | None
+    """None: the test payment token is deployed."""
+    arguments: Mapping[str, Mapping[str, Any]]
+    """Contract -> constructor argument -> value, in the constructor's order."""
+    managers: tuple[Manager, ...]
+    sha256: str
+    """Changes with any value and with the code of any contract."""
+
+    def steps(self) -> list[Step]:
+        """All transactions, in order."""
+        deploys = [Step(name, name) for name in CONTRACTS if name in self.arguments]
+        setups = [
+            Step(f"manager {m.contract}", "Staking", "setup_manager", m) for m in self.managers
+        ]
+        return [*deploys, *setups, Step("seal", "Staking", "seal")]
+
+    def resolve(self, contract: str, addresses: Mapping[str, str]) -> dict[str, Any]:
+        """Constructor arguments with every reference replaced.
+
+        `addresses` holds `deployer` and the contracts deployed so far. ScriptError when one is
+        missing.
+        """
+        known = {"zero": ZERO_ADDRESS, **addresses}
+
+        def value(item: Any) -> Any:
+            if isinstance(item, list):
+                return [value(part) for part in item]
+            if isinstance(item, str) and item.startswith("$"):
+                if item[1:] not in known:
+                    raise ScriptError(f"{self.source}: {item} is not deployed yet")
+                return known[item[1:]]
+            return item
+
+        return {name: value(item) for name, item in self.arguments[contract].items()}
+
+
+def encode_arguments(artifact: Artifact, arguments: Mapping[str, Any]) -> bytes:
+    """Constructor arguments as they are appended to the init code."""
+    inputs = artifact.constructor
+    return encode([i["type"] for i in inputs], [arguments[i["name"]] for i in inputs])
+
+
+def find(folder: Path, chain_id: int) -> Path:
+    """The plan for a chain among `folder/*.yaml`. ScriptError when there is none or several."""
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        document = _read(path)
+        if isinstance(document, dict) and document.get("chain_id") == chain_id:
+            found.append(path)
+    if len(found) == 1:
+        return found[0]
+    what = "no plan" if not found else f"{len(found)} plans"
+    raise ScriptError(f"{what} for chain {chain_id} in {folder}; name one with --plan FILE")
+
+
+def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
+    """Read and check a plan. ScriptError is one line with file and key."""
+    document = _read(path)
+    where = path.name
+    if not isinstance(document, dict):
+        raise ScriptError(f"{where}: not a mapping of {', '.join(sorted(_KEYS))}")
+    _exact_keys(where, document, _KEYS)
+    chain_id = document["chain_id"]
+    if type(chain_id) is not int or chain_id <= 0:
+        raise ScriptError(f"{where}: chain_id: {chain_id!r} is not a chain id")
+    token = _token(where, document["payment_token"])
+    wanted = [name for name in CONTRACTS if name != "PaymentToken"]
+    contracts = document["contracts"]
+    if not isinstance(contracts, dict):
+        raise ScriptError(f"{where}: contracts: not a mapping of {', '.join(wanted)}")
+    _exact_keys(f"{where}: contracts", contracts, set(wanted))
+    arguments: dict[str, dict[str, Any]] = {}
+    for position, name in enumerate(CONTRACTS):
+        if name == "PaymentToken":
+            if token is None:
+                arguments[name] = {}
+            continue
+        earlier = CONTRACTS[:position]
+        arguments[name] = _arguments(f"{where}: {name}", contracts[name], artifacts[name], earlier)
+    managers = _managers(where, document["managers"])
+    content = {
+        "chain_id": chain_id,
+        "payment_token": None if token is None else [token.address, token.decimals],
+        "arguments": arguments,
+        "managers": [[m.contract, m.permissions] for m in managers],
+        "code": {name: artifacts[name].bytecode_hash for name in arguments},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Plan(where, chain_id, token, arguments, managers, digest)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without silent twins: of two equal keys the plain loader keeps the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            raise ScriptError(f"line {line}: key {key.value!r} stands twice; remove one")
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _read(path: Path) -> Any:
+    try:
+        # _Loader is a SafeLoader.
+        return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506
+    except OSError as error:
+        raise ScriptError(f"cannot read the plan {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ScriptError(f"{path.name}: not a text file") from None
+    except ScriptError as error:
+        raise ScriptError(f"{path.name}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ScriptError(f"{path.name}: not YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _exact_keys(where: str, given: Mapping[Any, Any], wanted: set[str]) -> None:
+    unknown = sorted(str(key) for key in set(given) - wanted)
+    missing = sorted(wanted - set(given))
+    if unknown:
+        hint = f"missing: {', '.join(missing)}" if missing else "remove it"
+        raise ScriptError(f"{where}: unknown key {unknown[0]!r} ({hint})")
+    if missing:
+        raise ScriptError(f"{where}: {missing[0]} is missing")
+
+
+def _token(where: str, given: Any) -> ExternalToken | None:
+    name = f"{where}: payment_token"
+    if given == "test":
+        return None
+    if not isinstance(given, dict):
+        raise ScriptError(f"{name}: write test, or the address and decimals of a token")
+    _exact_keys(name, given, {"address", "decimals"})
+    decimals = given["decimals"]
+    if type(decimals) is not int or not 0 <= decimals <= 36:
+        raise ScriptError(f"{name}.decimals: {decimals!r} is not a number from 0 to 36")
+    found = _address(f"{name}.address", given["address"], ())
+    if found.startswith("$") or found == ZERO_ADDRESS:
+        raise ScriptError(f"{name}.address: give the token's own address")
+    return ExternalToken(found, decimals)
+
+
+def _arguments(
+    where: str, given: Any, artifact: Artifact, earlier: tuple[str, ...]
+) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ScriptError(f"{where}: not a mapping of constructor arguments")
+    inputs = {item["name"]: item["type"] for item in artifact.constructor}
+    _exact_keys(where, given, set(inputs))
+    return {
+        name: _value(f"{where}.{name}", kind, given[name], earlier) for name, kind in inputs.items()
+    }
+
+
+def _value(where: str, kind: str, given: Any, earlier: tuple[str, ...]) -> Any:
+    if kind.endswith("[]"):
+        if not isinstance(given, list):
+            raise ScriptError(f"{where}: not a list of {kind.removesuffix('[]')}")
+        return [
+            _value(f"{where}[{n}]", kind.removesuffix("[]"), item, earlier)
+            for n, item in enumerate(given)
+        ]
+    if kind == "address":
+        return _address(where, given, earlier)
+    match = _UINT.fullmatch(kind)
+    if match is None:
+        raise ScriptError(f"{where}: plans cannot give a {kind} yet")
+    number = _number(where, given)
+    if not 0 <= number < 2 ** int(match[1]):
+        raise ScriptError(f"{where}: {given} does not fit {kind}")
+    return number
+
+
+def _number(where: str, given: Any) -> int:
+    if type(given) is int:
+        return given
+    if not isinstance(given, str):
+        raise ScriptError(f"{where}: {given!r} is not a whole number or a text with a unit")
+    text = given.strip()
+    if text.endswith("TPF"):
+        return units(text.removesuffix("TPF"), TPF_DECIMALS, where)
+    if text.endswith("%"):
+        return basis_points(text, where)
+    if text[-1:].isalpha():
+        return seconds(text, where)
+    return units(text, 0, where)
+
+
+def _address(where: str, given: Any, earlier: tuple[str, ...]) -> str:
+    if isinstance(given, int):
+        raise ScriptError(f"{where}: write the address in quotes")
+    if isinstance(given, str) and given.startswith("$"):
+        if given in (DEPLOYER, ZERO) or given[1:] in earlier:
+            return given
+        known = ", ".join([DEPLOYER, ZERO, *(f"${name}" for name in earlier)])
+        raise ScriptError(f"{where}: {given} is not known here (known: {known})")
+    try:
+        return checked_address(where, given)
+    except AgentError as error:
+        raise ScriptError(str(error)) from None
+
+
+def _managers(where: str, given: Any) -> tuple[Manager, ...]:
+    name = f"{where}: managers"
+    if not isinstance(given, dict):
+        raise ScriptError(f"{name}: not a mapping of contracts to permissions")
+    found = []
+    for contract, permissions in given.items():
+        if contract != "Jobs":
+            raise ScriptError(f"{name}: {contract!r} is not a contract that can be a manager")
+        if not isinstance(permissions, list) or not permissions:
+            raise ScriptError(f"{name}.{contract}: not a list of {', '.join(PERMISSIONS)}")
+        bits = 0
+        for permission in permissions:
+            if permission not in PERMISSIONS:
+                known = ", ".join(PERMISSIONS)
+                raise ScriptError(f"{name}.{contract}: {permission!r} is none of {known}")
+            bits |= PERMISSIONS[permission]
+        found.append(Manager(contract, bits, tuple(permissions)))
+    if not found:
+        raise ScriptError(f"{name}: Jobs is missing; without LOCK no job could be accepted")
+    return tuple(found)

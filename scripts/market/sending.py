@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transactions of the scripts: estimated, paid for, signed by an Ape account, broadcast, awaited.
+
+A transaction is handed to `on_signed` before it is broadcast, so that a deployment can write down
+what it is about to do. Amounts are wei, times seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import rlp
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+
+from provider_agent.chain.rpc import Receipt, RpcError, as_revert
+from provider_agent.errors import ChainError, Reverted
+from scripts.market.accounts import Signer
+from scripts.market.amounts import show_ether
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+
+_EMPTY_NOTE = "no reason given"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is to be sent: `to` None creates a contract. `label` is for people."""
+
+    label: str
+    to: str | None
+    data: bytes
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signed transaction that may or may not be on its way."""
+
+    label: str
+    nonce: int
+    tx_hash: bytes
+    raw: bytes
+    max_fee: int
+    tip: int
+
+
+def contract_address(sender: str, nonce: int) -> str:
+    """The address of the contract that this transaction creates."""
+    digest = keccak(rlp.encode([to_canonical_address(sender), nonce]))
+    return str(to_checksum_address(digest[12:]))
+
+
+class Sender:
+    """Sends one account's transactions, one after the other."""
+
+    def __init__(self, chain: Chain, signer: Signer) -> None:
+        self.chain = chain
+        self.signer = signer
+
+    @property
+    def address(self) -> str:
+        """Who pays."""
+        return self.signer.address
+
+    def estimate(self, call: Call, overrides: dict[str, Any] | None = None) -> int:
+        """Gas of a call on the newest state. Raises Reverted with the contract's reason."""
+        request: dict[str, Any] = {"from": self.address, "data": "0x" + call.data.hex()}
+        if call.to is not None:
+            request["to"] = call.to
+        if call.value:
+            request["value"] = hex(call.value)
+        parameters: list[Any] = [request]
+        if overrides:
+            parameters += ["latest", overrides]
+        try:
+            return int(self.chain.pool.call("eth_estimateGas", parameters), 16)
+        except RpcError as error:
+            raise as_revert(error) or error from None
+
+    def send(self, call: Call, on_signed: Callable[[Signed], None] | None = None) -> Receipt:
+        """Send and wait for the confirmations. ScriptError: refused by the contract, not enough
+        gas money, not mined in time.
+        """
+        return self.wait(self.start(call, on_signed=on_signed), self.chain.confirmations)
+
+    def start(
+        self,
+        call: Call,
+        *,
+        nonce: int | None = None,
+        floor: tuple[int, int] = (0, 0),
+        on_signed: Callable[[Signed], None] | None = None,
+    ) -> Signed:
+        """Sign and broadcast. `floor` is the least fee and tip, for a replacement."""
+        try:
+            gas = self.estimate(call)
+        except Reverted as error:
+            raise ScriptError(f"{call.label}: the contract refuses: {error.reason}") from None
+        except RpcError as error:
+            self._explain(error, call.label)
+            raise
+        # Estimates move with the state, and on a layer 2 with the price of layer 1.
+        gas = min(gas + gas // 4, self.chain.gas_limit())
+        fees = self.chain.pool.fees()
+        tip = max(fees.tip, floor[1])
+        max_fee = max(2 * fees.base + tip, floor[0])
+        self.check_balance(gas * max_fee + call.value, call.label)
+        if nonce is None:
+            nonce = self.chain.pool.nonce(self.address, "pending")
+        fields: dict[str, Any] = {
+            "type": 2,
+            "chainId": self.chain.chain_id,
+            "nonce": nonce,
+            "gas": gas,
+            "max_fee": max_fee,
+            "max_priority_fee": tip,
+            "sender": self.address,
+            "value": call.value,
+            "data": call.data,
+        }
+        if call.to is not None:
+            fields["receiver"] = call.to
+        tx_hash, raw = self.signer.sign_transaction(fields)
+        signed = Signed(call.label, nonce, tx_hash, raw, max_fee, tip)
+        if on_signed is not None:
+            on_signed(signed)
+        self.broadcast(signed)
+        return signed
+
+    def broadcast(self, signed: Signed) -> None:
+        """Give the bytes to the node. ScriptError when it refuses them for good."""
+        answer = self.chain.pool.broadcast(signed.raw)
+        if answer.accepted:
+            return
+        for error in answer.errors:
+            if isinstance(error, RpcError):
+                if self.chain.pool.receipt(signed.tx_hash) is not None:
+                    return
+                self._explain(error, signed.label)
+                raise ScriptError(f"{signed.label}: {error}")
+        raise ScriptError(
+            f"{signed.label}: the node did not answer, so it is unknown whether "
+            f"0x{signed.tx_hash.hex()} was sent; look for it before you try again"
+        )
+
+    def wait(self, signed: Signed, confirmations: int) -> Receipt:
+        """The receipt, once `confirmations` blocks hold it. ScriptError when that takes too long
+        or the transaction failed.
+        """
+        end = time.monotonic() + self.chain.receipt_seconds
+        while True:
+            receipt = self._receipt(signed.tx_hash)
+            if receipt is not None:
+                if receipt.status != 1:
+                    raise ScriptError(
+                        f"{signed.label}: transaction 0x{signed.tx_hash.hex()} failed in block "
+                        f"{receipt.block_number}; the state changed under it, so try again"
+                    )
+                if confirmations <= 1:
+                    return receipt
+                if self.chain.head().number - receipt.block_number + 1 >= confirmations:
+                    return receipt
+            if time.monotonic() > end:
+                raise ScriptError(
+                    f"{signed.label}: transaction 0x{signed.tx_hash.hex()} is not mined after "
+                    f"{self.chain.receipt_seconds:.0f} s; run the same command again later"
+                )
+            time.sleep(self.chain.poll_seconds)
+
+    def check_balance(self, needed: int, label: str) -> None:
+        """ScriptError when the account cannot pay `needed` wei."""
+        held = self.chain.pool.balance(self.address)
+        if held < needed:
+            raise ScriptError(
+                f"{label}: {self.signer.alias} ({self.address}) holds {self._coin(held)} and may "
+                f"need {self._coin(needed)} for gas; send it some"
+            )
+
+    def _receipt(self, tx_hash: bytes) -> Receipt | None:
+        try:
+            return self.chain.pool.receipt(tx_hash)
+        except ChainError:
+            return None  # A node that hiccups says nothing about the transaction; look again.
+
+    def _explain(self, error: RpcError, label: str) -> None:
+        text = error.message.lower()
+        if "insufficient funds" in text or "gas required exceeds allowance" in text:
+            held = self._coin(self.chain.pool.balance(self.address))
+            raise ScriptError(
+                f"{label}: {self.signer.alias} ({self.address}) holds {held}, which does not pay "
+                "for the gas; send it some"
+            ) from None
+
+    def _coin(self, wei: int) -> str:
+        return show_ether(wei, self.chain.symbol)

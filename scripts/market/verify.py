@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares a deployment with the chain: code to the byte, constructor values, rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from provider_agent.errors import ChainError
+from provider_agent.protocol.messages import Domain
+from provider_agent.protocol.terms import ZERO_ADDRESS
+from scripts.market.artifacts import Artifact
+from scripts.market.contracts import Contract
+from scripts.market.deployment import create
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+from scripts.market.plan import Plan, encode_arguments
+from scripts.market.registry import Registry
+from scripts.market.ui import Ui
+
+# Constructor argument -> view, where the name alone does not tell.
+_VIEWS = {
+    ("Timelock", "minimum_delay"): "get_minimum_delay",
+    ("Token", "genesis_supply"): "total_minted",
+    ("Jobs", "initial_guardian"): "guardian",
+}
+# The timelock may change these later, and emissions mint; a difference is told, not refused.
+_MAY_CHANGE = {
+    "minimum_delay",
+    "genesis_supply",
+    "fee_bps",
+    "challenge_window",
+    "treasury",
+    "initial_guardian",
+}
+_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report."""
+
+    subject: str
+    what: str
+    ok: bool
+    detail: str = ""
+
+
+def verify(
+    plan: Plan, registry: Registry, artifacts: Mapping[str, Artifact], chain: Chain
+) -> list[Check]:
+    """All checks of a deployment, good and bad."""
+    contracts = {
+        name: Contract(
+            chain.pool,
+            deployed.address,
+            artifacts["Token" if name == "PaymentToken" else name].abi,
+        )
+        for name, deployed in registry.contracts.items()
+    }
+    found: list[Check] = []
+    for name in plan.arguments:
+        found.append(_code(name, registry, artifacts[name], chain))
+        found += _values(name, plan, registry, artifacts[name], contracts[name])
+    if plan.token is not None:
+        decimals = int(contracts["PaymentToken"].read("decimals"))
+        found.append(Check("PaymentToken", "decimals", decimals == plan.token.decimals))
+    found += _staking(plan, registry, contracts)
+    found += _timelock(plan, registry, contracts["Timelock"])
+    return found
+
+
+def report(checks: list[Check], ui: Ui) -> None:
+    """Show the checks. ScriptError when one fails."""
+    rows = [(c.subject, c.what, "ok" if c.ok else "WRONG", c.detail) for c in checks]
+    ui.table("verified against the chain", ("contract", "check", "", "detail"), rows)
+    wrong = [check for check in checks if not check.ok]
+    if wrong:
+        raise ScriptError(
+            f"{len(wrong)} checks failed, the first is {wrong[0].subject} {wrong[0].what}; "
+            "do not use this deployment"
+        )
+
+
+def _code(name: str, registry: Registry, artifact: Artifact, chain: Chain) -> Check:
+    """The code on chain against what the init code returns for the recorded arguments.
+
+    Only the address itself and the EIP-712 domain made of it may differ between the two; those
+    are computed.
+    """
+    address = registry.address(name)
+    arguments = encode_arguments(artifact, registry.contracts[name].arguments)
+    code = chain.pool.code(address)
+    try:
+        expected = bytearray(create(chain, registry.deployer, artifact.init_code + arguments))
+    except ChainError as error:
+        return Check(name, "code", False, f"its constructor does not run again: {error}")
+    domains = [
+        path.rpartition(".")[0]
+        for path in artifact.immutables
+        if path.rpartition(".")[2] == "_CACHED_DOMAIN_SEPARATOR"
+    ]
+    for prefix in domains:
+        _put(expected, artifact, f"{prefix}._CACHED_SELF", bytes(12) + bytes.fromhex(address[2:]))
+        version = _text(expected, artifact, f"{prefix}._VERSION")
+        title = _text(expected, artifact, f"{prefix}._NAME")
+        separator = domain_separator(title, version, Domain(chain.chain_id, address))
+        _put(expected, artifact, f"{prefix}._CACHED_DOMAIN_SEPARATOR", separator)
+    recorded = registry.contracts[name].code_hash
+    found = "0x" + keccak(code).hex()
+    if bytes(expected[: len(artifact.runtime)]) != artifact.runtime:
+        return Check(name, "code", False, "the constructor returned other code than compiled")
+    same = code == bytes(expected) and found == recorded
+    return Check(name, "code", same, f"{address}, {len(code):,} bytes, {found[:18]}…")
+
+
+def domain_separator(name: str, version: str, domain: Domain) -> bytes:
+    """The EIP-712 domain separator of any contract with name, version, chain id and address."""
+    return bytes(
+        keccak(
+            encode(
+                ["bytes32", "bytes32", "bytes32", "uint256", "address"],
+                [
+                    keccak(text=_DOMAIN_TYPE),
+                    keccak(text=name),
+                    keccak(text=version),
+                    domain.chain_id,
+                    domain.contract,
+                ],
+            )
+        )
+    )
+
+
+def _put(code: bytearray, artifact: Artifact, path: str, word: bytes) -> None:
+    offset, length = artifact.immutables[path]
+    start = len(artifact.runtime) + offset
+    code[start : start + length] = word
+
+
+def _text(code: bytearray, artifact: Artifact, path: str) -> str:
+    """A string among the immutables: a length word and the bytes."""
+    offset, _ = artifact.immutables[path]
+    start = len(artifact.runtime) + offset
+    length = int.from_bytes(code[start : start + 32], "big")
+    return bytes(code[start + 32 : start + 32 + length]).decode()
+
+
+def _values(
+    name: str, plan: Plan, registry: Registry, artifact: Artifact, contract: Contract
+) -> Iterator[Check]:
+    """Constructor arguments that a view gives back, against the plan."""
+    views = {
+        entry["name"]
+        for entry in artifact.entries
+        if entry["type"] == "function" and not entry["inputs"]
+    }
+    addresses = {"deployer": registry.deployer}
+    addresses |= {key: deployed.address for key, deployed in registry.contracts.items()}
+    for argument, wanted in plan.resolve(name, addresses).items():
+        view = _VIEWS.get((name, argument), argument)
+        view = view if view in views else argument.upper()
+        if view not in views:
+            continue  # Not kept on chain: lists of roles and the receiver of the genesis supply.
+        value: Any = contract.read(view)
+        if value == wanted:
+            yield Check(name, argument, True, str(value))
+        elif registry.complete and argument in _MAY_CHANGE:
+            yield Check(name, argument, True, f"{value} (changed since; deployed with {wanted})")
+        else:
+            yield Check(name, argument, False, f"{value}, the plan says {wanted}")
+
+
+def _staking(plan: Plan, registry: Registry, contracts: Mapping[str, Contract]) -> Iterator[Check]:
+    staking = contracts["Staking"]
+    yield Check("Staking", "sealed", bool(staking.read("sealed")))
+    yield Check(
+        "Staking", "deployer", staking.read("DEPLOYER") == registry.deployer, registry.deployer
+    )
+    for manager in plan.managers:
+        permissions, since = staking.read("manager_of", contracts[manager.contract].address)
+        names = ", ".join(manager.names)
+        if permissions == 0 and registry.complete:
+            yield Check("Staking", f"manager {manager.contract}", True, "removed by the timelock")
+            continue
+        yield Check(
+            "Staking",
+            f"manager {manager.contract}",
+            permissions == manager.permissions and since > 0,
+            names,
+        )
+
+
+def _timelock(plan: Plan, registry: Registry, timelock: Contract) -> Iterator[Check]:
+    addresses = {"deployer": registry.deployer}
+    arguments = plan.resolve("Timelock", addresses)
+    roles = {
+        name: timelock.read(name)
+        for name in ("PROPOSER_ROLE", "CANCELLER_ROLE", "EXECUTOR_ROLE", "DEFAULT_ADMIN_ROLE")
+    }
+
+    def has(role: str, account: str) -> bool:
+        return bool(timelock.read("hasRole", roles[role], account))
+
+    proposers, executors = arguments["proposers"], arguments["executors"]
+    anyone = ZERO_ADDRESS in executors
+    yield Check(
+        "Timelock", "proposers", all(has("PROPOSER_ROLE", a) for a in proposers), _list(proposers)
+    )
+    yield Check(
+        "Timelock", "cancellers", all(has("CANCELLER_ROLE", a) for a in proposers), _list(proposers)
+    )
+    yield Check(
+        "Timelock",
+        "executors",
+        all(has("EXECUTOR_ROLE", a) for a in executors),
+        "anyone" if anyone else _list(executors),
+    )
+    own = has("DEFAULT_ADMIN_ROLE", timelock.address)
+    # An admin beside the timelock could give itself every role without the delay.
+    deployer = has("DEFAULT_ADMIN_ROLE", registry.deployer)
+    yield Check("Timelock", "administers itself", own and not deployer, "no other admin")
+
+
+def _list(addresses: list[str]) -> str:
+    return ", ".join(str(to_checksum_address(address)) for address in addresses) or "none"
