@@ -1,0 +1,1245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A market under random use: every action goes to the contracts and to the model.
+
+The model says beforehand whether an action is refused and why; the contracts must agree to the
+letter. After each step the invariants of docs/specification.md are checked, and at the end of
+each example everybody leaves by calls that anyone can make (I-2).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
+
+import boa
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from provider_agent.protocol.messages import Attestation, OperatorConsent, Quote
+from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Status
+from tests.contracts.deploy import DAY, LOCK, REWARD, SLASH, TPF
+from tests.contracts.stateful.chain import EXECUTED, Chain
+from tests.contracts.stateful.market import (
+    CANDIDATES,
+    DELEGATORS,
+    KEYS,
+    NAMES,
+    OPERATORS,
+    OWNERS,
+    PAYOUTS,
+    STRANGER,
+    TENANTS,
+    WARDEN,
+    Market,
+    signature,
+)
+from tests.contracts.stateful.model import (
+    MAX_PAUSE,
+    WINDOWS,
+    Job,
+    Jobs,
+    Lock,
+    Provider,
+    Refused,
+    Staking,
+)
+
+T = TypeVar("T")
+Data = st.DataObject
+DATA = st.data()
+
+RUNNING = (Status.ASSIGNED, Status.ATTESTED)
+FAR = 2**64 - 1
+SPECS = tuple(keccak(text=f"specification {n}") for n in range(3))
+STAKES = st.one_of(st.integers(1, 10**6), st.integers(10**16, 10**22))
+COLLATERALS = st.one_of(st.just(0), st.integers(1, 10**4), st.integers(10**15, 10**20))
+PRICES = st.one_of(st.integers(1, 100), st.integers(10**4, 10**10))
+SHORT = st.integers(1, 3 * DAY)
+BITS = st.integers(0, 2**256 - 1)
+
+
+def name_of(value: Any) -> str:
+    """A short form of an argument, for notes."""
+    if isinstance(value, str):
+        return NAMES.get(value, value)
+    if isinstance(value, bytes):
+        return value.hex()[:8]
+    if isinstance(value, tuple):
+        return f"({', '.join(map(name_of, value))})"
+    return str(value)
+
+
+def leaf(provider: str) -> bytes:
+    """The leaf of an allow-list: H(H(address word))."""
+    return keccak(keccak(encode(["address"], [provider])))
+
+
+def allow_list(pair: tuple[str, str]) -> bytes:
+    """The Merkle root over two providers."""
+    return keccak(b"".join(sorted(map(leaf, pair))))
+
+
+class MarketMachine(RuleBasedStateMachine):
+    """The base machine; scenarios start differently and add rules."""
+
+    market: ClassVar[Market]
+    # Views cost more than transactions: all of them are compared after so many steps.
+    SWEEP_EVERY: ClassVar[int] = 12
+    PROVIDERS_AT_START: ClassVar[int] = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._anchor = boa.env.anchor()
+        self._anchor.__enter__()
+        suite = self.market.suite
+        self.chain = Chain(suite)
+        p = suite.parameters
+        self.owner = suite.owner
+        self.addresses = self.chain.addresses
+        self.staking = Staking(p, suite.owner)
+        active_from = self.market.deployed_at
+        self.staking.managers = {a: (bits, active_from) for a, bits in suite.managers.items()}
+        self.jobs = Jobs(
+            p, self.addresses["jobs"], suite.owner, suite.guardian, suite.treasury, self.staking
+        )
+        self.donated = {"token": 0, "payment": 0}
+        self.supply = self.chain.view("token", "totalSupply")
+        self.statuses: dict[bytes, Status] = {}
+        self.fresh = 0
+        self.steps = 0
+
+    # ------------------------------------------------------------------------------- tools
+
+    @property
+    def now(self) -> int:
+        return self.chain.now
+
+    def number(self) -> int:
+        """A number not used before in this example."""
+        self.fresh += 1
+        return self.fresh
+
+    def act(
+        self,
+        target: str,
+        args: tuple[Any, ...],
+        sender: str,
+        model: Callable[[], Any],
+        refused: str | None = None,
+    ) -> bool:
+        """Do one thing on both sides; True if it was done, False if both refused it alike.
+
+        `target` is `contract.function`. With `refused` the action is hostile: it must be refused
+        for this reason.
+        """
+        contract, function = target.split(".")
+        note(f"{self.now}: {name_of(sender)} {target}{name_of(args)}")
+        value, reason = None, None
+        try:
+            value = model()
+        except Refused as refusal:
+            reason = str(refusal)
+        if refused is not None:
+            assert reason == refused, f"the model says {reason!r}"
+        outcome = self.chain.send(contract, function, args, sender)
+        assert outcome.reason == reason, f"{target}: {outcome.reason!r}, expected {reason!r}"
+        if reason is None:
+            assert outcome.value == value, f"{target} returned {outcome.value}, expected {value}"
+        return reason is None
+
+    def refuse(self, target: str, args: tuple[Any, ...], sender: str, reason: str) -> None:
+        """A hostile action that no state of the model allows."""
+
+        def model() -> None:
+            raise Refused(reason)
+
+        self.act(target, args, sender, model)
+
+    def pick(self, data: Data, choices: Sequence[T]) -> T:
+        return data.draw(st.sampled_from(choices))
+
+    @property
+    def registered(self) -> list[str]:
+        return list(self.staking.providers)
+
+    def with_status(self, *statuses: Status) -> list[Job]:
+        return [job for job in self.jobs.jobs.values() if job.status in statuses]
+
+    def stakes(self) -> list[tuple[str, str, int]]:
+        """(provider, account, active shares) of everybody with shares."""
+        return [
+            (name, str(account), shares)
+            for name, pool in self.staking.providers.items()
+            for account, shares in pool.active.held.items()
+            if shares
+        ]
+
+    def tickets(self) -> list[tuple[str, str, int, int]]:
+        """(provider, account, number, ready at) of every open ticket."""
+        return [
+            (name, account, number, ready_at)
+            for name, pool in self.staking.providers.items()
+            for (account, number), ready_at in pool.ready_at.items()
+        ]
+
+    def free_operators(self) -> list[str]:
+        return [a for a in KEYS if self.staking.provider_of(a) == ZERO_ADDRESS]
+
+    def consent(self, owner: str, operator: str, expires: int, signer: str) -> bytes:
+        message = OperatorConsent(owner, operator, expires)
+        return signature(self.market.staking, message, signer)
+
+    def moments(self) -> list[int]:
+        """Every time still to come at which something changes."""
+        jobs, staking = self.jobs, self.staking
+        times = {jobs.paused_until, jobs.next_pause}
+        times |= {active_from for _, active_from in staking.managers.values()}
+        times |= {lock.expires_at for lock in staking.locks.values()}
+        times |= {ready_at for *_, ready_at in self.tickets()}
+        times |= {p.commission_since for p in staking.providers.values()}
+        for job in jobs.jobs.values():
+            if job.status is Status.OPEN:
+                times |= {job.terms.posted_at + job.order.auction, jobs.open_until(job)}
+            elif job.status is Status.ASSIGNED:
+                times.add(job.deadline)
+            elif job.status is Status.ATTESTED:
+                times.add(job.window_end)
+        return sorted(time for time in times if time > self.now)
+
+    # ------------------------------------------------------------------------------ set-up
+
+    def enrol(self, owner: str, operator: str, stake: int) -> None:
+        """Register and stake, with limits that allow much."""
+        args = (operator, PAYOUTS[0], 1_000, 10**24, 10**25, "https://agent.example", FAR)
+        self.act(
+            "staking.register",
+            (*args, self.consent(owner, operator, FAR, operator)),
+            owner,
+            lambda: self.staking.register(self.now, owner, *args, True),
+        )
+        self.stake(owner, owner, stake)
+
+    def stake(self, account: str, provider: str, amount: int) -> None:
+        self.act(
+            "staking.delegate",
+            (provider, amount),
+            account,
+            lambda: self.staking.delegate(account, provider, amount),
+        )
+
+    @initialize()
+    def found(self) -> None:
+        for n in range(self.PROVIDERS_AT_START):
+            self.enrol(OWNERS[n], OPERATORS[n].address, 10_000 * TPF)
+
+    # ------------------------------------------------------------------------------ registry
+
+    @precondition(lambda self: len(self.registered) < len(OWNERS))
+    @rule(data=DATA, commission=st.sampled_from([0, 1, 2_500, 10_000, 10_001]), soon=st.booleans())
+    def register(self, data: Data, commission: int, soon: bool) -> None:
+        owner = self.pick(data, [a for a in OWNERS if a not in self.staking.providers])
+        operator = self.pick(data, self.free_operators())
+        expires = self.now if soon else FAR
+        payout = self.pick(data, (owner, *PAYOUTS))
+        per_order, in_all = data.draw(STAKES), data.draw(STAKES)
+        args = (operator, payout, commission, per_order, in_all, f"agent {owner}", expires)
+        self.act(
+            "staking.register",
+            (*args, self.consent(owner, operator, expires, operator)),
+            owner,
+            lambda: self.staking.register(self.now, owner, *args, True),
+        )
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def set_operator(self, data: Data) -> None:
+        owner = self.pick(data, self.registered)
+        operator = self.pick(data, [*KEYS])
+        self.act(
+            "staking.set_operator",
+            (operator, FAR, self.consent(owner, operator, FAR, operator)),
+            owner,
+            lambda: self.staking.set_operator(self.now, owner, operator, FAR, True),
+        )
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def set_payout(self, data: Data) -> None:
+        owner = self.pick(data, OWNERS)
+        payout = self.pick(data, (owner, *PAYOUTS, ZERO_ADDRESS))
+        self.act(
+            "staking.set_payout",
+            (payout,),
+            owner,
+            lambda: self.staking.set_payout(owner, payout),
+        )
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, bps=st.one_of(st.integers(0, 10_000), st.just(10_001)))
+    def set_commission(self, data: Data, bps: int) -> None:
+        owner = self.pick(data, self.registered)
+        self.act(
+            "staking.set_commission",
+            (bps,),
+            owner,
+            lambda: self.staking.set_commission(self.now, owner, bps),
+        )
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def set_lock_limits(self, data: Data) -> None:
+        """Limits at, just above or just below what is locked now, or wide."""
+        owner = self.pick(data, self.registered)
+        locked = self.staking.locked(owner)
+        limits = st.sampled_from([0, locked, locked + 1, max(locked, 1) - 1, 10**18, 10**24])
+        per_order, in_all = data.draw(limits), data.draw(limits)
+        self.act(
+            "staking.set_lock_limits",
+            (per_order, in_all),
+            owner,
+            lambda: self.staking.set_lock_limits(owner, per_order, in_all),
+        )
+
+    # --------------------------------------------------------------------------------- stake
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, amount=STAKES)
+    def delegate(self, data: Data, amount: int) -> None:
+        provider = self.pick(data, self.registered)
+        self.stake(self.pick(data, (provider, *DELEGATORS)), provider, amount)
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def delegate_next_to_nothing(self, data: Data) -> None:
+        """The least that still buys a share, and one wei less."""
+        provider = self.pick(data, self.registered)
+        least = -(-self.staking.providers[provider].active.price.numerator
+                  // self.staking.providers[provider].active.price.denominator)
+        self.stake(self.pick(data, DELEGATORS), provider, least - data.draw(st.integers(0, 1)))
+
+    @precondition(lambda self: self.stakes())
+    @rule(data=DATA)
+    def undelegate(self, data: Data) -> None:
+        provider, account, held = self.pick(data, self.stakes())
+        shares = data.draw(st.one_of(st.sampled_from([held, held + 1, 0]), st.integers(1, held)))
+        self.leave(provider, account, shares)
+
+    def leave(self, provider: str, account: str, shares: int) -> bool:
+        return self.act(
+            "staking.undelegate",
+            (provider, shares),
+            account,
+            lambda: self.staking.undelegate(self.now, account, provider, shares),
+        )
+
+    @precondition(lambda self: any(self.staking.locked(p) for p in self.registered))
+    @rule(data=DATA)
+    def undelegate_down_to_the_lock(self, data: Data) -> None:
+        """The owner leaves as much as its locks allow, or one share more (I-3)."""
+        provider = self.pick(data, [p for p in self.registered if self.staking.locked(p)])
+        active = self.staking.providers[provider].active
+        # The price moves as shares leave, so this comes within a few shares of the border.
+        spare = active.held[provider] - active.shares_gone(self.staking.locked(provider))
+        shares = spare + data.draw(st.integers(-2, 2))
+        if 0 < shares <= active.held[provider]:
+            self.leave(provider, provider, shares)
+
+    @precondition(lambda self: self.tickets())
+    @rule(data=DATA, patient=st.booleans())
+    def withdraw_unbonded(self, data: Data, patient: bool) -> None:
+        provider, account, number, ready_at = self.pick(data, self.tickets())
+        if patient:
+            self.chain.now = max(self.now, ready_at)
+        self.collect_ticket(provider, account, number)
+
+    def collect_ticket(self, provider: str, account: str, number: int) -> None:
+        before = self.chain.view("token", "balanceOf", account)
+        paid = 0
+
+        def model() -> int:
+            nonlocal paid
+            paid = self.staking.withdraw_unbonded(self.now, account, provider, number)
+            return paid
+
+        self.act("staking.withdraw_unbonded", (provider, number), account, model)
+        assert self.chain.view("token", "balanceOf", account) == before + paid
+
+    @rule(data=DATA)
+    def withdraw_stake_credit(self, data: Data) -> None:
+        owed = sorted(a for a, amount in self.staking.credits.items() if amount)
+        account = self.pick(data, [*owed, STRANGER])
+        self.act(
+            "staking.withdraw", (), account, lambda: self.staking.withdraw(account)
+        )
+
+    # ----------------------------------------------------------------------- managers' calls
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, amount=st.one_of(st.integers(0, 10**4), st.integers(10**15, 10**21)))
+    def reward(self, data: Data, amount: int) -> None:
+        provider = self.pick(data, self.registered)
+        manager = self.pick(data, (WARDEN, WARDEN, WARDEN, *CANDIDATES))
+        since = self.staking.providers[provider].commission_since
+        earned_at = self.pick(data, (self.now, since, since - 1))
+        self.act(
+            "staking.reward",
+            (provider, amount, earned_at),
+            manager,
+            lambda: self.staking.reward(self.now, manager, provider, amount, earned_at),
+        )
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def slash(self, data: Data) -> None:
+        provider = self.pick(data, self.registered)
+        manager = self.pick(data, (WARDEN, WARDEN, WARDEN, *CANDIDATES))
+        pool = self.staking.providers[provider]
+        stake = pool.active.assets + pool.unbonding.assets
+        amounts = [0, 1, stake // 3, stake - stake // 10**9, max(stake, 1) - 1, stake, stake + 1]
+        self.punish(manager, provider, self.pick(data, amounts))
+
+    def punish(self, manager: str, provider: str, amount: int) -> None:
+        """Slash, and check that it took pro rata (I-4) and burned all of it."""
+        pool = self.staking.providers[provider]
+        stake = pool.active.assets + pool.unbonding.assets
+        holdings = [(fund, who, fund.worth(n)) for fund in (pool.active, pool.unbonding)
+                    for who, n in fund.held.items()]
+        taken = 0
+
+        def model() -> int:
+            nonlocal taken
+            taken = self.staking.slash(self.now, manager, provider, amount)
+            return taken
+
+        if not self.act("staking.slash", (provider, amount), manager, model) or not taken:
+            return
+        self.check_supply()
+        for fund, who, before in holdings:
+            after = fund.worth(fund.held[who]) if who in fund.held else 0
+            fair = before * (stake - taken) // stake
+            # A part that is worth next to nothing is burned whole.
+            assert abs(after - fair) <= 3 + before // 10**9, "I-4: a slash is pro rata"
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, amount=COLLATERALS)
+    def lock(self, data: Data, amount: int) -> None:
+        """A manager beside Jobs locks, at and around every bound."""
+        provider = self.pick(data, self.registered)
+        manager = self.pick(data, (WARDEN, WARDEN, *CANDIDATES))
+        pool = self.staking.providers[provider]
+        operator = self.pick(data, (pool.operator, pool.operator, *self.free_operators()[:1]))
+        spare = max(0, self.staking.owner_worth(provider) - self.staking.locked(provider))
+        amount = self.pick(data, (amount, spare, spare + 1, pool.per_order, pool.per_order + 1))
+        longest = self.now + self.staking.p.max_lock
+        expires_at = self.pick(
+            data, (self.now + DAY, self.now, self.now - 1, longest, longest + 1)
+        )
+        min_stake = self.pick(data, (0, pool.active.assets, pool.active.assets + 1))
+        ids = [id for m, p, id in self.staking.locks if (m, p) == (manager, provider)]
+        id = self.pick(data, (keccak(text=f"order {self.number()}"), *ids[:1]))
+        args = (operator, id, amount, expires_at, min_stake)
+        self.act(
+            "staking.lock", args, manager, lambda: self.staking.lock(self.now, manager, *args)
+        )
+
+    def wardens_locks(self) -> list[tuple[str, bytes]]:
+        return [(p, id) for m, p, id in self.staking.locks if m == WARDEN]
+
+    @precondition(lambda self: self.wardens_locks())
+    @rule(data=DATA)
+    def unlock(self, data: Data) -> None:
+        provider, id = self.pick(data, self.wardens_locks())
+        self.act(
+            "staking.unlock",
+            (provider, id),
+            WARDEN,
+            lambda: self.staking.unlock(WARDEN, provider, id),
+        )
+
+    @precondition(lambda self: self.wardens_locks())
+    @rule(
+        data=DATA,
+        victim_bps=st.sampled_from([0, 1, 3_333, 10_000, 10_001]),
+        bounty_bps=st.sampled_from([0, 1, 3_333, 5_000, 5_001]),
+    )
+    def seize(self, data: Data, victim_bps: int, bounty_bps: int) -> None:
+        provider, id = self.pick(data, self.wardens_locks())
+        self.take_lock(WARDEN, provider, id, victim_bps, bounty_bps)
+
+    def take_lock(
+        self, manager: str, provider: str, id: bytes, victim_bps: int, bounty_bps: int
+    ) -> None:
+        args = (provider, id, TENANTS[0], STRANGER, victim_bps, bounty_bps)
+        with_others = self.others_worth(provider)
+        lock = self.staking.locks.get((manager, provider, id))
+        burned = self.staking.burned
+        self.act(
+            "staking.seize", args, manager, lambda: self.staking.seize(self.now, manager, *args)
+        )
+        self.check_seizure(provider, with_others)
+        assert self.staking.burned - burned <= (lock.amount if lock else 0), "I-3: above the lock"
+
+    def others_worth(self, provider: str) -> dict[Any, int]:
+        """What everybody but the owner has at a provider, unbonding stake included."""
+        pool = self.staking.providers[provider]
+        worth = {a: pool.active.worth(n) for a, n in pool.active.held.items() if a != provider}
+        return worth | {t: pool.unbonding.worth(n) for t, n in pool.unbonding.held.items()}
+
+    def check_seizure(self, provider: str, before: dict[Any, int]) -> None:
+        after = self.others_worth(provider)
+        assert all(after[who] >= worth for who, worth in before.items()), (
+            "I-4: a seizure touches the owner's shares alone"
+        )
+        self.check_supply()
+
+    @precondition(lambda self: self.staking.locks)
+    @rule(data=DATA)
+    def release(self, data: Data) -> None:
+        manager, provider, id = self.pick(data, list(self.staking.locks))
+        self.act(
+            "staking.release",
+            (manager, provider, id),
+            STRANGER,
+            lambda: self.staking.release(self.now, manager, provider, id),
+        )
+
+    @rule(data=DATA, permissions=st.integers(0, LOCK | SLASH | REWARD))
+    def announce_manager(self, data: Data, permissions: int) -> None:
+        manager = self.pick(data, (*CANDIDATES, ZERO_ADDRESS))
+        self.act(
+            "staking.announce_manager",
+            (manager, permissions),
+            self.owner,
+            lambda: self.staking.announce_manager(self.now, self.owner, manager, permissions),
+        )
+
+    @rule(data=DATA)
+    def remove_manager(self, data: Data) -> None:
+        """Jobs itself may go too: what it locked and holds must still find its end (I-2)."""
+        manager = self.pick(data, (*CANDIDATES, *CANDIDATES, self.jobs.address))
+        self.act(
+            "staking.remove_manager",
+            (manager,),
+            self.owner,
+            lambda: self.staking.remove_manager(self.owner, manager),
+        )
+
+    # ------------------------------------------------------------------------------- orders
+
+    def draw_order(self, data: Data) -> tuple[Order, tuple[str, ...]]:
+        """An order, and who may take it (empty: anyone)."""
+        max_price = data.draw(PRICES)
+        auction = data.draw(st.sampled_from([0, 0, 1, 3_600, 30 * DAY, 30 * DAY + 1]))
+        allowed = (OWNERS[0], OWNERS[1]) if data.draw(st.integers(0, 4)) == 0 else ()
+        order = Order(
+            spec=self.pick(data, SPECS),
+            start_price=data.draw(st.integers(0, max_price)),
+            max_price=max_price,
+            collateral=data.draw(COLLATERALS),
+            duration=data.draw(SHORT),
+            auction=auction,
+            min_stake=data.draw(st.sampled_from([0, 0, 0, 10**21, 10**25])),
+            min_score=data.draw(st.sampled_from([0, 0, 0, 5, 10])),
+            allow_root=allow_list((OWNERS[0], OWNERS[1])) if allowed else ZERO_WORD,
+            nonce=self.number(),
+        )
+        return order, allowed
+
+    def can_pay(self, tenant: str, price: int) -> bool:
+        """Whether to pay from credit: whenever there is nearly enough of it."""
+        return self.jobs.credits[tenant] + 1 >= price
+
+    @rule(data=DATA)
+    def post(self, data: Data) -> None:
+        tenant = self.pick(data, TENANTS)
+        order, allowed = self.draw_order(data)
+        self.open(tenant, order, self.can_pay(tenant, order.max_price), allowed)
+
+    def open(
+        self, tenant: str, order: Order, from_credit: bool, allowed: tuple[str, ...] = ()
+    ) -> bool:
+        return self.act(
+            "jobs.post",
+            (order.abi_tuple(), from_credit),
+            tenant,
+            lambda: self.jobs.post(self.now, tenant, order, from_credit, allowed),
+        )
+
+    @rule(data=DATA)
+    def post_at_the_bounds(self, data: Data) -> None:
+        """Orders that no contract may take, or only just."""
+        tenant = self.pick(data, TENANTS)
+        longest = self.staking.p.max_lock - self.jobs.window - self.staking.p.lock_margin
+        order = Order(SPECS[0], 1, 1, 0, 60, 0, 0, 0, ZERO_WORD, self.number())
+        change = self.pick(
+            data,
+            (
+                {"max_price": 0, "start_price": 0},
+                {"collateral": 2**120 - 1},
+                {"collateral": 2**120},
+                {"duration": 0},
+                {"duration": longest},
+                {"duration": longest + 1},
+                {"auction": 30 * DAY},
+                {"auction": 30 * DAY + 1},
+            ),
+        )
+        self.open(tenant, replace(order, **change), False)
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, requester=st.sampled_from([ZERO_ADDRESS, *TENANTS]), late=st.integers(-1, 1))
+    def hire(self, data: Data, requester: str, late: int) -> None:
+        tenant = self.pick(data, TENANTS)
+        operator = self.pick(data, [p.operator for p in self.staking.providers.values()])
+        quote = Quote(
+            operator,
+            requester if data.draw(st.booleans()) else ZERO_ADDRESS,
+            self.pick(data, SPECS),
+            data.draw(PRICES),
+            data.draw(COLLATERALS),
+            data.draw(SHORT),
+            max(0, self.now - late) if data.draw(st.booleans()) else FAR,
+            self.pick(data, (self.number(), 255, 256, 1)),
+        )
+        self.engage(tenant, quote, operator)
+
+    def engage(self, tenant: str, quote: Quote, signer: str) -> bool:
+        from_credit = self.can_pay(tenant, quote.price)
+        return self.act(
+            "jobs.hire",
+            (quote.abi_tuple(), signature(self.market.jobs, quote, signer), from_credit),
+            tenant,
+            lambda: self.jobs.hire(
+                self.now, tenant, quote, signer == quote.operator, from_credit
+            ),
+        )
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, word=st.integers(0, 1), mask=st.one_of(st.sampled_from([1, 2, 2**255]), BITS))
+    def cancel_quotes(self, data: Data, word: int, mask: int) -> None:
+        operator = self.pick(data, [*KEYS])
+        self.act(
+            "jobs.cancel_quotes",
+            (word, mask),
+            operator,
+            lambda: self.jobs.cancel_quotes(operator, word, mask),
+        )
+
+    @precondition(lambda self: self.registered and self.with_status(Status.OPEN))
+    @rule(data=DATA)
+    def accept(self, data: Data) -> None:
+        job = self.pick(data, self.with_status(Status.OPEN))
+        owner = self.pick(data, self.registered)
+        self.take(job, self.staking.providers[owner].operator)
+
+    def take(self, job: Job, operator: str) -> bool:
+        owner = self.staking.provider_of(operator)
+        proof = [leaf(other) for other in job.allowed if other != owner]
+        return self.act(
+            "jobs.accept",
+            (job.terms.abi_tuple(), proof),
+            operator,
+            lambda: self.jobs.accept(self.now, operator, job.terms),
+        )
+
+    @precondition(lambda self: self.with_status(Status.ASSIGNED))
+    @rule(data=DATA)
+    def attest(self, data: Data) -> None:
+        self.deliver(self.pick(data, self.with_status(Status.ASSIGNED)))
+
+    def attestation(self, job: Job) -> Attestation:
+        n = self.number()
+        result, receipt = keccak(text=f"result {n}"), keccak(text=f"receipt {n}")
+        return Attestation(
+            job.terms.job_id(), job.order.spec, result, receipt, job.assigned_at, self.now
+        )
+
+    def deliver(self, job: Job, signer: str | None = None) -> bool:
+        """Anyone may relay the operator's signature."""
+        message = self.attestation(job)
+        signer = signer or self.staking.providers[job.provider].operator
+        signed = signature(self.market.jobs, message, signer)
+        return self.act(
+            "jobs.attest",
+            (
+                job.terms.abi_tuple(),
+                message.result,
+                message.receipt,
+                message.started,
+                message.finished,
+                signed,
+            ),
+            STRANGER,
+            lambda: self.jobs.attest(self.now, job.terms, message.struct_hash(), signer),
+        )
+
+    # -------------------------------------------------------------------------------- exits
+
+    @precondition(lambda self: self.with_status(Status.ATTESTED))
+    @rule(data=DATA)
+    def approve(self, data: Data) -> None:
+        job = self.pick(data, self.with_status(Status.ATTESTED))
+        self.accept_result(job, job.terms.requester)
+
+    def accept_result(self, job: Job, sender: str) -> None:
+        record = job.record
+        assert record is not None
+        self.act(
+            "jobs.approve",
+            (job.terms.abi_tuple(), record.abi_tuple()),
+            sender,
+            lambda: self.jobs.approve(sender, job.terms, record),
+        )
+
+    @precondition(lambda self: self.with_status(Status.ATTESTED))
+    @rule(data=DATA, wait=st.sampled_from([None, 0, 1]))
+    def finalize(self, data: Data, wait: int | None) -> None:
+        """In the window, in its last second, or right after it."""
+        job = self.pick(data, self.with_status(Status.ATTESTED))
+        if wait is not None:
+            self.chain.now = max(self.now, job.window_end + wait)
+        self.conclude(job)
+
+    def conclude(self, job: Job) -> None:
+        record = job.record
+        assert record is not None
+        self.act(
+            "jobs.finalize",
+            (job.terms.abi_tuple(), record.abi_tuple()),
+            STRANGER,
+            lambda: self.jobs.finalize(self.now, job.terms, record),
+        )
+
+    @precondition(lambda self: self.with_status(Status.ASSIGNED))
+    @rule(data=DATA, wait=st.sampled_from([None, 0, 1]))
+    def expire(self, data: Data, wait: int | None) -> None:
+        job = self.pick(data, self.with_status(Status.ASSIGNED))
+        if wait is not None:
+            self.chain.now = max(self.now, job.deadline + wait)
+        self.give_up(job, self.pick(data, (STRANGER, job.terms.requester, job.provider)))
+
+    def give_up(self, job: Job, hunter: str) -> None:
+        before = self.others_worth(job.provider)
+        self.act(
+            "jobs.expire",
+            (job.terms.abi_tuple(),),
+            hunter,
+            lambda: self.jobs.expire(self.now, hunter, job.terms),
+        )
+        self.check_seizure(job.provider, before)
+
+    @precondition(lambda self: self.with_status(Status.OPEN))
+    @rule(data=DATA, wait=st.sampled_from([None, None, 0, 1]))
+    def cancel(self, data: Data, wait: int | None) -> None:
+        job = self.pick(data, self.with_status(Status.OPEN))
+        if wait is not None:
+            self.chain.now = max(self.now, self.jobs.open_until(job) + wait)
+        self.call_off(job, self.pick(data, (STRANGER, job.terms.requester)))
+
+    def call_off(self, job: Job, sender: str) -> None:
+        self.act(
+            "jobs.cancel",
+            (job.terms.abi_tuple(),),
+            sender,
+            lambda: self.jobs.cancel(self.now, sender, job.terms),
+        )
+
+    # ------------------------------------------------------------------- money in and out
+
+    @rule(data=DATA, amount=st.one_of(st.just(0), PRICES))
+    def deposit(self, data: Data, amount: int) -> None:
+        tenant = self.pick(data, TENANTS)
+        self.act(
+            "jobs.deposit", (amount,), tenant, lambda: self.jobs.deposit(tenant, amount)
+        )
+
+    @rule(data=DATA)
+    def withdraw(self, data: Data) -> None:
+        owed = sorted(a for a, amount in self.jobs.credits.items() if amount)
+        self.cash(self.pick(data, [*owed, STRANGER]))
+
+    def cash(self, account: str) -> None:
+        self.act("jobs.withdraw", (), account, lambda: self.jobs.withdraw(account))
+
+    @rule()
+    def collect_fees(self) -> None:
+        treasury, due = self.jobs.treasury, self.jobs.fees
+        before = self.chain.view("payment", "balanceOf", treasury)
+        self.act("jobs.collect_fees", (), STRANGER, self.jobs.collect_fees)
+        assert self.chain.view("payment", "balanceOf", treasury) == before + due
+
+    @rule(contract=st.sampled_from(["staking", "jobs"]), token=st.sampled_from(["token", "payment"]),
+          amount=st.integers(1, 10**9))
+    def donate(self, contract: str, token: str, amount: int) -> None:
+        """Tokens sent past the rules change nothing (I-1)."""
+        self.act(f"{token}.transfer", (self.addresses[contract], amount), STRANGER, lambda: True)
+        if (contract, token) in (("staking", "token"), ("jobs", "payment")):
+            self.donated[token] += amount
+
+    # --------------------------------------------------------------------------- parameters
+
+    @rule(bps=st.one_of(st.integers(0, 1_000), st.just(1_001)))
+    def set_fee(self, bps: int) -> None:
+        self.act("jobs.set_fee", (bps,), self.owner, lambda: self.jobs.set_fee(self.owner, bps))
+
+    @rule(seconds=st.one_of(st.sampled_from(
+        [WINDOWS.start - 1, WINDOWS.start, WINDOWS.stop - 1, WINDOWS.stop]), SHORT))
+    def set_challenge_window(self, seconds: int) -> None:
+        self.act(
+            "jobs.set_challenge_window",
+            (seconds,),
+            self.owner,
+            lambda: self.jobs.set_challenge_window(self.owner, seconds),
+        )
+
+    @rule(data=DATA)
+    def set_treasury(self, data: Data) -> None:
+        treasury = self.pick(data, (*PAYOUTS, self.market.suite.treasury, ZERO_ADDRESS))
+        self.act(
+            "jobs.set_treasury",
+            (treasury,),
+            self.owner,
+            lambda: self.jobs.set_treasury(self.owner, treasury),
+        )
+
+    @rule(data=DATA)
+    def set_guardian(self, data: Data) -> None:
+        guardian = self.pick(data, (self.market.suite.guardian, PAYOUTS[0]))
+        self.act(
+            "jobs.set_guardian",
+            (guardian,),
+            self.owner,
+            lambda: self.jobs.set_guardian(self.owner, guardian),
+        )
+
+    @rule(duration=st.sampled_from([0, 1, 3_600, MAX_PAUSE, MAX_PAUSE + 1]))
+    def pause(self, duration: int) -> None:
+        guardian = self.jobs.guardian
+        self.act(
+            "jobs.pause",
+            (duration,),
+            guardian,
+            lambda: self.jobs.pause(self.now, guardian, duration),
+        )
+
+    @precondition(lambda self: self.jobs.paused_until > self.now)
+    @rule(data=DATA)
+    def unpause(self, data: Data) -> None:
+        sender = self.pick(data, (self.jobs.guardian, self.owner, STRANGER))
+        self.act("jobs.unpause", (), sender, lambda: self.jobs.unpause(sender))
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA, points=st.sampled_from([0, 5, 9, 10, 15, 100]))
+    def set_score(self, data: Data, points: int) -> None:
+        provider = self.pick(data, self.registered)
+        self.act(
+            "scores.set_score",
+            (provider, points),
+            STRANGER,
+            lambda: self.jobs.scores.update({provider: points - self.jobs.scores[provider]}),
+        )
+
+    # ---------------------------------------------------------------------------------- time
+
+    @rule(seconds=st.one_of(st.integers(1, 60), st.integers(60, 2 * DAY)))
+    def wait(self, seconds: int) -> None:
+        note(f"{self.now}: wait {seconds}")
+        self.chain.now += seconds
+
+    @precondition(lambda self: self.moments())
+    @rule(data=DATA, off=st.integers(-1, 1))
+    def jump(self, data: Data, off: int) -> None:
+        """To the second at which something changes, or beside it."""
+        # The nearest ones come first, so that far ones do not end everything at once.
+        time = max(self.now, self.pick(data, self.moments()[:6]) + off)
+        note(f"{self.now}: jump to {time}")
+        self.chain.now = time
+
+    # ------------------------------------------------------------------------------- hostile
+
+    @rule(data=DATA)
+    def call_without_right(self, data: Data) -> None:
+        """A right that the caller does not have, whatever the state."""
+        anyone = self.pick(data, (STRANGER, *TENANTS, *DELEGATORS))
+        provider = self.pick(data, OWNERS)
+        owner, lacks = "ownable: caller is not the owner", "staking: caller lacks the permission"
+        setup = "staking: not in set-up"
+        target, args, reason = self.pick(
+            data,
+            (
+                ("jobs.set_fee", (0,), owner),
+                ("jobs.set_challenge_window", (10,), owner),
+                ("jobs.set_treasury", (anyone,), owner),
+                ("jobs.set_guardian", (anyone,), owner),
+                ("jobs.pause", (60,), "guardian: caller is not the guardian"),
+                ("jobs.unpause", (), "guardian: caller is not the guardian"),
+                ("staking.announce_manager", (anyone, 7), owner),
+                ("staking.remove_manager", (self.jobs.address,), owner),
+                ("staking.setup_manager", (anyone, 7), setup),
+                ("staking.seal", (), setup),
+                ("staking.slash", (provider, 1), lacks),
+                ("staking.reward", (provider, 1, 0), lacks),
+                ("staking.lock", (OPERATORS[0].address, ZERO_WORD, 1, self.now, 0), lacks),
+                ("staking.set_commission", (0,), "staking: not registered"),
+                ("staking.set_lock_limits", (1, 1), "staking: not registered"),
+                ("staking.set_endpoint", ("nowhere",), "staking: not registered"),
+                ("staking.set_payout", (anyone,), "staking: not registered"),
+                ("staking.delegate", (STRANGER, 1), "staking: not registered"),
+                ("staking.undelegate", (STRANGER, 1), "staking: not registered"),
+                ("staking.withdraw_unbonded", (provider, 2**32), "staking: no such ticket"),
+            ),
+        )
+        self.refuse(target, args, anyone, reason)
+
+    @precondition(lambda self: self.market.suite.deployer)
+    @rule()
+    def deployer_comes_back(self) -> None:
+        deployer = self.market.suite.deployer
+        self.refuse("staking.setup_manager", (STRANGER, 7), deployer, "staking: not in set-up")
+        self.refuse("staking.seal", (), deployer, "staking: not in set-up")
+
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def steal_operator(self, data: Data) -> None:
+        """Bind a key without its consent, with another owner's, or one that serves already."""
+        owner = self.pick(data, self.registered)
+        free = self.free_operators()
+        operator = self.pick(data, free)
+        other = self.pick(data, [a for a in KEYS if a != operator])
+        not_his = "staking: not the operator's consent"
+        someone_elses = self.consent(STRANGER, operator, FAR, operator)
+        bound = self.staking.providers[owner].operator
+        consent = self.consent(STRANGER, bound, FAR, bound)
+        late = self.now - 1
+        old = self.consent(owner, operator, late, operator)
+        for key, expires, signed, reason in (
+            (operator, FAR, self.consent(owner, operator, FAR, other), not_his),
+            (operator, FAR, someone_elses, not_his),
+            (operator, FAR, b"", not_his),
+            (operator, late, old, "staking: consent expired"),
+        ):
+            self.refuse("staking.set_operator", (key, expires, signed), owner, reason)
+        args = (bound, STRANGER, 0, 0, 0, "", FAR, consent)
+        self.refuse("staking.register", args, STRANGER, "staking: operator is taken")
+        again = (operator, owner, 0, 0, 0, "", FAR, self.consent(owner, operator, FAR, operator))
+        self.refuse("staking.register", again, owner, "staking: already registered")
+
+    @precondition(lambda self: self.staking.locks)
+    @rule(data=DATA)
+    def grab_lock(self, data: Data) -> None:
+        """Others' locks: a name that did not lock finds nothing to seize or to open."""
+        manager, provider, id = self.pick(data, list(self.staking.locks))
+        thief = self.pick(data, (STRANGER, *[m for m in (WARDEN, *CANDIDATES) if m != manager]))
+        if (thief, provider, id) not in self.staking.locks:
+            self.take_lock(thief, provider, id, 10_000, 0)
+            self.act(
+                "staking.unlock",
+                (provider, id),
+                thief,
+                lambda: self.staking.unlock(thief, provider, id),
+            )
+        assert (manager, provider, id) in self.staking.locks
+        lock = self.staking.locks[manager, provider, id]
+        assert self.chain.view("staking", "lock_of", manager, provider, id) == (
+            lock.amount,
+            lock.expires_at,
+        )
+
+    @precondition(lambda self: self.with_status(Status.ASSIGNED))
+    @rule(data=DATA)
+    def forge_attestation(self, data: Data) -> None:
+        """Another key, or the right key over another job."""
+        job = self.pick(data, self.with_status(Status.ASSIGNED))
+        if self.now > job.deadline:
+            self.deliver(job)
+            return
+        operator = self.staking.providers[job.provider].operator
+        self.deliver(job, self.pick(data, [a for a in KEYS if a != operator]))
+        message = replace(self.attestation(job), job=keccak(text="another job"))
+        signed = signature(self.market.jobs, message, operator)
+        args = (message.result, message.receipt, message.started, message.finished)
+        wrong = "jobs: not the operator's attestation"
+        self.refuse("jobs.attest", (job.terms.abi_tuple(), *args, b""), STRANGER, wrong)
+        self.refuse("jobs.attest", (job.terms.abi_tuple(), *args, signed), STRANGER, wrong)
+
+    @precondition(lambda self: self.jobs.jobs)
+    @rule(data=DATA)
+    def forge_terms(self, data: Data) -> None:
+        """Better terms than the deal's are another job, which does not exist (I-11)."""
+        job = self.pick(data, list(self.jobs.jobs.values()))
+        terms = self.pick(
+            data,
+            (
+                replace(job.terms, fee_bps=job.terms.fee_bps + 1),
+                replace(job.terms, challenge_window=job.terms.challenge_window + 1),
+                replace(job.terms, order=replace(job.order, max_price=job.order.max_price + 1)),
+                replace(job.terms, requester=STRANGER),
+            ),
+        )
+        forged = terms.abi_tuple()
+        record = (job.record or Record(OWNERS[0], 1, 1, ZERO_WORD)).abi_tuple()
+        operator = OPERATORS[0].address
+        blank = (forged, ZERO_WORD, ZERO_WORD, 0, 0, b"")
+        if self.now >= self.jobs.paused_until:
+            self.refuse("jobs.accept", (forged, []), operator, "jobs: not open")
+        self.refuse("jobs.attest", blank, operator, "jobs: not assigned")
+        self.refuse("jobs.expire", (forged,), operator, "jobs: not assigned")
+        self.refuse("jobs.cancel", (forged,), terms.requester, "jobs: not open")
+        self.refuse("jobs.approve", (forged, record), terms.requester, "jobs: not attested")
+
+    @precondition(lambda self: self.with_status(Status.ATTESTED))
+    @rule(data=DATA)
+    def forge_record(self, data: Data) -> None:
+        """Another provider or another time is not what was attested."""
+        job = self.pick(data, self.with_status(Status.ATTESTED))
+        record = job.record
+        assert record is not None
+        forged = self.pick(
+            data,
+            (
+                replace(record, provider=STRANGER),
+                replace(record, assigned_at=record.assigned_at - 1),
+                replace(record, attested_at=0),
+                replace(record, attestation=ZERO_WORD),
+            ),
+        )
+        args = (job.terms.abi_tuple(), forged.abi_tuple())
+        reason = "jobs: not the attested record"
+        self.refuse("jobs.approve", args, job.terms.requester, reason)
+        early = replace(forged, attested_at=0).abi_tuple()
+        self.refuse("jobs.finalize", (args[0], early), STRANGER, reason)
+        self.accept_result(job, STRANGER)
+        assert job.status is Status.ATTESTED
+
+    @precondition(lambda self: self.jobs.jobs)
+    @rule(data=DATA)
+    def take_wrong_edge(self, data: Data) -> None:
+        """Every call in every status: off the drawn edges there is nothing (I-10)."""
+        job = self.pick(data, list(self.jobs.jobs.values()))
+        tenant = job.terms.requester
+        record = job.record or Record(job.provider, 0, 0, ZERO_WORD)
+        terms = job.terms.abi_tuple()
+        if job.status is not Status.OPEN:
+            self.call_off(job, tenant)
+            if self.now >= self.jobs.paused_until:
+                self.refuse("jobs.accept", (terms, []), OPERATORS[0].address, "jobs: not open")
+        if job.status is not Status.ASSIGNED:
+            self.refuse("jobs.expire", (terms,), STRANGER, "jobs: not assigned")
+            blank = (terms, ZERO_WORD, ZERO_WORD, 0, 0, b"")
+            self.refuse("jobs.attest", blank, STRANGER, "jobs: not assigned")
+        if job.status is not Status.ATTESTED:
+            args = (terms, record.abi_tuple())
+            self.refuse("jobs.approve", args, tenant, "jobs: not attested")
+
+    @precondition(lambda self: self.jobs.used_quotes and self.now >= self.jobs.paused_until)
+    @rule(data=DATA)
+    def replay_quote(self, data: Data) -> None:
+        """A nonce works once, whatever else the quote says; nobody signs for another key."""
+        operator, nonce = self.pick(data, sorted(self.jobs.used_quotes)[:8])
+        quote = Quote(operator, ZERO_ADDRESS, SPECS[0], 1, 0, 60, FAR, nonce)
+        tenant = self.pick(data, TENANTS)
+        self.engage(tenant, quote, operator)
+        unused = replace(quote, nonce=10_000 + self.number())
+        self.engage(tenant, unused, self.pick(data, [a for a in KEYS if a != operator]))
+
+    # ---------------------------------------------------------------------------- invariants
+
+    def check_supply(self) -> None:
+        """I-4: what is taken is burned, less what went to a victim and a hunter."""
+        supply = self.chain.view("token", "totalSupply")
+        assert supply == self.supply - self.staking.burned, "I-4: a slash is burned whole"
+
+    @invariant()
+    def conservation(self) -> None:
+        """I-1: liabilities = received - sent, and donations lie on top, for both tokens."""
+        staking, jobs = self.staking, self.jobs
+        assert staking.liabilities() == staking.balance, "I-1: TPF"
+        assert jobs.liabilities() == jobs.balance, "I-1: payment token"
+        stake = self.chain.view("token", "balanceOf", self.addresses["staking"])
+        money = self.chain.view("payment", "balanceOf", self.addresses["jobs"])
+        assert stake == staking.balance + self.donated["token"], "I-1: TPF"
+        assert money == jobs.balance + self.donated["payment"], "I-1: payment token"
+
+    @invariant()
+    def locks_are_covered(self) -> None:
+        """I-3: but for a slash, no owner's locks exceed its own assets or MAX_LOCK."""
+        for name, pool in self.staking.providers.items():
+            if self.staking.owner_worth(name) >= self.staking.locked(name):
+                pool.slashed_below_locks = False
+            assert not self.uncovered(name, pool), "I-3: locks exceed the owner's assets"
+        latest = self.now + self.staking.p.max_lock
+        assert all(lock.expires_at <= latest for lock in self.staking.locks.values()), "I-3"
+
+    def uncovered(self, name: str, pool: Provider) -> bool:
+        covered = self.staking.owner_worth(name) >= self.staking.locked(name)
+        return not covered and not pool.slashed_below_locks
+
+    @invariant()
+    def edges_only(self) -> None:
+        """I-10, I-5: each job moved along one edge at most, and ended at most once."""
+        for id, job in self.jobs.jobs.items():
+            if self.statuses.get(id) is not job.status:
+                assert self.chain.view("jobs", "status", id) == job.status, "I-10"
+                self.statuses[id] = job.status
+
+    @invariant()
+    def views_agree(self) -> None:
+        self.steps += 1
+        if self.steps % self.SWEEP_EVERY == 0:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Everything that the contracts say, against the model."""
+        view, staking, jobs = self.chain.view, self.staking, self.jobs
+        owed = 0
+        for name, pool in staking.providers.items():
+            active, unbonding = pool.active, pool.unbonding
+            seen = view("staking", "pool", name)
+            assert seen == (
+                active.assets,
+                staking.locked(name),
+                active.shares,
+                active.held[name],
+                unbonding.assets,
+                unbonding.shares,
+            ), f"pool of {name_of(name)}"
+            owed += seen[0] + seen[4]
+            assert view("staking", "operator_of", name) == pool.operator
+            assert view("staking", "provider_of", pool.operator) == name
+            assert view("staking", "payout_of", name) == pool.payout
+            assert view("staking", "lock_limits", name) == (pool.per_order, pool.in_all)
+            for time in (pool.commission_since - 1, pool.commission_since):
+                assert view("staking", "commission_at", name, time) == pool.commission_at(time)
+            assert view("staking", "owner_assets", name) == staking.owner_worth(name)
+            assert view("jobs", "reserved_score", name) == jobs.reserved_score(name)
+            for account in {*DELEGATORS, name, *active.held}:
+                shares = active.held[account]
+                assert view("staking", "shares_of", name, account) == shares
+                assert view("staking", "assets_of", name, account) == active.worth(shares)
+                assert view("staking", "ticket_count", name, account) == pool.tickets[str(account)]
+            for (account, number), ready_at in pool.ready_at.items():
+                shares, assets, ready = view("staking", "ticket", name, account, number)
+                live = (account, number) in unbonding.held
+                held = unbonding.held[account, number] if live else shares
+                worth = unbonding.worth(held) if live else 0
+                assert (shares, assets, ready) == (held, worth, ready_at)
+        for (manager, provider, id), lock in staking.locks.items():
+            assert view("staking", "lock_of", manager, provider, id) == (
+                lock.amount,
+                lock.expires_at,
+            )
+        for manager in (WARDEN, *CANDIDATES, jobs.address):
+            assert view("staking", "manager_of", manager) == staking.managers.get(manager, (0, 0))
+        credited = {a: view("staking", "credit_of", a) for a in self.market.people}
+        assert credited == {a: staking.credits[a] for a in credited}
+        assert owed + sum(credited.values()) == staking.balance, "I-1: TPF, by the views"
+
+        assert view("jobs", "fee_bps") == jobs.fee_bps
+        assert view("jobs", "challenge_window") == jobs.window
+        assert view("jobs", "accrued_fees") == jobs.fees
+        assert view("jobs", "paused_until") == jobs.paused_until
+        assert view("jobs", "next_pause") == jobs.next_pause
+        assert view("jobs", "guardian") == jobs.guardian
+        assert view("jobs", "treasury") == jobs.treasury
+        credited = {a: view("jobs", "credit_of", a) for a in self.market.people}
+        assert credited == {a: jobs.credits[a] for a in credited}
+        escrowed = 0
+        for id, job in jobs.jobs.items():
+            word = view("jobs", "state", id)
+            assert word == self.state_word(job), f"state of a job that is {job.status.name}"
+            if word & 255 == Status.OPEN:
+                escrowed += job.order.max_price
+            elif word & 255 in RUNNING:
+                # I-11: what the deal was made on still holds.
+                terms = job.terms.abi_tuple()
+                escrowed += view("jobs", "price_at", terms, job.assigned_at)
+        due = escrowed + sum(credited.values()) + jobs.fees
+        assert due == jobs.balance, "I-1: payment token, by the views"
+        for operator, nonce in sorted(jobs.used_quotes)[:4]:
+            assert view("jobs", "quote_used", operator, nonce)
+        assert not view("jobs", "quote_used", OPERATORS[0].address, 2**256 - 1) or (
+            (OPERATORS[0].address, 2**256 - 1) in jobs.used_quotes
+        )
+
+    def state_word(self, job: Job) -> int:
+        if job.status is Status.ASSIGNED:
+            return int(job.provider, 16) << 96 | job.assigned_at << 8 | Status.ASSIGNED
+        if job.status is Status.ATTESTED:
+            assert job.record is not None
+            return job.record.state_word()
+        return int(job.status)
+
+    # ----------------------------------------------------------------------------- the end
+
+    def teardown(self) -> None:
+        try:
+            self.everybody_leaves()
+        finally:
+            self._anchor.__exit__(None, None, None)
+
+    def everybody_leaves(self) -> None:
+        """I-2: from any state, by calls that anyone can make for everybody, to the last unit."""
+        self.sweep()
+        # In time, so that seizures happen, or so late that every lock has run out.
+        order = random.Random(self.steps * 1_000 + len(self.jobs.jobs))  # repeats with the example
+        if order.random() < 0.3:
+            self.chain.now = max([self.now, *self.moments()]) + 1
+        running = self.with_status(Status.OPEN, *RUNNING)
+        order.shuffle(running)
+        for job in running:
+            if job.status is Status.OPEN:
+                self.chain.now = max(self.now, self.jobs.open_until(job) + 1)
+                self.call_off(job, STRANGER)
+            elif job.status is Status.ASSIGNED:
+                self.chain.now = max(self.now, job.deadline + 1)
+                self.give_up(job, STRANGER)
+            else:
+                self.chain.now = max(self.now, job.window_end + 1)
+                self.conclude(job)
+            assert job.status in (Status.SETTLED, Status.CANCELLED, Status.EXPIRED), "I-2"
+        # Delegators need not wait for locks, owners must.
+        self.all_undelegate([s for s in self.stakes() if s[0] != s[1]])
+        self.let_locks_end()
+        self.all_undelegate(self.stakes())
+        assert not self.stakes(), "I-2: stake cannot leave"
+        for provider, account, number, ready_at in self.tickets():
+            self.chain.now = max(self.now, ready_at)
+            self.collect_ticket(provider, account, number)
+        for account in [a for a, amount in self.staking.credits.items() if amount]:
+            self.act("staking.withdraw", (), account, lambda a=account: self.staking.withdraw(a))
+        for account in [a for a, amount in self.jobs.credits.items() if amount]:
+            self.cash(account)
+        if self.jobs.fees:
+            self.collect_fees()
+        self.sweep()
+        self.conservation()
+        assert self.jobs.balance == 0, "I-2: payment tokens cannot leave"
+        assert not self.staking.credits.total() and not self.tickets() and not self.staking.locks
+        for name, pool in self.staking.providers.items():
+            for fund in (pool.active, pool.unbonding):
+                assert not fund.shares, f"I-2: shares left with {name_of(name)}"
+                assert fund.assets <= fund.dust_bound, "I-2: more than dust stays behind"
+                EXECUTED["dust"] = max(EXECUTED["dust"], fund.assets)
+        EXECUTED["examples"] += 1
+
+    def all_undelegate(self, stakes: list[tuple[str, str, int]]) -> None:
+        for provider, account, shares in stakes:
+            assert self.leave(provider, account, shares), "I-2: stake cannot leave"
+
+    def let_locks_end(self) -> None:
+        locks: list[tuple[tuple[str, str, bytes], Lock]] = sorted(
+            self.staking.locks.items(), key=lambda entry: entry[1].expires_at
+        )
+        for key, lock in locks:
+            self.chain.now = max(self.now, lock.expires_at + 1)
+            self.act(
+                "staking.release",
+                key,
+                STRANGER,
+                lambda key=key: self.staking.release(self.now, *key),
+            )
