@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,8 +18,8 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import provider_agent
@@ -105,6 +104,8 @@ class ProcessRunner:
         Raises RunnerError when it cannot be started, or the id names another request.
         """
         directory = self._directory(run.run_id)
+        if self._sandbox != "none":
+            sandbox.find()
         if not directory.exists():
             self._create(run, directory)
         plan = self._plan(directory)
@@ -193,11 +194,12 @@ class ProcessRunner:
                 [Path(path) for path in self._private],
             )
         new = self._runs / f"{_NEW}{run.run_id}-{uuid.uuid4().hex}"
-        new.mkdir(mode=0o700)
-        # Held while we live, so that only what a dead agent left is swept away.
-        handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with self._guard():
+            new.mkdir(mode=0o700)
+            # Held while we live, so that only what a dead agent left is swept away.
+            handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
             uid = None if self._sandbox == "none" else sandbox.run_uid(run.run_id)
             for name in (state.WORK, state.TMP):
                 (new / name).mkdir(mode=0o700)
@@ -209,7 +211,7 @@ class ProcessRunner:
             plan = Plan(run, self._sandbox, self._choose_cpus(run), uid, self._private)
             plan.write(new)
             # Not an error when somebody else was faster: theirs is as good.
-            with suppress(FileExistsError, OSError):
+            with suppress(OSError):
                 os.rename(new, directory)
             if not directory.is_dir():
                 raise RunnerError(f"cannot make the directory of run {run.run_id} in {self._runs}")
@@ -276,18 +278,30 @@ class ProcessRunner:
 
     def _sweep(self) -> None:
         """Deletes what an agent that was killed had half built or half removed."""
-        for name in os.listdir(self._runs):
-            path = self._runs / name
-            if name.startswith(_DEAD):
-                remove_tree(path)
-            elif re.match(re.escape(_NEW), name):
-                with suppress(OSError):
-                    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                    try:
-                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self._guard():
+            for name in os.listdir(self._runs):
+                path = self._runs / name
+                if name.startswith(_DEAD):
+                    with suppress(FileNotFoundError):  # its remover is alive, after all
                         remove_tree(path)
-                    finally:
-                        os.close(handle)
+                elif name.startswith(_NEW):
+                    with suppress(OSError):
+                        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                        try:
+                            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                            remove_tree(path)
+                        finally:
+                            os.close(handle)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """One process at a time makes or sweeps unfinished directories."""
+        handle = os.open(self._runs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
 
 def _give(directory: Path, uid: int) -> None:

@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,7 +138,9 @@ def check_private(shown: Sequence[Path], private: Sequence[Path]) -> None:
 
     `/usr` is always shown, and may hold the nominal homes of system users.
     """
-    homes = [Path(pwd.getpwuid(os.getuid()).pw_dir), Path("/root")]
+    homes = [Path("/root")]
+    with suppress(KeyError):  # a user without an entry has no home
+        homes.append(Path(pwd.getpwuid(os.getuid()).pw_dir))
     for place in (*shown, Path("/usr")):
         real = place.resolve()
         for home in homes:

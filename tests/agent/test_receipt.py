@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receipts: one form, one digest, one signer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+from eth_account import Account
+
+from provider_agent.devices import Device
+from provider_agent.errors import AuthError, RunnerError
+from provider_agent.runners import receipt
+from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState, Usage
+from provider_agent.runners.receipt import Receipt
+
+JOB = bytes(range(32))
+OPERATOR_KEY = bytes([1]) * 32
+RUN = RunRequest(
+    "run", ("a",), Limits(1, 1, 1, 1, 1, 1), devices=(Device("cpu", 0, "Chip", "", 1),)
+)
+STATE = RunState(Phase.EXITED, Reason.EXITED, 0, 100, 160, Usage(1500, 0, 4096, None))
+GOOD = Receipt.of_run(JOB, RUN, STATE)
+
+
+def test_canonical__fixed_bytes() -> None:
+    assert GOOD.canonical() == (
+        b'{"cpu_ms":1500,"devices":["Chip"],"energy_mj":null,"exit_code":0,"finished":160,'
+        b'"gpu_ms":0,"job":"0x' + JOB.hex().encode() + b'","peak_memory_bytes":4096,'
+        b'"started":100,"version":1}'
+    )
+    assert GOOD.digest() == hashlib.sha256(GOOD.canonical()).digest()
+
+
+def test_parse__canonical__round_trip() -> None:
+    assert Receipt.parse(GOOD.canonical()) == GOOD
+
+
+def test_of_run__clock_set_back__no_negative_time() -> None:
+    assert Receipt.of_run(JOB, RUN, replace(STATE, finished=50)).finished == 100
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        RunState(Phase.RUNNING, started=1),
+        RunState(Phase.LOST, started=1),
+        replace(STATE, reason=Reason.TIMEOUT, exit_code=None),
+    ],
+)
+def test_of_run__no_exit_code__refused(state: RunState) -> None:
+    with pytest.raises(RunnerError, match="no exit code"):
+        Receipt.of_run(JOB, RUN, state)
+
+
+def test_sign__recovered() -> None:
+    signature = receipt.sign(GOOD, OPERATOR_KEY)
+    assert len(signature) == 65
+    assert receipt.signer(GOOD, signature) == Account.from_key(OPERATOR_KEY).address
+    changed = replace(GOOD, cpu_ms=GOOD.cpu_ms + 1)
+    assert receipt.signer(changed, signature) != Account.from_key(OPERATOR_KEY).address
+
+
+@pytest.mark.parametrize("signature", [b"", b"x" * 64, b"\xff" * 65])
+def test_signer__no_signature__refused(signature: bytes) -> None:
+    with pytest.raises(AuthError, match="signature is not valid"):
+        receipt.signer(GOOD, signature)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 2}, "version 2 is unknown"),
+        ({"cpu_ms": -1}, "outside"),
+        ({"cpu_ms": 1 << 53}, "outside"),
+        ({"cpu_ms": 1.5}, "not of type int"),
+        ({"exit_code": True}, "not of type int"),
+        ({"cpu_ms": None}, "not of type int"),
+        ({"job": "0x12"}, "64 lower-case hex"),
+        ({"job": "0x" + "g" * 64}, "64 hex"),
+        ({"job": "0x" + "A" * 64}, "lower-case"),
+        ({"finished": 1}, "finishes before"),
+        ({"devices": [1]}, "list of names"),
+        ({"more": 1}, "has the fields"),
+    ],
+)
+def test_parse__bad_field__refused(change: dict[str, object], reason: str) -> None:
+    value = {**json.loads(GOOD.canonical()), **change}
+    data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    with pytest.raises(RunnerError, match=reason):
+        Receipt.parse(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", GOOD.canonical() + b"\n"])
+def test_parse__not_canonical__refused(data: bytes) -> None:
+    with pytest.raises(RunnerError):
+        Receipt.parse(data)
