@@ -16,7 +16,7 @@ from provider_agent.api.client import AgentClient
 from provider_agent.api.jobs import JobView
 from provider_agent.errors import AgentError, AuthError
 from provider_agent.protocol import siwe
-from tests.agent.api_rig import CHAIN_ID, JOB_ID, STRANGER, TENANT, WALLET, Rig, serve
+from tests.agent.api_rig import CHAIN_ID, JOB_ID, STRANGER, TENANT, WALLET, Rig, http, serve
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def bearer(token: str) -> dict[str, str]:
 
 def signed_in(rig: Rig, account: Any = TENANT, **changes: Any) -> httpx.Response:
     """Sign in with a message that differs from the right one in `changes`."""
-    nonce = httpx.post(rig.url + "/v1/auth/nonce").json()["nonce"]
+    nonce = http.post(rig.url + "/v1/auth/nonce").json()["nonce"]
     message = siwe.new_message(rig.url, TENANT.address, CHAIN_ID, nonce, int(time.time()))
     text = replace(message, **changes).text()
     signature = account.sign_message(encode_defunct(text=text)).signature.hex()
     body = {"message": text, "signature": "0x" + signature.removeprefix("0x")}
-    return httpx.post(rig.url + "/v1/auth/login", json=body)
+    return http.post(rig.url + "/v1/auth/login", json=body)
 
 
 def test_login__tenant__token_opens_own_job(rig: Rig) -> None:
@@ -49,7 +49,7 @@ def test_login__tenant__token_opens_own_job(rig: Rig) -> None:
     assert answer.status_code == 200
     assert answer.json()["address"] == TENANT.address
     token = answer.json()["token"]
-    found = httpx.get(job_url(rig), headers=bearer(token))
+    found = http.get(job_url(rig), headers=bearer(token))
     assert (found.status_code, found.json()) == (200, {"status": "OPEN"})
     assert found.headers["cache-control"] == "no-store"
 
@@ -86,11 +86,11 @@ def test_login__wrong_signer__401(rig: Rig) -> None:
 
 
 def test_login__replayed__401(rig: Rig) -> None:
-    nonce = httpx.post(rig.url + "/v1/auth/nonce").json()["nonce"]
+    nonce = http.post(rig.url + "/v1/auth/nonce").json()["nonce"]
     text = siwe.new_message(rig.url, TENANT.address, CHAIN_ID, nonce, int(time.time())).text()
     signature = bytes(TENANT.sign_message(encode_defunct(text=text)).signature).hex()
     body = {"message": text, "signature": signature}
-    statuses = [httpx.post(rig.url + "/v1/auth/login", json=body).status_code for _ in range(2)]
+    statuses = [http.post(rig.url + "/v1/auth/login", json=body).status_code for _ in range(2)]
     assert statuses == [200, 401]
 
 
@@ -101,13 +101,13 @@ def test_login__replayed__401(rig: Rig) -> None:
     ids=len,
 )
 def test_login__malformed_body__400(rig: Rig, body: bytes) -> None:
-    answer = httpx.post(rig.url + "/v1/auth/login", content=body)
+    answer = http.post(rig.url + "/v1/auth/login", content=body)
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
 
 
 def test_login__huge_body__413(rig: Rig) -> None:
-    answer = httpx.post(rig.url + "/v1/auth/login", content=b" " * 100_000)
+    answer = http.post(rig.url + "/v1/auth/login", content=b" " * 100_000)
     assert answer.status_code == 413
 
 
@@ -121,7 +121,7 @@ def test_login__contract_wallet__asks_the_contract(rig: Rig) -> None:
 
 def test_job__no_or_bad_token__401(rig: Rig) -> None:
     for headers in ({}, bearer("x"), bearer("y" * 43), {"authorization": "Basic eDp5"}):
-        answer = httpx.get(job_url(rig), headers=headers)
+        answer = http.get(job_url(rig), headers=headers)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -183,9 +183,9 @@ def test_client__nobody_there__one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_auth__too_many_from_one_client__429(tmp_path: Path) -> None:
     with serve(Rig(tmp_path, ApiLimits(auth_burst=3, auth_per_minute=1))) as rig:
-        statuses = [httpx.post(rig.url + "/v1/auth/nonce").status_code for _ in range(5)]
+        statuses = [http.post(rig.url + "/v1/auth/nonce").status_code for _ in range(5)]
         assert statuses == [200, 200, 200, 429, 429]
-        assert httpx.get(rig.url + "/healthz").status_code == 200
+        assert http.get(rig.url + "/healthz").status_code == 200
 
 
 def test_rate_limit__time_passes__allows_again() -> None:

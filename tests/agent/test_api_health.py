@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from provider_agent.api.app import ApiServer, create_app
 from provider_agent.api.health import Check, Health
 from provider_agent.errors import AgentError
 from provider_agent.metrics import Metrics
-from tests.agent.api_rig import JOB_ID, Rig, serve
+from tests.agent.api_rig import JOB_ID, Rig, http, serve
 
 
 @pytest.fixture
@@ -23,17 +22,17 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def test_healthz__process_alive__200(rig: Rig) -> None:
-    answer = httpx.get(rig.url + "/healthz")
+    answer = http.get(rig.url + "/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert "server" not in answer.headers
 
 
 def test_readyz__follows_the_last_cycle(rig: Rig) -> None:
-    assert httpx.get(rig.url + "/readyz").status_code == 503
+    assert http.get(rig.url + "/readyz").status_code == 503
     rig.last_cycle = time.monotonic()
-    assert httpx.get(rig.url + "/readyz").json()["ready"] is True
+    assert http.get(rig.url + "/readyz").json()["ready"] is True
     rig.last_cycle = time.monotonic() - 31
-    answer = httpx.get(rig.url + "/readyz")
+    answer = http.get(rig.url + "/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"][0]["name"] == "reconcile"
 
@@ -56,8 +55,8 @@ def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
     rig.metrics.transaction("replaced")
     rig.metrics.rpc_error("https://user:pw@rpc.example/v2/secret-key")
     rig.metrics.credits.labels("payment").set(5)
-    httpx.get(rig.url + "/healthz")
-    answer = httpx.get(rig.url + "/metrics")
+    http.get(rig.url + "/healthz")
+    answer = http.get(rig.url + "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     for line in (
         "teraproof_agent_head_block 7.0",
@@ -83,7 +82,7 @@ def test_app__unknown_route_or_method__json(rig: Rig) -> None:
         ("DELETE", "/v1/provider", 405),
         ("POST", f"/v1/jobs/0x{JOB_ID.hex()}", 405),
     ):
-        answer = httpx.request(method, rig.url + path)
+        answer = http.request(method, rig.url + path)
         assert answer.status_code == status
         assert set(answer.json()) == {"error"}
 
@@ -97,7 +96,7 @@ def test_app__bug_behind_it__500_without_traceback(
     monkeypatch.setattr(rig.store, "session", broken)
     headers = {"authorization": "Bearer " + "x" * 43}
     with caplog.at_level(logging.CRITICAL, "uvicorn.error"):
-        answer = httpx.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}", headers=headers)
+        answer = http.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}", headers=headers)
     assert answer.status_code == 500
     assert answer.json() == {"error": "internal error of the provider"}
 
@@ -113,7 +112,7 @@ def test_server__address_in_use__one_line(rig: Rig) -> None:
 def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     with serve(Rig(tmp_path)) as rig:
-        httpx.get(rig.url + "/healthz")
+        http.get(rig.url + "/healthz")
         port = int(rig.url.rsplit(":", 1)[1])
     with socket.create_server(("127.0.0.1", port)):
         pass

@@ -21,7 +21,7 @@ from provider_agent.protocol.digests import (
     encode_manifest,
     manifest,
 )
-from tests.agent.api_rig import JOB_ID, TENANT, Rig, serve
+from tests.agent.api_rig import JOB_ID, TENANT, Rig, http, serve
 
 FILES = {
     "model.bin": os.urandom(700_000),
@@ -41,14 +41,14 @@ def get(rig: Rig, path: str, **headers: str) -> httpx.Response:
     with rig.client() as client:
         client.login()
         headers["authorization"] = f"Bearer {client._token}"
-    return httpx.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}{path}", headers=headers)
+    return http.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}{path}", headers=headers)
 
 
 class Answers(httpx.BaseTransport):
     """Passes requests on and lets a test change or break the answers."""
 
     def __init__(self, change: Any) -> None:
-        self.inner, self.change = httpx.HTTPTransport(), change
+        self.inner, self.change = httpx.HTTPTransport(verify=False), change
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         answer = self.inner.handle_request(request)
@@ -61,6 +61,9 @@ class Answers(httpx.BaseTransport):
                 changed.status_code, headers=headers, content=iter([changed.content])
             )
         return changed
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 def test_fetch_result__whole__equals_what_was_attested(rig: Rig, tmp_path: Path) -> None:
@@ -295,7 +298,7 @@ def test_job__unknown_or_malformed_id__404_or_400(rig: Rig) -> None:
         client.login()
         headers = {"authorization": f"Bearer {client._token}"}
     for job_id, status in (("0x12", 400), ("A" * 64, 400), ("..%2f", 404), ("b" * 64, 404)):
-        answer = httpx.get(f"{rig.url}/v1/jobs/{job_id}", headers=headers)
+        answer = http.get(f"{rig.url}/v1/jobs/{job_id}", headers=headers)
         assert answer.status_code == status
         assert set(answer.json()) == {"error"}
 
