@@ -398,6 +398,9 @@ class _Api:
             except ClientDisconnect:
                 # Nobody reads this answer; nothing was kept.
                 raise HTTPException(400, "the upload was broken off") from None
+            except OSError as error:
+                log.error("an upload could not be written: %s", error)
+                raise HTTPException(507, "this provider's disk failed; try elsewhere") from None
         return JSONResponse({"sha256": sha256}, 201)
 
     async def _receive(self, request: Request, account: str, sha256: str, size: int) -> None:

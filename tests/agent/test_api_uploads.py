@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
+import errno
 import hashlib
 import socket
 import threading
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from provider_agent.api.app import ApiLimits
-from provider_agent.api.storage import InputStorage, QuotaError, StorageLimits
+from provider_agent.api.storage import InputStorage, QuotaError, StorageLimits, Upload
 from provider_agent.errors import AgentError, AuthError
 from provider_agent.protocol import jobspec
 from tests.agent.api_rig import (
@@ -202,6 +203,19 @@ def test_put_input__drips__408_by_the_whole_time(tmp_path: Path) -> None:
         finally:
             stop.set()
             thread.join()
+
+
+def test_put_input__disk_full_while_writing__507_and_nothing_left(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Upload, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upload, "write", full)
+        assert put(rig, DATA).status_code == 507
+    assert (rig.inputs.used(), rig.left_behind()) == ((0, 0), [])
+    assert put(rig, DATA).status_code == 201
 
 
 def test_put_input__one_digest_at_once__kept_once(rig: Rig) -> None:
