@@ -24,9 +24,9 @@ class Group:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def join(self) -> None:
-        """Moves the calling process into the group."""
-        (self.path / "cgroup.procs").write_text("0")
+    def add(self, pid: int) -> None:
+        """Moves a process into the group; what it starts from then on is in the group, too."""
+        (self.path / "cgroup.procs").write_text(str(pid))
 
     def peak_memory(self) -> int:
         """Bytes at the highest point, 0 where the kernel does not say (before 5.19)."""

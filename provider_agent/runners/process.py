@@ -219,8 +219,8 @@ class ProcessRunner:
         except OSError as error:
             raise RunnerError(f"cannot prepare run {run.run_id}: {error}") from error
         finally:
+            remove_tree(new)  # what an error, or a faster starter, left of it
             os.close(handle)
-            remove_tree(new)
 
     def _copy_input(self, source: Path, work: Path, path: str) -> None:
         target = work / path

@@ -262,6 +262,9 @@ class Supervisor:
             if inner is None:
                 return None  # it died; _watch and _conclude say so
             self.inner = os.pidfd_open(inner)
+            if self.group is not None:
+                # The job is still held back, so nothing of it escapes the group.
+                self.group.add(inner)
             if user is None:
                 # Not before the user namespace exists: the limit would then count all processes
                 # of the agent's user.
@@ -278,15 +281,12 @@ class Supervisor:
         parent = os.getpid()
         limits = self.limits
         inputs = self.inputs_size
-        group = self.group
         sandboxed = self.plan.sandbox != "none"
         cpus = set(self.plan.cpu_list)
         has_gpu = any(device.kind == "cuda" for device in self.run_request.devices)
 
         def prepare() -> None:
             linux.die_with(parent)
-            if group is not None:
-                group.join()
             with suppress(OSError):  # a processor was taken offline since
                 os.sched_setaffinity(0, cpus)
             seconds = int(limits.timeout_seconds * limits.cpus) + 10

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device inventory against a stand-in for NVML, and against the real one where there is a GPU."""
+"""The device inventory against a stand-in for NVML, and the real one where there is a GPU."""
 
 from __future__ import annotations
 

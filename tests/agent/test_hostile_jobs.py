@@ -153,7 +153,8 @@ def variables(): return sorted(os.environ)
 @attempt
 def descriptors(): return len(os.listdir("/proc/self/fd"))
 @attempt
-def block_devices(): return [n for n in os.listdir("/dev") if n.startswith(("sd", "vd", "nvm", "mem"))]
+def block_devices():
+    return [n for n in os.listdir("/dev") if n.startswith(("sd", "vd", "nvm", "mem"))]
 @attempt
 def kernel_memory(): return open("/dev/core", "rb").read(1) and "read"
 @attempt
@@ -245,13 +246,16 @@ def open_terminal(): open("/dev/tty"); return "done"
 @attempt
 def segment(): return call("shmget", 0, 1 << 20, 0o1600)
 @attempt
-def perf(): return call("syscall", 298 if os.uname().machine == "x86_64" else 241, None, 0, -1, -1, 0)
+def perf():
+    number = 298 if os.uname().machine == "x86_64" else 241
+    return call("syscall", number, None, 0, -1, -1, 0)
 @attempt
 def setuid_program():
     subprocess.run(["su", "-c", "true"], check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return "done"
-status = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
-said["capabilities"] = int(status["CapEff"], 16) | int(status["CapPrm"], 16) | int(status["CapBnd"], 16)
+lines = open("/proc/self/status").read().splitlines()
+status = dict(line.split(":\\t") for line in lines if ":\\t" in line)
+said["capabilities"] = sum(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd"))
 said["no_new_privileges"] = int(status["NoNewPrivs"])
 said["filter"] = int(status["Seccomp"])
 """)
@@ -374,7 +378,7 @@ for n in range(64):
 for n in range(20_000): os.close(os.open(f"f{n}", os.O_CREAT))
 """,
         "deep": """
-for _ in range(5000): os.mkdir("d"); os.chdir("d")
+for _ in range(1000): os.mkdir("d"); os.chdir("d")
 """,
         "hidden": """
 os.mkdir("d")
@@ -413,7 +417,8 @@ def test_sleep_for_ever__ignoring_signals__ended_in_time(machine: Machine) -> No
     state = machine.execute(
         """
 import signal, time
-for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}: signal.signal(number, signal.SIG_IGN)
+for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+    signal.signal(number, signal.SIG_IGN)
 while True: time.sleep(60)
 """,
         limits,

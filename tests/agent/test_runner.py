@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a run: started once, found again, stopped, lost, removed; real processes throughout."""
+"""The life of a run: started once, found again, stopped, lost, removed; real processes."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def test_check__bubblewrap_missing__says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "SEARCH_PATH", str(tmp_path))
-    with pytest.raises(RunnerError, match="install bubblewrap.*or set runner.sandbox"):
+    with pytest.raises(RunnerError, match=r"install bubblewrap.*or set runner.sandbox"):
         ProcessRunner(tmp_path).check()
 
 
@@ -472,7 +472,12 @@ print(os.listdir(Path(sys.argv[1]) / "data" / "runs"))
     assert said.returncode == 0, said.stderr
     lines = said.stdout.splitlines()
     assert "the agent's user" in lines[0]
-    assert [line.strip() for line in lines[1:]] == ["bomb pids", "hide disk", "many exited (40, 40)", "[]"]
+    assert [line.strip() for line in lines[1:]] == [
+        "bomb pids",
+        "hide disk",
+        "many exited (40, 40)",
+        "[]",
+    ]
 
 
 def ordinary_can_run(python: str) -> bool:

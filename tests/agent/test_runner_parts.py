@@ -94,6 +94,8 @@ def test_cgroup__limits_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (group.path / "memory.max").read_text() == "1048576"
     assert (group.path / "pids.max").read_text() == "8"
     assert (group.path / "cpu.max").read_text() == "200000 100000"
+    group.add(123)
+    assert (group.path / "cgroup.procs").read_text() == "123"
     assert not group.ran_out_of_memory() and not group.hit_pids_limit()
     (group.path / "memory.events").write_text("low 0\noom_kill 1\n")
     assert group.ran_out_of_memory()
