@@ -422,7 +422,7 @@ class RpcPool:
         """
         request = {"from": sender, "to": to, "data": "0x" + data.hex(), "value": hex(value)}
         try:
-            return _int(self.call("eth_estimateGas", [request], at=at))
+            return _int(self.call("eth_estimateGas", [request, "latest"], at=at))
         except RpcError as error:
             raise as_revert(error) or error from None
 
@@ -529,6 +529,7 @@ _UNKNOWN_BLOCK = (
     "header not found",
     "block not found",
     "blocknotfound",
+    "blockoutofrange",
     "unknown block",
     "not currently canonical",
     "missing trie node",

@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from eth_utils.address import to_checksum_address
+
 from provider_agent.chain.keys import OperatorKey
 from provider_agent.chain.rpc import BlockRef, BlockUnknown, Fees, Receipt, RpcError, RpcPool
 from provider_agent.errors import ChainError, KeyInUse, Reverted
@@ -90,6 +92,7 @@ class Sender:
         self._blocks: dict[int, bytes] = {}  # hashes of blocks by number, for one tick
         #: One line about what holds transactions up, or "".
         self.trouble = ""
+        self._said = ""
 
     @property
     def address(self) -> str:
@@ -112,7 +115,8 @@ class Sender:
         Harmless to repeat. `deadline` is the block time after which the call is no longer wanted:
         if it still waits then, it is cancelled.
         """
-        return self._store.add_intent(key, to, data, value, deadline).state
+        target = str(to_checksum_address(to))
+        return self._store.add_intent(key, target, data, value, deadline).state
 
     def abandon(self, key: IntentKey, reason: str) -> IntentState | None:
         """Stop wanting a call. A waiting transaction is cancelled, and may still win the race."""
@@ -449,8 +453,14 @@ class Sender:
         text = error.message if isinstance(error, RpcError) else str(error)
         if "insufficient funds" in text.lower():
             text = f"{self.address} has too little gas money; send it some"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Remember what holds transactions up; log it when it is news."""
         self.trouble = text
-        log.warning("transactions wait: %s", text)
+        if text != self._said:
+            self._said = text
+            log.warning("transactions wait: %s", text)
 
     # ------------------------------------------------------------------ fees
 
@@ -458,10 +468,9 @@ class Sender:
         """Fees for a new transaction, or None (and `trouble`) when the cap is too low now."""
         fees = self._pool.fees()
         if fees.base >= self._max_fee:
-            self.trouble = (
+            self._say(
                 f"the base fee of {fees.base / 1e9:.2f} gwei is above chain.max_fee_gwei; waiting"
             )
-            log.warning("%s", self.trouble)
             return None
         return self._within_cap(fees)
 
@@ -477,11 +486,10 @@ class Sender:
         max_fee = max(least.max_fee, usual.max_fee)
         priority_fee = min(max(least.priority_fee, usual.priority_fee), max_fee)
         if max_fee > self._max_fee:
-            self.trouble = (
+            self._say(
                 f"{_name(intent)} waits at nonce {current.nonce} and a replacement would cost more "
                 "than chain.max_fee_gwei; raise it"
             )
-            log.warning("%s", self.trouble)
             return False
         gas = _PLAIN_GAS if kind == _CANCEL else current.gas
         log.info("replacing nonce %s at %s wei per gas (%s)", current.nonce, max_fee, kind)

@@ -7,6 +7,7 @@ Needs httpx and eth-account only, so every suite can use it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -49,6 +50,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@functools.cache
+def _account(number: int) -> LocalAccount:
+    """A development account; deriving it from the mnemonic takes a while."""
+    Account.enable_unaudited_hdwallet_features()
+    return Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{number}")
+
+
 class Anvil:
     """One anvil process. `accounts` are its funded development accounts."""
 
@@ -67,7 +75,6 @@ class Anvil:
         self._count = accounts
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(timeout=30.0, trust_env=False)
-        self._accounts: list[LocalAccount] = []
 
     # ------------------------------------------------------------------ life
 
@@ -77,13 +84,7 @@ class Anvil:
 
     @property
     def accounts(self) -> list[LocalAccount]:
-        if not self._accounts:
-            Account.enable_unaudited_hdwallet_features()
-            self._accounts = [
-                Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{n}")
-                for n in range(self._count)
-            ]
-        return self._accounts
+        return [_account(n) for n in range(self._count)]
 
     def start(self) -> Anvil:
         """Start the process and wait until it answers."""
@@ -208,6 +209,12 @@ class Anvil:
     def rollback(self, depth: int) -> None:
         """Take the last `depth` blocks away; their transactions are lost."""
         self.rpc("anvil_rollback", depth)
+
+    def reset(self) -> None:
+        """Begin again with an empty chain, mining each transaction at once."""
+        self.rpc("anvil_reset")
+        self.rpc("evm_setIntervalMining", 0)
+        self.rpc("evm_setAutomine", True)
 
     def snapshot(self) -> str:
         """Remember the state of the chain."""

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that several files of this directory use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.anvil import Anvil
+
+
+@pytest.fixture(scope="session")
+def anvil_process() -> Iterator[Anvil]:
+    """One anvil for the whole run."""
+    with Anvil() as chain:
+        yield chain
+
+
+@pytest.fixture
+def anvil(anvil_process: Anvil) -> Anvil:
+    """A fresh chain for each test: reorgs and base fees leave nothing behind."""
+    anvil_process.reset()
+    return anvil_process

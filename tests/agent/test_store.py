@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database: durability rules, drawn edges, and every table once round."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provider_agent.errors import AgentError
+from provider_agent.store import (
+    IntentKey,
+    IntentState,
+    Mined,
+    QuoteRow,
+    RunStage,
+    SeenLog,
+    Store,
+    Transaction,
+)
+
+KEY = IntentKey("0xjobs", "0x01", "accept")
+MINED = Mined(b"h", 10, b"b", 1, 50_000, 7)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agent.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    made = Store(path, clock=lambda: 1000.0)
+    yield made
+    made.close()
+
+
+def _sign(nonce: int, max_fee: int = 10) -> Transaction:
+    return Transaction(b"%d-%d" % (nonce, max_fee), nonce, "call", b"raw", 21_000, max_fee, 1, 1000)
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def test_open__is_private_and_durable(store: Store, path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    with store.transaction() as db:
+        assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_open__newer_file__refused(store: Store, path: Path) -> None:
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(AgentError, match="written by a newer agent"):
+        Store(path)
+
+
+def test_open__others_file__refused(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (a)")
+    db.close()
+    with pytest.raises(AgentError, match="database of another program"):
+        Store(path)
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100])
+def test_open__damaged_file__refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(AgentError, match="cannot use the database"):
+        Store(path)
+
+
+def test_open__no_directory__refused(tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match=r"check agent\.data_dir"):
+        Store(tmp_path / "missing" / "agent.sqlite")
+
+
+def test_bind__other_identity__refused(store: Store) -> None:
+    store.bind(chain="1", operator="0xa")
+    store.bind(chain="1", operator="0xa")
+    with pytest.raises(AgentError, match="belongs to chain 1, the settings say 2"):
+        store.bind(chain="2", operator="0xa")
+
+
+def test_transaction__fails__nothing_is_kept(store: Store) -> None:
+    def work() -> None:
+        with store.transaction():
+            store.set_meta("a", "1")
+            with store.transaction():
+                store.set_meta("b", "2")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert (store.meta("a"), store.meta("b")) == (None, None)
+    store.set_meta("a", "3")
+    assert store.meta("a") == "3"
+
+
+def test_threads__have_their_own_connections(store: Store) -> None:
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for n in range(20):
+                store.set_meta(f"{number}-{n}", "x")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert all(store.meta(f"{a}-{b}") == "x" for a in range(4) for b in range(20))
+
+
+# ---------------------------------------------------------------------- intents
+
+
+def test_add_intent__same_key__same_row(store: Store) -> None:
+    first = store.add_intent(KEY, "0xto", b"data", value=2**200)
+    assert store.add_intent(KEY, "0xto", b"data", value=2**200) == first
+    assert first.value == 2**200
+    with pytest.raises(AgentError, match="a new try needs a new action"):
+        store.add_intent(KEY, "0xto", b"other", value=2**200)
+
+
+def test_set_intent_state__nonces_have_no_holes(store: Store) -> None:
+    ids = [store.add_intent(IntentKey("c", str(n), "a"), "0xto", b"").id for n in range(3)]
+    for expected, row in enumerate(ids, start=5):
+        intent = store.set_intent_state(row, IntentState.SIGNED, sign=_sign, first_nonce=5)
+        assert intent.nonce == expected
+    again = store.set_intent_state(ids[0], IntentState.SIGNED, sign=lambda n: _sign(n, 12))
+    assert again.nonce == 5
+    assert [made.max_fee for made in store.transactions_of(ids[0])] == [10, 12]
+    assert store.next_nonce() == 8
+
+
+def test_set_intent_state__signing_fails__no_nonce_is_used(store: Store) -> None:
+    row = store.add_intent(KEY, "0xto", b"").id
+
+    def broken(nonce: int) -> Transaction:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.set_intent_state(row, IntentState.SIGNED, sign=broken)
+    assert store.next_nonce() is None
+    assert store.intent_by_id(row).state is IntentState.PLANNED
+
+
+def test_set_intent_state__leaves_the_chain__forgets_the_block(store: Store) -> None:
+    row = store.add_intent(KEY, "0xto", b"").id
+    store.set_intent_state(row, IntentState.SIGNED, sign=_sign)
+    assert store.set_intent_state(row, IntentState.MINED, mined=MINED).mined == MINED
+    assert store.set_intent_state(row, IntentState.FINAL).mined == MINED
+    assert [i.id for i in store.intents_mined_since(10)] == [row]
+    assert store.intents_mined_since(11) == []
+    assert store.set_intent_state(row, IntentState.SENT).mined is None
+    assert store.count_intents()[IntentState.SENT] == 1
+
+
+_EDGES = {
+    ("planned", "signed"), ("planned", "reverted"), ("planned", "abandoned"),
+    ("signed", "signed"), ("signed", "sent"), ("signed", "mined"), ("signed", "abandoned"),
+    ("sent", "signed"), ("sent", "mined"), ("sent", "abandoned"),
+    ("mined", "mined"), ("mined", "sent"), ("mined", "final"), ("mined", "reverted"),
+    ("mined", "abandoned"),
+    ("final", "sent"), ("final", "mined"),
+    ("reverted", "sent"), ("reverted", "mined"),
+    ("abandoned", "sent"), ("abandoned", "mined"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new"), itertools.product(IntentState, IntentState))
+def test_set_intent_state__only_drawn_edges(
+    store: Store, old: IntentState, new: IntentState
+) -> None:
+    row = store.add_intent(KEY, "0xto", b"").id
+    with store.transaction() as db:
+        db.execute("UPDATE intents SET state = ? WHERE id = ?", (old, row))
+    if (old, new) in _EDGES:
+        assert store.set_intent_state(row, new).state is new
+    else:
+        with pytest.raises(AgentError, match="cannot go from"):
+            store.set_intent_state(row, new)
+
+
+# ---------------------------------------------------------------------- the other tables
+
+
+def test_cursor__keeps_marks_and_logs_of_the_window(store: Store) -> None:
+    assert store.cursor("f") is None
+    for number in (10, 20, 30):
+        store.set_cursor("f", number, b"%d" % number, keep=15)
+        store.add_seen_log("f", SeenLog(b"%d" % number, 0, number, b"job"))
+    assert store.cursor("f") == 30
+    assert [mark.number for mark in store.marks("f")] == [30, 20]
+    store.set_cursor("f", 35, b"35", keep=15)
+    assert [seen.block_number for seen in store.seen_logs("f", 0)] == [20, 30]
+    store.drop_seen_log("f", store.seen_logs("f", 30)[0])
+    store.set_cursor("f", 25, b"25", keep=15)
+    assert [mark.number for mark in store.marks("f")] == [25, 20]
+    assert [seen.block_number for seen in store.seen_logs("f", 0)] == [20]
+
+
+def test_jobs__round_trip(store: Store) -> None:
+    job = store.add_job(b"id", b"terms", "0xr", b"spec", 1)
+    assert store.add_job(b"id", b"other", "0xr", b"spec", 2) == job
+    store.update_job(b"id", status=2, provider="0xp", price=2**200, note="taken", retry_at=5)
+    changed = store.job(b"id")
+    assert changed is not None
+    assert (changed.status, changed.price, changed.note) == (2, 2**200, "taken")
+    assert store.jobs(1) == []
+    assert store.jobs(1, 2) == store.jobs() == [changed]
+    store.drop_job(b"id")
+    assert store.job(b"id") is None
+
+
+def test_specs_and_inputs__round_trip(store: Store) -> None:
+    store.put_spec(b"d", b"{}", "0xr")
+    store.put_spec(b"d", b"{}", "0xs")
+    assert (store.spec(b"d"), store.spec(b"e")) == (b"{}", None)
+    store.put_input(b"i", 7, "0xr")
+    store.put_input(b"j", 8, "0xr")
+    assert store.uploaded("0xr") == (2, 15)
+    found = store.input(b"i")
+    assert found is not None
+    assert (found.size, len(store.inputs())) == (7, 2)
+    store.drop_input(b"i")
+    assert store.input(b"i") is None
+
+
+def test_quotes__nonce_is_used_once(store: Store) -> None:
+    quote = QuoteRow(b"q", 2**255, b"s", "0xr", 2**100, 0, 60, 2000, b"sig", 1000)
+    store.put_quote(quote)
+    assert store.quote(b"q") == quote
+    assert store.live_quotes(2000) == [quote]
+    assert store.live_quotes(2001) == []
+    with pytest.raises(sqlite3.IntegrityError):
+        store.put_quote(QuoteRow(b"r", 2**255, b"s", "0xr", 1, 0, 60, 2000, b"sig", 1000))
+
+
+def test_runs__only_drawn_edges(store: Store) -> None:
+    assert store.add_run("r", b"job").state is RunStage.PLANNED
+    with pytest.raises(AgentError, match="cannot go from planned to collected"):
+        store.set_run_state("r", RunStage.COLLECTED)
+    store.set_run_state("r", RunStage.RUNNING, started=1)
+    store.set_run_state("r", RunStage.EXITED, exit_code=0, finished=2)
+    run = store.set_run_state("r", RunStage.COLLECTED, result=b"d", receipt=b"e")
+    assert (run.started, run.finished, run.exit_code, run.result) == (1, 2, 0, b"d")
+    assert store.runs_of(b"job") == store.runs_in(RunStage.COLLECTED) == [run]
+    with pytest.raises(AgentError, match="there is no run"):
+        store.set_run_state("other", RunStage.RUNNING)
+
+
+def test_login_nonce__is_used_once_and_expires(store: Store) -> None:
+    store.create_nonce("n", 1010)
+    assert store.consume_nonce("n", 1010)
+    assert not store.consume_nonce("n", 1010)
+    store.create_nonce("m", 1010)
+    assert not store.consume_nonce("m", 1011)
+    assert not store.consume_nonce("unknown", 0)
+
+
+def test_session__expires(store: Store) -> None:
+    store.create_session(b"t", "0xr", 1010)
+    assert store.session(b"t", 1010) == "0xr"
+    assert store.session(b"t", 1011) is None
+    assert store.session(b"u", 0) is None
