@@ -16,6 +16,7 @@ tried again and never attested. An intent that reverted gets a new attempt with 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ from provider_agent.devices import Device
 from provider_agent.duties.background import Background
 from provider_agent.duties.policy import Load, Policy, Standing
 from provider_agent.duties.results import Result, Results
-from provider_agent.errors import AgentError, RunnerError, SpecError
+from provider_agent.errors import AgentError, ChainError, RunnerError, SpecError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, parse_named
 from provider_agent.protocol.terms import Record, Status, Terms, assignment_of, status_of
@@ -202,6 +203,10 @@ class JobsDuty:
             self._drop_runs(job_id)
         except RunnerError as error:
             self._note(job, str(error))
+        except (ChainError, sqlite3.Error):
+            raise
+        except Exception:
+            log.exception("job %s: not reconciled; this is a bug", job_id.hex())
 
     def _refresh(self, job_id: bytes, block: BlockRef) -> JobRow | None:
         """Bring a job's row in line with its state word."""
@@ -516,7 +521,7 @@ class JobsDuty:
                 pids=runner.pids,
             ),
             runtime=runner.runtimes.get(spec.runtime),
-            env=spec.env,
+            env=dict(spec.env),
             inputs=inputs,
             outputs=spec.outputs,
             devices=self._machine.devices[first : first + wanted.gpus],
