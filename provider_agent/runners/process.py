@@ -122,6 +122,8 @@ class ProcessRunner:
         alive = linux.is_locked(directory / state.LOCK)
         found = Saved.read(directory).state
         if found.phase is Phase.RUNNING and not alive:
+            if self._plan(directory).sandbox == "none":
+                _end_strays(directory)
             return RunState(Phase.LOST, started=found.started, detail="its supervisor died")
         return found
 
@@ -139,7 +141,10 @@ class ProcessRunner:
         lock = os.open(directory / state.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # A run that never began must not begin later.
-            if linux.take_lock(lock) and Saved.read(directory).state.phase is Phase.PENDING:
+            phase = Saved.read(directory).state.phase
+            if phase is Phase.RUNNING and self._plan(directory).sandbox == "none":
+                _end_strays(directory)
+            if linux.take_lock(lock) and phase is Phase.PENDING:
                 now = int(time.time())
                 ended = RunState(Phase.EXITED, Reason.KILLED, None, now, now)
                 Saved(ended).write(directory)
@@ -302,6 +307,29 @@ class ProcessRunner:
             yield
         finally:
             os.close(handle)
+
+
+def _end_strays(directory: Path) -> None:
+    """Kills what an unsandboxed run left when its supervisor was killed.
+
+    A sandbox dies with its supervisor; without one, grandchildren live on. They are known by the
+    variable that names their temporary directory.
+    """
+    mark = f"TMPDIR={directory / state.TMP}".encode()
+    found = True
+    while found:
+        found = False
+        for name in os.listdir("/proc"):
+            if not name.isdecimal():
+                continue
+            with suppress(OSError):
+                handle = os.pidfd_open(int(name))
+                try:
+                    if mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                        found = True
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                finally:
+                    os.close(handle)
 
 
 def _give(directory: Path, uid: int) -> None:

@@ -185,7 +185,7 @@ def test_agent_killed__run_goes_on_and_is_found_again(tmp_path: Path, kind: str)
 
 def test_supervisor_killed__lost_and_nothing_left(runner: ProcessRunner, tmp_path: Path) -> None:
     marker = f"LOST_{time.monotonic_ns()}"
-    source = PATIENT if runner_kind(runner) == "none" else "import os\nos.fork()\n" + PATIENT
+    source = "import os\nif os.fork() == 0: os.setsid(); os.fork()\n" + PATIENT
     runner.start(runs.python_run(tmp_path, "run", source, env={"MARKER": marker}))
     runs.wait_for(work(tmp_path) / "began")
     os.kill(runs.supervisor_pid(tmp_path / "data", "run"), signal.SIGKILL)
