@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receipt of a run: what it used, signed by the operator.
+"""The receipt of a run: how it ended and what it used.
 
-The receipt travels with the result; its digest (sha256 of the RFC 8785 JSON) goes on chain in the
-attestation. The signature is EIP-191 `personal_sign` over the 32 bytes of the digest. All numbers
-are integers, so that no two programs write them differently.
+The receipt travels with the result. The operator's EIP-712 Attestation signs its digest (sha256 of
+the RFC 8785 JSON) together with the result's, and the chain keeps both. All numbers are integers,
+so that no two programs write them differently.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import rfc8785
-from eth_account import Account
-from eth_account.messages import encode_defunct
 
-from provider_agent.errors import AuthError, RunnerError
-from provider_agent.runners.base import Phase, RunRequest, RunState
+from provider_agent.errors import RunnerError
+from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 
 VERSION = 1
 _LARGEST = (1 << 53) - 1  # JSON numbers are doubles in RFC 8785
@@ -29,11 +27,14 @@ _FIELDS = {
     "gpu_ms": int,
     "peak_memory_bytes": int,
     "energy_mj": int,
+    "reason": str,
     "exit_code": int,
     "started": int,
     "finished": int,
     "devices": list,
 }
+
+_NULLABLE = ("energy_mj", "exit_code")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Receipt:
     """What one run of a job used. `job` is the job id as 0x and 64 lower-case hex digits.
 
     CPU and GPU time in milliseconds (GPU time: held, times devices), memory in bytes, energy of the
-    GPUs in millijoules or None where they do not count it, times in unix seconds.
+    GPUs in millijoules or None where they do not count it, times in unix seconds. `reason` is how
+    the run ended (a value of `Reason`), `exit_code` None where a limit ended it.
     """
 
     job: str
@@ -49,7 +51,8 @@ class Receipt:
     gpu_ms: int
     peak_memory_bytes: int
     energy_mj: int | None
-    exit_code: int
+    reason: str
+    exit_code: int | None
     started: int
     finished: int
     devices: tuple[str, ...]
@@ -67,25 +70,30 @@ class Receipt:
         for name, value in asdict(self).items():
             if isinstance(value, int) and not 0 <= value <= _LARGEST:
                 raise RunnerError(f"receipt field {name} is {value}, outside 0 .. 2^53 - 1")
+        if self.reason not in {reason.value for reason in Reason}:
+            raise RunnerError(
+                f"receipt field reason is {self.reason!r}, which is none that we know"
+            )
         if self.finished < self.started:
             raise RunnerError("a receipt finishes before it starts")
 
     @classmethod
     def of_run(cls, job: bytes, run: RunRequest, state: RunState) -> Receipt:
-        """The receipt of a run that ended by itself. Raises RunnerError for any other."""
+        """The receipt of a run that has ended. Raises RunnerError for one that has not."""
         if (
             state.phase is not Phase.EXITED
-            or state.exit_code is None
+            or state.reason is None
             or state.started is None
             or state.finished is None
         ):
-            raise RunnerError(f"run {run.run_id} has no exit code, so there is no receipt for it")
+            raise RunnerError(f"run {run.run_id} has not ended, so there is no receipt for it")
         return cls(
             job="0x" + job.hex(),
             cpu_ms=state.usage.cpu_ms,
             gpu_ms=state.usage.gpu_ms,
             peak_memory_bytes=state.usage.peak_memory_bytes,
             energy_mj=state.usage.energy_mj,
+            reason=state.reason.value,
             exit_code=state.exit_code,
             started=state.started,
             # The clock may have been set back during the run.
@@ -113,7 +121,7 @@ class Receipt:
         if not isinstance(value, dict) or set(value) != set(_FIELDS):
             raise RunnerError(f"a receipt has the fields {', '.join(_FIELDS)}")
         for name, kind in _FIELDS.items():
-            if type(value[name]) is not kind and not (name == "energy_mj" and value[name] is None):
+            if type(value[name]) is not kind and not (name in _NULLABLE and value[name] is None):
                 raise RunnerError(f"receipt field {name} is not of type {kind.__name__}")
         if not all(isinstance(name, str) for name in value["devices"]):
             raise RunnerError("receipt field devices is not a list of names")
@@ -121,18 +129,3 @@ class Receipt:
         if receipt.canonical() != data:
             raise RunnerError("the receipt is not in canonical form (RFC 8785)")
         return receipt
-
-
-def sign(receipt: Receipt, private_key: bytes) -> bytes:
-    """The operator's signature of a receipt: 65 bytes."""
-    message = encode_defunct(primitive=receipt.digest())
-    return bytes(Account.sign_message(message, private_key).signature)
-
-
-def signer(receipt: Receipt, signature: bytes) -> str:
-    """The address that signed a receipt, with checksum. Raises AuthError for a bad signature."""
-    try:
-        message = encode_defunct(primitive=receipt.digest())
-        return str(Account.recover_message(message, signature=signature))
-    except Exception as error:  # eth-account and its back ends raise many kinds for bad bytes
-        raise AuthError("the receipt's signature is not valid") from error

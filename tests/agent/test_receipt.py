@@ -8,16 +8,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from eth_account import Account
 
 from provider_agent.devices import Device
-from provider_agent.errors import AuthError, RunnerError
-from provider_agent.runners import receipt
+from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState, Usage
 from provider_agent.runners.receipt import Receipt
 
 JOB = bytes(range(32))
-OPERATOR_KEY = bytes([1]) * 32
 RUN = RunRequest(
     "run", ("a",), Limits(1, 1, 1, 1, 1, 1), devices=(Device("cpu", 0, "Chip", "", 1),)
 )
@@ -29,7 +26,7 @@ def test_canonical__fixed_bytes() -> None:
     assert GOOD.canonical() == (
         b'{"cpu_ms":1500,"devices":["Chip"],"energy_mj":null,"exit_code":0,"finished":160,'
         b'"gpu_ms":0,"job":"0x' + JOB.hex().encode() + b'","peak_memory_bytes":4096,'
-        b'"started":100,"version":1}'
+        b'"reason":"exited","started":100,"version":1}'
     )
     assert GOOD.digest() == hashlib.sha256(GOOD.canonical()).digest()
 
@@ -47,26 +44,18 @@ def test_of_run__clock_set_back__no_negative_time() -> None:
     [
         RunState(Phase.RUNNING, started=1),
         RunState(Phase.LOST, started=1),
-        replace(STATE, reason=Reason.TIMEOUT, exit_code=None),
+        replace(STATE, reason=None),
     ],
 )
-def test_of_run__no_exit_code__refused(state: RunState) -> None:
-    with pytest.raises(RunnerError, match="no exit code"):
+def test_of_run__not_ended__refused(state: RunState) -> None:
+    with pytest.raises(RunnerError, match="has not ended"):
         Receipt.of_run(JOB, RUN, state)
 
 
-def test_sign__recovered() -> None:
-    signature = receipt.sign(GOOD, OPERATOR_KEY)
-    assert len(signature) == 65
-    assert receipt.signer(GOOD, signature) == Account.from_key(OPERATOR_KEY).address
-    changed = replace(GOOD, cpu_ms=GOOD.cpu_ms + 1)
-    assert receipt.signer(changed, signature) != Account.from_key(OPERATOR_KEY).address
-
-
-@pytest.mark.parametrize("signature", [b"", b"x" * 64, b"\xff" * 65])
-def test_signer__no_signature__refused(signature: bytes) -> None:
-    with pytest.raises(AuthError, match="signature is not valid"):
-        receipt.signer(GOOD, signature)
+def test_of_run__ended_by_a_limit__says_so() -> None:
+    made = Receipt.of_run(JOB, RUN, replace(STATE, reason=Reason.TIMEOUT, exit_code=None))
+    assert (made.reason, made.exit_code) == ("timeout", None)
+    assert Receipt.parse(made.canonical()) == made
 
 
 @pytest.mark.parametrize(
