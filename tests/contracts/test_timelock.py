@@ -74,9 +74,7 @@ def test_execute__bounds_hold_for_the_timelock_too(timelock, governed, schedule)
         timelock.execute(*call)
 
 
-def test_schedule__announce_manager__second_delay_starts_at_execution(
-    timelock, governed, schedule
-):
+def test_schedule__announce_manager__second_delay_starts_at_execution(timelock, governed, schedule):
     newcomer = address_of("newcomer")
     staking = governed.staking
     call = schedule(staking, staking.announce_manager.prepare_calldata(newcomer, LOCK))

@@ -133,8 +133,6 @@ def test_permit__sets_the_allowance(capped, stranger):
         capped.permit(holder.address, stranger, 5, 2**63, v, r, s)
 
 
-@pytest.mark.parametrize(
-    "name", ["is_minter", "transfer_ownership", "renounce_ownership"]
-)
+@pytest.mark.parametrize("name", ["is_minter", "transfer_ownership", "renounce_ownership"])
 def test_surface__snekmate_roles_are_not_exported(capped, name):
     assert not hasattr(capped, name)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Managers: named before the seal, or announced so long ahead that everybody can leave."""
+
+import boa
+import pytest
+
+from tests.contracts.actions import event, go_to, now, pass_time
+from tests.contracts.deploy import (
+    DAY,
+    LOCK,
+    REWARD,
+    SLASH,
+    ZERO_ADDRESS,
+    Parameters,
+    address_of,
+    deploy_staking,
+    deployer_of,
+)
+
+
+@pytest.fixture
+def open_staking(suite):
+    """Staking that is not sealed."""
+    return deploy_staking(suite.token, suite.owner, suite.parameters, suite.deployer)
+
+
+@pytest.fixture
+def newcomer():
+    return address_of("newcomer")
+
+
+def test_setup_manager__active_at_once(suite, open_staking, newcomer):
+    open_staking.setup_manager(newcomer, LOCK | SLASH, sender=suite.deployer)
+    assert event(open_staking, "ManagerAnnounced") == {
+        "manager": newcomer,
+        "permissions": LOCK | SLASH,
+        "active_from": now(),
+    }
+    assert open_staking.manager_of(newcomer) == (LOCK | SLASH, now())
+
+
+def test_setup_manager__twice__reverts(suite, open_staking, newcomer):
+    open_staking.setup_manager(newcomer, LOCK, sender=suite.deployer)
+    with boa.reverts("staking: manager exists"):
+        open_staking.setup_manager(newcomer, SLASH, sender=suite.deployer)
+
+
+def test_setup_manager__not_the_deployer__reverts(suite, open_staking, newcomer):
+    for caller in (suite.owner, newcomer):
+        with boa.reverts("staking: not in set-up"):
+            open_staking.setup_manager(newcomer, LOCK, sender=caller)
+
+
+def test_setup_manager__after_the_seal__reverts(suite, staking, newcomer):
+    with boa.reverts("staking: not in set-up"):
+        staking.setup_manager(newcomer, LOCK, sender=suite.deployer)
+
+
+def test_seal__once_by_the_deployer(suite, open_staking):
+    with boa.reverts("staking: not in set-up"):
+        open_staking.seal(sender=suite.owner)
+    assert not open_staking.sealed()
+    open_staking.seal(sender=suite.deployer)
+    event(open_staking, "Sealed")
+    assert open_staking.sealed()
+    with boa.reverts("staking: not in set-up"):
+        open_staking.seal(sender=suite.deployer)
+
+
+def test_announce_manager__active_after_the_delay(suite, staking, provider, newcomer):
+    active_from = now() + 61 * DAY
+    assert staking.MANAGER_DELAY() == 61 * DAY
+    staking.announce_manager(newcomer, SLASH, sender=suite.owner)
+    assert event(staking, "ManagerAnnounced")["active_from"] == active_from
+    go_to(active_from - 1)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.slash(provider.owner, 1, sender=newcomer)
+    go_to(active_from)
+    assert staking.slash(provider.owner, 1, sender=newcomer) == 1
+
+
+@pytest.mark.parametrize(
+    ("unbonding", "max_lock", "expected"),
+    [(30 * DAY, 20 * DAY, 31 * DAY), (20 * DAY, 30 * DAY, 31 * DAY)],
+)
+def test_announce_manager__delay_covers_unbonding_and_locks(suite, unbonding, max_lock, expected):
+    parameters = Parameters(unbonding=unbonding, max_lock=max_lock)
+    staking = deploy_staking(suite.token, suite.owner, parameters, suite.deployer)
+    assert staking.MANAGER_DELAY() == expected
+
+
+def test_announce_manager__everybody_can_leave_first(suite, staking, provider, newcomer):
+    """Also who learns of it a day late."""
+    staking.announce_manager(newcomer, SLASH, sender=suite.owner)
+    pass_time(DAY)
+    shares = staking.shares_of(provider.owner, provider.owner)
+    staking.undelegate(provider.owner, shares, sender=provider.owner)
+    pass_time(staking.UNBONDING())
+    assert now() <= staking.manager_of(newcomer)[1]
+    assert staking.withdraw_unbonded(provider.owner, 0, sender=provider.owner) > 0
+
+
+@pytest.mark.parametrize("permissions", [LOCK, SLASH, REWARD, LOCK | SLASH | REWARD])
+def test_announce_manager__permissions(suite, staking, newcomer, permissions):
+    staking.announce_manager(newcomer, permissions, sender=suite.owner)
+    assert staking.manager_of(newcomer)[0] == permissions
+
+
+def test_announce_manager__bad_argument__reverts(suite, staking, newcomer, manager):
+    with boa.reverts("staking: zero manager"):
+        staking.announce_manager(ZERO_ADDRESS, LOCK, sender=suite.owner)
+    with boa.reverts("staking: no permissions"):
+        staking.announce_manager(newcomer, 0, sender=suite.owner)
+    with boa.reverts("staking: manager exists"):
+        staking.announce_manager(manager, LOCK, sender=suite.owner)
+
+
+def test_announce_manager__unknown_permission_bit__reverts(suite, staking, newcomer):
+    data = staking.announce_manager.prepare_calldata(newcomer, LOCK)
+    result = boa.env.execute_code(
+        to_address=staking.address, sender=suite.owner, data=data[:-1] + b"\x08"
+    )
+    assert result.is_error
+    assert staking.manager_of(newcomer) == (0, 0)
+
+
+def test_announce_manager__unauthorized__reverts(suite, staking, newcomer, manager):
+    for caller in (suite.deployer, manager, newcomer):
+        with boa.reverts("ownable: caller is not the owner"):
+            staking.announce_manager(newcomer, LOCK, sender=caller)
+
+
+def test_remove_manager__ends_its_permissions(suite, staking, provider, manager):
+    staking.remove_manager(manager, sender=suite.owner)
+    assert event(staking, "ManagerRemoved") == {"manager": manager}
+    assert staking.manager_of(manager) == (0, 0)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.slash(provider.owner, 1, sender=manager)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.reward(provider.owner, 1, now(), sender=manager)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.lock(provider.operator.address, bytes(32), 1, now(), 0, sender=manager)
+
+
+def test_remove_manager__comes_back_only_after_the_delay(suite, staking, provider, manager):
+    staking.remove_manager(manager, sender=suite.owner)
+    staking.announce_manager(manager, SLASH, sender=suite.owner)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.slash(provider.owner, 1, sender=manager)
+
+
+def test_remove_manager__unknown__reverts(suite, staking, newcomer):
+    with boa.reverts("staking: unknown manager"):
+        staking.remove_manager(newcomer, sender=suite.owner)
+
+
+def test_remove_manager__unauthorized__reverts(suite, staking, manager):
+    for caller in (suite.deployer, manager):
+        with boa.reverts("ownable: caller is not the owner"):
+            staking.remove_manager(manager, sender=caller)
+
+
+# ------------------------------------------------------------------ constructor
+
+YEAR = 366 * DAY
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "reason"),
+    [
+        (0, ZERO_ADDRESS, "staking: zero token"),
+        (1, ZERO_ADDRESS, "staking: zero owner"),
+        (2, 0, "staking: unbonding out of bounds"),
+        (2, YEAR + 1, "staking: unbonding out of bounds"),
+        (3, 0, "staking: max lock out of bounds"),
+        (3, YEAR + 1, "staking: max lock out of bounds"),
+        (4, YEAR + 1, "staking: commission delay out of bounds"),
+    ],
+)
+def test_init__out_of_bounds__reverts(suite, position, value, reason):
+    arguments = [suite.token.address, suite.owner, DAY, DAY, DAY]
+    arguments[position] = value
+    with boa.reverts(reason):
+        deployer_of("Staking").deploy(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("position", "value"), [(2, 1), (2, YEAR), (3, 1), (3, YEAR), (4, 0), (4, YEAR)]
+)
+def test_init__at_the_bounds(suite, position, value):
+    arguments = [suite.token.address, suite.owner, DAY, DAY, DAY]
+    arguments[position] = value
+    staking = deployer_of("Staking").deploy(*arguments)
+    stored = [staking.UNBONDING(), staking.MAX_LOCK(), staking.COMMISSION_DELAY()]
+    assert stored == arguments[2:]
+    assert staking.TOKEN() == suite.token.address
+    assert staking.owner() == suite.owner
+    assert staking.eip712Domain()[1:5] == ("Teraproof", "1", 1, staking.address)
+
+
+@pytest.mark.parametrize("name", ["transfer_ownership", "renounce_ownership"])
+def test_surface__ownership_cannot_move(staking, name):
+    assert not hasattr(staking, name)

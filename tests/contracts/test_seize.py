@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`seize`: the lock goes to victim, hunter and fire; delegators lose nothing."""
+
+import boa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.contracts.actions import delegate, event, events, go_to, now, register
+from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, address_of
+
+ID = b"\x01" * 32
+OTHER_ID = b"\x02" * 32
+
+
+@pytest.fixture
+def locked(staking, provider, manager):
+    """A lock of 100 TPF for a day; returns its last second."""
+    expires_at = now() + DAY
+    staking.lock(provider.operator.address, ID, 100 * TPF, expires_at, 0, sender=manager)
+    return expires_at
+
+
+@pytest.fixture
+def seize(staking, provider, manager, victim, hunter):
+    def call(victim_bps=5_000, bounty_bps=1_000, id=ID, sender=manager):
+        return staking.seize(
+            provider.owner, id, victim, hunter, victim_bps, bounty_bps, sender=sender
+        )
+
+    return call
+
+
+def test_seize__splits_and_burns(staking, token, provider, manager, victim, hunter, locked, seize):
+    supply, held = token.totalSupply(), token.balanceOf(staking.address)
+    assert seize() == 100 * TPF
+    assert event(staking, "Seized") == {
+        "provider": provider.owner,
+        "manager": manager,
+        "id": ID,
+        "victim": victim,
+        "to_victim": 50 * TPF,
+        "hunter": hunter,
+        "bounty": 5 * TPF,
+        "burned": 45 * TPF,
+    }
+    assert event(staking, "Unlocked")["amount"] == 100 * TPF
+    assert staking.credit_of(victim) == 50 * TPF
+    assert staking.credit_of(hunter) == 5 * TPF
+    assert token.totalSupply() == supply - 45 * TPF
+    assert token.balanceOf(staking.address) == held - 45 * TPF
+    assert staking.owner_assets(provider.owner) == 900 * TPF
+    assert staking.pool(provider.owner)[:2] == (900 * TPF, 0)
+
+
+@pytest.mark.parametrize(
+    ("victim_bps", "bounty_bps", "to_victim", "bounty"),
+    [(10_000, 5_000, 100, 0), (0, 5_000, 0, 50), (0, 0, 0, 0), (3_000, 5_000, 30, 35)],
+)
+def test_seize__shares_at_their_bounds(
+    staking, token, victim, hunter, locked, seize, victim_bps, bounty_bps, to_victim, bounty
+):
+    supply = token.totalSupply()
+    seize(victim_bps, bounty_bps)
+    assert staking.credit_of(victim) == to_victim * TPF
+    assert staking.credit_of(hunter) == bounty * TPF
+    assert token.totalSupply() == supply - (100 - to_victim - bounty) * TPF
+
+
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [
+        ((10_001, 0), "staking: victim share above 100 %"),
+        ((0, 5_001), "staking: bounty above half"),
+    ],
+)
+def test_seize__shares_out_of_bounds__reverts(locked, seize, shares, reason):
+    with boa.reverts(reason):
+        seize(*shares)
+
+
+def test_seize__in_the_last_second_of_the_lock(locked, seize):
+    go_to(locked)
+    assert seize() == 100 * TPF
+
+
+def test_seize__after_expiry__ends_the_lock_and_takes_nothing(staking, provider, locked, seize):
+    go_to(locked + 1)
+    assert seize() == 0
+    assert events(staking, "Seized") == []
+    assert event(staking, "Unlocked")["amount"] == 100 * TPF
+    assert staking.pool(provider.owner)[:2] == (1_000 * TPF, 0)
+
+
+def test_seize__no_lock__takes_nothing(staking, provider, seize):
+    assert seize() == 0
+    assert events(staking) == []
+    assert staking.owner_assets(provider.owner) == 1_000 * TPF
+
+
+def test_seize__twice__second_takes_nothing(staking, provider, locked, seize):
+    seize()
+    assert seize() == 0
+    assert staking.owner_assets(provider.owner) == 900 * TPF
+
+
+def test_seize__lock_of_another_manager__takes_nothing(staking, provider, locked, seize, stranger):
+    assert seize(sender=stranger) == 0
+    assert staking.owner_assets(provider.owner) == 1_000 * TPF
+
+
+def test_seize__by_a_removed_manager(suite, staking, manager, locked, seize):
+    staking.remove_manager(manager, sender=suite.owner)
+    assert seize() == 100 * TPF
+
+
+def test_seize__delegators_keep_theirs(staking, provider, delegator, locked, seize):
+    staking.delegate(provider.owner, 50 * TPF, sender=delegator)
+    seize()
+    assert staking.assets_of(provider.owner, delegator) >= 50 * TPF
+    assert staking.pool(provider.owner)[0] == 950 * TPF
+
+
+def test_seize__after_a_slash__at_most_what_the_owner_has_left(
+    staking, provider, manager, victim, locked, seize
+):
+    staking.slash(provider.owner, 950 * TPF, sender=manager)
+    left = staking.owner_assets(provider.owner)
+    assert left <= 50 * TPF
+    assert seize(10_000, 0) == left
+    assert staking.credit_of(victim) == left
+    assert staking.pool(provider.owner)[1] == 0
+
+
+def test_seize__after_a_wipe__takes_nothing(staking, provider, manager, locked, seize):
+    staking.slash(provider.owner, 1_000 * TPF, sender=manager)
+    assert seize() == 0
+    assert staking.pool(provider.owner) == (0, 0, 0, 0, 0, 0)
+
+
+def test_seize__after_a_wipe_and_new_stake__takes_from_the_new_stake(
+    suite, staking, provider, manager, locked, seize
+):
+    """The duty outlives the wipe: what the owner stakes anew stands behind its open locks."""
+    staking.slash(provider.owner, 1_000 * TPF, sender=manager)
+    delegate(suite, provider.owner, provider.owner, 150 * TPF)
+    shares = staking.shares_of(provider.owner, provider.owner)
+    with boa.reverts("staking: stake is locked"):
+        staking.undelegate(provider.owner, shares, sender=provider.owner)
+    assert seize() == 100 * TPF
+    assert staking.owner_assets(provider.owner) == 50 * TPF
+
+
+def test_seize__one_of_two_locks__the_other_stays(staking, provider, manager, locked, seize):
+    staking.lock(provider.operator.address, OTHER_ID, 200 * TPF, now() + DAY, 0, sender=manager)
+    seize()
+    assert staking.pool(provider.owner)[:2] == (900 * TPF, 200 * TPF)
+    assert staking.lock_of(manager, provider.owner, OTHER_ID)[0] == 200 * TPF
+
+
+# --------------------------------------------------------------- withdraw credit
+
+
+def test_withdraw__pays_the_credit_once(staking, token, victim, locked, seize):
+    seize()
+    assert staking.withdraw(sender=victim) == 50 * TPF
+    assert event(staking, "Withdrawn") == {
+        "account": victim,
+        "receiver": victim,
+        "amount": 50 * TPF,
+    }
+    assert token.balanceOf(victim) == 50 * TPF
+    assert staking.credit_of(victim) == 0
+    with boa.reverts("ledger: nothing to withdraw"):
+        staking.withdraw(sender=victim)
+
+
+def test_withdraw__to_another_receiver(staking, token, victim, stranger, locked, seize):
+    seize()
+    staking.withdraw(stranger, sender=victim)
+    assert token.balanceOf(stranger) == 50 * TPF
+
+
+def test_withdraw__zero_receiver__reverts(staking, victim, locked, seize):
+    seize()
+    with boa.reverts("token: zero receiver"):
+        staking.withdraw(ZERO_ADDRESS, sender=victim)
+
+
+def test_withdraw__no_credit__reverts(staking, stranger):
+    with boa.reverts("ledger: nothing to withdraw"):
+        staking.withdraw(sender=stranger)
+
+
+def test_withdraw__second_credit_after_the_first(
+    staking, token, provider, manager, victim, locked, seize
+):
+    """The slot keeps a one when it is empty; that one is never paid."""
+    seize()
+    staking.withdraw(sender=victim)
+    staking.lock(provider.operator.address, OTHER_ID, 2, now() + DAY, 0, sender=manager)
+    seize(10_000, 0, id=OTHER_ID)
+    assert staking.credit_of(victim) == 2
+    assert staking.withdraw(sender=victim) == 2
+    assert token.balanceOf(victim) == 50 * TPF + 2
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    stake=st.integers(1, 10**22),
+    delegated=st.integers(0, 10**22),
+    slashed=st.integers(0, 10**22),
+    amount=st.integers(1, 10**22),
+)
+def test_seize__any_amounts__conserves_and_spares_delegators(
+    suite, stake, delegated, slashed, amount
+):
+    staking, manager = suite.staking, address_of("manager")
+    provider = register(suite, "any", stake=stake, per_order=10**30, in_all=10**30)
+    account = address_of("any delegator")
+    if delegated:
+        delegate(suite, provider.owner, account, delegated)
+    amount = min(amount, staking.owner_assets(provider.owner))
+    staking.lock(provider.operator.address, ID, amount, now() + 1, 0, sender=manager)
+    staking.slash(provider.owner, slashed, sender=manager)
+    active = staking.pool(provider.owner)[0]
+    own = staking.owner_assets(provider.owner)
+    theirs = staking.assets_of(provider.owner, account)
+    taken = staking.seize(
+        provider.owner, ID, address_of("victim"), address_of("hunter"), 5_000, 1_000, sender=manager
+    )
+    assert taken == min(amount, own)
+    assert staking.pool(provider.owner)[:2] == (active - taken, 0)
+    assert staking.assets_of(provider.owner, account) >= theirs
+    assert staking.owner_assets(provider.owner) <= own - taken
