@@ -11,7 +11,7 @@ from ape import accounts as ape_accounts
 from ape.exceptions import AccountsError
 from ape.logging import LogLevel, logger
 from ape_accounts.accounts import InvalidPasswordError, KeyfileAccount
-from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
+from eth_account.messages import SignableMessage, encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -42,8 +42,8 @@ class Signer(Protocol):
         """Hash and raw bytes of an EIP-1559 transaction."""
         ...
 
-    def sign_text(self, text: str) -> bytes:
-        """65 bytes over an EIP-191 message."""
+    def sign_message(self, signable_message: SignableMessage, /) -> Any:
+        """A signature with `encode_rsv`, over an EIP-191 or EIP-712 message."""
         ...
 
     def sign_typed(self, document: dict[str, Any]) -> bytes:
@@ -96,17 +96,15 @@ class ApeSigner:
         raw = bytes(signed.serialize_transaction())
         return bytes(keccak(raw)), raw
 
-    def sign_text(self, text: str) -> bytes:
-        """65 bytes over an EIP-191 message. ScriptError when the account does not sign."""
-        return self._sign(encode_defunct(text=text))
+    def sign_message(self, signable_message: SignableMessage, /) -> Any:
+        """Ape's signature. ScriptError when the account does not sign."""
+        self.unlock()
+        return self._quietly(self._account.sign_message, signable_message)
 
     def sign_typed(self, document: dict[str, Any]) -> bytes:
         """65 bytes over an EIP-712 document. ScriptError when the account does not sign."""
-        return self._sign(encode_typed_data(full_message=document))
-
-    def _sign(self, message: SignableMessage) -> bytes:
-        self.unlock()
-        return bytes(self._quietly(self._account.sign_message, message).encode_rsv())
+        signed = self.sign_message(encode_typed_data(full_message=document))
+        return bytes(signed.encode_rsv())
 
     def _quietly(self, sign: Any, what: object) -> Any:
         # Ape warns at every signature that the key is cached.

@@ -89,8 +89,9 @@ def _compile(contracts: Path) -> dict[str, Any]:
     # the project off the path again by now.
     if str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))
-    from tools.contracts import ContractError, compile_contract
     from vyper import __long_version__
+
+    from tools.contracts import ContractError, compile_contract
 
     compiled = {}
     for name, source in SOURCES.items():

@@ -15,7 +15,9 @@ from requests.exceptions import RequestException
 from web3.exceptions import Web3Exception
 
 from provider_agent.errors import AgentError
+from provider_agent.protocol.terms import address as checked_address
 from scripts.market.artifacts import ROOT
+from scripts.market.errors import ScriptError
 from scripts.market.ui import ConsoleUi
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,13 +26,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 class MarketCommand(ConnectedProviderCommand):
     """A command on a network: what goes wrong is one line on stderr and exit code 1."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options; the network is looked up here."""
+        with OneLine():
+            return list(super().parse_args(ctx, args))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Connect and run."""
-        with one_line():
+        with OneLine():
             return super().invoke(ctx)
 
 
-class one_line:  # noqa: N801 - reads like the context manager function that it is
+class OneLine:
     """Turns expected errors into `click.ClickException`; a bug keeps its traceback."""
 
     def __enter__(self) -> None:
@@ -69,6 +76,20 @@ def _line(error: BaseException) -> str | None:
 def _flat(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text[:300] or type(error).__name__
+
+
+class _Address(click.ParamType):
+    name = "address"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """An EIP-55 address."""
+        try:
+            return checked_address(param.opts[0] if param is not None else "address", value)
+        except AgentError as error:
+            raise ScriptError(str(error)) from None
+
+
+ADDRESS = _Address()
 
 
 def account_option(function: F) -> F:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from provider_agent.chain.contracts import Abi, Event, JobsContract, StakingContract
+from provider_agent.chain.contracts import Abi
 from provider_agent.chain.rpc import Block, Log, RpcPool
 
 # What most providers of RPC endpoints allow in one request; the pool halves it when it is not.
@@ -48,13 +48,11 @@ class Contract:
         return found
 
 
-def typed(
-    contract: Contract, kind: type[JobsContract] | type[StakingContract]
-) -> Callable[[Log], Event | None]:
-    """The agent's decoder of this contract's events."""
-    return kind(contract.pool, contract.address).decode
-
-
 def address_topic(address: str) -> str:
     """An address as an indexed argument."""
     return "0x" + bytes(12).hex() + address.removeprefix("0x").lower()
+
+
+def word_topic(word: bytes) -> str:
+    """A bytes32 as an indexed argument."""
+    return "0x" + word.hex()

@@ -330,11 +330,14 @@ class Deployment:
     def _record_contract(self, step: Step, address: str, receipt: Receipt | None) -> None:
         artifact = self.artifacts[step.contract]
         code = self._code(address)
+        # Without a receipt the block is not known; no log of the contract is older than this.
+        earlier = [c.block for c in self.registry.contracts.values() if c.block is not None]
+        block = max(earlier, default=0) if receipt is None else receipt.block_number
         self.registry.contracts[step.contract] = Deployed(
             address=address,
             arguments=self.plan.resolve(step.contract, self._addresses()),
             transaction=None if receipt is None else "0x" + receipt.tx_hash.hex(),
-            block=None if receipt is None else receipt.block_number,
+            block=block,
             compiler=artifact.compiler,
             bytecode_sha256=artifact.bytecode_hash,
             code_hash="0x" + keccak(code).hex(),

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import rlp
-from eth_utils.address import to_canonical_address, to_checksum_address
-from eth_utils.crypto import keccak
+from eth_typing import HexAddress, HexStr
+from web3.types import Nonce
+from web3.utils.address import get_create_address
 
 from provider_agent.chain.rpc import Receipt, RpcError, as_revert
 from provider_agent.errors import ChainError, Reverted
@@ -22,8 +22,6 @@ from scripts.market.accounts import Signer
 from scripts.market.amounts import show_ether
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
-
-_EMPTY_NOTE = "no reason given"
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class Signed:
 
 def contract_address(sender: str, nonce: int) -> str:
     """The address of the contract that this transaction creates."""
-    digest = keccak(rlp.encode([to_canonical_address(sender), nonce]))
-    return str(to_checksum_address(digest[12:]))
+    return str(get_create_address(HexAddress(HexStr(sender)), Nonce(nonce)))
 
 
 class Sender:

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from provider_agent.errors import ChainError
-from provider_agent.protocol.messages import Domain
 from provider_agent.protocol.terms import ZERO_ADDRESS
 from scripts.market.artifacts import Artifact
 from scripts.market.contracts import Contract
 from scripts.market.deployment import create
+from scripts.market.eip712 import domain_separator
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
 from scripts.market.plan import Plan, encode_arguments
@@ -38,7 +37,6 @@ _MAY_CHANGE = {
     "treasury",
     "initial_guardian",
 }
-_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _code(name: str, registry: Registry, artifact: Artifact, chain: Chain) -> Ch
         _put(expected, artifact, f"{prefix}._CACHED_SELF", bytes(12) + bytes.fromhex(address[2:]))
         version = _text(expected, artifact, f"{prefix}._VERSION")
         title = _text(expected, artifact, f"{prefix}._NAME")
-        separator = domain_separator(title, version, Domain(chain.chain_id, address))
+        separator = domain_separator(title, version, chain.chain_id, address)
         _put(expected, artifact, f"{prefix}._CACHED_DOMAIN_SEPARATOR", separator)
     recorded = registry.contracts[name].code_hash
     found = "0x" + keccak(code).hex()
@@ -117,24 +115,6 @@ def _code(name: str, registry: Registry, artifact: Artifact, chain: Chain) -> Ch
         return Check(name, "code", False, "the constructor returned other code than compiled")
     same = code == bytes(expected) and found == recorded
     return Check(name, "code", same, f"{address}, {len(code):,} bytes, {found[:18]}…")
-
-
-def domain_separator(name: str, version: str, domain: Domain) -> bytes:
-    """The EIP-712 domain separator of any contract with name, version, chain id and address."""
-    return bytes(
-        keccak(
-            encode(
-                ["bytes32", "bytes32", "bytes32", "uint256", "address"],
-                [
-                    keccak(text=_DOMAIN_TYPE),
-                    keccak(text=name),
-                    keccak(text=version),
-                    domain.chain_id,
-                    domain.contract,
-                ],
-            )
-        )
-    )
 
 
 def _put(code: bytearray, artifact: Artifact, path: str, word: bytes) -> None:

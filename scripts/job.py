@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For tenants: post or hire, watch, fetch the result, approve, cancel, expire, withdraw.
+
+ape run job post examples/finetune-digits --network ethereum:sepolia --account NAME --price 2
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from provider_agent.protocol.terms import ZERO_WORD, Order
+from scripts.market import accounts, credits, jobs, packages, tenant
+from scripts.market.amounts import TPF_DECIMALS, seconds, units
+from scripts.market.command import (
+    ADDRESS,
+    MarketCommand,
+    account_option,
+    common_options,
+    console,
+)
+from scripts.market.errors import ScriptError
+from scripts.market.jobs import Funds
+from scripts.market.market import Market, fresh_nonce, open_market
+from scripts.market.network import connect
+from scripts.market.sending import Sender
+from scripts.market.ui import ConsoleUi
+
+_package_argument = click.argument("package", type=click.Path(path_type=Path))
+_job_argument = click.argument("job_id", metavar="JOB")
+_funds_option = click.option(
+    "--funds",
+    type=click.Choice([choice.value for choice in Funds]),
+    default=Funds.AUTO.value,
+    show_default=True,
+    help="Where the escrow comes from: credit in the market, allowance, or permit.",
+)
+_endpoint_option = click.option("--endpoint", help="URL of the agent; default: as announced.")
+
+
+def _open(
+    provider: Any, alias: str | None, deployments: Path, yes: bool
+) -> tuple[Market, Sender, ConsoleUi]:
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    sender = Sender(chain, accounts.load(alias, chain, provider))
+    return market, sender, console(yes)
+
+
+@click.group()
+def cli() -> None:
+    """Post jobs, watch them, fetch results."""
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_package_argument
+@click.option("--price", required=True, help="Highest price, in payment tokens; escrowed.")
+@click.option("--start-price", help="Price offered first; default: the highest price.")
+@click.option("--auction", default="0", help='Time in which the price rises, such as "10 minutes".')
+@click.option("--duration", help="Time to deliver; default: the job's timeout and 10 minutes.")
+@click.option("--collateral", default="0", help="TPF that the provider puts up.")
+@click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@click.option("--endpoint", "endpoints", multiple=True, help="Agents to send the inputs to.")
+@_funds_option
+@common_options
+def post(
+    provider: Any,
+    alias: str | None,
+    package: Path,
+    price: str,
+    start_price: str | None,
+    auction: str,
+    duration: str | None,
+    collateral: str,
+    min_stake: str,
+    endpoints: tuple[str, ...],
+    funds: str,
+    deployments: Path,
+    yes: bool,
+) -> None:
+    """Offer the job in PACKAGE (a directory with a job.json) to all providers."""
+    read = packages.read(package)
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    highest = units(price, market.decimals, "--price")
+    lowest = (
+        highest if start_price is None else units(start_price, market.decimals, "--start-price")
+    )
+    order = Order(
+        spec=read.spec.digest(),
+        start_price=lowest,
+        max_price=highest,
+        collateral=units(collateral, TPF_DECIMALS, "--collateral"),
+        duration=read.spec.timeout_seconds + 600
+        if duration is None
+        else seconds(duration, "--duration"),
+        auction=seconds(auction, "--auction"),
+        min_stake=units(min_stake, TPF_DECIMALS, "--min-stake"),
+        min_score=0,
+        allow_root=ZERO_WORD,
+        nonce=fresh_nonce(),
+    )
+    if order.duration < read.spec.timeout_seconds:
+        raise ScriptError(
+            f"--duration: shorter than the job's own timeout of {read.spec.timeout_seconds} s"
+        )
+    urls = list(endpoints) or list(tenant.candidates(market, order).values())
+    if not urls:
+        ui.note("no registered provider could take this job now; one may come while it is open")
+    jobs.post(market, sender, ui, order, Funds(funds))
+    tenant.upload(market, sender.signer, ui, read, urls)
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_package_argument
+@click.option("--provider", "owner", type=ADDRESS, help="Owner address of the provider to hire.")
+@_endpoint_option
+@_funds_option
+@common_options
+def hire(
+    provider: Any,
+    alias: str | None,
+    package: Path,
+    owner: str | None,
+    endpoint: str | None,
+    funds: str,
+    deployments: Path,
+    yes: bool,
+) -> None:
+    """Ask one provider for a price for PACKAGE, and hire it."""
+    read = packages.read(package)
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    url = endpoint or tenant.announced(market, owner)
+    quote, signature = tenant.quote(market, sender.signer, read, url)
+    if owner is not None and market.staking_events.operator_of(owner, "latest") != quote.operator:
+        raise ScriptError(f"{url} quotes for another provider than {owner}; nothing was sent")
+    jobs.hire(market, sender, ui, quote, signature, Funds(funds))
+    tenant.upload(market, sender.signer, ui, read, [url])
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@_package_argument
+@click.option("--endpoint", "endpoints", multiple=True, help="Agents to send the inputs to.")
+@common_options
+def upload(
+    provider: Any,
+    alias: str | None,
+    job_id: str,
+    package: Path,
+    endpoints: tuple[str, ...],
+    deployments: Path,
+    yes: bool,
+) -> None:
+    """Send the inputs of a job that is on chain already (again)."""
+    read = packages.read(package)
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    job = jobs.find(market, job_id)
+    if job.terms.order.spec != read.spec.digest():
+        raise ScriptError(f"{package} is not the package of job {jobs.short(job.job)}")
+    urls = list(endpoints)
+    if not urls and job.provider is not None:
+        urls = [tenant.endpoint_for(market, job)]
+    if not urls:
+        urls = list(tenant.candidates(market, job.terms.order).values())
+    if not urls:
+        raise ScriptError("no registered provider could take this job now; pass --endpoint URL")
+    tenant.upload(market, sender.signer, ui, read, urls)
+
+
+@cli.command("list", cls=MarketCommand)
+@account_option
+@common_options
+def list_jobs(provider: Any, alias: str | None, deployments: Path, yes: bool) -> None:
+    """Show the account's jobs; without --account, all."""
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    requester = accounts.load(alias, chain, provider).address if alias else None
+    jobs.show_list(market, jobs.find_all(market, requester), console(yes))
+
+
+@cli.command(cls=MarketCommand)
+@_job_argument
+@common_options
+def status(provider: Any, job_id: str, deployments: Path, yes: bool) -> None:
+    """Show one job in full; JOB is its id or the first digits of it."""
+    market = open_market(deployments, connect(provider))
+    jobs.show(market, jobs.find(market, job_id), console(yes))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Directory to make; default: results/ and the job's first digits.",
+)
+@_endpoint_option
+@common_options
+def fetch(
+    provider: Any,
+    alias: str | None,
+    job_id: str,
+    output: Path | None,
+    endpoint: str | None,
+    deployments: Path,
+    yes: bool,
+) -> None:
+    """Download the result and check it against what was attested on chain."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    job = jobs.find(market, job_id)
+    directory = output or Path("results") / jobs.short(job.job)
+    tenant.fetch(market, sender.signer, ui, job, directory, endpoint)
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@common_options
+def approve(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
+    """Accept the result and pay the provider now."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    jobs.approve(market, sender, ui, jobs.find(market, job_id))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@common_options
+def cancel(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
+    """Take an open job off the market; the escrow becomes credit."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    jobs.cancel(market, sender, ui, jobs.find(market, job_id))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@common_options
+def expire(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
+    """End a job whose provider missed the deadline; earns the bounty."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    jobs.expire(market, sender, ui, jobs.find(market, job_id))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@common_options
+def finalize(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
+    """Pay the provider when the challenge window is over."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    jobs.finalize(market, sender, ui, jobs.find(market, job_id))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@click.option("--receiver", type=ADDRESS, help="Who gets the money; default: the account.")
+@common_options
+def withdraw(
+    provider: Any, alias: str | None, receiver: str | None, deployments: Path, yes: bool
+) -> None:
+    """Pull all credits: refunds, deposits, compensation, bounties."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    credits.withdraw(market, sender, ui, receiver)

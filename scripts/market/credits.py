@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Money that waits for its owner in the contracts, and how it gets out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provider_agent.chain.rpc import Receipt
+from scripts.market.amounts import show_tpf
+from scripts.market.errors import ScriptError
+from scripts.market.market import Market, transact
+from scripts.market.sending import Sender
+from scripts.market.ui import Ui
+
+
+@dataclass(frozen=True)
+class Credits:
+    """What an account may pull: payment token from Jobs, TPF wei from Staking."""
+
+    payment: int
+    stake: int
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """What was pulled, and the transactions that did it."""
+
+    payment: int
+    stake: int
+    receipts: tuple[Receipt, ...]
+
+
+def credits_of(market: Market, account: str) -> Credits:
+    """Payouts, refunds and deposits in Jobs; seizures, bounties and commission in Staking."""
+    return Credits(
+        int(market.jobs.read("credit_of", account)), int(market.staking.read("credit_of", account))
+    )
+
+
+def withdraw(market: Market, sender: Sender, ui: Ui, receiver: str | None = None) -> Withdrawn:
+    """Pull all credits of the account to `receiver`, by default itself.
+
+    ScriptError when there is nothing to pull.
+    """
+    held = credits_of(market, sender.address)
+    to = receiver or sender.address
+    if not held.payment and not held.stake:
+        raise ScriptError(f"{sender.address} has nothing to withdraw")
+    shown = [market.show_price(held.payment)] if held.payment else []
+    shown += [show_tpf(held.stake)] if held.stake else []
+    ui.ask(f"Withdraw {' and '.join(shown)} to {to}?")
+    receipts = []
+    for amount, contract, label in (
+        (held.payment, market.jobs, "withdraw from Jobs"),
+        (held.stake, market.staking, "withdraw from Staking"),
+    ):
+        if amount:
+            receipts.append(transact(sender, ui, label, contract, "withdraw", to))
+    return Withdrawn(held.payment, held.stake, tuple(receipts))

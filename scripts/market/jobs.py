@@ -1,0 +1,495 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tenant does on chain. Prices are payment token units, collateral is TPF wei.
+
+Nothing about a job is kept on this machine: terms and records come back from the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from provider_agent.chain.contracts import (
+    Accepted,
+    Attested,
+    Cancelled,
+    Expired,
+    JobEvent,
+    Posted,
+    Settled,
+)
+from provider_agent.chain.rpc import Receipt
+from provider_agent.protocol.messages import Attestation, Quote
+from provider_agent.protocol.terms import Order, Record, Status, Terms, status_of
+from scripts.market.amounts import show_seconds, show_time, show_tpf
+from scripts.market.contracts import address_topic, word_topic
+from scripts.market.credits import credits_of
+from scripts.market.errors import ScriptError
+from scripts.market.market import Market, check_tokens, sign_permit, transact
+from scripts.market.sending import Sender
+from scripts.market.ui import Ui
+
+_EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Cancelled")
+_ID_BATCH = 200  # job ids in one topic filter
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A job that is on the chain now."""
+
+    job: bytes
+    terms: Terms
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the chain has it: its terms, where it stands, and what happened."""
+
+    job: bytes
+    terms: Terms
+    status: Status
+    posted: Posted
+    accepted: Accepted | None = None
+    attested: Attested | None = None
+    settled: Settled | None = None
+    expired: Expired | None = None
+    cancelled: Cancelled | None = None
+
+    @property
+    def provider(self) -> str | None:
+        """Who took it."""
+        return None if self.accepted is None else self.accepted.provider
+
+    @property
+    def assigned_at(self) -> int | None:
+        """Unix seconds; known for certain once the job is attested."""
+        return None if self.attested is None else self.attested.assigned_at
+
+    def record(self) -> Record:
+        """What the state word of the attested job is the digest of. ScriptError before that."""
+        if self.attested is None:
+            raise ScriptError(f"job {short(self.job)} is {self.status.name.lower()}: no result yet")
+        attestation = Attestation(
+            job=self.job,
+            spec=self.terms.order.spec,
+            result=self.attested.result,
+            receipt=self.attested.receipt,
+            started=self.attested.started,
+            finished=self.attested.finished,
+        )
+        return Record(
+            provider=self.attested.provider,
+            assigned_at=self.attested.assigned_at,
+            attested_at=self.attested.attested_at,
+            attestation=attestation.struct_hash(),
+        )
+
+
+def short(job: bytes) -> str:
+    """A job id for people; enough to name it again."""
+    return "0x" + job.hex()[:16]
+
+
+class Funds(Enum):
+    """Where the escrow of an order comes from."""
+
+    AUTO = "auto"
+    CREDIT = "credit"
+    ALLOWANCE = "allowance"
+    PERMIT = "permit"
+
+
+# ---------------------------------------------------------------------- placing
+
+
+def check_order(market: Market, order: Order) -> None:
+    """What the contract would refuse anyway, told before any money moves."""
+    jobs = market.jobs
+    longest = int(market.staking.read("MAX_LOCK"))
+    longest -= int(jobs.read("challenge_window")) + int(jobs.read("LOCK_MARGIN"))
+    if order.max_price == 0:
+        raise ScriptError("the price is zero; offer something")
+    if not 0 < order.duration <= longest:
+        raise ScriptError(
+            f"a duration of {show_seconds(order.duration)} is not possible here; "
+            f"the longest is {show_seconds(max(longest, 0))}"
+        )
+    if order.auction > int(jobs.read("MAX_AUCTION")):
+        raise ScriptError("the auction is too long; 30 days are the most")
+    paused = market.job_events.paused_until("latest")
+    if paused > market.now():
+        raise ScriptError(f"new orders are paused until {show_time(paused, market.now())}")
+
+
+def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Funds.AUTO) -> Placed:
+    """Open a job: the highest price goes into escrow, the price offered rises from the start."""
+    check_order(market, order)
+    rows = [
+        ("specification", "0x" + order.spec.hex()),
+        ("price", _price_range(market, order)),
+        ("time to deliver", show_seconds(order.duration)),
+        ("collateral", show_tpf(order.collateral)),
+    ]
+    if order.min_stake:
+        rows.append(("stake needed", show_tpf(order.min_stake)))
+    ui.table(f"Post a job from {sender.address}", ("what", "value"), rows)
+    return _place(
+        market,
+        sender,
+        ui,
+        "post",
+        order.max_price,
+        funds,
+        lambda credit: ("post", order.abi_tuple(), *credit),
+    )
+
+
+def hire(
+    market: Market,
+    sender: Sender,
+    ui: Ui,
+    quote: Quote,
+    signature: bytes,
+    funds: Funds = Funds.AUTO,
+) -> Placed:
+    """Accept a provider's quote: the job is open and assigned in one transaction."""
+    check_order(market, quote.order())
+    now = market.now()
+    if quote.expires < now:
+        raise ScriptError("the quote has expired; ask for another")
+    owner = market.staking_events.provider_of(quote.operator, "latest")
+    if market.job_events.quote_used(quote.operator, quote.nonce, "latest"):
+        raise ScriptError("the quote was used or taken back; ask for another")
+    ui.table(
+        f"Hire {owner} for {sender.address}",
+        ("what", "value"),
+        [
+            ("specification", "0x" + quote.spec.hex()),
+            ("price", market.show_price(quote.price)),
+            ("time to deliver", show_seconds(quote.duration)),
+            ("collateral", show_tpf(quote.collateral)),
+            ("operator", quote.operator),
+            ("good until", show_time(quote.expires, now)),
+        ],
+    )
+    return _place(
+        market,
+        sender,
+        ui,
+        "hire",
+        quote.price,
+        funds,
+        lambda credit: ("hire", quote.abi_tuple(), signature, *credit),
+    )
+
+
+def _place(
+    market: Market,
+    sender: Sender,
+    ui: Ui,
+    label: str,
+    price: int,
+    funds: Funds,
+    call: Callable[[Sequence[object]], tuple[object, ...]],
+) -> Placed:
+    source = _choose_funds(market, sender, price, funds)
+    shown = market.show_price(price)
+    where = {
+        Funds.CREDIT: f"its credit in the market ({shown})",
+        Funds.ALLOWANCE: f"its wallet ({shown}, allowance)",
+        Funds.PERMIT: f"its wallet ({shown}, signed permit)",
+    }[source]
+    ui.ask(f"Put {shown} of {sender.address} in escrow, from {where}?")
+    receipts = []
+    if source is Funds.PERMIT:
+        permit = sign_permit(market, market.payment, sender, market.jobs.address, price)
+        if permit is None:
+            source = Funds.ALLOWANCE
+        else:
+            receipts.append(
+                transact(
+                    sender,
+                    ui,
+                    f"deposit {shown}",
+                    market.jobs,
+                    "deposit_with_permit",
+                    *permit.arguments(),
+                )
+            )
+            source = Funds.CREDIT
+    if source is Funds.ALLOWANCE:
+        allowed = int(market.payment.read("allowance", sender.address, market.jobs.address))
+        if allowed < price:
+            receipts.append(
+                transact(
+                    sender,
+                    ui,
+                    f"allow {shown}",
+                    market.payment,
+                    "approve",
+                    market.jobs.address,
+                    price,
+                )
+            )
+    credit: Sequence[object] = (True,) if source is Funds.CREDIT else ()
+    receipt = transact(sender, ui, label, market.jobs, *call(credit))
+    receipts.append(receipt)
+    for entry in receipt.logs:
+        event = market.job_events.decode(entry)
+        if isinstance(event, Posted):
+            ui.step(f"job 0x{event.job.hex()}")
+            return Placed(event.job, event.terms, tuple(receipts))
+    raise ScriptError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
+
+
+def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> Funds:
+    """Credit first (a deposit of an interrupted run is found again), then what is allowed."""
+    shown = market.show_price(price)
+    credit = credits_of(market, sender.address).payment
+    if funds is Funds.CREDIT and credit < price:
+        raise ScriptError(
+            f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed"
+        )
+    if funds is Funds.CREDIT or (funds is Funds.AUTO and credit >= price):
+        return Funds.CREDIT
+    check_tokens(market, market.payment, sender.address, price, shown)
+    if funds is not Funds.AUTO:
+        return funds
+    allowed = int(market.payment.read("allowance", sender.address, market.jobs.address))
+    return Funds.ALLOWANCE if allowed >= price else Funds.PERMIT
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def find_all(market: Market, requester: str | None = None) -> list[Job]:
+    """The jobs of a requester, or all, the oldest first."""
+    topics: list[object] = [None, address_topic(requester)] if requester is not None else []
+    return _histories(market, topics)
+
+
+def find(market: Market, name: str) -> Job:
+    """The job whose id begins with the hex digits `name`. ScriptError unless it is one job."""
+    digits = name.removeprefix("0x").lower()
+    if not 6 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
+        raise ScriptError(f"{name!r} is not a job id; give at least 6 of its hex digits")
+    if len(digits) == 64:
+        found = _histories(market, [word_topic(bytes.fromhex(digits))])
+    else:
+        known = [job for job in _posted(market, []) if job.job.hex().startswith(digits)]
+        if len(known) > 1:
+            raise ScriptError(f"{len(known)} jobs begin with {name}; give more digits")
+        found = _histories(market, [word_topic(known[0].job)]) if known else []
+    if not found:
+        raise ScriptError(f"no job {name} on chain {market.chain.chain_id}; see ape run job list")
+    return found[0]
+
+
+def _posted(market: Market, topics: Sequence[object]) -> list[Posted]:
+    logs = market.jobs.logs(("Posted",), market.registry.start_block, topics)
+    events = [market.job_events.decode(entry) for entry in logs]
+    return [event for event in events if isinstance(event, Posted)]
+
+
+def _histories(market: Market, topics: Sequence[object]) -> list[Job]:
+    posted = _posted(market, topics)
+    if not posted:
+        return []
+    happened: dict[bytes, dict[type[JobEvent], JobEvent]] = {}
+    first = posted[0].at.block_number
+    ids = [event.job for event in posted]
+    for start in range(0, len(ids), _ID_BATCH):
+        wanted = [word_topic(job) for job in ids[start : start + _ID_BATCH]]
+        for entry in market.jobs.logs(_EVENTS, first, [wanted]):
+            event = market.job_events.decode(entry)
+            if isinstance(event, JobEvent):
+                happened.setdefault(event.job, {})[type(event)] = event
+    found = []
+    for event in posted:
+        later = happened.get(event.job, {})
+        accepted, attested = later.get(Accepted), later.get(Attested)
+        settled, expired, cancelled = (
+            later.get(Settled),
+            later.get(Expired),
+            later.get(Cancelled),
+        )
+        found.append(
+            Job(
+                job=event.job,
+                terms=event.terms,
+                status=status_of(market.job_events.state(event.job, "latest")),
+                posted=event,
+                accepted=accepted if isinstance(accepted, Accepted) else None,
+                attested=attested if isinstance(attested, Attested) else None,
+                settled=settled if isinstance(settled, Settled) else None,
+                expired=expired if isinstance(expired, Expired) else None,
+                cancelled=cancelled if isinstance(cancelled, Cancelled) else None,
+            )
+        )
+    return found
+
+
+def deadline(market: Market, job: Job) -> int | None:
+    """The last second in which the job can be attested, once somebody has taken it."""
+    if job.accepted is None:
+        return None
+    assigned_at = job.assigned_at
+    if assigned_at is None:
+        assigned_at = market.chain.pool.block(job.accepted.at.block_number).timestamp
+    return job.terms.deadline(assigned_at)
+
+
+def next_step(market: Market, job: Job, now: int) -> str:
+    """What the job waits for, and until when."""
+    if job.status is Status.OPEN:
+        until = job.terms.open_until(market.job_events.open_margin("latest"))
+        price = market.show_price(job.terms.price_at(max(now, job.terms.posted_at)))
+        if now > until:
+            return "nobody took it: anyone may cancel"
+        return f"offers {price}, open until {show_time(until, now)}"
+    if job.status is Status.ASSIGNED:
+        ends = deadline(market, job) or 0
+        if now > ends:
+            return f"deadline missed at {show_time(ends, now)}: anyone may expire"
+        return f"result due {show_time(ends, now)}"
+    if job.status is Status.ATTESTED and job.attested is not None:
+        ends = job.terms.finalizable_after(job.attested.attested_at)
+        if now > ends:
+            return "window over: anyone may finalize"
+        return f"approve, or the window ends {show_time(ends, now)}"
+    if job.settled is not None:
+        return f"paid {market.show_price(job.settled.paid)}"
+    if job.expired is not None:
+        refund = market.show_price(job.expired.refund)
+        return f"refunded {refund}, seized {show_tpf(job.expired.seized)}"
+    if job.cancelled is not None:
+        return f"refunded {market.show_price(job.cancelled.refund)}"
+    return ""
+
+
+def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
+    """Jobs as a table."""
+    now = market.now()
+    rows = [
+        (
+            short(job.job),
+            job.status.name.lower(),
+            _price(market, job),
+            job.provider or "",
+            next_step(market, job, now),
+        )
+        for job in listed
+    ]
+    ui.table("Jobs", ("job", "status", "price", "provider", "next"), rows)
+
+
+def show(market: Market, job: Job, ui: Ui) -> None:
+    """One job in full."""
+    now = market.now()
+    order = job.terms.order
+    rows = [
+        ("status", job.status.name.lower()),
+        ("next", next_step(market, job, now)),
+        ("requester", job.terms.requester),
+        ("specification", "0x" + order.spec.hex()),
+        ("price", _price(market, job)),
+        ("collateral", show_tpf(order.collateral)),
+        ("posted", show_time(job.terms.posted_at, now)),
+        ("time to deliver", show_seconds(order.duration)),
+    ]
+    ends = deadline(market, job)
+    if job.accepted is not None and ends is not None:
+        rows.append(("provider", job.accepted.provider))
+        rows.append(("operator", job.accepted.operator))
+        rows.append(("deadline", show_time(ends, now)))
+    if job.attested is not None:
+        run = show_seconds(job.attested.finished - job.attested.started)
+        rows.append(("attested", f"{show_time(job.attested.attested_at, now)}, ran {run}"))
+        rows.append(("result", "0x" + job.attested.result.hex()))
+        rows.append(("receipt", "0x" + job.attested.receipt.hex()))
+    if job.settled is not None:
+        fee = market.show_price(job.settled.fee)
+        rows.append(("paid", f"{market.show_price(job.settled.paid)}, fee {fee}"))
+    ui.table(f"Job 0x{job.job.hex()}", ("what", "value"), rows)
+
+
+def _price(market: Market, job: Job) -> str:
+    if job.accepted is not None:
+        return market.show_price(job.accepted.price)
+    return _price_range(market, job.terms.order)
+
+
+def _price_range(market: Market, order: Order) -> str:
+    if order.auction == 0 or order.start_price == order.max_price:
+        return market.show_price(order.max_price)
+    return (
+        f"{market.show_price(order.start_price)}, rising to "
+        f"{market.show_price(order.max_price)} within {show_seconds(order.auction)}"
+    )
+
+
+# ---------------------------------------------------------------------- ending
+
+
+def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Pay the provider before the window ends (requester)."""
+    record = _expect(job, Status.ATTESTED, "approved").record()
+    if job.terms.requester != sender.address:
+        raise ScriptError(
+            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
+        )
+    ui.ask(f"Accept the result of {short(job.job)} and pay {_price(market, job)}?")
+    terms = job.terms.abi_tuple()
+    return transact(sender, ui, "approve", market.jobs, "approve", terms, record.abi_tuple())
+
+
+def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Pay the provider after the window (anyone)."""
+    record = _expect(job, Status.ATTESTED, "finalized").record()
+    ends, now = job.terms.finalizable_after(record.attested_at), market.now()
+    if now <= ends:
+        raise ScriptError(
+            f"the challenge window of {short(job.job)} ends {show_time(ends, now)}; wait, or "
+            "let the requester approve"
+        )
+    ui.ask(f"Finalize {short(job.job)}, which pays {_price(market, job)} to the provider?")
+    terms = job.terms.abi_tuple()
+    return transact(sender, ui, "finalize", market.jobs, "finalize", terms, record.abi_tuple())
+
+
+def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Refund a job whose deadline has passed, and seize the collateral (anyone)."""
+    _expect(job, Status.ASSIGNED, "expired")
+    ends, now = deadline(market, job) or 0, market.now()
+    if now <= ends:
+        raise ScriptError(
+            f"the deadline of {short(job.job)} is {show_time(ends, now)}; only after it can "
+            "the job be expired"
+        )
+    ui.ask(f"Expire {short(job.job)}: refund the tenant and seize the collateral?")
+    return transact(sender, ui, "expire", market.jobs, "expire", job.terms.abi_tuple())
+
+
+def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Take an open job off the market (requester; anyone when its time is over)."""
+    _expect(job, Status.OPEN, "cancelled")
+    until, now = job.terms.open_until(market.job_events.open_margin("latest")), market.now()
+    if job.terms.requester != sender.address and now <= until:
+        raise ScriptError(
+            f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "
+            f"{show_time(until, now)} on"
+        )
+    refund = market.show_price(job.terms.order.max_price)
+    ui.ask(f"Cancel {short(job.job)}, which refunds {refund} to {job.terms.requester}?")
+    return transact(sender, ui, "cancel", market.jobs, "cancel", job.terms.abi_tuple())
+
+
+def _expect(job: Job, status: Status, done: str) -> Job:
+    if job.status is not status:
+        raise ScriptError(
+            f"job {short(job.job)} is {job.status.name.lower()}; only a job that is "
+            f"{status.name.lower()} can be {done}"
+        )
+    return job

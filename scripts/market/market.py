@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A deployed market: its contracts, its tokens, and how a transaction of a person is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provider_agent.chain.contracts import Abi, JobsContract, StakingContract
+from provider_agent.chain.rpc import Receipt
+from provider_agent.errors import ChainError
+from provider_agent.protocol.messages import Domain
+from scripts.market import registry as registries
+from scripts.market.amounts import show_ether, show_units
+from scripts.market.contracts import Contract
+from scripts.market.eip712 import DOMAIN_FIELDS, domain_separator
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+from scripts.market.registry import Registry
+from scripts.market.sending import Call, Sender
+from scripts.market.ui import Ui
+
+_PERMIT_SECONDS = 3_600
+_PERMIT_FIELDS = (
+    ("owner", "address"),
+    ("spender", "address"),
+    ("value", "uint256"),
+    ("nonce", "uint256"),
+    ("deadline", "uint256"),
+)
+# Tokens older than EIP-5267 tell their version like this, or not at all.
+_VERSION = Abi(
+    [{"type": "function", "name": "version", "inputs": [], "outputs": [{"type": "string"}]}]
+)
+
+
+@dataclass(frozen=True)
+class Market:
+    """The contracts of one finished deployment."""
+
+    chain: Chain
+    registry: Registry
+    staking: Contract
+    jobs: Contract
+    token: Contract
+    payment: Contract
+    decimals: int
+    """Of the payment token."""
+    symbol: str
+
+    @property
+    def job_events(self) -> JobsContract:
+        """The agent's reading of Jobs: typed reads and events."""
+        return JobsContract(self.chain.pool, self.jobs.address)
+
+    @property
+    def staking_events(self) -> StakingContract:
+        """The agent's reading of Staking."""
+        return StakingContract(self.chain.pool, self.staking.address)
+
+    @property
+    def jobs_domain(self) -> Domain:
+        """For quotes and attestations."""
+        return Domain(self.chain.chain_id, self.jobs.address)
+
+    @property
+    def staking_domain(self) -> Domain:
+        """For the operator's consent."""
+        return Domain(self.chain.chain_id, self.staking.address)
+
+    def now(self) -> int:
+        """The time of the newest block."""
+        return self.chain.head().timestamp
+
+    def show_price(self, amount: int) -> str:
+        """An amount of the payment token for people."""
+        return show_units(amount, self.decimals, self.symbol)
+
+    def payment_balance(self, account: str) -> int:
+        """Payment token units that an account holds."""
+        return int(self.payment.read("balanceOf", account))
+
+    def token_balance(self, account: str) -> int:
+        """TPF wei that an account holds."""
+        return int(self.token.read("balanceOf", account))
+
+
+def open_market(folder: Path, chain: Chain) -> Market:
+    """The market on this chain. ScriptError when there is none, or it is not what was recorded."""
+    registry = registries.require(folder, chain)
+    pool = chain.pool
+    jobs = Contract(pool, registry.address("Jobs"), Abi.of("Jobs"))
+    payment = Contract(pool, str(jobs.read("PAYMENT_TOKEN")), Abi.of("Token"))
+    if payment.address != registry.address("PaymentToken"):
+        raise ScriptError("Jobs is paid in another token than the registry says; deploy anew")
+    return Market(
+        chain=chain,
+        registry=registry,
+        staking=Contract(pool, registry.address("Staking"), Abi.of("Staking")),
+        jobs=jobs,
+        token=Contract(pool, registry.address("Token"), Abi.of("Token")),
+        payment=payment,
+        decimals=int(payment.read("decimals")),
+        symbol=_symbol(payment),
+    )
+
+
+def transact(sender: Sender, ui: Ui, label: str, contract: Contract, *call: Any) -> Receipt:
+    """Send `call` (function name and arguments) and say what it cost."""
+    data = contract.encode(*call)
+    receipt = sender.send(Call(label, contract.address, data))
+    fee = show_ether(receipt.gas_used * receipt.gas_price, sender.chain.symbol)
+    ui.step(f"{label}: {receipt.gas_used:,} gas ({fee}), 0x{receipt.tx_hash.hex()}")
+    return receipt
+
+
+@dataclass(frozen=True)
+class Permit:
+    """An EIP-2612 signature, in the order in which the contracts take it."""
+
+    amount: int
+    deadline: int
+    v: int
+    r: bytes
+    s: bytes
+
+    def arguments(self) -> tuple[object, ...]:
+        """amount, deadline, v, r, s."""
+        return (self.amount, self.deadline, self.v, self.r, self.s)
+
+
+def sign_permit(
+    market: Market, token: Contract, sender: Sender, spender: str, amount: int
+) -> Permit | None:
+    """A permit for `amount`, or None when the token has none that can be signed for."""
+    domain = _permit_domain(token, market.chain.chain_id)
+    if domain is None:
+        return None
+    deadline = market.now() + _PERMIT_SECONDS
+    signature = sender.signer.sign_typed(
+        {
+            "types": {
+                "EIP712Domain": [{"name": n, "type": t} for n, t in DOMAIN_FIELDS],
+                "Permit": [{"name": n, "type": t} for n, t in _PERMIT_FIELDS],
+            },
+            "primaryType": "Permit",
+            "domain": domain,
+            "message": {
+                "owner": sender.address,
+                "spender": spender,
+                "value": amount,
+                "nonce": int(token.read("nonces", sender.address)),
+                "deadline": deadline,
+            },
+        }
+    )
+    return Permit(amount, deadline, signature[64], signature[:32], signature[32:64])
+
+
+def check_tokens(market: Market, token: Contract, account: str, needed: int, shown: str) -> None:
+    """ScriptError when an account holds less than `needed`, which people call `shown`."""
+    held = int(token.read("balanceOf", account))
+    if held < needed:
+        decimals, symbol = (
+            (18, "TPF") if token is market.token else (market.decimals, market.symbol)
+        )
+        raise ScriptError(
+            f"{account} holds {show_units(held, decimals, symbol)}, but {shown} are needed"
+        )
+
+
+def fresh_nonce() -> int:
+    """Tells equal orders apart."""
+    return secrets.randbits(64)
+
+
+def _permit_domain(token: Contract, chain_id: int) -> dict[str, Any] | None:
+    """The token's EIP-712 domain, proven by its DOMAIN_SEPARATOR."""
+    try:
+        wanted = bytes(token.read("DOMAIN_SEPARATOR"))
+        token.read("nonces", token.address)
+        name = str(token.read("name"))
+    except ChainError:
+        return None
+    versions = ["1", "2"]
+    # Most tokens do not tell; then the usual ones are tried.
+    with contextlib.suppress(ChainError):
+        versions.insert(0, str(Contract(token.pool, token.address, _VERSION).read("version")))
+    for version in versions:
+        if domain_separator(name, version, chain_id, token.address) == wanted:
+            return {
+                "name": name,
+                "version": version,
+                "chainId": chain_id,
+                "verifyingContract": token.address,
+            }
+    return None
+
+
+def _symbol(token: Contract) -> str:
+    try:
+        text = str(token.read("symbol"))
+    except ChainError:
+        return "tokens"
+    # The token is a stranger: nothing that a terminal would obey.
+    return "".join(c for c in text if c.isascii() and c.isalnum())[:12] or "tokens"

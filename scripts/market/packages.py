@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Job directories: a specification without digests, and the files that it names.
+
+`job.json` is a job specification whose inputs may be bare paths; digests and sizes are filled in
+from the files beside it. A path to a directory stands for all files in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provider_agent.protocol import jobspec
+from provider_agent.protocol.digests import check_path, entries, file_digest
+from provider_agent.protocol.jobspec import JobSpec
+from scripts.market.errors import ScriptError
+
+TEMPLATE = "job.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A complete specification and the directory that holds its inputs."""
+
+    spec: JobSpec
+    directory: Path
+
+
+def read(path: Path) -> Package:
+    """Complete the template at `path` (a file, or a directory with a job.json).
+
+    AgentError names the file or the field at fault.
+    """
+    file = path / TEMPLATE if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text())
+    except OSError as error:
+        raise ScriptError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ScriptError(f"{file}: not JSON: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
+        raise ScriptError(f"{file}: not a job specification with a list of inputs")
+    directory = file.parent
+    inputs: list[Any] = []
+    for number, item in enumerate(document["inputs"]):
+        inputs += _complete(f"{file}: inputs[{number}]", item, directory)
+    document["inputs"] = inputs
+    return Package(jobspec.parse(json.dumps(document).encode()), directory)
+
+
+def _complete(where: str, item: Any, directory: Path) -> list[Any]:
+    if isinstance(item, str):
+        item = {"path": item}
+    if not isinstance(item, dict) or not isinstance(item.get("path"), str):
+        raise ScriptError(f"{where}: not a path, nor an object with one")
+    path = check_path(item["path"])
+    local = directory / path
+    if local.is_dir() and not local.is_symlink():
+        if set(item) != {"path"}:
+            raise ScriptError(f"{where}: {path} is a directory; give its path alone")
+        return [
+            {"path": f"{path}/{entry.path}", "sha256": entry.sha256, "size": entry.size}
+            for entry in entries(local)
+        ]
+    found = {"path": path, "sha256": file_digest(local).hex(), "size": local.stat().st_size}
+    for key in ("sha256", "size"):
+        if key in item and item[key] != found[key]:
+            raise ScriptError(f"{where}: {local} has another {key}; remove it or restore the file")
+    return [{**item, **found}]

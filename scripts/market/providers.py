@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a provider's owner and its delegators do. Amounts are TPF wei unless they say otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from eth_utils.crypto import keccak
+
+from provider_agent.chain.contracts import EndpointChanged, Registered
+from provider_agent.chain.rpc import Receipt
+from provider_agent.errors import AgentError
+from provider_agent.protocol.messages import OperatorConsent, recover
+from provider_agent.protocol.terms import ZERO_ADDRESS, address
+from scripts.market import credits
+from scripts.market.amounts import show_seconds, show_time, show_tpf
+from scripts.market.contracts import address_topic
+from scripts.market.errors import ScriptError
+from scripts.market.market import Market, check_tokens, sign_permit, transact
+from scripts.market.sending import Sender
+from scripts.market.ui import Ui
+
+_ENDPOINT_BYTES = 128
+
+
+@dataclass(frozen=True)
+class Consent:
+    """An operator's signed agreement to work for an owner."""
+
+    message: OperatorConsent
+    signature: bytes
+    endpoint: str | None
+    """Where the agent that signed it is reached, if it said so."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Stake on its way out."""
+
+    number: int
+    assets: int
+    ready_at: int
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A provider as the chain has it. `own` is the owner's part of `active`."""
+
+    owner: str
+    operator: str
+    payout: str
+    endpoint: str | None
+    commission_bps: int
+    active: int
+    own: int
+    locked: int
+    unbonding: int
+    max_lock_per_order: int
+    max_locked: int
+
+    @property
+    def lockable(self) -> int:
+        """The most collateral that one more order could lock."""
+        free = min(self.own, self.max_locked) - self.locked
+        return max(0, min(free, self.max_lock_per_order))
+
+
+def read_consent(path: Path, market: Market, owner: str) -> Consent:
+    """The file that `provider-agent consent` writes. ScriptError when it does not fit."""
+    try:
+        given = json.loads(path.read_text())
+        message = OperatorConsent(given["owner"], given["operator"], given["expires"])
+        signature = bytes.fromhex(str(given["signature"]).removeprefix("0x"))
+        chain_id, staking = given["chain_id"], address("staking", given["staking"])
+        endpoint = given.get("endpoint")
+        signer = recover(market.staking_domain, message, signature)
+    except OSError as error:
+        raise ScriptError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ScriptError(f"{path}: not a consent; make one with provider-agent consent") from None
+    except AgentError as error:
+        raise ScriptError(f"{path}: {error}") from None
+    here = market.chain.chain_id
+    if chain_id != here or staking != market.staking.address:
+        raise ScriptError(
+            f"{path}: for Staking {staking} on chain {chain_id}, "
+            f"but this is {market.staking.address} on chain {here}"
+        )
+    if message.owner != owner:
+        raise ScriptError(f"{path}: names the owner {message.owner}, but --account is {owner}")
+    if signer != message.operator:
+        raise ScriptError(f"{path}: not signed by its operator {message.operator}")
+    if message.expires < market.now():
+        raise ScriptError(f"{path}: has expired; make a new one with provider-agent consent")
+    return Consent(message, signature, endpoint if isinstance(endpoint, str) else None)
+
+
+def check_endpoint(url: str) -> str:
+    """An endpoint that fits the registry. ScriptError otherwise."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > _ENDPOINT_BYTES:
+        raise ScriptError(
+            f"--endpoint {url[:150]!r}: give an http(s) URL of at most {_ENDPOINT_BYTES} characters"
+        )
+    if not url.isascii() or not url.isprintable():
+        raise ScriptError("--endpoint: only printable ASCII characters")
+    return url.rstrip("/")
+
+
+def register(
+    market: Market,
+    sender: Sender,
+    ui: Ui,
+    consent: Consent,
+    *,
+    endpoint: str | None = None,
+    payout: str | None = None,
+    commission_bps: int = 0,
+    max_lock_per_order: int,
+    max_locked: int,
+) -> Receipt:
+    """Make the account a provider. `endpoint` defaults to the consent's, `payout` to the owner."""
+    chosen = check_endpoint(endpoint or consent.endpoint or "")
+    payout = payout or sender.address
+    if is_registered(market, sender.address):
+        raise ScriptError(f"{sender.address} is registered already; see ape run provider status")
+    if max_locked < max_lock_per_order:
+        raise ScriptError("the limit in all is below the limit per order; raise it")
+    ui.table(
+        f"Register {sender.address} on chain {market.chain.chain_id}",
+        ("what", "value"),
+        [
+            ("operator", consent.message.operator),
+            ("payout", payout),
+            ("endpoint", chosen),
+            ("commission", f"{commission_bps / 100:g} %"),
+            ("collateral per order", f"at most {show_tpf(max_lock_per_order)}"),
+            ("collateral in all", f"at most {show_tpf(max_locked)}"),
+        ],
+    )
+    ui.ask("Register?")
+    return transact(
+        sender,
+        ui,
+        "register",
+        market.staking,
+        "register",
+        consent.message.operator,
+        payout,
+        commission_bps,
+        max_lock_per_order,
+        max_locked,
+        chosen,
+        consent.message.expires,
+        consent.signature,
+    )
+
+
+def set_limits(
+    market: Market, sender: Sender, ui: Ui, max_lock_per_order: int, max_locked: int
+) -> Receipt:
+    """Change what the operator may put at risk."""
+    require_registered(market, sender.address)
+    if max_locked < max_lock_per_order:
+        raise ScriptError("the limit in all is below the limit per order; raise it")
+    shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in all"
+    ui.ask(f"Let the operator lock at most {shown}?")
+    return transact(
+        sender, ui, "set limits", market.staking, "set_lock_limits", max_lock_per_order, max_locked
+    )
+
+
+def set_endpoint(market: Market, sender: Sender, ui: Ui, endpoint: str) -> Receipt:
+    """Announce where the agent is reached."""
+    require_registered(market, sender.address)
+    chosen = check_endpoint(endpoint)
+    return transact(sender, ui, "set endpoint", market.staking, "set_endpoint", chosen)
+
+
+def set_operator(market: Market, sender: Sender, ui: Ui, consent: Consent) -> Receipt:
+    """Replace the operator key."""
+    require_registered(market, sender.address)
+    ui.ask(f"Let {consent.message.operator} work for {sender.address}, and nobody else?")
+    return transact(
+        sender,
+        ui,
+        "set operator",
+        market.staking,
+        "set_operator",
+        consent.message.operator,
+        consent.message.expires,
+        consent.signature,
+    )
+
+
+def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int) -> Receipt:
+    """Stake behind a provider; an owner names itself. One transaction, by permit."""
+    require_registered(market, provider)
+    shown = show_tpf(amount)
+    check_tokens(market, market.token, sender.address, amount, shown)
+    whose = "its own pool" if provider == sender.address else f"the pool of {provider}"
+    unbonding = show_seconds(int(market.staking.read("UNBONDING")))
+    ui.note(f"stake can be lost when the provider fails, and leaves {unbonding} after unstake")
+    ui.ask(f"Stake {shown} of {sender.address} in {whose}?")
+    permit = sign_permit(market, market.token, sender, market.staking.address, amount)
+    if permit is None:
+        raise ScriptError("the stake token does not take permits; is it the right deployment?")
+    return transact(
+        sender,
+        ui,
+        f"stake {shown}",
+        market.staking,
+        "delegate_with_permit",
+        provider,
+        *permit.arguments(),
+    )
+
+
+@dataclass(frozen=True)
+class Unstaked:
+    """Stake that has begun to leave."""
+
+    ticket: Ticket
+    receipt: Receipt
+
+
+def unstake(
+    market: Market, sender: Sender, ui: Ui, provider: str, amount: int | None = None
+) -> Unstaked:
+    """Begin to take out stake, all of it by default; it can be withdrawn after UNBONDING."""
+    require_registered(market, provider)
+    shares = int(market.staking.read("shares_of", provider, sender.address))
+    assets = int(market.staking.read("assets_of", provider, sender.address))
+    if shares == 0:
+        raise ScriptError(f"{sender.address} has no stake with {provider}")
+    if amount is not None and amount > assets:
+        raise ScriptError(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
+    leaving = shares if amount is None or amount == assets else shares * amount // assets
+    shown = show_tpf(assets if amount is None else amount)
+    unbonding = int(market.staking.read("UNBONDING"))
+    ui.ask(f"Take {shown} out of the pool of {provider} (paid {show_seconds(unbonding)} later)?")
+    receipt = transact(
+        sender, ui, f"unstake {shown}", market.staking, "undelegate", provider, leaving
+    )
+    number = int(market.staking.read("ticket_count", provider, sender.address)) - 1
+    (ticket,) = [t for t in tickets(market, provider, sender.address) if t.number == number]
+    ui.step(
+        f"ticket {ticket.number}: {show_tpf(ticket.assets)}, ready at "
+        f"{show_time(ticket.ready_at, market.now())}"
+    )
+    return Unstaked(ticket, receipt)
+
+
+@dataclass(frozen=True)
+class Paid:
+    """What `withdraw` paid out."""
+
+    unbonded: int
+    credits: credits.Credits
+    receipts: tuple[Receipt, ...]
+
+
+def withdraw(
+    market: Market, sender: Sender, ui: Ui, provider: str, receiver: str | None = None
+) -> Paid:
+    """Pull everything that is ready: unbonded stake with `provider`, and all credits."""
+    to = receiver or sender.address
+    now = market.now()
+    waiting = tickets(market, provider, sender.address)
+    ready = [ticket for ticket in waiting if ticket.ready_at <= now]
+    held = credits.credits_of(market, sender.address)
+    if not ready and not held.payment and not held.stake:
+        later = min((ticket.ready_at for ticket in waiting), default=None)
+        when = f"; a ticket is ready at {show_time(later, now)}" if later is not None else ""
+        raise ScriptError(f"{sender.address} has nothing to withdraw{when}")
+    rows = [(f"ticket {t.number}", show_tpf(t.assets)) for t in ready]
+    rows += [("payouts and refunds", market.show_price(held.payment))] if held.payment else []
+    rows += [("TPF credit", show_tpf(held.stake))] if held.stake else []
+    ui.table(f"Withdraw to {to}", ("what", "amount"), rows)
+    ui.ask("Withdraw?")
+    receipts = [
+        transact(
+            sender,
+            ui,
+            f"withdraw ticket {ticket.number}",
+            market.staking,
+            "withdraw_unbonded",
+            provider,
+            ticket.number,
+            to,
+        )
+        for ticket in ready
+    ]
+    if held.payment:
+        receipts.append(transact(sender, ui, "withdraw payouts", market.jobs, "withdraw", to))
+    if held.stake:
+        receipts.append(transact(sender, ui, "withdraw TPF", market.staking, "withdraw", to))
+    return Paid(sum(ticket.assets for ticket in ready), held, tuple(receipts))
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def is_registered(market: Market, owner: str) -> bool:
+    """Whether an address is a provider."""
+    return market.staking_events.operator_of(owner, "latest") != ZERO_ADDRESS
+
+
+def require_registered(market: Market, owner: str) -> None:
+    """ScriptError when an address is no provider."""
+    if not is_registered(market, owner):
+        raise ScriptError(f"{owner} is no provider here; name the owner's address, or register it")
+
+
+def tickets(market: Market, provider: str, account: str) -> list[Ticket]:
+    """An account's tickets that were not withdrawn yet."""
+    found = []
+    for number in range(int(market.staking.read("ticket_count", provider, account))):
+        _, assets, ready_at = market.staking.read("ticket", provider, account, number)
+        if ready_at:
+            found.append(Ticket(number, int(assets), int(ready_at)))
+    return found
+
+
+def endpoint_of(market: Market, provider: str) -> str | None:
+    """Where a provider's agent is reached, as it announced last, checked against its digest."""
+    return endpoints(market, provider).get(provider)
+
+
+def endpoints(market: Market, provider: str | None = None) -> dict[str, str]:
+    """Owner -> endpoint of one provider or of all; providers without a checked one are left out."""
+    topics = [address_topic(provider)] if provider is not None else []
+    logs = market.staking.logs(
+        ("Registered", "EndpointChanged"), market.registry.start_block, topics
+    )
+    known: dict[str, str] = {}
+    for entry in logs:
+        event = market.staking_events.decode(entry)
+        if isinstance(event, Registered | EndpointChanged):
+            known[event.provider] = event.endpoint
+    return {
+        owner: url
+        for owner, url in known.items()
+        if market.staking_events.endpoint_digest(owner, "latest") == keccak(text=url)
+        and url.isascii()
+        and url.isprintable()
+    }
+
+
+def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
+    """A provider. ScriptError when it is none."""
+    require_registered(market, owner)
+    reader = market.staking_events
+    pool = reader.pool(owner, "latest")
+    limits = reader.lock_limits(owner, "latest")
+    return Provider(
+        owner=owner,
+        operator=reader.operator_of(owner, "latest"),
+        payout=reader.payout_of(owner, "latest"),
+        endpoint=endpoint or endpoint_of(market, owner),
+        commission_bps=int(market.staking.read("commission_at", owner, market.now())),
+        active=pool.active,
+        own=reader.owner_assets(owner, "latest"),
+        locked=pool.locked,
+        unbonding=pool.unbonding,
+        max_lock_per_order=limits.per_order,
+        max_locked=limits.total,
+    )
+
+
+def read_all(market: Market) -> list[Provider]:
+    """All providers that can be reached, the largest own stake first."""
+    found = [read(market, owner, url) for owner, url in endpoints(market).items()]
+    return sorted(found, key=lambda provider: -provider.own)
+
+
+def show(market: Market, provider: Provider, ui: Ui, account: str | None = None) -> None:
+    """A provider as a table, with what `account` (by default the owner) has with it."""
+    who = account or provider.owner
+    now = market.now()
+    held = credits.credits_of(market, who)
+    payout = credits.credits_of(market, provider.payout)
+    rows: list[Sequence[str]] = [
+        ("operator", provider.operator),
+        ("payout", provider.payout),
+        ("endpoint", provider.endpoint or "not announced"),
+        ("commission", f"{provider.commission_bps / 100:g} %"),
+        ("active stake", f"{show_tpf(provider.active)}, of which own {show_tpf(provider.own)}"),
+        (
+            "locked by orders",
+            f"{show_tpf(provider.locked)} of at most {show_tpf(provider.max_locked)}",
+        ),
+        ("next order", f"can lock {show_tpf(provider.lockable)}"),
+        ("unbonding", show_tpf(provider.unbonding)),
+        ("payouts waiting", market.show_price(payout.payment)),
+    ]
+    if who != provider.owner:
+        assets = int(market.staking.read("assets_of", provider.owner, who))
+        rows.append((f"stake of {who}", show_tpf(assets)))
+    rows += [
+        (f"ticket {t.number}", f"{show_tpf(t.assets)}, ready at {show_time(t.ready_at, now)}")
+        for t in tickets(market, provider.owner, who)
+    ]
+    if held.stake:
+        rows.append((f"TPF credit of {who}", show_tpf(held.stake)))
+    ui.table(f"Provider {provider.owner}", ("what", "value"), rows)

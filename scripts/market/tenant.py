@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tenant does with providers' agents: quotes, uploads, results.
+
+The tenant's own account signs in. A result counts only when its bytes hash to what was attested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from provider_agent.api.client import AgentClient
+from provider_agent.errors import AgentError
+from provider_agent.protocol.digests import Entry
+from provider_agent.protocol.messages import Quote
+from provider_agent.protocol.terms import Order
+from scripts.market import providers
+from scripts.market.accounts import Signer
+from scripts.market.errors import ScriptError
+from scripts.market.jobs import Job, short
+from scripts.market.market import Market
+from scripts.market.packages import Package
+from scripts.market.ui import Ui
+
+# An open job is sent to this many providers at most; one of them is enough.
+MAX_PROVIDERS = 5
+# An agent takes inputs once it has seen the job some blocks deep.
+UPLOAD_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A verified result on this machine."""
+
+    directory: Path
+    files: tuple[Entry, ...]
+    receipt: Path
+
+
+def candidates(market: Market, order: Order) -> dict[str, str]:
+    """Owner -> endpoint of providers that could take the order, the largest own stake first."""
+    able = [
+        provider
+        for provider in providers.read_all(market)
+        if provider.active >= order.min_stake and provider.lockable >= order.collateral
+    ]
+    return {p.owner: p.endpoint for p in able[:MAX_PROVIDERS] if p.endpoint is not None}
+
+
+def quote(market: Market, signer: Signer, package: Package, endpoint: str) -> tuple[Quote, bytes]:
+    """A provider's signed price for a package, checked, and its signature."""
+    with AgentClient(endpoint, signer, market.chain.chain_id) as client:
+        client.upload_spec(package.spec)
+        return client.quote(package.spec, market.jobs_domain)
+
+
+def upload(
+    market: Market,
+    signer: Signer,
+    ui: Ui,
+    package: Package,
+    endpoints: Sequence[str],
+    wait: float = UPLOAD_SECONDS,
+) -> list[str]:
+    """Send specification and inputs to agents; the endpoints that have all of them.
+
+    ScriptError when there are endpoints and none took them.
+    """
+    clients = [AgentClient(url, signer, market.chain.chain_id) for url in endpoints]
+    failed: dict[str, str] = {}
+    reached = []
+    try:
+        for client in clients:
+            # One after the other: an account may ask its owner to sign.
+            try:
+                client.login()
+                reached.append(client)
+            except AgentError as error:
+                failed[client.base_url] = str(error)
+
+        def send(client: AgentClient) -> None:
+            try:
+                client.upload(package.spec, package.directory, wait)
+            except AgentError as error:
+                failed[client.base_url] = str(error)
+
+        if reached:
+            with ThreadPoolExecutor(len(reached)) as pool:
+                list(pool.map(send, reached))
+    finally:
+        for client in clients:
+            client.close()
+    done = [client.base_url for client in reached if client.base_url not in failed]
+    for url in done:
+        ui.step(f"{len(package.spec.inputs)} inputs are with {url}")
+    for line in failed.values():
+        ui.note(line)
+    if endpoints and not done:
+        raise ScriptError(
+            "no agent has the inputs, so nobody will start; run ape run job upload to try again"
+        )
+    return done
+
+
+def announced(market: Market, provider: str | None) -> str:
+    """Where a provider is reached; the only one if none is named. ScriptError otherwise."""
+    known = providers.endpoints(market, provider)
+    if len(known) == 1:
+        return next(iter(known.values()))
+    if provider is not None:
+        raise ScriptError(f"{provider} announces no endpoint; pass --endpoint URL")
+    raise ScriptError(
+        f"{len(known)} providers are registered; choose with --provider ADDRESS "
+        "(see ape run provider status)"
+    )
+
+
+def endpoint_for(market: Market, job: Job, given: str | None = None) -> str:
+    """Where the provider of a job is reached. ScriptError when it is not known."""
+    if given is not None:
+        return given
+    if job.provider is None:
+        raise ScriptError(f"job {short(job.job)} has no provider yet")
+    return announced(market, job.provider)
+
+
+def fetch(
+    market: Market,
+    signer: Signer,
+    ui: Ui,
+    job: Job,
+    directory: Path,
+    endpoint: str | None = None,
+) -> Fetched:
+    """Download result and receipt of an attested job, and check both against the chain."""
+    job.record()  # refuses a job without a result
+    assert job.attested is not None  # as `record` has just checked
+    if job.terms.requester != signer.address:
+        raise ScriptError(
+            f"job {short(job.job)} belongs to {job.terms.requester}, not to {signer.address}; "
+            "results are given to the requester only"
+        )
+    url = endpoint_for(market, job, endpoint)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with AgentClient(url, signer, market.chain.chain_id) as client:
+        files = client.fetch_result(job.job, directory, job.attested.result)
+        receipt = directory.with_name(directory.name + ".receipt.json")
+        receipt.write_bytes(client.receipt(job.job, job.attested.receipt))
+    total = sum(entry.size for entry in files)
+    ui.step(f"{len(files)} files, {total:,} bytes in {directory}")
+    ui.step(f"result 0x{job.attested.result.hex()} is the one attested on chain")
+    ui.step(f"receipt {receipt} is the one attested on chain")
+    return Fetched(directory, tuple(files), receipt)
