@@ -92,7 +92,7 @@ class Desk:
             min_stake=5_000 * TPF,
             min_score=0,
             allow_root=ZERO_WORD,
-            nonce=int.from_bytes(keccak(text=f"nonce {number}"), "big"),
+            nonce=number + 1,
         )
 
     def post(self, order: Order, from_credit: bool = False) -> tuple[Terms, int]:

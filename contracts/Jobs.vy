@@ -25,7 +25,8 @@
      status in the low byte; while ASSIGNED also provider << 96 | assigned_at << 8;
      while ATTESTED the upper 31 bytes of the digest of its Record. Terms and
      records travel in events and calldata.
-     Config word: fee 16 | window 32 << 16 | accrued fees 128 << 48.
+     Config, in the upper bits of the guard's word:
+     fee 16 << 80 | window 32 << 96 | accrued fees 128 << 128.
 """
 
 from ethereum.ercs import IERC20
@@ -86,7 +87,7 @@ ATTESTATION_TYPEHASH: constant(bytes32) = keccak256(
 STATUS_MASK: constant(uint256) = 255
 MASK_16: constant(uint256) = 2**16 - 1
 MASK_32: constant(uint256) = 2**32 - 1
-MASK_48: constant(uint256) = 2**48 - 1
+MASK_128: constant(uint256) = 2**128 - 1
 MASK_64: constant(uint256) = 2**64 - 1
 
 # ----------------------------------------------------------------- immutables
@@ -112,7 +113,6 @@ used_quotes: HashMap[address, HashMap[uint256, uint256]]
 # Sum of the minimum scores of a provider's running jobs.
 reserved_score: public(HashMap[address, uint256])
 treasury: public(address)
-config: uint256
 
 # ---------------------------------------------------------------- constructor
 
@@ -224,10 +224,10 @@ def collect_fees() -> uint256:
     @notice Sends the accrued fees to the treasury. Anyone may call it.
     @return Payment token units.
     """
-    word: uint256 = self.config
-    amount: uint256 = word >> 48
+    word: uint256 = pause_guard.word
+    amount: uint256 = word >> 128
     assert amount > 0, "jobs: no fees"
-    self.config = word & MASK_48
+    pause_guard.word = word & MASK_128
     log IJobs.FeesCollected(treasury=self.treasury, amount=amount)
     token_flow._push(PAYMENT_TOKEN, self.treasury, amount)
     return amount
@@ -244,7 +244,7 @@ def post(order: IJobs.Order, from_credit: bool = False) -> bytes32:
     @param from_credit Pay from the caller's credit, not by transfer.
     @return The job's id.
     """
-    pause_guard._check_not_paused()
+    config: uint256 = pause_guard._check_not_paused()
     assert (
         order.start_price <= order.max_price
     ), "jobs: start price above maximum"
@@ -254,7 +254,7 @@ def post(order: IJobs.Order, from_credit: bool = False) -> bytes32:
     assert order.min_score == 0 or SCORES.address != empty(
         address
     ), "jobs: no source of scores"
-    return self._open(order, OPEN, from_credit)
+    return self._open(order, OPEN, from_credit, config)
 
 
 @external
@@ -268,7 +268,7 @@ def hire(
     @param from_credit Pay from the caller's credit, not by transfer.
     @return The job's id.
     """
-    pause_guard._check_not_paused()
+    config: uint256 = pause_guard._check_not_paused()
     assert block.timestamp <= convert(
         quote.expires, uint256
     ), "jobs: quote expired"
@@ -293,9 +293,9 @@ def hire(
         allow_root=empty(bytes32),
         nonce=convert(struct_hash, uint256),
     )
-    job: bytes32 = self._open(order, ASSIGNED, from_credit)
+    job: bytes32 = self._open(order, ASSIGNED, from_credit, config)
     provider: address = self._lock(
-        quote.operator, job, order, self._challenge_window(self.config)
+        quote.operator, job, order, self._challenge_window(config)
     )
     self.state[job] = self._assigned_word(provider)
     log IJobs.Accepted(
@@ -332,10 +332,12 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
         msg.sender, job, terms.order, convert(terms.challenge_window, uint256)
     )
     if terms.order.allow_root != empty(bytes32):
-        leaf: bytes32 = keccak256(keccak256(abi_encode(provider)))
-        assert merkle._verify(
-            proof, terms.order.allow_root, leaf
-        ), "jobs: provider not allowed"
+        # Walked here: `_verify` takes 255 nodes, and every call of `accept`
+        # would pay for that much memory.
+        node: bytes32 = keccak256(keccak256(abi_encode(provider)))
+        for sibling: bytes32 in proof:
+            node = merkle._hash_pair(node, sibling)
+        assert node == terms.order.allow_root, "jobs: provider not allowed"
     if terms.order.min_score > 0:
         reserved: uint256 = (
             self.reserved_score[provider] + terms.order.min_score
@@ -594,7 +596,7 @@ def fee_bps() -> uint256:
     """
     @notice Returns the fee of deals made now, in 1/10,000.
     """
-    return self.config & MASK_16
+    return (pause_guard.word >> 80) & MASK_16
 
 
 @external
@@ -603,7 +605,7 @@ def challenge_window() -> uint256:
     """
     @notice Returns the challenge window of deals made now, in seconds.
     """
-    return self._challenge_window(self.config)
+    return self._challenge_window(pause_guard.word)
 
 
 @external
@@ -612,7 +614,7 @@ def accrued_fees() -> uint256:
     """
     @notice Returns fees not yet collected, in payment token units.
     """
-    return self.config >> 48
+    return pause_guard.word >> 128
 
 
 # ------------------------------------------------------------------- internal
@@ -627,8 +629,9 @@ def _deposit(amount: uint256):
 
 
 @internal
-def _open(order: IJobs.Order, word: uint256, from_credit: bool) -> bytes32:
-    config: uint256 = self.config
+def _open(
+    order: IJobs.Order, word: uint256, from_credit: bool, config: uint256
+) -> bytes32:
     window: uint256 = self._challenge_window(config)
     assert (
         order.max_price > 0 and order.max_price <= MAX_AMOUNT
@@ -643,7 +646,7 @@ def _open(order: IJobs.Order, word: uint256, from_credit: bool) -> bytes32:
         requester=msg.sender,
         posted_at=convert(block.timestamp, uint64),
         challenge_window=convert(window, uint64),
-        fee_bps=config & MASK_16,
+        fee_bps=(config >> 80) & MASK_16,
         order=order,
     )
     job: bytes32 = self._job_id(terms)
@@ -684,7 +687,9 @@ def _settle(terms: IJobs.Terms, record: IJobs.Record):
     price: uint256 = self._price_at(terms, convert(record.assigned_at, uint256))
     fee: uint256 = price * terms.fee_bps // MAX_BPS
     if fee > 0:
-        self.config += fee << 48
+        # The sum of all fees is at most the token's supply; the topmost bits
+        # hold it, so that even a larger one would revert and change nothing.
+        pause_guard.word += fee << 128
     payout: address = extcall STAKING.unlock(record.provider, job)
     ledger._credit(payout, price - fee)
     log IJobs.Settled(
@@ -762,13 +767,13 @@ def _attested_word(record: IJobs.Record) -> uint256:
 @internal
 @pure
 def _challenge_window(config: uint256) -> uint256:
-    return (config >> 16) & MASK_32
+    return (config >> 96) & MASK_32
 
 
 @internal
 def _set_fee(fee_bps: uint256):
     assert fee_bps <= MAX_FEE_BPS, "jobs: fee out of bounds"
-    self.config = (self.config & ~MASK_16) | fee_bps
+    pause_guard.word = (pause_guard.word & ~(MASK_16 << 80)) | (fee_bps << 80)
     log IJobs.FeeChanged(fee_bps=fee_bps)
 
 
@@ -777,7 +782,7 @@ def _set_challenge_window(seconds: uint256):
     assert (
         seconds >= MIN_CHALLENGE_WINDOW and seconds <= MAX_CHALLENGE_WINDOW
     ), "jobs: challenge window out of bounds"
-    self.config = (self.config & ~(MASK_32 << 16)) | (seconds << 16)
+    pause_guard.word = (pause_guard.word & ~(MASK_32 << 96)) | (seconds << 96)
     log IJobs.ChallengeWindowChanged(seconds=seconds)
 
 

@@ -6,7 +6,9 @@
 @notice A guardian may stop new orders for at most `MAX_PAUSE` seconds, and then
         not again for the same time. Exits, attestations and settlements never
         look at the pause, so nobody can be locked in by it.
-@dev One word: guardian | paused_until << 160 | next_pause << 208 (48 bits each).
+@dev One word: paused_until 40 | next_pause 40 | 176 bits that belong to the
+     contract which uses the module, so that one read serves both. What is here
+     never changes those bits.
 """
 
 from snekmate.auth import ownable
@@ -28,25 +30,19 @@ event OrdersUnpaused:
 
 
 MAX_PAUSE: public(constant(uint256)) = 7 * 86_400
-_MASK_48: constant(uint256) = 2**48 - 1
-_MASK_160: constant(uint256) = 2**160 - 1
+# Where the bits of the using contract begin.
+OWN_BITS: constant(uint256) = 80
+OWN_MASK: constant(uint256) = 2**80 - 1
+_MASK_40: constant(uint256) = 2**40 - 1
 
-_word: uint256
+guardian: public(address)
+word: uint256
 
 
 @deploy
 def __init__(initial_guardian: address):
-    self._store(initial_guardian, 0, 0)
+    self.guardian = initial_guardian
     log GuardianChanged(guardian=initial_guardian)
-
-
-@external
-@view
-def guardian() -> address:
-    """
-    @notice Returns the account that may pause new orders.
-    """
-    return self._guardian(self._word)
 
 
 @external
@@ -55,7 +51,7 @@ def paused_until() -> uint256:
     """
     @notice Returns the time (unix seconds) from which orders are taken again.
     """
-    return (self._word >> 160) & _MASK_48
+    return self.word & _MASK_40
 
 
 @external
@@ -64,7 +60,7 @@ def next_pause() -> uint256:
     """
     @notice Returns the earliest time (unix seconds) of another pause.
     """
-    return self._word >> 208
+    return (self.word >> 40) & _MASK_40
 
 
 @external
@@ -73,18 +69,17 @@ def pause(duration: uint256):
     @notice Stops new orders for `duration` seconds.
     @param duration Seconds, 1 to `MAX_PAUSE`.
     """
-    word: uint256 = self._word
-    assert msg.sender == self._guardian(
-        word
-    ), "guardian: caller is not the guardian"
+    assert (msg.sender == self.guardian), "guardian: caller is not the guardian"
     assert (
         duration > 0 and duration <= MAX_PAUSE
     ), "guardian: pause out of bounds"
-    assert block.timestamp >= word >> 208, "guardian: paused too recently"
+    assert (
+        block.timestamp >= (self.word >> 40) & _MASK_40
+    ), "guardian: paused too recently"
     until: uint256 = block.timestamp + duration
     # Measured from the end of the longest pause, so that lifting a pause early
     # and pausing again cannot stretch it.
-    self._store(msg.sender, until, until + MAX_PAUSE)
+    self._store(until, until + MAX_PAUSE)
     log OrdersPaused(guardian=msg.sender, until=until)
 
 
@@ -93,11 +88,10 @@ def unpause():
     """
     @notice Takes new orders again; by the guardian or the owner.
     """
-    word: uint256 = self._word
     assert msg.sender in [
-        self._guardian(word), ownable.owner
+        self.guardian, ownable.owner
     ], "guardian: caller is not the guardian"
-    self._store(self._guardian(word), 0, word >> 208)
+    self._store(0, (self.word >> 40) & _MASK_40)
     log OrdersUnpaused(account=msg.sender)
 
 
@@ -108,28 +102,21 @@ def set_guardian(new_guardian: address):
     @param new_guardian The zero address means that nobody can pause.
     """
     ownable._check_owner()
-    word: uint256 = self._word
-    self._store(new_guardian, (word >> 160) & _MASK_48, word >> 208)
+    self.guardian = new_guardian
     log GuardianChanged(guardian=new_guardian)
 
 
 @internal
 @view
-def _check_not_paused():
+def _check_not_paused() -> uint256:
     """
-    @dev Reverts while new orders are paused.
+    @dev Reverts while new orders are paused; returns the word.
     """
-    assert (
-        block.timestamp >= (self._word >> 160) & _MASK_48
-    ), "guardian: orders are paused"
+    word: uint256 = self.word
+    assert block.timestamp >= word & _MASK_40, "guardian: orders are paused"
+    return word
 
 
 @internal
-@pure
-def _guardian(word: uint256) -> address:
-    return convert(word & _MASK_160, address)
-
-
-@internal
-def _store(account: address, until: uint256, next_time: uint256):
-    self._word = convert(account, uint256) | (until << 160) | (next_time << 208)
+def _store(until: uint256, next_time: uint256):
+    self.word = (self.word & ~OWN_MASK) | until | (next_time << 40)
