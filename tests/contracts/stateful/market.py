@@ -78,9 +78,7 @@ class Market:
 
 def build_market() -> Market:
     """Deploy, and give everybody tokens and allowances."""
-    suite = deploy_suite(
-        PARAMETERS, with_scores=True, managers={WARDEN: LOCK | SLASH | REWARD}
-    )
+    suite = deploy_suite(PARAMETERS, with_scores=True, managers={WARDEN: LOCK | SLASH | REWARD})
     for account in (*OWNERS, *DELEGATORS, WARDEN, *CANDIDATES):
         suite.token.transfer(account, 5_000_000 * TPF, sender=suite.faucet)
         suite.token.approve(suite.staking.address, UNLIMITED, sender=account)

@@ -258,14 +258,21 @@ class Staking:
     def set_endpoint(self, sender: str, endpoint: str) -> None:
         self._known(sender).endpoint = endpoint
 
-    def set_commission(self, now: int, sender: str, commission: int) -> None:
+    def set_commission(self, now: int, sender: str, bps: int) -> None:
         provider = self._known(sender)
-        need(commission <= BPS, "staking: commission above 100 %")
+        need(bps <= BPS, "staking: commission above 100 %")
         in_force = provider.commission_at(now)
-        raised = commission > in_force
-        provider.commission_before = in_force if raised else commission
-        provider.commission_since = now + (self.p.commission_delay if raised else 0)
-        provider.commission = commission
+        if bps <= in_force:
+            # At once, and for every epoch of the past that paid more.
+            provider.commission_before = min(provider.commission_before, bps)
+        else:
+            waiting = now < provider.commission_since
+            rested = now >= provider.commission_since + self.p.commission_delay
+            need(waiting or rested, "staking: commission was raised too recently")
+            if not waiting:
+                provider.commission_before = in_force
+            provider.commission_since = now + self.p.commission_delay
+        provider.commission = bps
 
     def set_lock_limits(self, sender: str, per_order: int, in_all: int) -> None:
         provider = self._known(sender)
@@ -286,7 +293,9 @@ class Staking:
         if sender == provider:
             after = Fund(active.assets, Counter(active.held))
             after.leave(sender, shares)
-            need(after.worth(after.held[sender]) >= self.locked(provider), "staking: stake is locked")
+            need(
+                after.worth(after.held[sender]) >= self.locked(provider), "staking: stake is locked"
+            )
         number = pool.tickets[sender]
         pool.tickets[sender] += 1
         pool.unbonding.join((sender, number), active.leave(sender, shares))
@@ -411,9 +420,7 @@ class Staking:
         pool.slashed_below_locks = self.owner_worth(provider) < self.locked(provider)
         return taken
 
-    def reward(
-        self, now: int, manager: str, provider: str, amount: int, earned_at: int
-    ) -> None:
+    def reward(self, now: int, manager: str, provider: str, amount: int, earned_at: int) -> None:
         self._may(now, manager, REWARD)
         pool = self._known(provider)
         commission = amount
@@ -475,7 +482,13 @@ class Jobs:
     """Orders and their escrow, over a Staking."""
 
     def __init__(
-        self, p: Parameters, address: str, owner: str, guardian: str, treasury: str, staking: Staking
+        self,
+        p: Parameters,
+        address: str,
+        owner: str,
+        guardian: str,
+        treasury: str,
+        staking: Staking,
     ) -> None:
         self.p = p
         self.address = address
@@ -589,30 +602,22 @@ class Jobs:
         job.move(Status.OPEN)
         return self._open(job, from_credit)
 
-    def hire(
-        self, now: int, sender: str, quote: Quote, signed: bool, from_credit: bool
-    ) -> bytes:
+    def hire(self, now: int, sender: str, quote: Quote, signed: bool, from_credit: bool) -> bytes:
         self._not_paused(now)
         need(now <= quote.expires, "jobs: quote expired")
-        need(
-            quote.requester in (ZERO_ADDRESS, sender), "jobs: quote is for another requester"
-        )
+        need(quote.requester in (ZERO_ADDRESS, sender), "jobs: quote is for another requester")
         need(signed, "jobs: not the operator's quote")
         nonce = (quote.operator, quote.nonce)
         need(nonce not in self.used_quotes, "jobs: quote is used")
         job = self._check_open(now, sender, quote.order(), from_credit)
         id = job.terms.job_id()
-        self.staking.check_lock(
-            now, self.address, quote.operator, id, *self._collateral(now, job)
-        )
+        self.staking.check_lock(now, self.address, quote.operator, id, *self._collateral(now, job))
         self.used_quotes.add(nonce)
         self._assign(now, job, quote.operator, quote.price)
         return self._open(job, from_credit)
 
     def cancel_quotes(self, sender: str, word: int, mask: int) -> None:
-        self.used_quotes |= {
-            (sender, word * 256 + bit) for bit in range(256) if mask >> bit & 1
-        }
+        self.used_quotes |= {(sender, word * 256 + bit) for bit in range(256) if mask >> bit & 1}
 
     def accept(self, now: int, sender: str, terms: Terms) -> int:
         self._not_paused(now)
@@ -650,9 +655,7 @@ class Jobs:
         self._settle(terms, record)
 
     def finalize(self, now: int, terms: Terms, record: Record) -> None:
-        need(
-            now > record.attested_at + terms.challenge_window, "jobs: challenge window is open"
-        )
+        need(now > record.attested_at + terms.challenge_window, "jobs: challenge window is open")
         self._settle(terms, record)
 
     def _settle(self, terms: Terms, record: Record) -> None:
@@ -723,7 +726,5 @@ class Jobs:
         self.next_pause = self.paused_until + MAX_PAUSE
 
     def unpause(self, sender: str) -> None:
-        need(
-            sender in (self.guardian, self.owner), "guardian: caller is not the guardian"
-        )
+        need(sender in (self.guardian, self.owner), "guardian: caller is not the guardian")
         self.paused_until = 0
