@@ -188,6 +188,12 @@ class RpcPool:
         waited = 0.0
         for _ in range(_ROUNDS):
             candidates = self._candidates(at)
+            if not candidates and at is not None and self._candidates(None):
+                # All that are up were behind when last asked. If they still are, say so.
+                if self.head().number < at:
+                    unknown = BlockUnknown(f"no RPC endpoint has reached block {at}")
+                    break
+                candidates = self._candidates(at)
             if not candidates:
                 pause = self._pause()
                 if pause is None or waited + pause > self._max_wait:

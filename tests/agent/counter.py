@@ -37,10 +37,7 @@ def deploy(anvil: Anvil) -> str:
     """Put the contract on the chain; its address."""
     assert _RUNTIME[_REFUSED] == 0x5B, hex(_RUNTIME.index(0x5B))
     sender = anvil.accounts[9].address
-    receipt = None
-    tx_hash = anvil.send(sender, data=_INIT + _RUNTIME)
-    while receipt is None:
-        receipt = anvil.receipt(tx_hash)
+    receipt = anvil.wait(anvil.send(sender, data=_INIT + _RUNTIME))
     assert int(receipt["status"], 16) == 1
     return str(receipt["contractAddress"])
 

@@ -98,6 +98,11 @@ class Desk:
         assert found is not None
         return found
 
+    def wait(self, key: IntentKey) -> None:
+        """Until the chain has mined what was sent last; even automatic mining takes a moment."""
+        made = self.store.transactions_of(self.intent(key).id)[-1]
+        self.anvil.wait("0x" + made.hash.hex())
+
     def landed(self, slot: int) -> int:
         return counter.count(self.anvil, self.contract, slot)
 
@@ -118,6 +123,13 @@ def desk(anvil: Anvil, proxy: FaultyRpc, tmp_path: Path) -> Iterator[Desk]:
     made.close()
 
 
+def _ticked(desk: Desk, slot: int) -> IntentKey:
+    """A new intent after its first tick."""
+    key = desk.submit(slot)
+    desk.tick()
+    return key
+
+
 # ---------------------------------------------------------------------- the plain way
 
 
@@ -126,6 +138,7 @@ def test_submit__default_behavior(desk: Desk) -> None:
     assert desk.intent(key).state is IntentState.PLANNED
     desk.tick()
     assert desk.intent(key).state is IntentState.SENT
+    desk.wait(key)
     desk.tick()
     assert desk.intent(key).state is IntentState.MINED
     desk.anvil.mine(CONFIRMATIONS - 1)
@@ -350,8 +363,8 @@ def test_reorg__any_depth__lands_once(desk: Desk, depth: int, how: str) -> None:
     first, second = desk.submit(1), desk.submit(2)
     desk.settle()
     desk.anvil.mine(depth - 1)
-    third = desk.submit(3)
-    desk.tick()
+    third = _ticked(desk, 3)
+    desk.wait(third)
     desk.tick()
     raws = {key: desk.store.transactions_of(desk.intent(key).id) for key in desk.keys}
     getattr(desk.anvil, how)(depth)
@@ -398,9 +411,8 @@ def test_reorg__result_of_a_revert__is_watched_too(desk: Desk) -> None:
 def test_reorg__earlier_transactions_never_return__gap_is_filled(desk: Desk) -> None:
     desk.anvil.mine(5)
     # The key was used by hand before the agent's first start; a reorg takes that away.
-    desk.anvil.send(desk.key.address, desk.key.address)
-    desk.submit(1)
-    desk.tick()
+    desk.anvil.wait(desk.anvil.send(desk.key.address, desk.key.address))
+    desk.wait(_ticked(desk, 1))
     desk.anvil.reorg(4)
     assert desk.mined() == 0
     desk.settle()
@@ -498,8 +510,8 @@ def test_abandon__waiting__nonce_is_freed(desk: Desk) -> None:
 
 
 def test_abandon__mined_already__the_call_counts(desk: Desk) -> None:
-    key = desk.submit(1)
-    desk.tick()
+    key = _ticked(desk, 1)
+    desk.wait(key)
     desk.sender.abandon(key, "too late")
     desk.settle()
     assert desk.intent(key).state is IntentState.FINAL
@@ -562,7 +574,7 @@ def test_two_senders__other_takes_the_nonce__key_in_use(desk: Desk) -> None:
 def test_two_senders__other_goes_ahead__key_in_use_until_adopted(desk: Desk) -> None:
     desk.submit(1)
     desk.settle()
-    desk.anvil.send(desk.key.address, desk.key.address)
+    desk.anvil.wait(desk.anvil.send(desk.key.address, desk.key.address))
     with pytest.raises(KeyInUse):
         desk.sender.tick()
     key = desk.submit(2)

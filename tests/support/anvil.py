@@ -173,6 +173,16 @@ class Anvil:
         found: dict[str, Any] | None = self.rpc("eth_getTransactionReceipt", tx_hash)
         return found
 
+    def wait(self, tx_hash: str, seconds: float = 10.0) -> dict[str, Any]:
+        """The receipt, once there is one: even automatic mining comes after the answer."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            receipt = self.receipt(tx_hash)
+            if receipt is not None:
+                return receipt
+            time.sleep(0.005)
+        raise AnvilError(f"{tx_hash} was not mined within {seconds} s")
+
     # ------------------------------------------------------------------ blocks and time
 
     def mine(self, blocks: int = 1, interval: int = 1) -> None:

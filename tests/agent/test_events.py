@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The event feed on a real chain, and the decoding of our contracts' events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from eth_abi.abi import encode
+
+from provider_agent.chain.contracts import Abi, Event, JobEvent, JobsContract, Posted, Settled
+from provider_agent.chain.events import EventFeed
+from provider_agent.chain.rpc import ChainError, Log, RpcPool
+from provider_agent.protocol.terms import Order, Record, Terms
+from provider_agent.store import Store
+from tests.agent import counter
+from tests.agent.faulty_rpc import FaultyRpc, Mode
+from tests.support.anvil import Anvil
+
+SLOTS = range(1, 100)
+
+
+class Counted:
+    """The counter as a source: the slot is the object that an event is about."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def topics(self) -> list[bytes]:
+        return [slot.to_bytes(32, "big") for slot in SLOTS]
+
+    def decode(self, entry: Log) -> Event | None:
+        return JobEvent(entry, entry.topics[0])
+
+
+class Follower:
+    """A consumer that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.again: list[int] = []
+
+    def __call__(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        for event in events:
+            assert isinstance(event, JobEvent)
+            self.seen.append(int.from_bytes(event.job, "big"))
+        self.again += [int.from_bytes(job, "big") for job in again]
+
+
+class World:
+    def __init__(self, anvil: Anvil, proxy: FaultyRpc, path: Path) -> None:
+        self.anvil, self.proxy = anvil, proxy
+        self.contract = counter.deploy(anvil)
+        self.pool = RpcPool([proxy.url], anvil.chain_id, timeout=1.0)
+        self.store = Store(path / "agent.sqlite")
+        self.follower = Follower()
+
+    def feed(self, chunk: int = 2000, window: int = 16) -> EventFeed:
+        return EventFeed(
+            self.pool, self.store, [Counted(self.contract)], reorg_window=window, chunk=chunk
+        )
+
+    def count(self, slot: int) -> None:
+        sender = self.anvil.accounts[1].address
+        self.anvil.wait(self.anvil.send(sender, self.contract, counter.calldata(slot)))
+
+    def poll(self, feed: EventFeed | None = None) -> list[int]:
+        before = len(self.follower.seen)
+        (feed or self.feed()).poll(self.pool.head(), self.follower)
+        return self.follower.seen[before:]
+
+
+@pytest.fixture
+def world(anvil: Anvil, tmp_path: Path) -> Iterator[World]:
+    with FaultyRpc(anvil.url) as proxy:
+        made = World(anvil, proxy, tmp_path)
+        yield made
+        made.store.close()
+        made.pool.close()
+
+
+def test_poll__each_event_once(world: World) -> None:
+    for slot in (1, 2, 3):
+        world.count(slot)
+    assert world.poll() == [1, 2, 3]
+    assert world.poll() == []
+    world.count(4)
+    assert world.poll() == [4]
+    assert world.follower.again == []
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+def test_poll__chunks__nothing_lost(world: World, chunk: int) -> None:
+    for slot in SLOTS[:12]:
+        world.count(slot)
+    assert world.poll(world.feed(chunk, window=2)) == list(SLOTS[:12])
+    assert world.poll(world.feed(chunk, window=2)) == []
+
+
+def test_poll__consumer_fails__handed_out_again(world: World) -> None:
+    world.count(1)
+
+    def dies(events: Sequence[Event], again: Sequence[bytes]) -> None:
+        world.store.set_meta("effect", "half done")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.feed().poll(world.pool.head(), dies)
+    assert world.store.meta("effect") is None
+    assert world.poll() == [1]
+
+
+def test_poll__interrupted_first_sync__goes_on(world: World) -> None:
+    for slot in SLOTS[:10]:
+        world.count(slot)
+    feed = world.feed(chunk=2, window=2)
+    world.proxy.fault(Mode.ERROR_500, "eth_getLogs", after=3)
+    with pytest.raises(ChainError):
+        feed.poll(world.pool.head(), world.follower)
+    got = list(world.follower.seen)
+    assert 0 < len(got) < 10
+    world.proxy.clear()
+    world.pool.endpoints[0].not_before = 0.0
+    world.poll(feed)
+    assert world.follower.seen == list(SLOTS[:10])
+
+
+@pytest.mark.parametrize("how", ["reorg", "rollback"])
+@pytest.mark.parametrize("depth", [1, 3, 10])
+def test_poll__reorg__vanished_are_named_and_new_ones_found(
+    world: World, depth: int, how: str
+) -> None:
+    for slot in SLOTS[:12]:
+        world.count(slot)
+    world.poll()
+    getattr(world.anvil, how)(depth)
+    world.count(50)
+    world.count(51)
+    assert world.poll() == [50, 51]
+    assert world.follower.again == list(SLOTS[12 - depth : 12])
+    assert world.poll() == []
+
+
+def test_poll__reorg_deeper_than_the_window__fork_is_found(world: World) -> None:
+    feed = world.feed(window=4)
+    for slot in SLOTS[:12]:
+        world.count(slot)
+        world.poll(feed)
+    world.anvil.reorg(9)
+    world.count(50)
+    world.count(51)
+    assert world.poll(feed) == [50, 51]
+    assert set(world.follower.again) == set(SLOTS[3:12])
+
+
+def test_poll__down_for_long__catches_up(world: World) -> None:
+    world.count(1)
+    assert world.poll() == [1]
+    world.anvil.mine(100)
+    world.count(2)
+    world.anvil.mine(100)
+    assert world.poll(world.feed(chunk=30)) == [2]
+
+
+# ---------------------------------------------------------------------- our contracts
+
+REQUESTER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+JOBS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+TERMS = Terms(
+    requester=REQUESTER,
+    posted_at=1000,
+    challenge_window=60,
+    fee_bps=100,
+    order=Order(b"\x01" * 32, 5, 10, 7, 600, 60, 0, 0, bytes(32), 3),
+)
+
+
+def _log(name: str, topics: list[bytes], data: bytes, address: str = JOBS) -> Log:
+    (first,) = Abi.of("Jobs").topics([name])
+    return Log(address, (first, *topics), data, 1, b"b", b"t", 0)
+
+
+@pytest.fixture
+def jobs(world: World) -> JobsContract:
+    return JobsContract(world.pool, JOBS)
+
+
+def test_decode__posted(jobs: JobsContract) -> None:
+    job = TERMS.job_id()
+    entry = _log(
+        "Posted",
+        [job, encode(["address"], [REQUESTER])],
+        encode([Terms.ABI], [TERMS.abi_tuple()]),
+        JOBS.lower(),
+    )
+    event = jobs.decode(entry)
+    assert event == Posted(entry, job, REQUESTER, TERMS)
+
+
+def test_decode__settled(jobs: JobsContract) -> None:
+    entry = _log(
+        "Settled",
+        [b"\x02" * 32, encode(["address"], [REQUESTER])],
+        encode(["uint256", "uint256"], [9, 1]),
+    )
+    assert jobs.decode(entry) == Settled(entry, b"\x02" * 32, REQUESTER, 9, 1)
+
+
+def test_decode__not_ours_or_unreadable__skipped(jobs: JobsContract) -> None:
+    topics = [b"\x02" * 32, encode(["address"], [REQUESTER])]
+    data = encode(["uint256", "uint256"], [9, 1])
+    assert jobs.decode(_log("Settled", topics, data, REQUESTER)) is None
+    assert jobs.decode(_log("Settled", topics, data[:40])) is None
+    assert jobs.decode(_log("Settled", topics[:1], data)) is None
+    assert jobs.decode(_log("FeeChanged", [], encode(["uint256"], [9]))) is None
+    assert jobs.decode(Log(JOBS, (), b"", 1, b"b", b"t", 0)) is None
+
+
+def test_every_followed_event_fits_its_abi(world: World) -> None:
+    for contract in (JobsContract, *_others()):
+        abi = Abi.of(contract.NAME)
+        by_name = {event.name: event for event in abi.events.values()}
+        for kind in contract.EVENTS:
+            names = {name for name, _, _ in by_name[kind.__name__].inputs}
+            assert names | {"at"} == set(kind.__dataclass_fields__)
+
+
+def _others() -> list[type]:
+    from provider_agent.chain.contracts import StakingContract
+
+    return [StakingContract]
+
+
+def test_calldata__decodes_to_what_went_in(jobs: JobsContract) -> None:
+    record = Record(REQUESTER, 1, 2, b"\x03" * 32)
+    calls = {
+        ("accept", 1): jobs.accept(TERMS),
+        ("accept", 2): jobs.accept(TERMS, [b"\x04" * 32]),
+        ("attest", 6): jobs.attest(TERMS, b"\x05" * 32, b"\x06" * 32, 1, 2, b"s" * 65),
+        ("finalize", 2): jobs.finalize(TERMS, record),
+        ("approve", 2): jobs.approve(TERMS, record),
+        ("expire", 1): jobs.expire(TERMS),
+        ("cancel", 1): jobs.cancel(TERMS),
+        ("withdraw", 0): jobs.withdraw(),
+        ("withdraw", 1): jobs.withdraw(REQUESTER),
+        ("cancel_quotes", 2): jobs.cancel_quotes(1, 2),
+    }
+    selectors = set()
+    for (name, arguments), data in calls.items():
+        function = jobs.abi.function(name, arguments)
+        assert data[:4] == function.selector
+        assert (len(data) - 4) % 32 == 0
+        selectors.add(data[:4])
+    assert len(selectors) == len(calls)
+
+
+def test_read__not_our_contract__one_line(world: World) -> None:
+    contract = JobsContract(world.pool, world.contract)
+    with pytest.raises(ChainError, match="check the contract addresses"):
+        contract.state(bytes(32), world.pool.head())
