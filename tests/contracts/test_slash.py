@@ -112,9 +112,7 @@ def test_slash__wipe__new_stake_is_untouched_by_old_shares(
     assert staking.assets_of(pool, stranger) == 10 * TPF
 
 
-def test_slash__wipe_of_active_alone__tickets_live_on(
-    suite, staking, provider, delegator, slash
-):
+def test_slash__wipe_of_active_alone__tickets_live_on(suite, staking, provider, delegator, slash):
     """Rounding can leave the last worth to the unbonding part: it keeps its generation."""
     shares = staking.delegate(provider.owner, 200 * TPF, sender=delegator)
     staking.undelegate(provider.owner, shares, sender=delegator)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hire` and `cancel_quotes`: an operator's signed price, used once."""
+
+import boa
+import pytest
+
+from provider_agent.protocol.terms import Assignment, Status
+from tests.contracts.actions import (
+    FAR,
+    account_of,
+    attest,
+    consent,
+    event,
+    events,
+    give_usd,
+    go_to,
+    hire,
+    now,
+    pass_time,
+    post,
+    quote_of,
+    sign_quote,
+)
+from tests.contracts.deploy import (
+    DAY,
+    TPF,
+    USD,
+    ZERO_ADDRESS,
+    address_of,
+    deploy_jobs,
+)
+
+PRICE = 25 * USD
+
+
+def test_hire__opens_and_assigns(suite, jobs, staking, payment, requester, provider):
+    quote = quote_of(provider, nonce=2**256 - 1)
+    terms = hire(suite, requester, provider, quote)
+    job = terms.job_id()
+    assert [type(log).__name__ for log in events(jobs) if log.address == jobs.address] == [
+        "Posted",
+        "Accepted",
+    ]
+    assert event(jobs, "Accepted") == {
+        "job": job,
+        "provider": provider.owner,
+        "operator": provider.operator.address,
+        "price": PRICE,
+    }
+    assert terms.order == quote.order()
+    assert jobs.state(job) == Assignment(provider.owner, now()).state_word()
+    expires_at = now() + quote.duration + DAY + 7 * DAY
+    assert staking.lock_of(jobs.address, provider.owner, job) == (100 * TPF, expires_at)
+    assert jobs.quote_used(provider.operator.address, quote.nonce)
+    assert not jobs.quote_used(provider.operator.address, quote.nonce - 1)
+    assert payment.balanceOf(jobs.address) == PRICE
+    assert jobs.credit_of(requester) == 0
+
+
+def test_hire__from_credit(suite, jobs, requester, provider):
+    jobs.deposit(PRICE, sender=requester)
+    hire(suite, requester, provider, from_credit=True)
+    assert jobs.credit_of(requester) == 0
+
+
+def test_hire__credit_too_low__reverts(suite, jobs, requester, provider):
+    with boa.reverts("ledger: credit too low"):
+        hire(suite, requester, provider, from_credit=True)
+
+
+def test_hire__for_this_requester(suite, jobs, requester, provider, stranger):
+    quote = quote_of(provider, requester=requester)
+    with boa.reverts("jobs: quote is for another requester"):
+        hire(suite, stranger, provider, quote)
+    hire(suite, requester, provider, quote)
+
+
+def test_hire__expiry__exact(suite, requester, provider):
+    quote = quote_of(provider)
+    go_to(quote.expires + 1)
+    with boa.reverts("jobs: quote expired"):
+        hire(suite, requester, provider, quote)
+    go_to(quote.expires)
+    hire(suite, requester, provider, quote)
+
+
+def test_hire__twice__reverts(suite, requester, provider, stranger):
+    quote = quote_of(provider)
+    hire(suite, requester, provider, quote)
+    for caller in (requester, stranger):
+        with boa.reverts("jobs: quote is used"):
+            hire(suite, caller, provider, quote)
+
+
+def test_hire__same_nonce_in_another_quote__reverts(suite, requester, provider):
+    hire(suite, requester, provider, quote_of(provider))
+    with boa.reverts("jobs: quote is used"):
+        hire(suite, requester, provider, quote_of(provider, price=1))
+
+
+def test_hire__nonces_are_unordered(suite, requester, provider):
+    for nonce in (700, 0, 255, 256):
+        hire(suite, requester, provider, quote_of(provider, nonce=nonce, collateral=0))
+
+
+def test_hire__nonces_of_two_operators_are_apart(suite, requester, provider, make_provider):
+    hire(suite, requester, provider)
+    hire(suite, requester, make_provider("other provider"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": 1},
+        {"collateral": 0},
+        {"duration": 7_201},
+        {"spec": bytes(32)},
+        {"nonce": 1},
+        {"requester": address_of("requester")},
+    ],
+)
+def test_hire__changed_quote__reverts(suite, jobs, requester, provider, change):
+    signature = sign_quote(jobs, provider.operator, quote_of(provider))
+    with boa.reverts("jobs: not the operator's quote"):
+        jobs.hire(quote_of(provider, **change).abi_tuple(), signature, sender=requester)
+
+
+@pytest.mark.parametrize("signature", [b"", b"\x01" * 63])
+def test_hire__no_signature_and_zero_operator__reverts(suite, jobs, requester, provider, signature):
+    """A malformed signature recovers to zero, and zero may be named as the operator: then there
+    is no provider behind it.
+    """
+    with boa.reverts("jobs: not the operator's quote"):
+        jobs.hire(quote_of(provider).abi_tuple(), signature, sender=requester)
+    with boa.reverts("staking: unknown operator"):
+        jobs.hire(
+            quote_of(provider, operator=ZERO_ADDRESS).abi_tuple(), signature, sender=requester
+        )
+
+
+def test_hire__signed_by_a_stranger_for_itself__reverts(suite, jobs, requester, provider):
+    stranger = account_of("stranger")
+    quote = quote_of(provider, operator=stranger.address)
+    with boa.reverts("staking: unknown operator"):
+        jobs.hire(quote.abi_tuple(), sign_quote(jobs, stranger, quote), sender=requester)
+
+
+def test_hire__quote_of_another_deployment__reverts(suite, jobs, requester, provider):
+    other = deploy_jobs(
+        suite.payment,
+        suite.staking,
+        suite.owner,
+        suite.parameters,
+        guardian=suite.guardian,
+        treasury=suite.treasury,
+    )
+    quote = quote_of(provider)
+    with boa.reverts("jobs: not the operator's quote"):
+        jobs.hire(quote.abi_tuple(), sign_quote(other, provider.operator, quote), sender=requester)
+
+
+def test_hire__old_operators_quote__reverts(suite, jobs, staking, requester, provider):
+    quote = quote_of(provider)
+    successor = account_of("successor")
+    staking.set_operator(
+        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+    )
+    with boa.reverts("staking: unknown operator"):
+        hire(suite, requester, provider, quote)
+    assert not jobs.quote_used(provider.operator.address, quote.nonce)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"price": 0}, "jobs: price out of bounds"),
+        ({"price": 2**120}, "jobs: price out of bounds"),
+        ({"collateral": 2**120}, "jobs: collateral out of bounds"),
+        ({"duration": 0}, "jobs: zero duration"),
+        ({"duration": 60 * DAY - 8 * DAY + 1}, "jobs: duration too long"),
+        ({"collateral": 500 * TPF + 1}, "staking: above the owner's limit per order"),
+    ],
+)
+def test_hire__bad_quote__reverts(suite, requester, provider, change, reason):
+    with boa.reverts(reason):
+        hire(suite, requester, provider, quote_of(provider, **change))
+
+
+def test_hire__from_then_on_like_any_job(suite, jobs, requester, provider):
+    terms = hire(suite, requester, provider)
+    record = attest(suite, provider, terms)
+    jobs.approve(terms.abi_tuple(), record.abi_tuple(), sender=requester)
+    assert jobs.credit_of(provider.payout) == PRICE - PRICE * 250 // 10_000
+
+
+def test_hire__not_attested__expires_with_the_whole_price_back(suite, jobs, requester, provider):
+    terms = hire(suite, requester, provider)
+    pass_time(terms.order.duration + 1)
+    jobs.expire(terms.abi_tuple())
+    assert jobs.credit_of(requester) == PRICE
+
+
+def test_hire__same_order_posted_in_the_same_block__reverts(suite, jobs, requester, provider):
+    """The id of a hired job can be taken by its own requester only, and then harms only it."""
+    quote = quote_of(provider)
+    terms = post(suite, requester, quote.order())
+    assert jobs.status(terms.job_id()) == Status.OPEN
+    with boa.reverts("jobs: exists"):
+        hire(suite, requester, provider, quote)
+    pass_time(1)
+    hire(suite, requester, provider, quote)
+
+
+# -------------------------------------------------------------- cancel_quotes
+
+
+def test_cancel_quotes__makes_them_unusable(suite, jobs, requester, provider):
+    operator = provider.operator.address
+    jobs.cancel_quotes(2, 0b101, sender=operator)
+    assert event(jobs, "QuotesCancelled") == {"operator": operator, "word": 2, "mask": 0b101}
+    assert [jobs.quote_used(operator, 512 + bit) for bit in range(3)] == [True, False, True]
+    with boa.reverts("jobs: quote is used"):
+        hire(suite, requester, provider, quote_of(provider, nonce=512))
+    hire(suite, requester, provider, quote_of(provider, nonce=513))
+
+
+def test_cancel_quotes__keeps_those_used_before(suite, jobs, requester, provider):
+    hire(suite, requester, provider, quote_of(provider, nonce=3))
+    jobs.cancel_quotes(0, 1, sender=provider.operator.address)
+    assert jobs.quote_used(provider.operator.address, 3)
+    assert jobs.quote_used(provider.operator.address, 0)
+
+
+def test_cancel_quotes__all_of_a_word(suite, jobs, requester, provider):
+    jobs.cancel_quotes(0, 2**256 - 1, sender=provider.operator.address)
+    with boa.reverts("jobs: quote is used"):
+        hire(suite, requester, provider, quote_of(provider, nonce=255))
+
+
+def test_cancel_quotes__of_another__untouched(suite, jobs, requester, provider, stranger):
+    jobs.cancel_quotes(0, 2**256 - 1, sender=stranger)
+    give_usd(suite, requester, PRICE)
+    hire(suite, requester, provider)
