@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 from eth_abi.abi import encode
 
-from provider_agent.chain.contracts import Abi, Event, JobEvent, JobsContract, Posted, Settled
+from provider_agent.chain.contracts import (
+    Abi,
+    Event,
+    JobEvent,
+    JobsContract,
+    Posted,
+    Settled,
+    StakingContract,
+)
 from provider_agent.chain.events import EventFeed
-from provider_agent.chain.rpc import ChainError, Log, RpcPool
+from provider_agent.chain.rpc import Log, RpcPool
+from provider_agent.errors import ChainError
 from provider_agent.protocol.terms import Order, Record, Terms
 from provider_agent.store import Store
 from tests.agent import counter
@@ -218,18 +227,12 @@ def test_decode__not_ours_or_unreadable__skipped(jobs: JobsContract) -> None:
 
 
 def test_every_followed_event_fits_its_abi(world: World) -> None:
-    for contract in (JobsContract, *_others()):
+    for contract in (JobsContract, StakingContract):
         abi = Abi.of(contract.NAME)
         by_name = {event.name: event for event in abi.events.values()}
         for kind in contract.EVENTS:
             names = {name for name, _, _ in by_name[kind.__name__].inputs}
             assert names | {"at"} == set(kind.__dataclass_fields__)
-
-
-def _others() -> list[type]:
-    from provider_agent.chain.contracts import StakingContract
-
-    return [StakingContract]
 
 
 def test_calldata__decodes_to_what_went_in(jobs: JobsContract) -> None:

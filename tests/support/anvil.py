@@ -54,7 +54,9 @@ def free_port() -> int:
 def _account(number: int) -> LocalAccount:
     """A development account; deriving it from the mnemonic takes a while."""
     Account.enable_unaudited_hdwallet_features()
-    return Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{number}")
+    path = f"m/44'/60'/0'/0/{number}"
+    made: LocalAccount = Account.from_mnemonic(MNEMONIC, account_path=path)
+    return made
 
 
 class Anvil:
