@@ -415,6 +415,8 @@ def test_reorg__earlier_transactions_never_return__gap_is_filled(desk: Desk) -> 
     desk.wait(_ticked(desk, 1))
     desk.anvil.reorg(4)
     assert desk.mined() == 0
+    # The reorg came before the sender saw its transaction mined: it is due for a reminder.
+    desk.skew += 20.0
     desk.settle()
     assert (desk.landed(1), desk.mined()) == (1, 2)
 
