@@ -391,7 +391,7 @@ class MarketMachine(RuleBasedStateMachine):
         provider = self.pick(data, self.registered)
         manager = self.pick(data, (WARDEN, WARDEN, WARDEN, *CANDIDATES))
         since = self.staking.providers[provider].commission_since
-        earned_at = self.pick(data, (self.now, since, since - 1))
+        earned_at = self.pick(data, (self.now, since, max(1, since) - 1))
         self.act(
             "staking.reward",
             (provider, amount, earned_at),
@@ -1133,7 +1133,7 @@ class MarketMachine(RuleBasedStateMachine):
             assert view("staking", "provider_of", pool.operator) == name
             assert view("staking", "payout_of", name) == pool.payout
             assert view("staking", "lock_limits", name) == (pool.per_order, pool.in_all)
-            for time in (pool.commission_since - 1, pool.commission_since):
+            for time in (max(1, pool.commission_since) - 1, pool.commission_since):
                 assert view("staking", "commission_at", name, time) == pool.commission_at(time)
             assert view("staking", "owner_assets", name) == staking.owner_worth(name)
             assert view("jobs", "reserved_score", name) == jobs.reserved_score(name)

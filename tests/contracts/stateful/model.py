@@ -240,7 +240,7 @@ class Staking:
         need(commission <= BPS, "staking: commission above 100 %")
         self._bind(now, sender, operator, expires, signed)
         self.providers[sender] = Provider(
-            operator, payout, per_order, in_all, commission, commission, now, endpoint
+            operator, payout, per_order, in_all, commission, commission, 0, endpoint
         )
 
     def set_operator(

@@ -22,8 +22,8 @@ def register_profiles() -> None:
     """Make the profiles known to `--hypothesis-profile`."""
     base = settings(deadline=None, suppress_health_check=SLOW, database=None)
     register = settings.register_profile
-    register(QUICK, base, max_examples=14, stateful_step_count=30)
-    register("deep", base, max_examples=220, stateful_step_count=60)
+    register(QUICK, base, max_examples=10, stateful_step_count=30)
+    register("deep", base, max_examples=260, stateful_step_count=60)
     register("no-shrink", base, max_examples=14, stateful_step_count=30, phases=ONCE)
     register(
         "mutants", base, max_examples=10, stateful_step_count=40, phases=ONCE, derandomize=True
