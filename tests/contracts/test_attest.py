@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`attest`: the present operator's word for this job, until the deadline."""
+
+import boa
+import pytest
+
+from provider_agent.protocol import messages
+from provider_agent.protocol.terms import Status
+from tests.contracts.actions import (
+    FAR,
+    ORDER,
+    RECEIPT,
+    RESULT,
+    account_of,
+    assigned,
+    attest,
+    attestation_of,
+    attested,
+    consent,
+    domain,
+    event,
+    go_to,
+    now,
+    order,
+    pass_time,
+    plain,
+    post,
+)
+from tests.contracts.deploy import DAY, address_of, deploy_jobs
+
+
+@pytest.fixture
+def terms(suite, requester, provider):
+    """A job assigned now."""
+    return assigned(suite, requester, provider)
+
+
+@pytest.fixture
+def submit(jobs, stranger):
+    """Relay a signed attestation."""
+
+    def call(terms, message, signature):
+        jobs.attest(
+            terms.abi_tuple(),
+            message.result,
+            message.receipt,
+            message.started,
+            message.finished,
+            signature,
+            sender=stranger,
+        )
+
+    return call
+
+
+def signed(jobs, operator, message):
+    return messages.sign(domain(jobs), message, operator)
+
+
+def test_attest__relayed_by_anyone(suite, jobs, provider, terms, stranger):
+    assigned_at = now()
+    pass_time(60)
+    record = attest(suite, provider, terms, sender=stranger, started=5, finished=6)
+    assert event(jobs, "Attested") == {
+        "job": terms.job_id(),
+        "provider": provider.owner,
+        "result": RESULT,
+        "receipt": RECEIPT,
+        "started": 5,
+        "finished": 6,
+        "assigned_at": assigned_at,
+        "attested_at": now(),
+    }
+    assert jobs.status(terms.job_id()) == Status.ATTESTED
+    assert jobs.state(terms.job_id()) == record.state_word()
+    assert jobs.attested_state(record.abi_tuple()) == record.state_word()
+    assert plain(jobs.assignment(terms.job_id())) == (Status.ATTESTED, "0x" + "00" * 20, 0)
+
+
+def test_attest__keeps_the_collateral_locked(suite, jobs, staking, provider, terms):
+    attest(suite, provider, terms)
+    assert staking.lock_of(jobs.address, provider.owner, terms.job_id())[0] == ORDER.collateral
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_attest__deadline__exact(suite, jobs, provider, terms, late):
+    go_to(terms.deadline(now()) + late)
+    if late:
+        with boa.reverts("jobs: deadline passed"):
+            attest(suite, provider, terms)
+    else:
+        attest(suite, provider, terms)
+        assert jobs.status(terms.job_id()) == Status.ATTESTED
+
+
+def test_attest__under_a_pause(suite, jobs, provider, terms):
+    jobs.pause(DAY, sender=suite.guardian)
+    attest(suite, provider, terms)
+
+
+def test_attest__after_the_manager_is_removed(suite, jobs, staking, provider, terms):
+    staking.remove_manager(jobs.address, sender=suite.owner)
+    attest(suite, provider, terms)
+
+
+def test_attest__open__reverts(suite, jobs, requester, provider, submit):
+    terms = post(suite, requester)
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not assigned"):
+        submit(terms, message, signed(jobs, provider.operator, message))
+
+
+def test_attest__twice__reverts(suite, jobs, provider, terms, submit):
+    attest(suite, provider, terms)
+    message = attestation_of(terms, result=bytes(32))
+    with boa.reverts("jobs: not assigned"):
+        submit(terms, message, signed(jobs, provider.operator, message))
+
+
+@pytest.mark.parametrize(
+    "change", [{"result": b"\x07" * 32}, {"receipt": b"\x07" * 32}, {"started": 7}, {"finished": 7}]
+)
+def test_attest__changed_by_the_relayer__reverts(jobs, provider, terms, submit, change):
+    signature = signed(jobs, provider.operator, attestation_of(terms))
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(terms, attestation_of(terms, **change), signature)
+
+
+def test_attest__replayed_on_another_job__reverts(suite, jobs, requester, provider, terms, submit):
+    other = assigned(suite, requester, provider, order(nonce=1))
+    attest(suite, provider, terms)
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(other, message, signed(jobs, provider.operator, message))
+
+
+def test_attest__for_another_deployment__reverts(suite, jobs, provider, terms, submit):
+    other = deploy_jobs(
+        suite.payment,
+        suite.staking,
+        suite.owner,
+        suite.parameters,
+        guardian=suite.guardian,
+        treasury=suite.treasury,
+    )
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(terms, message, signed(other, provider.operator, message))
+
+
+@pytest.mark.parametrize("signer", ["stranger", "provider", "provider's payout"])
+def test_attest__signed_by_another__reverts(jobs, provider, terms, submit, signer):
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(terms, message, signed(jobs, account_of(signer), message))
+
+
+def test_attest__operator_of_another_provider__reverts(jobs, terms, submit, make_provider):
+    other = make_provider("other provider")
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(terms, message, signed(jobs, other.operator, message))
+
+
+@pytest.mark.parametrize("length", [0, 1, 63])
+def test_attest__malformed_signature__reverts(terms, submit, length):
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(terms, attestation_of(terms), b"\x01" * length)
+
+
+def test_attest__old_operator__reverts_and_the_new_one_can(
+    suite, jobs, staking, provider, terms, submit
+):
+    successor = account_of("successor")
+    staking.set_operator(
+        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+    )
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not the operator's attestation"):
+        submit(terms, message, signed(jobs, provider.operator, message))
+    submit(terms, message, signed(jobs, successor, message))
+    assert jobs.status(terms.job_id()) == Status.ATTESTED
+
+
+def test_attest__invented_terms__reverts(suite, jobs, requester, provider, terms, submit):
+    """Terms with a longer deadline are another job, which does not exist."""
+    (requester_, posted_at, window, fee, _) = terms.abi_tuple()
+    longer = type(terms).from_abi(
+        (requester_, posted_at, window, fee, order(duration=9_999).abi_tuple())
+    )
+    message = attestation_of(longer)
+    with boa.reverts("jobs: not assigned"):
+        submit(longer, message, signed(jobs, provider.operator, message))
+
+
+def test_attest__in_the_block_of_the_post(suite, requester, provider):
+    terms, record = attested(suite, requester, provider)
+    assert record.attested_at == terms.posted_at
+
+
+def test_attest__expired_job__reverts(suite, jobs, provider, terms, submit):
+    pass_time(ORDER.duration + 1)
+    jobs.expire(terms.abi_tuple(), sender=address_of("hunter"))
+    message = attestation_of(terms)
+    with boa.reverts("jobs: not assigned"):
+        submit(terms, message, signed(jobs, provider.operator, message))
