@@ -224,7 +224,7 @@ REENTRY = {
     "withdraw": lambda jobs, terms: jobs.withdraw.prepare_calldata(),
     "deposit": lambda jobs, terms: jobs.deposit.prepare_calldata(1),
     "cancel": lambda jobs, terms: jobs.cancel.prepare_calldata(terms.abi_tuple()),
-    "post": lambda jobs, terms: jobs.post.prepare_calldata(ORDER.abi_tuple(), True),
+    "post": lambda jobs, terms: jobs.post.prepare_calldata(order(nonce=1).abi_tuple(), True),
     "status": lambda jobs, terms: jobs.status.prepare_calldata(terms.job_id()),
 }
 
