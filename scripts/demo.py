@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first paid job on a local chain, from deployment to payment; then one whose provider dies.
+
+ape run demo
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scripts.market.accounts import load
+from scripts.market.command import MarketCommand
+from scripts.market.errors import ScriptError
+from scripts.market.network import connect
+from scripts.market.stage import Stage
+from scripts.market.story import tell
+
+
+@click.command(cls=MarketCommand)
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for the agent, its log and the result; default: one that is removed.",
+)
+def cli(provider: Any, keep: Path | None) -> None:
+    """Show the main job and the unhappy path on a local chain."""
+    chain = connect(provider)
+    if not chain.is_local:
+        raise ScriptError(
+            f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
+            "not a local one. For a test net: ape run deploy, provider, job"
+        )
+    deployer, owner, tenant = (load(f"TEST::{n}", chain, provider) for n in range(3))
+    with tempfile.TemporaryDirectory(prefix="teraproof-demo-") as temporary:
+        home = (keep or Path(temporary)).absolute()
+        home.mkdir(parents=True, exist_ok=True)
+        with Stage(chain, home, deployer, owner, tenant) as stage:
+            tell(stage)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's stage: three people, a local chain whose clock moves, and an agent of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from provider_agent.chain.rpc import Receipt
+from scripts.market.accounts import ApeSigner
+from scripts.market.artifacts import ROOT
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+from scripts.market.sending import Sender
+
+AGENT = ROOT / ".venv-agent" / "bin" / "provider-agent"
+RUNTIME = ROOT / ".venv-runtime"
+
+_Found = TypeVar("_Found")
+
+
+@dataclass
+class StageUi:
+    """Steps as they happen. Tables and questions of the scripts are left out: nobody is asked."""
+
+    console: Console
+
+    def act(self, title: str) -> None:
+        """A new part of the story."""
+        self.console.print()
+        self.console.rule(Text(title, style="bold"), align="left")
+
+    def step(self, text: str) -> None:
+        """Something was done. Fees and hashes of transactions mean nothing here."""
+        self.console.print(Text.assemble(("  ✓ ", "green"), re.sub(r" \([^)]* ETH\).*", "", text)))
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        self.console.print(Text("    " + text, style="dim"))
+
+    def table(self, title: str, columns: object, rows: object) -> None:
+        """Left out: the steps say it."""
+
+    def ask(self, question: str) -> None:
+        """Agreed."""
+
+
+@dataclass
+class Stage:
+    """See the module. A context manager: the agent never outlives it."""
+
+    chain: Chain
+    home: Path
+    deployer: ApeSigner
+    owner: ApeSigner
+    tenant: ApeSigner
+    console: Console = field(default_factory=lambda: _console())
+    agent: subprocess.Popen[bytes] | None = None
+    gas: dict[str, int] = field(default_factory=dict)
+    """Gas by the name of the step, in the order in which they happened."""
+
+    def __post_init__(self) -> None:
+        self.ui = StageUi(self.console)
+        self.started = time.monotonic()
+        self.sandboxed = shutil.which("bwrap") is not None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+
+    def __enter__(self) -> Stage:
+        if not AGENT.exists():
+            raise ScriptError(f"{AGENT} is missing; run make demo, which sets it up")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill_agent()
+        log = self.home / "agent.log"
+        if error is not None and log.exists():
+            self.ui.note("the end of the agent's log:")
+            for line in log.read_text(errors="replace").splitlines()[-15:]:
+                self.ui.note(line)
+
+    # ------------------------------------------------------------------ people and chain
+
+    def sender(self, signer: ApeSigner) -> Sender:
+        """Sends transactions of one of the people."""
+        return Sender(self.chain, signer)
+
+    def spend(self, name: str, receipt: Receipt) -> None:
+        """Remember what a step has cost."""
+        self.gas[name] = receipt.gas_used
+
+    def tick(self) -> None:
+        """From now on a block a second, as on a chain with other people."""
+        self.chain.pool.call("evm_setIntervalMining", [1])
+
+    def pass_time(self, seconds: int) -> None:
+        """Move the chain's clock on."""
+        self.chain.pool.call("evm_increaseTime", [seconds])
+        self.chain.pool.call("evm_mine")
+
+    # ------------------------------------------------------------------ the agent
+
+    @property
+    def url(self) -> str:
+        """Where the agent is reached."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def config(self) -> Path:
+        """The agent's settings."""
+        return self.home / "provider" / "provider.toml"
+
+    def agent_command(self, *arguments: str) -> str:
+        """Run the agent's command line; what it printed."""
+        done = subprocess.run(
+            [str(AGENT), *arguments],
+            cwd=self.home,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise ScriptError(f"provider-agent {arguments[0]}: {line.removeprefix('error: ')}")
+        return done.stdout
+
+    def start_agent(self) -> None:
+        """Start the agent as a process of its own and wait until it answers."""
+        with (self.home / "agent.log").open("ab") as log:
+            self.agent = subprocess.Popen(
+                [str(AGENT), "run", "--config", str(self.config)],
+                cwd=self.home,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.wait("the agent", self._is_ready, 40)
+
+    def kill_agent(self) -> None:
+        """End the agent and whatever it runs by SIGKILL, as if the machine were gone."""
+        if self.agent is None:
+            return
+        self.agent.kill()
+        self.agent.wait()
+        self.agent = None
+        here = str(self.home)
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if here in (entry / "cmdline").read_bytes().decode(errors="replace"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue  # it has ended meanwhile, or is none of ours
+
+    def wait(self, what: str, look: Callable[[], _Found | None], seconds: float) -> _Found:
+        """Wait for something, visibly."""
+        end = time.monotonic() + seconds
+        with self.console.status(f"waiting for {what}"):
+            while True:
+                found = look()
+                if found is not None:
+                    return found
+                if self.agent is not None and self.agent.poll() is not None:
+                    raise ScriptError("the agent has ended")
+                if time.monotonic() > end:
+                    raise ScriptError(f"{what}: nothing after {seconds:.0f} s")
+                time.sleep(0.2)
+
+    def _is_ready(self) -> bool | None:
+        try:
+            answer = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=5)
+        except httpx.HTTPError:
+            return None
+        return True if answer.status_code == 200 else None
+
+    def _environment(self) -> dict[str, str]:
+        """The agent gets none of our own environment but the path, and its settings."""
+        sandbox = "bubblewrap" if self.sandboxed else "none"
+        return {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "TERAPROOF_CHAIN__CONFIRMATIONS": "1",
+            "TERAPROOF_CHAIN__POLL_SECONDS": "0.3",
+            "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
+            "TERAPROOF_RUNNER__SANDBOX": sandbox,
+        }
+
+    # ------------------------------------------------------------------ what is shown
+
+    def panel(self, title: str, lines: list[str]) -> None:
+        """A box with some lines."""
+        self.console.print(Panel("\n".join(lines), title=title, title_align="left", expand=False))
+
+    def grid(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table; all columns but the first are numbers."""
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for number, name in enumerate(columns):
+            table.add_column(name, justify="left" if number == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+def _console() -> Console:
+    # A log has no width of its own.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 100)

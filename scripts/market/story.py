@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens on the demo's stage: a job that is done and paid, and one that is not."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from provider_agent.api.client import AgentClient
+from provider_agent.protocol.terms import ZERO_WORD, Order, Status
+from scripts.market import credits, jobs, packages, plan, providers, registry, tenant, verify
+from scripts.market.amounts import show_tpf
+from scripts.market.artifacts import ROOT, compile_all
+from scripts.market.contracts import Contract
+from scripts.market.deployment import Deployment
+from scripts.market.market import Market, fresh_nonce, open_market, transact
+from scripts.market.stage import Stage
+from scripts.market.ui import QuietUi
+
+TPF, USD = 10**18, 10**6
+STAKE, COLLATERAL = 5_000 * TPF, 100 * TPF
+PRICE_START, PRICE_MAX = 1 * USD, 3 * USD
+AUCTION, DURATION = 60, 300
+_EXAMPLE = ROOT / "examples" / "finetune-digits"
+
+Balances = dict[str, str]
+
+
+def tell(stage: Stage) -> None:
+    """The whole story."""
+    stage.panel(
+        "Teraproof",
+        [
+            "A GPU owner stakes tokens and sells work; a tenant pays into escrow.",
+            "Nobody is trusted: contracts on a local chain hold the money.",
+        ],
+    )
+    market = _deploy(stage)
+    _enter_provider(stage, market)
+    before = _balances(stage, market)
+    _paid_job(stage, market)
+    paid = _balances(stage, market)
+    _show_balances(stage, "Balances after the paid job", before, paid)
+    _dead_provider(stage, market)
+    ended = _balances(stage, market)
+    _show_balances(stage, "Balances after the job whose provider died", paid, ended)
+    stage.grid("Gas", ["step", "gas"], [[name, f"{gas:,}"] for name, gas in stage.gas.items()])
+    taken = time.monotonic() - stage.started
+    stage.console.print(f"\nDone in {taken:.0f} s; every balance above was read from the chain.")
+
+
+# ---------------------------------------------------------------------- acts
+
+
+def _deploy(stage: Stage) -> Market:
+    ui, chain = stage.ui, stage.chain
+    ui.act("1  The contracts are deployed")
+    with stage.console.status("compiling"):
+        artifacts = compile_all()
+    wanted = plan.load(plan.find(ROOT / "deployments" / "params", chain.chain_id), artifacts)
+    folder = stage.home / "deployments"
+    work = Deployment(wanted, artifacts, stage.sender(stage.deployer), folder, ui, None)
+    done = work.run()
+    checked = verify.verify(wanted, done, artifacts, chain)
+    verify.report(checked, QuietUi())
+    work.finish()
+    ui.step(f"{len(checked)} facts verified against the chain (code, arguments, owners, seal)")
+    market = open_market(folder, chain)
+    deployer, quiet = stage.sender(stage.deployer), QuietUi()
+    give = (market.token, "transfer", stage.owner.address, 2 * STAKE)
+    transact(deployer, quiet, "transfer", *give)
+    # Anyone may mint the test dollar; that is not in the interface that the agent ships.
+    dollar = Contract(chain.pool, market.payment.address, artifacts["PaymentToken"].abi)
+    transact(deployer, quiet, "mint", dollar, "mint", stage.tenant.address, 100 * USD)
+    ui.step("the GPU owner holds TPF, the tenant holds test dollars")
+    return market
+
+
+def _enter_provider(stage: Stage, market: Market) -> None:
+    ui = stage.ui
+    ui.act("2  A GPU owner registers, stakes and starts its agent")
+    folder = stage.home / "deployments"
+    stage.config.parent.mkdir(exist_ok=True)
+    url = stage.chain.pool.endpoints[0].url
+    stage.agent_command(
+        *("init", "--config", str(stage.config), "--rpc-url", url),
+        *("--deployment", str(registry.path_of(folder, stage.chain.chain_id))),
+        *("--port", str(stage.port)),
+    )
+    ui.step("provider-agent init: settings and a new operator key")
+    consent_file = stage.home / "consent.json"
+    stage.agent_command(
+        *("consent", "--config", str(stage.config), "--owner", stage.owner.address),
+        *("--output", str(consent_file)),
+    )
+    consent = providers.read_consent(consent_file, market, stage.owner.address)
+    operator = consent.message.operator
+    stage.chain.pool.call("anvil_setBalance", [operator, hex(10**18)])
+    owner = stage.sender(stage.owner)
+    receipt = providers.register(
+        market, owner, ui, consent, max_lock_per_order=1_000 * TPF, max_locked=STAKE
+    )
+    stage.spend("register", receipt)
+    stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
+    stage.tick()
+    if not stage.sandboxed:
+        ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
+        ui.note("a provider never should; Debian: apt-get install bubblewrap")
+    stage.start_agent()
+    with AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client:
+        offer = client.provider()
+    ui.step(
+        f"the agent runs as process {stage.agent.pid if stage.agent else 0} on "
+        f"{', '.join(device['name'] for device in offer['devices'])}"
+    )
+
+
+def _paid_job(stage: Stage, market: Market) -> None:
+    ui = stage.ui
+    ui.act("3  A tenant posts a job, the agent takes it, runs it and attests the result")
+    package = packages.read(_EXAMPLE)
+    job = _post(stage, market, package)
+    _follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
+    taken = _find(market, job)
+    assert taken.accepted is not None  # the status says so
+    ui.step(f"accepted at {market.show_price(taken.accepted.price)}, collateral locked")
+    _follow(stage, market, job, Status.ATTESTED, "the result", 120)
+    done = _find(market, job)
+    stage.gas["accept (agent)"] = _gas_of(stage, done.accepted)
+    stage.gas["attest (agent)"] = _gas_of(stage, done.attested)
+    ui.step("run in the sandbox, result attested on chain")
+    result = stage.home / "result"
+    fetched = tenant.fetch(market, stage.tenant, QuietUi(), done, result)
+    ui.step(f"the tenant fetched {len(fetched.files)} files; every byte is the one attested")
+    _show_result(stage, fetched.directory, fetched.receipt)
+    sender = stage.sender(stage.tenant)
+    stage.spend("approve", jobs.approve(market, sender, ui, done))
+    withdrawn = credits.withdraw(market, stage.sender(stage.owner), ui)
+    stage.spend("withdraw (provider)", withdrawn.receipts[0])
+
+
+def _dead_provider(stage: Stage, market: Market) -> None:
+    ui = stage.ui
+    ui.act("4  Another job, and the provider's machine dies")
+    slow = stage.home / "slow-job"
+    slow.mkdir(exist_ok=True)
+    (slow / "wait.py").write_text("import time\n\nprint('working', flush=True)\ntime.sleep(200)\n")
+    (slow / "job.json").write_text(json.dumps(_slow_spec()))
+    job = _post(stage, market, packages.read(slow))
+    _follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
+    stage.kill_agent()
+    ui.step("kill -9: agent and job are gone, the collateral is still locked")
+    stage.pass_time(DURATION + 5)
+    ui.step(f"{DURATION} s later the deadline has passed")
+    late = _find(market, job)
+    sender = stage.sender(stage.tenant)
+    stage.spend("expire, with seizure", jobs.expire(market, sender, ui, late))
+    ended = _find(market, job)
+    assert ended.expired is not None  # `expire` has just done it
+    ui.step(
+        f"refund {market.show_price(ended.expired.refund)}, "
+        f"{show_tpf(ended.expired.seized)} seized from the provider"
+    )
+    credits.withdraw(market, sender, ui)
+
+
+def _slow_spec() -> dict[str, Any]:
+    return {
+        "version": 1,
+        "kind": "batch",
+        "name": "slow",
+        "runtime": "python-ml",
+        "command": ["python", "wait.py"],
+        "env": {},
+        "inputs": ["wait.py"],
+        "outputs": ["out"],
+        "resources": {"cpus": 1, "memory_mb": 256, "disk_mb": 16, "gpus": 0},
+        "timeout_seconds": 220,
+        "deterministic": False,
+        "network": False,
+    }
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _post(stage: Stage, market: Market, package: packages.Package) -> bytes:
+    order = Order(
+        spec=package.spec.digest(),
+        start_price=PRICE_START,
+        max_price=PRICE_MAX,
+        collateral=COLLATERAL,
+        duration=DURATION,
+        auction=AUCTION,
+        min_stake=STAKE // 2,
+        min_score=0,
+        allow_root=ZERO_WORD,
+        nonce=fresh_nonce(),
+    )
+    placed = jobs.post(market, stage.sender(stage.tenant), stage.ui, order)
+    stage.gas.setdefault("post", placed.receipts[-1].gas_used)
+    tenant.upload(market, stage.tenant, stage.ui, package, [stage.url])
+    return placed.job
+
+
+def _find(market: Market, job: bytes) -> jobs.Job:
+    return jobs.find(market, job.hex())
+
+
+def _follow(
+    stage: Stage, market: Market, job: bytes, wanted: Status, what: str, seconds: float
+) -> None:
+    """Wait for a status, or one beyond it."""
+
+    def look() -> bool | None:
+        status = Status(int(market.jobs.read("status", job)))
+        return True if status >= wanted else None
+
+    stage.wait(what, look, seconds)
+
+
+def _gas_of(stage: Stage, event: Any) -> int:
+    receipt = stage.chain.pool.receipt(event.at.tx_hash)
+    return 0 if receipt is None else receipt.gas_used
+
+
+def _balances(stage: Stage, market: Market) -> Balances:
+    """What each of the two has, and where."""
+    found: Balances = {}
+    for name, who in (("tenant", stage.tenant), ("GPU owner", stage.owner)):
+        credit = credits.credits_of(market, who.address)
+        found[f"{name}: wallet, dollars"] = market.show_price(market.payment_balance(who.address))
+        found[f"{name}: credit in Jobs"] = market.show_price(credit.payment)
+        found[f"{name}: wallet, TPF"] = show_tpf(market.token_balance(who.address))
+        stake = int(market.staking.read("owner_assets", who.address))
+        found[f"{name}: own stake"] = show_tpf(stake)
+    escrow = market.payment_balance(market.jobs.address)
+    found["held by the Jobs contract"] = market.show_price(escrow)
+    return found
+
+
+def _show_balances(stage: Stage, title: str, before: Balances, after: Balances) -> None:
+    rows = [[name, before[name], now] for name, now in after.items() if before[name] != now]
+    stage.grid(title, ["", "before", "after"], rows)
+
+
+def _show_result(stage: Stage, directory: Path, receipt_file: Path) -> None:
+    metrics = json.loads((directory / "out" / "metrics.json").read_text())
+    receipt = json.loads(receipt_file.read_text())
+    curve = metrics["correct_by_epoch"]
+    bars = "".join(" ▁▂▃▄▅▆▇█"[round(8 * value / metrics["held_out"])] for value in curve)
+    stage.panel(
+        "Result: a digit classifier, fine-tuned",
+        [
+            f"metric    {metrics['metric']}",
+            f"before    {metrics['accuracy_before']:.1%}",
+            f"after     {metrics['accuracy_after']:.1%}",
+            f"by epoch  {bars}",
+            f"receipt   {receipt['cpu_ms'] / 1000:.1f} s of CPU, "
+            f"{receipt['peak_memory_bytes'] / 2**20:.0f} MiB, exit code {receipt['exit_code']}",
+        ],
+    )
