@@ -1,49 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole market on one anvil: contracts, a provider with its agent process, a tenant.
+"""Whole markets on anvil: contracts, providers with their agent processes, tenants.
 
-The agent is the installed wheel in its own environment, started as a process and configured by a
-file, like a provider's. The tenant side uses plain JSON-RPC and the agent's own HTTP client.
+A `Deployment` is the contracts on one chain; a `World` is one provider with its agent and one
+tenant, and several worlds can share a deployment. The agent is the installed wheel in its own
+environment, started as a process and configured by a file, like a provider's. The tenant side uses
+plain JSON-RPC and the agent's own HTTP client.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import httpx
+from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from provider_agent.api.client import AgentClient
 from provider_agent.chain.contracts import Abi, Attested, JobsContract, Posted
 from provider_agent.chain.rpc import RpcPool
+from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.digests import file_digest
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Order, Record, Status, Terms
+from tests.agent_e2e.nursery import Nursery
 from tests.support.anvil import ROOT, Anvil, free_port
 from tests.support.processes import with_argument
 from tools.contracts import CONTRACTS, compile_contract
 
 AGENT_PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 RUNTIME = ROOT / ".venv-runtime"
+CACHE = ROOT / ".build" / "artefacts"
 DAY, TPF, USD = 86_400, 10**18, 10**6
 ZERO = "0x" + "00" * 20
 LOCK = 1
+GAS = 3_000_000
+QUICK = """\
+import os
+os.mkdir("out")
+open("out/answer", "w").write("42")
+"""
 
 
 @cache
 def artefact(name: str) -> tuple[Abi, list[dict[str, Any]], str]:
-    """ABI and creation code of `contracts/<name>.vy`, compiled once a session."""
-    compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")
+    """ABI and creation code of `contracts/<name>.vy`, compiled once for a state of the sources."""
+    sources = sorted(CONTRACTS.rglob("*.vy*"))
+    state = hashlib.sha256(name.encode())
+    for path in sources:
+        state.update(path.read_bytes())
+    kept = CACHE / f"{name.replace('/', '-')}-{state.hexdigest()[:16]}.json"
+    if not kept.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")))
+        part.replace(kept)
+    compiled = json.loads(kept.read_text())
     return Abi(compiled["abi"]), compiled["abi"], str(compiled["bytecode"])
 
 
@@ -51,11 +78,29 @@ class Failed(AssertionError):
     """A transaction of the test's own reverted."""
 
 
+class Process(Protocol):
+    """What both kinds of agent process can do."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal), or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, when it has ended."""
+
+    def kill(self) -> None:
+        """kill -9."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Any other signal."""
+
+
 @dataclass
-class Deployed:
+class Contract:
     """A contract on the chain."""
 
-    world: World
+    deployment: Deployment
     name: str
     address: str
 
@@ -66,15 +111,111 @@ class Deployed:
 
     def send(self, sender: LocalAccount, function: str, *arguments: object) -> dict[str, Any]:
         """Call a function in a transaction; its receipt."""
-        return self.world.transact(sender, self.address, self.abi.encode(function, *arguments))
+        return self.deployment.transact(self.call(sender, function, *arguments))[0]
+
+    def call(self, sender: LocalAccount, function: str, *arguments: object) -> Call:
+        """A call for `Deployment.transact`."""
+        return Call(sender.address, self.address, self.abi.encode(function, *arguments))
 
     def read(self, function: str, *arguments: object) -> Any:
         """Call a view."""
         data = self.abi.encode(function, *arguments)
         request = {"to": self.address, "data": "0x" + data.hex()}
-        raw = self.world.anvil.rpc("eth_call", request, "latest")
+        raw = self.deployment.anvil.rpc("eth_call", request, "latest")
         values = self.abi.decode_output(function, len(arguments), bytes.fromhex(raw[2:]))
         return values[0] if len(values) == 1 else values
+
+
+@dataclass(frozen=True)
+class Call:
+    """A transaction to be sent from an unlocked account."""
+
+    sender: str
+    to: str | None
+    data: bytes
+
+
+@dataclass
+class Deployment:
+    """The contracts on one anvil. `set_up` first."""
+
+    anvil: Anvil
+    challenge_window: int = DAY
+
+    def __post_init__(self) -> None:
+        self.deployer, self.bank, self.treasury, self.stranger = self.anvil.accounts[:4]
+        self._seen: dict[int, list[tuple[str, str, str]]] = {}
+        self._seen_lock = threading.Lock()
+
+    def transact(self, *calls: Call) -> list[dict[str, Any]]:
+        """Send transactions together and wait for their receipts; Failed when one reverts."""
+        hashes = []
+        for call in calls:
+            request = {"from": call.sender, "data": "0x" + call.data.hex(), "gas": hex(GAS)}
+            if call.to is not None:
+                request["to"] = call.to
+            else:
+                request.pop("gas")
+            hashes.append(self.anvil.rpc("eth_sendTransaction", request))
+        receipts = []
+        for call, tx_hash in zip(calls, hashes, strict=True):
+            receipt = until(lambda tx=tx_hash: self.anvil.receipt(tx), "a receipt", 30)
+            if int(receipt["status"], 16) != 1:
+                raise Failed(f"a transaction of {call.sender} reverted")
+            receipts.append(receipt)
+        return receipts
+
+    def deploy(self, name: str, *arguments: object) -> Contract:
+        """Deploy a contract from the sources."""
+        _, entries, bytecode = artefact(name)
+        constructor = next((e for e in entries if e["type"] == "constructor"), {"inputs": []})
+        kinds = [argument["type"] for argument in constructor["inputs"]]
+        data = bytes.fromhex(bytecode[2:]) + encode(kinds, arguments)
+        (receipt,) = self.transact(Call(self.deployer.address, None, data))
+        return Contract(self, name, receipt["contractAddress"])
+
+    def set_up(self) -> Deployment:
+        """Deploy everything. From here on every account can send without its key."""
+        bank = self.bank.address
+        self.anvil.rpc("anvil_autoImpersonateAccount", True)
+        self.token = self.deploy("Token", bank, 10**9 * TPF, 10**8 * TPF, bank)
+        self.payment = self.deploy("mocks/PaymentToken")
+        self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
+        self.jobs = self.deploy(
+            "Jobs", self.payment.address, self.staking.address, ZERO, bank, bank,
+            self.treasury.address, 100, self.challenge_window, 3600, DAY, 9000, 5000,
+        )  # fmt: skip
+        self.staking.send(self.deployer, "setup_manager", self.jobs.address, LOCK)
+        self.staking.send(self.deployer, "seal")
+        return self
+
+    def sent_by(self, sender: str) -> Counter[tuple[str, bool]]:
+        """Transactions of an account in the chain, by (function, whether it succeeded)."""
+        with self._seen_lock:
+            for number in range(len(self._seen), self.anvil.number() + 1):
+                self._seen[number] = [
+                    (made["from"].lower(), made["input"][:10], made["hash"])
+                    for made in self.anvil.block(number, full=True)["transactions"]
+                ]
+            found = [made for block in list(self._seen.values()) for made in block]
+        jobs = self.jobs.abi
+        names = {
+            "0x" + jobs.function(name, arguments).selector.hex(): name
+            for name, arguments in (("accept", 1), ("accept", 2), ("attest", 6), ("finalize", 2))
+        }
+        counted: Counter[tuple[str, bool]] = Counter()
+        for account, function, tx_hash in found:
+            if account == sender.lower():
+                receipt = self.anvil.receipt(tx_hash)
+                assert receipt is not None
+                name = names.get(function, "other")
+                counted[name, int(receipt["status"], 16) == 1] += 1
+        return counted
+
+    def forget_blocks(self) -> None:
+        """Read the chain anew, after a reorg."""
+        with self._seen_lock:
+            self._seen.clear()
 
 
 @dataclass
@@ -96,9 +237,17 @@ class Job:
         """The status on chain now."""
         return Status(self.world.jobs.read("status", self.id))
 
-    def upload(self, wait: float = 30) -> None:
+    def upload(self, wait: float = 60) -> None:
         """Send specification and inputs to the agent."""
         self.world.client().upload(self.spec, self.directory, wait=wait)
+
+    def try_upload(self) -> bool:
+        """Send what the agent takes now; False when it is not there or wants to wait."""
+        try:
+            self.upload(wait=0)
+        except AgentError:
+            return False
+        return True
 
     def attested(self) -> Attested:
         """The Attested event."""
@@ -133,7 +282,7 @@ class Job:
         """Wait until the chain shows one of the statuses."""
         return self.world.until(
             lambda: self.status if self.status in statuses else None,
-            f"{' or '.join(s.name for s in statuses)} (is {{status}})",
+            " or ".join(status.name for status in statuses),
             seconds,
             lambda: {"status": self.status.name},
         )
@@ -141,76 +290,61 @@ class Job:
 
 @dataclass
 class World:
-    """See the module. Use as a context manager."""
+    """One provider and one tenant. Close it, whatever happens."""
 
     directory: Path
-    anvil: Anvil
-    challenge_window: int = DAY
+    deployment: Deployment
     settings: Mapping[str, str] = field(default_factory=dict)
     """Overrides of the agent's settings, as its environment takes them."""
+    poll_seconds: float = 0.2
 
     def __post_init__(self) -> None:
-        self.deployer, self.owner, self.tenant, self.treasury, self.stranger = self.anvil.accounts[
-            :5
-        ]
+        self.anvil = self.deployment.anvil
+        self.token, self.payment = self.deployment.token, self.deployment.payment
+        self.staking, self.jobs = self.deployment.staking, self.deployment.jobs
+        self.stranger = self.deployment.stranger
+        self.owner: LocalAccount = Account.create()
+        self.tenant: LocalAccount = Account.create()
         self.operator: LocalAccount = Account.create()
         self.api_port = free_port()
         self.rpc_urls: list[str] = [self.anvil.url]
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self._client: AgentClient | None = None
         self._nonce = 0
 
-    # ------------------------------------------------------------------ chain
-
-    def transact(self, sender: LocalAccount, to: str | None, data: bytes) -> dict[str, Any]:
-        """Send a transaction and wait for its receipt; Failed when it reverts."""
-        request = {"from": sender.address, "data": "0x" + data.hex()}
-        if to is not None:
-            request["to"] = to
-        tx_hash = self.anvil.rpc("eth_sendTransaction", request)
-        receipt = self.until(lambda: self.anvil.receipt(tx_hash), "a receipt", 30)
-        if int(receipt["status"], 16) != 1:
-            raise Failed(f"a transaction of {sender.address} reverted")
-        return receipt
-
-    def deploy(self, name: str, *arguments: object) -> Deployed:
-        """Deploy a contract from the sources."""
-        from eth_abi.abi import encode
-
-        _, entries, bytecode = artefact(name)
-        constructor = next((e for e in entries if e["type"] == "constructor"), {"inputs": []})
-        kinds = [argument["type"] for argument in constructor["inputs"]]
-        data = bytes.fromhex(bytecode[2:]) + encode(kinds, arguments)
-        receipt = self.transact(self.deployer, None, data)
-        return Deployed(
-            self, name.rsplit("/", 1)[-1] if "/" not in name else name, receipt["contractAddress"]
-        )
-
     def set_up(self) -> World:
-        """Deploy everything; register and fund the provider; fund the tenant."""
-        owner, tenant = self.owner.address, self.tenant.address
-        self.token = self.deploy("Token", owner, 10**9 * TPF, 10**8 * TPF, owner)
-        self.payment = self.deploy("mocks/PaymentToken")
-        self.staking = self.deploy("Staking", self.token.address, owner, 7 * DAY, 60 * DAY, DAY)
-        self.jobs = self.deploy(
-            "Jobs", self.payment.address, self.staking.address, ZERO, owner, owner,
-            self.treasury.address, 100, self.challenge_window, 3600, DAY, 9000, 5000,
-        )  # fmt: skip
-        self.staking.send(self.deployer, "setup_manager", self.jobs.address, LOCK)
-        self.staking.send(self.deployer, "seal")
-        self.anvil.set_balance(self.operator.address, 100 * 10**18)
+        """Register and fund the provider; fund the tenant."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        owner, bank = self.owner, self.deployment.bank
+        for account in (owner, self.tenant, self.operator):
+            self.anvil.set_balance(account.address, 100 * 10**18)
         domain = messages.Domain(self.anvil.chain_id, self.staking.address)
-        consent = messages.OperatorConsent(owner, self.operator.address, 2**63)
+        consent = messages.OperatorConsent(owner.address, self.operator.address, 2**63)
         signature = messages.sign(domain, consent, self.operator)
-        self.staking.send(
-            self.owner, "register", self.operator.address, owner, 1000, 10**6 * TPF,
-            10**7 * TPF, f"http://127.0.0.1:{self.api_port}", consent.expires, signature,
+        endpoint = f"http://127.0.0.1:{self.api_port}"
+        self.deployment.transact(
+            self.token.call(bank, "transfer", owner.address, 10**6 * TPF),
+            self.payment.call(self.tenant, "mint", self.tenant.address, 10**6 * USD),
+            self.payment.call(self.tenant, "approve", self.jobs.address, 2**256 - 1),
+        )
+        self.deployment.transact(
+            self.staking.call(
+                owner, "register", self.operator.address, owner.address, 1000, 10**6 * TPF,
+                10**7 * TPF, endpoint, consent.expires, signature,
+            ),
+            self.token.call(owner, "approve", self.staking.address, 2**256 - 1),
+            self.staking.call(owner, "delegate", owner.address, 10**6 * TPF),
         )  # fmt: skip
-        self.token.send(self.owner, "approve", self.staking.address, 2**256 - 1)
-        self.staking.send(self.owner, "delegate", owner, 10**6 * TPF)
-        self.payment.send(self.tenant, "mint", tenant, 10**9 * USD)
-        self.payment.send(self.tenant, "approve", self.jobs.address, 2**256 - 1)
         return self
+
+    def close(self) -> None:
+        """End the agent and whatever it has left."""
+        self.kill_agent()
+        if self._client is not None:
+            self._client.close()
+        for process_id in with_argument(str(self.directory)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGKILL)
 
     # ------------------------------------------------------------------ tenant
 
@@ -248,6 +382,12 @@ class World:
         directory.mkdir(parents=True)
         (directory / "job.py").write_text(script)
         return directory
+
+    def quick_job(self, script: str = QUICK, **changes: object) -> Job:
+        """Post a job that is over at once, with long terms. Nothing is uploaded."""
+        directory = self.job_directory(f"job{self._nonce}", script)
+        order = {"duration": 20 * DAY, "auction": 10 * DAY} | changes
+        return self.post(self.spec(directory), directory, **order)
 
     def post(self, spec: JobSpec, directory: Path, **changes: object) -> Job:
         """Post a job on chain. Nothing is uploaded."""
@@ -294,7 +434,7 @@ class World:
     def configure(self) -> Path:
         """Write the agent's settings and key."""
         home = self.directory / "agent"
-        home.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         key = home / "operator.key"
         key.write_text(self.operator.key.hex())
         key.chmod(0o600)
@@ -308,7 +448,7 @@ staking = "{self.staking.address}"
 jobs = "{self.jobs.address}"
 confirmations = 1
 reorg_window = 16
-poll_seconds = 0.2
+poll_seconds = {self.poll_seconds}
 rpc_timeout_seconds = 3
 
 [operator]
@@ -338,27 +478,40 @@ margin_seconds = 20
 
     def launch(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start the agent as its own process; `command` replaces the module that is run."""
-        config = self.configure()
-        arguments = list(command) or ["-m", "provider_agent"]
+        arguments = [str(AGENT_PYTHON), *(command or ("-m", "provider_agent"))]
         with (self.directory / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(AGENT_PYTHON), *arguments, "run", "--skip-checks", "--config", str(config)],
+                [*arguments, *self._run_arguments()],
                 cwd=self.directory,
-                env={"PATH": os.environ["PATH"], **self.settings, **(environment or {})},
+                env=self._environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
 
-    def _answers(self) -> bool:
-        import httpx
+    def fork_agent(self, nursery: Nursery, **orders: str) -> None:
+        """Start the agent from a process that has its modules loaded already; see `nursery`."""
+        self.process = nursery.start(
+            self._run_arguments(),
+            directory=self.directory,
+            environment=self._environment(None),
+            log=self.directory / "agent.log",
+            **orders,
+        )
 
+    def _run_arguments(self) -> list[str]:
+        return ["run", "--skip-checks", "--config", str(self.configure())]
+
+    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], **self.settings, **(more or {})}
+
+    def _answers(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the agent ended:\n{self.log()}")
         with contextlib.suppress(httpx.HTTPError):
             url = f"http://127.0.0.1:{self.api_port}/healthz"
-            return httpx.get(url, trust_env=False).status_code == 200
+            return httpx.get(url, trust_env=False, verify=False).status_code == 200
         return False
 
     def log(self) -> str:
@@ -382,6 +535,49 @@ margin_seconds = 20
         """Command lines of processes that still work in the agent's data directory."""
         return list(with_argument(str(self.directory / "agent" / "data")).values())
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the agent's database says; nothing when it is not there yet."""
+        path = self.directory / "agent" / "data" / "agent.sqlite"
+        if not path.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as database:
+            try:
+                return database.execute(query).fetchall()
+            except sqlite3.OperationalError:
+                return []  # the file has no tables yet
+
+    # ------------------------------------------------------------------ whole jobs
+
+    def settled(self, job: Job, seconds: float = 90) -> None:
+        """Wait until a job is paid and the agent has nothing more to do for it."""
+        job.wait(Status.SETTLED, seconds=seconds)
+        self.until(
+            lambda: (
+                not self.rows(
+                    "SELECT 1 FROM intents WHERE state NOT IN ('final', 'reverted', 'abandoned') "
+                    "UNION ALL SELECT 1 FROM runs WHERE state IN ('planned', 'running', 'exited') "
+                    "UNION ALL SELECT 1 FROM jobs WHERE status NOT IN (4, 5, 6)"
+                )
+            ),
+            "rest",
+            30,
+        )
+
+    def check_clean(self, **expected: int) -> None:
+        """Nothing was sent twice, nothing was left behind; stops the agent.
+
+        `expected` counts the operator's successful transactions; there may be no others.
+        """
+        assert self.process is not None
+        if self.process.poll() is None:
+            assert self.stop_agent() == 0, self.log()
+        assert self.left_processes() == []
+        runs = self.directory / "agent" / "data" / "runs"
+        assert [path.name for path in runs.iterdir()] == []
+        sent = self.deployment.sent_by(self.operator.address)
+        assert sent == {(name, True): n for name, n in expected.items()}, self.log()
+        assert self.anvil.nonce(self.operator.address) == sum(expected.values())
+
     # ------------------------------------------------------------------ waiting
 
     def until(
@@ -392,27 +588,68 @@ margin_seconds = 20
         tell: Callable[[], Mapping[str, str]] | None = None,
     ) -> Any:
         """Wait for something that is not false or None; AssertionError with the agent's log."""
-        end = time.monotonic() + seconds
-        while True:
-            found = look()
-            if found is not None and found is not False:
-                return found
-            if time.monotonic() > end:
-                text = what.format(**tell()) if tell is not None else what
-                raise AssertionError(f"no {text} after {seconds} s; the agent's log:\n{self.log()}")
-            time.sleep(0.05)
+        try:
+            return until(look, what, seconds)
+        except AssertionError as error:
+            said = "" if tell is None else f" {dict(tell())}"
+            raise AssertionError(f"{error}{said}; the agent's log:\n{self.log()}") from None
+
+
+def until(look: Callable[[], Any], what: str, seconds: float) -> Any:
+    """Wait for something that is not false or None."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found is not None and found is not False:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"no {what} after {seconds} s")
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def market(directory: Path, anvil: Anvil | None = None, **changes: Any) -> Iterator[World]:
-    """A world that is set up, and taken down whatever happens."""
-    # Transactions are mined at once, and time goes on without them.
+def mining(anvil: Anvil, every: float = 0.3, seconds: int = 4) -> Iterator[None]:
+    """Mine a block `every` so often, each `seconds` after the last on the chain's clock.
+
+    Transactions wait for their block, as on a real chain, and windows pass quickly.
+    """
+    ended = threading.Event()
+
+    def mine() -> None:
+        while not ended.wait(every):
+            step(anvil, seconds)
+
+    anvil.set_automine(False)
+    thread = threading.Thread(target=mine, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def step(anvil: Anvil, seconds: int = 4) -> None:
+    """Mine one block, `seconds` after the last."""
+    anvil.rpc("evm_setNextBlockTimestamp", hex(anvil.timestamp() + seconds))
+    anvil.rpc("evm_mine")
+
+
+@contextlib.contextmanager
+def deployment(anvil: Anvil | None = None, challenge_window: int = DAY) -> Iterator[Deployment]:
+    """Contracts on a chain that mines each transaction at once, and every second besides."""
     with anvil or Anvil(block_time=1, arguments=["--mixed-mining"]) as chain:
-        world = World(directory, chain, **changes)
+        yield Deployment(chain, challenge_window).set_up()
+
+
+@contextlib.contextmanager
+def market(
+    directory: Path, anvil: Anvil | None = None, challenge_window: int = DAY, **changes: Any
+) -> Iterator[World]:
+    """A world on a chain of its own."""
+    with deployment(anvil, challenge_window) as contracts:
+        world = World(directory, contracts, **changes)
         try:
             yield world.set_up()
         finally:
-            world.kill_agent()
-            for process_id in with_argument(str(directory)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process_id, signal.SIGKILL)
+            world.close()

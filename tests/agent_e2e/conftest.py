@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the end-to-end tests: one market that many providers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.agent_e2e.nursery import Nursery
+from tests.agent_e2e.world import Deployment, deployment, mining
+from tests.support.anvil import Anvil
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Makes agents quickly."""
+    with Nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def busy_market() -> Iterator[Deployment]:
+    """Contracts on a chain that mines three blocks a second, and on which time flies."""
+    with (
+        Anvil(arguments=["--order", "fifo"]) as anvil,
+        deployment(anvil, challenge_window=10) as contracts,
+        mining(anvil),
+    ):
+        yield contracts

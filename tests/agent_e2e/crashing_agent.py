@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts provider agents that kill themselves at a chosen instruction. Run by `nursery.py`.
+
+A point is `<what>.<state>.<before|after>`: "accept.signed.before" is the last instruction before
+the change of the acceptance's intent to SIGNED is committed, "...after" the first one behind it.
+Nothing of the agent is replaced: its own functions are called, and the process ends with SIGKILL
+before or after them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from provider_agent import cli
+from provider_agent.chain.sender import Sender
+from provider_agent.duties.jobs import JobsDuty
+from provider_agent.duties.results import Results
+from provider_agent.runners.process import ProcessRunner
+from provider_agent.store import Store
+
+
+class Reaper:
+    """Decides at each point whether the process dies there."""
+
+    def __init__(self, die_at: str, diary: str) -> None:
+        self._die_at = die_at
+        self._diary = Path(diary) if diary else None
+        self._known = set()
+        if self._diary is not None and self._diary.exists():
+            self._known = set(self._diary.read_text().split())
+
+    def pass_by(self, point: str) -> None:
+        """Die here, or go on."""
+        new = point not in self._known
+        if new and self._diary is not None:
+            self._known.add(point)
+            with self._diary.open("a") as diary:
+                diary.write(point + "\n")
+        if point == self._die_at or (self._die_at == "each" and new):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install(reaper: Reaper) -> None:
+    """Put a point before and after each step of a job."""
+
+    def wrap(
+        owner: type, function: str, name: Callable[..., str], *, commits: bool = False
+    ) -> None:
+        original = getattr(owner, function)
+
+        def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
+            point = name(self, *arguments)
+            if not point:
+                return original(self, *arguments, **named)
+            if commits:
+                # Written, and the process dies before the database has committed it.
+                with self.transaction():
+                    result = original(self, *arguments, **named)
+                    reaper.pass_by(f"{point}.before")
+            else:
+                reaper.pass_by(f"{point}.before")
+                result = original(self, *arguments, **named)
+            reaper.pass_by(f"{point}.after")
+            return result
+
+        setattr(owner, function, wrapped)
+
+    def intent_state(store: Store, intent_id: int, state: Any, *_: Any) -> str:
+        return f"{store.intent_by_id(intent_id).key.action}.{state.value}"
+
+    def new_intent(store: Store, key: Any, *_: Any) -> str:
+        return "" if store.intent(key) else f"{key.action}.planned"
+
+    wrap(Store, "add_intent", new_intent, commits=True)
+    wrap(Store, "set_intent_state", intent_state, commits=True)
+    wrap(Store, "add_run", lambda *_: "run.planned", commits=True)
+    wrap(Store, "set_run_state", lambda _, run, state: f"run.{state.value}", commits=True)
+    wrap(Sender, "_broadcast", lambda _, intent, made: f"{intent.key.action}.broadcast")
+    wrap(ProcessRunner, "start", lambda *_: "runner.start")
+    wrap(ProcessRunner, "_launch", lambda *_: "runner.launch")
+    wrap(ProcessRunner, "remove", lambda *_: "runner.remove")
+    wrap(Results, "keep", lambda *_: "result.keep")
+    wrap(JobsDuty, "consume", lambda _, events, again: "events.consume" if events else "")
+    wrap(Store, "put_spec", lambda *_: "spec.stored", commits=True)
+
+
+def live(order: dict[str, Any]) -> None:
+    """Be an agent. Never returns."""
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.chdir(order["directory"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    install(Reaper(order["die_at"], order["diary"]))
+    code = 1
+    try:
+        cli.main(order["arguments"], prog_name="provider-agent")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Fork an agent for each order; `poll` asks what became of one."""
+    gc.freeze()
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "poll" in order:
+            pid, status = os.waitpid(order["poll"], os.WNOHANG)
+            answer = None if pid == 0 else os.waitstatus_to_exitcode(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                live(order)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
