@@ -24,6 +24,7 @@ from tools.contracts import ContractError
 # Most gas of the steady state.
 TARGETS = {
     "jobs_attest": 60_000,
+    "jobs_attest_relayed": 60_000,
     "jobs_lifecycle_total": 300_000,
     "provider_register": 150_000,
     "staking_slash": 110_000,

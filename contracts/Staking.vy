@@ -97,8 +97,8 @@ pool_unbonding: HashMap[address, uint256]
 accounts: HashMap[address, HashMap[address, uint256]]
 # provider -> account -> number
 tickets: HashMap[address, HashMap[address, HashMap[uint256, uint256]]]
-# manager -> provider -> id
-locks: HashMap[address, HashMap[address, HashMap[bytes32, uint256]]]
+# digest of (manager, provider, id)
+locks: HashMap[bytes32, uint256]
 
 # ---------------------------------------------------------------- constructor
 
@@ -499,6 +499,7 @@ def withdraw(receiver: address = msg.sender) -> uint256:
 
 
 @external
+@reentrant
 def lock(
     operator: address,
     id: bytes32,
@@ -539,9 +540,11 @@ def lock(
     assert (
         shares._to_assets(owned, active, total) >= locked
     ), "staking: own stake too low"
-    assert self.locks[msg.sender][provider][id] == 0, "staking: lock exists"
-    self.locks[msg.sender][provider][id] = amount | (expires_at << 128)
-    self.pool_assets[provider] = shares._pack(active, locked)
+    key: bytes32 = self._lock_key(msg.sender, provider, id)
+    assert self.locks[key] == 0, "staking: lock exists"
+    self.locks[key] = amount | (expires_at << 128)
+    # `locked` is within the limit in all, which has 128 bits.
+    self.pool_assets[provider] = active | (locked << 128)
     log IStaking.Locked(
         provider=provider,
         manager=msg.sender,
@@ -553,6 +556,7 @@ def lock(
 
 
 @external
+@reentrant
 def unlock(provider: address, id: bytes32) -> address:
     """
     @notice Ends a lock of the caller; does nothing if there is none, so that a
@@ -573,7 +577,7 @@ def release(manager: address, provider: address, id: bytes32):
     @param provider The provider's owner address.
     @param id The order.
     """
-    word: uint256 = self.locks[manager][provider][id]
+    word: uint256 = self.locks[self._lock_key(manager, provider, id)]
     assert word != 0, "staking: no such lock"
     assert block.timestamp > word >> 128, "staking: lock has not expired"
     self._end_lock(manager, provider, id)
@@ -730,6 +734,7 @@ def reward(provider: address, amount: uint256, earned_at: uint256):
 
 @external
 @view
+@reentrant
 def operator_of(provider: address) -> address:
     """
     @notice Returns the key that signs for a provider; zero if it is unknown.
@@ -872,7 +877,7 @@ def lock_of(
     @param provider The provider's owner address.
     @param id The order.
     """
-    word: uint256 = self.locks[manager][provider][id]
+    word: uint256 = self.locks[self._lock_key(manager, provider, id)]
     return word & shares.MASK, word >> 128
 
 
@@ -1026,16 +1031,21 @@ def _next_generation(profile: uint256, position: uint256) -> uint256:
 
 
 @internal
+@pure
+def _lock_key(manager: address, provider: address, id: bytes32) -> bytes32:
+    return keccak256(abi_encode(manager, provider, id))
+
+
+@internal
 def _end_lock(manager: address, provider: address, id: bytes32) -> uint256:
-    word: uint256 = self.locks[manager][provider][id]
+    key: bytes32 = self._lock_key(manager, provider, id)
+    word: uint256 = self.locks[key]
     if word == 0:
         return 0
     amount: uint256 = word & shares.MASK
-    self.locks[manager][provider][id] = 0
-    active: uint256 = 0
-    locked: uint256 = 0
-    active, locked = shares._unpack(self.pool_assets[provider])
-    self.pool_assets[provider] = shares._pack(active, locked - amount)
+    self.locks[key] = 0
+    # The upper half of the word is what is locked: less than nothing reverts.
+    self.pool_assets[provider] -= amount << 128
     log IStaking.Unlocked(
         provider=provider, manager=manager, id=id, amount=amount
     )
