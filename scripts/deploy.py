@@ -48,6 +48,7 @@ def cli(
     if registry is None or not registry.complete:
         signer = accounts.load(alias, chain, provider)
         work = Deployment(wanted, artifacts, Sender(chain, signer), deployments, ui, registry)
+        work.settle()
         if work.remaining():
             estimates = work.estimate()
             work.show(estimates)

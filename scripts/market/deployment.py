@@ -222,6 +222,7 @@ class Deployment:
         elif self.remaining():
             done = len(self.plan.steps()) - len(self.remaining())
             self.ui.note(f"going on after {done} steps")
+        self.settle()
         for step in self.remaining():
             self._carry_out(step)
         self._confirm()
@@ -239,12 +240,12 @@ class Deployment:
                 f"{path_of(self.folder, self.chain.chain_id)}: {pending.step} is under way, but "
                 f"{step.name} comes first; restore the file from git"
             )
-        if pending is not None and self._resume(step, pending):
-            return
-        if step.function is not None and self._is_done(step):
+        if pending is not None:
+            self._push(step, pending)
+        elif step.function is not None and self._is_done(step):
             self._record_call(step, None)
-            return
-        self._send(step)
+        else:
+            self._send(step)
 
     def _send(self, step: Step, nonce: int | None = None, floor: tuple[int, int] = (0, 0)) -> None:
         call = self._call(step, self._addresses())
@@ -274,39 +275,47 @@ class Deployment:
         )
         save(self.folder, self.registry)
 
-    def _resume(self, step: Step, pending: Pending) -> bool:
-        """Find out what became of a signed transaction; True when the step is done."""
+    def settle(self) -> None:
+        """Record what became of the transaction of an interrupted run, if that is decided."""
+        pending = self.registry.pending
+        if pending is None:
+            return
+        (step,) = [item for item in self.plan.steps() if item.name == pending.step]
         receipt = self._mined(pending)
-        if receipt is None and self.chain.pool.nonce(self.sender.address) <= pending.nonce:
-            if self.chain.pool.fees().base > pending.max_fee:
-                self.ui.note(f"{step.name}: the fee offered is too low by now; offering more")
-                floor = (pending.max_fee * 9 // 8 + 1, pending.tip * 9 // 8 + 1)
-                self._send(step, pending.nonce, floor)
-                return True
-            signed = Signed(
-                label=step.name,
-                nonce=pending.nonce,
-                tx_hash=bytes.fromhex(pending.hashes[-1][2:]),
-                raw=bytes.fromhex(pending.raw[2:]),
-                max_fee=pending.max_fee,
-                tip=pending.tip,
-            )
-            self.ui.note(f"{step.name}: waiting for the transaction of the interrupted run")
-            self.sender.broadcast(signed)
-            receipt = self.sender.wait(signed, 1)
         if receipt is None:
+            if self.chain.pool.nonce(self.sender.address) <= pending.nonce:
+                return  # nowhere, or waiting
             # The nonce is used up. A node may know that before it knows the receipt.
             receipt = self._mined(pending, patience=3.0)
         if receipt is not None and receipt.status == 1:
             self._record(step, receipt)
-            return True
-        if pending.address is not None and self._is_ours(step, pending.address):
+        elif pending.address is not None and self._is_ours(step, pending.address):
             self._record_contract(step, pending.address, None)
-            return True
-        self.ui.note(f"{step.name}: its nonce went to another transaction; sending it again")
-        self.registry.pending = None
-        save(self.folder, self.registry)
-        return False
+        else:
+            what = "its nonce went to another transaction" if receipt is None else "it failed"
+            self.ui.note(f"{step.name}: {what}; sending it again")
+            self.registry.pending = None
+            save(self.folder, self.registry)
+
+    def _push(self, step: Step, pending: Pending) -> None:
+        """Get a signed transaction mined that is nowhere, or waits."""
+        if self.chain.pool.fees().base > pending.max_fee:
+            self.ui.note(f"{step.name}: the fee offered is too low by now; offering more")
+            # Nodes replace a transaction for 10 to 12.5 % more.
+            floor = (pending.max_fee * 9 // 8 + 1, pending.tip * 9 // 8 + 1)
+            self._send(step, pending.nonce, floor)
+            return
+        signed = Signed(
+            label=step.name,
+            nonce=pending.nonce,
+            tx_hash=bytes.fromhex(pending.hashes[-1][2:]),
+            raw=bytes.fromhex(pending.raw[2:]),
+            max_fee=pending.max_fee,
+            tip=pending.tip,
+        )
+        self.ui.note(f"{step.name}: waiting for the transaction of the interrupted run")
+        self.sender.broadcast(signed)
+        self._record(step, self.sender.wait(signed, 1))
 
     def _mined(self, pending: Pending, patience: float = 0.0) -> Receipt | None:
         end = time.monotonic() + patience

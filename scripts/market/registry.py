@@ -54,7 +54,7 @@ class Pending(_Record):
 
     step: str
     nonce: int
-    address: str | None
+    address: str | None = None
     """Of the contract that it creates."""
     hashes: list[Hex]
     raw: Hex

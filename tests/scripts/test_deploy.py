@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deployment on a local chain: complete, verified, and never twice, whenever it is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.chain.rpc import RpcPool
+from scripts.market import deployment, verify
+from scripts.market import plan as plans
+from scripts.market import registry as registries
+from scripts.market.artifacts import Artifact
+from scripts.market.deployment import Deployment, check_network, current
+from scripts.market.errors import ScriptError
+from scripts.market.network import Chain
+from scripts.market.plan import Plan
+from scripts.market.registry import Registry
+from scripts.market.sending import Sender
+from scripts.market.ui import QuietUi
+from tests.scripts.actors import chain_of, sender_of
+from tests.support.anvil import Anvil
+
+Artifacts = dict[str, Artifact]
+DEPLOYER = 0
+STEPS = 7
+
+
+def deploy(
+    plan: Plan, artifacts: Artifacts, sender: Sender, folder: Path
+) -> tuple[Registry, QuietUi]:
+    """What `ape run deploy` does, without Ape."""
+    ui = QuietUi()
+    check_network(plan, sender.chain, artifacts)
+    known = current(plan, sender.chain, folder, ui)
+    work = Deployment(plan, artifacts, sender, folder, ui, known)
+    work.settle()
+    if work.remaining():
+        estimates = work.estimate()
+        work.show(estimates)
+        work.check_funds(estimates)
+    registry = work.run()
+    verify.report(verify.verify(plan, registry, artifacts, sender.chain), ui)
+    work.finish()
+    return registry, ui
+
+
+def test_deploy__fresh_chain__everything_recorded_and_verified(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    before = fresh.nonce(sender.address)
+    registry, ui = deploy(local_plan, artifacts, sender, tmp_path)
+    assert fresh.nonce(sender.address) == before + STEPS
+    stored = json.loads((tmp_path / "31337.json").read_text())
+    assert stored["complete"] is True
+    assert "pending" not in stored
+    for name, artifact in artifacts.items():
+        entry = stored["contracts"][name]
+        assert entry["bytecode_sha256"] == artifact.bytecode_hash
+        assert entry["compiler"].startswith("vyper 0.4.3+commit.")
+        assert entry["block"] > 0
+        receipt = fresh.receipt(entry["transaction"])
+        assert receipt is not None
+        assert receipt["contractAddress"] == entry["address"].lower()
+        assert int(receipt["gasUsed"], 16) == entry["gas_used"]
+    assert stored["contracts"]["Jobs"]["arguments"]["staking"] == registry.address("Staking")
+    assert not [line for line in ui.lines if "WRONG" in line]
+
+
+def test_deploy__again__sends_nothing(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    first, _ = deploy(local_plan, artifacts, sender, tmp_path)
+    nonce = fresh.nonce(sender.address)
+    again, _ = deploy(local_plan, artifacts, sender, tmp_path)
+    assert fresh.nonce(sender.address) == nonce
+    assert again == first.model_copy(update={"complete": True})
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of the process runs after it."""
+
+
+class Kill:
+    """Dies before or after the n-th call of what it wraps."""
+
+    def __init__(self, at: int, after: bool) -> None:
+        self.at, self.after, self.calls = at, after, 0
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            self.calls += 1
+            here = self.calls == self.at
+            if here and not self.after:
+                raise Killed
+            result = function(*arguments, **named)
+            if here:
+                raise Killed
+            return result
+
+        return wrapped
+
+
+# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 7 moments.
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22])
+def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
+    moment: int,
+    after: bool,
+    fresh: Anvil,
+    local_plan: Plan,
+    artifacts: Artifacts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    nonce = fresh.nonce(sender.address)
+    kill = Kill(moment, after)
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment, "save", kill.wrap(registries.save))
+        patch.setattr(RpcPool, "broadcast", kill.wrap(RpcPool.broadcast))
+        with pytest.raises(Killed):
+            deploy(local_plan, artifacts, sender, tmp_path)
+    registry, _ = deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+    assert fresh.nonce(sender.address) == nonce + STEPS
+    assert registry.pending is None
+
+
+def test_deploy__killed_while_waiting__the_same_transaction_is_used(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    fresh.set_automine(False)
+    try:
+        impatient = sender_of(fresh, DEPLOYER, chain_of(fresh, receipt_seconds=0.3))
+        with pytest.raises(ScriptError, match=r"Timelock: .* is not mined after .* run the same"):
+            deploy(local_plan, artifacts, impatient, tmp_path)
+        pending = registries.load(tmp_path, 31337)
+        assert pending is not None
+        assert pending.pending is not None
+    finally:
+        fresh.set_automine(True)
+    registry, _ = deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+    assert registry.contracts["Timelock"].transaction == pending.pending.hashes[0]
+
+
+def test_deploy__fee_too_low_by_now__replaced_with_the_same_nonce(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    fresh.set_automine(False)
+    impatient = sender_of(fresh, DEPLOYER, chain_of(fresh, receipt_seconds=0.3))
+    nonce = fresh.nonce(impatient.address)
+    try:
+        with pytest.raises(ScriptError, match="not mined"):
+            deploy(local_plan, artifacts, impatient, tmp_path)
+        fresh.drop_all_transactions()
+        fresh.set_next_base_fee(50 * 10**9)
+        fresh.mine()
+    finally:
+        fresh.set_automine(True)
+    registry, ui = deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+    assert any("offering more" in line for line in ui.lines)
+    assert fresh.nonce(impatient.address) == nonce + STEPS
+    assert registry.complete
+
+
+def test_deploy__nonce_went_elsewhere__step_is_sent_again(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RpcPool, "broadcast", Kill(2, False).wrap(RpcPool.broadcast))
+        with pytest.raises(Killed):
+            deploy(local_plan, artifacts, sender, tmp_path)
+    fresh.send(sender.address, sender.address)
+    registry, ui = deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+    assert any("its nonce went to another transaction" in line for line in ui.lines)
+    assert registry.complete
+
+
+def test_current__plan_changed_midway__refused(
+    fresh: Anvil,
+    local_plan: Plan,
+    artifacts: Artifacts,
+    tmp_path: Path,
+    write_plan: Callable[..., Path],
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RpcPool, "broadcast", Kill(3, True).wrap(RpcPool.broadcast))
+        with pytest.raises(Killed):
+            deploy(local_plan, artifacts, sender, tmp_path)
+
+    def change(document: dict[str, Any]) -> None:
+        document["contracts"]["Jobs"]["fee_bps"] = 7
+
+    changed = plans.load(write_plan(change), artifacts)
+    with pytest.raises(ScriptError, match="begun with another plan"):
+        current(changed, sender.chain, tmp_path, QuietUi())
+    other = sender_of(fresh, 1)
+    known = current(local_plan, sender.chain, tmp_path, QuietUi())
+    with pytest.raises(ScriptError, match="go on with that account"):
+        Deployment(local_plan, artifacts, other, tmp_path, QuietUi(), known)
+
+
+def test_current__local_chain_is_gone__starts_anew_and_elsewhere_refuses(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    snapshot = fresh.snapshot()
+    deploy(local_plan, artifacts, sender, tmp_path)
+    fresh.revert(snapshot)
+    public = dataclasses.replace(sender.chain, chain_id=31337)
+    object.__setattr__(public, "chain_id", _Public(31337))
+    with pytest.raises(ScriptError, match=r"names Timelock .* does not have"):
+        current(local_plan, public, tmp_path, QuietUi())
+    with pytest.raises(ScriptError, match="Timelock has no code at"):
+        registries.require(tmp_path, sender.chain)
+    registry, ui = deploy(local_plan, artifacts, sender, tmp_path)
+    assert any("is gone; starting anew" in line for line in ui.lines)
+    assert registry.complete
+    stored = json.loads((tmp_path / "31337.json").read_text())
+    stored["genesis"] = "0x" + "00" * 32
+    (tmp_path / "31337.json").write_text(json.dumps(stored))
+    with pytest.raises(ScriptError, match="its first block differs"):
+        registries.require(tmp_path, sender.chain)
+
+
+class _Public(int):
+    """A chain id that is in no list of local or test chains."""
+
+    def __hash__(self) -> int:
+        return -1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and int(self) == int(other) and other is not self
+
+
+def test_check_network__test_token_on_a_real_chain__refused(
+    artifacts: Artifacts, write_plan: Callable[..., Path], anvil: Anvil
+) -> None:
+    plan = plans.load(write_plan(lambda document: document.update(chain_id=1)), artifacts)
+    real = Chain(1, "ethereum:mainnet", chain_of(anvil).pool, 1)
+    with pytest.raises(ScriptError, match=r"the test token, .* is refused on chain 1"):
+        check_network(plan, real, artifacts)
+    with pytest.raises(ScriptError, match="is for chain 1, but ethereum:test is chain 31337"):
+        check_network(plan, chain_of(anvil), artifacts)
+
+
+def test_deploy__own_payment_token__checked_and_used(
+    fresh: Anvil,
+    local_plan: Plan,
+    artifacts: Artifacts,
+    tmp_path: Path,
+    write_plan: Callable[..., Path],
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    first, _ = deploy(local_plan, artifacts, sender, tmp_path / "first")
+    token = first.address("PaymentToken")
+
+    def plan(address: str, decimals: int) -> Plan:
+        entry = {"address": address, "decimals": decimals}
+        return plans.load(write_plan(lambda d: d.update(payment_token=entry)), artifacts)
+
+    with pytest.raises(ScriptError, match="has no code on chain"):
+        check_network(plan("0x" + "12" * 20, 6), sender.chain, artifacts)
+    with pytest.raises(ScriptError, match="does not answer like an ERC-20"):
+        check_network(plan(first.address("Staking"), 6), sender.chain, artifacts)
+    with pytest.raises(ScriptError, match="has 6 decimals, the plan says 18"):
+        check_network(plan(token, 18), sender.chain, artifacts)
+    second, _ = deploy(plan(token, 6), artifacts, sender, tmp_path / "second")
+    assert second.contracts["PaymentToken"].address == token
+    assert second.contracts["PaymentToken"].transaction is None
+    assert len(second.contracts) == 5
+
+
+def test_estimate__constructor_would_refuse__told_before_anything_is_sent(
+    fresh: Anvil, artifacts: Artifacts, tmp_path: Path, write_plan: Callable[..., Path]
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["contracts"]["Jobs"]["lock_margin"] = "29 days"
+
+    sender = sender_of(fresh, DEPLOYER)
+    nonce = fresh.nonce(sender.address)
+    with pytest.raises(ScriptError, match="Jobs: the contract refuses: jobs: locks too short"):
+        deploy(plans.load(write_plan(change), artifacts), artifacts, sender, tmp_path)
+    assert fresh.nonce(sender.address) == nonce
+    assert not (tmp_path / "31337.json").exists()
+
+
+def test_deploy__not_enough_gas_money__told_before_anything_is_sent(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, 7)
+    fresh.set_balance(sender.address, 10**15)
+    with pytest.raises(ScriptError, match=r"holds 0.001 ETH and may need 0\.\d+ ETH for gas"):
+        deploy(local_plan, artifacts, sender, tmp_path)
+    assert not (tmp_path / "31337.json").exists()
+
+
+def test_verify__chain_differs__told(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
+
+    def wrong() -> list[tuple[str, str]]:
+        checks = verify.verify(local_plan, registry, artifacts, sender.chain)
+        return [(check.subject, check.what) for check in checks if not check.ok]
+
+    assert wrong() == []
+    for name in ("Jobs", "Timelock"):
+        address = registry.address(name)
+        code = bytearray.fromhex(fresh.rpc("eth_getCode", address, "latest")[2:])
+        for place in (100, -1):
+            changed = bytearray(code)
+            changed[place] ^= 1
+            fresh.rpc("anvil_setCode", address, "0x" + changed.hex())
+            assert (name, "code") in wrong()
+        fresh.rpc("anvil_setCode", address, "0x" + code.hex())
+    assert wrong() == []
+    # A right that nobody but the timelock itself may hold.
+    timelock = registry.address("Timelock")
+    with fresh.impersonate(timelock):
+        fresh.set_balance(timelock, 10**18)
+        grant = artifacts["Timelock"].abi.encode("grantRole", bytes(32), sender.address)
+        fresh.send(timelock, timelock, grant)
+    assert ("Timelock", "administers itself") in wrong()
+    with pytest.raises(ScriptError, match="do not use this deployment"):
+        checks = verify.verify(local_plan, registry, artifacts, sender.chain)
+        verify.report(checks, QuietUi())
+
+
+def test_load__damaged_registry__one_line(tmp_path: Path) -> None:
+    (tmp_path / "5.json").write_text("{")
+    with pytest.raises(ScriptError, match="cannot be read"):
+        registries.load(tmp_path, 5)

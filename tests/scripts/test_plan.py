@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans are checked before anything is sent, and each mistake is one line that names its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.protocol.terms import ZERO_ADDRESS
+from scripts.market import plan as plans
+from scripts.market.artifacts import Artifact
+from scripts.market.errors import ScriptError
+from scripts.market.plan import Plan
+from tests.scripts.conftest import PARAMS
+
+Artifacts = dict[str, Artifact]
+Document = dict[str, Any]
+
+
+@pytest.mark.parametrize("path", sorted(PARAMS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_load__shipped_plan__is_valid(path: Path, artifacts: Artifacts) -> None:
+    plan = plans.load(path, artifacts)
+    assert plans.find(PARAMS, plan.chain_id) == path
+    assert [step.name for step in plan.steps()] == [
+        "Timelock", "Token", "PaymentToken", "Staking", "Jobs", "manager Jobs", "seal",
+    ]  # fmt: skip
+    # The constructors' own conditions, which the ABI does not tell.
+    jobs, staking = plan.arguments["Jobs"], plan.arguments["Staking"]
+    assert jobs["lock_margin"] + 14 * 86_400 < staking["max_lock"]
+
+
+def test_load__units__become_numbers(local_plan: Plan) -> None:
+    assert local_plan.arguments["Token"]["cap"] == 10**27
+    assert local_plan.arguments["Staking"]["max_lock"] == 30 * 86_400
+    assert local_plan.arguments["Jobs"]["fee_bps"] == 100
+    assert local_plan.arguments["Jobs"]["victim_bps"] == 8_000
+
+
+def test_resolve__references__are_replaced(local_plan: Plan) -> None:
+    timelock, deployer = "0x" + "11" * 20, "0x" + "22" * 20
+    found = local_plan.resolve("Timelock", {"deployer": deployer})
+    assert found["proposers"] == [deployer]
+    assert found["executors"] == [ZERO_ADDRESS]
+    token = local_plan.resolve("Token", {"deployer": deployer, "Timelock": timelock})
+    assert token["owner"] == timelock
+    with pytest.raises(ScriptError, match="not deployed yet"):
+        local_plan.resolve("Token", {"deployer": deployer})
+
+
+def test_load__a_value_changes__digest_changes(
+    write_plan: Callable[..., Path], artifacts: Artifacts, local_plan: Plan
+) -> None:
+    def change(document: Document) -> None:
+        document["contracts"]["Jobs"]["fee_bps"] = 101
+
+    assert plans.load(write_plan(), artifacts).sha256 == local_plan.sha256
+    assert plans.load(write_plan(change), artifacts).sha256 != local_plan.sha256
+
+
+def _set(*path: str, value: Any) -> Callable[[Document], None]:
+    def change(document: Document) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        document[path[-1]] = value
+
+    return change
+
+
+def _drop(*path: str) -> Callable[[Document], None]:
+    def change(document: Document) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        del document[path[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (_drop("chain_id"), "chain_id is missing"),
+        (_set("chain_id", value="one"), "chain_id: 'one' is not a chain id"),
+        (_set("extra", value=1), "unknown key 'extra'"),
+        (_drop("contracts", "Jobs", "fee_bps"), "Jobs: fee_bps is missing"),
+        (_set("contracts", "Jobs", "fee", value=1), "Jobs: unknown key 'fee'"),
+        (_drop("contracts", "Staking"), "contracts: Staking is missing"),
+        (_set("contracts", "Other", value={}), "contracts: unknown key 'Other'"),
+        (_set("contracts", "Token", value=[]), "Token: not a mapping"),
+        (_set("contracts", "Token", "cap", value="much"), "Token.cap: 'much' is not a duration"),
+        (_set("contracts", "Token", "cap", value=-1), "Token.cap: -1 does not fit uint256"),
+        (_set("contracts", "Token", "cap", value=2**256), "does not fit uint256"),
+        (_set("contracts", "Token", "cap", value=1.5), "not a whole number"),
+        (_set("contracts", "Token", "cap", value=True), "not a whole number"),
+        (_set("contracts", "Token", "cap", value="0.1234567890123456789 TPF"), "18 decimals"),
+        (_set("contracts", "Jobs", "fee_bps", value="101 %"), "above 100 %"),
+        (_set("contracts", "Staking", "unbonding", value="7 moons"), "not a duration"),
+        (
+            _set("contracts", "Token", "owner", value="0x12"),
+            "Token.owner: '0x12' is not an address",
+        ),
+        (_set("contracts", "Token", "owner", value=0x12), "write the address in quotes"),
+        (_set("contracts", "Token", "owner", value="$Jobs"), "$Jobs is not known here"),
+        (
+            _set("contracts", "Token", "owner", value="0xf39fd6e51aad88F6F4ce6aB8827279cffFb92266"),
+            "wrong checksum",
+        ),
+        (_set("contracts", "Timelock", "proposers", value="$deployer"), "not a list of address"),
+        (_set("payment_token", value="real"), "payment_token: write test"),
+        (_set("payment_token", value={"address": "$zero", "decimals": 6}), "own address"),
+        (_set("payment_token", value={"address": "$zero"}), "decimals is missing"),
+        (_set("managers", value={}), "Jobs is missing"),
+        (_set("managers", value={"Token": ["LOCK"]}), "'Token' is not a contract"),
+        (_set("managers", value={"Jobs": ["MINT"]}), "'MINT' is none of LOCK, SLASH, REWARD"),
+    ],
+)
+def test_load__mistake__one_line(
+    change: Callable[[Document], None],
+    line: str,
+    write_plan: Callable[..., Path],
+    artifacts: Artifacts,
+) -> None:
+    with pytest.raises(ScriptError) as raised:
+        plans.load(write_plan(change), artifacts)
+    text = str(raised.value)
+    assert line in text
+    assert text.startswith("changed.yaml: ")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: 1\na: 2\n", "key 'a' stands twice"),
+        ("a: [", "not YAML"),
+        ("- 1\n", "not a mapping"),
+        ("", "not a mapping"),
+    ],
+)
+def test_load__not_a_plan__one_line(
+    text: str, line: str, tmp_path: Path, artifacts: Artifacts
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(ScriptError, match=line) as raised:
+        plans.load(path, artifacts)
+    assert "\n" not in str(raised.value)
+
+
+def test_find__no_plan_for_the_chain__says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ScriptError, match=r"no plan for chain 5 .* --plan FILE"):
+        plans.find(tmp_path, 5)
+    with pytest.raises(ScriptError, match="cannot read the plan"):
+        plans.load(tmp_path / "none.yaml", {})
