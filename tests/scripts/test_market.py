@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owners, delegators and tenants on a deployed market; the operator is played by its key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from provider_agent.errors import AgentError
+from provider_agent.protocol import messages
+from provider_agent.protocol.terms import ZERO_WORD, Order, Status
+from scripts.market import credits, jobs, packages, providers, tokens
+from scripts.market.artifacts import Artifact
+from scripts.market.errors import ScriptError
+from scripts.market.jobs import Funds, Job, Placed
+from scripts.market.market import Market, open_market
+from scripts.market.plan import Plan
+from scripts.market.providers import Consent
+from scripts.market.sending import Call, Sender
+from scripts.market.ui import QuietUi
+from tests.scripts.actors import KeySigner, chain_of, sender_of
+from tests.scripts.test_deploy import deploy
+from tests.support.anvil import ROOT, Anvil
+
+TPF, USD = 10**18, 10**6
+ENDPOINT = "http://127.0.0.1:8700"
+
+
+@dataclass
+class Stage:
+    """The market and who acts on it."""
+
+    anvil: Anvil
+    market: Market
+    deployer: Sender
+    owner: Sender
+    tenant: Sender
+    stranger: Sender
+    operator: LocalAccount
+    ui: QuietUi
+
+    def consent(self, operator: LocalAccount | None = None, owner: str | None = None) -> Consent:
+        """The operator's agreement."""
+        signer = operator or self.operator
+        message = messages.OperatorConsent(
+            owner or self.owner.address, signer.address, self.market.now() + 3_600
+        )
+        signature = messages.sign(self.market.staking_domain, message, signer)
+        return Consent(message, signature, ENDPOINT)
+
+    def order(self, **changes: Any) -> Order:
+        """An order of the tenant."""
+        values: dict[str, Any] = {
+            "spec": b"\x01" * 32,
+            "start_price": 1 * USD,
+            "max_price": 2 * USD,
+            "collateral": 10 * TPF,
+            "duration": 600,
+            "auction": 60,
+            "min_stake": 0,
+            "min_score": 0,
+            "allow_root": ZERO_WORD,
+            "nonce": 1,
+            **changes,
+        }
+        return Order(**values)
+
+    def post(self, **changes: Any) -> Placed:
+        """The tenant posts."""
+        return jobs.post(self.market, self.tenant, self.ui, self.order(**changes))
+
+    def find(self, placed: Placed) -> Job:
+        """The job as the chain has it."""
+        return jobs.find(self.market, placed.job.hex())
+
+    def accept(self, placed: Placed) -> None:
+        """The operator takes the job."""
+        data = self.market.job_events.accept(placed.terms)
+        self._operate(Call("accept", self.market.jobs.address, data))
+
+    def attest(self, placed: Placed) -> messages.Attestation:
+        """The operator attests a result."""
+        now = self.market.now()
+        attestation = messages.Attestation(
+            placed.job, placed.terms.order.spec, b"\x02" * 32, b"\x03" * 32, now, now + 90
+        )
+        signature = messages.sign(self.market.jobs_domain, attestation, self.operator)
+        data = self.market.job_events.attest(
+            placed.terms,
+            attestation.result,
+            attestation.receipt,
+            attestation.started,
+            attestation.finished,
+            signature,
+        )
+        self._operate(Call("attest", self.market.jobs.address, data))
+        return attestation
+
+    def _operate(self, call: Call) -> None:
+        Sender(self.market.chain, KeySigner(self.operator, "operator")).send(call)
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    anvil: Anvil,
+    local_plan: Plan,
+    artifacts: dict[str, Artifact],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stage:
+    folder = tmp_path_factory.mktemp("deployments")
+    deployer = sender_of(anvil, 0)
+    deploy(local_plan, artifacts, deployer, folder)
+    market = open_market(folder, chain_of(anvil))
+    operator: LocalAccount = Account.create()
+    anvil.set_balance(operator.address, 10**18)
+    owner, tenant, stranger = (sender_of(anvil, index) for index in (1, 2, 3))
+    ui = QuietUi()
+    tokens.send_stake(market, deployer, ui, owner.address, 1_000 * TPF)
+    tokens.mint_payment(market, tenant, ui, tenant.address, 100 * USD)
+    return Stage(anvil, market, deployer, owner, tenant, stranger, operator, ui)
+
+
+@pytest.fixture
+def stage(deployed: Stage) -> Iterator[Stage]:
+    """A fresh market without a provider."""
+    with deployed.anvil.isolated():
+        yield replace(deployed, ui=QuietUi())
+
+
+@pytest.fixture
+def running(stage: Stage) -> Stage:
+    """A market with a registered, staked provider."""
+    providers.register(
+        stage.market,
+        stage.owner,
+        stage.ui,
+        stage.consent(),
+        max_lock_per_order=100 * TPF,
+        max_locked=500 * TPF,
+    )
+    providers.delegate(stage.market, stage.owner, stage.ui, stage.owner.address, 600 * TPF)
+    return stage
+
+
+# ---------------------------------------------------------------------- providers
+
+
+def test_register__valid_consent__provider_can_be_read(running: Stage) -> None:
+    found = providers.read(running.market, running.owner.address)
+    assert found.operator == running.operator.address
+    assert found.payout == running.owner.address
+    assert found.endpoint == ENDPOINT
+    assert found.active == found.own == 600 * TPF
+    assert found.lockable == 100 * TPF
+    assert providers.read_all(running.market) == [found]
+    providers.show(running.market, found, running.ui)
+    assert any("600 TPF, of which own 600 TPF" in line for line in running.ui.lines)
+
+
+def test_register__twice__one_line(running: Stage) -> None:
+    with pytest.raises(ScriptError, match="is registered already"):
+        providers.register(
+            running.market,
+            running.owner,
+            running.ui,
+            running.consent(),
+            max_lock_per_order=1,
+            max_locked=1,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"owner": "0x" + "11" * 20}, "names the owner"),
+        ({"expires": 1}, "not signed by its operator"),
+        ({"signature": "0x00"}, "expected 65 bytes"),
+        ({"chain_id": 5}, "on chain 5, but this is"),
+        ({"staking": "0x" + "11" * 20}, "but this is"),
+        ({"operator": 5}, "not an address"),
+    ],
+)
+def test_read_consent__does_not_fit__one_line(
+    change: dict[str, Any], line: str, stage: Stage, tmp_path: Path
+) -> None:
+    consent = stage.consent()
+    document = {
+        "owner": consent.message.owner,
+        "operator": consent.message.operator,
+        "expires": consent.message.expires,
+        "signature": "0x" + consent.signature.hex(),
+        "chain_id": stage.market.chain.chain_id,
+        "staking": stage.market.staking.address,
+        "endpoint": ENDPOINT,
+    }
+    path = tmp_path / "consent.json"
+    path.write_text(json.dumps(document))
+    assert providers.read_consent(path, stage.market, stage.owner.address) == consent
+    path.write_text(json.dumps({**document, **change}))
+    with pytest.raises(AgentError, match=line):
+        providers.read_consent(path, stage.market, stage.owner.address)
+    path.write_text("[]")
+    with pytest.raises(ScriptError, match="not a consent"):
+        providers.read_consent(path, stage.market, stage.owner.address)
+
+
+def test_stake__more_than_held_or_no_provider__one_line(running: Stage) -> None:
+    owner = running.owner.address
+    with pytest.raises(ScriptError, match="holds 400 TPF, but 401 TPF are needed"):
+        providers.delegate(running.market, running.owner, running.ui, owner, 401 * TPF)
+    with pytest.raises(ScriptError, match="is no provider here"):
+        providers.delegate(running.market, running.owner, running.ui, "0x" + "11" * 20, TPF)
+
+
+def test_unstake_and_withdraw__after_unbonding__everything_comes_back(running: Stage) -> None:
+    market, ui = running.market, running.ui
+    tokens.send_stake(market, running.deployer, ui, running.stranger.address, 50 * TPF)
+    owner = running.owner.address
+    providers.delegate(market, running.stranger, ui, owner, 50 * TPF)
+    with pytest.raises(ScriptError, match="has 50 TPF with"):
+        providers.unstake(market, running.stranger, ui, owner, 51 * TPF)
+    part = providers.unstake(market, running.stranger, ui, owner, 20 * TPF)
+    assert part.ticket.assets == 20 * TPF
+    with pytest.raises(ScriptError, match="nothing to withdraw; a ticket is ready at"):
+        providers.withdraw(market, running.stranger, ui, owner)
+    providers.unstake(market, running.stranger, ui, owner)
+    running.anvil.increase_time(31)
+    paid = providers.withdraw(market, running.stranger, ui, owner)
+    assert paid.unbonded == 50 * TPF
+    assert market.token_balance(running.stranger.address) == 50 * TPF
+
+
+def test_set_limits_and_endpoint__owner_only(running: Stage) -> None:
+    market, ui = running.market, running.ui
+    providers.set_limits(market, running.owner, ui, 5 * TPF, 6 * TPF)
+    providers.set_endpoint(market, running.owner, ui, "https://gpu.example/")
+    found = providers.read(market, running.owner.address)
+    assert (found.max_lock_per_order, found.max_locked) == (5 * TPF, 6 * TPF)
+    assert found.endpoint == "https://gpu.example"
+    with pytest.raises(ScriptError, match="is no provider here"):
+        providers.set_limits(market, running.stranger, ui, 1, 1)
+    with pytest.raises(ScriptError, match="below the limit per order"):
+        providers.set_limits(market, running.owner, ui, 2, 1)
+    with pytest.raises(ScriptError, match=r"give an http\(s\) URL"):
+        providers.set_endpoint(market, running.owner, ui, "ftp://gpu.example")
+
+
+# ---------------------------------------------------------------------- jobs
+
+
+def test_post__wallet_with_permit__escrowed_in_two_transactions(running: Stage) -> None:
+    before = running.market.payment_balance(running.tenant.address)
+    placed = running.post()
+    assert len(placed.receipts) == 2
+    assert running.market.payment_balance(running.tenant.address) == before - 2 * USD
+    job = running.find(placed)
+    assert job.status is Status.OPEN
+    assert job.terms == placed.terms
+    assert placed.terms.job_id() == placed.job
+    jobs.show_list(
+        running.market, jobs.find_all(running.market, running.tenant.address), running.ui
+    )
+    assert any("open until" in line for line in running.ui.lines)
+
+
+def test_post__allowance_then_credit__one_transaction_each(running: Stage) -> None:
+    market, tenant = running.market, running.tenant
+    first = jobs.post(market, tenant, running.ui, running.order(), Funds.ALLOWANCE)
+    assert len(first.receipts) == 2
+    jobs.cancel(market, tenant, running.ui, running.find(first))
+    assert credits.credits_of(market, tenant.address).payment == 2 * USD
+    second = running.post(nonce=2)
+    assert len(second.receipts) == 1
+    assert credits.credits_of(market, tenant.address).payment == 0
+
+
+def test_post__what_cannot_work__one_line_and_nothing_sent(running: Stage) -> None:
+    nonce = running.anvil.nonce(running.tenant.address)
+    for changes, line in (
+        ({"start_price": 0, "max_price": 0}, "the price is zero"),
+        ({"start_price": 0, "max_price": 101 * USD}, "holds 100 tUSD, but 101 tUSD are needed"),
+        ({"duration": 40 * 86_400}, "the longest is"),
+        ({"duration": 0}, "is not possible here"),
+        ({"auction": 31 * 86_400}, "auction is too long"),
+    ):
+        with pytest.raises(ScriptError, match=line):
+            running.post(**changes)
+    with pytest.raises(ScriptError, match="of credit, but 2 tUSD are needed"):
+        jobs.post(running.market, running.tenant, running.ui, running.order(), Funds.CREDIT)
+    assert running.anvil.nonce(running.tenant.address) == nonce
+
+
+def test_job__attested_and_approved__provider_is_paid(running: Stage) -> None:
+    market, ui = running.market, running.ui
+    placed = running.post(start_price=2 * USD)
+    with pytest.raises(ScriptError, match="is open; only a job that is attested"):
+        jobs.approve(market, running.tenant, ui, running.find(placed))
+    running.accept(placed)
+    assert running.find(placed).status is Status.ASSIGNED
+    with pytest.raises(ScriptError, match="only after it can the job be expired"):
+        jobs.expire(market, running.stranger, ui, running.find(placed))
+    attestation = running.attest(placed)
+    job = running.find(placed)
+    assert job.record().attestation == attestation.struct_hash()
+    jobs.show(market, job, ui)
+    assert any("ran 1 min 30 s" in line for line in ui.lines)
+    with pytest.raises(ScriptError, match="belongs to"):
+        jobs.approve(market, running.stranger, ui, job)
+    with pytest.raises(ScriptError, match=r"challenge window of .* ends"):
+        jobs.finalize(market, running.stranger, ui, job)
+    jobs.approve(market, running.tenant, ui, job)
+    done = running.find(placed)
+    assert done.status is Status.SETTLED
+    assert done.settled is not None
+    assert done.settled.paid == 1_980_000
+    paid = providers.withdraw(market, running.owner, ui, running.owner.address)
+    assert paid.credits.payment == 1_980_000
+    with pytest.raises(ScriptError, match="has nothing to withdraw"):
+        credits.withdraw(market, running.tenant, ui)
+
+
+def test_job__window_over__anyone_finalizes(running: Stage) -> None:
+    placed = running.post()
+    running.accept(placed)
+    running.attest(placed)
+    running.anvil.increase_time(12)
+    jobs.finalize(running.market, running.stranger, running.ui, running.find(placed))
+    assert running.find(placed).status is Status.SETTLED
+
+
+def test_job__deadline_missed__tenant_is_made_whole(running: Stage) -> None:
+    market, ui = running.market, running.ui
+    placed = running.post()
+    running.accept(placed)
+    running.anvil.increase_time(601)
+    jobs.expire(market, running.stranger, ui, running.find(placed))
+    done = running.find(placed)
+    assert done.expired is not None
+    assert done.expired.seized == 10 * TPF
+    paid = credits.withdraw(market, running.tenant, ui)
+    assert paid.payment == 2 * USD
+    assert paid.stake == 8 * TPF
+
+
+def test_cancel__by_another__only_when_the_open_time_is_over(running: Stage) -> None:
+    placed = running.post()
+    with pytest.raises(ScriptError, match="others may cancel it from"):
+        jobs.cancel(running.market, running.stranger, running.ui, running.find(placed))
+    running.anvil.increase_time(3_700)
+    jobs.cancel(running.market, running.stranger, running.ui, running.find(placed))
+    assert running.find(placed).status is Status.CANCELLED
+
+
+def test_hire__signed_quote__assigned_at_once_and_used_up(running: Stage) -> None:
+    market = running.market
+    quote = messages.Quote(
+        operator=running.operator.address,
+        requester=running.tenant.address,
+        spec=b"\x05" * 32,
+        price=3 * USD,
+        collateral=5 * TPF,
+        duration=300,
+        expires=market.now() + 60,
+        nonce=7,
+    )
+    signature = messages.sign(market.jobs_domain, quote, running.operator)
+    placed = jobs.hire(market, running.tenant, running.ui, quote, signature)
+    job = running.find(placed)
+    assert job.status is Status.ASSIGNED
+    assert job.provider == running.owner.address
+    assert placed.terms.order == quote.order()
+    with pytest.raises(ScriptError, match="was used or taken back"):
+        jobs.hire(market, running.tenant, running.ui, quote, signature)
+    with pytest.raises(ScriptError, match="has expired"):
+        jobs.hire(market, running.tenant, running.ui, replace(quote, expires=1), signature)
+
+
+def test_find__by_first_digits__unknown_and_malformed_are_told(running: Stage) -> None:
+    placed = running.post()
+    assert jobs.find(running.market, "0x" + placed.job.hex()[:8]).job == placed.job
+    with pytest.raises(ScriptError, match="no job 0x00000000 on chain 31337"):
+        jobs.find(running.market, "0x00000000")
+    with pytest.raises(ScriptError, match="is not a job id"):
+        jobs.find(running.market, "0xzz")
+
+
+def test_send__no_gas_money__one_line(running: Stage) -> None:
+    running.anvil.set_balance(running.tenant.address, 0)
+    with pytest.raises(ScriptError, match="holds 0 ETH"):
+        running.post()
+
+
+# ---------------------------------------------------------------------- packages
+
+
+def test_read__template__digests_are_filled_in() -> None:
+    package = packages.read(ROOT / "examples" / "finetune-digits")
+    assert {entry.path for entry in package.spec.inputs} == {"finetune.py", "base_model.npy"}
+    assert all(len(entry.sha256) == 64 for entry in package.spec.inputs)
+
+
+def test_read__mistakes__one_line(tmp_path: Path) -> None:
+    template = json.loads((ROOT / "examples" / "finetune-digits" / "job.json").read_text())
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("a")
+
+    def write(inputs: Any) -> Path:
+        (tmp_path / "job.json").write_text(json.dumps({**template, "inputs": inputs}))
+        return tmp_path
+
+    assert [e.path for e in packages.read(write(["data"])).spec.inputs] == ["data/a.txt"]
+    for inputs, line in (
+        ([{"path": "gone"}], "no such file"),
+        ([{"path": "../up"}], "has a part"),
+        ([{"path": "data", "size": 1}], "is a directory"),
+        ([{"path": "data/a.txt", "size": 5}], "has another size"),
+        ([7], "not a path"),
+        ("all", "list of inputs"),
+    ):
+        with pytest.raises(AgentError, match=line) as raised:
+            packages.read(write(inputs))
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ScriptError, match="cannot read"):
+        packages.read(tmp_path / "nothing")
