@@ -204,3 +204,45 @@ def test_attest__expired_job__reverts(suite, jobs, provider, terms, submit):
     message = attestation_of(terms)
     with boa.reverts("jobs: not assigned"):
         submit(terms, message, signed(jobs, provider.operator, message))
+
+
+def send_unsigned(jobs, terms, sender):
+    """Attest without a signature."""
+    jobs.attest(terms.abi_tuple(), RESULT, RECEIPT, 1, 2, b"", sender=sender)
+
+
+def test_attest__by_the_operator_itself__needs_no_signature(jobs, provider, terms):
+    send_unsigned(jobs, terms, provider.operator.address)
+    assert event(jobs, "Attested")["provider"] == provider.owner
+    assert jobs.status(terms.job_id()) == Status.ATTESTED
+
+
+def test_attest__unsigned_by_another__reverts(jobs, provider, terms, make_provider, stranger):
+    other = make_provider("other provider")
+    for caller in (stranger, provider.owner, provider.payout, other.operator.address):
+        with boa.reverts("jobs: not the operator's attestation"):
+            send_unsigned(jobs, terms, caller)
+
+
+def test_attest__by_the_operator_with_a_wrong_signature__reverts(jobs, provider, terms):
+    with boa.reverts("jobs: not the operator's attestation"):
+        jobs.attest(
+            terms.abi_tuple(),
+            RESULT,
+            RECEIPT,
+            1,
+            2,
+            signed(jobs, account_of("stranger"), attestation_of(terms)),
+            sender=provider.operator.address,
+        )
+
+
+def test_attest__old_operator_unsigned__reverts(jobs, staking, provider, terms):
+    successor = account_of("successor")
+    staking.set_operator(
+        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+    )
+    with boa.reverts("jobs: not the operator's attestation"):
+        send_unsigned(jobs, terms, provider.operator.address)
+    send_unsigned(jobs, terms, successor.address)
+    assert jobs.status(terms.job_id()) == Status.ATTESTED
