@@ -191,7 +191,7 @@ def test_slash__without_the_permission__reverts(suite, staking, provider, permis
         staking.slash(provider.owner, 1, sender=newcomer)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     own=st.integers(1, 10**24),
     delegated=st.integers(1, 10**24),
