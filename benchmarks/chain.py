@@ -7,14 +7,8 @@ price of calldata depends on how many of its bytes are zero.
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from eth_account import Account
@@ -25,6 +19,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.types import RPCEndpoint
 
+from tests.support.anvil import Anvil, AnvilError
 from tools.contracts import CONTRACTS, compile_contract
 
 CHAIN_ID = 31337
@@ -32,7 +27,6 @@ GENESIS_TIME = 1_800_000_000  # unix seconds
 BLOCK_SECONDS = 12
 HARDFORK = "prague"  # the one that Vyper 0.4.3 compiles for
 GAS_LIMIT = 10_000_000
-START_SECONDS = 30
 
 
 class BenchmarkError(Exception):
@@ -119,25 +113,10 @@ class Chain:
 @contextmanager
 def local_chain() -> Iterator[Chain]:
     """Start anvil on a free port and stop it afterwards."""
-    beside_python = Path(sys.executable).parent / "anvil"
-    anvil = str(beside_python) if beside_python.exists() else shutil.which("anvil")
-    if anvil is None:
-        raise BenchmarkError("anvil is missing; run make setup")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [anvil, "--silent", "--port", str(port), "--chain-id", str(CHAIN_ID)]
-    command += ["--hardfork", HARDFORK, "--timestamp", str(GENESIS_TIME)]
-    command += ["--base-fee", "0", "--gas-price", "0", "--accounts", "1"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    arguments = ["--hardfork", HARDFORK, "--timestamp", str(GENESIS_TIME)]
+    arguments += ["--base-fee", "0", "--gas-price", "0"]
     try:
-        chain = Chain(f"http://127.0.0.1:{port}")
-        give_up = time.monotonic() + START_SECONDS
-        while not chain.web3.is_connected():
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise BenchmarkError("anvil did not start; try it by hand: .venv/bin/anvil")
-            time.sleep(0.05)
-        yield chain
-    finally:
-        process.terminate()
-        process.wait()
+        with Anvil(CHAIN_ID, arguments=arguments, accounts=1) as node:
+            yield Chain(node.url)
+    except AnvilError as error:
+        raise BenchmarkError(str(error)) from error
