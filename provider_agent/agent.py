@@ -7,7 +7,6 @@ import logging
 import shutil
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,15 @@ from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import Settings
-from provider_agent.store import Intent, IntentState, RunStage, Store
+from provider_agent.store import Intent, IntentState, Store
 
 log = logging.getLogger(__name__)
 
 DATABASE = "agent.sqlite"
 _PRUNE_EVERY = 600.0  # seconds
 _MAX_PAUSE = 60.0  # between cycles, when nodes do not answer
+_HURRIED_CYCLES = 8  # in a row, after cycles that wrote something
+_MEASURE_EVERY = 5.0  # seconds between two looks at what is costly to measure
 _EVENTS = {
     IntentState.SENT: "sent",
     IntentState.MINED: "mined",
@@ -87,6 +88,10 @@ class Agent:
         self._stop = threading.Event()
         self._last_cycle: float | None = None
         self._pruned_at = 0.0
+        self._measured_at = 0.0
+        self._head: BlockRef | None = None
+        self._block: BlockRef | None = None  # pinned under that head
+        self._read: bytes | None = None  # hash of the block up to which events are read
         settings.agent.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._key = read_key(settings)
         self._lock = KeyLock(settings.chain.chain_id, self._key.address)
@@ -197,8 +202,9 @@ class Agent:
 
     def _loop(self) -> None:
         pause = self._settings.chain.poll_seconds
-        failures = 0
+        failures = hurried = 0
         while not self._stop.is_set():
+            written = self._store.changes()
             try:
                 with self._metrics.reconcile_seconds.time():
                     self._cycle()
@@ -211,15 +217,24 @@ class Agent:
                 failures += 1
                 self._metrics.reconcile_failures.inc()
                 log.warning("%s", error)
-            self._stop.wait(min(_MAX_PAUSE, pause * 2 ** min(failures, 6)) if failures else pause)
+            if failures:
+                self._stop.wait(min(_MAX_PAUSE, pause * 2 ** min(failures, 6)))
+            elif self._store.changes() != written and hurried < _HURRIED_CYCLES:
+                # One step often makes the next one possible: do not sleep on it.
+                hurried += 1
+            else:
+                hurried = 0
+                self._stop.wait(pause)
 
     def _cycle(self) -> None:
-        self._sender.tick()
-        head = self._pool.head()
+        head = self._sender.tick()
         block = self._pinned(head)
-        self._feed.poll(block, self._duty.consume)
+        if block.hash != self._read:
+            self._feed.poll(block, self._duty.consume)
+            self._read = block.hash
         self._duty.reconcile(block)
-        self._sender.tick()
+        if self._store.intents_in(IntentState.PLANNED):
+            self._sender.tick()
         self._measure(head, block)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
             self._pruned_at = time.monotonic()
@@ -227,8 +242,12 @@ class Agent:
 
     def _pinned(self, head: BlockRef) -> BlockRef:
         """The block that this cycle reads: behind the head, so that small reorgs pass by."""
+        if self._block is not None and self._head == head:
+            return self._block
         number = max(0, head.number - self._settings.chain.confirmations)
-        return head if number == head.number else self._pool.block(number)
+        self._block = head if number == head.number else self._pool.block(number)
+        self._head = head
+        return self._block
 
     # ------------------------------------------------------------------ what is shown
 
@@ -244,9 +263,13 @@ class Agent:
         metrics.head_block.set(head.number)
         metrics.pinned_block.set(block.number)
         metrics.lag_seconds.set(max(0.0, time.time() - block.timestamp))
+        if time.monotonic() - self._measured_at < _MEASURE_EVERY:
+            return
+        self._measured_at = time.monotonic()
         metrics.slots.set(self._settings.agent.slots)
-        metrics.set_jobs(Counter(Status(job.status).name.lower() for job in self._store.jobs()))
-        metrics.set_runs(Counter(run.state.value for run in self._store.runs_in(*RunStage)))
+        jobs = self._store.count_jobs()
+        metrics.set_jobs({Status(status).name.lower(): number for status, number in jobs.items()})
+        metrics.set_runs({stage.value: n for stage, n in self._store.count_runs().items()})
         metrics.disk_free_bytes.set(shutil.disk_usage(self._settings.agent.data_dir).free)
         metrics.input_bytes.set(self._machine.inputs.used()[0])
         metrics.gas_balance.set(self._pool.balance(self._key.address))

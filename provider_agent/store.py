@@ -443,6 +443,10 @@ class Store:
         if local.depth == 0:
             db.execute("COMMIT")
 
+    def changes(self) -> int:
+        """How many rows this thread has written so far: to see whether something was written."""
+        return self._db().total_changes
+
     def _now(self) -> int:
         return int(self._clock())
 
@@ -742,6 +746,16 @@ class Store:
         )
         return [_job(row) for row in rows]
 
+    def has_open_jobs(self) -> bool:
+        """Whether any job is on the market, as far as is known."""
+        row = self._db().execute("SELECT 1 FROM jobs WHERE status = 1 LIMIT 1").fetchone()
+        return row is not None
+
+    def count_jobs(self) -> dict[int, int]:
+        """How many jobs have each status."""
+        rows = self._db().execute("SELECT status, count(*) FROM jobs GROUP BY status")
+        return {int(row[0]): int(row[1]) for row in rows}
+
     def update_job(self, job_id: bytes, **columns: Unpack[JobUpdate]) -> None:
         """Set columns of a job; unknown jobs are left alone."""
         values: dict[str, Any] = dict(columns)
@@ -896,6 +910,11 @@ class Store:
             states,
         )
         return [_run(row) for row in rows]
+
+    def count_runs(self) -> dict[RunStage, int]:
+        """How many runs are in each state."""
+        rows = self._db().execute("SELECT state, count(*) FROM runs GROUP BY state")
+        return {RunStage(row[0]): int(row[1]) for row in rows}
 
     def set_run_state(self, run_id: str, state: RunStage, **columns: Unpack[RunUpdate]) -> RunRow:
         """The one place where a run changes its state; AgentError for an edge that is not drawn."""

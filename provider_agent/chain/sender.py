@@ -155,8 +155,11 @@ class Sender:
             self._store.set_meta(_FLOOR, str(pending))
         self._started = True
 
-    def tick(self) -> None:
-        """Take every intent as far as it goes now. Raises ChainError, KeyInUse."""
+    def tick(self) -> BlockRef:
+        """Take every intent as far as it goes now; the head it was judged by.
+
+        Raises ChainError, KeyInUse.
+        """
         with self._lock:
             if not self._started:
                 self.start()
@@ -172,6 +175,7 @@ class Sender:
             self._push(head, count)
             self._fill_gap(count)
             self._begin(head)
+            return head
 
     # ------------------------------------------------------------------ what the chain says
 

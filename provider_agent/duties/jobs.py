@@ -69,6 +69,9 @@ _UNDECIDED = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentS
 _MAX_ATTEMPTS = 20
 _PAUSE = 15  # seconds before the second attempt of an intent; doubles with each
 _MAX_PAUSE = 600
+_QUICK_ATTEMPTS = 3  # runs of a job that follow each other without a pause
+_LOOK_EVERYWHERE = 60.0  # seconds between two looks at all jobs
+_STANDING_AGE = 10.0  # seconds for which the provider's entry is good when nothing is to decide
 # How a run ends by the provider's own fault, or nobody's: never attested.
 _OUR_FAULT = (Reason.SANDBOX_FAILED, Reason.KILLED)
 
@@ -112,7 +115,11 @@ class JobsDuty:
         self._domain = messages.Domain(settings.chain.chain_id, jobs.address)
         self._background = Background()
         self._dirty: set[bytes] = set()
-        self._looked_everywhere = False
+        self._looked_everywhere: float | None = None  # monotonic time
+        self._standing_at: tuple[bytes, float] = (b"", 0.0)  # block hash, monotonic time
+        self._fixed: tuple[int, bool] | None = None  # what a contract never changes
+        self._words: dict[bytes, int] = {}  # state words of jobs at `_words_at`
+        self._words_at = b""
         #: The provider at the last pinned block; None before the first cycle or registration.
         self.standing: Standing | None = None
 
@@ -162,30 +169,50 @@ class JobsDuty:
 
     def reconcile(self, block: BlockRef) -> None:
         """Do what is owed at this block. Raises ChainError; what was written stays right."""
-        self.standing = self._read_standing(block)
-        if not self._looked_everywhere:
-            self._dirty.update(
-                job.job_id for job in self._store.jobs() if Status(job.status) not in _FINAL
-            )
-            self._looked_everywhere = True
-        for job_id in self._owed():
+        self._update_standing(block)
+        self._look_everywhere()
+        for job_id in self._owed(block):
             self._reconcile_job(job_id, block)
             self._dirty.discard(job_id)
         if self.standing is not None and self.standing.operator_is_ours:
             self._take_jobs(block)
 
-    def _owed(self) -> list[bytes]:
-        """Jobs to look at in this cycle: those with news, and ours that have not ended."""
+    def _look_everywhere(self) -> None:
+        """Now and then all jobs that have not ended: events are hints, and may get lost."""
+        now = time.monotonic()
+        if self._looked_everywhere is None or now - self._looked_everywhere > _LOOK_EVERYWHERE:
+            self._dirty.update(
+                job.job_id for job in self._store.jobs(*(s for s in Status if s not in _FINAL))
+            )
+            self._looked_everywhere = now
+
+    def _owed(self, block: BlockRef) -> list[bytes]:
+        """Jobs to look at in this cycle: those with news, and ours that are due."""
         found = dict.fromkeys(self._dirty)
         for run in self._store.runs_in(*_ACTIVE_RUNS, RunStage.EXITED):
             found[run.job_id] = None
         for job in self._store.jobs(Status.ASSIGNED, Status.ATTESTED):
-            if self._is_ours(job):
+            if self._is_ours(job) and not self._rests(job, block):
                 found[job.job_id] = None
         for intent in self._store.intents_in(*_UNDECIDED):
             if intent.key.contract == _CONTRACT:
                 found[bytes.fromhex(intent.key.object_id)] = None
         return list(found)
+
+    def _rests(self, job: JobRow, block: BlockRef) -> bool:
+        """Whether a job waits for nothing but the end of its challenge window."""
+        if Status(job.status) is not Status.ATTESTED or job.attested_at is None:
+            return False
+        return block.timestamp <= decode_terms(job.terms).finalizable_after(job.attested_at)
+
+    def _word(self, job_id: bytes, block: BlockRef) -> int:
+        """The state word of a job at a block, read once."""
+        if self._words_at != block.hash:
+            self._words.clear()
+            self._words_at = block.hash
+        if job_id not in self._words:
+            self._words[job_id] = self._jobs.state(job_id, block)
+        return self._words[job_id]
 
     def _reconcile_job(self, job_id: bytes, block: BlockRef) -> None:
         job = self._refresh(job_id, block)
@@ -213,16 +240,21 @@ class JobsDuty:
         job = self._store.job(job_id)
         if job is None:
             return None
-        word = self._jobs.state(job_id, block)
+        word = self._word(job_id, block)
         status = status_of(word)
         if status is Status.NONE:
             # Its posting was thrown out by a reorg and may come back; nothing is owed meanwhile.
             self._drop_runs(job_id)
             if not self._store.intents_of(job_id.hex()):
                 self._store.drop_job(job_id)
+            elif Status(job.status) is not Status.NONE:
+                self._store.update_job(job_id, status=status, state_block=block.number)
             return None
         assignment = assignment_of(word)
         if assignment is not None:
+            known = (Status(job.status), job.provider, job.assigned_at)
+            if known == (status, assignment.provider, assignment.assigned_at):
+                return job
             self._store.update_job(
                 job_id,
                 status=status,
@@ -239,6 +271,19 @@ class JobsDuty:
 
     # ------------------------------------------------------------------ the provider on chain
 
+    def _update_standing(self, block: BlockRef) -> None:
+        """Read the provider's entry when it may have changed and matters."""
+        now = time.monotonic()
+        at, looked = self._standing_at
+        if at == block.hash:
+            return
+        # Without a job to decide about, a few seconds make no difference.
+        idle = self.standing is not None and not self._dirty and not self._store.has_open_jobs()
+        if idle and now - looked < _STANDING_AGE:
+            return
+        self.standing = self._read_standing(block)
+        self._standing_at = (block.hash, now)
+
     def _read_standing(self, block: BlockRef) -> Standing | None:
         owner = self._staking.provider_of(self._key.address, block)
         if owner == _ZERO_ADDRESS:
@@ -246,6 +291,10 @@ class JobsDuty:
         pool = self._staking.pool(owner, block)
         limits = self._staking.lock_limits(owner, block)
         own = self._staking.owner_assets(owner, block)
+        if self._fixed is None:
+            has_scores = self._jobs.scores(block) != _ZERO_ADDRESS
+            self._fixed = (self._jobs.open_margin(block), has_scores)
+        open_margin, has_scores = self._fixed
         on_the_way = sum(
             decode_terms(job.terms).order.collateral
             for job in self._waiting_acceptances()
@@ -258,8 +307,8 @@ class JobsDuty:
             active_stake=pool.active,
             available=max(0, min(own, limits.total) - pool.locked - on_the_way),
             per_order=limits.per_order,
-            open_margin=self._jobs.open_margin(block),
-            has_scores=self._jobs.scores(block) != _ZERO_ADDRESS,
+            open_margin=open_margin,
+            has_scores=has_scores,
             orders_paused=self._jobs.paused_until(block) > block.timestamp,
             only_member_root=keccak(keccak(encode(["address"], [owner]))),
         )
@@ -274,8 +323,10 @@ class JobsDuty:
         assert standing is not None  # checked by the caller
         most = self._settings.agent.slots * (1 + self._settings.agent.accept_ahead)
         available = standing.available
+        if not self._store.has_open_jobs():
+            return
+        load = self.load()
         for job in self._store.jobs(Status.OPEN):
-            load = self.load()
             if load.committed >= most:
                 return
             if self._accept_waits(job.job_id) or not self._may_retry(job.job_id, "accept"):
@@ -298,6 +349,8 @@ class JobsDuty:
                 deadline=terms.open_until(standing.open_margin),
             )
             available -= terms.order.collateral
+            longest = max(load.longest_timeout, self._timeout(job))
+            load = Load(load.slots, load.committed + 1, longest)
 
     def _refuse(
         self, job: JobRow, terms: Terms, block: BlockRef, load: Load, available: int
@@ -385,9 +438,8 @@ class JobsDuty:
             self._note(job, "the deadline has passed; the collateral can be seized")
             self._drop_runs(job.job_id)
             return
-        result = self._machine.results.get(job.job_id)
         run = self._latest_run(job.job_id)
-        if run is None or (run.state in (RunStage.FAILED, RunStage.REMOVED) and result is None):
+        if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
             run = self._plan_run(job, terms, deadline, run)
         if run is None:
             return
@@ -416,12 +468,21 @@ class JobsDuty:
         if attempt > _MAX_ATTEMPTS:
             self._note(job, f"given up after {_MAX_ATTEMPTS} attempts")
             return None
+        if last is not None and last.updated_at + self._run_pause(attempt) > self._clock():
+            return None
         taken = {_slot(run.run_id) for run in self._store.runs_in(*_ACTIVE_RUNS)}
         free = [slot for slot in range(self._settings.agent.slots) if slot not in taken]
         if not free:
             self._note(job, "waiting for a free slot")
             return None
+        # What may lie there is the result of a run that a reorg took away before it counted.
+        self._machine.results.remove(job.job_id)
         return self._store.add_run(f"{job.job_id.hex()}-{attempt}-{free[0]}", job.job_id)
+
+    @staticmethod
+    def _run_pause(attempt: int) -> int:
+        """Seconds before an attempt: a lost run is repeated at once, a stubborn fault is not."""
+        return 0 if attempt <= _QUICK_ATTEMPTS else min(_MAX_PAUSE, _PAUSE << min(attempt, 10))
 
     def _follow(self, job: JobRow, run: RunRow) -> RunRow:
         """Start a run, or see what became of it."""
@@ -541,6 +602,8 @@ class JobsDuty:
     # ------------------------------------------------------------------ transactions
 
     def _attest(self, job: JobRow, terms: Terms, run: RunRow, deadline: int) -> None:
+        if not self._wants_attempt(job.job_id, "attest"):
+            return
         assert run.result is not None and run.receipt is not None  # set with COLLECTED
         attestation = messages.Attestation(
             job=job.job_id,
@@ -569,6 +632,8 @@ class JobsDuty:
         if block.timestamp <= terms.finalizable_after(job.attested_at):
             self._note(job, "in the challenge window")
             return
+        if not self._wants_attempt(job.job_id, "finalize"):
+            return
         attestation = messages.Attestation(
             job=job.job_id,
             spec=job.spec,
@@ -583,21 +648,26 @@ class JobsDuty:
             attested_at=job.attested_at,
             attestation=attestation.struct_hash(),
         )
-        if self._jobs.state(job.job_id, block) != record.state_word():
+        if self._word(job.job_id, block) != record.state_word():
             log.warning("job %s: the record on chain is another; events are missing", job.job_id)
             return
         self._submit(job.job_id, "finalize", self._jobs.finalize(terms, record))
 
     def _submit(self, job_id: bytes, action: str, data: bytes, deadline: int | None = None) -> None:
         """Write an intent, or a new attempt when earlier ones came to nothing."""
-        attempts = self._attempts(job_id, action)
-        if not attempts or attempts[-1].state in (IntentState.REVERTED, IntentState.ABANDONED):
-            if not self._may_retry(job_id, action):
-                return
-            number = len(attempts) + 1
+        if self._wants_attempt(job_id, action):
+            number = len(self._attempts(job_id, action)) + 1
             name = action if number == 1 else f"{action}#{number}"
             key = IntentKey(_CONTRACT, job_id.hex(), name)
             self._sender.submit(key, self._jobs.address, data, deadline=deadline)
+
+    def _wants_attempt(self, job_id: bytes, action: str) -> bool:
+        """Whether no attempt is under way or has succeeded, and the next one's time has come."""
+        attempts = self._attempts(job_id, action)
+        failed = (IntentState.REVERTED, IntentState.ABANDONED)
+        if attempts and attempts[-1].state not in failed:
+            return False
+        return self._may_retry(job_id, action)
 
     def _attempts(self, job_id: bytes, action: str) -> list[Intent]:
         return [
@@ -632,7 +702,8 @@ class JobsDuty:
             status = Status(job.status)
             terms = decode_terms(job.terms)
             margin = 0 if self.standing is None else self.standing.open_margin
-            stale = status is Status.OPEN and now > terms.open_until(margin) + keep_for
+            open_until = terms.open_until(margin)
+            stale = status in (Status.OPEN, Status.NONE) and now > open_until + keep_for
             ended = job.settled_at is not None and now > job.settled_at + keep_for
             if stale or ended:
                 self._machine.results.remove(job.job_id)
