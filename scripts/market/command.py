@@ -10,7 +10,12 @@ from typing import Any, TypeVar
 import click
 import httpx
 from ape.cli import ConnectedProviderCommand
-from ape.exceptions import ApeException, NetworkMismatchError, ProviderNotConnectedError
+from ape.exceptions import (
+    ApeException,
+    NetworkMismatchError,
+    ProviderError,
+    ProviderNotConnectedError,
+)
 from requests.exceptions import RequestException
 from web3.exceptions import Web3Exception
 
@@ -64,7 +69,8 @@ def _line(error: BaseException) -> str | None:
         return "stopped; run the same command again to go on"
     if isinstance(error, NetworkMismatchError):
         return f"wrong network: {_flat(error)}"
-    if isinstance(error, ProviderNotConnectedError | ConnectionError | RequestException):
+    nobody = isinstance(error, ProviderError) and "node found" in str(error)
+    if nobody or isinstance(error, ProviderNotConnectedError | ConnectionError | RequestException):
         return f"no RPC endpoint answers ({_flat(error)}); check --network and its RPC URL"
     if isinstance(error, httpx.HTTPError):
         return f"a server does not answer ({_flat(error)}); try again"

@@ -31,7 +31,6 @@ class Terminal:
     home: Path
     anvil: Anvil
     network: str
-    passphrase: str | None = PASSPHRASE
     accounts: dict[str, str] = field(default_factory=dict)
 
     def add_account(self, alias: str, ether: int) -> str:
@@ -45,43 +44,46 @@ class Terminal:
         self.accounts[alias] = str(account.address)
         return str(account.address)
 
-    def start(self, *arguments: str, network: str | None = None) -> subprocess.Popen[str]:
-        """Start a command."""
+    def _process(self, command: list[str]) -> subprocess.Popen[str]:
         environment = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.home),
             "APE_DATA_FOLDER": str(self.home / "ape"),
+            "PYTHONPATH": str(ROOT),
         }
-        if self.passphrase is not None:
-            environment |= {
-                f"APE_ACCOUNTS_{alias}_PASSPHRASE": self.passphrase for alias in self.accounts
-            }
-        command = ["ape", "run", *arguments, "--network", network or self.network]
-        command += ["--deployments", str(self.home / "deployments")]
+        # The account called "locked" has no passphrase here, and there is no terminal to ask at.
+        environment |= {
+            f"APE_ACCOUNTS_{alias}_PASSPHRASE": PASSPHRASE
+            for alias in self.accounts
+            if alias != "locked"
+        }
+        environment["APE_ACCOUNTS_mistyped_PASSPHRASE"] = "something else"
         return subprocess.Popen(
             command,
             cwd=ROOT,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=None if command[0] != "ape" else subprocess.STDOUT,
             text=True,
         )
 
-    def run(self, *arguments: str, network: str | None = None) -> tuple[int, str]:
-        """Exit code and output of a command."""
-        process = self.start(*arguments, network=network)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
+    def _arguments(self, line: str) -> list[str]:
+        arguments = ["run", *line.split()]
+        if "--network" not in arguments:
+            arguments += ["--network", self.network]
+        return [*arguments, "--deployments", str(self.home / "deployments")]
 
-    def fails(self, *arguments: str, network: str | None = None) -> str:
-        """The one line of a command that must fail."""
-        code, output = self.run(*arguments, network=network)
-        assert code == 1, output
-        assert "Traceback" not in output
-        lines = [line for line in output.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, output
-        return lines[0]
+    def start(self, line: str) -> subprocess.Popen[str]:
+        """Start `ape run` with these arguments."""
+        return self._process(["ape", *self._arguments(line)])
+
+    def run(self, *lines: str) -> list[tuple[int, str]]:
+        """Exit code and output of each command."""
+        process = self._process([sys.executable, "-m", "tests.scripts.session"])
+        asked = json.dumps([self._arguments(line) for line in lines])
+        answer, _ = process.communicate(asked, timeout=200)
+        return [(code, output) for code, output in json.loads(answer)]
 
     def registry(self) -> dict[str, object]:
         """The deployment so far; empty before the first step."""
@@ -94,26 +96,49 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     with Anvil(11155111, block_time=1, accounts=1) as anvil:
         home = tmp_path_factory.mktemp("home")
         terminal = Terminal(home, anvil, f"ethereum:sepolia:{anvil.url}")
-        terminal.add_account("deployer", 10)
+        for alias in ("deployer", "locked", "mistyped"):
+            terminal.add_account(alias, 10)
         terminal.add_account("poor", 0)
         yield terminal
 
 
-def test_deploy__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) -> None:
-    locked = Terminal(terminal.home, terminal.anvil, terminal.network, None, terminal.accounts)
-    line = locked.fails("deploy", "--account", "deployer", "--yes")
-    assert "account deployer is locked; set APE_ACCOUNTS_deployer_PASSPHRASE" in line
-    line = terminal.fails("deploy", "--account", "poor", "--yes")
-    assert "holds 0 ETH and may need" in line
-    line = terminal.fails("job", "list")
-    assert "no deployment is known on chain 11155111" in line
+def line_of(result: tuple[int, str]) -> str:
+    """The one line of a command that failed as it should."""
+    code, output = result
+    assert code == 1, output
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_commands__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) -> None:
+    url = terminal.anvil.url
+    expected = {
+        "deploy --yes": "pass --account NAME (accounts here: deployer, locked, mistyped, poor)",
+        "deploy --yes --account nobody": "no account 'nobody'",
+        "deploy --yes --account TEST::0": "a test account whose key everybody knows",
+        "deploy --yes --account poor": "holds 0 ETH and may need",
+        "deploy --account deployer": "nobody is there to ask; pass --yes",
+        "deploy --yes --account locked": "is locked; set APE_ACCOUNTS_locked_PASSPHRASE",
+        "deploy --yes --account mistyped": "wrong passphrase in APE_ACCOUNTS_mistyped_PASSPHRASE",
+        "deploy --yes --account deployer --plan deployments/params/base-sepolia.yaml": (
+            "base-sepolia.yaml is for chain 84532, but ethereum:sepolia is chain 11155111"
+        ),
+        "job list": "no deployment is known on chain 11155111",
+        f"job list --network ethereum:mainnet:{url}": "wrong network",
+        "job list --network ethereum:sepolia:http://127.0.0.1:9": "no RPC endpoint answers",
+    }
+    results = terminal.run(*expected)
+    for (command, line), result in zip(expected.items(), results, strict=True):
+        assert line in line_of(result), command
     assert terminal.registry() == {}
+    assert terminal.anvil.nonce(terminal.accounts["deployer"]) == 0
 
 
 def test_deploy__killed_midway__a_second_run_finishes(terminal: Terminal) -> None:
-    process = terminal.start("deploy", "--account", "deployer", "--yes")
-    end = time.monotonic() + 60
-    while len(dict(terminal.registry().get("contracts", {}))) < 3:  # type: ignore[call-overload]  # JSON
+    process = terminal.start("deploy --account deployer --yes")
+    end = time.monotonic() + 90
+    while "Staking" not in json.dumps(terminal.registry()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -121,21 +146,15 @@ def test_deploy__killed_midway__a_second_run_finishes(terminal: Terminal) -> Non
     process.communicate()
     assert not terminal.registry().get("complete")
 
-    assert "is not finished; run ape run deploy again" in terminal.fails("provider", "status")
-    code, output = terminal.run("deploy", "--account", "deployer", "--yes")
-    assert code == 0, output
-    assert "going on after" in output
+    early, finished, again = terminal.run(
+        "provider status", "deploy --account deployer --yes", "deploy"
+    )
+    assert "is not finished; run ape run deploy again" in line_of(early)
+    assert finished[0] == 0, finished[1]
+    assert "going on after" in finished[1]
     assert terminal.registry()["complete"] is True
     assert terminal.anvil.nonce(terminal.accounts["deployer"]) == STEPS
-    # Finished: a third run only verifies, and needs no account.
-    code, output = terminal.run("deploy")
-    assert code == 0, output
-    assert "verifying" in output
-    assert "WRONG" not in output
-
-
-def test_commands__wrong_network__one_line(terminal: Terminal) -> None:
-    line = terminal.fails("job", "list", network=f"ethereum:mainnet:{terminal.anvil.url}")
-    assert "wrong network" in line or "chain" in line
-    line = terminal.fails("job", "list", network="ethereum:sepolia:http://127.0.0.1:9")
-    assert "no RPC endpoint answers" in line
+    # Finished: another run only verifies, and needs no account.
+    assert again[0] == 0, again[1]
+    assert "deployed already on chain 11155111; verifying" in again[1]
+    assert "WRONG" not in again[1]
