@@ -57,6 +57,9 @@ open("out/answer", "w").write("42")
 """
 
 
+_compiler = threading.Lock()  # it keeps its settings in a global variable
+
+
 @cache
 def artefact(name: str) -> tuple[Abi, list[dict[str, Any]], str]:
     """ABI and creation code of `contracts/<name>.vy`, compiled once for a state of the sources."""
@@ -65,11 +68,13 @@ def artefact(name: str) -> tuple[Abi, list[dict[str, Any]], str]:
     for path in sources:
         state.update(path.read_bytes())
     kept = CACHE / f"{name.replace('/', '-')}-{state.hexdigest()[:16]}.json"
-    if not kept.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")))
-        part.replace(kept)
+    with _compiler:
+        if not kept.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")
+            part = kept.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(compiled))
+            part.replace(kept)
     compiled = json.loads(kept.read_text())
     return Abi(compiled["abi"]), compiled["abi"], str(compiled["bytecode"])
 
