@@ -50,9 +50,19 @@ def candidates(market: Market, order: Order) -> dict[str, str]:
 
 
 def quote(market: Market, signer: Signer, package: Package, endpoint: str) -> tuple[Quote, bytes]:
-    """A provider's signed price for a package, checked, and its signature."""
+    """A provider's signed price for a package, checked, and its signature.
+
+    An agent binds itself only with the inputs on its own disk, so they are sent when it asks.
+    """
     with AgentClient(endpoint, signer, market.chain.chain_id) as client:
         client.upload_spec(package.spec)
+        try:
+            return client.quote(package.spec, market.jobs_domain)
+        except AgentError as refusal:
+            # The refusal that reserves room for our inputs; any other is final.
+            if "inputs are missing" not in str(refusal):
+                raise
+        client.upload(package.spec, package.directory, UPLOAD_SECONDS)
         return client.quote(package.spec, market.jobs_domain)
 
 

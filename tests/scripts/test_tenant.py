@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tenant, an owner and a real agent process: consent, post, upload, fetch, hire."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from provider_agent.errors import AgentError
+from provider_agent.protocol.terms import ZERO_WORD, Order, Status
+from scripts.market import jobs, packages, providers, tenant, tokens
+from scripts.market.artifacts import Artifact
+from scripts.market.errors import ScriptError
+from scripts.market.jobs import Job, Placed
+from scripts.market.market import Market, fresh_nonce, open_market
+from scripts.market.packages import Package
+from scripts.market.plan import Plan
+from scripts.market.sending import Sender
+from scripts.market.ui import QuietUi
+from tests.scripts.actors import chain_of, sender_of
+from tests.scripts.test_deploy import deploy
+from tests.support.anvil import ROOT, Anvil, free_port
+
+TPF, USD = 10**18, 10**6
+PYTHON = ROOT / ".venv-agent" / "bin" / "python"
+RUNTIME = ROOT / ".venv-runtime"
+
+
+@dataclass
+class Scene:
+    market: Market
+    owner: Sender
+    tenant: Sender
+    stranger: Sender
+    endpoint: str
+    home: Path
+    ui: QuietUi
+
+    def package(self, name: str, text: str) -> Package:
+        """A job that writes `text`."""
+        directory = self.home / name
+        directory.mkdir()
+        (directory / "job.py").write_text(
+            f"import pathlib\npathlib.Path('out').mkdir()\n"
+            f"pathlib.Path('out/answer.txt').write_text({text!r})\n"
+        )
+        document = {
+            "version": 1,
+            "kind": "batch",
+            "name": name,
+            "runtime": "python-ml",
+            "command": ["python", "job.py"],
+            "env": {},
+            "inputs": ["job.py"],
+            "outputs": ["out"],
+            "resources": {"cpus": 1, "memory_mb": 256, "disk_mb": 16, "gpus": 0},
+            "timeout_seconds": 30,
+            "deterministic": True,
+            "network": False,
+        }
+        (directory / "job.json").write_text(json.dumps(document))
+        return packages.read(directory)
+
+    def post(self, package: Package) -> Placed:
+        order = Order(
+            spec=package.spec.digest(),
+            start_price=1 * USD,
+            max_price=1 * USD,
+            collateral=10 * TPF,
+            duration=300,
+            auction=0,
+            min_stake=0,
+            min_score=0,
+            allow_root=ZERO_WORD,
+            nonce=fresh_nonce(),
+        )
+        assert tenant.candidates(self.market, order) == {self.owner.address: self.endpoint}
+        return jobs.post(self.market, self.tenant, self.ui, order)
+
+    def wait(self, placed: Placed, status: Status, seconds: float = 60) -> Job:
+        end = time.monotonic() + seconds
+        while True:
+            job = jobs.find(self.market, placed.job.hex())
+            if job.status is status:
+                return job
+            assert time.monotonic() < end, job.status
+            time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def scene(
+    anvil: Anvil,
+    local_plan: Plan,
+    artifacts: dict[str, Artifact],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Scene]:
+    home = tmp_path_factory.mktemp("scene")
+    deployer, owner, renter, stranger = (sender_of(anvil, index) for index in range(4))
+    deploy(local_plan, artifacts, deployer, home / "deployments")
+    market = open_market(home / "deployments", chain_of(anvil))
+    ui = QuietUi()
+    tokens.send_stake(market, deployer, ui, owner.address, 1_000 * TPF)
+    tokens.mint_payment(market, renter, ui, renter.address, 100 * USD)
+
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    config = home / "agent" / "provider.toml"
+    config.parent.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
+        "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
+        "TERAPROOF_RUNNER__SANDBOX": "none",
+        "TERAPROOF_RUNNER__RUNTIMES": json.dumps({"python-ml": str(RUNTIME)}),
+    }
+    module = [str(PYTHON), "-m", "provider_agent"]
+
+    def agent(*arguments: str) -> None:
+        command = [*module, *arguments, "--config", str(config)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+
+    deployment = str(home / "deployments" / f"{anvil.chain_id}.json")
+    agent("init", "--rpc-url", anvil.url, "--deployment", deployment, "--port", str(port))
+    consent = home / "consent.json"
+    agent("consent", "--owner", owner.address, "--output", str(consent))
+    agreed = providers.read_consent(consent, market, owner.address)
+    anvil.set_balance(agreed.message.operator, 10**18)
+    providers.register(
+        market, owner, ui, agreed, max_lock_per_order=100 * TPF, max_locked=500 * TPF
+    )
+    providers.delegate(market, owner, ui, owner.address, 900 * TPF)
+
+    with (home / "agent.log").open("wb") as log:
+        command = [*module, "run", "--config", str(config)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for(process, endpoint, home / "agent.log")
+        yield Scene(market, owner, renter, stranger, endpoint, home, ui)
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        process.kill()
+        process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()[-2_000:]
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(endpoint + "/readyz", trust_env=False).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise AssertionError(log.read_text()[-2_000:])
+
+
+def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> None:
+    package = scene.package("posted", "forty-two")
+    placed = scene.post(package)
+    assert tenant.upload(
+        scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], wait=30
+    ) == [scene.endpoint]
+    job = scene.wait(placed, Status.ATTESTED)
+    target = scene.home / "result"
+    with pytest.raises(ScriptError, match="results are given to the requester only"):
+        tenant.fetch(scene.market, scene.stranger.signer, scene.ui, job, target)
+    fetched = tenant.fetch(scene.market, scene.tenant.signer, scene.ui, job, target)
+    assert (target / "out" / "answer.txt").read_text() == "forty-two"
+    assert fetched.receipt.exists()
+    jobs.approve(scene.market, scene.tenant, scene.ui, job)
+    scene.wait(placed, Status.SETTLED)
+
+
+def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
+    package = scene.package("hired", "seven")
+    url = tenant.announced(scene.market, scene.owner.address)
+    quote, signature = tenant.quote(scene.market, scene.tenant.signer, package, url)
+    assert quote.requester == scene.tenant.address
+    placed = jobs.hire(scene.market, scene.tenant, scene.ui, quote, signature)
+    tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, [url], wait=30)
+    scene.wait(placed, Status.ATTESTED)
+
+
+def test_upload__nobody_there__one_line(scene: Scene) -> None:
+    package = scene.package("unheard", "one")
+    with pytest.raises(ScriptError, match="no agent has the inputs"):
+        tenant.upload(
+            scene.market, scene.tenant.signer, scene.ui, package, ["http://127.0.0.1:9"], wait=1
+        )
+    with pytest.raises(AgentError, match=r"127\.0\.0\.1:9: no connection"):
+        tenant.quote(scene.market, scene.tenant.signer, package, "http://127.0.0.1:9")
+    with pytest.raises(ScriptError, match="announces no endpoint; pass --endpoint"):
+        tenant.announced(scene.market, scene.stranger.address)
