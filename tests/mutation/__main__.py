@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make mutate`: do the tests notice small bugs in the lines that move money?
+
+Writes docs/mutation.md. Survivors that behave as the original does are named with the reason in
+survivors.toml; an entry that no longer fits is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.mutation.mutants import Mutant, find_mutants, sample, squeeze
+from tests.mutation.worker import (
+    CONTRACTS,
+    FAILED,
+    INVALID,
+    KILLED,
+    ROOT,
+    SURVIVED,
+    TIMEOUT,
+    Run,
+    preload,
+    start,
+)
+
+REPORT = ROOT / "docs" / "mutation.md"
+KNOWN = Path(__file__).parent / "survivors.toml"
+TARGET = 90
+
+
+@dataclass
+class Result:
+    """All verdicts, and how the run was made."""
+
+    total: int
+    chosen: str
+    verdicts: list[tuple[Mutant, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def of(self, *kinds: str) -> list[Mutant]:
+        return [mutant for mutant, kind in self.verdicts if kind in kinds]
+
+
+def known_survivors(mutants: Sequence[Mutant]) -> dict[tuple[str, str, str, str], str]:
+    """Reasons by mutant. Exits with a line when an entry names no mutant of today."""
+    reasons = {}
+    for entry in tomllib.loads(KNOWN.read_text()).get("survivor", []):
+        key = (entry["file"], entry["function"], entry["before"], entry["after"])
+        reasons[key] = entry["reason"]
+    stale = set(reasons) - {mutant.key for mutant in mutants}
+    if stale:
+        file, function, before, after = sorted(stale)[0]
+        sys.exit(
+            f"error: {KNOWN.name} names a mutant that is gone: {file} {function}:"
+            f" {before} -> {after}; remove or update the entry"
+        )
+    return reasons
+
+
+def check_unchanged(run: Run, verdict: str) -> None:
+    """The tests must pass on the real contracts, or every mutant would look killed."""
+    if verdict != SURVIVED:
+        sys.stderr.write(run.output()[-3_000:])
+        sys.exit("error: the tests fail on the unchanged contracts; make them pass first")
+
+
+def run_all(
+    mutants: Sequence[Mutant],
+    compiled: dict[str, object],
+    options: argparse.Namespace,
+    result: Result,
+) -> None:
+    """Work through the mutants, `options.workers` at a time."""
+    until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
+    waiting = list(mutants)
+    running = [start(None, compiled)]
+    try:
+        _work_off(waiting, running, compiled, options, until, result)
+    finally:
+        for run in running:
+            run.kill()
+
+
+def _work_off(
+    waiting: list[Mutant],
+    running: list[Run],
+    compiled: dict[str, object],
+    options: argparse.Namespace,
+    until: float,
+    result: Result,
+) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("mutants", total=len(waiting))
+        while running or (waiting and time.monotonic() < until):
+            while waiting and len(running) < options.workers and time.monotonic() < until:
+                running.append(start(waiting.pop(0), compiled))
+            for run in list(running):
+                verdict = run.poll(options.timeout)
+                if verdict is None:
+                    continue
+                running.remove(run)
+                mutant = run.mutant
+                if mutant is None:
+                    check_unchanged(run, verdict)
+                    run.close()
+                    continue
+                if verdict == FAILED:
+                    sys.stderr.write(run.output()[-3_000:])
+                    sys.exit(f"error: the worker for {describe(mutant)} broke down, see above")
+                run.close()
+                result.verdicts.append((mutant, verdict))
+                if verdict in (SURVIVED, TIMEOUT):
+                    progress.console.print(f"{verdict}: {describe(mutant)}", markup=False)
+                progress.update(
+                    task, advance=1, description=f"mutants, {rate(result):.0f} % killed"
+                )
+            time.sleep(0.1)
+
+
+def describe(mutant: Mutant) -> str:
+    return (
+        f"{mutant.file}:{mutant.line} {mutant.function}: {mutant.operator}:"
+        f" {squeeze(mutant.before)} -> {squeeze(mutant.after)}"
+    )
+
+
+def rate(result: Result) -> float:
+    """Killed in percent of all that compile."""
+    valid = len(result.of(KILLED, SURVIVED, TIMEOUT))
+    return 100 * len(result.of(KILLED)) / valid if valid else 0.0
+
+
+def code(text: str) -> str:
+    """A piece of source in a table cell."""
+    return "`` " + squeeze(text).replace("|", "\\|") + " ``"
+
+
+def table(result: Result, title: str, name: str) -> list[str]:
+    counts: dict[str, Counter[str]] = {}
+    for mutant, verdict in result.verdicts:
+        counts.setdefault(getattr(mutant, name), Counter())[verdict] += 1
+    lines = [
+        f"| {title} | mutants | killed | survived | timed out | score |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    total: Counter[str] = sum(counts.values(), Counter())
+    for label, count in [*sorted(counts.items()), ("**all**", total)]:
+        valid = count[KILLED] + count[SURVIVED] + count[TIMEOUT]
+        score = f"{100 * count[KILLED] / valid:.1f} %" if valid else "-"
+        cells = (label, valid, count[KILLED], count[SURVIVED], count[TIMEOUT], score)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return [*lines, ""]
+
+
+def write_report(
+    result: Result, reasons: dict[tuple[str, str, str, str], str], workers: int
+) -> None:
+    """docs/mutation.md: scores, and every survivor with its explanation."""
+    survivors = result.of(SURVIVED, TIMEOUT)
+    equivalent = [m for m in survivors if m.key in reasons]
+    valid = len(result.of(KILLED, SURVIVED, TIMEOUT))
+    lines = [
+        "# Mutation testing",
+        "",
+        "Written by `make mutate`; do not edit. The tool plants one small bug at a time in the"
+        " lines of Staking, Jobs and their modules that move money, and runs the unit tests and a"
+        " short stateful run with a fixed seed against it. A mutant is killed when a test fails."
+        " Logs, constructors and external views are not mutated; mutants that do not compile do"
+        " not count. A mutant that runs out of time counts as a survivor.",
+        "",
+        f"**{result.chosen}: {len(result.of(KILLED))} of {valid} killed, {rate(result):.1f} %**"
+        f" (target {TARGET} %), in {result.seconds / 60:.0f} minutes with {workers} workers."
+        f" {len(result.of(INVALID))} more did not compile. Of the"
+        f" {len(survivors)} survivors {len(equivalent)} behave as the original does.",
+        "",
+        *table(result, "file", "file"),
+        *table(result, "operator", "operator"),
+        "## Survivors",
+        "",
+    ]
+    if survivors:
+        lines += ["| where | operator | original | mutant | why |", "|---|---|---|---|---|"]
+        for m in sorted(survivors, key=lambda m: (m.file, m.line)):
+            why = reasons.get(m.key, "not explained yet: a test is missing")
+            where = f"{m.file}:{m.line} `{m.function}`"
+            lines.append(f"| {where} | {m.operator} | {code(m.before)} | {code(m.after)} | {why} |")
+    else:
+        lines.append("None.")
+    REPORT.write_text("\n".join(lines) + "\n")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--sample", type=int, metavar="N", help="N mutants, not all")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
+    parser.add_argument("--minutes", type=float, help="start no more mutants after this time")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds a mutant may take")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--list", action="store_true", help="print the mutants and stop")
+    parser.add_argument("--only", metavar="TEXT", help="mutants whose description has TEXT")
+    options = parser.parse_args(argv)
+    if options.sample is not None and options.sample < 1:
+        parser.error("--sample: give a number from 1 up")
+    return options
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run; 0 when the target is reached."""
+    options = parse(argv)
+    mutants = find_mutants(CONTRACTS)
+    reasons = known_survivors(mutants)
+    chosen = [m for m in mutants if not options.only or options.only in describe(m)]
+    if options.sample:
+        chosen = sample(chosen, options.sample, options.seed)
+    if options.list:
+        for mutant in chosen:
+            print(describe(mutant))
+        return 0
+    began = time.monotonic()
+    compiled = preload()
+    result = Result(len(mutants), "")
+    run_all(chosen, compiled, options, result)
+    result.seconds = time.monotonic() - began
+    done = len(result.verdicts)
+    result.chosen = (
+        f"All {done} mutants"
+        if done == len(mutants)
+        else f"A random sample of {done} of {len(mutants)} mutants (seed {options.seed})"
+    )
+    if options.only is None:
+        write_report(result, reasons, options.workers)
+    killed_now = [m for m in result.of(KILLED) if m.key in reasons]
+    for mutant in killed_now:
+        print(f"error: {KNOWN.name} lists a mutant that is killed: {describe(mutant)}")
+    print(f"{len(result.of(KILLED))} killed, {rate(result):.1f} % of those that compile")
+    return 0 if rate(result) >= TARGET and not killed_now else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
