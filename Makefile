@@ -149,7 +149,7 @@ abi: .venv/.stamp ## write the agent's ABI files from the contracts
 	@$(BIN)/python tools/contracts.py abi
 
 PYTHON_SOURCES := $(wildcard provider_agent scripts tools tests benchmarks examples)
-MYPY_SOURCES := $(wildcard provider_agent scripts tools)
+MYPY_SOURCES := $(wildcard provider_agent scripts tools benchmarks)
 
 .PHONY: lint
 lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh ABI files

@@ -93,7 +93,8 @@ class Desk:
             min_stake=5_000 * TPF,
             min_score=0,
             allow_root=ZERO_WORD,
-            nonce=number + 1,
+            # 64 random bits, like the scripts send.
+            nonce=int.from_bytes(keccak(text=f"nonce {self.name} {number}")[:8], "big"),
         )
 
     def post(self, order: Order, from_credit: bool = False) -> tuple[Terms, int]:
@@ -155,7 +156,8 @@ class Desk:
             collateral=200 * TPF,
             duration=DURATION,
             expires=FOREVER,
-            nonce=number,
+            # One after the other from a random start, like the agent gives them.
+            nonce=(int.from_bytes(keccak(text="quotes")[:30], "big") << 16) + number,
         )
         gas = self.market.chain.send(
             self.tenant,

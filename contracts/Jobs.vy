@@ -254,7 +254,10 @@ def post(order: IJobs.Order, from_credit: bool = False) -> bytes32:
     assert order.min_score == 0 or SCORES.address != empty(
         address
     ), "jobs: no source of scores"
-    return self._open(order, OPEN, from_credit, config)
+    job: bytes32 = self._open(order, config)
+    self.state[job] = OPEN
+    self._escrow(order.max_price, from_credit)
+    return job
 
 
 @external
@@ -293,7 +296,7 @@ def hire(
         allow_root=empty(bytes32),
         nonce=convert(struct_hash, uint256),
     )
-    job: bytes32 = self._open(order, ASSIGNED, from_credit, config)
+    job: bytes32 = self._open(order, config)
     provider: address = self._lock(
         quote.operator, job, order, self._challenge_window(config)
     )
@@ -301,6 +304,7 @@ def hire(
     log IJobs.Accepted(
         job=job, provider=provider, operator=quote.operator, price=quote.price
     )
+    self._escrow(quote.price, from_credit)
     return job
 
 
@@ -635,9 +639,7 @@ def _deposit(amount: uint256):
 
 
 @internal
-def _open(
-    order: IJobs.Order, word: uint256, from_credit: bool, config: uint256
-) -> bytes32:
+def _open(order: IJobs.Order, config: uint256) -> bytes32:
     window: uint256 = self._challenge_window(config)
     assert (
         order.max_price > 0 and order.max_price <= MAX_AMOUNT
@@ -657,13 +659,17 @@ def _open(
     )
     job: bytes32 = self._job_id(terms)
     assert self.state[job] == 0, "jobs: exists"
-    self.state[job] = word
     log IJobs.Posted(job=job, requester=msg.sender, terms=terms)
-    if from_credit:
-        ledger._debit(msg.sender, order.max_price)
-    else:
-        token_flow._pull(PAYMENT_TOKEN, msg.sender, order.max_price)
     return job
+
+
+@internal
+def _escrow(amount: uint256, from_credit: bool):
+    # Last of all: the token is the only stranger that is called.
+    if from_credit:
+        ledger._debit(msg.sender, amount)
+    else:
+        token_flow._pull(PAYMENT_TOKEN, msg.sender, amount)
 
 
 @internal
@@ -719,7 +725,8 @@ def _use_quotes(operator: address, word: uint256, mask: uint256):
 @internal
 @view
 def _signer(struct_hash: bytes32, signature: Bytes[65]) -> address:
-    # Zero for a signature of another length: no operator is zero.
+    # 65 bytes, or 64 in the compact form of EIP-2098; zero for any other length,
+    # and no operator is zero.
     return ecdsa._recover_sig(
         eip712._hash_typed_data_v4(struct_hash), signature
     )

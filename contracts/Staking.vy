@@ -128,7 +128,7 @@ def __init__(
         max_lock > 0 and max_lock <= MAX_TIME
     ), "staking: max lock out of bounds"
     assert (
-        commission_delay <= MAX_TIME
+        commission_delay > 0 and commission_delay <= MAX_TIME
     ), "staking: commission delay out of bounds"
     ownable.__init__()
     ownable._transfer_ownership(owner)
@@ -337,6 +337,7 @@ def set_commission(commission_bps: uint256):
 def set_lock_limits(max_lock_per_order: uint256, max_locked: uint256):
     """
     @notice Sets how much of the owner's own stake the operator may put at risk.
+            What is seized later lowers the limit in all by as much.
     @param max_lock_per_order Most TPF wei that one order may lock.
     @param max_locked Most TPF wei that all orders together may lock.
     """
@@ -595,7 +596,8 @@ def seize(
     """
     @notice Takes a lock of the caller from the owner's shares: to the victim
             first, a bounty of the rest to who proved the fault, the remainder
-            is burned. An expired or missing lock takes nothing.
+            is burned. The owner's limit in all falls by what is taken. An
+            expired or missing lock takes nothing.
     @param provider The provider's owner address.
     @param id The order.
     @param victim The harmed tenant.
@@ -621,6 +623,12 @@ def seize(
     gone: uint256 = shares._to_burn(taken, active, total)
     self.pool_assets[provider] = shares._pack(active - taken, locked)
     self.pool_shares[provider] = shares._pack(total - gone, owned - gone)
+    # The limit in all is what the operator can lose until the owner renews it,
+    # not only what it can lose at once.
+    per_order: uint256 = 0
+    in_all: uint256 = 0
+    per_order, in_all = shares._unpack(self.limits[provider])
+    self.limits[provider] = shares._pack(per_order, in_all - min(in_all, taken))
 
     to_victim: uint256 = taken * victim_bps // MAX_BPS
     bounty: uint256 = (taken - to_victim) * bounty_bps // MAX_BPS

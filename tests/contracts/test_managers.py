@@ -174,6 +174,7 @@ YEAR = 366 * DAY
         (2, YEAR + 1, "staking: unbonding out of bounds"),
         (3, 0, "staking: max lock out of bounds"),
         (3, YEAR + 1, "staking: max lock out of bounds"),
+        (4, 0, "staking: commission delay out of bounds"),
         (4, YEAR + 1, "staking: commission delay out of bounds"),
     ],
 )
@@ -185,7 +186,7 @@ def test_init__out_of_bounds__reverts(suite, position, value, reason):
 
 
 @pytest.mark.parametrize(
-    ("position", "value"), [(2, 1), (2, YEAR), (3, 1), (3, YEAR), (4, 0), (4, YEAR)]
+    ("position", "value"), [(2, 1), (2, YEAR), (3, 1), (3, YEAR), (4, 1), (4, YEAR)]
 )
 def test_init__at_the_bounds(suite, position, value):
     arguments = [suite.token.address, suite.owner, DAY, DAY, DAY]

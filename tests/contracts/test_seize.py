@@ -53,6 +53,25 @@ def test_seize__splits_and_burns(staking, token, provider, manager, victim, hunt
     assert staking.pool(provider.owner)[:2] == (900 * TPF, 0)
 
 
+def test_seize__lowers_the_limit_in_all(staking, provider, manager, locked, seize):
+    """A stolen operator key loses the limit once, however often it locks."""
+    per_order, in_all = staking.lock_limits(provider.owner)
+    staking.set_lock_limits(in_all, in_all, sender=provider.owner)
+    seize()
+    left = in_all - 100 * TPF
+    assert staking.lock_limits(provider.owner) == (in_all, left)
+    again = (provider.operator.address, OTHER_ID)
+    with boa.reverts("staking: above the owner's limit in all"):
+        staking.lock(*again, left + 1, now() + 1, 0, sender=manager)
+    staking.lock(*again, left, now() + 1, 0, sender=manager)
+
+
+def test_seize__limit_below_the_lock_by_now__ends_at_zero(staking, provider, locked, seize):
+    staking.set_lock_limits(50 * TPF, 50 * TPF, sender=provider.owner)
+    seize()
+    assert staking.lock_limits(provider.owner) == (50 * TPF, 0)
+
+
 @pytest.mark.parametrize(
     ("victim_bps", "bounty_bps", "to_victim", "bounty"),
     [(10_000, 5_000, 100, 0), (0, 5_000, 0, 50), (0, 0, 0, 0), (3_000, 5_000, 30, 35)],

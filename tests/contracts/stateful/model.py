@@ -391,8 +391,10 @@ class Staking:
         lock = self.locks.pop((manager, provider, id), None)
         if lock is None or now > lock.expires_at:
             return 0
-        active = self.providers[provider].active
+        pool = self.providers[provider]
+        active = pool.active
         taken = min(lock.amount, self.owner_worth(provider))
+        pool.in_all -= min(pool.in_all, taken)
         gone = active.shares_gone(taken)
         active.rounded()
         assert gone <= active.held[provider], "I-4: a seizure touches the owner's shares alone"
