@@ -181,7 +181,7 @@ class Agent:
                     siwe.Expected.at(settings.api.public_url, chain.chain_id),
                     lambda to, call: self._pool.eth_call(to, call, "latest"),
                 ),
-                jobs=JobViews(self._store, self._machine),
+                jobs=JobViews(self._store, self._machine, self._key, domain),
                 specs=self._store,
                 inputs=self._machine.inputs,
                 may_upload=UploadRule(self._store, self._duty, desk),

@@ -7,20 +7,28 @@ import time
 from typing import Any
 
 from provider_agent.api.jobs import JobView
-from provider_agent.duties.jobs import JobsDuty, Machine, decode_terms
+from provider_agent.chain.keys import OperatorKey
+from provider_agent.duties.jobs import JobsDuty, Machine, attestation_of, decode_terms
 from provider_agent.duties.quotes import QuoteDesk
+from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import Settings
-from provider_agent.store import JobRow, RunStage, Store
+from provider_agent.store import JobRow, RunRow, RunStage, Store
 
 _SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
 
 
 class JobViews:
-    """Jobs for their requesters. Called from the API's threads."""
+    """Jobs for their requesters. Called from the API's threads.
 
-    def __init__(self, store: Store, machine: Machine) -> None:
-        self._store, self._machine = store, machine
+    The operator's signed Attestation is part of what they get: with it anybody can relay the
+    result to the chain, should the agent be unable to.
+    """
+
+    def __init__(
+        self, store: Store, machine: Machine, key: OperatorKey, domain: messages.Domain
+    ) -> None:
+        self._store, self._machine, self._key, self._domain = store, machine, key, domain
 
     def job(self, job_id: bytes) -> JobView | None:
         """The job, or None when this agent does not know it."""
@@ -54,6 +62,7 @@ class JobViews:
             "note": row.note,
             "deadline": None if assigned is None else terms.deadline(assigned),
             "result": None if row.result is None else "0x" + row.result.hex(),
+            "attestation": self._attestation(row, runs),
             "runs": [
                 {
                     "state": run.state.value,
@@ -64,6 +73,20 @@ class JobViews:
                 }
                 for run in runs
             ],
+        }
+
+    def _attestation(self, row: JobRow, runs: list[RunRow]) -> dict[str, Any] | None:
+        run = next((run for run in runs if run.state is RunStage.COLLECTED), None)
+        if run is None:
+            return None
+        attestation = attestation_of(row, run)
+        signature = messages.sign(self._domain, attestation, self._key.account)
+        return {
+            "result": "0x" + attestation.result.hex(),
+            "receipt": "0x" + attestation.receipt.hex(),
+            "started": attestation.started,
+            "finished": attestation.finished,
+            "signature": "0x" + signature.hex(),
         }
 
 
