@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 import tomllib
@@ -219,6 +220,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run; 0 when the target is reached."""
     options = parse(argv)
+    # So that `finally` ends the workers when the tool is told to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped"))
     mutants = find_mutants(CONTRACTS)
     reasons = known_survivors(mutants)
     chosen = [m for m in mutants if not options.only or options.only in describe(m)]

@@ -128,6 +128,7 @@ def start(mutant: Mutant | None, compiled: dict[str, Any]) -> Run:
         os.setpgid(pid, pid)
         return Run(mutant, pid, time.monotonic(), directory)
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 70
     try:
         code = _work(mutant, compiled, directory)

@@ -561,7 +561,7 @@ class Jobs:
     def _not_paused(self, now: int) -> None:
         need(now >= self.paused_until, "guardian: orders are paused")
 
-    def _check_open(self, now: int, sender: str, order: Order, from_credit: bool) -> Job:
+    def _check_open(self, now: int, sender: str, order: Order) -> Job:
         need(0 < order.max_price <= MAX_AMOUNT, "jobs: price out of bounds")
         need(order.collateral <= MAX_AMOUNT, "jobs: collateral out of bounds")
         need(order.duration > 0, "jobs: zero duration")
@@ -569,9 +569,11 @@ class Jobs:
         need(life <= self.p.max_lock, "jobs: duration too long")
         terms = Terms(sender, now, self.window, self.fee_bps, order)
         need(terms.job_id() not in self.jobs, "jobs: exists")
-        if from_credit:
-            self.credits.check(sender, order.max_price)
         return Job(terms)
+
+    def _check_credit(self, job: Job, from_credit: bool) -> None:
+        if from_credit:
+            self.credits.check(job.terms.requester, job.order.max_price)
 
     def _open(self, job: Job, from_credit: bool) -> bytes:
         if from_credit:
@@ -600,7 +602,8 @@ class Jobs:
     ) -> bytes:
         self._not_paused(now)
         need(order.auction <= MAX_AUCTION, "jobs: auction too long")
-        job = replace(self._check_open(now, sender, order, from_credit), allowed=allowed)
+        job = replace(self._check_open(now, sender, order), allowed=allowed)
+        self._check_credit(job, from_credit)
         job.move(Status.OPEN)
         return self._open(job, from_credit)
 
@@ -611,9 +614,10 @@ class Jobs:
         need(signed, "jobs: not the operator's quote")
         nonce = (quote.operator, quote.nonce)
         need(nonce not in self.used_quotes, "jobs: quote is used")
-        job = self._check_open(now, sender, quote.order(), from_credit)
+        job = self._check_open(now, sender, quote.order())
         id = job.terms.job_id()
         self.staking.check_lock(now, self.address, quote.operator, id, *self._collateral(now, job))
+        self._check_credit(job, from_credit)
         self.used_quotes.add(nonce)
         self._assign(now, job, quote.operator, quote.price)
         return self._open(job, from_credit)
