@@ -83,7 +83,9 @@ class Terminal:
         process = self._process([sys.executable, "-m", "tests.scripts.session"])
         asked = json.dumps([self._arguments(line) for line in lines])
         answer, _ = process.communicate(asked, timeout=200)
-        return [(code, output) for code, output in json.loads(answer)]
+        # Ape may say goodbye to a local node after the answer.
+        results, _ = json.JSONDecoder().raw_decode(answer)
+        return [(code, output) for code, output in results]
 
     def registry(self) -> dict[str, object]:
         """The deployment so far; empty before the first step."""
@@ -158,3 +160,38 @@ def test_deploy__killed_midway__a_second_run_finishes(terminal: Terminal) -> Non
     assert again[0] == 0, again[1]
     assert "deployed already on chain 11155111; verifying" in again[1]
     assert "WRONG" not in again[1]
+
+
+def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
+    """After the deployment above; no provider is there, so the job is taken back."""
+    expected = {
+        "tokens mint 100 --account deployer --yes": "mint 100 tUSD",
+        "tokens send 5 --to 0x1111111111111111111111111111111111111111 --account deployer --yes": (
+            "send 5 TPF"
+        ),
+        "job post examples/finetune-digits --price 2 --account deployer --yes": "post: ",
+        "job list --account deployer": "open until",
+        "job status JOB": "to deliver",
+        "job cancel JOB --account deployer --yes": "cancel: ",
+        "job list": "refunded 2 tUSD",
+        "job withdraw --account deployer --yes": "withdraw from Jobs: ",
+        "provider status": "no provider is registered here",
+    }
+    mistakes = {
+        "job approve JOB --account deployer --yes": "is cancelled; only a job that is attested",
+        "job cancel 0x00000000 --account deployer --yes": "no job 0x00000000",
+        "job post nowhere --price 2 --account deployer --yes": "cannot read nowhere",
+        "job post examples/finetune-digits --price two --account deployer": "'two' is not an am",
+        "job withdraw --account deployer --yes": "has nothing to withdraw",
+        "provider stake 5 --account deployer --yes": "is no provider here",
+        "provider withdraw --account deployer --receiver 0x12 --yes": "is not an address",
+        "job hire examples/finetune-digits --account deployer --yes": "0 providers are registered",
+        "job list --network ethereum:local:foundry": "no deployment is known on chain 31337",
+    }
+    results = terminal.run(*expected, *mistakes)
+    done, refused = results[: len(expected)], results[len(expected) :]
+    for (command, text), (code, output) in zip(expected.items(), done, strict=True):
+        assert code == 0, (command, output)
+        assert text in output, (command, output)
+    for (command, text), result in zip(mistakes.items(), refused, strict=True):
+        assert text in line_of(result), command
