@@ -55,7 +55,7 @@ def test_seize__splits_and_burns(staking, token, provider, manager, victim, hunt
 
 def test_seize__lowers_the_limit_in_all(staking, provider, manager, locked, seize):
     """A stolen operator key loses the limit once, however often it locks."""
-    per_order, in_all = staking.lock_limits(provider.owner)
+    in_all = staking.lock_limits(provider.owner)[1]
     staking.set_lock_limits(in_all, in_all, sender=provider.owner)
     seize()
     left = in_all - 100 * TPF
