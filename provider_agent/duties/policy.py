@@ -8,6 +8,7 @@ the tenant may read, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_CEILING
 
 from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.protocol.terms import Terms
@@ -53,7 +54,7 @@ class Policy:
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
         exact = self._jobs.price_per_hour * self._unit * spec.timeout_seconds / 3600
-        return max(1, -int(-exact // 1))
+        return max(1, int(exact.to_integral_value(ROUND_CEILING)))
 
     def refuse_spec(self, spec: JobSpec) -> str | None:
         """Why this machine cannot run a specification; None when it can."""

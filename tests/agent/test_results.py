@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from provider_agent.duties import results as module
+from provider_agent.duties.results import Results
+from provider_agent.errors import RunnerError
+from provider_agent.protocol.digests import manifest
+from provider_agent.runners.base import Phase, Reason, RunState
+
+JOB = b"\x05" * 32
+GOOD = RunState(Phase.EXITED, Reason.EXITED, 0, 10, 20)
+BAD = RunState(Phase.EXITED, Reason.TIMEOUT, None, 10, 20)
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    place = tmp_path / "outputs"
+    (place / "out").mkdir(parents=True)
+    (place / "out" / "answer").write_text("42")
+    return place
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_text("done\n")
+    return path
+
+
+def test_keep__default_behavior(tmp_path: Path, outputs: Path, log: Path) -> None:
+    results = Results(tmp_path / "results")
+    kept = results.keep(JOB, GOOD, outputs, log, b"receipt")
+    assert kept == results.get(JOB)
+    assert (kept.files / "out" / "answer").read_text() == "42"
+    assert kept.manifest == manifest(outputs)
+    assert kept.result_digest == hashlib.sha256(manifest(outputs)).digest()
+    assert kept.receipt_digest == hashlib.sha256(b"receipt").digest()
+    assert kept.log.read_text() == "done\n"
+
+
+def test_keep__outlives_the_run(tmp_path: Path, outputs: Path, log: Path) -> None:
+    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, b"receipt")
+    shutil.rmtree(outputs)
+    log.unlink()
+    assert (kept.files / "out" / "answer").read_text() == "42"
+    assert kept.log.read_text() == "done\n"
+
+
+def test_keep__job_failed(tmp_path: Path, log: Path) -> None:
+    kept = Results(tmp_path / "results").keep(JOB, BAD, None, log, b"receipt")
+    assert [path.name for path in kept.files.iterdir()] == ["failure.json"]
+    failure = json.loads((kept.files / "failure.json").read_text())
+    assert failure == {"exit_code": None, "reason": "timeout"}
+
+
+def test_keep__second_call_changes_nothing(tmp_path: Path, outputs: Path, log: Path) -> None:
+    results = Results(tmp_path / "results")
+    first = results.keep(JOB, GOOD, outputs, log, b"receipt")
+    assert results.keep(JOB, BAD, None, log, b"another") == first
+
+
+def test_keep__no_log(tmp_path: Path, outputs: Path) -> None:
+    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, tmp_path / "none", b"")
+    assert not kept.log.exists()
+
+
+def test_keep__what_a_crash_left_is_thrown_away(tmp_path: Path, outputs: Path, log: Path) -> None:
+    results = Results(tmp_path / "results")
+    half = tmp_path / "results" / (JOB.hex() + ".new")
+    (half / "files" / "out").mkdir(parents=True)
+    (half / "files" / "stray").write_text("?")
+    assert results.get(JOB) is None
+    kept = results.keep(JOB, GOOD, outputs, log, b"receipt")
+    assert kept.manifest == manifest(outputs)
+    assert not half.exists()
+
+
+def test_keep__killed_at_any_step__whole_or_absent(
+    tmp_path: Path, outputs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """The process ends here."""
+
+    results = Results(tmp_path / "results")
+    original = module._sync
+    synced = 0
+
+    def die_at(number: int) -> None:
+        def sync(path: Path) -> None:
+            nonlocal synced
+            synced += 1
+            if synced == number:
+                raise Killed
+            original(path)
+
+        monkeypatch.setattr(module, "_sync", sync)
+
+    for number in range(1, 50):
+        synced = 0
+        die_at(number)
+        try:
+            results.keep(JOB, GOOD, outputs, log, b"receipt")
+        except Killed:
+            found = results.get(JOB)
+            assert found is None or found.manifest == manifest(found.files)
+            results.remove(JOB)
+            continue
+        break
+    else:
+        raise AssertionError("keep never ended")
+    assert number > 4
+
+
+def test_keep__disk_is_unwritable(tmp_path: Path, log: Path) -> None:
+    results = Results(tmp_path / "results")
+    with pytest.raises(RunnerError, match="cannot be kept"):
+        results.keep(JOB, GOOD, tmp_path / "not there", log, b"receipt")
+    assert results.get(JOB) is None
+
+
+def test_remove__twice(tmp_path: Path, outputs: Path, log: Path) -> None:
+    results = Results(tmp_path / "results")
+    results.keep(JOB, GOOD, outputs, log, b"receipt")
+    results.remove(JOB)
+    results.remove(JOB)
+    assert results.get(JOB) is None
