@@ -122,7 +122,8 @@ def _work_off(
                     sys.exit(f"error: the worker for {describe(mutant)} broke down, see above")
                 run.close()
                 result.verdicts.append((mutant, verdict))
-                if verdict in (SURVIVED, TIMEOUT):
+                # A terminal shows the bar; a log gets a line for each.
+                if verdict in (SURVIVED, TIMEOUT) or not progress.console.is_terminal:
                     progress.console.print(f"{verdict}: {describe(mutant)}", markup=False)
                 progress.update(
                     task, advance=1, description=f"mutants, {rate(result):.0f} % killed"
