@@ -194,7 +194,7 @@ def test_another_provider_is_faster__agent_does_the_next_job(
             ("accept", True): 1,
             ("attest", True): 1,
             ("finalize", True): 1,
-        }
+        }, world.log()
         assert world.stop_agent() == 0
         assert world.left_processes() == []
 

@@ -561,7 +561,7 @@ margin_seconds = 20
                 not self.rows(
                     "SELECT 1 FROM intents WHERE state NOT IN ('final', 'reverted', 'abandoned') "
                     "UNION ALL SELECT 1 FROM runs WHERE state IN ('planned', 'running', 'exited') "
-                    "UNION ALL SELECT 1 FROM jobs WHERE status NOT IN (4, 5, 6)"
+                    f"UNION ALL SELECT 1 FROM jobs WHERE job_id = x'{job.id.hex()}' AND status <> 4"
                 )
             ),
             "rest",
