@@ -495,7 +495,8 @@ class JobsDuty:
     @staticmethod
     def _run_pause(attempt: int) -> int:
         """Seconds before an attempt: a lost run is repeated at once, a stubborn fault is not."""
-        return 0 if attempt <= _QUICK_ATTEMPTS else min(_MAX_PAUSE, _PAUSE << min(attempt, 10))
+        slow = attempt - _QUICK_ATTEMPTS
+        return 0 if slow <= 0 else min(_MAX_PAUSE, _PAUSE << (slow - 1))
 
     def _follow(self, job: JobRow, run: RunRow) -> RunRow:
         """Start a run, or see what became of it."""

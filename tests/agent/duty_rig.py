@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs duty with a real store, real storage and a runner and a chain made of plain data.
+
+What the chain says is set by the test (`Rig.word`), what the duty wants sent is read from the
+intents in the store; nobody signs or sends anything. The runner's runs end when the test says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from eth_abi.abi import encode
+from eth_account import Account
+
+from provider_agent.api.storage import InputStorage, StorageLimits
+from provider_agent.chain.contracts import (
+    Abi,
+    Accepted,
+    Attested,
+    JobsContract,
+    Posted,
+    StakingContract,
+)
+from provider_agent.chain.keys import OperatorKey
+from provider_agent.chain.rpc import BlockRef, Log
+from provider_agent.chain.sender import Sender
+from provider_agent.duties.jobs import JobsDuty, Machine
+from provider_agent.duties.policy import Policy
+from provider_agent.duties.results import Results
+from provider_agent.errors import RunnerError
+from provider_agent.protocol.jobspec import JobSpec, canonical, parse
+from provider_agent.protocol.terms import Assignment, Order, Record, Status, Terms
+from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
+from provider_agent.settings import Settings
+from provider_agent.store import IntentKey, IntentState, Store
+
+OWNER = Account.from_key(b"\x01" * 32).address
+OPERATOR = Account.from_key(b"\x02" * 32)
+TENANT = Account.from_key(b"\x03" * 32).address
+OTHER = Account.from_key(b"\x04" * 32).address
+STAKING, JOBS = "0x" + "0a" * 20, "0x" + "0b" * 20
+START = 1_800_000_000
+TPF = 10**18
+
+
+class PlainRunner:
+    """Keeps requests; runs end when told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.started: list[RunRequest] = []
+        self.states: dict[str, RunState] = {}
+        self.refuses = ""
+
+    def check(self) -> str:
+        return "plain"
+
+    def start(self, run: RunRequest) -> None:
+        if self.refuses:
+            raise RunnerError(self.refuses)
+        if run.run_id not in self.states:
+            self.started.append(run)
+            self.states[run.run_id] = RunState(Phase.RUNNING, started=START)
+            (self.root / run.run_id / "outputs").mkdir(parents=True)
+
+    def end(self, run_id: str, reason: Reason = Reason.EXITED, code: int | None = 0) -> None:
+        """Let a run end."""
+        (self.root / run_id / "outputs" / "answer").write_text("42")
+        (self.root / run_id / "log").write_text("done")
+        self.states[run_id] = RunState(Phase.EXITED, reason, code, START, START + 5)
+
+    def poll(self, run_id: str) -> RunState:
+        if run_id not in self.states:
+            raise RunnerError(f"there is no run {run_id}")
+        return self.states[run_id]
+
+    def stop(self, run_id: str) -> None:
+        self.remove(run_id)
+
+    def remove(self, run_id: str) -> None:
+        self.states.pop(run_id, None)
+
+    def list(self) -> tuple[str, ...]:
+        return tuple(self.states)
+
+    def outputs(self, run_id: str) -> Path:
+        return self.root / run_id / "outputs"
+
+    def log(self, run_id: str) -> Path:
+        return self.root / run_id / "log"
+
+
+@dataclass
+class PlainChain:
+    """What both contracts answer; calldata is made by the real ABI."""
+
+    words: dict[bytes, int] = field(default_factory=dict)
+    owner: str = OWNER
+    operator: str = OPERATOR.address
+    own_stake: int = 1000 * TPF
+    locked: int = 0
+    paused_until_: int = 0
+    reads: int = 0
+    address: str = JOBS
+
+    def state(self, job: bytes, block: BlockRef) -> int:
+        self.reads += 1
+        return self.words.get(job, 0)
+
+    def provider_of(self, operator: str, block: BlockRef) -> str:
+        return self.owner if operator == self.operator else "0x" + "00" * 20
+
+    def operator_of(self, owner: str, block: BlockRef) -> str:
+        return self.operator
+
+    def payout_of(self, owner: str, block: BlockRef) -> str:
+        return owner
+
+    def owner_assets(self, owner: str, block: BlockRef) -> int:
+        return self.own_stake
+
+    def pool(self, owner: str, block: BlockRef) -> Any:
+        return _Values(active=self.own_stake, locked=self.locked)
+
+    def lock_limits(self, owner: str, block: BlockRef) -> Any:
+        return _Values(per_order=100 * TPF, total=500 * TPF)
+
+    def open_margin(self, block: BlockRef) -> int:
+        return 600
+
+    def scores(self, block: BlockRef) -> str:
+        return "0x" + "00" * 20
+
+    def paused_until(self, block: BlockRef) -> int:
+        return self.paused_until_
+
+    def accept(self, terms: Terms) -> bytes:
+        return b"accept" + terms.job_id()
+
+    def attest(self, terms: Terms, *values: Any) -> bytes:
+        return b"attest" + b"".join(v for v in values if isinstance(v, bytes))
+
+    def finalize(self, terms: Terms, record: Record) -> bytes:
+        return Abi.of("Jobs").encode("finalize", terms.abi_tuple(), record.abi_tuple())
+
+
+class _Values:
+    def __init__(self, **values: int) -> None:
+        self.__dict__.update(values)
+
+
+class WritingSender:
+    """Writes intents like the real one, and sends nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def submit(
+        self, key: IntentKey, to: str, data: bytes, *, deadline: int | None = None
+    ) -> IntentState:
+        return self._store.add_intent(key, to, data, 0, deadline).state
+
+
+class Rig:
+    """A duty and everything around it."""
+
+    def __init__(self, folder: Path, **settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.now = float(START)
+        self.block = BlockRef(100, b"\x01" * 32, START)
+        self.settings = Settings.model_validate(
+            {
+                "chain": {
+                    "rpc_urls": ["http://127.0.0.1:1"],
+                    "chain_id": 31337,
+                    "staking": STAKING,
+                    "jobs": JOBS,
+                },
+                "operator": {},
+                "runner": {"runtimes": {"python-ml": folder}, "memory_mb": 512},
+                **settings,
+            }
+        )
+        self.store = Store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.chain = PlainChain()
+        self.runner = PlainRunner(folder / "runs")
+        self.inputs = InputStorage(folder / "inputs", StorageLimits(free=0))
+        self.machine = Machine(self.runner, self.inputs, Results(folder / "results"), ())
+        self.policy = Policy(self.settings.jobs, self.settings.runner, 10**6, 0)
+        self.nonce = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process over the same files."""
+        self.duty = JobsDuty(
+            self.settings,
+            self.store,
+            cast(JobsContract, self.chain),
+            cast(StakingContract, self.chain),
+            cast(Sender, WritingSender(self.store)),
+            OperatorKey(OPERATOR),
+            self.machine,
+            self.policy,
+            clock=lambda: self.now,
+        )
+
+    # ------------------------------------------------------------------ the tenant
+
+    def spec(self, content: bytes = b"print(1)", **changes: Any) -> JobSpec:
+        document = {
+            "version": 1,
+            "kind": "batch",
+            "name": "test",
+            "runtime": "python-ml",
+            "command": ["python", "job.py"],
+            "env": {},
+            "inputs": [
+                {
+                    "path": "job.py",
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "size": len(content),
+                }
+            ],
+            "outputs": ["out"],
+            "resources": {"cpus": 1, "memory_mb": 64, "disk_mb": 64, "gpus": 0},
+            "timeout_seconds": 60,
+            "deterministic": True,
+            "network": False,
+            **changes,
+        }
+        return parse(canonical(document))
+
+    def upload(self, spec: JobSpec, content: bytes = b"print(1)") -> None:
+        """Specification and its input."""
+        self.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+        name = hashlib.sha256(content).hexdigest()
+        with self.inputs.receive(TENANT, name, len(content)) as upload:
+            upload.write(content)
+            upload.finish()
+
+    def post(self, spec: JobSpec, **changes: Any) -> Terms:
+        """The event of a new job."""
+        self.nonce += 1
+        values: dict[str, Any] = {
+            "spec": spec.digest(),
+            "start_price": 10**6,
+            "max_price": 10**6,
+            "collateral": 10 * TPF,
+            "duration": 600,
+            "auction": 60,
+            "min_stake": 0,
+            "min_score": 0,
+            "allow_root": bytes(32),
+            "nonce": self.nonce,
+            **changes,
+        }
+        terms = Terms(TENANT, self.block.timestamp, 3600, 100, Order(**values))
+        job = terms.job_id()
+        self.chain.words[job] = Status.OPEN
+        self.duty.consume([Posted(self.entry(), job, TENANT, terms)], [])
+        return terms
+
+    # ------------------------------------------------------------------ the chain
+
+    def entry(self) -> Log:
+        return Log(JOBS, (), b"", self.block.number, self.block.hash, bytes(32), 0)
+
+    def next_block(self, seconds: int = 12) -> None:
+        """Time passes, here and on chain."""
+        number = self.block.number + 1
+        self.now += seconds
+        self.block = BlockRef(number, number.to_bytes(32, "big"), self.block.timestamp + seconds)
+
+    def assign(self, terms: Terms, provider: str = OWNER) -> None:
+        """The chain shows the job as assigned."""
+        job = terms.job_id()
+        self.chain.words[job] = Assignment(provider, self.block.timestamp).state_word()
+        operator = OPERATOR.address if provider == OWNER else OTHER
+        self.duty.consume([Accepted(self.entry(), job, provider, operator, 10**6)], [])
+
+    def attest(self, terms: Terms, record: Record, result: bytes, receipt: bytes) -> None:
+        """The chain shows the job as attested."""
+        job = terms.job_id()
+        self.chain.words[job] = record.state_word()
+        event = Attested(
+            self.entry(), job, record.provider, result, receipt, START, START + 5,
+            record.assigned_at, record.attested_at,
+        )  # fmt: skip
+        self.duty.consume([event], [])
+
+    # ------------------------------------------------------------------ looking
+
+    def cycle(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.duty.reconcile(self.block)
+
+    def intents(self) -> list[tuple[str, str]]:
+        """Action and state of all intents, oldest first."""
+        rows = [intent for state in IntentState for intent in self.store.intents_in(state)]
+        return [(i.key.action, i.state.value) for i in sorted(rows, key=lambda i: i.id)]
+
+    def set_intent(self, terms: Terms, action: str, *states: IntentState) -> None:
+        """Move an intent on, as the sender would."""
+        intent = self.store.intent(IntentKey("jobs", terms.job_id().hex(), action))
+        assert intent is not None
+        for state in states:
+            self.store.set_intent_state(intent.id, state)
+
+    def runs(self) -> list[tuple[str, str]]:
+        """Attempt-slot and state of all runs of all jobs."""
+        return [
+            (run.run_id.partition("-")[2], run.state.value)
+            for job in self.store.jobs()
+            for run in self.store.runs_of(job.job_id)
+        ]
+
+    def note(self, terms: Terms) -> str:
+        job = self.store.job(terms.job_id())
+        assert job is not None
+        return job.note
+
+
+def encoded(terms: Terms) -> bytes:
+    """Terms as the store keeps them."""
+    return encode([Terms.ABI], [terms.abi_tuple()])

@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs duty: what it wants for each state of the chain and of the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provider_agent.protocol import messages
+from provider_agent.protocol.terms import Record, Status, Terms
+from provider_agent.runners.base import Phase, Reason, RunState
+from provider_agent.store import IntentState
+from tests.agent.duty_rig import OTHER, OWNER, START, TPF, Rig
+
+REVERTED = (IntentState.REVERTED,)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.duty.close()
+    made.store.close()
+
+
+def assigned(rig: Rig) -> Terms:
+    """A job of ours with everything here."""
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.assign(terms)
+    return terms
+
+
+def attested(rig: Rig) -> Terms:
+    """A job of ours that ran and whose attestation is on chain."""
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.runner.end(f"{terms.job_id().hex()}-1-0")
+    rig.cycle(2)
+    (run,) = rig.store.runs_of(terms.job_id())
+    assert run.result is not None and run.receipt is not None
+    attestation = messages.Attestation(
+        terms.job_id(), terms.order.spec, run.result, run.receipt, START, START + 5
+    )
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.assigned_at is not None
+    record = Record(OWNER, job.assigned_at, rig.block.timestamp, attestation.struct_hash())
+    rig.next_block()
+    rig.attest(terms, record, run.result, run.receipt)
+    return terms
+
+
+# ---------------------------------------------------------------------- taking jobs
+
+
+def test_open_job__default_behavior(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.cycle(3)
+    assert rig.intents() == [("accept", "planned")]
+    (intent,) = rig.store.intents_of(terms.job_id().hex())
+    assert intent.deadline == START + 60 + 600
+
+
+def test_open_job__waits_for_specification_and_inputs(rig: Rig) -> None:
+    spec = rig.spec()
+    terms = rig.post(spec)
+    rig.cycle()
+    assert rig.note(terms) == "waiting for the specification"
+    rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
+    rig.cycle()
+    assert rig.note(terms) == "waiting for 1 inputs"
+    assert rig.intents() == []
+    rig.upload(spec)
+    rig.cycle()
+    assert rig.intents() == [("accept", "planned")]
+
+
+def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    for _ in range(5):
+        rig.post(spec)
+    rig.cycle(3)
+    assert rig.intents() == [("accept", "planned")] * 2
+
+
+def test_open_jobs__no_more_collateral_than_there_is(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, agent={"slots": 8})
+    rig.chain.own_stake = 25 * TPF
+    spec = rig.spec()
+    rig.upload(spec)
+    for _ in range(5):
+        rig.post(spec)
+    rig.cycle()
+    rig.next_block()
+    rig.cycle()
+    assert rig.intents() == [("accept", "planned")] * 2
+    rig.duty.close()
+
+
+def test_open_job__second_wave_needs_time_for_the_first(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.post(spec, duration=130)
+    late = rig.post(spec, duration=130)
+    rig.cycle()
+    notes = {rig.note(late)} | {job.note for job in rig.store.jobs()}
+    assert "130 s to the deadline are too short; 180 s are needed" in notes
+    assert rig.intents() == [("accept", "planned")]
+
+
+def test_open_job__not_registered(rig: Rig) -> None:
+    rig.chain.operator = OTHER
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.post(spec)
+    rig.cycle()
+    assert rig.intents() == []
+
+
+def test_open_job__acceptance_reverted__tried_again_after_a_pause(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.cycle()
+    rig.set_intent(terms, "accept", *REVERTED)
+    rig.cycle()
+    assert rig.intents() == [("accept", "reverted")]
+    rig.next_block(16)
+    rig.cycle()
+    assert rig.intents() == [("accept", "reverted"), ("accept#2", "planned")]
+    rig.set_intent(terms, "accept#2", *REVERTED)
+    rig.next_block(16)
+    rig.cycle()
+    assert len(rig.intents()) == 2
+    rig.next_block(16)
+    rig.cycle()
+    assert rig.intents()[-1] == ("accept#3", "planned")
+
+
+def test_open_job__taken_by_another__no_run(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.cycle()
+    rig.set_intent(terms, "accept", *REVERTED)
+    rig.assign(terms, OTHER)
+    rig.next_block(100)
+    rig.cycle(2)
+    assert rig.runs() == []
+    assert rig.intents() == [("accept", "reverted")]
+
+
+def test_posting_reorged_away__job_is_forgotten(rig: Rig) -> None:
+    terms = rig.post(rig.spec())
+    rig.cycle()
+    del rig.chain.words[terms.job_id()]
+    rig.next_block()
+    rig.duty.consume([], [terms.job_id()])
+    rig.cycle()
+    assert rig.store.jobs() == []
+
+
+def test_posting_reorged_away_after_acceptance__job_rests_until_it_is_back(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.cycle()
+    word = rig.chain.words.pop(terms.job_id())
+    rig.next_block()
+    rig.duty.consume([], [terms.job_id()])
+    rig.cycle(2)
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.status == Status.NONE
+    rig.chain.words[terms.job_id()] = word
+    rig.next_block()
+    rig.duty.consume([], [terms.job_id()])
+    rig.cycle()
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.status == Status.OPEN
+
+
+def test_posted_event__terms_of_another_job__ignored(rig: Rig) -> None:
+    from provider_agent.chain.contracts import Posted
+
+    terms = rig.post(rig.spec())
+    rig.duty.consume([Posted(rig.entry(), b"\x09" * 32, OTHER, terms)], [])
+    assert [job.job_id for job in rig.store.jobs()] == [terms.job_id()]
+
+
+# ---------------------------------------------------------------------- running
+
+
+def test_assigned_job__is_run_collected_and_attested(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    assert rig.runs() == [("1-0", "running")]
+    (request,) = rig.runner.started
+    assert request.command == ("python", "job.py")
+    assert request.inputs["job.py"].read_bytes() == b"print(1)"
+    assert request.limits.timeout_seconds == 60
+    rig.runner.end(request.run_id)
+    rig.cycle(2)
+    assert rig.runs() == [("1-0", "collected")]
+    assert rig.runner.list() == ()
+    assert rig.intents() == [("attest", "planned")]
+    (intent,) = rig.store.intents_of(terms.job_id().hex())
+    result = rig.machine.results.get(terms.job_id())
+    assert result is not None
+    assert intent.data.startswith(b"attest" + result.result_digest + result.receipt_digest)
+    assert intent.deadline == START + 600
+
+
+@pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.MEMORY, Reason.PIDS, Reason.OUTPUTS])
+def test_job_fails_by_its_own_fault__failure_is_attested(rig: Rig, reason: Reason) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.runner.end(rig.runner.started[0].run_id, reason, None)
+    rig.cycle(2)
+    result = rig.machine.results.get(terms.job_id())
+    assert result is not None
+    assert (result.files / "failure.json").exists()
+    assert rig.intents() == [("attest", "planned")]
+    assert rig.note(terms) == f"attesting a failure ({reason.value})"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        RunState(Phase.LOST, started=START, detail="its supervisor died"),
+        RunState(Phase.EXITED, Reason.SANDBOX_FAILED, None, START, START),
+        RunState(Phase.EXITED, Reason.KILLED, None, START, START),
+    ],
+)
+def test_run_fails_by_our_fault__is_repeated_and_never_attested(rig: Rig, state: RunState) -> None:
+    assigned(rig)
+    rig.cycle(2)
+    rig.runner.states[rig.runner.started[0].run_id] = state
+    rig.cycle(3)
+    assert rig.runs() == [("1-0", "failed"), ("2-0", "running")]
+    assert rig.intents() == []
+    rig.runner.end(rig.runner.started[1].run_id)
+    rig.cycle(2)
+    assert rig.intents() == [("attest", "planned")]
+
+
+def test_runner_cannot_start__attempts_get_slower(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.runner.refuses = "no sandbox"
+    rig.cycle(20)
+    assert len(rig.runs()) == 3
+    assert rig.note(terms) == "no sandbox"
+    rig.next_block(16)
+    rig.cycle(20)
+    assert len(rig.runs()) == 4
+    rig.runner.refuses = ""
+    rig.next_block(29)
+    rig.cycle(4)
+    assert len(rig.runs()) == 4
+    rig.next_block(2)
+    rig.cycle(4)
+    assert rig.runs()[-1] == ("5-0", "running")
+
+
+def test_too_little_time__no_run(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.now += 541
+    rig.cycle()
+    assert rig.runs() == []
+    assert rig.note(terms) == "too little time is left to run it"
+
+
+def test_deadline_passed__run_is_ended(rig: Rig) -> None:
+    assigned(rig)
+    rig.cycle(2)
+    rig.next_block(601)
+    rig.cycle()
+    assert rig.runs() == [("1-0", "removed")]
+    assert rig.runner.list() == ()
+    assert rig.intents() == []
+
+
+def test_slots__next_job_runs_when_one_is_free(rig: Rig) -> None:
+    first, second = assigned(rig), assigned(rig)
+    rig.cycle(3)
+    assert [state for _, state in rig.runs()] == ["running"]
+    assert "waiting for a free slot" in (rig.note(first), rig.note(second))
+    rig.runner.end(rig.runner.started[0].run_id)
+    rig.cycle(3)
+    assert sorted(state for _, state in rig.runs()) == ["collected", "running"]
+
+
+def test_slots__two_at_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, agent={"slots": 2})
+    assigned(rig)
+    assigned(rig)
+    rig.cycle(3)
+    assert sorted(rig.runs()) == [("1-0", "running"), ("1-1", "running")]
+    rig.duty.close()
+
+
+def test_restart_in_a_run__goes_on(rig: Rig) -> None:
+    assigned(rig)
+    rig.cycle(2)
+    rig.restart()
+    rig.cycle(2)
+    assert rig.runs() == [("1-0", "running")]
+    assert len(rig.runner.started) == 1
+
+
+def test_run_never_began__is_started_under_the_same_name(rig: Rig) -> None:
+    assigned(rig)
+    rig.cycle(2)
+    (request,) = rig.runner.started
+    rig.runner.states[request.run_id] = RunState(Phase.PENDING)
+    rig.cycle()
+    assert rig.runs() == [("1-0", "running")]
+
+
+def test_assignment_reorged_away__run_is_ended_unless_acceptance_waits(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.chain.words[terms.job_id()] = Status.OPEN
+    rig.next_block()
+    rig.duty.consume([], [terms.job_id()])
+    rig.duty.reconcile(rig.block)
+    assert ("1-0", "removed") in rig.runs()
+
+
+def test_back_after_a_reorg__runs_again_although_a_result_lies_there(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    run_id = rig.runner.started[0].run_id
+    word = rig.chain.words[terms.job_id()]
+    # Killed between the result and its row; then the assignment is gone, then it is back.
+    rig.runner.end(run_id)
+    rig.machine.results.keep(
+        terms.job_id(), rig.runner.poll(run_id), rig.runner.outputs(run_id),
+        rig.runner.log(run_id), b"old",
+    )  # fmt: skip
+    rig.chain.words[terms.job_id()] = 0
+    rig.next_block()
+    rig.duty.consume([], [terms.job_id()])
+    rig.cycle()
+    rig.store.add_job(terms.job_id(), b"", "", b"", 0)
+    rig.chain.words[terms.job_id()] = word
+    rig.next_block()
+    from tests.agent.duty_rig import TENANT, encoded
+
+    rig.store.drop_job(terms.job_id())
+    rig.store.add_job(terms.job_id(), encoded(terms), TENANT, terms.order.spec, Status.OPEN)
+    rig.duty.consume([], [terms.job_id()])
+    rig.cycle(3)
+    assert rig.runs() == [("1-0", "removed"), ("2-0", "running")]
+    rig.runner.end(rig.runner.started[1].run_id)
+    rig.cycle(2)
+    assert rig.intents() == [("attest", "planned")]
+
+
+def test_operator_replaced__run_is_ended(rig: Rig) -> None:
+    assigned(rig)
+    rig.cycle(2)
+    rig.chain.operator = OTHER
+    rig.restart()
+    rig.next_block()
+    rig.cycle()
+    assert rig.runs() == [("1-0", "removed")]
+
+
+# ---------------------------------------------------------------------- getting paid
+
+
+def test_attested_job__finalized_after_the_window(rig: Rig) -> None:
+    terms = attested(rig)
+    rig.cycle(2)
+    assert rig.note(terms) == "in the challenge window"
+    rig.next_block(3600 - 12)
+    rig.cycle()
+    assert rig.intents() == [("attest", "planned")]
+    rig.next_block(1)
+    rig.cycle()
+    assert rig.intents()[1:] == [("finalize", "planned")]
+
+
+def test_attested_job__reads_nothing_while_the_window_is_open(rig: Rig) -> None:
+    terms = attested(rig)
+    rig.set_intent(terms, "attest", IntentState.ABANDONED)
+    rig.cycle()
+    before = rig.chain.reads
+    for _ in range(5):
+        rig.next_block()
+        rig.cycle()
+    assert rig.chain.reads == before
+
+
+def test_attested_job__another_record_on_chain__not_finalized(rig: Rig) -> None:
+    terms = attested(rig)
+    rig.chain.words[terms.job_id()] = Record(OWNER, 1, 2, bytes(32)).state_word()
+    rig.next_block(3601)
+    rig.cycle()
+    assert rig.intents() == [("attest", "planned")]
+
+
+def test_settled_job__nothing_is_wanted(rig: Rig) -> None:
+    terms = attested(rig)
+    rig.chain.words[terms.job_id()] = Status.SETTLED
+    rig.next_block(3601)
+    rig.cycle(2)
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.status == Status.SETTLED and job.settled_at == int(rig.now)
+    assert rig.intents() == [("attest", "planned")]
+
+
+# ---------------------------------------------------------------------- keeping house
+
+
+def test_prune__results_stay_for_their_time(rig: Rig) -> None:
+    terms = attested(rig)
+    rig.chain.words[terms.job_id()] = Status.SETTLED
+    rig.next_block(3601)
+    rig.cycle()
+    rig.now += 167 * 3600
+    rig.duty.prune()
+    assert rig.machine.results.get(terms.job_id()) is not None
+    rig.now += 3700
+    rig.duty.prune()
+    assert rig.machine.results.get(terms.job_id()) is None
+
+
+def test_prune__job_nobody_took__forgotten(rig: Rig) -> None:
+    terms = rig.post(rig.spec())
+    rig.cycle()
+    rig.duty.prune()
+    assert rig.store.job(terms.job_id()) is not None
+    rig.now += 169 * 3600
+    rig.duty.prune()
+    assert rig.store.job(terms.job_id()) is None
