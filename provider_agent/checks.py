@@ -50,6 +50,7 @@ def startup(settings: Settings) -> Iterator[Finding]:
         ("provider", checks.provider),
     ):
         yield _finding(name, check)
+    checks.close()
 
 
 class _Warning(AgentError):
@@ -69,7 +70,13 @@ class _Checks:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._address: str | None = None
-        self._pool: RpcPool | None = None
+        self._pool: RpcPool | None = None  # once it has answered
+        self._pools: list[RpcPool] = []
+
+    def close(self) -> None:
+        """Close the connections of the checks."""
+        for pool in self._pools:
+            pool.close()
 
     def data(self) -> str:
         place = self._settings.agent.data_dir
@@ -129,6 +136,7 @@ class _Checks:
 
     def rpc(self) -> str:
         pool = make_pool(self._settings)
+        self._pools.append(pool)
         head = pool.head()
         self._pool = pool
         down = [e.label for e in pool.endpoints if e.trouble]

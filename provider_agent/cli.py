@@ -136,9 +136,16 @@ def init(
         public_url=public_url or f"http://127.0.0.1:{port}",
     )
     home = config.absolute().parent
-    operator = create_keystore(home / "operator.json", home / "operator.password")
-    config.write_text(text, "utf-8")
-    load(config)
+    try:
+        config.write_text(text, "utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot write {config}: {error.strerror}") from None
+    try:
+        load(config, {})
+        operator = create_keystore(home / "operator.json", home / "operator.password")
+    except AgentError:
+        config.unlink()  # nothing half done: the next try starts afresh
+        raise
     click.echo(f"settings  {config}")
     click.echo(f"operator  {operator}  (send it some ETH for gas)")
     click.echo("next      provider-agent consent --owner ADDRESS, then the owner registers")

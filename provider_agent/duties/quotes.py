@@ -62,6 +62,8 @@ class QuoteDesk:
         standing = self._duty.standing
         if standing is None or not standing.operator_is_ours:
             raise AgentError("this provider is not registered on chain yet; try later")
+        if standing.orders_paused:
+            raise AgentError("new orders are paused; try later")
         refusal = self._policy.refuse_spec(spec)
         if refusal is not None:
             raise AgentError(refusal)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start-up checks: each finds what it is there for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.checks import Finding, startup
+from provider_agent.settings import Settings
+from provider_agent.store import Store
+from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
+from tests.support.anvil import Anvil
+
+NAMES = [
+    "data", "key", "database", "devices", "runtimes", "sandbox",
+    "rpc", "clock", "contracts", "gas", "provider",
+]  # fmt: skip
+
+
+def settings_of(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> Settings:
+    key = folder / "operator.key"
+    key.write_text(OPERATOR.key.hex())
+    key.chmod(0o600)
+    runtime = folder / "runtime"
+    (runtime / "bin").mkdir(parents=True, exist_ok=True)
+    (runtime / "bin" / "python").touch()
+    sections: dict[str, dict[str, Any]] = {
+        "chain": {
+            "rpc_urls": [anvil.url],
+            "chain_id": anvil.chain_id,
+            "staking": STAKING,
+            "jobs": JOBS,
+        },
+        "operator": {"private_key_file": key},
+        "agent": {"data_dir": folder / "data"},
+        "runner": {"sandbox": "none", "runtimes": {"python-ml": runtime}},
+    }
+    for name, values in changes.items():
+        sections[name] = sections.get(name, {}) | values
+    return Settings.model_validate(sections)
+
+
+def findings(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> dict[str, Finding]:
+    found = {finding.name: finding for finding in startup(settings_of(folder, anvil, **changes))}
+    assert all("\n" not in finding.line for finding in found.values())
+    return found
+
+
+def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
+    found = findings(tmp_path, anvil)
+    assert list(found) == NAMES
+    good = {name for name, finding in found.items() if finding.ok and not finding.warning}
+    assert good >= {"data", "key", "database", "devices", "runtimes", "rpc", "clock"}
+    assert found["key"].line == f"operator {OPERATOR.address}"
+    # Nothing is deployed here, and the key has no money.
+    assert "there is no contract at chain.jobs" in found["contracts"].line
+    assert found["gas"].warning and OPERATOR.address in found["gas"].line
+    assert found["sandbox"].warning
+
+
+def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
+    anvil.set_balance(OPERATOR.address, 10**18)
+    found = findings(tmp_path, anvil)
+    assert found["gas"].line == "1.0000 ETH" and not found["gas"].warning
+
+
+def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anvil) -> None:
+    found = findings(tmp_path, anvil, chain={"rpc_urls": ["http://127.0.0.1:1"]})
+    assert not found["rpc"].ok
+    assert {found[name].line for name in ("clock", "contracts", "gas", "provider")} == {
+        "needs an RPC endpoint"
+    }
+    assert found["runtimes"].ok
+
+
+def test_startup__another_chain(tmp_path: Path, anvil: Anvil) -> None:
+    found = findings(tmp_path, anvil, chain={"chain_id": 5})
+    assert not found["rpc"].ok
+
+
+def test_startup__one_of_two_endpoints_is_down(tmp_path: Path, anvil: Anvil) -> None:
+    urls = [anvil.url, "http://127.0.0.1:1"]
+    found = findings(tmp_path, anvil, chain={"rpc_urls": urls})
+    assert found["rpc"].ok and found["rpc"].warning
+    assert "rpc2" in found["rpc"].line
+
+
+def test_startup__clock_is_behind_the_chain(tmp_path: Path, anvil: Anvil) -> None:
+    anvil.increase_time(1000)
+    found = findings(tmp_path, anvil)
+    assert found["clock"].warning and "in the future" in found["clock"].line
+
+
+def test_startup__key_can_be_read_by_others(tmp_path: Path, anvil: Anvil) -> None:
+    settings = settings_of(tmp_path, anvil)
+    (tmp_path / "operator.key").chmod(0o644)
+    found = {finding.name: finding for finding in startup(settings)}
+    assert "chmod 600" in found["key"].line
+    assert found["gas"].line == "needs the operator key"
+
+
+def test_startup__database_of_another_program(tmp_path: Path, anvil: Anvil) -> None:
+    settings = settings_of(tmp_path, anvil)
+    settings.agent.data_dir.mkdir()
+    (settings.agent.data_dir / "agent.sqlite").write_bytes(b"not a database" * 100)
+    found = {finding.name: finding for finding in startup(settings)}
+    assert not found["database"].ok
+
+
+def test_startup__database_of_this_agent(tmp_path: Path, anvil: Anvil) -> None:
+    settings = settings_of(tmp_path, anvil)
+    settings.agent.data_dir.mkdir()
+    Store(settings.agent.data_dir / "agent.sqlite").close()
+    found = {finding.name: finding for finding in startup(settings)}
+    assert found["database"].line == "agent.sqlite, 0 jobs known"
+
+
+def test_startup__data_directory_is_a_file(tmp_path: Path, anvil: Anvil) -> None:
+    (tmp_path / "data").write_text("")
+    found = findings(tmp_path, anvil)
+    assert not found["data"].ok and "agent.data_dir" in found["data"].line
+    assert not found["sandbox"].ok
+
+
+@pytest.mark.parametrize("runtimes", [{}, {"python-ml": "/nowhere"}])
+def test_startup__runtimes(tmp_path: Path, anvil: Anvil, runtimes: dict[str, str]) -> None:
+    found = findings(tmp_path, anvil, runner={"runtimes": runtimes})
+    assert found["runtimes"].warning is not bool(runtimes)
+    assert found["runtimes"].ok is not bool(runtimes)
+
+
+def test_startup__more_gpus_promised_than_there_are(tmp_path: Path, anvil: Anvil) -> None:
+    found = findings(tmp_path, anvil, runner={"gpus": 60}, agent={"slots": 2})
+    assert "120 GPUs are promised" in found["devices"].line

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: what it makes, what it says, and its one-line errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from eth_account import Account
+
+from provider_agent import cli
+from provider_agent.agent import DATABASE
+from provider_agent.protocol import messages
+from provider_agent.settings import load
+from provider_agent.store import IntentKey, Store
+from tests.agent.duty_rig import Rig
+
+A = Account.from_key(b"\x01" * 32).address
+B = Account.from_key(b"\x02" * 32).address
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def failed(*arguments: str | Path) -> str:
+    """The one line of a command that must fail."""
+    result = call(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Settings and key as `init` makes them."""
+    file = tmp_path / "provider.toml"
+    made = call(
+        "init", "--config", file, "--rpc-url", "http://127.0.0.1:1", "--chain-id", "31337",
+        "--staking", A, "--jobs", B.lower(),
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    return file
+
+
+def test_init__default_behavior(config: Path) -> None:
+    settings = load(config, {})
+    assert (settings.chain.staking, settings.chain.jobs) == (A, B)
+    assert settings.api.public_url == "http://127.0.0.1:8700"
+    for name in ("operator.json", "operator.password"):
+        assert (config.parent / name).stat().st_mode & 0o077 == 0
+
+
+def test_init__from_a_deployment(tmp_path: Path) -> None:
+    record = tmp_path / "5.json"
+    record.write_text(
+        json.dumps(
+            {
+                "chain_id": 5,
+                "contracts": {"Staking": {"address": A}, "Jobs": {"address": B, "block": 77}},
+            }
+        )
+    )
+    file = tmp_path / "provider.toml"
+    result = call("init", "--config", file, "--rpc-url", "http://n:1", "--deployment", record)
+    assert result.exit_code == 0, result.output
+    chain = load(file, {}).chain
+    assert (chain.chain_id, chain.staking, chain.jobs, chain.start_block) == (5, A, B, 77)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"chain_id": 5, "contracts": {}}', "[]"])
+def test_init__deployment_is_unfinished(tmp_path: Path, text: str) -> None:
+    record = tmp_path / "5.json"
+    record.write_text(text)
+    file = tmp_path / "provider.toml"
+    said = failed("init", "--config", file, "--rpc-url", "http://n:1", "--deployment", record)
+    assert "not the record of a finished deployment" in said
+    assert not file.exists()
+
+
+def test_init__twice__keeps_settings_and_key(config: Path) -> None:
+    before = [path.read_bytes() for path in sorted(config.parent.iterdir())]
+    said = failed("init", "--config", config, "--rpc-url", "http://n:1", "--chain-id", "1",
+                  "--staking", A, "--jobs", B)  # fmt: skip
+    assert "exists already" in said
+    assert [path.read_bytes() for path in sorted(config.parent.iterdir())] == before
+
+
+def test_init__says_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+    assert "--deployment" in failed("init", "--config", file, "--rpc-url", "http://n:1")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("--rpc-url", "ws://n:1"),
+        ("--port", "70000"),
+        ("--chain-id", "0"),
+        ("--public-url", "ftp://x"),
+    ],
+)
+def test_init__bad_value__leaves_nothing_behind(tmp_path: Path, bad: tuple[str, str]) -> None:
+    file = tmp_path / "provider.toml"
+    options = {"--rpc-url": "http://n:1", "--chain-id": "5", "--staking": A, "--jobs": B}
+    options[bad[0]] = bad[1]
+    failed("init", "--config", file, *(part for item in options.items() for part in item))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_consent__is_signed_by_the_operator_for_the_owner(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "consent.json"
+    result = call("consent", "--config", config, "--owner", A, "--output", output)
+    assert result.exit_code == 0, result.output
+    signed = json.loads(output.read_text())
+    consent = messages.OperatorConsent(A, signed["operator"], signed["expires"])
+    domain = messages.Domain(31337, A)
+    signature = bytes.fromhex(signed["signature"][2:])
+    assert messages.recover(domain, consent, signature) == signed["operator"]
+    assert json.loads(call("consent", "--config", config, "--owner", A).stdout)["owner"] == A
+
+
+def test_consent__bad_owner(config: Path) -> None:
+    assert "--owner" in failed("consent", "--config", config, "--owner", "0x12")
+
+
+def test_consent__output_cannot_be_written(config: Path, tmp_path: Path) -> None:
+    said = failed("consent", "--config", config, "--owner", A, "--output", tmp_path / "no" / "x")
+    assert "cannot write" in said
+
+
+def test_check__node_is_down__one_line_a_check(config: Path) -> None:
+    result = call("check", "--config", config)
+    assert result.exit_code == 1
+    lines = (result.stdout + result.stderr).splitlines()
+    assert len(lines) == 11
+    by_name = {line.split()[1]: line.split()[0] for line in lines}
+    assert by_name["data"] == by_name["key"] == by_name["database"] == "ok"
+    assert by_name["rpc"] == by_name["contracts"] == by_name["provider"] == "FAIL"
+
+
+def test_run__failed_check__does_not_start(config: Path) -> None:
+    result = call("run", "--config", config)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "error: a start-up check failed; see above"
+
+
+def test_run__no_settings(tmp_path: Path) -> None:
+    assert "provider-agent init" in failed("run", "--config", tmp_path / "none.toml")
+
+
+def test_status__before_the_first_run(config: Path) -> None:
+    assert "has not run yet" in failed("status", "--config", config)
+
+
+def test_status__jobs_and_transactions(config: Path, tmp_path: Path) -> None:
+    data = config.parent / "agent-data"
+    data.mkdir()
+    rig = Rig(data)
+    rig.store.close()
+    (data / "agent.sqlite").rename(data / DATABASE)
+    rig.store = Store(data / DATABASE)
+    rig.restart()
+    terms = rig.post(rig.spec())
+    rig.assign(terms)
+    rig.cycle()
+    rig.store.add_intent(IntentKey("jobs", terms.job_id().hex(), "accept"), A, b"")
+    rig.duty.close()
+    result = call("status", "--config", config)
+    assert result.exit_code == 0, result.output
+    assert "assigned" in result.output
+    assert "Transactions: 1 planned" in result.output
+
+
+def test_version() -> None:
+    assert call("--version").output.startswith("provider-agent, version ")

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quotes: signed only for what can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.chain.keys import OperatorKey
+from provider_agent.duties.quotes import QuoteDesk
+from provider_agent.errors import AgentError
+from provider_agent.protocol import messages
+from provider_agent.protocol.terms import Order
+from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
+
+DOMAIN = messages.Domain(31337, JOBS)
+
+
+def desk_of(rig: Rig) -> QuoteDesk:
+    return QuoteDesk(
+        rig.settings,
+        rig.store,
+        rig.duty,
+        rig.policy,
+        OperatorKey(OPERATOR),
+        DOMAIN,
+        clock=lambda: rig.now,
+    )
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    made.cycle()
+    yield made
+    made.duty.close()
+
+
+@pytest.fixture
+def desk(rig: Rig) -> QuoteDesk:
+    return desk_of(rig)
+
+
+def refused(desk: QuoteDesk, *arguments: Any) -> str:
+    with pytest.raises(AgentError) as error:
+        desk.issue(*arguments)
+    return str(error.value)
+
+
+def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec(timeout_seconds=3600)
+    rig.upload(spec)
+    quote, signature = desk.issue(TENANT, spec)
+    assert messages.recover(DOMAIN, quote, signature) == OPERATOR.address == quote.operator
+    assert (quote.requester, quote.spec) == (TENANT, spec.digest())
+    assert quote.price == 10**6
+    assert quote.collateral == 100 * TPF  # the owner's limit an order
+    assert quote.duration == 3600 + rig.settings.jobs.margin_seconds
+    assert quote.expires == START + rig.settings.jobs.quote_seconds
+    kept = rig.store.quote(quote.struct_hash())
+    assert kept is not None and kept.signature == signature
+
+
+def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: QuoteDesk) -> None:
+    assert not desk.may_upload(TENANT)
+    assert "1 inputs are missing" in refused(desk, TENANT, rig.spec())
+    assert desk.may_upload(TENANT)
+    assert not desk.may_upload(OTHER)
+    rig.now += 901
+    assert not desk.may_upload(TENANT)
+
+
+def test_issue__inputs_of_another_account_do_not_count(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    assert "1 inputs are missing" in refused(desk, OTHER, spec)
+
+
+def test_issue__too_many_reservations(rig: Rig, desk: QuoteDesk) -> None:
+    for number in range(32):
+        refused(desk, f"0x{number:040x}", rig.spec())
+    assert "too many tenants" in refused(desk, OTHER, rig.spec())
+    assert "inputs are missing" in refused(desk, f"0x{0:040x}", rig.spec())
+    rig.now += 901
+    assert "inputs are missing" in refused(desk, OTHER, rig.spec())
+
+
+def test_issue__one_live_quote_an_account(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    desk.issue(TENANT, spec)
+    assert desk.may_upload(TENANT)
+    assert "a quote that is still good" in refused(desk, TENANT, spec)
+    rig.now += rig.settings.jobs.quote_seconds + 1
+    again, _ = desk.issue(TENANT, spec)
+    assert again.expires > rig.now
+
+
+def test_issue__after_hiring__next_quote_counts_the_job(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    quote, _ = desk.issue(TENANT, spec)
+    terms = rig.post(
+        spec,
+        start_price=quote.price,
+        max_price=quote.price,
+        nonce=int.from_bytes(quote.struct_hash(), "big"),
+    )
+    assert isinstance(terms.order, Order)
+    rig.assign(terms)
+    rig.next_block()
+    rig.cycle(2)
+    second, _ = desk.issue(TENANT, spec)
+    assert second.duration == quote.duration + spec.timeout_seconds
+
+
+def test_issue__slots_are_promised(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    for _ in range(2):
+        rig.assign(rig.post(spec))
+    rig.next_block()
+    rig.cycle(2)
+    assert "all slots are promised" in refused(desk, TENANT, spec)
+
+
+def test_issue__machine_cannot_run_it(rig: Rig, desk: QuoteDesk) -> None:
+    assert "runtime rust is not offered" in refused(desk, TENANT, rig.spec(runtime="rust"))
+    assert not desk.may_upload(TENANT)
+
+
+def test_issue__not_registered(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.chain.operator = OTHER
+    assert "not registered" in refused(desk_of(rig), TENANT, rig.spec())
+    rig.cycle()
+    assert "not registered" in refused(desk_of(rig), TENANT, rig.spec())
+    rig.duty.close()
+
+
+def test_issue__orders_are_paused(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.chain.paused_until_ = START + 1000
+    rig.restart()
+    rig.cycle()
+    assert "paused" in refused(desk_of(rig), TENANT, spec)
+
+
+def test_issue__little_stake_left__quoted_collateral_fits(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.chain.locked = 995 * TPF
+    rig.chain.own_stake = 1000 * TPF
+    rig.restart()
+    rig.cycle()
+    # The owner's limit in all is 500 TPF, and more than that is locked.
+    quote, _ = desk_of(rig).issue(TENANT, spec)
+    assert quote.collateral == 0
