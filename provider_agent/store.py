@@ -13,7 +13,8 @@ Rules that the rest of the agent relies on:
 - A thread has its own connection. Rows come back as frozen dataclasses.
 
 Times are unix seconds, addresses are text as the caller wrote them, digests and ids are bytes,
-and amounts of tokens are text in the file because SQLite's integers have 64 bits.
+and everything that strangers choose (amounts, times of jobs and quotes, deadlines) is text in the
+file because SQLite's integers have 63 bits: any uint256 fits, and no event can break a write.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ CREATE TABLE intents (
     contract TEXT NOT NULL, object_id TEXT NOT NULL, action TEXT NOT NULL,
     target TEXT NOT NULL, data BLOB NOT NULL, value TEXT NOT NULL,
     state TEXT NOT NULL,
-    deadline INTEGER, cancel INTEGER NOT NULL DEFAULT 0,
+    deadline TEXT, cancel INTEGER NOT NULL DEFAULT 0,
     nonce INTEGER UNIQUE, reason TEXT NOT NULL DEFAULT '',
     tx_hash BLOB, block_number INTEGER, block_hash BLOB, status INTEGER,
     gas_used INTEGER, gas_price INTEGER,
@@ -79,17 +80,22 @@ CREATE TABLE jobs (
     job_id BLOB PRIMARY KEY,
     terms BLOB NOT NULL, requester TEXT NOT NULL, spec BLOB NOT NULL,
     status INTEGER NOT NULL, provider TEXT, price TEXT,
-    assigned_at INTEGER, attested_at INTEGER,
-    result BLOB, receipt BLOB, started INTEGER, finished INTEGER,
+    assigned_at TEXT, attested_at TEXT,
+    result BLOB, receipt BLOB, started TEXT, finished TEXT,
     state_block INTEGER, note TEXT NOT NULL DEFAULT '',
     failures INTEGER NOT NULL DEFAULT 0, retry_at INTEGER NOT NULL DEFAULT 0,
     settled_at INTEGER, updated_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_status ON jobs (status);
+CREATE INDEX jobs_by_requester ON jobs (requester, status);
+CREATE INDEX jobs_by_spec ON jobs (spec);
 CREATE TABLE specs (
-    digest BLOB PRIMARY KEY, body BLOB NOT NULL, uploader TEXT NOT NULL,
-    stored_at INTEGER NOT NULL
-) WITHOUT ROWID;
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, uploader TEXT NOT NULL,
+    stored_at INTEGER NOT NULL, body BLOB NOT NULL
+);
+-- So that counting reads no bodies.
+CREATE INDEX specs_by_uploader ON specs (uploader, digest, size);
+CREATE INDEX specs_by_age ON specs (stored_at);
 CREATE TABLE inputs (
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, uploader TEXT NOT NULL,
     stored_at INTEGER NOT NULL
@@ -97,7 +103,7 @@ CREATE TABLE inputs (
 CREATE TABLE quotes (
     digest BLOB PRIMARY KEY, nonce TEXT NOT NULL UNIQUE,
     spec BLOB NOT NULL, requester TEXT NOT NULL,
-    price TEXT NOT NULL, collateral TEXT NOT NULL, duration INTEGER NOT NULL,
+    price TEXT NOT NULL, collateral TEXT NOT NULL, duration TEXT NOT NULL,
     expires INTEGER NOT NULL, signature BLOB NOT NULL, created_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
@@ -114,6 +120,10 @@ CREATE TABLE sessions (
     token_hash BLOB PRIMARY KEY, address TEXT NOT NULL, expires INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+
+
+# Columns of a job that bear what strangers put on the chain: text in the file.
+_WIDE = ("price", "assigned_at", "attested_at", "started", "finished")
 
 
 class IntentState(StrEnum):
@@ -549,7 +559,16 @@ class Store:
                 db.execute(
                     "INSERT INTO intents (contract, object_id, action, target, data, value, state, "
                     "deadline, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*key, to, data, str(value), IntentState.PLANNED, deadline, now, now),
+                    (
+                        *key,
+                        to,
+                        data,
+                        str(value),
+                        IntentState.PLANNED,
+                        None if deadline is None else str(deadline),
+                        now,
+                        now,
+                    ),
                 )
                 known = self.intent(key)
                 assert known is not None  # inserted above, in the same transaction
@@ -746,6 +765,16 @@ class Store:
         )
         return [_job(row) for row in rows]
 
+    def jobs_of(self, requester: str, *statuses: int) -> list[JobRow]:
+        """An account's jobs with any of the statuses, oldest change first."""
+        marks = ", ".join("?" * len(statuses))
+        rows = self._db().execute(
+            f"SELECT * FROM jobs WHERE requester = ? AND status IN ({marks}) "  # noqa: S608 - marks
+            "ORDER BY updated_at, job_id",
+            (requester, *statuses),
+        )
+        return [_job(row) for row in rows]
+
     def has_open_jobs(self) -> bool:
         """Whether any job is on the market, as far as is known."""
         row = self._db().execute("SELECT 1 FROM jobs WHERE status = 1 LIMIT 1").fetchone()
@@ -759,8 +788,9 @@ class Store:
     def update_job(self, job_id: bytes, **columns: Unpack[JobUpdate]) -> None:
         """Set columns of a job; unknown jobs are left alone."""
         values: dict[str, Any] = dict(columns)
-        if values.get("price") is not None:
-            values["price"] = str(values["price"])
+        for name in _WIDE:
+            if values.get(name) is not None:
+                values[name] = str(values[name])
         self._update("jobs", "job_id", job_id, values)
 
     def drop_job(self, job_id: bytes) -> None:
@@ -783,8 +813,8 @@ class Store:
         """Keep a job specification under the sha256 of its bytes."""
         with self.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO specs VALUES (?, ?, ?, ?)",
-                (digest, body, uploader, self._now()),
+                "INSERT OR IGNORE INTO specs VALUES (?, ?, ?, ?, ?)",
+                (digest, len(body), uploader, self._now(), body),
             )
 
     def spec(self, digest: bytes) -> bytes | None:
@@ -793,18 +823,41 @@ class Store:
         return None if row is None else bytes(row[0])
 
     def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
-        """How many specifications one account (or all) has here, and how many bytes."""
-        where, values = ("WHERE uploader = ?", (uploader,)) if uploader else ("", ())
+        """How many specifications that no job names one account (or all) has here, and how many
+        bytes they take.
+        """
+        where, values = ("uploader = ? AND", (uploader,)) if uploader else ("", ())
         row = (
             self._db()
             .execute(
-                "SELECT count(*), coalesce(sum(length(body)), 0) "  # noqa: S608 - our own words
-                f"FROM specs {where}",
+                "SELECT count(*), coalesce(sum(size), 0) "  # noqa: S608 - our own words
+                f"FROM specs WHERE {where} digest NOT IN (SELECT spec FROM jobs)",
                 values,
             )
             .fetchone()
         )
         return int(row[0]), int(row[1])
+
+    def spec_bytes(self) -> int:
+        """How many bytes all specifications take."""
+        row = self._db().execute("SELECT coalesce(sum(size), 0) FROM specs").fetchone()
+        return int(row[0])
+
+    def is_named(self, digest: bytes) -> bool:
+        """Whether a job on record names a specification."""
+        row = self._db().execute("SELECT 1 FROM jobs WHERE spec = ? LIMIT 1", (digest,)).fetchone()
+        return row is not None
+
+    def prune_specs(self, keep: set[bytes], older_than: float) -> int:
+        """Drop specifications kept for more than `older_than` seconds whose digest is not in
+        `keep`; how many were dropped.
+        """
+        limit = self._now() - older_than
+        with self.transaction() as db:
+            rows = db.execute("SELECT digest FROM specs WHERE stored_at < ?", (limit,))
+            gone = [row[0] for row in rows if bytes(row[0]) not in keep]
+            db.executemany("DELETE FROM specs WHERE digest = ?", [(digest,) for digest in gone])
+        return len(gone)
 
     def put_input(self, digest: bytes, size: int, uploader: str) -> None:
         """Record that an input lies complete and verified on the disk."""
@@ -855,7 +908,7 @@ class Store:
                     quote.requester,
                     str(quote.price),
                     str(quote.collateral),
-                    quote.duration,
+                    str(quote.duration),
                     quote.expires,
                     quote.signature,
                     quote.created_at,
@@ -994,7 +1047,7 @@ def _intent(row: sqlite3.Row) -> Intent:
         data=row["data"],
         value=int(row["value"]),
         state=IntentState(row["state"]),
-        deadline=row["deadline"],
+        deadline=None if row["deadline"] is None else int(row["deadline"]),
         cancel=bool(row["cancel"]),
         nonce=row["nonce"],
         reason=row["reason"],
@@ -1006,14 +1059,15 @@ def _intent(row: sqlite3.Row) -> Intent:
 
 def _job(row: sqlite3.Row) -> JobRow:
     columns = dict(row)
-    if columns["price"] is not None:
-        columns["price"] = int(columns["price"])
+    for name in _WIDE:
+        if columns[name] is not None:
+            columns[name] = int(columns[name])
     return JobRow(**columns)
 
 
 def _quote(row: sqlite3.Row) -> QuoteRow:
     columns = dict(row)
-    for name in ("nonce", "price", "collateral"):
+    for name in ("nonce", "price", "collateral", "duration"):
         columns[name] = int(columns[name])
     return QuoteRow(**columns)
 

@@ -225,6 +225,62 @@ def test_jobs__round_trip(store: Store) -> None:
     assert store.job(b"id") is None
 
 
+@pytest.mark.parametrize("value", [0, 2**63 - 1, 2**63, 2**64 - 1, 2**256 - 1])
+def test_values_of_strangers__any_uint__kept_exactly(store: Store, value: int) -> None:
+    store.add_job(b"id", b"terms", "0xr", b"spec", 1)
+    store.update_job(
+        b"id",
+        price=value,
+        assigned_at=value,
+        attested_at=value,
+        started=value,
+        finished=value,
+    )
+    job = store.job(b"id")
+    assert job is not None
+    found = (job.price, job.assigned_at, job.attested_at, job.started, job.finished)
+    assert found == (value,) * 5
+    store.update_job(b"id", assigned_at=None, started=None)
+    job = store.job(b"id")
+    assert job is not None
+    assert (job.assigned_at, job.started, job.finished) == (None, None, value)
+    assert store.add_intent(KEY, "0xto", b"data", deadline=value).deadline == value
+    quote = QuoteRow(b"q", value, b"s", "0xr", value, value, value, 2000, b"sig", 1000)
+    store.put_quote(quote)
+    assert store.live_quotes(1000) == [quote]
+
+
+def test_jobs_of__that_account_and_those_statuses(store: Store) -> None:
+    for number, (who, status) in enumerate([("0xa", 1), ("0xa", 2), ("0xa", 4), ("0xb", 1)]):
+        store.add_job(bytes([number]), b"terms", who, b"spec", status)
+    assert [job.job_id for job in store.jobs_of("0xa", 1, 2)] == [b"\0", b"\1"]
+    assert store.jobs_of("0xc", 1) == []
+
+
+def test_spec_usage__counts_what_no_job_names(store: Store) -> None:
+    for digest, who in ((b"a", "0xr"), (b"b", "0xr"), (b"c", "0xs")):
+        store.put_spec(digest, b"12345", who)
+    assert (store.spec_usage("0xr"), store.spec_usage()) == ((2, 10), (3, 15))
+    store.add_job(b"id", b"terms", "0xr", b"a", 1)
+    assert (store.is_named(b"a"), store.is_named(b"b")) == (True, False)
+    assert (store.spec_usage("0xr"), store.spec_usage()) == ((1, 5), (2, 10))
+    assert store.spec_bytes() == 15
+
+
+def test_prune_specs__old_and_not_kept__gone(path: Path) -> None:
+    now = [1000.0]
+    store = Store(path, clock=lambda: now[0])
+    store.put_spec(b"old", b"{}", "0xr")
+    store.put_spec(b"kept", b"{}", "0xr")
+    now[0] = 1100.0
+    store.put_spec(b"new", b"{}", "0xr")
+    assert store.prune_specs({b"kept"}, older_than=200) == 0
+    assert store.prune_specs({b"kept"}, older_than=50) == 1
+    assert [store.spec(name) is None for name in (b"old", b"kept", b"new")] == [True, False, False]
+    assert store.spec_bytes() == 4
+    store.close()
+
+
 def test_specs_and_inputs__round_trip(store: Store) -> None:
     store.put_spec(b"d", b"{}", "0xr")
     store.put_spec(b"d", b"{}", "0xs")
