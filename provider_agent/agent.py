@@ -20,11 +20,18 @@ from provider_agent.chain.events import EventFeed
 from provider_agent.chain.keys import KeyLock, OperatorKey, load_key
 from provider_agent.chain.rpc import BlockRef, RpcPool
 from provider_agent.chain.sender import Sender
-from provider_agent.duties.jobs import JobsDuty, Machine
+from provider_agent.duties.attempts import Attempts
+from provider_agent.duties.book import JobBook
+from provider_agent.duties.chain_view import ChainView
+from provider_agent.duties.housekeeping import Housekeeper
+from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy
+from provider_agent.duties.promises import Promises
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.duties.results import Results
+from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
+from provider_agent.duties.working import Machine, Worker
 from provider_agent.errors import ChainError, KeyInUse
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import messages, siwe
@@ -156,20 +163,45 @@ class Agent:
             results=Results(data / "results"),
             devices=gpus,
         )
+        book = JobBook(self._store, self._machine.inputs)
         token = TokenContract(self._pool, self._jobs.payment_token("latest"))
-        policy = Policy(settings.jobs, settings.runner, 10 ** token.decimals("latest"), len(gpus))
+        unit = 10 ** token.decimals("latest")
+        policy = Policy(settings.jobs, settings.runner, chain, unit, len(gpus))
+        promises = Promises(
+            settings.agent, book, policy, self._machine.results, self._jobs, self._key.address
+        )
+        attempts = Attempts(book, self._sender, self._jobs.address)
         self._duty = JobsDuty(
-            settings,
-            self._store,
-            self._jobs,
-            self._staking,
-            self._sender,
-            self._key,
-            self._machine,
-            policy,
+            store=self._store,
+            book=book,
+            view=ChainView(self._jobs, self._staking, self._key.address),
+            promises=promises,
+            taker=Taker(book, policy, promises, attempts, self._jobs, data),
+            worker=Worker(book, self._machine, policy, settings.runner, settings.agent.slots),
+            attempts=attempts,
+            jobs=self._jobs,
+        )
+        self._housekeeper = Housekeeper(
+            book,
+            promises,
+            self._machine.results,
+            self._machine.inputs,
+            int(settings.agent.keep_results_hours * 3600),
         )
         domain = messages.Domain(chain.chain_id, self._jobs.address)
-        desk = QuoteDesk(settings, self._store, self._duty, policy, self._key, domain)
+        desk = QuoteDesk(
+            book=book,
+            duty=self._duty,
+            promises=promises,
+            policy=policy,
+            key=self._key,
+            jobs=self._jobs,
+            token=token,
+            inputs=self._machine.inputs,
+            domain=domain,
+            data_dir=data,
+            good_for=settings.jobs.quote_seconds,
+        )
         shown = [
             {"kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
             for d in gpus or (devices.cpu(),)
@@ -184,8 +216,8 @@ class Agent:
                 jobs=JobViews(self._store, self._machine, self._key, domain),
                 specs=self._store,
                 inputs=self._machine.inputs,
-                may_upload=UploadRule(self._store, self._duty, desk),
-                provider=ProviderView(settings, self._key.address, self._duty, shown),
+                may_upload=UploadRule(book, self._duty, desk, policy),
+                provider=ProviderView(settings, self._key.address, self._duty, promises, shown),
                 health=Health(
                     lambda: self._last_cycle,
                     max_age=60 + 10 * chain.poll_seconds,
@@ -217,6 +249,11 @@ class Agent:
                 failures += 1
                 self._metrics.reconcile_failures.inc()
                 log.warning("%s", error)
+            except Exception:
+                # A full disk, a bug: jobs are running and deadlines near, so go on trying.
+                failures += 1
+                self._metrics.reconcile_failures.inc()
+                log.exception("the cycle failed")
             if failures:
                 self._stop.wait(min(_MAX_PAUSE, pause * 2 ** min(failures, 6)))
             elif self._store.changes() != written and hurried < _HURRIED_CYCLES:
@@ -238,7 +275,8 @@ class Agent:
         self._measure(head, block)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
             self._pruned_at = time.monotonic()
-            self._duty.prune()
+            standing = self._duty.standing
+            self._housekeeper.prune(0 if standing is None else standing.open_margin)
 
     def _pinned(self, head: BlockRef) -> BlockRef:
         """The block that this cycle reads: behind the head, so that small reorgs pass by."""

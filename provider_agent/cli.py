@@ -21,7 +21,7 @@ from rich.table import Table
 from provider_agent import agent as agents
 from provider_agent import checks
 from provider_agent.chain.keys import create_keystore
-from provider_agent.duties.jobs import decode_terms
+from provider_agent.duties.book import decode_terms
 from provider_agent.errors import AgentError, SettingsError
 from provider_agent.protocol.terms import Status, address
 from provider_agent.settings import DEFAULT_FILE, load
@@ -63,6 +63,7 @@ memory_mb = 2048
 [jobs]
 price_per_hour = "1"      # payment tokens
 max_collateral = "1000"   # TPF a job
+collateral_per_token = "100"   # TPF for each payment token of the price
 """
 
 _config = click.option(

@@ -90,6 +90,8 @@ class ChainSettings(_Section):
     """Blocks behind the head at which a cycle reads the chain."""
     reorg_window: int = Field(default=64, ge=1, le=10_000)
     """Blocks that are read again at each poll."""
+    block_seconds: float = Field(default=12.0, gt=0, le=600)
+    """Time between two blocks; deadlines are judged by it."""
     poll_seconds: float = Field(default=2.0, gt=0, le=600)
     rpc_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     max_fee_gwei: Amount = Decimal(200)
@@ -148,6 +150,12 @@ class RunnerSettings(_Section):
     disk_mb: int = Field(default=4_096, ge=1)
     output_mb: int = Field(default=16, ge=1)
     pids: int = Field(default=256, ge=8)
+    input_mb: int = Field(default=8_192, ge=1)
+    """Inputs of one job, all together."""
+    disk_mb_per_second: int = Field(default=50, ge=1)
+    """How fast inputs and outputs are copied and hashed on this machine, about."""
+    disk_reserve_mb: int = Field(default=2_048, ge=0)
+    """Disk that no job is promised."""
     gpus: int = Field(default=0, ge=0, le=64)
     """GPUs that one job may hold; a slot needs as many."""
 
@@ -159,6 +167,8 @@ class JobsSettings(_Section):
     """Payment tokens an hour of the specification's timeout must pay at least."""
     max_collateral: Amount = Decimal(1_000)
     """TPF that one job may lock; the owner's limits on chain count as well."""
+    collateral_per_token: Amount = Decimal(100)
+    """TPF that a job may lock for each payment token of its price."""
     max_seconds: int = Field(default=86_400, ge=1)
     """Longest timeout of a specification."""
     margin_seconds: int = Field(default=60, ge=0)

@@ -2,19 +2,25 @@
 """Which jobs this provider takes, and at what price.
 
 Everything here is arithmetic on what was read before: no chain, no disk. A refusal is one line that
-the tenant may read, too.
+the tenant may read, too; it names no number that changes from block to block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
+from pathlib import Path
 
+from provider_agent.errors import RunnerError
 from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.protocol.terms import Terms
-from provider_agent.settings import JobsSettings, RunnerSettings
+from provider_agent.runners.base import MIB, Limits, RunRequest
+from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 
 _ZERO_ROOT = bytes(32)
+_TPF = 10**18
+# Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
+_REACTION_BLOCKS = 3
 
 
 @dataclass(frozen=True)
@@ -37,24 +43,92 @@ class Standing:
 
 @dataclass(frozen=True)
 class Load:
-    """Work this machine has promised: how many jobs, and the longest timeout among them."""
+    """Work this machine has promised: how many jobs, the longest time one of them takes a slot
+    for, and the bytes of disk that all of them may need together.
+    """
 
     slots: int
     committed: int
-    longest_timeout: int
+    longest: int
+    disk_bytes: int = 0
+
+    def with_job(self, seconds: int, disk_bytes: int) -> Load:
+        """The load when one more job is promised."""
+        return Load(
+            self.slots,
+            self.committed + 1,
+            max(self.longest, seconds),
+            self.disk_bytes + disk_bytes,
+        )
 
 
 class Policy:
     """The owner's settings, applied. `unit` is payment token units a whole token."""
 
-    def __init__(self, jobs: JobsSettings, runner: RunnerSettings, unit: int, gpus: int) -> None:
+    def __init__(
+        self,
+        jobs: JobsSettings,
+        runner: RunnerSettings,
+        chain: ChainSettings,
+        unit: int,
+        gpus: int,
+    ) -> None:
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
-        self.max_collateral = int(jobs.max_collateral * 10**18)
+        blocks = chain.confirmations + _REACTION_BLOCKS
+        self._margin = jobs.margin_seconds + int(blocks * chain.block_seconds)
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
         exact = self._jobs.price_per_hour * self._unit * spec.timeout_seconds / 3600
         return max(1, int(exact.to_integral_value(ROUND_CEILING)))
+
+    def collateral(self, price: int) -> int:
+        """The most collateral that a job of this price may lock, in TPF wei.
+
+        Tied to the price, or every hiccup of a cheap job would be worth more than the job.
+        """
+        share = self._jobs.collateral_per_token * price * _TPF / self._unit
+        return min(int(share), int(self._jobs.max_collateral * _TPF))
+
+    # ------------------------------------------------------------------ time and disk
+
+    def busy_seconds(self, spec: JobSpec) -> int:
+        """How long a job may hold a slot: its timeout, and copying and hashing around it."""
+        moved = 2 * spec.input_bytes() + 2 * spec.resources.disk_mb * MIB
+        return spec.timeout_seconds + -(-moved // (self._runner.disk_mb_per_second * MIB))
+
+    def disk_bytes(self, spec: JobSpec) -> int:
+        """What a job may need on the disk: copied inputs, its own files twice, its log."""
+        own = 2 * spec.resources.disk_mb + self._runner.output_mb
+        return spec.input_bytes() + own * MIB
+
+    def seconds_needed(self, spec: JobSpec, load: Load) -> int:
+        """The duration a job must allow, given what is promised already."""
+        waves = load.committed // load.slots
+        return waves * load.longest + self.busy_seconds(spec) + self._margin
+
+    # ------------------------------------------------------------------ refusals
+
+    def refuse_terms(self, terms: Terms, now: int, standing: Standing) -> str | None:
+        """Why the terms of an open job do not suit at the time `now`; None when they do."""
+        order = terms.order
+        if standing.orders_paused:
+            return "new orders are paused"
+        if now > terms.open_until(standing.open_margin):
+            return "no longer open"
+        if order.min_score and not standing.has_scores:
+            return "asks for a proven score, and there is no source of scores"
+        if order.allow_root not in (_ZERO_ROOT, standing.only_member_root):
+            return "asks for a place on a list that this provider cannot show"
+        if order.min_stake > standing.active_stake:
+            return f"asks for a stake of {order.min_stake} TPF wei, more than there is"
+        if order.collateral > standing.per_order:
+            return "asks for more collateral than the owner allows for one order"
+        if order.collateral > self.collateral(terms.price_at(max(now, terms.posted_at))):
+            return "asks for more collateral than this provider gives at that price"
+        if order.collateral > standing.available:
+            return "asks for more collateral than is free"
+        return None
 
     def refuse_spec(self, spec: JobSpec) -> str | None:
         """Why this machine cannot run a specification; None when it can."""
@@ -70,45 +144,56 @@ class Policy:
             ("disk_mb", wanted.disk_mb, runner.disk_mb),
             ("gpus", wanted.gpus, min(runner.gpus, self._gpus)),
             ("timeout_seconds", spec.timeout_seconds, self._jobs.max_seconds),
+            ("MiB of inputs", -(-spec.input_bytes() // MIB), runner.input_mb),
         ):
             if asked > most:
                 return f"{name} {asked} is above this provider's {most}"
+        return self._refuse_request(spec)
+
+    def refuse_load(self, terms: Terms, spec: JobSpec, load: Load, free_bytes: int) -> str | None:
+        """Why a job does not fit beside what is promised; None when it does."""
+        needed = self.seconds_needed(spec, load)
+        if terms.order.duration < needed:
+            return f"{terms.order.duration} s to the deadline are too short; ask for more"
+        return self.refuse_disk(spec, load, free_bytes)
+
+    def refuse_price(self, terms: Terms, spec: JobSpec, now: int) -> str | None:
+        """Why the price offered at the time `now` is too low; None when it is not."""
+        least = self.price(spec)
+        if terms.price_at(max(now, terms.posted_at)) < least:
+            return f"offers less than the {least} units that are asked"
         return None
 
-    def seconds_needed(self, spec: JobSpec, load: Load) -> int:
-        """The duration a job must allow, given what is promised already."""
-        waves = load.committed // load.slots
-        return waves * load.longest_timeout + spec.timeout_seconds + self._jobs.margin_seconds
+    def refuse_disk(self, spec: JobSpec, load: Load, free_bytes: int) -> str | None:
+        """Why a job has no room on the disk; None when it has."""
+        reserve = self._runner.disk_reserve_mb * MIB
+        if load.disk_bytes + self.disk_bytes(spec) + reserve > free_bytes:
+            return "there is no room on this provider's disk just now"
+        return None
 
-    def refuse_job(
-        self, terms: Terms, spec: JobSpec, now: int, standing: Standing, load: Load
-    ) -> str | None:
-        """Why an open job is not taken at the time `now`; None when it is."""
-        order = terms.order
-        needed = self.seconds_needed(spec, load)
-        price, least = terms.price_at(max(now, terms.posted_at)), self.price(spec)
-        if standing.orders_paused:
-            return "new orders are paused"
-        if now > terms.open_until(standing.open_margin):
-            return "no longer open"
-        if order.duration < needed:
-            return f"{order.duration} s to the deadline are too short; {needed} s are needed"
-        if price < least:
-            return f"the price is {price}, {least} is asked"
-        if order.min_score and not standing.has_scores:
-            return "asks for a proven score, and there is no source of scores"
-        if order.allow_root not in (_ZERO_ROOT, standing.only_member_root):
-            return "asks for a place on a list that this provider cannot show"
-        if order.min_stake > standing.active_stake:
-            return f"asks for a stake of {order.min_stake}, there is {standing.active_stake}"
-        return self.refuse_collateral(order.collateral, standing)
+    def limits(self, spec: JobSpec, seconds: int) -> Limits:
+        """What a run of the specification may use when it has `seconds`."""
+        wanted = spec.resources
+        return Limits(
+            timeout_seconds=seconds,
+            cpus=wanted.cpus,
+            memory_bytes=wanted.memory_mb * MIB,
+            disk_bytes=wanted.disk_mb * MIB,
+            output_bytes=self._runner.output_mb * MIB,
+            pids=self._runner.pids,
+        )
 
-    def refuse_collateral(self, collateral: int, standing: Standing) -> str | None:
-        """Why this much collateral cannot be locked; None when it can."""
-        if collateral > self.max_collateral:
-            return f"collateral {collateral} is above this provider's {self.max_collateral}"
-        if collateral > standing.per_order:
-            return f"collateral {collateral} is above the owner's limit {standing.per_order}"
-        if collateral > standing.available:
-            return f"collateral {collateral} is more than the {standing.available} not locked"
+    def _refuse_request(self, spec: JobSpec) -> str | None:
+        """What the runner would refuse must be refused before anything is promised."""
+        try:
+            RunRequest(
+                run_id="trial",
+                command=spec.command,
+                limits=self.limits(spec, spec.timeout_seconds),
+                env=dict(spec.env),
+                inputs={entry.path: Path("trial") for entry in spec.inputs},
+                outputs=spec.outputs,
+            )
+        except RunnerError as error:
+            return str(error)
         return None

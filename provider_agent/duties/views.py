@@ -8,8 +8,12 @@ from typing import Any
 
 from provider_agent.api.jobs import JobView
 from provider_agent.chain.keys import OperatorKey
-from provider_agent.duties.jobs import JobsDuty, Machine, attestation_of, decode_terms
+from provider_agent.duties.book import JobBook, attestation_of, decode_terms
+from provider_agent.duties.jobs import JobsDuty
+from provider_agent.duties.policy import Policy
+from provider_agent.duties.promises import Promises
 from provider_agent.duties.quotes import QuoteDesk
+from provider_agent.duties.working import Machine
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import Settings
@@ -91,40 +95,58 @@ class JobViews:
 
 
 class UploadRule:
-    """Who may send inputs: requesters with an open or assigned job, and holders of quotes."""
+    """Who may send which inputs: those of a specification that we would run, to requesters with an
+    open or assigned job and to holders of quotes.
+    """
 
-    def __init__(self, store: Store, duty: JobsDuty, desk: QuoteDesk) -> None:
-        self._store, self._duty, self._desk = store, duty, desk
+    def __init__(self, book: JobBook, duty: JobsDuty, desk: QuoteDesk, policy: Policy) -> None:
+        self._book, self._duty, self._desk, self._policy = book, duty, desk, policy
 
-    def __call__(self, account: str) -> bool:
-        """Whether `account` may upload now."""
+    def __call__(self, account: str, sha256: str, size: int) -> bool:
+        """Whether `account` may upload the file with this digest and size (bytes) now."""
+        for digest in self._desk.specs_of(account) | self._ordered(account):
+            spec = self._book.spec_named(digest)
+            if spec is None or self._policy.refuse_spec(spec) is not None:
+                continue
+            if any((entry.sha256, entry.size) == (sha256, size) for entry in spec.inputs):
+                return True
+        return False
+
+    def _ordered(self, account: str) -> set[bytes]:
         now = int(time.time())
         standing = self._duty.standing
-        margin = 0 if standing is None else standing.open_margin
-        for job in self._store.jobs(Status.OPEN, Status.ASSIGNED):
-            if job.requester != account:
+        found = set()
+        for job in self._book.store.jobs(Status.OPEN, Status.ASSIGNED):
+            if job.requester != account or standing is None:
                 continue
-            if Status(job.status) is Status.OPEN:
-                if now <= decode_terms(job.terms).open_until(margin):
-                    return True
-            elif standing is not None and job.provider == standing.owner:
-                return True
-        return self._desk.may_upload(account)
+            if Status(job.status) is Status.ASSIGNED:
+                live = job.provider == standing.owner
+            else:
+                live = now <= decode_terms(job.terms).open_until(standing.open_margin)
+            if live:
+                found.add(job.spec)
+        return found
 
 
 class ProviderView:
     """`GET /v1/provider`: what this provider offers."""
 
     def __init__(
-        self, settings: Settings, operator: str, duty: JobsDuty, devices: list[dict[str, Any]]
+        self,
+        settings: Settings,
+        operator: str,
+        duty: JobsDuty,
+        promises: Promises,
+        devices: list[dict[str, Any]],
     ) -> None:
         self._settings, self._operator = settings, operator
-        self._duty, self._devices = duty, devices
+        self._duty, self._promises, self._devices = duty, promises, devices
 
     def __call__(self) -> dict[str, Any]:
         """The offer, as JSON values; amounts of tokens are text in whole tokens."""
         settings, standing = self._settings, self._duty.standing
-        load = self._duty.load()
+        with self._promises.lock:
+            load = self._promises.load()
         runner = settings.runner
         return {
             "owner": None if standing is None else standing.owner,
@@ -134,6 +156,7 @@ class ProviderView:
             "runtimes": sorted(runner.runtimes),
             "price_per_hour": str(settings.jobs.price_per_hour),
             "max_collateral": str(settings.jobs.max_collateral),
+            "collateral_per_token": str(settings.jobs.collateral_per_token),
             "max_seconds": settings.jobs.max_seconds,
             "limits": {
                 "cpus": runner.cpus,

@@ -205,6 +205,7 @@ class Stage:
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "TERAPROOF_CHAIN__CONFIRMATIONS": "1",
+            "TERAPROOF_CHAIN__BLOCK_SECONDS": "1",
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.3",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
             "TERAPROOF_RUNNER__SANDBOX": sandbox,

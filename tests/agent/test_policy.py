@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from provider_agent.duties.policy import Load, Policy, Standing
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Order, Terms
-from provider_agent.settings import JobsSettings, RunnerSettings
+from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 
 OWNER = "0x" + "11" * 20
 OTHER = "0x" + "22" * 20
@@ -41,17 +41,34 @@ STANDING = Standing(
     orders_paused=False,
     only_member_root=root(OWNER),
 )
-IDLE = Load(slots=2, committed=0, longest_timeout=0)
+IDLE = Load(slots=2, committed=0, longest=0)
+GIB = 1 << 30
 
 
-def make_policy(jobs: dict[str, Any] | None = None, gpus: int = 0) -> Policy:
-    runner = RunnerSettings(runtimes={"python-ml": Path("/opt/ml")}, memory_mb=512, gpus=1)
-    chosen = {"price_per_hour": Decimal(36), "max_collateral": Decimal(30), "margin_seconds": 60}
-    return Policy(JobsSettings(**{**chosen, **(jobs or {})}), runner, UNIT, gpus)
+def make_policy(
+    jobs: dict[str, Any] | None = None, gpus: int = 0, runner: dict[str, Any] | None = None
+) -> Policy:
+    machine = {"runtimes": {"python-ml": Path("/opt/ml")}, "memory_mb": 512, "gpus": 1}
+    chosen = {"price_per_hour": Decimal(36), "max_collateral": Decimal(30), "margin_seconds": 58}
+    chain = ChainSettings(
+        rpc_urls=("http://localhost",),
+        chain_id=1,
+        staking=OWNER,
+        jobs=OWNER,
+        confirmations=2,
+        block_seconds=10,
+    )
+    return Policy(
+        JobsSettings(**{**chosen, **(jobs or {})}),
+        RunnerSettings(**{**machine, **(runner or {})}),
+        chain,
+        UNIT,
+        gpus,
+    )
 
 
 def make_spec(**changes: Any) -> JobSpec:
-    resources = {"cpus": 1, "memory_mb": 64, "disk_mb": 64, "gpus": 0}
+    resources = {"cpus": 1, "memory_mb": 64, "disk_mb": 50, "gpus": 0}
     document = {
         "version": 1,
         "kind": "batch",
@@ -76,7 +93,7 @@ def make_terms(**changes: Any) -> Terms:
         "start_price": 1 * UNIT,
         "max_price": 3 * UNIT,
         "collateral": 10 * 10**18,
-        "duration": 160,
+        "duration": 210,
         "auction": 100,
         "min_stake": 0,
         "min_score": 0,
@@ -95,7 +112,13 @@ def refusal(
     load: Load = IDLE,
     jobs: dict[str, Any] | None = None,
 ) -> str | None:
-    return make_policy(jobs).refuse_job(terms, make_spec(), NOW + at, standing, load)
+    policy, spec = make_policy(jobs), make_spec()
+    return (
+        policy.refuse_terms(terms, NOW + at, standing)
+        or policy.refuse_price(terms, spec, NOW + at)
+        or policy.refuse_spec(spec)
+        or policy.refuse_load(terms, spec, load, 100 * GIB)
+    )
 
 
 def test_refuse_job__default_behavior() -> None:
@@ -113,12 +136,12 @@ def test_price__is_the_hourly_rate_rounded_up() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"duration": 159}, "159 s to the deadline are too short; 160 s are needed"),
-        ({"start_price": UNIT - 1}, "the price is 999999, 1000000 is asked"),
+        ({"duration": 209}, "209 s to the deadline are too short"),
+        ({"start_price": UNIT - 1}, "offers less than the 1000000 units that are asked"),
         ({"min_score": 1}, "no source of scores"),
         ({"allow_root": root(OTHER)}, "a list that this provider cannot show"),
         ({"min_stake": 100 * 10**18 + 1}, "asks for a stake of"),
-        ({"collateral": 30 * 10**18 + 1}, "is above this provider's"),
+        ({"collateral": 30 * 10**18 + 1}, "more collateral than this provider gives"),
     ],
 )
 def test_refuse_job__one_thing_is_not_good_enough(changes: dict[str, Any], said: str) -> None:
@@ -128,7 +151,7 @@ def test_refuse_job__one_thing_is_not_good_enough(changes: dict[str, Any], said:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"duration": 160},
+        {"duration": 210},
         {"start_price": UNIT},
         {"allow_root": root(OWNER)},
         {"min_stake": 100 * 10**18},
@@ -141,8 +164,8 @@ def test_refuse_job__just_good_enough(changes: dict[str, Any]) -> None:
 
 
 def test_refuse_job__price_rises_until_it_is_enough() -> None:
-    cheap = make_terms(start_price=0)
-    assert "is asked" in (refusal(cheap, at=33) or "")
+    cheap = make_terms(start_price=0, collateral=0)
+    assert "are asked" in (refusal(cheap, at=33) or "")
     assert refusal(cheap, at=34) is None
 
 
@@ -162,19 +185,53 @@ def test_refuse_job__orders_are_paused() -> None:
 
 def test_refuse_job__limits_of_the_owner_on_chain() -> None:
     tight = replace(STANDING, per_order=10**18)
-    assert "the owner's limit" in (refusal(make_terms(), standing=tight) or "")
+    assert "the owner allows" in (refusal(make_terms(), standing=tight) or "")
     locked = replace(STANDING, available=10**18)
-    assert "not locked" in (refusal(make_terms(), standing=locked) or "")
+    assert "than is free" in (refusal(make_terms(), standing=locked) or "")
+
+
+def test_refuse_terms__collateral_is_tied_to_the_price() -> None:
+    """A job for a fraction of a cent must not put a thousand dollars of stake at risk."""
+    cheap = make_terms(start_price=UNIT // 100, max_price=UNIT // 100, collateral=10**18 + 1)
+    line = "asks for more collateral than this provider gives at that price"
+    assert make_policy().refuse_terms(cheap, NOW, STANDING) == line
+    fair = make_terms(start_price=UNIT // 100, max_price=UNIT // 100, collateral=10**18)
+    assert make_policy().refuse_terms(fair, NOW, STANDING) is None
+    assert make_policy().collateral(10**30) == 30 * 10**18
+
+
+def test_refuse_load__disk_that_is_promised_counts() -> None:
+    policy, terms, spec = make_policy(), make_terms(), make_spec()
+    needed = policy.disk_bytes(spec) + (2_048 << 20)
+    assert policy.refuse_load(terms, spec, IDLE, needed) is None
+    assert "no room" in (policy.refuse_load(terms, spec, IDLE, needed - 1) or "")
+    promised = IDLE.with_job(1, 5)
+    assert "no room" in (policy.refuse_load(terms, spec, promised, needed + 4) or "")
+
+
+def test_refuse_spec__many_names_for_one_large_input() -> None:
+    inputs = [{"path": f"f{n}", "sha256": "ab" * 32, "size": 1 << 30} for n in range(9)]
+    spec = make_spec(inputs=inputs)
+    assert "MiB of inputs 9216 is above" in (make_policy().refuse_spec(spec) or "")
+    assert make_policy(runner={"input_mb": 9_216}).refuse_spec(spec) is None
+
+
+def test_busy_seconds__copying_counts() -> None:
+    policy = make_policy()
+    inputs = [{"path": "f", "sha256": "ab" * 32, "size": 500 << 20}]
+    assert policy.busy_seconds(make_spec()) == 102
+    assert policy.busy_seconds(make_spec(inputs=inputs)) == 122
 
 
 def test_seconds_needed__waits_for_whole_waves_of_promised_work() -> None:
     policy, spec = make_policy(), make_spec()
-    assert policy.seconds_needed(spec, Load(2, 1, 500)) == 160
-    assert policy.seconds_needed(spec, Load(2, 2, 500)) == 660
-    assert policy.seconds_needed(spec, Load(2, 3, 500)) == 660
-    assert policy.seconds_needed(spec, Load(2, 4, 500)) == 1160
+    # 100 s of its own, 2 s of copying, 58 s of margin, five blocks of 10 s.
+    assert policy.seconds_needed(spec, Load(2, 1, 500)) == 210
+    assert policy.seconds_needed(spec, Load(2, 2, 500)) == 710
+    assert policy.seconds_needed(spec, Load(2, 3, 500)) == 710
+    assert policy.seconds_needed(spec, Load(2, 4, 500)) == 1210
     busy = Load(2, 2, 500)
-    assert "660 s are needed" in (refusal(make_terms(), load=busy) or "")
+    assert "too short" in (refusal(make_terms(), load=busy) or "")
 
 
 @pytest.mark.parametrize(

@@ -452,6 +452,7 @@ chain_id = {self.anvil.chain_id}
 staking = "{self.staking.address}"
 jobs = "{self.jobs.address}"
 confirmations = 1
+block_seconds = 1
 reorg_window = 16
 poll_seconds = {self.poll_seconds}
 rpc_timeout_seconds = 3

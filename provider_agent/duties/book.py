@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known about jobs on this machine: rows, specifications, inputs, runs, notes.
+
+The parts of the duty share one book. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from eth_abi.abi import decode
+
+from provider_agent.api.storage import InputStorage
+from provider_agent.errors import SpecError
+from provider_agent.protocol import messages
+from provider_agent.protocol.jobspec import JobSpec, parse_named
+from provider_agent.protocol.terms import Status, Terms
+from provider_agent.store import Intent, IntentState, JobRow, RunRow, RunStage, Store
+
+log = logging.getLogger(__name__)
+
+CONTRACT = "jobs"
+FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED)
+ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
+UNDECIDED = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.MINED)
+CAME_TO_NOTHING = (IntentState.REVERTED, IntentState.ABANDONED)
+
+
+@lru_cache(maxsize=4096)
+def decode_terms(data: bytes) -> Terms:
+    """Terms from their ABI encoding, as the store keeps them."""
+    return Terms.from_abi(decode([Terms.ABI], data)[0])
+
+
+@lru_cache(maxsize=512)
+def _parse_spec(body: bytes, digest: bytes) -> JobSpec:
+    return parse_named(body, digest)
+
+
+def attestation_of(job: JobRow, run: RunRow) -> messages.Attestation:
+    """What the operator says about a collected run."""
+    assert run.result is not None and run.receipt is not None  # set with COLLECTED
+    return messages.Attestation(
+        job=job.job_id,
+        spec=job.spec,
+        result=run.result,
+        receipt=run.receipt,
+        started=run.started or 0,
+        finished=run.finished or 0,
+    )
+
+
+@dataclass(frozen=True)
+class RunName:
+    """A run id: which job, which attempt, in which slot, and with how many seconds if fewer than
+    the specification allows. It says all that a restart must know to ask for the same run again.
+    """
+
+    job_id: bytes
+    attempt: int
+    slot: int
+    seconds: int | None = None
+
+    def __str__(self) -> str:
+        short = "" if self.seconds is None else f"-{self.seconds}"
+        return f"{self.job_id.hex()}-{self.attempt}-{self.slot}{short}"
+
+    @classmethod
+    def parse(cls, run_id: str) -> RunName:
+        """The inverse of `str`."""
+        job, attempt, slot, *seconds = run_id.split("-")
+        return cls(
+            bytes.fromhex(job), int(attempt), int(slot), int(seconds[0]) if seconds else None
+        )
+
+
+class JobBook:
+    """See the module. Used from the duty's thread and read from the API's."""
+
+    def __init__(self, store: Store, inputs: InputStorage) -> None:
+        self.store = store
+        self._inputs = inputs
+
+    def spec(self, job: JobRow) -> JobSpec | None:
+        """The specification of a job, if it is here and valid."""
+        return self.spec_named(job.spec)
+
+    def spec_named(self, digest: bytes) -> JobSpec | None:
+        """A specification by its digest, if it is here and valid."""
+        body = self.store.spec(digest)
+        if body is None:
+            return None
+        try:
+            return _parse_spec(body, digest)
+        except SpecError as error:
+            log.warning("specification %s: %s", digest.hex(), error)
+            return None
+
+    def missing_inputs(self, requester: str, spec: JobSpec) -> int:
+        """How many inputs of a specification its requester has not sent, or not in that size."""
+        missing = 0
+        for entry in spec.inputs:
+            path = self._inputs.path(requester, entry.sha256)
+            try:
+                missing += path is None or path.stat().st_size != entry.size
+            except FileNotFoundError:
+                missing += 1
+        return missing
+
+    def note(self, job: JobRow, note: str) -> None:
+        """What holds a job up, for its requester and the log."""
+        known = self.store.job(job.job_id)
+        if known is not None and known.note != note:
+            log.info("job %s: %s", job.job_id.hex()[:12], note)
+            self.store.update_job(job.job_id, note=note)
+
+    # ------------------------------------------------------------------ runs
+
+    def latest_run(self, job_id: bytes) -> RunRow | None:
+        """The newest attempt to run a job."""
+        runs = self.store.runs_of(job_id)
+        return max(runs, key=lambda run: RunName.parse(run.run_id).attempt, default=None)
+
+    # ------------------------------------------------------------------ intents
+
+    def attempts(self, job_id: bytes, action: str) -> list[Intent]:
+        """The intents for one action on a job, in the order in which they were made."""
+        return [
+            intent
+            for intent in self.store.intents_of(job_id.hex())
+            if intent.key.action.partition("#")[0] == action
+        ]
+
+    def acceptance(self, job_id: bytes) -> Intent | None:
+        """The acceptance that is on its way or has landed. A final one counts until the pinned
+        block shows it.
+        """
+        standing = [i for i in self.attempts(job_id, "accept") if i.state not in CAME_TO_NOTHING]
+        return standing[-1] if standing else None
+
+    def accepting(self) -> Iterator[JobRow]:
+        """Open jobs whose acceptance is on its way."""
+        for intent in self.store.intents_in(*UNDECIDED, IntentState.FINAL):
+            if intent.key.contract == CONTRACT and intent.key.action.startswith("accept"):
+                job = self.store.job(bytes.fromhex(intent.key.object_id))
+                if job is not None and Status(job.status) is Status.OPEN:
+                    yield job

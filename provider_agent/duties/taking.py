@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes open jobs: those that suit, whose inputs are here, and for which there is room."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from provider_agent.chain.contracts import JobsContract
+from provider_agent.chain.rpc import BlockRef
+from provider_agent.duties.attempts import Attempts
+from provider_agent.duties.book import JobBook, decode_terms
+from provider_agent.duties.policy import Load, Policy, Standing
+from provider_agent.duties.promises import Promises
+from provider_agent.protocol.terms import Status
+from provider_agent.store import JobRow
+
+
+class Taker:
+    """See the module."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        policy: Policy,
+        promises: Promises,
+        attempts: Attempts,
+        jobs: JobsContract,
+        data_dir: Path,
+    ) -> None:
+        self._book, self._policy, self._promises = book, policy, promises
+        self._attempts, self._jobs, self._data_dir = attempts, jobs, data_dir
+
+    def take(
+        self,
+        block: BlockRef,
+        standing: Standing,
+        refresh: Callable[[bytes, BlockRef], JobRow | None],
+    ) -> None:
+        """Accept what can be accepted; `refresh` reads a job's state before that."""
+        if not self._book.store.has_open_jobs():
+            return
+        with self._promises.lock:
+            load = self._promises.load()
+            available = standing.available - self._promises.collateral_on_the_way()
+            for job in self._book.store.jobs(Status.OPEN):
+                if not self._promises.has_room(load):
+                    return
+                if self._book.acceptance(job.job_id) is not None:
+                    continue
+                if not self._attempts.may_begin(job.job_id, "accept"):
+                    continue
+                refusal = self._refuse(job, block, standing, load, available)
+                if refusal is not None:
+                    self._book.note(job, refusal)
+                    continue
+                fresh = refresh(job.job_id, block)
+                if fresh is None or Status(fresh.status) is not Status.OPEN:
+                    continue
+                terms = decode_terms(job.terms)
+                self._book.note(job, "accepting")
+                self._attempts.begin(
+                    job.job_id,
+                    "accept",
+                    self._jobs.accept(terms),
+                    deadline=terms.open_until(standing.open_margin),
+                )
+                available -= terms.order.collateral
+                spec = self._book.spec(job)
+                assert spec is not None  # refused above
+                load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
+
+    def _refuse(
+        self, job: JobRow, block: BlockRef, standing: Standing, load: Load, available: int
+    ) -> str | None:
+        """Why an open job is not taken now. What costs least to find out comes first."""
+        terms = decode_terms(job.terms)
+        refusal = self._policy.refuse_terms(terms, block.timestamp, standing)
+        if refusal is not None:
+            return refusal
+        if terms.order.collateral > available:
+            return "the stake is promised to other jobs"
+        spec = self._book.spec(job)
+        if spec is None:
+            return "waiting for the specification"
+        free = shutil.disk_usage(self._data_dir).free
+        refusal = (
+            self._policy.refuse_price(terms, spec, block.timestamp)
+            or self._policy.refuse_spec(spec)
+            or self._policy.refuse_load(terms, spec, load, free)
+        )
+        if refusal is not None:
+            return refusal
+        missing = self._book.missing_inputs(job.requester, spec)
+        return f"waiting for {missing} inputs" if missing else None

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the jobs that are assigned to us, and turns ended runs into results.
+
+Jobs get slots in the order in which they were taken: each was promised with those before it in
+mind, so none may be overtaken.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provider_agent.api.storage import InputStorage
+from provider_agent.devices import Device
+from provider_agent.duties.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
+from provider_agent.duties.background import Background
+from provider_agent.duties.book import ACTIVE_RUNS, JobBook, RunName
+from provider_agent.duties.policy import Policy
+from provider_agent.duties.results import Result, Results
+from provider_agent.errors import AgentError, RunnerError
+from provider_agent.protocol.terms import Status
+from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunState
+from provider_agent.runners.receipt import Receipt
+from provider_agent.settings import RunnerSettings
+from provider_agent.store import JobRow, RunRow, RunStage
+
+log = logging.getLogger(__name__)
+
+_QUICK_ATTEMPTS = 3
+# How a run ends by the provider's own fault, or nobody's: never attested.
+_OUR_FAULT = (Reason.SANDBOX_FAILED, Reason.KILLED)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the duty works with on this machine."""
+
+    runner: Runner
+    inputs: InputStorage
+    results: Results
+    devices: tuple[Device, ...]
+    """The GPUs; slot n has the n-th part of them."""
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        machine: Machine,
+        policy: Policy,
+        runner: RunnerSettings,
+        slots: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._store, self._machine = book, book.store, machine
+        self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
+        self._background = Background()
+        self._doomed: dict[bytes, int] = {}  # job -> first block at which no run was due
+
+    def close(self) -> None:
+        """Wait for work under way. Runs go on under their supervisors."""
+        self._background.close()
+
+    def work(self, job: JobRow, deadline: int) -> RunRow | None:
+        """Bring a job of ours as far as it goes now; its run once there is one."""
+        self._doomed.pop(job.job_id, None)
+        run = self._book.latest_run(job.job_id)
+        if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
+            run = self._plan(job, deadline, run)
+        if run is None:
+            return None
+        if run.state in ACTIVE_RUNS:
+            run = self._follow(job, run)
+        if run.state is RunStage.EXITED:
+            run = self._collect(job, run)
+        return run
+
+    def drop(self, job_id: bytes, block: int) -> None:
+        """No process may be left for a job that is not ours to work on.
+
+        That is believed when two blocks say it: one lying or stale answer kills no work.
+        """
+        live = [
+            run
+            for run in self._store.runs_of(job_id)
+            if run.state in (*ACTIVE_RUNS, RunStage.EXITED)
+        ]
+        if not live:
+            self._doomed.pop(job_id, None)
+            return
+        if self._doomed.setdefault(job_id, block) == block:
+            return
+        for run in live:
+            self._machine.runner.remove(run.run_id)
+            self._store.set_run_state(run.run_id, RunStage.REMOVED)
+        self._doomed.pop(job_id, None)
+
+    # ------------------------------------------------------------------ planning
+
+    def _plan(self, job: JobRow, deadline: int, last: RunRow | None) -> RunRow | None:
+        """Give a job a slot, if one is free and it is its turn."""
+        spec = self._book.spec(job)
+        if spec is None:
+            self._book.note(job, "its specification is not here")
+            return None
+        if self._book.missing_inputs(job.requester, spec):
+            self._book.note(job, "its inputs are not here")
+            return None
+        attempt = 1 if last is None else RunName.parse(last.run_id).attempt + 1
+        if attempt > MAX_ATTEMPTS:
+            self._book.note(job, f"given up after {MAX_ATTEMPTS} attempts")
+            return None
+        if last is not None and last.updated_at + _pause(attempt) > self._clock():
+            return None
+        slot = self._slot_for(job)
+        if slot is None:
+            self._book.note(job, "waiting for a free slot")
+            return None
+        left = int(deadline - self._clock())
+        if left < 1:
+            self._book.note(job, "no time is left to run it")
+            return None
+        # Most jobs end long before their timeout: one that comes late is tried all the same.
+        seconds = left if left < spec.timeout_seconds else None
+        # What may lie there is the result of a run that a reorg took away before it counted.
+        self._machine.results.remove(job.job_id)
+        name = RunName(job.job_id, attempt, slot, seconds)
+        return self._store.add_run(str(name), job.job_id)
+
+    def _slot_for(self, job: JobRow) -> int | None:
+        """A free slot, if no job that was taken earlier waits for one."""
+        active = self._store.runs_in(*ACTIVE_RUNS)
+        taken = {RunName.parse(run.run_id).slot for run in active}
+        free = [slot for slot in range(self._slots) if slot not in taken]
+        busy = {run.job_id for run in active}
+        mine = self._turn(job)
+        earlier = [
+            other
+            for other in self._store.jobs(Status.ASSIGNED)
+            if other.provider == job.provider
+            and other.job_id not in busy
+            and self._needs_run(other)
+            and self._turn(other) < mine
+        ]
+        return free[0] if len(free) > len(earlier) else None
+
+    def _needs_run(self, job: JobRow) -> bool:
+        run = self._book.latest_run(job.job_id)
+        return run is None or run.state in (RunStage.FAILED, RunStage.REMOVED)
+
+    def _turn(self, job: JobRow) -> tuple[int, int, bytes]:
+        """The order in which jobs were taken: hired ones have a slot of their own."""
+        intent = self._book.acceptance(job.job_id)
+        return (0 if intent is None else intent.id, job.assigned_at or 0, job.job_id)
+
+    # ------------------------------------------------------------------ running
+
+    def _follow(self, job: JobRow, run: RunRow) -> RunRow:
+        """Start a run, or see what became of it."""
+        runner = self._machine.runner
+        try:
+            if run.state is RunStage.PLANNED:
+                request = self._request(job, run.run_id)
+                work = ("start", run.run_id)
+                if self._background.result(work, lambda: self._start(request)):
+                    self._book.note(job, "running")
+                    return self._store.set_run_state(run.run_id, RunStage.RUNNING)
+                return run
+            state = runner.poll(run.run_id)
+            if state.phase is Phase.PENDING:
+                # The machine died between the two: start it again, under the same name.
+                runner.start(self._request(job, run.run_id))
+        except AgentError as error:
+            return self._failed(job, run, str(error))
+        if state.phase in (Phase.PENDING, Phase.RUNNING):
+            return run
+        if state.phase is Phase.LOST or self._is_our_fault(run, state):
+            return self._failed(job, run, state.detail or "the run was lost")
+        return self._store.set_run_state(
+            run.run_id,
+            RunStage.EXITED,
+            exit_code=state.exit_code,
+            reason="" if state.reason is None else state.reason.value,
+            started=state.started,
+            finished=state.finished,
+        )
+
+    def _is_our_fault(self, run: RunRow, state: RunState) -> bool:
+        shortened = RunName.parse(run.run_id).seconds is not None
+        return state.reason in _OUR_FAULT or (shortened and state.reason is Reason.TIMEOUT)
+
+    def _start(self, request: RunRequest) -> bool:
+        self._machine.runner.start(request)
+        return True
+
+    def _failed(self, job: JobRow, run: RunRow, why: str) -> RunRow:
+        log.warning("job %s: run %s failed: %s", job.job_id.hex(), run.run_id, why)
+        self._book.note(job, why)
+        self._machine.runner.remove(run.run_id)
+        return self._store.set_run_state(run.run_id, RunStage.FAILED, reason=why)
+
+    def _request(self, job: JobRow, run_id: str) -> RunRequest:
+        """What the runner is asked for; the same for the same run at any time."""
+        spec = self._book.spec(job)
+        if spec is None:
+            raise RunnerError("its specification is not here")
+        inputs = {}
+        for entry in spec.inputs:
+            path = self._machine.inputs.path(job.requester, entry.sha256)
+            if path is None:
+                raise RunnerError("its inputs are not here")
+            inputs[entry.path] = path
+        name = RunName.parse(run_id)
+        first = name.slot * self._settings.gpus
+        return RunRequest(
+            run_id=run_id,
+            command=spec.command,
+            limits=self._policy.limits(spec, name.seconds or spec.timeout_seconds),
+            runtime=self._settings.runtimes.get(spec.runtime),
+            env=dict(spec.env),
+            inputs=inputs,
+            outputs=spec.outputs,
+            devices=self._machine.devices[first : first + spec.resources.gpus],
+        )
+
+    # ------------------------------------------------------------------ collecting
+
+    def _collect(self, job: JobRow, run: RunRow) -> RunRow:
+        """Turn an ended run into a result."""
+        try:
+            result = self._background.result(("keep", run.run_id), lambda: self._keep(job, run))
+        except AgentError as error:
+            return self._failed(job, run, str(error))
+        if result is None:
+            return run
+        self._machine.runner.remove(run.run_id)
+        ended = "" if run.reason == Reason.EXITED.value and run.exit_code == 0 else run.reason
+        self._book.note(job, f"attesting a failure ({ended})" if ended else "attesting")
+        return self._store.set_run_state(
+            run.run_id,
+            RunStage.COLLECTED,
+            result=result.result_digest,
+            receipt=result.receipt_digest,
+        )
+
+    def _keep(self, job: JobRow, run: RunRow) -> Result:
+        known = self._machine.results.get(job.job_id)
+        if known is not None:
+            return known
+        runner = self._machine.runner
+        state = runner.poll(run.run_id)
+        receipt = Receipt.of_run(job.job_id, self._request(job, run.run_id), state)
+        outputs = runner.outputs(run.run_id) if state.succeeded else None
+        return self._machine.results.keep(
+            job.job_id, state, outputs, runner.log(run.run_id), receipt.canonical()
+        )
+
+
+def _pause(attempt: int) -> int:
+    """Seconds before an attempt: a lost run is repeated at once, a stubborn fault is not."""
+    return 0 if attempt <= _QUICK_ATTEMPTS else min(MAX_PAUSE, PAUSE << min(attempt, 10))
