@@ -359,7 +359,8 @@ class Sender:
                 self._replace(intent, current, _CANCEL)
                 continue
             since = max(intent.updated_at, current.signed_at)
-            stuck = self._clock() - since >= self._replace_after and head.number > first_seen
+            patience = self._patience(intent, head)
+            stuck = self._clock() - since >= patience and head.number > first_seen
             # Behind a stuck transaction all others wait; only the first one has to pay more.
             if stuck and intent.nonce == count and self._replace(intent, current, current.kind):
                 self._waits_since_block[intent.id] = head.number
@@ -371,6 +372,14 @@ class Sender:
                 or (self._clock() - last >= _REBROADCAST)
             ):
                 self._broadcast(intent, current)
+
+    def _patience(self, intent: Intent, head: BlockRef) -> float:
+        """Seconds a transaction may wait before it is replaced: fewer near its deadline, so that
+        there is time to pay more several times.
+        """
+        if intent.deadline is None:
+            return self._replace_after
+        return min(self._replace_after, max(0, intent.deadline - head.timestamp) / 8)
 
     def _begin(self, head: BlockRef) -> None:
         """Sign and broadcast planned intents, as many as may be in flight."""

@@ -262,4 +262,5 @@ class Worker:
 
 def _pause(attempt: int) -> int:
     """Seconds before an attempt: a lost run is repeated at once, a stubborn fault is not."""
-    return 0 if attempt <= _QUICK_ATTEMPTS else min(MAX_PAUSE, PAUSE << min(attempt, 10))
+    slow = attempt - _QUICK_ATTEMPTS
+    return 0 if slow <= 0 else min(MAX_PAUSE, PAUSE << (slow - 1))
