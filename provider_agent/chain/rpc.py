@@ -41,6 +41,9 @@ _BACKOFF_FIRST = 0.25
 _BACKOFF_MAX = 30.0
 _ROUNDS = 3  # how often a request goes round the endpoints before the caller is told
 _CHAIN_ID_AGE = 300.0  # seconds for which a chain id is believed; a host may be re-pointed
+_LEAD = 64  # blocks that an endpoint may be ahead of all others and still be believed
+_STALE = 300  # seconds behind the clock after which an endpoint's head is of no use as a witness
+_MAX_INTEGER = 2**63  # more is no block number, time, amount of gas or index of any chain
 
 _ERROR_STRING = bytes.fromhex("08c379a0")  # Error(string)
 _PANIC = bytes.fromhex("4e487b71")  # Panic(uint256)
@@ -132,6 +135,7 @@ class Endpoint:
     wrong_chain: bool = False
     checked_at: float | None = None
     head: int | None = None
+    head_time: int = 0  # unix seconds, as the endpoint has it
     trouble: str = ""
 
 
@@ -139,7 +143,12 @@ class RpcPool:
     """Several endpoints of one chain, used as one. Safe to use from several threads.
 
     `timeout` is seconds an endpoint may take to answer; `max_wait` is seconds a request waits for
-    an endpoint to come out of its back-off before it fails.
+    an endpoint to come out of its back-off before it fails; `rounds` is how often a request goes
+    round the endpoints.
+
+    Requests that strangers can cause (a call of a contract that a stranger names) belong to a pool
+    of their own, with a short `timeout`, no `max_wait` and one round: what goes wrong there must
+    not put the endpoints out of use for everything else.
     """
 
     def __init__(
@@ -149,9 +158,11 @@ class RpcPool:
         timeout: float = 10.0,
         *,
         max_wait: float = 2.0,
+        rounds: int = _ROUNDS,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         if not urls:
             raise ChainError("no RPC endpoint is configured; set chain.rpc_urls")
@@ -162,9 +173,12 @@ class RpcPool:
         ]
         self._timeout = timeout
         self._max_wait = max_wait
+        self._rounds = rounds
         self._observer = observer
         self._clock = clock
         self._sleep = sleep
+        self._wall_clock = wall_clock
+        self._lonely = False
         self._lock = threading.Lock()
         self._id = 0
         # The environment has no say in where requests go: settings are read in one place only.
@@ -186,7 +200,7 @@ class RpcPool:
         unknown: BlockUnknown | None = None
         trouble: ChainError = Transport("no RPC endpoint answers; check chain.rpc_urls")
         waited = 0.0
-        for _ in range(_ROUNDS):
+        for _ in range(self._rounds):
             candidates = self._candidates(at)
             if not candidates and at is not None and self._candidates(None):
                 # All that are up were behind when last asked. If they still are, say so.
@@ -250,7 +264,10 @@ class RpcPool:
                 if endpoint.not_before <= now
                 and not (at is not None and endpoint.head is not None and endpoint.head < at)
             ]
-            return sorted(usable, key=lambda endpoint: (endpoint.failures, -(endpoint.head or 0)))
+            # An endpoint cannot push itself to the front by the head that it claims.
+            heads = sorted((e.head for e in usable if e.head is not None), reverse=True)
+            most = heads[1] if len(heads) > 1 else _MAX_INTEGER
+            return sorted(usable, key=lambda e: (e.failures, -min(e.head or 0, most)))
 
     def _pause(self) -> float | None:
         """Seconds until the first endpoint may be tried again; None when none is waiting."""
@@ -332,6 +349,10 @@ class RpcPool:
             code if isinstance(code, int) else 0, _one_line(raw.get("message")), raw.get("data")
         )
         text = error.message.lower()
+        if method in _RUNS_CODE and as_revert(error) is not None:
+            # The rest of the message is the contract's: it must not pass for the node's.
+            self._observe(endpoint, method, "refused", begin)
+            return error
         if method != "eth_getLogs" and (
             error.code in (-32005, 429) or any(part in text for part in _RATE_LIMITED)
         ):
@@ -368,9 +389,12 @@ class RpcPool:
     # ------------------------------------------------------------------ blocks
 
     def head(self) -> BlockRef:
-        """The newest block that any endpoint has. Endpoints behind it are not asked about it."""
-        best: BlockRef | None = None
+        """The newest block that an endpoint has. Endpoints behind it are not asked about it.
+
+        One that is absurdly far ahead of all the others that are up to date is not believed.
+        """
         trouble: ChainError | None = None
+        heads: list[tuple[Endpoint, BlockRef]] = []
         for endpoint in self._candidates(None):
             try:
                 block = _block(self._ask(endpoint, "eth_getBlockByNumber", ["latest", False]))
@@ -378,25 +402,107 @@ class RpcPool:
                 trouble = error
                 continue
             with self._lock:
-                endpoint.head = block.number
-            if best is None or block.number > best.number:
-                best = block
-        if best is not None:
-            return best
+                endpoint.head, endpoint.head_time = block.number, block.timestamp
+            heads.append((endpoint, block))
+        heads.sort(key=lambda pair: -pair[1].number)
+        while len(heads) > 1 and heads[0][1].number > heads[1][1].number + _LEAD:
+            if not self._is_fresh(heads[1][0]):
+                break
+            endpoint, block = heads.pop(0)
+            with self._lock:
+                endpoint.head = heads[0][1].number  # nothing above it is asked of anybody
+            log.warning("%s claims block %d; it is not believed", endpoint.label, block.number)
+        if heads:
+            return heads[0][1]
         # Nobody answered at once: wait for the first endpoint to come out of its back-off.
         if trouble is not None and not isinstance(trouble, Transport):
             raise trouble
         return _block(self.call("eth_getBlockByNumber", ["latest", False]))
 
+    def agreed_block(self, number: int) -> BlockRef:
+        """The newest block, not above `number`, that two endpoints have with the same hash.
+
+        With one endpoint, or when one alone answers and is up to date, it is that one's block.
+        Raises ChainError when several answer and no two agree. Call `head` before: it tells how
+        far each endpoint is.
+        """
+        numbers = [number]
+        with self._lock:
+            heads = {e.head for e in self.endpoints if e.head is not None and e.head < number}
+        numbers += sorted(heads, reverse=True)
+        for asked in numbers:
+            found, answered = self._blocks(asked)
+            blocks = [block for _, block in found]
+            for block in blocks:
+                if sum(other.hash == block.hash for other in blocks) > 1:
+                    self._lonely = False
+                    self._set_aside([e for e, other in found if other.hash != block.hash], asked)
+                    return block
+            if answered <= 1:
+                if len(self.endpoints) > 1 and not self._lonely:
+                    log.warning("one RPC endpoint alone answers; its word is taken unchecked")
+                self._lonely = True
+                return blocks[0] if blocks else self.block(asked)
+        raise ChainError(
+            f"the RPC endpoints do not agree about block {number}; nothing is done until two do: "
+            "check chain.rpc_urls, three endpoints are better than two"
+        )
+
+    def _set_aside(self, endpoints: Sequence[Endpoint], number: int) -> None:
+        """Ask nothing for a while of endpoints that are on another branch than most."""
+        for endpoint in endpoints:
+            with self._lock:
+                endpoint.failures += 1
+                endpoint.not_before = self._clock() + _BACKOFF_MAX
+                endpoint.trouble = f"has another block {number} than the others"
+            log.warning("%s %s; it is not used for now", endpoint.label, endpoint.trouble)
+
+    def _blocks(self, number: int) -> tuple[list[tuple[Endpoint, BlockRef]], int]:
+        """A block as each endpoint has it, and how many endpoints had a say."""
+        found: list[tuple[Endpoint, BlockRef]] = []
+        answered = 0
+        for endpoint in self._candidates(None):
+            try:
+                answer = self._ask(endpoint, "eth_getBlockByNumber", [hex(number), False])
+                block = _block(answer)
+            except (Transport, RpcError):
+                continue
+            except BlockUnknown:
+                # One that stands still says nothing about what is new.
+                answered += self._is_fresh(endpoint)
+                continue
+            if block.number == number:
+                found.append((endpoint, block))
+                answered += 1
+        return found, answered
+
+    def _is_fresh(self, endpoint: Endpoint) -> bool:
+        return endpoint.head_time > self._wall_clock() - _STALE
+
     def block(self, number: int) -> BlockRef:
         """The block with this number; BlockUnknown when no endpoint has it."""
-        return _block(self.call("eth_getBlockByNumber", [hex(number), False], at=number))
+        found = _block(self.call("eth_getBlockByNumber", [hex(number), False], at=number))
+        if found.number != number:
+            raise Transport("an RPC endpoint sent another block than was asked for")
+        return found
 
     # ------------------------------------------------------------------ state
 
-    def eth_call(self, to: str, data: bytes, block: Block, sender: str | None = None) -> bytes:
-        """Run a call on the state of a block. Raises Reverted with the contract's reason."""
+    def eth_call(
+        self,
+        to: str,
+        data: bytes,
+        block: Block,
+        sender: str | None = None,
+        gas: int | None = None,
+    ) -> bytes:
+        """Run a call on the state of a block. Raises Reverted with the contract's reason.
+
+        `gas` is the most that it may use; without it the node's own limit holds.
+        """
         request = {"to": to, "data": "0x" + data.hex()}
+        if gas is not None:
+            request["gas"] = hex(gas)
         if sender is not None:
             request["from"] = sender
         try:
@@ -415,7 +521,9 @@ class RpcPool:
 
     def nonce(self, address: str, block: Block = "latest") -> int:
         """How many transactions of an account the chain holds at a block."""
-        return _int(self.call("eth_getTransactionCount", [address, _tag(block)], at=_number(block)))
+        return _small(
+            self.call("eth_getTransactionCount", [address, _tag(block)], at=_number(block))
+        )
 
     # ------------------------------------------------------------------ transactions
 
@@ -428,7 +536,7 @@ class RpcPool:
         """
         request = {"from": sender, "to": to, "data": "0x" + data.hex(), "value": hex(value)}
         try:
-            return _int(self.call("eth_estimateGas", [request, "latest"], at=at))
+            return _small(self.call("eth_estimateGas", [request, "latest"], at=at))
         except RpcError as error:
             raise as_revert(error) or error from None
 
@@ -460,11 +568,11 @@ class RpcPool:
         try:
             return Receipt(
                 tx_hash=_bytes(answer["transactionHash"]),
-                block_number=_int(answer["blockNumber"]),
+                block_number=_small(answer["blockNumber"]),
                 block_hash=_bytes(answer["blockHash"]),
-                status=_int(answer["status"]),
-                gas_used=_int(answer["gasUsed"]),
-                gas_price=_int(answer.get("effectiveGasPrice", "0x0")),
+                status=_small(answer["status"]),
+                gas_used=_small(answer["gasUsed"]),
+                gas_price=_small(answer.get("effectiveGasPrice", "0x0")),
                 logs=tuple(_log(entry) for entry in answer.get("logs", [])),
             )
         except (KeyError, TypeError) as error:
@@ -530,6 +638,7 @@ class RpcPool:
 
 # ---------------------------------------------------------------------- reading answers
 
+_RUNS_CODE = ("eth_call", "eth_estimateGas")
 _RATE_LIMITED = ("rate limit", "too many requests", "request limit", "exceeded the quota")
 _UNKNOWN_BLOCK = (
     "header not found",
@@ -619,9 +728,19 @@ def _number(block: Block) -> int | None:
 
 def _int(value: object) -> int:
     try:
-        return int(value, 16)  # type: ignore[call-overload, no-any-return]  # TypeError is caught
+        number = int(value, 16)  # type: ignore[call-overload]  # TypeError is caught
     except (TypeError, ValueError):
         raise Transport("an RPC endpoint sent something that is not a number") from None
+    if number < 0:
+        raise Transport("an RPC endpoint sent a negative number")
+    return int(number)
+
+
+def _small(value: object) -> int:
+    number = _int(value)
+    if number >= _MAX_INTEGER:
+        raise Transport("an RPC endpoint sent a number beyond 2^63")
+    return number
 
 
 def _bytes(value: object) -> bytes:
@@ -638,9 +757,9 @@ def _block(raw: object) -> BlockRef:
         raise Transport("an RPC endpoint sent a malformed block")
     try:
         return BlockRef(
-            number=_int(raw["number"]),
+            number=_small(raw["number"]),
             hash=_bytes(raw["hash"]),
-            timestamp=_int(raw["timestamp"]),
+            timestamp=_small(raw["timestamp"]),
             base_fee=_int(raw.get("baseFeePerGas", "0x0")),
         )
     except KeyError:
@@ -653,10 +772,10 @@ def _log(raw: dict[str, Any]) -> Log:
             address=str(raw["address"]),
             topics=tuple(_bytes(topic) for topic in raw["topics"]),
             data=_bytes(raw["data"]),
-            block_number=_int(raw["blockNumber"]),
+            block_number=_small(raw["blockNumber"]),
             block_hash=_bytes(raw["blockHash"]),
             tx_hash=_bytes(raw["transactionHash"]),
-            log_index=_int(raw["logIndex"]),
+            log_index=_small(raw["logIndex"]),
         )
     except (KeyError, TypeError):
         raise Transport("an RPC endpoint sent a malformed log") from None

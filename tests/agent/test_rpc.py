@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from eth_abi.abi import encode
@@ -141,6 +147,161 @@ def test_block__replaced__reads_at_it_fail(anvil: Anvil, alone: RpcPool) -> None
     assert alone.block(5).hash != old.hash
     with pytest.raises(BlockUnknown):
         alone.balance("0x" + "11" * 20, old)
+
+
+class Node:
+    """A node that says what it is told to: a head, a hash for each block, an error for calls."""
+
+    def __init__(self, head: int, branch: int = 0, time_of_head: int | None = None) -> None:
+        self.head, self.branch = head, branch
+        self.time = int(time.time()) if time_of_head is None else time_of_head
+        self.error: dict[str, object] | None = None
+        self.calls: list[dict[str, Any]] = []
+        node = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                answer = {"jsonrpc": "2.0", "id": request["id"], **node.answer(request)}
+                body = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def hash(self, number: int) -> bytes:
+        return self.branch.to_bytes(16, "big") + number.to_bytes(16, "big")
+
+    def answer(self, request: dict[str, Any]) -> dict[str, object]:
+        self.calls.append(request)
+        if request["method"] == "eth_chainId":
+            return {"result": "0x1"}
+        if request["method"] == "eth_call":
+            return {"error": self.error} if self.error else {"result": f"0x{self.branch:02x}"}
+        asked = request["params"][0]
+        number = self.head if asked == "latest" else int(asked, 16)
+        if number > self.head:
+            return {"result": None}
+        block = {"number": hex(number), "hash": "0x" + self.hash(number).hex()}
+        return {"result": {**block, "timestamp": hex(self.time)}}
+
+
+@contextlib.contextmanager
+def pool_of(*nodes: Node, **options: Any) -> Iterator[RpcPool]:
+    pool = RpcPool([node.url for node in nodes], 1, timeout=2, **options)
+    try:
+        yield pool
+    finally:
+        pool.close()
+        for node in nodes:
+            node.server.shutdown()
+            node.server.server_close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["execution reverted: rate limit", "execution reverted: header not found: too many requests"],
+)
+@pytest.mark.parametrize("data", ["0x08c379a0", None])
+def test_eth_call__revert_that_looks_like_the_node__endpoints_stay_in_use(
+    message: str, data: str | None
+) -> None:
+    nodes = Node(5), Node(5)
+    with pool_of(*nodes) as pool:
+        for node in nodes:
+            node.error = {"code": 3, "message": message, "data": data}
+        for _ in range(3):
+            with pytest.raises(Reverted):
+                pool.eth_call("0x" + "11" * 20, b"", "latest")
+        assert [endpoint.failures for endpoint in pool.endpoints] == [0, 0]
+        assert pool.head().number == 5
+
+
+def test_eth_call__gas_is_capped_on_request() -> None:
+    node = Node(5)
+    with pool_of(node, rounds=1, max_wait=0) as pool:
+        pool.eth_call("0x" + "11" * 20, b"", "latest", gas=3_000_000)
+        pool.eth_call("0x" + "11" * 20, b"", "latest")
+    calls = [request["params"][0] for request in node.calls if request["method"] == "eth_call"]
+    assert [call.get("gas") for call in calls] == [hex(3_000_000), None]
+
+
+def test_call__one_round__asked_once() -> None:
+    node = Node(5)
+    with pool_of(node, rounds=1, max_wait=0) as pool:
+        pool.head()
+        node.error = {"code": -32005, "message": "rate limit exceeded"}
+        with pytest.raises(Transport):
+            pool.eth_call("0x" + "11" * 20, b"", "latest")
+    assert sum(request["method"] == "eth_call" for request in node.calls) == 1
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_agreed_block__liar_far_ahead__not_believed(place: int) -> None:
+    honest, liar = [Node(100), Node(101)], Node(10**9, branch=7)
+    nodes = [*honest[:place], liar, *honest[place:]]
+    with pool_of(*nodes) as pool:
+        head = pool.head()
+        assert head.number == 101
+        block = pool.agreed_block(head.number - 2)
+        assert block.hash == honest[0].hash(99)
+        assert pool.eth_call("0x" + "11" * 20, b"", block) == b"\0"
+        assert "another block" in pool.endpoints[place].trouble
+
+
+def test_agreed_block__liar_a_little_ahead__lower_block_that_two_have() -> None:
+    honest, liar = Node(100), Node(110)
+    liar.hash = lambda number: honest.hash(number) if number <= 100 else b"\xee" * 32  # type: ignore[method-assign]  # a lie
+    with pool_of(liar, honest) as pool:
+        head = pool.head()
+        assert head.number == 110
+        assert pool.agreed_block(head.number - 2).hash == honest.hash(100)
+
+
+def test_agreed_block__two_disagree__nothing_is_done() -> None:
+    with (
+        pool_of(Node(100), Node(100, branch=7)) as pool,
+        pytest.raises(ChainError, match="do not agree about block 98"),
+    ):
+        pool.agreed_block(pool.head().number - 2)
+
+
+def test_agreed_block__one_alone_answers__its_block_and_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dead, alive = Node(100), Node(100)
+    dead.server.shutdown()
+    dead.server.server_close()
+    with pool_of(alive) as alone:
+        assert alone.agreed_block(98).number == 98
+        assert "unchecked" not in caplog.text
+        with contextlib.closing(RpcPool([dead.url, alive.url], 1, timeout=1)) as pool:
+            for _ in range(2):
+                assert pool.agreed_block(98).hash == alive.hash(98)
+    assert caplog.text.count("unchecked") == 1
+
+
+def test_agreed_block__other_stands_still__does_not_hold_us_up() -> None:
+    old = Node(50, time_of_head=int(time.time()) - 3600)
+    with pool_of(old, Node(1_000)) as pool:
+        assert pool.head().number == 1_000
+        assert pool.agreed_block(998).number == 998
+
+
+@pytest.mark.parametrize("field", ["head", "time"])
+def test_block__numbers_beyond_63_bits__no_answer(field: str) -> None:
+    node = Node(100)
+    setattr(node, field, 2**63)
+    with pool_of(node, max_wait=0) as pool, pytest.raises(Transport, match="beyond"):
+        pool.call("eth_chainId")
+        pool.head()
 
 
 def test_eth_call__reverts__reason(anvil: Anvil, alone: RpcPool) -> None:
