@@ -47,6 +47,8 @@ _PRUNE_EVERY = 600.0  # seconds
 _MAX_PAUSE = 60.0  # between cycles, when nodes do not answer
 _HURRIED_CYCLES = 8  # in a row, after cycles that wrote something
 _MEASURE_EVERY = 5.0  # seconds between two looks at what is costly to measure
+_VISITOR_SECONDS = 3.0
+_WALLET_GAS = 3_000_000  # for a contract wallet to check a signature
 _EVENTS = {
     IntentState.SENT: "sent",
     IntentState.MINED: "mined",
@@ -70,6 +72,15 @@ def make_pool(settings: Settings, metrics: Metrics | None = None) -> RpcPool:
 
     chain = settings.chain
     return RpcPool(chain.rpc_urls, chain.chain_id, chain.rpc_timeout_seconds, observer=observe)
+
+
+def make_visitor_pool(settings: Settings) -> RpcPool:
+    """The same endpoints for calls that strangers cause: what goes wrong with such a call must not
+    put an endpoint out of use for the agent itself.
+    """
+    chain = settings.chain
+    timeout = min(_VISITOR_SECONDS, chain.rpc_timeout_seconds)
+    return RpcPool(chain.rpc_urls, chain.chain_id, timeout, max_wait=0, rounds=1)
 
 
 def make_runner(settings: Settings) -> ProcessRunner:
@@ -104,6 +115,7 @@ class Agent:
         self._lock = KeyLock(settings.chain.chain_id, self._key.address)
         self._metrics = Metrics()
         self._pool = make_pool(settings, self._metrics)
+        self._visitors = make_visitor_pool(settings)
         chain = settings.chain
         self._jobs = JobsContract(self._pool, chain.jobs)
         self._staking = StakingContract(self._pool, chain.staking)
@@ -127,6 +139,7 @@ class Agent:
                 self._duty.close()
                 self._store.close()
                 self._pool.close()
+                self._visitors.close()
 
     def stop(self) -> None:
         """End the loop after the present cycle. May be called from a signal handler."""
@@ -211,7 +224,7 @@ class Agent:
                 auth=Authenticator(
                     self._store,
                     siwe.Expected.at(settings.api.public_url, chain.chain_id),
-                    lambda to, call: self._pool.eth_call(to, call, "latest"),
+                    lambda to, call: self._visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
                 ),
                 jobs=JobViews(self._store, self._machine, self._key, domain),
                 specs=self._store,
@@ -279,13 +292,20 @@ class Agent:
             self._housekeeper.prune(0 if standing is None else standing.open_margin)
 
     def _pinned(self, head: BlockRef) -> BlockRef:
-        """The block that this cycle reads: behind the head, so that small reorgs pass by."""
-        if self._block is not None and self._head == head:
-            return self._block
+        """The block that this cycle reads: behind the head, so that small reorgs pass by, and one
+        that two endpoints have, so that none of them can make up a chain for us.
+        """
         number = max(0, head.number - self._settings.chain.confirmations)
-        self._block = head if number == head.number else self._pool.block(number)
-        self._head = head
-        return self._block
+        known = self._block
+        if known is not None and self._head == head and known.number == number:
+            return known
+        alone = len(self._settings.chain.rpc_urls) == 1
+        block = head if alone and number == head.number else self._pool.agreed_block(number)
+        shorter = self._head is not None and head.number < self._head.number
+        if known is not None and block.number < known.number and not shorter:
+            return known  # the second endpoint has fallen behind, the chain has not
+        self._block, self._head = block, head
+        return block
 
     # ------------------------------------------------------------------ what is shown
 

@@ -848,13 +848,12 @@ class Store:
         row = self._db().execute("SELECT 1 FROM jobs WHERE spec = ? LIMIT 1", (digest,)).fetchone()
         return row is not None
 
-    def prune_specs(self, keep: set[bytes], older_than: float) -> int:
-        """Drop specifications kept for more than `older_than` seconds whose digest is not in
+    def prune_specs(self, keep: set[bytes], older_than: int) -> int:
+        """Drop specifications stored before `older_than` (unix time) whose digest is not in
         `keep`; how many were dropped.
         """
-        limit = self._now() - older_than
         with self.transaction() as db:
-            rows = db.execute("SELECT digest FROM specs WHERE stored_at < ?", (limit,))
+            rows = db.execute("SELECT digest FROM specs WHERE stored_at < ?", (older_than,))
             gone = [row[0] for row in rows if bytes(row[0]) not in keep]
             db.executemany("DELETE FROM specs WHERE digest = ?", [(digest,) for digest in gone])
         return len(gone)
