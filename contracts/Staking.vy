@@ -138,7 +138,8 @@ def __init__(
     UNBONDING = unbonding
     MAX_LOCK = max_lock
     COMMISSION_DELAY = commission_delay
-    MANAGER_DELAY = max(unbonding, max_lock) + MANAGER_MARGIN
+    # An owner's locks end first, and only then can its stake begin to unbond.
+    MANAGER_DELAY = unbonding + max_lock + MANAGER_MARGIN
     DEPLOYER = msg.sender
 
 
@@ -454,23 +455,21 @@ def withdraw_unbonded(
     @param provider The provider's owner address.
     @param number The ticket.
     @param receiver Receives the TPF.
-    @return TPF wei; 0 if the pool was slashed to nothing meanwhile.
+    @return TPF wei; 0 if all was slashed meanwhile.
     """
     word: uint256 = self.tickets[provider][msg.sender][number]
     assert word != 0, "staking: no such ticket"
     assert block.timestamp >= word >> 160, "staking: still unbonding"
     self.tickets[provider][msg.sender][number] = 0
 
-    assets: uint256 = 0
-    if (word >> 128) & MASK_32 == (self.profiles[provider] >> 192) & MASK_32:
-        leaving: uint256 = 0
-        leaving_shares: uint256 = 0
-        leaving, leaving_shares = shares._unpack(self.pool_unbonding[provider])
-        amount: uint256 = word & shares.MASK
-        assets = shares._to_assets(amount, leaving, leaving_shares)
-        self.pool_unbonding[provider] = shares._pack(
-            leaving - assets, leaving_shares - amount
-        )
+    leaving: uint256 = 0
+    leaving_shares: uint256 = 0
+    leaving, leaving_shares = shares._unpack(self.pool_unbonding[provider])
+    amount: uint256 = self._ticket_shares(provider, word)
+    assets: uint256 = shares._to_assets(amount, leaving, leaving_shares)
+    self.pool_unbonding[provider] = shares._pack(
+        leaving - assets, leaving_shares - amount
+    )
     log IStaking.Unbonded(
         provider=provider,
         account=msg.sender,
@@ -656,8 +655,8 @@ def seize(
 def slash(provider: address, amount: uint256) -> uint256:
     """
     @notice Burns stake for a protocol fault (SLASH), pro rata from every active
-            and unbonding share. A part of the pool whose share has lost nearly
-            all of its value is burned whole and starts a new generation.
+            and unbonding share. Shares that have become too many for what is
+            left are divided, in a new generation.
     @param provider The provider's owner address.
     @param amount TPF wei.
     @return TPF wei taken.
@@ -676,24 +675,32 @@ def slash(provider: address, amount: uint256) -> uint256:
     from_unbonding: uint256 = taken * leaving // (active + leaving)
     from_active: uint256 = taken - from_unbonding
 
-    total: uint256 = self.pool_shares[provider] & shares.MASK
-    if shares._is_worthless(active - from_active, total):
-        from_active = active
-        self.pool_shares[provider] = 0
-        profile = self._next_generation(profile, 160)
-        self.profiles[provider] = profile
-    self.pool_assets[provider] = shares._pack(active - from_active, locked)
+    total: uint256 = 0
+    owned: uint256 = 0
+    total, owned = shares._unpack(self.pool_shares[provider])
+    active -= from_active
+    divisor: uint256 = 0
+    older: uint256 = 0
+    divisor, older = shares._rebase(active, total)
+    if older > 0:
+        self.pool_shares[provider] = shares._pack(
+            total // divisor, owned // divisor
+        )
+        profile = self._age(profile, 160, older)
+    self.pool_assets[provider] = shares._pack(active, locked)
 
     if from_unbonding > 0:
-        if shares._is_worthless(leaving - from_unbonding, leaving_shares):
-            from_unbonding = leaving
-            leaving_shares = 0
-            self.profiles[provider] = self._next_generation(profile, 192)
+        leaving -= from_unbonding
+        older_leaving: uint256 = 0
+        divisor, older_leaving = shares._rebase(leaving, leaving_shares)
         self.pool_unbonding[provider] = shares._pack(
-            leaving - from_unbonding, leaving_shares
+            leaving, leaving_shares // divisor
         )
+        profile = self._age(profile, 192, older_leaving)
+        older += older_leaving
+    if older > 0:
+        self.profiles[provider] = profile
 
-    taken = from_active + from_unbonding
     self._burn(taken)
     log IStaking.Slashed(
         provider=provider,
@@ -865,13 +872,12 @@ def ticket(
     @return Unbonding shares, TPF wei they are worth now, time from which they pay.
     """
     word: uint256 = self.tickets[provider][account][number]
-    assets: uint256 = 0
-    if (word >> 128) & MASK_32 == (self.profiles[provider] >> 192) & MASK_32:
-        leaving: uint256 = 0
-        leaving_shares: uint256 = 0
-        leaving, leaving_shares = shares._unpack(self.pool_unbonding[provider])
-        assets = shares._to_assets(word & shares.MASK, leaving, leaving_shares)
-    return word & shares.MASK, assets, word >> 160
+    leaving: uint256 = 0
+    leaving_shares: uint256 = 0
+    leaving, leaving_shares = shares._unpack(self.pool_unbonding[provider])
+    amount: uint256 = self._ticket_shares(provider, word)
+    assets: uint256 = shares._to_assets(amount, leaving, leaving_shares)
+    return amount, assets, word >> 160
 
 
 @external
@@ -1002,10 +1008,19 @@ def _shares_of(
     if account == provider:
         return owned
     word: uint256 = self.accounts[provider][account]
-    if (word >> 128) & MASK_32 != (profile >> 160) & MASK_32:
-        # Shares of a generation that was slashed to nothing.
-        return 0
-    return word & shares.MASK
+    # A first word has generation zero, and no shares either.
+    return shares._carry(
+        word & shares.MASK,
+        ((profile >> 160) & MASK_32) - ((word >> 128) & MASK_32),
+    )
+
+
+@internal
+@view
+def _ticket_shares(provider: address, word: uint256) -> uint256:
+    now: uint256 = (self.profiles[provider] >> 192) & MASK_32
+    # A missing ticket has generation zero, and no shares either.
+    return shares._carry(word & shares.MASK, now - ((word >> 128) & MASK_32))
 
 
 @internal
@@ -1032,10 +1047,10 @@ def _account(
 
 @internal
 @pure
-def _next_generation(profile: uint256, position: uint256) -> uint256:
-    generation: uint256 = ((profile >> position) & MASK_32) + 1
-    assert generation <= MASK_32, "staking: too many generations"
-    return (profile & ~(MASK_32 << position)) | (generation << position)
+def _age(profile: uint256, position: uint256, generations: uint256) -> uint256:
+    now: uint256 = ((profile >> position) & MASK_32) + generations
+    assert now <= MASK_32, "staking: too many generations"
+    return (profile & ~(MASK_32 << position)) | (now << position)
 
 
 @internal

@@ -12,8 +12,12 @@
 """
 
 VIRTUAL_SHARES: constant(uint256) = 1_000
-# A share that has lost this factor of its first price is worth nothing.
-WORTHLESS_FACTOR: constant(uint256) = VIRTUAL_SHARES * 10**9
+# A pool that a slash leaves with more shares than this for a wei of assets is
+# rebased: all its shares are divided, until they fit in their 128 bits again.
+MAX_RATIO: constant(uint256) = 10**10
+REBASE: constant(uint256) = 10**6
+# So many generations later nothing is left of any 128-bit number of shares.
+WIPED: constant(uint256) = 8
 MASK: constant(uint256) = 2**128 - 1
 
 
@@ -72,8 +76,32 @@ def _to_burn(
 
 @internal
 @pure
-def _is_worthless(pool_assets: uint256, pool_shares: uint256) -> bool:
+def _rebase(pool_assets: uint256, pool_shares: uint256) -> (uint256, uint256):
     """
-    @dev Whether a slash left so little that the pool must start anew.
+    @dev What a slash does to the number of shares: the divisor for all of them,
+         and by how many generations they get older.
     """
-    return pool_shares > 0 and pool_assets * WORTHLESS_FACTOR < pool_shares
+    if pool_shares == 0:
+        return 1, 0
+    if pool_assets == 0:
+        return max_value(uint256), WIPED
+    divisor: uint256 = 1
+    generations: uint256 = 0
+    for _: uint256 in range(WIPED):
+        if pool_shares // divisor <= pool_assets * MAX_RATIO:
+            break
+        divisor *= REBASE
+        generations += 1
+    return divisor, generations
+
+
+@internal
+@pure
+def _carry(amount: uint256, generations: uint256) -> uint256:
+    """
+    @dev What shares written down so many generations ago are now. The sum over
+         all holders never exceeds the pool's own number: all round down.
+    """
+    if generations >= WIPED:
+        return 0
+    return amount // 10**(6 * generations)

@@ -68,8 +68,8 @@ def test_seal__once_by_the_deployer(suite, open_staking):
 
 
 def test_announce_manager__active_after_the_delay(suite, staking, provider, newcomer):
-    active_from = now() + 61 * DAY
-    assert staking.MANAGER_DELAY() == 61 * DAY
+    active_from = now() + 82 * DAY
+    assert staking.MANAGER_DELAY() == 82 * DAY
     staking.announce_manager(newcomer, SLASH, sender=suite.owner)
     assert event(staking, "ManagerAnnounced")["active_from"] == active_from
     go_to(active_from - 1)
@@ -81,9 +81,9 @@ def test_announce_manager__active_after_the_delay(suite, staking, provider, newc
 
 @pytest.mark.parametrize(
     ("unbonding", "max_lock", "expected"),
-    [(30 * DAY, 20 * DAY, 31 * DAY), (20 * DAY, 30 * DAY, 31 * DAY)],
+    [(30 * DAY, 20 * DAY, 51 * DAY), (20 * DAY, 30 * DAY, 51 * DAY)],
 )
-def test_announce_manager__delay_covers_unbonding_and_locks(suite, unbonding, max_lock, expected):
+def test_announce_manager__delay_covers_unbonding_after_locks(suite, unbonding, max_lock, expected):
     parameters = Parameters(unbonding=unbonding, max_lock=max_lock)
     staking = deploy_staking(suite.token, suite.owner, parameters, suite.deployer)
     assert staking.MANAGER_DELAY() == expected

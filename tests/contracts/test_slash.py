@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slash`: pro rata from active and unbonding, burned whole; a pool that is wiped starts anew."""
+"""`slash`: pro rata from active and unbonding, burned whole; shares that become too many are divided."""
 
 import boa
 import pytest
@@ -113,17 +113,15 @@ def test_slash__wipe__new_stake_is_untouched_by_old_shares(
 
 
 def test_slash__wipe_of_active_alone__tickets_live_on(suite, staking, provider, delegator, slash):
-    """Rounding can leave the last worth to the unbonding part: it keeps its generation."""
+    """Rounding can leave the last wei to one part: it keeps its worth."""
     shares = staking.delegate(provider.owner, 200 * TPF, sender=delegator)
     staking.undelegate(provider.owner, shares, sender=delegator)
-    left_unbonding = 2 * 10**11
-    assert slash(provider.owner, 1_200 * TPF - 12 * 10**11 + 1) == 1_200 * TPF - left_unbonding
-    assert staking.pool(provider.owner)[:5] == (0, 0, 0, 0, left_unbonding)
+    assert slash(provider.owner, 1_200 * TPF - 1) == 1_200 * TPF - 1
+    assert staking.pool(provider.owner)[:5] == (0, 0, 0, 0, 1)
     delegate(suite, provider.owner, provider.owner, TPF)
     assert staking.owner_assets(provider.owner) == TPF
     pass_time(UNBONDING)
-    paid = staking.withdraw_unbonded(provider.owner, 0, sender=delegator)
-    assert left_unbonding - 1 <= paid <= left_unbonding
+    assert staking.withdraw_unbonded(provider.owner, 0, sender=delegator) <= 1
 
 
 def test_slash__twice_to_nothing__each_starts_a_generation(suite, staking, provider, slash):
@@ -154,26 +152,67 @@ def test_slash__owner_below_its_locks__cannot_leave_nor_lock_more(
         staking.lock(provider.operator.address, bytes(32), 1, now() + DAY, 0, sender=manager)
 
 
-@pytest.mark.parametrize(("left", "wiped"), [(10**9, False), (10**9 - 1, True)])
-def test_slash__dust_rule__exact(suite, staking, make_provider, slash, left, wiped):
-    """A share that lost a factor of 10**9 is worthless: 10**18 wei of stake left with 10**9."""
+@pytest.mark.parametrize(("left", "divided"), [(10**11, False), (10**11 - 1, True)])
+def test_slash__rebase__exact(suite, staking, make_provider, slash, left, divided):
+    """10**21 shares of a stake of 10**18 wei: more than 10**10 a wei, and they are divided."""
     thin = make_provider("thin", stake=TPF)
-    taken = slash(thin.owner, TPF - left)
-    assert taken == (TPF if wiped else TPF - left)
-    assert staking.pool(thin.owner)[0] == (0 if wiped else left)
-    assert (staking.shares_of(thin.owner, thin.owner) == 0) == wiped
-    # Either way new stake works.
-    delegate(suite, thin.owner, thin.owner, 10**6 * TPF)
-    assert staking.owner_assets(thin.owner) >= 10**6 * TPF
+    assert slash(thin.owner, TPF - left) == TPF - left
+    assert staking.pool(thin.owner)[0] == left
+    assert staking.shares_of(thin.owner, thin.owner) == (10**15 if divided else 10**21)
+    assert left - 1 <= staking.owner_assets(thin.owner) <= left
+    # Either way new stake works, and takes nothing from the old.
+    newcomer = address_of("newcomer")
+    delegate(suite, thin.owner, newcomer, 10**6 * TPF)
+    assert staking.assets_of(thin.owner, newcomer) >= 10**6 * TPF - 1
+    assert left - 1 <= staking.owner_assets(thin.owner) <= left + 1
 
 
-def test_slash__dust_rule__unbonding_too(staking, make_provider, slash):
-    thin = make_provider("thin", stake=TPF)
-    staking.undelegate(thin.owner, 1_000 * TPF, sender=thin.owner)
-    assert slash(thin.owner, TPF - 10**9 + 1) == TPF
-    assert event(staking, "Slashed")["from_unbonding"] == TPF
-    assert staking.pool(thin.owner)[4:] == (0, 0)
-    assert staking.ticket(thin.owner, thin.owner, 0)[1] == 0
+def test_slash__rebase__delegators_and_tickets_keep_their_part(
+    suite, staking, pool, delegator, slash
+):
+    before = staking.pool(pool)
+    left = 16 * 10**9
+    assert slash(pool, 1_600 * TPF - left) == 1_600 * TPF - left
+    assert staking.pool(pool)[2] == before[2] // 10**6
+    parts = (
+        staking.owner_assets(pool),
+        staking.assets_of(pool, delegator),
+        staking.ticket(pool, delegator, 0)[1],
+    )
+    for part, share in zip(parts, (10, 4, 2), strict=True):
+        assert left * share // 16 - 1 <= part <= left * share // 16
+    # What was written down two generations ago is carried over both.
+    assert slash(pool, left - 16) == left - 16
+    assert staking.owner_assets(pool) in (9, 10)
+    pass_time(UNBONDING)
+    assert staking.withdraw_unbonded(pool, 0, sender=delegator) in (1, 2)
+    held = staking.shares_of(pool, delegator)
+    staking.undelegate(pool, held, sender=delegator)
+
+
+def test_slash__later_stake_in_a_poor_pool__loses_its_part_and_no_more(
+    suite, staking, make_provider, delegator, slash
+):
+    """Regression: a pool tuned to the border of worthlessness burned all that came later."""
+    thin = make_provider("thin", stake=1_000 * TPF)
+    slash(thin.owner, 1_000 * TPF - 11 * 10**11)
+    delegate(suite, thin.owner, delegator, 10**6 * TPF)
+    assert slash(thin.owner, 2 * 10**5 * TPF) == 2 * 10**5 * TPF
+    left = staking.assets_of(thin.owner, delegator)
+    assert 8 * 10**5 * TPF - 10**12 <= left <= 8 * 10**5 * TPF + 10**12
+
+
+def test_slash__again_and_again__shares_fit_and_stake_can_leave(suite, staking, provider, slash):
+    owner = provider.owner
+    for _ in range(12):
+        delegate(suite, owner, owner, 10**6 * TPF)
+        active = staking.pool(owner)[0]
+        slash(owner, active - 1)
+        assert staking.pool(owner)[0] == 1
+    delegate(suite, owner, owner, TPF)
+    number = staking.undelegate(owner, staking.shares_of(owner, owner), sender=owner)
+    pass_time(UNBONDING)
+    assert staking.withdraw_unbonded(owner, number, sender=owner) >= TPF - 1
 
 
 def test_slash__unknown_provider__reverts(slash, stranger):
@@ -210,10 +249,5 @@ def test_slash__any_amounts__conserves_and_is_fair(suite, own, delegated, leavin
     assert suite.token.totalSupply() == supply - taken
     after, _, _, _, after_unbonding, _ = staking.pool(provider)
     assert after + after_unbonding == active + unbonding - taken
-    asked = min(amount, active + unbonding)
-    if taken == asked:
-        assert unbonding - after_unbonding == taken * unbonding // (active + unbonding)
-    else:
-        # A wiped part gave its dust as well.
-        assert after == 0 or after_unbonding == 0
-        assert 0 < taken - asked <= (active + unbonding) // 10**9
+    assert taken == min(amount, active + unbonding)
+    assert unbonding - after_unbonding == (taken * unbonding // (active + unbonding or 1))

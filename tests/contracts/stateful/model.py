@@ -24,9 +24,9 @@ from tests.contracts.deploy import DAY, LOCK, REWARD, SLASH, Parameters
 
 BPS = 10_000
 VIRTUAL_SHARES = 1_000
-# A share that a slash left with less than a billionth of its first price is worth nothing.
-FIRST_PRICE = Fraction(1, VIRTUAL_SHARES)
-WORTHLESS = FIRST_PRICE / 10**9
+# After a slash no part has more shares than this for a wei: all of them are divided until it fits.
+MAX_RATIO = 10**10
+REBASE = 10**6
 MANAGER_MARGIN = DAY
 MAX_PAUSE = 7 * DAY
 MAX_AUCTION = 30 * DAY
@@ -74,12 +74,14 @@ class Fund:
 
     assets: int = 0
     held: Counter[Hashable] = field(default_factory=Counter)
+    unowned: int = 0
+    """Shares that the rounding of rebases has taken from everybody; they belong to nobody."""
     dust_bound: int = 0
-    """Most TPF wei that the virtual shares can have gathered (I-2)."""
+    """Most TPF wei that nobody's shares can have gathered (I-2)."""
 
     @property
     def shares(self) -> int:
-        return sum(self.held.values())
+        return sum(self.held.values()) + self.unowned
 
     @property
     def price(self) -> Fraction:
@@ -114,18 +116,21 @@ class Fund:
 
     def gain(self, assets: int) -> None:
         total = self.shares + VIRTUAL_SHARES
-        self.dust_bound += ceil(Fraction(assets * VIRTUAL_SHARES, total))
+        self.dust_bound += ceil(Fraction(assets * (VIRTUAL_SHARES + self.unowned), total))
         self.assets += assets
 
-    def lose(self, assets: int) -> int:
-        """Take assets from all shares alike; returns what is gone: all, if little is left."""
-        left = self.assets - assets
-        if self.shares and Fraction(left, self.shares) < WORTHLESS:
-            assets = self.assets
-            self.held.clear()
-            self.dust_bound = 0
+    def lose(self, assets: int) -> None:
+        """Take assets from all shares alike; where too many shares are left, divide them."""
         self.assets -= assets
-        return assets
+        if not self.assets:
+            self.held.clear()
+            self.unowned = self.dust_bound = 0
+        while self.shares > self.assets * MAX_RATIO:
+            shares = self.shares // REBASE
+            for holder, number in self.held.items():
+                self.held[holder] = number // REBASE
+            self.unowned = shares - sum(self.held.values())
+            self.dust_bound += 1 + ceil(self.unowned * self.price)
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Staking:
     def __init__(self, p: Parameters, owner: str) -> None:
         self.p = p
         self.owner = owner
-        self.manager_delay = max(p.unbonding, p.max_lock) + MANAGER_MARGIN
+        self.manager_delay = p.unbonding + p.max_lock + MANAGER_MARGIN
         self.providers: dict[str, Provider] = {}
         self.managers: dict[str, tuple[int, int]] = {}
         self.locks: dict[tuple[str, str, bytes], Lock] = {}
@@ -291,7 +296,7 @@ class Staking:
         active = pool.active
         need(0 < shares <= active.held[sender], "staking: not that many shares")
         if sender == provider:
-            after = Fund(active.assets, Counter(active.held))
+            after = Fund(active.assets, Counter(active.held), active.unowned)
             after.leave(sender, shares)
             need(
                 after.worth(after.held[sender]) >= self.locked(provider), "staking: stake is locked"
@@ -415,12 +420,12 @@ class Staking:
             return 0
         amount = min(amount, stake)
         from_unbonding = floor(Fraction(amount * pool.unbonding.assets, stake))
-        taken = pool.active.lose(amount - from_unbonding)
+        pool.active.lose(amount - from_unbonding)
         if from_unbonding:
-            taken += pool.unbonding.lose(from_unbonding)
-        self._burn(taken)
+            pool.unbonding.lose(from_unbonding)
+        self._burn(amount)
         pool.slashed_below_locks = self.owner_worth(provider) < self.locked(provider)
-        return taken
+        return amount
 
     def reward(self, now: int, manager: str, provider: str, amount: int, earned_at: int) -> None:
         self._may(now, manager, REWARD)
