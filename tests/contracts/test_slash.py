@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`slash`: pro rata from active and unbonding, burned whole; shares that become too many are divided."""
+"""`slash`: pro rata from active and unbonding, burned whole; too many shares are divided."""
 
 import boa
 import pytest
