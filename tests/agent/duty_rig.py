@@ -8,11 +8,11 @@ intents in the store; nobody signs or sends anything. The runner's runs end when
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from eth_abi.abi import encode
 from eth_account import Account
 
 from provider_agent.api.storage import InputStorage, StorageLimits
@@ -24,12 +24,19 @@ from provider_agent.chain.contracts import (
     Posted,
     StakingContract,
 )
-from provider_agent.chain.keys import OperatorKey
 from provider_agent.chain.rpc import BlockRef, Log
 from provider_agent.chain.sender import Sender
-from provider_agent.duties.jobs import JobsDuty, Machine
+from provider_agent.duties import background
+from provider_agent.duties.attempts import Attempts
+from provider_agent.duties.book import JobBook
+from provider_agent.duties.chain_view import ChainView
+from provider_agent.duties.housekeeping import Housekeeper
+from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy
+from provider_agent.duties.promises import Promises
 from provider_agent.duties.results import Results
+from provider_agent.duties.taking import Taker
+from provider_agent.duties.working import Machine, Worker
 from provider_agent.errors import RunnerError
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Assignment, Order, Record, Status, Terms
@@ -42,7 +49,7 @@ OPERATOR = Account.from_key(b"\x02" * 32)
 TENANT = Account.from_key(b"\x03" * 32).address
 OTHER = Account.from_key(b"\x04" * 32).address
 STAKING, JOBS = "0x" + "0a" * 20, "0x" + "0b" * 20
-START = 1_800_000_000
+START = int(time.time())  # chain, machine and test agree on the time
 TPF = 10**18
 
 
@@ -103,6 +110,8 @@ class PlainChain:
     own_stake: int = 1000 * TPF
     locked: int = 0
     paused_until_: int = 0
+    money: int = 10**12
+    used_quotes: set[int] = field(default_factory=set)
     reads: int = 0
     address: str = JOBS
 
@@ -133,6 +142,15 @@ class PlainChain:
 
     def scores(self, block: BlockRef) -> str:
         return "0x" + "00" * 20
+
+    def quote_used(self, operator: str, nonce: int, block: BlockRef) -> bool:
+        return nonce in self.used_quotes
+
+    def credit_of(self, account: str, block: BlockRef) -> int:
+        return 0
+
+    def balance_of(self, account: str, block: BlockRef) -> int:
+        return self.money
 
     def paused_until(self, block: BlockRef) -> int:
         return self.paused_until_
@@ -169,6 +187,7 @@ class Rig:
 
     def __init__(self, folder: Path, **settings: dict[str, Any]) -> None:
         self.folder = folder
+        background._PATIENCE = 30.0  # a cycle waits for its work, however busy the machine is
         self.now = float(START)
         self.block = BlockRef(100, b"\x01" * 32, START)
         self.settings = Settings.model_validate(
@@ -178,9 +197,15 @@ class Rig:
                     "chain_id": 31337,
                     "staking": STAKING,
                     "jobs": JOBS,
+                    "block_seconds": 1,
                 },
                 "operator": {},
-                "runner": {"runtimes": {"python-ml": folder}, "memory_mb": 512},
+                "runner": {
+                    "runtimes": {"python-ml": folder},
+                    "memory_mb": 512,
+                    "disk_reserve_mb": 0,
+                    "disk_mb_per_second": 10**6,
+                },
                 **settings,
             }
         )
@@ -189,21 +214,44 @@ class Rig:
         self.runner = PlainRunner(folder / "runs")
         self.inputs = InputStorage(folder / "inputs", StorageLimits(free=0))
         self.machine = Machine(self.runner, self.inputs, Results(folder / "results"), ())
-        self.policy = Policy(self.settings.jobs, self.settings.runner, 10**6, 0)
+        chain = self.settings.chain
+        self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0)
         self.nonce = 0
         self.restart()
 
     def restart(self) -> None:
         """A new process over the same files."""
+        jobs = cast(JobsContract, self.chain)
+        staking = cast(StakingContract, self.chain)
+        sender = cast(Sender, WritingSender(self.store))
+        agent = self.settings.agent
+        results = self.machine.results
+        self.book = JobBook(self.store, self.inputs)
+        self.promises = Promises(agent, self.book, self.policy, results, jobs, OPERATOR.address)
+        attempts = Attempts(self.book, sender, JOBS, clock=lambda: self.now)
         self.duty = JobsDuty(
-            self.settings,
-            self.store,
-            cast(JobsContract, self.chain),
-            cast(StakingContract, self.chain),
-            cast(Sender, WritingSender(self.store)),
-            OperatorKey(OPERATOR),
-            self.machine,
-            self.policy,
+            store=self.store,
+            book=self.book,
+            view=ChainView(jobs, staking, OPERATOR.address),
+            promises=self.promises,
+            taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.folder),
+            worker=Worker(
+                self.book,
+                self.machine,
+                self.policy,
+                self.settings.runner,
+                agent.slots,
+                clock=lambda: self.now,
+            ),
+            attempts=attempts,
+            jobs=jobs,
+        )
+        self.housekeeper = Housekeeper(
+            self.book,
+            self.promises,
+            results,
+            self.inputs,
+            int(agent.keep_results_hours * 3600),
             clock=lambda: self.now,
         )
 
@@ -321,8 +369,3 @@ class Rig:
         job = self.store.job(terms.job_id())
         assert job is not None
         return job.note
-
-
-def encoded(terms: Terms) -> bytes:
-    """Terms as the store keeps them."""
-    return encode([Terms.ABI], [terms.abi_tuple()])

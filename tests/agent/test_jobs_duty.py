@@ -110,7 +110,7 @@ def test_open_job__second_wave_needs_time_for_the_first(rig: Rig) -> None:
     late = rig.post(spec, duration=130)
     rig.cycle()
     notes = {rig.note(late)} | {job.note for job in rig.store.jobs()}
-    assert "130 s to the deadline are too short; 180 s are needed" in notes
+    assert "130 s to the deadline are too short; ask for more" in notes
     assert rig.intents() == [("accept", "planned")]
 
 
@@ -267,18 +267,29 @@ def test_runner_cannot_start__attempts_get_slower(rig: Rig) -> None:
     assert rig.runs()[-1] == ("5-0", "running")
 
 
-def test_too_little_time__no_run(rig: Rig) -> None:
-    terms = assigned(rig)
+def test_too_little_time__is_tried_with_what_is_left(rig: Rig) -> None:
+    assigned(rig)
     rig.now += 541
     rig.cycle()
+    (request,) = rig.runner.started
+    assert request.limits.timeout_seconds == 59
+
+
+def test_no_time__no_run(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.now += 600
+    rig.cycle()
     assert rig.runs() == []
-    assert rig.note(terms) == "too little time is left to run it"
+    assert rig.note(terms) == "no time is left to run it"
 
 
 def test_deadline_passed__run_is_ended(rig: Rig) -> None:
     assigned(rig)
     rig.cycle(2)
     rig.next_block(601)
+    rig.cycle()
+    assert rig.runs() == [("1-0", "running")]  # one answer kills no work
+    rig.next_block()
     rig.cycle()
     assert rig.runs() == [("1-0", "removed")]
     assert rig.runner.list() == ()
@@ -322,14 +333,21 @@ def test_run_never_began__is_started_under_the_same_name(rig: Rig) -> None:
     assert rig.runs() == [("1-0", "running")]
 
 
-def test_assignment_reorged_away__run_is_ended_unless_acceptance_waits(rig: Rig) -> None:
+@pytest.mark.parametrize("takes_it_again", [True, False])
+def test_assignment_reorged_away__run_goes_on_only_if_accepted_again(
+    rig: Rig, takes_it_again: bool
+) -> None:
     terms = assigned(rig)
     rig.cycle(2)
     rig.chain.words[terms.job_id()] = Status.OPEN
+    rig.chain.paused_until_ = 0 if takes_it_again else START + 1000
     rig.next_block()
     rig.duty.consume([], [terms.job_id()])
-    rig.duty.reconcile(rig.block)
-    assert ("1-0", "removed") in rig.runs()
+    rig.cycle()
+    rig.next_block()
+    rig.cycle()
+    assert rig.runs() == [("1-0", "running" if takes_it_again else "removed")]
+    assert rig.intents() == ([("accept", "planned")] if takes_it_again else [])
 
 
 def test_back_after_a_reorg__runs_again_although_a_result_lies_there(rig: Rig) -> None:
@@ -343,17 +361,15 @@ def test_back_after_a_reorg__runs_again_although_a_result_lies_there(rig: Rig) -
         terms.job_id(), rig.runner.poll(run_id), rig.runner.outputs(run_id),
         rig.runner.log(run_id), b"old",
     )  # fmt: skip
+    rig.runner.states[run_id] = RunState(Phase.RUNNING, started=START)
     rig.chain.words[terms.job_id()] = 0
-    rig.next_block()
-    rig.duty.consume([], [terms.job_id()])
-    rig.cycle()
-    rig.store.add_job(terms.job_id(), b"", "", b"", 0)
+    for _ in range(2):
+        rig.next_block()
+        rig.duty.consume([], [terms.job_id()])
+        rig.cycle()
+    assert rig.runs() == [("1-0", "removed")]
     rig.chain.words[terms.job_id()] = word
     rig.next_block()
-    from tests.agent.duty_rig import TENANT, encoded
-
-    rig.store.drop_job(terms.job_id())
-    rig.store.add_job(terms.job_id(), encoded(terms), TENANT, terms.order.spec, Status.OPEN)
     rig.duty.consume([], [terms.job_id()])
     rig.cycle(3)
     assert rig.runs() == [("1-0", "removed"), ("2-0", "running")]
@@ -367,8 +383,9 @@ def test_operator_replaced__run_is_ended(rig: Rig) -> None:
     rig.cycle(2)
     rig.chain.operator = OTHER
     rig.restart()
-    rig.next_block()
-    rig.cycle()
+    for _ in range(2):
+        rig.next_block()
+        rig.cycle()
     assert rig.runs() == [("1-0", "removed")]
 
 
@@ -412,7 +429,7 @@ def test_settled_job__nothing_is_wanted(rig: Rig) -> None:
     rig.next_block(3601)
     rig.cycle(2)
     job = rig.store.job(terms.job_id())
-    assert job is not None and job.status == Status.SETTLED and job.settled_at == int(rig.now)
+    assert job is not None and job.status == Status.SETTLED and job.settled_at is not None
     assert rig.intents() == [("attest", "planned")]
 
 
@@ -424,19 +441,19 @@ def test_prune__results_stay_for_their_time(rig: Rig) -> None:
     rig.chain.words[terms.job_id()] = Status.SETTLED
     rig.next_block(3601)
     rig.cycle()
-    rig.now += 167 * 3600
-    rig.duty.prune()
+    rig.now += 166 * 3600
+    rig.housekeeper.prune(600)
     assert rig.machine.results.get(terms.job_id()) is not None
-    rig.now += 3700
-    rig.duty.prune()
+    rig.now += 7200
+    rig.housekeeper.prune(600)
     assert rig.machine.results.get(terms.job_id()) is None
 
 
 def test_prune__job_nobody_took__forgotten(rig: Rig) -> None:
     terms = rig.post(rig.spec())
     rig.cycle()
-    rig.duty.prune()
+    rig.housekeeper.prune(600)
     assert rig.store.job(terms.job_id()) is not None
     rig.now += 169 * 3600
-    rig.duty.prune()
+    rig.housekeeper.prune(600)
     assert rig.store.job(terms.job_id()) is None

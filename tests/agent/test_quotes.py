@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from provider_agent.chain.contracts import JobsContract, TokenContract
 from provider_agent.chain.keys import OperatorKey
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.errors import AgentError
@@ -21,12 +22,17 @@ DOMAIN = messages.Domain(31337, JOBS)
 
 def desk_of(rig: Rig) -> QuoteDesk:
     return QuoteDesk(
-        rig.settings,
-        rig.store,
-        rig.duty,
-        rig.policy,
-        OperatorKey(OPERATOR),
-        DOMAIN,
+        book=rig.book,
+        duty=rig.duty,
+        promises=rig.promises,
+        policy=rig.policy,
+        key=OperatorKey(OPERATOR),
+        jobs=cast(JobsContract, rig.chain),
+        token=cast(TokenContract, rig.chain),
+        inputs=rig.inputs,
+        domain=DOMAIN,
+        data_dir=rig.folder,
+        good_for=rig.settings.jobs.quote_seconds,
         clock=lambda: rig.now,
     )
 
@@ -53,24 +59,26 @@ def refused(desk: QuoteDesk, *arguments: Any) -> str:
 def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
     spec = rig.spec(timeout_seconds=3600)
     rig.upload(spec)
+    needed = rig.policy.seconds_needed(spec, rig.promises.load())
     quote, signature = desk.issue(TENANT, spec)
     assert messages.recover(DOMAIN, quote, signature) == OPERATOR.address == quote.operator
     assert (quote.requester, quote.spec) == (TENANT, spec.digest())
     assert quote.price == 10**6
     assert quote.collateral == 100 * TPF  # the owner's limit an order
-    assert quote.duration == 3600 + rig.settings.jobs.margin_seconds
+    assert quote.duration == needed
+    assert quote.duration > 3600 + rig.settings.jobs.margin_seconds
     assert quote.expires == START + rig.settings.jobs.quote_seconds
     kept = rig.store.quote(quote.struct_hash())
     assert kept is not None and kept.signature == signature
 
 
 def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: QuoteDesk) -> None:
-    assert not desk.may_upload(TENANT)
+    assert not desk.specs_of(TENANT)
     assert "1 inputs are missing" in refused(desk, TENANT, rig.spec())
-    assert desk.may_upload(TENANT)
-    assert not desk.may_upload(OTHER)
+    assert desk.specs_of(TENANT)
+    assert not desk.specs_of(OTHER)
     rig.now += 901
-    assert not desk.may_upload(TENANT)
+    assert not desk.specs_of(TENANT)
 
 
 def test_issue__inputs_of_another_account_do_not_count(rig: Rig, desk: QuoteDesk) -> None:
@@ -92,9 +100,10 @@ def test_issue__one_live_quote_an_account(rig: Rig, desk: QuoteDesk) -> None:
     spec = rig.spec()
     rig.upload(spec)
     desk.issue(TENANT, spec)
-    assert desk.may_upload(TENANT)
+    assert desk.specs_of(TENANT)
     assert "a quote that is still good" in refused(desk, TENANT, spec)
-    rig.now += rig.settings.jobs.quote_seconds + 1
+    rig.next_block(rig.settings.jobs.quote_seconds + 1)
+    rig.cycle()
     again, _ = desk.issue(TENANT, spec)
     assert again.expires > rig.now
 
@@ -113,8 +122,19 @@ def test_issue__after_hiring__next_quote_counts_the_job(rig: Rig, desk: QuoteDes
     rig.assign(terms)
     rig.next_block()
     rig.cycle(2)
-    second, _ = desk.issue(TENANT, spec)
-    assert second.duration == quote.duration + spec.timeout_seconds
+    # Anybody can post a job with that nonce; only the chain tells that the quote is used.
+    assert "a quote that is still good" in refused(desk, TENANT, spec)
+    rig.chain.used_quotes.add(quote.nonce)
+    rig.next_block()
+    rig.cycle(2)
+    assert "all slots are promised" in refused(desk, TENANT, spec)
+
+
+def test_issue__tenant_without_money(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.chain.money = rig.policy.price(spec) - 1
+    assert "of the payment token" in refused(desk, TENANT, spec)
 
 
 def test_issue__slots_are_promised(rig: Rig, desk: QuoteDesk) -> None:
@@ -129,7 +149,7 @@ def test_issue__slots_are_promised(rig: Rig, desk: QuoteDesk) -> None:
 
 def test_issue__machine_cannot_run_it(rig: Rig, desk: QuoteDesk) -> None:
     assert "runtime rust is not offered" in refused(desk, TENANT, rig.spec(runtime="rust"))
-    assert not desk.may_upload(TENANT)
+    assert not desk.specs_of(TENANT)
 
 
 def test_issue__not_registered(tmp_path: Path) -> None:
