@@ -241,7 +241,12 @@ class Agent:
                 quotes=desk,
             )
         )
-        self._server = ApiServer(app, settings.api.host, settings.api.port)
+        self._server = ApiServer(
+            app,
+            settings.api.host,
+            settings.api.port,
+            trusted_proxies=settings.api.trusted_proxies,
+        )
 
     # ------------------------------------------------------------------ the loop
 

@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -67,6 +68,11 @@ def _load_mapping(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _check_network(value: str) -> str:
+    return str(ip_network(value.strip()))
+
+
+Network = Annotated[str, AfterValidator(_check_network)]
 Address = Annotated[str, AfterValidator(_check_address)]
 Url = Annotated[str, AfterValidator(_check_url)]
 PublicUrl = Annotated[str, AfterValidator(_check_public_url)]
@@ -133,6 +139,10 @@ class ApiSettings(_Section):
     port: int = Field(default=8700, ge=0, le=65_535)
     public_url: PublicUrl = "http://127.0.0.1:8700"
     """What tenants call it: the endpoint on chain, and the domain that they sign in to."""
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
+    """Addresses or networks of our own reverse proxies. Their X-Forwarded-For tells clients apart;
+    without it all that come through a proxy share one limit of sign-ins.
+    """
 
 
 class RunnerSettings(_Section):

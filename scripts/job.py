@@ -133,10 +133,11 @@ def hire(
     """Ask one provider for a price for PACKAGE, and hire it."""
     read = packages.read(package)
     market, sender, ui = _open(provider, alias, deployments, yes)
-    url = endpoint or tenant.announced(market, owner)
-    quote, signature = tenant.quote(market, sender.signer, read, url)
-    if owner is not None and market.staking_events.operator_of(owner, "latest") != quote.operator:
-        raise ScriptError(f"{url} quotes for another provider than {owner}; nothing was sent")
+    if endpoint is None:
+        owner, url = tenant.announced(market, owner)
+    else:
+        url = endpoint
+    quote, signature = tenant.quote(market, sender.signer, read, url, owner)
     jobs.hire(market, sender, ui, quote, signature, Funds(funds))
     tenant.upload(market, sender.signer, ui, read, [url])
 

@@ -6,9 +6,9 @@ Wiring: build an `ApiDeps`, then `ApiServer(create_app(deps), host, port).start(
     ApiDeps(
         auth=Authenticator(store, siwe.Expected.at(public_url, chain_id), eth_call),
         jobs=...,          # JobDirectory: job(job_id) -> JobView | None
-        specs=store,       # SpecStore: put_spec, spec, spec_usage
+        specs=store,       # SpecStore: put_spec, spec, spec_usage, spec_bytes, is_named
         inputs=InputStorage(data_dir / "inputs", StorageLimits(...)),
-        may_upload=...,    # address -> bool: has an open or assigned job, or a live quote
+        may_upload=...,    # (address, sha256, size) -> bool: an input of a job or quote of theirs
         provider=...,      # () -> JSON of GET /v1/provider
         health=Health(last_cycle, max_age, clock, checks),
         metrics=Metrics(),
@@ -41,7 +41,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -89,7 +89,15 @@ class SpecStore(Protocol):
         ...
 
     def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
-        """How many specifications one account (or all) has here, and how many bytes."""
+        """Specifications that no job names, of one account or of all: how many, how many bytes."""
+        ...
+
+    def spec_bytes(self) -> int:
+        """How many bytes all specifications take."""
+        ...
+
+    def is_named(self, digest: bytes) -> bool:
+        """Whether a job on chain names the specification."""
         ...
 
 
@@ -116,9 +124,14 @@ class ApiLimits:
     connections: int = 256
     auth_per_minute: int = 30
     auth_burst: int = 30
-    specs_per_account: int = 256
-    spec_bytes_per_account: int = 16 << 20
-    spec_bytes: int = 1 << 30
+    specs_per_minute: int = 120
+    """Specifications that an account may send; each costs a little time to check."""
+    specs_per_account: int = 32
+    """Specifications of an account that no job names yet; posting one costs money."""
+    spec_bytes_per_account: int = 2 << 20
+    unnamed_spec_bytes: int = 256 << 20
+    """Of all accounts together; `spec_bytes` counts those that jobs name as well."""
+    spec_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ class ApiDeps:
     jobs: JobDirectory
     specs: SpecStore
     inputs: InputStorage
-    may_upload: Callable[[str], bool]
+    may_upload: Callable[[str, str, int], bool]
     provider: Callable[[], dict[str, Any]]
     health: Health
     metrics: Metrics
@@ -182,11 +195,11 @@ class ApiServer:
         host: str,
         port: int,
         limits: ApiLimits | None = None,
-        trusted_proxies: str | None = None,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._limits = limits or ApiLimits()
         self._app, self._host, self._port = app, host, port
-        self._proxies = trusted_proxies
+        self._proxies = list(trusted_proxies)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -225,7 +238,7 @@ class ApiServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=self._proxies is not None,
+            proxy_headers=bool(self._proxies),
             forwarded_allow_ips=self._proxies,
             limit_concurrency=limits.connections,
             timeout_keep_alive=int(limits.header_seconds),
@@ -285,6 +298,10 @@ class _Api:
         self.deps = deps
         self._limits = deps.limits
         self._rate = RateLimit(deps.limits.auth_per_minute, deps.limits.auth_burst)
+        specs = deps.limits.specs_per_minute
+        self._spec_rate = RateLimit(specs, specs, crowd=10)
+        # Checking a specification is work for the processor: one at a time, the agent has jobs.
+        self._spec_lock = threading.Lock()
         # Only touched on the event loop.
         self._uploads: Counter[str] = Counter()
 
@@ -350,27 +367,44 @@ class _Api:
     async def put_spec(self, request: Request) -> Response:
         account = await self._account(request)
         digest = bytes.fromhex(_sha256(request))
+        if await run_in_threadpool(self.deps.specs.spec, digest) is not None:
+            return JSONResponse({"spec": digest.hex()})
+        if not self._spec_rate.allow(account):
+            raise HTTPException(
+                429, "too many specifications; wait a minute", {"retry-after": "60"}
+            )
         data = await self._body(request, jobspec.MAX_BYTES)
         if hashlib.sha256(data).digest() != digest:
             raise HTTPException(422, "the body does not hash to the name; send it again")
-        try:
-            spec = await run_in_threadpool(jobspec.parse_named, data, digest)
-        except SpecError as error:
-            raise HTTPException(422, str(error)) from None
         new = await run_in_threadpool(self._keep_spec, digest, data, account)
-        return JSONResponse({"spec": spec.digest().hex()}, 201 if new else 200)
+        return JSONResponse({"spec": digest.hex()}, 201 if new else 200)
 
     def _keep_spec(self, digest: bytes, data: bytes, account: str) -> bool:
         specs, limits = self.deps.specs, self._limits
-        if specs.spec(digest) is not None:
-            return False
-        count, size = specs.spec_usage(account)
-        if count >= limits.specs_per_account or size + len(data) > limits.spec_bytes_per_account:
-            raise HTTPException(413, "your specifications are over this provider's quota")
-        if specs.spec_usage()[1] + len(data) > limits.spec_bytes:
-            raise HTTPException(507, "this provider has no room left; try later or elsewhere")
-        specs.put_spec(digest, data, account)
-        return True
+        with self._spec_lock:
+            if specs.spec(digest) is not None:
+                return False
+            full = specs.spec_bytes() + len(data) > limits.spec_bytes
+            if not specs.is_named(digest):
+                count, size = specs.spec_usage(account)
+                if (
+                    count >= limits.specs_per_account
+                    or size + len(data) > limits.spec_bytes_per_account
+                ):
+                    raise HTTPException(
+                        429,
+                        "your specifications without a job are over this provider's quota; post "
+                        "the job, and send its specification once the provider has seen it",
+                    )
+                full = full or specs.spec_usage()[1] + len(data) > limits.unnamed_spec_bytes
+            if full:
+                raise HTTPException(507, "this provider has no room left; try later or elsewhere")
+            try:
+                jobspec.parse_named(data, digest)
+            except SpecError as error:
+                raise HTTPException(422, str(error)) from None
+            specs.put_spec(digest, data, account)
+            return True
 
     async def has_input(self, request: Request) -> Response:
         account = await self._account(request)
@@ -381,9 +415,12 @@ class _Api:
         account = await self._account(request)
         sha256 = _sha256(request)
         size = _content_length(request)
-        allowed = await run_in_threadpool(self.deps.may_upload, account)
-        if not allowed:
-            raise HTTPException(403, "no open job or quote of yours here; post the job first")
+        if not await run_in_threadpool(self.deps.may_upload, account, sha256, size):
+            raise HTTPException(
+                403,
+                "no open job or quote of yours here has an input of this digest and size; send "
+                "its specification, and post the job first",
+            )
         if await run_in_threadpool(self.deps.inputs.path, account, sha256) is not None:
             return JSONResponse({"sha256": sha256})
         with self._one_upload(account):
@@ -449,6 +486,8 @@ class _Api:
             raise HTTPException(404, "this provider issues no quotes; post the job instead")
         if not is_hex_digest(body["spec"]):
             raise HTTPException(400, "spec: expected 64 lower-case hex digits")
+        if not self._spec_rate.allow(account):
+            raise HTTPException(429, "too many requests; wait a minute", {"retry-after": "60"})
         digest = bytes.fromhex(body["spec"])
         data = await run_in_threadpool(self.deps.specs.spec, digest)
         if data is None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote as percent
+from urllib.parse import urlsplit
 
 import httpx
 from eth_account.messages import SignableMessage, encode_defunct
@@ -71,7 +72,12 @@ class AgentClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         siwe.authority(base_url)
-        self.base_url = base_url.rstrip("/")
+        try:
+            httpx.URL(base_url)
+        except httpx.InvalidURL:
+            raise AuthError(f"{base_url!r}: not a URL") from None
+        # The scheme in lower case: it decides whether certificates are checked.
+        self.base_url = urlsplit(base_url).geturl().rstrip("/")
         self._account, self._chain_id = account, chain_id
         self._token: str | None = None
         self._http = httpx.Client(
@@ -164,9 +170,17 @@ class AgentClient:
 
     def upload_spec(self, spec: JobSpec) -> None:
         """Make sure that the agent has the specification."""
+        self._upload_spec(spec, time.monotonic())
+
+    def _upload_spec(self, spec: JobSpec, until: float) -> None:
         path = f"/v1/specs/{spec.digest().hex()}"
-        if not self._has(path):
-            self._json("PUT", path, content=spec.canonical())
+        while not self._has(path):
+            answer = self._request("PUT", path, content=spec.canonical())
+            # There is room for the specification of a job that the agent has seen.
+            if answer.status_code not in (429, 503) or time.monotonic() > until:
+                self._checked(answer)
+                return
+            time.sleep(1)
 
     def upload(self, spec: JobSpec, directory: Path, wait: float = 60) -> int:
         """Send the specification and those of its inputs that the agent does not have yet.
@@ -179,8 +193,8 @@ class AgentClient:
             local = directory / entry.path
             if file_digest(local).hex() != entry.sha256:
                 raise AgentError(f"{local}: differs from the specification; make it anew")
-        self.upload_spec(spec)
         until, sent = time.monotonic() + wait, 0
+        self._upload_spec(spec, until)
         for entry in {e.sha256: e for e in spec.inputs}.values():
             path = f"/v1/inputs/{entry.sha256}"
             if not self._has(path):

@@ -61,6 +61,7 @@ class InputStorage:
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._incoming.mkdir(parents=True, mode=0o700)
         self._used: dict[str, tuple[int, int]] = {}
+        self._announced: dict[str, int] = {}
         for path in root.glob("0x*/*"):
             self._add(path.parent.name, path.stat().st_size, 1)
 
@@ -70,7 +71,7 @@ class InputStorage:
         return path if path.is_file() else None
 
     def used(self, account: str | None = None) -> tuple[int, int]:
-        """Bytes and files of one account, or of all; uploads under way are counted whole."""
+        """Bytes and files of one account, or of all; of uploads under way, what has arrived."""
         with self._lock:
             if account is not None:
                 return self._used.get(_folder(account), (0, 0))
@@ -78,9 +79,10 @@ class InputStorage:
         return sum(size for size, _ in sums), sum(files for _, files in sums)
 
     def receive(self, account: str, sha256: str, size: int) -> Upload:
-        """Reserve room for `size` bytes and open an upload, a context manager.
+        """Open an upload of `size` bytes, a context manager. QuotaError when it does not fit.
 
-        QuotaError when it does not fit, before a byte is written.
+        The account's own quota holds the announced size. The room that all share is taken by what
+        has arrived: who only announces much keeps nobody else out.
         """
         folder, limits = _folder(account), self.limits
         place = self._place(account, sha256)
@@ -88,13 +90,12 @@ class InputStorage:
             raise QuotaError(413, f"the file is larger than {limits.file} bytes; split it")
         with self._lock:
             held, files = self._used.get(folder, (0, 0))
+            held += self._announced.get(folder, 0)
             if held + size > limits.account or files >= limits.account_files:
                 raise QuotaError(413, "your uploads are over this provider's quota; finish a job")
-            total = sum(used for used, _ in self._used.values())
-            free = shutil.disk_usage(self.root).free
-            if total + size > limits.total or free - size < limits.free:
-                raise QuotaError(507, "this provider has no room left; try later or elsewhere")
-            self._add(folder, size, 1)
+            self._check_room(size)
+            self._add(folder, 0, 1)
+            self._announce(folder, size)
         return Upload(self, folder, place, sha256, size, self._incoming / secrets.token_hex(16))
 
     def remove(self, account: str, sha256: str) -> None:
@@ -131,9 +132,30 @@ class InputStorage:
         else:
             self._used.pop(folder, None)
 
-    def _release(self, folder: str, size: int) -> None:
+    def _announce(self, folder: str, size: int) -> None:
+        """Count bytes that are still to come; negative when they have come, or never will."""
+        left = self._announced.get(folder, 0) + size
+        if left:
+            self._announced[folder] = left
+        else:
+            self._announced.pop(folder, None)
+
+    def _check_room(self, size: int) -> None:
+        total = sum(used for used, _ in self._used.values())
+        free = shutil.disk_usage(self.root).free
+        if total + size > self.limits.total or free - size < self.limits.free:
+            raise QuotaError(507, "this provider has no room left; try later or elsewhere")
+
+    def _arrived(self, folder: str, size: int) -> None:
         with self._lock:
-            self._add(folder, -size, -1)
+            self._check_room(size)
+            self._add(folder, size, 0)
+            self._announce(folder, -size)
+
+    def _release(self, folder: str, received: int, missing: int) -> None:
+        with self._lock:
+            self._add(folder, -received, -1)
+            self._announce(folder, -missing)
 
     def _commit(self, folder: str, temporary: Path, place: Path, size: int) -> None:
         with self._lock:
@@ -170,17 +192,18 @@ class Upload:
         try:
             descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError:
-            self._storage._release(self._folder, self._size)
+            self._storage._release(self._folder, 0, self._size)
             raise
         self._file = os.fdopen(descriptor, "wb")
         return self
 
     def write(self, data: bytes) -> None:
-        """Append bytes. QuotaError when they are more than was announced."""
+        """Append bytes. QuotaError when they are more than was announced, or than there is room."""
         assert self._file is not None
-        self._received += len(data)
-        if self._received > self._size:
+        if self._received + len(data) > self._size:
             raise QuotaError(413, "more bytes than announced; send the file again")
+        self._storage._arrived(self._folder, len(data))
+        self._received += len(data)
         self._digest.update(data)
         self._file.write(data)
 
@@ -204,7 +227,7 @@ class Upload:
         self._file.close()
         if not self._done:
             self._temporary.unlink(missing_ok=True)
-            self._storage._release(self._folder, self._size)
+            self._storage._release(self._folder, self._received, self._size - self._received)
 
 
 def _folder(account: str) -> str:

@@ -115,10 +115,10 @@ class UploadRule:
     def _ordered(self, account: str) -> set[bytes]:
         now = int(time.time())
         standing = self._duty.standing
-        found = set()
-        for job in self._book.store.jobs(Status.OPEN, Status.ASSIGNED):
-            if job.requester != account or standing is None:
-                continue
+        found: set[bytes] = set()
+        if standing is None:
+            return found
+        for job in self._book.store.jobs_of(account, Status.OPEN, Status.ASSIGNED):
             if Status(job.status) is Status.ASSIGNED:
                 live = job.provider == standing.owner
             else:

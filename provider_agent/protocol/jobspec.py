@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -21,9 +22,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from provider_agent.errors import AgentError, SpecError
-from provider_agent.protocol.digests import Entry, check_path, check_tree
+from provider_agent.protocol.digests import Entry
+from provider_agent.protocol.paths import check_path, check_tree
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
+_MAX_ERRORS = 16  # found before the first one is told; a bad document could have 100,000
 # Beyond it a JSON number is no longer the same integer in every reader.
 _MAX_INTEGER = 2**53 - 1
 
@@ -165,7 +168,8 @@ def _load(data: bytes) -> Any:
 
 def _build(document: Any) -> JobSpec:
     _refuse_ambiguous(document, "")
-    first = min(_VALIDATOR.iter_errors(document), key=_document_order, default=None)
+    errors = islice(_VALIDATOR.iter_errors(document), _MAX_ERRORS)
+    first = min(errors, key=_document_order, default=None)
     if first is not None:
         raise SpecError(_sentence(first))
     for path, text in _strings(document, ""):

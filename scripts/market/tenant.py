@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from provider_agent.api.client import AgentClient
 from provider_agent.errors import AgentError
 from provider_agent.protocol.digests import Entry
 from provider_agent.protocol.messages import Quote
-from provider_agent.protocol.terms import Order
+from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from scripts.market import providers
 from scripts.market.accounts import Signer
 from scripts.market.errors import ScriptError
@@ -49,21 +50,37 @@ def candidates(market: Market, order: Order) -> dict[str, str]:
     return {p.owner: p.endpoint for p in able[:MAX_PROVIDERS] if p.endpoint is not None}
 
 
-def quote(market: Market, signer: Signer, package: Package, endpoint: str) -> tuple[Quote, bytes]:
+def quote(
+    market: Market, signer: Signer, package: Package, endpoint: str, provider: str | None = None
+) -> tuple[Quote, bytes]:
     """A provider's signed price for a package, checked, and its signature.
 
     An agent binds itself only with the inputs on its own disk, so they are sent when it asks.
+    ScriptError when the quote is that of another provider than `provider` (the owner), or of none.
     """
     with AgentClient(endpoint, signer, market.chain.chain_id) as client:
         client.upload_spec(package.spec)
         try:
-            return client.quote(package.spec, market.jobs_domain)
+            given = client.quote(package.spec, market.jobs_domain)
         except AgentError as refusal:
             # The refusal that reserves room for our inputs; any other is final.
             if "inputs are missing" not in str(refusal):
                 raise
-        client.upload(package.spec, package.directory, UPLOAD_SECONDS)
-        return client.quote(package.spec, market.jobs_domain)
+            client.upload(package.spec, package.directory, UPLOAD_SECONDS)
+            given = client.quote(package.spec, market.jobs_domain)
+    check_operator(market, given[0], endpoint, provider)
+    return given
+
+
+def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | None) -> None:
+    """ScriptError when a quote is not by the operator of `provider` (of any, when it is None)."""
+    owner = market.staking_events.provider_of(quote.operator, "latest")
+    if owner == ZERO_ADDRESS:
+        raise ScriptError(f"{endpoint} quotes for no registered provider; nothing was sent")
+    if provider is not None and owner != provider:
+        raise ScriptError(
+            f"{endpoint} quotes for another provider than {provider}; nothing was sent"
+        )
 
 
 def upload(
@@ -78,31 +95,29 @@ def upload(
 
     ScriptError when there are endpoints and none took them.
     """
-    clients = [AgentClient(url, signer, market.chain.chain_id) for url in endpoints]
     failed: dict[str, str] = {}
-    reached = []
-    try:
-        for client in clients:
-            # One after the other: an account may ask its owner to sign.
+    reached: dict[str, AgentClient] = {}
+    with ExitStack() as stack:
+        for url in endpoints:
+            # One after the other: an account may ask its owner to sign. Any of them may be bad:
+            # the URLs are what providers announce.
             try:
+                client = stack.enter_context(AgentClient(url, signer, market.chain.chain_id))
                 client.login()
-                reached.append(client)
+                reached[url] = client
             except AgentError as error:
-                failed[client.base_url] = str(error)
+                failed[url] = str(error)
 
-        def send(client: AgentClient) -> None:
+        def send(url: str) -> None:
             try:
-                client.upload(package.spec, package.directory, wait)
+                reached[url].upload(package.spec, package.directory, wait)
             except AgentError as error:
-                failed[client.base_url] = str(error)
+                failed[url] = str(error)
 
         if reached:
             with ThreadPoolExecutor(len(reached)) as pool:
                 list(pool.map(send, reached))
-    finally:
-        for client in clients:
-            client.close()
-    done = [client.base_url for client in reached if client.base_url not in failed]
+    done = [url for url in reached if url not in failed]
     for url in done:
         ui.step(f"{len(package.spec.inputs)} inputs are with {url}")
     for line in failed.values():
@@ -114,11 +129,13 @@ def upload(
     return done
 
 
-def announced(market: Market, provider: str | None) -> str:
-    """Where a provider is reached; the only one if none is named. ScriptError otherwise."""
+def announced(market: Market, provider: str | None) -> tuple[str, str]:
+    """A provider (its owner) and where it is reached; the only one if none is named. ScriptError
+    otherwise.
+    """
     known = providers.endpoints(market, provider)
     if len(known) == 1:
-        return next(iter(known.values()))
+        return next(iter(known.items()))
     if provider is not None:
         raise ScriptError(f"{provider} announces no endpoint; pass --endpoint URL")
     raise ScriptError(
@@ -133,7 +150,7 @@ def endpoint_for(market: Market, job: Job, given: str | None = None) -> str:
         return given
     if job.provider is None:
         raise ScriptError(f"job {short(job.job)} has no provider yet")
-    return announced(market, job.provider)
+    return announced(market, job.provider)[1]
 
 
 def fetch(

@@ -50,6 +50,7 @@ class MemoryStore:
         self.nonces: dict[str, int] = {}
         self.sessions: dict[bytes, tuple[str, int]] = {}
         self.specs: dict[bytes, tuple[bytes, str]] = {}
+        self.named: set[bytes] = set()  # specifications that jobs on chain name
         self._lock = threading.Lock()
 
     def create_nonce(self, value: str, expires: int) -> None:
@@ -73,8 +74,18 @@ class MemoryStore:
         return self.specs[digest][0] if digest in self.specs else None
 
     def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
-        held = [body for body, by in self.specs.values() if uploader in (None, by)]
+        held = [
+            body
+            for digest, (body, by) in self.specs.items()
+            if uploader in (None, by) and digest not in self.named
+        ]
         return len(held), sum(map(len, held))
+
+    def spec_bytes(self) -> int:
+        return sum(len(body) for body, _ in self.specs.values())
+
+    def is_named(self, digest: bytes) -> bool:
+        return digest in self.named
 
 
 class FixedPrice:
@@ -100,6 +111,9 @@ class Rig:
     store: MemoryStore = field(default_factory=MemoryStore)
     jobs: dict[bytes, JobView] = field(default_factory=dict)
     uploaders: set[str] = field(default_factory=lambda: {TENANT.address})
+    # The (digest, size) of inputs that specifications name; None: any.
+    inputs_named: set[tuple[str, int]] | None = None
+    trusted_proxies: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     last_cycle: float | None = None
     # What the contract wallet at WALLET says to isValidSignature; None: there is no contract.
@@ -125,13 +139,17 @@ class Rig:
             jobs=self,
             specs=self.store,
             inputs=self.inputs,
-            may_upload=lambda address: address in self.uploaders,
+            may_upload=self.may_upload,
             provider=lambda: {"operator": OPERATOR.address, "runtimes": ["python-ml"]},
             health=Health(lambda: self.last_cycle, 30, time.monotonic),
             metrics=self.metrics,
             quotes=FixedPrice(),
             limits=self.limits,
         )
+
+    def may_upload(self, account: str, sha256: str, size: int) -> bool:
+        named = self.inputs_named is None or (sha256, size) in self.inputs_named
+        return account in self.uploaders and named
 
     def client(self, account: LocalAccount = TENANT, **options: Any) -> AgentClient:
         return AgentClient(self.url, account, timeout=5, **options)
@@ -162,7 +180,7 @@ def serve(rig: Rig) -> Iterator[Rig]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     rig.url = f"http://127.0.0.1:{port}"
-    server = ApiServer(create_app(rig.deps()), "127.0.0.1", port, rig.limits)
+    server = ApiServer(create_app(rig.deps()), "127.0.0.1", port, rig.limits, rig.trusted_proxies)
     server.start()
     try:
         yield rig

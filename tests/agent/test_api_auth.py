@@ -188,6 +188,47 @@ def test_auth__too_many_from_one_client__429(tmp_path: Path) -> None:
         assert http.get(rig.url + "/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.0/8",), ("10.1.2.3",)])
+def test_auth__behind_a_proxy__clients_told_apart_if_it_is_trusted(
+    tmp_path: Path, trusted: tuple[str, ...]
+) -> None:
+    limits = ApiLimits(auth_burst=1, auth_per_minute=1)
+    with serve(Rig(tmp_path, limits, trusted_proxies=trusted)) as rig:
+        statuses = [
+            http.post(
+                rig.url + "/v1/auth/nonce", headers={"x-forwarded-for": f"192.0.2.{n}"}
+            ).status_code
+            for n in (1, 2, 1)
+        ]
+    apart = trusted == ("127.0.0.0/8",)
+    assert statuses == ([200, 200, 429] if apart else [200, 429, 429])
+
+
+@pytest.mark.parametrize(
+    "url", ["HTTPS://127.0.0.1:9", "https://127.0.0.1:9", "http://127.0.0.1:9"]
+)
+def test_client__scheme_in_capitals__certificates_are_checked(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    real = httpx.Client
+
+    def client(**options: Any) -> httpx.Client:
+        asked.append(options["verify"])
+        return real(**{**options, "verify": False})
+
+    monkeypatch.setattr(httpx, "Client", client)
+    with AgentClient(url, TENANT) as made:
+        assert made.base_url == url.lower()
+    assert asked == [url.lower().startswith("https")]
+
+
+@pytest.mark.parametrize("url", ["gopher://x", "http://", "http://exa mple\x01", "http://[::1"])
+def test_client__bad_url__one_line(url: str) -> None:
+    with pytest.raises(AuthError):
+        AgentClient(url, TENANT)
+
+
 def test_rate_limit__time_passes__allows_again() -> None:
     now = [0.0]
     limit = RateLimit(per_minute=60, burst=2, clock=lambda: now[0])

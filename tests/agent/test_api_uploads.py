@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -170,7 +171,7 @@ def test_put_input__over_the_limits__413_or_507(tmp_path: Path) -> None:
 def test_put_input__broken_off__nothing_left(rig: Rig) -> None:
     connection = raw_put(rig, len(DATA), DATA[:200_000])
     wait_until(lambda: rig.left_behind())
-    assert rig.inputs.used() == (len(DATA), 1)
+    assert rig.inputs.used()[0] < len(DATA), "what has not arrived takes no room"
     connection.close()
     wait_until(lambda: not rig.left_behind() and rig.inputs.used() == (0, 0))
     assert put(rig, DATA).status_code == 201
@@ -296,7 +297,7 @@ def test_put_spec__too_large_or_no_session__refused(rig: Rig) -> None:
 
 def test_put_spec__quotas__413_then_507(tmp_path: Path) -> None:
     size = len(make_spec({}).canonical())
-    limits = ApiLimits(specs_per_account=1, spec_bytes=2 * size)
+    limits = ApiLimits(specs_per_account=1, unnamed_spec_bytes=2 * size - 1)
     with serve(Rig(tmp_path, limits)) as rig:
         specs = [make_spec({"a": bytes([n])}) for n in range(2)]
         with rig.client() as client:
@@ -305,6 +306,112 @@ def test_put_spec__quotas__413_then_507(tmp_path: Path) -> None:
                 client.upload_spec(specs[1])
         with rig.client(STRANGER) as client, pytest.raises(AgentError, match="no room"):
             client.upload_spec(specs[1])
+        # A job on chain has been paid for: its specification finds room, and frees the quota.
+        rig.store.named.add(specs[1].digest())
+        with rig.client() as client:
+            client.upload_spec(specs[1])
+        rig.store.named.add(specs[0].digest())
+        with rig.client() as client:
+            client.upload_spec(make_spec({"b": b""}))
+
+
+def test_put_spec__all_room_taken__507(tmp_path: Path) -> None:
+    spec = make_spec({})
+    with serve(Rig(tmp_path, ApiLimits(spec_bytes=len(spec.canonical()) - 1))) as rig:
+        rig.store.named.add(spec.digest())
+        with rig.client() as client, pytest.raises(AgentError, match="no room"):
+            client.upload_spec(spec)
+
+
+def test_upload__spec_over_quota_until_the_job_is_seen__waits(tmp_path: Path, local: Path) -> None:
+    spec = make_spec(FILES)
+    with serve(Rig(tmp_path, ApiLimits(specs_per_account=0))) as rig, rig.client() as client:
+        timer = threading.Timer(0.5, rig.store.named.add, [spec.digest()])
+        timer.start()
+        assert client.upload(spec, local, wait=20) == 2
+        timer.join()
+
+
+def test_put_spec__known_or_over_quota__not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, other = make_spec({}), make_spec({"a": b""})
+    with serve(Rig(tmp_path, ApiLimits(specs_per_account=1))) as rig:
+        with rig.client() as client:
+            client.upload_spec(known)
+
+        def costly(*_: object) -> None:
+            raise AssertionError("parsed")
+
+        monkeypatch.setattr(jobspec, "parse_named", costly)
+        headers = token(rig)
+        for spec, status in ((known, 200), (other, 429)):
+            url = f"{rig.url}/v1/specs/{spec.digest().hex()}"
+            answer = http.put(url, content=spec.canonical(), headers=headers)
+            assert answer.status_code == status
+
+
+def test_put_spec__too_many_a_minute__429(tmp_path: Path) -> None:
+    with serve(Rig(tmp_path, ApiLimits(specs_per_minute=2))) as rig:
+        headers = token(rig)
+        url = f"{rig.url}/v1/specs/{hashlib.sha256(b'{}').hexdigest()}"
+        found = [http.put(url, content=b"{}", headers=headers).status_code for _ in range(3)]
+        assert found == [422, 422, 429]
+
+
+def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = 0
+    search = jobspec._VALIDATOR.iter_errors
+
+    def counted(document: object) -> Iterator[object]:
+        nonlocal found
+        for error in search(document):
+            found += 1
+            yield error
+
+    monkeypatch.setattr(jobspec, "_VALIDATOR", SimpleNamespace(iter_errors=counted))
+    document = make_spec({}).to_json() | {"inputs": [[]] * 50_000}
+    with pytest.raises(AgentError, match="inputs"):
+        jobspec.parse(jobspec.canonical(document))
+    assert 0 < found < 100
+
+
+def test_put_input__not_named_by_a_specification__403(rig: Rig) -> None:
+    rig.inputs_named = {(NAME, len(DATA))}
+    assert put(rig, b"else", hashlib.sha256(b"else").hexdigest()).status_code == 403
+    answer = put(rig, DATA + b"x")
+    assert (answer.status_code, "this digest and size" in answer.json()["error"]) == (403, True)
+    assert put(rig, DATA).status_code == 201
+
+
+def test_put_input__others_announce_much__still_room(tmp_path: Path) -> None:
+    limits = StorageLimits(total=len(DATA) + 1_000, free=0)
+    with serve(Rig(tmp_path, storage_limits=limits)) as rig:
+        rig.uploaders.add(STRANGER.address)
+        with rig.client(STRANGER) as client:
+            client.login()
+            headers = {"authorization": f"Bearer {client._token}"}
+        with raw_put(rig, len(DATA), DATA[:10]):
+            wait_until(lambda: rig.left_behind())
+            url = f"{rig.url}/v1/inputs/{NAME}"
+            assert http.put(url, content=DATA, headers=headers).status_code == 201
+
+
+def test_storage__room_is_gone_while_bytes_arrive__507(tmp_path: Path) -> None:
+    storage = InputStorage(tmp_path, StorageLimits(total=10, account=10, free=0))
+    one, two = "1" * 64, "2" * 64
+    with storage.receive(TENANT.address, one, 8) as first:
+        with pytest.raises(QuotaError) as own:
+            storage.receive(TENANT.address, two, 8)
+        with storage.receive(STRANGER.address, two, 8) as second:
+            first.write(b"12345678")
+            second.write(b"12")
+            with pytest.raises(QuotaError) as shared:
+                second.write(b"3")
+        assert storage.used() == (8, 1)
+    assert (own.value.status, shared.value.status) == (413, 507)
+    assert storage.used() == (0, 0)
+    assert (storage._announced, list((tmp_path / "incoming").iterdir())) == ({}, [])
 
 
 def test_quote__spec_uploaded__signed_for_this_tenant(rig: Rig) -> None:

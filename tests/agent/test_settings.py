@@ -49,6 +49,15 @@ def test_load__default_behavior(tmp_path: Path) -> None:
     assert settings.runner.sandbox == "bubblewrap"
 
 
+def test_load__trusted_proxies__addresses_and_networks(tmp_path: Path) -> None:
+    assert read(tmp_path).api.trusted_proxies == ()
+    settings = read(tmp_path, TERAPROOF_API__TRUSTED_PROXIES="10.0.0.1, 192.0.2.0/24")
+    assert settings.api.trusted_proxies == ("10.0.0.1/32", "192.0.2.0/24")
+    for bad in ("*", "proxy.example", "10.0.0.1/8"):
+        line = refused(tmp_path, TERAPROOF_API__TRUSTED_PROXIES=bad)
+        assert "api.trusted_proxies" in line
+
+
 def test_load__addresses_get_their_checksum(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD.replace(A, A.lower())).chain.staking == A
 

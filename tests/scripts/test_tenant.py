@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -167,9 +168,11 @@ def _wait_for(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> Non
 def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> None:
     package = scene.package("posted", "forty-two")
     placed = scene.post(package)
-    assert tenant.upload(
-        scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], wait=30
-    ) == [scene.endpoint]
+    # Anybody may announce anything: a bad endpoint keeps the inputs from nobody else.
+    urls = ["gopher://x", "http://[::1", scene.endpoint]
+    assert tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, urls, wait=30) == [
+        scene.endpoint
+    ]
     job = scene.wait(placed, Status.ATTESTED)
     target = scene.home / "result"
     with pytest.raises(ScriptError, match="results are given to the requester only"):
@@ -183,8 +186,14 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
 
 def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
     package = scene.package("hired", "seven")
-    url = tenant.announced(scene.market, scene.owner.address)
-    quote, signature = tenant.quote(scene.market, scene.tenant.signer, package, url)
+    owner, url = tenant.announced(scene.market, None)
+    assert (owner, url) == (scene.owner.address, scene.endpoint)
+    quote, signature = tenant.quote(scene.market, scene.tenant.signer, package, url, owner)
+    with pytest.raises(ScriptError, match="quotes for another provider"):
+        tenant.check_operator(scene.market, quote, url, scene.stranger.address)
+    unknown = dataclasses.replace(quote, operator=scene.stranger.address)
+    with pytest.raises(ScriptError, match="quotes for no registered provider"):
+        tenant.check_operator(scene.market, unknown, url, None)
     assert quote.requester == scene.tenant.address
     placed = jobs.hire(scene.market, scene.tenant, scene.ui, quote, signature)
     tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, [url], wait=30)
