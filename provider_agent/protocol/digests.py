@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,11 +24,10 @@ from pathlib import Path
 import rfc8785
 
 from provider_agent.errors import AgentError
+from provider_agent.protocol.paths import UnfitTree as UnfitTree
+from provider_agent.protocol.paths import check_path as check_path
+from provider_agent.protocol.paths import check_tree as check_tree
 
-MAX_PATH_BYTES = 1_024
-MAX_PART_BYTES = 255
-# Each level holds one descriptor open while the tree is walked.
-MAX_DEPTH = 64
 MAX_FILES = 100_000
 # RFC 8785 numbers are doubles: larger integers have no exact spelling.
 MAX_SIZE = 2**53 - 1
@@ -44,49 +42,6 @@ class Entry:
     path: str
     size: int
     sha256: str
-
-
-def check_path(path: object) -> str:
-    """Return `path` when it is a clean relative POSIX path, else raise AgentError.
-
-    Clean: no empty, "." or ".." part, no leading or trailing slash, no backslash or control
-    character, Unicode in NFC, at most 1,024 bytes, 255 a part and 64 parts.
-    """
-    if not isinstance(path, str) or not path:
-        raise AgentError("empty path; name a file or directory")
-    shown = ascii(path if len(path) <= 80 else path[:77] + "...")
-    if path.startswith("/"):
-        raise AgentError(f"path {shown} is absolute; make it relative")
-    if "\\" in path or any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in path):
-        raise AgentError(f"path {shown} holds a control character or backslash; rename it")
-    if unicodedata.normalize("NFC", path) != path:
-        raise AgentError(f"path {shown} is not in Unicode NFC; rename it")
-    if len(path.encode()) > MAX_PATH_BYTES:
-        raise AgentError(f"path {shown} is longer than {MAX_PATH_BYTES} bytes; shorten it")
-    parts = path.split("/")
-    if len(parts) > MAX_DEPTH:
-        raise AgentError(f"path {shown} has more than {MAX_DEPTH} parts; shorten it")
-    for part in parts:
-        if part in ("", ".", ".."):
-            raise AgentError(f"path {shown} has a part {part!r}; write it without")
-        if len(part.encode()) > MAX_PART_BYTES:
-            raise AgentError(f"path {shown} has a part longer than {MAX_PART_BYTES} bytes")
-    return path
-
-
-def check_tree(paths: Iterable[str]) -> None:
-    """Refuse paths that cannot stand side by side: twins, or a file inside another file."""
-    seen: set[str] = set()
-    parents: set[str] = set()
-    for path in paths:
-        if path in seen:
-            raise AgentError(f"path {path!r} is named twice")
-        seen.add(path)
-        parts = path.split("/")
-        parents.update("/".join(parts[:n]) for n in range(1, len(parts)))
-    both = sorted(seen & parents)
-    if both:
-        raise AgentError(f"path {both[0]!r} also stands above another path; rename one")
 
 
 def file_digest(path: Path) -> bytes:
@@ -122,7 +77,7 @@ def entries(directory: Path) -> list[Entry]:
         for entry in _walk(root, ""):
             found.append(entry)
             if len(found) > MAX_FILES:
-                raise AgentError(f"{directory}: more than {MAX_FILES} files; pack them")
+                raise UnfitTree(f"{directory}: more than {MAX_FILES} files; pack them")
         return sorted(found, key=lambda e: e.path.encode())
     except FileNotFoundError:
         raise AgentError(
@@ -228,7 +183,7 @@ def _open_directory(name: str, at: int, shown: str) -> int:
         raise
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise AgentError(f"{shown}: leads through something that is no directory") from None
+            raise UnfitTree(f"{shown}: leads through something that is no directory") from None
         raise AgentError(f"{shown}: cannot be read ({error.strerror})") from None
 
 
@@ -241,11 +196,11 @@ def _open_regular(name: str, at: int | None, shown: str) -> int:
         raise
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise AgentError(f"{shown}: a link or special file; leave only files") from None
+            raise UnfitTree(f"{shown}: a link or special file; leave only files") from None
         raise AgentError(f"{shown}: cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise AgentError(f"{shown}: not a regular file; leave only files and directories")
+        raise UnfitTree(f"{shown}: not a regular file; leave only files and directories")
     return fd
 
 

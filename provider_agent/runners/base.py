@@ -19,11 +19,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from provider_agent.devices import Device
-from provider_agent.errors import RunnerError
+from provider_agent.errors import AgentError, RunnerError
+from provider_agent.protocol.paths import check_path
 
 MIB = 1 << 20
 
@@ -43,7 +44,7 @@ class Phase(Enum):
 class Reason(Enum):
     """Why a run ended."""
 
-    EXITED = "exited"  # by itself; see the exit code
+    EXITED = "exited"  # by itself, or its command cannot be executed (126, 127); see the exit code
     TIMEOUT = "timeout"
     MEMORY = "memory"
     DISK = "disk"
@@ -51,7 +52,13 @@ class Reason(Enum):
     PIDS = "pids"
     KILLED = "killed"  # by stop()
     OUTPUTS = "outputs"  # exit code 0, but a declared output is missing or unfit to be collected
-    SANDBOX_FAILED = "sandbox-failed"  # the command never ran
+    SANDBOX_FAILED = "sandbox-failed"  # the walls did not come up; the command was never tried
+    MACHINE = "machine"  # the provider's own machine failed the run: its disk is full or broken
+
+    @property
+    def provider_fault(self) -> bool:
+        """Whether the provider, or nobody, is to blame: such a run is repeated, never attested."""
+        return self in (Reason.KILLED, Reason.SANDBOX_FAILED, Reason.MACHINE)
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,10 @@ class RunRequest:
             if not _ENV_NAME.fullmatch(name):
                 raise RunnerError(f"run {self.run_id}: {name!r} is no name for a variable")
         for path in (*self.inputs, *self.outputs):
-            check_job_path(path)
+            try:
+                check_path(path)
+            except AgentError as error:
+                raise RunnerError(f"run {self.run_id}: {error}") from None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for run.json."""
@@ -171,6 +181,11 @@ class RunState:
         """Whether the run ended with exit code 0 and its outputs are collected."""
         return self.phase is Phase.EXITED and self.reason is Reason.EXITED and self.exit_code == 0
 
+    @property
+    def provider_fault(self) -> bool:
+        """Whether the run has failed and the job is not to blame: repeat it, never attest it."""
+        return self.phase is Phase.LOST or (self.reason is not None and self.reason.provider_fault)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for state.json."""
         value = asdict(self)
@@ -223,12 +238,3 @@ def check_run_id(run_id: str) -> str:
             f"{run_id!r} is no run id: up to 100 lower-case letters, digits, '.', '_' and '-'"
         )
     return run_id
-
-
-def check_job_path(path: str) -> PurePosixPath:
-    """The path in parts; raises RunnerError unless it is relative, plain and stays inside."""
-    parts = path.split("/")
-    plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)
-    if not plain or len(path) > 512 or len(parts) > 16:
-        raise RunnerError(f"{path!r} is no path in a job: relative, without '.' or '..'")
-    return PurePosixPath(path)

@@ -87,6 +87,8 @@ def test_parse_named__other_digest__refused() -> None:
         ("name", "x" * 81, "name: "),
         ("runtime", "../python", "runtime: '../python' is not allowed"),
         ("command", [], "command: [] is not allowed"),
+        ("command.0", "", "command[0]: '' is not allowed; give the program"),
+        ("command.0", 5, "command[0]: 5 is not allowed; give the program"),
         ("command.1", 5, "command[1]: 5 is not allowed; give a string"),
         ("command.1", "a\x00b", "command[1]: control character '\\x00'"),
         ("env", {"lower": "x"}, "env: 'lower' is not allowed; give names"),
