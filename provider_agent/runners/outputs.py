@@ -9,6 +9,7 @@ the job is gone, and still opens every step by descriptor and without following 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -17,8 +18,12 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from provider_agent.errors import AgentError
+from provider_agent.protocol.paths import check_path
+
 MAX_FILES = 10_000
-MAX_DEPTH = 16
+# What a job can make of its files; any other error is the machine's.
+_BY_THE_JOB = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -31,16 +36,21 @@ def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int)
     """Copies each declared file or directory from `work` to `target` and returns the bytes.
 
     `target` appears complete or not at all. Files are plain with mode 0644; hard links become
-    copies. Raises UnfitOutput.
+    copies. Every path is one that a manifest can hold. Raises UnfitOutput for what the job did, and
+    OSError where this machine fails, its disk being full for one.
     """
     building = target.with_name(target.name + ".part")
     remove_tree(building)
     building.mkdir(mode=0o755)
     copier = _Copier(limit_bytes)
-    with _opened(work, None) as source, _opened(building, None) as destination:
-        for path in declared:
-            copier.copy_declared(source, path, destination)
-    os.replace(building, target)
+    try:
+        with _opened_work(work) as source, _opened(building) as destination:
+            for path in declared:
+                copier.copy_declared(source, path, destination)
+        os.replace(building, target)
+    except (UnfitOutput, OSError):
+        remove_tree(building)
+        raise
     return copier.copied
 
 
@@ -105,22 +115,24 @@ class _Copier:
                     os.mkdir(name, 0o755, dir_fd=destination)
                 destination = os.open(name, _DIRECTORY, dir_fd=destination)
                 opened.append(destination)
-            self._copy(source, last, destination, path, depth=len(above))
+            self._copy(source, last, destination, path)
         finally:
             for fd in reversed(opened):
                 os.close(fd)
 
-    def _copy(self, source: int, name: str, destination: int, shown: str, depth: int) -> None:
-        _check_name(name, shown)
+    def _copy(self, source: int, name: str, destination: int, shown: str) -> None:
+        # Here and not when all is copied: this is the rule of the manifest that will name it.
+        try:
+            check_path(shown)
+        except AgentError as error:
+            raise UnfitOutput(f"output is unfit: {error}") from None
         try:
             kind = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            raise UnfitOutput(f"output {_plain(shown)} is missing") from None
+        except OSError as error:
+            raise _fault(error, shown) from None
         if stat.S_ISREG(kind):
             self._copy_file(source, name, destination, shown)
         elif stat.S_ISDIR(kind):
-            if depth >= MAX_DEPTH:
-                raise UnfitOutput(f"output {_plain(shown)} is nested too deep")
             inner = _open(name, source, shown, os.O_DIRECTORY)
             try:
                 with suppress(FileExistsError):
@@ -133,7 +145,7 @@ class _Copier:
                 copy = os.open(name, _DIRECTORY, dir_fd=destination)
                 try:
                     for child in names:
-                        self._copy(inner, child, copy, f"{shown}/{child}", depth + 1)
+                        self._copy(inner, child, copy, f"{shown}/{child}")
                 finally:
                     os.close(copy)
             finally:
@@ -174,21 +186,21 @@ class _Copier:
 
 
 def _open(name: str, parent: int, shown: str, flags: int) -> int:
-    _check_name(name, shown)
     wanted = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags
     try:
         return os.open(name, wanted, dir_fd=parent)
-    except FileNotFoundError:
-        raise UnfitOutput(f"output {_plain(shown)} is missing") from None
     except OSError as error:
-        reason = "a link or not a directory" if error.strerror is None else error.strerror.lower()
-        raise UnfitOutput(f"output {_plain(shown)} cannot be read: {reason}") from None
+        raise _fault(error, shown) from None
 
 
-def _check_name(name: str, shown: str) -> None:
-    # Undecodable bytes appear as lone surrogates, which are not printable either.
-    if not name.isprintable() or "\\" in name:
-        raise UnfitOutput(f"output {_plain(shown)} has a name that is not plain text")
+def _fault(error: OSError, shown: str) -> Exception:
+    """The error to raise: UnfitOutput for what a job can bring about, else the error itself."""
+    if error.errno == errno.ENOENT:
+        return UnfitOutput(f"output {_plain(shown)} is missing")
+    if error.errno not in _BY_THE_JOB:
+        return error
+    reason = os.strerror(error.errno).lower()
+    return UnfitOutput(f"output {_plain(shown)} cannot be read: {reason}")
 
 
 def _plain(text: str) -> str:
@@ -215,8 +227,20 @@ def _exists(name: str, parent: int) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, parent: int | None) -> Iterator[int]:
-    fd = os.open(path, _DIRECTORY, dir_fd=parent)
+def _opened_work(path: Path) -> Iterator[int]:
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except OSError as error:
+        raise _fault(error, ".") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, _DIRECTORY)
     try:
         yield fd
     finally:

@@ -8,6 +8,7 @@ never by a process id, which may be somebody else's by now.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -41,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 _LAUNCH_SECONDS = 60  # to start Python on a busy machine
 _STOP_SECONDS = 10  # for the supervisor to end a run by itself
+_LINK_FROM = 64 * 1024  # bytes; a smaller input that stands at several paths is simply copied again
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NEW = ".new-"
 _DEAD = ".removed-"
 
@@ -132,15 +135,27 @@ class ProcessRunner:
         directory = self._directory(run_id)
         if not directory.exists():
             return
-        (directory / state.STOP).touch()
+        self._end_processes(directory)
+        try:
+            self._end_for_good(directory)
+        except OSError as error:
+            raise _unprepared(run_id, "stopped for good", error) from error
+
+    def _end_processes(self, directory: Path) -> None:
+        try:
+            (directory / state.STOP).touch()
+        except OSError:  # a full disk; the supervisor cannot be asked, but it can be ended
+            self._kill_supervisor(directory)
         end = time.monotonic() + _STOP_SECONDS
         while linux.is_locked(directory / state.LOCK):
             if time.monotonic() > end:
                 self._kill_supervisor(directory)
             time.sleep(0.02)
+
+    def _end_for_good(self, directory: Path) -> None:
+        """A run that never began must not begin later."""
         lock = os.open(directory / state.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # A run that never began must not begin later.
             phase = Saved.read(directory).state.phase
             if phase is Phase.RUNNING and self._plan(directory).sandbox == "none":
                 _end_strays(directory)
@@ -152,9 +167,12 @@ class ProcessRunner:
             os.close(lock)
 
     def remove(self, run_id: str) -> None:
-        """Stops a run and deletes all that it left."""
-        self.stop(run_id)
+        """Stops a run and deletes all that it left, on a full disk, too."""
         directory = self._directory(run_id)
+        if directory.exists():
+            self._end_processes(directory)
+            with suppress(OSError):  # without room to write that down; it cannot begin when gone
+                self._end_for_good(directory)
         dead = self._runs / f"{_DEAD}{run_id}-{uuid.uuid4().hex}"
         with suppress(FileNotFoundError):
             os.rename(directory, dead)  # at once, so that nobody meets half of a run
@@ -198,18 +216,19 @@ class ProcessRunner:
                 [real for real, _ in sandbox.runtime_binds(run.runtime)],
                 [Path(path) for path in self._private],
             )
+        _check_room(run, self._runs)
         new = self._runs / f"{_NEW}{run.run_id}-{uuid.uuid4().hex}"
-        with self._guard():
-            new.mkdir(mode=0o700)
-            # Held while we live, so that only what a dead agent left is swept away.
-            handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle = -1
         try:
+            with self._guard():
+                new.mkdir(mode=0o700)
+                # Held while we live, so that only what a dead agent left is swept away.
+                handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(handle, fcntl.LOCK_EX)
             uid = None if self._sandbox == "none" else sandbox.run_uid(run.run_id)
             for name in (state.WORK, state.TMP):
                 (new / name).mkdir(mode=0o700)
-            for path, source in run.inputs.items():
-                self._copy_input(source, new / state.WORK, path)
+            _copy_inputs(run, new / state.WORK)
             if uid is not None:
                 _give(new / state.WORK, uid)
                 _give(new / state.TMP, uid)
@@ -222,19 +241,11 @@ class ProcessRunner:
                 raise RunnerError(f"cannot make the directory of run {run.run_id} in {self._runs}")
             state.sync_directory(self._runs)
         except OSError as error:
-            raise RunnerError(f"cannot prepare run {run.run_id}: {error}") from error
+            raise _unprepared(run.run_id, "prepared", error) from error
         finally:
             remove_tree(new)  # what an error, or a faster starter, left of it
-            os.close(handle)
-
-    def _copy_input(self, source: Path, work: Path, path: str) -> None:
-        target = work / path
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-            target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
-        except OSError as error:
-            raise RunnerError(f"input {path} cannot be copied: {error}") from error
+            if handle >= 0:
+                os.close(handle)
 
     def _choose_cpus(self, run: RunRequest) -> tuple[int, ...]:
         """The processors that the fewest live runs use. A race costs balance, nothing else."""
@@ -307,6 +318,71 @@ class ProcessRunner:
             yield
         finally:
             os.close(handle)
+
+
+def _unprepared(run_id: str, what: str, error: OSError) -> RunnerError:
+    """One line for an error of the machine: these are never the job's fault."""
+    if error.errno in _NO_ROOM:
+        return RunnerError(f"run {run_id} cannot be {what}: this machine's disk is full; make room")
+    return RunnerError(f"run {run_id} cannot be {what}: {error}")
+
+
+def _check_room(run: RunRequest, place: Path) -> None:
+    """Refuses to copy inputs that do not fit: filling the disk would hurt the other runs."""
+    wanted = 0
+    for path, source in _unlinked(run).items():
+        try:
+            wanted += source.stat().st_size
+        except OSError as error:
+            raise RunnerError(f"input {path} cannot be copied: {error}") from error
+    if wanted and supervisor.disk_is_short(place, wanted):
+        raise RunnerError(
+            f"run {run.run_id} cannot be prepared: its inputs need {wanted} bytes, and this "
+            "machine's disk is nearly full; make room"
+        )
+
+
+def _unlinked(run: RunRequest) -> dict[str, Path]:
+    """The inputs that need room of their own: each large file once, small ones at every path."""
+    seen: set[Path] = set()
+    found = {}
+    for path, source in run.inputs.items():
+        if source not in seen:
+            found[path] = source
+        if source.is_file() and source.stat().st_size >= _LINK_FROM:
+            seen.add(source)
+    return found
+
+
+def _copy_inputs(run: RunRequest, work: Path) -> None:
+    """Puts the inputs into a job's directory. The stored files themselves never get there.
+
+    A large file that stands at several paths is stored once: its paths share blocks where the file
+    system can do that, and are else names of one copy, which is read-only, because what a job
+    wrote to one path would show at the others.
+    """
+    times = Counter(run.inputs.values())
+    copies: dict[Path, Path] = {}
+    for path, source in run.inputs.items():
+        target = work / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mode = 0o755 if os.access(source, os.X_OK) else 0o644
+            if source in copies:
+                with suppress(OSError):  # a file system without links: one more copy
+                    os.link(copies[source], target)
+                    continue
+            with open(source, "rb") as stored, open(target, "xb") as copy:
+                if not linux.clone_file(stored.fileno(), copy.fileno()):
+                    shutil.copyfileobj(stored, copy, MIB)
+                    if times[source] > 1 and copy.tell() >= _LINK_FROM:
+                        copies[source] = target
+                        mode &= 0o555
+                os.fchmod(copy.fileno(), mode)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
+            raise RunnerError(f"input {path} cannot be copied: {error}") from error
 
 
 def _end_strays(directory: Path) -> None:

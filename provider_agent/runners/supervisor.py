@@ -16,7 +16,8 @@ processes   RLIMIT_NPROC, which the kernel counts per user *and user namespace*:
             sandbox, given Linux 5.14 or a root agent (each run has its own user id). The watch
             kills a run that reaches it.
 disk        RLIMIT_FSIZE bounds each file as it grows; the watch bounds the sum over /job, /tmp
-            and deleted files still open, and keeps a reserve of the file system free.
+            and deleted files still open. Where the file system itself runs full, the run ends as
+            the machine's fault: its owner has promised the job that room.
 processors  an affinity that the system call filter keeps the job from changing; cpu.max beside it
 output      the supervisor reads it all, keeps a limit, and ends a run that goes on far past it
 
@@ -67,6 +68,8 @@ _SPARE_TASKS = 16  # room under the hard limit in which the watch can see the so
 _OVERRUN = 4  # times the log limit that a job may print before it is ended
 _DISK_RESERVE = 256 * MIB  # left free on the file system, or a twentieth of it where that is less
 _OPEN_FILES = 4096
+_STACK = 8 * MIB  # the kernel gives a quarter of it to arguments and variables: 2 MiB
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # a shell's exit codes for a command that cannot be run
 _MESSAGE = 400
 
 _log = logging.getLogger("supervisor")
@@ -78,6 +81,10 @@ class Verdict:
 
     reason: Reason
     detail: str
+    exit_code: int | None = None
+
+
+_NEARLY_FULL = Verdict(Reason.MACHINE, "the disk of this machine is nearly full; make room")
 
 
 def main(arguments: list[str]) -> int:
@@ -142,6 +149,7 @@ class Supervisor:
         self.peak_memory = 0
         self.inputs_size = 0
         self.next_disk_look = 0.0
+        self.disk_was_short = False
 
     def run(self) -> None:
         """Runs the job and writes its end. Never raises for what a job can do."""
@@ -177,31 +185,42 @@ class Supervisor:
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if self.plan.sandbox == "none":
-                self._launch_bare(null, output_write)
-                return None
+                return self._launch_bare(null, output_write)
             return self._launch_sandbox(null, output_write)
         finally:
             os.close(null)
             os.close(output_write)
 
-    def _launch_bare(self, null: int, output: int) -> None:
+    def _launch_bare(self, null: int, output: int) -> Verdict | None:
         environment = sandbox.environment(self.run_request, str(self.work))
         environment["TMPDIR"] = str(self.tmp)
         program = self.run_request.command[0]
         # Looked up in the job's own path, not in the supervisor's.
         found = sandbox.which(program, environment["PATH"])
         if found is None:
-            raise RunnerError(f"there is no program {program!r} in the runtime or the system")
-        self.process = subprocess.Popen(
-            [found, *self.run_request.command[1:]],
-            cwd=self.work,
-            env=environment,
-            stdin=null,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=self._prepare(None),
-        )
+            return self._refused(errno.ENOENT)
+        try:
+            self.process = subprocess.Popen(
+                [found, *self.run_request.command[1:]],
+                cwd=self.work,
+                env=environment,
+                stdin=null,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=self._prepare(None),
+            )
+        except OSError as error:
+            if error.errno is None or error.filename != found:
+                raise  # no process could be made: our fault
+            return self._refused(error.errno)
+        return None
+
+    def _refused(self, number: int) -> Verdict:
+        """The kernel does not execute the job's command: what it says goes into the job's log."""
+        said = f"{self.run_request.command[0]}: {os.strerror(number)}"
+        self._write_log(f"cannot execute {said}\n".encode()[: self.limits.output_bytes])
+        return _cannot_execute(said, _NOT_FOUND if number == errno.ENOENT else _NOT_EXECUTABLE)
 
     def _launch_sandbox(self, null: int, output: int) -> Verdict | None:
         bwrap = sandbox.find()
@@ -254,6 +273,11 @@ class Supervisor:
                 extra_groups=None if user is None else [],
                 preexec_fn=self._prepare(user),
             )
+        except OSError as error:
+            os.close(block_write)
+            if error.errno != errno.E2BIG:
+                raise
+            return self._refused(error.errno)  # the command is all that is long in it
         finally:
             for fd in (*launch.fds, status_write, block_read):
                 os.close(fd)
@@ -295,6 +319,7 @@ class Supervisor:
                 resource.RLIMIT_CPU: seconds,
                 resource.RLIMIT_FSIZE: limits.disk_bytes + inputs,
                 resource.RLIMIT_NOFILE: _OPEN_FILES,
+                resource.RLIMIT_STACK: _STACK,
             }
             if not has_gpu:
                 # Above the limit of the watch, so that the watch can name the reason.
@@ -392,11 +417,10 @@ class Supervisor:
             return Verdict(Reason.DISK, f"wrote more than {self.limits.disk_bytes} bytes")
         if any(tree.unbounded for tree in trees):
             return Verdict(Reason.DISK, "made too many files or nested directories")
-        system = os.statvfs(self.work)
-        free = system.f_bavail * system.f_frsize
-        reserve = min(_DISK_RESERVE, system.f_blocks * system.f_frsize // 20)
-        if free < reserve and used > _DISK_RESERVE // 4:
-            return Verdict(Reason.DISK, "the file system of the agent is nearly full")
+        if disk_is_short(self.work):
+            self.disk_was_short = True
+            if used > _DISK_RESERVE // 4:
+                return _NEARLY_FULL
         return None
 
     def _read_output(self) -> bool:
@@ -471,19 +495,29 @@ class Supervisor:
         if self.group is not None and self.group.ran_out_of_memory():
             limit = self.limits.memory_bytes
             verdict = Verdict(Reason.MEMORY, f"used more than {limit} bytes")
-        if verdict is not None:
-            return replace(ended, reason=verdict.reason, detail=verdict.detail[:_MESSAGE])
         code = self._exit_code()
+        if verdict is None and code is None:
+            verdict = self._refused_inside()
+        if verdict is not None:
+            return replace(
+                ended,
+                reason=verdict.reason,
+                exit_code=verdict.exit_code,
+                detail=verdict.detail[:_MESSAGE],
+            )
         if code is None:
             return replace(ended, reason=Reason.SANDBOX_FAILED, detail=self._last_line())
+        # The last look was up to a tick ago, and a short job was never looked at.
+        late = self._look_at_disk(self.next_disk_look, [])
+        if late is not None and late.reason is Reason.DISK and (code == 0 or self.disk_was_short):
+            return replace(ended, reason=late.reason, detail=late.detail)
+        if code != 0 and self.disk_was_short:
+            # A write of the job may have failed, and the room was promised to it.
+            return replace(ended, reason=_NEARLY_FULL.reason, detail=_NEARLY_FULL.detail)
         if code != 0:
             return replace(
                 ended, reason=Reason.EXITED, exit_code=code, detail=f"ended with exit code {code}"
             )
-        # The last look was up to a tick ago, and a short job was never looked at.
-        late = self._look_at_disk(self.next_disk_look, [])
-        if late is not None:
-            return replace(ended, reason=late.reason, detail=late.detail)
         try:
             outputs.collect(
                 self.work,
@@ -491,9 +525,16 @@ class Supervisor:
                 self.directory / OUTPUTS,
                 self.limits.disk_bytes + self.inputs_size,
             )
-        except (outputs.UnfitOutput, OSError) as error:
+        except outputs.UnfitOutput as error:
             return replace(
                 ended, reason=Reason.OUTPUTS, exit_code=code, detail=str(error)[:_MESSAGE]
+            )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else "input/output error"
+            return replace(
+                ended,
+                reason=Reason.MACHINE,
+                detail=f"the outputs cannot be collected: {why.lower()}; look after the disk",
             )
         return replace(ended, reason=Reason.EXITED, exit_code=code)
 
@@ -510,6 +551,17 @@ class Supervisor:
                 if "exit-code" in report:
                     return int(report["exit-code"])
         return None
+
+    def _refused_inside(self) -> Verdict | None:
+        """The verdict where the walls stood and only the last step, the command, failed.
+
+        Nothing of the job has run then, so the log has bubblewrap's words and nobody else's.
+        """
+        said = b"\n" + (self.directory / LOG).read_bytes()
+        if b"\nbwrap: execvp " not in said:
+            return None
+        missing = said.rstrip().endswith(os.strerror(errno.ENOENT).encode())
+        return _cannot_execute(self._last_line(), _NOT_FOUND if missing else _NOT_EXECUTABLE)
 
     def _last_line(self) -> str:
         said = (self.directory / LOG).read_bytes()[-2 * _MESSAGE :].decode(errors="replace")
@@ -528,7 +580,10 @@ class Supervisor:
         spent: int | None = 0 if after else None
         for uuid, end in after.items():
             start = before.get(uuid)
-            spent = None if spent is None or end is None or start is None else spent + end - start
+            if spent is None or end is None or start is None or end < start:
+                spent = None  # a counter that went back (a driver was loaded anew) says nothing
+            else:
+                spent += end - start
         peak = max(self.peak_memory, children.ru_maxrss * 1024)
         if self.group is not None:
             peak = self.group.peak_memory() or peak
@@ -541,6 +596,17 @@ class Supervisor:
 
     def _save(self, state: RunState) -> None:
         Saved(state, *self.identity).write(self.directory)
+
+
+def _cannot_execute(said: str, code: int) -> Verdict:
+    return Verdict(Reason.EXITED, f"the command cannot be executed: {ascii(said)[1:-1]}", code)
+
+
+def disk_is_short(path: Path, wanted: int = 0) -> bool:
+    """Whether the file system would keep less than its reserve free with `wanted` bytes more."""
+    system = os.statvfs(path)
+    reserve = min(_DISK_RESERVE, system.f_blocks * system.f_frsize // 20)
+    return system.f_bavail * system.f_frsize - wanted < reserve
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ _ENTRY = 4096  # what a name and an inode count for: empty files fill a disk, to
 
 # A job that makes more entries, or nests deeper, fills the disk by other means than bytes.
 MAX_ENTRIES = 200_000
-MAX_DEPTH = 64
+MAX_DEPTH = 64  # twice what an input or output may have
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,12 @@ class Tree:
 def tree_size(path: Path) -> Tree:
     """Measures a directory that a job writes to at the same time. Follows no links.
 
-    A directory that the job has closed to its own user is opened again: it could hide files there.
+    A file with several names takes its bytes once: names that a job deletes free nothing. A
+    directory that the job has closed to its own user is opened again: it could hide files there.
     """
     total = entries = 0
-    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    linked: set[tuple[int, int]] = set()
+    root = _open_directory(str(path), None)
     stack = [(root, os.scandir(root))]
     try:
         while stack:
@@ -141,8 +143,15 @@ def tree_size(path: Path) -> Tree:
             if entries > MAX_ENTRIES:
                 return Tree(total, unbounded=True)
             try:
-                total += _ENTRY + entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-                if not entry.is_dir(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                total += _ENTRY
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if status.st_nlink > 1 and not is_directory:
+                    if (status.st_dev, status.st_ino) in linked:
+                        continue
+                    linked.add((status.st_dev, status.st_ino))
+                total += status.st_blocks * _BLOCK
+                if not is_directory:
                     continue
                 child = _open_directory(entry.name, directory)
             except OSError:
@@ -158,7 +167,7 @@ def tree_size(path: Path) -> Tree:
     return Tree(total, unbounded=False)
 
 
-def _open_directory(name: str, parent: int) -> int:
+def _open_directory(name: str, parent: int | None) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(name, flags, dir_fd=parent)

@@ -459,7 +459,7 @@ PLANTS = {
     "name that is no text": 'open(b"out/\\xff\\xfe", "w")',
     "claims a terabyte": 'open("out/x", "wb").truncate(20 << 20); os.truncate("out/x", 24 << 20); '
     'open("out/y", "wb").truncate(20 << 20)',
-    "too deep": 'os.makedirs("out/" + "d/" * 20)',
+    "too deep": 'os.makedirs("out/" + "d/" * 40)',
     "nothing": 'os.rmdir("out")',
 }
 

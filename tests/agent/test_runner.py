@@ -84,13 +84,6 @@ def test_run__fails__exit_code_and_no_outputs(runner: ProcessRunner, tmp_path: P
         runner.outputs("run")
 
 
-def test_run__no_such_program__sandbox_failed(runner: ProcessRunner, tmp_path: Path) -> None:
-    runner.start(replace(runs.python_run(tmp_path, "run", ""), command=("no-such-program",)))
-    state = runs.wait(runner, "run")
-    assert state.reason is Reason.SANDBOX_FAILED
-    assert "no-such-program" in state.detail
-
-
 def test_start__again__runs_once(runner: ProcessRunner, tmp_path: Path) -> None:
     run = runs.python_run(tmp_path, "run", PATIENT)
     runner.start(run)
@@ -350,9 +343,11 @@ def test_request__bad_id__refused(run_id: str) -> None:
         RunRequest(run_id, ("true",), runs.LIMITS)
 
 
-@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../b", "a//b", "./a", "a\nb", "a/" * 17])
+@pytest.mark.parametrize(
+    "path", ["", "/a", "../a", "a/../b", "a//b", "./a", "a\nb", "a/" * 32 + "a"]
+)
 def test_request__bad_path__refused(path: str) -> None:
-    with pytest.raises(RunnerError, match="is no path in a job"):
+    with pytest.raises(RunnerError, match="path"):
         RunRequest("run", ("true",), runs.LIMITS, outputs=(path,))
 
 
