@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
-from provider_agent.protocol.digests import manifest
+from provider_agent.protocol.digests import UnfitTree, manifest
 from provider_agent.protocol.jobspec import canonical
-from provider_agent.runners.base import RunState
+from provider_agent.runners.base import Reason, RunState
+from provider_agent.runners.receipt import Receipt
 
 FILES, MANIFEST, RECEIPT, LOG, FAILURE = "files", "manifest", "receipt", "log", "failure.json"
 
@@ -76,8 +77,12 @@ class Results:
     ) -> Result:
         """Make the result of a run that has ended; the one on the disk when there is one.
 
-        `outputs` is None when the job failed by its own fault. Raises RunnerError.
+        `outputs` is None when the job failed by its own fault. Outputs that no manifest can
+        describe are such a failure, too: the receipt (canonical bytes of a `Receipt`) then says
+        so. Raises RunnerError for what is this machine's fault, and ValueError for a run that is.
         """
+        if state.provider_fault:
+            raise ValueError(f"a run that ended as {state.reason} has no result to attest")
         known = self.get(job_id)
         if known is not None:
             return known
@@ -86,22 +91,26 @@ class Results:
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(mode=0o700)
-            if outputs is None:
-                (new / FILES).mkdir()
-                (new / FILES / FAILURE).write_bytes(_failure(state))
-            else:
-                # Links, not copies: nobody writes to collected outputs any more.
-                shutil.copytree(outputs, new / FILES, copy_function=os.link)
+            try:
+                listed = _lay_out(new / FILES, state, outputs)
+            except UnfitTree:
+                # The collector lets nothing of the kind pass. Should it ever, the job ends here
+                # and not the provider's collateral.
+                shutil.rmtree(new / FILES)
+                state = replace(state, reason=Reason.OUTPUTS)
+                receipt = replace(Receipt.parse(receipt), reason=Reason.OUTPUTS.value).canonical()
+                listed = _lay_out(new / FILES, state, None)
             if log.exists():
                 shutil.copyfile(log, new / LOG)
-            (new / MANIFEST).write_bytes(manifest(new / FILES))
+            (new / MANIFEST).write_bytes(listed)
             (new / RECEIPT).write_bytes(receipt)
             _sync_tree(new)
             new.rename(place)
             _sync(self._root)
         except OSError as error:
+            shutil.rmtree(new, ignore_errors=True)
             raise RunnerError(
-                f"the result of job {job_id.hex()} cannot be kept: {error.strerror}"
+                f"the result of job {job_id.hex()} cannot be kept: {error.strerror or error}"
             ) from error
         kept = self.get(job_id)
         if kept is None:
@@ -111,6 +120,17 @@ class Results:
     def remove(self, job_id: bytes) -> None:
         """Delete a result if it is there."""
         shutil.rmtree(self._root / job_id.hex(), ignore_errors=True)
+
+
+def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:
+    """Puts the files of a result in place and returns their manifest. Raises UnfitTree."""
+    if outputs is None:
+        files.mkdir()
+        (files / FAILURE).write_bytes(_failure(state))
+    else:
+        # Links, not copies: nobody writes to collected outputs any more.
+        shutil.copytree(outputs, files, copy_function=os.link)
+    return manifest(files)
 
 
 def _failure(state: RunState) -> bytes:
