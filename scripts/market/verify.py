@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,6 +174,50 @@ def _staking(plan: Plan, registry: Registry, contracts: Mapping[str, Contract]) 
             permissions == manager.permissions and since > 0,
             names,
         )
+    yield from _all_managers(plan, registry, contracts)
+
+
+def _all_managers(
+    plan: Plan, registry: Registry, contracts: Mapping[str, Contract]
+) -> Iterator[Check]:
+    """Who else may lock, seize and slash: views cannot list managers, events name them all."""
+    staking = contracts["Staking"]
+    names = ("OwnershipTransferred", "ManagerAnnounced", "ManagerRemoved", "Sealed")
+    entries = staking.logs(names, registry.contracts["Staking"].block or 0)
+    events = [event for event in map(staking.abi.decode_log, entries) if event is not None]
+    # The constructor's own event: without it the recorded block is too late to see everything.
+    began = any(
+        name == "OwnershipTransferred" and values["previous_owner"] == ZERO_ADDRESS
+        for name, values in events
+    )
+    yield Check("Staking", "all its events", began, "from the constructor's on")
+    order = [name for name, _ in events]
+    end = order.index("Sealed") if "Sealed" in order else len(events)
+    found = _managers(events[:end])
+    wanted = {contracts[m.contract].address: m.permissions for m in plan.managers}
+    extra = ", ".join(sorted(set(found) - set(wanted)))
+    yield Check(
+        "Staking",
+        "managers when sealed",
+        found == wanted,
+        f"also {extra}" if extra else f"the plan's {len(wanted)}, and no other",
+    )
+    since = sorted(set(_managers(events)) - set(wanted))
+    if since and not extra:
+        yield Check(
+            "Staking", "managers since", registry.complete, f"named by its owner: {_list(since)}"
+        )
+
+
+def _managers(events: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, int]:
+    """Managers and their permissions after these events."""
+    found: dict[str, int] = {}
+    for name, values in events:
+        if name == "ManagerAnnounced":
+            found[str(to_checksum_address(values["manager"]))] = int(values["permissions"])
+        elif name == "ManagerRemoved":
+            found.pop(str(to_checksum_address(values["manager"])), None)
+    return found
 
 
 def _timelock(plan: Plan, registry: Registry, timelock: Contract) -> Iterator[Check]:

@@ -337,6 +337,73 @@ def test_verify__chain_differs__told(
         verify.report(checks, QuietUi())
 
 
+def _wrong(
+    plan: Plan, registry: Registry, artifacts: Artifacts, sender: Sender
+) -> list[tuple[str, str]]:
+    checks = verify.verify(plan, registry, artifacts, sender.chain)
+    return [(check.subject, check.what) for check in checks if not check.ok]
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["kept", "removed"])
+def test_verify__manager_named_before_the_seal_beside_the_plan__told(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path, removed: bool
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    with pytest.MonkeyPatch.context() as patch:
+        # All but the seal: what is seen before the last step is broadcast.
+        patch.setattr(RpcPool, "broadcast", Kill(STEPS, False).wrap(RpcPool.broadcast))
+        with pytest.raises(Killed):
+            deploy(local_plan, artifacts, sender, tmp_path)
+    half = registries.load(tmp_path, 31337)
+    assert half is not None
+    staking, abi = half.address("Staking"), artifacts["Staking"].abi
+    extra = fresh.accounts[5].address
+    fresh.wait(fresh.send(sender.address, staking, abi.encode("setup_manager", extra, 1)))
+    if removed:
+        timelock = half.address("Timelock")
+        with fresh.impersonate(timelock):
+            fresh.set_balance(timelock, 10**18)
+            fresh.wait(fresh.send(timelock, staking, abi.encode("remove_manager", extra)))
+        deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+        return
+    with pytest.raises(ScriptError, match="Staking managers when sealed; do not use"):
+        deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+    registry = registries.load(tmp_path, 31337)
+    assert registry is not None
+    assert _wrong(local_plan, registry, artifacts, sender) == [("Staking", "managers when sealed")]
+
+
+def test_verify__manager_named_by_the_timelock_since__told_and_fine(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
+    registry = registry.model_copy(update={"complete": True})
+    timelock, staking = registry.address("Timelock"), registry.address("Staking")
+    extra = fresh.accounts[5].address
+    call = artifacts["Staking"].abi.encode("announce_manager", extra, 1)
+    with fresh.impersonate(timelock):
+        fresh.set_balance(timelock, 10**18)
+        fresh.wait(fresh.send(timelock, staking, call))
+    checks = verify.verify(local_plan, registry, artifacts, sender.chain)
+    assert [check.what for check in checks if not check.ok] == []
+    assert [check.detail for check in checks if check.what == "managers since"] == [
+        f"named by its owner: {extra}"
+    ]
+
+
+def test_verify__registry_names_a_later_block__told(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
+    first = registry.contracts["Staking"]
+    assert first.block is not None
+    late = first.model_copy(update={"block": first.block + 1})
+    changed = registry.model_copy(update={"contracts": {**registry.contracts, "Staking": late}})
+    assert ("Staking", "all its events") in _wrong(local_plan, changed, artifacts, sender)
+
+
 def test_load__damaged_registry__one_line(tmp_path: Path) -> None:
     (tmp_path / "5.json").write_text("{")
     with pytest.raises(ScriptError, match="cannot be read"):
