@@ -29,8 +29,6 @@ from provider_agent.store import JobRow, RunRow, RunStage
 log = logging.getLogger(__name__)
 
 _QUICK_ATTEMPTS = 3
-# How a run ends by the provider's own fault, or nobody's: never attested.
-_OUR_FAULT = (Reason.SANDBOX_FAILED, Reason.KILLED)
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class Worker:
             return self._failed(job, run, str(error))
         if state.phase in (Phase.PENDING, Phase.RUNNING):
             return run
-        if state.phase is Phase.LOST or self._is_our_fault(run, state):
+        if self._is_our_fault(run, state):
             return self._failed(job, run, state.detail or "the run was lost")
         return self._store.set_run_state(
             run.run_id,
@@ -191,7 +189,7 @@ class Worker:
 
     def _is_our_fault(self, run: RunRow, state: RunState) -> bool:
         shortened = RunName.parse(run.run_id).seconds is not None
-        return state.reason in _OUR_FAULT or (shortened and state.reason is Reason.TIMEOUT)
+        return state.provider_fault or (shortened and state.reason is Reason.TIMEOUT)
 
     def _start(self, request: RunRequest) -> bool:
         self._machine.runner.start(request)
