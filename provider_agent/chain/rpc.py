@@ -42,7 +42,7 @@ _BACKOFF_MAX = 30.0
 _ROUNDS = 3  # how often a request goes round the endpoints before the caller is told
 _CHAIN_ID_AGE = 300.0  # seconds for which a chain id is believed; a host may be re-pointed
 _LEAD = 64  # blocks that an endpoint may be ahead of all others and still be believed
-_STALE = 300  # seconds behind the clock after which an endpoint's head is of no use as a witness
+_STALE = 300  # seconds behind the others after which an endpoint's head is of no use as a witness
 _MAX_INTEGER = 2**63  # more is no block number, time, amount of gas or index of any chain
 
 _ERROR_STRING = bytes.fromhex("08c379a0")  # Error(string)
@@ -477,7 +477,10 @@ class RpcPool:
         return found, answered
 
     def _is_fresh(self, endpoint: Endpoint) -> bool:
-        return endpoint.head_time > self._wall_clock() - _STALE
+        """Whether an endpoint is up to date, or as near to it as any (the chain may stand)."""
+        with self._lock:
+            newest = max(e.head_time for e in self.endpoints)
+        return endpoint.head_time > min(newest, self._wall_clock()) - _STALE
 
     def block(self, number: int) -> BlockRef:
         """The block with this number; BlockUnknown when no endpoint has it."""

@@ -243,9 +243,12 @@ def test_call__one_round__asked_once() -> None:
     assert sum(request["method"] == "eth_call" for request in node.calls) == 1
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["chain runs", "chain stands"])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_agreed_block__liar_far_ahead__not_believed(place: int) -> None:
-    honest, liar = [Node(100), Node(101)], Node(10**9, branch=7)
+def test_agreed_block__liar_far_ahead__not_believed(place: int, old: bool) -> None:
+    moment = 5 if old else None
+    honest = [Node(100, 0, moment), Node(101, 0, moment)]
+    liar = Node(10**9, 7, moment)
     nodes = [*honest[:place], liar, *honest[place:]]
     with pool_of(*nodes) as pool:
         head = pool.head()
