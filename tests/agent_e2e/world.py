@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,7 +164,7 @@ class Deployment:
             hashes.append(self.anvil.rpc("eth_sendTransaction", request))
         receipts = []
         for call, tx_hash in zip(calls, hashes, strict=True):
-            receipt = until(lambda tx=tx_hash: self.anvil.receipt(tx), "a receipt", 30)
+            receipt = until(partial(self.anvil.receipt, tx_hash), "a receipt", 30)
             if int(receipt["status"], 16) != 1:
                 raise Failed(f"a transaction of {call.sender} reverted")
             receipts.append(receipt)
@@ -173,8 +173,8 @@ class Deployment:
     def deploy(self, name: str, *arguments: object) -> Contract:
         """Deploy a contract from the sources."""
         _, entries, bytecode = artefact(name)
-        constructor = next((e for e in entries if e["type"] == "constructor"), {"inputs": []})
-        kinds = [argument["type"] for argument in constructor["inputs"]]
+        inputs = [e["inputs"] for e in entries if e["type"] == "constructor"]
+        kinds = [argument["type"] for given in inputs for argument in given]
         data = bytes.fromhex(bytecode[2:]) + encode(kinds, arguments)
         (receipt,) = self.transact(Call(self.deployer.address, None, data))
         return Contract(self, name, receipt["contractAddress"])
@@ -285,12 +285,13 @@ class Job:
 
     def wait(self, *statuses: Status, seconds: float = 60) -> Status:
         """Wait until the chain shows one of the statuses."""
-        return self.world.until(
+        reached: Status = self.world.until(
             lambda: self.status if self.status in statuses else None,
             " or ".join(status.name for status in statuses),
             seconds,
             lambda: {"status": self.status.name},
         )
+        return reached
 
 
 @dataclass
