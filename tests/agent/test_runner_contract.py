@@ -226,7 +226,7 @@ def test_run__however_it_ends__can_be_kept(tmp_path: Path, kind: str) -> None:
     if kind == "bubblewrap":
         runs.need_bubblewrap()
     runner = ProcessRunner(tmp_path / "data", sandbox_kind=kind)
-    commands = dict.fromkeys(PROGRAMS, ("python", "job.py"))
+    commands: dict[str, tuple[str, ...]] = dict.fromkeys(PROGRAMS, ("python", "job.py"))
     commands |= {"no program": ("no-such-program",), "a directory": ("/usr",), "dash": ("--help",)}
     for number, (name, command) in enumerate(commands.items()):
         run_id = f"run-{number}"
