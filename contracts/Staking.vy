@@ -716,7 +716,8 @@ def reward(provider: address, amount: uint256, earned_at: uint256):
     """
     @notice Pays a reward into a pool (REWARD): the commission in force at
             `earned_at` is credited to the payout address, the rest raises the
-            price of active shares. Without active shares all is credited.
+            price of active shares. With next to no active shares all is credited:
+            the virtual ones would keep too much of it.
     @param provider The provider's owner address.
     @param amount TPF wei, pulled from the manager.
     @param earned_at End of the epoch in which it was earned, unix seconds.
@@ -727,7 +728,7 @@ def reward(provider: address, amount: uint256, earned_at: uint256):
     locked: uint256 = 0
     active, locked = shares._unpack(self.pool_assets[provider])
     commission: uint256 = amount
-    if self.pool_shares[provider] & shares.MASK > 0:
+    if self.pool_shares[provider] & shares.MASK >= shares.MIN_REWARDED:
         commission = (
             amount * self._commission_at(provider, earned_at) // MAX_BPS
         )

@@ -18,6 +18,8 @@ MAX_RATIO: constant(uint256) = 10**10
 REBASE: constant(uint256) = 10**6
 # So many generations later nothing is left of any 128-bit number of shares.
 WIPED: constant(uint256) = 8
+# With so many shares the virtual ones keep a millionth of a reward at most.
+MIN_REWARDED: constant(uint256) = VIRTUAL_SHARES * 10**6
 MASK: constant(uint256) = 2**128 - 1
 
 

@@ -232,7 +232,11 @@ class Worker:
         try:
             result = self._background.result(("keep", run.run_id), lambda: self._keep(job, run))
         except AgentError as error:
-            return self._failed(job, run, str(error))
+            if run.run_id not in self._machine.runner.list():
+                return self._failed(job, run, str(error))
+            # A full disk, say: the work is done, so keeping it is tried again.
+            self._book.note(job, str(error))
+            return run
         if result is None:
             return run
         self._machine.runner.remove(run.run_id)

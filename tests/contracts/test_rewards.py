@@ -78,6 +78,21 @@ def test_reward__without_allowance__reverts(suite, staking, provider, manager):
         staking.reward(provider.owner, 1, now(), sender=manager)
 
 
+@pytest.mark.parametrize(("stake", "shared"), [(10**6, True), (10**6 - 1, False)])
+def test_reward__next_to_no_stake__credited_whole(staking, make_provider, manager, stake, shared):
+    """Regression: the virtual shares kept half of a reward into a pool of dust."""
+    thin = make_provider("thin", stake=stake)
+    staking.set_payout(thin.owner, sender=thin.owner)
+    staking.reward(thin.owner, 100 * TPF, now(), sender=manager)
+    credited = staking.credit_of(thin.owner)
+    if shared:
+        assert credited < 100 * TPF
+        assert staking.owner_assets(thin.owner) + credited >= 100 * TPF - 10**14 - 1
+    else:
+        assert credited == 100 * TPF
+        assert staking.owner_assets(thin.owner) == stake
+
+
 @pytest.mark.parametrize("permissions", [0, LOCK, SLASH])
 def test_reward__without_the_permission__reverts(suite, staking, provider, permissions):
     newcomer = address_of("newcomer")

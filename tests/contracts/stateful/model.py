@@ -27,6 +27,8 @@ VIRTUAL_SHARES = 1_000
 # After a slash no part has more shares than this for a wei: all of them are divided until it fits.
 MAX_RATIO = 10**10
 REBASE = 10**6
+# With fewer shares than this a reward would go to nobody's shares in good part.
+MIN_REWARDED = VIRTUAL_SHARES * 10**6
 MANAGER_MARGIN = DAY
 MAX_PAUSE = 7 * DAY
 MAX_AUCTION = 30 * DAY
@@ -431,7 +433,7 @@ class Staking:
         self._may(now, manager, REWARD)
         pool = self._known(provider)
         commission = amount
-        if pool.active.shares:
+        if pool.active.shares >= MIN_REWARDED:
             commission = floor(Fraction(amount * pool.commission_at(earned_at), BPS))
             pool.active.gain(amount - commission)
         self.credits[pool.payout] += commission
