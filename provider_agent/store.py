@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 from provider_agent.errors import AgentError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x54504641  # "TPFA": tells our file from anybody else's database
 
 _SCHEMA = """
@@ -426,6 +426,12 @@ class Store:
                 raise AgentError(
                     f"{self.path} was written by a newer agent (schema {version}, this one knows "
                     f"{SCHEMA_VERSION}); install the newer version again"
+                )
+            if 0 < version < SCHEMA_VERSION:
+                raise AgentError(
+                    f"{self.path} was written by an older agent (schema {version}, this one needs "
+                    f"{SCHEMA_VERSION}); finish its jobs with that version, then use another "
+                    "agent.data_dir"
                 )
             if version == 0:
                 # Statement by statement: executescript would commit the transaction first.

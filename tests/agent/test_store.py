@@ -62,6 +62,15 @@ def test_open__newer_file__refused(store: Store, path: Path) -> None:
         Store(path)
 
 
+def test_open__older_file__refused(store: Store, path: Path) -> None:
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    with pytest.raises(AgentError, match="written by an older agent"):
+        Store(path)
+
+
 def test_open__others_file__refused(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (a)")
