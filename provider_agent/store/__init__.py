@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's memory: one SQLite file in its data directory.
+
+What must survive a power cut is here and nowhere else: intents and every transaction ever signed
+for them, runs, the event cursor, what is known about jobs, specifications, quotes, sessions.
+
+Rules that the rest of the agent relies on:
+
+- Every method is one transaction by itself, or part of the caller's `with store.transaction():`.
+- An intent or a run changes its state in `set_intent_state` and `set_run_state` only, along the
+  edges drawn in `rows`. Both are durable on return (WAL, synchronous=FULL) unless the caller has a
+  transaction open.
+- A thread has its own connection. Rows come back as frozen dataclasses.
+
+Times are unix seconds, addresses are text as the caller wrote them, digests and ids are bytes,
+and everything that strangers choose (amounts, times of jobs and quotes, deadlines) is text in the
+file because SQLite's integers have 63 bits: any uint256 fits, and no event can break a write.
+"""
+
+from provider_agent.store.feeds import Feeds
+from provider_agent.store.files import Files
+from provider_agent.store.intents import Intents
+from provider_agent.store.jobs import Jobs
+from provider_agent.store.logins import Logins
+from provider_agent.store.quotes import Quotes
+from provider_agent.store.rows import (
+    Intent,
+    IntentKey,
+    IntentState,
+    JobRow,
+    JobUpdate,
+    Mark,
+    Mined,
+    QuoteRow,
+    RunRow,
+    RunStage,
+    RunUpdate,
+    SeenLog,
+    StoredFile,
+    Transaction,
+)
+from provider_agent.store.runs import Runs
+from provider_agent.store.schema import APPLICATION_ID, SCHEMA_VERSION
+
+__all__ = [
+    "APPLICATION_ID",
+    "SCHEMA_VERSION",
+    "Intent",
+    "IntentKey",
+    "IntentState",
+    "JobRow",
+    "JobUpdate",
+    "Mark",
+    "Mined",
+    "QuoteRow",
+    "RunRow",
+    "RunStage",
+    "RunUpdate",
+    "SeenLog",
+    "Store",
+    "StoredFile",
+    "Transaction",
+]
+
+
+class Store(Feeds, Intents, Jobs, Quotes, Files, Runs, Logins):
+    """The database. Safe to use from several threads; made for one process."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs as events and state words tell them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Unpack
+
+from provider_agent.store.database import Database
+from provider_agent.store.rows import JobRow, JobUpdate
+
+# Columns of a job that bear what strangers put on the chain: text in the file.
+_WIDE = ("price", "assigned_at", "attested_at", "started", "finished")
+
+
+class Jobs(Database):
+    """Jobs as events and state words tell them."""
+
+    def add_job(
+        self, job_id: bytes, terms: bytes, requester: str, spec: bytes, status: int
+    ) -> JobRow:
+        """The job with this id, made now if it is new."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO jobs (job_id, terms, requester, spec, status, updated_at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (job_id, terms, requester, spec, status, self._now()),
+            )
+            job = self.job(job_id)
+            assert job is not None  # inserted above, in the same transaction
+            return job
+
+    def job(self, job_id: bytes) -> JobRow | None:
+        """The job with this id."""
+        row = self._db().execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        return None if row is None else _job(row)
+
+    def jobs(self, *statuses: int) -> list[JobRow]:
+        """Jobs with any of the statuses (all when none is named), oldest change first."""
+        marks = ", ".join("?" * len(statuses))
+        where = f"WHERE status IN ({marks})" if statuses else ""
+        rows = self._db().execute(
+            f"SELECT * FROM jobs {where} "  # noqa: S608 - question marks only
+            "ORDER BY updated_at, job_id",
+            statuses,
+        )
+        return [_job(row) for row in rows]
+
+    def jobs_of(self, requester: str, *statuses: int) -> list[JobRow]:
+        """An account's jobs with any of the statuses, oldest change first."""
+        marks = ", ".join("?" * len(statuses))
+        rows = self._db().execute(
+            f"SELECT * FROM jobs WHERE requester = ? AND status IN ({marks}) "  # noqa: S608 - marks
+            "ORDER BY updated_at, job_id",
+            (requester, *statuses),
+        )
+        return [_job(row) for row in rows]
+
+    def has_open_jobs(self) -> bool:
+        """Whether any job is on the market, as far as is known."""
+        row = self._db().execute("SELECT 1 FROM jobs WHERE status = 1 LIMIT 1").fetchone()
+        return row is not None
+
+    def count_jobs(self) -> dict[int, int]:
+        """How many jobs have each status."""
+        rows = self._db().execute("SELECT status, count(*) FROM jobs GROUP BY status")
+        return {int(row[0]): int(row[1]) for row in rows}
+
+    def update_job(self, job_id: bytes, **columns: Unpack[JobUpdate]) -> None:
+        """Set columns of a job; unknown jobs are left alone."""
+        values: dict[str, Any] = dict(columns)
+        for name in _WIDE:
+            if values.get(name) is not None:
+                values[name] = str(values[name])
+        self._update("jobs", "job_id", job_id, values)
+
+    def drop_job(self, job_id: bytes) -> None:
+        """Forget a job, for instance one whose posting was reorganised away."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
+
+
+def _job(row: sqlite3.Row) -> JobRow:
+    columns = dict(row)
+    for name in _WIDE:
+        if columns[name] is not None:
+            columns[name] = int(columns[name])
+    return JobRow(**columns)
