@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the test suites one after the other and closes with one line that counts them all.
+"""Runs the test suites, two at a time, and closes with one line that counts them all.
 
 Each suite is a pytest run of its own, because the plugins of Ape and titanoboa are kept apart and
 the agent's unit tests run without the contract tooling. Names on the command line choose suites.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +20,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 OK, NO_TESTS = 0, 5  # exit codes of pytest
+AT_ONCE = 2  # the tests wait as much as they work, and a machine has two cores at least
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,12 @@ class Suite:
 
 
 SUITES = (
-    Suite("tooling", ".venv", ("ape_test", "boa_test")),
+    # The longest first, so that the two lanes end together.
     Suite("agent", ".venv-agent"),
     Suite("contracts", ".venv", ("ape_test",)),
-    Suite("scripts", ".venv", ("boa_test",)),
     Suite("agent_e2e", ".venv", ("ape_test", "boa_test")),
+    Suite("scripts", ".venv", ("boa_test",)),
+    Suite("tooling", ".venv", ("ape_test", "boa_test")),
 )
 
 
@@ -83,15 +86,26 @@ def run(suite: Suite, report: Path) -> Count:
     options = [part for plugin in suite.without for part in ("-p", f"no:{plugin}")]
     command = [str(python), "-m", "pytest", f"tests/{suite.name}", *options]
     command += ["-q", "--durations=5", f"--junitxml={report}"]
-    print(f"== {suite.name}", flush=True)
+    print(f"== {suite.name}: started", flush=True)
     started = time.monotonic()
-    code = subprocess.run(
-        command, cwd=ROOT, env=surroundings(), stdin=subprocess.DEVNULL, check=False
-    ).returncode
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=surroundings(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    code = done.returncode
     result = count(report) if report.is_file() else Count()
     if code not in (OK, NO_TESTS) and not result.failed:
         result.failed = 1
-    print(f"== {suite.name}: {result} in {time.monotonic() - started:.0f} s", flush=True)
+    taken = time.monotonic() - started
+    # In one piece: another suite is talking, too.
+    print(f"{done.stdout}== {suite.name}: {result} in {taken:.0f} s", flush=True)
     return result
 
 
@@ -103,10 +117,15 @@ def main(names: list[str]) -> int:
         return 2
     total = Count()
     with tempfile.TemporaryDirectory() as directory:
-        for suite in SUITES:
-            present = any((TESTS / suite.name).rglob("test_*.py"))
-            if present and (not names or suite.name in names):
-                total.add(run(suite, Path(directory) / f"{suite.name}.xml"))
+        wanted = [
+            suite
+            for suite in SUITES
+            if (not names or suite.name in names) and any((TESTS / suite.name).rglob("test_*.py"))
+        ]
+        reports = [Path(directory) / f"{suite.name}.xml" for suite in wanted]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for result in pool.map(run, wanted, reports):
+                total.add(result)
     if not total.passed and not total.failed:
         print("error: no test ran", file=sys.stderr)
         total.failed = 1
