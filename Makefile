@@ -134,7 +134,7 @@ size: .venv/.stamp ## code size of every contract against the limit
 
 .PHONY: fuzz
 fuzz: .venv/.stamp ## deep stateful tests: at least 100,000 transactions
-	@$(BIN)/python -m pytest tests/contracts/stateful -p no:ape_test --hypothesis-profile=deep -s
+	@$(BIN)/python -m tests.fuzz
 
 .PHONY: mutate
 mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed

@@ -23,7 +23,7 @@ def register_profiles() -> None:
     base = settings(deadline=None, suppress_health_check=SLOW, database=None)
     register = settings.register_profile
     register(QUICK, base, max_examples=10, stateful_step_count=30)
-    register("deep", base, max_examples=260, stateful_step_count=60)
+    register("deep", base, max_examples=360, stateful_step_count=60)
     register("no-shrink", base, max_examples=14, stateful_step_count=30, phases=ONCE)
     register(
         "mutants", base, max_examples=10, stateful_step_count=40, phases=ONCE, derandomize=True
