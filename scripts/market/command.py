@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +18,21 @@ from ape.exceptions import (
     ProviderError,
     ProviderNotConnectedError,
 )
+from ape.logging import logger
 from requests.exceptions import RequestException
 from web3.exceptions import Web3Exception
 
 from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import address as checked_address
+from scripts.market import choice
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
 from scripts.market.ui import ConsoleUi
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_STOPPED = "stopped; run the same command again to go on"
 
 
 class MarketCommand(ConnectedProviderCommand):
@@ -33,13 +40,26 @@ class MarketCommand(ConnectedProviderCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options; the network is looked up here."""
+        own_tools_first()
         with OneLine():
             return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Connect and run."""
         with OneLine():
+            # What Ape tells of its own doings is noise between the lines of a script.
+            logger.set_level("WARNING")
+            if ctx.params.get("network") is not None:
+                choice.check(ctx.params["network"])
             return super().invoke(ctx)
+
+
+def own_tools_first() -> None:
+    """Let Ape find the anvil and vyper that were installed beside this Python."""
+    here = str(Path(sys.executable).parent)
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if here not in known:
+        os.environ["PATH"] = os.pathsep.join([here, *known])
 
 
 class OneLine:
@@ -51,12 +71,19 @@ class OneLine:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, click.ClickException | click.exceptions.Exit):
             return
-        line = _line(error)
+        # Ape answers Ctrl-C with an exit of its own until `connect` takes the signal back.
+        interrupted = isinstance(error, SystemExit) and error.code == _INTERRUPTED
+        line = _STOPPED if interrupted else _line(error)
         if line is not None:
-            raise _Failure(line) from None
+            code = _INTERRUPTED if interrupted or isinstance(error, KeyboardInterrupt) else 1
+            raise _Failure(line, code) from None
 
 
 class _Failure(click.ClickException):
+    def __init__(self, line: str, exit_code: int) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
+
     def show(self, file: Any = None) -> None:
         """Print the line; Ape's own logger would add a level and a colour."""
         click.echo(f"error: {self.message}", err=True, file=file)
@@ -66,7 +93,7 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, AgentError):
         return str(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return "stopped; run the same command again to go on"
+        return _STOPPED
     if isinstance(error, NetworkMismatchError):
         return f"wrong network: {_flat(error)}"
     nobody = isinstance(error, ProviderError) and "node found" in str(error)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,8 @@ class Chain:
 
 def connect(provider: Any) -> Chain:
     """The chain behind Ape's connected provider. ScriptError when it cannot be used."""
+    # Ape's own handler leaves at once; a KeyboardInterrupt lets every `with` clean up.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     url = getattr(provider, "http_uri", None)
     if not url:
         raise ScriptError("this network has no http(s) RPC URL; choose one with --network")

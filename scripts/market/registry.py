@@ -143,21 +143,26 @@ def require(folder: Path, chain: Chain) -> Registry:
     registry = load(folder, chain.chain_id)
     if registry is None:
         others = sorted(path.stem for path in folder.glob("*.json") if path.stem.isdigit())
-        known = f"deployments are known on chain {', '.join(others)}" if others else "none is known"
+        instead = (
+            f"choose another --network (there is one on chain {', '.join(others)})"
+            if others
+            else "choose another --network"
+        )
         raise ScriptError(
-            f"no deployment is known on chain {chain.chain_id} ({chain.name}); {known}: "
-            "choose another --network, or run ape run deploy first"
+            f"no deployment is known on chain {chain.chain_id} ({chain.name}): {instead}, or run "
+            "ape run deploy first"
         )
     if registry.genesis != chain.genesis():
         raise ScriptError(
             f"{path_of(folder, chain.chain_id)} belongs to another chain with id "
-            f"{chain.chain_id} (its first block differs); check --network, or deploy again"
+            f"{chain.chain_id} (its first block differs); check --network, or move the file away "
+            "and deploy again"
         )
     gone = missing_code(registry, chain)
     if gone is not None:
         raise ScriptError(
             f"{gone} has no code at {registry.address(gone)} on chain {chain.chain_id}; "
-            "check --network, or deploy again"
+            f"check --network, or move {path_of(folder, chain.chain_id)} away and deploy again"
         )
     if not registry.complete:
         raise ScriptError(

@@ -67,7 +67,9 @@ class ConsoleUi:
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise ScriptError(f"{question}: nobody is there to ask; pass --yes to go on")
+            raise ScriptError(
+                f"{question.rstrip('?')}: nobody is there to ask; pass --yes to go on"
+            )
         if not click.confirm(question):
             raise Declined
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of the scripts: Ctrl-C, the chosen network, tools beside the interpreter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+
+from scripts.market import choice
+from scripts.market.command import OneLine, own_tools_first
+from scripts.market.errors import Declined, ScriptError
+from scripts.market.ui import ConsoleUi
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (SystemExit(130), 130), (click.Abort(), 1)],
+)
+def test_one_line__interrupted__says_how_to_go_on(error: BaseException, code: int) -> None:
+    wanted = pytest.raises(click.ClickException, match="run the same command again")
+    with wanted as raised, OneLine():
+        raise error
+    assert raised.value.exit_code == code
+
+
+def test_one_line__bug_or_other_exit__is_let_through() -> None:
+    for error in (ZeroDivisionError(), SystemExit(2)):
+        with pytest.raises(type(error)), OneLine():
+            raise error
+    with pytest.raises(click.ClickException, match="declined") as raised, OneLine():
+        raise Declined
+    assert raised.value.exit_code == 1
+
+
+def _node(network: str, ecosystem: str = "ethereum", **settings: Any) -> SimpleNamespace:
+    names = SimpleNamespace(is_dev=False, name=network, ecosystem=SimpleNamespace(name=ecosystem))
+    return SimpleNamespace(name="node", network=names, settings=settings)
+
+
+def test_check__network_without_a_usable_url__one_line_names_the_variable() -> None:
+    def sepolia(uri: str) -> SimpleNamespace:
+        return _node("sepolia", "base", base={"sepolia": {"uri": uri}})
+
+    choice.check(sepolia("https://rpc.example/v1"))
+    choice.check(_node("mainnet", uri="https://rpc.example"))
+    for provider, line in (
+        (sepolia("$BASE_SEPOLIA_RPC_URL"), "BASE_SEPOLIA_RPC_URL is not set; export it, or use"),
+        (sepolia("rpc.example"), "BASE_SEPOLIA_RPC_URL is not a URL"),
+        (_node("mainnet"), "ethereum:mainnet has no RPC URL here"),
+        (_node("other", ethereum={"other": {"uri": "x"}}), "in Ape's settings is none"),
+    ):
+        with pytest.raises(ScriptError, match=line):
+            choice.check(provider)
+
+
+def test_own_tools_first__not_on_path__anvil_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    own_tools_first()
+    own_tools_first()
+    assert shutil.which("anvil") is not None
+    assert os.environ["PATH"].endswith(f"{os.pathsep}/usr/bin")
+    assert os.environ["PATH"].count(os.pathsep) == 1
+
+
+def test_ask__no_terminal__question_without_its_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
+    with pytest.raises(ScriptError, match=r"^Register: nobody is there to ask"):
+        ConsoleUi().ask("Register?")
