@@ -10,6 +10,10 @@ class AgentError(Exception):
     """One line for a person: what is wrong, and what to do about it."""
 
 
+class Refused(AgentError):
+    """This provider's policy turns something down; the line is for the tenant."""
+
+
 class SettingsError(AgentError):
     """The settings file or an override is missing, malformed or contradicts itself."""
 
@@ -40,3 +44,8 @@ class RunnerError(AgentError):
 
 class AuthError(AgentError):
     """A signature, session or nonce is not valid."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun for such a line: `1 input`, `2 inputs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

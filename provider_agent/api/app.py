@@ -8,7 +8,8 @@ Wiring: build an `ApiDeps`, then `ApiServer(create_app(deps), host, port).start(
         jobs=...,          # JobDirectory: job(job_id) -> JobView | None
         specs=store,       # SpecStore: put_spec, spec, spec_usage, spec_bytes, is_named
         inputs=InputStorage(data_dir / "inputs", StorageLimits(...)),
-        may_upload=...,    # (address, sha256, size) -> bool: an input of a job or quote of theirs
+        may_upload=...,    # (address, sha256, size) -> bool: an input of a job or quote of theirs;
+                           # Refused when it is one, and the provider would not run the job
         provider=...,      # () -> JSON of GET /v1/provider
         health=Health(last_cycle, max_age, clock, checks),
         metrics=Metrics(),
@@ -17,7 +18,8 @@ Wiring: build an `ApiDeps`, then `ApiServer(create_app(deps), host, port).start(
 
 Everything in it is called from worker threads, several at once. Answers are JSON unless they are
 files; errors are `{"error": "one line"}`. AgentErrors of `jobs`, `provider` and `may_upload` are
-failures of this side and are answered without their text; what `quotes` raises is for the tenant.
+failures of this side and are answered without their text; what `quotes` raises is for the tenant,
+and so is Refused.
 
     GET  /healthz /readyz /metrics /v1/provider
     POST /v1/auth/nonce                     -> nonce, domain, uri, chain_id, expires
@@ -33,6 +35,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -61,7 +64,7 @@ from provider_agent.api.auth import Authenticator, RateLimit
 from provider_agent.api.health import Health
 from provider_agent.api.jobs import JobDirectory, JobView
 from provider_agent.api.storage import DigestMismatch, InputStorage, QuotaError
-from provider_agent.errors import AgentError, AuthError, ChainError, SpecError
+from provider_agent.errors import AgentError, AuthError, ChainError, Refused, SpecError
 from provider_agent.metrics import CONTENT_TYPE, Metrics
 from provider_agent.protocol import jobspec, messages
 from provider_agent.protocol.digests import Entry, check_path, is_hex_digest, parse_manifest
@@ -219,6 +222,11 @@ class ApiServer:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
             bound = socket.create_server((self._host, self._port), family=family, backlog=256)
         except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                raise AgentError(
+                    f"port {self._port} of {self._host} is in use; change api.port or stop the "
+                    "other program"
+                ) from None
             raise AgentError(
                 f"api: cannot listen on {self._host} port {self._port} ({error}); change [api]"
             ) from None
@@ -415,7 +423,11 @@ class _Api:
         account = await self._account(request)
         sha256 = _sha256(request)
         size = _content_length(request)
-        if not await run_in_threadpool(self.deps.may_upload, account, sha256, size):
+        try:
+            allowed = await run_in_threadpool(self.deps.may_upload, account, sha256, size)
+        except Refused as error:
+            raise HTTPException(403, f"this provider would not run the job: {error}") from None
+        if not allowed:
             raise HTTPException(
                 403,
                 "no open job or quote of yours here has an input of this digest and size; send "

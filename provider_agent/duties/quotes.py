@@ -82,7 +82,7 @@ class QuoteDesk:
         if missing:
             self._reserve(requester, spec.digest())
             raise AgentError(
-                f"{missing} inputs are missing; upload them within "
+                f"inputs are missing ({missing} of {len(spec.inputs)}); upload them within "
                 f"{_RESERVED_SECONDS // 60} minutes, then ask again"
             )
         with self._promises.lock:

@@ -13,8 +13,11 @@ from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.book import JobBook, decode_terms
 from provider_agent.duties.policy import Load, Policy, Standing
 from provider_agent.duties.promises import Promises
+from provider_agent.errors import counted
 from provider_agent.protocol.terms import Status
 from provider_agent.store import JobRow
+
+_NO_ROOM = "all slots of this provider are taken just now"
 
 
 class Taker:
@@ -46,7 +49,8 @@ class Taker:
             available = standing.available - self._promises.collateral_on_the_way()
             for job in self._book.store.jobs(Status.OPEN):
                 if not self._promises.has_room(load):
-                    return
+                    self._put_off(job, block, standing, available)
+                    continue
                 if self._book.acceptance(job.job_id) is not None:
                     continue
                 if not self._attempts.may_begin(job.job_id, "accept"):
@@ -71,10 +75,33 @@ class Taker:
                 assert spec is not None  # refused above
                 load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
 
+    def _put_off(self, job: JobRow, block: BlockRef, standing: Standing, available: int) -> None:
+        """Say of a job why it would not be taken in any case, or else that there is no room."""
+        reason = self._refuse_order(job, block, standing, available) or _NO_ROOM
+        # There may be many such jobs in each cycle: nothing is read for those without news.
+        if reason != job.note and self._book.acceptance(job.job_id) is None:
+            self._book.note(job, reason)
+
     def _refuse(
         self, job: JobRow, block: BlockRef, standing: Standing, load: Load, available: int
     ) -> str | None:
         """Why an open job is not taken now. What costs least to find out comes first."""
+        refusal = self._refuse_order(job, block, standing, available)
+        if refusal is not None:
+            return refusal
+        terms, spec = decode_terms(job.terms), self._book.spec(job)
+        assert spec is not None  # refused above
+        free = shutil.disk_usage(self._data_dir).free
+        refusal = self._policy.refuse_load(terms, spec, load, free)
+        if refusal is not None:
+            return refusal
+        missing = self._book.missing_inputs(job.requester, spec)
+        return f"waiting for {counted(missing, 'input')}" if missing else None
+
+    def _refuse_order(
+        self, job: JobRow, block: BlockRef, standing: Standing, available: int
+    ) -> str | None:
+        """Why what a job asks for does not suit, whatever else this machine is doing."""
         terms = decode_terms(job.terms)
         refusal = self._policy.refuse_terms(terms, block.timestamp, standing)
         if refusal is not None:
@@ -84,13 +111,7 @@ class Taker:
         spec = self._book.spec(job)
         if spec is None:
             return "waiting for the specification"
-        free = shutil.disk_usage(self._data_dir).free
-        refusal = (
-            self._policy.refuse_price(terms, spec, block.timestamp)
-            or self._policy.refuse_spec(spec)
-            or self._policy.refuse_load(terms, spec, load, free)
+        # The specification before the price: a price may still rise.
+        return self._policy.refuse_spec(spec) or self._policy.refuse_price(
+            terms, spec, block.timestamp
         )
-        if refusal is not None:
-            return refusal
-        missing = self._book.missing_inputs(job.requester, spec)
-        return f"waiting for {missing} inputs" if missing else None

@@ -14,6 +14,7 @@ from provider_agent.duties.policy import Policy
 from provider_agent.duties.promises import Promises
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.duties.working import Machine
+from provider_agent.errors import Refused
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import Settings
@@ -103,13 +104,21 @@ class UploadRule:
         self._book, self._duty, self._desk, self._policy = book, duty, desk, policy
 
     def __call__(self, account: str, sha256: str, size: int) -> bool:
-        """Whether `account` may upload the file with this digest and size (bytes) now."""
+        """Whether `account` may upload the file with this digest and size (bytes) now.
+
+        Refused, with the reason, when it is an input of theirs and we would not run the job.
+        """
+        refusal: str | None = None
         for digest in self._desk.specs_of(account) | self._ordered(account):
             spec = self._book.spec_named(digest)
-            if spec is None or self._policy.refuse_spec(spec) is not None:
+            if spec is None:
                 continue
             if any((entry.sha256, entry.size) == (sha256, size) for entry in spec.inputs):
-                return True
+                refusal = self._policy.refuse_spec(spec)
+                if refusal is None:
+                    return True
+        if refusal is not None:
+            raise Refused(refusal)
         return False
 
     def _ordered(self, account: str) -> set[bytes]:

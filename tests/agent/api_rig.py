@@ -27,7 +27,7 @@ from provider_agent.api.client import AgentClient
 from provider_agent.api.health import Health
 from provider_agent.api.jobs import JobView
 from provider_agent.api.storage import InputStorage, StorageLimits
-from provider_agent.errors import AgentError, Reverted
+from provider_agent.errors import AgentError, Refused, Reverted
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import jobspec, messages, siwe
 from provider_agent.protocol.digests import manifest
@@ -113,6 +113,8 @@ class Rig:
     uploaders: set[str] = field(default_factory=lambda: {TENANT.address})
     # The (digest, size) of inputs that specifications name; None: any.
     inputs_named: set[tuple[str, int]] | None = None
+    # Why the provider would not run the jobs of these inputs.
+    upload_refusal: str | None = None
     trusted_proxies: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     last_cycle: float | None = None
@@ -148,6 +150,8 @@ class Rig:
         )
 
     def may_upload(self, account: str, sha256: str, size: int) -> bool:
+        if self.upload_refusal is not None:
+            raise Refused(self.upload_refusal)
         named = self.inputs_named is None or (sha256, size) in self.inputs_named
         return account in self.uploaders and named
 

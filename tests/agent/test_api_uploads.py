@@ -376,6 +376,14 @@ def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch)
     assert 0 < found < 100
 
 
+def test_put_input__job_would_not_run__403_says_why(rig: Rig) -> None:
+    rig.upload_refusal = "runtime nope is not offered here"
+    answer = put(rig, DATA)
+    assert answer.status_code == 403
+    assert answer.json()["error"].endswith("would not run the job: " + rig.upload_refusal)
+    assert rig.left_behind() == []
+
+
 def test_put_input__not_named_by_a_specification__403(rig: Rig) -> None:
     rig.inputs_named = {(NAME, len(DATA))}
     assert put(rig, b"else", hashlib.sha256(b"else").hexdigest()).status_code == 403

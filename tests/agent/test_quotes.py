@@ -74,7 +74,7 @@ def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
 
 def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: QuoteDesk) -> None:
     assert not desk.specs_of(TENANT)
-    assert "1 inputs are missing" in refused(desk, TENANT, rig.spec())
+    assert "inputs are missing (1 of 1)" in refused(desk, TENANT, rig.spec())
     assert desk.specs_of(TENANT)
     assert not desk.specs_of(OTHER)
     rig.now += 901
@@ -84,7 +84,7 @@ def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: Qu
 def test_issue__inputs_of_another_account_do_not_count(rig: Rig, desk: QuoteDesk) -> None:
     spec = rig.spec()
     rig.upload(spec)
-    assert "1 inputs are missing" in refused(desk, OTHER, spec)
+    assert "inputs are missing (1 of 1)" in refused(desk, OTHER, spec)
 
 
 def test_issue__too_many_reservations(rig: Rig, desk: QuoteDesk) -> None:

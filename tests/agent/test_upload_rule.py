@@ -12,6 +12,7 @@ import pytest
 
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.duties.views import UploadRule
+from provider_agent.errors import Refused
 from tests.agent.duty_rig import OTHER, OWNER, TENANT, Rig
 
 DATA = b"print(1)"
@@ -64,11 +65,18 @@ def test_specification_alone__nothing(rig: Rig, rule: UploadRule) -> None:
     assert not rule(TENANT, *INPUT)
 
 
-def test_job_that_we_would_not_run__nothing(rig: Rig, rule: UploadRule) -> None:
+def test_job_that_we_would_not_run__nothing__and_why(rig: Rig, rule: UploadRule) -> None:
     spec = rig.spec(DATA, runtime="other")
     rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec)
-    assert not rule(TENANT, *INPUT)
+    with pytest.raises(Refused, match="runtime other is not offered here"):
+        rule(TENANT, *INPUT)
+    assert not rule(OTHER, *INPUT), "no business of theirs"
+    # The same file for a job that we would run.
+    good = rig.spec(DATA)
+    rig.store.put_spec(good.digest(), good.canonical(), TENANT)
+    rig.post(good)
+    assert rule(TENANT, *INPUT)
 
 
 @pytest.mark.parametrize(("provider", "allowed"), [(OWNER, True), (OTHER, False)])
