@@ -32,17 +32,18 @@ from provider_agent.duties.results import Results
 from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
 from provider_agent.duties.working import Machine, Worker
-from provider_agent.errors import ChainError, KeyInUse
+from provider_agent.errors import ChainError, KeyInUse, counted
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import Settings
-from provider_agent.store import Intent, IntentState, Store
+from provider_agent.store import Intent, IntentState, RunStage, Store
 
 log = logging.getLogger(__name__)
 
 DATABASE = "agent.sqlite"
+PAY_DECIMALS, PAY_SYMBOL = "payment.decimals", "payment.symbol"  # in the store's meta
 _PRUNE_EVERY = 600.0  # seconds
 _MAX_PAUSE = 60.0  # between cycles, when nodes do not answer
 _HURRIED_CYCLES = 8  # in a row, after cycles that wrote something
@@ -133,13 +134,21 @@ class Agent:
                 self._settings.agent.data_dir,
             )
             try:
-                self._loop()
+                try:
+                    self._loop()
+                finally:
+                    self._server.stop()
+                    self._duty.close()
+                self._take_leave()
             finally:
-                self._server.stop()
-                self._duty.close()
                 self._store.close()
                 self._pool.close()
                 self._visitors.close()
+
+    def _take_leave(self) -> None:
+        going = len(self._store.runs_in(RunStage.RUNNING))
+        verb = "goes on under its supervisor" if going == 1 else "go on under their supervisors"
+        log.info("stopped; %s %s", counted(going, "run"), verb)
 
     def stop(self) -> None:
         """End the loop after the present cycle. May be called from a signal handler."""
@@ -178,8 +187,9 @@ class Agent:
         )
         book = JobBook(self._store, self._machine.inputs)
         token = TokenContract(self._pool, self._jobs.payment_token("latest"))
-        unit = 10 ** token.decimals("latest")
-        policy = Policy(settings.jobs, settings.runner, chain, unit, len(gpus))
+        decimals = token.decimals("latest")
+        self._remember_token(token, decimals)
+        policy = Policy(settings.jobs, settings.runner, chain, 10**decimals, len(gpus))
         promises = Promises(
             settings.agent, book, policy, self._machine.results, self._jobs, self._key.address
         )
@@ -247,6 +257,15 @@ class Agent:
             settings.api.port,
             trusted_proxies=settings.api.trusted_proxies,
         )
+
+    def _remember_token(self, token: TokenContract, decimals: int) -> None:
+        """Keep how amounts of pay are written: `status` shows them without asking a node."""
+        try:
+            symbol = token.symbol("latest")
+        except ChainError:
+            symbol = ""  # optional in ERC-20
+        self._store.set_meta(PAY_DECIMALS, str(decimals))
+        self._store.set_meta(PAY_SYMBOL, "".join(c for c in symbol if c.isprintable())[:16])
 
     # ------------------------------------------------------------------ the loop
 

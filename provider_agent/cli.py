@@ -28,6 +28,7 @@ from provider_agent.settings import DEFAULT_FILE, load
 from provider_agent.store import Store
 
 _CONSENT_SECONDS = 7 * 86_400
+_SHORT_ID = len("0x") + 12
 _TEMPLATE = """\
 # Settings of the provider agent. Every field can be overridden by a variable of the environment:
 # TERAPROOF_<SECTION>__<FIELD>. The whole list with its meanings: provider_agent/settings.py
@@ -262,8 +263,13 @@ def status(config: Path) -> None:
 
 
 def _show(store: Store) -> None:
-    console = Console()
-    table = Table("job", "status", "pay", "deadline", "runs", "note", title="Jobs")
+    console = Console(markup=False, highlight=False)  # notes are text, whatever is in them
+    table = Table(title="Jobs")
+    # People copy ids: they have one length, however narrow the terminal is.
+    table.add_column("job", no_wrap=True, min_width=_SHORT_ID)
+    for name in ("status", "pay", "deadline", "runs", "note"):
+        table.add_column(name)
+    decimals, symbol = store.meta(agents.PAY_DECIMALS), store.meta(agents.PAY_SYMBOL)
     for job in store.jobs():
         deadline = "-"
         if job.assigned_at is not None:
@@ -271,14 +277,24 @@ def _show(store: Store) -> None:
             deadline = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S}"
         runs = ", ".join(run.state.value for run in store.runs_of(job.job_id)) or "-"
         table.add_row(
-            "0x" + job.job_id.hex()[:12],
+            ("0x" + job.job_id.hex())[:_SHORT_ID],
             Status(job.status).name.lower(),
-            "-" if job.price is None else str(job.price),
+            "-" if job.price is None else _amount(job.price, decimals, symbol),
             deadline,
             runs,
             job.note,
         )
     console.print(table)
-    counted = {state.value: n for state, n in store.count_intents().items() if n}
-    line = ", ".join(f"{n} {state}" for state, n in counted.items()) or "none"
+    states = {state.value: n for state, n in store.count_intents().items() if n}
+    line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
     console.print(f"Transactions: {line}")
+
+
+def _amount(units: int, decimals: str | None, symbol: str | None) -> str:
+    """An amount in whole tokens; units where the agent has not noted yet what token it is."""
+    if decimals is None:
+        return str(units)
+    whole, part = divmod(units, 10 ** int(decimals))
+    digits = f"{part:0{int(decimals)}d}".rstrip("0") if part else ""
+    number = f"{whole}.{digits}" if digits else str(whole)
+    return f"{number} {symbol}" if symbol else number

@@ -64,6 +64,11 @@ from provider_agent.store import JobRow, JobUpdate, RunStage, Store
 
 log = logging.getLogger(__name__)
 
+_ENDINGS = {
+    Status.SETTLED: "paid",
+    Status.CANCELLED: "cancelled",
+    Status.EXPIRED: "expired",
+}
 _LOOK_EVERYWHERE = 60.0  # seconds after which all of our own jobs are looked at again
 
 
@@ -156,6 +161,7 @@ class JobsDuty:
             update["status"] = said
             if said in FINAL:
                 update["settled_at"] = int(time.time())
+                update["note"] = self._ending(job, said)
         self._store.update_job(job_id, **update)
 
     def _concerns_us(self, job: JobRow, provider: str | None = None) -> bool:
@@ -260,11 +266,19 @@ class JobsDuty:
                 state_block=block.number,
             )
         elif status is not Status(job.status):
-            ended = int(time.time()) if status in FINAL else None
-            self._store.update_job(
-                job_id, status=status, state_block=block.number, settled_at=ended
-            )
+            change = JobUpdate(status=status, state_block=block.number, settled_at=None)
+            if status in FINAL:
+                # What held it up is over; the note goes with the status, so none is left behind.
+                change["settled_at"] = int(time.time())
+                change["note"] = self._ending(job, status)
+                log.info("job %s: %s", job_id.hex()[:12], change["note"])
+            self._store.update_job(job_id, **change)
         return self._store.job(job_id)
+
+    def _ending(self, job: JobRow, status: Status) -> str:
+        """The note of a job that has ended."""
+        others = status is Status.SETTLED and self.standing is not None and not self._is_ours(job)
+        return "paid to another provider" if others else _ENDINGS[status]
 
     def _is_ours(self, job: JobRow) -> bool:
         return self.standing is not None and job.provider == self.standing.owner

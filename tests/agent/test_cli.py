@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 from eth_account import Account
 
 from provider_agent import cli
-from provider_agent.agent import DATABASE
+from provider_agent.agent import DATABASE, PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.protocol import messages
+from provider_agent.protocol.terms import Status
 from provider_agent.settings import load
 from provider_agent.store import IntentKey, Store
 from tests.agent.duty_rig import Rig
@@ -174,6 +175,35 @@ def test_status__jobs_and_transactions(config: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "assigned" in result.output
     assert "Transactions: 1 planned" in result.output
+
+
+@pytest.mark.parametrize("columns", ["30", "60", "80", "200"])
+def test_status__ids_have_one_length_and_pay_is_in_tokens(
+    config: Path, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = config.parent / "agent-data"
+    data.mkdir()
+    store = Store(data / DATABASE)
+    job = bytes(range(32))
+    store.add_job(job, b"", A, bytes(32), Status.OPEN)
+    store.update_job(job, price=2_500_000, note="[bold]x[/]")
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = call("status", "--config", config).output
+    assert "0x000102030405" in shown
+    assert columns != "200" or ("2500000" in shown and "[bold]x[/]" in shown)
+    store.set_meta(PAY_DECIMALS, "6")
+    store.set_meta(PAY_SYMBOL, "tUSD")
+    store.close()
+    shown = call("status", "--config", config).output
+    assert columns != "200" or "2.5 tUSD" in shown
+
+
+@pytest.mark.parametrize(
+    ("units", "shown"), [(2_000_000, "2 T"), (0, "0 T"), (1, "0.000001 T"), (10_050_000, "10.05 T")]
+)
+def test_amount__whole_tokens(units: int, shown: str) -> None:
+    assert cli._amount(units, "6", "T") == shown
+    assert cli._amount(units, "0", "") == cli._amount(units, None, None) == str(units)
 
 
 def test_version() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.chain.contracts import Cancelled, Expired
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.store import IntentState
-from tests.agent.duty_rig import OTHER, OWNER, START, TPF, Rig
+from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, Rig
 
 REVERTED = (IntentState.REVERTED,)
 
@@ -73,7 +74,7 @@ def test_open_job__waits_for_specification_and_inputs(rig: Rig) -> None:
     assert rig.note(terms) == "waiting for the specification"
     rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
     rig.cycle()
-    assert rig.note(terms) == "waiting for 1 inputs"
+    assert rig.note(terms) == "waiting for 1 input"
     assert rig.intents() == []
     rig.upload(spec)
     rig.cycle()
@@ -87,6 +88,26 @@ def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
         rig.post(spec)
     rig.cycle(3)
     assert rig.intents() == [("accept", "planned")] * 2
+    notes = sorted(job.note for job in rig.store.jobs())
+    assert notes == ["accepting"] * 2 + ["all slots of this provider are taken just now"] * 3
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_open_job__specification_is_refused__note_before_any_input(rig: Rig, full: bool) -> None:
+    if full:
+        good = rig.spec()
+        rig.upload(good)
+        for _ in range(2):
+            rig.post(good)
+        rig.cycle()
+    # Too cheap as well, but a price may rise.
+    spec = rig.spec(runtime="nope")
+    terms = rig.post(spec, start_price=0, collateral=0)
+    rig.cycle()
+    assert rig.note(terms) == "waiting for the specification"
+    rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
+    rig.cycle()
+    assert rig.note(terms) == "runtime nope is not offered here (offered: python-ml)"
 
 
 def test_open_jobs__no_more_collateral_than_there_is(tmp_path: Path) -> None:
@@ -423,6 +444,25 @@ def test_attested_job__another_record_on_chain__not_finalized(rig: Rig) -> None:
     assert rig.intents() == [("attest", "planned")]
 
 
+@pytest.mark.parametrize(
+    ("status", "note"), [(Status.EXPIRED, "expired"), (Status.CANCELLED, "cancelled")]
+)
+def test_ended_job__its_note_says_how(rig: Rig, status: Status, note: str) -> None:
+    """Of a job that waits for its tenant, and of one that events alone tell about."""
+    ours, others = attested(rig), rig.post(rig.spec(name="other"))
+    rig.cycle()
+    assert rig.note(ours) == "in the challenge window"
+    rig.chain.words[ours.job_id()] = status
+    args = (rig.entry(), others.job_id())
+    if status is Status.EXPIRED:
+        rig.duty.consume([Expired(*args, OTHER, 1, 1)], [])
+    else:
+        rig.duty.consume([Cancelled(*args, TENANT, 1)], [])
+    rig.restart()
+    rig.cycle()
+    assert (rig.note(ours), rig.note(others)) == (note, note)
+
+
 def test_settled_job__nothing_is_wanted(rig: Rig) -> None:
     terms = attested(rig)
     rig.chain.words[terms.job_id()] = Status.SETTLED
@@ -430,6 +470,7 @@ def test_settled_job__nothing_is_wanted(rig: Rig) -> None:
     rig.cycle(2)
     job = rig.store.job(terms.job_id())
     assert job is not None and job.status == Status.SETTLED and job.settled_at is not None
+    assert job.note == "paid"
     assert rig.intents() == [("attest", "planned")]
 
 
