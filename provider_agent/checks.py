@@ -14,7 +14,7 @@ from provider_agent import devices
 from provider_agent.agent import database, make_pool, make_runner, read_key
 from provider_agent.chain.contracts import JobsContract, StakingContract, TokenContract
 from provider_agent.chain.rpc import RpcPool
-from provider_agent.errors import AgentError, ChainError, RunnerError, SettingsError
+from provider_agent.errors import AgentError, ChainError, RunnerError, SettingsError, counted
 from provider_agent.settings import Settings
 from provider_agent.store import Store
 
@@ -71,6 +71,7 @@ class _Checks:
         self._settings = settings
         self._address: str | None = None
         self._pool: RpcPool | None = None  # once it has answered
+        self._contracts = False  # whether they are there, and belong together
         self._pools: list[RpcPool] = []
 
     def close(self) -> None:
@@ -104,7 +105,7 @@ class _Checks:
             known = len(store.jobs())
         finally:
             store.close()
-        return f"{path.name}, {known} jobs known"
+        return f"{path.name}, {counted(known, 'job')} known"
 
     def devices(self) -> str:
         found = devices.inventory()
@@ -112,7 +113,9 @@ class _Checks:
         gpus = sum(device.kind == "cuda" for device in found)
         wanted = self._settings.runner.gpus * self._settings.agent.slots
         if gpus < wanted:
-            raise SettingsError(f"{wanted} GPUs are promised (gpus x slots), {gpus} found: {names}")
+            raise SettingsError(
+                f"{counted(wanted, 'GPU')} promised (gpus x slots), {gpus} found: {names}"
+            )
         return names
 
     def runtimes(self) -> str:
@@ -143,7 +146,7 @@ class _Checks:
         line = f"chain {self._settings.chain.chain_id}, block {head.number}"
         if down:
             raise _Warning(f"{line}; not usable: {', '.join(down)}")
-        return f"{line}, {len(pool.endpoints)} endpoints"
+        return f"{line}, {counted(len(pool.endpoints), 'endpoint')}"
 
     def clock(self) -> str:
         ahead = self._reachable().head().timestamp - time.time()
@@ -162,6 +165,7 @@ class _Checks:
         found = jobs.staking("latest")
         if found != StakingContract(pool, chain.staking).address:
             raise SettingsError(f"chain.jobs works with staking {found}, not with chain.staking")
+        self._contracts = True
         token = TokenContract(pool, jobs.payment_token("latest"))
         return f"jobs are paid in {token.symbol('latest')} ({token.address})"
 
@@ -169,6 +173,8 @@ class _Checks:
         if self._address is None:
             raise SettingsError("needs the operator key")
         wei = self._reachable().balance(self._address)
+        if wei == 0:
+            raise SettingsError(f"the operator has no ETH for gas; send ETH to {self._address}")
         line = f"{wei / 10**18:.4f} ETH"
         if wei < _LOW_GAS:
             raise _Warning(f"{line} is little: send some to {self._address}")
@@ -177,7 +183,10 @@ class _Checks:
     def provider(self) -> str:
         if self._address is None:
             raise SettingsError("needs the operator key")
-        staking = StakingContract(self._reachable(), self._settings.chain.staking)
+        pool = self._reachable()
+        if not self._contracts:
+            raise SettingsError("needs the contracts")
+        staking = StakingContract(pool, self._settings.chain.staking)
         owner = staking.provider_of(self._address, "latest")
         if owner == _ZERO_ADDRESS:
             raise _Warning(

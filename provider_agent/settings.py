@@ -32,6 +32,12 @@ from provider_agent.protocol.terms import address
 
 PREFIX = "TERAPROOF_"
 DEFAULT_FILE = Path("provider.toml")
+_SHOWN_FAULTS = 5
+# Pydantic's words for these are about its own things.
+_REASONS = {
+    "extra_forbidden": "unknown setting; remove it",
+    "missing": "is missing; add it",
+}
 
 
 def _check_address(value: str) -> str:
@@ -205,11 +211,19 @@ def load(file: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingsError(f"{file}: {field or 'settings'}: {reason}") from None
+        raise SettingsError(f"{file}: {_faults(error)}") from None
     return _resolved(settings, file.absolute().parent)
+
+
+def _faults(error: ValidationError) -> str:
+    """What is wrong, in one line: the first few fields, and how many more there are."""
+    said = []
+    for fault in error.errors():
+        field = ".".join(str(part) for part in fault["loc"]) or "settings"
+        reason = _REASONS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+        said.append(" ".join(f"{field}: {reason}".split()))
+    more = len(said) - _SHOWN_FAULTS
+    return "; ".join(said[:_SHOWN_FAULTS] + ([f"and {more} more"] if more > 0 else []))
 
 
 def _read(file: Path) -> dict[str, Any]:

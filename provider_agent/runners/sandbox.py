@@ -34,7 +34,8 @@ from provider_agent.runners.base import MIB, RunRequest
 # Not from the agent's environment: a sandbox is no place for a surprise in PATH.
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 MISSING = (
-    "bubblewrap is not installed; install it (apt-get install bubblewrap), "
+    f"bubblewrap is not installed (no bwrap in {SEARCH_PATH.replace(':', ', ')}); "
+    "install it (apt-get install bubblewrap), "
     'or set runner.sandbox = "none" to run jobs without walls'
 )
 

@@ -57,7 +57,9 @@ def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
     assert found["key"].line == f"operator {OPERATOR.address}"
     # Nothing is deployed here, and the key has no money.
     assert "there is no contract at chain.jobs" in found["contracts"].line
-    assert found["gas"].warning and OPERATOR.address in found["gas"].line
+    assert found["provider"].line == "needs the contracts"
+    assert not found["gas"].ok and f"send ETH to {OPERATOR.address}" in found["gas"].line
+    assert found["rpc"].line.endswith(", 1 endpoint")
     assert found["sandbox"].warning
 
 
@@ -65,6 +67,9 @@ def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
     anvil.set_balance(OPERATOR.address, 10**18)
     found = findings(tmp_path, anvil)
     assert found["gas"].line == "1.0000 ETH" and not found["gas"].warning
+    anvil.set_balance(OPERATOR.address, 1)
+    found = findings(tmp_path, anvil)
+    assert found["gas"].ok and found["gas"].warning and "is little" in found["gas"].line
 
 
 def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anvil) -> None:
@@ -134,4 +139,4 @@ def test_startup__runtimes(tmp_path: Path, anvil: Anvil, runtimes: dict[str, str
 
 def test_startup__more_gpus_promised_than_there_are(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, runner={"gpus": 60}, agent={"slots": 2})
-    assert "120 GPUs are promised" in found["devices"].line
+    assert "120 GPUs promised" in found["devices"].line

@@ -111,6 +111,19 @@ def test_load__bad_value__names_the_field(tmp_path: Path, old: str, new: str, fi
     assert field in refused(tmp_path, GOOD.replace(old, new))
 
 
+def test_load__several_bad_values__all_in_one_line(tmp_path: Path) -> None:
+    text = GOOD.replace("31337", "0").replace("[operator]", "[api]\nport = 70000\n[operator]")
+    line = refused(tmp_path, text + "[nonsense]\n")
+    assert [fault.partition(":")[0] for fault in line.partition(": ")[2].split("; ", 2)[:2]] == [
+        "chain.chain_id",
+        "api.port",
+    ]
+    assert line.endswith("; nonsense: unknown setting; remove it")
+    many = refused(tmp_path, GOOD + "".join(f"x{n} = 1\n" for n in range(7)))
+    assert many.count("unknown setting") == 5
+    assert many.endswith("; and 2 more")
+
+
 def test_load__no_operator_section(tmp_path: Path) -> None:
     assert "operator" in refused(tmp_path, GOOD.split("[operator]")[0])
 
