@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from provider_agent.errors import counted
 from scripts.market import accounts, plan, verify
 from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.command import MarketCommand, account_option, common_options, console
@@ -56,7 +57,7 @@ def cli(
             if dry_run:
                 ui.note("dry run: nothing was sent")
                 return
-            ui.ask(f"Send {len(estimates)} transactions from {signer.alias}?")
+            ui.ask(f"Send {counted(len(estimates), 'transaction')} from {signer.alias}?")
             signer.unlock()
         registry = work.run()
         verify.report(verify.verify(wanted, registry, artifacts, chain), ui)

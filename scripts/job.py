@@ -88,6 +88,8 @@ def post(
     lowest = (
         highest if start_price is None else units(start_price, market.decimals, "--start-price")
     )
+    if lowest > highest:
+        raise ScriptError("--start-price: above --price, the highest price; lower it")
     order = Order(
         spec=read.spec.digest(),
         start_price=lowest,
@@ -109,8 +111,8 @@ def post(
     urls = list(endpoints) or list(tenant.candidates(market, order).values())
     if not urls:
         ui.note("no registered provider could take this job now; one may come while it is open")
-    jobs.post(market, sender, ui, order, Funds(funds))
-    tenant.upload(market, sender.signer, ui, read, urls)
+    placed = jobs.post(market, sender, ui, order, Funds(funds))
+    tenant.upload(market, sender.signer, ui, read, urls, job=placed.job)
 
 
 @cli.command(cls=MarketCommand)
@@ -138,8 +140,8 @@ def hire(
     else:
         url = endpoint
     quote, signature = tenant.quote(market, sender.signer, read, url, owner)
-    jobs.hire(market, sender, ui, quote, signature, Funds(funds))
-    tenant.upload(market, sender.signer, ui, read, [url])
+    placed = jobs.hire(market, sender, ui, quote, signature, Funds(funds))
+    tenant.upload(market, sender.signer, ui, read, [url], job=placed.job)
 
 
 @cli.command(cls=MarketCommand)
@@ -170,7 +172,7 @@ def upload(
         urls = list(tenant.candidates(market, job.terms.order).values())
     if not urls:
         raise ScriptError("no registered provider could take this job now; pass --endpoint URL")
-    tenant.upload(market, sender.signer, ui, read, urls)
+    tenant.upload(market, sender.signer, ui, read, urls, job=job.job)
 
 
 @cli.command("list", cls=MarketCommand)

@@ -81,8 +81,9 @@ def show_tpf(amount: int) -> str:
 
 
 def show_ether(wei: int, symbol: str = "ETH") -> str:
-    """Wei of the chain's own coin, cut to 6 digits."""
-    return show_units(wei - wei % 10**12, ETHER_DECIMALS, symbol)
+    """Wei of the chain's own coin, cut to 6 decimals; of less than that, two digits."""
+    unit = 10**12 if wei >= 10**12 else 10 ** max(0, len(str(wei)) - 2)
+    return show_units(wei - wei % unit, ETHER_DECIMALS, symbol)
 
 
 def show_seconds(duration: int) -> str:

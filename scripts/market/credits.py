@@ -37,6 +37,13 @@ def credits_of(market: Market, account: str) -> Credits:
     )
 
 
+def show_credits(market: Market, held: Credits) -> str:
+    """Credits for people: "2 tUSD and 80 TPF"."""
+    shown = [market.show_price(held.payment)] if held.payment else []
+    shown += [show_tpf(held.stake)] if held.stake else []
+    return " and ".join(shown)
+
+
 def withdraw(market: Market, sender: Sender, ui: Ui, receiver: str | None = None) -> Withdrawn:
     """Pull all credits of the account to `receiver`, by default itself.
 
@@ -46,13 +53,14 @@ def withdraw(market: Market, sender: Sender, ui: Ui, receiver: str | None = None
     to = receiver or sender.address
     if not held.payment and not held.stake:
         raise ScriptError(f"{sender.address} has nothing to withdraw")
-    shown = [market.show_price(held.payment)] if held.payment else []
-    shown += [show_tpf(held.stake)] if held.stake else []
-    ui.ask(f"Withdraw {' and '.join(shown)} to {to}?")
+    rows = [("refunds and payouts", market.show_price(held.payment))] if held.payment else []
+    rows += [("seizures and bounties", show_tpf(held.stake))] if held.stake else []
+    ui.table(f"Withdraw to {to}", ("what", "amount"), rows)
+    ui.ask(f"Withdraw {show_credits(market, held)} to {to}?")
     receipts = []
     for amount, contract, label in (
-        (held.payment, market.jobs, "withdraw from Jobs"),
-        (held.stake, market.staking, "withdraw from Staking"),
+        (held.payment, market.jobs, f"withdraw {market.show_price(held.payment)}"),
+        (held.stake, market.staking, f"withdraw {show_tpf(held.stake)}"),
     ):
         if amount:
             receipts.append(transact(sender, ui, label, contract, "withdraw", to))

@@ -17,7 +17,7 @@ from typing import Any
 from eth_utils.crypto import keccak
 
 from provider_agent.chain.rpc import Receipt, RpcError, as_revert
-from provider_agent.errors import ChainError, Reverted
+from provider_agent.errors import ChainError, Reverted, counted
 from scripts.market.amounts import show_ether
 from scripts.market.artifacts import Artifact
 from scripts.market.contracts import Contract
@@ -199,9 +199,12 @@ class Deployment:
 
     def show(self, estimates: Sequence[Estimate]) -> None:
         """Tell what will be sent."""
-        rows = []
-        for item in estimates:
-            rows.append((item.step.name, item.address, f"{item.gas:,}", self._shown(item.step)))
+        created = {i.step.contract: i.address for i in estimates if i.step.function is None}
+        known = {**self._addresses(), **created}
+        rows = [
+            (item.step.name, item.address, f"{item.gas:,}", self._shown(item.step, known))
+            for item in estimates
+        ]
         title = (
             f"{self.plan.source} on {self.chain.name} (chain {self.chain.chain_id}), "
             f"by {self.sender.address}"
@@ -209,7 +212,8 @@ class Deployment:
         self.ui.table(title, ("step", "address", "gas", "arguments"), rows)
         total = sum(item.gas for item in estimates)
         most = show_ether(self.cost(estimates), self.chain.symbol)
-        self.ui.note(f"{len(estimates)} transactions, about {total:,} gas, at most {most}")
+        sent = counted(len(estimates), "transaction")
+        self.ui.note(f"{sent}, about {total:,} gas, at most {most}")
 
     # ------------------------------------------------------------------ doing
 
@@ -447,13 +451,25 @@ class Deployment:
                 return code
             time.sleep(self.chain.poll_seconds)
 
-    def _shown(self, step: Step) -> str:
+    def _shown(self, step: Step, addresses: Mapping[str, str]) -> str:
+        """Arguments as the plan's file has them, with units; names with their addresses."""
         if step.manager is not None:
             return f"{step.manager.contract}: {', '.join(step.manager.names)}"
         if step.function is not None:
             return ""
-        values = self.plan.arguments[step.contract]
-        return "\n".join(f"{name} = {value}" for name, value in values.items())
+        written = self.plan.written[step.contract]
+        resolved = self.plan.resolve(step.contract, addresses)
+        return "\n".join(
+            f"{name} = {_readable(written[name], value)}" for name, value in resolved.items()
+        )
+
+
+def _readable(written: Any, value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_readable(*pair) for pair in zip(written, value, strict=True)) or "none"
+    if isinstance(written, str) and written.startswith("$"):
+        return f"{value} ({written[1:]})"
+    return str(written)
 
 
 def create(

@@ -22,6 +22,7 @@ from provider_agent.chain.contracts import (
 from provider_agent.chain.rpc import Receipt
 from provider_agent.protocol.messages import Attestation, Quote
 from provider_agent.protocol.terms import Order, Record, Status, Terms, status_of
+from scripts.market import outcomes
 from scripts.market.amounts import show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic, word_topic
 from scripts.market.credits import credits_of
@@ -403,7 +404,8 @@ def show(market: Market, job: Job, ui: Ui) -> None:
     if job.accepted is not None and ends is not None:
         rows.append(("provider", job.accepted.provider))
         rows.append(("operator", job.accepted.operator))
-        rows.append(("deadline", show_time(ends, now)))
+        if job.status in (Status.ASSIGNED, Status.EXPIRED):
+            rows.append(("deadline", show_time(ends, now)))
     if job.attested is not None:
         run = show_seconds(job.attested.finished - job.attested.started)
         rows.append(("attested", f"{show_time(job.attested.attested_at, now)}, ran {run}"))
@@ -441,8 +443,7 @@ def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
             f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
         )
     ui.ask(f"Accept the result of {short(job.job)} and pay {_price(market, job)}?")
-    terms = job.terms.abi_tuple()
-    return transact(sender, ui, "approve", market.jobs, "approve", terms, record.abi_tuple())
+    return _end(market, sender, ui, job, "approve", record.abi_tuple())
 
 
 def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
@@ -455,8 +456,7 @@ def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
             "let the requester approve"
         )
     ui.ask(f"Finalize {short(job.job)}, which pays {_price(market, job)} to the provider?")
-    terms = job.terms.abi_tuple()
-    return transact(sender, ui, "finalize", market.jobs, "finalize", terms, record.abi_tuple())
+    return _end(market, sender, ui, job, "finalize", record.abi_tuple())
 
 
 def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
@@ -469,7 +469,7 @@ def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
             "the job be expired"
         )
     ui.ask(f"Expire {short(job.job)}: refund the tenant and seize the collateral?")
-    return transact(sender, ui, "expire", market.jobs, "expire", job.terms.abi_tuple())
+    return _end(market, sender, ui, job, "expire")
 
 
 def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
@@ -483,7 +483,14 @@ def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
         )
     refund = market.show_price(job.terms.order.max_price)
     ui.ask(f"Cancel {short(job.job)}, which refunds {refund} to {job.terms.requester}?")
-    return transact(sender, ui, "cancel", market.jobs, "cancel", job.terms.abi_tuple())
+    return _end(market, sender, ui, job, "cancel")
+
+
+def _end(market: Market, sender: Sender, ui: Ui, job: Job, name: str, *more: object) -> Receipt:
+    terms = job.terms
+    receipt = transact(sender, ui, name, market.jobs, name, terms.abi_tuple(), *more)
+    outcomes.tell(market, ui, terms, receipt, sender.address)
+    return receipt
 
 
 def _expect(job: Job, status: Status, done: str) -> Job:

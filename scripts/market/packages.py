@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provider_agent.errors import AgentError
 from provider_agent.protocol import jobspec
 from provider_agent.protocol.digests import check_path, entries, file_digest
 from provider_agent.protocol.jobspec import JobSpec
@@ -42,12 +43,15 @@ def read(path: Path) -> Package:
         raise ScriptError(f"{file}: not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise ScriptError(f"{file}: not a job specification with a list of inputs")
-    directory = file.parent
-    inputs: list[Any] = []
-    for number, item in enumerate(document["inputs"]):
-        inputs += _complete(f"{file}: inputs[{number}]", item, directory)
-    document["inputs"] = inputs
-    return Package(jobspec.parse(json.dumps(document).encode()), directory)
+    try:
+        document["inputs"] = [
+            found
+            for number, item in enumerate(document["inputs"])
+            for found in _complete(f"inputs[{number}]", item, file.parent)
+        ]
+        return Package(jobspec.parse(json.dumps(document).encode()), file.parent)
+    except AgentError as error:
+        raise ScriptError(f"{file}: {error}") from None
 
 
 def _complete(where: str, item: Any, directory: Path) -> list[Any]:

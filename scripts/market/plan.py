@@ -73,6 +73,8 @@ class Plan:
     """None: the test payment token is deployed."""
     arguments: Mapping[str, Mapping[str, Any]]
     """Contract -> constructor argument -> value, in the constructor's order."""
+    written: Mapping[str, Mapping[str, Any]]
+    """The same as the file has it, with units."""
     managers: tuple[Manager, ...]
     sha256: str
     """Changes with any value and with the code of any contract."""
@@ -141,13 +143,15 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
         raise ScriptError(f"{where}: contracts: not a mapping of {', '.join(wanted)}")
     _exact_keys(f"{where}: contracts", contracts, set(wanted))
     arguments: dict[str, dict[str, Any]] = {}
+    written: dict[str, dict[str, Any]] = {}
     for position, name in enumerate(CONTRACTS):
         if name == "PaymentToken":
             if token is None:
-                arguments[name] = {}
+                arguments[name] = written[name] = {}
             continue
         earlier = CONTRACTS[:position]
         arguments[name] = _arguments(f"{where}: {name}", contracts[name], artifacts[name], earlier)
+        written[name] = contracts[name]
     managers = _managers(where, document["managers"])
     content = {
         "chain_id": chain_id,
@@ -157,7 +161,7 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
         "code": {name: artifacts[name].bytecode_hash for name in arguments},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Plan(where, chain_id, token, arguments, managers, digest)
+    return Plan(where, chain_id, token, arguments, written, managers, digest)
 
 
 class _Loader(yaml.SafeLoader):

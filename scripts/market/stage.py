@@ -97,7 +97,8 @@ class Stage:
     ) -> None:
         self.kill_agent()
         log = self.home / "agent.log"
-        if error is not None and log.exists():
+        # Whoever stops the demo does not look for a mistake of the agent.
+        if isinstance(error, Exception) and log.exists():
             self.ui.note("the end of the agent's log:")
             for line in log.read_text(errors="replace").splitlines()[-15:]:
                 self.ui.note(line)

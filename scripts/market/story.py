@@ -10,7 +10,17 @@ from typing import Any
 
 from provider_agent.api.client import AgentClient
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
-from scripts.market import credits, jobs, packages, plan, providers, registry, tenant, verify
+from scripts.market import (
+    credits,
+    jobs,
+    outcomes,
+    packages,
+    plan,
+    providers,
+    registry,
+    tenant,
+    verify,
+)
 from scripts.market.amounts import show_tpf
 from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.contracts import Contract
@@ -136,7 +146,11 @@ def _paid_job(stage: Stage, market: Market) -> None:
     ui.step(f"the tenant fetched {len(fetched.files)} files; every byte is the one attested")
     _show_result(stage, fetched.directory, fetched.receipt)
     sender = stage.sender(stage.tenant)
-    stage.spend("approve", jobs.approve(market, sender, ui, done))
+    receipt = jobs.approve(market, sender, QuietUi(), done)
+    stage.spend("approve", receipt)
+    ui.step(f"approve: {receipt.gas_used:,} gas")
+    for line in outcomes.lines(market, done.terms, receipt):
+        ui.step(line)
     withdrawn = credits.withdraw(market, stage.sender(stage.owner), ui)
     stage.spend("withdraw (provider)", withdrawn.receipts[0])
 
@@ -156,13 +170,11 @@ def _dead_provider(stage: Stage, market: Market) -> None:
     ui.step(f"{DURATION} s later the deadline has passed")
     late = _find(market, job)
     sender = stage.sender(stage.tenant)
-    stage.spend("expire, with seizure", jobs.expire(market, sender, ui, late))
-    ended = _find(market, job)
-    assert ended.expired is not None  # `expire` has just done it
-    ui.step(
-        f"refund {market.show_price(ended.expired.refund)}, "
-        f"{show_tpf(ended.expired.seized)} seized from the provider"
-    )
+    receipt = jobs.expire(market, sender, QuietUi(), late)
+    stage.spend("expire, with seizure", receipt)
+    ui.step(f"expire: {receipt.gas_used:,} gas")
+    for line in outcomes.lines(market, late.terms, receipt):
+        ui.step(line)
     credits.withdraw(market, sender, ui)
 
 
@@ -250,7 +262,7 @@ def _show_result(stage: Stage, directory: Path, receipt_file: Path) -> None:
     metrics = json.loads((directory / "out" / "metrics.json").read_text())
     receipt = json.loads(receipt_file.read_text())
     curve = metrics["correct_by_epoch"]
-    bars = "".join(" ▁▂▃▄▅▆▇█"[round(8 * value / metrics["held_out"])] for value in curve)
+    bars = "".join("▁▂▃▄▅▆▇█"[round(7 * value / metrics["held_out"])] for value in curve)
     stage.panel(
         "Result: a digit classifier, fine-tuned",
         [

@@ -6,14 +6,16 @@ The tenant's own account signs in. A result counts only when its bytes hash to w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from provider_agent.api.client import AgentClient
-from provider_agent.errors import AgentError
+from provider_agent.errors import AgentError, counted
 from provider_agent.protocol.digests import Entry
 from provider_agent.protocol.messages import Quote
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
@@ -29,6 +31,7 @@ from scripts.market.ui import Ui
 MAX_PROVIDERS = 5
 # An agent takes inputs once it has seen the job some blocks deep.
 UPLOAD_SECONDS = 180.0
+_OBJECTION_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,11 @@ def upload(
     package: Package,
     endpoints: Sequence[str],
     wait: float = UPLOAD_SECONDS,
+    job: bytes | None = None,
 ) -> list[str]:
     """Send specification and inputs to agents; the endpoints that have all of them.
 
+    With the `job` on chain, tells why an agent would not take it, if it says so at once.
     ScriptError when there are endpoints and none took them.
     """
     failed: dict[str, str] = {}
@@ -116,10 +121,17 @@ def upload(
 
         if reached:
             with ThreadPoolExecutor(len(reached)) as pool:
-                list(pool.map(send, reached))
-    done = [url for url in reached if url not in failed]
-    for url in done:
-        ui.step(f"{len(package.spec.inputs)} inputs are with {url}")
+                try:
+                    list(pool.map(send, reached))
+                except BaseException:
+                    stack.close()  # Ctrl-C: each thread ends at its next request
+                    raise
+        done = [url for url in reached if url not in failed]
+        for url in done:
+            there = "is" if len(package.spec.inputs) == 1 else "are"
+            ui.step(f"{counted(len(package.spec.inputs), 'input')} {there} with {url}")
+        if job is not None:
+            _tell_objections({url: reached[url] for url in done}, job, ui)
     for line in failed.values():
         ui.note(line)
     if endpoints and not done:
@@ -127,6 +139,28 @@ def upload(
             "no agent has the inputs, so nobody will start; run ape run job upload to try again"
         )
     return done
+
+
+def _tell_objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> None:
+    """What keeps agents from an open job, as far as they know it within some seconds."""
+    waiting = dict(clients)
+    end = time.monotonic() + _OBJECTION_SECONDS
+    while waiting:
+        for url, client in list(waiting.items()):
+            try:
+                seen = client.job(job)
+            except AgentError:
+                continue  # it has not seen the job yet, or hiccups; nothing depends on it
+            # A stranger's text: nothing that a terminal would obey.
+            note = re.sub(r"[^\x20-\x7e]", "?", str(seen.get("note") or ""))[:200]
+            if seen.get("status") != "open" or note == "accepting":
+                del waiting[url]
+            elif note and not note.startswith("waiting for"):
+                ui.note(f"{url} does not take the job now: {note}")
+                del waiting[url]
+        if not waiting or time.monotonic() > end:
+            return
+        time.sleep(0.5)
 
 
 def announced(market: Market, provider: str | None) -> tuple[str, str]:
@@ -176,7 +210,7 @@ def fetch(
         receipt = directory.with_name(directory.name + ".receipt.json")
         receipt.write_bytes(client.receipt(job.job, job.attested.receipt))
     total = sum(entry.size for entry in files)
-    ui.step(f"{len(files)} files, {total:,} bytes in {directory}")
+    ui.step(f"{counted(len(files), 'file')}, {total:,} bytes in {directory}")
     ui.step(f"result 0x{job.attested.result.hex()} is the one attested on chain")
     ui.step(f"receipt {receipt} is the one attested on chain")
     return Fetched(directory, tuple(files), receipt)

@@ -320,6 +320,10 @@ def test_job__attested_and_approved__provider_is_paid(running: Stage) -> None:
     assert done.status is Status.SETTLED
     assert done.settled is not None
     assert done.settled.paid == 1_980_000
+    assert f"1.98 tUSD to {running.owner.address}, fee 0.02 tUSD" in ui.lines
+    ui.lines.clear()
+    jobs.show(market, done, ui)
+    assert not any("deadline" in line for line in ui.lines)
     paid = providers.withdraw(market, running.owner, ui, running.owner.address)
     assert paid.credits.payment == 1_980_000
     with pytest.raises(ScriptError, match="has nothing to withdraw"):
@@ -344,7 +348,14 @@ def test_job__deadline_missed__tenant_is_made_whole(running: Stage) -> None:
     done = running.find(placed)
     assert done.expired is not None
     assert done.expired.seized == 10 * TPF
+    told = "\n".join(ui.lines)
+    # The price had not risen to its end when the job was accepted.
+    assert "tUSD (the rest was returned when the job was accepted)" in told
+    assert "10 TPF seized: 8 TPF to the tenant, 1 TPF bounty, 1 TPF burned" in told
+    stranger = running.stranger.address
+    assert f"1 TPF wait for {stranger}; take them with: ape run job withdraw" in told
     paid = credits.withdraw(market, running.tenant, ui)
+    assert any(line.endswith("seizures and bounties | 8 TPF") for line in ui.lines)
     assert paid.payment == 2 * USD
     assert paid.stake == 8 * TPF
 
@@ -356,6 +367,7 @@ def test_cancel__by_another__only_when_the_open_time_is_over(running: Stage) -> 
     running.anvil.increase_time(3_700)
     jobs.cancel(running.market, running.stranger, running.ui, running.find(placed))
     assert running.find(placed).status is Status.CANCELLED
+    assert f"refund 2 tUSD to {running.tenant.address}" in running.ui.lines
 
 
 def test_hire__signed_quote__assigned_at_once_and_used_up(running: Stage) -> None:
@@ -427,5 +439,11 @@ def test_read__mistakes__one_line(tmp_path: Path) -> None:
         with pytest.raises(AgentError, match=line) as raised:
             packages.read(write(inputs))
         assert "\n" not in str(raised.value)
+        assert str(raised.value).startswith(str(tmp_path / "job.json"))
+    (write(["data"]) / "job.json").write_text(
+        json.dumps({**template, "inputs": ["data"], "kind": "magic"})
+    )
+    with pytest.raises(ScriptError, match=r"job\.json: kind"):
+        packages.read(tmp_path)
     with pytest.raises(ScriptError, match="cannot read"):
         packages.read(tmp_path / "nothing")

@@ -117,6 +117,8 @@ def test_commands__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) 
     url = terminal.anvil.url
     expected = {
         "deploy --yes": "pass --account NAME (accounts here: deployer, locked, mistyped, poor)",
+        "job list --network ethereum:sepolia": "SEPOLIA_RPC_URL is not set; export it, or use",
+        "job list --network ethereum:mainnet": "ethereum:mainnet has no RPC URL here",
         "deploy --yes --account nobody": "no account 'nobody'",
         "deploy --yes --account TEST::0": "a test account whose key everybody knows",
         "deploy --yes --account poor": "holds 0 ETH and may need",
@@ -174,13 +176,16 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "job status JOB": "to deliver",
         "job cancel JOB --account deployer --yes": "cancel: ",
         "job list": "refunded 2 tUSD",
-        "job withdraw --account deployer --yes": "withdraw from Jobs: ",
+        "job withdraw --account deployer --yes": "withdraw 2 tUSD: ",
         "provider status": "no provider is registered here",
     }
     mistakes = {
         "job approve JOB --account deployer --yes": "is cancelled; only a job that is attested",
         "job cancel 0x00000000 --account deployer --yes": "no job 0x00000000",
         "job post nowhere --price 2 --account deployer --yes": "cannot read nowhere",
+        "job post examples/finetune-digits --price 1 --start-price 2 --account deployer": (
+            "--start-price: above --price"
+        ),
         "job post examples/finetune-digits --price two --account deployer": "'two' is not an am",
         "job withdraw --account deployer --yes": "has nothing to withdraw",
         "provider stake 5 --account deployer --yes": "is no provider here",
