@@ -71,6 +71,15 @@ def test_deploy__fresh_chain__everything_recorded_and_verified(
         assert int(receipt["gasUsed"], 16) == entry["gas_used"]
     assert stored["contracts"]["Jobs"]["arguments"]["staking"] == registry.address("Staking")
     assert not [line for line in ui.lines if "WRONG" in line]
+    # What was asked before: values as the plan has them, names with their addresses.
+    told = "\n".join(ui.lines)
+    staking, timelock = registry.address("Staking"), registry.address("Timelock")
+    assert "cap = 1_000_000_000 TPF" in told
+    assert "max_lock = 30 days" in told
+    assert f"proposers = {sender.address} (deployer)" in told
+    assert f"staking = {staking} (Staking)" in told
+    assert f"owner = {timelock} (Timelock)" in told
+    assert "$" not in told
 
 
 def test_deploy__again__sends_nothing(
