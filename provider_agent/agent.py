@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -32,13 +33,14 @@ from provider_agent.duties.results import Results
 from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
 from provider_agent.duties.working import Machine, Worker
-from provider_agent.errors import ChainError, KeyInUse, counted
+from provider_agent.errors import ChainError, KeyInUse, RunnerError, counted
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
+from provider_agent.runners.base import Phase
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import Settings
-from provider_agent.store import Intent, IntentState, RunStage, Store
+from provider_agent.store import Intent, IntentState, Store
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +148,10 @@ class Agent:
                 self._visitors.close()
 
     def _take_leave(self) -> None:
-        going = len(self._store.runs_in(RunStage.RUNNING))
+        runner, going = self._machine.runner, 0
+        for run_id in runner.list():  # the store may not have seen the last one start
+            with contextlib.suppress(RunnerError, OSError):
+                going += runner.poll(run_id).phase in (Phase.PENDING, Phase.RUNNING)
         verb = "goes on under its supervisor" if going == 1 else "go on under their supervisors"
         log.info("stopped; %s %s", counted(going, "run"), verb)
 

@@ -75,12 +75,16 @@ def test_sigterm_in_a_run__next_agent_takes_the_same_run_over(
     job = start_job(world, nursery, SLOW)
     supervisor = running(world)
     assert world.stop_agent() == 0
+    assert "stopped; 1 run goes on under its supervisor" in world.log()
     os.kill(supervisor, 0)
 
     world.fork_agent(nursery)
     world.until(lambda: world.log().count("listens on") == 2, "start")
     assert supervisors(world) in ([supervisor], [])
     world.settled(job)
+    world.until(lambda: "paid" in world.status(), "see the pay")
+    assert f"0x{job.id.hex()[:12]}" in world.status()
+    assert "tUSD" in world.status()
 
     assert world.rows("SELECT run_id FROM runs") == [(f"{job.id.hex()}-1-0",)]
     world.check_clean(accept=1, attest=1, finalize=1)

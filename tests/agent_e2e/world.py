@@ -526,6 +526,24 @@ margin_seconds = 20
         path = self.directory / "agent.log"
         return path.read_text()[-4000:] if path.exists() else ""
 
+    def status(self) -> str:
+        """What `provider-agent status` shows on a wide terminal."""
+        return subprocess.run(
+            [
+                str(AGENT_PYTHON),
+                "-m",
+                "provider_agent",
+                "status",
+                "--config",
+                str(self.configure()),
+            ],
+            env={**self._environment(None), "COLUMNS": "200"},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
     def kill_agent(self) -> None:
         """kill -9."""
         if self.process is not None:
