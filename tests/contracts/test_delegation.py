@@ -66,10 +66,10 @@ def test_delegate__nothing__reverts(staking, provider, delegator, amount):
 
 
 def test_delegate__less_than_a_share__reverts(suite, staking, make_provider, manager, delegator):
-    """One wei of stake and a large reward make a share worth more than a wei."""
-    provider = make_provider(stake=1, commission_bps=0)
+    """Very little stake and a large reward make a share worth more than a wei."""
+    provider = make_provider(stake=10**6, commission_bps=0)
     staking.reward(provider.owner, 1_000 * TPF, now(), sender=manager)
-    price = (1_000 * TPF + 2) // 2_000
+    price = (1_000 * TPF + 10**6 + 1) // (10**9 + 1_000)
     with boa.reverts("staking: amount too small"):
         staking.delegate(provider.owner, price, sender=delegator)
     assert staking.delegate(provider.owner, price + 1, sender=delegator) == 1
