@@ -41,6 +41,7 @@ _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 18
 # Failures of the network that a second try may cure.
 _TRIES = 4
+_NOT_WANTED = b"would not run the job"  # in the agent's answer to inputs
 
 
 class Signer(Protocol):
@@ -209,7 +210,9 @@ class AgentClient:
                 answer = self._request(
                     "PUT", path, content=lambda fd=fd: _file_pieces(fd), headers=headers
                 )
-            if answer.status_code not in (403, 429, 503) or time.monotonic() > until:
+            # Also 403: the job may not have been seen yet. That it is not wanted is final.
+            final = answer.status_code not in (403, 429, 503) or _NOT_WANTED in answer.content
+            if final or time.monotonic() > until:
                 break
             time.sleep(1)
         self._checked(answer)

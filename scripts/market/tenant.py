@@ -136,7 +136,8 @@ def upload(
         ui.note(line)
     if endpoints and not done:
         raise ScriptError(
-            "no agent has the inputs, so nobody will start; run ape run job upload to try again"
+            "no agent has the inputs, so nobody will start; run ape run job upload to try again, "
+            "or ape run job cancel to take the job back"
         )
     return done
 

@@ -46,7 +46,7 @@ class Scene:
     home: Path
     ui: QuietUi
 
-    def package(self, name: str, text: str) -> Package:
+    def package(self, name: str, text: str, runtime: str = "python-ml") -> Package:
         """A job that writes `text`."""
         directory = self.home / name
         directory.mkdir()
@@ -58,7 +58,7 @@ class Scene:
             "version": 1,
             "kind": "batch",
             "name": name,
-            "runtime": "python-ml",
+            "runtime": runtime,
             "command": ["python", "job.py"],
             "env": {},
             "inputs": ["job.py"],
@@ -198,6 +198,29 @@ def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
     placed = jobs.hire(scene.market, scene.tenant, scene.ui, quote, signature)
     tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, [url], wait=30)
     scene.wait(placed, Status.ATTESTED)
+
+
+def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> None:
+    strange = scene.package("strange", "one", runtime="abacus")
+    placed = scene.post(strange)
+    begun = time.monotonic()
+    with pytest.raises(ScriptError, match="no agent has the inputs"):
+        tenant.upload(
+            scene.market, scene.tenant.signer, scene.ui, strange, [scene.endpoint], 60, placed.job
+        )
+    assert time.monotonic() - begun < 30
+    assert "runtime abacus is not offered here" in scene.ui.lines[-1]
+    jobs.cancel(scene.market, scene.tenant, scene.ui, jobs.find(scene.market, placed.job.hex()))
+    # A job that the agent can run, but on a stake that nobody has.
+    package = scene.package("picky", "two")
+    order = dataclasses.replace(
+        placed.terms.order, spec=package.spec.digest(), min_stake=5_000 * TPF, nonce=fresh_nonce()
+    )
+    placed = jobs.post(scene.market, scene.tenant, scene.ui, order)
+    tenant.upload(
+        scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], 30, placed.job
+    )
+    assert "does not take the job now: asks for a stake of" in scene.ui.lines[-1]
 
 
 def test_upload__nobody_there__one_line(scene: Scene) -> None:
