@@ -211,9 +211,10 @@ class Deployment:
         )
         self.ui.table(title, ("step", "address", "gas", "arguments"), rows)
         total = sum(item.gas for item in estimates)
-        most = show_ether(self.cost(estimates), self.chain.symbol)
+        cost = self.cost(estimates)
+        most = f"at most {show_ether(cost, self.chain.symbol)}" if cost else "which is free here"
         sent = counted(len(estimates), "transaction")
-        self.ui.note(f"{sent}, about {total:,} gas, at most {most}")
+        self.ui.note(f"{sent}, about {total:,} gas, {most}")
 
     # ------------------------------------------------------------------ doing
 

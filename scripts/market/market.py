@@ -112,8 +112,10 @@ def transact(sender: Sender, ui: Ui, label: str, contract: Contract, *call: Any)
     """Send `call` (function name and arguments) and say what it cost."""
     data = contract.encode(*call)
     receipt = sender.send(Call(label, contract.address, data))
-    fee = show_ether(receipt.gas_used * receipt.gas_price, sender.chain.symbol)
-    ui.step(f"{label}: {receipt.gas_used:,} gas ({fee}), 0x{receipt.tx_hash.hex()}")
+    fee = receipt.gas_used * receipt.gas_price
+    # Gas is free on some local chains.
+    shown = f" ({show_ether(fee, sender.chain.symbol)})" if fee else ""
+    ui.step(f"{label}: {receipt.gas_used:,} gas{shown}, 0x{receipt.tx_hash.hex()}")
     return receipt
 
 

@@ -49,7 +49,9 @@ class StageUi:
 
     def step(self, text: str) -> None:
         """Something was done. Fees and hashes of transactions mean nothing here."""
-        self.console.print(Text.assemble(("  ✓ ", "green"), re.sub(r" \([^)]* ETH\).*", "", text)))
+        self.console.print(
+            Text.assemble(("  ✓ ", "green"), re.sub(r" gas\b.* 0x\w{64}$", " gas", text))
+        )
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
