@@ -159,6 +159,12 @@ def supervise(tmp_path: Path, what_is_full: str, runner: ProcessRunner) -> RunSt
     if os.fork() == 0:
         if what_is_full == "reserve":
             supervisor.disk_is_short = lambda path, wanted=0: True
+        elif what_is_full == "reserve, by the job's second file":
+            # Not before: a look between the two files would find a job within its limit.
+            second = tmp_path / "data" / "runs" / "run" / "work" / "b"
+            supervisor.disk_is_short = lambda path, wanted=0: (
+                second.exists() and second.stat().st_size > 0
+            )
         elif what_is_full == "collector":
             outputs.os.write = full  # type: ignore[attr-defined] # the module's own name for it
         os._exit(supervisor.main([str(tmp_path / "data" / "runs" / "run")]))
@@ -188,7 +194,8 @@ def test_disk_of_the_provider__nearly_full__own_limit_crossed__own_fault(
 ) -> None:
     source = "import os\nfor n in 'ab':\n    f = os.open(n, os.O_CREAT | os.O_WRONLY)\n"
     source += "    os.posix_fallocate(f, 0, 200 << 20)\nraise SystemExit(1)"
-    state = supervise(tmp_path, "reserve", prepared(tmp_path, source, monkeypatch))
+    runner = prepared(tmp_path, source, monkeypatch)
+    state = supervise(tmp_path, "reserve, by the job's second file", runner)
     assert state.reason is Reason.DISK and not state.provider_fault
 
 

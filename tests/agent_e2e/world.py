@@ -183,7 +183,8 @@ class Deployment:
         """Deploy everything. From here on every account can send without its key."""
         bank = self.bank.address
         self.anvil.rpc("anvil_autoImpersonateAccount", True)
-        self.token = self.deploy("Token", bank, 10**9 * TPF, 10**8 * TPF, bank)
+        # Every case of a sweep is a provider with stake of its own: there must be enough for all.
+        self.token = self.deploy("Token", bank, 10**9 * TPF, 10**9 * TPF, bank)
         self.payment = self.deploy("mocks/PaymentToken")
         self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
         self.jobs = self.deploy(
