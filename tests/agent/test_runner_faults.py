@@ -193,7 +193,7 @@ def test_disk_of_the_provider__nearly_full__own_limit_crossed__own_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "import os\nfor n in 'ab':\n    f = os.open(n, os.O_CREAT | os.O_WRONLY)\n"
-    source += "    os.posix_fallocate(f, 0, 200 << 20)\nraise SystemExit(1)"
+    source += "    os.posix_fallocate(f, 0, 200 << 20)\nimport time; time.sleep(30)"
     runner = prepared(tmp_path, source, monkeypatch)
     state = supervise(tmp_path, "reserve, by the job's second file", runner)
     assert state.reason is Reason.DISK and not state.provider_fault
