@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the test suites, two at a time, and closes with one line that counts them all.
+"""Runs the test suites, two at a time where they are light, and closes with one line for all.
 
 Each suite is a pytest run of its own, because the plugins of Ape and titanoboa are kept apart and
 the agent's unit tests run without the contract tooling. Names on the command line choose suites.
@@ -30,15 +30,17 @@ class Suite:
     name: str
     environment: str
     without: tuple[str, ...] = ()
+    alone: bool = False
+    """It keeps every core busy by itself."""
 
 
 SUITES = (
     # The longest first, so that the two lanes end together.
     Suite("agent", ".venv-agent"),
     Suite("contracts", ".venv", ("ape_test",)),
-    Suite("agent_e2e", ".venv", ("ape_test", "boa_test")),
     Suite("scripts", ".venv", ("boa_test",)),
     Suite("tooling", ".venv", ("ape_test", "boa_test")),
+    Suite("agent_e2e", ".venv", ("ape_test", "boa_test"), alone=True),
 )
 
 
@@ -122,10 +124,12 @@ def main(names: list[str]) -> int:
             for suite in SUITES
             if (not names or suite.name in names) and any((TESTS / suite.name).rglob("test_*.py"))
         ]
-        reports = [Path(directory) / f"{suite.name}.xml" for suite in wanted]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for result in pool.map(run, wanted, reports):
-                total.add(result)
+        for alone in (False, True):
+            suites = [suite for suite in wanted if suite.alone is alone]
+            reports = [Path(directory) / f"{suite.name}.xml" for suite in suites]
+            with ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
+                for result in pool.map(run, suites, reports):
+                    total.add(result)
     if not total.passed and not total.failed:
         print("error: no test ran", file=sys.stderr)
         total.failed = 1
