@@ -705,9 +705,13 @@ async def _internal_error(request: Request, error: Exception) -> Response:
 
 async def _pieces(request: Request, patience: float) -> AsyncIterator[bytes]:
     stream = request.stream()
-    with contextlib.suppress(StopAsyncIteration):
-        while True:
-            yield await asyncio.wait_for(anext(stream), patience)
+    while True:
+        # Not wait_for: before Python 3.12 it can swallow the time-out of the whole upload.
+        async with asyncio.timeout(patience):
+            piece = await anext(stream, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def _listed(view: JobView) -> list[Entry]:

@@ -166,7 +166,7 @@ class JobsDuty:
 
     def _concerns_us(self, job: JobRow, provider: str | None = None) -> bool:
         """Whether we have, or had, anything to do with a job."""
-        ours = self.standing is None or self.standing.owner in (provider, job.provider)
+        ours = self.standing is not None and self.standing.owner in (provider, job.provider)
         return ours or bool(
             self._store.intents_of(job.job_id.hex()) or self._store.runs_of(job.job_id)
         )
