@@ -11,11 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.contracts.stateful.profiles import DEEP_TRANSACTIONS
+from tests.contracts.stateful.profiles import COUNTS, DEEP_TRANSACTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 HALVES = ("TestMarket or TestExitRush", "TestSlashing or TestSmallJobs")
-COUNTS = "TERAPROOF_FUZZ_COUNTS"  # file that a run leaves its numbers in
 
 
 def start(machines: str, counts: Path) -> subprocess.Popen[bytes]:

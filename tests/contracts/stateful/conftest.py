@@ -14,9 +14,7 @@ from hypothesis import settings
 from tests.contracts.stateful.chain import EXECUTED
 from tests.contracts.stateful.machine import MarketMachine
 from tests.contracts.stateful.market import build_market
-from tests.contracts.stateful.profiles import DEEP_TRANSACTIONS, register_profiles
-
-COUNTS = "TERAPROOF_FUZZ_COUNTS"
+from tests.contracts.stateful.profiles import COUNTS, DEEP_TRANSACTIONS, register_profiles
 
 register_profiles()
 _spent = 0.0

@@ -12,6 +12,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, Phase, settings
 
 DEEP_TRANSACTIONS = 100_000
+# Variable that names the file in which a part of `make fuzz` leaves its numbers.
+COUNTS = "TERAPROOF_FUZZ_COUNTS"
 QUICK = "quick"
 # A step draws from live state and sends transactions: slow by Hypothesis's measure.
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
