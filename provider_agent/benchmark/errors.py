@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with a proof, each as one line for a person."""
+
+from __future__ import annotations
+
+from provider_agent.errors import AgentError
+
+
+class BenchmarkError(AgentError):
+    """A parameter of a proof is out of its range, or a value has the wrong size."""
+
+
+class OpeningError(BenchmarkError):
+    """An opening does not show what its commitment claims; the contract would refuse it."""
+
+
+class EngineError(BenchmarkError):
+    """The device asked for cannot make proofs: missing, without its library, or out of memory."""
