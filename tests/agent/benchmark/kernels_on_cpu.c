@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA kernels as a plain C library: the few CUDA names that they use, and a grid whose threads
+// run one after the other. Built by cuda_on_cpu.py, which passes the path of kernels.cu.
+
+#define __global__
+#define __device__
+#define __constant__ static const
+#define __forceinline__ static inline
+#define __launch_bounds__(threads)
+
+typedef struct { unsigned int x, y, z, w; } __attribute__((aligned(16))) uint4;
+typedef struct { int x, y, z, w; } __attribute__((aligned(16))) int4;
+typedef struct { unsigned long long x, y; } __attribute__((aligned(16))) ulonglong2;
+
+static struct { unsigned int x; } blockIdx, blockDim, threadIdx;
+
+// Four bytes chosen out of eight by the four low half-bytes of the selector.
+static inline unsigned int __byte_perm(unsigned int low, unsigned int high, unsigned int selector)
+{
+    const unsigned long long all = (unsigned long long)high << 32 | low;
+    unsigned int result = 0, k;
+    for (k = 0; k < 4; k++)
+        result |= (unsigned int)(all >> 8 * (selector >> 4 * k & 7) & 0xff) << 8 * k;
+    return result;
+}
+
+#include KERNELS
+
+#define GRID(call)                                                                                 \
+    do {                                                                                           \
+        blockDim.x = threads;                                                                      \
+        for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)                                    \
+            for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)                            \
+                call;                                                                              \
+    } while (0)
+
+void grid_generate_a(u32 blocks, u32 threads, u64 s0, u64 s1, u64 s2, u64 s3, u32 first, u32 depth,
+                     u32 count, uint4 *out)
+{
+    GRID(generate_a(s0, s1, s2, s3, first, depth, count, out));
+}
+
+void grid_generate_b(u32 blocks, u32 threads, u64 s0, u64 s1, u64 s2, u64 s3, u32 first, u32 depth,
+                     u32 count, uint4 *out)
+{
+    GRID(generate_b(s0, s1, s2, s3, first, depth, count, out));
+}
+
+void grid_hash_leaves(u32 blocks, u32 threads, const int4 *c, ulonglong2 *tree, u32 across,
+                      u32 stride, u32 first, u32 count)
+{
+    GRID(hash_leaves(c, tree, across, stride, first, count));
+}
+
+void grid_hash_nodes(u32 blocks, u32 threads, const ulonglong2 *below, ulonglong2 *above, u32 count)
+{
+    GRID(hash_nodes(below, above, count));
+}
+
+// A part that random words reach once in 2^250 cases has its own door.
+void one_square(u32 *word) { square(word); }
