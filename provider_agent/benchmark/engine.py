@@ -24,6 +24,10 @@ class Timings:
     generation: float = 0.0
     hashing: float = 0.0
 
+    def plus(self, product: float, generation: float, hashing: float) -> Timings:
+        """These and some more seconds."""
+        return Timings(self.product + product, self.generation + generation, self.hashing + hashing)
+
 
 class Engine(Protocol):
     """Makes the rounds of one challenge at a time. Every engine makes the same bytes."""

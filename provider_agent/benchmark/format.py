@@ -9,6 +9,7 @@ written at `words`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eth_utils.crypto import keccak as _keccak
@@ -161,7 +162,7 @@ def seed_b(challenge: bytes, t: int, root_two_before: bytes) -> bytes:
     )
 
 
-def two_before(roots: list[bytes], t: int) -> bytes:
+def two_before(roots: Sequence[bytes], t: int) -> bytes:
     """The root of round t - 2, which round t is chained to; ZERO for the first two rounds."""
     return roots[t - 2] if t >= 2 else ZERO
 

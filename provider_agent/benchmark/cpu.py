@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast engine for a CPU.
+
+The product of round t runs in a thread of its own (BLAS holds no lock of Python), while this one
+hashes round t - 1 and then generates B of round t + 1, which needs the root of t - 1 alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+
+from provider_agent.benchmark import format as pog
+from provider_agent.benchmark import product
+from provider_agent.benchmark.engine import Timings
+from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.format import LEAF_BYTES, Shape
+from provider_agent.benchmark.keccak import BatchKeccak, Bytes
+from provider_agent.benchmark.words import Side, matrix
+
+# Rows of A multiplied at once: bounds the 32-bit copies of C beside its 16-bit bytes.
+_PANEL = 2048
+
+
+class CpuEngine:
+    """Exact products by the fastest library at hand, hashes in batches."""
+
+    def __init__(self) -> None:
+        self._multiply, name = product.fastest()
+        self.device = f"cpu ({name}, {_cores()} cores)"
+        self._hasher = BatchKeccak()
+        self._pool = ThreadPoolExecutor(1, "product")
+        self._challenge: bytes | None = None
+        self._timings = Timings()
+
+    def prepare(self, challenge: bytes, shape: Shape) -> None:
+        """Make A; see `Engine`."""
+        pog.bytes32("challenge", challenge)
+        _check_memory(shape)
+        self._shape = shape
+        self._timings = Timings()
+        self._opened: tuple[tuple[int, bytes], Bytes, list[Bytes]] | None = None
+        self._challenge = challenge
+        self._a = matrix(pog.seed_a(challenge), shape, Side.A, self._hasher)
+
+    def roots(self, done: Sequence[bytes]) -> Iterator[bytes]:
+        """The roots that follow `done`; see `Engine`."""
+        t = len(done)
+        before, last = pog.two_before(done, t), pog.two_before(done, t + 1)
+        running = self._pool.submit(self._product, self._columns(t, before))
+        try:
+            while True:
+                columns = self._columns(t + 1, last)
+                leaves, seconds = running.result()
+                running = self._pool.submit(self._product, columns)
+                self._add(product=seconds)
+                last = self._tree(leaves)[-1].tobytes()
+                yield last
+                t += 1
+        finally:
+            # The thread is not left at work for nobody.
+            if not running.cancel():
+                running.exception()
+
+    def open(self, t: int, root_two_before: bytes, i: int, j: int) -> tuple[bytes, list[bytes]]:
+        """Leaf and path of an entry; see `Engine`. The last round opened is kept."""
+        if self._opened is None or self._opened[0] != (t, root_two_before):
+            self._opened = None  # not two rounds in memory
+            leaves, seconds = self._product(self._columns(t, root_two_before))
+            self._add(product=seconds)
+            self._opened = (t, root_two_before), leaves, self._tree(leaves)
+        _, leaves, tree = self._opened
+        index = self._shape.leaf_index(i, j)
+        path = [level[index >> height ^ 1].tobytes() for height, level in enumerate(tree[:-1])]
+        return leaves[index].tobytes(), path
+
+    def timings(self) -> Timings:
+        """Seconds by part; see `Engine`."""
+        return self._timings
+
+    def close(self) -> None:
+        """End the thread; see `Engine`."""
+        self._challenge = None
+        self._opened = None
+        self._pool.shutdown()
+
+    def _columns(self, t: int, root_two_before: bytes) -> Bytes:
+        """The columns of B of round t, shape (n, depth)."""
+        if self._challenge is None:
+            raise EngineError("the engine has no challenge; prepare it first")
+        start = perf_counter()
+        seed = pog.seed_b(self._challenge, t, root_two_before)
+        columns = matrix(seed, self._shape, Side.B, self._hasher)
+        self._add(generation=perf_counter() - start)
+        return columns
+
+    def _product(self, columns: Bytes) -> tuple[Bytes, float]:
+        """The leaves of a round, shape (leaves, 512), and the seconds that they took."""
+        start = perf_counter()
+        low = np.empty((self._shape.n, self._shape.n), ">u2")
+        for row in range(0, self._shape.n, _PANEL):
+            panel = slice(row, row + _PANEL)
+            low[panel] = self._multiply(self._a[panel], columns) & 0xFFFF
+        return low.view(np.uint8).reshape(-1, LEAF_BYTES), perf_counter() - start
+
+    def _tree(self, leaves: Bytes) -> list[Bytes]:
+        """The levels of a round's tree, leaves' digests first, each of shape (nodes, 32)."""
+        start = perf_counter()
+        levels = [self._hasher.digests(leaves)]
+        while len(levels[-1]) > 1:
+            levels.append(self._hasher.digests(levels[-1].reshape(-1, 64)))
+        self._add(hashing=perf_counter() - start)
+        return levels
+
+    def _add(self, product: float = 0, generation: float = 0, hashing: float = 0) -> None:
+        self._timings = self._timings.plus(product, generation, hashing)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _check_memory(shape: Shape) -> None:
+    """EngineError when the matrices of this shape are larger than the machine's memory."""
+    factors = 3 * shape.n * shape.depth  # A and two of B
+    needed = factors + 3 * 2 * shape.n * shape.n + 12 * _PANEL * shape.n
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise EngineError(
+            f"this size needs {needed / 2**30:.1f} GiB of memory and the machine has "
+            f"{present / 2**30:.1f}; choose a smaller one"
+        )
