@@ -761,6 +761,28 @@ def operator_of(provider: address) -> address:
 
 @external
 @view
+def provider_and_stake(operator: address) -> (address, uint256):
+    """
+    @notice Returns the provider that a key signs for, and the active TPF wei behind
+            it; zeros if there is none.
+    @param operator The key.
+    """
+    provider: address = self.provider_of[operator]
+    return provider, self.pool_assets[provider] & shares.MASK
+
+
+@external
+@view
+def active_stake(provider: address) -> uint256:
+    """
+    @notice Returns the active TPF wei behind a provider.
+    @param provider The provider's owner address.
+    """
+    return self.pool_assets[provider] & shares.MASK
+
+
+@external
+@view
 def payout_of(provider: address) -> address:
     """
     @notice Returns who receives a provider's payouts.
