@@ -5,8 +5,8 @@
 @title TPF, the stake and reward token
 @license AGPL-3.0-only
 @notice ERC-20 with permit (EIP-2612) and burn. A genesis supply bootstraps
-        staking; all further tokens come from one minter, which the owner names
-        once and can never change (I-8, I-11). `CAP` bounds everything that was
+        staking; all further tokens come from one minter, which is named once,
+        in the set-up, and can never change (I-8, I-11). `CAP` bounds everything that was
         ever minted: burned tokens do not come back.
 """
 
@@ -44,6 +44,7 @@ event MinterSet:
 
 
 CAP: public(immutable(uint256))
+DEPLOYER: public(immutable(address))
 
 minter: public(address)
 total_minted: public(uint256)
@@ -69,16 +70,20 @@ def __init__(
     erc20.__init__("Teraproof", "TPF", 18, "Teraproof", "1")
     ownable._transfer_ownership(owner)
     CAP = cap
+    DEPLOYER = msg.sender
     self._mint(genesis_receiver, genesis_supply)
 
 
 @external
 def set_minter(minter: address):
     """
-    @notice Names the minter, once and for ever (owner only).
+    @notice Names the minter, once and for ever (the deployer while it sets up, or
+            the owner).
     @param minter The emissions contract.
     """
-    ownable._check_owner()
+    assert msg.sender in [
+        DEPLOYER, ownable.owner
+    ], "token: caller may not name the minter"
     assert self.minter == empty(address), "token: minter is set"
     assert minter != empty(address), "token: zero minter"
     self.minter = minter
