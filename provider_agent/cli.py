@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from provider_agent import agent as agents
 from provider_agent import checks
+from provider_agent.benchmark.command import prove
 from provider_agent.chain.keys import create_keystore
 from provider_agent.duties.book import decode_terms
 from provider_agent.errors import AgentError, SettingsError
@@ -77,8 +79,27 @@ _config = click.option(
 )
 
 
+# Commands that bring libraries the others do without: loaded only when they are asked for.
+_LATER = {"bench": "provider_agent.benchmark.bench"}
+
+
 class _Group(click.Group):
     """Errors meant for people become one line; everything else is a bug and keeps its traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_LATER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _LATER.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        try:
+            command: click.Command = getattr(import_module(module), cmd_name)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            return None  # not part of this installation
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -92,6 +113,9 @@ class _Group(click.Group):
 @click.version_option(package_name="teraproof-agent", prog_name="provider-agent")
 def main() -> None:
     """Sell the work of your GPU: take paid jobs, run them in a sandbox, attest the results."""
+
+
+main.add_command(prove)
 
 
 @main.command()

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from Crypto.Hash import keccak
 
-
 Bytes = npt.NDArray[np.uint8]
 
 _RATE = 136
