@@ -24,7 +24,7 @@ CONTRACTS = ROOT / "contracts"
 ABI_DIRECTORY = ROOT / "provider_agent" / "abi"
 
 # The contracts that the agent speaks to.
-AGENT_CONTRACTS = ("Token", "Staking", "Jobs")
+AGENT_CONTRACTS = ("Token", "Staking", "Jobs", "Benchmark", "Emissions")
 
 RUNTIME_LIMIT = 24_576  # bytes, EIP-170: not below it means not deployable
 INIT_LIMIT = 49_152  # bytes, EIP-3860

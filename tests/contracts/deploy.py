@@ -68,6 +68,25 @@ class Parameters:
     lock_margin: int = 7 * DAY
     victim_bps: int = 5_000
     bounty_bps: int = 1_000
+    # Proofs small enough to be made in a test: 256 x 256, depth 480.
+    n: int = 256
+    blocks: int = 1
+    samples: int = 4
+    bond: int = 1_000 * TPF
+    genesis: int = 0
+    epoch: int = DAY
+    open_period: int = 600
+    window: int = 300
+    draw_delay: int = 24
+    draw_period: int = 120
+    fault_period: int = 2 * DAY
+    bond_life: int = 30 * DAY
+    score_life: int = 1
+    randomness: int = 0
+    initial_emission: int = 10_000 * TPF
+    halving_epochs: int = 4
+    stake_cap_bps: int = 20_000
+    capacity_bps: int = 8_000
 
 
 @dataclass(frozen=True)
@@ -87,6 +106,8 @@ class Suite:
     jobs: Contract
     scores: Contract | None
     managers: Mapping[str, int] = field(default_factory=dict)
+    benchmark: Contract | None = None
+    emissions: Contract | None = None
 
 
 def deploy_staking(token: Contract, owner: str, p: Parameters, deployer: str) -> Contract:
@@ -124,42 +145,101 @@ def deploy_jobs(
     )
 
 
+def deploy_benchmark(staking: Contract, p: Parameters) -> Contract:
+    """Benchmark alone; Staking does not know it yet."""
+    return deployer_of("Benchmark").deploy(
+        staking.address,
+        p.n,
+        p.blocks,
+        p.samples,
+        p.bond,
+        p.genesis,
+        p.epoch,
+        p.open_period,
+        p.window,
+        p.draw_delay,
+        p.draw_period,
+        p.fault_period,
+        p.bond_life,
+        p.score_life,
+        p.randomness,
+    )
+
+
+def deploy_emissions(
+    token: Contract, staking: Contract, benchmark: Contract, owner: str, p: Parameters
+) -> Contract:
+    """Emissions alone; neither Token nor Staking knows it yet."""
+    return deployer_of("Emissions").deploy(
+        token.address,
+        staking.address,
+        benchmark.address,
+        owner,
+        p.initial_emission,
+        p.halving_epochs,
+        p.stake_cap_bps,
+        p.capacity_bps,
+    )
+
+
 def deploy_suite(
     parameters: Parameters | None = None,
     *,
     owner: str | None = None,
     payment: Contract | None = None,
     with_scores: bool = False,
+    with_benchmark: bool = False,
     managers: Mapping[str, int] | None = None,
     sealed: bool = True,
 ) -> Suite:
     """Deploy and wire everything, as the deployment plan does.
 
     `managers` (address to permissions) are named beside Jobs, which may lock. `payment` replaces
-    the mock dollar. `with_scores` puts a mock source of scores behind Jobs.
+    the mock dollar. `with_scores` puts a mock source of scores behind Jobs; `with_benchmark` the
+    real one, and Emissions beside it.
     """
     p = parameters or Parameters()
     deployer, guardian = address_of("deployer"), address_of("guardian")
     treasury, faucet = address_of("treasury"), address_of("faucet")
     owner = owner or address_of("owner")
-    token = deployer_of("Token").deploy(owner, p.cap, p.genesis_supply, faucet)
+    with boa.env.prank(deployer):
+        token = deployer_of("Token").deploy(owner, p.cap, p.genesis_supply, faucet)
     payment = payment or deployer_of("mocks/PaymentToken").deploy()
     scores = deployer_of("mocks/Scores").deploy() if with_scores else None
     staking = deploy_staking(token, owner, p, deployer)
+    benchmark = deploy_benchmark(staking, p) if with_benchmark else None
+    emissions = deploy_emissions(token, staking, benchmark, owner, p) if benchmark else None
+    source = scores or benchmark
     jobs = deploy_jobs(
         payment,
         staking,
         owner,
         p,
-        scores=scores.address if scores else ZERO_ADDRESS,
+        scores=source.address if source else ZERO_ADDRESS,
         guardian=guardian,
         treasury=treasury,
     )
     named = {str(jobs.address): LOCK, **(managers or {})}
+    if benchmark and emissions:
+        named |= {str(benchmark.address): LOCK | SLASH, str(emissions.address): REWARD}
+        token.set_minter(emissions.address, sender=deployer)
     for manager, permissions in named.items():
         staking.setup_manager(manager, permissions, sender=deployer)
     if sealed:
         staking.seal(sender=deployer)
     return Suite(
-        p, deployer, owner, guardian, treasury, faucet, token, payment, staking, jobs, scores, named
+        parameters=p,
+        deployer=deployer,
+        owner=owner,
+        guardian=guardian,
+        treasury=treasury,
+        faucet=faucet,
+        token=token,
+        payment=payment,
+        staking=staking,
+        jobs=jobs,
+        scores=scores,
+        managers=named,
+        benchmark=benchmark,
+        emissions=emissions,
     )
