@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA engine: int8 products on the tensor cores, everything else beside them.
+
+A stays on the device. While the product of round t - 1 runs, round t - 2 is hashed and, once its
+root is known, B(t) is generated. A root of 32 bytes a round comes back (of several GPUs, one hash
+for each piece of their rows). Several GPUs split the rows of every round; each makes all of B
+itself, which is cheaper than to send it.
+
+What to expect, **a calculation, not a measurement**. A hash of 256 results costs 5 Keccak
+permutations (4 for the leaf, one for its share of the nodes), a block of 480 entries about 1.9
+(one, and 15 squarings). One permutation is about 4,600 32-bit instructions as compiled for sm_90;
+132 multiprocessors at 1.7 GHz with 64 such lanes do 3.1e9 permutations a second. Were nothing
+overlapped, a product of 1.4e15 operations a second would then share the card like this:
+
+    N        K         product   hashing   generation   product's part
+    16,384    16,320      6.3 ms    1.7 ms       0.3 ms       76 %
+    16,384    65,280     25.0 ms    1.7 ms       1.4 ms       89 %
+    32,768    65,280      100 ms    6.8 ms       2.7 ms       91 %
+    32,768   132,960      204 ms    6.8 ms       5.6 ms       94 %
+    65,536   132,960      816 ms     27 ms      11.1 ms       96 %
+
+Products fill the registers of a multiprocessor, so that the other kernels often run between them
+rather than beside them: the part that matters is the cost itself, which falls as 1/K for hashes
+and as 1/N for entries. Hence large shapes, and `bench` measures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from provider_agent.benchmark import format as pog
+from provider_agent.benchmark import merkle
+from provider_agent.benchmark.cuda_device import CudaDevice
+from provider_agent.benchmark.cuda_plan import shares, tiles
+from provider_agent.benchmark.cuda_share import Part, ShareWorker, leaf_bytes
+from provider_agent.benchmark.engine import Timings
+from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.format import Shape
+
+_NODE = 32
+
+
+class CudaEngine:
+    """Makes rounds on one GPU or several of one machine; an `Engine`."""
+
+    def __init__(
+        self, numbers: Sequence[int] = (0,), devices: Sequence[CudaDevice] | None = None
+    ) -> None:
+        """Open the GPUs with these CUDA numbers; `devices` are opened ones to use instead.
+
+        EngineError when a GPU, its driver or CuPy is missing.
+        """
+        self._devices = list(devices) if devices is not None else _open(numbers)
+        self._workers: list[ShareWorker] = []
+        self._challenge: bytes | None = None
+        self._shape: Shape | None = None
+        self._last: tuple[int, bytes] | None = None
+        self._timings = Timings()
+
+    @property
+    def device(self) -> str:
+        """What computes: the GPUs' name, and how many."""
+        names = [device.name for device in self._devices]
+        first = names[0] if len(set(names)) == 1 else ", ".join(names)
+        number = f"{len(names)} x " if len(names) > 1 and len(set(names)) == 1 else ""
+        return f"{number}{first} (CUDA, int8 tensor cores)"
+
+    @property
+    def devices(self) -> Sequence[CudaDevice]:
+        """The GPUs in use."""
+        return self._devices
+
+    def prepare(self, challenge: bytes, shape: Shape) -> None:
+        """Take the memory that the shape needs and make A. See `Engine`."""
+        self._synchronize()
+        if shape != self._shape:
+            self._release()
+            try:
+                self._take_memory(shape)
+            except EngineError:
+                self._release()
+                raise
+        self._challenge = pog.bytes32("challenge", challenge)
+        self._last = None
+        self._timings = Timings()
+        for worker in self._workers:
+            worker.prepare(pog.seed_a(challenge))
+
+    def roots(self, done: Sequence[bytes]) -> Iterator[bytes]:
+        """Yield the next roots. See `Engine`; two rounds are always under way."""
+        self._prepared()
+        known = {t: done[t] for t in range(max(0, len(done) - 2), len(done))}
+        under_way: deque[list[Part]] = deque()
+        try:
+            for t in count(len(done)):
+                root: bytes | None = None
+                if t - len(done) >= 2:
+                    root = self._finish(under_way.popleft())
+                    known[t - 2] = root
+                # B(t) hangs on this root; all before it is queued already, so the GPU is at work.
+                under_way.append(self._start(t, known.pop(t - 2, pog.ZERO)))
+                if root is not None:
+                    yield root
+        finally:
+            self._synchronize()  # the slots are free again for whoever comes next
+
+    def open(self, t: int, root_two_before: bytes, i: int, j: int) -> tuple[bytes, list[bytes]]:
+        """Recompute a round for one leaf and its path. See `Engine`."""
+        shape, _ = self._prepared()
+        if not (0 <= i < shape.n and 0 <= j < shape.n):
+            raise EngineError(f"the round has no row {i} and column {j}")
+        parts = self._again(t, root_two_before, (i, j))
+        if parts is None:
+            parts = self._start(t, root_two_before, (i, j))
+        tops = self._tops(parts)
+        for worker, part in zip(self._workers, parts, strict=True):
+            if part.leaf is None:
+                continue
+            lower = [node.result() for node in part.path]
+            index = i // worker.share.subtree_rows
+            return leaf_bytes(part.leaf.result()), [*lower, *merkle.path(tops, index)]
+        raise AssertionError("every row is in one of the shares")
+
+    def timings(self) -> Timings:
+        """Seconds by phase, of all rounds since `prepare`; of several GPUs, the slowest in each."""
+        return self._timings
+
+    def close(self) -> None:
+        """Wait for the GPUs and give everything back."""
+        self._synchronize()
+        self._release()
+        for device in self._devices:
+            device.close()
+
+    # ------------------------------------------------------------------------------- measurements
+
+    def raw_product(self, seconds: float) -> tuple[int, float]:
+        """Products of the prepared shape alone, for about that long: operations, seconds."""
+        shape, _ = self._prepared()
+        # Both slots of B get real entries (zeros would multiply faster than what a round holds),
+        # and the library chooses its kernel.
+        for t in range(2):
+            self._finish(self._start(t, pog.ZERO))
+        self._products(1)
+        rounds, total, elapsed = 1, 0, 0.0
+        while elapsed < seconds:
+            took = self._products(rounds)
+            total, elapsed = total + rounds, elapsed + took
+            # About a tenth of a second between waits keeps the queue full.
+            rounds = max(1, min(64, round(0.1 * rounds / max(took, 1e-6))))
+        return shape.operations * total, elapsed
+
+    def stages(self, rounds: int) -> Timings:
+        """Mean seconds of each phase of a round while nothing else runs beside it."""
+        self._prepared()
+        self._synchronize()
+        before = self._timings
+        for worker in self._workers:
+            worker.overlap = False
+        try:
+            self._timings = Timings()
+            for t in range(rounds):
+                self._finish(self._start(t, pog.ZERO))
+            total = self._timings
+        finally:
+            self._timings = before
+            self._synchronize()
+            for worker in self._workers:
+                worker.overlap = True
+        return Timings(total.product / rounds, total.generation / rounds, total.hashing / rounds)
+
+    def _products(self, rounds: int) -> float:
+        self._last = None
+        self._synchronize()
+        start = time.perf_counter()
+        for _ in range(rounds):
+            for worker in self._workers:
+                worker.product()
+        self._synchronize()
+        return time.perf_counter() - start
+
+    # -------------------------------------------------------------------------------------- rounds
+
+    def _take_memory(self, shape: Shape) -> None:
+        for device, share in zip(self._devices, shares(shape, len(self._devices)), strict=True):
+            plan = tiles(shape, share, device.free_bytes())
+            self._workers.append(ShareWorker(device, shape, share, plan))
+        self._shape = shape
+
+    def _prepared(self) -> tuple[Shape, bytes]:
+        if self._shape is None or self._challenge is None:
+            raise EngineError("the engine was not prepared for a challenge")
+        return self._shape, self._challenge
+
+    def _start(
+        self, t: int, root_two_before: bytes, wanted: tuple[int, int] | None = None
+    ) -> list[Part]:
+        _, challenge = self._prepared()
+        seed = pog.seed_b(challenge, t, root_two_before)
+        self._last = (t, root_two_before)
+        return [worker.start(seed, _own(worker, wanted)) for worker in self._workers]
+
+    def _again(self, t: int, root_two_before: bytes, wanted: tuple[int, int]) -> list[Part] | None:
+        """Another leaf of the round that was queued last, where it is still in memory."""
+        if self._last != (t, root_two_before):
+            return None
+        parts = []
+        for worker in self._workers:
+            part = worker.again(_own(worker, wanted))
+            if part is None:
+                return None
+            parts.append(part)
+        return parts
+
+    def _finish(self, parts: list[Part]) -> bytes:
+        """The root of a round; waits for it."""
+        return self._tops(parts)[-1][0]
+
+    def _tops(self, parts: list[Part]) -> merkle.Levels:
+        """The tree above what the devices hand back."""
+        found: list[bytes] = []
+        spent = []
+        for worker, part in zip(self._workers, parts, strict=True):
+            hashes = part.hashes.result()
+            found += [hashes[k : k + _NODE] for k in range(0, len(hashes), _NODE)]
+            spent.append(worker.timings(part))
+        self._timings = Timings(
+            self._timings.product + max(one.product for one in spent),
+            self._timings.generation + max(one.generation for one in spent),
+            self._timings.hashing + max(one.hashing for one in spent),
+        )
+        return merkle.levels(found)
+
+    def _synchronize(self) -> None:
+        for device in self._devices:
+            device.synchronize()
+
+    def _release(self) -> None:
+        self._shape = self._challenge = None
+        while self._workers:
+            self._workers.pop().close()
+
+
+def _own(worker: ShareWorker, wanted: tuple[int, int] | None) -> tuple[int, int] | None:
+    return wanted if wanted is not None and worker.holds(wanted[0]) else None
+
+
+def _open(numbers: Sequence[int]) -> list[CudaDevice]:
+    try:
+        from provider_agent.benchmark.cuda_cupy import CupyDevice
+    except ImportError as error:
+        raise EngineError(
+            f"CUDA needs CuPy ({error.name} is missing): pip install 'teraproof-agent[cuda]'"
+        ) from None
+    opened: list[CudaDevice] = []
+    try:
+        for number in numbers:
+            opened.append(CupyDevice(number))
+    except EngineError:
+        for device in opened:
+            device.close()
+        raise
+    return opened

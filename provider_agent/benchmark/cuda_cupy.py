@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GPU through CuPy: NVRTC compiles the kernels, cuBLAS multiplies on the int8 tensor cores."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import cupy
+import numpy as np
+from cupy.cuda import runtime
+from cupy_backends.cuda.libs import cublas
+
+from provider_agent.benchmark.cuda_device import Argument, Buffer, Download, Event, Region, Stream
+from provider_agent.benchmark.cuda_kernels import NAMES, SOURCE, THREADS
+from provider_agent.benchmark.errors import EngineError
+
+# Values of cudaDataType_t and cudaMemcpyKind; CuPy does not name all of them.
+_R_8I, _R_32I, _R_16F, _R_16BF = 3, 10, 2, 14
+_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
+_MIN_COMPUTE = 75  # Turing: the first int8 tensor cores that cuBLAS drives through this call
+# Kernels may count elements of a matrix in 32-bit integers, so a call's operands stay below that.
+_MAX_ELEMENTS = (1 << 31) - 1
+
+
+class CupyDevice:
+    """A `CudaDevice` by its CUDA number."""
+
+    def __init__(self, number: int) -> None:
+        """Open the GPU and compile the kernels. EngineError when that cannot be done."""
+        self._number = number
+        with _errors(f"GPU {number}"):
+            count = runtime.getDeviceCount()
+        if number >= count:
+            raise EngineError(f"there is no GPU {number}; CUDA sees {count} (numbers from 0)")
+        with self._use():
+            properties = runtime.getDeviceProperties(number)
+            self._name = _text(properties["name"])
+            self._uuid = _uuid(properties.get("uuid", b""))
+            compute = 10 * properties["major"] + properties["minor"]
+            if compute < _MIN_COMPUTE:
+                raise EngineError(f"GPU {number} ({self._name}) has no int8 tensor cores")
+            module = cupy.RawModule(code=SOURCE.read_text("utf-8"), backend="nvrtc")
+            self._kernels = {name: module.get_function(name) for name in NAMES}
+            # Hashes and entries hold up the next product, so they go first where both could run.
+            self._streams = {
+                Stream.PRODUCT: cupy.cuda.Stream(non_blocking=True, priority=0),
+                Stream.GENERATION: cupy.cuda.Stream(non_blocking=True, priority=-1),
+                Stream.HASHING: cupy.cuda.Stream(non_blocking=True, priority=-1),
+            }
+            self._blas = cublas.create()
+        self._one, self._zero = np.array([1], np.int32), np.array([0], np.int32)
+
+    @property
+    def name(self) -> str:
+        """The product name."""
+        return self._name
+
+    @property
+    def uuid(self) -> str:
+        """As NVML writes it; empty where the runtime does not say."""
+        return self._uuid
+
+    def free_bytes(self) -> int:
+        """Memory that no process holds."""
+        with self._use():
+            return int(runtime.memGetInfo()[0])
+
+    def allocate(self, size: int) -> Buffer:
+        """Memory straight from CUDA: it is freed at once when released."""
+        with self._use():
+            return Buffer(_Memory(cupy.cuda.Memory(size)), size)
+
+    def release(self, buffer: Buffer) -> None:
+        """Free it now, whoever still holds the buffer."""
+        with self._use():
+            buffer.handle.memory = None
+
+    def launch(
+        self, kernel: str, threads: int, arguments: Sequence[Argument], stream: Stream
+    ) -> None:
+        """Queue a kernel over at least that many threads."""
+        blocks = -(-threads // THREADS)
+        plain = tuple(
+            np.uint64(_address(one)) if isinstance(one, Region) else one for one in arguments
+        )
+        with self._use(), self._streams[stream]:
+            self._kernels[kernel]((blocks,), (THREADS,), plain)
+
+    def product(
+        self, a: Region, b: Region, c: Region, rows: int, columns: int, depth: int, stream: Stream
+    ) -> None:
+        """C = A B on the int8 tensor cores.
+
+        cuBLAS counts by columns: it sees C transposed, `columns` x `rows`, as the transpose of B's
+        memory (depth x columns) times A's (depth x rows), the one layout with int8 tensor cores.
+        """
+        for column, width in _pieces(columns, depth):
+            for row, height in _pieces(rows, depth):
+                with self._use(), self._streams[stream]:
+                    cublas.gemmEx(
+                        self._blas,
+                        cublas.CUBLAS_OP_T,
+                        cublas.CUBLAS_OP_N,
+                        width,
+                        height,
+                        depth,
+                        self._one.ctypes.data,
+                        _address(b) + column * depth,
+                        _R_8I,
+                        depth,
+                        _address(a) + row * depth,
+                        _R_8I,
+                        depth,
+                        self._zero.ctypes.data,
+                        _address(c) + 4 * (row * columns + column),
+                        _R_32I,
+                        columns,
+                        cublas.CUBLAS_COMPUTE_32I,
+                        cublas.CUBLAS_GEMM_DEFAULT,
+                    )
+
+    def record(self, stream: Stream) -> Event:
+        """A mark that also keeps the time."""
+        with self._use():
+            event = cupy.cuda.Event()
+            event.record(self._streams[stream])
+            return Event(event)
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        """Hold a stream until the event has passed."""
+        with self._use():
+            self._streams[stream].wait_event(event.handle)
+
+    def elapsed(self, start: Event, end: Event) -> float:
+        """Seconds between two events that have passed."""
+        with self._use():
+            return float(cupy.cuda.get_elapsed_time(start.handle, end.handle)) / 1000
+
+    def download(self, source: Region, size: int, stream: Stream) -> Download:
+        """Copy into pinned memory, so that the host need not wait."""
+        with self._use():
+            target = cupy.cuda.alloc_pinned_memory(size)
+            runtime.memcpyAsync(
+                target.ptr, _address(source), size, _TO_HOST, self._streams[stream].ptr
+            )
+        return _Download(self, target, size, self.record(stream))
+
+    def wait_for(self, event: Event) -> None:
+        """Hold the host until the event has passed."""
+        with self._use():
+            event.handle.synchronize()
+
+    def synchronize(self) -> None:
+        """Hold the host until all streams are empty."""
+        with self._use():
+            for stream in self._streams.values():
+                stream.synchronize()
+
+    def close(self) -> None:
+        """Give cuBLAS's workspace and CuPy's own memory back; the streams end with this object."""
+        blas, self._blas = self._blas, 0
+        if blas:
+            with self._use():
+                cublas.destroy(blas)
+                cupy.get_default_memory_pool().free_all_blocks()
+
+    # ------------------------------------------------------------------- rates, for information
+
+    def float_rate(self, kind: str, side: int, repeats: int) -> float:
+        """Operations a second of square products of `fp16` or `bf16`, sums in float32."""
+        one, zero = np.array([1], np.float32), np.array([0], np.float32)
+        code, exponent = {"fp16": (_R_16F, 0x3C00), "bf16": (_R_16BF, 0x3F80)}[kind]
+        # Values from 1 to 2 whose bits differ: products of zeros would be faster than real ones.
+        noise = np.random.default_rng(1).integers(0, 1 << 7, (side, side), np.uint16) | exponent
+        size = noise.nbytes
+        operand, result = self.allocate(size), self.allocate(size)
+        try:
+            with self._use(), self._streams[Stream.PRODUCT]:
+                source, target = _address(operand.at(0)), _address(result.at(0))
+                runtime.memcpy(source, noise.ctypes.data, size, _TO_DEVICE)
+
+                def multiply() -> None:
+                    cublas.gemmEx(
+                        self._blas,
+                        cublas.CUBLAS_OP_T,
+                        cublas.CUBLAS_OP_N,
+                        side,
+                        side,
+                        side,
+                        one.ctypes.data,
+                        source,
+                        code,
+                        side,
+                        source,
+                        code,
+                        side,
+                        zero.ctypes.data,
+                        target,
+                        code,
+                        side,
+                        cublas.CUBLAS_COMPUTE_32F,
+                        cublas.CUBLAS_GEMM_DEFAULT,
+                    )
+
+                multiply()
+                seconds = self._time(multiply, repeats)
+        finally:
+            self.synchronize()
+            self.release(operand)
+            self.release(result)
+        return 2 * side**3 * repeats / seconds
+
+    def bandwidth(self, size: int, repeats: int) -> float:
+        """Bytes a second, read and written, of copies of `size` bytes within the device."""
+        source, target = self.allocate(size), self.allocate(size)
+        try:
+            with self._use():
+                stream = self._streams[Stream.PRODUCT]
+
+                def copy() -> None:
+                    runtime.memcpyAsync(
+                        _address(target.at(0)), _address(source.at(0)), size, _ON_DEVICE, stream.ptr
+                    )
+
+                copy()
+                seconds = self._time(copy, repeats)
+        finally:
+            self.synchronize()
+            self.release(source)
+            self.release(target)
+        return 2 * size * repeats / seconds
+
+    def _time(self, work: Callable[[], None], repeats: int) -> float:
+        start = self.record(Stream.PRODUCT)
+        for _ in range(repeats):
+            work()
+        end = self.record(Stream.PRODUCT)
+        self.wait_for(end)
+        return self.elapsed(start, end)
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Make this the current device, and failures of CUDA one line for a person."""
+        with _errors(f"GPU {self._number}"), cupy.cuda.Device(self._number):
+            yield
+
+
+class _Memory:
+    """Holds memory so that it can be given up while the buffer lives."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory: Any | None = memory
+
+
+class _Download:
+    """A copy into pinned memory that an event ends."""
+
+    def __init__(self, device: CupyDevice, target: Any, size: int, done: Event) -> None:
+        self._device = device
+        self._target = target
+        self._size = size
+        self._done = done
+
+    def result(self) -> bytes:
+        self._device.wait_for(self._done)
+        return ctypes.string_at(self._target.ptr, self._size)
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError:
+        raise EngineError(
+            f"{what} is out of memory; stop other work on it or use a smaller shape"
+        ) from None
+    except (
+        runtime.CUDARuntimeError,
+        cupy.cuda.driver.CUDADriverError,
+        cupy.cuda.compiler.CompileException,
+        cublas.CUBLASError,
+        cupy.cuda.nvrtc.NVRTCError,
+    ) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EngineError(f"{what}: {line}") from None
+
+
+def _address(region: Region) -> int:
+    return int(region.buffer.handle.memory.ptr) + region.offset
+
+
+def _pieces(length: int, depth: int) -> list[tuple[int, int]]:
+    """Starts and lengths of even parts of a side whose operand stays below the limit."""
+    parts = 1
+    while length // parts * depth > _MAX_ELEMENTS or length % parts:
+        parts += 1
+    size = length // parts
+    return [(start, size) for start in range(0, length, size)]
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _uuid(raw: bytes) -> str:
+    """The runtime's 16 bytes as NVML writes them: GPU-8-4-4-4-12 hex digits."""
+    digits = bytes(raw).hex()
+    if len(digits) != 32:
+        return ""
+    cuts = (0, 8, 12, 16, 20, 32)
+    return "GPU-" + "-".join(digits[start:end] for start, end in pairwise(cuts))

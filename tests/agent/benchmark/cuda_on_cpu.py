@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CUDA device without a GPU: the same kernels built by the C compiler, streams in any order.
+
+Nothing runs when it is queued. Work runs when the host waits, and then the next piece is taken
+from any stream that is not held by an event, at random or from a favourite stream first. So an
+event that the engine forgot shows as a wrong root, as it would on a GPU on a bad day. Memory is
+counted, starts as noise, and is noise again once it was given back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from provider_agent.benchmark.cuda_device import Argument, Buffer, Download, Event, Region, Stream
+from provider_agent.benchmark.cuda_kernels import SOURCE, THREADS
+from provider_agent.benchmark.errors import EngineError
+
+HARNESS = Path(__file__).with_name("kernels_on_cpu.c")
+BUILD = Path(__file__).resolve().parents[3] / ".build" / "kernels"
+ALIGNMENT = 16
+
+
+@cache
+def kernels() -> ctypes.CDLL:
+    """kernels.cu as a library of this machine; skips the test where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("a C compiler is needed to run the CUDA kernels on the CPU")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    library = BUILD / f"kernels-{random.SystemRandom().randrange(1 << 32):08x}.so"
+    flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    try:
+        subprocess.run(
+            [compiler, *flags, "-fPIC", "-shared", f'-DKERNELS="{SOURCE}"']
+            + ["-x", "c", str(HARNESS), "-o", str(library)],
+            check=True,
+        )
+        return ctypes.CDLL(str(library))
+    finally:
+        library.unlink(missing_ok=True)  # once loaded it needs no name
+
+
+@dataclass
+class _Mark:
+    passed: bool = False
+    at: float = 0.0
+
+
+@dataclass
+class _Memory:
+    data: np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass
+class _Task:
+    run: Callable[[], None] | None = None
+    holds: _Mark | None = None
+    """The stream goes no further until this mark has passed."""
+
+
+class _Copy:
+    def __init__(self, device: CpuDevice) -> None:
+        self.device = device
+        self.data = b""
+        self.done = _Mark()
+
+    def result(self) -> bytes:
+        self.device.run_until(self.done)
+        return self.data
+
+
+@dataclass
+class CpuDevice:
+    """One such device. `favourite` is the stream that runs first wherever it can, None for none."""
+
+    seed: int = 0
+    favourite: Stream | None = None
+    memory: int = 64 << 30
+    name: str = "a CPU in a GPU's clothes"
+    uuid: str = ""
+    launches: list[str] = field(default_factory=list)
+    downloaded: int = 0
+    """Bytes that came back to the host."""
+    allocated: int = 0
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._queues: dict[Stream, deque[_Task]] = {stream: deque() for stream in Stream}
+        self._clock = 0.0
+
+    # ------------------------------------------------------------------------------- the seam
+
+    def free_bytes(self) -> int:
+        return self.memory - self.allocated
+
+    def allocate(self, size: int) -> Buffer:
+        if size > self.free_bytes():
+            raise EngineError("the GPU is out of memory")
+        self.allocated += size
+        noise = np.random.default_rng(size).integers(0, 256, size + ALIGNMENT, np.uint8)
+        return Buffer(_Memory(noise[-noise.ctypes.data % ALIGNMENT :][:size]), size)
+
+    def release(self, buffer: Buffer) -> None:
+        assert not any(self._queues.values()), "memory was released under work that may use it"
+        self.allocated -= buffer.size
+        buffer.handle.data[:] = 0xA5
+
+    def launch(
+        self, kernel: str, threads: int, arguments: Sequence[Argument], stream: Stream
+    ) -> None:
+        plain = [_plain(argument) for argument in arguments]
+        blocks = -(-threads // THREADS)
+        function = getattr(kernels(), f"grid_{kernel}")
+        self.launches.append(kernel)
+
+        def run() -> None:
+            function(ctypes.c_uint32(blocks), ctypes.c_uint32(THREADS), *plain)
+
+        self._queues[stream].append(_Task(run))
+
+    def product(
+        self, a: Region, b: Region, c: Region, rows: int, columns: int, depth: int, stream: Stream
+    ) -> None:
+        left = _array(a, rows * depth, np.int8).reshape(rows, depth)
+        right = _array(b, columns * depth, np.int8).reshape(columns, depth)
+        result = _array(c, rows * columns, np.int32).reshape(rows, columns)
+
+        def run() -> None:
+            # Sums of products of int8 stay far below 2^53, so float64 is exact.
+            result[:] = left.astype(np.float64) @ right.T.astype(np.float64)
+
+        self._queues[stream].append(_Task(run))
+
+    def record(self, stream: Stream) -> Event:
+        mark = _Mark()
+        self._queues[stream].append(_Task(lambda: self._pass(mark)))
+        return Event(mark)
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        self._queues[stream].append(_Task(holds=event.handle))
+
+    def elapsed(self, start: Event, end: Event) -> float:
+        assert start.handle.passed and end.handle.passed, "these events have not both passed"
+        return float(end.handle.at - start.handle.at)
+
+    def download(self, source: Region, size: int, stream: Stream) -> Download:
+        copy = _Copy(self)
+        self.downloaded += size
+
+        def run() -> None:
+            copy.data = _array(source, size, np.uint8).tobytes()
+            self._pass(copy.done)
+
+        self._queues[stream].append(_Task(run))
+        return copy
+
+    def synchronize(self) -> None:
+        while any(self._queues.values()):
+            self._step()
+
+    def close(self) -> None:
+        assert not any(self._queues.values()), "closed with work under way"
+        self.closed = True
+
+    # ------------------------------------------------------------------------------- the order
+
+    def run_until(self, mark: _Mark) -> None:
+        while not mark.passed:
+            self._step()
+
+    def _pass(self, mark: _Mark) -> None:
+        mark.passed, mark.at = True, self._clock
+
+    def _step(self) -> None:
+        ready = [
+            stream
+            for stream, queue in self._queues.items()
+            if queue and (queue[0].holds is None or queue[0].holds.passed)
+        ]
+        assert ready, "the streams wait for each other"
+        stream = self.favourite if self.favourite in ready else self._random.choice(ready)
+        assert stream is not None
+        task = self._queues[stream].popleft()
+        self._clock += 0.001
+        if task.run is not None:
+            task.run()
+
+
+def _array(region: Region, count: int, kind: Any) -> np.ndarray[Any, Any]:
+    size = count * np.dtype(kind).itemsize
+    assert region.offset >= 0 and region.offset + size <= region.buffer.size, "outside of a buffer"
+    data: np.ndarray[Any, Any] = region.buffer.handle.data
+    return data[region.offset : region.offset + size].view(kind)
+
+
+def _plain(argument: Argument) -> Any:
+    if isinstance(argument, Region):
+        _array(argument, 1, np.uint8)
+        address = argument.buffer.handle.data.ctypes.data + argument.offset
+        assert address % ALIGNMENT == 0, "the kernels read and write 16 bytes at a time"
+        return ctypes.c_void_p(address)
+    if isinstance(argument, np.uint64):
+        return ctypes.c_uint64(int(argument))
+    assert isinstance(argument, np.uint32), "a kernel's numbers have a fixed width"
+    return ctypes.c_uint32(int(argument))

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA engine on devices that run its kernels on the CPU, against vectors and reference."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.benchmark import cuda_plan
+from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.cuda_device import Stream
+from provider_agent.benchmark.cuda_plan import Share, Tiles
+from provider_agent.benchmark.engine import Engine
+from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.opening import verify
+from provider_agent.benchmark.proof import Proof
+from provider_agent.benchmark.reference import ReferenceEngine
+from tests.agent.benchmark.cuda_on_cpu import CpuDevice
+
+VECTORS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).resolve().parents[2] / "vectors" / "proof_of_gpu_v1.json").read_text()
+)
+FAVOURITES = [None, *Stream]
+CHALLENGE = keccak(b"a challenge of the tests")
+SMALL = Shape(256, 2)
+
+
+def rounds(engine: Engine, number: int, done: list[bytes] | None = None) -> list[bytes]:
+    return list(itertools.islice(engine.roots(done or []), number))
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[bytes]:
+    """Six roots of the challenge by the reference engine."""
+    reference = ReferenceEngine()
+    reference.prepare(CHALLENGE, SMALL)
+    return rounds(reference, 6)
+
+
+def prepared(*devices: CpuDevice, shape: Shape = SMALL) -> CudaEngine:
+    engine = CudaEngine(devices=devices)
+    engine.prepare(CHALLENGE, shape)
+    return engine
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"n{v['n']}-b{v['blocks']}")
+def test_engine__vectors(vector: dict[str, Any]) -> None:
+    shape = Shape(vector["n"], vector["blocks"])
+    engine = CudaEngine(devices=[CpuDevice()])
+    engine.prepare(bytes.fromhex(vector["challenge"]), shape)
+    roots = rounds(engine, vector["rounds"])
+    assert [root.hex() for root in roots] == vector["roots"]
+    for opening in vector["openings"]:
+        t, before = opening["t"], bytes.fromhex(opening["root_two_before"])
+        leaf, path = engine.open(t, before, opening["i"], opening["j"])
+        assert leaf.hex() == opening["leaf"]
+        assert [node.hex() for node in path] == opening["path"]
+    engine.close()
+
+
+@pytest.mark.parametrize("favourite", FAVOURITES)
+@pytest.mark.parametrize("seed", range(3))
+def test_roots__any_order_of_the_streams(
+    favourite: Stream | None, seed: int, expected: list[bytes]
+) -> None:
+    engine = prepared(CpuDevice(seed, favourite))
+    assert rounds(engine, 6) == expected
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        Tiles(256, 256, False),
+        Tiles(64, 256, True),
+        Tiles(64, 256, False),
+        Tiles(128, 256, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("favourite", FAVOURITES)
+def test_roots__tiles(
+    tiles: Tiles,
+    favourite: Stream | None,
+    expected: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_: tiles)
+    engine = prepared(CpuDevice(11, favourite))
+    assert rounds(engine, 6) == expected
+    reference = ReferenceEngine()
+    reference.prepare(CHALLENGE, SMALL)
+    for i, j in ((0, 0), (63, 255), (64, 7), (255, 255)):
+        assert engine.open(3, expected[1], i, j) == reference.open(3, expected[1], i, j)
+    engine.close()
+
+
+@pytest.mark.parametrize("favourite", FAVOURITES)
+def test_roots__tiles_of_columns(favourite: Stream | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = Shape(512, 1)
+    reference = ReferenceEngine()
+    reference.prepare(CHALLENGE, shape)
+    wanted = rounds(reference, 4)
+    for tiles in (Tiles(512, 256, True), Tiles(128, 256, True), Tiles(256, 256, False)):
+        monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_, tiles=tiles: tiles)
+        engine = prepared(CpuDevice(3, favourite), shape=shape)
+        assert rounds(engine, 4) == wanted
+        assert engine.open(2, wanted[0], 300, 411) == reference.open(2, wanted[0], 300, 411)
+        engine.close()
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 8])
+def test_roots__several_devices_make_one_proof(number: int, expected: list[bytes]) -> None:
+    devices = [CpuDevice(k, FAVOURITES[k % 4]) for k in range(number)]
+    engine = prepared(*devices)
+    assert rounds(engine, 6) == expected
+    reference = ReferenceEngine()
+    reference.prepare(CHALLENGE, SMALL)
+    for i, j in ((0, 3), (100, 200), (255, 255), (101, 0)):
+        assert engine.open(5, expected[3], i, j) == reference.open(5, expected[3], i, j)
+    assert engine.device.startswith(f"{number} x ")
+    engine.close()
+    assert all(device.closed and device.allocated == 0 for device in devices)
+
+
+@pytest.mark.parametrize("done", range(6))
+def test_roots__go_on_after_a_restart(done: int, expected: list[bytes]) -> None:
+    engine = prepared(CpuDevice(done))
+    assert rounds(engine, 6 - done, expected[:done]) == expected[done:]
+
+
+def test_roots__a_dropped_iterator_disturbs_nobody(expected: list[bytes]) -> None:
+    engine = prepared(CpuDevice(4, Stream.PRODUCT))
+    first = engine.roots([])
+    next(first)
+    first.close()
+    assert rounds(engine, 2, expected[:1]) == expected[1:3]
+    suspended = engine.roots([])
+    assert next(suspended) == expected[0]
+    engine.open(4, expected[2], 9, 9)
+    assert next(suspended) == expected[1]
+    assert next(suspended) == expected[2]
+
+
+def test_prepare__another_challenge_and_shape(expected: list[bytes]) -> None:
+    device = CpuDevice()
+    engine = prepared(device)
+    rounds(engine, 1)
+    other = Shape(512, 1)
+    engine.prepare(keccak(b"another"), other)
+    reference = ReferenceEngine()
+    reference.prepare(keccak(b"another"), other)
+    assert rounds(engine, 1) == rounds(reference, 1)
+    engine.prepare(CHALLENGE, SMALL)
+    assert rounds(engine, 2) == expected[:2]
+    engine.close()
+    assert device.allocated == 0
+
+
+def test_prepare__a_stays_on_the_device_and_only_roots_come_back() -> None:
+    device = CpuDevice()
+    engine = prepared(device)
+    rounds(engine, 10)
+    # Two more rounds are under way when the tenth root is there.
+    assert Counter(device.launches)["generate_a"] == 1
+    assert Counter(device.launches)["generate_b"] == 12
+    assert device.downloaded == 12 * 32
+
+
+def test_roots__next_columns_are_made_while_the_product_runs() -> None:
+    # With a device that does products last, everything else of a round is done before them.
+    device = CpuDevice(favourite=Stream.GENERATION)
+    engine = prepared(device)
+    assert next(engine.roots([]))
+    times = engine.timings()
+    assert min(times.product, times.generation, times.hashing) > 0
+
+
+def test_open__a_second_entry_of_a_round_costs_no_product(expected: list[bytes]) -> None:
+    devices = [CpuDevice(), CpuDevice()]
+    engine = prepared(*devices)
+    reference = ReferenceEngine()
+    reference.prepare(CHALLENGE, SMALL)
+    engine.open(2, expected[0], 1, 1)
+    launches = [len(device.launches) for device in devices]
+    for i, j in ((1, 200), (200, 1), (127, 255), (128, 0)):
+        assert engine.open(2, expected[0], i, j) == reference.open(2, expected[0], i, j)
+    assert [len(device.launches) for device in devices] == launches
+    engine.open(3, expected[1], 1, 1)
+    assert [len(device.launches) for device in devices] > launches
+
+
+def test_open__after_raw_products_computes_again(expected: list[bytes]) -> None:
+    engine = prepared(CpuDevice())
+    reference = ReferenceEngine()
+    reference.prepare(CHALLENGE, SMALL)
+    wanted = reference.open(2, expected[0], 77, 78)
+    assert engine.open(2, expected[0], 77, 78) == wanted
+    engine.raw_product(0.0)
+    assert engine.open(2, expected[0], 77, 78) == wanted
+
+
+def test_proof__openings_pass_the_check_of_the_contract() -> None:
+    engine = prepared(CpuDevice(), CpuDevice(), CpuDevice())
+    proof = Proof(CHALLENGE, SMALL, tuple(rounds(engine, 5)))
+    draw = keccak(b"draw")
+    for sample, opening in zip(
+        proof.samples(draw, 8), proof.openings(engine, draw, 8), strict=True
+    ):
+        verify(opening, sample, CHALLENGE, SMALL, 5, proof.commitment)
+
+
+def test_measurements__raw_product_and_stages(expected: list[bytes]) -> None:
+    engine = prepared(CpuDevice())
+    operations, seconds = engine.raw_product(0.05)
+    assert operations % SMALL.operations == 0
+    assert operations >= SMALL.operations
+    assert seconds >= 0.05
+    before = engine.timings()
+    alone = engine.stages(2)
+    assert min(alone.product, alone.generation, alone.hashing) > 0
+    assert engine.timings() == before
+    assert rounds(engine, 3) == expected[:3]
+
+
+def test_errors__not_prepared() -> None:
+    engine = CudaEngine(devices=[CpuDevice()])
+    with pytest.raises(EngineError, match="not prepared"):
+        next(engine.roots([]))
+    with pytest.raises(EngineError, match="not prepared"):
+        engine.open(0, bytes(32), 0, 0)
+    engine.prepare(CHALLENGE, SMALL)
+    with pytest.raises(EngineError, match="row 256"):
+        engine.open(0, bytes(32), 256, 0)
+
+
+def test_errors__no_room_gives_everything_back() -> None:
+    roomy, tight = CpuDevice(), CpuDevice(memory=1 << 20)
+    engine = CudaEngine(devices=[roomy, tight])
+    with pytest.raises(EngineError, match="GiB are free"):
+        engine.prepare(CHALLENGE, SMALL)
+    assert roomy.allocated == tight.allocated == 0
+    with pytest.raises(EngineError, match="not prepared"):
+        next(engine.roots([]))
+
+
+def test_errors__too_many_devices() -> None:
+    with pytest.raises(EngineError, match="use fewer"):
+        cuda_plan.shares(SMALL, 17)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("n", [256, 16_384, 65_536])
+def test_shares__cover_all_rows_evenly(devices: int, n: int) -> None:
+    found = cuda_plan.shares(Shape(n, 1), devices)
+    assert [share.first for share in found] == [
+        sum(share.rows for share in found[:k]) for k in range(devices)
+    ]
+    assert sum(share.rows for share in found) == n
+    size = {share.subtree_rows for share in found}
+    assert len(size) == 1
+    assert size.pop() & (found[0].subtree_rows - 1) == 0
+    most = max(share.rows for share in found)
+    assert most - min(share.rows for share in found) <= found[0].subtree_rows
+    if n > 256:
+        assert most <= n / devices + n / 64
+
+
+def test_tiles__largest_that_fit() -> None:
+    shape = Shape(32_768, 277)
+    share = Share(0, shape.n, 1)
+    whole = cuda_plan.tiles(shape, share, 80 << 30)
+    assert whole == Tiles(shape.n, shape.n, True)
+    # A card of 20 GB: A and smaller tiles. One of 6 GB: A is made again for every tile.
+    medium = cuda_plan.tiles(shape, share, 18 << 30)
+    assert medium.keep_a
+    assert medium.rows * medium.columns < shape.n**2
+    small = cuda_plan.tiles(shape, share, 5 << 30)
+    assert not small.keep_a
+    for free, plan in ((18 << 30, medium), (5 << 30, small)):
+        assert plan.bytes(shape, share.rows) < free
+        assert shape.n % plan.columns == 0
+        assert share.rows % plan.rows == 0
+
+
+def test_tiles__no_room_says_how_much_is_needed() -> None:
+    with pytest.raises(EngineError, match=r"needs \d+\.\d GiB of GPU memory, 1\.0 GiB are free"):
+        cuda_plan.tiles(Shape(65_536, 277), Share(0, 65_536, 1), 1 << 30)
