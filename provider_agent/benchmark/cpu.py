@@ -36,6 +36,7 @@ class CpuEngine:
         self._pool = ThreadPoolExecutor(1, "product")
         self._challenge: bytes | None = None
         self._timings = Timings()
+        self._opened: tuple[tuple[int, bytes], Bytes, list[Bytes]] | None = None
 
     def prepare(self, challenge: bytes, shape: Shape) -> None:
         """Make A; see `Engine`."""
@@ -43,7 +44,7 @@ class CpuEngine:
         _check_memory(shape)
         self._shape = shape
         self._timings = Timings()
-        self._opened: tuple[tuple[int, bytes], Bytes, list[Bytes]] | None = None
+        self._opened = None
         self._challenge = challenge
         self._a = matrix(pog.seed_a(challenge), shape, Side.A, self._hasher)
 

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engines that need no GPU: the published vectors, and agreement with each other."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provider_agent.benchmark import format as pog
+from provider_agent.benchmark import product
+from provider_agent.benchmark.cpu import CpuEngine
+from provider_agent.benchmark.engine import Engine, make_engine
+from provider_agent.benchmark.errors import BenchmarkError, EngineError, OpeningError
+from provider_agent.benchmark.format import Sample, Shape
+from provider_agent.benchmark.opening import verify
+from provider_agent.benchmark.proof import Proof
+from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+)
+
+
+@pytest.fixture(params=["numpy", "cpu"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made = make_engine(request.param)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_roots__published_vectors(engine: Engine, vector: Vector) -> None:
+    engine.prepare(vector.challenge, vector.shape)
+    assert list(islice(engine.roots([]), vector.rounds)) == vector.roots
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_roots__go_on_where_they_were_left(engine: Engine, done: int) -> None:
+    vector = VECTORS[1]
+    engine.prepare(vector.challenge, vector.shape)
+    assert next(engine.roots(vector.roots[:done])) == vector.roots[done]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_openings__published_vectors(engine: Engine, vector: Vector) -> None:
+    proof = Proof(vector.challenge, vector.shape, tuple(vector.roots))
+    assert proof.commitment == vector.commitment
+    assert proof.seeds_b() == vector.seeds_b
+    openings = proof.openings(engine, vector.draw, len(vector.openings))
+    assert openings == [one.opening for one in vector.openings]
+
+
+def test_prepare__again_for_another_challenge(engine: Engine) -> None:
+    for vector in (VECTORS[0], VECTORS[2], VECTORS[0]):
+        engine.prepare(vector.challenge, vector.shape)
+        assert next(engine.roots([])) == vector.roots[0]
+        one = vector.openings[0]
+        opened = engine.open(one.sample.t, one.opening.root_before, one.sample.i, one.sample.j)
+        assert opened == (one.opening.leaf, list(one.opening.leaf_path))
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    st.binary(min_size=32, max_size=32),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.binary(min_size=32, max_size=32),
+)
+def test_engines__agree(challenge: bytes, blocks: int, rounds: int, seed: bytes) -> None:
+    shape = Shape(256, blocks)
+    samples = pog.samples_of(seed, rounds, shape, 3)
+    seen = []
+    for device in ("numpy", "cpu"):
+        engine = make_engine(device)
+        try:
+            engine.prepare(challenge, shape)
+            proof = Proof(challenge, shape, tuple(islice(engine.roots([]), rounds)))
+            seen.append((proof, proof.open(engine, samples)))
+        finally:
+            engine.close()
+    assert seen[0] == seen[1]
+    proof, openings = seen[0]
+    for sample, opening in zip(samples, openings, strict=True):
+        verify(opening, sample, challenge, shape, rounds, proof.commitment)
+
+
+def test_timings__every_part_is_counted_since_prepare(engine: Engine) -> None:
+    vector = VECTORS[0]
+    engine.prepare(vector.challenge, vector.shape)
+    next(engine.roots([]))
+    timings = engine.timings()
+    assert min(timings.product, timings.generation, timings.hashing) > 0
+    engine.prepare(vector.challenge, vector.shape)
+    assert engine.timings().product == 0
+
+
+def test_engine__not_prepared(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="prepare it first"):
+        next(engine.roots([]))
+    with pytest.raises(EngineError, match="prepare it first"):
+        engine.open(0, pog.ZERO, 0, 0)
+
+
+def test_engine__challenge_of_another_size(engine: Engine) -> None:
+    with pytest.raises(BenchmarkError, match="challenge must be 32 bytes, not 31"):
+        engine.prepare(bytes(31), Shape(256, 1))
+
+
+def test_roots__dropped_iterator_leaves_nothing_running() -> None:
+    vector = VECTORS[1]
+    engine = CpuEngine()
+    engine.prepare(vector.challenge, vector.shape)
+    for number, root in enumerate(engine.roots([])):
+        assert root == vector.roots[number]
+        if number == 1:
+            break
+    one = vector.openings[0]
+    leaf, _ = engine.open(one.sample.t, one.opening.root_before, one.sample.i, one.sample.j)
+    assert leaf == one.opening.leaf
+    engine.close()
+
+
+def test_cpu__shape_beyond_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 16}  # 256 MiB
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    engine = CpuEngine()
+    engine.prepare(bytes(32), Shape(256, 1))
+    with pytest.raises(EngineError, match=r"needs .* GiB of memory and the machine has 0\.2"):
+        engine.prepare(bytes(32), Shape(65_536, 277))
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "device", ["", "CPU", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,", "cuda:0,0", "cpu:0"]
+)
+def test_make_engine__unknown_device(device: str) -> None:
+    with pytest.raises(EngineError, match=r"is unknown; use cpu|names a GPU twice"):
+        make_engine(device)
+
+
+def test_make_engine__library_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("provider_agent.benchmark.cpu")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(EngineError, match="needs numpy, which is missing: install NumPy"):
+        make_engine("cpu")
+
+
+def test_proof__openings_of_another_machine_are_noticed() -> None:
+    """Roots that the engine cannot have made: nothing wrong is handed out."""
+    vector = VECTORS[1]
+    roots = [*vector.roots]
+    roots[3] = bytes(32)
+    proof = Proof(vector.challenge, vector.shape, tuple(roots))
+    engine = CpuEngine()
+    with pytest.raises(OpeningError, match="not in the root of round 3"):
+        proof.open(engine, [Sample(3, 0, 0)])
+    engine.close()
+
+
+def test_proof__bad_parts() -> None:
+    shape = Shape(256, 1)
+    with pytest.raises(BenchmarkError, match="challenge must be 32 bytes"):
+        Proof(b"", shape, (bytes(32),))
+    with pytest.raises(BenchmarkError, match="rounds must be 1"):
+        Proof(bytes(32), shape, ())
+    with pytest.raises(BenchmarkError, match="root must be 32 bytes"):
+        Proof(bytes(32), shape, (bytes(31),))
+
+
+# ------------------------------------------------------------------------------------ products
+
+
+def _factors(rows: int, columns: int, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(depth)
+    a = random.integers(0, 128, (rows, depth), np.uint8)
+    b = random.integers(0, 128, (columns, depth), np.uint8)
+    a[0], b[0] = 127, 127  # the largest sum
+    return a, b, a.astype(np.int64) @ b.astype(np.int64).T
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 277])
+def test_blas__exact(blocks: int) -> None:
+    a, b, right = _factors(40, 24, 480 * blocks)
+    result = product.blas(a, b)
+    assert result.dtype == np.int32
+    np.testing.assert_array_equal(result, right)
+
+
+@needs_torch
+@pytest.mark.parametrize("blocks", [1, 2, 3, 277])
+def test_int8_of_torch__exact(blocks: int) -> None:
+    import torch  # type: ignore[import-not-found,unused-ignore]  # optional at run time
+
+    a, b, right = _factors(40, 24, 480 * blocks)
+    np.testing.assert_array_equal(product.int8(torch)(a, b), right)
+
+
+@needs_torch
+def test_roots__with_int8_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch  # type: ignore[import-not-found,unused-ignore]  # optional at run time
+
+    monkeypatch.setattr(product, "fastest", lambda: (product.int8(torch), "int8 of PyTorch"))
+    engine, vector = CpuEngine(), VECTORS[2]
+    assert "int8 of PyTorch" in engine.device
+    engine.prepare(vector.challenge, vector.shape)
+    assert list(islice(engine.roots([]), vector.rounds)) == vector.roots
+    engine.close()
+
+
+class _Torch:
+    """Just enough of the library to be asked for its product."""
+
+    def __init__(self, error: int, calls: list[tuple[int, ...]]) -> None:
+        self.error, self.calls = error, calls
+
+    def from_numpy(self, array: np.ndarray) -> _Torch._Tensor:
+        return self._Tensor(array)
+
+    def _int_mm(self, left: _Torch._Tensor, right: _Torch._Tensor) -> _Torch._Tensor:
+        self.calls.append(left.array.shape)
+        whole = left.array.astype(np.int32) @ right.array.astype(np.int32)
+        return self._Tensor(whole + np.int32(self.error))
+
+    class _Tensor:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def t(self) -> _Torch._Tensor:
+            return _Torch._Tensor(self.array.T)
+
+        def numpy(self) -> np.ndarray:
+            return self.array
+
+
+def test_fastest__a_wrong_product_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setitem(sys.modules, "torch", _Torch(error=1, calls=calls))
+    monkeypatch.setattr(product, "_seconds", lambda multiply, trial: 0.0)
+    assert product.fastest() == (product.blas, "float32 BLAS")
+    assert calls
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_fastest__decides_by_time(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
+    monkeypatch.setitem(sys.modules, "torch", _Torch(error=0, calls=[]))
+    monkeypatch.setattr(
+        product, "_seconds", lambda multiply, trial: float((multiply is product.blas) == faster)
+    )
+    chosen, name = product.fastest()
+    assert (chosen is product.blas) is not faster
+    assert name == ("int8 of PyTorch" if faster else "float32 BLAS")
+
+
+def test_fastest__old_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", object())
+    assert product.fastest()[0] is product.blas

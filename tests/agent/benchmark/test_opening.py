@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Openings: the published ones pass, and nothing that differs from them does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from provider_agent.benchmark import format as pog
+from provider_agent.benchmark import merkle
+from provider_agent.benchmark.errors import OpeningError
+from provider_agent.benchmark.format import ZERO, Sample
+from provider_agent.benchmark.opening import Opening, entry, product_entry, verify
+from tests.agent.benchmark.vectors import NAMES, VECTORS, Opened, Vector
+
+CASES = [(vector, one) for vector in VECTORS for one in vector.openings]
+LATE = next((vector, one) for vector, one in CASES if one.sample.t >= 2)
+EARLY = next((vector, one) for vector, one in CASES if one.sample.t < 2 < vector.rounds)
+
+cases = st.sampled_from(CASES)
+
+
+def check(vector: Vector, opening: Opening, sample: Sample) -> None:
+    verify(opening, sample, vector.challenge, vector.shape, vector.rounds, vector.commitment)
+
+
+def refused(vector: Vector, opening: Opening, sample: Sample, match: str | None = None) -> None:
+    with pytest.raises(OpeningError, match=match):
+        check(vector, opening, sample)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_verify__published_openings(vector: Vector) -> None:
+    for one in vector.openings:
+        check(vector, one.opening, one.sample)
+        value = entry(vector.challenge, vector.shape, one.sample, one.opening.root_before)
+        assert value == one.value
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_encode__decode_is_its_inverse(vector: Vector) -> None:
+    for one in vector.openings:
+        data = one.opening.encode()
+        assert Opening.decode(data, vector.shape, vector.rounds) == one.opening
+        fixed = 64 + 512 + 32 * vector.shape.leaf_path
+        paths = 2 if one.sample.t >= 2 else 1
+        assert len(data) == fixed + 32 * paths * pog.round_path(vector.rounds)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_verify__every_single_flipped_bit(vector: Vector) -> None:
+    one = max(vector.openings, key=lambda one: one.sample.t)
+    data = one.opening.encode()
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        opening = Opening.decode(bytes(flipped), vector.shape, vector.rounds)
+        with pytest.raises(OpeningError):
+            check(vector, opening, one.sample)
+
+
+def test_verify__every_single_flipped_bit_of_the_first_rounds_earlier_root() -> None:
+    vector, one = EARLY
+    for bit in range(256):
+        opening = replace(one.opening, root_before=(1 << bit).to_bytes(32, "big"))
+        refused(vector, opening, one.sample, "must be zero")
+
+
+@settings(deadline=None)
+@given(cases, st.data())
+def test_verify__flipped_bit_of_challenge_or_commitment(
+    case: tuple[Vector, Opened], data: st.DataObject
+) -> None:
+    vector, one = case
+    name = data.draw(st.sampled_from(["challenge", "commitment"]))
+    bit = data.draw(st.integers(0, 255))
+    value = int.from_bytes(getattr(vector, name), "big") ^ 1 << bit
+    other = replace(vector, **{name: value.to_bytes(32, "big")})
+    # Another challenge gives another entry, which has the same 16 bits once in 65,536.
+    if name == "challenge":
+        changed = entry(other.challenge, other.shape, one.sample, one.opening.root_before)
+        assume(changed & 0xFFFF != one.value & 0xFFFF)
+    refused(other, one.opening, one.sample)
+
+
+@settings(deadline=None)
+@given(cases, st.data())
+def test_verify__another_sample(case: tuple[Vector, Opened], data: st.DataObject) -> None:
+    vector, one = case
+    edge = st.integers(0, vector.shape.n - 1)
+    sample = Sample(data.draw(st.integers(0, vector.rounds - 1)), data.draw(edge), data.draw(edge))
+    neighbour = Sample(one.sample.t, one.sample.i, one.sample.j ^ 1)
+    for other in (sample, neighbour):
+        at = 2 * (other.j % 256)
+        claimed = int.from_bytes(one.opening.leaf[at : at + 2], "big")
+        same_leaf = (other.t, vector.shape.leaf_index(other.i, other.j)) == (
+            one.sample.t,
+            one.leaf_index,
+        )
+        if same_leaf:  # the leaf shows 256 entries, and all of them are right
+            value = entry(vector.challenge, vector.shape, other, one.opening.root_before)
+            assert value & 0xFFFF == claimed
+            check(vector, one.opening, other)
+        else:
+            refused(vector, one.opening, other)
+
+
+@pytest.mark.parametrize("sample", [(-1, 0, 0), (5, 0, 0), (0, -1, 0), (0, 512, 0), (0, 0, 512)])
+def test_verify__sample_outside_the_proof(sample: tuple[int, int, int]) -> None:
+    vector = VECTORS[1]
+    assert (vector.rounds, vector.shape.n) == (5, 512)
+    refused(vector, vector.openings[0].opening, Sample(*sample), "no entry")
+
+
+@pytest.mark.parametrize("case", [LATE, EARLY], ids=["late", "early"])
+@pytest.mark.parametrize("field", ["leaf_path", "root_path", "path_before"])
+def test_verify__paths_of_other_lengths(case: tuple[Vector, Opened], field: str) -> None:
+    vector, one = case
+    path: tuple[bytes, ...] = getattr(one.opening, field)
+    for other in {path[:-1], path[1:], (*path, ZERO), path + path} - {path}:
+        refused(vector, replace(one.opening, **{field: other}), one.sample, "nodes, not")
+
+
+def test_verify__a_node_does_not_pass_for_a_leaf() -> None:
+    """A path that starts one level up, with the two hashes below it in place of the leaf."""
+    vector, one = LATE
+    pair = pog.keccak(one.opening.leaf) + one.opening.leaf_path[0]
+    opening = replace(one.opening, leaf=pair, leaf_path=one.opening.leaf_path[1:])
+    refused(vector, opening, one.sample, "nodes, not")
+    refused(vector, replace(one.opening, leaf=pair), one.sample, "512 bytes")
+
+
+@settings(deadline=None)
+@given(cases, st.sampled_from(["leaf", "root", "root_before"]), st.integers(0, 600))
+def test_verify__fields_of_other_sizes(case: tuple[Vector, Opened], field: str, size: int) -> None:
+    vector, one = case
+    assume(size != len(getattr(one.opening, field)))
+    refused(vector, replace(one.opening, **{field: bytes(size)}), one.sample, "bytes")
+
+
+def test_verify__a_wrong_value_under_a_right_tree() -> None:
+    """A cheat who guesses an entry and builds honest trees over it is caught by the product."""
+    vector, one = VECTORS[0], VECTORS[0].openings[0]
+    at = 2 * (one.sample.j % 256)
+    wrong = ((one.value + 1) & 0xFFFF).to_bytes(2, "big")
+    leaf = one.opening.leaf[:at] + wrong + one.opening.leaf[at + 2 :]
+    root = merkle.climb(pog.keccak(leaf), one.leaf_index, one.opening.leaf_path)
+    forged = replace(one.opening, leaf=leaf, root=root)
+    assert vector.rounds == 1  # the commitment is the root
+    refused(replace(vector, commitment=root), forged, one.sample, "modulo 2\\^16")
+
+
+def test_verify__another_provider_cannot_use_the_proof() -> None:
+    vector, one = LATE
+    other = pog.challenge(
+        vector.chain_id, vector.contract, vector.epoch, vector.beacon, vector.contract, vector.shape
+    )
+    refused(replace(vector, challenge=other), one.opening, one.sample, "modulo 2\\^16")
+
+
+def test_verify__an_earlier_root_of_another_round() -> None:
+    vector, one = LATE
+    t = one.sample.t - 1  # a root of the same proof, with its right path
+    opening = replace(
+        one.opening,
+        root_before=vector.roots[t],
+        path_before=tuple(merkle.root_path(vector.roots, t)),
+    )
+    refused(vector, opening, one.sample, f"round {one.sample.t - 2} is not in the commitment")
+
+
+@settings(deadline=None)
+@given(cases, st.integers(0, 3000))
+def test_decode__other_lengths(case: tuple[Vector, Opened], size: int) -> None:
+    vector, _ = case
+    right = {len(one.opening.encode()) for one in vector.openings}
+    upper = pog.round_path(vector.rounds)
+    fixed = 64 + 512 + 32 * vector.shape.leaf_path
+    assume(size not in right | {fixed + 32 * upper, fixed + 64 * upper})
+    with pytest.raises(OpeningError, match="bytes, not"):
+        Opening.decode(bytes(size), vector.shape, vector.rounds)
+
+
+def test_product_entry__largest_entries_do_not_overflow_a_lane() -> None:
+    """277 blocks of ones in every bit: each of 480 * 277 products is 127 * 127."""
+    ones = [(1 << 256) - 1] * (16 * 277)
+    assert product_entry(ones, ones) == 480 * 277 * 127 * 127
