@@ -37,16 +37,28 @@ class Opening:
     root_path: tuple[bytes, ...]
     path_before: tuple[bytes, ...]
 
+    def words(self) -> list[bytes]:
+        """The 32-byte words that `open_sample` takes, in the order of `encode`."""
+        data = self.encode()
+        return [data[at : at + 32] for at in range(0, len(data), 32)]
+
     def encode(self) -> bytes:
-        """Flat bytes: root(t-2), root(t), leaf, leaf's path, path of root(t), path of root(t-2)."""
+        """What the contract takes: root(t-2), root(t), leaf, leaf's path, the earlier path, path.
+
+        The path of root(t-2) goes only as far as it differs from that of root(t): above the node
+        where they meet their siblings are the same.
+        """
+        own = len(self.path_before)
+        while own and self.path_before[own - 1 :] == self.root_path[own - 1 :]:
+            own -= 1
         return b"".join(
             (
                 self.root_before,
                 self.root,
                 self.leaf,
                 *self.leaf_path,
+                *self.path_before[:own],
                 *self.root_path,
-                *self.path_before,
             )
         )
 
@@ -54,21 +66,24 @@ class Opening:
     def decode(cls, data: bytes, shape: Shape, rounds: int) -> Opening:
         """The inverse of `encode`. OpeningError when the length fits no round of such a proof."""
         upper = pog.round_path(rounds)
-        fixed = 64 + LEAF_BYTES + 32 * shape.leaf_path
-        lengths = {fixed + 32 * upper: 0, fixed + 64 * upper: upper}
+        # Rounds t and t - 2 meet two levels up at the lowest; the first two have no earlier one.
+        fixed = 64 + LEAF_BYTES + 32 * (shape.leaf_path + upper)
+        lengths = {fixed + 32 * own: own for own in (0, *range(2, upper + 1))}
         if len(data) not in lengths:
-            wanted = " or ".join(str(length) for length in sorted(lengths))
+            wanted = " or ".join(str(length) for length in lengths)
             raise OpeningError(f"an opening of this proof has {wanted} bytes, not {len(data)}")
         leaf_end = 64 + LEAF_BYTES
         nodes = [data[at : at + 32] for at in range(leaf_end, len(data), 32)]
-        middle = shape.leaf_path + upper
+        own = lengths[len(data)]
+        middle = shape.leaf_path + own
+        path = tuple(nodes[middle:])
         return cls(
             root_before=data[:32],
             root=data[32:64],
             leaf=data[64:leaf_end],
             leaf_path=tuple(nodes[: shape.leaf_path]),
-            root_path=tuple(nodes[shape.leaf_path : middle]),
-            path_before=tuple(nodes[middle:]),
+            root_path=path,
+            path_before=(*nodes[shape.leaf_path : middle], *path[own:]) if own else (),
         )
 
 
