@@ -253,8 +253,9 @@ def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
     """
     times: uint256 = self.times[epoch]
     assert times != 0, "benchmark: epoch is not open"
-    # A drawn epoch fails here too: the word is far above any time then.
-    assert block.timestamp < times + WINDOW, "benchmark: window is over"
+    assert (
+        block.timestamp < (times & MASK_40) + WINDOW
+    ), "benchmark: window is over"
     assert (
         rounds >= 1 and rounds <= gpu_proof.MAX_ROUNDS
     ), "benchmark: rounds out of bounds"
