@@ -68,13 +68,46 @@ def test_set_minter__by_owner_once(capped, minter, owner):
 
 
 def test_set_minter__zero__reverts(capped, owner):
-    with boa.reverts("token: zero minter"):
-        capped.set_minter(ZERO_ADDRESS, sender=owner)
+    for caller in (owner, capped.DEPLOYER()):
+        with boa.reverts("token: zero minter"):
+            capped.set_minter(ZERO_ADDRESS, sender=caller)
+
+
+def test_set_minter__by_the_deployer_once(owner, minter):
+    """The set-up names the minter before the timelock could."""
+    deployer = address_of("deployer")
+    with boa.env.prank(deployer):
+        token = deployer_of("Token").deploy(owner, CAP, GENESIS, owner)
+    assert token.DEPLOYER() == deployer
+    token.set_minter(minter, sender=deployer)
+    assert event(token, "MinterSet") == {"minter": minter}
+    assert token.minter() == minter
+    for caller in (deployer, owner):
+        with boa.reverts("token: minter is set"):
+            token.set_minter(address_of("stranger"), sender=caller)
+
+
+def test_set_minter__after_the_owner__deployer_cannot(owner, minter):
+    deployer = address_of("deployer")
+    with boa.env.prank(deployer):
+        token = deployer_of("Token").deploy(owner, CAP, GENESIS, owner)
+    token.set_minter(minter, sender=owner)
+    with boa.reverts("token: minter is set"):
+        token.set_minter(deployer, sender=deployer)
+    assert token.minter() == minter
 
 
 def test_set_minter__unauthorized__reverts(capped, minter):
-    with boa.reverts("ownable: caller is not the owner"):
-        capped.set_minter(minter, sender=minter)
+    for caller in (minter, address_of("faucet"), ZERO_ADDRESS):
+        with boa.reverts("token: caller may not name the minter"):
+            capped.set_minter(minter, sender=caller)
+
+
+def test_deployer__mints_nothing(suite):
+    """The right to name the minter is all that the deployer has."""
+    token = suite.token
+    with boa.reverts("token: caller is not the minter"):
+        token.mint(suite.deployer, 1, sender=suite.deployer)
 
 
 def test_mint__up_to_the_cap(mintable, minter, stranger):
