@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eth_utils.crypto import keccak as _keccak
+from Crypto.Hash import keccak as _keccak
 
 from provider_agent.benchmark.errors import BenchmarkError
 
@@ -37,7 +37,7 @@ LEAF_BYTES = 2 * COLUMNS_PER_LEAF
 
 def keccak(data: bytes) -> bytes:
     """H of the format: keccak-256 (with the padding of Ethereum), 32 bytes."""
-    return bytes(_keccak(data))
+    return _keccak.new(digest_bits=256, data=data).digest()
 
 
 def word(value: int) -> bytes:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from Crypto.Hash import keccak
+
+from provider_agent.benchmark.format import keccak
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -149,8 +150,5 @@ class BatchKeccak:
 def _one_by_one(messages: Bytes) -> Bytes:
     length = messages.shape[1]
     data = messages.tobytes()
-    joined = b"".join(
-        keccak.new(digest_bits=256, data=data[start : start + length]).digest()
-        for start in range(0, len(data), length)
-    )
+    joined = b"".join(keccak(data[start : start + length]) for start in range(0, len(data), length))
     return np.frombuffer(joined, np.uint8).reshape(-1, 32)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
 from provider_agent.benchmark.engine import Engine
 from provider_agent.benchmark.format import Sample, Shape
+from provider_agent.benchmark.merkle import RoundTree
 from provider_agent.benchmark.opening import Opening, verify
 
 
@@ -40,10 +41,15 @@ class Proof:
         """Rounds done."""
         return len(self.roots)
 
-    @property
+    @cached_property
+    def tree(self) -> RoundTree:
+        """The tree over the roots."""
+        return RoundTree(self.roots)
+
+    @cached_property
     def commitment(self) -> bytes:
-        """What `commit` puts on chain; hashes the whole tree at every call."""
-        return merkle.commitment(self.roots)
+        """What `commit` puts on chain."""
+        return self.tree.commitment()
 
     def seeds_b(self) -> list[bytes]:
         """The seed of B of every round."""
@@ -68,8 +74,6 @@ class Proof:
         OpeningError when the engine gives other bytes than those the roots were made of.
         """
         engine.prepare(self.challenge, self.shape)
-        tree = merkle.round_tree(self.roots)
-        commitment = tree[-1][0]
         found: dict[Sample, Opening] = {}
         # Entries of one round follow each other, so that it is computed once.
         for sample in sorted(set(samples), key=lambda sample: sample.t):
@@ -80,9 +84,9 @@ class Proof:
                 root=self.roots[sample.t],
                 leaf=leaf,
                 leaf_path=tuple(leaf_path),
-                root_path=tuple(merkle.path(tree, sample.t)),
-                path_before=tuple(merkle.path(tree, sample.t - 2)) if sample.t >= 2 else (),
+                root_path=tuple(self.tree.path(sample.t)),
+                path_before=tuple(self.tree.path(sample.t - 2)) if sample.t >= 2 else (),
             )
-            verify(opening, sample, self.challenge, self.shape, self.rounds, commitment)
+            verify(opening, sample, self.challenge, self.shape, self.rounds, self.commitment)
             found[sample] = opening
         return [found[sample] for sample in samples]

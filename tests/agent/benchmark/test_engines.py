@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provider_agent.benchmark import cpu, product
 from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import product
 from provider_agent.benchmark.cpu import CpuEngine
 from provider_agent.benchmark.engine import Engine, make_engine
 from provider_agent.benchmark.errors import BenchmarkError, EngineError, OpeningError
@@ -125,6 +125,14 @@ def test_roots__dropped_iterator_leaves_nothing_running() -> None:
     one = vector.openings[0]
     leaf, _ = engine.open(one.sample.t, one.opening.root_before, one.sample.i, one.sample.j)
     assert leaf == one.opening.leaf
+    engine.close()
+
+
+def test_cpu__rows_in_several_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_PANEL", 96)
+    vector, engine = VECTORS[2], CpuEngine()
+    engine.prepare(vector.challenge, vector.shape)
+    assert next(engine.roots([])) == vector.roots[0]
     engine.close()
 
 

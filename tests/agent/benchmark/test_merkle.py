@@ -23,6 +23,27 @@ def test_root_path__leads_to_the_commitment(roots: list[bytes], data: st.DataObj
     assert merkle.climb(roots[t], t, path) == merkle.commitment(roots)
 
 
+@settings(deadline=None)
+@given(st.lists(hashes, min_size=1, max_size=40))
+def test_round_tree__grown_round_by_round_is_the_padded_tree(roots: list[bytes]) -> None:
+    tree = merkle.RoundTree()
+    for number, root in enumerate(roots, 1):
+        tree.append(root)
+        padded = [*roots[:number], *[ZERO] * ((1 << round_path(number)) - number)]
+        whole = merkle.levels(padded)
+        assert len(tree) == number
+        assert tree.commitment() == whole[-1][0]
+        for t in {0, number // 2, number - 1}:
+            assert tree.path(t) == merkle.path(whole, t)
+
+
+def test_round_tree__no_such_round() -> None:
+    tree = merkle.RoundTree([ZERO] * 3)
+    for t in (-1, 3):
+        with pytest.raises(BenchmarkError, match=f"no round {t}"):
+            tree.path(t)
+
+
 def test_commitment__by_hand() -> None:
     a, b, c = (bytes([k]) * 32 for k in (1, 2, 3))
     assert merkle.commitment([a]) == a
