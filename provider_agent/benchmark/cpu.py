@@ -16,7 +16,7 @@ import numpy as np
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import product
-from provider_agent.benchmark.engine import Timings
+from provider_agent.benchmark.engine import Timings, check_memory
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import LEAF_BYTES, Shape
 from provider_agent.benchmark.keccak import BatchKeccak, Bytes
@@ -41,7 +41,7 @@ class CpuEngine:
     def prepare(self, challenge: bytes, shape: Shape) -> None:
         """Make A; see `Engine`."""
         pog.bytes32("challenge", challenge)
-        _check_memory(shape)
+        check_memory(_memory(shape))
         self._shape = shape
         self._timings = Timings()
         self._opened = None
@@ -125,13 +125,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _check_memory(shape: Shape) -> None:
-    """EngineError when the matrices of this shape are larger than the machine's memory."""
-    factors = 3 * shape.n * shape.depth  # A and two of B
-    needed = factors + 3 * 2 * shape.n * shape.n + 12 * _PANEL * shape.n
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise EngineError(
-            f"this size needs {needed / 2**30:.1f} GiB of memory and the machine has "
-            f"{present / 2**30:.1f}; choose a smaller one"
-        )
+def _memory(shape: Shape) -> int:
+    """Bytes that a round takes: A and two of B, three of C in 16 bits, a panel in 32 and more."""
+    return 3 * shape.n * shape.depth + 6 * shape.n * shape.n + 12 * _PANEL * shape.n

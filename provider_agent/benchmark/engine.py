@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give memory and threads back. The engine cannot be used afterwards."""
+
+
+def check_memory(needed: int) -> None:
+    """EngineError when the machine has not that many bytes of memory at all."""
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise EngineError(
+            f"this size needs {needed / 2**30:.1f} GiB of memory and the machine has "
+            f"{present / 2**30:.1f}; choose a smaller one"
+        )
 
 
 def make_engine(device: str) -> Engine:

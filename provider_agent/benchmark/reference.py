@@ -10,7 +10,7 @@ import numpy as np
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import merkle
-from provider_agent.benchmark.engine import Timings
+from provider_agent.benchmark.engine import Timings, check_memory
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import LEAF_BYTES, Shape
 from provider_agent.benchmark.keccak import Bytes
@@ -32,6 +32,8 @@ class ReferenceEngine:
     def prepare(self, challenge: bytes, shape: Shape) -> None:
         """Make A; see `Engine`."""
         self._challenge = pog.bytes32("challenge", challenge)
+        # A and B in 32 bits, C in 32 bits twice and in 16.
+        check_memory(8 * shape.n * shape.depth + 10 * shape.n * shape.n)
         self._shape = shape
         self._timings = Timings()
         self._a = plain(pog.seed_a(challenge), shape, Side.A).astype(np.int32)

@@ -136,14 +136,12 @@ def test_cpu__rows_in_several_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     engine.close()
 
 
-def test_cpu__shape_beyond_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare__shape_beyond_the_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 16}  # 256 MiB
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    engine = CpuEngine()
     engine.prepare(bytes(32), Shape(256, 1))
     with pytest.raises(EngineError, match=r"needs .* GiB of memory and the machine has 0\.2"):
         engine.prepare(bytes(32), Shape(65_536, 277))
-    engine.close()
 
 
 @pytest.mark.parametrize(
