@@ -20,6 +20,9 @@ from tests.contracts.deploy import Suite
 
 ERROR_SELECTOR = keccak(text="Error(string)")[:4]
 
+# Contracts by their names in `Suite`.
+CONTRACTS = ("token", "payment", "staking", "jobs", "scores", "benchmark", "emissions")
+
 # What this session really executed; the terminal summary prints it.
 EXECUTED: Counter[str] = Counter()
 
@@ -65,8 +68,10 @@ class Chain:
     def __init__(self, suite: Suite) -> None:
         self.addresses: dict[str, str] = {}
         self._functions: dict[tuple[str, str, int], Function] = {}
-        for name in ("token", "payment", "staking", "jobs", "scores"):
+        for name in CONTRACTS:
             contract = getattr(suite, name)
+            if contract is None:
+                continue
             self.addresses[name] = str(contract.address)
             for entry in contract.abi:
                 if entry["type"] != "function":

@@ -76,9 +76,16 @@ class Market:
         return (*self.holders, *TENANTS, *PAYOUTS, *fixed)
 
 
-def build_market() -> Market:
-    """Deploy, and give everybody tokens and allowances."""
-    suite = deploy_suite(PARAMETERS, with_scores=True, managers={WARDEN: LOCK | SLASH | REWARD})
+def build_market(parameters: Parameters = PARAMETERS, *, proofs: bool = False) -> Market:
+    """Deploy, and give everybody tokens and allowances.
+
+    With `proofs` the scores come from Benchmark, and Emissions rewards them; else they are set by
+    hand.
+    """
+    managers = {WARDEN: LOCK | SLASH | REWARD}
+    suite = deploy_suite(
+        parameters, with_scores=not proofs, with_benchmark=proofs, managers=managers
+    )
     for account in (*OWNERS, *DELEGATORS, WARDEN, *CANDIDATES):
         suite.token.transfer(account, 5_000_000 * TPF, sender=suite.faucet)
         suite.token.approve(suite.staking.address, UNLIMITED, sender=account)

@@ -10,7 +10,8 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
 from tests.contracts.deploy import DAY, TPF
-from tests.contracts.stateful.machine import DATA, SPECS, Data, MarketMachine
+from tests.contracts.stateful.base import DATA, Data
+from tests.contracts.stateful.machine import SPECS, MarketMachine
 from tests.contracts.stateful.market import (
     DELEGATORS,
     OPERATORS,
