@@ -92,12 +92,13 @@ class CudaEngine:
     def roots(self, done: Sequence[bytes]) -> Iterator[bytes]:
         """Yield the next roots. See `Engine`; two rounds are always under way."""
         self._prepared()
-        known = {t: done[t] for t in range(max(0, len(done) - 2), len(done))}
+        start = len(done)  # the caller may add to the list while this runs
+        known = {t: done[t] for t in range(max(0, start - 2), start)}
         under_way: deque[list[Part]] = deque()
         try:
-            for t in count(len(done)):
+            for t in count(start):
                 root: bytes | None = None
-                if t - len(done) >= 2:
+                if t - start >= 2:
                     root = self._finish(under_way.popleft())
                     known[t - 2] = root
                 # B(t) hangs on this root; all before it is queued already, so the GPU is at work.

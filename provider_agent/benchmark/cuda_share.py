@@ -11,8 +11,7 @@ below say so to the device, and the host waits for hashes alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,9 +91,8 @@ class ShareWorker:
             b_ready = self._generate_b(seed_b, column, b_slot)
             for row in range(0, self.share.rows, self._tiles.rows):
                 leaf = self._tile(row, column, b_slot, b_ready, wanted) or leaf
-            self._b_free[b_slot] = self.device.record(self._stream(Stream.PRODUCT))
-        with self._timed(Stream.HASHING):
-            level = self._hash_levels()
+        self._timed(Stream.HASHING, self._hash_levels)
+        *_, (level, _) = self._levels()
         hashing = self._stream(Stream.HASHING)
         hashes = self.device.download(
             self._tree.at(level), self.share.subtrees * _HASH_BYTES, hashing
@@ -118,7 +116,7 @@ class ShareWorker:
             return Part(hashes, [])
         slot = (self._c_tiles - 1) % 2
         leaf = self._download_leaf(0, 0, slot, wanted)
-        self._c_free[slot] = self.device.record(hashing)
+        self._c_free[slot] = self._record(Stream.HASHING)
         return Part(hashes, [], leaf, self._path(wanted))
 
     def product(self) -> None:
@@ -145,44 +143,45 @@ class ShareWorker:
     def _stream(self, stream: Stream) -> Stream:
         return stream if self.overlap else Stream.PRODUCT
 
-    @contextmanager
-    def _timed(self, stream: Stream) -> Iterator[None]:
+    def _record(self, stream: Stream) -> Event:
+        return self.device.record(self._stream(stream))
+
+    def _timed(self, stream: Stream, work: Callable[[], None]) -> Event:
+        """Queue work between two events; the second is given back."""
         start = self.device.record(self._stream(stream))
-        yield
-        self._times.append((stream, start, self.device.record(self._stream(stream))))
+        work()
+        end = self.device.record(self._stream(stream))
+        self._times.append((stream, start, end))
+        return end
 
     def _wait(self, stream: Stream, event: Event | None) -> None:
         if event is not None:
             self.device.wait(self._stream(stream), event)
 
-    def _generate_a(self, row: int, rows: int, offset: int) -> Event:
-        with self._timed(Stream.GENERATION):
-            kernels.generate(
+    def _generate(
+        self, kernel: str, seed: bytes, first: int, rows: int, out: Buffer, offset: int = 0
+    ) -> Event:
+        return self._timed(
+            Stream.GENERATION,
+            lambda: kernels.generate(
                 self.device,
-                "generate_a",
-                self._seed_a,
-                self.share.first + row,
+                kernel,
+                seed,
+                first,
                 rows,
                 self._shape.blocks,
-                self._a.at(offset),
+                out.at(offset),
                 self._stream(Stream.GENERATION),
-            )
-        return self.device.record(self._stream(Stream.GENERATION))
+            ),
+        )
+
+    def _generate_a(self, row: int, rows: int, offset: int) -> Event:
+        first = self.share.first + row
+        return self._generate("generate_a", self._seed_a, first, rows, self._a, offset)
 
     def _generate_b(self, seed: bytes, column: int, slot: int) -> Event:
         self._wait(Stream.GENERATION, self._b_free[slot])
-        with self._timed(Stream.GENERATION):
-            kernels.generate(
-                self.device,
-                "generate_b",
-                seed,
-                column,
-                self._tiles.columns,
-                self._shape.blocks,
-                self._b[slot].at(0),
-                self._stream(Stream.GENERATION),
-            )
-        return self.device.record(self._stream(Stream.GENERATION))
+        return self._generate("generate_b", seed, column, self._tiles.columns, self._b[slot])
 
     def _tile(
         self, row: int, column: int, b_slot: int, b_ready: Event, wanted: tuple[int, int] | None
@@ -199,16 +198,13 @@ class ShareWorker:
             )
         for event in (a_ready, b_ready, self._c_free[slot]):
             self._wait(Stream.PRODUCT, event)
-        with self._timed(Stream.PRODUCT):
-            self._multiply(row, b_slot, slot)
-        done = self.device.record(self._stream(Stream.PRODUCT))
-        self._a_free[slot] = done
+        done = self._timed(Stream.PRODUCT, lambda: self._multiply(row, b_slot, slot))
+        self._a_free[slot] = self._b_free[b_slot] = done
 
         self._wait(Stream.HASHING, done)
-        with self._timed(Stream.HASHING):
-            self._hash_leaves(row, column, slot)
+        hashed = self._timed(Stream.HASHING, lambda: self._hash_leaves(row, column, slot))
         leaf = self._download_leaf(row, column, slot, wanted) if wanted is not None else None
-        self._c_free[slot] = self.device.record(self._stream(Stream.HASHING))
+        self._c_free[slot] = hashed if leaf is None else self._record(Stream.HASHING)
         return leaf
 
     def _multiply(self, row: int, b_slot: int, c_slot: int) -> None:
@@ -245,8 +241,8 @@ class ShareWorker:
                 return
             offset, count = offset + count * _HASH_BYTES, count // 2
 
-    def _hash_levels(self) -> int:
-        """Queue the levels above the leaves; where the last begins."""
+    def _hash_levels(self) -> None:
+        """Queue the levels above the leaves."""
         below = 0
         for offset, count in self._levels():
             if offset > 0:
@@ -258,7 +254,6 @@ class ShareWorker:
                     self._stream(Stream.HASHING),
                 )
             below = offset
-        return below
 
     def _download_leaf(
         self, row: int, column: int, slot: int, wanted: tuple[int, int]

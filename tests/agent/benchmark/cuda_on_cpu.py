@@ -91,6 +91,8 @@ class CpuDevice:
     name: str = "a CPU in a GPU's clothes"
     uuid: str = ""
     launches: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    """Kernels and products in the order in which they ran."""
     downloaded: int = 0
     """Bytes that came back to the host."""
     allocated: int = 0
@@ -128,6 +130,7 @@ class CpuDevice:
 
         def run() -> None:
             function(ctypes.c_uint32(blocks), ctypes.c_uint32(THREADS), *plain)
+            self.done.append(kernel)
 
         self._queues[stream].append(_Task(run))
 
@@ -141,6 +144,7 @@ class CpuDevice:
         def run() -> None:
             # Sums of products of int8 stay far below 2^53, so float64 is exact.
             result[:] = left.astype(np.float64) @ right.T.astype(np.float64)
+            self.done.append("product")
 
         self._queues[stream].append(_Task(run))
 
@@ -181,6 +185,12 @@ class CpuDevice:
         while not mark.passed:
             self._step()
 
+    def settle(self, stream: Stream) -> None:
+        """Run all of one stream that is not held, and nothing else."""
+        queue = self._queues[stream]
+        while queue and (queue[0].holds is None or queue[0].holds.passed):
+            self._take(stream)
+
     def _pass(self, mark: _Mark) -> None:
         mark.passed, mark.at = True, self._clock
 
@@ -193,6 +203,9 @@ class CpuDevice:
         assert ready, "the streams wait for each other"
         stream = self.favourite if self.favourite in ready else self._random.choice(ready)
         assert stream is not None
+        self._take(stream)
+
+    def _take(self, stream: Stream) -> None:
         task = self._queues[stream].popleft()
         self._clock += 0.001
         if task.run is not None:

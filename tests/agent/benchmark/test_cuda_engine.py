@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,10 +19,8 @@ from provider_agent.benchmark.opening import verify
 from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.reference import ReferenceEngine
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice
+from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).resolve().parents[2] / "vectors" / "proof_of_gpu_v1.json").read_text()
-)
 FAVOURITES = [None, *Stream]
 CHALLENGE = keccak(b"a challenge of the tests")
 SMALL = Shape(256, 2)
@@ -49,18 +44,15 @@ def prepared(*devices: CpuDevice, shape: Shape = SMALL) -> CudaEngine:
     return engine
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"n{v['n']}-b{v['blocks']}")
-def test_engine__vectors(vector: dict[str, Any]) -> None:
-    shape = Shape(vector["n"], vector["blocks"])
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_engine__vectors(vector: Vector) -> None:
     engine = CudaEngine(devices=[CpuDevice()])
-    engine.prepare(bytes.fromhex(vector["challenge"]), shape)
-    roots = rounds(engine, vector["rounds"])
-    assert [root.hex() for root in roots] == vector["roots"]
-    for opening in vector["openings"]:
-        t, before = opening["t"], bytes.fromhex(opening["root_two_before"])
-        leaf, path = engine.open(t, before, opening["i"], opening["j"])
-        assert leaf.hex() == opening["leaf"]
-        assert [node.hex() for node in path] == opening["path"]
+    engine.prepare(vector.challenge, vector.shape)
+    roots = rounds(engine, vector.rounds)
+    assert roots == vector.roots
+    proof = Proof(vector.challenge, vector.shape, tuple(roots))
+    openings = proof.openings(engine, vector.draw, len(vector.openings))
+    assert openings == [one.opening for one in vector.openings]
     engine.close()
 
 
@@ -135,6 +127,15 @@ def test_roots__go_on_after_a_restart(done: int, expected: list[bytes]) -> None:
     assert rounds(engine, 6 - done, expected[:done]) == expected[done:]
 
 
+def test_roots__the_list_may_grow_meanwhile(expected: list[bytes]) -> None:
+    found: list[bytes] = []
+    for root in prepared(CpuDevice()).roots(found):
+        found.append(root)
+        if len(found) == 6:
+            break
+    assert found == expected
+
+
 def test_roots__a_dropped_iterator_disturbs_nobody(expected: list[bytes]) -> None:
     engine = prepared(CpuDevice(4, Stream.PRODUCT))
     first = engine.roots([])
@@ -174,10 +175,15 @@ def test_prepare__a_stays_on_the_device_and_only_roots_come_back() -> None:
 
 
 def test_roots__next_columns_are_made_while_the_product_runs() -> None:
-    # With a device that does products last, everything else of a round is done before them.
-    device = CpuDevice(favourite=Stream.GENERATION)
+    device = CpuDevice(favourite=Stream.HASHING)
     engine = prepared(device)
-    assert next(engine.roots([]))
+    roots = engine.roots([])
+    next(roots)
+    # Round 2 is queued: its columns can be made before product 1 is done.
+    assert Counter(device.done)["product"] == 1
+    device.settle(Stream.GENERATION)
+    assert Counter(device.done)["generate_b"] == 3
+    assert Counter(device.done)["product"] == 1
     times = engine.timings()
     assert min(times.product, times.generation, times.hashing) > 0
 

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `provider-agent bench` measures: raw and proven rates of an engine, energy, memory.
+
+The proven rate is the operations of whole rounds over the time from a new challenge to the last
+root, A included: what a proof on chain would count. The raw rate is the product alone, on the same
+device, with entries of the same kind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from provider_agent import devices
+from provider_agent.benchmark import product
+from provider_agent.benchmark.cpu import CpuEngine
+from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.engine import Engine, Timings
+from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.opening import verify
+from provider_agent.benchmark.proof import Proof
+
+Tick = Callable[[float], None]
+"""Called with the part that is done, 0 to 1."""
+
+_CONTRACT_SAMPLES = 1
+_COPY_BYTES = 256 << 20
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An engine whose parts can be timed alone."""
+
+    def raw_product(self, seconds: float) -> tuple[int, float]:
+        """Products alone for about that long: operations, seconds."""
+
+    def stages(self, rounds: int) -> Timings:
+        """Mean seconds of each part of a round with nothing beside it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A proof that was made for the clock."""
+
+    proof: Proof
+    seconds: float
+    timings: Timings
+    """Seconds of all rounds by part; parts may have overlapped."""
+
+    @property
+    def rate(self) -> float:
+        """Proven operations a second."""
+        return self.proof.shape.operations * self.proof.rounds / self.seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One size of the table. Rates in operations a second, parts in seconds a round.
+
+    `alone` says that the parts were timed with nothing beside them; otherwise they are from the
+    proven run itself, where they overlap. `joules` is what the GPUs took while proving, None where
+    nobody counts; `checked` that an opening of the proof passed the check of the contract.
+    """
+
+    shape: Shape
+    rounds: int
+    seconds: float
+    raw: float
+    proven: float
+    parts: Timings
+    alone: bool
+    joules: float | None
+    checked: bool
+
+    @property
+    def efficiency(self) -> float:
+        """Proven over raw rate."""
+        return self.proven / self.raw
+
+    @property
+    def joules_per_tera(self) -> float | None:
+        """Energy of 10^12 proven operations."""
+        if self.joules is None:
+            return None
+        return self.joules / (self.proven * self.seconds / 1e12)
+
+
+def prove_for(engine: Engine, challenge: bytes, shape: Shape, seconds: float, tick: Tick) -> Run:
+    """Make rounds for that long, at least one. The clock starts before A is made."""
+    start = perf_counter()
+    engine.prepare(challenge, shape)
+    roots: list[bytes] = []
+    spent = 0.0
+    rounds = engine.roots(roots)
+    while not roots or spent < seconds:
+        roots.append(next(rounds))
+        spent = perf_counter() - start
+        tick(min(1.0, spent / seconds))
+    timings = engine.timings()
+    del rounds  # ends the rounds that are under way
+    return Run(Proof(challenge, shape, tuple(roots)), spent, timings)
+
+
+def passes(engine: Engine, proof: Proof) -> bool:
+    """Whether an opening that nobody chose passes the contract's check; computes a round again."""
+    draw = keccak(proof.commitment)
+    (sample,) = proof.samples(draw, _CONTRACT_SAMPLES)
+    (opening,) = proof.open(engine, [sample])
+    verify(opening, sample, proof.challenge, proof.shape, proof.rounds, proof.commitment)
+    return True
+
+
+def row(engine: Engine, shape: Shape, seconds: float, tick: Tick) -> Row:
+    """Measure one size: raw rate before and after the proof, the proof itself, its parts.
+
+    The raw rate is the better of the two, so that a GPU that slows down as it warms up does not
+    flatter the proof. EngineError when the device cannot hold the shape; OpeningError when the
+    device makes wrong proofs.
+    """
+    warm, challenge = keccak(b"warm up"), keccak(os.urandom(32))
+    engine.prepare(warm, shape)
+    before = _raw(engine, shape, seconds / 6)
+    energy = _energy(engine)
+    run = prove_for(engine, challenge, shape, seconds, tick)
+    used = _energy(engine)
+    after = _raw(engine, shape, seconds / 6)
+    raw = max(rate for rate in (before, after) if rate is not None) if before else None
+    if isinstance(engine, Measured):
+        parts, alone = engine.stages(2), True
+    else:
+        timings, rounds = run.timings, run.proof.rounds
+        parts = Timings(
+            timings.product / rounds, timings.generation / rounds, timings.hashing / rounds
+        )
+        alone = raw is None
+    if raw is None:
+        raw = shape.operations / parts.product
+    return Row(
+        shape=shape,
+        rounds=run.proof.rounds,
+        seconds=run.seconds,
+        raw=raw,
+        proven=run.rate,
+        parts=parts,
+        alone=alone,
+        joules=None if energy is None or used is None else (used - energy) / 1000,
+        checked=passes(engine, run.proof),
+    )
+
+
+def _raw(engine: Engine, shape: Shape, seconds: float) -> float | None:
+    """Operations a second of the product alone; None where only the run itself can tell."""
+    if isinstance(engine, Measured):
+        operations, took = engine.raw_product(seconds)
+        return operations / took
+    if not isinstance(engine, CpuEngine):
+        return None
+    multiply, _ = product.fastest()
+    noise = np.random.default_rng(1)
+    rows, columns = (noise.integers(0, 128, (shape.n, shape.depth), np.uint8) for _ in range(2))
+    multiply(rows, columns)
+    done, start, took = 0, perf_counter(), 0.0
+    while took < seconds:
+        multiply(rows, columns)
+        done, took = done + 1, perf_counter() - start
+    return shape.operations * done / took
+
+
+def gpus_of(engine: Engine) -> list[devices.Device]:
+    """What NVML says about the GPUs of an engine; those that it does not know are left out."""
+    if not isinstance(engine, CudaEngine):
+        return []
+    known = {device.uuid: device for device in devices.gpus()}
+    return [known[gpu.uuid] for gpu in engine.devices if gpu.uuid in known]
+
+
+def _energy(engine: Engine) -> int | None:
+    """Millijoules that the engine's GPUs took so far; None where one of them does not count."""
+    if not isinstance(engine, CudaEngine):
+        return None
+    found = gpus_of(engine)
+    counted = [devices.sample(device).energy_mj for device in found]
+    if len(found) < len(engine.devices):
+        return None
+    total = 0
+    for one in counted:
+        if one is None:
+            return None
+        total += one
+    return total
+
+
+def copy_rate() -> float:
+    """Bytes a second, read and written, of copies within the machine's memory."""
+    source = np.ones(_COPY_BYTES, np.uint8)
+    target = np.empty_like(source)
+    np.copyto(target, source)
+    best = float("inf")
+    for _ in range(3):
+        start = perf_counter()
+        np.copyto(target, source)
+        best = min(best, perf_counter() - start)
+    return 2 * _COPY_BYTES / best
+
+
+@runtime_checkable
+class Gpu(Protocol):
+    """A GPU that can be asked for more than a proof needs."""
+
+    def float_rate(self, kind: str, side: int, repeats: int) -> float:
+        """Operations a second of square products of fp16 or bf16."""
+
+    def bandwidth(self, size: int, repeats: int) -> float:
+        """Bytes a second of copies within the device."""
+
+
+@dataclass(frozen=True)
+class Information:
+    """Rates beside the proof, of one device; None where the library has no such product."""
+
+    bandwidth: float
+    fp16: float | None = None
+    bf16: float | None = None
+    fp8: float | None = None
+
+
+def information(engine: Engine) -> Information:
+    """Of the first GPU, or of the machine's memory.
+
+    fp8 is always None: cuBLAS offers it through another interface, which CuPy does not carry.
+    """
+    gpus: Sequence[object] = engine.devices if isinstance(engine, CudaEngine) else ()
+    if not gpus or not isinstance(gpus[0], Gpu):
+        return Information(copy_rate())
+    rates: dict[str, float | None] = {}
+    for kind in ("fp16", "bf16"):
+        try:
+            rates[kind] = gpus[0].float_rate(kind, 8192, 20)
+        except EngineError:
+            rates[kind] = None  # an old GPU has no bf16, a full one no room
+    return Information(gpus[0].bandwidth(1 << 30, 20), rates["fp16"], rates["bf16"])
