@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A prover for the tests, honest or not, and what the actors do with Benchmark.
+
+It is built on the agent's own format, trees and openings. Unlike the agent's engines it keeps every
+product, so an opening costs nothing, and `forge` can falsify a product before it is committed to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+import boa
+import numpy as np
+import numpy.typing as npt
+
+from provider_agent.benchmark import format as pog
+from provider_agent.benchmark import merkle
+from provider_agent.benchmark.format import LEAF_BYTES, Sample, Shape
+from provider_agent.benchmark.keccak import BatchKeccak
+from provider_agent.benchmark.opening import Opening
+from provider_agent.benchmark.words import Side, matrix
+from tests.contracts import actions
+from tests.contracts.actions import Provider, go_to, now
+from tests.contracts.deploy import TPF, Suite
+
+Product = npt.NDArray[np.int64]
+# What a cheat makes of the product of round t.
+Forge = Callable[[int, Product], Product]
+
+BEACON = pog.keccak(b"a beacon")
+DRAW = pog.keccak(b"a draw")
+
+
+# ---------------------------------------------------------------------- prover
+
+
+@cache
+def product(seed_a: bytes, seed_b: bytes, shape: Shape) -> Product:
+    """A times B, shape (n, n)."""
+    hasher = BatchKeccak()
+    a = matrix(seed_a, shape, Side.A, hasher).astype(np.float64)
+    b = matrix(seed_b, shape, Side.B, hasher).astype(np.float64)
+    # Sums stay below 2**31, so float64 is exact.
+    return (a @ b.T).astype(np.int64)
+
+
+@dataclass
+class Work:
+    """Rounds of one challenge, and all that can be opened of them."""
+
+    challenge: bytes
+    shape: Shape
+    roots: list[bytes] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+    trees: list[merkle.Levels] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        return len(self.roots)
+
+    @property
+    def commitment(self) -> bytes:
+        return merkle.RoundTree(self.roots).commitment()
+
+    def samples(self, draw: bytes, count: int) -> list[Sample]:
+        return pog.samples(draw, self.rounds, self.commitment, self.challenge, self.shape, count)
+
+    def opening(self, sample: Sample) -> Opening:
+        t, index = sample.t, self.shape.leaf_index(sample.i, sample.j)
+        upper = merkle.RoundTree(self.roots)
+        return Opening(
+            root_before=pog.two_before(self.roots, t),
+            root=self.roots[t],
+            leaf=self.leaves[t][LEAF_BYTES * index : LEAF_BYTES * (index + 1)],
+            leaf_path=tuple(merkle.path(self.trees[t], index)),
+            root_path=tuple(upper.path(t)),
+            path_before=tuple(upper.path(t - 2)) if t >= 2 else (),
+        )
+
+    def openings(self, draw: bytes, count: int) -> list[list[bytes]]:
+        """What the contract takes for every sample of a draw, in order."""
+        return [self.opening(sample).words() for sample in self.samples(draw, count)]
+
+    def first(self, rounds: int) -> Work:
+        """The same, stopped after fewer rounds."""
+        return Work(
+            self.challenge,
+            self.shape,
+            self.roots[:rounds],
+            self.leaves[:rounds],
+            self.trees[:rounds],
+        )
+
+
+def work(challenge: bytes, shape: Shape, rounds: int, forge: Forge | None = None) -> Work:
+    """Do the rounds of a challenge; a forger commits to something else than the products."""
+    done = Work(challenge, shape)
+    for t in range(rounds):
+        seed_b = pog.seed_b(challenge, t, pog.two_before(done.roots, t))
+        values = product(pog.seed_a(challenge), seed_b, shape)
+        if forge:
+            values = forge(t, values)
+        data = (values & 0xFFFF).astype(">u2").tobytes()
+        tree = merkle.levels(
+            [pog.keccak(data[at : at + LEAF_BYTES]) for at in range(0, len(data), LEAF_BYTES)]
+        )
+        done.leaves.append(data)
+        done.trees.append(tree)
+        done.roots.append(tree[-1][0])
+    return done
+
+
+# ---------------------------------------------------------------------- actors
+
+
+def random_is(word: bytes) -> None:
+    """What `prevrandao` says from now on."""
+    boa.env.evm.patch.prevrandao = word
+
+
+def shape_of(suite: Suite) -> Shape:
+    return Shape(suite.parameters.n, suite.parameters.blocks)
+
+
+def prover(suite: Suite, role: str = "provider", **options: int) -> Provider:
+    """A provider with stake and limits for its bond."""
+    bond = suite.parameters.bond
+    usual = {"stake": 5_000 * TPF, "per_order": bond, "in_all": bond}
+    return actions.register(suite, role, **{**usual, **options})
+
+
+def open_epoch(suite: Suite, beacon: bytes = BEACON) -> int:
+    """Open the current epoch and return its number."""
+    random_is(beacon)
+    epoch = int(suite.benchmark.current_epoch())
+    suite.benchmark.open(epoch)
+    return epoch
+
+
+def next_epoch(suite: Suite) -> int:
+    """Go to where the next epoch begins, and return its number."""
+    epoch = int(suite.benchmark.current_epoch()) + 1
+    go_to(int(suite.benchmark.epoch_start(epoch)))
+    return epoch
+
+
+def challenge_of(suite: Suite, provider: Provider) -> bytes:
+    """A provider's challenge in the current epoch, which is open."""
+    return bytes(suite.benchmark.challenge(provider.owner, suite.benchmark.current_epoch()))
+
+
+def prove(suite: Suite, provider: Provider, rounds: int = 3, forge: Forge | None = None) -> Work:
+    """Do rounds for the current epoch, which is open."""
+    return work(challenge_of(suite, provider), shape_of(suite), rounds, forge)
+
+
+def commit(suite: Suite, provider: Provider, rounds: int, commitment: bytes) -> None:
+    """Commit in the current epoch, as the operator."""
+    epoch = suite.benchmark.current_epoch()
+    suite.benchmark.commit(epoch, rounds, commitment, sender=provider.operator.address)
+
+
+def commit_work(suite: Suite, provider: Provider, done: Work) -> Work:
+    """Commit to rounds in the current epoch, as the operator."""
+    commit(suite, provider, done.rounds, done.commitment)
+    return done
+
+
+def committed(
+    suite: Suite, provider: Provider, rounds: int = 3, forge: Forge | None = None
+) -> Work:
+    """Do rounds and commit to them."""
+    return commit_work(suite, provider, prove(suite, provider, rounds, forge))
+
+
+def first_draw(suite: Suite, epoch: int) -> int:
+    """The first second at which an open epoch can be drawn."""
+    p = suite.parameters
+    return int(suite.benchmark.epoch_of(epoch)[1]) + p.window + p.draw_delay
+
+
+def draw_epoch(suite: Suite, word: bytes = DRAW) -> None:
+    """Draw the current epoch, as soon as that can be."""
+    epoch = int(suite.benchmark.current_epoch())
+    go_to(max(now(), first_draw(suite, epoch)))
+    random_is(word)
+    suite.benchmark.draw(epoch)
+
+
+def show(suite: Suite, provider: Provider, done: Work) -> int:
+    """Open every sample of a drawn proof in one transaction."""
+    openings = done.openings(DRAW, suite.parameters.samples)
+    return int(suite.benchmark.open_samples(provider.owner, openings))
+
+
+def scored(suite: Suite, provider: Provider, rounds: int = 3) -> Work:
+    """A whole proof in the current epoch, which nobody has opened."""
+    open_epoch(suite)
+    done = committed(suite, provider, rounds)
+    draw_epoch(suite)
+    show(suite, provider, done)
+    return done
