@@ -29,6 +29,8 @@ SOURCES = {
     "Token": "Token.vy",
     "PaymentToken": "mocks/PaymentToken.vy",
     "Staking": "Staking.vy",
+    "Benchmark": "Benchmark.vy",
+    "Emissions": "Emissions.vy",
     "Jobs": "Jobs.vy",
 }
 _OUTPUTS = ("abi", "bytecode", "bytecode_runtime", "layout")
@@ -47,6 +49,8 @@ class Artifact:
     """Without the immutables, which are appended when the contract is created."""
     immutables: dict[str, tuple[int, int]]
     """Path such as `eip712._CACHED_SELF` -> offset behind `runtime`, and length, in bytes."""
+    storage: dict[str, int]
+    """Path such as `erc20.totalSupply` -> storage slot."""
 
     @cached_property
     def abi(self) -> Abi:
@@ -99,23 +103,31 @@ def _compile(contracts: Path) -> dict[str, Any]:
             outputs = compile_contract(contracts / source, *_OUTPUTS)
         except ContractError as error:
             raise ScriptError(" ".join(str(error).split())[:300]) from None
-        layout = (outputs["layout"] or {}).get("code_layout") or {}
+        layout = outputs["layout"] or {}
         compiled[name] = {
             "compiler": f"vyper {__long_version__}",
             "abi": outputs["abi"],
             "bytecode": outputs["bytecode"],
             "runtime": outputs["bytecode_runtime"],
-            "immutables": dict(_immutables(layout, "")),
+            "immutables": {
+                path: (entry["offset"], entry["length"])
+                for path, entry in _leaves(layout.get("code_layout") or {}, "offset")
+            },
+            "storage": {
+                path: entry["slot"]
+                for path, entry in _leaves(layout.get("storage_layout") or {}, "slot")
+            },
         }
     return compiled
 
 
-def _immutables(layout: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
+def _leaves(layout: dict[str, Any], key: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The variables of a layout, those of modules by a path."""
     for name, entry in layout.items():
-        if isinstance(entry.get("offset"), int):
-            yield prefix + name, (entry["offset"], entry["length"])
+        if isinstance(entry.get(key), int):
+            yield prefix + name, entry
         else:
-            yield from _immutables(entry, f"{prefix}{name}.")
+            yield from _leaves(entry, key, f"{prefix}{name}.")
 
 
 def _artifact(name: str, stored: dict[str, Any]) -> Artifact:
@@ -126,6 +138,7 @@ def _artifact(name: str, stored: dict[str, Any]) -> Artifact:
         init_code=bytes.fromhex(stored["bytecode"].removeprefix("0x")),
         runtime=bytes.fromhex(stored["runtime"].removeprefix("0x")),
         immutables={key: (place[0], place[1]) for key, place in stored["immutables"].items()},
+        storage=dict(stored["storage"]),
     )
 
 

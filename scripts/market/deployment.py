@@ -42,6 +42,11 @@ _GAS_GUESS_CALL = 100_000
 _GAS_PER_BYTE = 220
 _GAS_BASE = 600_000
 
+# Where Arbitrum's chains answer `arbBlockNumber()`; elsewhere there is nothing.
+_ARB_SYS = "0x0000000000000000000000000000000000000064"
+_ARB_BLOCK_NUMBER = "0xa3b1b31d"
+_ARBITRUM = 2  # Benchmark's randomness source
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -60,6 +65,7 @@ def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -
             f"{plan.source} is for chain {plan.chain_id}, but {chain.name} is chain "
             f"{chain.chain_id}; choose another --network or --plan"
         )
+    _check_randomness(plan, chain)
     if plan.token is None:
         if not chain.is_test:
             raise ScriptError(
@@ -79,6 +85,24 @@ def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -
     if decimals != plan.token.decimals:
         raise ScriptError(
             f"{where} has {decimals} decimals, the plan says {plan.token.decimals}; correct it"
+        )
+
+
+def _check_randomness(plan: Plan, chain: Chain) -> None:
+    """The source of randomness must be one that the chain has."""
+    source = plan.arguments["Benchmark"]["randomness_source"]
+    answer = chain.pool.call("eth_call", [{"to": _ARB_SYS, "data": _ARB_BLOCK_NUMBER}, "latest"])
+    arbitrum = len(str(answer)) == 2 + 64
+    where = f"{plan.source}: Benchmark.randomness_source"
+    if arbitrum and source != _ARBITRUM:
+        raise ScriptError(
+            f"{where}: {source} is constant or unknown on chain {chain.chain_id}, which has "
+            f"Arbitrum's ArbSys; write {_ARBITRUM}"
+        )
+    if source == _ARBITRUM and not arbitrum:
+        raise ScriptError(
+            f"{where}: {source} needs Arbitrum's ArbSys, which chain {chain.chain_id} does not "
+            "have; write 0 or 1"
         )
 
 
@@ -407,9 +431,9 @@ class Deployment:
             arguments = self.plan.resolve(step.contract, addresses)
             data = artifact.init_code + encode_arguments(artifact, arguments)
             return Call(step.name, None, data)
-        given: tuple[object, ...] = ()
+        given: list[object] = [] if step.subject is None else [addresses[step.subject]]
         if step.manager is not None:
-            given = (addresses[step.manager.contract], step.manager.permissions)
+            given.append(step.manager.permissions)
         data = artifact.abi.encode(step.function, *given)
         return Call(step.name, addresses[step.contract], data)
 
@@ -431,13 +455,14 @@ class Deployment:
 
     def _is_done(self, step: Step) -> bool:
         """Whether a set-up call has taken effect, by a transaction that was lost sight of."""
-        staking = Contract(
-            self.chain.pool, self.registry.address("Staking"), self.artifacts["Staking"].abi
-        )
+        name = step.contract
+        contract = Contract(self.chain.pool, self.registry.address(name), self.artifacts[name].abi)
+        if step.subject is None:
+            return bool(contract.read("sealed"))
+        subject = self.registry.address(step.subject)
         if step.manager is None:
-            return bool(staking.read("sealed"))
-        manager = self.registry.address(step.manager.contract)
-        return bool(staking.read("manager_of", manager)[0] == step.manager.permissions)
+            return bool(contract.read("minter") == subject)
+        return bool(contract.read("manager_of", subject)[0] == step.manager.permissions)
 
     def _is_ours(self, step: Step, address: str) -> bool:
         runtime = self.artifacts[step.contract].runtime
@@ -457,7 +482,7 @@ class Deployment:
         if step.manager is not None:
             return f"{step.manager.contract}: {', '.join(step.manager.names)}"
         if step.function is not None:
-            return ""
+            return step.subject or ""
         written = self.plan.written[step.contract]
         resolved = self.plan.resolve(step.contract, addresses)
         return "\n".join(

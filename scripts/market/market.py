@@ -45,6 +45,8 @@ class Market:
     registry: Registry
     staking: Contract
     jobs: Contract
+    benchmark: Contract
+    emissions: Contract
     token: Contract
     payment: Contract
     decimals: int
@@ -101,6 +103,8 @@ def open_market(folder: Path, chain: Chain) -> Market:
         registry=registry,
         staking=Contract(pool, registry.address("Staking"), Abi.of("Staking")),
         jobs=jobs,
+        benchmark=Contract(pool, registry.address("Benchmark"), Abi.of("Benchmark")),
+        emissions=Contract(pool, registry.address("Emissions"), Abi.of("Emissions")),
         token=Contract(pool, registry.address("Token"), Abi.of("Token")),
         payment=payment,
         decimals=int(payment.read("decimals")),

@@ -2,7 +2,8 @@
 """Deployment plans: `deployments/params/*.yaml`, checked against the compiled constructors.
 
 A value may be a number, an address in quotes, `$deployer`, `$zero`, `$Contract` (deployed
-earlier), or a text with a unit: "7 days", "1_000_000 TPF", "2.5 %" (of 1/10,000).
+earlier), or a text with a unit: "7 days", "1_000_000 TPF", "2.5 %" (of 1/10,000). What the
+contracts demand of the numbers is checked in `bounds`.
 """
 
 from __future__ import annotations
@@ -21,18 +22,23 @@ from eth_abi.abi import encode
 from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import ZERO_ADDRESS
 from provider_agent.protocol.terms import address as checked_address
+from scripts.market import bounds
 from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, units
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
 
 # In the order of deployment: each refers to earlier ones only.
-CONTRACTS = ("Timelock", "Token", "PaymentToken", "Staking", "Jobs")
+CONTRACTS = ("Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs")
+# The rights that a contract cannot work without.
+MANAGERS = {"Jobs": ("LOCK",), "Benchmark": ("LOCK", "SLASH"), "Emissions": ("REWARD",)}
+# The contract that mints the stake token.
+MINTER = "Emissions"
 DEPLOYER = "$deployer"
 ZERO = "$zero"
 # The bits of Staking's flag `Permission`.
 PERMISSIONS = {"LOCK": 1, "SLASH": 2, "REWARD": 4}
 
-_KEYS = {"chain_id", "payment_token", "contracts", "managers"}
+_KEYS = {"chain_id", "payment_token", "contracts", "managers", "minter"}
 _UINT = re.compile(r"uint([0-9]+)")
 
 
@@ -60,6 +66,8 @@ class Step:
     name: str
     contract: str
     function: str | None = None
+    subject: str | None = None
+    """The contract that the call is about, its first argument."""
     manager: Manager | None = None
 
 
@@ -76,6 +84,8 @@ class Plan:
     written: Mapping[str, Mapping[str, Any]]
     """The same as the file has it, with units."""
     managers: tuple[Manager, ...]
+    minter: str
+    """The contract that the deployer names as the stake token's minter, for ever."""
     sha256: str
     """Changes with any value and with the code of any contract."""
 
@@ -83,9 +93,11 @@ class Plan:
         """All transactions, in order."""
         deploys = [Step(name, name) for name in CONTRACTS if name in self.arguments]
         setups = [
-            Step(f"manager {m.contract}", "Staking", "setup_manager", m) for m in self.managers
+            Step(f"manager {m.contract}", "Staking", "setup_manager", m.contract, m)
+            for m in self.managers
         ]
-        return [*deploys, *setups, Step("seal", "Staking", "seal")]
+        minter = Step(f"minter {self.minter}", "Token", "set_minter", self.minter)
+        return [*deploys, *setups, minter, Step("seal", "Staking", "seal")]
 
     def resolve(self, contract: str, addresses: Mapping[str, str]) -> dict[str, Any]:
         """Constructor arguments with every reference replaced.
@@ -152,16 +164,20 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
         earlier = CONTRACTS[:position]
         arguments[name] = _arguments(f"{where}: {name}", contracts[name], artifacts[name], earlier)
         written[name] = contracts[name]
+    bounds.check(where, chain_id, arguments)
     managers = _managers(where, document["managers"])
+    if document["minter"] != MINTER:
+        raise ScriptError(f"{where}: minter: write {MINTER}; no other contract mints by a schedule")
     content = {
         "chain_id": chain_id,
         "payment_token": None if token is None else [token.address, token.decimals],
         "arguments": arguments,
         "managers": [[m.contract, m.permissions] for m in managers],
+        "minter": MINTER,
         "code": {name: artifacts[name].bytecode_hash for name in arguments},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Plan(where, chain_id, token, arguments, written, managers, digest)
+    return Plan(where, chain_id, token, arguments, written, managers, MINTER, digest)
 
 
 class _Loader(yaml.SafeLoader):
@@ -285,19 +301,23 @@ def _managers(where: str, given: Any) -> tuple[Manager, ...]:
     name = f"{where}: managers"
     if not isinstance(given, dict):
         raise ScriptError(f"{name}: not a mapping of contracts to permissions")
-    found = []
-    for contract, permissions in given.items():
-        if contract != "Jobs":
+    for contract in given:
+        if contract not in MANAGERS:
             raise ScriptError(f"{name}: {contract!r} is not a contract that can be a manager")
-        if not isinstance(permissions, list) or not permissions:
-            raise ScriptError(f"{name}.{contract}: not a list of {', '.join(PERMISSIONS)}")
-        bits = 0
-        for permission in permissions:
-            if permission not in PERMISSIONS:
-                known = ", ".join(PERMISSIONS)
-                raise ScriptError(f"{name}.{contract}: {permission!r} is none of {known}")
-            bits |= PERMISSIONS[permission]
-        found.append(Manager(contract, bits, tuple(permissions)))
-    if not found:
-        raise ScriptError(f"{name}: Jobs is missing; without LOCK no job could be accepted")
-    return tuple(found)
+    return tuple(_manager(name, contract, given) for contract in MANAGERS)
+
+
+def _manager(name: str, contract: str, managers: Mapping[str, Any]) -> Manager:
+    needed = MANAGERS[contract]
+    if contract not in managers:
+        raise ScriptError(f"{name}: {contract} is missing; it needs {', '.join(needed)}")
+    permissions = managers[contract]
+    if not isinstance(permissions, list) or not permissions:
+        raise ScriptError(f"{name}.{contract}: not a list of {', '.join(PERMISSIONS)}")
+    for permission in permissions:
+        if permission not in PERMISSIONS:
+            known = ", ".join(PERMISSIONS)
+            raise ScriptError(f"{name}.{contract}: {permission!r} is none of {known}")
+    if sorted(permissions) != sorted(needed):
+        raise ScriptError(f"{name}.{contract}: it needs {', '.join(needed)}, no less and no more")
+    return Manager(contract, sum(PERMISSIONS[item] for item in needed), needed)

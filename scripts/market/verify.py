@@ -19,7 +19,7 @@ from scripts.market.eip712 import domain_separator
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
 from scripts.market.plan import Plan, encode_arguments
-from scripts.market.registry import Registry
+from scripts.market.registry import Deployed, Registry
 from scripts.market.ui import Ui
 
 # Constructor argument -> view, where the name alone does not tell.
@@ -27,6 +27,7 @@ _VIEWS = {
     ("Timelock", "minimum_delay"): "get_minimum_delay",
     ("Token", "genesis_supply"): "total_minted",
     ("Jobs", "initial_guardian"): "guardian",
+    ("Benchmark", "randomness_source"): "RANDOMNESS",
 }
 # The timelock may change these later, and emissions mint; a difference is told, not refused.
 _MAY_CHANGE = {
@@ -63,12 +64,13 @@ def verify(
     }
     found: list[Check] = []
     for name in plan.arguments:
-        found.append(_code(name, registry, artifacts[name], chain))
-        found += _values(name, plan, registry, artifacts[name], contracts[name])
+        found.append(_code(name, registry, artifacts, chain))
+        found += _values(name, plan, registry, artifacts[name], contracts[name], chain)
     if plan.token is not None:
         decimals = int(contracts["PaymentToken"].read("decimals"))
         found.append(Check("PaymentToken", "decimals", decimals == plan.token.decimals))
     found += _staking(plan, registry, contracts)
+    found += _rewards(plan, contracts)
     found += _timelock(plan, registry, contracts["Timelock"])
     return found
 
@@ -85,19 +87,26 @@ def report(checks: list[Check], ui: Ui) -> None:
         )
 
 
-def _code(name: str, registry: Registry, artifact: Artifact, chain: Chain) -> Check:
+def _code(name: str, registry: Registry, artifacts: Mapping[str, Artifact], chain: Chain) -> Check:
     """The code on chain against what the init code returns for the recorded arguments.
 
-    Only the address itself and the EIP-712 domain made of it may differ between the two; those
-    are computed.
+    Only the address itself, the EIP-712 domain made of it and the time of the deployment may
+    differ between the two; those are computed.
     """
-    address = registry.address(name)
-    arguments = encode_arguments(artifact, registry.contracts[name].arguments)
+    artifact, address = artifacts[name], registry.address(name)
+    arguments = dict(registry.contracts[name].arguments)
+    if "genesis" in arguments:
+        arguments["genesis"] = 0  # a past one is refused; it is put into the code below
+    data = artifact.init_code + encode_arguments(artifact, arguments)
     code = chain.pool.code(address)
     try:
-        expected = bytearray(create(chain, registry.deployer, artifact.init_code + arguments))
+        state = _as_deployed(registry, artifacts)
+        expected = bytearray(create(chain, registry.deployer, data, state))
     except ChainError as error:
         return Check(name, "code", False, f"its constructor does not run again: {error}")
+    if "genesis" in arguments:
+        begun = _genesis(registry.contracts[name], artifact, chain)
+        _put(expected, artifact, "GENESIS", begun.to_bytes(32, "big"))
     domains = [
         path.rpartition(".")[0]
         for path in artifact.immutables
@@ -117,6 +126,25 @@ def _code(name: str, registry: Registry, artifact: Artifact, chain: Chain) -> Ch
     return Check(name, "code", same, f"{address}, {len(code):,} bytes, {found[:18]}…")
 
 
+def _genesis(deployed: Deployed, artifact: Artifact, chain: Chain) -> int:
+    """When a contract's time begins: as the plan says, or with the contract (0)."""
+    planned = int(str(deployed.arguments["genesis"]))
+    if planned:
+        return planned
+    if deployed.transaction is not None and deployed.block is not None:
+        return chain.pool.block(deployed.block).timestamp
+    # Its transaction was lost sight of, and its block with it: the contract itself must tell.
+    return int(Contract(chain.pool, deployed.address, artifact.abi).read("GENESIS"))
+
+
+def _as_deployed(registry: Registry, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    """State for the constructor of Emissions: nothing minted yet but the genesis supply."""
+    token = registry.contracts["Token"]
+    supply = int(str(token.arguments["genesis_supply"]))
+    slot = artifacts["Token"].storage["total_minted"]
+    return {token.address: {"stateDiff": {f"0x{slot:064x}": f"0x{supply:064x}"}}}
+
+
 def _put(code: bytearray, artifact: Artifact, path: str, word: bytes) -> None:
     offset, length = artifact.immutables[path]
     start = len(artifact.runtime) + offset
@@ -132,7 +160,12 @@ def _text(code: bytearray, artifact: Artifact, path: str) -> str:
 
 
 def _values(
-    name: str, plan: Plan, registry: Registry, artifact: Artifact, contract: Contract
+    name: str,
+    plan: Plan,
+    registry: Registry,
+    artifact: Artifact,
+    contract: Contract,
+    chain: Chain,
 ) -> Iterator[Check]:
     """Constructor arguments that a view gives back, against the plan."""
     views = {
@@ -148,6 +181,8 @@ def _values(
         if view not in views:
             continue  # Not kept on chain: lists of roles and the receiver of the genesis supply.
         value: Any = contract.read(view)
+        if argument == "genesis":
+            wanted = _genesis(registry.contracts[name], artifact, chain)
         if value == wanted:
             yield Check(name, argument, True, str(value))
         elif registry.complete and argument in _MAY_CHANGE:
@@ -175,6 +210,16 @@ def _staking(plan: Plan, registry: Registry, contracts: Mapping[str, Contract]) 
             names,
         )
     yield from _all_managers(plan, registry, contracts)
+
+
+def _rewards(plan: Plan, contracts: Mapping[str, Contract]) -> Iterator[Check]:
+    minter, emissions = contracts[plan.minter], contracts["Emissions"]
+    found = contracts["Token"].read("minter")
+    yield Check("Token", "minter", found == minter.address, f"{found} ({plan.minter})")
+    wanted = plan.arguments["Emissions"]["capacity_bps"]
+    weights = emissions.read("weights_at", 0)
+    good = list(weights)[:1] == [wanted] and not any(weights[1:])
+    yield Check("Emissions", "capacity_bps", good, f"{wanted} from epoch 0 on")
 
 
 def _all_managers(

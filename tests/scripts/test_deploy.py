@@ -28,7 +28,7 @@ from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
 DEPLOYER = 0
-STEPS = 7
+STEPS = 12
 
 
 def deploy(
@@ -117,9 +117,10 @@ class Kill:
         return wrapped
 
 
-# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 7 moments.
+# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 12 moments.
+# Here: the first contract, Benchmark (which has a clock), a manager, the minter, the seal.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 23, 24, 25, 32, 33, 34, 35, 36, 37])
 def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
     moment: int,
     after: bool,
@@ -254,12 +255,33 @@ class _Public(int):
 def test_check_network__test_token_on_a_real_chain__refused(
     artifacts: Artifacts, write_plan: Callable[..., Path], anvil: Anvil
 ) -> None:
-    plan = plans.load(write_plan(lambda document: document.update(chain_id=1)), artifacts)
+    def change(document: dict[str, Any]) -> None:
+        document["chain_id"] = 1
+        document["contracts"]["Staking"]["unbonding"] = "7 days"
+        document["contracts"]["Benchmark"].update(window=300, epoch="1 day", bond_life="7 days")
+
+    plan = plans.load(write_plan(change), artifacts)
     real = Chain(1, "ethereum:mainnet", chain_of(anvil).pool, 1)
     with pytest.raises(ScriptError, match=r"the test token, .* is refused on chain 1"):
         check_network(plan, real, artifacts)
     with pytest.raises(ScriptError, match="is for chain 1, but ethereum:test is chain 31337"):
         check_network(plan, chain_of(anvil), artifacts)
+
+
+def test_check_network__randomness_that_the_chain_has_not__refused(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, write_plan: Callable[..., Path]
+) -> None:
+    def arbitrum(document: dict[str, Any]) -> None:
+        document["contracts"]["Benchmark"]["randomness_source"] = 2
+
+    plan = plans.load(write_plan(arbitrum), artifacts)
+    with pytest.raises(ScriptError, match=r"randomness_source: 2 needs Arbitrum's ArbSys, which"):
+        check_network(plan, chain_of(fresh), artifacts)
+    # Where ArbSys is on Arbitrum: code that answers every call with the block's number.
+    fresh.rpc("anvil_setCode", "0x" + "64".rjust(40, "0"), "0x4360005260206000f3")
+    check_network(plan, chain_of(fresh), artifacts)
+    with pytest.raises(ScriptError, match="randomness_source: 0 is constant or unknown on chain"):
+        check_network(local_plan, chain_of(fresh), artifacts)
 
 
 def test_deploy__own_payment_token__checked_and_used(
@@ -286,7 +308,7 @@ def test_deploy__own_payment_token__checked_and_used(
     second, _ = deploy(plan(token, 6), artifacts, sender, tmp_path / "second")
     assert second.contracts["PaymentToken"].address == token
     assert second.contracts["PaymentToken"].transaction is None
-    assert len(second.contracts) == 5
+    assert len(second.contracts) == 7
 
 
 def test_estimate__constructor_would_refuse__told_before_anything_is_sent(
@@ -308,6 +330,8 @@ def test_deploy__not_enough_gas_money__told_before_anything_is_sent(
 ) -> None:
     sender = sender_of(fresh, 7)
     fresh.set_balance(sender.address, 10**15)
+    fresh.set_next_base_fee(10**9)
+    fresh.mine()
     with pytest.raises(ScriptError, match=r"holds 0.001 ETH and may need 0\.\d+ ETH for gas"):
         deploy(local_plan, artifacts, sender, tmp_path)
     assert not (tmp_path / "31337.json").exists()
@@ -399,6 +423,41 @@ def test_verify__manager_named_by_the_timelock_since__told_and_fine(
     assert [check.detail for check in checks if check.what == "managers since"] == [
         f"named by its owner: {extra}"
     ]
+
+
+def test_verify__minting_goes_on__told_apart_from_another_minter(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
+    registry = registry.model_copy(update={"complete": True})
+    token, slots = registry.address("Token"), artifacts["Token"].storage
+
+    def store(name: str, value: int) -> None:
+        fresh.rpc("anvil_setStorageAt", token, hex(slots[name]), f"0x{value:064x}")
+
+    # Years later the constructor of Emissions would refuse its own schedule.
+    store("total_minted", 10**27)
+    assert _wrong(local_plan, registry, artifacts, sender) == []
+    store("minter", int(sender.address, 16))
+    assert _wrong(local_plan, registry, artifacts, sender) == [("Token", "minter")]
+
+
+def test_verify__genesis_in_the_plan__good_before_and_after(
+    fresh: Anvil, artifacts: Artifacts, tmp_path: Path, write_plan: Callable[..., Path]
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    genesis = sender.chain.head().timestamp + 1_000
+
+    def change(document: dict[str, Any]) -> None:
+        document["contracts"]["Benchmark"]["genesis"] = genesis
+
+    plan = plans.load(write_plan(change), artifacts)
+    registry, _ = deploy(plan, artifacts, sender, tmp_path)
+    fresh.increase_time(2_000)
+    checks = verify.verify(plan, registry, artifacts, sender.chain)
+    assert [check.what for check in checks if not check.ok] == []
+    assert ("Benchmark", "genesis", str(genesis)) in [(c.subject, c.what, c.detail) for c in checks]
 
 
 def test_verify__registry_names_a_later_block__told(

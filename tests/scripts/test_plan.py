@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from provider_agent.protocol.terms import ZERO_ADDRESS
 from scripts.market import plan as plans
@@ -25,7 +26,8 @@ def test_load__shipped_plan__is_valid(path: Path, artifacts: Artifacts) -> None:
     plan = plans.load(path, artifacts)
     assert plans.find(PARAMS, plan.chain_id) == path
     assert [step.name for step in plan.steps()] == [
-        "Timelock", "Token", "PaymentToken", "Staking", "Jobs", "manager Jobs", "seal",
+        "Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs",
+        "manager Jobs", "manager Benchmark", "manager Emissions", "minter Emissions", "seal",
     ]  # fmt: skip
     # The constructors' own conditions, which the ABI does not tell.
     jobs, staking = plan.arguments["Jobs"], plan.arguments["Staking"]
@@ -78,6 +80,10 @@ def _drop(*path: str) -> Callable[[Document], None]:
     return change
 
 
+def _benchmark(**values: Any) -> Callable[[Document], None]:
+    return lambda document: document["contracts"]["Benchmark"].update(values)
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -114,6 +120,37 @@ def _drop(*path: str) -> Callable[[Document], None]:
         (_set("managers", value={}), "Jobs is missing"),
         (_set("managers", value={"Token": ["LOCK"]}), "'Token' is not a contract"),
         (_set("managers", value={"Jobs": ["MINT"]}), "'MINT' is none of LOCK, SLASH, REWARD"),
+        (_set("managers", "Benchmark", value=["LOCK"]), "Benchmark: it needs LOCK, SLASH, no less"),
+        (_set("managers", "Jobs", value=["LOCK", "REWARD"]), "Jobs: it needs LOCK, no less and no"),
+        (_drop("managers", "Emissions"), "Emissions is missing; it needs REWARD"),
+        (_drop("minter"), "minter is missing"),
+        (_set("minter", value="Jobs"), "minter: write Emissions"),
+        (_benchmark(n=300), "Benchmark.n: 300 is not a power of two"),
+        (_benchmark(n=131_072), "Benchmark.n: 131072 is not a power of two from 256 to 65,536"),
+        (_benchmark(blocks=278), "Benchmark.blocks: 278 is not from 1 to 277"),
+        (_benchmark(samples=0), "Benchmark.samples: 0 is not from 1 to 64"),
+        (_benchmark(bond=0), "Benchmark.bond: must be above zero"),
+        (_benchmark(randomness_source=3), "randomness_source: write 0 (prevrandao), 1 (pre"),
+        (_benchmark(window=0), "Benchmark.window: must be above zero"),
+        (
+            _benchmark(epoch=46),
+            "epoch: 46 s are too short: opening, window, delay and draw take 46",
+        ),
+        (_benchmark(fault_period=61), "fault_period: a failure can be reported 2 min 1 s after"),
+        (
+            _benchmark(bond_life=119),
+            "bond_life: must be from 2 min (epoch and fault_period) to 30 d",
+        ),
+        (_benchmark(bond_life="31 days"), "bond_life: must be from 2 min"),
+        (_benchmark(score_life=65_536), "score_life: must be below 65,536 epochs"),
+        (_set("contracts", "Emissions", "halving_epochs", value=0), "halving_epochs: must be abov"),
+        (
+            _set("contracts", "Emissions", "initial_emission", value="45_000.01 TPF"),
+            "initial_emission: the schedule mints up to 900,000,200 TPF, but the cap leaves "
+            "900,000,000 TPF",
+        ),
+        (_set("contracts", "Emissions", "stake_cap_bps", value=9_999), "must be from 100 % to 10"),
+        (_set("contracts", "Emissions", "capacity_bps", value=10_001), "capacity_bps: is above 1"),
     ],
 )
 def test_load__mistake__one_line(
@@ -128,6 +165,29 @@ def test_load__mistake__one_line(
     assert line in text
     assert text.startswith("changed.yaml: ")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"window": 299}, "Benchmark.window: must be at least 300 s on a public chain"),
+        ({"epoch": 1_000}, "epoch: leaves 10 s for openings; a public chain needs at least 10 min"),
+    ],
+)
+def test_load__too_short_for_a_public_chain__one_line(
+    values: Document, line: str, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    document = yaml.safe_load((PARAMS / "sepolia.yaml").read_text())
+    times = {"open_period": 650, "draw_delay": 30, "draw_period": 10}
+    document["contracts"]["Benchmark"].update({**times, **values})
+    path = tmp_path / "public.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ScriptError) as raised:
+        plans.load(path, artifacts)
+    assert line in str(raised.value)
+    document["chain_id"] = 31337
+    path.write_text(yaml.safe_dump(document))
+    plans.load(path, artifacts)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from eth_account import Account
 from tests.support.anvil import ROOT, Anvil
 
 PASSPHRASE = "correct horse"
-STEPS = 7
+STEPS = 12
 ETHER = 10**18
 
 
