@@ -93,12 +93,7 @@ class _Group(click.Group):
         module = _LATER.get(cmd_name)
         if module is None:
             return super().get_command(ctx, cmd_name)
-        try:
-            command: click.Command = getattr(import_module(module), cmd_name)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
-            return None  # not part of this installation
+        command: click.Command = getattr(import_module(module), cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

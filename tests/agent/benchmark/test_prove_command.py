@@ -181,6 +181,15 @@ def test_prove__out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     assert "choose a smaller --size or --blocks" in refused({})
 
 
+def test_cli__commands_that_are_loaded_later_are_listed() -> None:
+    shown = CliRunner().invoke(cli.main, ["--help"])
+    assert shown.exit_code == 0
+    assert {"bench", "prove", "run"} <= {
+        line.split()[0] for line in shown.stdout.splitlines() if line
+    }
+    assert CliRunner().invoke(cli.main, ["nothing"]).exit_code == 2
+
+
 def test_cli__other_commands_do_not_load_numpy() -> None:
     code = (
         "import sys; from provider_agent import cli; "
