@@ -144,6 +144,10 @@ mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 bench: setup sandbox ## 200 jobs at once to one agent
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput
 
+.PHONY: soundness
+soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
+	@$(BIN)/python -m benchmarks.soundness
+
 .PHONY: abi
 abi: .venv/.stamp ## write the agent's ABI files from the contracts
 	@$(BIN)/python tools/contracts.py abi
