@@ -101,7 +101,7 @@ def prove_for(engine: Engine, challenge: bytes, shape: Shape, seconds: float, ti
     while not roots or spent < seconds:
         roots.append(next(rounds))
         spent = perf_counter() - start
-        tick(min(1.0, spent / seconds))
+        tick(min(1.0, spent / seconds) if seconds > 0 else 1.0)
     timings = engine.timings()
     del rounds  # ends the rounds that are under way
     return Run(Proof(challenge, shape, tuple(roots)), spent, timings)
@@ -130,7 +130,7 @@ def row(engine: Engine, shape: Shape, seconds: float, tick: Tick) -> Row:
     run = prove_for(engine, challenge, shape, seconds, tick)
     used = _energy(engine)
     after = _raw(engine, shape, seconds / 6)
-    raw = max(rate for rate in (before, after) if rate is not None) if before else None
+    raw = None if before is None or after is None else max(before, after)
     if isinstance(engine, Measured):
         parts, alone = engine.stages(2), True
     else:

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`provider-agent bench`: a whole run on the CPU and on a CUDA engine, its outputs, its errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from provider_agent import cli
+from provider_agent.benchmark import bench, rates, report
+from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.engine import Timings, make_engine
+from provider_agent.benchmark.errors import OpeningError
+from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.rates import Information, Row
+from provider_agent.benchmark.report import Report
+from provider_agent.devices import Device
+from tests.agent.benchmark.cuda_on_cpu import CpuDevice
+
+TINY = ["--size", "256", "--blocks", "1", "--seconds", "0.2"]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, ["bench", *arguments])
+
+
+def row(n: int, blocks: int, raw: float, proven: float, joules: float | None = None) -> Row:
+    return Row(
+        Shape(n, blocks), 70, 60.0, raw, proven, Timings(0.8, 0.01, 0.02), True, joules, True
+    )
+
+
+@pytest.fixture
+def big() -> Report:
+    """Made-up figures of a GPU, to see how they are written."""
+    gpu = Device("cuda", 0, "Some <GPU>", "GPU-0", 80 << 30, driver="580.1")
+    return Report(
+        "Some <GPU> (CUDA, int8 tensor cores)",
+        [gpu],
+        [row(16_384, 34, 1.5e15, 1.2e15), row(65_536, 277, 1.4e15, 1.3e15, 31_200.0)],
+        Information(3.1e12, 7.0e14, 7.5e14),
+    )
+
+
+@pytest.mark.parametrize("device", ["cpu", "numpy"])
+def test_bench__json_of_a_whole_run(device: str) -> None:
+    result = call("--device", device, *TINY, "--json", "-")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["format"] == "TERAPROOF-POG-1"
+    assert len(found["devices"]) >= 1
+    (only,) = found["sizes"]
+    assert (only["size"], only["blocks"], only["depth"]) == (256, 1, 480)
+    assert only["checked"] is True
+    assert only["rounds"] >= 1
+    assert only["proven"] == pytest.approx(2 * 256 * 256 * 480 * only["rounds"] / only["seconds"])
+    assert found["proven"] == only["proven"]
+    assert found["raw"] == only["raw"]
+    assert found["efficiency"] == only["proven"] / only["raw"]
+    assert found["information"]["bandwidth"] > 0
+    assert found["information"]["fp8"] is None
+
+
+def test_bench__on_a_cuda_engine_of_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 600 MiB free: room for small shapes beside what is kept for the libraries.
+    gpus = [CpuDevice(k, memory=600 << 20) for k in range(2)]
+    monkeypatch.setattr(bench, "make_engine", lambda name: CudaEngine(devices=gpus))
+    result = call("--device", "cuda:0,1", "--seconds", "0.3", "--json", "-")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["engine"].startswith("2 x ")
+    main = found["sizes"][-1]
+    assert main["timed_alone"] is True
+    assert main["joules"] is None
+    assert min(main["round"].values()) > 0
+    assert all(gpu.closed and gpu.allocated == 0 for gpu in gpus)
+
+
+def test_bench__chooses_a_size_and_writes_files(tmp_path: Path) -> None:
+    plot, figures = tmp_path / "plot.svg", tmp_path / "figures.json"
+    result = call("--device", "cpu", "--seconds", "1", "--plot", str(plot), "--json", str(figures))
+    assert result.exit_code == 0, result.output
+    assert "not available" in result.stdout
+    assert "proven" in result.stdout
+    found = json.loads(figures.read_text())
+    sides = [size["size"] for size in found["sizes"]]
+    assert sides == sorted(set(sides))
+    assert ElementTree.fromstring(plot.read_text()).tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--size", "256"], "--size and --blocks go together"),
+        (["--blocks", "1"], "--size and --blocks go together"),
+        (["--size", "300", "--blocks", "1"], "power of two"),
+        (["--size", "256", "--blocks", "278"], "blocks must be 1 to 277"),
+        (["--seconds", "0"], "more than 0"),
+        (["--seconds", "nan"], "more than 0"),
+        (["--device", "abacus"], "'abacus' is unknown"),
+        (["--json", "no/such/place.json"], "cannot write no/such/place.json"),
+        (["--plot", "no/such/place.svg"], "cannot write no/such/place.svg"),
+    ],
+)
+def test_bench__errors_are_one_line(arguments: list[str], line: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert line in result.stderr
+    assert result.stdout == ""
+
+
+def test_bench__cuda_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.delitem(sys.modules, "provider_agent.benchmark.cuda_cupy", raising=False)
+    result = call("--device", "cuda", *TINY)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: CUDA needs CuPy (cupy is missing)")
+    assert "teraproof-agent[cuda]" in result.stderr
+
+
+def test_row__a_wrong_proof_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(CpuDevice):
+        def product(self, *arguments: Any) -> None:  # type: ignore[override]  # same arguments
+            """A device that multiplies nothing."""
+
+    engine = CudaEngine(devices=[Wrong(memory=600 << 20)])
+    with pytest.raises(OpeningError):
+        rates.row(engine, Shape(256, 1), 0.05, lambda part: None)
+
+
+def test_prove_for__counts_whole_rounds_and_tells_how_far_it_is() -> None:
+    engine = make_engine("cpu")
+    told: list[float] = []
+    run = rates.prove_for(engine, keccak(b"clock"), Shape(256, 1), 0.2, told.append)
+    assert run.proof.rounds == len(told)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert run.seconds >= 0.2
+    assert rates.passes(engine, run.proof)
+    engine.close()
+
+
+def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [Device("cuda", k, "g", f"GPU-{k}", 1) for k in range(3)]
+    counters = {"GPU-0": 1000, "GPU-2": 5000}
+    monkeypatch.setattr(rates.devices, "gpus", lambda: known)
+    monkeypatch.setattr(
+        rates.devices,
+        "sample",
+        lambda device: rates.devices.Sample(energy_mj=counters.get(device.uuid)),
+    )
+
+    def engine(*uuids: str) -> CudaEngine:
+        return CudaEngine(devices=[CpuDevice(uuid=uuid) for uuid in uuids])
+
+    assert rates._energy(engine("GPU-2")) == 5000
+    assert rates._energy(engine("GPU-2", "GPU-0")) == 6000
+    assert rates._energy(engine("GPU-1")) is None  # no counter
+    assert rates._energy(engine("GPU-0", "GPU-9")) is None  # NVML does not know it
+    assert rates._energy(make_engine("numpy")) is None
+
+
+def test_row__energy_per_operation() -> None:
+    one = row(65_536, 277, 1.4e15, 1.3e15, joules=31_200.0)
+    # 1.3e15 operations a second for 60 s are 78,000 times 10^12.
+    assert one.joules_per_tera == pytest.approx(0.4)
+    assert row(256, 1, 1.0, 1.0).joules_per_tera is None
+
+
+def test_report__efficiency_is_held_against_the_highest_raw_rate(big: Report) -> None:
+    assert big.best_raw == 1.5e15
+    assert big.efficiency == pytest.approx(1.3 / 1.5)
+    found = report.machine_readable(big)
+    assert found["efficiency"] == big.efficiency
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_report__fits_a_terminal(big: Report) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    report.show(big, console)
+    text = console.export_text()
+    for part in ("Some <GPU>", "65536 x 132960", "86.7%", "fp16, bf16, fp8", "0.4"):
+        assert part in text, part
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_report__bars_are_to_scale(big: Report) -> None:
+    raw, proven = report.bars(big.rows, width=30)[:2]
+    assert raw.count("░") == 30
+    assert proven.count("█") == 24
+    assert "1.2 Pop/s" in proven
+
+
+def test_report__picture_escapes_names(big: Report) -> None:
+    picture = report.svg(big)
+    root = ElementTree.fromstring(picture)
+    assert "Some <GPU>" in "".join(root.itertext())
+    assert "86.7%" not in picture
+    assert "92.9%" in picture  # of the same size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "not available"),
+        (0.0, "0 op/s"),
+        (999.0, "999 op/s"),
+        (1.5e6, "1.5 Mop/s"),
+        (1.23e12, "1.23 Top/s"),
+        (1.4e15, "1.4 Pop/s"),
+    ],
+)
+def test_report__rates_for_people(value: float | None, text: str) -> None:
+    assert report.rate(value) == text

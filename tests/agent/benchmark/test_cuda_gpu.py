@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA engine on a real GPU, where there is one with CuPy: vectors, large shapes, `bench`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+from click.testing import CliRunner
+
+from provider_agent import cli, devices
+from provider_agent.benchmark import rates
+from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.engine import Engine, make_engine
+from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.proof import Proof
+from provider_agent.benchmark.reference import ReferenceEngine
+from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed")
+    if not devices.gpus():
+        pytest.skip("no NVIDIA GPU is here")
+    made = make_engine("cuda")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_gpu__published_vectors(engine: Engine, vector: Vector) -> None:
+    engine.prepare(vector.challenge, vector.shape)
+    assert list(islice(engine.roots([]), vector.rounds)) == vector.roots
+    proof = Proof(vector.challenge, vector.shape, tuple(vector.roots))
+    openings = proof.openings(engine, vector.draw, len(vector.openings))
+    assert openings == [one.opening for one in vector.openings]
+
+
+def test_gpu__many_rounds_as_the_reference(engine: Engine) -> None:
+    shape, challenge = Shape(512, 2), keccak(b"on a GPU")
+    engine.prepare(challenge, shape)
+    reference = ReferenceEngine()
+    reference.prepare(challenge, shape)
+    assert list(islice(engine.roots([]), 8)) == list(islice(reference.roots([]), 8))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    # The last has operands of more than 2^31 entries.
+    [Shape(4096, 277), Shape(16_384, 34), Shape(32_768, 138)],
+    ids=str,
+)
+def test_gpu__large_shapes_pass_the_check_of_the_contract(engine: Engine, shape: Shape) -> None:
+    assert isinstance(engine, CudaEngine)
+    if engine.devices[0].free_bytes() < 40 << 30 and shape.n > 16_384:
+        pytest.skip("the GPU is too small for this shape")
+    challenge = keccak(b"large")
+    engine.prepare(challenge, shape)
+    proof = Proof(challenge, shape, tuple(islice(engine.roots([]), 5)))
+    for _ in range(3):
+        assert rates.passes(engine, proof)
+
+
+def test_gpu__bench(engine: Engine) -> None:
+    result = CliRunner().invoke(
+        cli.main, ["bench", "--device", "cuda", "--seconds", "3", "--json", "-"]
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["devices"][0]["kind"] == "cuda"
+    assert 0 < found["proven"] <= found["raw"] * 1.05
+    assert all(size["checked"] for size in found["sizes"])
+    assert found["information"]["fp16"] > 0
