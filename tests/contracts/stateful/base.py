@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from provider_agent.protocol.messages import OperatorConsent
 from provider_agent.protocol.terms import ZERO_ADDRESS
-from tests.contracts.stateful.chain import Chain
+from tests.contracts.stateful.chain import EXECUTED, Chain
 from tests.contracts.stateful.market import (
     CANDIDATES,
     DELEGATORS,
@@ -467,6 +467,26 @@ class StakingMachine(RuleBasedStateMachine):
             self.everybody_leaves()
         finally:
             self._anchor.__exit__(None, None, None)
+
+    def all_stake_leaves(self) -> None:
+        """I-2: everybody takes its stake and its credit; nothing stays but dust."""
+        # Delegators need not wait for locks, owners must.
+        self.all_undelegate([s for s in self.stakes() if s[0] != s[1]])
+        self.let_locks_end()
+        self.all_undelegate(self.stakes())
+        assert not self.stakes(), "I-2: stake cannot leave"
+        for provider, account, number, ready_at in self.tickets():
+            self.chain.now = max(self.now, ready_at)
+            self.collect_ticket(provider, account, number)
+        for account in [a for a, amount in self.staking.credits.items() if amount]:
+            self.act("staking.withdraw", (), account, lambda a=account: self.staking.withdraw(a))
+        assert not self.staking.credits.total() and not self.tickets() and not self.staking.locks
+        for name, pool in self.staking.providers.items():
+            for fund in (pool.active, pool.unbonding):
+                left = fund.shares - fund.unowned
+                assert not left, f"I-2: shares left with {name_of(name)}"
+                assert fund.assets <= fund.dust_bound, "I-2: more than dust stays behind"
+                EXECUTED["dust"] = max(EXECUTED["dust"], fund.assets)
 
     def all_undelegate(self, stakes: list[tuple[str, str, int]]) -> None:
         for provider, account, shares in stakes:

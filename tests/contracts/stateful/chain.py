@@ -16,7 +16,7 @@ from eth_abi.abi import decode, encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from tests.contracts.deploy import Suite
+from tests.contracts.deploy import Contract, Suite
 
 ERROR_SELECTOR = keccak(text="Error(string)")[:4]
 
@@ -70,18 +70,21 @@ class Chain:
         self._functions: dict[tuple[str, str, int], Function] = {}
         for name in CONTRACTS:
             contract = getattr(suite, name)
-            if contract is None:
+            if contract is not None:
+                self.add(name, contract)
+
+    def add(self, name: str, contract: Contract) -> None:
+        """Make a contract known under a name."""
+        self.addresses[name] = str(contract.address)
+        for entry in contract.abi:
+            if entry["type"] != "function":
                 continue
-            self.addresses[name] = str(contract.address)
-            for entry in contract.abi:
-                if entry["type"] != "function":
-                    continue
-                inputs = tuple(abi_type(part) for part in entry["inputs"])
-                outputs = tuple(abi_type(part) for part in entry["outputs"])
-                signature = f"{entry['name']}({','.join(inputs)})"
-                self._functions[name, entry["name"], len(inputs)] = Function(
-                    keccak(text=signature)[:4], inputs, outputs
-                )
+            inputs = tuple(abi_type(part) for part in entry["inputs"])
+            outputs = tuple(abi_type(part) for part in entry["outputs"])
+            signature = f"{entry['name']}({','.join(inputs)})"
+            self._functions[name, entry["name"], len(inputs)] = Function(
+                keccak(text=signature)[:4], inputs, outputs
+            )
 
     @property
     def now(self) -> int:

@@ -27,7 +27,6 @@ from tests.contracts.stateful.base import (
     Data,
     StakingMachine,
     hostile,
-    name_of,
 )
 from tests.contracts.stateful.chain import EXECUTED
 from tests.contracts.stateful.market import (
@@ -829,16 +828,7 @@ class MarketMachine(StakingMachine):
                 self.chain.now = max(self.now, job.window_end + 1)
                 self.conclude(job)
             assert job.status in (Status.SETTLED, Status.CANCELLED, Status.EXPIRED), "I-2"
-        # Delegators need not wait for locks, owners must.
-        self.all_undelegate([s for s in self.stakes() if s[0] != s[1]])
-        self.let_locks_end()
-        self.all_undelegate(self.stakes())
-        assert not self.stakes(), "I-2: stake cannot leave"
-        for provider, account, number, ready_at in self.tickets():
-            self.chain.now = max(self.now, ready_at)
-            self.collect_ticket(provider, account, number)
-        for account in [a for a, amount in self.staking.credits.items() if amount]:
-            self.act("staking.withdraw", (), account, lambda a=account: self.staking.withdraw(a))
+        self.all_stake_leaves()
         for account in [a for a, amount in self.jobs.credits.items() if amount]:
             self.cash(account)
         if self.jobs.fees:
@@ -846,11 +836,4 @@ class MarketMachine(StakingMachine):
         self.changed = True
         self.conservation()
         assert self.jobs.balance == 0, "I-2: payment tokens cannot leave"
-        assert not self.staking.credits.total() and not self.tickets() and not self.staking.locks
-        for name, pool in self.staking.providers.items():
-            for fund in (pool.active, pool.unbonding):
-                left = fund.shares - fund.unowned
-                assert not left, f"I-2: shares left with {name_of(name)}"
-                assert fund.assets <= fund.dust_bound, "I-2: more than dust stays behind"
-                EXECUTED["dust"] = max(EXECUTED["dust"], fund.assets)
         EXECUTED["examples"] += 1
