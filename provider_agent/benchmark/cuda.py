@@ -133,8 +133,7 @@ class CudaEngine:
         """Wait for the GPUs and give everything back."""
         self._synchronize()
         self._release()
-        for device in self._devices:
-            device.close()
+        _close(self._devices)
 
     # ------------------------------------------------------------------------------- measurements
 
@@ -250,18 +249,24 @@ def _own(worker: ShareWorker, wanted: tuple[int, int] | None) -> tuple[int, int]
 
 
 def _open(numbers: Sequence[int]) -> list[CudaDevice]:
-    try:
-        from provider_agent.benchmark.cuda_cupy import CupyDevice
-    except ImportError as error:
-        raise EngineError(
-            f"CUDA needs CuPy ({error.name} is missing): pip install 'teraproof-agent[cuda]'"
-        ) from None
     opened: list[CudaDevice] = []
     try:
+        from provider_agent.benchmark.cuda_cupy import CupyDevice
+
         for number in numbers:
             opened.append(CupyDevice(number))
+    except ImportError as error:  # CuPy, or one of NVIDIA's libraries that it loads
+        reason = str(error).strip().partition("\n")[0]
+        _close(opened)
+        raise EngineError(
+            f"CUDA needs CuPy and its libraries: pip install 'teraproof-agent[cuda]' ({reason})"
+        ) from None
     except EngineError:
-        for device in opened:
-            device.close()
+        _close(opened)
         raise
     return opened
+
+
+def _close(devices: Sequence[CudaDevice]) -> None:
+    for device in devices:
+        device.close()

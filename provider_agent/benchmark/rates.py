@@ -30,7 +30,9 @@ Tick = Callable[[float], None]
 """Called with the part that is done, 0 to 1."""
 
 _CONTRACT_SAMPLES = 1
-_COPY_BYTES = 256 << 20
+_COPY_BYTES, _GPU_COPY_BYTES = 256 << 20, 1 << 30
+_FLOAT_SIDE = 8192
+_REPEATS = 20
 
 
 @runtime_checkable
@@ -241,7 +243,8 @@ def information(engine: Engine) -> Information:
     rates: dict[str, float | None] = {}
     for kind in ("fp16", "bf16"):
         try:
-            rates[kind] = gpus[0].float_rate(kind, 8192, 20)
+            rates[kind] = gpus[0].float_rate(kind, _FLOAT_SIDE, _REPEATS)
         except EngineError:
             rates[kind] = None  # an old GPU has no bf16, a full one no room
-    return Information(gpus[0].bandwidth(1 << 30, 20), rates["fp16"], rates["bf16"])
+    copies = gpus[0].bandwidth(_GPU_COPY_BYTES, _REPEATS)
+    return Information(copies, rates["fp16"], rates["bf16"])

@@ -124,7 +124,7 @@ def test_bench__cuda_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "provider_agent.benchmark.cuda_cupy", raising=False)
     result = call("--device", "cuda", *TINY)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: CUDA needs CuPy (cupy is missing)")
+    assert result.stderr.startswith("error: CUDA needs CuPy and its libraries")
     assert "teraproof-agent[cuda]" in result.stderr
 
 
