@@ -14,6 +14,7 @@ from functools import cache
 import boa
 import numpy as np
 import numpy.typing as npt
+from eth_abi.abi import decode
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import merkle
@@ -112,6 +113,15 @@ def work(challenge: bytes, shape: Shape, rounds: int, forge: Forge | None = None
     return done
 
 
+def draw_where(done: Work, count: int, wanted: Callable[[list[Sample]], bool]) -> bytes:
+    """The first of a row of draws whose samples are as wanted."""
+    for number in range(10_000):
+        draw = pog.keccak(pog.word(number))
+        if wanted(done.samples(draw, count)):
+            return draw
+    raise AssertionError("no such draw")
+
+
 # ---------------------------------------------------------------------- actors
 
 
@@ -193,6 +203,24 @@ def show(suite: Suite, provider: Provider, done: Work) -> int:
     """Open every sample of a drawn proof in one transaction."""
     openings = done.openings(DRAW, suite.parameters.samples)
     return int(suite.benchmark.open_samples(provider.owner, openings))
+
+
+def refusal(suite: Suite, provider: Provider, opening: list[bytes]) -> str:
+    """Why `open_sample` refuses; faster than `boa.reverts`, which looks for the line of source.
+
+    Empty when it refuses without a reason; fails when it does not refuse.
+    """
+    benchmark = suite.benchmark
+    done = boa.env.execute_code(
+        to_address=benchmark.address,
+        sender=suite.owner,
+        data=benchmark.open_sample.prepare_calldata(provider.owner, opening),
+    )
+    assert done.is_error, "the opening was accepted"
+    if not done.output:
+        return ""
+    (reason,) = decode(["string"], done.output[4:])
+    return str(reason)
 
 
 def scored(suite: Suite, provider: Provider, rounds: int = 3) -> Work:
