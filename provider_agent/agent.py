@@ -8,6 +8,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,31 @@ from provider_agent.api.app import ApiDeps, ApiServer, create_app
 from provider_agent.api.auth import Authenticator
 from provider_agent.api.health import Check, Health
 from provider_agent.api.storage import InputStorage
-from provider_agent.chain.contracts import JobsContract, StakingContract, TokenContract
+from provider_agent.chain.contracts import (
+    BenchmarkContract,
+    EmissionsContract,
+    Event,
+    JobsContract,
+    StakingContract,
+    TokenContract,
+)
 from provider_agent.chain.events import EventFeed
 from provider_agent.chain.keys import KeyLock, OperatorKey, load_key
 from provider_agent.chain.rpc import BlockRef, RpcPool
 from provider_agent.chain.sender import Sender
-from provider_agent.duties.attempts import Attempts
-from provider_agent.duties.book import JobBook
+from provider_agent.duties import benchmark, rewards
+from provider_agent.duties.attempts import PAUSE, Attempts
+from provider_agent.duties.benchmark import BenchmarkDuty
+from provider_agent.duties.book import ACTIVE_RUNS, CONTRACT, JobBook
 from provider_agent.duties.chain_view import ChainView
 from provider_agent.duties.housekeeping import Housekeeper
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy
 from provider_agent.duties.promises import Promises
+from provider_agent.duties.prover import Prover
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.duties.results import Results
+from provider_agent.duties.rewards import RewardsDuty
 from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
 from provider_agent.duties.working import Machine, Worker
@@ -122,6 +134,8 @@ class Agent:
         chain = settings.chain
         self._jobs = JobsContract(self._pool, chain.jobs)
         self._staking = StakingContract(self._pool, chain.staking)
+        self._proofs: BenchmarkDuty | None = None
+        self._rewards: RewardsDuty | None = None
 
     def run(self) -> None:
         """Reconcile until `stop`. Runs of jobs go on when it ends."""
@@ -140,6 +154,8 @@ class Agent:
                     self._loop()
                 finally:
                     self._server.stop()
+                    if self._proofs is not None:
+                        self._proofs.close()
                     self._duty.close()
                 self._take_leave()
             finally:
@@ -176,10 +192,14 @@ class Agent:
             in_flight=settings.agent.max_in_flight,
             on_change=self._count,
         )
+        proven = None
+        if chain.benchmark is not None:
+            proven = BenchmarkContract(self._pool, chain.benchmark)
+            self._assemble_proofs(proven)
         self._feed = EventFeed(
             self._pool,
             self._store,
-            [self._jobs],
+            [self._jobs] if self._proofs is None or proven is None else [self._jobs, proven],
             start_block=chain.start_block,
             reorg_window=chain.reorg_window,
         )
@@ -198,7 +218,7 @@ class Agent:
         promises = Promises(
             settings.agent, book, policy, self._machine.results, self._jobs, self._key.address
         )
-        attempts = Attempts(book, self._sender, self._jobs.address)
+        attempts = Attempts(self._store, self._sender, CONTRACT, self._jobs.address)
         self._duty = JobsDuty(
             store=self._store,
             book=book,
@@ -245,7 +265,14 @@ class Agent:
                 specs=self._store,
                 inputs=self._machine.inputs,
                 may_upload=UploadRule(book, self._duty, desk, policy),
-                provider=ProviderView(settings, self._key.address, self._duty, promises, shown),
+                provider=ProviderView(
+                    settings,
+                    self._key.address,
+                    self._duty,
+                    promises,
+                    shown,
+                    lambda: None if self._proofs is None else self._proofs.report,
+                ),
                 health=Health(
                     lambda: self._last_cycle,
                     max_age=60 + 10 * chain.poll_seconds,
@@ -262,6 +289,37 @@ class Agent:
             settings.api.port,
             trusted_proxies=settings.api.trusted_proxies,
         )
+
+    def _assemble_proofs(self, contract: BenchmarkContract) -> None:
+        settings, chain = self._settings, self._settings.chain
+        # Epochs are short where blocks are: a second attempt must not wait for the next one.
+        pause = max(1, min(PAUSE, int(chain.block_seconds * 2)))
+        if settings.benchmark.enabled:
+            self._proofs = BenchmarkDuty(
+                settings=settings.benchmark,
+                chain_id=chain.chain_id,
+                block_seconds=chain.block_seconds,
+                store=self._store,
+                contract=contract,
+                attempts=Attempts(
+                    self._store, self._sender, benchmark.CONTRACT, contract.address, pause=pause
+                ),
+                prover=Prover(),
+                folders=settings.agent.data_dir / "proofs",
+                busy=lambda: bool(self._store.runs_in(*ACTIVE_RUNS)),
+                on_outcome=self._metrics.proof,
+            )
+        if chain.emissions is not None and settings.rewards.enabled:
+            emissions = EmissionsContract(self._pool, chain.emissions)
+            self._rewards = RewardsDuty(
+                settings=settings.rewards,
+                store=self._store,
+                benchmark=contract,
+                emissions=emissions,
+                attempts=Attempts(
+                    self._store, self._sender, rewards.CONTRACT, emissions.address, pause=pause
+                ),
+            )
 
     def _remember_token(self, token: TokenContract, decimals: int) -> None:
         """Keep how amounts of pay are written: `status` shows them without asking a node."""
@@ -309,16 +367,25 @@ class Agent:
         head = self._sender.tick()
         block = self._pinned(head)
         if block.hash != self._read:
-            self._feed.poll(block, self._duty.consume)
+            self._feed.poll(block, self._consume)
             self._read = block.hash
         self._duty.reconcile(block)
+        standing = self._duty.standing
+        if self._proofs is not None:
+            self._proofs.reconcile(block, head.timestamp, standing)
+        if self._rewards is not None:
+            self._rewards.reconcile(block, None if standing is None else standing.owner)
         if self._store.intents_in(IntentState.PLANNED):
             self._sender.tick()
         self._measure(head, block)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
             self._pruned_at = time.monotonic()
-            standing = self._duty.standing
             self._housekeeper.prune(0 if standing is None else standing.open_margin)
+
+    def _consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        self._duty.consume(events, again)
+        if self._proofs is not None:
+            self._proofs.consume(events)
 
     def _pinned(self, head: BlockRef) -> BlockRef:
         """The block that this cycle reads: behind the head, so that small reorgs pass by, and one
@@ -360,6 +427,10 @@ class Agent:
         metrics.disk_free_bytes.set(shutil.disk_usage(self._settings.agent.data_dir).free)
         metrics.input_bytes.set(self._machine.inputs.used()[0])
         metrics.gas_balance.set(self._pool.balance(self._key.address))
+        if self._proofs is not None:
+            metrics.set_proof(self._proofs.report)
+        if self._rewards is not None:
+            metrics.rewards_unclaimed.set(self._rewards.unclaimed / 10**18)
 
     def _check_disk(self) -> Check:
         free = shutil.disk_usage(self._settings.agent.data_dir).free

@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from provider_agent.duties.epochs import ProofReport
+
 PREFIX = "teraproof_agent"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 TRANSACTION_EVENTS = ("sent", "replaced", "rebroadcast", "mined", "failed", "abandoned")
+PROOF_OUTCOMES = ("scored", "missed", "void", "unopened", "failed")
 
 
 class Metrics:
@@ -63,6 +66,21 @@ class Metrics:
             ["route", "status"],
             registry=self.registry,
         )
+        self.proof_epoch = self._gauge("proof_epoch", "Current epoch of the proofs.")
+        self.proof_stage = self._gauge("proof_stage", "1 for the stage it is in.", "stage")
+        self.proof_rounds = self._gauge("proof_rounds", "Rounds done in this epoch.")
+        self.proof_committed_rounds = self._gauge("proof_committed_rounds", "Rounds committed to.")
+        self.proof_paused = self._gauge("proof_paused", "1 while jobs keep the proof waiting.")
+        self.proof_score = self._gauge("proof_score", "Proven integer operations a second.")
+        self.proofs = Counter(
+            f"{PREFIX}_proofs",
+            "Epochs, by how they ended.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.rewards_unclaimed = self._gauge("rewards_unclaimed_tpf", "Rewards not yet claimed.")
+        for outcome in PROOF_OUTCOMES:
+            self.proofs.labels(outcome)
         for event in TRANSACTION_EVENTS:
             # A series that exists from the start can be alerted on.
             self.transactions.labels(event)
@@ -75,6 +93,21 @@ class Metrics:
         if event not in TRANSACTION_EVENTS:
             raise ValueError(f"unknown transaction event {event!r}")
         self.transactions.labels(event).inc()
+
+    def proof(self, outcome: str) -> None:
+        """Count one epoch, by one of PROOF_OUTCOMES."""
+        if outcome not in PROOF_OUTCOMES:
+            raise ValueError(f"unknown outcome {outcome!r}")
+        self.proofs.labels(outcome).inc()
+
+    def set_proof(self, report: ProofReport) -> None:
+        """Set the gauges of the proof in this epoch anew."""
+        self.proof_epoch.set(-1 if report.epoch is None else report.epoch)
+        _replace(self.proof_stage, {report.stage: 1} if report.stage else {})
+        self.proof_rounds.set(report.rounds)
+        self.proof_committed_rounds.set(report.committed_rounds)
+        self.proof_paused.set(report.paused)
+        self.proof_score.set(report.score)
 
     def rpc_error(self, url: str) -> None:
         """Count one failed request to the RPC endpoint at `url`."""

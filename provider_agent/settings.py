@@ -96,6 +96,10 @@ class ChainSettings(_Section):
     chain_id: int = Field(ge=1, lt=2**63)
     staking: Address
     jobs: Address
+    benchmark: Address | None = None
+    """Where speed is proven; without it the agent proves nothing."""
+    emissions: Address | None = None
+    """Where rewards are claimed; needs `benchmark`."""
     start_block: int = Field(default=0, ge=0)
     """Block of the deployment: no older logs are read."""
     confirmations: int = Field(default=2, ge=0, le=256)
@@ -113,6 +117,12 @@ class ChainSettings(_Section):
     def _window_covers_confirmations(self) -> ChainSettings:
         if self.reorg_window < self.confirmations:
             raise ValueError("reorg_window must not be smaller than confirmations")
+        return self
+
+    @model_validator(mode="after")
+    def _emissions_need_a_benchmark(self) -> ChainSettings:
+        if self.emissions is not None and self.benchmark is None:
+            raise ValueError("emissions needs benchmark, the contract with the scores")
         return self
 
 
@@ -193,6 +203,35 @@ class JobsSettings(_Section):
     """How long a signed quote is good for."""
 
 
+class BenchmarkSettings(_Section):
+    """How this machine proves its speed; for `chain.benchmark`."""
+
+    enabled: bool = True
+    device: str = "cpu"
+    """What computes: cpu, numpy (slow), cuda, cuda:1, or several GPUs as one: cuda:0,1."""
+    commits: int = Field(default=4, ge=1, le=64)
+    """Commits a window, each with more rounds: all but the first make a late failure cheaper."""
+    commit_blocks: int = Field(default=4, ge=1, le=256)
+    """Blocks between the last commit and the end of the window."""
+    min_rounds: int = Field(default=1, ge=1, le=1 << 24)
+    """Fewer rounds than this are not worth a commit."""
+    openings_per_transaction: int = Field(default=8, ge=1, le=8)
+    with_jobs: bool = False
+    """Prove while jobs run, too; both get slower."""
+    report_faults: bool = True
+    """Report proofs of others that were committed and not opened."""
+
+
+class RewardsSettings(_Section):
+    """When rewards are claimed; for `chain.emissions`."""
+
+    enabled: bool = True
+    claim_every_epochs: int = Field(default=1, ge=1, le=64)
+    """Epochs that one claim collects, at least."""
+    min_claim: Amount = Decimal(1)
+    """TPF that a claim must bring, at least."""
+
+
 class Settings(_Section):
     """All of it. Times are seconds, sizes MiB, token amounts whole tokens."""
 
@@ -202,6 +241,8 @@ class Settings(_Section):
     api: ApiSettings = ApiSettings()
     runner: RunnerSettings = RunnerSettings()
     jobs: JobsSettings = JobsSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    rewards: RewardsSettings = RewardsSettings()
 
 
 def load(file: Path, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -21,6 +21,8 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
+from provider_agent.benchmark.format import Shape
+from provider_agent.benchmark.schedule import Rules
 from provider_agent.chain.rpc import Block, Log, RpcPool
 from provider_agent.errors import AgentError, ChainError
 from provider_agent.protocol.terms import Record, Terms
@@ -258,6 +260,16 @@ class PayoutChanged(ProviderEvent):
     payout: str
 
 
+@dataclass(frozen=True, slots=True)
+class Committed(ProviderEvent):
+    """A provider has committed to its rounds of an epoch, or to more of them."""
+
+    epoch: int
+    rounds: int
+    commitment: bytes
+    stake: int
+
+
 _JOB_EVENTS: tuple[type[Event], ...] = (
     Posted,
     Accepted,
@@ -369,6 +381,11 @@ class JobsContract(_Contract):
         """The source of proven scores; the zero address when there is none."""
         return str(self._read(block, "SCORES"))
 
+    def free_score(self, provider: str, block: Block) -> int:
+        """Proven score that no open work holds; for a contract that has a source of scores."""
+        source = BenchmarkContract(self._pool, self.scores(block))
+        return max(0, source.score(provider, block) - self.reserved_score(provider, block))
+
     # -- calldata
 
     def accept(self, terms: Terms, proof: Sequence[bytes] = ()) -> bytes:
@@ -471,6 +488,131 @@ class StakingContract(_Contract):
     def token(self, block: Block) -> str:
         """The stake token."""
         return str(self._read(block, "TOKEN"))
+
+
+class EpochRecord(NamedTuple):
+    """What is known of an epoch; zeros for what has not happened."""
+
+    beacon: bytes
+    opened_at: int
+    draw: bytes
+    drawn_at: int
+
+
+class ProofRecord(NamedTuple):
+    """A provider's last commitment and its bond; no `rounds`: none, or the last one failed."""
+
+    epoch: int
+    rounds: int
+    commitment: bytes
+    verified: int
+    stake: int
+    bond_until: int
+
+
+class Share(NamedTuple):
+    """A provider's part of an epoch, and the sums over all providers. Stakes are TPF wei."""
+
+    score: int
+    stake: int
+    scores: int
+    stakes: int
+
+
+class BenchmarkContract(_Contract):
+    """Benchmark.vy: reads and calldata."""
+
+    NAME = "Benchmark"
+    EVENTS = (Committed,)
+
+    def rules(self, block: Block) -> Rules:
+        """What the contract fixes for ever; BenchmarkError when its sizes are none of format v1."""
+
+        def read(name: str) -> int:
+            return int(self._read(block, name))
+
+        return Rules(
+            shape=Shape(read("N"), read("BLOCKS")),
+            samples=read("SAMPLES"),
+            bond=read("BOND"),
+            genesis=read("GENESIS"),
+            epoch=read("EPOCH"),
+            open_period=read("OPEN_PERIOD"),
+            window=read("WINDOW"),
+            draw_delay=read("DRAW_DELAY"),
+            draw_period=read("DRAW_PERIOD"),
+            fault_period=read("FAULT_PERIOD"),
+        )
+
+    def epoch_of(self, epoch: int, block: Block) -> EpochRecord:
+        """What is known of an epoch."""
+        return EpochRecord(*self._read(block, "epoch_of", epoch))
+
+    def proof_of(self, provider: str, block: Block) -> ProofRecord:
+        """A provider's last commitment."""
+        return ProofRecord(*self._read(block, "proof_of", provider))
+
+    def share_of(self, provider: str, epoch: int, block: Block) -> Share:
+        """A provider's part of an epoch; final when the epoch has ended."""
+        return Share(*self._read(block, "share_of", provider, epoch))
+
+    def score(self, provider: str, block: Block) -> int:
+        """The proven rate that counts now, in integer operations a second."""
+        return int(self._read(block, "score", provider))
+
+    def staking(self, block: Block) -> str:
+        """The Staking contract."""
+        return str(self._read(block, "STAKING"))
+
+    # -- calldata
+
+    def open(self, epoch: int) -> bytes:
+        """Store the beacon of the current epoch."""
+        return self.abi.encode("open", epoch)
+
+    def commit(self, epoch: int, rounds: int, commitment: bytes) -> bytes:
+        """Commit to the rounds of an epoch (operator)."""
+        return self.abi.encode("commit", epoch, rounds, commitment)
+
+    def committed_rounds(self, data: bytes) -> int:
+        """The rounds in the calldata of a `commit`."""
+        return int(decode(self.abi.function("commit", 3).inputs, data[4:])[1])
+
+    def draw(self, epoch: int) -> bytes:
+        """Store the randomness that the samples of all follow from."""
+        return self.abi.encode("draw", epoch)
+
+    def open_samples(self, provider: str, openings: Sequence[Sequence[bytes]]) -> bytes:
+        """Show the next samples of a proof, each as a list of 32-byte words."""
+        if len(openings) == 1:
+            return self.abi.encode("open_sample", provider, openings[0])
+        return self.abi.encode("open_samples", provider, openings)
+
+    def fail(self, provider: str) -> bytes:
+        """Report a proof that was not opened in time."""
+        return self.abi.encode("fail", provider)
+
+
+class EmissionsContract(_Contract):
+    """Emissions.vy: reads and calldata. Amounts are TPF wei."""
+
+    NAME = "Emissions"
+
+    def reward_of(self, provider: str, epoch: int, block: Block) -> int:
+        """A provider's reward of an epoch, claimed or not; final when the epoch has ended."""
+        return int(self._read(block, "reward_of", provider, epoch))
+
+    def claimed(self, provider: str, epoch: int, block: Block) -> bool:
+        """Whether it has been paid."""
+        return bool(self._read(block, "claimed", provider, epoch))
+
+    def benchmark(self, block: Block) -> str:
+        """The Benchmark contract whose scores it pays for."""
+        return str(self._read(block, "BENCHMARK"))
+
+    def claim(self, provider: str, epochs: Sequence[int]) -> bytes:
+        """Pay a provider's rewards of ended epochs, at most 64, into its pool."""
+        return self.abi.encode("claim", provider, list(epochs))
 
 
 class TokenContract(_Contract):

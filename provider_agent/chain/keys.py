@@ -7,8 +7,6 @@ when anybody but their owner can read them.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -20,6 +18,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from provider_agent.errors import KeyInUse, SettingsError
+from provider_agent.locks import MachineLock
 
 _MAX_FILE = 64 * 1024  # a key file is small; anything larger is a mistake
 
@@ -135,38 +134,28 @@ def _create(path: Path, text: str) -> None:
 class KeyLock:
     """Holds a key for one process of this machine, until it ends in whatever way.
 
-    The lock is a flock on a file in a directory that all users share. It does not reach other
-    machines or containers with a private /tmp: there the nonces tell (see `Sender`).
+    The lock does not reach other machines: there the nonces tell (see `Sender`).
     """
 
     def __init__(self, chain_id: int, address: str, directory: Path | None = None) -> None:
-        self.path = (directory or _lock_directory()) / (
-            f"teraproof-{chain_id}-{address.lower()}.lock"
-        )
-        self._handle: int | None = None
+        self._lock = MachineLock(f"{chain_id}-{address.lower()}", directory)
         self._what = f"{address} on chain {chain_id}"
+
+    @property
+    def path(self) -> Path:
+        """The file that is locked."""
+        return self._lock.path
 
     def acquire(self) -> None:
         """Take the lock or raise KeyInUse at once."""
-        while self._handle is None:
-            handle = self._open()
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(handle)
-                raise KeyInUse(
-                    f"another agent on this machine uses the key {self._what}; stop it first"
-                ) from None
-            if self._is_current(handle):
-                self._handle = handle
-            else:
-                os.close(handle)  # somebody removed the file in between: lock the new one
+        if not self._lock.take():
+            raise KeyInUse(
+                f"another agent on this machine uses the key {self._what}; stop it first"
+            )
 
     def release(self) -> None:
-        """Give the lock back. The file stays: removing it would let two agents lock two files."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        """Give the lock back."""
+        self._lock.release()
 
     def __enter__(self) -> KeyLock:
         self.acquire()
@@ -174,30 +163,3 @@ class KeyLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-    def _open(self) -> int:
-        flags = os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            # Created by another user, the file may only be opened for reading; that is enough.
-            with contextlib.suppress(FileNotFoundError):
-                return os.open(self.path, os.O_RDONLY | flags)
-            return os.open(self.path, os.O_RDONLY | os.O_CREAT | flags, 0o644)
-        except OSError as error:
-            raise SettingsError(f"cannot open the lock {self.path}: {error.strerror}") from error
-
-    def _is_current(self, handle: int) -> bool:
-        ours = os.fstat(handle)
-        try:
-            there = self.path.lstat()
-        except FileNotFoundError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _lock_directory() -> Path:
-    """A directory that every user of the machine can write to and that a reboot empties."""
-    for place in (Path("/run/lock"), Path("/var/lock")):
-        with contextlib.suppress(OSError):
-            if place.stat().st_mode & stat.S_IWOTH:
-                return place
-    return Path("/tmp")  # noqa: S108 - shared on purpose; O_NOFOLLOW and the inode check guard it

@@ -14,6 +14,7 @@ from functools import lru_cache
 from eth_abi.abi import decode
 
 from provider_agent.api.storage import InputStorage
+from provider_agent.duties.attempts import CAME_TO_NOTHING, UNDECIDED
 from provider_agent.errors import SpecError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, parse_named
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 CONTRACT = "jobs"
 FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED)
 ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
-UNDECIDED = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.MINED)
-CAME_TO_NOTHING = (IntentState.REVERTED, IntentState.ABANDONED)
 
 
 @lru_cache(maxsize=4096)
@@ -126,19 +125,15 @@ class JobBook:
 
     # ------------------------------------------------------------------ intents
 
-    def attempts(self, job_id: bytes, action: str) -> list[Intent]:
-        """The intents for one action on a job, in the order in which they were made."""
-        return [
-            intent
-            for intent in self.store.intents_of(job_id.hex())
-            if intent.key.action.partition("#")[0] == action
-        ]
-
     def acceptance(self, job_id: bytes) -> Intent | None:
         """The acceptance that is on its way or has landed. A final one counts until the pinned
         block shows it.
         """
-        standing = [i for i in self.attempts(job_id, "accept") if i.state not in CAME_TO_NOTHING]
+        standing = [
+            intent
+            for intent in self.store.intents_of(job_id.hex())
+            if intent.key.action.startswith("accept") and intent.state not in CAME_TO_NOTHING
+        ]
         return standing[-1] if standing else None
 
     def accepting(self) -> Iterator[JobRow]:

@@ -60,6 +60,7 @@ class ChainView:
             has_scores = self._jobs.scores(block) != _ZERO_ADDRESS
             self._fixed = (self._jobs.open_margin(block), has_scores)
         open_margin, has_scores = self._fixed
+        free_score = self._jobs.free_score(owner, block) if has_scores else 0
         return Standing(
             owner=owner,
             payout=self._staking.payout_of(owner, block),
@@ -71,4 +72,5 @@ class ChainView:
             has_scores=has_scores,
             orders_paused=self._jobs.paused_until(block) > block.timestamp,
             only_member_root=keccak(keccak(encode(["address"], [owner]))),
+            free_score=free_score,
         )

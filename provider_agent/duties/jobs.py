@@ -35,12 +35,11 @@ from provider_agent.chain.contracts import (
     Settled,
 )
 from provider_agent.chain.rpc import BlockRef
-from provider_agent.duties.attempts import Attempts
+from provider_agent.duties.attempts import UNDECIDED, Attempts
 from provider_agent.duties.book import (
     ACTIVE_RUNS,
     CONTRACT,
     FINAL,
-    UNDECIDED,
     JobBook,
     attestation_of,
     decode_terms,
@@ -307,7 +306,7 @@ class JobsDuty:
             attestation.finished,
             b"",
         )
-        self._attempts.begin(job.job_id, "attest", data, deadline=deadline)
+        self._attempts.begin(job.job_id.hex(), "attest", data, deadline=deadline)
 
     def _finalize(self, job: JobRow, block: BlockRef) -> None:
         """Collect the pay when the window is over and the tenant has said nothing."""
@@ -317,7 +316,7 @@ class JobsDuty:
         if block.timestamp <= terms.finalizable_after(job.attested_at):
             self._book.note(job, "in the challenge window")
             return
-        if not self._attempts.may_begin(job.job_id, "finalize"):
+        if not self._attempts.may_begin(job.job_id.hex(), "finalize"):
             return
         attestation = messages.Attestation(
             job=job.job_id,
@@ -336,4 +335,4 @@ class JobsDuty:
         if self._view.word(job.job_id, block) != record.state_word():
             log.warning("job %s: the record on chain is another", job.job_id.hex())
             return
-        self._attempts.begin(job.job_id, "finalize", self._jobs.finalize(terms, record))
+        self._attempts.begin(job.job_id.hex(), "finalize", self._jobs.finalize(terms, record))

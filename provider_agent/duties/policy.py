@@ -39,6 +39,8 @@ class Standing:
     orders_paused: bool
     only_member_root: bytes
     """Root of an allow-list whose only member is this provider; longer lists need a path."""
+    free_score: int = 0
+    """Proven operations a second that no open work of ours has reserved."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Policy:
             return "no longer open"
         if order.min_score and not standing.has_scores:
             return "asks for a proven score, and there is no source of scores"
+        if order.min_score > standing.free_score:
+            return "asks for a higher proven score than this provider has free"
         if order.allow_root not in (_ZERO_ROOT, standing.only_member_root):
             return "asks for a place on a list that this provider cannot show"
         if order.min_stake > standing.active_stake:

@@ -53,7 +53,7 @@ class Taker:
                     continue
                 if self._book.acceptance(job.job_id) is not None:
                     continue
-                if not self._attempts.may_begin(job.job_id, "accept"):
+                if not self._attempts.may_begin(job.job_id.hex(), "accept"):
                     continue
                 refusal = self._refuse(job, block, standing, load, available)
                 if refusal is not None:
@@ -65,7 +65,7 @@ class Taker:
                 terms = decode_terms(job.terms)
                 self._book.note(job, "accepting")
                 self._attempts.begin(
-                    job.job_id,
+                    job.job_id.hex(),
                     "accept",
                     self._jobs.accept(terms),
                     deadline=terms.open_until(standing.open_margin),

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from provider_agent.api.jobs import JobView
 from provider_agent.chain.keys import OperatorKey
 from provider_agent.duties.book import JobBook, attestation_of, decode_terms
+from provider_agent.duties.epochs import ProofReport
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy
 from provider_agent.duties.promises import Promises
@@ -147,13 +149,19 @@ class ProviderView:
         duty: JobsDuty,
         promises: Promises,
         devices: list[dict[str, Any]],
+        proof: Callable[[], ProofReport | None] = lambda: None,
     ) -> None:
-        self._settings, self._operator = settings, operator
+        self._settings, self._operator, self._proof = settings, operator, proof
         self._duty, self._promises, self._devices = duty, promises, devices
 
     def __call__(self) -> dict[str, Any]:
         """The offer, as JSON values; amounts of tokens are text in whole tokens."""
-        settings, standing = self._settings, self._duty.standing
+        settings, standing, proof = self._settings, self._duty.standing, self._proof()
+        contracts = {"jobs": settings.chain.jobs, "staking": settings.chain.staking}
+        for name in ("benchmark", "emissions"):
+            place = getattr(settings.chain, name)
+            if place is not None:
+                contracts[name] = place
         with self._promises.lock:
             load = self._promises.load()
         runner = settings.runner
@@ -161,7 +169,7 @@ class ProviderView:
             "owner": None if standing is None else standing.owner,
             "operator": self._operator,
             "chain_id": settings.chain.chain_id,
-            "contracts": {"jobs": settings.chain.jobs, "staking": settings.chain.staking},
+            "contracts": contracts,
             "runtimes": sorted(runner.runtimes),
             "price_per_hour": str(settings.jobs.price_per_hour),
             "max_collateral": str(settings.jobs.max_collateral),
@@ -175,4 +183,5 @@ class ProviderView:
             },
             "slots": {"total": load.slots, "promised": load.committed},
             "devices": self._devices,
+            "proof": None if proof is None else proof.to_json(),
         }

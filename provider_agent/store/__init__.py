@@ -2,7 +2,8 @@
 """The agent's memory: one SQLite file in its data directory.
 
 What must survive a power cut is here and nowhere else: intents and every transaction ever signed
-for them, runs, the event cursor, what is known about jobs, specifications, quotes, sessions.
+for them, runs, the event cursor, what is known about jobs and proofs, specifications, quotes,
+sessions. (The rounds of a proof lie in files: see `benchmark/folder.py`.)
 
 Rules that the rest of the agent relies on:
 
@@ -22,6 +23,7 @@ from provider_agent.store.files import Files
 from provider_agent.store.intents import Intents
 from provider_agent.store.jobs import Jobs
 from provider_agent.store.logins import Logins
+from provider_agent.store.proofs import Proofs
 from provider_agent.store.quotes import Quotes
 from provider_agent.store.rows import (
     Intent,
@@ -63,5 +65,5 @@ __all__ = [
 ]
 
 
-class Store(Feeds, Intents, Jobs, Quotes, Files, Runs, Logins):
+class Store(Feeds, Intents, Jobs, Quotes, Files, Runs, Proofs, Logins):
     """The database. Safe to use from several threads; made for one process."""

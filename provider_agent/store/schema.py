@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x54504641  # "TPFA": tells our file from anybody else's database
 
 SCHEMA = """
@@ -85,6 +85,11 @@ CREATE TABLE runs (
     created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_job ON runs (job_id);
+
+-- Who has committed to a proof in which epoch: whom to look at when the epoch is over.
+CREATE TABLE proofs (
+    epoch INTEGER NOT NULL, provider TEXT NOT NULL, PRIMARY KEY (epoch, provider)
+) WITHOUT ROWID;
 
 CREATE TABLE login_nonces (value TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sessions (

@@ -228,7 +228,7 @@ class Rig:
         results = self.machine.results
         self.book = JobBook(self.store, self.inputs)
         self.promises = Promises(agent, self.book, self.policy, results, jobs, OPERATOR.address)
-        attempts = Attempts(self.book, sender, JOBS, clock=lambda: self.now)
+        attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.chain import keys
+from provider_agent import locks
 from provider_agent.chain.keys import KeyLock, create_keystore, load_key
 from provider_agent.errors import KeyInUse, SettingsError
 
@@ -128,4 +128,4 @@ def test_key_lock__file_removed_meanwhile__locks_the_new_one(tmp_path: Path) -> 
 
 
 def test_lock_directory__is_shared() -> None:
-    assert keys._lock_directory().is_dir()
+    assert locks.shared_directory().is_dir()

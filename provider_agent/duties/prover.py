@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker process of the proofs, as the agent sees it: one at a time, started and stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import provider_agent
+from provider_agent.benchmark import worker
+from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.folder import ProofFolder, Task
+from provider_agent.benchmark.format import ZERO, Shape
+from provider_agent.benchmark.turns import Turn
+from provider_agent.benchmark.worker import MEASURE, OPEN, PROVE
+
+log = logging.getLogger(__name__)
+
+_PAUSE, _MAX_PAUSE = 2.0, 60.0  # seconds before a failed worker is started again
+_MEASURE_SECONDS = 300.0
+# A small task says enough of a CPU; a GPU has not begun to work on it.
+_MEASURED = {"cpu": Shape(1024, 4), "numpy": Shape(256, 1), "cuda": Shape(8192, 8)}
+
+
+class Prover:
+    """Keeps one worker at the work that is wanted. Used from one thread, and the worker dies with
+    that thread.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._work: tuple[Path, str] | None = None
+        self._failures = 0
+        self._again_at = 0.0
+        #: Why the last worker failed, or "".
+        self.trouble = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a worker is at work."""
+        return self._process is not None and self._process.poll() is None
+
+    def prove(self, folder: ProofFolder) -> None:
+        """Have rounds done in this folder."""
+        self._want(folder, PROVE)
+
+    def open(self, folder: ProofFolder) -> None:
+        """Have the samples opened that this folder asks for."""
+        self._want(folder, OPEN)
+
+    def stop(self) -> None:
+        """No work is wanted. Rounds that are done stay."""
+        self._work = None
+        self._failures, self._again_at, self.trouble = 0, 0.0, ""
+        self._end()
+
+    def leave(self, path: Path) -> None:
+        """No work is wanted in this folder."""
+        if self._work is not None and self._work[0] == path:
+            self.stop()
+
+    def _want(self, folder: ProofFolder, mode: str) -> None:
+        if self._work != (folder.path, mode):
+            self.stop()
+            self._work = (folder.path, mode)
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return
+            self._process = None
+            if code != 0:
+                self._failed(folder, code)
+        if self._clock() >= self._again_at:
+            with folder.log.open("ab") as said:
+                self._process = _start(folder, mode, subprocess.DEVNULL, said.fileno())
+
+    def _failed(self, folder: ProofFolder, code: int) -> None:
+        pause = min(_MAX_PAUSE, _PAUSE * 2**self._failures)
+        self._failures += 1
+        self._again_at = self._clock() + pause
+        self.trouble = folder.last_words() or f"the worker ended with {code}"
+        log.warning("proof: %s; trying again in %.0f s", self.trouble, pause)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def measure(device: str) -> tuple[str, float | None]:
+    """What a device is, in words, and about how many operations a second it proves, None when
+    another agent uses it just now.
+
+    EngineError when it cannot be used.
+    """
+    if not Turn(device).is_free():
+        return f"{device}, in use by another proof", None
+    place = Path(tempfile.mkdtemp(prefix="teraproof-measure-"))
+    try:
+        folder = ProofFolder(place)
+        shape = _MEASURED.get(device.partition(":")[0], _MEASURED["cpu"])
+        folder.create(Task(ZERO, shape, device, turn_seconds=_MEASURE_SECONDS))
+        process = _start(folder, MEASURE, subprocess.PIPE, subprocess.PIPE)
+        try:
+            out, errors = process.communicate(timeout=_MEASURE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise EngineError(
+                f"{device} gave no answer in {_MEASURE_SECONDS:.0f} s; is it in use?"
+            ) from None
+        if process.returncode != 0:
+            said = errors.decode(errors="replace").strip().splitlines()
+            raise EngineError(said[-1] if said else f"the worker ended with {process.returncode}")
+        found = json.loads(out)
+        return str(found["device"]), float(found["operations_per_second"])
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _start(folder: ProofFolder, mode: str, out: int, errors: int) -> subprocess.Popen[bytes]:
+    package = Path(provider_agent.__file__).resolve().parent
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", worker.__name__, str(folder.path), mode, str(os.getpid())],
+        # The code that the agent runs itself, wherever that lies.
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=errors,
+    )
