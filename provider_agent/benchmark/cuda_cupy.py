@@ -61,7 +61,7 @@ class CupyDevice:
 
     @property
     def uuid(self) -> str:
-        """As NVML writes it; empty where the runtime does not say."""
+        """As NVML writes it, or the beginning of it: all that CuPy tells."""
         return self._uuid
 
     def free_bytes(self) -> int:
@@ -307,9 +307,11 @@ def _text(value: str | bytes) -> str:
 
 
 def _uuid(raw: bytes) -> str:
-    """The runtime's 16 bytes as NVML writes them: GPU-8-4-4-4-12 hex digits."""
+    """The runtime's 16 bytes as NVML writes them: GPU-8-4-4-4-12 hex digits.
+
+    CuPy ends them at the first zero byte, so that what comes out may be only the beginning.
+    """
     digits = bytes(raw).hex()
-    if len(digits) != 32:
-        return ""
     cuts = (0, 8, 12, 16, 20, 32)
-    return "GPU-" + "-".join(digits[start:end] for start, end in pairwise(cuts))
+    parts = [digits[start:end] for start, end in pairwise(cuts)]
+    return "GPU-" + "-".join(part for part in parts if part)

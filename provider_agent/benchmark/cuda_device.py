@@ -69,7 +69,7 @@ class CudaDevice(Protocol):
 
     @property
     def uuid(self) -> str:
-        """What NVML calls the device; empty when unknown."""
+        """What NVML calls the device, or the beginning of that."""
 
     def free_bytes(self) -> int:
         """Memory that can still be had."""

@@ -178,8 +178,12 @@ def gpus_of(engine: Engine) -> list[devices.Device]:
     """What NVML says about the GPUs of an engine; those that it does not know are left out."""
     if not isinstance(engine, CudaEngine):
         return []
-    known = {device.uuid: device for device in devices.gpus()}
-    return [known[gpu.uuid] for gpu in engine.devices if gpu.uuid in known]
+    found: list[devices.Device] = []
+    known = devices.gpus()
+    for gpu in engine.devices:
+        matches = [device for device in known if device.uuid.startswith(gpu.uuid)]
+        found += matches if len(matches) == 1 else []
+    return found
 
 
 def _energy(engine: Engine) -> int | None:

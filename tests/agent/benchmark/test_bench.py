@@ -165,6 +165,7 @@ def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert rates._energy(engine("GPU-2")) == 5000
     assert rates._energy(engine("GPU-2", "GPU-0")) == 6000
+    assert rates._energy(engine("GPU-")) is None  # which of them?
     assert rates._energy(engine("GPU-1")) is None  # no counter
     assert rates._energy(engine("GPU-0", "GPU-9")) is None  # NVML does not know it
     assert rates._energy(make_engine("numpy")) is None

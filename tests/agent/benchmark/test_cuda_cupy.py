@@ -94,6 +94,10 @@ def test_streams__hashes_and_entries_go_first(state: cupy_on_cpu.State) -> None:
 def test_uuid__as_nvml_writes_it(state: cupy_on_cpu.State) -> None:
     assert device(1).uuid == "GPU-01010101-0101-0101-0101-010101010101"
     assert device(1).name == "Stand-in"
+    from provider_agent.benchmark.cuda_cupy import _uuid
+
+    assert _uuid(bytes(range(0xA1, 0xA7))) == "GPU-a1a2a3a4-a5a6"  # ended by a zero byte
+    assert _uuid(b"") == "GPU-"
 
 
 def test_information__rates_of_a_gpu(
