@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from provider_agent.benchmark import cpu, product
 from provider_agent.benchmark import format as pog
@@ -126,6 +127,18 @@ def test_roots__dropped_iterator_leaves_nothing_running() -> None:
     leaf, _ = engine.open(one.sample.t, one.opening.root_before, one.sample.i, one.sample.j)
     assert leaf == one.opening.leaf
     engine.close()
+
+
+def test_cpu__blas_leaves_a_core_to_the_hashes_until_closed() -> None:
+    def threads() -> list[int]:
+        return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+
+    before = threads()
+    assert before
+    engine = CpuEngine()
+    assert max(threads()) <= max(1, len(os.sched_getaffinity(0)) - 1)
+    engine.close()
+    assert threads() == before
 
 
 def test_cpu__rows_in_several_panels(monkeypatch: pytest.MonkeyPatch) -> None:
