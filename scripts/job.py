@@ -13,7 +13,7 @@ import click
 
 from provider_agent.protocol.terms import ZERO_WORD, Order
 from scripts.market import accounts, credits, jobs, packages, tenant
-from scripts.market.amounts import TPF_DECIMALS, seconds, units
+from scripts.market.amounts import TPF_DECIMALS, rate, seconds, units
 from scripts.market.command import (
     ADDRESS,
     MarketCommand,
@@ -36,6 +36,12 @@ _funds_option = click.option(
     default=Funds.AUTO.value,
     show_default=True,
     help="Where the escrow comes from: credit in the market, allowance, or permit.",
+)
+_score_option = click.option(
+    "--min-score",
+    default="0",
+    metavar="SPEED",
+    help='Proven speed that the provider must have free, such as "500T": operations a second.',
 )
 _endpoint_option = click.option("--endpoint", help="URL of the agent; default: as announced.")
 
@@ -63,6 +69,7 @@ def cli() -> None:
 @click.option("--duration", help="Time to deliver; default: the job's timeout and 10 minutes.")
 @click.option("--collateral", default="0", help="TPF that the provider puts up.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@_score_option
 @click.option("--endpoint", "endpoints", multiple=True, help="Agents to send the inputs to.")
 @_funds_option
 @common_options
@@ -76,6 +83,7 @@ def post(
     duration: str | None,
     collateral: str,
     min_stake: str,
+    min_score: str,
     endpoints: tuple[str, ...],
     funds: str,
     deployments: Path,
@@ -100,7 +108,7 @@ def post(
         else seconds(duration, "--duration"),
         auction=seconds(auction, "--auction"),
         min_stake=units(min_stake, TPF_DECIMALS, "--min-stake"),
-        min_score=0,
+        min_score=rate(min_score, "--min-score"),
         allow_root=ZERO_WORD,
         nonce=fresh_nonce(),
     )
@@ -119,6 +127,7 @@ def post(
 @account_option
 @_package_argument
 @click.option("--provider", "owner", type=ADDRESS, help="Owner address of the provider to hire.")
+@_score_option
 @_endpoint_option
 @_funds_option
 @common_options
@@ -127,6 +136,7 @@ def hire(
     alias: str | None,
     package: Path,
     owner: str | None,
+    min_score: str,
     endpoint: str | None,
     funds: str,
     deployments: Path,
@@ -139,7 +149,13 @@ def hire(
         owner, url = tenant.announced(market, owner)
     else:
         url = endpoint
+    wanted = rate(min_score, "--min-score")
+    if wanted and owner is not None:
+        tenant.check_score(market, owner, wanted)
     quote, signature = tenant.quote(market, sender.signer, read, url, owner)
+    if wanted and owner is None:
+        hired = market.staking_events.provider_of(quote.operator, "latest")
+        tenant.check_score(market, hired, wanted)
     placed = jobs.hire(market, sender, ui, quote, signature, Funds(funds))
     tenant.upload(market, sender.signer, ui, read, [url], job=placed.job)
 

@@ -236,3 +236,16 @@ def status(
         ui.note("no provider is registered here")
     for known in every:
         providers.show(market, known, ui)
+
+
+@cli.command("list", cls=MarketCommand)
+@common_options
+def list_providers(provider: Any, deployments: Path, yes: bool) -> None:
+    """Show all providers: stake, collateral for the next order, proven speed, commission."""
+    market = open_market(deployments, connect(provider))
+    found = providers.read_all(market)
+    ui = console(yes)
+    if not found:
+        ui.note("no provider is registered here")
+        return
+    providers.show_list(found, ui)

@@ -24,6 +24,10 @@ _SECONDS = {
     "d": 86_400,
 }
 _NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]+)?")
+_PREFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
+_RATE = re.compile(
+    r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<prefix>[kmgtp]?)(op/s)?", re.IGNORECASE
+)
 _DURATION = re.compile(r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<unit>[a-z]+)")
 
 
@@ -65,6 +69,27 @@ def basis_points(text: str, name: str = "share") -> int:
     if value > 10_000:
         raise ScriptError(f"{name}: {text} is above 100 %")
     return value
+
+
+def rate(text: str, name: str = "score") -> int:
+    """A proven speed such as "500 T" or "1.2P", in integer operations a second.
+
+    ScriptError names `name`.
+    """
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise ScriptError(f"{name}: {text!r} is not a speed; write 500 G, 1.2T or a plain number")
+    factor = _PREFIXES.get(match["prefix"].lower(), 1)
+    return int(Decimal(match["number"].replace("_", "")) * factor)
+
+
+def show_rate(speed: int) -> str:
+    """Integer operations a second for people, four digits of them."""
+    for prefix, factor in reversed(_PREFIXES.items()):
+        if speed >= factor:
+            shown = f"{speed / factor:.4g}" if speed < 1_000 * factor else f"{speed / factor:,.0f}"
+            return f"{shown} {prefix if prefix == 'k' else prefix.upper()}op/s"
+    return f"{speed} op/s"
 
 
 def show_units(amount: int, decimals: int, symbol: str = "") -> str:

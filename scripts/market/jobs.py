@@ -23,7 +23,7 @@ from provider_agent.chain.rpc import Receipt
 from provider_agent.protocol.messages import Attestation, Quote
 from provider_agent.protocol.terms import Order, Record, Status, Terms, status_of
 from scripts.market import outcomes
-from scripts.market.amounts import show_seconds, show_time, show_tpf
+from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic, word_topic
 from scripts.market.credits import credits_of
 from scripts.market.errors import ScriptError
@@ -131,10 +131,8 @@ def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Fu
         ("specification", "0x" + order.spec.hex()),
         ("price", _price_range(market, order)),
         ("time to deliver", show_seconds(order.duration)),
-        ("collateral", show_tpf(order.collateral)),
+        *_conditions(order),
     ]
-    if order.min_stake:
-        rows.append(("stake needed", show_tpf(order.min_stake)))
     ui.table(f"Post a job from {sender.address}", ("what", "value"), rows)
     return _place(
         market,
@@ -386,6 +384,16 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
     ui.table("Jobs", ("job", "status", "price", "provider", "next"), rows)
 
 
+def _conditions(order: Order) -> list[tuple[str, str]]:
+    """What a provider must have to take the order."""
+    rows = [("collateral", show_tpf(order.collateral))]
+    if order.min_stake:
+        rows.append(("stake needed", show_tpf(order.min_stake)))
+    if order.min_score:
+        rows.append(("proven speed needed", show_rate(order.min_score)))
+    return rows
+
+
 def show(market: Market, job: Job, ui: Ui) -> None:
     """One job in full."""
     now = market.now()
@@ -396,7 +404,7 @@ def show(market: Market, job: Job, ui: Ui) -> None:
         ("requester", job.terms.requester),
         ("specification", "0x" + order.spec.hex()),
         ("price", _price(market, job)),
-        ("collateral", show_tpf(order.collateral)),
+        *_conditions(order),
         ("posted", show_time(job.terms.posted_at, now)),
         ("time to deliver", show_seconds(order.duration)),
     ]

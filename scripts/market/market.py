@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provider_agent.chain.contracts import Abi, JobsContract, StakingContract
+from provider_agent.chain.contracts import Abi, BenchmarkContract, JobsContract, StakingContract
 from provider_agent.chain.rpc import Receipt
 from provider_agent.errors import ChainError
 from provider_agent.protocol.messages import Domain
@@ -62,6 +62,11 @@ class Market:
     def staking_events(self) -> StakingContract:
         """The agent's reading of Staking."""
         return StakingContract(self.chain.pool, self.staking.address)
+
+    @property
+    def benchmark_events(self) -> BenchmarkContract:
+        """The agent's reading of Benchmark."""
+        return BenchmarkContract(self.chain.pool, self.benchmark.address)
 
     @property
     def jobs_domain(self) -> Domain:

@@ -17,7 +17,7 @@ from provider_agent.errors import AgentError
 from provider_agent.protocol.messages import OperatorConsent, recover
 from provider_agent.protocol.terms import ZERO_ADDRESS, address
 from scripts.market import credits
-from scripts.market.amounts import show_seconds, show_time, show_tpf
+from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
@@ -61,6 +61,15 @@ class Provider:
     unbonding: int
     max_lock_per_order: int
     max_locked: int
+    score: int
+    """Proven speed, integer operations a second; 0 when none counts now."""
+    reserved_score: int
+    """What its running jobs ask for together."""
+
+    @property
+    def free_score(self) -> int:
+        """The most speed that one more job may ask for."""
+        return max(0, self.score - self.reserved_score)
 
     @property
     def lockable(self) -> int:
@@ -369,6 +378,8 @@ def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
         unbonding=pool.unbonding,
         max_lock_per_order=limits.per_order,
         max_locked=limits.total,
+        score=int(market.benchmark.read("score", owner)),
+        reserved_score=int(market.jobs.read("reserved_score", owner)),
     )
 
 
@@ -376,6 +387,24 @@ def read_all(market: Market) -> list[Provider]:
     """All providers that can be reached, the largest own stake first."""
     found = [read(market, owner, url) for owner, url in endpoints(market).items()]
     return sorted(found, key=lambda provider: -provider.own)
+
+
+def show_list(listed: Sequence[Provider], ui: Ui) -> None:
+    """Providers as a table."""
+    rows = [
+        (
+            provider.owner,
+            provider.endpoint or "not announced",
+            show_tpf(provider.active),
+            show_tpf(provider.lockable),
+            show_rate(provider.score),
+            show_rate(provider.free_score),
+            f"{provider.commission_bps / 100:g} %",
+        )
+        for provider in listed
+    ]
+    columns = ("provider", "endpoint", "stake", "next order", "speed", "free", "commission")
+    ui.table("Providers", columns, rows)
 
 
 def show(market: Market, provider: Provider, ui: Ui, account: str | None = None) -> None:
@@ -396,6 +425,12 @@ def show(market: Market, provider: Provider, ui: Ui, account: str | None = None)
         ),
         ("next order", f"can lock {show_tpf(provider.lockable)}"),
         ("unbonding", show_tpf(provider.unbonding)),
+        (
+            "proven speed",
+            f"{show_rate(provider.score)}, of which {show_rate(provider.free_score)} free for jobs"
+            if provider.score
+            else "none that counts now",
+        ),
         ("payouts waiting", market.show_price(payout.payment)),
     ]
     if who != provider.owner:

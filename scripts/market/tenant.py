@@ -21,6 +21,7 @@ from provider_agent.protocol.messages import Quote
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from scripts.market import providers
 from scripts.market.accounts import Signer
+from scripts.market.amounts import show_rate
 from scripts.market.errors import ScriptError
 from scripts.market.jobs import Job, short
 from scripts.market.market import Market
@@ -48,7 +49,9 @@ def candidates(market: Market, order: Order) -> dict[str, str]:
     able = [
         provider
         for provider in providers.read_all(market)
-        if provider.active >= order.min_stake and provider.lockable >= order.collateral
+        if provider.active >= order.min_stake
+        and provider.lockable >= order.collateral
+        and provider.free_score >= order.min_score
     ]
     return {p.owner: p.endpoint for p in able[:MAX_PROVIDERS] if p.endpoint is not None}
 
@@ -83,6 +86,19 @@ def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | 
     if provider is not None and owner != provider:
         raise ScriptError(
             f"{endpoint} quotes for another provider than {provider}; nothing was sent"
+        )
+
+
+def check_score(market: Market, provider: str, min_score: int) -> None:
+    """ScriptError when a provider has not proven `min_score` beside what its jobs need.
+
+    A quote has no such condition, so it is the tenant who looks.
+    """
+    found = providers.read(market, provider)
+    if found.free_score < min_score:
+        raise ScriptError(
+            f"{provider} has proven {show_rate(found.score)}, of which "
+            f"{show_rate(found.free_score)} are free; {show_rate(min_score)} are asked for"
         )
 
 

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signers of the tests: keys in memory in place of Ape's accounts."""
+"""Signers of the tests, keys in memory in place of Ape's accounts, and a deployment by one."""
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
 
 from provider_agent.chain.rpc import RpcPool
+from scripts.market import verify
+from scripts.market.artifacts import Artifact
+from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.network import Chain
+from scripts.market.plan import Plan
+from scripts.market.registry import Registry
 from scripts.market.sending import Sender
+from scripts.market.ui import QuietUi
 from tests.support.anvil import Anvil
 
 
@@ -76,3 +83,22 @@ def sender_of(anvil: Anvil, index: int, chain: Chain | None = None) -> Sender:
     """The sender of one of anvil's development accounts."""
     signer = KeySigner(anvil.accounts[index], f"account {index}")
     return Sender(chain or chain_of(anvil), signer)
+
+
+def deploy(
+    plan: Plan, artifacts: dict[str, Artifact], sender: Sender, folder: Path
+) -> tuple[Registry, QuietUi]:
+    """What `ape run deploy` does, without Ape."""
+    ui = QuietUi()
+    check_network(plan, sender.chain, artifacts)
+    known = current(plan, sender.chain, folder, ui)
+    work = Deployment(plan, artifacts, sender, folder, ui, known)
+    work.settle()
+    if work.remaining():
+        estimates = work.estimate()
+        work.show(estimates)
+        work.check_funds(estimates)
+    registry = work.run()
+    verify.report(verify.verify(plan, registry, artifacts, sender.chain), ui)
+    work.finish()
+    return registry, ui

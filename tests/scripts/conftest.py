@@ -5,15 +5,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 
 from scripts.market import plan as plans
+from scripts.market import providers, tokens
 from scripts.market.artifacts import ROOT, Artifact, compile_all
+from scripts.market.market import open_market
 from scripts.market.plan import Plan
+from scripts.market.ui import QuietUi
+from tests.scripts.actors import chain_of, deploy, sender_of
+from tests.scripts.stage import TPF, USD, Stage
 from tests.support.anvil import Anvil
 
 PARAMS = ROOT / "deployments" / "params"
@@ -56,3 +64,45 @@ def write_plan(tmp_path: Path) -> Any:
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    anvil: Anvil,
+    local_plan: Plan,
+    artifacts: dict[str, Artifact],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stage:
+    folder = tmp_path_factory.mktemp("deployments")
+    deployer = sender_of(anvil, 0)
+    deploy(local_plan, artifacts, deployer, folder)
+    market = open_market(folder, chain_of(anvil))
+    operator: LocalAccount = Account.create()
+    anvil.set_balance(operator.address, 10**18)
+    owner, tenant, stranger = (sender_of(anvil, index) for index in (1, 2, 3))
+    ui = QuietUi()
+    tokens.send_stake(market, deployer, ui, owner.address, 1_000 * TPF)
+    tokens.mint_payment(market, tenant, ui, tenant.address, 100 * USD)
+    return Stage(anvil, market, deployer, owner, tenant, stranger, operator, ui)
+
+
+@pytest.fixture
+def stage(deployed: Stage) -> Iterator[Stage]:
+    """A fresh market without a provider."""
+    with deployed.anvil.isolated():
+        yield replace(deployed, ui=QuietUi())
+
+
+@pytest.fixture
+def running(stage: Stage) -> Stage:
+    """A market with a registered, staked provider."""
+    providers.register(
+        stage.market,
+        stage.owner,
+        stage.ui,
+        stage.consent(),
+        max_lock_per_order=100 * TPF,
+        max_locked=500 * TPF,
+    )
+    providers.delegate(stage.market, stage.owner, stage.ui, stage.owner.address, 600 * TPF)
+    return stage

@@ -23,31 +23,12 @@ from scripts.market.plan import Plan
 from scripts.market.registry import Registry
 from scripts.market.sending import Sender
 from scripts.market.ui import QuietUi
-from tests.scripts.actors import chain_of, sender_of
+from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
 DEPLOYER = 0
 STEPS = 12
-
-
-def deploy(
-    plan: Plan, artifacts: Artifacts, sender: Sender, folder: Path
-) -> tuple[Registry, QuietUi]:
-    """What `ape run deploy` does, without Ape."""
-    ui = QuietUi()
-    check_network(plan, sender.chain, artifacts)
-    known = current(plan, sender.chain, folder, ui)
-    work = Deployment(plan, artifacts, sender, folder, ui, known)
-    work.settle()
-    if work.remaining():
-        estimates = work.estimate()
-        work.show(estimates)
-        work.check_funds(estimates)
-    registry = work.run()
-    verify.report(verify.verify(plan, registry, artifacts, sender.chain), ui)
-    work.finish()
-    return registry, ui
 
 
 def test_deploy__fresh_chain__everything_recorded_and_verified(

@@ -4,150 +4,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
-from provider_agent.protocol.terms import ZERO_WORD, Order, Status
+from provider_agent.protocol.terms import Status
 from scripts.market import credits, jobs, packages, providers, tokens
-from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
-from scripts.market.jobs import Funds, Job, Placed
-from scripts.market.market import Market, open_market
-from scripts.market.plan import Plan
-from scripts.market.providers import Consent
-from scripts.market.sending import Call, Sender
-from scripts.market.ui import QuietUi
-from tests.scripts.actors import KeySigner, chain_of, sender_of
-from tests.scripts.test_deploy import deploy
-from tests.support.anvil import ROOT, Anvil
-
-TPF, USD = 10**18, 10**6
-ENDPOINT = "http://127.0.0.1:8700"
-
-
-@dataclass
-class Stage:
-    """The market and who acts on it."""
-
-    anvil: Anvil
-    market: Market
-    deployer: Sender
-    owner: Sender
-    tenant: Sender
-    stranger: Sender
-    operator: LocalAccount
-    ui: QuietUi
-
-    def consent(self, operator: LocalAccount | None = None, owner: str | None = None) -> Consent:
-        """The operator's agreement."""
-        signer = operator or self.operator
-        message = messages.OperatorConsent(
-            owner or self.owner.address, signer.address, self.market.now() + 3_600
-        )
-        signature = messages.sign(self.market.staking_domain, message, signer)
-        return Consent(message, signature, ENDPOINT)
-
-    def order(self, **changes: Any) -> Order:
-        """An order of the tenant."""
-        values: dict[str, Any] = {
-            "spec": b"\x01" * 32,
-            "start_price": 1 * USD,
-            "max_price": 2 * USD,
-            "collateral": 10 * TPF,
-            "duration": 600,
-            "auction": 60,
-            "min_stake": 0,
-            "min_score": 0,
-            "allow_root": ZERO_WORD,
-            "nonce": 1,
-            **changes,
-        }
-        return Order(**values)
-
-    def post(self, **changes: Any) -> Placed:
-        """The tenant posts."""
-        return jobs.post(self.market, self.tenant, self.ui, self.order(**changes))
-
-    def find(self, placed: Placed) -> Job:
-        """The job as the chain has it."""
-        return jobs.find(self.market, placed.job.hex())
-
-    def accept(self, placed: Placed) -> None:
-        """The operator takes the job."""
-        data = self.market.job_events.accept(placed.terms)
-        self._operate(Call("accept", self.market.jobs.address, data))
-
-    def attest(self, placed: Placed) -> messages.Attestation:
-        """The operator attests a result."""
-        now = self.market.now()
-        attestation = messages.Attestation(
-            placed.job, placed.terms.order.spec, b"\x02" * 32, b"\x03" * 32, now, now + 90
-        )
-        signature = messages.sign(self.market.jobs_domain, attestation, self.operator)
-        data = self.market.job_events.attest(
-            placed.terms,
-            attestation.result,
-            attestation.receipt,
-            attestation.started,
-            attestation.finished,
-            signature,
-        )
-        self._operate(Call("attest", self.market.jobs.address, data))
-        return attestation
-
-    def _operate(self, call: Call) -> None:
-        Sender(self.market.chain, KeySigner(self.operator, "operator")).send(call)
-
-
-@pytest.fixture(scope="module")
-def deployed(
-    anvil: Anvil,
-    local_plan: Plan,
-    artifacts: dict[str, Artifact],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Stage:
-    folder = tmp_path_factory.mktemp("deployments")
-    deployer = sender_of(anvil, 0)
-    deploy(local_plan, artifacts, deployer, folder)
-    market = open_market(folder, chain_of(anvil))
-    operator: LocalAccount = Account.create()
-    anvil.set_balance(operator.address, 10**18)
-    owner, tenant, stranger = (sender_of(anvil, index) for index in (1, 2, 3))
-    ui = QuietUi()
-    tokens.send_stake(market, deployer, ui, owner.address, 1_000 * TPF)
-    tokens.mint_payment(market, tenant, ui, tenant.address, 100 * USD)
-    return Stage(anvil, market, deployer, owner, tenant, stranger, operator, ui)
-
-
-@pytest.fixture
-def stage(deployed: Stage) -> Iterator[Stage]:
-    """A fresh market without a provider."""
-    with deployed.anvil.isolated():
-        yield replace(deployed, ui=QuietUi())
-
-
-@pytest.fixture
-def running(stage: Stage) -> Stage:
-    """A market with a registered, staked provider."""
-    providers.register(
-        stage.market,
-        stage.owner,
-        stage.ui,
-        stage.consent(),
-        max_lock_per_order=100 * TPF,
-        max_locked=500 * TPF,
-    )
-    providers.delegate(stage.market, stage.owner, stage.ui, stage.owner.address, 600 * TPF)
-    return stage
-
+from scripts.market.jobs import Funds
+from tests.scripts.stage import ENDPOINT, TPF, USD, Stage
+from tests.support.anvil import ROOT
 
 # ---------------------------------------------------------------------- providers
 

@@ -22,6 +22,7 @@ from tests.support.anvil import ROOT, Anvil
 PASSPHRASE = "correct horse"
 STEPS = 12
 ETHER = 10**18
+NOBODY = "0x1111111111111111111111111111111111111111"
 
 
 @dataclass
@@ -168,9 +169,7 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
     """After the deployment above; no provider is there, so the job is taken back."""
     expected = {
         "tokens mint 100 --account deployer --yes": "mint 100 tUSD",
-        "tokens send 5 --to 0x1111111111111111111111111111111111111111 --account deployer --yes": (
-            "send 5 TPF"
-        ),
+        "tokens send 5 --to NOBODY --account deployer --yes": "send 5 TPF",
         "job post examples/finetune-digits --price 2 --account deployer --yes": "post: ",
         "job list --account deployer": "open until",
         "job status JOB": "to deliver",
@@ -178,6 +177,11 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "job list": "refunded 2 tUSD",
         "job withdraw --account deployer --yes": "withdraw 2 tUSD: ",
         "provider status": "no provider is registered here",
+        "provider list": "no provider is registered here",
+        "proof status": "16,384 x 65,280 x 16,384, 8 samples, window 5 min",
+        "proof open --account deployer --yes": "open epoch 0: ",
+        "proof status --epoch 0": "no provider has committed to a proof",
+        "rewards weights": "308,000 TPF",
     }
     mistakes = {
         "job approve JOB --account deployer --yes": "is cancelled; only a job that is attested",
@@ -191,9 +195,21 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "provider stake 5 --account deployer --yes": "is no provider here",
         "provider withdraw --account deployer --receiver 0x12 --yes": "is not an address",
         "job hire examples/finetune-digits --account deployer --yes": "0 providers are registered",
+        "proof open --account deployer --yes": "epoch 0 cannot be opened: commits until",
+        "proof open --account deployer": "epoch 0 cannot be opened",
+        "proof draw --account deployer --yes": "epoch 0 cannot be drawn: commits until",
+        "proof status --epoch 1": "epoch 1 begins",
+        "proof fail NOBODY --account deployer --yes": "is no provider here",
+        "proof release-bond --account deployer --yes": "is no provider here",
+        "rewards show": "whose rewards? pass --provider ADDRESS",
+        "rewards claim --account deployer --provider NOBODY --yes": "is no provider here",
+        "job post examples/finetune-digits --price 2 --min-score fast --account deployer": (
+            "--min-score: 'fast' is not a speed"
+        ),
         "job list --network ethereum:local:foundry": "no deployment is known on chain 31337",
     }
-    results = terminal.run(*expected, *mistakes)
+    commands = [line.replace("NOBODY", NOBODY) for line in (*expected, *mistakes)]
+    results = terminal.run(*commands)
     done, refused = results[: len(expected)], results[len(expected) :]
     for (command, text), (code, output) in zip(expected.items(), done, strict=True):
         assert code == 0, (command, output)

@@ -27,8 +27,7 @@ from scripts.market.packages import Package
 from scripts.market.plan import Plan
 from scripts.market.sending import Sender
 from scripts.market.ui import QuietUi
-from tests.scripts.actors import chain_of, sender_of
-from tests.scripts.test_deploy import deploy
+from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import ROOT, Anvil, free_port
 
 TPF, USD = 10**18, 10**6

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewards for proven speed: look, claim, and see how the emission is divided.
+
+ape run rewards show --provider 0x... --network ethereum:sepolia
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scripts.market import accounts, rewards
+from scripts.market.command import (
+    ADDRESS,
+    MarketCommand,
+    account_option,
+    common_options,
+    console,
+)
+from scripts.market.errors import ScriptError
+from scripts.market.market import open_market
+from scripts.market.network import connect
+from scripts.market.sending import Sender
+
+_provider_option = click.option(
+    "--provider",
+    "owner",
+    type=ADDRESS,
+    help="Owner address of the provider; default: the account itself.",
+)
+
+
+@click.group()
+def cli() -> None:
+    """Look at rewards for proven speed, claim them into the pool."""
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_provider_option
+@common_options
+def show(provider: Any, alias: str | None, owner: str | None, deployments: Path, yes: bool) -> None:
+    """Show a provider's rewards by epoch."""
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    if owner is None and alias is None:
+        raise ScriptError("whose rewards? pass --provider ADDRESS, or --account NAME")
+    whose = owner or accounts.load(alias, chain, provider).address
+    rewards.show(market, console(yes), whose)
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_provider_option
+@common_options
+def claim(
+    provider: Any, alias: str | None, owner: str | None, deployments: Path, yes: bool
+) -> None:
+    """Pay what waits into the provider's pool; anyone may."""
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    sender = Sender(chain, accounts.load(alias, chain, provider))
+    rewards.claim(market, sender, console(yes), owner or sender.address)
+
+
+@cli.command(cls=MarketCommand)
+@common_options
+def weights(provider: Any, deployments: Path, yes: bool) -> None:
+    """Show the emission and how it is divided between capacity and later uses."""
+    market = open_market(deployments, connect(provider))
+    rewards.show_weights(market, console(yes))

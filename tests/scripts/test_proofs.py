@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Epochs, proofs and rewards as people see them; the proofs are real, of a few rounds each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from provider_agent.benchmark.engine import make_engine
+from provider_agent.benchmark.proof import Proof
+from provider_agent.benchmark.schedule import Rules
+from provider_agent.protocol.terms import Status
+from scripts.market import proofs, providers, rewards, tenant
+from scripts.market.errors import ScriptError
+from scripts.market.sending import Call
+from tests.scripts.stage import TPF, Stage
+
+ROUNDS = 3
+BOND = 50 * TPF
+
+
+@dataclass
+class Prover:
+    """The operator's hands, and the epoch that it is in."""
+
+    stage: Stage
+    rules: Rules
+
+    @property
+    def owner(self) -> str:
+        return self.stage.owner.address
+
+    def begin(self) -> None:
+        """Move to the start of an epoch, and open it."""
+        now = self.stage.market.now()
+        number = self.rules.number(now)
+        assert number is not None
+        self.stage.anvil.increase_time(self.rules.end(number) - now + 1)
+        proofs.open_epoch(self.stage.market, self.stage.stranger, self.stage.ui)
+
+    def commit(self) -> Proof:
+        """Do some rounds and commit to them."""
+        market = self.stage.market
+        epoch = proofs.current(market, self.rules).number
+        challenge = bytes(market.benchmark.read("challenge", self.owner, epoch))
+        engine = make_engine("numpy")
+        engine.prepare(challenge, self.rules.shape)
+        roots = engine.roots([])
+        proof = Proof(challenge, self.rules.shape, tuple(next(roots) for _ in range(ROUNDS)))
+        self._call("commit", epoch, ROUNDS, proof.commitment)
+        return proof
+
+    def pass_to_draw(self) -> None:
+        """Let the window and the delay go by."""
+        market = self.stage.market
+        record = proofs.current(market, self.rules).record
+        wait = self.rules.draw_from(record.opened_at) - market.now()
+        self.stage.anvil.increase_time(wait)
+
+    def draw(self) -> None:
+        """Draw as soon as it is allowed."""
+        self.pass_to_draw()
+        proofs.draw(self.stage.market, self.stage.stranger, self.stage.ui)
+
+    def open(self, proof: Proof, most: int = 8) -> None:
+        """Show samples, at most so many."""
+        record = proofs.current(self.stage.market, self.rules).record
+        found = proof.openings(make_engine("numpy"), record.draw, self.rules.samples)
+        words = [opening.words() for opening in found[:most]]
+        self._call("open_samples", self.owner, words)
+
+    def prove(self) -> None:
+        """A whole epoch."""
+        self.begin()
+        proof = self.commit()
+        self.draw()
+        self.open(proof)
+
+    def end(self) -> None:
+        """Let the epoch end."""
+        now = self.stage.market.now()
+        number = self.rules.number(now)
+        assert number is not None
+        self.stage.anvil.increase_time(self.rules.end(number) - now)
+
+    def _call(self, *call: object) -> None:
+        market = self.stage.market
+        data = market.benchmark.encode(str(call[0]), *call[1:])
+        self.stage.operate(Call(str(call[0]), market.benchmark.address, data))
+
+
+@pytest.fixture
+def prover(running: Stage) -> Prover:
+    return Prover(running, running.market.benchmark_events.rules("latest"))
+
+
+def shown(stage: Stage) -> str:
+    """What was told since the last look."""
+    text = "\n".join(stage.ui.lines)
+    stage.ui.lines.clear()
+    return text
+
+
+def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> None:
+    stage, owner, market = prover.stage, prover.owner, prover.stage.market
+    prover.begin()
+    assert "open epoch " in shown(stage)
+    with pytest.raises(ScriptError, match="cannot be opened: commits until"):
+        proofs.open_epoch(market, stage.stranger, stage.ui)
+    proofs.show(market, stage.ui)
+    text = shown(stage)
+    assert "256 x 960 x 256, 4 samples, window 6 s" in text
+    assert "no provider has committed" in text
+
+    proof = prover.commit()
+    with pytest.raises(ScriptError, match=r"cannot be drawn: (commits|waits)"):
+        proofs.draw(market, stage.stranger, stage.ui)
+    with pytest.raises(ScriptError, match="the bond is bound by the proof of epoch"):
+        proofs.release_bond(market, stage.owner, stage.ui, owner)
+    prover.draw()
+    prover.open(proof, most=2)
+    proofs.show(market, stage.ui)
+    assert f"{owner} | 3 | " in (text := shown(stage))
+    assert "2 of 4 | open" in text
+    assert "samples are opened until" in text
+
+    found = proof.openings(make_engine("numpy"), _draw_of(prover), 4)[2:]
+    call = ("open_samples", owner, [opening.words() for opening in found])
+    data = market.benchmark.encode(*call)
+    stage.operate(Call("open_samples", market.benchmark.address, data))
+    score = prover.rules.score(ROUNDS)
+    proofs.show(market, stage.ui)
+    assert "4 of 4 | proven" in shown(stage)
+    proofs.show_provider(market, stage.ui, owner)
+    assert f"0x{proof.commitment.hex()}" in (text := shown(stage))
+    assert "state | proven" in text
+    assert providers.read(market, owner).score == score
+    providers.show_list(providers.read_all(market), stage.ui)
+    assert "62.91 Mop/s | 62.91 Mop/s | 0 %" in shown(stage)
+
+    rewards.show(market, stage.ui, owner)
+    assert "100 % | 1,000 TPF | the epoch goes on" in shown(stage)
+    with pytest.raises(ScriptError, match="no reward waits for"):
+        rewards.claim(market, stage.stranger, stage.ui, owner)
+    prover.end()
+    before = int(market.staking.read("owner_assets", owner))
+    claimed = rewards.claim(market, stage.stranger, stage.ui, owner)
+    assert (claimed.amount, claimed.to_pool, claimed.commission) == (1_000 * TPF, 1_000 * TPF, 0)
+    # The pool's virtual shares keep a little.
+    assert int(market.staking.read("owner_assets", owner)) - before > 999 * TPF
+    rewards.show(market, stage.ui, owner)
+    assert "paid into the pool" in shown(stage)
+    with pytest.raises(ScriptError, match="no reward waits for"):
+        rewards.claim(market, stage.stranger, stage.ui, owner)
+    rewards.show_weights(market, stage.ui)
+    assert "minted | 1,000 TPF" in (text := shown(stage))
+    assert "Weights: 0 | capacity | 100 % | 100 % | 1,000 TPF" in text
+
+    locked = providers.read(market, owner).locked
+    with pytest.raises(ScriptError, match="is neither the owner nor the operator"):
+        proofs.release_bond(market, stage.stranger, stage.ui, owner)
+    proofs.release_bond(market, stage.owner, stage.ui, owner)
+    assert locked - providers.read(market, owner).locked == BOND
+    with pytest.raises(ScriptError, match="has no bond locked"):
+        proofs.release_bond(market, stage.owner, stage.ui, owner)
+
+
+def _draw_of(prover: Prover) -> bytes:
+    return proofs.current(prover.stage.market, prover.rules).record.draw
+
+
+def test_fail__not_opened__bond_is_burned_once(prover: Prover) -> None:
+    stage, owner, market = prover.stage, prover.owner, prover.stage.market
+    with pytest.raises(ScriptError, match="has no proof that could fail"):
+        proofs.fail(market, stage.stranger, stage.ui, owner)
+    prover.begin()
+    prover.commit()
+    prover.draw()
+    with pytest.raises(ScriptError, match="cannot be reported: samples are opened until"):
+        proofs.fail(market, stage.stranger, stage.ui, owner)
+    number = proofs.current(market, prover.rules).number
+    prover.end()
+    proofs.show(market, stage.ui)
+    assert f"{owner} has not opened its proof of epoch {number}" in shown(stage)
+    proofs.show_provider(market, stage.ui, owner)
+    assert "NOT OPENED: anyone can report it until" in shown(stage)
+    proofs.fail(market, stage.stranger, stage.ui, owner)
+    assert "50 TPF burned, its score is gone" in shown(stage)
+    proofs.show(market, stage.ui, number)
+    assert "failed, 50 TPF burned" in shown(stage)
+    with pytest.raises(ScriptError, match="has no proof that could fail"):
+        proofs.fail(market, stage.stranger, stage.ui, owner)
+
+
+def test_show__nobody_drew__void_and_nothing_lost(prover: Prover) -> None:
+    stage, owner, market = prover.stage, prover.owner, prover.stage.market
+    prover.begin()
+    prover.commit()
+    prover.pass_to_draw()
+    stage.anvil.increase_time(prover.rules.draw_period + 1)
+    with pytest.raises(ScriptError, match="cannot be drawn: void: nobody drew in time"):
+        proofs.draw(market, stage.stranger, stage.ui)
+    proofs.show(market, stage.ui)
+    assert "| void" in shown(stage)
+    number = proofs.current(market, prover.rules).number
+    prover.end()
+    with pytest.raises(ScriptError, match="cannot be reported: void"):
+        proofs.fail(market, stage.stranger, stage.ui, owner)
+    proofs.show(market, stage.ui)
+    assert "has not opened" not in shown(stage)
+    with pytest.raises(ScriptError, match=f"epoch {number + 9} begins "):
+        proofs.show(market, stage.ui, number + 9)
+    rewards.show(market, stage.ui, owner)
+    assert "has proven no speed yet" in shown(stage)
+    proofs.release_bond(market, stage.owner, stage.ui, owner)
+
+
+def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) -> None:
+    stage, owner, market = prover.stage, prover.owner, prover.stage.market
+    score = prover.rules.score(ROUNDS)
+    order = stage.order(min_score=score // 2 + 1)
+    assert tenant.candidates(market, order) == {}
+    with pytest.raises(ScriptError, match=r"has proven 0 op/s, .* 62.91 Mop/s are asked for"):
+        tenant.check_score(market, owner, score)
+    prover.prove()
+    tenant.check_score(market, owner, score)
+    assert list(tenant.candidates(market, order)) == [owner]
+    placed = stage.post(min_score=order.min_score)
+    assert "proven speed needed | 31.46 Mop/s" in shown(stage)
+    stage.accept(placed)
+    assert stage.find(placed).status is Status.ASSIGNED
+    # Its running jobs never need more than it has proven.
+    assert providers.read(market, owner).free_score == score - order.min_score
+    assert tenant.candidates(market, replace(order, nonce=2)) == {}
