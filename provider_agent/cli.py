@@ -23,7 +23,9 @@ from provider_agent import agent as agents
 from provider_agent import checks
 from provider_agent.benchmark.command import prove
 from provider_agent.chain.keys import create_keystore
+from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.book import decode_terms
+from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import AgentError, SettingsError
 from provider_agent.protocol.terms import Status, address
 from provider_agent.settings import DEFAULT_FILE, load
@@ -307,6 +309,24 @@ def _show(store: Store) -> None:
     states = {state.value: n for state, n in store.count_intents().items() if n}
     line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
     console.print(f"Transactions: {line}")
+    _show_proof(console, store)
+
+
+def _show_proof(console: Console, store: Store) -> None:
+    """The proof of the present epoch, and the rewards of past ones; nothing without them."""
+    kept = store.meta(benchmark.REPORT)
+    if kept is not None:
+        report = ProofReport.from_text(kept)
+        epoch = "" if report.epoch is None else f"epoch {report.epoch}, {report.stage}: "
+        console.print(f"Proof: {epoch}{report.note} ({report.device})")
+        console.print(
+            f"Rounds: {report.rounds} done, {report.committed_rounds} committed, "
+            f"{report.verified} of {report.samples} samples verified"
+        )
+        console.print(f"Score: {report.score / 10**12:.6g} tera-operations a second")
+    unclaimed = store.meta(rewards.UNCLAIMED)
+    if unclaimed is not None:
+        console.print(f"Rewards: {_amount(int(unclaimed), '18', 'TPF')} to claim")
 
 
 def _amount(units: int, decimals: str | None, symbol: str | None) -> str:
