@@ -57,5 +57,20 @@ void grid_hash_nodes(u32 blocks, u32 threads, const ulonglong2 *below, ulonglong
     GRID(hash_nodes(below, above, count));
 }
 
+// The product that cuBLAS does on a GPU: A by rows, B by columns, sums in 32 bits.
+void int8_product(const signed char *a, const signed char *b, int *c, u32 rows, u32 columns,
+                  u32 depth)
+{
+    u32 i, j, k;
+    for (i = 0; i < rows; i++)
+        for (j = 0; j < columns; j++) {
+            const signed char *left = a + (u64)i * depth, *right = b + (u64)j * depth;
+            int sum = 0;
+            for (k = 0; k < depth; k++)
+                sum += left[k] * right[k];
+            c[(u64)i * columns + j] = sum;
+        }
+}
+
 // A part that random words reach once in 2^250 cases has its own door.
 void one_square(u32 *word) { square(word); }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -14,7 +15,7 @@ from provider_agent.benchmark.cuda_device import Stream
 from provider_agent.benchmark.cuda_plan import Share, Tiles
 from provider_agent.benchmark.engine import Engine
 from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.format import Shape, keccak, two_before
 from provider_agent.benchmark.opening import verify
 from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.reference import ReferenceEngine
@@ -30,12 +31,28 @@ def rounds(engine: Engine, number: int, done: list[bytes] | None = None) -> list
     return list(itertools.islice(engine.roots(done or []), number))
 
 
+@cache
+def reference(shape: Shape = SMALL) -> ReferenceEngine:
+    engine = ReferenceEngine()
+    engine.prepare(CHALLENGE, shape)
+    return engine
+
+
+@cache
+def reference_roots(shape: Shape, number: int) -> list[bytes]:
+    return rounds(reference(shape), number)
+
+
+@cache
+def opened(t: int, i: int, j: int, shape: Shape = SMALL) -> tuple[bytes, list[bytes]]:
+    """The reference's leaf and path."""
+    return reference(shape).open(t, two_before(reference_roots(shape, 4), t), i, j)
+
+
 @pytest.fixture(scope="module")
 def expected() -> list[bytes]:
     """Six roots of the challenge by the reference engine."""
-    reference = ReferenceEngine()
-    reference.prepare(CHALLENGE, SMALL)
-    return rounds(reference, 6)
+    return reference_roots(SMALL, 6)
 
 
 def prepared(*devices: CpuDevice, shape: Shape = SMALL) -> CudaEngine:
@@ -86,24 +103,20 @@ def test_roots__tiles(
     monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_: tiles)
     engine = prepared(CpuDevice(11, favourite))
     assert rounds(engine, 6) == expected
-    reference = ReferenceEngine()
-    reference.prepare(CHALLENGE, SMALL)
     for i, j in ((0, 0), (63, 255), (64, 7), (255, 255)):
-        assert engine.open(3, expected[1], i, j) == reference.open(3, expected[1], i, j)
+        assert engine.open(3, expected[1], i, j) == opened(3, i, j)
     engine.close()
 
 
 @pytest.mark.parametrize("favourite", FAVOURITES)
 def test_roots__tiles_of_columns(favourite: Stream | None, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = Shape(512, 1)
-    reference = ReferenceEngine()
-    reference.prepare(CHALLENGE, shape)
-    wanted = rounds(reference, 4)
+    wanted = reference_roots(shape, 4)
     for tiles in (Tiles(512, 256, True), Tiles(128, 256, True), Tiles(256, 256, False)):
         monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_, tiles=tiles: tiles)
         engine = prepared(CpuDevice(3, favourite), shape=shape)
         assert rounds(engine, 4) == wanted
-        assert engine.open(2, wanted[0], 300, 411) == reference.open(2, wanted[0], 300, 411)
+        assert engine.open(2, wanted[0], 300, 411) == opened(2, 300, 411, shape)
         engine.close()
 
 
@@ -112,10 +125,8 @@ def test_roots__several_devices_make_one_proof(number: int, expected: list[bytes
     devices = [CpuDevice(k, FAVOURITES[k % 4]) for k in range(number)]
     engine = prepared(*devices)
     assert rounds(engine, 6) == expected
-    reference = ReferenceEngine()
-    reference.prepare(CHALLENGE, SMALL)
     for i, j in ((0, 3), (100, 200), (255, 255), (101, 0)):
-        assert engine.open(5, expected[3], i, j) == reference.open(5, expected[3], i, j)
+        assert engine.open(5, expected[3], i, j) == opened(5, i, j)
     assert engine.device.startswith(f"{number} x ")
     engine.close()
     assert all(device.closed and device.allocated == 0 for device in devices)
@@ -191,12 +202,10 @@ def test_roots__next_columns_are_made_while_the_product_runs() -> None:
 def test_open__a_second_entry_of_a_round_costs_no_product(expected: list[bytes]) -> None:
     devices = [CpuDevice(), CpuDevice()]
     engine = prepared(*devices)
-    reference = ReferenceEngine()
-    reference.prepare(CHALLENGE, SMALL)
     engine.open(2, expected[0], 1, 1)
     launches = [len(device.launches) for device in devices]
     for i, j in ((1, 200), (200, 1), (127, 255), (128, 0)):
-        assert engine.open(2, expected[0], i, j) == reference.open(2, expected[0], i, j)
+        assert engine.open(2, expected[0], i, j) == opened(2, i, j)
     assert [len(device.launches) for device in devices] == launches
     engine.open(3, expected[1], 1, 1)
     assert [len(device.launches) for device in devices] > launches
@@ -204,9 +213,7 @@ def test_open__a_second_entry_of_a_round_costs_no_product(expected: list[bytes])
 
 def test_open__after_raw_products_computes_again(expected: list[bytes]) -> None:
     engine = prepared(CpuDevice())
-    reference = ReferenceEngine()
-    reference.prepare(CHALLENGE, SMALL)
-    wanted = reference.open(2, expected[0], 77, 78)
+    wanted = opened(2, 77, 78)
     assert engine.open(2, expected[0], 77, 78) == wanted
     engine.raw_product(0.0)
     assert engine.open(2, expected[0], 77, 78) == wanted
