@@ -8,7 +8,7 @@ stranger, and everybody leaves by calls that anyone can make (I-2).
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from hypothesis import strategies as st
@@ -24,6 +24,8 @@ from tests.contracts.stateful.rewards_model import Emissions
 from tests.contracts.stateful.rewards_proofs import HONEST, PLANS, ProofMachine
 
 WEIGHTS = ([8_000], [10_000], [], [0, 10_000], [3_333, 6_667], [5_000, 5_000], [1, 1], [9_999, 2])
+# In TPF.
+STAKES_AT_START = (20_000, 3_000, 2_001)
 # How a provider behaves in an epoch that goes by.
 HABITS = ("honest", "honest", "honest", "slow", "cheat", "silent", "absent")
 
@@ -31,7 +33,6 @@ HABITS = ("honest", "honest", "honest", "slow", "cheat", "silent", "absent")
 class RewardsMachine(ProofMachine):
     """The base machine of the rewards."""
 
-    PROVIDERS_AT_START: ClassVar[int] = 3
     HALVINGS: ClassVar[int] = 2
     distributor: ClassVar[Contract]
 
@@ -46,24 +47,62 @@ class RewardsMachine(ProofMachine):
     def minted(self) -> int:
         return self.emissions.minted
 
-    @initialize()
-    def found(self) -> None:
+    @initialize(use=st.booleans())
+    def found(self, use: bool) -> None:
         """Stakes so unlike that the cap by stake binds some and not others."""
-        for n, amount in zip(range(self.PROVIDERS_AT_START), (20_000, 3_000, 1_001), strict=True):
+        for n, amount in enumerate(STAKES_AT_START):
             self.enrol(OWNERS[n], OPERATORS[n].address, amount * TPF)
         self.stake(DELEGATORS[0], OWNERS[1], 500 * TPF + 1)
+        if use:
+            self.introduce(self.addresses["distributor"])
+            self.weigh([5_000, 5_000])
 
     # ------------------------------------------------------------------------ a whole epoch
 
-    @rule(data=DATA)
-    def epoch_goes_by(self, data: Data) -> None:
-        """Everybody after its habits; then it is the next epoch."""
-        habits = {p: self.pick(data, HABITS) for p in self.registered}
-        plans = {p: self.pick(data, PLANS if h == "cheat" else HONEST) for p, h in habits.items()}
-        void = self.pick(data, ("", "", "", "", "not opened", "not drawn"))
-        self.live(habits, plans, void)
+    @rule(data=DATA, count=st.integers(1, 3))
+    def epochs_go_by(self, data: Data, count: int) -> None:
+        """Everybody after its habits, and then it is the next epoch."""
+        for _ in range(count):
+            habits = {p: self.pick(data, HABITS) for p in self.registered}
+            void = self.pick(data, ("", "", "", "", "not opened", "not drawn"))
+            self.live(habits, self.plans(data, habits), void)
 
-    def live(self, habits: dict[str, str], plans: dict[str, str], void: str = "") -> None:
+    @rule(data=DATA)
+    def epoch_with_failures(self, data: Data) -> None:
+        """Who cannot show its samples, or does not, is reported when the epoch is over."""
+        habits = {p: self.pick(data, ("honest", "cheat", "silent")) for p in self.registered}
+        self.live(habits, self.plans(data, habits))
+        for provider in self.with_proof(drawn=True):
+            self.report(provider, self.pick(data, (STRANGER, provider, *DELEGATORS)))
+
+    @rule(data=DATA)
+    def epoch_of_leaving(self, data: Data) -> None:
+        """Stake that leaves between the commit and the last sample earns nothing."""
+        habits = dict.fromkeys(self.registered, "honest")
+        plans = self.plans(data, habits)
+        leaver = self.pick(data, DELEGATORS[:2])
+        provider = self.pick(data, self.registered)
+
+        def leave() -> None:
+            held = self.staking.providers[provider].active.held
+            for account in (leaver, provider):
+                if held[account]:
+                    self.leave(provider, account, -(-held[account] // 2))
+
+        self.stake(leaver, provider, 700 * TPF)
+        self.live(habits, plans, meanwhile=leave)
+
+    def plans(self, data: Data, habits: dict[str, str]) -> dict[str, str]:
+        return {p: self.pick(data, PLANS if h == "cheat" else HONEST) for p, h in habits.items()}
+
+    def live(
+        self,
+        habits: dict[str, str],
+        plans: dict[str, str],
+        void: str = "",
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """From the opening of an epoch to its end; `meanwhile` comes before the draw."""
         epoch, b = self.epoch, self.benchmark
         if epoch not in b.epochs:
             if self.now >= b.start(epoch) + b.p.open_period:
@@ -76,6 +115,7 @@ class RewardsMachine(ProofMachine):
             if habits[provider] != "absent":
                 operator = self.staking.providers[provider].operator
                 self.commit(operator, epoch, self.claim_for(provider, epoch, plan, ""))
+        meanwhile()
         if void != "not drawn":
             self.go_to(b.first_draw(epoch))
             self.draw_epoch(epoch)
@@ -122,6 +162,13 @@ class RewardsMachine(ProofMachine):
         provider = self.pick(data, sorted({p for p, _ in self.due()}))
         self.claim(provider, [e for p, e in self.due() if p == provider][::-1][:64])
 
+    @precondition(lambda self: self.due())
+    @rule(backwards=st.booleans())
+    def everybody_claims(self, backwards: bool) -> None:
+        for provider in self.registered:
+            if epochs := [e for p, e in self.due() if p == provider]:
+                self.claim(provider, epochs[::-1] if backwards else epochs)
+
     @hostile
     @rule(data=DATA, ahead=st.integers(0, 2))
     def claim_too_early(self, data: Data, ahead: int) -> None:
@@ -158,8 +205,7 @@ class RewardsMachine(ProofMachine):
         if left >= 2:
             self.share_out(epoch, [(p, half) for p in self.registered[:2]])
 
-    @rule(weights=st.sampled_from(WEIGHTS))
-    def set_weights(self, weights: list[int]) -> None:
+    def weigh(self, weights: list[int]) -> None:
         self.act(
             "emissions.set_weights",
             (weights,),
@@ -167,15 +213,28 @@ class RewardsMachine(ProofMachine):
             lambda: self.emissions.set_weights(self.now, self.owner, weights),
         )
 
-    @rule(data=DATA)
-    def add_use(self, data: Data) -> None:
-        distributor = self.pick(data, (self.addresses["distributor"],) * 3 + (ZERO_ADDRESS,))
+    def introduce(self, distributor: str) -> None:
         self.act(
             "emissions.add_use",
             (distributor,),
             self.owner,
             lambda: self.emissions.add_use(self.owner, distributor),
         )
+
+    @rule(weights=st.sampled_from(WEIGHTS))
+    def set_weights(self, weights: list[int]) -> None:
+        self.weigh(weights)
+
+    @precondition(lambda self: len(self.emissions.uses) == 1)
+    @rule()
+    def add_use(self) -> None:
+        self.introduce(self.addresses["distributor"])
+
+    @hostile
+    @rule(data=DATA)
+    def add_no_use(self, data: Data) -> None:
+        """Nobody, or one that is there already."""
+        self.introduce(self.pick(data, (ZERO_ADDRESS, *self.emissions.uses[1:])))
 
     @hostile
     @rule(data=DATA)

@@ -295,6 +295,21 @@ class ProofMachine(StakingMachine):
             lambda: self.benchmark.release_bond(self.now, sender, provider),
         )
 
+    @precondition(lambda self: self.registered)
+    @rule(data=DATA)
+    def set_lock_limits(self, data: Data) -> None:
+        """Room for the bond, a wei too little, or plenty."""
+        owner = self.pick(data, self.registered)
+        bond = self.benchmark.p.bond
+        per_order = self.pick(data, (10**24, 10**24, bond, bond - 1))
+        in_all = self.pick(data, (10**25, 10**25, bond, bond - 1))
+        self.act(
+            "staking.set_lock_limits",
+            (per_order, in_all),
+            owner,
+            lambda: self.staking.set_lock_limits(owner, per_order, in_all),
+        )
+
     # -------------------------------------------------------------------------- invariants
 
     def sweep_benchmark(self) -> None:
