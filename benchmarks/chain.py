@@ -33,6 +33,12 @@ class BenchmarkError(Exception):
     """One line for a person: what went wrong and what to do."""
 
 
+def account_of(role: str) -> LocalAccount:
+    """The account of a role. The same role is the same key."""
+    account: LocalAccount = Account.from_key(keccak(text=f"teraproof benchmark {role}"))
+    return account
+
+
 class Chain:
     """Deploys contracts and sends transactions, one a block, at times that the caller sets."""
 
@@ -43,8 +49,8 @@ class Chain:
         self._artefacts: dict[str, dict[str, Any]] = {}
 
     def account(self, role: str) -> LocalAccount:
-        """The account of a role, with ether for its gas. The same role is the same key."""
-        account: LocalAccount = Account.from_key(keccak(text=f"teraproof benchmark {role}"))
+        """The account of a role, with ether for its gas."""
+        account = account_of(role)
         if account.address not in self._nonces:
             self._nonces[account.address] = 0
             self._rpc("anvil_setBalance", account.address, hex(10**18))
@@ -53,6 +59,23 @@ class Chain:
     def pass_time(self, seconds: int) -> None:
         """Let the next transaction's block be this much later than usual."""
         self.now += seconds
+
+    def wait_until(self, time: int) -> None:
+        """Let the next transaction's block have this time, or the usual one if that is later."""
+        self.now = max(self.now, time - BLOCK_SECONDS)
+
+    def set_code(self, address: str, code: bytes) -> None:
+        """Put a program at an address, in place of one that other chains have there."""
+        self._rpc("anvil_setCode", address, "0x" + code.hex())
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Take back what the body does to the chain."""
+        now, nonces = self.now, dict(self._nonces)
+        answer = self.web3.provider.make_request(RPCEndpoint("evm_snapshot"), [])
+        yield
+        self._rpc("evm_revert", answer["result"])
+        self.now, self._nonces = now, nonces
 
     def deploy(self, sender: LocalAccount, name: str, *arguments: Any) -> Contract:
         """Deploy `contracts/<name>.vy`."""

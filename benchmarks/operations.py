@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured: every operation that a user pays for, three times over.
+"""What a market of jobs costs: every operation that a user pays for, three times over.
 
 The first time shows what a new account pays (slots that turn from zero), the third the steady
 state. A scenario has its own provider and tenant, so that no other one warms its slots.
@@ -7,29 +7,19 @@ state. A scenario has its own provider and tenant, so that no other one warms it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from web3.contract import Contract
 
 from benchmarks.chain import BLOCK_SECONDS
-from benchmarks.market import (
-    DAY,
-    DELEGATED,
-    DOLLAR,
-    FOREVER,
-    OPEN_MARGIN,
-    TPF,
-    UNBONDING,
-    WINDOW,
-    Market,
-    Provider,
-)
+from benchmarks.market import DOLLAR, OPEN_MARGIN, WINDOW, Market
+from benchmarks.meter import CYCLES, Meter
+from benchmarks.network import DAY, DELEGATED, FOREVER, TPF, UNBONDING, Provider
 from provider_agent.protocol.messages import Attestation, Quote, sign
 from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Terms
 
-CYCLES = 3
 AUCTION = 600  # seconds
 DURATION = 3_600
 RESULT = keccak(text="result")
@@ -37,25 +27,8 @@ RECEIPT = keccak(text="receipt")
 LIFECYCLE = ("post", "accept", "attest", "finalize", "withdraw")
 
 
-@dataclass
-class Meter:
-    """Gas by operation, one figure a cycle."""
-
-    figures: dict[str, list[int]] = field(default_factory=dict)
-
-    def note(self, name: str, gas: int) -> None:
-        """Add the next cycle's figure."""
-        self.figures.setdefault(name, []).append(gas)
-
-    def sum(self, name: str, parts: list[str]) -> None:
-        """Add an operation that is the sum of others, cycle by cycle."""
-        rows = [self.figures[part] for part in parts]
-        self.figures[name] = [sum(row) for row in zip(*rows, strict=True)]
-
-
-def measure(market: Market) -> dict[str, list[int]]:
-    """Run everything; returns gas by operation, first cycle first."""
-    meter = Meter()
+def measure(market: Market, meter: Meter) -> None:
+    """Run everything."""
     _registrations(market, meter)
     _lifecycle(market, meter, market.jobs, market.dollar, "")
     _lifecycle(market, meter, market.proxied_jobs, market.proxied_dollar, "_proxied_usdc")
@@ -65,7 +38,6 @@ def measure(market: Market) -> dict[str, list[int]]:
     _manager(market, meter)
     _tokens(market, meter)
     _owner(market, meter)
-    return meter.figures
 
 
 @dataclass

@@ -11,11 +11,12 @@ SNAPSHOT = Path(__file__).resolve().parent.parent / ".gas-snapshot"
 
 
 def flatten(figures: dict[str, list[int]]) -> dict[str, int]:
-    """The steady state (last cycle) by name, and `<name>_first` for the first use."""
+    """The steady state (last cycle) by name, and `<name>_first` for the first of several."""
     flat = {}
     for name, cycles in figures.items():
         flat[name] = cycles[-1]
-        flat[f"{name}_first"] = cycles[0]
+        if len(cycles) > 1:
+            flat[f"{name}_first"] = cycles[0]
     return dict(sorted(flat.items()))
 
 

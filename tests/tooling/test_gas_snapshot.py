@@ -19,6 +19,10 @@ def test_write__sorted_and_read_back(tmp_path: Path) -> None:
     assert snapshot.read(path) == figures
 
 
+def test_flatten__measured_once__has_no_first_use() -> None:
+    assert snapshot.flatten({"a": [5], "b": [3, 2]}) == {"a": 5, "b": 2, "b_first": 3}
+
+
 def test_differences__changed_new_and_gone() -> None:
     committed = {"same": 1, "changed": 2, "gone": 3}
     measured = {"same": 1, "changed": 1, "new": 4}

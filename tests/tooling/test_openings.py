@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proofs that `make gas` sends are what their description says."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import openings
+from benchmarks.openings import SAMPLES, SHAPES, Proof
+from provider_agent.benchmark import format as pog
+from provider_agent.benchmark.opening import Opening, verify
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_read__every_opening_is_that_of_its_sample(name: str) -> None:
+    done, claimed = openings.read(name)
+    assert (done.rounds, len(done.openings)) == (1, SAMPLES)
+    assert (claimed.rounds, len(claimed.openings)) == (openings.MANY_ROUNDS, 1)
+    check(name, done)
+    check(name, claimed)
+
+
+def check(name: str, proof: Proof) -> None:
+    shape = SHAPES[name]
+    challenge = openings.challenge_of(name, proof.epoch, proof.beacon)
+    wanted = pog.samples(
+        proof.draw, proof.rounds, proof.commitment, challenge, shape, len(proof.openings)
+    )
+    for sample, words in zip(wanted, proof.openings, strict=True):
+        opening = Opening.decode(b"".join(words), shape, proof.rounds)
+        verify(opening, sample, challenge, shape, proof.rounds, proof.commitment)
