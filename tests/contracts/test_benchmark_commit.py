@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`commit`: who, when, how many rounds; and the bond, which the first locks and a later renews."""
+
+from dataclasses import replace
+
+import boa
+import pytest
+
+from tests.contracts import proofs
+from tests.contracts.actions import (
+    FAR,
+    consent,
+    delegate,
+    event,
+    events,
+    give_tpf,
+    go_to,
+    now,
+    pass_time,
+)
+from tests.contracts.deploy import (
+    DAY,
+    LOCK,
+    REWARD,
+    SLASH,
+    TPF,
+    Parameters,
+    Suite,
+    account_of,
+    address_of,
+    deploy_suite,
+)
+from tests.contracts.proofs import BEACON
+
+BOND = 1_000 * TPF
+BOND_ID = bytes(32)
+ROOT = proofs.pog.keccak(b"a commitment")
+OTHER_ROOT = proofs.pog.keccak(b"another commitment")
+WINDOW_OVER = "benchmark: window is over"
+NOT_MORE = "benchmark: not more rounds than before"
+EARLIER_OPEN = "benchmark: an earlier proof is open"
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return deploy_suite(
+        managers={address_of("manager"): LOCK | SLASH | REWARD}, with_benchmark=True
+    )
+
+
+@pytest.fixture
+def benchmark(suite):
+    return suite.benchmark
+
+
+@pytest.fixture
+def p(suite) -> Parameters:
+    return suite.parameters
+
+
+@pytest.fixture
+def provider(suite):
+    return proofs.prover(suite)
+
+
+@pytest.fixture
+def epoch(suite) -> int:
+    """The second epoch, open since its first second."""
+    proofs.next_epoch(suite)
+    return proofs.open_epoch(suite)
+
+
+@pytest.fixture
+def bond(suite):
+    """The bond of a provider in Staking: amount and last second."""
+
+    def read(provider):
+        return suite.staking.lock_of(suite.benchmark.address, provider.owner, BOND_ID)
+
+    return read
+
+
+def test_commit__stores_the_proof_and_locks_the_bond(suite, benchmark, p, provider, epoch, bond):
+    pass_time(10)
+    proofs.commit(suite, provider, 5, ROOT)
+    until = now() + p.bond_life
+    assert event(benchmark, "Committed") == {
+        "epoch": epoch,
+        "provider": provider.owner,
+        "rounds": 5,
+        "commitment": ROOT,
+        "stake": 5_000 * TPF,
+    }
+    assert event(benchmark, "BondLocked") == {"provider": provider.owner, "until": until}
+    proof = benchmark.proof_of(provider.owner)
+    assert (proof.epoch, proof.rounds, proof.commitment) == (epoch, 5, ROOT)
+    assert (proof.verified, proof.stake, proof.bond_until) == (0, 5_000 * TPF, until)
+    assert benchmark.is_open(provider.owner)
+    assert benchmark.BOND_ID() == BOND_ID
+    assert bond(provider) == (BOND, until)
+    assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, BOND)
+
+
+def test_commit__stake_counts_delegators(suite, benchmark, provider, epoch, delegator):
+    delegate(suite, provider.owner, delegator, 7 * TPF)
+    proofs.commit(suite, provider, 1, ROOT)
+    assert benchmark.proof_of(provider.owner).stake == 5_007 * TPF
+
+
+# ------------------------------------------------------------------------ when
+
+
+def test_commit__epoch_not_open__reverts(benchmark, provider, epoch):
+    for other in (epoch - 1, epoch + 1, 2**256 - 1):
+        with boa.reverts("benchmark: epoch is not open"):
+            benchmark.commit(other, 1, ROOT, sender=provider.operator.address)
+
+
+def test_commit__window__exact(suite, p, provider, epoch):
+    end = now() + p.window
+    go_to(end)
+    with boa.reverts(WINDOW_OVER):
+        proofs.commit(suite, provider, 1, ROOT)
+    go_to(end - 1)
+    proofs.commit(suite, provider, 1, ROOT)
+
+
+def test_commit__window_runs_from_the_opening_not_the_epoch(suite, p, provider):
+    """Who opens late cuts no window short."""
+    proofs.next_epoch(suite)
+    pass_time(p.open_period - 1)
+    proofs.open_epoch(suite)
+    pass_time(p.window - 1)
+    proofs.commit(suite, provider, 1, ROOT)
+    pass_time(1)
+    with boa.reverts(WINDOW_OVER):
+        proofs.commit(suite, provider, 2, ROOT)
+
+
+def test_commit__after_the_draw__reverts(suite, benchmark, p, provider, epoch):
+    """Samples that are known could be prepared."""
+    other = proofs.prover(suite, "other provider")
+    proofs.commit(suite, other, 1, ROOT)
+    proofs.draw_epoch(suite)
+    for seconds in (0, p.draw_period, p.epoch // 2):
+        pass_time(seconds)
+        for caller in (provider, other):
+            with boa.reverts(WINDOW_OVER):
+                proofs.commit(suite, caller, 2, ROOT)
+    proofs.next_epoch(suite)
+    with boa.reverts(WINDOW_OVER):
+        benchmark.commit(epoch, 2, ROOT, sender=provider.operator.address)
+
+
+# ------------------------------------------------------------------------- who
+
+
+def test_commit__unknown_operator__reverts(benchmark, provider, epoch, stranger):
+    for caller in (stranger, provider.owner, provider.payout, benchmark.address):
+        with boa.reverts("benchmark: unknown operator"):
+            benchmark.commit(epoch, 1, ROOT, sender=caller)
+
+
+def test_commit__after_a_change_of_the_operator(suite, benchmark, provider, epoch):
+    """The proof is the owner's: a new key goes on where the old one was."""
+    proofs.commit(suite, provider, 1, ROOT)
+    key = account_of("new operator")
+    suite.staking.set_operator(
+        key.address, FAR, consent(suite.staking, provider.owner, key), sender=provider.owner
+    )
+    with boa.reverts("benchmark: unknown operator"):
+        proofs.commit(suite, provider, 2, ROOT)
+    renewed = replace(provider, operator=key)
+    with boa.reverts(NOT_MORE):
+        proofs.commit(suite, renewed, 1, ROOT)
+    proofs.commit(suite, renewed, 2, OTHER_ROOT)
+    assert benchmark.proof_of(provider.owner).commitment == OTHER_ROOT
+
+
+# ---------------------------------------------------------------------- rounds
+
+
+@pytest.mark.parametrize("rounds", [0, 2**24 + 1, 2**32, 2**32 + 1, 2**256 - 1])
+def test_commit__rounds_out_of_bounds__reverts(suite, provider, epoch, rounds):
+    with boa.reverts("benchmark: rounds out of bounds"):
+        proofs.commit(suite, provider, rounds, ROOT)
+
+
+@pytest.mark.parametrize("rounds", [1, 2**24])
+def test_commit__rounds_at_their_bounds(suite, benchmark, provider, epoch, rounds):
+    proofs.commit(suite, provider, rounds, ROOT)
+    assert benchmark.proof_of(provider.owner).rounds == rounds
+
+
+def test_commit__again_with_more_rounds__replaces(suite, benchmark, provider, epoch, bond):
+    proofs.commit(suite, provider, 3, ROOT)
+    locked = bond(provider)
+    delegate(suite, provider.owner, provider.owner, TPF)
+    pass_time(100)
+    proofs.commit(suite, provider, 4, OTHER_ROOT)
+    assert events(benchmark, "BondLocked") == []
+    assert bond(provider) == locked
+    proof = benchmark.proof_of(provider.owner)
+    assert (proof.epoch, proof.rounds, proof.commitment) == (epoch, 4, OTHER_ROOT)
+    assert (proof.stake, proof.bond_until) == (5_001 * TPF, locked[1])
+
+
+def test_commit__again_with_as_many_or_fewer__reverts(suite, benchmark, provider, epoch):
+    proofs.commit(suite, provider, 3, ROOT)
+    for rounds in (3, 2, 1):
+        with boa.reverts(NOT_MORE):
+            proofs.commit(suite, provider, rounds, OTHER_ROOT)
+    assert benchmark.proof_of(provider.owner).commitment == ROOT
+
+
+def test_commit__the_replacement_is_what_is_opened(suite, benchmark, p, provider, epoch):
+    done = proofs.prove(suite, provider, 3)
+    proofs.commit_work(suite, provider, done.first(2))
+    proofs.commit_work(suite, provider, done)
+    proofs.draw_epoch(suite)
+    with boa.reverts():
+        proofs.show(suite, provider, done.first(2))
+    proofs.show(suite, provider, done)
+    points = proofs.pog.score(proofs.shape_of(suite), 3, p.window)
+    assert benchmark.score(provider.owner) == points
+
+
+def test_commit__next_epoch__fewer_rounds_are_fine(suite, benchmark, provider, epoch):
+    done = proofs.committed(suite, provider, 3)
+    proofs.draw_epoch(suite)
+    proofs.show(suite, provider, done)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    proofs.commit(suite, provider, 1, OTHER_ROOT)
+    proof = benchmark.proof_of(provider.owner)
+    assert (proof.epoch, proof.rounds, proof.verified) == (epoch + 1, 1, 0)
+
+
+def test_commit__in_epoch_zero(suite, benchmark, provider):
+    """An empty word reads like epoch 0; it is no proof."""
+    assert proofs.open_epoch(suite) == 0
+    assert not benchmark.is_open(provider.owner)
+    proofs.commit(suite, provider, 1, ROOT)
+    with boa.reverts(NOT_MORE):
+        proofs.commit(suite, provider, 1, ROOT)
+
+
+# -------------------------------------------------------------- earlier proofs
+
+
+def test_commit__earlier_proof_open__reverts(suite, benchmark, p, provider, epoch):
+    """A cheat that was drawn and not opened blocks the next epoch until it is paid for."""
+    proofs.committed(suite, provider)
+    proofs.draw_epoch(suite)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    with boa.reverts(EARLIER_OPEN):
+        proofs.commit(suite, provider, 1, ROOT)
+    benchmark.fail(provider.owner)
+    proofs.commit(suite, provider, 1, ROOT)
+    assert event(benchmark, "BondLocked")["until"] == now() + p.bond_life
+
+
+def test_commit__earlier_proof_too_old_to_fail(suite, benchmark, p, provider, epoch):
+    proofs.committed(suite, provider)
+    proofs.draw_epoch(suite)
+    end = benchmark.epoch_start(epoch + 1) + p.fault_period
+    go_to(end - 1)
+    assert benchmark.is_open(provider.owner)
+    go_to(end)
+    assert not benchmark.is_open(provider.owner)
+    proofs.open_epoch(suite)
+    proofs.commit(suite, provider, 1, ROOT)
+
+
+# ----------------------------------------------------------------------- stake
+
+
+def test_commit__stake_below_the_bond__reverts(suite, epoch):
+    poor = proofs.prover(suite, "poor", stake=BOND - 1)
+    with boa.reverts("benchmark: stake below the bond"):
+        proofs.commit(suite, poor, 1, ROOT)
+    delegate(suite, poor.owner, poor.owner, 1)
+    proofs.commit(suite, poor, 1, ROOT)
+
+
+def test_commit__own_stake_too_low__reverts(suite, epoch, delegator):
+    """Delegators do not bond for the owner."""
+    poor = proofs.prover(suite, "poor", stake=BOND - 1)
+    delegate(suite, poor.owner, delegator, BOND)
+    with boa.reverts("staking: own stake too low"):
+        proofs.commit(suite, poor, 1, ROOT)
+
+
+def test_commit__own_stake_locked_elsewhere__reverts(suite, epoch, manager):
+    busy = proofs.prover(suite, "busy", stake=BOND, in_all=2 * BOND)
+    suite.staking.lock(busy.operator.address, b"\x01" * 32, 1, now() + DAY, 0, sender=manager)
+    with boa.reverts("staking: own stake too low"):
+        proofs.commit(suite, busy, 1, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"per_order": BOND - 1}, "staking: above the owner's limit per order"),
+        ({"in_all": BOND - 1}, "staking: above the owner's limit in all"),
+    ],
+)
+def test_commit__above_the_owners_limits__reverts(suite, benchmark, epoch, limits, reason):
+    careful = proofs.prover(suite, "careful", **limits)
+    with boa.reverts(reason):
+        proofs.commit(suite, careful, 1, ROOT)
+    assert not benchmark.is_open(careful.owner)
+
+
+def test_commit__slashed_below_the_bond_since__reverts(suite, provider, epoch, manager):
+    proofs.commit(suite, provider, 1, ROOT)
+    suite.staking.slash(provider.owner, 4_000 * TPF + 1, sender=manager)
+    with boa.reverts("benchmark: stake below the bond"):
+        proofs.commit(suite, provider, 2, ROOT)
+
+
+def test_commit__the_bond_keeps_the_owner_in(suite, provider, epoch):
+    proofs.commit(suite, provider, 1, ROOT)
+    staking = suite.staking
+    shares = staking.shares_of(provider.owner, provider.owner)
+    with boa.reverts("staking: stake is locked"):
+        staking.undelegate(provider.owner, shares, sender=provider.owner)
+    staking.undelegate(provider.owner, shares * 4 // 5, sender=provider.owner)
+
+
+# -------------------------------------------------------------------- the bond
+
+
+def test_bond__stands_while_it_lasts_long_enough(suite, benchmark, p, provider, epoch, bond):
+    """One bond serves many epochs; it is renewed when it would end before a fault can be told."""
+    proofs.show(suite, provider, commit_and_draw(suite, provider))
+    until = bond(provider)[1]
+    last = (until - p.fault_period - benchmark.GENESIS()) // p.epoch - 1
+    assert until >= benchmark.epoch_start(last + 1) + p.fault_period
+    assert until < benchmark.epoch_start(last + 2) + p.fault_period
+    go_to(benchmark.epoch_start(last))
+    proofs.open_epoch(suite)
+    proofs.show(suite, provider, commit_and_draw(suite, provider))
+    assert bond(provider) == (BOND, until)
+
+    go_to(benchmark.epoch_start(last + 1))
+    assert now() < until
+    proofs.open_epoch(suite)
+    proofs.commit(suite, provider, 1, ROOT)
+    assert event(benchmark, "BondLocked")["until"] == now() + p.bond_life
+    assert bond(provider) == (BOND, now() + p.bond_life)
+    assert suite.staking.pool(provider.owner)[1] == BOND
+
+
+def commit_and_draw(suite, provider):
+    done = proofs.committed(suite, provider, 1)
+    proofs.draw_epoch(suite)
+    return done
+
+
+def test_bond__renewed_after_anyone_released_it(suite, benchmark, p, provider, epoch, stranger):
+    proofs.show(suite, provider, commit_and_draw(suite, provider))
+    pass_time(p.bond_life + 1)
+    suite.staking.release(benchmark.address, provider.owner, BOND_ID, sender=stranger)
+    assert suite.staking.pool(provider.owner)[1] == 0
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    proofs.commit(suite, provider, 1, ROOT)
+    assert event(benchmark, "BondLocked")["until"] == now() + p.bond_life
+    assert suite.staking.pool(provider.owner)[1] == BOND
+
+
+def test_bond__lasts_until_a_fault_can_no_longer_be_told(p):
+    """The earliest commit of an epoch, with a bond as short as the constructor allows."""
+    short = replace(p, bond_life=p.epoch + p.fault_period)
+    other = deploy_suite(short, with_benchmark=True)
+    early = proofs.prover(other, "early")
+    proofs.next_epoch(other)
+    proofs.open_epoch(other)
+    proofs.commit(other, early, 1, ROOT)
+    until = other.benchmark.proof_of(early.owner).bond_until
+    assert until >= other.benchmark.epoch_start(2) + p.fault_period
+
+
+def test_bond__not_renewed_by_a_replacement(suite, benchmark, provider, epoch, bond):
+    proofs.commit(suite, provider, 1, ROOT)
+    locked = bond(provider)
+    pass_time(299)
+    proofs.commit(suite, provider, 2, ROOT)
+    assert bond(provider) == locked
+
+
+def test_bond__own_stake_gone_when_it_must_be_renewed__reverts(suite, p, provider, epoch):
+    proofs.show(suite, provider, commit_and_draw(suite, provider))
+    pass_time(p.bond_life + 1)
+    staking = suite.staking
+    staking.release(suite.benchmark.address, provider.owner, BOND_ID)
+    shares = staking.shares_of(provider.owner, provider.owner)
+    staking.undelegate(provider.owner, shares * 9 // 10, sender=provider.owner)
+    give_tpf(suite, address_of("delegator"), BOND)
+    staking.delegate(provider.owner, BOND, sender=address_of("delegator"))
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite, BEACON)
+    with boa.reverts("staking: own stake too low"):
+        proofs.commit(suite, provider, 1, ROOT)

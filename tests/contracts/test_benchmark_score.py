@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a drawn proof to a score: `open_sample(s)`, how long it lasts, what it is good for (I-7)."""
+
+import boa
+import pytest
+
+from provider_agent.benchmark import format as pog
+from tests.contracts import actions, proofs
+from tests.contracts.actions import delegate, event, events, go_to, order, pass_time, post
+from tests.contracts.deploy import (
+    LOCK,
+    REWARD,
+    SLASH,
+    TPF,
+    Parameters,
+    Suite,
+    address_of,
+    deploy_suite,
+)
+from tests.contracts.proofs import BEACON, DRAW
+
+NO_PROOF = "benchmark: no proof to open"
+WRONG_NUMBER = "benchmark: wrong number of openings"
+OPENING_OVER = "benchmark: opening period is over"
+SAMPLES = 4
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return deploy_suite(
+        managers={address_of("manager"): LOCK | SLASH | REWARD}, with_benchmark=True
+    )
+
+
+@pytest.fixture
+def benchmark(suite):
+    return suite.benchmark
+
+
+@pytest.fixture
+def p(suite) -> Parameters:
+    return suite.parameters
+
+
+@pytest.fixture
+def provider(suite):
+    return proofs.prover(suite)
+
+
+@pytest.fixture
+def done(suite, provider):
+    """Three rounds of the first epoch, committed."""
+    proofs.open_epoch(suite)
+    return proofs.committed(suite, provider, 3)
+
+
+@pytest.fixture
+def openings(suite, done):
+    """The epoch is drawn: what the samples ask for."""
+    proofs.draw_epoch(suite)
+    return done.openings(DRAW, SAMPLES)
+
+
+def points_of(suite: Suite, rounds: int) -> int:
+    return pog.score(proofs.shape_of(suite), rounds, suite.parameters.window)
+
+
+# --------------------------------------------------------------------- opening
+
+
+def test_open_samples__by_anyone_makes_the_score(suite, benchmark, provider, openings, stranger):
+    points = points_of(suite, 3)
+    assert benchmark.open_samples(provider.owner, openings, sender=stranger) == SAMPLES
+    assert event(benchmark, "Scored") == {
+        "epoch": 0,
+        "provider": provider.owner,
+        "rounds": 3,
+        "score": points,
+        "stake": 5_000 * TPF,
+    }
+    assert benchmark.score(provider.owner) == points == 2 * 256 * 256 * 480 * 3 // 300
+    assert benchmark.share_of(provider.owner, 0) == (points, 5_000 * TPF, points, 5_000 * TPF)
+    assert not benchmark.is_open(provider.owner)
+
+
+def test_open_samples__score_only_with_the_last(suite, benchmark, provider, openings):
+    """I-7: three of four samples are no score."""
+    assert benchmark.open_sample(provider.owner, openings[0]) == 1
+    assert benchmark.open_samples(provider.owner, openings[1:3]) == 3
+    assert events(benchmark) == []
+    assert benchmark.score(provider.owner) == 0
+    assert benchmark.share_of(provider.owner, 0) == (0, 0, 0, 0)
+    assert benchmark.is_open(provider.owner)
+    assert benchmark.open_sample(provider.owner, openings[3]) == SAMPLES
+    assert benchmark.score(provider.owner) > 0
+
+
+def test_open_samples__before_the_draw__reverts(suite, benchmark, p, provider, done):
+    openings = done.openings(DRAW, SAMPLES)
+    for seconds in (0, p.window, p.draw_delay, p.draw_period):
+        pass_time(seconds)
+        with boa.reverts("benchmark: not drawn"):
+            benchmark.open_sample(provider.owner, openings[0])
+
+
+def test_open_samples__nothing_committed__reverts(suite, benchmark, provider, stranger):
+    proofs.open_epoch(suite)
+    proofs.draw_epoch(suite)
+    for account in (provider.owner, stranger, provider.operator.address):
+        with boa.reverts(NO_PROOF):
+            benchmark.open_sample(account, [bytes(32)])
+
+
+def test_open_samples__wrong_number__reverts(suite, benchmark, provider, openings):
+    for wrong in ([], [*openings, openings[0]], openings * 2):
+        with boa.reverts(WRONG_NUMBER):
+            benchmark.open_samples(provider.owner, wrong)
+    benchmark.open_samples(provider.owner, openings[:3])
+    with boa.reverts(WRONG_NUMBER):
+        benchmark.open_samples(provider.owner, [openings[3], openings[3]])
+    benchmark.open_sample(provider.owner, openings[3])
+
+
+def test_open_samples__nine_do_not_fit_a_transaction(provider, benchmark, openings):
+    with boa.reverts():
+        benchmark.open_samples(provider.owner, (openings * 3)[:9])
+
+
+def test_open_samples__after_the_last__reverts(suite, benchmark, provider, openings):
+    benchmark.open_samples(provider.owner, openings)
+    shares = benchmark.share_of(provider.owner, 0)
+    for again in (openings, openings[:1], []):
+        with boa.reverts(NO_PROOF):
+            benchmark.open_samples(provider.owner, again)
+    assert benchmark.share_of(provider.owner, 0) == shares
+
+
+def test_open_samples__until_the_epoch_ends__exact(suite, benchmark, provider, openings):
+    end = benchmark.epoch_start(1)
+    go_to(end)
+    with boa.reverts(OPENING_OVER):
+        benchmark.open_samples(provider.owner, openings)
+    with boa.reverts(OPENING_OVER):
+        benchmark.open_sample(provider.owner, openings[0])
+    go_to(end - 1)
+    benchmark.open_samples(provider.owner, openings)
+    assert benchmark.score(provider.owner) > 0
+
+
+def test_open_samples__the_rest_too_late__reverts(suite, benchmark, provider, openings):
+    benchmark.open_samples(provider.owner, openings[:3])
+    proofs.next_epoch(suite)
+    with boa.reverts(OPENING_OVER):
+        benchmark.open_sample(provider.owner, openings[3])
+    assert benchmark.score(provider.owner) == 0
+
+
+@pytest.mark.parametrize("samples", [1, 9, 64])
+def test_open_samples__other_numbers_of_samples(samples):
+    """More than fit into one transaction, too."""
+    suite = deploy_suite(Parameters(samples=samples), with_benchmark=True)
+    provider = proofs.prover(suite)
+    proofs.open_epoch(suite)
+    done = proofs.committed(suite, provider, 2)
+    proofs.draw_epoch(suite)
+    openings = done.openings(DRAW, samples)
+    for start in range(0, samples, 8):
+        assert suite.benchmark.score(provider.owner) == 0
+        found = suite.benchmark.open_samples(provider.owner, openings[start : start + 8])
+        assert found == min(start + 8, samples)
+    assert suite.benchmark.score(provider.owner) == points_of(suite, 2)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 4, 5, 7, 8, 9])
+def test_open_samples__any_number_of_rounds(suite, benchmark, provider, rounds):
+    """Trees that are full, and trees with padding of every kind."""
+    proofs.scored(suite, provider, rounds)
+    assert benchmark.score(provider.owner) == points_of(suite, rounds)
+
+
+@pytest.mark.parametrize(("n", "blocks"), [(512, 2), (1024, 1)])
+def test_open_samples__other_dimensions(n, blocks):
+    suite = deploy_suite(Parameters(n=n, blocks=blocks), with_benchmark=True)
+    provider = proofs.prover(suite)
+    proofs.scored(suite, provider, 2)
+    assert suite.benchmark.score(provider.owner) == points_of(suite, 2)
+
+
+# ------------------------------------------------------------- stake and sums
+
+
+def test_score__stake_is_that_of_the_commit_if_it_grew(suite, benchmark, provider, openings):
+    delegate(suite, provider.owner, provider.owner, 1_000 * TPF)
+    benchmark.open_samples(provider.owner, openings)
+    assert benchmark.share_of(provider.owner, 0)[1] == 5_000 * TPF
+
+
+def test_score__stake_is_that_of_now_if_it_shrank(suite, benchmark, provider, openings):
+    shares = suite.staking.shares_of(provider.owner, provider.owner)
+    suite.staking.undelegate(provider.owner, shares // 5, sender=provider.owner)
+    benchmark.open_samples(provider.owner, openings)
+    assert benchmark.share_of(provider.owner, 0)[1] == 4_000 * TPF
+
+
+def test_score__stake_after_a_slash(suite, benchmark, provider, openings, manager):
+    suite.staking.slash(provider.owner, 2_000 * TPF, sender=manager)
+    benchmark.open_samples(provider.owner, openings)
+    assert benchmark.share_of(provider.owner, 0)[1] == 3_000 * TPF
+
+
+def test_score__sums_are_those_of_everybody(suite, benchmark, provider, done):
+    other = proofs.prover(suite, "other provider", stake=2_000 * TPF)
+    missing = proofs.prover(suite, "third provider")
+    theirs = proofs.committed(suite, other, 2)
+    proofs.committed(suite, missing, 1)
+    proofs.draw_epoch(suite)
+    proofs.show(suite, provider, done)
+    proofs.show(suite, other, theirs)
+    sums = (points_of(suite, 3) + points_of(suite, 2), 7_000 * TPF)
+    assert benchmark.share_of(provider.owner, 0) == (points_of(suite, 3), 5_000 * TPF, *sums)
+    assert benchmark.share_of(other.owner, 0) == (points_of(suite, 2), 2_000 * TPF, *sums)
+    assert benchmark.share_of(missing.owner, 0) == (0, 0, *sums)
+    assert benchmark.share_of(provider.owner, 1) == (0, 0, 0, 0)
+
+
+def test_score__of_many_identities_is_no_more_than_of_one(suite, benchmark):
+    """One GPU does seven rounds in the window: as one provider, or shared out among three."""
+    alone = proofs.prover(suite, "alone")
+    proofs.scored(suite, alone, 7)
+    whole = benchmark.score(alone.owner)
+    proofs.next_epoch(suite)
+    epoch = proofs.open_epoch(suite)
+    parts = []
+    for number, rounds in enumerate((4, 2, 1)):
+        identity = proofs.prover(suite, f"identity {number}")
+        parts.append((identity, proofs.committed(suite, identity, rounds)))
+    proofs.draw_epoch(suite)
+    for identity, done in parts:
+        proofs.show(suite, identity, done)
+    together = sum(benchmark.score(identity.owner) for identity, _ in parts)
+    assert whole - len(parts) < together <= whole
+    assert benchmark.share_of(parts[0][0].owner, epoch)[2] == together
+
+
+def test_score__of_identities_cannot_share_a_round(suite, benchmark):
+    """The work of one identity is worth nothing to another: its challenge is not the same."""
+    first, second = (proofs.prover(suite, role) for role in ("first", "second"))
+    proofs.open_epoch(suite)
+    done = proofs.committed(suite, first, 2)
+    proofs.commit_work(suite, second, done)
+    proofs.draw_epoch(suite)
+    proofs.show(suite, first, done)
+    its_samples = proofs.Work(
+        proofs.challenge_of(suite, second), done.shape, done.roots, done.leaves, done.trees
+    ).openings(DRAW, SAMPLES)
+    with boa.reverts("benchmark: wrong value"):
+        benchmark.open_samples(second.owner, its_samples)
+    assert benchmark.score(second.owner) == 0
+
+
+# -------------------------------------------------------------------- lifetime
+
+
+def test_score__lasts_score_life_epochs__exact(suite, benchmark, p, provider):
+    proofs.scored(suite, provider)
+    points = benchmark.score(provider.owner)
+    end = benchmark.epoch_start(p.score_life + 1)
+    go_to(end - 1)
+    assert benchmark.score(provider.owner) == points > 0
+    go_to(end)
+    assert benchmark.score(provider.owner) == 0
+    assert benchmark.share_of(provider.owner, 0)[0] == points
+
+
+@pytest.mark.parametrize("life", [0, 3])
+def test_score__other_lives(life):
+    suite = deploy_suite(Parameters(score_life=life), with_benchmark=True)
+    provider = proofs.prover(suite)
+    proofs.scored(suite, provider, 1)
+    go_to(suite.benchmark.epoch_start(life + 1) - 1)
+    assert suite.benchmark.score(provider.owner) > 0
+    pass_time(1)
+    assert suite.benchmark.score(provider.owner) == 0
+
+
+def test_score__the_next_proof_replaces_it(suite, benchmark, provider):
+    proofs.scored(suite, provider, 3)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    done = proofs.committed(suite, provider, 1)
+    proofs.draw_epoch(suite)
+    openings = done.openings(DRAW, SAMPLES)
+    benchmark.open_samples(provider.owner, openings[:3])
+    assert benchmark.score(provider.owner) == points_of(suite, 3)
+    benchmark.open_sample(provider.owner, openings[3])
+    assert benchmark.score(provider.owner) == points_of(suite, 1)
+    assert benchmark.share_of(provider.owner, 0)[0] == points_of(suite, 3)
+    assert benchmark.share_of(provider.owner, 1)[0] == points_of(suite, 1)
+
+
+def test_score__of_nobody(benchmark, stranger):
+    assert benchmark.score(stranger) == 0
+
+
+def test_score__missed_epoch_costs_nothing_else(suite, benchmark, provider):
+    """Missing a window is no fault: the bond stays, nothing can be reported."""
+    proofs.scored(suite, provider)
+    for _ in range(3):
+        proofs.next_epoch(suite)
+        proofs.open_epoch(suite)
+        proofs.draw_epoch(suite)
+        with boa.reverts("benchmark: no proof to fail"):
+            benchmark.fail(provider.owner)
+    assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
+
+
+# ------------------------------------------------------------------------ Jobs
+
+
+def wanting(points: int, nonce: int = 0):
+    return order(min_score=points, nonce=nonce, collateral=0)
+
+
+def test_jobs__scores_come_from_the_benchmark(suite, benchmark):
+    assert suite.jobs.SCORES() == benchmark.address
+
+
+def test_jobs__min_score_is_what_was_proven__exact(suite, provider, requester):
+    points = points_of(suite, 3)
+    with boa.reverts("jobs: score too low"):
+        actions.accept(suite, provider, post(suite, requester, wanting(1)))
+    proofs.scored(suite, provider, 3)
+    with boa.reverts("jobs: score too low"):
+        actions.accept(suite, provider, post(suite, requester, wanting(points + 1, 1)))
+    actions.accept(suite, provider, post(suite, requester, wanting(points, 2)))
+
+
+def test_jobs__score_is_reserved_by_open_work(suite, provider, requester):
+    proofs.scored(suite, provider, 3)
+    points = points_of(suite, 3)
+    first = post(suite, requester, wanting(points - 10))
+    actions.accept(suite, provider, first)
+    assert suite.jobs.reserved_score(provider.owner) == points - 10
+    with boa.reverts("jobs: score too low"):
+        actions.accept(suite, provider, post(suite, requester, wanting(11, 1)))
+    actions.accept(suite, provider, post(suite, requester, wanting(10, 2)))
+    assert suite.jobs.reserved_score(provider.owner) == points
+
+
+def test_jobs__expired_score_takes_no_work(suite, benchmark, p, provider, requester):
+    proofs.scored(suite, provider, 3)
+    go_to(benchmark.epoch_start(p.score_life + 1) - 1)
+    last = post(suite, requester, wanting(1))
+    actions.accept(suite, provider, last)
+    late = post(suite, requester, wanting(1, 1))
+    pass_time(1)
+    with boa.reverts("jobs: score too low"):
+        actions.accept(suite, provider, late)
+    # Work that was taken while the score held goes on and frees what it reserved.
+    actions.attest(suite, provider, last)
+
+
+def test_jobs__lost_score_takes_no_work(suite, benchmark, provider, requester):
+    proofs.scored(suite, provider, 3)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite, pog.keccak(b"another beacon"))
+    proofs.committed(suite, provider, 1)
+    proofs.draw_epoch(suite)
+    go_to(benchmark.epoch_start(2) - 1)
+    terms = post(suite, requester, wanting(1))
+    actions.accept(suite, provider, terms)
+    pass_time(1)
+    benchmark.fail(provider.owner)
+    with boa.reverts("jobs: score too low"):
+        actions.accept(suite, provider, post(suite, requester, wanting(1, 1)))
+
+
+def test_beacon__another_one_another_challenge(suite, provider):
+    """What was computed ahead of the beacon is worth nothing."""
+    with boa.env.anchor():
+        proofs.open_epoch(suite, BEACON)
+        first = proofs.challenge_of(suite, provider)
+    proofs.open_epoch(suite, DRAW)
+    assert proofs.challenge_of(suite, provider) != first
