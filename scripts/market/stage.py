@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from rich.text import Text
 
 from provider_agent.chain.rpc import Receipt
 from scripts.market.accounts import ApeSigner
+from scripts.market.amounts import show_tpf
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
@@ -41,11 +43,13 @@ class StageUi:
     """Steps as they happen. Tables and questions of the scripts are left out: nobody is asked."""
 
     console: Console
+    started: float
 
     def act(self, title: str) -> None:
-        """A new part of the story."""
+        """A new part of the story, with the seconds that have gone by."""
         self.console.print()
-        self.console.rule(Text(title, style="bold"), align="left")
+        clock = f"  {time.monotonic() - self.started:.0f} s"
+        self.console.rule(Text.assemble((title, "bold"), (clock, "dim")), align="left")
 
     def step(self, text: str) -> None:
         """Something was done. Fees and hashes of transactions mean nothing here."""
@@ -77,10 +81,11 @@ class Stage:
     agent: subprocess.Popen[bytes] | None = None
     gas: dict[str, int] = field(default_factory=dict)
     """Gas by the name of the step, in the order in which they happened."""
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ui = StageUi(self.console)
         self.started = time.monotonic()
+        self.ui = StageUi(self.console, self.started)
         self.sandboxed = shutil.which("bwrap") is not None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -181,10 +186,18 @@ class Stage:
             except OSError:
                 continue  # it has ended meanwhile, or is none of ours
 
-    def wait(self, what: str, look: Callable[[], _Found | None], seconds: float) -> _Found:
-        """Wait for something, visibly."""
+    def wait(
+        self,
+        what: str,
+        look: Callable[[], _Found | None],
+        seconds: float,
+        *,
+        shown: bool = False,
+    ) -> _Found:
+        """Wait for something, visibly; `shown` when the caller shows how it goes."""
         end = time.monotonic() + seconds
-        with self.console.status(f"waiting for {what}"):
+        status = nullcontext() if shown else self.console.status(f"waiting for {what}")
+        with status:
             while True:
                 found = look()
                 if found is not None:
@@ -212,6 +225,7 @@ class Stage:
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.3",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
             "TERAPROOF_RUNNER__SANDBOX": sandbox,
+            **self.settings,
         }
 
     # ------------------------------------------------------------------ what is shown
@@ -228,6 +242,12 @@ class Stage:
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
+
+
+def rounded_tpf(amount: int) -> str:
+    """TPF wei for people; a pool's virtual shares keep some wei of what it holds."""
+    unit = 10**12
+    return show_tpf((amount + unit // 2) // unit * unit)
 
 
 def _console() -> Console:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens on the demo's stage: a job that is done and paid, and one that is not."""
+"""What happens on the demo's stage: speed is proven and rewarded, a job is done and paid, another
+is not.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from provider_agent.api.client import AgentClient
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
 from scripts.market import (
     credits,
+    epoch_story,
     jobs,
     outcomes,
     packages,
@@ -21,12 +24,12 @@ from scripts.market import (
     tenant,
     verify,
 )
-from scripts.market.amounts import show_tpf
+from scripts.market.amounts import show_rate, show_tpf
 from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.contracts import Contract
 from scripts.market.deployment import Deployment
 from scripts.market.market import Market, fresh_nonce, open_market, transact
-from scripts.market.stage import Stage
+from scripts.market.stage import Stage, rounded_tpf
 from scripts.market.ui import QuietUi
 
 TPF, USD = 10**18, 10**6
@@ -43,19 +46,22 @@ def tell(stage: Stage) -> None:
     stage.panel(
         "Teraproof",
         [
-            "A GPU owner stakes tokens and sells work; a tenant pays into escrow.",
-            "Nobody is trusted: contracts on a local chain hold the money.",
+            "A GPU owner stakes tokens, proves its speed and sells work; a tenant pays into",
+            "escrow. Nobody is trusted: contracts on a local chain hold the money.",
         ],
     )
     market = _deploy(stage)
     _enter_provider(stage, market)
+    speed = epoch_story.prove(stage, market)
     before = _balances(stage, market)
-    _paid_job(stage, market)
+    _paid_job(stage, market, speed // 2)
     paid = _balances(stage, market)
     _show_balances(stage, "Balances after the paid job", before, paid)
+    epoch_story.reward(stage, market)
+    rewarded = _balances(stage, market)
     _dead_provider(stage, market)
     ended = _balances(stage, market)
-    _show_balances(stage, "Balances after the job whose provider died", paid, ended)
+    _show_balances(stage, "Balances after the job whose provider died", rewarded, ended)
     stage.grid("Gas", ["step", "gas"], [[name, f"{gas:,}"] for name, gas in stage.gas.items()])
     taken = time.monotonic() - stage.started
     stage.console.print(f"\nDone in {taken:.0f} s; every balance above was read from the chain.")
@@ -114,6 +120,10 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     )
     stage.spend("register", receipt)
     stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
+    stage.settings = {
+        "TERAPROOF_CHAIN__BENCHMARK": market.benchmark.address,
+        "TERAPROOF_CHAIN__EMISSIONS": market.emissions.address,
+    }
     stage.tick()
     if not stage.sandboxed:
         ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
@@ -127,11 +137,12 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     )
 
 
-def _paid_job(stage: Stage, market: Market) -> None:
+def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
     ui = stage.ui
-    ui.act("3  A tenant posts a job, the agent takes it, runs it and attests the result")
+    ui.act("4  A tenant posts a job, the agent takes it, runs it and attests the result")
     package = packages.read(_EXAMPLE)
-    job = _post(stage, market, package)
+    ui.note(f"only for a provider that has proven {show_rate(min_score)}")
+    job = _post(stage, market, package, min_score)
     _follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
     taken = _find(market, job)
     assert taken.accepted is not None  # the status says so
@@ -157,7 +168,7 @@ def _paid_job(stage: Stage, market: Market) -> None:
 
 def _dead_provider(stage: Stage, market: Market) -> None:
     ui = stage.ui
-    ui.act("4  Another job, and the provider's machine dies")
+    ui.act("6  Another job, and the provider's machine dies")
     slow = stage.home / "slow-job"
     slow.mkdir(exist_ok=True)
     (slow / "wait.py").write_text("import time\n\nprint('working', flush=True)\ntime.sleep(200)\n")
@@ -198,7 +209,7 @@ def _slow_spec() -> dict[str, Any]:
 # ---------------------------------------------------------------------- parts
 
 
-def _post(stage: Stage, market: Market, package: packages.Package) -> bytes:
+def _post(stage: Stage, market: Market, package: packages.Package, min_score: int = 0) -> bytes:
     order = Order(
         spec=package.spec.digest(),
         start_price=PRICE_START,
@@ -207,7 +218,7 @@ def _post(stage: Stage, market: Market, package: packages.Package) -> bytes:
         duration=DURATION,
         auction=AUCTION,
         min_stake=STAKE // 2,
-        min_score=0,
+        min_score=min_score,
         allow_root=ZERO_WORD,
         nonce=fresh_nonce(),
     )
@@ -247,7 +258,7 @@ def _balances(stage: Stage, market: Market) -> Balances:
         found[f"{name}: credit in Jobs"] = market.show_price(credit.payment)
         found[f"{name}: wallet, TPF"] = show_tpf(market.token_balance(who.address))
         stake = int(market.staking.read("owner_assets", who.address))
-        found[f"{name}: own stake"] = show_tpf(stake)
+        found[f"{name}: own stake"] = rounded_tpf(stake)
     escrow = market.payment_balance(market.jobs.address)
     found["held by the Jobs contract"] = market.show_price(escrow)
     return found

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the demo's story that is about speed: a proof as it happens, and its reward."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rich.live import Live
+from rich.table import Table
+
+from provider_agent.api.client import AgentClient
+from provider_agent.benchmark.schedule import Rules
+from scripts.market import proofs, rewards
+from scripts.market.amounts import show_rate, show_seconds, show_tpf
+from scripts.market.contracts import Contract
+from scripts.market.errors import ScriptError
+from scripts.market.market import Market
+from scripts.market.stage import Stage, rounded_tpf
+
+_PHASES = ("opened", "rounds", "committed", "drawn", "samples", "score")
+_EVENTS = {
+    "open": "Opened",
+    "commit": "Committed",
+    "draw": "Drawn",
+    "open samples": "Scored",
+}
+
+
+@dataclass
+class _Seen:
+    """What the proof has come to. `at` is when each phase was first seen, seconds of this act."""
+
+    rules: Rules
+    number: int
+    texts: dict[str, str]
+    at: dict[str, float]
+    score: int = 0
+
+
+def prove(stage: Stage, market: Market) -> int:
+    """Act: the agent proves its speed. The score, in operations a second."""
+    ui = stage.ui
+    ui.act("3  The agent proves how fast its machine is")
+    rules = market.benchmark_events.rules("latest")
+    _be_in_time(stage, market, rules)
+    shape = rules.shape
+    ui.note(
+        f"exact products of {shape.n:,} x {shape.depth:,} and {shape.depth:,} x {shape.n:,} "
+        f"integers, as many as the window of {show_seconds(rules.window)} allows;"
+    )
+    ui.note(f"then the contract itself computes {rules.samples} entries that a draw has named")
+    seen = _Seen(rules, proofs.current(market, rules).number, {}, {})
+    began = time.monotonic()
+    with (
+        AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client,
+        Live(_table(seen), console=stage.console, transient=True) as live,
+    ):
+
+        def look() -> int | None:
+            _look(stage, market, client.provider(), seen, time.monotonic() - began)
+            live.update(_table(seen))
+            return seen.score or None
+
+        stage.wait("the proof", look, 2 * rules.epoch, shown=True)
+    stage.console.print(_table(seen))
+    for name, event in _EVENTS.items():
+        _gas_of_event(stage, market, f"{name} (agent)", market.benchmark, event)
+    ui.step(f"{show_rate(seen.score)} are proven on chain; nobody's word was needed")
+    return seen.score
+
+
+def reward(stage: Stage, market: Market) -> None:
+    """Act: the epoch ends, and the agent has its reward paid into the pool."""
+    ui, owner = stage.ui, stage.owner.address
+    ui.act("5  The epoch ends: rewards by proven speed")
+    rules = market.benchmark_events.rules("latest")
+    (number,) = proofs.of_provider(market, owner)[:1]
+    before = int(market.staking.read("owner_assets", owner))
+    left = rules.end(number) - market.now()
+    if left > 0:
+        stage.pass_time(left)
+        ui.step(f"{show_seconds(left)} later epoch {number} is over")
+
+    def look() -> bool | None:
+        return True if market.emissions.read("claimed", owner, number) else None
+
+    stage.wait("the agent to claim", look, 30)
+    paid = next(item for item in rewards.of(market, owner) if item.epoch == number)
+    after = int(market.staking.read("owner_assets", owner))
+    _gas_of_event(stage, market, "claim (agent)", market.emissions, "Claimed")
+    stage.grid(
+        f"Rewards of epoch {number}",
+        ["", "amount"],
+        [
+            ["emission of the epoch", show_tpf(int(market.emissions.read("emission", number)))],
+            ["part of the proven speed", f"{100 * paid.score / paid.scores:.3g} %"],
+            ["minted into the pool", show_tpf(paid.amount)],
+            ["own stake before", rounded_tpf(before)],
+            ["own stake after", rounded_tpf(after)],
+        ],
+    )
+
+
+def _be_in_time(stage: Stage, market: Market, rules: Rules) -> None:
+    """On a slow machine the epoch may be too old to be opened; then the next one is used."""
+    epoch = proofs.current(market, rules)
+    late = epoch.now > rules.opened_until(epoch.number) - rules.open_period // 3
+    if late and not epoch.record.opened_at:
+        stage.pass_time(rules.end(epoch.number) - epoch.now)
+
+
+def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, moment: float) -> None:
+    """Read the chain, and from the agent how many rounds it has done."""
+    rules, owner = seen.rules, stage.owner.address
+    seen.number = proofs.current(market, rules).number
+    record = market.benchmark_events.epoch_of(seen.number, "latest")
+    proof = market.benchmark_events.proof_of(owner, "latest")
+    told = offer.get("proof") or {}
+    ours = proof.rounds > 0 and proof.epoch == seen.number
+    found: dict[str, str] = {}
+    if record.opened_at:
+        found["opened"] = f"epoch {seen.number}, beacon 0x{record.beacon.hex()[:8]}…"
+    if told.get("epoch") == seen.number and told.get("rounds"):
+        found["rounds"] = f"{told['rounds']:,} done"
+    if ours:
+        found["committed"] = f"{proof.rounds:,} rounds, 0x{proof.commitment.hex()[:8]}…"
+    if record.drawn_at:
+        found["drawn"] = f"0x{record.draw.hex()[:8]}…, for everybody"
+    if ours and proof.verified:
+        found["samples"] = f"{proof.verified} of {rules.samples} verified by the contract"
+    if ours and proof.verified == rules.samples:
+        seen.score = market.benchmark_events.score(owner, "latest")
+        found["score"] = show_rate(seen.score)
+    seen.texts = found
+    for phase in found:
+        seen.at.setdefault(phase, moment)
+
+
+def _table(seen: _Seen) -> Table:
+    table = Table(title="Proof", title_justify="left", title_style="bold")
+    for name, side in (("phase", "left"), ("", "left"), ("after", "right")):
+        table.add_column(name, justify="right" if side == "right" else "left")
+    waiting = {"opened": "anyone may open the epoch", "drawn": "after the window, once for all"}
+    for phase in _PHASES:
+        text = seen.texts.get(phase)
+        style = None if text else "dim"
+        after = f"{seen.at[phase]:.1f} s" if phase in seen.at else ""
+        table.add_row(phase, text or waiting.get(phase, "…"), after, style=style)
+    return table
+
+
+def _gas_of_event(stage: Stage, market: Market, name: str, contract: Contract, event: str) -> None:
+    """Remember what the first transaction with this event has cost."""
+    found = contract.logs((event,), market.registry.start_block)
+    receipt = stage.chain.pool.receipt(found[0].tx_hash) if found else None
+    if receipt is None:
+        raise ScriptError(f"the demo finds no {event} on chain; run it again")
+    stage.spend(name, receipt)
