@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fail` and `release_bond`: what is not opened costs the bond (I-4), all others get theirs back."""
+
+import boa
+import pytest
+
+from tests.contracts import proofs
+from tests.contracts.actions import delegate, event, events, go_to, now, pass_time
+from tests.contracts.deploy import (
+    DAY,
+    LOCK,
+    REWARD,
+    SLASH,
+    TPF,
+    Parameters,
+    Suite,
+    address_of,
+    deploy_suite,
+)
+from tests.contracts.proofs import DRAW
+
+BOND = 1_000 * TPF
+BOND_ID = bytes(32)
+NO_FAULT = "benchmark: no proof to fail"
+NOT_OVER = "benchmark: opening period is not over"
+PROOF_OPEN = "benchmark: a proof is open"
+SAMPLES = 4
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return deploy_suite(
+        managers={address_of("manager"): LOCK | SLASH | REWARD}, with_benchmark=True
+    )
+
+
+@pytest.fixture
+def benchmark(suite):
+    return suite.benchmark
+
+
+@pytest.fixture
+def p(suite) -> Parameters:
+    return suite.parameters
+
+
+@pytest.fixture
+def provider(suite):
+    return proofs.prover(suite)
+
+
+@pytest.fixture
+def done(suite, provider):
+    """A proof of the first epoch, drawn and not opened."""
+    proofs.open_epoch(suite)
+    work = proofs.committed(suite, provider)
+    proofs.draw_epoch(suite)
+    return work
+
+
+@pytest.fixture
+def missed(suite, provider, done):
+    """The same, and the epoch has just ended."""
+    proofs.next_epoch(suite)
+    return done
+
+
+def bond_of(suite, provider):
+    return suite.staking.lock_of(suite.benchmark.address, provider.owner, BOND_ID)
+
+
+# ------------------------------------------------------------------------ fail
+
+
+def test_fail__slashes_the_bond_and_unlocks_it(suite, benchmark, provider, missed, stranger):
+    supply = suite.token.totalSupply()
+    benchmark.fail(provider.owner, sender=stranger)
+    assert event(benchmark, "Failed") == {
+        "epoch": 0,
+        "provider": provider.owner,
+        "slashed": BOND,
+        "reporter": stranger,
+    }
+    assert suite.token.totalSupply() == supply - BOND
+    assert suite.staking.pool(provider.owner)[:2] == (4_000 * TPF, 0)
+    assert bond_of(suite, provider) == (0, 0)
+    proof = benchmark.proof_of(provider.owner)
+    assert (proof.epoch, proof.rounds, proof.verified) == (0, 0, 0)
+    assert (proof.stake, proof.bond_until) == (0, 0)
+    assert not benchmark.is_open(provider.owner)
+
+
+def test_fail__nobody_profits(suite, benchmark, missed, provider, stranger):
+    """I-4: what is slashed is burned whole, whoever reports."""
+    holders = (stranger, suite.owner, suite.treasury, suite.benchmark.address)
+    before = [suite.token.balanceOf(holder) for holder in holders]
+    benchmark.fail(provider.owner, sender=stranger)
+    assert [suite.token.balanceOf(holder) for holder in holders] == before
+    assert suite.staking.credit_of(stranger) == 0
+
+
+def test_fail__by_the_provider_itself(suite, benchmark, provider, missed):
+    benchmark.fail(provider.owner, sender=provider.operator.address)
+    assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
+
+
+def test_fail__takes_from_delegators_and_from_what_is_leaving(
+    suite, benchmark, provider, missed, delegator
+):
+    """I-4: pro rata from every share, active or unbonding."""
+    staking = suite.staking
+    delegate(suite, provider.owner, delegator, 4_000 * TPF)
+    shares = staking.shares_of(provider.owner, delegator)
+    staking.undelegate(provider.owner, shares // 4, sender=delegator)
+    before = (
+        staking.owner_assets(provider.owner),
+        staking.assets_of(provider.owner, delegator),
+        staking.ticket(provider.owner, delegator, 0)[1],
+    )
+    assert sum(before) == pytest.approx(9_000 * TPF, abs=10)
+    benchmark.fail(provider.owner)
+    after = (
+        staking.owner_assets(provider.owner),
+        staking.assets_of(provider.owner, delegator),
+        staking.ticket(provider.owner, delegator, 0)[1],
+    )
+    for left, had in zip(after, before, strict=True):
+        assert left == pytest.approx(had * 8 // 9, abs=10)
+
+
+def test_fail__pool_smaller_than_the_bond(suite, benchmark, provider, missed, manager):
+    suite.staking.slash(provider.owner, 4_400 * TPF, sender=manager)
+    benchmark.fail(provider.owner)
+    assert event(benchmark, "Failed")["slashed"] == 600 * TPF
+    assert suite.staking.pool(provider.owner)[:2] == (0, 0)
+
+
+def test_fail__too_early__exact(suite, benchmark, provider, done):
+    end = benchmark.epoch_start(1)
+    for second in (now(), end - 1):
+        go_to(second)
+        with boa.reverts(NOT_OVER):
+            benchmark.fail(provider.owner)
+    go_to(end)
+    benchmark.fail(provider.owner)
+
+
+def test_fail__fault_period__exact(suite, benchmark, p, provider, done):
+    end = benchmark.epoch_start(1) + p.fault_period
+    go_to(end)
+    with boa.reverts(NO_FAULT):
+        benchmark.fail(provider.owner)
+    go_to(end - 1)
+    benchmark.fail(provider.owner)
+    assert event(benchmark, "Failed")["slashed"] == BOND
+
+
+def test_fail__one_sample_short(suite, benchmark, provider, done):
+    benchmark.open_samples(provider.owner, done.openings(DRAW, SAMPLES)[:3])
+    proofs.next_epoch(suite)
+    benchmark.fail(provider.owner)
+    assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
+
+
+def test_fail__verified__reverts(suite, benchmark, provider, done):
+    proofs.show(suite, provider, done)
+    for _ in range(2):
+        with boa.reverts(NO_FAULT):
+            benchmark.fail(provider.owner)
+        proofs.next_epoch(suite)
+
+
+def test_fail__void_epoch__reverts(suite, benchmark, p, provider):
+    proofs.open_epoch(suite)
+    proofs.committed(suite, provider)
+    for seconds in (0, p.window + p.draw_delay, p.draw_period + 1, p.epoch, p.fault_period):
+        pass_time(seconds)
+        with boa.reverts(NO_FAULT):
+            benchmark.fail(provider.owner)
+    assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
+
+
+def test_fail__nothing_committed__reverts(suite, benchmark, provider, stranger):
+    for account in (provider.owner, stranger, provider.operator.address):
+        with boa.reverts(NO_FAULT):
+            benchmark.fail(account)
+
+
+def test_fail__twice__reverts(suite, benchmark, provider, missed):
+    benchmark.fail(provider.owner)
+    with boa.reverts(NO_FAULT):
+        benchmark.fail(provider.owner)
+    assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
+
+
+def test_fail__then_no_opening(suite, benchmark, provider, missed):
+    benchmark.fail(provider.owner)
+    with boa.reverts("benchmark: no proof to open"):
+        benchmark.open_samples(provider.owner, missed.openings(DRAW, SAMPLES))
+
+
+def test_fail__earlier_score_is_lost(suite, benchmark, p, provider):
+    proofs.scored(suite, provider, 3)
+    earlier = benchmark.share_of(provider.owner, 0)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    proofs.committed(suite, provider, 1)
+    proofs.draw_epoch(suite)
+    go_to(benchmark.epoch_start(2) - 1)
+    assert benchmark.score(provider.owner) > 0
+    pass_time(1)
+    benchmark.fail(provider.owner)
+    assert benchmark.score(provider.owner) == 0
+    # What was earned before stays earned.
+    assert benchmark.share_of(provider.owner, 0) == earlier
+    assert benchmark.share_of(provider.owner, 1) == (0, 0, 0, 0)
+
+
+def test_fail__earlier_score_is_lost_although_it_would_last_longer():
+    suite = deploy_suite(Parameters(score_life=5), with_benchmark=True)
+    provider = proofs.prover(suite)
+    proofs.scored(suite, provider, 3)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    proofs.committed(suite, provider, 1)
+    proofs.draw_epoch(suite)
+    proofs.next_epoch(suite)
+    assert suite.benchmark.score(provider.owner) > 0
+    suite.benchmark.fail(provider.owner)
+    assert suite.benchmark.score(provider.owner) == 0
+
+
+def test_fail__a_new_proof_makes_a_new_score(suite, benchmark, p, provider, missed):
+    benchmark.fail(provider.owner)
+    proofs.scored(suite, provider, 2)
+    assert benchmark.score(provider.owner) > 0
+    assert bond_of(suite, provider) == (BOND, benchmark.proof_of(provider.owner).bond_until)
+
+
+def test_fail__unrelated_provider_untouched(suite, benchmark, provider, done):
+    other = proofs.prover(suite, "other provider")
+    proofs.next_epoch(suite)
+    proofs.scored(suite, other, 1)
+    points = benchmark.score(other.owner)
+    benchmark.fail(provider.owner)
+    assert benchmark.score(other.owner) == points
+    assert suite.staking.pool(other.owner)[:2] == (5_000 * TPF, BOND)
+
+
+def test_fail__the_owner_cannot_leave_before(suite, benchmark, p, provider, done):
+    """What is unbonding is slashed too: the unbonding lasts longer than a fault can be told."""
+    staking = suite.staking
+    shares = staking.shares_of(provider.owner, provider.owner)
+    staking.undelegate(provider.owner, shares * 4 // 5, sender=provider.owner)
+    go_to(benchmark.epoch_start(1) + p.fault_period - 1)
+    with boa.reverts("staking: still unbonding"):
+        staking.withdraw_unbonded(provider.owner, 0, sender=provider.owner)
+    benchmark.fail(provider.owner)
+    assert event(benchmark, "Failed")["slashed"] == BOND
+    assert staking.pool(provider.owner)[0] == 800 * TPF
+
+
+# ---------------------------------------------------------------- release_bond
+
+
+def test_release_bond__after_a_proof(suite, benchmark, provider, done):
+    for caller in (provider.owner, provider.operator.address):
+        with boa.env.anchor():
+            proofs.show(suite, provider, done)
+            points = benchmark.score(provider.owner)
+            benchmark.release_bond(provider.owner, sender=caller)
+            assert event(benchmark, "BondReleased") == {"provider": provider.owner}
+            assert bond_of(suite, provider) == (0, 0)
+            assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, 0)
+            assert benchmark.proof_of(provider.owner).bond_until == 0
+            assert benchmark.score(provider.owner) == points > 0
+
+
+def test_release_bond__by_a_stranger__reverts(suite, benchmark, provider, done, stranger):
+    proofs.show(suite, provider, done)
+    other = proofs.prover(suite, "other provider")
+    for caller in (stranger, provider.payout, other.owner, other.operator.address, suite.owner):
+        with boa.reverts("benchmark: caller is not the provider"):
+            benchmark.release_bond(provider.owner, sender=caller)
+
+
+def test_release_bond__proof_open__reverts(suite, benchmark, p, provider):
+    """From the commit to the last sample, or until a fault can no longer be told."""
+    proofs.open_epoch(suite)
+    done = proofs.committed(suite, provider)
+
+    def refused():
+        with boa.reverts(PROOF_OPEN):
+            benchmark.release_bond(provider.owner, sender=provider.owner)
+
+    refused()
+    pass_time(p.window + p.draw_delay + p.draw_period)
+    refused()
+    proofs.random_is(DRAW)
+    benchmark.draw(0)
+    refused()
+    benchmark.open_samples(provider.owner, done.openings(DRAW, SAMPLES)[:3])
+    refused()
+    proofs.next_epoch(suite)
+    refused()
+    go_to(benchmark.epoch_start(1) + p.fault_period - 1)
+    refused()
+    pass_time(1)
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, 0)
+
+
+def test_release_bond__none__reverts(suite, benchmark, provider, done):
+    newcomer = proofs.prover(suite, "newcomer")
+    with boa.reverts("benchmark: no bond"):
+        benchmark.release_bond(newcomer.owner, sender=newcomer.owner)
+    proofs.show(suite, provider, done)
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    with boa.reverts("benchmark: no bond"):
+        benchmark.release_bond(provider.owner, sender=provider.owner)
+
+
+def test_release_bond__after_a_failure__none_left(suite, benchmark, provider, missed):
+    benchmark.fail(provider.owner)
+    with boa.reverts("benchmark: no bond"):
+        benchmark.release_bond(provider.owner, sender=provider.owner)
+
+
+def test_release_bond__then_the_next_commit_locks_again(suite, benchmark, p, provider, done):
+    proofs.show(suite, provider, done)
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    proofs.committed(suite, provider, 1)
+    assert event(benchmark, "BondLocked") == {
+        "provider": provider.owner,
+        "until": now() + p.bond_life,
+    }
+    assert bond_of(suite, provider) == (BOND, now() + p.bond_life)
+
+
+def test_release_bond__of_a_released_lock__only_forgets_it(
+    suite, benchmark, p, provider, done, stranger
+):
+    """I-2: an expired bond is released by anyone, in Staking; nothing can block it."""
+    proofs.show(suite, provider, done)
+    until = bond_of(suite, provider)[1]
+    go_to(until)
+    with boa.reverts("staking: lock has not expired"):
+        suite.staking.release(benchmark.address, provider.owner, BOND_ID, sender=stranger)
+    go_to(until + 1)
+    suite.staking.release(benchmark.address, provider.owner, BOND_ID, sender=stranger)
+    assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, 0)
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    assert events(suite.staking, "Unlocked") == []
+    assert benchmark.proof_of(provider.owner).bond_until == 0
+
+
+def test_release_bond__not_by_anyone_while_a_fault_can_be_told(suite, benchmark, p, provider, done):
+    """The lock outlives the last second of a report."""
+    go_to(benchmark.epoch_start(1) + p.fault_period - 1)
+    with boa.reverts("staking: lock has not expired"):
+        suite.staking.release(benchmark.address, provider.owner, BOND_ID)
+    assert bond_of(suite, provider)[1] >= now()
+    assert p.bond_life >= p.epoch + p.fault_period > 2 * DAY
+
+
+def test_benchmark__removed_manager__the_bond_still_leaves(suite, benchmark, provider, done):
+    """I-2: when the timelock drops Benchmark, bonds can be released all the same."""
+    proofs.show(suite, provider, done)
+    suite.staking.remove_manager(benchmark.address, sender=suite.owner)
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    assert suite.staking.pool(provider.owner)[1] == 0
+    proofs.next_epoch(suite)
+    proofs.open_epoch(suite)
+    with boa.reverts("staking: caller lacks the permission"):
+        proofs.committed(suite, provider)
