@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from provider_agent import devices
 from provider_agent.benchmark import rates, sizes
-from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.cuda import CudaEngine, visible
 from provider_agent.benchmark.engine import DEVICES, Engine, make_engine
 from provider_agent.benchmark.errors import BenchmarkError, EngineError
 from provider_agent.benchmark.format import Shape, keccak
@@ -93,8 +93,11 @@ def bench(
 
 
 def _usual(inventory: Sequence[devices.Device]) -> str:
-    gpus = [device for device in inventory if device.kind == "cuda"]
-    return "cuda:" + ",".join(str(number) for number in range(len(gpus))) if gpus else "cpu"
+    """All GPUs that CUDA shows; without any GPU the CPU."""
+    if not any(device.kind == "cuda" for device in inventory):
+        return "cpu"
+    # Where NVML knows a GPU and CUDA does not, opening it says why.
+    return "cuda:" + ",".join(str(number) for number in range(max(1, visible())))
 
 
 def _measure(

@@ -29,7 +29,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count as numbers_from
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import merkle
@@ -96,7 +96,7 @@ class CudaEngine:
         known = {t: done[t] for t in range(max(0, start - 2), start)}
         under_way: deque[list[Part]] = deque()
         try:
-            for t in count(start):
+            for t in numbers_from(start):
                 root: bytes | None = None
                 if t - start >= 2:
                     root = self._finish(under_way.popleft())
@@ -242,6 +242,18 @@ class CudaEngine:
         self._shape = self._challenge = None
         while self._workers:
             self._workers.pop().close()
+
+
+def visible() -> int:
+    """GPUs that CUDA lets this process use; 0 where it, or CuPy, cannot be used at all."""
+    try:
+        from provider_agent.benchmark.cuda_cupy import count
+    except ImportError:
+        return 0
+    try:
+        return count()
+    except EngineError:
+        return 0
 
 
 def _own(worker: ShareWorker, wanted: tuple[int, int] | None) -> tuple[int, int] | None:

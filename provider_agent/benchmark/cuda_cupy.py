@@ -26,16 +26,20 @@ _MIN_COMPUTE = 75  # Turing: the first int8 tensor cores that cuBLAS drives thro
 _MAX_ELEMENTS = (1 << 31) - 1
 
 
+def count() -> int:
+    """GPUs that CUDA lets this process use. EngineError without a driver."""
+    with _errors("CUDA"):
+        return int(runtime.getDeviceCount())
+
+
 class CupyDevice:
     """A `CudaDevice` by its CUDA number."""
 
     def __init__(self, number: int) -> None:
         """Open the GPU and compile the kernels. EngineError when that cannot be done."""
         self._number = number
-        with _errors(f"GPU {number}"):
-            count = runtime.getDeviceCount()
-        if number >= count:
-            raise EngineError(f"there is no GPU {number}; CUDA sees {count} (numbers from 0)")
+        if number >= count():
+            raise EngineError(f"there is no GPU {number}; CUDA sees {count()} (numbers from 0)")
         with self._use():
             properties = runtime.getDeviceProperties(number)
             self._name = _text(properties["name"])

@@ -33,6 +33,7 @@ _CONTRACT_SAMPLES = 1
 _COPY_BYTES, _GPU_COPY_BYTES = 256 << 20, 1 << 30
 _FLOAT_SIDE = 8192
 _REPEATS = 20
+_FIFTHS, _LEAST_FIFTH = 5, 4
 
 
 @runtime_checkable
@@ -54,6 +55,19 @@ class Run:
     seconds: float
     timings: Timings
     """Seconds of all rounds by part; parts may have overlapped."""
+    marks: Sequence[float]
+    """When each root was there, in seconds from the start."""
+
+    @property
+    def steady(self) -> float | None:
+        """The lowest rate over any fifth of the rounds; None for fewer than 20 rounds."""
+        fifth = len(self.marks) // _FIFTHS
+        if fifth < _LEAST_FIFTH:
+            return None
+        longest = max(
+            self.marks[end] - self.marks[end - fifth] for end in range(fifth, len(self.marks))
+        )
+        return self.proof.shape.operations * fifth / longest
 
     @property
     def rate(self) -> float:
@@ -65,7 +79,8 @@ class Run:
 class Row:
     """One size of the table. Rates in operations a second, parts in seconds a round.
 
-    `alone` says that the parts were timed with nothing beside them; otherwise they are from the
+    `steady` is the lowest proven rate over a fifth of the rounds, None where they were few. `alone`
+    says that the parts were timed with nothing beside them; otherwise they are from the
     proven run itself, where they overlap. `joules` is what the GPUs took while proving, None where
     nobody counts; `checked` that an opening of the proof passed the check of the contract.
     """
@@ -75,6 +90,7 @@ class Row:
     seconds: float
     raw: float
     proven: float
+    steady: float | None
     parts: Timings
     alone: bool
     joules: float | None
@@ -98,15 +114,17 @@ def prove_for(engine: Engine, challenge: bytes, shape: Shape, seconds: float, ti
     start = perf_counter()
     engine.prepare(challenge, shape)
     roots: list[bytes] = []
+    marks: list[float] = []
     spent = 0.0
     rounds = engine.roots(roots)
     while not roots or spent < seconds:
         roots.append(next(rounds))
         spent = perf_counter() - start
+        marks.append(spent)
         tick(min(1.0, spent / seconds) if seconds > 0 else 1.0)
     timings = engine.timings()
     del rounds  # ends the rounds that are under way
-    return Run(Proof(challenge, shape, tuple(roots)), spent, timings)
+    return Run(Proof(challenge, shape, tuple(roots)), spent, timings, marks)
 
 
 def passes(engine: Engine, proof: Proof) -> bool:
@@ -149,6 +167,7 @@ def row(engine: Engine, shape: Shape, seconds: float, tick: Tick) -> Row:
         seconds=run.seconds,
         raw=raw,
         proven=run.rate,
+        steady=run.steady,
         parts=parts,
         alone=alone,
         joules=None if energy is None or used is None else (used - energy) / 1000,

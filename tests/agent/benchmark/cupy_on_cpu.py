@@ -196,6 +196,11 @@ def install(patch: pytest.MonkeyPatch, state: State) -> None:
         assert stream == 1
         ctypes.memmove(target, source, size)
 
+    def gpus() -> int:
+        if state.gpus < 0:
+            raise CudaError("cudaErrorInsufficientDriver: the driver is too old")
+        return state.gpus
+
     def create() -> int:
         state.handles += 1
         return 100 + state.current
@@ -206,7 +211,7 @@ def install(patch: pytest.MonkeyPatch, state: State) -> None:
 
     runtime = SimpleNamespace(
         CUDARuntimeError=CudaError,
-        getDeviceCount=lambda: state.gpus,
+        getDeviceCount=gpus,
         getDeviceProperties=lambda number: {
             "name": b"Stand-in",
             "uuid": bytes([number] * 16),

@@ -20,6 +20,7 @@ from provider_agent.benchmark.cuda import CudaEngine
 from provider_agent.benchmark.engine import Timings, make_engine
 from provider_agent.benchmark.errors import OpeningError
 from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.rates import Information, Row
 from provider_agent.benchmark.report import Report
 from provider_agent.devices import Device
@@ -34,7 +35,16 @@ def call(*arguments: str) -> Result:
 
 def row(n: int, blocks: int, raw: float, proven: float, joules: float | None = None) -> Row:
     return Row(
-        Shape(n, blocks), 70, 60.0, raw, proven, Timings(0.8, 0.01, 0.02), True, joules, True
+        shape=Shape(n, blocks),
+        rounds=70,
+        seconds=60.0,
+        raw=raw,
+        proven=proven,
+        steady=0.99 * proven,
+        parts=Timings(0.8, 0.01, 0.02),
+        alone=True,
+        joules=joules,
+        checked=True,
     )
 
 
@@ -148,6 +158,34 @@ def test_prove_for__counts_whole_rounds_and_tells_how_far_it_is() -> None:
     assert run.seconds >= 0.2
     assert rates.passes(engine, run.proof)
     engine.close()
+
+
+def test_run__the_lowest_fifth_shows_a_slowdown() -> None:
+    proof = Proof(bytes(32), Shape(256, 1), (bytes(32),) * 20)
+    even = [0.5 * k for k in range(1, 21)]
+    slow = [*even[:10], *(even[9] + 2.0 * k for k in range(1, 5)), *(20.0 + k for k in range(6))]
+    operations = proof.shape.operations
+    assert rates.Run(proof, 10.0, Timings(), even).steady == pytest.approx(operations * 2)
+    # Rounds 11 to 14 end at 9, 11, 13 and 20 s, the one before them at 7 s.
+    assert rates.Run(proof, 25.0, Timings(), slow).steady == pytest.approx(operations * 4 / 13)
+    assert rates.Run(proof, 10.0, Timings(), even[:19]).steady is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "visible", "name"),
+    [
+        (["cpu"], 0, "cpu"),
+        (["cuda"], 1, "cuda:0"),
+        (["cuda", "cuda"], 2, "cuda:0,1"),
+        (["cuda", "cuda"], 1, "cuda:0"),  # CUDA_VISIBLE_DEVICES hides one
+        (["cuda"], 0, "cuda:0"),  # which then says what is missing
+    ],
+)
+def test_usual__device(
+    kinds: list[str], visible: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "visible", lambda: visible)
+    assert bench._usual([Device(kind, 0, "x", "x", 1) for kind in kinds]) == name
 
 
 def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from provider_agent.benchmark import rates
-from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.cuda import CudaEngine, visible
 from provider_agent.benchmark.cuda_device import Stream
 from provider_agent.benchmark.engine import make_engine
 from provider_agent.benchmark.errors import EngineError
@@ -121,6 +121,19 @@ def test_row__of_a_gpu(state: cupy_on_cpu.State) -> None:
     assert found.alone
     assert found.joules is None  # NVML knows no such GPU
     engine.close()
+
+
+def test_visible__what_cuda_shows(
+    state: cupy_on_cpu.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert visible() == 2
+    state.gpus = -1
+    assert visible() == 0  # no driver
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.delitem(sys.modules, "provider_agent.benchmark.cuda_cupy")
+    assert visible() == 0  # no CuPy
+    with pytest.raises(EngineError, match="CUDA needs CuPy and its libraries"):
+        make_engine("cuda")
 
 
 def test_errors__one_line_each(state: cupy_on_cpu.State, monkeypatch: pytest.MonkeyPatch) -> None:
