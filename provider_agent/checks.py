@@ -9,11 +9,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from provider_agent import devices
 from provider_agent.agent import database, make_pool, make_runner, read_key
-from provider_agent.chain.contracts import JobsContract, StakingContract, TokenContract
+from provider_agent.benchmark.schedule import Rules
+from provider_agent.chain.contracts import (
+    BenchmarkContract,
+    EmissionsContract,
+    JobsContract,
+    StakingContract,
+    TokenContract,
+)
 from provider_agent.chain.rpc import RpcPool
+from provider_agent.duties.chain_view import ChainView
+from provider_agent.duties.epochs import EpochView, unfit
+from provider_agent.duties.prover import measure
 from provider_agent.errors import AgentError, ChainError, RunnerError, SettingsError, counted
 from provider_agent.settings import Settings
 from provider_agent.store import Store
@@ -21,6 +32,7 @@ from provider_agent.store import Store
 _CLOCK_SKEW = 60  # seconds; blocks may be older than that on a quiet chain, never newer
 _LOW_GAS = 10**16  # wei
 _ZERO_ADDRESS = "0x" + "00" * 20
+_AnyContract = TypeVar("_AnyContract", BenchmarkContract, EmissionsContract)
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ def startup(settings: Settings) -> Iterator[Finding]:
         ("contracts", checks.contracts),
         ("gas", checks.gas),
         ("provider", checks.provider),
+        *checks.proofs(),
     ):
         yield _finding(name, check)
     checks.close()
@@ -72,6 +85,7 @@ class _Checks:
         self._address: str | None = None
         self._pool: RpcPool | None = None  # once it has answered
         self._contracts = False  # whether they are there, and belong together
+        self._rules: Rules | None = None  # once the Benchmark contract has answered
         self._pools: list[RpcPool] = []
 
     def close(self) -> None:
@@ -195,6 +209,90 @@ class _Checks:
             )
         own = staking.owner_assets(owner, "latest") / 10**18
         return f"works for {owner}, own stake {own:.2f} TPF"
+
+    # ------------------------------------------------------------------ proofs and rewards
+
+    def proofs(self) -> list[tuple[str, Callable[[], str]]]:
+        """The checks of proofs and rewards, as far as the settings ask for them."""
+        settings, found = self._settings, list[tuple[str, Callable[[], str]]]()
+        if settings.chain.benchmark is not None and settings.benchmark.enabled:
+            found += [("benchmark", self.benchmark), ("prover", self.prover), ("bond", self.bond)]
+        if settings.chain.emissions is not None and settings.rewards.enabled:
+            found.append(("rewards", self.rewards))
+        return found
+
+    def benchmark(self) -> str:
+        benchmark = self._contract("benchmark", BenchmarkContract)
+        staking = StakingContract(self._reachable(), self._settings.chain.staking).address
+        if benchmark.staking("latest") != staking:
+            raise SettingsError(
+                f"chain.benchmark works with staking {benchmark.staking('latest')}, not with "
+                "chain.staking"
+            )
+        self._rules = rules = benchmark.rules("latest")
+        shape = rules.shape
+        return (
+            f"{shape.n} x {shape.depth} x {shape.n}, window {rules.window} s, "
+            f"epoch {rules.epoch} s, {counted(rules.samples, 'sample')}"
+        )
+
+    def prover(self) -> str:
+        settings, rules = self._settings.benchmark, self._rules
+        device, rate = measure(settings.device)
+        gpus = any(found.kind == "cuda" for found in devices.inventory())
+        if gpus and not settings.device.startswith("cuda"):
+            raise _Warning(f'{device}; there is a GPU: set benchmark.device = "cuda"')
+        if rate is None:
+            raise _Warning(device)
+        line = f"{device}, about {rate / 10**12:.3g} tera-operations a second"
+        if rules is None:
+            return line
+        rounds = int(rate * rules.window / rules.shape.operations)
+        line = f"{line}: {counted(rounds, 'round')} in a window"
+        if rounds < settings.min_rounds:
+            raise _Warning(f"{line}; fewer than benchmark.min_rounds, so nothing is committed")
+        return line
+
+    def bond(self) -> str:
+        if self._address is None:
+            raise SettingsError("needs the operator key")
+        if self._rules is None:
+            raise SettingsError("needs the contracts")
+        pool, chain = self._reachable(), self._settings.chain
+        jobs, staking = JobsContract(pool, chain.jobs), StakingContract(pool, chain.staking)
+        head = pool.head()
+        standing = ChainView(jobs, staking, self._address).standing(head, idle=False)
+        if standing is None:
+            raise _Warning("needs a provider with stake")
+        tpf = f"{self._rules.bond / 10**18:g} TPF a proof"
+        view = EpochView(self._contract("benchmark", BenchmarkContract))
+        facts = view.facts(head, head.timestamp, standing.owner)
+        reason = "" if facts is None else unfit(facts, self._rules, standing)
+        if reason:
+            raise _Warning(f"{tpf}: {reason}")
+        return f"{tpf}, locked or free"
+
+    def rewards(self) -> str:
+        emissions = self._contract("emissions", EmissionsContract)
+        chain = self._settings.chain
+        assert chain.benchmark is not None  # the settings see to it
+        paid_for = emissions.benchmark("latest")
+        if int(paid_for, 16) != int(chain.benchmark, 16):
+            raise SettingsError(
+                f"chain.emissions pays for the scores of {paid_for}, not for chain.benchmark"
+            )
+        settings = self._settings.rewards
+        return (
+            f"claimed every {counted(settings.claim_every_epochs, 'epoch')}, from "
+            f"{settings.min_claim:g} TPF on"
+        )
+
+    def _contract(self, name: str, kind: type[_AnyContract]) -> _AnyContract:
+        """One of the contracts that the settings may leave out."""
+        pool, place = self._reachable(), getattr(self._settings.chain, name)
+        if not pool.code(place):
+            raise SettingsError(f"there is no contract at chain.{name} {place}")
+        return kind(pool, place)
 
     def _reachable(self) -> RpcPool:
         if self._pool is None:

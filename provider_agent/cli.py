@@ -323,10 +323,18 @@ def _show_proof(console: Console, store: Store) -> None:
             f"Rounds: {report.rounds} done, {report.committed_rounds} committed, "
             f"{report.verified} of {report.samples} samples verified"
         )
-        console.print(f"Score: {report.score / 10**12:.6g} tera-operations a second")
+        console.print(f"Score: {_rate(report.score)} operations a second")
     unclaimed = store.meta(rewards.UNCLAIMED)
     if unclaimed is not None:
         console.print(f"Rewards: {_amount(int(unclaimed), '18', 'TPF')} to claim")
+
+
+def _rate(number: int) -> str:
+    """A number with a prefix: 1.5 tera."""
+    for prefix, size in (("tera", 10**12), ("giga", 10**9), ("mega", 10**6)):
+        if number >= size:
+            return f"{number / size:.4g} {prefix}"
+    return str(number)
 
 
 def _amount(units: int, decimals: str | None, symbol: str | None) -> str:

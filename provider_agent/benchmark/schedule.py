@@ -10,6 +10,7 @@ All times are unix seconds on the chain's clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,9 +20,9 @@ from provider_agent.benchmark.format import Shape, keccak, score, word
 _FIRST_COMMIT = 8
 # A device changes hands so often in a window when several identities share it.
 _TURNS = 8
-# Agents spread what one of them has to do over this part of its period.
-_SPREAD = 3
-_MOST_SPREAD = 600
+# Agents spread what one of them has to do over this part of its period, and over no more seconds.
+_SPREAD = 6
+_MOST_SPREAD = 300
 
 
 class Stage(StrEnum):
@@ -117,11 +118,8 @@ class Rules:
         return max(1.0, self.window / _TURNS)
 
     def commit_times(self, opened_at: int, commits: int, lead: float) -> list[int]:
-        """When commits leave, evenly spaced: the last one `lead` seconds before the window's end.
-
-        In a window that is too short for that, the last one leaves after three quarters of it.
-        """
-        last = opened_at + self.window - int(min(lead, self.window / 4))
+        """When commits leave, evenly spaced: the last one `lead` seconds before the window's end."""
+        last = opened_at + self.window - math.ceil(min(lead, self.window / 2))
         if commits == 1:
             return [last]
         first = opened_at + self.window // _FIRST_COMMIT

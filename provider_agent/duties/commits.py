@@ -18,6 +18,8 @@ from provider_agent.duties.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.duties.epochs import Facts
 from provider_agent.settings import BenchmarkSettings
 
+_BLOCKS_IN_WINDOW = 6  # at least, or no schedule would fit
+
 
 class Commits:
     """See the module. `block_seconds` is the time between two blocks."""
@@ -72,9 +74,14 @@ class Commits:
 
     def _slot(self, facts: Facts, rules: Rules) -> int:
         """How many commits of the schedule are due."""
-        lead = self._settings.commit_blocks * self._block_seconds
+        pace = self._pace(rules)
+        lead = max(2 * pace, min(self._settings.commit_blocks * pace, rules.window / 4))
         times = rules.commit_times(facts.record.opened_at, self._settings.commits, lead)
         return sum(time <= facts.now for time in times)
 
     def _in_time(self, facts: Facts, rules: Rules) -> bool:
-        return facts.now + self._block_seconds < rules.window_end(facts.record.opened_at)
+        return facts.now + self._pace(rules) < rules.window_end(facts.record.opened_at)
+
+    def _pace(self, rules: Rules) -> float:
+        """Seconds between blocks; a window so short can only be meant for a faster chain."""
+        return min(self._block_seconds, rules.window / _BLOCKS_IN_WINDOW)

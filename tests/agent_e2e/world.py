@@ -48,7 +48,7 @@ RUNTIME = ROOT / ".venv-runtime"
 CACHE = ROOT / ".build" / "artefacts"
 DAY, TPF, USD = 86_400, 10**18, 10**6
 ZERO = "0x" + "00" * 20
-LOCK = 1
+LOCK, SLASH, REWARD = 1, 2, 4
 GAS = 3_000_000
 QUICK = """\
 import os
@@ -140,12 +140,31 @@ class Call:
     data: bytes
 
 
+@dataclass(frozen=True)
+class ProofTerms:
+    """Proofs that a test can wait for. Times in seconds, amounts in TPF wei."""
+
+    samples: int = 4
+    bond: int = 1_000 * TPF
+    epoch: int = 1_200
+    open_period: int = 120
+    window: int = 240
+    draw_delay: int = 20
+    draw_period: int = 150
+    fault_period: int = 600
+    bond_life: int = 10_000
+    score_life: int = 1
+    emission: int = 1_000 * TPF
+
+
 @dataclass
 class Deployment:
     """The contracts on one anvil. `set_up` first."""
 
     anvil: Anvil
     challenge_window: int = DAY
+    proofs: ProofTerms | None = None
+    """With it, Benchmark and Emissions are there, and Jobs takes the scores from them."""
 
     def __post_init__(self) -> None:
         self.deployer, self.bank, self.treasury, self.stranger = self.anvil.accounts[:4]
@@ -184,16 +203,36 @@ class Deployment:
         bank = self.bank.address
         self.anvil.rpc("anvil_autoImpersonateAccount", True)
         # Every case of a sweep is a provider with stake of its own: there must be enough for all.
-        self.token = self.deploy("Token", bank, 10**9 * TPF, 10**9 * TPF, bank)
+        self.token = self.deploy("Token", bank, 2 * 10**9 * TPF, 10**9 * TPF, bank)
         self.payment = self.deploy("mocks/PaymentToken")
         self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
+        self.benchmark = self.emissions = None
+        if self.proofs is not None:
+            self._set_up_proofs(self.proofs)
+        scores = ZERO if self.benchmark is None else self.benchmark.address
         self.jobs = self.deploy(
-            "Jobs", self.payment.address, self.staking.address, ZERO, bank, bank,
+            "Jobs", self.payment.address, self.staking.address, scores, bank, bank,
             self.treasury.address, 100, self.challenge_window, 3600, DAY, 9000, 5000,
         )  # fmt: skip
         self.staking.send(self.deployer, "setup_manager", self.jobs.address, LOCK)
         self.staking.send(self.deployer, "seal")
         return self
+
+    def _set_up_proofs(self, terms: ProofTerms) -> None:
+        """Benchmark and Emissions, on the smallest matrices that the format has."""
+        staking = self.staking.address
+        self.benchmark = self.deploy(
+            "Benchmark", staking, 256, 1, terms.samples, terms.bond, 0, terms.epoch,
+            terms.open_period, terms.window, terms.draw_delay, terms.draw_period,
+            terms.fault_period, terms.bond_life, terms.score_life, 0,
+        )  # fmt: skip
+        self.emissions = self.deploy(
+            "Emissions", self.token.address, staking, self.benchmark.address, self.bank.address,
+            terms.emission, 10_000, 10_000, 10_000,
+        )  # fmt: skip
+        self.token.send(self.bank, "set_minter", self.emissions.address)
+        for contract, permission in ((self.benchmark, LOCK | SLASH), (self.emissions, REWARD)):
+            self.staking.send(self.deployer, "setup_manager", contract.address, permission)
 
     def sent_by(self, sender: str) -> Counter[tuple[str, bool]]:
         """Transactions of an account in the chain, by (function, whether it succeeded)."""
@@ -204,10 +243,17 @@ class Deployment:
                     for made in self.anvil.block(number, full=True)["transactions"]
                 ]
             found = [made for block in list(self._seen.values()) for made in block]
-        jobs = self.jobs.abi
+        known = [(self.jobs, ("accept", 1), ("accept", 2), ("attest", 6), ("finalize", 2))]
+        if self.benchmark is not None and self.emissions is not None:
+            known += [
+                (self.benchmark, ("open", 1), ("commit", 3), ("draw", 1), ("fail", 1)),
+                (self.benchmark, ("open_sample", 2), ("open_samples", 2)),
+                (self.emissions, ("claim", 2)),
+            ]
         names = {
-            "0x" + jobs.function(name, arguments).selector.hex(): name
-            for name, arguments in (("accept", 1), ("accept", 2), ("attest", 6), ("finalize", 2))
+            "0x" + contract.abi.function(name, arguments).selector.hex(): name
+            for contract, *functions in known
+            for name, arguments in functions
         }
         counted: Counter[tuple[str, bool]] = Counter()
         for account, function, tx_hash in found:
@@ -309,6 +355,7 @@ class World:
         self.anvil = self.deployment.anvil
         self.token, self.payment = self.deployment.token, self.deployment.payment
         self.staking, self.jobs = self.deployment.staking, self.deployment.jobs
+        self.benchmark, self.emissions = self.deployment.benchmark, self.deployment.emissions
         self.stranger = self.deployment.stranger
         self.owner: LocalAccount = Account.create()
         self.tenant: LocalAccount = Account.create()
@@ -453,6 +500,7 @@ rpc_urls = {json.dumps(self.rpc_urls)}
 chain_id = {self.anvil.chain_id}
 staking = "{self.staking.address}"
 jobs = "{self.jobs.address}"
+{self._proof_settings()}
 confirmations = 1
 block_seconds = 1
 reorg_window = 16
@@ -478,6 +526,10 @@ margin_seconds = 20
 """
         )
         return config
+
+    def _proof_settings(self) -> str:
+        found = {"benchmark": self.benchmark, "emissions": self.emissions}
+        return "\n".join(f'{name} = "{c.address}"' for name, c in found.items() if c is not None)
 
     def start_agent(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start the agent and wait until its API answers."""
@@ -662,10 +714,12 @@ def step(anvil: Anvil, seconds: int = 4) -> None:
 
 
 @contextlib.contextmanager
-def deployment(anvil: Anvil | None = None, challenge_window: int = DAY) -> Iterator[Deployment]:
+def deployment(
+    anvil: Anvil | None = None, challenge_window: int = DAY, proofs: ProofTerms | None = None
+) -> Iterator[Deployment]:
     """Contracts on a chain that mines each transaction at once, and every second besides."""
     with anvil or Anvil(block_time=1, arguments=["--mixed-mining"]) as chain:
-        yield Deployment(chain, challenge_window).set_up()
+        yield Deployment(chain, challenge_window, proofs).set_up()
 
 
 @contextlib.contextmanager
