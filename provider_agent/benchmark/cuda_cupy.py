@@ -151,7 +151,10 @@ class CupyDevice:
             runtime.memcpyAsync(
                 target.ptr, _address(source), size, _TO_HOST, self._streams[stream].ptr
             )
-        return _Download(self, target, size, self.record(stream))
+            # The host sleeps until then; it would keep a core busy otherwise.
+            done = cupy.cuda.Event(block=True, disable_timing=True)
+            done.record(self._streams[stream])
+        return _Download(self, target, size, Event(done))
 
     def wait_for(self, event: Event) -> None:
         """Hold the host until the event has passed."""

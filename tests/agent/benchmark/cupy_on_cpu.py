@@ -74,8 +74,9 @@ class Stream:
 class Event:
     count = 0
 
-    def __init__(self) -> None:
+    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
         self.recorded = 0
+        self.timed = not disable_timing
 
     def record(self, stream: Stream) -> None:
         assert stream.state.current == stream.device
@@ -196,6 +197,10 @@ def install(patch: pytest.MonkeyPatch, state: State) -> None:
         assert stream == 1
         ctypes.memmove(target, source, size)
 
+    def elapsed(start: Event, end: Event) -> float:
+        assert start.timed and end.timed
+        return float(end.recorded - start.recorded)
+
     def gpus() -> int:
         if state.gpus < 0:
             raise CudaError("cudaErrorInsufficientDriver: the driver is too old")
@@ -234,7 +239,7 @@ def install(patch: pytest.MonkeyPatch, state: State) -> None:
         compiler=SimpleNamespace(CompileException=CudaError),
         nvrtc=SimpleNamespace(NVRTCError=CudaError),
         alloc_pinned_memory=lambda size: Memory(State(), size),
-        get_elapsed_time=lambda start, end: float(end.recorded - start.recorded),
+        get_elapsed_time=elapsed,
     )
     cupy = ModuleType("cupy")
     cupy.__dict__.update(
