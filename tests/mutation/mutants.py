@@ -22,7 +22,11 @@ from vyper.ast.parse import parse_to_ast
 SOURCES = {
     "Staking.vy": ("Staking",),
     "Jobs.vy": ("Jobs",),
-    "modules/shares.vy": ("Staking",),
+    "Benchmark.vy": ("Benchmark",),
+    "Emissions.vy": ("Emissions",),
+    "modules/gpu_proof.vy": ("Benchmark",),
+    "modules/randomness.vy": ("Benchmark",),
+    "modules/shares.vy": ("Staking", "Benchmark"),
     "modules/ledger.vy": ("Staking", "Jobs"),
     "modules/token_flow.vy": ("Staking", "Jobs"),
     "modules/pause_guard.vy": ("Jobs",),

@@ -87,6 +87,12 @@ def callers(function: str, source: str) -> set[str]:
         reached |= more
 
 
+def stateful_tests(mutant: Mutant | None) -> Path:
+    """All of them, or for what the market does not touch those of the rewards."""
+    beside = mutant is not None and {"Staking", "Jobs"}.isdisjoint(SOURCES[mutant.file])
+    return TESTS / "stateful" / ("test_rewards_market.py" if beside else "")
+
+
 def tests_for(mutant: Mutant | None) -> list[str]:
     """The unit tests nearest to the mutant, the stateful tests, then the other unit tests."""
     files = unit_tests()
@@ -108,12 +114,12 @@ def tests_for(mutant: Mutant | None) -> list[str]:
             )
         )
     first, rest = files[:RELEVANT_FIRST], files[RELEVANT_FIRST:]
-    return [str(path) for path in (*first, TESTS / "stateful", *rest)]
+    return [str(path) for path in (*first, stateful_tests(mutant), *rest)]
 
 
 def preload() -> dict[str, Any]:
     """Compile the unchanged contracts once; forked workers inherit them."""
-    names = ["Token", "Timelock", "Staking", "Jobs"]
+    names = ["Token", "Timelock", "Staking", "Jobs", "Benchmark", "Emissions"]
     names += [f"mocks/{path.stem}" for path in (CONTRACTS / "mocks").glob("*.vy")]
     paths = [CONTRACTS / f"{name}.vy" for name in names]
     return {str(path.relative_to(CONTRACTS)): boa.load_partial(str(path)) for path in paths}
