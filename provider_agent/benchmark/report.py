@@ -90,7 +90,7 @@ def _sizes(rows: Sequence[Row]) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    columns = ("N x K", "rounds", "raw", "proven", "part", "product", "entries", "hashes", "J")
+    columns = ("N x K", "rounds", "raw", "proven", "of raw", "product", "entries", "hashes", "J")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
