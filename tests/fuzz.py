@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make fuzz`: the stateful machines, deep, in two processes; fails below 100,000 transactions."""
+"""`make fuzz`: the stateful machines, deep, side by side; fails below 100,000 transactions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.contracts.stateful.profiles import COUNTS, DEEP_TRANSACTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-HALVES = ("TestMarket or TestExitRush", "TestSlashing or TestSmallJobs")
+PARTS = ("TestMarket or TestExitRush", "TestSlashing or TestSmallJobs", "TestRewards")
 
 
 def start(machines: str, counts: Path) -> subprocess.Popen[bytes]:
@@ -25,11 +25,11 @@ def start(machines: str, counts: Path) -> subprocess.Popen[bytes]:
 
 
 def main() -> int:
-    """Run both halves and add up; 0 when nothing failed and enough was done."""
+    """Run all parts and add up; 0 when nothing failed and enough was done."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        files = [Path(directory) / f"{n}.json" for n in range(len(HALVES))]
-        runs = [start(machines, file) for machines, file in zip(HALVES, files, strict=True)]
+        files = [Path(directory) / f"{n}.json" for n in range(len(PARTS))]
+        runs = [start(machines, file) for machines, file in zip(PARTS, files, strict=True)]
         codes = [run.wait() for run in runs]
         found = [json.loads(file.read_text()) for file in files if file.is_file()]
     sent = sum(counts["transactions"] for counts in found)

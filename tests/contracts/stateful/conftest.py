@@ -61,5 +61,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         f" {EXECUTED['examples']:,} examples, {sent / _spent:.0f} a second;"
         f" most dust left in a pool: {EXECUTED['dust']:,} wei"
     )
+    if EXECUTED["halvings"]:
+        terminalreporter.line(
+            f"rewards: {EXECUTED['openings']:,} samples shown, {EXECUTED['failures']:,} proofs"
+            f" failed; at most {EXECUTED['halvings']} halvings in an example"
+        )
     if _too_few():
         terminalreporter.line(f"error: a deep run takes {DEEP_TRANSACTIONS:,} transactions")

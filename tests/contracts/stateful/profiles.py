@@ -25,14 +25,18 @@ def register_profiles() -> None:
     base = settings(deadline=None, suppress_health_check=SLOW, database=None)
     register = settings.register_profile
     register(QUICK, base, max_examples=10, stateful_step_count=30)
-    register("deep", base, max_examples=360, stateful_step_count=60)
+    register("deep", base, max_examples=300, stateful_step_count=60)
     register("no-shrink", base, max_examples=14, stateful_step_count=30, phases=ONCE)
     register(
         "mutants", base, max_examples=10, stateful_step_count=40, phases=ONCE, derandomize=True
     )
 
 
-def chosen() -> settings:
-    """The profile named on the command line if it is one of these, else `quick`."""
+def chosen(part: int = 1) -> settings:
+    """The profile named on the command line if it is one of these, else `quick`.
+
+    A machine with long examples takes only a `part` of their number.
+    """
     name = settings.get_current_profile_name()
-    return settings.get_profile(name if name in ("deep", "no-shrink", "mutants") else QUICK)
+    profile = settings.get_profile(name if name in ("deep", "no-shrink", "mutants") else QUICK)
+    return settings(profile, max_examples=profile.max_examples // part)
