@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fail` and `release_bond`: what is not opened costs the bond (I-4), all others get theirs back."""
+"""`fail` and `release_bond`: a proof not opened costs the bond (I-4); all others return."""
 
 import boa
 import pytest
