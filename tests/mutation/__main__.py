@@ -16,12 +16,13 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.mutation.mutants import Mutant, find_mutants, sample, squeeze
+from tests.mutation.mutants import PARTS, Mutant, find_mutants, sample, squeeze
 from tests.mutation.worker import (
     CONTRACTS,
     FAILED,
@@ -38,6 +39,18 @@ from tests.mutation.worker import (
 REPORT = ROOT / "docs" / "mutation.md"
 KNOWN = Path(__file__).parent / "survivors.toml"
 TARGET = 90
+HEADER = (
+    "# Mutation testing\n"
+    "\n"
+    "Written by `make mutate`; do not edit. The tool plants one small bug at a time in the lines"
+    " that move money, or on which money depends, and runs the unit tests and a short stateful run"
+    " with a fixed seed against it. A mutant is killed when a test fails. Logs, constructors and"
+    " external views are not mutated; mutants that do not compile do not count. A mutant that runs"
+    " out of time counts as a survivor. `market` is Staking, Jobs and their modules; `rewards` is"
+    " Benchmark, Emissions and theirs.\n"
+)
+# (file, function, before, after) -> why nobody can tell the mutant from the original
+Reasons = dict[tuple[str, str, str, str], str]
 
 
 @dataclass
@@ -53,7 +66,7 @@ class Result:
         return [mutant for mutant, kind in self.verdicts if kind in kinds]
 
 
-def known_survivors(mutants: Sequence[Mutant]) -> dict[tuple[str, str, str, str], str]:
+def known_survivors(mutants: Sequence[Mutant]) -> Reasons:
     """Reasons by mutant. Exits with a line when an entry names no mutant of today."""
     reasons = {}
     for entry in tomllib.loads(KNOWN.read_text()).get("survivor", []):
@@ -166,30 +179,23 @@ def table(result: Result, title: str, name: str) -> list[str]:
     return [*lines, ""]
 
 
-def write_report(
-    result: Result, reasons: dict[tuple[str, str, str, str], str], workers: int
-) -> None:
-    """docs/mutation.md: scores, and every survivor with its explanation."""
+def section(part: str, result: Result, reasons: Reasons, workers: int) -> str:
+    """Scores of one part, and every survivor with its explanation."""
     survivors = result.of(SURVIVED, TIMEOUT)
     equivalent = [m for m in survivors if m.key in reasons]
     valid = len(result.of(KILLED, SURVIVED, TIMEOUT))
     lines = [
-        "# Mutation testing",
-        "",
-        "Written by `make mutate`; do not edit. The tool plants one small bug at a time in the"
-        " lines of Staking, Jobs and their modules that move money, and runs the unit tests and a"
-        " short stateful run with a fixed seed against it. A mutant is killed when a test fails."
-        " Logs, constructors and external views are not mutated; mutants that do not compile do"
-        " not count. A mutant that runs out of time counts as a survivor.",
+        f"## {part}",
         "",
         f"**{result.chosen}: {len(result.of(KILLED))} of {valid} killed, {rate(result):.1f} %**"
-        f" (target {TARGET} %), in {result.seconds / 60:.0f} minutes with {workers} workers."
+        f" (target {TARGET} %), on {date.today()} in {result.seconds / 60:.0f} minutes with"
+        f" {workers} {'worker' if workers == 1 else 'workers'}."
         f" {len(result.of(INVALID))} more did not compile. Of the"
         f" {len(survivors)} survivors {len(equivalent)} behave as the original does.",
         "",
         *table(result, "file", "file"),
         *table(result, "operator", "operator"),
-        "## Survivors",
+        "### Survivors",
         "",
     ]
     if survivors:
@@ -200,11 +206,19 @@ def write_report(
             lines.append(f"| {where} | {m.operator} | {code(m.before)} | {code(m.after)} | {why} |")
     else:
         lines.append("None.")
-    REPORT.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(part: str, text: str) -> None:
+    """Put a part into docs/mutation.md; the other parts stay as they were last run."""
+    found = REPORT.read_text().split("\n## ")[1:] if REPORT.is_file() else []
+    sections = {old.split("\n", 1)[0]: f"## {old.rstrip()}\n" for old in found} | {part: text}
+    REPORT.write_text("\n".join([HEADER, *(sections[p] for p in PARTS if p in sections)]))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--part", choices=sorted(PARTS), help="one part of the report, not all")
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, not all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
     parser.add_argument("--minutes", type=float, help="start no more mutants after this time")
@@ -223,17 +237,34 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     # So that `finally` ends the workers when the tool is told to stop.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped"))
-    mutants = find_mutants(CONTRACTS)
-    reasons = known_survivors(mutants)
-    chosen = [m for m in mutants if not options.only or options.only in describe(m)]
-    if options.sample:
-        chosen = sample(chosen, options.sample, options.seed)
-    if options.list:
-        for mutant in chosen:
-            print(describe(mutant))
-        return 0
+    found = find_mutants(CONTRACTS)
+    reasons = known_survivors(found)
+    compiled: dict[str, object] = {}
+    good = True
+    for part in [options.part] if options.part else PARTS:
+        mutants = [m for m in found if m.file in PARTS[part]]
+        chosen = [m for m in mutants if not options.only or options.only in describe(m)]
+        if options.sample:
+            chosen = sample(chosen, options.sample, options.seed)
+        if options.list:
+            for mutant in chosen:
+                print(describe(mutant))
+        elif chosen:
+            compiled = compiled or preload()
+            good &= run_part(part, mutants, chosen, compiled, reasons, options)
+    return 0 if good else 1
+
+
+def run_part(
+    part: str,
+    mutants: Sequence[Mutant],
+    chosen: Sequence[Mutant],
+    compiled: dict[str, object],
+    reasons: Reasons,
+    options: argparse.Namespace,
+) -> bool:
+    """Run the mutants of one part and report; True when the target is reached."""
     began = time.monotonic()
-    compiled = preload()
     result = Result(len(mutants), "")
     run_all(chosen, compiled, options, result)
     result.seconds = time.monotonic() - began
@@ -244,12 +275,12 @@ def main(argv: Sequence[str]) -> int:
         else f"A random sample of {done} of {len(mutants)} mutants (seed {options.seed})"
     )
     if options.only is None:
-        write_report(result, reasons, options.workers)
+        write_report(part, section(part, result, reasons, options.workers))
     killed_now = [m for m in result.of(KILLED) if m.key in reasons]
     for mutant in killed_now:
         print(f"error: {KNOWN.name} lists a mutant that is killed: {describe(mutant)}")
-    print(f"{len(result.of(KILLED))} killed, {rate(result):.1f} % of those that compile")
-    return 0 if rate(result) >= TARGET and not killed_now else 1
+    print(f"{part}: {len(result.of(KILLED))} killed, {rate(result):.1f} % of those that compile")
+    return rate(result) >= TARGET and not killed_now
 
 
 if __name__ == "__main__":
