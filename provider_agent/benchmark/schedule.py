@@ -18,8 +18,10 @@ from provider_agent.benchmark.format import Shape, keccak, score, word
 
 # The first commit comes after this part of the window: something is on chain early.
 _FIRST_COMMIT = 8
-# A device changes hands so often in a window when several identities share it.
+# A device changes hands so often in a window when several identities share it; at the latest after
+# so many seconds.
 _TURNS = 8
+_LONGEST_TURN = 15.0
 # Agents spread what one of them has to do over this part of its period, and over no more seconds.
 _SPREAD = 6
 _MOST_SPREAD = 300
@@ -115,10 +117,10 @@ class Rules:
 
     def turn_seconds(self) -> float:
         """How long an identity keeps a device that others wait for."""
-        return max(1.0, self.window / _TURNS)
+        return min(_LONGEST_TURN, max(1.0, self.window / _TURNS))
 
     def commit_times(self, opened_at: int, commits: int, lead: float) -> list[int]:
-        """When commits leave, evenly spaced: the last one `lead` seconds before the window's end."""
+        """When commits leave, evenly spaced; the last one `lead` seconds before the end."""
         last = opened_at + self.window - math.ceil(min(lead, self.window / 2))
         if commits == 1:
             return [last]

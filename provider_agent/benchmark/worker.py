@@ -46,8 +46,11 @@ def prove(
     """
     with folder.appending() as file:
         while len(file.roots) < rounds and not over():
-            with turn, closing(engines(folder.task().device)) as engine:
-                _take_turn(folder, turn, engine, file, rounds, clock, over)
+            with turn:
+                if over():  # while it waited for its turn
+                    return
+                with closing(engines(folder.task().device)) as engine:
+                    _take_turn(folder, turn, engine, file, rounds, clock, over)
 
 
 def _take_turn(

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent import cli
+from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.chain.sender import Sender
 from provider_agent.duties.jobs import JobsDuty
+from provider_agent.duties.prover import Prover
 from provider_agent.duties.results import Results
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.store import Store
@@ -72,23 +74,31 @@ def install(reaper: Reaper) -> None:
 
         setattr(owner, function, wrapped)
 
+    def action(key: Any) -> str:
+        # A claim is named after its epochs, other actions have the same name in each.
+        return "claim" if key.contract == "rewards" else str(key.action)
+
     def intent_state(store: Store, intent_id: int, state: Any, *_: Any) -> str:
-        return f"{store.intent_by_id(intent_id).key.action}.{state.value}"
+        return f"{action(store.intent_by_id(intent_id).key)}.{state.value}"
 
     def new_intent(store: Store, key: Any, *_: Any) -> str:
-        return "" if store.intent(key) else f"{key.action}.planned"
+        return "" if store.intent(key) else f"{action(key)}.planned"
 
     wrap(Store, "add_intent", new_intent, commits=True)
     wrap(Store, "set_intent_state", intent_state, commits=True)
     wrap(Store, "add_run", lambda *_: "run.planned", commits=True)
     wrap(Store, "set_run_state", lambda _, run, state: f"run.{state.value}", commits=True)
-    wrap(Sender, "_broadcast", lambda _, intent, made: f"{intent.key.action}.broadcast")
+    wrap(Sender, "_broadcast", lambda _, intent, made: f"{action(intent.key)}.broadcast")
     wrap(ProcessRunner, "start", lambda *_: "runner.start")
     wrap(ProcessRunner, "_launch", lambda *_: "runner.launch")
     wrap(ProcessRunner, "remove", lambda *_: "runner.remove")
     wrap(Results, "keep", lambda *_: "result.keep")
     wrap(JobsDuty, "consume", lambda _, events, again: "events.consume" if events else "")
     wrap(Store, "put_spec", lambda *_: "spec.stored", commits=True)
+    wrap(ProofFolder, "create", lambda *_: "proof.folder")
+    wrap(ProofFolder, "request", lambda *_: "proof.request")
+    wrap(Prover, "prove", lambda *_: "prover.prove")
+    wrap(Prover, "open", lambda *_: "prover.open")
 
 
 def live(order: dict[str, Any]) -> None:

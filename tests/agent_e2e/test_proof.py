@@ -94,7 +94,7 @@ def test_nobody_draws__epoch_is_void__next_one_is_proven(walking: Epochs, tmp_pa
         world.until(lambda: walking.has_committed(world, walking.epoch), "commit", WAIT)
         void = walking.epoch
         world.kill_agent()
-        assert world.left_processes() == []
+        world.until(lambda: not world.left_processes(), "end of the worker")
         walking.waits_for.clear()
         world.until(lambda: walking.stage() is Stage.VOID or walking.epoch > void, "end", WAIT)
         assert walking.record(void).drawn_at == 0
