@@ -220,7 +220,7 @@ class Stage:
         sandbox = "bubblewrap" if self.sandboxed else "none"
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "TERAPROOF_CHAIN__CONFIRMATIONS": "1",
+            "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
             "TERAPROOF_CHAIN__BLOCK_SECONDS": "1",
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.3",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
