@@ -177,6 +177,20 @@ def test_claim__many_halvings_later(suite, emissions, prover):
     assert emissions.claim(prover.owner, [epoch]) == PART
 
 
+def test_claim__over_two_halvings(suite, emissions, token, prover):
+    """Proven in each of nine epochs and claimed at the end: the capacity's part of the schedule."""
+    epochs = [live(suite, {prover: 1}) for _ in range(9)]
+    supply = token.totalSupply()
+    paid = emissions.claim(prover.owner, epochs[::-1])
+    assert [log.amount for log in events(emissions, "Claimed")][::-1] == [
+        *[PART] * 4,
+        *[PART // 2] * 4,
+        PART // 4,
+    ]
+    assert paid == emissions.minted() == emissions.scheduled(8) * 8 // 10
+    assert token.totalSupply() == supply + paid
+
+
 def test_claim__failure_later__keeps_what_was_earned(suite, emissions, benchmark, prover):
     earned = live(suite, {prover: 1})
     proofs.open_epoch(suite)
