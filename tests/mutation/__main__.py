@@ -90,6 +90,7 @@ def check_unchanged(run: Run, verdict: str) -> None:
 
 
 def run_all(
+    part: str,
     mutants: Sequence[Mutant],
     compiled: dict[str, object],
     options: argparse.Namespace,
@@ -98,15 +99,16 @@ def run_all(
     """Work through the mutants, `options.workers` at a time."""
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     waiting = list(mutants)
-    running = [start(None, compiled)]
+    running = [start(None, part, compiled)]
     try:
-        _work_off(waiting, running, compiled, options, until, result)
+        _work_off(part, waiting, running, compiled, options, until, result)
     finally:
         for run in running:
             run.kill()
 
 
 def _work_off(
+    part: str,
     waiting: list[Mutant],
     running: list[Run],
     compiled: dict[str, object],
@@ -119,7 +121,7 @@ def _work_off(
         task = progress.add_task("mutants", total=len(waiting))
         while running or (waiting and time.monotonic() < until):
             while waiting and len(running) < options.workers and time.monotonic() < until:
-                running.append(start(waiting.pop(0), compiled))
+                running.append(start(waiting.pop(0), part, compiled))
             for run in list(running):
                 verdict = run.poll(options.timeout)
                 if verdict is None:
@@ -266,7 +268,7 @@ def run_part(
     """Run the mutants of one part and report; True when the target is reached."""
     began = time.monotonic()
     result = Result(len(mutants), "")
-    run_all(chosen, compiled, options, result)
+    run_all(part, chosen, compiled, options, result)
     result.seconds = time.monotonic() - began
     done = len(result.verdicts)
     result.chosen = (

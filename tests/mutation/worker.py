@@ -30,6 +30,12 @@ CONTRACTS = ROOT / "contracts"
 # Tests that no mutant of SOURCES can reach.
 UNRELATED = {"test_token.py", "test_timelock.py"}
 RELEVANT_FIRST = 4
+# The only ones that a mutant of the rewards can reach.
+ABOUT_REWARDS = ("test_benchmark", "test_emissions", "test_gpu_proof")
+STATEFUL = {
+    "market": TESTS / "stateful",
+    "rewards": TESTS / "stateful" / "test_rewards_market.py",
+}
 
 KILLED, SURVIVED, TIMEOUT, INVALID, FAILED = "killed", "survived", "timeout", "invalid", "failed"
 # Exit codes of a worker: pytest's 0 and 1, and one that pytest does not have.
@@ -68,8 +74,10 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def unit_tests() -> list[Path]:
-    return sorted(p for p in TESTS.glob("test_*.py") if p.name not in UNRELATED)
+def unit_tests(part: str) -> list[Path]:
+    """All that a mutant of the part can reach: the market's contracts serve everybody."""
+    files = sorted(p for p in TESTS.glob("test_*.py") if p.name not in UNRELATED)
+    return [p for p in files if part == "market" or p.name.startswith(ABOUT_REWARDS)]
 
 
 def callers(function: str, source: str) -> set[str]:
@@ -87,15 +95,9 @@ def callers(function: str, source: str) -> set[str]:
         reached |= more
 
 
-def stateful_tests(mutant: Mutant | None) -> Path:
-    """All of them, or for what the market does not touch those of the rewards."""
-    beside = mutant is not None and {"Staking", "Jobs"}.isdisjoint(SOURCES[mutant.file])
-    return TESTS / "stateful" / ("test_rewards_market.py" if beside else "")
-
-
-def tests_for(mutant: Mutant | None) -> list[str]:
+def tests_for(mutant: Mutant | None, part: str) -> list[str]:
     """The unit tests nearest to the mutant, the stateful tests, then the other unit tests."""
-    files = unit_tests()
+    files = unit_tests(part)
     if mutant is not None:
         sources = [CONTRACTS / mutant.file]
         sources += [CONTRACTS / f"{name}.vy" for name in SOURCES[mutant.file]]
@@ -114,7 +116,7 @@ def tests_for(mutant: Mutant | None) -> list[str]:
             )
         )
     first, rest = files[:RELEVANT_FIRST], files[RELEVANT_FIRST:]
-    return [str(path) for path in (*first, stateful_tests(mutant), *rest)]
+    return [str(path) for path in (*first, STATEFUL[part], *rest)]
 
 
 def preload() -> dict[str, Any]:
@@ -125,8 +127,8 @@ def preload() -> dict[str, Any]:
     return {str(path.relative_to(CONTRACTS)): boa.load_partial(str(path)) for path in paths}
 
 
-def start(mutant: Mutant | None, compiled: dict[str, Any]) -> Run:
-    """Fork a worker for a mutant."""
+def start(mutant: Mutant | None, part: str, compiled: dict[str, Any]) -> Run:
+    """Fork a worker for a mutant of a part; without one, for the unchanged sources."""
     directory = Path(tempfile.mkdtemp(prefix="teraproof-mutant-"))
     pid = os.fork()
     if pid:
@@ -137,12 +139,12 @@ def start(mutant: Mutant | None, compiled: dict[str, Any]) -> Run:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 70
     try:
-        code = _work(mutant, compiled, directory)
+        code = _work(mutant, part, compiled, directory)
     finally:
         os._exit(code)
 
 
-def _work(mutant: Mutant | None, compiled: dict[str, Any], directory: Path) -> int:
+def _work(mutant: Mutant | None, part: str, compiled: dict[str, Any], directory: Path) -> int:
     log = os.open(directory / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -173,4 +175,4 @@ def _work(mutant: Mutant | None, compiled: dict[str, Any], directory: Path) -> i
 
     options = ["-x", "-q", "--no-header", "-p", "no:ape_test", "-p", "no:cacheprovider"]
     options += ["--hypothesis-profile=mutants", "-o", "addopts=--import-mode=importlib"]
-    return int(pytest.main([*options, *tests_for(mutant)]))
+    return int(pytest.main([*options, *tests_for(mutant, part)]))
