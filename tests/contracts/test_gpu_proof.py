@@ -5,6 +5,8 @@ The whole contract is held against the same vectors in `test_benchmark_vectors.p
 """
 
 import json
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import boa
@@ -13,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.format import Shape
-from provider_agent.benchmark.opening import product_entry
+from provider_agent.benchmark import merkle
+from provider_agent.benchmark.format import Sample, Shape
+from provider_agent.benchmark.opening import Opening, entry, product_entry, verify
 from tests.contracts.deploy import CONTRACTS
 
 VECTORS = json.loads(
@@ -159,18 +162,121 @@ def test_score__as_the_agent_computes_it(module, n, blocks, rounds, window):
 
 
 BORDERS = sorted(
-    {count for k in range(25) for count in (2**k - 1, 2**k, 2**k + 1) if 1 <= count <= 2**24}
+    {border for k in range(25) for border in (2**k - 1, 2**k, 2**k + 1) if 1 <= border <= 2**24}
 )
 
 
 def test_levels__at_every_power_of_two(module):
-    for count in BORDERS:
-        assert module._levels(count) == (count - 1).bit_length()
+    for rounds in BORDERS:
+        assert module._levels(rounds) == (rounds - 1).bit_length()
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 2**24))
-def test_levels__is_the_least_depth(module, count):
-    levels = module._levels(count)
-    assert 2**levels >= count
-    assert levels == 0 or 2 ** (levels - 1) < count
+def test_levels__is_the_least_depth(module, rounds):
+    levels = module._levels(rounds)
+    assert 2**levels >= rounds
+    assert levels == 0 or 2 ** (levels - 1) < rounds
+
+
+# ------------------------------------------------------ openings of any dimensions
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample and its right opening, in trees of which only the paths exist."""
+
+    challenge: bytes
+    shape: Shape
+    rounds: int
+    sample: Sample
+    opening: Opening
+    commitment: bytes
+
+    def check(self, module, words: list[bytes]) -> None:
+        module._check(
+            words,
+            self.challenge,
+            self.commitment,
+            self.sample.t,
+            self.sample.i,
+            self.sample.j,
+            self.shape.n,
+            self.shape.blocks,
+            self.shape.leaf_path,
+            pog.round_path(self.rounds),
+        )
+
+
+def asked(shape: Shape, rounds: int, sample: Sample, noise: bytes) -> Asked:
+    """Grow both paths from random siblings; the paths meet where those of t and t - 2 do."""
+    numbers = count()
+
+    def random() -> bytes:
+        return pog.keccak(noise + pog.word(next(numbers)))
+
+    t, levels = sample.t, pog.round_path(rounds)
+    challenge, before = random(), random() if t >= 2 else pog.ZERO
+    value = entry(challenge, shape, sample, before) & 0xFFFF
+    leaf = bytearray(b"".join(random() for _ in range(16)))
+    at = 2 * (sample.j % 256)
+    leaf[at : at + 2] = value.to_bytes(2, "big")
+    leaf_path = [random() for _ in range(shape.leaf_path)]
+    index = shape.leaf_index(sample.i, sample.j)
+    root = merkle.climb(pog.keccak(bytes(leaf)), index, leaf_path)
+
+    path = [random() for _ in range(levels)]
+    path_before: list[bytes] = []
+    if t >= 2:
+        own = (t ^ (t - 2)).bit_length()
+        path_before = [random() for _ in range(own - 1)]
+        path[own - 1] = merkle.climb(before, t - 2, path_before)
+        path_before += [merkle.climb(root, t, path[: own - 1]), *path[own:]]
+    commitment = merkle.climb(root, t, path)
+    opening = Opening(before, root, bytes(leaf), tuple(leaf_path), tuple(path), tuple(path_before))
+    return Asked(challenge, shape, rounds, sample, opening, commitment)
+
+
+@st.composite
+def questions(draw):
+    shape = Shape(draw(sizes), draw(st.integers(1, 2)))
+    rounds = draw(st.integers(1, 24).flatmap(lambda bits: st.integers(1, 2**bits)))
+    edge = st.integers(0, shape.n - 1)
+    sample = Sample(draw(st.integers(0, rounds - 1)), draw(edge), draw(edge))
+    return asked(shape, rounds, sample, draw(words))
+
+
+BIG = 2**24
+LARGEST = Shape(65_536, 1)
+
+
+@settings(deadline=None, max_examples=80)
+@given(questions())
+@example(asked(LARGEST, BIG, Sample(BIG - 1, 65_535, 65_535), b"last"))
+@example(asked(LARGEST, BIG, Sample(BIG // 2, 65_535, 0), b"meet at the top"))
+@example(asked(LARGEST, BIG, Sample(BIG // 2 + 1, 0, 65_535), b"meet at the top"))
+@example(asked(LARGEST, BIG, Sample(0, 0, 0), b"no earlier root"))
+@example(asked(LARGEST, BIG // 2 + 1, Sample(BIG // 2, 0, 255), b"padded"))
+@example(asked(Shape(256, 277), 3, Sample(2, 255, 255), b"deepest"))
+def test_check__openings_of_any_dimensions(module, question):
+    """The contract takes what the agent takes, up to the largest proof of the format."""
+    one = question
+    verify(one.opening, one.sample, one.challenge, one.shape, one.rounds, one.commitment)
+    one.check(module, one.opening.words())
+
+
+def test_check__the_longest_opening(module):
+    """90 words: what the contract's type can hold is what the format needs."""
+    one = asked(LARGEST, BIG, Sample(BIG // 2, 1, 2), b"longest")
+    assert len(one.opening.words()) == 18 + 3 * 24
+    one.check(module, one.opening.words())
+
+
+@settings(deadline=None, max_examples=80)
+@given(questions(), st.data())
+def test_check__a_flipped_bit_in_any_dimensions(module, question, data):
+    words = question.opening.words()
+    word, bit = data.draw(st.integers(0, len(words) - 1)), data.draw(st.integers(0, 255))
+    words[word] = (int.from_bytes(words[word], "big") ^ 1 << bit).to_bytes(32, "big")
+    with boa.reverts():
+        question.check(module, words)
