@@ -207,10 +207,12 @@ class BenchmarkSettings(_Section):
     """How this machine proves its speed; for `chain.benchmark`."""
 
     enabled: bool = True
-    device: str = "cpu"
+    device: str = Field(default="cpu", pattern=r"^(cpu|numpy|cuda(:[0-9]+(,[0-9]+)*)?)$")
     """What computes: cpu, numpy (slow), cuda, cuda:1, or several GPUs as one: cuda:0,1."""
     commits: int = Field(default=4, ge=1, le=64)
-    """Commits a window, each with more rounds: all but the first make a late failure cheaper."""
+    """Commits a window, each to more rounds than the one before: what a failure of the machine
+    leaves is the last of them. Each costs gas.
+    """
     commit_blocks: int = Field(default=4, ge=1, le=256)
     """Blocks between the last commit and the end of the window."""
     min_rounds: int = Field(default=1, ge=1, le=1 << 24)

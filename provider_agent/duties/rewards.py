@@ -75,7 +75,7 @@ class RewardsDuty:
         if made and made[-1].state in UNDECIDED:
             self._claiming = True
             return
-        if self._claiming:
+        if self._claiming and made:
             # The pinned block may be behind the claim: look until it shows what came of it.
             gone = self._look_again(block, owner)
             self._claiming = bool(self._open) and not gone and made[-1].state is IntentState.FINAL
@@ -110,6 +110,7 @@ class RewardsDuty:
         if ripe and amount >= self._settings.min_claim * _TPF:
             action = f"claim-{epochs[0]}-{epochs[-1]}"
             self._attempts.begin(owner, action, self._emissions.claim(owner, epochs))
+            self._claiming = True
 
     def _keep_cursor(self) -> None:
         """Below the cursor nothing is open; the epochs above are read again after a restart."""

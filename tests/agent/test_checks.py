@@ -14,6 +14,7 @@ from provider_agent.store import Store
 from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
 from tests.support.anvil import Anvil
 
+BENCHMARK, EMISSIONS = "0x" + "0c" * 20, "0x" + "0e" * 20
 NAMES = [
     "data", "key", "database", "devices", "runtimes", "sandbox",
     "rpc", "clock", "contracts", "gas", "provider",
@@ -61,6 +62,25 @@ def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
     assert not found["gas"].ok and f"send ETH to {OPERATOR.address}" in found["gas"].line
     assert found["rpc"].line.endswith(", 1 endpoint")
     assert found["sandbox"].warning
+
+
+def test_startup__proofs_and_rewards__checked_when_asked_for(tmp_path: Path, anvil: Anvil) -> None:
+    more = ["benchmark", "prover", "bond", "rewards"]
+    places = {"benchmark": BENCHMARK, "emissions": EMISSIONS}
+    found = findings(tmp_path, anvil, chain=places)
+    assert list(found) == NAMES + more
+    assert "there is no contract at chain.benchmark" in found["benchmark"].line
+    assert "there is no contract at chain.emissions" in found["rewards"].line
+    assert found["prover"].ok and found["prover"].line.startswith("cpu")
+    assert found["bond"].line == "needs the contracts"
+    off = {"enabled": False}
+    assert list(findings(tmp_path, anvil, chain=places, benchmark=off, rewards=off)) == NAMES
+
+
+def test_startup__device_cannot_prove__says_why(tmp_path: Path, anvil: Anvil) -> None:
+    chain, benchmark = {"benchmark": BENCHMARK}, {"device": "cuda:63"}
+    found = findings(tmp_path, anvil, chain=chain, benchmark=benchmark)
+    assert not found["prover"].ok and "CUDA" in found["prover"].line
 
 
 def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:

@@ -163,6 +163,13 @@ def test_refuse_job__just_good_enough(changes: dict[str, Any]) -> None:
     assert refusal(make_terms(**changes)) is None
 
 
+def test_refuse_job__proven_score__only_what_is_free() -> None:
+    proven = replace(STANDING, has_scores=True, free_score=10**12)
+    assert refusal(make_terms(min_score=10**12), standing=proven) is None
+    said = refusal(make_terms(min_score=10**12 + 1), standing=proven)
+    assert said == "asks for a higher proven score than this provider has free"
+
+
 def test_refuse_job__price_rises_until_it_is_enough() -> None:
     cheap = make_terms(start_price=0, collateral=0)
     assert "are asked" in (refusal(cheap, at=33) or "")

@@ -149,3 +149,23 @@ def test_load__file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not UTF-8"):
         load(tmp_path / "bytes.toml", {})
     assert "is not TOML" in refused(tmp_path, "[chain")
+
+
+def test_load__proofs_and_rewards(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    assert settings.chain.benchmark is None and settings.chain.emissions is None
+    places = {"TERAPROOF_CHAIN__BENCHMARK": A, "TERAPROOF_CHAIN__EMISSIONS": B}
+    settings = read(tmp_path, **places, TERAPROOF_BENCHMARK__DEVICE="cuda:0,1")
+    assert settings.chain.benchmark == A and settings.benchmark.device == "cuda:0,1"
+    assert settings.benchmark.enabled and not settings.benchmark.with_jobs
+    line = refused(tmp_path, TERAPROOF_CHAIN__EMISSIONS=B)
+    assert "emissions needs benchmark" in line
+    for name, bad in (
+        ("COMMITS", "0"),
+        ("OPENINGS_PER_TRANSACTION", "9"),
+        ("MIN_ROUNDS", "0"),
+        ("DEVICE", "gpu"),
+    ):
+        assert f"benchmark.{name.lower()}" in refused(
+            tmp_path, **places, **{f"TERAPROOF_BENCHMARK__{name}": bad}
+        )

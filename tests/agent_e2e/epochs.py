@@ -18,6 +18,7 @@ from tests.agent_e2e.world import Contract, Deployment, ProofTerms, World, deplo
 from tests.support.anvil import Anvil
 
 _EVERY = 0.2  # seconds between two blocks
+_LAST_COMMIT = 40  # blocks before the window's end: time for a busy machine
 
 
 class Epochs:
@@ -88,6 +89,12 @@ class Epochs:
         """What a provider has proven in an epoch."""
         return int(self.benchmark.read("share_of", world.owner.address, epoch)[0])
 
+    def _is_last(self, world: World, epoch: int) -> bool:
+        """Whether a provider's agent has sent the last commit of an epoch."""
+        sent = "action LIKE 'commit-2%' AND state IN ('mined', 'final')"
+        named = f"object_id LIKE '{epoch}-%'"
+        return bool(world.rows(f"SELECT 1 FROM intents WHERE {named} AND {sent}"))
+
     # ------------------------------------------------------------------ time
 
     def _run(self) -> None:
@@ -101,8 +108,11 @@ class Epochs:
         stage = self.rules.stage(epoch, record.opened_at, record.drawn_at, now)
         late = [world for world in self.waits_for if not self.has_committed(world, epoch)]
         if stage is Stage.WINDOW:
-            early = now < record.opened_at + self.rules.window // 8
-            return 10 if early or not late else 1
+            if now < record.opened_at + self.rules.window // 8:
+                return 10
+            last = now >= self.rules.window_end(record.opened_at) - _LAST_COMMIT
+            late += [world for world in self.waits_for if last and not self._is_last(world, epoch)]
+            return 1 if late else 10
         if stage is Stage.SAMPLES:
             behind = [
                 world
@@ -127,7 +137,8 @@ def epochs(terms: ProofTerms | None = None) -> Iterator[Epochs]:
 
 @contextlib.contextmanager
 def prover(walking: Epochs, directory: Path, **settings: str) -> Iterator[World]:
-    """A provider whose agent proves; `settings` are those of `[benchmark]`."""
+    """A provider whose agent proves, with two commits; `settings` are those of `[benchmark]`."""
+    settings = {"commits": "2", "commit_blocks": str(_LAST_COMMIT), **settings}
     named = {f"TERAPROOF_BENCHMARK__{name.upper()}": value for name, value in settings.items()}
     world = World(directory, walking.deployment, settings=named)
     try:

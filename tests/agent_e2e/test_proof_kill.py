@@ -41,7 +41,7 @@ def test_kill_at_every_point_of_an_epoch__is_proven_and_nothing_is_sent_twice(
     diary = tmp_path / "diary"
     with (
         epochs() as walking,
-        prover(walking, tmp_path, commits="2", openings_per_transaction="2") as world,
+        prover(walking, tmp_path, openings_per_transaction="2") as world,
     ):
         walking.waits_for.append(world)
         lives = 0
