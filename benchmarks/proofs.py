@@ -6,16 +6,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
+from web3.contract import Contract
+
 from benchmarks import openings
-from benchmarks.capacity import BOND_LIFE, EPOCH, SAMPLES, SMALL, Capacity
+from benchmarks.capacity import BOND_LIFE, DEEP, EPOCH, SAMPLES, SMALL, Capacity
 from benchmarks.meter import CYCLES, Meter
 from benchmarks.network import Provider
 from provider_agent.benchmark.cpu import CpuEngine
 from provider_agent.benchmark.engine import Engine
+from provider_agent.benchmark.format import Shape
 from provider_agent.benchmark.proof import Proof
 
-ROUNDS = 4
-FIRST = 2  # epochs; the real proofs take two before
+# Both have a path of one node and no earlier root, whatever is drawn.
+ROUNDS = 2
+FIRST = 3  # epochs; the real proofs take two before, the deep one a third
 LONG_CLAIM = 16
 
 
@@ -25,6 +29,7 @@ def measure(capacity: Capacity, meter: Meter) -> None:
         _real(capacity, meter, name)
     engine = CpuEngine()
     try:
+        _deep(capacity, meter, engine)
         _epochs(capacity, meter, engine)
     finally:
         engine.close()
@@ -56,11 +61,13 @@ def _real(capacity: Capacity, meter: Meter, name: str) -> None:
 
 @dataclass
 class Prover:
-    """A provider at the Benchmark of small proofs."""
+    """A provider at a Benchmark whose proofs are made at once."""
 
     capacity: Capacity
     engine: Engine
     name: str
+    benchmark: Contract
+    shape: Shape
 
     def __post_init__(self) -> None:
         self.provider: Provider = self.capacity.provider(self.name)
@@ -68,24 +75,27 @@ class Prover:
 
     def prove(self, epoch: int) -> None:
         """Do the rounds of an open epoch."""
-        challenge = self.capacity.benchmark.functions.challenge(self.pool, epoch).call()
-        self.engine.prepare(challenge, SMALL)
+        challenge = self.benchmark.functions.challenge(self.pool, epoch).call()
+        self.engine.prepare(challenge, self.shape)
         roots = self.engine.roots([])
         self._roots = tuple(islice(roots, ROUNDS))
         self._challenge = challenge
 
     def commit(self, epoch: int, rounds: int) -> int:
         """Commit to the first of the rounds; returns the gas."""
-        self._proof = Proof(self._challenge, SMALL, self._roots[:rounds])
+        self._proof = Proof(self._challenge, self.shape, self._roots[:rounds])
         return self._send("commit", epoch, rounds, self._proof.commitment)
 
-    def open(self, epoch: int) -> tuple[int, int]:
-        """Open all samples; the gas of the first, and of the last, which makes the score."""
-        draw = self.capacity.benchmark.functions.epoch_of(epoch).call()[2]
-        rows = [opening.words() for opening in self._proof.openings(self.engine, draw, SAMPLES)]
-        first = self._send("open_sample", self.pool, rows[0])
-        self._send("open_samples", self.pool, rows[1:-1])
-        return first, self._send("open_sample", self.pool, rows[-1])
+    def openings(self, epoch: int) -> list[list[bytes]]:
+        """The openings of all samples of a drawn epoch."""
+        draw = self.benchmark.functions.epoch_of(epoch).call()[2]
+        return [opening.words() for opening in self._proof.openings(self.engine, draw, SAMPLES)]
+
+    def open(self, rows: list[list[bytes]]) -> int:
+        """Open samples in one transaction; returns the gas."""
+        if len(rows) == 1:
+            return self._send("open_sample", self.pool, rows[0])
+        return self._send("open_samples", self.pool, rows)
 
     def claim(self, epochs: list[int]) -> int:
         """Claim the rewards of epochs; returns the gas."""
@@ -95,8 +105,22 @@ class Prover:
         )
 
     def _send(self, function: str, *arguments: object) -> int:
-        capacity = self.capacity
-        return capacity.chain.send(self.provider.operator, capacity.benchmark, function, *arguments)
+        chain = self.capacity.chain
+        return chain.send(self.provider.operator, self.benchmark, function, *arguments)
+
+
+def _deep(capacity: Capacity, meter: Meter, engine: Engine) -> None:
+    """The depth of the public plans at the smallest size."""
+    benchmark, epoch = capacity.deep, FIRST - 1
+    prover = Prover(capacity, engine, "deep prover", benchmark, DEEP)
+    capacity.open(benchmark, epoch)
+    prover.prove(epoch)
+    prover.commit(epoch, 1)
+    capacity.draw(benchmark, epoch)
+    rows = prover.openings(epoch)
+    with capacity.chain.undone():
+        meter.note("benchmark_open_one_n256_k65280", prover.open(rows[:1]))
+    meter.note("benchmark_open_eight_n256_k65280", prover.open(rows))
 
 
 def _epochs(capacity: Capacity, meter: Meter, engine: Engine) -> None:
@@ -105,9 +129,11 @@ def _epochs(capacity: Capacity, meter: Meter, engine: Engine) -> None:
     One is measured; one scores before it, so that the epoch's sums are not zero; one never opens
     its samples.
     """
-    prover, rival, cheat = (Prover(capacity, engine, name) for name in ("prover", "rival", "cheat"))
-    hunter = capacity.chain.account("hunter")
     benchmark, send = capacity.benchmark, capacity.chain.send
+    prover, rival, cheat = (
+        Prover(capacity, engine, name, benchmark, SMALL) for name in ("prover", "rival", "cheat")
+    )
+    hunter = capacity.chain.account("hunter")
     for epoch in range(FIRST, FIRST + CYCLES):
         meter.note("benchmark_open_epoch", capacity.open(benchmark, epoch))
         prover.prove(epoch)
@@ -117,10 +143,11 @@ def _epochs(capacity: Capacity, meter: Meter, engine: Engine) -> None:
             other.prove(epoch)
             other.commit(epoch, ROUNDS)
         meter.note("benchmark_draw", capacity.draw(benchmark, epoch))
-        rival.open(epoch)
-        one, last = prover.open(epoch)
-        meter.note("benchmark_open_one_n256", one)
-        meter.note("benchmark_open_last_n256", last)
+        rival.open(rival.openings(epoch))
+        rows = prover.openings(epoch)
+        meter.note("benchmark_open_one_n256", prover.open(rows[:1]))
+        prover.open(rows[1:-1])
+        meter.note("benchmark_open_last_n256", prover.open(rows[-1:]))
         capacity.chain.wait_until(capacity.genesis + (epoch + 1) * EPOCH)
         meter.note("benchmark_fail", send(hunter, benchmark, "fail", cheat.pool))
         meter.note("emissions_claim", prover.claim([epoch]))
@@ -132,8 +159,8 @@ def _epochs(capacity: Capacity, meter: Meter, engine: Engine) -> None:
             other.prove(epoch)
             other.commit(epoch, ROUNDS)
         capacity.draw(benchmark, epoch)
-        rival.open(epoch)
-        prover.open(epoch)
+        for other in (rival, prover):
+            other.open(other.openings(epoch))
     capacity.chain.wait_until(capacity.genesis + (long[-1] + 1) * EPOCH)
     meter.note("emissions_claim_16_epochs", prover.claim(long))
 
