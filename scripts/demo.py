@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first paid job on a local chain, from deployment to payment; then one whose provider dies.
+"""A proof of speed, a job for who has it, its pay, the reward for the proof, and a job whose
+provider dies: all on a local chain, from the deployment on.
 
 ape run demo
 """
@@ -27,7 +28,7 @@ from scripts.market.story import tell
     help="Directory for the agent, its log and the result; default: one that is removed.",
 )
 def cli(provider: Any, keep: Path | None) -> None:
-    """Show the main job and the unhappy path on a local chain."""
+    """Show proof, job, reward and the unhappy path on a local chain."""
     chain = connect(provider)
     if not chain.is_local:
         raise ScriptError(

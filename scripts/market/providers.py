@@ -151,6 +151,7 @@ def register(
             ("collateral in all", f"at most {show_tpf(max_locked)}"),
         ],
     )
+    _tell_bond(market, ui, max_lock_per_order)
     ui.ask("Register?")
     return transact(
         sender,
@@ -169,6 +170,14 @@ def register(
     )
 
 
+def _tell_bond(market: Market, ui: Ui, max_lock_per_order: int) -> None:
+    bond = int(market.benchmark.read("BOND"))
+    if max_lock_per_order < bond:
+        ui.note(
+            f"the limit per order is below the bond of {show_tpf(bond)}: no speed can be proven"
+        )
+
+
 def set_limits(
     market: Market, sender: Sender, ui: Ui, max_lock_per_order: int, max_locked: int
 ) -> Receipt:
@@ -177,6 +186,7 @@ def set_limits(
     if max_locked < max_lock_per_order:
         raise ScriptError("the limit in all is below the limit per order; raise it")
     shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in all"
+    _tell_bond(market, ui, max_lock_per_order)
     ui.ask(f"Let the operator lock at most {shown}?")
     return transact(
         sender, ui, "set limits", market.staking, "set_lock_limits", max_lock_per_order, max_locked
@@ -420,7 +430,7 @@ def show(market: Market, provider: Provider, ui: Ui, account: str | None = None)
         ("commission", f"{provider.commission_bps / 100:g} %"),
         ("active stake", f"{show_tpf(provider.active)}, of which own {show_tpf(provider.own)}"),
         (
-            "locked by orders",
+            "locked by orders and bond",
             f"{show_tpf(provider.locked)} of at most {show_tpf(provider.max_locked)}",
         ),
         ("next order", f"can lock {show_tpf(provider.lockable)}"),
