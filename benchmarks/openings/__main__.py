@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the proofs whose openings `make gas` sends: slow, to be run once a format.
 
-    python -m benchmarks.openings [k16320] [k65280]
+    python -m benchmarks.openings
 
 Two proofs a shape, at N = 16,384:
 
-- One round that is really done: 9 or 35 tera-operations and a tree over a million leaves, minutes
-  on a CPU and up to 8 GiB of memory.
+- One round that is really done: 9 tera-operations and a tree over a million leaves, minutes on a
+  CPU, and 3 GiB of memory.
 - 65,536 rounds, which would take a CPU months. All of them are one invented leaf, over and over:
   the work of a cheat that did nothing at all. Such a proof shows the right 16 bits at a sample once
   in 65,536 times, so draws are tried until that happens for its first sample. The opening is valid
