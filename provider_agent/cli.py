@@ -42,7 +42,7 @@ rpc_urls = {rpc_urls}
 chain_id = {chain_id}
 staking = "{staking}"
 jobs = "{jobs}"
-start_block = {start_block}
+{proofs}start_block = {start_block}
 
 [operator]
 keystore = "{keystore}"
@@ -69,6 +69,9 @@ memory_mb = 2048
 price_per_hour = "1"      # payment tokens
 max_collateral = "1000"   # TPF a job
 collateral_per_token = "100"   # TPF for each payment token of the price
+
+[benchmark]
+device = "cpu"            # what proves its speed: cpu, cuda, cuda:1, or GPUs as one: cuda:0,1
 """
 
 _config = click.option(
@@ -121,11 +124,15 @@ main.add_command(prove)
 @click.option(
     "--deployment",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="deployments/<chain id>.json; instead of the next four.",
+    help="deployments/<chain id>.json; instead of the next six.",
 )
 @click.option("--chain-id", type=int)
 @click.option("--staking", help="Address of the Staking contract.")
 @click.option("--jobs", help="Address of the Jobs contract.")
+@click.option(
+    "--benchmark", "proven_by", help="Address of the Benchmark contract, if there is one."
+)
+@click.option("--emissions", help="Address of the Emissions contract, if there is one.")
 @click.option("--start-block", type=int, default=0, show_default=True)
 @click.option("--port", type=int, default=8700, show_default=True)
 @click.option("--public-url", help="What tenants call the agent; default http://127.0.0.1:PORT.")
@@ -136,6 +143,8 @@ def init(
     chain_id: int | None,
     staking: str | None,
     jobs: str | None,
+    proven_by: str | None,
+    emissions: str | None,
     start_block: int,
     port: int,
     public_url: str | None,
@@ -144,7 +153,7 @@ def init(
     if config.exists():
         raise SettingsError(f"{config} exists already; move it away or choose another --config")
     if deployment is not None:
-        chain_id, staking, jobs, start_block = _deployment(deployment)
+        chain_id, staking, jobs, proven_by, emissions, start_block = _deployment(deployment)
     if chain_id is None or staking is None or jobs is None:
         raise SettingsError("give --deployment, or --chain-id with --staking and --jobs")
     text = _TEMPLATE.format(
@@ -152,6 +161,11 @@ def init(
         chain_id=chain_id,
         staking=address("--staking", staking),
         jobs=address("--jobs", jobs),
+        proofs="".join(
+            f'{name} = "{address(f"--{name}", place)}"\n'
+            for name, place in (("benchmark", proven_by), ("emissions", emissions))
+            if place is not None
+        ),
         start_block=start_block,
         keystore="operator.json",
         password_file="operator.password",  # noqa: S106 - the name of a file
@@ -174,15 +188,20 @@ def init(
     click.echo("next      provider-agent consent --owner ADDRESS, then the owner registers")
 
 
-def _deployment(file: Path) -> tuple[int, str, str, int]:
+def _deployment(file: Path) -> tuple[int, str, str, str | None, str | None, int]:
+    """Chain id, Staking, Jobs, Benchmark and Emissions if there are any, and the first block."""
     try:
         registry = json.loads(file.read_text("utf-8"))
         contracts = registry["contracts"]
+        names = ("Jobs", "Benchmark")
+        blocks = [int(contracts[name]["block"]) for name in names if name in contracts]
         return (
             int(registry["chain_id"]),
             str(contracts["Staking"]["address"]),
             str(contracts["Jobs"]["address"]),
-            int(contracts["Jobs"]["block"]),
+            str(contracts["Benchmark"]["address"]) if "Benchmark" in contracts else None,
+            str(contracts["Emissions"]["address"]) if "Emissions" in contracts else None,
+            min(blocks),
         )
     except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(f"{file} is not the record of a finished deployment") from None

@@ -12,6 +12,8 @@ from eth_account import Account
 
 from provider_agent import cli
 from provider_agent.agent import DATABASE, PAY_DECIMALS, PAY_SYMBOL
+from provider_agent.duties import benchmark, rewards
+from provider_agent.duties.epochs import ProofReport
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import load
@@ -71,6 +73,52 @@ def test_init__from_a_deployment(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     chain = load(file, {}).chain
     assert (chain.chain_id, chain.staking, chain.jobs, chain.start_block) == (5, A, B, 77)
+    assert chain.benchmark is None and chain.emissions is None
+
+
+def test_init__from_a_deployment_with_proofs(tmp_path: Path) -> None:
+    record = tmp_path / "5.json"
+    contracts = {
+        "Staking": {"address": A},
+        "Benchmark": {"address": B, "block": 70},
+        "Emissions": {"address": A, "block": 71},
+        "Jobs": {"address": B, "block": 77},
+    }
+    record.write_text(json.dumps({"chain_id": 5, "contracts": contracts}))
+    file = tmp_path / "provider.toml"
+    result = call("init", "--config", file, "--rpc-url", "http://n:1", "--deployment", record)
+    assert result.exit_code == 0, result.output
+    chain = load(file, {}).chain
+    assert (chain.benchmark, chain.emissions, chain.start_block) == (B, A, 70)
+
+
+def test_init__proofs_by_their_addresses(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "other" / "provider.toml"
+    file.parent.mkdir()
+    result = call(
+        "init", "--config", file, "--rpc-url", "http://127.0.0.1:1", "--chain-id", "31337",
+        "--staking", A, "--jobs", B, "--benchmark", B, "--emissions", A,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert load(file, {}).chain.emissions == A
+    assert load(config, {}).benchmark.device == "cpu"
+
+
+def test_status__proof_and_rewards(config: Path) -> None:
+    data = load(config, {}).agent.data_dir
+    data.mkdir()
+    store = Store(data / DATABASE)
+    report = ProofReport(
+        "cuda", 12, "window", 40, 30, 0, 8, 15 * 10**14, note="proving", paused=False
+    )
+    store.set_meta(benchmark.REPORT, report.to_text())
+    store.set_meta(rewards.UNCLAIMED, str(25 * 10**17))
+    store.close()
+    said = call("status", "--config", config).output
+    assert "Proof: epoch 12, window: proving (cuda)" in said
+    assert "40 done, 30 committed, 0 of 8 samples verified" in said
+    assert "Score: 1500 tera operations a second" in said
+    assert "Rewards: 2.5 TPF to claim" in said
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"chain_id": 5, "contracts": {}}', "[]"])
