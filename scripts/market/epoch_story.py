@@ -63,7 +63,7 @@ def prove(stage: Stage, market: Market) -> int:
             live.update(_table(seen))
             return seen.score or None
 
-        stage.wait("the proof", look, 2 * rules.epoch, shown=True)
+        stage.wait("the proof", look, 3 * rules.epoch, shown=True)
     stage.console.print(_table(seen))
     for name, event in _EVENTS.items():
         _gas_of_event(stage, market, f"{name} (agent)", market.benchmark, event)

@@ -81,7 +81,6 @@ class Stage:
     agent: subprocess.Popen[bytes] | None = None
     gas: dict[str, int] = field(default_factory=dict)
     """Gas by the name of the step, in the order in which they happened."""
-    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
@@ -167,7 +166,7 @@ class Stage:
                 stdout=log,
                 stderr=log,
             )
-        self.wait("the agent", self._is_ready, 40)
+        self.wait("the agent", self._is_ready, 90)
 
     def kill_agent(self) -> None:
         """End the agent and whatever it runs by SIGKILL, as if the machine were gone."""
@@ -225,7 +224,6 @@ class Stage:
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.3",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
             "TERAPROOF_RUNNER__SANDBOX": sandbox,
-            **self.settings,
         }
 
     # ------------------------------------------------------------------ what is shown

@@ -120,10 +120,6 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     )
     stage.spend("register", receipt)
     stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
-    stage.settings = {
-        "TERAPROOF_CHAIN__BENCHMARK": market.benchmark.address,
-        "TERAPROOF_CHAIN__EMISSIONS": market.emissions.address,
-    }
     stage.tick()
     if not stage.sandboxed:
         ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
