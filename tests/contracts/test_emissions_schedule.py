@@ -67,6 +67,11 @@ def test_scheduled__largest_emission():
     assert emissions.emission(126) == 0
 
 
+def test_part_of__rounds_down(emissions):
+    assert emissions.part_of(0, 0) == P.initial_emission * 8 // 10 == 800 * TPF + 5
+    assert emissions.part_of(0, 3) == P.initial_emission // 2 * 8 // 10
+
+
 # ----------------------------------------------------------------- constructor
 
 
@@ -176,7 +181,10 @@ def test_minted__whole_schedule__within_the_cap():
     for epoch in range(end):
         numbers.set_share(provider.owner, epoch, 1, 1, 1, 1)
         numbers.go_to(epoch + 1)
+        # Down to a single wei.
         if emissions.emission(epoch):
             emissions.claim(provider.owner, [epoch])
+            assert emissions.claimed(provider.owner, epoch)
         assert emissions.minted() == emissions.scheduled(epoch)
+        assert suite.token.balanceOf(emissions.address) == 0
     assert suite.token.total_minted() == genesis + emissions.scheduled(end) <= p.cap
