@@ -21,10 +21,11 @@
              fixed length; without a draw it is void, and nobody loses anything.
 @dev Words packed by hand, low bits first:
      times    opened at 40 | drawn at 40
-     proof    epoch 32 | rounds 32 | verified 16 | bond until 40 | stake 128
+     proof    epoch 32 | rounds 32 | verified 16 | bond until 40 | backing 128
      result   score 128 | stake 128, of a provider in an epoch; sums likewise
      latest   score 128 | epoch 32
-     A provider's proof and commitment are overwritten by its next one.
+     Backing is the stake at the commit and all that was seized before. A
+     provider's proof and commitment are overwritten by its next one.
 """
 
 from .interfaces import IBenchmark
@@ -259,10 +260,11 @@ def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
     assert (
         rounds >= 1 and rounds <= gpu_proof.MAX_ROUNDS
     ), "benchmark: rounds out of bounds"
-    provider: address = empty(address)
-    stake: uint256 = 0
-    provider, stake = staticcall STAKING.provider_and_stake(msg.sender)
+    provider: address = staticcall STAKING.provider_of(msg.sender)
     assert provider != empty(address), "benchmark: unknown operator"
+    stake: uint256 = 0
+    seized: uint256 = 0
+    stake, seized = staticcall STAKING.stake_of(provider)
     assert stake >= BOND, "benchmark: stake below the bond"
 
     proof: uint256 = self.proofs[provider]
@@ -277,7 +279,7 @@ def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
     if until < self._start(epoch + 1) + FAULT_PERIOD:
         until = self._lock_bond(provider)
     self.proofs[provider] = (
-        epoch | (rounds << 32) | (until << 80) | (stake << 120)
+        epoch | (rounds << 32) | (until << 80) | ((stake + seized) << 120)
     )
     self.commitments[provider] = commitment
     log IBenchmark.Committed(
@@ -287,6 +289,23 @@ def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
         commitment=commitment,
         stake=stake,
     )
+
+
+@external
+def withdraw_proof():
+    """
+    @notice Takes the caller's commitment back while the window lasts (the owner),
+            so that a stolen operator key cannot bind the bond to rounds that
+            nobody has done. A new operator can commit again.
+    """
+    proof: uint256 = self.proofs[msg.sender]
+    epoch: uint256 = proof & MASK_32
+    assert (proof >> 32) & MASK_32 > 0, "benchmark: no proof to withdraw"
+    assert (
+        block.timestamp < (self.times[epoch] & MASK_40) + WINDOW
+    ), "benchmark: window is over"
+    self.proofs[msg.sender] = proof & ~(MASK_32 << 32)
+    log IBenchmark.Withdrawn(epoch=epoch, provider=msg.sender)
 
 
 @external
@@ -432,7 +451,7 @@ def proof_of(provider: address) -> IBenchmark.Proof:
         rounds=(proof >> 32) & MASK_32,
         commitment=self.commitments[provider],
         verified=(proof >> 64) & MASK_16,
-        stake=(proof >> 120) & MASK_128,
+        stake=self._counted(provider, proof),
         bond_until=(proof >> 80) & MASK_40,
     )
 
@@ -488,6 +507,7 @@ def _start(epoch: uint256) -> uint256:
 @internal
 @view
 def _epoch_at(time: uint256) -> uint256:
+    assert time >= GENESIS, "benchmark: before genesis"
     return (time - GENESIS) // EPOCH
 
 
@@ -574,21 +594,26 @@ def _end(provider: address, session: Session, count: uint256) -> uint256:
         verified << 64
     )
     if verified == SAMPLES:
-        self._score(
-            provider,
-            session.proof & MASK_32,
-            session.rounds,
-            session.proof >> 120,
-        )
+        self._score(provider, session.proof, session.rounds)
     return verified
 
 
 @internal
-def _score(
-    provider: address, epoch: uint256, rounds: uint256, committed: uint256
-):
-    # Stake that has left, or was slashed, since the commit earns nothing.
-    stake: uint256 = min(committed, staticcall STAKING.active_stake(provider))
+@view
+def _counted(provider: address, proof: uint256) -> uint256:
+    # Stake that has left since the commit earns nothing, nor does what came back
+    # after a seizure: it may have counted elsewhere meanwhile.
+    active: uint256 = 0
+    seized: uint256 = 0
+    active, seized = staticcall STAKING.stake_of(provider)
+    backing: uint256 = proof >> 120
+    return min(active, backing - min(backing, seized))
+
+
+@internal
+def _score(provider: address, proof: uint256, rounds: uint256):
+    epoch: uint256 = proof & MASK_32
+    stake: uint256 = self._counted(provider, proof)
     points: uint256 = gpu_proof._score(N, BLOCKS, rounds, WINDOW)
     self.results[provider][epoch] = shares._pack(points, stake)
     scores: uint256 = 0

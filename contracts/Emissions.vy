@@ -108,6 +108,8 @@ def __init__(
     assert (
         halving_epochs > 0 and halving_epochs <= MASK_32
     ), "emissions: halving out of bounds"
+    # Far above any use, and no product below can overflow.
+    assert initial_emission < 2**100, "emissions: emission above 100 bits"
     # Twice the first period is more than all periods together.
     assert (
         2 * initial_emission * halving_epochs
@@ -201,7 +203,8 @@ def distribute(provider: address, epoch: uint256, amount: uint256):
 def add_use(distributor: address) -> uint256:
     """
     @notice Adds a use, without weight yet (owner only). A use is never removed:
-            without weight it gets nothing.
+            without weight it gets nothing of the epochs that follow, and can still
+            share out what is left of its parts of earlier ones.
     @param distributor The contract that shares out its part.
     @return Number of the use, its place among the weights.
     """

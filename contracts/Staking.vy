@@ -99,6 +99,8 @@ accounts: HashMap[address, HashMap[address, uint256]]
 tickets: HashMap[address, HashMap[address, HashMap[uint256, uint256]]]
 # digest of (manager, provider, id)
 locks: HashMap[bytes32, uint256]
+# TPF wei ever seized from a provider: stake that a seizure has moved is elsewhere.
+seized: HashMap[address, uint256]
 
 # ---------------------------------------------------------------- constructor
 
@@ -628,6 +630,7 @@ def seize(
     in_all: uint256 = 0
     per_order, in_all = shares._unpack(self.limits[provider])
     self.limits[provider] = shares._pack(per_order, in_all - min(in_all, taken))
+    self.seized[provider] += taken
 
     to_victim: uint256 = taken * victim_bps // MAX_BPS
     bounty: uint256 = (taken - to_victim) * bounty_bps // MAX_BPS
@@ -761,24 +764,13 @@ def operator_of(provider: address) -> address:
 
 @external
 @view
-def provider_and_stake(operator: address) -> (address, uint256):
+def stake_of(provider: address) -> (uint256, uint256):
     """
-    @notice Returns the provider that a key signs for, and the active TPF wei behind
-            it; zeros if there is none.
-    @param operator The key.
-    """
-    provider: address = self.provider_of[operator]
-    return provider, self.pool_assets[provider] & shares.MASK
-
-
-@external
-@view
-def active_stake(provider: address) -> uint256:
-    """
-    @notice Returns the active TPF wei behind a provider.
+    @notice Returns the active TPF wei behind a provider, and how much was ever
+            seized from it. A seizure, unlike all else, moves stake at once.
     @param provider The provider's owner address.
     """
-    return self.pool_assets[provider] & shares.MASK
+    return self.pool_assets[provider] & shares.MASK, self.seized[provider]
 
 
 @external

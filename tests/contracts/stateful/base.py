@@ -440,8 +440,7 @@ class StakingMachine(RuleBasedStateMachine):
         ), f"pool of {name_of(name)}"
         assert view("staking", "operator_of", name) == pool.operator
         assert view("staking", "provider_of", pool.operator) == name
-        assert view("staking", "provider_and_stake", pool.operator) == (name, active.assets)
-        assert view("staking", "active_stake", name) == active.assets
+        assert view("staking", "stake_of", name)[0] == active.assets
         assert view("staking", "payout_of", name) == pool.payout
         assert view("staking", "lock_limits", name) == (pool.per_order, pool.in_all)
         for time in (max(1, pool.commission_since) - 1, pool.commission_since):
