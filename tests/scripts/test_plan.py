@@ -133,10 +133,10 @@ def _benchmark(**values: Any) -> Callable[[Document], None]:
         (_benchmark(randomness_source=3), "randomness_source: write 0 (prevrandao), 1 (pre"),
         (_benchmark(window=0), "Benchmark.window: must be above zero"),
         (
-            _benchmark(epoch=46),
-            "epoch: 46 s are too short: opening, window, delay and draw take 46",
+            _benchmark(epoch=50),
+            "epoch: 50 s are too short: opening, window, delay and draw take 50",
         ),
-        (_benchmark(fault_period=61), "fault_period: a failure can be reported 2 min 1 s after"),
+        (_benchmark(fault_period=41), "fault_period: a failure can be reported 2 min 1 s after"),
         (
             _benchmark(bond_life=119),
             "bond_life: must be from 2 min (epoch and fault_period) to 30 d",

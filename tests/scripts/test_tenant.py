@@ -9,16 +9,18 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
 
+from provider_agent.benchmark.schedule import Stage
 from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
-from scripts.market import jobs, packages, providers, tenant, tokens
+from scripts.market import jobs, packages, proofs, providers, rewards, tenant, tokens
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
 from scripts.market.jobs import Job, Placed
@@ -35,8 +37,12 @@ PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 RUNTIME = ROOT / ".venv-runtime"
 
 
+Found = TypeVar("Found")
+
+
 @dataclass
 class Scene:
+    anvil: Anvil
     market: Market
     owner: Sender
     tenant: Sender
@@ -70,7 +76,7 @@ class Scene:
         (directory / "job.json").write_text(json.dumps(document))
         return packages.read(directory)
 
-    def post(self, package: Package) -> Placed:
+    def post(self, package: Package, min_score: int = 0) -> Placed:
         order = Order(
             spec=package.spec.digest(),
             start_price=1 * USD,
@@ -79,7 +85,7 @@ class Scene:
             duration=300,
             auction=0,
             min_stake=0,
-            min_score=0,
+            min_score=min_score,
             allow_root=ZERO_WORD,
             nonce=fresh_nonce(),
         )
@@ -87,12 +93,19 @@ class Scene:
         return jobs.post(self.market, self.tenant, self.ui, order)
 
     def wait(self, placed: Placed, status: Status, seconds: float = 60) -> Job:
+        def look() -> Job | None:
+            job = jobs.find(self.market, placed.job.hex())
+            return job if job.status is status else None
+
+        return self.until(look, seconds)
+
+    def until(self, look: Callable[[], Found | None], seconds: float) -> Found:
+        """What `look` finds; fails after so many seconds."""
         end = time.monotonic() + seconds
         while True:
-            job = jobs.find(self.market, placed.job.hex())
-            if job.status is status:
-                return job
-            assert time.monotonic() < end, job.status
+            if found := look():
+                return found
+            assert time.monotonic() < end, (self.home / "agent.log").read_text()[-2_000:]
             time.sleep(0.3)
 
 
@@ -144,7 +157,7 @@ def scene(
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         _wait_for(process, endpoint, home / "agent.log")
-        yield Scene(market, owner, renter, stranger, endpoint, home, ui)
+        yield Scene(anvil, market, owner, renter, stranger, endpoint, home, ui)
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -220,6 +233,42 @@ def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> Non
         scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], 30, placed.job
     )
     assert "does not take the job now: asks for a stake of" in scene.ui.lines[-1]
+
+
+def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene) -> None:
+    """The agent proves by itself. Time goes on with blocks alone, so it waits for rounds."""
+    market, owner = scene.market, scene.owner.address
+    rules = market.benchmark_events.rules("latest")
+
+    def goes_on() -> bool:
+        epoch = proofs.current(market, rules)
+        proof = market.benchmark_events.proof_of(owner, "latest")
+        waits = epoch.stage is Stage.WINDOW and not (proof.rounds and proof.epoch == epoch.number)
+        if not waits:
+            scene.anvil.mine(1 if epoch.record.opened_at else 3)
+        return True
+
+    scene.anvil.rpc("anvil_setBlockTimestampInterval", 1)
+    try:
+        speed = scene.until(lambda: goes_on() and providers.read(market, owner).score, 180)
+        (epoch,) = proofs.of_provider(market, owner)
+        proofs.show(market, scene.ui, epoch)
+        assert f"{rules.samples} of {rules.samples} | proven" in scene.ui.lines[-1]
+
+        package = scene.package("fast", "nine")
+        with pytest.raises(ScriptError, match="are asked for"):
+            tenant.check_score(market, owner, speed + 1)
+        tenant.check_score(market, owner, speed)
+        placed = scene.post(package, min_score=speed)
+        tenant.upload(market, scene.tenant.signer, scene.ui, package, [scene.endpoint], wait=30)
+        scene.wait(placed, Status.ATTESTED)
+
+        scene.anvil.mine(max(1, rules.end(epoch) - market.now()))
+        scene.until(lambda: market.emissions.read("claimed", owner, epoch), 60)
+        (reward,) = [item for item in rewards.of(market, owner) if item.epoch == epoch]
+        assert reward.amount == market.emissions.read("emission", epoch)
+    finally:
+        scene.anvil.rpc("anvil_removeBlockTimestampInterval")
 
 
 def test_upload__nobody_there__one_line(scene: Scene) -> None:
