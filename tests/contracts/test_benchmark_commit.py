@@ -404,3 +404,61 @@ def test_bond__own_stake_gone_when_it_must_be_renewed__reverts(suite, p, provide
     proofs.open_epoch(suite, BEACON)
     with boa.reverts("staking: own stake too low"):
         proofs.commit(suite, provider, 1, ROOT)
+
+
+# -------------------------------------------------------------- withdraw_proof
+
+
+def test_withdraw_proof__unbinds_the_bond(suite, benchmark, provider, epoch, bond):
+    """The owner's answer to a stolen key that commits to rounds nobody has done."""
+    proofs.commit(suite, provider, 2**24, ROOT)
+    benchmark.withdraw_proof(sender=provider.owner)
+    assert event(benchmark, "Withdrawn") == {"epoch": epoch, "provider": provider.owner}
+    assert not benchmark.is_open(provider.owner)
+    proofs.draw_epoch(suite)
+    with boa.reverts("benchmark: no proof to open"):
+        benchmark.open_sample(provider.owner, [bytes(32)])
+    proofs.next_epoch(suite)
+    with boa.reverts("benchmark: no proof to fail"):
+        benchmark.fail(provider.owner)
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    assert bond(provider) == (0, 0)
+
+
+def test_withdraw_proof__then_fewer_rounds(suite, benchmark, provider, epoch, bond):
+    done = proofs.prove(suite, provider, 2)
+    proofs.commit(suite, provider, 2**24, ROOT)
+    locked = bond(provider)
+    benchmark.withdraw_proof(sender=provider.owner)
+    proofs.commit_work(suite, provider, done)
+    assert bond(provider) == locked
+    proofs.draw_epoch(suite)
+    proofs.show(suite, provider, done)
+    assert benchmark.score(provider.owner) > 0
+
+
+def test_withdraw_proof__window__exact(suite, benchmark, p, provider, epoch):
+    end = now() + p.window
+    proofs.commit(suite, provider, 1, ROOT)
+    go_to(end)
+    with boa.reverts(WINDOW_OVER):
+        benchmark.withdraw_proof(sender=provider.owner)
+    with boa.env.anchor():
+        proofs.draw_epoch(suite)
+        with boa.reverts(WINDOW_OVER):
+            benchmark.withdraw_proof(sender=provider.owner)
+    go_to(end - 1)
+    benchmark.withdraw_proof(sender=provider.owner)
+
+
+def test_withdraw_proof__only_the_owners_own(suite, benchmark, provider, epoch, stranger):
+    for caller in (provider.owner, stranger):
+        with boa.reverts("benchmark: no proof to withdraw"):
+            benchmark.withdraw_proof(sender=caller)
+    proofs.commit(suite, provider, 1, ROOT)
+    for caller in (provider.operator.address, stranger, suite.owner):
+        with boa.reverts("benchmark: no proof to withdraw"):
+            benchmark.withdraw_proof(sender=caller)
+    benchmark.withdraw_proof(sender=provider.owner)
+    with boa.reverts("benchmark: no proof to withdraw"):
+        benchmark.withdraw_proof(sender=provider.owner)
