@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A proof on the disk: what the agent asks of its worker process, and what that answers.
 
-    challenge.json   what to prove and on which device; written once
+    challenge.json   what to prove and on which device; written by the agent
     roots            32 bytes a round, in order; grows while the worker runs
     draw.json        the samples to open: draw, rounds, how many; written by the agent
     openings.json    their openings; written once, by the worker
@@ -62,8 +62,8 @@ class ProofFolder:
     # ------------------------------------------------------------------ the agent's part
 
     def create(self, task: Task) -> None:
-        """Make the folder, if it is not there or half made."""
-        if (self.path / _CHALLENGE).exists():
+        """Make the folder, if it is not there or half made; the device of a task may change."""
+        if (self.path / _CHALLENGE).exists() and self.task() == task:
             return
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         value = {

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark.folder import ProofFolder, Task
+from provider_agent.benchmark.format import MAX_ROUNDS
 from provider_agent.benchmark.schedule import Rules, Stage, stagger
 from provider_agent.chain.contracts import BenchmarkContract, Committed, Event
 from provider_agent.chain.rpc import BlockRef
@@ -47,6 +48,7 @@ REPORT = "benchmark.report"  # in the store's meta
 _KEEP_REPORT = 5.0  # seconds between two writes of what only counts up
 _AFTER_WINDOW = (Stage.DELAY, Stage.DRAW, Stage.VOID, Stage.SAMPLES)
 _BUSY = "paused while a job runs"
+_FAILURES, _LAST_DEVICE = 3, "cpu"  # so many failures to open samples, and what opens them then
 
 
 class BenchmarkDuty:
@@ -158,8 +160,7 @@ class BenchmarkDuty:
                 self._prover.stop()
                 self._missed_because = reason
                 return reason
-            settings = self._settings
-            folder.create(Task(challenge, rules.shape, settings.device, rules.turn_seconds()))
+            folder.create(self._task(challenge, rules, self._settings.device))
             return self._work(facts, rules, folder, name)
         committed = self._commits.committed(facts, name)
         self._count(folder, committed)
@@ -167,8 +168,10 @@ class BenchmarkDuty:
             self._prover.stop()
             return self._ending(facts, rules)
         if facts.stage is Stage.SAMPLES and facts.proof.verified < rules.samples:
-            settings = self._settings
-            folder.create(Task(challenge, rules.shape, settings.device, rules.turn_seconds()))
+            # The bond is at stake: a slow device is better than one that a job has filled.
+            gave_up = self._prover.failures >= _FAILURES
+            device = _LAST_DEVICE if gave_up else self._settings.device
+            folder.create(self._task(challenge, rules, device))
             return self._openings.open(facts, rules, folder, name)
         self._prover.stop()
         if facts.stage is Stage.DRAW:
@@ -179,9 +182,13 @@ class BenchmarkDuty:
                 self._attempts.begin(str(facts.epoch), "draw", data, deadline=until)
         return self._ending(facts, rules)
 
+    def _task(self, challenge: bytes, rules: Rules, device: str) -> Task:
+        return Task(challenge, rules.shape, device, rules.turn_seconds())
+
     def _work(self, facts: Facts, rules: Rules, folder: ProofFolder, name: str) -> str:
         """In the window: rounds, and commits to them."""
         done = self._commits.is_done(facts, rules, name)
+        done = done or self._commits.rounds(folder) == MAX_ROUNDS
         paused = not done and not self._settings.with_jobs and self._busy()
         if done or paused:
             self._prover.stop()

@@ -39,8 +39,9 @@ class Prover:
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._work: tuple[Path, str] | None = None
-        self._failures = 0
         self._again_at = 0.0
+        #: How often in a row the present work has failed.
+        self.failures = 0
         #: Why the last worker failed, or "".
         self.trouble = ""
 
@@ -60,7 +61,7 @@ class Prover:
     def stop(self) -> None:
         """No work is wanted. Rounds that are done stay."""
         self._work = None
-        self._failures, self._again_at, self.trouble = 0, 0.0, ""
+        self.failures, self._again_at, self.trouble = 0, 0.0, ""
         self._end()
 
     def leave(self, path: Path) -> None:
@@ -84,8 +85,8 @@ class Prover:
                 self._process = _start(folder, mode, subprocess.DEVNULL, said.fileno())
 
     def _failed(self, folder: ProofFolder, code: int) -> None:
-        pause = min(_MAX_PAUSE, _PAUSE * 2**self._failures)
-        self._failures += 1
+        pause = min(_MAX_PAUSE, _PAUSE * 2**self.failures)
+        self.failures += 1
         self._again_at = self._clock() + pause
         self.trouble = folder.last_words() or f"the worker ended with {code}"
         log.warning("proof: %s; trying again in %.0f s", self.trouble, pause)

@@ -102,6 +102,7 @@ class PlainProver:
     def __init__(self, locks: Path) -> None:
         self._turn = Turn("cpu", locks)
         self.rounds = 3
+        self.failures = 0
         self.trouble = ""
         self.works = ""
 

@@ -343,6 +343,20 @@ def test_samples__jobs_run__opened_all_the_same(tmp_path: Path) -> None:
     assert openings_of(rig) == [(0, 5)]
 
 
+def test_samples__device_fails_again_and_again__the_cpu_opens_them(tmp_path: Path) -> None:
+    rig = committed_rig(tmp_path, device="numpy")
+    rig.prover.failures = 2
+    rig.prover.open = lambda folder: None  # it fails
+    rig.cycle(at=rig.draw_epoch() + 1)
+    assert rig.proof.task().device == "numpy"
+    rig.prover.failures = 3
+    rig.cycle()
+    assert rig.proof.task().device == "cpu"
+    rig.restart()
+    rig.cycle(times=2)
+    assert openings_of(rig) == [(0, 5)]
+
+
 def test_samples__wrong_opening_on_the_disk__never_sent(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
     rig.cycle(at=rig.draw_epoch() + 1)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from provider_agent.benchmark.schedule import Stage
+from provider_agent.protocol.terms import Status
 from tests.agent_e2e.epochs import Epochs, epochs, prover
 from tests.agent_e2e.world import TPF, World
 
@@ -67,6 +68,22 @@ def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -
         assert world.left_processes() == []
         sent = world.deployment.sent_by(world.operator.address)
         assert all(good for _, good in sent), sent
+
+
+def test_job_runs_in_the_window__proof_waits_for_it(walking: Epochs, tmp_path: Path) -> None:
+    with prover(walking, tmp_path) as world:
+        walking.waits_for.append(world)
+        world.start_agent()
+        directory = world.job_directory("nap", "import os, time; time.sleep(8); os.mkdir('out')")
+        spec = world.spec(directory, timeout_seconds=60)
+        world.until(lambda: walking.stage() is Stage.WINDOW, "window", WAIT)
+
+        job = world.post(spec, directory, duration=100_000)
+        world.until(job.try_upload, "upload", WAIT)
+
+        world.until(lambda: "paused while a job runs" in world.log(), "the line in the log", WAIT)
+        job.wait(Status.ATTESTED, seconds=WAIT)
+        scored(walking, world)
 
 
 def test_agent_is_late__window_is_missed__next_epoch_is_proven(
