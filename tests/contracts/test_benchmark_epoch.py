@@ -57,7 +57,7 @@ def test_epochs__before_genesis__none_is_current(suite, p):
     """A deployment whose first epoch is yet to come."""
     later = deploy_benchmark(suite.staking, Parameters(genesis=now() + 100))
     assert later.GENESIS() == now() + 100
-    with boa.reverts():
+    with boa.reverts("benchmark: before genesis"):
         later.current_epoch()
     with boa.reverts(NOT_THE_TIME):
         later.open(0)

@@ -6,8 +6,9 @@ import pytest
 
 from provider_agent.benchmark import format as pog
 from tests.contracts import actions, proofs
-from tests.contracts.actions import delegate, event, events, go_to, order, pass_time, post
+from tests.contracts.actions import delegate, event, events, go_to, now, order, pass_time, post
 from tests.contracts.deploy import (
+    DAY,
     LOCK,
     REWARD,
     SLASH,
@@ -206,6 +207,22 @@ def test_score__stake_after_a_slash(suite, benchmark, provider, openings, manage
     suite.staking.slash(provider.owner, 2_000 * TPF, sender=manager)
     benchmark.open_samples(provider.owner, openings)
     assert benchmark.share_of(provider.owner, 0)[1] == 3_000 * TPF
+
+
+def test_score__stake_that_came_back_after_a_seizure__does_not_count(suite, benchmark, manager):
+    """It may have counted behind another provider meanwhile."""
+    victim, hunter = address_of("victim"), address_of("hunter")
+    provider = proofs.prover(suite, in_all=2 * suite.parameters.bond)
+    arguments = (provider.operator.address, b"\x01" * 32, 100 * TPF, now() + DAY, 0)
+    suite.staking.lock(*arguments, sender=manager)
+    proofs.open_epoch(suite)
+    done = proofs.committed(suite, provider, 1)
+    suite.staking.seize(provider.owner, b"\x01" * 32, victim, hunter, 10_000, 0, sender=manager)
+    delegate(suite, provider.owner, provider.owner, 100 * TPF)
+    proofs.draw_epoch(suite)
+    proofs.show(suite, provider, done)
+    assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
+    assert benchmark.share_of(provider.owner, 0)[1] == 4_900 * TPF
 
 
 def test_score__sums_are_those_of_everybody(suite, benchmark, provider, done):
