@@ -71,6 +71,14 @@ def draw(provider: Any, alias: str | None, deployments: Path, yes: bool) -> None
 
 @cli.command(cls=MarketCommand)
 @account_option
+@common_options
+def withdraw(provider: Any, alias: str | None, deployments: Path, yes: bool) -> None:
+    """Take the account's commitment back while the window lasts (the owner)."""
+    proofs.withdraw(*_open(provider, alias, deployments, yes))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
 @click.argument("owner", metavar="PROVIDER", type=ADDRESS)
 @common_options
 def fail(provider: Any, alias: str | None, owner: str, deployments: Path, yes: bool) -> None:

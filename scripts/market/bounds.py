@@ -104,6 +104,8 @@ def _schedule(given: _Values, token: _Values) -> Iterator[tuple[str, str]]:
     halving = given["halving_epochs"]
     if not 0 < halving < 2**32:
         yield "halving_epochs", "must be above zero and below 2**32"
+    if given["initial_emission"] >= 2**100:
+        yield "initial_emission", "must be below 2**100 wei"
     # Twice the first period is more than all periods together.
     planned = 2 * given["initial_emission"] * halving
     free = token["cap"] - token["genesis_supply"]

@@ -22,7 +22,7 @@ from scripts.market.providers import require_registered
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
 
-_EVENTS = ("Committed", "Scored", "Failed")
+_EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")
 _SOURCES = ("prevrandao", "hash of the previous block", "hash of the previous block (ArbSys)")
 
 
@@ -82,13 +82,15 @@ def entries(market: Market, numbers: Sequence[int]) -> dict[int, list[Entry]]:
         decoded = market.benchmark.abi.decode_log(log)
         if decoded is not None:
             name, values = decoded
-            found.setdefault((values["epoch"], values["provider"]), {})[name] = values
+            events = found.setdefault((values["epoch"], values["provider"]), {})
+            events[name] = values
+            if name == "Withdrawn":  # another commit may follow
+                events.pop("Committed", None)
     result: dict[int, list[Entry]] = {number: [] for number in numbers}
     for (number, provider), events in found.items():
         if "Committed" not in events:
-            continue  # the node has cut its logs
-        committed, scored, failed = (events.get(name) for name in _EVENTS)
-        assert committed is not None  # as just checked
+            continue  # withdrawn, or the node has cut its logs
+        committed, scored, failed = events["Committed"], events.get("Scored"), events.get("Failed")
         proof = market.benchmark_events.proof_of(provider, "latest")
         result[number].append(
             Entry(
@@ -274,6 +276,24 @@ def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     ui.ask(f"Draw the samples of epoch {epoch.number}?")
     label = f"draw epoch {epoch.number}"
     return transact(sender, ui, label, market.benchmark, "draw", epoch.number)
+
+
+def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
+    """Take the account's own commitment back while the window lasts (the owner)."""
+    require_registered(market, sender.address)
+    rules = market.benchmark_events.rules("latest")
+    proof = market.benchmark_events.proof_of(sender.address, "latest")
+    if not proof.rounds:
+        raise ScriptError(f"{sender.address} has no proof that could be withdrawn")
+    epoch = read(market, rules, proof.epoch)
+    if epoch.stage is not Stage.WINDOW:
+        raise ScriptError(
+            f"the proof of epoch {proof.epoch} cannot be withdrawn: {_state(rules, proof, epoch)}"
+        )
+    ui.ask(
+        f"Take back the proof of epoch {proof.epoch}? Its {proof.rounds:,} rounds will not count"
+    )
+    return transact(sender, ui, "withdraw the proof", market.benchmark, "withdraw_proof")
 
 
 def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:

@@ -149,6 +149,7 @@ def _benchmark(**values: Any) -> Callable[[Document], None]:
             "initial_emission: the schedule mints up to 900,000,200 TPF, but the cap leaves "
             "900,000,000 TPF",
         ),
+        (_set("contracts", "Emissions", "initial_emission", value=2**100), "below 2**100 wei"),
         (_set("contracts", "Emissions", "stake_cap_bps", value=9_999), "must be from 100 % to 10"),
         (_set("contracts", "Emissions", "capacity_bps", value=10_001), "capacity_bps: is above 1"),
     ],

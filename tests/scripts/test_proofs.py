@@ -193,6 +193,26 @@ def test_fail__not_opened__bond_is_burned_once(prover: Prover) -> None:
         proofs.fail(market, stage.stranger, stage.ui, owner)
 
 
+def test_withdraw__in_the_window__nothing_is_left_to_open(prover: Prover) -> None:
+    stage, owner, market = prover.stage, prover.owner, prover.stage.market
+    with pytest.raises(ScriptError, match="has no proof that could be withdrawn"):
+        proofs.withdraw(market, stage.owner, stage.ui)
+    prover.begin()
+    prover.commit()
+    with pytest.raises(ScriptError, match="is no provider here"):
+        proofs.withdraw(market, stage.stranger, stage.ui)
+    proofs.withdraw(market, stage.owner, stage.ui)
+    proofs.show(market, stage.ui)
+    assert "no provider has committed" in shown(stage)
+    proofs.release_bond(market, stage.owner, stage.ui, owner)
+    prover.commit()
+    proofs.show(market, stage.ui)
+    assert f"{owner} | 3 | " in shown(stage)
+    prover.draw()
+    with pytest.raises(ScriptError, match="cannot be withdrawn: samples are opened until"):
+        proofs.withdraw(market, stage.owner, stage.ui)
+
+
 def test_show__nobody_drew__void_and_nothing_lost(prover: Prover) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
     prover.begin()
