@@ -280,5 +280,5 @@ def test_claim__no_manager_any_more__reverts(suite, emissions, staking, prover):
 
 def test_claim__before_genesis__reverts():
     later = deploy_suite(Parameters(genesis=now() + DAY), with_benchmark=True)
-    with boa.reverts():
+    with boa.reverts("benchmark: before genesis"):
         later.emissions.claim(address_of("provider"), [0])

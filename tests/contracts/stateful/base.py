@@ -51,6 +51,8 @@ def name_of(value: Any) -> str:
         return value.hex()[:8]
     if isinstance(value, tuple):
         return f"({', '.join(map(name_of, value))})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(name_of, value))}]"
     return str(value)
 
 
@@ -440,7 +442,7 @@ class StakingMachine(RuleBasedStateMachine):
         ), f"pool of {name_of(name)}"
         assert view("staking", "operator_of", name) == pool.operator
         assert view("staking", "provider_of", pool.operator) == name
-        assert view("staking", "stake_of", name)[0] == active.assets
+        assert view("staking", "stake_of", name) == (active.assets, staking.seized[name])
         assert view("staking", "payout_of", name) == pool.payout
         assert view("staking", "lock_limits", name) == (pool.per_order, pool.in_all)
         for time in (max(1, pool.commission_since) - 1, pool.commission_since):

@@ -177,6 +177,8 @@ class Staking:
         self.balance = 0
         """TPF received less TPF sent, by the rules alone."""
         self.burned = 0
+        self.seized: Counter[str] = Counter()
+        """TPF wei ever seized from a provider."""
 
     # Views
 
@@ -402,6 +404,7 @@ class Staking:
         active = pool.active
         taken = min(lock.amount, self.owner_worth(provider))
         pool.in_all -= min(pool.in_all, taken)
+        self.seized[provider] += taken
         gone = active.shares_gone(taken)
         active.rounded()
         assert gone <= active.held[provider], "I-4: a seizure touches the owner's shares alone"

@@ -21,7 +21,7 @@ from tests.contracts.stateful.chain import EXECUTED
 from tests.contracts.stateful.market import DELEGATORS, OPERATORS, OWNERS, STRANGER
 from tests.contracts.stateful.rewards_market import HOUR, PARAMETERS
 from tests.contracts.stateful.rewards_model import Emissions
-from tests.contracts.stateful.rewards_proofs import HONEST, PLANS, ProofMachine
+from tests.contracts.stateful.rewards_proofs import CHEATS, HONEST, PLANS, ProofMachine
 
 WEIGHTS = ([8_000], [10_000], [], [0, 10_000], [3_333, 6_667], [5_000, 5_000], [1, 1], [9_999, 2])
 # In TPF.
@@ -93,13 +93,19 @@ class RewardsMachine(ProofMachine):
         self.stake(leaver, provider, 700 * TPF)
         self.live(habits, plans, meanwhile=leave)
 
-    def plans(self, data: Data, habits: dict[str, str]) -> dict[str, str]:
-        return {p: self.pick(data, PLANS if h == "cheat" else HONEST) for p, h in habits.items()}
+    def plans(self, data: Data, habits: dict[str, str]) -> dict[str, tuple[str, str]]:
+        """What each provider does in the window: its rounds, and how it cheats."""
+        return {
+            provider: (self.pick(data, PLANS), self.pick(data, CHEATS))
+            if habit == "cheat"
+            else (self.pick(data, HONEST), "")
+            for provider, habit in habits.items()
+        }
 
     def live(
         self,
         habits: dict[str, str],
-        plans: dict[str, str],
+        plans: dict[str, tuple[str, str]],
         void: str = "",
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
@@ -112,10 +118,10 @@ class RewardsMachine(ProofMachine):
             if void == "not opened" or not self.open_epoch(epoch):
                 self.go_to(b.start(epoch + 1))
                 return
-        for provider, plan in plans.items():
+        for provider, (plan, cheat) in plans.items():
             if habits[provider] != "absent":
                 operator = self.staking.providers[provider].operator
-                self.commit(operator, epoch, self.claim_for(provider, epoch, plan, ""))
+                self.commit(operator, epoch, self.claim_for(provider, epoch, plan, cheat), 2)
         meanwhile()
         if void != "not drawn":
             self.go_to(b.first_draw(epoch))
@@ -333,7 +339,8 @@ class RewardsMachine(ProofMachine):
         order = random.Random(self.steps * 1_000 + self.emissions.minted)  # repeats
         # Time enough for the halvings, whatever the example did.
         while self.epoch < self.HALVINGS * PARAMETERS.halving_epochs + 1:
-            self.live(dict.fromkeys(self.registered, "honest"), dict.fromkeys(self.registered, "p"))
+            everybody = self.registered
+            self.live(dict.fromkeys(everybody, "honest"), dict.fromkeys(everybody, ("p", "")))
         EXECUTED["halvings"] = max(EXECUTED["halvings"], self.epoch // PARAMETERS.halving_epochs)
         for provider in self.with_proof(drawn=True):
             self.report(provider)

@@ -91,7 +91,7 @@ class Claim:
         if sample.t < self.work.rounds:
             return self.work.opening(sample).words()
         first = self.work.opening(Sample(0, sample.i, sample.j))
-        upper = merkle.round_tree(self.work.roots)
+        upper = merkle.levels([*self.work.roots, ZERO])
         return Opening(
             root_before=pog.two_before(self.work.roots, sample.t),
             root=ZERO,

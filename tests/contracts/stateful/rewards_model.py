@@ -52,9 +52,11 @@ class Proof:
     rounds: int
     commitment: bytes
     committed_at: int
-    stake: int
+    backing: int
+    """Active stake at the commit, and all that was seized before it."""
     verified: int = 0
     failed: bool = False
+    withdrawn: bool = False
 
 
 class Benchmark:
@@ -92,10 +94,29 @@ class Benchmark:
     def fault_end(self, epoch: int) -> int:
         return self.start(epoch + 1) + self.p.fault_period
 
+    def is_waiting(self, proof: Proof | None) -> bool:
+        """Committed, and neither shown nor failed nor taken back; it may be too late for all."""
+        return (
+            proof is not None
+            and not proof.failed
+            and not proof.withdrawn
+            and proof.verified < self.p.samples
+        )
+
+    def counted(self, provider: str) -> int:
+        """Stake that was there at the commit and has not left, not for a moment, since."""
+        proof = self.proofs[provider]
+        if proof.failed:
+            return 0
+        staking = self.staking
+        stayed = max(0, proof.backing - staking.seized[provider])
+        return min(stayed, staking.providers[provider].active.assets)
+
     def is_open(self, now: int, provider: str) -> bool:
         proof = self.proofs.get(provider)
-        if proof is None or proof.failed or proof.verified == self.p.samples:
+        if not self.is_waiting(proof):
             return False
+        assert proof is not None
         if self.epochs[proof.epoch].drawn_at:
             return now < self.fault_end(proof.epoch)
         return now <= self.last_draw(proof.epoch)
@@ -138,13 +159,24 @@ class Benchmark:
         stake = self.staking.providers[provider].active.assets
         need(stake >= self.p.bond, "benchmark: stake below the bond")
         before = self.proofs.get(provider)
-        if before and before.epoch == epoch and not before.failed:
+        if before and before.epoch == epoch and not before.failed and not before.withdrawn:
             need(rounds > before.rounds, "benchmark: not more rounds than before")
         else:
             need(not self.is_open(now, provider), "benchmark: an earlier proof is open")
         if self.bonds.get(provider, 0) < self.fault_end(epoch):
             self._lock_bond(now, provider, operator)
-        self.proofs[provider] = Proof(epoch, rounds, commitment, now, stake)
+        backing = stake + self.staking.seized[provider]
+        self.proofs[provider] = Proof(epoch, rounds, commitment, now, backing)
+
+    def withdraw_proof(self, now: int, sender: str) -> None:
+        proof = self.proofs.get(sender)
+        need(
+            proof is not None and not proof.failed and not proof.withdrawn,
+            "benchmark: no proof to withdraw",
+        )
+        assert proof is not None
+        need(now < self.window_end(proof.epoch), "benchmark: window is over")
+        proof.withdrawn = True
 
     def _lock_bond(self, now: int, provider: str, operator: str) -> None:
         """A new lock in the place of the old one, which stays if there cannot be a new one."""
@@ -162,10 +194,7 @@ class Benchmark:
     def verify(self, now: int, provider: str, flaws: Sequence[str | None]) -> int:
         """Open the next samples; a flaw is why an opening must be refused."""
         proof = self.proofs.get(provider)
-        need(
-            proof is not None and not proof.failed and proof.verified < self.p.samples,
-            "benchmark: no proof to open",
-        )
+        need(self.is_waiting(proof), "benchmark: no proof to open")
         assert proof is not None
         epoch = self.epochs[proof.epoch]
         need(epoch.drawn_at != 0, "benchmark: not drawn")
@@ -185,8 +214,7 @@ class Benchmark:
             assert provider not in epoch.results, "I-7: one score an epoch"
             operations = 2 * self.p.n**2 * 480 * self.p.blocks * proof.rounds
             points = floor(Fraction(operations, self.p.window))
-            stake = min(proof.stake, self.staking.providers[provider].active.assets)
-            epoch.results[provider] = (points, stake)
+            epoch.results[provider] = (points, self.counted(provider))
             self.latest[provider] = (proof.epoch, points)
         return verified
 

@@ -17,7 +17,7 @@ from provider_agent.protocol.terms import ZERO_WORD
 from tests.contracts import proofs
 from tests.contracts.stateful.base import DATA, Data, StakingMachine, hostile, name_of
 from tests.contracts.stateful.chain import EXECUTED
-from tests.contracts.stateful.market import KEYS, OWNERS, STRANGER
+from tests.contracts.stateful.market import DELEGATORS, KEYS, OWNERS, STRANGER, WARDEN
 from tests.contracts.stateful.rewards_market import (
     KEPT,
     SHAPE,
@@ -30,6 +30,8 @@ from tests.contracts.stateful.rewards_model import MAX_ROUNDS, Benchmark, Proof
 # One letter a round: proven or made up.
 PLANS = ("p", "pp", "ppp", "ppp", "m", "pm", "mp", "pmp", "mpp")
 HONEST = ("p", "pp", "ppp")
+# Rounds made up; of another time or another provider; more claimed than done; nothing behind it.
+CHEATS = ("", "stale", "stolen", "padded", "blind")
 
 
 class ProofMachine(StakingMachine):
@@ -94,8 +96,7 @@ class ProofMachine(StakingMachine):
         return [
             name
             for name, proof in self.benchmark.proofs.items()
-            if not proof.failed
-            and proof.verified < self.benchmark.p.samples
+            if self.benchmark.is_waiting(proof)
             and drawn in (None, self.benchmark.epochs[proof.epoch].drawn_at != 0)
         ]
 
@@ -171,7 +172,7 @@ class ProofMachine(StakingMachine):
     @rule(
         data=DATA,
         plan=st.sampled_from(PLANS),
-        cheat=st.sampled_from(["", "", "", "blind", "stale", "stolen", "padded"]),
+        cheat=st.sampled_from(["", "", *CHEATS]),
     )
     def commit_somehow(self, data: Data, plan: str, cheat: str) -> None:
         epoch = list(self.benchmark.epochs)[-1]
@@ -188,6 +189,22 @@ class ProofMachine(StakingMachine):
         known = list(self.benchmark.epochs)
         epoch = self.pick(data, (known[-1], known[0], known[-1] + 1))
         self.commit(self.pick(data, (*KEYS, STRANGER)), epoch, None, rounds)
+
+    @precondition(lambda self: self.benchmark.proofs)
+    @rule(data=DATA, again=st.booleans())
+    def withdraw_proof(self, data: Data, again: bool) -> None:
+        """An owner takes back what its operator committed to, and may commit to less."""
+        owner = self.pick(data, list(self.benchmark.proofs))
+        done = self.act(
+            "benchmark.withdraw_proof",
+            (),
+            owner,
+            lambda: self.benchmark.withdraw_proof(self.now, owner),
+        )
+        if done and again:
+            epoch = self.benchmark.proofs[owner].epoch
+            operator = self.staking.providers[owner].operator
+            self.commit(operator, epoch, self.claim_for(owner, epoch, "p", ""))
 
     # ---------------------------------------------------------------------------- openings
 
@@ -296,6 +313,22 @@ class ProofMachine(StakingMachine):
         )
 
     @precondition(lambda self: self.registered)
+    @rule(data=DATA, part=st.integers(1, 4))
+    def seize(self, data: Data, part: int) -> None:
+        """Stake that moves at once: seized, and perhaps staked again by the victim."""
+        provider, victim = self.pick(data, self.registered), DELEGATORS[0]
+        operator = self.staking.providers[provider].operator
+        spare = self.staking.owner_worth(provider) - self.staking.locked(provider)
+        id = bytes(keccak(text=f"order {self.number()}"))
+        lock = (operator, id, max(1, spare // part), self.now + 60, 0)
+        self.act("staking.lock", lock, WARDEN, lambda: self.staking.lock(self.now, WARDEN, *lock))
+        args = (provider, id, victim, STRANGER, 10_000, 0)
+        self.act("staking.seize", args, WARDEN, lambda: self.staking.seize(self.now, WARDEN, *args))
+        if owed := self.staking.credits[victim]:
+            self.act("staking.withdraw", (), victim, lambda: self.staking.withdraw(victim))
+            self.stake(victim, self.pick(data, self.registered), owed)
+
+    @precondition(lambda self: self.registered)
     @rule(data=DATA)
     def set_lock_limits(self, data: Data) -> None:
         """Room for the bond, a wei too little, or plenty."""
@@ -340,8 +373,9 @@ class ProofMachine(StakingMachine):
         proof, until = b.proofs.get(provider), b.bonds.get(provider, 0)
         wanted = (0, 0, ZERO_WORD, 0, 0, until)
         if proof:
-            left = (0, 0, 0) if proof.failed else (proof.rounds, proof.verified, proof.stake)
-            rounds, verified, stake = left
+            rounds = 0 if proof.failed or proof.withdrawn else proof.rounds
+            verified = 0 if proof.failed else proof.verified
+            stake = b.counted(provider)
             wanted = (proof.epoch, rounds, proof.commitment, verified, stake, until)
         assert view("benchmark", "proof_of", provider) == wanted, name_of(provider)
         assert view("benchmark", "score", provider) == b.score(self.now, provider), "I-7"
