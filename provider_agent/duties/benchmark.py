@@ -48,6 +48,10 @@ REPORT = "benchmark.report"  # in the store's meta
 _KEEP_REPORT = 5.0  # seconds between two writes of what only counts up
 _AFTER_WINDOW = (Stage.DELAY, Stage.DRAW, Stage.VOID, Stage.SAMPLES)
 _BUSY = "paused while a job runs"
+_STRANGE = (
+    "the commitment on chain is not ours: change the operator key, and let the owner take the "
+    "commitment back before the window ends"
+)
 _FAILURES, _LAST_DEVICE = 3, "cpu"  # so many failures to open samples, and what opens them then
 
 
@@ -197,6 +201,8 @@ class BenchmarkDuty:
         self._commits.commit(facts, rules, folder, name)
         self._count(folder, self._commits.committed(facts, name), paused)
         self._missed_because = _BUSY if paused else self._prover.trouble or "too few rounds"
+        if self._commits.is_strange(facts, folder, name):
+            return _STRANGE
         return _BUSY if paused else "waiting for the window to end" if done else "proving"
 
     def _abandon_others(self, name: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from provider_agent.benchmark.folder import ProofFolder
-from provider_agent.benchmark.merkle import RoundTree
+from provider_agent.benchmark.merkle import RoundTree, commitment
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.chain.contracts import BenchmarkContract
 from provider_agent.duties.attempts import CAME_TO_NOTHING, Attempts
@@ -65,6 +65,19 @@ class Commits:
             if intent.state not in CAME_TO_NOTHING and intent.key.action.startswith("commit")
         ]
         return max([*on_the_way, facts.proof.rounds if facts.ours else 0])
+
+    def is_strange(self, facts: Facts, folder: ProofFolder, name: str) -> bool:
+        """Whether the commitment on chain is none that this agent has made: somebody else has the
+        key, and rounds that nobody has done may cost the bond.
+        """
+        proof = facts.proof
+        if not facts.ours:
+            return False
+        known = self._contract.commit(facts.epoch, proof.rounds, proof.commitment)
+        if any(intent.data == known for intent in self._attempts.made(name)):
+            return False
+        roots = folder.roots()[: proof.rounds]  # the database may be an old copy
+        return len(roots) < proof.rounds or commitment(roots) != proof.commitment
 
     def is_done(self, facts: Facts, rules: Rules, name: str) -> bool:
         """Whether more rounds are of no use: the last commit is made, or it is too late for it."""

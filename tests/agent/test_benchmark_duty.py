@@ -245,6 +245,19 @@ def test_window__opened_anew_by_a_reorg__old_commit_is_given_up(rig: Rig) -> Non
     assert rig.arguments(second)[2] == merkle.commitment(rig.proof.roots())
 
 
+def test_window__commitment_of_a_thief__the_owner_is_told(tmp_path: Path) -> None:
+    rig = committed_rig(tmp_path)
+    assert rig.cycle(at=FIRST_SLOT + 12) == "proving"
+    rig.contract.proofs[OWNER] = rig.contract.proofs[OWNER]._replace(rounds=10**6)
+    assert "let the owner take the commitment back" in rig.cycle()
+    # An old copy of the database knows nothing of a commit; the rounds on the disk tell.
+    roots = rig.proof.roots()[:2]
+    rig.contract.proofs[OWNER] = rig.contract.proofs[OWNER]._replace(
+        rounds=2, commitment=merkle.commitment(roots)
+    )
+    assert rig.cycle() == "proving"
+
+
 # ---------------------------------------------------------------------- the draw
 
 
