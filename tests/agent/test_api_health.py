@@ -4,12 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provider_agent.api.app import ApiServer, create_app
 from provider_agent.api.health import Check, Health
+from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import AgentError
 from provider_agent.metrics import Metrics
 from tests.agent.api_rig import JOB_ID, Rig, http, serve
@@ -118,3 +120,26 @@ def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:
         pass
     assert not [t for t in threading.enumerate() if t.name == "api"]
     assert threading.active_count() <= before + 2
+
+
+def test_metrics__proof__stage_and_outcomes() -> None:
+    metrics = Metrics()
+    report = ProofReport("cuda", 12, "window", 40, 30, 0, 8, 5000, paused=True)
+    metrics.set_proof(report)
+    metrics.set_proof(replace(report, stage="samples", paused=False))
+    metrics.proof("scored")
+    lines = metrics.exposition().decode().splitlines()
+    for line in (
+        "teraproof_agent_proof_epoch 12.0",
+        'teraproof_agent_proof_stage{stage="samples"} 1.0',
+        "teraproof_agent_proof_rounds 40.0",
+        "teraproof_agent_proof_committed_rounds 30.0",
+        "teraproof_agent_proof_paused 0.0",
+        "teraproof_agent_proof_score 5000.0",
+        'teraproof_agent_proofs_total{outcome="scored"} 1.0',
+        'teraproof_agent_proofs_total{outcome="void"} 0.0',
+    ):
+        assert line in lines
+    assert not any('stage="window"' in line for line in lines)
+    with pytest.raises(ValueError, match="unknown outcome"):
+        metrics.proof("won")
