@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from scripts.market import accounts, rewards
+from scripts.market.amounts import basis_points
 from scripts.market.command import (
     ADDRESS,
     MarketCommand,
@@ -71,3 +72,20 @@ def weights(provider: Any, deployments: Path, yes: bool) -> None:
     """Show the emission and how it is divided between capacity and later uses."""
     market = open_market(deployments, connect(provider))
     rewards.show_weights(market, console(yes))
+
+
+@cli.command("set-weights", cls=MarketCommand)
+@account_option
+@click.argument("weights", nargs=-1, required=True)
+@common_options
+def set_weights(
+    provider: Any, alias: str | None, weights: tuple[str, ...], deployments: Path, yes: bool
+) -> None:
+    """Divide the emission anew, such as "80 %" "20 %": capacity first. Through the timelock:
+    once to propose it, once more after its delay.
+    """
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    sender = Sender(chain, accounts.load(alias, chain, provider))
+    parts = [basis_points(text, "WEIGHTS") for text in weights]
+    rewards.set_weights(market, sender, console(yes), parts)

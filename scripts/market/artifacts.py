@@ -49,8 +49,6 @@ class Artifact:
     """Without the immutables, which are appended when the contract is created."""
     immutables: dict[str, tuple[int, int]]
     """Path such as `eip712._CACHED_SELF` -> offset behind `runtime`, and length, in bytes."""
-    storage: dict[str, int]
-    """Path such as `erc20.totalSupply` -> storage slot."""
 
     @cached_property
     def abi(self) -> Abi:
@@ -123,7 +121,6 @@ def _artifact(name: str, stored: dict[str, Any]) -> Artifact:
         init_code=bytes.fromhex(stored["bytecode"].removeprefix("0x")),
         runtime=bytes.fromhex(stored["runtime"].removeprefix("0x")),
         immutables={key: (place[0], place[1]) for key, place in stored["immutables"].items()},
-        storage=dict(stored["storage"]),
     )
 
 

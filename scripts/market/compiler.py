@@ -29,24 +29,16 @@ def compile_source(path: Path) -> dict[str, Any]:
         "abi": outputs["abi"],
         "bytecode": outputs["bytecode"],
         "runtime": outputs["bytecode_runtime"],
-        "immutables": {
-            path: (entry["offset"], entry["length"])
-            for path, entry in _leaves(layout.get("code_layout") or {}, "offset")
-        },
-        "storage": {
-            path: entry["slot"]
-            for path, entry in _leaves(layout.get("storage_layout") or {}, "slot")
-        },
+        "immutables": dict(_immutables(layout.get("code_layout") or {}, "")),
     }
 
 
-def _leaves(layout: dict[str, Any], key: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The variables of a layout, those of modules by a path."""
+def _immutables(layout: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
     for name, entry in layout.items():
-        if isinstance(entry.get(key), int):
-            yield prefix + name, entry
+        if isinstance(entry.get("offset"), int):
+            yield prefix + name, (entry["offset"], entry["length"])
         else:
-            yield from _leaves(entry, key, f"{prefix}{name}.")
+            yield from _immutables(entry, f"{prefix}{name}.")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from provider_agent.chain.rpc import Receipt
 from provider_agent.errors import counted
-from scripts.market import proofs
+from scripts.market import proofs, timelock
 from scripts.market.amounts import show_rate, show_tpf
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, transact
@@ -22,6 +22,7 @@ from scripts.market.ui import Ui
 # Epochs that Emissions takes in one claim.
 MAX_EPOCHS = 64
 _SHOWN = 20
+_ALL = 10_000
 
 
 @dataclass(frozen=True)
@@ -168,4 +169,29 @@ def show_weights(market: Market, ui: Ui) -> None:
     ]
     columns = ("use", "shared out by", "now", "next epoch", "of this epoch")
     ui.table("Weights", columns, rows)
-    ui.note("weights are set by the timelock: Emissions.set_weights")
+
+
+def set_weights(market: Market, sender: Sender, ui: Ui, weights: Sequence[int]) -> Receipt:
+    """Have the timelock set the weights (1/10,000, capacity first): proposed, later carried out.
+
+    ScriptError when they fit no uses, and whatever `timelock.carry_on` raises.
+    """
+    emissions = market.emissions
+    uses = int(emissions.read("use_count"))
+    if len(weights) > uses:
+        raise ScriptError(f"{len(weights)} weights for {counted(uses, 'use')}; leave some out")
+    if sum(weights) > _ALL:
+        raise ScriptError(f"the weights sum up to {sum(weights) / 100:g} %; 100 % are the most")
+    shown = " and ".join(f"{weight / 100:g} %" for weight in weights)
+    # Weights may come back to what they were: the changes so far tell the proposals apart.
+    changes = emissions.logs(("WeightsChanged",), market.registry.start_block)
+    data = emissions.encode("set_weights", list(weights))
+    return timelock.carry_on(
+        market,
+        sender,
+        ui,
+        f"set the weights to {shown} from the next epoch on",
+        emissions,
+        data,
+        len(changes).to_bytes(32, "big"),
+    )

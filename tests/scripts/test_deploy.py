@@ -406,22 +406,36 @@ def test_verify__manager_named_by_the_timelock_since__told_and_fine(
     ]
 
 
-def test_verify__minting_goes_on__told_apart_from_another_minter(
+def test_verify__everything_is_minted__still_the_contracts_of_the_plan(
     fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     sender = sender_of(fresh, DEPLOYER)
     registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
     registry = registry.model_copy(update={"complete": True})
-    token, slots = registry.address("Token"), artifacts["Token"].storage
-
-    def store(name: str, value: int) -> None:
-        fresh.rpc("anvil_setStorageAt", token, hex(slots[name]), f"0x{value:064x}")
-
-    # Years later the constructor of Emissions would refuse its own schedule.
-    store("total_minted", 10**27)
+    token, emissions = registry.address("Token"), registry.address("Emissions")
+    with fresh.impersonate(emissions):
+        fresh.set_balance(emissions, 10**18)
+        rest = artifacts["Token"].abi.encode("mint", sender.address, 9 * 10**26)
+        fresh.wait(fresh.send(emissions, token, rest))
     assert _wrong(local_plan, registry, artifacts, sender) == []
-    store("minter", int(sender.address, 16))
-    assert _wrong(local_plan, registry, artifacts, sender) == [("Token", "minter")]
+
+
+def test_deploy__another_minter_was_named__refused_and_told(
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    sender = sender_of(fresh, DEPLOYER)
+    with pytest.MonkeyPatch.context() as patch:
+        # All but the minter and the seal.
+        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 1, False).wrap(RpcPool.broadcast))
+        with pytest.raises(Killed):
+            deploy(local_plan, artifacts, sender, tmp_path)
+    half = registries.load(tmp_path, 31337)
+    assert half is not None
+    call = artifacts["Token"].abi.encode("set_minter", sender.address)
+    fresh.wait(fresh.send(sender.address, half.address("Token"), call))
+    with pytest.raises(ScriptError, match="minter Emissions: the contract refuses: token: minter"):
+        deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
+    assert ("Token", "minter") in _wrong(local_plan, half, artifacts, sender)
 
 
 def test_verify__genesis_in_the_plan__good_before_and_after(

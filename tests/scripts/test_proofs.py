@@ -253,3 +253,26 @@ def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) 
     # Its running jobs never need more than it has proven.
     assert providers.read(market, owner).free_score == score - order.min_score
     assert tenant.candidates(market, replace(order, nonce=2)) == {}
+
+
+def test_set_weights__proposed_and_carried_out__in_force_from_the_next_epoch(
+    prover: Prover,
+) -> None:
+    stage, market = prover.stage, prover.stage.market
+    with pytest.raises(ScriptError, match="2 weights for 1 use; leave some out"):
+        rewards.set_weights(market, stage.deployer, stage.ui, [5_000, 5_000])
+    with pytest.raises(ScriptError, match=r"the weights sum up to 100\.01 %"):
+        rewards.set_weights(market, stage.deployer, stage.ui, [10_001])
+    with pytest.raises(ScriptError, match="is no proposer of the timelock"):
+        rewards.set_weights(market, stage.stranger, stage.ui, [8_000])
+    rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
+    assert "carried out after 1 min" in shown(stage)
+    with pytest.raises(ScriptError, match="proposed, and can be carried out"):
+        rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
+    stage.anvil.increase_time(61)
+    rewards.set_weights(market, stage.stranger, stage.ui, [8_000])
+    rewards.show_weights(market, stage.ui)
+    assert "0 | capacity | 100 % | 80 % | 1,000 TPF" in shown(stage)
+    # The same weights again are another proposal.
+    rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
+    assert "Propose to set the weights to 80 %" in shown(stage)

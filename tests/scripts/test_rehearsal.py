@@ -182,6 +182,7 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "proof open --account deployer --yes": "open epoch 0: ",
         "proof status --epoch 0": "no provider has committed to a proof",
         "rewards weights": "308,000 TPF",
+        "rewards set-weights 80% --account deployer --yes": "propose: ",
     }
     mistakes = {
         "job approve JOB --account deployer --yes": "is cancelled; only a job that is attested",
@@ -201,6 +202,8 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "proof status --epoch 1": "epoch 1 begins",
         "proof fail NOBODY --account deployer --yes": "is no provider here",
         "proof release-bond --account deployer --yes": "is no provider here",
+        "rewards set-weights 80% --account deployer --yes": "can be carried out",
+        "rewards set-weights 101% --account deployer --yes": "WEIGHTS: 101% is above 100 %",
         "rewards show": "whose rewards? pass --provider ADDRESS",
         "rewards claim --account deployer --provider NOBODY --yes": "is no provider here",
         "job post examples/finetune-digits --price 2 --min-score fast --account deployer": (
