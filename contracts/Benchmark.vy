@@ -277,7 +277,7 @@ def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
     until: uint256 = (proof >> 80) & MASK_40
     # Not later than the end of the epoch, however late the draw is.
     if until < self._start(epoch + 1) + FAULT_PERIOD:
-        until = self._lock_bond(provider)
+        until = self._lock_bond(provider, until)
     self.proofs[provider] = (
         epoch | (rounds << 32) | (until << 80) | ((stake + seized) << 120)
     )
@@ -523,9 +523,10 @@ def _is_open(proof: uint256) -> bool:
 
 
 @internal
-def _lock_bond(provider: address) -> uint256:
+def _lock_bond(provider: address, before: uint256) -> uint256:
     until: uint256 = block.timestamp + BOND_LIFE
-    extcall STAKING.unlock(provider, BOND_ID)
+    if before != 0:
+        extcall STAKING.unlock(provider, BOND_ID)
     extcall STAKING.lock(msg.sender, BOND_ID, BOND, until, 0)
     log IBenchmark.BondLocked(provider=provider, until=until)
     return until

@@ -17,11 +17,10 @@
         I-11 only the timelock adds uses and sets weights, which sum up to 100 % at
              most and are in force from the next epoch on.
 @dev Words packed by hand, low bits first:
-     checkpoint  first epoch 32 | twelve weights 16 each
+     checkpoint  first epoch 32 | twelve weights 16 each | its number 32
      claimed     a bit for each of 256 epochs
 """
 
-from ethereum.ercs import IERC20
 from snekmate.auth import ownable
 
 from .interfaces import IBenchmark
@@ -58,17 +57,18 @@ INITIAL_EMISSION: public(immutable(uint256))
 HALVING_EPOCHS: public(immutable(uint256))
 # A reward is at most this many times (in 1/10,000) the part of the stake.
 STAKE_CAP_BPS: public(immutable(uint256))
+# TPF wei that was minted before there was a minter.
+MINTED_BEFORE: immutable(uint256)
 
 # -------------------------------------------------------------------- storage
 
-minted: public(uint256)
 # Contracts of the uses; number 0, capacity, is this one.
 distributor_of: public(HashMap[uint256, address])
 number_of: HashMap[address, uint256]
 use_count: public(uint256)
-# number -> checkpoint
+# The newest checkpoint, and the ones before it by their numbers.
+newest: uint256
 checkpoints: HashMap[uint256, uint256]
-last_checkpoint: uint256
 # provider -> epoch // 256
 claims: HashMap[address, HashMap[uint256, uint256]]
 # use -> epoch -> TPF wei
@@ -108,9 +108,8 @@ def __init__(
     assert (
         halving_epochs > 0 and halving_epochs <= MASK_32
     ), "emissions: halving out of bounds"
-    # Far above any use, and no product below can overflow.
-    assert initial_emission < 2**100, "emissions: emission above 100 bits"
-    # Twice the first period is more than all periods together.
+    # Twice the first period is more than all periods together. A cap has 96 bits at
+    # most, so no product below can overflow.
     assert (
         2 * initial_emission * halving_epochs
         <= staticcall token.CAP() - staticcall token.total_minted()
@@ -127,11 +126,10 @@ def __init__(
     INITIAL_EMISSION = initial_emission
     HALVING_EPOCHS = halving_epochs
     STAKE_CAP_BPS = stake_cap_bps
+    MINTED_BEFORE = staticcall token.total_minted()
     self.distributor_of[CAPACITY] = self
     self.use_count = 1
-    self.checkpoints[0] = capacity_bps << 32
-    # Staking takes rewards by allowance, and only what `reward` names.
-    extcall IERC20(token.address).approve(staking.address, max_value(uint256))
+    self.newest = capacity_bps << 32
     log IEmissions.WeightsChanged(from_epoch=0, weights=[capacity_bps])
 
 
@@ -164,7 +162,7 @@ def claim(provider: address, epochs: DynArray[uint256, MAX_EPOCHS]) -> uint256:
         total += amount
         amounts.append(amount)
     assert total > 0, "emissions: nothing to claim"
-    self._mint(total)
+    extcall TOKEN.mint(STAKING.address, total)
     for k: uint256 in range(len(epochs), bound=MAX_EPOCHS):
         if amounts[k] > 0:
             self._pay(provider, epochs[k], amounts[k])
@@ -192,7 +190,7 @@ def distribute(provider: address, epoch: uint256, amount: uint256):
     log IEmissions.Distributed(
         use=use, provider=provider, epoch=epoch, amount=amount
     )
-    self._mint(amount)
+    extcall TOKEN.mint(STAKING.address, amount)
     self._pay(provider, epoch, amount)
 
 
@@ -238,12 +236,13 @@ def set_weights(weights: DynArray[uint256, MAX_USES]):
         assert total <= MAX_BPS, "emissions: weights above 100 %"
         word |= weight << position
         position += 16
-    last: uint256 = self.last_checkpoint
+    newest: uint256 = self.newest
+    number: uint256 = newest >> 224
     # Weights not yet in force are replaced.
-    if self.checkpoints[last] & MASK_32 != from_epoch:
-        last += 1
-        self.last_checkpoint = last
-    self.checkpoints[last] = word
+    if newest & MASK_32 != from_epoch:
+        self.checkpoints[number] = newest
+        number += 1
+    self.newest = word | (number << 224)
     log IEmissions.WeightsChanged(from_epoch=from_epoch, weights=weights)
 
 
@@ -259,6 +258,16 @@ def emission(epoch: uint256) -> uint256:
     @param epoch The epoch.
     """
     return self._emission(epoch)
+
+
+@external
+@view
+def minted() -> uint256:
+    """
+    @notice Returns the TPF wei that this contract has minted: all since it became
+            the minter.
+    """
+    return staticcall TOKEN.total_minted() - MINTED_BEFORE
 
 
 @external
@@ -367,12 +376,12 @@ def _checkpoint(epoch: uint256) -> uint256:
     """
     @dev The last checkpoint that begins at the epoch or before, by bisection.
     """
-    high: uint256 = self.last_checkpoint
-    word: uint256 = self.checkpoints[high]
+    word: uint256 = self.newest
     if word & MASK_32 <= epoch:
         return word
     # The first one begins at epoch 0.
     low: uint256 = 0
+    high: uint256 = word >> 224
     for _: uint256 in range(32):
         if high - low <= 1:
             break
@@ -404,13 +413,7 @@ def _reward_of(provider: address, epoch: uint256) -> uint256:
 
 
 @internal
-def _mint(amount: uint256):
-    self.minted += amount
-    extcall TOKEN.mint(self, amount)
-
-
-@internal
 def _pay(provider: address, epoch: uint256, amount: uint256):
-    extcall STAKING.reward(
+    extcall STAKING.reward_minted(
         provider, amount, staticcall BENCHMARK.epoch_start(epoch + 1)
     )

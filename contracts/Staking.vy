@@ -39,6 +39,7 @@ from snekmate.utils import ecdsa
 from snekmate.utils import eip712_domain_separator as eip712
 
 from .interfaces import IBurnable
+from .interfaces import IMintable
 from .interfaces import IStaking
 from .modules import ledger
 from .modules import shares
@@ -725,27 +726,21 @@ def reward(provider: address, amount: uint256, earned_at: uint256):
     @param amount TPF wei, pulled from the manager.
     @param earned_at End of the epoch in which it was earned, unix seconds.
     """
-    self._check_permission(IStaking.Permission.REWARD)
-    self._check_registered(provider)
-    active: uint256 = 0
-    locked: uint256 = 0
-    active, locked = shares._unpack(self.pool_assets[provider])
-    commission: uint256 = amount
-    if self.pool_shares[provider] & shares.MASK >= shares.MIN_REWARDED:
-        commission = (
-            amount * self._commission_at(provider, earned_at) // MAX_BPS
-        )
-        self.pool_assets[provider] = shares._pack(
-            active + amount - commission, locked
-        )
-    ledger._credit(self._payout_of(provider), commission)
-    log IStaking.Rewarded(
-        provider=provider,
-        manager=msg.sender,
-        to_pool=amount - commission,
-        commission=commission,
-    )
+    self._reward(provider, amount, earned_at)
     token_flow._pull(TOKEN, msg.sender, amount)
+
+
+@external
+def reward_minted(provider: address, amount: uint256, earned_at: uint256):
+    """
+    @notice `reward` with TPF that was minted into this contract in this very
+            transaction, for less gas.
+    @param provider The provider's owner address.
+    @param amount TPF wei.
+    @param earned_at End of the epoch in which it was earned, unix seconds.
+    """
+    self._reward(provider, amount, earned_at)
+    extcall IMintable(TOKEN.address).take_minted(amount)
 
 
 # ---------------------------------------------------------------------- views
@@ -979,7 +974,12 @@ def _payout_of(provider: address) -> address:
 @internal
 @view
 def _commission_at(provider: address, time: uint256) -> uint256:
-    word: uint256 = self.payouts[provider]
+    return self._commission_of(self.payouts[provider], time)
+
+
+@internal
+@pure
+def _commission_of(word: uint256, time: uint256) -> uint256:
     if time < word >> 192:
         return (word >> 176) & MASK_16
     return (word >> 160) & MASK_16
@@ -1088,6 +1088,30 @@ def _end_lock(manager: address, provider: address, id: bytes32) -> uint256:
         provider=provider, manager=manager, id=id, amount=amount
     )
     return word
+
+
+@internal
+def _reward(provider: address, amount: uint256, earned_at: uint256):
+    self._check_permission(IStaking.Permission.REWARD)
+    # The payout address of a registered provider is not zero.
+    word: uint256 = self.payouts[provider]
+    assert word != 0, "staking: not registered"
+    commission: uint256 = amount
+    if self.pool_shares[provider] & shares.MASK >= shares.MIN_REWARDED:
+        commission = (amount * self._commission_of(word, earned_at) // MAX_BPS)
+        active: uint256 = 0
+        locked: uint256 = 0
+        active, locked = shares._unpack(self.pool_assets[provider])
+        self.pool_assets[provider] = shares._pack(
+            active + amount - commission, locked
+        )
+    ledger._credit(convert(word & MASK_160, address), commission)
+    log IStaking.Rewarded(
+        provider=provider,
+        manager=msg.sender,
+        to_pool=amount - commission,
+        commission=commission,
+    )
 
 
 @internal

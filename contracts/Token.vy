@@ -43,11 +43,14 @@ event MinterSet:
     minter: indexed(address)
 
 
+MASK_160: constant(uint256) = 2**160 - 1
 CAP: public(immutable(uint256))
 DEPLOYER: public(immutable(address))
 
-minter: public(address)
-total_minted: public(uint256)
+# minter 160 | everything ever minted 96
+issue: uint256
+# What was minted to a receiver in this transaction and not yet taken.
+fresh: transient(HashMap[address, uint256])
 
 
 @deploy
@@ -60,12 +63,12 @@ def __init__(
     """
     @notice Mints the genesis supply.
     @param owner The timelock, which names the minter.
-    @param cap Most tokens ever minted, in wei (below 2**128).
+    @param cap Most tokens ever minted, in wei (below 2**96).
     @param genesis_supply Tokens minted now, in wei.
     @param genesis_receiver Receives the genesis supply.
     """
     assert owner != empty(address), "token: zero owner"
-    assert cap < 2**128, "token: cap above 128 bits"
+    assert cap < 2**96, "token: cap above 96 bits"
     ownable.__init__()
     erc20.__init__("Teraproof", "TPF", 18, "Teraproof", "1")
     ownable._transfer_ownership(owner)
@@ -84,9 +87,9 @@ def set_minter(minter: address):
     assert msg.sender in [
         DEPLOYER, ownable.owner
     ], "token: caller may not name the minter"
-    assert self.minter == empty(address), "token: minter is set"
+    assert self.issue & MASK_160 == 0, "token: minter is set"
     assert minter != empty(address), "token: zero minter"
-    self.minter = minter
+    self.issue |= convert(minter, uint256)
     log MinterSet(minter=minter)
 
 
@@ -97,13 +100,46 @@ def mint(receiver: address, amount: uint256):
     @param receiver Receives the tokens.
     @param amount Tokens in wei.
     """
-    assert msg.sender == self.minter, "token: caller is not the minter"
+    assert (
+        convert(msg.sender, uint256) == self.issue & MASK_160
+    ), "token: caller is not the minter"
     self._mint(receiver, amount)
+    self.fresh[receiver] += amount
+
+
+@external
+def take_minted(amount: uint256):
+    """
+    @notice Shows the caller that this much was minted to it in this transaction,
+            each token once: cheaper than to mint to another and to pull from there.
+    @param amount Tokens in wei; reverts if it is more.
+    """
+    left: uint256 = self.fresh[msg.sender]
+    assert left >= amount, "token: not minted to the caller just now"
+    self.fresh[msg.sender] = left - amount
+
+
+@external
+@view
+def minter() -> address:
+    """
+    @notice Returns who may mint; zero before it is named.
+    """
+    return convert(self.issue & MASK_160, address)
+
+
+@external
+@view
+def total_minted() -> uint256:
+    """
+    @notice Returns everything that was ever minted, in wei.
+    """
+    return self.issue >> 160
 
 
 @internal
 def _mint(receiver: address, amount: uint256):
-    total: uint256 = self.total_minted + amount
-    assert total <= CAP, "token: cap exceeded"
-    self.total_minted = total
+    word: uint256 = self.issue
+    assert amount <= CAP - (word >> 160), "token: cap exceeded"
+    self.issue = word + (amount << 160)
     erc20._mint(receiver, amount)

@@ -101,3 +101,18 @@ def test_reward__without_the_permission__reverts(suite, staking, provider, permi
         pass_time(staking.MANAGER_DELAY())
     with boa.reverts("staking: caller lacks the permission"):
         staking.reward(provider.owner, 1, now(), sender=newcomer)
+
+
+def test_reward_minted__nothing_was_minted__reverts(staking, provider, manager):
+    with boa.reverts("token: not minted to the caller just now"):
+        staking.reward_minted(provider.owner, 1, now(), sender=manager)
+
+
+def test_reward_minted__no_permission__reverts(staking, provider):
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.reward_minted(provider.owner, 1, now(), sender=address_of("stranger"))
+
+
+def test_reward_minted__not_registered__reverts(staking, manager):
+    with boa.reverts("staking: not registered"):
+        staking.reward_minted(address_of("stranger"), 1, now(), sender=manager)

@@ -40,7 +40,7 @@ def test_init__genesis_supply_minted(capped, owner):
     ("arguments", "reason"),
     [
         ((ZERO_ADDRESS, CAP, GENESIS, "faucet"), "token: zero owner"),
-        (("owner", 2**128, GENESIS, "faucet"), "token: cap above 128 bits"),
+        (("owner", 2**96, GENESIS, "faucet"), "token: cap above 96 bits"),
         (("owner", CAP, CAP + 1, "faucet"), "token: cap exceeded"),
         (("owner", CAP, GENESIS, ZERO_ADDRESS), "erc20: mint to the zero address"),
     ],
@@ -54,7 +54,7 @@ def test_init__bad_argument__reverts(arguments, reason):
 
 
 def test_init__cap_and_genesis_at_their_bounds(owner):
-    largest = 2**128 - 1
+    largest = 2**96 - 1
     token = deployer_of("Token").deploy(owner, largest, largest, owner)
     assert token.totalSupply() == largest
 
@@ -169,3 +169,53 @@ def test_permit__sets_the_allowance(capped, stranger):
 @pytest.mark.parametrize("name", ["is_minter", "transfer_ownership", "renounce_ownership"])
 def test_surface__snekmate_roles_are_not_exported(capped, name):
     assert not hasattr(capped, name)
+
+
+TAKER = """
+# pragma version 0.4.3
+interface Token:
+    def mint(receiver: address, amount: uint256): nonpayable
+    def take_minted(amount: uint256): nonpayable
+
+@external
+def mint_and_take(token: Token, receiver: address, minted: uint256, takes: DynArray[uint256, 2]):
+    extcall token.mint(receiver, minted)
+    for amount: uint256 in takes:
+        extcall token.take_minted(amount)
+
+@external
+def take(token: Token, amount: uint256):
+    extcall token.take_minted(amount)
+"""
+
+
+@pytest.fixture
+def taker(capped, owner):
+    """A minter that mints and takes in one transaction."""
+    contract = boa.loads(TAKER)
+    capped.set_minter(contract.address, sender=owner)
+    return contract
+
+
+def test_take_minted__all_in_parts(capped, taker):
+    taker.mint_and_take(capped.address, taker.address, 10, [4, 6])
+    assert capped.balanceOf(taker.address) == 10
+
+
+@pytest.mark.parametrize("takes", [[11], [10, 1], [4, 7]])
+def test_take_minted__more_than_was_minted__reverts(capped, taker, takes):
+    with boa.reverts("token: not minted to the caller just now"):
+        taker.mint_and_take(capped.address, taker.address, 10, takes)
+
+
+def test_take_minted__minted_to_another__reverts(capped, taker):
+    with boa.reverts("token: not minted to the caller just now"):
+        taker.mint_and_take(capped.address, address_of("stranger"), 10, [1])
+
+
+def test_take_minted__in_a_later_transaction__reverts(capped, taker):
+    taker.mint_and_take(capped.address, taker.address, 10, [])
+    # titanoboa keeps transient storage between calls; a node clears it after each transaction.
+    boa.env.evm.vm.state.clear_transient_storage()
+    with boa.reverts("token: not minted to the caller just now"):
+        taker.take(capped.address, 1)
