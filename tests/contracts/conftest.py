@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import boa
 import pytest
 
 from tests.contracts import actions
@@ -25,6 +26,15 @@ from tests.contracts.deploy import (
     address_of,
     deploy_suite,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_written_slots() -> None:
+    """titanoboa's list of written slots is not rolled back with the chain.
+
+    Where another contract stood at the same address before, it would be read by the wrong types.
+    """
+    boa.env.sstore_trace.clear()
 
 
 @pytest.fixture(scope="session")
