@@ -101,7 +101,7 @@ class Process(Protocol):
         """Any other signal."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Contract:
     """A contract on the chain."""
 
@@ -206,10 +206,9 @@ class Deployment:
         self.token = self.deploy("Token", bank, 2 * 10**9 * TPF, 10**9 * TPF, bank)
         self.payment = self.deploy("mocks/PaymentToken")
         self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
-        self.benchmark = self.emissions = None
-        if self.proofs is not None:
-            self._set_up_proofs(self.proofs)
-        scores = ZERO if self.benchmark is None else self.benchmark.address
+        self.benchmark: Contract | None = None
+        self.emissions: Contract | None = None
+        scores = ZERO if self.proofs is None else self._set_up_proofs(self.proofs)
         self.jobs = self.deploy(
             "Jobs", self.payment.address, self.staking.address, scores, bank, bank,
             self.treasury.address, 100, self.challenge_window, 3600, DAY, 9000, 5000,
@@ -218,8 +217,10 @@ class Deployment:
         self.staking.send(self.deployer, "seal")
         return self
 
-    def _set_up_proofs(self, terms: ProofTerms) -> None:
-        """Benchmark and Emissions, on the smallest matrices that the format has."""
+    def _set_up_proofs(self, terms: ProofTerms) -> str:
+        """Benchmark and Emissions, on the smallest matrices that the format has; the former's
+        address.
+        """
         staking = self.staking.address
         self.benchmark = self.deploy(
             "Benchmark", staking, 256, 1, terms.samples, terms.bond, 0, terms.epoch,
@@ -233,6 +234,7 @@ class Deployment:
         self.token.send(self.bank, "set_minter", self.emissions.address)
         for contract, permission in ((self.benchmark, LOCK | SLASH), (self.emissions, REWARD)):
             self.staking.send(self.deployer, "setup_manager", contract.address, permission)
+        return self.benchmark.address
 
     def sent_by(self, sender: str) -> Counter[tuple[str, bool]]:
         """Transactions of an account in the chain, by (function, whether it succeeded)."""
@@ -243,16 +245,18 @@ class Deployment:
                     for made in self.anvil.block(number, full=True)["transactions"]
                 ]
             found = [made for block in list(self._seen.values()) for made in block]
-        known = [(self.jobs, ("accept", 1), ("accept", 2), ("attest", 6), ("finalize", 2))]
-        if self.benchmark is not None and self.emissions is not None:
-            known += [
-                (self.benchmark, ("open", 1), ("commit", 3), ("draw", 1), ("fail", 1)),
-                (self.benchmark, ("open_sample", 2), ("open_samples", 2)),
-                (self.emissions, ("claim", 2)),
-            ]
+        calls = {
+            self.jobs: (("accept", 1), ("accept", 2), ("attest", 6), ("finalize", 2)),
+            self.benchmark: (
+                ("open", 1), ("commit", 3), ("draw", 1), ("fail", 1),
+                ("open_sample", 2), ("open_samples", 2),
+            ),
+            self.emissions: (("claim", 2),),
+        }  # fmt: skip
         names = {
             "0x" + contract.abi.function(name, arguments).selector.hex(): name
-            for contract, *functions in known
+            for contract, functions in calls.items()
+            if contract is not None
             for name, arguments in functions
         }
         counted: Counter[tuple[str, bool]] = Counter()
