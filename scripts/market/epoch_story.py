@@ -44,7 +44,6 @@ def prove(stage: Stage, market: Market) -> int:
     ui = stage.ui
     ui.act("3  The agent proves how fast its machine is")
     rules = market.benchmark_events.rules("latest")
-    _be_in_time(stage, market, rules)
     shape = rules.shape
     ui.note(
         f"exact products of {shape.n:,} x {shape.depth:,} and {shape.depth:,} x {shape.n:,} "
@@ -59,6 +58,7 @@ def prove(stage: Stage, market: Market) -> int:
     ):
 
         def look() -> int | None:
+            _skip_lost_time(stage, market, rules)
             _look(stage, market, client.provider(), seen, time.monotonic() - began)
             live.update(_table(seen))
             return seen.score or None
@@ -103,18 +103,28 @@ def reward(stage: Stage, market: Market) -> None:
     )
 
 
-def _be_in_time(stage: Stage, market: Market, rules: Rules) -> None:
-    """On a slow machine the epoch may be too old to be opened; then the next one is used."""
+def _skip_lost_time(stage: Stage, market: Market, rules: Rules) -> None:
+    """A machine that is slow, or busy with another proof, may miss an epoch: on to the next one."""
     epoch = proofs.current(market, rules)
-    late = epoch.now > rules.opened_until(epoch.number) - rules.open_period // 3
-    if late and not epoch.record.opened_at:
+    opened = epoch.record.opened_at
+    proof = market.benchmark_events.proof_of(stage.owner.address, "latest")
+    committed = proof.rounds > 0 and proof.epoch == epoch.number
+    if opened:
+        lost = epoch.now >= rules.window_end(opened) and not committed
+    else:
+        lost = epoch.now > rules.opened_until(epoch.number) - rules.open_period // 3
+    if lost:
+        stage.ui.note(f"epoch {epoch.number} is missed; on to the next one")
         stage.pass_time(rules.end(epoch.number) - epoch.now)
 
 
 def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, moment: float) -> None:
     """Read the chain, and from the agent how many rounds it has done."""
     rules, owner = seen.rules, stage.owner.address
-    seen.number = proofs.current(market, rules).number
+    number = proofs.current(market, rules).number
+    if number != seen.number:
+        seen.number = number
+        seen.at.clear()
     record = market.benchmark_events.epoch_of(seen.number, "latest")
     proof = market.benchmark_events.proof_of(owner, "latest")
     told = offer.get("proof") or {}
