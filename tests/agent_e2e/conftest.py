@@ -22,9 +22,6 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture(scope="session")
 def busy_market() -> Iterator[Deployment]:
     """Contracts on a chain that mines three blocks a second, and on which time flies."""
-    with (
-        Anvil(arguments=["--order", "fifo"]) as anvil,
-        deployment(anvil, challenge_window=10) as contracts,
-        mining(anvil),
-    ):
+    anvil = Anvil(arguments=["--order", "fifo"])  # `deployment` starts and ends it
+    with deployment(anvil, challenge_window=10) as contracts, mining(anvil):
         yield contracts
