@@ -168,6 +168,8 @@ class BenchmarkDuty:
             return self._work(facts, rules, folder, name)
         committed = self._commits.committed(facts, name)
         self._count(folder, committed)
+        if facts.stage is Stage.DRAW:
+            self._draw(facts, rules)
         if not facts.ours:
             self._prover.stop()
             return self._ending(facts, rules)
@@ -178,13 +180,15 @@ class BenchmarkDuty:
             folder.create(self._task(challenge, rules, device))
             return self._openings.open(facts, rules, folder, name)
         self._prover.stop()
-        if facts.stage is Stage.DRAW:
-            delay = stagger(facts.owner, facts.epoch, "draw", rules.draw_period)
-            if facts.now >= rules.draw_from(facts.record.opened_at) + delay:
-                until = rules.draw_until(facts.record.opened_at)
-                data = self._contract.draw(facts.epoch)
-                self._attempts.begin(str(facts.epoch), "draw", data, deadline=until)
         return self._ending(facts, rules)
+
+    def _draw(self, facts: Facts, rules: Rules) -> None:
+        """At once, and without a commitment too: who alone decides whether and in which block the
+        draw is made can look at it first (docs/soundness.md, "Choosing the block").
+        """
+        until = rules.draw_until(facts.record.opened_at)
+        data = self._contract.draw(facts.epoch)
+        self._attempts.begin(str(facts.epoch), "draw", data, deadline=until)
 
     def _task(self, challenge: bytes, rules: Rules, device: str) -> Task:
         return Task(challenge, rules.shape, device, rules.turn_seconds())
