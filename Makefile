@@ -50,7 +50,7 @@ help: ## list the targets
 # ------------------------------------------------------------------------------------ environments
 
 .PHONY: setup
-setup: .venv/.stamp .venv-agent/.stamp .venv-runtime/.stamp node_modules/.stamp ## make every environment
+setup: .venv/.stamp .venv-agent/.stamp .venv-runtime/.stamp node_modules/.stamp .build/artifacts/.stamp ## make every environment
 
 .PHONY: python
 python:
@@ -101,6 +101,11 @@ node_modules/.stamp: package-lock.json package.json .npmrc .venv/.stamp
 		{ echo "error: no anvil for this platform in package-lock.json; put Foundry's anvil 1.7.1 on PATH as .venv/bin/anvil"; exit 1; } && \
 		ln -sf "$(CURDIR)/$$anvil" $(BIN)/anvil && $(BIN)/anvil --version >/dev/null
 	@touch $@
+
+.build/artifacts/.stamp: .venv/.stamp $(shell find contracts -name '*.vy*' 2>/dev/null)
+	@echo "setup: contracts (compiled once for scripts and demo)"
+	@$(BIN)/python -c 'from scripts.market.artifacts import compile_all; compile_all()'
+	@mkdir -p $(@D) && touch $@
 
 # The sandbox is a package of the system. Root installs it (as CI does); others are told.
 .PHONY: sandbox
