@@ -41,7 +41,6 @@ install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python 
 
 AGENT_SOURCES := pyproject.toml $(shell find provider_agent -type f \
 	\( -name '*.py' -o -name '*.json' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
-CONTRACTS := $(wildcard contracts/*.vy)
 
 .PHONY: help
 help: ## list the targets
