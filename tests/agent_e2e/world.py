@@ -611,7 +611,7 @@ margin_seconds = 20
         """SIGTERM; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=90)
 
     def left_processes(self) -> list[str]:
         """Command lines of processes that still work in the agent's data directory."""

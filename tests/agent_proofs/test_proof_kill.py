@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tests.agent_e2e.epochs import Epochs, epochs, prover
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.world import World
+from tests.agent_proofs.epochs import Epochs, epochs, prover
 
 ACTIONS = ("open", "commit-1", "commit-2", "draw", "samples-0", "samples-2", "claim")
 STATES = ("planned", "signed", "broadcast", "sent", "mined", "final")

@@ -12,8 +12,8 @@ import pytest
 
 from provider_agent.benchmark.schedule import Stage
 from provider_agent.protocol.terms import Status
-from tests.agent_e2e.epochs import Epochs, epochs, prover
 from tests.agent_e2e.world import TPF, World
+from tests.agent_proofs.epochs import Epochs, epochs, prover
 
 WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
 
