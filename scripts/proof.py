@@ -46,6 +46,8 @@ def status(
     provider: Any, epoch: int | None, owner: str | None, deployments: Path, yes: bool
 ) -> None:
     """Show an epoch and the proofs in it."""
+    if owner is not None and epoch is not None:
+        raise click.UsageError("--provider shows the last proof; leave --epoch out")
     market = open_market(deployments, connect(provider))
     if owner is not None:
         proofs.show_provider(market, console(yes), owner)

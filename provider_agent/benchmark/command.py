@@ -21,8 +21,40 @@ from provider_agent.benchmark.proof import Proof
 
 _DEFAULT_SAMPLES = 8
 
+# \b keeps click from filling the lines that follow.
+_HELP = """\
+Make a Proof-of-GPU (format v1) for a challenge, without a chain.
 
-@click.command()
+Prints one JSON object. Hashes, seeds and nodes are hex with 0x; paths go from the bottom up.
+
+\b
+format        TERAPROOF-POG-1
+challenge, size, blocks, depth, rounds
+seed_A        seed of the rows of A
+seeds_B       seed of the columns of B, one a round
+roots         Merkle root of the product, one a round
+commitment    Merkle root over the roots
+device, seconds, operations, operations_per_second
+              what computed the rounds and how fast; a multiplication
+              and an addition count as two operations
+
+With --open also:
+
+\b
+sample_seed   r, as given
+openings      one a sample, in order:
+  sample, t, i, j        number; round, row and column that it asks for
+  value                  the whole entry; the leaf holds it modulo 2^16
+  leaf, leaf_index       512 bytes, and its number in the round's tree
+  path                   from the leaf to root
+  root, root_path        of round t, and from there to the commitment
+  root_two_before, root_two_before_path
+                         the same of round t - 2; zero and empty for t < 2
+  encoded                the flat bytes that the contract takes
+"""
+
+
+@click.command(help=_HELP)
 @click.option("--challenge", required=True, metavar="HEX", help="32 bytes as hex digits.")
 @click.option("--size", type=int, required=True, metavar="N", help="A power of two, 256 to 65536.")
 @click.option("--blocks", type=int, required=True, help="1 to 277; the depth is 480 * BLOCKS.")
@@ -48,35 +80,7 @@ def prove(
     sample_seed: str | None,
     samples: int | None,
 ) -> None:
-    r"""Make a Proof-of-GPU (format v1) for a challenge, without a chain.
-
-    Prints one JSON object. Hashes, seeds and nodes are hex with 0x; paths go from the bottom up.
-
-    \b
-    format        TERAPROOF-POG-1
-    challenge, size, blocks, depth, rounds
-    seed_A        seed of the rows of A
-    seeds_B       seed of the columns of B, one a round
-    roots         Merkle root of the product, one a round
-    commitment    Merkle root over the roots
-    device, seconds, operations, operations_per_second
-                  what computed the rounds and how fast; a multiplication
-                  and an addition count as two operations
-
-    With --open also:
-
-    \b
-    sample_seed   r, as given
-    openings      one a sample, in order:
-      sample, t, i, j        number; round, row and column that it asks for
-      value                  the whole entry; the leaf holds it modulo 2^16
-      leaf, leaf_index       512 bytes, and its number in the round's tree
-      path                   from the leaf to root
-      root, root_path        of round t, and from there to the commitment
-      root_two_before, root_two_before_path
-                             the same of round t - 2; zero and empty for t < 2
-      encoded                the flat bytes that the contract takes
-    """
+    """Make a proof and print it; see `_HELP`."""
     shape = Shape(size, blocks)
     challenge_bytes = _bytes32("--challenge", challenge)
     pog.check_rounds(rounds)
@@ -103,7 +107,12 @@ def prove(
                 ]
     except MemoryError:
         raise EngineError("not enough memory; choose a smaller --size or --blocks") from None
-    click.echo(json.dumps(result, indent=1))
+    try:
+        click.echo(json.dumps(result, indent=1))
+    except BrokenPipeError:
+        raise  # The reader has enough; click ends quietly.
+    except OSError as error:
+        raise BenchmarkError(f"the proof cannot be written: {error.strerror}") from None
 
 
 def _bytes32(name: str, text: str) -> bytes:
@@ -128,6 +137,8 @@ def _proof(engine: Engine, challenge: bytes, shape: Shape, rounds: int) -> Proof
     roots: list[bytes] = []
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(engine.device, total=rounds)
+        # A first round can take minutes, and the bar only moves after it.
+        progress.refresh()
         for root in engine.roots(roots):
             roots.append(root)
             progress.advance(task)

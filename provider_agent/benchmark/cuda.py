@@ -271,7 +271,8 @@ def _open(numbers: Sequence[int]) -> list[CudaDevice]:
         reason = str(error).strip().partition("\n")[0]
         _close(opened)
         raise EngineError(
-            f"CUDA needs CuPy and its libraries: pip install 'teraproof-agent[cuda]' ({reason})"
+            "CUDA needs CuPy and its libraries: run pip install '.[cuda]' in the checkout"
+            f" ({reason})"
         ) from None
     except EngineError:
         _close(opened)

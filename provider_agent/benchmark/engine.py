@@ -100,6 +100,6 @@ def _engine(module: str, name: str, *arguments: object) -> Engine:
     try:
         loaded = import_module(f"provider_agent.benchmark.{module}")
     except ImportError as error:
-        hint = "pip install 'teraproof-agent[cuda]'" if module == "cuda" else "install NumPy"
+        hint = "pip install '.[cuda]' in the checkout" if module == "cuda" else "install NumPy"
         raise EngineError(f"this device needs {error.name}, which is missing: {hint}") from None
     return cast(Engine, getattr(loaded, name)(*arguments))

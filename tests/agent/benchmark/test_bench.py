@@ -135,7 +135,7 @@ def test_bench__cuda_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     result = call("--device", "cuda", *TINY)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: CUDA needs CuPy and its libraries")
-    assert "teraproof-agent[cuda]" in result.stderr
+    assert "pip install '.[cuda]'" in result.stderr
 
 
 def test_row__a_wrong_proof_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

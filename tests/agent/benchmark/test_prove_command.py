@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,3 +198,21 @@ def test_cli__other_commands_do_not_load_numpy() -> None:
         "sys.exit('numpy' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help__one_line_a_field() -> None:
+    said = CliRunner().invoke(cli.main, ["prove", "--help"]).output
+    assert "\\b" not in said and "\b" not in said
+    assert any(line.strip().startswith("seed_A ") for line in said.splitlines())
+    assert any(line.strip().startswith("openings ") for line in said.splitlines())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_cannot_be_written__one_line() -> None:
+    command = [sys.executable, "-m", "provider_agent", "prove", "--challenge", "11" * 32]
+    command += ["--size", "256", "--blocks", "1", "--rounds", "1"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "the proof cannot be written" in done.stderr
