@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from time import perf_counter
@@ -112,6 +114,8 @@ def prove(
     except BrokenPipeError:
         raise  # The reader has enough; click ends quietly.
     except OSError as error:
+        # What is left in the buffer would be tried again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise BenchmarkError(f"the proof cannot be written: {error.strerror}") from None
 
 
