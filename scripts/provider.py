@@ -19,17 +19,12 @@ from scripts.market.command import (
     account_option,
     common_options,
     console,
+    provider_option,
 )
 from scripts.market.market import open_market
 from scripts.market.network import connect
 from scripts.market.sending import Sender
 
-_provider_option = click.option(
-    "--provider",
-    "owner",
-    type=ADDRESS,
-    help="Owner address of the provider; default: the account itself.",
-)
 _consent_option = click.option(
     "--consent",
     "consent_file",
@@ -182,7 +177,7 @@ def delegate(
 @cli.command(cls=MarketCommand)
 @account_option
 @click.argument("amount")
-@_provider_option
+@provider_option
 @common_options
 def unstake(
     provider: Any, alias: str | None, amount: str, owner: str | None, deployments: Path, yes: bool
@@ -197,7 +192,7 @@ def unstake(
 
 @cli.command(cls=MarketCommand)
 @account_option
-@_provider_option
+@provider_option
 @_receiver_option
 @common_options
 def withdraw(
@@ -217,7 +212,7 @@ def withdraw(
 
 @cli.command(cls=MarketCommand)
 @account_option
-@_provider_option
+@provider_option
 @common_options
 def status(
     provider: Any, alias: str | None, owner: str | None, deployments: Path, yes: bool

@@ -14,23 +14,16 @@ import click
 from scripts.market import accounts, rewards
 from scripts.market.amounts import basis_points
 from scripts.market.command import (
-    ADDRESS,
     MarketCommand,
     account_option,
     common_options,
     console,
+    provider_option,
 )
 from scripts.market.errors import ScriptError
 from scripts.market.market import open_market
 from scripts.market.network import connect
 from scripts.market.sending import Sender
-
-_provider_option = click.option(
-    "--provider",
-    "owner",
-    type=ADDRESS,
-    help="Owner address of the provider; default: the account itself.",
-)
 
 
 @click.group()
@@ -40,7 +33,7 @@ def cli() -> None:
 
 @cli.command(cls=MarketCommand)
 @account_option
-@_provider_option
+@provider_option
 @common_options
 def show(provider: Any, alias: str | None, owner: str | None, deployments: Path, yes: bool) -> None:
     """Show a provider's rewards by epoch."""
@@ -54,7 +47,7 @@ def show(provider: Any, alias: str | None, owner: str | None, deployments: Path,
 
 @cli.command(cls=MarketCommand)
 @account_option
-@_provider_option
+@provider_option
 @common_options
 def claim(
     provider: Any, alias: str | None, owner: str | None, deployments: Path, yes: bool

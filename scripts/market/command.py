@@ -147,3 +147,11 @@ def common_options(function: F) -> F:
 def console(yes: bool) -> ConsoleUi:
     """The terminal."""
     return ConsoleUi(yes)
+
+
+provider_option = click.option(
+    "--provider",
+    "owner",
+    type=ADDRESS,
+    help="Owner address of the provider; default: the account itself.",
+)
