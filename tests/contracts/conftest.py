@@ -21,6 +21,7 @@ from tests.contracts.deploy import (
     TPF,
     USD,
     Contract,
+    Parameters,
     Suite,
     account_of,
     address_of,
@@ -57,6 +58,17 @@ def staking(suite: Suite) -> Contract:
 @pytest.fixture
 def jobs(suite: Suite) -> Contract:
     return suite.jobs
+
+
+@pytest.fixture
+def benchmark(suite: Suite) -> Contract:
+    """Where a module's own `suite` has one."""
+    return suite.benchmark
+
+
+@pytest.fixture
+def p(suite: Suite) -> Parameters:
+    return suite.parameters
 
 
 @pytest.fixture

@@ -37,11 +37,6 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def benchmark(suite):
-    return suite.benchmark
-
-
-@pytest.fixture
 def cheat(suite):
     return proofs.prover(suite, "cheat")
 

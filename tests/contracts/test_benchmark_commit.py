@@ -24,7 +24,6 @@ from tests.contracts.deploy import (
     REWARD,
     SLASH,
     TPF,
-    Parameters,
     Suite,
     account_of,
     address_of,
@@ -46,16 +45,6 @@ def suite() -> Suite:
     return deploy_suite(
         managers={address_of("manager"): LOCK | SLASH | REWARD}, with_benchmark=True
     )
-
-
-@pytest.fixture
-def benchmark(suite):
-    return suite.benchmark
-
-
-@pytest.fixture
-def p(suite) -> Parameters:
-    return suite.parameters
 
 
 @pytest.fixture

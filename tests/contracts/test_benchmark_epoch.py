@@ -27,16 +27,6 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def benchmark(suite):
-    return suite.benchmark
-
-
-@pytest.fixture
-def p(suite) -> Parameters:
-    return suite.parameters
-
-
-@pytest.fixture
 def epoch(suite) -> int:
     """The second epoch, at its first second."""
     return proofs.next_epoch(suite)

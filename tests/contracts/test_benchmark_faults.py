@@ -35,16 +35,6 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def benchmark(suite):
-    return suite.benchmark
-
-
-@pytest.fixture
-def p(suite) -> Parameters:
-    return suite.parameters
-
-
-@pytest.fixture
 def provider(suite):
     return proofs.prover(suite)
 

@@ -25,11 +25,6 @@ def emissions(suite):
 
 
 @pytest.fixture
-def benchmark(suite):
-    return suite.benchmark
-
-
-@pytest.fixture
 def prover(suite):
     return proofs.prover(suite)
 
