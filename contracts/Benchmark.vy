@@ -28,7 +28,7 @@
      provider's proof and commitment are overwritten by its next one.
 """
 
-from .interfaces import IBenchmark
+from .interfaces import IBenchmarkV1 as IBenchmark
 from .interfaces import IScores
 from .interfaces import IStaking
 from .modules import gpu_proof

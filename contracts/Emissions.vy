@@ -23,7 +23,7 @@
 
 from snekmate.auth import ownable
 
-from .interfaces import IBenchmark
+from .interfaces import IBenchmarkV1 as IBenchmark
 from .interfaces import IEmissions
 from .interfaces import IMintable
 from .interfaces import IStaking
