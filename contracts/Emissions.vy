@@ -4,59 +4,81 @@
 """
 @title Rewards
 @license AGPL-3.0-only
-@notice Mints TPF by a schedule that halves, and pays it into stake pools. The
-        capacity's part of an epoch is shared by proven score; what a provider
-        gets is capped by its part of the stake, and what the cap leaves is never
-        minted. Other uses have contracts of their own, which share out their
-        parts. Claims never end.
+@notice Mints TPF by a schedule that halves. An epoch has what has accrued since the
+        last one that was opened, and at most MAX_ACCRUAL of it; what is beyond
+        that is never minted. The capacity's part is shared by effective score,
+        which is the proven score as far as the provider's stake backs it. As long
+        as all together have less than the target, each gets its part of the
+        target, and the rest is never minted. Other uses have contracts of their
+        own, which share out their parts. Claims never end.
 
         Rules, numbered as in docs/specification.md:
-        I-8  minted <= schedule to date <= cap: an epoch mints at most its
+        I-8  minted <= accrued to date <= cap: an epoch mints at most its
              emission, only after its end, and each part of it once;
         I-7  no reward without a score verified in that epoch;
-        I-11 only the timelock adds uses and sets weights, which sum up to 100 % at
-             most and are in force from the next epoch on.
-@dev Words packed by hand, low bits first:
-     checkpoint  first epoch 32 | twelve weights 16 each | its number 32
-     claimed     a bit for each of 256 epochs
+        I-11 only the timelock adds uses, sets weights (100 % at most together) and
+             the scale, and never for an epoch that has begun.
+@dev Values by epoch, low bits first:
+     weights  twelve of 16 bits
+     scale    ops_per_tpf 96 | target 96
 """
 
 from snekmate.auth import ownable
 
-from .interfaces import IBenchmarkV1 as IBenchmark
+from .interfaces import IBenchmark
 from .interfaces import IEmissions
 from .interfaces import IMintable
-from .interfaces import IStaking
+from .schedule import checkpoints
+from .schedule import halving as schedule
 
 implements: IEmissions
 
+initializes: checkpoints
 initializes: ownable
+initializes: schedule
 
 # Left out: `transfer_ownership` and `renounce_ownership`; the timelock stays.
-exports: ownable.owner
+exports: (
+    ownable.owner,
+    schedule.HALVING,
+    schedule.RATE,
+    schedule.START,
+)
+
+
+interface IStaking:
+    def reward(provider: address, amount: uint256): nonpayable
+    def credit(provider: address, amount: uint256): nonpayable
+
 
 # ------------------------------------------------------------------ constants
 
 MAX_BPS: constant(uint256) = 10_000
-MAX_STAKE_CAP: constant(uint256) = 100 * MAX_BPS
 MAX_USES: constant(uint256) = 12
-# Epochs in one claim.
-MAX_EPOCHS: constant(uint256) = 64
+MAX_TIME: constant(uint256) = 366 * 86_400
+# TPF wei of one TPF.
+UNIT: constant(uint256) = 10**18
+# Bounds of the scale that no owner can leave, in integer operations per second: with
+# less behind a TPF no stake would back a GPU; a target of millions of GPUs would
+# end all rewards.
+MIN_OPS_PER_TPF: constant(uint256) = 10**3
+MAX_OPS_PER_TPF: constant(uint256) = 10**18
+MAX_TARGET: constant(uint256) = 10**22
 # The number of the use that pays proven capacity.
 CAPACITY: constant(uint256) = 0
+# The two series of values by epoch.
+WEIGHTS: constant(uint256) = 0
+SCALE: constant(uint256) = 1
 MASK_16: constant(uint256) = 2**16 - 1
-MASK_32: constant(uint256) = 2**32 - 1
+MASK_96: constant(uint256) = 2**96 - 1
 
 # ----------------------------------------------------------------- immutables
 
 TOKEN: public(immutable(IMintable))
 STAKING: public(immutable(IStaking))
 BENCHMARK: public(immutable(IBenchmark))
-# TPF wei of each of the first HALVING_EPOCHS epochs.
-INITIAL_EMISSION: public(immutable(uint256))
-HALVING_EPOCHS: public(immutable(uint256))
-# A reward is at most this many times (in 1/10,000) the part of the stake.
-STAKE_CAP_BPS: public(immutable(uint256))
+# Seconds of the schedule that an epoch has at most.
+MAX_ACCRUAL: public(immutable(uint256))
 # TPF wei that was minted before there was a minter.
 MINTED_BEFORE: immutable(uint256)
 
@@ -66,11 +88,6 @@ MINTED_BEFORE: immutable(uint256)
 distributor_of: public(HashMap[uint256, address])
 number_of: HashMap[address, uint256]
 use_count: public(uint256)
-# The newest checkpoint, and the ones before it by their numbers.
-newest: uint256
-checkpoints: HashMap[uint256, uint256]
-# provider -> epoch // 256
-claims: HashMap[address, HashMap[uint256, uint256]]
 # use -> epoch -> TPF wei
 distributed: public(HashMap[uint256, HashMap[uint256, uint256]])
 
@@ -83,22 +100,26 @@ def __init__(
     staking: IStaking,
     benchmark: IBenchmark,
     owner: address,
-    initial_emission: uint256,
-    halving_epochs: uint256,
-    stake_cap_bps: uint256,
+    rate: uint256,
+    halving: uint256,
+    max_accrual: uint256,
+    ops_per_tpf: uint256,
+    target: uint256,
     capacity_bps: uint256,
 ):
     """
-    @notice Wires the contract. The token must name it as its minter, and Staking
-            as a manager that pays rewards.
+    @notice Wires the contract. The token must name it as its minter, Staking as a
+            manager that pays rewards, and Benchmark as its rewards.
     @param token TPF.
     @param staking The stake pools.
-    @param benchmark The scores and the epochs.
+    @param benchmark The scores and the epochs; the schedule begins at its genesis.
     @param owner The timelock.
-    @param initial_emission TPF wei of an epoch before the first halving.
-    @param halving_epochs Epochs from one halving to the next.
-    @param stake_cap_bps Most times its part of the stake that a provider's part of
-           the emission can be, in 1/10,000, 100 % to 10,000 %.
+    @param rate TPF wei a second before the first halving.
+    @param halving Seconds from one halving to the next.
+    @param max_accrual Seconds of the schedule that an epoch has at most.
+    @param ops_per_tpf Integer operations per second that a TPF of stake backs.
+    @param target Integer operations per second that all must prove together before
+           the whole of the capacity's part is minted.
     @param capacity_bps The capacity's part of the emission in 1/10,000.
     """
     assert token.address != empty(address), "emissions: zero token"
@@ -106,82 +127,70 @@ def __init__(
     assert benchmark.address != empty(address), "emissions: zero benchmark"
     assert owner != empty(address), "emissions: zero owner"
     assert (
-        halving_epochs > 0 and halving_epochs <= MASK_32
-    ), "emissions: halving out of bounds"
-    # Twice the first period is more than all periods together. A cap has 96 bits at
-    # most, so no product below can overflow.
-    assert (
-        2 * initial_emission * halving_epochs
-        <= staticcall token.CAP() - staticcall token.total_minted()
-    ), "emissions: schedule above the cap"
-    assert (
-        stake_cap_bps >= MAX_BPS and stake_cap_bps <= MAX_STAKE_CAP
-    ), "emissions: stake cap out of bounds"
+        max_accrual > 0 and max_accrual <= MAX_TIME
+    ), "emissions: accrual out of bounds"
     assert capacity_bps <= MAX_BPS, "emissions: weights above 100 %"
+    minted: uint256 = staticcall token.total_minted()
+    schedule.__init__(
+        staticcall benchmark.GENESIS(),
+        rate,
+        halving,
+        staticcall token.CAP() - minted,
+    )
     ownable.__init__()
     ownable._transfer_ownership(owner)
     TOKEN = token
     STAKING = staking
     BENCHMARK = benchmark
-    INITIAL_EMISSION = initial_emission
-    HALVING_EPOCHS = halving_epochs
-    STAKE_CAP_BPS = stake_cap_bps
-    MINTED_BEFORE = staticcall token.total_minted()
+    MAX_ACCRUAL = max_accrual
+    MINTED_BEFORE = minted
     self.distributor_of[CAPACITY] = self
     self.use_count = 1
-    self.newest = capacity_bps << 32
+    checkpoints._set(WEIGHTS, 0, capacity_bps)
+    checkpoints._set(SCALE, 0, self._scale(ops_per_tpf, target))
     log IEmissions.WeightsChanged(from_epoch=0, weights=[capacity_bps])
+    log IEmissions.ScaleChanged(
+        from_epoch=0, ops_per_tpf=ops_per_tpf, target=target
+    )
 
 
 # --------------------------------------------------------------------- claims
 
 
 @external
-def claim(provider: address, epochs: DynArray[uint256, MAX_EPOCHS]) -> uint256:
+def claim(provider: address) -> uint256:
     """
-    @notice Mints a provider's rewards of ended epochs and pays them into its pool,
-            after the commission in force at each epoch's end. Anyone may call it;
-            epochs that pay nothing, or have paid, are passed over.
+    @notice Mints a provider's reward of its last scored epoch, once that has ended,
+            and pays it into its pool. Settles the epoch also where nothing is due.
+            Anyone may call it, at any time.
     @param provider The provider's owner address.
-    @param epochs Ended epochs in any order.
     @return TPF wei.
     """
-    current: uint256 = staticcall BENCHMARK.current_epoch()
+    epoch: uint256 = 0
+    effective: uint256 = 0
     total: uint256 = 0
-    amounts: DynArray[uint256, MAX_EPOCHS] = []
-    for epoch: uint256 in epochs:
-        assert epoch < current, "emissions: epoch has not ended"
-        amount: uint256 = 0
-        if not self._is_claimed(provider, epoch):
-            amount = self._reward_of(provider, epoch)
-        if amount > 0:
-            self.claims[provider][epoch >> 8] |= 1 << (epoch & 255)
-            log IEmissions.Claimed(
-                provider=provider, epoch=epoch, amount=amount
-            )
-        total += amount
-        amounts.append(amount)
-    assert total > 0, "emissions: nothing to claim"
-    extcall TOKEN.mint(STAKING.address, total)
-    for k: uint256 in range(len(epochs), bound=MAX_EPOCHS):
-        if amounts[k] > 0:
-            self._pay(provider, epochs[k], amounts[k])
-    return total
+    epoch, effective, total = extcall BENCHMARK.take(provider)
+    amount: uint256 = self._reward(epoch, effective, total)
+    log IEmissions.Claimed(provider=provider, epoch=epoch, amount=amount)
+    self._mint(amount)
+    extcall STAKING.reward(provider, amount)
+    return amount
 
 
 @external
 def distribute(provider: address, epoch: uint256, amount: uint256):
     """
-    @notice Mints a reward of another use and pays it into a pool (the contract of
-            that use only), within the use's part of the epoch's emission.
+    @notice Mints a reward of another use to a provider's payout address (the contract
+            of that use only), within the use's part of the epoch's emission.
     @param provider The provider's owner address.
     @param epoch An ended epoch.
     @param amount TPF wei.
     """
     use: uint256 = self.number_of[msg.sender]
     assert use != 0, "emissions: caller is no distributor"
+    # An epoch that was never opened has no emission, so it fails below.
     assert (
-        epoch < staticcall BENCHMARK.current_epoch()
+        block.timestamp >= (staticcall BENCHMARK.epoch_of(epoch)).ends_at
     ), "emissions: epoch has not ended"
     assert amount > 0, "emissions: zero amount"
     spent: uint256 = self.distributed[use][epoch] + amount
@@ -190,8 +199,8 @@ def distribute(provider: address, epoch: uint256, amount: uint256):
     log IEmissions.Distributed(
         use=use, provider=provider, epoch=epoch, amount=amount
     )
-    extcall TOKEN.mint(STAKING.address, amount)
-    self._pay(provider, epoch, amount)
+    self._mint(amount)
+    extcall STAKING.credit(provider, amount)
 
 
 # ----------------------------------------------------------------- parameters
@@ -221,29 +230,46 @@ def add_use(distributor: address) -> uint256:
 @external
 def set_weights(weights: DynArray[uint256, MAX_USES]):
     """
-    @notice Sets each use's part of the emission, from the next epoch on (owner
-            only). What is left of 100 % is not minted.
+    @notice Sets each use's part of the emission (owner only), for epochs that have not
+            begun. What is left of 100 % is not minted.
     @param weights In 1/10,000, in the order of the uses; capacity is the first.
     """
     ownable._check_owner()
     assert len(weights) <= self.use_count, "emissions: weight of no use"
-    from_epoch: uint256 = staticcall BENCHMARK.current_epoch() + 1
-    word: uint256 = from_epoch
+    values: uint256 = 0
     total: uint256 = 0
-    position: uint256 = 32
+    position: uint256 = 0
     for weight: uint256 in weights:
         total += weight
         assert total <= MAX_BPS, "emissions: weights above 100 %"
-        word |= weight << position
+        values |= weight << position
         position += 16
-    newest: uint256 = self.newest
-    number: uint256 = newest >> 224
-    # Weights not yet in force are replaced.
-    if newest & MASK_32 != from_epoch:
-        self.checkpoints[number] = newest
-        number += 1
-    self.newest = word | (number << 224)
+    from_epoch: uint256 = self._first_to_come()
+    checkpoints._set(WEIGHTS, from_epoch, values)
     log IEmissions.WeightsChanged(from_epoch=from_epoch, weights=weights)
+
+
+@external
+def set_scale(ops_per_tpf: uint256, target: uint256):
+    """
+    @notice Sets how much score a TPF backs, and from which sum of scores on the whole
+            part of capacity is minted (owner only), for epochs that have not begun;
+            each is at most doubled and at least halved from one epoch to the next.
+    @param ops_per_tpf Integer operations per second that a TPF of stake backs.
+    @param target Integer operations per second of all providers together.
+    """
+    ownable._check_owner()
+    values: uint256 = self._scale(ops_per_tpf, target)
+    from_epoch: uint256 = self._first_to_come()
+    # Not against values that this call replaces: two calls could double twice.
+    before: uint256 = checkpoints._at(SCALE, from_epoch - 1)
+    assert self._is_near(ops_per_tpf, before & MASK_96) and self._is_near(
+        target, before >> 96
+    ), "emissions: more than doubled or halved"
+    checkpoints._set(SCALE, from_epoch, values)
+    log IEmissions.ScaleChanged(
+        from_epoch=from_epoch, ops_per_tpf=ops_per_tpf, target=target
+    )
 
 
 # ---------------------------------------------------------------------- views
@@ -251,11 +277,47 @@ def set_weights(weights: DynArray[uint256, MAX_USES]):
 
 @external
 @view
+@reentrant
+def ops_per_tpf(epoch: uint256) -> uint256:
+    """
+    @notice Returns the integer operations per second that a TPF of stake backs in an
+            epoch. Benchmark reads it within `claim` too; no call from there can
+            change it.
+    @param epoch The epoch.
+    """
+    return checkpoints._at(SCALE, epoch) & MASK_96
+
+
+@external
+@view
+def target(epoch: uint256) -> uint256:
+    """
+    @notice Returns the sum of effective scores, integer operations per second, from which
+            on an epoch mints the whole of the capacity's part.
+    @param epoch The epoch.
+    """
+    return checkpoints._at(SCALE, epoch) >> 96
+
+
+@external
+@view
+def accrued(time: uint256) -> uint256:
+    """
+    @notice Returns the schedule to date: the most that may have been minted by then, in
+            TPF wei. Before the first halving it grows by RATE a second, then by half of
+            that, and so on; it never exceeds twice the first period.
+    @param time Unix seconds.
+    """
+    return schedule._accrued(time)
+
+
+@external
+@view
 def emission(epoch: uint256) -> uint256:
     """
-    @notice Returns the TPF wei that an epoch may mint: the initial emission, halved
-            every HALVING_EPOCHS epochs.
-    @param epoch The epoch.
+    @notice Returns the TPF wei that an epoch may mint: what accrued between the opening of
+            the epoch before and its own, at most of the last MAX_ACCRUAL seconds.
+    @param epoch The epoch; zero for one that was not opened.
     """
     return self._emission(epoch)
 
@@ -272,34 +334,15 @@ def minted() -> uint256:
 
 @external
 @view
-def scheduled(epoch: uint256) -> uint256:
-    """
-    @notice Returns the TPF wei that epochs 0 to `epoch` may mint together.
-    @param epoch The last epoch that counts.
-    """
-    total: uint256 = 0
-    left: uint256 = epoch + 1
-    amount: uint256 = INITIAL_EMISSION
-    for _: uint256 in range(129):
-        total += min(left, HALVING_EPOCHS) * amount
-        if left <= HALVING_EPOCHS or amount == 0:
-            break
-        left -= HALVING_EPOCHS
-        amount >>= 1
-    return total
-
-
-@external
-@view
 def weights_at(epoch: uint256) -> DynArray[uint256, MAX_USES]:
     """
     @notice Returns the weights in force in an epoch, in 1/10,000.
     @param epoch The epoch.
     """
-    word: uint256 = self._checkpoint(epoch)
+    values: uint256 = checkpoints._at(WEIGHTS, epoch)
     weights: DynArray[uint256, MAX_USES] = []
     for use: uint256 in range(self.use_count, bound=MAX_USES):
-        weights.append(self._weight(word, use))
+        weights.append(self._weight(values, use))
     return weights
 
 
@@ -318,102 +361,127 @@ def part_of(use: uint256, epoch: uint256) -> uint256:
 @view
 def reward_of(provider: address, epoch: uint256) -> uint256:
     """
-    @notice Returns a provider's reward of an epoch in TPF wei, claimed or not; final
-            when the epoch has ended.
+    @notice Returns what a provider's last scored epoch would pay with the stake and the
+            scores of now, in TPF wei; zero for any other epoch and when it is settled.
     @param provider The provider's owner address.
     @param epoch The epoch.
     """
-    return self._reward_of(provider, epoch)
-
-
-@external
-@view
-def claimed(provider: address, epoch: uint256) -> bool:
-    """
-    @notice Tells whether a provider's reward of an epoch has been paid.
-    @param provider The provider's owner address.
-    @param epoch The epoch.
-    """
-    return self._is_claimed(provider, epoch)
+    proof: IBenchmark.Proof = staticcall BENCHMARK.proof_of(provider)
+    if proof.epoch != epoch or proof.settled:
+        return 0
+    score: uint256 = 0
+    effective: uint256 = 0
+    total: uint256 = 0
+    score, effective, total = staticcall BENCHMARK.share_of(provider, epoch)
+    backed: uint256 = (
+        proof.stake * (checkpoints._at(SCALE, epoch) & MASK_96) // UNIT
+    )
+    return self._reward(epoch, min(effective, backed), total)
 
 
 # ------------------------------------------------------------------- internal
 
 
 @internal
-@view
-def _is_claimed(provider: address, epoch: uint256) -> bool:
-    return (self.claims[provider][epoch >> 8] >> (epoch & 255)) & 1 == 1
+def _mint(amount: uint256):
+    """
+    @dev Mints into Staking, which finds it there in this transaction. Whatever the
+         numbers of Benchmark are, no more than the schedule has (I-8).
+    """
+    if amount == 0:
+        return
+    extcall TOKEN.mint(STAKING.address, amount)
+    assert (
+        staticcall TOKEN.total_minted() - MINTED_BEFORE
+        <= schedule._accrued(block.timestamp)
+    ), "emissions: above the schedule"
 
 
 @internal
 @view
 def _emission(epoch: uint256) -> uint256:
-    halvings: uint256 = epoch // HALVING_EPOCHS
-    if halvings > 255:
+    """
+    @dev TPF wei of an opened epoch, 0 of any other.
+    """
+    if epoch == 0:
         return 0
-    return INITIAL_EMISSION >> halvings
+    opened_at: uint256 = (staticcall BENCHMARK.epoch_of(epoch)).opened_at
+    if opened_at == 0:
+        return 0
+    since: uint256 = schedule.START
+    if epoch > 1:
+        since = (staticcall BENCHMARK.epoch_of(epoch - 1)).opened_at
+    if opened_at - since > MAX_ACCRUAL:
+        since = opened_at - MAX_ACCRUAL
+    return schedule._accrued(opened_at) - schedule._accrued(since)
 
 
 @internal
 @view
 def _part(epoch: uint256, use: uint256) -> uint256:
+    """
+    @dev TPF wei of an epoch for a use; 0 for a number that is no use.
+    """
     return (
         self._emission(epoch)
-        * self._weight(self._checkpoint(epoch), use) // MAX_BPS
+        * self._weight(checkpoints._at(WEIGHTS, epoch), use) // MAX_BPS
+    )
+
+
+@internal
+@view
+def _reward(epoch: uint256, effective: uint256, total: uint256) -> uint256:
+    """
+    @dev A provider's part, in TPF wei: the target stands in for a smaller sum.
+    """
+    if effective == 0:
+        return 0
+    return (
+        self._part(epoch, CAPACITY)
+        * effective // max(total, checkpoints._at(SCALE, epoch) >> 96)
     )
 
 
 @internal
 @pure
-def _weight(word: uint256, use: uint256) -> uint256:
-    return (word >> (32 + 16 * use)) & MASK_16
-
-
-@internal
-@view
-def _checkpoint(epoch: uint256) -> uint256:
+def _weight(values: uint256, use: uint256) -> uint256:
     """
-    @dev The last checkpoint that begins at the epoch or before, by bisection.
+    @dev In 1/10,000; 0 for a number that is no use, however large.
     """
-    word: uint256 = self.newest
-    if word & MASK_32 <= epoch:
-        return word
-    # The first one begins at epoch 0.
-    low: uint256 = 0
-    high: uint256 = word >> 224
-    for _: uint256 in range(32):
-        if high - low <= 1:
-            break
-        middle: uint256 = (low + high) // 2
-        if self.checkpoints[middle] & MASK_32 <= epoch:
-            low = middle
-        else:
-            high = middle
-    return self.checkpoints[low]
-
-
-@internal
-@view
-def _reward_of(provider: address, epoch: uint256) -> uint256:
-    score: uint256 = 0
-    stake: uint256 = 0
-    scores: uint256 = 0
-    stakes: uint256 = 0
-    score, stake, scores, stakes = staticcall BENCHMARK.share_of(
-        provider, epoch
-    )
-    if score == 0 or stake == 0:
+    if use >= MAX_USES:
         return 0
-    part: uint256 = self._part(epoch, CAPACITY)
-    return min(
-        part * score // scores,
-        part * STAKE_CAP_BPS * stake // (MAX_BPS * stakes),
-    )
+    return (values >> (16 * use)) & MASK_16
 
 
 @internal
-def _pay(provider: address, epoch: uint256, amount: uint256):
-    extcall STAKING.reward_minted(
-        provider, amount, staticcall BENCHMARK.epoch_start(epoch + 1)
-    )
+@pure
+def _scale(ops_per_tpf: uint256, target: uint256) -> uint256:
+    """
+    @dev The values of a scale within its hard bounds.
+    """
+    assert (
+        ops_per_tpf >= MIN_OPS_PER_TPF and ops_per_tpf <= MAX_OPS_PER_TPF
+    ), "emissions: ops_per_tpf out of bounds"
+    assert (
+        target > 0 and target <= MAX_TARGET
+    ), "emissions: target out of bounds"
+    return ops_per_tpf | (target << 96)
+
+
+@internal
+@pure
+def _is_near(new: uint256, before: uint256) -> bool:
+    """
+    @dev Neither more than twice nor less than half of what it was.
+    """
+    return new <= 2 * before and 2 * new >= before
+
+
+@internal
+@view
+def _first_to_come() -> uint256:
+    """
+    @dev The first epoch that has not begun for sure: the next one may have, if its
+         block is out and nobody has shown it yet.
+    """
+    return staticcall BENCHMARK.current_epoch() + 2

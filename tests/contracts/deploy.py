@@ -83,9 +83,13 @@ class Parameters:
     bond_life: int = 30 * DAY
     score_life: int = 1
     randomness: int = 0
-    initial_emission: int = 10_000 * TPF
-    halving_epochs: int = 4
-    stake_cap_bps: int = 20_000
+    # TPF wei a second, halved every eight days; a day's worth at most goes to one epoch.
+    rate: int = TPF // 10
+    halving: int = 8 * DAY
+    max_accrual: int = DAY
+    # A stake of 1,000 TPF backs 10^9 operations a second, more than any test proves.
+    ops_per_tpf: int = 10**6
+    target: int = 1
     capacity_bps: int = 8_000
 
 
@@ -175,9 +179,11 @@ def deploy_emissions(
         staking.address,
         benchmark.address,
         owner,
-        p.initial_emission,
-        p.halving_epochs,
-        p.stake_cap_bps,
+        p.rate,
+        p.halving,
+        p.max_accrual,
+        p.ops_per_tpf,
+        p.target,
         p.capacity_bps,
     )
 
