@@ -8,7 +8,8 @@ that parameters can be set directly; `test_timelock.py` puts the real timelock t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -36,9 +37,28 @@ Contract = Any
 
 
 @cache
-def deployer_of(name: str) -> Any:
-    """Compile `contracts/<name>.vy` once and return its titanoboa deployer."""
+def compiled_by_boa(name: str) -> Any:
+    """Compile `contracts/<name>.vy` once; titanoboa's deployer."""
     return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
+
+
+# The last one deploys; none: titanoboa.
+_machines: list[Callable[[str], Any]] = []
+
+
+@contextmanager
+def deployed_by(machine: Callable[[str], Any]) -> Iterator[None]:
+    """Deploy on another machine; `machine(name)` has titanoboa's `deploy(*args)`."""
+    _machines.append(machine)
+    try:
+        yield
+    finally:
+        _machines.pop()
+
+
+def deployer_of(name: str) -> Any:
+    """What deploys `contracts/<name>.vy`."""
+    return _machines[-1](name) if _machines else compiled_by_boa(name)
 
 
 def account_of(role: str) -> LocalAccount:
