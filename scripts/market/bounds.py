@@ -17,30 +17,55 @@ from scripts.market.network import LOCAL_CHAIN_IDS
 MAX_BLOCKS = 277
 MAX_SAMPLES = 64
 MAX_TIME = 366 * 86_400
+MAX_HALVING = 100 * MAX_TIME
 MAX_BPS = 10_000
-# On a public chain: time for a commit to be mined, and for the openings of every provider.
+MILLION = 1_000_000
+OPS_PER_TPF = (10**3, 10**18)
+MAX_TARGET = 10**22
+# Blocks whose hashes the sources reach back: EIP-2935, and ArbSys where that is not sure.
+REACH_BLOCKS = {0: 8_191, 1: 8_191, 2: 256}
+# On a public chain: time and blocks for commits, and time for the openings of every provider.
 LEAST_WINDOW = 300
+LEAST_WINDOW_BLOCKS = 100
 LEAST_OPENING_TIME = 600
 
+_PERIODS = ("slot", "spacing", "open_period", "window", "draw_period", "reach", "opening_period")
+
 _Values = Mapping[str, Any]
+_Faults = Iterator[tuple[str, str]]
 
 
-def check(where: str, chain_id: int, arguments: Mapping[str, _Values]) -> None:
+def check(
+    where: str, chain_id: int, block_seconds: float, arguments: Mapping[str, _Values]
+) -> None:
     """ScriptError, one line that names the file and the argument, when a bound is broken."""
     staking, token = arguments["Staking"], arguments["Token"]
     benchmark, emissions = arguments["Benchmark"], arguments["Emissions"]
-    found = [
-        *(("Benchmark", *fault) for fault in _proof(benchmark)),
-        *(("Benchmark", *fault) for fault in _times(benchmark, staking)),
-        *(("Emissions", *fault) for fault in _schedule(emissions, token)),
-    ]
+    faults = {
+        "Benchmark": [
+            *_proof(benchmark),
+            *_periods(benchmark),
+            *_windows(benchmark),
+            *_blocks(benchmark, block_seconds),
+            *_bond(benchmark, staking),
+        ],
+        "Emissions": [*_schedule(emissions, token), *_scale(emissions)],
+    }
     if chain_id not in LOCAL_CHAIN_IDS:
-        found += [("Benchmark", *fault) for fault in _public(benchmark)]
-    for contract, argument, fault in found:
-        raise ScriptError(f"{where}: {contract}.{argument}: {fault}")
+        faults["Benchmark"] += _public(benchmark, block_seconds)
+        faults["Emissions"] += _public_rewards(emissions, benchmark)
+    for contract, found in faults.items():
+        for argument, fault in found:
+            raise ScriptError(f"{where}: {contract}.{argument}: {fault}")
 
 
-def _proof(given: _Values) -> Iterator[tuple[str, str]]:
+def length(benchmark: _Values) -> int:
+    """Seconds of an epoch: from the opening of its window until its numbers are final."""
+    names = ("window", "draw_period", "reach", "opening_period")
+    return int(sum(benchmark[name] for name in names))
+
+
+def _proof(given: _Values) -> _Faults:
     n = given["n"]
     if not 256 <= n <= 65_536 or n & (n - 1):
         yield "n", f"{n} is not a power of two from 256 to 65,536"
@@ -48,73 +73,121 @@ def _proof(given: _Values) -> Iterator[tuple[str, str]]:
         yield "blocks", f"{given['blocks']} is not from 1 to {MAX_BLOCKS}"
     if not 1 <= given["samples"] <= MAX_SAMPLES:
         yield "samples", f"{given['samples']} is not from 1 to {MAX_SAMPLES}"
-    if not 0 < given["bond"] < 2**128:
-        yield "bond", "must be above zero and below 2**128 wei"
-    if given["randomness_source"] > 2:
-        yield "randomness_source", "write 0 (prevrandao), 1 (previous hash) or 2 (Arbitrum)"
+    if not 0 < given["bond"] < 2**96:
+        yield "bond", "must be above zero and below 2**96 wei"
+    if given["randomness_source"] not in REACH_BLOCKS:
+        yield "randomness_source", "write 0 (prevrandao), 1 (block hash) or 2 (Arbitrum)"
 
 
-def _times(given: _Values, staking: _Values) -> Iterator[tuple[str, str]]:
-    for name in ("epoch", "open_period", "window", "draw_delay", "draw_period", "fault_period"):
+def _periods(given: _Values) -> _Faults:
+    for name in (*_PERIODS, "fault_period", "score_life"):
         if not 0 < given[name] <= MAX_TIME:
             yield name, f"must be above zero and at most {show_seconds(MAX_TIME)}"
-    used, epoch = _before_openings(given), given["epoch"]
-    if used >= epoch:
+
+
+def _windows(given: _Values) -> _Faults:
+    slot, opening, window = given["slot"], given["open_period"], given["window"]
+    if not 1 <= given["chance_ppm"] <= MILLION:
+        yield "chance_ppm", f"must be from 1 to {MILLION:,}, of a million boundaries"
+    if opening >= slot:
+        yield "open_period", f"must be shorter than a slot ({show_seconds(slot)})"
+    if opening > window // 2:
+        yield "open_period", f"must be at most half of the window ({show_seconds(window)})"
+    if given["spacing"] < length(given):
         yield (
-            "epoch",
-            f"{show_seconds(epoch)} are too short: opening, window, delay and draw take "
-            f"{show_seconds(used)}",
+            "spacing",
+            f"{show_seconds(given['spacing'])} are too short: window, draw_period, reach and "
+            f"opening_period take {show_seconds(length(given))}",
         )
-    reported = epoch + given["fault_period"]
+
+
+def _blocks(given: _Values, block_seconds: float) -> _Faults:
+    delay = given["draw_delay"]
+    if not 2 <= delay <= 2**32:
+        yield "draw_delay", "must be at least 2 blocks and at most 2**32"
+    elif given["reach"] <= delay * block_seconds:
+        yield (
+            "reach",
+            f"{show_seconds(given['reach'])} are over before the block of the draw has come, "
+            f"{delay:,} blocks of {block_seconds:g} s ahead",
+        )
+    hashes = REACH_BLOCKS.get(given["randomness_source"], 0)
+    for name in ("open_period", "reach"):
+        if hashes and given[name] > hashes * block_seconds:
+            yield (
+                name,
+                f"{show_seconds(given[name])} are longer than hashes can be read: {hashes:,} "
+                f"blocks of {block_seconds:g} s",
+            )
+
+
+def _bond(given: _Values, staking: _Values) -> _Faults:
+    reported = length(given) + given["fault_period"]
     if reported > staking["unbonding"]:
         yield (
             "fault_period",
-            f"a failure can be reported {show_seconds(reported)} after its epoch began, but stake "
-            f"leaves after {show_seconds(staking['unbonding'])} (Staking.unbonding)",
+            f"a failure can be reported {show_seconds(reported)} after its window opened, but "
+            f"stake leaves after {show_seconds(staking['unbonding'])} (Staking.unbonding)",
         )
     if not reported <= given["bond_life"] <= staking["max_lock"]:
         yield (
             "bond_life",
-            f"must be from {show_seconds(reported)} (epoch and fault_period) to "
+            f"must be from {show_seconds(reported)} (an epoch and fault_period) to "
             f"{show_seconds(staking['max_lock'])} (Staking.max_lock)",
         )
-    if given["score_life"] >= 2**16:
-        yield "score_life", "must be below 65,536 epochs"
 
 
-def _public(given: _Values) -> Iterator[tuple[str, str]]:
-    if given["window"] < LEAST_WINDOW:
-        yield "window", f"must be at least {LEAST_WINDOW} s on a public chain"
-    left = given["epoch"] - _before_openings(given)
-    if left < LEAST_OPENING_TIME:
+def _public(given: _Values, block_seconds: float) -> _Faults:
+    least = max(LEAST_WINDOW, int(LEAST_WINDOW_BLOCKS * block_seconds))
+    if given["window"] < least:
         yield (
-            "epoch",
-            f"leaves {show_seconds(left)} for openings; a public chain needs at least "
-            f"{show_seconds(LEAST_OPENING_TIME)}",
+            "window",
+            f"must be at least {show_seconds(least)} on a public chain of {block_seconds:g} s "
+            "blocks",
+        )
+    if given["open_period"] > given["window"] // 10:
+        yield (
+            "open_period",
+            "must be at most a tenth of the window on a public chain: the window runs from its "
+            "block, presented or not",
+        )
+    if given["opening_period"] < LEAST_OPENING_TIME:
+        yield (
+            "opening_period",
+            f"must be at least {show_seconds(LEAST_OPENING_TIME)} on a public chain",
         )
 
 
-def _before_openings(given: _Values) -> int:
-    """The part of an epoch that may have passed when the samples are drawn."""
-    names = ("open_period", "window", "draw_delay", "draw_period")
-    return int(sum(given[name] for name in names))
-
-
-def _schedule(given: _Values, token: _Values) -> Iterator[tuple[str, str]]:
-    halving = given["halving_epochs"]
-    if not 0 < halving < 2**32:
-        yield "halving_epochs", "must be above zero and below 2**32"
-    if given["initial_emission"] >= 2**100:
-        yield "initial_emission", "must be below 2**100 wei"
-    # Twice the first period is more than all periods together.
-    planned = 2 * given["initial_emission"] * halving
+def _schedule(given: _Values, token: _Values) -> _Faults:
+    halving = given["halving"]
+    if not 0 < halving <= MAX_HALVING:
+        yield "halving", f"must be above zero and at most {show_seconds(MAX_HALVING)}"
+    # All periods together come to twice the first.
+    planned = 2 * given["rate"] * halving
     free = token["cap"] - token["genesis_supply"]
     if planned > free:
         yield (
-            "initial_emission",
+            "rate",
             f"the schedule mints up to {show_tpf(planned)}, but the cap leaves {show_tpf(free)}",
         )
-    if not MAX_BPS <= given["stake_cap_bps"] <= 100 * MAX_BPS:
-        yield "stake_cap_bps", "must be from 100 % to 10,000 % (10,000 to 1,000,000)"
+    if not 0 < given["max_accrual"] <= MAX_TIME:
+        yield "max_accrual", f"must be above zero and at most {show_seconds(MAX_TIME)}"
     if given["capacity_bps"] > MAX_BPS:
         yield "capacity_bps", "is above 100 %"
+
+
+def _scale(given: _Values) -> _Faults:
+    least, most = OPS_PER_TPF
+    if not least <= given["ops_per_tpf"] <= most:
+        yield "ops_per_tpf", f"must be from {least:.0e} to {most:.0e} operations a second"
+    if not 0 < given["target"] <= MAX_TARGET:
+        yield "target", f"must be above zero and at most {MAX_TARGET:.0e} operations a second"
+
+
+def _public_rewards(given: _Values, benchmark: _Values) -> _Faults:
+    if given["max_accrual"] > benchmark["spacing"]:
+        yield (
+            "max_accrual",
+            "must be at most Benchmark.spacing on a public chain: else a window pays the more the "
+            "longer none has come, and staying away after each one pays",
+        )

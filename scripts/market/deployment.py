@@ -457,11 +457,11 @@ class Deployment:
         """Whether a set-up call has taken effect, by a transaction that was lost sight of."""
         name = step.contract
         contract = Contract(self.chain.pool, self.registry.address(name), self.artifacts[name].abi)
-        if step.subject is None:
-            return bool(contract.read("sealed"))
+        if step.view is not None:
+            wanted = True if step.subject is None else self.registry.address(step.subject)
+            return bool(contract.read(step.view) == wanted)
+        assert step.manager is not None and step.subject is not None  # no other call has no view
         subject = self.registry.address(step.subject)
-        if step.manager is None:
-            return bool(contract.read("minter") == subject)
         return bool(contract.read("manager_of", subject)[0] == step.manager.permissions)
 
     def _is_ours(self, step: Step, address: str) -> bool:

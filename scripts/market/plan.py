@@ -38,7 +38,7 @@ ZERO = "$zero"
 # The bits of Staking's flag `Permission`.
 PERMISSIONS = {"LOCK": 1, "SLASH": 2, "REWARD": 4}
 
-_KEYS = {"chain_id", "payment_token", "contracts", "managers", "minter"}
+_KEYS = {"chain_id", "block_seconds", "payment_token", "contracts", "managers", "minter"}
 _UINT = re.compile(r"uint([0-9]+)")
 
 
@@ -69,6 +69,8 @@ class Step:
     subject: str | None = None
     """The contract that the call is about, its first argument."""
     manager: Manager | None = None
+    view: str | None = None
+    """The view of `contract` that returns `subject`, or true, once the call has taken effect."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Plan:
     """The same as the file has it, with units."""
     managers: tuple[Manager, ...]
     minter: str
-    """The contract that the deployer names as the stake token's minter, for ever."""
+    """The contract that the deployer names as the stake token's minter and as what pays for
+    scores, for ever."""
     sha256: str
     """Changes with any value and with the code of any contract."""
 
@@ -96,8 +99,13 @@ class Plan:
             Step(f"manager {m.contract}", "Staking", "setup_manager", m.contract, m)
             for m in self.managers
         ]
-        minter = Step(f"minter {self.minter}", "Token", "set_minter", self.minter)
-        return [*deploys, *setups, minter, Step("seal", "Staking", "seal")]
+        payer = self.minter
+        wiring = [
+            Step(f"minter {payer}", "Token", "set_minter", payer, view="minter"),
+            # No window opens before.
+            Step(f"rewards {payer}", "Benchmark", "setup_rewards", payer, view="rewards"),
+        ]
+        return [*deploys, *setups, *wiring, Step("seal", "Staking", "seal", view="sealed")]
 
     def resolve(self, contract: str, addresses: Mapping[str, str]) -> dict[str, Any]:
         """Constructor arguments with every reference replaced.
@@ -148,6 +156,9 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
     chain_id = document["chain_id"]
     if type(chain_id) is not int or chain_id <= 0:
         raise ScriptError(f"{where}: chain_id: {chain_id!r} is not a chain id")
+    block_seconds = document["block_seconds"]
+    if type(block_seconds) not in (int, float) or not 0 < block_seconds <= 600:
+        raise ScriptError(f"{where}: block_seconds: {block_seconds!r} is not from 0 to 600 seconds")
     token = _token(where, document["payment_token"])
     wanted = [name for name in CONTRACTS if name != "PaymentToken"]
     contracts = document["contracts"]
@@ -164,7 +175,7 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
         earlier = CONTRACTS[:position]
         arguments[name] = _arguments(f"{where}: {name}", contracts[name], artifacts[name], earlier)
         written[name] = contracts[name]
-    bounds.check(where, chain_id, arguments)
+    bounds.check(where, chain_id, block_seconds, arguments)
     managers = _managers(where, document["managers"])
     if document["minter"] != MINTER:
         raise ScriptError(f"{where}: minter: write {MINTER}; no other contract mints by a schedule")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from provider_agent.protocol.terms import ZERO_ADDRESS
+from scripts.market import bounds
 from scripts.market import plan as plans
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
@@ -27,7 +28,8 @@ def test_load__shipped_plan__is_valid(path: Path, artifacts: Artifacts) -> None:
     assert plans.find(PARAMS, plan.chain_id) == path
     assert [step.name for step in plan.steps()] == [
         "Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs",
-        "manager Jobs", "manager Benchmark", "manager Emissions", "minter Emissions", "seal",
+        "manager Jobs", "manager Benchmark", "manager Emissions", "minter Emissions",
+        "rewards Emissions", "seal",
     ]  # fmt: skip
     # The constructors' own conditions, which the ABI does not tell.
     jobs, staking = plan.arguments["Jobs"], plan.arguments["Staking"]
@@ -84,6 +86,10 @@ def _benchmark(**values: Any) -> Callable[[Document], None]:
     return lambda document: document["contracts"]["Benchmark"].update(values)
 
 
+def _emissions(**values: Any) -> Callable[[Document], None]:
+    return lambda document: document["contracts"]["Emissions"].update(values)
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -130,28 +136,60 @@ def _benchmark(**values: Any) -> Callable[[Document], None]:
         (_benchmark(blocks=278), "Benchmark.blocks: 278 is not from 1 to 277"),
         (_benchmark(samples=0), "Benchmark.samples: 0 is not from 1 to 64"),
         (_benchmark(bond=0), "Benchmark.bond: must be above zero"),
-        (_benchmark(randomness_source=3), "randomness_source: write 0 (prevrandao), 1 (pre"),
+        (_benchmark(randomness_source=3), "randomness_source: write 0 (prevrandao), 1 (block"),
+        (_drop("block_seconds"), "block_seconds is missing"),
+        (_set("block_seconds", value=0), "block_seconds: 0 is not from 0 to 600 seconds"),
+        (_set("block_seconds", value=True), "block_seconds: True is not"),
+        (_set("block_seconds", value="12"), "block_seconds: '12' is not"),
+        (_benchmark(bond=2**96), "Benchmark.bond: must be above zero and below 2**96 wei"),
         (_benchmark(window=0), "Benchmark.window: must be above zero"),
+        (_benchmark(score_life=0), "Benchmark.score_life: must be above zero"),
+        (_benchmark(reach="367 days"), "Benchmark.reach: must be above zero and at most 366 d"),
+        (_benchmark(chance_ppm=0), "chance_ppm: must be from 1 to 1,000,000"),
+        (_benchmark(chance_ppm=1_000_001), "chance_ppm: must be from 1 to 1,000,000"),
+        (_benchmark(slot=5), "open_period: must be shorter than a slot (5 s)"),
+        (_benchmark(window=9), "open_period: must be at most half of the window (9 s)"),
         (
-            _benchmark(epoch=50),
-            "epoch: 50 s are too short: opening, window, delay and draw take 50",
+            _benchmark(spacing=27),
+            "spacing: 27 s are too short: window, draw_period, reach and opening_period take 28 s",
         ),
-        (_benchmark(fault_period=41), "fault_period: a failure can be reported 2 min 1 s after"),
+        (_benchmark(draw_delay=1), "draw_delay: must be at least 2 blocks"),
+        (_benchmark(draw_delay=2**32 + 1), "draw_delay: must be at least 2 blocks"),
         (
-            _benchmark(bond_life=119),
-            "bond_life: must be from 2 min (epoch and fault_period) to 30 d",
+            _benchmark(draw_delay=6),
+            "reach: 6 s are over before the block of the draw has come, 6 blocks of 1 s ahead",
         ),
-        (_benchmark(bond_life="31 days"), "bond_life: must be from 2 min"),
-        (_benchmark(score_life=65_536), "score_life: must be below 65,536 epochs"),
-        (_set("contracts", "Emissions", "halving_epochs", value=0), "halving_epochs: must be abov"),
         (
-            _set("contracts", "Emissions", "initial_emission", value="45_000.01 TPF"),
-            "initial_emission: the schedule mints up to 900,000,200 TPF, but the cap leaves "
-            "900,000,000 TPF",
+            _set("block_seconds", value=0.0005),
+            "open_period: 5 s are longer than hashes can be read: 8,191 blocks of 0.0005 s",
         ),
-        (_set("contracts", "Emissions", "initial_emission", value=2**100), "below 2**100 wei"),
-        (_set("contracts", "Emissions", "stake_cap_bps", value=9_999), "must be from 100 % to 10"),
-        (_set("contracts", "Emissions", "capacity_bps", value=10_001), "capacity_bps: is above 1"),
+        (
+            lambda document: (
+                _set("block_seconds", value=0.02)(document),
+                _benchmark(randomness_source=2)(document),
+                _benchmark(open_period=4)(document),
+            ),
+            "reach: 6 s are longer than hashes can be read: 256 blocks of 0.02 s",
+        ),
+        (_benchmark(fault_period=93), "fault_period: a failure can be reported 2 min 1 s after"),
+        (
+            _benchmark(bond_life=67),
+            "bond_life: must be from 1 min 8 s (an epoch and fault_period) to 30 d",
+        ),
+        (_benchmark(bond_life="31 days"), "bond_life: must be from 1 min 8 s"),
+        (_emissions(halving=0), "halving: must be above zero"),
+        (_emissions(halving="36601 days"), "halving: must be above zero and at most 36600 d"),
+        (
+            _emissions(rate="520.84 TPF"),
+            "rate: the schedule mints up to 900,011,520 TPF, but the cap leaves 900,000,000 TPF",
+        ),
+        (_emissions(max_accrual=0), "max_accrual: must be above zero"),
+        (_emissions(max_accrual="367 days"), "max_accrual: must be above zero and at most 366 d"),
+        (_emissions(ops_per_tpf=999), "ops_per_tpf: must be from 1e+03 to 1e+18 operations"),
+        (_emissions(ops_per_tpf=10**18 + 1), "ops_per_tpf: must be from 1e+03 to 1e+18"),
+        (_emissions(target=0), "target: must be above zero and at most 1e+22 operations"),
+        (_emissions(target=10**22 + 1), "target: must be above zero and at most 1e+22"),
+        (_emissions(capacity_bps=10_001), "capacity_bps: is above 1"),
     ],
 )
 def test_load__mistake__one_line(
@@ -169,26 +207,40 @@ def test_load__mistake__one_line(
 
 
 @pytest.mark.parametrize(
-    ("values", "line"),
+    ("contract", "values", "line"),
     [
-        ({"window": 299}, "Benchmark.window: must be at least 300 s on a public chain"),
-        ({"epoch": 1_000}, "epoch: leaves 10 s for openings; a public chain needs at least 10 min"),
+        (
+            "Benchmark",
+            {"window": 1_199, "open_period": 100},
+            "window: must be at least 20 min on a public chain of 12 s blocks",
+        ),
+        ("Benchmark", {"open_period": 181}, "open_period: must be at most a tenth of the window"),
+        ("Benchmark", {"opening_period": 599}, "opening_period: must be at least 10 min on a pub"),
+        ("Emissions", {"max_accrual": 7_201}, "max_accrual: must be at most Benchmark.spacing on"),
     ],
 )
-def test_load__too_short_for_a_public_chain__one_line(
-    values: Document, line: str, artifacts: Artifacts, tmp_path: Path
+def test_load__not_for_a_public_chain__one_line(
+    contract: str, values: Document, line: str, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     document = yaml.safe_load((PARAMS / "sepolia.yaml").read_text())
-    times = {"open_period": 650, "draw_delay": 30, "draw_period": 10}
-    document["contracts"]["Benchmark"].update({**times, **values})
+    document["contracts"][contract].update(values)
     path = tmp_path / "public.yaml"
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(ScriptError) as raised:
         plans.load(path, artifacts)
-    assert line in str(raised.value)
+    assert f"public.yaml: {contract}.{line}" in str(raised.value)
     document["chain_id"] = 31337
     path.write_text(yaml.safe_dump(document))
     plans.load(path, artifacts)
+
+
+@pytest.mark.parametrize("path", sorted(PARAMS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_load__shipped_plan__spacing_is_what_an_epoch_takes(
+    path: Path, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    """Spacing is what an epoch takes and no more: the longer it is, the less is unannounced."""
+    benchmark = plans.load(path, artifacts).arguments["Benchmark"]
+    assert benchmark["spacing"] == bounds.length(benchmark)
 
 
 @pytest.mark.parametrize(
