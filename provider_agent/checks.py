@@ -240,7 +240,7 @@ class _Checks:
         settings, rules = self._settings.benchmark, self._rules
         device, rate = measure(settings.device)
         gpus = any(found.kind == "cuda" for found in devices.inventory())
-        if gpus and not settings.device.startswith("cuda"):
+        if gpus and not settings.device.removeprefix("torch:").startswith("cuda"):
             raise _Warning(f'{device}; there is a GPU: set benchmark.device = "cuda"')
         if rate is None:
             raise _Warning(device)

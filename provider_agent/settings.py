@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from provider_agent.benchmark.engine import PATTERN
 from provider_agent.errors import AgentError, SettingsError
 from provider_agent.protocol.siwe import authority
 from provider_agent.protocol.terms import address
@@ -207,7 +208,7 @@ class BenchmarkSettings(_Section):
     """How this machine proves its speed; for `chain.benchmark`."""
 
     enabled: bool = True
-    device: str = Field(default="cpu", pattern=r"^(cpu|numpy|cuda(:[0-9]+(,[0-9]+)*)?)$")
+    device: str = Field(default="cpu", pattern=PATTERN)
     """What computes: cpu, numpy (slow), cuda, cuda:1, or several GPUs as one: cuda:0,1."""
     commits: int = Field(default=4, ge=1, le=64)
     """Commits a window, each to more rounds than the one before: what a failure of the machine

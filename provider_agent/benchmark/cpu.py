@@ -1,49 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast engine for a CPU.
+"""The fast engine for a CPU, and for any device that multiplies for it.
 
 The product of round t runs in a thread of its own (BLAS holds no lock of Python), while this one
 hashes round t - 1 and then generates B of round t + 1, which needs the root of t - 1 alone. BLAS
 gets one core less than there are: its threads wait for each other by spinning, which takes the
 hashing thread's core (measured on 2 cores: 0.24 s of CPU time a round of 1024 x 1920 with both,
 0.15 s with one).
+
+The first product of a challenge is checked whole, since a library may take another kernel for its
+size than for those of the trial.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import product
 from provider_agent.benchmark.engine import Timings, check_memory
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import LEAF_BYTES, Shape
 from provider_agent.benchmark.keccak import BatchKeccak, Bytes
+from provider_agent.benchmark.products.base import Sums
+from provider_agent.benchmark.products.check import holds
+from provider_agent.benchmark.products.choose import Chosen, choose, cpu_ways
 from provider_agent.benchmark.words import Side, matrix
 from provider_agent.errors import counted
 
 # Rows of A multiplied at once: bounds the 32-bit copies of C beside its 16-bit bytes.
 _PANEL = 2048
+_TRIAL = (256, 256, 1920)
 
 
 class CpuEngine:
-    """Exact products by the fastest library at hand, hashes in batches."""
+    """Exact products by the fastest way at hand, hashes in batches."""
 
     def __init__(self) -> None:
         cores = len(os.sched_getaffinity(0))
         self._limits = threadpool_limits(max(1, cores - 1), "blas")
-        self._multiply, name = product.fastest()
-        self.device = f"cpu ({name}, {counted(cores, 'core')})"
+        try:
+            self.products = self._choose()
+        except EngineError:
+            self._limits.restore_original_limits()
+            raise
+        self._way = self.products.way
+        self.device = f"{self._name()} ({self._way.name}, {counted(cores, 'core')})"
         self._hasher = BatchKeccak()
         self._pool = ThreadPoolExecutor(1, "product")
         self._challenge: bytes | None = None
         self._timings = Timings()
         self._opened: tuple[tuple[int, bytes], Bytes, list[Bytes]] | None = None
+
+    def _choose(self) -> Chosen:
+        """The way to multiply."""
+        return choose(cpu_ways(), _TRIAL)
+
+    def _name(self) -> str:
+        """What multiplies."""
+        return "cpu"
 
     def prepare(self, challenge: bytes, shape: Shape) -> None:
         """Make A; see `Engine`."""
@@ -53,7 +74,9 @@ class CpuEngine:
         self._timings = Timings()
         self._opened = None
         self._challenge = challenge
-        self._a = matrix(pog.seed_a(challenge), shape, Side.A, self._hasher)
+        self._unchecked: Bytes | None = matrix(pog.seed_a(challenge), shape, Side.A, self._hasher)
+        with _errors():
+            self._a = self._way.operand(self._unchecked)
 
     def roots(self, done: Sequence[bytes]) -> Iterator[bytes]:
         """The roots that follow `done`; see `Engine`."""
@@ -90,6 +113,22 @@ class CpuEngine:
         """Seconds by part; see `Engine`."""
         return self._timings
 
+    def raw_product(self, seconds: float) -> tuple[int, float]:
+        """Products alone for about that long, by the same way: operations, seconds."""
+        noise = np.random.default_rng(1).integers(
+            0, 128, (self._shape.n, self._shape.depth), np.uint8
+        )
+        with _errors():
+            columns = self._way.operand(noise)
+            done, took, start = -1, 0.0, perf_counter()
+            while done < 1 or took < seconds:
+                for row in range(0, self._shape.n, _PANEL):
+                    self._way.product(self._a, columns, row, _PANEL)
+                if done < 0:
+                    start = perf_counter()  # the first one warms up
+                done, took = done + 1, perf_counter() - start
+        return self._shape.operations * done, took
+
     def close(self) -> None:
         """End the thread, and give BLAS its threads back; see `Engine`."""
         self._challenge = None
@@ -111,9 +150,20 @@ class CpuEngine:
         """The leaves of a round, shape (leaves, 512), and the seconds that they took."""
         start = perf_counter()
         low = np.empty((self._shape.n, self._shape.n), ">u2")
-        for row in range(0, self._shape.n, _PANEL):
-            panel = slice(row, row + _PANEL)
-            low[panel] = self._multiply(self._a[panel], columns) & 0xFFFF
+
+        def panels() -> Iterator[Sums]:
+            operand = self._way.operand(columns)
+            for row in range(0, self._shape.n, _PANEL):
+                panel = self._way.product(self._a, operand, row, _PANEL)
+                low[row : row + _PANEL] = panel & 0xFFFF
+                yield panel
+
+        with _errors():
+            if self._unchecked is None:
+                deque(panels(), maxlen=0)
+            elif not holds(self._unchecked, columns, panels()):
+                raise EngineError(f"{self.device} multiplies wrongly; nothing was proven with it")
+        self._unchecked = None
         return low.view(np.uint8).reshape(-1, LEAF_BYTES), perf_counter() - start
 
     def _tree(self, leaves: Bytes) -> list[Bytes]:
@@ -127,6 +177,16 @@ class CpuEngine:
 
     def _add(self, product: float = 0, generation: float = 0, hashing: float = 0) -> None:
         self._timings = self._timings.plus(product, generation, hashing)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Failures of a library as one line for a person."""
+    try:
+        yield
+    except RuntimeError as error:  # PyTorch has no narrower one for all of its devices
+        line = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise EngineError(f"the product failed: {line}") from None
 
 
 def _memory(shape: Shape) -> int:

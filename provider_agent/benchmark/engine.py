@@ -13,7 +13,10 @@ from typing import Protocol, cast
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import Shape
 
-DEVICES = "cpu, numpy, cuda, cuda:0 or cuda:0,1"
+DEVICES = "cpu, numpy, cuda, cuda:0, cuda:0,1, or torch:cuda, torch:xpu, torch:mps, torch:cpu"
+PATTERN = r"^(cpu|numpy|cuda(:[0-9]+(,[0-9]+)*)?|torch:(cpu|mps|(cuda|xpu)(:[0-9]+)?))$"
+"""What such a name looks like."""
+_TORCH = re.compile(r"torch:(cpu|mps|(?:cuda|xpu)(?::\d+)?)")
 _CUDA = re.compile(r"cuda(?::(\d+(?:,\d+)*))?")
 
 
@@ -78,7 +81,8 @@ def make_engine(device: str) -> Engine:
 
     Args:
         device: `cpu` (the fast one), `numpy` (the plain reference), `cuda` (the first
-            GPU), `cuda:1` or `cuda:0,1` (GPUs by number).
+            GPU), `cuda:1` or `cuda:0,1` (GPUs by number); `torch:` and a device of
+            PyTorch, for those that CUDA does not drive.
 
     Raises EngineError when the name is unknown or the device cannot be used here.
     """
@@ -86,6 +90,9 @@ def make_engine(device: str) -> Engine:
         return _engine("reference", "ReferenceEngine")
     if device == "cpu":
         return _engine("cpu", "CpuEngine")
+    torch = _TORCH.fullmatch(device)
+    if torch is not None:
+        return _engine("torch_engine", "TorchEngine", torch[1])
     match = _CUDA.fullmatch(device)
     if match is None:
         raise EngineError(f"device {device!r} is unknown; use {DEVICES}")

@@ -17,8 +17,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from provider_agent import devices
-from provider_agent.benchmark import product
-from provider_agent.benchmark.cpu import CpuEngine
 from provider_agent.benchmark.cuda import CudaEngine
 from provider_agent.benchmark.engine import Engine, Timings
 from provider_agent.benchmark.errors import EngineError
@@ -37,11 +35,16 @@ _FIFTHS, _LEAST_FIFTH = 5, 4
 
 
 @runtime_checkable
-class Measured(Protocol):
-    """An engine whose parts can be timed alone."""
+class Raw(Protocol):
+    """An engine whose products can be timed alone, made by the same way as in a proof."""
 
     def raw_product(self, seconds: float) -> tuple[int, float]:
         """Products alone for about that long: operations, seconds."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An engine whose parts can be timed alone."""
 
     def stages(self, rounds: int) -> Timings:
         """Mean seconds of each part of a round with nothing beside it."""
@@ -177,20 +180,10 @@ def row(engine: Engine, shape: Shape, seconds: float, tick: Tick) -> Row:
 
 def _raw(engine: Engine, shape: Shape, seconds: float) -> float | None:
     """Operations a second of the product alone; None where only the run itself can tell."""
-    if isinstance(engine, Measured):
+    if isinstance(engine, Raw):
         operations, took = engine.raw_product(seconds)
         return operations / took
-    if not isinstance(engine, CpuEngine):
-        return None
-    multiply, _ = product.fastest()
-    noise = np.random.default_rng(1)
-    rows, columns = (noise.integers(0, 128, (shape.n, shape.depth), np.uint8) for _ in range(2))
-    multiply(rows, columns)
-    done, start, took = 0, perf_counter(), 0.0
-    while took < seconds:
-        multiply(rows, columns)
-        done, took = done + 1, perf_counter() - start
-    return shape.operations * done / took
+    return None
 
 
 def gpus_of(engine: Engine) -> list[devices.Device]:

@@ -18,7 +18,9 @@ def names(device: str) -> list[str]:
 
     CUDA counts from the GPUs that a process may see, so the name is what that list says.
     """
-    kind, _, numbers = device.partition(":")
+    kind, _, numbers = device.removeprefix("torch:").partition(":")
+    if kind in ("xpu", "mps"):
+        return [f"{kind}-{numbers or 0}"]
     if kind != "cuda":
         return ["cpu"]
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]

@@ -290,6 +290,9 @@ def test_turn__names_mean_the_same_to_every_process(monkeypatch: pytest.MonkeyPa
     assert names("cpu") == names("numpy") == ["cpu"]
     assert names("cuda") == ["cuda-0"]
     assert names("cuda:3,1") == ["cuda-1", "cuda-3"]
+    assert names("torch:cuda:3") == ["cuda-3"]  # whichever library drives it
+    assert names("torch:xpu") == ["xpu-0"]
+    assert names("torch:cpu") == ["cpu"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5ab")
     assert names("cuda:0,1") == ["cuda-2", "cuda-GPU-5ab"]
 

@@ -8,14 +8,14 @@ import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from provider_agent.benchmark import cpu, product
+from provider_agent.benchmark import cpu, torch_engine
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark.cpu import CpuEngine
 from provider_agent.benchmark.engine import Engine, make_engine
@@ -23,11 +23,8 @@ from provider_agent.benchmark.errors import BenchmarkError, EngineError, Opening
 from provider_agent.benchmark.format import Sample, Shape
 from provider_agent.benchmark.opening import verify
 from provider_agent.benchmark.proof import Proof
+from tests.agent.benchmark.products.torch_on_cpu import Torch, rounded
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
-
-needs_torch = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
-)
 
 
 @pytest.fixture(params=["numpy", "cpu"])
@@ -158,7 +155,9 @@ def test_prepare__shape_beyond_the_memory(engine: Engine, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "device", ["", "CPU", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,", "cuda:0,0", "cpu:0"]
+    "device",
+    ["", "CPU", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,", "cuda:0,0", "cpu:0"]
+    + ["torch", "torch:", "torch:cuda:0,1", "torch:abacus", "torch:mps:0", "torch:cuda:0\n"],
 )
 def test_make_engine__unknown_device(device: str) -> None:
     with pytest.raises(EngineError, match=r"is unknown; use cpu|names a GPU twice"):
@@ -195,90 +194,81 @@ def test_proof__bad_parts() -> None:
         Proof(bytes(32), shape, (bytes(31),))
 
 
-# ------------------------------------------------------------------------------------ products
+# ----------------------------------------------------------------- devices that PyTorch drives
 
 
-def _factors(rows: int, columns: int, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    random = np.random.default_rng(depth)
-    a = random.integers(0, 128, (rows, depth), np.uint8)
-    b = random.integers(0, 128, (columns, depth), np.uint8)
-    a[0], b[0] = 127, 127  # the largest sum
-    return a, b, a.astype(np.int64) @ b.astype(np.int64).T
+@pytest.mark.parametrize("device", ["torch:cuda:1", "torch:xpu", "torch:mps", "torch:cpu"])
+@pytest.mark.parametrize("vector", VECTORS[1:], ids=NAMES[1:])
+def test_torch__published_vectors(
+    device: str, vector: Vector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = Torch()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(torch_engine, "_TRIAL", (256, 256, 480))
+    engine = make_engine(device)
+    assert engine.device.startswith(f"{device}, ")
+    assert "of PyTorch" in engine.device
+    engine.prepare(vector.challenge, vector.shape)
+    assert list(islice(engine.roots([]), vector.rounds)) == vector.roots
+    proof = Proof(vector.challenge, vector.shape, tuple(vector.roots))
+    openings = proof.openings(engine, vector.draw, len(vector.openings))
+    assert openings == [one.opening for one in vector.openings]
+    assert {place for _, place in torch.calls} == {device.removeprefix("torch:")}
+    engine.close()
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 277])
-def test_blas__exact(blocks: int) -> None:
-    a, b, right = _factors(40, 24, 480 * blocks)
-    result = product.blas(a, b)
-    assert result.dtype == np.int32
-    np.testing.assert_array_equal(result, right)
-
-
-@needs_torch
-@pytest.mark.parametrize("blocks", [1, 2, 3, 277])
-def test_int8_of_torch__exact(blocks: int) -> None:
-    import torch  # type: ignore[import-not-found,unused-ignore]  # optional at run time
-
-    a, b, right = _factors(40, 24, 480 * blocks)
-    np.testing.assert_array_equal(product.int8(torch)(a, b), right)
-
-
-@needs_torch
-def test_roots__with_int8_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch  # type: ignore[import-not-found,unused-ignore]  # optional at run time
-
-    monkeypatch.setattr(product, "fastest", lambda: (product.int8(torch), "int8 of PyTorch"))
-    engine, vector = CpuEngine(), VECTORS[2]
-    assert "int8 of PyTorch" in engine.device
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize("device", ["torch:cpu", "cpu"])
+def test_torch__published_vectors_with_pytorch_itself(device: str) -> None:
+    engine, vector = make_engine(device), VECTORS[2]
+    assert "of PyTorch" in engine.device or device == "cpu"
     engine.prepare(vector.challenge, vector.shape)
     assert list(islice(engine.roots([]), vector.rounds)) == vector.roots
     engine.close()
 
 
-class _Torch:
-    """Just enough of the library to be asked for its product."""
-
-    def __init__(self, error: int, calls: list[tuple[int, ...]]) -> None:
-        self.error, self.calls = error, calls
-
-    def from_numpy(self, array: np.ndarray) -> _Torch._Tensor:
-        return self._Tensor(array)
-
-    def _int_mm(self, left: _Torch._Tensor, right: _Torch._Tensor) -> _Torch._Tensor:
-        self.calls.append(left.array.shape)
-        whole = left.array.astype(np.int32) @ right.array.astype(np.int32)
-        return self._Tensor(whole + np.int32(self.error))
-
-    class _Tensor:
-        def __init__(self, array: np.ndarray) -> None:
-            self.array = array
-
-        def t(self) -> _Torch._Tensor:
-            return _Torch._Tensor(self.array.T)
-
-        def numpy(self) -> np.ndarray:
-            return self.array
+def test_torch__no_such_device_or_no_exact_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EngineError, match="needs PyTorch: install the build for it"):
+        make_engine("torch:cuda")
+    monkeypatch.setitem(sys.modules, "torch", Torch(devices=("cpu",)))
+    with pytest.raises(EngineError, match="PyTorch has no device 'xpu:3'"):
+        make_engine("torch:xpu:3")
+    monkeypatch.setitem(sys.modules, "torch", Torch(rounded(14), None))
+    before = threadpool_info()
+    with pytest.raises(EngineError, match="has no exact product"):
+        make_engine("torch:mps")
+    assert threadpool_info() == before
 
 
-def test_fastest__a_wrong_product_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, ...]] = []
-    monkeypatch.setitem(sys.modules, "torch", _Torch(error=1, calls=calls))
-    monkeypatch.setattr(product, "_seconds", lambda multiply, trial: 0.0)
-    assert product.fastest() == (product.blas, "float32 BLAS")
-    assert calls
+def test_roots__a_device_that_goes_wrong_later_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel for the size of the proof may add in another way than that of the trial."""
+    engine, vector = CpuEngine(), VECTORS[2]
+    right = engine.products.way.product
+
+    def wrong(*arguments: Any) -> Any:
+        sums = right(*arguments)
+        sums[5, 7] += 1
+        return sums
+
+    monkeypatch.setattr(engine.products.way, "product", wrong)
+    engine.prepare(vector.challenge, vector.shape)
+    with pytest.raises(EngineError, match="multiplies wrongly"):
+        next(engine.roots([]))
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("out of memory\nand a page about it")
+
+    monkeypatch.setattr(engine.products.way, "product", failing)
+    with pytest.raises(EngineError, match=r"^the product failed: out of memory$"):
+        next(engine.roots([]))
+    engine.close()
 
 
-@pytest.mark.parametrize("faster", [True, False])
-def test_fastest__decides_by_time(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
-    monkeypatch.setitem(sys.modules, "torch", _Torch(error=0, calls=[]))
-    monkeypatch.setattr(
-        product, "_seconds", lambda multiply, trial: float((multiply is product.blas) == faster)
-    )
-    chosen, name = product.fastest()
-    assert (chosen is product.blas) is not faster
-    assert name == ("int8 of PyTorch" if faster else "float32 BLAS")
-
-
-def test_fastest__old_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", object())
-    assert product.fastest()[0] is product.blas
+def test_raw_product__by_the_way_of_the_proof() -> None:
+    engine = CpuEngine()
+    engine.prepare(bytes(32), Shape(256, 1))
+    operations, seconds = engine.raw_product(0.0)
+    assert operations == Shape(256, 1).operations
+    assert seconds > 0
+    engine.close()
