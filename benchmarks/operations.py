@@ -82,6 +82,7 @@ class Desk:
             posted_at=self.market.chain.now,
             challenge_window=WINDOW,
             fee_bps=self.jobs.functions.fee_bps().call(),
+            paused=self.jobs.functions.paused_seconds().call(),
             order=order,
         )
 
@@ -114,7 +115,7 @@ class Desk:
             sign(domain, attestation, operator) if relayer else b"",
         )
         record = Record(
-            self.provider.owner.address, assigned_at, chain.now, attestation.struct_hash()
+            self.provider.owner.address, assigned_at, chain.now, 0, attestation.struct_hash()
         )
         return record, gas
 

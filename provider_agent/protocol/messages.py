@@ -114,12 +114,24 @@ class _Struct:
         return bytes(keccak(encode(kinds, values)))
 
 
+def quote_nonce(consent: int, number: int) -> int:
+    """The nonce of quote `number` (128 bits, in any order, each once) under a consent.
+
+    Its upper half is the nonce of the operator's consent in force: once the key is bound anew,
+    what it signed before can no longer be used.
+    """
+    for name, value in (("consent", consent), ("number", number)):
+        if not 0 <= value < 2**128:
+            raise AgentError(f"quote.nonce: the {name} {value} does not fit in 128 bits")
+    return consent << 128 | number
+
+
 @dataclass(frozen=True)
 class Quote(_Struct):
     """A provider's binding price for one specification, used once with `Jobs.hire`.
 
     `requester` zero means anyone. `price` is the total in payment token units, `collateral` is TPF
-    wei, `duration` is seconds from assignment to deadline.
+    wei, `duration` is seconds from assignment to deadline. `nonce` is `quote_nonce(...)`.
     """
 
     TYPE: ClassVar[str] = "Quote"

@@ -25,6 +25,8 @@ ZERO_WORD = bytes(32)
 _UINT64_MAX = 2**64 - 1
 _UINT256_MAX = 2**256 - 1
 _STATUS_MASK = 0xFF
+_TIME_MASK = 2**40 - 1
+_PAUSED_MASK = 2**24 - 1
 
 
 class Status(IntEnum):
@@ -37,6 +39,18 @@ class Status(IntEnum):
     SETTLED = 4
     CANCELLED = 5
     EXPIRED = 6
+    REFUSED = 7
+
+
+class Judged(IntEnum):
+    """How the result of an order is judged."""
+
+    TRUSTED = 0
+    """By nobody: whoever attests is paid."""
+    REFUSABLE = 1
+    """The tenant may burn its price and the collateral within the challenge window."""
+    DETERMINISTIC = 2
+    """By running it again. Refused by the contract until there is a court."""
 
 
 def address(name: str, value: object) -> str:
@@ -88,13 +102,16 @@ class Order:
     allow_root: bytes
     """Merkle root of the providers allowed; zero means anyone."""
     nonce: int
+    judged: int = Judged.TRUSTED
+    """A value of `Judged`; a number that this version does not know is kept as it is."""
 
-    ABI = "(bytes32,uint256,uint256,uint256,uint64,uint64,uint256,uint256,bytes32,uint256)"
+    ABI = "(bytes32,uint256,uint256,uint256,uint64,uint64,uint256,uint256,bytes32,uint256,uint256)"
+    _WORDS = ("start_price", "max_price", "collateral", "min_stake", "min_score", "nonce", "judged")
 
     def __post_init__(self) -> None:
         word("order.spec", self.spec)
         word("order.allow_root", self.allow_root)
-        for name in ("start_price", "max_price", "collateral", "min_stake", "min_score", "nonce"):
+        for name in self._WORDS:
             uint(f"order.{name}", getattr(self, name), 256)
         for name in ("duration", "auction"):
             uint(f"order.{name}", getattr(self, name), 64)
@@ -102,14 +119,14 @@ class Order:
             raise AgentError("order.start_price: above order.max_price; lower it")
 
     def abi_tuple(self) -> tuple[Any, ...]:
-        """The ten values in the contract's order, for an ABI encoder."""
+        """The eleven values in the contract's order, for an ABI encoder."""
         return astuple(self)
 
     @classmethod
     def from_abi(cls, values: Sequence[Any]) -> Order:
         """The inverse of `abi_tuple`, from what an ABI decoder returned."""
-        if len(values) != 10:
-            raise AgentError(f"order: expected 10 values, got {len(values)}")
+        if len(values) != 11:
+            raise AgentError(f"order: expected 11 values, got {len(values)}")
         return cls(*values)
 
 
@@ -121,61 +138,79 @@ class Terms:
     posted_at: int
     challenge_window: int
     fee_bps: int
+    paused: int
+    """Seconds for which orders had been paused in total when the job was posted."""
     order: Order
 
-    ABI = f"(address,uint64,uint64,uint256,{Order.ABI})"
+    ABI = f"(address,uint64,uint64,uint256,uint64,{Order.ABI})"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "requester", address("terms.requester", self.requester))
         uint("terms.posted_at", self.posted_at, 64)
         uint("terms.challenge_window", self.challenge_window, 64)
         uint("terms.fee_bps", self.fee_bps, 256)
+        uint("terms.paused", self.paused, 64)
 
     def abi_tuple(self) -> tuple[Any, ...]:
-        """The five values in the contract's order, the order nested as a tuple."""
+        """The six values in the contract's order, the order nested as a tuple."""
         return (
             self.requester,
             self.posted_at,
             self.challenge_window,
             self.fee_bps,
+            self.paused,
             self.order.abi_tuple(),
         )
 
     @classmethod
     def from_abi(cls, values: Sequence[Any]) -> Terms:
         """The inverse of `abi_tuple`, from what an ABI decoder returned."""
-        if len(values) != 5:
-            raise AgentError(f"terms: expected 5 values, got {len(values)}")
-        requester, posted_at, challenge_window, fee_bps, order = values
-        return cls(requester, posted_at, challenge_window, fee_bps, Order.from_abi(order))
+        if len(values) != 6:
+            raise AgentError(f"terms: expected 6 values, got {len(values)}")
+        *plain, order = values
+        return cls(*plain, Order.from_abi(order))
 
     def job_id(self) -> bytes:
         """The 32 bytes that name this job on chain."""
         return bytes(keccak(encode([self.ABI], [self.abi_tuple()])))
 
-    def price_at(self, t: int) -> int:
+    def paused_since(self, total: int) -> int:
+        """Seconds paused since the post, when Jobs counts `total` seconds in all.
+
+        A total of before the post, from a node that lags behind, counts as none.
+        """
+        return max(total - self.paused, 0)
+
+    def price_at(self, t: int, paused: int = 0) -> int:
         """The price offered at time `t`, rounded down like the contract does.
 
-        `t` before `posted_at` is refused: no block can have that time.
+        `paused` are the seconds between the post and `t` in which orders were paused: the price
+        stands still in them. `t` before `posted_at` is refused: no block can have that time.
         """
-        if t < self.posted_at:
+        elapsed = t - self.posted_at - paused
+        if elapsed < 0:
             raise AgentError("terms: asked for a price before the job was posted")
         order = self.order
-        if order.auction == 0:
+        if elapsed >= order.auction:
             return order.max_price
-        elapsed = min(t - self.posted_at, order.auction)
         return order.start_price + (order.max_price - order.start_price) * elapsed // order.auction
 
     def deadline(self, assigned_at: int) -> int:
         """The last second in which `attest` is accepted."""
         return assigned_at + self.order.duration
 
-    def open_until(self, margin: int) -> int:
-        """The last second in which `accept` is possible; `margin` is Jobs' OPEN_MARGIN."""
-        return self.posted_at + self.order.auction + margin
+    def open_until(self, margin: int, paused: int = 0) -> int:
+        """The last second in which `accept` is possible; `margin` is Jobs' OPEN_MARGIN.
+
+        `paused` are the seconds since the post in which orders were paused.
+        """
+        return self.posted_at + self.order.auction + margin + paused
 
     def finalizable_after(self, attested_at: int) -> int:
-        """The last second of the challenge window; `finalize` works from the next one."""
+        """The last second of the challenge window; `finalize` works from the next one.
+
+        `refuse` of a refusable order works until then.
+        """
         return attested_at + self.challenge_window
 
 
@@ -186,26 +221,35 @@ class Record:
     provider: str
     assigned_at: int
     attested_at: int
+    paused: int
+    """Seconds paused between the post and the assignment."""
     attestation: bytes
     """EIP-712 struct hash of the Attestation."""
 
-    ABI = "(address,uint64,uint64,bytes32)"
+    ABI = "(address,uint64,uint64,uint64,bytes32)"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provider", address("record.provider", self.provider))
         uint("record.assigned_at", self.assigned_at, 64)
         uint("record.attested_at", self.attested_at, 64)
+        uint("record.paused", self.paused, 64)
         word("record.attestation", self.attestation)
 
     def abi_tuple(self) -> tuple[Any, ...]:
-        """The four values in the contract's order."""
-        return (self.provider, self.assigned_at, self.attested_at, self.attestation)
+        """The five values in the contract's order."""
+        return (
+            self.provider,
+            self.assigned_at,
+            self.attested_at,
+            self.paused,
+            self.attestation,
+        )
 
     @classmethod
     def from_abi(cls, values: Sequence[Any]) -> Record:
         """The inverse of `abi_tuple`, from what an ABI decoder returned."""
-        if len(values) != 4:
-            raise AgentError(f"record: expected 4 values, got {len(values)}")
+        if len(values) != 5:
+            raise AgentError(f"record: expected 5 values, got {len(values)}")
         return cls(*values)
 
     def state_word(self) -> int:
@@ -220,10 +264,17 @@ class Assignment:
 
     provider: str
     assigned_at: int
+    paused: int = 0
+    """Seconds paused between the post and the assignment."""
 
     def state_word(self) -> int:
         """The word that Jobs stores while the job is ASSIGNED like this."""
-        return int(self.provider, 16) << 96 | self.assigned_at << 8 | Status.ASSIGNED
+        return (
+            int(self.provider, 16) << 96
+            | self.paused << 48
+            | self.assigned_at << 8
+            | Status.ASSIGNED
+        )
 
 
 def status_of(state: int) -> Status:
@@ -240,4 +291,4 @@ def assignment_of(state: int) -> Assignment | None:
     if status_of(state) is not Status.ASSIGNED:
         return None
     provider = to_checksum_address((state >> 96).to_bytes(20, "big"))
-    return Assignment(str(provider), (state >> 8) & _UINT64_MAX)
+    return Assignment(str(provider), (state >> 8) & _TIME_MASK, (state >> 48) & _PAUSED_MASK)

@@ -15,7 +15,14 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
 from provider_agent.protocol import messages
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Terms
+from provider_agent.protocol.terms import (
+    ZERO_ADDRESS,
+    ZERO_WORD,
+    Order,
+    Record,
+    Terms,
+    assignment_of,
+)
 from tests.contracts.deploy import DAY, TPF, USD, Contract, Suite, account_of, address_of
 
 SPEC = keccak(text="a job specification")
@@ -257,7 +264,7 @@ def attest(
     suite: Suite, provider: Provider, terms: Terms, *, sender: str | None = None, **changes: Any
 ) -> Record:
     """Attest a job; `sender` relays, `changes` replace fields of the attestation."""
-    _, owner, assigned_at = suite.jobs.assignment(terms.job_id())
+    taken = assignment_of(suite.jobs.state(terms.job_id()))
     message = attestation_of(terms, **changes)
     suite.jobs.attest(
         terms.abi_tuple(),
@@ -268,7 +275,9 @@ def attest(
         messages.sign(domain(suite.jobs), message, provider.operator),
         sender=sender or address_of("relayer"),
     )
-    return Record(str(owner), int(assigned_at), now(), message.struct_hash())
+    # A job that nobody works on was refused by the contract.
+    assert taken is not None
+    return Record(taken.provider, taken.assigned_at, now(), taken.paused, message.struct_hash())
 
 
 def assigned(suite: Suite, requester: str, provider: Provider, wanted: Order = ORDER) -> Terms:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`accept`: the price of the moment, collateral locked, eligibility, exact time bounds."""
 
+from dataclasses import replace
+
 import boa
 import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.terms import Assignment, Status
+from provider_agent.protocol.terms import Assignment, Judged, Status
 from tests.contracts import actions
 from tests.contracts.actions import (
     ORDER,
@@ -98,16 +100,17 @@ def test_accept__not_an_operator__reverts(suite, jobs, requester, provider, call
 
 def test_accept__changed_terms__reverts(suite, jobs, requester, provider):
     terms = post(suite, requester)
-    requester_, posted_at, window, fee, wanted = terms.abi_tuple()
     for forged in (
-        (requester_, posted_at - 1, window, fee, wanted),
-        (requester_, posted_at, window - 1, fee, wanted),
-        (requester_, posted_at, window, 0, wanted),
-        (requester_, posted_at, window, fee, order(max_price=80 * USD).abi_tuple()),
-        (requester_, posted_at, window, fee, order(collateral=0).abi_tuple()),
+        replace(terms, posted_at=terms.posted_at - 1),
+        replace(terms, challenge_window=terms.challenge_window - 1),
+        replace(terms, fee_bps=0),
+        replace(terms, paused=1),
+        replace(terms, order=order(max_price=80 * USD)),
+        replace(terms, order=order(collateral=0)),
+        replace(terms, order=order(judged=Judged.REFUSABLE)),
     ):
         with boa.reverts("jobs: not open"):
-            jobs.accept(forged, sender=provider.operator.address)
+            accept(suite, provider, forged)
 
 
 def test_accept__removed_manager__reverts_and_the_money_leaves(
@@ -157,7 +160,7 @@ def test_accept__allow_list(suite, jobs, requester, provider, make_provider):
     terms = post(suite, requester, order(allow_root=node(left, right)))
     proof = [others[0], right]
     for caller, wrong in ((excluded, proof), (provider, []), (provider, proof[:1])):
-        with boa.reverts("jobs: provider not allowed"):
+        with boa.reverts("eligibility: provider not allowed"):
             accept(suite, caller, terms, wrong)
     accept(suite, provider, terms, proof)
 
@@ -207,14 +210,14 @@ def test_accept__min_score__reserved_by_open_work(scored_suite, scored, tenant):
     third = post(scored_suite, tenant, wanting(40, 2))
     accept(scored_suite, scored, first)
     assert jobs.reserved_score(scored.owner) == 60
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         accept(scored_suite, scored, second)
     accept(scored_suite, scored, third)
     assert jobs.reserved_score(scored.owner) == 100
 
 
 def test_accept__min_score__too_low__reverts(scored_suite, scored, tenant):
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         accept(scored_suite, scored, post(scored_suite, tenant, wanting(101)))
 
 
@@ -230,13 +233,40 @@ def test_accept__no_min_score__reserves_nothing(scored_suite, tenant):
     assert scored_suite.jobs.reserved_score(unproven.owner) == 0
 
 
-def test_settle__frees_the_score(scored_suite, scored, tenant):
-    terms = post(scored_suite, tenant, wanting(60))
-    accept(scored_suite, scored, terms)
-    record = attest(scored_suite, scored, terms)
-    assert scored_suite.jobs.reserved_score(scored.owner) == 60
-    scored_suite.jobs.approve(terms.abi_tuple(), record.abi_tuple(), sender=tenant)
-    assert scored_suite.jobs.reserved_score(scored.owner) == 0
+def test_attest__frees_the_score(scored_suite, scored, tenant):
+    """Work that is done blocks no other work, however long its settlement takes."""
+    jobs = scored_suite.jobs
+    first, second = (post(scored_suite, tenant, wanting(100, nonce)) for nonce in range(2))
+    accept(scored_suite, scored, first)
+    with boa.reverts("eligibility: score too low"):
+        accept(scored_suite, scored, second)
+    record = attest(scored_suite, scored, first)
+    assert jobs.reserved_score(scored.owner) == 0
+    accept(scored_suite, scored, second)
+    assert jobs.reserved_score(scored.owner) == 100
+    # The settlement frees nothing a second time.
+    jobs.approve(first.abi_tuple(), record.abi_tuple(), sender=tenant)
+    assert jobs.reserved_score(scored.owner) == 100
+
+
+def test_attest__frees_its_own_part_only(scored_suite, scored, tenant):
+    jobs = scored_suite.jobs
+    terms = [post(scored_suite, tenant, wanting(points, points)) for points in (60, 40)]
+    for each in terms:
+        accept(scored_suite, scored, each)
+    attest(scored_suite, scored, terms[0])
+    assert jobs.reserved_score(scored.owner) == 40
+
+
+def test_refuse__frees_no_score_again(scored_suite, scored, tenant):
+    jobs = scored_suite.jobs
+    refusable = post(scored_suite, tenant, replace(wanting(60), judged=Judged.REFUSABLE))
+    other = post(scored_suite, tenant, wanting(40, 1))
+    for terms in (refusable, other):
+        accept(scored_suite, scored, terms)
+    record = attest(scored_suite, scored, refusable)
+    jobs.refuse(refusable.abi_tuple(), record.abi_tuple(), sender=tenant)
+    assert jobs.reserved_score(scored.owner) == 40
 
 
 def test_expire__frees_the_score(scored_suite, scored, tenant):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`attest`: the present operator's word for this job, until the deadline."""
 
+from dataclasses import replace
+
 import boa
 import pytest
 
@@ -70,6 +72,7 @@ def test_attest__relayed_by_anyone(suite, jobs, provider, terms, stranger):
         "finished": 6,
         "assigned_at": assigned_at,
         "attested_at": now(),
+        "paused": 0,
     }
     assert jobs.status(terms.job_id()) == Status.ATTESTED
     assert jobs.state(terms.job_id()) == record.state_word()
@@ -184,10 +187,7 @@ def test_attest__old_operator__reverts_and_the_new_one_can(
 
 def test_attest__invented_terms__reverts(suite, jobs, requester, provider, terms, submit):
     """Terms with a longer deadline are another job, which does not exist."""
-    (requester_, posted_at, window, fee, _) = terms.abi_tuple()
-    longer = type(terms).from_abi(
-        (requester_, posted_at, window, fee, order(duration=9_999).abi_tuple())
-    )
+    longer = replace(terms, order=order(duration=9_999))
     message = attestation_of(longer)
     with boa.reverts("jobs: not assigned"):
         submit(longer, message, signed(jobs, provider.operator, message))

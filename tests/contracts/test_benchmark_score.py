@@ -334,10 +334,10 @@ def test_jobs__scores_come_from_the_benchmark(suite, benchmark):
 
 def test_jobs__min_score_is_what_was_proven__exact(suite, provider, requester):
     points = points_of(suite, 3)
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         actions.accept(suite, provider, post(suite, requester, wanting(1)))
     proofs.scored(suite, provider, 3)
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         actions.accept(suite, provider, post(suite, requester, wanting(points + 1, 1)))
     actions.accept(suite, provider, post(suite, requester, wanting(points, 2)))
 
@@ -348,7 +348,7 @@ def test_jobs__score_is_reserved_by_open_work(suite, provider, requester):
     first = post(suite, requester, wanting(points - 10))
     actions.accept(suite, provider, first)
     assert suite.jobs.reserved_score(provider.owner) == points - 10
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         actions.accept(suite, provider, post(suite, requester, wanting(11, 1)))
     actions.accept(suite, provider, post(suite, requester, wanting(10, 2)))
     assert suite.jobs.reserved_score(provider.owner) == points
@@ -361,7 +361,7 @@ def test_jobs__expired_score_takes_no_work(suite, benchmark, p, provider, reques
     actions.accept(suite, provider, last)
     late = post(suite, requester, wanting(1, 1))
     pass_time(1)
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         actions.accept(suite, provider, late)
     # Work that was taken while the score held goes on and frees what it reserved.
     actions.attest(suite, provider, last)
@@ -378,7 +378,7 @@ def test_jobs__lost_score_takes_no_work(suite, benchmark, provider, requester):
     actions.accept(suite, provider, terms)
     pass_time(1)
     benchmark.fail(provider.owner)
-    with boa.reverts("jobs: score too low"):
+    with boa.reverts("eligibility: score too low"):
         actions.accept(suite, provider, post(suite, requester, wanting(1, 1)))
 
 

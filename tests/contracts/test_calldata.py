@@ -15,19 +15,11 @@ NARROW = [
     ("requester", 0, 160),
     ("posted_at", 1, 64),
     ("challenge_window", 2, 64),
-    ("duration", 8, 64),
-    ("auction", 9, 64),
+    ("paused", 4, 64),
+    ("duration", 9, 64),
+    ("auction", 10, 64),
 ]
-METHODS = {
-    "cancel": (
-        "cancel((address,uint64,uint64,uint256,(bytes32,uint256,uint256,uint256,uint64,"
-        "uint64,uint256,uint256,bytes32,uint256)))"
-    ),
-    "expire": (
-        "expire((address,uint64,uint64,uint256,(bytes32,uint256,uint256,uint256,uint64,"
-        "uint64,uint256,uint256,bytes32,uint256)))"
-    ),
-}
+METHODS = {name: f"{name}({Terms.ABI})" for name in ("cancel", "expire")}
 
 
 def send(contract: Contract, data: bytes, sender: str) -> bool:
@@ -37,7 +29,7 @@ def send(contract: Contract, data: bytes, sender: str) -> bool:
 
 
 def words(terms: Terms) -> list[int]:
-    """The 14 words of the terms' encoding."""
+    """The 16 words of the terms' encoding."""
     data = encode([Terms.ABI], [terms.abi_tuple()])
     return [int.from_bytes(data[at : at + 32], "big") for at in range(0, len(data), 32)]
 
@@ -46,9 +38,9 @@ def pack(signature: str, values: list[int]) -> bytes:
     return keccak(text=signature)[:4] + b"".join(value.to_bytes(32, "big") for value in values)
 
 
-def test_job_id__digest_of_fourteen_words(suite, jobs, requester):
+def test_job_id__digest_of_sixteen_words(suite, jobs, requester):
     terms = post(suite, requester)
-    assert len(words(terms)) == 14
+    assert len(words(terms)) == 16
     assert jobs.job_id(terms.abi_tuple()) == keccak(pack("", words(terms))[4:])
 
 
@@ -91,7 +83,7 @@ def test_cancel__trailing_bytes__same_job_once(suite, jobs, requester):
     assert jobs.credit_of(requester) == terms.order.max_price
 
 
-@pytest.mark.parametrize("index", [14, 15, 16])
+@pytest.mark.parametrize("index", [16, 17, 18, 19])
 def test_finalize__dirty_record__reverts(suite, jobs, requester, provider, index):
     terms, record = attested(suite, requester, provider)
     pass_time(terms.challenge_window + 1)
@@ -112,7 +104,7 @@ def test_accept__proof_too_long__reverts(suite, jobs, requester, provider):
     terms = post(suite, requester)
     data = jobs.accept.prepare_calldata(terms.abi_tuple(), [bytes(32)] * 32)
     longer = bytearray(data)
-    longer[4 + 32 * 15 + 31] = 33
+    longer[4 + 32 * 17 + 31] = 33
     assert not send(jobs, bytes(longer) + bytes(32), provider.operator.address)
     assert send(jobs, data, provider.operator.address)
 

@@ -4,6 +4,7 @@
 import boa
 import pytest
 
+from provider_agent.protocol.messages import quote_nonce
 from provider_agent.protocol.terms import Assignment, Status
 from tests.contracts.actions import (
     FAR,
@@ -34,7 +35,7 @@ PRICE = 25 * USD
 
 
 def test_hire__opens_and_assigns(suite, jobs, staking, payment, requester, provider):
-    quote = quote_of(provider, nonce=2**256 - 1)
+    quote = quote_of(provider, nonce=quote_nonce(0, 2**128 - 1))
     terms = hire(suite, requester, provider, quote)
     job = terms.job_id()
     assert [type(log).__name__ for log in events(jobs) if log.address == jobs.address] == [
@@ -70,7 +71,7 @@ def test_hire__credit_too_low__reverts(suite, jobs, requester, provider):
 
 def test_hire__for_this_requester(suite, jobs, requester, provider, stranger):
     quote = quote_of(provider, requester=requester)
-    with boa.reverts("jobs: quote is for another requester"):
+    with boa.reverts("quotes: for another requester"):
         hire(suite, stranger, provider, quote)
     hire(suite, requester, provider, quote)
 
@@ -78,7 +79,7 @@ def test_hire__for_this_requester(suite, jobs, requester, provider, stranger):
 def test_hire__expiry__exact(suite, requester, provider):
     quote = quote_of(provider)
     go_to(quote.expires + 1)
-    with boa.reverts("jobs: quote expired"):
+    with boa.reverts("quotes: expired"):
         hire(suite, requester, provider, quote)
     go_to(quote.expires)
     hire(suite, requester, provider, quote)
@@ -88,13 +89,13 @@ def test_hire__twice__reverts(suite, requester, provider, stranger):
     quote = quote_of(provider)
     hire(suite, requester, provider, quote)
     for caller in (requester, stranger):
-        with boa.reverts("jobs: quote is used"):
+        with boa.reverts("quotes: used or cancelled"):
             hire(suite, caller, provider, quote)
 
 
 def test_hire__same_nonce_in_another_quote__reverts(suite, requester, provider):
     hire(suite, requester, provider, quote_of(provider))
-    with boa.reverts("jobs: quote is used"):
+    with boa.reverts("quotes: used or cancelled"):
         hire(suite, requester, provider, quote_of(provider, price=1))
 
 
@@ -121,7 +122,7 @@ def test_hire__nonces_of_two_operators_are_apart(suite, requester, provider, mak
 )
 def test_hire__changed_quote__reverts(suite, jobs, requester, provider, change):
     signature = sign_quote(jobs, provider.operator, quote_of(provider))
-    with boa.reverts("jobs: not the operator's quote"):
+    with boa.reverts("quotes: not the operator's"):
         jobs.hire(quote_of(provider, **change).abi_tuple(), signature, sender=requester)
 
 
@@ -130,7 +131,7 @@ def test_hire__no_signature_and_zero_operator__reverts(suite, jobs, requester, p
     """A malformed signature recovers to zero, and zero may be named as the operator: then there
     is no provider behind it.
     """
-    with boa.reverts("jobs: not the operator's quote"):
+    with boa.reverts("quotes: not the operator's"):
         jobs.hire(quote_of(provider).abi_tuple(), signature, sender=requester)
     with boa.reverts("staking: unknown operator"):
         jobs.hire(
@@ -155,7 +156,7 @@ def test_hire__quote_of_another_deployment__reverts(suite, jobs, requester, prov
         treasury=suite.treasury,
     )
     quote = quote_of(provider)
-    with boa.reverts("jobs: not the operator's quote"):
+    with boa.reverts("quotes: not the operator's"):
         jobs.hire(quote.abi_tuple(), sign_quote(other, provider.operator, quote), sender=requester)
 
 
@@ -219,7 +220,7 @@ def test_cancel_quotes__makes_them_unusable(suite, jobs, requester, provider):
     jobs.cancel_quotes(2, 0b101, sender=operator)
     assert event(jobs, "QuotesCancelled") == {"operator": operator, "word": 2, "mask": 0b101}
     assert [jobs.quote_used(operator, 512 + bit) for bit in range(3)] == [True, False, True]
-    with boa.reverts("jobs: quote is used"):
+    with boa.reverts("quotes: used or cancelled"):
         hire(suite, requester, provider, quote_of(provider, nonce=512))
     hire(suite, requester, provider, quote_of(provider, nonce=513))
 
@@ -233,7 +234,7 @@ def test_cancel_quotes__keeps_those_used_before(suite, jobs, requester, provider
 
 def test_cancel_quotes__all_of_a_word(suite, jobs, requester, provider):
     jobs.cancel_quotes(0, 2**256 - 1, sender=provider.operator.address)
-    with boa.reverts("jobs: quote is used"):
+    with boa.reverts("quotes: used or cancelled"):
         hire(suite, requester, provider, quote_of(provider, nonce=255))
 
 

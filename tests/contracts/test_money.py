@@ -42,7 +42,7 @@ def test_deposit__credits(jobs, payment, requester):
 
 
 def test_deposit__nothing__reverts(jobs, requester):
-    with boa.reverts("jobs: zero amount"):
+    with boa.reverts("escrow: zero amount"):
         jobs.deposit(0, sender=requester)
 
 
@@ -113,7 +113,7 @@ def test_deposit_with_permit__bad_permit__reverts(jobs, payment, holder):
 
 def test_deposit_with_permit__nothing__reverts(jobs, payment, holder):
     v, r, s = permit(payment, holder, jobs.address, 0)
-    with boa.reverts("jobs: zero amount"):
+    with boa.reverts("escrow: zero amount"):
         jobs.deposit_with_permit(0, 2**63, v, r, s, sender=holder.address)
 
 
@@ -132,7 +132,7 @@ def test_collect_fees__to_the_treasury_by_anyone(
     assert jobs.accrued_fees() == 0
     # Fee and window share the word with the fees.
     assert (jobs.fee_bps(), jobs.challenge_window()) == (250, 86_400)
-    with boa.reverts("jobs: no fees"):
+    with boa.reverts("escrow: no fees"):
         jobs.collect_fees()
 
 

@@ -25,7 +25,7 @@ def test_set_fee__bounds(suite, jobs):
         assert event(jobs, "FeeChanged") == {"fee_bps": bps}
         assert jobs.fee_bps() == bps
     for bps in (1_001, 2**256 - 1):
-        with boa.reverts("jobs: fee out of bounds"):
+        with boa.reverts("config: fee out of bounds"):
             jobs.set_fee(bps, sender=suite.owner)
 
 
@@ -35,7 +35,7 @@ def test_set_challenge_window__bounds(suite, jobs):
         assert event(jobs, "ChallengeWindowChanged") == {"seconds": seconds}
         assert jobs.challenge_window() == seconds
     for seconds in (0, 9, 14 * DAY + 1, 2**32):
-        with boa.reverts("jobs: challenge window out of bounds"):
+        with boa.reverts("config: challenge window out of bounds"):
             jobs.set_challenge_window(seconds, sender=suite.owner)
 
 
@@ -43,7 +43,7 @@ def test_set_treasury__changes_and_refuses_zero(suite, jobs, stranger):
     jobs.set_treasury(stranger, sender=suite.owner)
     assert event(jobs, "TreasuryChanged") == {"treasury": stranger}
     assert jobs.treasury() == stranger
-    with boa.reverts("jobs: zero treasury"):
+    with boa.reverts("escrow: zero treasury"):
         jobs.set_treasury(ZERO_ADDRESS, sender=suite.owner)
 
 
@@ -117,19 +117,19 @@ def deploy(suite, **changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"payment_token": ZERO_ADDRESS}, "jobs: zero payment token"),
-        ({"staking": ZERO_ADDRESS}, "jobs: zero staking"),
+        ({"payment_token": ZERO_ADDRESS}, "escrow: zero payment token"),
+        ({"staking": ZERO_ADDRESS}, "collateral: zero staking"),
         ({"owner": ZERO_ADDRESS}, "jobs: zero owner"),
-        ({"treasury": ZERO_ADDRESS}, "jobs: zero treasury"),
-        ({"fee_bps": 1_001}, "jobs: fee out of bounds"),
-        ({"challenge_window": 9}, "jobs: challenge window out of bounds"),
-        ({"challenge_window": 14 * DAY + 1}, "jobs: challenge window out of bounds"),
+        ({"treasury": ZERO_ADDRESS}, "escrow: zero treasury"),
+        ({"fee_bps": 1_001}, "config: fee out of bounds"),
+        ({"challenge_window": 9}, "config: challenge window out of bounds"),
+        ({"challenge_window": 14 * DAY + 1}, "config: challenge window out of bounds"),
         ({"open_margin": 0}, "jobs: open margin out of bounds"),
         ({"open_margin": 30 * DAY + 1}, "jobs: open margin out of bounds"),
-        ({"victim_bps": 10_001}, "jobs: victim share above 100 %"),
-        ({"bounty_bps": 5_001}, "jobs: bounty above half"),
-        ({"lock_margin": 0}, "jobs: zero lock margin"),
-        ({"lock_margin": 46 * DAY}, "jobs: locks too short"),
+        ({"victim_bps": 10_001}, "collateral: victim share above 100 %"),
+        ({"bounty_bps": 5_001}, "collateral: bounty above half"),
+        ({"lock_margin": 0}, "collateral: zero lock margin"),
+        ({"lock_margin": 46 * DAY}, "collateral: locks too short"),
     ],
 )
 def test_init__out_of_bounds__reverts(suite, changes, reason):

@@ -89,7 +89,7 @@ def changed(**changes):
     [
         ({"start_price": PRICE + 1}, "jobs: start price above maximum"),
         ({"auction": 30 * DAY + 1}, "jobs: auction too long"),
-        ({"min_score": 1}, "jobs: no source of scores"),
+        ({"min_score": 1}, "eligibility: no source of scores"),
         ({"start_price": 0, "max_price": 0}, "jobs: price out of bounds"),
         ({"max_price": 2**120}, "jobs: price out of bounds"),
         ({"collateral": 2**120}, "jobs: collateral out of bounds"),

@@ -70,7 +70,7 @@ def test_execute__twice__reverts(timelock, governed, schedule):
 def test_execute__bounds_hold_for_the_timelock_too(timelock, governed, schedule):
     call = schedule(governed.jobs, governed.jobs.set_fee.prepare_calldata(1_001))
     pass_time(DELAY)
-    with boa.reverts("jobs: fee out of bounds"):
+    with boa.reverts("config: fee out of bounds"):
         timelock.execute(*call)
 
 

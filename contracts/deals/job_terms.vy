@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+# pragma version 0.4.3
+# pragma nonreentrancy on
+"""
+@title What follows from the terms of a job
+@license AGPL-3.0-only
+@notice The id, the price of a moment and the words that the chain keeps. Nothing
+        here is stored.
+@dev A state word holds the status in its low byte; while ASSIGNED also
+     provider 160 << 96 | seconds paused while it was open 24 << 48 |
+     assigned_at 40 << 8; while ATTESTED the upper 31 bytes of the digest of the
+     Record.
+     24 bits are enough: an open job lives for at most 60 days that do not run in a
+     pause; a pause lasts 7 days at most, and at least 7 free days follow it.
+"""
+
+from ..interfaces import IJobs
+
+# A word of 0 means that there is no such job.
+OPEN: constant(uint256) = 1
+ASSIGNED: constant(uint256) = 2
+ATTESTED: constant(uint256) = 3
+SETTLED: constant(uint256) = 4
+CANCELLED: constant(uint256) = 5
+EXPIRED: constant(uint256) = 6
+REFUSED: constant(uint256) = 7
+
+# How the result of an order is judged.
+TRUSTED: constant(uint256) = 0
+REFUSABLE: constant(uint256) = 1
+DETERMINISTIC: constant(uint256) = 2
+
+QUOTE_TYPEHASH: constant(bytes32) = keccak256(
+    "Quote(address operator,address requester,bytes32 spec,uint256 price,uint256 collateral,uint64 duration,uint64 expires,uint256 nonce)"
+)
+ATTESTATION_TYPEHASH: constant(bytes32) = keccak256(
+    "Attestation(bytes32 job,bytes32 spec,bytes32 result,bytes32 receipt,uint64 started,uint64 finished)"
+)
+
+_STATUS_MASK: constant(uint256) = 2**8 - 1
+_PAUSED_MASK: constant(uint256) = 2**24 - 1
+_TIME_MASK: constant(uint256) = 2**40 - 1
+
+
+# What an ASSIGNED state word says.
+struct Assignment:
+    provider: address
+    assigned_at: uint256
+    paused: uint256
+
+
+@external
+@pure
+def job_id(terms: IJobs.Terms) -> bytes32:
+    """
+    @notice Returns the id of a job.
+    @param terms The job.
+    """
+    return self._job_id(terms)
+
+
+@external
+@pure
+def attested_state(record: IJobs.Record) -> uint256:
+    """
+    @notice Returns the state word of a job attested with this record.
+    @param record The attested record.
+    """
+    return self._attested_word(record)
+
+
+@external
+@pure
+def price_at(terms: IJobs.Terms, time: uint256, paused: uint256 = 0) -> uint256:
+    """
+    @notice Returns the price offered at a time.
+    @param terms The job.
+    @param time Unix seconds, not before the job was posted.
+    @param paused Seconds paused between the post and that time: what
+           `paused_seconds` has grown by since the `paused` of the terms.
+    """
+    return self._price(
+        terms.order, time - convert(terms.posted_at, uint256) - paused
+    )
+
+
+@internal
+@pure
+def _job_id(terms: IJobs.Terms) -> bytes32:
+    """
+    @dev The digest that names a job.
+    """
+    return keccak256(abi_encode(terms))
+
+
+@internal
+@pure
+def _quote_hash(quote: IJobs.Quote) -> bytes32:
+    """
+    @dev The EIP-712 struct hash of an offer.
+    """
+    return keccak256(abi_encode(QUOTE_TYPEHASH, quote))
+
+
+@internal
+@pure
+def _order_of(quote: IJobs.Quote, quote_hash: bytes32) -> IJobs.Order:
+    """
+    @dev The order of a job hired by a quote: at its price, without an auction,
+         TRUSTED, told apart by the quote's hash.
+    """
+    return IJobs.Order(
+        spec=quote.spec,
+        start_price=quote.price,
+        max_price=quote.price,
+        collateral=quote.collateral,
+        duration=quote.duration,
+        auction=0,
+        min_stake=0,
+        min_score=0,
+        allow_root=empty(bytes32),
+        nonce=convert(quote_hash, uint256),
+        judged=TRUSTED,
+    )
+
+
+@internal
+@pure
+def _attestation_hash(
+    job: bytes32,
+    spec: bytes32,
+    result: bytes32,
+    receipt: bytes32,
+    started: uint64,
+    finished: uint64,
+) -> bytes32:
+    """
+    @dev The EIP-712 struct hash of an operator's word.
+    """
+    return keccak256(
+        abi_encode(
+            ATTESTATION_TYPEHASH, job, spec, result, receipt, started, finished
+        )
+    )
+
+
+@internal
+@pure
+def _price(order: IJobs.Order, elapsed: uint256) -> uint256:
+    """
+    @dev The price after so many seconds that were not paused, rounded down.
+    """
+    auction: uint256 = convert(order.auction, uint256)
+    if elapsed >= auction:
+        return order.max_price
+    return (
+        order.start_price
+        + (order.max_price - order.start_price) * elapsed // auction
+    )
+
+
+@internal
+@pure
+def _status(word: uint256) -> uint256:
+    """
+    @dev The status in a state word.
+    """
+    return word & _STATUS_MASK
+
+
+@internal
+@view
+def _assigned_word(provider: address, paused: uint256) -> uint256:
+    """
+    @dev The state of a job assigned now, paused so long while it was open.
+    """
+    return (
+        (convert(provider, uint256) << 96)
+        | (paused << 48)
+        | (block.timestamp << 8)
+        | ASSIGNED
+    )
+
+
+@internal
+@pure
+def _assignment(word: uint256) -> Assignment:
+    """
+    @dev Who works on a job; reverts if nobody does.
+    """
+    assert self._status(word) == ASSIGNED, "jobs: not assigned"
+    return Assignment(
+        provider=convert(word >> 96, address),
+        assigned_at=(word >> 8) & _TIME_MASK,
+        paused=(word >> 48) & _PAUSED_MASK,
+    )
+
+
+@internal
+@pure
+def _attested_word(record: IJobs.Record) -> uint256:
+    """
+    @dev The state of a job attested with this record.
+    """
+    return (
+        convert(keccak256(abi_encode(record)), uint256) & ~_STATUS_MASK
+    ) | ATTESTED
