@@ -31,9 +31,9 @@
 from .interfaces import IBenchmarkV1 as IBenchmark
 from .interfaces import IScores
 from .interfaces import IStaking
-from .modules import gpu_proof
 from .modules import randomness
 from .modules import shares
+from .pog import gpu_proof
 
 implements: IBenchmark
 implements: IScores
@@ -183,7 +183,7 @@ def __init__(
     STAKING = staking
     N = n
     BLOCKS = blocks
-    LEAF_LEVELS = gpu_proof._levels(n * n >> 8)
+    LEAF_LEVELS = gpu_proof._leaf_levels(n)
     SAMPLES = samples
     BOND = bond
     GENESIS = block.timestamp if genesis == 0 else genesis
@@ -315,7 +315,7 @@ def open_sample(
     """
     @notice `open_samples` with one opening, for less gas.
     @param provider The provider's owner address.
-    @param opening Format v1.
+    @param opening Format v2.
     @return Samples verified so far.
     """
     session: Session = self._begin(provider, 1)
@@ -332,7 +332,7 @@ def open_samples(
     @notice Verifies the next samples of a proof, in their order; as many a call as
             the caller likes, by anyone. The last one makes the score.
     @param provider The provider's owner address.
-    @param openings One for each sample, format v1.
+    @param openings One for each sample, format v2.
     @return Samples verified so far.
     """
     session: Session = self._begin(provider, len(openings))

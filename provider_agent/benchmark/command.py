@@ -25,12 +25,12 @@ _DEFAULT_SAMPLES = 8
 
 # \b keeps click from filling the lines that follow.
 _HELP = """\
-Make a Proof-of-GPU (format v1) for a challenge, without a chain.
+Make a Proof-of-GPU (format v2) for a challenge, without a chain.
 
 Prints one JSON object. Hashes, seeds and nodes are hex with 0x; paths go from the bottom up.
 
 \b
-format        TERAPROOF-POG-1
+format        TERAPROOF-POG-2
 challenge, size, blocks, depth, rounds
 seed_A        seed of the rows of A
 seeds_B       seed of the columns of B, one a round
@@ -46,7 +46,7 @@ With --open also:
 sample_seed   r, as given
 openings      one a sample, in order:
   sample, t, i, j        number; round, row and column that it asks for
-  value                  the whole entry; the leaf holds it modulo 2^16
+  value                  the whole entry; the leaf holds it modulo 2^8
   leaf, leaf_index       512 bytes, and its number in the round's tree
   path                   from the leaf to root
   root, root_path        of round t, and from there to the commitment

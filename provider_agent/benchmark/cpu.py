@@ -34,7 +34,7 @@ from provider_agent.benchmark.products.choose import Chosen, choose, cpu_ways
 from provider_agent.benchmark.words import Side, matrix
 from provider_agent.errors import counted
 
-# Rows of A multiplied at once: bounds the 32-bit copies of C beside its 16-bit bytes.
+# Rows of A multiplied at once: bounds the 32-bit copies of C beside its bytes.
 _PANEL = 2048
 _TRIAL = (256, 256, 1920)
 
@@ -149,13 +149,13 @@ class CpuEngine:
     def _product(self, columns: Bytes) -> tuple[Bytes, float]:
         """The leaves of a round, shape (leaves, 512), and the seconds that they took."""
         start = perf_counter()
-        low = np.empty((self._shape.n, self._shape.n), ">u2")
+        low = np.empty((self._shape.n, self._shape.n), np.uint8)
 
         def panels() -> Iterator[Sums]:
             operand = self._way.operand(columns)
             for row in range(0, self._shape.n, _PANEL):
                 panel = self._way.product(self._a, operand, row, _PANEL)
-                low[row : row + _PANEL] = panel & 0xFFFF
+                low[row : row + _PANEL] = panel & 0xFF
                 yield panel
 
         with _errors():
@@ -164,7 +164,7 @@ class CpuEngine:
             elif not holds(self._unchecked, columns, panels()):
                 raise EngineError(f"{self.device} multiplies wrongly; nothing was proven with it")
         self._unchecked = None
-        return low.view(np.uint8).reshape(-1, LEAF_BYTES), perf_counter() - start
+        return low.reshape(-1, LEAF_BYTES), perf_counter() - start
 
     def _tree(self, leaves: Bytes) -> list[Bytes]:
         """The levels of a round's tree, leaves' digests first, each of shape (nodes, 32)."""
@@ -190,5 +190,5 @@ def _errors() -> Iterator[None]:
 
 
 def _memory(shape: Shape) -> int:
-    """Bytes that a round takes: A and two of B, three of C in 16 bits, a panel in 32 and more."""
-    return 3 * shape.n * shape.depth + 6 * shape.n * shape.n + 12 * _PANEL * shape.n
+    """Bytes that a round takes: A and two of B, three of C in 8 bits, a panel in 32 and more."""
+    return 3 * shape.n * shape.depth + 3 * shape.n * shape.n + 12 * _PANEL * shape.n

@@ -6,18 +6,19 @@ root is known, B(t) is generated. A root of 32 bytes a round comes back (of seve
 for each piece of their rows). Several GPUs split the rows of every round; each makes all of B
 itself, which is cheaper than to send it.
 
-What to expect, **a calculation, not a measurement**. A hash of 256 results costs 5 Keccak
+What to expect, **a calculation, not a measurement**. A hash of 512 results costs 5 Keccak
 permutations (4 for the leaf, one for its share of the nodes), a block of 480 entries about 1.9
 (one, and 15 squarings). One permutation is about 4,600 32-bit instructions as compiled for sm_90;
 132 multiprocessors at 1.7 GHz with 64 such lanes do 3.1e9 permutations a second. Were nothing
 overlapped, a product of 1.4e15 operations a second would then share the card like this:
 
     N        K         product   hashing   generation   product's part
-    16,384    16,320      6.3 ms    1.7 ms       0.3 ms       76 %
-    16,384    65,280     25.0 ms    1.7 ms       1.4 ms       89 %
-    32,768    65,280      100 ms    6.8 ms       2.7 ms       91 %
-    32,768   132,960      204 ms    6.8 ms       5.6 ms       94 %
-    65,536   132,960      816 ms     27 ms      11.1 ms       96 %
+    16,384    16,320      6.3 ms    0.9 ms       0.3 ms       84 %
+    16,384    32,640     12.5 ms    0.9 ms       0.7 ms       89 %
+    16,384    65,280     25.0 ms    0.9 ms       1.4 ms       92 %
+    32,768    65,280      100 ms    3.4 ms       2.7 ms       94 %
+    32,768   132,960      204 ms    3.4 ms       5.6 ms       96 %
+    65,536   132,960      816 ms     14 ms      11.1 ms       97 %
 
 Products fill the registers of a multiprocessor, so that the other kernels often run between them
 rather than beside them: the part that matters is the cost itself, which falls as 1/K for hashes

@@ -52,7 +52,7 @@ def hash_leaves(
     """Hashes of the leaves of a tile of C into the lowest level of a tree.
 
     The tile has `across` leaves in a row, the whole product `stride`; the tile's first leaf is
-    number `first` of the level.
+    number `first` of the level. Where a leaf is two rows (256 columns), both are 1.
     """
     numbers = (np.uint32(across), np.uint32(stride), np.uint32(first), np.uint32(count))
     device.launch("hash_leaves", count, [c, tree, *numbers], stream)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import COLUMNS_PER_LEAF, Shape
+from provider_agent.benchmark.format import ENTRIES_PER_LEAF, Shape
 
 _SUM_BYTES = 4  # an int32 of C
 _HASH_BYTES = 32
 # What the libraries and the fragments take: a part of the memory and a fixed piece.
 _SPARE_PART, _SPARE_BYTES = 0.03, 384 << 20
-_MIN_TILE = COLUMNS_PER_LEAF
+_MIN_TILE = ENTRIES_PER_LEAF
 _MIN_ROWS = 16
 _GIB = 1 << 30
 
@@ -61,7 +61,7 @@ class Tiles:
     def bytes(self, shape: Shape, share_rows: int) -> int:
         """Memory that it takes: A, two tiles of B, two of C, the tree."""
         a = share_rows if self.keep_a else 2 * self.rows
-        tree = 2 * share_rows * shape.n // COLUMNS_PER_LEAF * _HASH_BYTES
+        tree = 2 * share_rows * shape.n // ENTRIES_PER_LEAF * _HASH_BYTES
         return (
             (a + 2 * self.columns) * shape.depth + 2 * self.rows * self.columns * _SUM_BYTES + tree
         )

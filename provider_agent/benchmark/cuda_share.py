@@ -20,11 +20,11 @@ from provider_agent.benchmark import cuda_kernels as kernels
 from provider_agent.benchmark.cuda_device import Buffer, CudaDevice, Download, Event, Stream
 from provider_agent.benchmark.cuda_plan import Share, Tiles
 from provider_agent.benchmark.engine import Timings
-from provider_agent.benchmark.format import COLUMNS_PER_LEAF, Shape
+from provider_agent.benchmark.format import ENTRIES_PER_LEAF, Shape
 
 _HASH_BYTES = 32
 _SUM_BYTES = 4
-_LEAF_SUMS_BYTES = _SUM_BYTES * COLUMNS_PER_LEAF
+_LEAF_SUMS_BYTES = _SUM_BYTES * ENTRIES_PER_LEAF
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Part:
     """The tops of the share's subtrees, 32 bytes each."""
     times: list[tuple[Stream, Event, Event]]
     leaf: Download | None = None
-    """The 256 int32 of the leaf that was asked for."""
+    """The 512 int32 of the leaf that was asked for."""
     path: list[Download] = field(default_factory=list)
     """Its siblings within its subtree."""
 
@@ -51,14 +51,14 @@ class ShareWorker:
         """Whether the streams run side by side; otherwise all work is in one, to time it alone."""
         self._shape = shape
         self._tiles = tiles
-        self._leaves_per_row = shape.n // COLUMNS_PER_LEAF
+        self._leaves = share.rows * shape.n // ENTRIES_PER_LEAF
         self._buffers: list[Buffer] = []
         rows_of_a = share.rows if tiles.keep_a else 2 * tiles.rows
         try:
             self._a = self._allocate(rows_of_a * shape.depth)
             self._b = [self._allocate(tiles.columns * shape.depth) for _ in range(2)]
             self._c = [self._allocate(tiles.rows * tiles.columns * _SUM_BYTES) for _ in range(2)]
-            self._tree = self._allocate(2 * share.rows * self._leaves_per_row * _HASH_BYTES)
+            self._tree = self._allocate(2 * self._leaves * _HASH_BYTES)
         except BaseException:
             self.close()
             raise
@@ -220,21 +220,21 @@ class ShareWorker:
         )
 
     def _hash_leaves(self, row: int, column: int, slot: int) -> None:
-        across = self._tiles.columns // COLUMNS_PER_LEAF
+        # With 256 columns a leaf is two rows, one after the other in memory as in the tree.
         kernels.hash_leaves(
             self.device,
             self._c[slot].at(0),
             self._tree.at(0),
-            across,
-            self._leaves_per_row,
-            row * self._leaves_per_row + column // COLUMNS_PER_LEAF,
-            self._tiles.rows * across,
+            max(1, self._tiles.columns // ENTRIES_PER_LEAF),
+            max(1, self._shape.n // ENTRIES_PER_LEAF),
+            (row * self._shape.n + column) // ENTRIES_PER_LEAF,
+            self._tiles.rows * self._tiles.columns // ENTRIES_PER_LEAF,
             self._stream(Stream.HASHING),
         )
 
     def _levels(self) -> Iterator[tuple[int, int]]:
         """Where each level of the tree begins, in bytes, and its nodes; to the subtrees' tops."""
-        offset, count = 0, self.share.rows * self._leaves_per_row
+        offset, count = 0, self._leaves
         while True:
             yield offset, count
             if count == self.share.subtrees:
@@ -261,7 +261,7 @@ class ShareWorker:
         i, j = wanted[0] - self.share.first - row, wanted[1] - column
         if not (0 <= i < self._tiles.rows and 0 <= j < self._tiles.columns):
             return None
-        start = i * self._tiles.columns + j // COLUMNS_PER_LEAF * COLUMNS_PER_LEAF
+        start = (i * self._tiles.columns + j) // ENTRIES_PER_LEAF * ENTRIES_PER_LEAF
         return self.device.download(
             self._c[slot].at(start * _SUM_BYTES), _LEAF_SUMS_BYTES, self._stream(Stream.HASHING)
         )
@@ -269,7 +269,7 @@ class ShareWorker:
     def _path(self, wanted: tuple[int, int]) -> list[Download]:
         """The siblings of the wanted leaf within its subtree, from the leaf upwards."""
         i, j = wanted
-        index = (i - self.share.first) * self._leaves_per_row + j // COLUMNS_PER_LEAF
+        index = self._shape.leaf_index(i - self.share.first, j)
         *below, _ = self._levels()
         return [
             self.device.download(
@@ -282,5 +282,5 @@ class ShareWorker:
 
 
 def leaf_bytes(sums: bytes) -> bytes:
-    """A leaf of the format, 512 bytes, from its 256 int32 sums as the device holds them."""
-    return (np.frombuffer(sums, "<i4") & 0xFFFF).astype(">u2").tobytes()
+    """A leaf of the format, 512 bytes, from its 512 int32 sums as the device holds them."""
+    return (np.frombuffer(sums, "<i4") & 0xFF).astype(np.uint8).tobytes()

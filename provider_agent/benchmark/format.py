@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof-of-GPU, format v1: parameters, seeds, words, samples and score.
+"""Proof-of-GPU, format v2: parameters, seeds, words, samples and score.
 
 H is keccak-256 and `|` joins bytes. Integers enter a hash as 32-byte big-endian words; seeds,
 roots, beacon and draw enter raw. Everything here is exact and plain Python: it is the part that the
@@ -16,7 +16,7 @@ from Crypto.Hash import keccak as _keccak
 
 from provider_agent.benchmark.errors import BenchmarkError
 
-NAME = b"TERAPROOF-POG-1"
+NAME = b"TERAPROOF-POG-2"
 ZERO = bytes(32)
 
 MIN_N, MAX_N = 256, 65_536
@@ -31,8 +31,9 @@ ENTRIES_PER_BLOCK = WORDS_PER_BLOCK * ENTRIES_PER_WORD
 # Words after the first of a block are squares modulo this prime: one hash pays for 16 words.
 PRIME = 2**256 - 189
 
-COLUMNS_PER_LEAF = 256
-LEAF_BYTES = 2 * COLUMNS_PER_LEAF
+# What is committed of an entry is one byte: its value modulo 2^8.
+ENTRIES_PER_LEAF = 512
+LEAF_BYTES = ENTRIES_PER_LEAF
 
 
 def keccak(data: bytes) -> bytes:
@@ -93,8 +94,8 @@ class Shape:
 
     @property
     def leaves(self) -> int:
-        """Leaves of one round's tree: 256 neighbouring columns of a row each."""
-        return self.n * self.n // COLUMNS_PER_LEAF
+        """Leaves of one round's tree: 512 entries each, in the order of the rows."""
+        return self.n * self.n // ENTRIES_PER_LEAF
 
     @property
     def leaf_path(self) -> int:
@@ -103,7 +104,11 @@ class Shape:
 
     def leaf_index(self, i: int, j: int) -> int:
         """Number of the leaf that holds row i, column j."""
-        return i * (self.n // COLUMNS_PER_LEAF) + j // COLUMNS_PER_LEAF
+        return (i * self.n + j) // ENTRIES_PER_LEAF
+
+    def leaf_place(self, i: int, j: int) -> int:
+        """The byte of that leaf that is row i, column j. With n = 256 a leaf holds two rows."""
+        return (i * self.n + j) % ENTRIES_PER_LEAF
 
 
 @dataclass(frozen=True)

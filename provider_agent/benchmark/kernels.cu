@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA kernels of a proof: entries of A and B, hashes of leaves and of nodes (format v1).
+// The CUDA kernels of a proof: entries of A and B, hashes of leaves and of nodes (format v2).
 //
 // Written in what CUDA C++ and C have in common, without shared memory and barriers, so that the
 // tests compile this very file with a C compiler and run every thread of a grid one by one. One
@@ -254,12 +254,11 @@ KERNEL __launch_bounds__(128) generate_b(u64 s0, u64 s1, u64 s2, u64 s3, u32 fir
 
 // -------------------------------------------------------------------------------------- the tree
 
-// Four sums modulo 2^16, each big-endian: one lane of the hash, from one load of 16 bytes.
-__device__ __forceinline__ u64 leaf_lane(int4 sums)
+// Four sums modulo 2^8, the first one lowest.
+__device__ __forceinline__ u32 low_bytes(int4 sums)
 {
-    const u32 low = __byte_perm((u32)sums.x, (u32)sums.y, 0x4501);
-    const u32 high = __byte_perm((u32)sums.z, (u32)sums.w, 0x4501);
-    return (u64)high << 32 | low;
+    return __byte_perm(__byte_perm((u32)sums.x, (u32)sums.y, 0x0040),
+                       __byte_perm((u32)sums.z, (u32)sums.w, 0x0040), 0x5410);
 }
 
 __device__ __forceinline__ void store_hash(const u64 *a, ulonglong2 *out)
@@ -273,8 +272,9 @@ __device__ __forceinline__ void store_hash(const u64 *a, ulonglong2 *out)
     out[1] = half;
 }
 
-// Hashes of the `count` leaves (256 sums each) of a tile of C. The tile has `across` leaves in a
-// row, the whole product `stride`; its first leaf is number `first` of the tree.
+// Hashes of the `count` leaves (512 sums each) of a tile of C. The tile has `across` leaves in a
+// row, the whole product `stride`; its first leaf is number `first` of the tree. With 256 columns
+// a leaf is two rows: `across` and `stride` are then 1, and the rows are those of the leaves.
 KERNEL __launch_bounds__(128) hash_leaves(const int4 *__restrict__ c, ulonglong2 *tree, u32 across,
                                           u32 stride, u32 first, u32 count)
 {
@@ -283,17 +283,18 @@ KERNEL __launch_bounds__(128) hash_leaves(const int4 *__restrict__ c, ulonglong2
     u32 part, i;
     if (number >= count)
         return;
-    c += (u64)number * 64;
+    c += (u64)number * 128;
 #pragma unroll
     for (i = 0; i < 25; i++)
         a[i] = 0;
-    // 64 lanes of data in four parts of 17; the last has 13 and the padding.
+    // 64 lanes of data, eight sums each, in four parts of 17; the last has 13 and the padding.
 #pragma unroll 1
     for (part = 0; part < 4; part++) {
 #pragma unroll
         for (i = 0; i < RATE_LANES; i++)
             if (RATE_LANES * part + i < 64)
-                a[i] ^= leaf_lane(c[RATE_LANES * part + i]);
+                a[i] ^= (u64)low_bytes(c[2 * (RATE_LANES * part + i) + 1]) << 32 |
+                        low_bytes(c[2 * (RATE_LANES * part + i)]);
         if (part == 3) {
             a[64 - 3 * RATE_LANES] ^= PAD_FIRST;
             a[RATE_LANES - 1] ^= PAD_LAST;

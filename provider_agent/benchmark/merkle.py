@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merkle trees of format v1: the tree over a round's leaves, and the one over the rounds' roots.
+"""Merkle trees of format v2: the tree over a round's leaves, and the one over the rounds' roots.
 
 Paths hold the siblings from the bottom upwards. At each level an even index means that the current
 node is the left one. A leaf is 512 bytes and a node 64, so a node never passes for a leaf.

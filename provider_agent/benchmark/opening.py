@@ -121,7 +121,7 @@ def verify(
     """Check an opening as the contract does.
 
     Raises OpeningError, which says what does not fit, unless the opening shows that the commitment
-    of these rounds holds the right 16 bits at the sample.
+    of these rounds holds the right 8 bits at the sample.
     """
     t = sample.t
     if not 0 <= t < rounds or not 0 <= sample.i < shape.n or not 0 <= sample.j < shape.n:
@@ -145,12 +145,11 @@ def verify(
     if merkle.climb(leaf, shape.leaf_index(sample.i, sample.j), opening.leaf_path) != opening.root:
         raise OpeningError(f"the leaf is not in the root of round {t}")
 
-    at = 2 * (sample.j % pog.COLUMNS_PER_LEAF)
-    claimed = int.from_bytes(opening.leaf[at : at + 2], "big")
+    claimed = opening.leaf[shape.leaf_place(sample.i, sample.j)]
     value = entry(challenge, shape, sample, opening.root_before)
-    if claimed != value & 0xFFFF:
+    if claimed != value & 0xFF:
         raise OpeningError(
-            f"row {sample.i}, column {sample.j} of round {t} is {value & 0xFFFF} modulo 2^16, "
+            f"row {sample.i}, column {sample.j} of round {t} is {value & 0xFF} modulo 2^8, "
             f"not {claimed}"
         )
 

@@ -148,7 +148,7 @@ def _summary(report: Report) -> Table:
 def machine_readable(report: Report) -> dict[str, object]:
     """The report for JSON: rates in operations (bytes) a second, times in seconds, energy in J."""
     return {
-        "format": "TERAPROOF-POG-1",
+        "format": "TERAPROOF-POG-2",
         "engine": report.engine,
         "devices": [asdict(device) for device in report.inventory],
         "raw": report.best_raw,

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from provider_agent.benchmark.cuda_plan import Tiles, shares, tiles
 from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import COLUMNS_PER_LEAF, MAX_ROUNDS, Shape
+from provider_agent.benchmark.format import ENTRIES_PER_LEAF, MAX_ROUNDS, Shape
 
 SIDES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 DEPTHS = (1, 2, 4, 8, 17, 34, 68, 136, 277)
-"""Blocks. 34 and 136 are depths of 16,320 and 65,280, whose gas is known; 277 is the most."""
+"""Blocks. 34 and 68 are depths of 16,320 and 32,640, whose gas is known; 277 is the most."""
 
 # Keccak permutations: four for a leaf and one for its share of the nodes; of a block of words one,
 # and its 15 squarings cost about as much again.
@@ -31,7 +31,7 @@ def rounds_within(shape: Shape, rate: float, seconds: float) -> int:
 
 def overhead(shape: Shape) -> float:
     """Keccak permutations for each operation of a round: what the product has to carry."""
-    leaves = shape.n * shape.n / COLUMNS_PER_LEAF
+    leaves = shape.n * shape.n / ENTRIES_PER_LEAF
     hashes = _HASHES_PER_LEAF * leaves + _HASHES_PER_BLOCK * shape.n * shape.blocks
     return hashes / shape.operations
 
@@ -113,7 +113,7 @@ def fits_machine(free: int) -> Callable[[Shape], bool]:
     """Whether a shape takes at most half of a machine's free memory with the CPU engine."""
 
     def fits(shape: Shape) -> bool:
-        matrices = 3 * shape.n * shape.depth + 6 * shape.n * shape.n
+        matrices = 3 * shape.n * shape.depth + 3 * shape.n * shape.n
         return matrices + 12 * 2048 * shape.n < free // 2
 
     return fits

@@ -526,7 +526,7 @@ class BenchmarkContract(_Contract):
     EVENTS = (Committed,)
 
     def rules(self, block: Block) -> Rules:
-        """What the contract fixes for ever; BenchmarkError when its sizes are none of format v1."""
+        """What the contract fixes for ever; BenchmarkError when its sizes are none of format v2."""
 
         def read(name: str) -> int:
             return int(self._read(block, name))

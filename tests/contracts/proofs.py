@@ -103,7 +103,7 @@ def work(challenge: bytes, shape: Shape, rounds: int, forge: Forge | None = None
         values = product(pog.seed_a(challenge), seed_b, shape)
         if forge:
             values = forge(t, values)
-        data = (values & 0xFFFF).astype(">u2").tobytes()
+        data = (values & 0xFF).astype(np.uint8).tobytes()
         tree = merkle.levels(
             [pog.keccak(data[at : at + LEAF_BYTES]) for at in range(0, len(data), LEAF_BYTES)]
         )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published vectors through the whole contract: its address, chain, beacon and draw are theirs.
 
-tests/vectors/proof_of_gpu_v1.json comes from an implementation that shares no code with this one.
+tests/vectors/proof_of_gpu_v2.json comes from an implementation that shares no code with this one.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.contracts.deploy import (
 )
 
 VECTORS = json.loads(
-    (Path(__file__).resolve().parents[1] / "vectors" / "proof_of_gpu_v1.json").read_text()
+    (Path(__file__).resolve().parents[1] / "vectors" / "proof_of_gpu_v2.json").read_text()
 )
 NAMES = [f"n{v['n']}-b{v['blocks']}-r{v['rounds']}" for v in VECTORS]
 # The first account of every local node; its first contract has the vectors' address.

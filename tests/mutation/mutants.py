@@ -24,7 +24,7 @@ SOURCES = {
     "Jobs.vy": ("Jobs",),
     "Benchmark.vy": ("Benchmark",),
     "Emissions.vy": ("Emissions",),
-    "modules/gpu_proof.vy": ("Benchmark",),
+    "pog/gpu_proof.vy": ("Benchmark",),
     "modules/randomness.vy": ("Benchmark",),
     "modules/shares.vy": ("Staking", "Benchmark"),
     "modules/ledger.vy": ("Staking", "Jobs"),
@@ -42,7 +42,7 @@ PARTS = {
         "modules/token_flow.vy",
         "modules/pause_guard.vy",
     ),
-    "rewards": ("Benchmark.vy", "Emissions.vy", "modules/gpu_proof.vy", "modules/randomness.vy"),
+    "rewards": ("Benchmark.vy", "Emissions.vy", "pog/gpu_proof.vy", "modules/randomness.vy"),
 }
 
 ARITHMETIC = {"+": "-", "-": "+", "*": "//", "//": "*"}

@@ -65,7 +65,7 @@ def test_bench__json_of_a_whole_run(device: str) -> None:
     result = call("--device", device, *TINY, "--json", "-")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["format"] == "TERAPROOF-POG-1"
+    assert found["format"] == "TERAPROOF-POG-2"
     assert len(found["devices"]) >= 1
     (only,) = found["sizes"]
     assert (only["size"], only["blocks"], only["depth"]) == (256, 1, 480)

@@ -64,8 +64,8 @@ def test_overhead__falls_with_both_sides() -> None:
     base = sizes.overhead(Shape(8192, 34))
     assert sizes.overhead(Shape(16_384, 34)) < base
     assert sizes.overhead(Shape(8192, 68)) < base
-    # By hand: 5 hashes for 256 results of 2 * 480 operations, and 1.9 for a block of 256 columns.
-    expected = (5 * 256 + 1.9 * 256) / (2 * 256 * 256 * 480)
+    # By hand: 5 hashes for 512 results of 2 * 480 operations, and 1.9 for a block of 256 columns.
+    expected = (5 * 128 + 1.9 * 256) / (2 * 256 * 256 * 480)
     assert sizes.overhead(Shape(256, 1)) == pytest.approx(expected)
 
 

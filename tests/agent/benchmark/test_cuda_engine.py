@@ -110,13 +110,13 @@ def test_roots__tiles(
 
 @pytest.mark.parametrize("favourite", FAVOURITES)
 def test_roots__tiles_of_columns(favourite: Stream | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = Shape(512, 1)
+    shape = Shape(1024, 1)
     wanted = reference_roots(shape, 4)
-    for tiles in (Tiles(512, 256, True), Tiles(128, 256, True), Tiles(256, 256, False)):
+    for tiles in (Tiles(1024, 512, True), Tiles(256, 512, True), Tiles(512, 512, False)):
         monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_, tiles=tiles: tiles)
         engine = prepared(CpuDevice(3, favourite), shape=shape)
         assert rounds(engine, 4) == wanted
-        assert engine.open(2, wanted[0], 300, 411) == opened(2, 300, 411, shape)
+        assert engine.open(2, wanted[0], 300, 811) == opened(2, 300, 811, shape)
         engine.close()
 
 

@@ -122,7 +122,7 @@ def test_hash_nodes__any_count(count: int) -> None:
 def test_hash_leaves__tile_inside_the_product() -> None:
     # A tile of 3 rows and 2 leaves a row, in a product of 4 leaves a row, from row 1, leaf 2.
     rows, across, stride, first = 3, 2, 4, 1 * 4 + 2
-    sums = np.random.default_rng(5).integers(0, 2**31 - 1, rows * across * 256, np.int32)
+    sums = np.random.default_rng(5).integers(0, 2**31 - 1, rows * across * 512, np.int32)
     device = CpuDevice()
     c, tree = write(device, sums.tobytes()), device.allocate(32 * 5 * stride)
     before = read(device, tree)
@@ -133,9 +133,9 @@ def test_hash_leaves__tile_inside_the_product() -> None:
     expected = bytearray(before)
     for row in range(rows):
         for leaf in range(across):
-            start = 256 * (row * across + leaf)
-            data = (sums[start : start + 256] & 0xFFFF).astype(">u2").tobytes()
-            assert data == leaf_bytes(sums[start : start + 256].tobytes())
+            start = 512 * (row * across + leaf)
+            data = (sums[start : start + 512] & 0xFF).astype(np.uint8).tobytes()
+            assert data == leaf_bytes(sums[start : start + 512].tobytes())
             at = 32 * (first + row * stride + leaf)
             expected[at : at + 32] = keccak(data)
     assert after == bytes(expected)

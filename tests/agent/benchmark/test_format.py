@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Format v1: every published value, and every parameter out of its range."""
+"""Format v2: every published value, and every parameter out of its range."""
 
 from __future__ import annotations
 
@@ -62,9 +62,10 @@ def test_challenge__depends_on_every_field() -> None:
 def test_shape__derived_sizes(shape: Shape) -> None:
     assert shape.depth == 480 * shape.blocks == 30 * shape.words
     assert shape.operations == 2 * shape.n**2 * shape.depth
-    assert shape.leaves * 256 == shape.n**2
+    assert shape.leaves * 512 == shape.n**2
     assert 1 << shape.leaf_path == shape.leaves
     assert shape.leaf_index(shape.n - 1, shape.n - 1) == shape.leaves - 1
+    assert shape.leaf_place(shape.n - 1, shape.n - 1) == 511
     assert shape.depth * 127 * 127 < 1 << 31  # a sum fits a signed 32-bit integer
 
 

@@ -81,10 +81,10 @@ def test_verify__flipped_bit_of_challenge_or_commitment(
     bit = data.draw(st.integers(0, 255))
     value = int.from_bytes(getattr(vector, name), "big") ^ 1 << bit
     other = replace(vector, **{name: value.to_bytes(32, "big")})
-    # Another challenge gives another entry, which has the same 16 bits once in 65,536.
+    # Another challenge gives another entry, which has the same 8 bits once in 256.
     if name == "challenge":
         changed = entry(other.challenge, other.shape, one.sample, one.opening.root_before)
-        assume(changed & 0xFFFF != one.value & 0xFFFF)
+        assume(changed & 0xFF != one.value & 0xFF)
     refused(other, one.opening, one.sample)
 
 
@@ -96,15 +96,14 @@ def test_verify__another_sample(case: tuple[Vector, Opened], data: st.DataObject
     sample = Sample(data.draw(st.integers(0, vector.rounds - 1)), data.draw(edge), data.draw(edge))
     neighbour = Sample(one.sample.t, one.sample.i, one.sample.j ^ 1)
     for other in (sample, neighbour):
-        at = 2 * (other.j % 256)
-        claimed = int.from_bytes(one.opening.leaf[at : at + 2], "big")
+        claimed = one.opening.leaf[vector.shape.leaf_place(other.i, other.j)]
         same_leaf = (other.t, vector.shape.leaf_index(other.i, other.j)) == (
             one.sample.t,
             one.leaf_index,
         )
-        if same_leaf:  # the leaf shows 256 entries, and all of them are right
+        if same_leaf:  # the leaf shows 512 entries, and all of them are right
             value = entry(vector.challenge, vector.shape, other, one.opening.root_before)
-            assert value & 0xFFFF == claimed
+            assert value & 0xFF == claimed
             check(vector, one.opening, other)
         else:
             refused(vector, one.opening, other)
@@ -146,13 +145,13 @@ def test_verify__fields_of_other_sizes(case: tuple[Vector, Opened], field: str, 
 def test_verify__a_wrong_value_under_a_right_tree() -> None:
     """A cheat who guesses an entry and builds honest trees over it is caught by the product."""
     vector, one = VECTORS[0], VECTORS[0].openings[0]
-    at = 2 * (one.sample.j % 256)
-    wrong = ((one.value + 1) & 0xFFFF).to_bytes(2, "big")
-    leaf = one.opening.leaf[:at] + wrong + one.opening.leaf[at + 2 :]
+    at = vector.shape.leaf_place(one.sample.i, one.sample.j)
+    wrong = bytes([(one.value + 1) & 0xFF])
+    leaf = one.opening.leaf[:at] + wrong + one.opening.leaf[at + 1 :]
     root = merkle.climb(pog.keccak(leaf), one.leaf_index, one.opening.leaf_path)
     forged = replace(one.opening, leaf=leaf, root=root)
     assert vector.rounds == 1  # the commitment is the root
-    refused(replace(vector, commitment=root), forged, one.sample, "modulo 2\\^16")
+    refused(replace(vector, commitment=root), forged, one.sample, "modulo 2\\^8")
 
 
 def test_verify__another_provider_cannot_use_the_proof() -> None:
@@ -160,7 +159,7 @@ def test_verify__another_provider_cannot_use_the_proof() -> None:
     other = pog.challenge(
         vector.chain_id, vector.contract, vector.epoch, vector.beacon, vector.contract, vector.shape
     )
-    refused(replace(vector, challenge=other), one.opening, one.sample, "modulo 2\\^16")
+    refused(replace(vector, challenge=other), one.opening, one.sample, "modulo 2\\^8")
 
 
 def test_verify__an_earlier_root_of_another_round() -> None:

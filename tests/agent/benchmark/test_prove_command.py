@@ -60,7 +60,7 @@ def options_of(vector: Vector, prefix: str = "0x") -> dict[str, str]:
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
 def test_prove__published_vectors(vector: Vector, device: str) -> None:
     found = proved(options_of(vector) | {"--device": device})
-    assert found["format"] == "TERAPROOF-POG-1"
+    assert found["format"] == "TERAPROOF-POG-2"
     assert found["challenge"] == "0x" + vector.challenge.hex()
     assert (found["size"], found["blocks"]) == (vector.shape.n, vector.shape.blocks)
     assert (found["depth"], found["rounds"]) == (vector.shape.depth, vector.rounds)

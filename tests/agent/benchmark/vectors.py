@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published vectors of format v1, read once.
+"""The published vectors of format v2, read once.
 
-tests/vectors/proof_of_gpu_v1.json comes from an implementation that shares no code with this one.
+tests/vectors/proof_of_gpu_v2.json comes from an implementation that shares no code with this one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from provider_agent.benchmark.format import Sample, Shape
 from provider_agent.benchmark.opening import Opening
 
-FILE = Path(__file__).resolve().parents[2] / "vectors" / "proof_of_gpu_v1.json"
+FILE = Path(__file__).resolve().parents[2] / "vectors" / "proof_of_gpu_v2.json"
 
 
 @dataclass(frozen=True)

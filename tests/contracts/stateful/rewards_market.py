@@ -106,7 +106,6 @@ class Claim:
         if sample.t >= self.work.rounds:
             return WRONG_LEAF
         opening = self.work.opening(sample)
-        at = 2 * (sample.j % pog.COLUMNS_PER_LEAF)
-        shown = int.from_bytes(opening.leaf[at : at + 2], "big")
+        shown = opening.leaf[SHAPE.leaf_place(sample.i, sample.j)]
         right = entry(challenge, SHAPE, sample, opening.root_before)
-        return None if shown == right % 2**16 else WRONG_VALUE
+        return None if shown == right % 2**8 else WRONG_VALUE

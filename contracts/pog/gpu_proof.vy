@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 # pragma version 0.4.3
 """
-@title Proof-of-GPU, format v1
+@title Proof-of-GPU, format v2
 @license AGPL-3.0-only
 @notice What a proof of exact integer matrix products is made of, as fixed in
         docs/specification.md: challenge, seeds, samples, and the check of one
@@ -16,12 +16,12 @@
 
 # Two roots and a leaf.
 FIXED_WORDS: constant(uint256) = 18
-# N = 65,536 (24 levels) and 2**24 rounds.
-MAX_OPENING: constant(uint256) = FIXED_WORDS + 3 * 24
+# N = 65,536 (23 levels) and 2**24 rounds.
+MAX_OPENING: constant(uint256) = FIXED_WORDS + 23 + 2 * 24
 MAX_LEVELS: constant(uint256) = 24
 MAX_ROUNDS: constant(uint256) = 2**24
 MAX_BLOCKS: constant(uint256) = 277
-TAG: constant(bytes32) = keccak256("TERAPROOF-POG-1")
+TAG: constant(bytes32) = keccak256("TERAPROOF-POG-2")
 # 0x7f, ten times, 24 bits apart (a constant cannot be written in hexadecimal); the
 # lanes of phases 1 and 2 lie 8 and 16 bits higher.
 LANES_0: constant(
@@ -55,6 +55,16 @@ def _levels(count: uint256) -> uint256:
         rest >>= 2
     # What is left is 0 to 3, of 0, 1, 2 and 2 bits.
     return levels + rest - rest // 3
+
+
+@internal
+@pure
+def _leaf_levels(n: uint256) -> uint256:
+    """
+    @dev Levels from a leaf (512 entries of a product of n rows and columns) to the
+         root of its round.
+    """
+    return self._levels(n * n >> 9)
 
 
 @internal
@@ -117,7 +127,8 @@ def _check(
     root_levels: uint256,
 ):
     """
-    @dev Reverts unless the opening shows the right value of C_t[i][j].
+    @dev Reverts unless the opening shows the right value of C_t[i][j]. `leaf_levels`
+         is `_leaf_levels(n)`, `root_levels` the `_levels` of the rounds.
     """
     root_before: bytes32 = opening[0]
     # Levels from root(t) and root(t-2) to the node above both.
@@ -150,20 +161,24 @@ def _check(
             opening[17],
         )
     )
-    index: uint256 = i * (n >> 8) + (j >> 8)
+    number: uint256 = i * n + j
+    index: uint256 = number >> 9
     position: uint256 = FIXED_WORDS
     levels: uint256 = leaf_levels
     above_both: bytes32 = empty(bytes32)
     # From the leaf to root(t); from root(t-2) to the node above both; from root(t)
     # to that node; from there to the commitment.
     for part: uint256 in range(4):
-        for _: uint256 in range(levels, bound=MAX_LEVELS):
-            if index & 1 == 0:
-                node = keccak256(abi_encode(node, opening[position]))
+        # Bit `at` of `turns` says whether the node is the right one where the
+        # sibling is word `at` of the opening.
+        turns: uint256 = index << position
+        end: uint256 = position + levels
+        for at: uint256 in range(position, end, bound=MAX_LEVELS):
+            if (turns >> at) & 1 == 0:
+                node = keccak256(abi_encode(node, opening[at]))
             else:
-                node = keccak256(abi_encode(opening[position], node))
-            index >>= 1
-            position = unsafe_add(position, 1)
+                node = keccak256(abi_encode(opening[at], node))
+        position = end
         if part == 0:
             assert node == opening[1], "benchmark: wrong path of the leaf"
             node = root_before
@@ -177,13 +192,14 @@ def _check(
             assert (
                 joint == 0 or node == above_both
             ), "benchmark: wrong path of the earlier root"
+            index >>= joint
             levels = root_levels - joint
     assert node == commitment, "benchmark: wrong path of the root"
 
-    # Sixteen values of 16 bits to a word of the leaf, the first one on top.
-    column: uint256 = j & 255
-    shown: uint256 = convert(opening[2 + (column >> 4)], uint256) >> (
-        240 - ((column & 15) << 4)
+    # Thirty-two values of 8 bits to a word of the leaf, the first one on top.
+    place: uint256 = number & 511
+    shown: uint256 = convert(opening[2 + (place >> 5)], uint256) >> (
+        248 - ((place & 31) << 3)
     )
     computed: uint256 = self._entry(
         keccak256(concat(challenge, b"A")),
@@ -192,7 +208,7 @@ def _check(
         j,
         blocks,
     )
-    assert (computed ^ shown) & 65_535 == 0, "benchmark: wrong value"
+    assert computed == shown & 255, "benchmark: wrong value"
 
 
 @internal
@@ -201,19 +217,21 @@ def _entry(
     seed_a: bytes32, seed_b: bytes32, i: uint256, j: uint256, blocks: uint256
 ) -> uint256:
     """
-    @dev C[i][j]: row i of A times column j of B. Lane k of a word of A meets lane
-         9 - k of a word of B, so one multiplication adds ten products in bits
-         216 to 239. Phase 1 of both words and phase 2 of one stay where they
-         are: those sums come out 16 bits higher, and need no shift and no mask.
-         A lane grows by less than 2**18 a product: 32 of them stay below 2**24.
+    @dev C[i][j] modulo 2**8: row i of A times column j of B. Lane k of a word of A
+         meets lane 9 - k of a word of B, so one multiplication adds ten products in
+         the tenth lane. The lanes of the three phases stay where they are in both
+         words, so those lanes begin at bits 216, 232 and 248: the last one holds
+         just the 8 bits that count, and nothing needs a shift before it is summed.
+         What a lane grows by in sixteen words stays below 2**22, so none of the
+         nine below it spills over.
     """
+    row: uint256 = i << 128
+    column: uint256 = j << 128
     total: uint256 = 0
     for n: uint256 in range(blocks, bound=MAX_BLOCKS):
-        a0: uint256 = convert(
-            keccak256(abi_encode(seed_a, (i << 128) | n)), uint256
-        )
+        a0: uint256 = convert(keccak256(abi_encode(seed_a, row | n)), uint256)
         b0: uint256 = convert(
-            keccak256(abi_encode(seed_b, (j << 128) | n)), uint256
+            keccak256(abi_encode(seed_b, column | n)), uint256
         )
         a1: uint256 = uint256_mulmod(a0, a0, P)
         a2: uint256 = uint256_mulmod(a1, a1, P)
@@ -250,25 +268,25 @@ def _entry(
                 unsafe_add(
                     unsafe_add(
                         unsafe_add(
-                            unsafe_add(
-                                unsafe_mul(a0 & LANES_0, b0 & LANES_0),
-                                unsafe_mul(a1 & LANES_0, b1 & LANES_0),
-                            ),
-                            unsafe_mul(a2 & LANES_0, b2 & LANES_0),
+                            unsafe_mul(a0 & LANES_0, b0 & LANES_0),
+                            unsafe_mul(a1 & LANES_0, b1 & LANES_0),
                         ),
-                        unsafe_mul(a3 & LANES_0, b3 & LANES_0),
+                        unsafe_mul(a2 & LANES_0, b2 & LANES_0),
                     ),
+                    unsafe_mul(a3 & LANES_0, b3 & LANES_0),
+                ),
+                unsafe_add(
                     unsafe_add(
                         unsafe_add(
-                            unsafe_add(
-                                unsafe_mul(a4 & LANES_0, b4 & LANES_0),
-                                unsafe_mul(a5 & LANES_0, b5 & LANES_0),
-                            ),
-                            unsafe_mul(a6 & LANES_0, b6 & LANES_0),
+                            unsafe_mul(a4 & LANES_0, b4 & LANES_0),
+                            unsafe_mul(a5 & LANES_0, b5 & LANES_0),
                         ),
-                        unsafe_mul(a7 & LANES_0, b7 & LANES_0),
+                        unsafe_mul(a6 & LANES_0, b6 & LANES_0),
                     ),
+                    unsafe_mul(a7 & LANES_0, b7 & LANES_0),
                 ),
+            ),
+            unsafe_add(
                 unsafe_add(
                     unsafe_add(
                         unsafe_add(
@@ -279,16 +297,62 @@ def _entry(
                     ),
                     unsafe_mul(a11 & LANES_0, b11 & LANES_0),
                 ),
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_mul(a12 & LANES_0, b12 & LANES_0),
+                            unsafe_mul(a13 & LANES_0, b13 & LANES_0),
+                        ),
+                        unsafe_mul(a14 & LANES_0, b14 & LANES_0),
+                    ),
+                    unsafe_mul(a15 & LANES_0, b15 & LANES_0),
+                ),
+            ),
+        )
+        middle: uint256 = unsafe_add(
+            unsafe_add(
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_mul(a0 & LANES_1, b0 & LANES_1),
+                            unsafe_mul(a1 & LANES_1, b1 & LANES_1),
+                        ),
+                        unsafe_mul(a2 & LANES_1, b2 & LANES_1),
+                    ),
+                    unsafe_mul(a3 & LANES_1, b3 & LANES_1),
+                ),
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_mul(a4 & LANES_1, b4 & LANES_1),
+                            unsafe_mul(a5 & LANES_1, b5 & LANES_1),
+                        ),
+                        unsafe_mul(a6 & LANES_1, b6 & LANES_1),
+                    ),
+                    unsafe_mul(a7 & LANES_1, b7 & LANES_1),
+                ),
             ),
             unsafe_add(
                 unsafe_add(
                     unsafe_add(
-                        unsafe_mul(a12 & LANES_0, b12 & LANES_0),
-                        unsafe_mul(a13 & LANES_0, b13 & LANES_0),
+                        unsafe_add(
+                            unsafe_mul(a8 & LANES_1, b8 & LANES_1),
+                            unsafe_mul(a9 & LANES_1, b9 & LANES_1),
+                        ),
+                        unsafe_mul(a10 & LANES_1, b10 & LANES_1),
                     ),
-                    unsafe_mul(a14 & LANES_0, b14 & LANES_0),
+                    unsafe_mul(a11 & LANES_1, b11 & LANES_1),
                 ),
-                unsafe_mul(a15 & LANES_0, b15 & LANES_0),
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_mul(a12 & LANES_1, b12 & LANES_1),
+                            unsafe_mul(a13 & LANES_1, b13 & LANES_1),
+                        ),
+                        unsafe_mul(a14 & LANES_1, b14 & LANES_1),
+                    ),
+                    unsafe_mul(a15 & LANES_1, b15 & LANES_1),
+                ),
             ),
         )
         high: uint256 = unsafe_add(
@@ -296,125 +360,50 @@ def _entry(
                 unsafe_add(
                     unsafe_add(
                         unsafe_add(
-                            unsafe_add(
-                                unsafe_add(
-                                    unsafe_add(
-                                        unsafe_add(
-                                            unsafe_add(
-                                                unsafe_mul(
-                                                    a0 & LANES_1, b0 & LANES_1
-                                                ),
-                                                unsafe_mul(
-                                                    a0 & LANES_2,
-                                                    (b0 >> 16) & LANES_0,
-                                                ),
-                                            ),
-                                            unsafe_mul(
-                                                a1 & LANES_1, b1 & LANES_1
-                                            ),
-                                        ),
-                                        unsafe_mul(
-                                            a1 & LANES_2, (b1 >> 16) & LANES_0
-                                        ),
-                                    ),
-                                    unsafe_mul(a2 & LANES_1, b2 & LANES_1),
-                                ),
-                                unsafe_mul(a2 & LANES_2, (b2 >> 16) & LANES_0),
-                            ),
-                            unsafe_mul(a3 & LANES_1, b3 & LANES_1),
+                            unsafe_mul(a0 & LANES_2, b0 & LANES_2),
+                            unsafe_mul(a1 & LANES_2, b1 & LANES_2),
                         ),
-                        unsafe_mul(a3 & LANES_2, (b3 >> 16) & LANES_0),
+                        unsafe_mul(a2 & LANES_2, b2 & LANES_2),
                     ),
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_add(
-                                unsafe_add(
-                                    unsafe_add(
-                                        unsafe_add(
-                                            unsafe_add(
-                                                unsafe_mul(
-                                                    a4 & LANES_1, b4 & LANES_1
-                                                ),
-                                                unsafe_mul(
-                                                    a4 & LANES_2,
-                                                    (b4 >> 16) & LANES_0,
-                                                ),
-                                            ),
-                                            unsafe_mul(
-                                                a5 & LANES_1, b5 & LANES_1
-                                            ),
-                                        ),
-                                        unsafe_mul(
-                                            a5 & LANES_2, (b5 >> 16) & LANES_0
-                                        ),
-                                    ),
-                                    unsafe_mul(a6 & LANES_1, b6 & LANES_1),
-                                ),
-                                unsafe_mul(a6 & LANES_2, (b6 >> 16) & LANES_0),
-                            ),
-                            unsafe_mul(a7 & LANES_1, b7 & LANES_1),
-                        ),
-                        unsafe_mul(a7 & LANES_2, (b7 >> 16) & LANES_0),
-                    ),
+                    unsafe_mul(a3 & LANES_2, b3 & LANES_2),
                 ),
                 unsafe_add(
                     unsafe_add(
                         unsafe_add(
-                            unsafe_add(
-                                unsafe_add(
-                                    unsafe_add(
-                                        unsafe_add(
-                                            unsafe_mul(
-                                                a8 & LANES_1, b8 & LANES_1
-                                            ),
-                                            unsafe_mul(
-                                                a8 & LANES_2,
-                                                (b8 >> 16) & LANES_0,
-                                            ),
-                                        ),
-                                        unsafe_mul(a9 & LANES_1, b9 & LANES_1),
-                                    ),
-                                    unsafe_mul(
-                                        a9 & LANES_2, (b9 >> 16) & LANES_0
-                                    ),
-                                ),
-                                unsafe_mul(a10 & LANES_1, b10 & LANES_1),
-                            ),
-                            unsafe_mul(a10 & LANES_2, (b10 >> 16) & LANES_0),
+                            unsafe_mul(a4 & LANES_2, b4 & LANES_2),
+                            unsafe_mul(a5 & LANES_2, b5 & LANES_2),
                         ),
-                        unsafe_mul(a11 & LANES_1, b11 & LANES_1),
+                        unsafe_mul(a6 & LANES_2, b6 & LANES_2),
                     ),
-                    unsafe_mul(a11 & LANES_2, (b11 >> 16) & LANES_0),
+                    unsafe_mul(a7 & LANES_2, b7 & LANES_2),
                 ),
             ),
             unsafe_add(
                 unsafe_add(
                     unsafe_add(
                         unsafe_add(
-                            unsafe_add(
-                                unsafe_add(
-                                    unsafe_add(
-                                        unsafe_mul(
-                                            a12 & LANES_1, b12 & LANES_1
-                                        ),
-                                        unsafe_mul(
-                                            a12 & LANES_2, (b12 >> 16) & LANES_0
-                                        ),
-                                    ),
-                                    unsafe_mul(a13 & LANES_1, b13 & LANES_1),
-                                ),
-                                unsafe_mul(
-                                    a13 & LANES_2, (b13 >> 16) & LANES_0
-                                ),
-                            ),
-                            unsafe_mul(a14 & LANES_1, b14 & LANES_1),
+                            unsafe_mul(a8 & LANES_2, b8 & LANES_2),
+                            unsafe_mul(a9 & LANES_2, b9 & LANES_2),
                         ),
-                        unsafe_mul(a14 & LANES_2, (b14 >> 16) & LANES_0),
+                        unsafe_mul(a10 & LANES_2, b10 & LANES_2),
                     ),
-                    unsafe_mul(a15 & LANES_1, b15 & LANES_1),
+                    unsafe_mul(a11 & LANES_2, b11 & LANES_2),
                 ),
-                unsafe_mul(a15 & LANES_2, (b15 >> 16) & LANES_0),
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_mul(a12 & LANES_2, b12 & LANES_2),
+                            unsafe_mul(a13 & LANES_2, b13 & LANES_2),
+                        ),
+                        unsafe_mul(a14 & LANES_2, b14 & LANES_2),
+                    ),
+                    unsafe_mul(a15 & LANES_2, b15 & LANES_2),
+                ),
             ),
         )
-        total += ((low >> 216) & 16_777_215) + (high >> 232)
-    return total
+        # Whatever lies above the 8 bits of each is dropped at the end.
+        total = unsafe_add(
+            total,
+            unsafe_add(unsafe_add(low >> 216, middle >> 232), high >> 248),
+        )
+    return total & 255
