@@ -179,6 +179,11 @@ def test_levels__is_the_least_depth(module, rounds):
     assert levels == 0 or 2 ** (levels - 1) < rounds
 
 
+@pytest.mark.parametrize("n", [2**k for k in range(8, 17)])
+def test_leaf_levels__as_the_agent_computes_them(module, n):
+    assert module._leaf_levels(n) == Shape(n, 1).leaf_path
+
+
 # ------------------------------------------------------ openings of any dimensions
 
 
@@ -236,6 +241,25 @@ def asked(shape: Shape, rounds: int, sample: Sample, noise: bytes) -> Asked:
     return Asked(challenge, shape, rounds, sample, opening, commitment)
 
 
+def published(vector, one) -> Asked:
+    """A sample of a vector and its opening."""
+    return Asked(
+        challenge=bytes.fromhex(vector["challenge"]),
+        shape=Shape(vector["n"], vector["blocks"]),
+        rounds=vector["rounds"],
+        sample=Sample(one["t"], one["i"], one["j"]),
+        opening=Opening(
+            root_before=bytes.fromhex(one["root_two_before"]),
+            root=bytes.fromhex(one["root"]),
+            leaf=bytes.fromhex(one["leaf"]),
+            leaf_path=tuple(bytes.fromhex(node) for node in one["path"]),
+            root_path=tuple(bytes.fromhex(node) for node in one["root_path"]),
+            path_before=tuple(bytes.fromhex(node) for node in one["root_two_before_path"]),
+        ),
+        commitment=bytes.fromhex(vector["commitment"]),
+    )
+
+
 @st.composite
 def questions(draw):
     shape = Shape(draw(sizes), draw(st.integers(1, 2)))
@@ -269,6 +293,26 @@ def test_check__the_longest_opening(module):
     one = asked(LARGEST, BIG, Sample(BIG // 2, 1, 2), b"longest")
     assert len(one.opening.words()) == 18 + 23 + 2 * 24
     one.check(module, one.opening.words())
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_check__vectors(module, vector):
+    for one in vector["openings"]:
+        published(vector, one).check(module, published(vector, one).opening.words())
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
+def test_check__flipped_bits_of_the_vectors(module, vector):
+    """Every bit of both roots and of the word with the value, four bits of every other word."""
+    one = published(vector, max(vector["openings"], key=lambda one: one["t"]))
+    words = one.opening.words()
+    value = 2 + one.shape.leaf_place(one.sample.i, one.sample.j) // 32
+    for word, old in enumerate(words):
+        some = (0, 255, 37 * word % 256, (101 * word + 128) % 256)
+        for bit in range(256) if word in (0, 1, value) else some:
+            new = (int.from_bytes(old, "big") ^ 1 << bit).to_bytes(32, "big")
+            with boa.reverts():
+                one.check(module, [*words[:word], new, *words[word + 1 :]])
 
 
 @settings(deadline=None, max_examples=80)
