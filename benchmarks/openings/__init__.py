@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real proofs at the size of a public network, made once and kept as files.
+"""Openings at the size of a public network, made once and kept as files.
 
-`make gas` sends their openings. One round at N = 16,384 takes minutes on a CPU, so it is not made
-anew every time: `python -m benchmarks.openings` does that (see `__main__.py`).
+`make gas` sends them. They are as valid and as long as honest ones, but the proofs are not honest:
+the work was not done, or an eighth of it, and the draws were searched for. `python -m
+benchmarks.openings` makes them, in minutes (see `__main__.py`).
 """
 
 from __future__ import annotations
@@ -16,31 +17,54 @@ from web3.utils import get_create_address
 
 from benchmarks.chain import CHAIN_ID, BenchmarkError, account_of
 from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.format import Shape
+from provider_agent.benchmark.format import Shape, keccak
 
 DIRECTORY = Path(__file__).resolve().parent
 
-N = 16_384
-SHAPES = {"k16320": Shape(N, 34)}
+# The second one is the shape of the public plans.
+SHAPES = {"k16320": Shape(16_384, 34), "k32640": Shape(32_768, 68)}
 SAMPLES = 8
-# Rounds of the proof that is only claimed: about what an H100 does in a window of 300 s at
-# K = 16,320 if it reaches the int8 rate of its data sheet, so that the paths are long enough.
+# Rounds of the proof that is only claimed: about what an H100 does in 300 s at the first shape, or
+# in 1,800 s at the second, if it reaches the int8 rate of its data sheet. So the paths are as long
+# as they get.
 MANY_ROUNDS = 65_536
+FIRST_EPOCH = 1
 
 
 @dataclass(frozen=True)
 class Proof:
     """A proof and some of its openings, the first samples first.
 
-    Openings are rows of 32-byte words, as `Benchmark.open_sample` takes them.
+    `opened_by` and `drawn_by` are the values of the blocks that opened the window and decided the
+    draw. Openings are rows of 32-byte words, as `Benchmark.open_sample` takes them.
     """
 
     epoch: int
-    beacon: bytes
+    opened_by: bytes
     rounds: int
     commitment: bytes
-    draw: bytes
+    drawn_by: bytes
     openings: list[list[bytes]]
+
+    @property
+    def beacon(self) -> bytes:
+        """What the challenge binds."""
+        return beacon_of(self.opened_by)
+
+    @property
+    def draw(self) -> bytes:
+        """What the samples follow from."""
+        return draw_of(self.drawn_by)
+
+
+def beacon_of(value: bytes) -> bytes:
+    """The beacon that a block's value makes."""
+    return keccak(b"beacon" + value)
+
+
+def draw_of(value: bytes) -> bytes:
+    """The draw that a block's value makes."""
+    return keccak(b"draw" + value)
 
 
 def deployer_of(name: str) -> str:
@@ -69,10 +93,10 @@ def write(name: str, proofs: list[Proof]) -> Path:
     rows = [
         {
             "epoch": proof.epoch,
-            "beacon": proof.beacon.hex(),
+            "opened_by": proof.opened_by.hex(),
             "rounds": proof.rounds,
             "commitment": proof.commitment.hex(),
-            "draw": proof.draw.hex(),
+            "drawn_by": proof.drawn_by.hex(),
             "openings": [b"".join(opening).hex() for opening in proof.openings],
         }
         for proof in proofs
@@ -83,17 +107,17 @@ def write(name: str, proofs: list[Proof]) -> Path:
 
 
 def read(name: str) -> list[Proof]:
-    """The proofs of a shape: one round done, many rounds claimed."""
+    """The proofs of a shape: of one round an eighth was done, of many rounds nothing."""
     path = DIRECTORY / f"{name}.json"
     if not path.is_file():
         raise BenchmarkError(f"{path.name} is missing; run python -m benchmarks.openings {name}")
     return [
         Proof(
             epoch=row["epoch"],
-            beacon=bytes.fromhex(row["beacon"]),
+            opened_by=bytes.fromhex(row["opened_by"]),
             rounds=row["rounds"],
             commitment=bytes.fromhex(row["commitment"]),
-            draw=bytes.fromhex(row["draw"]),
+            drawn_by=bytes.fromhex(row["drawn_by"]),
             openings=[_words(opening) for opening in row["openings"]],
         )
         for row in json.loads(path.read_text())
