@@ -140,7 +140,7 @@ def _search(challenge: bytes, shape: Shape, root: bytes, start: bytes) -> bytes:
             kept = rows < shape.n // PART
             values, seeds = values[kept], seeds[kept]
         if len(values):
-            return values[0].tobytes()
+            return bytes(values[0])
     raise AssertionError("there is always another draw")
 
 
