@@ -103,10 +103,10 @@ class Parameters:
     bond_life: int = 30 * DAY
     score_life: int = 1
     randomness: int = 0
-    # TPF wei a second, halved every eight days; a day's worth at most goes to one epoch.
-    rate: int = TPF // 10
+    # TPF wei a second, halved every eight days; an epoch gets 10,000 TPF at most.
+    rate: int = TPF // 5
     halving: int = 8 * DAY
-    max_accrual: int = DAY
+    max_accrual: int = 50_000
     # A stake of 1,000 TPF backs 10^9 operations a second, more than any test proves.
     ops_per_tpf: int = 10**6
     target: int = 1

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The schedule: halvings, its sum, its bounds at deployment, and the token's cap above it (I-8)."""
+"""The schedule: accrual by the second, halvings, what an epoch has of it, and the cap (I-8)."""
+
+from fractions import Fraction
+from math import ceil
 
 import boa
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from tests.contracts.actions import register
-from tests.contracts.deploy import TPF, ZERO_ADDRESS, Parameters, address_of, deployer_of
-from tests.contracts.epochs import deploy_by_hand
+from tests.contracts.actions import now, pass_time, register
+from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, Parameters, address_of, deployer_of
+from tests.contracts.epochs import deploy_by_hand, run_epoch
 
-P = Parameters(initial_emission=1_000 * TPF + 7, halving_epochs=3)
+P = Parameters(rate=TPF // 5 + 7, halving=4 * DAY, max_accrual=DAY)
+WHOLE = 2 * P.rate * P.halving
+SOME = settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,50 +37,111 @@ def emissions(world):
     return world[1]
 
 
-@pytest.mark.parametrize("halvings", [0, 1, 2, 3, 60, 69, 70, 255, 256, 257, 10**6])
-def test_emission__halved(emissions, halvings):
-    wanted = P.initial_emission // 2**halvings if halvings < 300 else 0
-    for epoch in range(3 * halvings, 3 * halvings + 3):
-        assert emissions.emission(epoch) == wanted
+@pytest.fixture
+def by_hand(world):
+    return world[2]
 
 
-def test_emission__any_epoch(emissions):
-    assert emissions.emission(2**256 - 1) == 0
+def plain(elapsed, p=P):
+    """The schedule as it is told, period by period, in fractions."""
+    total, rate = Fraction(0), Fraction(p.rate)
+    for _ in range(400):
+        if elapsed <= 0:
+            break
+        total += min(elapsed, p.halving) * rate
+        elapsed -= p.halving
+        rate /= 2
+    return total
 
 
-def test_scheduled__sum_of_the_emissions(emissions):
-    total = 0
-    for epoch in range(40):
-        total += emissions.emission(epoch)
-        assert emissions.scheduled(epoch) == total
+# --------------------------------------------------------------------- accrued
 
 
-@pytest.mark.parametrize("epoch", [3 * 70, 3 * 129, 10**9, 2**256 - 2])
-def test_scheduled__comes_to_an_end_below_twice_the_first_period(emissions, epoch):
-    total = sum(3 * (P.initial_emission // 2**halvings) for halvings in range(200))
-    assert emissions.scheduled(epoch) == total < 2 * 3 * P.initial_emission
+@pytest.mark.parametrize(
+    "elapsed",
+    [
+        *(0, 1, 2, 1_000, P.halving - 1, P.halving, P.halving + 1, 2 * P.halving),
+        *(7 * P.halving + 12_345, 77 * P.halving + 1, 300 * P.halving),
+    ],
+)
+def test_accrued__period_by_period(emissions, elapsed):
+    assert emissions.accrued(emissions.START() + elapsed) == ceil(plain(elapsed))
 
 
-def test_scheduled__last_number__reverts(emissions):
-    with boa.reverts():
-        emissions.scheduled(2**256 - 1)
+def test_accrued__before_the_start__zero(emissions):
+    start = emissions.START()
+    assert [emissions.accrued(time) for time in (0, 1, start - 1, start)] == [0, 0, 0, 0]
+    assert emissions.accrued(start + 1) == P.rate
 
 
-def test_scheduled__largest_emission():
-    """Every halving of the largest number that a cap of 96 bits allows counts."""
-    most = 2**95 - 1
-    _, emissions, _ = deploy_by_hand(
-        Parameters(cap=2**96 - 1, genesis_supply=1, initial_emission=most, halving_epochs=1)
-    )
-    assert emissions.scheduled(500) == sum(most >> n for n in range(95))
-    assert emissions.scheduled(94) == sum(most >> n for n in range(95))
-    assert emissions.emission(94) == 1
-    assert emissions.emission(95) == 0
+@pytest.mark.parametrize("periods", [100, 255, 256, 257, 10**6])
+def test_accrued__comes_to_twice_the_first_period(emissions, periods):
+    assert emissions.accrued(emissions.START() + periods * P.halving) == WHOLE
+    assert emissions.accrued(2**256 - 1) == WHOLE
 
 
-def test_part_of__rounds_down(emissions):
-    assert emissions.part_of(0, 0) == P.initial_emission * 8 // 10 == 800 * TPF + 5
-    assert emissions.part_of(0, 3) == P.initial_emission // 2 * 8 // 10
+@SOME
+@given(
+    elapsed=st.one_of(st.integers(0, 20 * P.halving), st.integers(0, 2**41)),
+    more=st.one_of(st.integers(0, 10), st.integers(0, 3 * P.halving)),
+)
+def test_accrued__never_falls_and_never_runs_ahead(emissions, elapsed, more):
+    time = emissions.START() + elapsed
+    before, after = emissions.accrued(time), emissions.accrued(time + more)
+    assert before <= after <= min(WHOLE, before + more * P.rate)
+    assert before == ceil(plain(elapsed))
+
+
+# -------------------------------------------------------------------- emission
+
+
+def test_emission__since_the_epoch_before(emissions, by_hand):
+    """From the start, and then from one opening to the next; what is not opened has nothing."""
+    assert emissions.START() == by_hand.GENESIS()
+    times = [emissions.START() + after for after in (0, 1, 3_600, 3_600 + DAY)]
+    for time in times:
+        by_hand.open_epoch(time, time + 60)
+    assert [emissions.emission(epoch) for epoch in range(6)] == [
+        *(0, 0, P.rate, 3_599 * P.rate, DAY * P.rate),
+        0,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gap", "counted"),
+    [(DAY - 1, DAY - 1), (DAY, DAY), (DAY + 1, DAY), (3 * DAY, DAY)],
+)
+def test_emission__at_most_of_the_last_max_accrual(emissions, by_hand, gap, counted):
+    start = emissions.START()
+    by_hand.open_epoch(start + 5, start + 6)
+    by_hand.open_epoch(start + 5 + gap, start + 6 + gap)
+    assert emissions.emission(2) == P.rate * counted
+
+
+def test_emission__first_epoch__at_most_of_the_last_max_accrual(emissions, by_hand):
+    opened_at = emissions.START() + 3 * DAY
+    by_hand.open_epoch(opened_at, opened_at)
+    assert emissions.emission(1) == DAY * P.rate
+
+
+def test_emission__over_a_halving(emissions, by_hand):
+    middle = emissions.START() + P.halving
+    for time in (middle - 10_000, middle + 10_000):
+        by_hand.open_epoch(time, time)
+    assert emissions.emission(2) == 10_000 * P.rate + 10_000 * P.rate // 2
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 2**40, 2**256 - 1])
+def test_emission__not_opened__zero(emissions, epoch):
+    assert emissions.emission(epoch) == 0
+    assert emissions.part_of(0, epoch) == 0
+
+
+def test_part_of__rounds_down(emissions, by_hand):
+    opened_at = emissions.START() + 1
+    by_hand.open_epoch(opened_at, opened_at)
+    assert P.rate * 8 % 10 != 0
+    assert emissions.part_of(0, 1) == P.rate * 8 // 10
 
 
 # ----------------------------------------------------------------- constructor
@@ -77,21 +149,24 @@ def test_part_of__rounds_down(emissions):
 
 def deploy(world, **changes):
     """Deploy Emissions with some arguments changed, by name of the constructor's parameter."""
-    suite, _, numbers = world
+    suite, _, by_hand = world
     arguments = {
         "token": suite.token.address,
         "staking": suite.staking.address,
-        "benchmark": numbers.address,
+        "benchmark": by_hand.address,
         "owner": suite.owner,
-        "initial_emission": P.initial_emission,
-        "halving_epochs": P.halving_epochs,
-        "stake_cap_bps": P.stake_cap_bps,
+        "rate": P.rate,
+        "halving": P.halving,
+        "max_accrual": P.max_accrual,
+        "ops_per_tpf": P.ops_per_tpf,
+        "target": P.target,
         "capacity_bps": P.capacity_bps,
     } | changes
     return deployer_of("Emissions").deploy(*arguments.values())
 
 
 LEFT = P.cap - P.genesis_supply
+CENTURY = 100 * 366 * DAY
 
 
 @pytest.mark.parametrize(
@@ -101,12 +176,18 @@ LEFT = P.cap - P.genesis_supply
         ({"staking": ZERO_ADDRESS}, "emissions: zero staking"),
         ({"benchmark": ZERO_ADDRESS}, "emissions: zero benchmark"),
         ({"owner": ZERO_ADDRESS}, "emissions: zero owner"),
-        ({"halving_epochs": 0}, "emissions: halving out of bounds"),
-        ({"halving_epochs": 2**32, "initial_emission": 0}, "emissions: halving out of bounds"),
-        ({"initial_emission": LEFT // 6 + 1}, "emissions: schedule above the cap"),
-        ({"initial_emission": LEFT, "halving_epochs": 1}, "emissions: schedule above the cap"),
-        ({"stake_cap_bps": 9_999}, "emissions: stake cap out of bounds"),
-        ({"stake_cap_bps": 1_000_001}, "emissions: stake cap out of bounds"),
+        ({"halving": 0}, "emissions: halving out of bounds"),
+        ({"halving": CENTURY + 1, "rate": 0}, "emissions: halving out of bounds"),
+        ({"halving": 2**256 - 1, "rate": 2}, "emissions: halving out of bounds"),
+        ({"rate": LEFT // (2 * P.halving) + 1}, "emissions: schedule above the cap"),
+        ({"rate": LEFT // 2 + 1, "halving": 1}, "emissions: schedule above the cap"),
+        ({"rate": 2**256 - 1}, "emissions: schedule above the cap"),
+        ({"max_accrual": 0}, "emissions: accrual out of bounds"),
+        ({"max_accrual": 366 * DAY + 1}, "emissions: accrual out of bounds"),
+        ({"ops_per_tpf": 999}, "emissions: ops_per_tpf out of bounds"),
+        ({"ops_per_tpf": 10**18 + 1}, "emissions: ops_per_tpf out of bounds"),
+        ({"target": 0}, "emissions: target out of bounds"),
+        ({"target": 10**22 + 1}, "emissions: target out of bounds"),
         ({"capacity_bps": 10_001}, "emissions: weights above 100 %"),
     ],
 )
@@ -118,44 +199,53 @@ def test_constructor__out_of_bounds__reverts(world, changes, reason):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"halving_epochs": 1},
-        {"halving_epochs": 2**32 - 1, "initial_emission": 0},
-        {"initial_emission": LEFT // 6},
-        {"initial_emission": LEFT // 2, "halving_epochs": 1},
-        {"stake_cap_bps": 10_000},
-        {"stake_cap_bps": 1_000_000},
+        {"rate": LEFT // (2 * P.halving)},
+        {"rate": LEFT // 2, "halving": 1},
+        {"rate": 0, "halving": CENTURY},
+        {"max_accrual": 1},
+        {"max_accrual": 366 * DAY},
+        {"ops_per_tpf": 10**3, "target": 10**22},
+        {"ops_per_tpf": 10**18, "target": 1},
         {"capacity_bps": 0},
         {"capacity_bps": 10_000},
     ],
 )
 def test_constructor__at_the_bounds(world, changes):
-    deploy(world, **changes)
+    made = deploy(world, **changes)
+    assert made.accrued(2**256 - 1) <= LEFT
 
 
 def test_constructor__parameters(world):
-    suite, emissions, numbers = world
+    suite, emissions, by_hand = world
     assert (emissions.TOKEN(), emissions.STAKING()) == (suite.token.address, suite.staking.address)
-    assert (emissions.BENCHMARK(), emissions.owner()) == (numbers.address, suite.owner)
-    assert emissions.INITIAL_EMISSION() == P.initial_emission
-    assert (emissions.HALVING_EPOCHS(), emissions.STAKE_CAP_BPS()) == (3, 20_000)
+    assert (emissions.BENCHMARK(), emissions.owner()) == (by_hand.address, suite.owner)
+    assert (emissions.RATE(), emissions.HALVING()) == (P.rate, P.halving)
+    assert (emissions.MAX_ACCRUAL(), emissions.START()) == (P.max_accrual, by_hand.GENESIS())
     assert emissions.weights_at(0) == emissions.weights_at(10**6) == [8_000]
+    assert emissions.ops_per_tpf(0) == emissions.ops_per_tpf(10**6) == P.ops_per_tpf
+    assert emissions.target(0) == emissions.target(10**6) == P.target
     assert (emissions.use_count(), emissions.distributor_of(0)) == (1, emissions.address)
-    (changed,) = [log for log in deploy(world).get_logs() if type(log).__name__ == "WeightsChanged"]
-    assert (changed.from_epoch, changed.weights) == (0, [8_000])
+    logs = {type(log).__name__: log for log in deploy(world).get_logs()}
+    weights, scale = logs["WeightsChanged"], logs["ScaleChanged"]
+    assert (weights.from_epoch, weights.weights) == (0, [8_000])
+    assert (scale.from_epoch, scale.ops_per_tpf, scale.target) == (0, P.ops_per_tpf, P.target)
 
 
 # -------------------------------------------------------------------- the token
 
 
+def score(by_hand, provider, epoch, effective=1, total=1):
+    by_hand.set_result(provider.owner, epoch, effective, effective, 10**27, total)
+
+
 def test_mint__emissions_that_are_not_the_minter__reverts(world):
     """Beside the one minter another Emissions pays nothing out."""
-    suite, _, numbers = world
+    suite, _, by_hand = world
     second = deploy(world)
     provider = register(suite)
-    numbers.go_to(1)
-    numbers.set_share(provider.owner, 0, 1, 1, 1, 1)
+    score(by_hand, provider, run_epoch(by_hand))
     with boa.reverts("token: caller is not the minter"):
-        second.claim(provider.owner, [0])
+        second.claim(provider.owner)
 
 
 @pytest.mark.parametrize("sender", ["owner", "deployer"])
@@ -165,26 +255,71 @@ def test_set_minter__once_for_ever(suite, emissions, sender):
         suite.token.set_minter(address_of("usurper"), sender=getattr(suite, sender))
 
 
+def test_minted__numbers_that_are_too_large__above_the_schedule(emissions, by_hand, suite):
+    """I-8 holds whatever Benchmark says. Twice a part of 80 seconds, when 150 have accrued."""
+    provider = register(suite)
+    epoch = run_epoch(by_hand, seconds=100, length=50)
+    score(by_hand, provider, epoch, effective=2)
+    with boa.reverts("emissions: above the schedule"):
+        emissions.claim(provider.owner)
+    assert emissions.minted() == 0
+    pass_time(10)
+    assert emissions.claim(provider.owner) == emissions.accrued(now())
+
+
+@SOME
+@given(
+    gaps=st.lists(
+        st.one_of(st.integers(1, 100), st.integers(1, 3 * DAY), st.integers(1, 40 * DAY)),
+        min_size=1,
+        max_size=8,
+    ),
+    weights=st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)).filter(
+        lambda pair: sum(pair) <= 10_000
+    ),
+)
+@example(gaps=[1] * 8, weights=(5_000, 5_000))
+def test_minted__whatever_the_opening_times__at_most_what_has_accrued(world, gaps, weights):
+    """I-8: all that can be minted is minted, by claims and by another use."""
+    suite, emissions, by_hand = world
+    room = P.cap - P.genesis_supply
+    with boa.env.anchor():
+        provider = register(suite)
+        use = deployer_of("mocks/Distributor").deploy(emissions.address)
+        emissions.add_use(use.address, sender=suite.owner)
+        emissions.set_weights(list(weights), sender=suite.owner)
+        parts = 0
+        for gap in gaps:
+            epoch = run_epoch(by_hand, seconds=gap, length=0)
+            score(by_hand, provider, epoch)
+            emissions.claim(provider.owner)
+            if emissions.part_of(1, epoch):
+                use.share_out(epoch, [provider.owner], [emissions.part_of(1, epoch)])
+            parts += emissions.emission(epoch)
+            assert emissions.minted() <= parts <= emissions.accrued(now()) <= WHOLE <= room
+        assert suite.token.balanceOf(emissions.address) == 0
+        assert suite.token.total_minted() == P.genesis_supply + emissions.minted()
+
+
 def test_minted__whole_schedule__within_the_cap():
-    """Every epoch claimed in full mints the schedule; the cap has room for it to the wei."""
-    initial, genesis = 1_000, 10**24
+    """Every second is paid out until nothing is left; the cap has room for it to the wei."""
+    genesis = 10**24
     p = Parameters(
-        cap=genesis + 4 * initial,
+        cap=genesis + 2 * 1_000 * DAY,
         genesis_supply=genesis,
-        initial_emission=initial,
-        halving_epochs=2,
+        rate=1_000,
+        halving=DAY,
+        max_accrual=DAY,
         capacity_bps=10_000,
     )
-    suite, emissions, numbers = deploy_by_hand(p)
+    suite, emissions, by_hand = deploy_by_hand(p)
     provider = register(suite)
-    end = 2 * 11
-    for epoch in range(end):
-        numbers.set_share(provider.owner, epoch, 1, 1, 1, 1)
-        numbers.go_to(epoch + 1)
-        # Down to a single wei.
-        if emissions.emission(epoch):
-            emissions.claim(provider.owner, [epoch])
-            assert emissions.claimed(provider.owner, epoch)
-        assert emissions.minted() == emissions.scheduled(epoch)
+    for _ in range(30):
+        epoch = run_epoch(by_hand, length=0)
+        score(by_hand, provider, epoch)
+        emissions.claim(provider.owner)
+        assert emissions.minted() == emissions.accrued(now())
         assert suite.token.balanceOf(emissions.address) == 0
-    assert suite.token.total_minted() == genesis + emissions.scheduled(end) <= p.cap
+    assert suite.token.total_minted() == p.cap
+    epoch = run_epoch(by_hand)
+    assert emissions.emission(epoch) == 0

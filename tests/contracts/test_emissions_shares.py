@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The formula of a reward, and many epochs in one claim; epochs and shares are set by hand."""
+"""The formula of a reward, the scale by epoch, and what a claim settles; numbers set by hand."""
 
+import random
 from fractions import Fraction
 from math import floor
 
@@ -9,23 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.actions import events, register
+from tests.contracts.actions import event, events, register
 from tests.contracts.deploy import TPF, Parameters, address_of
-from tests.contracts.epochs import deploy_by_hand
+from tests.contracts.epochs import deploy_by_hand, run_epoch
 
-BPS = 10_000
+NOT_OWNER = "ownable: caller is not the owner"
+MUCH = 10**27  # TPF wei of stake that backs any score here
 SOME = settings(
     deadline=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-AMOUNTS = st.one_of(st.integers(0, 10), st.integers(0, 10**6), st.integers(0, 10**28))
-SCORES = st.one_of(st.integers(1, 10), st.integers(10**9, 2**75))
+P = Parameters(target=1_000, ops_per_tpf=10**6, halving=100 * 86_400)
+PART = 8_000 * TPF
 
 
 @pytest.fixture(scope="module")
 def world():
-    return deploy_by_hand(Parameters(halving_epochs=100))
+    return deploy_by_hand(P)
 
 
 @pytest.fixture(scope="module")
@@ -39,152 +41,280 @@ def emissions(world):
 
 
 @pytest.fixture
-def numbers(world):
+def by_hand(world):
     return world[2]
-
-
-def plain(p, epoch, score, stake, scores, stakes):
-    """The formula of docs/specification.md, in fractions."""
-    part = p.initial_emission // 2 ** (epoch // p.halving_epochs) * p.capacity_bps // BPS
-    if not score or not stake:
-        return 0
-    cap = Fraction(p.stake_cap_bps * stake, BPS * stakes)
-    return floor(part * min(Fraction(score, scores), cap))
-
-
-@SOME
-@given(parts=st.lists(st.tuples(SCORES, AMOUNTS), min_size=1, max_size=6))
-def test_reward_of__formula__sums_within_the_part(suite, emissions, numbers, parts):
-    """I-8: whatever the shares are, rounding never makes more of a part than there is."""
-    scores, stakes = sum(s for s, _ in parts), sum(t for _, t in parts)
-    paid = 0
-    for n, (score, stake) in enumerate(parts):
-        who = address_of(f"holder {n}")
-        numbers.set_share(who, 0, score, stake, scores, stakes)
-        reward = emissions.reward_of(who, 0)
-        assert reward == plain(suite.parameters, 0, score, stake, scores, stakes)
-        paid += reward
-    assert paid <= emissions.part_of(0, 0)
-
-
-@pytest.mark.parametrize(
-    ("score", "stake", "thousandths"),
-    [
-        (500, 500, 500),  # by score
-        (500, 250, 500),  # score and cap meet: twice the part of the stake
-        (500, 249, 498),  # by stake
-        (1_000, 1, 2),
-        (1, 1_000, 1),
-        (0, 1_000, 0),
-        (1_000, 0, 0),
-    ],
-)
-def test_reward_of__cap_by_stake(suite, emissions, numbers, score, stake, thousandths):
-    who = address_of("holder")
-    numbers.set_share(who, 0, score, stake, 1_000, 1_000)
-    assert emissions.reward_of(who, 0) == 8 * TPF * thousandths
-
-
-def test_reward_of__no_stake_at_all__pays_nothing(emissions, numbers):
-    who = address_of("holder")
-    numbers.set_share(who, 0, 7, 0, 7, 0)
-    assert emissions.reward_of(who, 0) == 0
-
-
-def test_reward_of__largest_numbers(suite, emissions, numbers):
-    """Sums of 128 bits overflow nothing."""
-    who, most = address_of("holder"), 2**128 - 1
-    numbers.set_share(who, 0, most, most, most, most)
-    assert emissions.reward_of(who, 0) == emissions.part_of(0, 0)
-
-
-def test_reward_of__rounds_down(emissions, numbers):
-    who = address_of("holder")
-    numbers.set_share(who, 0, 1, 1, 3, 3)
-    assert emissions.reward_of(who, 0) == 8_000 * TPF // 3
-
-
-# ------------------------------------------------------------------ many epochs
 
 
 @pytest.fixture
 def prover(suite):
-    return register(suite, stake=1_000 * TPF)
+    return register(suite)
 
 
-def earn(numbers, provider, epochs, score=1, scores=1):
-    for epoch in epochs:
-        numbers.set_share(provider.owner, epoch, score, 1, scores, 1)
+def scored(by_hand, provider, epoch, effective, total, *, score=None, stake=MUCH):
+    by_hand.set_result(provider.owner, epoch, score or effective, effective, stake, total)
 
 
-def test_claim__sixty_four_epochs_in_any_order(suite, emissions, numbers, token, prover):
-    """Over the border of a word of bits, and over a halving; void epochs between them."""
-    numbers.go_to(300)
-    epochs = [*range(290, 240, -1), *range(92, 106)]
-    earned = [epoch for epoch in epochs if epoch % 5]
-    earn(numbers, prover, earned, score=1, scores=3)
+# ---------------------------------------------------------------------- formula
+
+
+@SOME
+@given(
+    scores=st.lists(st.one_of(st.integers(1, 10), st.integers(1, 2**75)), min_size=1, max_size=6),
+    target=st.one_of(st.integers(1, 10), st.integers(1, 10**22)),
+)
+def test_reward_of__formula__sums_within_the_part(suite, by_hand, scores, target):
+    """I-8: whatever the scores are, rounding never makes more of a part than there is."""
+    with boa.env.anchor():
+        p = Parameters(target=target, halving=100 * 86_400)
+        _, emissions, by_hand = deploy_by_hand(p)
+        epoch, total, paid = run_epoch(by_hand), sum(scores), 0
+        for n, effective in enumerate(scores):
+            who = address_of(f"holder {n}")
+            by_hand.set_result(who, epoch, effective, effective, 2**95, total)
+            backed = min(effective, 2**95 * p.ops_per_tpf // 10**18)
+            reward = emissions.reward_of(who, epoch)
+            assert reward == floor(PART * Fraction(backed, max(total, target)))
+            paid += reward
+        assert paid <= emissions.part_of(0, epoch) == PART
+
+
+@pytest.mark.parametrize(
+    ("effective", "total", "thousandths"),
+    [
+        (1, 1, 1),  # alone, with a thousandth of the target
+        (1_000, 1_000, 1_000),  # alone, at the target
+        (500, 999, 500),
+        (500, 1_000, 500),
+        (500, 2_000, 250),
+        (5_000, 5_000, 1_000),
+        (0, 5_000, 0),
+    ],
+)
+def test_reward_of__target_stands_for_a_smaller_sum(
+    by_hand, emissions, prover, effective, total, thousandths
+):
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, effective, total)
+    assert emissions.reward_of(prover.owner, epoch) == PART * thousandths // 1_000
+    assert emissions.claim(prover.owner) == PART * thousandths // 1_000
+
+
+def test_reward_of__rounds_down(by_hand, emissions, prover):
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, 1_000, 3_000)
+    assert emissions.reward_of(prover.owner, epoch) == PART // 3
+
+
+def test_reward_of__largest_numbers(by_hand, emissions, prover):
+    """Sums of 128 bits overflow nothing."""
+    epoch, most = run_epoch(by_hand), 2**128 - 1
+    by_hand.set_result(prover.owner, epoch, most, most, 2**96 - 1, most)
+    backed = (2**96 - 1) * P.ops_per_tpf // 10**18
+    assert emissions.reward_of(prover.owner, epoch) == PART * backed // most
+
+
+def test_reward_of__as_far_as_the_stake_of_now_backs_it(by_hand, emissions, prover):
+    """1,000 operations a second need 0.001 TPF; with a fifth of that left, a fifth is paid."""
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, 1_000, 2_000, score=9_999, stake=TPF // 5_000)
+    assert emissions.reward_of(prover.owner, epoch) == PART // 10
+    assert emissions.claim(prover.owner) == PART // 10
+
+
+@pytest.mark.parametrize("stake", [TPF // 1_000, TPF, 10**9 * TPF])
+def test_reward_of__stake_beyond_the_score__changes_nothing(by_hand, emissions, prover, stake):
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, 1_000, 4_000, stake=stake)
+    assert emissions.reward_of(prover.owner, epoch) == PART // 4
+
+
+def test_reward_of__another_epoch_or_settled__zero(by_hand, emissions, prover, stranger):
+    first, second = run_epoch(by_hand), run_epoch(by_hand)
+    scored(by_hand, prover, second, 1_000, 1_000)
+    assert emissions.reward_of(prover.owner, second) == PART
+    assert [emissions.reward_of(prover.owner, epoch) for epoch in (0, first, 3)] == [0, 0, 0]
+    assert emissions.reward_of(stranger, second) == 0
+    emissions.claim(prover.owner)
+    assert emissions.reward_of(prover.owner, second) == 0
+
+
+# ------------------------------------------------------------------------ claim
+
+
+def test_claim__what_it_moves(suite, by_hand, emissions, token, staking, prover, stranger):
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, 250, 500)
+    supply, pool = token.totalSupply(), staking.pool(prover.owner)[0]
+    assert emissions.claim(prover.owner, sender=stranger) == PART // 4
+    claimed = {"provider": prover.owner, "epoch": epoch, "amount": PART // 4}
+    assert event(emissions, "Claimed") == claimed
+    assert token.totalSupply() == supply + PART // 4
+    assert emissions.minted() == PART // 4
+    paid = staking.credit_of(prover.payout) + staking.pool(prover.owner)[0] - pool
+    assert paid == PART // 4
+    assert token.balanceOf(emissions.address) == token.balanceOf(stranger) == 0
+    # Benchmark asks for the scale within the claim.
+    assert by_hand.seen_ops_per_tpf() == P.ops_per_tpf
+
+
+def test_claim__nothing_due__settles_and_mints_nothing(by_hand, emissions, token, prover):
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, 0, 500)
     supply = token.totalSupply()
-    due = sum(plain(suite.parameters, epoch, 1, 1, 3, 1) for epoch in earned)
-    assert len(epochs) == 64
-    assert emissions.claim(prover.owner, epochs) == due
-    logs = events(emissions)
-    # What is passed over pays nothing into the pool, not even zero.
-    names = [type(log).__name__ for log in logs]
-    assert names.count("Claimed") == names.count("Rewarded") == len(earned)
-    assert [log.epoch for log in logs if type(log).__name__ == "Claimed"] == earned
-    assert token.totalSupply() == supply + due
-    assert emissions.minted() == due
-    assert token.balanceOf(emissions.address) == 0
-    for epoch in range(90, 300):
-        assert emissions.claimed(prover.owner, epoch) == (epoch in earned)
-    with boa.reverts("emissions: nothing to claim"):
-        emissions.claim(prover.owner, epochs[::-1])
+    assert emissions.claim(prover.owner) == 0
+    assert event(emissions, "Claimed") == {"provider": prover.owner, "epoch": epoch, "amount": 0}
+    rewarded = event(emissions, "Rewarded")
+    assert (rewarded["provider"], rewarded["to_pool"]) == (prover.owner, 0)
+    assert (token.totalSupply(), emissions.minted()) == (supply, 0)
+    with boa.reverts("epochs: nothing due"):
+        emissions.claim(prover.owner)
 
 
-def test_claim__sixty_five_epochs__reverts(emissions, numbers, prover):
-    numbers.go_to(100)
-    earn(numbers, prover, range(65))
-    data = emissions.claim.prepare_calldata(prover.owner, list(range(64)))
-    # Selector, provider and offset; then the length, and 64 words.
-    longer = data[:68] + (65).to_bytes(32, "big") + data[100:] + (64).to_bytes(32, "big")
-    assert boa.env.execute_code(to_address=emissions.address, data=longer).is_error
-    assert emissions.claim(prover.owner, list(range(64))) > 0
-    assert emissions.claim(prover.owner, [64]) > 0
+def test_claim__twice__reverts(by_hand, emissions, prover):
+    scored(by_hand, prover, run_epoch(by_hand), 1_000, 1_000)
+    emissions.claim(prover.owner)
+    with boa.reverts("epochs: nothing due"):
+        emissions.claim(prover.owner)
+    assert emissions.minted() == PART
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 255, 256, 257, 511, 512])
-def test_claim__marks_its_epoch_alone(emissions, numbers, prover, epoch):
-    numbers.go_to(600)
-    earn(numbers, prover, [epoch])
-    emissions.claim(prover.owner, [epoch])
-    near = {0, 1, 2, 254, 255, 256, 257, 258, 510, 511, 512, 513} | {epoch + 256}
-    assert [e for e in sorted(near) if emissions.claimed(prover.owner, e)] == [epoch]
-
-
-def test_claim__marks_its_provider_alone(suite, emissions, numbers, prover):
-    other = register(suite, "other")
-    numbers.go_to(1)
-    earn(numbers, prover, [0], scores=2)
-    earn(numbers, other, [0], scores=2)
-    emissions.claim(prover.owner, [0])
-    assert not emissions.claimed(other.owner, 0)
-    assert emissions.claim(other.owner, [0]) == 4_000 * TPF
-
-
-def test_claim__after_the_schedule_has_run_out__reverts(emissions, numbers, prover):
-    """With nothing left of the emission there is nothing to mint; nothing breaks."""
-    numbers.go_to(10**6)
-    earn(numbers, prover, [99_999])
-    with boa.reverts("emissions: nothing to claim"):
-        emissions.claim(prover.owner, [99_999])
-    earn(numbers, prover, [99])
-    assert emissions.claim(prover.owner, [99_999, 99]) == 8_000 * TPF
-
-
-def test_claim__score_of_somebody_not_registered__reverts(emissions, numbers, stranger):
+def test_claim__score_of_somebody_not_registered__reverts(by_hand, emissions, stranger):
     """Benchmark scores registered providers only; if it did not, nothing would be minted."""
-    numbers.go_to(1)
-    numbers.set_share(stranger, 0, 1, 1, 1, 1)
+    by_hand.set_result(stranger, run_epoch(by_hand), 1, 1, MUCH, 1)
     with boa.reverts("staking: not registered"):
-        emissions.claim(stranger, [0])
+        emissions.claim(stranger)
     assert emissions.minted() == 0
+
+
+def test_claim__many_halvings_later(by_hand, emissions, prover):
+    """The amount is that of its epoch, whenever it is claimed."""
+    epoch = run_epoch(by_hand)
+    scored(by_hand, prover, epoch, 1_000, 1_000)
+    boa.env.time_travel(seconds=1_000 * P.halving)
+    assert emissions.claim(prover.owner) == PART
+
+
+def test_claim__after_the_schedule_has_run_out__nothing(by_hand, emissions, prover):
+    epoch = run_epoch(by_hand, seconds=1_000 * P.halving)
+    scored(by_hand, prover, epoch, 1_000, 1_000)
+    assert emissions.emission(epoch) == 0
+    assert emissions.claim(prover.owner) == 0
+
+
+@pytest.mark.parametrize("sender", ["owner", "deployer"])
+def test_claim__no_manager_any_more__reverts(suite, by_hand, emissions, staking, prover, sender):
+    scored(by_hand, prover, run_epoch(by_hand), 1_000, 1_000)
+    staking.remove_manager(emissions.address, sender=suite.owner)
+    with boa.reverts("staking: caller lacks the permission"):
+        emissions.claim(prover.owner, sender=getattr(suite, sender))
+    assert emissions.minted() == 0
+
+
+# ------------------------------------------------------------------------ scale
+
+
+def test_set_scale__for_epochs_that_have_not_begun(suite, by_hand, emissions):
+    """I-11. The next one may have begun: its block may be out, though nobody has shown it."""
+    for _ in range(5):
+        run_epoch(by_hand)
+    emissions.set_scale(2 * 10**6, 500, sender=suite.owner)
+    changed = {"from_epoch": 7, "ops_per_tpf": 2 * 10**6, "target": 500}
+    assert event(emissions, "ScaleChanged") == changed
+    assert [emissions.ops_per_tpf(epoch) for epoch in (0, 5, 6)] == [10**6] * 3
+    assert [emissions.target(epoch) for epoch in (0, 5, 6)] == [1_000] * 3
+    assert [emissions.ops_per_tpf(epoch) for epoch in (7, 8, 10**9)] == [2 * 10**6] * 3
+    assert [emissions.target(epoch) for epoch in (7, 8, 10**9)] == [500] * 3
+
+
+def test_set_scale__an_epoch_that_has_begun__is_paid_as_it_was(suite, by_hand, emissions, prover):
+    """Opened, ended, and claimed after the change; the epoch after next is paid by the new."""
+    first = run_epoch(by_hand)
+    emissions.set_scale(10**6, 2_000, sender=suite.owner)
+    rewards = []
+    for epoch in (first, run_epoch(by_hand), run_epoch(by_hand)):
+        scored(by_hand, prover, epoch, 1_000, 1_000)
+        rewards.append(emissions.claim(prover.owner))
+    assert rewards == [PART, PART, PART // 2]
+
+
+def test_set_scale__again_before_it_is_in_force__replaces(suite, by_hand, emissions):
+    for target in (2_000, 600, 1_500):
+        emissions.set_scale(10**6, target, sender=suite.owner)
+    assert [emissions.target(epoch) for epoch in (0, 1, 2, 3)] == [1_000, 1_000, 1_500, 1_500]
+    run_epoch(by_hand)
+    # From epoch 3 on, against what epoch 2 has.
+    emissions.set_scale(10**6, 3_000, sender=suite.owner)
+    assert [emissions.target(epoch) for epoch in (1, 2, 3)] == [1_000, 1_500, 3_000]
+
+
+@pytest.mark.parametrize(
+    ("ops_per_tpf", "target", "good"),
+    [
+        (2 * 10**6, 2_000, True),
+        (5 * 10**5, 500, True),
+        (2 * 10**6 + 1, 1_000, False),
+        (5 * 10**5 - 1, 1_000, False),
+        (10**6, 2_001, False),
+        (10**6, 499, False),
+    ],
+)
+def test_set_scale__at_most_doubled_or_halved(suite, emissions, ops_per_tpf, target, good):
+    if good:
+        emissions.set_scale(ops_per_tpf, target, sender=suite.owner)
+        assert (emissions.ops_per_tpf(2), emissions.target(2)) == (ops_per_tpf, target)
+        # Not against what it replaces: two calls do not double twice.
+        with boa.reverts("emissions: more than doubled or halved"):
+            emissions.set_scale(
+                ops_per_tpf * ops_per_tpf // 10**6, target * target // 1_000, sender=suite.owner
+            )
+    else:
+        with boa.reverts("emissions: more than doubled or halved"):
+            emissions.set_scale(ops_per_tpf, target, sender=suite.owner)
+
+
+@pytest.mark.parametrize(
+    ("ops_per_tpf", "target", "what"),
+    [
+        (999, 1_000, "ops_per_tpf"),
+        (10**18 + 1, 1_000, "ops_per_tpf"),
+        (2**256 - 1, 1_000, "ops_per_tpf"),
+        (10**6, 0, "target"),
+        (10**6, 10**22 + 1, "target"),
+        (10**6, 2**256 - 1, "target"),
+    ],
+)
+def test_set_scale__outside_the_hard_bounds__reverts(suite, emissions, ops_per_tpf, target, what):
+    with boa.reverts(f"emissions: {what} out of bounds"):
+        emissions.set_scale(ops_per_tpf, target, sender=suite.owner)
+
+
+@pytest.mark.parametrize("sender", ["guardian", "deployer", "treasury"])
+def test_set_scale__not_the_owner__reverts(suite, emissions, sender):
+    with boa.reverts(NOT_OWNER):
+        emissions.set_scale(10**6, 1_000, sender=getattr(suite, sender))
+
+
+def test_set_scale__many_checkpoints__as_a_plain_table(suite, by_hand, emissions):
+    """Each epoch finds its scale by bisection, however many changes there were."""
+    repeats = random.Random(11)
+    table, epoch, values = {0: (10**6, 1_000)}, 0, (10**6, 1_000)
+    for _ in range(30):
+        for _ in range(repeats.choice([0, 1, 1, 2, 5])):
+            epoch = run_epoch(by_hand, seconds=60, length=0)
+        before = table[max(first for first in table if first <= epoch + 1)]
+        values = tuple(repeats.randint(value // 2 + 1, 2 * value) for value in before)
+        values = (max(values[0], 1_000), values[1])
+        emissions.set_scale(*values, sender=suite.owner)
+        table[epoch + 2] = values
+    for probe in range(epoch + 5):
+        wanted = table[max(first for first in table if first <= probe)]
+        assert (emissions.ops_per_tpf(probe), emissions.target(probe)) == wanted
+
+
+def test_set_scale__and_weights__series_of_their_own(suite, by_hand, emissions):
+    run_epoch(by_hand)
+    emissions.set_weights([7_000], sender=suite.owner)
+    assert (emissions.ops_per_tpf(3), emissions.target(3)) == (10**6, 1_000)
+    emissions.set_scale(10**6, 999, sender=suite.owner)
+    assert emissions.weights_at(3) == [7_000]
+    assert len(events(emissions, "WeightsChanged")) == 0
