@@ -24,7 +24,7 @@ class Market(Network):
         self.guardian = chain.account("guardian")
         self.treasury = chain.account("treasury")
         self.manager = chain.account("manager")
-        self.dollar = chain.deploy(self.deployer, "mocks/PaymentToken")
+        self.dollar = chain.deploy(self.deployer, "testnet/PaymentToken")
         self.jobs = self._jobs(self.dollar)
         # The same money rules over a token behind a proxy.
         logic = chain.deploy(self.deployer, "mocks/ProxiedTokenLogic")

@@ -35,8 +35,10 @@ class ContractError(Exception):
 
 
 def deployables() -> list[Path]:
-    """The deployable contracts and the mocks: their file names are CamelCase, modules' are not."""
-    found = [*CONTRACTS.glob("*.vy"), *CONTRACTS.glob("mocks/*.vy")]
+    """What can be deployed, mocks included: file names are CamelCase, those of modules are not."""
+    found = [
+        path for folder in (".", "testnet", "mocks") for path in (CONTRACTS / folder).glob("*.vy")
+    ]
     return sorted(path for path in found if path.name[0].isupper())
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {
     "Timelock": "Timelock.vy",
     "Token": "Token.vy",
-    "PaymentToken": "mocks/PaymentToken.vy",
+    "PaymentToken": "testnet/PaymentToken.vy",
     "Staking": "Staking.vy",
     "Benchmark": "Benchmark.vy",
     "Emissions": "Emissions.vy",

@@ -204,7 +204,7 @@ class Deployment:
         self.anvil.rpc("anvil_autoImpersonateAccount", True)
         # Every case of a sweep is a provider with stake of its own: there must be enough for all.
         self.token = self.deploy("Token", bank, 2 * 10**9 * TPF, 10**9 * TPF, bank)
-        self.payment = self.deploy("mocks/PaymentToken")
+        self.payment = self.deploy("testnet/PaymentToken")
         self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
         self.benchmark: Contract | None = None
         self.emissions: Contract | None = None

@@ -230,7 +230,7 @@ def deploy_suite(
     owner = owner or address_of("owner")
     with boa.env.prank(deployer):
         token = deployer_of("Token").deploy(owner, p.cap, p.genesis_supply, faucet)
-    payment = payment or deployer_of("mocks/PaymentToken").deploy()
+    payment = payment or deployer_of("testnet/PaymentToken").deploy()
     scores = deployer_of("mocks/Scores").deploy() if with_scores else None
     staking = deploy_staking(token, owner, p, deployer)
     # A challenge binds Benchmark's address, and with it what every draw asks for: so the address

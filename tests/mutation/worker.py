@@ -122,7 +122,8 @@ def tests_for(mutant: Mutant | None, part: str) -> list[str]:
 def preload() -> dict[str, Any]:
     """Compile the unchanged contracts once; forked workers inherit them."""
     names = ["Token", "Timelock", "Staking", "Jobs", "Benchmark", "Emissions"]
-    names += [f"mocks/{path.stem}" for path in (CONTRACTS / "mocks").glob("*.vy")]
+    for folder in ("testnet", "mocks"):
+        names += [f"{folder}/{path.stem}" for path in (CONTRACTS / folder).glob("*.vy")]
     paths = [CONTRACTS / f"{name}.vy" for name in names]
     return {str(path.relative_to(CONTRACTS)): boa.load_partial(str(path)) for path in paths}
 
