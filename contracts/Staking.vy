@@ -509,7 +509,7 @@ def lock(
     amount: uint256,
     expires_at: uint256,
     min_stake: uint256,
-) -> address:
+) -> (address, uint256):
     """
     @notice Locks collateral of the operator's owner for one order (LOCK).
     @param operator The key that took the order.
@@ -517,7 +517,8 @@ def lock(
     @param amount TPF wei; 0 locks nothing and only checks.
     @param expires_at Last second at which the lock can be seized.
     @param min_stake Active TPF wei that must be behind the provider.
-    @return The provider's owner address.
+    @return The provider's owner address, and the consent in force (0 until
+            consents are numbered).
     """
     self._check_permission(IStaking.Permission.LOCK)
     provider: address = self.provider_of[operator]
@@ -527,7 +528,7 @@ def lock(
     active, locked = shares._unpack(self.pool_assets[provider])
     assert active >= min_stake, "staking: stake too low"
     if amount == 0:
-        return provider
+        return provider, 0
 
     assert expires_at >= block.timestamp, "staking: lock is over"
     assert expires_at <= block.timestamp + MAX_LOCK, "staking: lock too long"
@@ -555,7 +556,7 @@ def lock(
         amount=amount,
         expires_at=expires_at,
     )
-    return provider
+    return provider, 0
 
 
 @external
