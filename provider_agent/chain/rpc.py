@@ -30,6 +30,7 @@ import httpx
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 
+from provider_agent.chain.headers import Header, rebuild
 from provider_agent.errors import ChainError, Reverted
 
 log = logging.getLogger(__name__)
@@ -485,6 +486,16 @@ class RpcPool:
     def block(self, number: int) -> BlockRef:
         """The block with this number; BlockUnknown when no endpoint has it."""
         found = _block(self.call("eth_getBlockByNumber", [hex(number), False], at=number))
+        if found.number != number:
+            raise Transport("an RPC endpoint sent another block than was asked for")
+        return found
+
+    def header(self, number: int) -> Header:
+        """The whole header of the block with this number, checked against the block's hash."""
+        answer = self.call("eth_getBlockByNumber", [hex(number), False], at=number)
+        if not isinstance(answer, dict):
+            raise Transport("an RPC endpoint sent a malformed block")
+        found = rebuild(answer)
         if found.number != number:
             raise Transport("an RPC endpoint sent another block than was asked for")
         return found
