@@ -27,6 +27,7 @@ from provider_agent.chain.contracts import (
 )
 from provider_agent.chain.events import EventFeed
 from provider_agent.chain.keys import KeyLock, OperatorKey, load_key
+from provider_agent.chain.pace import Pace
 from provider_agent.chain.rpc import BlockRef, RpcPool
 from provider_agent.chain.sender import Sender
 from provider_agent.duties import benchmark, rewards
@@ -134,6 +135,7 @@ class Agent:
         chain = settings.chain
         self._jobs = JobsContract(self._pool, chain.jobs)
         self._staking = StakingContract(self._pool, chain.staking)
+        self._pace = Pace(self._pool, chain.block_seconds)
         self._proofs: BenchmarkDuty | None = None
         self._rewards: RewardsDuty | None = None
 
@@ -192,6 +194,7 @@ class Agent:
             in_flight=settings.agent.max_in_flight,
             on_change=self._count,
         )
+        self._pace.see(self._pool.head())
         proven = None
         if chain.benchmark is not None:
             proven = BenchmarkContract(self._pool, chain.benchmark)
@@ -214,7 +217,14 @@ class Agent:
         token = TokenContract(self._pool, self._jobs.payment_token("latest"))
         decimals = token.decimals("latest")
         self._remember_token(token, decimals)
-        policy = Policy(settings.jobs, settings.runner, chain, 10**decimals, len(gpus))
+        policy = Policy(
+            settings.jobs,
+            settings.runner,
+            chain,
+            10**decimals,
+            len(gpus),
+            lambda: self._pace.seconds,
+        )
         promises = Promises(
             settings.agent, book, policy, self._machine.results, self._jobs, self._key.address
         )
@@ -293,12 +303,12 @@ class Agent:
     def _assemble_proofs(self, contract: BenchmarkContract) -> None:
         settings, chain = self._settings, self._settings.chain
         # Epochs are short where blocks are: a second attempt must not wait for the next one.
-        pause = max(1, min(PAUSE, int(chain.block_seconds * 2)))
+        pause = max(1, min(PAUSE, int(self._pace.seconds * 2)))
         if settings.benchmark.enabled:
             self._proofs = BenchmarkDuty(
                 settings=settings.benchmark,
                 chain_id=chain.chain_id,
-                block_seconds=chain.block_seconds,
+                pace=self._pace,
                 store=self._store,
                 contract=contract,
                 attempts=Attempts(
@@ -307,12 +317,12 @@ class Agent:
                 prover=Prover(),
                 folders=settings.agent.data_dir / "proofs",
                 busy=lambda: bool(self._store.runs_in(*ACTIVE_RUNS)),
+                settles=chain.emissions is None,
                 on_outcome=self._metrics.proof,
             )
-        if chain.emissions is not None and settings.rewards.enabled:
+        if chain.emissions is not None:
             emissions = EmissionsContract(self._pool, chain.emissions)
             self._rewards = RewardsDuty(
-                settings=settings.rewards,
                 store=self._store,
                 benchmark=contract,
                 emissions=emissions,
@@ -361,10 +371,16 @@ class Agent:
                 hurried += 1
             else:
                 hurried = 0
-                self._stop.wait(pause)
+                self._stop.wait(self._rest(pause))
+
+    def _rest(self, pause: float) -> float:
+        """Seconds to the next cycle: fewer while each block counts."""
+        again = None if self._proofs is None else self._proofs.look_again
+        return pause if again is None else min(pause, again)
 
     def _cycle(self) -> None:
         head = self._sender.tick()
+        self._pace.see(head)
         block = self._pinned(head)
         if block.hash != self._read:
             self._feed.poll(block, self._consume)
@@ -372,9 +388,9 @@ class Agent:
         self._duty.reconcile(block)
         standing = self._duty.standing
         if self._proofs is not None:
-            self._proofs.reconcile(block, head.timestamp, standing)
+            self._proofs.reconcile(block, head, standing)
         if self._rewards is not None:
-            self._rewards.reconcile(block, None if standing is None else standing.owner)
+            self._rewards.reconcile(block, head, None if standing is None else standing.owner)
         if self._store.intents_in(IntentState.PLANNED):
             self._sender.tick()
         self._measure(head, block)

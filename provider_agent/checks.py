@@ -217,7 +217,7 @@ class _Checks:
         settings, found = self._settings, list[tuple[str, Callable[[], str]]]()
         if settings.chain.benchmark is not None and settings.benchmark.enabled:
             found += [("benchmark", self.benchmark), ("prover", self.prover), ("bond", self.bond)]
-        if settings.chain.emissions is not None and settings.rewards.enabled:
+        if settings.chain.emissions is not None:
             found.append(("rewards", self.rewards))
         return found
 
@@ -232,8 +232,9 @@ class _Checks:
         self._rules = rules = benchmark.rules("latest")
         shape = rules.shape
         return (
-            f"{shape.n} x {shape.depth} x {shape.n}, window {rules.window} s, "
-            f"epoch {rules.epoch} s, {counted(rules.samples, 'sample')}"
+            f"{shape.n} x {shape.depth} x {shape.n}, window {rules.window} s with a chance of "
+            f"{rules.chance_ppm / 10**4:g} % every {rules.slot} s, {rules.spacing} s apart at "
+            f"least, {counted(rules.samples, 'sample')}"
         )
 
     def prover(self) -> str:
@@ -266,8 +267,8 @@ class _Checks:
             raise _Warning("needs a provider with stake")
         tpf = f"{self._rules.bond / 10**18:g} TPF a proof"
         view = EpochView(self._contract("benchmark", BenchmarkContract))
-        facts = view.facts(head, head.timestamp, standing.owner)
-        reason = "" if facts is None else unfit(facts, self._rules, standing)
+        facts = view.facts(head, head, standing.owner)
+        reason = unfit(facts, self._rules, standing)
         if reason:
             raise _Warning(f"{tpf}: {reason}")
         return f"{tpf}, locked or free"
@@ -281,11 +282,7 @@ class _Checks:
             raise SettingsError(
                 f"chain.emissions pays for the scores of {paid_for}, not for chain.benchmark"
             )
-        settings = self._settings.rewards
-        return (
-            f"claimed every {counted(settings.claim_every_epochs, 'epoch')}, from "
-            f"{settings.min_claim:g} TPF on"
-        )
+        return "claimed at the end of each epoch"
 
     def _contract(self, name: str, kind: type[_AnyContract]) -> _AnyContract:
         """One of the contracts that the settings may leave out."""

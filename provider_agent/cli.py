@@ -332,7 +332,7 @@ def _show(store: Store) -> None:
 
 
 def _show_proof(console: Console, store: Store) -> None:
-    """The proof of the present epoch, and the rewards of past ones; nothing without them."""
+    """The proof of the newest epoch, and its reward; nothing without them."""
     kept = store.meta(benchmark.REPORT)
     if kept is not None:
         report = ProofReport.from_text(kept)
@@ -342,7 +342,10 @@ def _show_proof(console: Console, store: Store) -> None:
             f"Rounds: {report.rounds} done, {report.committed_rounds} committed, "
             f"{report.verified} of {report.samples} samples verified"
         )
-        console.print(f"Score: {_rate(report.score)} operations a second")
+        console.print(
+            f"Score: {_rate(report.score)} operations a second backed by stake, of "
+            f"{_rate(report.proven)} proven"
+        )
     unclaimed = store.meta(rewards.UNCLAIMED)
     if unclaimed is not None:
         console.print(f"Rewards: {_amount(int(unclaimed), '18', 'TPF')} to claim")

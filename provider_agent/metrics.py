@@ -66,19 +66,22 @@ class Metrics:
             ["route", "status"],
             registry=self.registry,
         )
-        self.proof_epoch = self._gauge("proof_epoch", "Current epoch of the proofs.")
+        self.proof_epoch = self._gauge("proof_epoch", "Newest epoch, -1 before the first.")
         self.proof_stage = self._gauge("proof_stage", "1 for the stage it is in.", "stage")
         self.proof_rounds = self._gauge("proof_rounds", "Rounds done in this epoch.")
         self.proof_committed_rounds = self._gauge("proof_committed_rounds", "Rounds committed to.")
         self.proof_paused = self._gauge("proof_paused", "1 while jobs keep the proof waiting.")
-        self.proof_score = self._gauge("proof_score", "Proven integer operations a second.")
+        self.proof_score = self._gauge(
+            "proof_score", "Integer operations a second, proven and backed by stake."
+        )
+        self.proof_proven = self._gauge("proof_proven", "Integer operations a second, proven.")
         self.proofs = Counter(
             f"{PREFIX}_proofs",
             "Epochs, by how they ended.",
             ["outcome"],
             registry=self.registry,
         )
-        self.rewards_unclaimed = self._gauge("rewards_unclaimed_tpf", "Rewards not yet claimed.")
+        self.rewards_unclaimed = self._gauge("rewards_unclaimed_tpf", "Reward not yet claimed.")
         for outcome in PROOF_OUTCOMES:
             self.proofs.labels(outcome)
         for event in TRANSACTION_EVENTS:
@@ -108,6 +111,7 @@ class Metrics:
         self.proof_committed_rounds.set(report.committed_rounds)
         self.proof_paused.set(report.paused)
         self.proof_score.set(report.score)
+        self.proof_proven.set(report.proven)
 
     def rpc_error(self, url: str) -> None:
         """Count one failed request to the RPC endpoint at `url`."""

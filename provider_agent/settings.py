@@ -100,15 +100,17 @@ class ChainSettings(_Section):
     benchmark: Address | None = None
     """Where speed is proven; without it the agent proves nothing."""
     emissions: Address | None = None
-    """Where rewards are claimed; needs `benchmark`."""
+    """Where rewards are claimed, each as soon as its epoch has ended; needs `benchmark`. Without it
+    they are claimed through `benchmark`.
+    """
     start_block: int = Field(default=0, ge=0)
     """Block of the deployment: no older logs are read."""
     confirmations: int = Field(default=2, ge=0, le=256)
     """Blocks behind the head at which a cycle reads the chain."""
     reorg_window: int = Field(default=64, ge=1, le=10_000)
     """Blocks that are read again at each poll."""
-    block_seconds: float = Field(default=12.0, gt=0, le=600)
-    """Time between two blocks; deadlines are judged by it."""
+    block_seconds: float | None = Field(default=None, gt=0, le=600)
+    """Time between two blocks; measured on the chain where it is not given."""
     poll_seconds: float = Field(default=2.0, gt=0, le=600)
     rpc_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     max_fee_gwei: Amount = Decimal(200)
@@ -210,12 +212,10 @@ class BenchmarkSettings(_Section):
     enabled: bool = True
     device: str = Field(default="cpu", pattern=PATTERN)
     """What computes: cpu, numpy (slow), cuda, cuda:1, or several GPUs as one: cuda:0,1."""
-    commits: int = Field(default=4, ge=1, le=64)
-    """Commits a window, each to more rounds than the one before: what a failure of the machine
-    leaves is the last of them. Each costs gas.
+    last_commits: int = Field(default=3, ge=1, le=16)
+    """Commits for the last blocks of a window, one a block, each to more rounds than before. What
+    counts is the last that is mined in time; each costs gas, beside two early ones.
     """
-    commit_blocks: int = Field(default=4, ge=1, le=256)
-    """Blocks between the last commit and the end of the window."""
     min_rounds: int = Field(default=1, ge=1, le=1 << 24)
     """Fewer rounds than this are not worth a commit."""
     openings_per_transaction: int = Field(default=8, ge=1, le=8)
@@ -223,16 +223,6 @@ class BenchmarkSettings(_Section):
     """Prove while jobs run, too; both get slower."""
     report_faults: bool = True
     """Report proofs of others that were committed and not opened."""
-
-
-class RewardsSettings(_Section):
-    """When rewards are claimed; for `chain.emissions`."""
-
-    enabled: bool = True
-    claim_every_epochs: int = Field(default=1, ge=1, le=64)
-    """Epochs that one claim collects, at least."""
-    min_claim: Amount = Decimal(1)
-    """TPF that a claim must bring, at least."""
 
 
 class Settings(_Section):
@@ -245,7 +235,6 @@ class Settings(_Section):
     runner: RunnerSettings = RunnerSettings()
     jobs: JobsSettings = JobsSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
-    rewards: RewardsSettings = RewardsSettings()
 
 
 def load(file: Path, environ: Mapping[str, str] = os.environ) -> Settings:

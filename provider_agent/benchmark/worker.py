@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that makes a proof: `python -m provider_agent.benchmark.worker FOLDER MODE PARENT`.
 
-MODE is `prove` (do rounds until killed), `open` (open the samples that are asked for) or `measure`
-(how fast is the device). The process dies with the agent that started it (PARENT), at any
+MODE is `prove` (do rounds until killed), `open` (open the samples that are asked for), `measure`
+(how fast is the device) or `wait`: make the device ready, do a round that is of no use, and prove
+in the folder whose path comes on the standard input. Windows come unannounced; what loads libraries
+and takes memory is done before. The process dies with the agent that started it (PARENT), at any
 instruction and without harm: each root is on the disk when its round is done, and the next worker
 goes on from there. The agent's own threads never wait for the arithmetic in here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +29,7 @@ from provider_agent.benchmark.turns import Turn
 from provider_agent.errors import AgentError
 from provider_agent.runners.linux import die_with
 
-PROVE, OPEN, MEASURE = "prove", "open", "measure"
+PROVE, OPEN, MEASURE, WAIT = "prove", "open", "measure", "wait"
 _PATIENCE = 10.0  # seconds for the worker before us to be gone
 _MEASURED_ROUNDS = 3
 
@@ -90,6 +94,42 @@ def open_samples(folder: ProofFolder, turn: Turn, *, engines: Engines = make_eng
         folder.keep_openings(request, proof.openings(engine, request.draw, request.count))
 
 
+def wait(
+    folder: ProofFolder,
+    turn: Turn,
+    *,
+    engines: Engines = make_engine,
+    orders: Callable[[], str] = lambda: sys.stdin.readline(),
+) -> None:
+    """Be ready for a proof of the folder's shape on its device, and make the one that is ordered:
+    a line with the path of its folder. No line, no proof.
+    """
+    task = folder.task()
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(closing(engines(task.device)))
+        if turn.is_free():  # who proves just now is not disturbed
+            with turn:
+                engine.prepare(task.challenge, task.shape)
+                coming = engine.roots(())
+                next(coming)
+                close = getattr(coming, "close", None)
+                if close is not None:
+                    close()
+        ordered = ProofFolder(Path(orders().rstrip("\n")))
+        if ordered.path == Path():
+            return
+        ready = [engine]
+        stack.pop_all()  # the first turn closes it
+
+        def first_ready(device: str) -> Engine:
+            return ready.pop() if ready and device == task.device else engines(device)
+
+        with ordered.log.open("ab") as said:
+            os.dup2(said.fileno(), 2)
+        with _alone(ordered):
+            prove(ordered, turn, engines=first_ready)
+
+
 def measure(folder: ProofFolder, turn: Turn, *, engines: Engines = make_engine) -> None:
     """Print a JSON object: the `device` in words, and its `operations_per_second` in rounds of the
     task's shape.
@@ -106,22 +146,29 @@ def measure(folder: ProofFolder, turn: Turn, *, engines: Engines = make_engine) 
         sys.stdout.write(json.dumps({"device": engine.device, "operations_per_second": rate}))
 
 
+@contextlib.contextmanager
+def _alone(folder: ProofFolder) -> Iterator[None]:
+    """Be the only worker in the folder, once the one before us is gone."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        with folder.locked() as ours:
+            if ours:
+                yield
+                return
+        if time.monotonic() > until:
+            raise BenchmarkError("another worker does not leave the folder")
+        time.sleep(0.1)
+
+
 def main() -> None:
     """Be a worker. Exits with 1 and one line when something is wrong."""
     path, mode, parent = sys.argv[1:]
     die_with(int(parent))
     folder = ProofFolder(Path(path))
-    until = time.monotonic() + _PATIENCE
+    work = {PROVE: prove, OPEN: open_samples, MEASURE: measure, WAIT: wait}[mode]
     try:
-        while True:
-            with folder.locked() as ours:
-                if ours:
-                    turn = Turn(folder.task().device)
-                    {PROVE: prove, OPEN: open_samples, MEASURE: measure}[mode](folder, turn)
-                    return
-            if time.monotonic() > until:
-                raise BenchmarkError("another worker does not leave the folder")
-            time.sleep(0.1)
+        with _alone(folder):
+            work(folder, Turn(folder.task().device))
     except AgentError as error:
         sys.exit(str(error))
     except MemoryError:

@@ -23,7 +23,8 @@ from eth_utils.crypto import keccak
 
 from provider_agent.benchmark.format import Shape
 from provider_agent.benchmark.schedule import Rules
-from provider_agent.chain.rpc import Block, Log, RpcPool
+from provider_agent.chain.headers import Header
+from provider_agent.chain.rpc import Block, BlockRef, Log, RpcPool
 from provider_agent.errors import AgentError, ChainError
 from provider_agent.protocol.terms import Record, Terms
 
@@ -491,16 +492,17 @@ class StakingContract(_Contract):
 
 
 class EpochRecord(NamedTuple):
-    """What is known of an epoch; zeros for what has not happened."""
+    """What is known of an epoch; zeros for what has not happened. Fits `schedule.Dates`."""
 
     beacon: bytes
     opened_at: int
+    target: int
     draw: bytes
-    drawn_at: int
+    ends_at: int
 
 
 class ProofRecord(NamedTuple):
-    """A provider's last commitment and its bond; no `rounds`: none, or the last one failed."""
+    """A provider's last commitment and its bond; no `rounds`: none, withdrawn or failed."""
 
     epoch: int
     rounds: int
@@ -508,15 +510,27 @@ class ProofRecord(NamedTuple):
     verified: int
     stake: int
     bond_until: int
+    settled: bool
 
 
 class Share(NamedTuple):
-    """A provider's part of an epoch, and the sums over all providers. Stakes are TPF wei."""
+    """A provider's part of an epoch: its score, the part of it that stake backs, and the sum of
+    these over all providers. Integer operations a second.
+    """
 
     score: int
-    stake: int
-    scores: int
-    stakes: int
+    effective: int
+    total: int
+
+
+class Proven(NamedTuple):
+    """What a provider has proven last, whatever its stake: integer operations a second, in which
+    epoch, and the second until which it counts.
+    """
+
+    score: int
+    epoch: int
+    until: int
 
 
 class BenchmarkContract(_Contract):
@@ -536,13 +550,22 @@ class BenchmarkContract(_Contract):
             samples=read("SAMPLES"),
             bond=read("BOND"),
             genesis=read("GENESIS"),
-            epoch=read("EPOCH"),
+            slot=read("SLOT"),
+            chance_ppm=read("CHANCE_PPM"),
+            spacing=read("SPACING"),
             open_period=read("OPEN_PERIOD"),
             window=read("WINDOW"),
-            draw_delay=read("DRAW_DELAY"),
             draw_period=read("DRAW_PERIOD"),
+            draw_delay=read("DRAW_DELAY"),
+            reach=read("REACH"),
+            opening_period=read("OPENING_PERIOD"),
             fault_period=read("FAULT_PERIOD"),
+            source=read("SOURCE"),
         )
+
+    def current_epoch(self, block: Block) -> int:
+        """The newest epoch that was opened; 0 when there is none."""
+        return int(self._read(block, "current_epoch"))
 
     def epoch_of(self, epoch: int, block: Block) -> EpochRecord:
         """What is known of an epoch."""
@@ -557,18 +580,30 @@ class BenchmarkContract(_Contract):
         return Share(*self._read(block, "share_of", provider, epoch))
 
     def score(self, provider: str, block: Block) -> int:
-        """The proven rate that counts now, in integer operations a second."""
+        """What is proven and backed by stake now, in integer operations a second."""
         return int(self._read(block, "score", provider))
+
+    def proven(self, provider: str, block: Block) -> Proven:
+        """What a provider has proven last."""
+        return Proven(*self._read(block, "proven", provider))
 
     def staking(self, block: Block) -> str:
         """The Staking contract."""
         return str(self._read(block, "STAKING"))
 
+    def header(self, number: int) -> Header:
+        """A block's header, for `open` and `draw`."""
+        return self._pool.header(number)
+
+    def block(self, number: int) -> BlockRef:
+        """A block by its number."""
+        return self._pool.block(number)
+
     # -- calldata
 
-    def open(self, epoch: int) -> bytes:
-        """Store the beacon of the current epoch."""
-        return self.abi.encode("open", epoch)
+    def open(self, header: Header, parent: Header) -> bytes:
+        """Present the block of a boundary that has won."""
+        return self.abi.encode("open", header.number, header.data, parent.data)
 
     def commit(self, epoch: int, rounds: int, commitment: bytes) -> bytes:
         """Commit to the rounds of an epoch (operator)."""
@@ -578,9 +613,13 @@ class BenchmarkContract(_Contract):
         """The rounds in the calldata of a `commit`."""
         return int(decode(self.abi.function("commit", 3).inputs, data[4:])[1])
 
-    def draw(self, epoch: int) -> bytes:
-        """Store the randomness that the samples of all follow from."""
-        return self.abi.encode("draw", epoch)
+    def close(self, epoch: int) -> bytes:
+        """Name the block of the draw."""
+        return self.abi.encode("close", epoch)
+
+    def draw(self, epoch: int, header: bytes) -> bytes:
+        """Read the draw, from the header of the block that was named."""
+        return self.abi.encode("draw", epoch, header)
 
     def open_samples(self, provider: str, openings: Sequence[Sequence[bytes]]) -> bytes:
         """Show the next samples of a proof, each as a list of 32-byte words."""
@@ -592,6 +631,10 @@ class BenchmarkContract(_Contract):
         """Report a proof that was not opened in time."""
         return self.abi.encode("fail", provider)
 
+    def settle(self, provider: str) -> bytes:
+        """End what is due for a provider's last epoch."""
+        return self.abi.encode("settle", provider)
+
 
 class EmissionsContract(_Contract):
     """Emissions.vy: reads and calldata. Amounts are TPF wei."""
@@ -599,20 +642,16 @@ class EmissionsContract(_Contract):
     NAME = "Emissions"
 
     def reward_of(self, provider: str, epoch: int, block: Block) -> int:
-        """A provider's reward of an epoch, claimed or not; final when the epoch has ended."""
+        """A provider's reward of the newest epoch it has scored in; 0 when it is paid."""
         return int(self._read(block, "reward_of", provider, epoch))
-
-    def claimed(self, provider: str, epoch: int, block: Block) -> bool:
-        """Whether it has been paid."""
-        return bool(self._read(block, "claimed", provider, epoch))
 
     def benchmark(self, block: Block) -> str:
         """The Benchmark contract whose scores it pays for."""
         return str(self._read(block, "BENCHMARK"))
 
-    def claim(self, provider: str, epochs: Sequence[int]) -> bytes:
-        """Pay a provider's rewards of ended epochs, at most 64, into its pool."""
-        return self.abi.encode("claim", provider, list(epochs))
+    def claim(self, provider: str) -> bytes:
+        """Pay a provider's reward of its last epoch into its pool."""
+        return self.abi.encode("claim", provider)
 
 
 class TokenContract(_Contract):

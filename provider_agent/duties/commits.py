@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commits to the rounds done so far: early, and again as there are more.
+"""Commits to the rounds done so far: early, so that something is on chain whatever fails; once
+more in the middle; and one for each of the last blocks of the window, where each replaces the one
+before by more rounds.
 
-An early commit is what counts when the machine fails later. Each slot of the schedule makes one
-intent at most, so a restart commits to nothing twice; what a slot commits to is decided when its
-time has come.
+What counts is what the last block takes that is still in the window. Nobody knows beforehand which
+that is, so the last blocks are all tried, and each commit waits until shortly before its block.
+Each slot makes one intent at most, so a restart commits to nothing twice; what a slot commits to is
+decided when its time has come.
 """
 
 from __future__ import annotations
@@ -14,25 +17,30 @@ from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.benchmark.merkle import RoundTree, commitment
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.chain.contracts import BenchmarkContract
+from provider_agent.chain.pace import Pace
 from provider_agent.duties.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.duties.epochs import Facts
 from provider_agent.settings import BenchmarkSettings
+from provider_agent.store import IntentState
 
-_BLOCKS_IN_WINDOW = 6  # at least, or no schedule would fit
+_FASTEST = 1.0  # seconds between two commits: faster blocks are not tried one by one
+_MOST_LEAD = 4.0  # seconds before its block at which a commit leaves at the latest
+_LEAD_PART = 0.6  # of the time between two blocks, where that is less
+_MOST_WAITING = 2  # commits sent and not mined: what stands before them is stuck
 
 
 class Commits:
-    """See the module. `block_seconds` is the time between two blocks."""
+    """See the module."""
 
     def __init__(
         self,
         settings: BenchmarkSettings,
         contract: BenchmarkContract,
         attempts: Attempts,
-        block_seconds: float,
+        pace: Pace,
     ) -> None:
         self._settings, self._contract, self._attempts = settings, contract, attempts
-        self._block_seconds = block_seconds
+        self._pace = pace
         self._tree = RoundTree()
         self._path: Path | None = None
 
@@ -45,17 +53,36 @@ class Commits:
         return len(self._tree)
 
     def commit(self, facts: Facts, rules: Rules, folder: ProofFolder, name: str) -> None:
-        """Commit to the rounds in the folder, when it is time; `name` is the proof's in intents."""
-        rounds = self.rounds(folder)
+        """Commit to the rounds in the folder, when it is time; `name` is the proof's in intents.
+        Only in an epoch that the pinned block has: a commit cannot be opened in another one.
+        """
         slot = self._slot(facts, rules)
-        least = max(self._settings.min_rounds, self.committed(facts, name) + 1)
-        if slot == 0 or rounds < least or not self._in_time(facts, rules):
+        if not slot or not facts.is_pinned or self.wait(facts, rules) > 0:
             return
         action = f"commit-{slot}"
-        if self._attempts.may_begin(name, action):
+        if not self._attempts.may_begin(name, action) or self._waiting(name) >= _MOST_WAITING:
+            return
+        rounds = self.rounds(folder)
+        if rounds >= max(self._settings.min_rounds, self.committed(facts, name) + 1):
             data = self._contract.commit(facts.epoch, rounds, self._tree.commitment())
             until = rules.window_end(facts.record.opened_at) - 1
             self._attempts.begin(name, action, data, deadline=until)
+
+    def wait(self, facts: Facts, rules: Rules) -> float:
+        """Seconds to the moment at which the commit for the next block leaves; 0 when it is there,
+        or when there is no hurry.
+        """
+        left = rules.blocks_left(facts.record.opened_at, facts.now, self._step)
+        if left > self._settings.last_commits:
+            return 0.0
+        pace = self._pace.seconds
+        lead = min(_MOST_LEAD, _LEAD_PART * pace)
+        return max(0.0, pace - lead - self._pace.since_block()) if pace > _FASTEST else 0.0
+
+    def in_last_blocks(self, facts: Facts, rules: Rules) -> bool:
+        """Whether the commits that count are due, or about to be."""
+        left = rules.blocks_left(facts.record.opened_at, facts.now, self._step)
+        return left <= self._settings.last_commits + 1
 
     def committed(self, facts: Facts, name: str) -> int:
         """The most rounds that were committed to, on chain or on the way."""
@@ -79,22 +106,17 @@ class Commits:
         roots = folder.roots()[: proof.rounds]  # the database may be an old copy
         return len(roots) < proof.rounds or commitment(roots) != proof.commitment
 
-    def is_done(self, facts: Facts, rules: Rules, name: str) -> bool:
-        """Whether more rounds are of no use: the last commit is made, or it is too late for it."""
-        made = self._attempts.made(name, f"commit-{self._settings.commits}")
-        last = bool(made) and made[-1].state not in CAME_TO_NOTHING
-        return last or not self._in_time(facts, rules)
+    def _slot(self, facts: Facts, rules: Rules) -> str:
+        """The commit of the schedule that is due."""
+        last = self._settings.last_commits
+        return rules.commit_slot(facts.record.opened_at, facts.now, self._step, last)
 
-    def _slot(self, facts: Facts, rules: Rules) -> int:
-        """How many commits of the schedule are due."""
-        pace = self._pace(rules)
-        lead = max(2 * pace, min(self._settings.commit_blocks * pace, rules.window / 4))
-        times = rules.commit_times(facts.record.opened_at, self._settings.commits, lead)
-        return sum(time <= facts.now for time in times)
+    def _waiting(self, name: str) -> int:
+        """How many commits are on the way to a block."""
+        on_the_way = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT)
+        return sum(intent.state in on_the_way for intent in self._attempts.made(name))
 
-    def _in_time(self, facts: Facts, rules: Rules) -> bool:
-        return facts.now + self._pace(rules) < rules.window_end(facts.record.opened_at)
-
-    def _pace(self, rules: Rules) -> float:
-        """Seconds between blocks; a window so short can only be meant for a faster chain."""
-        return min(self._block_seconds, rules.window / _BLOCKS_IN_WINDOW)
+    @property
+    def _step(self) -> float:
+        """Seconds from one block that is tried to the next."""
+        return max(_FASTEST, self._pace.seconds)

@@ -8,35 +8,57 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from provider_agent.benchmark.schedule import Rules, Stage
-from provider_agent.chain.contracts import BenchmarkContract, EpochRecord, ProofRecord
+from provider_agent.chain.contracts import BenchmarkContract, EpochRecord, ProofRecord, Proven
 from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.policy import Standing
+
+NO_EPOCH = EpochRecord(bytes(32), 0, 0, bytes(32), 0)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The epoch at `now`, the time of the newest block, as the pinned block knows it."""
+    """The newest epoch, as the newest block has it, and our proof, as the pinned block has it.
+
+    What costs money if a reorg takes it back (a commit, an opening) waits for the pinned block;
+    what costs nothing (rounds, naming and reading a block) does not.
+    """
 
     now: int
-    epoch: int
-    stage: Stage
+    """Time of the newest block."""
+    pinned_now: int
+    """Time of the pinned block."""
     owner: str
+    epoch: int
+    """0 when there was none yet."""
     record: EpochRecord
+    """At the newest block."""
+    pinned: EpochRecord
+    """The same epoch at the pinned block; zeros when it is not there, or has another beacon."""
+    stage: Stage
     proof: ProofRecord
     score: int
-    """The proven rate that counts at the pinned block, integer operations a second."""
-    earlier: EpochRecord | None
-    """The epoch of an earlier proof of ours that was never opened."""
+    """What is proven and backed by stake at the pinned block, integer operations a second."""
+    proven: Proven
+    proven_in: EpochRecord
+    """The epoch of our last proof at the pinned block; zeros when there is none."""
 
     @property
     def ours(self) -> bool:
         """Whether we have committed to a proof in this epoch."""
-        return self.proof.epoch == self.epoch and self.proof.rounds > 0
+        is_here = self.pinned.opened_at > 0 and self.proof.epoch == self.epoch
+        return is_here and self.proof.rounds > 0
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the pinned block has this epoch."""
+        return self.pinned.opened_at > 0
 
 
 @dataclass(frozen=True)
 class ProofReport:
-    """What the agent shows of its proofs; `score` is in integer operations a second."""
+    """What the agent shows of its proofs. `score` is what stake backs of `proven`, both in integer
+    operations a second; `proven_until` is the second until which they count.
+    """
 
     device: str
     epoch: int | None = None
@@ -46,6 +68,8 @@ class ProofReport:
     verified: int = 0
     samples: int = 0
     score: int = 0
+    proven: int = 0
+    proven_until: int = 0
     paused: bool = False
     note: str = ""
 
@@ -59,18 +83,20 @@ class ProofReport:
         return cls(**json.loads(text))
 
     def to_json(self) -> dict[str, Any]:
-        """For `/v1/provider`; the score is text, because it may be larger than JavaScript's."""
-        return {**asdict(self), "score": str(self.score)}
+        """For `/v1/provider`; rates are text, because they may be larger than JavaScript's."""
+        return {**asdict(self), "score": str(self.score), "proven": str(self.proven)}
 
 
 class EpochView:
-    """Reads of the Benchmark contract at the pinned block."""
+    """Reads of the Benchmark contract at the newest and at the pinned block."""
 
     def __init__(self, contract: BenchmarkContract) -> None:
         self._contract = contract
         self._rules: Rules | None = None
-        self._read: tuple[bytes, int, str] | None = None
-        self._found: tuple[EpochRecord, ProofRecord, int, EpochRecord | None]
+        self._newest: tuple[bytes, int, EpochRecord] | None = None
+        self._pinned: tuple[bytes, int, EpochRecord] | None = None
+        self._proof_at: tuple[bytes, str] | None = None
+        self._proof: tuple[ProofRecord, int, Proven, EpochRecord]
 
     def rules(self, block: BlockRef) -> Rules:
         """What the contract fixes for ever."""
@@ -78,39 +104,65 @@ class EpochView:
             self._rules = self._contract.rules(block)
         return self._rules
 
-    def facts(self, block: BlockRef, now: int, owner: str) -> Facts | None:
-        """The current epoch for a provider; None before the first."""
+    def facts(self, block: BlockRef, head: BlockRef, owner: str) -> Facts:
+        """The newest epoch for a provider; `block` is the pinned one, `head` the newest."""
         rules = self.rules(block)
-        epoch = rules.number(now)
-        if epoch is None:
-            return None
-        if self._read != (block.hash, epoch, owner):
-            record = self._contract.epoch_of(epoch, block)
-            proof = self._contract.proof_of(owner, block)
-            left = proof.rounds > 0 and proof.epoch != epoch and proof.verified < rules.samples
-            earlier = self._contract.epoch_of(proof.epoch, block) if left else None
-            score = self._contract.score(owner, block)
-            self._found = record, proof, score, earlier
-            self._read = (block.hash, epoch, owner)
-        record, proof, score, earlier = self._found
-        stage = rules.stage(epoch, record.opened_at, record.drawn_at, now)
-        return Facts(now, epoch, stage, owner, record, proof, score, earlier)
+        if self._newest is None or self._newest[0] != head.hash:
+            self._newest = (head.hash, *self._epoch(head))
+        if self._pinned is None or self._pinned[0] != block.hash:
+            same = block.hash == head.hash
+            self._pinned = self._newest if same else (block.hash, *self._epoch(block))
+        if self._proof_at != (block.hash, owner):
+            self._proof = self._read_proof(block, owner)
+            self._proof_at = (block.hash, owner)
+        _, epoch, record = self._newest
+        _, pinned_epoch, pinned = self._pinned
+        if (pinned_epoch, pinned.beacon) != (epoch, record.beacon):
+            pinned = NO_EPOCH
+        proof, score, proven, proven_in = self._proof
+        stage = rules.stage(record, head.timestamp)
+        return Facts(
+            now=head.timestamp,
+            pinned_now=block.timestamp,
+            owner=owner,
+            epoch=epoch,
+            record=record,
+            pinned=pinned,
+            stage=stage,
+            proof=proof,
+            score=score,
+            proven=proven,
+            proven_in=proven_in,
+        )
+
+    def _epoch(self, block: BlockRef) -> tuple[int, EpochRecord]:
+        epoch = self._contract.current_epoch(block)
+        return epoch, self._contract.epoch_of(epoch, block) if epoch else NO_EPOCH
+
+    def _read_proof(
+        self, block: BlockRef, owner: str
+    ) -> tuple[ProofRecord, int, Proven, EpochRecord]:
+        proof = self._contract.proof_of(owner, block)
+        record = self._contract.epoch_of(proof.epoch, block) if proof.rounds else NO_EPOCH
+        score, proven = self._contract.score(owner, block), self._contract.proven(owner, block)
+        return proof, score, proven, record
 
 
 def unfit(facts: Facts, rules: Rules, standing: Standing) -> str:
-    """Why nothing can be committed in this epoch, or ""."""
+    """Why nothing could be committed in a window that is open now, or ""."""
     tpf = f"{rules.bond / 10**18:g} TPF"
-    proof, earlier = facts.proof, facts.earlier
-    if earlier is not None and rules.binds(
-        proof.epoch, proof.rounds, proof.verified, earlier.opened_at, earlier.drawn_at, facts.now
-    ):
+    proof, proven_in = facts.proof, facts.proven_in
+    binds = rules.binds(proven_in, proof.rounds, proof.verified, facts.now)
+    if binds and facts.now >= proven_in.ends_at:
         return (
             f"the proof of epoch {proof.epoch} was not opened: its bond of {tpf} can be slashed "
-            f"for {rules.fault_until(proof.epoch) - facts.now} s more, and nothing be committed"
+            f"for {rules.fault_until(proven_in.ends_at) - facts.now} s more, and nothing be "
+            "committed"
         )
     if standing.active_stake < rules.bond:
         return f"the stake is below the bond of {tpf}: delegate more"
-    if proof.bond_until >= rules.end(facts.epoch) + rules.fault_period:
+    opened_at = facts.record.opened_at if facts.stage is Stage.WINDOW else facts.now
+    if proof.bond_until >= rules.ends_at(opened_at) + rules.fault_period:
         return ""  # locked, and long enough
     if standing.per_order < rules.bond:
         return f"the owner's limit for one order is below the bond of {tpf}: raise it"

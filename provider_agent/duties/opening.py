@@ -38,7 +38,7 @@ class Openings:
         if self._is_foreign(facts, folder):
             self._prover.stop()
             return "the commitment on chain is not to rounds of ours; it cannot be opened"
-        request = Request(facts.record.draw, proof.rounds, rules.samples)
+        request = Request(facts.pinned.draw, proof.rounds, rules.samples)
         folder.request(request)
         action, drawn = f"samples-{proof.verified}", f"{name}-{request.draw.hex()[:8]}"
         try:
@@ -50,7 +50,7 @@ class Openings:
             if self._attempts.may_begin(drawn, action):
                 chosen = self._chosen(facts, rules, folder, openings)
                 data = self._contract.open_samples(facts.owner, [o.words() for o in chosen])
-                self._attempts.begin(drawn, action, data, deadline=rules.end(facts.epoch) - 1)
+                self._attempts.begin(drawn, action, data, deadline=facts.record.ends_at - 1)
         except OpeningError as error:
             log.error("proof of epoch %s: %s; computing the openings again", facts.epoch, error)
             folder.drop_openings()
@@ -63,7 +63,7 @@ class Openings:
         """The next openings to send, each checked."""
         proof, task = facts.proof, folder.task()
         samples = pog.samples(
-            facts.record.draw,
+            facts.pinned.draw,
             proof.rounds,
             proof.commitment,
             task.challenge,

@@ -7,6 +7,7 @@ the tenant may read, too; it names no number that changes from block to block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from pathlib import Path
@@ -65,7 +66,9 @@ class Load:
 
 
 class Policy:
-    """The owner's settings, applied. `unit` is payment token units a whole token."""
+    """The owner's settings, applied. `unit` is payment token units a whole token, `block_seconds`
+    the time between two blocks.
+    """
 
     def __init__(
         self,
@@ -74,10 +77,11 @@ class Policy:
         chain: ChainSettings,
         unit: int,
         gpus: int,
+        block_seconds: Callable[[], float],
     ) -> None:
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
-        blocks = chain.confirmations + _REACTION_BLOCKS
-        self._margin = jobs.margin_seconds + int(blocks * chain.block_seconds)
+        self._blocks = chain.confirmations + _REACTION_BLOCKS
+        self._block_seconds = block_seconds
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
@@ -107,7 +111,11 @@ class Policy:
     def seconds_needed(self, spec: JobSpec, load: Load) -> int:
         """The duration a job must allow, given what is promised already."""
         waves = load.committed // load.slots
-        return waves * load.longest + self.busy_seconds(spec) + self._margin
+        return waves * load.longest + self.busy_seconds(spec) + self._margin()
+
+    def _margin(self) -> int:
+        """Seconds between the timeout of a run and the deadline of its job."""
+        return self._jobs.margin_seconds + int(self._blocks * self._block_seconds())
 
     # ------------------------------------------------------------------ refusals
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.folder import ProofFolder, Task
 from provider_agent.benchmark.format import ZERO, Shape
 from provider_agent.benchmark.turns import Turn
-from provider_agent.benchmark.worker import MEASURE, OPEN, PROVE
+from provider_agent.benchmark.worker import MEASURE, OPEN, PROVE, WAIT
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,14 @@ class Prover:
         """Whether a worker is at work."""
         return self._process is not None and self._process.poll() is None
 
+    def wait(self, folder: ProofFolder) -> None:
+        """Have a worker ready for proofs of this folder's kind, before there is one to make."""
+        self._want(folder, WAIT)
+
     def prove(self, folder: ProofFolder) -> None:
-        """Have rounds done in this folder."""
-        self._want(folder, PROVE)
+        """Have rounds done in this folder, by the worker that waits for it if there is one."""
+        if not self._hand_over(folder):
+            self._want(folder, PROVE)
 
     def open(self, folder: ProofFolder) -> None:
         """Have the samples opened that this folder asks for."""
@@ -68,6 +74,23 @@ class Prover:
         """No work is wanted in this folder."""
         if self._work is not None and self._work[0] == path:
             self.stop()
+
+    def _hand_over(self, folder: ProofFolder) -> bool:
+        """Give a proof to the worker that waits; False when none does that is of its kind."""
+        if self._work is None or self._work[1] != WAIT or not self.is_running:
+            return False
+        assert self._process is not None and self._process.stdin is not None  # it runs, and waits
+        ready, wanted = ProofFolder(self._work[0]).task(), folder.task()
+        if (ready.device, ready.shape) != (wanted.device, wanted.shape):
+            return False
+        try:
+            self._process.stdin.write(f"{folder.path}\n".encode())
+            self._process.stdin.flush()
+        except OSError:
+            return False  # it has just ended
+        self._work = (folder.path, PROVE)
+        self.failures, self.trouble = 0, ""
+        return True
 
     def _want(self, folder: ProofFolder, mode: str) -> None:
         if self._work != (folder.path, mode):
@@ -95,6 +118,9 @@ class Prover:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            if self._process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
             self._process = None
 
 
@@ -135,7 +161,7 @@ def _start(folder: ProofFolder, mode: str, out: int, errors: int) -> subprocess.
         [sys.executable, "-P", "-m", worker.__name__, str(folder.path), mode, str(os.getpid())],
         # The code that the agent runs itself, wherever that lies.
         env={**os.environ, "PYTHONPATH": str(package.parent)},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if mode == WAIT else subprocess.DEVNULL,
         stdout=out,
         stderr=errors,
     )

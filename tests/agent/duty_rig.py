@@ -197,7 +197,6 @@ class Rig:
                     "chain_id": 31337,
                     "staking": STAKING,
                     "jobs": JOBS,
-                    "block_seconds": 1,
                 },
                 "operator": {},
                 "runner": {
@@ -215,7 +214,7 @@ class Rig:
         self.inputs = InputStorage(folder / "inputs", StorageLimits(free=0))
         self.machine = Machine(self.runner, self.inputs, Results(folder / "results"), ())
         chain = self.settings.chain
-        self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0)
+        self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0, lambda: 1)
         self.nonce = 0
         self.restart()
 

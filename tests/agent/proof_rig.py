@@ -19,17 +19,22 @@ from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.benchmark.format import Shape
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.benchmark.turns import Turn
+from provider_agent.chain import headers
 from provider_agent.chain.contracts import (
     Abi,
     BenchmarkContract,
     Committed,
     EpochRecord,
     ProofRecord,
+    Proven,
 )
-from provider_agent.chain.rpc import BlockRef, Log
+from provider_agent.chain.headers import Header
+from provider_agent.chain.pace import Pace
+from provider_agent.chain.rpc import BlockRef, Log, RpcPool
 from provider_agent.chain.sender import Sender
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.benchmark import BenchmarkDuty
+from provider_agent.duties.epochs import NO_EPOCH
 from provider_agent.duties.policy import Standing
 from provider_agent.duties.prover import Prover
 from provider_agent.settings import BenchmarkSettings
@@ -38,23 +43,34 @@ from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
 
 CHAIN_ID = 31_337
 BENCHMARK = "0x" + "0c" * 20
-BEACON, DRAW = b"\x0d" * 32, b"\x0e" * 32
+DRAW = b"\x0e" * 32
 SHAPE = Shape(256, 1)
 RULES = Rules(
     shape=SHAPE,
     samples=5,
     bond=100 * TPF,
     genesis=1_000,
-    epoch=10_000,
-    open_period=600,
+    slot=1_000,
+    chance_ppm=250_000,
+    spacing=5_000,
+    open_period=300,
     window=800,
-    draw_delay=50,
     draw_period=600,
+    draw_delay=4,
+    reach=400,
+    opening_period=2_000,
     fault_period=3_000,
+    source=0,
 )
 EPOCH = 3
-START = RULES.start(EPOCH)
-OPENED = START + 40
+OPENED = 21_000  # a boundary
+WINDOW_END, END = OPENED + RULES.window, OPENED + RULES.length
+PACE = 12.0  # seconds between two blocks
+# What a block holds that opens a window, and what one does that opens none.
+_VALUES = [number.to_bytes(32, "big") for number in range(1, 99)]
+WINS, WINS_TOO = [v for v in _VALUES if RULES.wins(headers.lottery(v))][:2]
+LOSES = next(v for v in _VALUES if not RULES.wins(headers.lottery(v)))
+BEACON = headers.beacon(WINS)
 STANDING = Standing(
     owner=OWNER,
     payout=OWNER,
@@ -67,33 +83,59 @@ STANDING = Standing(
     orders_paused=False,
     only_member_root=bytes(32),
 )
-NOTHING = EpochRecord(bytes(32), 0, bytes(32), 0)
-NO_PROOF = ProofRecord(0, 0, bytes(32), 0, 0, 0)
+NO_PROOF = ProofRecord(0, 0, bytes(32), 0, 0, 0, False)
 
 
 class PlainBenchmark(BenchmarkContract):
-    """What the contract answers; calldata is the real one."""
+    """What the contract and the chain answer; calldata is the real one. The chain has a block a
+    second, whose number is its time.
+    """
 
     def __init__(self) -> None:
         self.address = BENCHMARK
         self.abi = Abi.of("Benchmark")
         self.epochs: dict[int, EpochRecord] = {}
+        self.known_from: dict[int, int] = {}  # block from which on an epoch is there
         self.proofs: dict[str, ProofRecord] = {}
+        self.values: dict[int, bytes] = {}  # what blocks hold that open a window
+        self.branch = b""  # another one after a reorg
+        self.reads = 0
         self.fails: Exception | None = None
 
     def rules(self, block: Any) -> Rules:
         return RULES
 
-    def epoch_of(self, epoch: int, block: Any) -> EpochRecord:
+    def current_epoch(self, block: Any) -> int:
         if self.fails is not None:
             raise self.fails
-        return self.epochs.get(epoch, NOTHING)
+        there = [e for e in self.epochs if block.number >= self.known_from.get(e, 0)]
+        return max(there, default=0)
+
+    def epoch_of(self, epoch: int, block: Any) -> EpochRecord:
+        there = block.number >= self.known_from.get(epoch, 0)
+        return self.epochs.get(epoch, NO_EPOCH) if there else NO_EPOCH
 
     def proof_of(self, provider: str, block: Any) -> ProofRecord:
         return self.proofs.get(provider, NO_PROOF)
 
     def score(self, provider: str, block: Any) -> int:
         return 7
+
+    def proven(self, provider: str, block: Any) -> Proven:
+        return Proven(9, 2, 10**6)
+
+    def block(self, number: int) -> BlockRef:
+        self.reads += 1
+        header = self.header(number)
+        return BlockRef(number, header.hash, header.timestamp)
+
+    def header(self, number: int) -> Header:
+        def digest(of: int) -> bytes:
+            return pog.keccak(self.branch + of.to_bytes(32, "big"))
+
+        value = self.values.get(number, LOSES)
+        data = digest(number) * 17
+        return Header(number, digest(number), digest(number - 1), number, value, data)
 
 
 class PlainProver:
@@ -105,6 +147,10 @@ class PlainProver:
         self.failures = 0
         self.trouble = ""
         self.works = ""
+
+    def wait(self, folder: ProofFolder) -> None:
+        assert folder.task().shape == SHAPE
+        self.works = "wait"
 
     def prove(self, folder: ProofFolder) -> None:
         self.works = "prove"
@@ -135,14 +181,18 @@ class CancellingSender(WritingSender):
 
 
 class Rig:
-    """A duty and everything around it. The time is the epoch's opening unless told."""
+    """A duty and everything around it. The time is the epoch's opening unless told; the pinned
+    block is `lag` blocks behind.
+    """
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.settings = BenchmarkSettings(**settings)
-        self.now = START
-        self.number = 100
-        self.busy = False
+        self.now = OPENED
+        self.lag = 0
+        self.seconds = 0.0  # of the machine's clock, since the newest block
+        self.cycles = 0
+        self.busy = self.settles = False
         self.standing: Standing | None = STANDING
         self.contract = PlainBenchmark()
         self.store = Store(folder / "agent.sqlite", clock=lambda: self.now)
@@ -153,48 +203,63 @@ class Rig:
         """A new process over the same files."""
         self.prover = PlainProver(self.folder)
         sender = cast(Sender, CancellingSender(self.store))
+        self.pace = Pace(cast(RpcPool, None), PACE, clock=lambda: self.seconds)
         self.duty = BenchmarkDuty(
             settings=self.settings,
             chain_id=CHAIN_ID,
-            block_seconds=12,
+            pace=self.pace,
             store=self.store,
             contract=self.contract,
             attempts=Attempts(self.store, sender, "benchmark", BENCHMARK, clock=lambda: self.now),
             prover=cast(Prover, self.prover),
             folders=self.folder / "proofs",
             busy=lambda: self.busy,
+            settles=self.settles,
             on_outcome=self.outcomes.append,
         )
 
     # ------------------------------------------------------------------ the chain
 
-    def cycle(self, at: int | None = None, times: int = 1) -> str:
-        """Cycles in a new block at a time; what the duty says."""
+    def cycle(self, at: int | None = None, times: int = 1, waited: float = PACE) -> str:
+        """Cycles in a new block at a time, `waited` seconds after it; what the duty says."""
         self.now = self.now if at is None else at
         for _ in range(times):
-            self.number += 1
-            block = BlockRef(self.number, self.number.to_bytes(32, "big"), self.now)
-            self.duty.reconcile(block, self.now, self.standing)
+            self.cycles += 1
+            made = self.cycles.to_bytes(32, "big")  # a state of its own
+            head = BlockRef(self.now, made, self.now)
+            block = BlockRef(self.now - self.lag, made[::-1], self.now - self.lag)
+            self.seconds = 0.0
+            self.pace.see(head)
+            self.seconds = waited
+            self.duty.reconcile(block, head, self.standing)
         return self.duty.report.note
 
-    def open_epoch(self, beacon: bytes = BEACON, epoch: int = EPOCH) -> None:
+    def win(self, boundary: int = OPENED, value: bytes = WINS) -> None:
+        """The block of a boundary opens a window."""
+        self.contract.values[boundary] = value
+
+    def open_epoch(self, beacon: bytes = BEACON, epoch: int = EPOCH, at: int = OPENED) -> None:
         """The chain shows the epoch as opened."""
-        opened = RULES.start(epoch) + OPENED - START
-        self.contract.epochs[epoch] = EpochRecord(beacon, opened, bytes(32), 0)
+        self.contract.epochs[epoch] = EpochRecord(beacon, at, 0, bytes(32), RULES.ends_at(at))
+
+    def close_epoch(self, epoch: int = EPOCH) -> int:
+        """The chain shows the block of the draw as named; its number."""
+        record = self.contract.epochs[epoch]
+        target = RULES.window_end(record.opened_at) + 30
+        self.contract.epochs[epoch] = record._replace(target=target)
+        return target
 
     def draw_epoch(self, draw: bytes = DRAW, epoch: int = EPOCH) -> int:
         """The chain shows the epoch as drawn; when."""
-        record = self.contract.epochs[epoch]
-        drawn = RULES.draw_from(record.opened_at) + 5
-        self.contract.epochs[epoch] = record._replace(draw=draw, drawn_at=drawn)
-        return drawn
+        target = self.close_epoch(epoch)
+        self.contract.epochs[epoch] = self.contract.epochs[epoch]._replace(draw=draw)
+        return target + 5
 
     def land(self, intent: Intent) -> ProofRecord:
         """The chain shows a commit of ours."""
         self.set(intent, IntentState.SIGNED, IntentState.SENT, IntentState.MINED, IntentState.FINAL)
         epoch, rounds, commitment = self.arguments(intent)
-        until = RULES.fault_until(epoch) + 10**6
-        record = ProofRecord(epoch, rounds, commitment, 0, 10**21, until)
+        record = ProofRecord(epoch, rounds, commitment, 0, 10**21, 10**6, False)
         self.contract.proofs[OWNER] = record
         return record
 
@@ -206,7 +271,7 @@ class Rig:
         """Another provider has committed: the event and the state."""
         entry = Log(BENCHMARK, (), b"", 1, bytes(32), bytes(32), 0)
         self.duty.consume([Committed(entry, provider, epoch, 9, bytes(32), 1)])
-        record = ProofRecord(epoch, 9, bytes(32), 0, 1, RULES.fault_until(epoch))
+        record = ProofRecord(epoch, 9, bytes(32), 0, 1, 10**6, False)
         self.contract.proofs[provider] = record._replace(**changes)
 
     def set(self, intent: Intent, *states: IntentState) -> None:
@@ -219,16 +284,16 @@ class Rig:
 
     # ------------------------------------------------------------------ looking
 
-    @property
-    def challenge(self) -> bytes:
-        """The challenge of this provider in this epoch."""
-        record = self.contract.epochs[EPOCH]
-        return pog.challenge(CHAIN_ID, BENCHMARK, EPOCH, record.beacon, OWNER, SHAPE)
+    def place(self, beacon: bytes, epoch: int | None = None) -> Path:
+        """Where the proof of an epoch with this beacon lies; the first one after all on chain."""
+        number = max(self.contract.epochs, default=0) + 1 if epoch is None else epoch
+        challenge = pog.challenge(CHAIN_ID, BENCHMARK, number, beacon, OWNER, SHAPE)
+        return self.folder / "proofs" / f"{number}-{challenge.hex()[:8]}"
 
     @property
     def proof(self) -> ProofFolder:
         """Where the proof of this epoch lies."""
-        return ProofFolder(self.folder / "proofs" / f"{EPOCH}-{self.challenge.hex()[:8]}")
+        return ProofFolder(self.place(self.contract.epochs[EPOCH].beacon, EPOCH))
 
     def intents(self, action: str = "") -> list[Intent]:
         """The intents whose action begins so, oldest first."""
@@ -244,7 +309,14 @@ class Rig:
     def arguments(self, intent: Intent) -> tuple[Any, ...]:
         """What an intent calls its function with."""
         abi = self.contract.abi
-        for name, count in (("open", 1), ("commit", 3), ("draw", 1), ("fail", 1)):
+        for name, count in (
+            ("open", 3),
+            ("commit", 3),
+            ("close", 1),
+            ("draw", 2),
+            ("fail", 1),
+            ("settle", 1),
+        ):
             function = abi.function(name, count)
             if intent.data[:4] == function.selector:
                 return tuple(decode(function.inputs, intent.data[4:]))

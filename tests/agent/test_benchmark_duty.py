@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,30 @@ import pytest
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import merkle
+from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.benchmark.opening import Opening, verify
-from provider_agent.benchmark.schedule import stagger
+from provider_agent.chain import headers
 from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import ChainError
 from provider_agent.store import IntentState
 from tests.agent.duty_rig import OTHER, OWNER, TPF
-from tests.agent.proof_rig import DRAW, EPOCH, OPENED, RULES, SHAPE, START, Rig
+from tests.agent.proof_rig import (
+    BEACON,
+    DRAW,
+    END,
+    EPOCH,
+    OPENED,
+    RULES,
+    SHAPE,
+    WINDOW_END,
+    WINS_TOO,
+    Rig,
+)
 
-FIRST_SLOT = OPENED + RULES.window // 8
-WINDOW_END = OPENED + RULES.window
+FIRST = OPENED + RULES.window // 8
+MIDDLE = OPENED + RULES.window // 2
+LAST = [WINDOW_END - 48, WINDOW_END - 36, WINDOW_END - 24]  # blocks before the last three
+CLOSED = WINDOW_END + RULES.close_delay(OWNER, EPOCH)
 
 
 @pytest.fixture
@@ -32,73 +47,167 @@ def committed_rig(tmp_path: Path, **settings: Any) -> Rig:
     """A rig whose commit has landed in an open epoch."""
     rig = Rig(tmp_path, **settings)
     rig.open_epoch()
-    rig.cycle(at=FIRST_SLOT)
+    rig.cycle(at=FIRST)
     rig.land(rig.intents("commit-1")[0])
     return rig
 
 
-# ---------------------------------------------------------------------- opening the epoch
+# ---------------------------------------------------------------------- the boundary
 
 
-def test_unopened__opens_after_its_own_delay(rig: Rig) -> None:
-    delay = stagger(OWNER, EPOCH, "open", RULES.open_period)
-    assert delay > 0
-    rig.cycle(at=START)
-    rig.cycle(at=START + delay - 1)
+def test_no_window__a_worker_is_ready(rig: Rig) -> None:
+    assert rig.cycle(at=OPENED + 5) == "waiting for a window"
+    assert rig.prover.works == "wait" and rig.actions() == []
+    rig.busy = True
+    assert rig.cycle(at=OPENED + 17) == "waiting for a window; paused while a job runs"
+    assert rig.prover.works == ""
+
+
+def test_no_window__last_one_is_not_long_ago__not_before_the_next_may_come(rig: Rig) -> None:
+    rig.open_epoch()
+    rig.win(boundary=25_000)
+    said = rig.cycle(at=25_005)
+    assert said == f"waiting for a window, not before {OPENED + RULES.spacing}"
+    assert rig.actions() == [] and rig.prover.works == "wait"
+
+
+def test_winner__rounds_begin_before_it_is_on_chain(rig: Rig) -> None:
+    rig.open_epoch(epoch=EPOCH - 1, at=OPENED - 6_000)
+    rig.win()
+    assert rig.cycle(at=OPENED + 1, waited=0).startswith("proving; the window is not on chain")
+    assert rig.prover.works == "prove" and rig.actions() == []
+    assert (rig.duty.report.epoch, rig.duty.report.stage) == (EPOCH, "window")
+    done = rig.duty.report.rounds
+    assert done == rig.prover.rounds
+    # On chain it is the same challenge: nothing of it is lost.
+    rig.open_epoch()
+    rig.cycle(at=OPENED + 24)
+    assert len(rig.proof.roots()) == done + rig.prover.rounds
+
+
+def test_winner__is_presented_after_a_delay_of_our_own(rig: Rig) -> None:
+    delay = RULES.open_delay(OWNER, OPENED)
+    assert delay > 1
+    rig.win()
+    rig.cycle(at=OPENED + 1, waited=delay - 2)
     assert rig.actions() == []
-    rig.cycle(at=START + delay, times=3)
+    rig.cycle(at=OPENED + 1, waited=delay, times=3)
     (intent,) = rig.intents()
-    assert rig.arguments(intent) == (EPOCH,)
-    assert intent.deadline == START + RULES.open_period - 1
+    number, header, parent = rig.arguments(intent)
+    assert number == OPENED
+    assert header == rig.contract.header(OPENED).data
+    assert parent == rig.contract.header(OPENED - 1).data
+    assert intent.deadline == OPENED + RULES.open_period
     rig.restart()
     rig.cycle()
     assert rig.actions() == ["open"]
 
 
-def test_unopened__somebody_was_faster__no_second_try_in_an_open_epoch(rig: Rig) -> None:
-    rig.cycle(at=START + 200)
-    rig.set(rig.intents()[0], IntentState.REVERTED)
-    rig.open_epoch()
-    rig.cycle(at=START + 400, times=3)
-    assert rig.intents("open") == rig.intents()[:1]
+def test_winner__cannot_prove__is_presented_all_the_same(rig: Rig) -> None:
+    rig.win()
+    rig.with_standing(active_stake=0)
+    assert "the stake is below the bond" in rig.cycle(at=OPENED + 60)
+    assert rig.actions() == ["open"] and rig.prover.works == ""
 
 
-def test_unopened__open_came_to_nothing__tried_again_later(rig: Rig) -> None:
-    rig.cycle(at=START + 200)
+def test_winner__is_not_presented_when_that_comes_too_late(rig: Rig) -> None:
+    rig.win()
+    assert rig.cycle(at=OPENED + RULES.open_period) == "waiting for a window"
+    assert rig.actions() == []
+
+
+def test_winner__nobody_presents_it__said_once(rig: Rig) -> None:
+    rig.win()
+    rig.cycle(at=OPENED + 60)
+    assert rig.cycle(at=OPENED + RULES.open_period, times=3) == "waiting for a window"
+    assert rig.outcomes == ["unopened"] and rig.prover.works == "wait"
+
+
+def test_winner__open_came_to_nothing__tried_again_later(rig: Rig) -> None:
+    rig.win()
+    rig.cycle(at=OPENED + 60)
     rig.set(rig.intents()[0], IntentState.ABANDONED)
     rig.cycle()
     assert rig.actions() == ["open"]
-    rig.cycle(at=START + 300)
+    rig.cycle(at=OPENED + 160)
     assert rig.actions() == ["open", "open#2"]
 
 
-def test_skipped__says_so_once_and_does_nothing(rig: Rig) -> None:
-    assert "nobody has opened" in rig.cycle(at=START + RULES.open_period, times=3)
-    assert rig.actions() == [] and rig.outcomes == ["unopened"]
+def test_winner__its_block_leaves_the_chain__nothing_is_committed(rig: Rig) -> None:
+    rig.win()
+    rig.cycle(at=OPENED + 60)
+    assert rig.prover.works == "prove"
+    rig.contract.branch, rig.contract.values = b"other", {}
+    assert rig.cycle(at=OPENED + 72) == "waiting for a window"
+    assert rig.prover.works == "wait" and rig.actions() == ["open"]
+    # And another block that wins: the old call is taken back.
+    rig.contract.branch = b"third"
+    rig.win(value=WINS_TOO)
+    rig.cycle(at=OPENED + 84)
+    first, second = rig.intents()
+    assert first.state is IntentState.ABANDONED and second.key.action == "open"
+    assert rig.place(headers.beacon(WINS_TOO)).exists()
 
 
-def test_before_the_first_epoch__waits(rig: Rig) -> None:
-    assert rig.cycle(at=RULES.genesis - 60) == "the first epoch begins in 60 s"
+def test_winner__head_of_a_node_that_is_behind__goes_on(rig: Rig) -> None:
+    rig.win()
+    rig.cycle(at=OPENED + 60)
+    rig.cycle(at=OPENED - 12)
+    assert rig.prover.works == "prove"
+    assert len(ProofFolder(rig.place(BEACON, epoch=1)).roots()) == 2 * rig.prover.rounds
+
+
+def test_boundary_is_lost__looked_up_once(rig: Rig) -> None:
+    rig.cycle(at=OPENED + 1)
+    reads = rig.contract.reads
+    rig.cycle(at=OPENED + 13, times=5)
+    assert rig.contract.reads - reads <= 5  # whether its block is still there
+    reads = rig.contract.reads
+    rig.cycle(at=OPENED + 600, times=5)
+    assert rig.contract.reads - reads <= 5
+
+
+def test_before_the_genesis__waits(rig: Rig) -> None:
+    said = rig.cycle(at=RULES.genesis - 60)
+    assert said == f"waiting for a window, not before {RULES.genesis}"
 
 
 def test_operator_of_nobody__does_nothing(rig: Rig) -> None:
     rig.open_epoch()
     rig.standing = None
-    assert "works for no provider" in rig.cycle(at=FIRST_SLOT)
+    assert "works for no provider" in rig.cycle(at=FIRST)
     assert rig.actions() == [] and rig.prover.works == ""
+
+
+def test_boundary_is_near__looks_more_often(rig: Rig) -> None:
+    rig.cycle(at=OPENED - 12, waited=11.5)
+    assert rig.duty.look_again == pytest.approx(0.5)
+    rig.cycle(at=OPENED - 12, waited=13)
+    assert rig.duty.look_again == 1.0
+    rig.cycle(at=OPENED + 12)
+    assert rig.duty.look_again is not None and rig.duty.look_again > 900
 
 
 # ---------------------------------------------------------------------- the window
 
 
-def test_window__commits_by_schedule__each_time_to_more_rounds(rig: Rig) -> None:
+def test_window__commits_early_and_for_each_of_the_last_blocks(rig: Rig) -> None:
     rig.open_epoch()
-    times = RULES.commit_times(OPENED, 4, 48)
     rig.cycle(at=OPENED)
     assert rig.actions() == [] and rig.prover.works == "prove"
-    for slot, time in enumerate(times, 1):
+    for time in (FIRST, MIDDLE, *LAST):
         rig.cycle(at=time, times=2)
-        assert rig.actions() == [f"commit-{n}" for n in range(1, slot + 1)]
+        for intent in rig.intents("commit"):
+            if intent.state is IntentState.PLANNED:
+                rig.land(intent)
+    rig.cycle(at=WINDOW_END - 12)
+    assert rig.actions() == [
+        "commit-1",
+        "commit-2",
+        "commit-last-3",
+        "commit-last-2",
+        "commit-last-1",
+    ]
     seen = 0
     for intent in rig.intents():
         epoch, rounds, commitment = rig.arguments(intent)
@@ -106,13 +215,40 @@ def test_window__commits_by_schedule__each_time_to_more_rounds(rig: Rig) -> None
         assert rounds > seen
         assert commitment == merkle.commitment(rig.proof.roots()[:rounds])
         seen = rounds
-    assert rig.cycle() == "waiting for the window to end"
-    assert rig.prover.works == ""  # more rounds are of no use
+    # Nobody knows which block is the last: the work goes on to the end.
+    assert rig.cycle(at=WINDOW_END - 1) == "proving" and rig.prover.works == "prove"
+    rig.cycle(at=WINDOW_END)
+    assert rig.prover.works == ""
+
+
+def test_window__commit_for_the_last_block__waits_until_shortly_before_it(rig: Rig) -> None:
+    rig.open_epoch()
+    rig.cycle(at=LAST[2], waited=7.5)
+    assert rig.actions() == [] and rig.duty.look_again == pytest.approx(0.5)
+    rig.cycle(at=LAST[2], waited=8.5)
+    assert rig.actions() == ["commit-last-1"]
+
+
+def test_window__commits_do_not_land__no_more_are_sent(rig: Rig) -> None:
+    rig.open_epoch()
+    for time in (MIDDLE, *LAST):
+        rig.cycle(at=time)
+    assert rig.actions() == ["commit-2", "commit-last-3"]
+
+
+def test_window__pinned_block_does_not_have_it__nothing_is_committed(rig: Rig) -> None:
+    rig.open_epoch()
+    rig.contract.known_from[EPOCH] = FIRST
+    rig.lag = 24
+    assert rig.cycle(at=FIRST + 12) == "proving"
+    assert rig.actions() == []
+    rig.cycle(at=FIRST + 24)
+    assert rig.actions() == ["commit-1"]
 
 
 def test_window__restart__commits_to_nothing_twice_and_goes_on(rig: Rig) -> None:
     rig.open_epoch()
-    rig.cycle(at=FIRST_SLOT)
+    rig.cycle(at=FIRST)
     done = len(rig.proof.roots())
     rig.restart()
     rig.cycle(times=2)
@@ -123,22 +259,22 @@ def test_window__restart__commits_to_nothing_twice_and_goes_on(rig: Rig) -> None
 
 def test_window__slots_slept_through__one_commit(rig: Rig) -> None:
     rig.open_epoch()
-    rig.cycle(at=RULES.commit_times(OPENED, 4, 48)[2], times=3)
-    assert rig.actions() == ["commit-3"]
+    rig.cycle(at=MIDDLE + 50, times=3)
+    assert rig.actions() == ["commit-2"]
 
 
 def test_window__no_more_rounds_than_committed__no_commit(rig: Rig) -> None:
     rig.open_epoch()
-    rig.cycle(at=FIRST_SLOT)
+    rig.cycle(at=FIRST)
     rig.prover.rounds = 0
-    rig.cycle(at=RULES.commit_times(OPENED, 4, 48)[1], times=2)
+    rig.cycle(at=MIDDLE, times=2)
     assert rig.actions() == ["commit-1"]
 
 
 def test_window__fewer_rounds_than_are_worth_it__no_commit(tmp_path: Path) -> None:
     rig = Rig(tmp_path, min_rounds=4)
     rig.open_epoch()
-    rig.cycle(at=FIRST_SLOT)
+    rig.cycle(at=FIRST)
     assert rig.actions() == []
     rig.cycle()
     assert rig.actions() == ["commit-1"]
@@ -146,15 +282,15 @@ def test_window__fewer_rounds_than_are_worth_it__no_commit(tmp_path: Path) -> No
 
 def test_window__too_late_for_a_commit__none(rig: Rig) -> None:
     rig.open_epoch()
-    assert rig.cycle(at=WINDOW_END - 12) == "waiting for the window to end"
-    assert rig.actions() == [] and rig.prover.works == ""
+    rig.cycle(at=WINDOW_END - 12)
+    assert rig.actions() == []
 
 
 def test_window__commit_reverts__another_attempt_with_the_rounds_of_then(rig: Rig) -> None:
     rig.open_epoch()
-    rig.cycle(at=FIRST_SLOT)
+    rig.cycle(at=FIRST)
     rig.set(rig.intents()[0], IntentState.REVERTED)
-    rig.cycle(at=FIRST_SLOT + 20)
+    rig.cycle(at=FIRST + 20)
     first, second = rig.intents()
     assert second.key.action == "commit-1#2"
     assert rig.arguments(second)[1] > rig.arguments(first)[1]
@@ -165,7 +301,7 @@ def test_window__jobs_run__paused_and_resumed(rig: Rig) -> None:
     rig.cycle(at=OPENED)
     done = len(rig.proof.roots())
     rig.busy = True
-    assert rig.cycle(at=FIRST_SLOT, times=2) == "paused while a job runs"
+    assert rig.cycle(at=FIRST, times=2) == "paused while a job runs"
     assert rig.prover.works == "" and rig.duty.report.paused
     assert len(rig.proof.roots()) == done
     assert rig.actions() == ["commit-1"]  # to what was done before
@@ -177,8 +313,8 @@ def test_window__jobs_run__paused_and_resumed(rig: Rig) -> None:
 def test_window__jobs_run_all_the_time__missed_because_of_them(rig: Rig) -> None:
     rig.open_epoch()
     rig.busy = True
-    rig.cycle(at=FIRST_SLOT)
-    said = rig.cycle(at=RULES.draw_from(OPENED))
+    rig.cycle(at=FIRST)
+    said = rig.cycle(at=WINDOW_END)
     assert said == "the window was missed: paused while a job runs"
     assert rig.outcomes == ["missed"]
 
@@ -187,7 +323,7 @@ def test_window__jobs_run_and_may__proves(tmp_path: Path) -> None:
     rig = Rig(tmp_path, with_jobs=True)
     rig.open_epoch()
     rig.busy = True
-    assert rig.cycle(at=FIRST_SLOT) == "proving"
+    assert rig.cycle(at=FIRST) == "proving"
 
 
 @pytest.mark.parametrize(
@@ -202,11 +338,11 @@ def test_window__no_bond__proves_nothing_and_says_why(
     rig: Rig, changes: dict[str, int], reason: str
 ) -> None:
     rig.with_standing(**changes)
-    assert reason in rig.cycle(at=START + 300)
+    assert reason in rig.cycle(at=OPENED - 300)
     rig.open_epoch()
-    assert reason in rig.cycle(at=FIRST_SLOT)
+    assert reason in rig.cycle(at=FIRST)
     assert rig.actions() == [] and rig.prover.works == ""
-    assert reason in rig.cycle(at=RULES.draw_from(OPENED))
+    assert reason in rig.cycle(at=WINDOW_END)
 
 
 def test_window__bond_is_locked_already__no_free_stake_needed(tmp_path: Path) -> None:
@@ -215,29 +351,29 @@ def test_window__bond_is_locked_already__no_free_stake_needed(tmp_path: Path) ->
     rig.contract.proofs[OWNER] = rig.contract.proofs[OWNER]._replace(
         epoch=EPOCH - 1, verified=RULES.samples
     )
-    assert rig.cycle(at=FIRST_SLOT + 12) == "proving"
+    assert rig.cycle(at=FIRST + 12) == "proving"
 
 
 def test_window__earlier_proof_was_not_opened__waits_for_its_end(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
     rig.contract.proofs[OWNER] = rig.contract.proofs[OWNER]._replace(epoch=EPOCH - 1)
-    rig.open_epoch(epoch=EPOCH - 1)
+    rig.open_epoch(epoch=EPOCH - 1, at=OPENED - 5_000)
     rig.draw_epoch(epoch=EPOCH - 1)
-    said = rig.cycle(at=FIRST_SLOT + 12)
+    said = rig.cycle(at=FIRST + 12)
     assert f"the proof of epoch {EPOCH - 1} was not opened" in said
     assert rig.prover.works == "" and "failed" in rig.outcomes
+    assert rig.intents("settle") == []
     # Without a draw it was void, and binds nothing.
-    record = rig.contract.epochs[EPOCH - 1]
-    rig.contract.epochs[EPOCH - 1] = record._replace(draw=bytes(32), drawn_at=0)
-    assert rig.cycle(at=FIRST_SLOT + 24) == "proving"
+    rig.open_epoch(epoch=EPOCH - 1, at=OPENED - 5_000)
+    assert rig.cycle(at=FIRST + 24) == "proving"
 
 
 def test_window__opened_anew_by_a_reorg__old_commit_is_given_up(rig: Rig) -> None:
     rig.open_epoch()
-    rig.cycle(at=FIRST_SLOT)
+    rig.cycle(at=FIRST)
     old = rig.proof
     rig.open_epoch(beacon=b"\x77" * 32)
-    rig.cycle(at=FIRST_SLOT + 12)
+    rig.cycle(at=FIRST + 12)
     first, second = rig.intents()
     assert first.state is IntentState.ABANDONED
     assert second.key.action == "commit-1" and second.key.object_id != first.key.object_id
@@ -247,7 +383,7 @@ def test_window__opened_anew_by_a_reorg__old_commit_is_given_up(rig: Rig) -> Non
 
 def test_window__commitment_of_a_thief__the_owner_is_told(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
-    assert rig.cycle(at=FIRST_SLOT + 12) == "proving"
+    assert rig.cycle(at=FIRST + 12) == "proving"
     rig.contract.proofs[OWNER] = rig.contract.proofs[OWNER]._replace(rounds=10**6)
     assert "let the owner take the commitment back" in rig.cycle()
     # An old copy of the database knows nothing of a commit; the rounds on the disk tell.
@@ -258,34 +394,101 @@ def test_window__commitment_of_a_thief__the_owner_is_told(tmp_path: Path) -> Non
     assert rig.cycle() == "proving"
 
 
-# ---------------------------------------------------------------------- the draw
+# ---------------------------------------------------------------------- close and draw
 
 
-def test_draw__as_soon_as_it_may(tmp_path: Path) -> None:
-    rig = committed_rig(tmp_path)
-    first = RULES.draw_from(OPENED)
-    assert rig.cycle(at=WINDOW_END) == "waiting for the draw"
-    rig.cycle(at=first - 1)
-    assert rig.intents("draw") == []
-    rig.cycle(at=first, times=2)
-    (intent,) = rig.intents("draw")
-    assert rig.arguments(intent) == (EPOCH,)
-    assert intent.deadline == RULES.draw_until(OPENED)
-
-
-def test_draw__nothing_committed__draws_all_the_same(rig: Rig) -> None:
-    """Or who is alone with a commitment could look at each block and draw what passes."""
+@pytest.mark.parametrize("has_committed", [True, False])
+def test_close__after_a_delay_of_our_own__with_a_commitment_or_without(
+    tmp_path: Path, has_committed: bool
+) -> None:
+    rig = committed_rig(tmp_path) if has_committed else Rig(tmp_path)
     rig.open_epoch()
-    said = rig.cycle(at=RULES.draw_from(OPENED), times=2)
-    assert said == "the window was missed"
-    assert len(rig.intents("draw")) == 1 and rig.outcomes == ["missed"]
+    said = rig.cycle(at=WINDOW_END, waited=0)
+    assert said == ("waiting for the draw" if has_committed else "the window was missed")
+    assert rig.intents("close") == []
+    rig.cycle(at=CLOSED, times=2)
+    (intent,) = rig.intents("close")
+    assert rig.arguments(intent) == (EPOCH,)
+    assert intent.deadline == WINDOW_END + RULES.draw_period
 
 
-def test_void__says_so_and_sends_nothing(tmp_path: Path) -> None:
+def test_close__by_a_stranger__only_the_draw_is_left(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
-    said = rig.cycle(at=RULES.draw_until(OPENED) + 1, times=2)
+    rig.close_epoch()
+    rig.cycle(at=CLOSED, times=2)
+    assert rig.intents("close") == []
+
+
+@pytest.mark.parametrize("has_committed", [True, False])
+def test_draw__once_the_named_block_is_there(tmp_path: Path, has_committed: bool) -> None:
+    rig = committed_rig(tmp_path) if has_committed else Rig(tmp_path)
+    rig.open_epoch()
+    target = rig.close_epoch()
+    rig.cycle(at=target, times=2)
+    assert rig.intents("draw") == []
+    rig.cycle(at=target + 1 + RULES.read_delay(OWNER, EPOCH), times=2)
+    (intent,) = rig.intents("draw")
+    assert rig.arguments(intent) == (EPOCH, rig.contract.header(target).data)
+    assert intent.deadline == WINDOW_END + RULES.draw_period + RULES.reach
+
+
+def test_draw__value_is_the_hash__no_header_is_sent(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.contract, "rules", lambda block: replace(RULES, source=1))
+    rig.open_epoch()
+    rig.cycle(at=rig.close_epoch() + 100)
+    assert rig.arguments(rig.intents("draw")[0]) == (EPOCH, b"")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_void__proof_is_settled(tmp_path: Path, closed: bool) -> None:
+    rig = committed_rig(tmp_path)
+    until = RULES.close_until(OPENED)
+    if closed:
+        rig.close_epoch()
+        until = RULES.draw_until(OPENED)
+        rig.contract.header = lambda number: 1 / 0  # type: ignore[method-assign, assignment]  # out of reach
+        rig.contract.block = lambda number: 1 / 0  # type: ignore[method-assign, assignment]
+    rig.cycle(at=until)
+    assert rig.intents("settle") == [] and rig.outcomes == []
+    said = rig.cycle(at=until + 1, times=2)
     assert said == "nobody has drawn in time: the epoch is void"
-    assert rig.actions() == ["commit-1"] and rig.outcomes == ["void"]
+    assert len(rig.intents("settle")) == 1 and rig.outcomes == ["void"]
+    assert rig.arguments(rig.intents("settle")[0])[0].lower() == OWNER.lower()
+
+
+def test_void__nothing_committed__nothing_to_settle(rig: Rig) -> None:
+    rig.open_epoch()
+    rig.cycle(at=RULES.close_until(OPENED) + 1, times=2)
+    assert rig.actions() == [] and rig.outcomes == ["void"]
+
+
+def test_settle__failure_that_nobody_has_reported__when_it_is_too_old(tmp_path: Path) -> None:
+    rig = committed_rig(tmp_path)
+    rig.draw_epoch()
+    rig.cycle(at=END + RULES.fault_period - 1)
+    assert rig.intents("settle") == []
+    rig.cycle(at=END + RULES.fault_period)
+    assert len(rig.intents("settle")) == 1
+
+
+def test_settle__scored__claimed_here_only_where_nobody_else_does(tmp_path: Path) -> None:
+    rig = committed_rig(tmp_path)
+    rig.draw_epoch()
+    rig.verified(RULES.samples)
+    rig.cycle(at=END, times=2)
+    assert rig.intents("settle") == []
+    rig.settles = True
+    rig.restart()
+    rig.cycle(at=END - 1)
+    assert rig.intents("settle") == []
+    rig.cycle(at=END, times=2)
+    assert len(rig.intents("settle")) == 1
+    rig.contract.proofs[OWNER] = rig.contract.proofs[OWNER]._replace(settled=True)
+    rig.set(rig.intents("settle")[0], IntentState.ABANDONED)
+    rig.cycle(at=END + 500)
+    assert len(rig.intents("settle")) == 1
 
 
 # ---------------------------------------------------------------------- samples
@@ -321,7 +524,7 @@ def test_samples__opened_in_parts__from_the_first_not_verified(tmp_path: Path) -
     rig.verified(4)
     rig.cycle(times=2)
     assert openings_of(rig) == [(0, 2), (2, 2), (4, 1)]
-    assert {i.deadline for i in rig.intents("samples")} == {RULES.end(EPOCH) - 1}
+    assert {i.deadline for i in rig.intents("samples")} == {END - 1}
     rig.verified(5)
     assert rig.cycle(times=2) == "all samples verified"
     assert rig.outcomes == ["scored"] and rig.prover.works == ""
@@ -409,28 +612,28 @@ def test_samples__other_draw_after_a_reorg__its_samples_are_opened(tmp_path: Pat
 
 
 def test_faults__unopened_proof_of_another__is_reported_once(rig: Rig) -> None:
-    rig.committed(EPOCH - 1)
-    rig.open_epoch(epoch=EPOCH - 1)
-    rig.draw_epoch(epoch=EPOCH - 1)
-    delay = stagger(OWNER, EPOCH - 1, f"fail {OTHER}", RULES.fault_period)
-    rig.cycle(at=START + delay - 1)
+    rig.committed(EPOCH)
+    rig.open_epoch()
+    rig.draw_epoch()
+    delay = RULES.fault_delay(OWNER, EPOCH, OTHER)
+    rig.cycle(at=END + delay - 1)
     assert rig.intents("fail") == []
-    rig.cycle(at=START + delay, times=3)
+    rig.cycle(at=END + delay, times=3)
     (intent,) = rig.intents("fail")
     assert rig.arguments(intent)[0].lower() == OTHER.lower()
-    assert intent.deadline == RULES.fault_until(EPOCH - 1)
+    assert intent.deadline == RULES.fault_until(END)
     # The report has landed: there is no proof any more.
     rig.set(intent, IntentState.FINAL)
     rig.contract.proofs[OTHER] = rig.contract.proofs[OTHER]._replace(rounds=0)
     rig.cycle(times=2)
-    assert len(rig.intents("fail")) == 1 and rig.store.proofs_before(EPOCH) == []
+    assert len(rig.intents("fail")) == 1 and rig.store.proofs_before(EPOCH + 1) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "drawn", "provider"),
     [
         ({"verified": RULES.samples}, True, OTHER),
-        ({"epoch": EPOCH}, True, OTHER),  # it has committed again
+        ({"epoch": EPOCH + 1}, True, OTHER),  # it has committed again
         ({"rounds": 0}, True, OTHER),
         ({}, False, OTHER),  # void
         ({}, True, OWNER),  # nobody reports itself
@@ -439,27 +642,27 @@ def test_faults__unopened_proof_of_another__is_reported_once(rig: Rig) -> None:
 def test_faults__nothing_to_report__forgotten(
     rig: Rig, changes: dict[str, int], drawn: bool, provider: str
 ) -> None:
-    rig.committed(EPOCH - 1, provider, **changes)
-    rig.open_epoch(epoch=EPOCH - 1)
+    rig.committed(EPOCH, provider, **changes)
+    rig.open_epoch()
     if drawn:
-        rig.draw_epoch(epoch=EPOCH - 1)
-    rig.cycle(at=START + 599)
+        rig.draw_epoch()
+    rig.cycle(at=END + 599)
     assert rig.intents("fail") == []
-    assert rig.store.proofs_before(EPOCH) == []
+    assert rig.store.proofs_before(EPOCH + 1) == []
 
 
 def test_faults__too_old__forgotten(rig: Rig) -> None:
-    rig.committed(EPOCH - 1)
-    rig.open_epoch(epoch=EPOCH - 1)
-    rig.draw_epoch(epoch=EPOCH - 1)
-    rig.cycle(at=RULES.fault_until(EPOCH - 1) + 1)
-    assert rig.intents("fail") == [] and rig.store.proofs_before(EPOCH) == []
+    rig.committed(EPOCH)
+    rig.open_epoch()
+    rig.draw_epoch()
+    rig.cycle(at=RULES.fault_until(END) + 1)
+    assert rig.intents("fail") == [] and rig.store.proofs_before(EPOCH + 1) == []
 
 
 def test_faults__switched_off__nothing_is_kept(tmp_path: Path) -> None:
     rig = Rig(tmp_path, report_faults=False)
-    rig.committed(EPOCH - 1)
-    assert rig.store.proofs_before(EPOCH) == []
+    rig.committed(EPOCH)
+    assert rig.store.proofs_before(EPOCH + 1) == []
 
 
 # ---------------------------------------------------------------------- around it
@@ -467,16 +670,17 @@ def test_faults__switched_off__nothing_is_kept(tmp_path: Path) -> None:
 
 def test_report__is_kept_for_status(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
-    rig.cycle(at=FIRST_SLOT + 12)
+    rig.cycle(at=FIRST + 12)
     kept = ProofReport.from_text(str(rig.store.meta("benchmark.report")))
     assert (kept.epoch, kept.stage, kept.note) == (EPOCH, "window", "proving")
     assert kept.committed_rounds == rig.contract.proofs[OWNER].rounds > 0
-    assert kept.score == 7 and kept.device == "cpu"
+    assert (kept.score, kept.proven, kept.proven_until) == (7, 9, 10**6)
+    assert kept.device == "cpu"
     assert rig.duty.report.to_json()["score"] == "7"
 
 
 def test_report__nothing_new__nothing_is_written(rig: Rig) -> None:
-    rig.cycle(at=START)
+    rig.cycle(at=OPENED + 5)
     written = rig.store.changes()
     rig.cycle(times=5)
     assert rig.store.changes() == written
@@ -486,7 +690,7 @@ def test_folders_of_other_epochs__are_deleted(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
     old = rig.proof.path
     assert old.exists()
-    rig.cycle(at=RULES.end(EPOCH) + 1)
+    rig.cycle(at=END + 1)
     assert not old.exists()
 
 

@@ -109,7 +109,7 @@ def test_status__proof_and_rewards(config: Path) -> None:
     data.mkdir()
     store = Store(data / DATABASE)
     report = ProofReport(
-        "cuda", 12, "window", 40, 30, 0, 8, 15 * 10**14, note="proving", paused=False
+        "cuda", 12, "window", 40, 30, 0, 8, 15 * 10**14, 2 * 10**15, note="proving", paused=False
     )
     store.set_meta(benchmark.REPORT, report.to_text())
     store.set_meta(rewards.UNCLAIMED, str(25 * 10**17))
@@ -117,7 +117,7 @@ def test_status__proof_and_rewards(config: Path) -> None:
     said = call("status", "--config", config).output
     assert "Proof: epoch 12, window: proving (cuda)" in said
     assert "40 done, 30 committed, 0 of 8 samples verified" in said
-    assert "Score: 1500 tera operations a second" in said
+    assert "Score: 1500 tera operations a second backed by stake, of 2000 tera proven" in said
     assert "Rewards: 2.5 TPF to claim" in said
 
 

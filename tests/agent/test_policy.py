@@ -56,7 +56,6 @@ def make_policy(
         staking=OWNER,
         jobs=OWNER,
         confirmations=2,
-        block_seconds=10,
     )
     return Policy(
         JobsSettings(**{**chosen, **(jobs or {})}),
@@ -64,6 +63,7 @@ def make_policy(
         chain,
         UNIT,
         gpus,
+        lambda: 10,
     )
 
 

@@ -161,7 +161,7 @@ def test_load__proofs_and_rewards(tmp_path: Path) -> None:
     line = refused(tmp_path, TERAPROOF_CHAIN__EMISSIONS=B)
     assert "emissions needs benchmark" in line
     for name, bad in (
-        ("COMMITS", "0"),
+        ("LAST_COMMITS", "0"),
         ("OPENINGS_PER_TRANSACTION", "9"),
         ("MIN_ROUNDS", "0"),
         ("DEVICE", "gpu"),

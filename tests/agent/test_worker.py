@@ -128,6 +128,69 @@ def test_worker__device_cannot_be_used__says_why_and_is_tried_again_later(tmp_pa
     assert prover.trouble == ""
 
 
+def test_wait__worker_that_is_ready_makes_the_proof(tmp_path: Path, prover: Prover) -> None:
+    ready = make_folder(tmp_path / "ready", challenge=bytes(32))
+    prover.wait(ready)
+    process = prover._process
+    assert process is not None and process.poll() is None
+    prover.wait(ready)
+    assert prover._process is process
+    folder = make_folder(tmp_path / "1-aa")
+    prover.prove(folder)
+    prover.prove(folder)
+    wait_for_rounds(folder, 3)
+    assert prover._process is process and ready.roots() == []
+    prover.stop()
+    engine = make_engine("numpy")
+    engine.prepare(CHALLENGE, SHAPE)
+    found = folder.roots()[:3]
+    assert found == [root for root, _ in zip(engine.roots(()), found, strict=False)]
+
+
+def test_wait__proof_of_another_kind__a_worker_of_its_own(tmp_path: Path, prover: Prover) -> None:
+    prover.wait(make_folder(tmp_path / "ready"))
+    process = prover._process
+    folder = make_folder(tmp_path / "1-aa", device="numpy")
+    prover.prove(folder)
+    assert prover._process is not process
+    wait_for_rounds(folder, 1)
+
+
+def test_wait__worker_has_been_killed__another_one_proves(tmp_path: Path, prover: Prover) -> None:
+    ready = make_folder(tmp_path / "ready")
+    prover.wait(ready)
+    assert prover._process is not None
+    prover._process.kill()
+    prover._process.wait()
+    folder = make_folder(tmp_path / "1-aa")
+    prover.prove(folder)
+    wait_for_rounds(folder, 1)
+
+
+def test_wait__device_is_used_by_another_proof__that_is_not_disturbed(tmp_path: Path) -> None:
+    ready, folder = make_folder(tmp_path / "ready"), make_folder(tmp_path / "1-aa")
+    prepared = list[bytes]()
+
+    class Engine(SlowEngine):
+        def prepare(self, challenge: bytes, shape: Shape) -> None:
+            prepared.append(challenge)
+
+    with Turn("cpu", tmp_path):
+        workers.wait(
+            ready,
+            Turn("cpu", tmp_path),
+            engines=lambda device: Engine(SharedDevice(1)),
+            orders=lambda: "",
+        )
+    assert prepared == [] and folder.roots() == []
+
+
+def test_wait__agent_is_gone__no_proof(tmp_path: Path) -> None:
+    ready = make_folder(tmp_path / "ready")
+    workers.wait(ready, Turn("cpu", tmp_path), orders=lambda: "")
+    assert ready.roots() == []
+
+
 def test_worker__another_one_in_the_folder__waits_for_its_end(
     tmp_path: Path, prover: Prover
 ) -> None:
