@@ -143,7 +143,11 @@ def _measure(
 
 def _fits(engine: Engine) -> Callable[[Shape], bool]:
     if isinstance(engine, CudaEngine):
-        return sizes.fits_gpus([gpu.free_bytes() for gpu in engine.devices])
+        return sizes.fits_gpus(
+            [gpu.free_bytes() for gpu in engine.devices],
+            [one.rate for one in engine.products],
+            [one.way.kind for one in engine.products],
+        )
     return sizes.fits_machine(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
 
 

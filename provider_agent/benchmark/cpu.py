@@ -28,7 +28,7 @@ from provider_agent.benchmark.engine import Timings, check_memory
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import LEAF_BYTES, Shape
 from provider_agent.benchmark.keccak import BatchKeccak, Bytes
-from provider_agent.benchmark.products.base import Sums
+from provider_agent.benchmark.products.base import Sums, Way
 from provider_agent.benchmark.products.check import holds
 from provider_agent.benchmark.products.choose import Chosen, choose, cpu_ways
 from provider_agent.benchmark.words import Side, matrix
@@ -58,7 +58,7 @@ class CpuEngine:
         self._timings = Timings()
         self._opened: tuple[tuple[int, bytes], Bytes, list[Bytes]] | None = None
 
-    def _choose(self) -> Chosen:
+    def _choose(self) -> Chosen[Way]:
         """The way to multiply."""
         return choose(cpu_ways(), _TRIAL)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA engine: int8 products on the tensor cores, everything else beside them.
+"""The CUDA engine: products on the tensor cores, everything else beside them.
 
 A stays on the device. While the product of round t - 1 runs, round t - 2 is hashed and, once its
 root is known, B(t) is generated. A root of 32 bytes a round comes back (of several GPUs, one hash
@@ -34,27 +34,43 @@ from itertools import count as numbers_from
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import merkle
-from provider_agent.benchmark.cuda_device import CudaDevice
-from provider_agent.benchmark.cuda_plan import shares, tiles
+from provider_agent.benchmark.cuda_device import CudaDevice, Kind
+from provider_agent.benchmark.cuda_plan import Share, Tiles, shares, tiles
 from provider_agent.benchmark.cuda_share import Part, ShareWorker, leaf_bytes
 from provider_agent.benchmark.engine import Timings
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import Shape
+from provider_agent.benchmark.products.choose import Chosen, choose
+from provider_agent.benchmark.products.cuda_ways import CudaWay, ways
 
 _NODE = 32
+_TRIAL = (4096, 8192, 7680)
 
 
 class CudaEngine:
     """Makes rounds on one GPU or several of one machine; an `Engine`."""
 
     def __init__(
-        self, numbers: Sequence[int] = (0,), devices: Sequence[CudaDevice] | None = None
+        self,
+        numbers: Sequence[int] = (0,),
+        devices: Sequence[CudaDevice] | None = None,
+        chosen: Sequence[Chosen[CudaWay]] | None = None,
     ) -> None:
-        """Open the GPUs with these CUDA numbers; `devices` are opened ones to use instead.
+        """Open the GPUs with these CUDA numbers, and find out how each multiplies.
 
-        EngineError when a GPU, its driver or CuPy is missing.
+        Args:
+            numbers: as CUDA counts them.
+            devices: opened ones to use instead.
+            chosen: how each of them multiplies, where that was tried before.
+
+        EngineError when a GPU, its driver or CuPy is missing, or a GPU has no exact product.
         """
         self._devices = list(devices) if devices is not None else _open(numbers)
+        try:
+            self._chosen = chosen or [choose(ways(one), _TRIAL) for one in self._devices]
+        except BaseException:
+            _close(self._devices)
+            raise
         self._workers: list[ShareWorker] = []
         self._challenge: bytes | None = None
         self._shape: Shape | None = None
@@ -67,12 +83,29 @@ class CudaEngine:
         names = [device.name for device in self._devices]
         first = names[0] if len(set(names)) == 1 else ", ".join(names)
         number = f"{len(names)} x " if len(names) > 1 and len(set(names)) == 1 else ""
-        return f"{number}{first} (CUDA, int8 tensor cores)"
+        found = ", ".join(dict.fromkeys(one.way.name for one in self._chosen))
+        idle = len(self._devices) - len(self._workers) if self._workers else 0
+        left = f"; {idle} too slow, left out" if idle else ""
+        return f"{number}{first} (CUDA, {found}{left})"
 
     @property
     def devices(self) -> Sequence[CudaDevice]:
         """The GPUs in use."""
         return self._devices
+
+    @property
+    def products(self) -> Sequence[Chosen[CudaWay]]:
+        """How each GPU multiplies, what that was measured to do, and what else was tried."""
+        return self._chosen
+
+    def plans(self, shape: Shape) -> list[tuple[CudaDevice, Share, Tiles, Kind]]:
+        """Who does which rows, in which pieces. EngineError where a GPU has no room."""
+        parts = shares(shape, [one.rate for one in self._chosen])
+        return [
+            (device, part, tiles(shape, part, device.free_bytes(), one.way.kind), one.way.kind)
+            for device, part, one in zip(self._devices, parts, self._chosen, strict=True)
+            if part.rows
+        ]
 
     def prepare(self, challenge: bytes, shape: Shape) -> None:
         """Take the memory that the shape needs and make A. See `Engine`."""
@@ -186,9 +219,8 @@ class CudaEngine:
     # -------------------------------------------------------------------------------------- rounds
 
     def _take_memory(self, shape: Shape) -> None:
-        for device, share in zip(self._devices, shares(shape, len(self._devices)), strict=True):
-            plan = tiles(shape, share, device.free_bytes())
-            self._workers.append(ShareWorker(device, shape, share, plan))
+        for device, share, plan, kind in self.plans(shape):
+            self._workers.append(ShareWorker(device, shape, share, plan, kind))
         self._shape = shape
 
     def _prepared(self) -> tuple[Shape, bytes]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GPU through CuPy: NVRTC compiles the kernels, cuBLAS multiplies on the int8 tensor cores."""
+"""A GPU through CuPy: NVRTC compiles the kernels, cuBLAS multiplies."""
 
 from __future__ import annotations
 
@@ -14,14 +14,24 @@ import numpy as np
 from cupy.cuda import runtime
 from cupy_backends.cuda.libs import cublas
 
-from provider_agent.benchmark.cuda_device import Argument, Buffer, Download, Event, Region, Stream
-from provider_agent.benchmark.cuda_kernels import NAMES, SOURCE, THREADS
+from provider_agent.benchmark import cuda_kernels
+from provider_agent.benchmark.cuda_device import (
+    ENTRY_BYTES,
+    Argument,
+    Buffer,
+    Download,
+    Event,
+    Kind,
+    Region,
+    Stream,
+)
+from provider_agent.benchmark.cuda_kernels import THREADS
 from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.products import cuda_ways
 
 # Values of cudaDataType_t and cudaMemcpyKind; CuPy does not name all of them.
-_R_8I, _R_32I, _R_16F, _R_16BF = 3, 10, 2, 14
+_R_8I, _R_32I, _R_32F, _R_16F, _R_16BF = 3, 10, 0, 2, 14
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
-_MIN_COMPUTE = 75  # Turing: the first int8 tensor cores that cuBLAS drives through this call
 # Kernels may count elements of a matrix in 32-bit integers, so a call's operands stay below that.
 _MAX_ELEMENTS = (1 << 31) - 1
 
@@ -44,11 +54,13 @@ class CupyDevice:
             properties = runtime.getDeviceProperties(number)
             self._name = _text(properties["name"])
             self._uuid = _uuid(properties.get("uuid", b""))
-            compute = 10 * properties["major"] + properties["minor"]
-            if compute < _MIN_COMPUTE:
-                raise EngineError(f"GPU {number} ({self._name}) has no int8 tensor cores")
-            module = cupy.RawModule(code=SOURCE.read_text("utf-8"), backend="nvrtc")
-            self._kernels = {name: module.get_function(name) for name in NAMES}
+            self._kernels: dict[str, Any] = {}
+            for source, names in (
+                (cuda_kernels.SOURCE, cuda_kernels.NAMES),
+                (cuda_ways.SOURCE, cuda_ways.NAMES),
+            ):
+                module = cupy.RawModule(code=source.read_text("utf-8"), backend="nvrtc")
+                self._kernels |= {name: module.get_function(name) for name in names}
             # Hashes and entries hold up the next product, so they go first where both could run.
             self._streams = {
                 Stream.PRODUCT: cupy.cuda.Stream(non_blocking=True, priority=0),
@@ -56,7 +68,12 @@ class CupyDevice:
                 Stream.HASHING: cupy.cuda.Stream(non_blocking=True, priority=-1),
             }
             self._blas = cublas.create()
-        self._one, self._zero = np.array([1], np.int32), np.array([0], np.int32)
+        integers, floats = np.array([0, 1], np.int32), np.array([0, 1], np.float32)
+        self._kinds = {
+            Kind.INT8: (_R_8I, _R_32I, cublas.CUBLAS_COMPUTE_32I, integers),
+            Kind.BF16: (_R_16BF, _R_32F, cublas.CUBLAS_COMPUTE_32F, floats),
+            Kind.FP16: (_R_16F, _R_32F, cublas.CUBLAS_COMPUTE_32F, floats),
+        }
 
     @property
     def name(self) -> str:
@@ -95,13 +112,23 @@ class CupyDevice:
             self._kernels[kernel]((blocks,), (THREADS,), plain)
 
     def product(
-        self, a: Region, b: Region, c: Region, rows: int, columns: int, depth: int, stream: Stream
+        self,
+        a: Region,
+        b: Region,
+        c: Region,
+        rows: int,
+        columns: int,
+        depth: int,
+        stream: Stream,
+        kind: Kind = Kind.INT8,
     ) -> None:
-        """C = A B on the int8 tensor cores.
+        """C = A B. What the card cannot multiply is cuBLAS's to say.
 
         cuBLAS counts by columns: it sees C transposed, `columns` x `rows`, as the transpose of B's
-        memory (depth x columns) times A's (depth x rows), the one layout with int8 tensor cores.
+        memory (depth x columns) times A's (depth x rows): the layout of int8 tensor cores.
         """
+        entry, result, compute, scale = self._kinds[kind]
+        size, one = ENTRY_BYTES[kind], scale.ctypes.data + scale.itemsize
         for column, width in _pieces(columns, depth):
             for row, height in _pieces(rows, depth):
                 with self._use(), self._streams[stream]:
@@ -112,18 +139,18 @@ class CupyDevice:
                         width,
                         height,
                         depth,
-                        self._one.ctypes.data,
-                        _address(b) + column * depth,
-                        _R_8I,
+                        one,
+                        _address(b) + column * depth * size,
+                        entry,
                         depth,
-                        _address(a) + row * depth,
-                        _R_8I,
+                        _address(a) + row * depth * size,
+                        entry,
                         depth,
-                        self._zero.ctypes.data,
+                        scale.ctypes.data,
                         _address(c) + 4 * (row * columns + column),
-                        _R_32I,
+                        result,
                         columns,
-                        cublas.CUBLAS_COMPUTE_32I,
+                        compute,
                         cublas.CUBLAS_GEMM_DEFAULT,
                     )
 
@@ -155,6 +182,15 @@ class CupyDevice:
             done = cupy.cuda.Event(block=True, disable_timing=True)
             done.record(self._streams[stream])
         return _Download(self, target, size, Event(done))
+
+    def upload(self, data: np.ndarray[Any, np.dtype[np.uint8]], target: Region) -> None:
+        """Copy from the host, on the stream of the products."""
+        with self._use():
+            stream = self._streams[Stream.PRODUCT]
+            runtime.memcpyAsync(
+                _address(target), data.ctypes.data, data.nbytes, _TO_DEVICE, stream.ptr
+            )
+            stream.synchronize()
 
     def wait_for(self, event: Event) -> None:
         """Hold the host until the event has passed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CUDA engine needs of a device: memory, streams, kernels, the int8 product.
+"""What the CUDA engine needs of a device: memory, streams, kernels, products.
 
 `cuda_cupy` gives it on a GPU. The seam is this thin so that the tests can put a device under the
 engine that runs the very same kernels on the CPU and its streams in any order CUDA would allow.
@@ -21,6 +21,18 @@ class Stream(Enum):
     PRODUCT = "product"
     GENERATION = "generation"
     HASHING = "hashing"
+
+
+class Kind(Enum):
+    """What a product is made of: bytes with int32 sums, or centred floats with float32 sums."""
+
+    INT8 = "int8"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+ENTRY_BYTES = {Kind.INT8: 1, Kind.BF16: 2, Kind.FP16: 2}
+"""Memory of an entry in an operand."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +98,17 @@ class CudaDevice(Protocol):
         """Run a kernel of `kernels.cu` over at least that many threads."""
 
     def product(
-        self, a: Region, b: Region, c: Region, rows: int, columns: int, depth: int, stream: Stream
+        self,
+        a: Region,
+        b: Region,
+        c: Region,
+        rows: int,
+        columns: int,
+        depth: int,
+        stream: Stream,
+        kind: Kind = Kind.INT8,
     ) -> None:
-        """C = A B. A is int8[rows][depth], B int8[columns][depth], C int32[rows][columns]."""
+        """C = A B. A is [rows][depth], B [columns][depth], C [rows][columns] with 4 bytes a sum."""
 
     def record(self, stream: Stream) -> Event:
         """A mark after all work that is in the stream now."""
@@ -101,6 +121,9 @@ class CudaDevice(Protocol):
 
     def download(self, source: Region, size: int, stream: Stream) -> Download:
         """Copy to the host, in order with the stream."""
+
+    def upload(self, data: np.ndarray[Any, np.dtype[np.uint8]], target: Region) -> None:
+        """Copy from the host; done when it returns."""
 
     def synchronize(self) -> None:
         """Wait until all streams are empty."""

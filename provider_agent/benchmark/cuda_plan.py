@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
+from provider_agent.benchmark.cuda_device import ENTRY_BYTES, Kind
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import ENTRIES_PER_LEAF, Shape
+from provider_agent.benchmark.products.cuda_ways import stage_bytes
 
 _SUM_BYTES = 4  # an int32 of C
 _HASH_BYTES = 32
@@ -16,6 +18,8 @@ _SPARE_PART, _SPARE_BYTES = 0.03, 384 << 20
 _MIN_TILE = ENTRIES_PER_LEAF
 _MIN_ROWS = 16
 _GIB = 1 << 30
+_LIKE = 0.05
+_LIKE_PIECES, _UNLIKE_PIECES = 64, 128
 
 
 @dataclass(frozen=True)
@@ -58,36 +62,55 @@ class Tiles:
         """
         return 1 / self.rows + 1 / self.columns + (0 if self.keep_a else 4 / self.columns)
 
-    def bytes(self, shape: Shape, share_rows: int) -> int:
-        """Memory that it takes: A, two tiles of B, two of C, the tree."""
+    def bytes(self, shape: Shape, share_rows: int, kind: Kind = Kind.INT8) -> int:
+        """Memory that it takes: A, two tiles of B, two of C, the tree.
+
+        Centred operands are wider, have a sum for each row and are made from bytes.
+        """
         a = share_rows if self.keep_a else 2 * self.rows
+        width, centring = shape.depth * ENTRY_BYTES[kind], 0
+        if kind is not Kind.INT8:
+            width += _SUM_BYTES
+            centring = stage_bytes(kind, shape.depth, max(self.rows, self.columns))
         tree = 2 * share_rows * shape.n // ENTRIES_PER_LEAF * _HASH_BYTES
         return (
-            (a + 2 * self.columns) * shape.depth + 2 * self.rows * self.columns * _SUM_BYTES + tree
+            (a + 2 * self.columns) * width
+            + centring
+            + 2 * self.rows * self.columns * _SUM_BYTES
+            + tree
         )
 
 
-def shares(shape: Shape, devices: int) -> list[Share]:
-    """Rows for each of several like devices, as even as aligned pieces allow.
+def shares(shape: Shape, speeds: Sequence[float]) -> list[Share]:
+    """Rows for each of several devices of these speeds, so that they need the same time.
 
-    A power of two of devices gets one piece each. Otherwise there are at least 64 pieces where the
-    rows allow it, so that the largest share is at most about 1/64 of all rows above the mean.
-    EngineError for more devices than pieces.
+    Speeds that differ by less than measurements do count as one: a power of two of like devices
+    gets one piece each. Otherwise there are at least 64 pieces where the rows allow it, 128 for
+    unlike devices, and each goes to the device that would be done with it first. A device that is
+    too slow for a single piece gets no rows. EngineError for more devices than pieces.
     """
-    if devices & (devices - 1) == 0:
+    devices = len(speeds)
+    like = max(speeds) <= (1 + _LIKE) * min(speeds)
+    if like and devices & (devices - 1) == 0:
         pieces = devices
     else:
-        pieces = min(max(64, 1 << (8 * devices - 1).bit_length()), shape.n // _MIN_ROWS)
+        least = _LIKE_PIECES if like else _UNLIKE_PIECES
+        pieces = min(max(least, 1 << (8 * devices - 1).bit_length()), shape.n // _MIN_ROWS)
     if pieces < devices or shape.n // pieces < _MIN_ROWS:
         raise EngineError(f"{devices} devices are too many for size {shape.n}; use fewer")
-    rows = shape.n // pieces
-    bounds = [pieces * number // devices for number in range(devices + 1)]
-    return [
-        Share(start * rows, (end - start) * rows, end - start) for start, end in pairwise(bounds)
-    ]
+    counts = [0] * devices
+    rates = [1.0] * devices if like else speeds
+    for _ in range(pieces):
+        ends = [(count + 1) / rate for count, rate in zip(counts, rates, strict=True)]
+        counts[ends.index(min(ends))] += 1
+    rows, found, first = shape.n // pieces, list[Share](), 0
+    for count in counts:
+        found.append(Share(first, count * rows, count))
+        first += count * rows
+    return found
 
 
-def tiles(shape: Shape, share: Share, free: int) -> Tiles:
+def tiles(shape: Shape, share: Share, free: int, kind: Kind = Kind.INT8) -> Tiles:
     """The tiles that cost least of those that fit into `free` bytes.
 
     EngineError, with what would be needed, when not even the smallest tiles fit.
@@ -99,10 +122,10 @@ def tiles(shape: Shape, share: Share, free: int) -> Tiles:
         for rows in _halves(share.rows, share.subtrees)
         for columns in _halves(shape.n, 1)
     ]
-    fitting = [choice for choice in choices if choice.bytes(shape, share.rows) <= usable]
+    fitting = [choice for choice in choices if choice.bytes(shape, share.rows, kind) <= usable]
     if fitting:
         return min(fitting, key=lambda choice: choice.cost)
-    least = min(choice.bytes(shape, share.rows) for choice in choices)
+    least = min(choice.bytes(shape, share.rows, kind) for choice in choices)
     needed = (least + _SPARE_BYTES) / (1 - _SPARE_PART) / _GIB
     raise EngineError(
         f"size {shape.n} with {shape.blocks} blocks needs {needed:.1f} GiB of GPU memory, "
@@ -113,10 +136,12 @@ def tiles(shape: Shape, share: Share, free: int) -> Tiles:
 def _halves(whole: int, pieces: int) -> list[int]:
     """Tile sizes that divide a side: all of it, then powers of two below it.
 
-    A share may be an odd number of pieces; its smaller tiles are a piece, or a part of one.
+    A share may be any number of pieces; its smaller tiles are some pieces that divide it, or a part
+    of one.
     """
-    sizes = [whole]
-    size = whole // pieces if pieces > 1 else whole // 2
+    piece = whole // pieces
+    sizes = [piece * count for count in range(pieces, 0, -1) if pieces % count == 0]
+    size = piece // 2
     while size >= _MIN_TILE:
         sizes.append(size)
         size //= 2

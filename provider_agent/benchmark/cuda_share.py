@@ -5,6 +5,9 @@
     product      C(t) = A B(t)
     hashing      leaves and nodes of C(t-1)
 
+Centred products have more to do in the first and the last: entries become floats, and their sums
+become those of the format.
+
 B and C have two slots each. A slot is filled again once the work that read it is done; the events
 below say so to the device, and the host waits for hashes alone.
 """
@@ -17,10 +20,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from provider_agent.benchmark import cuda_kernels as kernels
-from provider_agent.benchmark.cuda_device import Buffer, CudaDevice, Download, Event, Stream
+from provider_agent.benchmark.cuda_device import (
+    ENTRY_BYTES,
+    Buffer,
+    CudaDevice,
+    Download,
+    Event,
+    Kind,
+    Region,
+    Stream,
+)
 from provider_agent.benchmark.cuda_plan import Share, Tiles
 from provider_agent.benchmark.engine import Timings
 from provider_agent.benchmark.format import ENTRIES_PER_LEAF, Shape
+from provider_agent.benchmark.products.cuda_ways import centre, restore, stage_rows
 
 _HASH_BYTES = 32
 _SUM_BYTES = 4
@@ -43,7 +56,14 @@ class Part:
 class ShareWorker:
     """Works on one share of the rows of every round of a challenge, on one device."""
 
-    def __init__(self, device: CudaDevice, shape: Shape, share: Share, tiles: Tiles) -> None:
+    def __init__(
+        self,
+        device: CudaDevice,
+        shape: Shape,
+        share: Share,
+        tiles: Tiles,
+        kind: Kind = Kind.INT8,
+    ) -> None:
         """Take the memory. EngineError when it is not there."""
         self.device = device
         self.share = share
@@ -52,13 +72,16 @@ class ShareWorker:
         self._shape = shape
         self._tiles = tiles
         self._leaves = share.rows * shape.n // ENTRIES_PER_LEAF
+        self._kind = kind
+        self._row_bytes = shape.depth * ENTRY_BYTES[kind]
         self._buffers: list[Buffer] = []
         rows_of_a = share.rows if tiles.keep_a else 2 * tiles.rows
         try:
-            self._a = self._allocate(rows_of_a * shape.depth)
-            self._b = [self._allocate(tiles.columns * shape.depth) for _ in range(2)]
+            self._a = self._allocate(rows_of_a * self._row_bytes)
+            self._b = [self._allocate(tiles.columns * self._row_bytes) for _ in range(2)]
             self._c = [self._allocate(tiles.rows * tiles.columns * _SUM_BYTES) for _ in range(2)]
             self._tree = self._allocate(2 * self._leaves * _HASH_BYTES)
+            self._take_for_centring(rows_of_a)
         except BaseException:
             self.close()
             raise
@@ -69,6 +92,16 @@ class ShareWorker:
         self._a_free: list[Event | None] = [None, None]
         self._b_tiles = self._c_tiles = 0  # so many were begun; the parity is the slot
         self._times: list[tuple[Stream, Event, Event]] = []
+
+    def _take_for_centring(self, rows_of_a: int) -> None:
+        """Entries as bytes, a piece at a time, and the sums of rows and columns."""
+        tiles, depth = self._tiles, self._shape.depth
+        self._stage_rows = stage_rows(self._kind, depth, max(tiles.rows, tiles.columns))
+        if self._stage_rows:
+            self._stage = self._allocate(self._stage_rows * depth)
+            self._part = self._allocate(self._stage_rows * self._shape.blocks * _SUM_BYTES)
+            self._a_sums = self._allocate(rows_of_a * _SUM_BYTES)
+            self._b_sums = [self._allocate(tiles.columns * _SUM_BYTES) for _ in range(2)]
 
     def _allocate(self, size: int) -> Buffer:
         buffer = self.device.allocate(size)
@@ -159,29 +192,48 @@ class ShareWorker:
             self.device.wait(self._stream(stream), event)
 
     def _generate(
-        self, kernel: str, seed: bytes, first: int, rows: int, out: Buffer, offset: int = 0
+        self, kernel: str, seed: bytes, first: int, rows: int, out: Region, sums: Region | None
     ) -> Event:
+        """Queue entries as operands of the product, and the event after them."""
         return self._timed(
-            Stream.GENERATION,
-            lambda: kernels.generate(
-                self.device,
-                kernel,
-                seed,
-                first,
-                rows,
-                self._shape.blocks,
-                out.at(offset),
-                self._stream(Stream.GENERATION),
-            ),
+            Stream.GENERATION, lambda: self._operand(kernel, seed, first, rows, out, sums)
         )
 
-    def _generate_a(self, row: int, rows: int, offset: int) -> Event:
-        first = self.share.first + row
-        return self._generate("generate_a", self._seed_a, first, rows, self._a, offset)
+    def _operand(
+        self, kernel: str, seed: bytes, first: int, rows: int, out: Region, sums: Region | None
+    ) -> None:
+        blocks, stream = self._shape.blocks, self._stream(Stream.GENERATION)
+        if sums is None:
+            kernels.generate(self.device, kernel, seed, first, rows, blocks, out, stream)
+            return
+        # One stream, one stage: the next piece is made when this one was centred.
+        for start in range(0, rows, self._stage_rows):
+            count = min(self._stage_rows, rows - start)
+            stage = self._stage.at(0)
+            kernels.generate(self.device, kernel, seed, first + start, count, blocks, stage, stream)
+            centre(
+                self.device,
+                self._kind,
+                stage,
+                self._part.at(0),
+                out.buffer.at(out.offset + start * self._row_bytes),
+                sums.buffer.at(sums.offset + start * _SUM_BYTES),
+                count,
+                self._shape.depth,
+                stream,
+            )
+
+    def _generate_a(self, row: int, rows: int, place: int) -> Event:
+        """Rows of the share from `row` on, at the row `place` of A's memory."""
+        first, out = self.share.first + row, self._a.at(place * self._row_bytes)
+        sums = self._a_sums.at(place * _SUM_BYTES) if self._stage_rows else None
+        return self._generate("generate_a", self._seed_a, first, rows, out, sums)
 
     def _generate_b(self, seed: bytes, column: int, slot: int) -> Event:
         self._wait(Stream.GENERATION, self._b_free[slot])
-        return self._generate("generate_b", seed, column, self._tiles.columns, self._b[slot])
+        sums = self._b_sums[slot].at(0) if self._stage_rows else None
+        out = self._b[slot].at(0)
+        return self._generate("generate_b", seed, column, self._tiles.columns, out, sums)
 
     def _tile(
         self, row: int, column: int, b_slot: int, b_ready: Event, wanted: tuple[int, int] | None
@@ -193,33 +245,49 @@ class ShareWorker:
             a_ready = self._a_ready
         else:
             self._wait(Stream.GENERATION, self._a_free[slot])
-            a_ready = self._generate_a(
-                row, self._tiles.rows, slot * self._tiles.rows * self._shape.depth
-            )
+            a_ready = self._generate_a(row, self._tiles.rows, slot * self._tiles.rows)
         for event in (a_ready, b_ready, self._c_free[slot]):
             self._wait(Stream.PRODUCT, event)
         done = self._timed(Stream.PRODUCT, lambda: self._multiply(row, b_slot, slot))
         self._a_free[slot] = self._b_free[b_slot] = done
 
         self._wait(Stream.HASHING, done)
-        hashed = self._timed(Stream.HASHING, lambda: self._hash_leaves(row, column, slot))
+        hashed = self._timed(Stream.HASHING, lambda: self._hash_leaves(row, column, b_slot, slot))
+        if self._stage_rows:  # the sums beside A and B were read too
+            self._a_free[slot] = self._b_free[b_slot] = hashed
         leaf = self._download_leaf(row, column, slot, wanted) if wanted is not None else None
         self._c_free[slot] = hashed if leaf is None else self._record(Stream.HASHING)
         return leaf
 
     def _multiply(self, row: int, b_slot: int, c_slot: int) -> None:
-        tiles, depth = self._tiles, self._shape.depth
+        tiles = self._tiles
         self.device.product(
-            self._a.at((row if tiles.keep_a else c_slot * tiles.rows) * depth),
+            self._a.at(self._place(row, c_slot) * self._row_bytes),
             self._b[b_slot].at(0),
             self._c[c_slot].at(0),
             tiles.rows,
             tiles.columns,
-            depth,
+            self._shape.depth,
             self._stream(Stream.PRODUCT),
+            self._kind,
         )
 
-    def _hash_leaves(self, row: int, column: int, slot: int) -> None:
+    def _place(self, row: int, c_slot: int) -> int:
+        """Where a row of the share is in A's memory."""
+        return row if self._tiles.keep_a else c_slot * self._tiles.rows
+
+    def _hash_leaves(self, row: int, column: int, b_slot: int, slot: int) -> None:
+        if self._stage_rows:
+            restore(
+                self.device,
+                self._c[slot].at(0),
+                self._a_sums.at(self._place(row, slot) * _SUM_BYTES),
+                self._b_sums[b_slot].at(0),
+                self._tiles.rows,
+                self._tiles.columns,
+                self._shape.depth,
+                self._stream(Stream.HASHING),
+            )
         # With 256 columns a leaf is two rows, one after the other in memory as in the tree.
         kernels.hash_leaves(
             self.device,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from provider_agent.benchmark.cuda_device import Kind
 from provider_agent.benchmark.cuda_plan import Tiles, shares, tiles
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import ENTRIES_PER_LEAF, MAX_ROUNDS, Shape
@@ -89,22 +90,38 @@ def ladder(main: Shape, fits: Callable[[Shape], bool], rungs: int = 4) -> list[S
     return [*reversed(steps), main]
 
 
-def plans(shape: Shape, free: Sequence[int]) -> list[Tiles]:
-    """How GPUs with these bytes free would hold the shape. EngineError when one cannot."""
-    parts = shares(shape, len(free))
-    return [tiles(shape, part, there) for part, there in zip(parts, free, strict=True)]
+def plans(
+    shape: Shape,
+    free: Sequence[int],
+    speeds: Sequence[float] | None = None,
+    kinds: Sequence[Kind] | None = None,
+) -> list[Tiles]:
+    """How GPUs with these bytes free would hold the shape. EngineError when one cannot.
+
+    `speeds` and `kinds` of product are by GPU; like ones with int8 unless told.
+    """
+    speeds, kinds = speeds or [1.0] * len(free), kinds or [Kind.INT8] * len(free)
+    parts = zip(shares(shape, speeds), free, kinds, strict=True)
+    return [tiles(shape, part, there, kind) for part, there, kind in parts if part.rows]
 
 
-def fits_gpus(free: Sequence[int]) -> Callable[[Shape], bool]:
+def fits_gpus(
+    free: Sequence[int],
+    speeds: Sequence[float] | None = None,
+    kinds: Sequence[Kind] | None = None,
+) -> Callable[[Shape], bool]:
     """Whether a shape runs at full speed on GPUs with these bytes free: A kept, large tiles."""
 
     def fits(shape: Shape) -> bool:
         try:
-            found = plans(shape, free)
+            found = plans(shape, free, speeds, kinds)
         except EngineError:
             return False
-        least = min(_LEAST_TILE, shape.n // len(free))
-        return all(one.keep_a and min(one.rows, one.columns) >= least for one in found)
+        rows = [part.rows for part in shares(shape, speeds or [1.0] * len(free)) if part.rows]
+        return all(
+            one.keep_a and min(one.rows, one.columns) >= min(_LEAST_TILE, least)
+            for one, least in zip(found, rows, strict=True)
+        )
 
     return fits
 

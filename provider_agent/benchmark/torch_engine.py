@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from provider_agent.benchmark.cpu import CpuEngine
 from provider_agent.benchmark.products import torch_ways
+from provider_agent.benchmark.products.base import Way
 from provider_agent.benchmark.products.choose import Chosen, choose
 
 _TRIAL, _CPU_TRIAL = (2048, 2048, 7680), (256, 256, 1920)
@@ -25,7 +26,7 @@ class TorchEngine(CpuEngine):
         self._device = device
         super().__init__()
 
-    def _choose(self) -> Chosen:
+    def _choose(self) -> Chosen[Way]:
         trial = _CPU_TRIAL if self._device == "cpu" else _TRIAL
         return choose(torch_ways.ways(self._torch, self._device), trial)
 

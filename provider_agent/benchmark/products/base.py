@@ -74,3 +74,9 @@ class Way(Protocol):
 
         May fail with an error of the library's own.
         """
+
+    def run(self, rows: Operand, columns: Operand) -> None:
+        """The product of all rows, left where it is made; waits for it. To be timed."""
+
+    def release(self) -> None:
+        """Give back what the operands took; they cannot be used any more."""

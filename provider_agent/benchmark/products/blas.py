@@ -13,7 +13,22 @@ from provider_agent.benchmark.keccak import Bytes
 from provider_agent.benchmark.products.base import CENTRE, PROVEN_DEPTH, Operand, Sums
 
 
-class Float32Blas:
+class _OnTheHost:
+    """What is easy where operands are arrays of NumPy."""
+
+    def product(self, rows: Operand, columns: Operand, first: int, count: int) -> Sums:
+        """See `Way`."""
+        raise NotImplementedError
+
+    def run(self, rows: Operand, columns: Operand) -> None:
+        """See `Way`."""
+        self.product(rows, columns, 0, len(rows.values))
+
+    def release(self) -> None:
+        """See `Way`."""
+
+
+class Float32Blas(_OnTheHost):
     """Centred float32; the entries stay bytes and become floats a piece at a time."""
 
     name = "float32 BLAS"
@@ -38,7 +53,7 @@ class Float32Blas:
         return result
 
 
-class Float64Blas:
+class Float64Blas(_OnTheHost):
     """Plain float64: half the speed of float32 where that is at its best, and never cut."""
 
     name = "float64 BLAS"

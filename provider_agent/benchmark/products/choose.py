@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ _DEEP = (24, 24, 132_960)
 _REPEATS = 3
 _LINE = 120
 
+AnyWay = TypeVar("AnyWay", bound=Way)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -33,19 +36,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Generic[AnyWay]):
     """The way to use, its rate in operations a second, and what was tried."""
 
-    way: Way
+    way: AnyWay
     rate: float
     trials: Sequence[Trial]
 
 
 def choose(
-    candidates: Sequence[Way],
+    candidates: Sequence[AnyWay],
     size: tuple[int, int, int],
     clock: Callable[[], float] = perf_counter,
-) -> Chosen:
+) -> Chosen[AnyWay]:
     """The fastest exact way.
 
     Args:
@@ -55,7 +58,7 @@ def choose(
 
     EngineError, with the reasons, when none is exact.
     """
-    best: tuple[float, Way] | None = None
+    best: tuple[float, AnyWay] | None = None
     trials = []
     for way in candidates:
         trial = _try(way, size, clock)
@@ -73,11 +76,14 @@ def _try(way: Way, size: tuple[int, int, int], clock: Callable[[], float]) -> Tr
         for shape in (*_CHECKED, _DEEP, size):
             if not is_exact(way, *shape):
                 return Trial(way.name, 0.0, "its sums are wrong")
+            way.release()
         return Trial(way.name, _rate(way, size, clock))
     # A library says in its own types that it lacks an operator; whatever it is, the way is out.
     except Exception as error:  # noqa: BLE001
         line = str(error).strip().partition("\n")[0].partition(". ")[0]
         return Trial(way.name, 0.0, line[:_LINE] or type(error).__name__)
+    finally:
+        way.release()
 
 
 def _rate(way: Way, size: tuple[int, int, int], clock: Callable[[], float]) -> float:
@@ -89,7 +95,7 @@ def _rate(way: Way, size: tuple[int, int, int], clock: Callable[[], float]) -> f
     best = float("inf")
     for _ in range(_REPEATS):
         start = clock()
-        way.product(left, right, 0, rows)
+        way.run(left, right)
         best = min(best, clock() - start)
     return 2 * rows * columns * depth / max(best, 1e-9)
 

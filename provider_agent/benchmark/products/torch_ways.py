@@ -39,9 +39,22 @@ class _TorchWay:
         # Bytes cross to the device; wider types are made there.
         return self._torch.from_numpy(entries.view(np.int8)).to(self._device)
 
-    def _to_host(self, sums: Any) -> Sums:
-        result: Sums = sums.cpu().numpy()
+    def product(self, rows: Operand, columns: Operand, first: int, count: int) -> Sums:
+        """See `Way`."""
+        result: Sums = self._sums(rows, columns, first, count).cpu().numpy()
         return result
+
+    def run(self, rows: Operand, columns: Operand) -> None:
+        """See `Way`."""
+        sums = self._sums(rows, columns, 0, rows.values.shape[0])
+        sums[-1:, -1:].cpu()  # the one way to wait that all devices know
+
+    def release(self) -> None:
+        """See `Way`; PyTorch frees what nobody holds."""
+
+    def _sums(self, rows: Operand, columns: Operand, first: int, count: int) -> Any:
+        """The sums as a tensor of the device."""
+        raise NotImplementedError
 
 
 class Int8(_TorchWay):
@@ -53,10 +66,9 @@ class Int8(_TorchWay):
         """The bytes on the device."""
         return Operand(self._place(entries))
 
-    def product(self, rows: Operand, columns: Operand, first: int, count: int) -> Sums:
-        """See `Way`."""
+    def _sums(self, rows: Operand, columns: Operand, first: int, count: int) -> Any:
         left = rows.values[first : first + count]
-        return self._to_host(self._torch._int_mm(left, columns.values.t()))
+        return self._torch._int_mm(left, columns.values.t())
 
 
 class Centred(_TorchWay):
@@ -77,8 +89,7 @@ class Centred(_TorchWay):
         sums = values.sum(dim=1, dtype=self._torch.int32)
         return Operand((values - CENTRE).to(self._type), sums)
 
-    def product(self, rows: Operand, columns: Operand, first: int, count: int) -> Sums:
-        """See `Way`."""
+    def _sums(self, rows: Operand, columns: Operand, first: int, count: int) -> Any:
         taken = slice(first, first + count)
         left, right = rows.values[taken], columns.values
         depth = left.shape[1]
@@ -88,7 +99,7 @@ class Centred(_TorchWay):
         for start in range(0, depth, self._piece or depth):
             part = slice(start, start + (self._piece or depth))
             total += self._multiply(left[:, part], right[:, part].t()).to(self._torch.int32)
-        return self._to_host(total)
+        return total
 
     def _multiply(self, left: Any, right: Any) -> Any:
         if self._type is self._torch.float32:

@@ -23,9 +23,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provider_agent.benchmark.cuda_device import Argument, Buffer, Download, Event, Region, Stream
+from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.cuda_device import (
+    Argument,
+    Buffer,
+    Download,
+    Event,
+    Kind,
+    Region,
+    Stream,
+)
 from provider_agent.benchmark.cuda_kernels import SOURCE, THREADS
 from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.products import cuda_ways
+from provider_agent.benchmark.products.choose import Chosen
+from tests.agent.benchmark.products import torch_on_cpu
 
 HARNESS = Path(__file__).with_name("kernels_on_cpu.c")
 BUILD = Path(__file__).resolve().parents[3] / ".build" / "kernels"
@@ -44,7 +56,7 @@ def kernels() -> ctypes.CDLL:
     try:
         subprocess.run(
             [compiler, *flags, "-fPIC", "-shared", f'-DKERNELS="{SOURCE}"']
-            + ["-x", "c", str(HARNESS), "-o", str(library)],
+            + [f'-DPRODUCTS="{cuda_ways.SOURCE}"', "-x", "c", str(HARNESS), "-o", str(library)],
             check=True,
         )
         return ctypes.CDLL(str(library))
@@ -90,6 +102,11 @@ class CpuDevice:
     memory: int = 64 << 30
     name: str = "a CPU in a GPU's clothes"
     uuid: str = ""
+    kinds: tuple[Kind, ...] = (Kind.INT8,)
+    """What it can multiply. Engines of `engine_on` use the first."""
+    speed: float = 1.0
+    adder: torch_on_cpu.Adder = torch_on_cpu.exact
+    """How it adds floats."""
     launches: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     """Kernels and products in the order in which they ran."""
@@ -135,8 +152,23 @@ class CpuDevice:
         self._queues[stream].append(_Task(run))
 
     def product(
-        self, a: Region, b: Region, c: Region, rows: int, columns: int, depth: int, stream: Stream
+        self,
+        a: Region,
+        b: Region,
+        c: Region,
+        rows: int,
+        columns: int,
+        depth: int,
+        stream: Stream,
+        kind: Kind = Kind.INT8,
     ) -> None:
+        if kind not in self.kinds:
+            raise EngineError(f"this device has no {kind.value}\nand says more")
+        if kind is not Kind.INT8:
+            self._queues[stream].append(
+                _Task(lambda: self._floats(a, b, c, rows, columns, depth, kind))
+            )
+            return
         for region, size in ((a, rows * depth), (b, columns * depth), (c, 4 * rows * columns)):
             _array(region, size, np.uint8)
         arguments = [_plain(region) for region in (a, b, c)]
@@ -147,6 +179,21 @@ class CpuDevice:
             self.done.append("product")
 
         self._queues[stream].append(_Task(run))
+
+    def _floats(
+        self, a: Region, b: Region, c: Region, rows: int, columns: int, depth: int, kind: Kind
+    ) -> None:
+        """Sums in the way of `adder`, rounded to float32."""
+        left, right = (
+            floats(_array(region, count * depth, np.uint16), kind).reshape(count, depth)
+            for region, count in ((a, rows), (b, columns))
+        )
+        sums = torch_on_cpu._product(left, right.T, self.adder)
+        _array(c, rows * columns, np.float32)[:] = sums.ravel()
+        self.done.append("product")
+
+    def upload(self, data: np.ndarray[Any, np.dtype[np.uint8]], target: Region) -> None:
+        _array(target, data.size, np.uint8)[:] = data.ravel()
 
     def record(self, stream: Stream) -> Event:
         mark = _Mark()
@@ -210,6 +257,19 @@ class CpuDevice:
         self._clock += 0.001
         if task.run is not None:
             task.run()
+
+
+def engine_on(*devices: CpuDevice) -> CudaEngine:
+    """An engine that takes each device's word for how it multiplies, and how fast."""
+    chosen = [Chosen(cuda_ways.CudaWay(one, one.kinds[0]), one.speed, ()) for one in devices]
+    return CudaEngine(devices=devices, chosen=chosen)
+
+
+def floats(bits: np.ndarray[Any, np.dtype[np.uint16]], kind: Kind) -> np.ndarray[Any, Any]:
+    """What 16 bits mean in bf16 or fp16."""
+    if kind is Kind.FP16:
+        return bits.view(np.float16).astype(np.float64)
+    return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
 def _array(region: Region, count: int, kind: Any) -> np.ndarray[Any, Any]:

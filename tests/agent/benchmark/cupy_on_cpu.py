@@ -19,7 +19,7 @@ import pytest
 
 from tests.agent.benchmark.cuda_on_cpu import kernels
 
-INT8, INT32, FP16, BF16 = 3, 10, 2, 14
+INT8, INT32, FP32, FP16, BF16 = 3, 10, 0, 2, 14
 COMPUTE_32F, COMPUTE_32I = 68, 72
 
 
@@ -37,7 +37,8 @@ class State:
     def __init__(self, gpus: int = 2) -> None:
         self.gpus = gpus
         self.free = 8 << 30
-        self.major = 9
+        self.refused: set[int] = set()
+        """Types of entries that cuBLAS does not multiply."""
         self.devices: list[int] = []
         self.streams: list[Stream] = []
         self.products: list[tuple[int, int, int]] = []
@@ -111,7 +112,13 @@ def _view(address: int, count: int, kind: Any) -> np.ndarray[Any, Any]:
 
 def _matrix(address: int, code: int, rows: int, columns: int, lead: int) -> np.ndarray[Any, Any]:
     """A column-major matrix of that many rows and columns, `lead` from one column to the next."""
-    kind = {INT8: np.int8, INT32: np.int32, FP16: np.float16, BF16: np.uint16}[code]
+    kind = {
+        INT8: np.int8,
+        INT32: np.int32,
+        FP32: np.float32,
+        FP16: np.float16,
+        BF16: np.uint16,
+    }[code]
     flat = _view(address, lead * (columns - 1) + rows, kind)
     steps = (flat.itemsize, lead * flat.itemsize)
     return np.lib.stride_tricks.as_strided(flat, (rows, columns), steps)
@@ -149,6 +156,8 @@ def _gemm(
     if state.fail_next_product:
         state.fail_next_product = False
         raise CudaError("CUBLAS_STATUS_NOT_SUPPORTED")
+    if a_code in state.refused:
+        raise CudaError("CUBLAS_STATUS_ARCH_MISMATCH")
     assert state.streams, "a product outside of a stream"
     assert handle == 100 + state.current, "a handle of another device"
     assert (transa, transb, algorithm) == (1, 0, -1)
@@ -220,8 +229,6 @@ def install(patch: pytest.MonkeyPatch, state: State) -> None:
         getDeviceProperties=lambda number: {
             "name": b"Stand-in",
             "uuid": bytes([number] * 16),
-            "major": state.major,
-            "minor": 0,
         },
         memGetInfo=lambda: (state.free, 16 << 30),
         memcpy=copy,

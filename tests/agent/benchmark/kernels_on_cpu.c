@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA kernels as a plain C library: the few CUDA names that they use, and a grid whose threads
-// run one after the other. Built by cuda_on_cpu.py, which passes the path of kernels.cu.
+// run one after the other. Built by cuda_on_cpu.py, which passes their paths.
 
 #define __global__
 #define __device__
@@ -10,6 +10,7 @@
 
 typedef struct { unsigned int x, y, z, w; } __attribute__((aligned(16))) uint4;
 typedef struct { int x, y, z, w; } __attribute__((aligned(16))) int4;
+typedef struct { float x, y, z, w; } __attribute__((aligned(16))) float4;
 typedef struct { unsigned long long x, y; } __attribute__((aligned(16))) ulonglong2;
 
 static struct { unsigned int x; } blockIdx, blockDim, threadIdx;
@@ -25,6 +26,7 @@ static inline unsigned int __byte_perm(unsigned int low, unsigned int high, unsi
 }
 
 #include KERNELS
+#include PRODUCTS
 
 #define GRID(call)                                                                                 \
     do {                                                                                           \
@@ -55,6 +57,32 @@ void grid_hash_leaves(u32 blocks, u32 threads, const int4 *c, ulonglong2 *tree, 
 void grid_hash_nodes(u32 blocks, u32 threads, const ulonglong2 *below, ulonglong2 *above, u32 count)
 {
     GRID(hash_nodes(below, above, count));
+}
+
+void grid_centre_bf16(u32 blocks, u32 threads, const uint4 *raw, uint4 *out, u32 count)
+{
+    GRID(centre_bf16(raw, out, count));
+}
+
+void grid_centre_fp16(u32 blocks, u32 threads, const uint4 *raw, uint4 *out, u32 count)
+{
+    GRID(centre_fp16(raw, out, count));
+}
+
+void grid_add_blocks(u32 blocks, u32 threads, const uint4 *raw, int *part, u32 count)
+{
+    GRID(add_blocks(raw, part, count));
+}
+
+void grid_add_rows(u32 blocks, u32 threads, const int *part, int *sums, u32 across, u32 count)
+{
+    GRID(add_rows(part, sums, across, count));
+}
+
+void grid_restore(u32 blocks, u32 threads, float4 *c, const int *of_rows, const int4 *of_columns,
+                  u32 across, u32 depth, u32 count)
+{
+    GRID(restore(c, of_rows, of_columns, across, depth, count));
 }
 
 // The product that cuBLAS does on a GPU: A by rows, B by columns, sums in 32 bits.

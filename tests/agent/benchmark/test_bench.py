@@ -24,7 +24,7 @@ from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.rates import Information, Row
 from provider_agent.benchmark.report import Report
 from provider_agent.devices import Device
-from tests.agent.benchmark.cuda_on_cpu import CpuDevice
+from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
 
 TINY = ["--size", "256", "--blocks", "1", "--seconds", "0.2"]
 
@@ -82,7 +82,7 @@ def test_bench__json_of_a_whole_run(device: str) -> None:
 def test_bench__on_a_cuda_engine_of_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     # 600 MiB free: room for small shapes beside what is kept for the libraries.
     gpus = [CpuDevice(k, memory=600 << 20) for k in range(2)]
-    monkeypatch.setattr(bench, "make_engine", lambda name: CudaEngine(devices=gpus))
+    monkeypatch.setattr(bench, "make_engine", lambda name: engine_on(*gpus))
     result = call("--device", "cuda:0,1", "--seconds", "0.3", "--json", "-")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -143,7 +143,7 @@ def test_row__a_wrong_proof_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         def product(self, *arguments: Any) -> None:  # type: ignore[override]  # same arguments
             """A device that multiplies nothing."""
 
-    engine = CudaEngine(devices=[Wrong(memory=600 << 20)])
+    engine = engine_on(Wrong(memory=600 << 20))
     with pytest.raises(OpeningError):
         rates.row(engine, Shape(256, 1), 0.05, lambda part: None)
 
@@ -199,7 +199,7 @@ def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     def engine(*uuids: str) -> CudaEngine:
-        return CudaEngine(devices=[CpuDevice(uuid=uuid) for uuid in uuids])
+        return engine_on(*(CpuDevice(uuid=uuid) for uuid in uuids))
 
     assert rates._energy(engine("GPU-2")) == 5000
     assert rates._energy(engine("GPU-2", "GPU-0")) == 6000

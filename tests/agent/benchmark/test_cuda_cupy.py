@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provider_agent.benchmark import rates
+from provider_agent.benchmark import cuda, rates
 from provider_agent.benchmark.cuda import CudaEngine, visible
 from provider_agent.benchmark.cuda_device import Stream
 from provider_agent.benchmark.engine import make_engine
@@ -26,6 +26,7 @@ from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[cupy_on_cpu.State]:
     standing_in = cupy_on_cpu.State()
     cupy_on_cpu.install(monkeypatch, standing_in)
+    monkeypatch.setattr(cuda, "_TRIAL", (32, 32, 480))
     yield standing_in
     sys.modules.pop("provider_agent.benchmark.cuda_cupy", None)
 
@@ -140,10 +141,13 @@ def test_errors__one_line_each(state: cupy_on_cpu.State, monkeypatch: pytest.Mon
     with pytest.raises(EngineError, match="no GPU 2; CUDA sees 2"):
         make_engine("cuda:0,2")
     assert state.handles == 0  # the first one was closed again
-    state.major = 6
-    with pytest.raises(EngineError, match="has no int8 tensor cores"):
+    state.refused = {cupy_on_cpu.INT8, cupy_on_cpu.BF16, cupy_on_cpu.FP16}
+    with pytest.raises(
+        EngineError, match=r"no exact product.*bf16 of cuBLAS: GPU 0: CUBLAS_STATUS"
+    ):
         make_engine("cuda")
-    state.major = 9
+    assert state.handles == 0
+    state.refused = set()
 
     engine = make_engine("cuda")
     engine.prepare(keccak(b"x"), Shape(256, 1))

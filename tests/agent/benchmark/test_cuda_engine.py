@@ -19,7 +19,7 @@ from provider_agent.benchmark.format import Shape, keccak, two_before
 from provider_agent.benchmark.opening import verify
 from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.reference import ReferenceEngine
-from tests.agent.benchmark.cuda_on_cpu import CpuDevice
+from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
 FAVOURITES = [None, *Stream]
@@ -56,14 +56,14 @@ def expected() -> list[bytes]:
 
 
 def prepared(*devices: CpuDevice, shape: Shape = SMALL) -> CudaEngine:
-    engine = CudaEngine(devices=devices)
+    engine = engine_on(*devices)
     engine.prepare(CHALLENGE, shape)
     return engine
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
 def test_engine__vectors(vector: Vector) -> None:
-    engine = CudaEngine(devices=[CpuDevice()])
+    engine = engine_on(CpuDevice())
     engine.prepare(vector.challenge, vector.shape)
     roots = rounds(engine, vector.rounds)
     assert roots == vector.roots
@@ -243,7 +243,7 @@ def test_measurements__raw_product_and_stages(expected: list[bytes]) -> None:
 
 
 def test_errors__not_prepared() -> None:
-    engine = CudaEngine(devices=[CpuDevice()])
+    engine = engine_on(CpuDevice())
     with pytest.raises(EngineError, match="not prepared"):
         next(engine.roots([]))
     with pytest.raises(EngineError, match="not prepared"):
@@ -255,7 +255,7 @@ def test_errors__not_prepared() -> None:
 
 def test_errors__no_room_gives_everything_back() -> None:
     roomy, tight = CpuDevice(), CpuDevice(memory=1 << 20)
-    engine = CudaEngine(devices=[roomy, tight])
+    engine = engine_on(roomy, tight)
     with pytest.raises(EngineError, match="GiB are free"):
         engine.prepare(CHALLENGE, SMALL)
     assert roomy.allocated == tight.allocated == 0
@@ -265,13 +265,13 @@ def test_errors__no_room_gives_everything_back() -> None:
 
 def test_errors__too_many_devices() -> None:
     with pytest.raises(EngineError, match="use fewer"):
-        cuda_plan.shares(SMALL, 17)
+        cuda_plan.shares(SMALL, [1.0] * 17)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("n", [256, 16_384, 65_536])
 def test_shares__cover_all_rows_evenly(devices: int, n: int) -> None:
-    found = cuda_plan.shares(Shape(n, 1), devices)
+    found = cuda_plan.shares(Shape(n, 1), [1.0] * devices)
     assert [share.first for share in found] == [
         sum(share.rows for share in found[:k]) for k in range(devices)
     ]
