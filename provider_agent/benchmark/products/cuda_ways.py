@@ -144,7 +144,7 @@ class CudaWay:
 
     def _give_back(self, buffer: Buffer) -> None:
         self._device.synchronize()
-        self._held.remove(buffer)
+        self._held = [one for one in self._held if one is not buffer]
         self._device.release(buffer)
 
 
