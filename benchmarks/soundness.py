@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of docs/soundness.md, from their formulas: `make soundness` writes them.
 
-Amounts are in units of w, what an honest provider gets for an epoch. A provider does a part d of
-what it can do in the window and claims m times what it can do, so the part f = 1 - d/m of its
-claim is false. Where the formulas come from is told in the page itself.
+Amounts are in units of w, what an honest provider gets for an epoch. What is computed stands in
+`cheating` (formulas), `absence` (who is there when) and `picker` (who chooses the draw); here it
+becomes tables. Where the formulas come from is told in the page itself.
 """
 
 from __future__ import annotations
@@ -13,80 +13,65 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from benchmarks import absence, picker
+from benchmarks.cheating import (
+    Field,
+    best_gain,
+    change,
+    failures,
+    guess_rate,
+    passes,
+    shape_costs,
+    worth_of_bits,
+)
 from benchmarks.soundness_plot import figure
-from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, units
+from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, show_seconds, units
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "soundness.md"
 PLANS = ROOT / "deployments" / "params"
 FIGURE = ROOT / "docs" / "figures" / "soundness.svg"
 
-COMPARED_BITS = 16
 # A part of the page between two such lines is written by this program.
 _TABLE = re.compile(r"(?<=<!-- table: )([a-z-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
-def passes(false_part: float, samples: int) -> float:
-    """The probability that no sample shows a false entry; a false one fits by chance at 2^-16."""
-    return float((1 - false_part * (1 - 2**-COMPARED_BITS)) ** samples)
+# ------------------------------------------------------------------------------- plans
 
 
-def change(
-    work: float, claim: float, samples: int, cost: float, bond: float, bits: float = 0
-) -> float:
-    """What cheating adds to an honest epoch's expected profit, in units of w.
-
-    Args:
-        work: d, the part of the window's work that is done, 0 to 1.
-        claim: m, what is claimed, in multiples of an honest claim; at least `work`.
-        samples: S.
-        cost: c, energy of a full window, in units of w.
-        bond: B in units of w.
-        bits: g, how many bits of the draw the provider can choose, after its commitment.
-    """
-    passed = passes(1 - work / claim, samples)
-    # Of 2^g draws it takes one that passes, if there is one.
-    if bits > 0 and passed < 1:
-        passed = -math.expm1(2**bits * math.log1p(-passed))
-    cheating = passed * claim - work * cost - (1 - passed) * bond
-    return cheating - (1 - cost)
+def plan_of(name: str) -> dict[str, Any]:
+    """A shipped plan: the arguments of Benchmark and Emissions as numbers, and its block time."""
+    document = yaml.safe_load((PLANS / f"{name}.yaml").read_text())
+    found: dict[str, Any] = {"block_seconds": document["block_seconds"]}
+    for contract in ("Benchmark", "Emissions"):
+        for key, value in document["contracts"][contract].items():
+            text = str(value)
+            if text.endswith("TPF"):
+                found[key] = units(text.removesuffix("TPF"), TPF_DECIMALS) / 10**TPF_DECIMALS
+            elif text.endswith("%"):
+                found[key] = basis_points(text)
+            elif not text.startswith("$"):
+                found[key] = seconds(text)
+    return found
 
 
-def failures(claim: float, samples: int) -> float:
-    """Expected failed proofs, a bond each, before a claim of m times the truth passes once."""
-    return 1 / passes(1 - 1 / claim, samples) - 1
+def rules_of(plan: dict[str, Any]) -> absence.Rules:
+    """When windows come."""
+    return absence.Rules(
+        slot=plan["slot"],
+        chance_ppm=plan["chance_ppm"],
+        spacing=plan["spacing"],
+        window=plan["window"],
+    )
 
 
-def worth_of_bits(bits: float, samples: int, bond: float) -> tuple[float, float]:
-    """The best claim m for who can choose g bits of the draw, and what it adds, in units of w."""
-    best = (1.0, 0.0)
-    top = 2 ** (bits / samples) * 1.5
-    steps = 20_000
-    for step in range(1, steps + 1):
-        claim = top ** (step / steps)
-        gain = change(1, claim, samples, 0, bond, bits)
-        if gain > best[1]:
-            best = (claim, gain)
-    return best
-
-
-def guess_rate(depth: int) -> tuple[float, float]:
-    """Who knows the sums of all rows and columns: how well can it guess 16 bits of an entry?
-
-    Returns the standard deviation of what stays unknown of an entry, in multiples of 2^16, and the
-    probability of the best guess in multiples of 2^-16 (the peak of a wrapped normal distribution).
-    """
-    variance = (128**2 - 1) / 12
-    deviation = math.sqrt(depth) * variance / 2**COMPARED_BITS
-    peak = 1 + 2 * sum(math.exp(-2 * (math.pi * k * deviation) ** 2) for k in range(1, 50))
-    return deviation, peak
-
-
-# ------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------ tables
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -106,6 +91,10 @@ def _signed(value: float) -> str:
 
 def _count(value: float) -> str:
     return f"{value:,.1f}" if value < 1e6 else f"{value:.1e}"
+
+
+def _tenths(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 def saves_work() -> str:
@@ -174,7 +163,7 @@ def guesses() -> str:
     for blocks in (1, 8, 34, 136, 277):
         deviation, peak = guess_rate(480 * blocks)
         rows.append([f"{480 * blocks:,}", f"{deviation:.2f}", f"{peak:.6f}"])
-    return _table(["K", "spread / 2^16", "best guess / 2^-16"], rows)
+    return _table(["K", "spread / 2^8", "best guess / 2^-8"], rows)
 
 
 def delegators() -> str:
@@ -201,54 +190,193 @@ def confidence() -> str:
     return _table(["samples", "false part f that passes 5 % of the time"], rows)
 
 
-def delays() -> str:
-    """How often all slots from the last commit to what fixes the draw belong to one party."""
+def strategies() -> str:
+    """The best of all strategies with a false part, against the best honest one."""
     rows = []
-    for slots in (0, 1, 3, 8, 16, 32):
-        row = [f"{12 * slots} s", str(slots + 1)]
+    for share in (0.001, 0.1, 0.5, 0.99, None):
+        for backed in (1.0, 1e9):
+            field = Field(share, backed)
+            rows.append(
+                [
+                    "below the target" if share is None else f"{100 * share:g} %",
+                    "its work" if backed == 1 else "any claim",
+                ]
+                + [f"{best_gain(count, 8, field):+.3f}" for count in (1, 2, 3, 4)]
+            )
+    head = ["part of all scores", "its stake backs", "1 identity", "2", "3", "4"]
+    return _table(head, rows)
+
+
+def draws() -> str:
+    """Fifty rounds done and sixty claimed, on 200 epochs of the Arbitrum plan, by real hashes."""
+    plan = plan_of("arbitrum-sepolia")
+    block, samples, epochs = plan["block_seconds"], plan["samples"], 200
+    once = passes(1 - picker.TRUE_ROUNDS / picker.CLAIMED, samples)
+    period = round(plan["draw_period"] / block)
+    ways = [
+        ("the caller's block, v1", 6, picker.callers_block(6), 6),
+        ("the caller's block, v1", 240, picker.callers_block(240), 240),
+        ("a block named before", 1, picker.named_block(1, plan["draw_delay"]), 1),
+        ("a block named before", period, picker.named_block(period, plan["draw_delay"]), 1),
+    ]
+    rows = []
+    for name, choices, way, free in ways:
+        chance = 1 - (1 - once) ** free
+        spread = 2 * math.sqrt(epochs * chance * (1 - chance))
+        passed = picker.simulate(
+            way,
+            epochs,
+            samples,
+            round(plan["window"] / block),
+            plan["chance_ppm"],
+            round(plan["slot"] / block),
+        )
+        expected = f"{epochs * chance:.1f} (+- {spread:.1f})"
+        rows.append([name, f"{choices:,}", _tenths(chance), expected, str(passed)])
+    head = ["the draw is that of", "blocks to call in", "passes, formula", "of 200, expected"]
+    return _table([*head, "of 200, simulated"], rows)
+
+
+@cache
+def _seen() -> absence.History:
+    """Sixteen years of the plan for Sepolia."""
+    return absence.History(rules_of(plan_of("sepolia")), 16 * 365, b"teraproof")
+
+
+_ACCRUALS = (7_200, 86_400, 3 * 86_400)
+
+
+def presence() -> str:
+    """Plans for being there a part of the time."""
+    half = b"a coin"
+    plans = [
+        ("always", absence.at_hours(0, 24)),
+        ("8:00 to 20:00", absence.at_hours(8, 20)),
+        ("22:00 to 6:00", lambda seen: ~absence.at_hours(6, 22)(seen)),
+        ("a coin an hour, 50 %", absence.by_coin(0.5, half)),
+        ("a coin an hour, 10 %", absence.by_coin(0.1, half)),
+        ("every second boundary", absence.each(2)),
+        ("the first 11 h after a window", absence.since_last(0, 11)),
+        ("from 13 h after a window on", absence.since_last(13)),
+        ("from 24 h after a window on", absence.since_last(24)),
+        ("after 100 lost boundaries", absence.after_lost(100)),
+        ("after 500 lost boundaries", absence.after_lost(500)),
+        ("after a gap of more than a day", absence.after_gaps(24, 1e9)),
+    ]
+    rows = []
+    for name, plan in plans:
+        got = absence.measure(_seen(), plan, _ACCRUALS)
+        parts = (got.present, got.scored, got.present + got.dead, *got.rewards)
+        rows.append([name, *(_tenths(part) for part in parts)])
+    head = ["present", "of the time, q", "epochs scored", "q + dead time"]
+    head += ["rewards, 2 h an epoch", "up to a day an epoch", "up to 3 days"]
+    return _table(head, rows)
+
+
+def searched() -> str:
+    """The best of 300 plans by chance, on years that the search has not seen."""
+    rows = []
+    for name, trained, tested in absence.search(_seen(), 300, seed=1, most=0.6):
+        allowed = tested.present + tested.dead
+        rows.append(
+            [name, f"{_tenths(trained.present)} / {_tenths(trained.scored)}"]
+            + [f"{_tenths(tested.present)} / {_tenths(tested.scored)}", _tenths(allowed)]
+        )
+    head = ["plan", "searched on: present / scored", "tested on: present / scored"]
+    return _table([*head, "tested: q + dead time"], rows)
+
+
+def delays() -> str:
+    """How often all slots between the last commit and the draw belong to one party."""
+    rows = []
+    for slots in (2, 4, 8, 16, 32):
+        row = [str(slots), f"{12 * slots} s"]
         for share in (0.01, 0.1, 0.3):
-            row.append(f"{share ** (slots + 1):.0e}")
+            row.append(f"{share**slots:.0e}")
         rows.append(row)
-    head = ["DRAW_DELAY", "slots in a row", "1 % of the proposers", "10 %", "30 %"]
+    head = ["DRAW_DELAY, slots in a row", "on Ethereum", "1 % of the proposers", "10 %", "30 %"]
+    return _table(head, rows)
+
+
+def shapes() -> str:
+    """What a shape costs the prover and the chain; calculated for an H100."""
+    rows = []
+    for n, blocks, leaf in (
+        (16_384, 136, 2),
+        (16_384, 68, 1),
+        (16_384, 136, 1),
+        (32_768, 68, 1),
+        (32_768, 136, 1),
+        (65_536, 68, 1),
+    ):
+        costs = shape_costs(n, 480 * blocks, leaf)
+        rows.append(
+            ["v1" if leaf == 2 else "v2", f"{n:,}", f"{480 * blocks:,}"]
+            + [f"{costs.product:.1f} ms", f"{100 * costs.hashing / costs.product:.1f} %"]
+            + [f"{100 * costs.making / costs.product:.1f} %", f"{100 * costs.useful:.1f} %"]
+            + [f"{costs.gas / 1e3:,.0f} k", f"{costs.memory / 1e9:.1f} GB"]
+        )
+    head = ["format", "N", "K", "a round's product", "hashing", "generating", "useful part"]
+    return _table([*head, "gas of an opening", "memory"], rows)
+
+
+def windows() -> str:
+    """When the windows of the shipped plans come, and how long they are."""
+    rows = []
+    for path in sorted(PLANS.glob("*.yaml")):
+        plan = plan_of(path.stem)
+        rules, block = rules_of(plan), plan["block_seconds"]
+        rows.append(
+            [path.stem, f"{block:g} s", f"{plan['slot']} s", f"{plan['chance_ppm'] / 1e4:g} %"]
+            + [
+                show_seconds(60 * round(rules.mean / 60) or round(rules.mean)),
+                f"{plan['spacing']:,} s",
+                _tenths(rules.dead),
+            ]
+            + [f"{plan['window']:,} s", _percent(block / plan["window"])]
+            + [f"{plan['open_period']} s", f"{plan['draw_delay']}"]
+            + [f"{plan['draw_delay'] * block:g} s"]
+        )
+    head = ["plan", "a block", "slot", "chance", "a window each", "spacing", "dead time"]
+    head += ["window", "a block of it", "to present it", "draw delay, blocks", "in time"]
     return _table(head, rows)
 
 
 def shipped() -> str:
-    """What the plans under deployments/params deploy."""
+    """What the proofs of the shipped plans ask for, and what they pay."""
     rows = []
     for path in sorted(PLANS.glob("*.yaml")):
-        contracts = yaml.safe_load(path.read_text())["contracts"]
-        if "Benchmark" not in contracts or "Emissions" not in contracts:
-            continue
-        proof, pay = contracts["Benchmark"], contracts["Emissions"]
-        bond, emission = (
-            units(str(value).removesuffix("TPF"), TPF_DECIMALS) // 10**TPF_DECIMALS
-            for value in (proof["bond"], pay["initial_emission"])
-        )
-        paid = emission * basis_points(str(pay["capacity_bps"])) // 10_000
-        samples = int(proof["samples"])
+        plan = plan_of(path.stem)
+        paid = plan["rate"] * plan["max_accrual"] * plan["capacity_bps"] / 10_000
+        samples, bond = plan["samples"], plan["bond"]
+        source = ("prevrandao", "block hash", "ArbSys")[plan["randomness_source"]]
         rows.append(
-            [path.stem, ("prevrandao", "previous hash", "ArbSys")[proof["randomness_source"]]]
-            + [str(samples), f"{int(proof['n']):,}", f"{480 * int(proof['blocks']):,}"]
-            + [f"{seconds(str(proof[key])):,} s" for key in ("epoch", "window", "draw_delay")]
-            + [f"{bond:,} TPF", f"{paid:,} TPF", f"{100 * bond / paid:.2g} %"]
+            [path.stem, source, f"{plan['n']:,}", f"{480 * plan['blocks']:,}", str(samples)]
             + [_percent(passes(0.1, samples)), _percent(passes(0.5, samples))]
+            + [f"{bond:,.0f} TPF", f"{paid:,.0f} TPF", f"{100 * bond / paid:.2g} %"]
+            + [f"{plan['ops_per_tpf']:.1e}", f"{plan['target']:.1e}"]
         )
-    head = ["plan", "randomness", "S", "N", "K", "epoch", "window", "draw delay", "bond B"]
-    head += ["E, first epochs", "w = B at a share of", "f = 10 % passes", "f = 50 % passes"]
+    head = ["plan", "randomness", "N", "K", "S", "f = 10 % passes", "f = 50 % passes", "bond B"]
+    head += ["an epoch pays", "w = B at a share of", "op/s a TPF backs", "target, op/s"]
     return _table(head, rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "saves-work": saves_work,
     "inflates": inflates,
+    "strategies": strategies,
     "false-scores": false_scores,
     "grinding": grinding,
     "bias": bias,
+    "draws": draws,
+    "presence": presence,
+    "searched": searched,
     "guesses": guesses,
     "delegators": delegators,
     "confidence": confidence,
     "delays": delays,
+    "shapes": shapes,
+    "windows": windows,
     "shipped": shipped,
 }
 
