@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from provider_agent import devices
 from provider_agent.benchmark import rates, sizes
+from provider_agent.benchmark.busy import Others, gpus_in_use, notes
 from provider_agent.benchmark.cuda import CudaEngine, visible
 from provider_agent.benchmark.engine import DEVICES, Engine, make_engine
 from provider_agent.benchmark.errors import BenchmarkError, EngineError
@@ -55,11 +56,13 @@ def bench(
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
-    """Measure raw and proven rates of int8 products, without a chain.
+    """Measure raw and proven rates of exact products, without a chain.
 
-    A proof of the main size runs for --seconds; its rate is held against the product alone on the
-    same device, before and after. Smaller sizes show what a round's parts cost. Without --size the
-    largest shape is taken that fits into the memory and leaves the time enough rounds.
+    Every way that the device has to multiply is tried, and the fastest exact one taken. A proof of
+    the main size runs for --seconds; its rate is held against the product alone, by the same way on
+    the same device, before and after. What else the machine did meanwhile is told. Smaller sizes
+    show what a round's parts cost. Without --size the largest shape is taken that fits into the
+    memory and leaves the time enough rounds.
 
     The clock of a proof starts before A is made and ends with the last root. One opening of every
     proof is checked as the contract would.
@@ -75,9 +78,10 @@ def bench(
             raise BenchmarkError(f"cannot write {file}; choose another place")
     inventory = devices.inventory()
     name = device or _usual(inventory)
+    before = gpus_in_use(inventory)
     try:
         with closing(make_engine(name)) as engine:
-            report = _measure(engine, inventory, shape, seconds)
+            report = _measure(engine, inventory, shape, seconds, before)
     except MemoryError:
         raise EngineError("not enough memory; choose a smaller --size or --blocks") from None
 
@@ -105,6 +109,7 @@ def _measure(
     inventory: Sequence[devices.Device],
     shape: Shape | None,
     seconds: float | None,
+    before: Sequence[str],
 ) -> Report:
     gpu = isinstance(engine, CudaEngine)
     if seconds is None:
@@ -129,16 +134,18 @@ def _measure(
             for step in sizes.ladder(shape, fits)[:-1]
             if sizes.rounds_within(step, guess, short) >= _LEAST_ROUNDS
         ]
+        others = Others()
         rows = [
             rates.row(engine, step, time, begin(f"{step.n} x {step.depth}, {time:g} s"))
             for step, time in [*((step, short) for step in steps), (shape, seconds)]
         ]
+        busy = notes(before, others.share(), rows[-1].drift)
         tick = begin("other rates")
         # The rates beside the proof need the memory that the main size holds.
         engine.prepare(keccak(b"small"), Shape(256, 1))
         other = rates.information(engine)
         tick(1.0)
-        return Report(engine.device, inventory, rows, other)
+        return Report(engine.device, inventory, rows, other, rates.tried(engine), busy)
 
 
 def _fits(engine: Engine) -> Callable[[Shape], bool]:

@@ -37,8 +37,8 @@ seeds_B       seed of the columns of B, one a round
 roots         Merkle root of the product, one a round
 commitment    Merkle root over the roots
 device, seconds, operations, operations_per_second
-              what computed the rounds and how fast; a multiplication
-              and an addition count as two operations
+              what computed the rounds, by which product, and how fast;
+              a multiplication and an addition count as two operations
 
 With --open also:
 

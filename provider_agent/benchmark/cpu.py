@@ -28,7 +28,7 @@ from provider_agent.benchmark.engine import Timings, check_memory
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import LEAF_BYTES, Shape
 from provider_agent.benchmark.keccak import BatchKeccak, Bytes
-from provider_agent.benchmark.products.base import Sums, Way
+from provider_agent.benchmark.products.base import Way
 from provider_agent.benchmark.products.check import holds
 from provider_agent.benchmark.products.choose import Chosen, choose, cpu_ways
 from provider_agent.benchmark.words import Side, matrix
@@ -51,7 +51,9 @@ class CpuEngine:
             self._limits.restore_original_limits()
             raise
         self._way = self.products.way
-        self.device = f"{self._name()} ({self._way.name}, {counted(cores, 'core')})"
+        self.multiplier = self._name()
+        """What multiplies: the CPU, or a device of PyTorch."""
+        self.device = f"{self.multiplier} ({self._way.name}, {counted(cores, 'core')})"
         self._hasher = BatchKeccak()
         self._pool = ThreadPoolExecutor(1, "product")
         self._challenge: bytes | None = None
@@ -123,7 +125,7 @@ class CpuEngine:
             done, took, start = -1, 0.0, perf_counter()
             while done < 1 or took < seconds:
                 for row in range(0, self._shape.n, _PANEL):
-                    self._way.product(self._a, columns, row, _PANEL)
+                    self._way.run(self._a, columns, row, min(_PANEL, self._shape.n - row))
                 if done < 0:
                     start = perf_counter()  # the first one warms up
                 done, took = done + 1, perf_counter() - start
@@ -151,11 +153,12 @@ class CpuEngine:
         start = perf_counter()
         low = np.empty((self._shape.n, self._shape.n), np.uint8)
 
-        def panels() -> Iterator[Sums]:
+        def panels() -> Iterator[Bytes]:
             operand = self._way.operand(columns)
             for row in range(0, self._shape.n, _PANEL):
-                panel = self._way.product(self._a, operand, row, _PANEL)
-                low[row : row + _PANEL] = panel & 0xFF
+                count = min(_PANEL, self._shape.n - row)
+                panel = self._way.low(self._a, operand, row, count)
+                low[row : row + _PANEL] = panel
                 yield panel
 
         with _errors():

@@ -304,8 +304,8 @@ def _open(numbers: Sequence[int]) -> list[CudaDevice]:
         reason = str(error).strip().partition("\n")[0]
         _close(opened)
         raise EngineError(
-            "CUDA needs CuPy and its libraries: run pip install '.[cuda]' in the checkout"
-            f" ({reason})"
+            "CUDA needs CuPy and its libraries: run pip install '.[cuda]' in the checkout, or"
+            f" '.[cuda13]' for CUDA 13; one of them, not both ({reason})"
         ) from None
     except EngineError:
         _close(opened)

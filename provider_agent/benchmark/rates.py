@@ -3,7 +3,7 @@
 
 The proven rate is the operations of whole rounds over the time from a new challenge to the last
 root, A included: what a proof on chain would count. The raw rate is the product alone, on the same
-device, with entries of the same kind.
+device and by the same way, with entries of the same kind, right before and right after the proof.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from provider_agent import devices
+from provider_agent.benchmark.cpu import CpuEngine
 from provider_agent.benchmark.cuda import CudaEngine
 from provider_agent.benchmark.engine import Engine, Timings
 from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import Shape, keccak
 from provider_agent.benchmark.opening import verify
+from provider_agent.benchmark.products.choose import Chosen, Trial
 from provider_agent.benchmark.proof import Proof
 
 Tick = Callable[[float], None]
@@ -98,6 +100,8 @@ class Row:
     alone: bool
     joules: float | None
     checked: bool
+    drift: float | None = None
+    """By which part the raw rates before and after the proof differ."""
 
     @property
     def efficiency(self) -> float:
@@ -175,6 +179,7 @@ def row(engine: Engine, shape: Shape, seconds: float, tick: Tick) -> Row:
         alone=alone,
         joules=None if energy is None or used is None else (used - energy) / 1000,
         checked=passes(engine, run.proof),
+        drift=None if before is None or after is None else 1 - min(before, after) / raw,
     )
 
 
@@ -184,6 +189,32 @@ def _raw(engine: Engine, shape: Shape, seconds: float) -> float | None:
         operations, took = engine.raw_product(seconds)
         return operations / took
     return None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A way to multiply that was tried on a device, and whether it is the one in use."""
+
+    device: str
+    trial: Trial
+    used: bool
+
+
+def tried(engine: Engine) -> list[Tried]:
+    """The ways that were tried, by device; none for the plain reference."""
+    if isinstance(engine, CudaEngine):
+        chosen: list[tuple[str, Chosen[Any]]] = [
+            (gpu.name, one) for gpu, one in zip(engine.devices, engine.products, strict=True)
+        ]
+    elif isinstance(engine, CpuEngine):
+        chosen = [(engine.multiplier, engine.products)]
+    else:
+        return []
+    return [
+        Tried(device, trial, trial.name == one.way.name)
+        for device, one in chosen
+        for trial in one.trials
+    ]
 
 
 def gpus_of(engine: Engine) -> list[devices.Device]:

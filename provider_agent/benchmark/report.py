@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from provider_agent.benchmark.rates import Information, Row
+from provider_agent.benchmark.rates import Information, Row, Tried
 from provider_agent.devices import Device
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
@@ -30,6 +30,10 @@ class Report:
     inventory: Sequence[Device]
     rows: Sequence[Row]
     information: Information
+    tried: Sequence[Tried] = ()
+    """The ways to multiply that each device has, whether they are used or not."""
+    busy: Sequence[str] = ()
+    """What else the machine did meanwhile, as far as it matters."""
 
     @property
     def main(self) -> Row:
@@ -60,6 +64,8 @@ def rate(value: float | None, unit: str = "op/s") -> str:
 def show(report: Report, console: Console) -> None:
     """Print the whole of it."""
     console.print(_inventory(report.inventory))
+    if report.tried:
+        console.print(_products(report.tried))
     console.print(_sizes(report.rows))
     for line in bars(report.rows):
         console.print(line)
@@ -79,6 +85,17 @@ def _inventory(devices: Iterable[Device]) -> Table:
             device.driver or "-",
             str(device.cores or "-"),
         )
+    return table
+
+
+def _products(tried: Iterable[Tried]) -> Table:
+    table = Table(title="Products, each tried against known results", box=SIMPLE_HEAD)
+    table.add_column("device")
+    table.add_column("product", no_wrap=True)
+    table.add_column("rate")
+    for one in tried:
+        found = one.trial.refused or f"{rate(one.trial.rate)}{', used' if one.used else ''}"
+        table.add_row(one.device, one.trial.name, found)
     return table
 
 
@@ -130,7 +147,7 @@ def _summary(report: Report) -> Table:
     energy = main.joules_per_tera
     lines = (
         ("engine", report.engine),
-        ("raw int8 products", rate(report.best_raw)),
+        ("raw products", rate(report.best_raw)),
         ("proven", f"{rate(main.proven)} over {main.seconds:.1f} s, {main.rounds} rounds"),
         ("lowest fifth", rate(main.steady)),
         ("efficiency", f"{report.efficiency:.1%} of the highest raw rate of this run"),
@@ -138,6 +155,7 @@ def _summary(report: Report) -> Table:
         ("memory", f"{rate(other.bandwidth, 'B/s')} (copy, read and written)"),
         ("fp16, bf16, fp8", ", ".join(rate(v) for v in (other.fp16, other.bf16, other.fp8))),
         ("parts", "timed alone" if main.alone else "as they ran, beside each other"),
+        ("busy", "; ".join(report.busy) or "nothing else that would matter was seen"),
         ("checked", "an opening of every proof passed the check of the contract"),
     )
     for name, line in lines:
@@ -155,6 +173,10 @@ def machine_readable(report: Report) -> dict[str, object]:
         "proven": report.main.proven,
         "efficiency": report.efficiency,
         "joules_per_tera_operation": report.main.joules_per_tera,
+        "products": [
+            {"device": one.device, "used": one.used, **asdict(one.trial)} for one in report.tried
+        ],
+        "busy": list(report.busy),
         "sizes": [_row(row) for row in report.rows],
         "information": asdict(report.information),
     }
@@ -173,6 +195,7 @@ def _row(row: Row) -> dict[str, object]:
         "efficiency": row.efficiency,
         "round": asdict(row.parts),
         "timed_alone": row.alone,
+        "raw_drift": row.drift,
         "joules": row.joules,
         "joules_per_tera_operation": row.joules_per_tera,
         "checked": row.checked,

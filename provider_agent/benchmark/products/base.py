@@ -75,8 +75,11 @@ class Way(Protocol):
         May fail with an error of the library's own.
         """
 
-    def run(self, rows: Operand, columns: Operand) -> None:
-        """The product of all rows, left where it is made; waits for it. To be timed."""
+    def low(self, rows: Operand, columns: Operand, first: int, count: int) -> Bytes:
+        """The same modulo 2^8, as bytes: all that a proof holds of it."""
+
+    def run(self, rows: Operand, columns: Operand, first: int, count: int) -> None:
+        """The same, left where it is made; waits for it. To be timed."""
 
     def release(self) -> None:
         """Give back what the operands took; they cannot be used any more."""

@@ -20,9 +20,13 @@ class _OnTheHost:
         """See `Way`."""
         raise NotImplementedError
 
-    def run(self, rows: Operand, columns: Operand) -> None:
+    def low(self, rows: Operand, columns: Operand, first: int, count: int) -> Bytes:
         """See `Way`."""
-        self.product(rows, columns, 0, len(rows.values))
+        return (self.product(rows, columns, first, count) & 0xFF).astype(np.uint8)
+
+    def run(self, rows: Operand, columns: Operand, first: int, count: int) -> None:
+        """See `Way`."""
+        self.product(rows, columns, first, count)
 
     def release(self) -> None:
         """See `Way`."""

@@ -26,7 +26,7 @@ from functools import lru_cache
 import numpy as np
 
 from provider_agent.benchmark.keccak import Bytes
-from provider_agent.benchmark.products.base import CENTRE, SUM_LIMIT, Sums, Way
+from provider_agent.benchmark.products.base import CENTRE, SUM_LIMIT, Way
 
 _HIGH, _LOW, _ZERO = 127, 0, CENTRE
 _SEED = 0x7E7A
@@ -109,12 +109,12 @@ def _spread(
     return numbers
 
 
-def holds(rows: Bytes, columns: Bytes, sums: Iterable[Sums]) -> bool:
-    """Whether a product is right, as far as 16 random halves of its columns can tell (Freivalds).
+def holds(rows: Bytes, columns: Bytes, low: Iterable[Bytes]) -> bool:
+    """Whether a product modulo 2^8 is right, as far as 16 random halves of its columns can tell.
 
-    `sums` are its rows in pieces, one after the other. A wrong row is missed once in 2^16 cases.
-    The arithmetic is float64 with integers below 2^50, on the host, and costs a small part of the
-    product.
+    `low` are its rows in pieces, one after the other. A wrong row is missed once in 2^16 cases
+    (Freivalds). The arithmetic is float64 with integers below 2^50, on the host, and costs a small
+    part of the product.
     """
     noise = np.random.default_rng()
     halves = noise.integers(0, 2, (len(columns), _HALVES)).astype(np.float64)
@@ -123,11 +123,11 @@ def holds(rows: Bytes, columns: Bytes, sums: Iterable[Sums]) -> bool:
         slab = slice(start, start + _SLAB)
         folded += columns[slab].T.astype(np.float64) @ halves[slab]
     start = 0
-    for piece in sums:
+    for piece in low:
         for at in range(0, len(piece), _SLAB):
             part = piece[at : at + _SLAB]
             wanted = rows[start : start + len(part)].astype(np.float64) @ folded
-            if not np.array_equal(part.astype(np.float64) @ halves, wanted):
+            if ((wanted - part.astype(np.float64) @ halves) % 256).any():
                 return False
             start += len(part)
     return start == len(rows)

@@ -95,7 +95,7 @@ def _rate(way: Way, size: tuple[int, int, int], clock: Callable[[], float]) -> f
     best = float("inf")
     for _ in range(_REPEATS):
         start = clock()
-        way.run(left, right)
+        way.run(left, right, 0, rows)
         best = min(best, clock() - start)
     return 2 * rows * columns * depth / max(best, 1e-9)
 

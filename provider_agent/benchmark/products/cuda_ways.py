@@ -113,9 +113,13 @@ class CudaWay:
         self._give_back(c)
         return np.frombuffer(data, np.int32).reshape(count, width)
 
-    def run(self, rows: Operand, columns: Operand) -> None:
+    def low(self, rows: Operand, columns: Operand, first: int, count: int) -> Bytes:
         """See `Way`."""
-        c = self._multiply(rows, columns, 0, rows.values[1])
+        return (self.product(rows, columns, first, count) & 0xFF).astype(np.uint8)
+
+    def run(self, rows: Operand, columns: Operand, first: int, count: int) -> None:
+        """See `Way`."""
+        c = self._multiply(rows, columns, first, count)
         self._give_back(c)
 
     def release(self) -> None:

@@ -44,9 +44,15 @@ class _TorchWay:
         result: Sums = self._sums(rows, columns, first, count).cpu().numpy()
         return result
 
-    def run(self, rows: Operand, columns: Operand) -> None:
+    def low(self, rows: Operand, columns: Operand, first: int, count: int) -> Bytes:
+        """See `Way`; a quarter of the sums crosses to the host."""
+        sums = self._sums(rows, columns, first, count)
+        result: Bytes = (sums & 0xFF).to(self._torch.uint8).cpu().numpy()
+        return result
+
+    def run(self, rows: Operand, columns: Operand, first: int, count: int) -> None:
         """See `Way`."""
-        sums = self._sums(rows, columns, 0, rows.values.shape[0])
+        sums = self._sums(rows, columns, first, count)
         sums[-1:, -1:].cpu()  # the one way to wait that all devices know
 
     def release(self) -> None:

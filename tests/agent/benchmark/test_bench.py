@@ -17,11 +17,14 @@ from rich.console import Console
 from provider_agent import cli
 from provider_agent.benchmark import bench, rates, report
 from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.cuda_device import Kind
 from provider_agent.benchmark.engine import Timings, make_engine
 from provider_agent.benchmark.errors import OpeningError
 from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.products.choose import Chosen, Trial
+from provider_agent.benchmark.products.cuda_ways import CudaWay
 from provider_agent.benchmark.proof import Proof
-from provider_agent.benchmark.rates import Information, Row
+from provider_agent.benchmark.rates import Information, Row, Tried
 from provider_agent.benchmark.report import Report
 from provider_agent.devices import Device
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
@@ -57,6 +60,12 @@ def big() -> Report:
         [gpu],
         [row(16_384, 34, 1.5e15, 1.2e15), row(65_536, 277, 1.4e15, 1.3e15, 31_200.0)],
         Information(3.1e12, 7.0e14, 7.5e14),
+        [
+            Tried("Some <GPU>", Trial("int8 of cuBLAS", 1.4e15), True),
+            Tried("Some <GPU>", Trial("bf16 of cuBLAS", 7e14), False),
+            Tried("Some <GPU>", Trial("fp16 of cuBLAS", 0.0, "its sums are wrong"), False),
+        ],
+        ["other programs had 25% of the cores"],
     )
 
 
@@ -75,6 +84,11 @@ def test_bench__json_of_a_whole_run(device: str) -> None:
     assert found["proven"] == only["proven"]
     assert found["raw"] == only["raw"]
     assert found["efficiency"] == only["proven"] / only["raw"]
+    used = [one["name"] for one in found["products"] if one["used"]]
+    assert len(used) == (device == "cpu")  # the reference has nothing to choose from
+    assert all(name in found["engine"] for name in used)
+    assert (only["raw_drift"] is None) == (device == "numpy")
+    assert all(isinstance(line, str) for line in found["busy"])
     assert found["information"]["bandwidth"] > 0
     assert found["information"]["fp8"] is None
 
@@ -188,6 +202,18 @@ def test_usual__device(
     assert bench._usual([Device(kind, 0, "x", "x", 1) for kind in kinds]) == name
 
 
+def test_tried__by_device() -> None:
+    unlike = (Trial("int8 of cuBLAS", 0.0, "no"), Trial("fp16 of cuBLAS", 5.0))
+    gpus = [CpuDevice(name="one"), CpuDevice(name="two", kinds=(Kind.FP16,))]
+    chosen = [
+        Chosen(CudaWay(gpu, gpu.kinds[0]), 1.0, trials)
+        for gpu, trials in zip(gpus, ((), unlike), strict=True)
+    ]
+    engine = CudaEngine(devices=gpus, chosen=chosen)
+    assert rates.tried(engine) == [Tried("two", unlike[0], False), Tried("two", unlike[1], True)]
+    assert rates.tried(make_engine("numpy")) == []
+
+
 def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Device("cuda", k, "g", f"GPU-{k}", 1) for k in range(3)]
     counters = {"GPU-0": 1000, "GPU-2": 5000}
@@ -228,8 +254,17 @@ def test_report__fits_a_terminal(big: Report) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     report.show(big, console)
     text = console.export_text()
-    for part in ("Some <GPU>", "65536 x 132960", "86.7%", "fp16, bf16, fp8", "0.4"):
+    for part in (
+        "Some <GPU>",
+        "65536 x 132960",
+        "86.7%",
+        "fp16, bf16, fp8",
+        "0.4",
+        "1.4 Pop/s, used",
+    ):
         assert part in text, part
+    assert "its sums are wrong" in text
+    assert "other programs had 25% of the cores" in text
     assert "…" not in text
     assert max(len(line) for line in text.splitlines()) <= 80
 

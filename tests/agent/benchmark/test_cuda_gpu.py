@@ -14,8 +14,12 @@ from click.testing import CliRunner
 from provider_agent import cli, devices
 from provider_agent.benchmark import rates
 from provider_agent.benchmark.cuda import CudaEngine
+from provider_agent.benchmark.cuda_device import Kind
 from provider_agent.benchmark.engine import Engine, make_engine
+from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import Shape, keccak
+from provider_agent.benchmark.products.choose import Chosen
+from provider_agent.benchmark.products.cuda_ways import CudaWay
 from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.reference import ReferenceEngine
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
@@ -66,6 +70,42 @@ def test_gpu__large_shapes_pass_the_check_of_the_contract(engine: Engine, shape:
     proof = Proof(challenge, shape, tuple(islice(engine.roots([]), 5)))
     for _ in range(3):
         assert rates.passes(engine, proof)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_gpu__each_kind_of_product_makes_the_same_proof(engine: Engine, kind: Kind) -> None:
+    assert isinstance(engine, CudaEngine)
+    device = engine.devices[0]
+    (refused,) = [
+        trial.refused
+        for trial in engine.products[0].trials
+        if trial.name == CudaWay(device, kind).name
+    ]
+    if refused:
+        pytest.skip(f"this GPU: {refused}")
+    one = CudaEngine(devices=[device], chosen=[Chosen(CudaWay(device, kind), 1.0, ())])
+    for vector in VECTORS:
+        one.prepare(vector.challenge, vector.shape)
+        assert list(islice(one.roots([]), vector.rounds)) == vector.roots
+    # The depth of the public plans, whose sums pass the proven depth many times over.
+    challenge, shape = keccak(b"deep"), Shape(8192, 68)
+    one.prepare(challenge, shape)
+    proof = Proof(challenge, shape, tuple(islice(one.roots([]), 4)))
+    for _ in range(3):
+        assert rates.passes(one, proof)
+    one.prepare(keccak(b"small"), Shape(256, 1))  # the device stays open for the others
+
+
+@pytest.mark.parametrize("name", ["torch:cuda", "torch:xpu", "torch:mps"])
+def test_torch__published_vectors_on_a_device(name: str) -> None:
+    try:
+        made = make_engine(name)
+    except EngineError as error:
+        pytest.skip(str(error))
+    for vector in VECTORS:
+        made.prepare(vector.challenge, vector.shape)
+        assert list(islice(made.roots([]), vector.rounds)) == vector.roots
+    made.close()
 
 
 def test_gpu__bench(engine: Engine) -> None:

@@ -244,14 +244,14 @@ def test_torch__no_such_device_or_no_exact_product(monkeypatch: pytest.MonkeyPat
 def test_roots__a_device_that_goes_wrong_later_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel for the size of the proof may add in another way than that of the trial."""
     engine, vector = CpuEngine(), VECTORS[2]
-    right = engine.products.way.product
+    right = engine.products.way.low
 
     def wrong(*arguments: Any) -> Any:
         sums = right(*arguments)
-        sums[5, 7] += 1
+        sums[5, 7] ^= 1
         return sums
 
-    monkeypatch.setattr(engine.products.way, "product", wrong)
+    monkeypatch.setattr(engine.products.way, "low", wrong)
     engine.prepare(vector.challenge, vector.shape)
     with pytest.raises(EngineError, match="multiplies wrongly"):
         next(engine.roots([]))
@@ -259,7 +259,7 @@ def test_roots__a_device_that_goes_wrong_later_is_noticed(monkeypatch: pytest.Mo
     def failing(*_: Any) -> Any:
         raise RuntimeError("out of memory\nand a page about it")
 
-    monkeypatch.setattr(engine.products.way, "product", failing)
+    monkeypatch.setattr(engine.products.way, "low", failing)
     with pytest.raises(EngineError, match=r"^the product failed: out of memory$"):
         next(engine.roots([]))
     engine.close()

@@ -38,6 +38,9 @@ def assert_exact(way: Way, blocks: int) -> None:
         found = way.product(rows, columns, first, count)
         assert found.dtype == np.int32
         np.testing.assert_array_equal(found, right[first : first + count])
+        low = way.low(rows, columns, first, count)
+        assert low.dtype == np.uint8
+        np.testing.assert_array_equal(low, right[first : first + count] & 0xFF)
 
 
 @pytest.mark.parametrize("blocks", BLOCKS)

@@ -109,6 +109,9 @@ class Tensor:
 
     __iadd__ = __add__
 
+    def __and__(self, number: int) -> Tensor:
+        return Tensor(self.array & number, self.device)
+
     def __sub__(self, number: int) -> Tensor:
         result = self.array.astype(np.int64) - number
         assert np.array_equal(result.astype(self.array.dtype), result)
@@ -123,7 +126,7 @@ class Tensor:
 class Torch:
     """The module. `float_adder` and `int8_adder` say how the device adds; None: it cannot."""
 
-    int32, float16, float32 = np.int32, np.float16, np.float32
+    uint8, int32, float16, float32 = np.uint8, np.int32, np.float16, np.float32
     # NumPy has no bf16; what is put into it is checked instead of rounded.
     bfloat16 = np.dtype(np.float32)
 
