@@ -32,8 +32,8 @@ from .interfaces import IBenchmarkV1 as IBenchmark
 from .interfaces import IScores
 from .interfaces import IStaking
 from .modules import randomness
-from .modules import shares
 from .pog import gpu_proof
+from .staking import shares
 
 implements: IBenchmark
 implements: IScores
@@ -359,8 +359,7 @@ def fail(provider: address):
     ), "benchmark: opening period is not over"
     self.proofs[provider] = epoch
     self.latest[provider] = 0
-    extcall STAKING.unlock(provider, BOND_ID)
-    slashed: uint256 = extcall STAKING.slash(provider, BOND)
+    slashed: uint256 = extcall STAKING.slash(provider, BOND_ID, BOND)
     log IBenchmark.Failed(
         epoch=epoch, provider=provider, slashed=slashed, reporter=msg.sender
     )

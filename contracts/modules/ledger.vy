@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 # pragma version 0.4.3
+# pragma nonreentrancy on
 """
 @title Credit ledger
 @license AGPL-3.0-only

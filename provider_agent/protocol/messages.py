@@ -199,17 +199,23 @@ class Attestation(_Struct):
 
 @dataclass(frozen=True)
 class OperatorConsent(_Struct):
-    """The operator key's agreement to work for `owner`, until `expires`; for Staking."""
+    """The operator key's agreement to work for `owner`; for Staking.
+
+    `nonce` is what `Staking.consent_nonce(operator)` says, so that each consent is used once; it
+    is accepted until `expires`.
+    """
 
     TYPE: ClassVar[str] = "OperatorConsent"
     FIELDS: ClassVar[Fields] = (
         ("owner", "address"),
         ("operator", "address"),
+        ("nonce", "uint256"),
         ("expires", "uint64"),
     )
 
     owner: str
     operator: str
+    nonce: int
     expires: int
 
 

@@ -91,10 +91,22 @@ def domain(contract: Contract) -> messages.Domain:
     return messages.Domain(CHAIN_ID, str(contract.address))
 
 
-def consent(staking: Contract, owner: str, operator: LocalAccount, expires: int = FAR) -> bytes:
-    """The operator's consent to work for `owner`."""
-    message = messages.OperatorConsent(owner, operator.address, expires)
-    return messages.sign(domain(staking), message, operator)
+def consent(
+    staking: Contract,
+    owner: str,
+    operator: LocalAccount,
+    expires: int = FAR,
+    nonce: int | None = None,
+) -> tuple[int, int, bytes]:
+    """Nonce, expiry and signature of the operator's consent to work for `owner`.
+
+    They are the last arguments of `register` and `set_operator`. The nonce is the one that the
+    contract waits for, unless one is given.
+    """
+    if nonce is None:
+        nonce = int(staking.consent_nonce(operator.address))
+    message = messages.OperatorConsent(owner, operator.address, nonce, expires)
+    return nonce, expires, messages.sign(domain(staking), message, operator)
 
 
 def sign_quote(jobs: Contract, operator: LocalAccount, quote: messages.Quote) -> bytes:
@@ -170,8 +182,7 @@ def register(
         per_order,
         in_all,
         "https://provider.example",
-        FAR,
-        consent(suite.staking, owner, operator),
+        *consent(suite.staking, owner, operator),
         sender=owner,
     )
     if stake:
@@ -183,6 +194,11 @@ def delegate(suite: Suite, provider: str, account: str, amount: int) -> int:
     """Put `amount` TPF wei of `account` behind a provider; return the shares."""
     give_tpf(suite, account, amount)
     return int(suite.staking.delegate(provider, amount, sender=account))
+
+
+def reward(suite: Suite, provider: str, amount: int) -> None:
+    """Pay the reward of an epoch, as the mock that stands in for the emission."""
+    suite.holder.reward(provider, amount)
 
 
 # ------------------------------------------------------------------------ jobs

@@ -132,6 +132,8 @@ class Suite:
     managers: Mapping[str, int] = field(default_factory=dict)
     benchmark: Contract | None = None
     emissions: Contract | None = None
+    holder: Contract | None = None
+    """Where there is no benchmark: a mock that holds, settles and rewards, and is the minter."""
 
 
 def deploy_staking(token: Contract, owner: str, p: Parameters, deployer: str) -> Contract:
@@ -248,10 +250,16 @@ def deploy_suite(
         guardian=guardian,
         treasury=treasury,
     )
+    # Who finishes the set-up by hand names the minter, too.
+    by_hand = benchmark or not sealed
+    holder = None if by_hand else deployer_of("mocks/Holder").deploy(staking.address, token.address)
     named = {str(jobs.address): LOCK, **(managers or {})}
     if benchmark and emissions:
         named |= {str(benchmark.address): LOCK | SLASH, str(emissions.address): REWARD}
         token.set_minter(emissions.address, sender=deployer)
+    if holder:
+        named |= {str(holder.address): LOCK | SLASH | REWARD}
+        token.set_minter(holder.address, sender=deployer)
     for manager, permissions in named.items():
         staking.setup_manager(manager, permissions, sender=deployer)
     if sealed:
@@ -271,4 +279,5 @@ def deploy_suite(
         managers=named,
         benchmark=benchmark,
         emissions=emissions,
+        holder=holder,
     )

@@ -289,8 +289,7 @@ def test_accept__new_operator_only(suite, jobs, staking, requester, provider):
     successor = actions.account_of("successor")
     staking.set_operator(
         successor.address,
-        actions.FAR,
-        actions.consent(staking, provider.owner, successor),
+        *actions.consent(staking, provider.owner, successor),
         sender=provider.owner,
     )
     with boa.reverts("staking: unknown operator"):

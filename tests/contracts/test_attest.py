@@ -9,7 +9,6 @@ import pytest
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from tests.contracts.actions import (
-    FAR,
     ORDER,
     RECEIPT,
     RESULT,
@@ -176,7 +175,7 @@ def test_attest__old_operator__reverts_and_the_new_one_can(
 ):
     successor = account_of("successor")
     staking.set_operator(
-        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+        successor.address, *consent(staking, provider.owner, successor), sender=provider.owner
     )
     message = attestation_of(terms)
     with boa.reverts("jobs: not the operator's attestation"):
@@ -240,7 +239,7 @@ def test_attest__by_the_operator_with_a_wrong_signature__reverts(jobs, provider,
 def test_attest__old_operator_unsigned__reverts(jobs, staking, provider, terms):
     successor = account_of("successor")
     staking.set_operator(
-        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+        successor.address, *consent(staking, provider.owner, successor), sender=provider.owner
     )
     with boa.reverts("jobs: not the operator's attestation"):
         send_unsigned(jobs, terms, provider.operator.address)

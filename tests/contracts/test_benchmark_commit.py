@@ -8,7 +8,6 @@ import pytest
 
 from tests.contracts import proofs
 from tests.contracts.actions import (
-    FAR,
     consent,
     delegate,
     event,
@@ -155,7 +154,7 @@ def test_commit__after_a_change_of_the_operator(suite, benchmark, provider, epoc
     proofs.commit(suite, provider, 1, ROOT)
     key = account_of("new operator")
     suite.staking.set_operator(
-        key.address, FAR, consent(suite.staking, provider.owner, key), sender=provider.owner
+        key.address, *consent(suite.staking, provider.owner, key), sender=provider.owner
     )
     with boa.reverts("benchmark: unknown operator"):
         proofs.commit(suite, provider, 2, ROOT)

@@ -14,7 +14,7 @@ import pytest
 
 from provider_agent.benchmark.opening import Opening
 from tests.contracts import proofs
-from tests.contracts.actions import FAR, consent, delegate, event, go_to
+from tests.contracts.actions import consent, delegate, event, go_to
 from tests.contracts.deploy import (
     LOCK,
     SLASH,
@@ -78,8 +78,7 @@ def drawn(suite, request) -> Drawn:
         p.bond,
         p.bond,
         "",
-        FAR,
-        consent(suite.staking, owner, operator),
+        *consent(suite.staking, owner, operator),
         sender=owner,
     )
     delegate(suite, owner, owner, 5_000 * TPF)

@@ -7,7 +7,6 @@ import pytest
 from provider_agent.protocol.messages import quote_nonce
 from provider_agent.protocol.terms import Assignment, Status
 from tests.contracts.actions import (
-    FAR,
     account_of,
     attest,
     consent,
@@ -164,7 +163,7 @@ def test_hire__old_operators_quote__reverts(suite, jobs, staking, requester, pro
     quote = quote_of(provider)
     successor = account_of("successor")
     staking.set_operator(
-        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+        successor.address, *consent(staking, provider.owner, successor), sender=provider.owner
     )
     with boa.reverts("staking: unknown operator"):
         hire(suite, requester, provider, quote)

@@ -161,8 +161,7 @@ def test_set_operator__replaces_the_key(staking, provider):
     successor = account_of("successor")
     staking.set_operator(
         successor.address,
-        FAR,
-        consent(staking, provider.owner, successor),
+        *consent(staking, provider.owner, successor),
         sender=provider.owner,
     )
     assert event(staking, "OperatorChanged") == {
@@ -177,8 +176,7 @@ def test_set_operator__replaces_the_key(staking, provider):
 def test_set_operator__same_key_again(staking, provider):
     staking.set_operator(
         provider.operator.address,
-        FAR,
-        consent(staking, provider.owner, provider.operator),
+        *consent(staking, provider.owner, provider.operator),
         sender=provider.owner,
     )
     assert staking.provider_of(provider.operator.address) == provider.owner
@@ -189,8 +187,7 @@ def test_set_operator__key_of_another_provider__reverts(staking, provider, make_
     with boa.reverts("staking: operator is taken"):
         staking.set_operator(
             other.operator.address,
-            FAR,
-            consent(staking, provider.owner, other.operator),
+            *consent(staking, provider.owner, other.operator),
             sender=provider.owner,
         )
 
@@ -199,8 +196,7 @@ def test_set_operator__released_key_can_serve_another_owner(suite, staking, prov
     successor = account_of("successor")
     staking.set_operator(
         successor.address,
-        FAR,
-        consent(staking, provider.owner, successor),
+        *consent(staking, provider.owner, successor),
         sender=provider.owner,
     )
     staking.register(
@@ -210,8 +206,7 @@ def test_set_operator__released_key_can_serve_another_owner(suite, staking, prov
         0,
         0,
         "",
-        FAR,
-        consent(staking, stranger, provider.operator),
+        *consent(staking, stranger, provider.operator),
         sender=stranger,
     )
     assert staking.provider_of(provider.operator.address) == stranger
@@ -225,7 +220,7 @@ def test_set_operator__replayed_consent_of_another_owner__reverts(staking, provi
     # Free the key again, then replay its consent from another owner.
     third = account_of("third")
     staking.set_operator(
-        third.address, FAR, consent(staking, provider.owner, third), sender=provider.owner
+        third.address, *consent(staking, provider.owner, third), sender=provider.owner
     )
     with boa.reverts("staking: not the operator's consent"):
         staking.set_operator(successor.address, FAR, for_provider, sender=other.owner)
@@ -247,7 +242,7 @@ def test_set_operator__not_registered__reverts(staking, stranger):
     successor = account_of("successor")
     with boa.reverts("staking: not registered"):
         staking.set_operator(
-            successor.address, FAR, consent(staking, stranger, successor), sender=stranger
+            successor.address, *consent(staking, stranger, successor), sender=stranger
         )
 
 
@@ -256,8 +251,7 @@ def test_set_operator__by_the_operator__reverts(staking, provider):
     with boa.reverts("staking: not registered"):
         staking.set_operator(
             successor.address,
-            FAR,
-            consent(staking, provider.owner, successor),
+            *consent(staking, provider.owner, successor),
             sender=provider.operator.address,
         )
 
@@ -266,7 +260,7 @@ def test_set_operator__keeps_generations_after_a_wipe(suite, staking, provider, 
     staking.slash(provider.owner, 2**127, sender=manager)
     successor = account_of("successor")
     staking.set_operator(
-        successor.address, FAR, consent(staking, provider.owner, successor), sender=provider.owner
+        successor.address, *consent(staking, provider.owner, successor), sender=provider.owner
     )
     assert staking.shares_of(provider.owner, provider.owner) == 0
 
@@ -342,7 +336,7 @@ def test_register__before_the_seal__staking_waits_for_it(suite):
     staking = deploy_staking(token, suite.owner, suite.parameters, suite.deployer)
     owner, operator = address_of("early"), account_of("early operator")
     staking.register(
-        operator.address, owner, 0, 0, 0, "", FAR, consent(staking, owner, operator), sender=owner
+        operator.address, owner, 0, 0, 0, "", *consent(staking, owner, operator), sender=owner
     )
     token.transfer(owner, DAY, sender=suite.faucet)
     token.approve(staking.address, DAY, sender=owner)
