@@ -148,6 +148,10 @@ mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 bench: setup sandbox ## 200 jobs at once to one agent
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput
 
+.PHONY: window-use
+window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.window_use
+
 .PHONY: soundness
 soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 	@$(BIN)/python -m benchmarks.soundness

@@ -75,7 +75,7 @@ def install(reaper: Reaper) -> None:
         setattr(owner, function, wrapped)
 
     def action(key: Any) -> str:
-        # A claim is named after its epochs, other actions have the same name in each.
+        # A claim is named after its epoch, other actions have the same name in each.
         return "claim" if key.contract == "rewards" else str(key.action)
 
     def intent_state(store: Store, intent_id: int, state: Any, *_: Any) -> str:
@@ -97,6 +97,7 @@ def install(reaper: Reaper) -> None:
     wrap(Store, "put_spec", lambda *_: "spec.stored", commits=True)
     wrap(ProofFolder, "create", lambda *_: "proof.folder")
     wrap(ProofFolder, "request", lambda *_: "proof.request")
+    wrap(Prover, "wait", lambda *_: "prover.wait")
     wrap(Prover, "prove", lambda *_: "prover.prove")
     wrap(Prover, "open", lambda *_: "prover.open")
 

@@ -142,19 +142,34 @@ class Call:
 
 @dataclass(frozen=True)
 class ProofTerms:
-    """Proofs that a test can wait for. Times in seconds, amounts in TPF wei."""
+    """Proofs that a test can wait for: by itself every boundary that may opens a window. Times in
+    seconds, amounts in TPF wei, the draw's delay in blocks.
+    """
 
+    n: int = 256
+    blocks: int = 1
     samples: int = 4
     bond: int = 1_000 * TPF
-    epoch: int = 1_200
+    slot: int = 1_200
+    chance_ppm: int = 10**6
+    spacing: int = 1_200
     open_period: int = 120
     window: int = 240
-    draw_delay: int = 20
     draw_period: int = 150
+    draw_delay: int = 2
+    reach: int = 150
+    opening_period: int = 600
     fault_period: int = 600
     bond_life: int = 10_000
     score_life: int = 1
-    emission: int = 1_000 * TPF
+    source: int = 0
+    rate: int = TPF
+    """TPF wei a second."""
+
+    @property
+    def length(self) -> int:
+        """From the opening of a window to the end of its epoch."""
+        return self.window + self.draw_period + self.reach + self.opening_period
 
 
 @dataclass
@@ -223,17 +238,20 @@ class Deployment:
         """
         staking = self.staking.address
         self.benchmark = self.deploy(
-            "Benchmark", staking, 256, 1, terms.samples, terms.bond, 0, terms.epoch,
-            terms.open_period, terms.window, terms.draw_delay, terms.draw_period,
-            terms.fault_period, terms.bond_life, terms.score_life, 0,
+            "Benchmark", staking, terms.n, terms.blocks, terms.samples, terms.bond, 0, terms.slot,
+            terms.chance_ppm, terms.spacing, terms.open_period, terms.window, terms.draw_period,
+            terms.draw_delay, terms.reach, terms.opening_period, terms.fault_period,
+            terms.bond_life, terms.score_life, terms.source,
         )  # fmt: skip
+        # Every score is backed by any stake, and pays whatever it is.
         self.emissions = self.deploy(
             "Emissions", self.token.address, staking, self.benchmark.address, self.bank.address,
-            terms.emission, 10_000, 10_000, 10_000,
+            terms.rate, 3 * 10**7, terms.spacing, 10**12, 1, 10_000,
         )  # fmt: skip
         self.token.send(self.bank, "set_minter", self.emissions.address)
         for contract, permission in ((self.benchmark, LOCK | SLASH), (self.emissions, REWARD)):
             self.staking.send(self.deployer, "setup_manager", contract.address, permission)
+        self.benchmark.send(self.deployer, "setup_rewards", self.emissions.address)
         return self.benchmark.address
 
     def sent_by(self, sender: str) -> Counter[tuple[str, bool]]:
@@ -248,10 +266,10 @@ class Deployment:
         calls = {
             self.jobs: (("accept", 1), ("accept", 2), ("attest", 6), ("finalize", 2)),
             self.benchmark: (
-                ("open", 1), ("commit", 3), ("draw", 1), ("fail", 1),
+                ("open", 3), ("commit", 3), ("close", 1), ("draw", 2), ("fail", 1), ("settle", 1),
                 ("open_sample", 2), ("open_samples", 2),
             ),
-            self.emissions: (("claim", 2),),
+            self.emissions: (("claim", 1),),
         }  # fmt: skip
         names = {
             "0x" + contract.abi.function(name, arguments).selector.hex(): name
@@ -354,6 +372,8 @@ class World:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Overrides of the agent's settings, as its environment takes them."""
     poll_seconds: float = 0.2
+    block_seconds: float | None = 1
+    """None lets the agent measure it."""
 
     def __post_init__(self) -> None:
         self.anvil = self.deployment.anvil
@@ -377,7 +397,7 @@ class World:
         for account in (owner, self.tenant, self.operator):
             self.anvil.set_balance(account.address, 100 * 10**18)
         domain = messages.Domain(self.anvil.chain_id, self.staking.address)
-        consent = messages.OperatorConsent(owner.address, self.operator.address, 2**63)
+        consent = messages.OperatorConsent(owner.address, self.operator.address, 0, 2**63)
         signature = messages.sign(domain, consent, self.operator)
         endpoint = f"http://127.0.0.1:{self.api_port}"
         self.deployment.transact(
@@ -388,7 +408,7 @@ class World:
         self.deployment.transact(
             self.staking.call(
                 owner, "register", self.operator.address, owner.address, 1000, 10**6 * TPF,
-                10**7 * TPF, endpoint, consent.expires, signature,
+                10**7 * TPF, endpoint, consent.nonce, consent.expires, signature,
             ),
             self.token.call(owner, "approve", self.staking.address, 2**256 - 1),
             self.staking.call(owner, "delegate", owner.address, 10**6 * TPF),
@@ -506,7 +526,7 @@ staking = "{self.staking.address}"
 jobs = "{self.jobs.address}"
 {self._proof_settings()}
 confirmations = 1
-block_seconds = 1
+{"" if self.block_seconds is None else f"block_seconds = {self.block_seconds}"}
 reorg_window = 16
 poll_seconds = {self.poll_seconds}
 rpc_timeout_seconds = 3

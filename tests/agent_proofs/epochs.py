@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from tests.agent_e2e.world import Contract, Deployment, ProofTerms, World, deplo
 from tests.support.anvil import Anvil
 
 _EVERY = 0.2  # seconds between two blocks
-_LAST_COMMIT = 40  # blocks before the window's end: time for a busy machine
+_LAST = 5  # seconds of the window in which there is a block a second
+_PATIENCE = 20.0  # seconds that a block waits for a commit
+_ON_THE_WAY = "('sent', 'mined', 'final')"
 
 
 class Epochs:
@@ -29,19 +32,25 @@ class Epochs:
         self.deployment, self.anvil = contracts, contracts.anvil
         self.benchmark, terms = contracts.benchmark, contracts.proofs
         self.rules = Rules(
-            Shape(256, 1),
-            terms.samples,
-            terms.bond,
-            self.benchmark.read("GENESIS"),
-            terms.epoch,
-            terms.open_period,
-            terms.window,
-            terms.draw_delay,
-            terms.draw_period,
-            terms.fault_period,
+            shape=Shape(terms.n, terms.blocks),
+            samples=terms.samples,
+            bond=terms.bond,
+            genesis=self.benchmark.read("GENESIS"),
+            slot=terms.slot,
+            chance_ppm=terms.chance_ppm,
+            spacing=terms.spacing,
+            open_period=terms.open_period,
+            window=terms.window,
+            draw_period=terms.draw_period,
+            draw_delay=terms.draw_delay,
+            reach=terms.reach,
+            opening_period=terms.opening_period,
+            fault_period=terms.fault_period,
+            source=terms.source,
         )
         self.waits_for: list[World] = []
         self._ended = threading.Event()
+        self._held = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Epochs:
@@ -62,19 +71,16 @@ class Epochs:
 
     @property
     def epoch(self) -> int:
-        """The current epoch."""
-        number = self.rules.number(self.now)
-        assert number is not None
-        return number
+        """The newest epoch, 0 before the first."""
+        return int(self.benchmark.read("current_epoch"))
 
     def record(self, epoch: int) -> EpochRecord:
         """What the contract knows of an epoch."""
         return EpochRecord(*self.benchmark.read("epoch_of", epoch))
 
     def stage(self) -> Stage:
-        """Where the current epoch stands."""
-        epoch, record = self.epoch, self.record(self.epoch)
-        return self.rules.stage(epoch, record.opened_at, record.drawn_at, self.now)
+        """Where the newest epoch stands."""
+        return self.rules.stage(self.record(self.epoch), self.now)
 
     def proof(self, world: World) -> ProofRecord:
         """A provider's last commitment."""
@@ -83,45 +89,79 @@ class Epochs:
     def has_committed(self, world: World, epoch: int) -> bool:
         """Whether a provider has committed to a proof in an epoch."""
         proof = self.proof(world)
-        return proof.epoch == epoch and proof.rounds > 0
+        return epoch > 0 and proof.epoch == epoch and proof.rounds > 0
 
     def score_in(self, world: World, epoch: int) -> int:
-        """What a provider has proven in an epoch."""
+        """What a provider has proven in an epoch; known of its newest one."""
         return int(self.benchmark.read("share_of", world.owner.address, epoch)[0])
 
-    def _is_last(self, world: World, epoch: int) -> bool:
-        """Whether a provider's agent has sent the last commit of an epoch."""
-        sent = "action LIKE 'commit-2%' AND state IN ('mined', 'final')"
-        named = f"object_id LIKE '{epoch}-%'"
-        return bool(world.rows(f"SELECT 1 FROM intents WHERE {named} AND {sent}"))
+    def is_settled(self, world: World, epoch: int) -> bool:
+        """Whether nothing is due to a provider for an epoch any more."""
+        proof = self.proof(world)
+        return proof.epoch > epoch or (proof.epoch == epoch and proof.settled)
+
+    def _has_sent(self, world: World, epoch: int, action: str) -> bool:
+        """Whether a provider's agent has sent a commit of an epoch."""
+        where = f"object_id LIKE '{epoch}-%' AND action LIKE '{action}%'"
+        return bool(world.rows(f"SELECT 1 FROM intents WHERE {where} AND state IN {_ON_THE_WAY}"))
 
     # ------------------------------------------------------------------ time
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No block is mined inside."""
+        with self._held:
+            yield
+
     def _run(self) -> None:
         while not self._ended.wait(_EVERY):
-            step(self.anvil, self._seconds())
+            with self._held:
+                seconds = self._seconds()
+                step(self.anvil, seconds)
 
     def _seconds(self) -> int:
-        """How far the next block is from the last one."""
+        """How far the next block is from the last one: not over a boundary, which comes to the
+        second.
+        """
         now, epoch = self.now, self.epoch
         record = self.record(epoch)
-        stage = self.rules.stage(epoch, record.opened_at, record.drawn_at, now)
-        late = [world for world in self.waits_for if not self.has_committed(world, epoch)]
+        far = self._steps(now, epoch, record)
+        return max(1, min(far, self.rules.next_boundary(now) - now))
+
+    def _steps(self, now: int, epoch: int, record: EpochRecord) -> int:
+        stage = self.rules.stage(record, now)
         if stage is Stage.WINDOW:
-            if now < record.opened_at + self.rules.window // 8:
-                return 10
-            last = now >= self.rules.window_end(record.opened_at) - _LAST_COMMIT
-            late += [world for world in self.waits_for if last and not self._is_last(world, epoch)]
-            return 1 if late else 10
+            return self._in_window(now, epoch, record)
+        if stage in (Stage.CLOSE, Stage.DRAW):
+            return 5
+        mine = [world for world in self.waits_for if self.has_committed(world, epoch)]
         if stage is Stage.SAMPLES:
-            behind = [
-                world
-                for world in self.waits_for
-                if self.has_committed(world, epoch)
-                and self.proof(world).verified < self.rules.samples
-            ]
+            behind = [w for w in mine if self.proof(w).verified < self.rules.samples]
             return 1 if behind else 100
-        return {Stage.UNOPENED: 2, Stage.DELAY: 5, Stage.DRAW: 5}.get(stage, 100)
+        ended = stage in (Stage.OVER, Stage.VOID)
+        if ended and not all(self.is_settled(world, epoch) for world in mine):
+            return 1
+        boundary = self.rules.boundary(now)
+        may_win = boundary is not None and boundary >= self.rules.next_window_from(record.opened_at)
+        if may_win and boundary is not None and now < self.rules.opened_until(boundary):
+            return 2
+        return 100
+
+    def _in_window(self, now: int, epoch: int, record: EpochRecord) -> int:
+        early = record.opened_at + self.rules.window // 8
+        if now < early:
+            return min(10, early - now)
+        if any(not self.has_committed(world, epoch) for world in self.waits_for):
+            return 1
+        left = self.rules.window_end(record.opened_at) - now
+        if left > _LAST:
+            return min(10, left - _LAST)
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until and not self._ended.wait(0.05):
+            action = f"commit-last-{left - 1}" if 2 <= left <= 4 else ""
+            if not action or all(self._has_sent(w, epoch, action) for w in self.waits_for):
+                break
+        return 1
 
 
 @contextlib.contextmanager
@@ -137,8 +177,7 @@ def epochs(terms: ProofTerms | None = None) -> Iterator[Epochs]:
 
 @contextlib.contextmanager
 def prover(walking: Epochs, directory: Path, **settings: str) -> Iterator[World]:
-    """A provider whose agent proves, with two commits; `settings` are those of `[benchmark]`."""
-    settings = {"commits": "2", "commit_blocks": str(_LAST_COMMIT), **settings}
+    """A provider whose agent proves; `settings` are those of `[benchmark]`."""
     named = {f"TERAPROOF_BENCHMARK__{name.upper()}": value for name, value in settings.items()}
     world = World(directory, walking.deployment, settings=named)
     try:

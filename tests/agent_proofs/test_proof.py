@@ -12,7 +12,7 @@ import pytest
 
 from provider_agent.benchmark.schedule import Stage
 from provider_agent.protocol.terms import Status
-from tests.agent_e2e.world import TPF, World
+from tests.agent_e2e.world import TPF, ProofTerms, World
 from tests.agent_proofs.epochs import Epochs, epochs, prover
 
 WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
@@ -24,7 +24,7 @@ def walking() -> Iterator[Epochs]:
         yield made
 
 
-def scored(walking: Epochs, world: World, after: int = -1) -> int:
+def scored(walking: Epochs, world: World, after: int = 0) -> int:
     """Wait for a score; the epoch it was proven in."""
 
     def look() -> int | None:
@@ -35,39 +35,93 @@ def scored(walking: Epochs, world: World, after: int = -1) -> int:
     return found
 
 
+def committed(walking: Epochs, *worlds: World, after: int = 0) -> int:
+    """Wait until all have committed in an epoch; which one."""
+
+    def look() -> int | None:
+        epoch = walking.epoch
+        there = epoch > after and all(walking.has_committed(world, epoch) for world in worlds)
+        return epoch if there else None
+
+    found: int = worlds[0].until(look, "commits", WAIT)
+    return found
+
+
+def in_stage(walking: Epochs, world: World, stage: Stage) -> int:
+    """Wait until the newest epoch is in a stage; which one."""
+    world.until(lambda: walking.stage() is stage, stage.value, WAIT)
+    return walking.epoch
+
+
+def blocks_since(walking: Epochs, time: int) -> int:
+    """How many blocks are not before a time."""
+    count, number = 0, walking.anvil.number()
+    while int(walking.anvil.block(number - count)["timestamp"], 16) >= time:
+        count += 1
+    return count
+
+
+def pool(world: World) -> int:
+    """A provider's active stake."""
+    return int(world.staking.read("pool", world.owner.address)[0])
+
+
 def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -> None:
     with prover(walking, tmp_path) as world:
         walking.waits_for.append(world)
         world.start_agent()
 
-        epoch = scored(walking, world)
+        # The first window opens at the genesis, before which nothing has accrued.
+        epoch = scored(walking, world, after=1)
 
         proof = walking.proof(world)
-        assert walking.score_in(world, epoch) == walking.rules.score(proof.rounds)
-        assert world.benchmark.read("score", world.owner.address) > 0
+        score = walking.rules.score(proof.rounds)
+        assert walking.score_in(world, epoch) == score
+        assert world.benchmark.read("score", world.owner.address) == score
+        assert world.benchmark.read("proven", world.owner.address)[:2] == (score, epoch)
         # The bond is locked, nothing else.
         assert world.staking.read("pool", world.owner.address)[1] == walking.rules.bond
-        before = world.staking.read("pool", world.owner.address)[0]
-        read = world.emissions.read
-        world.until(lambda: read("claimed", world.owner.address, epoch), "claim", WAIT)
+        before = pool(world)
+        world.until(lambda: walking.is_settled(world, epoch), "claim", WAIT)
         # The only provider: the whole emission, into its pool and 10 % of it to the owner.
-        pool = world.staking.read("pool", world.owner.address)[0]
+        emission = world.emissions.read("emission", epoch)
         commission = world.staking.read("credit_of", world.owner.address)
-        assert read("reward_of", world.owner.address, epoch) == 1_000 * TPF
-        assert (pool - before, commission) == (900 * TPF, 100 * TPF)
+        assert emission > 0
+        assert (pool(world) - before) + commission == emission
+        assert commission == pytest.approx(emission / 10)
         shown = httpx.get(
             f"http://127.0.0.1:{world.api_port}/v1/provider", trust_env=False, verify=False
         ).json()
         assert shown["proof"]["device"] == "cpu" and shown["proof"]["epoch"] >= epoch
         assert shown["contracts"]["benchmark"].lower() == world.benchmark.address.lower()
         said = world.status()
-        assert (
-            "Proof: epoch" in said and "mega operations a second" in said and "TPF to claim" in said
-        )
+        assert "Proof: epoch" in said and "TPF to claim" in said
+        assert "operations a second backed by stake, of" in said and "mega proven" in said
         assert world.stop_agent() == 0
         assert world.left_processes() == []
         sent = world.deployment.sent_by(world.operator.address)
         assert all(good for _, good in sent), sent
+
+
+def test_value_is_the_hash__epoch_is_proven(tmp_path: Path) -> None:
+    with epochs(ProofTerms(source=1)) as walking, prover(walking, tmp_path) as world:
+        walking.waits_for.append(world)
+        world.start_agent()
+        scored(walking, world)
+
+
+def test_chance_opens_windows__only_those_are_proven(tmp_path: Path) -> None:
+    terms = ProofTerms(slot=150, open_period=100, chance_ppm=400_000)
+    with epochs(terms) as walking, prover(walking, tmp_path) as world:
+        walking.waits_for.append(world)
+        world.start_agent()
+        first = scored(walking, world)
+        second = scored(walking, world, after=first)
+        assert (first, second) == (1, 2)
+        opened = [walking.record(epoch).opened_at for epoch in (first, second)]
+        assert all((at - walking.rules.genesis) % 150 == 0 for at in opened)
+        sent = world.deployment.sent_by(world.operator.address)
+        assert sent["open", True] == walking.epoch and ("open", False) not in sent
 
 
 def test_job_runs_in_the_window__proof_waits_for_it(walking: Epochs, tmp_path: Path) -> None:
@@ -76,7 +130,7 @@ def test_job_runs_in_the_window__proof_waits_for_it(walking: Epochs, tmp_path: P
         world.start_agent()
         directory = world.job_directory("nap", "import os, time; time.sleep(8); os.mkdir('out')")
         spec = world.spec(directory, timeout_seconds=60)
-        world.until(lambda: walking.stage() is Stage.WINDOW, "window", WAIT)
+        in_stage(walking, world, Stage.WINDOW)
 
         job = world.post(spec, directory, duration=100_000)
         world.until(job.try_upload, "upload", WAIT)
@@ -92,10 +146,10 @@ def test_agent_is_late__window_is_missed__next_epoch_is_proven(
     with prover(walking, tmp_path / "other") as other, prover(walking, tmp_path / "late") as late:
         walking.waits_for.append(other)
         other.start_agent()
-        other.until(lambda: walking.stage() is Stage.SAMPLES, "a drawn epoch", WAIT)
-        missed = walking.epoch
-        late.start_agent()
-        late.until(lambda: "the window was missed" in late.log(), "the line in the log", WAIT)
+        missed = in_stage(walking, other, Stage.SAMPLES)
+        with walking.held():
+            late.start_agent()
+            late.until(lambda: "the window was missed" in late.log(), "the line in the log", WAIT)
         walking.waits_for.append(late)
 
         epoch = scored(walking, late, after=missed)
@@ -104,24 +158,83 @@ def test_agent_is_late__window_is_missed__next_epoch_is_proven(
         assert epoch > missed
 
 
-def test_nobody_draws__epoch_is_void__next_one_is_proven(walking: Epochs, tmp_path: Path) -> None:
+def test_agent_comes_in_the_window__what_is_left_of_it_is_proven(
+    walking: Epochs, tmp_path: Path
+) -> None:
+    with prover(walking, tmp_path / "other") as other, prover(walking, tmp_path / "late") as late:
+        walking.waits_for.append(other)
+        other.start_agent()
+        epoch = committed(walking, other)
+        with walking.held():
+            late.start_agent()
+            walking.waits_for.append(late)
+        assert scored(walking, late) == epoch
+
+
+def test_nobody_closes__epoch_is_void_and_settled__next_one_is_proven(
+    walking: Epochs, tmp_path: Path
+) -> None:
     with prover(walking, tmp_path) as world:
         walking.waits_for.append(world)
         world.start_agent()
-        world.until(lambda: walking.has_committed(world, walking.epoch), "commit", WAIT)
-        void = walking.epoch
+        void = committed(walking, world)
         world.kill_agent()
         world.until(lambda: not world.left_processes(), "end of the worker")
         walking.waits_for.clear()
-        world.until(lambda: walking.stage() is Stage.VOID or walking.epoch > void, "end", WAIT)
-        assert walking.record(void).drawn_at == 0
+        assert in_stage(walking, world, Stage.VOID) == void
         walking.waits_for.append(world)
         world.start_agent()
+        world.until(lambda: walking.is_settled(world, void), "settlement", WAIT)
+        assert walking.epoch == void  # by itself, not by the next commit
 
         scored(walking, world, after=void)
 
         assert walking.score_in(world, void) == 0
-        assert world.staking.read("pool", world.owner.address)[0] == 10**6 * TPF
+        assert pool(world) == 10**6 * TPF
+
+
+def test_draw_is_out_of_reach__epoch_is_void(walking: Epochs, tmp_path: Path) -> None:
+    with prover(walking, tmp_path) as world:
+        walking.waits_for.append(world)
+        world.start_agent()
+        void = committed(walking, world)
+        world.kill_agent()
+        walking.waits_for.clear()
+        in_stage(walking, world, Stage.CLOSE)
+        with walking.held():
+            world.deployment.anvil.set_automine(True)
+            walking.benchmark.send(world.stranger, "close", void)
+            world.deployment.anvil.set_automine(False)
+        world.until(lambda: walking.stage() is Stage.VOID, "void", WAIT)
+        assert walking.record(void).target > 0
+        walking.waits_for.append(world)
+        world.start_agent()
+        world.until(lambda: walking.is_settled(world, void), "settlement", WAIT)
+        assert walking.score_in(world, void) == 0
+        assert pool(world) == 10**6 * TPF
+
+
+def test_stranger_closes_at_once__draw_and_score_all_the_same(
+    walking: Epochs, tmp_path: Path
+) -> None:
+    with prover(walking, tmp_path) as world:
+        walking.waits_for.append(world)
+        world.start_agent()
+        epoch = in_stage(walking, world, Stage.WINDOW)
+        stranger = world.stranger
+
+        def close() -> bool:
+            if walking.stage() is Stage.WINDOW:
+                return False
+            with walking.held():
+                data = walking.benchmark.abi.encode("close", epoch)
+                world.anvil.send(stranger.address, walking.benchmark.address, data)
+            return True
+
+        world.until(close, "end of the window", WAIT)
+        assert scored(walking, world) == epoch
+        sent = world.deployment.sent_by(world.operator.address)
+        assert sent["draw", True] == 1 and sent["close", True] <= 1
 
 
 def test_disk_is_lost_after_the_commit__proof_is_computed_again(
@@ -130,13 +243,32 @@ def test_disk_is_lost_after_the_commit__proof_is_computed_again(
     with prover(walking, tmp_path) as world:
         walking.waits_for.append(world)
         world.start_agent()
-        world.until(lambda: walking.has_committed(world, walking.epoch), "commit", WAIT)
-        epoch = walking.epoch
+        epoch = committed(walking, world)
         world.kill_agent()
         shutil.rmtree(tmp_path / "agent" / "data" / "proofs")
         world.start_agent()
 
         assert scored(walking, world) == epoch
+
+
+def test_winning_block_leaves_the_chain__only_what_is_on_chain_is_proven(tmp_path: Path) -> None:
+    """The block of a boundary is replaced while its rounds are under way."""
+    terms = ProofTerms(slot=150, open_period=100)
+    with epochs(terms) as walking, prover(walking, tmp_path, report_faults="false") as world:
+        world.start_agent()
+
+        def is_ahead() -> bool:
+            return "the window is not on chain yet" in world.log()
+
+        world.until(is_ahead, "rounds ahead of the chain", WAIT)
+        with walking.held():
+            world.anvil.drop_all_transactions()
+            world.anvil.reorg(blocks_since(walking, walking.rules.boundary(walking.now) or 0))
+        walking.waits_for.append(world)
+        epoch = scored(walking, world)
+        proof = walking.proof(world)
+        assert proof.epoch == epoch and proof.verified == walking.rules.samples
+        assert pool(world) >= 10**6 * TPF
 
 
 def test_proof_is_not_opened__another_agent_reports_it(walking: Epochs, tmp_path: Path) -> None:
@@ -147,23 +279,15 @@ def test_proof_is_not_opened__another_agent_reports_it(walking: Epochs, tmp_path
         walking.waits_for += [gone, other]
         gone.start_agent()
         other.start_agent()
-        both = (gone, other)
-        gone.until(
-            lambda: all(walking.has_committed(world, walking.epoch) for world in both),
-            "two commits",
-            WAIT,
-        )
-        epoch = walking.epoch
+        epoch = committed(walking, gone, other)
         gone.kill_agent()
         walking.waits_for.remove(gone)
-        before = gone.staking.read("pool", gone.owner.address)[0]
+        before = pool(gone)
 
         other.until(lambda: walking.proof(gone).rounds == 0, "report", WAIT)
 
-        assert walking.score_in(other, epoch) > 0
         assert walking.score_in(gone, epoch) == 0
-        slashed = before - gone.staking.read("pool", gone.owner.address)[0]
-        assert slashed == walking.rules.bond
+        assert before - pool(gone) == walking.rules.bond
         assert gone.benchmark.read("score", gone.owner.address) == 0
 
 
@@ -177,6 +301,9 @@ def test_two_agents_on_one_machine__both_are_scored(walking: Epochs, tmp_path: P
             "two scores in an epoch",
             WAIT,
         )
-        scores, stakes = walking.benchmark.read("share_of", one.owner.address, walking.epoch)[2:]
-        assert scores == sum(walking.score_in(world, walking.epoch) for world in (one, two))
-        assert stakes == 2 * 10**6 * TPF
+        epoch = walking.epoch
+        shares = [
+            walking.benchmark.read("share_of", world.owner.address, epoch) for world in (one, two)
+        ]
+        assert shares[0][2] == sum(effective for _, effective, _ in shares)
+        assert all(effective == score for score, effective, _ in shares)

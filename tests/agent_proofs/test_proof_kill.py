@@ -11,12 +11,23 @@ from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.world import World
 from tests.agent_proofs.epochs import Epochs, epochs, prover
 
-ACTIONS = ("open", "commit-1", "commit-2", "draw", "samples-0", "samples-2", "claim")
+ACTIONS = (
+    "open",
+    "commit-1",
+    "commit-last-3",
+    "commit-last-1",
+    "close",
+    "draw",
+    "samples-0",
+    "samples-2",
+    "claim",
+)
 STATES = ("planned", "signed", "broadcast", "sent", "mined", "final")
 STEPS = (
     *(f"{action}.{state}" for action in ACTIONS for state in STATES),
     "proof.folder",
     "proof.request",
+    "prover.wait",
     "prover.prove",
     "prover.open",
 )
@@ -71,9 +82,8 @@ def _await_death(world: World, diary: Path) -> None:
 
 def _claimed(walking: Epochs, world: World, whole: int) -> None:
     """Wait until an epoch without a death is proven and its reward is paid."""
-    owner = world.owner.address
     world.until(lambda: walking.score_in(world, whole) > 0, "score", DEATH)
-    world.until(lambda: world.emissions.read("claimed", owner, whole), "claim", DEATH)
+    world.until(lambda: walking.is_settled(world, whole), "claim", DEATH)
     waiting = "SELECT 1 FROM intents WHERE state NOT IN ('final', 'reverted', 'abandoned')"
     world.until(lambda: not world.rows(waiting), "rest", DEATH)
 

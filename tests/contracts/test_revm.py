@@ -141,7 +141,9 @@ class Handles:
 
     def __init__(self, chain: Revm) -> None:
         self.token = Handle(chain, "Token", chain.addresses["Token"])
-        self.payment = Handle(chain, "testnet/PaymentToken", chain.addresses["testnet/PaymentToken"])
+        self.payment = Handle(
+            chain, "testnet/PaymentToken", chain.addresses["testnet/PaymentToken"]
+        )
 
 
 def agree(chain: Revm, made: dict[str, Any], name: str, data: bytes, sender: str) -> bool:

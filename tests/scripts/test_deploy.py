@@ -300,7 +300,9 @@ def test_estimate__constructor_would_refuse__told_before_anything_is_sent(
 
     sender = sender_of(fresh, DEPLOYER)
     nonce = fresh.nonce(sender.address)
-    with pytest.raises(ScriptError, match="Jobs: the contract refuses: collateral: locks too short"):
+    with pytest.raises(
+        ScriptError, match="Jobs: the contract refuses: collateral: locks too short"
+    ):
         deploy(plans.load(write_plan(change), artifacts), artifacts, sender, tmp_path)
     assert fresh.nonce(sender.address) == nonce
     assert not (tmp_path / "31337.json").exists()
