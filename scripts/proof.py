@@ -35,11 +35,11 @@ def _open(
 
 @click.group()
 def cli() -> None:
-    """Look at proofs of speed, open and draw epochs, report failures, release bonds."""
+    """Look at proofs; open, close and draw epochs; report failures; settle; release bonds."""
 
 
 @cli.command(cls=MarketCommand)
-@click.option("--epoch", type=click.IntRange(min=0), help="An earlier epoch; default: now.")
+@click.option("--epoch", type=click.IntRange(min=1), help="An earlier epoch; default: the newest.")
 @click.option("--provider", "owner", type=ADDRESS, help="One provider's last proof instead.")
 @common_options
 def status(
@@ -59,15 +59,23 @@ def status(
 @account_option
 @common_options
 def open_epoch(provider: Any, alias: str | None, deployments: Path, yes: bool) -> None:
-    """Open the current epoch: its window begins (anyone)."""
+    """Present a boundary that has won the lottery: a window opens (anyone)."""
     proofs.open_epoch(*_open(provider, alias, deployments, yes))
 
 
 @cli.command(cls=MarketCommand)
 @account_option
 @common_options
+def close(provider: Any, alias: str | None, deployments: Path, yes: bool) -> None:
+    """Name the block of the draw once the window is over (anyone)."""
+    proofs.close(*_open(provider, alias, deployments, yes))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@common_options
 def draw(provider: Any, alias: str | None, deployments: Path, yes: bool) -> None:
-    """Draw the samples of the current epoch (anyone)."""
+    """Draw the samples of the newest epoch from the block that was named (anyone)."""
     proofs.draw(*_open(provider, alias, deployments, yes))
 
 
@@ -86,6 +94,15 @@ def withdraw(provider: Any, alias: str | None, deployments: Path, yes: bool) -> 
 def fail(provider: Any, alias: str | None, owner: str, deployments: Path, yes: bool) -> None:
     """Report PROVIDER, which has not opened its proof: its bond is burned (anyone)."""
     proofs.fail(*_open(provider, alias, deployments, yes), owner)
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@click.argument("owner", metavar="PROVIDER", type=ADDRESS)
+@common_options
+def settle(provider: Any, alias: str | None, owner: str, deployments: Path, yes: bool) -> None:
+    """End what PROVIDER's last epoch is owed, so that new stake becomes active (anyone)."""
+    proofs.settle(*_open(provider, alias, deployments, yes), owner)
 
 
 @cli.command("release-bond", cls=MarketCommand)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, providers
+from scripts.market import accounts, entries, providers
 from scripts.market.amounts import TPF_DECIMALS, basis_points, units
 from scripts.market.command import (
     ADDRESS,
@@ -176,6 +176,47 @@ def delegate(
 
 @cli.command(cls=MarketCommand)
 @account_option
+@provider_option
+@click.option("--for", "holder", type=ADDRESS, help="Whose entry; default: the account's own.")
+@common_options
+def activate(
+    provider: Any,
+    alias: str | None,
+    owner: str | None,
+    holder: str | None,
+    deployments: Path,
+    yes: bool,
+) -> None:
+    """Make an entry active stake once nothing is unsettled; anyone may."""
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    sender = Sender(chain, accounts.load(alias, chain, provider))
+    whose = holder or sender.address
+    entries.activate(market, sender, console(yes), owner or sender.address, whose)
+
+
+@cli.command("take-back", cls=MarketCommand)
+@account_option
+@provider_option
+@_receiver_option
+@common_options
+def take_back(
+    provider: Any,
+    alias: str | None,
+    owner: str | None,
+    receiver: str | None,
+    deployments: Path,
+    yes: bool,
+) -> None:
+    """Take the account's entry out again, at any time."""
+    chain = connect(provider)
+    market = open_market(deployments, chain)
+    sender = Sender(chain, accounts.load(alias, chain, provider))
+    entries.take_back(market, sender, console(yes), owner or sender.address, receiver)
+
+
+@cli.command(cls=MarketCommand)
+@account_option
 @click.argument("amount")
 @provider_option
 @common_options
@@ -236,7 +277,7 @@ def status(
 @cli.command("list", cls=MarketCommand)
 @common_options
 def list_providers(provider: Any, deployments: Path, yes: bool) -> None:
-    """Show all providers: stake, collateral for the next order, proven speed, commission."""
+    """Show all providers: stake, collateral for the next order, proven throughput, commission."""
     market = open_market(deployments, connect(provider))
     found = providers.read_all(market)
     ui = console(yes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewards for proven speed: look, claim, and see how the emission is divided.
+"""Rewards for proven throughput: look, claim, and see how the emission is divided.
 
 ape run rewards show --provider 0x... --network ethereum:sepolia
 """
@@ -28,7 +28,7 @@ from scripts.market.sending import Sender
 
 @click.group()
 def cli() -> None:
-    """Look at rewards for proven speed, claim them into the pool."""
+    """Look at rewards for proven throughput, claim them into the pool."""
 
 
 @cli.command(cls=MarketCommand)
@@ -62,9 +62,9 @@ def claim(
 @cli.command(cls=MarketCommand)
 @common_options
 def weights(provider: Any, deployments: Path, yes: bool) -> None:
-    """Show the emission and how it is divided between capacity and later uses."""
+    """Show the emission, its scale, and how it is divided between capacity and other uses."""
     market = open_market(deployments, connect(provider))
-    rewards.show_weights(market, console(yes))
+    rewards.show_emission(market, console(yes))
 
 
 @cli.command("set-weights", cls=MarketCommand)
@@ -74,7 +74,7 @@ def weights(provider: Any, deployments: Path, yes: bool) -> None:
 def set_weights(
     provider: Any, alias: str | None, weights: tuple[str, ...], deployments: Path, yes: bool
 ) -> None:
-    """Divide the emission anew, such as "80 %" "20 %": capacity first. Through the timelock:
+    """Change how the emission is divided, such as "80 %" "20 %": capacity first. Through the timelock:
     once to propose it, once more after its delay.
     """
     chain = connect(provider)

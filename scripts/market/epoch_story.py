@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of the demo's story that is about speed: a proof as it happens, and its reward."""
+"""The part of the demo's story about throughput: a proof as it happens, and its reward."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market
 from scripts.market.stage import Stage, rounded_tpf
 
-_PHASES = ("opened", "rounds", "committed", "drawn", "samples", "score")
+_PHASES = ("opened", "rounds", "committed", "closed", "drawn", "samples", "score")
 _EVENTS = {
     "open": "Opened",
     "commit": "Committed",
+    "close": "Closed",
     "draw": "Drawn",
     "open samples": "Scored",
 }
@@ -42,7 +43,7 @@ class _Seen:
 def prove(stage: Stage, market: Market) -> int:
     """Act: the agent proves its speed. The score, in operations a second."""
     ui = stage.ui
-    ui.act("3  The agent proves how fast its machine is")
+    ui.act("3  The agent proves the throughput of its machine")
     rules = market.benchmark_events.rules("latest")
     shape = rules.shape
     ui.note(
@@ -58,64 +59,49 @@ def prove(stage: Stage, market: Market) -> int:
     ):
 
         def look() -> int | None:
-            _skip_lost_time(stage, market, rules)
             _look(stage, market, client.provider(), seen, time.monotonic() - began)
             live.update(_table(seen))
             return seen.score or None
 
-        stage.wait("the proof", look, 3 * rules.epoch, shown=True)
+        stage.wait("the proof", look, 4 * rules.spacing, shown=True)
     stage.console.print(_table(seen))
     for name, event in _EVENTS.items():
         _gas_of_event(stage, market, f"{name} (agent)", market.benchmark, event)
-    ui.step(f"{show_rate(seen.score)} are proven on chain; nobody's word was needed")
+    ui.step(f"{show_rate(seen.score)} proven on chain; nobody's word was needed")
     return seen.score
 
 
 def reward(stage: Stage, market: Market) -> None:
     """Act: the epoch ends, and the agent has its reward paid into the pool."""
     ui, owner = stage.ui, stage.owner.address
-    ui.act("5  The epoch ends: rewards by proven speed")
-    rules = market.benchmark_events.rules("latest")
-    (number,) = proofs.of_provider(market, owner)[:1]
-    before = int(market.staking.read("owner_assets", owner))
-    left = rules.end(number) - market.now()
+    ui.act("5  The epoch ends: rewards by proven throughput")
+    number = proofs.of_provider(market, owner)[0]
+    # The agent may have claimed already: what it got stands in the events.
+    left = market.benchmark_events.epoch_of(number, "latest").ends_at - market.now()
     if left > 0:
         stage.pass_time(left)
         ui.step(f"{show_seconds(left)} later epoch {number} is over")
 
-    def look() -> bool | None:
-        return True if market.emissions.read("claimed", owner, number) else None
+    def look() -> rewards.Reward | None:
+        found = next(item for item in rewards.of(market, owner) if item.epoch == number)
+        return found if found.paid else None
 
-    stage.wait("the agent to claim", look, 30)
-    paid = next(item for item in rewards.of(market, owner) if item.epoch == number)
-    after = int(market.staking.read("owner_assets", owner))
+    paid = stage.wait("the agent to claim", look, 30)
     _gas_of_event(stage, market, "claim (agent)", market.emissions, "Claimed")
     stage.grid(
         f"Rewards of epoch {number}",
         ["", "amount"],
         [
             ["emission of the epoch", show_tpf(int(market.emissions.read("emission", number)))],
-            ["part of the proven speed", f"{100 * paid.score / paid.scores:.3g} %"],
-            ["minted into the pool", show_tpf(paid.amount)],
-            ["own stake before", rounded_tpf(before)],
-            ["own stake after", rounded_tpf(after)],
+            ["score, backed by stake", show_rate(paid.effective)],
+            [
+                "target for a full emission",
+                show_rate(int(market.emissions.read("target", number))),
+            ],
+            ["minted into the pool", rounded_tpf(paid.amount)],
+            ["own stake now", rounded_tpf(int(market.staking.read("owner_assets", owner)))],
         ],
     )
-
-
-def _skip_lost_time(stage: Stage, market: Market, rules: Rules) -> None:
-    """A machine that is slow, or busy with another proof, may miss an epoch: on to the next one."""
-    epoch = proofs.current(market, rules)
-    opened = epoch.record.opened_at
-    proof = market.benchmark_events.proof_of(stage.owner.address, "latest")
-    committed = proof.rounds > 0 and proof.epoch == epoch.number
-    if opened:
-        lost = epoch.now >= rules.window_end(opened) and not committed
-    else:
-        lost = epoch.now > rules.opened_until(epoch.number) - rules.open_period // 3
-    if lost:
-        stage.ui.note(f"epoch {epoch.number} is missed; on to the next one")
-        stage.pass_time(rules.end(epoch.number) - epoch.now)
 
 
 def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, moment: float) -> None:
@@ -136,7 +122,9 @@ def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, mome
         found["rounds"] = f"{told['rounds']:,} done"
     if ours:
         found["committed"] = f"{proof.rounds:,} rounds, 0x{proof.commitment.hex()[:8]}…"
-    if record.drawn_at:
+    if record.target:
+        found["closed"] = f"block {record.target:,} is named for the draw"
+    if any(record.draw):
         found["drawn"] = f"0x{record.draw.hex()[:8]}…, for everybody"
     if ours and proof.verified:
         found["samples"] = f"{proof.verified} of {rules.samples} verified by the contract"
@@ -152,7 +140,7 @@ def _table(seen: _Seen) -> Table:
     table = Table(title="Proof", title_justify="left", title_style="bold")
     for name, side in (("phase", "left"), ("", "left"), ("after", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
-    waiting = {"opened": "anyone may open the epoch", "drawn": "after the window, once for all"}
+    waiting = {"opened": "a boundary must win the lottery", "closed": "after the window"}
     for phase in _PHASES:
         text = seen.texts.get(phase)
         style = None if text else "dim"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof-of-GPU as people look at it and push it on: open, draw, report, release a bond.
+"""Proof-of-GPU as people look at it and push it on: open, close, draw, report, settle, release.
 
-Agents do all of it by themselves; what anyone may do, a person can do here as well. Speeds are
-integer operations a second, amounts TPF wei, times unix seconds.
+Agents do all of it by themselves; what anyone may do, a person can do here as well. Throughput is
+in integer operations per second, amounts are TPF wei, times unix seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import EpochRecord, ProofRecord
+from provider_agent.chain.pace import Pace
 from provider_agent.chain.rpc import Receipt
+from provider_agent.duties.lottery import Lottery, Winner
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic, word_topic
 from scripts.market.errors import ScriptError
@@ -23,7 +25,8 @@ from scripts.market.sending import Sender
 from scripts.market.ui import Ui
 
 _EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")
-_SOURCES = ("prevrandao", "hash of the previous block", "hash of the previous block (ArbSys)")
+_SOURCES = ("prevrandao of a named block", "hash of a named block", "hash of a named block (ArbSys)")
+_EPOCHS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,23 @@ class Entry:
 
 
 def current(market: Market, rules: Rules) -> Epoch:
-    """The epoch of the newest block. ScriptError before the first."""
+    """The newest epoch; number 0 and `Stage.NONE` before the first."""
+    return _read(market, rules, market.benchmark_events.current_epoch("latest"))
+
+
+def read(market: Market, rules: Rules, number: int) -> Epoch:
+    """An epoch by its number. ScriptError when no window has opened it."""
+    newest = market.benchmark_events.current_epoch("latest")
+    if not 1 <= number <= newest:
+        last = f"the newest epoch is {newest}" if newest else "no window has opened yet"
+        raise ScriptError(f"there is no epoch {number}: {last}")
+    return _read(market, rules, number)
+
+
+def _read(market: Market, rules: Rules, number: int) -> Epoch:
     now = market.now()
-    number = rules.number(now)
-    if number is None:
-        raise ScriptError(f"the first epoch begins {show_time(rules.genesis, now)}; wait for it")
-    return read(market, rules, number, now)
-
-
-def read(market: Market, rules: Rules, number: int, now: int | None = None) -> Epoch:
-    """An epoch by its number. ScriptError when it has not begun."""
-    now = market.now() if now is None else now
-    if now < rules.start(number):
-        raise ScriptError(
-            f"epoch {number} begins {show_time(rules.start(number), now)}; wait for it"
-        )
     record = market.benchmark_events.epoch_of(number, "latest")
-    stage = rules.stage(number, record.opened_at, record.drawn_at, now)
-    return Epoch(number, stage, record, now)
+    return Epoch(number, rules.stage(record, now), record, now)
 
 
 def entries(market: Market, numbers: Sequence[int]) -> dict[int, list[Entry]]:
@@ -107,35 +109,53 @@ def entries(market: Market, numbers: Sequence[int]) -> dict[int, list[Entry]]:
     return result
 
 
-def reportable(market: Market, rules: Rules, epoch: Epoch) -> list[tuple[int, str]]:
-    """(epoch, provider) of proofs of earlier epochs that were not opened and cost the bond now."""
-    first = max(0, epoch.number - -(-rules.fault_period // rules.epoch))
-    earlier = [n for n in range(first, epoch.number) if epoch.now <= rules.fault_until(n)]
-    drawn = [n for n in earlier if market.benchmark_events.epoch_of(n, "latest").drawn_at]
-    if not drawn:
+def reportable(market: Market, rules: Rules, newest: Epoch) -> list[tuple[int, str]]:
+    """(epoch, provider) of proofs that were not opened in time and cost the bond now."""
+    first = max(1, newest.number - _EPOCHS_SHOWN)
+    listed = [_read(market, rules, number) for number in range(first, newest.number + 1)]
+    failed = [
+        epoch.number
+        for epoch in listed
+        if epoch.stage is Stage.OVER
+        and any(epoch.record.draw)
+        and epoch.now <= rules.fault_until(epoch.record.ends_at)
+    ]
+    if not failed:
         return []  # an empty filter would mean every epoch
     return [
         (number, entry.provider)
-        for number, listed in entries(market, drawn).items()
-        for entry in listed
+        for number, found in entries(market, failed).items()
+        for entry in found
         if entry.verified is not None and entry.verified < rules.samples
     ]
+
+
+def winner(market: Market, rules: Rules) -> Winner | None:
+    """The boundary that has won and can be presented now."""
+    newest = market.benchmark_events.epoch_of(
+        market.benchmark_events.current_epoch("latest"), "latest"
+    )
+    pace, head = Pace(market.chain.pool), market.chain.head()
+    pace.see(head)
+    lottery = Lottery(market.benchmark_events, pace)
+    return lottery.winner(rules, head, rules.next_window_from(newest.opened_at))
 
 
 # ---------------------------------------------------------------------- showing
 
 
 def show(market: Market, ui: Ui, number: int | None = None) -> None:
-    """An epoch, by default the current one, with its proofs, and what can be reported."""
+    """An epoch, by default the newest one, with its proofs, and what can be reported."""
     rules = market.benchmark_events.rules("latest")
     epoch = current(market, rules) if number is None else read(market, rules, number)
-    ui.table(f"Epoch {epoch.number}", ("what", "value"), _epoch_rows(market, rules, epoch))
-    listed = entries(market, [epoch.number])[epoch.number]
+    title = f"Epoch {epoch.number}" if epoch.number else "No epoch yet"
+    ui.table(title, ("what", "value"), _epoch_rows(market, rules, epoch))
+    listed = entries(market, [epoch.number])[epoch.number] if epoch.number else []
     if not listed:
         ui.note("no provider has committed to a proof in this epoch")
     else:
         rows = [_entry_row(rules, epoch, entry) for entry in listed]
-        columns = ("provider", "rounds", "speed", "stake", "samples", "outcome")
+        columns = ("provider", "rounds", "throughput", "stake", "samples", "outcome")
         ui.table("Proofs", columns, rows)
     if number is None:
         for old, provider in reportable(market, rules, epoch):
@@ -147,63 +167,80 @@ def show_provider(market: Market, ui: Ui, provider: str) -> None:
     require_registered(market, provider)
     rules = market.benchmark_events.rules("latest")
     proof, now = market.benchmark_events.proof_of(provider, "latest"), market.now()
+    proven = market.benchmark_events.proven(provider, "latest")
     score = market.benchmark_events.score(provider, "latest")
     rows = [
-        ("proven speed", show_rate(score) if score else "none that counts now"),
+        ("proven throughput", _proven(proven.score, proven.until, score, now)),
         ("bond", _bond(rules, proof, now)),
     ]
     if proof.rounds:
+        epoch = read(market, rules, proof.epoch)
         rows += [
-            ("last proof", f"epoch {proof.epoch}, which began {_began(rules, proof.epoch, now)}"),
+            (
+                "last proof",
+                f"epoch {proof.epoch}, opened {show_time(epoch.record.opened_at, now)}",
+            ),
             ("rounds", f"{proof.rounds:,}, worth {show_rate(rules.score(proof.rounds))}"),
             ("commitment", "0x" + proof.commitment.hex()),
             ("stake", show_tpf(proof.stake)),
             ("samples", f"{proof.verified} of {rules.samples} verified"),
-            ("state", _state(rules, proof, read(market, rules, proof.epoch, now))),
+            ("state", _state(rules, proof, epoch)),
         ]
     ui.table(f"Proof of {provider}", ("what", "value"), rows)
 
 
+def _proven(proven: int, until: int, backed: int, now: int) -> str:
+    if not proven or now > until:
+        return "none (no valid score)"
+    shown = f"{show_rate(proven)}, valid until {show_time(until, now)}"
+    return shown if backed == proven else f"{shown}; the stake backs {show_rate(backed)} of it"
+
+
 def _epoch_rows(market: Market, rules: Rules, epoch: Epoch) -> list[tuple[str, str]]:
-    record, now, number = epoch.record, epoch.now, epoch.number
-    rows = [
-        ("stage", _told(rules, epoch)),
-        ("began", show_time(rules.start(number), now)),
-        ("ends", show_time(rules.end(number), now)),
-        ("randomness", _SOURCES[int(market.benchmark.read("RANDOMNESS"))]),
+    record, now = epoch.record, epoch.now
+    rows = [("stage", _told(rules, epoch))]
+    if record.opened_at:
+        rows += [
+            ("opened", show_time(record.opened_at, now)),
+            ("window ends", show_time(rules.window_end(record.opened_at), now)),
+            ("ends", show_time(record.ends_at, now)),
+            ("beacon", "0x" + record.beacon.hex()),
+        ]
+    if record.target:
+        rows.append(("block of the draw", f"{record.target:,}"))
+    if any(record.draw):
+        rows.append(("draw", "0x" + record.draw.hex()))
+    if epoch.number:
+        share = market.benchmark_events.share_of(market.benchmark.address, epoch.number, "latest")
+        if share.total:
+            rows.append(("effective scores in total", show_rate(share.total)))
+    earliest = max(rules.next_boundary(now), rules.next_window_from(record.opened_at))
+    chance = rules.chance_ppm / 10_000
+    rows += [
+        ("next window", f"{show_time(earliest, now)} at the earliest"),
+        ("lottery", f"{chance:g} % every {show_seconds(rules.slot)}"),
+        ("randomness", _SOURCES[rules.source]),
         (
             "products",
             f"{rules.shape.n:,} x {rules.shape.depth:,} x {rules.shape.n:,}, "
             f"{rules.samples} samples, window {show_seconds(rules.window)}",
         ),
     ]
-    if record.opened_at:
-        rows += [
-            ("opened", show_time(record.opened_at, now)),
-            ("window ends", show_time(rules.window_end(record.opened_at), now)),
-            ("beacon", "0x" + record.beacon.hex()),
-        ]
-    if record.drawn_at:
-        rows.append(("drawn", show_time(record.drawn_at, now)))
-        rows.append(("draw", "0x" + record.draw.hex()))
-    _, _, scores, stakes = market.benchmark.read("share_of", market.benchmark.address, number)
-    if scores:
-        rows.append(("proven in all", f"{show_rate(scores)}, behind {show_tpf(stakes)}"))
     return rows
 
 
 def _told(rules: Rules, epoch: Epoch) -> str:
     """Where the epoch stands and until when."""
-    record, now, number = epoch.record, epoch.now, epoch.number
+    record, now = epoch.record, epoch.now
     opened = record.opened_at
     return {
-        Stage.UNOPENED: f"to be opened, until {show_time(rules.opened_until(number), now)}",
-        Stage.SKIPPED: "skipped: nobody opened it in time",
+        Stage.NONE: "no window has opened yet",
         Stage.WINDOW: f"commits until {show_time(rules.window_end(opened), now)}",
-        Stage.DELAY: f"waits; the draw begins {show_time(rules.draw_from(opened), now)}",
-        Stage.DRAW: f"to be drawn, until {show_time(rules.draw_until(opened), now)}",
-        Stage.VOID: "void: nobody drew in time; nobody loses anything",
-        Stage.SAMPLES: f"samples are opened until {show_time(rules.end(number), now)}",
+        Stage.CLOSE: f"to be closed, until {show_time(rules.close_until(opened), now)}",
+        Stage.DRAW: f"to be drawn from block {record.target:,}, "
+        f"until {show_time(rules.draw_until(opened), now)}",
+        Stage.VOID: "void: nobody closed or drew in time; nobody loses anything",
+        Stage.SAMPLES: f"samples are opened until {show_time(record.ends_at, now)}",
         Stage.OVER: "over",
     }[epoch.stage]
 
@@ -214,7 +251,7 @@ def _entry_row(rules: Rules, epoch: Epoch, entry: Entry) -> tuple[str, ...]:
         verified, outcome = f"{rules.samples} of {rules.samples}", "proven"
     elif entry.slashed is not None:
         outcome = f"failed, {show_tpf(entry.slashed)} burned"
-    elif epoch.stage is Stage.VOID or (not epoch.record.drawn_at and epoch.stage is Stage.OVER):
+    elif rules.is_void(epoch.record, epoch.now):
         outcome = "void"
     elif epoch.stage is Stage.OVER:
         outcome = "not opened"
@@ -230,10 +267,6 @@ def _entry_row(rules: Rules, epoch: Epoch, entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _began(rules: Rules, number: int, now: int) -> str:
-    return show_time(rules.start(number), now)
-
-
 def _bond(rules: Rules, proof: ProofRecord, now: int) -> str:
     if not proof.bond_until:
         return f"none locked; the next commit locks {show_tpf(rules.bond)}"
@@ -242,12 +275,12 @@ def _bond(rules: Rules, proof: ProofRecord, now: int) -> str:
 
 def _state(rules: Rules, proof: ProofRecord, epoch: Epoch) -> str:
     if proof.verified == rules.samples:
-        return "proven"
+        return "proven, reward paid" if proof.settled else "proven"
+    if rules.is_void(epoch.record, epoch.now):
+        return "void: nobody closed or drew in time"
     if epoch.stage is not Stage.OVER:
         return _told(rules, epoch)
-    if not epoch.record.drawn_at:
-        return "void: nobody drew in time"
-    until = rules.fault_until(proof.epoch)
+    until = rules.fault_until(epoch.record.ends_at)
     if epoch.now <= until:
         return f"NOT OPENED: anyone can report it until {show_time(until, epoch.now)}"
     return "not opened, and nobody reported it in time"
@@ -257,25 +290,67 @@ def _state(rules: Rules, proof: ProofRecord, epoch: Epoch) -> str:
 
 
 def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
-    """Begin the window of the current epoch. ScriptError when it is not the time."""
+    """Present the boundary that has won. ScriptError when there is none now."""
+    rules = market.benchmark_events.rules("latest")
+    found = winner(market, rules)
+    if found is None:
+        epoch = current(market, rules)
+        earliest = max(
+            rules.next_boundary(epoch.now), rules.next_window_from(epoch.record.opened_at)
+        )
+        raise ScriptError(
+            "no boundary that can be presented now has won; the next window can open "
+            f"{show_time(earliest, epoch.now)}"
+        )
+    ui.ask(f"Open a window with block {found.block.number:,}? All providers prove in the same one")
+    call = ("open", found.block.number, found.block.data, found.parent.data)
+    return transact(sender, ui, "open a window", market.benchmark, *call)
+
+
+def close(market: Market, sender: Sender, ui: Ui) -> Receipt:
+    """Name the block of the draw, once the window is over. ScriptError when it is not the time."""
     rules = market.benchmark_events.rules("latest")
     epoch = current(market, rules)
-    if epoch.stage is not Stage.UNOPENED:
-        raise ScriptError(f"epoch {epoch.number} cannot be opened: {_told(rules, epoch)}")
-    ui.ask(f"Open epoch {epoch.number}? All providers prove in the same window")
-    label = f"open epoch {epoch.number}"
-    return transact(sender, ui, label, market.benchmark, "open", epoch.number)
+    if epoch.stage is not Stage.CLOSE:
+        raise ScriptError(f"epoch {epoch.number} cannot be closed: {_told(rules, epoch)}")
+    ui.ask(f"Close epoch {epoch.number}? The draw is that of a block {rules.draw_delay} blocks on")
+    label = f"close epoch {epoch.number}"
+    return transact(sender, ui, label, market.benchmark, "close", epoch.number)
 
 
 def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
-    """Draw the samples of the current epoch. ScriptError when it is not the time."""
+    """Read the draw from the block that was named. ScriptError when it is not the time."""
     rules = market.benchmark_events.rules("latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.DRAW:
         raise ScriptError(f"epoch {epoch.number} cannot be drawn: {_told(rules, epoch)}")
+    head = market.chain.head().number
+    if head < epoch.record.target:
+        raise ScriptError(
+            f"epoch {epoch.number} cannot be drawn: its block {epoch.record.target:,} is not "
+            f"there yet, the newest is {head:,}; try again"
+        )
     ui.ask(f"Draw the samples of epoch {epoch.number}?")
+    header = market.benchmark_events.header(epoch.record.target)
     label = f"draw epoch {epoch.number}"
-    return transact(sender, ui, label, market.benchmark, "draw", epoch.number)
+    return transact(sender, ui, label, market.benchmark, "draw", epoch.number, header.data)
+
+
+def settle(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
+    """End what a provider's last epoch is owed, so that new stake is active (anyone)."""
+    require_registered(market, provider)
+    if not bool(market.staking.read("is_unsettled", provider)):
+        raise ScriptError(f"{provider} has no unsettled epoch")
+    rules = market.benchmark_events.rules("latest")
+    proof = market.benchmark_events.proof_of(provider, "latest")
+    epoch = read(market, rules, proof.epoch)
+    binds = rules.binds(epoch.record, proof.rounds, proof.verified, epoch.now)
+    if binds or (proof.verified == rules.samples and epoch.stage is not Stage.OVER):
+        raise ScriptError(
+            f"epoch {proof.epoch} of {provider} cannot be settled yet: "
+            f"{_state(rules, proof, epoch)}"
+        )
+    return transact(sender, ui, "settle", market.benchmark, "settle", provider)
 
 
 def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
@@ -304,8 +379,8 @@ def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     if not proof.rounds:
         raise ScriptError(f"{provider} has no proof that could fail")
     epoch = read(market, rules, proof.epoch)
-    open_still = epoch.stage is Stage.OVER and epoch.now <= rules.fault_until(proof.epoch)
-    if proof.verified == rules.samples or not epoch.record.drawn_at or not open_still:
+    bound = rules.binds(epoch.record, proof.rounds, proof.verified, epoch.now)
+    if not bound or epoch.stage is not Stage.OVER:
         raise ScriptError(
             f"the proof of {provider} in epoch {proof.epoch} cannot be reported: "
             f"{_state(rules, proof, epoch)}"

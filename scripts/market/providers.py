@@ -16,7 +16,7 @@ from provider_agent.chain.rpc import Receipt
 from provider_agent.errors import AgentError
 from provider_agent.protocol.messages import OperatorConsent, recover
 from provider_agent.protocol.terms import ZERO_ADDRESS, address
-from scripts.market import credits
+from scripts.market import credits, entries
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic
 from scripts.market.errors import ScriptError
@@ -138,7 +138,7 @@ def register(
     if is_registered(market, sender.address):
         raise ScriptError(f"{sender.address} is registered already; see ape run provider status")
     if max_locked < max_lock_per_order:
-        raise ScriptError("the limit in all is below the limit per order; raise it")
+        raise ScriptError("--max-locked must be at least --max-lock-per-order")
     ui.table(
         f"Register {sender.address} on chain {market.chain.chain_id}",
         ("what", "value"),
@@ -148,7 +148,7 @@ def register(
             ("endpoint", chosen),
             ("commission", f"{commission_bps / 100:g} %"),
             ("collateral per order", f"at most {show_tpf(max_lock_per_order)}"),
-            ("collateral in all", f"at most {show_tpf(max_locked)}"),
+            ("collateral in total", f"at most {show_tpf(max_locked)}"),
         ],
     )
     _tell_bond(market, ui, max_lock_per_order)
@@ -174,7 +174,7 @@ def _tell_bond(market: Market, ui: Ui, max_lock_per_order: int) -> None:
     bond = int(market.benchmark.read("BOND"))
     if max_lock_per_order < bond:
         ui.note(
-            f"the limit per order is below the bond of {show_tpf(bond)}: no speed can be proven"
+            f"the limit per order is below the bond of {show_tpf(bond)}: no throughput can be proven"
         )
 
 
@@ -184,8 +184,8 @@ def set_limits(
     """Change what the operator may put at risk."""
     require_registered(market, sender.address)
     if max_locked < max_lock_per_order:
-        raise ScriptError("the limit in all is below the limit per order; raise it")
-    shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in all"
+        raise ScriptError("--max-locked must be at least --max-lock-per-order")
+    shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in total"
     _tell_bond(market, ui, max_lock_per_order)
     ui.ask(f"Let the operator lock at most {shown}?")
     return transact(
@@ -228,15 +228,10 @@ def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int)
     permit = sign_permit(market, market.token, sender, market.staking.address, amount)
     if permit is None:
         raise ScriptError("the stake token does not take permits; is it the right deployment?")
-    return transact(
-        sender,
-        ui,
-        f"stake {shown}",
-        market.staking,
-        "delegate_with_permit",
-        provider,
-        *permit.arguments(),
-    )
+    call = ("delegate_with_permit", provider, *permit.arguments())
+    receipt = transact(sender, ui, f"stake {shown}", market.staking, *call)
+    entries.tell(market, ui, provider, sender.address)
+    return receipt
 
 
 @dataclass(frozen=True)
@@ -261,6 +256,8 @@ def unstake(
     leaving = shares if amount is None or amount == assets else shares * amount // assets
     shown = show_tpf(assets if amount is None else amount)
     unbonding = int(market.staking.read("UNBONDING"))
+    if bool(market.staking.read("is_unsettled", provider)):
+        ui.note("an epoch of this provider is unsettled: stake that leaves before its end earns nothing of it")
     ui.ask(f"Take {shown} out of the pool of {provider} (paid {show_seconds(unbonding)} later)?")
     receipt = transact(
         sender, ui, f"unstake {shown}", market.staking, "undelegate", provider, leaving
@@ -332,7 +329,7 @@ def is_registered(market: Market, owner: str) -> bool:
 def require_registered(market: Market, owner: str) -> None:
     """ScriptError when an address is no provider."""
     if not is_registered(market, owner):
-        raise ScriptError(f"{owner} is no provider here; name the owner's address, or register it")
+        raise ScriptError(f"{owner} is not a registered provider; pass the owner's address, or register it first")
 
 
 def tickets(market: Market, provider: str, account: str) -> list[Ticket]:
@@ -381,7 +378,7 @@ def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
         operator=reader.operator_of(owner, "latest"),
         payout=reader.payout_of(owner, "latest"),
         endpoint=endpoint or endpoint_of(market, owner),
-        commission_bps=int(market.staking.read("commission_at", owner, market.now())),
+        commission_bps=int(market.staking.read("commission_of", owner)),
         active=pool.active,
         own=reader.owner_assets(owner, "latest"),
         locked=pool.locked,
@@ -413,7 +410,7 @@ def show_list(listed: Sequence[Provider], ui: Ui) -> None:
         )
         for provider in listed
     ]
-    columns = ("provider", "endpoint", "stake", "next order", "speed", "free", "commission")
+    columns = ("provider", "endpoint", "stake", "next order", "throughput", "free", "commission")
     ui.table("Providers", columns, rows)
 
 
@@ -436,16 +433,19 @@ def show(market: Market, provider: Provider, ui: Ui, account: str | None = None)
         ("next order", f"can lock {show_tpf(provider.lockable)}"),
         ("unbonding", show_tpf(provider.unbonding)),
         (
-            "proven speed",
+            "proven throughput",
             f"{show_rate(provider.score)}, of which {show_rate(provider.free_score)} free for jobs"
             if provider.score
-            else "none that counts now",
+            else "none (no valid score)",
         ),
         ("payouts waiting", market.show_price(payout.payment)),
     ]
     if who != provider.owner:
         assets = int(market.staking.read("assets_of", provider.owner, who))
         rows.append((f"stake of {who}", show_tpf(assets)))
+    waiting = entries.of(market, provider.owner, who)
+    if waiting:
+        rows.append((f"entry of {who}", f"{show_tpf(waiting)}, not active yet"))
     rows += [
         (f"ticket {t.number}", f"{show_tpf(t.assets)}, ready at {show_time(t.ready_at, now)}")
         for t in tickets(market, provider.owner, who)

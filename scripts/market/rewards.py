@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewards for proven speed: what an epoch pays, what waits, and how it gets into the pools.
+"""Rewards for proven throughput: what an epoch pays, what waits, and how it gets into the pools.
 
-Amounts are TPF wei, weights and shares 1/10,000.
+Amounts are TPF wei, weights 1/10,000.
 """
 
 from __future__ import annotations
@@ -9,76 +9,82 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from provider_agent.chain.rpc import Receipt
+from provider_agent.chain.rpc import Log, Receipt
 from provider_agent.errors import counted
 from scripts.market import proofs, timelock
-from scripts.market.amounts import show_rate, show_tpf
+from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
+from scripts.market.contracts import address_topic
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, transact
 from scripts.market.providers import require_registered
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
 
-# Epochs that Emissions takes in one claim.
-MAX_EPOCHS = 64
 _SHOWN = 20
 _ALL = 10_000
 
 
 @dataclass(frozen=True)
 class Reward:
-    """A provider's part of one epoch."""
+    """A provider's reward of one epoch in which it has a score."""
 
     epoch: int
     score: int
-    scores: int
-    """Of all providers together."""
+    effective: int
+    """The part of the score that stake backed."""
     amount: int
-    claimed: bool
+    paid: bool
     ended: bool
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """Rewards that were paid into a pool."""
+    """A reward that was paid."""
 
-    amount: int
+    epoch: int
     to_pool: int
     commission: int
-    epochs: tuple[int, ...]
-    receipts: tuple[Receipt, ...]
+    receipt: Receipt
+
+    @property
+    def amount(self) -> int:
+        """All of it."""
+        return self.to_pool + self.commission
 
 
 def of(market: Market, provider: str) -> list[Reward]:
-    """All rewards of a provider, the oldest first."""
+    """All rewards of a provider, the oldest first. Only the newest one can be unpaid."""
     require_registered(market, provider)
-    epochs = proofs.of_provider(market, provider)
-    current = int(market.benchmark.read("current_epoch")) if epochs else 0
-    return [_read(market, provider, epoch, current) for epoch in epochs]
+    start = market.registry.start_block
+    scored = [market.benchmark.abi.decode_log(log) for log in _logs(market, provider)]
+    claims = market.emissions.logs(("Claimed",), start, [address_topic(provider)])
+    decoded = [market.emissions.abi.decode_log(log) for log in claims]
+    paid = {int(e[1]["epoch"]): int(e[1]["amount"]) for e in decoded if e is not None}
+    found = {int(e[1]["epoch"]): e[1] for e in scored if e is not None}
+    return [
+        Reward(
+            epoch=epoch,
+            score=int(values["score"]),
+            effective=int(values["effective"]),
+            amount=paid[epoch] if epoch in paid else _due(market, provider, epoch),
+            paid=epoch in paid,
+            ended=_ended(market, epoch),
+        )
+        for epoch, values in sorted(found.items())
+    ]
 
 
-def _read(market: Market, provider: str, epoch: int, current: int) -> Reward:
-    score, _, scores, _ = market.benchmark.read("share_of", provider, epoch)
-    return Reward(
-        epoch=epoch,
-        score=int(score),
-        scores=int(scores),
-        amount=int(market.emissions.read("reward_of", provider, epoch)),
-        claimed=bool(market.emissions.read("claimed", provider, epoch)),
-        ended=epoch < current,
-    )
-
-
-def waiting(rewards: Sequence[Reward]) -> list[Reward]:
-    """Those that a claim would pay."""
-    return [r for r in rewards if r.ended and not r.claimed and r.amount > 0]
+def waiting(rewards: Sequence[Reward]) -> Reward | None:
+    """The one that a claim would pay."""
+    ready = [r for r in rewards if r.ended and not r.paid]
+    return ready[-1] if ready else None
 
 
 def show(market: Market, ui: Ui, provider: str) -> None:
     """A provider's rewards, the newest last, and what waits."""
     found = of(market, provider)
     if not found:
-        ui.note(f"{provider} has proven no speed yet, so there is no reward")
+        ui.note(f"{provider} has no score yet, so there is no reward")
         return
     if len(found) > _SHOWN:
         ui.note(f"the newest {_SHOWN} of {len(found)} epochs")
@@ -86,86 +92,94 @@ def show(market: Market, ui: Ui, provider: str) -> None:
         (
             str(reward.epoch),
             show_rate(reward.score),
-            f"{100 * reward.score / reward.scores:.3g} %" if reward.scores else "",
+            show_rate(reward.effective),
             show_tpf(reward.amount),
             _state(reward),
         )
         for reward in found[-_SHOWN:]
     ]
-    ui.table(f"Rewards of {provider}", ("epoch", "speed", "part", "reward", "state"), rows)
-    total = sum(reward.amount for reward in waiting(found))
-    if total:
-        ui.note(f"{show_tpf(total)} wait; pay them into the pool with: ape run rewards claim")
+    columns = ("epoch", "throughput", "backed by stake", "reward", "state")
+    ui.table(f"Rewards of {provider}", columns, rows)
+    ready = waiting(found)
+    if ready is not None and ready.amount:
+        ui.note(f"{show_tpf(ready.amount)} wait; pay them into the pool with: ape run rewards claim")
 
 
 def _state(reward: Reward) -> str:
-    if reward.claimed:
+    if reward.paid:
         return "paid into the pool"
     if not reward.ended:
-        return "the epoch goes on"
+        return "the epoch is not over"
     return "waits" if reward.amount else "nothing to pay"
 
 
 def claim(market: Market, sender: Sender, ui: Ui, provider: str) -> Claimed:
     """Mint what waits for a provider into its pool; anyone may. ScriptError when nothing waits."""
     ready = waiting(of(market, provider))
-    if not ready:
+    if ready is None:
         raise ScriptError(
-            f"no reward waits for {provider}: an epoch pays after its end, once, and only who "
-            "has proven its speed in it"
+            f"no reward waits for {provider}: an epoch pays once, after its end, a provider that "
+            "has a score in it"
         )
-    total = sum(reward.amount for reward in ready)
-    epochs = [reward.epoch for reward in ready]
-    named = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-    ui.ask(
-        f"Pay {show_tpf(total)} of {counted(len(epochs), 'epoch')} ({named}) into the pool of "
-        f"{provider}?"
-    )
+    ui.ask(f"Pay {show_tpf(ready.amount)} of epoch {ready.epoch} into the pool of {provider}?")
+    label = f"claim epoch {ready.epoch}"
+    receipt = transact(sender, ui, label, market.emissions, "claim", provider)
     to_pool = commission = 0
-    receipts = []
-    for start in range(0, len(epochs), MAX_EPOCHS):
-        part = epochs[start : start + MAX_EPOCHS]
-        label = f"claim {counted(len(part), 'epoch')}"
-        receipt = transact(sender, ui, label, market.emissions, "claim", provider, part)
-        receipts.append(receipt)
-        for log in receipt.logs:
-            decoded = market.staking.abi.decode_log(log)
-            if decoded is not None and decoded[0] == "Rewarded":
-                to_pool += int(decoded[1]["to_pool"])
-                commission += int(decoded[1]["commission"])
-    ui.step(f"{show_tpf(to_pool)} to the pool, {show_tpf(commission)} commission")
-    return Claimed(to_pool + commission, to_pool, commission, tuple(epochs), tuple(receipts))
+    for log in receipt.logs:
+        decoded = market.staking.abi.decode_log(log)
+        if decoded is not None and decoded[0] == "Rewarded":
+            to_pool += int(decoded[1]["to_pool"])
+            commission += int(decoded[1]["commission"])
+    ui.step(f"{show_tpf(to_pool)} to the pool, {show_tpf(commission)} to the payout address")
+    return Claimed(ready.epoch, to_pool, commission, receipt)
 
 
-def show_weights(market: Market, ui: Ui) -> None:
-    """The schedule, and what each use gets of it, now and from the next epoch on."""
-    emissions = market.emissions
-    rules = market.benchmark_events.rules("latest")
-    epoch = proofs.current(market, rules).number
-    now, later = emissions.read("weights_at", epoch), emissions.read("weights_at", epoch + 1)
-    halving = int(emissions.read("HALVING_EPOCHS"))
-    cap = int(emissions.read("STAKE_CAP_BPS"))
+def _logs(market: Market, provider: str) -> list[Log]:
+    topics = [None, address_topic(provider)]
+    return market.benchmark.logs(("Scored",), market.registry.start_block, topics)
+
+
+def _due(market: Market, provider: str, epoch: int) -> int:
+    return int(market.emissions.read("reward_of", provider, epoch))
+
+
+def _ended(market: Market, epoch: int) -> bool:
+    record = market.benchmark_events.epoch_of(epoch, "latest")
+    return market.now() >= record.ends_at
+
+
+def show_emission(market: Market, ui: Ui) -> None:
+    """The schedule and the scale, and what each use gets, now and from the next epoch on."""
+    emissions, benchmark = market.emissions, market.benchmark_events
+    epoch, now = benchmark.current_epoch("latest"), market.now()
+    halving, start = int(emissions.read("HALVING")), int(emissions.read("START"))
+    next_halving = start + ((now - start) // halving + 1) * halving if now >= start else start
+    opened = int(emissions.read("emission", epoch)) if epoch else 0
+    scale = int(emissions.read("ops_per_tpf", epoch + 1))
     ui.table(
         "Emission",
         ("what", "value"),
         [
-            ("epoch", str(epoch)),
-            ("emission of this epoch", show_tpf(int(emissions.read("emission", epoch)))),
-            ("next halving", f"epoch {(epoch // halving + 1) * halving}"),
-            ("schedule to date", show_tpf(int(emissions.read("scheduled", epoch)))),
+            ("newest epoch", str(epoch) if epoch else "none yet"),
+            ("emission of this epoch", show_tpf(opened)),
+            ("next halving", show_time(next_halving, now)),
+            ("schedule to date", show_tpf(int(emissions.read("accrued", now)))),
             ("minted", show_tpf(int(emissions.read("minted")))),
-            ("most for a provider", f"{cap / 10_000:g} times its part of the stake"),
+            ("most that one epoch gets", f"{show_seconds(int(emissions.read('MAX_ACCRUAL')))}"),
+            ("throughput that a TPF of stake backs", show_rate(scale)),
+            ("target", f"{show_rate(int(emissions.read('target', epoch + 1)))} for a full emission"),
         ],
     )
+    present, later = (emissions.read("weights_at", n) for n in (epoch, epoch + 1))
     rows = [
         (
             str(number),
             "capacity" if number == 0 else str(emissions.read("distributor_of", number)),
-            f"{now[number] / 100:g} %",
+            f"{present[number] / 100:g} %",
             f"{later[number] / 100:g} %",
-            show_tpf(int(emissions.read("part_of", number, epoch))),
+            show_tpf(int(emissions.read("part_of", number, epoch)) if epoch else 0),
         )
-        for number in range(len(now))
+        for number in range(len(later))
     ]
     columns = ("use", "shared out by", "now", "next epoch", "of this epoch")
     ui.table("Weights", columns, rows)

@@ -195,7 +195,7 @@ def _staking(plan: Plan, registry: Registry, contracts: Mapping[str, Contract]) 
         "Staking", "deployer", staking.read("DEPLOYER") == registry.deployer, registry.deployer
     )
     for manager in plan.managers:
-        permissions, since = staking.read("manager_of", contracts[manager.contract].address)
+        permissions, since, _ = staking.read("manager_of", contracts[manager.contract].address)
         names = ", ".join(manager.names)
         if permissions == 0 and registry.complete:
             yield Check("Staking", f"manager {manager.contract}", True, "removed by the timelock")
@@ -213,6 +213,8 @@ def _rewards(plan: Plan, contracts: Mapping[str, Contract]) -> Iterator[Check]:
     minter, emissions = contracts[plan.minter], contracts["Emissions"]
     found = contracts["Token"].read("minter")
     yield Check("Token", "minter", found == minter.address, f"{found} ({plan.minter})")
+    pays = contracts["Benchmark"].read("rewards")
+    yield Check("Benchmark", "rewards", pays == emissions.address, f"{pays} (Emissions)")
     wanted = plan.arguments["Emissions"]["capacity_bps"]
     weights = emissions.read("weights_at", 0)
     good = list(weights)[:1] == [wanted] and not any(weights[1:])

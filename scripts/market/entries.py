@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stake that waits: it came while an epoch of its provider was unsettled. Amounts are TPF wei."""
+
+from __future__ import annotations
+
+from provider_agent.chain.rpc import Receipt
+from scripts.market.amounts import show_tpf
+from scripts.market.errors import ScriptError
+from scripts.market.market import Market, transact
+from scripts.market.sending import Sender
+from scripts.market.ui import Ui
+
+
+def of(market: Market, provider: str, account: str) -> int:
+    """What an account's entry with a provider holds."""
+    return int(market.staking.read("entry_of", provider, account))
+
+
+def tell(market: Market, ui: Ui, provider: str, account: str) -> None:
+    """Say so when stake waits, and how it becomes active."""
+    waiting = of(market, provider, account)
+    if waiting:
+        ui.note(
+            f"{show_tpf(waiting)} wait as an entry until the provider's epoch is settled: "
+            "ape run provider activate makes them active, ape run provider take-back returns them"
+        )
+
+
+def activate(market: Market, sender: Sender, ui: Ui, provider: str, account: str) -> Receipt:
+    """Make an account's entry active stake; anyone may. ScriptError when it cannot be yet."""
+    waiting = of(market, provider, account)
+    if not waiting:
+        raise ScriptError(f"{account} has no entry with {provider}")
+    ui.ask(f"Make {show_tpf(waiting)} of {account} active stake of {provider}?")
+    return transact(sender, ui, "activate", market.staking, "activate", provider, account)
+
+
+def take_back(
+    market: Market, sender: Sender, ui: Ui, provider: str, receiver: str | None = None
+) -> Receipt:
+    """Take the account's entry out again. ScriptError when there is none."""
+    waiting, to = of(market, provider, sender.address), receiver or sender.address
+    if not waiting:
+        raise ScriptError(f"{sender.address} has no entry with {provider}")
+    ui.ask(f"Take {show_tpf(waiting)} back to {to}?")
+    return transact(sender, ui, "take back", market.staking, "take_back", provider, to)
