@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A proof of speed, a job for who has it, its pay, the reward for the proof, and a job whose
+"""A throughput proof, a job that requires it, payment, the reward for the proof, and a job whose
 provider dies: all on a local chain, from the deployment on.
 
 ape run demo

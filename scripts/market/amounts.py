@@ -78,7 +78,9 @@ def rate(text: str, name: str = "score") -> int:
     """
     match = _RATE.fullmatch(text.strip())
     if match is None:
-        raise ScriptError(f"{name}: {text!r} is not a speed; write 500 G, 1.2T or a plain number")
+        raise ScriptError(
+            f"{name}: {text!r} is not a throughput; write 500 G, 1.2T or a plain number"
+        )
     factor = _PREFIXES.get(match["prefix"].lower(), 1)
     return int(Decimal(match["number"].replace("_", "")) * factor)
 

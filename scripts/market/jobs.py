@@ -390,7 +390,7 @@ def _conditions(order: Order) -> list[tuple[str, str]]:
     if order.min_stake:
         rows.append(("stake needed", show_tpf(order.min_stake)))
     if order.min_score:
-        rows.append(("proven speed needed", show_rate(order.min_score)))
+        rows.append(("proven throughput needed", show_rate(order.min_score)))
     return rows
 
 

@@ -25,7 +25,11 @@ from scripts.market.sending import Sender
 from scripts.market.ui import Ui
 
 _EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")
-_SOURCES = ("prevrandao of a named block", "hash of a named block", "hash of a named block (ArbSys)")
+_SOURCES = (
+    "prevrandao of a named block",
+    "hash of a named block",
+    "hash of a named block (ArbSys)",
+)
 _EPOCHS_SHOWN = 8
 
 

@@ -62,13 +62,13 @@ class Provider:
     max_lock_per_order: int
     max_locked: int
     score: int
-    """Proven speed, integer operations a second; 0 when none counts now."""
+    """Proven throughput that stake backs, integer operations per second; 0: no valid score."""
     reserved_score: int
     """What its running jobs ask for together."""
 
     @property
     def free_score(self) -> int:
-        """The most speed that one more job may ask for."""
+        """The most throughput that one more job may ask for."""
         return max(0, self.score - self.reserved_score)
 
     @property
@@ -257,7 +257,9 @@ def unstake(
     shown = show_tpf(assets if amount is None else amount)
     unbonding = int(market.staking.read("UNBONDING"))
     if bool(market.staking.read("is_unsettled", provider)):
-        ui.note("an epoch of this provider is unsettled: stake that leaves before its end earns nothing of it")
+        ui.note(
+            "an epoch of this provider is unsettled: stake that leaves before its end earns nothing of it"
+        )
     ui.ask(f"Take {shown} out of the pool of {provider} (paid {show_seconds(unbonding)} later)?")
     receipt = transact(
         sender, ui, f"unstake {shown}", market.staking, "undelegate", provider, leaving
@@ -329,7 +331,9 @@ def is_registered(market: Market, owner: str) -> bool:
 def require_registered(market: Market, owner: str) -> None:
     """ScriptError when an address is no provider."""
     if not is_registered(market, owner):
-        raise ScriptError(f"{owner} is not a registered provider; pass the owner's address, or register it first")
+        raise ScriptError(
+            f"{owner} is not a registered provider; pass the owner's address, or register it first"
+        )
 
 
 def tickets(market: Market, provider: str, account: str) -> list[Ticket]:

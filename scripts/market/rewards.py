@@ -102,7 +102,9 @@ def show(market: Market, ui: Ui, provider: str) -> None:
     ui.table(f"Rewards of {provider}", columns, rows)
     ready = waiting(found)
     if ready is not None and ready.amount:
-        ui.note(f"{show_tpf(ready.amount)} wait; pay them into the pool with: ape run rewards claim")
+        ui.note(
+            f"{show_tpf(ready.amount)} wait; pay them into the pool with: ape run rewards claim"
+        )
 
 
 def _state(reward: Reward) -> str:
@@ -167,7 +169,10 @@ def show_emission(market: Market, ui: Ui) -> None:
             ("minted", show_tpf(int(emissions.read("minted")))),
             ("most that one epoch gets", f"{show_seconds(int(emissions.read('MAX_ACCRUAL')))}"),
             ("throughput that a TPF of stake backs", show_rate(scale)),
-            ("target", f"{show_rate(int(emissions.read('target', epoch + 1)))} for a full emission"),
+            (
+                "target",
+                f"{show_rate(int(emissions.read('target', epoch + 1)))} for a full emission",
+            ),
         ],
     )
     present, later = (emissions.read("weights_at", n) for n in (epoch, epoch + 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens on the demo's stage: speed is proven and rewarded, a job is done and paid, another
+"""What happens on the demo's stage: throughput is proven and rewarded, a job is done and paid, another
 is not.
 """
 
@@ -46,7 +46,7 @@ def tell(stage: Stage) -> None:
     stage.panel(
         "Teraproof",
         [
-            "A GPU owner stakes tokens, proves its speed and sells work; a tenant pays into",
+            "A GPU owner stakes tokens, proves its throughput and sells work; a tenant pays into",
             "escrow. Nobody is trusted: contracts on a local chain hold the money.",
         ],
     )

@@ -42,5 +42,5 @@ def test_rate__with_a_prefix__operations_a_second(text: str, value: int, shown: 
 
 def test_rate__no_speed__one_line() -> None:
     for text in ("fast", "-1", "1 X", ""):
-        with pytest.raises(ScriptError, match="is not a speed; write 500 G"):
+        with pytest.raises(ScriptError, match="is not a throughput; write 500 G"):
             rate(text)

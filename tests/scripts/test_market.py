@@ -109,9 +109,9 @@ def test_unstake_and_withdraw__after_unbonding__everything_comes_back(running: S
 
 def test_set_limits_and_endpoint__owner_only(running: Stage) -> None:
     market, ui = running.market, running.ui
-    assert not any("no speed can be proven" in line for line in ui.lines)
+    assert not any("no throughput can be proven" in line for line in ui.lines)
     providers.set_limits(market, running.owner, ui, 5 * TPF, 6 * TPF)
-    assert any("below the bond of 50 TPF: no speed can be proven" in line for line in ui.lines)
+    assert any("below the bond of 50 TPF: no throughput can be proven" in line for line in ui.lines)
     providers.set_endpoint(market, running.owner, ui, "https://gpu.example/")
     found = providers.read(market, running.owner.address)
     assert (found.max_lock_per_order, found.max_locked) == (5 * TPF, 6 * TPF)

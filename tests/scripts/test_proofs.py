@@ -11,7 +11,7 @@ from provider_agent.benchmark.engine import make_engine
 from provider_agent.benchmark.proof import Proof
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.protocol.terms import Status
-from scripts.market import proofs, providers, rewards, tenant
+from scripts.market import entries, proofs, providers, rewards, tenant
 from scripts.market.errors import ScriptError
 from scripts.market.sending import Call
 from tests.scripts.stage import TPF, Stage
@@ -31,18 +31,27 @@ class Prover:
     def owner(self) -> str:
         return self.stage.owner.address
 
-    def begin(self) -> None:
-        """Move to the start of an epoch, and open it."""
-        now = self.stage.market.now()
-        number = self.rules.number(now)
-        assert number is not None
-        self.stage.anvil.increase_time(self.rules.end(number) - now + 1)
+    def go_to(self, time: int) -> None:
+        """Move the chain to a second, with a block in it."""
+        self.stage.anvil.increase_time(max(0, time - self.stage.market.now()))
+
+    def begin(self) -> int:
+        """Move to the next boundary, which always wins here, and open the window: the epoch."""
+        newest = proofs.current(self.stage.market, self.rules).record
+        earliest = self.rules.next_window_from(newest.opened_at)
+        now = max(self.stage.market.now(), earliest)
+        self.go_to(self.rules.next_boundary(now))
         proofs.open_epoch(self.stage.market, self.stage.stranger, self.stage.ui)
+        return self.epoch().number
+
+    def epoch(self) -> proofs.Epoch:
+        """The newest epoch."""
+        return proofs.current(self.stage.market, self.rules)
 
     def commit(self) -> Proof:
         """Do some rounds and commit to them."""
         market = self.stage.market
-        epoch = proofs.current(market, self.rules).number
+        epoch = self.epoch().number
         challenge = bytes(market.benchmark.read("challenge", self.owner, epoch))
         engine = make_engine("numpy")
         engine.prepare(challenge, self.rules.shape)
@@ -51,21 +60,21 @@ class Prover:
         self._call("commit", epoch, ROUNDS, proof.commitment)
         return proof
 
-    def pass_to_draw(self) -> None:
-        """Let the window and the delay go by."""
-        market = self.stage.market
-        record = proofs.current(market, self.rules).record
-        wait = self.rules.draw_from(record.opened_at) - market.now()
-        self.stage.anvil.increase_time(wait)
+    def close(self) -> None:
+        """Let the window go by, and name the block of the draw."""
+        self.go_to(self.rules.window_end(self.epoch().record.opened_at))
+        proofs.close(self.stage.market, self.stage.stranger, self.stage.ui)
 
     def draw(self) -> None:
         """Draw as soon as it is allowed."""
-        self.pass_to_draw()
+        self.close()
+        for _ in range(self.rules.draw_delay):
+            self.stage.anvil.mine()
         proofs.draw(self.stage.market, self.stage.stranger, self.stage.ui)
 
     def open(self, proof: Proof, most: int = 8) -> None:
         """Show samples, at most so many."""
-        record = proofs.current(self.stage.market, self.rules).record
+        record = self.epoch().record
         found = proof.openings(make_engine("numpy"), record.draw, self.rules.samples)
         words = [opening.words() for opening in found[:most]]
         self._call("open_samples", self.owner, words)
@@ -79,10 +88,7 @@ class Prover:
 
     def end(self) -> None:
         """Let the epoch end."""
-        now = self.stage.market.now()
-        number = self.rules.number(now)
-        assert number is not None
-        self.stage.anvil.increase_time(self.rules.end(number) - now)
+        self.go_to(self.epoch().record.ends_at)
 
     def _call(self, *call: object) -> None:
         market = self.stage.market
@@ -105,8 +111,8 @@ def shown(stage: Stage) -> str:
 def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
     prover.begin()
-    assert "open epoch " in shown(stage)
-    with pytest.raises(ScriptError, match="cannot be opened: commits until"):
+    assert "open a window: " in shown(stage)
+    with pytest.raises(ScriptError, match="no boundary that can be presented now has won"):
         proofs.open_epoch(market, stage.stranger, stage.ui)
     proofs.show(market, stage.ui)
     text = shown(stage)
@@ -114,8 +120,12 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert "no provider has committed" in text
 
     proof = prover.commit()
-    with pytest.raises(ScriptError, match=r"cannot be drawn: (commits|waits)"):
+    with pytest.raises(ScriptError, match="cannot be drawn: commits until"):
         proofs.draw(market, stage.stranger, stage.ui)
+    with pytest.raises(ScriptError, match="cannot be closed: commits until"):
+        proofs.close(market, stage.stranger, stage.ui)
+    with pytest.raises(ScriptError, match="cannot be settled yet: commits until"):
+        proofs.settle(market, stage.stranger, stage.ui, owner)
     with pytest.raises(ScriptError, match="the bond is bound by the proof of epoch"):
         proofs.release_bond(market, stage.owner, stage.ui, owner)
     prover.draw()
@@ -140,20 +150,23 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert "37.75 Mop/s | 37.75 Mop/s | 0 %" in shown(stage)
 
     rewards.show(market, stage.ui, owner)
-    assert "100 % | 1,000 TPF | the epoch goes on" in shown(stage)
+    assert "1,000 TPF | the epoch is not over" in shown(stage)
     with pytest.raises(ScriptError, match="no reward waits for"):
         rewards.claim(market, stage.stranger, stage.ui, owner)
     prover.end()
     before = int(market.staking.read("owner_assets", owner))
     claimed = rewards.claim(market, stage.stranger, stage.ui, owner)
-    assert (claimed.amount, claimed.to_pool, claimed.commission) == (1_000 * TPF, 1_000 * TPF, 0)
-    # The pool's virtual shares keep a little.
-    assert int(market.staking.read("owner_assets", owner)) - before > 999 * TPF
+    assert (claimed.amount, claimed.commission) == (1_000 * TPF, 0)
+    # What the virtual shares keep is rounding.
+    gained = int(market.staking.read("owner_assets", owner)) - before
+    assert 1_000 * TPF - 2 <= gained <= 1_000 * TPF
     rewards.show(market, stage.ui, owner)
     assert "paid into the pool" in shown(stage)
     with pytest.raises(ScriptError, match="no reward waits for"):
         rewards.claim(market, stage.stranger, stage.ui, owner)
-    rewards.show_weights(market, stage.ui)
+    with pytest.raises(ScriptError, match="has no unsettled epoch"):
+        proofs.settle(market, stage.stranger, stage.ui, owner)
+    rewards.show_emission(market, stage.ui)
     assert "minted | 1,000 TPF" in (text := shown(stage))
     assert "Weights: 0 | capacity | 100 % | 100 % | 1,000 TPF" in text
 
@@ -167,7 +180,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
 
 
 def _draw_of(prover: Prover) -> bytes:
-    return proofs.current(prover.stage.market, prover.rules).record.draw
+    return prover.epoch().record.draw
 
 
 def test_fail__not_opened__bond_is_burned_once(prover: Prover) -> None:
@@ -179,7 +192,7 @@ def test_fail__not_opened__bond_is_burned_once(prover: Prover) -> None:
     prover.draw()
     with pytest.raises(ScriptError, match="cannot be reported: samples are opened until"):
         proofs.fail(market, stage.stranger, stage.ui, owner)
-    number = proofs.current(market, prover.rules).number
+    number = prover.epoch().number
     prover.end()
     proofs.show(market, stage.ui)
     assert f"{owner} has not opened its proof of epoch {number}" in shown(stage)
@@ -199,7 +212,7 @@ def test_withdraw__in_the_window__nothing_is_left_to_open(prover: Prover) -> Non
         proofs.withdraw(market, stage.owner, stage.ui)
     prover.begin()
     prover.commit()
-    with pytest.raises(ScriptError, match="is no provider here"):
+    with pytest.raises(ScriptError, match="is not a registered provider"):
         proofs.withdraw(market, stage.stranger, stage.ui)
     proofs.withdraw(market, stage.owner, stage.ui)
     proofs.show(market, stage.ui)
@@ -213,27 +226,57 @@ def test_withdraw__in_the_window__nothing_is_left_to_open(prover: Prover) -> Non
         proofs.withdraw(market, stage.owner, stage.ui)
 
 
-def test_show__nobody_drew__void_and_nothing_lost(prover: Prover) -> None:
+@pytest.mark.parametrize("closed", [False, True], ids=["not closed", "not drawn"])
+def test_show__nobody_closed_or_drew__void_and_nothing_lost(prover: Prover, closed: bool) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
-    prover.begin()
+    with pytest.raises(ScriptError, match=r"there is no epoch 9: (no window|the newest epoch)"):
+        proofs.show(market, stage.ui, 9)
+    number = prover.begin()
     prover.commit()
-    prover.pass_to_draw()
-    stage.anvil.increase_time(prover.rules.draw_period + 1)
-    with pytest.raises(ScriptError, match="cannot be drawn: void: nobody drew in time"):
+    opened = prover.epoch().record.opened_at
+    if closed:
+        prover.close()
+        with pytest.raises(ScriptError, match="is not there yet, the newest is"):
+            proofs.draw(market, stage.stranger, stage.ui)
+        prover.go_to(prover.rules.draw_until(opened) + 1)
+    else:
+        prover.go_to(prover.rules.close_until(opened) + 1)
+        with pytest.raises(ScriptError, match="cannot be closed: void"):
+            proofs.close(market, stage.stranger, stage.ui)
+    with pytest.raises(ScriptError, match="cannot be drawn: void: nobody closed or drew in time"):
         proofs.draw(market, stage.stranger, stage.ui)
     proofs.show(market, stage.ui)
     assert "| void" in shown(stage)
-    number = proofs.current(market, prover.rules).number
     prover.end()
     with pytest.raises(ScriptError, match="cannot be reported: void"):
         proofs.fail(market, stage.stranger, stage.ui, owner)
     proofs.show(market, stage.ui)
     assert "has not opened" not in shown(stage)
-    with pytest.raises(ScriptError, match=f"epoch {number + 9} begins "):
-        proofs.show(market, stage.ui, number + 9)
+    proofs.show(market, stage.ui, number)
     rewards.show(market, stage.ui, owner)
-    assert "has proven no speed yet" in shown(stage)
+    assert "has no score yet" in shown(stage)
+    proofs.settle(market, stage.stranger, stage.ui, owner)
     proofs.release_bond(market, stage.owner, stage.ui, owner)
+
+
+def test_delegate__while_an_epoch_is_unsettled__waits_as_an_entry(prover: Prover) -> None:
+    stage, owner, market = prover.stage, prover.owner, prover.stage.market
+    prover.prove()
+    with pytest.raises(ScriptError, match="has no entry with"):
+        entries.take_back(market, stage.owner, stage.ui, owner)
+    active = providers.read(market, owner).active
+    providers.delegate(market, stage.owner, stage.ui, owner, 7 * TPF)
+    assert "7 TPF wait as an entry until the provider's epoch is settled" in shown(stage)
+    providers.show(market, providers.read(market, owner), stage.ui)
+    assert "7 TPF, not active yet" in shown(stage)
+    assert providers.read(market, owner).active == active
+    entries.take_back(market, stage.owner, stage.ui, owner)
+    providers.delegate(market, stage.owner, stage.ui, owner, 5 * TPF)
+    prover.end()
+    # Activation settles first: the reward of the epoch is paid to the stake that earned it.
+    entries.activate(market, stage.stranger, stage.ui, owner, owner)
+    gained = providers.read(market, owner).active - active
+    assert 1_005 * TPF - 2 <= gained <= 1_005 * TPF
 
 
 def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) -> None:
@@ -247,7 +290,7 @@ def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) 
     tenant.check_score(market, owner, score)
     assert list(tenant.candidates(market, order)) == [owner]
     placed = stage.post(min_score=order.min_score)
-    assert "proven speed needed | 18.87 Mop/s" in shown(stage)
+    assert "proven throughput needed | 18.87 Mop/s" in shown(stage)
     stage.accept(placed)
     assert stage.find(placed).status is Status.ASSIGNED
     # Its running jobs never need more than it has proven.
@@ -271,8 +314,8 @@ def test_set_weights__proposed_and_carried_out__in_force_from_the_next_epoch(
         rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
     stage.anvil.increase_time(61)
     rewards.set_weights(market, stage.stranger, stage.ui, [8_000])
-    rewards.show_weights(market, stage.ui)
-    assert "0 | capacity | 100 % | 80 % | 1,000 TPF" in shown(stage)
+    rewards.show_emission(market, stage.ui)
+    assert "0 | capacity | 100 % | 80 % | " in shown(stage)
     # The same weights again are another proposal.
     rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
     assert "Propose to set the weights to 80 %" in shown(stage)

@@ -207,7 +207,7 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "rewards show": "whose rewards? pass --provider ADDRESS",
         "rewards claim --account deployer --provider NOBODY --yes": "is no provider here",
         "job post examples/finetune-digits --price 2 --min-score fast --account deployer": (
-            "--min-score: 'fast' is not a speed"
+            "--min-score: 'fast' is not a throughput"
         ),
         "job list --network ethereum:local:foundry": "no deployment is known on chain 31337",
     }
