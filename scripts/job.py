@@ -41,7 +41,7 @@ _score_option = click.option(
     "--min-score",
     default="0",
     metavar="SPEED",
-    help='Proven throughput that the provider must have free, such as "500T": operations per second.',
+    help='Proven throughput that the provider must have free, such as "500T" operations a second.',
 )
 _endpoint_option = click.option("--endpoint", help="URL of the agent; default: as announced.")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from provider_agent.chain.rpc import Log, Receipt
 from provider_agent.errors import counted
-from scripts.market import proofs, timelock
+from scripts.market import timelock
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic
 from scripts.market.errors import ScriptError
