@@ -74,8 +74,8 @@ def weights(provider: Any, deployments: Path, yes: bool) -> None:
 def set_weights(
     provider: Any, alias: str | None, weights: tuple[str, ...], deployments: Path, yes: bool
 ) -> None:
-    """Change how the emission is divided, such as "80 %" "20 %": capacity first. Through the timelock:
-    once to propose it, once more after its delay.
+    """Change how the emission is divided, such as "80 %" "20 %": capacity first. Through the
+    timelock: once to propose it, once more after its delay.
     """
     chain = connect(provider)
     market = open_market(deployments, chain)

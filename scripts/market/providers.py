@@ -174,7 +174,8 @@ def _tell_bond(market: Market, ui: Ui, max_lock_per_order: int) -> None:
     bond = int(market.benchmark.read("BOND"))
     if max_lock_per_order < bond:
         ui.note(
-            f"the limit per order is below the bond of {show_tpf(bond)}: no throughput can be proven"
+            f"the limit per order is below the bond of {show_tpf(bond)}: "
+            "no throughput can be proven"
         )
 
 
@@ -258,7 +259,8 @@ def unstake(
     unbonding = int(market.staking.read("UNBONDING"))
     if bool(market.staking.read("is_unsettled", provider)):
         ui.note(
-            "an epoch of this provider is unsettled: stake that leaves before its end earns nothing of it"
+            "an epoch of this provider is unsettled: "
+            "stake that leaves before its end earns nothing of it"
         )
     ui.ask(f"Take {shown} out of the pool of {provider} (paid {show_seconds(unbonding)} later)?")
     receipt = transact(

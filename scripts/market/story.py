@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens on the demo's stage: throughput is proven and rewarded, a job is done and paid, another
-is not.
+"""What happens on the demo's stage: throughput is proven and rewarded, a job is done and paid,
+another is not.
 """
 
 from __future__ import annotations
