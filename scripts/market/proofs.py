@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provider_agent.chain.pace import Pace
-from provider_agent.duties.lottery import Lottery, Winner
-
 from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import EpochRecord, ProofRecord
+from provider_agent.chain.pace import Pace
 from provider_agent.chain.rpc import Receipt
+from provider_agent.duties.lottery import Lottery, Winner
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic, word_topic
 from scripts.market.errors import ScriptError
