@@ -4,43 +4,74 @@
 """
 @title Proof-of-GPU
 @license AGPL-3.0-only
-@notice Proves on chain how many exact integer operations a second a provider's
-        GPUs do. Once an epoch a beacon is stored; in one window that is the same
-        for all, providers commit to as many rounds of matrix products as they
-        can do; one draw for all then names the entries that each must show, and
-        the contract computes those entries itself. Nobody is trusted: no owner,
-        no parameter that can change, no pause.
+@notice Proves on chain how many exact integer operations a second a provider's GPUs
+        do. Windows come unannounced: a block that chance picks opens one and gives
+        the beacon. In the window, the same for all, providers commit to as many rounds
+        of matrix products as they can do; a block that is named after it draws the
+        entries that each must show, and the contract computes those entries itself.
+        Nobody is trusted: no owner, no parameter that can change, no pause.
 
         Rules, numbered as in docs/specification.md:
         I-7  a score needs a commitment in the window and every sample verified;
-             it ends SCORE_LIFE epochs after its own, or with the next failure;
+             it ends SCORE_LIFE after its epoch, or with the next failure;
         I-2  a bond is a lock in Staking with an expiry: its owner releases it
              when no proof is open, anyone when it has expired;
         I-4  a proof that is committed and not opened costs BOND, a slash;
         I-10 an epoch is opened, committed to, drawn and verified in periods of
-             fixed length; without a draw it is void, and nobody loses anything.
+             fixed length; without a draw it is void, and nobody loses anything;
+        I-13 a provider's stake is held from its first commit until the epoch is
+             settled: claimed, failed, withdrawn, or ended with nothing due;
+        I-14 beacon, lottery and draw are of blocks that nobody can choose.
 @dev Words packed by hand, low bits first:
-     times    opened at 40 | drawn at 40
-     proof    epoch 32 | rounds 32 | verified 16 | bond until 40 | backing 128
-     result   score 128 | stake 128, of a provider in an epoch; sums likewise
-     latest   score 128 | epoch 32
-     Backing is the stake at the commit and all that was seized before. A
-     provider's proof and commitment are overwritten by its next one.
+     proof    epoch 32 | rounds 32 | verified 8 | settled 8 | bond until 40 |
+              backing 128
+     result   score 80 | effective 80 | epoch 32 | until 40
+     Backing is the stake at the commit and all that was seized before. A provider's
+     proof, commitment and result are overwritten by its next ones.
 """
 
-from .interfaces import IBenchmarkV1 as IBenchmark
+from .interfaces import IBenchmark
+from .interfaces import IEmissions
 from .interfaces import IScores
 from .interfaces import IStaking
-from .modules import randomness
 from .pog import gpu_proof
-from .staking import shares
+from .pog import bond as bonds
+from .pog import clock
+from .randomness import designated_block
+from .randomness import header_proof
 
 implements: IBenchmark
 implements: IScores
 
-initializes: randomness
+initializes: bonds
+initializes: clock[designated_block := designated_block]
+initializes: designated_block
 
-exports: randomness.RANDOMNESS
+exports: (
+    bonds.BOND,
+    bonds.BOND_ID,
+    bonds.BOND_LIFE,
+    bonds.FAULT_PERIOD,
+    bonds.STAKING,
+    clock.CHANCE_PPM,
+    clock.DRAW_DELAY,
+    clock.DRAW_PERIOD,
+    clock.GENESIS,
+    clock.LENGTH,
+    clock.OPENING_PERIOD,
+    clock.OPEN_PERIOD,
+    clock.REACH,
+    clock.SLOT,
+    clock.SPACING,
+    clock.WINDOW,
+    clock.close,
+    clock.current_epoch,
+    clock.draw,
+    clock.epoch_of,
+    clock.next_window_from,
+    clock.wins,
+    designated_block.SOURCE,
+)
 
 
 # What the openings of one transaction have in common.
@@ -56,52 +87,44 @@ struct Session:
 
 # ------------------------------------------------------------------ constants
 
-MAX_TIME: constant(uint256) = 366 * 86_400
 MAX_SAMPLES: constant(uint256) = 64
 # So many openings fit into one transaction.
 MAX_OPENINGS: constant(uint256) = 8
-BOND_ID: public(constant(bytes32)) = empty(bytes32)
-MASK_16: constant(uint256) = 2**16 - 1
+# TPF wei of one TPF.
+UNIT: constant(uint256) = 10**18
+MASK_8: constant(uint256) = 2**8 - 1
 MASK_32: constant(uint256) = 2**32 - 1
 MASK_40: constant(uint256) = 2**40 - 1
-MASK_128: constant(uint256) = 2**128 - 1
+MASK_80: constant(uint256) = 2**80 - 1
+ROUNDS_AT: constant(uint256) = 32
+VERIFIED_AT: constant(uint256) = 64
+SETTLED_AT: constant(uint256) = 72
+SETTLED: constant(uint256) = 1 << SETTLED_AT
+BOND_AT: constant(uint256) = 80
+BACKING_AT: constant(uint256) = 120
+EFFECTIVE_AT: constant(uint256) = 80
+EPOCH_AT: constant(uint256) = 160
+UNTIL_AT: constant(uint256) = 192
 
 # ----------------------------------------------------------------- immutables
 
-STAKING: public(immutable(IStaking))
+DEPLOYER: immutable(address)
 # Rows and columns of the matrices, a power of two.
 N: public(immutable(uint256))
 # The depth is 480 times this.
 BLOCKS: public(immutable(uint256))
 LEAF_LEVELS: immutable(uint256)
 SAMPLES: public(immutable(uint256))
-# TPF wei
-BOND: public(immutable(uint256))
-# Unix seconds at which epoch 0 begins.
-GENESIS: public(immutable(uint256))
-# Seconds, all of them.
-EPOCH: public(immutable(uint256))
-OPEN_PERIOD: public(immutable(uint256))
-WINDOW: public(immutable(uint256))
-DRAW_DELAY: public(immutable(uint256))
-DRAW_PERIOD: public(immutable(uint256))
-FAULT_PERIOD: public(immutable(uint256))
-BOND_LIFE: public(immutable(uint256))
-# Epochs that a score lasts after its own.
+# Seconds that a score lasts after its epoch.
 SCORE_LIFE: public(immutable(uint256))
 
 # -------------------------------------------------------------------- storage
 
-beacons: HashMap[uint256, bytes32]
-draws: HashMap[uint256, bytes32]
-times: HashMap[uint256, uint256]
-# epoch -> sum of scores 128 | sum of stakes 128
-sums: HashMap[uint256, uint256]
-# provider -> epoch -> score 128 | stake 128
-results: HashMap[address, HashMap[uint256, uint256]]
+# Emissions: pays for scores, and says how much score a stake backs.
+rewards: public(IEmissions)
 proofs: HashMap[address, uint256]
 commitments: HashMap[address, bytes32]
-latest: HashMap[address, uint256]
+results: HashMap[address, uint256]
 
 # ---------------------------------------------------------------- constructor
 
@@ -114,36 +137,42 @@ def __init__(
     samples: uint256,
     bond: uint256,
     genesis: uint256,
-    epoch: uint256,
+    slot: uint256,
+    chance_ppm: uint256,
+    spacing: uint256,
     open_period: uint256,
     window: uint256,
-    draw_delay: uint256,
     draw_period: uint256,
+    draw_delay: uint256,
+    reach: uint256,
+    opening_period: uint256,
     fault_period: uint256,
     bond_life: uint256,
     score_life: uint256,
     randomness_source: uint256,
 ):
     """
-    @notice Wires the contract and fixes every parameter.
-    @param staking Where bonds are locked and slashed.
+    @notice Wires the contract and fixes every parameter; periods are in seconds.
+    @param staking Where bonds are locked and slashed, and stake is held.
     @param n Rows and columns, a power of two from 256 to 65,536.
     @param blocks Depth in blocks of 480, 1 to 277.
     @param samples Entries that a proof must show, 1 to 64.
     @param bond TPF wei.
-    @param genesis Unix seconds at which epoch 0 begins; 0 = now.
-    @param epoch Seconds of an epoch.
-    @param open_period Seconds from the start of an epoch in which it can be opened.
-    @param window Seconds from the opening in which commits count.
-    @param draw_delay Seconds from the window's end to the first draw: at least the
-           time in which a block builder knows the randomness beforehand.
-    @param draw_period Seconds in which the draw can be made.
-    @param fault_period Seconds after the epoch in which a failure can be reported.
-    @param bond_life Seconds that a bond stays locked.
-    @param score_life Epochs that a score lasts after its own.
-    @param randomness_source 0 prevrandao, 1 previous hash, 2 Arbitrum.
+    @param genesis Unix seconds of the first boundary; 0 = now.
+    @param slot From one boundary to the next.
+    @param chance_ppm How many of a million boundaries open a window.
+    @param spacing From the opening of a window to that of the next, at least.
+    @param open_period From a boundary in which its block can be presented.
+    @param window From the opening block's timestamp in which commits count.
+    @param draw_period After the window in which the draw's block can be named.
+    @param draw_delay Blocks from the naming to the block that is named.
+    @param reach After the draw period in which that block can still be read.
+    @param opening_period After that in which samples can be opened.
+    @param fault_period After the epoch in which a failure can be reported.
+    @param bond_life That a bond stays locked.
+    @param score_life That a score lasts after its epoch.
+    @param randomness_source 0 prevrandao, 1 block hash, 2 Arbitrum's block hash.
     """
-    assert staking.address != empty(address), "benchmark: zero staking"
     assert (
         n >= 256 and n <= 65_536 and n & (n - 1) == 0
     ), "benchmark: n is not a power of two from 256 to 65,536"
@@ -153,90 +182,63 @@ def __init__(
     assert (
         samples >= 1 and samples <= MAX_SAMPLES
     ), "benchmark: samples out of bounds"
-    assert bond > 0 and bond <= MASK_128, "benchmark: bond out of bounds"
     assert (
-        epoch > 0 and epoch <= MAX_TIME and fault_period <= MAX_TIME
-    ), "benchmark: time out of bounds"
-    assert (
-        open_period > 0
-        and window > 0
-        and draw_delay > 0
-        and draw_period > 0
-        and fault_period > 0
-    ), "benchmark: zero time"
-    # Samples are opened until the epoch ends, and then its sums are final.
-    assert (
-        open_period + window + draw_delay + draw_period < epoch
-    ), "benchmark: epoch too short"
-    # Stake that backs a proof cannot leave before a failure is reported.
-    assert (
-        epoch + fault_period <= staticcall staking.UNBONDING()
-    ), "benchmark: faults outlast the unbonding"
-    assert bond_life <= staticcall staking.MAX_LOCK() and (
-        bond_life >= epoch + fault_period
-    ), "benchmark: bond life out of bounds"
-    assert score_life <= MASK_16, "benchmark: score life out of bounds"
-    assert (
-        genesis == 0 or genesis >= block.timestamp
-    ), "benchmark: genesis is past"
-    randomness.__init__(randomness_source)
-    STAKING = staking
+        score_life > 0 and score_life <= clock.MAX_TIME
+    ), "benchmark: score life out of bounds"
+    designated_block.__init__(randomness_source)
+    clock.__init__(
+        genesis,
+        slot,
+        chance_ppm,
+        spacing,
+        open_period,
+        window,
+        draw_period,
+        draw_delay,
+        reach,
+        opening_period,
+    )
+    bonds.__init__(staking, bond, bond_life, fault_period, clock.LENGTH)
+    DEPLOYER = msg.sender
     N = n
     BLOCKS = blocks
     LEAF_LEVELS = gpu_proof._leaf_levels(n)
     SAMPLES = samples
-    BOND = bond
-    GENESIS = block.timestamp if genesis == 0 else genesis
-    EPOCH = epoch
-    OPEN_PERIOD = open_period
-    WINDOW = window
-    DRAW_DELAY = draw_delay
-    DRAW_PERIOD = draw_period
-    FAULT_PERIOD = fault_period
-    BOND_LIFE = bond_life
     SCORE_LIFE = score_life
 
 
-# ---------------------------------------------------------------------- epoch
+@external
+def setup_rewards(rewards: IEmissions):
+    """
+    @notice Names Emissions (the deployer, once); it is deployed after this contract,
+            and no window opens before.
+    @param rewards Emissions.
+    """
+    assert (
+        msg.sender == DEPLOYER and self.rewards.address == empty(address)
+    ), "benchmark: not the deployer"
+    self.rewards = rewards
+
+
+# ---------------------------------------------------------------------- epochs
 
 
 @external
-def open(epoch: uint256):
+def open(
+    number: uint256,
+    header: Bytes[header_proof.MAX_HEADER],
+    parent: Bytes[header_proof.MAX_HEADER],
+):
     """
-    @notice Opens the window of the current epoch: stores the beacon. Anyone, in
-            the first OPEN_PERIOD seconds of the epoch, once.
-    @param epoch The current epoch.
+    @notice Presents the present boundary's block, which opens a window if it wins:
+            stores the beacon. Anyone, within OPEN_PERIOD after the boundary. The window
+            runs from the block's timestamp, whenever it is presented.
+    @param number The block.
+    @param header Its RLP header.
+    @param parent The RLP header of the block before, which shows that it is the first.
     """
-    start: uint256 = self._start(epoch)
-    assert (
-        block.timestamp >= start and block.timestamp < start + OPEN_PERIOD
-    ), "benchmark: not the time to open the epoch"
-    assert self.times[epoch] == 0, "benchmark: epoch is open"
-    beacon: bytes32 = randomness._now()
-    self.beacons[epoch] = beacon
-    self.times[epoch] = block.timestamp
-    log IBenchmark.Opened(epoch=epoch, beacon=beacon, opened_at=block.timestamp)
-
-
-@external
-def draw(epoch: uint256):
-    """
-    @notice Draws the samples of everybody. Anyone, in the DRAW_PERIOD that begins
-            DRAW_DELAY after the window, once; if nobody does, the epoch is void.
-    @param epoch The epoch.
-    """
-    times: uint256 = self.times[epoch]
-    assert times != 0, "benchmark: epoch is not open"
-    assert times >> 40 == 0, "benchmark: already drawn"
-    first: uint256 = times + WINDOW + DRAW_DELAY
-    assert block.timestamp >= first, "benchmark: too early to draw"
-    assert (
-        block.timestamp <= first + DRAW_PERIOD
-    ), "benchmark: too late to draw"
-    word: bytes32 = randomness._now()
-    self.draws[epoch] = word
-    self.times[epoch] = times | (block.timestamp << 40)
-    log IBenchmark.Drawn(epoch=epoch, draw=word)
+    assert self.rewards.address != empty(address), "benchmark: no rewards yet"
+    clock._open(number, header, parent)
 
 
 # --------------------------------------------------------------------- proofs
@@ -245,41 +247,42 @@ def draw(epoch: uint256):
 @external
 def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
     """
-    @notice Commits the caller's provider to its rounds of this epoch; again only
-            with more rounds, and then the new commitment counts. Locks the bond if
-            none is locked that lasts long enough.
+    @notice Commits the caller's provider to its rounds of this epoch; again only with
+            more rounds, and then the new commitment counts. Settles an earlier epoch
+            first. Locks the bond if none is locked that lasts long enough.
     @param epoch The epoch, open, with its window not yet over.
     @param rounds Rounds done, 1 to 2**24.
     @param commitment Root over the roots of the rounds.
     """
-    times: uint256 = self.times[epoch]
-    assert times != 0, "benchmark: epoch is not open"
-    assert (
-        block.timestamp < (times & MASK_40) + WINDOW
-    ), "benchmark: window is over"
+    facts: uint256 = clock._facts_in_window(epoch)
     assert (
         rounds >= 1 and rounds <= gpu_proof.MAX_ROUNDS
     ), "benchmark: rounds out of bounds"
-    provider: address = staticcall STAKING.provider_of(msg.sender)
+    # Asked before `hold`, which takes note of today's commission: the earlier epoch's
+    # reward is shared by the one noted then.
+    provider: address = bonds._provider_of(msg.sender)
     assert provider != empty(address), "benchmark: unknown operator"
+    proof: uint256 = self.proofs[provider]
+    if proof & MASK_32 == epoch:
+        # None if the owner has withdrawn it.
+        assert (
+            rounds > (proof >> ROUNDS_AT) & MASK_32
+        ), "benchmark: not more rounds"
+    elif self._is_unsettled(proof):
+        # Stake that nothing is due for stays held, for this epoch from now on.
+        self._settle(provider, proof)
     stake: uint256 = 0
     seized: uint256 = 0
-    stake, seized = staticcall STAKING.stake_of(provider)
-    assert stake >= BOND, "benchmark: stake below the bond"
-
-    proof: uint256 = self.proofs[provider]
-    if proof & MASK_32 == epoch and (proof >> 32) & MASK_32 > 0:
-        assert (
-            rounds > (proof >> 32) & MASK_32
-        ), "benchmark: not more rounds than before"
-    else:
-        assert not self._is_open(proof), "benchmark: an earlier proof is open"
-    until: uint256 = (proof >> 80) & MASK_40
-    # Not later than the end of the epoch, however late the draw is.
-    if until < self._start(epoch + 1) + FAULT_PERIOD:
-        until = self._lock_bond(provider, until)
+    provider, stake, seized = bonds._hold(msg.sender)
+    assert stake >= bonds.BOND, "benchmark: stake below the bond"
+    until: uint256 = (proof >> BOND_AT) & MASK_40
+    if until < clock._ends_at(facts) + bonds.FAULT_PERIOD:
+        until = bonds._lock(msg.sender, provider)
     self.proofs[provider] = (
-        epoch | (rounds << 32) | (until << 80) | ((stake + seized) << 120)
+        epoch
+        | (rounds << ROUNDS_AT)
+        | (until << BOND_AT)
+        | ((stake + seized) << BACKING_AT)
     )
     self.commitments[provider] = commitment
     log IBenchmark.Committed(
@@ -294,17 +297,16 @@ def commit(epoch: uint256, rounds: uint256, commitment: bytes32):
 @external
 def withdraw_proof():
     """
-    @notice Takes the caller's commitment back while the window lasts (the owner),
-            so that a stolen operator key cannot bind the bond to rounds that
-            nobody has done. A new operator can commit again.
+    @notice Takes the caller's commitment back while the window lasts (the owner), so
+            that a stolen operator key cannot bind the bond to rounds that nobody has
+            done. A new operator can commit again.
     """
     proof: uint256 = self.proofs[msg.sender]
     epoch: uint256 = proof & MASK_32
-    assert (proof >> 32) & MASK_32 > 0, "benchmark: no proof to withdraw"
-    assert (
-        block.timestamp < (self.times[epoch] & MASK_40) + WINDOW
-    ), "benchmark: window is over"
-    self.proofs[msg.sender] = proof & ~(MASK_32 << 32)
+    assert self._is_unsettled(proof), "benchmark: no proof to withdraw"
+    facts: uint256 = clock._facts_in_window(epoch)
+    self.proofs[msg.sender] = proof & ~(MASK_32 << ROUNDS_AT)
+    bonds._free(msg.sender)
     log IBenchmark.Withdrawn(epoch=epoch, provider=msg.sender)
 
 
@@ -329,10 +331,10 @@ def open_samples(
     openings: DynArray[DynArray[bytes32, gpu_proof.MAX_OPENING], MAX_OPENINGS],
 ) -> uint256:
     """
-    @notice Verifies the next samples of a proof, in their order; as many a call as
-            the caller likes, by anyone. The last one makes the score.
+    @notice Verifies the next samples of a proof, in their order; as many a call as the
+            caller likes, by anyone. The last one makes the score.
     @param provider The provider's owner address.
-    @param openings One for each sample, format v2.
+    @param openings One for each sample, Format v2.
     @return Samples verified so far.
     """
     session: Session = self._begin(provider, len(openings))
@@ -346,20 +348,18 @@ def fail(provider: address):
     """
     @notice Reports a proof that was committed and not opened in time: the bond is
             unlocked and as much is slashed, the score is lost. Anyone, within
-            FAULT_PERIOD after the opening period.
+            FAULT_PERIOD after the epoch.
     @param provider The provider's owner address.
     """
     proof: uint256 = self.proofs[provider]
     epoch: uint256 = proof & MASK_32
-    assert (
-        self._is_open(proof) and self.draws[epoch] != empty(bytes32)
+    assert self._is_open(proof) and (
+        clock._draw(epoch) != empty(bytes32)
     ), "benchmark: no proof to fail"
-    assert block.timestamp >= self._start(
-        epoch + 1
-    ), "benchmark: opening period is not over"
-    self.proofs[provider] = epoch
-    self.latest[provider] = 0
-    slashed: uint256 = extcall STAKING.slash(provider, BOND_ID, BOND)
+    facts: uint256 = clock._facts_of_ended(epoch)
+    self.proofs[provider] = epoch | SETTLED
+    self.results[provider] = 0
+    slashed: uint256 = bonds._slash(provider)
     log IBenchmark.Failed(
         epoch=epoch, provider=provider, slashed=slashed, reporter=msg.sender
     )
@@ -374,14 +374,66 @@ def release_bond(provider: address):
     """
     assert (
         msg.sender == provider
-        or msg.sender == staticcall STAKING.operator_of(provider)
-    ), "benchmark: caller is not the provider"
+        or msg.sender == bonds._operator_of(provider)
+    ), "benchmark: not the provider"
     proof: uint256 = self.proofs[provider]
     assert not self._is_open(proof), "benchmark: a proof is open"
-    assert (proof >> 80) & MASK_40 != 0, "benchmark: no bond"
-    self.proofs[provider] = proof & ~(MASK_40 << 80)
-    extcall STAKING.unlock(provider, BOND_ID)
+    assert (proof >> BOND_AT) & MASK_40 != 0, "benchmark: no bond"
+    self.proofs[provider] = proof & ~(MASK_40 << BOND_AT)
+    bonds._unlock(provider)
     log IBenchmark.BondReleased(provider=provider)
+
+
+# ---------------------------------------------------------------- settlements
+
+
+@external
+def settle(provider: address):
+    """
+    @notice Settles a provider's last epoch, so that stake can enter its pool again:
+            claims the reward, or frees the stake where nothing is due (the epoch is
+            void, or nobody has reported the failure in time). Anyone; Staking calls it
+            before it lets stake in or out.
+    @param provider The provider's owner address.
+    """
+    proof: uint256 = self.proofs[provider]
+    assert self._is_unsettled(proof), "benchmark: nothing to settle"
+    if self._settle(provider, proof):
+        bonds._free(provider)
+
+
+@external
+@reentrant
+def take(provider: address) -> (uint256, uint256, uint256):
+    """
+    @notice Hands a provider's part of its last epoch to Emissions (only), once it has
+            ended, and once only.
+    @dev Reentrant: `commit` and `settle` call Emissions, which calls this. They have
+         changed nothing by then, and of what this changes they use nothing after.
+    @param provider The provider's owner address.
+    @return The epoch; the provider's effective score with the stake that still counts,
+            and the sum of the effective scores, integer operations per second.
+    """
+    rewards: IEmissions = self.rewards
+    assert msg.sender == rewards.address, "benchmark: not the rewards"
+    proof: uint256 = self.proofs[provider]
+    assert (
+        self._is_unsettled(proof)
+        and (proof >> VERIFIED_AT) & MASK_8 == SAMPLES
+    ), "benchmark: nothing to take"
+    epoch: uint256 = proof & MASK_32
+    facts: uint256 = clock._facts_of_ended(epoch)
+    self._mark_settled(provider, proof)
+    return (
+        epoch,
+        min(
+            (self.results[provider] >> EFFECTIVE_AT) & MASK_80,
+            self._backed(
+                bonds._counted(provider, proof >> BACKING_AT), epoch
+            ),
+        ),
+        clock._total(facts),
+    )
 
 
 # ---------------------------------------------------------------------- views
@@ -391,49 +443,35 @@ def release_bond(provider: address):
 @view
 def score(provider: address) -> uint256:
     """
-    @notice Returns what a provider has proven last, while that is valid.
+    @notice Returns what a provider has proven last, while that is valid and as far as
+            its stake of now backs it.
     @param provider The provider's owner address.
     @return Integer operations per second, a product and a sum counted as two.
     """
-    word: uint256 = self.latest[provider]
-    if (
-        word == 0
-        or self._epoch_at(block.timestamp) > (word >> 128) + SCORE_LIFE
-    ):
+    result: uint256 = self.results[provider]
+    if block.timestamp > result >> UNTIL_AT:
         return 0
-    return word & MASK_128
+    return min(
+        result & MASK_80,
+        self._backed(
+            bonds._counted(provider, max_value(uint256)),
+            (result >> EPOCH_AT) & MASK_32,
+        ),
+    )
 
 
 @external
 @view
-def current_epoch() -> uint256:
+def proven(provider: address) -> (uint256, uint256, uint256):
     """
-    @notice Returns the number of the current epoch; reverts before genesis.
+    @notice Returns a provider's last score, whatever backs it and however old it is.
+    @param provider The provider's owner address.
+    @return Integer operations per second; the epoch; the last second at which the score
+            is valid.
     """
-    return self._epoch_at(block.timestamp)
-
-
-@external
-@view
-def epoch_start(epoch: uint256) -> uint256:
-    """
-    @notice Returns when an epoch begins, unix seconds.
-    @param epoch The epoch.
-    """
-    return self._start(epoch)
-
-
-@external
-@view
-def epoch_of(epoch: uint256) -> (bytes32, uint256, bytes32, uint256):
-    """
-    @notice Returns what is known of an epoch.
-    @param epoch The epoch.
-    @return Beacon, time of opening, draw, time of the draw; zeros for what is not yet.
-    """
-    times: uint256 = self.times[epoch]
+    result: uint256 = self.results[provider]
     return (
-        self.beacons[epoch], times & MASK_40, self.draws[epoch], times >> 40
+        result & MASK_80, (result >> EPOCH_AT) & MASK_32, result >> UNTIL_AT
     )
 
 
@@ -447,11 +485,12 @@ def proof_of(provider: address) -> IBenchmark.Proof:
     proof: uint256 = self.proofs[provider]
     return IBenchmark.Proof(
         epoch=proof & MASK_32,
-        rounds=(proof >> 32) & MASK_32,
+        rounds=(proof >> ROUNDS_AT) & MASK_32,
         commitment=self.commitments[provider],
-        verified=(proof >> 64) & MASK_16,
-        stake=self._counted(provider, proof),
-        bond_until=(proof >> 80) & MASK_40,
+        verified=(proof >> VERIFIED_AT) & MASK_8,
+        stake=bonds._counted(provider, proof >> BACKING_AT),
+        bond_until=(proof >> BOND_AT) & MASK_40,
+        settled=not self._is_unsettled(proof),
     )
 
 
@@ -459,8 +498,8 @@ def proof_of(provider: address) -> IBenchmark.Proof:
 @view
 def is_open(provider: address) -> bool:
     """
-    @notice Tells whether a proof is committed and neither verified, void, failed
-            nor too old to be reported: the bond is bound as long.
+    @notice Tells whether a proof is committed and neither verified, void, failed nor
+            too old to be reported: the bond is bound as long.
     @param provider The provider's owner address.
     """
     return self._is_open(self.proofs[provider])
@@ -468,67 +507,102 @@ def is_open(provider: address) -> bool:
 
 @external
 @view
-def share_of(
-    provider: address, epoch: uint256
-) -> (uint256, uint256, uint256, uint256):
+def share_of(provider: address, epoch: uint256) -> (uint256, uint256, uint256):
     """
     @notice Returns a provider's part of an epoch; final when the epoch has ended.
+            Known of the provider's last score only.
     @param provider The provider's owner address.
     @param epoch The epoch.
-    @return Score and stake (TPF wei), and the sums of both over all providers.
+    @return Score, the effective part of it at the last opening, and the sum of the
+            latter over all providers; integer operations per second.
     """
-    result: uint256 = self.results[provider][epoch]
-    sums: uint256 = self.sums[epoch]
-    return result & MASK_128, result >> 128, sums & MASK_128, sums >> 128
+    total: uint256 = clock._total(clock._facts(epoch))
+    result: uint256 = self.results[provider]
+    if (result >> EPOCH_AT) & MASK_32 != epoch:
+        return 0, 0, total
+    return result & MASK_80, (result >> EFFECTIVE_AT) & MASK_80, total
 
 
 @external
 @view
 def challenge(provider: address, epoch: uint256) -> bytes32:
     """
-    @notice Returns a provider's challenge in an open epoch.
+    @notice Returns a provider's challenge in an opened epoch.
     @param provider The provider's owner address.
     @param epoch The epoch.
     """
-    assert self.times[epoch] != 0, "benchmark: epoch is not open"
-    return gpu_proof._challenge(epoch, self.beacons[epoch], provider, N, BLOCKS)
+    beacon: bytes32 = clock._beacon(epoch)
+    assert beacon != empty(bytes32), "benchmark: epoch is not open"
+    return gpu_proof._challenge(epoch, beacon, provider, N, BLOCKS)
 
 
 # ------------------------------------------------------------------- internal
 
 
 @internal
-@view
-def _start(epoch: uint256) -> uint256:
-    return GENESIS + epoch * EPOCH
-
-
-@internal
-@view
-def _epoch_at(time: uint256) -> uint256:
-    assert time >= GENESIS, "benchmark: before genesis"
-    return (time - GENESIS) // EPOCH
+@pure
+def _is_unsettled(proof: uint256) -> bool:
+    """
+    @dev Whether stake is held for this proof: committed, and not settled since.
+    """
+    return (proof >> ROUNDS_AT) & MASK_32 != 0 and proof & SETTLED == 0
 
 
 @internal
 @view
 def _is_open(proof: uint256) -> bool:
-    if (proof >> 32) & MASK_32 == 0 or (proof >> 64) & MASK_16 == SAMPLES:
+    """
+    @dev Whether this proof can still be opened or fail.
+    """
+    if (
+        not self._is_unsettled(proof)
+        or (proof >> VERIFIED_AT) & MASK_8 == SAMPLES
+    ):
         return False
-    times: uint256 = self.times[proof & MASK_32]
-    if times >> 40 == 0:
-        return (block.timestamp <= times + WINDOW + DRAW_DELAY + DRAW_PERIOD)
-    return block.timestamp < self._start((proof & MASK_32) + 1) + FAULT_PERIOD
+    epoch: uint256 = proof & MASK_32
+    facts: uint256 = clock._facts(epoch)
+    if clock._draw(epoch) == empty(bytes32):
+        return clock._can_be_drawn(facts)
+    return block.timestamp < clock._ends_at(facts) + bonds.FAULT_PERIOD
 
 
 @internal
-def _lock_bond(provider: address, before: uint256) -> uint256:
-    until: uint256 = block.timestamp + BOND_LIFE
-    if before != 0:
-        extcall STAKING.unlock(provider, BOND_ID)
-    extcall STAKING.lock(msg.sender, BOND_ID, BOND, until, 0)
-    log IBenchmark.BondLocked(provider=provider, until=until)
-    return until
+def _settle(provider: address, proof: uint256) -> bool:
+    """
+    @dev Settles a proof that is not. Emissions does it through `take`; where Staking
+         does not know Emissions any more there is nobody to pay, and the stake must
+         not wait for ever. Tells whether the stake is still held.
+    """
+    is_scored: bool = (proof >> VERIFIED_AT) & MASK_8 == SAMPLES
+    is_over: bool = not self._is_open(proof)
+    if is_scored:
+        is_over = block.timestamp >= clock._ends_at(
+            clock._facts(proof & MASK_32)
+        )
+    assert is_over, "benchmark: not yet settled"
+    if is_scored and bonds._pays(self.rewards.address):
+        extcall self.rewards.claim(provider, skip_contract_check=True)
+        return False
+    self._mark_settled(provider, proof)
+    return True
+
+
+@internal
+def _mark_settled(provider: address, proof: uint256):
+    self.proofs[provider] = proof | SETTLED
+    log IBenchmark.Settled(epoch=proof & MASK_32, provider=provider)
+
+
+@internal
+@view
+def _backed(stake: uint256, epoch: uint256) -> uint256:
+    """
+    @dev Integer operations per second that a stake (TPF wei) backs in an epoch.
+    """
+    ops_per_tpf: uint256 = staticcall self.rewards.ops_per_tpf(
+        epoch, skip_contract_check=True
+    )
+    return stake * ops_per_tpf // UNIT
 
 
 @internal
@@ -536,20 +610,20 @@ def _lock_bond(provider: address, before: uint256) -> uint256:
 def _begin(provider: address, count: uint256) -> Session:
     proof: uint256 = self.proofs[provider]
     epoch: uint256 = proof & MASK_32
-    rounds: uint256 = (proof >> 32) & MASK_32
-    verified: uint256 = (proof >> 64) & MASK_16
+    rounds: uint256 = (proof >> ROUNDS_AT) & MASK_32
+    verified: uint256 = (proof >> VERIFIED_AT) & MASK_8
     assert rounds > 0 and verified < SAMPLES, "benchmark: no proof to open"
-    drawn: bytes32 = self.draws[epoch]
+    drawn: bytes32 = clock._draw(epoch)
     assert drawn != empty(bytes32), "benchmark: not drawn"
-    assert block.timestamp < self._start(
-        epoch + 1
-    ), "benchmark: opening period is over"
+    assert block.timestamp < clock._ends_at(
+        clock._facts(epoch)
+    ), "benchmark: epoch has ended"
     assert (
         count > 0 and verified + count <= SAMPLES
-    ), "benchmark: wrong number of openings"
+    ), "benchmark: number of openings"
     commitment: bytes32 = self.commitments[provider]
     challenge: bytes32 = gpu_proof._challenge(
-        epoch, self.beacons[epoch], provider, N, BLOCKS
+        epoch, clock._beacon(epoch), provider, N, BLOCKS
     )
     return Session(
         proof=proof,
@@ -590,8 +664,8 @@ def _verify(
 @internal
 def _end(provider: address, session: Session, count: uint256) -> uint256:
     verified: uint256 = session.verified + count
-    self.proofs[provider] = (session.proof & ~(MASK_16 << 64)) | (
-        verified << 64
+    self.proofs[provider] = (session.proof & ~(MASK_8 << VERIFIED_AT)) | (
+        verified << VERIFIED_AT
     )
     if verified == SAMPLES:
         self._score(provider, session.proof, session.rounds)
@@ -599,32 +673,24 @@ def _end(provider: address, session: Session, count: uint256) -> uint256:
 
 
 @internal
-@view
-def _counted(provider: address, proof: uint256) -> uint256:
-    # Stake that has left since the commit earns nothing, nor does what came back
-    # after a seizure: it may have counted elsewhere meanwhile.
-    active: uint256 = 0
-    seized: uint256 = 0
-    active, seized = staticcall STAKING.stake_of(provider)
-    backing: uint256 = proof >> 120
-    return min(active, backing - min(backing, seized))
-
-
-@internal
 def _score(provider: address, proof: uint256, rounds: uint256):
     epoch: uint256 = proof & MASK_32
-    stake: uint256 = self._counted(provider, proof)
-    points: uint256 = gpu_proof._score(N, BLOCKS, rounds, WINDOW)
-    self.results[provider][epoch] = shares._pack(points, stake)
-    scores: uint256 = 0
-    stakes: uint256 = 0
-    scores, stakes = shares._unpack(self.sums[epoch])
-    self.sums[epoch] = shares._pack(scores + points, stakes + stake)
-    self.latest[provider] = shares._pack(points, epoch)
+    stake: uint256 = bonds._counted(provider, proof >> BACKING_AT)
+    points: uint256 = gpu_proof._score(N, BLOCKS, rounds, clock.WINDOW)
+    effective: uint256 = min(points, self._backed(stake, epoch))
+    until: uint256 = clock._ends_at(clock._facts(epoch)) + SCORE_LIFE
+    self.results[provider] = (
+        points
+        | (effective << EFFECTIVE_AT)
+        | (epoch << EPOCH_AT)
+        | (until << UNTIL_AT)
+    )
+    clock._add_to_total(epoch, effective)
     log IBenchmark.Scored(
         epoch=epoch,
         provider=provider,
         rounds=rounds,
         score=points,
         stake=stake,
+        effective=effective,
     )

@@ -42,9 +42,9 @@ def hash_of(number: uint256) -> bytes32:
 @pure
 def fields(
     header: Bytes[header_proof.MAX_HEADER],
-) -> (uint256, uint256, bytes32):
+) -> (uint256, bytes32):
     """
-    @notice Returns number, timestamp and mixHash of a header that nobody has checked.
+    @notice Returns timestamp and mixHash of a header that nobody has checked.
     @param header RLP.
     """
     return header_proof._fields(header)
@@ -77,14 +77,3 @@ def first_block(
     @param time Unix seconds.
     """
     return designated_block._first_block(number, header, parent, time)
-
-
-@external
-@pure
-def tagged(tag: String[16], word: bytes32) -> bytes32:
-    """
-    @notice Returns a value for one purpose.
-    @param tag Names the purpose.
-    @param word Value of a block.
-    """
-    return designated_block._tagged(tag, word)

@@ -139,7 +139,7 @@ def _check(
         joint = self._levels((t ^ (t - 2)) + 1)
     assert (
         len(opening) == FIXED_WORDS + leaf_levels + joint + root_levels
-    ), "benchmark: wrong length of the opening"
+    ), "benchmark: wrong length"
 
     node: bytes32 = keccak256(
         abi_encode(
@@ -180,7 +180,7 @@ def _check(
                 node = keccak256(abi_encode(opening[at], node))
         position = end
         if part == 0:
-            assert node == opening[1], "benchmark: wrong path of the leaf"
+            assert node == opening[1], "benchmark: wrong leaf path"
             node = root_before
             index = unsafe_sub(t, 2)
             levels = joint
@@ -191,10 +191,10 @@ def _check(
         elif part == 2:
             assert (
                 joint == 0 or node == above_both
-            ), "benchmark: wrong path of the earlier root"
+            ), "benchmark: wrong earlier path"
             index >>= joint
             levels = root_levels - joint
-    assert node == commitment, "benchmark: wrong path of the root"
+    assert node == commitment, "benchmark: wrong root path"
 
     # Thirty-two values of 8 bits to a word of the leaf, the first one on top.
     place: uint256 = number & 511

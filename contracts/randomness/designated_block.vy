@@ -10,7 +10,7 @@
         the block's hash, where prevrandao is constant; or the hash by ArbSys, where
         BLOCKHASH and block.number follow another chain. Who can bias each is told in
         docs/soundness.md.
-@dev Tagged hashes of one value serve separate purposes: `_tagged`.
+@dev For separate purposes take hashes of the value with separate tags.
 """
 
 from . import header_proof
@@ -24,6 +24,7 @@ interface ArbSys:
 PREVRANDAO: constant(uint256) = 0
 BLOCK_HASH: constant(uint256) = 1
 ARBITRUM: constant(uint256) = 2
+# A precompile; one that is not there is seen by its answer, which would be empty.
 ARB_SYS: constant(address) = 0x0000000000000000000000000000000000000064
 # Hashes further back: EIP-2935, 8,191 blocks. Arbitrum has it at the same address, by
 # its own numbers. The contract reverts for blocks that it does not know.
@@ -48,7 +49,9 @@ def _number() -> uint256:
     @dev The present block, in the chain's own numbers.
     """
     if SOURCE == ARBITRUM:
-        return staticcall ArbSys(ARB_SYS).arbBlockNumber()
+        return staticcall ArbSys(ARB_SYS).arbBlockNumber(
+            skip_contract_check=True
+        )
     return block.number
 
 
@@ -64,7 +67,9 @@ def _hash_of(number: uint256) -> bytes32:
     if present - number <= NEAR:
         # Both revert outside their reach.
         if SOURCE == ARBITRUM:
-            return staticcall ArbSys(ARB_SYS).arbBlockHash(number)
+            return staticcall ArbSys(ARB_SYS).arbBlockHash(
+                number, skip_contract_check=True
+            )
         return blockhash(number)
     done: bool = False
     answer: Bytes[32] = b""
@@ -83,23 +88,26 @@ def _hash_of(number: uint256) -> bytes32:
 
 @internal
 @view
-def _value(number: uint256, header: Bytes[header_proof.MAX_HEADER]) -> bytes32:
+def _value(
+    number: uint256, header: Bytes[header_proof.MAX_HEADER]
+) -> (uint256, bytes32):
     """
-    @dev The value of a block that is there, never zero: a zero would read as none. The
-         header may be empty where the value is the hash.
+    @dev Timestamp and value of a block that is there. The value is never zero: a zero
+         would read as none. Where it is the hash the header may be empty, and then the
+         timestamp is zero.
     """
     digest: bytes32 = self._hash_of(number)
-    assert digest != empty(bytes32), "randomness: no hash of that block"
-    if SOURCE != PREVRANDAO:
-        return digest
+    assert digest != empty(bytes32), "randomness: no hash of the block"
+    if SOURCE != PREVRANDAO and len(header) == 0:
+        return 0, digest
     assert keccak256(header) == digest, "header: not of that block"
-    found: uint256 = 0
     timestamp: uint256 = 0
     mix: bytes32 = empty(bytes32)
-    found, timestamp, mix = header_proof._fields(header)
-    assert found == number, "header: wrong number"
-    assert mix != empty(bytes32), "randomness: none in that block"
-    return mix
+    timestamp, mix = header_proof._fields(header)
+    if SOURCE != PREVRANDAO:
+        return timestamp, digest
+    assert mix != empty(bytes32), "randomness: none in the block"
+    return timestamp, mix
 
 
 @internal
@@ -112,34 +120,18 @@ def _first_block(
 ) -> (uint256, bytes32):
     """
     @dev Timestamp and value of block `number`, if it is the first one not before
-         `time` (unix seconds): its parent is. One block for a time, so one value.
+         `time` (unix seconds, not 0): its parent is. One block for a time, so one value.
     """
-    digest: bytes32 = self._hash_of(number)
-    assert digest != empty(bytes32), "randomness: no hash of that block"
-    assert keccak256(header) == digest, "header: not of that block"
+    timestamp: uint256 = 0
+    word: bytes32 = empty(bytes32)
+    timestamp, word = self._value(number, header)
+    # Also where the header is empty.
+    assert timestamp >= time, "randomness: block is too early"
     assert keccak256(parent) == extract32(
         header, header_proof.PARENT
     ), "header: not of the parent"
-    found: uint256 = 0
-    timestamp: uint256 = 0
-    value: bytes32 = empty(bytes32)
-    found, timestamp, value = header_proof._fields(header)
-    assert found == number, "header: wrong number"
-    assert timestamp >= time, "randomness: block is too early"
     before: uint256 = 0
     ignored: bytes32 = empty(bytes32)
-    found, before, ignored = header_proof._fields(parent)
+    before, ignored = header_proof._fields(parent)
     assert before < time, "randomness: not the first block"
-    if SOURCE != PREVRANDAO:
-        value = digest
-    assert value != empty(bytes32), "randomness: none in that block"
-    return timestamp, value
-
-
-@internal
-@pure
-def _tagged(tag: String[16], word: bytes32) -> bytes32:
-    """
-    @dev A block's value for one purpose: another tag, another word.
-    """
-    return keccak256(concat(convert(tag, Bytes[16]), word))
+    return timestamp, word
