@@ -52,9 +52,11 @@ def fields(
 
 @external
 @view
-def value(number: uint256, header: Bytes[header_proof.MAX_HEADER]) -> bytes32:
+def value(
+    number: uint256, header: Bytes[header_proof.MAX_HEADER]
+) -> (uint256, bytes32):
     """
-    @notice Returns the value of a block.
+    @notice Returns timestamp and value of a block.
     @param number The block.
     @param header Its header, RLP.
     """

@@ -94,14 +94,20 @@ class Parameters:
     samples: int = 4
     bond: int = 1_000 * TPF
     genesis: int = 0
-    epoch: int = DAY
-    open_period: int = 600
+    # Every boundary opens a window, unless the last one is less than two hours ago.
+    slot: int = 600
+    chance_ppm: int = 1_000_000
+    spacing: int = 7_200
+    open_period: int = 120
     window: int = 300
-    draw_delay: int = 24
     draw_period: int = 120
+    # Blocks.
+    draw_delay: int = 2
+    reach: int = 600
+    opening_period: int = 3_600
     fault_period: int = 2 * DAY
     bond_life: int = 30 * DAY
-    score_life: int = 1
+    score_life: int = DAY
     randomness: int = 0
     # TPF wei a second, halved every eight days; an epoch gets 10,000 TPF at most.
     rate: int = TPF // 5
@@ -111,6 +117,11 @@ class Parameters:
     ops_per_tpf: int = 10**6
     target: int = 1
     capacity_bps: int = 8_000
+
+    @property
+    def length(self) -> int:
+        """Seconds of an epoch."""
+        return self.window + self.draw_period + self.reach + self.opening_period
 
 
 @dataclass(frozen=True)
@@ -180,11 +191,15 @@ def deploy_benchmark(staking: Contract, p: Parameters) -> Contract:
         p.samples,
         p.bond,
         p.genesis,
-        p.epoch,
+        p.slot,
+        p.chance_ppm,
+        p.spacing,
         p.open_period,
         p.window,
-        p.draw_delay,
         p.draw_period,
+        p.draw_delay,
+        p.reach,
+        p.opening_period,
         p.fault_period,
         p.bond_life,
         p.score_life,
@@ -237,9 +252,13 @@ def deploy_suite(
     staking = deploy_staking(token, owner, p, deployer)
     # A challenge binds Benchmark's address, and with it what every draw asks for: so the address
     # follows from the parameters, not from what other test files have deployed before.
-    with boa.env.prank(address_of(f"deployer of {p}")):
-        benchmark = deploy_benchmark(staking, p) if with_benchmark else None
-    emissions = deploy_emissions(token, staking, benchmark, owner, p) if benchmark else None
+    benchmark, emissions = None, None
+    if with_benchmark:
+        maker = address_of(f"deployer of {p}")
+        with boa.env.prank(maker):
+            benchmark = deploy_benchmark(staking, p)
+        emissions = deploy_emissions(token, staking, benchmark, owner, p)
+        benchmark.setup_rewards(emissions.address, sender=maker)
     source = scores or benchmark
     jobs = deploy_jobs(
         payment,

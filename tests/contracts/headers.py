@@ -92,14 +92,39 @@ def hash_of(header: bytes) -> bytes:
 
 def of_node(block: Mapping[str, Any]) -> bytes:
     """The header of a block as a node gives it; fails if its hash is not the block's."""
-    whole = (
-        "difficulty number gasLimit gasUsed timestamp baseFeePerGas blobGasUsed excessBlobGas"
-    ).split()
-    names = (
-        "parentHash sha3Uncles miner stateRoot transactionsRoot receiptsRoot logsBloom difficulty "
-        "number gasLimit gasUsed timestamp extraData mixHash nonce baseFeePerGas withdrawalsRoot "
-        "blobGasUsed excessBlobGas parentBeaconBlockRoot requestsHash"
-    ).split()
+    whole = [
+        "difficulty",
+        "number",
+        "gasLimit",
+        "gasUsed",
+        "timestamp",
+        "baseFeePerGas",
+        "blobGasUsed",
+        "excessBlobGas",
+    ]
+    names = [
+        "parentHash",
+        "sha3Uncles",
+        "miner",
+        "stateRoot",
+        "transactionsRoot",
+        "receiptsRoot",
+        "logsBloom",
+        "difficulty",
+        "number",
+        "gasLimit",
+        "gasUsed",
+        "timestamp",
+        "extraData",
+        "mixHash",
+        "nonce",
+        "baseFeePerGas",
+        "withdrawalsRoot",
+        "blobGasUsed",
+        "excessBlobGas",
+        "parentBeaconBlockRoot",
+        "requestsHash",
+    ]
     fields = [
         int(block[name], 16) if name in whole else bytes.fromhex(block[name][2:])
         for name in names

@@ -22,7 +22,7 @@ from provider_agent.benchmark.format import LEAF_BYTES, Sample, Shape
 from provider_agent.benchmark.keccak import BatchKeccak
 from provider_agent.benchmark.opening import Opening
 from provider_agent.benchmark.words import Side, matrix
-from tests.contracts import actions
+from tests.contracts import actions, headers
 from tests.contracts.actions import Provider, go_to, now
 from tests.contracts.deploy import TPF, Suite
 
@@ -30,8 +30,33 @@ Product = npt.NDArray[np.int64]
 # What a cheat makes of the product of round t.
 Forge = Callable[[int, Product], Product]
 
-BEACON = pog.keccak(b"a beacon")
-DRAW = pog.keccak(b"a draw")
+# Where the beacons and draws of these tests come from: a block's prevrandao.
+_words: dict[bytes, bytes] = {}
+
+
+def _tagged(tag: bytes, word: bytes) -> bytes:
+    value = pog.keccak(tag + word)
+    _words[value] = word
+    return value
+
+
+def beacon_of(word: bytes) -> bytes:
+    """The beacon of an epoch whose boundary's block has this prevrandao."""
+    return _tagged(b"beacon", word)
+
+
+def draw_of(word: bytes) -> bytes:
+    """The draw of an epoch whose named block has this prevrandao."""
+    return _tagged(b"draw", word)
+
+
+def word_of(value: bytes) -> bytes:
+    """The prevrandao that gives a beacon or draw."""
+    return _words[value]
+
+
+BEACON = beacon_of(pog.keccak(b"a beacon"))
+DRAW = draw_of(pog.keccak(b"a draw"))
 
 
 # ---------------------------------------------------------------------- prover
@@ -116,18 +141,13 @@ def work(challenge: bytes, shape: Shape, rounds: int, forge: Forge | None = None
 def draw_where(done: Work, count: int, wanted: Callable[[list[Sample]], bool]) -> bytes:
     """The first of a row of draws whose samples are as wanted."""
     for number in range(10_000):
-        draw = pog.keccak(pog.word(number))
+        draw = draw_of(pog.word(number + 1))
         if wanted(done.samples(draw, count)):
             return draw
     raise AssertionError("no such draw")
 
 
 # ---------------------------------------------------------------------- actors
-
-
-def random_is(word: bytes) -> None:
-    """What `prevrandao` says from now on."""
-    boa.env.evm.patch.prevrandao = word
 
 
 def shape_of(suite: Suite) -> Shape:
@@ -141,18 +161,28 @@ def prover(suite: Suite, role: str = "provider", **options: int) -> Provider:
     return actions.register(suite, role, **{**usual, **options})
 
 
-def open_epoch(suite: Suite, beacon: bytes = BEACON) -> int:
-    """Open the current epoch and return its number."""
-    random_is(beacon)
-    epoch = int(suite.benchmark.current_epoch())
-    suite.benchmark.open(epoch)
-    return epoch
+def next_boundary(suite: Suite) -> int:
+    """The first boundary, now or later, that may open a window."""
+    p, genesis = suite.parameters, int(suite.benchmark.GENESIS())
+    earliest = max(now(), int(suite.benchmark.next_window_from()))
+    return genesis + -((genesis - earliest) // p.slot) * p.slot
 
 
 def next_epoch(suite: Suite) -> int:
-    """Go to where the next epoch begins, and return its number."""
-    epoch = int(suite.benchmark.current_epoch()) + 1
-    go_to(int(suite.benchmark.epoch_start(epoch)))
+    """Go to where the next window may open, and return the number of its epoch."""
+    go_to(next_boundary(suite))
+    return int(suite.benchmark.current_epoch()) + 1
+
+
+def present(suite: Suite, block: headers.Block) -> None:
+    """Show the boundary's block."""
+    suite.benchmark.open(block.number, block.header, block.parent)
+
+
+def open_epoch(suite: Suite, beacon: bytes = BEACON) -> int:
+    """Go to the next boundary, open its window and return the number of the epoch."""
+    epoch = next_epoch(suite)
+    present(suite, headers.mine(word_of(beacon)))
     return epoch
 
 
@@ -185,18 +215,37 @@ def committed(
     return commit_work(suite, provider, prove(suite, provider, rounds, forge))
 
 
-def first_draw(suite: Suite, epoch: int) -> int:
-    """The first second at which an open epoch can be drawn."""
-    p = suite.parameters
-    return int(suite.benchmark.epoch_of(epoch)[1]) + p.window + p.draw_delay
+def window_end(suite: Suite, epoch: int) -> int:
+    """The first second in which no commit counts, and the epoch can be closed."""
+    return int(suite.benchmark.epoch_of(epoch).opened_at) + suite.parameters.window
 
 
-def draw_epoch(suite: Suite, word: bytes = DRAW) -> None:
-    """Draw the current epoch, as soon as that can be."""
+def close_epoch(suite: Suite) -> int:
+    """Close the current epoch, as soon as that can be; the number of the block that draws."""
     epoch = int(suite.benchmark.current_epoch())
-    go_to(max(now(), first_draw(suite, epoch)))
-    random_is(word)
-    suite.benchmark.draw(epoch)
+    go_to(max(now(), window_end(suite, epoch)))
+    suite.benchmark.close(epoch)
+    return int(suite.benchmark.epoch_of(epoch).target)
+
+
+def make_target(suite: Suite, draw: bytes = DRAW) -> headers.Block:
+    """Go on to the block that draws, give it what this draw comes from, and go to the next."""
+    target = int(suite.benchmark.epoch_of(suite.benchmark.current_epoch()).target)
+    headers.go_to_block(target)
+    return headers.mine(word_of(draw))
+
+
+def draw_epoch(suite: Suite, draw: bytes = DRAW) -> None:
+    """Close the current epoch and draw it, as soon as that can be."""
+    close_epoch(suite)
+    block = make_target(suite, draw)
+    suite.benchmark.draw(suite.benchmark.current_epoch(), block.header)
+
+
+def end_of(suite: Suite, epoch: int | None = None) -> int:
+    """The first second after an epoch, which is the current one unless told."""
+    number = suite.benchmark.current_epoch() if epoch is None else epoch
+    return int(suite.benchmark.epoch_of(number).ends_at)
 
 
 def show(suite: Suite, provider: Provider, done: Work) -> int:
@@ -224,7 +273,7 @@ def refusal(suite: Suite, provider: Provider, opening: list[bytes]) -> str:
 
 
 def scored(suite: Suite, provider: Provider, rounds: int = 3) -> Work:
-    """A whole proof in the current epoch, which nobody has opened."""
+    """A whole proof in the next epoch."""
     open_epoch(suite)
     done = committed(suite, provider, rounds)
     draw_epoch(suite)
