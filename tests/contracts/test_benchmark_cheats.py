@@ -22,9 +22,9 @@ from tests.contracts.proofs import DRAW
 
 BOND = 1_000 * TPF
 SAMPLES = 4
-LENGTH = "benchmark: wrong length of the opening"
-WRONG_LEAF = "benchmark: wrong path of the leaf"
-WRONG_ROOT = "benchmark: wrong path of the root"
+LENGTH = "benchmark: wrong length"
+WRONG_LEAF = "benchmark: wrong leaf path"
+WRONG_ROOT = "benchmark: wrong root path"
 WRONG_VALUE = "benchmark: wrong value"
 WINDOW_OVER = "benchmark: window is over"
 TRIALS = 4_000  # off chain

@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`open` and `draw`: in their periods, once; an epoch without a draw is void. The randomness."""
+"""`close` and `draw`: in their periods, once; an epoch without a draw is void."""
 
 import boa
 import pytest
 
-from tests.contracts import proofs
+from tests.contracts import headers, proofs
 from tests.contracts.actions import event, go_to, now, pass_time
-from tests.contracts.deploy import (
-    TPF,
-    Parameters,
-    Suite,
-    deploy_benchmark,
-    deploy_suite,
-    deployer_of,
-)
-from tests.contracts.proofs import BEACON, DRAW
+from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite, deployer_of
+from tests.contracts.headers import HISTORY_REACH
+from tests.contracts.proofs import BEACON, DRAW, word_of
 
-NOT_THE_TIME = "benchmark: not the time to open the epoch"
-NOT_OPEN = "benchmark: epoch is not open"
 ARB_SYS = "0x" + "64".rjust(40, "0")
+NOT_NOW = "benchmark: not the time to close"
+CLOSED = "benchmark: already closed"
+NOT_CLOSED = "benchmark: epoch is not closed"
+NO_HASH = "randomness: no hash of the block"
+TOO_LATE = "benchmark: too late to draw"
 
 
 @pytest.fixture(scope="module")
@@ -28,251 +25,272 @@ def suite() -> Suite:
 
 @pytest.fixture
 def epoch(suite) -> int:
-    """The second epoch, at its first second."""
-    return proofs.next_epoch(suite)
+    """The first epoch, just opened."""
+    return proofs.open_epoch(suite)
 
 
-def test_epochs__follow_each_other_from_genesis(suite, benchmark, p):
-    genesis = benchmark.GENESIS()
-    for number in (0, 1, 7):
-        start = genesis + number * p.epoch
-        assert benchmark.epoch_start(number) == start
-        go_to(start)
-        assert benchmark.current_epoch() == number
-        go_to(start + p.epoch - 1)
-        assert benchmark.current_epoch() == number
+@pytest.fixture
+def target(suite, epoch) -> headers.Block:
+    """It is closed, and the named block was just now."""
+    proofs.close_epoch(suite)
+    return proofs.make_target(suite)
 
 
-def test_epochs__before_genesis__none_is_current(suite, p):
-    """A deployment whose first epoch is yet to come."""
-    later = deploy_benchmark(suite.staking, Parameters(genesis=now() + 100))
-    assert later.GENESIS() == now() + 100
-    with boa.reverts("benchmark: before genesis"):
-        later.current_epoch()
-    with boa.reverts(NOT_THE_TIME):
-        later.open(0)
-    assert later.score(suite.owner) == 0
-    proofs.random_is(BEACON)
-    pass_time(100)
-    later.open(0)
+def draw_until(suite, epoch) -> int:
+    p = suite.parameters
+    return proofs.window_end(suite, epoch) + p.draw_period + p.reach
 
 
-# ------------------------------------------------------------------------ open
+# ----------------------------------------------------------------------- close
 
 
-def test_open__stores_beacon_and_time(suite, benchmark, epoch, stranger):
-    pass_time(7)
-    proofs.random_is(BEACON)
-    assert benchmark.epoch_of(epoch) == (bytes(32), 0, bytes(32), 0)
-    benchmark.open(epoch, sender=stranger)
-    expected = {"epoch": epoch, "beacon": BEACON, "opened_at": now()}
-    assert event(benchmark, "Opened") == expected
-    assert benchmark.epoch_of(epoch) == (BEACON, now(), bytes(32), 0)
+def test_close__names_a_block_to_come(suite, benchmark, p, epoch, stranger):
+    go_to(proofs.window_end(suite, epoch))
+    headers.go_to_block(1_000_000)
+    benchmark.close(epoch, sender=stranger)
+    assert event(benchmark, "Closed") == {"epoch": epoch, "target": 1_000_000 + p.draw_delay}
+    found = benchmark.epoch_of(epoch)
+    assert (found.beacon, found.target, found.draw) == (BEACON, 1_000_002, bytes(32))
 
 
-def test_open__first_and_last_second(suite, benchmark, p, epoch):
-    proofs.random_is(BEACON)
-    start = benchmark.epoch_start(epoch)
-    go_to(start - 1)
-    with boa.reverts(NOT_THE_TIME):
-        benchmark.open(epoch)
-    go_to(start + p.open_period)
-    with boa.reverts(NOT_THE_TIME):
-        benchmark.open(epoch)
-    for second in (start, start + p.open_period - 1):
+@pytest.mark.parametrize("delay", [2, 32, 2**32])
+def test_close__delay_is_in_blocks(delay):
+    suite = deploy_suite(Parameters(draw_delay=delay), with_benchmark=True)
+    proofs.open_epoch(suite)
+    headers.go_to_block(77)
+    assert proofs.close_epoch(suite) == 77 + delay
+
+
+def test_close__first_and_last_second(suite, benchmark, p, epoch):
+    end = proofs.window_end(suite, epoch)
+    for second in (now(), end - 1, end + p.draw_period + 1, end + 10**9):
+        go_to(second)
+        with boa.reverts(NOT_NOW):
+            benchmark.close(epoch)
+    for second in (end, end + p.draw_period):
         with boa.env.anchor():
             go_to(second)
-            benchmark.open(epoch)
+            benchmark.close(epoch)
 
 
-def test_open__another_epoch_than_the_current__reverts(benchmark, epoch):
-    proofs.random_is(BEACON)
-    for other in (epoch - 1, epoch + 1, epoch + 1_000, 2**128):
-        with boa.reverts(NOT_THE_TIME):
-            benchmark.open(other)
-    # Its beginning does not fit a word.
-    with boa.reverts():
-        benchmark.open(2**256 - 1)
+def test_close__begins_where_commits_end(suite, benchmark, epoch):
+    """No second belongs to both: nobody commits when the block is named."""
+    provider = proofs.prover(suite)
+    end = proofs.window_end(suite, epoch)
+    go_to(end - 1)
+    proofs.commit(suite, provider, 1, DRAW)
+    with boa.reverts(NOT_NOW):
+        benchmark.close(epoch)
+    go_to(end)
+    with boa.reverts("benchmark: not in the window"):
+        proofs.commit(suite, provider, 2, DRAW)
+    benchmark.close(epoch)
 
 
-def test_open__twice__reverts(benchmark, epoch, stranger):
-    proofs.random_is(BEACON)
-    benchmark.open(epoch)
-    proofs.random_is(DRAW)
-    pass_time(1)
-    with boa.reverts("benchmark: epoch is open"):
-        benchmark.open(epoch, sender=stranger)
-    assert benchmark.epoch_of(epoch)[0] == BEACON
+def test_close__twice__reverts(suite, benchmark, p, epoch, stranger):
+    """One block for all: nobody names another, whatever the first turns out to be."""
+    first = proofs.close_epoch(suite)
+    for seconds in (0, 1, p.draw_period - 1, 10**6):
+        pass_time(seconds)
+        with boa.reverts(CLOSED):
+            benchmark.close(epoch, sender=stranger)
+    assert benchmark.epoch_of(epoch).target == first
 
 
-def test_challenge__needs_an_open_epoch(suite, benchmark, epoch, stranger):
-    with boa.reverts(NOT_OPEN):
-        benchmark.challenge(stranger, epoch)
-    proofs.open_epoch(suite)
-    here = proofs.pog.challenge(
-        1, str(benchmark.address), epoch, BEACON, stranger, proofs.shape_of(suite)
-    )
-    assert benchmark.challenge(stranger, epoch) == here
-    assert benchmark.challenge(suite.owner, epoch) != here
+def test_close__not_open__reverts(benchmark, epoch):
+    for other in (0, epoch + 1, 2**256 - 1):
+        with boa.reverts(NOT_NOW):
+            benchmark.close(other)
 
 
 # ------------------------------------------------------------------------ draw
 
 
-def test_draw__stores_word_and_time(suite, benchmark, epoch, stranger):
-    proofs.open_epoch(suite)
-    opened_at = now()
-    go_to(proofs.first_draw(suite, epoch))
-    proofs.random_is(DRAW)
-    benchmark.draw(epoch, sender=stranger)
+def test_draw__is_a_tagged_hash_of_the_named_block(suite, benchmark, epoch, target, stranger):
+    benchmark.draw(epoch, target.header, sender=stranger)
     assert event(benchmark, "Drawn") == {"epoch": epoch, "draw": DRAW}
-    assert benchmark.epoch_of(epoch) == (BEACON, opened_at, DRAW, now())
+    assert benchmark.epoch_of(epoch).draw == DRAW == proofs.pog.keccak(b"draw" + word_of(DRAW))
 
 
-def test_draw__first_and_last_second(suite, benchmark, p, epoch):
-    pass_time(17)
-    proofs.open_epoch(suite)
-    first = now() + p.window + p.draw_delay
-    assert first == proofs.first_draw(suite, epoch)
-    for early in (now(), first - p.draw_delay, first - 1):
-        go_to(early)
-        with boa.reverts("benchmark: too early to draw"):
-            benchmark.draw(epoch)
-    for late in (first + p.draw_period + 1, benchmark.epoch_start(epoch + 1), first + 10**9):
+def test_draw__before_the_named_block__reverts(suite, benchmark, epoch):
+    number = proofs.close_epoch(suite)
+    block = headers.block(number, now(), word_of(DRAW))
+    headers.know(number, block.header)
+    for present in (number - 2, number - 1, number):
+        headers.go_to_block(present)
+        with boa.reverts(NO_HASH):
+            benchmark.draw(epoch, block.header)
+    headers.go_to_block(number + 1)
+    benchmark.draw(epoch, block.header)
+
+
+def test_draw__last_second(suite, benchmark, epoch, target):
+    last = draw_until(suite, epoch)
+    for late in (last + 1, last + 10**9):
         go_to(late)
-        with boa.reverts("benchmark: too late to draw"):
-            benchmark.draw(epoch)
-    for second in (first, first + p.draw_period):
-        with boa.env.anchor():
-            go_to(second)
-            benchmark.draw(epoch)
+        with boa.reverts(TOO_LATE):
+            benchmark.draw(epoch, target.header)
+    go_to(last)
+    benchmark.draw(epoch, target.header)
 
 
-def test_draw__twice__reverts(suite, benchmark, epoch, stranger):
-    """One draw for all: nobody tries again with the next block."""
-    proofs.open_epoch(suite)
-    proofs.draw_epoch(suite)
-    proofs.random_is(BEACON)
+def test_draw__another_header__reverts(suite, benchmark, epoch, target):
+    """Only the named block's: not its parent's, its child's, or one made up."""
+    child = headers.mine(word_of(BEACON))
+    forged = headers.build(target.number, target.timestamp, word_of(BEACON))
+    for other in (target.parent, child.header, forged, target.header[:-1], b""):
+        with boa.reverts("header: not of that block"):
+            benchmark.draw(epoch, other)
+    benchmark.draw(epoch, target.header)
+
+
+def test_draw__block_without_randomness__reverts(suite, benchmark, epoch):
+    """Nothing is drawn by a zero; such a chain needs another source."""
+    number = proofs.close_epoch(suite)
+    headers.go_to_block(number)
+    block = headers.mine(bytes(32))
+    with boa.reverts("randomness: none in the block"):
+        benchmark.draw(epoch, block.header)
+
+
+def test_draw__twice__reverts(suite, benchmark, epoch, target, stranger):
+    benchmark.draw(epoch, target.header)
     for seconds in (0, 1, 10**6):
         pass_time(seconds)
         with boa.reverts("benchmark: already drawn"):
-            benchmark.draw(epoch, sender=stranger)
-    assert benchmark.epoch_of(epoch)[2] == DRAW
+            benchmark.draw(epoch, target.header, sender=stranger)
 
 
-def test_draw__not_open__reverts(benchmark, epoch):
-    for other in (epoch, epoch - 1, epoch + 1, 2**256 - 1):
-        with boa.reverts(NOT_OPEN):
-            benchmark.draw(other)
+def test_draw__not_closed__reverts(suite, benchmark, epoch):
+    block = headers.mine(word_of(DRAW))
+    go_to(proofs.window_end(suite, epoch))
+    for other in (epoch, 0, epoch + 1, 2**256 - 1):
+        with boa.reverts(NOT_CLOSED):
+            benchmark.draw(other, block.header)
+
+
+def test_draw__beyond_blockhash__by_the_history_contract(suite, benchmark, epoch, target):
+    headers.go_to_block(target.number + 257)
+    with boa.reverts(NO_HASH):
+        benchmark.draw(epoch, target.header)
+    headers.keep(target.number, target.header)
+    headers.go_to_block(target.number + HISTORY_REACH + 1)
+    with boa.reverts(NO_HASH):
+        benchmark.draw(epoch, target.header)
+    headers.go_to_block(target.number + HISTORY_REACH)
+    benchmark.draw(epoch, target.header)
+
+
+# --------------------------------------------------------------------- sources
+
+
+def test_source__block_hash__needs_no_header():
+    suite = deploy_suite(Parameters(randomness=1), with_benchmark=True)
+    epoch = proofs.open_epoch(suite)
+    proofs.close_epoch(suite)
+    block = proofs.make_target(suite)
+    expected = proofs.pog.keccak(b"draw" + block.hash)
+    for header in (b"", block.header):
+        with boa.env.anchor():
+            suite.benchmark.draw(epoch, header)
+            assert suite.benchmark.epoch_of(epoch).draw == expected
+    with boa.reverts("header: not of that block"):
+        suite.benchmark.draw(epoch, block.parent)
+
+
+def test_source__arbitrum__names_by_its_own_numbers(p):
+    """Not by `block.number`, which follows another chain there."""
+    suite = deploy_suite(Parameters(randomness=2), with_benchmark=True)
+    benchmark = suite.benchmark
+    sys = deployer_of("mocks/ArbSys").deploy(override_address=ARB_SYS)
+    proofs.next_epoch(suite)
+    first = headers.block(250_000_000, now(), word_of(BEACON))
+    sys.set_block(first.number + 1, first.hash)
+    proofs.present(suite, first)
+    go_to(proofs.window_end(suite, 1))
+    sys.set_block(250_001_000, bytes(32))
+    benchmark.close(1)
+    assert benchmark.epoch_of(1).target == 250_001_000 + p.draw_delay
+    block = headers.block(250_001_002, now(), word_of(DRAW))
+    # The named block is the present one; then it is there, but its hash is not to be had.
+    sys.set_block(250_001_002, bytes(32))
+    with boa.reverts(NO_HASH):
+        benchmark.draw(1, b"")
+    sys.set_block(250_001_003, bytes(32))
+    with boa.reverts(NO_HASH):
+        benchmark.draw(1, b"")
+    sys.set_block(250_001_003, block.hash)
+    benchmark.draw(1, b"")
+    assert benchmark.epoch_of(1).draw == proofs.pog.keccak(b"draw" + block.hash)
 
 
 # ------------------------------------------------------------------------ void
 
 
-def test_void_epoch__bond_returns_and_costs_nothing(suite, benchmark, p, epoch):
-    """Nobody drew: the same epoch cannot be drawn later, and the proof binds nothing any more."""
+@pytest.mark.parametrize("closed", [False, True], ids=["not closed", "closed"])
+def test_void_epoch__bond_returns_and_costs_nothing(suite, benchmark, p, epoch, closed):
+    """Nobody drew: the epoch cannot be drawn later, and the proof binds nothing any more."""
     staking, provider = suite.staking, proofs.prover(suite)
-    proofs.open_epoch(suite)
     done = proofs.committed(suite, provider)
-    go_to(proofs.first_draw(suite, epoch) + p.draw_period)
+    last = proofs.window_end(suite, epoch) + p.draw_period
+    if closed:
+        proofs.close_epoch(suite)
+        block = proofs.make_target(suite)
+        last += p.reach
+    go_to(last)
     assert benchmark.is_open(provider.owner)
     with boa.reverts("benchmark: a proof is open"):
         benchmark.release_bond(provider.owner, sender=provider.owner)
+    with boa.reverts("benchmark: not yet settled"):
+        benchmark.settle(provider.owner)
     pass_time(1)
     assert not benchmark.is_open(provider.owner)
+    with boa.reverts(TOO_LATE if closed else NOT_CLOSED):
+        benchmark.draw(epoch, block.header if closed else b"")
     with boa.reverts("benchmark: not drawn"):
         benchmark.open_samples(provider.owner, done.openings(DRAW, p.samples))
-    go_to(benchmark.epoch_start(epoch + 1))
-    with boa.reverts("benchmark: no proof to fail"):
-        benchmark.fail(provider.owner)
+    with boa.env.anchor():
+        go_to(proofs.end_of(suite))
+        with boa.reverts("benchmark: no proof to fail"):
+            benchmark.fail(provider.owner)
+    assert staking.is_unsettled(provider.owner)
+    benchmark.settle(provider.owner)
+    assert not staking.is_unsettled(provider.owner)
     benchmark.release_bond(provider.owner, sender=provider.owner)
     assert staking.lock_of(benchmark.address, provider.owner, bytes(32)) == (0, 0)
     assert staking.pool(provider.owner)[:2] == (5_000 * TPF, 0)
-    assert benchmark.share_of(provider.owner, epoch) == (0, 0, 0, 0)
+    assert benchmark.share_of(provider.owner, epoch) == (0, 0, 0)
 
 
-def test_void_epoch__earlier_score_stays(suite, benchmark, p, epoch):
+def test_void_epoch__draw_that_is_out_of_reach(suite, benchmark, p, epoch):
+    """The hash is gone before the time is: nobody can draw, and the epoch is void in time."""
+    provider = proofs.prover(suite)
+    proofs.committed(suite, provider)
+    number = proofs.close_epoch(suite)
+    block = proofs.make_target(suite)
+    headers.go_to_block(number + 257)
+    with boa.reverts(NO_HASH):
+        benchmark.draw(epoch, block.header)
+    assert benchmark.is_open(provider.owner)
+    go_to(draw_until(suite, epoch) + 1)
+    benchmark.settle(provider.owner)
+    assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
+
+
+def test_void_epoch__earlier_score_stays(suite, benchmark, p):
     provider = proofs.prover(suite)
     proofs.scored(suite, provider)
     points = benchmark.score(provider.owner)
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     proofs.committed(suite, provider)
-    pass_time(p.epoch - 1)
+    go_to(proofs.end_of(suite))
+    benchmark.settle(provider.owner)
     assert benchmark.score(provider.owner) == points > 0
+    assert benchmark.proven(provider.owner)[1] == 1
 
 
 def test_void_epoch__next_one_takes_commits_again(suite, benchmark, epoch):
     provider = proofs.prover(suite)
-    proofs.open_epoch(suite)
     proofs.committed(suite, provider)
-    proofs.next_epoch(suite)
     proofs.scored(suite, provider)
     assert benchmark.score(provider.owner) > 0
-
-
-# ------------------------------------------------------------------ randomness
-
-
-def source(suite: Suite, number: int):
-    """A Benchmark that takes its randomness from another source."""
-    benchmark = deploy_benchmark(suite.staking, Parameters(randomness=number))
-    assert benchmark.RANDOMNESS() == number
-    return benchmark
-
-
-def test_randomness__prevrandao(suite):
-    benchmark = source(suite, 0)
-    proofs.random_is(bytes(32))
-    with boa.reverts("randomness: none in this block"):
-        benchmark.open(0)
-    proofs.random_is(BEACON)
-    benchmark.open(0)
-    assert benchmark.epoch_of(0)[0] == BEACON
-
-
-def test_randomness__hash_of_the_previous_block(suite, p):
-    benchmark = source(suite, 1)
-    proofs.random_is(DRAW)
-    boa.env.evm.patch.block_number = 1_000
-    boa.env.evm.patch.prev_hashes = [BEACON, DRAW]
-    benchmark.open(0)
-    assert benchmark.epoch_of(0)[0] == BEACON
-    pass_time(p.window + p.draw_delay)
-    word = proofs.pog.keccak(b"another block")
-    boa.env.evm.patch.prev_hashes = [word, BEACON]
-    benchmark.draw(0)
-    assert benchmark.epoch_of(0)[2] == word
-
-
-def test_randomness__no_hash__reverts(suite):
-    benchmark = source(suite, 1)
-    boa.env.evm.patch.block_number = 1_000
-    boa.env.evm.patch.prev_hashes = [bytes(32)]
-    with boa.reverts("randomness: none in this block"):
-        benchmark.open(0)
-
-
-def test_randomness__arbitrum(suite, p):
-    """Block numbers of the chain itself, which BLOCKHASH does not know there."""
-    benchmark = source(suite, 2)
-    with boa.reverts():  # no ArbSys on this chain
-        benchmark.open(0)
-    sys = deployer_of("mocks/ArbSys").deploy(override_address=ARB_SYS)
-    boa.env.evm.patch.prev_hashes = [DRAW]
-    proofs.random_is(DRAW)
-    sys.set_block(250_000_000, BEACON)
-    benchmark.open(0)
-    assert benchmark.epoch_of(0)[0] == BEACON
-    pass_time(p.window + p.draw_delay)
-    sys.set_block(250_001_000, bytes(32))
-    with boa.reverts("randomness: none in this block"):
-        benchmark.draw(0)
-    sys.set_block(250_001_001, DRAW)
-    benchmark.draw(0)
-    assert benchmark.epoch_of(0)[2] == DRAW
-
-
-def test_randomness__unknown_source__reverts(suite):
-    with boa.reverts("randomness: unknown source"):
-        deploy_benchmark(suite.staking, Parameters(randomness=3))

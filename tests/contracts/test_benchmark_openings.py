@@ -18,11 +18,11 @@ from tests.contracts.proofs import Work
 
 ROUNDS = 6
 LEAF, LEAF_PATH, ROOT_PATH = 16, 7, 3  # words of them: 256 x 256, six rounds
-LENGTH = "benchmark: wrong length of the opening"
-WRONG_LEAF = "benchmark: wrong path of the leaf"
-WRONG_EARLIER = "benchmark: wrong path of the earlier root"
+LENGTH = "benchmark: wrong length"
+WRONG_LEAF = "benchmark: wrong leaf path"
+WRONG_EARLIER = "benchmark: wrong earlier path"
 NO_EARLIER = "benchmark: wrong earlier root"
-WRONG_ROOT = "benchmark: wrong path of the root"
+WRONG_ROOT = "benchmark: wrong root path"
 WRONG_VALUE = "benchmark: wrong value"
 # Why the opening of another proof is refused: whichever comes first for the sample asked for.
 OTHER_PROOF = (NO_EARLIER, LENGTH, WRONG_LEAF)

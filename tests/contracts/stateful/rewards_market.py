@@ -44,8 +44,8 @@ SHAPE = Shape(PARAMETERS.n, PARAMETERS.blocks)
 KEPT = 600
 
 WRONG_VALUE = "benchmark: wrong value"
-WRONG_LEAF = "benchmark: wrong path of the leaf"
-WRONG_LENGTH = "benchmark: wrong length of the opening"
+WRONG_LEAF = "benchmark: wrong leaf path"
+WRONG_LENGTH = "benchmark: wrong length"
 
 
 def build_rewards() -> tuple[Market, Contract]:
