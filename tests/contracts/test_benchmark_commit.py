@@ -6,7 +6,7 @@ from dataclasses import replace
 import boa
 import pytest
 
-from tests.contracts import proofs
+from tests.contracts import headers, proofs
 from tests.contracts.actions import (
     consent,
     delegate,
@@ -34,9 +34,9 @@ BOND = 1_000 * TPF
 BOND_ID = bytes(32)
 ROOT = proofs.pog.keccak(b"a commitment")
 OTHER_ROOT = proofs.pog.keccak(b"another commitment")
-WINDOW_OVER = "benchmark: window is over"
-NOT_MORE = "benchmark: not more rounds than before"
-EARLIER_OPEN = "benchmark: an earlier proof is open"
+NO_WINDOW = "benchmark: not in the window"
+NOT_MORE = "benchmark: not more rounds"
+UNSETTLED = "benchmark: not yet settled"
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,7 @@ def provider(suite):
 
 @pytest.fixture
 def epoch(suite) -> int:
-    """The second epoch, open since its first second."""
-    proofs.next_epoch(suite)
+    """The first epoch, just opened."""
     return proofs.open_epoch(suite)
 
 
@@ -66,6 +65,12 @@ def bond(suite):
         return suite.staking.lock_of(suite.benchmark.address, provider.owner, BOND_ID)
 
     return read
+
+
+@pytest.fixture
+def end(suite, epoch) -> int:
+    """The first second after the window."""
+    return proofs.window_end(suite, epoch)
 
 
 def test_commit__stores_the_proof_and_locks_the_bond(suite, benchmark, p, provider, epoch, bond):
@@ -83,6 +88,8 @@ def test_commit__stores_the_proof_and_locks_the_bond(suite, benchmark, p, provid
     proof = benchmark.proof_of(provider.owner)
     assert (proof.epoch, proof.rounds, proof.commitment) == (epoch, 5, ROOT)
     assert (proof.verified, proof.stake, proof.bond_until) == (0, 5_000 * TPF, until)
+    assert not proof.settled
+    assert suite.staking.is_unsettled(provider.owner)
     assert benchmark.is_open(provider.owner)
     assert benchmark.BOND_ID() == BOND_ID
     assert bond(provider) == (BOND, until)
@@ -100,29 +107,16 @@ def test_commit__stake_counts_delegators(suite, benchmark, provider, epoch, dele
 
 def test_commit__epoch_not_open__reverts(benchmark, provider, epoch):
     for other in (epoch - 1, epoch + 1, 2**256 - 1):
-        with boa.reverts("benchmark: epoch is not open"):
+        with boa.reverts(NO_WINDOW):
             benchmark.commit(other, 1, ROOT, sender=provider.operator.address)
 
 
-def test_commit__window__exact(suite, p, provider, epoch):
-    end = now() + p.window
+def test_commit__window__exact(suite, provider, end):
     go_to(end)
-    with boa.reverts(WINDOW_OVER):
+    with boa.reverts(NO_WINDOW):
         proofs.commit(suite, provider, 1, ROOT)
     go_to(end - 1)
     proofs.commit(suite, provider, 1, ROOT)
-
-
-def test_commit__window_runs_from_the_opening_not_the_epoch(suite, p, provider):
-    """Who opens late cuts no window short."""
-    proofs.next_epoch(suite)
-    pass_time(p.open_period - 1)
-    proofs.open_epoch(suite)
-    pass_time(p.window - 1)
-    proofs.commit(suite, provider, 1, ROOT)
-    pass_time(1)
-    with boa.reverts(WINDOW_OVER):
-        proofs.commit(suite, provider, 2, ROOT)
 
 
 def test_commit__after_the_draw__reverts(suite, benchmark, p, provider, epoch):
@@ -130,13 +124,13 @@ def test_commit__after_the_draw__reverts(suite, benchmark, p, provider, epoch):
     other = proofs.prover(suite, "other provider")
     proofs.commit(suite, other, 1, ROOT)
     proofs.draw_epoch(suite)
-    for seconds in (0, p.draw_period, p.epoch // 2):
+    for seconds in (0, p.draw_period, p.length):
         pass_time(seconds)
         for caller in (provider, other):
-            with boa.reverts(WINDOW_OVER):
+            with boa.reverts(NO_WINDOW):
                 proofs.commit(suite, caller, 2, ROOT)
-    proofs.next_epoch(suite)
-    with boa.reverts(WINDOW_OVER):
+    proofs.open_epoch(suite)
+    with boa.reverts(NO_WINDOW):
         benchmark.commit(epoch, 2, ROOT, sender=provider.operator.address)
 
 
@@ -183,14 +177,15 @@ def test_commit__rounds_at_their_bounds(suite, benchmark, provider, epoch, round
 def test_commit__again_with_more_rounds__replaces(suite, benchmark, provider, epoch, bond):
     proofs.commit(suite, provider, 3, ROOT)
     locked = bond(provider)
-    delegate(suite, provider.owner, provider.owner, TPF)
+    shares = suite.staking.shares_of(provider.owner, provider.owner)
+    suite.staking.undelegate(provider.owner, shares // 5, sender=provider.owner)
     pass_time(100)
     proofs.commit(suite, provider, 4, OTHER_ROOT)
     assert events(benchmark, "BondLocked") == []
     assert bond(provider) == locked
     proof = benchmark.proof_of(provider.owner)
     assert (proof.epoch, proof.rounds, proof.commitment) == (epoch, 4, OTHER_ROOT)
-    assert (proof.stake, proof.bond_until) == (5_001 * TPF, locked[1])
+    assert (proof.stake, proof.bond_until) == (4_000 * TPF, locked[1])
 
 
 def test_commit__again_with_as_many_or_fewer__reverts(suite, benchmark, provider, epoch):
@@ -217,20 +212,10 @@ def test_commit__next_epoch__fewer_rounds_are_fine(suite, benchmark, provider, e
     done = proofs.committed(suite, provider, 3)
     proofs.draw_epoch(suite)
     proofs.show(suite, provider, done)
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     proofs.commit(suite, provider, 1, OTHER_ROOT)
     proof = benchmark.proof_of(provider.owner)
     assert (proof.epoch, proof.rounds, proof.verified) == (epoch + 1, 1, 0)
-
-
-def test_commit__in_epoch_zero(suite, benchmark, provider):
-    """An empty word reads like epoch 0; it is no proof."""
-    assert proofs.open_epoch(suite) == 0
-    assert not benchmark.is_open(provider.owner)
-    proofs.commit(suite, provider, 1, ROOT)
-    with boa.reverts(NOT_MORE):
-        proofs.commit(suite, provider, 1, ROOT)
 
 
 # -------------------------------------------------------------- earlier proofs
@@ -240,9 +225,8 @@ def test_commit__earlier_proof_open__reverts(suite, benchmark, p, provider, epoc
     """A cheat that was drawn and not opened blocks the next epoch until it is paid for."""
     proofs.committed(suite, provider)
     proofs.draw_epoch(suite)
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
-    with boa.reverts(EARLIER_OPEN):
+    with boa.reverts(UNSETTLED):
         proofs.commit(suite, provider, 1, ROOT)
     benchmark.fail(provider.owner)
     proofs.commit(suite, provider, 1, ROOT)
@@ -252,13 +236,44 @@ def test_commit__earlier_proof_open__reverts(suite, benchmark, p, provider, epoc
 def test_commit__earlier_proof_too_old_to_fail(suite, benchmark, p, provider, epoch):
     proofs.committed(suite, provider)
     proofs.draw_epoch(suite)
-    end = benchmark.epoch_start(epoch + 1) + p.fault_period
+    end = proofs.end_of(suite) + p.fault_period
     go_to(end - 1)
     assert benchmark.is_open(provider.owner)
     go_to(end)
     assert not benchmark.is_open(provider.owner)
     proofs.open_epoch(suite)
     proofs.commit(suite, provider, 1, ROOT)
+    assert event(benchmark, "Settled") == {"epoch": epoch, "provider": provider.owner}
+    assert suite.staking.is_unsettled(provider.owner)
+
+
+def test_commit__earlier_epoch_is_claimed_first(suite, benchmark, provider, epoch):
+    """Its reward is in the pool before the stake of the new epoch is read."""
+    proofs.scored(suite, provider)
+    earlier = benchmark.current_epoch()
+    proofs.open_epoch(suite)
+    due = suite.emissions.reward_of(provider.owner, earlier)
+    proofs.commit(suite, provider, 1, ROOT)
+    assert event(benchmark, "Settled") == {"epoch": earlier, "provider": provider.owner}
+    claimed = event(suite.benchmark, "Claimed")
+    assert claimed == {"epoch": earlier, "provider": provider.owner, "amount": due}
+    stake = suite.staking.pool(provider.owner)[0]
+    assert event(benchmark, "Committed")["stake"] == stake > 5_000 * TPF
+    assert benchmark.proof_of(provider.owner).stake == stake
+    assert suite.staking.is_unsettled(provider.owner)
+
+
+def test_commit__earlier_reward_is_shared_by_the_commission_of_then(suite, benchmark, epoch):
+    """`hold` notes the commission in force: the old one must be used up before."""
+    provider = proofs.prover(suite, commission_bps=2_000)
+    proofs.scored(suite, provider)
+    earlier = benchmark.current_epoch()
+    assert suite.emissions.reward_of(provider.owner, earlier) > 0
+    suite.staking.set_commission(0, sender=provider.owner)
+    proofs.open_epoch(suite)
+    due = suite.emissions.reward_of(provider.owner, earlier)
+    proofs.commit(suite, provider, 1, ROOT)
+    assert suite.staking.credit_of(provider.payout) == pytest.approx(due // 5, rel=1e-6)
 
 
 # ----------------------------------------------------------------------- stake
@@ -303,7 +318,7 @@ def test_commit__above_the_owners_limits__reverts(suite, benchmark, epoch, limit
 
 def test_commit__slashed_below_the_bond_since__reverts(suite, provider, epoch, manager):
     proofs.commit(suite, provider, 1, ROOT)
-    suite.staking.slash(provider.owner, 4_000 * TPF + 1, sender=manager)
+    suite.staking.slash(provider.owner, bytes(32), 4_000 * TPF + 1, sender=manager)
     with boa.reverts("benchmark: stake below the bond"):
         proofs.commit(suite, provider, 2, ROOT)
 
@@ -320,24 +335,34 @@ def test_commit__the_bond_keeps_the_owner_in(suite, provider, epoch):
 # -------------------------------------------------------------------- the bond
 
 
-def test_bond__stands_while_it_lasts_long_enough(suite, benchmark, p, provider, epoch, bond):
+def test_bond__stands_while_it_lasts_long_enough(p):
     """One bond serves many epochs; it is renewed when it would end before a fault can be told."""
-    proofs.show(suite, provider, commit_and_draw(suite, provider))
-    until = bond(provider)[1]
-    last = (until - p.fault_period - benchmark.GENESIS()) // p.epoch - 1
-    assert until >= benchmark.epoch_start(last + 1) + p.fault_period
-    assert until < benchmark.epoch_start(last + 2) + p.fault_period
-    go_to(benchmark.epoch_start(last))
+    # So long that the last opening for which it lasts is 30 seconds after a boundary.
+    p = replace(p, bond_life=30 * DAY + 449)
+    suite = deploy_suite(p, with_benchmark=True)
+    benchmark, provider = suite.benchmark, proofs.prover(suite)
     proofs.open_epoch(suite)
     proofs.show(suite, provider, commit_and_draw(suite, provider))
-    assert bond(provider) == (BOND, until)
+    until = benchmark.proof_of(provider.owner).bond_until
+    last = until - p.length - p.fault_period
+    assert (last - benchmark.GENESIS()) % p.slot == 30
 
-    go_to(benchmark.epoch_start(last + 1))
-    assert now() < until
-    proofs.open_epoch(suite)
+    def opened(time: int) -> None:
+        go_to(time)
+        block = headers.mine(proofs.word_of(BEACON), seconds=60)
+        go_to(time)
+        proofs.present(suite, block)
+
+    with boa.env.anchor():
+        opened(last)
+        proofs.commit(suite, provider, 1, ROOT)
+        assert benchmark.proof_of(provider.owner).bond_until == until
+    opened(last + 1)
     proofs.commit(suite, provider, 1, ROOT)
-    assert event(benchmark, "BondLocked")["until"] == now() + p.bond_life
-    assert bond(provider) == (BOND, now() + p.bond_life)
+    until = now() + p.bond_life
+    assert event(benchmark, "BondLocked")["until"] == until
+    lock = suite.staking.lock_of(benchmark.address, provider.owner, BOND_ID)
+    assert lock == (BOND, until)
     assert suite.staking.pool(provider.owner)[1] == BOND
 
 
@@ -352,7 +377,6 @@ def test_bond__renewed_after_anyone_released_it(suite, benchmark, p, provider, e
     pass_time(p.bond_life + 1)
     suite.staking.release(benchmark.address, provider.owner, BOND_ID, sender=stranger)
     assert suite.staking.pool(provider.owner)[1] == 0
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     proofs.commit(suite, provider, 1, ROOT)
     assert event(benchmark, "BondLocked")["until"] == now() + p.bond_life
@@ -361,20 +385,20 @@ def test_bond__renewed_after_anyone_released_it(suite, benchmark, p, provider, e
 
 def test_bond__lasts_until_a_fault_can_no_longer_be_told(p):
     """The earliest commit of an epoch, with a bond as short as the constructor allows."""
-    short = replace(p, bond_life=p.epoch + p.fault_period)
+    short = replace(p, bond_life=p.length + p.fault_period)
     other = deploy_suite(short, with_benchmark=True)
     early = proofs.prover(other, "early")
-    proofs.next_epoch(other)
-    proofs.open_epoch(other)
+    epoch = proofs.open_epoch(other)
+    go_to(other.benchmark.epoch_of(epoch).opened_at)
     proofs.commit(other, early, 1, ROOT)
     until = other.benchmark.proof_of(early.owner).bond_until
-    assert until >= other.benchmark.epoch_start(2) + p.fault_period
+    assert until == proofs.end_of(other) + p.fault_period
 
 
 def test_bond__not_renewed_by_a_replacement(suite, benchmark, provider, epoch, bond):
     proofs.commit(suite, provider, 1, ROOT)
     locked = bond(provider)
-    pass_time(299)
+    pass_time(298)
     proofs.commit(suite, provider, 2, ROOT)
     assert bond(provider) == locked
 
@@ -387,8 +411,8 @@ def test_bond__own_stake_gone_when_it_must_be_renewed__reverts(suite, p, provide
     shares = staking.shares_of(provider.owner, provider.owner)
     staking.undelegate(provider.owner, shares * 9 // 10, sender=provider.owner)
     give_tpf(suite, address_of("delegator"), BOND)
+    staking.settle(provider.owner)
     staking.delegate(provider.owner, BOND, sender=address_of("delegator"))
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite, BEACON)
     with boa.reverts("staking: own stake too low"):
         proofs.commit(suite, provider, 1, ROOT)
@@ -403,10 +427,12 @@ def test_withdraw_proof__unbinds_the_bond(suite, benchmark, provider, epoch, bon
     benchmark.withdraw_proof(sender=provider.owner)
     assert event(benchmark, "Withdrawn") == {"epoch": epoch, "provider": provider.owner}
     assert not benchmark.is_open(provider.owner)
+    assert benchmark.proof_of(provider.owner).settled
+    assert not suite.staking.is_unsettled(provider.owner)
     proofs.draw_epoch(suite)
     with boa.reverts("benchmark: no proof to open"):
         benchmark.open_sample(provider.owner, [bytes(32)])
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
     with boa.reverts("benchmark: no proof to fail"):
         benchmark.fail(provider.owner)
     benchmark.release_bond(provider.owner, sender=provider.owner)
@@ -425,15 +451,14 @@ def test_withdraw_proof__then_fewer_rounds(suite, benchmark, provider, epoch, bo
     assert benchmark.score(provider.owner) > 0
 
 
-def test_withdraw_proof__window__exact(suite, benchmark, p, provider, epoch):
-    end = now() + p.window
+def test_withdraw_proof__window__exact(suite, benchmark, provider, end):
     proofs.commit(suite, provider, 1, ROOT)
     go_to(end)
-    with boa.reverts(WINDOW_OVER):
+    with boa.reverts(NO_WINDOW):
         benchmark.withdraw_proof(sender=provider.owner)
     with boa.env.anchor():
         proofs.draw_epoch(suite)
-        with boa.reverts(WINDOW_OVER):
+        with boa.reverts(NO_WINDOW):
             benchmark.withdraw_proof(sender=provider.owner)
     go_to(end - 1)
     benchmark.withdraw_proof(sender=provider.owner)
