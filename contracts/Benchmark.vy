@@ -373,8 +373,7 @@ def release_bond(provider: address):
     @param provider The provider's owner address.
     """
     assert (
-        msg.sender == provider
-        or msg.sender == bonds._operator_of(provider)
+        msg.sender == provider or msg.sender == bonds._operator_of(provider)
     ), "benchmark: not the provider"
     proof: uint256 = self.proofs[provider]
     assert not self._is_open(proof), "benchmark: a proof is open"
@@ -418,8 +417,7 @@ def take(provider: address) -> (uint256, uint256, uint256):
     assert msg.sender == rewards.address, "benchmark: not the rewards"
     proof: uint256 = self.proofs[provider]
     assert (
-        self._is_unsettled(proof)
-        and (proof >> VERIFIED_AT) & MASK_8 == SAMPLES
+        self._is_unsettled(proof) and (proof >> VERIFIED_AT) & MASK_8 == SAMPLES
     ), "benchmark: nothing to take"
     epoch: uint256 = proof & MASK_32
     facts: uint256 = clock._facts_of_ended(epoch)
@@ -428,9 +426,7 @@ def take(provider: address) -> (uint256, uint256, uint256):
         epoch,
         min(
             (self.results[provider] >> EFFECTIVE_AT) & MASK_80,
-            self._backed(
-                bonds._counted(provider, proof >> BACKING_AT), epoch
-            ),
+            self._backed(bonds._counted(provider, proof >> BACKING_AT), epoch),
         ),
         clock._total(facts),
     )

@@ -45,7 +45,7 @@ def _fields(header: Bytes[MAX_HEADER]) -> (uint256, bytes32):
             # Shifted by 256 where there is no byte: zero.
             timestamp = (word << 8) >> (256 - (size << 3))
             at += size
-    # extraData: at most 32 bytes on Ethereum, 255 are read.
+        # extraData: at most 32 bytes on Ethereum, 255 are read.
     extra: uint256 = convert(extract32(header, at), uint256) >> 240
     at += 1
     if extra >> 8 == 184:
@@ -53,7 +53,5 @@ def _fields(header: Bytes[MAX_HEADER]) -> (uint256, bytes32):
     elif extra >> 8 >= 128:
         assert extra >> 8 < 184
         at += (extra >> 8) - 128
-    assert (
-        convert(extract32(header, at), uint256) >> 248 == 160
-    )
+    assert (convert(extract32(header, at), uint256) >> 248 == 160)
     return timestamp, extract32(header, at + 1)

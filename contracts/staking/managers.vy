@@ -104,11 +104,13 @@ def remove_manager(manager: address):
 
 @external
 @view
+@reentrant
 def manager_of(
     manager: address,
 ) -> (IStaking.Permission, uint256, uint256):
     """
     @notice Returns what a manager may do and since when, or until when it could.
+            Reentrant: Benchmark reads it while it is asked to settle.
     @param manager The contract.
     @return Permissions, nothing for who is no manager or was removed; the time from
             which it has or had them, unix seconds; the time of its removal or 0.

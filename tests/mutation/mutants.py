@@ -25,7 +25,10 @@ SOURCES = {
     "Benchmark.vy": ("Benchmark",),
     "Emissions.vy": ("Emissions",),
     "pog/gpu_proof.vy": ("Benchmark",),
-    "modules/randomness.vy": ("Benchmark",),
+    "pog/clock.vy": ("Benchmark",),
+    "pog/bond.vy": ("Benchmark",),
+    "randomness/designated_block.vy": ("Benchmark",),
+    "randomness/header_proof.vy": ("Benchmark",),
     "modules/shares.vy": ("Staking", "Benchmark"),
     "modules/ledger.vy": ("Staking", "Jobs"),
     "modules/token_flow.vy": ("Staking", "Jobs"),
@@ -42,7 +45,15 @@ PARTS = {
         "modules/token_flow.vy",
         "modules/pause_guard.vy",
     ),
-    "rewards": ("Benchmark.vy", "Emissions.vy", "pog/gpu_proof.vy", "modules/randomness.vy"),
+    "rewards": (
+        "Benchmark.vy",
+        "Emissions.vy",
+        "pog/gpu_proof.vy",
+        "pog/clock.vy",
+        "pog/bond.vy",
+        "randomness/designated_block.vy",
+        "randomness/header_proof.vy",
+    ),
 }
 
 ARITHMETIC = {"+": "-", "-": "+", "*": "//", "//": "*"}
