@@ -13,6 +13,7 @@ from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.policy import Standing
 
 NO_EPOCH = EpochRecord(bytes(32), 0, 0, bytes(32), 0)
+_KEPT = 64  # blocks whose newest epoch is remembered
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ class EpochView:
     def __init__(self, contract: BenchmarkContract) -> None:
         self._contract = contract
         self._rules: Rules | None = None
-        self._newest: tuple[bytes, int, EpochRecord] | None = None
-        self._pinned: tuple[bytes, int, EpochRecord] | None = None
+        self._epochs: dict[bytes, tuple[int, EpochRecord]] = {}  # by the hash of the block
         self._proof_at: tuple[bytes, str] | None = None
         self._proof: tuple[ProofRecord, int, Proven, EpochRecord]
 
@@ -107,16 +107,11 @@ class EpochView:
     def facts(self, block: BlockRef, head: BlockRef, owner: str) -> Facts:
         """The newest epoch for a provider; `block` is the pinned one, `head` the newest."""
         rules = self.rules(block)
-        if self._newest is None or self._newest[0] != head.hash:
-            self._newest = (head.hash, *self._epoch(head))
-        if self._pinned is None or self._pinned[0] != block.hash:
-            same = block.hash == head.hash
-            self._pinned = self._newest if same else (block.hash, *self._epoch(block))
         if self._proof_at != (block.hash, owner):
             self._proof = self._read_proof(block, owner)
             self._proof_at = (block.hash, owner)
-        _, epoch, record = self._newest
-        _, pinned_epoch, pinned = self._pinned
+        epoch, record = self._epoch(head)
+        pinned_epoch, pinned = self._epoch(block)
         if (pinned_epoch, pinned.beacon) != (epoch, record.beacon):
             pinned = NO_EPOCH
         proof, score, proven, proven_in = self._proof
@@ -136,8 +131,14 @@ class EpochView:
         )
 
     def _epoch(self, block: BlockRef) -> tuple[int, EpochRecord]:
-        epoch = self._contract.current_epoch(block)
-        return epoch, self._contract.epoch_of(epoch, block) if epoch else NO_EPOCH
+        """The newest epoch at a block. What is pinned now was the newest block before."""
+        if block.hash not in self._epochs:
+            epoch = self._contract.current_epoch(block)
+            record = self._contract.epoch_of(epoch, block) if epoch else NO_EPOCH
+            while len(self._epochs) >= _KEPT:
+                self._epochs.pop(next(iter(self._epochs)))
+            self._epochs[block.hash] = epoch, record
+        return self._epochs[block.hash]
 
     def _read_proof(
         self, block: BlockRef, owner: str
