@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark.engine import Timings, check_memory
-from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.errors import EngineError, brief
 from provider_agent.benchmark.format import LEAF_BYTES, Shape
 from provider_agent.benchmark.keccak import BatchKeccak, Bytes
 from provider_agent.benchmark.products.base import Way
@@ -188,8 +188,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # PyTorch has no narrower one for all of its devices
-        line = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise EngineError(f"the product failed: {line}") from None
+        raise EngineError(f"the product failed: {brief(error)}") from None
 
 
 def _memory(shape: Shape) -> int:

@@ -39,12 +39,15 @@ from provider_agent.benchmark.cuda_plan import Share, Tiles, shares, tiles
 from provider_agent.benchmark.cuda_share import Part, ShareWorker, leaf_bytes
 from provider_agent.benchmark.engine import Timings
 from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape
+from provider_agent.benchmark.format import Sample, Shape
+from provider_agent.benchmark.opening import entry
 from provider_agent.benchmark.products.choose import Chosen, choose
 from provider_agent.benchmark.products.cuda_ways import CudaWay, ways
 
 _NODE = 32
 _TRIAL = (4096, 8192, 7680)
+_PROBED = 16
+"""Entries of a leaf that are computed again on the host; each takes it about a millisecond."""
 
 
 class CudaEngine:
@@ -75,6 +78,7 @@ class CudaEngine:
         self._challenge: bytes | None = None
         self._shape: Shape | None = None
         self._last: tuple[int, bytes] | None = None
+        self._unchecked = True
         self._timings = Timings()
 
     @property
@@ -136,7 +140,10 @@ class CudaEngine:
                     root = self._finish(under_way.popleft())
                     known[t - 2] = root
                 # B(t) hangs on this root; all before it is queued already, so the GPU is at work.
-                under_way.append(self._start(t, known.pop(t - 2, pog.ZERO)))
+                before = known.pop(t - 2, pog.ZERO)
+                under_way.append(self._start(t, before, probe=self._unchecked))
+                if self._unchecked:
+                    self._check(t, before, under_way[-1])
                 if root is not None:
                     yield root
         finally:
@@ -221,6 +228,7 @@ class CudaEngine:
     def _take_memory(self, shape: Shape) -> None:
         for device, share, plan, kind in self.plans(shape):
             self._workers.append(ShareWorker(device, shape, share, plan, kind))
+        self._unchecked = True
         self._shape = shape
 
     def _prepared(self) -> tuple[Shape, bytes]:
@@ -229,12 +237,38 @@ class CudaEngine:
         return self._shape, self._challenge
 
     def _start(
-        self, t: int, root_two_before: bytes, wanted: tuple[int, int] | None = None
+        self,
+        t: int,
+        root_two_before: bytes,
+        wanted: tuple[int, int] | None = None,
+        probe: bool = False,
     ) -> list[Part]:
+        """Queue a round; with `probe` each device also hands a leaf back."""
         _, challenge = self._prepared()
         seed = pog.seed_b(challenge, t, root_two_before)
         self._last = (t, root_two_before)
-        return [worker.start(seed, _own(worker, wanted)) for worker in self._workers]
+        return [
+            worker.start(seed, _probe(worker) if probe else _own(worker, wanted))
+            for worker in self._workers
+        ]
+
+    def _check(self, t: int, root_two_before: bytes, parts: list[Part]) -> None:
+        """Hold a leaf of each device against integers of the host, once for every shape.
+
+        The trial knows the sizes of the trial, and cuBLAS chooses a kernel by the size. A kernel
+        that adds in too little is wrong almost everywhere, so a leaf shows it.
+        """
+        shape, challenge = self._prepared()
+        for worker, part in zip(self._workers, parts, strict=True):
+            i, j = _probe(worker)
+            leaf = leaf_bytes(part.leaf.result()) if part.leaf is not None else b""
+            for column in range(j, j + _PROBED):
+                value = entry(challenge, shape, Sample(t, i, column), root_two_before)
+                if leaf[shape.leaf_place(i, column)] != value & 0xFF:
+                    raise EngineError(
+                        f"{worker.device.name} multiplies wrongly at this size; nothing was proven"
+                    )
+        self._unchecked = False
 
     def _again(self, t: int, root_two_before: bytes, wanted: tuple[int, int]) -> list[Part] | None:
         """Another leaf of the round that was queued last, where it is still in memory."""
@@ -287,6 +321,11 @@ def visible() -> int:
         return count()
     except EngineError:
         return 0
+
+
+def _probe(worker: ShareWorker) -> tuple[int, int]:
+    """An entry of the share that is held against the host's."""
+    return worker.share.first + worker.share.rows // 2, 0
 
 
 def _own(worker: ShareWorker, wanted: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -16,3 +16,12 @@ class OpeningError(BenchmarkError):
 
 class EngineError(BenchmarkError):
     """The device asked for cannot make proofs: missing, without its library, or out of memory."""
+
+
+_LINE = 120
+
+
+def brief(error: Exception) -> str:
+    """What a library said, in one short line: some of them write a page."""
+    line = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return line[:_LINE] or type(error).__name__

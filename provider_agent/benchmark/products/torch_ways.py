@@ -8,12 +8,13 @@ by trying: an operator that is missing, or that answers in another type, fails t
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from provider_agent.benchmark.errors import EngineError
+from provider_agent.benchmark.errors import EngineError, brief
 from provider_agent.benchmark.keccak import Bytes
 from provider_agent.benchmark.products.base import (
     CENTRE,
@@ -120,8 +121,7 @@ def load() -> Any:
         return importlib.import_module("torch")
     except ImportError as error:
         raise EngineError(
-            "this device needs PyTorch: install the build for it, see pytorch.org"
-            f" ({str(error).strip().partition(chr(10))[0]})"
+            f"this device needs PyTorch: install the build for it, see pytorch.org ({brief(error)})"
         ) from None
 
 
@@ -130,9 +130,11 @@ def ways(torch: Any, device: str) -> Sequence[Way]:
     try:
         opened = torch.device(device)
         torch.zeros(1, device=opened)
+        if device == "cpu":
+            # One core is left to the hashes, as BLAS leaves it; see `cpu`.
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
     except (RuntimeError, AssertionError, AttributeError, ValueError, NotImplementedError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise EngineError(f"PyTorch has no device {device!r}: {line}") from None
+        raise EngineError(f"PyTorch has no device {device!r}: {brief(error)}") from None
     return [
         Int8(torch, opened),
         Centred(torch, opened, "bfloat16"),

@@ -19,7 +19,7 @@ from provider_agent.benchmark import bench, rates, report
 from provider_agent.benchmark.cuda import CudaEngine
 from provider_agent.benchmark.cuda_device import Kind
 from provider_agent.benchmark.engine import Timings, make_engine
-from provider_agent.benchmark.errors import OpeningError
+from provider_agent.benchmark.errors import EngineError
 from provider_agent.benchmark.format import Shape, keccak
 from provider_agent.benchmark.products.choose import Chosen, Trial
 from provider_agent.benchmark.products.cuda_ways import CudaWay
@@ -158,7 +158,7 @@ def test_row__a_wrong_proof_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
             """A device that multiplies nothing."""
 
     engine = engine_on(Wrong(memory=600 << 20))
-    with pytest.raises(OpeningError):
+    with pytest.raises(EngineError, match="multiplies wrongly at this size"):
         rates.row(engine, Shape(256, 1), 0.05, lambda part: None)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -178,11 +179,33 @@ def test_prepare__another_challenge_and_shape(expected: list[bytes]) -> None:
 def test_prepare__a_stays_on_the_device_and_only_roots_come_back() -> None:
     device = CpuDevice()
     engine = prepared(device)
-    rounds(engine, 10)
+    roots = engine.roots([])
+    next(roots)
+    # The first round of a shape also hands a leaf back, to be checked, with its path.
+    extra = device.downloaded - 3 * 32
+    assert extra == 4 * 512 + 32 * SMALL.leaf_path
+    for _ in range(9):
+        next(roots)
     # Two more rounds are under way when the tenth root is there.
     assert Counter(device.launches)["generate_a"] == 1
     assert Counter(device.launches)["generate_b"] == 12
-    assert device.downloaded == 12 * 32
+    assert device.downloaded == 12 * 32 + extra
+    engine.prepare(keccak(b"another"), SMALL)
+    next(engine.roots([]))
+    assert device.downloaded == 15 * 32 + extra
+
+
+def test_roots__a_device_that_is_wrong_at_this_size_proves_nothing() -> None:
+    class Wrong(CpuDevice):
+        def product(self, *arguments: Any) -> None:  # type: ignore[override]  # same arguments
+            """A kernel that the trial did not meet: it multiplies nothing."""
+
+    devices = [CpuDevice(), Wrong(name="the other one")]
+    engine = prepared(*devices)
+    with pytest.raises(EngineError, match="the other one multiplies wrongly at this size"):
+        next(engine.roots([]))
+    engine.close()
+    assert devices[1].allocated == 0
 
 
 def test_roots__next_columns_are_made_while_the_product_runs() -> None:

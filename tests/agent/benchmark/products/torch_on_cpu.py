@@ -142,6 +142,9 @@ class Torch:
         """The operator and the device of every product."""
         self.cuda = SimpleNamespace(get_device_name=lambda number: f"{card} {number}")
 
+    def set_num_threads(self, number: int) -> None:
+        assert number >= 1
+
     def device(self, name: str) -> str:
         return name
 
