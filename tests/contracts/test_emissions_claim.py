@@ -5,18 +5,27 @@ import boa
 import pytest
 
 from tests.contracts import proofs
-from tests.contracts.actions import event, events, go_to, now, pass_time
+from tests.contracts.actions import delegate, event, events, go_to, pass_time
 from tests.contracts.deploy import DAY, TPF, Parameters, address_of, deploy_suite
 from tests.contracts.epochs import live
 
-# 80 % of 10,000 TPF go to capacity.
+# 80 % of 10,000 TPF go to capacity, in epochs that come a day after the one before.
 PART = 8_000 * TPF
-NOTHING = "emissions: nothing to claim"
+NOTHING = "benchmark: nothing to take"
+
+
+def score(rounds):
+    """Rounds of the tests' shape in a window of 300 s; 1,000 TPF back five of them."""
+    return 2 * 256 * 256 * 480 * rounds // 300
+
+
+ROUND = score(1)
+P = Parameters(samples=1, ops_per_tpf=5 * ROUND // 1_000, target=ROUND)
 
 
 @pytest.fixture(scope="module")
 def suite():
-    return deploy_suite(Parameters(samples=1), with_benchmark=True)
+    return deploy_suite(P, with_benchmark=True)
 
 
 @pytest.fixture
@@ -29,251 +38,254 @@ def prover(suite):
     return proofs.prover(suite)
 
 
+def daily(suite, rounds):
+    """An epoch a day after whatever was before, and over."""
+    pass_time(DAY)
+    return live(suite, rounds)
+
+
 def test_claim__one_epoch(suite, emissions, token, staking, prover, stranger):
-    epoch = live(suite, {prover: 1})
+    epoch = daily(suite, {prover: 1})
     supply, pool = token.totalSupply(), staking.pool(prover.owner)[0]
+    assert emissions.emission(epoch) == 10_000 * TPF
     assert emissions.reward_of(prover.owner, epoch) == PART
-    assert not emissions.claimed(prover.owner, epoch)
-    assert emissions.claim(prover.owner, [epoch], sender=stranger) == PART
-    assert event(emissions, "Claimed") == {
-        "provider": prover.owner,
-        "epoch": epoch,
-        "amount": PART,
-    }
-    # 10 % commission.
-    assert staking.credit_of(prover.payout) == PART // 10
-    assert staking.pool(prover.owner)[0] == pool + PART - PART // 10
+    assert not suite.benchmark.proof_of(prover.owner).settled
+    assert emissions.claim(prover.owner, sender=stranger) == PART
+    claimed = {"provider": prover.owner, "epoch": epoch, "amount": PART}
+    assert event(emissions, "Claimed") == claimed
+    # 10 % commission, and what virtual shares would have taken.
+    credited, pooled = staking.credit_of(prover.payout), staking.pool(prover.owner)[0] - pool
+    assert credited + pooled == PART
+    assert 0 <= credited - PART // 10 <= PART // 10**6
     assert token.totalSupply() == supply + PART
     assert emissions.minted() == PART
-    assert token.balanceOf(emissions.address) == 0
-    assert token.balanceOf(stranger) == 0
-    assert emissions.claimed(prover.owner, epoch)
-    assert emissions.reward_of(prover.owner, epoch) == PART
-
-
-def test_claim__pays_rewarded_by_emissions(suite, emissions, prover, stranger):
-    epoch = live(suite, {prover: 1})
-    emissions.claim(prover.owner, [epoch], sender=stranger)
-    (rewarded,) = [log for log in events(emissions) if type(log).__name__ == "Rewarded"]
-    assert (rewarded.provider, rewarded.manager) == (prover.owner, emissions.address)
-    assert (rewarded.to_pool, rewarded.commission) == (PART - PART // 10, PART // 10)
+    assert token.balanceOf(emissions.address) == token.balanceOf(stranger) == 0
+    assert suite.benchmark.proof_of(prover.owner).settled
+    assert emissions.reward_of(prover.owner, epoch) == 0
 
 
 def test_claim__by_score(suite, emissions, prover):
     other = proofs.prover(suite, "other")
-    epoch = live(suite, {prover: 1, other: 3})
-    assert emissions.claim(prover.owner, [epoch]) == PART // 4
-    assert emissions.claim(other.owner, [epoch]) == PART * 3 // 4
+    daily(suite, {prover: 1, other: 3})
+    assert emissions.claim(prover.owner) == PART // 4
+    assert emissions.claim(other.owner) == PART * 3 // 4
 
 
-def test_claim__capped_by_stake(suite, emissions, prover):
-    """Half the score, a sixth of the stake: twice that sixth is paid, and the rest never."""
+def test_claim__epochs_close_to_each_other__pay_what_has_accrued(suite, emissions, prover):
+    daily(suite, {prover: 1})
+    emissions.claim(prover.owner)
+    epoch = live(suite, {prover: 1})
+    opened = [suite.benchmark.epoch_of(number).opened_at for number in (epoch - 1, epoch)]
+    gap = opened[1] - opened[0]
+    assert P.spacing <= gap < P.max_accrual
+    assert emissions.claim(prover.owner) == gap * P.rate * 8 // 10
+
+
+def test_claim__score_beyond_what_the_stake_backs__earns_nothing_more(suite, emissions, prover):
+    """1,000 TPF back five rounds of nine; beside it one round of a provider with enough."""
     small = proofs.prover(suite, "small", stake=1_000 * TPF)
-    epoch = live(suite, {prover: 1, small: 1})
-    assert emissions.claim(small.owner, [epoch]) == PART // 3
-    assert emissions.claim(prover.owner, [epoch]) == PART // 2
-    assert emissions.minted() == PART // 3 + PART // 2
+    epoch = daily(suite, {prover: 1, small: 9})
+    backed = 1_000 * P.ops_per_tpf
+    assert suite.benchmark.share_of(small.owner, epoch) == (score(9), backed, backed + ROUND)
+    assert emissions.claim(small.owner) == PART * backed // (backed + ROUND)
+    assert emissions.claim(prover.owner) == PART * ROUND // (backed + ROUND)
+
+
+@pytest.mark.parametrize("stake", [5_000 * TPF, 10_000_000 * TPF])
+def test_claim__much_stake_and_one_round__changes_nobodys_reward(suite, emissions, stake):
+    """The whale gets what its round is worth, and the others what theirs are."""
+    honest = [proofs.prover(suite, f"honest {n}") for n in range(2)]
+    whale = proofs.prover(suite, "whale", stake=stake)
+    daily(suite, {**dict.fromkeys(honest, 3), whale: 1})
+    assert [emissions.claim(who.owner) for who in honest] == [PART * 3 // 7] * 2
+    assert emissions.claim(whale.owner) == PART // 7
+
+
+def test_claim__alone_with_one_round__its_part_of_the_target(suite, emissions, prover):
+    emissions.set_scale(P.ops_per_tpf, 2 * ROUND, sender=suite.owner)
+    daily(suite, {prover: 1})
+    assert emissions.claim(prover.owner) == PART
+    # From here on two rounds are the target.
+    epoch = daily(suite, {prover: 1})
+    assert (emissions.target(epoch - 1), emissions.target(epoch)) == (ROUND, 2 * ROUND)
+    assert emissions.claim(prover.owner) == PART // 2
+
+
+def test_claim__scale_changed_while_it_runs__the_scale_of_its_epoch(suite, emissions, prover):
+    """I-11. Changed between boundary and opening, in the window, and after the end."""
+    pass_time(DAY)
+    proofs.next_epoch(suite)
+    emissions.set_scale(2 * P.ops_per_tpf, 2 * ROUND, sender=suite.owner)
+    proofs.open_epoch(suite)
+    done = proofs.committed(suite, prover, 1)
+    emissions.set_scale(P.ops_per_tpf, 2 * ROUND, sender=suite.owner)
+    proofs.draw_epoch(suite)
+    proofs.show(suite, prover, done)
+    proofs.next_epoch(suite)
+    emissions.set_weights([0], sender=suite.owner)
+    assert emissions.claim(prover.owner) == PART
 
 
 def test_claim__twice__reverts(suite, emissions, prover):
-    epoch = live(suite, {prover: 1})
-    emissions.claim(prover.owner, [epoch])
+    daily(suite, {prover: 1})
+    emissions.claim(prover.owner)
     with boa.reverts(NOTHING):
-        emissions.claim(prover.owner, [epoch])
-    assert emissions.minted() == PART
-
-
-def test_claim__a_second_epoch_after_the_first(suite, emissions, prover):
-    first, second = live(suite, {prover: 1}), live(suite, {prover: 1})
-    assert emissions.claim(prover.owner, [first]) == PART
-    # What has been paid is passed over.
-    assert emissions.claim(prover.owner, [first, second]) == PART
-    assert [log.epoch for log in events(emissions, "Claimed")] == [second]
-
-
-def test_claim__duplicates__paid_once(suite, emissions, prover):
-    epoch = live(suite, {prover: 1})
-    assert emissions.claim(prover.owner, [epoch, epoch, epoch]) == PART
-    assert len(events(emissions, "Claimed")) == 1
+        emissions.claim(prover.owner)
     assert emissions.minted() == PART
 
 
 def test_claim__at_the_end_of_the_epoch(suite, emissions, benchmark, prover):
-    epoch = live(suite, {prover: 1})
-    last = benchmark.epoch_start(epoch + 1) - 1
+    pass_time(DAY)
+    proofs.scored(suite, prover, 1)
+    end = proofs.end_of(suite)
     with boa.env.anchor():
-        boa.env.evm.patch.timestamp = last
-        with boa.reverts("emissions: epoch has not ended"):
-            emissions.claim(prover.owner, [epoch])
-    assert now() == last + 1
-    assert emissions.claim(prover.owner, [epoch]) == PART
-
-
-@pytest.mark.parametrize("ahead", [0, 1, 2**255])
-def test_claim__one_has_not_ended__reverts_whole(suite, emissions, prover, ahead):
-    epoch = live(suite, {prover: 1})
-    with boa.reverts("emissions: epoch has not ended"):
-        emissions.claim(prover.owner, [epoch, epoch + 1 + ahead])
-    assert not emissions.claimed(prover.owner, epoch)
-
-
-def test_claim__no_epochs__reverts(suite, emissions, prover):
-    live(suite, {prover: 1})
-    with boa.reverts(NOTHING):
-        emissions.claim(prover.owner, [])
+        go_to(end - 1)
+        with boa.reverts("benchmark: epoch has not ended"):
+            emissions.claim(prover.owner)
+    go_to(end)
+    assert emissions.claim(prover.owner) == PART
 
 
 def test_claim__unknown_provider__reverts(suite, emissions, prover, stranger):
-    epoch = live(suite, {prover: 1})
+    daily(suite, {prover: 1})
     with boa.reverts(NOTHING):
-        emissions.claim(stranger, [epoch])
+        emissions.claim(stranger)
 
 
 def test_claim__who_did_not_prove__reverts(suite, emissions, prover):
     absent = proofs.prover(suite, "absent")
-    epoch = live(suite, {prover: 1})
+    daily(suite, {prover: 1})
     with boa.reverts(NOTHING):
-        emissions.claim(absent.owner, [epoch])
+        emissions.claim(absent.owner)
 
 
-def test_claim__epochs_without_a_score__mint_nothing(suite, emissions, benchmark, token, prover):
-    """Never opened; opened and not drawn; drawn and not shown."""
+def test_claim__not_shown__reverts_and_nothing_is_minted(suite, emissions, token, prover):
+    """Committed and not drawn; then drawn and not shown, before and after it is reported."""
     supply = token.totalSupply()
-    epochs = [0, proofs.next_epoch(suite)]
     proofs.open_epoch(suite)
     proofs.committed(suite, prover, 1)
-    epochs.append(proofs.next_epoch(suite))
+    proofs.next_epoch(suite)
+    with boa.reverts(NOTHING):
+        emissions.claim(prover.owner)
     proofs.open_epoch(suite)
     proofs.committed(suite, prover, 1)
     proofs.draw_epoch(suite)
     proofs.next_epoch(suite)
     with boa.reverts(NOTHING):
-        emissions.claim(prover.owner, epochs)
-    benchmark.fail(prover.owner)
+        emissions.claim(prover.owner)
+    suite.benchmark.fail(prover.owner)
     with boa.reverts(NOTHING):
-        emissions.claim(prover.owner, epochs)
+        emissions.claim(prover.owner)
     assert emissions.minted() == 0
     assert token.totalSupply() == supply - suite.parameters.bond
 
 
-def test_claim__void_epochs_between(suite, emissions, prover):
-    first = live(suite, {prover: 1})
-    proofs.next_epoch(suite)
-    third = live(suite, {prover: 1})
-    assert third == first + 2
-    assert emissions.claim(prover.owner, [third, first + 1, first]) == 2 * PART
-
-
 def test_claim__many_halvings_later(suite, emissions, prover):
     """The amount is that of its epoch, whenever it is claimed."""
-    epoch = live(suite, {prover: 1})
-    pass_time(100 * suite.parameters.halving_epochs * suite.parameters.epoch)
-    assert emissions.emission(suite.benchmark.current_epoch()) == 0
-    assert emissions.claim(prover.owner, [epoch]) == PART
+    epoch = daily(suite, {prover: 1})
+    pass_time(100 * P.halving)
+    assert emissions.emission(epoch) == 10_000 * TPF
+    assert emissions.claim(prover.owner) == PART
 
 
-def test_claim__over_two_halvings(suite, emissions, token, prover):
-    """Proven in each of nine epochs and claimed at the end: the capacity's part of the schedule."""
-    epochs = [live(suite, {prover: 1}) for _ in range(9)]
-    supply = token.totalSupply()
-    paid = emissions.claim(prover.owner, epochs[::-1])
-    assert [log.amount for log in events(emissions, "Claimed")][::-1] == [
-        *[PART] * 4,
-        *[PART // 2] * 4,
-        PART // 4,
-    ]
-    assert paid == emissions.minted() == emissions.scheduled(8) * 8 // 10
-    assert token.totalSupply() == supply + paid
+def test_claim__after_a_halving__half_of_it(suite, emissions, prover):
+    go_to(emissions.START() + P.halving + DAY)
+    live(suite, {prover: 1})
+    assert emissions.claim(prover.owner) == PART // 2
 
 
-def test_claim__failure_later__keeps_what_was_earned(suite, emissions, benchmark, prover):
-    earned = live(suite, {prover: 1})
+def test_claim__by_the_next_commit(suite, emissions, staking, prover):
+    """A provider that proves again is paid on the way."""
+    epoch = daily(suite, {prover: 1})
     proofs.open_epoch(suite)
     proofs.committed(suite, prover, 1)
-    proofs.draw_epoch(suite)
-    lost = proofs.next_epoch(suite) - 1
-    benchmark.fail(prover.owner)
-    assert emissions.claim(prover.owner, [earned, lost]) == PART
+    assert event(suite.benchmark, "Claimed")["epoch"] == epoch
+    assert emissions.minted() == PART
 
 
-# ------------------------------------------------------------------- commission
+def test_claim__by_who_joins_or_leaves(suite, emissions, staking, prover):
+    """Staking has the epoch settled first, so who joins gets nothing of it (I-13)."""
+    epoch = daily(suite, {prover: 1})
+    joiner = address_of("joiner")
+    delegate(suite, prover.owner, joiner, 1_000 * TPF)
+    assert event(staking, "Claimed") == {
+        "provider": prover.owner,
+        "epoch": epoch,
+        "amount": PART,
+    }
+    assert staking.assets_of(prover.owner, joiner) <= 1_000 * TPF
+    daily(suite, {prover: 1})
+    staking.undelegate(prover.owner, 1, sender=joiner)
+    assert event(staking, "Claimed")["amount"] == PART
+    assert emissions.minted() == 2 * PART
 
 
-def test_claim__commission_at_the_end_of_the_epoch(suite, emissions, staking, prover):
-    """A raise that came into force after the epoch does not reach back."""
-    staking.set_commission(5_000, sender=prover.owner)
-    epoch = live(suite, {prover: 1})
-    pass_time(suite.parameters.commission_delay + DAY)
-    assert staking.commission_at(prover.owner, now()) == 5_000
-    emissions.claim(prover.owner, [epoch])
-    assert staking.credit_of(prover.payout) == PART // 10
-
-
-@pytest.mark.parametrize(("early", "bps"), [(0, 5_000), (1, 1_000)])
-def test_claim__commission_in_force_from_the_end_on(suite, emissions, staking, prover, early, bps):
-    """In force in the very second in which the epoch ends, or a second too late."""
-    p = suite.parameters
-    ahead = p.commission_delay // p.epoch
-    go_to(suite.benchmark.epoch_start(1) + early)
-    staking.set_commission(5_000, sender=prover.owner)
-    go_to(suite.benchmark.epoch_start(ahead))
-    epoch = live(suite, {prover: 1})
-    assert epoch == ahead
+def test_claim__stake_that_left_since__earns_less(suite, emissions, staking, prover):
+    """What the stake of now backs counts; the sum stays as it was."""
+    rival = proofs.prover(suite, "rival")
     pass_time(DAY)
-    paid = emissions.claim(prover.owner, [epoch])
-    assert staking.credit_of(prover.payout) == paid * bps // 10_000
-
-
-def test_claim__commission_epoch_by_epoch(suite, emissions, staking, prover):
-    """One call over a raise: each epoch pays what was in force at its own end."""
-    first = live(suite, {prover: 1})
-    staking.set_commission(10_000, sender=prover.owner)
-    pass_time(suite.parameters.commission_delay)
-    second = live(suite, {prover: 1})
-    emissions.claim(prover.owner, [second, first])
-    paid = emissions.reward_of(prover.owner, second)
-    assert paid < PART
-    assert staking.credit_of(prover.payout) == PART // 10 + paid
-
-
-def test_claim__pool_with_dust_shares__credited_whole(suite, emissions, staking, prover):
-    epoch = live(suite, {prover: 1})
-    pass_time(suite.parameters.bond_life)
-    staking.release(suite.benchmark.address, prover.owner, bytes(32))
-    held = staking.shares_of(prover.owner, prover.owner)
-    staking.undelegate(prover.owner, held - 10**5, sender=prover.owner)
-    emissions.claim(prover.owner, [epoch])
-    assert staking.credit_of(prover.payout) == PART
-
-
-def test_claim__stake_that_left_before_the_score__earns_less(suite, emissions, staking, prover):
-    """The smaller of the stake at the commit and at the last sample counts."""
-    rival = proofs.prover(suite, "rival", stake=10_000 * TPF)
     epoch = proofs.open_epoch(suite)
-    works = {who: proofs.committed(suite, who, 1) for who in (prover, rival)}
-    shares = staking.shares_of(prover.owner, prover.owner)
-    staking.undelegate(prover.owner, shares * 4 // 5, sender=prover.owner)
+    works = {who: proofs.committed(suite, who, 5) for who in (prover, rival)}
     proofs.draw_epoch(suite)
     for who, work in works.items():
         proofs.show(suite, who, work)
+    # The bond's lock keeps 1,000 TPF there.
+    shares = staking.shares_of(prover.owner, prover.owner)
+    staking.undelegate(prover.owner, shares * 4 // 5, sender=prover.owner)
     proofs.next_epoch(suite)
-    assert suite.benchmark.share_of(prover.owner, epoch)[1] == 1_000 * TPF
-    assert emissions.claim(prover.owner, [epoch]) == PART * 2 // 11
+    total, backed = 2 * score(5), 1_000 * P.ops_per_tpf
+    assert suite.benchmark.share_of(prover.owner, epoch) == (score(5), score(5), total)
+    assert backed < score(5)
+    assert emissions.reward_of(prover.owner, epoch) == PART * backed // total
+    assert emissions.claim(prover.owner) == PART * backed // total
+    assert emissions.claim(rival.owner) == PART // 2
+
+
+def test_claim__commission_of_the_last_commit(suite, emissions, staking, prover):
+    """A raise that comes into force after it does not reach back."""
+    staking.set_commission(5_000, sender=prover.owner)
+    daily(suite, {prover: 1})
+    pass_time(suite.parameters.commission_delay)
+    assert staking.commission_of(prover.owner) == 5_000
+    emissions.claim(prover.owner)
+    assert 0 <= staking.credit_of(prover.payout) - PART // 10 <= PART // 10**6
+
+
+def test_claim__failure_later__keeps_what_was_earned(suite, emissions, benchmark, prover):
+    daily(suite, {prover: 1})
+    proofs.open_epoch(suite)
+    proofs.committed(suite, prover, 1)
+    assert emissions.minted() == PART
+    proofs.draw_epoch(suite)
+    proofs.next_epoch(suite)
+    benchmark.fail(prover.owner)
+    with boa.reverts(NOTHING):
+        emissions.claim(prover.owner)
+    assert emissions.minted() == PART
 
 
 # ---------------------------------------------------------------------- wiring
 
 
 def test_claim__no_manager_any_more__reverts(suite, emissions, staking, prover):
-    epoch = live(suite, {prover: 1})
+    epoch = daily(suite, {prover: 1})
     staking.remove_manager(emissions.address, sender=suite.owner)
     with boa.reverts("staking: caller lacks the permission"):
-        emissions.claim(prover.owner, [epoch])
+        emissions.claim(prover.owner)
     assert emissions.minted() == 0
-    assert not emissions.claimed(prover.owner, epoch)
+    assert emissions.reward_of(prover.owner, epoch) == PART
 
 
-def test_claim__before_genesis__reverts():
-    later = deploy_suite(Parameters(genesis=now() + DAY), with_benchmark=True)
-    with boa.reverts("benchmark: before genesis"):
-        later.emissions.claim(address_of("provider"), [0])
+def test_take__not_by_emissions__reverts(suite, benchmark, prover, stranger):
+    daily(suite, {prover: 1})
+    for sender in (stranger, suite.owner, prover.owner):
+        with boa.reverts("benchmark: caller is not the rewards"):
+            benchmark.take(prover.owner, sender=sender)
+
+
+def test_claim__pays_rewarded_by_emissions(suite, emissions, prover):
+    daily(suite, {prover: 1})
+    emissions.claim(prover.owner)
+    (rewarded,) = events(emissions, "Rewarded")
+    assert (rewarded.provider, rewarded.manager) == (prover.owner, emissions.address)
+    assert rewarded.to_pool + rewarded.to_payout == PART
