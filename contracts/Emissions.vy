@@ -28,6 +28,7 @@ from snekmate.auth import ownable
 from .interfaces import IBenchmark
 from .interfaces import IEmissions
 from .interfaces import IMintable
+from .interfaces import IStaking
 from .schedule import checkpoints
 from .schedule import halving as schedule
 
@@ -44,12 +45,6 @@ exports: (
     schedule.RATE,
     schedule.START,
 )
-
-
-interface IStaking:
-    def reward(provider: address, amount: uint256): nonpayable
-    def credit(provider: address, amount: uint256): nonpayable
-
 
 # ------------------------------------------------------------------ constants
 

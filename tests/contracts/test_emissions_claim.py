@@ -279,7 +279,7 @@ def test_claim__no_manager_any_more__reverts(suite, emissions, staking, prover):
 def test_take__not_by_emissions__reverts(suite, benchmark, prover, stranger):
     daily(suite, {prover: 1})
     for sender in (stranger, suite.owner, prover.owner):
-        with boa.reverts("benchmark: caller is not the rewards"):
+        with boa.reverts("benchmark: not the rewards"):
             benchmark.take(prover.owner, sender=sender)
 
 
