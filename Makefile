@@ -137,7 +137,7 @@ size: .venv/.stamp ## code size of every contract against the limit
 	@$(BIN)/python tools/contracts.py size
 
 .PHONY: fuzz
-fuzz: .venv/.stamp ## deep stateful tests: at least 100,000 transactions
+fuzz: .venv/.stamp ## stateful tests over all contracts: a million transactions
 	@$(BIN)/python -m tests.fuzz
 
 .PHONY: mutate

@@ -19,7 +19,7 @@ from eth_abi.abi import decode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv
-from vyper.compiler.output import build_abi_output
+from vyper.compiler.output import build_abi_output, build_layout_output
 
 from tests.contracts.codec import Event, Function
 from tests.contracts.deploy import compiled_by_boa
@@ -63,26 +63,34 @@ class Compiled:
     functions: dict[tuple[str, int], Function]
     events: dict[bytes, Event]
     constructor: Function | None
+    layout: dict[str, Any]
+    """Storage slots by the names of modules and variables."""
+
+    def slot(self, path: str, *keys: bytes) -> int:
+        """Where a variable lies, `ledger.credits`; keys of mappings as words."""
+        found: Any = self.layout
+        for name in path.split("."):
+            found = found[name]
+        slot: int = found["slot"]
+        for key in keys:
+            slot = int.from_bytes(keccak(slot.to_bytes(32, "big") + key), "big")
+        return slot
 
 
 @cache
 def compiled(name: str) -> Compiled:
     """`contracts/<name>.vy`, from the same compiler run as titanoboa's."""
-    deployer = compiled_by_boa(name)
-    return from_abi(
-        bytes(deployer.compiler_data.bytecode), build_abi_output(deployer.compiler_data)
-    )
-
-
-def from_abi(initcode: bytes, abi: Sequence[dict[str, Any]]) -> Compiled:
+    data = compiled_by_boa(name).compiler_data
+    abi = build_abi_output(data)
     functions = [Function(entry) for entry in abi if entry["type"] == "function"]
     events = [Event(entry) for entry in abi if entry["type"] == "event"]
     made = [Function(entry) for entry in abi if entry["type"] == "constructor"]
     return Compiled(
-        initcode,
+        bytes(data.bytecode),
         {(f.name, len(f.inputs)): f for f in functions},
         {e.topic: e for e in events},
         made[0] if made else None,
+        build_layout_output(data).get("storage_layout", {}),
     )
 
 
@@ -263,6 +271,14 @@ class Revm:
         finally:
             self.evm.reset_transient_storage()
         return function.value(output)
+
+    def rename(self, handle: Handle, alias: str) -> None:
+        """Know a contract by another name too."""
+        self.know(self.contracts[handle.name], alias, handle.address)
+
+    def slot(self, contract: str, path: str, *keys: bytes) -> tuple[str, int]:
+        """Address and slot of a variable."""
+        return self.addresses[contract], self.contracts[contract].slot(path, *keys)
 
     def call_data(self, contract: str, name: str, *args: Any) -> tuple[str, bytes]:
         """A call as address and bytes, to be kept and made again."""

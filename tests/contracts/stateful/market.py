@@ -1,110 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deployed suite that all examples start from, and its people by role."""
+"""All contracts together: the machine that the tests run, time, and how everybody leaves."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-
-import boa
-
-from provider_agent.protocol.messages import Domain, Message, sign
-from tests.contracts.deploy import (
-    DAY,
-    LOCK,
-    REWARD,
-    SLASH,
-    TPF,
-    USD,
-    Parameters,
-    Suite,
-    account_of,
-    address_of,
-    deploy_suite,
+from provider_agent.protocol.terms import Status
+from tests.contracts.deploy import DAY, TPF
+from tests.contracts.stateful.driver import Choices, action
+from tests.contracts.stateful.emission_actions import EmissionActions
+from tests.contracts.stateful.machine import FAR
+from tests.contracts.stateful.world import (
+    HOLDERS,
+    OPERATORS,
+    OWNERS,
+    PEOPLE,
+    STRANGER,
+    world,
 )
 
-# Short enough that a jump across one deadline does not pass all others.
-PARAMETERS = Parameters(
-    unbonding=3 * DAY, max_lock=20 * DAY, commission_delay=2 * DAY, lock_margin=2 * DAY
-)
-UNLIMITED = 2**256 - 1
 
-OWNERS = tuple(address_of(f"provider {n}") for n in range(4))
-OPERATORS = tuple(account_of(f"operator {n}") for n in range(8))
-DELEGATORS = tuple(address_of(f"delegator {n}") for n in range(3))
-TENANTS = tuple(address_of(f"tenant {n}") for n in range(3))
-PAYOUTS = tuple(address_of(f"payout {n}") for n in range(2))
-# Owns nothing and holds no right: it pokes what anybody may poke.
-STRANGER = address_of("stranger")
-# A manager with every permission, and two that may be announced later.
-WARDEN = address_of("warden")
-CANDIDATES = (address_of("candidate 0"), address_of("candidate 1"))
-KEYS = {account.address: account for account in OPERATORS}
-# For notes.
-NAMES = {STRANGER: "stranger", WARDEN: "warden"} | {
-    address: f"{role} {n}"
-    for role, group in (
-        ("provider", OWNERS),
-        ("operator", tuple(KEYS)),
-        ("delegator", DELEGATORS),
-        ("tenant", TENANTS),
-        ("payout", PAYOUTS),
-        ("candidate", CANDIDATES),
-    )
-    for n, address in enumerate(group)
-}
+class Market(EmissionActions):
+    """Everything at once."""
+
+    PROVIDERS_AT_START = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.choices = Choices(0)
+        for n in range(self.PROVIDERS_AT_START):
+            assert self.enrol(OWNERS[n], OPERATORS[n].address, FAR, 1_000)
+            assert self.stake(OWNERS[n], OWNERS[n], 10_000 * TPF)
+
+    # --------------------------------------------------------------------------------- time
+
+    @action(3)
+    def jump(self) -> None:
+        """To the second at which something changes, or beside it."""
+        ahead = sorted(time for time in self.moments() if time > self.now)
+        # The nearest ones come first, so that far ones do not end everything at once.
+        if ahead:
+            self.maybe_go(1.0, self.pick(ahead[:4]) + self.pick((-1, 0, 0, 1)))
+
+    @action(0.5)
+    def wait(self) -> None:
+        self.maybe_go(1.0, self.now + self.choices.log(1, DAY))
+
+    # ------------------------------------------------------------------------------ the end
+
+    def leave(self) -> None:
+        """I-2: from any state, by calls that anyone can make for everybody, to the last unit."""
+        self.audit()
+        self.note("-- everybody leaves")
+        for job in self.with_status(Status.OPEN):
+            # A pause that runs moves the end while we wait.
+            self.go_to(max(self.paused_until, self.now))
+            self.go_to(self.open_until(job) + 1)
+            assert self.cancel_job(job, STRANGER), "I-2: an open job stays"
+        for job in self.with_status(Status.ASSIGNED):
+            self.go_to(job.deadline + 1)
+            assert self.expire_job(job, STRANGER), "I-2: an assigned job stays"
+        for job in self.with_status(Status.ATTESTED):
+            assert job.record
+            self.go_to(job.window_end + 1)
+            assert self.finish(job, job.record), "I-2: an attested job stays"
+        assert not self.escrows, "I-5: escrow is left when all jobs have ended"
+        for account in PEOPLE:
+            if self.books["owed", account]:
+                assert self.take_owed(account, account)
+        if self.books["fees",]:
+            assert self.collect()
+        self.stake_leaves()
+
+    def stake_leaves(self) -> None:
+        # Delegators need not wait for locks, owners must.
+        self.all_undelegate(owners=False)
+        for key, lock in sorted(self.locks.items(), key=lambda entry: entry[1].expires_at):
+            self.go_to(lock.expires_at + 1)
+            assert self.release_lock(key), "I-2: a lock stays"
+        self.all_undelegate(owners=True)
+        for provider, account in self.entries():
+            assert self.take_entry(provider, account, account), "I-2: an entry stays"
+        for key in sorted(self.tickets, key=lambda key: self.tickets[key]):
+            self.go_to(self.tickets[key])
+            assert self.cash(key, key[2]), "I-2: a ticket does not pay"
+        for account in PEOPLE:
+            if self.books["credit", account]:
+                assert self.take_credit(account, account)
+        self.nothing_is_left()
+        self.audit()
+
+    def all_undelegate(self, *, owners: bool) -> None:
+        for provider, account in self.stakes():
+            held = self.view("staking", "shares_of", provider, account)
+            if held and (provider == account) == owners:
+                assert self.leave_pool(provider, account, held), "I-2: stake cannot leave"
+
+    def nothing_is_left(self) -> None:
+        books = self.books
+        for provider in self.providers:
+            for account in HOLDERS:
+                # Less than a wei may become one when others round.
+                assert books["stake", provider, account] <= 2, "I-2: stake is left"
+            left = books["active", provider] + books["unbonding", provider]
+            bound = 4 * (self.rounded[provider] + 5) + self.slack(provider)
+            assert left <= bound, f"I-2: more than dust stays |{left} of {bound}"
+        owed = books.total("credit") + books.total("entry")
+        assert not owed, "I-2: credits or entries are left"
 
 
-@dataclass(frozen=True)
-class Market:
-    """The suite and the domains of its messages."""
-
-    suite: Suite
-    staking: Domain
-    jobs: Domain
-    deployed_at: int
-
-    @property
-    def holders(self) -> tuple[str, ...]:
-        """Everybody that may own stake."""
-        return (*OWNERS, *DELEGATORS)
-
-    @property
-    def people(self) -> tuple[str, ...]:
-        """Everybody that may be owed something."""
-        fixed = (STRANGER, WARDEN, *CANDIDATES, self.suite.treasury)
-        return (*self.holders, *TENANTS, *PAYOUTS, *fixed)
-
-
-def build_market(parameters: Parameters = PARAMETERS, *, proofs: bool = False) -> Market:
-    """Deploy, and give everybody tokens and allowances.
-
-    With `proofs` the scores come from Benchmark, and Emissions rewards them; else they are set by
-    hand.
-    """
-    managers = {WARDEN: LOCK | SLASH | REWARD}
-    suite = deploy_suite(
-        parameters, with_scores=not proofs, with_benchmark=proofs, managers=managers
-    )
-    for account in (*OWNERS, *DELEGATORS, WARDEN, *CANDIDATES):
-        suite.token.transfer(account, 5_000_000 * TPF, sender=suite.faucet)
-        suite.token.approve(suite.staking.address, UNLIMITED, sender=account)
-    for account in TENANTS:
-        suite.payment.mint(account, 10**12 * USD)
-        suite.payment.approve(suite.jobs.address, UNLIMITED, sender=account)
-    # What a stranger donates.
-    suite.token.transfer(STRANGER, 5_000_000 * TPF, sender=suite.faucet)
-    suite.payment.mint(STRANGER, 10**12 * USD)
-    chain_id = boa.env.evm.patch.chain_id
-    return Market(
-        suite,
-        Domain(chain_id, str(suite.staking.address)),
-        Domain(chain_id, str(suite.jobs.address)),
-        int(boa.env.evm.patch.timestamp),
-    )
-
-
-@lru_cache(maxsize=4_096)
-def signature(domain: Domain, message: Message, signer: str) -> bytes:
-    """The signature of one of the operators; each is made once."""
-    return sign(domain, message, KEYS[signer])
+def make() -> Market:
+    return Market(world())

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base machine and its scenarios."""
+"""All contracts together, under random use by honest and hostile people.
 
-from tests.contracts.stateful.machine import MarketMachine
-from tests.contracts.stateful.profiles import chosen
-from tests.contracts.stateful.scenarios import ExitRushMachine, SlashingMachine, SmallJobsMachine
+One test an example, so that a failure names its seed: run it again with TERAPROOF_SEED.
+"""
 
-TestMarket = MarketMachine.TestCase
-TestMarket.settings = chosen()
+from __future__ import annotations
 
-TestSlashing = SlashingMachine.TestCase
-TestSlashing.settings = chosen()
+import pytest
 
-TestSmallJobs = SmallJobsMachine.TestCase
-TestSmallJobs.settings = chosen()
+from tests.contracts.stateful.driver import Tally, run
+from tests.contracts.stateful.market import make
+from tests.contracts.stateful.profiles import chosen, first_seed
 
-TestExitRush = ExitRushMachine.TestCase
-TestExitRush.settings = chosen()
+PROFILE = chosen()
+
+pytestmark = [
+    pytest.mark.invariant(f"I-{number}") for number in (1, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13)
+]
+
+
+@pytest.mark.parametrize("seed", range(first_seed(), first_seed() + PROFILE.examples))
+def test_market(seed: int, tally: Tally) -> None:
+    run(make, seed, PROFILE.steps, tally)
