@@ -26,22 +26,18 @@ PREVRANDAO, ARBITRUM = 0, 2
 # What a proof costs apart from its openings does not depend on its size, so that is measured with
 # small ones, made at once.
 SMALL = Shape(256, 1)
-# The depth of the public plans, K = 65,280: at N = 16,384 a round of it takes a CPU half an hour,
-# and its opening is only ten nodes longer.
-DEEP = Shape(256, 136)
 
 # ArbSys, where the contract asks for the previous block's hash on Arbitrum.
 ARB_SYS = "0x0000000000000000000000000000000000000064"
 
 
 class Capacity(Network):
-    """A network with a Benchmark of small proofs and its Emissions, a deep and a real one."""
+    """A network with a Benchmark of small proofs and its Emissions, and two of real sizes."""
 
     def __init__(self, chain: Chain) -> None:
         super().__init__(chain)
         self.genesis = chain.now + 3_600
         self.benchmark = self._benchmark("deployer", SMALL, PREVRANDAO)
-        self.deep = self._benchmark("deployer", DEEP, PREVRANDAO)
         self.emissions = chain.deploy(
             self.deployer,
             "Emissions",
@@ -62,7 +58,7 @@ class Capacity(Network):
             for name, shape in openings.SHAPES.items()
         }
         managers: dict[str, int] = {self.emissions.address: REWARD}
-        for benchmark in (self.benchmark, self.deep, *self.real.values()):
+        for benchmark in (self.benchmark, *self.real.values()):
             managers[benchmark.address] = LOCK | SLASH
         self.seal(managers)
 

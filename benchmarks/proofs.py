@@ -9,7 +9,7 @@ from itertools import islice
 from web3.contract import Contract
 
 from benchmarks import openings
-from benchmarks.capacity import BOND_LIFE, DEEP, EPOCH, SAMPLES, SMALL, Capacity
+from benchmarks.capacity import BOND_LIFE, EPOCH, SAMPLES, SMALL, Capacity
 from benchmarks.meter import CYCLES, Meter
 from benchmarks.network import Provider
 from provider_agent.benchmark.cpu import CpuEngine
@@ -19,7 +19,7 @@ from provider_agent.benchmark.proof import Proof
 
 # Both have a path of one node and no earlier root, whatever is drawn.
 ROUNDS = 2
-FIRST = 3  # epochs; the real proofs take two before, the deep one a third
+FIRST = openings.FIRST_EPOCH + 2  # epochs; the made proofs take two before
 LONG_CLAIM = 16
 
 
@@ -29,7 +29,6 @@ def measure(capacity: Capacity, meter: Meter) -> None:
         _real(capacity, meter, name)
     engine = CpuEngine()
     try:
-        _deep(capacity, meter, engine)
         _epochs(capacity, meter, engine)
     finally:
         engine.close()
@@ -40,14 +39,14 @@ def _real(capacity: Capacity, meter: Meter, name: str) -> None:
     benchmark, send = capacity.real[name], capacity.chain.send
     prover = capacity.provider(openings.prover_of(name))
     pool = prover.owner.address
-    done, claimed = openings.read(name)
-    for proof in (done, claimed):
+    partly, claimed = openings.read(name)
+    for proof in (partly, claimed):
         capacity.set_random(proof.beacon)
         capacity.open(benchmark, proof.epoch)
         send(prover.operator, benchmark, "commit", proof.epoch, proof.rounds, proof.commitment)
         capacity.set_random(proof.draw)
         capacity.draw(benchmark, proof.epoch)
-        if proof is done:
+        if proof is partly:
             with capacity.chain.undone():
                 gas = send(prover.operator, benchmark, "open_sample", pool, proof.openings[0])
             meter.note(f"benchmark_open_one_{name}_one_round", gas)
@@ -107,20 +106,6 @@ class Prover:
     def _send(self, function: str, *arguments: object) -> int:
         chain = self.capacity.chain
         return chain.send(self.provider.operator, self.benchmark, function, *arguments)
-
-
-def _deep(capacity: Capacity, meter: Meter, engine: Engine) -> None:
-    """The depth of the public plans at the smallest size."""
-    benchmark, epoch = capacity.deep, FIRST - 1
-    prover = Prover(capacity, engine, "deep prover", benchmark, DEEP)
-    capacity.open(benchmark, epoch)
-    prover.prove(epoch)
-    prover.commit(epoch, 1)
-    capacity.draw(benchmark, epoch)
-    rows = prover.openings(epoch)
-    with capacity.chain.undone():
-        meter.note("benchmark_open_one_n256_k65280", prover.open(rows[:1]))
-    meter.note("benchmark_open_eight_n256_k65280", prover.open(rows))
 
 
 def _epochs(capacity: Capacity, meter: Meter, engine: Engine) -> None:

@@ -2,7 +2,7 @@
 """Openings at the size of a public network, made once and kept as files.
 
 `make gas` sends them. They are as valid and as long as honest ones, but the proofs are not honest:
-the work was not done, or an eighth of it, and the draws were searched for. `python -m
+the work was not done, or a quarter of it, and the draws were searched for. `python -m
 benchmarks.openings` makes them, in minutes (see `__main__.py`).
 """
 
@@ -21,12 +21,14 @@ from provider_agent.benchmark.format import Shape, keccak
 
 DIRECTORY = Path(__file__).resolve().parent
 
-# The second one is the shape of the public plans.
-SHAPES = {"k16320": Shape(16_384, 34), "k32640": Shape(32_768, 68)}
+# The public plans have the depth of the second and N = 32,768: two nodes more to an opening, and
+# four times the work to make it.
+N = 16_384
+SHAPES = {"k16320": Shape(N, 34), "k32640": Shape(N, 68)}
 SAMPLES = 8
-# Rounds of the proof that is only claimed: about what an H100 does in 300 s at the first shape, or
-# in 1,800 s at the second, if it reaches the int8 rate of its data sheet. So the paths are as long
-# as they get.
+# Rounds of the proof that is only claimed: about what an H100 does in 300 s at the first shape if
+# it reaches the int8 rate of its data sheet, or in 1,800 s at N = 32,768 and the second depth. So
+# the paths are as long as there.
 MANY_ROUNDS = 65_536
 FIRST_EPOCH = 1
 
@@ -107,7 +109,7 @@ def write(name: str, proofs: list[Proof]) -> Path:
 
 
 def read(name: str) -> list[Proof]:
-    """The proofs of a shape: of one round an eighth was done, of many rounds nothing."""
+    """The proofs of a shape: of one round a quarter was done, of many rounds nothing."""
     path = DIRECTORY / f"{name}.json"
     if not path.is_file():
         raise BenchmarkError(f"{path.name} is missing; run python -m benchmarks.openings {name}")

@@ -6,9 +6,9 @@
 Two proofs a shape, **both of them false, with draws that were searched for**. On chain nobody can
 search: there is one draw for all, of a block that was named before it existed.
 
-- One round of which the first eighth of the rows was done: 1.1 and 8.8 tera-operations, minutes on
-  a CPU, and 3 GiB of memory. All samples of a draw fall into those rows once in 8^8 = 17 million
-  draws. Whoever did an eighth of the work passes as often.
+- One round of which the first quarter of the rows was done: 2.2 and 4.4 tera-operations, minutes on
+  a CPU. All samples of a draw fall into those rows once in 4^8 = 65,536 draws; whoever does a
+  quarter of the work passes as often.
 - 65,536 rounds, which would take a CPU months. All of them are one invented leaf, over and over.
   Such a proof shows the right 8 bits at a sample once in 256 times, so draws are tried until that
   happens for its first sample.
@@ -38,7 +38,7 @@ from provider_agent.benchmark.words import Side, entries, matrix
 # Levels from root(t) and root(t-2) to the node above both: the mean over all t.
 JOINT = 3
 # One row of so many is done, and so many rows are multiplied at once.
-PART, PANEL = 8, 512
+PART, PANEL = 4, 512
 # Draws that are tried at once.
 DRAWS = 1 << 16
 
@@ -50,7 +50,7 @@ def partly(name: str, epoch: int) -> Proof:
     challenge = openings.challenge_of(name, epoch, openings.beacon_of(opened_by))
     rows = _rows(challenge, shape)
     tree = _tree(rows)
-    # What was not done is leaves of zeros.
+    # In place of what was not done are leaves of zeros.
     missing = _doubled(keccak(bytes(LEAF_BYTES)), shape.leaf_path)[len(tree) - 1 : -1]
     root = merkle.climb(tree[-1].tobytes(), 0, missing)
     drawn_by = _search(challenge, shape, root, _random(name, epoch, "drawing block"))

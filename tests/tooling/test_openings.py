@@ -13,10 +13,10 @@ from provider_agent.benchmark.opening import Opening, verify
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_read__every_opening_is_that_of_its_sample(name: str) -> None:
-    done, claimed = openings.read(name)
-    assert (done.rounds, len(done.openings)) == (1, SAMPLES)
+    partly, claimed = openings.read(name)
+    assert (partly.rounds, len(partly.openings)) == (1, SAMPLES)
     assert (claimed.rounds, len(claimed.openings)) == (openings.MANY_ROUNDS, 1)
-    check(name, done)
+    check(name, partly)
     check(name, claimed)
 
 
@@ -29,3 +29,12 @@ def check(name: str, proof: Proof) -> None:
     for sample, words in zip(wanted, proof.openings, strict=True):
         opening = Opening.decode(b"".join(words), shape, proof.rounds)
         verify(opening, sample, challenge, shape, proof.rounds, proof.commitment)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_claimed__first_sample_is_as_long_as_an_honest_one(name: str) -> None:
+    """Paths of a leaf, of the round, and three nodes of the earlier round's own."""
+    _, claimed = openings.read(name)
+    (opening,) = claimed.openings
+    shape = SHAPES[name]
+    assert len(opening) == 2 + 16 + shape.leaf_path + pog.round_path(claimed.rounds) + 3
