@@ -4,7 +4,7 @@
 @title Proof-of-GPU, format v2
 @license AGPL-3.0-only
 @notice What a proof of exact integer matrix products is made of, as fixed in
-        docs/specification.md: challenge, seeds, samples, and the check of one
+        docs/proof-format.md: challenge, seeds, samples, and the check of one
         entry of a product against the commitment of all of them.
 @dev An opening is a row of 32-byte words, as many as the dimensions, the number of
      rounds and the sample say, so a path that is too long or too short has
