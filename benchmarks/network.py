@@ -85,7 +85,7 @@ class Network:
         provider = Provider(
             *(chain.account(f"{name} {r}") for r in ("owner", "operator", "payout"))
         )
-        consent = OperatorConsent(provider.owner.address, provider.operator.address, FOREVER)
+        consent = OperatorConsent(provider.owner.address, provider.operator.address, 0, FOREVER)
         gas = chain.send(
             provider.owner,
             self.staking,
@@ -96,6 +96,7 @@ class Network:
             1_000 * TPF,
             5_000 * TPF,
             ENDPOINT,
+            consent.nonce,
             FOREVER,
             sign(self.domain(self.staking), consent, provider.operator),
         )

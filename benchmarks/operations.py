@@ -129,8 +129,8 @@ class Desk:
             collateral=200 * TPF,
             duration=DURATION,
             expires=FOREVER,
-            # One after the other from a random start, like the agent gives them.
-            nonce=(int.from_bytes(keccak(text="quotes")[:30], "big") << 16) + number,
+            # One after the other from a random start under the first consent, like the agent's.
+            nonce=(int.from_bytes(keccak(text="quotes")[:14], "big") << 16) + number,
         )
         gas = self.market.chain.send(
             self.tenant,

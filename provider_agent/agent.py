@@ -232,7 +232,12 @@ class Agent:
         self._duty = JobsDuty(
             store=self._store,
             book=book,
-            view=ChainView(self._jobs, self._staking, self._key.address),
+            view=ChainView(
+                self._jobs,
+                self._staking,
+                self._key.address,
+                proven if settings.benchmark.enabled else None,
+            ),
             promises=promises,
             taker=Taker(book, policy, promises, attempts, self._jobs, data),
             worker=Worker(book, self._machine, policy, settings.runner, settings.agent.slots),
@@ -458,13 +463,27 @@ class Agent:
         return Check("registered", ours, "" if ours else "the operator works for no provider yet")
 
 
-def consent(settings: Settings, key: OperatorKey, owner: str, expires: int) -> dict[str, Any]:
+def next_consent(settings: Settings, key: OperatorKey) -> int:
+    """The nonce that the operator's next consent must carry. Raises ChainError."""
+    pool = make_pool(settings)
+    try:
+        return StakingContract(pool, settings.chain.staking).consent_nonce(key.address, "latest")
+    finally:
+        pool.close()
+
+
+def consent(
+    settings: Settings, key: OperatorKey, owner: str, nonce: int, expires: int
+) -> dict[str, Any]:
     """The operator's signed agreement to work for `owner`, for the owner to register with."""
-    message = messages.OperatorConsent(owner=owner, operator=key.address, expires=expires)
+    message = messages.OperatorConsent(
+        owner=owner, operator=key.address, nonce=nonce, expires=expires
+    )
     domain = messages.Domain(settings.chain.chain_id, settings.chain.staking)
     return {
         "owner": message.owner,
         "operator": message.operator,
+        "nonce": nonce,
         "expires": expires,
         "signature": "0x" + messages.sign(domain, message, key.account).hex(),
         "chain_id": settings.chain.chain_id,

@@ -215,11 +215,22 @@ def _deployment(file: Path) -> tuple[int, str, str, str | None, str | None, int]
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
     help="File to write; default: standard output.",
 )
-def consent(config: Path, owner: str, output: Path | None) -> None:
-    """Sign the operator's agreement to work for an owner; the owner registers with it."""
+@click.option(
+    "--nonce",
+    type=click.IntRange(min=0),
+    help="Staking's consent_nonce of the operator; default: the chain is asked.",
+)
+def consent(config: Path, owner: str, output: Path | None, nonce: int | None) -> None:
+    """Sign the operator's agreement to work for an owner; the owner registers with it.
+
+    Each consent works once. Binding the key anew ends the quotes that it signed before.
+    """
     settings = load(config)
+    key, owner = agents.read_key(settings), address("--owner", owner)
+    if nonce is None:
+        nonce = agents.next_consent(settings, key)
     expires = int(time.time()) + _CONSENT_SECONDS
-    signed = agents.consent(settings, agents.read_key(settings), address("--owner", owner), expires)
+    signed = agents.consent(settings, key, owner, nonce, expires)
     text = json.dumps(signed, indent=2) + "\n"
     if output is None:
         click.echo(text, nl=False)

@@ -204,6 +204,8 @@ class JobsSettings(_Section):
     """Time between the timeout of a run and the deadline of its job, at least."""
     quote_seconds: int = Field(default=900, ge=10, le=86_400)
     """How long a signed quote is good for."""
+    accept_refusable: bool = False
+    """Take orders whose tenant may, after the work is done, burn its price and your collateral."""
 
 
 class BenchmarkSettings(_Section):

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from provider_agent.protocol.terms import ZERO_WORD, Order
+from provider_agent.protocol import allow_list
+from provider_agent.protocol.terms import Judged, Order
 from scripts.market import accounts, credits, jobs, packages, tenant
 from scripts.market.amounts import TPF_DECIMALS, rate, seconds, units
 from scripts.market.command import (
@@ -43,6 +44,12 @@ _score_option = click.option(
     metavar="SPEED",
     help='Proven throughput that the provider must have free, such as "500T" operations a second.',
 )
+_allow_option = click.option(
+    "--allow",
+    default="",
+    metavar="OWNER,...",
+    help="Owner addresses of the only providers that may take the job.",
+)
 _endpoint_option = click.option("--endpoint", help="URL of the agent; default: as announced.")
 
 
@@ -53,6 +60,11 @@ def _open(
     market = open_market(deployments, chain)
     sender = Sender(chain, accounts.load(alias, chain, provider))
     return market, sender, console(yes)
+
+
+def _restricted(package: Path, allow: str) -> packages.Package:
+    owners = [owner.strip() for owner in allow.split(",") if owner.strip()]
+    return packages.restricted(packages.read(package), owners)
 
 
 @click.group()
@@ -70,6 +82,14 @@ def cli() -> None:
 @click.option("--collateral", default="0", help="TPF that the provider puts up.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
 @_score_option
+@_allow_option
+@click.option(
+    "--judged",
+    type=click.Choice([Judged.TRUSTED.name.lower(), Judged.REFUSABLE.name.lower()]),
+    default=Judged.TRUSTED.name.lower(),
+    show_default=True,
+    help="Who judges the result: nobody, or you, who may burn price and collateral.",
+)
 @click.option("--endpoint", "endpoints", multiple=True, help="Agents to send the inputs to.")
 @_funds_option
 @common_options
@@ -84,13 +104,15 @@ def post(
     collateral: str,
     min_stake: str,
     min_score: str,
+    allow: str,
+    judged: str,
     endpoints: tuple[str, ...],
     funds: str,
     deployments: Path,
     yes: bool,
 ) -> None:
-    """Offer the job in PACKAGE (a directory with a job.json) to all providers."""
-    read = packages.read(package)
+    """Offer the job in PACKAGE (a directory with a job.json) to all providers, or those named."""
+    read = _restricted(package, allow)
     market, sender, ui = _open(provider, alias, deployments, yes)
     highest = units(price, market.decimals, "--price")
     lowest = (
@@ -109,14 +131,15 @@ def post(
         auction=seconds(auction, "--auction"),
         min_stake=units(min_stake, TPF_DECIMALS, "--min-stake"),
         min_score=rate(min_score, "--min-score"),
-        allow_root=ZERO_WORD,
+        allow_root=allow_list.root(read.spec.allow),
         nonce=fresh_nonce(),
+        judged=Judged[judged.upper()],
     )
     if order.duration < read.spec.timeout_seconds:
         raise ScriptError(
             f"--duration: shorter than the job's own timeout of {read.spec.timeout_seconds} s"
         )
-    urls = list(endpoints) or list(tenant.candidates(market, order).values())
+    urls = list(endpoints) or list(tenant.candidates(market, order, read.spec.allow).values())
     if not urls:
         ui.note("no registered provider could take this job now; one may come while it is open")
     placed = jobs.post(market, sender, ui, order, Funds(funds))
@@ -164,6 +187,7 @@ def hire(
 @account_option
 @_job_argument
 @_package_argument
+@_allow_option
 @click.option("--endpoint", "endpoints", multiple=True, help="Agents to send the inputs to.")
 @common_options
 def upload(
@@ -171,12 +195,13 @@ def upload(
     alias: str | None,
     job_id: str,
     package: Path,
+    allow: str,
     endpoints: tuple[str, ...],
     deployments: Path,
     yes: bool,
 ) -> None:
-    """Send the inputs of a job that is on chain already (again)."""
-    read = packages.read(package)
+    """Send the inputs of a job that is on chain already (again), with its --allow if it had one."""
+    read = _restricted(package, allow)
     market, sender, ui = _open(provider, alias, deployments, yes)
     job = jobs.find(market, job_id)
     if job.terms.order.spec != read.spec.digest():
@@ -185,7 +210,7 @@ def upload(
     if not urls and job.provider is not None:
         urls = [tenant.endpoint_for(market, job)]
     if not urls:
-        urls = list(tenant.candidates(market, job.terms.order).values())
+        urls = list(tenant.candidates(market, job.terms.order, read.spec.allow).values())
     if not urls:
         raise ScriptError("no registered provider could take this job now; pass --endpoint URL")
     tenant.upload(market, sender.signer, ui, read, urls, job=job.job)
@@ -245,6 +270,16 @@ def approve(provider: Any, alias: str | None, job_id: str, deployments: Path, ye
     """Accept the result and pay the provider now."""
     market, sender, ui = _open(provider, alias, deployments, yes)
     jobs.approve(market, sender, ui, jobs.find(market, job_id))
+
+
+@cli.command(cls=MarketCommand)
+@account_option
+@_job_argument
+@common_options
+def refuse(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
+    """Burn the price and the provider's collateral of a job posted with --judged refusable."""
+    market, sender, ui = _open(provider, alias, deployments, yes)
+    jobs.refuse(market, sender, ui, jobs.find(market, job_id))
 
 
 @cli.command(cls=MarketCommand)

@@ -184,6 +184,7 @@ class Attested(JobEvent):
     finished: int
     assigned_at: int
     attested_at: int
+    paused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,15 @@ class Expired(JobEvent):
 
     provider: str
     refund: int
+    seized: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(JobEvent):
+    """The tenant has burned its price and the provider's collateral."""
+
+    provider: str
+    burned: int
     seized: int
 
 
@@ -277,6 +287,7 @@ _JOB_EVENTS: tuple[type[Event], ...] = (
     Attested,
     Settled,
     Expired,
+    Refused,
     Cancelled,
     QuotesCancelled,
 )
@@ -354,6 +365,10 @@ class JobsContract(_Contract):
         """The last second in which new orders are refused."""
         return int(self._read(block, "paused_until"))
 
+    def paused_seconds(self, block: Block) -> int:
+        """For how many seconds new orders were refused until this block, in total."""
+        return int(self._read(block, "paused_seconds"))
+
     def challenge_window(self, block: Block) -> int:
         """Seconds between attestation and payment for jobs posted now."""
         return int(self._read(block, "challenge_window"))
@@ -417,6 +432,10 @@ class JobsContract(_Contract):
         """Pay after the window."""
         return self.abi.encode("finalize", terms.abi_tuple(), record.abi_tuple())
 
+    def refuse(self, terms: Terms, record: Record) -> bytes:
+        """Burn price and collateral of a refusable order within the window (tenant)."""
+        return self.abi.encode("refuse", terms.abi_tuple(), record.abi_tuple())
+
     def expire(self, terms: Terms) -> bytes:
         """End a job whose deadline has passed."""
         return self.abi.encode("expire", terms.abi_tuple())
@@ -465,6 +484,13 @@ class StakingContract(_Contract):
     def operator_of(self, provider: str, block: Block) -> str:
         """A provider's operator key."""
         return str(self._read(block, "operator_of", provider))
+
+    def consent_nonce(self, operator: str, block: Block) -> int:
+        """The nonce that the next consent of an operator key must carry.
+
+        The consent in force is the one before it; quotes name that.
+        """
+        return int(self._read(block, "consent_nonce", operator))
 
     def payout_of(self, provider: str, block: Block) -> str:
         """Where a provider is paid."""
@@ -578,6 +604,14 @@ class BenchmarkContract(_Contract):
     def share_of(self, provider: str, epoch: int, block: Block) -> Share:
         """A provider's part of an epoch; final when the epoch has ended."""
         return Share(*self._read(block, "share_of", provider, epoch))
+
+    def bond(self, block: Block) -> int:
+        """TPF wei that a proof puts up."""
+        return int(self._read(block, "BOND"))
+
+    def bond_until(self, provider: str, block: Block) -> int:
+        """Until when a provider's bond is locked; 0 while none is."""
+        return self.proof_of(provider, block).bond_until
 
     def score(self, provider: str, block: Block) -> int:
         """What is proven and backed by stake now, in integer operations a second."""

@@ -24,7 +24,7 @@ from provider_agent.store import Intent, IntentState, JobRow, RunRow, RunStage, 
 log = logging.getLogger(__name__)
 
 CONTRACT = "jobs"
-FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED)
+FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED)
 ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
 
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 
 import time
 
-from eth_abi.abi import encode
-from eth_utils.crypto import keccak
-
-from provider_agent.chain.contracts import JobsContract, StakingContract
+from provider_agent.chain.contracts import BenchmarkContract, JobsContract, StakingContract
 from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.policy import Standing
+from provider_agent.protocol import allow_list
 
 _ZERO_ADDRESS = "0x" + "00" * 20
 _STANDING_AGE = 5.0  # seconds for which the provider's entry may be old while nothing depends on it
 
 
 class ChainView:
-    """State words of jobs and the provider's standing at the pinned block."""
+    """State words of jobs and the provider's standing at the pinned block.
 
-    def __init__(self, jobs: JobsContract, staking: StakingContract, operator: str) -> None:
+    With `benchmark`, where this provider proves its speed, jobs leave room for its bond.
+    """
+
+    def __init__(
+        self,
+        jobs: JobsContract,
+        staking: StakingContract,
+        operator: str,
+        benchmark: BenchmarkContract | None = None,
+    ) -> None:
         self._jobs, self._staking, self._operator = jobs, staking, operator
+        self._benchmark = benchmark
+        self._bond: int | None = None  # what the contract fixes for ever
         self._words: dict[bytes, int] = {}
         self._words_at = b""
         self._standing: Standing | None = None
@@ -66,11 +75,24 @@ class ChainView:
             payout=self._staking.payout_of(owner, block),
             operator_is_ours=self._staking.operator_of(owner, block) == self._operator,
             active_stake=pool.active,
-            available=max(0, min(own, limits.total) - pool.locked),
+            available=max(
+                0, min(own, limits.total) - pool.locked - self._bond_to_come(owner, block)
+            ),
             per_order=limits.per_order,
             open_margin=open_margin,
             has_scores=has_scores,
             orders_paused=self._jobs.paused_until(block) > block.timestamp,
-            only_member_root=keccak(keccak(encode(["address"], [owner]))),
+            paused_seconds=self._jobs.paused_seconds(block),
+            consent=self._staking.consent_nonce(self._operator, block) - 1,
+            only_member_root=allow_list.leaf(owner),
             free_score=free_score,
         )
+
+    def _bond_to_come(self, owner: str, block: BlockRef) -> int:
+        """TPF wei that the bond of the next proof needs beside what is locked already."""
+        if self._benchmark is None:
+            return 0
+        if self._bond is None:
+            self._bond = self._benchmark.bond(block)
+        locked = self._benchmark.bond_until(owner, block) > block.timestamp
+        return 0 if locked else self._bond

@@ -32,6 +32,7 @@ from provider_agent.chain.contracts import (
     JobEvent,
     JobsContract,
     Posted,
+    Refused,
     Settled,
 )
 from provider_agent.chain.rpc import BlockRef
@@ -67,6 +68,7 @@ _ENDINGS = {
     Status.SETTLED: "paid",
     Status.CANCELLED: "cancelled",
     Status.EXPIRED: "expired",
+    Status.REFUSED: "refused by the requester; price and collateral are burned",
 }
 _LOOK_EVERYWHERE = 60.0  # seconds after which all of our own jobs are looked at again
 
@@ -125,6 +127,7 @@ class JobsDuty:
                 provider=event.provider,
                 assigned_at=event.assigned_at,
                 attested_at=event.attested_at,
+                paused=event.paused,
                 result=event.result,
                 receipt=event.receipt,
                 started=event.started,
@@ -134,6 +137,8 @@ class JobsDuty:
             self._hint(event.job, Status.SETTLED)
         elif isinstance(event, Expired):
             self._hint(event.job, Status.EXPIRED)
+        elif isinstance(event, Refused):
+            self._hint(event.job, Status.REFUSED)
         elif isinstance(event, Cancelled):
             self._hint(event.job, Status.CANCELLED)
 
@@ -254,14 +259,16 @@ class JobsDuty:
             return None
         assignment = assignment_of(word)
         if assignment is not None:
-            known = (Status(job.status), job.provider, job.assigned_at)
-            if known == (status, assignment.provider, assignment.assigned_at):
+            known = (Status(job.status), job.provider, job.assigned_at, job.paused)
+            read = (status, assignment.provider, assignment.assigned_at, assignment.paused)
+            if known == read:
                 return job
             self._store.update_job(
                 job_id,
                 status=status,
                 provider=assignment.provider,
                 assigned_at=assignment.assigned_at,
+                paused=assignment.paused,
                 state_block=block.number,
             )
         elif status is not Status(job.status):
@@ -330,6 +337,7 @@ class JobsDuty:
             provider=job.provider or ZERO_ADDRESS,
             assigned_at=job.assigned_at or 0,
             attested_at=job.attested_at,
+            paused=job.paused or 0,
             attestation=attestation.struct_hash(),
         )
         if self._view.word(job.job_id, block) != record.state_word():

@@ -13,12 +13,12 @@ from decimal import ROUND_CEILING
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
+from provider_agent.protocol import allow_list
 from provider_agent.protocol.jobspec import JobSpec
-from provider_agent.protocol.terms import Terms
+from provider_agent.protocol.terms import ZERO_WORD, Judged, Order, Terms
 from provider_agent.runners.base import MIB, Limits, RunRequest
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 
-_ZERO_ROOT = bytes(32)
 _TPF = 10**18
 # Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
 _REACTION_BLOCKS = 3
@@ -39,9 +39,15 @@ class Standing:
     has_scores: bool
     orders_paused: bool
     only_member_root: bytes
-    """Root of an allow-list whose only member is this provider; longer lists need a path."""
+    """Root of an allow-list whose only member is this provider. Longer ones stand in the
+    specification.
+    """
     free_score: int = 0
     """Proven operations a second that no open work of ours has reserved."""
+    paused_seconds: int = 0
+    """For how long orders were paused in total, as Jobs counts it."""
+    consent: int = 0
+    """The nonce of the consent under which the operator works; quotes carry it."""
 
 
 @dataclass(frozen=True)
@@ -124,19 +130,22 @@ class Policy:
         order = terms.order
         if standing.orders_paused:
             return "new orders are paused"
-        if now > terms.open_until(standing.open_margin):
+        paused = terms.paused_since(standing.paused_seconds)
+        if now > terms.open_until(standing.open_margin, paused):
             return "no longer open"
+        if order.judged not in (Judged.TRUSTED, Judged.REFUSABLE):
+            return "asks to be judged in a way that this version does not know"
+        if order.judged == Judged.REFUSABLE and not self._jobs.accept_refusable:
+            return "may be refused after the work is done, and this provider takes no such jobs"
         if order.min_score and not standing.has_scores:
             return "asks for a proven score, and there is no source of scores"
         if order.min_score > standing.free_score:
             return "asks for a higher proven score than this provider has free"
-        if order.allow_root not in (_ZERO_ROOT, standing.only_member_root):
-            return "asks for a place on a list that this provider cannot show"
         if order.min_stake > standing.active_stake:
             return f"asks for a stake of {order.min_stake} TPF wei, more than there is"
         if order.collateral > standing.per_order:
             return "asks for more collateral than the owner allows for one order"
-        if order.collateral > self.collateral(terms.price_at(max(now, terms.posted_at))):
+        if order.collateral > self.collateral(self._price_now(terms, now, standing)):
             return "asks for more collateral than this provider gives at that price"
         if order.collateral > standing.available:
             return "asks for more collateral than is free"
@@ -162,6 +171,22 @@ class Policy:
                 return f"{name} {asked} is above this provider's {most}"
         return self._refuse_request(spec)
 
+    def refuse_list(self, order: Order, spec: JobSpec, standing: Standing) -> str | None:
+        """Why this provider cannot show its place on an order's allow-list; None when it can."""
+        if order.allow_root in (ZERO_WORD, standing.only_member_root):
+            return None
+        if allow_list.root(spec.allow) != order.allow_root:
+            return "asks for a place on a list that its specification does not hold"
+        if standing.owner not in spec.allow:
+            return "is for other providers only"
+        return None
+
+    def path(self, order: Order, spec: JobSpec, standing: Standing) -> list[bytes]:
+        """What shows this provider's place on an order's allow-list; empty when nothing must."""
+        if order.allow_root in (ZERO_WORD, standing.only_member_root):
+            return []
+        return allow_list.proof(spec.allow, standing.owner)
+
     def refuse_load(self, terms: Terms, spec: JobSpec, load: Load, free_bytes: int) -> str | None:
         """Why a job does not fit beside what is promised; None when it does."""
         needed = self.seconds_needed(spec, load)
@@ -169,10 +194,10 @@ class Policy:
             return f"{terms.order.duration} s to the deadline are too short; ask for more"
         return self.refuse_disk(spec, load, free_bytes)
 
-    def refuse_price(self, terms: Terms, spec: JobSpec, now: int) -> str | None:
+    def refuse_price(self, terms: Terms, spec: JobSpec, now: int, standing: Standing) -> str | None:
         """Why the price offered at the time `now` is too low; None when it is not."""
         least = self.price(spec)
-        if terms.price_at(max(now, terms.posted_at)) < least:
+        if self._price_now(terms, now, standing) < least:
             return f"offers less than the {least} units that are asked"
         return None
 
@@ -194,6 +219,11 @@ class Policy:
             output_bytes=self._runner.output_mb * MIB,
             pids=self._runner.pids,
         )
+
+    def _price_now(self, terms: Terms, now: int, standing: Standing) -> int:
+        """The price that an open job offers at the time `now`."""
+        paused = terms.paused_since(standing.paused_seconds)
+        return terms.price_at(max(now, terms.posted_at + paused), paused)
 
     def _refuse_request(self, spec: JobSpec) -> str | None:
         """What the runner would refuse must be refused before anything is promised."""

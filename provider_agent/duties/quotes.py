@@ -117,7 +117,7 @@ class QuoteDesk:
             duration=self._policy.seconds_needed(spec, load),
             # Times on chain count for the contract; ours may differ.
             expires=max(now, block.timestamp) + self._good_for,
-            nonce=self._next_nonce(),
+            nonce=self._next_nonce(standing.consent),
         )
         signature = messages.sign(self._domain, quote, self._key.account)
         row = QuoteRow(
@@ -143,13 +143,16 @@ class QuoteDesk:
         if self._token.balance_of(requester, block) < price:
             raise AgentError(f"you need {price} units of the payment token for this quote")
 
-    def _next_nonce(self) -> int:
+    def _next_nonce(self, consent: int) -> int:
         """One after the other from a random start: 256 nonces share a word on chain, which makes
-        hiring cheaper, and a lost database starts elsewhere.
+        hiring cheaper, and a lost database starts elsewhere. Each consent has numbers of its own.
         """
         store = self._book.store
         last = store.meta(_LAST_NONCE)
-        nonce = secrets.randbits(240) << 16 if last is None else int(last) + 1
+        if last is None or int(last) >> 128 != consent:
+            nonce = messages.quote_nonce(consent, secrets.randbits(112) << 16)
+        else:
+            nonce = int(last) + 1
         store.set_meta(_LAST_NONCE, str(nonce))
         return nonce
 

@@ -62,17 +62,18 @@ class Taker:
                 fresh = refresh(job.job_id, block)
                 if fresh is None or Status(fresh.status) is not Status.OPEN:
                     continue
-                terms = decode_terms(job.terms)
+                terms, spec = decode_terms(job.terms), self._book.spec(job)
+                assert spec is not None  # refused above
                 self._book.note(job, "accepting")
                 self._attempts.begin(
                     job.job_id.hex(),
                     "accept",
-                    self._jobs.accept(terms),
-                    deadline=terms.open_until(standing.open_margin),
+                    self._jobs.accept(terms, self._policy.path(terms.order, spec, standing)),
+                    deadline=terms.open_until(
+                        standing.open_margin, terms.paused_since(standing.paused_seconds)
+                    ),
                 )
                 available -= terms.order.collateral
-                spec = self._book.spec(job)
-                assert spec is not None  # refused above
                 load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
 
     def _put_off(self, job: JobRow, block: BlockRef, standing: Standing, available: int) -> None:
@@ -112,6 +113,8 @@ class Taker:
         if spec is None:
             return "waiting for the specification"
         # The specification before the price: a price may still rise.
-        return self._policy.refuse_spec(spec) or self._policy.refuse_price(
-            terms, spec, block.timestamp
+        return (
+            self._policy.refuse_spec(spec)
+            or self._policy.refuse_list(terms.order, spec, standing)
+            or self._policy.refuse_price(terms, spec, block.timestamp, standing)
         )

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 import rfc8785
+from eth_utils.address import to_checksum_address
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
@@ -65,10 +66,12 @@ class JobSpec:
     timeout_seconds: int
     deterministic: bool
     network: bool
+    allow: tuple[str, ...] = ()
+    """Owner addresses of the only providers that may take the job by an open order."""
 
     def to_json(self) -> dict[str, Any]:
         """The document, as plain JSON values."""
-        return {
+        document = {
             "version": 1,
             "kind": self.kind,
             "name": self.name,
@@ -87,6 +90,9 @@ class JobSpec:
             "deterministic": self.deterministic,
             "network": self.network,
         }
+        if self.allow:
+            document["allow"] = list(self.allow)
+        return document
 
     def canonical(self) -> bytes:
         """The bytes whose sha256 names this specification."""
@@ -189,6 +195,9 @@ def _build(document: Any) -> JobSpec:
             check_tree(paths)
         except AgentError as error:
             raise SpecError(f"{where}: {error}") from None
+    allow = tuple(document.get("allow", ()))
+    if list(allow) != sorted({to_checksum_address(owner) for owner in allow}, key=str.lower):
+        raise SpecError("allow: give each address once, in order, with its checksum")
     return JobSpec(
         kind=document["kind"],
         name=document["name"],
@@ -201,6 +210,7 @@ def _build(document: Any) -> JobSpec:
         timeout_seconds=document["timeout_seconds"],
         deterministic=document["deterministic"],
         network=document["network"],
+        allow=allow,
     )
 
 

@@ -167,8 +167,8 @@ class Terms:
         """The inverse of `abi_tuple`, from what an ABI decoder returned."""
         if len(values) != 6:
             raise AgentError(f"terms: expected 6 values, got {len(values)}")
-        *plain, order = values
-        return cls(*plain, Order.from_abi(order))
+        requester, posted_at, challenge_window, fee_bps, paused, order = values
+        return cls(requester, posted_at, challenge_window, fee_bps, paused, Order.from_abi(order))
 
     def job_id(self) -> bytes:
         """The 32 bytes that name this job on chain."""

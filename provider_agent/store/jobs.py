@@ -10,7 +10,7 @@ from provider_agent.store.database import Database
 from provider_agent.store.rows import JobRow, JobUpdate
 
 # Columns of a job that bear what strangers put on the chain: text in the file.
-_WIDE = ("price", "assigned_at", "attested_at", "started", "finished")
+_WIDE = ("price", "assigned_at", "attested_at", "paused", "started", "finished")
 
 
 class Jobs(Database):

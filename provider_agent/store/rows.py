@@ -138,7 +138,8 @@ class SeenLog:
 @dataclass(frozen=True, slots=True)
 class JobRow:
     """What is known about a job. `terms` is the ABI encoding; the chain has the last word on all
-    of `status`, `provider`, `assigned_at` and `attested_at`.
+    of `status`, `provider`, `assigned_at`, `attested_at` and `paused` (seconds that orders were
+    paused between the post and the assignment).
     """
 
     job_id: bytes
@@ -150,6 +151,7 @@ class JobRow:
     price: int | None
     assigned_at: int | None
     attested_at: int | None
+    paused: int | None
     result: bytes | None
     receipt: bytes | None
     started: int | None
@@ -170,6 +172,7 @@ class JobUpdate(TypedDict, total=False):
     price: int | None
     assigned_at: int | None
     attested_at: int | None
+    paused: int | None
     result: bytes | None
     receipt: bytes | None
     started: int | None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x54504641  # "TPFA": tells our file from anybody else's database
 
 SCHEMA = """
@@ -51,7 +51,7 @@ CREATE TABLE jobs (
     job_id BLOB PRIMARY KEY,
     terms BLOB NOT NULL, requester TEXT NOT NULL, spec BLOB NOT NULL,
     status INTEGER NOT NULL, provider TEXT, price TEXT,
-    assigned_at TEXT, attested_at TEXT,
+    assigned_at TEXT, attested_at TEXT, paused TEXT,
     result BLOB, receipt BLOB, started TEXT, finished TEXT,
     state_block INTEGER, note TEXT NOT NULL DEFAULT '',
     failures INTEGER NOT NULL DEFAULT 0, retry_at INTEGER NOT NULL DEFAULT 0,

@@ -17,13 +17,22 @@ from provider_agent.chain.contracts import (
     Expired,
     JobEvent,
     Posted,
+    Refused,
     Settled,
 )
 from provider_agent.chain.rpc import Receipt
 from provider_agent.protocol.messages import Attestation, Quote
-from provider_agent.protocol.terms import Order, Record, Status, Terms, status_of
+from provider_agent.protocol.terms import (
+    Judged,
+    Order,
+    Record,
+    Status,
+    Terms,
+    status_of,
+)
 from scripts.market import outcomes
-from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
+from scripts.market.amounts import show_seconds, show_time, show_tpf
+from scripts.market.conditions import conditions, protection
 from scripts.market.contracts import address_topic, word_topic
 from scripts.market.credits import credits_of
 from scripts.market.errors import ScriptError
@@ -31,7 +40,7 @@ from scripts.market.market import Market, check_tokens, sign_permit, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
 
-_EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Cancelled")
+_EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Refused", "Cancelled")
 _ID_BATCH = 200  # job ids in one topic filter
 
 
@@ -56,6 +65,7 @@ class Job:
     attested: Attested | None = None
     settled: Settled | None = None
     expired: Expired | None = None
+    refused: Refused | None = None
     cancelled: Cancelled | None = None
 
     @property
@@ -84,6 +94,7 @@ class Job:
             provider=self.attested.provider,
             assigned_at=self.attested.assigned_at,
             attested_at=self.attested.attested_at,
+            paused=self.attested.paused,
             attestation=attestation.struct_hash(),
         )
 
@@ -131,9 +142,10 @@ def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Fu
         ("specification", "0x" + order.spec.hex()),
         ("price", _price_range(market, order)),
         ("time to deliver", show_seconds(order.duration)),
-        *_conditions(order),
+        *conditions(order),
     ]
     ui.table(f"Post a job from {sender.address}", ("what", "value"), rows)
+    ui.note(protection(order))
     return _place(
         market,
         sender,
@@ -161,6 +173,8 @@ def hire(
     owner = market.staking_events.provider_of(quote.operator, "latest")
     if market.job_events.quote_used(quote.operator, quote.nonce, "latest"):
         raise ScriptError("the quote was used or taken back; ask for another")
+    if quote.nonce >> 128 != market.staking_events.consent_nonce(quote.operator, "latest") - 1:
+        raise ScriptError("the quote's operator was bound anew since; ask for another")
     ui.table(
         f"Hire {owner} for {sender.address}",
         ("what", "value"),
@@ -309,9 +323,10 @@ def _histories(market: Market, topics: Sequence[object]) -> list[Job]:
     for event in posted:
         later = happened.get(event.job, {})
         accepted, attested = later.get(Accepted), later.get(Attested)
-        settled, expired, cancelled = (
+        settled, expired, refused, cancelled = (
             later.get(Settled),
             later.get(Expired),
+            later.get(Refused),
             later.get(Cancelled),
         )
         found.append(
@@ -324,6 +339,7 @@ def _histories(market: Market, topics: Sequence[object]) -> list[Job]:
                 attested=attested if isinstance(attested, Attested) else None,
                 settled=settled if isinstance(settled, Settled) else None,
                 expired=expired if isinstance(expired, Expired) else None,
+                refused=refused if isinstance(refused, Refused) else None,
                 cancelled=cancelled if isinstance(cancelled, Cancelled) else None,
             )
         )
@@ -343,8 +359,10 @@ def deadline(market: Market, job: Job) -> int | None:
 def next_step(market: Market, job: Job, now: int) -> str:
     """What the job waits for, and until when."""
     if job.status is Status.OPEN:
-        until = job.terms.open_until(market.job_events.open_margin("latest"))
-        price = market.show_price(job.terms.price_at(max(now, job.terms.posted_at)))
+        paused = job.terms.paused_since(market.job_events.paused_seconds("latest"))
+        until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
+        at = max(now, job.terms.posted_at + paused)
+        price = market.show_price(job.terms.price_at(at, paused))
         if now > until:
             return "nobody took it: anyone may cancel"
         return f"offers {price}, open until {show_time(until, now)}"
@@ -357,12 +375,16 @@ def next_step(market: Market, job: Job, now: int) -> str:
         ends = job.terms.finalizable_after(job.attested.attested_at)
         if now > ends:
             return "window over: anyone may finalize"
-        return f"approve, or the window ends {show_time(ends, now)}"
+        ways = "approve or refuse" if job.terms.order.judged == Judged.REFUSABLE else "approve"
+        return f"{ways}, or the window ends {show_time(ends, now)}"
     if job.settled is not None:
         return f"paid {market.show_price(job.settled.paid)}"
     if job.expired is not None:
         refund = market.show_price(job.expired.refund)
         return f"refunded {refund}, seized {show_tpf(job.expired.seized)}"
+    if job.refused is not None:
+        burned = market.show_price(job.refused.burned)
+        return f"burned {burned} and {show_tpf(job.refused.seized)} of the provider's collateral"
     if job.cancelled is not None:
         return f"refunded {market.show_price(job.cancelled.refund)}"
     return ""
@@ -384,16 +406,6 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
     ui.table("Jobs", ("job", "status", "price", "provider", "next"), rows)
 
 
-def _conditions(order: Order) -> list[tuple[str, str]]:
-    """What a provider must have to take the order."""
-    rows = [("collateral", show_tpf(order.collateral))]
-    if order.min_stake:
-        rows.append(("stake needed", show_tpf(order.min_stake)))
-    if order.min_score:
-        rows.append(("proven throughput needed", show_rate(order.min_score)))
-    return rows
-
-
 def show(market: Market, job: Job, ui: Ui) -> None:
     """One job in full."""
     now = market.now()
@@ -404,7 +416,7 @@ def show(market: Market, job: Job, ui: Ui) -> None:
         ("requester", job.terms.requester),
         ("specification", "0x" + order.spec.hex()),
         ("price", _price(market, job)),
-        *_conditions(order),
+        *conditions(order),
         ("posted", show_time(job.terms.posted_at, now)),
         ("time to deliver", show_seconds(order.duration)),
     ]
@@ -454,6 +466,30 @@ def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     return _end(market, sender, ui, job, "approve", record.abi_tuple())
 
 
+def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Burn price and collateral of a refusable job within the window (requester)."""
+    record = _expect(job, Status.ATTESTED, "refused").record()
+    if job.terms.requester != sender.address:
+        raise ScriptError(
+            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
+        )
+    if job.terms.order.judged != Judged.REFUSABLE:
+        raise ScriptError(
+            f"job {short(job.job)} was not posted with --judged refusable; it cannot be refused"
+        )
+    ends, now = job.terms.finalizable_after(record.attested_at), market.now()
+    if now > ends:
+        raise ScriptError(
+            f"the challenge window of {short(job.job)} ended {show_time(ends, now)}; it can no "
+            "longer be refused"
+        )
+    ui.ask(
+        f"Refuse {short(job.job)}? Its price of {_price(market, job)} and the provider's "
+        f"collateral of {show_tpf(job.terms.order.collateral)} are burned; nobody gets anything"
+    )
+    return _end(market, sender, ui, job, "refuse", record.abi_tuple())
+
+
 def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     """Pay the provider after the window (anyone)."""
     record = _expect(job, Status.ATTESTED, "finalized").record()
@@ -483,7 +519,9 @@ def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
 def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     """Take an open job off the market (requester; anyone when its time is over)."""
     _expect(job, Status.OPEN, "cancelled")
-    until, now = job.terms.open_until(market.job_events.open_margin("latest")), market.now()
+    paused = job.terms.paused_since(market.job_events.paused_seconds("latest"))
+    until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
+    now = market.now()
     if job.terms.requester != sender.address and now <= until:
         raise ScriptError(
             f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "

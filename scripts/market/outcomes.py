@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from provider_agent.chain.contracts import Cancelled, Expired, Settled
+from provider_agent.chain.contracts import Cancelled, Expired, Refused, Settled
 from provider_agent.chain.rpc import Receipt
 from provider_agent.protocol.terms import Terms
 from scripts.market.amounts import show_tpf
@@ -22,6 +22,8 @@ def lines(market: Market, terms: Terms, receipt: Receipt) -> list[str]:
             found.append(f"{market.show_price(event.paid)} to {event.provider}, fee {fee}")
         elif isinstance(event, Cancelled):
             found.append(f"refund {market.show_price(event.refund)} to {event.requester}")
+        elif isinstance(event, Refused):
+            found.append(f"{market.show_price(event.burned)} burned")
         elif isinstance(event, Expired):
             rest = event.refund < terms.order.max_price
             found.append(

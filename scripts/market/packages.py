@@ -8,12 +8,13 @@ from the files beside it. A path to a directory stands for all files in it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from provider_agent.errors import AgentError
-from provider_agent.protocol import jobspec
+from provider_agent.protocol import allow_list, jobspec
 from provider_agent.protocol.digests import check_path, entries, file_digest
 from provider_agent.protocol.jobspec import JobSpec
 from scripts.market.errors import ScriptError
@@ -52,6 +53,17 @@ def read(path: Path) -> Package:
         return Package(jobspec.parse(json.dumps(document).encode()), file.parent)
     except AgentError as error:
         raise ScriptError(f"{file}: {error}") from None
+
+
+def restricted(package: Package, owners: Sequence[str]) -> Package:
+    """The package for these providers only; as it is when none is named.
+
+    The list is a part of the specification: whoever has that can show its place on it.
+    """
+    if not owners:
+        return package
+    allow = allow_list.ordered(owners)
+    return Package(replace(package.spec, allow=allow), package.directory)
 
 
 def _complete(where: str, item: Any, directory: Path) -> list[Any]:

@@ -82,7 +82,9 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
     """The file that `provider-agent consent` writes. ScriptError when it does not fit."""
     try:
         given = json.loads(path.read_text())
-        message = OperatorConsent(given["owner"], given["operator"], given["expires"])
+        message = OperatorConsent(
+            given["owner"], given["operator"], given["nonce"], given["expires"]
+        )
         signature = bytes.fromhex(str(given["signature"]).removeprefix("0x"))
         chain_id, staking = given["chain_id"], address("staking", given["staking"])
         endpoint = given.get("endpoint")
@@ -105,6 +107,11 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
         raise ScriptError(f"{path}: not signed by its operator {message.operator}")
     if message.expires < market.now():
         raise ScriptError(f"{path}: has expired; make a new one with provider-agent consent")
+    if message.nonce != market.staking_events.consent_nonce(message.operator, "latest"):
+        raise ScriptError(
+            f"{path}: is not the next consent of {message.operator}, which was bound meanwhile or "
+            "signed for another chain's state; make a new one with provider-agent consent"
+        )
     return Consent(message, signature, endpoint if isinstance(endpoint, str) else None)
 
 
@@ -165,6 +172,7 @@ def register(
         max_lock_per_order,
         max_locked,
         chosen,
+        consent.message.nonce,
         consent.message.expires,
         consent.signature,
     )
@@ -212,6 +220,7 @@ def set_operator(market: Market, sender: Sender, ui: Ui, consent: Consent) -> Re
         market.staking,
         "set_operator",
         consent.message.operator,
+        consent.message.nonce,
         consent.message.expires,
         consent.signature,
     )

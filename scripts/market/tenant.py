@@ -44,14 +44,18 @@ class Fetched:
     receipt: Path
 
 
-def candidates(market: Market, order: Order) -> dict[str, str]:
-    """Owner -> endpoint of providers that could take the order, the largest own stake first."""
+def candidates(market: Market, order: Order, allow: Sequence[str] = ()) -> dict[str, str]:
+    """Owner -> endpoint of providers that could take the order, the largest own stake first.
+
+    `allow` are the owners that the order is for, if not for all.
+    """
     able = [
         provider
         for provider in providers.read_all(market)
         if provider.active >= order.min_stake
         and provider.lockable >= order.collateral
         and provider.free_score >= order.min_score
+        and (not allow or provider.owner in allow)
     ]
     return {p.owner: p.endpoint for p in able[:MAX_PROVIDERS] if p.endpoint is not None}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,7 @@ from provider_agent.chain.contracts import (
     Abi,
     Accepted,
     Attested,
+    BenchmarkContract,
     JobsContract,
     Posted,
     StakingContract,
@@ -110,6 +112,8 @@ class PlainChain:
     own_stake: int = 1000 * TPF
     locked: int = 0
     paused_until_: int = 0
+    paused_seconds_: int = 0
+    consent: int = 4
     money: int = 10**12
     used_quotes: set[int] = field(default_factory=set)
     reads: int = 0
@@ -155,14 +159,34 @@ class PlainChain:
     def paused_until(self, block: BlockRef) -> int:
         return self.paused_until_
 
-    def accept(self, terms: Terms) -> bytes:
-        return b"accept" + terms.job_id()
+    def paused_seconds(self, block: BlockRef) -> int:
+        return self.paused_seconds_
+
+    def consent_nonce(self, operator: str, block: BlockRef) -> int:
+        return self.consent + 1
+
+    def accept(self, terms: Terms, proof: Sequence[bytes] = ()) -> bytes:
+        return b"accept" + terms.job_id() + b"".join(proof)
 
     def attest(self, terms: Terms, *values: Any) -> bytes:
         return b"attest" + b"".join(v for v in values if isinstance(v, bytes))
 
     def finalize(self, terms: Terms, record: Record) -> bytes:
         return Abi.of("Jobs").encode("finalize", terms.abi_tuple(), record.abi_tuple())
+
+
+@dataclass
+class PlainBenchmark:
+    """What is asked of the contract of proofs: its bond, and until when it is locked."""
+
+    bond_: int
+    bond_until_: int = 0
+
+    def bond(self, block: BlockRef) -> int:
+        return self.bond_
+
+    def bond_until(self, owner: str, block: BlockRef) -> int:
+        return self.bond_until_
 
 
 class _Values:
@@ -185,8 +209,10 @@ class WritingSender:
 class Rig:
     """A duty and everything around it."""
 
-    def __init__(self, folder: Path, **settings: dict[str, Any]) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, benchmark: PlainBenchmark | None = None, **settings: dict[str, Any]
+    ) -> None:
+        self.folder, self.benchmark = folder, benchmark
         background._PATIENCE = 30.0  # a cycle waits for its work, however busy the machine is
         self.now = float(START)
         self.block = BlockRef(100, b"\x01" * 32, START)
@@ -231,7 +257,9 @@ class Rig:
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,
-            view=ChainView(jobs, staking, OPERATOR.address),
+            view=ChainView(
+                jobs, staking, OPERATOR.address, cast(BenchmarkContract | None, self.benchmark)
+            ),
             promises=self.promises,
             taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.folder),
             worker=Worker(
@@ -304,7 +332,9 @@ class Rig:
             "nonce": self.nonce,
             **changes,
         }
-        terms = Terms(TENANT, self.block.timestamp, 3600, 100, Order(**values))
+        terms = Terms(
+            TENANT, self.block.timestamp, 3600, 100, self.chain.paused_seconds_, Order(**values)
+        )
         job = terms.job_id()
         self.chain.words[job] = Status.OPEN
         self.duty.consume([Posted(self.entry(), job, TENANT, terms)], [])
@@ -324,7 +354,8 @@ class Rig:
     def assign(self, terms: Terms, provider: str = OWNER) -> None:
         """The chain shows the job as assigned."""
         job = terms.job_id()
-        self.chain.words[job] = Assignment(provider, self.block.timestamp).state_word()
+        paused = terms.paused_since(self.chain.paused_seconds_)
+        self.chain.words[job] = Assignment(provider, self.block.timestamp, paused).state_word()
         operator = OPERATOR.address if provider == OWNER else OTHER
         self.duty.consume([Accepted(self.entry(), job, provider, operator, 10**6)], [])
 
@@ -334,7 +365,7 @@ class Rig:
         self.chain.words[job] = record.state_word()
         event = Attested(
             self.entry(), job, record.provider, result, receipt, START, START + 5,
-            record.assigned_at, record.attested_at,
+            record.assigned_at, record.attested_at, record.paused,
         )  # fmt: skip
         self.duty.consume([event], [])
 

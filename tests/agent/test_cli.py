@@ -163,14 +163,20 @@ def test_init__bad_value__leaves_nothing_behind(tmp_path: Path, bad: tuple[str, 
 
 def test_consent__is_signed_by_the_operator_for_the_owner(config: Path, tmp_path: Path) -> None:
     output = tmp_path / "consent.json"
-    result = call("consent", "--config", config, "--owner", A, "--output", output)
+    result = call("consent", "--config", config, "--owner", A, "--nonce", "3", "--output", output)
     assert result.exit_code == 0, result.output
     signed = json.loads(output.read_text())
-    consent = messages.OperatorConsent(A, signed["operator"], signed["expires"])
+    consent = messages.OperatorConsent(A, signed["operator"], 3, signed["expires"])
     domain = messages.Domain(31337, A)
     signature = bytes.fromhex(signed["signature"][2:])
     assert messages.recover(domain, consent, signature) == signed["operator"]
-    assert json.loads(call("consent", "--config", config, "--owner", A).stdout)["owner"] == A
+    again = call("consent", "--config", config, "--owner", A, "--nonce", "0")
+    assert json.loads(again.stdout)["owner"] == A
+
+
+def test_consent__node_is_down__one_line(config: Path) -> None:
+    """Its nonce is the chain's."""
+    failed("consent", "--config", config, "--owner", A)
 
 
 def test_consent__bad_owner(config: Path) -> None:
@@ -178,7 +184,8 @@ def test_consent__bad_owner(config: Path) -> None:
 
 
 def test_consent__output_cannot_be_written(config: Path, tmp_path: Path) -> None:
-    said = failed("consent", "--config", config, "--owner", A, "--output", tmp_path / "no" / "x")
+    output = tmp_path / "no" / "x"
+    said = failed("consent", "--config", config, "--owner", A, "--nonce", "0", "--output", output)
     assert "cannot write" in said
 
 

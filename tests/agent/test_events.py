@@ -181,7 +181,8 @@ TERMS = Terms(
     posted_at=1000,
     challenge_window=60,
     fee_bps=100,
-    order=Order(b"\x01" * 32, 5, 10, 7, 600, 60, 0, 0, bytes(32), 3),
+    paused=0,
+    order=Order(b"\x01" * 32, 5, 10, 7, 600, 60, 0, 0, bytes(32), 3, 1),
 )
 
 
@@ -236,13 +237,14 @@ def test_every_followed_event_fits_its_abi(world: World) -> None:
 
 
 def test_calldata__decodes_to_what_went_in(jobs: JobsContract) -> None:
-    record = Record(REQUESTER, 1, 2, b"\x03" * 32)
+    record = Record(REQUESTER, 1, 2, 0, b"\x03" * 32)
     calls = {
         ("accept", 1): jobs.accept(TERMS),
         ("accept", 2): jobs.accept(TERMS, [b"\x04" * 32]),
         ("attest", 6): jobs.attest(TERMS, b"\x05" * 32, b"\x06" * 32, 1, 2, b"s" * 65),
         ("finalize", 2): jobs.finalize(TERMS, record),
         ("approve", 2): jobs.approve(TERMS, record),
+        ("refuse", 2): jobs.refuse(TERMS, record),
         ("expire", 1): jobs.expire(TERMS),
         ("cancel", 1): jobs.cancel(TERMS),
         ("withdraw", 0): jobs.withdraw(),

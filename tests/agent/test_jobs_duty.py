@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.chain.contracts import Cancelled, Expired
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Record, Status, Terms
+from provider_agent.chain.contracts import Cancelled, Expired, Refused
+from provider_agent.protocol import allow_list, messages
+from provider_agent.protocol.terms import Judged, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.store import IntentState
-from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, Rig
+from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
 REVERTED = (IntentState.REVERTED,)
 
@@ -48,7 +48,9 @@ def attested(rig: Rig) -> Terms:
     )
     job = rig.store.job(terms.job_id())
     assert job is not None and job.assigned_at is not None
-    record = Record(OWNER, job.assigned_at, rig.block.timestamp, attestation.struct_hash())
+    record = Record(
+        OWNER, job.assigned_at, rig.block.timestamp, job.paused or 0, attestation.struct_hash()
+    )
     rig.next_block()
     rig.attest(terms, record, run.result, run.receipt)
     return terms
@@ -79,6 +81,73 @@ def test_open_job__waits_for_specification_and_inputs(rig: Rig) -> None:
     rig.upload(spec)
     rig.cycle()
     assert rig.intents() == [("accept", "planned")]
+
+
+def test_open_job__on_its_list__accepted_with_the_path(rig: Rig) -> None:
+    spec = rig.spec(allow=list(allow_list.ordered([OWNER, OTHER])))
+    rig.upload(spec)
+    terms = rig.post(spec, allow_root=allow_list.root(spec.allow))
+    rig.cycle()
+    (intent,) = rig.store.intents_of(terms.job_id().hex())
+    assert intent.data == b"accept" + terms.job_id() + allow_list.leaf(OTHER)
+
+
+def test_open_job__list_of_others__told_once_the_specification_is_here(rig: Rig) -> None:
+    spec = rig.spec(allow=[OTHER])
+    terms = rig.post(spec, allow_root=allow_list.root(spec.allow))
+    rig.cycle()
+    assert rig.note(terms) == "waiting for the specification"
+    rig.upload(spec)
+    rig.cycle()
+    assert rig.note(terms) == "is for other providers only"
+    assert rig.intents() == []
+
+
+def test_open_job__refusable__only_if_the_owner_says_so(tmp_path: Path) -> None:
+    for taken in (False, True):
+        folder = tmp_path / str(taken)
+        folder.mkdir()
+        rig = Rig(folder, jobs={"accept_refusable": taken})
+        spec = rig.spec()
+        rig.upload(spec)
+        terms = rig.post(spec, judged=Judged.REFUSABLE)
+        rig.cycle()
+        assert bool(rig.intents()) is taken
+        assert rig.note(terms).startswith("accepting" if taken else "may be refused")
+        rig.duty.close()
+        rig.store.close()
+
+
+def test_open_job__paused_meanwhile__open_for_as_much_longer(rig: Rig) -> None:
+    rig.chain.paused_seconds_ = 50
+    spec = rig.spec()
+    terms = rig.post(spec)
+    rig.chain.paused_seconds_ += 1_000
+    rig.next_block(1_600)
+    rig.upload(spec)
+    rig.cycle()
+    (intent,) = rig.store.intents_of(terms.job_id().hex())
+    assert intent.deadline == START + 60 + 600 + 1_000
+
+
+@pytest.mark.parametrize(
+    ("bond_until", "accepted"), [(0, False), (START, False), (START + 1, True)]
+)
+def test_open_job__room_for_the_bond_is_kept(
+    tmp_path: Path, bond_until: int, accepted: bool
+) -> None:
+    """Jobs never eat the part of the owner's limit that the next proof needs."""
+    rig = Rig(tmp_path, benchmark=PlainBenchmark(450 * TPF, bond_until))
+    rig.chain.locked = 45 * TPF if bond_until <= START else 450 * TPF
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec, collateral=10 * TPF)
+    rig.cycle()
+    assert bool(rig.intents()) is accepted
+    if not accepted:
+        assert rig.note(terms) == "asks for more collateral than is free"
+    rig.duty.close()
+    rig.store.close()
 
 
 def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
@@ -425,6 +494,43 @@ def test_attested_job__finalized_after_the_window(rig: Rig) -> None:
     assert rig.intents()[1:] == [("finalize", "planned")]
 
 
+def test_attested_job__paused_while_it_was_open__finalized_all_the_same(rig: Rig) -> None:
+    """The seconds of the pause are part of the record."""
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.chain.paused_seconds_ += 77
+    rig.assign(terms)
+    rig.cycle(2)
+    rig.runner.end(f"{terms.job_id().hex()}-1-0")
+    rig.cycle(2)
+    (run,) = rig.store.runs_of(terms.job_id())
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.paused == 77
+    assert job.assigned_at is not None and run.result is not None and run.receipt is not None
+    said = messages.Attestation(
+        terms.job_id(), terms.order.spec, run.result, run.receipt, START, START + 5
+    )
+    record = Record(OWNER, job.assigned_at, rig.block.timestamp, 77, said.struct_hash())
+    rig.next_block()
+    rig.attest(terms, record, run.result, run.receipt)
+    rig.next_block(3600)
+    rig.cycle()
+    assert rig.intents()[1:] == [("finalize", "planned")]
+
+
+def test_attested_job__refused__ends_and_says_so(rig: Rig) -> None:
+    terms = attested(rig)
+    rig.chain.words[terms.job_id()] = Status.REFUSED
+    rig.next_block()
+    rig.duty.consume([Refused(rig.entry(), terms.job_id(), OWNER, 10**6, 10 * TPF)], [])
+    rig.cycle()
+    assert rig.note(terms) == "refused by the requester; price and collateral are burned"
+    rig.next_block(3601)
+    rig.cycle()
+    assert rig.intents() == [("attest", "planned")]
+
+
 def test_attested_job__reads_nothing_while_the_window_is_open(rig: Rig) -> None:
     terms = attested(rig)
     rig.set_intent(terms, "attest", IntentState.ABANDONED)
@@ -438,7 +544,7 @@ def test_attested_job__reads_nothing_while_the_window_is_open(rig: Rig) -> None:
 
 def test_attested_job__another_record_on_chain__not_finalized(rig: Rig) -> None:
     terms = attested(rig)
-    rig.chain.words[terms.job_id()] = Record(OWNER, 1, 2, bytes(32)).state_word()
+    rig.chain.words[terms.job_id()] = Record(OWNER, 1, 2, 0, bytes(32)).state_word()
     rig.next_block(3601)
     rig.cycle()
     assert rig.intents() == [("attest", "planned")]

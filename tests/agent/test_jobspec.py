@@ -51,6 +51,35 @@ def test_parse__valid__keeps_every_field() -> None:
     assert spec.resources.memory_mb == 1024
 
 
+def test_allow__left_out_or_in_order() -> None:
+    owners = ["0x" + "11" * 20, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"]
+    spec = jobspec.parse(changed("allow", owners))
+    assert spec.allow == tuple(owners)
+    assert spec.to_json() == SPEC | {"allow": owners}
+    assert jobspec.parse(json.dumps(SPEC).encode()).digest() != spec.digest()
+    assert jobspec.parse_named(spec.canonical(), spec.digest()) == spec
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [
+        ["0x" + "22" * 20, "0x" + "11" * 20],
+        ["0x" + "11" * 20] * 2,
+        ["0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"],
+        ["0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266"],
+    ],
+)
+def test_allow__two_spellings_of_one_list__refused(owners: list[str]) -> None:
+    with pytest.raises(SpecError, match="allow: give each address once, in order"):
+        jobspec.parse(changed("allow", owners))
+
+
+@pytest.mark.parametrize("owners", [[], ["0x12"], [5], "0x" + "11" * 20])
+def test_allow__no_list_of_addresses__refused(owners: Any) -> None:
+    with pytest.raises(SpecError, match=r"^allow.* is not allowed; give"):
+        jobspec.parse(changed("allow", owners))
+
+
 def test_digest__layout__does_not_matter() -> None:
     spec = jobspec.parse(json.dumps(SPEC, indent=4).encode())
     backwards = dict(reversed(SPEC.items()))

@@ -15,12 +15,13 @@ from provider_agent.protocol.messages import (
     OperatorConsent,
     Quote,
     digest,
+    quote_nonce,
     recover,
     recover_signer,
     sign,
     typed_data,
 )
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD
+from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Judged
 
 KEY = Account.from_key(b"\x11" * 32)
 OTHER = Account.from_key(b"\x22" * 32)
@@ -32,7 +33,7 @@ words = st.binary(min_size=32, max_size=32)
 addresses = st.binary(min_size=20, max_size=20).map(lambda b: "0x" + b.hex())
 quotes = st.builds(Quote, addresses, addresses, words, u256, u256, u64, u64, u256)
 attestations = st.builds(Attestation, words, words, words, words, u64, u64)
-consents = st.builds(OperatorConsent, addresses, addresses, u64)
+consents = st.builds(OperatorConsent, addresses, addresses, u256, u64)
 domains = st.builds(Domain, u256, addresses)
 
 # The types as the design fixes them, written out here a second time on purpose.
@@ -55,7 +56,12 @@ TYPES: dict[str, list[tuple[str, str]]] = {
         ("uint64", "started"),
         ("uint64", "finished"),
     ],
-    "OperatorConsent": [("address", "owner"), ("address", "operator"), ("uint64", "expires")],
+    "OperatorConsent": [
+        ("address", "owner"),
+        ("address", "operator"),
+        ("uint256", "nonce"),
+        ("uint64", "expires"),
+    ],
 }
 
 
@@ -149,7 +155,16 @@ def test_quote__order__is_what_hire_makes_of_it() -> None:
         0,
         ZERO_WORD,
         int.from_bytes(QUOTE.struct_hash(), "big"),
+        Judged.TRUSTED,
     )
+
+
+def test_quote_nonce__consent_above_number() -> None:
+    assert quote_nonce(3, 5) == 3 * 2**128 + 5
+    assert quote_nonce(2**128 - 1, 2**128 - 1) == 2**256 - 1
+    for consent, number in ((-1, 0), (2**128, 0), (0, -1), (0, 2**128)):
+        with pytest.raises(AgentError, match=r"quote\.nonce: the .* does not fit in 128 bits"):
+            quote_nonce(consent, number)
 
 
 def test_message__bad_member__names_it() -> None:
@@ -158,4 +173,4 @@ def test_message__bad_member__names_it() -> None:
     with pytest.raises(AgentError, match=r"attestation\.result: expected 32 bytes"):
         Attestation(b"\x01" * 32, b"\x01" * 32, b"", b"\x01" * 32, 1, 1)
     with pytest.raises(AgentError, match=r"operatorconsent\.expires: .* uint64"):
-        OperatorConsent(KEY.address, OTHER.address, 2**64)
+        OperatorConsent(KEY.address, OTHER.address, 0, 2**64)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.duties.policy import Load, Policy, Standing
+from provider_agent.protocol import allow_list
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
-from provider_agent.protocol.terms import Order, Terms
+from provider_agent.protocol.terms import Judged, Order, Terms
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 
 OWNER = "0x" + "11" * 20
@@ -39,6 +40,8 @@ STANDING = Standing(
     open_margin=600,
     has_scores=False,
     orders_paused=False,
+    paused_seconds=0,
+    consent=0,
     only_member_root=root(OWNER),
 )
 IDLE = Load(slots=2, committed=0, longest=0)
@@ -101,7 +104,7 @@ def make_terms(**changes: Any) -> Terms:
         "nonce": 1,
         **changes,
     }
-    return Terms(OTHER, NOW, 3600, 100, Order(**values))
+    return Terms(OTHER, NOW, 3600, 100, 0, Order(**values))
 
 
 def refusal(
@@ -111,12 +114,14 @@ def refusal(
     standing: Standing = STANDING,
     load: Load = IDLE,
     jobs: dict[str, Any] | None = None,
+    allow: tuple[str, ...] = (),
 ) -> str | None:
-    policy, spec = make_policy(jobs), make_spec()
+    policy, spec = make_policy(jobs), make_spec(**({"allow": list(allow)} if allow else {}))
     return (
         policy.refuse_terms(terms, NOW + at, standing)
-        or policy.refuse_price(terms, spec, NOW + at)
         or policy.refuse_spec(spec)
+        or policy.refuse_list(terms.order, spec, standing)
+        or policy.refuse_price(terms, spec, NOW + at, standing)
         or policy.refuse_load(terms, spec, load, 100 * GIB)
     )
 
@@ -139,7 +144,10 @@ def test_price__is_the_hourly_rate_rounded_up() -> None:
         ({"duration": 209}, "209 s to the deadline are too short"),
         ({"start_price": UNIT - 1}, "offers less than the 1000000 units that are asked"),
         ({"min_score": 1}, "no source of scores"),
-        ({"allow_root": root(OTHER)}, "a list that this provider cannot show"),
+        ({"allow_root": root(OTHER)}, "a list that its specification does not hold"),
+        ({"judged": Judged.REFUSABLE}, "may be refused after the work is done"),
+        ({"judged": Judged.DETERMINISTIC}, "a way that this version does not know"),
+        ({"judged": 3}, "a way that this version does not know"),
         ({"min_stake": 100 * 10**18 + 1}, "asks for a stake of"),
         ({"collateral": 30 * 10**18 + 1}, "more collateral than this provider gives"),
     ],
@@ -183,6 +191,48 @@ def test_refuse_job__a_block_before_the_posting_counts_as_the_posting() -> None:
 def test_refuse_job__open_until_auction_and_margin_are_over() -> None:
     assert refusal(make_terms(), at=700) is None
     assert refusal(make_terms(), at=701) == "no longer open"
+
+
+def test_refuse_job__refusable_orders_are_the_owners_choice() -> None:
+    refusable = make_terms(judged=Judged.REFUSABLE)
+    assert refusal(refusable, jobs={"accept_refusable": True}) is None
+    unknown = refusal(make_terms(judged=2), jobs={"accept_refusable": True}) or ""
+    assert "does not know" in unknown
+
+
+def test_refuse_job__list_in_the_specification() -> None:
+    both = allow_list.ordered([OTHER, OWNER])
+    listed = make_terms(allow_root=allow_list.root(both))
+    assert refusal(listed, allow=both) is None
+    for wrong in ((), (OWNER,), allow_list.ordered([*both, "0x" + "33" * 20])):
+        said = refusal(listed, allow=wrong)
+        assert said == "asks for a place on a list that its specification does not hold"
+    others = (OTHER,)
+    said = refusal(make_terms(allow_root=allow_list.root(others)), allow=others)
+    assert said == "is for other providers only"
+
+
+def test_path__leads_from_this_provider_to_the_root() -> None:
+    policy, both = make_policy(), allow_list.ordered([OTHER, OWNER])
+    listed = make_terms(allow_root=allow_list.root(both)).order
+    spec = make_spec(allow=list(both))
+    assert policy.path(listed, spec, STANDING) == [root(OTHER)]
+    # Nothing must be shown without a list on chain, nor on one of a single name.
+    for order in (make_terms().order, make_terms(allow_root=root(OWNER)).order):
+        assert policy.path(order, make_spec(allow=[OTHER]), STANDING) == []
+
+
+def test_refuse_job__a_pause_stops_the_clock() -> None:
+    """The price that is looked at is the one that the contract would pay."""
+    cheap = make_terms(start_price=0, collateral=0)
+    later = replace(STANDING, paused_seconds=1_000)
+    assert "are asked" in (refusal(cheap, at=1_033, standing=later) or "")
+    assert refusal(cheap, at=1_034, standing=later) is None
+    assert refusal(make_terms(), at=1_700, standing=later) is None
+    assert refusal(make_terms(), at=1_701, standing=later) == "no longer open"
+    dear = make_terms(start_price=0, collateral=10**18)
+    line = "asks for more collateral than this provider gives at that price"
+    assert refusal(dear, at=1_000, standing=later) == line
 
 
 def test_refuse_job__orders_are_paused() -> None:

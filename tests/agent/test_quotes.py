@@ -72,6 +72,23 @@ def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
     assert kept is not None and kept.signature == signature
 
 
+def test_issue__nonce_carries_the_consent_in_force(rig: Rig) -> None:
+    """One after the other under one consent, elsewhere under the next."""
+    spec = rig.spec()
+    rig.upload(spec)
+    nonces = []
+    for consent in (4, 4, 5, 5):
+        rig.chain.consent = consent
+        rig.next_block(rig.settings.jobs.quote_seconds + 1)
+        rig.restart()
+        rig.cycle()
+        nonces.append(desk_of(rig).issue(TENANT, spec)[0].nonce)
+    assert [nonce >> 128 for nonce in nonces] == [4, 4, 5, 5]
+    assert nonces[1] == nonces[0] + 1
+    assert nonces[3] == nonces[2] + 1
+    assert nonces[2] % 2**128 != nonces[1] % 2**128 + 1
+
+
 def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: QuoteDesk) -> None:
     assert not desk.specs_of(TENANT)
     assert "inputs are missing (1 of 1)" in refused(desk, TENANT, rig.spec())

@@ -139,10 +139,20 @@ def test_operator_replaced_in_a_job__new_agent_finishes_it(world: World, nursery
     world.operator = Account.create()
     world.anvil.set_balance(world.operator.address, 10**20)
     domain = messages.Domain(world.anvil.chain_id, world.staking.address)
-    consent = messages.OperatorConsent(world.owner.address, world.operator.address, 2**63)
+    consent = messages.OperatorConsent(
+        world.owner.address,
+        world.operator.address,
+        int(world.staking.read("consent_nonce", world.operator.address)),
+        2**63,
+    )
     signature = messages.sign(domain, consent, world.operator)
     world.staking.send(
-        world.owner, "set_operator", world.operator.address, consent.expires, signature
+        world.owner,
+        "set_operator",
+        world.operator.address,
+        consent.nonce,
+        consent.expires,
+        signature,
     )
 
     # The old agent can do nothing for the job any more, and keeps nothing alive for it.

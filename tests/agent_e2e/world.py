@@ -343,7 +343,11 @@ class Job:
             event.finished,
         )  # fmt: skip
         return Record(
-            event.provider, event.assigned_at, event.attested_at, attestation.struct_hash()
+            event.provider,
+            event.assigned_at,
+            event.attested_at,
+            event.paused,
+            attestation.struct_hash(),
         )
 
     def approve(self) -> None:

@@ -40,7 +40,10 @@ class Stage:
         """The operator's agreement."""
         signer = operator or self.operator
         message = messages.OperatorConsent(
-            owner or self.owner.address, signer.address, self.market.now() + 3_600
+            owner or self.owner.address,
+            signer.address,
+            self.market.staking_events.consent_nonce(signer.address, "latest"),
+            self.market.now() + 3_600,
         )
         signature = messages.sign(self.market.staking_domain, message, signer)
         return Consent(message, signature, ENDPOINT)

@@ -64,6 +64,7 @@ def test_read_consent__does_not_fit__one_line(
     document = {
         "owner": consent.message.owner,
         "operator": consent.message.operator,
+        "nonce": consent.message.nonce,
         "expires": consent.message.expires,
         "signature": "0x" + consent.signature.hex(),
         "chain_id": stage.market.chain.chain_id,
