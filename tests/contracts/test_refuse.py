@@ -125,7 +125,7 @@ def test_refuse__twice_burns_twice(suite, jobs, requester, provider, refuse):
 def test_refuse__wiped_provider_and_removed_manager__still_burns_the_price(
     suite, jobs, staking, requester, provider, manager, deal, refuse
 ):
-    staking.slash(provider.owner, 2**200, sender=manager)
+    staking.slash(provider.owner, bytes(32), 2**200, sender=manager)
     staking.remove_manager(jobs.address, sender=suite.owner)
     refuse(*deal, requester)
     assert jobs.credit_of(BURNED) == PRICE

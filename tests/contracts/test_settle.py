@@ -180,7 +180,7 @@ def test_finalize__released_lock__still_pays(
 def test_finalize__wiped_provider_and_removed_manager__still_pays(
     suite, jobs, staking, provider, manager, deal, finalize
 ):
-    staking.slash(provider.owner, 2**200, sender=manager)
+    staking.slash(provider.owner, bytes(32), 2**200, sender=manager)
     staking.remove_manager(jobs.address, sender=suite.owner)
     pass_time(WINDOW + 1)
     finalize(*deal)
@@ -320,7 +320,7 @@ def test_expire__wiped_provider_and_removed_manager__refunds(
     suite, jobs, staking, requester, provider, manager
 ):
     terms = assigned(suite, requester, provider)
-    staking.slash(provider.owner, 2**200, sender=manager)
+    staking.slash(provider.owner, bytes(32), 2**200, sender=manager)
     staking.remove_manager(jobs.address, sender=suite.owner)
     pass_time(ORDER.duration + 1)
     jobs.expire(terms.abi_tuple())
