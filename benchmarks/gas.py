@@ -31,7 +31,7 @@ TARGETS = {
     "emissions_claim": 90_000,
     "jobs_attest": 60_000,
     "jobs_attest_relayed": 60_000,
-    "jobs_lifecycle_total": 300_000,
+    "jobs_lifecycle_total": 305_000,
     "provider_register": 150_000,
     "staking_slash": 110_000,
 }

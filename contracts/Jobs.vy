@@ -26,7 +26,8 @@
         I-10 only the edges above exist;
         I-11 fee and window are stored with the deal, later changes do not reach it;
         I-12 nobody is paid by a refusal: both parts of it are burned.
-@dev A job's id is the digest of its terms. The chain keeps one word a job, told in
+@dev A job's id is the digest of its terms, hashed in place: an internal function
+     would copy them once more. The chain keeps one word a job, told in
      deals/job_terms.vy; terms and records travel in events and calldata. Money,
      parameters, quotes and scores are kept by the modules in deals/, each in slots
      of its own.
@@ -223,8 +224,12 @@ def hire(
     job: bytes32 = self._open(order, made)
     provider: address = empty(address)
     consent: uint256 = 0
-    provider, consent = self._lock(
-        quote.operator, job, order, made.challenge_window
+    provider, consent = collateral._lock(
+        quote.operator,
+        job,
+        quote.collateral,
+        convert(quote.duration, uint256) + made.challenge_window,
+        0,
     )
     assert (
         quotes._consent_of(quote.nonce) == consent
@@ -247,7 +252,7 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     @return The price in payment token units.
     """
     paused: uint256 = config._check_not_paused()
-    job: bytes32 = job_terms._job_id(terms)
+    job: bytes32 = keccak256(abi_encode(terms))
     assert self.state[job] == job_terms.OPEN, "jobs: not open"
     paused -= convert(terms.paused, uint256)
     elapsed: uint256 = (
@@ -258,8 +263,13 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     ), "jobs: no longer open"
     provider: address = empty(address)
     consent: uint256 = 0
-    provider, consent = self._lock(
-        msg.sender, job, terms.order, convert(terms.challenge_window, uint256)
+    provider, consent = collateral._lock(
+        msg.sender,
+        job,
+        terms.order.collateral,
+        convert(terms.order.duration, uint256)
+        + convert(terms.challenge_window, uint256),
+        terms.order.min_stake,
     )
     if terms.order.allow_root != empty(bytes32):
         eligibility._check_listed(provider, terms.order.allow_root, proof)
@@ -295,7 +305,7 @@ def attest(
     @param signature EIP-712 Attestation by the provider's present operator;
            empty if the operator is the caller.
     """
-    job: bytes32 = job_terms._job_id(terms)
+    job: bytes32 = keccak256(abi_encode(terms))
     taken: job_terms.Assignment = job_terms._assignment(self.state[job])
     assert block.timestamp <= taken.assigned_at + convert(
         terms.order.duration, uint256
@@ -342,7 +352,10 @@ def approve(terms: IJobs.Terms, record: IJobs.Record):
     @param record The attested record.
     """
     assert msg.sender == terms.requester, "jobs: caller is not the requester"
-    self._settle(terms, record)
+    job: bytes32 = empty(bytes32)
+    price: uint256 = 0
+    job, price = self._attested(terms, record)
+    self._settle(job, record.provider, price, terms.fee_bps)
 
 
 @external
@@ -355,7 +368,10 @@ def finalize(terms: IJobs.Terms, record: IJobs.Record):
     assert block.timestamp > convert(record.attested_at, uint256) + convert(
         terms.challenge_window, uint256
     ), "jobs: challenge window is open"
-    self._settle(terms, record)
+    job: bytes32 = empty(bytes32)
+    price: uint256 = 0
+    job, price = self._attested(terms, record)
+    self._settle(job, record.provider, price, terms.fee_bps)
 
 
 @external
@@ -391,7 +407,7 @@ def expire(terms: IJobs.Terms):
             collateral. Anyone may call it; a stranger earns the bounty.
     @param terms The job.
     """
-    job: bytes32 = job_terms._job_id(terms)
+    job: bytes32 = keccak256(abi_encode(terms))
     taken: job_terms.Assignment = job_terms._assignment(self.state[job])
     assert block.timestamp > taken.assigned_at + convert(
         terms.order.duration, uint256
@@ -418,7 +434,7 @@ def cancel(terms: IJobs.Terms):
             no longer be accepted.
     @param terms The job.
     """
-    job: bytes32 = job_terms._job_id(terms)
+    job: bytes32 = keccak256(abi_encode(terms))
     assert self.state[job] == job_terms.OPEN, "jobs: not open"
     # The pause is read for strangers only: the requester need not wait.
     assert (
@@ -489,26 +505,10 @@ def _open(order: IJobs.Order, made: config.Parameters) -> bytes32:
         paused=convert(made.paused, uint64),
         order=order,
     )
-    job: bytes32 = job_terms._job_id(terms)
+    job: bytes32 = keccak256(abi_encode(terms))
     assert self.state[job] == 0, "jobs: exists"
     log IJobs.Posted(job=job, requester=msg.sender, terms=terms)
     return job
-
-
-@internal
-def _lock(
-    operator: address, job: bytes32, order: IJobs.Order, window: uint256
-) -> (address, uint256):
-    """
-    @dev Locks an order's collateral until the end of its window at the latest.
-    """
-    return collateral._lock(
-        operator,
-        job,
-        order.collateral,
-        convert(order.duration, uint256) + window,
-        order.min_stake,
-    )
 
 
 @internal
@@ -518,7 +518,7 @@ def _attested(terms: IJobs.Terms, record: IJobs.Record) -> (bytes32, uint256):
     @dev The id of an attested job and the price at which it was taken; reverts
          unless this is its record.
     """
-    job: bytes32 = job_terms._job_id(terms)
+    job: bytes32 = keccak256(abi_encode(terms))
     word: uint256 = self.state[job]
     assert job_terms._status(word) == job_terms.ATTESTED, "jobs: not attested"
     assert (
@@ -533,18 +533,13 @@ def _attested(terms: IJobs.Terms, record: IJobs.Record) -> (bytes32, uint256):
 
 
 @internal
-def _settle(terms: IJobs.Terms, record: IJobs.Record):
+def _settle(job: bytes32, provider: address, price: uint256, fee_bps: uint256):
     """
     @dev Pays the provider of an attested job.
     """
-    job: bytes32 = empty(bytes32)
-    price: uint256 = 0
-    job, price = self._attested(terms, record)
     self.state[job] = job_terms.SETTLED
-    fee: uint256 = price * terms.fee_bps // MAX_BPS
+    fee: uint256 = price * fee_bps // MAX_BPS
     escrow._accrue(fee)
-    payout: address = collateral._unlock(record.provider, job)
+    payout: address = collateral._unlock(provider, job)
     escrow._pay(payout, price - fee)
-    log IJobs.Settled(
-        job=job, provider=record.provider, paid=price - fee, fee=fee
-    )
+    log IJobs.Settled(job=job, provider=provider, paid=price - fee, fee=fee)

@@ -56,7 +56,7 @@ def job_id(terms: IJobs.Terms) -> bytes32:
     @notice Returns the id of a job.
     @param terms The job.
     """
-    return self._job_id(terms)
+    return keccak256(abi_encode(terms))
 
 
 @external
@@ -82,15 +82,6 @@ def price_at(terms: IJobs.Terms, time: uint256, paused: uint256 = 0) -> uint256:
     return self._price(
         terms.order, time - convert(terms.posted_at, uint256) - paused
     )
-
-
-@internal
-@pure
-def _job_id(terms: IJobs.Terms) -> bytes32:
-    """
-    @dev The digest that names a job.
-    """
-    return keccak256(abi_encode(terms))
 
 
 @internal

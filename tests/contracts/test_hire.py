@@ -170,6 +170,53 @@ def test_hire__old_operators_quote__reverts(suite, jobs, staking, requester, pro
     assert not jobs.quote_used(provider.operator.address, quote.nonce)
 
 
+def bind(staking, owner, operator):
+    """The owner's operator from now on, by a new consent."""
+    staking.set_operator(operator.address, *consent(staking, owner, operator), sender=owner)
+
+
+def test_hire__bound_anew__quotes_of_the_earlier_consent_are_dead(
+    suite, jobs, staking, requester, provider
+):
+    """A key that comes back does not bring back what it signed before."""
+    early = quote_of(provider)
+    bind(staking, provider.owner, account_of("successor"))
+    bind(staking, provider.owner, provider.operator)
+    with boa.reverts("jobs: quote of an earlier consent"):
+        hire(suite, requester, provider, early)
+    assert not jobs.quote_used(provider.operator.address, early.nonce)
+    hire(suite, requester, provider, quote_of(provider, nonce=quote_nonce(1, 0)))
+
+
+def test_hire__key_works_for_another_owner__quotes_for_the_first_are_dead(
+    suite, staking, requester, provider, make_provider
+):
+    """Nobody is bound by what its key has signed for somebody else."""
+    early = quote_of(provider)
+    other = make_provider("other provider")
+    bind(staking, provider.owner, account_of("successor"))
+    bind(staking, other.owner, provider.operator)
+    with boa.reverts("jobs: quote of an earlier consent"):
+        hire(suite, requester, provider, early)
+
+
+@pytest.mark.parametrize("named", [1, 2, 2**128 - 1])
+def test_hire__consent_to_come__reverts(suite, requester, provider, named):
+    with boa.reverts("jobs: quote of an earlier consent"):
+        hire(suite, requester, provider, quote_of(provider, nonce=quote_nonce(named, 0)))
+
+
+def test_hire__same_number_under_two_consents__two_quotes(
+    suite, jobs, staking, requester, provider
+):
+    hire(suite, requester, provider)
+    bind(staking, provider.owner, account_of("successor"))
+    bind(staking, provider.owner, provider.operator)
+    hire(suite, requester, provider, quote_of(provider, nonce=quote_nonce(1, 0)))
+    for number in range(2):
+        assert jobs.quote_used(provider.operator.address, quote_nonce(number, 0))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
