@@ -143,7 +143,9 @@ def _genesis(deployed: Deployed, artifact: Artifact, chain: Chain) -> int:
 
 
 def _put(code: bytearray, artifact: Artifact, path: str, word: bytes) -> None:
-    offset, length = artifact.immutables[path]
+    """Write an immutable; one of a module is found by its own name, whatever the module's."""
+    (known,) = [p for p in artifact.immutables if path in (p, p.rpartition(".")[2])]
+    offset, length = artifact.immutables[known]
     start = len(artifact.runtime) + offset
     code[start : start + length] = word
 

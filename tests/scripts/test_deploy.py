@@ -28,7 +28,7 @@ from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
 DEPLOYER = 0
-STEPS = 12
+STEPS = 13
 
 
 def test_deploy__fresh_chain__everything_recorded_and_verified(
@@ -98,10 +98,11 @@ class Kill:
         return wrapped
 
 
-# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 12 moments.
-# Here: the first contract, Benchmark (which has a clock), a manager, the minter, the seal.
+# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 13 moments.
+# Here: the first contract, Benchmark (which has a clock), a manager, the minter, the rewards,
+# the seal.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 23, 24, 25, 32, 33, 34, 35, 36, 37])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 23, 24, 25, 32, 33, 34, 35, 36, 37, 38, 40])
 def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
     moment: int,
     after: bool,
@@ -427,8 +428,8 @@ def test_deploy__another_minter_was_named__refused_and_told(
 ) -> None:
     sender = sender_of(fresh, DEPLOYER)
     with pytest.MonkeyPatch.context() as patch:
-        # All but the minter and the seal.
-        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 1, False).wrap(RpcPool.broadcast))
+        # All but the minter, the rewards and the seal.
+        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 2, False).wrap(RpcPool.broadcast))
         with pytest.raises(Killed):
             deploy(local_plan, artifacts, sender, tmp_path)
     half = registries.load(tmp_path, 31337)
