@@ -240,7 +240,16 @@ def test_check_network__test_token_on_a_real_chain__refused(
     def change(document: dict[str, Any]) -> None:
         document["chain_id"] = 1
         document["contracts"]["Staking"]["unbonding"] = "7 days"
-        document["contracts"]["Benchmark"].update(window=300, epoch="1 day", bond_life="7 days")
+        document["contracts"]["Benchmark"].update(
+            window=300,
+            open_period=30,
+            slot=60,
+            draw_period=60,
+            reach=120,
+            opening_period=600,
+            spacing=1_080,
+            bond_life="7 days",
+        )
 
     plan = plans.load(write_plan(change), artifacts)
     real = Chain(1, "ethereum:mainnet", chain_of(anvil).pool, 1)
