@@ -6,7 +6,7 @@ thousands of draws; on chain each single draw must end as its samples foretell.
 """
 
 from dataclasses import replace
-from itertools import islice, product
+from itertools import count, islice, product
 from math import sqrt
 
 import boa
@@ -15,7 +15,7 @@ import pytest
 
 from provider_agent.benchmark import format as pog
 from provider_agent.benchmark.format import Sample, Shape
-from tests.contracts import proofs
+from tests.contracts import headers, proofs
 from tests.contracts.actions import event, go_to
 from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite
 from tests.contracts.proofs import DRAW
@@ -26,7 +26,7 @@ LENGTH = "benchmark: wrong length"
 WRONG_LEAF = "benchmark: wrong leaf path"
 WRONG_ROOT = "benchmark: wrong root path"
 WRONG_VALUE = "benchmark: wrong value"
-WINDOW_OVER = "benchmark: window is over"
+NO_WINDOW = "benchmark: not in the window"
 TRIALS = 4_000  # off chain
 DRAWS = 40  # on chain
 
@@ -48,10 +48,7 @@ def opened(suite) -> int:
 
 def draws():
     """A row of draws that is the same in every run."""
-    number = 0
-    while True:
-        yield pog.keccak(b"draw" + pog.word(number))
-        number += 1
+    return (proofs.draw_of(pog.keccak(pog.word(number))) for number in count())
 
 
 def accepted(suite, provider, openings) -> bool:
@@ -68,7 +65,7 @@ def accepted(suite, provider, openings) -> bool:
 def assert_bond_is_lost(suite, provider) -> None:
     """The epoch ends with the proof unopened: anyone takes the bond and the score."""
     stake = suite.staking.pool(provider.owner)[0]
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
     suite.benchmark.fail(provider.owner)
     assert event(suite.benchmark, "Failed")["slashed"] == BOND
     assert suite.staking.pool(provider.owner)[:2] == (stake - BOND, 0)
@@ -227,8 +224,7 @@ def test_more_rounds_claimed_than_done(suite, cheat, opened):
 def test_old_commitment(suite, cheat):
     """Last epoch's work again."""
     old = proofs.scored(suite, cheat, 3)
-    proofs.next_epoch(suite)
-    proofs.open_epoch(suite, pog.keccak(b"another beacon"))
+    proofs.open_epoch(suite, proofs.beacon_of(pog.keccak(b"another beacon")))
     again = replace(old, challenge=proofs.challenge_of(suite, cheat))
     proofs.commit_work(suite, cheat, again)
     proofs.draw_epoch(suite)
@@ -245,7 +241,8 @@ def test_commitment_of_another_provider(suite, benchmark, cheat, opened):
     proofs.draw_epoch(suite)
     proofs.show(suite, honest, done)
     assert_caught(suite, cheat, copied, WRONG_VALUE)
-    assert benchmark.share_of(honest.owner, 0)[0] == benchmark.share_of(honest.owner, 0)[2] > 0
+    score, effective, total = benchmark.share_of(honest.owner, 1)
+    assert score == effective == total > 0
 
 
 def test_commitment_made_before_the_beacon(suite, cheat):
@@ -253,7 +250,7 @@ def test_commitment_made_before_the_beacon(suite, cheat):
     guessed = pog.challenge(
         1,
         str(suite.benchmark.address),
-        0,
+        1,
         pog.keccak(b"a guess"),
         cheat.owner,
         proofs.shape_of(suite),
@@ -366,9 +363,8 @@ def test_scores_of_other_dimensions_are_of_their_own_contract(large, suite):
         arguments = (1, str(large.benchmark.address), 0, DRAW, owner)
         assert pog.challenge(*arguments, shape) != pog.challenge(*arguments, other)
     for s in (large, suite):
-        proofs.random_is(DRAW)
-        s.benchmark.open(0)
-    assert large.benchmark.challenge(owner, 0) != suite.benchmark.challenge(owner, 0)
+        assert proofs.open_epoch(s) == 1
+    assert large.benchmark.challenge(owner, 1) != suite.benchmark.challenge(owner, 1)
 
 
 @pytest.mark.parametrize("claimed", [2, 5, 8, 9])
@@ -409,11 +405,11 @@ def test_fewer_rounds_claimed_than_done(suite, benchmark, cheat, opened):
 def test_late_commit(suite, benchmark, cheat, opened):
     """One second late is too late, and so is any time after the draw."""
     done = proofs.prove(suite, cheat, 3)
-    go_to(benchmark.epoch_of(0)[1] + suite.parameters.window)
-    with boa.reverts(WINDOW_OVER):
+    go_to(proofs.window_end(suite, opened))
+    with boa.reverts(NO_WINDOW):
         proofs.commit_work(suite, cheat, done)
     proofs.draw_epoch(suite)
-    with boa.reverts(WINDOW_OVER):
+    with boa.reverts(NO_WINDOW):
         proofs.commit_work(suite, cheat, done)
     assert not benchmark.is_open(cheat.owner)
 
@@ -423,7 +419,7 @@ def test_replacement_after_the_draw(suite, benchmark, cheat, opened):
     done = proofs.prove(suite, cheat, 3, without_rows(255))
     proofs.commit_work(suite, cheat, done.first(2))
     proofs.draw_epoch(suite)
-    with boa.reverts(WINDOW_OVER):
+    with boa.reverts(NO_WINDOW):
         proofs.commit_work(suite, cheat, done)
     assert_caught(suite, cheat, done.first(2), WRONG_VALUE)
 
@@ -433,19 +429,24 @@ def test_second_draw(suite, benchmark, cheat, opened):
     done = proofs.committed(suite, cheat, 3, without_rows(200))
     proofs.draw_epoch(suite)
     lucky = proofs.draw_where(done, SAMPLES, lambda samples: all(s.i >= 200 for s in samples))
-    proofs.random_is(lucky)
+    block = headers.mine(proofs.word_of(lucky))
     with boa.reverts("benchmark: already drawn"):
-        benchmark.draw(0)
+        benchmark.draw(opened, block.header)
     assert not accepted(suite, cheat, done.openings(lucky, SAMPLES))
     assert_bond_is_lost(suite, cheat)
 
 
 def test_missed_draw__no_second_chance(suite, benchmark, cheat, opened):
+    """A named block that nobody has read in time is not replaced by another one."""
     proofs.committed(suite, cheat, 3, without_rows(200))
-    go_to(proofs.first_draw(suite, 0) + suite.parameters.draw_period + 1)
-    proofs.random_is(DRAW)
+    proofs.close_epoch(suite)
+    block = proofs.make_target(suite)
+    p = suite.parameters
+    go_to(proofs.window_end(suite, opened) + p.draw_period + p.reach + 1)
     with boa.reverts("benchmark: too late to draw"):
-        benchmark.draw(0)
-    proofs.next_epoch(suite)
+        benchmark.draw(opened, block.header)
+    with boa.reverts("benchmark: already closed"):
+        benchmark.close(opened)
+    go_to(proofs.end_of(suite))
     with boa.reverts("benchmark: no proof to fail"):
         benchmark.fail(cheat.owner)

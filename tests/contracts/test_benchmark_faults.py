@@ -22,7 +22,7 @@ from tests.contracts.proofs import DRAW
 BOND = 1_000 * TPF
 BOND_ID = bytes(32)
 NO_FAULT = "benchmark: no proof to fail"
-NOT_OVER = "benchmark: opening period is not over"
+NOT_OVER = "benchmark: epoch has not ended"
 PROOF_OPEN = "benchmark: a proof is open"
 SAMPLES = 4
 
@@ -51,7 +51,7 @@ def done(suite, provider):
 @pytest.fixture
 def missed(suite, provider, done):
     """The same, and the epoch has just ended."""
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
     return done
 
 
@@ -66,7 +66,7 @@ def test_fail__slashes_the_bond_and_unlocks_it(suite, benchmark, provider, misse
     supply = suite.token.totalSupply()
     benchmark.fail(provider.owner, sender=stranger)
     assert event(benchmark, "Failed") == {
-        "epoch": 0,
+        "epoch": 1,
         "provider": provider.owner,
         "slashed": BOND,
         "reporter": stranger,
@@ -75,9 +75,10 @@ def test_fail__slashes_the_bond_and_unlocks_it(suite, benchmark, provider, misse
     assert suite.staking.pool(provider.owner)[:2] == (4_000 * TPF, 0)
     assert bond_of(suite, provider) == (0, 0)
     proof = benchmark.proof_of(provider.owner)
-    assert (proof.epoch, proof.rounds, proof.verified) == (0, 0, 0)
-    assert (proof.stake, proof.bond_until) == (0, 0)
+    assert (proof.epoch, proof.rounds, proof.verified) == (1, 0, 0)
+    assert (proof.stake, proof.bond_until, proof.settled) == (0, 0, True)
     assert not benchmark.is_open(provider.owner)
+    assert not suite.staking.is_unsettled(provider.owner)
 
 
 def test_fail__nobody_profits(suite, benchmark, missed, provider, stranger):
@@ -94,39 +95,75 @@ def test_fail__by_the_provider_itself(suite, benchmark, provider, missed):
     assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
 
 
-def test_fail__takes_from_delegators_and_from_what_is_leaving(
-    suite, benchmark, provider, missed, delegator
-):
-    """I-4: pro rata from every share, active or unbonding."""
-    staking = suite.staking
+def test_fail__takes_from_delegators_and_from_what_is_leaving(suite, benchmark, delegator):
+    """I-4: pro rata from every share, active or unbonding, that was at stake at the commit."""
+    staking, provider = suite.staking, proofs.prover(suite)
     delegate(suite, provider.owner, delegator, 4_000 * TPF)
+    proofs.open_epoch(suite)
+    proofs.committed(suite, provider)
+    proofs.draw_epoch(suite)
     shares = staking.shares_of(provider.owner, delegator)
     staking.undelegate(provider.owner, shares // 4, sender=delegator)
-    before = (
-        staking.owner_assets(provider.owner),
-        staking.assets_of(provider.owner, delegator),
-        staking.ticket(provider.owner, delegator, 0)[1],
-    )
+
+    def holdings():
+        return (
+            staking.owner_assets(provider.owner),
+            staking.assets_of(provider.owner, delegator),
+            staking.ticket(provider.owner, delegator, 0)[1],
+        )
+
+    before = holdings()
     assert sum(before) == pytest.approx(9_000 * TPF, abs=10)
+    go_to(proofs.end_of(suite))
     benchmark.fail(provider.owner)
-    after = (
-        staking.owner_assets(provider.owner),
-        staking.assets_of(provider.owner, delegator),
-        staking.ticket(provider.owner, delegator, 0)[1],
-    )
-    for left, had in zip(after, before, strict=True):
+    for left, had in zip(holdings(), before, strict=True):
         assert left == pytest.approx(had * 8 // 9, abs=10)
 
 
+def test_fail__touches_nobody_who_came_after_the_commit(
+    suite, benchmark, provider, done, delegator
+):
+    """Their stake waits outside the pool until the fault is paid for, and can leave at any time."""
+    staking = suite.staking
+    assert delegate(suite, provider.owner, delegator, 9_000 * TPF) == 0
+    go_to(proofs.end_of(suite))
+    assert delegate(suite, provider.owner, delegator, 1_000 * TPF) == 0
+    benchmark.fail(provider.owner)
+    assert event(benchmark, "Failed")["slashed"] == BOND
+    assert staking.pool(provider.owner)[0] == 4_000 * TPF
+    assert staking.entry_of(provider.owner, delegator) == 10_000 * TPF
+    staking.take_back(provider.owner, sender=delegator)
+    assert suite.token.balanceOf(delegator) == 20_000 * TPF
+
+
+def test_fail__nobody_reports__the_proof_binds_nothing_any_more(
+    suite, benchmark, p, provider, done, delegator
+):
+    """No score, no reward, no further epoch meanwhile; then the stake is free again."""
+    end = proofs.end_of(suite)
+    delegate(suite, provider.owner, delegator, TPF)
+    for time in (end, end + p.fault_period - 1):
+        go_to(time)
+        with boa.reverts("benchmark: not yet settled"):
+            benchmark.settle(provider.owner)
+        with boa.reverts("staking: epoch is unsettled"):
+            suite.staking.activate(provider.owner, delegator)
+    go_to(end + p.fault_period)
+    suite.staking.activate(provider.owner, delegator)
+    assert suite.staking.pool(provider.owner)[0] == 5_001 * TPF
+    assert benchmark.proof_of(provider.owner).settled
+    assert benchmark.score(provider.owner) == 0
+
+
 def test_fail__pool_smaller_than_the_bond(suite, benchmark, provider, missed, manager):
-    suite.staking.slash(provider.owner, 4_400 * TPF, sender=manager)
+    suite.staking.slash(provider.owner, BOND_ID, 4_400 * TPF, sender=manager)
     benchmark.fail(provider.owner)
     assert event(benchmark, "Failed")["slashed"] == 600 * TPF
     assert suite.staking.pool(provider.owner)[:2] == (0, 0)
 
 
 def test_fail__too_early__exact(suite, benchmark, provider, done):
-    end = benchmark.epoch_start(1)
+    end = proofs.end_of(suite)
     for second in (now(), end - 1):
         go_to(second)
         with boa.reverts(NOT_OVER):
@@ -136,7 +173,7 @@ def test_fail__too_early__exact(suite, benchmark, provider, done):
 
 
 def test_fail__fault_period__exact(suite, benchmark, p, provider, done):
-    end = benchmark.epoch_start(1) + p.fault_period
+    end = proofs.end_of(suite) + p.fault_period
     go_to(end)
     with boa.reverts(NO_FAULT):
         benchmark.fail(provider.owner)
@@ -147,7 +184,7 @@ def test_fail__fault_period__exact(suite, benchmark, p, provider, done):
 
 def test_fail__one_sample_short(suite, benchmark, provider, done):
     benchmark.open_samples(provider.owner, done.openings(DRAW, SAMPLES)[:3])
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
     benchmark.fail(provider.owner)
     assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
 
@@ -157,13 +194,13 @@ def test_fail__verified__reverts(suite, benchmark, provider, done):
     for _ in range(2):
         with boa.reverts(NO_FAULT):
             benchmark.fail(provider.owner)
-        proofs.next_epoch(suite)
+        go_to(proofs.end_of(suite))
 
 
 def test_fail__void_epoch__reverts(suite, benchmark, p, provider):
     proofs.open_epoch(suite)
     proofs.committed(suite, provider)
-    for seconds in (0, p.window + p.draw_delay, p.draw_period + 1, p.epoch, p.fault_period):
+    for seconds in (0, p.window, p.draw_period + 1, p.length, p.fault_period):
         pass_time(seconds)
         with boa.reverts(NO_FAULT):
             benchmark.fail(provider.owner)
@@ -189,35 +226,24 @@ def test_fail__then_no_opening(suite, benchmark, provider, missed):
         benchmark.open_samples(provider.owner, missed.openings(DRAW, SAMPLES))
 
 
-def test_fail__earlier_score_is_lost(suite, benchmark, p, provider):
+def test_fail__earlier_score_is_lost(suite, benchmark, provider):
+    """However long it would have lasted."""
     proofs.scored(suite, provider, 3)
-    earlier = benchmark.share_of(provider.owner, 0)
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
+    benchmark.settle(provider.owner)
     proofs.open_epoch(suite)
     proofs.committed(suite, provider, 1)
     proofs.draw_epoch(suite)
-    go_to(benchmark.epoch_start(2) - 1)
+    go_to(proofs.end_of(suite) - 1)
     assert benchmark.score(provider.owner) > 0
     pass_time(1)
+    stake = suite.staking.pool(provider.owner)[0]
     benchmark.fail(provider.owner)
     assert benchmark.score(provider.owner) == 0
-    # What was earned before stays earned.
-    assert benchmark.share_of(provider.owner, 0) == earlier
-    assert benchmark.share_of(provider.owner, 1) == (0, 0, 0, 0)
-
-
-def test_fail__earlier_score_is_lost_although_it_would_last_longer():
-    suite = deploy_suite(Parameters(score_life=5), with_benchmark=True)
-    provider = proofs.prover(suite)
-    proofs.scored(suite, provider, 3)
-    proofs.next_epoch(suite)
-    proofs.open_epoch(suite)
-    proofs.committed(suite, provider, 1)
-    proofs.draw_epoch(suite)
-    proofs.next_epoch(suite)
-    assert suite.benchmark.score(provider.owner) > 0
-    suite.benchmark.fail(provider.owner)
-    assert suite.benchmark.score(provider.owner) == 0
+    assert benchmark.proven(provider.owner) == (0, 0, 0)
+    # What was earned before stays earned: it was paid before the commit.
+    assert suite.staking.pool(provider.owner)[0] == stake - BOND
+    assert benchmark.share_of(provider.owner, 2) == (0, 0, 0)
 
 
 def test_fail__a_new_proof_makes_a_new_score(suite, benchmark, p, provider, missed):
@@ -229,7 +255,6 @@ def test_fail__a_new_proof_makes_a_new_score(suite, benchmark, p, provider, miss
 
 def test_fail__unrelated_provider_untouched(suite, benchmark, provider, done):
     other = proofs.prover(suite, "other provider")
-    proofs.next_epoch(suite)
     proofs.scored(suite, other, 1)
     points = benchmark.score(other.owner)
     benchmark.fail(provider.owner)
@@ -242,7 +267,7 @@ def test_fail__the_owner_cannot_leave_before(suite, benchmark, p, provider, done
     staking = suite.staking
     shares = staking.shares_of(provider.owner, provider.owner)
     staking.undelegate(provider.owner, shares * 4 // 5, sender=provider.owner)
-    go_to(benchmark.epoch_start(1) + p.fault_period - 1)
+    go_to(proofs.end_of(suite) + p.fault_period - 1)
     with boa.reverts("staking: still unbonding"):
         staking.withdraw_unbonded(provider.owner, 0, sender=provider.owner)
     benchmark.fail(provider.owner)
@@ -270,7 +295,7 @@ def test_release_bond__by_a_stranger__reverts(suite, benchmark, provider, done, 
     proofs.show(suite, provider, done)
     other = proofs.prover(suite, "other provider")
     for caller in (stranger, provider.payout, other.owner, other.operator.address, suite.owner):
-        with boa.reverts("benchmark: caller is not the provider"):
+        with boa.reverts("benchmark: not the provider"):
             benchmark.release_bond(provider.owner, sender=caller)
 
 
@@ -284,16 +309,15 @@ def test_release_bond__proof_open__reverts(suite, benchmark, p, provider):
             benchmark.release_bond(provider.owner, sender=provider.owner)
 
     refused()
-    pass_time(p.window + p.draw_delay + p.draw_period)
+    pass_time(p.window)
     refused()
-    proofs.random_is(DRAW)
-    benchmark.draw(0)
+    proofs.draw_epoch(suite)
     refused()
     benchmark.open_samples(provider.owner, done.openings(DRAW, SAMPLES)[:3])
     refused()
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
     refused()
-    go_to(benchmark.epoch_start(1) + p.fault_period - 1)
+    go_to(proofs.end_of(suite) + p.fault_period - 1)
     refused()
     pass_time(1)
     benchmark.release_bond(provider.owner, sender=provider.owner)
@@ -319,7 +343,6 @@ def test_release_bond__after_a_failure__none_left(suite, benchmark, provider, mi
 def test_release_bond__then_the_next_commit_locks_again(suite, benchmark, p, provider, done):
     proofs.show(suite, provider, done)
     benchmark.release_bond(provider.owner, sender=provider.owner)
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     proofs.committed(suite, provider, 1)
     assert event(benchmark, "BondLocked") == {
@@ -348,20 +371,44 @@ def test_release_bond__of_a_released_lock__only_forgets_it(
 
 def test_release_bond__not_by_anyone_while_a_fault_can_be_told(suite, benchmark, p, provider, done):
     """The lock outlives the last second of a report."""
-    go_to(benchmark.epoch_start(1) + p.fault_period - 1)
+    go_to(proofs.end_of(suite) + p.fault_period - 1)
     with boa.reverts("staking: lock has not expired"):
         suite.staking.release(benchmark.address, provider.owner, BOND_ID)
     assert bond_of(suite, provider)[1] >= now()
-    assert p.bond_life >= p.epoch + p.fault_period > 2 * DAY
+    assert p.bond_life >= p.length + p.fault_period > 2 * DAY
 
 
-def test_benchmark__removed_manager__the_bond_still_leaves(suite, benchmark, provider, done):
-    """I-2: when the timelock drops Benchmark, bonds can be released all the same."""
+# ------------------------------------------------------------ removed manager
+
+
+def test_removed__the_bond_still_leaves(suite, benchmark, provider, done):
+    """I-2: when the timelock drops Benchmark, bonds can be released and stake settled all the
+    same, and no new proof begins."""
     proofs.show(suite, provider, done)
     suite.staking.remove_manager(benchmark.address, sender=suite.owner)
     benchmark.release_bond(provider.owner, sender=provider.owner)
     assert suite.staking.pool(provider.owner)[1] == 0
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
+    benchmark.settle(provider.owner)
+    assert not suite.staking.is_unsettled(provider.owner)
     proofs.open_epoch(suite)
     with boa.reverts("staking: caller lacks the permission"):
         proofs.committed(suite, provider)
+
+
+def test_removed__a_pending_failure_is_not_lost(suite, benchmark, p, provider, done):
+    """The timelock cannot save a cheat by dropping Benchmark before the failure is reported."""
+    suite.staking.remove_manager(benchmark.address, sender=suite.owner)
+    go_to(proofs.end_of(suite) + p.fault_period - 1)
+    benchmark.fail(provider.owner)
+    assert event(benchmark, "Failed")["slashed"] == BOND
+    assert suite.staking.pool(provider.owner)[:2] == (4_000 * TPF, 0)
+    assert not suite.staking.is_unsettled(provider.owner)
+
+
+def test_removed__the_owner_can_still_withdraw_its_proof(suite, benchmark, provider):
+    proofs.open_epoch(suite)
+    proofs.committed(suite, provider)
+    suite.staking.remove_manager(benchmark.address, sender=suite.owner)
+    benchmark.withdraw_proof(sender=provider.owner)
+    assert not suite.staking.is_unsettled(provider.owner)

@@ -204,9 +204,7 @@ def test_challenge__needs_an_opened_epoch(suite, benchmark, stranger):
         with boa.reverts("benchmark: epoch is not open"):
             benchmark.challenge(stranger, epoch)
     epoch = proofs.open_epoch(suite)
-    here = pog.challenge(
-        1, str(benchmark.address), epoch, BEACON, stranger, proofs.shape_of(suite)
-    )
+    here = pog.challenge(1, str(benchmark.address), epoch, BEACON, stranger, proofs.shape_of(suite))
     assert benchmark.challenge(stranger, epoch) == here
     assert benchmark.challenge(suite.owner, epoch) != here
 

@@ -258,8 +258,7 @@ def test_open_sample__of_an_old_epoch(suite, provider, done):
     proofs.draw_epoch(suite)
     old = done.openings(proofs.DRAW, 2)
     suite.benchmark.open_samples(provider.owner, old)
-    proofs.next_epoch(suite)
-    proofs.open_epoch(suite, keccak(b"another beacon"))
+    proofs.open_epoch(suite, proofs.beacon_of(keccak(b"another beacon")))
     new = proofs.committed(suite, provider, ROUNDS)
     assert new.roots != done.roots
     proofs.draw_epoch(suite)
@@ -274,7 +273,6 @@ def test_open_sample__of_an_old_epoch(suite, provider, done):
 def test_open_sample__every_bit_of_the_value_is_compared(suite, bit):
     """Honest trees over products with one bit wrong in every entry."""
     cheat = proofs.prover(suite, "cheat")
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     done = proofs.committed(suite, cheat, 1, lambda t, values: values ^ 1 << bit)
     proofs.draw_epoch(suite)
@@ -285,7 +283,6 @@ def test_open_sample__every_bit_of_the_value_is_compared(suite, bit):
 def test_open_sample__value_at_the_right_column(suite):
     """A product whose columns are shifted by one has every right value, in the wrong place."""
     cheat = proofs.prover(suite, "cheat")
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     done = proofs.committed(suite, cheat, 1, lambda t, values: np.roll(values, 1, axis=1))
     proofs.draw_epoch(suite)

@@ -21,9 +21,10 @@ from tests.contracts.deploy import (
 from tests.contracts.proofs import BEACON, DRAW
 
 NO_PROOF = "benchmark: no proof to open"
-WRONG_NUMBER = "benchmark: wrong number of openings"
-OPENING_OVER = "benchmark: opening period is over"
+WRONG_NUMBER = "benchmark: number of openings"
+OPENING_OVER = "benchmark: epoch has ended"
 SAMPLES = 4
+BOND = 1_000 * TPF
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +64,15 @@ def test_open_samples__by_anyone_makes_the_score(suite, benchmark, provider, ope
     points = points_of(suite, 3)
     assert benchmark.open_samples(provider.owner, openings, sender=stranger) == SAMPLES
     assert event(benchmark, "Scored") == {
-        "epoch": 0,
+        "epoch": 1,
         "provider": provider.owner,
         "rounds": 3,
         "score": points,
         "stake": 5_000 * TPF,
+        "effective": points,
     }
     assert benchmark.score(provider.owner) == points == 2 * 256 * 256 * 480 * 3 // 300
-    assert benchmark.share_of(provider.owner, 0) == (points, 5_000 * TPF, points, 5_000 * TPF)
+    assert benchmark.share_of(provider.owner, 1) == (points, points, points)
     assert not benchmark.is_open(provider.owner)
 
 
@@ -80,7 +82,7 @@ def test_open_samples__score_only_with_the_last(suite, benchmark, provider, open
     assert benchmark.open_samples(provider.owner, openings[1:3]) == 3
     assert events(benchmark) == []
     assert benchmark.score(provider.owner) == 0
-    assert benchmark.share_of(provider.owner, 0) == (0, 0, 0, 0)
+    assert benchmark.share_of(provider.owner, 1) == (0, 0, 0)
     assert benchmark.is_open(provider.owner)
     assert benchmark.open_sample(provider.owner, openings[3]) == SAMPLES
     assert benchmark.score(provider.owner) > 0
@@ -88,7 +90,7 @@ def test_open_samples__score_only_with_the_last(suite, benchmark, provider, open
 
 def test_open_samples__before_the_draw__reverts(suite, benchmark, p, provider, done):
     openings = done.openings(DRAW, SAMPLES)
-    for seconds in (0, p.window, p.draw_delay, p.draw_period):
+    for seconds in (0, p.window, p.draw_period):
         pass_time(seconds)
         with boa.reverts("benchmark: not drawn"):
             benchmark.open_sample(provider.owner, openings[0])
@@ -119,15 +121,15 @@ def test_open_samples__nine_do_not_fit_a_transaction(provider, benchmark, openin
 
 def test_open_samples__after_the_last__reverts(suite, benchmark, provider, openings):
     benchmark.open_samples(provider.owner, openings)
-    shares = benchmark.share_of(provider.owner, 0)
+    shares = benchmark.share_of(provider.owner, 1)
     for again in (openings, openings[:1], []):
         with boa.reverts(NO_PROOF):
             benchmark.open_samples(provider.owner, again)
-    assert benchmark.share_of(provider.owner, 0) == shares
+    assert benchmark.share_of(provider.owner, 1) == shares
 
 
 def test_open_samples__until_the_epoch_ends__exact(suite, benchmark, provider, openings):
-    end = benchmark.epoch_start(1)
+    end = proofs.end_of(suite)
     go_to(end)
     with boa.reverts(OPENING_OVER):
         benchmark.open_samples(provider.owner, openings)
@@ -140,7 +142,7 @@ def test_open_samples__until_the_epoch_ends__exact(suite, benchmark, provider, o
 
 def test_open_samples__the_rest_too_late__reverts(suite, benchmark, provider, openings):
     benchmark.open_samples(provider.owner, openings[:3])
-    proofs.next_epoch(suite)
+    go_to(proofs.end_of(suite))
     with boa.reverts(OPENING_OVER):
         benchmark.open_sample(provider.owner, openings[3])
     assert benchmark.score(provider.owner) == 0
@@ -180,42 +182,99 @@ def test_open_samples__other_dimensions(n, blocks):
 # ------------------------------------------------------------- stake and sums
 
 
-def test_score__stake_is_that_of_the_commit_if_it_grew(suite, benchmark, provider, openings):
-    delegate(suite, provider.owner, provider.owner, 1_000 * TPF)
-    benchmark.open_samples(provider.owner, openings)
-    assert benchmark.share_of(provider.owner, 0)[1] == 5_000 * TPF
+@pytest.fixture(scope="module")
+def scarce() -> Suite:
+    """A TPF backs a tenth of an operation a second per 1,000: stake is what limits the scores."""
+    managers = {address_of("manager"): LOCK | SLASH | REWARD}
+    p = Parameters(ops_per_tpf=1_000, bond=10 * TPF)
+    return deploy_suite(p, managers=managers, with_benchmark=True)
 
 
-def test_score__stake_is_that_of_now_if_it_shrank(suite, benchmark, provider, openings):
-    shares = suite.staking.shares_of(provider.owner, provider.owner)
-    suite.staking.undelegate(provider.owner, shares // 5, sender=provider.owner)
-    benchmark.open_samples(provider.owner, openings)
-    assert benchmark.share_of(provider.owner, 0)[1] == 4_000 * TPF
+@pytest.fixture
+def small(scarce):
+    """A provider whose stake backs 100,000 operations a second, a sixth of its three rounds."""
+    return proofs.prover(scarce, "small", stake=100 * TPF)
 
 
-def test_score__stake_after_a_slash(suite, benchmark, provider, openings, manager):
-    suite.staking.slash(provider.owner, 2_000 * TPF, sender=manager)
-    benchmark.open_samples(provider.owner, openings)
-    assert benchmark.share_of(provider.owner, 0)[1] == 3_000 * TPF
+def effective_of(suite, provider) -> int:
+    return int(suite.benchmark.share_of(provider.owner, suite.benchmark.current_epoch())[1])
 
 
-def test_score__stake_that_came_back_after_a_seizure__does_not_count(suite, benchmark, manager):
-    """It may have counted behind another provider meanwhile."""
-    victim, hunter = address_of("victim"), address_of("hunter")
-    provider = proofs.prover(suite, in_all=2 * suite.parameters.bond)
-    arguments = (provider.operator.address, b"\x01" * 32, 100 * TPF, now() + DAY, 0)
-    suite.staking.lock(*arguments, sender=manager)
+def drawn(suite, provider, rounds=3):
     proofs.open_epoch(suite)
-    done = proofs.committed(suite, provider, 1)
-    suite.staking.seize(provider.owner, b"\x01" * 32, victim, hunter, 10_000, 0, sender=manager)
-    delegate(suite, provider.owner, provider.owner, 100 * TPF)
+    done = proofs.committed(suite, provider, rounds)
     proofs.draw_epoch(suite)
-    proofs.show(suite, provider, done)
-    assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
-    assert benchmark.share_of(provider.owner, 0)[1] == 4_900 * TPF
+    return done
 
 
-def test_score__sums_are_those_of_everybody(suite, benchmark, provider, done):
+def test_effective__is_what_the_stake_backs(scarce, small):
+    proofs.show(scarce, small, drawn(scarce, small))
+    points, backed = points_of(scarce, 3), 100 * 1_000
+    assert event(scarce.benchmark, "Scored")["effective"] == backed < points
+    assert scarce.benchmark.share_of(small.owner, 1) == (points, backed, backed)
+    assert scarce.benchmark.proven(small.owner)[0] == points
+
+
+def test_effective__is_at_most_the_score(scarce):
+    points = points_of(scarce, 3)
+    stake = -(-points * TPF // 1_000)  # what backs it, to the wei
+    for role, missing in (("enough", 0), ("a wei short", 1)):
+        with boa.env.anchor():
+            provider = proofs.prover(scarce, role, stake=stake - missing)
+            proofs.show(scarce, provider, drawn(scarce, provider))
+            assert effective_of(scarce, provider) == points - missing
+
+
+def test_effective__stake_that_came_after_the_commit_does_not_count(scarce, small):
+    done = drawn(scarce, small)
+    delegate(scarce, small.owner, small.owner, 1_000 * TPF)
+    proofs.show(scarce, small, done)
+    assert effective_of(scarce, small) == 100_000
+
+
+def test_effective__stake_that_left_does_not_count(scarce, small):
+    done = drawn(scarce, small)
+    shares = scarce.staking.shares_of(small.owner, small.owner)
+    scarce.staking.undelegate(small.owner, shares // 5, sender=small.owner)
+    proofs.show(scarce, small, done)
+    assert event(scarce.benchmark, "Scored")["stake"] == 80 * TPF
+    assert effective_of(scarce, small) == 80_000
+
+
+def test_effective__stake_that_was_slashed_does_not_count(scarce, small, manager):
+    done = drawn(scarce, small)
+    scarce.staking.slash(small.owner, bytes(32), 40 * TPF, sender=manager)
+    proofs.show(scarce, small, done)
+    assert effective_of(scarce, small) == 60_000
+
+
+def test_effective__stake_seized_earlier_is_no_loss(scarce, manager):
+    """What was seized before the commit is not counted off the stake of the commit."""
+    provider = proofs.prover(scarce, "seized", stake=200 * TPF, in_all=60 * TPF, per_order=50 * TPF)
+    seize(scarce, provider, manager, 50 * TPF)
+    proofs.show(scarce, provider, drawn(scarce, provider))
+    assert effective_of(scarce, provider) == 150_000
+
+
+def test_effective__stake_seized_since_does_not_count(scarce, manager):
+    """It may count behind another provider already, and come back as an entry does not help."""
+    provider = proofs.prover(scarce, "seized", stake=200 * TPF, in_all=60 * TPF, per_order=50 * TPF)
+    done = drawn(scarce, provider)
+    seize(scarce, provider, manager, 50 * TPF)
+    delegate(scarce, provider.owner, provider.owner, 50 * TPF)
+    proofs.show(scarce, provider, done)
+    assert effective_of(scarce, provider) == 150_000
+
+
+def seize(suite, provider, manager, amount):
+    victim, hunter = address_of("victim"), address_of("hunter")
+    order_id = b"\x01" * 32
+    arguments = (provider.operator.address, order_id, amount, now() + DAY, 0)
+    suite.staking.lock(*arguments, sender=manager)
+    suite.staking.seize(provider.owner, order_id, victim, hunter, 10_000, 0, sender=manager)
+
+
+def test_score__total_is_that_of_everybody(suite, benchmark, provider, done):
     other = proofs.prover(suite, "other provider", stake=2_000 * TPF)
     missing = proofs.prover(suite, "third provider")
     theirs = proofs.committed(suite, other, 2)
@@ -223,11 +282,15 @@ def test_score__sums_are_those_of_everybody(suite, benchmark, provider, done):
     proofs.draw_epoch(suite)
     proofs.show(suite, provider, done)
     proofs.show(suite, other, theirs)
-    sums = (points_of(suite, 3) + points_of(suite, 2), 7_000 * TPF)
-    assert benchmark.share_of(provider.owner, 0) == (points_of(suite, 3), 5_000 * TPF, *sums)
-    assert benchmark.share_of(other.owner, 0) == (points_of(suite, 2), 2_000 * TPF, *sums)
-    assert benchmark.share_of(missing.owner, 0) == (0, 0, *sums)
-    assert benchmark.share_of(provider.owner, 1) == (0, 0, 0, 0)
+    ours, others = points_of(suite, 3), points_of(suite, 2)
+    assert benchmark.share_of(provider.owner, 1) == (ours, ours, ours + others)
+    assert benchmark.share_of(other.owner, 1) == (others, others, ours + others)
+    assert benchmark.share_of(missing.owner, 1) == (0, 0, ours + others)
+    assert benchmark.share_of(provider.owner, 2) == (0, 0, 0)
+    # The total shares a word with what the epoch is about.
+    found = benchmark.epoch_of(1)
+    assert (found.beacon, found.draw) == (BEACON, DRAW)
+    assert found.ends_at == found.opened_at + suite.parameters.length
 
 
 def test_score__of_many_identities_is_no_more_than_of_one(suite, benchmark):
@@ -235,7 +298,6 @@ def test_score__of_many_identities_is_no_more_than_of_one(suite, benchmark):
     alone = proofs.prover(suite, "alone")
     proofs.scored(suite, alone, 7)
     whole = benchmark.score(alone.owner)
-    proofs.next_epoch(suite)
     epoch = proofs.open_epoch(suite)
     parts = []
     for number, rounds in enumerate((4, 2, 1)):
@@ -268,23 +330,24 @@ def test_score__of_identities_cannot_share_a_round(suite, benchmark):
 # -------------------------------------------------------------------- lifetime
 
 
-def test_score__lasts_score_life_epochs__exact(suite, benchmark, p, provider):
+def test_score__lasts_score_life_after_its_epoch__exact(suite, benchmark, p, provider):
     proofs.scored(suite, provider)
-    points = benchmark.score(provider.owner)
-    end = benchmark.epoch_start(p.score_life + 1)
-    go_to(end - 1)
+    points, last = benchmark.score(provider.owner), proofs.end_of(suite) + p.score_life
+    assert benchmark.proven(provider.owner) == (points, 1, last)
+    go_to(last)
     assert benchmark.score(provider.owner) == points > 0
-    go_to(end)
+    go_to(last + 1)
     assert benchmark.score(provider.owner) == 0
-    assert benchmark.share_of(provider.owner, 0)[0] == points
+    assert benchmark.proven(provider.owner) == (points, 1, last)
+    assert benchmark.share_of(provider.owner, 1)[0] == points
 
 
-@pytest.mark.parametrize("life", [0, 3])
+@pytest.mark.parametrize("life", [1, 40 * DAY])
 def test_score__other_lives(life):
     suite = deploy_suite(Parameters(score_life=life), with_benchmark=True)
     provider = proofs.prover(suite)
     proofs.scored(suite, provider, 1)
-    go_to(suite.benchmark.epoch_start(life + 1) - 1)
+    go_to(proofs.end_of(suite) + life)
     assert suite.benchmark.score(provider.owner) > 0
     pass_time(1)
     assert suite.benchmark.score(provider.owner) == 0
@@ -292,7 +355,6 @@ def test_score__other_lives(life):
 
 def test_score__the_next_proof_replaces_it(suite, benchmark, provider):
     proofs.scored(suite, provider, 3)
-    proofs.next_epoch(suite)
     proofs.open_epoch(suite)
     done = proofs.committed(suite, provider, 1)
     proofs.draw_epoch(suite)
@@ -301,24 +363,70 @@ def test_score__the_next_proof_replaces_it(suite, benchmark, provider):
     assert benchmark.score(provider.owner) == points_of(suite, 3)
     benchmark.open_sample(provider.owner, openings[3])
     assert benchmark.score(provider.owner) == points_of(suite, 1)
-    assert benchmark.share_of(provider.owner, 0)[0] == points_of(suite, 3)
-    assert benchmark.share_of(provider.owner, 1)[0] == points_of(suite, 1)
+    assert benchmark.share_of(provider.owner, 1) == (0, 0, points_of(suite, 3))
+    assert benchmark.share_of(provider.owner, 2)[0] == points_of(suite, 1)
 
 
 def test_score__of_nobody(benchmark, stranger):
     assert benchmark.score(stranger) == 0
+    assert benchmark.proven(stranger) == (0, 0, 0)
 
 
 def test_score__missed_epoch_costs_nothing_else(suite, benchmark, provider):
     """Missing a window is no fault: the bond stays, nothing can be reported."""
     proofs.scored(suite, provider)
     for _ in range(3):
-        proofs.next_epoch(suite)
         proofs.open_epoch(suite)
         proofs.draw_epoch(suite)
         with boa.reverts("benchmark: no proof to fail"):
             benchmark.fail(provider.owner)
-    assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
+    assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, BOND)
+
+
+# ---------------------------------------------------------------------- backing
+
+
+def test_score__only_what_the_stake_of_now_backs(scarce, small, manager):
+    """A score does not outlive its stake."""
+    benchmark, staking = scarce.benchmark, scarce.staking
+    proofs.show(scarce, small, drawn(scarce, small))
+    points = points_of(scarce, 3)
+    assert benchmark.score(small.owner) == 100_000 < points
+    staking.slash(small.owner, bytes(32), 40 * TPF, sender=manager)
+    assert benchmark.score(small.owner) == 60_000
+    go_to(proofs.end_of(scarce))
+    delegate(scarce, small.owner, small.owner, 40 * TPF)
+    assert benchmark.score(small.owner) == 100_000 + backed_by_rewards(scarce, small, 100)
+    delegate(scarce, small.owner, small.owner, 10_000 * TPF)
+    assert benchmark.score(small.owner) == points
+    assert benchmark.proven(small.owner)[0] == points
+
+
+def backed_by_rewards(suite, provider, stake: int) -> int:
+    """Operations a second that a pool backs beyond so many TPF."""
+    return (suite.staking.pool(provider.owner)[0] - stake * TPF) * 1_000 // TPF
+
+
+def test_score__of_an_owner_who_has_left__is_zero(suite, benchmark, provider):
+    proofs.scored(suite, provider)
+    staking = suite.staking
+    benchmark.release_bond(provider.owner, sender=provider.owner)
+    shares = staking.shares_of(provider.owner, provider.owner)
+    staking.undelegate(provider.owner, shares, sender=provider.owner)
+    assert staking.pool(provider.owner)[0] == 0
+    assert benchmark.score(provider.owner) == 0
+    assert benchmark.proven(provider.owner)[0] > 0
+
+
+def test_score__backing_follows_the_scale_of_its_epoch(suite, benchmark, provider):
+    """A new scale is for epochs to come."""
+    emissions = suite.emissions
+    proofs.scored(suite, provider)
+    epoch, points = benchmark.current_epoch(), benchmark.score(provider.owner)
+    scale = emissions.ops_per_tpf(epoch)
+    emissions.set_scale(scale // 2, 1, sender=suite.owner)
+    assert emissions.ops_per_tpf(epoch) == scale
+    assert benchmark.score(provider.owner) == points
 
 
 # ------------------------------------------------------------------------ Jobs
@@ -356,7 +464,7 @@ def test_jobs__score_is_reserved_by_open_work(suite, provider, requester):
 
 def test_jobs__expired_score_takes_no_work(suite, benchmark, p, provider, requester):
     proofs.scored(suite, provider, 3)
-    go_to(benchmark.epoch_start(p.score_life + 1) - 1)
+    go_to(proofs.end_of(suite) + p.score_life)
     last = post(suite, requester, wanting(1))
     actions.accept(suite, provider, last)
     late = post(suite, requester, wanting(1, 1))
@@ -369,11 +477,10 @@ def test_jobs__expired_score_takes_no_work(suite, benchmark, p, provider, reques
 
 def test_jobs__lost_score_takes_no_work(suite, benchmark, provider, requester):
     proofs.scored(suite, provider, 3)
-    proofs.next_epoch(suite)
-    proofs.open_epoch(suite, pog.keccak(b"another beacon"))
+    proofs.open_epoch(suite, proofs.beacon_of(pog.keccak(b"another beacon")))
     proofs.committed(suite, provider, 1)
     proofs.draw_epoch(suite)
-    go_to(benchmark.epoch_start(2) - 1)
+    go_to(proofs.end_of(suite) - 1)
     terms = post(suite, requester, wanting(1))
     actions.accept(suite, provider, terms)
     pass_time(1)
