@@ -12,7 +12,6 @@ from tests.contracts.deploy import (
     REWARD,
     SLASH,
     TPF,
-    Parameters,
     Suite,
     address_of,
     deploy_suite,
