@@ -8,8 +8,9 @@ from fractions import Fraction
 
 from tests.contracts.deploy import REWARD
 from tests.contracts.stateful.driver import action
+from tests.contracts.stateful.epoch import Epoch, Proof
 from tests.contracts.stateful.machine import BPS, MILLION, Rule, Why
-from tests.contracts.stateful.proof_actions import Epoch, Proof, ProofActions
+from tests.contracts.stateful.proof_actions import ProofActions
 from tests.contracts.stateful.registry_actions import somebody
 from tests.contracts.stateful.wealth import Key
 from tests.contracts.stateful.world import CANDIDATE, DELEGATORS, HOLDERS, OWNERS, STRANGER, WARDEN

@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from provider_agent.protocol.messages import Attestation, Quote
 from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Status, Terms
 from tests.contracts.deploy import DAY
+from tests.contracts.stateful.deal import (
+    DETERMINISTIC,
+    EDGES,
+    MAX_AUCTION,
+    REFUSABLE,
+    SPEC,
+    TRUSTED,
+    Job,
+    leaf,
+)
 from tests.contracts.stateful.driver import action
 from tests.contracts.stateful.machine import BPS, FAR, Rule, Why
 from tests.contracts.stateful.manager_actions import ManagerActions
@@ -25,57 +34,6 @@ from tests.contracts.stateful.world import (
     TENANTS,
     signature,
 )
-
-TRUSTED, REFUSABLE, DETERMINISTIC = 0, 1, 2
-SPEC = bytes(keccak(text="specification"))
-MAX_AUCTION = 30 * DAY
-MAX_PAUSE = 7 * DAY
-MAX_FEE = 1_000
-EDGES = {
-    (Status.NONE, Status.OPEN),
-    (Status.NONE, Status.ASSIGNED),  # hired
-    (Status.OPEN, Status.ASSIGNED),
-    (Status.OPEN, Status.CANCELLED),
-    (Status.ASSIGNED, Status.ATTESTED),
-    (Status.ASSIGNED, Status.EXPIRED),
-    (Status.ATTESTED, Status.SETTLED),
-    (Status.ATTESTED, Status.REFUSED),
-}
-
-
-@dataclass
-class Job:
-    """One deal with everything it was made on; later parameters do not reach it (I-11)."""
-
-    terms: Terms
-    allowed: tuple[str, ...] = ()
-    status: Status = Status.NONE
-    provider: str = ZERO_ADDRESS
-    assigned_at: int = 0
-    paused: int = 0
-    price: int = 0
-    record: Record | None = None
-
-    def __post_init__(self) -> None:
-        self.id = self.terms.job_id()
-
-    @property
-    def order(self) -> Order:
-        return self.terms.order
-
-    @property
-    def deadline(self) -> int:
-        return self.assigned_at + self.order.duration
-
-    @property
-    def window_end(self) -> int:
-        assert self.record is not None
-        return self.record.attested_at + self.terms.challenge_window
-
-
-def leaf(provider: str) -> bytes:
-    """The leaf of an allow-list: H(H(address word))."""
-    return keccak(keccak(encode(["address"], [provider])))
 
 
 class JobActions(ManagerActions):

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from tests.contracts.deploy import DAY
+from tests.contracts.stateful.deal import MAX_FEE, MAX_PAUSE
 from tests.contracts.stateful.driver import action
-from tests.contracts.stateful.job_actions import MAX_FEE, MAX_PAUSE, JobActions
+from tests.contracts.stateful.job_actions import JobActions
 from tests.contracts.stateful.machine import Rule, Why
 from tests.contracts.stateful.world import PEOPLE, STRANGER, TENANTS
 
