@@ -35,7 +35,7 @@ from tests.support.anvil import ROOT, Anvil
 
 RESULT = ROOT / ".build" / "window_use.json"
 _LOOK = 0.02  # seconds between two looks at the rounds on the disk
-_START = 60  # seconds from one boundary to the next: time for the agent to start
+_START = 120  # seconds from one boundary to the next: time for the agent to start
 _RATE_FROM = 0.1  # the part of the window after which the rate is measured
 
 
@@ -110,7 +110,7 @@ def measure(directory: Path, block_seconds: int, window: int, windows: int) -> I
     terms = ProofTerms(
         blocks=8,
         slot=_START,
-        open_period=min(_START - 1, window // 10),
+        open_period=window // 10,
         window=window,
         draw_period=after,
         reach=after,

@@ -251,23 +251,30 @@ def test_disk_is_lost_after_the_commit__proof_is_computed_again(
         assert scored(walking, world) == epoch
 
 
-def test_winning_block_leaves_the_chain__only_what_is_on_chain_is_proven(tmp_path: Path) -> None:
+def test_winning_block_leaves_the_chain__only_what_is_on_chain_is_proven(
+    walking: Epochs, tmp_path: Path
+) -> None:
     """The block of a boundary is replaced while its rounds are under way."""
-    terms = ProofTerms(slot=150, open_period=100)
-    with epochs(terms) as walking, prover(walking, tmp_path, report_faults="false") as world:
+    with prover(walking, tmp_path) as world:
+        walking.waits_for.append(world)
         world.start_agent()
+        first = scored(walking, world)
 
         def is_ahead() -> bool:
-            return "the window is not on chain yet" in world.log()
+            return f"proof of epoch {first + 1}: proving; the window is not" in world.log()
 
         world.until(is_ahead, "rounds ahead of the chain", WAIT)
         with walking.held():
+            assert walking.epoch in (first, first + 1)
+            lost = walking.record(first + 1).beacon
+            boundary = walking.rules.boundary(walking.now)
+            assert boundary is not None
             world.anvil.drop_all_transactions()
-            world.anvil.reorg(blocks_since(walking, walking.rules.boundary(walking.now) or 0))
-        walking.waits_for.append(world)
-        epoch = scored(walking, world)
-        proof = walking.proof(world)
-        assert proof.epoch == epoch and proof.verified == walking.rules.samples
+            world.anvil.reorg(blocks_since(walking, boundary))
+            assert walking.epoch == first
+
+        assert scored(walking, world, after=first) == first + 1
+        assert walking.record(first + 1).beacon != lost
         assert pool(world) >= 10**6 * TPF
 
 
