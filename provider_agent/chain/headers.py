@@ -54,6 +54,12 @@ _LATER = (
 )
 
 
+class HeaderError(ChainError):
+    """A block's header cannot be had in the form that the contract takes: asking again is of no
+    use.
+    """
+
+
 class Source(IntEnum):
     """Where a block's value comes from; see `randomness/designated_block.vy`."""
 
@@ -74,10 +80,10 @@ class Header:
     data: bytes
 
     def value(self, source: int) -> bytes:
-        """The block's random value. ChainError when it has none."""
+        """The block's random value. HeaderError when it has none."""
         found = self.mix if source == Source.PREVRANDAO else self.hash
         if found == ZERO:
-            raise ChainError(f"block {self.number} has no prevrandao; check the contract's source")
+            raise HeaderError(f"block {self.number} has no prevrandao; check the contract's source")
         return found
 
 
@@ -97,7 +103,9 @@ def draw(value: bytes) -> bytes:
 
 
 def rebuild(raw: Mapping[str, object]) -> Header:
-    """The header in a node's answer. ChainError when it does not make the block's hash."""
+    """The header in a node's answer. HeaderError when it does not make the block's hash, ChainError
+    when there is none.
+    """
     names = [*_FIXED, *(name for name in _LATER if raw.get(name) is not None)]
     try:
         items = [_item(name, raw[name]) for name in names]
@@ -108,12 +116,12 @@ def rebuild(raw: Mapping[str, object]) -> Header:
         raise ChainError("an RPC endpoint sent a block without a whole header") from None
     data = _list(items)
     if bytes(keccak(data)) != digest:
-        raise ChainError(
+        raise HeaderError(
             f"the header of block {number} cannot be rebuilt from what the RPC endpoint says of "
             "it; it may be on a chain that is not supported"
         )
     if len(data) > MAX_HEADER:
-        raise ChainError(f"the header of block {number} is longer than the contract takes")
+        raise HeaderError(f"the header of block {number} is longer than the contract takes")
     return Header(number, digest, parent, timestamp, mix, data)
 
 

@@ -33,7 +33,7 @@ from provider_agent.benchmark.folder import ProofFolder, Task
 from provider_agent.benchmark.format import MAX_ROUNDS, ZERO
 from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import BenchmarkContract, Committed, Event
-from provider_agent.chain.headers import Source
+from provider_agent.chain.headers import HeaderError, Source
 from provider_agent.chain.pace import Pace
 from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.attempts import UNDECIDED, Attempts
@@ -130,6 +130,9 @@ class BenchmarkDuty:
             if self._prover.trouble:
                 note = self._prover.trouble
             self._show(note)
+        except HeaderError as error:
+            # It will not get better; jobs and rewards must go on.
+            self._show(str(error))
         except (ChainError, sqlite3.Error):
             raise
         except Exception:

@@ -15,6 +15,8 @@ from provider_agent.benchmark import merkle
 from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.benchmark.opening import Opening, verify
 from provider_agent.chain import headers
+from provider_agent.chain.headers import Header, HeaderError
+from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import ChainError
 from provider_agent.store import IntentState
@@ -170,6 +172,18 @@ def test_boundary_is_lost__looked_up_once(rig: Rig) -> None:
 def test_before_the_genesis__waits(rig: Rig) -> None:
     said = rig.cycle(at=RULES.genesis - 60)
     assert said == f"waiting for a window, not before {RULES.genesis}"
+
+
+def test_boundary__header_cannot_be_had__said_and_nothing_else_stops(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(number: int) -> Header:
+        raise HeaderError("the header of block 5 cannot be rebuilt")
+
+    monkeypatch.setattr(rig.contract, "header", fail)
+    monkeypatch.setattr(rig.contract, "block", lambda number: BlockRef(number, bytes(32), number))
+    assert rig.cycle(at=OPENED + 5) == "the header of block 5 cannot be rebuilt"
+    assert rig.actions() == []
 
 
 def test_operator_of_nobody__does_nothing(rig: Rig) -> None:
