@@ -145,8 +145,9 @@ def _drawn(draw: random.Random) -> tuple[str, Plan]:
     both = draw.random() < 0.5
 
     def plan(seen: History) -> _Bools:
+        reduce = np.logical_and if both else np.logical_or
         masks = [condition(seen) for _, condition in conditions]
-        return np.logical_and.reduce(masks) if both else np.logical_or.reduce(masks)
+        return np.asarray(reduce.reduce(masks))
 
     return (" and " if both else " or ").join(name for name, _ in conditions), plan
 
