@@ -127,8 +127,9 @@ def _check(
     root_levels: uint256,
 ):
     """
-    @dev Reverts unless the opening shows the right value of C_t[i][j]. `leaf_levels`
-         is `_leaf_levels(n)`, `root_levels` the `_levels` of the rounds.
+    @dev Reverts unless the opening shows the right value of C_t[i][j]. The caller sees
+         to it that i and j are below n and t below the rounds; `leaf_levels` is
+         `_leaf_levels(n)`, `root_levels` the `_levels` of the rounds.
     """
     root_before: bytes32 = opening[0]
     # Levels from root(t) and root(t-2) to the node above both.
@@ -161,7 +162,8 @@ def _check(
             opening[17],
         )
     )
-    number: uint256 = i * n + j
+    # Nothing here can leave 256 bits, so nothing is checked twice.
+    number: uint256 = unsafe_add(unsafe_mul(i, n), j)
     index: uint256 = number >> 9
     position: uint256 = FIXED_WORDS
     levels: uint256 = leaf_levels
@@ -172,7 +174,7 @@ def _check(
         # Bit `at` of `turns` says whether the node is the right one where the
         # sibling is word `at` of the opening.
         turns: uint256 = index << position
-        end: uint256 = position + levels
+        end: uint256 = unsafe_add(position, levels)
         for at: uint256 in range(position, end, bound=MAX_LEVELS):
             if (turns >> at) & 1 == 0:
                 node = keccak256(abi_encode(node, opening[at]))
@@ -193,13 +195,13 @@ def _check(
                 joint == 0 or node == above_both
             ), "benchmark: wrong earlier path"
             index >>= joint
-            levels = root_levels - joint
+            levels = unsafe_sub(root_levels, joint)
     assert node == commitment, "benchmark: wrong root path"
 
     # Thirty-two values of 8 bits to a word of the leaf, the first one on top.
     place: uint256 = number & 511
-    shown: uint256 = convert(opening[2 + (place >> 5)], uint256) >> (
-        248 - ((place & 31) << 3)
+    shown: uint256 = convert(opening[unsafe_add(2, place >> 5)], uint256) >> (
+        unsafe_sub(248, (place & 31) << 3)
     )
     computed: uint256 = self._entry(
         keccak256(concat(challenge, b"A")),
@@ -263,147 +265,153 @@ def _entry(
         b13: uint256 = uint256_mulmod(b12, b12, P)
         b14: uint256 = uint256_mulmod(b13, b13, P)
         b15: uint256 = uint256_mulmod(b14, b14, P)
-        low: uint256 = unsafe_add(
-            unsafe_add(
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a0 & LANES_0, b0 & LANES_0),
-                            unsafe_mul(a1 & LANES_0, b1 & LANES_0),
-                        ),
-                        unsafe_mul(a2 & LANES_0, b2 & LANES_0),
-                    ),
-                    unsafe_mul(a3 & LANES_0, b3 & LANES_0),
-                ),
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a4 & LANES_0, b4 & LANES_0),
-                            unsafe_mul(a5 & LANES_0, b5 & LANES_0),
-                        ),
-                        unsafe_mul(a6 & LANES_0, b6 & LANES_0),
-                    ),
-                    unsafe_mul(a7 & LANES_0, b7 & LANES_0),
-                ),
-            ),
-            unsafe_add(
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a8 & LANES_0, b8 & LANES_0),
-                            unsafe_mul(a9 & LANES_0, b9 & LANES_0),
-                        ),
-                        unsafe_mul(a10 & LANES_0, b10 & LANES_0),
-                    ),
-                    unsafe_mul(a11 & LANES_0, b11 & LANES_0),
-                ),
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a12 & LANES_0, b12 & LANES_0),
-                            unsafe_mul(a13 & LANES_0, b13 & LANES_0),
-                        ),
-                        unsafe_mul(a14 & LANES_0, b14 & LANES_0),
-                    ),
-                    unsafe_mul(a15 & LANES_0, b15 & LANES_0),
-                ),
-            ),
-        )
-        middle: uint256 = unsafe_add(
-            unsafe_add(
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a0 & LANES_1, b0 & LANES_1),
-                            unsafe_mul(a1 & LANES_1, b1 & LANES_1),
-                        ),
-                        unsafe_mul(a2 & LANES_1, b2 & LANES_1),
-                    ),
-                    unsafe_mul(a3 & LANES_1, b3 & LANES_1),
-                ),
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a4 & LANES_1, b4 & LANES_1),
-                            unsafe_mul(a5 & LANES_1, b5 & LANES_1),
-                        ),
-                        unsafe_mul(a6 & LANES_1, b6 & LANES_1),
-                    ),
-                    unsafe_mul(a7 & LANES_1, b7 & LANES_1),
-                ),
-            ),
-            unsafe_add(
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a8 & LANES_1, b8 & LANES_1),
-                            unsafe_mul(a9 & LANES_1, b9 & LANES_1),
-                        ),
-                        unsafe_mul(a10 & LANES_1, b10 & LANES_1),
-                    ),
-                    unsafe_mul(a11 & LANES_1, b11 & LANES_1),
-                ),
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a12 & LANES_1, b12 & LANES_1),
-                            unsafe_mul(a13 & LANES_1, b13 & LANES_1),
-                        ),
-                        unsafe_mul(a14 & LANES_1, b14 & LANES_1),
-                    ),
-                    unsafe_mul(a15 & LANES_1, b15 & LANES_1),
-                ),
-            ),
-        )
-        high: uint256 = unsafe_add(
-            unsafe_add(
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a0 & LANES_2, b0 & LANES_2),
-                            unsafe_mul(a1 & LANES_2, b1 & LANES_2),
-                        ),
-                        unsafe_mul(a2 & LANES_2, b2 & LANES_2),
-                    ),
-                    unsafe_mul(a3 & LANES_2, b3 & LANES_2),
-                ),
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a4 & LANES_2, b4 & LANES_2),
-                            unsafe_mul(a5 & LANES_2, b5 & LANES_2),
-                        ),
-                        unsafe_mul(a6 & LANES_2, b6 & LANES_2),
-                    ),
-                    unsafe_mul(a7 & LANES_2, b7 & LANES_2),
-                ),
-            ),
-            unsafe_add(
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a8 & LANES_2, b8 & LANES_2),
-                            unsafe_mul(a9 & LANES_2, b9 & LANES_2),
-                        ),
-                        unsafe_mul(a10 & LANES_2, b10 & LANES_2),
-                    ),
-                    unsafe_mul(a11 & LANES_2, b11 & LANES_2),
-                ),
-                unsafe_add(
-                    unsafe_add(
-                        unsafe_add(
-                            unsafe_mul(a12 & LANES_2, b12 & LANES_2),
-                            unsafe_mul(a13 & LANES_2, b13 & LANES_2),
-                        ),
-                        unsafe_mul(a14 & LANES_2, b14 & LANES_2),
-                    ),
-                    unsafe_mul(a15 & LANES_2, b15 & LANES_2),
-                ),
-            ),
-        )
-        # Whatever lies above the 8 bits of each is dropped at the end.
+        # Phase 0, 1 and 2; what lies above the 8 bits of each is dropped at the end.
         total = unsafe_add(
-            total,
-            unsafe_add(unsafe_add(low >> 216, middle >> 232), high >> 248),
+            unsafe_add(
+                total,
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a0 & LANES_0, b0 & LANES_0),
+                                unsafe_mul(a1 & LANES_0, b1 & LANES_0),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a2 & LANES_0, b2 & LANES_0),
+                                unsafe_mul(a3 & LANES_0, b3 & LANES_0),
+                            ),
+                        ),
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a4 & LANES_0, b4 & LANES_0),
+                                unsafe_mul(a5 & LANES_0, b5 & LANES_0),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a6 & LANES_0, b6 & LANES_0),
+                                unsafe_mul(a7 & LANES_0, b7 & LANES_0),
+                            ),
+                        ),
+                    ),
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a8 & LANES_0, b8 & LANES_0),
+                                unsafe_mul(a9 & LANES_0, b9 & LANES_0),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a10 & LANES_0, b10 & LANES_0),
+                                unsafe_mul(a11 & LANES_0, b11 & LANES_0),
+                            ),
+                        ),
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a12 & LANES_0, b12 & LANES_0),
+                                unsafe_mul(a13 & LANES_0, b13 & LANES_0),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a14 & LANES_0, b14 & LANES_0),
+                                unsafe_mul(a15 & LANES_0, b15 & LANES_0),
+                            ),
+                        ),
+                    ),
+                )
+                >> 216,
+            ),
+            unsafe_add(
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a0 & LANES_1, b0 & LANES_1),
+                                unsafe_mul(a1 & LANES_1, b1 & LANES_1),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a2 & LANES_1, b2 & LANES_1),
+                                unsafe_mul(a3 & LANES_1, b3 & LANES_1),
+                            ),
+                        ),
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a4 & LANES_1, b4 & LANES_1),
+                                unsafe_mul(a5 & LANES_1, b5 & LANES_1),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a6 & LANES_1, b6 & LANES_1),
+                                unsafe_mul(a7 & LANES_1, b7 & LANES_1),
+                            ),
+                        ),
+                    ),
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a8 & LANES_1, b8 & LANES_1),
+                                unsafe_mul(a9 & LANES_1, b9 & LANES_1),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a10 & LANES_1, b10 & LANES_1),
+                                unsafe_mul(a11 & LANES_1, b11 & LANES_1),
+                            ),
+                        ),
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a12 & LANES_1, b12 & LANES_1),
+                                unsafe_mul(a13 & LANES_1, b13 & LANES_1),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a14 & LANES_1, b14 & LANES_1),
+                                unsafe_mul(a15 & LANES_1, b15 & LANES_1),
+                            ),
+                        ),
+                    ),
+                )
+                >> 232,
+                unsafe_add(
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a0 & LANES_2, b0 & LANES_2),
+                                unsafe_mul(a1 & LANES_2, b1 & LANES_2),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a2 & LANES_2, b2 & LANES_2),
+                                unsafe_mul(a3 & LANES_2, b3 & LANES_2),
+                            ),
+                        ),
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a4 & LANES_2, b4 & LANES_2),
+                                unsafe_mul(a5 & LANES_2, b5 & LANES_2),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a6 & LANES_2, b6 & LANES_2),
+                                unsafe_mul(a7 & LANES_2, b7 & LANES_2),
+                            ),
+                        ),
+                    ),
+                    unsafe_add(
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a8 & LANES_2, b8 & LANES_2),
+                                unsafe_mul(a9 & LANES_2, b9 & LANES_2),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a10 & LANES_2, b10 & LANES_2),
+                                unsafe_mul(a11 & LANES_2, b11 & LANES_2),
+                            ),
+                        ),
+                        unsafe_add(
+                            unsafe_add(
+                                unsafe_mul(a12 & LANES_2, b12 & LANES_2),
+                                unsafe_mul(a13 & LANES_2, b13 & LANES_2),
+                            ),
+                            unsafe_add(
+                                unsafe_mul(a14 & LANES_2, b14 & LANES_2),
+                                unsafe_mul(a15 & LANES_2, b15 & LANES_2),
+                            ),
+                        ),
+                    ),
+                )
+                >> 248,
+            ),
         )
     return total & 255
