@@ -109,8 +109,8 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
         raise ScriptError(f"{path}: has expired; make a new one with provider-agent consent")
     if message.nonce != market.staking_events.consent_nonce(message.operator, "latest"):
         raise ScriptError(
-            f"{path}: is not the next consent of {message.operator}, which was bound meanwhile or "
-            "signed for another chain's state; make a new one with provider-agent consent"
+            f"{path}: {message.operator} has been bound by another consent since; make a new one "
+            "with provider-agent consent"
         )
     return Consent(message, signature, endpoint if isinstance(endpoint, str) else None)
 

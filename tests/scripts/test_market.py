@@ -12,8 +12,9 @@ import pytest
 
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Status
+from provider_agent.protocol.terms import Judged, Status
 from scripts.market import credits, jobs, packages, providers, tokens
+from scripts.market.conditions import protection
 from scripts.market.errors import ScriptError
 from scripts.market.jobs import Funds
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage
@@ -80,6 +81,21 @@ def test_read_consent__does_not_fit__one_line(
     path.write_text("[]")
     with pytest.raises(ScriptError, match="not a consent"):
         providers.read_consent(path, stage.market, stage.owner.address)
+
+
+def test_read_consent__used_already__one_line(running: Stage, tmp_path: Path) -> None:
+    used = replace(running.consent().message, nonce=0)
+    domain = running.market.staking_domain
+    document = {
+        **used.values(),
+        "signature": "0x" + messages.sign(domain, used, running.operator).hex(),
+        "chain_id": running.market.chain.chain_id,
+        "staking": running.market.staking.address,
+    }
+    path = tmp_path / "consent.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ScriptError, match="has been bound by another consent since"):
+        providers.read_consent(path, running.market, running.owner.address)
 
 
 def test_stake__more_than_held_or_no_provider__one_line(running: Stage) -> None:
@@ -203,6 +219,68 @@ def test_job__attested_and_approved__provider_is_paid(running: Stage) -> None:
         credits.withdraw(market, running.tenant, ui)
 
 
+def test_refuse__refusable_order__price_and_collateral_are_burned(running: Stage) -> None:
+    market, ui = running.market, running.ui
+    trusted, placed = running.post(), running.post(nonce=3, judged=Judged.REFUSABLE)
+    assert any("not get it" in line for line in ui.lines)
+    for job in (trusted, placed):
+        running.accept(job)
+    with pytest.raises(ScriptError, match="only a job that is attested can be refused"):
+        jobs.refuse(market, running.tenant, ui, running.find(placed))
+    running.attest(trusted)
+    with pytest.raises(ScriptError, match="was not posted with --judged refusable"):
+        jobs.refuse(market, running.tenant, ui, running.find(trusted))
+    running.attest(placed)
+    with pytest.raises(ScriptError, match="belongs to"):
+        jobs.refuse(market, running.stranger, ui, running.find(placed))
+    price = market.show_price(running.find(placed).accepted.price)  # type: ignore[union-attr]
+    ui.lines.clear()
+    jobs.refuse(market, running.tenant, ui, running.find(placed))
+    assert f"{price} burned" in ui.lines
+    done = running.find(placed)
+    assert done.status is Status.REFUSED and done.refused is not None
+    assert done.refused.seized == 10 * TPF
+    said = jobs.next_step(market, done, market.now())
+    assert said == f"burned {price} and 10 TPF of the provider's collateral"
+
+
+def test_refuse__window_over__one_line(running: Stage) -> None:
+    placed = running.post(judged=Judged.REFUSABLE)
+    running.accept(placed)
+    running.attest(placed)
+    running.anvil.increase_time(12)
+    with pytest.raises(ScriptError, match="it can no longer be refused"):
+        jobs.refuse(running.market, running.tenant, running.ui, running.find(placed))
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({}, "it is paid all the same, whoever takes the job"),
+        ({"allow_root": b"\x01" * 32}, "only the providers that you named can take the job"),
+        ({"judged": Judged.REFUSABLE}, "you can burn the price and the collateral"),
+        ({"collateral": 0}, "without a result in time the price comes back; if"),
+        ({"collateral": 1}, "the price comes back with a part of the collateral; if"),
+    ],
+)
+def test_protection__one_line_on_what_the_order_is_worth(
+    stage: Stage, order: dict[str, Any], said: str
+) -> None:
+    line = protection(stage.order(**order))
+    assert said in line and "\n" not in line
+
+
+def test_restricted__list_in_the_specification_and_its_root_in_the_order() -> None:
+    package = packages.read(ROOT / "examples" / "finetune-digits")
+    owners = ["0x" + "22" * 20, "0x" + "11" * 20]
+    named = packages.restricted(package, owners)
+    assert named.spec.allow == tuple(reversed(owners))
+    assert named.spec.digest() != package.spec.digest()
+    assert packages.restricted(package, []) is package
+    with pytest.raises(AgentError, match="allow: '0x5' is not an address"):
+        packages.restricted(package, ["0x5"])
+
+
 def test_job__window_over__anyone_finalizes(running: Stage) -> None:
     placed = running.post()
     running.accept(placed)
@@ -265,6 +343,9 @@ def test_hire__signed_quote__assigned_at_once_and_used_up(running: Stage) -> Non
         jobs.hire(market, running.tenant, running.ui, quote, signature)
     with pytest.raises(ScriptError, match="has expired"):
         jobs.hire(market, running.tenant, running.ui, replace(quote, expires=1), signature)
+    other = replace(quote, nonce=messages.quote_nonce(1, 7))
+    with pytest.raises(ScriptError, match="was bound anew since"):
+        jobs.hire(market, running.tenant, running.ui, other, signature)
 
 
 def test_find__by_first_digits__unknown_and_malformed_are_told(running: Stage) -> None:
