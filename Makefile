@@ -140,6 +140,10 @@ size: .venv/.stamp ## code size of every contract against the limit
 fuzz: .venv/.stamp ## stateful tests over all contracts: a million transactions
 	@$(BIN)/python -m tests.fuzz
 
+.PHONY: attack
+attack: .venv/.stamp ## search for strategies that take from others; the known ones again
+	@$(BIN)/python -m tests.attack
+
 .PHONY: mutate
 mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 	@$(BIN)/python -m tests.mutation
