@@ -43,13 +43,14 @@ class Claimed:
 
     epoch: int
     to_pool: int
-    commission: int
+    to_payout: int
+    """The commission, and what the pool's virtual shares would take."""
     receipt: Receipt
 
     @property
     def amount(self) -> int:
         """All of it."""
-        return self.to_pool + self.commission
+        return self.to_pool + self.to_payout
 
 
 def of(market: Market, provider: str) -> list[Reward]:
@@ -126,14 +127,14 @@ def claim(market: Market, sender: Sender, ui: Ui, provider: str) -> Claimed:
     ui.ask(f"Pay {show_tpf(ready.amount)} of epoch {ready.epoch} into the pool of {provider}?")
     label = f"claim epoch {ready.epoch}"
     receipt = transact(sender, ui, label, market.emissions, "claim", provider)
-    to_pool = commission = 0
+    to_pool = to_payout = 0
     for log in receipt.logs:
         decoded = market.staking.abi.decode_log(log)
         if decoded is not None and decoded[0] == "Rewarded":
             to_pool += int(decoded[1]["to_pool"])
-            commission += int(decoded[1]["commission"])
-    ui.step(f"{show_tpf(to_pool)} to the pool, {show_tpf(commission)} to the payout address")
-    return Claimed(ready.epoch, to_pool, commission, receipt)
+            to_payout += int(decoded[1]["to_payout"])
+    ui.step(f"{show_tpf(to_pool)} to the pool, {show_tpf(to_payout)} to the payout address")
+    return Claimed(ready.epoch, to_pool, to_payout, receipt)
 
 
 def _logs(market: Market, provider: str) -> list[Log]:
@@ -151,7 +152,7 @@ def _ended(market: Market, epoch: int) -> bool:
 
 
 def show_emission(market: Market, ui: Ui) -> None:
-    """The schedule and the scale, and what each use gets, now and from the next epoch on."""
+    """The schedule and the scale, and what each use gets, now and in epochs that are to come."""
     emissions, benchmark = market.emissions, market.benchmark_events
     epoch, now = benchmark.current_epoch("latest"), market.now()
     halving, start = int(emissions.read("HALVING")), int(emissions.read("START"))
@@ -175,7 +176,8 @@ def show_emission(market: Market, ui: Ui) -> None:
             ),
         ],
     )
-    present, later = (emissions.read("weights_at", n) for n in (epoch, epoch + 1))
+    # The next epoch may have begun already, with its window not presented yet.
+    present, later = (emissions.read("weights_at", n) for n in (epoch, epoch + 2))
     rows = [
         (
             str(number),
@@ -186,7 +188,7 @@ def show_emission(market: Market, ui: Ui) -> None:
         )
         for number in range(len(later))
     ]
-    columns = ("use", "shared out by", "now", "next epoch", "of this epoch")
+    columns = ("use", "shared out by", "now", f"from epoch {epoch + 2}", "of this epoch")
     ui.table("Weights", columns, rows)
 
 
@@ -209,7 +211,7 @@ def set_weights(market: Market, sender: Sender, ui: Ui, weights: Sequence[int]) 
         market,
         sender,
         ui,
-        f"set the weights to {shown} from the next epoch on",
+        f"set the weights to {shown} for epochs that have not begun",
         emissions,
         data,
         len(changes).to_bytes(32, "big"),

@@ -102,7 +102,7 @@ def test_stake__more_than_held_or_no_provider__one_line(running: Stage) -> None:
     owner = running.owner.address
     with pytest.raises(ScriptError, match="holds 400 TPF, but 401 TPF are needed"):
         providers.delegate(running.market, running.owner, running.ui, owner, 401 * TPF)
-    with pytest.raises(ScriptError, match="is no provider here"):
+    with pytest.raises(ScriptError, match="is not a registered provider"):
         providers.delegate(running.market, running.owner, running.ui, "0x" + "11" * 20, TPF)
 
 
@@ -133,7 +133,7 @@ def test_set_limits_and_endpoint__owner_only(running: Stage) -> None:
     found = providers.read(market, running.owner.address)
     assert (found.max_lock_per_order, found.max_locked) == (5 * TPF, 6 * TPF)
     assert found.endpoint == "https://gpu.example"
-    with pytest.raises(ScriptError, match="is no provider here"):
+    with pytest.raises(ScriptError, match="is not a registered provider"):
         providers.set_limits(market, running.stranger, ui, 1, 1)
     with pytest.raises(ScriptError, match="below the limit per order"):
         providers.set_limits(market, running.owner, ui, 2, 1)
