@@ -22,13 +22,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.mutation.mutants import PARTS, Mutant, find_mutants, sample, squeeze
-from tests.mutation.worker import (
+from tests.fuzz import commit
+from tests.mutation.mutants import (
     CONTRACTS,
+    PARTS,
+    ROOT,
+    Mutant,
+    find_mutants,
+    part_of,
+    sample,
+    squeeze,
+)
+from tests.mutation.worker import (
     FAILED,
     INVALID,
     KILLED,
-    ROOT,
     SURVIVED,
     TIMEOUT,
     Run,
@@ -43,11 +51,11 @@ HEADER = (
     "# Mutation testing\n"
     "\n"
     "Written by `make mutate`; do not edit. The tool plants one small bug at a time in the lines"
-    " that move money, or on which money depends, and runs the unit tests and a short stateful run"
-    " with a fixed seed against it. A mutant is killed when a test fails. Logs, constructors and"
-    " external views are not mutated; mutants that do not compile do not count. A mutant that runs"
-    " out of time counts as a survivor. `market` is Staking, Jobs and their modules; `rewards` is"
-    " Benchmark, Emissions and theirs.\n"
+    " that move money, or on which money depends, and runs against it the unit tests, nearest"
+    " first, the stories of known faults and the stateful machine with fixed seeds, in one fixed"
+    " order a contract, in which the unchanged sources pass. A mutant is killed when a test fails."
+    " Logs, constructors and external views are not mutated; mutants that do not compile do not"
+    " count. A mutant that runs out of time counts as a survivor.\n"
 )
 # (file, function, before, after) -> why nobody can tell the mutant from the original
 Reasons = dict[tuple[str, str, str, str], str]
@@ -190,8 +198,8 @@ def section(part: str, result: Result, reasons: Reasons, workers: int) -> str:
         f"## {part}",
         "",
         f"**{result.chosen}: {len(result.of(KILLED))} of {valid} killed, {rate(result):.1f} %**"
-        f" (target {TARGET} %), on {date.today()} in {result.seconds / 60:.0f} minutes with"
-        f" {workers} {'worker' if workers == 1 else 'workers'}."
+        f" (target {TARGET} %), commit {commit()}, on {date.today()} in"
+        f" {result.seconds / 60:.0f} minutes with {workers} {'worker' if workers == 1 else 'workers'}."
         f" {len(result.of(INVALID))} more did not compile. Of the"
         f" {len(survivors)} survivors {len(equivalent)} behave as the original does.",
         "",
@@ -224,7 +232,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, not all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
     parser.add_argument("--minutes", type=float, help="start no more mutants after this time")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds a mutant may take")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds a mutant may take")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--only", metavar="TEXT", help="mutants whose description has TEXT")
@@ -244,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
     compiled: dict[str, object] = {}
     good = True
     for part in [options.part] if options.part else PARTS:
-        mutants = [m for m in found if m.file in PARTS[part]]
+        mutants = [m for m in found if part_of(m.file) == part]
         chosen = [m for m in mutants if not options.only or options.only in describe(m)]
         if options.sample:
             chosen = sample(chosen, options.sample, options.seed)

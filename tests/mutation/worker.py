@@ -21,21 +21,21 @@ import boa
 from boa import interpret
 from vyper.exceptions import VyperException
 
-from tests.contracts import deploy
-from tests.mutation.mutants import SOURCES, Mutant
+from tests.contracts import deploy, revm
+from tests.contracts.stateful.driver import Tally, run
+from tests.contracts.stateful.market import make
+from tests.contracts.stateful.profiles import PROFILE, chosen, first_seed
+from tests.contracts.stateful.world import world
+from tests.mutation.mutants import CONTRACTS, ROOT, SOURCES, Mutant, part_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TESTS = ROOT / "tests" / "contracts"
-CONTRACTS = ROOT / "contracts"
-# Tests that no mutant of SOURCES can reach.
-UNRELATED = {"test_token.py", "test_timelock.py"}
-RELEVANT_FIRST = 4
-# The only ones that a mutant of the rewards can reach.
-ABOUT_REWARDS = ("test_benchmark", "test_emissions", "test_gpu_proof")
-STATEFUL = {
-    "market": TESTS / "stateful",
-    "rewards": TESTS / "stateful" / "test_rewards_market.py",
-}
+# Tests that no mutant of SOURCES can reach, or that look at the sources themselves.
+UNRELATED = {"test_token.py", "test_timelock.py", "test_payment_token.py", "test_revm.py"}
+# What is run between the unit tests that are nearest to a contract and all others.
+FAST = ("test_money_cases.py", "stateful")
+
+# Examples run before the first fork: their proofs are made once.
+WARM = 4
 
 KILLED, SURVIVED, TIMEOUT, INVALID, FAILED = "killed", "survived", "timeout", "invalid", "failed"
 # Exit codes of a worker: pytest's 0 and 1, and one that pytest does not have.
@@ -74,49 +74,25 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def unit_tests(part: str) -> list[Path]:
-    """All that a mutant of the part can reach: the market's contracts serve everybody."""
-    files = sorted(p for p in TESTS.glob("test_*.py") if p.name not in UNRELATED)
-    return [p for p in files if part == "market" or p.name.startswith(ABOUT_REWARDS)]
+def functions(part: str) -> set[str]:
+    """Names of the functions of a contract and its rooms, as callers write them."""
+    files = [file for file in SOURCES if part_of(file) == part]
+    text = "".join((CONTRACTS / file).read_text() for file in files)
+    return {name.lstrip("_") for name in re.findall(r"^def (\w+)\(", text, re.M)} - {"init__"}
 
 
-def callers(function: str, source: str) -> set[str]:
-    """`function` and all functions of the source that reach it."""
-    bodies = dict(re.findall(r"^def (\w+)\((.*?)(?=^@|\Z)", source, re.M | re.S))
-    reached = {function}
-    while True:
-        more = {
-            name
-            for name, body in bodies.items()
-            if any(re.search(rf"\b{called}\(", body) for called in reached)
-        }
-        if more <= reached:
-            return reached
-        reached |= more
+def order(part: str) -> list[str]:
+    """The tests of a contract in the one order in which all of its mutants meet them.
 
-
-def tests_for(mutant: Mutant | None, part: str) -> list[str]:
-    """The unit tests nearest to the mutant, the stateful tests, then the other unit tests."""
-    files = unit_tests(part)
-    if mutant is not None:
-        sources = [CONTRACTS / mutant.file]
-        sources += [CONTRACTS / f"{name}.vy" for name in SOURCES[mutant.file]]
-        names = {mutant.function}
-        for source in sources:
-            text = source.read_text()
-            names |= {n for name in list(names) for n in callers(name, text)}
-        called = re.compile(rf"\b({'|'.join(n.lstrip('_') for n in sorted(names))})\(")
-        direct = re.compile(rf"\b{mutant.function.lstrip('_')}\(")
-        texts = {path: path.read_text() for path in files}
-        files.sort(
-            key=lambda p: (
-                -20 * (mutant.function.lstrip("_") in p.stem)
-                - 3 * len(direct.findall(texts[p]))
-                - len(called.findall(texts[p]))
-            )
-        )
-    first, rest = files[:RELEVANT_FIRST], files[RELEVANT_FIRST:]
-    return [str(path) for path in (*first, STATEFUL[part], *rest)]
+    First the unit tests that call it most, then the machine and the stories on revm, then the rest.
+    """
+    files = sorted(p for p in TESTS.glob("test_*.py") if p.name not in UNRELATED | {*FAST})
+    called = re.compile(rf"\b({'|'.join(sorted(functions(part)))})\(")
+    calls = {path: len(called.findall(path.read_text())) for path in files}
+    files.sort(key=lambda path: (part.lower() not in path.name, -calls[path], path.name))
+    half = len(files) // 3
+    fast = [TESTS / name for name in FAST]
+    return [str(path) for path in (*files[:half], *fast, *files[half:])]
 
 
 def preload() -> dict[str, Any]:
@@ -124,8 +100,14 @@ def preload() -> dict[str, Any]:
     names = ["Token", "Timelock", "Staking", "Jobs", "Benchmark", "Emissions"]
     for folder in ("testnet", "mocks"):
         names += [f"{folder}/{path.stem}" for path in (CONTRACTS / folder).glob("*.vy")]
-    paths = [CONTRACTS / f"{name}.vy" for name in names]
-    return {str(path.relative_to(CONTRACTS)): boa.load_partial(str(path)) for path in paths}
+    paths = [CONTRACTS / f"{name}.vy" for name in names if (CONTRACTS / f"{name}.vy").is_file()]
+    found = {str(path.relative_to(CONTRACTS)): boa.load_partial(str(path)) for path in paths}
+    for deployer in found.values():
+        # Asked for here, it is not compiled again in every worker.
+        _ = deployer.compiler_data.bytecode
+    for seed in range(WARM):
+        run(make, first_seed() + seed, chosen().steps, Tally())
+    return found
 
 
 def start(mutant: Mutant | None, part: str, compiled: dict[str, Any]) -> Run:
@@ -158,9 +140,12 @@ def _work(mutant: Mutant | None, part: str, compiled: dict[str, Any], directory:
         changed = SOURCES[mutant.file]
     # What the tests load from, here and in anything that they start.
     os.environ["TERAPROOF_CONTRACTS"] = str(contracts)
+    os.environ[PROFILE] = "mutants"
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(directory / "hypothesis")
     deploy.CONTRACTS = contracts
-    deploy.deployer_of.cache_clear()
+    deploy.compiled_by_boa.cache_clear()
+    revm.compiled.cache_clear()
+    world.cache_clear()
     interpret.set_cache_dir(str(directory / "cache"))
     load = boa.load_partial
     done = {str(contracts / name): deployer for name, deployer in compiled.items()}
@@ -175,5 +160,5 @@ def _work(mutant: Mutant | None, part: str, compiled: dict[str, Any], directory:
     import pytest  # its plugins start in the worker, not in the parent
 
     options = ["-x", "-q", "--no-header", "-p", "no:ape_test", "-p", "no:cacheprovider"]
-    options += ["--hypothesis-profile=mutants", "-o", "addopts=--import-mode=importlib"]
-    return int(pytest.main([*options, *tests_for(mutant, part)]))
+    options += ["-o", "addopts=--import-mode=importlib", "-p", "no:randomly"]
+    return int(pytest.main([*options, *order(part)]))
