@@ -164,6 +164,10 @@ soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 abi: .venv/.stamp ## write the agent's ABI files from the contracts
 	@$(BIN)/python tools/contracts.py abi
 
+.PHONY: coverage-table
+coverage-table: .venv/.stamp ## write which tests hold which invariant into docs/specification.md
+	@$(BIN)/python tools/coverage_table.py
+
 PYTHON_SOURCES := $(wildcard provider_agent scripts tools tests benchmarks examples)
 MYPY_SOURCES := $(wildcard provider_agent scripts tools benchmarks)
 
@@ -176,6 +180,7 @@ lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler w
 	$(LINT)/mypy --strict --python-executable $(BIN)/python $(MYPY_SOURCES) || status=1; \
 	echo "lint: mamushi"; find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 \
 		| xargs -0 -r $(LINT)/mamushi --check || { echo "error: run make format"; status=1; }; \
+	echo "lint: the table of invariants"; $(BIN)/python tools/coverage_table.py check || status=1; \
 	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
 	exit $$status
 

@@ -22,6 +22,8 @@ from tests.contracts.actions import (
 )
 from tests.contracts.deploy import DAY, USD
 
+pytestmark = pytest.mark.invariant("I-12")
+
 MARGIN = 3_600
 MAX_PAUSE = 7 * DAY
 
@@ -134,6 +136,7 @@ def test_pause__settled_at_the_price_of_the_acceptance(suite, jobs, requester, p
     assert price == 25 * USD
 
 
+@pytest.mark.invariant("I-5")
 @pytest.mark.parametrize("end", ["expire", "refuse"])
 def test_pause__other_ends_at_the_price_of_the_acceptance(
     suite, jobs, requester, provider, guardian, end
@@ -191,6 +194,7 @@ def test_cancel__in_a_pause__the_requester_need_not_wait(suite, jobs, requester,
     assert jobs.credit_of(requester) == ORDER.max_price
 
 
+@pytest.mark.invariant("I-2")
 def test_pause__whenever_it_can__longest_order_still_ends(
     suite, jobs, requester, provider, guardian, stranger
 ):

@@ -20,6 +20,8 @@ from tests.contracts.actions import event, go_to
 from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite
 from tests.contracts.proofs import DRAW
 
+pytestmark = pytest.mark.invariant("I-7")
+
 BOND = 1_000 * TPF
 SAMPLES = 4
 LENGTH = "benchmark: wrong length"

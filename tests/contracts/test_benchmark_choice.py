@@ -15,6 +15,8 @@ from tests.contracts.actions import go_to, now, pass_time
 from tests.contracts.deploy import Parameters, Suite, address_of, deploy_suite, deployer_of
 from tests.contracts.proofs import BEACON, DRAW, word_of
 
+pytestmark = pytest.mark.invariant("I-14")
+
 DONE, CLAIMED, SAMPLES = 5, 6, 4
 NO_HASH = "randomness: no hash of the block"
 LIKED = "picker: not this draw"

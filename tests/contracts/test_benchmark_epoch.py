@@ -10,6 +10,8 @@ from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite, deploye
 from tests.contracts.headers import HISTORY_REACH
 from tests.contracts.proofs import BEACON, DRAW, word_of
 
+pytestmark = pytest.mark.invariant("I-10")
+
 ARB_SYS = "0x" + "64".rjust(40, "0")
 NOT_NOW = "benchmark: not the time to close"
 CLOSED = "benchmark: already closed"

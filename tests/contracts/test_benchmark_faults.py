@@ -18,6 +18,8 @@ from tests.contracts.deploy import (
 )
 from tests.contracts.proofs import DRAW
 
+pytestmark = pytest.mark.invariant("I-4")
+
 BOND = 1_000 * TPF
 BOND_ID = bytes(32)
 NO_FAULT = "benchmark: no proof to fail"
@@ -80,6 +82,7 @@ def test_fail__slashes_the_bond_and_unlocks_it(suite, benchmark, provider, misse
     assert not suite.staking.is_unsettled(provider.owner)
 
 
+@pytest.mark.invariant("I-4")
 def test_fail__nobody_profits(suite, benchmark, missed, provider, stranger):
     """I-4: what is slashed is burned whole, whoever reports."""
     holders = (stranger, suite.owner, suite.treasury, suite.benchmark.address)
@@ -94,6 +97,7 @@ def test_fail__by_the_provider_itself(suite, benchmark, provider, missed):
     assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
 
 
+@pytest.mark.invariant("I-4")
 def test_fail__takes_from_delegators_and_from_what_is_leaving(suite, benchmark, delegator):
     """I-4: pro rata from every share, active or unbonding, that was at stake at the commit."""
     staking, provider = suite.staking, proofs.prover(suite)
@@ -351,6 +355,7 @@ def test_release_bond__then_the_next_commit_locks_again(suite, benchmark, p, pro
     assert bond_of(suite, provider) == (BOND, now() + p.bond_life)
 
 
+@pytest.mark.invariant("I-2")
 def test_release_bond__of_a_released_lock__only_forgets_it(
     suite, benchmark, p, provider, done, stranger
 ):
@@ -380,6 +385,7 @@ def test_release_bond__not_by_anyone_while_a_fault_can_be_told(suite, benchmark,
 # ------------------------------------------------------------ removed manager
 
 
+@pytest.mark.invariant("I-2")
 def test_removed__the_bond_still_leaves(suite, benchmark, provider, done):
     """I-2: when the timelock drops Benchmark, bonds can be released and stake settled all the
     same, and no new proof begins."""

@@ -12,6 +12,8 @@ from tests.contracts.actions import event, go_to, now, pass_time
 from tests.contracts.deploy import Parameters, Suite, deploy_suite, deployer_of
 from tests.contracts.proofs import BEACON, DRAW, present, word_of
 
+pytestmark = pytest.mark.invariant("I-14")
+
 ARB_SYS = "0x" + "64".rjust(40, "0")
 PAST = "benchmark: boundary is past"
 TOO_EARLY = "randomness: block is too early"

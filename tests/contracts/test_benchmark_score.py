@@ -20,6 +20,8 @@ from tests.contracts.deploy import (
 )
 from tests.contracts.proofs import BEACON, DRAW
 
+pytestmark = pytest.mark.invariant("I-7")
+
 NO_PROOF = "benchmark: no proof to open"
 WRONG_NUMBER = "benchmark: number of openings"
 OPENING_OVER = "benchmark: epoch has ended"
@@ -76,6 +78,7 @@ def test_open_samples__by_anyone_makes_the_score(suite, benchmark, provider, ope
     assert not benchmark.is_open(provider.owner)
 
 
+@pytest.mark.invariant("I-7")
 def test_open_samples__score_only_with_the_last(suite, benchmark, provider, openings):
     """I-7: three of four samples are no score."""
     assert benchmark.open_sample(provider.owner, openings[0]) == 1

@@ -21,6 +21,8 @@ from tests.contracts.deploy import (
 )
 from tests.contracts.proofs import DRAW
 
+pytestmark = pytest.mark.invariant("I-13")
+
 NOT_YET = "benchmark: not yet settled"
 NOTHING = "benchmark: nothing to settle"
 NOTHING_TO_TAKE = "benchmark: nothing to take"

@@ -18,6 +18,8 @@ from tests.contracts.actions import (
 )
 from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, account_of, address_of
 
+pytestmark = pytest.mark.invariant("I-2")
+
 UNBONDING = 21 * DAY
 VIRTUAL_SHARES = 1_000
 

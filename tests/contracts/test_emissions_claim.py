@@ -9,6 +9,8 @@ from tests.contracts.actions import delegate, event, events, go_to, pass_time
 from tests.contracts.deploy import DAY, TPF, Parameters, address_of, deploy_suite
 from tests.contracts.epochs import live
 
+pytestmark = pytest.mark.invariant("I-7")
+
 # 80 % of 10,000 TPF go to capacity, in epochs that come a day after the one before.
 PART = 8_000 * TPF
 NOTHING = "benchmark: nothing to take"
@@ -111,6 +113,7 @@ def test_claim__alone_with_one_round__its_part_of_the_target(suite, emissions, p
     assert emissions.claim(prover.owner) == PART // 2
 
 
+@pytest.mark.invariant("I-11")
 def test_claim__scale_changed_while_it_runs__the_scale_of_its_epoch(suite, emissions, prover):
     """I-11. Changed between boundary and opening, in the window, and after the end."""
     pass_time(DAY)
@@ -203,6 +206,7 @@ def test_claim__by_the_next_commit(suite, emissions, staking, prover):
     assert emissions.minted() == PART
 
 
+@pytest.mark.invariant("I-13")
 def test_claim__by_who_joins_or_leaves(suite, emissions, staking, prover):
     """Staking has the epoch settled first, so who joins gets nothing of it (I-13)."""
     epoch = daily(suite, {prover: 1})

@@ -13,6 +13,8 @@ from tests.contracts.actions import now, pass_time, register
 from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, Parameters, address_of, deployer_of
 from tests.contracts.epochs import deploy_by_hand, run_epoch
 
+pytestmark = pytest.mark.invariant("I-8")
+
 P = Parameters(rate=TPF // 5 + 7, halving=4 * DAY, max_accrual=DAY)
 WHOLE = 2 * P.rate * P.halving
 SOME = settings(
@@ -255,6 +257,7 @@ def test_set_minter__once_for_ever(suite, emissions, sender):
         suite.token.set_minter(address_of("usurper"), sender=getattr(suite, sender))
 
 
+@pytest.mark.invariant("I-8")
 def test_minted__numbers_that_are_too_large__above_the_schedule(emissions, by_hand, suite):
     """I-8 holds whatever Benchmark says. Twice a part of 80 seconds, when 150 have accrued."""
     provider = register(suite)
@@ -267,6 +270,7 @@ def test_minted__numbers_that_are_too_large__above_the_schedule(emissions, by_ha
     assert emissions.claim(provider.owner) == emissions.accrued(now())
 
 
+@pytest.mark.invariant("I-8")
 @SOME
 @given(
     gaps=st.lists(

@@ -57,6 +57,7 @@ def scored(by_hand, provider, epoch, effective, total, *, score=None, stake=MUCH
 # ---------------------------------------------------------------------- formula
 
 
+@pytest.mark.invariant("I-8")
 @SOME
 @given(
     scores=st.lists(st.one_of(st.integers(1, 10), st.integers(1, 2**75)), min_size=1, max_size=6),
@@ -213,6 +214,7 @@ def test_claim__no_manager_any_more__reverts(suite, by_hand, emissions, staking,
 # ------------------------------------------------------------------------ scale
 
 
+@pytest.mark.invariant("I-11")
 def test_set_scale__for_epochs_that_have_not_begun(suite, by_hand, emissions):
     """I-11. The next one may have begun: its block may be out, though nobody has shown it."""
     for _ in range(5):

@@ -10,6 +10,8 @@ from tests.contracts.actions import event, now, pass_time, register
 from tests.contracts.deploy import TPF, ZERO_ADDRESS, Parameters, address_of, deployer_of
 from tests.contracts.epochs import deploy_by_hand, run_epoch
 
+pytestmark = pytest.mark.invariant("I-8", "I-11")
+
 NOT_OWNER = "ownable: caller is not the owner"
 
 
@@ -59,6 +61,7 @@ def go_to(by_hand, epoch):
 # --------------------------------------------------------------------- weights
 
 
+@pytest.mark.invariant("I-11")
 def test_set_weights__for_epochs_that_have_not_begun(suite, emissions, by_hand):
     """I-11. The next one may have begun: its block may be out, though nobody has shown it."""
     for _ in range(5):
@@ -112,6 +115,7 @@ def test_weights_at__few_checkpoints(suite, emissions, by_hand, changes):
         assert emissions.weights_at(first - 1) == ([n - 1] if n else [8_000])
 
 
+@pytest.mark.invariant("I-11")
 def test_set_weights__an_epoch_that_has_begun__is_paid_as_it_was(suite, emissions, by_hand):
     """I-11: whenever it is claimed."""
     provider = register(suite)
@@ -256,6 +260,7 @@ def test_distribute__each_epoch_has_its_part(suite, emissions, by_hand, ended, d
     assert (emissions.distributed(1, 3), emissions.distributed(1, short)) == (5_000 * TPF, part)
 
 
+@pytest.mark.invariant("I-8")
 def test_distribute__beside_capacity(suite, emissions, by_hand, ended, distributor):
     """Both parts of an epoch together are its emission (I-8)."""
     provider = register(suite)

@@ -20,6 +20,8 @@ from provider_agent.benchmark.format import Sample, Shape
 from provider_agent.benchmark.opening import Opening, entry, product_entry, verify
 from tests.contracts.deploy import CONTRACTS
 
+pytestmark = pytest.mark.invariant("I-7")
+
 VECTORS = json.loads(
     (Path(__file__).resolve().parents[1] / "vectors" / "proof_of_gpu_v2.json").read_text()
 )

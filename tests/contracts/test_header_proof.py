@@ -17,6 +17,8 @@ from tests.contracts.deploy import deployer_of
 from tests.contracts.headers import FORKS, HISTORY, HISTORY_CODE, HISTORY_REACH
 from tests.support.anvil import Anvil
 
+pytestmark = pytest.mark.invariant("I-14")
+
 NUMBER = 23_456_789
 TIME = 1_800_000_000
 MIX = keccak(b"prevrandao")

@@ -7,6 +7,8 @@ import pytest
 from tests.contracts.actions import event, events, go_to, now, pass_time
 from tests.contracts.deploy import DAY, REWARD, SLASH, TPF, ZERO_ADDRESS, address_of
 
+pytestmark = pytest.mark.invariant("I-3")
+
 ID = b"\x01" * 32
 OTHER_ID = b"\x02" * 32
 MAX_LOCK = 60 * DAY
@@ -183,6 +185,7 @@ def test_release__by_anyone_after_expiry(staking, provider, manager, stranger, l
         staking.release(manager, provider.owner, ID, sender=stranger)
 
 
+@pytest.mark.invariant("I-2")
 def test_release__lets_the_owner_leave(suite, staking, provider, manager, stranger, lock):
     """I-2: a manager that is removed and silent keeps no stake for ever."""
     lock(amount=500 * TPF, expires_at=now() + MAX_LOCK)

@@ -17,6 +17,8 @@ from tests.contracts.deploy import (
     deployer_of,
 )
 
+pytestmark = pytest.mark.invariant("I-11")
+
 
 @pytest.fixture
 def open_staking(suite):

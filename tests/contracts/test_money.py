@@ -28,6 +28,8 @@ from tests.contracts.deploy import (
     deployer_of,
 )
 
+pytestmark = pytest.mark.invariant("I-1")
+
 FEE = 10 * USD * 250 // 10_000
 
 
@@ -184,6 +186,7 @@ def test_refusing_token__answer_false__reverts():
     assert suite.jobs.credit_of(requester) == 5
 
 
+@pytest.mark.invariant("I-2")
 def test_blocked_receiver__stops_nobody_else():
     """The token blocks the requester: refunds, settlement and the others go on (I-2)."""
     suite = suite_with("SilentToken")

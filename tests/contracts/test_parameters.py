@@ -18,6 +18,8 @@ from tests.contracts.deploy import (
     deployer_of,
 )
 
+pytestmark = pytest.mark.invariant("I-11")
+
 
 def test_set_fee__bounds(suite, jobs):
     for bps in (0, 1_000):

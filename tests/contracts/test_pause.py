@@ -17,6 +17,8 @@ from tests.contracts.actions import (
 )
 from tests.contracts.deploy import DAY, ZERO_ADDRESS
 
+pytestmark = pytest.mark.invariant("I-2")
+
 MAX_PAUSE = 7 * DAY
 
 

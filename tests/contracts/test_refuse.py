@@ -68,6 +68,7 @@ def test_refuse__burns_price_and_collateral(
     assert staking.lock_of(jobs.address, provider.owner, terms.job_id()) == (0, 0)
 
 
+@pytest.mark.invariant("I-12")
 def test_refuse__nobody_is_paid(suite, jobs, staking, requester, provider, deal, refuse):
     """I-12: neither the tenant, nor the provider, nor the treasury, nor a hunter."""
     before = jobs.credit_of(requester)
@@ -78,6 +79,7 @@ def test_refuse__nobody_is_paid(suite, jobs, staking, requester, provider, deal,
         assert staking.credit_of(account) == 0
 
 
+@pytest.mark.invariant("I-5")
 def test_refuse__price_of_the_assignment(suite, jobs, requester, provider, refuse):
     """I-5: what was refunded at the acceptance and what is burned are the escrow."""
     terms = post(suite, requester, REFUSABLE)
@@ -108,6 +110,7 @@ def test_refuse__free_of_charge__burns_the_collateral(suite, jobs, requester, pr
     assert jobs.credit_of(BURNED) == 0
 
 
+@pytest.mark.invariant("I-4")
 def test_refuse__delegators_lose_nothing(suite, staking, requester, provider, delegator, refuse):
     """I-4: what the owner put up is the owner's own."""
     staking.delegate(provider.owner, 500 * TPF, sender=delegator)
@@ -214,6 +217,7 @@ def test_refuse__not_attested__reverts(suite, jobs, requester, provider, deal, r
             refuse(terms, record, requester)
 
 
+@pytest.mark.invariant("I-10")
 @pytest.mark.parametrize("first", ["approve", "refuse"])
 def test_refuse__ends_once(jobs, requester, deal, first):
     """I-10: no edge leads out of SETTLED or REFUSED."""
@@ -238,6 +242,7 @@ def test_refuse__no_attestation_after_it(suite, jobs, requester, provider, deal,
         jobs.attest(terms.abi_tuple(), RESULT, RECEIPT, 1, 2, b"", sender=provider.operator.address)
 
 
+@pytest.mark.invariant("I-2", "I-15")
 def test_refusable__not_refused__is_paid_like_any_other(suite, jobs, provider, deal):
     """I-2, I-15: with a tenant that does nothing the provider is paid."""
     terms, record = deal

@@ -7,6 +7,8 @@ import pytest
 from tests.contracts.actions import event, now, pass_time
 from tests.contracts.deploy import LOCK, SLASH, TPF, address_of
 
+pytestmark = pytest.mark.invariant("I-13")
+
 
 def close(value, expected):
     """Equal but for the wei of rounding and what virtual shares take."""

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tests.contracts.actions import delegate, event, events, go_to, now, register
 from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, address_of
 
+pytestmark = pytest.mark.invariant("I-3", "I-4")
+
 ID = b"\x01" * 32
 OTHER_ID = b"\x02" * 32
 

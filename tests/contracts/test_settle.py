@@ -24,6 +24,8 @@ from tests.contracts.actions import (
 )
 from tests.contracts.deploy import DAY, TPF, USD, address_of, deployer_of
 
+pytestmark = pytest.mark.invariant("I-5", "I-10")
+
 WINDOW = DAY
 PRICE = 10 * USD
 FEE = PRICE * 250 // 10_000
@@ -201,6 +203,7 @@ def test_finalize__under_a_pause(suite, jobs, deal, finalize):
     finalize(*deal)
 
 
+@pytest.mark.invariant("I-11")
 def test_finalize__fee_and_window_of_the_deal(suite, jobs, provider, deal, finalize):
     """I-11: parameters changed later do not reach it."""
     jobs.set_fee(1_000, sender=suite.owner)
@@ -336,6 +339,7 @@ def test_expire__under_a_pause(suite, jobs, requester, provider):
     assert len(events(jobs, "Expired")) == 1
 
 
+@pytest.mark.invariant("I-1", "I-5")
 def test_settle_and_expire__together__escrow_is_conserved(
     suite, jobs, payment, requester, provider, stranger
 ):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tests.contracts.actions import delegate, event, events, now, pass_time, register
 from tests.contracts.deploy import DAY, LOCK, REWARD, TPF, address_of
 
+pytestmark = pytest.mark.invariant("I-4")
+
 UNBONDING = 21 * DAY
 ALL = 2**255
 

@@ -199,7 +199,7 @@ def section(part: str, result: Result, reasons: Reasons, workers: int) -> str:
         "",
         f"**{result.chosen}: {len(result.of(KILLED))} of {valid} killed, {rate(result):.1f} %**"
         f" (target {TARGET} %), commit {commit()}, on {date.today()} in"
-        f" {result.seconds / 60:.0f} minutes with {workers} {'worker' if workers == 1 else 'workers'}."
+        f" {result.seconds / 60:.0f} minutes with {workers} worker{'s'[: workers - 1]}."
         f" {len(result.of(INVALID))} more did not compile. Of the"
         f" {len(survivors)} survivors {len(equivalent)} behave as the original does.",
         "",

@@ -14,9 +14,9 @@ from tests.contracts.stateful.profiles import chosen, first_seed
 
 PROFILE = chosen()
 
-pytestmark = [
-    pytest.mark.invariant(f"I-{number}") for number in (1, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13)
-]
+pytestmark = pytest.mark.invariant(
+    "I-1", "I-2", "I-3", "I-4", "I-5", "I-7", "I-8", "I-10", "I-11", "I-12", "I-13"
+)
 
 
 @pytest.mark.parametrize("seed", range(first_seed(), first_seed() + PROFILE.examples))
