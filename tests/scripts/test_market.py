@@ -135,7 +135,7 @@ def test_set_limits_and_endpoint__owner_only(running: Stage) -> None:
     assert found.endpoint == "https://gpu.example"
     with pytest.raises(ScriptError, match="is not a registered provider"):
         providers.set_limits(market, running.stranger, ui, 1, 1)
-    with pytest.raises(ScriptError, match="below the limit per order"):
+    with pytest.raises(ScriptError, match="--max-locked must be at least --max-lock-per-order"):
         providers.set_limits(market, running.owner, ui, 2, 1)
     with pytest.raises(ScriptError, match=r"give an http\(s\) URL"):
         providers.set_endpoint(market, running.owner, ui, "ftp://gpu.example")

@@ -160,7 +160,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert claimed.to_payout <= 1_000
     # The rest went to the payout address, but for rounding.
     gained = int(market.staking.read("owner_assets", owner)) - before
-    assert claimed.to_pool - 1 <= gained <= claimed.to_pool
+    assert claimed.to_pool - 3 <= gained <= claimed.to_pool
     rewards.show(market, stage.ui, owner)
     assert "paid into the pool" in shown(stage)
     with pytest.raises(ScriptError, match="no reward waits for"):

@@ -263,10 +263,14 @@ def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene)
         tenant.upload(market, scene.tenant.signer, scene.ui, package, [scene.endpoint], wait=30)
         scene.wait(placed, Status.ATTESTED)
 
-        scene.anvil.mine(max(1, rules.end(epoch) - market.now()))
-        scene.until(lambda: market.emissions.read("claimed", owner, epoch), 60)
-        (reward,) = [item for item in rewards.of(market, owner) if item.epoch == epoch]
-        assert reward.amount == market.emissions.read("emission", epoch)
+        ends_at = market.benchmark_events.epoch_of(epoch, "latest").ends_at
+        scene.anvil.mine(max(1, ends_at - market.now()))
+
+        def paid() -> rewards.Reward | None:
+            (found,) = [item for item in rewards.of(market, owner) if item.epoch == epoch]
+            return found if found.paid else None
+
+        assert scene.until(paid, 60).amount == market.emissions.read("emission", epoch)
     finally:
         scene.anvil.rpc("anvil_removeBlockTimestampInterval")
 
