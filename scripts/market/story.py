@@ -147,7 +147,8 @@ def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
     done = _find(market, job)
     stage.gas["accept (agent)"] = _gas_of(stage, done.accepted)
     stage.gas["attest (agent)"] = _gas_of(stage, done.attested)
-    ui.step("run in the sandbox, result attested on chain")
+    where = "in the sandbox" if stage.sandboxed else "WITHOUT a sandbox"
+    ui.step(f"run {where}, result attested on chain")
     result = stage.home / "result"
     fetched = tenant.fetch(market, stage.tenant, QuietUi(), done, result)
     ui.step(f"the tenant fetched {len(fetched.files)} files; every byte is the one attested")
