@@ -13,7 +13,7 @@ import click
 
 from provider_agent.protocol import allow_list
 from provider_agent.protocol.terms import Judged, Order
-from scripts.market import accounts, credits, jobs, packages, tenant
+from scripts.market import accounts, credits, endings, jobs, packages, tenant
 from scripts.market.amounts import TPF_DECIMALS, rate, seconds, units
 from scripts.market.command import (
     ADDRESS,
@@ -269,7 +269,7 @@ def fetch(
 def approve(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
     """Accept the result and pay the provider now."""
     market, sender, ui = _open(provider, alias, deployments, yes)
-    jobs.approve(market, sender, ui, jobs.find(market, job_id))
+    endings.approve(market, sender, ui, jobs.find(market, job_id))
 
 
 @cli.command(cls=MarketCommand)
@@ -279,7 +279,7 @@ def approve(provider: Any, alias: str | None, job_id: str, deployments: Path, ye
 def refuse(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
     """Burn the price and the provider's collateral of a job posted with --judged refusable."""
     market, sender, ui = _open(provider, alias, deployments, yes)
-    jobs.refuse(market, sender, ui, jobs.find(market, job_id))
+    endings.refuse(market, sender, ui, jobs.find(market, job_id))
 
 
 @cli.command(cls=MarketCommand)
@@ -289,7 +289,7 @@ def refuse(provider: Any, alias: str | None, job_id: str, deployments: Path, yes
 def cancel(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
     """Take an open job off the market; the escrow becomes credit."""
     market, sender, ui = _open(provider, alias, deployments, yes)
-    jobs.cancel(market, sender, ui, jobs.find(market, job_id))
+    endings.cancel(market, sender, ui, jobs.find(market, job_id))
 
 
 @cli.command(cls=MarketCommand)
@@ -299,7 +299,7 @@ def cancel(provider: Any, alias: str | None, job_id: str, deployments: Path, yes
 def expire(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
     """End a job whose provider missed the deadline; earns the bounty."""
     market, sender, ui = _open(provider, alias, deployments, yes)
-    jobs.expire(market, sender, ui, jobs.find(market, job_id))
+    endings.expire(market, sender, ui, jobs.find(market, job_id))
 
 
 @cli.command(cls=MarketCommand)
@@ -309,7 +309,7 @@ def expire(provider: Any, alias: str | None, job_id: str, deployments: Path, yes
 def finalize(provider: Any, alias: str | None, job_id: str, deployments: Path, yes: bool) -> None:
     """Pay the provider when the challenge window is over."""
     market, sender, ui = _open(provider, alias, deployments, yes)
-    jobs.finalize(market, sender, ui, jobs.find(market, job_id))
+    endings.finalize(market, sender, ui, jobs.find(market, job_id))
 
 
 @cli.command(cls=MarketCommand)

@@ -30,7 +30,6 @@ from provider_agent.protocol.terms import (
     Terms,
     status_of,
 )
-from scripts.market import outcomes
 from scripts.market.amounts import show_seconds, show_time, show_tpf
 from scripts.market.conditions import conditions, protection
 from scripts.market.contracts import address_topic, word_topic
@@ -397,7 +396,7 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
         (
             short(job.job),
             job.status.name.lower(),
-            _price(market, job),
+            show_price(market, job),
             job.provider or "",
             next_step(market, job, now),
         )
@@ -415,7 +414,7 @@ def show(market: Market, job: Job, ui: Ui) -> None:
         ("next", next_step(market, job, now)),
         ("requester", job.terms.requester),
         ("specification", "0x" + order.spec.hex()),
-        ("price", _price(market, job)),
+        ("price", show_price(market, job)),
         *conditions(order),
         ("posted", show_time(job.terms.posted_at, now)),
         ("time to deliver", show_seconds(order.duration)),
@@ -437,7 +436,8 @@ def show(market: Market, job: Job, ui: Ui) -> None:
     ui.table(f"Job 0x{job.job.hex()}", ("what", "value"), rows)
 
 
-def _price(market: Market, job: Job) -> str:
+def show_price(market: Market, job: Job) -> str:
+    """The price of a job for people: agreed, or still offered."""
     if job.accepted is not None:
         return market.show_price(job.accepted.price)
     return _price_range(market, job.terms.order)
@@ -450,99 +450,3 @@ def _price_range(market: Market, order: Order) -> str:
         f"{market.show_price(order.start_price)}, rising to "
         f"{market.show_price(order.max_price)} within {show_seconds(order.auction)}"
     )
-
-
-# ---------------------------------------------------------------------- ending
-
-
-def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
-    """Pay the provider before the window ends (requester)."""
-    record = _expect(job, Status.ATTESTED, "approved").record()
-    if job.terms.requester != sender.address:
-        raise ScriptError(
-            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
-        )
-    ui.ask(f"Accept the result of {short(job.job)} and pay {_price(market, job)}?")
-    return _end(market, sender, ui, job, "approve", record.abi_tuple())
-
-
-def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
-    """Burn price and collateral of a refusable job within the window (requester)."""
-    record = _expect(job, Status.ATTESTED, "refused").record()
-    if job.terms.requester != sender.address:
-        raise ScriptError(
-            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
-        )
-    if job.terms.order.judged != Judged.REFUSABLE:
-        raise ScriptError(
-            f"job {short(job.job)} was not posted with --judged refusable; it cannot be refused"
-        )
-    ends, now = job.terms.finalizable_after(record.attested_at), market.now()
-    if now > ends:
-        raise ScriptError(
-            f"the challenge window of {short(job.job)} ended {show_time(ends, now)}; it can no "
-            "longer be refused"
-        )
-    ui.ask(
-        f"Refuse {short(job.job)}? Its price of {_price(market, job)} and the provider's "
-        f"collateral of {show_tpf(job.terms.order.collateral)} are burned; nobody gets anything"
-    )
-    return _end(market, sender, ui, job, "refuse", record.abi_tuple())
-
-
-def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
-    """Pay the provider after the window (anyone)."""
-    record = _expect(job, Status.ATTESTED, "finalized").record()
-    ends, now = job.terms.finalizable_after(record.attested_at), market.now()
-    if now <= ends:
-        raise ScriptError(
-            f"the challenge window of {short(job.job)} ends {show_time(ends, now)}; wait, or "
-            "let the requester approve"
-        )
-    ui.ask(f"Finalize {short(job.job)}, which pays {_price(market, job)} to the provider?")
-    return _end(market, sender, ui, job, "finalize", record.abi_tuple())
-
-
-def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
-    """Refund a job whose deadline has passed, and seize the collateral (anyone)."""
-    _expect(job, Status.ASSIGNED, "expired")
-    ends, now = deadline(market, job) or 0, market.now()
-    if now <= ends:
-        raise ScriptError(
-            f"the deadline of {short(job.job)} is {show_time(ends, now)}; only after it can "
-            "the job be expired"
-        )
-    ui.ask(f"Expire {short(job.job)}: refund the tenant and seize the collateral?")
-    return _end(market, sender, ui, job, "expire")
-
-
-def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
-    """Take an open job off the market (requester; anyone when its time is over)."""
-    _expect(job, Status.OPEN, "cancelled")
-    paused = job.terms.paused_since(market.job_events.paused_seconds("latest"))
-    until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
-    now = market.now()
-    if job.terms.requester != sender.address and now <= until:
-        raise ScriptError(
-            f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "
-            f"{show_time(until, now)} on"
-        )
-    refund = market.show_price(job.terms.order.max_price)
-    ui.ask(f"Cancel {short(job.job)}, which refunds {refund} to {job.terms.requester}?")
-    return _end(market, sender, ui, job, "cancel")
-
-
-def _end(market: Market, sender: Sender, ui: Ui, job: Job, name: str, *more: object) -> Receipt:
-    terms = job.terms
-    receipt = transact(sender, ui, name, market.jobs, name, terms.abi_tuple(), *more)
-    outcomes.tell(market, ui, terms, receipt, sender.address)
-    return receipt
-
-
-def _expect(job: Job, status: Status, done: str) -> Job:
-    if job.status is not status:
-        raise ScriptError(
-            f"job {short(job.job)} is {job.status.name.lower()}; only a job that is "
-            f"{status.name.lower()} can be {done}"
-        )
-    return job

@@ -14,6 +14,7 @@ from provider_agent.api.client import AgentClient
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
 from scripts.market import (
     credits,
+    endings,
     epoch_story,
     jobs,
     outcomes,
@@ -154,7 +155,7 @@ def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
     ui.step(f"the tenant fetched {len(fetched.files)} files; every byte is the one attested")
     _show_result(stage, fetched.directory, fetched.receipt)
     sender = stage.sender(stage.tenant)
-    receipt = jobs.approve(market, sender, QuietUi(), done)
+    receipt = endings.approve(market, sender, QuietUi(), done)
     stage.spend("approve", receipt)
     ui.step(f"approve: {receipt.gas_used:,} gas")
     for line in outcomes.lines(market, done.terms, receipt):
@@ -178,7 +179,7 @@ def _dead_provider(stage: Stage, market: Market) -> None:
     ui.step(f"{DURATION} s later the deadline has passed")
     late = _find(market, job)
     sender = stage.sender(stage.tenant)
-    receipt = jobs.expire(market, sender, QuietUi(), late)
+    receipt = endings.expire(market, sender, QuietUi(), late)
     stage.spend("expire, with seizure", receipt)
     ui.step(f"expire: {receipt.gas_used:,} gas")
     for line in outcomes.lines(market, late.terms, receipt):

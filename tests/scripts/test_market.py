@@ -13,7 +13,7 @@ import pytest
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Judged, Status
-from scripts.market import credits, jobs, packages, providers, tokens
+from scripts.market import credits, endings, jobs, packages, providers, tokens
 from scripts.market.conditions import protection
 from scripts.market.errors import ScriptError
 from scripts.market.jobs import Funds
@@ -163,7 +163,7 @@ def test_post__allowance_then_credit__one_transaction_each(running: Stage) -> No
     market, tenant = running.market, running.tenant
     first = jobs.post(market, tenant, running.ui, running.order(), Funds.ALLOWANCE)
     assert len(first.receipts) == 2
-    jobs.cancel(market, tenant, running.ui, running.find(first))
+    endings.cancel(market, tenant, running.ui, running.find(first))
     assert credits.credits_of(market, tenant.address).payment == 2 * USD
     second = running.post(nonce=2)
     assert len(second.receipts) == 1
@@ -190,21 +190,21 @@ def test_job__attested_and_approved__provider_is_paid(running: Stage) -> None:
     market, ui = running.market, running.ui
     placed = running.post(start_price=2 * USD)
     with pytest.raises(ScriptError, match="is open; only a job that is attested"):
-        jobs.approve(market, running.tenant, ui, running.find(placed))
+        endings.approve(market, running.tenant, ui, running.find(placed))
     running.accept(placed)
     assert running.find(placed).status is Status.ASSIGNED
     with pytest.raises(ScriptError, match="only after it can the job be expired"):
-        jobs.expire(market, running.stranger, ui, running.find(placed))
+        endings.expire(market, running.stranger, ui, running.find(placed))
     attestation = running.attest(placed)
     job = running.find(placed)
     assert job.record().attestation == attestation.struct_hash()
     jobs.show(market, job, ui)
     assert any("ran 1 min 30 s" in line for line in ui.lines)
     with pytest.raises(ScriptError, match="belongs to"):
-        jobs.approve(market, running.stranger, ui, job)
+        endings.approve(market, running.stranger, ui, job)
     with pytest.raises(ScriptError, match=r"challenge window of .* ends"):
-        jobs.finalize(market, running.stranger, ui, job)
-    jobs.approve(market, running.tenant, ui, job)
+        endings.finalize(market, running.stranger, ui, job)
+    endings.approve(market, running.tenant, ui, job)
     done = running.find(placed)
     assert done.status is Status.SETTLED
     assert done.settled is not None
@@ -226,16 +226,16 @@ def test_refuse__refusable_order__price_and_collateral_are_burned(running: Stage
     for job in (trusted, placed):
         running.accept(job)
     with pytest.raises(ScriptError, match="only a job that is attested can be refused"):
-        jobs.refuse(market, running.tenant, ui, running.find(placed))
+        endings.refuse(market, running.tenant, ui, running.find(placed))
     running.attest(trusted)
     with pytest.raises(ScriptError, match="was not posted with --judged refusable"):
-        jobs.refuse(market, running.tenant, ui, running.find(trusted))
+        endings.refuse(market, running.tenant, ui, running.find(trusted))
     running.attest(placed)
     with pytest.raises(ScriptError, match="belongs to"):
-        jobs.refuse(market, running.stranger, ui, running.find(placed))
+        endings.refuse(market, running.stranger, ui, running.find(placed))
     price = market.show_price(running.find(placed).accepted.price)  # type: ignore[union-attr]
     ui.lines.clear()
-    jobs.refuse(market, running.tenant, ui, running.find(placed))
+    endings.refuse(market, running.tenant, ui, running.find(placed))
     assert f"{price} burned" in ui.lines
     done = running.find(placed)
     assert done.status is Status.REFUSED and done.refused is not None
@@ -250,7 +250,7 @@ def test_refuse__window_over__one_line(running: Stage) -> None:
     running.attest(placed)
     running.anvil.increase_time(12)
     with pytest.raises(ScriptError, match="it can no longer be refused"):
-        jobs.refuse(running.market, running.tenant, running.ui, running.find(placed))
+        endings.refuse(running.market, running.tenant, running.ui, running.find(placed))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_job__window_over__anyone_finalizes(running: Stage) -> None:
     running.accept(placed)
     running.attest(placed)
     running.anvil.increase_time(12)
-    jobs.finalize(running.market, running.stranger, running.ui, running.find(placed))
+    endings.finalize(running.market, running.stranger, running.ui, running.find(placed))
     assert running.find(placed).status is Status.SETTLED
 
 
@@ -295,7 +295,7 @@ def test_job__deadline_missed__tenant_is_made_whole(running: Stage) -> None:
     placed = running.post()
     running.accept(placed)
     running.anvil.increase_time(601)
-    jobs.expire(market, running.stranger, ui, running.find(placed))
+    endings.expire(market, running.stranger, ui, running.find(placed))
     done = running.find(placed)
     assert done.expired is not None
     assert done.expired.seized == 10 * TPF
@@ -314,9 +314,9 @@ def test_job__deadline_missed__tenant_is_made_whole(running: Stage) -> None:
 def test_cancel__by_another__only_when_the_open_time_is_over(running: Stage) -> None:
     placed = running.post()
     with pytest.raises(ScriptError, match="others may cancel it from"):
-        jobs.cancel(running.market, running.stranger, running.ui, running.find(placed))
+        endings.cancel(running.market, running.stranger, running.ui, running.find(placed))
     running.anvil.increase_time(3_700)
-    jobs.cancel(running.market, running.stranger, running.ui, running.find(placed))
+    endings.cancel(running.market, running.stranger, running.ui, running.find(placed))
     assert running.find(placed).status is Status.CANCELLED
     assert f"refund 2 tUSD to {running.tenant.address}" in running.ui.lines
 

@@ -20,7 +20,7 @@ import pytest
 from provider_agent.benchmark.schedule import Stage
 from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
-from scripts.market import jobs, packages, proofs, providers, rewards, tenant, tokens
+from scripts.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
 from scripts.market.jobs import Job, Placed
@@ -192,7 +192,7 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     fetched = tenant.fetch(scene.market, scene.tenant.signer, scene.ui, job, target)
     assert (target / "out" / "answer.txt").read_text() == "forty-two"
     assert fetched.receipt.exists()
-    jobs.approve(scene.market, scene.tenant, scene.ui, job)
+    endings.approve(scene.market, scene.tenant, scene.ui, job)
     scene.wait(placed, Status.SETTLED)
 
 
@@ -222,7 +222,7 @@ def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> Non
         )
     assert time.monotonic() - begun < 30
     assert "runtime abacus is not offered here" in scene.ui.lines[-1]
-    jobs.cancel(scene.market, scene.tenant, scene.ui, jobs.find(scene.market, placed.job.hex()))
+    endings.cancel(scene.market, scene.tenant, scene.ui, jobs.find(scene.market, placed.job.hex()))
     # A job that the agent can run, but on a stake that nobody has.
     package = scene.package("picky", "two")
     order = dataclasses.replace(

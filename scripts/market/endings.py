@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job comes to its end: paid, refused, refunded or taken off the market."""
+
+from __future__ import annotations
+
+from provider_agent.chain.rpc import Receipt
+from provider_agent.protocol.terms import Judged, Status
+from scripts.market import outcomes
+from scripts.market.amounts import show_time, show_tpf
+from scripts.market.errors import ScriptError
+from scripts.market.jobs import Job, deadline, short, show_price
+from scripts.market.market import Market, transact
+from scripts.market.sending import Sender
+from scripts.market.ui import Ui
+
+
+def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Pay the provider before the window ends (requester)."""
+    record = _expect(job, Status.ATTESTED, "approved").record()
+    _expect_requester(job, sender)
+    ui.ask(f"Accept the result of {short(job.job)} and pay {show_price(market, job)}?")
+    return _end(market, sender, ui, job, "approve", record.abi_tuple())
+
+
+def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Burn price and collateral of a refusable job within the window (requester)."""
+    record = _expect(job, Status.ATTESTED, "refused").record()
+    _expect_requester(job, sender)
+    if job.terms.order.judged != Judged.REFUSABLE:
+        raise ScriptError(
+            f"job {short(job.job)} was not posted with --judged refusable; it cannot be refused"
+        )
+    ends, now = job.terms.finalizable_after(record.attested_at), market.now()
+    if now > ends:
+        raise ScriptError(
+            f"the challenge window of {short(job.job)} ended {show_time(ends, now)}; it can no "
+            "longer be refused"
+        )
+    ui.ask(
+        f"Refuse {short(job.job)}? Its price of {show_price(market, job)} and the provider's "
+        f"collateral of {show_tpf(job.terms.order.collateral)} are burned; nobody gets anything"
+    )
+    return _end(market, sender, ui, job, "refuse", record.abi_tuple())
+
+
+def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Pay the provider after the window (anyone)."""
+    record = _expect(job, Status.ATTESTED, "finalized").record()
+    ends, now = job.terms.finalizable_after(record.attested_at), market.now()
+    if now <= ends:
+        raise ScriptError(
+            f"the challenge window of {short(job.job)} ends {show_time(ends, now)}; wait, or "
+            "let the requester approve"
+        )
+    ui.ask(f"Finalize {short(job.job)}, which pays {show_price(market, job)} to the provider?")
+    return _end(market, sender, ui, job, "finalize", record.abi_tuple())
+
+
+def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Refund a job whose deadline has passed, and seize the collateral (anyone)."""
+    _expect(job, Status.ASSIGNED, "expired")
+    ends, now = deadline(market, job) or 0, market.now()
+    if now <= ends:
+        raise ScriptError(
+            f"the deadline of {short(job.job)} is {show_time(ends, now)}; only after it can "
+            "the job be expired"
+        )
+    ui.ask(f"Expire {short(job.job)}: refund the tenant and seize the collateral?")
+    return _end(market, sender, ui, job, "expire")
+
+
+def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
+    """Take an open job off the market (requester; anyone when its time is over)."""
+    _expect(job, Status.OPEN, "cancelled")
+    paused = job.terms.paused_since(market.job_events.paused_seconds("latest"))
+    until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
+    now = market.now()
+    if job.terms.requester != sender.address and now <= until:
+        raise ScriptError(
+            f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "
+            f"{show_time(until, now)} on"
+        )
+    refund = market.show_price(job.terms.order.max_price)
+    ui.ask(f"Cancel {short(job.job)}, which refunds {refund} to {job.terms.requester}?")
+    return _end(market, sender, ui, job, "cancel")
+
+
+def _end(market: Market, sender: Sender, ui: Ui, job: Job, name: str, *more: object) -> Receipt:
+    terms = job.terms
+    receipt = transact(sender, ui, name, market.jobs, name, terms.abi_tuple(), *more)
+    outcomes.tell(market, ui, terms, receipt, sender.address)
+    return receipt
+
+
+def _expect(job: Job, status: Status, done: str) -> Job:
+    if job.status is not status:
+        raise ScriptError(
+            f"job {short(job.job)} is {job.status.name.lower()}; only a job that is "
+            f"{status.name.lower()} can be {done}"
+        )
+    return job
+
+
+def _expect_requester(job: Job, sender: Sender) -> None:
+    if job.terms.requester != sender.address:
+        raise ScriptError(
+            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
+        )
