@@ -20,7 +20,7 @@ from eth_account import Account
 from tests.support.anvil import ROOT, Anvil
 
 PASSPHRASE = "correct horse"
-STEPS = 12
+STEPS = 13
 ETHER = 10**18
 NOBODY = "0x1111111111111111111111111111111111111111"
 
@@ -178,10 +178,8 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "job withdraw --account deployer --yes": "withdraw 2 tUSD: ",
         "provider status": "no provider is registered here",
         "provider list": "no provider is registered here",
-        "proof status": "16,384 x 65,280 x 16,384, 8 samples, window 5 min",
-        "proof open --account deployer --yes": "open epoch 0: ",
-        "proof status --epoch 0": "no provider has committed to a proof",
-        "rewards weights": "308,000 TPF",
+        "proof status": "32,768 x 32,640 x 32,768, 8 samples, window 30 min",
+        "rewards weights": "none yet",
         "rewards set-weights 80% --account deployer --yes": "propose: ",
     }
     mistakes = {
@@ -196,10 +194,13 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "provider stake 5 --account deployer --yes": "is not a registered provider",
         "provider withdraw --account deployer --receiver 0x12 --yes": "is not an address",
         "job hire examples/finetune-digits --account deployer --yes": "0 providers are registered",
-        "proof open --account deployer --yes": "epoch 0 cannot be opened: commits until",
-        "proof open --account deployer": "epoch 0 cannot be opened",
-        "proof draw --account deployer --yes": "epoch 0 cannot be drawn: commits until",
-        "proof status --epoch 1": "epoch 1 begins",
+        "proof open --account deployer --yes": "no boundary that can be presented now has won",
+        "proof close --account deployer --yes": "epoch 0 cannot be closed: no window has opened",
+        "proof draw --account deployer --yes": "epoch 0 cannot be drawn: no window has opened yet",
+        "proof status --epoch 1": "there is no epoch 1: no window has opened yet",
+        "proof settle NOBODY --account deployer --yes": "is not a registered provider",
+        "provider take-back --account deployer --yes": "has no entry with",
+        "provider activate --account deployer --yes": "has no entry with",
         "proof fail NOBODY --account deployer --yes": "is not a registered provider",
         "proof release-bond --account deployer --yes": "is not a registered provider",
         "rewards set-weights 80% --account deployer --yes": "can be carried out",
