@@ -138,6 +138,8 @@ class Revm:
         self.addresses: dict[str, str] = {}
         self.contracts: dict[str, Compiled] = {}
         self.events: dict[str, dict[bytes, Event]] = {}
+        self.journal: list[tuple[Any, ...]] | None = None
+        """What happened, in words that another machine can repeat; kept if it is a list."""
         self.sent = 0
         self.reverted = 0
         self._calls: dict[tuple[str, str, int], tuple[str, Function]] = {}
@@ -164,6 +166,8 @@ class Revm:
         """What the next transactions see; the caller answers for the order of things."""
         self._time, self.number = time, number
         self._set_block()
+        if self.journal is not None:
+            self.journal.append(("block", time, number))
 
     def _set_block(self) -> None:
         self.evm.set_block_env(
@@ -173,14 +177,21 @@ class Revm:
     def remember(self, number: int, block_hash: bytes) -> None:
         """Put a block's hash into the history; it can be read SPACING blocks later."""
         value = int.from_bytes(block_hash, "big")
+        if self.journal is not None:
+            self.journal.append(("hash", number % HISTORY_LENGTH, value))
         self.evm.insert_account_storage(HISTORY, number % HISTORY_LENGTH, value)
 
     def snapshot(self) -> Any:
-        return self.evm.snapshot(), self._time, self.number
+        kept = self.evm.snapshot(), self._time, self.number
+        if self.journal is not None:
+            self.journal.append(("keep", id(kept[0]), kept[0]))
+        return kept
 
     def revert(self, kept: Any) -> None:
         checkpoint, time, number = kept
         self.evm.revert(checkpoint)
+        if self.journal is not None:
+            self.journal.append(("undo", id(checkpoint)))
         self.set_block(time, number)
 
     # ---------------------------------------------------------------------------- contracts
@@ -232,9 +243,15 @@ class Revm:
             self.reverted += 1
             found = OUTPUT.match(str(error))
             assert found, f"the machine halted: {error}"
+            self._note(address, data, sender, False, bytes.fromhex(found[1]))
             return b"", found[1]
         evm.reset_transient_storage()
+        self._note(address, data, sender, True, output)
         return output, None
+
+    def _note(self, address: str, data: bytes, sender: str, done: bool, output: bytes) -> None:
+        if self.journal is not None:
+            self.journal.append(("call", address, data, sender, done, output, self.logs()))
 
     def logs(self) -> list[Log]:
         """What the last transaction logged; nothing if it reverted."""

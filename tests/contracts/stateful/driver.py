@@ -175,8 +175,10 @@ class Run:
         self.machine.leave()
 
 
-def run(make: Callable[[], Any], seed: int, steps: int, tally: Tally) -> None:
-    """One example; a failure is made small and told with its seed."""
+def run(
+    make: Callable[[], Any], seed: int, steps: int, tally: Tally, *, small: bool = True
+) -> None:
+    """One example; a failure is made small, unless nobody will read it, and told with its seed."""
     source = random.Random(seed)
     began = time.monotonic()
     example = Run(make, tally)
@@ -188,6 +190,8 @@ def run(make: Callable[[], Any], seed: int, steps: int, tally: Tally) -> None:
         finally:
             example.machine.end()
     except Exception as error:
+        if not small:
+            raise
         few, why = shrink(make, example.taken, error)
         lines = "\n".join(few)
         raise AssertionError(f"seed {seed}, {steps} steps: {why}\n{lines}") from error

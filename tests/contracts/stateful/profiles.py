@@ -22,9 +22,11 @@ class Profile:
 
     examples: int
     steps: int
+    small: bool = True
+    """Make failures small."""
 
 
-PROFILES = {"quick": Profile(24, 250), "mutants": Profile(12, 250)}
+PROFILES = {"quick": Profile(24, 250), "mutants": Profile(12, 250, small=False)}
 
 
 def chosen() -> Profile:

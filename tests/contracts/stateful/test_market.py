@@ -21,4 +21,4 @@ pytestmark = pytest.mark.invariant(
 
 @pytest.mark.parametrize("seed", range(first_seed(), first_seed() + PROFILE.examples))
 def test_market(seed: int, tally: Tally) -> None:
-    run(make, seed, PROFILE.steps, tally)
+    run(make, seed, PROFILE.steps, tally, small=PROFILE.small)

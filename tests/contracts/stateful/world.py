@@ -77,6 +77,7 @@ STRANGER = address_of("stranger")
 # A manager that may lock, slash and hold, and one that may be announced later.
 WARDEN = address_of("warden")
 CANDIDATE = address_of("candidate")
+MANAGERS = {WARDEN: LOCK | SLASH}
 KEYS = {account.address: account for account in OPERATORS}
 # Who may sign permits.
 SIGNERS = {a.address: a for a in map(account_of, ("delegator 0", "delegator 1"))}
@@ -126,10 +127,15 @@ def short(value: Any) -> str:
 
 @cache
 def world() -> World:
-    """Deploy once a process, and give everybody tokens and allowances."""
-    chain = Revm(STARTED)
+    """Deployed once a process."""
+    return build(Revm(STARTED))
+
+
+def build(chain: Revm, journal: list[tuple[Any, ...]] | None = None) -> World:
+    """Deploy, and give everybody tokens and allowances; what comes after the first is noted."""
     with deployed_by(chain.deployer):
-        suite = deploy_suite(PARAMETERS, with_benchmark=True, managers={WARDEN: LOCK | SLASH})
+        suite = deploy_suite(PARAMETERS, with_benchmark=True, managers=MANAGERS)
+    chain.journal = journal
     for name in ("token", "payment", "staking", "jobs", "benchmark", "emissions"):
         chain.rename(getattr(suite, name), name)
     for account in (*OWNERS, *DELEGATORS, STRANGER):
