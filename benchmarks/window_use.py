@@ -131,7 +131,8 @@ def measure(directory: Path, block_seconds: int, window: int, windows: int) -> I
             contracts.anvil.set_block_time(block_seconds)
             # The boundary of the deployment is past: the agent is ready before the one that opens.
             genesis = contracts.benchmark.read("GENESIS")  # type: ignore[union-attr]  # there are terms
-            time.sleep(max(0.0, genesis + terms.open_period + 2 - time.time()))
+            past = genesis + terms.open_period + block_seconds
+            time.sleep(max(0.0, past + 1 - time.time()))
             world.start_agent()
             with Watch(directory / "agent" / "data" / "proofs") as watch:
                 for _ in range(windows):

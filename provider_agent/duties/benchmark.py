@@ -207,9 +207,10 @@ class BenchmarkDuty:
         name = f"{winner.boundary}-{winner.block.hash.hex()[:8]}"
         self._abandon_others(name, "open")
         delay = rules.open_delay(facts.owner, winner.boundary)
-        if self._pace.now() >= winner.boundary + delay:
+        until = rules.opened_until(winner.boundary)
+        in_time = facts.now + self._pace.seconds <= until  # the block that takes it
+        if in_time and self._pace.now() >= winner.boundary + delay:
             data = self._contract.open(winner.block, winner.parent)
-            until = rules.opened_until(winner.boundary)
             self._attempts.begin(name, "open", data, deadline=until)
 
     def _tell_unopened(self, facts: Facts, rules: Rules, winner: Winner | None) -> None:

@@ -114,6 +114,8 @@ def test_winner__cannot_prove__is_presented_all_the_same(rig: Rig) -> None:
 
 def test_winner__is_not_presented_when_that_comes_too_late(rig: Rig) -> None:
     rig.win()
+    # Somebody's call may be in the next block, but ours would come after it.
+    assert rig.cycle(at=OPENED + RULES.open_period - 11).startswith("proving")
     assert rig.cycle(at=OPENED + RULES.open_period) == "waiting for a window"
     assert rig.actions() == []
 
