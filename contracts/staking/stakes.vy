@@ -113,7 +113,7 @@ def undelegate(provider: address, amount: uint256) -> uint256:
             can still be slashed until it is withdrawn. A reward that is due is paid
             first; one of an epoch that is not over is given up.
     @param provider The provider's owner address.
-    @param amount Active shares of the caller.
+    @param amount Active shares of the caller, as many as it has once that is paid.
     @return Number of the ticket that `withdraw_unbonded` takes.
     """
     holds._settle(provider)

@@ -32,6 +32,9 @@ USD = 10**6
 # Staking's permissions: one bit a permission.
 LOCK, SLASH, REWARD = 1, 2, 4
 
+# What the mock holder does when it is asked to settle (mocks/Holder.vy).
+PAY, FREE, REFUSE, EAT, IDLE, CALL = 1, 2, 4, 8, 16, 32
+
 # Contracts are named by this type: titanoboa has no static one for what a source declares.
 Contract = Any
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`set_commission`: raises wait, lower ones work at once, and no past epoch ever pays more."""
+"""`set_commission`: raises wait, lower ones work at once, and a hold keeps what was in force."""
 
 import boa
 import pytest
 
-from tests.contracts.actions import event, now, pass_time
-from tests.contracts.deploy import DAY, TPF
+from tests.contracts.actions import event, go_to, now, pass_time, reward
+from tests.contracts.deploy import DAY, IDLE, TPF
 
 DELAY = 7 * DAY
 
@@ -16,71 +16,68 @@ def set_commission(staking, provider):
     return lambda bps: staking.set_commission(bps, sender=provider.owner)
 
 
-def test_set_commission__raise__in_force_after_the_delay(staking, provider, set_commission):
-    announced = now()
+@pytest.fixture
+def commissions(staking, provider):
+    """The commission in force, and the raise that waits."""
+    return lambda: (
+        staking.commission_of(provider.owner),
+        staking.pending_commission(provider.owner),
+    )
+
+
+def test_set_commission__raise__in_force_after_the_delay(
+    staking, provider, set_commission, commissions
+):
+    since = now() + DELAY
     set_commission(2_000)
     assert event(staking, "CommissionChanged") == {
         "provider": provider.owner,
         "commission_bps": 2_000,
-        "since": announced + DELAY,
+        "since": since,
     }
-    assert staking.commission_at(provider.owner, announced) == 1_000
-    assert staking.commission_at(provider.owner, announced + DELAY - 1) == 1_000
-    assert staking.commission_at(provider.owner, announced + DELAY) == 2_000
+    assert commissions() == (1_000, (2_000, since))
+    go_to(since - 1)
+    assert commissions() == (1_000, (2_000, since))
+    go_to(since)
+    assert commissions() == (2_000, (0, 0))
 
 
-def test_set_commission__lower__at_once_and_for_unclaimed_epochs(staking, provider, set_commission):
-    pass_time(DAY)
-    set_commission(300)
+@pytest.mark.parametrize("bps", [0, 999, 1_000])
+def test_set_commission__not_higher__at_once(staking, provider, set_commission, commissions, bps):
+    set_commission(bps)
     assert event(staking, "CommissionChanged")["since"] == now()
-    assert staking.commission_at(provider.owner, now() - DAY) == 300
-    assert staking.commission_at(provider.owner, now()) == 300
-    assert staking.commission_at(provider.owner, now() + 10 * DAY) == 300
+    assert commissions() == (bps, (0, 0))
+    pass_time(2 * DELAY)
+    assert commissions() == (bps, (0, 0))
 
 
-def test_set_commission__lower_while_a_raise_waits__drops_the_raise(
-    staking, provider, set_commission
-):
+def test_set_commission__lower_while_a_raise_waits__drops_the_raise(set_commission, commissions):
     set_commission(5_000)
     pass_time(DAY)
     set_commission(900)
-    assert staking.commission_at(provider.owner, now() - DAY) == 900
-    assert staking.commission_at(provider.owner, now() + 30 * DAY) == 900
+    pass_time(30 * DAY)
+    assert commissions() == (900, (0, 0))
 
 
-def test_set_commission__raise_while_a_raise_waits__starts_the_delay_anew(
-    staking, provider, set_commission
-):
+@pytest.mark.parametrize("bps", [3_000, 6_000])
+def test_set_commission__raise_while_a_raise_waits__replaces_it(set_commission, commissions, bps):
+    """Also by a smaller raise: it waits from now on, and what is in force stays."""
     set_commission(5_000)
     pass_time(DELAY - 1)
-    set_commission(6_000)
-    assert event(staking, "CommissionChanged")["since"] == now() + DELAY
-    assert staking.commission_at(provider.owner, now() + DELAY - 1) == 1_000
-    assert staking.commission_at(provider.owner, now() + DELAY) == 6_000
+    set_commission(bps)
+    since = now() + DELAY
+    assert commissions() == (1_000, (bps, since))
+    go_to(since - 1)
+    assert commissions()[0] == 1_000
+    go_to(since)
+    assert commissions() == (bps, (0, 0))
 
 
-def test_set_commission__raise_soon_after_a_raise__reverts(staking, provider, set_commission):
+def test_set_commission__raise_after_a_raise__needs_its_own_delay(set_commission, commissions):
     set_commission(2_000)
-    pass_time(2 * DELAY - 1)
-    with boa.reverts("staking: commission was raised too recently"):
-        set_commission(2_001)
-    pass_time(1)
-    set_commission(2_001)
-    assert staking.commission_at(provider.owner, now()) == 2_000
-    assert staking.commission_at(provider.owner, now() + DELAY) == 2_001
-
-
-@pytest.mark.parametrize("second", [9_999, 10_000])
-def test_set_commission__again_once_a_raise_is_in_force__past_epochs_keep_theirs(
-    staking, provider, set_commission, second
-):
-    """Regression: setting it a second time made the raise reach back to epochs before it."""
-    earned_at = now()
-    set_commission(10_000)
     pass_time(DELAY)
-    set_commission(second)
-    assert staking.commission_at(provider.owner, earned_at) == 1_000
-    assert staking.commission_at(provider.owner, now()) == second
+    set_commission(10_000)
+    assert commissions() == (2_000, (10_000, now() + DELAY))
 
 
 def test_set_commission__above_100_percent__reverts(set_commission):
@@ -89,9 +86,10 @@ def test_set_commission__above_100_percent__reverts(set_commission):
         set_commission(10_001)
 
 
-def test_set_commission__not_registered__reverts(staking, stranger):
-    with boa.reverts("staking: not registered"):
-        staking.set_commission(0, sender=stranger)
+def test_set_commission__not_registered__reverts(staking, provider, stranger):
+    for caller in (stranger, provider.operator.address, provider.payout):
+        with boa.reverts("staking: not registered"):
+            staking.set_commission(0, sender=caller)
 
 
 def test_set_commission__keeps_the_payout_address(staking, provider, set_commission):
@@ -99,20 +97,60 @@ def test_set_commission__keeps_the_payout_address(staking, provider, set_commiss
     assert staking.payout_of(provider.owner) == provider.payout
 
 
-def test_set_payout__keeps_the_commission_and_its_history(staking, provider, set_commission):
-    set_commission(2_000)
-    staking.set_payout(provider.owner, sender=provider.owner)
-    assert staking.commission_at(provider.owner, now()) == 1_000
-    assert staking.commission_at(provider.owner, now() + DELAY) == 2_000
-
-
-def test_reward__earned_before_a_raise__pays_the_old_commission(
-    staking, provider, set_commission, manager
+def test_set_payout__keeps_the_commission_and_its_raise(
+    staking, provider, set_commission, commissions
 ):
-    earned_at = now()
+    set_commission(2_000)
+    before = commissions()
+    staking.set_payout(provider.owner, sender=provider.owner)
+    assert commissions() == before
+
+
+# ------------------------------------------------------------ the commission of a hold
+
+
+def paid(suite, provider):
+    """What the payout address gets of a reward of 100 TPF, in TPF."""
+    before = suite.staking.credit_of(provider.payout)
+    reward(suite, provider.owner, 100 * TPF)
+    # What virtual shares would take is a few wei of a million.
+    return round((suite.staking.credit_of(provider.payout) - before) / TPF, 6)
+
+
+def test_hold__keeps_the_commission_of_the_last_commit(suite, staking, provider, set_commission):
+    """P10: a raise after the work was done does not reach back, however late it is claimed."""
     set_commission(5_000)
+    suite.holder.set_manner(IDLE)
+    suite.holder.hold(provider.operator.address)
+    assert event(suite.holder, "Held") == {
+        "provider": provider.owner,
+        "manager": suite.holder.address,
+        "commission_bps": 1_000,
+    }
+    pass_time(10 * DELAY)
+    assert staking.commission_of(provider.owner) == 5_000
+    assert paid(suite, provider) == 10
+    # The next epoch pays what is in force, as the hold is over.
+    assert paid(suite, provider) == 50
+
+
+def test_hold__lowered_after_the_commit__the_epoch_keeps_its_own(suite, provider, set_commission):
+    suite.holder.hold(provider.operator.address)
+    set_commission(0)
+    assert paid(suite, provider) == 10
+    assert paid(suite, provider) == 0
+
+
+def test_hold__again__keeps_the_commission_of_now(suite, provider, set_commission):
+    suite.holder.hold(provider.operator.address)
+    set_commission(300)
+    suite.holder.hold(provider.operator.address)
+    set_commission(0)
+    assert paid(suite, provider) == 3
+
+
+def test_hold__raise_in_force_at_the_commit__counts(suite, provider, set_commission):
+    set_commission(2_000)
     pass_time(DELAY)
-    staking.reward(provider.owner, 100 * TPF, earned_at, sender=manager)
-    assert staking.credit_of(provider.payout) == 10 * TPF
-    staking.reward(provider.owner, 100 * TPF, now(), sender=manager)
-    assert staking.credit_of(provider.payout) == 60 * TPF
+    suite.holder.hold(provider.operator.address)
+    assert paid(suite, provider) == 20

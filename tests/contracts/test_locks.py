@@ -33,7 +33,7 @@ def lock(staking, provider, manager):
 
 def test_lock__default(staking, provider, manager, lock):
     expires_at = now() + DAY
-    assert lock() == provider.owner
+    assert lock() == (provider.owner, 0)
     assert event(staking, "Locked") == {
         "provider": provider.owner,
         "manager": manager,
@@ -52,7 +52,7 @@ def test_lock__unknown_operator__reverts(staking, provider, manager, stranger):
 
 
 def test_lock__nothing__only_checks(staking, provider, manager, lock):
-    assert lock(amount=0, expires_at=0) == provider.owner
+    assert lock(amount=0, expires_at=0) == (provider.owner, 0)
     assert events(staking) == []
     assert staking.lock_of(manager, provider.owner, ID) == (0, 0)
     with boa.reverts("staking: stake too low"):

@@ -19,6 +19,8 @@ from tests.contracts.deploy import (
 
 pytestmark = pytest.mark.invariant("I-11")
 
+UNBONDING = 21 * DAY
+
 
 @pytest.fixture
 def open_staking(suite):
@@ -38,7 +40,7 @@ def test_setup_manager__active_at_once(suite, open_staking, newcomer):
         "permissions": LOCK | SLASH,
         "active_from": now(),
     }
-    assert open_staking.manager_of(newcomer) == (LOCK | SLASH, now())
+    assert open_staking.manager_of(newcomer) == (LOCK | SLASH, now(), 0)
 
 
 def test_setup_manager__twice__reverts(suite, open_staking, newcomer):
@@ -76,9 +78,9 @@ def test_announce_manager__active_after_the_delay(suite, staking, provider, newc
     assert event(staking, "ManagerAnnounced")["active_from"] == active_from
     go_to(active_from - 1)
     with boa.reverts("staking: caller lacks the permission"):
-        staking.slash(provider.owner, 1, sender=newcomer)
+        staking.slash(provider.owner, bytes(32), 1, sender=newcomer)
     go_to(active_from)
-    assert staking.slash(provider.owner, 1, sender=newcomer) == 1
+    assert staking.slash(provider.owner, bytes(32), 1, sender=newcomer) == 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_announce_manager__unknown_permission_bit__reverts(suite, staking, newco
         to_address=staking.address, sender=suite.owner, data=data[:-1] + b"\x08"
     )
     assert result.is_error
-    assert staking.manager_of(newcomer) == (0, 0)
+    assert staking.manager_of(newcomer) == (0, 0, 0)
 
 
 def test_announce_manager__unauthorized__reverts(suite, staking, newcomer, manager):
@@ -133,22 +135,54 @@ def test_announce_manager__unauthorized__reverts(suite, staking, newcomer, manag
 
 
 def test_remove_manager__ends_its_permissions(suite, staking, provider, manager):
+    since = staking.manager_of(manager)[1]
     staking.remove_manager(manager, sender=suite.owner)
     assert event(staking, "ManagerRemoved") == {"manager": manager}
-    assert staking.manager_of(manager) == (0, 0)
+    assert staking.manager_of(manager) == (0, since, now())
+    with boa.reverts("staking: no such lock"):
+        staking.slash(provider.owner, bytes(32), 1, sender=manager)
+    for method in (staking.reward, staking.credit):
+        with boa.reverts("staking: caller lacks the permission"):
+            method(provider.owner, 0, sender=manager)
     with boa.reverts("staking: caller lacks the permission"):
-        staking.slash(provider.owner, 1, sender=manager)
-    with boa.reverts("staking: caller lacks the permission"):
-        staking.reward(provider.owner, 1, now(), sender=manager)
+        staking.hold(provider.operator.address, sender=manager)
     with boa.reverts("staking: caller lacks the permission"):
         staking.lock(provider.operator.address, bytes(32), 1, now(), 0, sender=manager)
 
 
 def test_remove_manager__comes_back_only_after_the_delay(suite, staking, provider, manager):
+    """Not before what it has begun has ended, and then as slowly as a new one."""
     staking.remove_manager(manager, sender=suite.owner)
+    removed_at = now()
+    go_to(removed_at + UNBONDING - 1)
+    with boa.reverts("staking: removed too recently"):
+        staking.announce_manager(manager, SLASH, sender=suite.owner)
+    go_to(removed_at + UNBONDING)
     staking.announce_manager(manager, SLASH, sender=suite.owner)
+    active_from = removed_at + UNBONDING + staking.MANAGER_DELAY()
+    assert staking.manager_of(manager) == (SLASH, active_from, 0)
+    go_to(active_from - 1)
     with boa.reverts("staking: caller lacks the permission"):
-        staking.slash(provider.owner, 1, sender=manager)
+        staking.slash(provider.owner, bytes(32), 1, sender=manager)
+    go_to(active_from)
+    assert staking.slash(provider.owner, bytes(32), 1, sender=manager) == 1
+
+
+def test_remove_manager__twice__reverts(suite, staking, manager):
+    staking.remove_manager(manager, sender=suite.owner)
+    with boa.reverts("staking: unknown manager"):
+        staking.remove_manager(manager, sender=suite.owner)
+
+
+def test_remove_manager__before_it_is_active__also_waits(suite, staking, provider, newcomer):
+    staking.announce_manager(newcomer, SLASH, sender=suite.owner)
+    staking.remove_manager(newcomer, sender=suite.owner)
+    for _ in range(2):
+        with boa.reverts("staking: caller lacks the permission"):
+            staking.slash(provider.owner, bytes(32), 1, sender=newcomer)
+        with boa.reverts("staking: removed too recently"):
+            staking.announce_manager(newcomer, SLASH, sender=suite.owner)
+        pass_time(UNBONDING - 1)
 
 
 def test_remove_manager__unknown__reverts(suite, staking, newcomer):

@@ -38,11 +38,14 @@ def apply(staking, applicant, operator):
             "max_lock_per_order": 5 * TPF,
             "max_locked": 8 * TPF,
             "endpoint": "https://provider.example",
+            "nonce": 0,
             "expires": FAR,
             "consent": None,
         } | changes
         if arguments["consent"] is None:
-            arguments["consent"] = consent(staking, applicant, operator, arguments["expires"])
+            (_, _, arguments["consent"]) = consent(
+                staking, applicant, operator, arguments["expires"], arguments["nonce"]
+            )
         staking.register(*arguments.values(), sender=sender)
 
     return call
@@ -62,8 +65,10 @@ def test_register__stores_and_announces(staking, apply, applicant, operator):
     assert staking.operator_of(applicant) == operator.address
     assert staking.provider_of(operator.address) == applicant
     assert staking.payout_of(applicant) == address_of("payout")
-    assert staking.commission_at(applicant, now()) == 1_000
-    assert staking.commission_at(applicant, 0) == 1_000
+    assert staking.commission_of(applicant) == 1_000
+    assert staking.pending_commission(applicant) == (0, 0)
+    assert staking.consent_nonce(operator.address) == 1
+    assert not staking.is_unsettled(applicant)
     assert staking.lock_limits(applicant) == (5 * TPF, 8 * TPF)
     assert staking.endpoint_digest(applicant) == keccak(text="https://provider.example")
     assert staking.pool(applicant) == (0, 0, 0, 0, 0, 0)
@@ -84,8 +89,10 @@ def test_register__widest_values(staking, apply, applicant):
     [
         ({"payout": ZERO_ADDRESS}, "staking: zero payout"),
         ({"commission_bps": 10_001}, "staking: commission above 100 %"),
-        ({"max_lock_per_order": 2**128}, "shares: number above 128 bits"),
-        ({"max_locked": 2**128}, "shares: number above 128 bits"),
+        ({"max_lock_per_order": 2**128}, "staking: limit above 128 bits"),
+        ({"max_locked": 2**128}, "staking: limit above 128 bits"),
+        ({"nonce": 1}, "staking: wrong consent nonce"),
+        ({"nonce": 2**256 - 1}, "staking: wrong consent nonce"),
         ({"consent": b""}, "staking: not the operator's consent"),
         ({"consent": b"\x01" * 64}, "staking: not the operator's consent"),
         ({"consent": b"\x01" * 64 + b"\x05"}, "ecdsa: invalid signature"),
@@ -129,18 +136,18 @@ def test_register__consent_to_another_owner__reverts(apply, stranger):
 
 def test_register__consent_of_another_key__reverts(staking, apply, applicant):
     with boa.reverts("staking: not the operator's consent"):
-        apply(consent=consent(staking, applicant, account_of("stranger")))
+        apply(consent=consent(staking, applicant, account_of("stranger"))[2])
 
 
 def test_register__consent_for_another_deployment__reverts(suite, staking, apply, operator):
     other = deploy_staking(suite.token, suite.owner, suite.parameters, suite.deployer)
     assert domain(other) != domain(staking)
     with boa.reverts("staking: not the operator's consent"):
-        apply(consent=consent(other, address_of("applicant"), operator))
+        apply(consent=consent(other, address_of("applicant"), operator)[2])
 
 
 def test_register__malleable_consent__reverts(staking, apply, applicant, operator):
-    signature = consent(staking, applicant, operator)
+    (_, _, signature) = consent(staking, applicant, operator)
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
     s = order - int.from_bytes(signature[32:64], "big")
     twin = signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])
@@ -151,7 +158,7 @@ def test_register__malleable_consent__reverts(staking, apply, applicant, operato
 def test_register__operator_of_another_provider__reverts(staking, apply, stranger, operator):
     apply()
     with boa.reverts("staking: operator is taken"):
-        apply(sender=stranger, consent=consent(staking, stranger, operator))
+        apply(sender=stranger, nonce=1, consent=consent(staking, stranger, operator)[2])
 
 
 # ---------------------------------------------------------------- set_operator
@@ -212,18 +219,49 @@ def test_set_operator__released_key_can_serve_another_owner(suite, staking, prov
     assert staking.provider_of(provider.operator.address) == stranger
 
 
-def test_set_operator__replayed_consent_of_another_owner__reverts(staking, provider, make_provider):
+def test_set_operator__old_consent__binds_nothing_again(suite, staking, provider, make_provider):
+    """P7: an old owner cannot take a key back that it has let go, as often as it tries."""
+    nonce, expires, signature = consent(staking, provider.owner, provider.operator, nonce=0)
+    successor = account_of("successor")
+    staking.set_operator(
+        successor.address, *consent(staking, provider.owner, successor), sender=provider.owner
+    )
+    assert staking.consent_nonce(provider.operator.address) == 1
+    key = provider.operator.address
+    with boa.reverts("staking: wrong consent nonce"):
+        staking.set_operator(key, nonce, expires, signature, sender=provider.owner)
+    # The next nonce is not what was signed.
+    with boa.reverts("staking: not the operator's consent"):
+        staking.set_operator(key, 1, expires, signature, sender=provider.owner)
+    other = make_provider("other provider")
+    staking.set_operator(key, *consent(staking, other.owner, provider.operator), sender=other.owner)
+    assert staking.provider_of(key) == other.owner
+    assert staking.consent_nonce(key) == 2
+    with boa.reverts("staking: operator is taken"):
+        staking.set_operator(key, nonce, expires, signature, sender=provider.owner)
+
+
+def test_set_operator__consent_of_another_owner__reverts(staking, provider, make_provider):
     other = make_provider("other provider")
     successor = account_of("successor")
-    for_provider = consent(staking, provider.owner, successor)
-    staking.set_operator(successor.address, FAR, for_provider, sender=provider.owner)
-    # Free the key again, then replay its consent from another owner.
-    third = account_of("third")
-    staking.set_operator(
-        third.address, *consent(staking, provider.owner, third), sender=provider.owner
-    )
     with boa.reverts("staking: not the operator's consent"):
-        staking.set_operator(successor.address, FAR, for_provider, sender=other.owner)
+        staking.set_operator(
+            successor.address, *consent(staking, provider.owner, successor), sender=other.owner
+        )
+
+
+def test_set_operator__same_key__a_new_consent(staking, provider, manager):
+    """Bound anew the key has a consent of its own, which `lock` tells: old quotes are dead."""
+    operator = provider.operator
+    for number in range(3):
+        assert staking.lock(operator.address, bytes(32), 0, 0, 0, sender=manager) == (
+            provider.owner,
+            number,
+        )
+        assert staking.consent_nonce(operator.address) == number + 1
+        staking.set_operator(
+            operator.address, *consent(staking, provider.owner, operator), sender=provider.owner
+        )
 
 
 def test_set_operator__consent_expired__reverts(staking, provider):
@@ -231,8 +269,7 @@ def test_set_operator__consent_expired__reverts(staking, provider):
     with boa.reverts("staking: consent expired"):
         staking.set_operator(
             successor.address,
-            now() - 1,
-            consent(staking, provider.owner, successor, now() - 1),
+            *consent(staking, provider.owner, successor, now() - 1),
             sender=provider.owner,
         )
     assert staking.provider_of(provider.operator.address) == provider.owner
@@ -257,7 +294,7 @@ def test_set_operator__by_the_operator__reverts(staking, provider):
 
 
 def test_set_operator__keeps_generations_after_a_wipe(suite, staking, provider, manager):
-    staking.slash(provider.owner, 2**127, sender=manager)
+    staking.slash(provider.owner, bytes(32), 2**127, sender=manager)
     successor = account_of("successor")
     staking.set_operator(
         successor.address, *consent(staking, provider.owner, successor), sender=provider.owner
@@ -300,7 +337,7 @@ def test_set_lock_limits__changes_both(staking, provider):
 
 def test_set_lock_limits__above_128_bits__reverts(staking, provider):
     for limits in ((2**128, 0), (0, 2**128)):
-        with boa.reverts("shares: number above 128 bits"):
+        with boa.reverts("staking: limit above 128 bits"):
             staking.set_lock_limits(*limits, sender=provider.owner)
 
 
@@ -322,7 +359,11 @@ def test_views__unknown_provider__empty(staking, stranger):
     assert staking.operator_of(stranger) == ZERO_ADDRESS
     assert staking.payout_of(stranger) == ZERO_ADDRESS
     assert staking.provider_of(stranger) == ZERO_ADDRESS
-    assert staking.commission_at(stranger, now()) == 0
+    assert staking.consent_nonce(stranger) == 0
+    assert staking.commission_of(stranger) == 0
+    assert staking.pending_commission(stranger) == (0, 0)
+    assert staking.entry_of(stranger, stranger) == 0
+    assert not staking.is_unsettled(stranger)
     assert staking.lock_limits(stranger) == (0, 0)
     assert staking.pool(stranger) == (0, 0, 0, 0, 0, 0)
     assert staking.owner_assets(stranger) == 0

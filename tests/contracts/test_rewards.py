@@ -1,120 +1,174 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`reward`: commission to the payout address, the rest to every active share."""
+"""`reward` and `credit`: commission to the payout address, the rest to every active share."""
 
 import boa
 import pytest
 
-from tests.contracts.actions import event, now, pass_time
-from tests.contracts.deploy import LOCK, SLASH, TPF, address_of
+from tests.contracts.actions import delegate, event, now, pass_time, reward
+from tests.contracts.deploy import IDLE, LOCK, PAY, REWARD, SLASH, TPF, address_of
 
 pytestmark = pytest.mark.invariant("I-13")
 
 
 def close(value, expected):
-    """Equal but for the wei of rounding and what virtual shares take."""
-    return expected - 10 <= value <= expected
+    """Equal but for rounding and what the virtual shares take."""
+    return expected - 2_000 <= value <= expected
 
 
-def test_reward__commission_and_pool(suite, staking, token, provider, delegator, manager):
+def test_reward__commission_and_pool(suite, staking, token, provider, delegator):
     staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
-    held = token.balanceOf(staking.address)
-    staking.reward(provider.owner, 100 * TPF, now(), sender=manager)
-    assert event(staking, "Rewarded") == {
+    held, supply = token.balanceOf(staking.address), token.totalSupply()
+    reward(suite, provider.owner, 100 * TPF)
+    kept = 90 * TPF * 1_000 // (2_000_000 * TPF + 1_000)
+    assert event(suite.holder, "Rewarded") == {
         "provider": provider.owner,
-        "manager": manager,
-        "to_pool": 90 * TPF,
-        "commission": 10 * TPF,
+        "manager": suite.holder.address,
+        "to_pool": 90 * TPF - kept,
+        "to_payout": 10 * TPF + kept,
     }
-    assert staking.credit_of(provider.payout) == 10 * TPF
+    assert staking.credit_of(provider.payout) == 10 * TPF + kept
+    assert staking.pool(provider.owner)[0] == 2_090 * TPF - kept
     assert close(staking.owner_assets(provider.owner), 1_045 * TPF)
     assert close(staking.assets_of(provider.owner, delegator), 1_045 * TPF)
     assert token.balanceOf(staking.address) == held + 100 * TPF
+    assert token.totalSupply() == supply + 100 * TPF
 
 
-def test_reward__what_is_unbonding_earns_nothing(staking, provider, delegator, manager):
+def test_reward__what_is_unbonding_earns_nothing(suite, staking, provider, delegator):
     shares = staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
     staking.undelegate(provider.owner, shares, sender=delegator)
-    staking.reward(provider.owner, 100 * TPF, now(), sender=manager)
+    reward(suite, provider.owner, 100 * TPF)
     assert staking.ticket(provider.owner, delegator, 0)[1] == 1_000 * TPF
     assert close(staking.owner_assets(provider.owner), 1_090 * TPF)
 
 
-def test_reward__no_active_shares__all_to_the_payout(staking, make_provider, manager):
+def test_reward__no_active_shares__all_to_the_payout(suite, staking, make_provider):
     empty = make_provider("empty", stake=0)
-    staking.reward(empty.owner, 100 * TPF, now(), sender=manager)
-    assert event(staking, "Rewarded")["to_pool"] == 0
+    reward(suite, empty.owner, 100 * TPF)
+    assert event(suite.holder, "Rewarded")["to_pool"] == 0
     assert staking.credit_of(empty.payout) == 100 * TPF
-    assert staking.pool(empty.owner)[0] == 0
+    assert staking.pool(empty.owner)[:3] == (0, 0, 0)
+
+
+def test_reward__everybody_has_left__no_sniper_gets_it(suite, staking, provider, stranger):
+    """P3: the owner retires after its proof; who comes then gets nothing of it."""
+    suite.holder.hold(provider.operator.address)
+    suite.holder.set_manner(IDLE)
+    staking.undelegate(
+        provider.owner, staking.shares_of(provider.owner, provider.owner), sender=provider.owner
+    )
+    suite.holder.owe(provider.owner, 100 * TPF)
+    suite.holder.set_manner(PAY)
+    delegate(suite, provider.owner, stranger, 10**6)
+    assert staking.credit_of(provider.payout) == 100 * TPF
+    assert staking.assets_of(provider.owner, stranger) <= 10**6
 
 
 @pytest.mark.parametrize(("bps", "commission"), [(0, 0), (10_000, 100 * TPF)])
-def test_reward__commission_at_its_bounds(staking, make_provider, manager, bps, commission):
+def test_reward__commission_at_its_bounds(suite, staking, make_provider, bps, commission):
     rewarded = make_provider("rewarded", commission_bps=bps)
-    staking.reward(rewarded.owner, 100 * TPF, now(), sender=manager)
-    assert staking.credit_of(rewarded.payout) == commission
-    assert staking.pool(rewarded.owner)[0] == 1_100 * TPF - commission
+    reward(suite, rewarded.owner, 100 * TPF)
+    assert 0 <= staking.credit_of(rewarded.payout) - commission <= 1_000
+    assert staking.pool(rewarded.owner)[0] == 1_100 * TPF - staking.credit_of(rewarded.payout)
 
 
-def test_reward__can_be_undelegated(suite, staking, provider, manager):
-    staking.reward(provider.owner, 100 * TPF, now(), sender=manager)
+def test_reward__nothing__changes_nothing(suite, staking, provider):
+    before = staking.pool(provider.owner)
+    reward(suite, provider.owner, 0)
+    rewarded = event(suite.holder, "Rewarded")
+    assert (rewarded["to_pool"], rewarded["to_payout"]) == (0, 0)
+    assert staking.pool(provider.owner) == before
+    assert staking.credit_of(provider.payout) == 0
+
+
+def test_reward__can_be_undelegated(suite, staking, provider):
+    reward(suite, provider.owner, 100 * TPF)
     shares = staking.shares_of(provider.owner, provider.owner)
     staking.undelegate(provider.owner, shares, sender=provider.owner)
     pass_time(staking.UNBONDING())
     assert close(staking.withdraw_unbonded(provider.owner, 0, sender=provider.owner), 1_090 * TPF)
 
 
-def test_reward__keeps_locks(staking, provider, manager):
+def test_reward__keeps_locks(suite, staking, provider, manager):
     staking.lock(provider.operator.address, bytes(32), TPF, now() + 1, 0, sender=manager)
-    staking.reward(provider.owner, 100 * TPF, now(), sender=manager)
+    reward(suite, provider.owner, 100 * TPF)
     assert staking.pool(provider.owner)[1] == TPF
 
 
-def test_reward__unknown_provider__reverts(staking, manager, stranger):
-    with boa.reverts("staking: not registered"):
-        staking.reward(stranger, 1, now(), sender=manager)
+@pytest.mark.parametrize("method", ["reward", "credit"])
+def test_reward__unknown_provider__reverts(suite, staking, manager, stranger, method):
+    for amount in (0, TPF):
+        with boa.reverts("staking: not registered"):
+            getattr(staking, method)(stranger, amount, sender=manager)
 
 
-def test_reward__without_allowance__reverts(suite, staking, provider, manager):
-    suite.token.approve(staking.address, 0, sender=manager)
-    with boa.reverts("erc20: insufficient allowance"):
-        staking.reward(provider.owner, 1, now(), sender=manager)
-
-
-@pytest.mark.parametrize(("stake", "shared"), [(10**6, True), (10**6 - 1, False)])
-def test_reward__next_to_no_stake__credited_whole(staking, make_provider, manager, stake, shared):
-    """Regression: the virtual shares kept half of a reward into a pool of dust."""
-    thin = make_provider("thin", stake=stake)
-    staking.set_payout(thin.owner, sender=thin.owner)
-    staking.reward(thin.owner, 100 * TPF, now(), sender=manager)
-    credited = staking.credit_of(thin.owner)
-    if shared:
-        assert credited < 100 * TPF
-        assert staking.owner_assets(thin.owner) + credited >= 100 * TPF - 10**14 - 1
-    else:
-        assert credited == 100 * TPF
-        assert staking.owner_assets(thin.owner) == stake
-
-
+@pytest.mark.parametrize("method", ["reward", "credit"])
 @pytest.mark.parametrize("permissions", [0, LOCK, SLASH])
-def test_reward__without_the_permission__reverts(suite, staking, provider, permissions):
+def test_reward__without_the_permission__reverts(suite, staking, provider, permissions, method):
     newcomer = address_of("newcomer")
     if permissions:
         staking.announce_manager(newcomer, permissions, sender=suite.owner)
         pass_time(staking.MANAGER_DELAY())
     with boa.reverts("staking: caller lacks the permission"):
-        staking.reward(provider.owner, 1, now(), sender=newcomer)
+        getattr(staking, method)(provider.owner, 0, sender=newcomer)
 
 
-def test_reward_minted__nothing_was_minted__reverts(staking, provider, manager):
-    with boa.reverts("token: not minted to the caller just now"):
-        staking.reward_minted(provider.owner, 1, now(), sender=manager)
-
-
-def test_reward_minted__no_permission__reverts(staking, provider):
+def test_reward__announced_manager__not_before_it_is_active(suite, staking, provider):
+    newcomer = address_of("newcomer")
+    staking.announce_manager(newcomer, REWARD, sender=suite.owner)
+    pass_time(staking.MANAGER_DELAY() - 1)
     with boa.reverts("staking: caller lacks the permission"):
-        staking.reward_minted(provider.owner, 1, now(), sender=address_of("stranger"))
+        staking.reward(provider.owner, 0, sender=newcomer)
+    pass_time(1)
+    staking.reward(provider.owner, 0, sender=newcomer)
 
 
-def test_reward_minted__not_registered__reverts(staking, manager):
-    with boa.reverts("staking: not registered"):
-        staking.reward_minted(address_of("stranger"), 1, now(), sender=manager)
+@pytest.mark.parametrize("method", ["reward", "credit"])
+def test_reward__nothing_was_minted__reverts(suite, staking, provider, manager, method):
+    """Tokens that just lie there pay nobody: not a donation, nor the stake of others."""
+    suite.token.transfer(staking.address, TPF, sender=suite.faucet)
+    with boa.reverts("token: not minted to the caller just now"):
+        getattr(staking, method)(provider.owner, 1, sender=manager)
+
+
+def test_donation__changes_nothing(suite, staking, token, provider, delegator):
+    """I-1: internal accounting only, in rewards as in all else."""
+    staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
+    with boa.env.anchor():
+        reward(suite, provider.owner, 100 * TPF)
+        expected = staking.pool(provider.owner), staking.credit_of(provider.payout)
+    token.transfer(staking.address, 1_000_000 * TPF, sender=suite.faucet)
+    reward(suite, provider.owner, 100 * TPF)
+    assert (staking.pool(provider.owner), staking.credit_of(provider.payout)) == expected
+
+
+# ---------------------------------------------------------------------------- credit
+
+
+def test_credit__whole_to_the_payout(suite, staking, provider, delegator):
+    """Not earned by stake, so no stake is paid by it; no commission, no hold ended."""
+    staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
+    suite.holder.hold(provider.operator.address)
+    before = staking.pool(provider.owner)
+    suite.holder.credit(provider.owner, 100 * TPF)
+    assert event(suite.holder, "Credited") == {
+        "provider": provider.owner,
+        "manager": suite.holder.address,
+        "payout": provider.payout,
+        "amount": 100 * TPF,
+    }
+    assert staking.credit_of(provider.payout) == 100 * TPF
+    assert staking.pool(provider.owner) == before
+    assert staking.is_unsettled(provider.owner)
+    assert staking.withdraw(sender=provider.payout) == 100 * TPF
+
+
+def test_credit__payout_of_now(suite, staking, provider, stranger):
+    staking.set_payout(stranger, sender=provider.owner)
+    suite.holder.credit(provider.owner, TPF)
+    assert staking.credit_of(stranger) == TPF
+
+
+def test_credit__nothing(suite, staking, provider):
+    suite.holder.credit(provider.owner, 0)
+    assert staking.credit_of(provider.payout) == 0

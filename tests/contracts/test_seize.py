@@ -145,7 +145,7 @@ def test_seize__delegators_keep_theirs(staking, provider, delegator, locked, sei
 def test_seize__after_a_slash__at_most_what_the_owner_has_left(
     staking, provider, manager, victim, locked, seize
 ):
-    staking.slash(provider.owner, 950 * TPF, sender=manager)
+    staking.slash(provider.owner, bytes(32), 950 * TPF, sender=manager)
     left = staking.owner_assets(provider.owner)
     assert left <= 50 * TPF
     assert seize(10_000, 0) == left
@@ -154,7 +154,7 @@ def test_seize__after_a_slash__at_most_what_the_owner_has_left(
 
 
 def test_seize__after_a_wipe__takes_nothing(staking, provider, manager, locked, seize):
-    staking.slash(provider.owner, 1_000 * TPF, sender=manager)
+    staking.slash(provider.owner, bytes(32), 1_000 * TPF, sender=manager)
     assert seize() == 0
     assert staking.pool(provider.owner) == (0, 0, 0, 0, 0, 0)
 
@@ -163,13 +163,41 @@ def test_seize__after_a_wipe_and_new_stake__takes_from_the_new_stake(
     suite, staking, provider, manager, locked, seize
 ):
     """The duty outlives the wipe: what the owner stakes anew stands behind its open locks."""
-    staking.slash(provider.owner, 1_000 * TPF, sender=manager)
+    staking.slash(provider.owner, bytes(32), 1_000 * TPF, sender=manager)
     delegate(suite, provider.owner, provider.owner, 150 * TPF)
     shares = staking.shares_of(provider.owner, provider.owner)
     with boa.reverts("staking: stake is locked"):
         staking.undelegate(provider.owner, shares, sender=provider.owner)
     assert seize() == 100 * TPF
     assert staking.owner_assets(provider.owner) == 50 * TPF
+
+
+@pytest.mark.parametrize("insider", ["owner", "operator", "payout"])
+def test_seize__bounty_to_the_provider_itself__is_burned(
+    staking, token, provider, manager, victim, locked, insider
+):
+    """P14: nobody earns a bounty for its own fault."""
+    hunter = {
+        "owner": provider.owner,
+        "operator": provider.operator.address,
+        "payout": provider.payout,
+    }[insider]
+    supply = token.totalSupply()
+    taken = staking.seize(provider.owner, ID, victim, hunter, 5_000, 5_000, sender=manager)
+    assert taken == 100 * TPF
+    seized = event(staking, "Seized")
+    assert (seized["hunter"], seized["bounty"], seized["burned"]) == (hunter, 0, 50 * TPF)
+    assert staking.credit_of(hunter) == 0
+    assert staking.credit_of(victim) == 50 * TPF
+    assert token.totalSupply() == supply - 50 * TPF
+
+
+def test_seize__keys_of_another_provider__get_the_bounty(
+    staking, provider, manager, victim, locked, make_provider
+):
+    rival = make_provider("rival")
+    staking.seize(provider.owner, ID, victim, rival.operator.address, 5_000, 5_000, sender=manager)
+    assert staking.credit_of(rival.operator.address) == 25 * TPF
 
 
 def test_seize__one_of_two_locks__the_other_stays(staking, provider, manager, locked, seize):
@@ -243,7 +271,7 @@ def test_seize__any_amounts__conserves_and_spares_delegators(
         delegate(suite, provider.owner, account, delegated)
     amount = min(amount, staking.owner_assets(provider.owner))
     staking.lock(provider.operator.address, ID, amount, now() + 1, 0, sender=manager)
-    staking.slash(provider.owner, slashed, sender=manager)
+    staking.slash(provider.owner, bytes(32), slashed, sender=manager)
     active = staking.pool(provider.owner)[0]
     own = staking.owner_assets(provider.owner)
     theirs = staking.assets_of(provider.owner, account)

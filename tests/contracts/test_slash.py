@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.actions import delegate, event, events, now, pass_time, register
-from tests.contracts.deploy import DAY, LOCK, REWARD, TPF, address_of
+from tests.contracts.actions import delegate, event, events, go_to, now, pass_time, register
+from tests.contracts.deploy import DAY, IDLE, LOCK, REWARD, SLASH, TPF, address_of
 
 pytestmark = pytest.mark.invariant("I-4")
 
 UNBONDING = 21 * DAY
 ALL = 2**255
+NO_LOCK = bytes(32)
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def pool(staking, provider, delegator):
 
 @pytest.fixture
 def slash(staking, manager):
-    return lambda provider, amount: staking.slash(provider, amount, sender=manager)
+    return lambda provider, amount: staking.slash(provider, bytes(32), amount, sender=manager)
 
 
 def test_slash__pro_rata_and_burned(staking, token, pool, delegator, manager, slash):
@@ -61,7 +62,9 @@ def test_slash__nothing__takes_nothing(staking, pool, slash):
 def test_slash__empty_pool__takes_nothing(staking, make_provider, slash):
     empty = make_provider("empty", stake=0)
     assert slash(empty.owner, 5) == 0
-    assert events(staking) == []
+    slashed = event(staking, "Slashed")
+    assert (slashed["from_active"], slashed["from_unbonding"]) == (0, 0)
+    assert events(staking, "Transfer") == []
 
 
 def test_slash__more_than_the_pool__takes_the_pool(staking, pool, slash):
@@ -229,7 +232,125 @@ def test_slash__without_the_permission__reverts(suite, staking, provider, permis
         staking.announce_manager(newcomer, permissions, sender=suite.owner)
         pass_time(staking.MANAGER_DELAY())
     with boa.reverts("staking: caller lacks the permission"):
-        staking.slash(provider.owner, 1, sender=newcomer)
+        staking.slash(provider.owner, NO_LOCK, 1, sender=newcomer)
+
+
+# ----------------------------------------------------- the lock and a removed manager
+
+ID = b"\x01" * 32
+
+
+@pytest.fixture
+def bond(staking, provider, manager):
+    """A lock of 300 TPF for 30 days; returns its last second."""
+    expires_at = now() + 30 * DAY
+    staking.lock(provider.operator.address, ID, 300 * TPF, expires_at, 0, sender=manager)
+    return expires_at
+
+
+def test_slash__ends_the_lock(staking, provider, manager, bond):
+    """The bond that the fault burns stands behind nothing else any more."""
+    assert staking.slash(provider.owner, ID, 300 * TPF, sender=manager) == 300 * TPF
+    assert event(staking, "Unlocked")["amount"] == 300 * TPF
+    assert staking.lock_of(manager, provider.owner, ID) == (0, 0)
+    assert staking.pool(provider.owner)[:2] == (700 * TPF, 0)
+
+
+def test_slash__active_manager__more_than_its_lock_and_without_one(
+    staking, provider, manager, bond
+):
+    assert staking.slash(provider.owner, ID, 400 * TPF, sender=manager) == 400 * TPF
+    assert staking.slash(provider.owner, ID, 100 * TPF, sender=manager) == 100 * TPF
+    assert staking.pool(provider.owner)[0] == 500 * TPF
+
+
+def test_slash__lock_of_another_manager__untouched(suite, staking, provider, manager, bond):
+    suite.holder.slash(provider.owner, ID, TPF)
+    assert staking.lock_of(manager, provider.owner, ID)[0] == 300 * TPF
+
+
+@pytest.mark.parametrize(("amount", "taken"), [(ALL, 300), (299 * TPF, 299), (0, 0)])
+def test_slash__removed_manager__at_most_its_lock(
+    suite, staking, provider, manager, bond, amount, taken
+):
+    """Q7: what was pending when its manager was removed is slashed all the same, no more."""
+    staking.remove_manager(manager, sender=suite.owner)
+    go_to(now() + UNBONDING - 1)
+    assert staking.slash(provider.owner, ID, amount, sender=manager) == taken * TPF
+    assert staking.pool(provider.owner)[:2] == ((1_000 - taken) * TPF, 0)
+    with boa.reverts("staking: no such lock"):
+        staking.slash(provider.owner, ID, amount, sender=manager)
+
+
+def test_slash__removed_manager__no_lock__reverts(suite, staking, provider, manager, bond):
+    """It cannot invent a fault: neither without a lock, nor with one of another."""
+    staking.remove_manager(manager, sender=suite.owner)
+    with boa.reverts("staking: no such lock"):
+        staking.slash(provider.owner, NO_LOCK, 1, sender=manager)
+    other = register(suite, "other provider")
+    with boa.reverts("staking: no such lock"):
+        staking.slash(other.owner, ID, 1, sender=manager)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.lock(provider.operator.address, NO_LOCK, 1, now() + 1, 0, sender=manager)
+
+
+def test_slash__removed_manager__after_unbonding__reverts(suite, staking, provider, manager, bond):
+    staking.remove_manager(manager, sender=suite.owner)
+    pass_time(UNBONDING)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.slash(provider.owner, ID, 1, sender=manager)
+
+
+def test_slash__removed_manager__expired_lock__reverts(suite, staking, provider, manager):
+    """I-3: no lock outlives its expiry, whether somebody has released it or not."""
+    expires_at = now() + DAY
+    staking.lock(provider.operator.address, ID, TPF, expires_at, 0, sender=manager)
+    staking.remove_manager(manager, sender=suite.owner)
+    go_to(expires_at + 1)
+    with boa.reverts("staking: lock is over"):
+        staking.slash(provider.owner, ID, TPF, sender=manager)
+    assert staking.lock_of(manager, provider.owner, ID)[0] == TPF
+
+
+def test_slash__removed_manager__in_the_last_second_of_its_lock(suite, staking, provider, manager):
+    expires_at = now() + DAY
+    staking.lock(provider.operator.address, ID, TPF, expires_at, 0, sender=manager)
+    staking.remove_manager(manager, sender=suite.owner)
+    go_to(expires_at)
+    assert staking.slash(provider.owner, ID, TPF, sender=manager) == TPF
+
+
+def test_slash__removed_manager_that_could_never_slash__reverts(suite, staking, provider):
+    """Whoever may only lock has no slash after its removal either."""
+    locker = address_of("locker")
+    staking.announce_manager(locker, LOCK | REWARD, sender=suite.owner)
+    pass_time(staking.MANAGER_DELAY())
+    staking.lock(provider.operator.address, ID, TPF, now() + DAY, 0, sender=locker)
+    for _ in range(2):
+        with boa.reverts("staking: caller lacks the permission"):
+            staking.slash(provider.owner, ID, TPF, sender=locker)
+        if staking.manager_of(locker)[0]:
+            staking.remove_manager(locker, sender=suite.owner)
+
+
+def test_slash__announced_anew__old_lock_gives_no_slash(suite, staking, provider, manager, bond):
+    staking.remove_manager(manager, sender=suite.owner)
+    pass_time(UNBONDING)
+    staking.announce_manager(manager, LOCK | SLASH, sender=suite.owner)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.slash(provider.owner, ID, 1, sender=manager)
+    staking.remove_manager(manager, sender=suite.owner)
+    with boa.reverts("staking: caller lacks the permission"):
+        staking.slash(provider.owner, ID, 1, sender=manager)
+
+
+def test_slash__entries_are_not_in_the_pool(suite, staking, pool, provider, stranger, slash):
+    """F5: who comes after the fault pays nothing for it."""
+    suite.holder.hold(provider.operator.address)
+    suite.holder.set_manner(IDLE)
+    assert delegate(suite, pool, stranger, 100 * TPF) == 0
+    assert slash(pool, ALL) == 1_600 * TPF
+    assert staking.take_back(pool, sender=stranger) == 100 * TPF
 
 
 @settings(deadline=None, max_examples=15)
@@ -247,7 +368,7 @@ def test_slash__any_amounts__conserves_and_is_fair(suite, own, delegated, leavin
     staking.undelegate(provider, min(leaving, delegated) * 1_000 or 1, sender=account)
     active, _, _, _, unbonding, _ = staking.pool(provider)
     supply = suite.token.totalSupply()
-    taken = staking.slash(provider, amount, sender=address_of("manager"))
+    taken = staking.slash(provider, NO_LOCK, amount, sender=address_of("manager"))
     assert suite.token.totalSupply() == supply - taken
     after, _, _, _, after_unbonding, _ = staking.pool(provider)
     assert after + after_unbonding == active + unbonding - taken

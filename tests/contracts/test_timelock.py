@@ -80,7 +80,7 @@ def test_schedule__announce_manager__second_delay_starts_at_execution(timelock, 
     call = schedule(staking, staking.announce_manager.prepare_calldata(newcomer, LOCK))
     pass_time(DELAY)
     timelock.execute(*call)
-    assert staking.manager_of(newcomer) == (LOCK, now() + staking.MANAGER_DELAY())
+    assert staking.manager_of(newcomer) == (LOCK, now() + staking.MANAGER_DELAY(), 0)
 
 
 def test_schedule__set_minter(timelock, governed, schedule):
