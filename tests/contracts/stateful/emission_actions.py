@@ -84,7 +84,7 @@ class EmissionActions(ProofActions):
         for account in HOLDERS:
             key: Key = ("stake", provider, account)
             stake = rule.at(key)
-            if active and stake:
+            if active:
                 part = to_pool * stake // active
                 # The views round a stake to a wei, on which a part of the reward rests.
                 rule.add(key, part, part // MILLION + 2 + to_pool // active)
