@@ -12,6 +12,8 @@
         holder does. A hold ends with its manager, UNBONDING after its removal.
 @dev Words packed by hand, low bits first:
      hold     manager 160 | commission 16 | since 64
+     A hold that has ended names no manager. The rest of its word stays: the first commit
+     of the next epoch then costs 17,100 gas less.
 """
 
 from . import managers
@@ -75,10 +77,9 @@ def free(provider: address):
             this contract was read before.
     @param provider The provider's owner address.
     """
-    assert (
-        self._holder(self.holds[provider]) == msg.sender
-    ), "staking: not the holder"
-    self.holds[provider] = 0
+    word: uint256 = self.holds[provider]
+    assert self._holder(word) == msg.sender, "staking: not the holder"
+    self.holds[provider] = word & ~MASK_160
     log IStaking.Freed(provider=provider, manager=msg.sender)
 
 
@@ -141,9 +142,9 @@ def _end(provider: address) -> uint256:
             force now if no hold counts.
     """
     word: uint256 = self.holds[provider]
-    if word == 0:
+    if self._holder(word) == empty(address):
         return registry._commission_of(provider)
-    self.holds[provider] = 0
+    self.holds[provider] = word & ~MASK_160
     if not self._counts(word):
         return registry._commission_of(provider)
     return (word >> 160) & MASK_16
@@ -155,8 +156,9 @@ def _end_own(provider: address):
     @dev Ends the caller's hold on a provider, if it has one.
     @param provider The provider's owner address.
     """
-    if self._holder(self.holds[provider]) == msg.sender:
-        self.holds[provider] = 0
+    word: uint256 = self.holds[provider]
+    if self._holder(word) == msg.sender:
+        self.holds[provider] = word & ~MASK_160
 
 
 @internal
@@ -165,7 +167,7 @@ def _holder(word: uint256) -> address:
     """
     @dev The manager in a hold.
     @param word The hold.
-    @return The manager; zero if there is no hold.
+    @return The manager; zero if there is no hold, or it has ended.
     """
     return convert(word & MASK_160, address)
 
@@ -179,4 +181,5 @@ def _counts(word: uint256) -> bool:
     @param word The hold.
     @return False also if there is none.
     """
-    return word != 0 and managers._counts(self._holder(word), word >> 176)
+    holder: address = self._holder(word)
+    return holder != empty(address) and managers._counts(holder, word >> 176)
