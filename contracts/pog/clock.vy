@@ -158,9 +158,9 @@ def close(epoch: uint256):
     @param epoch The epoch.
     """
     word: uint256 = self.facts[epoch]
-    assert self._target(word) == 0, "benchmark: already closed"
+    assert ((word >> 40) & MASK_64) == 0, "benchmark: already closed"
     # Long past where the epoch was never opened.
-    first: uint256 = self._opened_at(word) + WINDOW
+    first: uint256 = (word & MASK_40) + WINDOW
     assert (
         block.timestamp >= first and block.timestamp <= first + DRAW_PERIOD
     ), "benchmark: not the time to close"
@@ -180,7 +180,7 @@ def draw(epoch: uint256, header: Bytes[header_proof.MAX_HEADER]):
            hash.
     """
     word: uint256 = self.facts[epoch]
-    target: uint256 = self._target(word)
+    target: uint256 = ((word >> 40) & MASK_64)
     assert target != 0, "benchmark: epoch is not closed"
     assert self.draws[epoch] == empty(bytes32), "benchmark: already drawn"
     assert (
@@ -226,8 +226,8 @@ def epoch_of(epoch: uint256) -> IBenchmark.Epoch:
     word: uint256 = self.facts[epoch]
     return IBenchmark.Epoch(
         beacon=self.beacons[epoch],
-        opened_at=self._opened_at(word),
-        target=self._target(word),
+        opened_at=(word & MASK_40),
+        target=((word >> 40) & MASK_64),
         draw=self.draws[epoch],
         ends_at=self._ends_at(word) if word != 0 else 0,
     )
@@ -268,7 +268,7 @@ def _next_window_from() -> uint256:
     epoch: uint256 = self.newest
     if epoch == 0:
         return GENESIS
-    return self._opened_at(self.facts[epoch]) + SPACING
+    return (self.facts[epoch] & MASK_40) + SPACING
 
 
 @internal
@@ -298,18 +298,6 @@ def _draw(epoch: uint256) -> bytes32:
 
 @internal
 @pure
-def _opened_at(word: uint256) -> uint256:
-    return word & MASK_40
-
-
-@internal
-@pure
-def _target(word: uint256) -> uint256:
-    return (word >> 40) & MASK_64
-
-
-@internal
-@pure
 def _total(word: uint256) -> uint256:
     """
     @dev Sum of the effective scores, final when the epoch has ended.
@@ -325,7 +313,7 @@ def _facts_in_window(epoch: uint256) -> uint256:
     """
     word: uint256 = self.facts[epoch]
     assert (
-        block.timestamp < self._opened_at(word) + WINDOW
+        block.timestamp < (word & MASK_40) + WINDOW
     ), "benchmark: not in the window"
     return word
 
@@ -346,13 +334,13 @@ def _facts_of_ended(epoch: uint256) -> uint256:
 @internal
 @view
 def _ends_at(word: uint256) -> uint256:
-    return self._opened_at(word) + LENGTH
+    return (word & MASK_40) + LENGTH
 
 
 @internal
 @view
 def _draw_until(word: uint256) -> uint256:
-    return self._opened_at(word) + WINDOW + DRAW_PERIOD + REACH
+    return (word & MASK_40) + WINDOW + DRAW_PERIOD + REACH
 
 
 @internal
@@ -361,6 +349,6 @@ def _can_be_drawn(word: uint256) -> bool:
     """
     @dev Of an epoch that has not been drawn: false makes it void for good.
     """
-    if self._target(word) == 0:
-        return block.timestamp <= self._opened_at(word) + WINDOW + DRAW_PERIOD
+    if ((word >> 40) & MASK_64) == 0:
+        return block.timestamp <= (word & MASK_40) + WINDOW + DRAW_PERIOD
     return block.timestamp <= self._draw_until(word)
