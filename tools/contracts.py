@@ -4,13 +4,15 @@
 Run from the repository root inside `.venv`:
 
     python tools/contracts.py abi      write provider_agent/abi/*.json
-    python tools/contracts.py check    every contract without a warning, ABI files fresh
+    python tools/contracts.py check    every contract without a warning, guarded against
+                                       re-entrance, ABI files fresh
     python tools/contracts.py size     code sizes against the limits of the chain
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ AGENT_CONTRACTS = ("Token", "Staking", "Jobs", "Benchmark", "Emissions")
 
 RUNTIME_LIMIT = 24_576  # bytes, EIP-170: not below it means not deployable
 INIT_LIMIT = 49_152  # bytes, EIP-3860
+
+GUARD = re.compile(r"^# pragma nonreentrancy on$", re.MULTILINE)
+EXTERNAL = re.compile(r"^@external$", re.MULTILINE)
 
 
 class ContractError(Exception):
@@ -84,13 +89,42 @@ def write_abi() -> None:
         print(f"wrote provider_agent/abi/{name}.json")
 
 
+def unguarded(root: Path) -> list[str]:
+    """Sources with external functions and no `# pragma nonreentrancy on`, as problems.
+
+    The pragma counts for its own file alone: a contract that exports the functions of a module
+    does not guard them. Mocks are left out: some must be open to re-entrance.
+    """
+    sources = {path: path.read_text() for path in sorted(root.rglob("*.vy"))}
+    return [
+        f"{path.relative_to(root.parent)}: external functions without `# pragma nonreentrancy on`"
+        for path, text in sources.items()
+        if path.relative_to(root).parts[0] != "mocks"
+        and EXTERNAL.search(text)
+        and not GUARD.search(text)
+    ]
+
+
+def immutable_bytes(layout: Any) -> int:
+    """How many bytes the immutables of a contract take, its modules' included.
+
+    The constructor puts them behind the code that the compiler shows: they count for EIP-170.
+    """
+    if not isinstance(layout, dict):
+        return 0
+    if isinstance(layout.get("length"), int):
+        return int(layout["length"])
+    return sum(immutable_bytes(part) for part in layout.values())
+
+
 def check() -> None:
     """Compile everything that can be deployed, and compare the ABI files with the contracts.
 
     Raises:
-        ContractError: Something does not compile cleanly, or an ABI file is stale.
+        ContractError: Something does not compile cleanly, a source is open to re-entrance, or an
+            ABI file is stale.
     """
-    problems = []
+    problems = unguarded(CONTRACTS)
     for path in deployables():
         try:
             compiled = compile_contract(path, "abi", "bytecode")
@@ -106,7 +140,7 @@ def check() -> None:
 
 
 def print_sizes() -> None:
-    """Print the size of every contract.
+    """Print the size of every contract as it lies on the chain, immutables included.
 
     Raises:
         ContractError: A contract is too large to be deployed.
@@ -114,8 +148,9 @@ def print_sizes() -> None:
     too_large = []
     print(f"{'contract':<28}{'runtime':>9}{'left':>9}{'init':>9}  (bytes)")
     for path in deployables():
-        compiled = compile_contract(path, "bytecode", "bytecode_runtime")
+        compiled = compile_contract(path, "bytecode", "bytecode_runtime", "layout")
         init, runtime = ((len(compiled[key]) - 2) // 2 for key in ("bytecode", "bytecode_runtime"))
+        runtime += immutable_bytes(compiled["layout"].get("code_layout"))
         name = path.relative_to(CONTRACTS).with_suffix("")
         print(f"{name!s:<28}{runtime:>9,}{RUNTIME_LIMIT - runtime:>9,}{init:>9,}")
         if runtime >= RUNTIME_LIMIT or init > INIT_LIMIT:

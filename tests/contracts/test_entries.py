@@ -16,6 +16,8 @@ from tests.contracts.deploy import (
     deploy_staking,
 )
 
+pytestmark = pytest.mark.invariant("I-2", "I-13")
+
 
 @pytest.fixture
 def holder(suite):

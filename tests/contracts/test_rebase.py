@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from tests.contracts.actions import delegate, now, pass_time, register, reward
 from tests.contracts.deploy import DAY, TPF, address_of
 
+pytestmark = pytest.mark.invariant("I-12", "I-13")
+
 NO_LOCK = bytes(32)
 VIRTUAL = 1_000
 REBASE = 10**6

@@ -24,6 +24,8 @@ from tests.contracts.deploy import (
     deployer_of,
 )
 
+pytestmark = pytest.mark.invariant("I-2", "I-13")
+
 UNBONDING = 21 * DAY
 SETTLE_GAS = 500_000
 
