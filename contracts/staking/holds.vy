@@ -109,7 +109,9 @@ def _settle(provider: address):
     @dev Asks the holder to settle. It comes before any state is read: the holder may
          call back into `reward`, `free`, `lock`, `unlock` and some views, which are
          reentrant for that reason; all else is locked. Its failure is ignored, it
-         gets SETTLE_GAS at most, and nothing that it returns is copied.
+         gets SETTLE_GAS at most, and nothing that it returns is copied. Nobody makes it
+         fail by too little gas: what is left then, some 64th parts, is less than what
+         the caller's own writes cost.
     @param provider The provider's owner address.
     """
     word: uint256 = self.holds[provider]

@@ -305,6 +305,35 @@ def test_settle__emissions_removed__the_next_commit_is_not_held_up(suite, provid
     assert is_held(suite, provider)
 
 
+def test_undelegate__with_any_gas__is_paid_first_or_undone(suite, provider, delegator):
+    """Who could have the claim run out of gas would have the others take the leaver's part."""
+    pass_time(86_400)
+    shares = delegate(suite, provider.owner, delegator, 5_000 * TPF)
+    proofs.scored(suite, provider)
+    go_to(proofs.end_of(suite))
+    part = due(suite, provider) * 9 // 20
+    assert part > TPF
+    staking = suite.staking
+    data = staking.undelegate.prepare_calldata(provider.owner, shares)
+    undone = paid = 0
+    # From what no call can do with to more than enough.
+    for gas in range(40_000, 240_000, 4_000):
+        with boa.env.anchor():
+            made = boa.env.execute_code(
+                to_address=staking.address, sender=delegator, data=data, gas=gas
+            )
+            if made.is_error:
+                undone += 1
+                assert is_held(suite, provider)
+                continue
+            paid += 1
+            assert not is_held(suite, provider), f"left unpaid with {gas} gas"
+            leaving = staking.ticket(provider.owner, delegator, 0)[1]
+            assert leaving - 5_000 * TPF == pytest.approx(part, rel=1e-6)
+    assert undone > 0
+    assert paid > 0
+
+
 # -------------------------------------------------------------------- together
 
 
