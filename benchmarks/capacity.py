@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmark and Emissions as a public network would have them."""
+"""Benchmark and Emissions as a public network would have them, and the life of an epoch."""
 
 from __future__ import annotations
 
@@ -7,94 +7,67 @@ from web3.contract import Contract
 
 from benchmarks import openings
 from benchmarks.chain import Chain
-from benchmarks.network import DAY, LOCK, REWARD, SLASH, TPF, Network
+from benchmarks.network import LOCK, SLASH, Network
 from provider_agent.benchmark.format import Shape
-
-# Times and amounts of deployments/params/sepolia.yaml.
-SAMPLES = 8
-BOND = 1_000 * TPF
-EPOCH = DAY
-OPEN_PERIOD = 600
-WINDOW = 300
-DRAW_DELAY = 36
-DRAW_PERIOD = 120
-FAULT_PERIOD = 3 * DAY
-BOND_LIFE = 30 * DAY
-SCORE_LIFE = 2
-PREVRANDAO, ARBITRUM = 0, 2
 
 # What a proof costs apart from its openings does not depend on its size, so that is measured with
 # small ones, made at once.
 SMALL = Shape(256, 1)
-
-# ArbSys, where the contract asks for the previous block's hash on Arbitrum.
-ARB_SYS = "0x0000000000000000000000000000000000000064"
+# Every boundary opens a window that is not too early: nobody has to wait for a day.
+CERTAIN = 1_000_000
 
 
 class Capacity(Network):
-    """A network with a Benchmark of small proofs and its Emissions, and two of real sizes."""
+    """A network whose Benchmark takes small proofs, and two Benchmarks of real sizes."""
 
     def __init__(self, chain: Chain) -> None:
-        super().__init__(chain)
         self.genesis = chain.now + 3_600
-        self.benchmark = self._benchmark("deployer", SMALL, PREVRANDAO)
-        self.emissions = chain.deploy(
-            self.deployer,
-            "Emissions",
-            self.token.address,
-            self.staking.address,
-            self.benchmark.address,
-            self.timelock.address,
-            308_000 * TPF,
-            1_461,
-            40_000,
-            10_000,
-        )
-        chain.send(self.deployer, self.token, "set_minter", self.emissions.address)
-        # Made proofs are bound to their beacon and draw. Anvil lets nobody choose prevrandao, but
-        # the source for Arbitrum is a contract, whose place can be taken.
-        self.real = {
-            name: self._benchmark(openings.deployer_of(name), shape, ARBITRUM)
-            for name, shape in openings.SHAPES.items()
-        }
-        managers: dict[str, int] = {self.emissions.address: REWARD}
-        for benchmark in (self.benchmark, *self.real.values()):
-            managers[benchmark.address] = LOCK | SLASH
-        self.seal(managers)
+        small = {"n": SMALL.n, "blocks": SMALL.blocks}
+        times = {"genesis": self.genesis, "chance_ppm": CERTAIN}
+        super().__init__(chain, {"Benchmark": {**times, **small}})
+        self.samples = self.argument("Benchmark", "samples")
+        self.real = {name: self._real(name, shape) for name, shape in openings.SHAPES.items()}
+        self.seal({benchmark.address: LOCK | SLASH for benchmark in self.real.values()})
 
-    def _benchmark(self, deployer: str, shape: Shape, randomness: int) -> Contract:
-        return self.chain.deploy(
-            self.chain.account(deployer),
-            "Benchmark",
-            self.staking.address,
-            shape.n,
-            shape.blocks,
-            SAMPLES,
-            BOND,
-            self.genesis,
-            EPOCH,
-            OPEN_PERIOD,
-            WINDOW,
-            DRAW_DELAY,
-            DRAW_PERIOD,
-            FAULT_PERIOD,
-            BOND_LIFE,
-            SCORE_LIFE,
-            randomness,
-        )
+    def _real(self, name: str, shape: Shape) -> Contract:
+        """A Benchmark whose scores are paid by nobody: its Emissions is no manager of Staking."""
+        # Made openings are bound to this contract's address.
+        deployer = self.chain.account(openings.deployer_of(name))
+        benchmark = self.deploy(deployer, "Benchmark", n=shape.n, blocks=shape.blocks)
+        emissions = self.deploy(deployer, "Emissions", benchmark=benchmark.address)
+        self.chain.send(deployer, benchmark, "setup_rewards", emissions.address)
+        return benchmark
 
-    def open(self, benchmark: Contract, epoch: int) -> int:
-        """Wait for an epoch and open it; returns the gas."""
-        self.chain.wait_until(self.genesis + epoch * EPOCH)
-        return self.chain.send(self.deployer, benchmark, "open", epoch)
+    def open(self, benchmark: Contract) -> int:
+        """Wait for the next window and open it; returns the gas."""
+        chain, slot = self.chain, self.argument("Benchmark", "slot")
+        earliest = max(benchmark.functions.next_window_from().call(), chain.now + 1)
+        boundary = self.genesis - (self.genesis - earliest) // slot * slot
+        chain.wait_until(boundary)
+        chain.mine()
+        number = chain.web3.eth.block_number
+        block, parent = chain.header(number), chain.header(number - 1)
+        return chain.send(self.deployer, benchmark, "open", number, block.data, parent.data)
+
+    def close(self, benchmark: Contract, epoch: int) -> int:
+        """Wait for the end of the window and name the block of the draw; returns the gas."""
+        opened_at = benchmark.functions.epoch_of(epoch).call()[1]
+        self.chain.wait_until(opened_at + self.argument("Benchmark", "window"))
+        return self.chain.send(self.deployer, benchmark, "close", epoch)
 
     def draw(self, benchmark: Contract, epoch: int) -> int:
-        """Wait for the time of the draw and make it; returns the gas."""
-        opened_at = benchmark.functions.epoch_of(epoch).call()[1]
-        self.chain.wait_until(opened_at + WINDOW + DRAW_DELAY)
-        return self.chain.send(self.deployer, benchmark, "draw", epoch)
+        """Wait for that block and draw; returns the gas."""
+        target = benchmark.functions.epoch_of(epoch).call()[2]
+        self.chain.mine(target - self.chain.web3.eth.block_number)
+        header = self.chain.header(target).data
+        return self.chain.send(self.deployer, benchmark, "draw", epoch, header)
 
-    def set_random(self, word: bytes) -> None:
-        """What the Benchmarks of the real shapes find as randomness from now on."""
-        # PUSH32 word, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN: the answer to every question.
-        self.chain.set_code(ARB_SYS, b"\x7f" + word + bytes.fromhex("5f5260205ff3"))
+    def end(self, benchmark: Contract, epoch: int) -> None:
+        """Wait for the end of an epoch."""
+        self.chain.wait_until(benchmark.functions.epoch_of(epoch).call()[4])
+
+    def replace(self, benchmark: Contract, variable: str, epoch: int, word: bytes) -> None:
+        """Put another beacon or draw in place of an epoch's."""
+        chain = self.chain
+        slot = chain.slot_of("Benchmark", "clock", variable)
+        chain.write(benchmark.address, openings.slot_in(slot, epoch), word)

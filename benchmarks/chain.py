@@ -19,6 +19,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.types import RPCEndpoint
 
+from provider_agent.chain.headers import Header, rebuild
 from tests.support.anvil import Anvil, AnvilError
 from tools.contracts import CONTRACTS, compile_contract
 
@@ -64,29 +65,45 @@ class Chain:
         """Let the next transaction's block have this time, or the usual one if that is later."""
         self.now = max(self.now, time - BLOCK_SECONDS)
 
-    def set_code(self, address: str, code: bytes) -> None:
-        """Put a program at an address, in place of one that other chains have there."""
-        self._rpc("anvil_setCode", address, "0x" + code.hex())
+    def mine(self, count: int = 1) -> None:
+        """Make empty blocks."""
+        for _ in range(count):
+            self.now += BLOCK_SECONDS
+            self._rpc("evm_setNextBlockTimestamp", self.now)
+            self._rpc("anvil_mine", "0x1")
+
+    def header(self, number: int) -> Header:
+        """The header of a block."""
+        return rebuild(self._rpc("eth_getBlockByNumber", hex(number), False))
+
+    def write(self, address: str, slot: int, word: bytes) -> None:
+        """Put a word into the storage of a contract."""
+        self._rpc("anvil_setStorageAt", address, f"0x{slot:064x}", "0x" + word.hex())
 
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Take back what the body does to the chain."""
         now, nonces = self.now, dict(self._nonces)
-        answer = self.web3.provider.make_request(RPCEndpoint("evm_snapshot"), [])
+        snapshot = self._rpc("evm_snapshot")
         yield
-        self._rpc("evm_revert", answer["result"])
+        self._rpc("evm_revert", snapshot)
         self.now, self._nonces = now, nonces
 
     def deploy(self, sender: LocalAccount, name: str, *arguments: Any) -> Contract:
         """Deploy `contracts/<name>.vy`."""
         compiled = self._artefacts.get(name)
         if compiled is None:
-            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")
+            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode", "layout")
             self._artefacts[name] = compiled
         factory = self.web3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
         data = factory.constructor(*arguments).data_in_transaction
         receipt = self._transact(sender, f"deploy {name}", None, data)
         return self.at(receipt["contractAddress"], name)
+
+    def slot_of(self, name: str, module: str, variable: str) -> int:
+        """Where an already compiled `contracts/<name>.vy` keeps a variable of a module."""
+        layout = self._artefacts[name]["layout"]["storage_layout"]
+        return int(layout[module][variable]["slot"])
 
     def at(self, address: str, name: str) -> Contract:
         """A contract whose interface is that of the already compiled `contracts/<name>.vy`."""
@@ -127,10 +144,11 @@ class Chain:
         )
         return str(answer.get("error", {}).get("message", "not when called again"))
 
-    def _rpc(self, method: str, *params: Any) -> None:
+    def _rpc(self, method: str, *params: Any) -> Any:
         answer = self.web3.provider.make_request(RPCEndpoint(method), list(params))
         if "error" in answer:
             raise BenchmarkError(f"{method}: {answer['error']['message']}")
+        return answer.get("result")
 
 
 @contextmanager

@@ -1,29 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token, Timelock and Staking as a public network would have them, with providers."""
+"""Every contract as the plan for Sepolia has it, with providers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
 
-from benchmarks.chain import Chain
+from benchmarks.chain import BenchmarkError, Chain
 from provider_agent.protocol.messages import Domain, OperatorConsent, sign
-from provider_agent.protocol.terms import ZERO_ADDRESS
+from scripts.market import plan as plans
+from scripts.market.artifacts import ROOT, compile_all
+from scripts.market.errors import ScriptError
 
+PLAN = ROOT / "deployments" / "params" / "sepolia.yaml"
 DAY = 86_400
 TPF = 10**18
 FOREVER = 2**64 - 1
 UNLIMITED = 2**256 - 1
 LOCK, SLASH, REWARD = 1, 2, 4  # flags of IStaking.Permission
 
-UNBONDING = 14 * DAY
-MAX_LOCK = 60 * DAY
 ENDPOINT = "https://provider.example.org:8443"
 
 OWN_STAKE = 10_000 * TPF
 DELEGATED = 2_500 * TPF
+SHARES = 1_000  # a TPF wei buys so many
 
 
 @dataclass(frozen=True)
@@ -36,37 +39,50 @@ class Provider:
 
 
 class Network:
-    """What every market stands on. Whoever builds on it ends its set-up with `seal`."""
+    """What every market stands on. Whoever builds on it ends its set-up with `seal`.
 
-    def __init__(self, chain: Chain) -> None:
+    `changes` (contract to arguments) go before what the plan says.
+    """
+
+    def __init__(self, chain: Chain, changes: Mapping[str, Mapping[str, object]]) -> None:
         self.chain = chain
+        self.changes = changes
         self.deployer = chain.account("deployer")
-        self.timelock = chain.deploy(
-            self.deployer, "Timelock", DAY, [self.deployer.address], [ZERO_ADDRESS]
-        )
-        self.token = chain.deploy(
-            self.deployer,
-            "Token",
-            self.timelock.address,
-            10**9 * TPF,
-            10**8 * TPF,
-            self.deployer.address,
-        )
-        self.staking = chain.deploy(
-            self.deployer,
-            "Staking",
-            self.token.address,
-            self.timelock.address,
-            UNBONDING,
-            MAX_LOCK,
-            7 * DAY,
-        )
+        try:
+            self.plan = plans.load(PLAN, compile_all())
+        except ScriptError as error:
+            raise BenchmarkError(str(error)) from error
+        self.addresses = {"deployer": self.deployer.address}
+        contracts = {}
+        for name in plans.CONTRACTS:
+            contracts[name] = self.deploy(self.deployer, name)
+            self.addresses[name] = contracts[name].address
+        self.timelock, self.token = contracts["Timelock"], contracts["Token"]
+        self.dollar, self.staking = contracts["PaymentToken"], contracts["Staking"]
+        self.benchmark, self.emissions = contracts["Benchmark"], contracts["Emissions"]
+        self.jobs = contracts["Jobs"]
 
-    def seal(self, managers: dict[str, int]) -> None:
-        """Name the managers (address to permissions) and end the set-up."""
-        for manager, permissions in managers.items():
-            self.chain.send(self.deployer, self.staking, "setup_manager", manager, permissions)
-        self.chain.send(self.deployer, self.staking, "seal")
+    def deploy(self, sender: LocalAccount, name: str, **changes: object) -> Contract:
+        """Deploy a contract as the plan says, apart from the changes."""
+        resolved = self.plan.resolve(name, self.addresses)
+        known = {**resolved, **self.changes.get(name, {}), **changes}
+        path = "testnet/PaymentToken" if name == "PaymentToken" else name
+        return self.chain.deploy(sender, path, *(known[argument] for argument in resolved))
+
+    def argument(self, contract: str, name: str) -> int:
+        """A number with which a contract was deployed."""
+        value = self.plan.arguments[contract][name]
+        return int(str(self.changes.get(contract, {}).get(name, value)))
+
+    def seal(self, managers: Mapping[str, int]) -> None:
+        """Wire as the plan does, name further managers, and end the set-up."""
+        send, deployer = self.chain.send, self.deployer
+        planned = {self.addresses[m.contract]: m.permissions for m in self.plan.managers}
+        for manager, permissions in {**planned, **managers}.items():
+            send(deployer, self.staking, "setup_manager", manager, permissions)
+        send(deployer, self.token, "set_minter", self.emissions.address)
+        send(deployer, self.benchmark, "setup_rewards", self.emissions.address)
+        send(deployer, self.staking, "seal")
 
     def domain(self, contract: Contract) -> Domain:
         """Where signatures for a contract count."""
@@ -111,5 +127,5 @@ class Network:
         for number in (1, 2):
             delegator = self.holder(self.chain.account(f"{name} delegator {number}"), 4 * DELEGATED)
             send(delegator, staking, "delegate", pool, DELEGATED)
-        send(delegator, staking, "undelegate", pool, DELEGATED * 1_000 // 4)
+        send(delegator, staking, "undelegate", pool, DELEGATED * SHARES // 4)
         return provider

@@ -13,12 +13,11 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from web3.contract import Contract
 
-from benchmarks.chain import BLOCK_SECONDS
-from benchmarks.market import DOLLAR, OPEN_MARGIN, WINDOW, Market
+from benchmarks.market import DOLLAR, WINDOW, Market
 from benchmarks.meter import CYCLES, Meter
-from benchmarks.network import DAY, DELEGATED, FOREVER, TPF, UNBONDING, Provider
+from benchmarks.network import DAY, DELEGATED, FOREVER, SHARES, TPF, Provider
 from provider_agent.protocol.messages import Attestation, Quote, sign
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Terms
+from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Judged, Order, Record, Terms
 
 AUCTION = 600  # seconds
 DURATION = 3_600
@@ -34,6 +33,7 @@ def measure(market: Market, meter: Meter) -> None:
     _lifecycle(market, meter, market.proxied_jobs, market.proxied_dollar, "_proxied_usdc")
     _credit_and_approval(market, meter)
     _failures(market, meter)
+    _refusals(market, meter)
     _stake(market, meter)
     _manager(market, meter)
     _tokens(market, meter)
@@ -53,7 +53,7 @@ class Desk:
         self.provider = self.market.provider(self.name)
         self.tenant = self.market.tenant(f"{self.name} tenant", self.jobs, self.dollar)
 
-    def order(self, number: int) -> Order:
+    def order(self, number: int, judged: Judged = Judged.TRUSTED) -> Order:
         """An order whose price rises, with collateral and a minimum of stake."""
         return Order(
             spec=keccak(text=f"{self.name} {number}"),
@@ -67,6 +67,7 @@ class Desk:
             allow_root=ZERO_WORD,
             # 64 random bits, like the scripts send.
             nonce=int.from_bytes(keccak(text=f"nonce {self.name} {number}")[:8], "big"),
+            judged=judged,
         )
 
     def post(self, order: Order, from_credit: bool = False) -> tuple[Terms, int]:
@@ -186,7 +187,7 @@ def _failures(market: Market, meter: Meter) -> None:
     send = market.chain.send
     for cycle in range(CYCLES):
         terms, _ = desk.post(desk.order(cycle))
-        market.chain.pass_time(AUCTION + OPEN_MARGIN)
+        market.chain.pass_time(AUCTION + market.argument("Jobs", "open_margin"))
         meter.note("jobs_cancel", send(desk.tenant, desk.jobs, "cancel", terms.abi_tuple()))
         terms, gas = desk.hire(cycle)
         meter.note("jobs_hire", gas)
@@ -197,15 +198,25 @@ def _failures(market: Market, meter: Meter) -> None:
         meter.note("staking_withdraw", send(hunter, market.staking, "withdraw()"))
 
 
+def _refusals(market: Market, meter: Meter) -> None:
+    desk = Desk(market, market.jobs, market.dollar, "refusal")
+    for cycle in range(CYCLES):
+        terms, _ = desk.post(desk.order(cycle, Judged.REFUSABLE))
+        desk.accept(terms)
+        record, _ = desk.attest(terms)
+        call = (terms.abi_tuple(), record.abi_tuple())
+        meter.note("jobs_refuse", market.chain.send(desk.tenant, desk.jobs, "refuse", *call))
+
+
 def _stake(market: Market, meter: Meter) -> None:
     pool = market.provider("stake").owner.address
     delegator = market.holder(market.chain.account("stake newcomer"), 10 * DELEGATED)
     staking, send = market.staking, market.chain.send
     for ticket in range(CYCLES):
         meter.note("staking_delegate", send(delegator, staking, "delegate", pool, DELEGATED))
-        gas = send(delegator, staking, "undelegate", pool, DELEGATED * 1_000 // 2)
+        gas = send(delegator, staking, "undelegate", pool, DELEGATED * SHARES // 2)
         meter.note("staking_undelegate", gas)
-        market.chain.pass_time(UNBONDING)
+        market.chain.pass_time(market.argument("Staking", "unbonding"))
         gas = send(delegator, staking, "withdraw_unbonded", pool, ticket)
         meter.note("staking_withdraw_unbonded", gas)
 
@@ -230,9 +241,8 @@ def _manager(market: Market, meter: Meter) -> None:
         order, _ = lock(2 * cycle + 1)
         arguments = (pool, order, tenant.address, hunter.address, 5_000, 1_000)
         meter.note("staking_seize", send(manager, staking, "seize", *arguments))
-        meter.note("staking_slash", send(manager, staking, "slash", pool, 100 * TPF))
-        earned_at = market.chain.now - BLOCK_SECONDS
-        meter.note("staking_reward", send(manager, staking, "reward", pool, 50 * TPF, earned_at))
+        gas = send(manager, staking, "slash", pool, ZERO_WORD, 100 * TPF)
+        meter.note("staking_slash", gas)
 
 
 def _tokens(market: Market, meter: Meter) -> None:
@@ -249,7 +259,8 @@ def _owner(market: Market, meter: Meter) -> None:
     for cycle in range(CYCLES):
         data = target.encode_abi("set_fee", args=(200 + cycle,))
         call = (target.address, 0, data, ZERO_WORD, keccak(text=f"proposal {cycle}"))
-        gas = send(market.deployer, market.timelock, "schedule", *call, DAY)
+        delay = market.argument("Timelock", "minimum_delay")
+        gas = send(market.deployer, market.timelock, "schedule", *call, delay)
         meter.note("timelock_schedule", gas)
-        market.chain.pass_time(DAY)
+        market.chain.pass_time(delay)
         meter.note("timelock_execute", send(market.guardian, market.timelock, "execute", *call))

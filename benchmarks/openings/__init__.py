@@ -69,6 +69,11 @@ def draw_of(value: bytes) -> bytes:
     return keccak(b"draw" + value)
 
 
+def slot_in(mapping: int, key: int) -> int:
+    """Where a contract keeps the value of a number in a mapping at a storage slot."""
+    return int.from_bytes(keccak(pog.word(mapping) + pog.word(key)), "big")
+
+
 def deployer_of(name: str) -> str:
     """The role whose first transaction deploys the Benchmark of a shape."""
     return f"deployer {name}"
