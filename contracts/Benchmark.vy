@@ -296,15 +296,15 @@ def settle(provider: address):
 
 @external
 @reentrant
-def take(provider: address) -> (uint256, uint256, uint256):
+def take(provider: address) -> IBenchmark.Due:
     """
     @notice Hands a provider's part of its last epoch to Emissions (only), once it has
             ended, and once only.
     @dev Reentrant: `commit` and `settle` call Emissions, which calls this. They have
          changed nothing by then, and of what this changes they use nothing after.
     @param provider The provider's owner address.
-    @return The epoch; the provider's effective score with the stake that still counts,
-            and the sum of the effective scores, integer operations per second.
+    @return The epoch, the score and the stake that still counts, the sum of all
+            effective scores, and when this epoch and the one before were opened.
     """
     assert msg.sender == scores.rewards.address, "benchmark: not the rewards"
     proof: uint256 = proofs._of(provider)
@@ -314,10 +314,13 @@ def take(provider: address) -> (uint256, uint256, uint256):
     epoch: uint256 = proofs._epoch(proof)
     facts: uint256 = clock._facts_of_ended(epoch)
     proofs._settle(provider, proof)
-    return (
-        epoch,
-        scores._effective(provider, epoch, proofs._backing(proof)),
-        clock._total(facts),
+    return IBenchmark.Due(
+        epoch=epoch,
+        score=proofs._points(proof),
+        stake=bonds._counted(provider, proofs._backing(proof))[0],
+        total=clock._total(facts),
+        opened_at=clock._opened_at(facts),
+        opened_before=clock._opened_before(facts),
     )
 
 
@@ -341,4 +344,5 @@ def _settle(provider: address, proof: uint256) -> bool:
     if is_scored and scores._claim(provider):
         return False
     proofs._settle(provider, proof)
+    log IBenchmark.Settled(epoch=proofs._epoch(proof), provider=provider)
     return True

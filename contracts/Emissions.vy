@@ -19,8 +19,8 @@
         I-11 only the timelock adds uses, sets weights (100 % at most together) and
              the scale, and never for an epoch that has begun.
 @dev Values by epoch, low bits first:
-     weights  twelve of 16 bits
-     scale    ops_per_tpf 96 | target 96
+     scale    ops_per_tpf 64 | target 80 | the capacity's weight 16: what a claim needs
+     weights  of the other uses, 16 bits each, by their numbers; the lowest 16 are zero
 """
 
 from snekmate.auth import ownable
@@ -65,7 +65,11 @@ CAPACITY: constant(uint256) = 0
 WEIGHTS: constant(uint256) = 0
 SCALE: constant(uint256) = 1
 MASK_16: constant(uint256) = 2**16 - 1
-MASK_96: constant(uint256) = 2**96 - 1
+MASK_64: constant(uint256) = 2**64 - 1
+MASK_80: constant(uint256) = 2**80 - 1
+MASK_144: constant(uint256) = 2**144 - 1
+TARGET_AT: constant(uint256) = 64
+CAPACITY_AT: constant(uint256) = 144
 
 # ----------------------------------------------------------------- immutables
 
@@ -141,8 +145,12 @@ def __init__(
     MINTED_BEFORE = minted
     self.distributor_of[CAPACITY] = self
     self.use_count = 1
-    checkpoints._set(WEIGHTS, 0, capacity_bps)
-    checkpoints._set(SCALE, 0, self._scale(ops_per_tpf, target))
+    checkpoints._set(WEIGHTS, 0, 0)
+    checkpoints._set(
+        SCALE,
+        0,
+        self._scale(ops_per_tpf, target) | (capacity_bps << CAPACITY_AT),
+    )
     log IEmissions.WeightsChanged(from_epoch=0, weights=[capacity_bps])
     log IEmissions.ScaleChanged(
         from_epoch=0, ops_per_tpf=ops_per_tpf, target=target
@@ -161,14 +169,19 @@ def claim(provider: address) -> uint256:
     @param provider The provider's owner address.
     @return TPF wei.
     """
-    epoch: uint256 = 0
-    effective: uint256 = 0
-    total: uint256 = 0
-    epoch, effective, total = extcall BENCHMARK.take(provider)
-    amount: uint256 = self._reward(epoch, effective, total)
-    log IEmissions.Claimed(provider=provider, epoch=epoch, amount=amount)
+    due: IBenchmark.Due = extcall BENCHMARK.take(
+        provider, skip_contract_check=True
+    )
+    scale: uint256 = checkpoints._at(SCALE, due.epoch)
+    amount: uint256 = self._reward(
+        self._accrued_between(due.opened_before, due.opened_at),
+        scale,
+        min(due.score, self._backed(due.stake, scale)),
+        due.total,
+    )
+    log IEmissions.Claimed(provider=provider, epoch=due.epoch, amount=amount)
     self._mint(amount)
-    extcall STAKING.reward(provider, amount)
+    extcall STAKING.reward(provider, amount, skip_contract_check=True)
     return amount
 
 
@@ -195,7 +208,7 @@ def distribute(provider: address, epoch: uint256, amount: uint256):
         use=use, provider=provider, epoch=epoch, amount=amount
     )
     self._mint(amount)
-    extcall STAKING.credit(provider, amount)
+    extcall STAKING.credit(provider, amount, skip_contract_check=True)
 
 
 # ----------------------------------------------------------------- parameters
@@ -240,7 +253,12 @@ def set_weights(weights: DynArray[uint256, MAX_USES]):
         values |= weight << position
         position += 16
     from_epoch: uint256 = self._first_to_come()
-    checkpoints._set(WEIGHTS, from_epoch, values)
+    # The newest one, which stays as it is.
+    scale: uint256 = checkpoints._at(SCALE, from_epoch) & MASK_144
+    checkpoints._set(
+        SCALE, from_epoch, scale | ((values & MASK_16) << CAPACITY_AT)
+    )
+    checkpoints._set(WEIGHTS, from_epoch, values & ~MASK_16)
     log IEmissions.WeightsChanged(from_epoch=from_epoch, weights=weights)
 
 
@@ -256,12 +274,13 @@ def set_scale(ops_per_tpf: uint256, target: uint256):
     ownable._check_owner()
     values: uint256 = self._scale(ops_per_tpf, target)
     from_epoch: uint256 = self._first_to_come()
+    newest: uint256 = checkpoints._at(SCALE, from_epoch)
     # Not against values that this call replaces: two calls could double twice.
     before: uint256 = checkpoints._at(SCALE, from_epoch - 1)
-    assert self._is_near(ops_per_tpf, before & MASK_96) and self._is_near(
-        target, before >> 96
+    assert self._is_near(ops_per_tpf, before & MASK_64) and self._is_near(
+        target, self._target(before)
     ), "emissions: more than doubled or halved"
-    checkpoints._set(SCALE, from_epoch, values)
+    checkpoints._set(SCALE, from_epoch, values | (newest & ~MASK_144))
     log IEmissions.ScaleChanged(
         from_epoch=from_epoch, ops_per_tpf=ops_per_tpf, target=target
     )
@@ -272,15 +291,13 @@ def set_scale(ops_per_tpf: uint256, target: uint256):
 
 @external
 @view
-@reentrant
 def ops_per_tpf(epoch: uint256) -> uint256:
     """
     @notice Returns the integer operations per second that a TPF of stake backs in an
-            epoch. Benchmark reads it within `claim` too; no call from there can
-            change it.
+            epoch.
     @param epoch The epoch.
     """
-    return checkpoints._at(SCALE, epoch) & MASK_96
+    return checkpoints._at(SCALE, epoch) & MASK_64
 
 
 @external
@@ -291,7 +308,7 @@ def target(epoch: uint256) -> uint256:
             on an epoch mints the whole of the capacity's part.
     @param epoch The epoch.
     """
-    return checkpoints._at(SCALE, epoch) >> 96
+    return self._target(checkpoints._at(SCALE, epoch))
 
 
 @external
@@ -334,10 +351,9 @@ def weights_at(epoch: uint256) -> DynArray[uint256, MAX_USES]:
     @notice Returns the weights in force in an epoch, in 1/10,000.
     @param epoch The epoch.
     """
-    values: uint256 = checkpoints._at(WEIGHTS, epoch)
     weights: DynArray[uint256, MAX_USES] = []
     for use: uint256 in range(self.use_count, bound=MAX_USES):
-        weights.append(self._weight(values, use))
+        weights.append(self._weight(epoch, use))
     return weights
 
 
@@ -368,10 +384,13 @@ def reward_of(provider: address, epoch: uint256) -> uint256:
     effective: uint256 = 0
     total: uint256 = 0
     score, effective, total = staticcall BENCHMARK.share_of(provider, epoch)
-    backed: uint256 = (
-        proof.stake * (checkpoints._at(SCALE, epoch) & MASK_96) // UNIT
+    scale: uint256 = checkpoints._at(SCALE, epoch)
+    return self._reward(
+        self._emission(epoch),
+        scale,
+        min(effective, self._backed(proof.stake, scale)),
+        total,
     )
-    return self._reward(epoch, min(effective, backed), total)
 
 
 # ------------------------------------------------------------------- internal
@@ -385,10 +404,11 @@ def _mint(amount: uint256):
     """
     if amount == 0:
         return
-    extcall TOKEN.mint(STAKING.address, amount)
-    assert (
-        staticcall TOKEN.total_minted() - MINTED_BEFORE
-        <= schedule._accrued(block.timestamp)
+    minted: uint256 = extcall TOKEN.mint(
+        STAKING.address, amount, skip_contract_check=True
+    )
+    assert minted - MINTED_BEFORE <= schedule._accrued(
+        block.timestamp
     ), "emissions: above the schedule"
 
 
@@ -406,9 +426,18 @@ def _emission(epoch: uint256) -> uint256:
     since: uint256 = schedule.START
     if epoch > 1:
         since = (staticcall BENCHMARK.epoch_of(epoch - 1)).opened_at
-    if opened_at - since > MAX_ACCRUAL:
-        since = opened_at - MAX_ACCRUAL
-    return schedule._accrued(opened_at) - schedule._accrued(since)
+    return self._accrued_between(since, opened_at)
+
+
+@internal
+@view
+def _accrued_between(since: uint256, opened_at: uint256) -> uint256:
+    """
+    @dev TPF wei of an epoch that was opened then, the one before at `since`.
+    """
+    return schedule._accrued(opened_at) - schedule._accrued(
+        opened_at - min(opened_at - since, MAX_ACCRUAL)
+    )
 
 
 @internal
@@ -417,35 +446,53 @@ def _part(epoch: uint256, use: uint256) -> uint256:
     """
     @dev TPF wei of an epoch for a use; 0 for a number that is no use.
     """
+    return self._emission(epoch) * self._weight(epoch, use) // MAX_BPS
+
+
+@internal
+@pure
+def _reward(
+    emission: uint256, scale: uint256, effective: uint256, total: uint256
+) -> uint256:
+    """
+    @dev A provider's part, in TPF wei: the target stands in for a smaller sum.
+    """
     return (
-        self._emission(epoch)
-        * self._weight(checkpoints._at(WEIGHTS, epoch), use) // MAX_BPS
+        emission
+        * (scale >> CAPACITY_AT) // MAX_BPS
+        * effective // max(total, self._target(scale))
     )
 
 
 @internal
 @view
-def _reward(epoch: uint256, effective: uint256, total: uint256) -> uint256:
+def _weight(epoch: uint256, use: uint256) -> uint256:
     """
-    @dev A provider's part, in TPF wei: the target stands in for a smaller sum.
+    @dev In 1/10,000; 0 for a number that is no use, however large.
     """
-    if effective == 0:
+    if use == CAPACITY:
+        return checkpoints._at(SCALE, epoch) >> CAPACITY_AT
+    if use >= MAX_USES:
         return 0
-    return (
-        self._part(epoch, CAPACITY)
-        * effective // max(total, checkpoints._at(SCALE, epoch) >> 96)
-    )
+    return (checkpoints._at(WEIGHTS, epoch) >> (16 * use)) & MASK_16
 
 
 @internal
 @pure
-def _weight(values: uint256, use: uint256) -> uint256:
+def _target(scale: uint256) -> uint256:
     """
-    @dev In 1/10,000; 0 for a number that is no use, however large.
+    @dev Integer operations per second; never zero.
     """
-    if use >= MAX_USES:
-        return 0
-    return (values >> (16 * use)) & MASK_16
+    return (scale >> TARGET_AT) & MASK_80
+
+
+@internal
+@pure
+def _backed(stake: uint256, scale: uint256) -> uint256:
+    """
+    @dev Integer operations per second that a stake (TPF wei) backs.
+    """
+    return stake * (scale & MASK_64) // UNIT
 
 
 @internal
@@ -460,7 +507,7 @@ def _scale(ops_per_tpf: uint256, target: uint256) -> uint256:
     assert (
         target > 0 and target <= MAX_TARGET
     ), "emissions: target out of bounds"
-    return ops_per_tpf | (target << 96)
+    return ops_per_tpf | (target << TARGET_AT)
 
 
 @internal

@@ -7,7 +7,6 @@
 """
 
 from ..interfaces import IBenchmark
-from ..interfaces import IEmissions
 
 implements: IBenchmark
 
@@ -25,8 +24,6 @@ current_epoch: public(uint256)
 epochs: HashMap[uint256, IBenchmark.Epoch]
 totals: HashMap[uint256, uint256]
 results: HashMap[address, Result]
-# Read within `take`, as Benchmark does.
-seen_ops_per_tpf: public(uint256)
 
 
 @deploy
@@ -130,7 +127,7 @@ def settle(provider: address):
 
 
 @external
-def take(provider: address) -> (uint256, uint256, uint256):
+def take(provider: address) -> IBenchmark.Due:
     """
     @notice Hands a result out, once.
     @param provider The provider's owner address.
@@ -138,11 +135,14 @@ def take(provider: address) -> (uint256, uint256, uint256):
     result: Result = self.results[provider]
     assert result.due, "epochs: nothing due"
     self.results[provider].due = False
-    self.seen_ops_per_tpf = staticcall IEmissions(msg.sender).ops_per_tpf(
-        result.epoch
-    )
-    return (
-        result.epoch,
-        min(result.effective, result.stake * self.seen_ops_per_tpf // 10**18),
-        self.totals[result.epoch],
+    before: uint256 = self.GENESIS
+    if result.epoch > 1:
+        before = self.epochs[result.epoch - 1].opened_at
+    return IBenchmark.Due(
+        epoch=result.epoch,
+        score=result.effective,
+        stake=result.stake,
+        total=self.totals[result.epoch],
+        opened_at=self.epochs[result.epoch].opened_at,
+        opened_before=before,
     )

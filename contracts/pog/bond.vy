@@ -126,15 +126,16 @@ def _pays(rewards: address) -> bool:
 
 @internal
 @view
-def _counted(provider: address, backing: uint256) -> uint256:
+def _counted(provider: address, backing: uint256) -> (uint256, uint256):
     """
-    @dev Stake behind a proof that counts now. What has left since the commit does not,
-         nor does what came back after a seizure: it may have counted elsewhere
-         meanwhile. `backing` is the stake of the commit and all seized before.
+    @dev Stake behind a proof that counts now, and all that was ever seized. What has
+         left since the commit does not count, nor does what came back after a seizure:
+         it may have counted elsewhere meanwhile. `backing` is the stake of the commit
+         and all seized before.
     """
     active: uint256 = 0
     seized: uint256 = 0
     active, seized = staticcall STAKING.stake_of(
         provider, skip_contract_check=True
     )
-    return min(active, backing - min(backing, seized))
+    return min(active, backing - min(backing, seized)), seized

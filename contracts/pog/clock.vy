@@ -18,7 +18,8 @@
           + OPENING_PERIOD     the epoch ends, its numbers are final
 
         Every value belongs to a block that was named before it existed (I-14).
-@dev Packed by hand, low bits first: facts = opened at 40 | target 64 | total 128.
+@dev Packed by hand, low bits first:
+     facts    opened at 40 | target 64 | total 112 | opened before 40
 """
 
 from ..interfaces import IBenchmark
@@ -34,7 +35,9 @@ MAX_TIME: constant(uint256) = 366 * 86_400
 MAX_DELAY: constant(uint256) = 2**32
 MASK_40: constant(uint256) = 2**40 - 1
 MASK_64: constant(uint256) = 2**64 - 1
+MASK_112: constant(uint256) = 2**112 - 1
 TOTAL_AT: constant(uint256) = 104
+BEFORE_AT: constant(uint256) = 216
 
 # Unix seconds of boundary 0.
 GENESIS: public(immutable(uint256))
@@ -141,9 +144,9 @@ def _open(
     assert self._wins(word), "benchmark: boundary does not win"
     epoch: uint256 = self.newest + 1
     beacon: bytes32 = keccak256(concat(b"beacon", word))
+    self.facts[epoch] = opened_at | (self._last_opening() << BEFORE_AT)
     self.newest = epoch
     self.beacons[epoch] = beacon
-    self.facts[epoch] = opened_at
     log IBenchmark.Opened(
         epoch=epoch, beacon=beacon, opened_at=opened_at, number=number
     )
@@ -197,7 +200,7 @@ def draw(epoch: uint256, header: Bytes[header_proof.MAX_HEADER]):
 @internal
 def _add_to_total(epoch: uint256, effective: uint256):
     word: uint256 = self.facts[epoch]
-    # Scores are below 2**75, and there is one a provider: no total reaches 2**128.
+    # Scores are below 2**75, and there is one a provider: no total reaches 2**112.
     self.facts[epoch] = word + (effective << TOTAL_AT)
 
 
@@ -215,12 +218,9 @@ def current_epoch() -> uint256:
 
 @external
 @view
-@reentrant
 def epoch_of(epoch: uint256) -> IBenchmark.Epoch:
     """
     @notice Returns what is known of an epoch, zeros for what is not yet.
-    @dev Reentrant: `commit` settles an earlier epoch, and Emissions reads this then.
-         Nothing that it tells is being changed at that time.
     @param epoch The epoch.
     """
     word: uint256 = self.facts[epoch]
@@ -265,10 +265,20 @@ def _wins(word: bytes32) -> bool:
 @internal
 @view
 def _next_window_from() -> uint256:
-    epoch: uint256 = self.newest
-    if epoch == 0:
+    if self.newest == 0:
         return GENESIS
-    return (self.facts[epoch] & MASK_40) + SPACING
+    return self._last_opening() + SPACING
+
+
+@internal
+@view
+def _last_opening() -> uint256:
+    """
+    @dev When the newest epoch was opened; GENESIS before the first.
+    """
+    if self.newest == 0:
+        return GENESIS
+    return self.facts[self.newest] & MASK_40
 
 
 @internal
@@ -302,7 +312,22 @@ def _total(word: uint256) -> uint256:
     """
     @dev Sum of the effective scores, final when the epoch has ended.
     """
-    return word >> TOTAL_AT
+    return (word >> TOTAL_AT) & MASK_112
+
+
+@internal
+@pure
+def _opened_at(word: uint256) -> uint256:
+    return word & MASK_40
+
+
+@internal
+@pure
+def _opened_before(word: uint256) -> uint256:
+    """
+    @dev When the epoch before was opened; GENESIS for the first.
+    """
+    return word >> BEFORE_AT
 
 
 @internal

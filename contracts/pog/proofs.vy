@@ -10,8 +10,9 @@
 @dev Word packed by hand, low bits first:
      proof    epoch 32 | rounds 32 | verified 8 | settled 8 | bond until 40 |
               backing 128
-     Backing is the stake at the commit and all that was seized before. A provider's
-     proof and commitment are overwritten by its next one.
+     Backing is the stake at the commit, from the score on what of it counted then,
+     and all that was seized before. A provider's proof and commitment are
+     overwritten by its next one.
 """
 
 from ..interfaces import IBenchmark
@@ -42,6 +43,7 @@ MAX_OPENINGS: constant(uint256) = 8
 MASK_8: constant(uint256) = 2**8 - 1
 MASK_32: constant(uint256) = 2**32 - 1
 MASK_40: constant(uint256) = 2**40 - 1
+MASK_120: constant(uint256) = 2**120 - 1
 ROUNDS_AT: constant(uint256) = 32
 VERIFIED_AT: constant(uint256) = 64
 SETTLED: constant(uint256) = 1 << 72
@@ -189,17 +191,20 @@ def _verify(
 @internal
 def _end(provider: address, session: Session, count: uint256) -> uint256:
     verified: uint256 = session.verified + count
-    self.proofs[provider] = (session.proof & ~(MASK_8 << VERIFIED_AT)) | (
-        verified << VERIFIED_AT
-    )
+    backing: uint256 = session.proof >> BACKING_AT
     if verified == SAMPLES:
-        scores._set(
+        backing = scores._set(
             provider,
             session.proof & MASK_32,
             session.rounds,
-            gpu_proof._score(N, BLOCKS, session.rounds, clock.WINDOW),
-            session.proof >> BACKING_AT,
+            self._points(session.proof),
+            backing,
         )
+    self.proofs[provider] = (
+        (session.proof & ~(MASK_8 << VERIFIED_AT) & MASK_120)
+        | (verified << VERIFIED_AT)
+        | (backing << BACKING_AT)
+    )
     return verified
 
 
@@ -219,7 +224,7 @@ def proof_of(provider: address) -> IBenchmark.Proof:
         rounds=(proof >> ROUNDS_AT) & MASK_32,
         commitment=self.commitments[provider],
         verified=(proof >> VERIFIED_AT) & MASK_8,
-        stake=bonds._counted(provider, proof >> BACKING_AT),
+        stake=bonds._counted(provider, proof >> BACKING_AT)[0],
         bond_until=(proof >> BOND_AT) & MASK_40,
         settled=not self._is_unsettled(proof),
     )
@@ -298,7 +303,6 @@ def _fail(provider: address, proof: uint256):
 @internal
 def _settle(provider: address, proof: uint256):
     self.proofs[provider] = proof | SETTLED
-    log IBenchmark.Settled(epoch=(proof & MASK_32), provider=provider)
 
 
 @internal
@@ -331,6 +335,17 @@ def _bond_until(proof: uint256) -> uint256:
 @pure
 def _backing(proof: uint256) -> uint256:
     return proof >> BACKING_AT
+
+
+@internal
+@view
+def _points(proof: uint256) -> uint256:
+    """
+    @dev What the rounds of a proof are worth, integer operations per second.
+    """
+    return gpu_proof._score(
+        N, BLOCKS, (proof >> ROUNDS_AT) & MASK_32, clock.WINDOW
+    )
 
 
 @internal

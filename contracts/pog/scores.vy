@@ -76,7 +76,7 @@ def score(provider: address) -> uint256:
     return min(
         result & MASK_80,
         self._backed(
-            bonds._counted(provider, max_value(uint256)),
+            bonds._counted(provider, max_value(uint256))[0],
             (result >> EPOCH_AT) & MASK_32,
         ),
     )
@@ -122,12 +122,15 @@ def _set(
     rounds: uint256,
     points: uint256,
     backing: uint256,
-):
+) -> uint256:
     """
     @dev Stores the score of a proof, and adds what stake backs of it to the epoch's
-         total.
+         total. The proof's backing from now on: of what counts now, so what is taken
+         later is never more than the total has of it.
     """
-    stake: uint256 = bonds._counted(provider, backing)
+    stake: uint256 = 0
+    seized: uint256 = 0
+    stake, seized = bonds._counted(provider, backing)
     effective: uint256 = min(points, self._backed(stake, epoch))
     until: uint256 = clock._ends_at(clock._facts(epoch)) + SCORE_LIFE
     self.results[provider] = (
@@ -145,24 +148,12 @@ def _set(
         stake=stake,
         effective=effective,
     )
+    return stake + seized
 
 
 @internal
 def _clear(provider: address):
     self.results[provider] = 0
-
-
-@internal
-@view
-def _effective(provider: address, epoch: uint256, backing: uint256) -> uint256:
-    """
-    @dev The effective score of the provider's last score, which is of this epoch, with
-         the stake that still counts; never more than at the scoring.
-    """
-    return min(
-        (self.results[provider] >> EFFECTIVE_AT) & MASK_80,
-        self._backed(bonds._counted(provider, backing), epoch),
-    )
 
 
 @internal

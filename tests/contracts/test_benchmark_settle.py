@@ -116,9 +116,12 @@ def test_hold__a_later_commit_counts_the_stake_of_then(suite, benchmark, provide
 
 def test_take__hands_the_part_out_once(suite, benchmark, provider, ended):
     score, effective, total = benchmark.share_of(provider.owner, ended)
+    stake = benchmark.proof_of(provider.owner).stake
+    opened_at = benchmark.epoch_of(ended).opened_at
     rewards = suite.emissions.address
-    assert benchmark.take(provider.owner, sender=rewards) == (ended, effective, total)
-    assert event(benchmark, "Settled") == {"epoch": ended, "provider": provider.owner}
+    due = benchmark.take(provider.owner, sender=rewards)
+    assert due == (ended, score, stake, total, opened_at, benchmark.GENESIS())
+    assert not benchmark.get_logs()  # Emissions tells it
     assert benchmark.proof_of(provider.owner).settled
     for _ in range(2):
         with boa.reverts(NOTHING_TO_TAKE):
@@ -160,25 +163,53 @@ def test_take__nothing_scored__reverts(suite, benchmark, provider, stranger):
             benchmark.take(account, sender=rewards)
 
 
-def test_take__counts_the_stake_that_is_still_there(manager):
-    """Of what counted when the proof was scored, what has left since gets no reward."""
-    managers = {address_of("manager"): LOCK | SLASH | REWARD}
+@pytest.fixture
+def scarce(manager):
+    """A network in which a TPF backs 1,000 operations a second; `manager` has all permissions."""
+    managers = {manager: LOCK | SLASH | REWARD}
     p = Parameters(ops_per_tpf=1_000, bond=10 * TPF)
-    suite = deploy_suite(p, managers=managers, with_benchmark=True)
-    benchmark, rewards = suite.benchmark, suite.emissions.address
-    provider = proofs.prover(suite, stake=100 * TPF)
-    proofs.scored(suite, provider)
-    assert benchmark.share_of(provider.owner, 1)[1:] == (100_000, 100_000)
+    return deploy_suite(p, managers=managers, with_benchmark=True)
+
+
+def stake_taken(suite, provider) -> int:
+    due = suite.benchmark.take(provider.owner, sender=suite.emissions.address)
+    assert due.score == suite.benchmark.share_of(provider.owner, 1)[0]
+    assert due.total == 100_000
+    return int(due.stake)
+
+
+def test_take__counts_the_stake_that_is_still_there(scarce, manager):
+    """Of what counted when the proof was scored, what has left since gets no reward."""
+    provider = proofs.prover(scarce, stake=100 * TPF)
+    proofs.scored(scarce, provider)
+    assert scarce.benchmark.share_of(provider.owner, 1)[1:] == (100_000, 100_000)
     # Never more than at the scoring, whatever comes in: it waits outside.
-    delegate(suite, provider.owner, provider.owner, 1_000 * TPF)
-    go_to(proofs.end_of(suite))
+    delegate(scarce, provider.owner, provider.owner, 1_000 * TPF)
+    go_to(proofs.end_of(scarce))
     with boa.env.anchor():
-        assert benchmark.take(provider.owner, sender=rewards) == (1, 100_000, 100_000)
-    suite.staking.slash(provider.owner, bytes(32), 40 * TPF, sender=manager)
+        assert stake_taken(scarce, provider) == 100 * TPF
+    scarce.staking.slash(provider.owner, bytes(32), 40 * TPF, sender=manager)
     with boa.env.anchor():
-        assert benchmark.take(provider.owner, sender=rewards) == (1, 60_000, 100_000)
-    suite.staking.slash(provider.owner, bytes(32), 10**30, sender=manager)
-    assert benchmark.take(provider.owner, sender=rewards) == (1, 0, 100_000)
+        assert stake_taken(scarce, provider) == 60 * TPF
+    scarce.staking.slash(provider.owner, bytes(32), 10**30, sender=manager)
+    assert stake_taken(scarce, provider) == 0
+
+
+def test_take__never_counts_more_than_the_score_did(scarce, manager):
+    """Stake leaves before the scoring; more comes after, since another has ended the hold."""
+    provider, benchmark = proofs.prover(scarce, stake=140 * TPF), scarce.benchmark
+    proofs.open_epoch(scarce)
+    done = proofs.committed(scarce, provider)
+    scarce.staking.undelegate(provider.owner, 40_000 * TPF, sender=provider.owner)
+    proofs.draw_epoch(scarce)
+    proofs.show(scarce, provider, done)
+    assert benchmark.share_of(provider.owner, 1)[1] == 100_000
+    assert benchmark.proof_of(provider.owner).stake == 100 * TPF
+    scarce.staking.reward(provider.owner, 0, sender=manager)
+    assert delegate(scarce, provider.owner, provider.owner, 1_000 * TPF) > 0
+    go_to(proofs.end_of(scarce))
+    assert benchmark.proof_of(provider.owner).stake == 100 * TPF
+    assert stake_taken(scarce, provider) == 100 * TPF
 
 
 # ---------------------------------------------------------------------- settle
