@@ -38,6 +38,7 @@ from snekmate.utils import eip712_domain_separator as eip712
 
 from .interfaces import IStaking
 from .modules import ledger
+from .staking import holdings
 from .staking import holds
 from .staking import locks
 from .staking import managers
@@ -55,6 +56,7 @@ initializes: vault[ledger := ledger]
 initializes: managers[ownable := ownable]
 initializes: registry[eip712 := eip712]
 initializes: pools
+initializes: holdings[pools := pools]
 initializes: holds[managers := managers, pools := pools, registry := registry]
 # Longer than a line: mamushi cannot read what it makes of these.
 # fmt: off
@@ -107,13 +109,13 @@ exports: (
     registry.commission_of,
     registry.pending_commission,
     registry.lock_limits,
-    pools.stake_of,
-    pools.pool,
-    pools.owner_assets,
-    pools.shares_of,
-    pools.assets_of,
-    pools.ticket_count,
-    pools.ticket,
+    holdings.stake_of,
+    holdings.pool,
+    holdings.owner_assets,
+    holdings.shares_of,
+    holdings.assets_of,
+    holdings.ticket_count,
+    holdings.ticket,
     holds.hold,
     holds.free,
     holds.settle,
@@ -160,6 +162,7 @@ def __init__(
     managers.__init__(unbonding, max_lock)
     registry.__init__(commission_delay)
     pools.__init__()
+    holdings.__init__()
     holds.__init__()
     stakes.__init__()
     locks.__init__()

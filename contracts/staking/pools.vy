@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 # pragma version 0.4.3
-# pragma nonreentrancy on
 """
 @title Stake pools: active and unbonding TPF, and who owns how much
 @license AGPL-3.0-only
@@ -53,109 +52,6 @@ def __init__():
     pass
 
 
-# --------------------------------------------------------------------------- views
-
-
-@external
-@view
-@reentrant
-def stake_of(provider: address) -> (uint256, uint256):
-    """
-    @notice Returns the active TPF wei behind a provider, and how much was ever
-            seized from it. A seizure, unlike all else, moves stake at once.
-            Reentrant: managers read it while they settle.
-    @param provider The provider's owner address.
-    @return Active TPF wei, TPF wei seized so far.
-    """
-    return self._stake_of(provider)
-
-
-@external
-@view
-def pool(
-    provider: address,
-) -> (uint256, uint256, uint256, uint256, uint256, uint256):
-    """
-    @notice Returns a pool.
-    @param provider The provider's owner address.
-    @return Active, locked, active shares, owner's shares, unbonding, unbonding shares.
-    """
-    active: uint256 = 0
-    locked: uint256 = 0
-    total: uint256 = 0
-    owned: uint256 = 0
-    active, locked, total, owned = self._read(provider)
-    leaving: uint256 = self.leaving[provider]
-    return (active, locked, total, owned, leaving & shares.MASK, leaving >> 128)
-
-
-@external
-@view
-def owner_assets(provider: address) -> uint256:
-    """
-    @notice Returns the owner's own active stake in TPF wei.
-    @param provider The provider's owner address.
-    """
-    return self._assets_of(provider, provider)
-
-
-@external
-@view
-def shares_of(provider: address, account: address) -> uint256:
-    """
-    @notice Returns the active shares of an account.
-    @param provider The provider's owner address.
-    @param account The delegator, or the owner itself.
-    """
-    return self._shares_of(provider, account)
-
-
-@external
-@view
-def assets_of(provider: address, account: address) -> uint256:
-    """
-    @notice Returns the active stake of an account in TPF wei.
-    @param provider The provider's owner address.
-    @param account The delegator, or the owner itself.
-    """
-    return self._assets_of(provider, account)
-
-
-@external
-@view
-def ticket_count(provider: address, account: address) -> uint256:
-    """
-    @notice Returns how many tickets an account ever had with a provider.
-    @param provider The provider's owner address.
-    @param account The delegator, or the owner itself.
-    """
-    return self.accounts[provider][account] >> 160
-
-
-@external
-@view
-def ticket(
-    provider: address, account: address, number: uint256
-) -> (uint256, uint256, uint256):
-    """
-    @notice Returns an unbonding ticket.
-    @param provider The provider's owner address.
-    @param account The delegator, or the owner itself.
-    @param number 0 to `ticket_count` - 1.
-    @return Unbonding shares, TPF wei they are worth now, time from which they pay.
-    """
-    word: uint256 = self.tickets[provider][account][number]
-    leaving: uint256 = 0
-    leaving_shares: uint256 = 0
-    leaving, leaving_shares = shares._unpack(self.leaving[provider])
-    amount: uint256 = self._ticket_shares(provider, word)
-    return (
-        amount,
-        shares._to_assets(amount, leaving, leaving_shares),
-        word >> 160,
-    )
-
-
 # ------------------------------------------------------------- internal: in and out
 
 
@@ -181,7 +77,7 @@ def _deposit(provider: address, account: address, amount: uint256) -> uint256:
             provider,
             account,
             self._shares_of(provider, account) + received,
-            self.accounts[provider][account] >> 160,
+            self._ticket_count(provider, account),
         )
     self._write(provider, active + amount, locked, total + received, owned)
     return received
@@ -217,13 +113,13 @@ def _leave(
         assert (
             shares._to_assets(owned, active, total) >= locked
         ), "staking: stake is locked"
-    number: uint256 = self.accounts[provider][account] >> 160
+    number: uint256 = self._ticket_count(provider, account)
     self._write_account(provider, account, held, number + 1)
     self._write(provider, active, locked, total, owned)
 
     leaving: uint256 = 0
     leaving_shares: uint256 = 0
-    leaving, leaving_shares = shares._unpack(self.leaving[provider])
+    leaving, leaving_shares = self._leaving(provider)
     received: uint256 = shares._to_shares(moved, leaving, leaving_shares)
     self.leaving[provider] = shares._pack(
         leaving + moved, leaving_shares + received
@@ -243,15 +139,16 @@ def _cash(provider: address, account: address, number: uint256) -> uint256:
     @param number The ticket.
     @return TPF wei; 0 if all was slashed meanwhile.
     """
-    word: uint256 = self.tickets[provider][account][number]
-    assert word != 0, "staking: no such ticket"
-    assert block.timestamp >= word >> 160, "staking: still unbonding"
+    amount: uint256 = 0
+    paid: uint256 = 0
+    ready_at: uint256 = 0
+    amount, paid, ready_at = self._ticket(provider, account, number)
+    assert ready_at != 0, "staking: no such ticket"
+    assert block.timestamp >= ready_at, "staking: still unbonding"
     self.tickets[provider][account][number] = 0
     leaving: uint256 = 0
     leaving_shares: uint256 = 0
-    leaving, leaving_shares = shares._unpack(self.leaving[provider])
-    amount: uint256 = self._ticket_shares(provider, word)
-    paid: uint256 = shares._to_assets(amount, leaving, leaving_shares)
+    leaving, leaving_shares = self._leaving(provider)
     self.leaving[provider] = shares._pack(
         leaving - paid, leaving_shares - amount
     )
@@ -312,7 +209,7 @@ def _slash(provider: address, wanted: uint256) -> (uint256, uint256):
     active, locked, total, owned = self._read(provider)
     leaving: uint256 = 0
     leaving_shares: uint256 = 0
-    leaving, leaving_shares = shares._unpack(self.leaving[provider])
+    leaving, leaving_shares = self._leaving(provider)
     if active + leaving == 0:
         return 0, 0
     taken: uint256 = min(wanted, active + leaving)
@@ -468,6 +365,54 @@ def _assets_of(provider: address, account: address) -> uint256:
         self._shares_of(provider, account),
         self.assets[provider] & shares.MASK,
         self.active_shares[provider] & shares.MASK,
+    )
+
+
+@internal
+@view
+def _leaving(provider: address) -> (uint256, uint256):
+    """
+    @dev The unbonding part of a pool.
+    @param provider The provider's owner address.
+    @return TPF wei, unbonding shares.
+    """
+    return shares._unpack(self.leaving[provider])
+
+
+@internal
+@view
+def _ticket_count(provider: address, account: address) -> uint256:
+    """
+    @dev How many tickets an account ever had.
+    @param provider The provider's owner address.
+    @param account The delegator, or the owner itself.
+    @return The number of its next ticket.
+    """
+    return self.accounts[provider][account] >> 160
+
+
+@internal
+@view
+def _ticket(
+    provider: address, account: address, number: uint256
+) -> (uint256, uint256, uint256):
+    """
+    @dev An unbonding ticket.
+    @param provider The provider's owner address.
+    @param account The delegator, or the owner itself.
+    @param number The ticket.
+    @return Unbonding shares, TPF wei they are worth now, time from which they pay; all
+            0 if there is none.
+    """
+    word: uint256 = self.tickets[provider][account][number]
+    leaving: uint256 = 0
+    leaving_shares: uint256 = 0
+    leaving, leaving_shares = self._leaving(provider)
+    amount: uint256 = self._ticket_shares(provider, word)
+    return (
+        amount,
+        shares._to_assets(amount, leaving, leaving_shares),
+        word >> 160,
     )
 
 

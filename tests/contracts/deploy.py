@@ -237,12 +237,14 @@ def deploy_suite(
     with_benchmark: bool = False,
     managers: Mapping[str, int] | None = None,
     sealed: bool = True,
+    with_holder: bool = True,
 ) -> Suite:
     """Deploy and wire everything, as the deployment plan does.
 
     `managers` (address to permissions) are named beside Jobs, which may lock. `payment` replaces
     the mock dollar. `with_scores` puts a mock source of scores behind Jobs; `with_benchmark` the
-    real one, and Emissions beside it.
+    real one, and Emissions beside it. Without them a mock holds, settles and mints, unless
+    `with_holder` is false: then nobody is the minter yet.
     """
     p = parameters or Parameters()
     deployer, guardian = address_of("deployer"), address_of("guardian")
@@ -273,7 +275,7 @@ def deploy_suite(
         treasury=treasury,
     )
     # Who finishes the set-up by hand names the minter, too.
-    by_hand = benchmark or not sealed
+    by_hand = benchmark or not (sealed and with_holder)
     holder = None if by_hand else deployer_of("mocks/Holder").deploy(staking.address, token.address)
     named = {str(jobs.address): LOCK, **(managers or {})}
     if benchmark and emissions:

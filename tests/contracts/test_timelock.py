@@ -21,7 +21,7 @@ def timelock():
 
 @pytest.fixture(scope="module")
 def governed(timelock):
-    return deploy_suite(owner=str(timelock.address))
+    return deploy_suite(owner=str(timelock.address), with_holder=False)
 
 
 @pytest.fixture
