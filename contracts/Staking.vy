@@ -190,7 +190,7 @@ def slash(provider: address, id: bytes32, amount: uint256) -> uint256:
         assert lock != 0, "staking: no such lock"
         assert not locks._is_over(lock), "staking: lock is over"
         wanted = min(amount, locks._amount(lock))
-    holds._end_own(provider)
+    had_hold: bool = holds._end_own(provider)
     from_active: uint256 = 0
     from_unbonding: uint256 = 0
     from_active, from_unbonding = pools._slash(provider, wanted)

@@ -92,9 +92,11 @@ def set_minter(minter: address):
 
 
 @external
+@reentrant
 def mint(receiver: address, amount: uint256) -> uint256:
     """
-    @notice Creates tokens within the cap (minter only).
+    @notice Creates tokens within the cap (minter only). Reentrant, as all of ERC-20 is:
+            it calls nobody.
     @param receiver Receives the tokens.
     @param amount Tokens in wei.
     @return Everything that was ever minted, in wei.
@@ -127,10 +129,12 @@ def burn_from(owner: address, amount: uint256):
 
 
 @external
+@reentrant
 def take_minted(amount: uint256):
     """
     @notice Shows the caller that this much was minted to it in this transaction,
             each token once: cheaper than to mint to another and to pull from there.
+            Reentrant: it calls nobody.
     @param amount Tokens in wei; reverts if it is more.
     """
     left: uint256 = self.fresh[msg.sender]

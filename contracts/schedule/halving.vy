@@ -16,6 +16,8 @@ START: public(immutable(uint256))
 RATE: public(immutable(uint256))
 # Seconds from one halving to the next.
 HALVING: public(immutable(uint256))
+# TPF wei that accrue in all.
+WHOLE: immutable(uint256)
 
 
 @deploy
@@ -35,6 +37,7 @@ def __init__(start: uint256, rate: uint256, halving: uint256, most: uint256):
     START = start
     RATE = rate
     HALVING = halving
+    WHOLE = 2 * rate * halving
 
 
 @internal
@@ -47,7 +50,6 @@ def _accrued(time: uint256) -> uint256:
     if time <= START:
         return 0
     elapsed: uint256 = time - START
-    whole: uint256 = 2 * RATE * HALVING
-    return whole - (
-        (whole - RATE * (elapsed % HALVING)) >> (elapsed // HALVING)
+    return WHOLE - (
+        (WHOLE - RATE * (elapsed % HALVING)) >> (elapsed // HALVING)
     )

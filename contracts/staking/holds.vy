@@ -10,10 +10,8 @@
         The hold also keeps the commission of that moment.
         I-2: an exit asks the holder to settle first, and goes on whatever the
         holder does. A hold ends with its manager, UNBONDING after its removal.
-@dev Words packed by hand, low bits first:
-     hold     manager 160 | commission 16 | since 64
-     A hold that has ended names no manager. The rest of its word stays: the first commit
-     of the next epoch then costs 17,100 gas less.
+@dev Packed by hand into the word of the pool's assets, low bits first:
+     hold     number of the manager 16 | commission 16
 """
 
 from . import managers
@@ -28,9 +26,7 @@ uses: registry
 # Gas that a holder gets to settle; more than a claim with all its calls costs.
 SETTLE_GAS: constant(uint256) = 500_000
 MASK_16: constant(uint256) = 2**16 - 1
-MASK_160: constant(uint256) = 2**160 - 1
-
-holds: HashMap[address, uint256]
+COMMISSION_AT: constant(uint256) = 16
 
 
 @deploy
@@ -49,16 +45,13 @@ def hold(operator: address) -> (address, uint256, uint256):
     """
     managers._check(IStaking.Permission.SLASH)
     provider: address = registry._provider_of(operator)[0]
-    word: uint256 = self.holds[provider]
+    number: uint256 = managers._number_of(msg.sender)
+    holder: uint256 = self._holder(provider)
     assert (
-        self._holder(word) == msg.sender or not self._counts(word)
+        holder == number or not managers._counts(holder)
     ), "staking: held by another manager"
     commission: uint256 = registry._commission_of(provider)
-    self.holds[provider] = (
-        convert(msg.sender, uint256)
-        | (commission << 160)
-        | (block.timestamp << 176)
-    )
+    pools._set_hold(provider, number | (commission << COMMISSION_AT))
     log IStaking.Held(
         provider=provider, manager=msg.sender, commission_bps=commission
     )
@@ -77,9 +70,7 @@ def free(provider: address):
             this contract was read before.
     @param provider The provider's owner address.
     """
-    word: uint256 = self.holds[provider]
-    assert self._holder(word) == msg.sender, "staking: not the holder"
-    self.holds[provider] = word & ~MASK_160
+    assert self._end_own(provider), "staking: not the holder"
     log IStaking.Freed(provider=provider, manager=msg.sender)
 
 
@@ -114,10 +105,10 @@ def _settle(provider: address):
          the caller's own writes cost.
     @param provider The provider's owner address.
     """
-    word: uint256 = self.holds[provider]
-    if self._counts(word):
+    holder: uint256 = self._holder(provider)
+    if managers._counts(holder):
         asked: bool = raw_call(
-            self._holder(word),
+            managers._address_of(holder),
             abi_encode(provider, method_id=method_id("settle(address)")),
             gas=SETTLE_GAS,
             revert_on_failure=False,
@@ -132,7 +123,7 @@ def _is_unsettled(provider: address) -> bool:
     @param provider The provider's owner address.
     @return True if one does.
     """
-    return self._counts(self.holds[provider])
+    return managers._counts(self._holder(provider))
 
 
 @internal
@@ -140,48 +131,36 @@ def _end(provider: address) -> uint256:
     """
     @dev Ends the hold on a provider, if there is one: its reward is being paid.
     @param provider The provider's owner address.
-    @return The commission that applies, in 1/10,000: that of the hold, or the one in
-            force now if no hold counts.
+    @return The commission that applies, in 1/10,000: what the hold has kept, which is
+            that of the last commit, however late the reward comes; or the one in force
+            now if there is no hold.
     """
-    word: uint256 = self.holds[provider]
-    if self._holder(word) == empty(address):
+    hold: uint256 = pools._hold_of(provider)
+    if hold == 0:
         return registry._commission_of(provider)
-    self.holds[provider] = word & ~MASK_160
-    if not self._counts(word):
-        return registry._commission_of(provider)
-    return (word >> 160) & MASK_16
+    pools._set_hold(provider, 0)
+    return hold >> COMMISSION_AT
 
 
 @internal
-def _end_own(provider: address):
+def _end_own(provider: address) -> bool:
     """
     @dev Ends the caller's hold on a provider, if it has one.
     @param provider The provider's owner address.
+    @return Whether it had one.
     """
-    word: uint256 = self.holds[provider]
-    if self._holder(word) == msg.sender:
-        self.holds[provider] = word & ~MASK_160
-
-
-@internal
-@pure
-def _holder(word: uint256) -> address:
-    """
-    @dev The manager in a hold.
-    @param word The hold.
-    @return The manager; zero if there is no hold, or it has ended.
-    """
-    return convert(word & MASK_160, address)
+    if managers._address_of(self._holder(provider)) != msg.sender:
+        return False
+    pools._set_hold(provider, 0)
+    return True
 
 
 @internal
 @view
-def _counts(word: uint256) -> bool:
+def _holder(provider: address) -> uint256:
     """
-    @dev Whether a hold counts: its manager is listed, or was removed less than
-         UNBONDING ago.
-    @param word The hold.
-    @return False also if there is none.
+    @dev The manager that holds a provider, whether that still counts or not.
+    @param provider The provider's owner address.
+    @return Its number; 0 if there is no hold.
     """
-    holder: address = self._holder(word)
-    return holder != empty(address) and managers._counts(holder, word >> 176)
+    return pools._hold_of(provider) & MASK_16

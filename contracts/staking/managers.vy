@@ -10,9 +10,10 @@
         removal it can still end what it has begun, so that no pending failure is
         lost; and it may be announced again only after that.
 @dev Words packed by hand, low bits first:
-     manager  permissions 8 | active from 64 | removed at 64
+     manager  number 16 | permissions 8 | active from 64 | removed at 64
      The permissions of a removed manager stay in its word: whoever had no SLASH
-     before its removal has none after it.
+     before its removal has none after it. One that is announced anew has another
+     number, so what it held before does not come back to life.
 """
 
 from snekmate.auth import ownable
@@ -23,7 +24,11 @@ uses: ownable
 
 MAX_TIME: constant(uint256) = 366 * 86_400
 MANAGER_MARGIN: public(constant(uint256)) = 86_400
+MASK_16: constant(uint256) = 2**16 - 1
 MASK_64: constant(uint256) = 2**64 - 1
+PERMISSIONS_AT: constant(uint256) = 16
+ACTIVE_AT: constant(uint256) = 24
+REMOVED_AT: constant(uint256) = 88
 
 UNBONDING: public(immutable(uint256))
 MAX_LOCK: public(immutable(uint256))
@@ -32,6 +37,9 @@ DEPLOYER: public(immutable(address))
 
 sealed: public(bool)
 words: HashMap[address, uint256]
+# From 1 on, in the order of their announcement.
+numbered: HashMap[uint256, address]
+count: uint256
 
 
 @deploy
@@ -98,7 +106,7 @@ def remove_manager(manager: address):
     ownable._check_owner()
     word: uint256 = self.words[manager]
     assert word != 0 and not self._is_removed(word), "staking: unknown manager"
-    self.words[manager] = word | (block.timestamp << 72)
+    self.words[manager] = word | (block.timestamp << REMOVED_AT)
     log IStaking.ManagerRemoved(manager=manager)
 
 
@@ -118,8 +126,10 @@ def manager_of(
     word: uint256 = self.words[manager]
     permissions: IStaking.Permission = empty(IStaking.Permission)
     if not self._is_removed(word):
-        permissions = convert(word & 255, IStaking.Permission)
-    return permissions, (word >> 8) & MASK_64, word >> 72
+        permissions = convert(
+            (word >> PERMISSIONS_AT) & 255, IStaking.Permission
+        )
+    return permissions, (word >> ACTIVE_AT) & MASK_64, word >> REMOVED_AT
 
 
 @internal
@@ -146,9 +156,18 @@ def _add(
     word: uint256 = self.words[manager]
     assert word == 0 or self._is_removed(word), "staking: manager exists"
     assert (
-        word == 0 or block.timestamp >= (word >> 72) + UNBONDING
+        word == 0 or block.timestamp >= (word >> REMOVED_AT) + UNBONDING
     ), "staking: removed too recently"
-    self.words[manager] = convert(permissions, uint256) | (active_from << 8)
+    number: uint256 = self.count + 1
+    # Without a reason, which takes room: nobody names so many.
+    assert number <= MASK_16
+    self.count = number
+    self.numbered[number] = manager
+    self.words[manager] = (
+        number
+        | (convert(permissions, uint256) << PERMISSIONS_AT)
+        | (active_from << ACTIVE_AT)
+    )
     log IStaking.ManagerAnnounced(
         manager=manager, permissions=permissions, active_from=active_from
     )
@@ -162,7 +181,7 @@ def _is_removed(word: uint256) -> bool:
     @param word Its word.
     @return False also for who never was one.
     """
-    return word >> 72 != 0
+    return word >> REMOVED_AT != 0
 
 
 @internal
@@ -176,8 +195,8 @@ def _may(permission: IStaking.Permission) -> bool:
     word: uint256 = self.words[msg.sender]
     # With the time of a removal above it, what is compared is no time that ever comes.
     return (
-        word & convert(permission, uint256) != 0
-        and block.timestamp >= word >> 8
+        word & (convert(permission, uint256) << PERMISSIONS_AT) != 0
+        and block.timestamp >= word >> ACTIVE_AT
     )
 
 
@@ -201,27 +220,49 @@ def _was_removed_with(permission: IStaking.Permission) -> bool:
     @return True if it may still end what it has begun.
     """
     word: uint256 = self.words[msg.sender]
-    removed_at: uint256 = word >> 72
+    removed_at: uint256 = word >> REMOVED_AT
     return (
-        word & convert(permission, uint256) != 0
-        and removed_at >= (word >> 8) & MASK_64
+        word & (convert(permission, uint256) << PERMISSIONS_AT) != 0
+        and removed_at >= (word >> ACTIVE_AT) & MASK_64
         and block.timestamp < removed_at + UNBONDING
     )
 
 
 @internal
 @view
-def _counts(manager: address, since: uint256) -> bool:
+def _number_of(manager: address) -> uint256:
+    """
+    @dev The number by which a hold names a manager.
+    @param manager The contract.
+    @return The number; 0 for who never was one.
+    """
+    return self.words[manager] & MASK_16
+
+
+@internal
+@view
+def _address_of(number: uint256) -> address:
+    """
+    @dev The manager that was announced under a number.
+    @param number The number.
+    @return The contract; zero for 0.
+    """
+    return self.numbered[number]
+
+
+@internal
+@view
+def _counts(number: uint256) -> bool:
     """
     @dev Whether what a manager has begun still counts: while it is listed, or until
-         UNBONDING after its removal. What it began before it was announced anew
-         does not come back to life.
-    @param manager The contract.
-    @param since When it began, unix seconds.
-    @return True if it counts.
+         UNBONDING after its removal.
+    @param number The number that it had when it began.
+    @return True if it counts; false for 0.
     """
-    word: uint256 = self.words[manager]
-    removed_at: uint256 = word >> 72
-    return since >= (word >> 8) & MASK_64 and (
+    if number == 0:
+        return False
+    word: uint256 = self.words[self.numbered[number]]
+    removed_at: uint256 = word >> REMOVED_AT
+    return word & MASK_16 == number and (
         removed_at == 0 or block.timestamp < removed_at + UNBONDING
     )

@@ -22,7 +22,7 @@
      generations is enough.
 
      Words packed by hand, low bits first:
-     assets   active 128 | locked 128
+     assets   active 96 | locked 96 | hold 64 (of holds; 0 for none)
      shares   active 128 | owner's part of them 128
      leaving  unbonding assets 128 | unbonding shares 128
      age      seized 128 | active generation 32 | unbonding generation 32
@@ -34,6 +34,9 @@ from . import shares
 
 MAX_GENERATIONS: constant(uint256) = 65_536
 MASK_32: constant(uint256) = 2**32 - 1
+MASK_96: constant(uint256) = 2**96 - 1
+LOCKED_AT: constant(uint256) = 96
+HOLD_AT: constant(uint256) = 192
 
 assets: HashMap[address, uint256]
 active_shares: HashMap[address, uint256]
@@ -165,8 +168,19 @@ def _set_locked(provider: address, locked: uint256):
     @param provider The provider's owner address.
     @param locked TPF wei.
     """
-    self.assets[provider] = shares._pack(
-        self.assets[provider] & shares.MASK, locked
+    self._write_assets(provider, self.assets[provider] & MASK_96, locked)
+
+
+@internal
+def _set_hold(provider: address, hold: uint256):
+    """
+    @dev Writes a hold down. It stands in the word of the pool that every settlement
+         writes anyway.
+    @param provider The provider's owner address.
+    @param hold 64 bits; 0 ends it.
+    """
+    self.assets[provider] = (self.assets[provider] & (2**HOLD_AT - 1)) | (
+        hold << HOLD_AT
     )
 
 
@@ -266,10 +280,11 @@ def _reward(provider: address, amount: uint256) -> uint256:
                 generation % 256
             )
         self._age(provider, times, 0)
+        self.active_shares[provider] = shares._pack(total, owned)
     kept: uint256 = (
         amount * shares.VIRTUAL_SHARES // (total + shares.VIRTUAL_SHARES)
     )
-    self._write(provider, active + amount - kept, locked, total, owned)
+    self._write_assets(provider, active + amount - kept, locked)
     return kept
 
 
@@ -284,14 +299,22 @@ def _read(provider: address) -> (uint256, uint256, uint256, uint256):
     @param provider The provider's owner address.
     @return TPF wei, those of the owner's that are locked, shares, the owner's part.
     """
-    assets: uint256 = self.assets[provider]
+    active: uint256 = 0
+    locked: uint256 = 0
+    active, locked = self._assets(provider)
     owned: uint256 = self.active_shares[provider]
-    return (
-        assets & shares.MASK,
-        assets >> 128,
-        owned & shares.MASK,
-        owned >> 128,
-    )
+    return active, locked, owned & shares.MASK, owned >> 128
+
+
+@internal
+@view
+def _hold_of(provider: address) -> uint256:
+    """
+    @dev What `_set_hold` has written.
+    @param provider The provider's owner address.
+    @return 64 bits; 0 if there is none.
+    """
+    return self.assets[provider] >> HOLD_AT
 
 
 @internal
@@ -303,7 +326,7 @@ def _stake_of(provider: address) -> (uint256, uint256):
     @return TPF wei, TPF wei.
     """
     return (
-        self.assets[provider] & shares.MASK,
+        self.assets[provider] & MASK_96,
         self.ages[provider] & shares.MASK,
     )
 
@@ -316,7 +339,8 @@ def _assets(provider: address) -> (uint256, uint256):
     @param provider The provider's owner address.
     @return TPF wei, TPF wei.
     """
-    return shares._unpack(self.assets[provider])
+    word: uint256 = self.assets[provider]
+    return word & MASK_96, (word >> LOCKED_AT) & MASK_96
 
 
 @internal
@@ -363,7 +387,7 @@ def _assets_of(provider: address, account: address) -> uint256:
     """
     return shares._to_assets(
         self._shares_of(provider, account),
-        self.assets[provider] & shares.MASK,
+        self.assets[provider] & MASK_96,
         self.active_shares[provider] & shares.MASK,
     )
 
@@ -469,8 +493,26 @@ def _write(
     @param total Shares.
     @param owned The owner's part of them.
     """
-    self.assets[provider] = shares._pack(active, locked)
+    self._write_assets(provider, active, locked)
     self.active_shares[provider] = shares._pack(total, owned)
+
+
+@internal
+def _write_assets(provider: address, active: uint256, locked: uint256):
+    """
+    @dev Writes the assets of a pool down; its hold stays.
+    @param provider The provider's owner address.
+    @param active TPF wei.
+    @param locked TPF wei of the owner's that are locked.
+    """
+    # Without a reason, which takes room: TPF has less than 2**96 wei in all. What is
+    # locked was active when it was locked.
+    assert active <= MASK_96
+    self.assets[provider] = (
+        active
+        | (locked << LOCKED_AT)
+        | (self.assets[provider] >> HOLD_AT << HOLD_AT)
+    )
 
 
 @internal

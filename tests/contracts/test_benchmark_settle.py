@@ -317,6 +317,21 @@ def test_settle__nobody_holds_another_up(suite, benchmark, provider, ended):
     assert is_held(suite, provider)
 
 
+def test_claim__long_after_benchmark_was_removed__by_the_commission_of_then(
+    suite, p, provider, ended
+):
+    """The hold counts no more, but what it has kept is still that of the epoch."""
+    staking = suite.staking
+    staking.set_commission(0, sender=provider.owner)
+    staking.remove_manager(suite.benchmark.address, sender=suite.owner)
+    pass_time(p.unbonding)
+    assert not is_held(suite, provider)
+    before = staking.credit_of(provider.payout)
+    amount = suite.emissions.claim(provider.owner)
+    paid = staking.credit_of(provider.payout) - before
+    assert paid == pytest.approx(amount // 10, abs=1_000) and amount > 0
+
+
 def test_settle__emissions_removed__stake_is_free_all_the_same(suite, benchmark, provider, ended):
     """Nobody can be paid any more; nobody's stake waits for it for ever."""
     suite.staking.remove_manager(suite.emissions.address, sender=suite.owner)

@@ -82,9 +82,9 @@ def test_delegate__without_allowance__reverts(suite, staking, provider, stranger
         staking.delegate(provider.owner, 5, sender=stranger)
 
 
-def test_delegate__above_128_bits__reverts(staking, provider, delegator):
-    with boa.reverts("shares: number above 128 bits"):
-        staking.delegate(provider.owner, 2**126, sender=delegator)
+def test_delegate__above_96_bits__reverts(staking, provider, delegator):
+    with boa.reverts():
+        staking.delegate(provider.owner, 2**96, sender=delegator)
 
 
 # ---------------------------------------------------------- delegate_with_permit

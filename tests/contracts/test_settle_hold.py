@@ -203,8 +203,7 @@ def test_announce_manager__old_holds_stay_dead(suite, staking, holder, held):
     assert not staking.is_unsettled(held)
 
 
-def test_reward__dead_hold__commission_of_now(suite, staking, holder, held, provider):
-    """A hold that counts no more keeps no commission either."""
+def test_reward__by_another__ends_a_dead_hold(suite, staking, holder, held, provider):
     staking.set_commission(0, sender=held)
     staking.remove_manager(holder.address, sender=suite.owner)
     pass_time(UNBONDING)

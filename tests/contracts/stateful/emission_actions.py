@@ -74,7 +74,8 @@ class EmissionActions(ProofActions):
         due = self.reward_of(provider, proof, active)
         reward = self.view("emissions", "reward_of", provider, proof.epoch.number)
         assert abs(reward - due) <= FEW, f"I-8: the reward |{reward}, not {float(due)}"
-        hold = self.held(provider)
+        # Also one that counts no more: what it has kept is that of the epoch.
+        hold = self.holds.get(provider)
         state = self.providers[provider]
         commission = hold.commission if hold else state.commission_at(self.now)
         rest = reward - reward * commission // BPS

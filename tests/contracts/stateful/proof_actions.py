@@ -197,6 +197,8 @@ class ProofActions(EpochActions):
         score = 2 * self.p.n**2 * 480 * self.p.blocks * proof.rounds // self.p.window
         stake = self.counted(provider, proof, self.books["active", provider])
         proof.effective = min(score, self.backed(stake, e.number))
+        # What has left by now never counts again.
+        proof.stake, proof.seized = stake, self.seized[provider]
         e.total += proof.effective
         self.results[provider] = (score, e)
         seen = self.view("benchmark", "share_of", provider, e.number)
