@@ -113,21 +113,26 @@ def undelegate(provider: address, amount: uint256) -> uint256:
             can still be slashed until it is withdrawn. A reward that is due is paid
             first; one of an epoch that is not over is given up.
     @param provider The provider's owner address.
-    @param amount Active shares of the caller, as many as it has once that is paid.
+    @param amount Active shares of the caller, as many as it has once that is paid;
+           2**256 - 1 means all of them.
     @return Number of the ticket that `withdraw_unbonded` takes.
     """
     holds._settle(provider)
     registry._check(provider)
+    leaving: uint256 = amount
+    # The reward may have multiplied them: nobody can name all of them beforehand.
+    if amount == max_value(uint256):
+        leaving = pools._shares_of(provider, msg.sender)
     ready_at: uint256 = block.timestamp + managers.UNBONDING
     number: uint256 = 0
     moved: uint256 = 0
-    number, moved = pools._leave(provider, msg.sender, amount, ready_at)
+    number, moved = pools._leave(provider, msg.sender, leaving, ready_at)
     log IStaking.Undelegated(
         provider=provider,
         account=msg.sender,
         ticket=number,
         assets=moved,
-        shares=amount,
+        shares=leaving,
         ready_at=ready_at,
     )
     return number

@@ -25,6 +25,7 @@ from scripts.market.sending import Sender
 from scripts.market.ui import Ui
 
 _ENDPOINT_BYTES = 128
+_ALL = 2**256 - 1  # shares, as Staking takes it
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ def unstake(
         raise ScriptError(f"{sender.address} has no stake with {provider}")
     if amount is not None and amount > assets:
         raise ScriptError(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
-    leaving = shares if amount is None or amount == assets else shares * amount // assets
+    # The call pays a due reward first, which may change the number of shares: all is all.
+    leaving = _ALL if amount is None or amount == assets else shares * amount // assets
     shown = show_tpf(assets if amount is None else amount)
     unbonding = int(market.staking.read("UNBONDING"))
     if bool(market.staking.read("is_unsettled", provider)):

@@ -265,6 +265,24 @@ def test_undelegate__shares_of_before_a_rebase_by_its_own_settlement(
     assert staking.shares_of(thin.owner, thin.owner) == 10**27 - 1_000
     assert staking.ticket(thin.owner, thin.owner, 0)[1] == 0
 
+def test_undelegate__all_of_them__also_after_a_rebase_by_its_own_settlement(
+    staking, holder, make_provider
+):
+    """Nobody can name all shares before a settlement that multiplies them: the most there is can."""
+    thin = make_provider("thin", stake=1, commission_bps=0)
+    holder.hold(thin.operator.address)
+    holder.owe(thin.owner, 100 * TPF)
+    staking.undelegate(thin.owner, 2**256 - 1, sender=thin.owner)
+    assert staking.shares_of(thin.owner, thin.owner) == 0
+    assert staking.owner_assets(thin.owner) == 0
+    assert close(staking.ticket(thin.owner, thin.owner, 0)[1], 100 * TPF)
+
+
+def test_undelegate__all_of_nothing__reverts(staking, provider, stranger):
+    with boa.reverts("staking: not that many shares"):
+        staking.undelegate(provider.owner, 2**256 - 1, sender=stranger)
+
+
 
 # --------------------------------------------------------- holders that misbehave
 
