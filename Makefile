@@ -141,8 +141,8 @@ fuzz: .venv/.stamp ## stateful tests over all contracts: a million transactions
 	@$(BIN)/python -m tests.fuzz
 
 .PHONY: attack
-attack: .venv/.stamp ## search for strategies that take from others; the known ones again
-	@$(BIN)/python -m tests.attack
+attack: .venv/.stamp ## 200,000 random strategies against the contracts; the known faults again
+	@$(BIN)/python -m tests.attack --write
 
 .PHONY: mutate
 mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from provider_agent.chain.keys import OperatorKey
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Order
+from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
 
 DOMAIN = messages.Domain(31337, JOBS)
@@ -102,6 +103,17 @@ def test_issue__inputs_of_another_account_do_not_count(rig: Rig, desk: QuoteDesk
     spec = rig.spec()
     rig.upload(spec)
     assert "inputs are missing (1 of 1)" in refused(desk, OTHER, spec)
+
+
+@pytest.mark.parametrize("taker", [ZERO_ADDRESS, OTHER])
+def test_issue__a_quote_is_good_for_who_asked_alone(rig: Rig, desk: QuoteDesk, taker: str) -> None:
+    """One without a requester could be used by whoever sees it first."""
+    spec = rig.spec()
+    rig.upload(spec)
+    quote, signature = desk.issue(TENANT, spec)
+    assert quote.requester == TENANT
+    changed = replace(quote, requester=taker)
+    assert messages.recover(DOMAIN, changed, signature) != OPERATOR.address
 
 
 def test_issue__too_many_reservations(rig: Rig, desk: QuoteDesk) -> None:

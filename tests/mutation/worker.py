@@ -30,7 +30,13 @@ from tests.mutation.mutants import CONTRACTS, ROOT, SOURCES, Mutant, part_of
 
 TESTS = ROOT / "tests" / "contracts"
 # Tests that no mutant of SOURCES can reach, or that look at the sources themselves.
-UNRELATED = {"test_token.py", "test_timelock.py", "test_payment_token.py", "test_revm.py"}
+UNRELATED = {
+    "test_token.py",
+    "test_timelock.py",
+    "test_payment_token.py",
+    "test_revm.py",
+    "test_attack_search.py",
+}
 # What is run between the unit tests that are nearest to a contract and all others.
 FAST = ("test_money_cases.py", "stateful")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.contracts.deploy import TPF
@@ -38,6 +39,18 @@ class Steady(Choices):
         return low
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a fault moved in a story, against what the rules promise to either side."""
+
+    at_risk: int
+    gain: int
+    """Of who tried it, beyond its due; less than 0 if it paid for the try."""
+    loss: int
+    """Of all others together, below their due."""
+    unit: str
+
+
 class Story(Market):
     """A market without anybody in it yet."""
 
@@ -46,6 +59,11 @@ class Story(Market):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.choices = Steady()
+        self.measured: Measured | None = None
+
+    def measure(self, at_risk: int, gain: int, loss: int, unit: str = "TPF") -> None:
+        """Say what the fault of the story moved; `make attack` prints it."""
+        self.measured = Measured(at_risk, gain, loss, unit)
 
     def provider(self, number: int, stake: int, commission: int = 0) -> str:
         """A provider with a payout address of its own and stake in TPF."""
