@@ -48,7 +48,10 @@ class Result:
     def __str__(self) -> str:
         speed = self.tries / self.seconds if self.seconds else 0
         each = self.calls / max(self.tries, 1)
-        return f"{self.name}: {self.tries:,} strategies of {each:.1f} calls, {speed:,.0f} a second; best gain {self.best} wei"
+        return (
+            f"{self.name}: {self.tries:,} strategies of {each:.1f} calls,"
+            f" {speed:,.0f} a second; best gain {self.best} wei"
+        )
 
 
 def smaller(at: Moment, moves: list[Move]) -> list[Move]:

@@ -44,7 +44,7 @@ PLANTED = {
     "the commission is that of the claim": (
         "scored",
         "staking/holds.vy",
-        "    return (word >> 160) & MASK_16",
+        "    return hold >> COMMISSION_AT",
         "    return registry._commission_of(provider)",
     ),
 }
