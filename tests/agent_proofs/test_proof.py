@@ -81,14 +81,16 @@ def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -
         assert world.benchmark.read("proven", world.owner.address)[:2] == (score, epoch)
         # The bond is locked, nothing else.
         assert world.staking.read("pool", world.owner.address)[1] == walking.rules.bond
-        before = pool(world)
         world.until(lambda: walking.is_settled(world, epoch), "claim", WAIT)
-        # The only provider: the whole emission, into its pool and 10 % of it to the owner.
-        emission = world.emissions.read("emission", epoch)
-        commission = world.staking.read("credit_of", world.owner.address)
-        assert emission > 0
-        assert (pool(world) - before) + commission == emission
-        assert commission == pytest.approx(emission / 10)
+        # The only provider: all that was minted, into its pool and 10 % of it to the owner.
+        with walking.held():
+            read = world.emissions.read
+            minted, paid = read("minted"), pool(world) - 10**6 * TPF
+            commission = world.staking.read("credit_of", world.owner.address)
+            ended = range(1, walking.epoch + walking.proof(world).settled)
+        assert minted == sum(read("emission", number) for number in ended) > 0
+        assert paid + commission == minted
+        assert commission == pytest.approx(minted / 10)
         shown = httpx.get(
             f"http://127.0.0.1:{world.api_port}/v1/provider", trust_env=False, verify=False
         ).json()
