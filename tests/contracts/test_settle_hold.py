@@ -268,7 +268,7 @@ def test_undelegate__shares_of_before_a_rebase_by_its_own_settlement(
 def test_undelegate__all_of_them__also_after_a_rebase_by_its_own_settlement(
     staking, holder, make_provider
 ):
-    """Nobody can name all shares before a settlement that multiplies them: the most there is can."""
+    """Nobody can name all shares before a settlement that multiplies them; 2**256 - 1 can."""
     thin = make_provider("thin", stake=1, commission_bps=0)
     holder.hold(thin.operator.address)
     holder.owe(thin.owner, 100 * TPF)
