@@ -47,6 +47,7 @@ def _fields(header: Bytes[MAX_HEADER]) -> (uint256, bytes32):
             at += size
         # extraData: at most 32 bytes on Ethereum, 255 are read.
 
+
     extra: uint256 = convert(extract32(header, at), uint256) >> 240
     at += 1
     if extra >> 8 == 184:
