@@ -52,7 +52,7 @@ class Network:
             self.plan = plans.load(PLAN, compile_all())
         except ScriptError as error:
             raise BenchmarkError(str(error)) from error
-        self.addresses = {"deployer": self.deployer.address}
+        self.addresses: dict[str, str] = {"deployer": self.deployer.address}
         contracts = {}
         for name in plans.CONTRACTS:
             contracts[name] = self.deploy(self.deployer, name)
@@ -77,8 +77,9 @@ class Network:
     def seal(self, managers: Mapping[str, int]) -> None:
         """Wire as the plan does, name further managers, and end the set-up."""
         send, deployer = self.chain.send, self.deployer
-        planned = {self.addresses[m.contract]: m.permissions for m in self.plan.managers}
-        for manager, permissions in {**planned, **managers}.items():
+        named = {self.addresses[m.contract]: m.permissions for m in self.plan.managers}
+        named.update(managers)
+        for manager, permissions in named.items():
             send(deployer, self.staking, "setup_manager", manager, permissions)
         send(deployer, self.token, "set_minter", self.emissions.address)
         send(deployer, self.benchmark, "setup_rewards", self.emissions.address)

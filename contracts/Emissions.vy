@@ -19,7 +19,7 @@
         I-11 only the timelock adds uses, sets weights (100 % at most together) and
              the scale, and never for an epoch that has begun.
 @dev Values by epoch, low bits first:
-     scale    ops_per_tpf 64 | target 80 | the capacity's weight 16: what a claim needs
+     scale    of capacity, all that a claim needs (see schedule/scale.vy)
      weights  of the other uses, 16 bits each, by their numbers; the lowest 16 are zero
 """
 
@@ -31,6 +31,7 @@ from .interfaces import IMintable
 from .interfaces import IStaking
 from .schedule import checkpoints
 from .schedule import halving as schedule
+from .schedule import scale as scales
 
 implements: IEmissions
 
@@ -51,25 +52,12 @@ exports: (
 MAX_BPS: constant(uint256) = 10_000
 MAX_USES: constant(uint256) = 12
 MAX_TIME: constant(uint256) = 366 * 86_400
-# TPF wei of one TPF.
-UNIT: constant(uint256) = 10**18
-# Bounds of the scale that no owner can leave, in integer operations per second: with
-# less behind a TPF no stake would back a GPU; a target of millions of GPUs would
-# end all rewards.
-MIN_OPS_PER_TPF: constant(uint256) = 10**3
-MAX_OPS_PER_TPF: constant(uint256) = 10**18
-MAX_TARGET: constant(uint256) = 10**22
 # The number of the use that pays proven capacity.
 CAPACITY: constant(uint256) = 0
 # The two series of values by epoch.
 WEIGHTS: constant(uint256) = 0
 SCALE: constant(uint256) = 1
 MASK_16: constant(uint256) = 2**16 - 1
-MASK_64: constant(uint256) = 2**64 - 1
-MASK_80: constant(uint256) = 2**80 - 1
-MASK_144: constant(uint256) = 2**144 - 1
-TARGET_AT: constant(uint256) = 64
-CAPACITY_AT: constant(uint256) = 144
 
 # ----------------------------------------------------------------- immutables
 
@@ -149,7 +137,7 @@ def __init__(
     checkpoints._set(
         SCALE,
         0,
-        self._scale(ops_per_tpf, target) | (capacity_bps << CAPACITY_AT),
+        scales._pack(ops_per_tpf, target, capacity_bps),
     )
     log IEmissions.WeightsChanged(from_epoch=0, weights=[capacity_bps])
     log IEmissions.ScaleChanged(
@@ -176,7 +164,7 @@ def claim(provider: address) -> uint256:
     amount: uint256 = self._reward(
         self._accrued_between(due.opened_before, due.opened_at),
         scale,
-        min(due.score, self._backed(due.stake, scale)),
+        min(due.score, scales._backed(due.stake, scale)),
         due.total,
     )
     log IEmissions.Claimed(provider=provider, epoch=due.epoch, amount=amount)
@@ -253,10 +241,10 @@ def set_weights(weights: DynArray[uint256, MAX_USES]):
         values |= weight << position
         position += 16
     from_epoch: uint256 = self._first_to_come()
-    # The newest one, which stays as it is.
-    scale: uint256 = checkpoints._at(SCALE, from_epoch) & MASK_144
+    # The rest of the newest scale stays as it is.
+    scale: uint256 = checkpoints._at(SCALE, from_epoch)
     checkpoints._set(
-        SCALE, from_epoch, scale | ((values & MASK_16) << CAPACITY_AT)
+        SCALE, from_epoch, scales._with_weight(scale, values & MASK_16)
     )
     checkpoints._set(WEIGHTS, from_epoch, values & ~MASK_16)
     log IEmissions.WeightsChanged(from_epoch=from_epoch, weights=weights)
@@ -272,15 +260,17 @@ def set_scale(ops_per_tpf: uint256, target: uint256):
     @param target Integer operations per second of all providers together.
     """
     ownable._check_owner()
-    values: uint256 = self._scale(ops_per_tpf, target)
     from_epoch: uint256 = self._first_to_come()
     newest: uint256 = checkpoints._at(SCALE, from_epoch)
+    values: uint256 = scales._pack(ops_per_tpf, target, scales._weight(newest))
     # Not against values that this call replaces: two calls could double twice.
     before: uint256 = checkpoints._at(SCALE, from_epoch - 1)
-    assert self._is_near(ops_per_tpf, before & MASK_64) and self._is_near(
-        target, self._target(before)
+    assert scales._is_near(
+        ops_per_tpf, scales._ops_per_tpf(before)
+    ) and scales._is_near(
+        target, scales._target(before)
     ), "emissions: more than doubled or halved"
-    checkpoints._set(SCALE, from_epoch, values | (newest & ~MASK_144))
+    checkpoints._set(SCALE, from_epoch, values)
     log IEmissions.ScaleChanged(
         from_epoch=from_epoch, ops_per_tpf=ops_per_tpf, target=target
     )
@@ -297,7 +287,7 @@ def ops_per_tpf(epoch: uint256) -> uint256:
             epoch.
     @param epoch The epoch.
     """
-    return checkpoints._at(SCALE, epoch) & MASK_64
+    return scales._ops_per_tpf(checkpoints._at(SCALE, epoch))
 
 
 @external
@@ -308,7 +298,7 @@ def target(epoch: uint256) -> uint256:
             on an epoch mints the whole of the capacity's part.
     @param epoch The epoch.
     """
-    return self._target(checkpoints._at(SCALE, epoch))
+    return scales._target(checkpoints._at(SCALE, epoch))
 
 
 @external
@@ -388,7 +378,7 @@ def reward_of(provider: address, epoch: uint256) -> uint256:
     return self._reward(
         self._emission(epoch),
         scale,
-        min(effective, self._backed(proof.stake, scale)),
+        min(effective, scales._backed(proof.stake, scale)),
         total,
     )
 
@@ -459,8 +449,8 @@ def _reward(
     """
     return (
         emission
-        * (scale >> CAPACITY_AT) // MAX_BPS
-        * effective // max(total, self._target(scale))
+        * scales._weight(scale) // MAX_BPS
+        * effective // max(total, scales._target(scale))
     )
 
 
@@ -471,52 +461,10 @@ def _weight(epoch: uint256, use: uint256) -> uint256:
     @dev In 1/10,000; 0 for a number that is no use, however large.
     """
     if use == CAPACITY:
-        return checkpoints._at(SCALE, epoch) >> CAPACITY_AT
+        return scales._weight(checkpoints._at(SCALE, epoch))
     if use >= MAX_USES:
         return 0
     return (checkpoints._at(WEIGHTS, epoch) >> (16 * use)) & MASK_16
-
-
-@internal
-@pure
-def _target(scale: uint256) -> uint256:
-    """
-    @dev Integer operations per second; never zero.
-    """
-    return (scale >> TARGET_AT) & MASK_80
-
-
-@internal
-@pure
-def _backed(stake: uint256, scale: uint256) -> uint256:
-    """
-    @dev Integer operations per second that a stake (TPF wei) backs.
-    """
-    return stake * (scale & MASK_64) // UNIT
-
-
-@internal
-@pure
-def _scale(ops_per_tpf: uint256, target: uint256) -> uint256:
-    """
-    @dev The values of a scale within its hard bounds.
-    """
-    assert (
-        ops_per_tpf >= MIN_OPS_PER_TPF and ops_per_tpf <= MAX_OPS_PER_TPF
-    ), "emissions: ops_per_tpf out of bounds"
-    assert (
-        target > 0 and target <= MAX_TARGET
-    ), "emissions: target out of bounds"
-    return ops_per_tpf | (target << TARGET_AT)
-
-
-@internal
-@pure
-def _is_near(new: uint256, before: uint256) -> bool:
-    """
-    @dev Neither more than twice nor less than half of what it was.
-    """
-    return new <= 2 * before and 2 * new >= before
 
 
 @internal
