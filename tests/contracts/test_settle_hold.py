@@ -265,6 +265,7 @@ def test_undelegate__shares_of_before_a_rebase_by_its_own_settlement(
     assert staking.shares_of(thin.owner, thin.owner) == 10**27 - 1_000
     assert staking.ticket(thin.owner, thin.owner, 0)[1] == 0
 
+
 def test_undelegate__all_of_them__also_after_a_rebase_by_its_own_settlement(
     staking, holder, make_provider
 ):
@@ -281,7 +282,6 @@ def test_undelegate__all_of_them__also_after_a_rebase_by_its_own_settlement(
 def test_undelegate__all_of_nothing__reverts(staking, provider, stranger):
     with boa.reverts("staking: not that many shares"):
         staking.undelegate(provider.owner, 2**256 - 1, sender=stranger)
-
 
 
 # --------------------------------------------------------- holders that misbehave

@@ -33,6 +33,17 @@ def test_differences__changed_new_and_gone() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("now", "differs"), [(800, False), (1_200, False), (799, True), (1_201, True)]
+)
+def test_differences__a_header_in_the_calldata__may_differ_a_little(
+    now: int, differs: bool
+) -> None:
+    name = "benchmark_open_epoch"
+    assert bool(snapshot.differences({name: 1_000}, {name: now})) is differs
+    assert snapshot.differences({name: 1_000}, {}) == [(name, 1_000, None)]
+
+
 @pytest.mark.parametrize("text", ["a 1\n", "a: x\n", "a: -1\n", ": 1\n", "a: 1\na: 1\n", "\n"])
 def test_read__malformed__says_which_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "snapshot"
