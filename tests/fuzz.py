@@ -10,12 +10,16 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import queue
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSACTIONS = 1_000_000
@@ -34,18 +38,23 @@ def commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def work(first: int, step: int, wanted: int, box: Any) -> None:
-    """Examples with the seeds first, first + step, ... until enough transactions ran."""
+def work(first: int, step: int, wanted: int, box: Any, sent: Any) -> None:
+    """Examples with the seeds first, first + step, ... until enough transactions ran; `sent` counts
+    those of all workers.
+    """
     # The suite was deployed before the fork.
     from tests.contracts.stateful.driver import Tally, run
     from tests.contracts.stateful.market import make
 
     tally, failures, seed = Tally(), [], first
     while tally.sent < wanted and len(failures) < 3:
+        before = tally.sent
         try:
             run(make, seed, STEPS, tally)
         except AssertionError as error:
             failures.append(str(error))
+        with sent.get_lock():
+            sent.value += tally.sent - before
         seed += step
     box.put((tally.data(), failures))
 
@@ -73,19 +82,27 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     # Forked: contracts are compiled and deployed once.
     context = multiprocessing.get_context("fork")
-    box = context.Queue()
+    box, sent = context.Queue(), context.Value("q", 0)
     share = -(-options.transactions // options.workers)
     workers = [
-        context.Process(target=work, args=(seed + n, options.workers, share, box))
+        context.Process(target=work, args=(seed + n, options.workers, share, box, sent))
         for n in range(options.workers)
     ]
     for worker in workers:
         worker.start()
-    total, failures = Tally(), []
-    for _ in workers:
-        data, failed = box.get()
-        total.add(Tally.of(data))
-        failures += failed
+    total, failures, waiting = Tally(), [], len(workers)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("transactions", total=options.transactions)
+        while waiting:
+            progress.update(task, completed=min(sent.value, options.transactions))
+            try:
+                data, failed = box.get(timeout=1)
+            except queue.Empty:
+                continue
+            total.add(Tally.of(data))
+            failures += failed
+            waiting -= 1
     for worker in workers:
         worker.join()
     total.seconds = time.monotonic() - began

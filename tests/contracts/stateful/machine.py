@@ -76,7 +76,9 @@ class Provider:
     per_order: int
     in_all: int
     slashed: bool = False
-    """Locks may exceed the owner's assets after a slash only (I-3)."""
+    """Locks may exceed the owner's assets after a slash (I-3)."""
+    rounded: int = 0
+    """And by the rounding of each seizure, against the owner, which is a wei at most."""
 
     def commission_at(self, time: int) -> int:
         return self.raised if time >= self.raised_from else self.commission
@@ -312,7 +314,8 @@ class Core:
             own, locked = books["stake", provider, provider], books["locked", provider]
             assert locked == self.locked(provider), "I-3: what is locked"
             state.slashed &= locked > own
-            assert locked <= own or state.slashed, "I-3: locks exceed the owner's assets"
+            enough = locked <= own + state.rounded
+            assert enough or state.slashed, "I-3: locks exceed the owner's assets"
             self.shared_out(provider)
 
     def shared_out(self, provider: str) -> None:

@@ -96,6 +96,7 @@ class ManagerActions(StakeActions):
         rule.add(("supply",), -burned)
         state.in_all -= min(state.in_all, taken)
         self.seized[provider] += taken
+        self.providers[provider].rounded += 1
         self.rounding(provider)
         return taken
 
