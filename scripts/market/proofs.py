@@ -218,7 +218,7 @@ def _epoch_rows(market: Market, rules: Rules, epoch: Epoch) -> list[tuple[str, s
         share = market.benchmark_events.share_of(market.benchmark.address, epoch.number, "latest")
         if share.total:
             rows.append(("effective scores in total", show_rate(share.total)))
-    earliest = max(rules.next_boundary(now), rules.next_window_from(record.opened_at))
+    earliest = _next_window(rules, epoch)
     chance = rules.chance_ppm / 10_000
     rows += [
         ("next window", f"{show_time(earliest, now)} at the earliest"),
@@ -231,6 +231,11 @@ def _epoch_rows(market: Market, rules: Rules, epoch: Epoch) -> list[tuple[str, s
         ),
     ]
     return rows
+
+
+def _next_window(rules: Rules, newest: Epoch) -> int:
+    """The earliest moment at which the window after the newest one can open."""
+    return max(rules.next_boundary(newest.now), rules.next_window_from(newest.record.opened_at))
 
 
 def _told(rules: Rules, epoch: Epoch) -> str:
@@ -299,12 +304,9 @@ def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
     found = winner(market, rules)
     if found is None:
         epoch = current(market, rules)
-        earliest = max(
-            rules.next_boundary(epoch.now), rules.next_window_from(epoch.record.opened_at)
-        )
         raise ScriptError(
             "no boundary that can be presented now has won; the next window can open "
-            f"{show_time(earliest, epoch.now)}"
+            f"{show_time(_next_window(rules, epoch), epoch.now)}"
         )
     ui.ask(f"Open a window with block {found.block.number:,}? All providers prove in the same one")
     call = ("open", found.block.number, found.block.data, found.parent.data)
@@ -419,10 +421,15 @@ def release_bond(market: Market, sender: Sender, ui: Ui, provider: str) -> Recei
     return transact(sender, ui, "release the bond", market.benchmark, "release_bond", provider)
 
 
+def scored(market: Market, provider: str) -> dict[int, Mapping[str, Any]]:
+    """Epoch -> what `Scored` says of a provider, in the order of the epochs."""
+    topics = [None, address_topic(provider)]
+    logs = market.benchmark.logs(("Scored",), market.registry.start_block, topics)
+    decoded = [market.benchmark.abi.decode_log(log) for log in logs]
+    found = {int(event[1]["epoch"]): event[1] for event in decoded if event is not None}
+    return dict(sorted(found.items()))
+
+
 def of_provider(market: Market, provider: str) -> list[int]:
     """The epochs in which a provider has a score, in their order."""
-    logs = market.benchmark.logs(
-        ("Scored",), market.registry.start_block, [None, address_topic(provider)]
-    )
-    decoded = [market.benchmark.abi.decode_log(log) for log in logs]
-    return sorted({int(found[1]["epoch"]) for found in decoded if found is not None})
+    return list(scored(market, provider))

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from provider_agent.chain.rpc import Log, Receipt
+from provider_agent.chain.rpc import Receipt
 from provider_agent.errors import counted
-from scripts.market import timelock
+from scripts.market import proofs, timelock
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic
 from scripts.market.errors import ScriptError
@@ -57,11 +57,9 @@ def of(market: Market, provider: str) -> list[Reward]:
     """All rewards of a provider, the oldest first. Only the newest one can be unpaid."""
     require_registered(market, provider)
     start = market.registry.start_block
-    scored = [market.benchmark.abi.decode_log(log) for log in _logs(market, provider)]
     claims = market.emissions.logs(("Claimed",), start, [address_topic(provider)])
     decoded = [market.emissions.abi.decode_log(log) for log in claims]
     paid = {int(e[1]["epoch"]): int(e[1]["amount"]) for e in decoded if e is not None}
-    found = {int(e[1]["epoch"]): e[1] for e in scored if e is not None}
     return [
         Reward(
             epoch=epoch,
@@ -69,9 +67,10 @@ def of(market: Market, provider: str) -> list[Reward]:
             effective=int(values["effective"]),
             amount=paid[epoch] if epoch in paid else _due(market, provider, epoch),
             paid=epoch in paid,
-            ended=_ended(market, epoch),
+            # A paid epoch is over: the chain is asked for what is not paid alone.
+            ended=epoch in paid or _ended(market, epoch),
         )
-        for epoch, values in sorted(found.items())
+        for epoch, values in proofs.scored(market, provider).items()
     ]
 
 
@@ -135,11 +134,6 @@ def claim(market: Market, sender: Sender, ui: Ui, provider: str) -> Claimed:
             to_payout += int(decoded[1]["to_payout"])
     ui.step(f"{show_tpf(to_pool)} to the pool, {show_tpf(to_payout)} to the payout address")
     return Claimed(ready.epoch, to_pool, to_payout, receipt)
-
-
-def _logs(market: Market, provider: str) -> list[Log]:
-    topics = [None, address_topic(provider)]
-    return market.benchmark.logs(("Scored",), market.registry.start_block, topics)
 
 
 def _due(market: Market, provider: str, epoch: int) -> int:
