@@ -39,7 +39,7 @@ install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python 
 	|| { echo "uv could not install $(2); trying pip"; \
 	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes -r $(2); }
 
-AGENT_SOURCES := pyproject.toml $(shell find provider_agent -type f \
+AGENT_SOURCES := pyproject.toml $(shell find provider_agent teraproof -type f \
 	\( -name '*.py' -o -name '*.json' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
 
 .PHONY: help
@@ -168,8 +168,8 @@ abi: .venv/.stamp ## write the agent's ABI files from the contracts
 coverage-table: .venv/.stamp ## write which tests hold which invariant into docs/specification.md
 	@$(BIN)/python tools/coverage_table.py
 
-PYTHON_SOURCES := $(wildcard provider_agent scripts tools tests benchmarks examples)
-MYPY_SOURCES := $(wildcard provider_agent scripts tools benchmarks)
+PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchmarks examples)
+MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
 
 .PHONY: lint
 lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh ABI files

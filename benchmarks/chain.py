@@ -19,7 +19,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.types import RPCEndpoint
 
-from provider_agent.chain.headers import Header, rebuild
+from teraproof.headers import Header, rebuild
 from tests.support.anvil import Anvil, AnvilError
 from tools.contracts import CONTRACTS, compile_contract
 

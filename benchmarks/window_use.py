@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from provider_agent.chain.contracts import BenchmarkContract, Committed, EpochRecord
-from provider_agent.chain.rpc import RpcPool
+from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.world import ProofTerms, World, deployment
 from tests.support.anvil import ROOT, Anvil
 

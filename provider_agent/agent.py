@@ -26,10 +26,7 @@ from provider_agent.chain.contracts import (
     TokenContract,
 )
 from provider_agent.chain.events import EventFeed
-from provider_agent.chain.keys import KeyLock, OperatorKey, load_key
 from provider_agent.chain.pace import Pace
-from provider_agent.chain.rpc import BlockRef, RpcPool
-from provider_agent.chain.sender import Sender
 from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.attempts import PAUSE, Attempts
 from provider_agent.duties.benchmark import BenchmarkDuty
@@ -46,7 +43,7 @@ from provider_agent.duties.rewards import RewardsDuty
 from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
 from provider_agent.duties.working import Machine, Worker
-from provider_agent.errors import ChainError, KeyInUse, RunnerError, counted
+from provider_agent.errors import KeyInUse, RunnerError, counted
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
@@ -54,6 +51,11 @@ from provider_agent.runners.base import Phase
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import Settings
 from provider_agent.store import Intent, IntentState, Store
+from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
+from provider_agent.tx.sender import Sender
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 

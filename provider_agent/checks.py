@@ -21,13 +21,15 @@ from provider_agent.chain.contracts import (
     StakingContract,
     TokenContract,
 )
-from provider_agent.chain.rpc import RpcPool
 from provider_agent.duties.chain_view import ChainView
 from provider_agent.duties.epochs import EpochView, unfit
 from provider_agent.duties.prover import measure
-from provider_agent.errors import AgentError, ChainError, RunnerError, SettingsError, counted
+from provider_agent.errors import AgentError, RunnerError, SettingsError, counted
 from provider_agent.settings import Settings
 from provider_agent.store import Store
+from teraproof.errors import TeraproofError
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import ChainError
 
 _CLOCK_SKEW = 60  # seconds; blocks may be older than that on a quiet chain, never newer
 _LOW_GAS = 10**16  # wei
@@ -75,7 +77,7 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, True, check())
     except _Warning as warning:
         return Finding(name, True, str(warning), warning=True)
-    except AgentError as error:
+    except TeraproofError as error:
         return Finding(name, False, str(error))
 
 

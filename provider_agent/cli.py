@@ -22,7 +22,6 @@ from rich.table import Table
 from provider_agent import agent as agents
 from provider_agent import checks
 from provider_agent.benchmark.command import prove
-from provider_agent.chain.keys import create_keystore
 from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.book import decode_terms
 from provider_agent.duties.epochs import ProofReport
@@ -30,6 +29,8 @@ from provider_agent.errors import AgentError, SettingsError
 from provider_agent.protocol.terms import Status, address
 from provider_agent.settings import DEFAULT_FILE, load
 from provider_agent.store import Store
+from provider_agent.tx.keys import create_keystore
+from teraproof.errors import TeraproofError
 
 _CONSENT_SECONDS = 7 * 86_400
 _SHORT_ID = len("0x") + 12
@@ -104,7 +105,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except AgentError as error:
+        except TeraproofError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
 

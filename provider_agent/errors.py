@@ -5,9 +5,12 @@ Each carries one line that says what is wrong and what to do about it. The comma
 `error: <line>` and exits with 1; anything else that escapes is a bug and keeps its traceback.
 """
 
+from teraproof.errors import TeraproofError
+from teraproof.rpc.errors import ChainError
 
-class AgentError(Exception):
-    """One line for a person: what is wrong, and what to do about it."""
+
+class AgentError(TeraproofError):
+    """The agent's own: one line for a person, what is wrong and what to do about it."""
 
 
 class Refused(AgentError):
@@ -16,18 +19,6 @@ class Refused(AgentError):
 
 class SettingsError(AgentError):
     """The settings file or an override is missing, malformed or contradicts itself."""
-
-
-class ChainError(AgentError):
-    """No RPC endpoint answers, or one answers for another chain."""
-
-
-class Reverted(ChainError):
-    """A contract refused a call or a transaction; `reason` is its revert string."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class KeyInUse(ChainError):

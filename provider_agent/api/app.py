@@ -64,11 +64,12 @@ from provider_agent.api.auth import Authenticator, RateLimit
 from provider_agent.api.health import Health
 from provider_agent.api.jobs import JobDirectory, JobView
 from provider_agent.api.storage import DigestMismatch, InputStorage, QuotaError
-from provider_agent.errors import AgentError, AuthError, ChainError, Refused, SpecError
+from provider_agent.errors import AgentError, AuthError, Refused, SpecError
 from provider_agent.metrics import CONTENT_TYPE, Metrics
 from provider_agent.protocol import jobspec, messages
 from provider_agent.protocol.digests import Entry, check_path, is_hex_digest, parse_manifest
 from provider_agent.protocol.siwe import MAX_MESSAGE_BYTES, MAX_SIGNATURE_BYTES
+from teraproof.rpc.errors import ChainError
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from provider_agent.errors import AgentError
+from teraproof.errors import TeraproofError
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Health:
         for check in self._checks:
             try:
                 found.append(check())
-            except AgentError:
+            except TeraproofError:
                 # The line may name an endpoint or a path; the log has it.
                 found.append(Check(getattr(check, "__name__", "check"), False, "see the log"))
         return all(check.ok for check in found), found

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything the agent knows of the chain: nodes, contracts, events, and its own transactions."""
+"""What the agent knows of the chain: contracts, events, and how fast blocks come."""

@@ -23,10 +23,12 @@ from eth_utils.crypto import keccak
 
 from provider_agent.benchmark.format import Shape
 from provider_agent.benchmark.schedule import Rules
-from provider_agent.chain.headers import Header
-from provider_agent.chain.rpc import Block, BlockRef, Log, RpcPool
-from provider_agent.errors import AgentError, ChainError
+from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import Record, Terms
+from teraproof.headers import Header
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import Block, BlockRef, Log
 
 log = logging.getLogger(__name__)
 

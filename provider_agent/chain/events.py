@@ -16,8 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from provider_agent.chain.contracts import Event, JobEvent
-from provider_agent.chain.rpc import BlockRef, BlockUnknown, Log, RpcPool
 from provider_agent.store import SeenLog, Store
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import BlockUnknown
+from teraproof.rpc.types import BlockRef, Log
 
 log = logging.getLogger(__name__)
 

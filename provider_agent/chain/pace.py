@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from provider_agent.chain.rpc import BlockRef, RpcPool
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import BlockRef
 
 _BACK = 16  # blocks that the measure goes over
 _AGAIN = 4  # blocks, and seconds, after which it is taken anew

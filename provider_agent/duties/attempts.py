@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from provider_agent.chain.sender import Sender
 from provider_agent.store import Intent, IntentKey, IntentState, Store
+from provider_agent.tx.sender import Sender
 
 UNDECIDED = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.MINED)
 CAME_TO_NOTHING = (IntentState.REVERTED, IntentState.ABANDONED)

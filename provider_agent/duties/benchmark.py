@@ -33,9 +33,7 @@ from provider_agent.benchmark.folder import ProofFolder, Task
 from provider_agent.benchmark.format import MAX_ROUNDS, ZERO
 from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import BenchmarkContract, Committed, Event
-from provider_agent.chain.headers import HeaderError, Source
 from provider_agent.chain.pace import Pace
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.attempts import UNDECIDED, Attempts
 from provider_agent.duties.commits import Commits
 from provider_agent.duties.epochs import EpochView, Facts, ProofReport, unfit
@@ -44,9 +42,11 @@ from provider_agent.duties.lottery import Lottery, Winner
 from provider_agent.duties.opening import Openings
 from provider_agent.duties.policy import Standing
 from provider_agent.duties.prover import Prover
-from provider_agent.errors import ChainError
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Store
+from teraproof.headers import HeaderError, Source
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 

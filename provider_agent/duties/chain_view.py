@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 
 from provider_agent.chain.contracts import BenchmarkContract, JobsContract, StakingContract
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.policy import Standing
 from provider_agent.protocol import allow_list
+from teraproof.rpc.types import BlockRef
 
 _ZERO_ADDRESS = "0x" + "00" * 20
 _STANDING_AGE = 5.0  # seconds for which the provider's entry may be old while nothing depends on it

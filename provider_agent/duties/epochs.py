@@ -9,8 +9,8 @@ from typing import Any
 
 from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import BenchmarkContract, EpochRecord, ProofRecord, Proven
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.policy import Standing
+from teraproof.rpc.types import BlockRef
 
 NO_EPOCH = EpochRecord(bytes(32), 0, 0, bytes(32), 0)
 _KEPT = 64  # blocks whose newest epoch is remembered

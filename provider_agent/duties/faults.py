@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.chain.contracts import BenchmarkContract, EpochRecord
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.attempts import UNDECIDED, Attempts
 from provider_agent.store import Store
+from teraproof.rpc.types import BlockRef
 
 _AT_ONCE = 8  # proofs looked at in one cycle
 

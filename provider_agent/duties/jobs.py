@@ -35,7 +35,6 @@ from provider_agent.chain.contracts import (
     Refused,
     Settled,
 )
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.attempts import UNDECIDED, Attempts
 from provider_agent.duties.book import (
     ACTIVE_RUNS,
@@ -50,7 +49,7 @@ from provider_agent.duties.policy import Standing
 from provider_agent.duties.promises import Promises
 from provider_agent.duties.taking import Taker
 from provider_agent.duties.working import Worker
-from provider_agent.errors import ChainError, RunnerError
+from provider_agent.errors import RunnerError
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import (
     ZERO_ADDRESS,
@@ -61,6 +60,8 @@ from provider_agent.protocol.terms import (
     status_of,
 )
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 

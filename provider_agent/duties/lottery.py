@@ -11,12 +11,12 @@ import logging
 from dataclasses import dataclass
 
 from provider_agent.benchmark.schedule import Rules
-from provider_agent.chain import headers
 from provider_agent.chain.contracts import BenchmarkContract
-from provider_agent.chain.headers import Header
 from provider_agent.chain.pace import Pace
-from provider_agent.chain.rpc import BlockRef, BlockUnknown
-from provider_agent.errors import ChainError
+from teraproof import headers
+from teraproof.headers import Header
+from teraproof.rpc.errors import BlockUnknown, ChainError
+from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 
 from provider_agent.chain.contracts import JobsContract
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.book import ACTIVE_RUNS, JobBook, decode_terms
 from provider_agent.duties.policy import Load, Policy
 from provider_agent.duties.results import Results
@@ -21,6 +20,7 @@ from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import AgentSettings
 from provider_agent.store import JobRow, QuoteRow
+from teraproof.rpc.types import BlockRef
 
 
 class Promises:

@@ -19,8 +19,6 @@ from pathlib import Path
 
 from provider_agent.api.storage import InputStorage
 from provider_agent.chain.contracts import JobsContract, TokenContract
-from provider_agent.chain.keys import OperatorKey
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.book import JobBook
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy, Standing
@@ -29,6 +27,8 @@ from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.store import QuoteRow
+from provider_agent.tx.keys import OperatorKey
+from teraproof.rpc.types import BlockRef
 
 _RESERVATIONS = 32
 _RESERVED_SECONDS = 900

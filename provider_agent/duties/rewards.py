@@ -13,10 +13,10 @@ import sqlite3
 
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.chain.contracts import BenchmarkContract, EmissionsContract, ProofRecord
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.attempts import Attempts
-from provider_agent.errors import ChainError
 from provider_agent.store import Store
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provider_agent.chain.contracts import JobsContract
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.book import JobBook, decode_terms
 from provider_agent.duties.policy import Load, Policy, Standing
@@ -16,6 +15,7 @@ from provider_agent.duties.promises import Promises
 from provider_agent.errors import counted
 from provider_agent.protocol.terms import Status
 from provider_agent.store import JobRow
+from teraproof.rpc.types import BlockRef
 
 _NO_ROOM = "all slots of this provider are taken just now"
 

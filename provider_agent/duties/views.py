@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from provider_agent.api.jobs import JobView
-from provider_agent.chain.keys import OperatorKey
 from provider_agent.duties.book import JobBook, attestation_of, decode_terms
 from provider_agent.duties.epochs import ProofReport
 from provider_agent.duties.jobs import JobsDuty
@@ -21,6 +20,7 @@ from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import Settings
 from provider_agent.store import JobRow, RunRow, RunStage, Store
+from provider_agent.tx.keys import OperatorKey
 
 _SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
 

@@ -18,8 +18,9 @@ from eth_abi.abi import encode
 from eth_utils.address import is_checksum_address
 from eth_utils.crypto import keccak
 
-from provider_agent.errors import AgentError, AuthError, Reverted
+from provider_agent.errors import AgentError, AuthError
 from provider_agent.protocol.messages import recover_signer
+from teraproof.rpc.errors import Reverted
 
 MAX_MESSAGE_BYTES = 4_096
 MAX_SIGNATURE_BYTES = 4_096

@@ -28,6 +28,7 @@ from scripts.market import choice
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
 from scripts.market.ui import ConsoleUi
+from teraproof.errors import TeraproofError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,7 +91,7 @@ class _Failure(click.ClickException):
 
 
 def _line(error: BaseException) -> str | None:
-    if isinstance(error, AgentError):
+    if isinstance(error, TeraproofError):
         return str(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return _STOPPED

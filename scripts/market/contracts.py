@@ -9,7 +9,8 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 
 from provider_agent.chain.contracts import Abi
-from provider_agent.chain.rpc import Block, Log, RpcPool
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import Block, Log
 
 # What most providers of RPC endpoints allow in one request; the pool halves it when it is not.
 LOG_CHUNK = 5_000

@@ -16,8 +16,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from provider_agent.chain.rpc import Receipt, RpcError, as_revert
-from provider_agent.errors import ChainError, Reverted, counted
+from provider_agent.errors import counted
 from scripts.market.amounts import show_ether
 from scripts.market.artifacts import Artifact
 from scripts.market.contracts import Contract
@@ -36,6 +35,8 @@ from scripts.market.registry import (
 )
 from scripts.market.sending import Call, Sender, Signed, contract_address
 from scripts.market.ui import Ui
+from teraproof.rpc.errors import ChainError, Reverted, RpcError, as_revert
+from teraproof.rpc.types import Receipt
 
 # What a step costs when the node cannot simulate it on code that is not there yet.
 _GAS_GUESS_CALL = 100_000

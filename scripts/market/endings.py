@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from provider_agent.chain.rpc import Receipt
 from provider_agent.protocol.terms import Judged, Status
 from scripts.market import outcomes
 from scripts.market.amounts import show_time, show_tpf
@@ -12,6 +11,7 @@ from scripts.market.jobs import Job, deadline, short, show_price
 from scripts.market.market import Market, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.types import Receipt
 
 
 def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:

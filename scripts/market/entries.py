@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from provider_agent.chain.rpc import Receipt
 from scripts.market.amounts import show_tpf
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.types import Receipt
 
 
 def of(market: Market, provider: str, account: str) -> int:

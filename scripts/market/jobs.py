@@ -20,7 +20,6 @@ from provider_agent.chain.contracts import (
     Refused,
     Settled,
 )
-from provider_agent.chain.rpc import Receipt
 from provider_agent.protocol.messages import Attestation, Quote
 from provider_agent.protocol.terms import (
     Judged,
@@ -38,6 +37,7 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.types import Receipt
 
 _EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Refused", "Cancelled")
 _ID_BATCH = 200  # job ids in one topic filter

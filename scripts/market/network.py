@@ -7,9 +7,10 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from provider_agent.chain.rpc import BlockRef, RpcPool
-from provider_agent.errors import ChainError
 from scripts.market.errors import ScriptError
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 
 LOCAL_CHAIN_IDS = frozenset({1337, 31337})
 # Test nets of Ethereum, Base, Arbitrum and OP; a coin there is worth nothing.

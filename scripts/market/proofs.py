@@ -14,7 +14,6 @@ from typing import Any
 from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import EpochRecord, ProofRecord
 from provider_agent.chain.pace import Pace
-from provider_agent.chain.rpc import Receipt
 from provider_agent.duties.lottery import Lottery, Winner
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic, word_topic
@@ -23,6 +22,7 @@ from scripts.market.market import Market, transact
 from scripts.market.providers import require_registered
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.types import Receipt
 
 _EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")
 _SOURCES = (

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from eth_utils.crypto import keccak
 
 from provider_agent.chain.contracts import EndpointChanged, Registered
-from provider_agent.chain.rpc import Receipt
 from provider_agent.errors import AgentError
 from provider_agent.protocol.messages import OperatorConsent, recover
 from provider_agent.protocol.terms import ZERO_ADDRESS, address
@@ -23,6 +22,7 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.types import Receipt
 
 _ENDPOINT_BYTES = 128
 _ALL = 2**256 - 1  # shares, as Staking takes it

@@ -16,12 +16,12 @@ from eth_typing import HexAddress, HexStr
 from web3.types import Nonce
 from web3.utils.address import get_create_address
 
-from provider_agent.chain.rpc import Receipt, RpcError, as_revert
-from provider_agent.errors import ChainError, Reverted
 from scripts.market.accounts import Signer
 from scripts.market.amounts import show_ether
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
+from teraproof.rpc.errors import ChainError, Reverted, RpcError, as_revert
+from teraproof.rpc.types import Receipt
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from provider_agent.chain.rpc import Receipt
 from scripts.market.accounts import ApeSigner
 from scripts.market.amounts import show_tpf
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
 from scripts.market.sending import Sender
+from teraproof.rpc.types import Receipt
 
 AGENT = ROOT / ".venv-agent" / "bin" / "provider-agent"
 RUNTIME = ROOT / ".venv-runtime"

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from provider_agent.chain.contracts import Abi
-from provider_agent.chain.rpc import Receipt
 from scripts.market.amounts import show_tpf
 from scripts.market.contracts import Contract
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.types import Receipt
 
 _MINT = Abi(
     [

@@ -27,10 +27,11 @@ from provider_agent.api.client import AgentClient
 from provider_agent.api.health import Health
 from provider_agent.api.jobs import JobView
 from provider_agent.api.storage import InputStorage, StorageLimits
-from provider_agent.errors import AgentError, Refused, Reverted
+from provider_agent.errors import AgentError, Refused
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import jobspec, messages, siwe
 from provider_agent.protocol.digests import manifest
+from teraproof.rpc.errors import Reverted
 
 CHAIN_ID = 31_337
 TENANT: LocalAccount = Account.from_key(b"\x01" * 32)

@@ -26,8 +26,6 @@ from provider_agent.chain.contracts import (
     Posted,
     StakingContract,
 )
-from provider_agent.chain.rpc import BlockRef, Log
-from provider_agent.chain.sender import Sender
 from provider_agent.duties import background
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.book import JobBook
@@ -45,6 +43,8 @@ from provider_agent.protocol.terms import Assignment, Order, Record, Status, Ter
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
 from provider_agent.store import IntentKey, IntentState, Store
+from provider_agent.tx.sender import Sender
+from teraproof.rpc.types import BlockRef, Log
 
 OWNER = Account.from_key(b"\x01" * 32).address
 OPERATOR = Account.from_key(b"\x02" * 32)

@@ -19,7 +19,6 @@ from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.benchmark.format import Shape
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.benchmark.turns import Turn
-from provider_agent.chain import headers
 from provider_agent.chain.contracts import (
     Abi,
     BenchmarkContract,
@@ -28,10 +27,7 @@ from provider_agent.chain.contracts import (
     ProofRecord,
     Proven,
 )
-from provider_agent.chain.headers import Header
 from provider_agent.chain.pace import Pace
-from provider_agent.chain.rpc import BlockRef, Log, RpcPool
-from provider_agent.chain.sender import Sender
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.benchmark import BenchmarkDuty
 from provider_agent.duties.epochs import NO_EPOCH
@@ -39,6 +35,11 @@ from provider_agent.duties.policy import Standing
 from provider_agent.duties.prover import Prover
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Intent, IntentKey, IntentState, Store
+from provider_agent.tx.sender import Sender
+from teraproof import headers
+from teraproof.headers import Header
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import BlockRef, Log
 from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
 
 CHAIN_ID = 31_337

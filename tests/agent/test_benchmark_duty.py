@@ -14,12 +14,12 @@ from provider_agent.benchmark import format as pog
 from provider_agent.benchmark import merkle
 from provider_agent.benchmark.folder import ProofFolder
 from provider_agent.benchmark.opening import Opening, verify
-from provider_agent.chain import headers
-from provider_agent.chain.headers import Header, HeaderError
-from provider_agent.chain.rpc import BlockRef
 from provider_agent.duties.epochs import ProofReport
-from provider_agent.errors import ChainError
 from provider_agent.store import IntentState
+from teraproof import headers
+from teraproof.headers import Header, HeaderError
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, TPF
 from tests.agent.proof_rig import (
     BEACON,

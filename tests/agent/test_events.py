@@ -19,10 +19,11 @@ from provider_agent.chain.contracts import (
     StakingContract,
 )
 from provider_agent.chain.events import EventFeed
-from provider_agent.chain.rpc import Log, RpcPool
-from provider_agent.errors import ChainError
 from provider_agent.protocol.terms import Order, Record, Terms
 from provider_agent.store import Store
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import Log
 from tests.agent import counter
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.support.anvil import Anvil

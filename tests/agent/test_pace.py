@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from provider_agent.chain.pace import Pace
-from provider_agent.chain.rpc import BlockRef, RpcPool
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import BlockRef
 
 
 class Chain:

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 
 from provider_agent.chain.contracts import JobsContract, TokenContract
-from provider_agent.chain.keys import OperatorKey
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
+from provider_agent.tx.keys import OperatorKey
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
 
 DOMAIN = messages.Domain(31337, JOBS)

@@ -11,12 +11,12 @@ import pytest
 from eth_abi.abi import decode
 
 from provider_agent.chain.contracts import Abi, EmissionsContract, ProofRecord
-from provider_agent.chain.rpc import BlockRef
-from provider_agent.chain.sender import Sender
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.rewards import UNCLAIMED, RewardsDuty
-from provider_agent.errors import ChainError
 from provider_agent.store import IntentState, Store
+from provider_agent.tx.sender import Sender
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
 from tests.agent.proof_rig import END, EPOCH, OPENED, RULES, PlainBenchmark
 from tests.agent.proof_rig import Rig as ProofRig

@@ -20,12 +20,12 @@ from typing import Any
 
 from provider_agent import cli
 from provider_agent.benchmark.folder import ProofFolder
-from provider_agent.chain.sender import Sender
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.prover import Prover
 from provider_agent.duties.results import Results
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.store import Store
+from provider_agent.tx.sender import Sender
 
 
 class Reaper:

@@ -32,12 +32,12 @@ from eth_account.signers.local import LocalAccount
 
 from provider_agent.api.client import AgentClient
 from provider_agent.chain.contracts import Abi, Attested, JobsContract, Posted
-from provider_agent.chain.rpc import RpcPool
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.digests import file_digest
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Order, Record, Status, Terms
+from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.nursery import Nursery
 from tests.support.anvil import ROOT, Anvil, free_port
 from tests.support.processes import with_argument

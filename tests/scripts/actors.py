@@ -10,7 +10,6 @@ from typing import Any
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.chain.rpc import RpcPool
 from scripts.market import verify
 from scripts.market.artifacts import Artifact
 from scripts.market.deployment import Deployment, check_network, current
@@ -19,6 +18,7 @@ from scripts.market.plan import Plan
 from scripts.market.registry import Registry
 from scripts.market.sending import Sender
 from scripts.market.ui import QuietUi
+from teraproof.rpc.client import RpcPool
 from tests.support.anvil import Anvil
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from provider_agent.chain.rpc import RpcPool
 from scripts.market import deployment, verify
 from scripts.market import plan as plans
 from scripts.market import registry as registries
@@ -23,6 +22,7 @@ from scripts.market.plan import Plan
 from scripts.market.registry import Registry
 from scripts.market.sending import Sender
 from scripts.market.ui import QuietUi
+from teraproof.rpc.client import RpcPool
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import Anvil
 

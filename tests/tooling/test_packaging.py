@@ -27,14 +27,16 @@ def test_agent_requirements__same_in_project_and_lock_source() -> None:
     )
 
 
-def test_wheel__holds_the_agent_alone_with_its_data() -> None:
+def test_wheel__holds_the_agent_and_the_sdk_alone_with_their_data() -> None:
     (wheel,) = (ROOT / ".build" / "wheel").glob("*.whl")
     names = set(ZipFile(wheel).namelist())
     tops = {name.split("/")[0] for name in names}
-    assert all(top == "provider_agent" or top.endswith(".dist-info") for top in tops)
+    packages = ("provider_agent", "teraproof")
+    assert all(top in packages or top.endswith(".dist-info") for top in tops)
     sources = [
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "provider_agent").rglob("*")
+        for package in packages
+        for path in (ROOT / package).rglob("*")
         if path.suffix in {".py", ".json"} or path.name == "py.typed"
     ]
     assert set(sources) <= names

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from provider_agent.chain.keys import OperatorKey
-from provider_agent.chain.rpc import RpcPool
-from provider_agent.chain.sender import Sender
-from provider_agent.errors import ChainError, KeyInUse
+from provider_agent.errors import KeyInUse
 from provider_agent.store import Intent, IntentKey, IntentState, Store
+from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.sender import Sender
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import ChainError
 from tests.agent import counter
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.support.anvil import Anvil

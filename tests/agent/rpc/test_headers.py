@@ -9,9 +9,9 @@ import pytest
 import rlp
 from eth_utils.crypto import keccak
 
-from provider_agent.chain import headers
-from provider_agent.chain.headers import Source, rebuild
-from provider_agent.errors import ChainError
+from teraproof import headers
+from teraproof.headers import Source, rebuild
+from teraproof.rpc.errors import ChainError
 
 # Put together field by field, for each fork; real ones are read in tests/agent_proofs.
 BASE: dict[str, str] = {

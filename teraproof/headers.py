@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from eth_utils.crypto import keccak
 
-from provider_agent.errors import ChainError
+from teraproof.rpc.errors import ChainError
 
 MAX_HEADER = 1024  # bytes that the contract takes
 ZERO = bytes(32)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from provider_agent import locks
-from provider_agent.chain.keys import KeyLock, create_keystore, load_key
 from provider_agent.errors import KeyInUse, SettingsError
+from provider_agent.tx.keys import KeyLock, create_keystore, load_key
 
 SECRET = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -92,7 +92,7 @@ def test_key_lock__second_holder__key_in_use(tmp_path: Path) -> None:
 
 def test_key_lock__holder_is_killed__free_again(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from provider_agent.chain.keys import KeyLock;"
+        "import sys, time; from pathlib import Path; from provider_agent.tx.keys import KeyLock;"
         f"KeyLock(1, {ADDRESS!r}, Path({str(tmp_path)!r})).acquire(); print('held', flush=True);"
         "time.sleep(60)"
     )

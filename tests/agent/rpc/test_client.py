@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from provider_agent.chain.rpc import (
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import (
     BlockUnknown,
+    ChainError,
+    Reverted,
     RpcError,
-    RpcPool,
     Transport,
     as_revert,
     revert_reason,
 )
-from provider_agent.errors import ChainError, Reverted
 from tests.agent import counter
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.support.anvil import Anvil

@@ -27,10 +27,12 @@ from typing import NamedTuple
 
 from eth_utils.address import to_checksum_address
 
-from provider_agent.chain.keys import OperatorKey
-from provider_agent.chain.rpc import BlockRef, BlockUnknown, Fees, Receipt, RpcError, RpcPool
-from provider_agent.errors import ChainError, KeyInUse, Reverted
+from provider_agent.errors import KeyInUse
 from provider_agent.store import Intent, IntentKey, IntentState, Mined, Store, Transaction
+from provider_agent.tx.keys import OperatorKey
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import BlockUnknown, ChainError, Reverted, RpcError
+from teraproof.rpc.types import BlockRef, Fees, Receipt
 
 log = logging.getLogger(__name__)
 
