@@ -99,7 +99,7 @@ def test_key_lock__holder_is_killed__free_again(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
     )
     try:
         assert holder.stdout is not None
