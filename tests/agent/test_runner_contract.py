@@ -106,7 +106,7 @@ def document(**fields: Any) -> dict[str, Any]:
 @example({"outputs": ["/".join(["a" * 200] * 3)]})
 @example({"outputs": ["a\u00a0b"]})
 @example({"inputs": [{"path": "a\ue000", "sha256": "0" * 64, "size": 0}]})
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_spec__accepted__can_become_a_run(value: dict[str, Any]) -> None:
     try:
         spec = jobspec.parse(json.dumps(document(**value)).encode())
@@ -184,7 +184,7 @@ names = st.lists(part, min_size=1, max_size=36).map(lambda parts: "/".join(parts
 @example([b"\xff\xfe"])
 @example(["a\u00a0b".encode()])
 @example([b"a\\b"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_outputs__whatever_their_names__kept_or_refused_by_the_collector(made: list[bytes]) -> None:
     assume(all(b"\0" not in name for name in made))
     with directory() as place:

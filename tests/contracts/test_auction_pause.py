@@ -229,9 +229,7 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=STEPS, after=STEPS)
 def test_any_pauses__price_follows_the_seconds_that_were_not_paused(
     suite, jobs, requester, provider, guardian, before, after

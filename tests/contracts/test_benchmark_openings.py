@@ -117,9 +117,7 @@ def test_open_sample__every_bit_of_both_roots_and_of_the_value(suite, provider, 
 
 
 # The draw that the fixture makes holds for all examples.
-ONE_DRAW = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+ONE_DRAW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @ONE_DRAW

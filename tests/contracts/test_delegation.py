@@ -303,7 +303,7 @@ def test_donation__changes_no_share(suite, staking, token, provider, delegator):
     assert staking.assets_of(provider.owner, delegator) == TPF
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     stake=st.integers(1, 10**24),
     slashed=st.integers(0, 10**24),

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.invariant("I-8")
 P = Parameters(rate=TPF // 5 + 7, halving=4 * DAY, max_accrual=DAY)
 WHOLE = 2 * P.rate * P.halving
 SOME = settings(
-    deadline=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -17,7 +17,6 @@ from tests.contracts.epochs import deploy_by_hand, run_epoch
 NOT_OWNER = "ownable: caller is not the owner"
 MUCH = 10**27  # TPF wei of stake that backs any score here
 SOME = settings(
-    deadline=None,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -56,7 +56,7 @@ def test_challenge__vectors(deploy, vector):
     assert found.hex() == vector["challenge"]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     chain_id=st.integers(1, 2**64),
     epoch=st.integers(0, 2**32),
@@ -88,7 +88,7 @@ def test_samples__vectors(module, vector):
         assert found == (one["t"], one["i"], one["j"])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     draw=words,
     rounds=st.integers(1, 2**24),
@@ -117,7 +117,7 @@ def test_entry__vectors(module, vector):
         assert found == one["value"] % 2**8
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed_a=words,
     seed_b=words,
@@ -133,7 +133,7 @@ def test_entry__as_the_agent_computes_it(module, seed_a, seed_b, i, j, blocks):
     assert module._entry(seed_a, seed_b, i, j, blocks) == expected % 2**8
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed_a=words, seed_b=words, blocks=st.integers(1, 3))
 def test_entry__as_a_plain_sum_of_products(module, seed_a, seed_b, blocks):
     """Entry by entry as the format says it, with no lanes."""
@@ -151,7 +151,7 @@ def test_score__vectors(module, vector):
     assert found == vector["score"]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     n=sizes,
     blocks=st.integers(1, 277),
@@ -173,7 +173,7 @@ def test_levels__at_every_power_of_two(module):
         assert module._levels(rounds) == (rounds - 1).bit_length()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(1, 2**24))
 def test_levels__is_the_least_depth(module, rounds):
     levels = module._levels(rounds)
@@ -275,7 +275,7 @@ BIG = 2**24
 LARGEST = Shape(65_536, 1)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(questions())
 @example(asked(LARGEST, BIG, Sample(BIG - 1, 65_535, 65_535), b"last"))
 @example(asked(LARGEST, BIG, Sample(BIG // 2, 65_535, 0), b"meet at the top"))
@@ -317,7 +317,7 @@ def test_check__flipped_bits_of_the_vectors(module, vector):
                 one.check(module, [*words[:word], new, *words[word + 1 :]])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(questions(), st.data())
 def test_check__a_flipped_bit_in_any_dimensions(module, question, data):
     words = question.opening.words()

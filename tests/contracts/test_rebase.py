@@ -380,7 +380,7 @@ class Watch:
         assert price_is_fair(self.staking, self.owner)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     commission_bps=st.sampled_from([0, 1_000, 9_999]),
     script=st.lists(steps, min_size=3, max_size=14),
@@ -393,7 +393,7 @@ def test_any_history__fair_to_everybody(suite, commission_bps, script):
         watch.check()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     stakes=st.lists(amounts, min_size=2, max_size=4),
     slashed_to=st.one_of(st.none(), st.integers(0, 20).map(lambda n: 10**n)),

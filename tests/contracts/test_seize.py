@@ -254,7 +254,7 @@ def test_withdraw__second_credit_after_the_first(
     assert token.balanceOf(victim) == 50 * TPF + 2
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     stake=st.integers(1, 10**22),
     delegated=st.integers(0, 10**22),

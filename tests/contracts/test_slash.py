@@ -353,7 +353,7 @@ def test_slash__entries_are_not_in_the_pool(suite, staking, pool, provider, stra
     assert staking.take_back(pool, sender=stranger) == 100 * TPF
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     own=st.integers(1, 10**24),
     delegated=st.integers(1, 10**24),

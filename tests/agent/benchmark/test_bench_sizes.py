@@ -19,7 +19,6 @@ times = st.floats(0.1, 3600)
 
 
 @given(rates, times)
-@settings(deadline=None)
 def test_rounds_within__fill_the_time(rate: float, seconds: float) -> None:
     shape = Shape(1024, 4)
     rounds = sizes.rounds_within(shape, rate, seconds)
@@ -48,7 +47,7 @@ def test_choose__less_memory_smaller_shape() -> None:
 
 
 @given(st.integers(1, 100), rates, times)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_choose__fits_memory_and_time(free: int, rate: float, seconds: float) -> None:
     fits = sizes.fits_gpus([free * GIB])
     shape, rounds = sizes.choose(fits, rate, seconds)

@@ -43,7 +43,7 @@ def read(device: CpuDevice, buffer: Buffer) -> bytes:
 
 
 @given(words256)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_square__any_word(value: int) -> None:
     assert squared(value) == value * value % PRIME
 

@@ -65,7 +65,7 @@ def test_prepare__again_for_another_challenge(engine: Engine) -> None:
         assert opened == (one.opening.leaf, list(one.opening.leaf_path))
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     st.binary(min_size=32, max_size=32),
     st.integers(1, 3),

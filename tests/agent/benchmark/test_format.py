@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.benchmark import format as pog
@@ -57,7 +57,6 @@ def test_challenge__depends_on_every_field() -> None:
     )
 
 
-@settings(deadline=None)
 @given(shapes)
 def test_shape__derived_sizes(shape: Shape) -> None:
     assert shape.depth == 480 * shape.blocks == 30 * shape.words
@@ -88,7 +87,6 @@ def test_round_path__ceiling_of_the_logarithm(rounds: int, length: int) -> None:
     assert pog.round_path(rounds) == length
 
 
-@settings(deadline=None)
 @given(st.integers().filter(lambda rounds: not 1 <= rounds <= 1 << 24))
 def test_rounds__out_of_range(rounds: int) -> None:
     for call in (pog.check_rounds, pog.round_path, lambda r: pog.score(Shape(256, 1), r, 300)):
@@ -96,7 +94,6 @@ def test_rounds__out_of_range(rounds: int) -> None:
             call(rounds)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80).filter(lambda value: len(value) != 32))
 def test_hashes__other_lengths_than_32_bytes(value: bytes) -> None:
     calls = (
@@ -132,7 +129,6 @@ def test_challenge__number_does_not_fit_a_word(value: int) -> None:
         pog.challenge(1, CONTRACT, value, WORD, CONTRACT, Shape(256, 1))
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 1 << 24), shapes, st.integers(1, 16))
 def test_samples__in_range_and_a_longer_list_begins_with_the_shorter(
     seed: bytes, rounds: int, shape: Shape, count: int

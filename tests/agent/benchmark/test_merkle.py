@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.benchmark import merkle
@@ -14,7 +14,6 @@ from provider_agent.benchmark.format import ZERO, keccak, round_path
 hashes = st.binary(min_size=32, max_size=32)
 
 
-@settings(deadline=None)
 @given(st.lists(hashes, min_size=1, max_size=20), st.data())
 def test_root_path__leads_to_the_commitment(roots: list[bytes], data: st.DataObject) -> None:
     t = data.draw(st.integers(0, len(roots) - 1))
@@ -23,7 +22,6 @@ def test_root_path__leads_to_the_commitment(roots: list[bytes], data: st.DataObj
     assert merkle.climb(roots[t], t, path) == merkle.commitment(roots)
 
 
-@settings(deadline=None)
 @given(st.lists(hashes, min_size=1, max_size=40))
 def test_round_tree__grown_round_by_round_is_the_padded_tree(roots: list[bytes]) -> None:
     tree = merkle.RoundTree()

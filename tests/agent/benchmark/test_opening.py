@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from provider_agent.benchmark import format as pog
@@ -71,7 +71,6 @@ def test_verify__every_single_flipped_bit_of_the_first_rounds_earlier_root() -> 
         refused(vector, opening, one.sample, "must be zero")
 
 
-@settings(deadline=None)
 @given(cases, st.data())
 def test_verify__flipped_bit_of_challenge_or_commitment(
     case: tuple[Vector, Opened], data: st.DataObject
@@ -88,7 +87,6 @@ def test_verify__flipped_bit_of_challenge_or_commitment(
     refused(other, one.opening, one.sample)
 
 
-@settings(deadline=None)
 @given(cases, st.data())
 def test_verify__another_sample(case: tuple[Vector, Opened], data: st.DataObject) -> None:
     vector, one = case
@@ -134,7 +132,6 @@ def test_verify__a_node_does_not_pass_for_a_leaf() -> None:
     refused(vector, replace(one.opening, leaf=pair), one.sample, "512 bytes")
 
 
-@settings(deadline=None)
 @given(cases, st.sampled_from(["leaf", "root", "root_before"]), st.integers(0, 600))
 def test_verify__fields_of_other_sizes(case: tuple[Vector, Opened], field: str, size: int) -> None:
     vector, one = case
@@ -173,7 +170,6 @@ def test_verify__an_earlier_root_of_another_round() -> None:
     refused(vector, opening, one.sample, f"round {one.sample.t - 2} is not in the commitment")
 
 
-@settings(deadline=None)
 @given(cases, st.integers(0, 3000))
 def test_decode__other_lengths(case: tuple[Vector, Opened], size: int) -> None:
     vector, _ = case

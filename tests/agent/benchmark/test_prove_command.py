@@ -140,7 +140,7 @@ def test_prove__bad_input_is_one_line(changes: dict[str, str], line: str) -> Non
     assert line in refused(changes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(["--challenge", "--open"]), st.text(max_size=70))
 def test_prove__any_text_for_32_bytes(option: str, text: str) -> None:
     """Whatever it is, unless it happens to be right, it is refused in one line."""
@@ -150,7 +150,7 @@ def test_prove__any_text_for_32_bytes(option: str, text: str) -> None:
     assert f"{option} must be 32 bytes" in refused({option: text})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(), st.integers(), st.integers())
 def test_prove__any_numbers(size: int, blocks: int, rounds: int) -> None:
     sizes = {256 << k for k in range(9)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provider_agent.benchmark import format as pog
@@ -57,7 +57,6 @@ EDGES = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, (1 << 256) - 1), min_size=1, max_size=20))
 @example([0, 1, PRIME - 1, PRIME, PRIME + 1, (1 << 256) - 1, 1 << 255, (1 << 128) - 1])
 @example(EDGES)
