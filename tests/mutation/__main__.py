@@ -33,10 +33,13 @@ from tests.mutation.mutants import (
     sample,
     squeeze,
 )
+from tests.mutation.reach import Reach
+from tests.mutation.verdicts import RECORDS, Verdicts, of_everything
 from tests.mutation.worker import (
     FAILED,
     INVALID,
     KILLED,
+    RECORD,
     SURVIVED,
     TIMEOUT,
     Run,
@@ -46,16 +49,17 @@ from tests.mutation.worker import (
 
 REPORT = ROOT / "docs" / "mutation.md"
 KNOWN = Path(__file__).parent / "survivors.toml"
-TARGET = 90
+TARGET = 95
 HEADER = (
     "# Mutation testing\n"
     "\n"
     "Written by `make mutate`; do not edit. The tool plants one small bug at a time in the lines"
-    " that move money, or on which money depends, and runs against it the unit tests, nearest"
-    " first, the stories of known faults and the stateful machine with fixed seeds, in one fixed"
-    " order a contract, in which the unchanged sources pass. A mutant is killed when a test fails."
-    " Logs, constructors and external views are not mutated; mutants that do not compile do not"
-    " count. A mutant that runs out of time counts as a survivor.\n"
+    " that move money, or on which money depends. It runs against it the stateful machine with"
+    " fixed seeds, then every test that runs the function with the bug, the cheapest file first."
+    " What a test runs was recorded on the unchanged sources, where all tests pass. A mutant is"
+    " killed when a test fails, and is not tried again while the contracts stay as they are. Logs,"
+    " constructors and external views are not mutated. Mutants that do not compile do not count. A"
+    " mutant that runs out of time counts as a survivor.\n"
 )
 # (file, function, before, after) -> why nobody can tell the mutant from the original
 Reasons = dict[tuple[str, str, str, str], str]
@@ -90,35 +94,56 @@ def known_survivors(mutants: Sequence[Mutant]) -> Reasons:
     return reasons
 
 
-def check_unchanged(run: Run, verdict: str) -> None:
-    """The tests must pass on the real contracts, or every mutant would look killed."""
+def recorded(compiled: dict[str, object]) -> Reach:
+    """What the tests reach, from the last run if nothing has changed since.
+
+    The tests must pass on the real contracts, or every mutant would look killed.
+    """
+    kept = RECORDS / f"reach-{of_everything()}.json"
+    if kept.is_file():
+        return Reach.load(kept)
+    console = Console(stderr=True)
+    with console.status("all tests on the unchanged contracts (about 5 minutes)"):
+        run = start(None, (), compiled)
+        try:
+            while (verdict := run.poll(float("inf"))) is None:
+                time.sleep(0.1)
+        except BaseException:
+            run.kill()
+            raise
     if verdict != SURVIVED:
         sys.stderr.write(run.output()[-3_000:])
         sys.exit("error: the tests fail on the unchanged contracts; make them pass first")
+    reach = Reach.load(run.directory / RECORD)
+    run.close()
+    reach.save(kept)
+    return reach
 
 
 def run_all(
-    part: str,
     mutants: Sequence[Mutant],
+    reach: Reach,
     compiled: dict[str, object],
     options: argparse.Namespace,
     result: Result,
 ) -> None:
     """Work through the mutants, `options.workers` at a time."""
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
-    waiting = list(mutants)
-    running = [start(None, part, compiled)]
+    running: list[Run] = []
+    known = Verdicts(lasting=KILLED)
+    result.verdicts += [(m, found) for m in mutants if (found := known.get(m))]
     try:
-        _work_off(part, waiting, running, compiled, options, until, result)
+        _work_off(known, known.missing(mutants), running, reach, compiled, options, until, result)
     finally:
         for run in running:
             run.kill()
 
 
 def _work_off(
-    part: str,
+    known: Verdicts,
     waiting: list[Mutant],
     running: list[Run],
+    reach: Reach,
     compiled: dict[str, object],
     options: argparse.Namespace,
     until: float,
@@ -129,21 +154,20 @@ def _work_off(
         task = progress.add_task("mutants", total=len(waiting))
         while running or (waiting and time.monotonic() < until):
             while waiting and len(running) < options.workers and time.monotonic() < until:
-                running.append(start(waiting.pop(0), part, compiled))
+                mutant = waiting.pop(0)
+                running.append(start(mutant, reach.of(mutant), compiled))
             for run in list(running):
                 verdict = run.poll(options.timeout)
                 if verdict is None:
                     continue
                 running.remove(run)
+                assert run.mutant is not None
                 mutant = run.mutant
-                if mutant is None:
-                    check_unchanged(run, verdict)
-                    run.close()
-                    continue
                 if verdict == FAILED:
                     sys.stderr.write(run.output()[-3_000:])
                     sys.exit(f"error: the worker for {describe(mutant)} broke down, see above")
                 run.close()
+                known.put(mutant, verdict)
                 result.verdicts.append((mutant, verdict))
                 # A terminal shows the bar; a log gets a line for each.
                 if verdict in (SURVIVED, TIMEOUT) or not progress.console.is_terminal:
@@ -232,7 +256,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, not all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
     parser.add_argument("--minutes", type=float, help="start no more mutants after this time")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds a mutant may take")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds a mutant may take")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--only", metavar="TEXT", help="mutants whose description has TEXT")
@@ -250,6 +274,7 @@ def main(argv: Sequence[str]) -> int:
     found = find_mutants(CONTRACTS)
     reasons = known_survivors(found)
     compiled: dict[str, object] = {}
+    reach: Reach | None = None
     good = True
     for part in [options.part] if options.part else PARTS:
         mutants = [m for m in found if part_of(m.file) == part]
@@ -261,7 +286,8 @@ def main(argv: Sequence[str]) -> int:
                 print(describe(mutant))
         elif chosen:
             compiled = compiled or preload()
-            good &= run_part(part, mutants, chosen, compiled, reasons, options)
+            reach = reach or recorded(compiled)
+            good &= run_part(part, mutants, chosen, reach, compiled, reasons, options)
     return 0 if good else 1
 
 
@@ -269,6 +295,7 @@ def run_part(
     part: str,
     mutants: Sequence[Mutant],
     chosen: Sequence[Mutant],
+    reach: Reach,
     compiled: dict[str, object],
     reasons: Reasons,
     options: argparse.Namespace,
@@ -276,7 +303,7 @@ def run_part(
     """Run the mutants of one part and report; True when the target is reached."""
     began = time.monotonic()
     result = Result(len(mutants), "")
-    run_all(part, chosen, compiled, options, result)
+    run_all(chosen, reach, compiled, options, result)
     result.seconds = time.monotonic() - began
     done = len(result.verdicts)
     result.chosen = (

@@ -54,11 +54,12 @@ def imported(contracts: Path, file: str) -> set[str]:
 
 
 def sources(contracts: Path) -> dict[str, tuple[str, ...]]:
-    """Every source that moves money, and the contracts that it ends up in."""
-    reached = {name: imported(contracts, f"{name}.vy") for name in PARTS}
-    files = sorted({file for found in reached.values() for file in found}, key=place)
+    """Every source that moves money, and the contracts and mocks that it ends up in."""
+    mocks = sorted(f"mocks/{path.stem}" for path in (contracts / "mocks").glob("*.vy"))
+    reached = {name: imported(contracts, f"{name}.vy") for name in (*PARTS, *mocks)}
+    files = sorted({file for name in PARTS for file in reached[name]}, key=place)
     return {
-        file: tuple(name for name in PARTS if file in reached[name])
+        file: tuple(name for name, found in reached.items() if file in found)
         for file in files
         if part_of(file)
     }

@@ -7,12 +7,14 @@ reach are taken from the parent, compiled once.
 
 from __future__ import annotations
 
+import gc
 import os
-import re
 import shutil
 import signal
 import tempfile
 import time
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from tests.contracts.stateful.driver import Tally, run
 from tests.contracts.stateful.market import make
 from tests.contracts.stateful.profiles import PROFILE, chosen, first_seed
 from tests.contracts.stateful.world import world
-from tests.mutation.mutants import CONTRACTS, ROOT, SOURCES, Mutant, part_of
+from tests.mutation.mutants import CONTRACTS, ROOT, SOURCES, Mutant
 
 TESTS = ROOT / "tests" / "contracts"
 # Tests that no mutant of SOURCES can reach, or that look at the sources themselves.
@@ -37,15 +39,17 @@ UNRELATED = {
     "test_revm.py",
     "test_attack_search.py",
 }
-# What is run between the unit tests that are nearest to a contract and all others.
-FAST = ("test_money_cases.py", "stateful")
 
 # Examples run before the first fork: their proofs are made once.
 WARM = 4
+# Examples of the machine that a mutant meets before any unit test.
+FIRST = 12
+RECORD = "reach.json"
 
 KILLED, SURVIVED, TIMEOUT, INVALID, FAILED = "killed", "survived", "timeout", "invalid", "failed"
 # Exit codes of a worker: pytest's 0 and 1, and one that pytest does not have.
-CODES = {0: SURVIVED, 1: KILLED, 86: INVALID}
+# 2: a module of tests could not even be read.
+CODES = {0: SURVIVED, 1: KILLED, 2: KILLED, 86: INVALID}
 
 
 @dataclass
@@ -80,27 +84,6 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def functions(part: str) -> set[str]:
-    """Names of the functions of a contract and its rooms, as callers write them."""
-    files = [file for file in SOURCES if part_of(file) == part]
-    text = "".join((CONTRACTS / file).read_text() for file in files)
-    return {name.lstrip("_") for name in re.findall(r"^def (\w+)\(", text, re.M)} - {"init__"}
-
-
-def order(part: str) -> list[str]:
-    """The tests of a contract in the one order in which all of its mutants meet them.
-
-    First the unit tests that call it most, then the machine and the stories on revm, then the rest.
-    """
-    files = sorted(p for p in TESTS.glob("test_*.py") if p.name not in UNRELATED | {*FAST})
-    called = re.compile(rf"\b({'|'.join(sorted(functions(part)))})\(")
-    calls = {path: len(called.findall(path.read_text())) for path in files}
-    files.sort(key=lambda path: (part.lower() not in path.name, -calls[path], path.name))
-    half = len(files) // 3
-    fast = [TESTS / name for name in FAST]
-    return [str(path) for path in (*files[:half], *fast, *files[half:])]
-
-
 def preload() -> dict[str, Any]:
     """Compile the unchanged contracts once; forked workers inherit them."""
     names = ["Token", "Timelock", "Staking", "Jobs", "Benchmark", "Emissions"]
@@ -113,11 +96,14 @@ def preload() -> dict[str, Any]:
         _ = deployer.compiler_data.bytecode
     for seed in range(WARM):
         run(make, first_seed() + seed, chosen().steps, Tally())
+    # A worker lives for seconds; nothing that it inherits is garbage.
+    gc.collect()
+    gc.freeze()
     return found
 
 
-def start(mutant: Mutant | None, part: str, compiled: dict[str, Any]) -> Run:
-    """Fork a worker for a mutant of a part; without one, for the unchanged sources."""
+def start(mutant: Mutant | None, tests: Sequence[str], compiled: dict[str, Any]) -> Run:
+    """Fork a worker that runs `tests` on a mutant; without one it records what all tests reach."""
     directory = Path(tempfile.mkdtemp(prefix="teraproof-mutant-"))
     pid = os.fork()
     if pid:
@@ -128,12 +114,14 @@ def start(mutant: Mutant | None, part: str, compiled: dict[str, Any]) -> Run:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 70
     try:
-        code = _work(mutant, part, compiled, directory)
+        code = _work(mutant, tests, compiled, directory)
     finally:
         os._exit(code)
 
 
-def _work(mutant: Mutant | None, part: str, compiled: dict[str, Any], directory: Path) -> int:
+def _work(
+    mutant: Mutant | None, tests: Sequence[str], compiled: dict[str, Any], directory: Path
+) -> int:
     log = os.open(directory / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -155,16 +143,43 @@ def _work(mutant: Mutant | None, part: str, compiled: dict[str, Any], directory:
     interpret.set_cache_dir(str(directory / "cache"))
     load = boa.load_partial
     done = {str(contracts / name): deployer for name, deployer in compiled.items()}
+    gc.disable()
     try:
         for name in changed:
             path = str(contracts / f"{name}.vy")
             done[path] = load(path)
     except VyperException:
         return 86
+    gc.enable()
     boa.load_partial = lambda path, **options: done.get(str(path)) or load(path, **options)
+    if mutant is not None:
+        if _machine_fails():
+            return 1
+        if not tests:
+            return 0
 
     import pytest  # its plugins start in the worker, not in the parent
 
-    options = ["-x", "-q", "--no-header", "-p", "no:ape_test", "-p", "no:cacheprovider"]
+    from tests.mutation.reach import Only, Recorder
+
+    options = ["-q", "--no-header", "-p", "no:ape_test", "-p", "no:cacheprovider"]
     options += ["-o", "addopts=--import-mode=importlib", "-p", "no:randomly"]
-    return int(pytest.main([*options, *order(part)]))
+    if mutant is not None:
+        files = list(dict.fromkeys(test.split("::")[0] for test in tests))
+        return int(pytest.main(["-x", *options, *files], plugins=[Only(tests)]))
+    recorder = Recorder(CONTRACTS)
+    files = [str(p) for p in sorted(TESTS.rglob("test_*.py")) if p.name not in UNRELATED]
+    code = int(pytest.main([*options, *files], plugins=[recorder]))
+    recorder.reach.save(directory / RECORD)
+    return code
+
+
+def _machine_fails() -> bool:
+    """Whether the stateful machine notices; the quickest of all looks."""
+    for seed in range(first_seed(), first_seed() + FIRST):
+        try:
+            run(make, seed, chosen().steps, Tally(), small=False)
+        except Exception:
+            traceback.print_exc()
+            return True
+    return False
