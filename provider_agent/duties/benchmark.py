@@ -173,7 +173,7 @@ class BenchmarkDuty:
                 self._prover.stop()
                 return reason
             return self._ready(rules, from_)
-        self._present(facts, rules, winner)
+        self._present(facts, rules, winner, head)
         if reason:
             self._prover.stop()
             return reason
@@ -200,7 +200,7 @@ class BenchmarkDuty:
         wait = from_ - self._pace.now()
         return "waiting for a window" + (f", not before {from_}" if wait > 0 else "")
 
-    def _present(self, facts: Facts, rules: Rules, winner: Winner) -> None:
+    def _present(self, facts: Facts, rules: Rules, winner: Winner, head: BlockRef) -> None:
         """Every agent does, also one that cannot prove: a window that nobody opens is lost to all.
         The delay costs nobody anything, since nothing is committed before it has passed.
         """
@@ -209,7 +209,9 @@ class BenchmarkDuty:
         delay = rules.open_delay(facts.owner, winner.boundary)
         until = rules.opened_until(winner.boundary)
         in_time = facts.now + self._pace.seconds <= until  # the block that takes it
-        if in_time and self._pace.now() >= winner.boundary + delay:
+        # A contract reads the hash of a block in later ones alone, also where a call is tried.
+        readable = head.number > winner.block.number
+        if readable and in_time and self._pace.now() >= winner.boundary + delay:
             data = self._contract.open(winner.block, winner.parent)
             self._attempts.begin(name, "open", data, deadline=until)
 

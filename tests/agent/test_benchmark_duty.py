@@ -112,6 +112,17 @@ def test_winner__cannot_prove__is_presented_all_the_same(rig: Rig) -> None:
     assert rig.actions() == ["open"] and rig.prover.works == ""
 
 
+def test_winner__is_the_newest_block__is_presented_when_there_is_another(rig: Rig) -> None:
+    rig.win()
+    winner = rig.contract.block(OPENED)
+    rig.pace.see(winner)
+    rig.seconds = RULES.open_delay(OWNER, OPENED) + 1.0
+    rig.duty.reconcile(winner, winner, rig.standing)
+    assert rig.duty.report.note.startswith("proving") and rig.actions() == []
+    rig.cycle(at=OPENED + 1, waited=rig.seconds)
+    assert rig.actions() == ["open"]
+
+
 def test_winner__is_not_presented_when_that_comes_too_late(rig: Rig) -> None:
     rig.win()
     # Somebody's call may be in the next block, but ours would come after it.
