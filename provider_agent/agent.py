@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
 from provider_agent.runners.base import Phase
 from provider_agent.runners.process import ProcessRunner
-from provider_agent.settings import Settings
+from provider_agent.settings import OperatorSettings, Settings
 from provider_agent.store import Intent, IntentState, Store
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender
@@ -75,9 +76,9 @@ _EVENTS = {
 }
 
 
-def read_key(settings: Settings) -> OperatorKey:
-    """The operator's key as the settings name it."""
-    operator = settings.operator
+@cache
+def read_key(operator: OperatorSettings) -> OperatorKey:
+    """The operator's key as the settings name it; opened once, which takes most of a second."""
     return load_key(operator.keystore, operator.password_file, operator.private_key_file)
 
 
@@ -129,7 +130,7 @@ class Agent:
         self._block: BlockRef | None = None  # pinned under that head
         self._read: bytes | None = None  # hash of the block up to which events are read
         settings.agent.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._key = read_key(settings)
+        self._key = read_key(settings.operator)
         self._lock = KeyLock(settings.chain.chain_id, self._key.address)
         self._metrics = Metrics()
         self._pool = make_pool(settings, self._metrics)

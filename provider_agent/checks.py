@@ -109,7 +109,7 @@ class _Checks:
         return f"{place}, {free / 2**30:.0f} GiB free"
 
     def key(self) -> str:
-        self._address = read_key(self._settings).address
+        self._address = read_key(self._settings.operator).address
         return f"operator {self._address}"
 
     def database(self) -> str:

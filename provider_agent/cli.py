@@ -21,7 +21,6 @@ from rich.table import Table
 
 from provider_agent import agent as agents
 from provider_agent import checks
-from provider_agent.benchmark.command import prove
 from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.book import decode_terms
 from provider_agent.duties.epochs import ProofReport
@@ -86,7 +85,10 @@ _config = click.option(
 
 
 # Commands that bring libraries the others do without: loaded only when they are asked for.
-_LATER = {"bench": "provider_agent.benchmark.bench"}
+_LATER = {
+    "bench": "provider_agent.benchmark.bench",
+    "prove": "provider_agent.benchmark.command",
+}
 
 
 class _Group(click.Group):
@@ -114,9 +116,6 @@ class _Group(click.Group):
 @click.version_option(package_name="teraproof-agent", prog_name="provider-agent")
 def main() -> None:
     """Sell the work of your GPU: take paid jobs, run them in a sandbox, attest the results."""
-
-
-main.add_command(prove)
 
 
 @main.command()
@@ -227,7 +226,7 @@ def consent(config: Path, owner: str, output: Path | None, nonce: int | None) ->
     Each consent works once. Binding the key anew ends the quotes that it signed before.
     """
     settings = load(config)
-    key, owner = agents.read_key(settings), address("--owner", owner)
+    key, owner = agents.read_key(settings.operator), address("--owner", owner)
     if nonce is None:
         nonce = agents.next_consent(settings, key)
     expires = int(time.time()) + _CONSENT_SECONDS
