@@ -51,6 +51,7 @@ def prove(stage: Stage, market: Market) -> int:
         f"integers, as many as the window of {show_seconds(rules.window)} allows;"
     )
     ui.note(f"then the contract itself computes {rules.samples} entries that a draw has named")
+    _go_to_boundary(stage, market, rules)
     seen = _Seen(rules, proofs.current(market, rules).number, {}, {})
     began = time.monotonic()
     with (
@@ -102,6 +103,15 @@ def reward(stage: Stage, market: Market) -> None:
             ["own stake now", rounded_tpf(int(market.staking.read("owner_assets", owner)))],
         ],
     )
+
+
+def _go_to_boundary(stage: Stage, market: Market, rules: Rules) -> None:
+    """Move the chain's clock to a second before the next boundary, where a window may open."""
+    now = market.now()
+    ahead = rules.next_boundary(now) - now - 1
+    if ahead > 0:
+        stage.pass_time(ahead)
+        stage.ui.step(f"{show_seconds(ahead)} later a window may open in a second")
 
 
 def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, moment: float) -> None:

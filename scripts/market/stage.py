@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,10 +31,13 @@ from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
 from scripts.market.sending import Sender
+from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
 
 AGENT = ROOT / ".venv-agent" / "bin" / "provider-agent"
 RUNTIME = ROOT / ".venv-runtime"
+
+BLOCK_SECONDS = 0.25  # as on Arbitrum
 
 _Found = TypeVar("_Found")
 
@@ -85,6 +89,8 @@ class Stage:
     def __post_init__(self) -> None:
         self.started = time.monotonic()
         self.ui = StageUi(self.console, self.started)
+        self._ended = threading.Event()
+        self._miner = threading.Thread(target=self._mine, daemon=True)
         self.sandboxed = shutil.which("bwrap") is not None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -102,6 +108,9 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         self.kill_agent()
+        self._ended.set()
+        if self._miner.is_alive():
+            self._miner.join()
         log = self.home / "agent.log"
         # Whoever stops the demo does not look for a mistake of the agent.
         if isinstance(error, Exception) and log.exists():
@@ -120,13 +129,22 @@ class Stage:
         self.gas[name] = receipt.gas_used
 
     def tick(self) -> None:
-        """From now on a block a second, as on a chain with other people."""
-        self.chain.pool.call("evm_setIntervalMining", [1])
+        """From now on a block every BLOCK_SECONDS, as on a chain with other people."""
+        self.chain.pool.call("evm_setAutomine", [False])
+        self._miner.start()
 
     def pass_time(self, seconds: int) -> None:
         """Move the chain's clock on."""
         self.chain.pool.call("evm_increaseTime", [seconds])
         self.chain.pool.call("evm_mine")
+
+    def _mine(self) -> None:
+        # Anvil's own intervals are whole seconds.
+        while not self._ended.wait(BLOCK_SECONDS):
+            try:
+                self.chain.pool.call("evm_mine")
+            except ChainError:
+                continue  # whoever waits for a block says that there is none
 
     # ------------------------------------------------------------------ the agent
 
@@ -156,7 +174,7 @@ class Stage:
         return done.stdout
 
     def start_agent(self) -> None:
-        """Start the agent as a process of its own and wait until it answers."""
+        """Start the agent as a process of its own."""
         with (self.home / "agent.log").open("ab") as log:
             self.agent = subprocess.Popen(
                 [str(AGENT), "run", "--config", str(self.config)],
@@ -166,6 +184,9 @@ class Stage:
                 stdout=log,
                 stderr=log,
             )
+
+    def await_agent(self) -> None:
+        """Wait until the agent is ready: it works for a provider and has read the chain."""
         self.wait("the agent", self._is_ready, 90)
 
     def kill_agent(self) -> None:
@@ -205,7 +226,7 @@ class Stage:
                     raise ScriptError("the agent has ended")
                 if time.monotonic() > end:
                     raise ScriptError(f"{what}: nothing after {seconds:.0f} s")
-                time.sleep(0.2)
+                time.sleep(0.1)
 
     def _is_ready(self) -> bool | None:
         try:
@@ -220,8 +241,8 @@ class Stage:
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
-            "TERAPROOF_CHAIN__BLOCK_SECONDS": "1",
-            "TERAPROOF_CHAIN__POLL_SECONDS": "0.3",
+            "TERAPROOF_CHAIN__BLOCK_SECONDS": str(BLOCK_SECONDS),
+            "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
             "TERAPROOF_RUNNER__SANDBOX": sandbox,
         }

@@ -101,20 +101,24 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     folder = stage.home / "deployments"
     stage.config.parent.mkdir(exist_ok=True)
     url = stage.chain.pool.endpoints[0].url
-    stage.agent_command(
+    said = stage.agent_command(
         *("init", "--config", str(stage.config), "--rpc-url", url),
         *("--deployment", str(registry.path_of(folder, stage.chain.chain_id))),
         *("--port", str(stage.port)),
     )
     ui.step("provider-agent init: settings and a new operator key")
+    operator = said.partition("operator")[2].split()[0]
+    stage.chain.pool.call("anvil_setBalance", [operator, hex(10**18)])
+    if not stage.sandboxed:
+        ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
+        ui.note("a provider never should; Debian: apt-get install bubblewrap")
+    stage.start_agent()  # its checks take seconds; the owner registers meanwhile
     consent_file = stage.home / "consent.json"
     stage.agent_command(
         *("consent", "--config", str(stage.config), "--owner", stage.owner.address),
         *("--output", str(consent_file)),
     )
     consent = providers.read_consent(consent_file, market, stage.owner.address)
-    operator = consent.message.operator
-    stage.chain.pool.call("anvil_setBalance", [operator, hex(10**18)])
     owner = stage.sender(stage.owner)
     receipt = providers.register(
         market, owner, ui, consent, max_lock_per_order=1_000 * TPF, max_locked=STAKE
@@ -122,10 +126,7 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     stage.spend("register", receipt)
     stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
     stage.tick()
-    if not stage.sandboxed:
-        ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
-        ui.note("a provider never should; Debian: apt-get install bubblewrap")
-    stage.start_agent()
+    stage.await_agent()
     with AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client:
         offer = client.provider()
     ui.step(
