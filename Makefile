@@ -33,6 +33,9 @@ ifneq ($(SSL_CERT_FILE),)
 export NODE_EXTRA_CA_CERTS ?= $(SSL_CERT_FILE)
 endif
 
+# Modules that are compiled anew at each start take seconds, here and in a job.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Locked packages go in by uv; where uv cannot reach an index that only pip is set up for, by pip.
 # $(call install,environment,lock)
 install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python $(1)/bin/python -r $(2) \
@@ -49,7 +52,9 @@ help: ## list the targets
 # ------------------------------------------------------------------------------------ environments
 
 .PHONY: setup
-setup: .venv/.stamp .venv-agent/.stamp .venv-runtime/.stamp node_modules/.stamp .build/artifacts/.stamp ## make every environment
+setup: .venv/.stamp ## make every environment
+	@$(MAKE) --silent $(if $(findstring -j,$(MAKEFLAGS)),,-j3) \
+		.build/artifacts/.stamp .venv-agent/.stamp .venv-runtime/.stamp node_modules/.stamp
 
 .PHONY: python
 python:
@@ -83,10 +88,12 @@ python:
 	@$(BIN)/uv pip install --quiet --no-deps --no-index --reinstall --python $(AGENT)/python .build/wheel/*.whl
 	@touch $@
 
+# It is loaded once, for its bytecode: no job can write there.
 .venv-runtime/.stamp: requirements/runtime-ml.txt | .venv/.stamp
 	@echo "setup: .venv-runtime (what the example job runs on)"
 	@rm -rf .venv-runtime && $(PYTHON) -m venv --without-pip .venv-runtime
 	@$(call install,.venv-runtime,requirements/runtime-ml.txt)
+	@.venv-runtime/bin/python -c 'import sklearn.datasets'
 	@touch $@
 
 # npm comes as a locked Python package. Anvil's program is linked by itself: without its Node
