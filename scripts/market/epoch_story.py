@@ -19,6 +19,7 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market
 from scripts.market.stage import Stage, rounded_tpf
 
+_READY_SECONDS = 1
 _PHASES = ("opened", "rounds", "committed", "closed", "drawn", "samples", "score")
 _EVENTS = {
     "open": "Opened",
@@ -40,6 +41,17 @@ class _Seen:
     score: int = 0
 
 
+def go_to_boundary(stage: Stage, market: Market) -> None:
+    """Move the chain's clock to shortly before a boundary, where a window may open: an agent that
+    starts now has the whole of it, and time to make its prover ready.
+    """
+    now = market.now()
+    boundary = market.benchmark_events.rules("latest").next_boundary(now + _READY_SECONDS)
+    later = boundary - _READY_SECONDS - now
+    stage.pass_time(later)
+    stage.ui.step(f"{show_seconds(later)} later a window may open in {_READY_SECONDS} s")
+
+
 def prove(stage: Stage, market: Market) -> int:
     """Act: the agent proves its speed. The score, in operations a second."""
     ui = stage.ui
@@ -51,7 +63,6 @@ def prove(stage: Stage, market: Market) -> int:
         f"integers, as many as the window of {show_seconds(rules.window)} allows;"
     )
     ui.note(f"then the contract itself computes {rules.samples} entries that a draw has named")
-    _go_to_boundary(stage, market, rules)
     seen = _Seen(rules, proofs.current(market, rules).number, {}, {})
     began = time.monotonic()
     with (
@@ -103,15 +114,6 @@ def reward(stage: Stage, market: Market) -> None:
             ["own stake now", rounded_tpf(int(market.staking.read("owner_assets", owner)))],
         ],
     )
-
-
-def _go_to_boundary(stage: Stage, market: Market, rules: Rules) -> None:
-    """Move the chain's clock to a second before the next boundary, where a window may open."""
-    now = market.now()
-    ahead = rules.next_boundary(now) - now - 1
-    if ahead > 0:
-        stage.pass_time(ahead)
-        stage.ui.step(f"{show_seconds(ahead)} later a window may open in a second")
 
 
 def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, moment: float) -> None:

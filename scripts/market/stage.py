@@ -185,9 +185,17 @@ class Stage:
                 stderr=log,
             )
 
-    def await_agent(self) -> None:
-        """Wait until the agent is ready: it works for a provider and has read the chain."""
-        self.wait("the agent", self._is_ready, 90)
+    def await_agent(self, path: str) -> None:
+        """Wait until the agent says yes at this path of its API."""
+
+        def look() -> bool | None:
+            try:
+                answer = httpx.get(f"{self.url}{path}", trust_env=False, timeout=5)
+            except httpx.HTTPError:
+                return None
+            return True if answer.status_code == 200 else None
+
+        self.wait("the agent", look, 90)
 
     def kill_agent(self) -> None:
         """End the agent and whatever it runs by SIGKILL, as if the machine were gone."""
@@ -227,13 +235,6 @@ class Stage:
                 if time.monotonic() > end:
                     raise ScriptError(f"{what}: nothing after {seconds:.0f} s")
                 time.sleep(0.1)
-
-    def _is_ready(self) -> bool | None:
-        try:
-            answer = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=5)
-        except httpx.HTTPError:
-            return None
-        return True if answer.status_code == 200 else None
 
     def _environment(self) -> dict[str, str]:
         """The agent gets none of our own environment but the path, and its settings."""

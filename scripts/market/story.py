@@ -112,13 +112,15 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     if not stage.sandboxed:
         ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
         ui.note("a provider never should; Debian: apt-get install bubblewrap")
-    stage.start_agent()  # its checks take seconds; the owner registers meanwhile
+    stage.start_agent()  # its checks take seconds; the owner needs its consent meanwhile
     consent_file = stage.home / "consent.json"
     stage.agent_command(
         *("consent", "--config", str(stage.config), "--owner", stage.owner.address),
         *("--output", str(consent_file)),
     )
     consent = providers.read_consent(consent_file, market, stage.owner.address)
+    stage.await_agent("/healthz")
+    epoch_story.go_to_boundary(stage, market)
     owner = stage.sender(stage.owner)
     receipt = providers.register(
         market, owner, ui, consent, max_lock_per_order=1_000 * TPF, max_locked=STAKE
@@ -126,7 +128,7 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     stage.spend("register", receipt)
     stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
     stage.tick()
-    stage.await_agent()
+    stage.await_agent("/readyz")  # it works for this owner, and has read the chain
     with AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client:
         offer = client.provider()
     ui.step(

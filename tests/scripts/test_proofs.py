@@ -116,7 +116,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
         proofs.open_epoch(market, stage.stranger, stage.ui)
     proofs.show(market, stage.ui)
     text = shown(stage)
-    assert "256 x 960 x 256, 4 samples, window 10 s" in text
+    assert "256 x 960 x 256, 4 samples, window 6 s" in text
     assert "no provider has committed" in text
 
     proof = prover.commit()
@@ -147,7 +147,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert "state | proven" in text
     assert providers.read(market, owner).score == score
     providers.show_list(providers.read_all(market), stage.ui)
-    assert "37.75 Mop/s | 37.75 Mop/s | 0 %" in shown(stage)
+    assert "62.91 Mop/s | 62.91 Mop/s | 0 %" in shown(stage)
 
     rewards.show(market, stage.ui, owner)
     assert "1,000 TPF | the epoch is not over" in shown(stage)
@@ -285,13 +285,13 @@ def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) 
     score = prover.rules.score(ROUNDS)
     order = stage.order(min_score=score // 2 + 1)
     assert tenant.candidates(market, order) == {}
-    with pytest.raises(ScriptError, match=r"has proven 0 op/s, .* 37.75 Mop/s are asked for"):
+    with pytest.raises(ScriptError, match=r"has proven 0 op/s, .* 62.91 Mop/s are asked for"):
         tenant.check_score(market, owner, score)
     prover.prove()
     tenant.check_score(market, owner, score)
     assert list(tenant.candidates(market, order)) == [owner]
     placed = stage.post(min_score=order.min_score)
-    assert "proven throughput needed | 18.87 Mop/s" in shown(stage)
+    assert "proven throughput needed | 31.46 Mop/s" in shown(stage)
     stage.accept(placed)
     assert stage.find(placed).status is Status.ASSIGNED
     # Its running jobs never need more than it has proven.
