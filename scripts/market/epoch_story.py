@@ -19,7 +19,7 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market
 from scripts.market.stage import Stage, rounded_tpf
 
-_READY_SECONDS = 1
+_READY_SECONDS = 2
 _PHASES = ("opened", "rounds", "committed", "closed", "drawn", "samples", "score")
 _EVENTS = {
     "open": "Opened",
