@@ -47,12 +47,13 @@ class ChainView:
 
     def standing(self, block: BlockRef, *, idle: bool) -> Standing | None:
         """The provider's standing, None when the operator works for nobody. While the duty is
-        `idle` an answer some seconds old will do.
+        `idle` an answer some seconds old will do, unless it was that there is no stake yet.
         """
         now = time.monotonic()
         at, looked = self._standing_at
         fresh = at == block.hash
-        young = idle and self._standing is not None and now - looked < _STANDING_AGE
+        has_stake = self._standing is not None and self._standing.active_stake > 0
+        young = idle and has_stake and now - looked < _STANDING_AGE
         if not fresh and not young:
             self._standing = self._read(block)
             self._standing_at = (block.hash, now)

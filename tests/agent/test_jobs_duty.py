@@ -604,3 +604,12 @@ def test_prune__job_nobody_took__forgotten(rig: Rig) -> None:
     rig.now += 169 * 3600
     rig.housekeeper.prune(600)
     assert rig.store.job(terms.job_id()) is None
+
+
+def test_standing__registered_without_stake__the_stake_is_seen_in_its_block(rig: Rig) -> None:
+    rig.chain.own_stake = 0
+    rig.cycle()
+    rig.chain.own_stake = 100 * TPF
+    rig.next_block()
+    rig.cycle()
+    assert rig.duty.standing is not None and rig.duty.standing.active_stake == 100 * TPF
