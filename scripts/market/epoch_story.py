@@ -42,14 +42,14 @@ class _Seen:
 
 
 def go_to_boundary(stage: Stage, market: Market) -> None:
-    """Move the chain's clock to shortly before a boundary, where a window may open: an agent that
-    starts now has the whole of it, and time to make its prover ready.
+    """Move the chain's clock to shortly before a boundary, where a window may open. It stands there
+    until `Stage.tick`: so the agent has the whole window, and time to make its prover ready.
     """
     now = market.now()
     boundary = market.benchmark_events.rules("latest").next_boundary(now + _READY_SECONDS)
     later = boundary - _READY_SECONDS - now
     stage.pass_time(later)
-    stage.ui.step(f"{show_seconds(later)} later a window may open in {_READY_SECONDS} s")
+    stage.ui.step(f"{show_seconds(later)} later a window is {_READY_SECONDS} s away")
 
 
 def prove(stage: Stage, market: Market) -> int:

@@ -129,13 +129,17 @@ class Stage:
         self.gas[name] = receipt.gas_used
 
     def tick(self) -> None:
-        """From now on a block every BLOCK_SECONDS, as on a chain with other people."""
+        """From now on a block every BLOCK_SECONDS, as on a chain with other people. The chain's
+        clock goes on from its newest block.
+        """
         self.chain.pool.call("evm_setAutomine", [False])
+        self.pass_time(1)
         self._miner.start()
 
     def pass_time(self, seconds: int) -> None:
-        """Move the chain's clock on."""
-        self.chain.pool.call("evm_increaseTime", [seconds])
+        """Move the chain's clock on from its newest block."""
+        then = self.chain.head().timestamp + seconds
+        self.chain.pool.call("evm_setNextBlockTimestamp", [then])
         self.chain.pool.call("evm_mine")
 
     def _mine(self) -> None:
@@ -185,12 +189,12 @@ class Stage:
                 stderr=log,
             )
 
-    def await_agent(self, path: str) -> None:
-        """Wait until the agent says yes at this path of its API."""
+    def await_agent(self) -> None:
+        """Wait until the agent is ready: it works for a provider and has read the chain."""
 
         def look() -> bool | None:
             try:
-                answer = httpx.get(f"{self.url}{path}", trust_env=False, timeout=5)
+                answer = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=5)
             except httpx.HTTPError:
                 return None
             return True if answer.status_code == 200 else None

@@ -112,14 +112,13 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     if not stage.sandboxed:
         ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
         ui.note("a provider never should; Debian: apt-get install bubblewrap")
-    stage.start_agent()  # its checks take seconds; the owner needs its consent meanwhile
+    stage.start_agent()  # its checks take seconds; the owner registers meanwhile
     consent_file = stage.home / "consent.json"
     stage.agent_command(
         *("consent", "--config", str(stage.config), "--owner", stage.owner.address),
         *("--output", str(consent_file)),
     )
     consent = providers.read_consent(consent_file, market, stage.owner.address)
-    stage.await_agent("/healthz")
     epoch_story.go_to_boundary(stage, market)
     owner = stage.sender(stage.owner)
     receipt = providers.register(
@@ -127,8 +126,8 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     )
     stage.spend("register", receipt)
     stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
+    stage.await_agent()
     stage.tick()
-    stage.await_agent("/readyz")  # it works for this owner, and has read the chain
     with AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client:
         offer = client.provider()
     ui.step(
