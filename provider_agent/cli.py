@@ -12,24 +12,20 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
 
-from provider_agent import agent as agents
-from provider_agent import checks
-from provider_agent.duties import benchmark, rewards
-from provider_agent.duties.book import decode_terms
-from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import AgentError, SettingsError
-from provider_agent.protocol.terms import Status, address
-from provider_agent.settings import DEFAULT_FILE, load
-from provider_agent.store import Store
-from provider_agent.tx.keys import create_keystore
 from teraproof.errors import TeraproofError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from provider_agent.store import Store
+
+# All else is imported by the commands that use it: the libraries of the agent take a second to
+# load, and a command line answers at once.
 
 _CONSENT_SECONDS = 7 * 86_400
 _SHORT_ID = len("0x") + 12
@@ -78,16 +74,28 @@ _config = click.option(
     "--config",
     "config",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_FILE,
+    default=Path("provider.toml"),
     show_default=True,
     help="Settings file.",
 )
 
 
-# Commands that bring libraries the others do without: loaded only when they are asked for.
-_LATER = {
-    "bench": "provider_agent.benchmark.bench",
-    "prove": "provider_agent.benchmark.command",
+class Later(NamedTuple):
+    """A command that another module defines under its own name, and the first words of its help."""
+
+    module: str
+    help: str
+
+
+LATER = {
+    "bench": Later(
+        "provider_agent.benchmark.bench",
+        "Measure raw and proven rates of exact products, without a chain.",
+    ),
+    "prove": Later(
+        "provider_agent.benchmark.command",
+        "Make a Proof-of-GPU (format v2) for a challenge, without a chain.",
+    ),
 }
 
 
@@ -95,14 +103,20 @@ class _Group(click.Group):
     """Errors meant for people become one line; everything else is a bug and keeps its traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_LATER])
+        return sorted([*super().list_commands(ctx), *LATER])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _LATER.get(cmd_name)
-        if module is None:
+        later = LATER.get(cmd_name)
+        if later is None:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(module), cmd_name)
+        command: click.Command = getattr(import_module(later.module), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        helps = {name: later.help for name, later in LATER.items()}
+        helps |= {name: made.get_short_help_str(limit=80) for name, made in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(helps.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -150,6 +164,10 @@ def init(
     public_url: str | None,
 ) -> None:
     """Make a settings file and a new operator key beside it. Overwrites nothing."""
+    from provider_agent.protocol.terms import address
+    from provider_agent.settings import load
+    from provider_agent.tx.keys import create_keystore
+
     if config.exists():
         raise SettingsError(f"{config} exists already; move it away or choose another --config")
     if deployment is not None:
@@ -225,6 +243,10 @@ def consent(config: Path, owner: str, output: Path | None, nonce: int | None) ->
 
     Each consent works once. Binding the key anew ends the quotes that it signed before.
     """
+    from provider_agent import agent as agents
+    from provider_agent.protocol.terms import address
+    from provider_agent.settings import load
+
     settings = load(config)
     key, owner = agents.read_key(settings.operator), address("--owner", owner)
     if nonce is None:
@@ -251,6 +273,9 @@ def check(config: Path) -> None:
 
 
 def _check(config: Path) -> bool:
+    from provider_agent import checks
+    from provider_agent.settings import load
+
     settings = load(config)
     good = True
     for finding in checks.startup(settings):
@@ -271,11 +296,14 @@ def _check(config: Path) -> bool:
 @click.option("--verbose", is_flag=True, help="Log requests and single steps as well.")
 def run(config: Path, adopt_nonces: bool, skip_checks: bool, verbose: bool) -> None:
     """Run the agent until it is told to stop (SIGTERM, Ctrl-C). Jobs go on meanwhile."""
+    from provider_agent.agent import Agent
+    from provider_agent.settings import load
+
     _set_up_logging(verbose)
     settings = load(config)
     if not skip_checks and not _check(config):
         raise SettingsError("a start-up check failed; see above")
-    running = agents.Agent(settings, adopt_nonces=adopt_nonces)
+    running = Agent(settings, adopt_nonces=adopt_nonces)
 
     def end(number: int, frame: FrameType | None) -> None:
         running.stop()
@@ -289,6 +317,9 @@ def _set_up_logging(verbose: bool) -> None:
     level = logging.DEBUG if verbose else logging.INFO
     handler: logging.Handler
     if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
         handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
         logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
     else:
@@ -302,8 +333,12 @@ def _set_up_logging(verbose: bool) -> None:
 @_config
 def status(config: Path) -> None:
     """Show what the agent knows: jobs, transactions, runs. It may be running or not."""
+    from provider_agent.agent import database
+    from provider_agent.settings import load
+    from provider_agent.store import Store
+
     settings = load(config)
-    path = agents.database(settings)
+    path = database(settings)
     if not path.exists():
         raise SettingsError(f"{path} is not there; the agent has not run yet")
     store = Store(path)
@@ -314,13 +349,20 @@ def status(config: Path) -> None:
 
 
 def _show(store: Store) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from provider_agent.agent import PAY_DECIMALS, PAY_SYMBOL
+    from provider_agent.duties.book import decode_terms
+    from provider_agent.protocol.terms import Status
+
     console = Console(markup=False, highlight=False)  # notes are text, whatever is in them
     table = Table(title="Jobs")
     # People copy ids: they have one length, however narrow the terminal is.
     table.add_column("job", no_wrap=True, min_width=_SHORT_ID)
     for name in ("status", "pay", "deadline", "runs", "note"):
         table.add_column(name)
-    decimals, symbol = store.meta(agents.PAY_DECIMALS), store.meta(agents.PAY_SYMBOL)
+    decimals, symbol = store.meta(PAY_DECIMALS), store.meta(PAY_SYMBOL)
     for job in store.jobs():
         deadline = "-"
         if job.assigned_at is not None:
@@ -344,6 +386,9 @@ def _show(store: Store) -> None:
 
 def _show_proof(console: Console, store: Store) -> None:
     """The proof of the newest epoch, and its reward; nothing without them."""
+    from provider_agent.duties import benchmark, rewards
+    from provider_agent.duties.epochs import ProofReport
+
     kept = store.meta(benchmark.REPORT)
     if kept is not None:
         report = ProofReport.from_text(kept)

@@ -32,7 +32,6 @@ from provider_agent.protocol.siwe import authority
 from provider_agent.protocol.terms import address
 
 PREFIX = "TERAPROOF_"
-DEFAULT_FILE = Path("provider.toml")
 _SHOWN_FAULTS = 5
 # Pydantic's words for these are about its own things.
 _REASONS = {

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -38,16 +40,23 @@ def failed(*arguments: str | Path) -> str:
     return line
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Settings and key as `init` makes them."""
-    file = tmp_path / "provider.toml"
-    made = call(
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings and key as `init` makes them; to be copied, since a keystore takes a while."""
+    file = tmp_path_factory.mktemp("init") / "provider.toml"
+    done = call(
         "init", "--config", file, "--rpc-url", "http://127.0.0.1:1", "--chain-id", "31337",
         "--staking", A, "--jobs", B.lower(),
     )  # fmt: skip
-    assert made.exit_code == 0, made.output
+    assert done.exit_code == 0, done.output
     return file
+
+
+@pytest.fixture
+def config(made: Path, tmp_path: Path) -> Path:
+    """A copy of one's own."""
+    shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / made.name
 
 
 def test_init__default_behavior(config: Path) -> None:
@@ -263,3 +272,10 @@ def test_amount__whole_tokens(units: int, shown: str) -> None:
 
 def test_version() -> None:
     assert call("--version").output.startswith("provider-agent, version ")
+
+
+@pytest.mark.parametrize("name", cli.LATER)
+def test_help__words_of_a_command_that_is_loaded_later(name: str) -> None:
+    later = cli.LATER[name]
+    assert getattr(import_module(later.module), name).get_short_help_str(limit=80) == later.help
+    assert later.help in call("--help").output.replace("\n", " ")
