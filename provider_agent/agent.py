@@ -131,7 +131,7 @@ class Agent:
         self._read: bytes | None = None  # hash of the block up to which events are read
         settings.agent.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._key = read_key(settings.operator)
-        self._lock = KeyLock(settings.chain.chain_id, self._key.address)
+        self._lock = KeyLock(settings.chain.chain_id, self._key.address, settings.agent.lock_dir)
         self._metrics = Metrics()
         self._pool = make_pool(settings, self._metrics)
         self._visitors = make_visitor_pool(settings)
@@ -322,7 +322,7 @@ class Agent:
                 attempts=Attempts(
                     self._store, self._sender, benchmark.CONTRACT, contract.address, pause=pause
                 ),
-                prover=Prover(),
+                prover=Prover(self._settings.agent.lock_dir),
                 folders=settings.agent.data_dir / "proofs",
                 busy=lambda: bool(self._store.runs_in(*ACTIVE_RUNS)),
                 settles=chain.emissions is None,

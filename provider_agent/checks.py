@@ -241,7 +241,7 @@ class _Checks:
 
     def prover(self) -> str:
         settings, rules = self._settings.benchmark, self._rules
-        device, rate = measure(settings.device)
+        device, rate = measure(settings.device, self._settings.agent.lock_dir)
         gpus = any(found.kind == "cuda" for found in devices.inventory())
         if gpus and not settings.device.removeprefix("torch:").startswith("cuda"):
             raise _Warning(f'{device}; there is a GPU: set benchmark.device = "cuda"')

@@ -140,6 +140,10 @@ class AgentSettings(_Section):
     """The agent itself."""
 
     data_dir: Path = Path("agent-data")
+    lock_dir: Path | None = None
+    """Where the agents of a machine tell each other which keys and devices they use; a directory of
+    the system without it. Agents in containers need one that they share.
+    """
     slots: int = Field(default=1, ge=1, le=256)
     """Jobs that run at once."""
     accept_ahead: int = Field(default=1, ge=0, le=16)

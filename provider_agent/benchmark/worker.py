@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that makes a proof: `python -m provider_agent.benchmark.worker FOLDER MODE PARENT`.
+"""The process that makes a proof.
+
+`python -m provider_agent.benchmark.worker FOLDER MODE PARENT [LOCKS]`, the last as in `Turn`.
 
 MODE is `prove` (do rounds until killed), `open` (open the samples that are asked for), `measure`
 (how fast is the device) or `wait`: make the device ready, do a round that is of no use, and prove
@@ -162,13 +164,13 @@ def _alone(folder: ProofFolder) -> Iterator[None]:
 
 def main() -> None:
     """Be a worker. Exits with 1 and one line when something is wrong."""
-    path, mode, parent = sys.argv[1:]
+    path, mode, parent, *locks = sys.argv[1:]
     die_with(int(parent))
     folder = ProofFolder(Path(path))
     work = {PROVE: prove, OPEN: open_samples, MEASURE: measure, WAIT: wait}[mode]
     try:
         with _alone(folder):
-            work(folder, Turn(folder.task().device))
+            work(folder, Turn(folder.task().device, *map(Path, locks)))
     except AgentError as error:
         sys.exit(str(error))
     except MemoryError:

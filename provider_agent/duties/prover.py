@@ -36,7 +36,10 @@ class Prover:
     that thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, locks: Path | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._locks = locks
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._work: tuple[Path, str] | None = None
@@ -105,7 +108,7 @@ class Prover:
                 self._failed(folder, code)
         if self._clock() >= self._again_at:
             with folder.log.open("ab") as said:
-                self._process = _start(folder, mode, subprocess.DEVNULL, said.fileno())
+                self._process = _start(folder, mode, self._locks, subprocess.DEVNULL, said.fileno())
 
     def _failed(self, folder: ProofFolder, code: int) -> None:
         pause = min(_MAX_PAUSE, _PAUSE * 2**self.failures)
@@ -124,20 +127,20 @@ class Prover:
             self._process = None
 
 
-def measure(device: str) -> tuple[str, float | None]:
+def measure(device: str, locks: Path | None = None) -> tuple[str, float | None]:
     """What a device is, in words, and about how many operations a second it proves, None when
     another agent uses it just now.
 
     EngineError when it cannot be used.
     """
-    if not Turn(device).is_free():
+    if not Turn(device, locks).is_free():
         return f"{device}, in use by another proof", None
     place = Path(tempfile.mkdtemp(prefix="teraproof-measure-"))
     try:
         folder = ProofFolder(place)
         shape = _MEASURED.get(device.partition(":")[0], _MEASURED["cpu"])
         folder.create(Task(ZERO, shape, device, turn_seconds=_MEASURE_SECONDS))
-        process = _start(folder, MEASURE, subprocess.PIPE, subprocess.PIPE)
+        process = _start(folder, MEASURE, locks, subprocess.PIPE, subprocess.PIPE)
         try:
             out, errors = process.communicate(timeout=_MEASURE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -155,10 +158,13 @@ def measure(device: str) -> tuple[str, float | None]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _start(folder: ProofFolder, mode: str, out: int, errors: int) -> subprocess.Popen[bytes]:
+def _start(
+    folder: ProofFolder, mode: str, locks: Path | None, out: int, errors: int
+) -> subprocess.Popen[bytes]:
     package = Path(provider_agent.__file__).resolve().parent
+    arguments = [str(folder.path), mode, str(os.getpid()), *([] if locks is None else [str(locks)])]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", worker.__name__, str(folder.path), mode, str(os.getpid())],
+        [sys.executable, "-P", "-m", worker.__name__, *arguments],
         # The code that the agent runs itself, wherever that lies.
         env={**os.environ, "PYTHONPATH": str(package.parent)},
         stdin=subprocess.PIPE if mode == WAIT else subprocess.DEVNULL,

@@ -45,8 +45,8 @@ def wait_for_rounds(folder: ProofFolder, rounds: int) -> None:
 
 
 @pytest.fixture
-def prover() -> Iterator[Prover]:
-    made = Prover()
+def prover(tmp_path: Path) -> Iterator[Prover]:
+    made = Prover(tmp_path)
     yield made
     made.stop()
 
@@ -86,7 +86,8 @@ def test_worker__parent_dies__dies_too(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path;"
         "from provider_agent.benchmark.folder import ProofFolder;"
         "from provider_agent.duties.prover import Prover;"
-        "Prover().prove(ProofFolder(Path(sys.argv[1]))); print('started', flush=True);"
+        "path = Path(sys.argv[1]);"
+        "Prover(path.parent).prove(ProofFolder(path)); print('started', flush=True);"
         "time.sleep(600)"
     )
     parent = subprocess.Popen(
@@ -109,7 +110,7 @@ def test_worker__parent_dies__dies_too(tmp_path: Path) -> None:
 
 def test_worker__device_cannot_be_used__says_why_and_is_tried_again_later(tmp_path: Path) -> None:
     now = [0.0]
-    prover = Prover(clock=lambda: now[0])
+    prover = Prover(tmp_path, clock=lambda: now[0])
     folder = make_folder(tmp_path / "1-aa", device="abacus")
     try:
         prover.prove(folder)
@@ -203,9 +204,23 @@ def test_worker__another_one_in_the_folder__waits_for_its_end(
     wait_for_rounds(folder, 1)
 
 
-def test_measure__default_behavior() -> None:
-    device, rate = measure("cpu")
-    assert device.startswith("cpu") and (rate is None or rate > 0)
+def test_measure__default_behavior(tmp_path: Path) -> None:
+    device, rate = measure("cpu", tmp_path)
+    assert device.startswith("cpu") and rate is not None and rate > 0
+    with Turn("cpu", tmp_path):
+        assert measure("cpu", tmp_path) == ("cpu, in use by another proof", None)
+
+
+def test_prove__device_is_in_use__waits_for_it(tmp_path: Path, prover: Prover) -> None:
+    folder = make_folder(tmp_path / "1-aa")
+    with Turn("cpu", tmp_path) as turn:
+        prover.prove(folder)
+        end = time.monotonic() + WAIT
+        while not turn.wanted():
+            assert time.monotonic() < end, folder.last_words()
+            time.sleep(0.02)
+        assert folder.roots() == []
+    wait_for_rounds(folder, 1)
 
 
 # ---------------------------------------------------------------------- openings

@@ -132,6 +132,7 @@ def scene(
         "PATH": os.environ["PATH"],
         "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
         "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
+        "TERAPROOF_AGENT__LOCK_DIR": str(config.parent),
         "TERAPROOF_RUNNER__SANDBOX": "none",
         "TERAPROOF_RUNNER__RUNTIMES": json.dumps({"python-ml": str(RUNTIME)}),
     }
