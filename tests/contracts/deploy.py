@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import boa
+from boa.contracts.vyper.vyper_contract import VyperContract
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
+from vyper.compiler.phases import CompilerData
+from vyper.compiler.settings import anchor_settings
+from vyper.ir.compile_ir import assembly_to_evm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Another directory stands in for it when mutants are tested.
@@ -45,6 +49,18 @@ def compiled_by_boa(name: str) -> Any:
     return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
 
 
+@cache
+def _deployment_source_map(data: CompilerData) -> Any:
+    with anchor_settings(data.settings):
+        return assembly_to_evm(data.assembly)[1]
+
+
+# titanoboa makes it anew for each contract, which takes longer than the deployment.
+VyperContract._deployment_source_map = property(
+    lambda contract: _deployment_source_map(contract.compiler_data)
+)
+
+
 # The last one deploys; none: titanoboa.
 _machines: list[Callable[[str], Any]] = []
 
@@ -64,9 +80,15 @@ def deployer_of(name: str) -> Any:
     return _machines[-1](name) if _machines else compiled_by_boa(name)
 
 
+@cache
+def _key_of(role: str) -> LocalAccount:
+    account: LocalAccount = Account.from_key(keccak(text=f"teraproof test {role}"))
+    return account
+
+
 def account_of(role: str) -> LocalAccount:
     """A key for a role that signs messages; always the same one for the same name."""
-    account: LocalAccount = Account.from_key(keccak(text=f"teraproof test {role}"))
+    account = _key_of(role)
     boa.env.alias(account.address, role)
     return account
 
