@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A local chain for tests: anvil as a child process, with the handles that tests pull.
 
-Needs httpx and eth-account only, so every suite can use it.
+Needs httpx, eth-account and the agent only, so every suite can use it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +23,14 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from provider_agent.locks import MachineLock
+
 ROOT = Path(__file__).resolve().parents[2]
 MNEMONIC = "test test test test test test test test test test test junk"
 CHAIN_ID = 31337
+PORTS = range(15_000, 30_000)
+PORT_LOCKS = Path(tempfile.gettempdir()) / f"teraproof-test-ports-{os.getuid()}"
+_ports: list[MachineLock] = []  # held to the end of the process
 
 
 class AnvilError(Exception):
@@ -44,10 +51,20 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other test takes while this process lives.
+
+    It is below those that the system gives to connections: it stays free while an agent is down.
+    """
+    PORT_LOCKS.mkdir(exist_ok=True)
+    for port in random.sample(PORTS, len(PORTS)):
+        lock = MachineLock(f"port-{port}", PORT_LOCKS)
+        if not lock.take():
+            continue
+        _ports.append(lock)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AnvilError("no port is free")
 
 
 @functools.cache
