@@ -10,6 +10,7 @@ before or after them.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -26,6 +27,17 @@ from provider_agent.duties.results import Results
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.store import Store
 from provider_agent.tx.sender import Sender
+
+# What an agent loads by itself: its own modules, and others when it is under way already.
+_LATER = (
+    "provider_agent.agent",
+    "anyio._backends._asyncio",
+    "eth_hash.backends.pycryptodome",
+    "httpcore",
+    "stringprep",
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.asyncio",
+)
 
 
 class Reaper:
@@ -124,6 +136,8 @@ def live(order: dict[str, Any]) -> None:
 
 def main() -> None:
     """Fork an agent for each order; `poll` asks what became of one."""
+    for name in _LATER:
+        importlib.import_module(name)
     gc.freeze()
     for line in sys.stdin:
         order = json.loads(line)

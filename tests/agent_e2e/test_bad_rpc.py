@@ -50,11 +50,14 @@ def outcomes(
     busy_market: Deployment,
     nursery: Nursery,
 ) -> Iterator[dict[str, Future[None]]]:
+    # Made by one thread: pytest's factory is not made for several.
+    base = tmp_path_factory.mktemp("cases")
+
     def run(case: str) -> None:
         name, place, hit = case.split("-")
         mode = Mode(name)
         world = World(
-            tmp_path_factory.mktemp("rpc"),
+            base / case,
             busy_market,
             settings={"TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "1"},
         ).set_up()

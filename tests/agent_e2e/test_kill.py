@@ -62,8 +62,11 @@ def outcomes(
     busy_market: Deployment,
     nursery: Nursery,
 ) -> Iterator[dict[str, Future[None]]]:
+    # Made by one thread: pytest's factory is not made for several.
+    base = tmp_path_factory.mktemp("cases")
+
     def run(case: str) -> None:
-        world = World(tmp_path_factory.mktemp("kill"), busy_market).set_up()
+        world = World(base / case, busy_market).set_up()
         try:
             job = world.quick_job()
             for point in case.split(","):

@@ -162,8 +162,11 @@ OPEN = (
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, nursery: Nursery
 ) -> Iterator[dict[str, Future[None]]]:
+    # Made by one thread: pytest's factory is not made for several.
+    base = tmp_path_factory.mktemp("cases")
+
     def run(case: str) -> None:
-        follow(tmp_path_factory.mktemp("reorg"), case, nursery)
+        follow(base / case, case, nursery)
 
     with together(request, "test_reorg__job_is_finished_once", run) as made:
         yield made

@@ -10,7 +10,6 @@ plain JSON-RPC and the agent's own HTTP client.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -37,15 +36,14 @@ from provider_agent.protocol import messages
 from provider_agent.protocol.digests import file_digest
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Order, Record, Status, Terms
+from scripts.market.artifacts import Artifact, compile_all
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.nursery import Nursery
 from tests.support.anvil import ROOT, Anvil, free_port
 from tests.support.processes import with_argument
-from tools.contracts import CONTRACTS, compile_contract
 
 AGENT_PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 RUNTIME = ROOT / ".venv-runtime"
-CACHE = ROOT / ".build" / "artefacts"
 DAY, TPF, USD = 86_400, 10**18, 10**6
 ZERO = "0x" + "00" * 20
 LOCK, SLASH, REWARD = 1, 2, 4
@@ -57,26 +55,10 @@ open("out/answer", "w").write("42")
 """
 
 
-_compiler = threading.Lock()  # it keeps its settings in a global variable
-
-
 @cache
-def artefact(name: str) -> tuple[Abi, list[dict[str, Any]], str]:
-    """ABI and creation code of `contracts/<name>.vy`, compiled once for a state of the sources."""
-    sources = sorted(CONTRACTS.rglob("*.vy*"))
-    state = hashlib.sha256(name.encode())
-    for path in sources:
-        state.update(path.read_bytes())
-    kept = CACHE / f"{name.replace('/', '-')}-{state.hexdigest()[:16]}.json"
-    with _compiler:
-        if not kept.exists():
-            CACHE.mkdir(parents=True, exist_ok=True)
-            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode")
-            part = kept.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(compiled))
-            part.replace(kept)
-    compiled = json.loads(kept.read_text())
-    return Abi(compiled["abi"]), compiled["abi"], str(compiled["bytecode"])
+def artifacts() -> dict[str, Artifact]:
+    """The compiled contracts."""
+    return compile_all()
 
 
 class Failed(AssertionError):
@@ -112,7 +94,7 @@ class Contract:
     @property
     def abi(self) -> Abi:
         """Its ABI."""
-        return artefact(self.name)[0]
+        return artifacts()[self.name].abi
 
     def send(self, sender: LocalAccount, function: str, *arguments: object) -> dict[str, Any]:
         """Call a function in a transaction; its receipt."""
@@ -153,8 +135,8 @@ class ProofTerms:
     slot: int = 1_200
     chance_ppm: int = 10**6
     spacing: int = 1_200
-    open_period: int = 120
-    window: int = 240
+    open_period: int = 20
+    window: int = 40
     draw_period: int = 150
     draw_delay: int = 2
     reach: int = 150
@@ -206,10 +188,9 @@ class Deployment:
 
     def deploy(self, name: str, *arguments: object) -> Contract:
         """Deploy a contract from the sources."""
-        _, entries, bytecode = artefact(name)
-        inputs = [e["inputs"] for e in entries if e["type"] == "constructor"]
-        kinds = [argument["type"] for given in inputs for argument in given]
-        data = bytes.fromhex(bytecode[2:]) + encode(kinds, arguments)
+        compiled = artifacts()[name]
+        kinds = [argument["type"] for argument in compiled.constructor]
+        data = compiled.init_code + encode(kinds, arguments)
         (receipt,) = self.transact(Call(self.deployer.address, None, data))
         return Contract(self, name, receipt["contractAddress"])
 
@@ -219,7 +200,7 @@ class Deployment:
         self.anvil.rpc("anvil_autoImpersonateAccount", True)
         # Every case of a sweep is a provider with stake of its own: there must be enough for all.
         self.token = self.deploy("Token", bank, 2 * 10**9 * TPF, 10**9 * TPF, bank)
-        self.payment = self.deploy("testnet/PaymentToken")
+        self.payment = self.deploy("PaymentToken")
         self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
         self.benchmark: Contract | None = None
         self.emissions: Contract | None = None
