@@ -7,9 +7,11 @@ So a test can walk through epochs on any machine, however busy, without sleeping
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from provider_agent.benchmark.format import Shape
@@ -17,17 +19,21 @@ from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import EpochRecord, ProofRecord
 from tests.agent_e2e.world import Contract, Deployment, ProofTerms, World, deployment, step
 from tests.support.anvil import Anvil
+from tests.support.processes import with_argument
 
 _EVERY = 0.2  # seconds between two blocks
 _LAST = 5  # seconds of the window in which there is a block a second
-_PATIENCE = 20.0  # seconds that a block waits for a commit
+_PATIENCE = 20.0  # seconds that one of the last blocks waits for its commit, or the first window
+_LITTLE_PATIENCE = 1.0  # seconds that another waits for the opening or the first commit
+_NICE = 10
+WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
 _ON_THE_WAY = "('sent', 'mined', 'final')"
 
 
 class Epochs:
     """Mines blocks until closed. `waits_for` are the providers that time waits for."""
 
-    def __init__(self, contracts: Deployment) -> None:
+    def __init__(self, contracts: Deployment, locks: Path) -> None:
         assert isinstance(contracts.benchmark, Contract) and contracts.proofs is not None
         self.deployment, self.anvil = contracts, contracts.anvil
         self.benchmark, terms = contracts.benchmark, contracts.proofs
@@ -49,6 +55,7 @@ class Epochs:
             source=terms.source,
         )
         self.waits_for: list[World] = []
+        self.locks = locks
         self._ended = threading.Event()
         self._held = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -100,9 +107,9 @@ class Epochs:
         proof = self.proof(world)
         return proof.epoch > epoch or (proof.epoch == epoch and proof.settled)
 
-    def _has_sent(self, world: World, epoch: int, action: str) -> bool:
-        """Whether a provider's agent has sent a commit of an epoch."""
-        where = f"object_id LIKE '{epoch}-%' AND action LIKE '{action}%'"
+    def _has_sent(self, world: World, about: int, action: str) -> bool:
+        """Whether a provider's agent has sent a call about an epoch, or a boundary."""
+        where = f"object_id LIKE '{about}-%' AND action LIKE '{action}%'"
         return bool(world.rows(f"SELECT 1 FROM intents WHERE {where} AND state IN {_ON_THE_WAY}"))
 
     # ------------------------------------------------------------------ time
@@ -118,6 +125,14 @@ class Epochs:
             with self._held:
                 seconds = self._seconds()
                 step(self.anvil, seconds)
+                if self.stage() is Stage.WINDOW:
+                    self._calm()
+
+    def _calm(self) -> None:
+        """Rounds are done without an end: the cores are for those that come to one."""
+        for process in with_argument(str(self.locks)):
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process, _NICE)
 
     def _seconds(self) -> int:
         """How far the next block is from the last one: not over a boundary, which comes to the
@@ -144,6 +159,11 @@ class Epochs:
         boundary = self.rules.boundary(now)
         may_win = boundary is not None and boundary >= self.rules.next_window_from(record.opened_at)
         if may_win and boundary is not None and now < self.rules.opened_until(boundary):
+            if self.rules.chance_ppm == 10**6 and self.waits_for:
+                self._await(
+                    lambda: any(self._has_sent(w, boundary, "open") for w in self.waits_for),
+                    _LITTLE_PATIENCE if epoch else _PATIENCE,
+                )
             return 2
         return 100
 
@@ -151,17 +171,27 @@ class Epochs:
         early = record.opened_at + self.rules.window // 8
         if now < early:
             return min(10, early - now)
-        if any(not self.has_committed(world, epoch) for world in self.waits_for):
+        behind = [world for world in self.waits_for if not self.has_committed(world, epoch)]
+        if behind:
+            self._await(
+                lambda: all(self._has_sent(w, epoch, "commit") for w in behind), _LITTLE_PATIENCE
+            )
             return 1
         left = self.rules.window_end(record.opened_at) - now
         if left > _LAST:
             return min(10, left - _LAST)
-        until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until and not self._ended.wait(0.05):
-            action = f"commit-last-{left - 1}" if 2 <= left <= 4 else ""
-            if not action or all(self._has_sent(w, epoch, action) for w in self.waits_for):
-                break
+        if 2 <= left <= 4:
+            action = f"commit-last-{left - 1}"
+            self._await(
+                lambda: all(self._has_sent(w, epoch, action) for w in self.waits_for), _PATIENCE
+            )
         return 1
+
+    def _await(self, done: Callable[[], bool], seconds: float) -> None:
+        """Let agents do something, if they do so in some seconds."""
+        until = time.monotonic() + seconds
+        while not done() and time.monotonic() < until and not self._ended.wait(0.05):
+            pass
 
 
 @contextlib.contextmanager
@@ -169,8 +199,9 @@ def epochs(terms: ProofTerms | None = None) -> Iterator[Epochs]:
     """Contracts with proofs, on a chain of their own."""
     anvil = Anvil(arguments=["--order", "fifo"])
     with (
+        tempfile.TemporaryDirectory() as locks,
         deployment(anvil, proofs=terms or ProofTerms()) as contracts,
-        Epochs(contracts) as walking,
+        Epochs(contracts, Path(locks)) as walking,
     ):
         yield walking
 
@@ -179,6 +210,8 @@ def epochs(terms: ProofTerms | None = None) -> Iterator[Epochs]:
 def prover(walking: Epochs, directory: Path, **settings: str) -> Iterator[World]:
     """A provider whose agent proves; `settings` are those of `[benchmark]`."""
     named = {f"TERAPROOF_BENCHMARK__{name.upper()}": value for name, value in settings.items()}
+    # The agents of a test take turns at the device, and with nobody else's.
+    named["TERAPROOF_AGENT__LOCK_DIR"] = str(walking.locks)
     world = World(directory, walking.deployment, settings=named)
     try:
         yield world.set_up()
@@ -186,3 +219,37 @@ def prover(walking: Epochs, directory: Path, **settings: str) -> Iterator[World]
         if world in walking.waits_for:
             walking.waits_for.remove(world)
         world.close()
+
+
+def scored(walking: Epochs, world: World, after: int = 0) -> int:
+    """Wait for a score; the epoch it was proven in."""
+
+    def look() -> int | None:
+        epoch = walking.epoch
+        return epoch if epoch > after and walking.score_in(world, epoch) else None
+
+    found: int = world.until(look, "score", WAIT)
+    return found
+
+
+def committed(walking: Epochs, *worlds: World, after: int = 0) -> int:
+    """Wait until all have committed in an epoch; which one."""
+
+    def look() -> int | None:
+        epoch = walking.epoch
+        there = epoch > after and all(walking.has_committed(world, epoch) for world in worlds)
+        return epoch if there else None
+
+    found: int = worlds[0].until(look, "commits", WAIT)
+    return found
+
+
+def in_stage(walking: Epochs, world: World, stage: Stage) -> int:
+    """Wait until the newest epoch is in a stage; which one."""
+    world.until(lambda: walking.stage() is stage, stage.value, WAIT)
+    return walking.epoch
+
+
+def pool(world: World) -> int:
+    """A provider's active stake."""
+    return int(world.staking.read("pool", world.owner.address)[0])

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Epochs with the real agent: proof, score and rewards, and what can go wrong on the way."""
+"""Epochs with the real agent: proof, score and rewards."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,45 +11,17 @@ import pytest
 
 from provider_agent.benchmark.schedule import Stage
 from provider_agent.protocol.terms import Status
-from tests.agent_e2e.world import TPF, ProofTerms, World
-from tests.agent_proofs.epochs import Epochs, epochs, prover
-
-WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
-
-
-@pytest.fixture
-def walking() -> Iterator[Epochs]:
-    with epochs() as made:
-        yield made
-
-
-def scored(walking: Epochs, world: World, after: int = 0) -> int:
-    """Wait for a score; the epoch it was proven in."""
-
-    def look() -> int | None:
-        epoch = walking.epoch
-        return epoch if epoch > after and walking.score_in(world, epoch) else None
-
-    found: int = world.until(look, "score", WAIT)
-    return found
-
-
-def committed(walking: Epochs, *worlds: World, after: int = 0) -> int:
-    """Wait until all have committed in an epoch; which one."""
-
-    def look() -> int | None:
-        epoch = walking.epoch
-        there = epoch > after and all(walking.has_committed(world, epoch) for world in worlds)
-        return epoch if there else None
-
-    found: int = worlds[0].until(look, "commits", WAIT)
-    return found
-
-
-def in_stage(walking: Epochs, world: World, stage: Stage) -> int:
-    """Wait until the newest epoch is in a stage; which one."""
-    world.until(lambda: walking.stage() is stage, stage.value, WAIT)
-    return walking.epoch
+from tests.agent_e2e.world import TPF, ProofTerms
+from tests.agent_proofs.epochs import (
+    WAIT,
+    Epochs,
+    committed,
+    epochs,
+    in_stage,
+    pool,
+    prover,
+    scored,
+)
 
 
 def blocks_since(walking: Epochs, time: int) -> int:
@@ -59,11 +30,6 @@ def blocks_since(walking: Epochs, time: int) -> int:
     while int(walking.anvil.block(number - count)["timestamp"], 16) >= time:
         count += 1
     return count
-
-
-def pool(world: World) -> int:
-    """A provider's active stake."""
-    return int(world.staking.read("pool", world.owner.address)[0])
 
 
 def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -> None:
@@ -142,103 +108,6 @@ def test_job_runs_in_the_window__proof_waits_for_it(walking: Epochs, tmp_path: P
         scored(walking, world)
 
 
-def test_agent_is_late__window_is_missed__next_epoch_is_proven(
-    walking: Epochs, tmp_path: Path
-) -> None:
-    with prover(walking, tmp_path / "other") as other, prover(walking, tmp_path / "late") as late:
-        walking.waits_for.append(other)
-        other.start_agent()
-        missed = in_stage(walking, other, Stage.SAMPLES)
-        with walking.held():
-            late.start_agent()
-            late.until(lambda: "the window was missed" in late.log(), "the line in the log", WAIT)
-        walking.waits_for.append(late)
-
-        epoch = scored(walking, late, after=missed)
-
-        assert walking.score_in(late, missed) == 0
-        assert epoch > missed
-
-
-def test_agent_comes_in_the_window__what_is_left_of_it_is_proven(
-    walking: Epochs, tmp_path: Path
-) -> None:
-    with prover(walking, tmp_path / "other") as other, prover(walking, tmp_path / "late") as late:
-        walking.waits_for.append(other)
-        other.start_agent()
-        epoch = committed(walking, other)
-        with walking.held():
-            late.start_agent()
-            walking.waits_for.append(late)
-        assert scored(walking, late) == epoch
-
-
-def test_nobody_closes__epoch_is_void_and_settled__next_one_is_proven(
-    walking: Epochs, tmp_path: Path
-) -> None:
-    with prover(walking, tmp_path) as world:
-        walking.waits_for.append(world)
-        world.start_agent()
-        void = committed(walking, world)
-        world.kill_agent()
-        world.until(lambda: not world.left_processes(), "end of the worker")
-        walking.waits_for.clear()
-        assert in_stage(walking, world, Stage.VOID) == void
-        walking.waits_for.append(world)
-        world.start_agent()
-        world.until(lambda: walking.is_settled(world, void), "settlement", WAIT)
-        assert walking.epoch == void  # by itself, not by the next commit
-
-        scored(walking, world, after=void)
-
-        assert walking.score_in(world, void) == 0
-        assert pool(world) == 10**6 * TPF
-
-
-def test_draw_is_out_of_reach__epoch_is_void(walking: Epochs, tmp_path: Path) -> None:
-    with prover(walking, tmp_path) as world:
-        walking.waits_for.append(world)
-        world.start_agent()
-        void = committed(walking, world)
-        world.kill_agent()
-        walking.waits_for.clear()
-        in_stage(walking, world, Stage.CLOSE)
-        with walking.held():
-            world.deployment.anvil.set_automine(True)
-            walking.benchmark.send(world.stranger, "close", void)
-            world.deployment.anvil.set_automine(False)
-        world.until(lambda: walking.stage() is Stage.VOID, "void", WAIT)
-        assert walking.record(void).target > 0
-        walking.waits_for.append(world)
-        world.start_agent()
-        world.until(lambda: walking.is_settled(world, void), "settlement", WAIT)
-        assert walking.score_in(world, void) == 0
-        assert pool(world) == 10**6 * TPF
-
-
-def test_stranger_closes_at_once__draw_and_score_all_the_same(
-    walking: Epochs, tmp_path: Path
-) -> None:
-    with prover(walking, tmp_path) as world:
-        walking.waits_for.append(world)
-        world.start_agent()
-        epoch = in_stage(walking, world, Stage.WINDOW)
-        stranger = world.stranger
-
-        def close() -> bool:
-            if walking.stage() is Stage.WINDOW:
-                return False
-            with walking.held():
-                data = walking.benchmark.abi.encode("close", epoch)
-                world.anvil.send(stranger.address, walking.benchmark.address, data)
-            return True
-
-        world.until(close, "end of the window", WAIT)
-        assert scored(walking, world) == epoch
-        sent = world.deployment.sent_by(world.operator.address)
-        assert sent["draw", True] == 1 and sent["close", True] <= 1
-
-
 def test_disk_is_lost_after_the_commit__proof_is_computed_again(
     walking: Epochs, tmp_path: Path
 ) -> None:
@@ -278,41 +147,3 @@ def test_winning_block_leaves_the_chain__only_what_is_on_chain_is_proven(
         assert scored(walking, world, after=first) == first + 1
         assert walking.record(first + 1).beacon != lost
         assert pool(world) >= 10**6 * TPF
-
-
-def test_proof_is_not_opened__another_agent_reports_it(walking: Epochs, tmp_path: Path) -> None:
-    with (
-        prover(walking, tmp_path / "gone") as gone,
-        prover(walking, tmp_path / "other") as other,
-    ):
-        walking.waits_for += [gone, other]
-        gone.start_agent()
-        other.start_agent()
-        epoch = committed(walking, gone, other)
-        gone.kill_agent()
-        walking.waits_for.remove(gone)
-        before = pool(gone)
-
-        other.until(lambda: walking.proof(gone).rounds == 0, "report", WAIT)
-
-        assert walking.score_in(gone, epoch) == 0
-        assert before - pool(gone) == walking.rules.bond
-        assert gone.benchmark.read("score", gone.owner.address) == 0
-
-
-def test_two_agents_on_one_machine__both_are_scored(walking: Epochs, tmp_path: Path) -> None:
-    with prover(walking, tmp_path / "one") as one, prover(walking, tmp_path / "two") as two:
-        walking.waits_for += [one, two]
-        one.start_agent()
-        two.start_agent()
-        one.until(
-            lambda: all(walking.score_in(world, walking.epoch) for world in (one, two)),
-            "two scores in an epoch",
-            WAIT,
-        )
-        epoch = walking.epoch
-        shares = [
-            walking.benchmark.read("share_of", world.owner.address, epoch) for world in (one, two)
-        ]
-        assert shares[0][2] == sum(effective for _, effective, _ in shares)
-        assert all(effective == score for score, effective, _ in shares)
