@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the test suites, two at a time where they are light, and closes with one line for all.
+"""Runs the test suites side by side, and closes with one line for all.
 
-Each suite is a pytest run of its own, because the plugins of Ape and titanoboa are kept apart and
-the agent's unit tests run without the contract tooling. Names on the command line choose suites.
+A suite runs in one pytest process or in several, its lanes: the plugins of Ape and titanoboa are
+kept apart, and the agent's unit tests run without the contract tooling. Lanes that work are as many
+at a time as there are cores; beside them run those that wait most of the time, for chains and
+processes. Names on the command line choose suites.
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 OK, NO_TESTS = 0, 5  # exit codes of pytest
-MAX_AGAIN = 3  # failures of an end-to-end suite that are tried once more
-AT_ONCE = 3  # the tests wait as much as they work, and a machine has two cores at least
+WAITING_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,65 @@ class Suite:
     name: str
     environment: str
     without: tuple[str, ...] = ()
-    alone: bool = False
-    """It keeps every core busy by itself."""
-    again: bool = False
-    """Real processes, clocks and chains: on a busy machine a wait can run out."""
+    apart: tuple[tuple[str, ...], ...] = ()
+    """Test files, or directories of them, that are a lane of their own; the others are one."""
+    waits: bool = False
+    """It keeps no core busy."""
 
 
 SUITES = (
-    # The longest first, so that the lanes end together.
-    Suite("agent", ".venv-agent"),
-    Suite("contracts", ".venv", ("ape_test",)),
-    # Its chain waits for the agents, so it bears company.
-    Suite("agent_proofs", ".venv", ("ape_test", "boa_test"), again=True),
+    # The longest first, so that all end together.
+    Suite("contracts", ".venv", ("ape_test",), (("stateful", "test_attack_search", "test_revm"),)),
+    Suite("agent", ".venv-agent", (), (("benchmark",),)),
     Suite("scripts", ".venv", ("boa_test",)),
+    Suite(
+        "agent_proofs",
+        ".venv",
+        ("ape_test", "boa_test"),
+        (("test_proof", "test_proof_draw"), ("test_proof_kill",)),
+        waits=True,
+    ),
+    Suite(
+        "agent_e2e",
+        ".venv",
+        ("ape_test", "boa_test"),
+        (("test_kill",), ("test_bad_rpc",), ("test_reorg",)),
+        waits=True,
+    ),
     Suite("tooling", ".venv", ("ape_test", "boa_test")),
-    Suite("agent_e2e", ".venv", ("ape_test", "boa_test"), alone=True, again=True),
 )
+
+
+class LaneError(Exception):
+    """One line for a person: what is named and not there."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Test files of a suite that one pytest process runs."""
+
+    suite: Suite
+    name: str
+    files: tuple[Path, ...]
+
+
+def lanes_of(suite: Suite) -> list[Lane]:
+    """All test files of a suite, each in one lane. LaneError when there are none for a name."""
+    place = TESTS / suite.name
+    left = sorted(place.rglob("test_*.py"))
+    apart = []
+    for names in suite.apart:
+        taken = []
+        for name in names:
+            found = [path for path in left if name in path.relative_to(place).with_suffix("").parts]
+            if not found:
+                raise LaneError(
+                    f"tests/{suite.name} has no tests named {name}; see tests/suites.py"
+                )
+            taken += found
+            left = [path for path in left if path not in found]
+        apart.append(Lane(suite, f"{suite.name}, {names[0]}", tuple(taken)))
+    return [Lane(suite, suite.name, tuple(left)), *apart] if left else apart
 
 
 @dataclass
@@ -102,30 +146,42 @@ def execute(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run(suite: Suite, report: Path) -> Count:
-    """Run one suite and count it; a run that ended badly without a failed test counts as one."""
+def run(lane: Lane, report: Path) -> Count:
+    """Run one lane and count it; a run that ended badly without a failed test counts as one."""
+    suite = lane.suite
     python = ROOT / suite.environment / "bin" / "python"
+    files = [str(path.relative_to(ROOT)) for path in lane.files]
     options = [part for plugin in suite.without for part in ("-p", f"no:{plugin}")]
-    command = [str(python), "-m", "pytest", f"tests/{suite.name}", *options]
-    command += ["-q", "--durations=5", f"--junitxml={report}"]
-    print(f"== {suite.name}: started", flush=True)
+    # Lanes do not write into each other's notes of what has failed.
+    options += ["-o", f"cache_dir=.build/pytest/{report.stem}", f"--junitxml={report}"]
+    print(f"== {lane.name}: started", flush=True)
     started = time.monotonic()
-    done = execute(command)
-    code = done.returncode
+    done = execute([str(python), "-m", "pytest", *files, *options, "-q", "--durations=5"])
     result = count(report) if report.is_file() else Count()
-    if code not in (OK, NO_TESTS) and not result.failed:
+    if done.returncode not in (OK, NO_TESTS) and not result.failed:
         result.failed = 1
-    if suite.again and 0 < result.failed <= MAX_AGAIN:
-        # What fails twice has failed; what does not is named.
-        print(f"{done.stdout}== {suite.name}: {result}; the failed ones once more", flush=True)
-        done = execute([*command, "--last-failed"])
-        again = count(report) if report.is_file() else Count()
-        if done.returncode == OK and again.passed == result.failed:
-            print(f"== {suite.name}: {again.passed} passed at the second try only", flush=True)
-            result.passed, result.failed = result.passed + again.passed, 0
     taken = time.monotonic() - started
-    print(f"{done.stdout}== {suite.name}: {result} in {taken:.0f} s", flush=True)
+    print(f"{done.stdout}== {lane.name}: {result} in {taken:.0f} s", flush=True)
     return result
+
+
+def run_all(lanes: list[Lane]) -> Count:
+    """Run lanes side by side, in their order."""
+    total = Count()
+    with (
+        tempfile.TemporaryDirectory() as reports,
+        ThreadPoolExecutor(os.cpu_count()) as working,
+        ThreadPoolExecutor(WAITING_AT_ONCE) as waiting,
+    ):
+        running = [
+            (waiting if lane.suite.waits else working).submit(
+                run, lane, Path(reports) / f"{lane.name.replace(', ', '-')}.xml"
+            )
+            for lane in lanes
+        ]
+        for future in running:
+            total.add(future.result())
+    return total
 
 
 def main(names: list[str]) -> int:
@@ -134,19 +190,12 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"error: no such suite: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
-    total = Count()
-    with tempfile.TemporaryDirectory() as directory:
-        wanted = [
-            suite
-            for suite in SUITES
-            if (not names or suite.name in names) and any((TESTS / suite.name).rglob("test_*.py"))
-        ]
-        for alone in (False, True):
-            suites = [suite for suite in wanted if suite.alone is alone]
-            reports = [Path(directory) / f"{suite.name}.xml" for suite in suites]
-            with ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
-                for result in pool.map(run, suites, reports):
-                    total.add(result)
+    try:
+        chosen = [suite for suite in SUITES if not names or suite.name in names]
+        total = run_all([lane for suite in chosen for lane in lanes_of(suite)])
+    except LaneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if not total.passed and not total.failed:
         print("error: no test ran", file=sys.stderr)
         total.failed = 1

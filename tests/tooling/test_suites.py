@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The closing line of `make test` counts what the reports say."""
+"""`make test` runs every test file once, and its closing line counts what the reports say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.suites import count
+import pytest
+
+from tests.suites import SUITES, TESTS, LaneError, Suite, count, lanes_of
 
 
 def test_count__errors_count_as_failed(tmp_path: Path) -> None:
@@ -20,3 +22,13 @@ def test_count__no_suite__is_zero(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text("<testsuites/>")
     assert str(count(report)) == "0 passed, 0 failed, 0 skipped"
+
+
+def test_lanes__every_test_file_is_in_one() -> None:
+    run = [path for suite in SUITES for lane in lanes_of(suite) for path in lane.files]
+    assert sorted(run) == sorted(TESTS.rglob("test_*.py"))
+
+
+def test_lanes__a_name_that_is_not_there__is_told() -> None:
+    with pytest.raises(LaneError, match="has no tests named test_gone"):
+        lanes_of(Suite("tooling", ".venv", apart=(("test_gone",),)))
