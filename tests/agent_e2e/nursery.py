@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,14 @@ class Forked:
     nursery: Nursery
     pid: int
     returncode: int | None = None
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def poll(self) -> int | None:
         """The exit code (negative: the signal), or None while it runs."""
-        if self.returncode is None:
-            self.returncode = self.nursery.ask(poll=self.pid)
-        return self.returncode
+        with self._asking:  # the system tells it once
+            if self.returncode is None:
+                self.returncode = self.nursery.ask(poll=self.pid)
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, when it has ended."""

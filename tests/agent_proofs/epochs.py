@@ -23,8 +23,8 @@ from tests.support.processes import with_argument
 
 _EVERY = 0.2  # seconds between two blocks
 _LAST = 5  # seconds of the window in which there is a block a second
-_PATIENCE = 20.0  # seconds that one of the last blocks waits for its commit, or the first window
-_LITTLE_PATIENCE = 1.0  # seconds that another waits for the opening or the first commit
+_PATIENCE = 20.0  # seconds that a block waits for what an agent is about to send
+_LITTLE_PATIENCE = 1.0  # for an opening or a first commit, which an agent may have no mind to send
 _NICE = 10
 WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
 _ON_THE_WAY = "('sent', 'mined', 'final')"
@@ -107,6 +107,13 @@ class Epochs:
         proof = self.proof(world)
         return proof.epoch > epoch or (proof.epoch == epoch and proof.settled)
 
+    def _is_sending(self, world: World) -> bool:
+        """Whether a provider's agent is down, or has a transaction that it has not sent yet."""
+        if world.process is None:
+            return False
+        waiting = "SELECT 1 FROM intents WHERE state IN ('planned', 'signed')"
+        return world.process.poll() is not None or bool(world.rows(waiting))
+
     def _has_sent(self, world: World, about: int, action: str) -> bool:
         """Whether a provider's agent has sent a call about an epoch, or a boundary."""
         where = f"object_id LIKE '{about}-%' AND action LIKE '{action}%'"
@@ -124,6 +131,8 @@ class Epochs:
         while not self._ended.wait(_EVERY):
             with self._held:
                 seconds = self._seconds()
+                # What an agent has begun to send comes in time, even if it dies on the way.
+                self._await(lambda: not any(map(self._is_sending, self.waits_for)), _PATIENCE)
                 step(self.anvil, seconds)
                 if self.stage() is Stage.WINDOW:
                     self._calm()
