@@ -24,7 +24,7 @@ from tests.support.processes import with_argument
 _EVERY = 0.2  # seconds between two blocks
 _LAST = 5  # seconds of the window in which there is a block a second
 _PATIENCE = 20.0  # seconds that a block waits for what an agent is about to send
-_LITTLE_PATIENCE = 1.0  # for an opening or a first commit, which an agent may have no mind to send
+_LITTLE_PATIENCE = 0.5  # for an opening or a first commit, which an agent may have no mind to send
 _NICE = 10
 WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
 _ON_THE_WAY = "('sent', 'mined', 'final')"
@@ -171,7 +171,7 @@ class Epochs:
             if self.rules.chance_ppm == 10**6 and self.waits_for:
                 self._await(
                     lambda: any(self._has_sent(w, boundary, "open") for w in self.waits_for),
-                    _LITTLE_PATIENCE if epoch else _PATIENCE,
+                    _LITTLE_PATIENCE,
                 )
             return 2
         return 100

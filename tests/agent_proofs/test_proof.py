@@ -79,7 +79,7 @@ def test_value_is_the_hash__epoch_is_proven(tmp_path: Path) -> None:
 
 
 def test_chance_opens_windows__only_those_are_proven(tmp_path: Path) -> None:
-    terms = ProofTerms(slot=150, open_period=100, chance_ppm=400_000)
+    terms = ProofTerms(slot=150, open_period=100, window=240, chance_ppm=400_000)
     with epochs(terms) as walking, prover(walking, tmp_path) as world:
         walking.waits_for.append(world)
         world.start_agent()
