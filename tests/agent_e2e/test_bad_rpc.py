@@ -59,7 +59,8 @@ def outcomes(
         world = World(
             base / case,
             busy_market,
-            settings={"TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "1"},
+            # A node that answers may be slow; one that hangs is waited for each time.
+            settings={"TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "3"} if mode is Mode.HANG else {},
         ).set_up()
         with FaultyRpc(world.anvil.url) as proxy:
             world.rpc_urls = [proxy.url] + ([world.anvil.url] if place == "beside" else [])

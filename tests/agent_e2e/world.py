@@ -514,7 +514,7 @@ confirmations = 1
 {"" if self.block_seconds is None else f"block_seconds = {self.block_seconds}"}
 reorg_window = 16
 poll_seconds = {self.poll_seconds}
-rpc_timeout_seconds = 3
+rpc_timeout_seconds = 20
 
 [operator]
 private_key_file = "operator.key"
