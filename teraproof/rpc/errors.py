@@ -5,9 +5,6 @@ package reads them.
 
 from __future__ import annotations
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.exceptions import DecodingError
-
 from teraproof.errors import TeraproofError
 
 _ERROR_STRING = bytes.fromhex("08c379a0")  # Error(string)
@@ -102,6 +99,10 @@ def as_revert(error: RpcError) -> Reverted | None:
 
 def revert_reason(data: bytes) -> str:
     """The reason in what a failed call returned: Error(string), Panic(uint256), or the bytes."""
+    # Here, since the supervisor of a job imports this module and has only Python's own library.
+    from eth_abi.abi import decode as abi_decode
+    from eth_abi.exceptions import DecodingError
+
     try:
         if data[:4] == _ERROR_STRING:
             return one_line(abi_decode(["string"], data[4:])[0])
