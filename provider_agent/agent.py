@@ -28,11 +28,14 @@ from provider_agent.chain.contracts import (
 )
 from provider_agent.chain.events import EventFeed
 from provider_agent.chain.pace import Pace
+from provider_agent.chain.pools import make_pool, make_visitor_pool
 from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.attempts import PAUSE, Attempts
+from provider_agent.duties.backfill import Backfill
 from provider_agent.duties.benchmark import BenchmarkDuty
 from provider_agent.duties.book import ACTIVE_RUNS, CONTRACT, JobBook
 from provider_agent.duties.chain_view import ChainView
+from provider_agent.duties.funds import Funds
 from provider_agent.duties.housekeeping import Housekeeper
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy
@@ -54,7 +57,6 @@ from provider_agent.settings import OperatorSettings, Settings
 from provider_agent.store import Intent, IntentState, Store
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender
-from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
@@ -66,7 +68,6 @@ _PRUNE_EVERY = 600.0  # seconds
 _MAX_PAUSE = 60.0  # between cycles, when nodes do not answer
 _HURRIED_CYCLES = 8  # in a row, after cycles that wrote something
 _MEASURE_EVERY = 5.0  # seconds between two looks at what is costly to measure
-_VISITOR_SECONDS = 3.0
 _WALLET_GAS = 3_000_000  # for a contract wallet to check a signature
 _EVENTS = {
     IntentState.SENT: "sent",
@@ -80,26 +81,6 @@ _EVENTS = {
 def read_key(operator: OperatorSettings) -> OperatorKey:
     """The operator's key as the settings name it; opened once, which takes most of a second."""
     return load_key(operator.keystore, operator.password_file, operator.private_key_file)
-
-
-def make_pool(settings: Settings, metrics: Metrics | None = None) -> RpcPool:
-    """The RPC endpoints of the settings."""
-
-    def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
-        if metrics is not None and outcome == "failed":
-            metrics.rpc_errors.labels(endpoint).inc()
-
-    chain = settings.chain
-    return RpcPool(chain.rpc_urls, chain.chain_id, chain.rpc_timeout_seconds, observer=observe)
-
-
-def make_visitor_pool(settings: Settings) -> RpcPool:
-    """The same endpoints for calls that strangers cause: what goes wrong with such a call must not
-    put an endpoint out of use for the agent itself.
-    """
-    chain = settings.chain
-    timeout = min(_VISITOR_SECONDS, chain.rpc_timeout_seconds)
-    return RpcPool(chain.rpc_urls, chain.chain_id, timeout, max_wait=0, rounds=1)
 
 
 def make_runner(settings: Settings) -> ProcessRunner:
@@ -192,6 +173,7 @@ class Agent:
             self._store,
             self._key,
             max_fee=int(chain.max_fee_gwei * 10**9),
+            max_tip=int(chain.max_tip_gwei * 10**9),
             confirmations=chain.confirmations,
             reorg_window=chain.reorg_window,
             in_flight=settings.agent.max_in_flight,
@@ -218,6 +200,10 @@ class Agent:
         )
         book = JobBook(self._store, self._machine.inputs)
         token = TokenContract(self._pool, self._jobs.payment_token("latest"))
+        funds = Funds(
+            JobsContract(self._visitors, self._jobs.address),
+            TokenContract(self._visitors, token.address),
+        )
         decimals = token.decimals("latest")
         self._remember_token(token, decimals)
         policy = Policy(
@@ -231,6 +217,7 @@ class Agent:
         promises = Promises(
             settings.agent, book, policy, self._machine.results, self._jobs, self._key.address
         )
+        self._backfill = Backfill(book, promises, self._feed, self._pace, chain.reorg_window)
         attempts = Attempts(self._store, self._sender, CONTRACT, self._jobs.address)
         self._duty = JobsDuty(
             store=self._store,
@@ -261,8 +248,7 @@ class Agent:
             promises=promises,
             policy=policy,
             key=self._key,
-            jobs=self._jobs,
-            token=token,
+            funds=funds,
             inputs=self._machine.inputs,
             domain=domain,
             data_dir=data,
@@ -390,9 +376,14 @@ class Agent:
         head = self._sender.tick()
         self._pace.see(head)
         block = self._pinned(head)
-        if block.hash != self._read:
-            self._feed.poll(block, self._consume)
-            self._read = block.hash
+        self._backfill.look(block)
+        if block.hash != self._read or self._feed.looks_back:
+            try:
+                self._feed.poll(block, self._consume)
+                self._read = block.hash
+            except ChainError as error:
+                # Events are hints; what is owed follows from state, which may be there yet.
+                log.warning("events: %s", error)
         self._duty.reconcile(block)
         standing = self._duty.standing
         if self._proofs is not None:

@@ -316,8 +316,40 @@ class JobsDuty:
         )
         self._attempts.begin(job.job_id.hex(), "attest", data, deadline=deadline)
 
+    def _recall(self, job: JobRow, block: BlockRef) -> None:
+        """Keep what the event of our attestation would say, from our own run and transaction: the
+        event may be lost. The chain's record decides whether it is true.
+        """
+        runs = [run for run in self._store.runs_of(job.job_id) if run.result is not None]
+        mined = [made.mined for made in self._attempts.made(job.job_id.hex(), "attest")]
+        numbers = [one.block_number for one in mined if one is not None and one.status == 1]
+        if not runs or not numbers or numbers[-1] > block.number:
+            return
+        attestation = attestation_of(job, runs[-1])
+        attested_at = self._view.time_of(numbers[-1])
+        record = Record(
+            provider=job.provider or ZERO_ADDRESS,
+            assigned_at=job.assigned_at or 0,
+            attested_at=attested_at,
+            paused=job.paused or 0,
+            attestation=attestation.struct_hash(),
+        )
+        if self._view.word(job.job_id, block) != record.state_word():
+            return
+        self._store.update_job(
+            job.job_id,
+            attested_at=attested_at,
+            result=attestation.result,
+            receipt=attestation.receipt,
+            started=attestation.started,
+            finished=attestation.finished,
+        )
+
     def _finalize(self, job: JobRow, block: BlockRef) -> None:
         """Collect the pay when the window is over and the tenant has said nothing."""
+        if job.attested_at is None:
+            self._recall(job, block)
+            job = self._store.job(job.job_id) or job
         if job.attested_at is None or job.result is None or job.receipt is None:
             return  # the event is still to be read
         terms = decode_terms(job.terms)

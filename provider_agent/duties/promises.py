@@ -39,7 +39,7 @@ class Promises:
         self._agent, self._book, self._policy = agent, book, policy
         self._results, self._jobs, self._operator = results, jobs, operator
         self._quotes: list[QuoteRow] = []
-        self._used: set[bytes] = set()
+        self._used: dict[bytes, QuoteRow] = {}
         self._owner: str | None = None
         self._block: BlockRef | None = None
 
@@ -53,7 +53,7 @@ class Promises:
                     continue
                 # The chain is asked: anybody can post a job that looks like a hired one.
                 if self._jobs.quote_used(self._operator, quote.nonce, block):
-                    self._used.add(quote.digest)
+                    self._used[quote.digest] = quote
                 else:
                     live.append(quote)
             self._quotes = live
@@ -72,6 +72,11 @@ class Promises:
     def quotes(self) -> list[QuoteRow]:
         """The quotes that can still be used."""
         return list(self._quotes)
+
+    @property
+    def used(self) -> list[QuoteRow]:
+        """The quotes that tenants have hired by, as far as it was seen since the start."""
+        return list(self._used.values())
 
     def load(self) -> Load:
         """All that is promised."""

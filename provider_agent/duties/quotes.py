@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provider_agent.api.storage import InputStorage
-from provider_agent.chain.contracts import JobsContract, TokenContract
 from provider_agent.duties.book import JobBook
+from provider_agent.duties.funds import Funds
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy, Standing
 from provider_agent.duties.promises import Promises
@@ -45,8 +45,7 @@ class QuoteDesk:
         promises: Promises,
         policy: Policy,
         key: OperatorKey,
-        jobs: JobsContract,
-        token: TokenContract,
+        funds: Funds,
         inputs: InputStorage,
         domain: messages.Domain,
         data_dir: Path,
@@ -54,7 +53,7 @@ class QuoteDesk:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
-        self._key, self._jobs, self._token, self._inputs = key, jobs, token, inputs
+        self._key, self._funds, self._inputs = key, funds, inputs
         self._domain, self._data_dir, self._good_for = domain, data_dir, good_for
         self._clock = clock
         self._reserved: dict[str, tuple[bytes, float]] = {}
@@ -138,9 +137,7 @@ class QuoteDesk:
 
     def _check_funds(self, requester: str, price: int, block: BlockRef) -> None:
         """A quote holds a slot: who cannot pay for it gets none. Raises ChainError as well."""
-        if self._jobs.credit_of(requester, block) >= price:
-            return
-        if self._token.balance_of(requester, block) < price:
+        if not self._funds.covers(requester, price, block):
             raise AgentError(f"you need {price} units of the payment token for this quote")
 
     def _next_nonce(self, consent: int) -> int:

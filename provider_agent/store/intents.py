@@ -192,7 +192,7 @@ class Intents(Database):
         if made.nonce != nonce:
             raise AgentError(f"a transaction with nonce {made.nonce} was signed for nonce {nonce}")
         db.execute(
-            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 made.hash,
                 intent_id,
@@ -207,10 +207,10 @@ class Intents(Database):
         )
 
     def transactions_of(self, intent_id: int) -> list[Transaction]:
-        """Everything ever signed for an intent, the cheapest first; the last one is current."""
+        """Everything ever signed for an intent in the order of signing; the last one is current."""
         rows = self._db().execute(
             "SELECT hash, nonce, kind, raw, gas, max_fee, priority_fee, signed_at "
-            "FROM transactions WHERE intent_id = ? ORDER BY max_fee, priority_fee",
+            "FROM transactions WHERE intent_id = ? ORDER BY signed_at, max_fee",
             (intent_id,),
         )
         return [Transaction(*row) for row in rows]

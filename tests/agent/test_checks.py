@@ -17,7 +17,7 @@ from tests.support.anvil import Anvil
 BENCHMARK, EMISSIONS = "0x" + "0c" * 20, "0x" + "0e" * 20
 NAMES = [
     "data", "key", "database", "devices", "runtimes", "sandbox",
-    "rpc", "clock", "contracts", "gas", "provider",
+    "rpc", "clock", "fees", "contracts", "gas", "provider",
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
 def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, chain={"rpc_urls": ["http://127.0.0.1:1"]})
     assert not found["rpc"].ok
-    assert {found[name].line for name in ("clock", "contracts", "gas", "provider")} == {
+    assert {found[name].line for name in ("clock", "fees", "contracts", "gas", "provider")} == {
         "needs an RPC endpoint"
     }
     assert found["runtimes"].ok

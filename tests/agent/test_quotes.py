@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from provider_agent.chain.contracts import JobsContract, TokenContract
+from provider_agent.duties.funds import Funds
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
@@ -28,8 +29,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         promises=rig.promises,
         policy=rig.policy,
         key=OperatorKey(OPERATOR),
-        jobs=cast(JobsContract, rig.chain),
-        token=cast(TokenContract, rig.chain),
+        funds=Funds(cast(JobsContract, rig.chain), cast(TokenContract, rig.chain), lambda: rig.now),
         inputs=rig.inputs,
         domain=DOMAIN,
         data_dir=rig.folder,
