@@ -101,6 +101,7 @@ class Sender:
         self._started = False
         self._checked: BlockRef | None = None  # head below which finished intents were right
         self._broadcast_at: dict[int, float] = {}
+        self._head = 0  # of this tick
         self._waits_since_block: dict[int, int] = {}
         self._refusals: dict[int, TxRefused] = {}  # of the newest bytes of an intent
         #: One line about what holds transactions up, or "".
@@ -167,6 +168,7 @@ class Sender:
             self._chain.begin(head)
             count = self._pool.nonce(self.address, head)
             self._nonces.seen(head, count)
+            self._head = head.number
             self._watch_finished(head, count)
             for intent in self._store.intents_in(*_WAITING, IntentState.MINED):
                 self._observe(intent, head, count)
@@ -276,7 +278,6 @@ class Sender:
             else:
                 replaced = False
             if replaced:
-                self._waits_since_block[intent.id] = head.number
                 continue
             last = self._broadcast_at.get(intent.id)
             if (
@@ -436,6 +437,7 @@ class Sender:
             first_nonce=self._nonces.floor,
             exact_nonce=nonce,
         )
+        self._waits_since_block[intent.id] = self._head
         self._broadcast(intent, self._store.transactions_of(intent.id)[-1])
 
     def _broadcast(self, intent: Intent, current: Transaction) -> None:

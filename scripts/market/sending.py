@@ -83,7 +83,7 @@ class Sender:
     def estimate(self, call: Call, overrides: dict[str, Any] | None = None) -> int:
         """Gas of a call on the newest state. Raises Reverted with the contract's reason."""
         return self.chain.pool.estimate_gas(
-            self.address, call.to, call.data, call.value, overrides=overrides or None
+            self.address, call.to, call.data, call.value, state=None, overrides=overrides or None
         )
 
     def send(self, call: Call, on_signed: Callable[[Signed], None] | None = None) -> Receipt:

@@ -17,6 +17,7 @@ _BURST = 0.3  # part of a second's requests that may go at once; the rest flows 
 _KEPT = 0.5  # part of the bucket that is kept for what we owe
 _CAREFUL = 0.8  # of what we asked for in the second before we were limited
 _LEAST = 5.0  # requests a second; with fewer no cycle ends
+_ROUNDING = 0.001  # seconds; a shorter sleep may end before its time
 _GROWTH = 0.05  # a second, of a rate that was learnt
 
 
@@ -62,7 +63,7 @@ class Budget:
             if missing > wait:
                 return False
             wait -= missing
-            self._sleep(missing)
+            self._sleep(missing + _ROUNDING)
 
     def limited(self) -> None:
         """The endpoint has said that we ask too often."""

@@ -102,10 +102,12 @@ class RpcPool(Quorum):
         *,
         at: int | None = None,
         most: int | None = None,
+        state: str | None = "latest",
         overrides: dict[str, Any] | None = None,
     ) -> int:
-        """Gas that a call would take on the newest state; `to` None creates a contract. Raises
-        Reverted when it would fail, TxRefused when the sender cannot pay for it.
+        """Gas that a call would take on a state; `to` None creates a contract. Raises Reverted when
+        it would fail, TxRefused when the sender cannot pay for it. `state` None is what the node
+        takes by itself: with most, the block to come.
 
         An estimate below what any transaction costs, or above `most` (a block's limit where it is
         not given), is not believed, and the next endpoint is asked: Malformed when all say so. `at`
@@ -124,7 +126,9 @@ class RpcPool(Quorum):
                 raise Malformed(f"estimates {gas} gas, which cannot be")
             return gas
 
-        more: list[object] = ["latest"] if overrides is None else ["latest", overrides]
+        more: list[object] = [] if state is None else [state]
+        if overrides is not None:
+            more = [state or "latest", overrides]
         found: int = self.call("eth_estimateGas", [request, *more], at=at, read=read)
         return found
 

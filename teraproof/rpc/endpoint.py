@@ -176,7 +176,8 @@ class Wire:
         if response.status != 200 and (response.status in _SHUT or response.status == 429):
             return self._unfit(endpoint, method, response, error.message, begin)
         if verdict is Verdict.BLOCK:
-            self._observe(endpoint, method, "unknown block", begin)
+            # It may have pruned its state, or be behind: others are asked first for a while.
+            self._demoted(endpoint, method, error.message, begin, "unknown block")
             return BlockUnknown(f"{endpoint.label}: {error.message}")
         if verdict is Verdict.LIMIT:
             self._demoted(endpoint, method, error.message, begin)
@@ -202,7 +203,8 @@ class Wire:
 
     def _limited(self, endpoint: Endpoint, method: str, wait: float, begin: float) -> Transport:
         endpoint.budget.limited()
-        return self.failed(endpoint, method, "limits our rate", begin, wait)
+        # Providers count by the second: it must pass.
+        return self.failed(endpoint, method, "limits our rate", begin, max(wait, 1.0))
 
     def failed(
         self,
@@ -227,13 +229,15 @@ class Wire:
         log.info("%s %s (%s)", endpoint.label, what, method)
         return Transport(f"{endpoint.label} {what}; check chain.rpc_urls", reached=reached)
 
-    def _demoted(self, endpoint: Endpoint, method: str, what: str, begin: float) -> Transport:
+    def _demoted(
+        self, endpoint: Endpoint, method: str, what: str, begin: float, outcome: str = "failed"
+    ) -> Transport:
         """Put the endpoint behind the others for this method, and make the error."""
         with self._lock:
             known = endpoint.refusals.get(method)
             count = 1 if known is None else min(known.count + 1, 100)
             endpoint.refusals[method] = Refusal(count, self._clock(), what)
-        self._observe(endpoint, method, "failed", begin)
+        self._observe(endpoint, method, outcome, begin)
         if count == 1:
             log.info("%s refuses %s: %s", endpoint.label, method, what)
         return Malformed(f"{endpoint.label} {what} ({method})")

@@ -38,6 +38,10 @@ class Transport(ChainError):
         self.reached = reached
 
 
+class BudgetSpent(Transport):
+    """We have asked an endpoint as often as we may; nothing is wrong with it."""
+
+
 class Malformed(Transport):
     """An endpoint sent something that cannot be what was asked for."""
 

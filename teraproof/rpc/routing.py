@@ -23,6 +23,7 @@ from teraproof.rpc.budget import Budget
 from teraproof.rpc.endpoint import Endpoint, Observer, Wire, label
 from teraproof.rpc.errors import (
     BlockUnknown,
+    BudgetSpent,
     ChainError,
     Reverted,
     RpcError,
@@ -306,7 +307,16 @@ class Router:
             raise BlockUnknown(f"{endpoint.label} has another block {state.number}")
 
     def _check_chain(self, endpoint: Endpoint) -> None:
-        chain = self._send(endpoint, "eth_chainId", [], decode.integer)
+        begin = self._clock()
+        try:
+            chain = self._send(endpoint, "eth_chainId", [], decode.integer)
+        except Transport as error:
+            if isinstance(error, BudgetSpent) or endpoint.not_before > begin:
+                raise  # counted already
+            raise self._wire.failed(endpoint, "eth_chainId", endpoint.trouble, begin) from error
+        except (RpcError, BlockUnknown, Reverted):
+            # Without its chain it is of no use for anything.
+            raise self._wire.failed(endpoint, "eth_chainId", endpoint.trouble, begin) from None
         with self._lock:
             endpoint.wrong_chain = chain != self.chain_id
             if not endpoint.wrong_chain:
@@ -327,7 +337,7 @@ class Router:
     ) -> Any:
         """One request, within the budget."""
         if not endpoint.budget.take(owed=self._is_owed(), wait=self._max_wait):
-            raise Transport(f"our own budget of requests to {endpoint.label} is used up")
+            raise BudgetSpent(f"our own budget of requests to {endpoint.label} is used up")
         return self._wire.ask(endpoint, method, params, read)
 
 
