@@ -116,6 +116,7 @@ class PlainChain:
     consent: int = 4
     money: int = 10**12
     used_quotes: set[int] = field(default_factory=set)
+    times: dict[int, int] = field(default_factory=dict)  # of blocks
     reads: int = 0
     address: str = JOBS
 
@@ -149,6 +150,9 @@ class PlainChain:
 
     def quote_used(self, operator: str, nonce: int, block: BlockRef) -> bool:
         return nonce in self.used_quotes
+
+    def time_of(self, number: int) -> int:
+        return self.times[number]
 
     def credit_of(self, account: str, block: BlockRef) -> int:
         return 0

@@ -12,7 +12,7 @@ from provider_agent.chain.contracts import Cancelled, Expired, Refused
 from provider_agent.protocol import allow_list, messages
 from provider_agent.protocol.terms import Judged, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunState
-from provider_agent.store import IntentState
+from provider_agent.store import IntentKey, IntentState, Mined, Transaction
 from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
 REVERTED = (IntentState.REVERTED,)
@@ -613,3 +613,52 @@ def test_standing__registered_without_stake__the_stake_is_seen_in_its_block(rig:
     rig.next_block()
     rig.cycle()
     assert rig.duty.standing is not None and rig.duty.standing.active_stake == 100 * TPF
+
+
+def test_attested_event_never_comes__finalized_by_our_own_run_and_transaction(rig: Rig) -> None:
+    """Nodes lose logs: what we did ourselves is enough to collect the pay."""
+    terms = assigned(rig)
+    rig.duty.consume = lambda events, again: None  # type: ignore[method-assign]  # logs are lost
+    rig.cycle(2)
+    rig.runner.end(f"{terms.job_id().hex()}-1-0")
+    rig.cycle(2)
+    (run,) = rig.store.runs_of(terms.job_id())
+    assert run.result is not None and run.receipt is not None
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.assigned_at is not None
+    rig.next_block()
+    said = messages.Attestation(
+        terms.job_id(),
+        terms.order.spec,
+        run.result,
+        run.receipt,
+        run.started or 0,
+        run.finished or 0,
+    )
+    record = Record(
+        OWNER, job.assigned_at, rig.block.timestamp, job.paused or 0, said.struct_hash()
+    )
+    rig.attest(terms, record, run.result, run.receipt)
+    rig.chain.times[rig.block.number] = rig.block.timestamp
+    mine(rig, terms)
+    rig.next_block()
+    rig.cycle()
+    assert rig.note(terms) == "in the challenge window"
+    rig.next_block(3600)
+    rig.cycle()
+    assert rig.intents()[1:] == [("finalize", "planned")]
+
+
+def mine(rig: Rig, terms: Terms) -> None:
+    """The attestation's transaction is in this block, for good."""
+    intent = rig.store.intent(IntentKey("jobs", terms.job_id().hex(), "attest"))
+    assert intent is not None
+
+    def sign(nonce: int) -> Transaction:
+        return Transaction(b"h" * 32, nonce, "call", b"raw", 1, 1, 1, int(rig.now))
+
+    mined = Mined(b"h" * 32, rig.block.number, rig.block.hash, 1, 40_000, 1)
+    rig.store.set_intent_state(intent.id, IntentState.SIGNED, sign=sign)
+    rig.store.set_intent_state(intent.id, IntentState.SENT)
+    rig.store.set_intent_state(intent.id, IntentState.MINED, mined=mined)
+    rig.store.set_intent_state(intent.id, IntentState.FINAL)

@@ -6,17 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from provider_agent.chain.contracts import JobsContract, TokenContract
+from provider_agent.chain.events import EventFeed
+from provider_agent.chain.pace import Pace
+from provider_agent.duties.backfill import Backfill
 from provider_agent.duties.funds import Funds
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from provider_agent.tx.keys import OperatorKey
+from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
 
 DOMAIN = messages.Domain(31337, JOBS)
@@ -209,3 +214,63 @@ def test_issue__little_stake_left__quoted_collateral_fits(rig: Rig) -> None:
     # The owner's limit in all is 500 TPF, and more than that is locked.
     quote, _ = desk_of(rig).issue(TENANT, spec)
     assert quote.collateral == 0
+
+
+def test_funds__asked_once_for_an_account_and_block(rig: Rig) -> None:
+    """What strangers ask for must not become requests to a node each time."""
+    looks = 0
+
+    class Counted:
+        def credit_of(self, account: str, block: BlockRef) -> int:
+            nonlocal looks
+            looks += 1
+            return 0
+
+        def balance_of(self, account: str, block: BlockRef) -> int:
+            return 5
+
+    chain = Counted()
+    now = [0.0]
+    funds = Funds(cast(JobsContract, chain), cast(TokenContract, chain), lambda: now[0])
+    for _ in range(100):
+        assert funds.covers(TENANT, 5, rig.block)
+        assert not funds.covers(TENANT, 6, rig.block)
+    assert looks == 1
+    rig.next_block()
+    assert funds.covers(TENANT, 5, rig.block)
+    assert looks == 1, "blocks may come faster than money moves"
+    now[0] += 6
+    assert funds.covers(TENANT, 5, rig.block)
+    assert looks == 2
+    for number in range(3000):
+        funds.covers(f"0x{number:040x}", 1, rig.block)
+    assert len(funds._looks) <= 1024
+
+
+def test_quote_used_and_job_unknown__old_events_are_read_again(
+    rig: Rig, desk: QuoteDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    quote, _ = desk.issue(TENANT, spec)
+    sent: list[int] = []
+    now = [0.0]
+    feed = cast(EventFeed, SimpleNamespace(look_back=sent.append))
+    pace = cast(Pace, SimpleNamespace(seconds=12.0))
+    backfill = Backfill(rig.book, rig.promises, feed, pace, 4, lambda: now[0])
+    backfill.look(rig.block)
+    assert len(sent) == 1, "once at the start"
+    backfill.look(rig.block)
+    assert len(sent) == 1
+    rig.chain.used_quotes.add(quote.nonce)
+    for _ in range(50):
+        rig.next_block()
+    rig.cycle()
+    now[0] += 21
+    backfill.look(rig.block)
+    assert len(sent) == 2 and sent[-1] <= 100, "from when the quote was signed"
+    assert "its job is not known" in caplog.text
+    rig.post(spec, nonce=int.from_bytes(quote.struct_hash(), "big"))
+    now[0] += 21
+    backfill.look(rig.block)
+    assert len(sent) == 2, "the job is known now"
