@@ -237,12 +237,19 @@ def personal_digest(text: str) -> bytes:
     return bytes(keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data))
 
 
+def _usual_v(signature: bytes) -> bytes:
+    """A key's signature with a last byte of 27 or 28; hardware wallets write 0 or 1."""
+    if len(signature) == 65 and signature[64] < 2:
+        return signature[:64] + bytes([signature[64] + 27])
+    return signature
+
+
 def signed_by(account: str, digest: bytes, signature: bytes, eth_call: EthCall) -> bool:
     """Whether `account` signed the 32 bytes `digest`, by its key or through ERC-1271."""
     if not 0 < len(signature) <= MAX_SIGNATURE_BYTES:
         return False
     try:
-        if recover_signer(digest, signature) == account:
+        if recover_signer(digest, _usual_v(signature)) == account:
             return True
     except AgentError:
         pass  # Not a key's signature; a contract may still accept it.

@@ -35,8 +35,9 @@ from scripts.market.contracts import address_topic, word_topic
 from scripts.market.credits import credits_of
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
-from scripts.market.sending import Sender
+from scripts.market.sending import Call, Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
 
 _EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Refused", "Cancelled")
@@ -234,17 +235,7 @@ def _place(
     if source is Funds.ALLOWANCE:
         allowed = int(market.payment.read("allowance", sender.address, market.jobs.address))
         if allowed < price:
-            receipts.append(
-                transact(
-                    sender,
-                    ui,
-                    f"allow {shown}",
-                    market.payment,
-                    "approve",
-                    market.jobs.address,
-                    price,
-                )
-            )
+            receipts += _allow(market, sender, ui, shown, allowed, price)
     credit: Sequence[object] = (True,) if source is Funds.CREDIT else ()
     receipt = transact(sender, ui, label, market.jobs, *call(credit))
     receipts.append(receipt)
@@ -254,6 +245,26 @@ def _place(
             ui.step(f"job 0x{event.job.hex()}")
             return Placed(event.job, event.terms, tuple(receipts))
     raise ScriptError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
+
+
+def _allow(
+    market: Market, sender: Sender, ui: Ui, shown: str, allowed: int, price: int
+) -> list[Receipt]:
+    """Let the market take `price` units of the payment token. Some tokens (USDT) change only an
+    allowance of nothing: there a leftover is taken back first.
+    """
+    spender = market.jobs.address
+    receipts = []
+    if allowed:
+        data = market.payment.abi.encode("approve", spender, price)
+        try:
+            sender.estimate(Call(f"allow {shown}", market.payment.address, data))
+        except Reverted:
+            label = "take a leftover allowance back"
+            receipts.append(transact(sender, ui, label, market.payment, "approve", spender, 0))
+    label = f"allow {shown}"
+    receipts.append(transact(sender, ui, label, market.payment, "approve", spender, price))
+    return receipts
 
 
 def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> Funds:
