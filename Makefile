@@ -43,7 +43,7 @@ install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python 
 	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes -r $(2); }
 
 AGENT_SOURCES := pyproject.toml $(shell find provider_agent teraproof -type f \
-	\( -name '*.py' -o -name '*.json' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
+	\( -name '*.py' -o -name '*.json' -o -name '*.sql' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
 
 .PHONY: help
 help: ## list the targets

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from provider_agent.chain.contracts import (
 from provider_agent.chain.events import EventFeed
 from provider_agent.chain.pace import Pace
 from provider_agent.duties import benchmark, rewards
+from provider_agent.duties.adoption import adopt
 from provider_agent.duties.attempts import PAUSE, Attempts
 from provider_agent.duties.benchmark import BenchmarkDuty
 from provider_agent.duties.book import ACTIVE_RUNS, CONTRACT, JobBook
@@ -51,7 +53,8 @@ from provider_agent.protocol.terms import Status
 from provider_agent.runners.base import Phase
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import OperatorSettings, Settings
-from provider_agent.store import Intent, IntentState, Store
+from provider_agent.store import Fault, Intent, IntentState, Store, StoreError
+from provider_agent.store.errors import explain
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender
 from teraproof.rpc.client import RpcPool
@@ -145,16 +148,9 @@ class Agent:
     def run(self) -> None:
         """Reconcile until `stop`. Runs of jobs go on when it ends."""
         with self._lock:
-            self._assemble()
-            self._sender.start(adopt=self._adopt)
-            self._server.start()
-            log.info(
-                "agent %s listens on port %s, data in %s",
-                self._key.address,
-                self._server.port,
-                self._settings.agent.data_dir,
-            )
             try:
+                self._assemble()
+                self._begin()
                 try:
                     self._loop()
                 finally:
@@ -162,11 +158,33 @@ class Agent:
                     if self._proofs is not None:
                         self._proofs.close()
                     self._duty.close()
+                    self._housekeeper.close()
                 self._take_leave()
             finally:
-                self._store.close()
+                store: Store | None = getattr(self, "_store", None)  # not when it cannot be used
+                if store is not None:
+                    store.close()
                 self._pool.close()
                 self._visitors.close()
+
+    def _begin(self) -> None:
+        """Find what there is, then listen."""
+        lost = self._store.rows_lost
+        if lost:
+            log.warning("rows of the database are lost: its jobs and nonces are found again")
+        # Without its rows the key's newest transactions look like a stranger's: they are ours.
+        self._sender.start(adopt=self._adopt or lost)
+        adopt(self._store, self._machine.runner)
+        if lost:
+            self._store.made_good()
+        self._housekeeper.start()
+        self._server.start()
+        log.info(
+            "agent %s listens on port %s, data in %s",
+            self._key.address,
+            self._server.port,
+            self._settings.agent.data_dir,
+        )
 
     def _take_leave(self) -> None:
         runner, going = self._machine.runner, 0
@@ -253,6 +271,8 @@ class Agent:
             self._machine.results,
             self._machine.inputs,
             int(settings.agent.keep_results_hours * 3600),
+            # As far back as the event feed looks for a fork.
+            depth=4 * chain.reorg_window,
         )
         domain = messages.Domain(chain.chain_id, self._jobs.address)
         desk = QuoteDesk(
@@ -361,14 +381,22 @@ class Agent:
                 failures = 0
                 self._last_cycle = time.time()
                 self._metrics.last_reconcile.set(self._last_cycle)
-            except KeyInUse:
+            except (KeyInUse, StoreError):
                 raise
             except ChainError as error:
                 failures += 1
                 self._metrics.reconcile_failures.inc()
                 log.warning("%s", error)
+            except sqlite3.Error as error:
+                said = explain(self._store.path, error)
+                if said.code is Fault.DAMAGED:
+                    raise said from error
+                # A full disk: jobs are running and deadlines near, so go on trying.
+                failures += 1
+                self._metrics.reconcile_failures.inc()
+                log.warning("%s", said)
             except Exception:
-                # A full disk, a bug: jobs are running and deadlines near, so go on trying.
+                # A bug: jobs are running and deadlines near, so go on trying.
                 failures += 1
                 self._metrics.reconcile_failures.inc()
                 log.exception("the cycle failed")
@@ -387,6 +415,7 @@ class Agent:
         return pause if again is None else min(pause, again)
 
     def _cycle(self) -> None:
+        self._store.check_there()
         head = self._sender.tick()
         self._pace.see(head)
         block = self._pinned(head)
@@ -402,6 +431,8 @@ class Agent:
         if self._store.intents_in(IntentState.PLANNED):
             self._sender.tick()
         self._measure(head, block)
+        if standing is not None:
+            self._housekeeper.see(block.number, standing.owner)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
             self._pruned_at = time.monotonic()
             self._housekeeper.prune(0 if standing is None else standing.open_margin)

@@ -26,7 +26,7 @@ from provider_agent.duties.epochs import EpochView, unfit
 from provider_agent.duties.prover import measure
 from provider_agent.errors import AgentError, RunnerError, SettingsError, counted
 from provider_agent.settings import Settings
-from provider_agent.store import Store
+from provider_agent.store import inspect
 from teraproof.errors import TeraproofError
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
@@ -116,12 +116,7 @@ class _Checks:
         path = database(self._settings)
         if not path.parent.is_dir():
             raise SettingsError("needs the data directory")
-        store = Store(path)
-        try:
-            known = len(store.jobs())
-        finally:
-            store.close()
-        return f"{path.name}, {counted(known, 'job')} known"
+        return inspect(path)
 
     def devices(self) -> str:
         found = devices.inventory()

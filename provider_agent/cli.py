@@ -32,6 +32,7 @@ from provider_agent.tx.keys import create_keystore
 from teraproof.errors import TeraproofError
 
 _CONSENT_SECONDS = 7 * 86_400
+_SHOWN_ENDED = 20  # jobs, besides those that have not ended
 _SHORT_ID = len("0x") + 12
 _TEMPLATE = """\
 # Settings of the provider agent. Every field can be overridden by a variable of the environment:
@@ -306,7 +307,7 @@ def status(config: Path) -> None:
     path = agents.database(settings)
     if not path.exists():
         raise SettingsError(f"{path} is not there; the agent has not run yet")
-    store = Store(path)
+    store = Store(path, owner=False)
     try:
         _show(store)
     finally:
@@ -321,7 +322,8 @@ def _show(store: Store) -> None:
     for name in ("status", "pay", "deadline", "runs", "note"):
         table.add_column(name)
     decimals, symbol = store.meta(agents.PAY_DECIMALS), store.meta(agents.PAY_SYMBOL)
-    for job in store.jobs():
+    ended = store.ended_jobs(_SHOWN_ENDED)
+    for job in [*reversed(ended), *store.jobs()]:
         deadline = "-"
         if job.assigned_at is not None:
             ends = decode_terms(job.terms).deadline(job.assigned_at)

@@ -7,19 +7,18 @@ The parts of the duty share one book. It decides nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from eth_abi.abi import decode
 
 from provider_agent.api.storage import InputStorage
-from provider_agent.duties.attempts import CAME_TO_NOTHING, UNDECIDED
+from provider_agent.duties.attempts import CAME_TO_NOTHING
 from provider_agent.errors import SpecError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, parse_named
 from provider_agent.protocol.terms import Status, Terms
-from provider_agent.store import Intent, IntentState, JobRow, RunRow, RunStage, Store
+from provider_agent.store import Intent, JobRow, RunRow, RunStage, Store
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,15 @@ class RunName:
         return cls(
             bytes.fromhex(job), int(attempt), int(slot), int(seconds[0]) if seconds else None
         )
+
+    @classmethod
+    def read(cls, run_id: str) -> RunName | None:
+        """The same for an id that may be of no job, such as a trial of the sandbox."""
+        try:
+            name = cls.parse(run_id)
+        except ValueError:
+            return None
+        return name if len(name.job_id) == 32 and str(name) == run_id else None
 
 
 class JobBook:
@@ -136,10 +144,6 @@ class JobBook:
         ]
         return standing[-1] if standing else None
 
-    def accepting(self) -> Iterator[JobRow]:
+    def accepting(self) -> list[JobRow]:
         """Open jobs whose acceptance is on its way."""
-        for intent in self.store.intents_in(*UNDECIDED, IntentState.FINAL):
-            if intent.key.contract == CONTRACT and intent.key.action.startswith("accept"):
-                job = self.store.job(bytes.fromhex(intent.key.object_id))
-                if job is not None and Status(job.status) is Status.OPEN:
-                    yield job
+        return self.store.accepting()

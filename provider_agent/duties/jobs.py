@@ -172,9 +172,7 @@ class JobsDuty:
     def _concerns_us(self, job: JobRow, provider: str | None = None) -> bool:
         """Whether we have, or had, anything to do with a job."""
         ours = self.standing is not None and self.standing.owner in (provider, job.provider)
-        return ours or bool(
-            self._store.intents_of(job.job_id.hex()) or self._store.runs_of(job.job_id)
-        )
+        return ours or self._store.concerns(job.job_id)
 
     # ------------------------------------------------------------------ the cycle
 
@@ -189,13 +187,14 @@ class JobsDuty:
         self._promises.update(block, None if self.standing is None else self.standing.owner)
         if self.standing is not None and self.standing.operator_is_ours:
             self._taker.take(block, self.standing, self._refresh)
+        self._promises.show()
 
     def _look_everywhere(self) -> None:
         """Now and then all jobs of ours that have not ended: events are hints, and may get lost."""
         now = time.monotonic()
         if self._looked_everywhere is None or now - self._looked_everywhere > _LOOK_EVERYWHERE:
-            waiting = self._store.jobs(*(s for s in Status if s not in FINAL))
-            self._dirty.update(job.job_id for job in waiting if self._concerns_us(job))
+            owner = None if self.standing is None else self.standing.owner
+            self._dirty.update(self._store.unended(owner))
             self._looked_everywhere = now
 
     def _owed(self, block: BlockRef) -> list[bytes]:
@@ -203,9 +202,10 @@ class JobsDuty:
         found = dict.fromkeys(self._dirty)
         for run in self._store.runs_in(*ACTIVE_RUNS, RunStage.EXITED):
             found[run.job_id] = None
-        for job in self._store.jobs(Status.ASSIGNED, Status.ATTESTED):
-            if self._is_ours(job) and not self._rests(job, block):
-                found[job.job_id] = None
+        if self.standing is not None:
+            for job in self._store.jobs_by(self.standing.owner, Status.ASSIGNED, Status.ATTESTED):
+                if not self._rests(job, block):
+                    found[job.job_id] = None
         for intent in self._store.intents_in(*UNDECIDED):
             if intent.key.contract == CONTRACT:
                 found[bytes.fromhex(intent.key.object_id)] = None

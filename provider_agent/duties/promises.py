@@ -42,6 +42,8 @@ class Promises:
         self._used: set[bytes] = set()
         self._owner: str | None = None
         self._block: BlockRef | None = None
+        #: What was promised at the end of the last cycle, for everybody who asks.
+        self.shown = Load(agent.slots, 0, 0)
 
     def update(self, block: BlockRef, owner: str | None) -> None:
         """Look which quotes can still be used after this block. Raises ChainError."""
@@ -62,6 +64,12 @@ class Promises:
     def added(self, quote: QuoteRow) -> None:
         """A quote was signed."""
         self._quotes.append(quote)
+        self.show()
+
+    def show(self) -> None:
+        """Compute `shown` anew; strangers' requests only read it."""
+        with self.lock:
+            self.shown = self.load()
 
     @property
     def block(self) -> BlockRef | None:
@@ -106,8 +114,9 @@ class Promises:
             job = store.job(run.job_id)
             if job is not None:
                 found[run.job_id] = job
-        waiting = list(self._book.accepting())
-        waiting += [j for j in store.jobs(Status.ASSIGNED) if j.provider == self._owner]
+        waiting = self._book.accepting()
+        if self._owner is not None:
+            waiting += store.jobs_by(self._owner, Status.ASSIGNED)
         for job in waiting:
             if self._results.get(job.job_id) is None:
                 found[job.job_id] = job

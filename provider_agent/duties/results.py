@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,6 +117,13 @@ class Results:
         if kept is None:
             raise RunnerError(f"the result of job {job_id.hex()} vanished from the disk")
         return kept
+
+    def older_than(self, before: float) -> Iterator[bytes]:
+        """The jobs whose results were made before a time (unix seconds)."""
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if len(entry.name) == 64 and entry.stat().st_mtime < before:
+                    yield bytes.fromhex(entry.name)
 
     def remove(self, job_id: bytes) -> None:
         """Delete a result if it is there."""

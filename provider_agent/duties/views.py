@@ -162,8 +162,7 @@ class ProviderView:
             place = getattr(settings.chain, name)
             if place is not None:
                 contracts[name] = place
-        with self._promises.lock:
-            load = self._promises.load()
+        load = self._promises.shown
         runner = settings.runner
         return {
             "owner": None if standing is None else standing.owner,

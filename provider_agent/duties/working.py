@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from provider_agent.api.storage import InputStorage
 from provider_agent.devices import Device
+from provider_agent.duties.adoption import adopt_result
 from provider_agent.duties.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
 from provider_agent.duties.background import Background
 from provider_agent.duties.book import ACTIVE_RUNS, JobBook, RunName
@@ -67,6 +68,10 @@ class Worker:
         """Bring a job of ours as far as it goes now; its run once there is one."""
         self._doomed.pop(job.job_id, None)
         run = self._book.latest_run(job.job_id)
+        if run is None:
+            # Without a run on record a result comes from before the database was lost.
+            known = self._machine.results.get(job.job_id)
+            run = None if known is None else adopt_result(self._store, job.job_id, known)
         if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
             run = self._plan(job, deadline, run)
         if run is None:
@@ -138,11 +143,8 @@ class Worker:
         mine = self._turn(job)
         earlier = [
             other
-            for other in self._store.jobs(Status.ASSIGNED)
-            if other.provider == job.provider
-            and other.job_id not in busy
-            and self._needs_run(other)
-            and self._turn(other) < mine
+            for other in self._store.jobs_by(job.provider or "", Status.ASSIGNED)
+            if other.job_id not in busy and self._needs_run(other) and self._turn(other) < mine
         ]
         return free[0] if len(free) > len(earlier) else None
 

@@ -54,16 +54,15 @@ def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
     rig.metrics.head_block.set(7)
     rig.metrics.set_jobs({"OPEN": 2})
     rig.metrics.set_jobs({"SETTLED": 1})
-    rig.metrics.transaction("replaced")
-    rig.metrics.rpc_error("https://user:pw@rpc.example/v2/secret-key")
-    rig.metrics.credits.labels("payment").set(5)
+    rig.metrics.transaction("mined")
+    rig.metrics.rpc_errors.labels("rpc.example").inc()
     http.get(rig.url + "/healthz")
     answer = http.get(rig.url + "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     for line in (
         "teraproof_agent_head_block 7.0",
         'teraproof_agent_jobs{status="SETTLED"} 1.0',
-        'teraproof_agent_transactions_total{event="replaced"} 1.0',
+        'teraproof_agent_transactions_total{event="mined"} 1.0',
         'teraproof_agent_transactions_total{event="failed"} 0.0',
         'teraproof_agent_rpc_errors_total{endpoint="rpc.example"} 1.0',
         'teraproof_agent_http_requests_total{route="/healthz",status="200"} 1.0',

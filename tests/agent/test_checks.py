@@ -140,7 +140,7 @@ def test_startup__database_of_this_agent(tmp_path: Path, anvil: Anvil) -> None:
     settings.agent.data_dir.mkdir()
     Store(settings.agent.data_dir / "agent.sqlite").close()
     found = {finding.name: finding for finding in startup(settings)}
-    assert found["database"].line == "agent.sqlite, 0 jobs known"
+    assert found["database"].line == "agent.sqlite, 0 current jobs"
 
 
 def test_startup__data_directory_is_a_file(tmp_path: Path, anvil: Anvil) -> None:

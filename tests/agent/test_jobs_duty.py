@@ -12,7 +12,7 @@ from provider_agent.chain.contracts import Cancelled, Expired, Refused
 from provider_agent.protocol import allow_list, messages
 from provider_agent.protocol.terms import Judged, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunState
-from provider_agent.store import IntentState
+from provider_agent.store import IntentState, RunStage
 from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
 REVERTED = (IntentState.REVERTED,)
@@ -588,12 +588,32 @@ def test_prune__results_stay_for_their_time(rig: Rig) -> None:
     rig.chain.words[terms.job_id()] = Status.SETTLED
     rig.next_block(3601)
     rig.cycle()
+    states = (IntentState.SIGNED, IntentState.SENT, IntentState.MINED, IntentState.FINAL)
+    rig.set_intent(terms, "attest", *states)
+    rig.housekeeper.see(rig.block.number, OWNER)
+    rig.housekeeper.move()
+    assert [job.job_id for job in rig.store.jobs()] == [terms.job_id()]
     rig.now += 166 * 3600
-    rig.housekeeper.prune(600)
+    rig.housekeeper.move()
+    # It has left the tables that a cycle reads, and is still told of.
+    assert (
+        rig.store.jobs() == rig.store.runs_in(*RunStage) == rig.store.intents_in(*IntentState) == []
+    )
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.note == "paid"
+    assert [run.state for run in rig.store.runs_of(terms.job_id())] == [RunStage.COLLECTED]
+    assert [i.state for i in rig.store.intents_of(terms.job_id().hex())] == [IntentState.FINAL]
+    assert (rig.store.count_jobs(), rig.store.count_runs()) == (
+        {Status.SETTLED: 1},
+        {RunStage.COLLECTED: 1},
+    )
     assert rig.machine.results.get(terms.job_id()) is not None
+    rig.cycle(2)  # nothing comes back of it
+    assert rig.store.jobs() == []
     rig.now += 7200
-    rig.housekeeper.prune(600)
+    rig.housekeeper.move()
     assert rig.machine.results.get(terms.job_id()) is None
+    assert rig.store.job(terms.job_id()) is None
 
 
 def test_prune__job_nobody_took__forgotten(rig: Rig) -> None:
