@@ -159,6 +159,10 @@ mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 bench: setup sandbox ## 200 jobs at once to one agent
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput
 
+.PHONY: bench-history
+bench-history: setup sandbox ## what 100,000 ended jobs cost an agent: start, cycle, public request
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.history
+
 .PHONY: window-use
 window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.window_use

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from provider_agent import devices
 from provider_agent.api.app import ApiDeps, ApiServer, create_app
@@ -495,35 +494,6 @@ class Agent:
         standing = self._duty.standing
         ours = standing is not None and standing.operator_is_ours
         return Check("registered", ours, "" if ours else "the operator works for no provider yet")
-
-
-def next_consent(settings: Settings, key: OperatorKey) -> int:
-    """The nonce that the operator's next consent must carry. Raises ChainError."""
-    pool = make_pool(settings)
-    try:
-        return StakingContract(pool, settings.chain.staking).consent_nonce(key.address, "latest")
-    finally:
-        pool.close()
-
-
-def consent(
-    settings: Settings, key: OperatorKey, owner: str, nonce: int, expires: int
-) -> dict[str, Any]:
-    """The operator's signed agreement to work for `owner`, for the owner to register with."""
-    message = messages.OperatorConsent(
-        owner=owner, operator=key.address, nonce=nonce, expires=expires
-    )
-    domain = messages.Domain(settings.chain.chain_id, settings.chain.staking)
-    return {
-        "owner": message.owner,
-        "operator": message.operator,
-        "nonce": nonce,
-        "expires": expires,
-        "signature": "0x" + messages.sign(domain, message, key.account).hex(),
-        "chain_id": settings.chain.chain_id,
-        "staking": settings.chain.staking,
-        "endpoint": settings.api.public_url,
-    }
 
 
 def database(settings: Settings) -> Path:

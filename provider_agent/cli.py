@@ -21,6 +21,7 @@ from rich.table import Table
 
 from provider_agent import agent as agents
 from provider_agent import checks
+from provider_agent.consent import next_consent, sign_consent
 from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.book import decode_terms
 from provider_agent.duties.epochs import ProofReport
@@ -229,9 +230,9 @@ def consent(config: Path, owner: str, output: Path | None, nonce: int | None) ->
     settings = load(config)
     key, owner = agents.read_key(settings.operator), address("--owner", owner)
     if nonce is None:
-        nonce = agents.next_consent(settings, key)
+        nonce = next_consent(settings, key)
     expires = int(time.time()) + _CONSENT_SECONDS
-    signed = agents.consent(settings, key, owner, nonce, expires)
+    signed = sign_consent(settings, key, owner, nonce, expires)
     text = json.dumps(signed, indent=2) + "\n"
     if output is None:
         click.echo(text, nl=False)
