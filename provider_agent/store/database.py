@@ -34,6 +34,8 @@ class Database(Connections):
         self, path: Path, clock: Callable[[], float] = time.time, *, owner: bool = True
     ) -> None:
         super().__init__(path, clock)
+        # Who only looks must not hide a loss from the owner.
+        self._forgets = owner or not _log_is_lost(path)
         try:
             if owner:
                 self._take()
@@ -52,7 +54,8 @@ class Database(Connections):
     def close(self) -> None:
         """Close the connections of all threads."""
         super().close()
-        forget_use(self.path)
+        if self._forgets:
+            _forget_use(self.path)
         history: History | None = getattr(self, "history", None)
         if history is not None:
             history.close()
@@ -81,17 +84,15 @@ class Database(Connections):
 
     def _take(self) -> None:
         path, marker = self.path, Path(f"{self.path}{_IN_USE}")
-        log = Path(f"{path}-wal")
         # Signed transactions and session hashes are nobody else's business; SQLite gives its
         # side files the mode of the main file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         fresh = _is_empty(path)
-        # Who dies leaves the log behind; who closes removes the marker.
-        lost = marker.exists() and not log.exists()
+        lost = _log_is_lost(path)
         if fresh:
             lost = marker.exists() or any(_has_entries(path.parent / name) for name in _TRACES)
-            for side in (log, Path(f"{path}-shm")):
-                side.unlink(missing_ok=True)
+            for side in ("-wal", "-shm"):
+                Path(f"{path}{side}").unlink(missing_ok=True)
         db = self._db()
         migration.applied(db, path)  # whose file it is, before anything is said about its state
         integrity.check_file(db, path)
@@ -155,6 +156,7 @@ def inspect(path: Path) -> str:
     """One line about a file, whose check it has passed; nothing is changed. Raises StoreError."""
     if not path.exists() or _is_empty(path):
         return f"{path.name} will be made at the start"
+    forgets = not _log_is_lost(path)
     try:
         db = connect(path)
         try:
@@ -168,12 +170,18 @@ def inspect(path: Path) -> str:
             return f"{path.name}, {known} current job{'' if known == 1 else 's'}"
         finally:
             db.close()
-            forget_use(path)
+            if forgets:
+                _forget_use(path)
     except (sqlite3.Error, OSError, ValueError) as error:
         raise explain(path, error) from error
 
 
-def forget_use(path: Path) -> None:
+def _log_is_lost(path: Path) -> bool:
+    """Who dies leaves the log behind; who closes the file removes the marker of its use."""
+    return Path(f"{path}{_IN_USE}").exists() and not Path(f"{path}-wal").exists()
+
+
+def _forget_use(path: Path) -> None:
     """Remove the marker of use when nobody has the file open any more: all of it is in there."""
     if not Path(f"{path}-wal").exists():
         with contextlib.suppress(OSError):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.store import Fault, IntentKey, IntentState, RunStage, Store, StoreError
+from provider_agent.store import inspect as look_at
 from provider_agent.store.database import connect
 from tests.agent.test_migrations import lay
 
@@ -189,6 +190,8 @@ def test_log_lost_after_a_crash__said_and_adopted(good: Path, tmp_path: Path) ->
     subprocess.run([sys.executable, "-c", script.replace("'a'", "'z'"), str(path)], cwd=ROOT,
                    check=False)  # fmt: skip
     Path(f"{path}-wal").unlink()
+    look_at(path)  # `check` and `status` come before the agent and hide nothing from it
+    Store(path, owner=False).close()
     store = Store(path)
     assert store.rows_lost and store.intents_of("z") == []
     store.close()
