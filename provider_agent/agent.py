@@ -178,11 +178,9 @@ class Agent:
             self._store.made_good()
         self._housekeeper.start()
         self._server.start()
+        data = self._settings.agent.data_dir
         log.info(
-            "agent %s listens on port %s, data in %s",
-            self._key.address,
-            self._server.port,
-            self._settings.agent.data_dir,
+            "agent %s listens on port %s, data in %s", self._key.address, self._server.port, data
         )
 
     def _take_leave(self) -> None:

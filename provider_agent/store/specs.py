@@ -22,12 +22,13 @@ class Specs(Database):
         with self.transaction():
             self._add_spec(digest, len(body), uploader, self._now())
 
-    def _add_spec(self, digest: bytes, size: int, uploader: str, stored_at: int) -> None:
-        self._db().execute(
+    def _add_spec(self, digest: bytes, size: int, uploader: str, stored_at: int) -> int:
+        added = self._db().execute(
             "INSERT OR IGNORE INTO specs VALUES (?, ?, ?, ?, "
             "EXISTS (SELECT 1 FROM jobs WHERE spec = ?))",
             (digest, size, uploader, stored_at, digest),
         )
+        return added.rowcount
 
     def spec(self, digest: bytes) -> bytes | None:
         """The bytes of a specification."""
@@ -35,11 +36,11 @@ class Specs(Database):
 
     def adopt_specs(self) -> int:
         """Take in specifications on the disk that the database does not know; how many."""
-        with self.transaction() as db:
-            before = db.total_changes
-            for digest, found in spec_files.found(self.path.parent):
+        with self.transaction():
+            return sum(
                 self._add_spec(digest, found.st_size, _NOBODY, int(found.st_mtime))
-            return db.total_changes - before
+                for digest, found in spec_files.found(self.path.parent)
+            )
 
     def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
         """How many specifications that no job has named one account (or all) has here, and how

@@ -113,9 +113,8 @@ def test_deleted_under_a_live_agent__it_ends_with_one_line_and_the_next_goes_on(
 def test_damaged_in_a_run__says_what_to_do__and_that_helps(world: World, nursery: Nursery) -> None:
     job = start_job(world, nursery, SLOW)
     running(world)
-    world.kill_agent()
+    assert world.stop_agent() == 0  # all is in the one file now
     path = data(world) / "agent.sqlite"
-    (data(world) / "agent.sqlite-wal").unlink()
     content = bytearray(path.read_bytes())
     content[4096:8192] = b"\xff" * 4096
     path.write_bytes(content)
