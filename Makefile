@@ -173,7 +173,11 @@ abi: .venv/.stamp ## write the agent's ABI files from the contracts
 
 .PHONY: coverage-table
 coverage-table: .venv/.stamp ## write which tests hold which invariant into docs/specification.md
-	@$(BIN)/python tools/coverage_table.py
+	@$(BIN)/python -m tools.coverage_table
+
+.PHONY: error-table
+error-table: .venv/.stamp ## write the codes of errors into docs/errors.md
+	@$(BIN)/python -m tools.error_table
 
 PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchmarks examples)
 MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
@@ -187,7 +191,9 @@ lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler w
 	$(LINT)/mypy --strict --python-executable $(BIN)/python $(MYPY_SOURCES) || status=1; \
 	echo "lint: mamushi"; find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 \
 		| xargs -0 -r $(LINT)/mamushi --check || { echo "error: run make format"; status=1; }; \
-	echo "lint: the table of invariants"; $(BIN)/python tools/coverage_table.py check || status=1; \
+	echo "lint: the table of invariants"; $(BIN)/python -m tools.coverage_table check || status=1; \
+	echo "lint: the tables of error codes"; $(BIN)/python -m tools.error_table check || status=1; \
+	echo "lint: no decision by words"; $(BIN)/python tools/words.py || status=1; \
 	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
 	exit $$status
 

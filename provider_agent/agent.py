@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent import devices
-from provider_agent.api.app import ApiDeps, ApiServer, create_app
 from provider_agent.api.auth import Authenticator
 from provider_agent.api.health import Check, Health
 from provider_agent.api.storage import InputStorage
@@ -45,6 +44,9 @@ from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
 from provider_agent.duties.working import Machine, Worker
 from provider_agent.errors import KeyInUse, RunnerError, counted
+from provider_agent.http.app import create_app
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.server import ApiServer
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
@@ -279,7 +281,7 @@ class Agent:
                     siwe.Expected.at(settings.api.public_url, chain.chain_id),
                     lambda to, call: self._visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
                 ),
-                jobs=JobViews(self._store, self._machine, self._key, domain),
+                jobs=JobViews(book, self._machine, self._key, domain),
                 specs=self._store,
                 inputs=self._machine.inputs,
                 may_upload=UploadRule(book, self._duty, desk, policy),

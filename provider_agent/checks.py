@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from provider_agent import devices
 from provider_agent.agent import database, make_pool, make_runner, read_key
@@ -28,6 +28,7 @@ from provider_agent.errors import AgentError, RunnerError, SettingsError, counte
 from provider_agent.settings import Settings
 from provider_agent.store import Store
 from teraproof.errors import TeraproofError
+from teraproof.protocol.errors import Code
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 
@@ -70,6 +71,8 @@ def startup(settings: Settings) -> Iterator[Finding]:
 
 class _Warning(AgentError):
     """Worth a line, and no reason not to start."""
+
+    default: ClassVar[Code] = Code.CHECK_WARNING
 
 
 def _finding(name: str, check: Callable[[], str]) -> Finding:

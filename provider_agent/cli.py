@@ -25,9 +25,10 @@ from provider_agent.duties import benchmark, rewards
 from provider_agent.duties.book import decode_terms
 from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import AgentError, SettingsError
+from provider_agent.protocol.outcome import by_status, of_result
 from provider_agent.protocol.terms import Status, address
 from provider_agent.settings import DEFAULT_FILE, load
-from provider_agent.store import Store
+from provider_agent.store import JobRow, Store
 from provider_agent.tx.keys import create_keystore
 from teraproof.errors import TeraproofError
 
@@ -109,7 +110,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except TeraproofError as error:
             click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(int(error.code.exit))
 
 
 @click.group(cls=_Group)
@@ -274,7 +275,7 @@ def run(config: Path, adopt_nonces: bool, skip_checks: bool, verbose: bool) -> N
     _set_up_logging(verbose)
     settings = load(config)
     if not skip_checks and not _check(config):
-        raise SettingsError("a start-up check failed; see above")
+        raise AgentError("a start-up check failed; see above")
     running = agents.Agent(settings, adopt_nonces=adopt_nonces)
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -318,7 +319,7 @@ def _show(store: Store) -> None:
     table = Table(title="Jobs")
     # People copy ids: they have one length, however narrow the terminal is.
     table.add_column("job", no_wrap=True, min_width=_SHORT_ID)
-    for name in ("status", "pay", "deadline", "runs", "note"):
+    for name in ("status", "outcome", "pay", "deadline", "runs", "note"):
         table.add_column(name)
     decimals, symbol = store.meta(agents.PAY_DECIMALS), store.meta(agents.PAY_SYMBOL)
     for job in store.jobs():
@@ -330,6 +331,7 @@ def _show(store: Store) -> None:
         table.add_row(
             ("0x" + job.job_id.hex())[:_SHORT_ID],
             Status(job.status).name.lower(),
+            _outcome(job),
             "-" if job.price is None else _amount(job.price, decimals, symbol),
             deadline,
             runs,
@@ -340,6 +342,14 @@ def _show(store: Store) -> None:
     line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
     console.print(f"Transactions: {line}")
     _show_proof(console, store)
+
+
+def _outcome(job: JobRow) -> str:
+    """How a job ended, by what the chain keeps of it."""
+    ended = by_status(Status(job.status))
+    if ended is not None:
+        return ended.value
+    return "-" if job.result is None else str(of_result(job.result))
 
 
 def _show_proof(console: Console, store: Store) -> None:

@@ -7,6 +7,7 @@ The parts of the duty share one book. It decides nothing.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +21,14 @@ from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, parse_named
 from provider_agent.protocol.terms import Status, Terms
 from provider_agent.store import Intent, IntentState, JobRow, RunRow, RunStage, Store
+from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
 CONTRACT = "jobs"
 FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED)
 ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
+_MOST_BLOCKED = 10_000  # strangers post the jobs
 
 
 @lru_cache(maxsize=4096)
@@ -82,6 +85,7 @@ class JobBook:
     def __init__(self, store: Store, inputs: InputStorage) -> None:
         self.store = store
         self._inputs = inputs
+        self._blocked: OrderedDict[bytes, Code] = OrderedDict()
 
     def spec(self, job: JobRow) -> JobSpec | None:
         """The specification of a job, if it is here and valid."""
@@ -109,12 +113,26 @@ class JobBook:
                 missing += 1
         return missing
 
-    def note(self, job: JobRow, note: str) -> None:
-        """What holds a job up, for its requester and the log."""
+    def note(self, job: JobRow, note: str, blocked_by: Code | None = None) -> None:
+        """Where a job stands, for its requester and the log; the code of what holds it up."""
+        if blocked_by is None:
+            self._blocked.pop(job.job_id, None)
+        else:
+            self._blocked[job.job_id] = blocked_by
+            self._blocked.move_to_end(job.job_id)
+            if len(self._blocked) > _MOST_BLOCKED:
+                self._blocked.popitem(last=False)
         known = self.store.job(job.job_id)
         if known is not None and known.note != note:
             log.info("job %s: %s", job.job_id.hex()[:12], note)
             self.store.update_job(job.job_id, note=note)
+
+    def blocked_by(self, job_id: bytes) -> Code | None:
+        """What the last note said; None when nothing holds the job up, and before the first look.
+
+        Each look at a job says it anew, so it is not kept in the file.
+        """
+        return self._blocked.get(job_id)
 
     # ------------------------------------------------------------------ runs
 

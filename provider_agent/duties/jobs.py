@@ -60,6 +60,7 @@ from provider_agent.protocol.terms import (
     status_of,
 )
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
+from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
@@ -225,7 +226,7 @@ class JobsDuty:
             try:
                 self._reconcile_row(job, block)
             except RunnerError as error:
-                self._book.note(job, str(error))
+                self._book.note(job, str(error), error.code)
         except (ChainError, sqlite3.Error):
             raise
         except Exception:
@@ -298,7 +299,9 @@ class JobsDuty:
         terms = decode_terms(job.terms)
         deadline = terms.deadline(job.assigned_at)
         if block.timestamp > deadline:
-            self._book.note(job, "the deadline has passed; the collateral can be seized")
+            self._book.note(
+                job, "the deadline has passed; the collateral can be seized", Code.DEADLINE_MISSED
+            )
             self._worker.drop(job.job_id, block.number)
             return
         run = self._worker.work(job, deadline)

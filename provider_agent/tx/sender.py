@@ -31,7 +31,7 @@ from provider_agent.errors import KeyInUse
 from provider_agent.store import Intent, IntentKey, IntentState, Mined, Store, Transaction
 from provider_agent.tx.keys import OperatorKey
 from teraproof.rpc.client import RpcPool
-from teraproof.rpc.errors import BlockUnknown, ChainError, Reverted, RpcError
+from teraproof.rpc.errors import BlockUnknown, ChainError, Reverted, RpcError, no_gas_money
 from teraproof.rpc.types import BlockRef, Fees, Receipt
 
 log = logging.getLogger(__name__)
@@ -466,7 +466,7 @@ class Sender:
 
     def _hold(self, error: ChainError) -> None:
         text = error.message if isinstance(error, RpcError) else str(error)
-        if "insufficient funds" in text.lower():
+        if no_gas_money(error):
             text = f"{self.address} has too little gas money; send it some"
         self._say(text)
 

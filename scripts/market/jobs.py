@@ -21,6 +21,7 @@ from provider_agent.chain.contracts import (
     Settled,
 )
 from provider_agent.protocol.messages import Attestation, Quote
+from provider_agent.protocol.outcome import by_status, of_result
 from provider_agent.protocol.terms import (
     Judged,
     Order,
@@ -76,6 +77,14 @@ class Job:
     def assigned_at(self) -> int | None:
         """Unix seconds; known for certain once the job is attested."""
         return None if self.attested is None else self.attested.assigned_at
+
+    @property
+    def outcome(self) -> str | None:
+        """How it ended, for people; None while it goes on. The chain alone tells it."""
+        ended = by_status(self.status)
+        if ended is not None:
+            return ended.value
+        return None if self.attested is None else str(of_result(self.attested.result))
 
     def record(self) -> Record:
         """What the state word of the attested job is the digest of. ScriptError before that."""
@@ -396,13 +405,14 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
         (
             short(job.job),
             job.status.name.lower(),
+            job.outcome or "",
             show_price(market, job),
             job.provider or "",
             next_step(market, job, now),
         )
         for job in listed
     ]
-    ui.table("Jobs", ("job", "status", "price", "provider", "next"), rows)
+    ui.table("Jobs", ("job", "status", "outcome", "price", "provider", "next"), rows)
 
 
 def show(market: Market, job: Job, ui: Ui) -> None:
@@ -411,6 +421,7 @@ def show(market: Market, job: Job, ui: Ui) -> None:
     order = job.terms.order
     rows = [
         ("status", job.status.name.lower()),
+        ("outcome", job.outcome or "none yet"),
         ("next", next_step(market, job, now)),
         ("requester", job.terms.requester),
         ("specification", "0x" + order.spec.hex()),

@@ -20,7 +20,8 @@ from scripts.market.accounts import Signer
 from scripts.market.amounts import show_ether
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
-from teraproof.rpc.errors import ChainError, Reverted, RpcError, as_revert
+from teraproof.protocol.errors import Code
+from teraproof.rpc.errors import ChainError, Reverted, RpcError, as_revert, no_gas_money
 from teraproof.rpc.types import Receipt
 
 
@@ -96,7 +97,9 @@ class Sender:
         try:
             gas = self.estimate(call)
         except Reverted as error:
-            raise ScriptError(f"{call.label}: the contract refuses: {error.reason}") from None
+            raise ScriptError(
+                f"{call.label}: the contract refuses: {error.reason}", error.code
+            ) from None
         except RpcError as error:
             self._explain(error, call.label)
             raise
@@ -138,10 +141,11 @@ class Sender:
                 if self.chain.pool.receipt(signed.tx_hash) is not None:
                     return
                 self._explain(error, signed.label)
-                raise ScriptError(f"{signed.label}: {error}")
+                raise ScriptError(f"{signed.label}: {error}", error.code)
         raise ScriptError(
             f"{signed.label}: the node did not answer, so it is unknown whether "
-            f"0x{signed.tx_hash.hex()} was sent; look for it before you try again"
+            f"0x{signed.tx_hash.hex()} was sent; look for it before you try again",
+            Code.CHAIN_UNAVAILABLE,
         )
 
     def wait(self, signed: Signed, confirmations: int) -> Receipt:
@@ -155,7 +159,8 @@ class Sender:
                 if receipt.status != 1:
                     raise ScriptError(
                         f"{signed.label}: transaction 0x{signed.tx_hash.hex()} failed in block "
-                        f"{receipt.block_number}; the state changed under it, so try again"
+                        f"{receipt.block_number}; the state changed under it, so try again",
+                        Code.CONTRACT_REFUSED,
                     )
                 if confirmations <= 1:
                     return receipt
@@ -164,7 +169,8 @@ class Sender:
             if time.monotonic() > end:
                 raise ScriptError(
                     f"{signed.label}: transaction 0x{signed.tx_hash.hex()} is not mined after "
-                    f"{self.chain.receipt_seconds:.0f} s; run the same command again later"
+                    f"{self.chain.receipt_seconds:.0f} s; run the same command again later",
+                    Code.CHAIN_UNAVAILABLE,
                 )
             time.sleep(self.chain.poll_seconds)
 
@@ -174,7 +180,8 @@ class Sender:
         if held < needed:
             raise ScriptError(
                 f"{label}: {self.signer.alias} ({self.address}) holds {self._coin(held)} and may "
-                f"need {self._coin(needed)} for gas; send it some"
+                f"need {self._coin(needed)} for gas; send it some",
+                Code.GAS_MISSING,
             )
 
     def _receipt(self, tx_hash: bytes) -> Receipt | None:
@@ -184,12 +191,12 @@ class Sender:
             return None  # A node that hiccups says nothing about the transaction; look again.
 
     def _explain(self, error: RpcError, label: str) -> None:
-        text = error.message.lower()
-        if "insufficient funds" in text or "gas required exceeds allowance" in text:
+        if no_gas_money(error):
             held = self._coin(self.chain.pool.balance(self.address))
             raise ScriptError(
                 f"{label}: {self.signer.alias} ({self.address}) holds {held}, which does not pay "
-                "for the gas; send it some"
+                "for the gas; send it some",
+                Code.GAS_MISSING,
             ) from None
 
     def _coin(self, wei: int) -> str:

@@ -5,10 +5,13 @@ package reads them.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 
 from teraproof.errors import TeraproofError
+from teraproof.protocol.errors import Code
 
 _ERROR_STRING = bytes.fromhex("08c379a0")  # Error(string)
 _PANIC = bytes.fromhex("4e487b71")  # Panic(uint256)
@@ -17,9 +20,13 @@ _PANIC = bytes.fromhex("4e487b71")  # Panic(uint256)
 class ChainError(TeraproofError):
     """No RPC endpoint answers, or one answers for another chain."""
 
+    default: ClassVar[Code] = Code.CHAIN_UNAVAILABLE
+
 
 class Reverted(ChainError):
     """A contract refused a call or a transaction; `reason` is its revert string."""
+
+    default: ClassVar[Code] = Code.CONTRACT_REFUSED
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -33,15 +40,29 @@ class Transport(ChainError):
 class BlockUnknown(ChainError):
     """No endpoint knows the block that was asked for."""
 
+    default: ClassVar[Code] = Code.BLOCK_UNKNOWN
+
 
 class RpcError(ChainError):
-    """A node refused the request: JSON-RPC `code`, its `message`, and `data` if it sent any."""
+    """A node refused the request: JSON-RPC `number`, its `message`, and `data` if it sent any."""
 
-    def __init__(self, code: int, message: str, data: object = None) -> None:
-        super().__init__(f"the RPC endpoint refused the request: {message} (code {code})")
-        self.code = code
+    default: ClassVar[Code] = Code.RPC_REFUSED
+
+    def __init__(self, number: int, message: str, data: object = None) -> None:
+        super().__init__(f"the RPC endpoint refused the request: {message} (code {number})")
+        self.number = number
         self.message = message
         self.data = data
+
+
+_NO_GAS_MONEY = ("insufficient funds", "gas required exceeds allowance")
+
+
+def no_gas_money(error: ChainError) -> bool:
+    """Whether a node refuses a transaction because its sender cannot pay for the gas."""
+    return isinstance(error, RpcError) and any(
+        part in error.message.lower() for part in _NO_GAS_MONEY
+    )
 
 
 RUNS_CODE = ("eth_call", "eth_estimateGas")
@@ -79,12 +100,12 @@ def already_known(error: RpcError) -> bool:
 
 def range_too_large(error: RpcError) -> bool:
     """Whether a node finds a range of blocks too large."""
-    return error.code == -32005 or any(part in error.message.lower() for part in _RANGE_TOO_LARGE)
+    return error.number == -32005 or any(part in error.message.lower() for part in _RANGE_TOO_LARGE)
 
 
 def as_revert(error: RpcError) -> Reverted | None:
     """The contract's refusal in a node's error, or None when the error is about something else."""
-    if error.code != 3 and "revert" not in error.message.lower():
+    if error.number != 3 and "revert" not in error.message.lower():
         return None
     data = error.data
     if isinstance(data, dict):

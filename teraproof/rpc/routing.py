@@ -272,13 +272,13 @@ class Router:
             self._observe(endpoint, method, "refused", begin)
             return error
         if method != "eth_getLogs" and (
-            error.code in (-32005, 429) or any(part in text for part in RATE_LIMITED)
+            error.number in (-32005, 429) or any(part in text for part in RATE_LIMITED)
         ):
             return self._failed(endpoint, method, "limits our rate", begin)
         if any(part in text for part in UNKNOWN_BLOCK):
             self._observe(endpoint, method, "unknown block", begin)
             return BlockUnknown(f"{endpoint.label}: {error.message}")
-        if error.code == -32603 and "revert" not in text and method != "eth_sendRawTransaction":
+        if error.number == -32603 and "revert" not in text and method != "eth_sendRawTransaction":
             # "Internal error" is the node's own trouble; another may do better.
             return self._failed(endpoint, method, f"has an internal error: {error.message}", begin)
         self._observe(endpoint, method, "refused", begin)

@@ -36,14 +36,18 @@ from provider_agent.duties.policy import Policy
 from provider_agent.duties.promises import Promises
 from provider_agent.duties.results import Results
 from provider_agent.duties.taking import Taker
+from provider_agent.duties.views import JobViews
 from provider_agent.duties.working import Machine, Worker
 from provider_agent.errors import RunnerError
+from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Assignment, Order, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
 from provider_agent.store import IntentKey, IntentState, Store
+from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
+from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef, Log
 
 OWNER = Account.from_key(b"\x01" * 32).address
@@ -399,3 +403,15 @@ class Rig:
         job = self.store.job(terms.job_id())
         assert job is not None
         return job.note
+
+    def status(self, terms: Terms) -> dict[str, Any]:
+        """What the API tells the requester."""
+        views = JobViews(
+            self.book, self.machine, OperatorKey(OPERATOR), messages.Domain(31337, JOBS)
+        )
+        view = views.job(terms.job_id())
+        assert view is not None
+        return view.status
+
+    def blocked(self, terms: Terms) -> Code | None:
+        return cast(Code | None, self.status(terms)["blocked_by"])

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.api.app import ApiServer, create_app
 from provider_agent.api.health import Check, Health
 from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import AgentError
+from provider_agent.http.app import create_app
+from provider_agent.http.server import ApiServer
 from provider_agent.metrics import Metrics
-from tests.agent.api_rig import JOB_ID, Rig, http, serve
+from teraproof.protocol.errors import Code
+from tests.agent.api_rig import JOB_ID, Rig, code_of, http, serve
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_app__unknown_route_or_method__json(rig: Rig) -> None:
     ):
         answer = http.request(method, rig.url + path)
         assert answer.status_code == status
-        assert set(answer.json()) == {"error"}
+        assert code_of(answer) is {404: Code.ROUTE_UNKNOWN, 405: Code.METHOD_NOT_ALLOWED}[status]
 
 
 def test_app__bug_behind_it__500_without_traceback(
@@ -100,7 +102,7 @@ def test_app__bug_behind_it__500_without_traceback(
     with caplog.at_level(logging.CRITICAL, "uvicorn.error"):
         answer = http.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}", headers=headers)
     assert answer.status_code == 500
-    assert answer.json() == {"error": "internal error of the provider"}
+    assert (code_of(answer), "bug" in answer.text) == (Code.INTERNAL, False)
 
 
 def test_server__address_in_use__one_line(rig: Rig) -> None:

@@ -323,7 +323,7 @@ def test_eth_call__reverts__reason(anvil: Anvil, alone: RpcPool) -> None:
 def test_refused_request__rpc_error(alone: RpcPool) -> None:
     with pytest.raises(RpcError) as caught:
         alone.call("no_such_method")
-    assert caught.value.code == -32601
+    assert caught.value.number == -32601
     assert alone.endpoints[0].failures == 0
 
 
