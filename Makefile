@@ -43,7 +43,7 @@ install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python 
 	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes -r $(2); }
 
 AGENT_SOURCES := pyproject.toml $(shell find provider_agent teraproof -type f \
-	\( -name '*.py' -o -name '*.json' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
+	\( -name '*.py' -o -name '*.json' -o -name '*.sql' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
 
 .PHONY: help
 help: ## list the targets
@@ -159,6 +159,10 @@ mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 bench: setup sandbox ## 200 jobs at once to one agent
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput
 
+.PHONY: bench-history
+bench-history: setup sandbox ## what 100,000 ended jobs cost an agent: start, cycle, public request
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.history
+
 .PHONY: window-use
 window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.window_use
@@ -173,7 +177,11 @@ abi: .venv/.stamp ## write the agent's ABI files from the contracts
 
 .PHONY: coverage-table
 coverage-table: .venv/.stamp ## write which tests hold which invariant into docs/specification.md
-	@$(BIN)/python tools/coverage_table.py
+	@$(BIN)/python -m tools.coverage_table
+
+.PHONY: error-table
+error-table: .venv/.stamp ## write the codes of errors into docs/errors.md
+	@$(BIN)/python -m tools.error_table
 
 PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchmarks examples)
 MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
@@ -187,7 +195,9 @@ lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler w
 	$(LINT)/mypy --strict --python-executable $(BIN)/python $(MYPY_SOURCES) || status=1; \
 	echo "lint: mamushi"; find contracts \( -name '*.vy' -o -name '*.vyi' \) -print0 \
 		| xargs -0 -r $(LINT)/mamushi --check || { echo "error: run make format"; status=1; }; \
-	echo "lint: the table of invariants"; $(BIN)/python tools/coverage_table.py check || status=1; \
+	echo "lint: the table of invariants"; $(BIN)/python -m tools.coverage_table check || status=1; \
+	echo "lint: the tables of error codes"; $(BIN)/python -m tools.error_table check || status=1; \
+	echo "lint: no decision by words"; $(BIN)/python tools/words.py || status=1; \
 	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
 	exit $$status
 

@@ -6,15 +6,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from provider_agent import devices
-from provider_agent.api.app import ApiDeps, ApiServer, create_app
 from provider_agent.api.auth import Authenticator
 from provider_agent.api.health import Check, Health
 from provider_agent.api.storage import InputStorage
@@ -28,11 +27,15 @@ from provider_agent.chain.contracts import (
 )
 from provider_agent.chain.events import EventFeed
 from provider_agent.chain.pace import Pace
+from provider_agent.chain.pools import make_pool, make_visitor_pool
 from provider_agent.duties import benchmark, rewards
+from provider_agent.duties.adoption import adopt
 from provider_agent.duties.attempts import PAUSE, Attempts
+from provider_agent.duties.backfill import Backfill
 from provider_agent.duties.benchmark import BenchmarkDuty
 from provider_agent.duties.book import ACTIVE_RUNS, CONTRACT, JobBook
 from provider_agent.duties.chain_view import ChainView
+from provider_agent.duties.funds import Funds
 from provider_agent.duties.housekeeping import Housekeeper
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy
@@ -45,16 +48,20 @@ from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews, ProviderView, UploadRule
 from provider_agent.duties.working import Machine, Worker
 from provider_agent.errors import KeyInUse, RunnerError, counted
+from provider_agent.http.app import create_app
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.server import ApiServer
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.terms import Status
 from provider_agent.runners.base import Phase
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import OperatorSettings, Settings
-from provider_agent.store import Intent, IntentState, Store
+from provider_agent.store import Intent, IntentState, Store, StoreError
+from provider_agent.store.errors import explain
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender
-from teraproof.rpc.client import RpcPool
+from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
@@ -66,7 +73,6 @@ _PRUNE_EVERY = 600.0  # seconds
 _MAX_PAUSE = 60.0  # between cycles, when nodes do not answer
 _HURRIED_CYCLES = 8  # in a row, after cycles that wrote something
 _MEASURE_EVERY = 5.0  # seconds between two looks at what is costly to measure
-_VISITOR_SECONDS = 3.0
 _WALLET_GAS = 3_000_000  # for a contract wallet to check a signature
 _EVENTS = {
     IntentState.SENT: "sent",
@@ -80,26 +86,6 @@ _EVENTS = {
 def read_key(operator: OperatorSettings) -> OperatorKey:
     """The operator's key as the settings name it; opened once, which takes most of a second."""
     return load_key(operator.keystore, operator.password_file, operator.private_key_file)
-
-
-def make_pool(settings: Settings, metrics: Metrics | None = None) -> RpcPool:
-    """The RPC endpoints of the settings."""
-
-    def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
-        if metrics is not None and outcome == "failed":
-            metrics.rpc_errors.labels(endpoint).inc()
-
-    chain = settings.chain
-    return RpcPool(chain.rpc_urls, chain.chain_id, chain.rpc_timeout_seconds, observer=observe)
-
-
-def make_visitor_pool(settings: Settings) -> RpcPool:
-    """The same endpoints for calls that strangers cause: what goes wrong with such a call must not
-    put an endpoint out of use for the agent itself.
-    """
-    chain = settings.chain
-    timeout = min(_VISITOR_SECONDS, chain.rpc_timeout_seconds)
-    return RpcPool(chain.rpc_urls, chain.chain_id, timeout, max_wait=0, rounds=1)
 
 
 def make_runner(settings: Settings) -> ProcessRunner:
@@ -145,16 +131,9 @@ class Agent:
     def run(self) -> None:
         """Reconcile until `stop`. Runs of jobs go on when it ends."""
         with self._lock:
-            self._assemble()
-            self._sender.start(adopt=self._adopt)
-            self._server.start()
-            log.info(
-                "agent %s listens on port %s, data in %s",
-                self._key.address,
-                self._server.port,
-                self._settings.agent.data_dir,
-            )
             try:
+                self._assemble()
+                self._begin()
                 try:
                     self._loop()
                 finally:
@@ -162,11 +141,31 @@ class Agent:
                     if self._proofs is not None:
                         self._proofs.close()
                     self._duty.close()
+                    self._housekeeper.close()
                 self._take_leave()
             finally:
-                self._store.close()
+                store: Store | None = getattr(self, "_store", None)  # not when it cannot be used
+                if store is not None:
+                    store.close()
                 self._pool.close()
                 self._visitors.close()
+
+    def _begin(self) -> None:
+        """Find what there is, then listen."""
+        lost = self._store.rows_lost
+        if lost:
+            log.warning("rows of the database are lost: its jobs and nonces are found again")
+        # Without its rows the key's newest transactions look like a stranger's: they are ours.
+        self._sender.start(adopt=self._adopt or lost)
+        adopt(self._store, self._machine.runner)
+        if lost:
+            self._store.made_good()
+        self._housekeeper.start()
+        self._server.start()
+        data = self._settings.agent.data_dir
+        log.info(
+            "agent %s listens on port %s, data in %s", self._key.address, self._server.port, data
+        )
 
     def _take_leave(self) -> None:
         runner, going = self._machine.runner, 0
@@ -192,6 +191,7 @@ class Agent:
             self._store,
             self._key,
             max_fee=int(chain.max_fee_gwei * 10**9),
+            max_tip=int(chain.max_tip_gwei * 10**9),
             confirmations=chain.confirmations,
             reorg_window=chain.reorg_window,
             in_flight=settings.agent.max_in_flight,
@@ -218,6 +218,10 @@ class Agent:
         )
         book = JobBook(self._store, self._machine.inputs)
         token = TokenContract(self._pool, self._jobs.payment_token("latest"))
+        funds = Funds(
+            JobsContract(self._visitors, self._jobs.address),
+            TokenContract(self._visitors, token.address),
+        )
         decimals = token.decimals("latest")
         self._remember_token(token, decimals)
         policy = Policy(
@@ -231,6 +235,7 @@ class Agent:
         promises = Promises(
             settings.agent, book, policy, self._machine.results, self._jobs, self._key.address
         )
+        self._backfill = Backfill(book, promises, self._feed, self._pace, chain.reorg_window)
         attempts = Attempts(self._store, self._sender, CONTRACT, self._jobs.address)
         self._duty = JobsDuty(
             store=self._store,
@@ -253,6 +258,8 @@ class Agent:
             self._machine.results,
             self._machine.inputs,
             int(settings.agent.keep_results_hours * 3600),
+            # As far back as the event feed looks for a fork.
+            depth=4 * chain.reorg_window,
         )
         domain = messages.Domain(chain.chain_id, self._jobs.address)
         desk = QuoteDesk(
@@ -261,8 +268,7 @@ class Agent:
             promises=promises,
             policy=policy,
             key=self._key,
-            jobs=self._jobs,
-            token=token,
+            funds=funds,
             inputs=self._machine.inputs,
             domain=domain,
             data_dir=data,
@@ -279,7 +285,7 @@ class Agent:
                     siwe.Expected.at(settings.api.public_url, chain.chain_id),
                     lambda to, call: self._visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
                 ),
-                jobs=JobViews(self._store, self._machine, self._key, domain),
+                jobs=JobViews(book, self._machine, self._key, domain),
                 specs=self._store,
                 inputs=self._machine.inputs,
                 may_upload=UploadRule(book, self._duty, desk, policy),
@@ -361,14 +367,22 @@ class Agent:
                 failures = 0
                 self._last_cycle = time.time()
                 self._metrics.last_reconcile.set(self._last_cycle)
-            except KeyInUse:
+            except (KeyInUse, StoreError):
                 raise
             except ChainError as error:
                 failures += 1
                 self._metrics.reconcile_failures.inc()
                 log.warning("%s", error)
+            except sqlite3.Error as error:
+                said = explain(self._store.path, error)
+                if said.code is Code.DATABASE_DAMAGED:
+                    raise said from error
+                # A full disk: jobs are running and deadlines near, so go on trying.
+                failures += 1
+                self._metrics.reconcile_failures.inc()
+                log.warning("%s", said)
             except Exception:
-                # A full disk, a bug: jobs are running and deadlines near, so go on trying.
+                # A bug: jobs are running and deadlines near, so go on trying.
                 failures += 1
                 self._metrics.reconcile_failures.inc()
                 log.exception("the cycle failed")
@@ -387,12 +401,18 @@ class Agent:
         return pause if again is None else min(pause, again)
 
     def _cycle(self) -> None:
+        self._store.check_there()
         head = self._sender.tick()
         self._pace.see(head)
         block = self._pinned(head)
-        if block.hash != self._read:
-            self._feed.poll(block, self._consume)
-            self._read = block.hash
+        self._backfill.look(block)
+        if block.hash != self._read or self._feed.looks_back:
+            try:
+                self._feed.poll(block, self._consume)
+                self._read = block.hash
+            except ChainError as error:
+                # Events are hints; what is owed follows from state, which may be there yet.
+                log.warning("events: %s", error)
         self._duty.reconcile(block)
         standing = self._duty.standing
         if self._proofs is not None:
@@ -402,6 +422,8 @@ class Agent:
         if self._store.intents_in(IntentState.PLANNED):
             self._sender.tick()
         self._measure(head, block)
+        if standing is not None:
+            self._housekeeper.see(block.number, standing.owner)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
             self._pruned_at = time.monotonic()
             self._housekeeper.prune(0 if standing is None else standing.open_margin)
@@ -464,35 +486,6 @@ class Agent:
         standing = self._duty.standing
         ours = standing is not None and standing.operator_is_ours
         return Check("registered", ours, "" if ours else "the operator works for no provider yet")
-
-
-def next_consent(settings: Settings, key: OperatorKey) -> int:
-    """The nonce that the operator's next consent must carry. Raises ChainError."""
-    pool = make_pool(settings)
-    try:
-        return StakingContract(pool, settings.chain.staking).consent_nonce(key.address, "latest")
-    finally:
-        pool.close()
-
-
-def consent(
-    settings: Settings, key: OperatorKey, owner: str, nonce: int, expires: int
-) -> dict[str, Any]:
-    """The operator's signed agreement to work for `owner`, for the owner to register with."""
-    message = messages.OperatorConsent(
-        owner=owner, operator=key.address, nonce=nonce, expires=expires
-    )
-    domain = messages.Domain(settings.chain.chain_id, settings.chain.staking)
-    return {
-        "owner": message.owner,
-        "operator": message.operator,
-        "nonce": nonce,
-        "expires": expires,
-        "signature": "0x" + messages.sign(domain, message, key.account).hex(),
-        "chain_id": settings.chain.chain_id,
-        "staking": settings.chain.staking,
-        "endpoint": settings.api.public_url,
-    }
 
 
 def database(settings: Settings) -> Path:

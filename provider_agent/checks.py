@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from provider_agent import devices
-from provider_agent.agent import database, make_pool, make_runner, read_key
+from provider_agent.agent import database, make_runner, read_key
 from provider_agent.benchmark.schedule import Rules
 from provider_agent.chain.contracts import (
     BenchmarkContract,
@@ -21,17 +21,23 @@ from provider_agent.chain.contracts import (
     StakingContract,
     TokenContract,
 )
+from provider_agent.chain.pace import Pace
+from provider_agent.chain.pools import make_pool
 from provider_agent.duties.chain_view import ChainView
 from provider_agent.duties.epochs import EpochView, unfit
 from provider_agent.duties.prover import measure
 from provider_agent.errors import AgentError, RunnerError, SettingsError, counted
 from provider_agent.settings import Settings
-from provider_agent.store import Store
+from provider_agent.store import inspect
 from teraproof.errors import TeraproofError
+from teraproof.protocol.errors import Code
 from teraproof.rpc.client import RpcPool
+from teraproof.rpc.endpoint import Endpoint
 from teraproof.rpc.errors import ChainError
+from teraproof.rpc.fees import Pricer
 
 _CLOCK_SKEW = 60  # seconds; blocks may be older than that on a quiet chain, never newer
+_OLD_HEAD, _OLD_BLOCKS = 120.0, 20  # seconds, or blocks, after which a head is old
 _LOW_GAS = 10**16  # wei
 _ZERO_ADDRESS = "0x" + "00" * 20
 _AnyContract = TypeVar("_AnyContract", BenchmarkContract, EmissionsContract)
@@ -59,6 +65,7 @@ def startup(settings: Settings) -> Iterator[Finding]:
         ("sandbox", checks.sandbox),
         ("rpc", checks.rpc),
         ("clock", checks.clock),
+        ("fees", checks.fees),
         ("contracts", checks.contracts),
         ("gas", checks.gas),
         ("provider", checks.provider),
@@ -70,6 +77,8 @@ def startup(settings: Settings) -> Iterator[Finding]:
 
 class _Warning(AgentError):
     """Worth a line, and no reason not to start."""
+
+    default: ClassVar[Code] = Code.CHECK_WARNING
 
 
 def _finding(name: str, check: Callable[[], str]) -> Finding:
@@ -116,12 +125,7 @@ class _Checks:
         path = database(self._settings)
         if not path.parent.is_dir():
             raise SettingsError("needs the data directory")
-        store = Store(path)
-        try:
-            known = len(store.jobs())
-        finally:
-            store.close()
-        return f"{path.name}, {counted(known, 'job')} known"
+        return inspect(path)
 
     def devices(self) -> str:
         found = devices.inventory()
@@ -157,20 +161,65 @@ class _Checks:
         pool = make_pool(self._settings)
         self._pools.append(pool)
         head = pool.head()
-        self._pool = pool
-        down = [e.label for e in pool.endpoints if e.trouble]
+        faults = [fault for fault in map(self._fault_of, pool.endpoints) if fault]
         line = f"chain {self._settings.chain.chain_id}, block {head.number}"
-        if down:
-            raise _Warning(f"{line}; not usable: {', '.join(down)}")
+        if len(faults) == len(pool.endpoints):
+            raise ChainError(f"{line}; not usable: {'; '.join(faults)}")
+        self._pool = pool
+        if faults:
+            raise _Warning(f"{line}; not usable: {'; '.join(faults)}")
         return f"{line}, {counted(len(pool.endpoints), 'endpoint')}"
 
+    def _fault_of(self, endpoint: Endpoint) -> str:
+        """What keeps an endpoint from doing what the agent asks of it, in its own words, or ""."""
+        chain = self._settings.chain
+        alone = make_pool(self._settings, only=endpoint.url)
+        try:
+            head = alone.head()
+            alone.nonce(chain.jobs, head)  # at the block's hash
+            alone.logs([chain.jobs], max(0, head.number - chain.reorg_window), head.number)
+            alone.receipt(head.hash)  # there is none; that it is asked for must be admitted
+        except ChainError as error:
+            fault = alone.endpoints[0].trouble or str(error)
+            return f"{endpoint.label} {fault}"
+        finally:
+            alone.close()
+        return ""
+
     def clock(self) -> str:
-        ahead = self._reachable().head().timestamp - time.time()
+        head = self._reachable().head()
+        ahead = head.timestamp - time.time()
         if ahead > _CLOCK_SKEW:
             raise _Warning(
                 f"the newest block is {ahead:.0f} s in the future; set this machine's clock"
             )
-        return f"newest block {max(0.0, -ahead):.0f} s ago"
+        line = f"newest block {max(0.0, -ahead):.0f} s ago"
+        pace = Pace(self._reachable(), self._settings.chain.block_seconds)
+        pace.see(head)
+        if -ahead > max(_OLD_HEAD, _OLD_BLOCKS * pace.seconds):
+            raise _Warning(
+                f"{line}, at {pace.seconds:g} s a block: the chain stands, the endpoints lag, or "
+                "this machine's clock is ahead"
+            )
+        return line
+
+    def fees(self) -> str:
+        chain = self._settings.chain
+        pricer = Pricer(
+            self._reachable().fees,
+            max_fee=int(chain.max_fee_gwei * 10**9),
+            max_tip=int(chain.max_tip_gwei * 10**9),
+        )
+        offer = pricer.offer()
+        if offer is None:
+            raise _Warning(pricer.trouble)
+        line = f"{offer.max_fee / 1e9:.4g} gwei at most"
+        if offer.legacy:
+            return f"{line}, by the old kind of transaction: this chain has no base fee"
+        line = f"{line}, {offer.priority_fee / 1e9:.4g} of it as a tip"
+        if pricer.trouble:
+            raise _Warning(f"{line}; {pricer.trouble}")
+        return line
 
     def contracts(self) -> str:
         pool, chain = self._reachable(), self._settings.chain

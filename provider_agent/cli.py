@@ -22,12 +22,13 @@ from teraproof.errors import TeraproofError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from provider_agent.store import Store
+    from provider_agent.store import JobRow, Store
 
 # All else is imported by the commands that use it: the libraries of the agent take a second to
 # load, and a command line answers at once.
 
 _CONSENT_SECONDS = 7 * 86_400
+_SHOWN_ENDED = 20  # jobs, besides those that have not ended
 _SHORT_ID = len("0x") + 12
 _TEMPLATE = """\
 # Settings of the provider agent. Every field can be overridden by a variable of the environment:
@@ -123,7 +124,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except TeraproofError as error:
             click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(int(error.code.exit))
 
 
 @click.group(cls=_Group)
@@ -244,15 +245,16 @@ def consent(config: Path, owner: str, output: Path | None, nonce: int | None) ->
     Each consent works once. Binding the key anew ends the quotes that it signed before.
     """
     from provider_agent import agent as agents
+    from provider_agent.consent import next_consent, sign_consent
     from provider_agent.protocol.terms import address
     from provider_agent.settings import load
 
     settings = load(config)
     key, owner = agents.read_key(settings.operator), address("--owner", owner)
     if nonce is None:
-        nonce = agents.next_consent(settings, key)
+        nonce = next_consent(settings, key)
     expires = int(time.time()) + _CONSENT_SECONDS
-    signed = agents.consent(settings, key, owner, nonce, expires)
+    signed = sign_consent(settings, key, owner, nonce, expires)
     text = json.dumps(signed, indent=2) + "\n"
     if output is None:
         click.echo(text, nl=False)
@@ -302,7 +304,7 @@ def run(config: Path, adopt_nonces: bool, skip_checks: bool, verbose: bool) -> N
     _set_up_logging(verbose)
     settings = load(config)
     if not skip_checks and not _check(config):
-        raise SettingsError("a start-up check failed; see above")
+        raise AgentError("a start-up check failed; see above")
     running = Agent(settings, adopt_nonces=adopt_nonces)
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -341,7 +343,7 @@ def status(config: Path) -> None:
     path = database(settings)
     if not path.exists():
         raise SettingsError(f"{path} is not there; the agent has not run yet")
-    store = Store(path)
+    store = Store(path, owner=False)
     try:
         _show(store)
     finally:
@@ -360,10 +362,11 @@ def _show(store: Store) -> None:
     table = Table(title="Jobs")
     # People copy ids: they have one length, however narrow the terminal is.
     table.add_column("job", no_wrap=True, min_width=_SHORT_ID)
-    for name in ("status", "pay", "deadline", "runs", "note"):
+    for name in ("status", "outcome", "pay", "deadline", "runs", "note"):
         table.add_column(name)
     decimals, symbol = store.meta(PAY_DECIMALS), store.meta(PAY_SYMBOL)
-    for job in store.jobs():
+    ended = store.ended_jobs(_SHOWN_ENDED)
+    for job in [*reversed(ended), *store.jobs()]:
         deadline = "-"
         if job.assigned_at is not None:
             ends = decode_terms(job.terms).deadline(job.assigned_at)
@@ -372,6 +375,7 @@ def _show(store: Store) -> None:
         table.add_row(
             ("0x" + job.job_id.hex())[:_SHORT_ID],
             Status(job.status).name.lower(),
+            _outcome(job),
             "-" if job.price is None else _amount(job.price, decimals, symbol),
             deadline,
             runs,
@@ -382,6 +386,17 @@ def _show(store: Store) -> None:
     line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
     console.print(f"Transactions: {line}")
     _show_proof(console, store)
+
+
+def _outcome(job: JobRow) -> str:
+    """How a job ended, by what the chain keeps of it."""
+    from provider_agent.protocol.outcome import by_status, of_result
+    from provider_agent.protocol.terms import Status
+
+    ended = by_status(Status(job.status))
+    if ended is not None:
+        return ended.value
+    return "-" if job.result is None else str(of_result(job.result))
 
 
 def _show_proof(console: Console, store: Store) -> None:

@@ -8,7 +8,6 @@ often hold a key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -17,7 +16,7 @@ from provider_agent.duties.epochs import ProofReport
 PREFIX = "teraproof_agent"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-TRANSACTION_EVENTS = ("sent", "replaced", "rebroadcast", "mined", "failed", "abandoned")
+TRANSACTION_EVENTS = ("sent", "mined", "failed", "abandoned")
 PROOF_OUTCOMES = ("scored", "missed", "void", "unopened", "failed")
 
 
@@ -58,7 +57,6 @@ class Metrics:
             registry=self.registry,
         )
         self.last_reconcile = self._gauge("last_reconcile_timestamp", "Unix time of the last one.")
-        self.credits = self._gauge("credits", "Credits to withdraw, in token units.", "token")
         self.gas_balance = self._gauge("gas_balance_wei", "The operator's balance for gas.")
         self.http_requests = Counter(
             f"{PREFIX}_http_requests",
@@ -112,10 +110,6 @@ class Metrics:
         self.proof_paused.set(report.paused)
         self.proof_score.set(report.score)
         self.proof_proven.set(report.proven)
-
-    def rpc_error(self, url: str) -> None:
-        """Count one failed request to the RPC endpoint at `url`."""
-        self.rpc_errors.labels(urlsplit(url).hostname or "unknown").inc()
 
     def set_jobs(self, by_status: Mapping[str, int]) -> None:
         """Set the jobs gauge anew; a status that is not named is gone."""

@@ -112,8 +112,21 @@ class ChainSettings(_Section):
     """Time between two blocks; measured on the chain where it is not given."""
     poll_seconds: float = Field(default=2.0, gt=0, le=600)
     rpc_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    """Time for a whole request to one endpoint, its answer included."""
+    requests_per_second: float | None = Field(default=None, ge=1, le=10_000)
+    """Most requests to each endpoint: set it below what your provider admits. Without it: 20, and
+    no limit for a node on this machine. An endpoint that says "too many" gets fewer.
+    """
+    strangers_requests_per_second: float = Field(default=2.0, ge=0.1, le=1_000)
+    """Most requests that the API's visitors can cause, all of them together; beside the others."""
+    log_range: int = Field(default=2_000, ge=1, le=1_000_000)
+    """Most blocks in one request for logs; it is halved where an endpoint does not admit it."""
+    ca_file: Path | None = None
+    """Certificates (PEM) to trust beside the system's: for a node behind an authority of yours."""
     max_fee_gwei: Amount = Decimal(200)
     """Most that a unit of gas may cost, tip included."""
+    max_tip_gwei: Amount = Decimal(5)
+    """Most of that which goes to the block's producer, whatever nodes ask for."""
 
     @model_validator(mode="after")
     def _window_covers_confirmations(self) -> ChainSettings:
@@ -315,6 +328,7 @@ def _resolved(settings: Settings, base: Path) -> Settings:
     )
     return settings.model_copy(
         update={
+            "chain": within(settings.chain),
             "operator": within(settings.operator),
             "agent": within(settings.agent),
             "runner": runner,

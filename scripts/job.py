@@ -22,7 +22,7 @@ from scripts.market.command import (
     common_options,
     console,
 )
-from scripts.market.errors import ScriptError
+from scripts.market.errors import ScriptError, WrongInput
 from scripts.market.jobs import Funds
 from scripts.market.market import Market, fresh_nonce, open_market
 from scripts.market.network import connect
@@ -119,7 +119,7 @@ def post(
         highest if start_price is None else units(start_price, market.decimals, "--start-price")
     )
     if lowest > highest:
-        raise ScriptError("--start-price: above --price, the highest price; lower it")
+        raise WrongInput("--start-price: above --price, the highest price; lower it")
     order = Order(
         spec=read.spec.digest(),
         start_price=lowest,
@@ -136,7 +136,7 @@ def post(
         judged=Judged[judged.upper()],
     )
     if order.duration < read.spec.timeout_seconds:
-        raise ScriptError(
+        raise WrongInput(
             f"--duration: shorter than the job's own timeout of {read.spec.timeout_seconds} s"
         )
     urls = list(endpoints) or list(tenant.candidates(market, order, read.spec.allow).values())
@@ -205,7 +205,7 @@ def upload(
     market, sender, ui = _open(provider, alias, deployments, yes)
     job = jobs.find(market, job_id)
     if job.terms.order.spec != read.spec.digest():
-        raise ScriptError(f"{package} is not the package of job {jobs.short(job.job)}")
+        raise WrongInput(f"{package} is not the package of job {jobs.short(job.job)}")
     urls = list(endpoints)
     if not urls and job.provider is not None:
         urls = [tenant.endpoint_for(market, job)]
@@ -255,7 +255,10 @@ def fetch(
     deployments: Path,
     yes: bool,
 ) -> None:
-    """Download the result and check it against what was attested on chain."""
+    """Download the result and check it against what was attested on chain.
+
+    Exits with 5 when the job itself failed, after saving what there is and showing its log.
+    """
     market, sender, ui = _open(provider, alias, deployments, yes)
     job = jobs.find(market, job_id)
     directory = output or Path("results") / jobs.short(job.job)

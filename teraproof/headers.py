@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 from eth_utils.crypto import keccak
 
+from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError
 
 MAX_HEADER = 1024  # bytes that the contract takes
@@ -58,6 +60,8 @@ class HeaderError(ChainError):
     """A block's header cannot be had in the form that the contract takes: asking again is of no
     use.
     """
+
+    default: ClassVar[Code] = Code.HEADER_UNFIT
 
 
 class Source(IntEnum):

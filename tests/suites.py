@@ -2,9 +2,9 @@
 """Runs the test suites side by side, and closes with one line for all.
 
 A suite runs in one pytest process or in several, its lanes: the plugins of Ape and titanoboa are
-kept apart, and the agent's unit tests run without the contract tooling. Lanes that work are as many
-at a time as there are cores; beside them run those that wait most of the time, for chains and
-processes. Names on the command line choose suites.
+kept apart, and the agent's unit tests run without the contract tooling. Lanes that work are one
+more at a time than there are cores; beside them run those that wait most of the time, for chains
+and processes. Names on the command line choose suites.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Suite:
 SUITES = (
     # The longest first, so that all end together.
     Suite("contracts", ".venv", ("ape_test",), (("stateful", "test_attack_search", "test_revm"),)),
-    Suite("agent", ".venv-agent", (), (("benchmark",),)),
+    Suite("agent", ".venv-agent", (), (("benchmark",), ("tx", "rpc"))),
     Suite("scripts", ".venv", ("boa_test",)),
     Suite(
         "agent_proofs",
@@ -170,7 +170,7 @@ def run_all(lanes: list[Lane]) -> Count:
     total = Count()
     with (
         tempfile.TemporaryDirectory() as reports,
-        ThreadPoolExecutor(os.cpu_count()) as working,
+        ThreadPoolExecutor((os.cpu_count() or 1) + 1) as working,
         ThreadPoolExecutor(WAITING_AT_ONCE) as waiting,
     ):
         running = [

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tests hold which invariant, from their markers, for docs/specification.md.
 
-    python tools/coverage_table.py            write the table
-    python tools/coverage_table.py check      fail when it is not what the markers say
+    python -m tools.coverage_table            write the table
+    python -m tools.coverage_table check      fail when it is not what the markers say
 
 A test says `@pytest.mark.invariant("I-5")`; a file says it once, in its `pytestmark`.
 """
@@ -16,15 +16,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.pages import PageError, keep, with_table
+
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 PAGE = ROOT / "docs" / "specification.md"
-BEGIN, END = "<!-- coverage:begin -->", "<!-- coverage:end -->"
 DEFINED = re.compile(r"^- \*\*(I-\d+)\b", re.M)
-
-
-class CoverageError(Exception):
-    """One line for a person: what does not fit."""
 
 
 def named(node: ast.expr) -> set[str]:
@@ -63,9 +60,9 @@ def table(page: str) -> str:
     """The table; every invariant of the page has a line, and a marker names one of them."""
     held, defined = found(), DEFINED.findall(page)
     if unknown := sorted(set(held) - set(defined)):
-        raise CoverageError(f"{unknown[0]}: a marker names it, the specification does not")
+        raise PageError(f"{unknown[0]}: a marker names it, the specification does not")
     if bare := [name for name in defined if name not in held]:
-        raise CoverageError(f"{bare[0]}: no test is marked with it")
+        raise PageError(f"{bare[0]}: no test is marked with it")
     lines = ["| Invariant | Tests | Where (`tests/`) |", "|---|--:|---|"]
     for name in defined:
         where = ", ".join(f"`{file}` {count}" for file, count in sorted(held[name].items()))
@@ -76,26 +73,12 @@ def table(page: str) -> str:
 def page_with_table() -> str:
     """The page as it should be."""
     page = PAGE.read_text()
-    if BEGIN not in page or END not in page:
-        raise CoverageError(f"{PAGE.name} has no {BEGIN} and {END}")
-    before, rest = page.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{table(page)}\n{END}{rest.split(END, 1)[1]}"
+    return with_table(page, "coverage", table(page))
 
 
 def main(argv: list[str]) -> int:
     """0 when the table is right, or was written."""
-    try:
-        wanted = page_with_table()
-    except CoverageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if argv == ["check"]:
-        if PAGE.read_text() != wanted:
-            print("error: the table of invariants is old; run make coverage-table", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(wanted)
-    return 0
+    return keep(PAGE, page_with_table, "make coverage-table", argv)
 
 
 if __name__ == "__main__":

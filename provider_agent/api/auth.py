@@ -18,6 +18,7 @@ from typing import Protocol
 
 from provider_agent.errors import AuthError
 from provider_agent.protocol import siwe
+from teraproof.protocol.errors import Code
 
 NONCE_SECONDS = 300
 SESSION_SECONDS = 12 * 3600
@@ -83,10 +84,14 @@ class Authenticator:
         """The address behind an Authorization header. AuthError when there is none."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not 40 <= len(token) <= 64:
-            raise AuthError("sign in first: POST /v1/auth/nonce, then /v1/auth/login")
+            raise AuthError(
+                "sign in first: POST /v1/auth/nonce, then /v1/auth/login", Code.SESSION_REQUIRED
+            )
         account = self._store.session(_hash(token), int(self._clock()))
         if account is None:
-            raise AuthError("the session is unknown or has expired; sign in again")
+            raise AuthError(
+                "the session is unknown or has expired; sign in again", Code.SESSION_UNKNOWN
+            )
         return account
 
 

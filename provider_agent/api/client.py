@@ -8,12 +8,9 @@ only when its manifest hashes to the digest that was attested on chain.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote as percent
@@ -22,7 +19,8 @@ from urllib.parse import urlsplit
 import httpx
 from eth_account.messages import SignableMessage, encode_defunct
 
-from provider_agent.errors import AgentError, AuthError
+from provider_agent.api.transport import ANSWER_BYTES, TRIES, Transport, cause
+from provider_agent.errors import AgentError, AuthError, RemoteError
 from provider_agent.protocol import messages, siwe
 from provider_agent.protocol.digests import (
     Entry,
@@ -35,13 +33,10 @@ from provider_agent.protocol.digests import (
     parse_manifest,
 )
 from provider_agent.protocol.jobspec import JobSpec
+from teraproof.protocol.errors import Code
 
-_ANSWER_BYTES = 1 << 20
 _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 18
-# Failures of the network that a second try may cure.
-_TRIES = 4
-_NOT_WANTED = b"would not run the job"  # in the agent's answer to inputs
 
 
 class Signer(Protocol):
@@ -76,19 +71,11 @@ class AgentClient:
         try:
             httpx.URL(base_url)
         except httpx.InvalidURL:
-            raise AuthError(f"{base_url!r}: not a URL") from None
+            raise AuthError(f"{base_url!r}: not a URL", Code.INPUT_INVALID) from None
         # The scheme in lower case: it decides whether certificates are checked.
         self.base_url = urlsplit(base_url).geturl().rstrip("/")
         self._account, self._chain_id = account, chain_id
-        self._token: str | None = None
-        self._http = httpx.Client(
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=False,
-            # Reading all certificates takes longer than a request; plain HTTP needs none.
-            verify=self.base_url.startswith("https:"),
-            transport=transport,
-        )
+        self._http = Transport(self.base_url, self._sign_in, timeout, transport)
 
     def __enter__(self) -> AgentClient:
         return self
@@ -104,31 +91,38 @@ class AgentClient:
 
     def login(self) -> None:
         """Sign in. AuthError when the agent asks to sign for another site or chain."""
-        asked = self._json("POST", "/v1/auth/nonce", signed=False)
+        self._http.sign_in()
+
+    def _sign_in(self) -> str:
+        asked = self._http.json("POST", "/v1/auth/nonce", signed=False)
         nonce, chain_id = asked.get("nonce"), asked.get("chain_id")
         if not isinstance(nonce, str) or not isinstance(chain_id, int):
-            raise AuthError(f"{self.base_url}: no Teraproof agent answers there; check the URL")
+            raise self._http.no_agent()
         if asked.get("domain") != siwe.authority(self.base_url):
             raise AuthError(
                 f"{self.base_url}: the agent calls itself {ascii(asked.get('domain'))[:80]}; "
-                "use the URL that the provider registered"
+                "use the URL that the provider registered",
+                Code.SIGN_IN_ELSEWHERE,
             )
         if self._chain_id not in (None, chain_id):
             raise AuthError(
-                f"{self.base_url}: the agent is on chain {chain_id}, not on {self._chain_id}"
+                f"{self.base_url}: the agent is on chain {chain_id}, not on {self._chain_id}",
+                Code.SIGN_IN_ELSEWHERE,
             )
         account = str(self._account.address)
         text = siwe.new_message(self.base_url, account, chain_id, nonce, int(time.time())).text()
         body = {"message": text, "signature": self._sign(text)}
-        token = self._json("POST", "/v1/auth/login", body, signed=False).get("token")
+        token = self._http.json("POST", "/v1/auth/login", body, signed=False).get("token")
         if not isinstance(token, str) or not token.isascii():
-            raise AuthError(f"{self.base_url}: the agent gave no session token")
-        self._token = token
+            raise AuthError(
+                f"{self.base_url}: the agent gave no session token", Code.ANSWER_INVALID
+            )
+        return token
 
     def _sign(self, text: str) -> str:
         signed = self._account.sign_message(encode_defunct(text=text))
         if signed is None:
-            raise AuthError("the sign-in message was not signed; sign it to go on")
+            raise AuthError("the sign-in message was not signed; sign it to go on", Code.DECLINED)
         raw = signed.encode_rsv() if hasattr(signed, "encode_rsv") else signed.signature
         return "0x" + bytes(raw).hex()
 
@@ -136,7 +130,7 @@ class AgentClient:
 
     def provider(self) -> dict[str, Any]:
         """What the provider says about itself (`GET /v1/provider`)."""
-        return self._json("GET", "/v1/provider", signed=False)
+        return self._http.json("GET", "/v1/provider", signed=False)
 
     def quote(self, spec: JobSpec, domain: messages.Domain) -> tuple[messages.Quote, bytes]:
         """A signed quote for `spec`, whose specification must have been uploaded.
@@ -144,7 +138,7 @@ class AgentClient:
         `domain` is that of the Jobs contract. The signature, the requester and the specification
         are checked; the price is for the caller to judge.
         """
-        answer = self._json("POST", "/v1/quotes", {"spec": spec.digest().hex()})
+        answer = self._http.json("POST", "/v1/quotes", {"spec": spec.digest().hex()})
         try:
             given = answer["quote"]
             values: dict[str, Any] = {
@@ -157,14 +151,22 @@ class AgentClient:
             }
             signature = bytes.fromhex(answer["signature"].removeprefix("0x"))
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise AgentError(f"{self.base_url}: the quote is malformed") from None
+            raise AgentError(
+                f"{self.base_url}: the quote is malformed", Code.QUOTE_INVALID
+            ) from None
         quote = messages.Quote(**values)
         if messages.recover(domain, quote, signature) != quote.operator:
-            raise AgentError(f"{self.base_url}: the quote is not signed by its operator")
+            raise AgentError(
+                f"{self.base_url}: the quote is not signed by its operator", Code.QUOTE_INVALID
+            )
         if quote.spec != spec.digest():
-            raise AgentError(f"{self.base_url}: the quote is for another specification")
+            raise AgentError(
+                f"{self.base_url}: the quote is for another specification", Code.QUOTE_INVALID
+            )
         if int(quote.requester, 16) and quote.requester != str(self._account.address):
-            raise AgentError(f"{self.base_url}: the quote is for another requester")
+            raise AgentError(
+                f"{self.base_url}: the quote is for another requester", Code.QUOTE_INVALID
+            )
         return quote, signature
 
     # ---------------------------------------------------------------- uploads
@@ -175,13 +177,9 @@ class AgentClient:
 
     def _upload_spec(self, spec: JobSpec, until: float) -> None:
         path = f"/v1/specs/{spec.digest().hex()}"
-        while not self._has(path):
-            answer = self._request("PUT", path, content=spec.canonical())
+        if not self._has(path):
             # There is room for the specification of a job that the agent has seen.
-            if answer.status_code not in (429, 503) or time.monotonic() > until:
-                self._checked(answer)
-                return
-            time.sleep(1)
+            self._insist(lambda: self._http.request("PUT", path, content=spec.canonical()), until)
 
     def upload(self, spec: JobSpec, directory: Path, wait: float = 60) -> int:
         """Send the specification and those of its inputs that the agent does not have yet.
@@ -193,7 +191,9 @@ class AgentClient:
         for entry in spec.inputs:
             local = directory / entry.path
             if file_digest(local).hex() != entry.sha256:
-                raise AgentError(f"{local}: differs from the specification; make it anew")
+                raise AgentError(
+                    f"{local}: differs from the specification; make it anew", Code.INPUT_INVALID
+                )
         until, sent = time.monotonic() + wait, 0
         self._upload_spec(spec, until)
         for entry in {e.sha256: e for e in spec.inputs}.values():
@@ -205,35 +205,53 @@ class AgentClient:
 
     def _send_file(self, path: str, directory: Path, entry: Entry, until: float) -> None:
         headers = {"content-length": str(entry.size)}
-        while True:
+
+        def send() -> httpx.Response:
             with open_beneath(directory, entry.path) as fd:
-                answer = self._request(
-                    "PUT", path, content=lambda fd=fd: _file_pieces(fd), headers=headers
+                return self._http.request(
+                    "PUT", path, content=lambda: _file_pieces(fd), headers=headers
                 )
-            # Also 403: the job may not have been seen yet. That it is not wanted is final.
-            final = answer.status_code not in (403, 429, 503) or _NOT_WANTED in answer.content
-            if final or time.monotonic() > until:
-                break
-            time.sleep(1)
-        self._checked(answer)
+
+        # The job may not have been seen yet; that it is not wanted is final.
+        self._insist(send, until)
+
+    def _insist(self, send: Callable[[], httpx.Response], until: float) -> None:
+        """Send until it is taken, refused for good, or `until` (monotonic) has passed."""
+        while True:
+            try:
+                self._http.checked(send())
+                return
+            except RemoteError as error:
+                left = until - time.monotonic()
+                if not error.retryable or left < 0:
+                    raise
+                asked = error.details.get("retry_after")
+                pause = asked if isinstance(asked, int) and asked > 0 else 1
+                time.sleep(min(pause, max(1.0, left)))
 
     def _has(self, path: str) -> bool:
-        answer = self._request("HEAD", path)
-        if answer.status_code not in (200, 404):
-            self._checked(answer)
-        return answer.status_code == 200
+        try:
+            self._http.checked(self._http.request("HEAD", path))
+        except RemoteError as error:
+            if error.code in (Code.SPEC_MISSING, Code.INPUT_MISSING):
+                return False
+            raise
+        return True
 
     # ---------------------------------------------------------------- jobs
 
     def job(self, job_id: bytes) -> dict[str, Any]:
         """The agent's view of a job of ours."""
-        return self._json("GET", _job(job_id))
+        return self._http.json("GET", _job(job_id))
 
     def receipt(self, job_id: bytes, digest: bytes) -> bytes:
         """The receipt, checked against the digest attested on chain (32 bytes)."""
-        data = self._bytes(_job(job_id) + "/receipt", _ANSWER_BYTES)
+        data = self._http.read(_job(job_id) + "/receipt", ANSWER_BYTES)
         if hashlib.sha256(data).digest() != digest:
-            raise AgentError(f"{self.base_url}: the receipt is not the one attested on chain")
+            raise AgentError(
+                f"{self.base_url}: the receipt is not the one attested on chain",
+                Code.RESULT_MISMATCH,
+            )
         return data
 
     def logs(self, job_id: bytes, offset: int | None = None) -> dict[str, Any]:
@@ -242,7 +260,7 @@ class AgentClient:
         The text comes from the job: escape it before it reaches a terminal.
         """
         query = "" if offset is None else f"?offset={offset}"
-        return self._json("GET", _job(job_id) + "/logs" + query)
+        return self._http.json("GET", _job(job_id) + "/logs" + query)
 
     def fetch_result(
         self, job_id: bytes, directory: Path, digest: bytes, max_bytes: int = 64 << 30
@@ -255,12 +273,18 @@ class AgentClient:
         if directory.exists():
             here = entries(directory)
             if hashlib.sha256(encode_manifest(here)).digest() != digest:
-                raise AgentError(f"{directory}: holds something else; name another directory")
+                raise AgentError(
+                    f"{directory}: holds something else; name another directory",
+                    Code.INPUT_INVALID,
+                )
             return here
         listed = parse_manifest(self._manifest(job_id, digest))
         total = sum(entry.size for entry in listed)
         if total > max_bytes:
-            raise AgentError(f"the result has {total} bytes, more than the {max_bytes} allowed")
+            raise AgentError(
+                f"the result has {total} bytes, more than the {max_bytes} allowed",
+                Code.RESULT_MISMATCH,
+            )
         partial = directory.with_name(directory.name + ".partial")
         files, parts = partial / "files", partial / "parts"
         _keep_only(files, {entry.path for entry in listed})
@@ -275,20 +299,26 @@ class AgentClient:
             place.parent.mkdir(parents=True, exist_ok=True)
             part.replace(place)
         if directory_digest(files) != digest:
-            raise AgentError(f"{files}: changed while it was fetched; delete {partial}, try again")
+            raise AgentError(
+                f"{files}: changed while it was fetched; delete {partial}, try again",
+                Code.RESULT_MISMATCH,
+            )
         files.replace(directory)
         shutil.rmtree(partial)
         return listed
 
     def _manifest(self, job_id: bytes, digest: bytes) -> bytes:
-        data = self._bytes(_job(job_id) + "/result", _MANIFEST_BYTES)
+        data = self._http.read(_job(job_id) + "/result", _MANIFEST_BYTES)
         if hashlib.sha256(data).digest() != digest:
-            raise AgentError(f"{self.base_url}: the result is not the one attested on chain")
+            raise AgentError(
+                f"{self.base_url}: the result is not the one attested on chain",
+                Code.RESULT_MISMATCH,
+            )
         return data
 
     def _fetch_file(self, job_id: bytes, entry: Entry, part: Path) -> None:
         path = f"{_job(job_id)}/result/{percent(entry.path)}"
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             held = part.stat().st_size if part.exists() else 0
             if held > entry.size:
                 part.unlink()
@@ -297,22 +327,25 @@ class AgentClient:
                 if held < entry.size or not part.exists():
                     self._append(path, entry, part, held)
             except httpx.TransportError as error:
-                if attempt == _TRIES - 1:
-                    raise AgentError(f"{self.base_url}: {_cause(error)}; run it again") from None
+                if attempt == TRIES - 1:
+                    raise AgentError(
+                        f"{self.base_url}: {cause(error)}; run it again", Code.AGENT_UNREACHABLE
+                    ) from None
                 time.sleep(0.5 * 2**attempt)
                 continue
             if file_digest(part).hex() == entry.sha256:
                 return
             # Left over from another result, or a lie: start this file anew.
             part.unlink()
-        raise AgentError(f"{self.base_url}: {entry.path} is not as its manifest says")
+        raise AgentError(
+            f"{self.base_url}: {entry.path} is not as its manifest says", Code.RESULT_MISMATCH
+        )
 
     def _append(self, path: str, entry: Entry, part: Path, held: int) -> None:
         headers = {"range": f"bytes={held}-"} if held else {}
-        with self._stream("GET", path, headers=headers) as answer:
+        with self._http.stream("GET", path, headers=headers) as answer:
             if answer.status_code not in (200, 206):
-                answer.read()
-                self._checked(answer)
+                self._http.checked(self._http.bounded(answer))
             whole = answer.status_code == 200
             left = entry.size - (0 if whole else held)
             with part.open("wb" if whole else "ab") as file:
@@ -320,107 +353,16 @@ class AgentClient:
                 for piece in answer.iter_raw():
                     left -= len(piece)
                     if left < 0:
-                        raise AgentError(f"{self.base_url}: {entry.path} is too long")
+                        raise AgentError(
+                            f"{self.base_url}: {entry.path} is too long", Code.RESULT_MISMATCH
+                        )
                     file.write(piece)
-
-    # ---------------------------------------------------------------- requests
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None = None,
-        *,
-        content: bytes | None = None,
-        signed: bool = True,
-    ) -> dict[str, Any]:
-        if body is not None:
-            content = json.dumps(body).encode()
-        answer = self._checked(self._request(method, path, content=content, signed=signed))
-        try:
-            found = json.loads(answer.content)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise AgentError(f"{self.base_url}: no Teraproof agent answers there; check the URL")
-        return found
-
-    def _bytes(self, path: str, limit: int) -> bytes:
-        return self._checked(self._request("GET", path, limit=limit)).content
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: Any = None,
-        headers: dict[str, str] | None = None,
-        signed: bool = True,
-        limit: int = _ANSWER_BYTES,
-    ) -> httpx.Response:
-        """One request with a bounded answer; transport failures are tried again."""
-        for attempt in range(_TRIES):
-            try:
-                with self._stream(
-                    method, path, content=content, headers=headers, signed=signed
-                ) as answer:
-                    data = bytearray()
-                    for piece in answer.iter_raw(_CHUNK):
-                        data += piece
-                        if len(data) > limit:
-                            raise AgentError(f"{self.base_url}: the answer is too long")
-                    return httpx.Response(answer.status_code, content=bytes(data))
-            except httpx.TransportError as error:
-                if attempt == _TRIES - 1:
-                    raise AgentError(f"{self.base_url}: {_cause(error)}; try later") from None
-                time.sleep(0.25 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    @contextmanager
-    def _stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: Any = None,
-        headers: dict[str, str] | None = None,
-        signed: bool = True,
-    ) -> Iterator[httpx.Response]:
-        """Open a request; a session that has ended is renewed once."""
-        for renewed in (False, True):
-            sent = {"accept-encoding": "identity", **(headers or {})}
-            if signed:
-                if self._token is None:
-                    self.login()
-                sent["authorization"] = f"Bearer {self._token}"
-            with self._http.stream(
-                method,
-                self.base_url + path,
-                content=content() if callable(content) else content,
-                headers=sent,
-            ) as answer:
-                if answer.status_code != 401 or not signed or renewed:
-                    yield answer
-                    return
-                self._token = None
-
-    def _checked(self, answer: httpx.Response) -> httpx.Response:
-        if answer.status_code < 300:
-            return answer
-        try:
-            line = json.loads(answer.content)["error"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            line = f"HTTP status {answer.status_code}"
-        # The text is a stranger's: one line, and nothing that a terminal would obey.
-        line = re.sub(r"[^\x20-\x7e]", "?", str(line))[:300]
-        kind = AuthError if answer.status_code in (401, 403) else AgentError
-        raise kind(f"{self.base_url}: {line}")
 
 
 def _job(job_id: bytes) -> str:
     text = job_id.hex()
     if not is_hex_digest(text):
-        raise AgentError("job id: expected 32 bytes")
+        raise AgentError("job id: expected 32 bytes", Code.INPUT_INVALID)
     return f"/v1/jobs/0x{text}"
 
 
@@ -447,11 +389,3 @@ def _is_file(place: Path, entry: Entry) -> bool:
     if not place.is_file() or place.is_symlink() or place.stat().st_size != entry.size:
         return False
     return file_digest(place).hex() == entry.sha256
-
-
-def _cause(error: httpx.TransportError) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return "the agent does not answer in time"
-    if isinstance(error, httpx.ConnectError):
-        return "no connection to the agent"
-    return "the connection to the agent broke"

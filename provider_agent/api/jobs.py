@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from provider_agent.errors import AgentError
 from provider_agent.protocol.digests import Entry, open_beneath
+from teraproof.protocol.errors import Code
 
 _CHUNK = 1 << 18
 LOG_BYTES = 64 << 10
@@ -57,9 +58,13 @@ def file_slice(stack: ExitStack, root: Path, entry: Entry, offset: int) -> Itera
     try:
         fd = stack.enter_context(open_beneath(root, entry.path))
     except FileNotFoundError:
-        raise AgentError("a file of the result is gone from the provider's disk") from None
+        raise AgentError(
+            "a file of the result is gone from the provider's disk", Code.RESULT_GONE
+        ) from None
     if os.fstat(fd).st_size != entry.size:
-        raise AgentError("a file of the result has changed on the provider's disk")
+        raise AgentError(
+            "a file of the result has changed on the provider's disk", Code.RESULT_GONE
+        )
     return _read(fd, offset, entry.size - offset)
 
 
@@ -109,7 +114,9 @@ def _read(fd: int, offset: int, size: int) -> Iterator[bytes]:
     while size > 0:
         data = os.pread(fd, min(_CHUNK, size), offset)
         if not data:
-            raise AgentError("a file of the result became shorter while it was sent")
+            raise AgentError(
+                "a file of the result became shorter while it was sent", Code.RESULT_GONE
+            )
         yield data
         offset += len(data)
         size -= len(data)

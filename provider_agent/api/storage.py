@@ -20,21 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from provider_agent.errors import AgentError
+from provider_agent.errors import AgentError, Refused
 from provider_agent.protocol.digests import is_hex_digest
 from provider_agent.protocol.terms import address
-
-
-class QuotaError(AgentError):
-    """An upload does not fit: `status` is the HTTP status that says so."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-
-class DigestMismatch(AgentError):
-    """The bytes received are not those that the digest names."""
+from teraproof.protocol.errors import Code
 
 
 @dataclass(frozen=True)
@@ -79,7 +68,7 @@ class InputStorage:
         return sum(size for size, _ in sums), sum(files for _, files in sums)
 
     def receive(self, account: str, sha256: str, size: int) -> Upload:
-        """Open an upload of `size` bytes, a context manager. QuotaError when it does not fit.
+        """Open an upload of `size` bytes, a context manager. Refused when it does not fit.
 
         The account's own quota holds the announced size. The room that all share is taken by what
         has arrived: who only announces much keeps nobody else out.
@@ -87,12 +76,19 @@ class InputStorage:
         folder, limits = _folder(account), self.limits
         place = self._place(account, sha256)
         if size > limits.file:
-            raise QuotaError(413, f"the file is larger than {limits.file} bytes; split it")
+            raise Refused(
+                Code.BODY_TOO_LARGE,
+                f"the file is larger than {limits.file} bytes; split it",
+                limit=limits.file,
+            )
         with self._lock:
             held, files = self._used.get(folder, (0, 0))
             held += self._announced.get(folder, 0)
             if held + size > limits.account or files >= limits.account_files:
-                raise QuotaError(413, "your uploads are over this provider's quota; finish a job")
+                raise Refused(
+                    Code.UPLOAD_QUOTA,
+                    "your uploads are over this provider's quota; finish a job first",
+                )
             self._check_room(size)
             self._add(folder, 0, 1)
             self._announce(folder, size)
@@ -144,7 +140,9 @@ class InputStorage:
         total = sum(used for used, _ in self._used.values())
         free = shutil.disk_usage(self.root).free
         if total + size > self.limits.total or free - size < self.limits.free:
-            raise QuotaError(507, "this provider has no room left; try later or elsewhere")
+            raise Refused(
+                Code.STORAGE_FULL, "this provider has no room left; try later or elsewhere"
+            )
 
     def _arrived(self, folder: str, size: int) -> None:
         with self._lock:
@@ -198,20 +196,26 @@ class Upload:
         return self
 
     def write(self, data: bytes) -> None:
-        """Append bytes. QuotaError when they are more than was announced, or than there is room."""
+        """Append bytes. Refused when they are more than was announced, or than there is room."""
         assert self._file is not None
         if self._received + len(data) > self._size:
-            raise QuotaError(413, "more bytes than announced; send the file again")
+            raise Refused(
+                Code.BODY_TOO_LARGE,
+                "more bytes than announced; send the file again",
+                limit=self._size,
+            )
         self._storage._arrived(self._folder, len(data))
         self._received += len(data)
         self._digest.update(data)
         self._file.write(data)
 
     def finish(self) -> None:
-        """Make the file visible, durably. DigestMismatch when it is not the one named."""
+        """Make the file visible, durably. Refused when it is not the one named."""
         assert self._file is not None
         if self._received != self._size or self._digest.hexdigest() != self._sha256:
-            raise DigestMismatch("the bytes received do not hash to the name; send them again")
+            raise Refused(
+                Code.DIGEST_MISMATCH, "the bytes received do not hash to the name; send them again"
+            )
         self._file.flush()
         os.fsync(self._file.fileno())
         self._storage._commit(self._folder, self._temporary, self._place, self._size)

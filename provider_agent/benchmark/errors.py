@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from provider_agent.errors import AgentError
+from teraproof.protocol.errors import Code
 
 
 class BenchmarkError(AgentError):
     """A parameter of a proof is out of its range, or a value has the wrong size."""
 
+    default: ClassVar[Code] = Code.PROOF_INVALID
+
 
 class OpeningError(BenchmarkError):
     """An opening does not show what its commitment claims; the contract would refuse it."""
 
+    default: ClassVar[Code] = Code.OPENING_INVALID
+
 
 class EngineError(BenchmarkError):
     """The device asked for cannot make proofs: missing, without its library, or out of memory."""
+
+    default: ClassVar[Code] = Code.ENGINE_FAILED
 
 
 _LINE = 120

@@ -351,6 +351,10 @@ class JobsContract(_Contract):
         """The state word of a job; 0 when it was never posted."""
         return int(self._read(block, "state", job))
 
+    def time_of(self, number: int) -> int:
+        """The unix time of a block."""
+        return self._pool.block(number).timestamp
+
     def reserved_score(self, provider: str, block: Block) -> int:
         """Score that a provider's open work holds."""
         return int(self._read(block, "reserved_score", provider))

@@ -61,6 +61,8 @@ class EventFeed:
         self._start = start_block
         self._window = reorg_window
         self._chunk = max(1, chunk)
+        self._back: int | None = None  # block from which the next poll reads, once
+        self._avoid: str | None = None  # the endpoint that was asked first at the last look back
         self._name = name
 
     def poll(self, head: BlockRef, consume: Consumer | None = None) -> list[Event]:
@@ -71,7 +73,10 @@ class EventFeed:
         the read; what was committed stays, the rest is read at the next poll.
         """
         found: list[Event] = []
-        first = self._first(head)
+        first, back = self._first(head), self._back
+        if back is not None:
+            first = max(self._start, min(first, back))
+            self._avoid = self._pool.next_for_logs(self._avoid)
         while first <= head.number:
             last = min(first + self._chunk - 1, head.number)
             end = head if last == head.number else self._pool.block(last)
@@ -80,12 +85,26 @@ class EventFeed:
                 first,
                 last,
                 [self._topics()],
+                avoid=None if back is None else self._avoid,
             )
             if self._pool.block(head.number).hash != head.hash:
                 raise BlockUnknown(f"block {head.number} left the chain while events were read")
             found += self._commit(first, end, head, logs, consume)
             first = last + 1
+        if self._back == back:
+            self._back = None
         return found
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the next poll reads more than what is new."""
+        return self._back is not None
+
+    def look_back(self, first: int) -> None:
+        """Have the next poll read from block `first` on, and by another endpoint than the last such
+        poll, if there are several: one may have lost logs.
+        """
+        self._back = first if self._back is None else min(first, self._back)
 
     def _topics(self) -> list[str]:
         return ["0x" + topic.hex() for source in self._sources for topic in source.topics()]

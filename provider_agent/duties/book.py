@@ -7,25 +7,27 @@ The parts of the duty share one book. It decides nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 
 from eth_abi.abi import decode
 
 from provider_agent.api.storage import InputStorage
-from provider_agent.duties.attempts import CAME_TO_NOTHING, UNDECIDED
+from provider_agent.duties.attempts import CAME_TO_NOTHING
 from provider_agent.errors import SpecError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, parse_named
 from provider_agent.protocol.terms import Status, Terms
-from provider_agent.store import Intent, IntentState, JobRow, RunRow, RunStage, Store
+from provider_agent.store import Intent, JobRow, RunRow, RunStage, Store
+from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
 CONTRACT = "jobs"
 FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED)
 ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
+_MOST_BLOCKED = 10_000  # strangers post the jobs
 
 
 @lru_cache(maxsize=4096)
@@ -75,6 +77,15 @@ class RunName:
             bytes.fromhex(job), int(attempt), int(slot), int(seconds[0]) if seconds else None
         )
 
+    @classmethod
+    def read(cls, run_id: str) -> RunName | None:
+        """The same for an id that may be of no job, such as a trial of the sandbox."""
+        try:
+            name = cls.parse(run_id)
+        except ValueError:
+            return None
+        return name if len(name.job_id) == 32 and str(name) == run_id else None
+
 
 class JobBook:
     """See the module. Used from the duty's thread and read from the API's."""
@@ -82,6 +93,7 @@ class JobBook:
     def __init__(self, store: Store, inputs: InputStorage) -> None:
         self.store = store
         self._inputs = inputs
+        self._blocked: OrderedDict[bytes, Code] = OrderedDict()
 
     def spec(self, job: JobRow) -> JobSpec | None:
         """The specification of a job, if it is here and valid."""
@@ -109,12 +121,26 @@ class JobBook:
                 missing += 1
         return missing
 
-    def note(self, job: JobRow, note: str) -> None:
-        """What holds a job up, for its requester and the log."""
+    def note(self, job: JobRow, note: str, blocked_by: Code | None = None) -> None:
+        """Where a job stands, for its requester and the log; the code of what holds it up."""
+        if blocked_by is None:
+            self._blocked.pop(job.job_id, None)
+        else:
+            self._blocked[job.job_id] = blocked_by
+            self._blocked.move_to_end(job.job_id)
+            if len(self._blocked) > _MOST_BLOCKED:
+                self._blocked.popitem(last=False)
         known = self.store.job(job.job_id)
         if known is not None and known.note != note:
             log.info("job %s: %s", job.job_id.hex()[:12], note)
             self.store.update_job(job.job_id, note=note)
+
+    def blocked_by(self, job_id: bytes) -> Code | None:
+        """What the last note said; None when nothing holds the job up, and before the first look.
+
+        Each look at a job says it anew, so it is not kept in the file.
+        """
+        return self._blocked.get(job_id)
 
     # ------------------------------------------------------------------ runs
 
@@ -136,10 +162,6 @@ class JobBook:
         ]
         return standing[-1] if standing else None
 
-    def accepting(self) -> Iterator[JobRow]:
+    def accepting(self) -> list[JobRow]:
         """Open jobs whose acceptance is on its way."""
-        for intent in self.store.intents_in(*UNDECIDED, IntentState.FINAL):
-            if intent.key.contract == CONTRACT and intent.key.action.startswith("accept"):
-                job = self.store.job(bytes.fromhex(intent.key.object_id))
-                if job is not None and Status(job.status) is Status.OPEN:
-                    yield job
+        return self.store.accepting()

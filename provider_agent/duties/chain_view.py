@@ -45,6 +45,10 @@ class ChainView:
             self._words[job_id] = self._jobs.state(job_id, block)
         return self._words[job_id]
 
+    def time_of(self, number: int) -> int:
+        """The unix time of a block."""
+        return self._jobs.time_of(number)
+
     def standing(self, block: BlockRef, *, idle: bool) -> Standing | None:
         """The provider's standing, None when the operator works for nobody. While the duty is
         `idle` an answer some seconds old will do, unless it was that there is no stake yet.

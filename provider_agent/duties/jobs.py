@@ -60,6 +60,7 @@ from provider_agent.protocol.terms import (
     status_of,
 )
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
+from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
@@ -172,9 +173,7 @@ class JobsDuty:
     def _concerns_us(self, job: JobRow, provider: str | None = None) -> bool:
         """Whether we have, or had, anything to do with a job."""
         ours = self.standing is not None and self.standing.owner in (provider, job.provider)
-        return ours or bool(
-            self._store.intents_of(job.job_id.hex()) or self._store.runs_of(job.job_id)
-        )
+        return ours or self._store.concerns(job.job_id)
 
     # ------------------------------------------------------------------ the cycle
 
@@ -189,13 +188,14 @@ class JobsDuty:
         self._promises.update(block, None if self.standing is None else self.standing.owner)
         if self.standing is not None and self.standing.operator_is_ours:
             self._taker.take(block, self.standing, self._refresh)
+        self._promises.show()
 
     def _look_everywhere(self) -> None:
         """Now and then all jobs of ours that have not ended: events are hints, and may get lost."""
         now = time.monotonic()
         if self._looked_everywhere is None or now - self._looked_everywhere > _LOOK_EVERYWHERE:
-            waiting = self._store.jobs(*(s for s in Status if s not in FINAL))
-            self._dirty.update(job.job_id for job in waiting if self._concerns_us(job))
+            owner = None if self.standing is None else self.standing.owner
+            self._dirty.update(self._store.unended(owner))
             self._looked_everywhere = now
 
     def _owed(self, block: BlockRef) -> list[bytes]:
@@ -203,9 +203,10 @@ class JobsDuty:
         found = dict.fromkeys(self._dirty)
         for run in self._store.runs_in(*ACTIVE_RUNS, RunStage.EXITED):
             found[run.job_id] = None
-        for job in self._store.jobs(Status.ASSIGNED, Status.ATTESTED):
-            if self._is_ours(job) and not self._rests(job, block):
-                found[job.job_id] = None
+        if self.standing is not None:
+            for job in self._store.jobs_by(self.standing.owner, Status.ASSIGNED, Status.ATTESTED):
+                if not self._rests(job, block):
+                    found[job.job_id] = None
         for intent in self._store.intents_in(*UNDECIDED):
             if intent.key.contract == CONTRACT:
                 found[bytes.fromhex(intent.key.object_id)] = None
@@ -225,7 +226,7 @@ class JobsDuty:
             try:
                 self._reconcile_row(job, block)
             except RunnerError as error:
-                self._book.note(job, str(error))
+                self._book.note(job, str(error), error.code)
         except (ChainError, sqlite3.Error):
             raise
         except Exception:
@@ -298,7 +299,9 @@ class JobsDuty:
         terms = decode_terms(job.terms)
         deadline = terms.deadline(job.assigned_at)
         if block.timestamp > deadline:
-            self._book.note(job, "the deadline has passed; the collateral can be seized")
+            self._book.note(
+                job, "the deadline has passed; the collateral can be seized", Code.DEADLINE_MISSED
+            )
             self._worker.drop(job.job_id, block.number)
             return
         run = self._worker.work(job, deadline)
@@ -316,8 +319,40 @@ class JobsDuty:
         )
         self._attempts.begin(job.job_id.hex(), "attest", data, deadline=deadline)
 
+    def _recall(self, job: JobRow, block: BlockRef) -> None:
+        """Keep what the event of our attestation would say, from our own run and transaction: the
+        event may be lost. The chain's record decides whether it is true.
+        """
+        runs = [run for run in self._store.runs_of(job.job_id) if run.result is not None]
+        mined = [made.mined for made in self._attempts.made(job.job_id.hex(), "attest")]
+        numbers = [one.block_number for one in mined if one is not None and one.status == 1]
+        if not runs or not numbers or numbers[-1] > block.number:
+            return
+        attestation = attestation_of(job, runs[-1])
+        attested_at = self._view.time_of(numbers[-1])
+        record = Record(
+            provider=job.provider or ZERO_ADDRESS,
+            assigned_at=job.assigned_at or 0,
+            attested_at=attested_at,
+            paused=job.paused or 0,
+            attestation=attestation.struct_hash(),
+        )
+        if self._view.word(job.job_id, block) != record.state_word():
+            return
+        self._store.update_job(
+            job.job_id,
+            attested_at=attested_at,
+            result=attestation.result,
+            receipt=attestation.receipt,
+            started=attestation.started,
+            finished=attestation.finished,
+        )
+
     def _finalize(self, job: JobRow, block: BlockRef) -> None:
         """Collect the pay when the window is over and the tenant has said nothing."""
+        if job.attested_at is None:
+            self._recall(job, block)
+            job = self._store.job(job.job_id) or job
         if job.attested_at is None or job.result is None or job.receipt is None:
             return  # the event is still to be read
         terms = decode_terms(job.terms)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which jobs this provider takes, and at what price.
 
-Everything here is arithmetic on what was read before: no chain, no disk. A refusal is one line that
-the tenant may read, too; it names no number that changes from block to block.
+Everything here is arithmetic on what was read before: no chain, no disk. A refusal is for the
+tenant, too: its line names no number that changes from block to block.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from pathlib import Path
 
-from provider_agent.errors import RunnerError
+from provider_agent.errors import Refused, RunnerError
 from provider_agent.protocol import allow_list
 from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.protocol.terms import ZERO_WORD, Judged, Order, Terms
 from provider_agent.runners.base import MIB, Limits, RunRequest
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
+from teraproof.protocol.errors import Code
 
 _TPF = 10**18
 # Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
@@ -125,60 +126,93 @@ class Policy:
 
     # ------------------------------------------------------------------ refusals
 
-    def refuse_terms(self, terms: Terms, now: int, standing: Standing) -> str | None:
+    def refuse_terms(self, terms: Terms, now: int, standing: Standing) -> Refused | None:
         """Why the terms of an open job do not suit at the time `now`; None when they do."""
         order = terms.order
         if standing.orders_paused:
-            return "new orders are paused"
+            return Refused(Code.ORDERS_PAUSED, "new orders are paused")
         paused = terms.paused_since(standing.paused_seconds)
         if now > terms.open_until(standing.open_margin, paused):
-            return "no longer open"
+            return Refused(Code.NOT_OPEN, "no longer open")
         if order.judged not in (Judged.TRUSTED, Judged.REFUSABLE):
-            return "asks to be judged in a way that this version does not know"
+            return Refused(
+                Code.JUDGE_UNKNOWN, "asks to be judged in a way that this version does not know"
+            )
         if order.judged == Judged.REFUSABLE and not self._jobs.accept_refusable:
-            return "may be refused after the work is done, and this provider takes no such jobs"
+            return Refused(
+                Code.NOT_REFUSABLE,
+                "may be refused after the work is done, and this provider takes no such jobs",
+            )
         if order.min_score and not standing.has_scores:
-            return "asks for a proven score, and there is no source of scores"
+            return Refused(
+                Code.SCORE_MISSING, "asks for a proven score, and there is no source of scores"
+            )
         if order.min_score > standing.free_score:
-            return "asks for a higher proven score than this provider has free"
+            return Refused(
+                Code.SCORE_MISSING, "asks for a higher proven score than this provider has free"
+            )
         if order.min_stake > standing.active_stake:
-            return f"asks for a stake of {order.min_stake} TPF wei, more than there is"
+            return Refused(
+                Code.STAKE_MISSING,
+                f"asks for a stake of {order.min_stake} TPF wei, more than there is",
+            )
         if order.collateral > standing.per_order:
-            return "asks for more collateral than the owner allows for one order"
+            return Refused(
+                Code.COLLATERAL_OVER_LIMIT,
+                "asks for more collateral than the owner allows for one order",
+            )
         if order.collateral > self.collateral(self._price_now(terms, now, standing)):
-            return "asks for more collateral than this provider gives at that price"
+            return Refused(
+                Code.COLLATERAL_OVER_PRICE,
+                "asks for more collateral than this provider gives at that price",
+            )
         if order.collateral > standing.available:
-            return "asks for more collateral than is free"
+            return Refused(Code.COLLATERAL_TAKEN, "asks for more collateral than is free")
         return None
 
-    def refuse_spec(self, spec: JobSpec) -> str | None:
+    def refuse_spec(self, spec: JobSpec) -> Refused | None:
         """Why this machine cannot run a specification; None when it can."""
         runner, wanted = self._runner, spec.resources
         if spec.runtime not in runner.runtimes:
-            offered = ", ".join(sorted(runner.runtimes)) or "none"
-            return f"runtime {spec.runtime} is not offered here (offered: {offered})"
+            offered = sorted(runner.runtimes)
+            return Refused(
+                Code.RUNTIME_NOT_OFFERED,
+                f"runtime {spec.runtime} is not offered here (offered: "
+                f"{', '.join(offered) or 'none'})",
+                offered=offered,
+            )
         if spec.network:
-            return "jobs with network access are not offered here"
+            return Refused(
+                Code.NETWORK_NOT_OFFERED, "jobs with network access are not offered here"
+            )
         for name, asked, most in (
             ("cpus", wanted.cpus, runner.cpus),
             ("memory_mb", wanted.memory_mb, runner.memory_mb),
             ("disk_mb", wanted.disk_mb, runner.disk_mb),
             ("gpus", wanted.gpus, min(runner.gpus, self._gpus)),
             ("timeout_seconds", spec.timeout_seconds, self._jobs.max_seconds),
-            ("MiB of inputs", -(-spec.input_bytes() // MIB), runner.input_mb),
+            ("input_mb", -(-spec.input_bytes() // MIB), runner.input_mb),
         ):
             if asked > most:
-                return f"{name} {asked} is above this provider's {most}"
+                return Refused(
+                    Code.LIMIT_EXCEEDED,
+                    f"{name} {asked} is above this provider's {most}",
+                    field=name,
+                    limit=most,
+                )
         return self._refuse_request(spec)
 
-    def refuse_list(self, order: Order, spec: JobSpec, standing: Standing) -> str | None:
+    def refuse_list(self, order: Order, spec: JobSpec, standing: Standing) -> Refused | None:
         """Why this provider cannot show its place on an order's allow-list; None when it can."""
         if order.allow_root in (ZERO_WORD, standing.only_member_root):
             return None
         if allow_list.root(spec.allow) != order.allow_root:
-            return "asks for a place on a list that its specification does not hold"
+            return Refused(
+                Code.LIST_MISMATCH,
+                "asks for a place on a list that its specification does not hold",
+            )
         if standing.owner not in spec.allow:
-            return "is for other providers only"
+            return Refused(Code.NOT_LISTED, "is for other providers only")
         return None
 
     def path(self, order: Order, spec: JobSpec, standing: Standing) -> list[bytes]:
@@ -187,25 +221,37 @@ class Policy:
             return []
         return allow_list.proof(spec.allow, standing.owner)
 
-    def refuse_load(self, terms: Terms, spec: JobSpec, load: Load, free_bytes: int) -> str | None:
+    def refuse_load(
+        self, terms: Terms, spec: JobSpec, load: Load, free_bytes: int
+    ) -> Refused | None:
         """Why a job does not fit beside what is promised; None when it does."""
         needed = self.seconds_needed(spec, load)
         if terms.order.duration < needed:
-            return f"{terms.order.duration} s to the deadline are too short; ask for more"
+            return Refused(
+                Code.DURATION_TOO_SHORT,
+                f"{terms.order.duration} s to the deadline are too short; ask for more",
+                needed=needed,
+            )
         return self.refuse_disk(spec, load, free_bytes)
 
-    def refuse_price(self, terms: Terms, spec: JobSpec, now: int, standing: Standing) -> str | None:
+    def refuse_price(
+        self, terms: Terms, spec: JobSpec, now: int, standing: Standing
+    ) -> Refused | None:
         """Why the price offered at the time `now` is too low; None when it is not."""
         least = self.price(spec)
         if self._price_now(terms, now, standing) < least:
-            return f"offers less than the {least} units that are asked"
+            return Refused(
+                Code.PRICE_TOO_LOW,
+                f"offers less than the {least} units that are asked",
+                least=str(least),
+            )
         return None
 
-    def refuse_disk(self, spec: JobSpec, load: Load, free_bytes: int) -> str | None:
+    def refuse_disk(self, spec: JobSpec, load: Load, free_bytes: int) -> Refused | None:
         """Why a job has no room on the disk; None when it has."""
         reserve = self._runner.disk_reserve_mb * MIB
         if load.disk_bytes + self.disk_bytes(spec) + reserve > free_bytes:
-            return "there is no room on this provider's disk just now"
+            return Refused(Code.DISK_TAKEN, "there is no room on this provider's disk just now")
         return None
 
     def limits(self, spec: JobSpec, seconds: int) -> Limits:
@@ -225,7 +271,7 @@ class Policy:
         paused = terms.paused_since(standing.paused_seconds)
         return terms.price_at(max(now, terms.posted_at + paused), paused)
 
-    def _refuse_request(self, spec: JobSpec) -> str | None:
+    def _refuse_request(self, spec: JobSpec) -> Refused | None:
         """What the runner would refuse must be refused before anything is promised."""
         try:
             RunRequest(
@@ -237,5 +283,5 @@ class Policy:
                 outputs=spec.outputs,
             )
         except RunnerError as error:
-            return str(error)
+            return Refused(Code.NOT_RUNNABLE, str(error))
         return None

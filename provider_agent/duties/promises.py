@@ -39,9 +39,11 @@ class Promises:
         self._agent, self._book, self._policy = agent, book, policy
         self._results, self._jobs, self._operator = results, jobs, operator
         self._quotes: list[QuoteRow] = []
-        self._used: set[bytes] = set()
+        self._used: dict[bytes, QuoteRow] = {}
         self._owner: str | None = None
         self._block: BlockRef | None = None
+        #: What was promised at the end of the last cycle, for everybody who asks.
+        self.shown = Load(agent.slots, 0, 0)
 
     def update(self, block: BlockRef, owner: str | None) -> None:
         """Look which quotes can still be used after this block. Raises ChainError."""
@@ -53,7 +55,7 @@ class Promises:
                     continue
                 # The chain is asked: anybody can post a job that looks like a hired one.
                 if self._jobs.quote_used(self._operator, quote.nonce, block):
-                    self._used.add(quote.digest)
+                    self._used[quote.digest] = quote
                 else:
                     live.append(quote)
             self._quotes = live
@@ -62,6 +64,12 @@ class Promises:
     def added(self, quote: QuoteRow) -> None:
         """A quote was signed."""
         self._quotes.append(quote)
+        self.show()
+
+    def show(self) -> None:
+        """Compute `shown` anew; strangers' requests only read it."""
+        with self.lock:
+            self.shown = self.load()
 
     @property
     def block(self) -> BlockRef | None:
@@ -72,6 +80,11 @@ class Promises:
     def quotes(self) -> list[QuoteRow]:
         """The quotes that can still be used."""
         return list(self._quotes)
+
+    @property
+    def used(self) -> list[QuoteRow]:
+        """The quotes that tenants have hired by, as far as it was seen since the start."""
+        return list(self._used.values())
 
     def load(self) -> Load:
         """All that is promised."""
@@ -106,8 +119,9 @@ class Promises:
             job = store.job(run.job_id)
             if job is not None:
                 found[run.job_id] = job
-        waiting = list(self._book.accepting())
-        waiting += [j for j in store.jobs(Status.ASSIGNED) if j.provider == self._owner]
+        waiting = self._book.accepting()
+        if self._owner is not None:
+            waiting += store.jobs_by(self._owner, Status.ASSIGNED)
         for job in waiting:
             if self._results.get(job.job_id) is None:
                 found[job.job_id] = job

@@ -18,16 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provider_agent.api.storage import InputStorage
-from provider_agent.chain.contracts import JobsContract, TokenContract
 from provider_agent.duties.book import JobBook
+from provider_agent.duties.funds import Funds
 from provider_agent.duties.jobs import JobsDuty
 from provider_agent.duties.policy import Policy, Standing
 from provider_agent.duties.promises import Promises
-from provider_agent.errors import AgentError
+from provider_agent.errors import Refused
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.store import QuoteRow
 from provider_agent.tx.keys import OperatorKey
+from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef
 
 _RESERVATIONS = 32
@@ -45,8 +46,7 @@ class QuoteDesk:
         promises: Promises,
         policy: Policy,
         key: OperatorKey,
-        jobs: JobsContract,
-        token: TokenContract,
+        funds: Funds,
         inputs: InputStorage,
         domain: messages.Domain,
         data_dir: Path,
@@ -54,7 +54,7 @@ class QuoteDesk:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
-        self._key, self._jobs, self._token, self._inputs = key, jobs, token, inputs
+        self._key, self._funds, self._inputs = key, funds, inputs
         self._domain, self._data_dir, self._good_for = domain, data_dir, good_for
         self._clock = clock
         self._reserved: dict[str, tuple[bytes, float]] = {}
@@ -68,22 +68,28 @@ class QuoteDesk:
         return found | {spec} if until > self._clock() else found
 
     def issue(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes]:
-        """A quote for this requester and its signature. AgentError tells the tenant why not."""
+        """A quote for this requester and its signature. Refused tells the tenant why not."""
         refusal = self._policy.refuse_spec(spec)
         if refusal is not None:
-            raise AgentError(refusal)
+            raise refusal
         block = self._promises.block
         standing = self._duty.standing
         if block is None or standing is None or not standing.operator_is_ours:
-            raise AgentError("this provider is not registered on chain yet; try later")
+            raise Refused(
+                Code.NOT_REGISTERED, "this provider is not registered on chain yet; try later"
+            )
         price = self._policy.price(spec)
         self._check_funds(requester, price, block)
         missing = self._book.missing_inputs(requester, spec)
         if missing:
             self._reserve(requester, spec.digest())
-            raise AgentError(
-                f"inputs are missing ({missing} of {len(spec.inputs)}); upload them within "
-                f"{_RESERVED_SECONDS // 60} minutes, then ask again"
+            raise Refused(
+                Code.INPUTS_MISSING,
+                f"upload the missing inputs ({missing} of {len(spec.inputs)}) within "
+                f"{_RESERVED_SECONDS // 60} minutes, then ask again",
+                missing=missing,
+                inputs=len(spec.inputs),
+                seconds=_RESERVED_SECONDS,
             )
         with self._promises.lock:
             return self._sign(requester, spec, price, block, standing)
@@ -93,14 +99,17 @@ class QuoteDesk:
     ) -> tuple[messages.Quote, bytes]:
         load = self._promises.load()
         if any(quote.requester == requester for quote in self._promises.quotes):
-            raise AgentError("you have a quote that is still good; use it or wait until it expires")
+            raise Refused(
+                Code.QUOTE_LIVE,
+                "you have a quote that is still good; use it or wait until it expires",
+            )
         if standing.orders_paused:
-            raise AgentError("new orders are paused; try later")
+            raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
         if load.committed >= load.slots:
-            raise AgentError("all slots are promised; try later or post the job")
+            raise Refused(Code.SLOTS_TAKEN, "all slots are promised; try later or post the job")
         refusal = self._policy.refuse_disk(spec, load, shutil.disk_usage(self._data_dir).free)
         if refusal is not None:
-            raise AgentError(refusal)
+            raise refusal
         # Young files are not tidied away while the quote lives.
         for entry in spec.inputs:
             path = self._inputs.path(requester, entry.sha256)
@@ -138,10 +147,12 @@ class QuoteDesk:
 
     def _check_funds(self, requester: str, price: int, block: BlockRef) -> None:
         """A quote holds a slot: who cannot pay for it gets none. Raises ChainError as well."""
-        if self._jobs.credit_of(requester, block) >= price:
-            return
-        if self._token.balance_of(requester, block) < price:
-            raise AgentError(f"you need {price} units of the payment token for this quote")
+        if not self._funds.covers(requester, price, block):
+            raise Refused(
+                Code.FUNDS_MISSING,
+                f"you need {price} units of the payment token for this quote",
+                needed=str(price),
+            )
 
     def _next_nonce(self, consent: int) -> int:
         """One after the other from a random start: 256 nonces share a word on chain, which makes
@@ -161,5 +172,7 @@ class QuoteDesk:
         with self._reserved_lock:
             self._reserved = {w: held for w, held in self._reserved.items() if held[1] > now}
             if requester not in self._reserved and len(self._reserved) >= _RESERVATIONS:
-                raise AgentError("too many tenants are uploading for a quote; try later")
+                raise Refused(
+                    Code.UPLOADERS_BUSY, "too many tenants are uploading for a quote; try later"
+                )
             self._reserved[requester] = (spec, now + _RESERVED_SECONDS)

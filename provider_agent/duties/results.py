@@ -14,16 +14,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
 from provider_agent.protocol.digests import UnfitTree, manifest
-from provider_agent.protocol.jobspec import canonical
+from provider_agent.protocol.outcome import FAILURE, Ending
 from provider_agent.runners.base import Reason, RunState
 from provider_agent.runners.receipt import Receipt
 
-FILES, MANIFEST, RECEIPT, LOG, FAILURE = "files", "manifest", "receipt", "log", "failure.json"
+FILES, MANIFEST, RECEIPT, LOG = "files", "manifest", "receipt", "log"
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,13 @@ class Results:
             raise RunnerError(f"the result of job {job_id.hex()} vanished from the disk")
         return kept
 
+    def older_than(self, before: float) -> Iterator[bytes]:
+        """The jobs whose results were made before a time (unix seconds)."""
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if len(entry.name) == 64 and entry.stat().st_mtime < before:
+                    yield bytes.fromhex(entry.name)
+
     def remove(self, job_id: bytes) -> None:
         """Delete a result if it is there."""
         shutil.rmtree(self._root / job_id.hex(), ignore_errors=True)
@@ -126,16 +134,15 @@ def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:
     """Puts the files of a result in place and returns their manifest. Raises UnfitTree."""
     if outputs is None:
         files.mkdir()
-        (files / FAILURE).write_bytes(_failure(state))
+        (files / FAILURE).write_bytes(_ending(state).failure())
     else:
         # Links, not copies: nobody writes to collected outputs any more.
         shutil.copytree(outputs, files, copy_function=os.link)
     return manifest(files)
 
 
-def _failure(state: RunState) -> bytes:
-    reason = "unknown" if state.reason is None else state.reason.value
-    return canonical({"exit_code": state.exit_code, "reason": reason})
+def _ending(state: RunState) -> Ending:
+    return Ending("unknown" if state.reason is None else state.reason.value, state.exit_code)
 
 
 def _sync_tree(directory: Path) -> None:

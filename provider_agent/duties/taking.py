@@ -12,12 +12,15 @@ from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.book import JobBook, decode_terms
 from provider_agent.duties.policy import Load, Policy, Standing
 from provider_agent.duties.promises import Promises
-from provider_agent.errors import counted
+from provider_agent.errors import Refused, counted
 from provider_agent.protocol.terms import Status
 from provider_agent.store import JobRow
+from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef
 
-_NO_ROOM = "all slots of this provider are taken just now"
+
+def _no_room() -> Refused:
+    return Refused(Code.SLOTS_TAKEN, "all slots of this provider are taken just now")
 
 
 class Taker:
@@ -57,7 +60,7 @@ class Taker:
                     continue
                 refusal = self._refuse(job, block, standing, load, available)
                 if refusal is not None:
-                    self._book.note(job, refusal)
+                    self._book.note(job, str(refusal), refusal.code)
                     continue
                 fresh = refresh(job.job_id, block)
                 if fresh is None or Status(fresh.status) is not Status.OPEN:
@@ -78,14 +81,15 @@ class Taker:
 
     def _put_off(self, job: JobRow, block: BlockRef, standing: Standing, available: int) -> None:
         """Say of a job why it would not be taken in any case, or else that there is no room."""
-        reason = self._refuse_order(job, block, standing, available) or _NO_ROOM
+        reason = self._refuse_order(job, block, standing, available) or _no_room()
         # There may be many such jobs in each cycle: nothing is read for those without news.
-        if reason != job.note and self._book.acceptance(job.job_id) is None:
-            self._book.note(job, reason)
+        news = str(reason) != job.note or reason.code is not self._book.blocked_by(job.job_id)
+        if news and self._book.acceptance(job.job_id) is None:
+            self._book.note(job, str(reason), reason.code)
 
     def _refuse(
         self, job: JobRow, block: BlockRef, standing: Standing, load: Load, available: int
-    ) -> str | None:
+    ) -> Refused | None:
         """Why an open job is not taken now. What costs least to find out comes first."""
         refusal = self._refuse_order(job, block, standing, available)
         if refusal is not None:
@@ -97,21 +101,28 @@ class Taker:
         if refusal is not None:
             return refusal
         missing = self._book.missing_inputs(job.requester, spec)
-        return f"waiting for {counted(missing, 'input')}" if missing else None
+        if not missing:
+            return None
+        return Refused(
+            Code.INPUTS_MISSING,
+            f"waiting for {counted(missing, 'input')}",
+            missing=missing,
+            inputs=len(spec.inputs),
+        )
 
     def _refuse_order(
         self, job: JobRow, block: BlockRef, standing: Standing, available: int
-    ) -> str | None:
+    ) -> Refused | None:
         """Why what a job asks for does not suit, whatever else this machine is doing."""
         terms = decode_terms(job.terms)
         refusal = self._policy.refuse_terms(terms, block.timestamp, standing)
         if refusal is not None:
             return refusal
         if terms.order.collateral > available:
-            return "the stake is promised to other jobs"
+            return Refused(Code.COLLATERAL_TAKEN, "the stake is promised to other jobs")
         spec = self._book.spec(job)
         if spec is None:
-            return "waiting for the specification"
+            return Refused(Code.SPEC_MISSING, "waiting for the specification")
         # The specification before the price: a price may still rise.
         return (
             self._policy.refuse_spec(spec)

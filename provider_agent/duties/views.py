@@ -17,11 +17,16 @@ from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.duties.working import Machine
 from provider_agent.errors import Refused
 from provider_agent.protocol import messages
+from provider_agent.protocol.outcome import Ending, Outcome, by_status
 from provider_agent.protocol.terms import Status
+from provider_agent.runners.receipt import Receipt
 from provider_agent.settings import Settings
-from provider_agent.store import JobRow, RunRow, RunStage, Store
+from provider_agent.store import JobRow, RunRow, RunStage
 from provider_agent.tx.keys import OperatorKey
+from teraproof.protocol.errors import Code
 
+# No result will come of it.
+_HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
 _SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
 
 
@@ -33,9 +38,10 @@ class JobViews:
     """
 
     def __init__(
-        self, store: Store, machine: Machine, key: OperatorKey, domain: messages.Domain
+        self, book: JobBook, machine: Machine, key: OperatorKey, domain: messages.Domain
     ) -> None:
-        self._store, self._machine, self._key, self._domain = store, machine, key, domain
+        self._book, self._store, self._machine = book, book.store, machine
+        self._key, self._domain = key, domain
 
     def job(self, job_id: bytes) -> JobView | None:
         """The job, or None when this agent does not know it."""
@@ -46,7 +52,7 @@ class JobViews:
         if result is not None:
             return JobView(
                 requester=row.requester,
-                status=self._status(row),
+                status=self._status(row, result.receipt),
                 manifest=result.manifest,
                 results=result.files,
                 receipt=result.receipt,
@@ -58,7 +64,7 @@ class JobViews:
                 log = self._machine.runner.log(run.run_id)
         return JobView(requester=row.requester, status=self._status(row), log=log)
 
-    def _status(self, row: JobRow) -> dict[str, Any]:
+    def _status(self, row: JobRow, receipt: bytes | None = None) -> dict[str, Any]:
         terms = decode_terms(row.terms)
         runs = self._store.runs_of(row.job_id)
         assigned = row.assigned_at
@@ -67,6 +73,8 @@ class JobViews:
             "status": Status(row.status).name.lower(),
             "provider": row.provider,
             "note": row.note,
+            "blocked_by": self._blocked_by(row),
+            "outcome": self._outcome(row, runs, receipt),
             "deadline": None if assigned is None else terms.deadline(assigned),
             "result": None if row.result is None else "0x" + row.result.hex(),
             "attestation": self._attestation(row, runs),
@@ -81,6 +89,23 @@ class JobViews:
                 for run in runs
             ],
         }
+
+    def _blocked_by(self, row: JobRow) -> Code | None:
+        live = Status(row.status) in (Status.OPEN, Status.ASSIGNED)
+        return self._book.blocked_by(row.job_id) if live else None
+
+    def _outcome(self, row: JobRow, runs: list[RunRow], receipt: bytes | None) -> Outcome | None:
+        """How the job ended as far as this agent knows; None while it goes on."""
+        ended = by_status(Status(row.status))
+        if ended is not None:
+            return ended
+        if receipt is not None:
+            signed = Receipt.parse(receipt)
+            return Ending(signed.reason, signed.exit_code).outcome
+        for run in runs:
+            if run.state is RunStage.COLLECTED:
+                return Ending(run.reason, run.exit_code).outcome
+        return Outcome.PROVIDER_FAULT if self._blocked_by(row) in _HOPELESS else None
 
     def _attestation(self, row: JobRow, runs: list[RunRow]) -> dict[str, Any] | None:
         run = next((run for run in runs if run.state is RunStage.COLLECTED), None)
@@ -110,7 +135,7 @@ class UploadRule:
 
         Refused, with the reason, when it is an input of theirs and we would not run the job.
         """
-        refusal: str | None = None
+        refusal: Refused | None = None
         for digest in self._desk.specs_of(account) | self._ordered(account):
             spec = self._book.spec_named(digest)
             if spec is None:
@@ -120,7 +145,9 @@ class UploadRule:
                 if refusal is None:
                     return True
         if refusal is not None:
-            raise Refused(refusal)
+            raise Refused(
+                refusal.code, f"this provider would not run the job: {refusal}", **refusal.details
+            )
         return False
 
     def _ordered(self, account: str) -> set[bytes]:
@@ -162,8 +189,7 @@ class ProviderView:
             place = getattr(settings.chain, name)
             if place is not None:
                 contracts[name] = place
-        with self._promises.lock:
-            load = self._promises.load()
+        load = self._promises.shown
         runner = settings.runner
         return {
             "owner": None if standing is None else standing.owner,

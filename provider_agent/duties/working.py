@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from provider_agent.api.storage import InputStorage
 from provider_agent.devices import Device
+from provider_agent.duties.adoption import adopt_result
 from provider_agent.duties.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
 from provider_agent.duties.background import Background
 from provider_agent.duties.book import ACTIVE_RUNS, JobBook, RunName
@@ -25,6 +26,7 @@ from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunSt
 from provider_agent.runners.receipt import Receipt
 from provider_agent.settings import RunnerSettings
 from provider_agent.store import JobRow, RunRow, RunStage
+from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,10 @@ class Worker:
         """Bring a job of ours as far as it goes now; its run once there is one."""
         self._doomed.pop(job.job_id, None)
         run = self._book.latest_run(job.job_id)
+        if run is None:
+            # Without a run on record a result comes from before the database was lost.
+            known = self._machine.results.get(job.job_id)
+            run = None if known is None else adopt_result(self._store, job.job_id, known)
         if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
             run = self._plan(job, deadline, run)
         if run is None:
@@ -103,24 +109,24 @@ class Worker:
         """Give a job a slot, if one is free and it is its turn."""
         spec = self._book.spec(job)
         if spec is None:
-            self._book.note(job, "its specification is not here")
+            self._book.note(job, "its specification is not here", Code.SPEC_MISSING)
             return None
         if self._book.missing_inputs(job.requester, spec):
-            self._book.note(job, "its inputs are not here")
+            self._book.note(job, "its inputs are not here", Code.INPUTS_MISSING)
             return None
         attempt = 1 if last is None else RunName.parse(last.run_id).attempt + 1
         if attempt > MAX_ATTEMPTS:
-            self._book.note(job, f"given up after {MAX_ATTEMPTS} attempts")
+            self._book.note(job, f"given up after {MAX_ATTEMPTS} attempts", Code.ATTEMPTS_EXHAUSTED)
             return None
         if last is not None and last.updated_at + _pause(attempt) > self._clock():
             return None
         slot = self._slot_for(job)
         if slot is None:
-            self._book.note(job, "waiting for a free slot")
+            self._book.note(job, "waiting for a free slot", Code.SLOTS_TAKEN)
             return None
         left = int(deadline - self._clock())
         if left < 1:
-            self._book.note(job, "no time is left to run it")
+            self._book.note(job, "no time is left to run it", Code.TIME_EXHAUSTED)
             return None
         # Most jobs end long before their timeout: one that comes late is tried all the same.
         seconds = left if left < spec.timeout_seconds else None
@@ -138,11 +144,8 @@ class Worker:
         mine = self._turn(job)
         earlier = [
             other
-            for other in self._store.jobs(Status.ASSIGNED)
-            if other.provider == job.provider
-            and other.job_id not in busy
-            and self._needs_run(other)
-            and self._turn(other) < mine
+            for other in self._store.jobs_by(job.provider or "", Status.ASSIGNED)
+            if other.job_id not in busy and self._needs_run(other) and self._turn(other) < mine
         ]
         return free[0] if len(free) > len(earlier) else None
 
@@ -197,7 +200,7 @@ class Worker:
 
     def _failed(self, job: JobRow, run: RunRow, why: str) -> RunRow:
         log.warning("job %s: run %s failed: %s", job.job_id.hex(), run.run_id, why)
-        self._book.note(job, why)
+        self._book.note(job, why, Code.RUN_FAILED)
         self._machine.runner.remove(run.run_id)
         return self._store.set_run_state(run.run_id, RunStage.FAILED, reason=why)
 
@@ -235,7 +238,7 @@ class Worker:
             if run.run_id not in self._machine.runner.list():
                 return self._failed(job, run, str(error))
             # A full disk, say: the work is done, so keeping it is tried again.
-            self._book.note(job, str(error))
+            self._book.note(job, str(error), Code.RESULT_UNSAVED)
             return run
         if result is None:
             return run

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from typing import ClassVar
 
 from provider_agent.errors import AgentError
+from teraproof.protocol.errors import Code
 
 MAX_PATH_BYTES = 1_024
 MAX_PART_BYTES = 255
@@ -19,6 +21,8 @@ MAX_DEPTH = 32
 
 class UnfitTree(AgentError):
     """A path, or a tree of files, that no manifest can describe. Reading it again will not help."""
+
+    default: ClassVar[Code] = Code.PATH_UNFIT
 
 
 def check_path(path: object) -> str:

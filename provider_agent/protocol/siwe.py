@@ -20,6 +20,7 @@ from eth_utils.crypto import keccak
 
 from provider_agent.errors import AgentError, AuthError
 from provider_agent.protocol.messages import recover_signer
+from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import Reverted
 
 MAX_MESSAGE_BYTES = 4_096
@@ -205,29 +206,31 @@ def verify(
     """
     message = parse(text)
     if message.domain != expected.domain:
-        raise AuthError(f"sign-in: the domain is not {expected.domain}")
+        raise AuthError(f"sign-in: the domain is not {expected.domain}", Code.SIGN_IN_ELSEWHERE)
     scheme = urlsplit(expected.uri).scheme
     if message.scheme is not None and message.scheme != scheme:
-        raise AuthError(f"sign-in: the scheme is not {scheme}")
+        raise AuthError(f"sign-in: the scheme is not {scheme}", Code.SIGN_IN_ELSEWHERE)
     if message.uri.rstrip("/") != expected.uri:
-        raise AuthError(f"sign-in: the URI is not {expected.uri}")
+        raise AuthError(f"sign-in: the URI is not {expected.uri}", Code.SIGN_IN_ELSEWHERE)
     if message.chain_id != expected.chain_id:
-        raise AuthError(f"sign-in: the chain id is not {expected.chain_id}")
+        raise AuthError(f"sign-in: the chain id is not {expected.chain_id}", Code.SIGN_IN_ELSEWHERE)
     issued = seconds("issued_at", message.issued_at)
     if issued > now + expected.skew:
-        raise AuthError("sign-in: issued in the future; set the clock")
+        raise AuthError("sign-in: issued in the future; set the clock", Code.SIGN_IN_EXPIRED)
     if issued < now - expected.max_age - expected.skew:
-        raise AuthError("sign-in: issued too long ago; sign a new message")
+        raise AuthError("sign-in: issued too long ago; sign a new message", Code.SIGN_IN_EXPIRED)
     ends, begins = message.expiration_time, message.not_before
     # No allowance at the end: the signer chose this moment.
     if ends is not None and now >= seconds("expiration_time", ends):
-        raise AuthError("sign-in: the message has expired; sign a new one")
+        raise AuthError("sign-in: the message has expired; sign a new one", Code.SIGN_IN_EXPIRED)
     if begins is not None and now + expected.skew < seconds("not_before", begins):
-        raise AuthError("sign-in: the message is not valid yet")
+        raise AuthError("sign-in: the message is not valid yet", Code.SIGN_IN_EXPIRED)
     if not nonces.consume_nonce(message.nonce, now):
-        raise AuthError("sign-in: the nonce is unknown, used or expired; ask for a new one")
+        raise AuthError(
+            "sign-in: the nonce is unknown, used or expired; ask for a new one", Code.NONCE_UNKNOWN
+        )
     if not signed_by(message.address, personal_digest(text), signature, eth_call):
-        raise AuthError(f"sign-in: not signed by {message.address}")
+        raise AuthError(f"sign-in: not signed by {message.address}", Code.SIGNATURE_INVALID)
     return message.address
 
 
@@ -237,12 +240,19 @@ def personal_digest(text: str) -> bytes:
     return bytes(keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data))
 
 
+def _usual_v(signature: bytes) -> bytes:
+    """A key's signature with a last byte of 27 or 28; hardware wallets write 0 or 1."""
+    if len(signature) == 65 and signature[64] < 2:
+        return signature[:64] + bytes([signature[64] + 27])
+    return signature
+
+
 def signed_by(account: str, digest: bytes, signature: bytes, eth_call: EthCall) -> bool:
     """Whether `account` signed the 32 bytes `digest`, by its key or through ERC-1271."""
     if not 0 < len(signature) <= MAX_SIGNATURE_BYTES:
         return False
     try:
-        if recover_signer(digest, signature) == account:
+        if recover_signer(digest, _usual_v(signature)) == account:
             return True
     except AgentError:
         pass  # Not a key's signature; a contract may still accept it.

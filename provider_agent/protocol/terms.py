@@ -18,6 +18,7 @@ from eth_utils.address import is_address, is_checksum_address, to_checksum_addre
 from eth_utils.crypto import keccak
 
 from provider_agent.errors import AgentError
+from teraproof.protocol.errors import Code
 
 ZERO_ADDRESS = "0x" + "00" * 20
 ZERO_WORD = bytes(32)
@@ -59,11 +60,15 @@ def address(name: str, value: object) -> str:
     Mixed case must carry a correct checksum: a wrong one is a typing error, not another spelling.
     """
     if not isinstance(value, str) or not value.startswith("0x") or not is_address(value):
-        raise AgentError(f"{name}: {value!r} is not an address; give 0x and 40 hex digits")
+        raise AgentError(
+            f"{name}: {value!r} is not an address; give 0x and 40 hex digits", Code.INPUT_INVALID
+        )
     digits = value[2:]
     one_case = digits in (digits.lower(), digits.upper())
     if not one_case and not is_checksum_address(value):
-        raise AgentError(f"{name}: {value} has a wrong checksum; copy the address again")
+        raise AgentError(
+            f"{name}: {value} has a wrong checksum; copy the address again", Code.INPUT_INVALID
+        )
     return str(to_checksum_address(value))
 
 

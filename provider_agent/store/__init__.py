@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's memory: one SQLite file in its data directory.
 
-What must survive a power cut is here and nowhere else: intents and every transaction ever signed
-for them, runs, the event cursor, what is known about jobs and proofs, specifications, quotes,
-sessions. (The rounds of a proof lie in files: see `benchmark/folder.py`.)
+What must survive a power cut is here: intents and the transactions signed for them, runs, the event
+cursor, what is known about jobs and proofs, quotes, sessions. Specifications are files beside it,
+and so are the rounds of a proof (`benchmark/folder.py`). What has ended moves to a second file, the
+history. Without the database running jobs are found again: see `duties/adoption.py`.
 
 Rules that the rest of the agent relies on:
 
@@ -18,11 +19,14 @@ and everything that strangers choose (amounts, times of jobs and quotes, deadlin
 file because SQLite's integers have 63 bits: any uint256 fits, and no event can break a write.
 """
 
+from provider_agent.store.database import inspect
+from provider_agent.store.ending import Ending
+from provider_agent.store.errors import StoreError
 from provider_agent.store.feeds import Feeds
-from provider_agent.store.files import Files
 from provider_agent.store.intents import Intents
 from provider_agent.store.jobs import Jobs
 from provider_agent.store.logins import Logins
+from provider_agent.store.migration import APPLICATION_ID
 from provider_agent.store.proofs import Proofs
 from provider_agent.store.quotes import Quotes
 from provider_agent.store.rows import (
@@ -38,15 +42,13 @@ from provider_agent.store.rows import (
     RunStage,
     RunUpdate,
     SeenLog,
-    StoredFile,
     Transaction,
 )
 from provider_agent.store.runs import Runs
-from provider_agent.store.schema import APPLICATION_ID, SCHEMA_VERSION
+from provider_agent.store.specs import Specs
 
 __all__ = [
     "APPLICATION_ID",
-    "SCHEMA_VERSION",
     "Intent",
     "IntentKey",
     "IntentState",
@@ -60,10 +62,11 @@ __all__ = [
     "RunUpdate",
     "SeenLog",
     "Store",
-    "StoredFile",
+    "StoreError",
     "Transaction",
+    "inspect",
 ]
 
 
-class Store(Feeds, Intents, Jobs, Quotes, Files, Runs, Proofs, Logins):
+class Store(Feeds, Intents, Jobs, Quotes, Specs, Runs, Proofs, Logins, Ending):
     """The database. Safe to use from several threads; made for one process."""

@@ -6,126 +6,107 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from provider_agent.errors import AgentError
-from provider_agent.store.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from provider_agent.store import integrity, migration
+from provider_agent.store.connections import Connections, connect
+from provider_agent.store.errors import StoreError, damaged, explain
+from provider_agent.store.history import History
+from teraproof.protocol.errors import Code
+
+_LEAST = 512  # bytes of the smallest page
+_IN_USE = "-in-use"  # a file beside the database: it was not closed yet
+_LOST = "rows_lost"  # in meta, until the agent has made good for it
+# What only an agent that has worked here leaves in its data directory.
+_TRACES = ("runs", "results", "specs")
 
 
-class _Connections(threading.local):
-    """A thread's connection and how deep it is in nested `transaction()` blocks."""
-
-    connection: sqlite3.Connection | None = None
-    depth: int = 0
-
-
-class Database:
+class Database(Connections):
     """The database. Safe to use from several threads; made for one process.
 
-    Raises AgentError when the file cannot be used: not ours, newer than this program, damaged,
-    or in a place that cannot be written.
+    Its `owner` is the agent: it checks the file and brings it up to date. Others only look, also
+    while the agent runs. Raises StoreError when the file cannot be used, with a code for why.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
-        self._clock = clock
-        self._local = _Connections()
-        self._all: list[sqlite3.Connection] = []
-        self._all_lock = threading.Lock()
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, *, owner: bool = True
+    ) -> None:
+        super().__init__(path, clock)
+        # Who only looks must not hide a loss from the owner.
+        self._forgets = owner or not _log_is_lost(path)
         try:
-            # Signed transactions and session hashes are nobody else's business; SQLite gives its
-            # side files the mode of the main file.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._set_up()
-        except OSError as error:
-            raise AgentError(
-                f"cannot open the database {path}: {error.strerror}; check agent.data_dir"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise AgentError(
-                f"cannot use the database {path}: {error}; restore it from a backup"
-            ) from error
+            if owner:
+                self._take()
+            else:
+                self._look()
+            self._inode = path.stat().st_ino
+            #: What has ended, in a file of its own.
+            self.history = History(path.with_name("history.sqlite"), clock, owner=owner)
+        except (OSError, sqlite3.Error, ValueError) as error:
+            self.close()
+            raise explain(path, error) from error
+        except StoreError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        with self._all_lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
-        self._local = _Connections()
+        super().close()
+        if self._forgets:
+            _forget_use(self.path)
+        history: History | None = getattr(self, "history", None)
+        if history is not None:
+            history.close()
 
-    def _db(self) -> sqlite3.Connection:
-        connection = self._local.connection
-        if connection is None:
-            # Connections are used by the thread that made them; only `close` crosses threads.
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, timeout=30.0, check_same_thread=False
-            )
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = connection
-            with self._all_lock:
-                self._all.append(connection)
-        return connection
-
-    def _set_up(self) -> None:
-        with self.transaction() as db:
-            version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            owner = int(db.execute("PRAGMA application_id").fetchone()[0])
-            tables = int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-            if tables and owner != APPLICATION_ID:
-                raise AgentError(
-                    f"{self.path} is a database of another program; choose another agent.data_dir"
-                )
-            if version > SCHEMA_VERSION:
-                raise AgentError(
-                    f"{self.path} was written by a newer agent (schema {version}, this one knows "
-                    f"{SCHEMA_VERSION}); install the newer version again"
-                )
-            if 0 < version < SCHEMA_VERSION:
-                raise AgentError(
-                    f"{self.path} was written by an older agent (schema {version}, this one needs "
-                    f"{SCHEMA_VERSION}); finish its jobs with that version, then use another "
-                    "agent.data_dir"
-                )
-            if version == 0:
-                # Statement by statement: executescript would commit the transaction first.
-                for statement in _statements(SCHEMA):
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing for what the block writes; nested blocks join the outer one."""
-        db = self._db()
-        local = self._local
-        if local.depth == 0:
-            db.execute("BEGIN IMMEDIATE")
-        local.depth += 1
+    def check_there(self) -> None:
+        """StoreError when the file in use is no longer the one at its path."""
         try:
-            yield db
-        except BaseException:
-            local.depth -= 1
-            if local.depth == 0:
-                db.execute("ROLLBACK")
-            raise
-        local.depth -= 1
-        if local.depth == 0:
-            db.execute("COMMIT")
+            same = self.path.stat().st_ino == self._inode
+        except OSError:
+            same = False
+        if not same:
+            raise StoreError(
+                Code.DATABASE_GONE,
+                f"{self.path} was moved or deleted while the agent ran; start the agent again: "
+                "it finds its jobs on the disk and on chain",
+            )
 
-    def changes(self) -> int:
-        """How many rows this thread has written so far: to see whether something was written."""
-        return self._db().total_changes
+    def _look(self) -> None:
+        if not self.path.exists():
+            raise StoreError(
+                Code.DATABASE_UNWRITABLE, f"{self.path} is not there; start the agent first"
+            )
+        db = self._db()
+        if migration.pending(migration.applied(db, self.path), migration.main_modules(), self.path):
+            raise StoreError(
+                Code.DATABASE_OLD,
+                f"{self.path} is of an older version; start the agent to upgrade it",
+            )
 
-    def _now(self) -> int:
-        return int(self._clock())
+    def _take(self) -> None:
+        path, marker = self.path, Path(f"{self.path}{_IN_USE}")
+        # Signed transactions and session hashes are nobody else's business; SQLite gives its
+        # side files the mode of the main file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        fresh = _is_empty(path)
+        lost = _log_is_lost(path)
+        if fresh:
+            lost = marker.exists() or any(_has_entries(path.parent / name) for name in _TRACES)
+            for side in ("-wal", "-shm"):
+                Path(f"{path}{side}").unlink(missing_ok=True)
+        db = self._db()
+        migration.applied(db, path)  # whose file it is, before anything is said about its state
+        integrity.check_file(db, path)
+        db.execute("PRAGMA foreign_keys = OFF")
+        migration.upgrade(db, path, migration.main_modules(), self._clock())
+        db.execute("PRAGMA foreign_keys = ON")
+        integrity.check_rows(db, path)
+        if lost:
+            self.set_meta(_LOST, "1")
+        marker.touch(mode=0o600)
 
     def _update(self, table: str, key: str, value: object, columns: dict[str, Any]) -> None:
         names = ", ".join(f"{name} = ?" for name in columns)
@@ -148,10 +129,19 @@ class Database:
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    @property
+    def rows_lost(self) -> bool:
+        """Whether rows that an agent wrote here are gone: the file was lost, or its log."""
+        return self.meta(_LOST) == "1"
+
+    def made_good(self) -> None:
+        """What the lost rows said has been found again."""
+        self.set_meta(_LOST, "0")
+
     def bind(self, **identity: str) -> None:
         """Tie the file to what it is about (chain, operator, contracts) at the first call.
 
-        Raises AgentError when it was tied to something else: its nonces and jobs would be wrong.
+        Raises StoreError when it was tied to something else: its nonces and jobs would be wrong.
         """
         with self.transaction():
             for name, value in identity.items():
@@ -159,17 +149,59 @@ class Database:
                 if known is None:
                     self.set_meta(f"identity.{name}", value)
                 elif known != value:
-                    raise AgentError(
+                    raise StoreError(
+                        Code.DATABASE_OTHER,
                         f"{self.path} belongs to {name} {known}, the settings say {value}; "
-                        "use another agent.data_dir"
+                        "use another agent.data_dir",
                     )
 
 
-def _statements(script: str) -> Iterator[str]:
-    """The statements of an SQL script, one by one."""
-    text = ""
-    for line in script.splitlines():
-        text += line + "\n"
-        if sqlite3.complete_statement(text):
-            yield text
-            text = ""
+def inspect(path: Path) -> str:
+    """One line about a file, whose check it has passed; nothing is changed. Raises StoreError."""
+    if not path.exists() or _is_empty(path):
+        return f"{path.name} will be made at the start"
+    forgets = not _log_is_lost(path)
+    try:
+        db = connect(path)
+        try:
+            had = migration.applied(db, path)
+            integrity.check_file(db, path)
+            schema = migration.label(had, db)
+            if migration.pending(had, migration.main_modules(), path):
+                return f"{path.name}, {schema}: the start upgrades it, after a backup"
+            integrity.check_rows(db, path)
+            known = int(db.execute("SELECT count(*) FROM jobs").fetchone()[0])
+            return f"{path.name}, {known} current job{'' if known == 1 else 's'}"
+        finally:
+            db.close()
+            if forgets:
+                _forget_use(path)
+    except (sqlite3.Error, OSError, ValueError) as error:
+        raise explain(path, error) from error
+
+
+def _log_is_lost(path: Path) -> bool:
+    """Who dies leaves the log behind; who closes the file removes the marker of its use."""
+    return Path(f"{path}{_IN_USE}").exists() and not Path(f"{path}-wal").exists()
+
+
+def _forget_use(path: Path) -> None:
+    """Remove the marker of use when nobody has the file open any more: all of it is in there."""
+    if not Path(f"{path}-wal").exists():
+        with contextlib.suppress(OSError):
+            Path(f"{path}{_IN_USE}").unlink(missing_ok=True)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether the file has no content yet. SQLite takes the stump of one for an empty one, too."""
+    size = path.stat().st_size
+    if 0 < size < _LEAST:
+        raise damaged(path, f"only {size} bytes are left of it")
+    return size == 0
+
+
+def _has_entries(folder: Path) -> bool:
+    try:
+        return any(not name.startswith(".") for name in os.listdir(folder))
+    except OSError:
+        return False

@@ -69,7 +69,17 @@ class Intents(Database):
             )
             .fetchone()
         )
-        return None if row is None else _intent(row)
+        if row is not None:
+            return _intent(row)
+        ended = (row for row in self.history.intents_of(key.object_id))
+        return next(
+            (
+                _intent(row)
+                for row in ended
+                if (row["contract"], row["action"]) == (key.contract, key.action)
+            ),
+            None,
+        )
 
     def intent_by_id(self, intent_id: int) -> Intent:
         """The intent with this row number; KeyError when there is none."""
@@ -79,11 +89,13 @@ class Intents(Database):
         return _intent(row)
 
     def intents_of(self, object_id: str) -> list[Intent]:
-        """All intents about an object (a job), oldest first."""
-        rows = self._db().execute(
-            "SELECT * FROM intents WHERE object_id = ? ORDER BY id", (object_id,)
+        """All intents about an object (a job), oldest first, also when it has ended."""
+        rows = (
+            self._db()
+            .execute("SELECT * FROM intents WHERE object_id = ? ORDER BY id", (object_id,))
+            .fetchall()
         )
-        return [_intent(row) for row in rows]
+        return [_intent(row) for row in [*self.history.intents_of(object_id), *rows]]
 
     def intents_in(self, *states: IntentState) -> list[Intent]:
         """Intents in any of the states: by nonce, those without one last and oldest first."""
@@ -98,16 +110,18 @@ class Intents(Database):
     def intents_mined_since(self, block: int) -> list[Intent]:
         """Finished intents whose transaction is in this block or a later one, by nonce."""
         rows = self._db().execute(
-            "SELECT * FROM intents WHERE state IN (?, ?, ?) AND block_number >= ? ORDER BY nonce",
-            (*DONE, block),
+            "SELECT * FROM intents INDEXED BY intents_by_block WHERE block_number >= ? "
+            "AND state IN (?, ?, ?) ORDER BY nonce",
+            (block, *DONE),
         )
         return [_intent(row) for row in rows]
 
     def count_intents(self) -> dict[IntentState, int]:
-        """How many intents are in each state."""
-        counts = dict.fromkeys(IntentState, 0)
+        """How many intents are in each state, ended ones included."""
+        ended = self.history.totals("intents")
+        counts = {state: ended.get(state.value, 0) for state in IntentState}
         for row in self._db().execute("SELECT state, count(*) FROM intents GROUP BY state"):
-            counts[IntentState(row[0])] = int(row[1])
+            counts[IntentState(row[0])] += int(row[1])
         return counts
 
     def next_nonce(self) -> int | None:
@@ -192,7 +206,7 @@ class Intents(Database):
         if made.nonce != nonce:
             raise AgentError(f"a transaction with nonce {made.nonce} was signed for nonce {nonce}")
         db.execute(
-            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 made.hash,
                 intent_id,
@@ -207,10 +221,10 @@ class Intents(Database):
         )
 
     def transactions_of(self, intent_id: int) -> list[Transaction]:
-        """Everything ever signed for an intent, the cheapest first; the last one is current."""
+        """Everything ever signed for an intent in the order of signing; the last one is current."""
         rows = self._db().execute(
             "SELECT hash, nonce, kind, raw, gas, max_fee, priority_fee, signed_at "
-            "FROM transactions WHERE intent_id = ? ORDER BY max_fee, priority_fee",
+            "FROM transactions WHERE intent_id = ? ORDER BY signed_at, max_fee",
             (intent_id,),
         )
         return [Transaction(*row) for row in rows]

@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any, Unpack
 
 from provider_agent.store.database import Database
-from provider_agent.store.rows import JobRow, JobUpdate
+from provider_agent.store.rows import OVER, IntentState, JobRow, JobUpdate
 
 # Columns of a job that bear what strangers put on the chain: text in the file.
 _WIDE = ("price", "assigned_at", "attested_at", "paused", "started", "finished")
@@ -31,9 +31,15 @@ class Jobs(Database):
             return job
 
     def job(self, job_id: bytes) -> JobRow | None:
-        """The job with this id."""
+        """The job with this id, also when it has ended."""
         row = self._db().execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+        if row is None:
+            row = self.history.job(job_id)
         return None if row is None else _job(row)
+
+    def ended_jobs(self, number: int) -> list[JobRow]:
+        """The jobs in the history that ended last, the last one first."""
+        return [_job(row) for row in self.history.newest_jobs(number)]
 
     def jobs(self, *statuses: int) -> list[JobRow]:
         """Jobs with any of the statuses (all when none is named), oldest change first."""
@@ -56,15 +62,61 @@ class Jobs(Database):
         )
         return [_job(row) for row in rows]
 
+    def jobs_by(self, provider: str, *statuses: int) -> list[JobRow]:
+        """A provider's jobs with any of the statuses, oldest change first."""
+        marks = ", ".join("?" * len(statuses))
+        rows = self._db().execute(
+            f"SELECT * FROM jobs WHERE provider = ? AND status IN ({marks}) "  # noqa: S608 - marks
+            "ORDER BY updated_at, job_id",
+            (provider, *statuses),
+        )
+        return [_job(row) for row in rows]
+
+    def accepting(self) -> list[JobRow]:
+        """Open jobs whose acceptance is on its way, or has landed and is not yet seen."""
+        rows = self._db().execute(
+            "SELECT * FROM jobs WHERE status = 1 AND EXISTS (SELECT 1 FROM intents "
+            "WHERE object_id = lower(hex(jobs.job_id)) AND contract = 'jobs' "
+            "AND action LIKE 'accept%' AND state NOT IN (?, ?)) ORDER BY updated_at, job_id",
+            (IntentState.REVERTED, IntentState.ABANDONED),
+        )
+        return [_job(row) for row in rows]
+
+    def concerns(self, job_id: bytes) -> bool:
+        """Whether we have, or had, anything to do with a job."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE job_id = ?) "
+                "OR EXISTS (SELECT 1 FROM intents WHERE object_id = ?)",
+                (job_id, job_id.hex()),
+            )
+            .fetchone()
+        )
+        return bool(row[0]) or self.history.job(job_id) is not None
+
+    def unended(self, owner: str | None) -> list[bytes]:
+        """The jobs that concern us, or that provider, and have not ended."""
+        rows = self._db().execute(
+            "SELECT job_id FROM jobs WHERE status IN (0, 1, 2, 3) AND (provider IS ? "
+            "OR EXISTS (SELECT 1 FROM runs WHERE runs.job_id = jobs.job_id) OR EXISTS "
+            "(SELECT 1 FROM intents WHERE object_id = lower(hex(jobs.job_id))))",
+            (owner or "",),
+        )
+        return [bytes(row[0]) for row in rows]
+
     def has_open_jobs(self) -> bool:
         """Whether any job is on the market, as far as is known."""
         row = self._db().execute("SELECT 1 FROM jobs WHERE status = 1 LIMIT 1").fetchone()
         return row is not None
 
     def count_jobs(self) -> dict[int, int]:
-        """How many jobs have each status."""
-        rows = self._db().execute("SELECT status, count(*) FROM jobs GROUP BY status")
-        return {int(row[0]): int(row[1]) for row in rows}
+        """How many jobs have each status, ended ones included."""
+        ended = self.history.totals("jobs")
+        counts = {int(state): n for state, n in ended.items() if int(state) in OVER}
+        for row in self._db().execute("SELECT status, count(*) FROM jobs GROUP BY status"):
+            counts[int(row[0])] = counts.get(int(row[0]), 0) + int(row[1])
+        return counts
 
     def update_job(self, job_id: bytes, **columns: Unpack[JobUpdate]) -> None:
         """Set columns of a job; unknown jobs are left alone."""

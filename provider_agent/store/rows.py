@@ -20,6 +20,7 @@ class IntentState(StrEnum):
     ABANDONED = "abandoned"  # given up, and the call can no longer land
 
 
+OVER = (4, 5, 6, 7)  # of a job: settled, cancelled, expired, refused
 DONE = (IntentState.FINAL, IntentState.REVERTED, IntentState.ABANDONED)
 # Edges out of a final state exist for one reason: a reorg deeper than the confirmations.
 INTENT_EDGES: dict[IntentState, tuple[IntentState, ...]] = {
@@ -158,8 +159,6 @@ class JobRow:
     finished: int | None
     state_block: int | None
     note: str
-    failures: int
-    retry_at: int
     settled_at: int | None
     updated_at: int
 
@@ -179,19 +178,7 @@ class JobUpdate(TypedDict, total=False):
     finished: int | None
     state_block: int | None
     note: str
-    failures: int
-    retry_at: int
     settled_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """An uploaded input: where it lies on the disk follows from its digest."""
-
-    digest: bytes
-    size: int
-    uploader: str
-    stored_at: int
 
 
 @dataclass(frozen=True, slots=True)

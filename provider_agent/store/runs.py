@@ -33,11 +33,13 @@ class Runs(Database):
         return None if row is None else _run(row)
 
     def runs_of(self, job_id: bytes) -> list[RunRow]:
-        """The runs of a job, oldest first."""
-        rows = self._db().execute(
-            "SELECT * FROM runs WHERE job_id = ? ORDER BY created_at, run_id", (job_id,)
+        """The runs of a job, oldest first, also when it has ended."""
+        rows = (
+            self._db()
+            .execute("SELECT * FROM runs WHERE job_id = ? ORDER BY created_at, run_id", (job_id,))
+            .fetchall()
         )
-        return [_run(row) for row in rows]
+        return [_run(row) for row in rows or self.history.runs_of(job_id)]
 
     def runs_in(self, *states: RunStage) -> list[RunRow]:
         """Runs in any of the states, oldest first."""
@@ -50,9 +52,11 @@ class Runs(Database):
         return [_run(row) for row in rows]
 
     def count_runs(self) -> dict[RunStage, int]:
-        """How many runs are in each state."""
-        rows = self._db().execute("SELECT state, count(*) FROM runs GROUP BY state")
-        return {RunStage(row[0]): int(row[1]) for row in rows}
+        """How many runs are in each state, those of ended jobs included."""
+        counts = {RunStage(state): n for state, n in self.history.totals("runs").items()}
+        for row in self._db().execute("SELECT state, count(*) FROM runs GROUP BY state"):
+            counts[RunStage(row[0])] = counts.get(RunStage(row[0]), 0) + int(row[1])
+        return counts
 
     def set_run_state(self, run_id: str, state: RunStage, **columns: Unpack[RunUpdate]) -> RunRow:
         """The one place where a run changes its state; AgentError for an edge that is not drawn."""

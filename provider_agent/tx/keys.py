@@ -41,7 +41,7 @@ class OperatorKey:
         return self._account
 
     def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
-        """Sign an EIP-1559 transaction; its hash and the bytes to broadcast."""
+        """Sign a transaction of type 0 or 2; its hash and the bytes to broadcast."""
         signed = self._account.sign_transaction(fields)
         return bytes(signed.hash), bytes(signed.raw_transaction)
 

@@ -10,8 +10,8 @@ An intent is a row with a unique key and a call. The rules that make "once" hold
   from the chain: the account's nonce at a pinned block, then the receipts of all hashes signed.
 - A result counts when its block is `confirmations` deep, and is watched for `reorg_window` blocks
   after that. A transaction that a reorg has thrown out is broadcast again, the same bytes.
-- A nonce taken by a transaction that is not in the database means that somebody else uses the key:
-  KeyInUse, and nothing more is signed.
+- A nonce that a transaction of the chain has used, which is not in the database, means that
+  somebody else uses the key: KeyInUse, and nothing more is signed. A missing receipt means nothing.
 
 Call `tick` regularly from one thread; `submit` and `abandon` only write rows. `tick` raises
 ChainError when the nodes do not answer: the rows are consistent, call it again later.
@@ -23,41 +23,51 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from eth_utils.address import to_checksum_address
 
 from provider_agent.errors import KeyInUse
 from provider_agent.store import Intent, IntentKey, IntentState, Mined, Store, Transaction
+from provider_agent.tx.fees import Prices
 from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.nonces import Nonces
+from provider_agent.tx.observe import CALL, CANCEL, FILL, Observer, name
 from teraproof.rpc.client import RpcPool
-from teraproof.rpc.errors import BlockUnknown, ChainError, Reverted, RpcError
-from teraproof.rpc.types import BlockRef, Fees, Receipt
+from teraproof.rpc.errors import (
+    BlockUnknown,
+    ChainError,
+    Reverted,
+    RpcError,
+    TxFault,
+    TxRefused,
+)
+from teraproof.rpc.fees import Offer
+from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 
 _WAITING = (IntentState.SIGNED, IntentState.SENT)
-_CALL, _CANCEL, _FILL = "call", "cancel", "fill"
 _REBROADCAST = 15.0  # seconds after which nodes are reminded of a waiting transaction
-_GAS_MARGIN = (5, 4)  # the state may change between the estimate and the block
-_PLAIN_GAS = 100_000  # a self-transfer, with room for rollups that charge data as gas
-_PATIENCE = 3  # ticks in a row that must agree before an absence is believed
-_FLOOR = "nonce_floor"  # first nonce that is ours: what came before, this database does not know
-
-
-class FeeOffer(NamedTuple):
-    """What a transaction offers, in wei per gas."""
-
-    max_fee: int
-    priority_fee: int
+_HELD_BACK = 3  # calls that cannot be estimated, after which a tick tries no more
+# Refused for these, a transaction is of no use as it is: it is signed anew at the next block.
+_SIGN_ANEW = frozenset(
+    {
+        TxFault.REPLACEMENT,
+        TxFault.UNDERPRICED,
+        TxFault.FEE_CAP,
+        TxFault.GAS,
+        TxFault.TYPE,
+    }
+)
 
 
 class Sender:
     """Drives the intents of one operator key. See the module for the rules.
 
-    `max_fee` is the most it pays, wei per gas; `in_flight` how many transactions may wait at once;
-    `replace_after` the seconds after which a waiting transaction is replaced by a dearer one.
-    `on_change` is called, after the commit, with each intent that has changed its state.
+    `max_fee` is the most it pays, and `max_tip` the most it tips, wei per gas; `in_flight` how many
+    transactions may wait at once; `replace_after` the seconds after which a waiting transaction is
+    replaced by a dearer one. `on_change` is called, after the commit, with each intent that has
+    changed its state.
     """
 
     def __init__(
@@ -67,6 +77,7 @@ class Sender:
         key: OperatorKey,
         *,
         max_fee: int,
+        max_tip: int | None = None,
         confirmations: int = 2,
         reorg_window: int = 64,
         in_flight: int = 16,
@@ -77,21 +88,22 @@ class Sender:
         self._pool = pool
         self._store = store
         self._key = key
-        self._max_fee = max_fee
         self._confirmations = confirmations
         self._reorg_window = max(reorg_window, confirmations)
         self._in_flight = in_flight
         self._replace_after = replace_after
         self._on_change = on_change
         self._clock = clock
+        self._chain = Observer(pool, store, key.address)
+        self._nonces = Nonces(pool, store, key.address, confirmations, self._chain.canonical)
+        self._prices = Prices(pool, key.address, max_fee, max_tip)
         self._lock = threading.Lock()
         self._started = False
         self._checked: BlockRef | None = None  # head below which finished intents were right
         self._broadcast_at: dict[int, float] = {}
+        self._head = 0  # of this tick
         self._waits_since_block: dict[int, int] = {}
-        self._vanished: dict[int, int] = {}  # intent -> ticks for which its nonce is gone
-        self._gap_ticks = 0
-        self._blocks: dict[int, bytes] = {}  # hashes of blocks by number, for one tick
+        self._refusals: dict[int, TxRefused] = {}  # of the newest bytes of an intent
         #: One line about what holds transactions up, or "".
         self.trouble = ""
         self._said = ""
@@ -139,22 +151,8 @@ class Sender:
         after the key was used by hand.
         """
         self._store.bind(chain=str(self._pool.chain_id), operator=self.address)
-        head = self._pool.head()
-        mined = self._pool.nonce(self.address, head)
-        pending = max(mined, self._pool.nonce(self.address, "pending"))
-        expected = self._expected()
-        if expected is None:
-            # The first start: what the key did before is not ours, but it must have ended.
-            if pending > mined and not adopt:
-                raise KeyInUse(
-                    f"{self.address} has transactions waiting that this agent did not send; wait "
-                    "for them or stop the other program"
-                )
-            self._store.set_meta(_FLOOR, str(pending))
-        elif pending > expected:
-            if not adopt:
-                raise self._foreign(expected)
-            self._store.set_meta(_FLOOR, str(pending))
+        with self._pool.owed():
+            self._nonces.start(adopt)
         self._started = True
 
     def tick(self) -> BlockRef:
@@ -162,21 +160,24 @@ class Sender:
 
         Raises ChainError, KeyInUse.
         """
-        with self._lock:
+        with self._lock, self._pool.owed():
             if not self._started:
                 self.start()
-            self._blocks.clear()
             self.trouble = ""
             head = self._pool.head()
-            self._blocks[head.number] = head.hash
+            self._chain.begin(head)
             count = self._pool.nonce(self.address, head)
+            self._nonces.seen(head, count)
+            self._head = head.number
             self._watch_finished(head, count)
             for intent in self._store.intents_in(*_WAITING, IntentState.MINED):
                 self._observe(intent, head, count)
-            self._check_foreign(head, count)
-            self._push(head, count)
-            self._fill_gap(count)
-            self._begin(head)
+            if self._is_alone(head, count):
+                self._push(head, count)
+                self._fill_gap(head, count)
+                self._begin(head)
+            if self._nonces.trouble and not self.trouble:
+                self._say(self._nonces.trouble)
             return head
 
     # ------------------------------------------------------------------ what the chain says
@@ -187,11 +188,11 @@ class Sender:
         mined = intent.mined
         if intent.nonce >= count:
             mined = None
-        elif mined is None or not self._canonical(mined.block_number, mined.block_hash, head):
-            mined = self._find(intent, head)
+        elif mined is None or not self._chain.canonical(mined.block_number, mined.block_hash):
+            mined = self._chain.find(intent)
         if mined is None:
             if intent.state not in _WAITING:
-                log.warning("%s left the chain in a reorg", _name(intent))
+                log.warning("%s left the chain in a reorg", name(intent))
                 self._broadcast_at.pop(intent.id, None)
                 self._set(intent, IntentState.SENT)
             return
@@ -199,66 +200,19 @@ class Sender:
             intent = self._set(intent, IntentState.MINED, mined=mined)
         if intent.state is not IntentState.MINED:
             return
-        self._vanished.pop(intent.id, None)
+        self._refusals.pop(intent.id, None)
         if head.number - mined.block_number >= self._confirmations:
-            state, reason = self._outcome(intent, mined)
+            state, reason = self._chain.outcome(intent, mined)
             self._set(intent, state, reason=reason)
             self._broadcast_at.pop(intent.id, None)
             self._waits_since_block.pop(intent.id, None)
-
-    def _find(self, intent: Intent, head: BlockRef) -> Mined | None:
-        """The canonical receipt of any transaction ever signed for the intent."""
-        for made in reversed(self._store.transactions_of(intent.id)):
-            receipt: Receipt | None = self._pool.receipt(made.hash)
-            if receipt is not None and self._canonical(
-                receipt.block_number, receipt.block_hash, head
-            ):
-                return Mined(
-                    receipt.tx_hash,
-                    receipt.block_number,
-                    receipt.block_hash,
-                    receipt.status,
-                    receipt.gas_used,
-                    receipt.gas_price,
-                )
-        return None
-
-    def _canonical(self, number: int, block_hash: bytes, head: BlockRef) -> bool:
-        if number > head.number:
-            return False
-        if number not in self._blocks:
-            self._blocks[number] = self._pool.block(number).hash
-        return self._blocks[number] == block_hash
-
-    def _outcome(self, intent: Intent, mined: Mined) -> tuple[IntentState, str]:
-        kinds = {made.hash: made.kind for made in self._store.transactions_of(intent.id)}
-        if kinds.get(mined.tx_hash) == _CANCEL:
-            return IntentState.ABANDONED, intent.reason or "cancelled"
-        if mined.status == 1:
-            return IntentState.FINAL, ""
-        return IntentState.REVERTED, self._why_reverted(intent, mined)
-
-    def _why_reverted(self, intent: Intent, mined: Mined) -> str:
-        """The revert reason, by running the call again around the block it failed in."""
-        for number in (mined.block_number, mined.block_number - 1):
-            try:
-                self._pool.eth_call(intent.to, intent.data, number, self.address)
-            except Reverted as error:
-                return error.reason
-            except ChainError:
-                continue
-        used_up = any(
-            made.hash == mined.tx_hash and mined.gas_used >= made.gas
-            for made in self._store.transactions_of(intent.id)
-        )
-        return "out of gas" if used_up else "failed on chain, reason unknown"
 
     def _watch_finished(self, head: BlockRef, count: int) -> None:
         """Look again at finished intents when the chain below the last head has changed."""
         checked = self._checked
         if checked is not None:
             try:
-                if self._canonical(checked.number, checked.hash, head):
+                if self._chain.canonical(checked.number, checked.hash):
                     self._checked = head
                     return
             except BlockUnknown:
@@ -267,82 +221,41 @@ class Sender:
             self._observe(intent, head, count)
         self._checked = head
 
-    # ------------------------------------------------------------------ somebody else's nonces
-
-    def _expected(self) -> int | None:
-        """The first nonce that the database has not given out; None before the first start."""
-        floor = self._store.meta(_FLOOR)
-        following = self._store.next_nonce()
-        if floor is None:
-            return following
-        return max(int(floor), following or 0)
-
-    def _foreign(self, nonce: int) -> KeyInUse:
-        return KeyInUse(
-            f"another program sends with the key {self.address} (nonce {nonce} is not ours); stop "
-            "it, or accept its transactions if it was you"
-        )
-
-    def _check_foreign(self, head: BlockRef, count: int) -> None:
-        """KeyInUse when the chain holds a transaction of this key that we did not sign."""
-        expected = self._expected()
-        if expected is not None and count > expected:
+    def _is_alone(self, head: BlockRef, count: int) -> bool:
+        """Whether nobody else sends with our key, as far as anybody has shown. Raises KeyInUse."""
+        try:
+            if not self._nonces.check_ahead(head, count):
+                return False
+        except KeyInUse:
             self._started = False
-            raise self._foreign(expected)
+            raise
         suspects = [
             intent
             for intent in self._store.intents_in(*_WAITING)
             if intent.nonce is not None and intent.nonce < count
         ]
-        if not suspects:
-            self._vanished.clear()
-            return
-        # The nonce is used up, and none of our hashes has a receipt. Nodes may be slow with
-        # receipts, so this must last, and be as deep as a result has to be.
-        deep = self._pool.nonce(self.address, max(0, head.number - self._confirmations))
-        taken: Intent | None = None
-        for intent in suspects:
-            assert intent.nonce is not None  # filtered above
-            if intent.nonce >= deep:
-                continue
-            self._vanished[intent.id] = self._vanished.get(intent.id, 0) + 1
-            if self._vanished[intent.id] >= _PATIENCE:
-                taken = intent
-                self._set(
-                    intent,
-                    IntentState.ABANDONED,
-                    reason=f"nonce {intent.nonce} was used by an unknown transaction",
-                )
-        if taken is not None:
-            assert taken.nonce is not None  # filtered above
+        taken = self._nonces.taken(suspects, head)
+        for intent in taken:
+            reason = f"nonce {intent.nonce} was used by an unknown transaction"
+            self._set(intent, IntentState.ABANDONED, reason=reason)
+        if taken:
             self._started = False
-            raise self._foreign(taken.nonce)
+            raise self._nonces.foreign(taken[-1])
+        return True
 
-    def _fill_gap(self, count: int) -> None:
-        """Repair nonces below ours that nobody uses any more.
-
-        Our own numbers have no holes. But transactions of the key from before this database can
-        leave the chain in a reorg and never come back; then ours would wait for ever.
-        """
+    def _fill_gap(self, head: BlockRef, count: int) -> None:
+        """Use up a nonce below ours that nobody else will."""
         waiting = self._store.intents_in(*_WAITING)
-        lowest = waiting[0].nonce if waiting else None
-        if lowest is None or count >= lowest:
-            self._gap_ticks = 0
+        if not self._nonces.gap(count, waiting[0].nonce if waiting else None):
             return
-        if self._pool.nonce(self.address, "pending") > count:
-            return
-        self._gap_ticks += 1
-        if self._gap_ticks < _PATIENCE:
-            return
-        self._gap_ticks = 0
-        offer = self._offer()
-        if offer is None:
-            return
-        key = IntentKey(self.address, str(count), _FILL)
-        intent = self._store.add_intent(key, self.address, b"")
+        intent = self._store.add_intent(
+            IntentKey(self.address, str(count), FILL), self.address, b""
+        )
         if intent.state is IntentState.PLANNED:
-            log.warning("filling the gap at nonce %s", count)
-            self._sign(intent, _CALL, _PLAIN_GAS, offer, nonce=count)
+            gas, offer = self._prices.plain_gas(head), self._offer()
+            if offer is not None:
+                log.warning("filling the gap at nonce %s", count)
+                self._sign(intent, CALL, gas, offer, nonce=count)
 
     # ------------------------------------------------------------------ sending
 
@@ -353,40 +266,101 @@ class Sender:
             if intent.nonce < count:
                 continue  # used up on chain: never broadcast, only looked for
             current = self._store.transactions_of(intent.id)[-1]
-            first_seen = self._waits_since_block.setdefault(intent.id, head.number)
+            since_block = self._waits_since_block.setdefault(intent.id, head.number)
             overdue = intent.deadline is not None and head.timestamp > intent.deadline
             if overdue and not intent.cancel:
                 self._store.request_cancel(intent.id, "deadline passed")
-            if (overdue or intent.cancel) and current.kind != _CANCEL:
-                self._replace(intent, current, _CANCEL)
-                continue
-            since = max(intent.updated_at, current.signed_at)
-            patience = self._patience(intent, head)
-            stuck = self._clock() - since >= patience and head.number > first_seen
-            # Behind a stuck transaction all others wait; only the first one has to pay more.
-            if stuck and intent.nonce == count and self._replace(intent, current, current.kind):
-                self._waits_since_block[intent.id] = head.number
+            cancels = overdue or intent.cancel
+            if cancels and current.kind != CANCEL:
+                replaced = self._replace(intent, current, CANCEL, head)
+            elif self._is_due(intent, current, head, count, since_block):
+                replaced = self._replace(intent, current, current.kind, head)
+            else:
+                replaced = False
+            if replaced:
                 continue
             last = self._broadcast_at.get(intent.id)
             if (
                 intent.state is IntentState.SIGNED
                 or last is None
-                or (self._clock() - last >= _REBROADCAST)
+                or self._clock() - last >= _REBROADCAST
             ):
                 self._broadcast(intent, current)
 
-    def _patience(self, intent: Intent, head: BlockRef) -> float:
+    def _is_due(
+        self, intent: Intent, current: Transaction, head: BlockRef, count: int, since_block: int
+    ) -> bool:
+        """Whether a transaction should be signed anew."""
+        if head.number <= since_block:
+            return False
+        refusal = self._refusals.get(intent.id)
+        if refusal is not None and refusal.fault in _SIGN_ANEW:
+            return True
+        if self._cannot_be_paid(intent):
+            return intent.state is IntentState.SIGNED  # for less, if less will do today
+        # Behind a stuck transaction all others wait; only the first one has to pay more.
+        since = max(intent.updated_at, current.signed_at)
+        patience = self._patience(intent, current, head)
+        return intent.nonce == count and self._clock() - since >= patience
+
+    def _patience(self, intent: Intent, current: Transaction, head: BlockRef) -> float:
         """Seconds a transaction may wait before it is replaced: fewer near its deadline, so that
-        there is time to pay more several times.
+        there is time to pay more several times. A cancellation is in no hurry.
         """
-        if intent.deadline is None:
+        if intent.deadline is None or current.kind == CANCEL:
             return self._replace_after
         return min(self._replace_after, max(0, intent.deadline - head.timestamp) / 8)
+
+    def _cannot_be_paid(self, intent: Intent) -> bool:
+        refusal = self._refusals.get(intent.id)
+        return refusal is not None and refusal.fault is TxFault.FUNDS
+
+    def _replace(self, intent: Intent, current: Transaction, kind: str, head: BlockRef) -> bool:
+        """Sign the same nonce again at today's price, if the caps allow it."""
+        refusal = self._refusals.get(intent.id)
+        waits = intent.state is IntentState.SENT or (
+            refusal is not None and refusal.fault is TxFault.REPLACEMENT
+        )
+        offer = self._prices.replacement(self._store.transactions_of(intent.id), waits=waits)
+        if offer is None:
+            if self._prices.trouble:
+                self._say(f"{name(intent)} at nonce {current.nonce}: {self._prices.trouble}")
+            return False
+        try:
+            gas = self._prices.plain_gas(head) if kind == CANCEL else self._gas_again(intent, head)
+        except TxRefused as refused:
+            self._hold(refused)
+            return False
+        gas = gas or current.gas
+        if (offer.max_fee, offer.priority_fee, gas, kind) == (
+            current.max_fee,
+            current.priority_fee,
+            current.gas,
+            current.kind,
+        ):
+            return False  # the same bytes again
+        if self._cannot_be_paid(intent) and offer.max_fee * gas >= current.max_fee * current.gas:
+            return False  # a higher price would be no better
+        log.info("replacing nonce %s at %s wei per gas (%s)", current.nonce, offer.max_fee, kind)
+        self._sign(intent, kind, gas, offer, after=current)
+        return True
+
+    def _gas_again(self, intent: Intent, head: BlockRef) -> int | None:
+        """Today's gas limit of a call; None where it cannot be told. That a call would fail now may
+        be because its first transaction was mined: what was signed stays wanted.
+        """
+        try:
+            return self._prices.gas(intent, head)
+        except TxRefused:
+            raise
+        except ChainError:
+            return None
 
     def _begin(self, head: BlockRef) -> None:
         """Sign and broadcast planned intents, as many as may be in flight."""
         room = self._in_flight - len(self._store.intents_in(*_WAITING))
-        offer: FeeOffer | None = None
+        offer: Offer | None = None
+        held_back = 0
         for intent in self._store.intents_in(IntentState.PLANNED):
             if intent.cancel:
                 self._set(intent, IntentState.ABANDONED, reason=intent.reason)
@@ -394,81 +368,99 @@ class Sender:
             if intent.deadline is not None and head.timestamp > intent.deadline:
                 self._set(intent, IntentState.ABANDONED, reason="deadline passed")
                 continue
-            if room <= 0:
+            if room <= 0 or held_back >= _HELD_BACK:
                 continue
             try:
-                gas = self._pool.estimate_gas(
-                    self.address, intent.to, intent.data, intent.value, at=head.number
-                )
+                gas = self._prices.gas(intent, head)
             except Reverted as error:
                 self._set(intent, IntentState.REVERTED, reason=error.reason)
                 continue
             except RpcError as error:
+                # One that no node estimates must not hold up the others.
+                held_back += 1
                 self._hold(error)
-                return
+                continue
             offer = offer or self._offer()
             if offer is None:
                 return
-            self._sign(intent, _CALL, gas * _GAS_MARGIN[0] // _GAS_MARGIN[1], offer)
+            self._sign(intent, CALL, gas, offer)
             room -= 1
 
+    def _offer(self) -> Offer | None:
+        """Fees for a new transaction, or None (and `trouble`) when a cap is too low now."""
+        offer = self._prices.offer()
+        if self._prices.trouble:
+            self._say(self._prices.trouble)
+        return offer
+
     def _sign(
-        self, intent: Intent, kind: str, gas: int, offer: FeeOffer, nonce: int | None = None
+        self,
+        intent: Intent,
+        kind: str,
+        gas: int,
+        offer: Offer,
+        *,
+        nonce: int | None = None,
+        after: Transaction | None = None,
     ) -> None:
         """Write a signed transaction down, then broadcast it."""
-        to_self = kind == _CANCEL
+        to_self = kind == CANCEL
+        # Later than what it replaces, also within one second: the newest one is current.
+        signed_at = max(int(self._clock()), 0 if after is None else after.signed_at + 1)
 
         def sign(number: int) -> Transaction:
-            tx_hash, raw = self._key.sign_transaction(
-                {
+            fields = {
+                "chainId": self._pool.chain_id,
+                "nonce": number,
+                "to": self.address if to_self else intent.to,
+                "value": 0 if to_self else intent.value,
+                "data": b"" if to_self else intent.data,
+                "gas": gas,
+            }
+            if offer.legacy:
+                fields["gasPrice"] = offer.max_fee
+            else:
+                fields |= {
                     "type": 2,
-                    "chainId": self._pool.chain_id,
-                    "nonce": number,
-                    "to": self.address if to_self else intent.to,
-                    "value": 0 if to_self else intent.value,
-                    "data": b"" if to_self else intent.data,
-                    "gas": gas,
                     "maxFeePerGas": offer.max_fee,
                     "maxPriorityFeePerGas": offer.priority_fee,
                 }
-            )
-            signed_at = int(self._clock())
+            tx_hash, raw = self._key.sign_transaction(fields)
             return Transaction(
                 tx_hash, number, kind, raw, gas, offer.max_fee, offer.priority_fee, signed_at
             )
 
-        floor = int(self._store.meta(_FLOOR) or 0)
         intent = self._set(
-            intent, IntentState.SIGNED, sign=sign, first_nonce=floor, exact_nonce=nonce
+            intent,
+            IntentState.SIGNED,
+            sign=sign,
+            first_nonce=self._nonces.floor,
+            exact_nonce=nonce,
         )
+        self._waits_since_block[intent.id] = self._head
         self._broadcast(intent, self._store.transactions_of(intent.id)[-1])
 
     def _broadcast(self, intent: Intent, current: Transaction) -> None:
         """Hand the bytes to the nodes. SENT when one of them has a transaction of this intent."""
         self._broadcast_at[intent.id] = self._clock()
         answer = self._pool.broadcast(current.raw)
+        refusals = [error for error in answer.errors if isinstance(error, TxRefused)]
+        self._refusals.pop(intent.id, None)
+        if not answer.accepted and refusals:
+            self._refusals[intent.id] = refusals[0]
+            self._prices.refused(refusals[0], current)
         if intent.state is not IntentState.SIGNED:
             return
-        if answer.accepted or self._known(intent):
+        if answer.accepted or self._chain.known(intent):
             self._set(intent, IntentState.SENT)
         elif answer.errors:
-            self._hold(answer.errors[-1])
-
-    def _known(self, intent: Intent) -> bool:
-        """Whether the nodes have any of the intent's transactions, whatever they answered."""
-        try:
-            return any(
-                self._pool.knows_transaction(made.hash)
-                for made in reversed(self._store.transactions_of(intent.id))
-            )
-        except ChainError:
-            return False  # unknown; the next tick asks again
+            self._hold(refusals[0] if refusals else answer.errors[-1])
 
     def _hold(self, error: ChainError) -> None:
-        text = error.message if isinstance(error, RpcError) else str(error)
-        if "insufficient funds" in text.lower():
-            text = f"{self.address} has too little gas money; send it some"
-        self._say(text)
+        if isinstance(error, TxRefused) and error.fault is TxFault.FUNDS:
+            self._say(f"{self.address} has too little gas money; send it some")
+        else:
+            self._say(error.message if isinstance(error, RpcError) else str(error))
 
     def _say(self, text: str) -> None:
         """Remember what holds transactions up; log it when it is news."""
@@ -476,40 +468,6 @@ class Sender:
         if text != self._said:
             self._said = text
             log.warning("transactions wait: %s", text)
-
-    # ------------------------------------------------------------------ fees
-
-    def _offer(self) -> FeeOffer | None:
-        """Fees for a new transaction, or None (and `trouble`) when the cap is too low now."""
-        fees = self._pool.fees()
-        if fees.base >= self._max_fee:
-            self._say(
-                f"the base fee of {fees.base / 1e9:.2f} gwei is above chain.max_fee_gwei; waiting"
-            )
-            return None
-        return self._within_cap(fees)
-
-    def _within_cap(self, fees: Fees) -> FeeOffer:
-        # Twice the base fee lasts for six full blocks in a row.
-        max_fee = min(2 * fees.base + fees.tip, self._max_fee)
-        return FeeOffer(max_fee, min(fees.tip, max_fee))
-
-    def _replace(self, intent: Intent, current: Transaction, kind: str) -> bool:
-        """Sign the same nonce again for 12.5 % more of both fees, if the cap allows it."""
-        least = FeeOffer(_raised(current.max_fee), _raised(current.priority_fee))
-        usual = self._within_cap(self._pool.fees())
-        max_fee = max(least.max_fee, usual.max_fee)
-        priority_fee = min(max(least.priority_fee, usual.priority_fee), max_fee)
-        if max_fee > self._max_fee:
-            self._say(
-                f"{_name(intent)} waits at nonce {current.nonce} and a replacement would cost more "
-                "than chain.max_fee_gwei; raise it"
-            )
-            return False
-        gas = _PLAIN_GAS if kind == _CANCEL else current.gas
-        log.info("replacing nonce %s at %s wei per gas (%s)", current.nonce, max_fee, kind)
-        self._sign(intent, kind, gas, FeeOffer(max_fee, priority_fee))
-        return True
 
     # ------------------------------------------------------------------ states
 
@@ -533,16 +491,7 @@ class Sender:
             exact_nonce=exact_nonce,
             mined=mined,
         )
-        log.info("%s: %s -> %s %s", _name(intent), intent.state, state, changed.reason)
+        log.info("%s: %s -> %s %s", name(intent), intent.state, state, changed.reason)
         if self._on_change is not None:
             self._on_change(changed)
         return changed
-
-
-def _raised(fee: int) -> int:
-    """At least 12.5 % more, and at least 1 wei."""
-    return max((fee * 9 + 7) // 8, fee + 1)
-
-
-def _name(intent: Intent) -> str:
-    return f"{intent.key.action} of {intent.key.object_id}"

@@ -15,8 +15,9 @@ from eth_account.messages import SignableMessage, encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from scripts.market.errors import ScriptError
+from scripts.market.errors import ScriptError, WrongInput
 from scripts.market.network import Chain
+from teraproof.protocol.errors import Code
 
 TEST_PREFIX = "TEST::"
 
@@ -75,17 +76,15 @@ class ApeSigner:
             return
         variable = f"APE_ACCOUNTS_{self._account.alias}_PASSPHRASE"
         if not os.environ.get(variable) and not sys.stdin.isatty():
-            raise ScriptError(
-                f"account {self.alias} is locked; set {variable} or run in a terminal"
-            )
+            raise WrongInput(f"account {self.alias} is locked; set {variable} or run in a terminal")
         try:
             # Ape warns that the account will sign everything; the scripts have asked already.
             with logger.at_level(LogLevel.ERROR):
                 self._account.set_autosign(True)
         except InvalidPasswordError:
-            raise ScriptError(f"account {self.alias}: wrong passphrase in {variable}") from None
+            raise WrongInput(f"account {self.alias}: wrong passphrase in {variable}") from None
         except AccountsError:
-            raise ScriptError(f"account {self.alias}: wrong passphrase") from None
+            raise WrongInput(f"account {self.alias}: wrong passphrase") from None
         self._unlocked = True
 
     def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -111,7 +110,7 @@ class ApeSigner:
         with logger.at_level(LogLevel.ERROR):
             signed = sign(what)
         if not signed:
-            raise ScriptError(f"account {self.alias} did not sign")
+            raise ScriptError(f"account {self.alias} did not sign", Code.DECLINED)
         return signed
 
 
@@ -121,21 +120,21 @@ def load(alias: str | None, chain: Chain, provider: Any) -> ApeSigner:
     known = sorted(str(name) for name in ape_accounts.aliases)
     if alias is None:
         listed = ", ".join(known) or "none yet: ape accounts import NAME, or ape accounts generate"
-        raise ScriptError(f"pass --account NAME (accounts here: {listed})")
+        raise WrongInput(f"pass --account NAME (accounts here: {listed})")
     if alias.startswith(TEST_PREFIX):
         if not chain.is_local:
-            raise ScriptError(
+            raise WrongInput(
                 f"{alias} is a test account whose key everybody knows; "
                 f"use an account of your own on chain {chain.chain_id}"
             )
         index = alias.removeprefix(TEST_PREFIX)
         tests = ape_accounts.test_accounts
         if not index.isdigit() or int(index) >= len(tests):
-            raise ScriptError(f"{alias}: there are {len(tests)} test accounts, from TEST::0 on")
+            raise WrongInput(f"{alias}: there are {len(tests)} test accounts, from TEST::0 on")
         return ApeSigner(tests[int(index)], ecosystem)
     if alias not in known:
         listed = ", ".join(known) or "none"
-        raise ScriptError(
+        raise WrongInput(
             f"no account {alias!r} (accounts here: {listed}); make one with ape accounts import"
         )
     return ApeSigner(ape_accounts.load(alias), ecosystem)

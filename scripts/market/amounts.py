@@ -7,7 +7,7 @@ import re
 import time
 from decimal import Decimal
 
-from scripts.market.errors import ScriptError
+from scripts.market.errors import WrongInput
 
 TPF_DECIMALS = 18
 ETHER_DECIMALS = 18
@@ -38,10 +38,10 @@ def units(text: str, decimals: int, name: str = "amount") -> int:
     """
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
-        raise ScriptError(f"{name}: {text!r} is not an amount; write 12.5 or 1_000")
+        raise WrongInput(f"{name}: {text!r} is not an amount; write 12.5 or 1_000")
     scaled = Decimal(text.strip().replace("_", "")).scaleb(decimals)
     if scaled != scaled.to_integral_value():
-        raise ScriptError(f"{name}: {text} has more than {decimals} decimals")
+        raise WrongInput(f"{name}: {text} has more than {decimals} decimals")
     return int(scaled)
 
 
@@ -54,10 +54,10 @@ def seconds(text: str, name: str = "duration") -> int:
     unit = match["unit"] if match else ""
     factor = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
     if match is None or factor is None:
-        raise ScriptError(f"{name}: {text!r} is not a duration; write 90 minutes, 12h or 7 days")
+        raise WrongInput(f"{name}: {text!r} is not a duration; write 90 minutes, 12h or 7 days")
     total = Decimal(match["number"].replace("_", "")) * factor
     if total != total.to_integral_value():
-        raise ScriptError(f"{name}: {text} is not a whole number of seconds")
+        raise WrongInput(f"{name}: {text} is not a whole number of seconds")
     return int(total)
 
 
@@ -67,7 +67,7 @@ def basis_points(text: str, name: str = "share") -> int:
     percent = stripped.endswith("%")
     value = units(stripped.removesuffix("%"), 2 if percent else 0, name)
     if value > 10_000:
-        raise ScriptError(f"{name}: {text} is above 100 %")
+        raise WrongInput(f"{name}: {text} is above 100 %")
     return value
 
 
@@ -78,7 +78,7 @@ def rate(text: str, name: str = "score") -> int:
     """
     match = _RATE.fullmatch(text.strip())
     if match is None:
-        raise ScriptError(
+        raise WrongInput(
             f"{name}: {text!r} is not a throughput; write 500 G, 1.2T or a plain number"
         )
     factor = _PREFIXES.get(match["prefix"].lower(), 1)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from scripts.market.artifacts import ROOT
-from scripts.market.errors import ScriptError
+from scripts.market.errors import WrongInput
 
 _URL = re.compile(r"(https?|wss?)://[^\s/]+\S*")
 
@@ -26,16 +26,16 @@ def check(provider: Any) -> None:
     url = next((str(known[key]) for key in ("uri", "url", "http_uri") if known.get(key)), None)
     instead = f"use --network {choice}:https://..."
     if url is None:
-        raise ScriptError(f"{choice} has no RPC URL here: {instead}, or choose a test net")
+        raise WrongInput(f"{choice} has no RPC URL here: {instead}, or choose a test net")
     if _URL.fullmatch(url):
         return
     # A URL may hold a secret, so the value is not repeated.
     variable = _variable(ecosystem, network)
     if variable is None:
-        raise ScriptError(f"the RPC URL of {choice} in Ape's settings is none; {instead}")
+        raise WrongInput(f"the RPC URL of {choice} in Ape's settings is none; {instead}")
     if url == f"${variable}":
-        raise ScriptError(f"{variable} is not set; export it, or {instead}")
-    raise ScriptError(f"{variable} is not a URL; export http(s)://..., or {instead}")
+        raise WrongInput(f"{variable} is not set; export it, or {instead}")
+    raise WrongInput(f"{variable} is not a URL; export http(s)://..., or {instead}")
 
 
 def _variable(ecosystem: str, network: str) -> str | None:

@@ -26,18 +26,18 @@ from provider_agent.errors import AgentError
 from provider_agent.protocol.terms import address as checked_address
 from scripts.market import choice
 from scripts.market.artifacts import ROOT
-from scripts.market.errors import ScriptError
+from scripts.market.errors import WrongInput
 from scripts.market.ui import ConsoleUi
 from teraproof.errors import TeraproofError
+from teraproof.protocol.errors import Code, Exit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_INTERRUPTED = 130  # what a shell expects after Ctrl-C
 _STOPPED = "stopped; run the same command again to go on"
 
 
 class MarketCommand(ConnectedProviderCommand):
-    """A command on a network: what goes wrong is one line on stderr and exit code 1."""
+    """A command on a network: what goes wrong is one line on stderr, and an exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options; the network is looked up here."""
@@ -73,37 +73,41 @@ class OneLine:
         if error is None or isinstance(error, click.ClickException | click.exceptions.Exit):
             return
         # Ape answers Ctrl-C with an exit of its own until `connect` takes the signal back.
-        interrupted = isinstance(error, SystemExit) and error.code == _INTERRUPTED
-        line = _STOPPED if interrupted else _line(error)
-        if line is not None:
-            code = _INTERRUPTED if interrupted or isinstance(error, KeyboardInterrupt) else 1
-            raise _Failure(line, code) from None
+        interrupted = isinstance(error, SystemExit) and error.code == Exit.INTERRUPTED
+        told = _told(KeyboardInterrupt() if interrupted else error)
+        if told is not None:
+            raise _Failure(*told) from None
 
 
 class _Failure(click.ClickException):
-    def __init__(self, line: str, exit_code: int) -> None:
+    def __init__(self, line: str, code: Code) -> None:
         super().__init__(line)
-        self.exit_code = exit_code
+        self.exit_code = int(code.exit)
 
     def show(self, file: Any = None) -> None:
         """Print the line; Ape's own logger would add a level and a colour."""
         click.echo(f"error: {self.message}", err=True, file=file)
 
 
-def _line(error: BaseException) -> str | None:
+def _told(error: BaseException) -> tuple[str, Code] | None:
+    """The line and the code of an expected error; None for a bug."""
     if isinstance(error, TeraproofError):
-        return str(error)
-    if isinstance(error, click.Abort | KeyboardInterrupt):
-        return _STOPPED
+        return str(error), error.code
+    if isinstance(error, KeyboardInterrupt):
+        return _STOPPED, Code.INTERRUPTED
+    if isinstance(error, click.Abort):
+        return _STOPPED, Code.DECLINED
     if isinstance(error, NetworkMismatchError):
-        return f"wrong network: {_flat(error)}"
-    nobody = isinstance(error, ProviderError) and "node found" in str(error)
+        return f"wrong network: {_flat(error)}", Code.INPUT_INVALID
+    # Ape says by the bare class that it finds no node.
+    nobody = type(error) is ProviderError
     if nobody or isinstance(error, ProviderNotConnectedError | ConnectionError | RequestException):
-        return f"no RPC endpoint answers ({_flat(error)}); check --network and its RPC URL"
+        line = f"no RPC endpoint answers ({_flat(error)}); check --network and its RPC URL"
+        return line, Code.CHAIN_UNAVAILABLE
     if isinstance(error, httpx.HTTPError):
-        return f"a server does not answer ({_flat(error)}); try again"
+        return f"a server does not answer ({_flat(error)}); try again", Code.AGENT_UNREACHABLE
     if isinstance(error, ApeException | Web3Exception):
-        return _flat(error)
+        return _flat(error), Code.FAILED
     return None
 
 
@@ -120,7 +124,7 @@ class _Address(click.ParamType):
         try:
             return checked_address(param.opts[0] if param is not None else "address", value)
         except AgentError as error:
-            raise ScriptError(str(error)) from None
+            raise WrongInput(str(error)) from None
 
 
 ADDRESS = _Address()

@@ -35,7 +35,9 @@ from scripts.market.registry import (
 )
 from scripts.market.sending import Call, Sender, Signed, contract_address
 from scripts.market.ui import Ui
-from teraproof.rpc.errors import ChainError, Reverted, RpcError, as_revert
+from teraproof.rpc.decode import hex_bytes
+from teraproof.rpc.errors import ChainError, Reverted, RpcError
+from teraproof.rpc.fees import Offer, gas_limit
 from teraproof.rpc.types import Receipt
 
 # What a step costs when the node cannot simulate it on code that is not there yet.
@@ -214,9 +216,8 @@ class Deployment:
 
     def cost(self, estimates: Sequence[Estimate]) -> int:
         """Wei that the deployer must hold: what may be paid if the base fee doubles."""
-        fees = self.chain.pool.fees()
-        gas = sum(item.gas + item.gas // 4 for item in estimates)
-        return gas * (2 * fees.base + fees.tip)
+        gas = sum(gas_limit(item.gas) for item in estimates)
+        return gas * self.sender.offer().max_fee
 
     def check_funds(self, estimates: Sequence[Estimate]) -> None:
         """ScriptError when the deployer cannot pay for all that remains."""
@@ -277,12 +278,12 @@ class Deployment:
         else:
             self._send(step)
 
-    def _send(self, step: Step, nonce: int | None = None, floor: tuple[int, int] = (0, 0)) -> None:
+    def _send(self, step: Step, nonce: int | None = None, instead_of: Offer | None = None) -> None:
         call = self._call(step, self._addresses())
         signed = self.sender.start(
             call,
             nonce=self.chain.pool.nonce(self.sender.address) if nonce is None else nonce,
-            floor=floor,
+            instead_of=instead_of,
             on_signed=lambda made: self._write_intent(step, made),
         )
         self._record(step, self.sender.wait(signed, 1))
@@ -329,11 +330,10 @@ class Deployment:
 
     def _push(self, step: Step, pending: Pending) -> None:
         """Get a signed transaction mined that is nowhere, or waits."""
-        if self.chain.pool.fees().base > pending.max_fee:
+        before = Offer(pending.max_fee, pending.tip)
+        if self.sender.offer().max_fee > 2 * before.max_fee:
             self.ui.note(f"{step.name}: the fee offered is too low by now; offering more")
-            # Nodes replace a transaction for 10 to 12.5 % more.
-            floor = (pending.max_fee * 9 // 8 + 1, pending.tip * 9 // 8 + 1)
-            self._send(step, pending.nonce, floor)
+            self._send(step, pending.nonce, before)
             return
         signed = Signed(
             label=step.name,
@@ -506,7 +506,5 @@ def create(
     parameters: list[Any] = [{"from": sender, "data": "0x" + data.hex()}, "latest"]
     if overrides:
         parameters.append(overrides)
-    try:
-        return bytes.fromhex(str(chain.pool.call("eth_call", parameters)).removeprefix("0x"))
-    except RpcError as error:
-        raise as_revert(error) or error from None
+    found: bytes = chain.pool.call("eth_call", parameters, read=hex_bytes)
+    return found

@@ -21,6 +21,7 @@ from provider_agent.chain.contracts import (
     Settled,
 )
 from provider_agent.protocol.messages import Attestation, Quote
+from provider_agent.protocol.outcome import by_status, of_result
 from provider_agent.protocol.terms import (
     Judged,
     Order,
@@ -35,8 +36,9 @@ from scripts.market.contracts import address_topic, word_topic
 from scripts.market.credits import credits_of
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
-from scripts.market.sending import Sender
+from scripts.market.sending import Call, Sender
 from scripts.market.ui import Ui
+from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
 
 _EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Refused", "Cancelled")
@@ -76,6 +78,14 @@ class Job:
     def assigned_at(self) -> int | None:
         """Unix seconds; known for certain once the job is attested."""
         return None if self.attested is None else self.attested.assigned_at
+
+    @property
+    def outcome(self) -> str | None:
+        """How it ended, for people; None while it goes on. The chain alone tells it."""
+        ended = by_status(self.status)
+        if ended is not None:
+            return ended.value
+        return None if self.attested is None else str(of_result(self.attested.result))
 
     def record(self) -> Record:
         """What the state word of the attested job is the digest of. ScriptError before that."""
@@ -234,17 +244,7 @@ def _place(
     if source is Funds.ALLOWANCE:
         allowed = int(market.payment.read("allowance", sender.address, market.jobs.address))
         if allowed < price:
-            receipts.append(
-                transact(
-                    sender,
-                    ui,
-                    f"allow {shown}",
-                    market.payment,
-                    "approve",
-                    market.jobs.address,
-                    price,
-                )
-            )
+            receipts += _allow(market, sender, ui, shown, allowed, price)
     credit: Sequence[object] = (True,) if source is Funds.CREDIT else ()
     receipt = transact(sender, ui, label, market.jobs, *call(credit))
     receipts.append(receipt)
@@ -254,6 +254,26 @@ def _place(
             ui.step(f"job 0x{event.job.hex()}")
             return Placed(event.job, event.terms, tuple(receipts))
     raise ScriptError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
+
+
+def _allow(
+    market: Market, sender: Sender, ui: Ui, shown: str, allowed: int, price: int
+) -> list[Receipt]:
+    """Let the market take `price` units of the payment token. Some tokens (USDT) change only an
+    allowance of nothing: there a leftover is taken back first.
+    """
+    spender = market.jobs.address
+    receipts = []
+    if allowed:
+        data = market.payment.abi.encode("approve", spender, price)
+        try:
+            sender.estimate(Call(f"allow {shown}", market.payment.address, data))
+        except Reverted:
+            label = "take a leftover allowance back"
+            receipts.append(transact(sender, ui, label, market.payment, "approve", spender, 0))
+    label = f"allow {shown}"
+    receipts.append(transact(sender, ui, label, market.payment, "approve", spender, price))
+    return receipts
 
 
 def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> Funds:
@@ -396,13 +416,14 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
         (
             short(job.job),
             job.status.name.lower(),
+            job.outcome or "",
             show_price(market, job),
             job.provider or "",
             next_step(market, job, now),
         )
         for job in listed
     ]
-    ui.table("Jobs", ("job", "status", "price", "provider", "next"), rows)
+    ui.table("Jobs", ("job", "status", "outcome", "price", "provider", "next"), rows)
 
 
 def show(market: Market, job: Job, ui: Ui) -> None:
@@ -411,6 +432,7 @@ def show(market: Market, job: Job, ui: Ui) -> None:
     order = job.terms.order
     rows = [
         ("status", job.status.name.lower()),
+        ("outcome", job.outcome or "none yet"),
         ("next", next_step(market, job, now)),
         ("requester", job.terms.requester),
         ("specification", "0x" + order.spec.hex()),

@@ -16,6 +16,8 @@ LOCAL_CHAIN_IDS = frozenset({1337, 31337})
 # Test nets of Ethereum, Base, Arbitrum and OP; a coin there is worth nothing.
 TEST_CHAIN_IDS = LOCAL_CHAIN_IDS | {11155111, 560048, 84532, 421614, 11155420}
 
+_GAS_OF_A_BLOCK = 30_000_000  # where the node does not say
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -55,7 +57,7 @@ class Chain:
 
     def gas_limit(self) -> int:
         """The gas limit of the newest block."""
-        return int(self.pool.call("eth_getBlockByNumber", ["latest", False])["gasLimit"], 16)
+        return self.pool.head().gas_limit or _GAS_OF_A_BLOCK
 
 
 def connect(provider: Any) -> Chain:

@@ -17,7 +17,7 @@ from provider_agent.errors import AgentError
 from provider_agent.protocol import allow_list, jobspec
 from provider_agent.protocol.digests import check_path, entries, file_digest
 from provider_agent.protocol.jobspec import JobSpec
-from scripts.market.errors import ScriptError
+from scripts.market.errors import WrongInput
 
 TEMPLATE = "job.json"
 
@@ -39,11 +39,11 @@ def read(path: Path) -> Package:
     try:
         document = json.loads(file.read_text())
     except OSError as error:
-        raise ScriptError(f"cannot read {file}: {error.strerror}") from None
+        raise WrongInput(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ScriptError(f"{file}: not JSON: {error}") from None
+        raise WrongInput(f"{file}: not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
-        raise ScriptError(f"{file}: not a job specification with a list of inputs")
+        raise WrongInput(f"{file}: not a job specification with a list of inputs")
     try:
         document["inputs"] = [
             found
@@ -52,7 +52,7 @@ def read(path: Path) -> Package:
         ]
         return Package(jobspec.parse(json.dumps(document).encode()), file.parent)
     except AgentError as error:
-        raise ScriptError(f"{file}: {error}") from None
+        raise WrongInput(f"{file}: {error}") from None
 
 
 def restricted(package: Package, owners: Sequence[str]) -> Package:
@@ -70,12 +70,12 @@ def _complete(where: str, item: Any, directory: Path) -> list[Any]:
     if isinstance(item, str):
         item = {"path": item}
     if not isinstance(item, dict) or not isinstance(item.get("path"), str):
-        raise ScriptError(f"{where}: not a path, nor an object with one")
+        raise WrongInput(f"{where}: not a path, nor an object with one")
     path = check_path(item["path"])
     local = directory / path
     if local.is_dir() and not local.is_symlink():
         if set(item) != {"path"}:
-            raise ScriptError(f"{where}: {path} is a directory; give its path alone")
+            raise WrongInput(f"{where}: {path} is a directory; give its path alone")
         return [
             {"path": f"{path}/{entry.path}", "sha256": entry.sha256, "size": entry.size}
             for entry in entries(local)
@@ -83,5 +83,5 @@ def _complete(where: str, item: Any, directory: Path) -> list[Any]:
     found = {"path": path, "sha256": file_digest(local).hex(), "size": local.stat().st_size}
     for key in ("sha256", "size"):
         if key in item and item[key] != found[key]:
-            raise ScriptError(f"{where}: {local} has another {key}; remove it or restore the file")
+            raise WrongInput(f"{where}: {local} has another {key}; remove it or restore the file")
     return [{**item, **found}]

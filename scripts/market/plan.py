@@ -25,7 +25,7 @@ from provider_agent.protocol.terms import address as checked_address
 from scripts.market import bounds
 from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, units
 from scripts.market.artifacts import Artifact
-from scripts.market.errors import ScriptError
+from scripts.market.errors import ScriptError, WrongInput
 
 # In the order of deployment: each refers to earlier ones only.
 CONTRACTS = ("Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs")
@@ -120,7 +120,7 @@ class Plan:
                 return [value(part) for part in item]
             if isinstance(item, str) and item.startswith("$"):
                 if item[1:] not in known:
-                    raise ScriptError(f"{self.source}: {item} is not deployed yet")
+                    raise WrongInput(f"{self.source}: {item} is not deployed yet")
                 return known[item[1:]]
             return item
 
@@ -143,7 +143,7 @@ def find(folder: Path, chain_id: int) -> Path:
     if len(found) == 1:
         return found[0]
     what = "no plan" if not found else f"{len(found)} plans"
-    raise ScriptError(f"{what} for chain {chain_id} in {folder}; name one with --plan FILE")
+    raise WrongInput(f"{what} for chain {chain_id} in {folder}; name one with --plan FILE")
 
 
 def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
@@ -151,19 +151,19 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
     document = _read(path)
     where = path.name
     if not isinstance(document, dict):
-        raise ScriptError(f"{where}: not a mapping of {', '.join(sorted(_KEYS))}")
+        raise WrongInput(f"{where}: not a mapping of {', '.join(sorted(_KEYS))}")
     _exact_keys(where, document, _KEYS)
     chain_id = document["chain_id"]
     if type(chain_id) is not int or chain_id <= 0:
-        raise ScriptError(f"{where}: chain_id: {chain_id!r} is not a chain id")
+        raise WrongInput(f"{where}: chain_id: {chain_id!r} is not a chain id")
     block_seconds = document["block_seconds"]
     if type(block_seconds) not in (int, float) or not 0 < block_seconds <= 600:
-        raise ScriptError(f"{where}: block_seconds: {block_seconds!r} is not from 0 to 600 seconds")
+        raise WrongInput(f"{where}: block_seconds: {block_seconds!r} is not from 0 to 600 seconds")
     token = _token(where, document["payment_token"])
     wanted = [name for name in CONTRACTS if name != "PaymentToken"]
     contracts = document["contracts"]
     if not isinstance(contracts, dict):
-        raise ScriptError(f"{where}: contracts: not a mapping of {', '.join(wanted)}")
+        raise WrongInput(f"{where}: contracts: not a mapping of {', '.join(wanted)}")
     _exact_keys(f"{where}: contracts", contracts, set(wanted))
     arguments: dict[str, dict[str, Any]] = {}
     written: dict[str, dict[str, Any]] = {}
@@ -178,7 +178,7 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
     bounds.check(where, chain_id, block_seconds, arguments)
     managers = _managers(where, document["managers"])
     if document["minter"] != MINTER:
-        raise ScriptError(f"{where}: minter: write {MINTER}; no other contract mints by a schedule")
+        raise WrongInput(f"{where}: minter: write {MINTER}; no other contract mints by a schedule")
     content = {
         "chain_id": chain_id,
         "payment_token": None if token is None else [token.address, token.decimals],
@@ -200,7 +200,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key, _ in node.value:
         if key.value in seen:
             line = key.start_mark.line + 1
-            raise ScriptError(f"line {line}: key {key.value!r} stands twice; remove one")
+            raise WrongInput(f"line {line}: key {key.value!r} stands twice; remove one")
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 
@@ -213,13 +213,13 @@ def _read(path: Path) -> Any:
         # _Loader is a SafeLoader.
         return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506
     except OSError as error:
-        raise ScriptError(f"cannot read the plan {path}: {error.strerror}") from None
+        raise WrongInput(f"cannot read the plan {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ScriptError(f"{path.name}: not a text file") from None
+        raise WrongInput(f"{path.name}: not a text file") from None
     except ScriptError as error:
-        raise ScriptError(f"{path.name}: {error}") from None
+        raise WrongInput(f"{path.name}: {error}") from None
     except yaml.YAMLError as error:
-        raise ScriptError(f"{path.name}: not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise WrongInput(f"{path.name}: not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _exact_keys(where: str, given: Mapping[Any, Any], wanted: set[str]) -> None:
@@ -227,9 +227,9 @@ def _exact_keys(where: str, given: Mapping[Any, Any], wanted: set[str]) -> None:
     missing = sorted(wanted - set(given))
     if unknown:
         hint = f"missing: {', '.join(missing)}" if missing else "remove it"
-        raise ScriptError(f"{where}: unknown key {unknown[0]!r} ({hint})")
+        raise WrongInput(f"{where}: unknown key {unknown[0]!r} ({hint})")
     if missing:
-        raise ScriptError(f"{where}: {missing[0]} is missing")
+        raise WrongInput(f"{where}: {missing[0]} is missing")
 
 
 def _token(where: str, given: Any) -> ExternalToken | None:
@@ -237,14 +237,14 @@ def _token(where: str, given: Any) -> ExternalToken | None:
     if given == "test":
         return None
     if not isinstance(given, dict):
-        raise ScriptError(f"{name}: write test, or the address and decimals of a token")
+        raise WrongInput(f"{name}: write test, or the address and decimals of a token")
     _exact_keys(name, given, {"address", "decimals"})
     decimals = given["decimals"]
     if type(decimals) is not int or not 0 <= decimals <= 36:
-        raise ScriptError(f"{name}.decimals: {decimals!r} is not a number from 0 to 36")
+        raise WrongInput(f"{name}.decimals: {decimals!r} is not a number from 0 to 36")
     found = _address(f"{name}.address", given["address"], ())
     if found.startswith("$") or found == ZERO_ADDRESS:
-        raise ScriptError(f"{name}.address: give the token's own address")
+        raise WrongInput(f"{name}.address: give the token's own address")
     return ExternalToken(found, decimals)
 
 
@@ -252,7 +252,7 @@ def _arguments(
     where: str, given: Any, artifact: Artifact, earlier: tuple[str, ...]
 ) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise ScriptError(f"{where}: not a mapping of constructor arguments")
+        raise WrongInput(f"{where}: not a mapping of constructor arguments")
     inputs = {item["name"]: item["type"] for item in artifact.constructor}
     _exact_keys(where, given, set(inputs))
     return {
@@ -263,7 +263,7 @@ def _arguments(
 def _value(where: str, kind: str, given: Any, earlier: tuple[str, ...]) -> Any:
     if kind.endswith("[]"):
         if not isinstance(given, list):
-            raise ScriptError(f"{where}: not a list of {kind.removesuffix('[]')}")
+            raise WrongInput(f"{where}: not a list of {kind.removesuffix('[]')}")
         return [
             _value(f"{where}[{n}]", kind.removesuffix("[]"), item, earlier)
             for n, item in enumerate(given)
@@ -272,10 +272,10 @@ def _value(where: str, kind: str, given: Any, earlier: tuple[str, ...]) -> Any:
         return _address(where, given, earlier)
     match = _UINT.fullmatch(kind)
     if match is None:
-        raise ScriptError(f"{where}: plans cannot give a {kind} yet")
+        raise WrongInput(f"{where}: plans cannot give a {kind} yet")
     number = _number(where, given)
     if not 0 <= number < 2 ** int(match[1]):
-        raise ScriptError(f"{where}: {given} does not fit {kind}")
+        raise WrongInput(f"{where}: {given} does not fit {kind}")
     return number
 
 
@@ -283,7 +283,7 @@ def _number(where: str, given: Any) -> int:
     if type(given) is int:
         return given
     if not isinstance(given, str):
-        raise ScriptError(f"{where}: {given!r} is not a whole number or a text with a unit")
+        raise WrongInput(f"{where}: {given!r} is not a whole number or a text with a unit")
     text = given.strip()
     if text.endswith("TPF"):
         return units(text.removesuffix("TPF"), TPF_DECIMALS, where)
@@ -296,39 +296,39 @@ def _number(where: str, given: Any) -> int:
 
 def _address(where: str, given: Any, earlier: tuple[str, ...]) -> str:
     if isinstance(given, int):
-        raise ScriptError(f"{where}: write the address in quotes")
+        raise WrongInput(f"{where}: write the address in quotes")
     if isinstance(given, str) and given.startswith("$"):
         if given in (DEPLOYER, ZERO) or given[1:] in earlier:
             return given
         known = ", ".join([DEPLOYER, ZERO, *(f"${name}" for name in earlier)])
-        raise ScriptError(f"{where}: {given} is not known here (known: {known})")
+        raise WrongInput(f"{where}: {given} is not known here (known: {known})")
     try:
         return checked_address(where, given)
     except AgentError as error:
-        raise ScriptError(str(error)) from None
+        raise WrongInput(str(error)) from None
 
 
 def _managers(where: str, given: Any) -> tuple[Manager, ...]:
     name = f"{where}: managers"
     if not isinstance(given, dict):
-        raise ScriptError(f"{name}: not a mapping of contracts to permissions")
+        raise WrongInput(f"{name}: not a mapping of contracts to permissions")
     for contract in given:
         if contract not in MANAGERS:
-            raise ScriptError(f"{name}: {contract!r} is not a contract that can be a manager")
+            raise WrongInput(f"{name}: {contract!r} is not a contract that can be a manager")
     return tuple(_manager(name, contract, given) for contract in MANAGERS)
 
 
 def _manager(name: str, contract: str, managers: Mapping[str, Any]) -> Manager:
     needed = MANAGERS[contract]
     if contract not in managers:
-        raise ScriptError(f"{name}: {contract} is missing; it needs {', '.join(needed)}")
+        raise WrongInput(f"{name}: {contract} is missing; it needs {', '.join(needed)}")
     permissions = managers[contract]
     if not isinstance(permissions, list) or not permissions:
-        raise ScriptError(f"{name}.{contract}: not a list of {', '.join(PERMISSIONS)}")
+        raise WrongInput(f"{name}.{contract}: not a list of {', '.join(PERMISSIONS)}")
     for permission in permissions:
         if permission not in PERMISSIONS:
             known = ", ".join(PERMISSIONS)
-            raise ScriptError(f"{name}.{contract}: {permission!r} is none of {known}")
+            raise WrongInput(f"{name}.{contract}: {permission!r} is none of {known}")
     if sorted(permissions) != sorted(needed):
-        raise ScriptError(f"{name}.{contract}: it needs {', '.join(needed)}, no less and no more")
+        raise WrongInput(f"{name}.{contract}: it needs {', '.join(needed)}, no less and no more")
     return Manager(contract, sum(PERMISSIONS[item] for item in needed), needed)

@@ -20,8 +20,12 @@ from scripts.market.accounts import Signer
 from scripts.market.amounts import show_ether
 from scripts.market.errors import ScriptError
 from scripts.market.network import Chain
-from teraproof.rpc.errors import ChainError, Reverted, RpcError, as_revert
+from teraproof.protocol.errors import Code
+from teraproof.rpc.errors import ChainError, Reverted, RpcError, TxFault, TxRefused
+from teraproof.rpc.fees import Offer, Pricer, gas_limit, raised
 from teraproof.rpc.types import Receipt
+
+_MAX_TIP = 100 * 10**9  # wei per gas; a node that asks for more is wrong
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,20 @@ class Sender:
         self.chain = chain
         self.signer = signer
 
+    def offer(self, instead_of: Offer | None = None) -> Offer:
+        """What a transaction offers for gas now, or instead of one that waits."""
+        pricer = Pricer(self.chain.pool.fees, max_tip=_MAX_TIP)
+        today = pricer.offer()
+        if today is None:
+            raise ScriptError(pricer.trouble)
+        if instead_of is None:
+            return today
+        return Offer(
+            max(today.max_fee, raised(instead_of.max_fee)),
+            max(today.priority_fee, raised(instead_of.priority_fee)),
+            today.legacy,
+        )
+
     @property
     def address(self) -> str:
         """Who pays."""
@@ -65,18 +83,9 @@ class Sender:
 
     def estimate(self, call: Call, overrides: dict[str, Any] | None = None) -> int:
         """Gas of a call on the newest state. Raises Reverted with the contract's reason."""
-        request: dict[str, Any] = {"from": self.address, "data": "0x" + call.data.hex()}
-        if call.to is not None:
-            request["to"] = call.to
-        if call.value:
-            request["value"] = hex(call.value)
-        parameters: list[Any] = [request]
-        if overrides:
-            parameters += ["latest", overrides]
-        try:
-            return int(self.chain.pool.call("eth_estimateGas", parameters), 16)
-        except RpcError as error:
-            raise as_revert(error) or error from None
+        return self.chain.pool.estimate_gas(
+            self.address, call.to, call.data, call.value, state=None, overrides=overrides or None
+        )
 
     def send(self, call: Call, on_signed: Callable[[Signed], None] | None = None) -> Receipt:
         """Send and wait for the confirmations. ScriptError: refused by the contract, not enough
@@ -89,40 +98,44 @@ class Sender:
         call: Call,
         *,
         nonce: int | None = None,
-        floor: tuple[int, int] = (0, 0),
+        instead_of: Offer | None = None,
         on_signed: Callable[[Signed], None] | None = None,
     ) -> Signed:
-        """Sign and broadcast. `floor` is the least fee and tip, for a replacement."""
+        """Sign and broadcast. `instead_of` is what a transaction offered that this one replaces."""
         try:
             gas = self.estimate(call)
         except Reverted as error:
-            raise ScriptError(f"{call.label}: the contract refuses: {error.reason}") from None
+            raise ScriptError(
+                f"{call.label}: the contract refuses: {error.reason}", error.code
+            ) from None
         except RpcError as error:
             self._explain(error, call.label)
             raise
-        # Estimates move with the state, and on a layer 2 with the price of layer 1.
-        gas = min(gas + gas // 4, self.chain.gas_limit())
-        fees = self.chain.pool.fees()
-        tip = max(fees.tip, floor[1])
-        max_fee = max(2 * fees.base + tip, floor[0])
-        self.check_balance(gas * max_fee + call.value, call.label)
+        gas = gas_limit(gas, self.chain.gas_limit())
+        offer = self.offer(instead_of)
+        self.check_balance(gas * offer.max_fee + call.value, call.label)
         if nonce is None:
             nonce = self.chain.pool.nonce(self.address, "pending")
         fields: dict[str, Any] = {
-            "type": 2,
             "chainId": self.chain.chain_id,
             "nonce": nonce,
             "gas": gas,
-            "max_fee": max_fee,
-            "max_priority_fee": tip,
             "sender": self.address,
             "value": call.value,
             "data": call.data,
         }
+        if offer.legacy:
+            fields |= {"type": 0, "gas_price": offer.max_fee}
+        else:
+            fields |= {
+                "type": 2,
+                "max_fee": offer.max_fee,
+                "max_priority_fee": offer.priority_fee,
+            }
         if call.to is not None:
             fields["receiver"] = call.to
         tx_hash, raw = self.signer.sign_transaction(fields)
-        signed = Signed(call.label, nonce, tx_hash, raw, max_fee, tip)
+        signed = Signed(call.label, nonce, tx_hash, raw, offer.max_fee, offer.priority_fee)
         if on_signed is not None:
             on_signed(signed)
         self.broadcast(signed)
@@ -138,10 +151,11 @@ class Sender:
                 if self.chain.pool.receipt(signed.tx_hash) is not None:
                     return
                 self._explain(error, signed.label)
-                raise ScriptError(f"{signed.label}: {error}")
+                raise ScriptError(f"{signed.label}: {error}", error.code)
         raise ScriptError(
             f"{signed.label}: the node did not answer, so it is unknown whether "
-            f"0x{signed.tx_hash.hex()} was sent; look for it before you try again"
+            f"0x{signed.tx_hash.hex()} was sent; look for it before you try again",
+            Code.CHAIN_UNAVAILABLE,
         )
 
     def wait(self, signed: Signed, confirmations: int) -> Receipt:
@@ -155,7 +169,8 @@ class Sender:
                 if receipt.status != 1:
                     raise ScriptError(
                         f"{signed.label}: transaction 0x{signed.tx_hash.hex()} failed in block "
-                        f"{receipt.block_number}; the state changed under it, so try again"
+                        f"{receipt.block_number}; the state changed under it, so try again",
+                        Code.CONTRACT_REFUSED,
                     )
                 if confirmations <= 1:
                     return receipt
@@ -164,7 +179,8 @@ class Sender:
             if time.monotonic() > end:
                 raise ScriptError(
                     f"{signed.label}: transaction 0x{signed.tx_hash.hex()} is not mined after "
-                    f"{self.chain.receipt_seconds:.0f} s; run the same command again later"
+                    f"{self.chain.receipt_seconds:.0f} s; run the same command again later",
+                    Code.CHAIN_UNAVAILABLE,
                 )
             time.sleep(self.chain.poll_seconds)
 
@@ -174,22 +190,23 @@ class Sender:
         if held < needed:
             raise ScriptError(
                 f"{label}: {self.signer.alias} ({self.address}) holds {self._coin(held)} and may "
-                f"need {self._coin(needed)} for gas; send it some"
+                f"need {self._coin(needed)} for gas; send it some",
+                Code.GAS_MISSING,
             )
 
     def _receipt(self, tx_hash: bytes) -> Receipt | None:
         try:
-            return self.chain.pool.receipt(tx_hash)
+            return self.chain.pool.receipt(tx_hash, logs=True)
         except ChainError:
             return None  # A node that hiccups says nothing about the transaction; look again.
 
     def _explain(self, error: RpcError, label: str) -> None:
-        text = error.message.lower()
-        if "insufficient funds" in text or "gas required exceeds allowance" in text:
+        if isinstance(error, TxRefused) and error.fault is TxFault.FUNDS:
             held = self._coin(self.chain.pool.balance(self.address))
             raise ScriptError(
                 f"{label}: {self.signer.alias} ({self.address}) holds {held}, which does not pay "
-                "for the gas; send it some"
+                "for the gas; send it some",
+                Code.GAS_MISSING,
             ) from None
 
     def _coin(self, wei: int) -> str:

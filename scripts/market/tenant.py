@@ -6,7 +6,6 @@ The tenant's own account signs in. A result counts only when its bytes hash to w
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provider_agent.api.client import AgentClient
-from provider_agent.errors import AgentError, counted
+from provider_agent.errors import AgentError, RemoteError, counted
 from provider_agent.protocol.digests import Entry
 from provider_agent.protocol.messages import Quote
+from provider_agent.protocol.outcome import Ending, Outcome, of_result
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
+from provider_agent.runners.receipt import Receipt
 from scripts.market import providers
 from scripts.market.accounts import Signer
 from scripts.market.amounts import show_rate
@@ -27,12 +28,14 @@ from scripts.market.jobs import Job, short
 from scripts.market.market import Market
 from scripts.market.packages import Package
 from scripts.market.ui import Ui
+from teraproof.protocol.errors import Code, one_line
 
 # An open job is sent to this many providers at most; one of them is enough.
 MAX_PROVIDERS = 5
 # An agent takes inputs once it has seen the job some blocks deep.
 UPLOAD_SECONDS = 180.0
 _OBJECTION_SECONDS = 3.0
+_LOG_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Fetched:
     directory: Path
     files: tuple[Entry, ...]
     receipt: Path
+    ending: Ending
 
 
 def candidates(market: Market, order: Order, allow: Sequence[str] = ()) -> dict[str, str]:
@@ -72,9 +76,9 @@ def quote(
         client.upload_spec(package.spec)
         try:
             given = client.quote(package.spec, market.jobs_domain)
-        except AgentError as refusal:
+        except RemoteError as refusal:
             # The refusal that reserves room for our inputs; any other is final.
-            if "inputs are missing" not in str(refusal):
+            if refusal.code is not Code.INPUTS_MISSING:
                 raise
             client.upload(package.spec, package.directory, UPLOAD_SECONDS)
             given = client.quote(package.spec, market.jobs_domain)
@@ -172,11 +176,11 @@ def _tell_objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> 
                 seen = client.job(job)
             except AgentError:
                 continue  # it has not seen the job yet, or hiccups; nothing depends on it
-            # A stranger's text: nothing that a terminal would obey.
-            note = re.sub(r"[^\x20-\x7e]", "?", str(seen.get("note") or ""))[:200]
-            if seen.get("status") != "open" or note == "accepting":
+            blocked = seen.get("blocked_by")
+            note = one_line(seen.get("note") or "")
+            if seen.get("status") != "open" or (note and blocked is None):
                 del waiting[url]
-            elif note and not note.startswith("waiting for"):
+            elif note and blocked not in (Code.SPEC_MISSING, Code.INPUTS_MISSING):
                 ui.note(f"{url} does not take the job now: {note}")
                 del waiting[url]
         if not waiting or time.monotonic() > end:
@@ -216,7 +220,10 @@ def fetch(
     directory: Path,
     endpoint: str | None = None,
 ) -> Fetched:
-    """Download result and receipt of an attested job, and check both against the chain."""
+    """Download result and receipt of an attested job, and check both against the chain.
+
+    ScriptError with the code JOB_FAILED, after all that, when the job did not succeed.
+    """
     job.record()  # refuses a job without a result
     assert job.attested is not None  # as `record` has just checked
     if job.terms.requester != signer.address:
@@ -229,9 +236,53 @@ def fetch(
     with AgentClient(url, signer, market.chain.chain_id) as client:
         files = client.fetch_result(job.job, directory, job.attested.result)
         receipt = directory.with_name(directory.name + ".receipt.json")
-        receipt.write_bytes(client.receipt(job.job, job.attested.receipt))
+        signed = client.receipt(job.job, job.attested.receipt)
+        receipt.write_bytes(signed)
+        ending = _ending(signed, job.attested.result)
+        log = None if ending.outcome is Outcome.SUCCEEDED else _log(client, job.job)
     total = sum(entry.size for entry in files)
     ui.step(f"{counted(len(files), 'file')}, {total:,} bytes in {directory}")
     ui.step(f"result 0x{job.attested.result.hex()} is the one attested on chain")
     ui.step(f"receipt {receipt} is the one attested on chain")
-    return Fetched(directory, tuple(files), receipt)
+    if ending.outcome is not Outcome.SUCCEEDED:
+        _tell_failure(ui, job, ending, log, directory)
+    return Fetched(directory, tuple(files), receipt, ending)
+
+
+def _ending(receipt: bytes, result: bytes) -> Ending:
+    """How the run ended: by its receipt, unless the result itself is that of a failure."""
+    ending = of_result(result)
+    if ending.outcome is not Outcome.SUCCEEDED:
+        return ending
+    try:
+        signed = Receipt.parse(receipt)
+    except AgentError:
+        return ending  # attested all the same; the result is what the tenant paid for
+    return Ending(signed.reason, signed.exit_code)
+
+
+def _log(client: AgentClient, job: bytes) -> str | None:
+    """The end of the job's log, if the agent still has it."""
+    try:
+        return str(client.logs(job).get("text", ""))
+    except AgentError:
+        return None
+
+
+def _tell_failure(ui: Ui, job: Job, ending: Ending, log: str | None, directory: Path) -> None:
+    """Show the end of the log and keep it beside the result. Raises JOB_FAILED."""
+    if log:
+        kept = directory.with_name(directory.name + ".log")
+        kept.write_text(log)
+        ui.note(f"the end of its log, in {kept}:")
+        for line in log.splitlines()[-_LOG_LINES:]:
+            ui.note("    " + one_line(line))
+    else:
+        ui.note("the agent has no log of it" if log is None else "it printed nothing")
+    raise ScriptError(
+        f"job {short(job.job)} did not succeed: {ending}; the provider is paid all the same",
+        Code.JOB_FAILED,
+        outcome=ending.outcome.value,
+        exit_code=ending.exit_code,
+        reason=ending.reason,
+    )

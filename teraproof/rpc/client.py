@@ -8,29 +8,41 @@ from typing import Any
 
 from teraproof.headers import Header, rebuild
 from teraproof.rpc import decode
-from teraproof.rpc.decode import hex_bytes, integer, small
-from teraproof.rpc.errors import (
-    ChainError,
-    RpcError,
-    Transport,
-    as_revert,
-    range_too_large,
-)
+from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, Transport
+from teraproof.rpc.fees import MIN_GAS
 from teraproof.rpc.quorum import Quorum
-from teraproof.rpc.types import Block, Fees, Log, Receipt
+from teraproof.rpc.routing import state_of
+from teraproof.rpc.types import Block, Fees, Log, Mined, Receipt
+
+_USUAL_TIP = 10**9  # wei per gas, where no endpoint says anything; it is taken everywhere
+_JUMP = 8  # times the present base fee that the next block's may be, to be believed
+_GAS_OF_A_BLOCK = 2**50  # where no endpoint tells a block's gas limit
+_LOG_RANGE = 2_000  # blocks in one request for logs, to begin with
 
 
 class RpcPool(Quorum):
-    """Several endpoints of one chain, used as one. Safe to use from several threads."""
+    """Several endpoints of one chain, used as one. Safe to use from several threads.
+
+    Every method raises ChainError when no endpoint gives a usable answer.
+    """
+
+    #: Blocks that one request for logs asks for; it follows what the endpoints admit.
+    log_range = _LOG_RANGE
+    #: The most that `log_range` grows to.
+    most_log_range = _LOG_RANGE
 
     def header(self, number: int) -> Header:
         """The whole header of the block with this number, checked against the block's hash."""
-        answer = self.call("eth_getBlockByNumber", [hex(number), False], at=number)
-        if not isinstance(answer, dict):
-            raise Transport("an RPC endpoint sent a malformed block")
-        found = rebuild(answer)
-        if found.number != number:
-            raise Transport("an RPC endpoint sent another block than was asked for")
+
+        def read(raw: Any) -> Header:
+            found = rebuild(decode.fields(raw, "block"))
+            if found.number != number:
+                raise Malformed("sent another block than was asked for")
+            return found
+
+        found: Header = self.call(
+            "eth_getBlockByNumber", [hex(number), False], at=number, read=read
+        )
         return found
 
     # ------------------------------------------------------------------ state
@@ -52,106 +64,154 @@ class RpcPool(Quorum):
             request["gas"] = hex(gas)
         if sender is not None:
             request["from"] = sender
-        try:
-            answer = self.call("eth_call", [request, decode.tag(block)], at=decode.number(block))
-        except RpcError as error:
-            raise as_revert(error) or error from None
-        return hex_bytes(answer)
+        found: bytes = self._state("eth_call", request, block, decode.hex_bytes)
+        return found
 
     def code(self, address: str, block: Block = "latest") -> bytes:
         """The code of an account; empty when it is not a contract."""
-        return hex_bytes(
-            self.call("eth_getCode", [address, decode.tag(block)], at=decode.number(block))
-        )
+        found: bytes = self._state("eth_getCode", address, block, decode.hex_bytes)
+        return found
 
     def balance(self, address: str, block: Block = "latest") -> int:
         """The wei of an account."""
-        return integer(
-            self.call("eth_getBalance", [address, decode.tag(block)], at=decode.number(block))
-        )
+        found: int = self._state("eth_getBalance", address, block, decode.integer)
+        return found
 
     def nonce(self, address: str, block: Block = "latest") -> int:
         """How many transactions of an account the chain holds at a block."""
-        return small(
-            self.call(
-                "eth_getTransactionCount", [address, decode.tag(block)], at=decode.number(block)
-            )
+        found: int = self._state("eth_getTransactionCount", address, block, decode.small)
+        return found
+
+    def _state(self, method: str, subject: object, block: Block, read: Any) -> Any:
+        return self.call(
+            method,
+            [subject, decode.tag(block)],
+            at=decode.number_of(block),
+            read=read,
+            state=state_of(block),
         )
 
     # ------------------------------------------------------------------ transactions
 
     def estimate_gas(
-        self, sender: str, to: str, data: bytes, value: int = 0, *, at: int | None = None
+        self,
+        sender: str,
+        to: str | None,
+        data: bytes,
+        value: int = 0,
+        *,
+        at: int | None = None,
+        most: int | None = None,
+        state: str | None = "latest",
+        overrides: dict[str, Any] | None = None,
     ) -> int:
-        """Gas that a call would take on the newest state. Raises Reverted when it would fail.
+        """Gas that a call would take on a state; `to` None creates a contract. Raises Reverted when
+        it would fail, TxRefused when the sender cannot pay for it. `state` None is what the node
+        takes by itself: with most, the block to come.
 
-        `at` is a block that the endpoint must have reached.
+        An estimate below what any transaction costs, or above `most` (a block's limit where it is
+        not given), is not believed, and the next endpoint is asked: Malformed when all say so. `at`
+        is a block that the endpoint must have reached.
         """
-        request = {"from": sender, "to": to, "data": "0x" + data.hex(), "value": hex(value)}
-        try:
-            return small(self.call("eth_estimateGas", [request, "latest"], at=at))
-        except RpcError as error:
-            raise as_revert(error) or error from None
+        request = {"from": sender, "data": "0x" + data.hex()}
+        if to is not None:
+            request["to"] = to
+        if value:
+            request["value"] = hex(value)
+        bound = most or _GAS_OF_A_BLOCK
+
+        def read(raw: Any) -> int:
+            gas = decode.small(raw)
+            if not MIN_GAS <= gas <= bound:
+                raise Malformed(f"estimates {gas} gas, which cannot be")
+            return gas
+
+        more: list[object] = [] if state is None else [state]
+        if overrides is not None:
+            more = [state or "latest", overrides]
+        found: int = self.call("eth_estimateGas", [request, *more], at=at, read=read)
+        return found
 
     def fees(self) -> Fees:
-        """The next block's base fee and the median tip of the last blocks."""
-        try:
-            history = self.call("eth_feeHistory", ["0x5", "latest", [50]])
-            base = integer(history["baseFeePerGas"][-1])
-            tips = sorted(integer(reward[0]) for reward in history.get("reward") or [])
-            if tips:
-                return Fees(base, tips[len(tips) // 2])
-        except RpcError:
-            base = self.head().base_fee  # a node without fee history
-        except (KeyError, IndexError, TypeError):
-            base = self.head().base_fee
-        return Fees(base, self._tip())
+        """What gas costs now: the middle of what the endpoints say, each by the tips of its last
+        blocks and by its own price of a tip, whichever is more.
+        """
+        self.head()
+        with self._lock:
+            known = [e for e in self.endpoints if e.head is not None and not e.wrong_chain]
+            bases = {e.label: e.base_fee for e in known if e.base_fee is not None}
+        if not bases:
+            return Fees(None, self._middle("eth_gasPrice") or _USUAL_TIP)
+        history = self.each("eth_feeHistory", ["0x5", "latest", [50]], _history)
+        tips: dict[str, int] = {}
+        for endpoint, (following, tip) in history:
+            base = bases.get(endpoint.label)
+            if base is not None and following is not None:
+                bases[endpoint.label] = max(base, min(following, _JUMP * base or following))
+            if tip is not None:
+                tips[endpoint.label] = tip
+        for endpoint, tip in self.each("eth_maxPriorityFeePerGas", [], decode.integer):
+            tips[endpoint.label] = max(tip, tips.get(endpoint.label, 0))
+        return Fees(
+            base=_middle(list(bases.values())),
+            tip=_middle(list(tips.values())) if tips else _USUAL_TIP,
+            lowest_base=min(bases.values()),
+        )
 
-    def _tip(self) -> int:
-        try:
-            return integer(self.call("eth_maxPriorityFeePerGas"))
-        except RpcError:
-            return 10**9  # a node without that method; 1 gwei is taken everywhere
+    def _middle(self, method: str) -> int | None:
+        found = [value for _, value in self.each(method, [], decode.integer)]
+        return _middle(found) if found else None
 
-    def receipt(self, tx_hash: bytes) -> Receipt | None:
-        """The receipt of a transaction, from the first endpoint that has one."""
-        answer = self._first_known("eth_getTransactionReceipt", tx_hash)
-        if answer is None or answer.get("blockHash") is None:
-            return None
-        try:
-            return Receipt(
-                tx_hash=hex_bytes(answer["transactionHash"]),
-                block_number=small(answer["blockNumber"]),
-                block_hash=hex_bytes(answer["blockHash"]),
-                status=small(answer["status"]),
-                gas_used=small(answer["gasUsed"]),
-                gas_price=small(answer.get("effectiveGasPrice", "0x0")),
-                logs=tuple(decode.log(entry) for entry in answer.get("logs", [])),
-            )
-        except (KeyError, TypeError) as error:
-            raise Transport("an RPC endpoint sent a malformed receipt") from error
+    def receipt(self, tx_hash: bytes, *, logs: bool = False) -> Receipt | None:
+        """The receipt of a transaction, from the first endpoint that has one. That nobody has one
+        proves nothing: nodes index late.
+        """
+
+        def read(raw: Any) -> Receipt | None:
+            return decode.receipt(raw, logs)
+
+        found: Receipt | None = self._first_known("eth_getTransactionReceipt", tx_hash, read)
+        return found
 
     def knows_transaction(self, tx_hash: bytes) -> bool:
         """Whether any endpoint has the transaction, mined or waiting."""
-        return self._first_known("eth_getTransactionByHash", tx_hash) is not None
+        known = self._first_known(
+            "eth_getTransactionByHash", tx_hash, lambda raw: isinstance(raw, dict) or None
+        )
+        return known is not None
 
-    def _first_known(self, method: str, tx_hash: bytes) -> dict[str, Any] | None:
+    def _first_known(self, method: str, tx_hash: bytes, read: Any) -> Any:
         """The first answer that is not null: that an endpoint does not know a transaction says
         nothing about the others. Raises when none answered at all.
         """
         answered = False
-        for endpoint in self._candidates(None):
+        for endpoint in self._candidates(method, None):
             try:
-                answer = self._ask(endpoint, method, ["0x" + tx_hash.hex()])
+                answer = self._ask(endpoint, method, ["0x" + tx_hash.hex()], read)
             except ChainError:
                 continue
             answered = True
-            if isinstance(answer, dict):
+            if answer is not None:
                 return answer
-        if answered:
-            return None
-        answer = self.call(method, ["0x" + tx_hash.hex()])
-        return answer if isinstance(answer, dict) else None
+        return None if answered else self.call(method, ["0x" + tx_hash.hex()], read=read)
+
+    def find_sent(self, account: str, nonce: int, low: int, high: int) -> Mined | None:
+        """The transaction of an account with a nonce, in the blocks `low` to `high`, as the chain
+        has it; None when it is not shown: no endpoint has it there, or two say different things.
+        """
+        while low < high:
+            middle = (low + high) // 2
+            if self.nonce(account, middle) > nonce:
+                high = middle
+            else:
+                low = middle + 1
+        found = self.each(
+            "eth_getBlockByNumber",
+            [hex(low), True],
+            lambda raw: decode.sent_by(raw, account, nonce),
+        )
+        shown = {sent for _, sent in found}
+        return next(iter(shown)) if len(shown) == 1 else None
 
     # ------------------------------------------------------------------ logs
 
@@ -161,29 +221,77 @@ class RpcPool(Quorum):
         first: int,
         last: int,
         topics: Sequence[object] = (),
+        *,
+        avoid: str | None = None,
     ) -> list[Log]:
         """Logs of blocks `first` to `last`, both included, in chain order.
 
-        A range that the node finds too large is halved until it fits.
+        A range that the endpoints do not answer for is halved until they do. `avoid` is the label
+        of an endpoint that is asked last.
         """
-        if first > last:
-            return []
+        found: list[Log] = []
+        while first <= last:
+            asked = min(first + max(1, self.log_range) - 1, last)
+            try:
+                found += self._logs(addresses, first, asked, topics, avoid)
+            except (RpcError, Transport, BlockUnknown) as error:
+                if first == asked or (isinstance(error, Transport) and not error.reached):
+                    raise
+                self.log_range = max(1, (asked - first + 1) // 2)
+                continue
+            if asked - first + 1 == self.log_range:
+                self.log_range = min(self.most_log_range, self.log_range + self.log_range // 8 + 1)
+            first = asked + 1
+        return found
+
+    def next_for_logs(self, avoided: str | None) -> str | None:
+        """The label of the endpoint to avoid after `avoided`, so that each has its turn."""
+        labels = [endpoint.label for endpoint in self.endpoints]
+        if len(labels) < 2:
+            return None
+        return labels[(labels.index(avoided) + 1) % len(labels) if avoided in labels else 0]
+
+    def _logs(
+        self,
+        addresses: Sequence[str],
+        first: int,
+        last: int,
+        topics: Sequence[object],
+        avoid: str | None,
+    ) -> list[Log]:
         request = {
             "address": list(addresses),
             "fromBlock": hex(first),
             "toBlock": hex(last),
             "topics": list(topics),
         }
-        try:
-            answer = self.call("eth_getLogs", [request], at=last)
-        except RpcError as error:
-            if first == last or not range_too_large(error):
-                raise
-            middle = (first + last) // 2
-            return self.logs(addresses, first, middle, topics) + self.logs(
-                addresses, middle + 1, last, topics
-            )
-        if not isinstance(answer, list):
-            raise Transport("an RPC endpoint sent malformed logs")
-        found = [decode.log(entry) for entry in answer if not entry.get("removed")]
-        return sorted(found, key=lambda entry: (entry.block_number, entry.log_index))
+
+        def read(raw: Any) -> list[Log]:
+            entries = decode.logs(raw)
+            if any(not first <= entry.block_number <= last for entry in entries):
+                raise Malformed("sent logs of other blocks than were asked for")
+            return entries
+
+        rounds = 1 if first < last else None  # a shorter range is asked for instead
+        found: list[Log] = self.call(
+            "eth_getLogs", [request], at=last, read=read, rounds=rounds, avoid=avoid
+        )
+        return found
+
+
+def _history(raw: Any) -> tuple[int | None, int | None]:
+    """The next block's base fee and the median tip of the last blocks, as far as they are told."""
+    found = decode.fields(raw, "fee history")
+    bases, rewards = found["baseFeePerGas"], found["reward"]
+    following = decode.integer(bases[-1]) if isinstance(bases, list) and bases else None
+    tips = [
+        decode.integer(reward[0])
+        for reward in (rewards if isinstance(rewards, list) else [])
+        if isinstance(reward, list) and reward
+    ]
+    return following, sorted(tips)[len(tips) // 2] if tips else None
+
+
+def _middle(values: Sequence[int]) -> int:
+    """The median; of two the lower one."""
+    return sorted(values)[(len(values) - 1) // 2]

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of nodes, read strictly. A malformed one is a Transport error: it says nothing."""
+"""Answers of nodes, read strictly where something depends on them. Null means missing.
+
+What cannot be read is `Malformed`: it counts against its endpoint, and the next one is asked.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from teraproof.rpc.errors import Transport
-from teraproof.rpc.types import Block, BlockRef, Log
+from teraproof.rpc.errors import Malformed
+from teraproof.rpc.types import Block, BlockRef, Log, Mined, Receipt
 
 MAX_INTEGER = 2**63  # more is no block number, time, amount of gas or index of any chain
+_MAX_WORD = 2**256
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+_HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 def tag(block: Block) -> object:
@@ -19,7 +27,7 @@ def tag(block: Block) -> object:
     return hex(block) if isinstance(block, int) else block
 
 
-def number(block: Block) -> int | None:
+def number_of(block: Block) -> int | None:
     """The number of a block, where its name tells it."""
     if isinstance(block, BlockRef):
         return block.number
@@ -27,60 +35,131 @@ def number(block: Block) -> int | None:
 
 
 def integer(value: object) -> int:
-    """A number that is not negative."""
-    try:
-        number = int(value, 16)  # type: ignore[call-overload]  # TypeError is caught
-    except (TypeError, ValueError):
-        raise Transport("an RPC endpoint sent something that is not a number") from None
-    if number < 0:
-        raise Transport("an RPC endpoint sent a negative number")
-    return int(number)
+    """A number below 2^256."""
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
+        raise Malformed("sent something that is not a number")
+    number = int(value, 16)
+    if number >= _MAX_WORD:
+        raise Malformed("sent a number beyond 2^256")
+    return number
 
 
 def small(value: object) -> int:
     """A number below 2^63."""
     number = integer(value)
     if number >= MAX_INTEGER:
-        raise Transport("an RPC endpoint sent a number beyond 2^63")
+        raise Malformed("sent a number beyond 2^63")
     return number
 
 
 def hex_bytes(value: object) -> bytes:
     """Bytes written as 0x and hexadecimal digits."""
-    if isinstance(value, str) and value.startswith("0x"):
-        try:
-            return bytes.fromhex(value[2:])
-        except ValueError:
-            pass
-    raise Transport("an RPC endpoint sent something that is not hexadecimal")
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise Malformed("sent something that is not hexadecimal")
+    return bytes.fromhex(value[2:])
+
+
+def hash32(value: object) -> bytes:
+    """A hash of 32 bytes."""
+    data = hex_bytes(value)
+    if len(data) != 32:
+        raise Malformed("sent a hash that is not of 32 bytes")
+    return data
+
+
+def fields(raw: object, what: str) -> Mapping[str, Any]:
+    """An object whose missing fields read as null."""
+    if not isinstance(raw, dict):
+        raise Malformed(f"sent a malformed {what}")
+    return _Fields(raw)
+
+
+class _Fields(dict[str, Any]):
+    """A node's object: null and missing are one thing."""
+
+    def __missing__(self, key: str) -> None:
+        return None
 
 
 def block(raw: object) -> BlockRef:
-    """A block."""
-    if not isinstance(raw, dict):
-        raise Transport("an RPC endpoint sent a malformed block")
+    """A block. Base fee and gas limit are optional."""
+    found = fields(raw, "block")
+    base, limit = found["baseFeePerGas"], found["gasLimit"]
+    return BlockRef(
+        number=small(found["number"]),
+        hash=hash32(found["hash"]),
+        timestamp=small(found["timestamp"]),
+        base_fee=None if base is None else integer(base),
+        gas_limit=_optional(limit),
+    )
+
+
+def _optional(value: object) -> int | None:
+    """A number that nothing depends on: an unreadable one is a missing one."""
     try:
-        return BlockRef(
-            number=small(raw["number"]),
-            hash=hex_bytes(raw["hash"]),
-            timestamp=small(raw["timestamp"]),
-            base_fee=integer(raw.get("baseFeePerGas", "0x0")),
-        )
-    except KeyError:
-        raise Transport("an RPC endpoint sent a malformed block") from None
+        return None if value is None else small(value)
+    except Malformed:
+        return None
 
 
-def log(raw: dict[str, Any]) -> Log:
+def receipt(raw: object, with_logs: bool) -> Receipt | None:
+    """A receipt; None for one that is not mined. Logs are read only if they are wanted."""
+    if raw is None:
+        return None
+    found = fields(raw, "receipt")
+    if found["blockHash"] is None or found["blockNumber"] is None:
+        return None
+    entries = found["logs"] if with_logs else None
+    if entries is not None and not isinstance(entries, list):
+        raise Malformed("sent malformed logs")
+    return Receipt(
+        tx_hash=hash32(found["transactionHash"]),
+        block_number=small(found["blockNumber"]),
+        block_hash=hash32(found["blockHash"]),
+        status=small(found["status"]),
+        gas_used=_optional(found["gasUsed"]) or 0,
+        gas_price=_optional(found["effectiveGasPrice"]) or 0,
+        logs=tuple(log(entry) for entry in entries or ()),
+    )
+
+
+def logs(raw: object) -> list[Log]:
+    """Logs in chain order, without the removed ones."""
+    if not isinstance(raw, list):
+        raise Malformed("sent malformed logs")
+    found = [log(entry) for entry in raw if not fields(entry, "log")["removed"]]
+    return sorted(found, key=lambda entry: (entry.block_number, entry.log_index))
+
+
+def log(raw: object) -> Log:
     """A log."""
-    try:
-        return Log(
-            address=str(raw["address"]),
-            topics=tuple(hex_bytes(topic) for topic in raw["topics"]),
-            data=hex_bytes(raw["data"]),
-            block_number=small(raw["blockNumber"]),
-            block_hash=hex_bytes(raw["blockHash"]),
-            tx_hash=hex_bytes(raw["transactionHash"]),
-            log_index=small(raw["logIndex"]),
-        )
-    except (KeyError, TypeError):
-        raise Transport("an RPC endpoint sent a malformed log") from None
+    found = fields(raw, "log")
+    topics = found["topics"]
+    if not isinstance(topics, list) or len(hex_bytes(found["address"])) != 20:
+        raise Malformed("sent a malformed log")
+    return Log(
+        address=str(found["address"]),
+        topics=tuple(hash32(topic) for topic in topics),
+        data=hex_bytes(found["data"]),
+        block_number=small(found["blockNumber"]),
+        block_hash=hash32(found["blockHash"]),
+        tx_hash=hash32(found["transactionHash"]),
+        log_index=small(found["logIndex"]),
+    )
+
+
+def sent_by(raw: object, account: str, nonce: int) -> Mined | None:
+    """The transaction of an account with a nonce in a block that was read with all of them."""
+    found = fields(raw, "block")
+    entries = found["transactions"]
+    if not isinstance(entries, list):
+        raise Malformed("sent a block without its transactions")
+    for entry in entries:
+        made = fields(entry, "transaction")
+        if (
+            str(made["from"]).lower() == account.lower()
+            and made["nonce"] is not None
+            and small(made["nonce"]) == nonce
+        ):
+            return Mined(hash32(made["hash"]), small(found["number"]), hash32(found["hash"]))
+    return None

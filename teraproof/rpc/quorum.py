@@ -1,22 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A block that several endpoints agree on: no single one can make up a chain for us."""
+"""Endpoints compared with each other: no single one can make up a chain for us."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 
-from teraproof.rpc.decode import block as read_block
-from teraproof.rpc.endpoint import Endpoint
-from teraproof.rpc.errors import BlockUnknown, ChainError, RpcError, Transport
-from teraproof.rpc.routing import BACKOFF_MAX, Router
+from teraproof.rpc import decode
+from teraproof.rpc.endpoint import BACKOFF_MAX, Endpoint
+from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, Transport
+from teraproof.rpc.routing import Router
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 
+_LEAD = 64  # blocks that an endpoint may be ahead of all others and still be believed
+_STALE = 300  # seconds behind the others after which an endpoint's head is of no use as a witness
+_BLOCK = "eth_getBlockByNumber"
+
 
 class Quorum(Router):
-    """Endpoints that are compared with each other."""
+    """What several endpoints say about blocks, as one answer."""
+
+    _lonely = False
+
+    def head(self) -> BlockRef:
+        """The newest block that an endpoint has. Endpoints behind it are not asked about it.
+
+        One that is absurdly far ahead of all the others that are up to date is not believed.
+        """
+        heads: list[tuple[Endpoint, BlockRef]] = self.each(_BLOCK, ["latest", False], decode.block)
+        for endpoint, block in heads:
+            self._note_head(endpoint, block)
+        heads.sort(key=lambda pair: -pair[1].number)
+        while len(heads) > 1 and heads[0][1].number > heads[1][1].number + _LEAD:
+            if not self._is_fresh(heads[1][0]):
+                break
+            endpoint, block = heads.pop(0)
+            with self._lock:
+                endpoint.head = heads[0][1].number  # nothing above it is asked of anybody
+                endpoint.base_fee = None
+            log.warning("%s claims block %d; it is not believed", endpoint.label, block.number)
+        if heads:
+            return heads[0][1]
+        # Nobody answered at once: wait for the first endpoint to come out of its back-off.
+        found: BlockRef = self.call(_BLOCK, ["latest", False], read=decode.block)
+        return found
+
+    def block(self, number: int) -> BlockRef:
+        """The block with this number; BlockUnknown when no endpoint has it."""
+        found: BlockRef = self.call(
+            _BLOCK, [hex(number), False], at=number, read=lambda raw: _numbered(raw, number)
+        )
+        return found
 
     def agreed_block(self, number: int) -> BlockRef:
         """The newest block, not above `number`, that two endpoints have with the same hash.
@@ -53,31 +89,40 @@ class Quorum(Router):
             with self._lock:
                 endpoint.failures += 1
                 endpoint.not_before = self._clock() + BACKOFF_MAX
-                endpoint.trouble = f"has another block {number} than the others"
-            log.warning("%s %s; it is not used for now", endpoint.label, endpoint.trouble)
+                endpoint.fault = f"has another block {number} than the others"
+            log.warning("%s %s; it is not used for now", endpoint.label, endpoint.fault)
 
     def _blocks(self, number: int) -> tuple[list[tuple[Endpoint, BlockRef]], int]:
         """A block as each endpoint has it, and how many endpoints had a say."""
         found: list[tuple[Endpoint, BlockRef]] = []
         answered = 0
-        for endpoint in self._candidates(None):
+        for endpoint in self._candidates(_BLOCK, None):
             try:
-                answer = self._ask(endpoint, "eth_getBlockByNumber", [hex(number), False])
-                block = read_block(answer)
+                block = self._ask(
+                    endpoint,
+                    _BLOCK,
+                    [hex(number), False],
+                    lambda raw: _numbered(raw, number),
+                )
             except (Transport, RpcError):
                 continue
             except BlockUnknown:
                 # One that stands still says nothing about what is new.
                 answered += self._is_fresh(endpoint)
                 continue
-            if block.number == number:
-                found.append((endpoint, block))
-                answered += 1
+            found.append((endpoint, block))
+            answered += 1
         return found, answered
 
-    def block(self, number: int) -> BlockRef:
-        """The block with this number; BlockUnknown when no endpoint has it."""
-        found = read_block(self.call("eth_getBlockByNumber", [hex(number), False], at=number))
-        if found.number != number:
-            raise Transport("an RPC endpoint sent another block than was asked for")
-        return found
+    def _is_fresh(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint is up to date, or as near to it as any (the chain may stand)."""
+        with self._lock:
+            newest = max(e.head_time for e in self.endpoints)
+        return endpoint.head_time > min(newest, self._wall_clock()) - _STALE
+
+
+def _numbered(raw: object, number: int) -> BlockRef:
+    found = decode.block(raw)
+    if found.number != number:
+        raise Malformed("sent another block than was asked for")
+    return found

@@ -10,12 +10,15 @@ from teraproof.rpc.errors import ChainError
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
-    """A block: its number, 32-byte hash, unix time, and base fee in wei (0 before EIP-1559)."""
+    """A block: its number, 32-byte hash, unix time, base fee in wei (None where the chain has no
+    EIP-1559), and gas limit (None where the node does not tell it).
+    """
 
     number: int
     hash: bytes
     timestamp: int
-    base_fee: int = 0
+    base_fee: int | None = None
+    gas_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,9 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a mined transaction; `status` 1 is success, `gas_price` is wei per gas."""
+    """What became of a mined transaction; `status` 1 is success, `gas_price` is wei per gas (0
+    where the node does not tell it). `logs` is empty unless they were asked for.
+    """
 
     tx_hash: bytes
     block_number: int
@@ -45,11 +50,24 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Fees:
-    """Fees of EIP-1559 in wei per gas: the next block's base fee and a usual tip."""
+class Mined:
+    """Where a transaction of an account stands on the chain."""
 
-    base: int
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """What gas costs now, wei per gas. `base` is None on a chain without EIP-1559; `tip` is then
+    the whole gas price. `lowest_base` is what the most modest endpoint says: a single one cannot
+    make us wait by a base fee of its own.
+    """
+
+    base: int | None
     tip: int
+    lowest_base: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,19 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.api.app import ApiDeps, ApiLimits, ApiServer, create_app
 from provider_agent.api.auth import Authenticator
 from provider_agent.api.client import AgentClient
 from provider_agent.api.health import Health
 from provider_agent.api.jobs import JobView
 from provider_agent.api.storage import InputStorage, StorageLimits
-from provider_agent.errors import AgentError, Refused
+from provider_agent.errors import Refused
+from provider_agent.http.app import create_app
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.limits import ApiLimits
+from provider_agent.http.server import ApiServer
 from provider_agent.metrics import Metrics
 from provider_agent.protocol import jobspec, messages, siwe
 from provider_agent.protocol.digests import manifest
+from teraproof.protocol.errors import CODE_HEADER, Code, WireError
 from teraproof.rpc.errors import Reverted
 
 CHAIN_ID = 31_337
@@ -40,8 +45,32 @@ OPERATOR: LocalAccount = Account.from_key(b"\x03" * 32)
 WALLET = "0x00000000000000000000000000000000000A11cE"
 JOBS = messages.Domain(CHAIN_ID, "0x" + "0b" * 20)
 JOB_ID = b"\x07" * 32
+
+
+def check_error(answer: httpx.Response) -> None:
+    """Every error that any test meets has the one shape."""
+    if answer.status_code < 400:
+        return
+    answer.read()
+    assert answer.headers["content-type"] == "application/json"
+    code = Code(answer.headers[CODE_HEADER])
+    assert code.status == answer.status_code
+    if answer.status_code in (429, 503):
+        assert int(answer.headers["retry-after"]) > 0
+    if answer.request.method != "HEAD":
+        body = answer.json()
+        jsonschema.validate(body, WireError.schema())
+        assert body["error"]["code"] == code.value
+        assert body["error"]["retryable"] is code.retryable
+
+
+def code_of(answer: httpx.Response) -> Code:
+    """The code of an error."""
+    return Code(answer.headers[CODE_HEADER])
+
+
 # One client for plain requests: making one reads all certificates each time.
-http = httpx.Client(verify=False, trust_env=False)
+http = httpx.Client(verify=False, trust_env=False, event_hooks={"response": [check_error]})
 
 
 class MemoryStore:
@@ -94,7 +123,7 @@ class FixedPrice:
 
     def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
         if spec.resources.gpus:
-            raise AgentError("this provider has no GPU; ask for gpus 0")
+            raise Refused(Code.LIMIT_EXCEEDED, "this provider has no GPU; ask for gpus 0")
         expires = int(time.time()) + 600
         quote = messages.Quote(
             OPERATOR.address, requester, spec.digest(), 5_000_000, 10**18, 3_600, expires, 2**200
@@ -115,7 +144,7 @@ class Rig:
     # The (digest, size) of inputs that specifications name; None: any.
     inputs_named: set[tuple[str, int]] | None = None
     # Why the provider would not run the jobs of these inputs.
-    upload_refusal: str | None = None
+    upload_refusal: Refused | None = None
     trusted_proxies: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     last_cycle: float | None = None
@@ -152,7 +181,7 @@ class Rig:
 
     def may_upload(self, account: str, sha256: str, size: int) -> bool:
         if self.upload_refusal is not None:
-            raise Refused(self.upload_refusal)
+            raise self.upload_refusal
         named = self.inputs_named is None or (sha256, size) in self.inputs_named
         return account in self.uploaders and named
 

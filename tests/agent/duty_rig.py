@@ -36,14 +36,18 @@ from provider_agent.duties.policy import Policy
 from provider_agent.duties.promises import Promises
 from provider_agent.duties.results import Results
 from provider_agent.duties.taking import Taker
+from provider_agent.duties.views import JobViews
 from provider_agent.duties.working import Machine, Worker
 from provider_agent.errors import RunnerError
+from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Assignment, Order, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
 from provider_agent.store import IntentKey, IntentState, Store
+from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
+from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef, Log
 
 OWNER = Account.from_key(b"\x01" * 32).address
@@ -116,6 +120,7 @@ class PlainChain:
     consent: int = 4
     money: int = 10**12
     used_quotes: set[int] = field(default_factory=set)
+    times: dict[int, int] = field(default_factory=dict)  # of blocks
     reads: int = 0
     address: str = JOBS
 
@@ -149,6 +154,9 @@ class PlainChain:
 
     def quote_used(self, operator: str, nonce: int, block: BlockRef) -> bool:
         return nonce in self.used_quotes
+
+    def time_of(self, number: int) -> int:
+        return self.times[number]
 
     def credit_of(self, account: str, block: BlockRef) -> int:
         return 0
@@ -399,3 +407,15 @@ class Rig:
         job = self.store.job(terms.job_id())
         assert job is not None
         return job.note
+
+    def status(self, terms: Terms) -> dict[str, Any]:
+        """What the API tells the requester."""
+        views = JobViews(
+            self.book, self.machine, OperatorKey(OPERATOR), messages.Domain(31337, JOBS)
+        )
+        view = views.job(terms.job_id())
+        assert view is not None
+        return view.status
+
+    def blocked(self, terms: Terms) -> Code | None:
+        return cast(Code | None, self.status(terms)["blocked_by"])

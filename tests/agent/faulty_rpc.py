@@ -32,6 +32,7 @@ class Mode(StrEnum):
     RATE_LIMIT_RPC = "rate_limit_rpc"  # error -32005
     GARBAGE = "garbage"  # not JSON
     NULL = "null"  # a result of null
+    EMPTY = "empty"  # a result of no entries
     WRONG_CHAIN = "wrong_chain"  # another chain id
     NONCE_TOO_LOW = "nonce_too_low"  # refuse without forwarding
     UNDERPRICED = "underpriced"  # "replacement transaction underpriced", not forwarded
@@ -205,6 +206,8 @@ class FaultyRpc:
             self._answer(handler, 200, b'{"jsonrpc": "2.0", "res')
         elif mode is Mode.NULL:
             self._answer(handler, 200, _result(request, None))
+        elif mode is Mode.EMPTY:
+            self._answer(handler, 200, _result(request, []))
         elif mode is Mode.WRONG_CHAIN:
             if request["method"] == "eth_chainId":
                 self._answer(handler, 200, _result(request, hex(self.wrong_chain_id)))

@@ -10,13 +10,25 @@ import httpx
 import pytest
 from eth_account.messages import encode_defunct
 
-from provider_agent.api.app import ApiLimits
 from provider_agent.api.auth import RateLimit
 from provider_agent.api.client import AgentClient
 from provider_agent.api.jobs import JobView
-from provider_agent.errors import AgentError, AuthError
+from provider_agent.errors import AuthError
+from provider_agent.http.limits import ApiLimits
 from provider_agent.protocol import siwe
-from tests.agent.api_rig import CHAIN_ID, JOB_ID, STRANGER, TENANT, WALLET, Rig, http, serve
+from teraproof.protocol.errors import Code
+from tests.agent.api_rig import (
+    CHAIN_ID,
+    JOB_ID,
+    STRANGER,
+    TENANT,
+    WALLET,
+    Rig,
+    code_of,
+    http,
+    serve,
+)
+from tests.support.codes import fails_as
 
 
 @pytest.fixture
@@ -61,23 +73,23 @@ def test_login__token__stored_as_hash_only(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "line"),
+    ("changes", "code"),
     [
-        ({"domain": "evil.example"}, "domain"),
-        ({"uri": "http://evil.example"}, "URI"),
-        ({"chain_id": 1}, "chain id"),
-        ({"nonce": "0" * 32}, "nonce"),
-        ({"issued_at": siwe.rfc3339(1_700_000_000)}, "too long ago"),
-        ({"expiration_time": siwe.rfc3339(1_700_000_000)}, "expired"),
-        ({"address": STRANGER.address}, "not signed by"),
+        ({"domain": "evil.example"}, Code.SIGN_IN_ELSEWHERE),
+        ({"uri": "http://evil.example"}, Code.SIGN_IN_ELSEWHERE),
+        ({"chain_id": 1}, Code.SIGN_IN_ELSEWHERE),
+        ({"nonce": "0" * 32}, Code.NONCE_UNKNOWN),
+        ({"issued_at": siwe.rfc3339(1_700_000_000)}, Code.SIGN_IN_EXPIRED),
+        ({"expiration_time": siwe.rfc3339(1_700_000_000)}, Code.SIGN_IN_EXPIRED),
+        ({"address": STRANGER.address}, Code.SIGNATURE_INVALID),
     ],
 )
 def test_login__message_for_something_else__401(
-    rig: Rig, changes: dict[str, str], line: str
+    rig: Rig, changes: dict[str, str], code: Code
 ) -> None:
     answer = signed_in(rig, **changes)
     assert answer.status_code == 401
-    assert line in answer.json()["error"]
+    assert code_of(answer) is code
     assert not rig.store.sessions
 
 
@@ -102,13 +114,12 @@ def test_login__replayed__401(rig: Rig) -> None:
 )
 def test_login__malformed_body__400(rig: Rig, body: bytes) -> None:
     answer = http.post(rig.url + "/v1/auth/login", content=body)
-    assert answer.status_code == 400
-    assert set(answer.json()) == {"error"}
+    assert code_of(answer) in (Code.BODY_INVALID, Code.FIELD_INVALID)
 
 
 def test_login__huge_body__413(rig: Rig) -> None:
     answer = http.post(rig.url + "/v1/auth/login", content=b" " * 100_000)
-    assert answer.status_code == 413
+    assert code_of(answer) is Code.BODY_TOO_LARGE
 
 
 def test_login__contract_wallet__asks_the_contract(rig: Rig) -> None:
@@ -124,13 +135,14 @@ def test_job__no_or_bad_token__401(rig: Rig) -> None:
         answer = http.get(job_url(rig), headers=headers)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
+        assert code_of(answer) in (Code.SESSION_REQUIRED, Code.SESSION_UNKNOWN)
 
 
 def test_job__token_of_another_address__403(rig: Rig) -> None:
     with rig.client(STRANGER) as stranger:
         for path in ("", "/result", "/result/a", "/result.tar", "/receipt", "/logs"):
-            with pytest.raises(AuthError, match="only the job's requester"):
-                stranger._json("GET", f"/v1/jobs/0x{JOB_ID.hex()}{path}")
+            with fails_as(Code.NOT_REQUESTER):
+                stranger._http.json("GET", f"/v1/jobs/0x{JOB_ID.hex()}{path}")
 
 
 def test_job__session_expired__client_signs_in_again(rig: Rig) -> None:
@@ -147,7 +159,7 @@ def test_job__session_expired__client_signs_in_again(rig: Rig) -> None:
 def test_client__other_chain__refuses_to_sign(rig: Rig) -> None:
     with (
         rig.client(chain_id=1) as tenant,
-        pytest.raises(AuthError, match="on chain 31337, not on 1"),
+        fails_as(Code.SIGN_IN_ELSEWHERE),
     ):
         tenant.login()
 
@@ -156,7 +168,7 @@ def test_client__agent_calls_itself_another_host__refuses_to_sign(rig: Rig) -> N
     by_name = rig.url.replace("127.0.0.1", "localhost")
     with (
         AgentClient(by_name, TENANT) as tenant,
-        pytest.raises(AuthError, match="use the URL that the provider registered"),
+        fails_as(Code.SIGN_IN_ELSEWHERE),
     ):
         tenant.login()
 
@@ -168,7 +180,7 @@ def test_client__wallet_declines__one_line(rig: Rig) -> None:
         def sign_message(self, message: object, /) -> None:
             return None
 
-    with AgentClient(rig.url, Declines()) as tenant, pytest.raises(AuthError, match="not signed"):
+    with AgentClient(rig.url, Declines()) as tenant, fails_as(Code.DECLINED):
         tenant.login()
 
 
@@ -176,7 +188,7 @@ def test_client__nobody_there__one_line(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with (
         AgentClient("http://127.0.0.1:1", TENANT) as tenant,
-        pytest.raises(AgentError, match="no connection to the agent; try later"),
+        fails_as(Code.AGENT_UNREACHABLE),
     ):
         tenant.login()
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.api.app import ApiServer, create_app
 from provider_agent.api.health import Check, Health
 from provider_agent.duties.epochs import ProofReport
 from provider_agent.errors import AgentError
+from provider_agent.http.app import create_app
+from provider_agent.http.server import ApiServer
 from provider_agent.metrics import Metrics
-from tests.agent.api_rig import JOB_ID, Rig, http, serve
+from teraproof.protocol.errors import Code
+from tests.agent.api_rig import JOB_ID, Rig, code_of, http, serve
 
 
 @pytest.fixture
@@ -54,16 +56,15 @@ def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
     rig.metrics.head_block.set(7)
     rig.metrics.set_jobs({"OPEN": 2})
     rig.metrics.set_jobs({"SETTLED": 1})
-    rig.metrics.transaction("replaced")
-    rig.metrics.rpc_error("https://user:pw@rpc.example/v2/secret-key")
-    rig.metrics.credits.labels("payment").set(5)
+    rig.metrics.transaction("mined")
+    rig.metrics.rpc_errors.labels("rpc.example").inc()
     http.get(rig.url + "/healthz")
     answer = http.get(rig.url + "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     for line in (
         "teraproof_agent_head_block 7.0",
         'teraproof_agent_jobs{status="SETTLED"} 1.0',
-        'teraproof_agent_transactions_total{event="replaced"} 1.0',
+        'teraproof_agent_transactions_total{event="mined"} 1.0',
         'teraproof_agent_transactions_total{event="failed"} 0.0',
         'teraproof_agent_rpc_errors_total{endpoint="rpc.example"} 1.0',
         'teraproof_agent_http_requests_total{route="/healthz",status="200"} 1.0',
@@ -86,7 +87,7 @@ def test_app__unknown_route_or_method__json(rig: Rig) -> None:
     ):
         answer = http.request(method, rig.url + path)
         assert answer.status_code == status
-        assert set(answer.json()) == {"error"}
+        assert code_of(answer) is {404: Code.ROUTE_UNKNOWN, 405: Code.METHOD_NOT_ALLOWED}[status]
 
 
 def test_app__bug_behind_it__500_without_traceback(
@@ -100,7 +101,7 @@ def test_app__bug_behind_it__500_without_traceback(
     with caplog.at_level(logging.CRITICAL, "uvicorn.error"):
         answer = http.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}", headers=headers)
     assert answer.status_code == 500
-    assert answer.json() == {"error": "internal error of the provider"}
+    assert (code_of(answer), "bug" in answer.text) == (Code.INTERNAL, False)
 
 
 def test_server__address_in_use__one_line(rig: Rig) -> None:

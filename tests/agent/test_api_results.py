@@ -21,7 +21,9 @@ from provider_agent.protocol.digests import (
     encode_manifest,
     manifest,
 )
-from tests.agent.api_rig import JOB_ID, TENANT, Rig, http, serve
+from teraproof.protocol.errors import Code
+from tests.agent.api_rig import JOB_ID, TENANT, Rig, code_of, http, serve
+from tests.support.codes import fails_as
 
 FILES = {
     "model.bin": os.urandom(700_000),
@@ -40,7 +42,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 def get(rig: Rig, path: str, **headers: str) -> httpx.Response:
     with rig.client() as client:
         client.login()
-        headers["authorization"] = f"Bearer {client._token}"
+        headers["authorization"] = f"Bearer {client._http._token}"
     return http.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}{path}", headers=headers)
 
 
@@ -86,7 +88,7 @@ def test_fetch_result__no_files__empty_directory(rig: Rig, tmp_path: Path) -> No
 
 def test_fetch_result__not_the_attested_one__nothing_written(rig: Rig, tmp_path: Path) -> None:
     rig.add_result(FILES)
-    with rig.client() as client, pytest.raises(AgentError, match="not the one attested"):
+    with rig.client() as client, fails_as(Code.RESULT_MISMATCH):
         client.fetch_result(JOB_ID, tmp_path / "result", bytes(32))
     assert not (tmp_path / "result").exists()
 
@@ -95,15 +97,32 @@ def test_fetch_result__target_holds_something_else__refused(rig: Rig, tmp_path: 
     digest = rig.add_result(FILES)
     (tmp_path / "result").mkdir()
     (tmp_path / "result" / "mine").touch()
-    with rig.client() as client, pytest.raises(AgentError, match="holds something else"):
+    with rig.client() as client, fails_as(Code.INPUT_INVALID):
         client.fetch_result(JOB_ID, tmp_path / "result", digest)
     assert (tmp_path / "result" / "mine").exists()
 
 
 def test_fetch_result__too_large__refused_before_download(rig: Rig, tmp_path: Path) -> None:
     digest = rig.add_result(FILES)
-    with rig.client() as client, pytest.raises(AgentError, match="more than the 1000 allowed"):
+    with rig.client() as client, fails_as(Code.RESULT_MISMATCH):
         client.fetch_result(JOB_ID, tmp_path / "result", digest, max_bytes=1_000)
+
+
+def test_fetch_result__error_without_end__bounded(rig: Rig, tmp_path: Path) -> None:
+    digest = rig.add_result(FILES)
+    sent = [0]
+
+    def endless(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+        def pieces() -> Iterator[bytes]:
+            while True:
+                sent[0] += 1
+                yield bytes(1 << 16)
+
+        return httpx.Response(404, content=pieces()) if "model" in request.url.path else None
+
+    with rig.client(transport=Answers(endless)) as client, fails_as(Code.ANSWER_INVALID):
+        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+    assert sent[0] < 100
 
 
 def test_fetch_result__interrupted__goes_on_where_it_was(rig: Rig, tmp_path: Path) -> None:
@@ -156,7 +175,7 @@ def test_fetch_result__provider_sends_other_bytes__refused(
 
     with (
         rig.client(transport=Answers(lie)) as client,
-        pytest.raises(AgentError, match=r"model\.bin is (not as its manifest says|too long)"),
+        fails_as(Code.RESULT_MISMATCH),
     ):
         client.fetch_result(JOB_ID, tmp_path / "result", digest)
     assert not (tmp_path / "result").exists()
@@ -172,10 +191,13 @@ def test_fetch_result__hostile_manifest__refused(rig: Rig, tmp_path: Path, path:
 
 def test_client__error_of_a_stranger__one_clean_line(rig: Rig) -> None:
     def shout(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
-        return httpx.Response(400, json={"error": "\x1b[31m\nred" + "x" * 1_000})
+        message = "\x1b[31m\nred" + "x" * 1_000
+        error = {"code": "later", "message": message, "retryable": True, "details": {"line": 1}}
+        return httpx.Response(400, json={"error": error})
 
-    with rig.client(transport=Answers(shout)) as client, pytest.raises(AgentError) as caught:
+    with rig.client(transport=Answers(shout)) as client, fails_as(Code.CODE_UNKNOWN) as caught:
         client.provider()
+    assert caught.value.retryable and caught.value.details == {"line": 1}
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -187,7 +209,7 @@ def test_client__no_agent_there__one_line(rig: Rig, content: bytes) -> None:
 
     with (
         rig.client(transport=Answers(html)) as client,
-        pytest.raises(AgentError, match=r"no Teraproof agent|too long"),
+        fails_as(Code.ANSWER_INVALID),
     ):
         client.provider()
 
@@ -196,7 +218,7 @@ def test_client__redirect__not_followed(rig: Rig) -> None:
     def away(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
         return httpx.Response(302, headers={"location": "http://127.0.0.1:1/"})
 
-    with rig.client(transport=Answers(away)) as client, pytest.raises(AgentError, match="302"):
+    with rig.client(transport=Answers(away)) as client, fails_as(Code.ANSWER_INVALID):
         client.provider()
 
 
@@ -247,7 +269,7 @@ def test_result__path_traversal__refused(rig: Rig, path: str) -> None:
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             connection.sendall(
                 f"GET /v1/jobs/0x{JOB_ID.hex()}/result/{path} HTTP/1.1\r\nhost: {host}\r\n"
-                f"authorization: Bearer {client._token}\r\nconnection: close\r\n\r\n".encode()
+                f"authorization: Bearer {client._http._token}\r\nconnection: close\r\n\r\n".encode()
             )
             data = b""
             while piece := connection.recv(4_096):
@@ -288,19 +310,17 @@ def test_job__nothing_yet__404(rig: Rig) -> None:
     rig.jobs[JOB_ID] = JobView(TENANT.address, {"status": "ASSIGNED"})
     for path in ("/result", "/result/a", "/result.tar", "/receipt", "/logs"):
         answer = get(rig, path)
-        assert answer.status_code == 404
-        assert "yet" in answer.json()["error"]
+        assert code_of(answer) is Code.NOT_READY
 
 
 def test_job__unknown_or_malformed_id__404_or_400(rig: Rig) -> None:
     assert get(rig, "").status_code == 404
     with rig.client() as client:
         client.login()
-        headers = {"authorization": f"Bearer {client._token}"}
+        headers = {"authorization": f"Bearer {client._http._token}"}
     for job_id, status in (("0x12", 400), ("A" * 64, 400), ("..%2f", 404), ("b" * 64, 404)):
         answer = http.get(f"{rig.url}/v1/jobs/{job_id}", headers=headers)
         assert answer.status_code == status
-        assert set(answer.json()) == {"error"}
 
 
 def test_receipt__attested__checked_by_the_client(rig: Rig) -> None:
@@ -308,7 +328,7 @@ def test_receipt__attested__checked_by_the_client(rig: Rig) -> None:
     rig.jobs[JOB_ID] = JobView(TENANT.address, {}, receipt=receipt)
     with rig.client() as client:
         assert client.receipt(JOB_ID, hashlib.sha256(receipt).digest()) == receipt
-        with pytest.raises(AgentError, match="not the one attested"):
+        with fails_as(Code.RESULT_MISMATCH):
             client.receipt(JOB_ID, bytes(32))
 
 
@@ -348,7 +368,7 @@ def test_logs__became_a_link__no_content(rig: Rig, tmp_path: Path) -> None:
     log.symlink_to(tmp_path / "secret")
     rig.jobs[JOB_ID] = JobView(TENANT.address, {}, log=log)
     answer = get(rig, "/logs")
-    assert answer.status_code == 404
+    assert code_of(answer) is Code.RESULT_GONE
     assert "classified" not in answer.text
 
 

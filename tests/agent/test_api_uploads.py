@@ -12,21 +12,24 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from provider_agent.api.app import ApiLimits
-from provider_agent.api.storage import InputStorage, QuotaError, StorageLimits, Upload
-from provider_agent.errors import AgentError, AuthError
+from provider_agent.api.storage import InputStorage, StorageLimits, Upload
+from provider_agent.errors import AgentError, Refused
+from provider_agent.http.limits import ApiLimits
 from provider_agent.protocol import jobspec
+from teraproof.protocol.errors import Code
 from tests.agent.api_rig import (
     JOBS,
     OPERATOR,
     STRANGER,
     TENANT,
     Rig,
+    code_of,
     http,
     make_spec,
     serve,
     wait_until,
 )
+from tests.support.codes import fails_as
 
 DATA = b"input " * 100_000
 NAME = hashlib.sha256(DATA).hexdigest()
@@ -51,7 +54,7 @@ def local(tmp_path: Path) -> Path:
 def token(rig: Rig) -> dict[str, str]:
     with rig.client() as client:
         client.login()
-        return {"authorization": f"Bearer {client._token}"}
+        return {"authorization": f"Bearer {client._http._token}"}
 
 
 def put(rig: Rig, data: bytes, name: str = NAME, **headers: str) -> httpx.Response:
@@ -85,7 +88,7 @@ def test_upload__spec_and_inputs__kept_and_skipped_next_time(rig: Rig, local: Pa
 
 def test_upload__local_file_differs__nothing_sent(rig: Rig, local: Path) -> None:
     (local / "main.py").write_bytes(b"print(2)\n")
-    with rig.client() as client, pytest.raises(AgentError, match=r"main\.py: differs"):
+    with rig.client() as client, fails_as(Code.INPUT_INVALID):
         client.upload(make_spec(FILES), local)
     assert not rig.store.specs
 
@@ -100,7 +103,7 @@ def test_upload__job_not_seen_yet__waits_for_it(rig: Rig, local: Path) -> None:
 
 
 def test_upload__stranger__403(rig: Rig, local: Path) -> None:
-    with rig.client(STRANGER) as client, pytest.raises(AuthError, match="post the job first"):
+    with rig.client(STRANGER) as client, fails_as(Code.INPUT_UNEXPECTED):
         client.upload(make_spec(FILES), local, wait=0)
     assert rig.inputs.used() == (0, 0)
 
@@ -156,11 +159,10 @@ def test_put_input__over_the_limits__413_or_507(tmp_path: Path) -> None:
         one, two = b"a" * 900, b"b" * 900
         assert put(rig, one, hashlib.sha256(one).hexdigest()).status_code == 201
         answer = put(rig, two, hashlib.sha256(two).hexdigest())
-        assert answer.status_code == 413
-        assert "quota" in answer.json()["error"]
+        assert code_of(answer) is Code.UPLOAD_QUOTA
         with rig.client(STRANGER) as client:
             client.login()
-            headers = {"authorization": f"Bearer {client._token}"}
+            headers = {"authorization": f"Bearer {client._http._token}"}
         for data, status in ((two, 201), (b"c" * 300, 507)):
             name = hashlib.sha256(data).hexdigest()
             url = f"{rig.url}/v1/inputs/{name}"
@@ -275,16 +277,15 @@ def test_put_spec__not_canonical__422(rig: Rig) -> None:
     data = make_spec({}).canonical() + b"\n"
     url = f"{rig.url}/v1/specs/{hashlib.sha256(data).hexdigest()}"
     answer = http.put(url, content=data, headers=token(rig))
-    assert answer.status_code == 422
-    assert "RFC 8785" in answer.json()["error"]
+    assert code_of(answer) is Code.SPEC_INVALID
 
 
 def test_put_spec__other_bytes_or_invalid__422(rig: Rig) -> None:
     url = f"{rig.url}/v1/specs/{NAME}"
-    assert http.put(url, content=b"{}", headers=token(rig)).status_code == 422
+    assert code_of(http.put(url, content=b"{}", headers=token(rig))) is Code.DIGEST_MISMATCH
     url = f"{rig.url}/v1/specs/{hashlib.sha256(b'{}').hexdigest()}"
     answer = http.put(url, content=b"{}", headers=token(rig))
-    assert (answer.status_code, "missing" in answer.json()["error"]) == (422, True)
+    assert code_of(answer) is Code.SPEC_INVALID
     assert not rig.store.specs
 
 
@@ -302,9 +303,9 @@ def test_put_spec__quotas__413_then_507(tmp_path: Path) -> None:
         specs = [make_spec({"a": bytes([n])}) for n in range(2)]
         with rig.client() as client:
             client.upload_spec(specs[0])
-            with pytest.raises(AgentError, match="quota"):
+            with fails_as(Code.SPEC_QUOTA):
                 client.upload_spec(specs[1])
-        with rig.client(STRANGER) as client, pytest.raises(AgentError, match="no room"):
+        with rig.client(STRANGER) as client, fails_as(Code.STORAGE_FULL):
             client.upload_spec(specs[1])
         # A job on chain has been paid for: its specification finds room, and frees the quota.
         rig.store.named.add(specs[1].digest())
@@ -319,7 +320,7 @@ def test_put_spec__all_room_taken__507(tmp_path: Path) -> None:
     spec = make_spec({})
     with serve(Rig(tmp_path, ApiLimits(spec_bytes=len(spec.canonical()) - 1))) as rig:
         rig.store.named.add(spec.digest())
-        with rig.client() as client, pytest.raises(AgentError, match="no room"):
+        with rig.client() as client, fails_as(Code.STORAGE_FULL):
             client.upload_spec(spec)
 
 
@@ -376,11 +377,17 @@ def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch)
     assert 0 < found < 100
 
 
-def test_put_input__job_would_not_run__403_says_why(rig: Rig) -> None:
-    rig.upload_refusal = "runtime nope is not offered here"
+def test_put_input__job_would_not_run__409_says_why(rig: Rig) -> None:
+    line = "runtime nope is not offered here"
+    rig.upload_refusal = Refused(Code.RUNTIME_NOT_OFFERED, line, offered=["python-ml"])
     answer = put(rig, DATA)
-    assert answer.status_code == 403
-    assert answer.json()["error"].endswith("would not run the job: " + rig.upload_refusal)
+    assert answer.status_code == 409
+    assert answer.json()["error"] == {
+        "code": "runtime_not_offered",
+        "message": line,
+        "retryable": False,
+        "details": {"offered": ["python-ml"]},
+    }
     assert rig.left_behind() == []
 
 
@@ -388,7 +395,7 @@ def test_put_input__not_named_by_a_specification__403(rig: Rig) -> None:
     rig.inputs_named = {(NAME, len(DATA))}
     assert put(rig, b"else", hashlib.sha256(b"else").hexdigest()).status_code == 403
     answer = put(rig, DATA + b"x")
-    assert (answer.status_code, "this digest and size" in answer.json()["error"]) == (403, True)
+    assert code_of(answer) is Code.INPUT_UNEXPECTED
     assert put(rig, DATA).status_code == 201
 
 
@@ -398,7 +405,7 @@ def test_put_input__others_announce_much__still_room(tmp_path: Path) -> None:
         rig.uploaders.add(STRANGER.address)
         with rig.client(STRANGER) as client:
             client.login()
-            headers = {"authorization": f"Bearer {client._token}"}
+            headers = {"authorization": f"Bearer {client._http._token}"}
         with raw_put(rig, len(DATA), DATA[:10]):
             wait_until(lambda: rig.left_behind())
             url = f"{rig.url}/v1/inputs/{NAME}"
@@ -409,15 +416,14 @@ def test_storage__room_is_gone_while_bytes_arrive__507(tmp_path: Path) -> None:
     storage = InputStorage(tmp_path, StorageLimits(total=10, account=10, free=0))
     one, two = "1" * 64, "2" * 64
     with storage.receive(TENANT.address, one, 8) as first:
-        with pytest.raises(QuotaError) as own:
+        with fails_as(Code.UPLOAD_QUOTA):
             storage.receive(TENANT.address, two, 8)
         with storage.receive(STRANGER.address, two, 8) as second:
             first.write(b"12345678")
             second.write(b"12")
-            with pytest.raises(QuotaError) as shared:
+            with fails_as(Code.STORAGE_FULL):
                 second.write(b"3")
         assert storage.used() == (8, 1)
-    assert (own.value.status, shared.value.status) == (413, 507)
     assert storage.used() == (0, 0)
     assert (storage._announced, list((tmp_path / "incoming").iterdir())) == ({}, [])
 
@@ -425,7 +431,7 @@ def test_storage__room_is_gone_while_bytes_arrive__507(tmp_path: Path) -> None:
 def test_quote__spec_uploaded__signed_for_this_tenant(rig: Rig) -> None:
     spec = make_spec({})
     with rig.client() as client:
-        with pytest.raises(AgentError, match="upload it first"):
+        with fails_as(Code.SPEC_MISSING):
             client.quote(spec, JOBS)
         client.upload_spec(spec)
         quote, signature = client.quote(spec, JOBS)
@@ -437,7 +443,7 @@ def test_quote__provider_declines__its_reason(rig: Rig) -> None:
     spec = make_spec({}, gpus=1)
     with rig.client() as client:
         client.upload_spec(spec)
-        with pytest.raises(AgentError, match="this provider has no GPU; ask for gpus 0"):
+        with fails_as(Code.LIMIT_EXCEEDED):
             client.quote(spec, JOBS)
 
 
@@ -446,7 +452,7 @@ def test_quote__signed_for_another_contract__client_refuses(rig: Rig) -> None:
     with rig.client() as client:
         client.upload_spec(spec)
         other = type(JOBS)(JOBS.chain_id + 1, JOBS.contract)
-        with pytest.raises(AgentError, match="not signed by its operator"):
+        with fails_as(Code.QUOTE_INVALID):
             client.quote(spec, other)
 
 
@@ -463,9 +469,8 @@ def test_storage__restart__counts_what_is_there_and_drops_halves(tmp_path: Path)
 
 def test_storage__disk_nearly_full__507(tmp_path: Path) -> None:
     storage = InputStorage(tmp_path, StorageLimits(free=1 << 62))
-    with pytest.raises(QuotaError) as caught:
+    with fails_as(Code.STORAGE_FULL):
         storage.receive(TENANT.address, NAME, 1)
-    assert caught.value.status == 507
     assert storage.used() == (0, 0)
 
 

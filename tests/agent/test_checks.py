@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from provider_agent.checks import Finding, startup
 from provider_agent.settings import Settings
 from provider_agent.store import Store
 from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
+from tests.agent.stub_node import Refusal, Result, StubNode, block
 from tests.support.anvil import Anvil
 
 BENCHMARK, EMISSIONS = "0x" + "0c" * 20, "0x" + "0e" * 20
 NAMES = [
     "data", "key", "database", "devices", "runtimes", "sandbox",
-    "rpc", "clock", "contracts", "gas", "provider",
+    "rpc", "clock", "fees", "contracts", "gas", "provider",
 ]  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
 def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, chain={"rpc_urls": ["http://127.0.0.1:1"]})
     assert not found["rpc"].ok
-    assert {found[name].line for name in ("clock", "contracts", "gas", "provider")} == {
+    assert {found[name].line for name in ("clock", "fees", "contracts", "gas", "provider")} == {
         "needs an RPC endpoint"
     }
     assert found["runtimes"].ok
@@ -140,7 +142,7 @@ def test_startup__database_of_this_agent(tmp_path: Path, anvil: Anvil) -> None:
     settings.agent.data_dir.mkdir()
     Store(settings.agent.data_dir / "agent.sqlite").close()
     found = {finding.name: finding for finding in startup(settings)}
-    assert found["database"].line == "agent.sqlite, 0 jobs known"
+    assert found["database"].line == "agent.sqlite, 0 current jobs"
 
 
 def test_startup__data_directory_is_a_file(tmp_path: Path, anvil: Anvil) -> None:
@@ -160,3 +162,51 @@ def test_startup__runtimes(tmp_path: Path, anvil: Anvil, runtimes: dict[str, str
 def test_startup__more_gpus_promised_than_there_are(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, runner={"gpus": 60}, agent={"slots": 2})
     assert "120 GPUs promised" in found["devices"].line
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            lambda m, p: Refusal(-32005, "daily limit reached") if m == "eth_getLogs" else None,
+            "refuses eth_getLogs: daily limit reached",
+        ),
+        (lambda m, p: Refusal(-32600, "Must be authenticated!", 401), "Must be authenticated!"),
+        (
+            lambda m, p: Refusal(-32601, "no receipts") if "Receipt" in m else None,
+            "no receipts",
+        ),
+    ],
+)
+def test_startup__endpoint_refuses_what_the_agent_does__said_in_its_words(
+    tmp_path: Path, anvil: Anvil, rule: Any, words: str
+) -> None:
+    with StubNode(rule) as bad:
+        found = findings(tmp_path, anvil, chain={"rpc_urls": [bad.url]})
+        assert not found["rpc"].ok and words in found["rpc"].line
+        found = findings(tmp_path, anvil, chain={"rpc_urls": [bad.url, anvil.url]})
+        assert found["rpc"].ok and found["rpc"].warning and words in found["rpc"].line
+
+
+def test_startup__fees__a_dry_offer(tmp_path: Path, anvil: Anvil) -> None:
+    assert "gwei at most" in findings(tmp_path, anvil)["fees"].line
+    found = findings(tmp_path, anvil, chain={"max_fee_gwei": "0.000000001"})
+    assert found["fees"].warning and "above chain.max_fee_gwei" in found["fees"].line
+
+
+def test_startup__chain_without_a_fee_market__told(tmp_path: Path, anvil: Anvil) -> None:
+    with StubNode(base=None) as old:
+        found = findings(tmp_path, anvil, chain={"rpc_urls": [old.url]})
+        assert "the old kind of transaction" in found["fees"].line
+
+
+def test_startup__old_head__told(tmp_path: Path, anvil: Anvil) -> None:
+    def rule(method: str, params: list[Any]) -> Any:
+        if method == "eth_getBlockByNumber":
+            number = 100 if params[0] == "latest" else int(params[0], 16)
+            return Result(block(number, when=int(time.time()) - 7200 - 12 * (100 - number)))
+        return None
+
+    with StubNode(rule) as node:
+        found = findings(tmp_path, anvil, chain={"rpc_urls": [node.url]})
+        assert found["clock"].warning and "the endpoints lag" in found["clock"].line

@@ -20,6 +20,7 @@ from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
 from provider_agent.settings import load
 from provider_agent.store import IntentKey, Store
+from teraproof.protocol.errors import Exit
 from tests.agent.duty_rig import Rig
 
 A = Account.from_key(b"\x01" * 32).address
@@ -30,10 +31,10 @@ def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
 
-def failed(*arguments: str | Path) -> str:
-    """The one line of a command that must fail."""
+def failed(*arguments: str | Path, kind: Exit = Exit.INPUT) -> str:
+    """The one line of a command that must fail, with this exit code."""
     result = call(*arguments)
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == kind, result.output
     assert isinstance(result.exception, SystemExit)
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
@@ -185,7 +186,7 @@ def test_consent__is_signed_by_the_operator_for_the_owner(config: Path, tmp_path
 
 def test_consent__node_is_down__one_line(config: Path) -> None:
     """Its nonce is the chain's."""
-    failed("consent", "--config", config, "--owner", A)
+    failed("consent", "--config", config, "--owner", A, kind=Exit.UNAVAILABLE)
 
 
 def test_consent__bad_owner(config: Path) -> None:
@@ -202,7 +203,7 @@ def test_check__node_is_down__one_line_a_check(config: Path) -> None:
     result = call("check", "--config", config)
     assert result.exit_code == 1
     lines = (result.stdout + result.stderr).splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 12
     by_name = {line.split()[1]: line.split()[0] for line in lines}
     assert by_name["data"] == by_name["key"] == by_name["database"] == "ok"
     assert by_name["rpc"] == by_name["contracts"] == by_name["provider"] == "FAIL"

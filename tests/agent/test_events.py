@@ -228,6 +228,40 @@ def test_decode__not_ours_or_unreadable__skipped(jobs: JobsContract) -> None:
     assert jobs.decode(Log(JOBS, (), b"", 1, b"b", b"t", 0)) is None
 
 
+def test_look_back__events_that_were_not_shown_are_found(world: World) -> None:
+    """A node without its logs for longer than the window."""
+    feed = world.feed(window=4)
+    world.count(1)
+    assert world.poll(feed) == [1]
+    hidden = world.proxy.fault(Mode.EMPTY, "eth_getLogs")
+    world.count(2)
+    before = world.anvil.number()
+    for _ in range(10):
+        world.anvil.mine()
+        assert world.poll(feed) == []
+    assert hidden.applied > 0
+    world.proxy.clear()
+    assert world.poll(feed) == [], "it is behind the window"
+    feed.look_back(before - 2)
+    assert feed.looks_back
+    assert world.poll(feed)[-1:] == [2]
+    assert not feed.looks_back
+    assert world.poll(feed) == []
+
+
+def test_look_back__one_endpoint_has_lost_its_logs__the_other_is_asked(world: World) -> None:
+    pool = RpcPool([world.proxy.url, world.anvil.url], world.anvil.chain_id, timeout=1.0)
+    feed = EventFeed(pool, world.store, [Counted(world.contract)], reorg_window=4)
+    world.proxy.fault(Mode.EMPTY, "eth_getLogs")
+    world.count(1)
+    for _ in range(2):
+        world.anvil.mine(6)
+        feed.look_back(0)
+        feed.poll(pool.head(), world.follower)
+    assert world.follower.seen == [1]
+    pool.close()
+
+
 def test_every_followed_event_fits_its_abi(world: World) -> None:
     for contract in (JobsContract, StakingContract):
         abi = Abi.of(contract.NAME)

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from provider_agent.chain.contracts import Cancelled, Expired, Refused
-from provider_agent.protocol import allow_list, messages
+from provider_agent.protocol import allow_list, messages, outcome
+from provider_agent.protocol.outcome import Ending, Outcome
 from provider_agent.protocol.terms import Judged, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunState
-from provider_agent.store import IntentState
+from provider_agent.store import IntentKey, IntentState, Mined, RunStage, Transaction
+from teraproof.protocol.errors import Code
 from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
 REVERTED = (IntentState.REVERTED,)
@@ -73,10 +75,10 @@ def test_open_job__waits_for_specification_and_inputs(rig: Rig) -> None:
     spec = rig.spec()
     terms = rig.post(spec)
     rig.cycle()
-    assert rig.note(terms) == "waiting for the specification"
+    assert rig.blocked(terms) is Code.SPEC_MISSING
     rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
     rig.cycle()
-    assert rig.note(terms) == "waiting for 1 input"
+    assert rig.blocked(terms) is Code.INPUTS_MISSING
     assert rig.intents() == []
     rig.upload(spec)
     rig.cycle()
@@ -96,10 +98,10 @@ def test_open_job__list_of_others__told_once_the_specification_is_here(rig: Rig)
     spec = rig.spec(allow=[OTHER])
     terms = rig.post(spec, allow_root=allow_list.root(spec.allow))
     rig.cycle()
-    assert rig.note(terms) == "waiting for the specification"
+    assert rig.blocked(terms) is Code.SPEC_MISSING
     rig.upload(spec)
     rig.cycle()
-    assert rig.note(terms) == "is for other providers only"
+    assert rig.blocked(terms) is Code.NOT_LISTED
     assert rig.intents() == []
 
 
@@ -113,7 +115,7 @@ def test_open_job__refusable__only_if_the_owner_says_so(tmp_path: Path) -> None:
         terms = rig.post(spec, judged=Judged.REFUSABLE)
         rig.cycle()
         assert bool(rig.intents()) is taken
-        assert rig.note(terms).startswith("accepting" if taken else "may be refused")
+        assert rig.blocked(terms) is (None if taken else Code.NOT_REFUSABLE)
         rig.duty.close()
         rig.store.close()
 
@@ -145,7 +147,7 @@ def test_open_job__room_for_the_bond_is_kept(
     rig.cycle()
     assert bool(rig.intents()) is accepted
     if not accepted:
-        assert rig.note(terms) == "asks for more collateral than is free"
+        assert rig.blocked(terms) is Code.COLLATERAL_TAKEN
     rig.duty.close()
     rig.store.close()
 
@@ -157,8 +159,8 @@ def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
         rig.post(spec)
     rig.cycle(3)
     assert rig.intents() == [("accept", "planned")] * 2
-    notes = sorted(job.note for job in rig.store.jobs())
-    assert notes == ["accepting"] * 2 + ["all slots of this provider are taken just now"] * 3
+    blocked = [rig.book.blocked_by(job.job_id) for job in rig.store.jobs()]
+    assert (blocked.count(None), blocked.count(Code.SLOTS_TAKEN)) == (2, 3)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -173,10 +175,10 @@ def test_open_job__specification_is_refused__note_before_any_input(rig: Rig, ful
     spec = rig.spec(runtime="nope")
     terms = rig.post(spec, start_price=0, collateral=0)
     rig.cycle()
-    assert rig.note(terms) == "waiting for the specification"
+    assert rig.blocked(terms) is Code.SPEC_MISSING
     rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
     rig.cycle()
-    assert rig.note(terms) == "runtime nope is not offered here (offered: python-ml)"
+    assert rig.blocked(terms) is Code.RUNTIME_NOT_OFFERED
 
 
 def test_open_jobs__no_more_collateral_than_there_is(tmp_path: Path) -> None:
@@ -199,8 +201,8 @@ def test_open_job__second_wave_needs_time_for_the_first(rig: Rig) -> None:
     rig.post(spec, duration=130)
     late = rig.post(spec, duration=130)
     rig.cycle()
-    notes = {rig.note(late)} | {job.note for job in rig.store.jobs()}
-    assert "130 s to the deadline are too short; ask for more" in notes
+    codes = {rig.blocked(late)} | {rig.book.blocked_by(job.job_id) for job in rig.store.jobs()}
+    assert Code.DURATION_TOO_SHORT in codes
     assert rig.intents() == [("accept", "planned")]
 
 
@@ -316,7 +318,8 @@ def test_job_fails_by_its_own_fault__failure_is_attested(rig: Rig, reason: Reaso
     assert result is not None
     assert (result.files / "failure.json").exists()
     assert rig.intents() == [("attest", "planned")]
-    assert rig.note(terms) == f"attesting a failure ({reason.value})"
+    wanted = Outcome.TIMED_OUT if reason is Reason.TIMEOUT else Outcome.FAILED
+    assert (rig.status(terms)["outcome"], rig.blocked(terms)) == (wanted, None)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +347,7 @@ def test_runner_cannot_start__attempts_get_slower(rig: Rig) -> None:
     rig.runner.refuses = "no sandbox"
     rig.cycle(20)
     assert len(rig.runs()) == 3
-    assert rig.note(terms) == "no sandbox"
+    assert rig.blocked(terms) is Code.RUN_FAILED
     rig.next_block(16)
     rig.cycle(20)
     assert len(rig.runs()) == 4
@@ -370,7 +373,8 @@ def test_no_time__no_run(rig: Rig) -> None:
     rig.now += 600
     rig.cycle()
     assert rig.runs() == []
-    assert rig.note(terms) == "no time is left to run it"
+    assert rig.blocked(terms) is Code.TIME_EXHAUSTED
+    assert rig.status(terms)["outcome"] is Outcome.PROVIDER_FAULT
 
 
 def test_deadline_passed__run_is_ended(rig: Rig) -> None:
@@ -390,7 +394,7 @@ def test_slots__next_job_runs_when_one_is_free(rig: Rig) -> None:
     first, second = assigned(rig), assigned(rig)
     rig.cycle(3)
     assert [state for _, state in rig.runs()] == ["running"]
-    assert "waiting for a free slot" in (rig.note(first), rig.note(second))
+    assert {rig.blocked(first), rig.blocked(second)} == {None, Code.SLOTS_TAKEN}
     rig.runner.end(rig.runner.started[0].run_id)
     rig.cycle(3)
     assert sorted(state for _, state in rig.runs()) == ["collected", "running"]
@@ -588,12 +592,32 @@ def test_prune__results_stay_for_their_time(rig: Rig) -> None:
     rig.chain.words[terms.job_id()] = Status.SETTLED
     rig.next_block(3601)
     rig.cycle()
+    states = (IntentState.SIGNED, IntentState.SENT, IntentState.MINED, IntentState.FINAL)
+    rig.set_intent(terms, "attest", *states)
+    rig.housekeeper.see(rig.block.number, OWNER)
+    rig.housekeeper.move()
+    assert [job.job_id for job in rig.store.jobs()] == [terms.job_id()]
     rig.now += 166 * 3600
-    rig.housekeeper.prune(600)
+    rig.housekeeper.move()
+    # It has left the tables that a cycle reads, and is still told of.
+    assert (
+        rig.store.jobs() == rig.store.runs_in(*RunStage) == rig.store.intents_in(*IntentState) == []
+    )
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.note == "paid"
+    assert [run.state for run in rig.store.runs_of(terms.job_id())] == [RunStage.COLLECTED]
+    assert [i.state for i in rig.store.intents_of(terms.job_id().hex())] == [IntentState.FINAL]
+    assert (rig.store.count_jobs(), rig.store.count_runs()) == (
+        {Status.SETTLED: 1},
+        {RunStage.COLLECTED: 1},
+    )
     assert rig.machine.results.get(terms.job_id()) is not None
+    rig.cycle(2)  # nothing comes back of it
+    assert rig.store.jobs() == []
     rig.now += 7200
-    rig.housekeeper.prune(600)
+    rig.housekeeper.move()
     assert rig.machine.results.get(terms.job_id()) is None
+    assert rig.store.job(terms.job_id()) is None
 
 
 def test_prune__job_nobody_took__forgotten(rig: Rig) -> None:
@@ -613,3 +637,125 @@ def test_standing__registered_without_stake__the_stake_is_seen_in_its_block(rig:
     rig.next_block()
     rig.cycle()
     assert rig.duty.standing is not None and rig.duty.standing.active_stake == 100 * TPF
+
+
+def test_attested_event_never_comes__finalized_by_our_own_run_and_transaction(rig: Rig) -> None:
+    """Nodes lose logs: what we did ourselves is enough to collect the pay."""
+    terms = assigned(rig)
+    rig.duty.consume = lambda events, again: None  # type: ignore[method-assign]  # logs are lost
+    rig.cycle(2)
+    rig.runner.end(f"{terms.job_id().hex()}-1-0")
+    rig.cycle(2)
+    (run,) = rig.store.runs_of(terms.job_id())
+    assert run.result is not None and run.receipt is not None
+    job = rig.store.job(terms.job_id())
+    assert job is not None and job.assigned_at is not None
+    rig.next_block()
+    said = messages.Attestation(
+        terms.job_id(),
+        terms.order.spec,
+        run.result,
+        run.receipt,
+        run.started or 0,
+        run.finished or 0,
+    )
+    record = Record(
+        OWNER, job.assigned_at, rig.block.timestamp, job.paused or 0, said.struct_hash()
+    )
+    rig.attest(terms, record, run.result, run.receipt)
+    rig.chain.times[rig.block.number] = rig.block.timestamp
+    mine(rig, terms)
+    rig.next_block()
+    rig.cycle()
+    assert rig.note(terms) == "in the challenge window"
+    rig.next_block(3600)
+    rig.cycle()
+    assert rig.intents()[1:] == [("finalize", "planned")]
+
+
+def mine(rig: Rig, terms: Terms) -> None:
+    """The attestation's transaction is in this block, for good."""
+    intent = rig.store.intent(IntentKey("jobs", terms.job_id().hex(), "attest"))
+    assert intent is not None
+
+    def sign(nonce: int) -> Transaction:
+        return Transaction(b"h" * 32, nonce, "call", b"raw", 1, 1, 1, int(rig.now))
+
+    mined = Mined(b"h" * 32, rig.block.number, rig.block.hash, 1, 40_000, 1)
+    rig.store.set_intent_state(intent.id, IntentState.SIGNED, sign=sign)
+    rig.store.set_intent_state(intent.id, IntentState.SENT)
+    rig.store.set_intent_state(intent.id, IntentState.MINED, mined=mined)
+    rig.store.set_intent_state(intent.id, IntentState.FINAL)
+
+
+def test_status__outcome__null_while_it_runs_then_what_became_of_it(rig: Rig) -> None:
+    terms = assigned(rig)
+    assert (rig.status(terms)["outcome"], rig.blocked(terms)) == (None, None)
+    rig.cycle(2)
+    assert (rig.status(terms)["outcome"], rig.blocked(terms)) == (None, None)
+    rig.runner.end(rig.runner.started[0].run_id)
+    rig.cycle(2)
+    assert rig.status(terms)["outcome"] is Outcome.SUCCEEDED
+    # Without the result on the disk, the row knows.
+    rig.machine.results.remove(terms.job_id())
+    assert rig.status(terms)["outcome"] is Outcome.SUCCEEDED
+
+
+def test_status__exit_code_of_the_job__failed(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.runner.end(rig.runner.started[0].run_id, Reason.EXITED, 3)
+    rig.cycle(2)
+    assert rig.status(terms)["outcome"] is Outcome.FAILED
+    result = rig.machine.results.get(terms.job_id())
+    assert result is not None
+    assert outcome.of_result(result.result_digest) == Ending("exited", 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [
+        (Status.CANCELLED, Outcome.CANCELLED),
+        (Status.EXPIRED, Outcome.EXPIRED),
+        (Status.REFUSED, Outcome.REFUSED),
+        (Status.SETTLED, None),
+    ],
+)
+def test_status__ended_on_chain__no_code_of_before_is_left(
+    rig: Rig, status: Status, wanted: Outcome | None
+) -> None:
+    """A job settled by another provider ended in a way that this agent does not know."""
+    terms = rig.post(rig.spec())
+    rig.cycle()
+    assert rig.blocked(terms) is Code.SPEC_MISSING
+    rig.store.update_job(terms.job_id(), status=status)
+    assert (rig.status(terms)["outcome"], rig.blocked(terms)) == (wanted, None)
+
+
+def test_status__deadline_missed__provider_fault(rig: Rig) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.next_block(601)
+    rig.cycle()
+    assert rig.blocked(terms) is Code.DEADLINE_MISSED
+    assert rig.status(terms)["outcome"] is Outcome.PROVIDER_FAULT
+
+
+def test_blocked_by__after_a_restart__known_again_with_the_next_look(rig: Rig) -> None:
+    terms = rig.post(rig.spec())
+    rig.cycle()
+    rig.duty.close()
+    rig.restart()
+    assert rig.blocked(terms) is None
+    rig.cycle()
+    assert rig.blocked(terms) is Code.SPEC_MISSING
+
+
+def test_blocked_by__junk_orders__memory_is_bounded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provider_agent.duties.book._MOST_BLOCKED", 3)
+    spec = rig.spec()
+    listed = [rig.post(spec) for _ in range(6)]
+    rig.cycle()
+    assert [rig.blocked(terms) for terms in listed].count(Code.SPEC_MISSING) == 3

@@ -19,6 +19,8 @@ from provider_agent.protocol import allow_list
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Judged, Order, Terms
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
+from teraproof.protocol.errors import Code
+from tests.support.codes import code_or_none
 
 OWNER = "0x" + "11" * 20
 OTHER = "0x" + "22" * 20
@@ -115,9 +117,9 @@ def refusal(
     load: Load = IDLE,
     jobs: dict[str, Any] | None = None,
     allow: tuple[str, ...] = (),
-) -> str | None:
+) -> Code | None:
     policy, spec = make_policy(jobs), make_spec(**({"allow": list(allow)} if allow else {}))
-    return (
+    return code_or_none(
         policy.refuse_terms(terms, NOW + at, standing)
         or policy.refuse_spec(spec)
         or policy.refuse_list(terms.order, spec, standing)
@@ -139,21 +141,21 @@ def test_price__is_the_hourly_rate_rounded_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "code"),
     [
-        ({"duration": 209}, "209 s to the deadline are too short"),
-        ({"start_price": UNIT - 1}, "offers less than the 1000000 units that are asked"),
-        ({"min_score": 1}, "no source of scores"),
-        ({"allow_root": root(OTHER)}, "a list that its specification does not hold"),
-        ({"judged": Judged.REFUSABLE}, "may be refused after the work is done"),
-        ({"judged": Judged.DETERMINISTIC}, "a way that this version does not know"),
-        ({"judged": 3}, "a way that this version does not know"),
-        ({"min_stake": 100 * 10**18 + 1}, "asks for a stake of"),
-        ({"collateral": 30 * 10**18 + 1}, "more collateral than this provider gives"),
+        ({"duration": 209}, Code.DURATION_TOO_SHORT),
+        ({"start_price": UNIT - 1}, Code.PRICE_TOO_LOW),
+        ({"min_score": 1}, Code.SCORE_MISSING),
+        ({"allow_root": root(OTHER)}, Code.LIST_MISMATCH),
+        ({"judged": Judged.REFUSABLE}, Code.NOT_REFUSABLE),
+        ({"judged": Judged.DETERMINISTIC}, Code.JUDGE_UNKNOWN),
+        ({"judged": 3}, Code.JUDGE_UNKNOWN),
+        ({"min_stake": 100 * 10**18 + 1}, Code.STAKE_MISSING),
+        ({"collateral": 30 * 10**18 + 1}, Code.COLLATERAL_OVER_PRICE),
     ],
 )
-def test_refuse_job__one_thing_is_not_good_enough(changes: dict[str, Any], said: str) -> None:
-    assert said in (refusal(make_terms(**changes)) or "")
+def test_refuse_job__one_thing_is_not_good_enough(changes: dict[str, Any], code: Code) -> None:
+    assert refusal(make_terms(**changes)) is code
 
 
 @pytest.mark.parametrize(
@@ -175,12 +177,12 @@ def test_refuse_job__proven_score__only_what_is_free() -> None:
     proven = replace(STANDING, has_scores=True, free_score=10**12)
     assert refusal(make_terms(min_score=10**12), standing=proven) is None
     said = refusal(make_terms(min_score=10**12 + 1), standing=proven)
-    assert said == "asks for a higher proven score than this provider has free"
+    assert said == Code.SCORE_MISSING
 
 
 def test_refuse_job__price_rises_until_it_is_enough() -> None:
     cheap = make_terms(start_price=0, collateral=0)
-    assert "are asked" in (refusal(cheap, at=33) or "")
+    assert refusal(cheap, at=33) is Code.PRICE_TOO_LOW
     assert refusal(cheap, at=34) is None
 
 
@@ -190,14 +192,14 @@ def test_refuse_job__a_block_before_the_posting_counts_as_the_posting() -> None:
 
 def test_refuse_job__open_until_auction_and_margin_are_over() -> None:
     assert refusal(make_terms(), at=700) is None
-    assert refusal(make_terms(), at=701) == "no longer open"
+    assert refusal(make_terms(), at=701) == Code.NOT_OPEN
 
 
 def test_refuse_job__refusable_orders_are_the_owners_choice() -> None:
     refusable = make_terms(judged=Judged.REFUSABLE)
     assert refusal(refusable, jobs={"accept_refusable": True}) is None
-    unknown = refusal(make_terms(judged=2), jobs={"accept_refusable": True}) or ""
-    assert "does not know" in unknown
+    unknown = refusal(make_terms(judged=2), jobs={"accept_refusable": True})
+    assert unknown is Code.JUDGE_UNKNOWN
 
 
 def test_refuse_job__list_in_the_specification() -> None:
@@ -206,10 +208,10 @@ def test_refuse_job__list_in_the_specification() -> None:
     assert refusal(listed, allow=both) is None
     for wrong in ((), (OWNER,), allow_list.ordered([*both, "0x" + "33" * 20])):
         said = refusal(listed, allow=wrong)
-        assert said == "asks for a place on a list that its specification does not hold"
+        assert said == Code.LIST_MISMATCH
     others = (OTHER,)
     said = refusal(make_terms(allow_root=allow_list.root(others)), allow=others)
-    assert said == "is for other providers only"
+    assert said == Code.NOT_LISTED
 
 
 def test_path__leads_from_this_provider_to_the_root() -> None:
@@ -226,32 +228,33 @@ def test_refuse_job__a_pause_stops_the_clock() -> None:
     """The price that is looked at is the one that the contract would pay."""
     cheap = make_terms(start_price=0, collateral=0)
     later = replace(STANDING, paused_seconds=1_000)
-    assert "are asked" in (refusal(cheap, at=1_033, standing=later) or "")
+    assert refusal(cheap, at=1_033, standing=later) is Code.PRICE_TOO_LOW
     assert refusal(cheap, at=1_034, standing=later) is None
     assert refusal(make_terms(), at=1_700, standing=later) is None
-    assert refusal(make_terms(), at=1_701, standing=later) == "no longer open"
+    assert refusal(make_terms(), at=1_701, standing=later) == Code.NOT_OPEN
     dear = make_terms(start_price=0, collateral=10**18)
-    line = "asks for more collateral than this provider gives at that price"
-    assert refusal(dear, at=1_000, standing=later) == line
+    code = Code.COLLATERAL_OVER_PRICE
+    assert refusal(dear, at=1_000, standing=later) is code
 
 
 def test_refuse_job__orders_are_paused() -> None:
     paused = replace(STANDING, orders_paused=True)
-    assert refusal(make_terms(), standing=paused) == "new orders are paused"
+    assert refusal(make_terms(), standing=paused) == Code.ORDERS_PAUSED
 
 
 def test_refuse_job__limits_of_the_owner_on_chain() -> None:
     tight = replace(STANDING, per_order=10**18)
-    assert "the owner allows" in (refusal(make_terms(), standing=tight) or "")
+    assert refusal(make_terms(), standing=tight) is Code.COLLATERAL_OVER_LIMIT
     locked = replace(STANDING, available=10**18)
-    assert "than is free" in (refusal(make_terms(), standing=locked) or "")
+    assert refusal(make_terms(), standing=locked) is Code.COLLATERAL_TAKEN
 
 
 def test_refuse_terms__collateral_is_tied_to_the_price() -> None:
     """A job for a fraction of a cent must not put a thousand dollars of stake at risk."""
     cheap = make_terms(start_price=UNIT // 100, max_price=UNIT // 100, collateral=10**18 + 1)
-    line = "asks for more collateral than this provider gives at that price"
-    assert make_policy().refuse_terms(cheap, NOW, STANDING) == line
+    code = Code.COLLATERAL_OVER_PRICE
+    refused = make_policy().refuse_terms(cheap, NOW, STANDING)
+    assert code_or_none(refused) is code
     fair = make_terms(start_price=UNIT // 100, max_price=UNIT // 100, collateral=10**18)
     assert make_policy().refuse_terms(fair, NOW, STANDING) is None
     assert make_policy().collateral(10**30) == 30 * 10**18
@@ -261,15 +264,16 @@ def test_refuse_load__disk_that_is_promised_counts() -> None:
     policy, terms, spec = make_policy(), make_terms(), make_spec()
     needed = policy.disk_bytes(spec) + (2_048 << 20)
     assert policy.refuse_load(terms, spec, IDLE, needed) is None
-    assert "no room" in (policy.refuse_load(terms, spec, IDLE, needed - 1) or "")
+    assert code_or_none(policy.refuse_load(terms, spec, IDLE, needed - 1)) is Code.DISK_TAKEN
     promised = IDLE.with_job(1, 5)
-    assert "no room" in (policy.refuse_load(terms, spec, promised, needed + 4) or "")
+    assert code_or_none(policy.refuse_load(terms, spec, promised, needed + 4)) is Code.DISK_TAKEN
 
 
 def test_refuse_spec__many_names_for_one_large_input() -> None:
     inputs = [{"path": f"f{n}", "sha256": "ab" * 32, "size": 1 << 30} for n in range(9)]
     spec = make_spec(inputs=inputs)
-    assert "MiB of inputs 9216 is above" in (make_policy().refuse_spec(spec) or "")
+    refused = make_policy().refuse_spec(spec)
+    assert refused is not None and refused.details == {"field": "input_mb", "limit": 8_192}
     assert make_policy(runner={"input_mb": 9_216}).refuse_spec(spec) is None
 
 
@@ -288,22 +292,25 @@ def test_seconds_needed__waits_for_whole_waves_of_promised_work() -> None:
     assert policy.seconds_needed(spec, Load(2, 3, 500)) == 710
     assert policy.seconds_needed(spec, Load(2, 4, 500)) == 1210
     busy = Load(2, 2, 500)
-    assert "too short" in (refusal(make_terms(), load=busy) or "")
+    assert refusal(make_terms(), load=busy) is Code.DURATION_TOO_SHORT
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "details"),
     [
-        ({"runtime": "rust"}, "runtime rust is not offered here (offered: python-ml)"),
-        ({"resources": {"cpus": 2}}, "cpus 2 is above this provider's 1"),
-        ({"resources": {"memory_mb": 513}}, "memory_mb 513"),
-        ({"resources": {"disk_mb": 5000}}, "disk_mb 5000"),
-        ({"resources": {"gpus": 1}}, "gpus 1 is above this provider's 0"),
-        ({"timeout_seconds": 86_401}, "timeout_seconds 86401"),
+        ({"runtime": "rust"}, {"offered": ["python-ml"]}),
+        ({"resources": {"cpus": 2}}, {"field": "cpus", "limit": 1}),
+        ({"resources": {"memory_mb": 513}}, {"field": "memory_mb", "limit": 512}),
+        ({"resources": {"disk_mb": 5000}}, {"field": "disk_mb", "limit": 4096}),
+        ({"resources": {"gpus": 1}}, {"field": "gpus", "limit": 0}),
+        ({"timeout_seconds": 86_401}, {"field": "timeout_seconds", "limit": 86_400}),
     ],
 )
-def test_refuse_spec__asks_for_too_much(changes: dict[str, Any], said: str) -> None:
-    assert said in (make_policy().refuse_spec(make_spec(**changes)) or "")
+def test_refuse_spec__asks_for_too_much(changes: dict[str, Any], details: dict[str, Any]) -> None:
+    refused = make_policy().refuse_spec(make_spec(**changes))
+    assert refused is not None and refused.details == details
+    limited = "field" in details
+    assert refused.code is (Code.LIMIT_EXCEEDED if limited else Code.RUNTIME_NOT_OFFERED)
 
 
 def test_refuse_spec__gpus_that_are_there() -> None:

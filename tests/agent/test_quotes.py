@@ -6,16 +6,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from provider_agent.chain.contracts import JobsContract, TokenContract
+from provider_agent.chain.events import EventFeed
+from provider_agent.chain.pace import Pace
+from provider_agent.duties.backfill import Backfill
+from provider_agent.duties.funds import Funds
 from provider_agent.duties.quotes import QuoteDesk
-from provider_agent.errors import AgentError
+from provider_agent.errors import Refused
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from provider_agent.tx.keys import OperatorKey
+from teraproof.protocol.errors import Code
+from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
 
 DOMAIN = messages.Domain(31337, JOBS)
@@ -28,8 +35,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         promises=rig.promises,
         policy=rig.policy,
         key=OperatorKey(OPERATOR),
-        jobs=cast(JobsContract, rig.chain),
-        token=cast(TokenContract, rig.chain),
+        funds=Funds(cast(JobsContract, rig.chain), cast(TokenContract, rig.chain), lambda: rig.now),
         inputs=rig.inputs,
         domain=DOMAIN,
         data_dir=rig.folder,
@@ -51,10 +57,10 @@ def desk(rig: Rig) -> QuoteDesk:
     return desk_of(rig)
 
 
-def refused(desk: QuoteDesk, *arguments: Any) -> str:
-    with pytest.raises(AgentError) as error:
+def refused(desk: QuoteDesk, *arguments: Any) -> Code:
+    with pytest.raises(Refused) as error:
         desk.issue(*arguments)
-    return str(error.value)
+    return error.value.code
 
 
 def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
@@ -92,7 +98,7 @@ def test_issue__nonce_carries_the_consent_in_force(rig: Rig) -> None:
 
 def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: QuoteDesk) -> None:
     assert not desk.specs_of(TENANT)
-    assert "inputs are missing (1 of 1)" in refused(desk, TENANT, rig.spec())
+    assert refused(desk, TENANT, rig.spec()) is Code.INPUTS_MISSING
     assert desk.specs_of(TENANT)
     assert not desk.specs_of(OTHER)
     rig.now += 901
@@ -102,7 +108,7 @@ def test_issue__inputs_missing__place_is_reserved_for_a_while(rig: Rig, desk: Qu
 def test_issue__inputs_of_another_account_do_not_count(rig: Rig, desk: QuoteDesk) -> None:
     spec = rig.spec()
     rig.upload(spec)
-    assert "inputs are missing (1 of 1)" in refused(desk, OTHER, spec)
+    assert refused(desk, OTHER, spec) is Code.INPUTS_MISSING
 
 
 @pytest.mark.parametrize("taker", [ZERO_ADDRESS, OTHER])
@@ -119,10 +125,10 @@ def test_issue__a_quote_is_good_for_who_asked_alone(rig: Rig, desk: QuoteDesk, t
 def test_issue__too_many_reservations(rig: Rig, desk: QuoteDesk) -> None:
     for number in range(32):
         refused(desk, f"0x{number:040x}", rig.spec())
-    assert "too many tenants" in refused(desk, OTHER, rig.spec())
-    assert "inputs are missing" in refused(desk, f"0x{0:040x}", rig.spec())
+    assert refused(desk, OTHER, rig.spec()) is Code.UPLOADERS_BUSY
+    assert refused(desk, f"0x{0:040x}", rig.spec()) is Code.INPUTS_MISSING
     rig.now += 901
-    assert "inputs are missing" in refused(desk, OTHER, rig.spec())
+    assert refused(desk, OTHER, rig.spec()) is Code.INPUTS_MISSING
 
 
 def test_issue__one_live_quote_an_account(rig: Rig, desk: QuoteDesk) -> None:
@@ -130,7 +136,7 @@ def test_issue__one_live_quote_an_account(rig: Rig, desk: QuoteDesk) -> None:
     rig.upload(spec)
     desk.issue(TENANT, spec)
     assert desk.specs_of(TENANT)
-    assert "a quote that is still good" in refused(desk, TENANT, spec)
+    assert refused(desk, TENANT, spec) is Code.QUOTE_LIVE
     rig.next_block(rig.settings.jobs.quote_seconds + 1)
     rig.cycle()
     again, _ = desk.issue(TENANT, spec)
@@ -152,18 +158,18 @@ def test_issue__after_hiring__next_quote_counts_the_job(rig: Rig, desk: QuoteDes
     rig.next_block()
     rig.cycle(2)
     # Anybody can post a job with that nonce; only the chain tells that the quote is used.
-    assert "a quote that is still good" in refused(desk, TENANT, spec)
+    assert refused(desk, TENANT, spec) is Code.QUOTE_LIVE
     rig.chain.used_quotes.add(quote.nonce)
     rig.next_block()
     rig.cycle(2)
-    assert "all slots are promised" in refused(desk, TENANT, spec)
+    assert refused(desk, TENANT, spec) is Code.SLOTS_TAKEN
 
 
 def test_issue__tenant_without_money(rig: Rig, desk: QuoteDesk) -> None:
     spec = rig.spec()
     rig.upload(spec)
     rig.chain.money = rig.policy.price(spec) - 1
-    assert "of the payment token" in refused(desk, TENANT, spec)
+    assert refused(desk, TENANT, spec) is Code.FUNDS_MISSING
 
 
 def test_issue__slots_are_promised(rig: Rig, desk: QuoteDesk) -> None:
@@ -173,20 +179,20 @@ def test_issue__slots_are_promised(rig: Rig, desk: QuoteDesk) -> None:
         rig.assign(rig.post(spec))
     rig.next_block()
     rig.cycle(2)
-    assert "all slots are promised" in refused(desk, TENANT, spec)
+    assert refused(desk, TENANT, spec) is Code.SLOTS_TAKEN
 
 
 def test_issue__machine_cannot_run_it(rig: Rig, desk: QuoteDesk) -> None:
-    assert "runtime rust is not offered" in refused(desk, TENANT, rig.spec(runtime="rust"))
+    assert refused(desk, TENANT, rig.spec(runtime="rust")) is Code.RUNTIME_NOT_OFFERED
     assert not desk.specs_of(TENANT)
 
 
 def test_issue__not_registered(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.chain.operator = OTHER
-    assert "not registered" in refused(desk_of(rig), TENANT, rig.spec())
+    assert refused(desk_of(rig), TENANT, rig.spec()) is Code.NOT_REGISTERED
     rig.cycle()
-    assert "not registered" in refused(desk_of(rig), TENANT, rig.spec())
+    assert refused(desk_of(rig), TENANT, rig.spec()) is Code.NOT_REGISTERED
     rig.duty.close()
 
 
@@ -196,7 +202,7 @@ def test_issue__orders_are_paused(rig: Rig, desk: QuoteDesk) -> None:
     rig.chain.paused_until_ = START + 1000
     rig.restart()
     rig.cycle()
-    assert "paused" in refused(desk_of(rig), TENANT, spec)
+    assert refused(desk_of(rig), TENANT, spec) is Code.ORDERS_PAUSED
 
 
 def test_issue__little_stake_left__quoted_collateral_fits(rig: Rig) -> None:
@@ -209,3 +215,63 @@ def test_issue__little_stake_left__quoted_collateral_fits(rig: Rig) -> None:
     # The owner's limit in all is 500 TPF, and more than that is locked.
     quote, _ = desk_of(rig).issue(TENANT, spec)
     assert quote.collateral == 0
+
+
+def test_funds__asked_once_for_an_account_and_block(rig: Rig) -> None:
+    """What strangers ask for must not become requests to a node each time."""
+    looks = 0
+
+    class Counted:
+        def credit_of(self, account: str, block: BlockRef) -> int:
+            nonlocal looks
+            looks += 1
+            return 0
+
+        def balance_of(self, account: str, block: BlockRef) -> int:
+            return 5
+
+    chain = Counted()
+    now = [0.0]
+    funds = Funds(cast(JobsContract, chain), cast(TokenContract, chain), lambda: now[0])
+    for _ in range(100):
+        assert funds.covers(TENANT, 5, rig.block)
+        assert not funds.covers(TENANT, 6, rig.block)
+    assert looks == 1
+    rig.next_block()
+    assert funds.covers(TENANT, 5, rig.block)
+    assert looks == 1, "blocks may come faster than money moves"
+    now[0] += 6
+    assert funds.covers(TENANT, 5, rig.block)
+    assert looks == 2
+    for number in range(3000):
+        funds.covers(f"0x{number:040x}", 1, rig.block)
+    assert len(funds._looks) <= 1024
+
+
+def test_quote_used_and_job_unknown__old_events_are_read_again(
+    rig: Rig, desk: QuoteDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    quote, _ = desk.issue(TENANT, spec)
+    sent: list[int] = []
+    now = [0.0]
+    feed = cast(EventFeed, SimpleNamespace(look_back=sent.append))
+    pace = cast(Pace, SimpleNamespace(seconds=12.0))
+    backfill = Backfill(rig.book, rig.promises, feed, pace, 4, lambda: now[0])
+    backfill.look(rig.block)
+    assert len(sent) == 1, "once at the start"
+    backfill.look(rig.block)
+    assert len(sent) == 1
+    rig.chain.used_quotes.add(quote.nonce)
+    for _ in range(50):
+        rig.next_block()
+    rig.cycle()
+    now[0] += 21
+    backfill.look(rig.block)
+    assert len(sent) == 2 and sent[-1] <= 100, "from when the quote was signed"
+    assert "its job is not known" in caplog.text
+    rig.post(spec, nonce=int.from_bytes(quote.struct_hash(), "big"))
+    now[0] += 21
+    backfill.look(rig.block)
+    assert len(sent) == 2, "the job is known now"

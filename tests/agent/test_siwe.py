@@ -276,3 +276,22 @@ def test_authority__url__origin(url: str, host: str) -> None:
 def test_authority__no_web_url__refused(url: str) -> None:
     with pytest.raises(AuthError):
         siwe.authority(url)
+
+
+@pytest.mark.parametrize("v", [0, 1, 27, 28])
+def test_signed_by__last_byte_as_wallets_write_it(v: int) -> None:
+    """Hardware wallets end a signature with 0 or 1, others with 27 or 28."""
+
+    def no_contract(to: str, data: bytes) -> bytes:
+        return b""
+
+    account = Account.from_key("0x" + "42" * 32)
+    for number in range(64):
+        digest = number.to_bytes(32, "big")
+        signature = bytes(account.unsafe_sign_hash(digest).signature)
+        if signature[64] % 27 == v % 27:
+            break
+    made = signature[:64] + bytes([v])
+    assert siwe.signed_by(account.address, digest, made, no_contract)
+    other = signature[:64] + bytes([v ^ 1 if v < 2 else 55 - v])
+    assert not siwe.signed_by(account.address, digest, other, no_contract)

@@ -12,8 +12,9 @@ import pytest
 
 from provider_agent.duties.quotes import QuoteDesk
 from provider_agent.duties.views import UploadRule
-from provider_agent.errors import Refused
+from teraproof.protocol.errors import Code
 from tests.agent.duty_rig import OTHER, OWNER, TENANT, Rig
+from tests.support.codes import fails_as
 
 DATA = b"print(1)"
 NAME = hashlib.sha256(DATA).hexdigest()
@@ -69,7 +70,7 @@ def test_job_that_we_would_not_run__nothing__and_why(rig: Rig, rule: UploadRule)
     spec = rig.spec(DATA, runtime="other")
     rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec)
-    with pytest.raises(Refused, match="runtime other is not offered here"):
+    with fails_as(Code.RUNTIME_NOT_OFFERED):
         rule(TENANT, *INPUT)
     assert not rule(OTHER, *INPUT), "no business of theirs"
     # The same file for a job that we would run.

@@ -17,6 +17,7 @@ from eth_account import Account
 from provider_agent.errors import AgentError
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import Status
+from teraproof.protocol.errors import Code
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.world import (
@@ -244,8 +245,9 @@ def test_quote_and_hire__job_is_run_and_paid(world: World, nursery: Nursery) -> 
     world.until(lambda: "listens on" in world.log(), "start")
     world.until(lambda: client.provider()["owner"], "look at the chain")
     client.upload_spec(spec)
-    with pytest.raises(AgentError, match=r"inputs are missing \(1 of"):
+    with pytest.raises(AgentError) as caught:
         client.quote(spec, domain)
+    assert caught.value.code is Code.INPUTS_MISSING
     client.upload(spec, directory)
     quote, signature = client.quote(spec, domain)
     assert quote.price == 1 * USD  # an hour at one token

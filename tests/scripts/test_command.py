@@ -9,17 +9,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+import httpx
 import pytest
+from ape.exceptions import (
+    NetworkMismatchError,
+    ProviderError,
+    ProviderNotConnectedError,
+    TransactionNotFoundError,
+)
 
 from scripts.market import choice
 from scripts.market.command import OneLine, own_tools_first
-from scripts.market.errors import Declined, ScriptError
+from scripts.market.errors import Declined, ScriptError, WrongInput
 from scripts.market.ui import ConsoleUi
+from teraproof.protocol.errors import Code, Exit
+from teraproof.rpc.errors import ChainError
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(KeyboardInterrupt(), 130), (SystemExit(130), 130), (click.Abort(), 1)],
+    [(KeyboardInterrupt(), 130), (SystemExit(130), 130), (click.Abort(), 3)],
 )
 def test_one_line__interrupted__says_how_to_go_on(error: BaseException, code: int) -> None:
     wanted = pytest.raises(click.ClickException, match="run the same command again")
@@ -34,7 +43,30 @@ def test_one_line__bug_or_other_exit__is_let_through() -> None:
             raise error
     with pytest.raises(click.ClickException, match="declined") as raised, OneLine():
         raise Declined
-    assert raised.value.exit_code == 1
+    assert raised.value.exit_code == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ScriptError("x"), Exit.FAULT),
+        (WrongInput("x"), Exit.INPUT),
+        (ScriptError("x", Code.CONTRACT_REFUSED), Exit.REFUSED),
+        (ScriptError("x", Code.JOB_FAILED), Exit.JOB_FAILED),
+        (ChainError("x"), Exit.UNAVAILABLE),
+        (ProviderNotConnectedError(), Exit.UNAVAILABLE),
+        # Ape says by the bare class that there is no node; what it says is its business.
+        (ProviderError("in other words"), Exit.UNAVAILABLE),
+        (NetworkMismatchError(1, SimpleNamespace(name="base", chain_id=2)), Exit.INPUT),
+        (TransactionNotFoundError("0x12"), Exit.FAULT),
+        (httpx.ConnectError("x"), Exit.UNAVAILABLE),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_one_line__exit_code_by_the_kind_of_error(error: Exception, kind: Exit) -> None:
+    with pytest.raises(click.ClickException) as raised, OneLine():
+        raise error
+    assert raised.value.exit_code == kind
 
 
 def _node(network: str, ecosystem: str = "ethereum", **settings: Any) -> SimpleNamespace:

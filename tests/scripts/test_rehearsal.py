@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
+from teraproof.protocol.errors import Exit
 from tests.support.anvil import ROOT, Anvil
 
 PASSPHRASE = "correct horse"
@@ -105,10 +106,10 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
         yield terminal
 
 
-def line_of(result: tuple[int, str]) -> str:
-    """The one line of a command that failed as it should."""
+def line_of(result: tuple[int, str], kind: Exit = Exit.FAULT) -> str:
+    """The one line of a command that failed as it should, with the exit code of its kind."""
     code, output = result
-    assert code == 1, output
+    assert code == kind, output
     assert "Traceback" not in output
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     return line
@@ -117,25 +118,41 @@ def line_of(result: tuple[int, str]) -> str:
 def test_commands__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) -> None:
     url = terminal.anvil.url
     expected = {
-        "deploy --yes": "pass --account NAME (accounts here: deployer, locked, mistyped, poor)",
-        "job list --network ethereum:sepolia": "SEPOLIA_RPC_URL is not set; export it, or use",
-        "job list --network ethereum:mainnet": "ethereum:mainnet has no RPC URL here",
-        "deploy --yes --account nobody": "no account 'nobody'",
-        "deploy --yes --account TEST::0": "a test account whose key everybody knows",
-        "deploy --yes --account poor": "holds 0 ETH and may need",
-        "deploy --account deployer": "nobody is there to ask; pass --yes",
-        "deploy --yes --account locked": "is locked; set APE_ACCOUNTS_locked_PASSPHRASE",
-        "deploy --yes --account mistyped": "wrong passphrase in APE_ACCOUNTS_mistyped_PASSPHRASE",
-        "deploy --yes --account deployer --plan deployments/params/base-sepolia.yaml": (
-            "base-sepolia.yaml is for chain 84532, but ethereum:sepolia is chain 11155111"
+        "deploy --yes": (
+            Exit.INPUT,
+            "pass --account NAME (accounts here: deployer, locked, mistyped, poor)",
         ),
-        "job list": "no deployment is known on chain 11155111",
-        f"job list --network ethereum:mainnet:{url}": "wrong network",
-        "job list --network ethereum:sepolia:http://127.0.0.1:9": "no RPC endpoint answers",
+        "job list --network ethereum:sepolia": (
+            Exit.INPUT,
+            "SEPOLIA_RPC_URL is not set; export it, or use",
+        ),
+        "job list --network ethereum:mainnet": (Exit.INPUT, "ethereum:mainnet has no RPC URL here"),
+        "deploy --yes --account nobody": (Exit.INPUT, "no account 'nobody'"),
+        "deploy --yes --account TEST::0": (Exit.INPUT, "a test account whose key everybody knows"),
+        "deploy --yes --account poor": (Exit.REFUSED, "holds 0 ETH and may need"),
+        "deploy --account deployer": (Exit.FAULT, "nobody is there to ask; pass --yes"),
+        "deploy --yes --account locked": (
+            Exit.INPUT,
+            "is locked; set APE_ACCOUNTS_locked_PASSPHRASE",
+        ),
+        "deploy --yes --account mistyped": (
+            Exit.INPUT,
+            "wrong passphrase in APE_ACCOUNTS_mistyped_PASSPHRASE",
+        ),
+        "deploy --yes --account deployer --plan deployments/params/base-sepolia.yaml": (
+            Exit.FAULT,
+            "base-sepolia.yaml is for chain 84532, but ethereum:sepolia is chain 11155111",
+        ),
+        "job list": (Exit.FAULT, "no deployment is known on chain 11155111"),
+        f"job list --network ethereum:mainnet:{url}": (Exit.INPUT, "wrong network"),
+        "job list --network ethereum:sepolia:http://127.0.0.1:9": (
+            Exit.UNAVAILABLE,
+            "no RPC endpoint answers",
+        ),
     }
     results = terminal.run(*expected)
-    for (command, line), result in zip(expected.items(), results, strict=True):
-        assert line in line_of(result), command
+    for (command, (kind, line)), result in zip(expected.items(), results, strict=True):
+        assert line in line_of(result, kind), command
     assert terminal.registry() == {}
     assert terminal.anvil.nonce(terminal.accounts["deployer"]) == 0
 
@@ -183,34 +200,69 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         "rewards set-weights 80% --account deployer --yes": "propose: ",
     }
     mistakes = {
-        "job approve JOB --account deployer --yes": "is cancelled; only a job that is attested",
-        "job cancel 0x00000000 --account deployer --yes": "no job 0x00000000",
-        "job post nowhere --price 2 --account deployer --yes": "cannot read nowhere",
+        "job approve JOB --account deployer --yes": (
+            Exit.FAULT,
+            "is cancelled; only a job that is attested",
+        ),
+        "job cancel 0x00000000 --account deployer --yes": (Exit.FAULT, "no job 0x00000000"),
+        "job post nowhere --price 2 --account deployer --yes": (Exit.INPUT, "cannot read nowhere"),
         "job post examples/finetune-digits --price 1 --start-price 2 --account deployer": (
-            "--start-price: above --price"
+            Exit.INPUT,
+            "--start-price: above --price",
         ),
-        "job post examples/finetune-digits --price two --account deployer": "'two' is not an am",
-        "job withdraw --account deployer --yes": "has nothing to withdraw",
-        "provider stake 5 --account deployer --yes": "is not a registered provider",
-        "provider withdraw --account deployer --receiver 0x12 --yes": "is not an address",
-        "job hire examples/finetune-digits --account deployer --yes": "0 providers are registered",
-        "proof open --account deployer --yes": "no boundary that can be presented now has won",
-        "proof close --account deployer --yes": "epoch 0 cannot be closed: no window has opened",
-        "proof draw --account deployer --yes": "epoch 0 cannot be drawn: no window has opened yet",
-        "proof status --epoch 1": "there is no epoch 1: no window has opened yet",
-        "proof settle NOBODY --account deployer --yes": "is not a registered provider",
-        "provider take-back --account deployer --yes": "has no entry with",
-        "provider activate --account deployer --yes": "has no entry with",
-        "proof fail NOBODY --account deployer --yes": "is not a registered provider",
-        "proof release-bond --account deployer --yes": "is not a registered provider",
-        "rewards set-weights 80% --account deployer --yes": "can be carried out",
-        "rewards set-weights 101% --account deployer --yes": "WEIGHTS: 101% is above 100 %",
-        "rewards show": "whose rewards? pass --provider ADDRESS",
-        "rewards claim --account deployer --provider NOBODY --yes": "is not a registered provider",
+        "job post examples/finetune-digits --price two --account deployer": (
+            Exit.INPUT,
+            "'two' is not an am",
+        ),
+        "job withdraw --account deployer --yes": (Exit.FAULT, "has nothing to withdraw"),
+        "provider stake 5 --account deployer --yes": (Exit.FAULT, "is not a registered provider"),
+        "provider withdraw --account deployer --receiver 0x12 --yes": (
+            Exit.INPUT,
+            "is not an address",
+        ),
+        "job hire examples/finetune-digits --account deployer --yes": (
+            Exit.FAULT,
+            "0 providers are registered",
+        ),
+        "proof open --account deployer --yes": (
+            Exit.FAULT,
+            "no boundary that can be presented now has won",
+        ),
+        "proof close --account deployer --yes": (
+            Exit.FAULT,
+            "epoch 0 cannot be closed: no window has opened",
+        ),
+        "proof draw --account deployer --yes": (
+            Exit.FAULT,
+            "epoch 0 cannot be drawn: no window has opened yet",
+        ),
+        "proof status --epoch 1": (Exit.FAULT, "there is no epoch 1: no window has opened yet"),
+        "proof settle NOBODY --account deployer --yes": (
+            Exit.FAULT,
+            "is not a registered provider",
+        ),
+        "provider take-back --account deployer --yes": (Exit.FAULT, "has no entry with"),
+        "provider activate --account deployer --yes": (Exit.FAULT, "has no entry with"),
+        "proof fail NOBODY --account deployer --yes": (Exit.FAULT, "is not a registered provider"),
+        "proof release-bond --account deployer --yes": (Exit.FAULT, "is not a registered provider"),
+        "rewards set-weights 80% --account deployer --yes": (Exit.FAULT, "can be carried out"),
+        "rewards set-weights 101% --account deployer --yes": (
+            Exit.INPUT,
+            "WEIGHTS: 101% is above 100 %",
+        ),
+        "rewards show": (Exit.FAULT, "whose rewards? pass --provider ADDRESS"),
+        "rewards claim --account deployer --provider NOBODY --yes": (
+            Exit.FAULT,
+            "is not a registered provider",
+        ),
         "job post examples/finetune-digits --price 2 --min-score fast --account deployer": (
-            "--min-score: 'fast' is not a throughput"
+            Exit.INPUT,
+            "--min-score: 'fast' is not a throughput",
         ),
-        "job list --network ethereum:local:foundry": "no deployment is known on chain 31337",
+        "job list --network ethereum:local:foundry": (
+            Exit.FAULT,
+            "no deployment is known on chain 31337",
+        ),
     }
     commands = [line.replace("NOBODY", NOBODY) for line in (*expected, *mistakes)]
     results = terminal.run(*commands)
@@ -218,5 +270,5 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
     for (command, text), (code, output) in zip(expected.items(), done, strict=True):
         assert code == 0, (command, output)
         assert text in output, (command, output)
-    for (command, text), result in zip(mistakes.items(), refused, strict=True):
-        assert text in line_of(result), command
+    for (command, (kind, text)), result in zip(mistakes.items(), refused, strict=True):
+        assert text in line_of(result, kind), command

@@ -19,6 +19,7 @@ import pytest
 
 from provider_agent.benchmark.schedule import Stage
 from provider_agent.errors import AgentError
+from provider_agent.protocol.outcome import Outcome
 from provider_agent.protocol.terms import ZERO_WORD, Order, Status
 from scripts.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
 from scripts.market.artifacts import Artifact
@@ -29,8 +30,10 @@ from scripts.market.packages import Package
 from scripts.market.plan import Plan
 from scripts.market.sending import Sender
 from scripts.market.ui import QuietUi
+from teraproof.protocol.errors import Code
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import ROOT, Anvil, free_port
+from tests.support.codes import fails_as
 
 TPF, USD = 10**18, 10**6
 PYTHON = ROOT / ".venv-agent" / "bin" / "python"
@@ -51,13 +54,15 @@ class Scene:
     home: Path
     ui: QuietUi
 
-    def package(self, name: str, text: str, runtime: str = "python-ml") -> Package:
-        """A job that writes `text`."""
+    def package(
+        self, name: str, text: str, runtime: str = "python-ml", ending: str = "", timeout: int = 30
+    ) -> Package:
+        """A job that writes `text` and then does what `ending` says."""
         directory = self.home / name
         directory.mkdir()
         (directory / "job.py").write_text(
-            f"import pathlib\npathlib.Path('out').mkdir()\n"
-            f"pathlib.Path('out/answer.txt').write_text({text!r})\n"
+            f"import pathlib, time\npathlib.Path('out').mkdir()\n"
+            f"pathlib.Path('out/answer.txt').write_text({text!r})\n{ending}\n"
         )
         document = {
             "version": 1,
@@ -69,7 +74,7 @@ class Scene:
             "inputs": ["job.py"],
             "outputs": ["out"],
             "resources": {"cpus": 1, "memory_mb": 256, "disk_mb": 16, "gpus": 0},
-            "timeout_seconds": 30,
+            "timeout_seconds": timeout,
             "deterministic": True,
             "network": False,
         }
@@ -191,10 +196,49 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     with pytest.raises(ScriptError, match="results are given to the requester only"):
         tenant.fetch(scene.market, scene.stranger.signer, scene.ui, job, target)
     fetched = tenant.fetch(scene.market, scene.tenant.signer, scene.ui, job, target)
+    assert (job.outcome, fetched.ending.outcome) == ("succeeded", Outcome.SUCCEEDED)
     assert (target / "out" / "answer.txt").read_text() == "forty-two"
     assert fetched.receipt.exists()
     endings.approve(scene.market, scene.tenant, scene.ui, job)
     scene.wait(placed, Status.SETTLED)
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "wanted", "said"),
+    [
+        ("boom", "raise SystemExit('boom: \\x1b[31m my own bug')", "failed (exit code 1)", "boom"),
+        ("slow", "print('here', flush=True)\ntime.sleep(60)", "timed out", "here"),
+        ("nothing", "import shutil; shutil.rmtree('out')", "failed (outputs)", None),
+    ],
+)
+def test_fetch__job_failed__saved_log_shown_and_no_success(
+    scene: Scene, name: str, ending: str, wanted: str, said: str | None
+) -> None:
+    market, signer, ui = scene.market, scene.tenant.signer, scene.ui
+    package = scene.package(name, "x", ending=ending, timeout=2 if name == "slow" else 30)
+    placed = scene.post(package)
+    tenant.upload(market, signer, ui, package, [scene.endpoint], wait=30)
+    job = scene.wait(placed, Status.ATTESTED)
+    assert job.outcome == wanted
+    jobs.show(market, job, ui)
+    assert wanted in ui.lines[-1] or any(wanted in line for line in ui.lines[-20:])
+    target = scene.home / f"{name}-result"
+    ui.lines.clear()
+    with fails_as(Code.JOB_FAILED) as caught:
+        tenant.fetch(market, signer, ui, job, target)
+    assert (caught.value.code.exit, wanted in str(caught.value)) == (5, True)
+    assert json.loads((target / "failure.json").read_text())["exit_code"] != 0 or said is None
+    assert target.with_name(target.name + ".receipt.json").exists()
+    log = target.with_name(target.name + ".log")
+    if said is not None:
+        assert said in log.read_text()
+        assert any(line.startswith("    " + said) for line in ui.lines)
+    assert not any("\x1b" in line for line in ui.lines)
+    endings.approve(market, scene.tenant, ui, job)
+    settled = scene.wait(placed, Status.SETTLED)
+    assert settled.outcome == wanted
+    jobs.show_list(market, [settled], ui)
+    assert wanted in ui.lines[-1]
 
 
 def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:

@@ -8,6 +8,7 @@ import ast
 import pytest
 
 from tools import coverage_table
+from tools.pages import PageError
 
 
 def test_table__is_fresh() -> None:
@@ -28,5 +29,5 @@ def test_markers__of_a_file_a_class_and_a_test_add_up() -> None:
 
 
 def test_table__names_a_marker_that_the_specification_does_not_know() -> None:
-    with pytest.raises(coverage_table.CoverageError, match="the specification does not"):
+    with pytest.raises(PageError, match="the specification does not"):
         coverage_table.table("- **I-1 Conservation.**")

@@ -37,7 +37,7 @@ def test_wheel__holds_the_agent_and_the_sdk_alone_with_their_data() -> None:
         path.relative_to(ROOT).as_posix()
         for package in packages
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".json"} or path.name == "py.typed"
+        if path.suffix in {".py", ".json", ".sql"} or path.name == "py.typed"
     ]
     assert set(sources) <= names
 

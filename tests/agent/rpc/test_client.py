@@ -21,9 +21,9 @@ from teraproof.rpc.errors import (
     Reverted,
     RpcError,
     Transport,
-    as_revert,
-    revert_reason,
+    TxRefused,
 )
+from teraproof.rpc.words import as_revert, revert_reason
 from tests.agent import counter
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.support.anvil import Anvil
@@ -323,7 +323,7 @@ def test_eth_call__reverts__reason(anvil: Anvil, alone: RpcPool) -> None:
 def test_refused_request__rpc_error(alone: RpcPool) -> None:
     with pytest.raises(RpcError) as caught:
         alone.call("no_such_method")
-    assert caught.value.code == -32601
+    assert caught.value.number == -32601
     assert alone.endpoints[0].failures == 0
 
 
@@ -369,7 +369,7 @@ def test_broadcast__any_endpoint_accepts(anvil: Anvil, pool: RpcPool, bad: Fault
     bad.fault(Mode.NONCE_TOO_LOW, "eth_sendRawTransaction")
     answer = pool.broadcast(bytes(signed.raw_transaction))
     assert answer.accepted
-    assert [type(error) for error in answer.errors] == [RpcError]
+    assert [type(error) for error in answer.errors] == [TxRefused]
     answer = pool.broadcast(b"\x02nonsense")
     assert not answer.accepted
     anvil.wait("0x" + bytes(signed.hash).hex())

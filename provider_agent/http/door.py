@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is asking, and how often: what several routes share."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from provider_agent.api.auth import RateLimit
+from provider_agent.errors import Refused
+from provider_agent.http.deps import ApiDeps
+from teraproof.protocol.errors import Code
+
+_MINUTE = 60
+
+
+class Door:
+    """See the module."""
+
+    def __init__(self, deps: ApiDeps) -> None:
+        limits = deps.limits
+        self._auth = deps.auth
+        self._sign_ins = RateLimit(limits.auth_per_minute, limits.auth_burst)
+        self._specs = RateLimit(limits.specs_per_minute, limits.specs_per_minute, crowd=10)
+
+    async def account(self, request: Request) -> str:
+        """The address that signed in. AuthError when there is none."""
+        return await run_in_threadpool(self._auth.account, request.headers.get("authorization"))
+
+    def count_sign_in(self, request: Request) -> None:
+        """Refused when the client signs in too often."""
+        if not self._sign_ins.allow(request.client.host if request.client else "unknown"):
+            raise _too_often("sign-ins")
+
+    def count_spec(self, account: str) -> None:
+        """Refused when the account sends or names too many specifications."""
+        if not self._specs.allow(account):
+            raise _too_often("specifications")
+
+
+def _too_often(what: str) -> Refused:
+    return Refused(Code.RATE_LIMITED, f"too many {what}; wait a minute", retry_after=_MINUTE)

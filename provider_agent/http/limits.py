@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a stranger can cost the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HEADER_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class ApiLimits:
+    """What a stranger can cost; seconds and bytes."""
+
+    header_seconds: float = 10
+    """For the head of a request, and for an idle connection."""
+    body_seconds: float = 10
+    """For a small body, and between two pieces of an upload."""
+    upload_rate: int = 16 << 10
+    """Slowest upload tolerated over its whole length, bytes per second."""
+    uploads: int = 32
+    uploads_per_account: int = 4
+    connections: int = 256
+    auth_per_minute: int = 30
+    auth_burst: int = 30
+    specs_per_minute: int = 120
+    """Specifications that an account may send; each costs a little time to check."""
+    specs_per_account: int = 32
+    """Specifications of an account that no job names yet; posting one costs money."""
+    spec_bytes_per_account: int = 2 << 20
+    unnamed_spec_bytes: int = 256 << 20
+    """Of all accounts together; `spec_bytes` counts those that jobs name as well."""
+    spec_bytes: int = 4 << 30

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens around every request."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from provider_agent.errors import Refused
+from provider_agent.http.errors import answer, told
+from provider_agent.http.limits import HEADER_BYTES
+from provider_agent.http.operation import Handler
+from provider_agent.metrics import Metrics
+from teraproof.protocol.errors import Code
+
+
+class Headers:
+    """Headers that every answer carries: nothing here is for caches, frames or guessing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        app: ASGIApp = self._app
+        # h11 limits only a head that comes in several pieces.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            app = answer(Refused(Code.HEADERS_TOO_LONG, "the headers are too long"))
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"cache-control", b"no-store"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        await app(scope, receive, with_headers)
+
+
+def counted(metrics: Metrics, route: str, handler: Handler) -> Handler:
+    """The handler, its answers counted."""
+
+    async def with_count(request: Request) -> Response:
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status_code
+            return response
+        except Exception as error:
+            status = told(error).code.status
+            raise
+        finally:
+            metrics.http_requests.labels(route, str(status)).inc()
+
+    return with_count

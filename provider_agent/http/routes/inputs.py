@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uploads of input files, for jobs and quotes of the account that sends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from provider_agent.errors import Refused
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.door import Door
+from provider_agent.http.operation import Operation
+from provider_agent.http.requests import broken_off, content_length, pieces, sha256_of, too_slow
+from teraproof.protocol.errors import Code
+
+log = logging.getLogger(__name__)
+
+_WRITE_BYTES = 1 << 20
+
+
+class InputRoutes:
+    """See the module."""
+
+    def __init__(self, deps: ApiDeps, door: Door) -> None:
+        self._inputs, self._may_upload = deps.inputs, deps.may_upload
+        self._limits, self._door = deps.limits, door
+        # Only touched on the event loop.
+        self._uploads: Counter[str] = Counter()
+
+    def operations(self) -> list[Operation]:
+        """What it answers."""
+        return [
+            Operation("HEAD", "/v1/inputs/{sha256}", self.has_input),
+            Operation("PUT", "/v1/inputs/{sha256}", self.put_input),
+        ]
+
+    async def has_input(self, request: Request) -> Response:
+        """Whether the account has sent an input."""
+        account = await self._door.account(request)
+        if await run_in_threadpool(self._inputs.path, account, sha256_of(request)) is None:
+            raise Refused(Code.INPUT_MISSING, "the input is not here; upload it")
+        return Response()
+
+    async def put_input(self, request: Request) -> Response:
+        """Take one input file."""
+        account = await self._door.account(request)
+        sha256 = sha256_of(request)
+        size = content_length(request)
+        if not await run_in_threadpool(self._may_upload, account, sha256, size):
+            raise Refused(
+                Code.INPUT_UNEXPECTED,
+                "no open job or quote of yours here has an input of this digest and size; send "
+                "its specification, and post the job first",
+            )
+        if await run_in_threadpool(self._inputs.path, account, sha256) is not None:
+            return JSONResponse({"sha256": sha256})
+        with self._one_upload(account):
+            try:
+                await self._receive(request, account, sha256, size)
+            except TimeoutError:
+                raise too_slow() from None
+            except ClientDisconnect:
+                raise broken_off() from None
+            except OSError as error:
+                log.error("an upload could not be written: %s", error)
+                raise Refused(
+                    Code.STORAGE_FAILED, "this provider's disk failed; try elsewhere"
+                ) from None
+        return JSONResponse({"sha256": sha256}, 201)
+
+    async def _receive(self, request: Request, account: str, sha256: str, size: int) -> None:
+        limits = self._limits
+        upload = await run_in_threadpool(self._inputs.receive, account, sha256, size)
+        await run_in_threadpool(upload.__enter__)
+        error: BaseException | None = None
+        try:
+            async with asyncio.timeout(limits.body_seconds + size / limits.upload_rate):
+                buffer = bytearray()
+                async for chunk in pieces(request, limits.body_seconds):
+                    buffer += chunk
+                    if len(buffer) >= _WRITE_BYTES:
+                        await run_in_threadpool(upload.write, bytes(buffer))
+                        buffer.clear()
+                await run_in_threadpool(upload.write, bytes(buffer))
+            await run_in_threadpool(upload.finish)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            # Not in a worker thread: it must happen even when this task is being cancelled.
+            upload.__exit__(type(error) if error else None, error, None)
+
+    @contextlib.contextmanager
+    def _one_upload(self, account: str) -> Iterator[None]:
+        limits = self._limits
+        if self._uploads[account] >= limits.uploads_per_account:
+            raise Refused(
+                Code.UPLOADS_BUSY, "too many uploads of yours at once; wait for one to end"
+            )
+        if self._uploads.total() >= limits.uploads:
+            raise Refused(Code.SERVER_BUSY, "too many uploads at once; try later")
+        self._uploads[account] += 1
+        try:
+            yield
+        finally:
+            self._uploads[account] -= 1
+            if not self._uploads[account]:
+                del self._uploads[account]

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job's status, result, receipt and log, for its requester alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from provider_agent.api import jobs as job_files
+from provider_agent.api.jobs import JobView
+from provider_agent.errors import AgentError, Refused
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.door import Door
+from provider_agent.http.operation import Operation
+from provider_agent.http.requests import field_invalid, query_integer
+from provider_agent.protocol.digests import (
+    Entry,
+    UnfitTree,
+    check_path,
+    is_hex_digest,
+    parse_manifest,
+)
+from teraproof.protocol.errors import Code
+
+_RANGE = re.compile(r"bytes=([0-9]{1,18})-")
+
+
+class JobRoutes:
+    """See the module."""
+
+    def __init__(self, deps: ApiDeps, door: Door) -> None:
+        self._jobs, self._door = deps.jobs, door
+
+    def operations(self) -> list[Operation]:
+        """What it answers."""
+        job = "/v1/jobs/{job_id}"
+        return [
+            Operation("GET", job, self.job),
+            Operation("GET", job + "/receipt", self.receipt),
+            Operation("GET", job + "/logs", self.logs, query=("offset", "limit")),
+            Operation("GET", job + "/result", self.manifest),
+            Operation("GET", job + "/result.tar", self.tar, answer="application/x-tar"),
+            Operation(
+                "GET",
+                job + "/result/{path:path}",
+                self.result_file,
+                answer="application/octet-stream",
+            ),
+        ]
+
+    async def job(self, request: Request) -> Response:
+        """Where the job stands."""
+        return JSONResponse((await self._job(request)).status)
+
+    async def receipt(self, request: Request) -> Response:
+        """The receipt whose digest goes on chain."""
+        receipt = (await self._job(request)).receipt
+        if receipt is None:
+            raise _not_ready("receipt")
+        return Response(receipt, media_type="application/json")
+
+    async def logs(self, request: Request) -> Response:
+        """A piece of the log."""
+        view = await self._job(request)
+        offset = query_integer(request, "offset")
+        limit = query_integer(request, "limit") or job_files.LOG_BYTES
+        if view.log is None:
+            raise _not_ready("log")
+        try:
+            piece = await run_in_threadpool(job_files.log_slice, view.log, offset, limit)
+        except FileNotFoundError:
+            raise _not_ready("log") from None
+        except AgentError:
+            raise Refused(Code.RESULT_GONE, "the log is not a file any more") from None
+        return JSONResponse(piece)
+
+    async def manifest(self, request: Request) -> Response:
+        """The manifest exactly as it was attested."""
+        view = await self._job(request)
+        if view.manifest is None:
+            raise _not_ready("result")
+        return Response(view.manifest, media_type="application/json")
+
+    async def tar(self, request: Request) -> Response:
+        """The whole result."""
+        view = await self._job(request)
+        listed = await run_in_threadpool(_listed, view)
+        assert view.results is not None
+        return StreamingResponse(
+            job_files.tar_stream(view.results, listed),
+            media_type="application/x-tar",
+            headers={"content-length": str(job_files.tar_size(listed))},
+        )
+
+    async def result_file(self, request: Request) -> Response:
+        """One file of the result, from an offset on if one is asked for."""
+        view = await self._job(request)
+        try:
+            path = check_path(request.path_params["path"])
+        except UnfitTree as error:
+            raise Refused(error.code, str(error)) from None
+        listed = await run_in_threadpool(_listed, view)
+        assert view.results is not None
+        entry = next((e for e in listed if e.path == path), None)
+        if entry is None:
+            raise Refused(Code.FILE_UNKNOWN, "no such file in the result")
+        asked = request.headers.get("range")
+        ranged = _RANGE.fullmatch(asked) if asked else None
+        offset = int(ranged[1]) if ranged else 0
+        if ranged and offset >= entry.size:
+            raise Refused(
+                Code.RANGE_INVALID, "the range begins after the end of the file", size=entry.size
+            )
+        headers = {"content-length": str(entry.size - offset), "accept-ranges": "bytes"}
+        if ranged:
+            headers["content-range"] = f"bytes {offset}-{entry.size - 1}/{entry.size}"
+        stack = ExitStack()
+        try:
+            pieces = await run_in_threadpool(
+                job_files.file_slice, stack, view.results, entry, offset
+            )
+        except AgentError as error:
+            stack.close()
+            raise Refused(Code.RESULT_GONE, str(error)) from None
+        return StreamingResponse(
+            _closing(stack, pieces),
+            206 if ranged else 200,
+            headers=headers,
+            media_type="application/octet-stream",
+        )
+
+    async def _job(self, request: Request) -> JobView:
+        account = await self._door.account(request)
+        text = request.path_params["job_id"].removeprefix("0x")
+        if not is_hex_digest(text):
+            raise field_invalid("job_id", "0x and 64 lower-case hex digits")
+        view = await run_in_threadpool(self._jobs.job, bytes.fromhex(text))
+        if view is None:
+            raise Refused(Code.JOB_UNKNOWN, "this provider does not know the job")
+        if view.requester.lower() != account.lower():
+            raise Refused(Code.NOT_REQUESTER, "only the job's requester may see this")
+        return view
+
+
+def _not_ready(what: str) -> Refused:
+    return Refused(Code.NOT_READY, f"no {what} yet", what=what)
+
+
+def _listed(view: JobView) -> list[Entry]:
+    if view.manifest is None or view.results is None:
+        raise _not_ready("result")
+    return parse_manifest(view.manifest)
+
+
+def _closing(stack: ExitStack, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    with stack:
+        yield from pieces

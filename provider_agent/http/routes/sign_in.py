@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sign-in by EIP-4361: a nonce, then a signed message for a bearer token."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.door import Door
+from provider_agent.http.operation import Operation
+from provider_agent.http.requests import field_invalid, read_fields
+
+
+class SignInRoutes:
+    """See the module."""
+
+    def __init__(self, deps: ApiDeps, door: Door) -> None:
+        self._auth, self._door = deps.auth, door
+        self._body_seconds = deps.limits.body_seconds
+
+    def operations(self) -> list[Operation]:
+        """What it answers."""
+        return [
+            Operation("POST", "/v1/auth/nonce", self.nonce, public=True),
+            Operation(
+                "POST",
+                "/v1/auth/login",
+                self.login,
+                fields=("message", "signature"),
+                public=True,
+            ),
+        ]
+
+    async def nonce(self, request: Request) -> Response:
+        """A fresh nonce, and what the message must name."""
+        self._door.count_sign_in(request)
+        value, expires = await run_in_threadpool(self._auth.nonce)
+        expected = self._auth.expected
+        return JSONResponse(
+            {
+                "nonce": value,
+                "domain": expected.domain,
+                "uri": expected.uri,
+                "chain_id": expected.chain_id,
+                "expires": expires,
+            }
+        )
+
+    async def login(self, request: Request) -> Response:
+        """A token for the signer of the message."""
+        self._door.count_sign_in(request)
+        body = await read_fields(request, self._body_seconds, "message", "signature")
+        try:
+            signature = bytes.fromhex(body["signature"].removeprefix("0x"))
+        except ValueError:
+            raise field_invalid("signature", "hex digits") from None
+        session = await run_in_threadpool(self._auth.login, body["message"], signature)
+        return JSONResponse(
+            {"token": session.token, "address": session.address, "expires": session.expires}
+        )

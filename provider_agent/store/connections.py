@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file's connections, one a thread, and transactions over them."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+class _Connections(threading.local):
+    """A thread's connection and how deep it is in nested `transaction()` blocks."""
+
+    connection: sqlite3.Connection | None = None
+    depth: int = 0
+
+
+class Connections:
+    """A file's connections, one a thread, and transactions over them."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self.path = path
+        self._clock = clock
+        self._local = _Connections()
+        self._all: list[sqlite3.Connection] = []
+        self._all_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._all_lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._local = _Connections()
+
+    def _db(self) -> sqlite3.Connection:
+        connection = self._local.connection
+        if connection is None:
+            connection = connect(self.path)
+            self._local.connection = connection
+            with self._all_lock:
+                self._all.append(connection)
+        return connection
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing for what the block writes; nested blocks join the outer one."""
+        db = self._db()
+        local = self._local
+        if local.depth == 0:
+            db.execute("BEGIN IMMEDIATE")
+        local.depth += 1
+        try:
+            yield db
+            if local.depth == 1:
+                db.execute("COMMIT")
+        except BaseException:
+            # A full disk may have ended the transaction already.
+            if local.depth == 1 and db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        finally:
+            local.depth -= 1
+
+    def changes(self) -> int:
+        """How many rows this thread has written so far: to see whether something was written."""
+        return self._db().total_changes
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection as all of ours are: durable at commit, foreign keys on."""
+    # Connections are used by the thread that made them; only `close` crosses threads.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codes of errors: on the wire, in a job's `blocked_by`, and as exit codes of commands.
+
+A code is stable: programs decide by it. The line beside it is for people and may change. An HTTP
+error of an agent is
+
+    {"error": {"code": "inputs_missing", "message": "...", "retryable": true, "details": {...}}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+MAX_LINE = 300
+#: The header that repeats the code: an answer to HEAD has no body.
+CODE_HEADER = "teraproof-error"
+
+
+class Exit(IntEnum):
+    """Exit codes of all commands, by the kind of what went wrong."""
+
+    OK = 0
+    FAULT = 1
+    INPUT = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+    JOB_FAILED = 5
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """For the documentation."""
+        return _EXITS[self]
+
+
+_EXITS = {
+    Exit.OK: "Done.",
+    Exit.FAULT: "It failed, or a check did; a bug shows a traceback as well.",
+    Exit.INPUT: "An option, a file or a setting is wrong.",
+    Exit.REFUSED: "A contract, a provider or the person at the terminal said no.",
+    Exit.UNAVAILABLE: "A node or an agent does not answer; try again.",
+    Exit.JOB_FAILED: "The command worked, the job did not succeed.",
+    Exit.INTERRUPTED: "Stopped by Ctrl-C; the same command goes on.",
+}
+_FAULT, _INPUT, _REFUSED, _AWAY = Exit.FAULT, Exit.INPUT, Exit.REFUSED, Exit.UNAVAILABLE
+
+
+class Code(StrEnum):
+    """Every code. Value; exit code; HTTP status, or 0 where it never travels; whether the same
+    request may succeed later without any change; meaning.
+    """
+
+    _value_: str
+    exit: Exit
+    status: int
+    retryable: bool
+    meaning: str
+
+    def __new__(cls, value: str, exit: Exit, status: int, retryable: bool, meaning: str) -> Code:
+        """A member with its properties."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.exit, code.status, code.retryable, code.meaning = exit, status, retryable, meaning
+        return code
+
+    # Any program.
+    FAILED = "failed", _FAULT, 0, False, "Something failed; the message says what."
+    SETTINGS_INVALID = "settings_invalid", _INPUT, 0, False, "The settings are wrong or missing."
+    INPUT_INVALID = "input_invalid", _INPUT, 0, False, "An option, an argument or a file is wrong."
+    DECLINED = "declined", _REFUSED, 0, False, "The person at the terminal said no."
+    JOB_FAILED = "job_failed", Exit.JOB_FAILED, 0, False, "The job ended without success."
+    INTERRUPTED = "interrupted", Exit.INTERRUPTED, 0, False, "Stopped by Ctrl-C."
+
+    # The chain.
+    CHAIN_UNAVAILABLE = "chain_unavailable", _AWAY, 503, True, "No node answers for the chain."
+    BLOCK_UNKNOWN = "block_unknown", _AWAY, 0, True, "No node knows the block yet."
+    RPC_REFUSED = "rpc_refused", _FAULT, 0, False, "A node refused the request."
+    HEADER_UNFIT = "header_unfit", _FAULT, 0, False, "A block's header cannot be used."
+    CONTRACT_REFUSED = "contract_refused", _REFUSED, 0, False, "A contract refused the call."
+    GAS_MISSING = "gas_missing", _REFUSED, 0, False, "The account cannot pay for the gas."
+    KEY_IN_USE = "key_in_use", _FAULT, 0, False, "Another program sends with the operator's key."
+
+    # The machine.
+    RUNNER_FAILED = "runner_failed", _FAULT, 0, True, "A run cannot be started or collected."
+    PROOF_INVALID = "proof_invalid", _FAULT, 0, False, "A value of a proof is out of range."
+    OPENING_INVALID = "opening_invalid", _FAULT, 0, False, "An opening does not fit its proof."
+    ENGINE_FAILED = "engine_failed", _FAULT, 0, False, "The device cannot make proofs."
+    CHECK_WARNING = "check_warning", _FAULT, 0, False, "A start-up check found a weakness."
+    PATH_UNFIT = "path_unfit", _INPUT, 400, False, "A path that no manifest can name."
+
+    # The agent's files.
+    DATABASE_NEWER = "database_newer", _INPUT, 0, False, "A later version wrote the database."
+    DATABASE_OLD = "database_old", _INPUT, 0, False, "The agent has to upgrade it first."
+    DATABASE_UNKNOWN = "database_unknown", _FAULT, 0, False, "No version wrote such tables."
+    DATABASE_FOREIGN = "database_foreign", _INPUT, 0, False, "Another program's database."
+    DATABASE_OTHER = (
+        "database_other",
+        _INPUT,
+        0,
+        False,
+        "The database belongs to another chain, key or deployment.",
+    )
+    DATABASE_DAMAGED = "database_damaged", _FAULT, 0, False, "The database is not as written."
+    DATABASE_UNWRITABLE = "database_unwritable", _FAULT, 0, False, "It cannot be written or read."
+    DATABASE_BUSY = "database_busy", _AWAY, 0, True, "Another program holds the database."
+    DATABASE_GONE = "database_gone", _FAULT, 0, False, "The file went away while it was in use."
+    DATABASE_UNFINISHED = (
+        "database_unfinished",
+        _FAULT,
+        0,
+        False,
+        "Jobs of an earlier edition have to be finished by the version that took them.",
+    )
+    DISK_FULL = "disk_full", _FAULT, 0, True, "The disk is full."
+
+    # Requests to an agent.
+    BAD_REQUEST = "bad_request", _FAULT, 400, False, "Not valid HTTP, or broken off."
+    BODY_INVALID = "body_invalid", _FAULT, 400, False, "The body is not the JSON object expected."
+    FIELD_INVALID = "field_invalid", _FAULT, 400, False, "`details.field` has the wrong form."
+    ROUTE_UNKNOWN = "route_unknown", _FAULT, 404, False, "There is no such route."
+    METHOD_NOT_ALLOWED = "method_not_allowed", _FAULT, 405, False, "The route has other methods."
+    TOO_SLOW = "too_slow", _AWAY, 408, True, "The body came too slowly."
+    LENGTH_REQUIRED = "length_required", _FAULT, 411, False, "A Content-Length is needed."
+    BODY_TOO_LARGE = "body_too_large", _FAULT, 413, False, "Longer than `details.limit` bytes."
+    RANGE_INVALID = "range_invalid", _FAULT, 416, False, "The range begins after the end."
+    RATE_LIMITED = "rate_limited", _AWAY, 429, True, "Too many requests of this client."
+    HEADERS_TOO_LONG = "headers_too_long", _FAULT, 431, False, "The headers are too long."
+    INTERNAL = "internal", _FAULT, 500, False, "A bug or a fault of the provider."
+    AGENT_NOT_READY = "agent_not_ready", _AWAY, 503, True, "A readiness check fails."
+    SERVER_BUSY = "server_busy", _AWAY, 503, True, "Too many requests of all clients."
+
+    # Sign-in.
+    SIGN_IN_INVALID = "sign_in_invalid", _FAULT, 401, False, "Not a valid EIP-4361 message."
+    SIGN_IN_ELSEWHERE = "sign_in_elsewhere", _FAULT, 401, False, "Signed for another site or chain."
+    SIGN_IN_EXPIRED = "sign_in_expired", _FAULT, 401, False, "The message is too old or too new."
+    NONCE_UNKNOWN = "nonce_unknown", _FAULT, 401, False, "The nonce is unknown, used or expired."
+    SIGNATURE_INVALID = "signature_invalid", _FAULT, 401, False, "Not signed by the address named."
+    SESSION_REQUIRED = "session_required", _FAULT, 401, False, "A bearer token is needed; sign in."
+    SESSION_UNKNOWN = "session_unknown", _FAULT, 401, False, "The session has ended; sign in again."
+    NOT_REQUESTER = "not_requester", _REFUSED, 403, False, "Another account owns the job."
+
+    # Specifications and inputs.
+    SPEC_INVALID = "spec_invalid", _INPUT, 422, False, "Not a valid job specification."
+    SPEC_MISSING = "spec_missing", _AWAY, 404, True, "The agent lacks the specification."
+    SPEC_QUOTA = "spec_quota", _REFUSED, 429, True, "Too many specifications without a job."
+    INPUT_UNEXPECTED = (
+        "input_unexpected",
+        _REFUSED,
+        403,
+        True,
+        "No open job or quote of the account names the input; perhaps not seen yet.",
+    )
+    INPUT_MISSING = "input_missing", _FAULT, 404, False, "The agent lacks the input."
+    INPUTS_MISSING = (
+        "inputs_missing",
+        _AWAY,
+        409,
+        True,
+        "`details.missing` of `details.inputs` inputs have to be uploaded first.",
+    )
+    DIGEST_MISMATCH = "digest_mismatch", _FAULT, 422, False, "The bytes do not hash to the name."
+    UPLOAD_QUOTA = "upload_quota", _REFUSED, 413, False, "The account's uploads take too much."
+    UPLOADS_BUSY = "uploads_busy", _AWAY, 429, True, "Too many uploads of the account at once."
+    STORAGE_FULL = "storage_full", _REFUSED, 507, False, "The agent has no room for uploads."
+    STORAGE_FAILED = "storage_failed", _REFUSED, 507, False, "The agent's disk failed."
+
+    # Quotes.
+    QUOTES_NOT_OFFERED = "quotes_not_offered", _REFUSED, 404, False, "The agent signs no quotes."
+    QUOTE_LIVE = "quote_live", _REFUSED, 409, True, "The account has a quote that is still good."
+    FUNDS_MISSING = (
+        "funds_missing",
+        _REFUSED,
+        409,
+        False,
+        "The requester has less than `details.needed` units of the payment token.",
+    )
+    UPLOADERS_BUSY = "uploaders_busy", _AWAY, 503, True, "Too many accounts upload for a quote."
+    NOT_REGISTERED = "not_registered", _REFUSED, 503, True, "The provider is not registered."
+
+    # Jobs.
+    JOB_UNKNOWN = "job_unknown", _REFUSED, 404, True, "The agent has not seen the job."
+    NOT_READY = "not_ready", _AWAY, 404, True, "There is no `details.what` of the job yet."
+    FILE_UNKNOWN = "file_unknown", _FAULT, 404, False, "The result has no such file."
+    RESULT_GONE = "result_gone", _FAULT, 410, False, "The provider's copy is gone or damaged."
+
+    # Why a provider does not take a job, or how it is held up.
+    ORDERS_PAUSED = "orders_paused", _REFUSED, 409, True, "New orders are paused on chain."
+    NOT_OPEN = "not_open", _REFUSED, 409, False, "The order is no longer open."
+    JUDGE_UNKNOWN = "judge_unknown", _REFUSED, 409, False, "Judged in a way the agent knows not."
+    NOT_REFUSABLE = "not_refusable", _REFUSED, 409, False, "The owner takes no refusable orders."
+    SCORE_MISSING = "score_missing", _REFUSED, 409, True, "The order asks for more proven speed."
+    STAKE_MISSING = "stake_missing", _REFUSED, 409, True, "The order asks for more stake."
+    COLLATERAL_OVER_LIMIT = (
+        "collateral_over_limit",
+        _REFUSED,
+        409,
+        False,
+        "The order asks for more collateral than the owner allows.",
+    )
+    COLLATERAL_OVER_PRICE = (
+        "collateral_over_price",
+        _REFUSED,
+        409,
+        True,
+        "The order asks for more collateral than its price is worth.",
+    )
+    COLLATERAL_TAKEN = "collateral_taken", _REFUSED, 409, True, "Other jobs hold the collateral."
+    RUNTIME_NOT_OFFERED = (
+        "runtime_not_offered",
+        _REFUSED,
+        409,
+        False,
+        "The agent lacks the runtime; `details.offered` are there.",
+    )
+    NETWORK_NOT_OFFERED = (
+        "network_not_offered",
+        _REFUSED,
+        409,
+        False,
+        "The provider gives jobs no network.",
+    )
+    LIMIT_EXCEEDED = (
+        "limit_exceeded",
+        _REFUSED,
+        409,
+        False,
+        "`details.field` is above the provider's `details.limit`.",
+    )
+    NOT_RUNNABLE = "not_runnable", _REFUSED, 409, False, "The runner cannot run such a command."
+    LIST_MISMATCH = "list_mismatch", _REFUSED, 409, False, "The allow-list is not in the spec."
+    NOT_LISTED = "not_listed", _REFUSED, 409, False, "The order is for other providers."
+    PRICE_TOO_LOW = "price_too_low", _REFUSED, 409, True, "Below `details.least` token units."
+    DURATION_TOO_SHORT = "duration_too_short", _REFUSED, 409, True, "Too little time to deliver."
+    DISK_TAKEN = "disk_taken", _REFUSED, 409, True, "There is no room on the disk now."
+    SLOTS_TAKEN = "slots_taken", _REFUSED, 409, True, "All slots are promised now."
+    RUN_FAILED = "run_failed", _AWAY, 0, True, "A run failed by the provider's fault; again soon."
+    RESULT_UNSAVED = "result_unsaved", _AWAY, 0, True, "The result cannot be stored yet."
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted", _FAULT, 0, False, "Too many failed runs."
+    TIME_EXHAUSTED = "time_exhausted", _FAULT, 0, False, "No time is left to run it."
+    DEADLINE_MISSED = "deadline_missed", _FAULT, 0, False, "The deadline has passed."
+
+    # What a client finds.
+    AGENT_UNREACHABLE = "agent_unreachable", _AWAY, 0, True, "The agent does not answer."
+    ANSWER_INVALID = "answer_invalid", _FAULT, 0, False, "Not the answer of a Teraproof agent."
+    QUOTE_INVALID = "quote_invalid", _FAULT, 0, False, "The quote is not what was asked for."
+    RESULT_MISMATCH = "result_mismatch", _FAULT, 0, False, "Not what was attested on chain."
+    CODE_UNKNOWN = "code_unknown", _FAULT, 0, False, "A code that this version does not know."
+
+
+_CODES = {code.value: code for code in Code}
+
+
+def known(name: str) -> Code:
+    """The code of this name; CODE_UNKNOWN for one of a newer version."""
+    return _CODES.get(name, Code.CODE_UNKNOWN)
+
+
+@dataclass(frozen=True)
+class WireError:
+    """An error as it travels. `code` is CODE_UNKNOWN for one of a newer agent."""
+
+    code: Code
+    message: str
+    retryable: bool
+    details: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the answer."""
+        return {
+            "error": {
+                "code": self.code.value,
+                "message": self.message,
+                "retryable": self.retryable,
+                "details": dict(self.details),
+            }
+        }
+
+    @classmethod
+    def parse(cls, data: bytes) -> WireError | None:
+        """The error in an answer's body; None when it has none in this form.
+
+        The message is a stranger's: one line, and nothing that a terminal would obey.
+        """
+        try:
+            error = json.loads(data)["error"]
+            name, message, retryable = error["code"], error["message"], error["retryable"]
+            details = error["details"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if not (isinstance(name, str) and isinstance(retryable, bool)):
+            return None
+        if not (isinstance(message, str) and isinstance(details, dict)):
+            return None
+        return cls(known(name), one_line(message), retryable, details)
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """The JSON schema of the body, for the OpenAPI document."""
+        return {
+            "type": "object",
+            "required": ["error"],
+            "properties": {
+                "error": {
+                    "type": "object",
+                    "required": ["code", "message", "retryable", "details"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "code": {"enum": [code.value for code in Code if code.status]},
+                        "message": {"type": "string", "minLength": 1},
+                        "retryable": {"type": "boolean"},
+                        "details": {"type": "object"},
+                    },
+                }
+            },
+        }
+
+
+def one_line(text: object, limit: int = MAX_LINE) -> str:
+    """A stranger's text as one line of plain ASCII."""
+    line = str(text)[:limit]
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in line)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Allowances of tokens that change only an allowance of nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scripts.market import jobs
+from teraproof.rpc.errors import Reverted
+
+
+@pytest.mark.parametrize(
+    ("allowed", "picky", "sent"),
+    [(0, True, [3]), (2, True, [0, 3]), (2, False, [3])],
+    ids=["nothing left", "leftover, picky token", "leftover"],
+)
+def test_allow__leftover__taken_back_where_the_token_wants_it(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, picky: bool, sent: list[int]
+) -> None:
+    approved: list[int] = []
+
+    def transact(sender: Any, ui: Any, label: str, contract: Any, name: str, *given: Any) -> str:
+        approved.append(given[1])
+        return label
+
+    def estimate(call: Any) -> int:
+        if picky:
+            raise Reverted("approve from non-zero to non-zero allowance")
+        return 50_000
+
+    monkeypatch.setattr(jobs, "transact", transact)
+    encode = SimpleNamespace(encode=lambda name, *given: b"")
+    payment = SimpleNamespace(address="0x" + "11" * 20, abi=encode)
+    market: Any = SimpleNamespace(payment=payment, jobs=SimpleNamespace(address="0x" + "22" * 20))
+    sender: Any = SimpleNamespace(estimate=estimate)
+    ui: Any = None
+    assert len(jobs._allow(market, sender, ui, "3 tUSD", allowed, 3)) == len(sent)
+    assert approved == sent
