@@ -14,14 +14,19 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boa
 from boa import interpret
+from boa.contracts.vyper.vyper_contract import VyperDeployer
+from vyper.codegen import jumptable_utils
+from vyper.compiler.settings import anchor_settings
 from vyper.exceptions import VyperException
+from vyper.ir import compile_ir
 
 from tests.contracts import deploy, revm
 from tests.contracts.stateful.driver import Tally, run
@@ -43,7 +48,7 @@ UNRELATED = {
 # Examples run before the first fork: their proofs are made once.
 WARM = 4
 # Examples of the machine that a mutant meets before any unit test.
-FIRST = 12
+FIRST = 16
 RECORD = "reach.json"
 
 KILLED, SURVIVED, TIMEOUT, INVALID, FAILED = "killed", "survived", "timeout", "invalid", "failed"
@@ -86,6 +91,9 @@ class Run:
 
 def preload() -> dict[str, Any]:
     """Compile the unchanged contracts once; forked workers inherit them."""
+    # A tenth of a compiler run, and the same answer for the same signatures.
+    plain = jumptable_utils.generate_dense_jumptable_info
+    jumptable_utils.generate_dense_jumptable_info = _remembered(plain)
     names = ["Token", "Timelock", "Staking", "Jobs", "Benchmark", "Emissions"]
     for folder in ("testnet", "mocks"):
         names += [f"{folder}/{path.stem}" for path in (CONTRACTS / folder).glob("*.vy")]
@@ -100,6 +108,11 @@ def preload() -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     return found
+
+
+def _remembered(function: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
+    found = cache(function)
+    return lambda signatures: found(tuple(signatures))
 
 
 def start(mutant: Mutant | None, tests: Sequence[str], compiled: dict[str, Any]) -> Run:
@@ -140,23 +153,27 @@ def _work(
     deploy.compiled_by_boa.cache_clear()
     revm.compiled.cache_clear()
     world.cache_clear()
-    interpret.set_cache_dir(str(directory / "cache"))
+    interpret.disable_cache()
     load = boa.load_partial
     done = {str(contracts / name): deployer for name, deployer in compiled.items()}
+    boa.load_partial = lambda path, **options: done.get(str(path)) or load(path, **options)
     gc.disable()
     try:
-        for name in changed:
-            path = str(contracts / f"{name}.vy")
-            done[path] = load(path)
+        half = {str(contracts / f"{name}.vy"): _half_compiled(contracts, name) for name in changed}
     except VyperException:
         return 86
+    done.update(half)
     gc.enable()
-    boa.load_partial = lambda path, **options: done.get(str(path)) or load(path, **options)
     if mutant is not None:
         if _machine_fails():
             return 1
         if not tests:
             return 0
+    for path, deployer in half.items():
+        data = deployer.compiler_data
+        data.source_map = compile_ir.assembly_to_evm(data.assembly_runtime)[1]
+        done[path] = VyperDeployer(data, filename=path)
+    deploy.compiled_by_boa.cache_clear()
 
     import pytest  # its plugins start in the worker, not in the parent
 
@@ -172,6 +189,21 @@ def _work(
     code = int(pytest.main([*options, *files], plugins=[recorder]))
     recorder.reach.save(directory / RECORD)
     return code
+
+
+@dataclass(frozen=True)
+class _HalfCompiled:
+    """What revm needs of a contract; titanoboa would compile the runtime code once more."""
+
+    compiler_data: Any
+
+
+def _half_compiled(contracts: Path, name: str) -> _HalfCompiled:
+    path = contracts / f"{name}.vy"
+    data = interpret.compiler_data(path.read_text(), str(path), str(path), VyperDeployer)
+    with anchor_settings(data.settings):
+        _ = data.bytecode
+    return _HalfCompiled(data)
 
 
 def _machine_fails() -> bool:
