@@ -14,7 +14,7 @@ from functools import lru_cache
 from eth_abi.abi import decode
 
 from provider_agent.api.storage import InputStorage
-from provider_agent.duties.attempts import CAME_TO_NOTHING
+from provider_agent.duties.attempts import CAME_TO_NOTHING, MAX_ATTEMPTS
 from provider_agent.errors import SpecError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, parse_named
@@ -143,6 +143,21 @@ class JobBook:
         return self._blocked.get(job_id)
 
     # ------------------------------------------------------------------ runs
+
+    def can_be_delivered(self, job: JobRow, now: int) -> bool:
+        """Whether work for a job of ours can still be attested at `now`, unix seconds of the chain.
+
+        One that cannot holds no slot and no room: nobody has to end it on chain, and till somebody
+        does it must cost no other job its deadline.
+        """
+        if Status(job.status) is not Status.ASSIGNED or job.assigned_at is None:
+            return False
+        if now > decode_terms(job.terms).deadline(job.assigned_at):
+            return False
+        run = self.latest_run(job.job_id)
+        if run is None or run.state not in (RunStage.FAILED, RunStage.REMOVED):
+            return True
+        return RunName.parse(run.run_id).attempt < MAX_ATTEMPTS
 
     def latest_run(self, job_id: bytes) -> RunRow | None:
         """The newest attempt to run a job."""

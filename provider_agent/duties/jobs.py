@@ -35,6 +35,7 @@ from provider_agent.chain.contracts import (
     Refused,
     Settled,
 )
+from provider_agent.core.clock import ChainClock
 from provider_agent.duties.attempts import UNDECIDED, Attempts
 from provider_agent.duties.book import (
     ACTIVE_RUNS,
@@ -88,7 +89,10 @@ class JobsDuty:
         worker: Worker,
         attempts: Attempts,
         jobs: JobsContract,
+        clock: ChainClock | None = None,
     ) -> None:
+        self._clock = clock or ChainClock()
+        self._now = 0  # of the cycle, unix seconds of the chain
         self._store, self._book, self._view = store, book, view
         self._promises, self._taker, self._worker = promises, taker, worker
         self._attempts, self._jobs = attempts, jobs
@@ -179,6 +183,7 @@ class JobsDuty:
 
     def reconcile(self, block: BlockRef) -> None:
         """Do what is owed at this block. Raises ChainError; what was written stays right."""
+        self._now = self._clock.see(block.timestamp)
         idle = not self._dirty and not self._store.has_open_jobs()
         self.standing = self._view.standing(block, idle=idle)
         self._look_everywhere()
@@ -298,13 +303,13 @@ class JobsDuty:
         assert job.assigned_at is not None  # read from the state word
         terms = decode_terms(job.terms)
         deadline = terms.deadline(job.assigned_at)
-        if block.timestamp > deadline:
+        if block.timestamp > deadline:  # what a block says; the clock alone ends no work
             self._book.note(
                 job, "the deadline has passed; the collateral can be seized", Code.DEADLINE_MISSED
             )
             self._worker.drop(job.job_id, block.number)
             return
-        run = self._worker.work(job, deadline)
+        run = self._worker.work(job, deadline, self._now)
         if run is None or run.state is not RunStage.COLLECTED:
             return
         attestation = attestation_of(job, run)

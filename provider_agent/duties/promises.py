@@ -120,8 +120,10 @@ class Promises:
             if job is not None:
                 found[run.job_id] = job
         waiting = self._book.accepting()
-        if self._owner is not None:
-            waiting += store.jobs_by(self._owner, Status.ASSIGNED)
+        if self._owner is not None and self._block is not None:
+            now = self._block.timestamp
+            mine = store.jobs_by(self._owner, Status.ASSIGNED)
+            waiting += [job for job in mine if self._book.can_be_delivered(job, now)]
         for job in waiting:
             if self._results.get(job.job_id) is None:
                 found[job.job_id] = job

@@ -65,8 +65,11 @@ class Worker:
         """Wait for work under way. Runs go on under their supervisors."""
         self._background.close()
 
-    def work(self, job: JobRow, deadline: int) -> RunRow | None:
-        """Bring a job of ours as far as it goes now; its run once there is one."""
+    def work(self, job: JobRow, deadline: int, now: int) -> RunRow | None:
+        """Bring a job of ours as far as it goes; its run once there is one.
+
+        `deadline` and `now` are unix seconds of the chain: the machine's clock may be wrong.
+        """
         self._doomed.pop(job.job_id, None)
         run = self._book.latest_run(job.job_id)
         if run is None:
@@ -74,7 +77,7 @@ class Worker:
             known = self._machine.results.get(job.job_id)
             run = None if known is None else adopt_result(self._store, job.job_id, known)
         if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
-            run = self._plan(job, deadline, run)
+            run = self._plan(job, deadline, now, run)
         if run is None:
             return None
         if run.state in ACTIVE_RUNS:
@@ -105,7 +108,7 @@ class Worker:
 
     # ------------------------------------------------------------------ planning
 
-    def _plan(self, job: JobRow, deadline: int, last: RunRow | None) -> RunRow | None:
+    def _plan(self, job: JobRow, deadline: int, now: int, last: RunRow | None) -> RunRow | None:
         """Give a job a slot, if one is free and it is its turn."""
         spec = self._book.spec(job)
         if spec is None:
@@ -120,11 +123,11 @@ class Worker:
             return None
         if last is not None and last.updated_at + _pause(attempt) > self._clock():
             return None
-        slot = self._slot_for(job)
+        slot = self._slot_for(job, now)
         if slot is None:
             self._book.note(job, "waiting for a free slot", Code.SLOTS_TAKEN)
             return None
-        left = int(deadline - self._clock())
+        left = deadline - now
         if left < 1:
             self._book.note(job, "no time is left to run it", Code.TIME_EXHAUSTED)
             return None
@@ -135,8 +138,8 @@ class Worker:
         name = RunName(job.job_id, attempt, slot, seconds)
         return self._store.add_run(str(name), job.job_id)
 
-    def _slot_for(self, job: JobRow) -> int | None:
-        """A free slot, if no job that was taken earlier waits for one."""
+    def _slot_for(self, job: JobRow, now: int) -> int | None:
+        """A free slot, if no job that was taken earlier and can begin waits for one."""
         active = self._store.runs_in(*ACTIVE_RUNS)
         taken = {RunName.parse(run.run_id).slot for run in active}
         free = [slot for slot in range(self._slots) if slot not in taken]
@@ -145,13 +148,22 @@ class Worker:
         earlier = [
             other
             for other in self._store.jobs_by(job.provider or "", Status.ASSIGNED)
-            if other.job_id not in busy and self._needs_run(other) and self._turn(other) < mine
+            if other.job_id not in busy
+            and self._turn(other) < mine
+            and self._needs_run(other)
+            and self._can_begin(other, now)
         ]
         return free[0] if len(free) > len(earlier) else None
 
     def _needs_run(self, job: JobRow) -> bool:
         run = self._book.latest_run(job.job_id)
         return run is None or run.state in (RunStage.FAILED, RunStage.REMOVED)
+
+    def _can_begin(self, job: JobRow, now: int) -> bool:
+        if not self._book.can_be_delivered(job, now):
+            return False
+        spec = self._book.spec(job)
+        return spec is not None and not self._book.missing_inputs(job.requester, spec)
 
     def _turn(self, job: JobRow) -> tuple[int, int, bytes]:
         """The order in which jobs were taken: hired ones have a slot of their own."""

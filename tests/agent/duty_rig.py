@@ -26,6 +26,7 @@ from provider_agent.chain.contracts import (
     Posted,
     StakingContract,
 )
+from provider_agent.core.clock import ChainClock
 from provider_agent.duties import background
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.book import JobBook
@@ -280,6 +281,7 @@ class Rig:
             ),
             attempts=attempts,
             jobs=jobs,
+            clock=ChainClock(lambda: self.now),
         )
         self.housekeeper = Housekeeper(
             self.book,

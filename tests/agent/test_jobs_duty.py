@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from provider_agent.chain.contracts import Cancelled, Expired, Refused
+from provider_agent.duties.attempts import MAX_ATTEMPTS
+from provider_agent.duties.book import RunName
 from provider_agent.protocol import allow_list, messages, outcome
 from provider_agent.protocol.outcome import Ending, Outcome
 from provider_agent.protocol.terms import Judged, Record, Status, Terms
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.store import IntentKey, IntentState, Mined, RunStage, Transaction
 from teraproof.protocol.errors import Code
+from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
 REVERTED = (IntentState.REVERTED,)
@@ -360,9 +363,17 @@ def test_runner_cannot_start__attempts_get_slower(rig: Rig) -> None:
     assert rig.runs()[-1] == ("5-0", "running")
 
 
-def test_too_little_time__is_tried_with_what_is_left(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    "pass_time",
+    [lambda rig: rig.next_block(541), lambda rig: setattr(rig, "now", rig.now + 541)],
+    ids=["the chain's", "the chain stands still"],
+)
+def test_too_little_time__is_tried_with_what_is_left(
+    rig: Rig, pass_time: Callable[[Rig], None]
+) -> None:
+    rig.cycle()
     assigned(rig)
-    rig.now += 541
+    pass_time(rig)
     rig.cycle()
     (request,) = rig.runner.started
     assert request.limits.timeout_seconds == 59
@@ -370,7 +381,7 @@ def test_too_little_time__is_tried_with_what_is_left(rig: Rig) -> None:
 
 def test_no_time__no_run(rig: Rig) -> None:
     terms = assigned(rig)
-    rig.now += 600
+    rig.next_block(600)
     rig.cycle()
     assert rig.runs() == []
     assert rig.blocked(terms) is Code.TIME_EXHAUSTED
@@ -407,6 +418,70 @@ def test_slots__two_at_once(tmp_path: Path) -> None:
     rig.cycle(3)
     assert sorted(rig.runs()) == [("1-0", "running"), ("1-1", "running")]
     rig.duty.close()
+
+
+def lost_by_its_deadline(rig: Rig) -> None:
+    """Assigned, and the agent was away until it was too late; nobody has called `expire`."""
+    assigned(rig)
+    rig.next_block(601)
+
+
+def lost_by_attempts(rig: Rig) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec, duration=10**6)
+    rig.assign(terms)
+    rig.runner.refuses = "no"
+    while rig.blocked(terms) is not Code.ATTEMPTS_EXHAUSTED:
+        rig.next_block(600)
+        rig.cycle()
+    assert len(rig.store.runs_of(terms.job_id())) == MAX_ATTEMPTS
+    rig.runner.refuses = ""
+
+
+def lost_without_specification(rig: Rig) -> None:
+    rig.assign(rig.post(rig.spec(name="elsewhere")))
+
+
+def lost_without_inputs(rig: Rig) -> None:
+    spec = rig.spec(b"print(2)")
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.assign(rig.post(spec))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [lost_by_its_deadline, lost_by_attempts, lost_without_specification, lost_without_inputs],
+)
+def test_job_that_cannot_be_delivered__costs_no_other_its_slot(
+    rig: Rig, lose: Callable[[Rig], None]
+) -> None:
+    lose(rig)
+    rig.cycle(2)
+    terms = assigned(rig)
+    rig.cycle(3)
+    assert [run.state for run in rig.store.runs_of(terms.job_id())] == [RunStage.RUNNING]
+
+
+@pytest.mark.parametrize("lose", [lost_by_its_deadline, lost_by_attempts])
+def test_job_that_cannot_be_delivered__takes_no_room(rig: Rig, lose: Callable[[Rig], None]) -> None:
+    lose(rig)
+    rig.cycle(2)
+    assert rig.promises.load().committed == 0
+
+
+@pytest.mark.parametrize("ahead", [-3_600, 3_600])
+def test_clock_of_the_machine_is_wrong__the_chains_time_counts(rig: Rig, ahead: int) -> None:
+    """An hour ahead it gave up a job with time left; an hour behind it ran one in vain."""
+    terms = assigned(rig)
+    rig.now += ahead
+    rig.cycle(3)
+    (run,) = rig.store.runs_of(terms.job_id())
+    assert (run.state, RunName.parse(run.run_id).seconds) == (RunStage.RUNNING, None)
+    late = assigned(rig)
+    rig.block = BlockRef(rig.block.number + 1, b"\x02" * 32, rig.block.timestamp + 601)
+    rig.cycle(3)
+    assert rig.store.runs_of(late.job_id()) == []
 
 
 def test_restart_in_a_run__goes_on(rig: Rig) -> None:
