@@ -247,10 +247,11 @@ class Agent:
                 proven if settings.benchmark.enabled else None,
             ),
             promises=promises,
-            taker=Taker(book, policy, promises, attempts, self._jobs, data),
+            taker=Taker(book, policy, promises, attempts, self._jobs, data, self._sender.reserve),
             worker=Worker(book, self._machine, policy, settings.runner, settings.agent.slots),
             attempts=attempts,
             jobs=self._jobs,
+            reserve=self._sender.reserve,
         )
         self._housekeeper = Housekeeper(
             book,
@@ -272,6 +273,7 @@ class Agent:
             inputs=self._machine.inputs,
             domain=domain,
             data_dir=data,
+            reserve=self._sender.reserve,
             good_for=settings.jobs.quote_seconds,
         )
         shown = [
@@ -301,7 +303,7 @@ class Agent:
                     lambda: self._last_cycle,
                     max_age=60 + 10 * chain.poll_seconds,
                     clock=time.time,
-                    checks=[self._check_disk, self._check_registered],
+                    checks=[self._check_disk, self._check_registered, self._sender.reserve.check],
                 ),
                 metrics=self._metrics,
                 quotes=desk,

@@ -61,6 +61,7 @@ from provider_agent.protocol.terms import (
     status_of,
 )
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
+from provider_agent.tx.reserve import GasReserve
 from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
@@ -89,8 +90,10 @@ class JobsDuty:
         worker: Worker,
         attempts: Attempts,
         jobs: JobsContract,
+        reserve: GasReserve,
         clock: ChainClock | None = None,
     ) -> None:
+        self._reserve = reserve
         self._clock = clock or ChainClock()
         self._now = 0  # of the cycle, unix seconds of the chain
         self._store, self._book, self._view = store, book, view
@@ -191,6 +194,7 @@ class JobsDuty:
             self._reconcile_job(job_id, block)
             self._dirty.discard(job_id)
         self._promises.update(block, None if self.standing is None else self.standing.owner)
+        self._reserve.look(block)
         if self.standing is not None and self.standing.operator_is_ours:
             self._taker.take(block, self.standing, self._refresh)
         self._promises.show()

@@ -28,6 +28,7 @@ from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec
 from provider_agent.store import QuoteRow
 from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.reserve import GasReserve
 from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef
 
@@ -50,6 +51,7 @@ class QuoteDesk:
         inputs: InputStorage,
         domain: messages.Domain,
         data_dir: Path,
+        reserve: GasReserve,
         good_for: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,6 +59,7 @@ class QuoteDesk:
         self._key, self._funds, self._inputs = key, funds, inputs
         self._domain, self._data_dir, self._good_for = domain, data_dir, good_for
         self._clock = clock
+        self._reserve_of_gas = reserve
         self._reserved: dict[str, tuple[bytes, float]] = {}
         self._reserved_lock = threading.Lock()
 
@@ -107,6 +110,9 @@ class QuoteDesk:
             raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
         if load.committed >= load.slots:
             raise Refused(Code.SLOTS_TAKEN, "all slots are promised; try later or post the job")
+        refusal = self._reserve_of_gas.refuse(load.committed)
+        if refusal is not None:
+            raise refusal
         refusal = self._policy.refuse_disk(spec, load, shutil.disk_usage(self._data_dir).free)
         if refusal is not None:
             raise refusal

@@ -15,6 +15,7 @@ from provider_agent.duties.promises import Promises
 from provider_agent.errors import Refused, counted
 from provider_agent.protocol.terms import Status
 from provider_agent.store import JobRow
+from provider_agent.tx.reserve import GasReserve
 from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef
 
@@ -34,8 +35,10 @@ class Taker:
         attempts: Attempts,
         jobs: JobsContract,
         data_dir: Path,
+        reserve: GasReserve,
     ) -> None:
         self._book, self._policy, self._promises = book, policy, promises
+        self._reserve = reserve
         self._attempts, self._jobs, self._data_dir = attempts, jobs, data_dir
 
     def take(
@@ -92,6 +95,9 @@ class Taker:
     ) -> Refused | None:
         """Why an open job is not taken now. What costs least to find out comes first."""
         refusal = self._refuse_order(job, block, standing, available)
+        if refusal is not None:
+            return refusal
+        refusal = self._reserve.refuse(load.committed)
         if refusal is not None:
             return refusal
         terms, spec = decode_terms(job.terms), self._book.spec(job)

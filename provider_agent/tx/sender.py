@@ -32,6 +32,7 @@ from provider_agent.tx.fees import Prices
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.nonces import Nonces
 from provider_agent.tx.observe import CALL, CANCEL, FILL, Observer, name
+from provider_agent.tx.reserve import GasReserve
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import (
     BlockUnknown,
@@ -97,6 +98,7 @@ class Sender:
         self._chain = Observer(pool, store, key.address)
         self._nonces = Nonces(pool, store, key.address, confirmations, self._chain.canonical)
         self._prices = Prices(pool, key.address, max_fee, max_tip)
+        self.reserve = GasReserve(pool, key.address, self._prices, max_fee)
         self._lock = threading.Lock()
         self._started = False
         self._checked: BlockRef | None = None  # head below which finished intents were right

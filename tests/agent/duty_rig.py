@@ -39,7 +39,7 @@ from provider_agent.duties.results import Results
 from provider_agent.duties.taking import Taker
 from provider_agent.duties.views import JobViews
 from provider_agent.duties.working import Machine, Worker
-from provider_agent.errors import RunnerError
+from provider_agent.errors import Refused, RunnerError
 from provider_agent.protocol import messages
 from provider_agent.protocol.jobspec import JobSpec, canonical, parse
 from provider_agent.protocol.terms import Assignment, Order, Record, Status, Terms
@@ -47,6 +47,7 @@ from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
 from provider_agent.store import IntentKey, IntentState, Store
 from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.reserve import GasReserve
 from provider_agent.tx.sender import Sender
 from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef, Log
@@ -215,6 +216,18 @@ class WritingSender:
         return self._store.add_intent(key, to, data, 0, deadline).state
 
 
+class PlainReserve:
+    """Gas money for so many jobs."""
+
+    jobs = 1_000
+
+    def look(self, block: BlockRef) -> None:
+        pass
+
+    def refuse(self, owed: int) -> Refused | None:
+        return None if owed < self.jobs else Refused(Code.AGENT_NOT_READY, "no gas money")
+
+
 class Rig:
     """A duty and everything around it."""
 
@@ -251,6 +264,7 @@ class Rig:
         chain = self.settings.chain
         self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0, lambda: 1)
         self.nonce = 0
+        self.reserve = PlainReserve()
         self.restart()
 
     def restart(self) -> None:
@@ -259,6 +273,7 @@ class Rig:
         staking = cast(StakingContract, self.chain)
         sender = cast(Sender, WritingSender(self.store))
         agent = self.settings.agent
+        reserve = cast(GasReserve, self.reserve)
         results = self.machine.results
         self.book = JobBook(self.store, self.inputs)
         self.promises = Promises(agent, self.book, self.policy, results, jobs, OPERATOR.address)
@@ -270,7 +285,9 @@ class Rig:
                 jobs, staking, OPERATOR.address, cast(BenchmarkContract | None, self.benchmark)
             ),
             promises=self.promises,
-            taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.folder),
+            taker=Taker(
+                self.book, self.policy, self.promises, attempts, jobs, self.folder, reserve
+            ),
             worker=Worker(
                 self.book,
                 self.machine,
@@ -281,6 +298,7 @@ class Rig:
             ),
             attempts=attempts,
             jobs=jobs,
+            reserve=reserve,
             clock=ChainClock(lambda: self.now),
         )
         self.housekeeper = Housekeeper(

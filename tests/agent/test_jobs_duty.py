@@ -155,6 +155,19 @@ def test_open_job__room_for_the_bond_is_kept(
     rig.store.close()
 
 
+def test_open_job__no_gas_money_to_attest_it__not_taken(rig: Rig) -> None:
+    """What is accepted and cannot be attested costs its collateral."""
+    rig.reserve.jobs = 0
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.cycle()
+    assert (rig.intents(), rig.blocked(terms)) == ([], Code.AGENT_NOT_READY)
+    rig.reserve.jobs = 1
+    rig.cycle()
+    assert rig.intents() == [("accept", "planned")]
+
+
 def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
     spec = rig.spec()
     rig.upload(spec)

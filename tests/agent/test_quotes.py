@@ -21,6 +21,7 @@ from provider_agent.errors import Refused
 from provider_agent.protocol import messages
 from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.reserve import GasReserve
 from teraproof.protocol.errors import Code
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
@@ -39,6 +40,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         inputs=rig.inputs,
         domain=DOMAIN,
         data_dir=rig.folder,
+        reserve=cast(GasReserve, rig.reserve),
         good_for=rig.settings.jobs.quote_seconds,
         clock=lambda: rig.now,
     )
@@ -77,6 +79,13 @@ def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
     assert quote.expires == START + rig.settings.jobs.quote_seconds
     kept = rig.store.quote(quote.struct_hash())
     assert kept is not None and kept.signature == signature
+
+
+def test_issue__no_gas_money__no_quote(rig: Rig, desk: QuoteDesk) -> None:
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.reserve.jobs = 0
+    assert refused(desk, TENANT, spec) is Code.AGENT_NOT_READY
 
 
 def test_issue__nonce_carries_the_consent_in_force(rig: Rig) -> None:

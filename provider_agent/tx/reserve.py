@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the operator's account can pay for what the next job needs, also when gas gets dearer.
+
+A job that is accepted and cannot be attested costs its collateral.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from provider_agent.api.health import Check
+from provider_agent.errors import Refused, counted
+from provider_agent.tx.fees import Prices
+from teraproof.protocol.errors import Code
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import BlockRef
+
+_JOB_GAS = 250_000  # accept, attest and finalize, the first of a provider (docs/performance.md)
+_RISE = 3  # an offer bears a doubled base fee already
+_SECONDS = 15.0  # from one look to the next
+
+
+class GasReserve:
+    """Looked at by the loop, asked from any thread. `cap` is the most wei per gas ever offered."""
+
+    def __init__(
+        self,
+        pool: RpcPool,
+        address: str,
+        prices: Prices,
+        cap: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool, self._address, self._prices = pool, address, prices
+        self._cap, self._clock = cap, clock
+        self._looked: float | None = None
+        self._jobs = 0
+
+    def look(self, block: BlockRef) -> None:
+        """Read the balance and the price, unless that was just done. Raises ChainError."""
+        now = self._clock()
+        if self._looked is not None and now - self._looked < _SECONDS:
+            return
+        offer = self._prices.offer()
+        if offer is None:
+            self._jobs = 0  # a cap forbids to send anything
+        else:
+            price = max(1, min(self._cap, _RISE * offer.max_fee))
+            self._jobs = self._pool.balance(self._address, block) // (_JOB_GAS * price)
+        self._looked = now
+
+    def refuse(self, owed: int) -> Refused | None:
+        """Why no job is taken beside `owed` others that have to be attested."""
+        if owed < self._jobs:
+            return None
+        return Refused(Code.AGENT_NOT_READY, "this provider is short of gas money; try later")
+
+    def check(self) -> Check:
+        """For the readiness report."""
+        return Check("gas", self._jobs > 0, f"enough for {counted(self._jobs, 'job')}")

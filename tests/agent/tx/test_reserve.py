@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gas money: a job is taken only if it can be attested, also after gas got dearer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.tx.reserve import GasReserve
+from teraproof.protocol.errors import Code
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
+from tests.agent.stub_node import GWEI, Refusal, Result
+from tests.agent.tx.test_prices import OPERATOR, Chain
+
+LIFECYCLE = 200_000  # gas of accept, attest and finalize, docs/performance.md
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    made = Chain(tmp_path)
+    prices = made.sender._prices
+    made.sender.reserve = GasReserve(
+        made.pool, OPERATOR.address, prices, 200 * GWEI, lambda: made.now
+    )
+    with contextlib.closing(made):
+        yield made
+
+
+def look(chain: Chain, held: Any) -> None:
+    chain.now += 60
+    chain.head += 1
+    chain.said["eth_getBalance"] = held if isinstance(held, Refusal) else Result(hex(held))
+    head = chain.pool.head()
+    chain.sender.reserve.look(BlockRef(head.number, head.hash, head.timestamp))
+
+
+def test_reserve__before_the_first_look__nothing_is_taken(chain: Chain) -> None:
+    reserve = chain.sender.reserve
+    assert reserve.refuse(0) is not None
+    assert not reserve.check().ok
+
+
+@pytest.mark.parametrize("owed", [0, 1, 7])
+def test_reserve__what_it_lets_in__can_be_paid_when_the_base_fee_is_five_times(
+    chain: Chain, owed: int
+) -> None:
+    """The promise: at the least balance that is enough, all of them can be ended at five times."""
+    low, high = 0, 10**18
+    while high - low > 10**12:
+        middle = (low + high) // 2
+        look(chain, middle)
+        low, high = (low, middle) if chain.sender.reserve.refuse(owed) is None else (middle, high)
+    assert chain.base == GWEI
+    assert high >= (owed + 1) * LIFECYCLE * 5 * GWEI
+    assert high <= (owed + 1) * LIFECYCLE * 20 * GWEI  # and no fortune is asked for
+
+
+def test_reserve__short__said_and_not_ready(chain: Chain) -> None:
+    look(chain, 10**12)
+    refusal = chain.sender.reserve.refuse(0)
+    assert refusal is not None and refusal.code is Code.AGENT_NOT_READY and refusal.retryable
+    assert not chain.sender.reserve.check().ok
+    look(chain, 10**18)
+    assert chain.sender.reserve.refuse(0) is None
+    assert chain.sender.reserve.check().ok
+
+
+def test_reserve__price_above_the_cap__nothing_is_taken(chain: Chain) -> None:
+    chain.base = 500 * GWEI
+    look(chain, 10**21)
+    assert chain.sender.reserve.refuse(0) is not None
+
+
+def test_reserve__price_never_above_the_cap(chain: Chain) -> None:
+    """What the cap forbids is never spent, so it is not asked for."""
+    chain.base = 150 * GWEI
+    look(chain, 250_000 * 200 * GWEI)
+    assert chain.sender.reserve.refuse(0) is None
+    assert chain.sender.reserve.refuse(1) is not None
+
+
+def test_reserve__nodes_are_silent__error_and_the_next_look_asks_again(chain: Chain) -> None:
+    look(chain, 10**18)
+    with pytest.raises(ChainError):
+        look(chain, Refusal(-32603, "internal error"))
+    look(chain, 0)
+    assert chain.sender.reserve.refuse(0) is not None
