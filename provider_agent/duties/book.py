@@ -7,6 +7,7 @@ The parts of the duty share one book. It decides nothing.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,7 @@ CONTRACT = "jobs"
 FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED)
 ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
 _MOST_BLOCKED = 10_000  # strangers post the jobs
+_MOST_PARSED = 8 << 20  # bytes of specifications; parsed they take several times as much
 
 
 @lru_cache(maxsize=4096)
@@ -36,9 +38,29 @@ def decode_terms(data: bytes) -> Terms:
     return Terms.from_abi(decode([Terms.ABI], data)[0])
 
 
-@lru_cache(maxsize=512)
-def _parse_spec(body: bytes, digest: bytes) -> JobSpec:
-    return parse_named(body, digest)
+class _Parsed:
+    """Specifications that were parsed lately; strangers' bytes bound them, not a number of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes = most, 0
+        self._kept: OrderedDict[bytes, tuple[int, JobSpec]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def spec(self, body: bytes, digest: bytes) -> JobSpec:
+        """Raises SpecError."""
+        with self._lock:
+            found = self._kept.get(digest)
+            if found is not None:
+                self._kept.move_to_end(digest)
+                return found[1]
+        spec = parse_named(body, digest)
+        with self._lock:
+            if digest not in self._kept:
+                self._bytes += len(body)
+            self._kept[digest] = (len(body), spec)
+            while self._bytes > self._most and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1][0]
+        return spec
 
 
 def attestation_of(job: JobRow, run: RunRow) -> messages.Attestation:
@@ -94,6 +116,7 @@ class JobBook:
         self.store = store
         self._inputs = inputs
         self._blocked: OrderedDict[bytes, Code] = OrderedDict()
+        self._parsed = _Parsed(_MOST_PARSED)
 
     def spec(self, job: JobRow) -> JobSpec | None:
         """The specification of a job, if it is here and valid."""
@@ -105,7 +128,7 @@ class JobBook:
         if body is None:
             return None
         try:
-            return _parse_spec(body, digest)
+            return self._parsed.spec(body, digest)
         except SpecError as error:
             log.warning("specification %s: %s", digest.hex(), error)
             return None

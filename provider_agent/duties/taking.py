@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from provider_agent.chain.contracts import JobsContract
 from provider_agent.duties.attempts import Attempts
 from provider_agent.duties.book import JobBook, decode_terms
+from provider_agent.duties.candidates import Candidates
 from provider_agent.duties.policy import Load, Policy, Standing
 from provider_agent.duties.promises import Promises
 from provider_agent.errors import Refused, counted
@@ -39,6 +40,7 @@ class Taker:
     ) -> None:
         self._book, self._policy, self._promises = book, policy, promises
         self._reserve = reserve
+        self._choice = Candidates(self._worth)
         self._attempts, self._jobs, self._data_dir = attempts, jobs, data_dir
 
     def take(
@@ -53,7 +55,7 @@ class Taker:
         with self._promises.lock:
             load = self._promises.load()
             available = standing.available - self._promises.collateral_on_the_way()
-            for job in self._book.store.jobs(Status.OPEN):
+            for job in self._candidates():
                 if not self._promises.has_room(load):
                     self._put_off(job, block, standing, available)
                     continue
@@ -81,6 +83,18 @@ class Taker:
                 )
                 available -= terms.order.collateral
                 load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
+
+    def _candidates(self) -> Iterator[JobRow]:
+        """The open jobs that this cycle looks at."""
+        store = self._book.store
+        for job_id in self._choice.choose(store.open_jobs()):
+            job = store.job(job_id)
+            if job is not None and Status(job.status) is Status.OPEN:
+                yield job
+
+    def _worth(self, job_id: bytes) -> int:
+        job = self._book.store.job(job_id)
+        return 0 if job is None else decode_terms(job.terms).order.max_price
 
     def _put_off(self, job: JobRow, block: BlockRef, standing: Standing, available: int) -> None:
         """Say of a job why it would not be taken in any case, or else that there is no room."""

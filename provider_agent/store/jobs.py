@@ -105,6 +105,13 @@ class Jobs(Database):
         )
         return [bytes(row[0]) for row in rows]
 
+    def open_jobs(self) -> list[bytes]:
+        """The jobs on the market, as far as is known, oldest change first."""
+        rows = self._db().execute(
+            "SELECT job_id FROM jobs WHERE status = 1 ORDER BY updated_at, job_id"
+        )
+        return [bytes(row[0]) for row in rows]
+
     def has_open_jobs(self) -> bool:
         """Whether any job is on the market, as far as is known."""
         row = self._db().execute("SELECT 1 FROM jobs WHERE status = 1 LIMIT 1").fetchone()

@@ -16,7 +16,7 @@ from teraproof.protocol.errors import Code
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef
 
-_JOB_GAS = 250_000  # accept, attest and finalize, the first of a provider (docs/performance.md)
+_JOB_GAS = 250_000  # accept, attest and finalize, the first of a provider (docs/gas.md)
 _RISE = 3  # an offer bears a doubled base fee already
 _SECONDS = 15.0  # from one look to the next
 

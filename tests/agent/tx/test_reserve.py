@@ -17,7 +17,7 @@ from teraproof.rpc.types import BlockRef
 from tests.agent.stub_node import GWEI, Refusal, Result
 from tests.agent.tx.test_prices import OPERATOR, Chain
 
-LIFECYCLE = 200_000  # gas of accept, attest and finalize, docs/performance.md
+LIFECYCLE = 200_000  # gas of accept, attest and finalize, docs/gas.md
 
 
 @pytest.fixture
