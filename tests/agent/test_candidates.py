@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,14 +13,6 @@ from provider_agent.duties.candidates import Candidates
 from tests.agent.duty_rig import Rig
 
 MOST = 16  # looks a cycle
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path)
-    yield made
-    made.duty.close()
-    made.store.close()
 
 
 class Market:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,14 +44,6 @@ class Plans:
                     if match is not None and match[1] in GROWN:
                         found.append(f"{line}: {text[:200]}")
         return found
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path)
-    yield made
-    made.duty.close()
-    made.store.close()
 
 
 def live(rig: Rig) -> None:

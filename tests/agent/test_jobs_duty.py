@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,6 @@ from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
 REVERTED = (IntentState.REVERTED,)
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path)
-    yield made
-    made.duty.close()
-    made.store.close()
 
 
 def assigned(rig: Rig) -> Terms:
