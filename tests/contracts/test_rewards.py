@@ -34,6 +34,20 @@ def test_reward__commission_and_pool(suite, staking, token, provider, delegator)
     assert token.totalSupply() == supply + 100 * TPF
 
 
+@pytest.mark.parametrize("bps", [1, 3_333, 9_999])
+def test_reward__commission__never_more_than_its_share(suite, staking, make_provider, bps):
+    """What cannot be divided is the delegators'."""
+    rewarded = make_provider("rewarded", commission_bps=bps)
+    stake = 1_000 * TPF
+    for amount in (7, 10**6 + 7, 100 * TPF + 7):
+        had = staking.credit_of(rewarded.payout)
+        reward(suite, rewarded.owner, amount)
+        # The virtual shares are a millionth of a TPF beside at least `stake`.
+        of_the_pool = amount * (10_000 - bps) // 10_000 * 1_000 // (stake * 1_000)
+        earned = staking.credit_of(rewarded.payout) - had
+        assert (earned - of_the_pool) * 10_000 <= amount * bps
+
+
 def test_reward__what_is_unbonding_earns_nothing(suite, staking, provider, delegator):
     shares = staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
     staking.undelegate(provider.owner, shares, sender=delegator)

@@ -61,8 +61,8 @@ HEADER = (
     " constructors and external views are not mutated. Mutants that do not compile do not count. A"
     " mutant that runs out of time counts as a survivor.\n"
 )
-# (file, function, before, after) -> why nobody can tell the mutant from the original
-Reasons = dict[tuple[str, str, str, str], str]
+# (file, function, line, before, after) -> why nobody can tell the mutant from the original
+Reasons = dict[tuple[str, str, str, str, str], str]
 
 
 @dataclass
@@ -82,11 +82,12 @@ def known_survivors(mutants: Sequence[Mutant]) -> Reasons:
     """Reasons by mutant. Exits with a line when an entry names no mutant of today."""
     reasons = {}
     for entry in tomllib.loads(KNOWN.read_text()).get("survivor", []):
-        key = (entry["file"], entry["function"], entry["before"], entry["after"])
+        names = ("file", "function", "line", "before", "after")
+        key = tuple(entry[name] for name in names)
         reasons[key] = entry["reason"]
     stale = set(reasons) - {mutant.key for mutant in mutants}
     if stale:
-        file, function, before, after = sorted(stale)[0]
+        file, function, _, before, after = sorted(stale)[0]
         sys.exit(
             f"error: {KNOWN.name} names a mutant that is gone: {file} {function}:"
             f" {before} -> {after}; remove or update the entry"

@@ -98,10 +98,12 @@ class Mutant:
     line: int
     before: str
     after: str
+    beside: str
+    """The whole line that it starts in."""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        return self.file, self.function, squeeze(self.before), squeeze(self.after)
+    def key(self) -> tuple[str, str, str, str, str]:
+        return self.file, self.function, self.beside, squeeze(self.before), squeeze(self.after)
 
     def apply(self, source: str) -> str:
         return source[: self.start] + self.after + source[self.end :]
@@ -134,7 +136,9 @@ class _Finder:
     def change(self, node: nodes.VyperNode, operator: str, after: str) -> Mutant:
         start, end = self.span(node)
         before = self.source[start:end]
-        return Mutant(self.file, self.function, operator, start, end, node.lineno, before, after)
+        beside = self.source.splitlines()[node.lineno - 1].strip()
+        line = node.lineno
+        return Mutant(self.file, self.function, operator, start, end, line, before, after, beside)
 
     def between(self, left: nodes.VyperNode, right: nodes.VyperNode) -> tuple[int, str]:
         """Where the source between two operands starts, and what stands there."""
