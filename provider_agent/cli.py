@@ -64,6 +64,7 @@ memory_mb = 2048
 
 [jobs]
 price_per_hour = "1"      # payment tokens
+min_price = "0.01"        # of any job, for the gas that it costs you
 max_collateral = "1000"   # TPF a job
 collateral_per_token = "100"   # TPF for each payment token of the price
 

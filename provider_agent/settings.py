@@ -210,6 +210,9 @@ class JobsSettings(_Section):
 
     price_per_hour: Amount = Decimal(1)
     """Payment tokens an hour of the specification's timeout must pay at least."""
+    min_price: Amount = Decimal("0.01")
+    """Payment tokens that every job must pay at least: a job costs you some 200,000 gas, however
+    short it is."""
     max_collateral: Amount = Decimal(1_000)
     """TPF that one job may lock; the owner's limits on chain count as well."""
     collateral_per_token: Amount = Decimal(100)

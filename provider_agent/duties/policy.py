@@ -92,7 +92,8 @@ class Policy:
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
-        exact = self._jobs.price_per_hour * self._unit * spec.timeout_seconds / 3600
+        time = self._jobs.price_per_hour * spec.timeout_seconds / 3600
+        exact = max(time, self._jobs.min_price) * self._unit
         return max(1, int(exact.to_integral_value(ROUND_CEILING)))
 
     def collateral(self, price: int) -> int:

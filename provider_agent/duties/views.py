@@ -198,6 +198,7 @@ class ProviderView:
             "contracts": contracts,
             "runtimes": sorted(runner.runtimes),
             "price_per_hour": str(settings.jobs.price_per_hour),
+            "min_price": str(settings.jobs.min_price),
             "max_collateral": str(settings.jobs.max_collateral),
             "collateral_per_token": str(settings.jobs.collateral_per_token),
             "max_seconds": settings.jobs.max_seconds,

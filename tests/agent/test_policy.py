@@ -54,7 +54,12 @@ def make_policy(
     jobs: dict[str, Any] | None = None, gpus: int = 0, runner: dict[str, Any] | None = None
 ) -> Policy:
     machine = {"runtimes": {"python-ml": Path("/opt/ml")}, "memory_mb": 512, "gpus": 1}
-    chosen = {"price_per_hour": Decimal(36), "max_collateral": Decimal(30), "margin_seconds": 58}
+    chosen = {
+        "price_per_hour": Decimal(36),
+        "min_price": Decimal(0),
+        "max_collateral": Decimal(30),
+        "margin_seconds": 58,
+    }
     chain = ChainSettings(
         rpc_urls=("http://localhost",),
         chain_id=1,
@@ -138,6 +143,16 @@ def test_price__is_the_hourly_rate_rounded_up() -> None:
     assert make_policy({"price_per_hour": Decimal(0)}).price(make_spec()) == 1
     odd = make_policy({"price_per_hour": Decimal(1)}).price(make_spec(timeout_seconds=7))
     assert odd == 1945  # 1944.4
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 3_600])
+def test_price__short_jobs_pay_for_their_gas(seconds: int) -> None:
+    """Five jobs of a second for 278 units each cost their provider more in gas."""
+    policy = make_policy({"price_per_hour": Decimal(1), "min_price": Decimal("0.5")})
+    by_time = -(-seconds * UNIT // 3_600)
+    assert policy.price(make_spec(timeout_seconds=seconds)) == max(by_time, UNIT // 2)
+    default = JobsSettings().min_price
+    assert default > 0
 
 
 @pytest.mark.parametrize(
