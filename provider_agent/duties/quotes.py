@@ -59,7 +59,7 @@ class QuoteDesk:
         self._key, self._funds, self._inputs = key, funds, inputs
         self._domain, self._data_dir, self._good_for = domain, data_dir, good_for
         self._clock = clock
-        self._reserve_of_gas = reserve
+        self._gas = reserve
         self._reserved: dict[str, tuple[bytes, float]] = {}
         self._reserved_lock = threading.Lock()
 
@@ -110,7 +110,7 @@ class QuoteDesk:
             raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
         if load.committed >= load.slots:
             raise Refused(Code.SLOTS_TAKEN, "all slots are promised; try later or post the job")
-        refusal = self._reserve_of_gas.refuse(load.committed)
+        refusal = self._gas.refuse(load.committed)
         if refusal is not None:
             raise refusal
         refusal = self._policy.refuse_disk(spec, load, shutil.disk_usage(self._data_dir).free)

@@ -61,6 +61,6 @@ def explain(path: Path, error: sqlite3.Error | OSError | ValueError) -> StoreErr
             "agent.data_dir"
         )
     else:
-        # A table that is missing, a value that is no number: the file is not what we wrote.
+        # A table that is missing, a value that is not a number: the file is not what we wrote.
         return damaged(path, str(error))
     return StoreError(fault, line)

@@ -45,7 +45,7 @@ class Transport(ChainError):
 
 
 class BudgetSpent(Transport):
-    """We have asked an endpoint as often as we may; nothing is wrong with it."""
+    """Our budget of requests to an endpoint is used up; nothing is wrong with it."""
 
 
 class Malformed(Transport):

@@ -217,7 +217,7 @@ class WritingSender:
 
 
 class PlainReserve:
-    """Gas money for so many jobs."""
+    """Gas money for `jobs` jobs."""
 
     jobs = 1_000
 

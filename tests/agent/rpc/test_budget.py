@@ -64,7 +64,7 @@ def test_limited__rate_is_learnt_and_grows_again() -> None:
 
 
 def limiting(rate: float) -> Any:
-    """A provider that admits so many requests in any second."""
+    """A provider with a limit of requests per second."""
     seen: list[float] = []
     state = {"hits": 0}
 
