@@ -8,7 +8,7 @@ from web3.contract import Contract
 from benchmarks import openings
 from benchmarks.chain import Chain
 from benchmarks.network import LOCK, SLASH, Network
-from provider_agent.benchmark.format import Shape
+from teraproof.pog.format import Shape
 
 # What a proof costs apart from its openings does not depend on its size, so that is measured with
 # small ones, made at once.

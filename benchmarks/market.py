@@ -8,7 +8,7 @@ from web3.contract import Contract
 
 from benchmarks.chain import Chain
 from benchmarks.network import LOCK, SLASH, TPF, UNLIMITED, Network
-from provider_agent.protocol.terms import ZERO_ADDRESS
+from teraproof.protocol.terms import ZERO_ADDRESS
 
 DOLLAR = 10**6
 WINDOW = 3_600

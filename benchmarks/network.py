@@ -10,10 +10,10 @@ from eth_account.signers.local import LocalAccount
 from web3.contract import Contract
 
 from benchmarks.chain import BenchmarkError, Chain
-from provider_agent.protocol.messages import Domain, OperatorConsent, sign
 from scripts.market import plan as plans
 from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.errors import ScriptError
+from teraproof.protocol.messages import Domain, OperatorConsent, sign
 
 PLAN = ROOT / "deployments" / "params" / "sepolia.yaml"
 DAY = 86_400

@@ -16,8 +16,8 @@ from web3.contract import Contract
 from benchmarks.market import DOLLAR, WINDOW, Market
 from benchmarks.meter import CYCLES, Meter
 from benchmarks.network import DAY, DELEGATED, FOREVER, SHARES, TPF, Provider
-from provider_agent.protocol.messages import Attestation, Quote, sign
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Judged, Order, Record, Terms
+from teraproof.protocol.messages import Attestation, Quote, sign
+from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Judged, Order, Record, Terms
 
 AUCTION = 600  # seconds
 DURATION = 3_600

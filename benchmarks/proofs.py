@@ -12,9 +12,9 @@ from benchmarks import openings
 from benchmarks.capacity import SMALL, Capacity
 from benchmarks.meter import CYCLES, Meter
 from benchmarks.network import DAY, DELEGATED, Provider
-from provider_agent.benchmark.cpu import CpuEngine
-from provider_agent.benchmark.engine import Engine
-from provider_agent.benchmark.proof import Proof
+from provider_agent.prover.cpu import CpuEngine
+from provider_agent.prover.engine import Engine
+from provider_agent.prover.proof import Proof
 
 # Both have a path of one node and no earlier root, whatever is drawn.
 ROUNDS = 2

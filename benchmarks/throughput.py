@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from provider_agent.chain.contracts import Accepted, Attested, JobsContract, Settled
-from provider_agent.protocol.terms import Order
+from teraproof.protocol.terms import Order
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.world import DAY, QUICK, TPF, USD, World, market
 from tests.support.anvil import ROOT, Anvil

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from provider_agent import devices
-from provider_agent.agent import database, make_runner, read_key
-from provider_agent.benchmark.schedule import Rules
+from provider_agent.app import database, make_runner, read_key
 from provider_agent.chain.contracts import (
     BenchmarkContract,
     EmissionsContract,
@@ -21,15 +20,16 @@ from provider_agent.chain.contracts import (
     StakingContract,
     TokenContract,
 )
-from provider_agent.chain.pace import Pace
-from provider_agent.chain.pools import make_pool
-from provider_agent.duties.chain_view import ChainView
-from provider_agent.duties.epochs import EpochView, unfit
-from provider_agent.duties.prover import measure
-from provider_agent.errors import AgentError, RunnerError, SettingsError, counted
+from provider_agent.core.pace import Pace
+from provider_agent.core.pools import make_pool
+from provider_agent.errors import RunnerError, SettingsError
+from provider_agent.modules.jobs.chain_view import ChainView
+from provider_agent.modules.proofs.epochs import EpochView, unfit
+from provider_agent.modules.proofs.prover import measure
 from provider_agent.settings import Settings
 from provider_agent.store import inspect
-from teraproof.errors import TeraproofError
+from teraproof.errors import LocalError, TeraproofError, counted
+from teraproof.pog.schedule import Rules
 from teraproof.protocol.errors import Code
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.endpoint import Endpoint
@@ -75,7 +75,7 @@ def startup(settings: Settings) -> Iterator[Finding]:
     checks.close()
 
 
-class _Warning(AgentError):
+class _Warning(LocalError):
     """Worth a line, and no reason not to start."""
 
     default: ClassVar[Code] = Code.CHECK_WARNING

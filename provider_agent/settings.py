@@ -26,10 +26,11 @@ from pydantic import (
     model_validator,
 )
 
-from provider_agent.benchmark.engine import PATTERN
-from provider_agent.errors import AgentError, SettingsError
-from provider_agent.protocol.siwe import authority
-from provider_agent.protocol.terms import address
+from provider_agent.errors import SettingsError
+from provider_agent.prover.engine import PATTERN
+from teraproof.errors import LocalError
+from teraproof.protocol.siwe import authority
+from teraproof.protocol.terms import address
 
 PREFIX = "TERAPROOF_"
 _SHOWN_FAULTS = 5
@@ -43,7 +44,7 @@ _REASONS = {
 def _check_address(value: str) -> str:
     try:
         return address("address", value)
-    except AgentError as error:
+    except LocalError as error:
         raise ValueError(str(error)) from None
 
 
@@ -56,7 +57,7 @@ def _check_url(value: str) -> str:
 def _check_public_url(value: str) -> str:
     try:
         authority(_check_url(value))
-    except AgentError as error:
+    except LocalError as error:
         raise ValueError(str(error)) from None
     return value.rstrip("/")
 

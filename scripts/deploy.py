@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from provider_agent.errors import counted
 from scripts.market import accounts, plan, verify
 from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.command import MarketCommand, account_option, common_options, console
 from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.network import connect
 from scripts.market.sending import Sender
+from teraproof.errors import counted
 
 
 @click.command(cls=MarketCommand)

@@ -11,8 +11,6 @@ from typing import Any
 
 import click
 
-from provider_agent.protocol import allow_list
-from provider_agent.protocol.terms import Judged, Order
 from scripts.market import accounts, credits, endings, jobs, packages, tenant
 from scripts.market.amounts import TPF_DECIMALS, rate, seconds, units
 from scripts.market.command import (
@@ -28,6 +26,8 @@ from scripts.market.market import Market, fresh_nonce, open_market
 from scripts.market.network import connect
 from scripts.market.sending import Sender
 from scripts.market.ui import ConsoleUi
+from teraproof.protocol import allow_list
+from teraproof.protocol.terms import Judged, Order
 
 _package_argument = click.argument("package", type=click.Path(path_type=Path))
 _job_argument = click.argument("job_id", metavar="JOB")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from teraproof.protocol.errors import Code
+from teraproof.protocol.errors import Code, WireError
 
 
 class TeraproofError(Exception):
@@ -28,3 +28,55 @@ class TeraproofError(Exception):
     def retryable(self) -> bool:
         """Whether the same request may succeed later without any change."""
         return self.code.retryable
+
+
+class LocalError(TeraproofError):
+    """An error that no node caused: a document, a signature, a file, another party's answer."""
+
+
+class Refused(LocalError):
+    """Something that a tenant asks for is turned down: code, line and details are for the tenant.
+
+    What decides returns it; who answers raises it.
+    """
+
+    def __init__(self, code: Code, line: str, **details: Any) -> None:
+        super().__init__(line, code, **details)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refused, (self.code, str(self), self.details)
+
+
+def _refused(code: Code, line: str, details: dict[str, Any]) -> Refused:
+    return Refused(code, line, **details)
+
+
+class RemoteError(LocalError):
+    """What an agent answered. Its word on `retryable` counts, for codes of later versions."""
+
+    def __init__(self, where: str, error: WireError) -> None:
+        super().__init__(f"{where}: {error.message}", error.code)
+        self.details = dict(error.details)  # a stranger's names
+        self._retryable = error.retryable
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later without any change."""
+        return self._retryable
+
+
+class SpecError(LocalError):
+    """A job specification is not valid."""
+
+    default: ClassVar[Code] = Code.SPEC_INVALID
+
+
+class AuthError(LocalError):
+    """A signature, session or nonce is not valid."""
+
+    default: ClassVar[Code] = Code.SIGN_IN_INVALID
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun for a line to a person: `1 input`, `2 inputs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

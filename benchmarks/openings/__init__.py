@@ -16,8 +16,8 @@ from web3.types import Nonce
 from web3.utils import get_create_address
 
 from benchmarks.chain import CHAIN_ID, BenchmarkError, account_of
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.format import Shape, keccak
+from teraproof.pog import format as pog
+from teraproof.pog.format import Shape, keccak
 
 DIRECTORY = Path(__file__).resolve().parent
 

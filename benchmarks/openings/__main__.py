@@ -27,13 +27,13 @@ import numpy as np
 
 from benchmarks import openings
 from benchmarks.openings import FIRST_EPOCH, MANY_ROUNDS, SAMPLES, SHAPES, Proof
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.format import LEAF_BYTES, ZERO, Sample, Shape, keccak
-from provider_agent.benchmark.keccak import BatchKeccak, Bytes
-from provider_agent.benchmark.opening import Opening, verify
-from provider_agent.benchmark.products.blas import Float32Blas
-from provider_agent.benchmark.words import Side, entries, matrix
+from provider_agent.prover.keccak import BatchKeccak, Bytes
+from provider_agent.prover.products.blas import Float32Blas
+from provider_agent.prover.words import Side, entries, matrix
+from teraproof.pog import format as pog
+from teraproof.pog import merkle
+from teraproof.pog.format import LEAF_BYTES, ZERO, Sample, Shape, keccak
+from teraproof.pog.opening import Opening, verify
 
 # Levels from root(t) and root(t-2) to the node above both: the mean over all t.
 JOINT = 3

@@ -21,11 +21,11 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from provider_agent.benchmark.format import Shape
-from provider_agent.benchmark.schedule import Rules
-from provider_agent.errors import AgentError
-from provider_agent.protocol.terms import Record, Terms
+from teraproof.errors import LocalError
 from teraproof.headers import Header
+from teraproof.pog.format import Shape
+from teraproof.pog.schedule import Rules
+from teraproof.protocol.terms import Record, Terms
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Block, BlockRef, Log
@@ -328,7 +328,7 @@ class _Contract:
         if "terms" in arguments:
             try:
                 arguments["terms"] = Terms.from_abi(arguments["terms"])
-            except AgentError as error:
+            except LocalError as error:
                 log.warning("skipping a %s event: %s", name, error)
                 return None
         return self._types[name](entry, **arguments)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from provider_agent.api.auth import Authenticator
-from provider_agent.api.health import Health
-from provider_agent.api.jobs import JobDirectory
-from provider_agent.api.storage import InputStorage
+from provider_agent.core.health import Health
+from provider_agent.core.metrics import Metrics
+from provider_agent.http.auth import Authenticator
 from provider_agent.http.limits import ApiLimits
-from provider_agent.metrics import Metrics
-from provider_agent.protocol import jobspec, messages
+from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.jobs.documents import JobDirectory
+from teraproof.protocol import jobspec, messages
 
 
 class SpecStore(Protocol):

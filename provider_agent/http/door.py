@@ -6,9 +6,9 @@ from __future__ import annotations
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from provider_agent.api.auth import RateLimit
-from provider_agent.errors import Refused
+from provider_agent.http.auth import RateLimit
 from provider_agent.http.deps import ApiDeps
+from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
 _MINUTE = 60

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.errors import AuthError, Refused
+from teraproof.errors import AuthError, Refused
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError
 from teraproof.rpc.errors import ChainError
 

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provider_agent.errors import Refused
+from provider_agent.core.metrics import Metrics
 from provider_agent.http.errors import answer, told
 from provider_agent.http.limits import HEADER_BYTES
 from provider_agent.http.operation import Handler
-from provider_agent.metrics import Metrics
+from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
 

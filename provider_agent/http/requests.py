@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
 
-from provider_agent.errors import Refused
-from provider_agent.protocol.digests import is_hex_digest
-from provider_agent.protocol.siwe import MAX_MESSAGE_BYTES, MAX_SIGNATURE_BYTES
+from teraproof.errors import Refused
+from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
+from teraproof.protocol.siwe import MAX_MESSAGE_BYTES, MAX_SIGNATURE_BYTES
 
 _JSON_BYTES = 2 * (MAX_MESSAGE_BYTES + MAX_SIGNATURE_BYTES) + 1_024
 _NUMBER = re.compile(r"[0-9]{1,18}")

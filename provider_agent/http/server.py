@@ -16,9 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from provider_agent.errors import AgentError, Refused
 from provider_agent.http.errors import answer
 from provider_agent.http.limits import HEADER_BYTES, ApiLimits
+from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code
 
 
@@ -50,18 +50,18 @@ class ApiServer:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Bind, then serve. AgentError when the address is taken or not ours."""
+        """Bind, then serve. LocalError when the address is taken or not ours."""
         try:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
             bound = socket.create_server((self._host, self._port), family=family, backlog=256)
         except (OSError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                raise AgentError(
+                raise LocalError(
                     f"port {self._port} of {self._host} is in use; change api.port or stop the "
                     "other program",
                     Code.SETTINGS_INVALID,
                 ) from None
-            raise AgentError(
+            raise LocalError(
                 f"api: cannot listen on {self._host} port {self._port} ({error}); change [api]",
                 Code.SETTINGS_INVALID,
             ) from None
@@ -95,7 +95,7 @@ class ApiServer:
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
-                raise AgentError("api: the server ended while starting; see the log")
+                raise LocalError("api: the server ended while starting; see the log")
             time.sleep(0.01)
 
     def stop(self) -> None:

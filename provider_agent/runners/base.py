@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from provider_agent.devices import Device
-from provider_agent.errors import AgentError, RunnerError
-from provider_agent.protocol.paths import check_path
+from provider_agent.errors import RunnerError
+from teraproof.errors import LocalError
+from teraproof.protocol.paths import check_path
 
 MIB = 1 << 20
 
@@ -114,7 +115,7 @@ class RunRequest:
         for path in (*self.inputs, *self.outputs):
             try:
                 check_path(path)
-            except AgentError as error:
+            except LocalError as error:
                 raise RunnerError(f"run {self.run_id}: {error}") from None
 
     def to_json(self) -> dict[str, Any]:

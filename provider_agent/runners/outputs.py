@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol.paths import check_path
+from teraproof.errors import LocalError
+from teraproof.protocol.paths import check_path
 
 MAX_FILES = 10_000
 # What a job can make of its files; any other error is the machine's.
@@ -124,7 +124,7 @@ class _Copier:
         # Here and not when all is copied: this is the rule of the manifest that will name it.
         try:
             check_path(shown)
-        except AgentError as error:
+        except LocalError as error:
             raise UnfitOutput(f"output is unfit: {error}") from None
         try:
             kind = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode

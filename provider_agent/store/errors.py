@@ -6,11 +6,11 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from provider_agent.errors import AgentError
+from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 
 
-class StoreError(AgentError):
+class StoreError(LocalError):
     """The database cannot be used."""
 
     def __init__(self, code: Code, line: str) -> None:

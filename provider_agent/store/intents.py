@@ -6,7 +6,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from provider_agent.errors import AgentError
 from provider_agent.store.database import Database
 from provider_agent.store.rows import (
     DONE,
@@ -17,6 +16,7 @@ from provider_agent.store.rows import (
     Mined,
     Transaction,
 )
+from teraproof.errors import LocalError
 
 
 class Intents(Database):
@@ -32,7 +32,7 @@ class Intents(Database):
     ) -> Intent:
         """The intent with this key, made now if it is new.
 
-        Raises AgentError when the key is taken by a different call: keys name one call for ever.
+        Raises LocalError when the key is taken by a different call: keys name one call for ever.
         """
         with self.transaction() as db:
             known = self.intent(key)
@@ -55,7 +55,7 @@ class Intents(Database):
                 known = self.intent(key)
                 assert known is not None  # inserted above, in the same transaction
             elif (known.to, known.data, known.value) != (to, data, value):
-                raise AgentError(
+                raise LocalError(
                     f"intent {'/'.join(key)} exists with another call; a new try needs a new action"
                 )
             return known
@@ -154,12 +154,12 @@ class Intents(Database):
         and the nonce is given out here, in the same database transaction, as one more than the
         highest one in the file and at least `first_nonce` (or as `exact_nonce`, to fill a gap; no
         nonce is given out twice). `mined` comes with MINED; leaving the
-        chain again (-> SENT) clears it. Raises AgentError for an edge that is not drawn.
+        chain again (-> SENT) clears it. Raises LocalError for an edge that is not drawn.
         """
         with self.transaction() as db:
             intent = self.intent_by_id(intent_id)
             if state not in INTENT_EDGES[intent.state]:
-                raise AgentError(
+                raise LocalError(
                     f"intent {'/'.join(intent.key)} cannot go from {intent.state} to {state}"
                 )
             nonce = intent.nonce
@@ -204,7 +204,7 @@ class Intents(Database):
         db: sqlite3.Connection, intent_id: int, nonce: int, made: Transaction
     ) -> None:
         if made.nonce != nonce:
-            raise AgentError(f"a transaction with nonce {made.nonce} was signed for nonce {nonce}")
+            raise LocalError(f"a transaction with nonce {made.nonce} was signed for nonce {nonce}")
         db.execute(
             "INSERT OR REPLACE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (

@@ -6,9 +6,9 @@ from __future__ import annotations
 import sqlite3
 from typing import Unpack
 
-from provider_agent.errors import AgentError
 from provider_agent.store.database import Database
 from provider_agent.store.rows import RUN_EDGES, RunRow, RunStage, RunUpdate
+from teraproof.errors import LocalError
 
 
 class Runs(Database):
@@ -59,13 +59,13 @@ class Runs(Database):
         return counts
 
     def set_run_state(self, run_id: str, state: RunStage, **columns: Unpack[RunUpdate]) -> RunRow:
-        """The one place where a run changes its state; AgentError for an edge that is not drawn."""
+        """The one place where a run changes its state; LocalError for an edge that is not drawn."""
         with self.transaction():
             run = self.run(run_id)
             if run is None:
-                raise AgentError(f"there is no run {run_id}")
+                raise LocalError(f"there is no run {run_id}")
             if state not in RUN_EDGES[run.state]:
-                raise AgentError(f"run {run_id} cannot go from {run.state} to {state}")
+                raise LocalError(f"run {run_id} cannot go from {run.state} to {state}")
             self._update("runs", "run_id", run_id, {"state": state, **columns})
             changed = self.run(run_id)
             assert changed is not None  # it was there above, in the same transaction

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from provider_agent.api.health import Check
-from provider_agent.errors import Refused, counted
+from provider_agent.core.health import Check
 from provider_agent.tx.fees import Prices
+from teraproof.errors import Refused, counted
 from teraproof.protocol.errors import Code
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef

@@ -22,14 +22,13 @@ from ape.logging import logger
 from requests.exceptions import RequestException
 from web3.exceptions import Web3Exception
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol.terms import address as checked_address
 from scripts.market import choice
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import WrongInput
 from scripts.market.ui import ConsoleUi
-from teraproof.errors import TeraproofError
+from teraproof.errors import LocalError, TeraproofError
 from teraproof.protocol.errors import Code, Exit
+from teraproof.protocol.terms import address as checked_address
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -123,7 +122,7 @@ class _Address(click.ParamType):
         """An EIP-55 address."""
         try:
             return checked_address(param.opts[0] if param is not None else "address", value)
-        except AgentError as error:
+        except LocalError as error:
             raise WrongInput(str(error)) from None
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from provider_agent.protocol.terms import ZERO_WORD, Judged, Order
 from scripts.market.amounts import show_rate, show_tpf
+from teraproof.protocol.terms import ZERO_WORD, Judged, Order
 
 _JUDGED = {
     Judged.TRUSTED: "by nobody: trusted",

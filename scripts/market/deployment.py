@@ -16,7 +16,6 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from provider_agent.errors import counted
 from scripts.market.amounts import show_ether
 from scripts.market.artifacts import Artifact
 from scripts.market.contracts import Contract
@@ -35,6 +34,7 @@ from scripts.market.registry import (
 )
 from scripts.market.sending import Call, Sender, Signed, contract_address
 from scripts.market.ui import Ui
+from teraproof.errors import counted
 from teraproof.rpc.decode import hex_bytes
 from teraproof.rpc.errors import ChainError, Reverted, RpcError
 from teraproof.rpc.fees import Offer, gas_limit

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from provider_agent.protocol.terms import Judged, Status
 from scripts.market import outcomes
 from scripts.market.amounts import show_time, show_tpf
 from scripts.market.errors import ScriptError
@@ -11,6 +10,7 @@ from scripts.market.jobs import Job, deadline, short, show_price
 from scripts.market.market import Market, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.protocol.terms import Judged, Status
 from teraproof.rpc.types import Receipt
 
 

@@ -10,14 +10,14 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from provider_agent.api.client import AgentClient
-from provider_agent.benchmark.schedule import Rules
 from scripts.market import proofs, rewards
 from scripts.market.amounts import show_rate, show_seconds, show_tpf
 from scripts.market.contracts import Contract
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market
 from scripts.market.stage import Stage, rounded_tpf
+from teraproof.client.jobs import AgentClient
+from teraproof.pog.schedule import Rules
 
 _READY_SECONDS = 2
 _PHASES = ("opened", "rounds", "committed", "closed", "drawn", "samples", "score")

@@ -3,11 +3,11 @@
 
 from typing import ClassVar
 
-from provider_agent.errors import AgentError
+from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 
 
-class ScriptError(AgentError):
+class ScriptError(LocalError):
     """One line for a person: what is wrong, and what to do about it."""
 
 

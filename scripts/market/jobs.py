@@ -20,16 +20,6 @@ from provider_agent.chain.contracts import (
     Refused,
     Settled,
 )
-from provider_agent.protocol.messages import Attestation, Quote
-from provider_agent.protocol.outcome import by_status, of_result
-from provider_agent.protocol.terms import (
-    Judged,
-    Order,
-    Record,
-    Status,
-    Terms,
-    status_of,
-)
 from scripts.market.amounts import show_seconds, show_time, show_tpf
 from scripts.market.conditions import conditions, protection
 from scripts.market.contracts import address_topic, word_topic
@@ -38,6 +28,9 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
 from scripts.market.sending import Call, Sender
 from scripts.market.ui import Ui
+from teraproof.protocol.messages import Attestation, Quote
+from teraproof.protocol.outcome import by_status, of_result
+from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, status_of
 from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent.chain.contracts import Abi, BenchmarkContract, JobsContract, StakingContract
-from provider_agent.protocol.messages import Domain
 from scripts.market import registry as registries
 from scripts.market.amounts import show_ether, show_units
 from scripts.market.contracts import Contract
@@ -20,6 +19,7 @@ from scripts.market.network import Chain
 from scripts.market.registry import Registry
 from scripts.market.sending import Call, Sender
 from scripts.market.ui import Ui
+from teraproof.protocol.messages import Domain
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol import allow_list, jobspec
-from provider_agent.protocol.digests import check_path, entries, file_digest
-from provider_agent.protocol.jobspec import JobSpec
 from scripts.market.errors import WrongInput
+from teraproof.errors import LocalError
+from teraproof.protocol import allow_list, jobspec
+from teraproof.protocol.digests import check_path, entries, file_digest
+from teraproof.protocol.jobspec import JobSpec
 
 TEMPLATE = "job.json"
 
@@ -33,7 +33,7 @@ class Package:
 def read(path: Path) -> Package:
     """Complete the template at `path` (a file, or a directory with a job.json).
 
-    AgentError names the file or the field at fault.
+    LocalError names the file or the field at fault.
     """
     file = path / TEMPLATE if path.is_dir() else path
     try:
@@ -51,7 +51,7 @@ def read(path: Path) -> Package:
             for found in _complete(f"inputs[{number}]", item, file.parent)
         ]
         return Package(jobspec.parse(json.dumps(document).encode()), file.parent)
-    except AgentError as error:
+    except LocalError as error:
         raise WrongInput(f"{file}: {error}") from None
 
 

@@ -19,13 +19,13 @@ from typing import Any
 import yaml
 from eth_abi.abi import encode
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol.terms import ZERO_ADDRESS
-from provider_agent.protocol.terms import address as checked_address
 from scripts.market import bounds
 from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, units
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError, WrongInput
+from teraproof.errors import LocalError
+from teraproof.protocol.terms import ZERO_ADDRESS
+from teraproof.protocol.terms import address as checked_address
 
 # In the order of deployment: each refers to earlier ones only.
 CONTRACTS = ("Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs")
@@ -304,7 +304,7 @@ def _address(where: str, given: Any, earlier: tuple[str, ...]) -> str:
         raise WrongInput(f"{where}: {given} is not known here (known: {known})")
     try:
         return checked_address(where, given)
-    except AgentError as error:
+    except LocalError as error:
         raise WrongInput(str(error)) from None
 
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import EpochRecord, ProofRecord
-from provider_agent.chain.pace import Pace
-from provider_agent.duties.lottery import Lottery, Winner
+from provider_agent.core.pace import Pace
+from provider_agent.modules.proofs.lottery import Lottery, Winner
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic, word_topic
 from scripts.market.errors import ScriptError
@@ -22,6 +21,7 @@ from scripts.market.market import Market, transact
 from scripts.market.providers import require_registered
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.pog.schedule import Rules, Stage
 from teraproof.rpc.types import Receipt
 
 _EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")

@@ -12,9 +12,6 @@ from urllib.parse import urlsplit
 from eth_utils.crypto import keccak
 
 from provider_agent.chain.contracts import EndpointChanged, Registered
-from provider_agent.errors import AgentError
-from provider_agent.protocol.messages import OperatorConsent, recover
-from provider_agent.protocol.terms import ZERO_ADDRESS, address
 from scripts.market import credits, entries
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic
@@ -22,6 +19,9 @@ from scripts.market.errors import ScriptError
 from scripts.market.market import Market, check_tokens, sign_permit, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.errors import LocalError
+from teraproof.protocol.messages import OperatorConsent, recover
+from teraproof.protocol.terms import ZERO_ADDRESS, address
 from teraproof.rpc.types import Receipt
 
 _ENDPOINT_BYTES = 128
@@ -94,7 +94,7 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
         raise ScriptError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise ScriptError(f"{path}: not a consent; make one with provider-agent consent") from None
-    except AgentError as error:
+    except LocalError as error:
         raise ScriptError(f"{path}: {error}") from None
     here = market.chain.chain_id
     if chain_id != here or staking != market.staking.address:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from provider_agent.errors import counted
 from scripts.market import proofs, timelock
 from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
 from scripts.market.contracts import address_topic
@@ -18,6 +17,7 @@ from scripts.market.market import Market, transact
 from scripts.market.providers import require_registered
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.errors import counted
 from teraproof.rpc.types import Receipt
 
 _SHOWN = 20

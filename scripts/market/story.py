@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from provider_agent.api.client import AgentClient
-from provider_agent.protocol.terms import ZERO_WORD, Order, Status
 from scripts.market import (
     credits,
     endings,
@@ -32,6 +30,8 @@ from scripts.market.deployment import Deployment
 from scripts.market.market import Market, fresh_nonce, open_market, transact
 from scripts.market.stage import Stage, rounded_tpf
 from scripts.market.ui import QuietUi
+from teraproof.client.jobs import AgentClient
+from teraproof.protocol.terms import ZERO_WORD, Order, Status
 
 TPF, USD = 10**18, 10**6
 STAKE, COLLATERAL = 5_000 * TPF, 100 * TPF

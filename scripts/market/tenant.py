@@ -13,12 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from provider_agent.api.client import AgentClient
-from provider_agent.errors import AgentError, RemoteError, counted
-from provider_agent.protocol.digests import Entry
-from provider_agent.protocol.messages import Quote
-from provider_agent.protocol.outcome import Ending, Outcome, of_result
-from provider_agent.protocol.terms import ZERO_ADDRESS, Order
 from provider_agent.runners.receipt import Receipt
 from scripts.market import providers
 from scripts.market.accounts import Signer
@@ -28,7 +22,13 @@ from scripts.market.jobs import Job, short
 from scripts.market.market import Market
 from scripts.market.packages import Package
 from scripts.market.ui import Ui
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import LocalError, RemoteError, counted
+from teraproof.protocol.digests import Entry
 from teraproof.protocol.errors import Code, one_line
+from teraproof.protocol.messages import Quote
+from teraproof.protocol.outcome import Ending, Outcome, of_result
+from teraproof.protocol.terms import ZERO_ADDRESS, Order
 
 # An open job is sent to this many providers at most; one of them is enough.
 MAX_PROVIDERS = 5
@@ -134,13 +134,13 @@ def upload(
                 client = stack.enter_context(AgentClient(url, signer, market.chain.chain_id))
                 client.login()
                 reached[url] = client
-            except AgentError as error:
+            except LocalError as error:
                 failed[url] = str(error)
 
         def send(url: str) -> None:
             try:
                 reached[url].upload(package.spec, package.directory, wait)
-            except AgentError as error:
+            except LocalError as error:
                 failed[url] = str(error)
 
         if reached:
@@ -174,7 +174,7 @@ def _tell_objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> 
         for url, client in list(waiting.items()):
             try:
                 seen = client.job(job)
-            except AgentError:
+            except LocalError:
                 continue  # it has not seen the job yet, or hiccups; nothing depends on it
             blocked = seen.get("blocked_by")
             note = one_line(seen.get("note") or "")
@@ -256,7 +256,7 @@ def _ending(receipt: bytes, result: bytes) -> Ending:
         return ending
     try:
         signed = Receipt.parse(receipt)
-    except AgentError:
+    except LocalError:
         return ending  # attested all the same; the result is what the tenant paid for
     return Ending(signed.reason, signed.exit_code)
 
@@ -265,7 +265,7 @@ def _log(client: AgentClient, job: bytes) -> str | None:
     """The end of the job's log, if the agent still has it."""
     try:
         return str(client.logs(job).get("text", ""))
-    except AgentError:
+    except LocalError:
         return None
 
 

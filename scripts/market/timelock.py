@@ -7,13 +7,13 @@ What is proposed follows from the call alone, so the same command does both, and
 from __future__ import annotations
 
 from provider_agent.chain.contracts import Abi
-from provider_agent.protocol.terms import ZERO_WORD
 from scripts.market.amounts import show_seconds, show_time
 from scripts.market.contracts import Contract
 from scripts.market.errors import ScriptError
 from scripts.market.market import Market, transact
 from scripts.market.sending import Sender
 from scripts.market.ui import Ui
+from teraproof.protocol.terms import ZERO_WORD
 from teraproof.rpc.types import Receipt
 
 _DONE = 1  # in place of the time at which a proposal is ready

@@ -10,7 +10,6 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.terms import ZERO_ADDRESS
 from scripts.market.artifacts import Artifact
 from scripts.market.contracts import Contract
 from scripts.market.deployment import create
@@ -20,6 +19,7 @@ from scripts.market.network import Chain
 from scripts.market.plan import Plan, encode_arguments
 from scripts.market.registry import Deployed, Registry
 from scripts.market.ui import Ui
+from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.errors import ChainError
 
 # Constructor argument -> view, where the name alone does not tell.

@@ -22,19 +22,19 @@ import jsonschema
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.api.auth import Authenticator
-from provider_agent.api.client import AgentClient
-from provider_agent.api.health import Health
-from provider_agent.api.jobs import JobView
-from provider_agent.api.storage import InputStorage, StorageLimits
-from provider_agent.errors import Refused
+from provider_agent.core.health import Health
+from provider_agent.core.metrics import Metrics
 from provider_agent.http.app import create_app
+from provider_agent.http.auth import Authenticator
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.limits import ApiLimits
 from provider_agent.http.server import ApiServer
-from provider_agent.metrics import Metrics
-from provider_agent.protocol import jobspec, messages, siwe
-from provider_agent.protocol.digests import manifest
+from provider_agent.http.uploads import InputStorage, StorageLimits
+from provider_agent.modules.jobs.documents import JobView
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import Refused
+from teraproof.protocol import jobspec, messages, siwe
+from teraproof.protocol.digests import manifest
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError
 from teraproof.rpc.errors import Reverted
 

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from eth_account import Account
 
-from provider_agent.api.storage import InputStorage, StorageLimits
 from provider_agent.chain.contracts import (
     Abi,
     Accepted,
@@ -26,30 +25,32 @@ from provider_agent.chain.contracts import (
     Posted,
     StakingContract,
 )
+from provider_agent.core import background
+from provider_agent.core.attempts import Attempts
 from provider_agent.core.clock import ChainClock
-from provider_agent.duties import background
-from provider_agent.duties.attempts import Attempts
-from provider_agent.duties.book import JobBook
-from provider_agent.duties.chain_view import ChainView
-from provider_agent.duties.housekeeping import Housekeeper
-from provider_agent.duties.jobs import JobsDuty
-from provider_agent.duties.policy import Policy
-from provider_agent.duties.promises import Promises
-from provider_agent.duties.results import Results
-from provider_agent.duties.taking import Taker
-from provider_agent.duties.views import JobViews
-from provider_agent.duties.working import Machine, Worker
-from provider_agent.errors import Refused, RunnerError
-from provider_agent.protocol import messages
-from provider_agent.protocol.jobspec import JobSpec, canonical, parse
-from provider_agent.protocol.terms import Assignment, Order, Record, Status, Terms
+from provider_agent.errors import RunnerError
+from provider_agent.http.uploads import InputStorage, StorageLimits
+from provider_agent.modules.jobs.book import JobBook
+from provider_agent.modules.jobs.chain_view import ChainView
+from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.executor import Machine, Worker
+from provider_agent.modules.jobs.housekeeping import Housekeeper
+from provider_agent.modules.jobs.policy import Policy
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.results import Results
+from provider_agent.modules.jobs.taking import Taker
+from provider_agent.modules.jobs.views import JobViews
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
 from provider_agent.store import IntentKey, IntentState, Store
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
 from provider_agent.tx.sender import Sender
+from teraproof.errors import Refused
+from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec, canonical, parse
+from teraproof.protocol.terms import Assignment, Order, Record, Status, Terms
 from teraproof.rpc.types import BlockRef, Log
 
 OWNER = Account.from_key(b"\x01" * 32).address

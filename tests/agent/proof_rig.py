@@ -13,12 +13,6 @@ from typing import Any, cast
 
 from eth_abi.abi import decode
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import worker
-from provider_agent.benchmark.folder import ProofFolder
-from provider_agent.benchmark.format import Shape
-from provider_agent.benchmark.schedule import Rules
-from provider_agent.benchmark.turns import Turn
 from provider_agent.chain.contracts import (
     Abi,
     BenchmarkContract,
@@ -27,17 +21,23 @@ from provider_agent.chain.contracts import (
     ProofRecord,
     Proven,
 )
-from provider_agent.chain.pace import Pace
-from provider_agent.duties.attempts import Attempts
-from provider_agent.duties.benchmark import BenchmarkDuty
-from provider_agent.duties.epochs import NO_EPOCH
-from provider_agent.duties.policy import Standing
-from provider_agent.duties.prover import Prover
+from provider_agent.core.attempts import Attempts
+from provider_agent.core.pace import Pace
+from provider_agent.modules.jobs.policy import Standing
+from provider_agent.modules.proofs.duty import BenchmarkDuty
+from provider_agent.modules.proofs.epochs import NO_EPOCH
+from provider_agent.modules.proofs.prover import Prover
+from provider_agent.prover import worker
+from provider_agent.prover.folder import ProofFolder
+from provider_agent.prover.turns import Turn
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Intent, IntentKey, IntentState, Store
 from provider_agent.tx.sender import Sender
 from teraproof import headers
 from teraproof.headers import Header
+from teraproof.pog import format as pog
+from teraproof.pog.format import Shape
+from teraproof.pog.schedule import Rules
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef, Log
 from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender

@@ -6,9 +6,9 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol import allow_list
-from provider_agent.protocol.terms import ZERO_WORD
+from teraproof.errors import LocalError
+from teraproof.protocol import allow_list
+from teraproof.protocol.terms import ZERO_WORD
 
 owners = st.binary(min_size=20, max_size=20).map(lambda b: "0x" + b.hex())
 A, B, C = (f"0x{digit * 40}" for digit in "123")
@@ -36,7 +36,7 @@ def test_proof__every_member__leads_to_the_root(members: list[str], data: st.Dat
 def test_proof__not_a_member__refused(members: list[str], stranger: str) -> None:
     if stranger in members:
         return
-    with pytest.raises(AgentError, match="is not on the list"):
+    with pytest.raises(LocalError, match="is not on the list"):
         allow_list.proof(members, stranger)
     assert allow_list.root([*members, stranger]) != allow_list.root(members)
 
@@ -55,5 +55,5 @@ def test_ordered__checked_and_each_once() -> None:
     lower = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
     given_twice = [B, lower, A, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"]
     assert allow_list.ordered(given_twice) == (A, B, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266")
-    with pytest.raises(AgentError, match=r"allow: .* is not an address"):
+    with pytest.raises(LocalError, match=r"allow: .* is not an address"):
         allow_list.ordered([A, "0x12"])

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from eth_account.messages import encode_defunct
 
-from provider_agent.api.auth import RateLimit
-from provider_agent.api.client import AgentClient
-from provider_agent.api.jobs import JobView
-from provider_agent.errors import AuthError
+from provider_agent.http.auth import RateLimit
 from provider_agent.http.limits import ApiLimits
-from provider_agent.protocol import siwe
+from provider_agent.modules.jobs.documents import JobView
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import AuthError
+from teraproof.protocol import siwe
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import (
     CHAIN_ID,

@@ -18,12 +18,12 @@ import httpx
 import jsonschema
 import pytest
 
-from provider_agent.api.client import AgentClient
-from provider_agent.api.jobs import JobView
-from provider_agent.errors import AgentError, ChainError, Refused
+from provider_agent.errors import ChainError
 from provider_agent.http.errors import told
 from provider_agent.http.limits import ApiLimits
-from teraproof.errors import TeraproofError
+from provider_agent.modules.jobs.documents import JobView
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import LocalError, Refused, TeraproofError
 from teraproof.protocol.errors import CODE_HEADER, Code, Exit, WireError, known
 from teraproof.rpc.errors import Reverted, RpcError
 from tests.agent.api_rig import JOB_ID, TENANT, Rig, code_of, http, make_spec, serve
@@ -135,7 +135,7 @@ def test_chain_is_down__503_without_its_words(rig: Rig, monkeypatch: pytest.Monk
     ("error", "code", "shown"),
     [
         (Refused(Code.QUOTE_LIVE, "for the tenant"), Code.QUOTE_LIVE, True),
-        (AgentError("/secret/path is full"), Code.INTERNAL, False),
+        (LocalError("/secret/path is full"), Code.INTERNAL, False),
         (ZeroDivisionError("secret"), Code.INTERNAL, False),
         (Reverted("secret"), Code.CHAIN_UNAVAILABLE, False),
         (RpcError(-32000, "secret"), Code.CHAIN_UNAVAILABLE, False),

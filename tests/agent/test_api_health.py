@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.api.health import Check, Health
-from provider_agent.duties.epochs import ProofReport
-from provider_agent.errors import AgentError
+from provider_agent.core.health import Check, Health
+from provider_agent.core.metrics import Metrics
 from provider_agent.http.app import create_app
 from provider_agent.http.server import ApiServer
-from provider_agent.metrics import Metrics
+from provider_agent.modules.proofs.epochs import ProofReport
+from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, Rig, code_of, http, serve
 
@@ -43,7 +43,7 @@ def test_readyz__follows_the_last_cycle(rig: Rig) -> None:
 
 def test_health__failing_check__named_without_its_text() -> None:
     def disk() -> Check:
-        raise AgentError("/secret/path is full")
+        raise LocalError("/secret/path is full")
 
     health = Health(lambda: 10.0, 30, lambda: 12.0, [disk, lambda: Check("rpc", True)])
     ready, checks = health.report()
@@ -107,7 +107,7 @@ def test_app__bug_behind_it__500_without_traceback(
 def test_server__address_in_use__one_line(rig: Rig) -> None:
     port = int(rig.url.rsplit(":", 1)[1])
     server = ApiServer(create_app(rig.deps()), "127.0.0.1", port)
-    with pytest.raises(AgentError, match=f"^port {port} of 127.0.0.1 is in use; "):
+    with pytest.raises(LocalError, match=f"^port {port} of 127.0.0.1 is in use; "):
         server.start()
     assert not server.running
 

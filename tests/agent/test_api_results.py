@@ -12,15 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from provider_agent.api.client import AgentClient
-from provider_agent.api.jobs import JobView
-from provider_agent.errors import AgentError
-from provider_agent.protocol.digests import (
-    Entry,
-    directory_digest,
-    encode_manifest,
-    manifest,
-)
+from provider_agent.modules.jobs.documents import JobView
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import LocalError
+from teraproof.protocol.digests import Entry, directory_digest, encode_manifest, manifest
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, TENANT, Rig, code_of, http, serve
 from tests.support.codes import fails_as
@@ -185,7 +180,7 @@ def test_fetch_result__provider_sends_other_bytes__refused(
 def test_fetch_result__hostile_manifest__refused(rig: Rig, tmp_path: Path, path: str) -> None:
     data = encode_manifest([Entry(path, 1, "0" * 64)])
     rig.jobs[JOB_ID] = JobView(TENANT.address, {}, manifest=data, results=tmp_path)
-    with rig.client() as client, pytest.raises(AgentError, match=r"manifest\[0\]\.path"):
+    with rig.client() as client, pytest.raises(LocalError, match=r"manifest\[0\]\.path"):
         client.fetch_result(JOB_ID, tmp_path / "result", hashlib.sha256(data).digest())
 
 

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from provider_agent.api.storage import InputStorage, StorageLimits, Upload
-from provider_agent.errors import AgentError, Refused
 from provider_agent.http.limits import ApiLimits
-from provider_agent.protocol import jobspec
+from provider_agent.http.uploads import InputStorage, StorageLimits, Upload
+from teraproof.errors import LocalError, Refused
+from teraproof.protocol import jobspec
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import (
     JOBS,
@@ -372,7 +372,7 @@ def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(jobspec, "_VALIDATOR", SimpleNamespace(iter_errors=counted))
     document = make_spec({}).to_json() | {"inputs": [[]] * 50_000}
-    with pytest.raises(AgentError, match="inputs"):
+    with pytest.raises(LocalError, match="inputs"):
         jobspec.parse(jobspec.canonical(document))
     assert 0 < found < 100
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.folder import ProofFolder
-from provider_agent.benchmark.opening import Opening, verify
-from provider_agent.duties.epochs import ProofReport
+from provider_agent.modules.proofs.epochs import ProofReport
+from provider_agent.prover.folder import ProofFolder
 from provider_agent.store import IntentState
 from teraproof import headers
 from teraproof.headers import Header, HeaderError
+from teraproof.pog import format as pog
+from teraproof.pog import merkle
+from teraproof.pog.opening import Opening, verify
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, TPF

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.duties.candidates import Candidates
+from provider_agent.modules.jobs.candidates import Candidates
 from tests.agent.duty_rig import Rig
 
 MOST = 16  # looks a cycle

@@ -12,15 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 from eth_account import Account
 
-from provider_agent import cli
-from provider_agent.agent import DATABASE, PAY_DECIMALS, PAY_SYMBOL
-from provider_agent.duties import benchmark, rewards
-from provider_agent.duties.epochs import ProofReport
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Status
+from provider_agent.app import DATABASE, PAY_DECIMALS, PAY_SYMBOL
+from provider_agent.cli import main as cli
+from provider_agent.modules.proofs import duty as benchmark
+from provider_agent.modules.proofs.epochs import ProofReport
+from provider_agent.modules.rewards import duty as rewards
 from provider_agent.settings import load
 from provider_agent.store import IntentKey, Store
+from teraproof.protocol import messages
 from teraproof.protocol.errors import Exit
+from teraproof.protocol.terms import Status
 from tests.agent.duty_rig import Rig
 
 A = Account.from_key(b"\x01" * 32).address

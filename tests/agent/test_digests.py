@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol import digests
-from provider_agent.protocol.digests import Entry
+from teraproof.errors import LocalError
+from teraproof.protocol import digests
+from teraproof.protocol.digests import Entry
 
 
 def test_file_digest__content__is_its_sha256(tmp_path: Path) -> None:
@@ -49,9 +49,9 @@ def test_manifest__symlink__refused(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "link").symlink_to(tmp_path / "secret")
-    with pytest.raises(AgentError, match="link: a link or special file"):
+    with pytest.raises(LocalError, match="link: a link or special file"):
         digests.manifest(tree)
-    with pytest.raises(AgentError, match="link or special file"):
+    with pytest.raises(LocalError, match="link or special file"):
         digests.file_digest(tree / "link")
 
 
@@ -59,27 +59,27 @@ def test_manifest__symlinked_directory__refused(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "up").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(AgentError, match="up: a link"):
+    with pytest.raises(LocalError, match="up: a link"):
         digests.manifest(tree)
-    with pytest.raises(AgentError, match="not a directory"):
+    with pytest.raises(LocalError, match="not a directory"):
         digests.manifest(tree / "up")
 
 
 def test_manifest__pipe_or_socket__refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(AgentError, match="pipe: not a regular file"):
+    with pytest.raises(LocalError, match="pipe: not a regular file"):
         digests.manifest(tmp_path)
     (tmp_path / "pipe").unlink()
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "sock"))
-        with pytest.raises(AgentError, match="sock: a link or special file"):
+        with pytest.raises(LocalError, match="sock: a link or special file"):
             digests.manifest(tmp_path)
 
 
 def test_manifest__name_not_utf8__refused(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff", "wb"):
         pass
-    with pytest.raises(AgentError, match="control character"):
+    with pytest.raises(LocalError, match="control character"):
         digests.manifest(tmp_path)
 
 
@@ -88,7 +88,7 @@ def test_manifest__too_deep__refused(tmp_path: Path) -> None:
     for _ in range(40):
         deep = deep / "d"
     deep.mkdir(parents=True)
-    with pytest.raises(AgentError, match="more than 32 parts"):
+    with pytest.raises(LocalError, match="more than 32 parts"):
         digests.manifest(tmp_path)
 
 
@@ -96,14 +96,14 @@ def test_manifest__too_many_files__refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(digests, "MAX_FILES", 2)
     for name in "abc":
         (tmp_path / name).touch()
-    with pytest.raises(AgentError, match="more than 2 files"):
+    with pytest.raises(LocalError, match="more than 2 files"):
         digests.manifest(tmp_path)
 
 
 def test_digest__missing__one_line(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="no such file"):
+    with pytest.raises(LocalError, match="no such file"):
         digests.file_digest(tmp_path / "none")
-    with pytest.raises(AgentError, match="not a directory"):
+    with pytest.raises(LocalError, match="not a directory"):
         digests.directory_digest(tmp_path / "none")
 
 
@@ -130,7 +130,7 @@ def test_digest__missing__one_line(tmp_path: Path) -> None:
     ],
 )
 def test_check_path__unclean__refused(path: object) -> None:
-    with pytest.raises(AgentError, match="path"):
+    with pytest.raises(LocalError, match="path"):
         digests.check_path(path)
 
 
@@ -143,7 +143,7 @@ def test_check_path__clean__returned(path: str) -> None:
 def test_check_path__accepted__stays_inside(path: str) -> None:
     try:
         digests.check_path(path)
-    except AgentError:
+    except LocalError:
         return
     assert os.path.normpath(path) == path
     assert not path.startswith(("/", "../"))
@@ -178,7 +178,7 @@ def test_parse_manifest__good__reads_back() -> None:
     ids=lambda value: ascii(value)[:24],
 )
 def test_parse_manifest__hostile__refused(data: bytes, line: str) -> None:
-    with pytest.raises(AgentError, match=line):
+    with pytest.raises(LocalError, match=line):
         digests.parse_manifest(data)
 
 
@@ -193,11 +193,11 @@ def test_open_beneath__link_on_the_way__refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "f").touch()
     (tmp_path / "d").symlink_to("real")
-    with pytest.raises(AgentError, match="no directory"), digests.open_beneath(tmp_path, "d/f"):
+    with pytest.raises(LocalError, match="no directory"), digests.open_beneath(tmp_path, "d/f"):
         pass
     with pytest.raises(FileNotFoundError), digests.open_beneath(tmp_path, "real/none"):
         pass
-    with pytest.raises(AgentError, match=r"'\.\.'"), digests.open_beneath(tmp_path, "../x"):
+    with pytest.raises(LocalError, match=r"'\.\.'"), digests.open_beneath(tmp_path, "../x"):
         pass
 
 

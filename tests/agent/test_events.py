@@ -18,9 +18,9 @@ from provider_agent.chain.contracts import (
     Settled,
     StakingContract,
 )
-from provider_agent.chain.events import EventFeed
-from provider_agent.protocol.terms import Order, Record, Terms
+from provider_agent.core.feed import EventFeed
 from provider_agent.store import Store
+from teraproof.protocol.terms import Order, Record, Terms
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Log

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from provider_agent.duties.views import ProviderView
-from provider_agent.protocol.terms import Status
+from provider_agent.modules.jobs.views import ProviderView
 from provider_agent.store import IntentState, RunStage, Store
+from teraproof.protocol.terms import Status
 from tests.agent.duty_rig import OPERATOR, OWNER, Rig
 
 # Tables that grow with what has ended, or with what strangers do.

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from provider_agent.chain.contracts import Cancelled, Expired, Refused
-from provider_agent.duties.attempts import MAX_ATTEMPTS
-from provider_agent.duties.book import RunName
-from provider_agent.protocol import allow_list, messages, outcome
-from provider_agent.protocol.outcome import Ending, Outcome
-from provider_agent.protocol.terms import Judged, Record, Status, Terms
+from provider_agent.core.attempts import MAX_ATTEMPTS
+from provider_agent.modules.jobs.book import RunName
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.store import IntentKey, IntentState, Mined, RunStage, Transaction
+from teraproof.protocol import allow_list, messages, outcome
 from teraproof.protocol.errors import Code
+from teraproof.protocol.outcome import Ending, Outcome
+from teraproof.protocol.terms import Judged, Record, Status, Terms
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, START, TENANT, TPF, PlainBenchmark, Rig
 
@@ -834,7 +834,7 @@ def test_blocked_by__after_a_restart__known_again_with_the_next_look(rig: Rig) -
 def test_blocked_by__junk_orders__memory_is_bounded(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provider_agent.duties.book._MOST_BLOCKED", 3)
+    monkeypatch.setattr("provider_agent.modules.jobs.book._MOST_BLOCKED", 3)
     spec = rig.spec()
     listed = [rig.post(spec) for _ in range(6)]
     rig.cycle()

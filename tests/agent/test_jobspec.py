@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from provider_agent.errors import SpecError
-from provider_agent.protocol import jobspec
+from teraproof.errors import SpecError
+from teraproof.protocol import jobspec
 
 SPEC: dict[str, Any] = {
     "version": 1,

@@ -8,8 +8,8 @@ from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol.messages import (
+from teraproof.errors import LocalError
+from teraproof.protocol.messages import (
     Attestation,
     Domain,
     OperatorConsent,
@@ -21,7 +21,7 @@ from provider_agent.protocol.messages import (
     sign,
     typed_data,
 )
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Judged
+from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Judged
 
 KEY = Account.from_key(b"\x11" * 32)
 OTHER = Account.from_key(b"\x22" * 32)
@@ -113,7 +113,7 @@ def test_recover__malleable_signature__refused() -> None:
     signature = sign(DOMAIN, QUOTE, KEY)
     s = ORDER_OF_CURVE - int.from_bytes(signature[32:64], "big")
     twin = signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])
-    with pytest.raises(AgentError, match="upper half"):
+    with pytest.raises(LocalError, match="upper half"):
         recover(DOMAIN, QUOTE, twin)
 
 
@@ -128,7 +128,7 @@ def test_recover__malleable_signature__refused() -> None:
     ],
 )
 def test_recover__malformed__one_line(signature: bytes, line: str) -> None:
-    with pytest.raises(AgentError, match=line):
+    with pytest.raises(LocalError, match=line):
         recover(DOMAIN, QUOTE, signature)
 
 
@@ -137,7 +137,7 @@ def test_recover__malformed__one_line(signature: bytes, line: str) -> None:
 def test_recover_signer__noise__address_or_agent_error(signed: bytes, noise: bytes, v: int) -> None:
     try:
         found = recover_signer(signed, noise[:32] + b"\x00" + noise[33:64] + bytes([v]))
-    except AgentError:
+    except LocalError:
         return
     assert len(found) == 42
 
@@ -163,14 +163,14 @@ def test_quote_nonce__consent_above_number() -> None:
     assert quote_nonce(3, 5) == 3 * 2**128 + 5
     assert quote_nonce(2**128 - 1, 2**128 - 1) == 2**256 - 1
     for consent, number in ((-1, 0), (2**128, 0), (0, -1), (0, 2**128)):
-        with pytest.raises(AgentError, match=r"quote\.nonce: the .* does not fit in 128 bits"):
+        with pytest.raises(LocalError, match=r"quote\.nonce: the .* does not fit in 128 bits"):
             quote_nonce(consent, number)
 
 
 def test_message__bad_member__names_it() -> None:
-    with pytest.raises(AgentError, match=r"quote\.operator: .* is not an address"):
+    with pytest.raises(LocalError, match=r"quote\.operator: .* is not an address"):
         Quote("0x1", ZERO_ADDRESS, b"\x01" * 32, 1, 1, 1, 1, 1)
-    with pytest.raises(AgentError, match=r"attestation\.result: expected 32 bytes"):
+    with pytest.raises(LocalError, match=r"attestation\.result: expected 32 bytes"):
         Attestation(b"\x01" * 32, b"\x01" * 32, b"", b"\x01" * 32, 1, 1)
-    with pytest.raises(AgentError, match=r"operatorconsent\.expires: .* uint64"):
+    with pytest.raises(LocalError, match=r"operatorconsent\.expires: .* uint64"):
         OperatorConsent(KEY.address, OTHER.address, 0, 2**64)

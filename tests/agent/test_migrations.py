@@ -12,15 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from provider_agent.duties.book import decode_terms
-from provider_agent.store import (
-    IntentKey,
-    IntentState,
-    RunStage,
-    Store,
-    StoreError,
-    migration,
-)
+from provider_agent.modules.jobs.book import decode_terms
+from provider_agent.store import IntentKey, IntentState, RunStage, Store, StoreError, migration
 from provider_agent.store import inspect as look_at
 from teraproof.protocol.errors import Code
 from tests.agent.schemas.build import KEY, NOW, PAY, TENANT, sign

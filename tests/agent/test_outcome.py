@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from provider_agent.protocol import outcome
-from provider_agent.protocol.jobspec import canonical
-from provider_agent.protocol.outcome import Ending, Outcome
-from provider_agent.protocol.terms import Status
 from provider_agent.runners.base import Reason
+from teraproof.protocol import outcome
+from teraproof.protocol.jobspec import canonical
+from teraproof.protocol.outcome import Ending, Outcome
+from teraproof.protocol.terms import Status
 
 
 def test_reasons__each_has_an_outcome_and_the_provider_s_are_never_attested() -> None:

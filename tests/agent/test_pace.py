@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from provider_agent.chain.pace import Pace
+from provider_agent.core.pace import Pace
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef
 

@@ -14,12 +14,12 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.duties.policy import Load, Policy, Standing
-from provider_agent.protocol import allow_list
-from provider_agent.protocol.jobspec import JobSpec, canonical, parse
-from provider_agent.protocol.terms import Judged, Order, Terms
+from provider_agent.modules.jobs.policy import Load, Policy, Standing
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
+from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec, canonical, parse
+from teraproof.protocol.terms import Judged, Order, Terms
 from tests.support.codes import code_or_none
 
 OWNER = "0x" + "11" * 20

@@ -12,17 +12,17 @@ from typing import Any, cast
 import pytest
 
 from provider_agent.chain.contracts import JobsContract, TokenContract
-from provider_agent.chain.events import EventFeed
-from provider_agent.chain.pace import Pace
-from provider_agent.duties.backfill import Backfill
-from provider_agent.duties.funds import Funds
-from provider_agent.duties.quotes import QuoteDesk
-from provider_agent.errors import Refused
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import ZERO_ADDRESS, Order
+from provider_agent.core.feed import EventFeed
+from provider_agent.core.pace import Pace
+from provider_agent.modules.jobs.backfill import Backfill
+from provider_agent.modules.jobs.funds import Funds
+from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
+from teraproof.errors import Refused
+from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.terms import ZERO_ADDRESS, Order
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.duties import results as module
-from provider_agent.duties.results import Results
 from provider_agent.errors import RunnerError
-from provider_agent.protocol.digests import manifest
+from provider_agent.modules.jobs import results as module
+from provider_agent.modules.jobs.results import Results
 from provider_agent.runners.base import Phase, Reason, RunState
+from teraproof.protocol.digests import manifest
 
 JOB = b"\x05" * 32
 GOOD = RunState(Phase.EXITED, Reason.EXITED, 0, 10, 20)

@@ -11,8 +11,8 @@ import pytest
 from eth_abi.abi import decode
 
 from provider_agent.chain.contracts import Abi, EmissionsContract, ProofRecord
-from provider_agent.duties.attempts import Attempts
-from provider_agent.duties.rewards import UNCLAIMED, RewardsDuty
+from provider_agent.core.attempts import Attempts
+from provider_agent.modules.rewards.duty import UNCLAIMED, RewardsDuty
 from provider_agent.store import IntentState, Store
 from provider_agent.tx.sender import Sender
 from teraproof.rpc.errors import ChainError

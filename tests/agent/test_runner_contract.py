@@ -20,14 +20,14 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from provider_agent.duties.results import FAILURE, Results
-from provider_agent.errors import AgentError, SpecError
-from provider_agent.protocol import jobspec
-from provider_agent.protocol.digests import check_path, parse_manifest
+from provider_agent.modules.jobs.results import FAILURE, Results
 from provider_agent.runners import outputs
 from provider_agent.runners.base import MIB, Limits, Phase, Reason, RunRequest, RunState
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.runners.receipt import Receipt
+from teraproof.errors import LocalError, SpecError
+from teraproof.protocol import jobspec
+from teraproof.protocol.digests import check_path, parse_manifest
 from tests.support import runs
 
 JOB = b"\x05" * 32
@@ -44,7 +44,7 @@ def accepted(rule: Callable[[str], object], value: str) -> bool:
     """Whether a rule lets a value pass."""
     try:
         rule(value)
-    except AgentError:
+    except LocalError:
         return False
     return True
 
@@ -269,7 +269,7 @@ def test_keep__disk_is_full__raises_and_leaves_nothing(
     (tmp_path / "log").touch()
     state = RunState(Phase.EXITED, Reason.EXITED, 0, 1, 2)
     monkeypatch.setattr(shutil, call, full)
-    with pytest.raises(AgentError, match="cannot be kept: No space left"):
+    with pytest.raises(LocalError, match="cannot be kept: No space left"):
         Results(tmp_path / "results").keep(JOB, state, tmp_path / "out", tmp_path / "log", b"{}")
     assert os.listdir(tmp_path / "results") == []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from provider_agent.benchmark.format import Shape
-from provider_agent.benchmark.schedule import Rules, Stage, stagger
 from provider_agent.chain.contracts import EpochRecord
+from teraproof.pog.format import Shape
+from teraproof.pog.schedule import Rules, Stage, stagger
 
 RULES = Rules(
     shape=Shape(256, 1),

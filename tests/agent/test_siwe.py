@@ -7,9 +7,9 @@ from eth_account.messages import encode_defunct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.errors import AuthError
-from provider_agent.protocol import siwe
-from provider_agent.protocol.messages import recover_signer
+from teraproof.errors import AuthError
+from teraproof.protocol import siwe
+from teraproof.protocol.messages import recover_signer
 from teraproof.rpc.errors import ChainError, Reverted
 
 KEY = Account.from_key(b"\x01" * 32)

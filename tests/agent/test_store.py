@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.errors import AgentError
 from provider_agent.store import (
     IntentKey,
     IntentState,
@@ -24,6 +23,7 @@ from provider_agent.store import (
     Store,
     Transaction,
 )
+from teraproof.errors import LocalError
 
 KEY = IntentKey("0xjobs", "0x01", "accept")
 MINED = Mined(b"h", 10, b"b", 1, 50_000, 7)
@@ -60,7 +60,7 @@ def test_open__newer_file__refused(store: Store, path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(AgentError, match="written by a newer agent"):
+    with pytest.raises(LocalError, match="written by a newer agent"):
         Store(path)
 
 
@@ -68,19 +68,19 @@ def test_open__others_file__refused(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (a)")
     db.close()
-    with pytest.raises(AgentError, match="database of another program"):
+    with pytest.raises(LocalError, match="database of another program"):
         Store(path)
 
 
 def test_open__no_directory__refused(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match=r"check agent\.data_dir"):
+    with pytest.raises(LocalError, match=r"check agent\.data_dir"):
         Store(tmp_path / "missing" / "agent.sqlite")
 
 
 def test_bind__other_identity__refused(store: Store) -> None:
     store.bind(chain="1", operator="0xa")
     store.bind(chain="1", operator="0xa")
-    with pytest.raises(AgentError, match="belongs to chain 1, the settings say 2"):
+    with pytest.raises(LocalError, match="belongs to chain 1, the settings say 2"):
         store.bind(chain="2", operator="0xa")
 
 
@@ -125,7 +125,7 @@ def test_add_intent__same_key__same_row(store: Store) -> None:
     first = store.add_intent(KEY, "0xto", b"data", value=2**200)
     assert store.add_intent(KEY, "0xto", b"data", value=2**200) == first
     assert first.value == 2**200
-    with pytest.raises(AgentError, match="a new try needs a new action"):
+    with pytest.raises(LocalError, match="a new try needs a new action"):
         store.add_intent(KEY, "0xto", b"other", value=2**200)
 
 
@@ -185,7 +185,7 @@ def test_set_intent_state__only_drawn_edges(
     if (old, new) in _EDGES:
         assert store.set_intent_state(row, new).state is new
     else:
-        with pytest.raises(AgentError, match="cannot go from"):
+        with pytest.raises(LocalError, match="cannot go from"):
             store.set_intent_state(row, new)
 
 
@@ -309,14 +309,14 @@ def test_quotes__nonce_is_used_once(store: Store) -> None:
 
 def test_runs__only_drawn_edges(store: Store) -> None:
     assert store.add_run("r", b"job").state is RunStage.PLANNED
-    with pytest.raises(AgentError, match="cannot go from planned to collected"):
+    with pytest.raises(LocalError, match="cannot go from planned to collected"):
         store.set_run_state("r", RunStage.COLLECTED)
     store.set_run_state("r", RunStage.RUNNING, started=1)
     store.set_run_state("r", RunStage.EXITED, exit_code=0, finished=2)
     run = store.set_run_state("r", RunStage.COLLECTED, result=b"d", receipt=b"e")
     assert (run.started, run.finished, run.exit_code, run.result) == (1, 2, 0, b"d")
     assert store.runs_of(b"job") == store.runs_in(RunStage.COLLECTED) == [run]
-    with pytest.raises(AgentError, match="there is no run"):
+    with pytest.raises(LocalError, match="there is no run"):
         store.set_run_state("other", RunStage.RUNNING)
 
 

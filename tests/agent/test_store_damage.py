@@ -299,7 +299,7 @@ def test_disk_full__one_line_and_nothing_half_done(good: Path, tmp_path: Path) -
 AS_NOBODY = """
 import os, resource, signal, sys
 from pathlib import Path
-from provider_agent.errors import AgentError
+from teraproof.errors import LocalError
 from provider_agent.store import Store
 from teraproof.protocol.errors import Code
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -310,7 +310,7 @@ elif os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     Store(Path(sys.argv[1]))
-except AgentError as error:
+except LocalError as error:
     print(error.code, error)
 else:
     print("opened")

@@ -5,8 +5,8 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol.terms import (
+from teraproof.errors import LocalError
+from teraproof.protocol.terms import (
     Assignment,
     Order,
     Record,
@@ -95,7 +95,7 @@ def test_price_at__no_auction__is_maximum() -> None:
 
 
 def test_price_at__before_posting__refused() -> None:
-    with pytest.raises(AgentError, match="before the job was posted"):
+    with pytest.raises(LocalError, match="before the job was posted"):
         Terms(REQUESTER, 1_000, 60, 100, 7, order()).price_at(999)
 
 
@@ -107,7 +107,7 @@ def test_price_at__paused__that_of_the_age_without_the_pause(
     assert terms.price_at(at + paused, paused) == terms.price_at(at)
     assert terms.open_until(9, paused) == terms.open_until(9) + paused
     if paused > age:
-        with pytest.raises(AgentError, match="before the job was posted"):
+        with pytest.raises(LocalError, match="before the job was posted"):
             terms.price_at(at, paused)
 
 
@@ -140,7 +140,7 @@ def test_record__state_word__is_digest_with_status_byte(record: Record) -> None:
 
 
 def test_status_of__unknown__refused() -> None:
-    with pytest.raises(AgentError, match="unknown job status 99"):
+    with pytest.raises(LocalError, match="unknown job status 99"):
         status_of(99)
 
 
@@ -156,17 +156,17 @@ def test_status_of__unknown__refused() -> None:
     ],
 )
 def test_order__out_of_bounds__one_line(changes: dict[str, object], line: str) -> None:
-    with pytest.raises(AgentError, match=line):
+    with pytest.raises(LocalError, match=line):
         order(**changes)
 
 
 @pytest.mark.parametrize("wrong", [REQUESTER.replace("E", "e", 1), "0x12", "", None, REQUESTER[2:]])
 def test_address__wrong__refused(wrong: object) -> None:
-    with pytest.raises(AgentError, match="requester"):
+    with pytest.raises(LocalError, match="requester"):
         address("requester", wrong)
 
 
 def test_from_abi__wrong_number_of_values__refused() -> None:
     for cls in (Order, Terms, Record):
-        with pytest.raises(AgentError, match="values"):
+        with pytest.raises(LocalError, match="values"):
             cls.from_abi([1, 2, 3])

@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
-from provider_agent.duties.quotes import QuoteDesk
-from provider_agent.duties.views import UploadRule
+from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.views import UploadRule
 from teraproof.protocol.errors import Code
 from tests.agent.duty_rig import OTHER, OWNER, TENANT, Rig
 from tests.support.codes import fails_as

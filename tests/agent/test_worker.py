@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark import worker as workers
-from provider_agent.benchmark.engine import Timings, make_engine
-from provider_agent.benchmark.errors import BenchmarkError
-from provider_agent.benchmark.folder import ProofFolder, Request, Task
-from provider_agent.benchmark.format import Shape, samples, score
-from provider_agent.benchmark.opening import verify
-from provider_agent.benchmark.turns import Turn, names
-from provider_agent.duties.prover import Prover, measure
+from provider_agent.modules.proofs.prover import Prover, measure
+from provider_agent.prover import worker as workers
+from provider_agent.prover.engine import Timings, make_engine
+from provider_agent.prover.folder import ProofFolder, Request, Task
+from provider_agent.prover.turns import Turn, names
+from teraproof.pog import merkle
+from teraproof.pog.errors import BenchmarkError
+from teraproof.pog.format import Shape, samples, score
+from teraproof.pog.opening import verify
 from tests.support.anvil import ROOT
 from tests.support.processes import with_argument
 
@@ -84,8 +84,8 @@ def test_worker__parent_dies__dies_too(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "1-aa")
     program = (
         "import sys, time; from pathlib import Path;"
-        "from provider_agent.benchmark.folder import ProofFolder;"
-        "from provider_agent.duties.prover import Prover;"
+        "from provider_agent.prover.folder import ProofFolder;"
+        "from provider_agent.modules.proofs.prover import Prover;"
         "path = Path(sys.argv[1]);"
         "Prover(path.parent).prove(ProofFolder(path)); print('started', flush=True);"
         "time.sleep(600)"
@@ -401,7 +401,7 @@ def test_turn__waiting__is_seen_and_gets_the_device(tmp_path: Path) -> None:
 def test_turn__holder_is_killed__device_is_free(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path;"
-        "from provider_agent.benchmark.turns import Turn;"
+        "from provider_agent.prover.turns import Turn;"
         "Turn('cpu', Path(sys.argv[1])).__enter__(); print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen(

@@ -19,18 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from provider_agent import cli
-from provider_agent.benchmark.folder import ProofFolder
-from provider_agent.duties.jobs import JobsDuty
-from provider_agent.duties.prover import Prover
-from provider_agent.duties.results import Results
+from provider_agent.cli import main as cli
+from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.results import Results
+from provider_agent.modules.proofs.prover import Prover
+from provider_agent.prover.folder import ProofFolder
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.store import Store
 from provider_agent.tx.sender import Sender
 
 # What an agent loads by itself: its own modules, and others when it is under way already.
 _LATER = (
-    "provider_agent.agent",
+    "provider_agent.app",
     "anyio._backends._asyncio",
     "eth_hash.backends.pycryptodome",
     "httpcore",

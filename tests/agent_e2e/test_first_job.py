@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from provider_agent.protocol.terms import Status
+from teraproof.protocol.terms import Status
 from tests.agent_e2e.world import TPF, USD, market
 from tests.support.anvil import ROOT
 

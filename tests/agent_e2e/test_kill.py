@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.protocol.terms import Status
+from teraproof.protocol.terms import Status
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together
 from tests.agent_e2e.world import Deployment, Job, World

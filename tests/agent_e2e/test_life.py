@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Status
+from teraproof.errors import LocalError
+from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.terms import Status
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.world import (
@@ -245,7 +245,7 @@ def test_quote_and_hire__job_is_run_and_paid(world: World, nursery: Nursery) -> 
     world.until(lambda: "listens on" in world.log(), "start")
     world.until(lambda: client.provider()["owner"], "look at the chain")
     client.upload_spec(spec)
-    with pytest.raises(AgentError) as caught:
+    with pytest.raises(LocalError) as caught:
         client.quote(spec, domain)
     assert caught.value.code is Code.INPUTS_MISSING
     client.upload(spec, directory)

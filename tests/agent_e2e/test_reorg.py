@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from provider_agent.chain.contracts import JobsContract, Posted
-from provider_agent.protocol.jobspec import JobSpec
-from provider_agent.protocol.terms import Status, Terms
+from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together

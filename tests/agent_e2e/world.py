@@ -29,14 +29,14 @@ from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.api.client import AgentClient
 from provider_agent.chain.contracts import Abi, Attested, JobsContract, Posted
-from provider_agent.errors import AgentError
-from provider_agent.protocol import messages
-from provider_agent.protocol.digests import file_digest
-from provider_agent.protocol.jobspec import JobSpec, canonical, parse
-from provider_agent.protocol.terms import Order, Record, Status, Terms
 from scripts.market.artifacts import Artifact, compile_all
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import LocalError
+from teraproof.protocol import messages
+from teraproof.protocol.digests import file_digest
+from teraproof.protocol.jobspec import JobSpec, canonical, parse
+from teraproof.protocol.terms import Order, Record, Status, Terms
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.nursery import Nursery
 from tests.support.anvil import ROOT, Anvil, free_port
@@ -300,7 +300,7 @@ class Job:
         """Send what the agent takes now; False when it is not there or wants to wait."""
         try:
             self.upload(wait=0)
-        except AgentError:
+        except LocalError:
             return False
         return True
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from provider_agent.benchmark.format import Shape
-from provider_agent.benchmark.schedule import Rules, Stage
 from provider_agent.chain.contracts import EpochRecord, ProofRecord
+from teraproof.pog.format import Shape
+from teraproof.pog.schedule import Rules, Stage
 from tests.agent_e2e.world import Contract, Deployment, ProofTerms, World, deployment, step
 from tests.support.anvil import Anvil
 from tests.support.processes import with_argument

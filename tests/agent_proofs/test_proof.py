@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provider_agent.benchmark.schedule import Stage
-from provider_agent.protocol.terms import Status
+from teraproof.pog.schedule import Stage
+from teraproof.protocol.terms import Status
 from tests.agent_e2e.world import TPF, ProofTerms
 from tests.agent_proofs.epochs import (
     WAIT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provider_agent.benchmark.schedule import Stage
+from teraproof.pog.schedule import Stage
 from tests.agent_proofs.epochs import (
     WAIT,
     Epochs,

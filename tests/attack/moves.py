@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from provider_agent.protocol.messages import Quote, quote_nonce
-from provider_agent.protocol.terms import ZERO_ADDRESS
+from teraproof.protocol.messages import Quote, quote_nonce
+from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.attack.market import ATTACKERS, EVIL, HONEST, TWIN, Moment
 from tests.contracts.stateful.deal import SPEC
 from tests.contracts.stateful.machine import FAR

@@ -14,15 +14,8 @@ import boa
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import (
-    ZERO_ADDRESS,
-    ZERO_WORD,
-    Order,
-    Record,
-    Terms,
-    assignment_of,
-)
+from teraproof.protocol import messages
+from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Terms, assignment_of
 from tests.contracts.deploy import DAY, TPF, USD, Contract, Suite, account_of, address_of
 
 SPEC = keccak(text="a job specification")

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from eth_abi.abi import decode
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.format import LEAF_BYTES, Sample, Shape
-from provider_agent.benchmark.keccak import BatchKeccak
-from provider_agent.benchmark.opening import Opening
-from provider_agent.benchmark.words import Side, matrix
+from provider_agent.prover.keccak import BatchKeccak
+from provider_agent.prover.words import Side, matrix
+from teraproof.pog import format as pog
+from teraproof.pog import merkle
+from teraproof.pog.format import LEAF_BYTES, Sample, Shape
+from teraproof.pog.opening import Opening
 from tests.contracts import actions, headers
 from tests.contracts.actions import Provider, go_to, now
 from tests.contracts.deploy import TPF, Suite

@@ -8,7 +8,7 @@ import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.terms import Assignment, Judged, Status
+from teraproof.protocol.terms import Assignment, Judged, Status
 from tests.contracts import actions
 from tests.contracts.actions import (
     ORDER,

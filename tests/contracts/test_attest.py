@@ -6,8 +6,8 @@ from dataclasses import replace
 import boa
 import pytest
 
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Status
+from teraproof.protocol import messages
+from teraproof.protocol.terms import Status
 from tests.contracts.actions import (
     ORDER,
     RECEIPT,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from provider_agent.protocol.terms import Assignment, Judged
+from teraproof.protocol.terms import Assignment, Judged
 from tests.contracts.actions import (
     ORDER,
     accept,

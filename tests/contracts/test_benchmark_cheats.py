@@ -13,8 +13,8 @@ import boa
 import numpy as np
 import pytest
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.format import Sample, Shape
+from teraproof.pog import format as pog
+from teraproof.pog.format import Sample, Shape
 from tests.contracts import headers, proofs
 from tests.contracts.actions import event, go_to
 from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import format as pog
+from teraproof.pog import format as pog
 from tests.contracts import headers, proofs
 from tests.contracts.actions import go_to, now, pass_time
 from tests.contracts.deploy import Parameters, Suite, address_of, deploy_suite, deployer_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import format as pog
+from teraproof.pog import format as pog
 from tests.contracts import headers, proofs
 from tests.contracts.actions import event, go_to, now, pass_time
 from tests.contracts.deploy import Parameters, Suite, deploy_suite, deployer_of

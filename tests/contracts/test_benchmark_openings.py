@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from provider_agent.benchmark.format import Sample, keccak
-from provider_agent.benchmark.merkle import RoundTree
+from teraproof.pog.format import Sample, keccak
+from teraproof.pog.merkle import RoundTree
 from tests.contracts import proofs
 from tests.contracts.actions import Provider
 from tests.contracts.deploy import Parameters, Suite, deploy_suite

@@ -4,7 +4,7 @@
 import boa
 import pytest
 
-from provider_agent.benchmark import format as pog
+from teraproof.pog import format as pog
 from tests.contracts import actions, proofs
 from tests.contracts.actions import delegate, event, events, go_to, now, order, pass_time, post
 from tests.contracts.deploy import (

@@ -12,7 +12,7 @@ from typing import Any
 import boa
 import pytest
 
-from provider_agent.benchmark.opening import Opening
+from teraproof.pog.opening import Opening
 from tests.contracts import proofs
 from tests.contracts.actions import consent, delegate, event, go_to, now
 from tests.contracts.deploy import (

@@ -6,7 +6,7 @@ import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.terms import Status, Terms
+from teraproof.protocol.terms import Status, Terms
 from tests.contracts.actions import assigned, attested, order, pass_time, post
 from tests.contracts.deploy import Contract
 

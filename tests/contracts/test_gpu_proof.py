@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.format import Sample, Shape
-from provider_agent.benchmark.opening import Opening, entry, product_entry, verify
+from teraproof.pog import format as pog
+from teraproof.pog import merkle
+from teraproof.pog.format import Sample, Shape
+from teraproof.pog.opening import Opening, entry, product_entry, verify
 from tests.contracts.deploy import CONTRACTS
 
 pytestmark = pytest.mark.invariant("I-7")

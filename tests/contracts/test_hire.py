@@ -4,8 +4,8 @@
 import boa
 import pytest
 
-from provider_agent.protocol.messages import quote_nonce
-from provider_agent.protocol.terms import Assignment, Status
+from teraproof.protocol.messages import quote_nonce
+from teraproof.protocol.terms import Assignment, Status
 from tests.contracts.actions import (
     account_of,
     attest,

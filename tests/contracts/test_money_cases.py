@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from provider_agent.protocol.messages import Quote, quote_nonce
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Status
+from teraproof.protocol.messages import Quote, quote_nonce
+from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Status
 from tests.contracts.deploy import TPF, USD
 from tests.contracts.stateful.deal import REFUSABLE, SPEC, TRUSTED
 from tests.contracts.stateful.machine import FAR, Hold, Manager, Why

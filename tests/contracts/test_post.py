@@ -4,7 +4,7 @@
 import boa
 import pytest
 
-from provider_agent.protocol.terms import Status
+from teraproof.protocol.terms import Status
 from tests.contracts.actions import (
     ORDER,
     accept,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import boa
 import pytest
 
-from provider_agent.protocol.terms import Judged, Status
+from teraproof.protocol.terms import Judged, Status
 from tests.contracts.actions import (
     ORDER,
     RECEIPT,

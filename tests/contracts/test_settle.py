@@ -6,7 +6,7 @@ from dataclasses import replace
 import boa
 import pytest
 
-from provider_agent.protocol.terms import Status, Terms
+from teraproof.protocol.terms import Status, Terms
 from tests.contracts.actions import (
     ORDER,
     accept,

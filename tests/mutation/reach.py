@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from boa.contracts.vyper.ast_utils import get_fn_ancestor_from_node
 from boa.environment import Env
+from vyper.ir import compile_ir
 
 from tests.contracts.revm import Revm
 from tests.mutation.mutants import CONTRACTS, SOURCES, Mutant
@@ -111,7 +112,7 @@ class Recorder:
     def _ran(self) -> set[str]:
         found = set()
         for key, pcs in self._pcs.items():
-            nodes = self._contracts[key].source_map["pc_raw_ast_map"]
+            nodes = _source_map(self._contracts[key])["pc_raw_ast_map"]
             for pc in pcs:
                 if pc not in nodes:
                     continue
@@ -133,6 +134,13 @@ class Recorder:
             self.reach.seconds[item.nodeid] = time.process_time() - began
             self.reach.functions[item.nodeid] = sorted(self._ran())
             self.reach.deployed[item.nodeid] = sorted(self._made)
+
+
+def _source_map(data: Any) -> Any:
+    """The runtime's source map. Titanoboa keeps it only for what its disk cache has seen."""
+    if not hasattr(data, "source_map"):
+        data.source_map = compile_ir.assembly_to_evm(data.assembly_runtime)[1]
+    return data.source_map
 
 
 class Only:

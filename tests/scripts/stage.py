@@ -8,14 +8,14 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import ZERO_WORD, Order
 from scripts.market import jobs
 from scripts.market.jobs import Job, Placed
 from scripts.market.market import Market
 from scripts.market.providers import Consent
 from scripts.market.sending import Call, Sender
 from scripts.market.ui import QuietUi
+from teraproof.protocol import messages
+from teraproof.protocol.terms import ZERO_WORD, Order
 from tests.scripts.actors import KeySigner
 from tests.support.anvil import Anvil
 

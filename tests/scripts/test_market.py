@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from provider_agent.errors import AgentError
-from provider_agent.protocol import messages
-from provider_agent.protocol.terms import Judged, Status
 from scripts.market import credits, endings, jobs, packages, providers, tokens
 from scripts.market.conditions import protection
 from scripts.market.errors import ScriptError
 from scripts.market.jobs import Funds
+from teraproof.errors import LocalError
+from teraproof.protocol import messages
+from teraproof.protocol.terms import Judged, Status
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage
 from tests.support.anvil import ROOT
 
@@ -76,7 +76,7 @@ def test_read_consent__does_not_fit__one_line(
     path.write_text(json.dumps(document))
     assert providers.read_consent(path, stage.market, stage.owner.address) == consent
     path.write_text(json.dumps({**document, **change}))
-    with pytest.raises(AgentError, match=line):
+    with pytest.raises(LocalError, match=line):
         providers.read_consent(path, stage.market, stage.owner.address)
     path.write_text("[]")
     with pytest.raises(ScriptError, match="not a consent"):
@@ -277,7 +277,7 @@ def test_restricted__list_in_the_specification_and_its_root_in_the_order() -> No
     assert named.spec.allow == tuple(reversed(owners))
     assert named.spec.digest() != package.spec.digest()
     assert packages.restricted(package, []) is package
-    with pytest.raises(AgentError, match="allow: '0x5' is not an address"):
+    with pytest.raises(LocalError, match="allow: '0x5' is not an address"):
         packages.restricted(package, ["0x5"])
 
 
@@ -390,7 +390,7 @@ def test_read__mistakes__one_line(tmp_path: Path) -> None:
         ([7], "not a path"),
         ("all", "list of inputs"),
     ):
-        with pytest.raises(AgentError, match=line) as raised:
+        with pytest.raises(LocalError, match=line) as raised:
             packages.read(write(inputs))
         assert "\n" not in str(raised.value)
         assert str(raised.value).startswith(str(tmp_path / "job.json"))

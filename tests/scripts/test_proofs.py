@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from provider_agent.benchmark.engine import make_engine
-from provider_agent.benchmark.proof import Proof
-from provider_agent.benchmark.schedule import Rules
-from provider_agent.protocol.terms import Status
+from provider_agent.prover.engine import make_engine
+from provider_agent.prover.proof import Proof
 from scripts.market import entries, proofs, providers, rewards, tenant
 from scripts.market.errors import ScriptError
 from scripts.market.sending import Call
+from teraproof.pog.schedule import Rules
+from teraproof.protocol.terms import Status
 from tests.scripts.stage import TPF, Stage
 
 ROUNDS = 3

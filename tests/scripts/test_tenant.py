@@ -17,10 +17,6 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from provider_agent.benchmark.schedule import Stage
-from provider_agent.errors import AgentError
-from provider_agent.protocol.outcome import Outcome
-from provider_agent.protocol.terms import ZERO_WORD, Order, Status
 from scripts.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
@@ -30,7 +26,11 @@ from scripts.market.packages import Package
 from scripts.market.plan import Plan
 from scripts.market.sending import Sender
 from scripts.market.ui import QuietUi
+from teraproof.errors import LocalError
+from teraproof.pog.schedule import Stage
 from teraproof.protocol.errors import Code
+from teraproof.protocol.outcome import Outcome
+from teraproof.protocol.terms import ZERO_WORD, Order, Status
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import ROOT, Anvil, free_port
 from tests.support.codes import fails_as
@@ -326,7 +326,7 @@ def test_upload__nobody_there__one_line(scene: Scene) -> None:
         tenant.upload(
             scene.market, scene.tenant.signer, scene.ui, package, ["http://127.0.0.1:9"], wait=1
         )
-    with pytest.raises(AgentError, match=r"127\.0\.0\.1:9: no connection"):
+    with pytest.raises(LocalError, match=r"127\.0\.0\.1:9: no connection"):
         tenant.quote(scene.market, scene.tenant.signer, package, "http://127.0.0.1:9")
     with pytest.raises(ScriptError, match="announces no endpoint; pass --endpoint"):
         tenant.announced(scene.market, scene.stranger.address)

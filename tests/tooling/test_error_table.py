@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.protocol.outcome import Outcome
 from teraproof.protocol.errors import Code, Exit
+from teraproof.protocol.outcome import Outcome
 from tools import error_table
 from tools.pages import PageError, keep, with_table
 

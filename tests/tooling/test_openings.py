@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import openings
 from benchmarks.openings import SAMPLES, SHAPES, Proof
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.opening import Opening, verify
+from teraproof.pog import format as pog
+from teraproof.pog.opening import Opening, verify
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -54,7 +54,7 @@ def test_decisions__of_a_caught_exception__by_whatever_name() -> None:
         'if "x" in names: pass',
         'if line.startswith("Pss:"): pass',
         "raise Refused(code, str(error))",
-        'pytest.raises(AgentError, match="in use")',
+        'pytest.raises(LocalError, match="in use")',
         'short = note.partition(":")[0]',
     ],
 )
@@ -65,7 +65,7 @@ def test_decisions__by_codes_and_types__pass(line: str) -> None:
 def test_sources__nothing_decides_by_words_and_only_rpc_is_exempt() -> None:
     assert words.main([]) == 0
     looked_at = {path.relative_to(words.ROOT).as_posix() for path in words.sources()}
-    assert "provider_agent/api/client.py" in looked_at and "scripts/market/tenant.py" in looked_at
+    assert "teraproof/client/jobs.py" in looked_at and "scripts/market/tenant.py" in looked_at
     assert not any(name.startswith("teraproof/rpc/") for name in looked_at)
 
 

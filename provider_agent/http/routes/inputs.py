@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.errors import Refused
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.operation import Operation
 from provider_agent.http.requests import broken_off, content_length, pieces, sha256_of, too_slow
+from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)

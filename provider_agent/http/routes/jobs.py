@@ -11,20 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from provider_agent.api import jobs as job_files
-from provider_agent.api.jobs import JobView
-from provider_agent.errors import AgentError, Refused
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.operation import Operation
 from provider_agent.http.requests import field_invalid, query_integer
-from provider_agent.protocol.digests import (
-    Entry,
-    UnfitTree,
-    check_path,
-    is_hex_digest,
-    parse_manifest,
-)
+from provider_agent.modules.jobs import documents as job_files
+from provider_agent.modules.jobs.documents import JobView
+from teraproof.errors import LocalError, Refused
+from teraproof.protocol.digests import Entry, UnfitTree, check_path, is_hex_digest, parse_manifest
 from teraproof.protocol.errors import Code
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
@@ -75,7 +69,7 @@ class JobRoutes:
             piece = await run_in_threadpool(job_files.log_slice, view.log, offset, limit)
         except FileNotFoundError:
             raise _not_ready("log") from None
-        except AgentError:
+        except LocalError:
             raise Refused(Code.RESULT_GONE, "the log is not a file any more") from None
         return JSONResponse(piece)
 
@@ -124,7 +118,7 @@ class JobRoutes:
             pieces = await run_in_threadpool(
                 job_files.file_slice, stack, view.results, entry, offset
             )
-        except AgentError as error:
+        except LocalError as error:
             stack.close()
             raise Refused(Code.RESULT_GONE, str(error)) from None
         return StreamingResponse(

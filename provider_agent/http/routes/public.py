@@ -7,11 +7,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.errors import Refused
+from provider_agent.core.metrics import CONTENT_TYPE
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.errors import answer
 from provider_agent.http.operation import Operation
-from provider_agent.metrics import CONTENT_TYPE
+from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
 

@@ -10,13 +10,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.errors import Refused, SpecError
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.operation import Operation
 from provider_agent.http.requests import field_invalid, read_body, read_fields, sha256_of
-from provider_agent.protocol import jobspec, messages
-from provider_agent.protocol.digests import is_hex_digest
+from teraproof.errors import Refused, SpecError
+from teraproof.protocol import jobspec, messages
+from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
 
 

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provider_agent.benchmark.cuda import CudaEngine
-from provider_agent.benchmark.cuda_device import (
+from provider_agent.prover.cuda.device import (
     Argument,
     Buffer,
     Download,
@@ -33,10 +32,11 @@ from provider_agent.benchmark.cuda_device import (
     Region,
     Stream,
 )
-from provider_agent.benchmark.cuda_kernels import SOURCE, THREADS
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.products import cuda_ways
-from provider_agent.benchmark.products.choose import Chosen
+from provider_agent.prover.cuda.engine import CudaEngine
+from provider_agent.prover.cuda.kernels import SOURCE, THREADS
+from provider_agent.prover.products import cuda_ways
+from provider_agent.prover.products.choose import Chosen
+from teraproof.pog.errors import EngineError
 from tests.agent.benchmark.products import torch_on_cpu
 
 HARNESS = Path(__file__).with_name("kernels_on_cpu.c")

@@ -275,4 +275,4 @@ def install(patch: pytest.MonkeyPatch, state: State) -> None:
         "cupy_backends.cuda.libs": libraries,
     }.items():
         patch.setitem(sys.modules, name, module)
-    patch.delitem(sys.modules, "provider_agent.benchmark.cuda_cupy", raising=False)
+    patch.delitem(sys.modules, "provider_agent.prover.cuda.cupy_device", raising=False)

@@ -14,19 +14,19 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from provider_agent import cli
-from provider_agent.benchmark import bench, rates, report
-from provider_agent.benchmark.cuda import CudaEngine
-from provider_agent.benchmark.cuda_device import Kind
-from provider_agent.benchmark.engine import Timings, make_engine
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape, keccak
-from provider_agent.benchmark.products.choose import Chosen, Trial
-from provider_agent.benchmark.products.cuda_ways import CudaWay
-from provider_agent.benchmark.proof import Proof
-from provider_agent.benchmark.rates import Information, Row, Tried
-from provider_agent.benchmark.report import Report
+from provider_agent.cli import main as cli
 from provider_agent.devices import Device
+from provider_agent.prover.bench import bench, rates, report
+from provider_agent.prover.bench.rates import Information, Row, Tried
+from provider_agent.prover.bench.report import Report
+from provider_agent.prover.cuda.device import Kind
+from provider_agent.prover.cuda.engine import CudaEngine
+from provider_agent.prover.engine import Timings, make_engine
+from provider_agent.prover.products.choose import Chosen, Trial
+from provider_agent.prover.products.cuda_ways import CudaWay
+from provider_agent.prover.proof import Proof
+from teraproof.pog.errors import EngineError
+from teraproof.pog.format import Shape, keccak
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
 
 TINY = ["--size", "256", "--blocks", "1", "--seconds", "0.2"]
@@ -145,7 +145,7 @@ def test_bench__errors_are_one_line(arguments: list[str], line: str) -> None:
 
 def test_bench__cuda_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.delitem(sys.modules, "provider_agent.benchmark.cuda_cupy", raising=False)
+    monkeypatch.delitem(sys.modules, "provider_agent.prover.cuda.cupy_device", raising=False)
     result = call("--device", "cuda", *TINY)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: CUDA needs CuPy and its libraries")

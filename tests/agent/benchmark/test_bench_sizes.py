@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import sizes
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import MAX_ROUNDS, Shape
+from provider_agent.prover.bench import sizes
+from teraproof.pog.errors import EngineError
+from teraproof.pog.format import MAX_ROUNDS, Shape
 
 GIB = 1 << 30
 rates = st.floats(1e6, 1e17)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.benchmark import busy
 from provider_agent.devices import Device, Sample
+from provider_agent.prover.bench import busy
 
 
 def stat(path: Path, user: float, idle: float) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provider_agent.benchmark import cuda, rates
-from provider_agent.benchmark.cuda import CudaEngine, visible
-from provider_agent.benchmark.cuda_device import Stream
-from provider_agent.benchmark.engine import make_engine
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape, keccak
-from provider_agent.benchmark.proof import Proof
+from provider_agent.prover.bench import rates
+from provider_agent.prover.cuda import engine as cuda
+from provider_agent.prover.cuda.device import Stream
+from provider_agent.prover.cuda.engine import CudaEngine, visible
+from provider_agent.prover.engine import make_engine
+from provider_agent.prover.proof import Proof
+from teraproof.pog.errors import EngineError
+from teraproof.pog.format import Shape, keccak
 from tests.agent.benchmark import cupy_on_cpu
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
@@ -28,11 +29,11 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[cupy_on_cpu.State]:
     cupy_on_cpu.install(monkeypatch, standing_in)
     monkeypatch.setattr(cuda, "_TRIAL", (32, 32, 480))
     yield standing_in
-    sys.modules.pop("provider_agent.benchmark.cuda_cupy", None)
+    sys.modules.pop("provider_agent.prover.cuda.cupy_device", None)
 
 
 def device(number: int = 0) -> Any:
-    from provider_agent.benchmark.cuda_cupy import CupyDevice
+    from provider_agent.prover.cuda.cupy_device import CupyDevice
 
     return CupyDevice(number)
 
@@ -57,7 +58,7 @@ def test_product__in_pieces_below_the_limit(
     state: cupy_on_cpu.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = device()
-    from provider_agent.benchmark import cuda_cupy
+    from provider_agent.prover.cuda import cupy_device as cuda_cupy
 
     monkeypatch.setattr(cuda_cupy, "_MAX_ELEMENTS", 480 * 100)
     rows, columns, depth = 384, 256, 480
@@ -78,7 +79,7 @@ def test_product__in_pieces_below_the_limit(
 
 def test_product__the_largest_shape_stays_below_the_limit(state: cupy_on_cpu.State) -> None:
     device()
-    from provider_agent.benchmark.cuda_cupy import _pieces
+    from provider_agent.prover.cuda.cupy_device import _pieces
 
     for side in (65_536, 32_768, 21_504, 1024):
         pieces = _pieces(side, 132_960)
@@ -95,7 +96,7 @@ def test_streams__hashes_and_entries_go_first(state: cupy_on_cpu.State) -> None:
 def test_uuid__as_nvml_writes_it(state: cupy_on_cpu.State) -> None:
     assert device(1).uuid == "GPU-01010101-0101-0101-0101-010101010101"
     assert device(1).name == "Stand-in"
-    from provider_agent.benchmark.cuda_cupy import _uuid
+    from provider_agent.prover.cuda.cupy_device import _uuid
 
     assert _uuid(bytes(range(0xA1, 0xA7))) == "GPU-a1a2a3a4-a5a6"  # ended by a zero byte
     assert _uuid(b"") == "GPU-"
@@ -131,7 +132,7 @@ def test_visible__what_cuda_shows(
     state.gpus = -1
     assert visible() == 0  # no driver
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.delitem(sys.modules, "provider_agent.benchmark.cuda_cupy")
+    monkeypatch.delitem(sys.modules, "provider_agent.prover.cuda.cupy_device")
     assert visible() == 0  # no CuPy
     with pytest.raises(EngineError, match="CUDA needs CuPy and its libraries"):
         make_engine("cuda")

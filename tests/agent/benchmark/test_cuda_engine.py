@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from provider_agent.benchmark import cuda_plan
-from provider_agent.benchmark.cuda import CudaEngine
-from provider_agent.benchmark.cuda_device import Stream
-from provider_agent.benchmark.cuda_plan import Share, Tiles
-from provider_agent.benchmark.engine import Engine
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape, keccak, two_before
-from provider_agent.benchmark.opening import verify
-from provider_agent.benchmark.proof import Proof
-from provider_agent.benchmark.reference import ReferenceEngine
+from provider_agent.prover.cuda import plan as cuda_plan
+from provider_agent.prover.cuda.device import Stream
+from provider_agent.prover.cuda.engine import CudaEngine
+from provider_agent.prover.cuda.plan import Share, Tiles
+from provider_agent.prover.engine import Engine
+from provider_agent.prover.proof import Proof
+from provider_agent.prover.reference import ReferenceEngine
+from teraproof.pog.errors import EngineError
+from teraproof.pog.format import Shape, keccak, two_before
+from teraproof.pog.opening import verify
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
@@ -101,7 +101,7 @@ def test_roots__tiles(
     expected: list[bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_: tiles)
+    monkeypatch.setattr("provider_agent.prover.cuda.engine.tiles", lambda *_: tiles)
     engine = prepared(CpuDevice(11, favourite))
     assert rounds(engine, 6) == expected
     for i, j in ((0, 0), (63, 255), (64, 7), (255, 255)):
@@ -114,7 +114,9 @@ def test_roots__tiles_of_columns(favourite: Stream | None, monkeypatch: pytest.M
     shape = Shape(1024, 1)
     wanted = reference_roots(shape, 4)
     for tiles in (Tiles(1024, 512, True), Tiles(256, 512, True), Tiles(512, 512, False)):
-        monkeypatch.setattr("provider_agent.benchmark.cuda.tiles", lambda *_, tiles=tiles: tiles)
+        monkeypatch.setattr(
+            "provider_agent.prover.cuda.engine.tiles", lambda *_, tiles=tiles: tiles
+        )
         engine = prepared(CpuDevice(3, favourite), shape=shape)
         assert rounds(engine, 4) == wanted
         assert engine.open(2, wanted[0], 300, 811) == opened(2, 300, 811, shape)

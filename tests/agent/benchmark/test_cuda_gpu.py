@@ -11,17 +11,18 @@ from itertools import islice
 import pytest
 from click.testing import CliRunner
 
-from provider_agent import cli, devices
-from provider_agent.benchmark import rates
-from provider_agent.benchmark.cuda import CudaEngine
-from provider_agent.benchmark.cuda_device import Kind
-from provider_agent.benchmark.engine import Engine, make_engine
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape, keccak
-from provider_agent.benchmark.products.choose import Chosen
-from provider_agent.benchmark.products.cuda_ways import CudaWay
-from provider_agent.benchmark.proof import Proof
-from provider_agent.benchmark.reference import ReferenceEngine
+from provider_agent import devices
+from provider_agent.cli import main as cli
+from provider_agent.prover.bench import rates
+from provider_agent.prover.cuda.device import Kind
+from provider_agent.prover.cuda.engine import CudaEngine
+from provider_agent.prover.engine import Engine, make_engine
+from provider_agent.prover.products.choose import Chosen
+from provider_agent.prover.products.cuda_ways import CudaWay
+from provider_agent.prover.proof import Proof
+from provider_agent.prover.reference import ReferenceEngine
+from teraproof.pog.errors import EngineError
+from teraproof.pog.format import Shape, keccak
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
 pytestmark = pytest.mark.gpu

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import cuda_kernels, merkle
-from provider_agent.benchmark.cuda_device import Buffer, Stream
-from provider_agent.benchmark.cuda_share import leaf_bytes
-from provider_agent.benchmark.format import PRIME, Shape, keccak, words
-from provider_agent.benchmark.words import Side, plain
+from provider_agent.prover.cuda import kernels as cuda_kernels
+from provider_agent.prover.cuda.device import Buffer, Stream
+from provider_agent.prover.cuda.share import leaf_bytes
+from provider_agent.prover.words import Side, plain
+from teraproof.pog import merkle
+from teraproof.pog.format import PRIME, Shape, keccak, words
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, kernels
 
 SEED = bytes(range(32))

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from provider_agent.benchmark import cpu, torch_engine
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.cpu import CpuEngine
-from provider_agent.benchmark.engine import Engine, make_engine
-from provider_agent.benchmark.errors import BenchmarkError, EngineError, OpeningError
-from provider_agent.benchmark.format import Sample, Shape
-from provider_agent.benchmark.opening import verify
-from provider_agent.benchmark.proof import Proof
+from provider_agent.prover import cpu
+from provider_agent.prover.cpu import CpuEngine
+from provider_agent.prover.engine import Engine, make_engine
+from provider_agent.prover.proof import Proof
+from provider_agent.prover.torch import engine as torch_engine
+from teraproof.pog import format as pog
+from teraproof.pog.errors import BenchmarkError, EngineError, OpeningError
+from teraproof.pog.format import Sample, Shape
+from teraproof.pog.opening import verify
 from tests.agent.benchmark.products.torch_on_cpu import Torch, rounded
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
@@ -165,7 +166,7 @@ def test_make_engine__unknown_device(device: str) -> None:
 
 
 def test_make_engine__library_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("provider_agent.benchmark.cpu")]:
+    for name in [name for name in sys.modules if name.startswith("provider_agent.prover.cpu")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(EngineError, match="needs numpy, which is missing: install NumPy"):

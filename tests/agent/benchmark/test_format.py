@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.errors import BenchmarkError
-from provider_agent.benchmark.format import Shape
+from teraproof.pog import format as pog
+from teraproof.pog import merkle
+from teraproof.pog.errors import BenchmarkError
+from teraproof.pog.format import Shape
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
 CONTRACT = "0x" + "11" * 20

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.errors import BenchmarkError
-from provider_agent.benchmark.format import ZERO, keccak, round_path
+from teraproof.pog import merkle
+from teraproof.pog.errors import BenchmarkError
+from teraproof.pog.format import ZERO, keccak, round_path
 
 hashes = st.binary(min_size=32, max_size=32)
 

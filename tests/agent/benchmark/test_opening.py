@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark import merkle
-from provider_agent.benchmark.errors import OpeningError
-from provider_agent.benchmark.format import ZERO, Sample
-from provider_agent.benchmark.opening import Opening, entry, product_entry, verify
+from teraproof.pog import format as pog
+from teraproof.pog import merkle
+from teraproof.pog.errors import OpeningError
+from teraproof.pog.format import ZERO, Sample
+from teraproof.pog.opening import Opening, entry, product_entry, verify
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Opened, Vector
 
 CASES = [(vector, one) for vector in VECTORS for one in vector.openings]

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provider_agent import cli
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.opening import Opening, verify
+from provider_agent.cli import main as cli
+from teraproof.pog import format as pog
+from teraproof.pog.opening import Opening, verify
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
 GOOD = {"--challenge": "ab" * 32, "--size": "256", "--blocks": "1", "--rounds": "1"}
@@ -178,7 +178,7 @@ def test_prove__out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     def exhausted(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("provider_agent.benchmark.cpu.CpuEngine.prepare", exhausted)
+    monkeypatch.setattr("provider_agent.prover.cpu.CpuEngine.prepare", exhausted)
     assert "choose a smaller --size or --blocks" in refused({})
 
 

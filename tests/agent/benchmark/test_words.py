@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.format import PRIME, Shape
-from provider_agent.benchmark.keccak import BatchKeccak
-from provider_agent.benchmark.squares import chains
-from provider_agent.benchmark.words import Side, entries, matrix, plain
+from provider_agent.prover.keccak import BatchKeccak
+from provider_agent.prover.squares import chains
+from provider_agent.prover.words import Side, entries, matrix, plain
+from teraproof.pog import format as pog
+from teraproof.pog.format import PRIME, Shape
 
 SEED = bytes(range(32))
 

@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from provider_agent.benchmark.format import Sample, Shape
-from provider_agent.benchmark.opening import Opening
+from teraproof.pog.format import Sample, Shape
+from teraproof.pog.opening import Opening
 
 FILE = Path(__file__).resolve().parents[2] / "vectors" / "proof_of_gpu_v2.json"
 

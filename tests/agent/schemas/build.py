@@ -16,7 +16,6 @@ from typing import Any
 from eth_abi.abi import encode
 from eth_account import Account
 
-from provider_agent.protocol.terms import Order, Terms
 from provider_agent.store import (
     IntentKey,
     IntentState,
@@ -27,6 +26,7 @@ from provider_agent.store import (
     Store,
     Transaction,
 )
+from teraproof.protocol.terms import Order, Terms
 
 KEY = Account.from_key(b"\x02" * 32)
 OWNER, TENANT = "0x" + "11" * 20, Account.from_key(b"\x03" * 32).address

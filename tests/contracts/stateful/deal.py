@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.terms import ZERO_ADDRESS, Order, Record, Status, Terms
+from teraproof.protocol.terms import ZERO_ADDRESS, Order, Record, Status, Terms
 from tests.contracts.deploy import DAY
 
 TRUSTED, REFUSABLE, DETERMINISTIC = 0, 1, 2

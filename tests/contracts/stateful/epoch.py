@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 from eth_utils.crypto import keccak
 
-from provider_agent.benchmark.format import Shape
+from teraproof.pog.format import Shape
 from tests.contracts import proofs
 from tests.contracts.proofs import Work
 from tests.contracts.stateful.world import PARAMETERS

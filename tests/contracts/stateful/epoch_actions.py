@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from provider_agent.benchmark import format as pog
-from provider_agent.benchmark.format import Sample
+from teraproof.pog import format as pog
+from teraproof.pog.format import Sample
 from tests.contracts import headers
 from tests.contracts.deploy import TPF
 from tests.contracts.revm import SPACING

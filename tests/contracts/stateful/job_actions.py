@@ -8,8 +8,8 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.messages import Attestation, Quote
-from provider_agent.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Status, Terms
+from teraproof.protocol.messages import Attestation, Quote
+from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Status, Terms
 from tests.contracts.deploy import DAY
 from tests.contracts.stateful.deal import (
     DETERMINISTIC,

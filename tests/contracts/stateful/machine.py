@@ -15,7 +15,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from provider_agent.protocol.terms import ZERO_ADDRESS
+from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.contracts.stateful.driver import Choices, Tally
 from tests.contracts.stateful.wealth import Books, Key, Reader, told
 from tests.contracts.stateful.world import HOLDERS, World, short

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from provider_agent.protocol.terms import Status
+from teraproof.protocol.terms import Status
 from tests.contracts.deploy import DAY, TPF
 from tests.contracts.stateful.driver import Choices, action
 from tests.contracts.stateful.emission_actions import EmissionActions

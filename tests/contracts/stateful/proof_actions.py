@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from provider_agent.benchmark.format import Sample
-from provider_agent.benchmark.opening import entry
+from teraproof.pog.format import Sample
+from teraproof.pog.opening import entry
 from tests.contracts.deploy import SLASH
 from tests.contracts.stateful.driver import action
 from tests.contracts.stateful.epoch import (

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from provider_agent.protocol.messages import OperatorConsent
-from provider_agent.protocol.terms import ZERO_ADDRESS
+from teraproof.protocol.messages import OperatorConsent
+from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.contracts.deploy import LOCK, REWARD, SLASH
 from tests.contracts.stateful.driver import action
 from tests.contracts.stateful.machine import BPS, FAR, Core, Manager, Provider, Why

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from provider_agent.protocol.messages import Domain, Message, digest
+from teraproof.protocol.messages import Domain, Message, digest
 from tests.contracts.deploy import (
     DAY,
     LOCK,

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.products import check, choose, torch_ways
-from provider_agent.benchmark.products.base import Operand, Sums, Way
-from provider_agent.benchmark.products.blas import Float32Blas, Float64Blas
+from provider_agent.prover.products import check, choose, torch_ways
+from provider_agent.prover.products.base import Operand, Sums, Way
+from provider_agent.prover.products.blas import Float32Blas, Float64Blas
+from teraproof.pog.errors import EngineError
 from tests.agent.benchmark.products import torch_on_cpu
 from tests.agent.benchmark.products.torch_on_cpu import (
     Adder,

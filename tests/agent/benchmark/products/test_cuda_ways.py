@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provider_agent.benchmark import cuda, cuda_plan
-from provider_agent.benchmark.cuda import CudaEngine
-from provider_agent.benchmark.cuda_device import Kind, Stream
-from provider_agent.benchmark.cuda_plan import Share, Tiles
-from provider_agent.benchmark.engine import make_engine
-from provider_agent.benchmark.errors import EngineError
-from provider_agent.benchmark.format import Shape
-from provider_agent.benchmark.products import choose, cuda_ways
-from provider_agent.benchmark.proof import Proof
+from provider_agent.prover.cuda import engine as cuda
+from provider_agent.prover.cuda import plan as cuda_plan
+from provider_agent.prover.cuda.device import Kind, Stream
+from provider_agent.prover.cuda.engine import CudaEngine
+from provider_agent.prover.cuda.plan import Share, Tiles
+from provider_agent.prover.engine import make_engine
+from provider_agent.prover.products import choose, cuda_ways
+from provider_agent.prover.proof import Proof
+from teraproof.pog.errors import EngineError
+from teraproof.pog.format import Shape
 from tests.agent.benchmark import cupy_on_cpu
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on, floats
 from tests.agent.benchmark.products.torch_on_cpu import aligned, half, rounded
@@ -187,7 +188,7 @@ def test_cupy__cards_without_int8(kind: Kind, monkeypatch: pytest.MonkeyPatch) -
     assert_proof(engine, VECTORS[0])
     engine.close()
     assert state.free == free
-    sys.modules.pop("provider_agent.benchmark.cuda_cupy", None)
+    sys.modules.pop("provider_agent.prover.cuda.cupy_device", None)
 
 
 # ------------------------------------------------------------------------------------- kernels

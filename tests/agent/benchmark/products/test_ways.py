@@ -8,10 +8,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from provider_agent.benchmark.format import MAX_BLOCKS
-from provider_agent.benchmark.products import torch_ways
-from provider_agent.benchmark.products.base import PROVEN_DEPTH, Way
-from provider_agent.benchmark.products.blas import Float32Blas, Float64Blas
+from provider_agent.prover.products import torch_ways
+from provider_agent.prover.products.base import PROVEN_DEPTH, Way
+from provider_agent.prover.products.blas import Float32Blas, Float64Blas
+from teraproof.pog.format import MAX_BLOCKS
 from tests.agent.benchmark.products.torch_on_cpu import Torch
 
 BLOCKS = [1, 2, 8, 9, MAX_BLOCKS]

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""The agent's HTTP interface: the server in `app`, the tenant's side in `client`."""

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs duty: takes open jobs, runs them, attests results, and collects the pay.
+
+What is owed follows from the state word of a job at the pinned block and from what is on the disk:
+
+    OPEN, inputs complete, worth it, room    -> intent `accept`         (taking.py)
+    ASSIGNED to us, no result                -> a run                   (working.py)
+    ASSIGNED to us, result on the disk       -> intent `attest`
+    ATTESTED by us, window over              -> intent `finalize`
+    anything else                            -> no run may be left
+
+A run that ended by the job's own fault is a result (how it ended). What is the provider's fault is
+tried again and never attested.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Sequence
+from typing import Unpack
+
+from eth_abi.abi import encode
+
+from provider_agent.chain.contracts import (
+    Accepted,
+    Attested,
+    Cancelled,
+    Event,
+    Expired,
+    JobEvent,
+    JobsContract,
+    Posted,
+    Refused,
+    Settled,
+)
+from provider_agent.core.attempts import UNDECIDED, Attempts
+from provider_agent.core.clock import ChainClock
+from provider_agent.errors import RunnerError
+from provider_agent.modules.jobs.book import (
+    ACTIVE_RUNS,
+    CONTRACT,
+    FINAL,
+    JobBook,
+    attestation_of,
+    decode_terms,
+)
+from provider_agent.modules.jobs.chain_view import ChainView
+from provider_agent.modules.jobs.executor import Worker
+from provider_agent.modules.jobs.policy import Standing
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.taking import Taker
+from provider_agent.store import JobRow, JobUpdate, RunStage, Store
+from provider_agent.tx.reserve import GasReserve
+from teraproof.protocol import messages
+from teraproof.protocol.errors import Code
+from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms, assignment_of, status_of
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
+
+log = logging.getLogger(__name__)
+
+_ENDINGS = {
+    Status.SETTLED: "paid",
+    Status.CANCELLED: "cancelled",
+    Status.EXPIRED: "expired",
+    Status.REFUSED: "refused by the requester; price and collateral are burned",
+}
+_LOOK_EVERYWHERE = 60.0  # seconds after which all of our own jobs are looked at again
+
+
+class JobsDuty:
+    """See the module. `consume` and `reconcile` are called from one thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        book: JobBook,
+        view: ChainView,
+        promises: Promises,
+        taker: Taker,
+        worker: Worker,
+        attempts: Attempts,
+        jobs: JobsContract,
+        reserve: GasReserve,
+        clock: ChainClock | None = None,
+    ) -> None:
+        self._reserve = reserve
+        self._clock = clock or ChainClock()
+        self._now = 0  # of the cycle, unix seconds of the chain
+        self._store, self._book, self._view = store, book, view
+        self._promises, self._taker, self._worker = promises, taker, worker
+        self._attempts, self._jobs = attempts, jobs
+        self._dirty: set[bytes] = set()
+        self._looked_everywhere: float | None = None  # monotonic time
+        #: The provider at the last pinned block; None before the first cycle or registration.
+        self.standing: Standing | None = None
+
+    def close(self) -> None:
+        """Wait for work under way. Runs go on under their supervisors."""
+        self._worker.close()
+
+    # ------------------------------------------------------------------ events
+
+    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        """Keep what events tell, in the feed's transaction; state is read in `reconcile`."""
+        self._dirty.update(again)
+        for event in events:
+            if not isinstance(event, JobEvent):
+                continue
+            try:
+                self._keep(event)
+            except (ChainError, sqlite3.Error):
+                raise
+            except Exception:
+                # Anybody can make events: one that shows a bug must not stop all others.
+                log.exception("job %s: an event was skipped", event.job.hex())
+
+    def _keep(self, event: JobEvent) -> None:
+        if isinstance(event, Posted):
+            self._keep_posted(event)
+        elif isinstance(event, Accepted):
+            self._hint(event.job, Status.ASSIGNED, provider=event.provider, price=event.price)
+        elif isinstance(event, Attested):
+            self._hint(
+                event.job,
+                Status.ATTESTED,
+                provider=event.provider,
+                assigned_at=event.assigned_at,
+                attested_at=event.attested_at,
+                paused=event.paused,
+                result=event.result,
+                receipt=event.receipt,
+                started=event.started,
+                finished=event.finished,
+            )
+        elif isinstance(event, Settled):
+            self._hint(event.job, Status.SETTLED)
+        elif isinstance(event, Expired):
+            self._hint(event.job, Status.EXPIRED)
+        elif isinstance(event, Refused):
+            self._hint(event.job, Status.REFUSED)
+        elif isinstance(event, Cancelled):
+            self._hint(event.job, Status.CANCELLED)
+
+    def _keep_posted(self, event: Posted) -> None:
+        terms = event.terms
+        if terms.job_id() != event.job:
+            log.warning("job %s: its terms do not hash to its id; skipped", event.job.hex())
+            return
+        self._store.add_job(
+            event.job,
+            encode([Terms.ABI], [terms.abi_tuple()]),
+            terms.requester,
+            terms.order.spec,
+            Status.OPEN,
+        )
+
+    def _hint(self, job_id: bytes, said: Status, **columns: Unpack[JobUpdate]) -> None:
+        """Keep what an event says. The status of a job that concerns us comes from the chain."""
+        update = columns.copy()
+        job = self._store.job(job_id)
+        if job is not None and self._concerns_us(job, update.get("provider")):
+            self._dirty.add(job_id)
+        elif job is not None and Status(job.status) not in FINAL:
+            update["status"] = said
+            if said in FINAL:
+                update["settled_at"] = int(time.time())
+                update["note"] = self._ending(job, said)
+        self._store.update_job(job_id, **update)
+
+    def _concerns_us(self, job: JobRow, provider: str | None = None) -> bool:
+        """Whether we have, or had, anything to do with a job."""
+        ours = self.standing is not None and self.standing.owner in (provider, job.provider)
+        return ours or self._store.concerns(job.job_id)
+
+    # ------------------------------------------------------------------ the cycle
+
+    def reconcile(self, block: BlockRef) -> None:
+        """Do what is owed at this block. Raises ChainError; what was written stays right."""
+        self._now = self._clock.see(block.timestamp)
+        idle = not self._dirty and not self._store.has_open_jobs()
+        self.standing = self._view.standing(block, idle=idle)
+        self._look_everywhere()
+        for job_id in self._owed(block):
+            self._reconcile_job(job_id, block)
+            self._dirty.discard(job_id)
+        self._promises.update(block, None if self.standing is None else self.standing.owner)
+        self._reserve.look(block)
+        if self.standing is not None and self.standing.operator_is_ours:
+            self._taker.take(block, self.standing, self._refresh)
+        self._promises.show()
+
+    def _look_everywhere(self) -> None:
+        """Now and then all jobs of ours that have not ended: events are hints, and may get lost."""
+        now = time.monotonic()
+        if self._looked_everywhere is None or now - self._looked_everywhere > _LOOK_EVERYWHERE:
+            owner = None if self.standing is None else self.standing.owner
+            self._dirty.update(self._store.unended(owner))
+            self._looked_everywhere = now
+
+    def _owed(self, block: BlockRef) -> list[bytes]:
+        """Jobs to look at in this cycle: those with news, and ours that are due."""
+        found = dict.fromkeys(self._dirty)
+        for run in self._store.runs_in(*ACTIVE_RUNS, RunStage.EXITED):
+            found[run.job_id] = None
+        if self.standing is not None:
+            for job in self._store.jobs_by(self.standing.owner, Status.ASSIGNED, Status.ATTESTED):
+                if not self._rests(job, block):
+                    found[job.job_id] = None
+        for intent in self._store.intents_in(*UNDECIDED):
+            if intent.key.contract == CONTRACT:
+                found[bytes.fromhex(intent.key.object_id)] = None
+        return list(found)
+
+    def _rests(self, job: JobRow, block: BlockRef) -> bool:
+        """Whether a job waits for nothing but the end of its challenge window."""
+        if Status(job.status) is not Status.ATTESTED or job.attested_at is None:
+            return False
+        return block.timestamp <= decode_terms(job.terms).finalizable_after(job.attested_at)
+
+    def _reconcile_job(self, job_id: bytes, block: BlockRef) -> None:
+        try:
+            job = self._refresh(job_id, block)
+            if job is None:
+                return
+            try:
+                self._reconcile_row(job, block)
+            except RunnerError as error:
+                self._book.note(job, str(error), error.code)
+        except (ChainError, sqlite3.Error):
+            raise
+        except Exception:
+            # One job that shows a bug must not stop all others.
+            log.exception("job %s: not reconciled", job_id.hex())
+
+    def _reconcile_row(self, job: JobRow, block: BlockRef) -> None:
+        status = Status(job.status)
+        if status is Status.ASSIGNED and self._is_ours(job):
+            self._work(job, block)
+            return
+        if status is Status.OPEN and self._book.acceptance(job.job_id) is not None:
+            return  # a run started for an acceptance that a reorg has undone may go on
+        if status is Status.ATTESTED and self._is_ours(job):
+            self._finalize(job, block)
+        self._worker.drop(job.job_id, block.number)
+
+    def _refresh(self, job_id: bytes, block: BlockRef) -> JobRow | None:
+        """Bring a job's row in line with its state word."""
+        job = self._store.job(job_id)
+        if job is None:
+            return None
+        word = self._view.word(job_id, block)
+        status = status_of(word)
+        if status is Status.NONE:
+            # Its posting was thrown out by a reorg and may come back; nothing is owed meanwhile.
+            self._worker.drop(job_id, block.number)
+            if not self._store.intents_of(job_id.hex()) and not self._store.runs_of(job_id):
+                self._store.drop_job(job_id)
+            elif Status(job.status) is not Status.NONE:
+                self._store.update_job(job_id, status=status, state_block=block.number)
+            return None
+        assignment = assignment_of(word)
+        if assignment is not None:
+            known = (Status(job.status), job.provider, job.assigned_at, job.paused)
+            read = (status, assignment.provider, assignment.assigned_at, assignment.paused)
+            if known == read:
+                return job
+            self._store.update_job(
+                job_id,
+                status=status,
+                provider=assignment.provider,
+                assigned_at=assignment.assigned_at,
+                paused=assignment.paused,
+                state_block=block.number,
+            )
+        elif status is not Status(job.status):
+            change = JobUpdate(status=status, state_block=block.number, settled_at=None)
+            if status in FINAL:
+                # What held it up is over; the note goes with the status, so none is left behind.
+                change["settled_at"] = int(time.time())
+                change["note"] = self._ending(job, status)
+                log.info("job %s: %s", job_id.hex()[:12], change["note"])
+            self._store.update_job(job_id, **change)
+        return self._store.job(job_id)
+
+    def _ending(self, job: JobRow, status: Status) -> str:
+        """The note of a job that has ended."""
+        others = status is Status.SETTLED and self.standing is not None and not self._is_ours(job)
+        return "paid to another provider" if others else _ENDINGS[status]
+
+    def _is_ours(self, job: JobRow) -> bool:
+        return self.standing is not None and job.provider == self.standing.owner
+
+    # ------------------------------------------------------------------ jobs of ours
+
+    def _work(self, job: JobRow, block: BlockRef) -> None:
+        """A job assigned to us: run it, or attest what came of it."""
+        assert job.assigned_at is not None  # read from the state word
+        terms = decode_terms(job.terms)
+        deadline = terms.deadline(job.assigned_at)
+        if block.timestamp > deadline:  # what a block says; the clock alone ends no work
+            self._book.note(
+                job, "the deadline has passed; the collateral can be seized", Code.DEADLINE_MISSED
+            )
+            self._worker.drop(job.job_id, block.number)
+            return
+        run = self._worker.work(job, deadline, self._now)
+        if run is None or run.state is not RunStage.COLLECTED:
+            return
+        attestation = attestation_of(job, run)
+        # Our own transaction is our word: the contract asks relayers alone for a signature.
+        data = self._jobs.attest(
+            terms,
+            attestation.result,
+            attestation.receipt,
+            attestation.started,
+            attestation.finished,
+            b"",
+        )
+        self._attempts.begin(job.job_id.hex(), "attest", data, deadline=deadline)
+
+    def _recall(self, job: JobRow, block: BlockRef) -> None:
+        """Keep what the event of our attestation would say, from our own run and transaction: the
+        event may be lost. The chain's record decides whether it is true.
+        """
+        runs = [run for run in self._store.runs_of(job.job_id) if run.result is not None]
+        mined = [made.mined for made in self._attempts.made(job.job_id.hex(), "attest")]
+        numbers = [one.block_number for one in mined if one is not None and one.status == 1]
+        if not runs or not numbers or numbers[-1] > block.number:
+            return
+        attestation = attestation_of(job, runs[-1])
+        attested_at = self._view.time_of(numbers[-1])
+        record = Record(
+            provider=job.provider or ZERO_ADDRESS,
+            assigned_at=job.assigned_at or 0,
+            attested_at=attested_at,
+            paused=job.paused or 0,
+            attestation=attestation.struct_hash(),
+        )
+        if self._view.word(job.job_id, block) != record.state_word():
+            return
+        self._store.update_job(
+            job.job_id,
+            attested_at=attested_at,
+            result=attestation.result,
+            receipt=attestation.receipt,
+            started=attestation.started,
+            finished=attestation.finished,
+        )
+
+    def _finalize(self, job: JobRow, block: BlockRef) -> None:
+        """Collect the pay when the window is over and the tenant has said nothing."""
+        if job.attested_at is None:
+            self._recall(job, block)
+            job = self._store.job(job.job_id) or job
+        if job.attested_at is None or job.result is None or job.receipt is None:
+            return  # the event is still to be read
+        terms = decode_terms(job.terms)
+        if block.timestamp <= terms.finalizable_after(job.attested_at):
+            self._book.note(job, "in the challenge window")
+            return
+        if not self._attempts.may_begin(job.job_id.hex(), "finalize"):
+            return
+        attestation = messages.Attestation(
+            job=job.job_id,
+            spec=job.spec,
+            result=job.result,
+            receipt=job.receipt,
+            started=job.started or 0,
+            finished=job.finished or 0,
+        )
+        record = Record(
+            provider=job.provider or ZERO_ADDRESS,
+            assigned_at=job.assigned_at or 0,
+            attested_at=job.attested_at,
+            paused=job.paused or 0,
+            attestation=attestation.struct_hash(),
+        )
+        if self._view.word(job.job_id, block) != record.state_word():
+            log.warning("job %s: the record on chain is another", job.job_id.hex())
+            return
+        self._attempts.begin(job.job_id.hex(), "finalize", self._jobs.finalize(terms, record))

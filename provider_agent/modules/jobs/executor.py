@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the jobs that are assigned to us, and turns ended runs into results.
+
+Jobs get slots in the order in which they were taken: each was promised with those before it in
+mind, so none may be overtaken.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provider_agent.core.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
+from provider_agent.core.background import Background
+from provider_agent.devices import Device
+from provider_agent.errors import RunnerError
+from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.jobs.adoption import adopt_result
+from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName
+from provider_agent.modules.jobs.policy import Policy
+from provider_agent.modules.jobs.results import Result, Results
+from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunState
+from provider_agent.runners.receipt import Receipt
+from provider_agent.settings import RunnerSettings
+from provider_agent.store import JobRow, RunRow, RunStage
+from teraproof.errors import LocalError
+from teraproof.protocol.errors import Code
+from teraproof.protocol.terms import Status
+
+log = logging.getLogger(__name__)
+
+_QUICK_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the duty works with on this machine."""
+
+    runner: Runner
+    inputs: InputStorage
+    results: Results
+    devices: tuple[Device, ...]
+    """The GPUs; slot n has the n-th part of them."""
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        machine: Machine,
+        policy: Policy,
+        runner: RunnerSettings,
+        slots: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._store, self._machine = book, book.store, machine
+        self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
+        self._background = Background()
+        self._doomed: dict[bytes, int] = {}  # job -> first block at which no run was due
+
+    def close(self) -> None:
+        """Wait for work under way. Runs go on under their supervisors."""
+        self._background.close()
+
+    def work(self, job: JobRow, deadline: int, now: int) -> RunRow | None:
+        """Bring a job of ours as far as it goes; its run once there is one.
+
+        `deadline` and `now` are unix seconds of the chain: the machine's clock may be wrong.
+        """
+        self._doomed.pop(job.job_id, None)
+        run = self._book.latest_run(job.job_id)
+        if run is None:
+            # Without a run on record a result comes from before the database was lost.
+            known = self._machine.results.get(job.job_id)
+            run = None if known is None else adopt_result(self._store, job.job_id, known)
+        if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
+            run = self._plan(job, deadline, now, run)
+        if run is None:
+            return None
+        if run.state in ACTIVE_RUNS:
+            run = self._follow(job, run)
+        if run.state is RunStage.EXITED:
+            run = self._collect(job, run)
+        return run
+
+    def drop(self, job_id: bytes, block: int) -> None:
+        """No process may be left for a job that is not ours to work on.
+
+        That is believed when two blocks say it: one lying or stale answer kills no work.
+        """
+        live = [
+            run
+            for run in self._store.runs_of(job_id)
+            if run.state in (*ACTIVE_RUNS, RunStage.EXITED)
+        ]
+        if not live:
+            self._doomed.pop(job_id, None)
+            return
+        if self._doomed.setdefault(job_id, block) == block:
+            return
+        for run in live:
+            self._machine.runner.remove(run.run_id)
+            self._store.set_run_state(run.run_id, RunStage.REMOVED)
+        self._doomed.pop(job_id, None)
+
+    # ------------------------------------------------------------------ planning
+
+    def _plan(self, job: JobRow, deadline: int, now: int, last: RunRow | None) -> RunRow | None:
+        """Give a job a slot, if one is free and it is its turn."""
+        spec = self._book.spec(job)
+        if spec is None:
+            self._book.note(job, "its specification is not here", Code.SPEC_MISSING)
+            return None
+        if self._book.missing_inputs(job.requester, spec):
+            self._book.note(job, "its inputs are not here", Code.INPUTS_MISSING)
+            return None
+        attempt = 1 if last is None else RunName.parse(last.run_id).attempt + 1
+        if attempt > MAX_ATTEMPTS:
+            self._book.note(job, f"given up after {MAX_ATTEMPTS} attempts", Code.ATTEMPTS_EXHAUSTED)
+            return None
+        if last is not None and last.updated_at + _pause(attempt) > self._clock():
+            return None
+        slot = self._slot_for(job, now)
+        if slot is None:
+            self._book.note(job, "waiting for a free slot", Code.SLOTS_TAKEN)
+            return None
+        left = deadline - now
+        if left < 1:
+            self._book.note(job, "no time is left to run it", Code.TIME_EXHAUSTED)
+            return None
+        # Most jobs end long before their timeout: one that comes late is tried all the same.
+        seconds = left if left < spec.timeout_seconds else None
+        # What may lie there is the result of a run that a reorg took away before it counted.
+        self._machine.results.remove(job.job_id)
+        name = RunName(job.job_id, attempt, slot, seconds)
+        return self._store.add_run(str(name), job.job_id)
+
+    def _slot_for(self, job: JobRow, now: int) -> int | None:
+        """A free slot, if no job that was taken earlier and can begin waits for one."""
+        active = self._store.runs_in(*ACTIVE_RUNS)
+        taken = {RunName.parse(run.run_id).slot for run in active}
+        free = [slot for slot in range(self._slots) if slot not in taken]
+        busy = {run.job_id for run in active}
+        mine = self._turn(job)
+        earlier = [
+            other
+            for other in self._store.jobs_by(job.provider or "", Status.ASSIGNED)
+            if other.job_id not in busy
+            and self._turn(other) < mine
+            and self._needs_run(other)
+            and self._can_begin(other, now)
+        ]
+        return free[0] if len(free) > len(earlier) else None
+
+    def _needs_run(self, job: JobRow) -> bool:
+        run = self._book.latest_run(job.job_id)
+        return run is None or run.state in (RunStage.FAILED, RunStage.REMOVED)
+
+    def _can_begin(self, job: JobRow, now: int) -> bool:
+        if not self._book.can_be_delivered(job, now):
+            return False
+        spec = self._book.spec(job)
+        return spec is not None and not self._book.missing_inputs(job.requester, spec)
+
+    def _turn(self, job: JobRow) -> tuple[int, int, bytes]:
+        """The order in which jobs were taken: hired ones have a slot of their own."""
+        intent = self._book.acceptance(job.job_id)
+        return (0 if intent is None else intent.id, job.assigned_at or 0, job.job_id)
+
+    # ------------------------------------------------------------------ running
+
+    def _follow(self, job: JobRow, run: RunRow) -> RunRow:
+        """Start a run, or see what became of it."""
+        runner = self._machine.runner
+        try:
+            if run.state is RunStage.PLANNED:
+                request = self._request(job, run.run_id)
+                work = ("start", run.run_id)
+                if self._background.result(work, lambda: self._start(request)):
+                    self._book.note(job, "running")
+                    return self._store.set_run_state(run.run_id, RunStage.RUNNING)
+                return run
+            state = runner.poll(run.run_id)
+            if state.phase is Phase.PENDING:
+                # The machine died between the two: start it again, under the same name.
+                runner.start(self._request(job, run.run_id))
+        except LocalError as error:
+            return self._failed(job, run, str(error))
+        if state.phase in (Phase.PENDING, Phase.RUNNING):
+            return run
+        if self._is_our_fault(run, state):
+            return self._failed(job, run, state.detail or "the run was lost")
+        return self._store.set_run_state(
+            run.run_id,
+            RunStage.EXITED,
+            exit_code=state.exit_code,
+            reason="" if state.reason is None else state.reason.value,
+            started=state.started,
+            finished=state.finished,
+        )
+
+    def _is_our_fault(self, run: RunRow, state: RunState) -> bool:
+        shortened = RunName.parse(run.run_id).seconds is not None
+        return state.provider_fault or (shortened and state.reason is Reason.TIMEOUT)
+
+    def _start(self, request: RunRequest) -> bool:
+        self._machine.runner.start(request)
+        return True
+
+    def _failed(self, job: JobRow, run: RunRow, why: str) -> RunRow:
+        log.warning("job %s: run %s failed: %s", job.job_id.hex(), run.run_id, why)
+        self._book.note(job, why, Code.RUN_FAILED)
+        self._machine.runner.remove(run.run_id)
+        return self._store.set_run_state(run.run_id, RunStage.FAILED, reason=why)
+
+    def _request(self, job: JobRow, run_id: str) -> RunRequest:
+        """What the runner is asked for; the same for the same run at any time."""
+        spec = self._book.spec(job)
+        if spec is None:
+            raise RunnerError("its specification is not here")
+        inputs = {}
+        for entry in spec.inputs:
+            path = self._machine.inputs.path(job.requester, entry.sha256)
+            if path is None:
+                raise RunnerError("its inputs are not here")
+            inputs[entry.path] = path
+        name = RunName.parse(run_id)
+        first = name.slot * self._settings.gpus
+        return RunRequest(
+            run_id=run_id,
+            command=spec.command,
+            limits=self._policy.limits(spec, name.seconds or spec.timeout_seconds),
+            runtime=self._settings.runtimes.get(spec.runtime),
+            env=dict(spec.env),
+            inputs=inputs,
+            outputs=spec.outputs,
+            devices=self._machine.devices[first : first + spec.resources.gpus],
+        )
+
+    # ------------------------------------------------------------------ collecting
+
+    def _collect(self, job: JobRow, run: RunRow) -> RunRow:
+        """Turn an ended run into a result."""
+        try:
+            result = self._background.result(("keep", run.run_id), lambda: self._keep(job, run))
+        except LocalError as error:
+            if run.run_id not in self._machine.runner.list():
+                return self._failed(job, run, str(error))
+            # A full disk, say: the work is done, so keeping it is tried again.
+            self._book.note(job, str(error), Code.RESULT_UNSAVED)
+            return run
+        if result is None:
+            return run
+        self._machine.runner.remove(run.run_id)
+        ended = "" if run.reason == Reason.EXITED.value and run.exit_code == 0 else run.reason
+        self._book.note(job, f"attesting a failure ({ended})" if ended else "attesting")
+        return self._store.set_run_state(
+            run.run_id,
+            RunStage.COLLECTED,
+            result=result.result_digest,
+            receipt=result.receipt_digest,
+        )
+
+    def _keep(self, job: JobRow, run: RunRow) -> Result:
+        known = self._machine.results.get(job.job_id)
+        if known is not None:
+            return known
+        runner = self._machine.runner
+        state = runner.poll(run.run_id)
+        receipt = Receipt.of_run(job.job_id, self._request(job, run.run_id), state)
+        outputs = runner.outputs(run.run_id) if state.succeeded else None
+        return self._machine.results.keep(
+            job.job_id, state, outputs, runner.log(run.run_id), receipt.canonical()
+        )
+
+
+def _pause(attempt: int) -> int:
+    """Seconds before an attempt: a lost run is repeated at once, a stubborn fault is not."""
+    slow = attempt - _QUICK_ATTEMPTS
+    return 0 if slow <= 0 else min(MAX_PAUSE, PAUSE << (slow - 1))

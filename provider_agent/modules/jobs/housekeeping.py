@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deletes what nobody needs any more, and moves what has ended out of the way.
+
+What ended stays in the database until no reorg can undo it and an hour has passed, then in the
+history until `keep_seconds` after its end, as long as its result. A thread of its own does the
+moving, a little at a time: no cycle waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.jobs.book import JobBook, decode_terms
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.results import Results
+from provider_agent.store import JobRow
+from provider_agent.store.errors import explain
+from teraproof.errors import LocalError
+from teraproof.protocol.terms import Status
+
+log = logging.getLogger(__name__)
+
+_LIVE = (Status.NONE, Status.OPEN, Status.ASSIGNED, Status.ATTESTED)
+_RESTS = 3600  # seconds that an ended row stays where it was
+_QUOTES_REST = 86_400  # seconds from a quote's expiry to its deletion
+_BATCH = 50  # jobs moved in one transaction: others wait for it
+_BREATH, _PAUSE = 0.05, 30.0  # seconds after a full batch, and after one that was not full
+_SWEEP_EVERY = 86_400.0
+
+
+class Housekeeper:
+    """See the module. `depth` is how many blocks back the chain may change."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        promises: Promises,
+        results: Results,
+        inputs: InputStorage,
+        keep_seconds: int,
+        depth: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._promises = book, promises
+        self._results, self._inputs = results, inputs
+        self._keep_seconds, self._depth, self._clock = keep_seconds, depth, clock
+        self._seen: tuple[int, str] | None = None  # block number and owner of the last cycle
+        self._swept_at: float | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="history", daemon=True)
+
+    # ------------------------------------------------------------------ in the cycle
+
+    def prune(self, open_margin: int) -> None:
+        """One round. `open_margin` is the contract's, in seconds."""
+        store = self._book.store
+        # Under the lock no quote can be signed for inputs that are about to go.
+        with self._promises.lock:
+            wanted = {(quote.requester.lower(), quote.spec) for quote in self._promises.quotes}
+            over = []
+            for job in store.jobs(*_LIVE):
+                if self._is_over(job, open_margin):
+                    over.append(job.job_id)
+                else:
+                    wanted.add((job.requester.lower(), job.spec))
+            store.retire(over, self._deep())
+            needed = set()
+            for account, digest in wanted:
+                spec = self._book.spec_named(digest)
+                needed |= {(account, entry.sha256) for entry in spec.inputs} if spec else set()
+            self._inputs.prune(self._keep_seconds, lambda account, name: (account, name) in needed)
+            store.prune_specs(
+                {digest for _, digest in wanted}, int(self._clock()) - self._keep_seconds
+            )
+
+    def _is_over(self, job: JobRow, open_margin: int) -> bool:
+        if Status(job.status) not in (Status.OPEN, Status.NONE):
+            return False
+        limit = self._clock() - self._keep_seconds
+        return decode_terms(job.terms).open_until(open_margin) < limit
+
+    def see(self, block: int, owner: str) -> None:
+        """The block of this cycle, and whose jobs are ours."""
+        self._seen = (block, owner)
+
+    def _deep(self) -> int:
+        return 0 if self._seen is None else self._seen[0] - self._depth
+
+    # ------------------------------------------------------------------ beside the cycle
+
+    def start(self) -> None:
+        """Begin to move what has ended."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop that."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _live(self) -> None:
+        pause = _BREATH
+        while not self._ended.wait(pause):
+            try:
+                pause = _BREATH if self.move() else _PAUSE
+            except (sqlite3.Error, OSError, LocalError) as error:
+                said = (
+                    explain(self._book.store.path, error)
+                    if not isinstance(error, LocalError)
+                    else error
+                )
+                log.warning("ended jobs stay where they are: %s", said)
+                pause = _PAUSE
+            except Exception:
+                log.exception("ended jobs stay where they are")
+                pause = _PAUSE
+
+    def move(self) -> bool:
+        """Move some of what has ended; whether there may be more."""
+        if self._seen is None:
+            return False
+        store, now, deep = self._book.store, int(self._clock()), self._deep()
+        owner, rests = self._seen[1], int(self._clock()) - _RESTS
+        moved = store.end_jobs(deep, rests, _BATCH)
+        if moved < _BATCH // 2:  # some of a batch may have to stay
+            moved = max(
+                store.end_intents(deep, rests, _BATCH),
+                store.forget_others(owner, rests, _BATCH),
+            )
+        gone = store.history.forget(now - self._keep_seconds, _BATCH)
+        for job_id in gone:
+            self._results.remove(job_id)
+        if moved >= _BATCH // 2 or len(gone) == _BATCH:
+            return True
+        store.forget_quotes(now - _QUOTES_REST)
+        store.give_back_room()
+        self._sweep(now - self._keep_seconds)
+        return False
+
+    def _sweep(self, before: int) -> None:
+        """Results that no row tells of any more, once a day: a database may have been lost."""
+        if self._swept_at is not None and time.monotonic() - self._swept_at < _SWEEP_EVERY:
+            return
+        self._swept_at = time.monotonic()
+        for job_id in self._results.older_than(before):
+            job = self._book.store.job(job_id)
+            if job is None or (job.settled_at is not None and job.settled_at < before):
+                with contextlib.suppress(OSError):
+                    self._results.remove(job_id)

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which jobs this provider takes, and at what price.
+
+Everything here is arithmetic on what was read before: no chain, no disk. A refusal is for the
+tenant, too: its line names no number that changes from block to block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import ROUND_CEILING
+from pathlib import Path
+
+from provider_agent.errors import RunnerError
+from provider_agent.runners.base import MIB, Limits, RunRequest
+from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
+from teraproof.errors import Refused
+from teraproof.protocol import allow_list
+from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
+
+_TPF = 10**18
+# Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
+_REACTION_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The provider on chain at one block. Amounts are TPF wei."""
+
+    owner: str
+    payout: str
+    operator_is_ours: bool
+    active_stake: int
+    available: int
+    """Collateral that can still be locked: own unlocked stake within the owner's limit in all."""
+    per_order: int
+    open_margin: int
+    has_scores: bool
+    orders_paused: bool
+    only_member_root: bytes
+    """Root of an allow-list whose only member is this provider. Longer ones stand in the
+    specification.
+    """
+    free_score: int = 0
+    """Proven operations a second that no open work of ours has reserved."""
+    paused_seconds: int = 0
+    """For how long orders were paused in total, as Jobs counts it."""
+    consent: int = 0
+    """The nonce of the consent under which the operator works; quotes carry it."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Work this machine has promised: how many jobs, the longest time one of them takes a slot
+    for, and the bytes of disk that all of them may need together.
+    """
+
+    slots: int
+    committed: int
+    longest: int
+    disk_bytes: int = 0
+
+    def with_job(self, seconds: int, disk_bytes: int) -> Load:
+        """The load when one more job is promised."""
+        return Load(
+            self.slots,
+            self.committed + 1,
+            max(self.longest, seconds),
+            self.disk_bytes + disk_bytes,
+        )
+
+
+class Policy:
+    """The owner's settings, applied. `unit` is payment token units a whole token, `block_seconds`
+    the time between two blocks.
+    """
+
+    def __init__(
+        self,
+        jobs: JobsSettings,
+        runner: RunnerSettings,
+        chain: ChainSettings,
+        unit: int,
+        gpus: int,
+        block_seconds: Callable[[], float],
+    ) -> None:
+        self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
+        self._blocks = chain.confirmations + _REACTION_BLOCKS
+        self._block_seconds = block_seconds
+
+    def price(self, spec: JobSpec) -> int:
+        """The least that a job with this specification must pay, in payment token units."""
+        time = self._jobs.price_per_hour * spec.timeout_seconds / 3600
+        exact = max(time, self._jobs.min_price) * self._unit
+        return max(1, int(exact.to_integral_value(ROUND_CEILING)))
+
+    def collateral(self, price: int) -> int:
+        """The most collateral that a job of this price may lock, in TPF wei.
+
+        Tied to the price, or every hiccup of a cheap job would be worth more than the job.
+        """
+        share = self._jobs.collateral_per_token * price * _TPF / self._unit
+        return min(int(share), int(self._jobs.max_collateral * _TPF))
+
+    # ------------------------------------------------------------------ time and disk
+
+    def busy_seconds(self, spec: JobSpec) -> int:
+        """How long a job may hold a slot: its timeout, and copying and hashing around it."""
+        moved = 2 * spec.input_bytes() + 2 * spec.resources.disk_mb * MIB
+        return spec.timeout_seconds + -(-moved // (self._runner.disk_mb_per_second * MIB))
+
+    def disk_bytes(self, spec: JobSpec) -> int:
+        """What a job may need on the disk: copied inputs, its own files twice, its log."""
+        own = 2 * spec.resources.disk_mb + self._runner.output_mb
+        return spec.input_bytes() + own * MIB
+
+    def seconds_needed(self, spec: JobSpec, load: Load) -> int:
+        """The duration a job must allow, given what is promised already."""
+        waves = load.committed // load.slots
+        return waves * load.longest + self.busy_seconds(spec) + self._margin()
+
+    def _margin(self) -> int:
+        """Seconds between the timeout of a run and the deadline of its job."""
+        return self._jobs.margin_seconds + int(self._blocks * self._block_seconds())
+
+    # ------------------------------------------------------------------ refusals
+
+    def refuse_terms(self, terms: Terms, now: int, standing: Standing) -> Refused | None:
+        """Why the terms of an open job do not suit at the time `now`; None when they do."""
+        order = terms.order
+        if standing.orders_paused:
+            return Refused(Code.ORDERS_PAUSED, "new orders are paused")
+        paused = terms.paused_since(standing.paused_seconds)
+        if now > terms.open_until(standing.open_margin, paused):
+            return Refused(Code.NOT_OPEN, "no longer open")
+        if order.judged not in (Judged.TRUSTED, Judged.REFUSABLE):
+            return Refused(
+                Code.JUDGE_UNKNOWN, "asks to be judged in a way that this version does not know"
+            )
+        if order.judged == Judged.REFUSABLE and not self._jobs.accept_refusable:
+            return Refused(
+                Code.NOT_REFUSABLE,
+                "may be refused after the work is done, and this provider takes no such jobs",
+            )
+        if order.min_score and not standing.has_scores:
+            return Refused(
+                Code.SCORE_MISSING, "asks for a proven score, and there is no source of scores"
+            )
+        if order.min_score > standing.free_score:
+            return Refused(
+                Code.SCORE_MISSING, "asks for a higher proven score than this provider has free"
+            )
+        if order.min_stake > standing.active_stake:
+            return Refused(
+                Code.STAKE_MISSING,
+                f"asks for a stake of {order.min_stake} TPF wei, more than there is",
+            )
+        if order.collateral > standing.per_order:
+            return Refused(
+                Code.COLLATERAL_OVER_LIMIT,
+                "asks for more collateral than the owner allows for one order",
+            )
+        if order.collateral > self.collateral(self._price_now(terms, now, standing)):
+            return Refused(
+                Code.COLLATERAL_OVER_PRICE,
+                "asks for more collateral than this provider gives at that price",
+            )
+        if order.collateral > standing.available:
+            return Refused(Code.COLLATERAL_TAKEN, "asks for more collateral than is free")
+        return None
+
+    def refuse_spec(self, spec: JobSpec) -> Refused | None:
+        """Why this machine cannot run a specification; None when it can."""
+        runner, wanted = self._runner, spec.resources
+        if spec.runtime not in runner.runtimes:
+            offered = sorted(runner.runtimes)
+            return Refused(
+                Code.RUNTIME_NOT_OFFERED,
+                f"runtime {spec.runtime} is not offered here (offered: "
+                f"{', '.join(offered) or 'none'})",
+                offered=offered,
+            )
+        if spec.network:
+            return Refused(
+                Code.NETWORK_NOT_OFFERED, "jobs with network access are not offered here"
+            )
+        for name, asked, most in (
+            ("cpus", wanted.cpus, runner.cpus),
+            ("memory_mb", wanted.memory_mb, runner.memory_mb),
+            ("disk_mb", wanted.disk_mb, runner.disk_mb),
+            ("gpus", wanted.gpus, min(runner.gpus, self._gpus)),
+            ("timeout_seconds", spec.timeout_seconds, self._jobs.max_seconds),
+            ("input_mb", -(-spec.input_bytes() // MIB), runner.input_mb),
+        ):
+            if asked > most:
+                return Refused(
+                    Code.LIMIT_EXCEEDED,
+                    f"{name} {asked} is above this provider's {most}",
+                    field=name,
+                    limit=most,
+                )
+        return self._refuse_request(spec)
+
+    def refuse_list(self, order: Order, spec: JobSpec, standing: Standing) -> Refused | None:
+        """Why this provider cannot show its place on an order's allow-list; None when it can."""
+        if order.allow_root in (ZERO_WORD, standing.only_member_root):
+            return None
+        if allow_list.root(spec.allow) != order.allow_root:
+            return Refused(
+                Code.LIST_MISMATCH,
+                "asks for a place on a list that its specification does not hold",
+            )
+        if standing.owner not in spec.allow:
+            return Refused(Code.NOT_LISTED, "is for other providers only")
+        return None
+
+    def path(self, order: Order, spec: JobSpec, standing: Standing) -> list[bytes]:
+        """What shows this provider's place on an order's allow-list; empty when nothing must."""
+        if order.allow_root in (ZERO_WORD, standing.only_member_root):
+            return []
+        return allow_list.proof(spec.allow, standing.owner)
+
+    def refuse_load(
+        self, terms: Terms, spec: JobSpec, load: Load, free_bytes: int
+    ) -> Refused | None:
+        """Why a job does not fit beside what is promised; None when it does."""
+        needed = self.seconds_needed(spec, load)
+        if terms.order.duration < needed:
+            return Refused(
+                Code.DURATION_TOO_SHORT,
+                f"{terms.order.duration} s to the deadline are too short; ask for more",
+                needed=needed,
+            )
+        return self.refuse_disk(spec, load, free_bytes)
+
+    def refuse_price(
+        self, terms: Terms, spec: JobSpec, now: int, standing: Standing
+    ) -> Refused | None:
+        """Why the price offered at the time `now` is too low; None when it is not."""
+        least = self.price(spec)
+        if self._price_now(terms, now, standing) < least:
+            return Refused(
+                Code.PRICE_TOO_LOW,
+                f"offers less than the {least} units that are asked",
+                least=str(least),
+            )
+        return None
+
+    def refuse_disk(self, spec: JobSpec, load: Load, free_bytes: int) -> Refused | None:
+        """Why a job has no room on the disk; None when it has."""
+        reserve = self._runner.disk_reserve_mb * MIB
+        if load.disk_bytes + self.disk_bytes(spec) + reserve > free_bytes:
+            return Refused(Code.DISK_TAKEN, "there is no room on this provider's disk just now")
+        return None
+
+    def limits(self, spec: JobSpec, seconds: int) -> Limits:
+        """What a run of the specification may use when it has `seconds`."""
+        wanted = spec.resources
+        return Limits(
+            timeout_seconds=seconds,
+            cpus=wanted.cpus,
+            memory_bytes=wanted.memory_mb * MIB,
+            disk_bytes=wanted.disk_mb * MIB,
+            output_bytes=self._runner.output_mb * MIB,
+            pids=self._runner.pids,
+        )
+
+    def _price_now(self, terms: Terms, now: int, standing: Standing) -> int:
+        """The price that an open job offers at the time `now`."""
+        paused = terms.paused_since(standing.paused_seconds)
+        return terms.price_at(max(now, terms.posted_at + paused), paused)
+
+    def _refuse_request(self, spec: JobSpec) -> Refused | None:
+        """What the runner would refuse must be refused before anything is promised."""
+        try:
+            RunRequest(
+                run_id="trial",
+                command=spec.command,
+                limits=self.limits(spec, spec.timeout_seconds),
+                env=dict(spec.env),
+                inputs={entry.path: Path("trial") for entry in spec.inputs},
+                outputs=spec.outputs,
+            )
+        except RunnerError as error:
+            return Refused(Code.NOT_RUNNABLE, str(error))
+        return None

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signs quotes: binding prices for a specification whose inputs are already here.
+
+A quote obliges the provider the moment a tenant hires by it. So it is signed only when every input
+is on the disk, when a slot is free for it whatever else is used first, and when the tenant has the
+money. A tenant without a job may upload inputs for the specification that it asked a quote for:
+that is a reservation, short and counted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.jobs.book import JobBook
+from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.funds import Funds
+from provider_agent.modules.jobs.policy import Policy, Standing
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.store import QuoteRow
+from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.reserve import GasReserve
+from teraproof.errors import Refused
+from teraproof.protocol import messages
+from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
+from teraproof.rpc.types import BlockRef
+
+_RESERVATIONS = 32
+_RESERVED_SECONDS = 900
+_LAST_NONCE = "quotes.last_nonce"
+
+
+class QuoteDesk:
+    """Issues quotes to tenants that have signed in. Called from the API's threads."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        duty: JobsDuty,
+        promises: Promises,
+        policy: Policy,
+        key: OperatorKey,
+        funds: Funds,
+        inputs: InputStorage,
+        domain: messages.Domain,
+        data_dir: Path,
+        reserve: GasReserve,
+        good_for: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
+        self._key, self._funds, self._inputs = key, funds, inputs
+        self._domain, self._data_dir, self._good_for = domain, data_dir, good_for
+        self._clock = clock
+        self._gas = reserve
+        self._reserved: dict[str, tuple[bytes, float]] = {}
+        self._reserved_lock = threading.Lock()
+
+    def specs_of(self, account: str) -> set[bytes]:
+        """The specifications for which an account may upload inputs because of quotes."""
+        found = {quote.spec for quote in self._promises.quotes if quote.requester == account}
+        with self._reserved_lock:
+            spec, until = self._reserved.get(account, (b"", 0.0))
+        return found | {spec} if until > self._clock() else found
+
+    def issue(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes]:
+        """A quote for this requester and its signature. Refused tells the tenant why not."""
+        refusal = self._policy.refuse_spec(spec)
+        if refusal is not None:
+            raise refusal
+        block = self._promises.block
+        standing = self._duty.standing
+        if block is None or standing is None or not standing.operator_is_ours:
+            raise Refused(
+                Code.NOT_REGISTERED, "this provider is not registered on chain yet; try later"
+            )
+        price = self._policy.price(spec)
+        self._check_funds(requester, price, block)
+        missing = self._book.missing_inputs(requester, spec)
+        if missing:
+            self._reserve(requester, spec.digest())
+            raise Refused(
+                Code.INPUTS_MISSING,
+                f"upload the missing inputs ({missing} of {len(spec.inputs)}) within "
+                f"{_RESERVED_SECONDS // 60} minutes, then ask again",
+                missing=missing,
+                inputs=len(spec.inputs),
+                seconds=_RESERVED_SECONDS,
+            )
+        with self._promises.lock:
+            return self._sign(requester, spec, price, block, standing)
+
+    def _sign(
+        self, requester: str, spec: JobSpec, price: int, block: BlockRef, standing: Standing
+    ) -> tuple[messages.Quote, bytes]:
+        load = self._promises.load()
+        if any(quote.requester == requester for quote in self._promises.quotes):
+            raise Refused(
+                Code.QUOTE_LIVE,
+                "you have a quote that is still good; use it or wait until it expires",
+            )
+        if standing.orders_paused:
+            raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
+        if load.committed >= load.slots:
+            raise Refused(Code.SLOTS_TAKEN, "all slots are promised; try later or post the job")
+        refusal = self._gas.refuse(load.committed)
+        if refusal is not None:
+            raise refusal
+        refusal = self._policy.refuse_disk(spec, load, shutil.disk_usage(self._data_dir).free)
+        if refusal is not None:
+            raise refusal
+        # Young files are not tidied away while the quote lives.
+        for entry in spec.inputs:
+            path = self._inputs.path(requester, entry.sha256)
+            if path is not None:
+                os.utime(path)
+        available = standing.available - self._promises.collateral_on_the_way()
+        now = int(self._clock())
+        quote = messages.Quote(
+            operator=self._key.address,
+            requester=requester,
+            spec=spec.digest(),
+            price=price,
+            collateral=max(0, min(self._policy.collateral(price), standing.per_order, available)),
+            duration=self._policy.seconds_needed(spec, load),
+            # Times on chain count for the contract; ours may differ.
+            expires=max(now, block.timestamp) + self._good_for,
+            nonce=self._next_nonce(standing.consent),
+        )
+        signature = messages.sign(self._domain, quote, self._key.account)
+        row = QuoteRow(
+            digest=quote.struct_hash(),
+            nonce=quote.nonce,
+            spec=quote.spec,
+            requester=requester,
+            price=quote.price,
+            collateral=quote.collateral,
+            duration=quote.duration,
+            expires=quote.expires,
+            signature=signature,
+            created_at=now,
+        )
+        self._book.store.put_quote(row)
+        self._promises.added(row)
+        return quote, signature
+
+    def _check_funds(self, requester: str, price: int, block: BlockRef) -> None:
+        """A quote holds a slot: who cannot pay for it gets none. Raises ChainError as well."""
+        if not self._funds.covers(requester, price, block):
+            raise Refused(
+                Code.FUNDS_MISSING,
+                f"you need {price} units of the payment token for this quote",
+                needed=str(price),
+            )
+
+    def _next_nonce(self, consent: int) -> int:
+        """One after the other from a random start: 256 nonces share a word on chain, which makes
+        hiring cheaper, and a lost database starts elsewhere. Each consent has numbers of its own.
+        """
+        store = self._book.store
+        last = store.meta(_LAST_NONCE)
+        if last is None or int(last) >> 128 != consent:
+            nonce = messages.quote_nonce(consent, secrets.randbits(112) << 16)
+        else:
+            nonce = int(last) + 1
+        store.set_meta(_LAST_NONCE, str(nonce))
+        return nonce
+
+    def _reserve(self, requester: str, spec: bytes) -> None:
+        now = self._clock()
+        with self._reserved_lock:
+            self._reserved = {w: held for w, held in self._reserved.items() if held[1] > now}
+            if requester not in self._reserved and len(self._reserved) >= _RESERVATIONS:
+                raise Refused(
+                    Code.UPLOADERS_BUSY, "too many tenants are uploading for a quote; try later"
+                )
+            self._reserved[requester] = (spec, now + _RESERVED_SECONDS)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished runs as results: the files, the manifest that names them, the signed receipt, the log.
+
+`<root>/<job id>/` appears in one step when all of it is on the disk, and is what a tenant gets:
+
+    files/      the collected outputs, or failure.json when the job failed by its own fault
+    manifest    canonical list of the files; its sha256 is the result digest on chain
+    receipt     what the run used, signed by the operator; its sha256 goes on chain as well
+    log         what the job printed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from provider_agent.errors import RunnerError
+from provider_agent.runners.base import Reason, RunState
+from provider_agent.runners.receipt import Receipt
+from teraproof.protocol.digests import UnfitTree, manifest
+from teraproof.protocol.outcome import FAILURE, Ending
+
+FILES, MANIFEST, RECEIPT, LOG = "files", "manifest", "receipt", "log"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result on the disk and the two digests that are attested."""
+
+    directory: Path
+    manifest: bytes
+    receipt: bytes
+
+    @property
+    def result_digest(self) -> bytes:
+        """sha256 of the manifest."""
+        return hashlib.sha256(self.manifest).digest()
+
+    @property
+    def receipt_digest(self) -> bytes:
+        """sha256 of the receipt."""
+        return hashlib.sha256(self.receipt).digest()
+
+    @property
+    def files(self) -> Path:
+        """The directory that the manifest describes."""
+        return self.directory / FILES
+
+    @property
+    def log(self) -> Path:
+        """What the job printed."""
+        return self.directory / LOG
+
+
+class Results:
+    """The results of all jobs under one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def get(self, job_id: bytes) -> Result | None:
+        """The result of a job, or None."""
+        directory = self._root / job_id.hex()
+        try:
+            return Result(
+                directory, (directory / MANIFEST).read_bytes(), (directory / RECEIPT).read_bytes()
+            )
+        except FileNotFoundError:
+            return None
+
+    def keep(
+        self, job_id: bytes, state: RunState, outputs: Path | None, log: Path, receipt: bytes
+    ) -> Result:
+        """Make the result of a run that has ended; the one on the disk when there is one.
+
+        `outputs` is None when the job failed by its own fault. Outputs that no manifest can
+        describe are such a failure, too: the receipt (canonical bytes of a `Receipt`) then says
+        so. Raises RunnerError for what is this machine's fault, and ValueError for a run that is.
+        """
+        if state.provider_fault:
+            raise ValueError(f"a run that ended as {state.reason} has no result to attest")
+        known = self.get(job_id)
+        if known is not None:
+            return known
+        place = self._root / job_id.hex()
+        new = place.with_name(place.name + ".new")
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(mode=0o700)
+            try:
+                listed = _lay_out(new / FILES, state, outputs)
+            except UnfitTree:
+                # The collector lets nothing of the kind pass. Should it ever, the job ends here
+                # and not the provider's collateral.
+                shutil.rmtree(new / FILES)
+                state = replace(state, reason=Reason.OUTPUTS)
+                receipt = replace(Receipt.parse(receipt), reason=Reason.OUTPUTS.value).canonical()
+                listed = _lay_out(new / FILES, state, None)
+            if log.exists():
+                shutil.copyfile(log, new / LOG)
+            (new / MANIFEST).write_bytes(listed)
+            (new / RECEIPT).write_bytes(receipt)
+            _sync_tree(new)
+            new.rename(place)
+            _sync(self._root)
+        except OSError as error:
+            shutil.rmtree(new, ignore_errors=True)
+            raise RunnerError(
+                f"the result of job {job_id.hex()} cannot be kept: {error.strerror or error}"
+            ) from error
+        kept = self.get(job_id)
+        if kept is None:
+            raise RunnerError(f"the result of job {job_id.hex()} vanished from the disk")
+        return kept
+
+    def older_than(self, before: float) -> Iterator[bytes]:
+        """The jobs whose results were made before a time (unix seconds)."""
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if len(entry.name) == 64 and entry.stat().st_mtime < before:
+                    yield bytes.fromhex(entry.name)
+
+    def remove(self, job_id: bytes) -> None:
+        """Delete a result if it is there."""
+        shutil.rmtree(self._root / job_id.hex(), ignore_errors=True)
+
+
+def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:
+    """Puts the files of a result in place and returns their manifest. Raises UnfitTree."""
+    if outputs is None:
+        files.mkdir()
+        (files / FAILURE).write_bytes(_ending(state).failure())
+    else:
+        # Links, not copies: nobody writes to collected outputs any more.
+        shutil.copytree(outputs, files, copy_function=os.link)
+    return manifest(files)
+
+
+def _ending(state: RunState) -> Ending:
+    return Ending("unknown" if state.reason is None else state.reason.value, state.exit_code)
+
+
+def _sync_tree(directory: Path) -> None:
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            _sync(Path(parent) / name)
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

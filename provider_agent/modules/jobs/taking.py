@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes open jobs: those that suit, whose inputs are here, and for which there is room."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from provider_agent.chain.contracts import JobsContract
+from provider_agent.core.attempts import Attempts
+from provider_agent.modules.jobs.book import JobBook, decode_terms
+from provider_agent.modules.jobs.candidates import Candidates
+from provider_agent.modules.jobs.policy import Load, Policy, Standing
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.store import JobRow
+from provider_agent.tx.reserve import GasReserve
+from teraproof.errors import Refused, counted
+from teraproof.protocol.errors import Code
+from teraproof.protocol.terms import Status
+from teraproof.rpc.types import BlockRef
+
+
+def _no_room() -> Refused:
+    return Refused(Code.SLOTS_TAKEN, "all slots of this provider are taken just now")
+
+
+class Taker:
+    """See the module."""
+
+    def __init__(
+        self,
+        book: JobBook,
+        policy: Policy,
+        promises: Promises,
+        attempts: Attempts,
+        jobs: JobsContract,
+        data_dir: Path,
+        reserve: GasReserve,
+    ) -> None:
+        self._book, self._policy, self._promises = book, policy, promises
+        self._reserve = reserve
+        self._choice = Candidates(self._worth)
+        self._attempts, self._jobs, self._data_dir = attempts, jobs, data_dir
+
+    def take(
+        self,
+        block: BlockRef,
+        standing: Standing,
+        refresh: Callable[[bytes, BlockRef], JobRow | None],
+    ) -> None:
+        """Accept what can be accepted; `refresh` reads a job's state before that."""
+        if not self._book.store.has_open_jobs():
+            return
+        with self._promises.lock:
+            load = self._promises.load()
+            available = standing.available - self._promises.collateral_on_the_way()
+            for job in self._candidates():
+                if not self._promises.has_room(load):
+                    self._put_off(job, block, standing, available)
+                    continue
+                if self._book.acceptance(job.job_id) is not None:
+                    continue
+                if not self._attempts.may_begin(job.job_id.hex(), "accept"):
+                    continue
+                refusal = self._refuse(job, block, standing, load, available)
+                if refusal is not None:
+                    self._book.note(job, str(refusal), refusal.code)
+                    continue
+                fresh = refresh(job.job_id, block)
+                if fresh is None or Status(fresh.status) is not Status.OPEN:
+                    continue
+                terms, spec = decode_terms(job.terms), self._book.spec(job)
+                assert spec is not None  # refused above
+                self._book.note(job, "accepting")
+                self._attempts.begin(
+                    job.job_id.hex(),
+                    "accept",
+                    self._jobs.accept(terms, self._policy.path(terms.order, spec, standing)),
+                    deadline=terms.open_until(
+                        standing.open_margin, terms.paused_since(standing.paused_seconds)
+                    ),
+                )
+                available -= terms.order.collateral
+                load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
+
+    def _candidates(self) -> Iterator[JobRow]:
+        """The open jobs that this cycle looks at."""
+        store = self._book.store
+        for job_id in self._choice.choose(store.open_jobs()):
+            job = store.job(job_id)
+            if job is not None and Status(job.status) is Status.OPEN:
+                yield job
+
+    def _worth(self, job_id: bytes) -> int:
+        job = self._book.store.job(job_id)
+        return 0 if job is None else decode_terms(job.terms).order.max_price
+
+    def _put_off(self, job: JobRow, block: BlockRef, standing: Standing, available: int) -> None:
+        """Say of a job why it would not be taken in any case, or else that there is no room."""
+        reason = self._refuse_order(job, block, standing, available) or _no_room()
+        # There may be many such jobs in each cycle: nothing is read for those without news.
+        news = str(reason) != job.note or reason.code is not self._book.blocked_by(job.job_id)
+        if news and self._book.acceptance(job.job_id) is None:
+            self._book.note(job, str(reason), reason.code)
+
+    def _refuse(
+        self, job: JobRow, block: BlockRef, standing: Standing, load: Load, available: int
+    ) -> Refused | None:
+        """Why an open job is not taken now. What costs least to find out comes first."""
+        refusal = self._refuse_order(job, block, standing, available)
+        if refusal is not None:
+            return refusal
+        refusal = self._reserve.refuse(load.committed)
+        if refusal is not None:
+            return refusal
+        terms, spec = decode_terms(job.terms), self._book.spec(job)
+        assert spec is not None  # refused above
+        free = shutil.disk_usage(self._data_dir).free
+        refusal = self._policy.refuse_load(terms, spec, load, free)
+        if refusal is not None:
+            return refusal
+        missing = self._book.missing_inputs(job.requester, spec)
+        if not missing:
+            return None
+        return Refused(
+            Code.INPUTS_MISSING,
+            f"waiting for {counted(missing, 'input')}",
+            missing=missing,
+            inputs=len(spec.inputs),
+        )
+
+    def _refuse_order(
+        self, job: JobRow, block: BlockRef, standing: Standing, available: int
+    ) -> Refused | None:
+        """Why what a job asks for does not suit, whatever else this machine is doing."""
+        terms = decode_terms(job.terms)
+        refusal = self._policy.refuse_terms(terms, block.timestamp, standing)
+        if refusal is not None:
+            return refusal
+        if terms.order.collateral > available:
+            return Refused(Code.COLLATERAL_TAKEN, "the stake is promised to other jobs")
+        spec = self._book.spec(job)
+        if spec is None:
+            return Refused(Code.SPEC_MISSING, "waiting for the specification")
+        # The specification before the price: a price may still rise.
+        return (
+            self._policy.refuse_spec(spec)
+            or self._policy.refuse_list(terms.order, spec, standing)
+            or self._policy.refuse_price(terms, spec, block.timestamp, standing)
+        )

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API may show of jobs and of the provider, read from the store and the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from provider_agent.modules.jobs.book import JobBook, attestation_of, decode_terms
+from provider_agent.modules.jobs.documents import JobView
+from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.executor import Machine
+from provider_agent.modules.jobs.policy import Policy
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.proofs.epochs import ProofReport
+from provider_agent.runners.receipt import Receipt
+from provider_agent.settings import Settings
+from provider_agent.store import JobRow, RunRow, RunStage
+from provider_agent.tx.keys import OperatorKey
+from teraproof.errors import Refused
+from teraproof.protocol import messages
+from teraproof.protocol.errors import Code
+from teraproof.protocol.outcome import Ending, Outcome, by_status
+from teraproof.protocol.terms import Status
+
+# No result will come of it.
+_HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
+_SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
+
+
+class JobViews:
+    """Jobs for their requesters. Called from the API's threads.
+
+    The operator's signed Attestation is part of what they get: with it anybody can relay the
+    result to the chain, should the agent be unable to.
+    """
+
+    def __init__(
+        self, book: JobBook, machine: Machine, key: OperatorKey, domain: messages.Domain
+    ) -> None:
+        self._book, self._store, self._machine = book, book.store, machine
+        self._key, self._domain = key, domain
+
+    def job(self, job_id: bytes) -> JobView | None:
+        """The job, or None when this agent does not know it."""
+        row = self._store.job(job_id)
+        if row is None:
+            return None
+        result = self._machine.results.get(job_id)
+        if result is not None:
+            return JobView(
+                requester=row.requester,
+                status=self._status(row, result.receipt),
+                manifest=result.manifest,
+                results=result.files,
+                receipt=result.receipt,
+                log=result.log,
+            )
+        log = None
+        for run in self._store.runs_of(job_id):
+            if run.state in _SHOWN and run.run_id in self._machine.runner.list():
+                log = self._machine.runner.log(run.run_id)
+        return JobView(requester=row.requester, status=self._status(row), log=log)
+
+    def _status(self, row: JobRow, receipt: bytes | None = None) -> dict[str, Any]:
+        terms = decode_terms(row.terms)
+        runs = self._store.runs_of(row.job_id)
+        assigned = row.assigned_at
+        return {
+            "job": "0x" + row.job_id.hex(),
+            "status": Status(row.status).name.lower(),
+            "provider": row.provider,
+            "note": row.note,
+            "blocked_by": self._blocked_by(row),
+            "outcome": self._outcome(row, runs, receipt),
+            "deadline": None if assigned is None else terms.deadline(assigned),
+            "result": None if row.result is None else "0x" + row.result.hex(),
+            "attestation": self._attestation(row, runs),
+            "runs": [
+                {
+                    "state": run.state.value,
+                    "exit_code": run.exit_code,
+                    "reason": run.reason,
+                    "started": run.started,
+                    "finished": run.finished,
+                }
+                for run in runs
+            ],
+        }
+
+    def _blocked_by(self, row: JobRow) -> Code | None:
+        live = Status(row.status) in (Status.OPEN, Status.ASSIGNED)
+        return self._book.blocked_by(row.job_id) if live else None
+
+    def _outcome(self, row: JobRow, runs: list[RunRow], receipt: bytes | None) -> Outcome | None:
+        """How the job ended as far as this agent knows; None while it goes on."""
+        ended = by_status(Status(row.status))
+        if ended is not None:
+            return ended
+        if receipt is not None:
+            signed = Receipt.parse(receipt)
+            return Ending(signed.reason, signed.exit_code).outcome
+        for run in runs:
+            if run.state is RunStage.COLLECTED:
+                return Ending(run.reason, run.exit_code).outcome
+        return Outcome.PROVIDER_FAULT if self._blocked_by(row) in _HOPELESS else None
+
+    def _attestation(self, row: JobRow, runs: list[RunRow]) -> dict[str, Any] | None:
+        run = next((run for run in runs if run.state is RunStage.COLLECTED), None)
+        if run is None:
+            return None
+        attestation = attestation_of(row, run)
+        signature = messages.sign(self._domain, attestation, self._key.account)
+        return {
+            "result": "0x" + attestation.result.hex(),
+            "receipt": "0x" + attestation.receipt.hex(),
+            "started": attestation.started,
+            "finished": attestation.finished,
+            "signature": "0x" + signature.hex(),
+        }
+
+
+class UploadRule:
+    """Who may send which inputs: those of a specification that we would run, to requesters with an
+    open or assigned job and to holders of quotes.
+    """
+
+    def __init__(self, book: JobBook, duty: JobsDuty, desk: QuoteDesk, policy: Policy) -> None:
+        self._book, self._duty, self._desk, self._policy = book, duty, desk, policy
+
+    def __call__(self, account: str, sha256: str, size: int) -> bool:
+        """Whether `account` may upload the file with this digest and size (bytes) now.
+
+        Refused, with the reason, when it is an input of theirs and we would not run the job.
+        """
+        refusal: Refused | None = None
+        for digest in self._desk.specs_of(account) | self._ordered(account):
+            spec = self._book.spec_named(digest)
+            if spec is None:
+                continue
+            if any((entry.sha256, entry.size) == (sha256, size) for entry in spec.inputs):
+                refusal = self._policy.refuse_spec(spec)
+                if refusal is None:
+                    return True
+        if refusal is not None:
+            raise Refused(
+                refusal.code, f"this provider would not run the job: {refusal}", **refusal.details
+            )
+        return False
+
+    def _ordered(self, account: str) -> set[bytes]:
+        now = int(time.time())
+        standing = self._duty.standing
+        found: set[bytes] = set()
+        if standing is None:
+            return found
+        for job in self._book.store.jobs_of(account, Status.OPEN, Status.ASSIGNED):
+            if Status(job.status) is Status.ASSIGNED:
+                live = job.provider == standing.owner
+            else:
+                live = now <= decode_terms(job.terms).open_until(standing.open_margin)
+            if live:
+                found.add(job.spec)
+        return found
+
+
+class ProviderView:
+    """`GET /v1/provider`: what this provider offers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        operator: str,
+        duty: JobsDuty,
+        promises: Promises,
+        devices: list[dict[str, Any]],
+        proof: Callable[[], ProofReport | None] = lambda: None,
+    ) -> None:
+        self._settings, self._operator, self._proof = settings, operator, proof
+        self._duty, self._promises, self._devices = duty, promises, devices
+
+    def __call__(self) -> dict[str, Any]:
+        """The offer, as JSON values; amounts of tokens are text in whole tokens."""
+        settings, standing, proof = self._settings, self._duty.standing, self._proof()
+        contracts = {"jobs": settings.chain.jobs, "staking": settings.chain.staking}
+        for name in ("benchmark", "emissions"):
+            place = getattr(settings.chain, name)
+            if place is not None:
+                contracts[name] = place
+        load = self._promises.shown
+        runner = settings.runner
+        return {
+            "owner": None if standing is None else standing.owner,
+            "operator": self._operator,
+            "chain_id": settings.chain.chain_id,
+            "contracts": contracts,
+            "runtimes": sorted(runner.runtimes),
+            "price_per_hour": str(settings.jobs.price_per_hour),
+            "min_price": str(settings.jobs.min_price),
+            "max_collateral": str(settings.jobs.max_collateral),
+            "collateral_per_token": str(settings.jobs.collateral_per_token),
+            "max_seconds": settings.jobs.max_seconds,
+            "limits": {
+                "cpus": runner.cpus,
+                "memory_mb": runner.memory_mb,
+                "disk_mb": runner.disk_mb,
+                "gpus": runner.gpus,
+            },
+            "slots": {"total": load.slots, "promised": load.committed},
+            "devices": self._devices,
+            "proof": None if proof is None else proof.to_json(),
+        }

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tenant's half of a provider's HTTP API."""

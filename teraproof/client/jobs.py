@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tenant's side of a provider's API.
+
+The provider is a stranger: every answer is bounded, no redirect is followed, and a result counts
+only when its manifest hashes to the digest that was attested on chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote as percent
+from urllib.parse import urlsplit
+
+import httpx
+from eth_account.messages import SignableMessage, encode_defunct
+
+from teraproof.client.transport import ANSWER_BYTES, TRIES, Transport, cause
+from teraproof.errors import AuthError, LocalError, RemoteError
+from teraproof.protocol import messages, siwe
+from teraproof.protocol.digests import (
+    Entry,
+    directory_digest,
+    encode_manifest,
+    entries,
+    file_digest,
+    is_hex_digest,
+    open_beneath,
+    parse_manifest,
+)
+from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
+
+_MANIFEST_BYTES = 64 << 20
+_CHUNK = 1 << 18
+
+
+class Signer(Protocol):
+    """An account that can sign a text: of eth-account, of Ape, or a wallet behind them."""
+
+    @property
+    def address(self) -> Any:
+        """The EIP-55 address."""
+        ...
+
+    def sign_message(self, signable_message: SignableMessage, /) -> Any:
+        """The signature, as either library returns it, or None when the owner declined."""
+        ...
+
+
+class AgentClient:
+    """One tenant talking to one provider. Signs in when first needed and when a session ends.
+
+    `base_url` is the provider's public URL, as it stands on chain. Errors are AgentErrors of one
+    line. Use it as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        account: Signer,
+        chain_id: int | None = None,
+        timeout: float = 30,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        siwe.authority(base_url)
+        try:
+            httpx.URL(base_url)
+        except httpx.InvalidURL:
+            raise AuthError(f"{base_url!r}: not a URL", Code.INPUT_INVALID) from None
+        # The scheme in lower case: it decides whether certificates are checked.
+        self.base_url = urlsplit(base_url).geturl().rstrip("/")
+        self._account, self._chain_id = account, chain_id
+        self._http = Transport(self.base_url, self._sign_in, timeout, transport)
+
+    def __enter__(self) -> AgentClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # ---------------------------------------------------------------- session
+
+    def login(self) -> None:
+        """Sign in. AuthError when the agent asks to sign for another site or chain."""
+        self._http.sign_in()
+
+    def _sign_in(self) -> str:
+        asked = self._http.json("POST", "/v1/auth/nonce", signed=False)
+        nonce, chain_id = asked.get("nonce"), asked.get("chain_id")
+        if not isinstance(nonce, str) or not isinstance(chain_id, int):
+            raise self._http.no_agent()
+        if asked.get("domain") != siwe.authority(self.base_url):
+            raise AuthError(
+                f"{self.base_url}: the agent calls itself {ascii(asked.get('domain'))[:80]}; "
+                "use the URL that the provider registered",
+                Code.SIGN_IN_ELSEWHERE,
+            )
+        if self._chain_id not in (None, chain_id):
+            raise AuthError(
+                f"{self.base_url}: the agent is on chain {chain_id}, not on {self._chain_id}",
+                Code.SIGN_IN_ELSEWHERE,
+            )
+        account = str(self._account.address)
+        text = siwe.new_message(self.base_url, account, chain_id, nonce, int(time.time())).text()
+        body = {"message": text, "signature": self._sign(text)}
+        token = self._http.json("POST", "/v1/auth/login", body, signed=False).get("token")
+        if not isinstance(token, str) or not token.isascii():
+            raise AuthError(
+                f"{self.base_url}: the agent gave no session token", Code.ANSWER_INVALID
+            )
+        return token
+
+    def _sign(self, text: str) -> str:
+        signed = self._account.sign_message(encode_defunct(text=text))
+        if signed is None:
+            raise AuthError("the sign-in message was not signed; sign it to go on", Code.DECLINED)
+        raw = signed.encode_rsv() if hasattr(signed, "encode_rsv") else signed.signature
+        return "0x" + bytes(raw).hex()
+
+    # ---------------------------------------------------------------- provider
+
+    def provider(self) -> dict[str, Any]:
+        """What the provider says about itself (`GET /v1/provider`)."""
+        return self._http.json("GET", "/v1/provider", signed=False)
+
+    def quote(self, spec: JobSpec, domain: messages.Domain) -> tuple[messages.Quote, bytes]:
+        """A signed quote for `spec`, whose specification must have been uploaded.
+
+        `domain` is that of the Jobs contract. The signature, the requester and the specification
+        are checked; the price is for the caller to judge.
+        """
+        answer = self._http.json("POST", "/v1/quotes", {"spec": spec.digest().hex()})
+        try:
+            given = answer["quote"]
+            values: dict[str, Any] = {
+                name: bytes.fromhex(given[name].removeprefix("0x"))
+                if kind == "bytes32"
+                else given[name]
+                if kind == "address"
+                else int(given[name])
+                for name, kind in messages.Quote.FIELDS
+            }
+            signature = bytes.fromhex(answer["signature"].removeprefix("0x"))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise LocalError(
+                f"{self.base_url}: the quote is malformed", Code.QUOTE_INVALID
+            ) from None
+        quote = messages.Quote(**values)
+        if messages.recover(domain, quote, signature) != quote.operator:
+            raise LocalError(
+                f"{self.base_url}: the quote is not signed by its operator", Code.QUOTE_INVALID
+            )
+        if quote.spec != spec.digest():
+            raise LocalError(
+                f"{self.base_url}: the quote is for another specification", Code.QUOTE_INVALID
+            )
+        if int(quote.requester, 16) and quote.requester != str(self._account.address):
+            raise LocalError(
+                f"{self.base_url}: the quote is for another requester", Code.QUOTE_INVALID
+            )
+        return quote, signature
+
+    # ---------------------------------------------------------------- uploads
+
+    def upload_spec(self, spec: JobSpec) -> None:
+        """Make sure that the agent has the specification."""
+        self._upload_spec(spec, time.monotonic())
+
+    def _upload_spec(self, spec: JobSpec, until: float) -> None:
+        path = f"/v1/specs/{spec.digest().hex()}"
+        if not self._has(path):
+            # There is room for the specification of a job that the agent has seen.
+            self._insist(lambda: self._http.request("PUT", path, content=spec.canonical()), until)
+
+    def upload(self, spec: JobSpec, directory: Path, wait: float = 60) -> int:
+        """Send the specification and those of its inputs that the agent does not have yet.
+
+        Inputs lie below `directory` under their paths in the specification and are checked before
+        anything is sent. Until the agent has seen the job on chain it refuses inputs; that is
+        retried for `wait` seconds. Returns how many inputs were sent.
+        """
+        for entry in spec.inputs:
+            local = directory / entry.path
+            if file_digest(local).hex() != entry.sha256:
+                raise LocalError(
+                    f"{local}: differs from the specification; make it anew", Code.INPUT_INVALID
+                )
+        until, sent = time.monotonic() + wait, 0
+        self._upload_spec(spec, until)
+        for entry in {e.sha256: e for e in spec.inputs}.values():
+            path = f"/v1/inputs/{entry.sha256}"
+            if not self._has(path):
+                self._send_file(path, directory, entry, until)
+                sent += 1
+        return sent
+
+    def _send_file(self, path: str, directory: Path, entry: Entry, until: float) -> None:
+        headers = {"content-length": str(entry.size)}
+
+        def send() -> httpx.Response:
+            with open_beneath(directory, entry.path) as fd:
+                return self._http.request(
+                    "PUT", path, content=lambda: _file_pieces(fd), headers=headers
+                )
+
+        # The job may not have been seen yet; that it is not wanted is final.
+        self._insist(send, until)
+
+    def _insist(self, send: Callable[[], httpx.Response], until: float) -> None:
+        """Send until it is taken, refused for good, or `until` (monotonic) has passed."""
+        while True:
+            try:
+                self._http.checked(send())
+                return
+            except RemoteError as error:
+                left = until - time.monotonic()
+                if not error.retryable or left < 0:
+                    raise
+                asked = error.details.get("retry_after")
+                pause = asked if isinstance(asked, int) and asked > 0 else 1
+                time.sleep(min(pause, max(1.0, left)))
+
+    def _has(self, path: str) -> bool:
+        try:
+            self._http.checked(self._http.request("HEAD", path))
+        except RemoteError as error:
+            if error.code in (Code.SPEC_MISSING, Code.INPUT_MISSING):
+                return False
+            raise
+        return True
+
+    # ---------------------------------------------------------------- jobs
+
+    def job(self, job_id: bytes) -> dict[str, Any]:
+        """The agent's view of a job of ours."""
+        return self._http.json("GET", _job(job_id))
+
+    def receipt(self, job_id: bytes, digest: bytes) -> bytes:
+        """The receipt, checked against the digest attested on chain (32 bytes)."""
+        data = self._http.read(_job(job_id) + "/receipt", ANSWER_BYTES)
+        if hashlib.sha256(data).digest() != digest:
+            raise LocalError(
+                f"{self.base_url}: the receipt is not the one attested on chain",
+                Code.RESULT_MISMATCH,
+            )
+        return data
+
+    def logs(self, job_id: bytes, offset: int | None = None) -> dict[str, Any]:
+        """A piece of the log: offset, next, size (bytes) and text; without offset its end.
+
+        The text comes from the job: escape it before it reaches a terminal.
+        """
+        query = "" if offset is None else f"?offset={offset}"
+        return self._http.json("GET", _job(job_id) + "/logs" + query)
+
+    def fetch_result(
+        self, job_id: bytes, directory: Path, digest: bytes, max_bytes: int = 64 << 30
+    ) -> list[Entry]:
+        """Download a result to `directory`, which appears when all of it is verified.
+
+        `digest` is the result digest attested on chain. What an interrupted call has got is kept
+        in `<directory>.partial` and used by the next one. Returns the files.
+        """
+        if directory.exists():
+            here = entries(directory)
+            if hashlib.sha256(encode_manifest(here)).digest() != digest:
+                raise LocalError(
+                    f"{directory}: holds something else; name another directory",
+                    Code.INPUT_INVALID,
+                )
+            return here
+        listed = parse_manifest(self._manifest(job_id, digest))
+        total = sum(entry.size for entry in listed)
+        if total > max_bytes:
+            raise LocalError(
+                f"the result has {total} bytes, more than the {max_bytes} allowed",
+                Code.RESULT_MISMATCH,
+            )
+        partial = directory.with_name(directory.name + ".partial")
+        files, parts = partial / "files", partial / "parts"
+        _keep_only(files, {entry.path for entry in listed})
+        for folder in (files, parts):
+            folder.mkdir(parents=True, exist_ok=True)
+        for entry in listed:
+            place = files / entry.path
+            if _is_file(place, entry):
+                continue
+            part = parts / entry.sha256
+            self._fetch_file(job_id, entry, part)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(place)
+        if directory_digest(files) != digest:
+            raise LocalError(
+                f"{files}: changed while it was fetched; delete {partial}, try again",
+                Code.RESULT_MISMATCH,
+            )
+        files.replace(directory)
+        shutil.rmtree(partial)
+        return listed
+
+    def _manifest(self, job_id: bytes, digest: bytes) -> bytes:
+        data = self._http.read(_job(job_id) + "/result", _MANIFEST_BYTES)
+        if hashlib.sha256(data).digest() != digest:
+            raise LocalError(
+                f"{self.base_url}: the result is not the one attested on chain",
+                Code.RESULT_MISMATCH,
+            )
+        return data
+
+    def _fetch_file(self, job_id: bytes, entry: Entry, part: Path) -> None:
+        path = f"{_job(job_id)}/result/{percent(entry.path)}"
+        for attempt in range(TRIES):
+            held = part.stat().st_size if part.exists() else 0
+            if held > entry.size:
+                part.unlink()
+                held = 0
+            try:
+                if held < entry.size or not part.exists():
+                    self._append(path, entry, part, held)
+            except httpx.TransportError as error:
+                if attempt == TRIES - 1:
+                    raise LocalError(
+                        f"{self.base_url}: {cause(error)}; run it again", Code.AGENT_UNREACHABLE
+                    ) from None
+                time.sleep(0.5 * 2**attempt)
+                continue
+            if file_digest(part).hex() == entry.sha256:
+                return
+            # Left over from another result, or a lie: start this file anew.
+            part.unlink()
+        raise LocalError(
+            f"{self.base_url}: {entry.path} is not as its manifest says", Code.RESULT_MISMATCH
+        )
+
+    def _append(self, path: str, entry: Entry, part: Path, held: int) -> None:
+        headers = {"range": f"bytes={held}-"} if held else {}
+        with self._http.stream("GET", path, headers=headers) as answer:
+            if answer.status_code not in (200, 206):
+                self._http.checked(self._http.bounded(answer))
+            whole = answer.status_code == 200
+            left = entry.size - (0 if whole else held)
+            with part.open("wb" if whole else "ab") as file:
+                # As it comes, not in even pieces: what has arrived is kept when the rest does not.
+                for piece in answer.iter_raw():
+                    left -= len(piece)
+                    if left < 0:
+                        raise LocalError(
+                            f"{self.base_url}: {entry.path} is too long", Code.RESULT_MISMATCH
+                        )
+                    file.write(piece)
+
+
+def _job(job_id: bytes) -> str:
+    text = job_id.hex()
+    if not is_hex_digest(text):
+        raise LocalError("job id: expected 32 bytes", Code.INPUT_INVALID)
+    return f"/v1/jobs/0x{text}"
+
+
+def _file_pieces(fd: int) -> Iterator[bytes]:
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def _keep_only(files: Path, wanted: set[str]) -> None:
+    """Clear what an earlier, other result left in `files`."""
+    if not files.exists():
+        return
+    for path in sorted(files.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(files).as_posix() not in wanted:
+            path.unlink()
+
+
+def _is_file(place: Path, entry: Entry) -> bool:
+    if not place.is_file() or place.is_symlink() or place.stat().st_size != entry.size:
+        return False
+    return file_digest(place).hex() == entry.sha256

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The EIP-712 messages that leave the chain and come back to it.
+
+A message is a frozen dataclass that knows its type string and its struct hash. `digest`, `sign`
+and `recover` work for all of them: the domain decides which contract and chain it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+from eth_abi.abi import encode
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_keys.exceptions import BadSignature
+from eth_typing import Hash32
+from eth_utils.crypto import keccak
+from eth_utils.exceptions import ValidationError
+
+from teraproof.errors import LocalError
+from teraproof.protocol.terms import ZERO_WORD, Order, address, uint, word
+
+NAME = "Teraproof"
+VERSION = "1"
+
+_DOMAIN_FIELDS = (
+    ("name", "string"),
+    ("version", "string"),
+    ("chainId", "uint256"),
+    ("verifyingContract", "address"),
+)
+# Half of the order of secp256k1: a signature with a larger s has a twin and is refused, here as
+# in the contracts.
+_MAX_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+
+Fields = tuple[tuple[str, str], ...]
+
+
+def _type_hash(name: str, members: Fields) -> bytes:
+    return bytes(keccak(text=f"{name}({','.join(f'{t} {n}' for n, t in members)})"))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a signature counts: one contract on one chain."""
+
+    chain_id: int
+    contract: str
+
+    def __post_init__(self) -> None:
+        uint("domain.chain_id", self.chain_id, 256)
+        object.__setattr__(self, "contract", address("domain.contract", self.contract))
+
+    def separator(self) -> bytes:
+        """The EIP-712 domain separator, 32 bytes."""
+        return bytes(
+            keccak(
+                encode(
+                    ["bytes32", "bytes32", "bytes32", "uint256", "address"],
+                    [
+                        _type_hash("EIP712Domain", _DOMAIN_FIELDS),
+                        keccak(text=NAME),
+                        keccak(text=VERSION),
+                        self.chain_id,
+                        self.contract,
+                    ],
+                )
+            )
+        )
+
+
+class Message(Protocol):
+    """What `digest`, `sign` and `recover` need of a message."""
+
+    TYPE: ClassVar[str]
+    FIELDS: ClassVar[Fields]
+
+    def struct_hash(self) -> bytes:
+        """The EIP-712 `hashStruct`, 32 bytes."""
+        ...
+
+    def values(self) -> dict[str, Any]:
+        """The members by name, in the order of the type."""
+        ...
+
+
+class _Struct:
+    """Checks and hashes a dataclass whose fields are those of its EIP-712 type, in order."""
+
+    TYPE: ClassVar[str]
+    FIELDS: ClassVar[Fields]
+
+    def __post_init__(self) -> None:
+        for name, kind in self.FIELDS:
+            label = f"{self.TYPE.lower()}.{name}"
+            value = getattr(self, name)
+            if kind == "address":
+                object.__setattr__(self, name, address(label, value))
+            elif kind == "bytes32":
+                word(label, value)
+            else:
+                uint(label, value, int(kind.removeprefix("uint")))
+
+    def values(self) -> dict[str, Any]:
+        """The members by name, in the order of the type."""
+        return {name: getattr(self, name) for name, _ in self.FIELDS}
+
+    def struct_hash(self) -> bytes:
+        """The EIP-712 `hashStruct`, 32 bytes."""
+        kinds = ["bytes32", *(kind for _, kind in self.FIELDS)]
+        values = [_type_hash(self.TYPE, self.FIELDS), *self.values().values()]
+        return bytes(keccak(encode(kinds, values)))
+
+
+def quote_nonce(consent: int, number: int) -> int:
+    """The nonce of quote `number` (128 bits, in any order, each once) under a consent.
+
+    Its upper half is the nonce of the operator's consent in force: once the key is bound anew,
+    what it signed before can no longer be used.
+    """
+    for name, value in (("consent", consent), ("number", number)):
+        if not 0 <= value < 2**128:
+            raise LocalError(f"quote.nonce: the {name} {value} does not fit in 128 bits")
+    return consent << 128 | number
+
+
+@dataclass(frozen=True)
+class Quote(_Struct):
+    """A provider's binding price for one specification, used once with `Jobs.hire`.
+
+    `requester` zero means anyone. `price` is the total in payment token units, `collateral` is TPF
+    wei, `duration` is seconds from assignment to deadline. `nonce` is `quote_nonce(...)`.
+    """
+
+    TYPE: ClassVar[str] = "Quote"
+    FIELDS: ClassVar[Fields] = (
+        ("operator", "address"),
+        ("requester", "address"),
+        ("spec", "bytes32"),
+        ("price", "uint256"),
+        ("collateral", "uint256"),
+        ("duration", "uint64"),
+        ("expires", "uint64"),
+        ("nonce", "uint256"),
+    )
+
+    operator: str
+    requester: str
+    spec: bytes
+    price: int
+    collateral: int
+    duration: int
+    expires: int
+    nonce: int
+
+    def abi_tuple(self) -> tuple[Any, ...]:
+        """The eight values in the contract's order, for an ABI encoder."""
+        return tuple(self.values().values())
+
+    def order(self) -> Order:
+        """The order that `hire` makes of this quote."""
+        return Order(
+            spec=self.spec,
+            start_price=self.price,
+            max_price=self.price,
+            collateral=self.collateral,
+            duration=self.duration,
+            auction=0,
+            min_stake=0,
+            min_score=0,
+            allow_root=ZERO_WORD,
+            nonce=int.from_bytes(self.struct_hash(), "big"),
+        )
+
+
+@dataclass(frozen=True)
+class Attestation(_Struct):
+    """The operator's word that a job gave `result`, metered by `receipt` (both sha256 digests)."""
+
+    TYPE: ClassVar[str] = "Attestation"
+    FIELDS: ClassVar[Fields] = (
+        ("job", "bytes32"),
+        ("spec", "bytes32"),
+        ("result", "bytes32"),
+        ("receipt", "bytes32"),
+        ("started", "uint64"),
+        ("finished", "uint64"),
+    )
+
+    job: bytes
+    spec: bytes
+    result: bytes
+    receipt: bytes
+    started: int
+    finished: int
+
+
+@dataclass(frozen=True)
+class OperatorConsent(_Struct):
+    """The operator key's agreement to work for `owner`; for Staking.
+
+    `nonce` is what `Staking.consent_nonce(operator)` says, so that each consent is used once; it
+    is accepted until `expires`.
+    """
+
+    TYPE: ClassVar[str] = "OperatorConsent"
+    FIELDS: ClassVar[Fields] = (
+        ("owner", "address"),
+        ("operator", "address"),
+        ("nonce", "uint256"),
+        ("expires", "uint64"),
+    )
+
+    owner: str
+    operator: str
+    nonce: int
+    expires: int
+
+
+# A field that is missing in FIELDS would not be signed: refuse to start instead.
+for _message in (Quote, Attestation, OperatorConsent):
+    if [f.name for f in fields(_message)] != [name for name, _ in _message.FIELDS]:
+        raise AssertionError(f"{_message.TYPE}: dataclass and EIP-712 members differ")
+
+
+def digest(domain: Domain, message: Message) -> bytes:
+    """The 32 bytes that are signed."""
+    return bytes(keccak(b"\x19\x01" + domain.separator() + message.struct_hash()))
+
+
+def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
+    """The same as an EIP-712 document, for wallets that sign nothing else."""
+    return {
+        "types": {
+            "EIP712Domain": [{"name": n, "type": t} for n, t in _DOMAIN_FIELDS],
+            message.TYPE: [{"name": n, "type": t} for n, t in message.FIELDS],
+        },
+        "primaryType": message.TYPE,
+        "domain": {
+            "name": NAME,
+            "version": VERSION,
+            "chainId": domain.chain_id,
+            "verifyingContract": domain.contract,
+        },
+        "message": message.values(),
+    }
+
+
+def sign(domain: Domain, message: Message, account: LocalAccount) -> bytes:
+    """The 65 bytes r, s, v (27 or 28) of `account` over the message."""
+    return bytes(account.unsafe_sign_hash(Hash32(digest(domain, message))).signature)
+
+
+def recover(domain: Domain, message: Message, signature: bytes) -> str:
+    """The address that signed the message. LocalError when the signature is malformed."""
+    return recover_signer(digest(domain, message), signature)
+
+
+def recover_signer(signed: bytes, signature: bytes) -> str:
+    """The address whose key made `signature` over the 32 bytes `signed`.
+
+    LocalError on a wrong length, a v other than 27 or 28, a malleable s, or a point off the curve.
+    """
+    if len(signature) != 65:
+        raise LocalError(f"signature: expected 65 bytes, got {len(signature)}")
+    if signature[64] not in (27, 28):
+        raise LocalError(f"signature: v is {signature[64]}, expected 27 or 28")
+    if int.from_bytes(signature[32:64], "big") > _MAX_S:
+        raise LocalError("signature: s is in the upper half; sign again with a current wallet")
+    # The name starts with an underscore, but it is the library's documented way to a bare digest.
+    recover_hash: Callable[..., Any] = Account._recover_hash
+    try:
+        return str(recover_hash(word("digest", signed), signature=signature))
+    except (BadSignature, ValidationError):
+        raise LocalError("signature: no key signs like this; sign again") from None

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How jobs end, in one word for everybody.
+
+A job that failed by its own fault is attested and paid like one that succeeded: the chain keeps its
+result's digest alone. Such a result is one file of known bytes, so its digest tells the failure to
+who has nothing but the chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from teraproof.protocol.digests import Entry, encode_manifest
+from teraproof.protocol.terms import Status
+
+FAILURE = "failure.json"
+_EXIT_CODES = (None, *range(256))
+
+
+class Outcome(StrEnum):
+    """How a job ended."""
+
+    SUCCEEDED = "succeeded"  # exit code 0, and the outputs are there
+    FAILED = "failed"  # another exit code, a limit, or outputs that are missing
+    TIMED_OUT = "timed_out"  # its own timeout ended it
+    PROVIDER_FAULT = "provider_fault"  # no result will come, and the job is not to blame
+    REFUSED = "refused"  # the requester refused the result
+    EXPIRED = "expired"  # the deadline passed without a result
+    CANCELLED = "cancelled"  # nobody took it
+
+
+# Values of `runners.base.Reason`; a test compares them.
+_FAILED = ("exited", "memory", "disk", "output", "pids", "outputs")
+_PROVIDER = ("killed", "sandbox-failed", "machine")
+_TIMEOUT = "timeout"
+_BY_STATUS = {
+    Status.REFUSED: Outcome.REFUSED,
+    Status.EXPIRED: Outcome.EXPIRED,
+    Status.CANCELLED: Outcome.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: its reason, and the exit code where it ended by itself."""
+
+    reason: str
+    exit_code: int | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What that means for the job."""
+        if self.reason == "exited" and self.exit_code == 0:
+            return Outcome.SUCCEEDED
+        if self.reason == _TIMEOUT:
+            return Outcome.TIMED_OUT
+        return Outcome.PROVIDER_FAULT if self.reason in _PROVIDER else Outcome.FAILED
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.outcome is Outcome.FAILED and self.reason == "exited":
+            return f"failed (exit code {self.exit_code})"
+        words = self.outcome.replace("_", " ")
+        return f"{words} ({self.reason})" if self.outcome is Outcome.FAILED else words
+
+    def failure(self) -> bytes:
+        """The file that is the result of a job that failed by its own fault (RFC 8785)."""
+        value = {"exit_code": self.exit_code, "reason": self.reason}
+        return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+
+    def failure_digest(self) -> bytes:
+        """The result's digest on chain."""
+        data = self.failure()
+        entry = Entry(FAILURE, len(data), hashlib.sha256(data).hexdigest())
+        return hashlib.sha256(encode_manifest([entry])).digest()
+
+
+def by_status(status: Status) -> Outcome | None:
+    """What the chain's status alone tells; None where the result must be looked at."""
+    return _BY_STATUS.get(status)
+
+
+def of_result(digest: bytes) -> Ending:
+    """How the run ended whose result has this digest on chain: one of the known failures, else
+    well.
+    """
+    return _failures().get(digest, Ending("exited", 0))
+
+
+@lru_cache(maxsize=1)
+def _failures() -> dict[bytes, Ending]:
+    endings = [
+        Ending(reason, code)
+        for reason in (*_FAILED, _TIMEOUT)
+        for code in _EXIT_CODES
+        if (reason, code) != ("exited", 0)
+    ]
+    return {ending.failure_digest(): ending for ending in endings}
