@@ -183,6 +183,10 @@ coverage-table: .venv/.stamp ## write which tests hold which invariant into docs
 error-table: .venv/.stamp ## write the codes of errors into docs/errors.md
 	@$(BIN)/python -m tools.error_table
 
+.PHONY: settings-table
+settings-table: .venv/.stamp ## write the agent's settings into docs/settings.md
+	@$(BIN)/python -m tools.settings_table
+
 PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchmarks examples)
 MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
 
@@ -197,6 +201,7 @@ lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler w
 		| xargs -0 -r $(LINT)/mamushi --check || { echo "error: run make format"; status=1; }; \
 	echo "lint: the table of invariants"; $(BIN)/python -m tools.coverage_table check || status=1; \
 	echo "lint: the tables of error codes"; $(BIN)/python -m tools.error_table check || status=1; \
+	echo "lint: the tables of settings"; $(BIN)/python -m tools.settings_table check || status=1; \
 	echo "lint: no decision by words"; $(BIN)/python tools/words.py || status=1; \
 	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
 	exit $$status

@@ -11,6 +11,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
@@ -79,6 +80,13 @@ def _check_network(value: str) -> str:
     return str(ip_network(value.strip()))
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a number counts, where the ending of its name does not say it; for the reference."""
+
+    name: str
+
+
 Network = Annotated[str, AfterValidator(_check_network)]
 Address = Annotated[str, AfterValidator(_check_address)]
 Url = Annotated[str, AfterValidator(_check_url)]
@@ -87,47 +95,57 @@ Amount = Annotated[Decimal, Field(ge=0, max_digits=30, decimal_places=18)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The text below a field is its meaning in the reference (`provider-agent settings`).
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ChainSettings(_Section):
     """Where the contracts are and how to reach them."""
 
     rpc_urls: Annotated[tuple[Url, ...], BeforeValidator(_split), Field(min_length=1)]
+    """Nodes of the chain. Name two or more of different hosts: each is asked in its turn."""
     chain_id: int = Field(ge=1, lt=2**63)
+    """Number of the chain. A node of another chain is not used."""
     staking: Address
+    """Address of the `Staking` contract."""
     jobs: Address
+    """Address of the `Jobs` contract."""
     benchmark: Address | None = None
-    """Where speed is proven; without it the agent proves nothing."""
+    """Address of the `Benchmark` contract. Without it the agent proves nothing."""
     emissions: Address | None = None
-    """Where rewards are claimed, each as soon as its epoch has ended; needs `benchmark`. Without it
-    they are claimed through `benchmark`.
+    """Address of the `Emissions` contract, which needs `chain.benchmark`. Rewards are claimed here
+    as soon as their epoch has ended. Without it they are claimed through `chain.benchmark`.
     """
     start_block: int = Field(default=0, ge=0)
-    """Block of the deployment: no older logs are read."""
-    confirmations: int = Field(default=2, ge=0, le=256)
+    """Block of the deployment. Older logs are not read."""
+    confirmations: Annotated[int, Unit("blocks")] = Field(default=2, ge=0, le=256)
     """Blocks behind the head at which a cycle reads the chain."""
-    reorg_window: int = Field(default=64, ge=1, le=10_000)
-    """Blocks that are read again at each poll."""
+    reorg_window: Annotated[int, Unit("blocks")] = Field(default=64, ge=1, le=10_000)
+    """Logs of this many blocks are read again at each poll. Not below `chain.confirmations`."""
     block_seconds: float | None = Field(default=None, gt=0, le=600)
-    """Time between two blocks; measured on the chain where it is not given."""
+    """Time between two blocks. Without it the agent measures it."""
     poll_seconds: float = Field(default=2.0, gt=0, le=600)
+    """Pause between two cycles. After a cycle that wrote something the next one follows at once."""
     rpc_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
-    """Time for a whole request to one endpoint, its answer included."""
-    requests_per_second: float | None = Field(default=None, ge=1, le=10_000)
-    """Most requests to each endpoint: set it below what your provider admits. Without it: 20, and
-    no limit for a node on this machine. An endpoint that says "too many" gets fewer.
+    """Time for a whole request to one endpoint, including the answer."""
+    requests_per_second: Annotated[float | None, Unit("requests per second")] = Field(
+        default=None, ge=1, le=10_000
+    )
+    """Highest rate to each endpoint. Set it below what your RPC provider admits. Without it the
+    rate is 20, and a node on this machine has no limit. An endpoint that refuses gets fewer.
     """
-    strangers_requests_per_second: float = Field(default=2.0, ge=0.1, le=1_000)
-    """Most requests that the API's visitors can cause, all of them together; beside the others."""
-    log_range: int = Field(default=2_000, ge=1, le=1_000_000)
-    """Most blocks in one request for logs; it is halved where an endpoint does not admit it."""
+    strangers_requests_per_second: Annotated[float, Unit("requests per second")] = Field(
+        default=2.0, ge=0.1, le=1_000
+    )
+    """Highest rate that all visitors of the API together can cause. It is a budget of its own."""
+    log_range: Annotated[int, Unit("blocks")] = Field(default=2_000, ge=1, le=1_000_000)
+    """Most blocks in one request for logs. It is halved where an endpoint refuses."""
     ca_file: Path | None = None
-    """Certificates (PEM) to trust beside the system's: for a node behind an authority of yours."""
+    """Certificates (PEM) to trust besides the system's, for a node behind your own authority."""
     max_fee_gwei: Amount = Decimal(200)
-    """Most that a unit of gas may cost, tip included."""
+    """Highest price of a unit of gas, including the tip."""
     max_tip_gwei: Amount = Decimal(5)
-    """Most of that which goes to the block's producer, whatever nodes ask for."""
+    """Highest tip for the block's producer, whatever nodes ask for."""
 
     @model_validator(mode="after")
     def _window_covers_confirmations(self) -> ChainSettings:
@@ -146,38 +164,44 @@ class OperatorSettings(_Section):
     """The operator's key: a keystore with its password file, or a file with the bare key."""
 
     keystore: Path | None = None
+    """Encrypted key file, as `provider-agent init` makes it."""
     password_file: Path | None = None
+    """File with the password of the keystore. Only its owner may read it."""
     private_key_file: Path | None = None
+    """File with the bare private key, instead of a keystore."""
 
 
 class AgentSettings(_Section):
     """The agent itself."""
 
     data_dir: Path = Path("agent-data")
+    """Database, inputs, runs and results."""
     lock_dir: Path | None = None
-    """Where the agents of a machine tell each other which keys and devices they use; a directory of
-    the system without it. Agents in containers need one that they share.
+    """Where the agents of a machine show each other which keys and devices they use. Without it a
+    directory of the system is taken. Agents in containers need one that they share.
     """
-    slots: int = Field(default=1, ge=1, le=256)
+    slots: Annotated[int, Unit("jobs")] = Field(default=1, ge=1, le=256)
     """Jobs that run at once."""
-    accept_ahead: int = Field(default=1, ge=0, le=16)
-    """Jobs a slot that may be taken and wait, if their deadlines allow it."""
+    accept_ahead: Annotated[int, Unit("jobs per slot")] = Field(default=1, ge=0, le=16)
+    """Jobs that may be taken and wait for a slot, if their deadlines allow it."""
     keep_results_hours: float = Field(default=168, gt=0)
     """How long inputs and results stay after a job has ended."""
-    max_in_flight: int = Field(default=16, ge=1, le=256)
-    """Transactions sent and not yet mined."""
+    max_in_flight: Annotated[int, Unit("transactions")] = Field(default=16, ge=1, le=256)
+    """Most transactions that are sent and not yet mined."""
 
 
 class ApiSettings(_Section):
     """The HTTP API."""
 
     host: str = "127.0.0.1"
+    """Address to listen on. Leave it local and put a reverse proxy with TLS in front."""
     port: int = Field(default=8700, ge=0, le=65_535)
+    """Port to listen on; 0 takes a free one."""
     public_url: PublicUrl = "http://127.0.0.1:8700"
-    """What tenants call it: the endpoint on chain, and the domain that they sign in to."""
+    """What tenants call. It is the endpoint on chain, and the domain that they sign in to."""
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
-    """Addresses or networks of our own reverse proxies. Their X-Forwarded-For tells clients apart;
-    without it all that come through a proxy share one limit of sign-ins.
+    """Addresses or networks of your own reverse proxies. Their X-Forwarded-For names the client.
+    Without it all clients of a proxy share one limit of sign-ins.
     """
 
 
@@ -185,64 +209,73 @@ class RunnerSettings(_Section):
     """How jobs are contained, and what one job may use."""
 
     kind: Literal["process"] = "process"
+    """How jobs run."""
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
-    """`none` runs the work of strangers as your own user: only for work you trust."""
+    """`none` runs the work of strangers as your own user. Use it only for work that you trust."""
     runtimes: Annotated[dict[str, Path], BeforeValidator(_load_mapping)] = Field(
         default_factory=dict
     )
-    """Names that a specification may ask for, and the Python environments that they mean."""
-    cpus: int = Field(default=1, ge=1, le=1024)
+    """Names that a job may ask for, and the Python environment that each name means."""
+    cpus: Annotated[int, Unit("cores")] = Field(default=1, ge=1, le=1024)
+    """Cores that one job may use."""
     memory_mb: int = Field(default=2_048, ge=64)
+    """Memory that one job may use, all its processes together."""
     disk_mb: int = Field(default=4_096, ge=1)
+    """Disk that one job may use, in addition to its inputs."""
     output_mb: int = Field(default=16, ge=1)
-    pids: int = Field(default=256, ge=8)
+    """What is kept of a job's stdout and stderr. A job that prints four times as much is ended."""
+    pids: Annotated[int, Unit("processes")] = Field(default=256, ge=8)
+    """Most processes and threads of one job."""
     input_mb: int = Field(default=8_192, ge=1)
-    """Inputs of one job, all together."""
-    disk_mb_per_second: int = Field(default=50, ge=1)
-    """How fast inputs and outputs are copied and hashed on this machine, about."""
+    """Most that the inputs of one job may measure together."""
+    disk_mb_per_second: Annotated[int, Unit("MiB per second")] = Field(default=50, ge=1)
+    """How fast this machine copies and hashes files, roughly. Deadlines are planned with it."""
     disk_reserve_mb: int = Field(default=2_048, ge=0)
-    """Disk that no job is promised."""
-    gpus: int = Field(default=0, ge=0, le=64)
-    """GPUs that one job may hold; a slot needs as many."""
+    """Disk that is promised to no job."""
+    gpus: Annotated[int, Unit("GPUs")] = Field(default=0, ge=0, le=64)
+    """GPUs that one job may hold. Each slot needs as many."""
 
 
 class JobsSettings(_Section):
     """Which jobs are taken."""
 
-    price_per_hour: Amount = Decimal(1)
-    """Payment tokens an hour of the specification's timeout must pay at least."""
-    min_price: Amount = Decimal("0.01")
-    """Payment tokens that every job must pay at least: a job costs you some 200,000 gas, however
-    short it is."""
-    max_collateral: Amount = Decimal(1_000)
-    """TPF that one job may lock; the owner's limits on chain count as well."""
-    collateral_per_token: Amount = Decimal(100)
-    """TPF that a job may lock for each payment token of its price."""
+    price_per_hour: Annotated[Amount, Unit("payment tokens per hour")] = Decimal(1)
+    """Lowest price of a job, for each hour of its timeout."""
+    min_price: Annotated[Amount, Unit("payment tokens")] = Decimal("0.01")
+    """Lowest price of any job. A job costs you some 200,000 gas, however short it is."""
+    max_collateral: Annotated[Amount, Unit("TPF")] = Decimal(1_000)
+    """Most collateral that one job may lock. The owner's limits on chain apply as well."""
+    collateral_per_token: Annotated[Amount, Unit("TPF per payment token")] = Decimal(100)
+    """Most collateral that a job may lock for each payment token of its price."""
     max_seconds: int = Field(default=86_400, ge=1)
-    """Longest timeout of a specification."""
+    """Longest timeout that a job may ask for."""
     margin_seconds: int = Field(default=60, ge=0)
-    """Time between the timeout of a run and the deadline of its job, at least."""
+    """Least time between the timeout of a run and the deadline of its job."""
     quote_seconds: int = Field(default=900, ge=10, le=86_400)
-    """How long a signed quote is good for."""
+    """How long a signed quote is valid."""
     accept_refusable: bool = False
-    """Take orders whose tenant may, after the work is done, burn its price and your collateral."""
+    """Take orders whose tenant may burn the price and your collateral after the work is done."""
 
 
 class BenchmarkSettings(_Section):
-    """How this machine proves its speed; for `chain.benchmark`."""
+    """How this machine proves its throughput to `chain.benchmark`."""
 
     enabled: bool = True
+    """Prove in every window."""
     device: str = Field(default="cpu", pattern=PATTERN)
-    """What computes: cpu, numpy (slow), cuda, cuda:1, or several GPUs as one: cuda:0,1."""
-    last_commits: int = Field(default=3, ge=1, le=16)
-    """Commits for the last blocks of a window, one a block, each to more rounds than before. What
-    counts is the last that is mined in time; each costs gas, beside two early ones.
+    """What computes: `cpu`, `numpy` (slow), `cuda`, `cuda:1`, several GPUs as one (`cuda:0,1`), or
+    PyTorch (`torch:cuda`, `torch:xpu`, `torch:mps`, `torch:cpu`).
     """
-    min_rounds: int = Field(default=1, ge=1, le=1 << 24)
-    """Fewer rounds than this are not worth a commit."""
-    openings_per_transaction: int = Field(default=8, ge=1, le=8)
+    last_commits: Annotated[int, Unit("commits")] = Field(default=3, ge=1, le=16)
+    """Commits in the last blocks of a window, one per block, each to more rounds. The last one that
+    is mined in time counts. Each costs gas. Two early commits come in addition.
+    """
+    min_rounds: Annotated[int, Unit("rounds")] = Field(default=1, ge=1, le=1 << 24)
+    """Fewer rounds than this are not committed."""
+    openings_per_transaction: Annotated[int, Unit("samples")] = Field(default=8, ge=1, le=8)
+    """Samples that one transaction opens."""
     with_jobs: bool = False
-    """Prove while jobs run, too; both get slower."""
+    """Prove while jobs run. Both get slower."""
     report_faults: bool = True
     """Report proofs of others that were committed and not opened."""
 

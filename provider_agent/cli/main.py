@@ -32,7 +32,7 @@ _SHOWN_ENDED = 20  # jobs, besides those that have not ended
 _SHORT_ID = len("0x") + 12
 _TEMPLATE = """\
 # Settings of the provider agent. Every field can be overridden by a variable of the environment:
-# TERAPROOF_<SECTION>__<FIELD>. The whole list with its meanings: provider_agent/settings.py
+# TERAPROOF_<SECTION>__<FIELD>. The whole list with its meanings: provider-agent settings
 
 [chain]
 rpc_urls = {rpc_urls}
@@ -97,6 +97,10 @@ LATER = {
     "prove": Later(
         "provider_agent.prover.bench.command",
         "Make a Proof-of-GPU (format v2) for a challenge, without a chain.",
+    ),
+    "settings": Later(
+        "provider_agent.cli.reference",
+        "List every setting: type, default, unit, variable and meaning.",
     ),
 }
 

@@ -17,7 +17,7 @@ from provider_agent.cli import main as cli
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.rewards import duty as rewards
-from provider_agent.settings import load
+from provider_agent.settings import Settings, load
 from provider_agent.store import IntentKey, Store
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Exit
@@ -281,3 +281,32 @@ def test_help__words_of_a_command_that_is_loaded_later(name: str) -> None:
     later = cli.LATER[name]
     assert getattr(import_module(later.module), name).get_short_help_str(limit=80) == later.help
     assert later.help in call("--help").output.replace("\n", " ")
+
+
+def test_settings__every_field_with_its_variable_and_its_meaning() -> None:
+    rows = json.loads(call("settings", "--json").output)
+    names = [
+        f"{section}.{field}"
+        for section, info in Settings.model_fields.items()
+        for field in info.annotation.model_fields  # type: ignore[union-attr]  # sections are models
+    ]
+    assert [row["name"] for row in rows] == names
+    said = call("settings").output
+    for row in rows:
+        assert row["variable"] in said and row["meaning"]
+    assert "agent.slots = 1" not in said and "slots = 1" in said
+
+
+def test_settings__part_of_a_name__those_alone() -> None:
+    said = call("settings", "poll", "api.").output
+    assert "poll_seconds = 2.0" in said and "port = 8700" in said
+    assert "keystore" not in said and "[jobs]" not in said
+
+
+def test_settings__no_such_name__one_line() -> None:
+    assert "run the command without names" in failed("settings", "colour")
+
+
+def test_settings__a_variable_that_it_names__is_read(config: Path) -> None:
+    (row,) = json.loads(call("settings", "--json", "agent.slots").output)
+    assert load(config, {row["variable"]: "3"}).agent.slots == 3
