@@ -31,7 +31,7 @@ from benchmarks.cheating import (
     worth_of_bits,
 )
 from benchmarks.soundness_plot import figure
-from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, show_seconds, units
+from teraproof.amounts import TPF_DECIMALS, basis_points, seconds, show_seconds, units
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "soundness.md"

@@ -26,7 +26,6 @@ from provider_agent.core.attempts import PAUSE, Attempts
 from provider_agent.core.feed import EventFeed
 from provider_agent.core.health import Check, Health
 from provider_agent.core.metrics import Metrics
-from provider_agent.core.pace import Pace
 from provider_agent.core.pools import make_pool, make_visitor_pool
 from provider_agent.errors import KeyInUse, RunnerError
 from provider_agent.http.app import create_app
@@ -65,6 +64,7 @@ from teraproof.protocol import messages, siwe
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Status
 from teraproof.rpc.errors import ChainError
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)

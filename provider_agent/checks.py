@@ -20,7 +20,6 @@ from provider_agent.chain.contracts import (
     StakingContract,
     TokenContract,
 )
-from provider_agent.core.pace import Pace
 from provider_agent.core.pools import make_pool
 from provider_agent.errors import RunnerError, SettingsError
 from provider_agent.modules.jobs.chain_view import ChainView
@@ -35,6 +34,7 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.endpoint import Endpoint
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.fees import Pricer
+from teraproof.rpc.pace import Pace
 
 _CLOCK_SKEW = 60  # seconds; blocks may be older than that on a quiet chain, never newer
 _OLD_HEAD, _OLD_BLOCKS = 120.0, 20  # seconds, or blocks, after which a head is old

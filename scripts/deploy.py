@@ -16,8 +16,8 @@ from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.command import MarketCommand, account_option, common_options, console
 from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.network import connect
-from scripts.market.sending import Sender
 from teraproof.errors import counted
+from teraproof.market.sending import Sender
 
 
 @click.command(cls=MarketCommand)

@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, credits, endings, jobs, packages, tenant
-from scripts.market.amounts import TPF_DECIMALS, rate, seconds, units
+from scripts.market import accounts
 from scripts.market.command import (
     ADDRESS,
     MarketCommand,
@@ -21,11 +20,13 @@ from scripts.market.command import (
     console,
 )
 from scripts.market.errors import ScriptError, WrongInput
-from scripts.market.jobs import Funds
-from scripts.market.market import Market, fresh_nonce, open_market
 from scripts.market.network import connect
-from scripts.market.sending import Sender
-from scripts.market.ui import ConsoleUi
+from teraproof.amounts import TPF_DECIMALS, rate, seconds, units
+from teraproof.cli.ui import ConsoleUi
+from teraproof.market import credits, endings, jobs, packages, tenant
+from teraproof.market.jobs import Funds
+from teraproof.market.market import Market, fresh_nonce, open_market
+from teraproof.market.sending import Sender
 from teraproof.protocol import allow_list
 from teraproof.protocol.terms import Judged, Order
 

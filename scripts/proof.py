@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, proofs
+from scripts.market import accounts
 from scripts.market.command import (
     ADDRESS,
     MarketCommand,
@@ -19,10 +19,11 @@ from scripts.market.command import (
     common_options,
     console,
 )
-from scripts.market.market import Market, open_market
 from scripts.market.network import connect
-from scripts.market.sending import Sender
-from scripts.market.ui import ConsoleUi
+from teraproof.cli.ui import ConsoleUi
+from teraproof.market import proofs
+from teraproof.market.market import Market, open_market
+from teraproof.market.sending import Sender
 
 
 def _open(

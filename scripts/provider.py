@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, entries, providers
-from scripts.market.amounts import TPF_DECIMALS, basis_points, units
+from scripts.market import accounts
 from scripts.market.command import (
     ADDRESS,
     MarketCommand,
@@ -21,9 +20,11 @@ from scripts.market.command import (
     console,
     provider_option,
 )
-from scripts.market.market import open_market
 from scripts.market.network import connect
-from scripts.market.sending import Sender
+from teraproof.amounts import TPF_DECIMALS, basis_points, units
+from teraproof.market import entries, providers
+from teraproof.market.market import open_market
+from teraproof.market.sending import Sender
 
 _consent_option = click.option(
     "--consent",

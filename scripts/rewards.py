@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, rewards
-from scripts.market.amounts import basis_points
+from scripts.market import accounts
 from scripts.market.command import (
     MarketCommand,
     account_option,
@@ -21,9 +20,11 @@ from scripts.market.command import (
     provider_option,
 )
 from scripts.market.errors import ScriptError
-from scripts.market.market import open_market
 from scripts.market.network import connect
-from scripts.market.sending import Sender
+from teraproof.amounts import basis_points
+from teraproof.market import rewards
+from teraproof.market.market import open_market
+from teraproof.market.sending import Sender
 
 
 @click.group()

@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, tokens
-from scripts.market.amounts import TPF_DECIMALS, units
+from scripts.market import accounts
 from scripts.market.command import (
     ADDRESS,
     MarketCommand,
@@ -20,9 +19,11 @@ from scripts.market.command import (
     common_options,
     console,
 )
-from scripts.market.market import open_market
 from scripts.market.network import connect
-from scripts.market.sending import Sender
+from teraproof.amounts import TPF_DECIMALS, units
+from teraproof.market import tokens
+from teraproof.market.market import open_market
+from teraproof.market.sending import Sender
 
 
 @click.group()

@@ -77,6 +77,25 @@ class AuthError(LocalError):
     default: ClassVar[Code] = Code.SIGN_IN_INVALID
 
 
+class CommandError(LocalError):
+    """One line for a person: what is wrong, and what to do about it."""
+
+
+class WrongInput(CommandError):
+    """An option, an account, a file or a plan is not what it must be."""
+
+    default: ClassVar[Code] = Code.INPUT_INVALID
+
+
+class Declined(CommandError):
+    """The person answered no; nothing was sent."""
+
+    default: ClassVar[Code] = Code.DECLINED
+
+    def __init__(self) -> None:
+        super().__init__("declined; nothing was sent")
+
+
 def counted(number: int, noun: str) -> str:
     """A number and its noun for a line to a person: `1 input`, `2 inputs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Protocol
+from typing import Any
 
 from ape import accounts as ape_accounts
 from ape.exceptions import AccountsError
@@ -15,41 +15,12 @@ from eth_account.messages import SignableMessage, encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from scripts.market.errors import ScriptError, WrongInput
-from scripts.market.network import Chain
+from teraproof.errors import CommandError, WrongInput
+from teraproof.market.chain import Chain
+from teraproof.market.signers import Unsigned
 from teraproof.protocol.errors import Code
 
 TEST_PREFIX = "TEST::"
-
-
-class Signer(Protocol):
-    """Who signs transactions and messages."""
-
-    @property
-    def address(self) -> str:
-        """EIP-55."""
-        ...
-
-    @property
-    def alias(self) -> str:
-        """How people call it."""
-        ...
-
-    def unlock(self) -> None:
-        """Make ready to sign; asks for a passphrase if it must. ScriptError when it cannot."""
-        ...
-
-    def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
-        """Hash and raw bytes of an EIP-1559 transaction."""
-        ...
-
-    def sign_message(self, signable_message: SignableMessage, /) -> Any:
-        """A signature with `encode_rsv`, over an EIP-191 or EIP-712 message."""
-        ...
-
-    def sign_typed(self, document: dict[str, Any]) -> bytes:
-        """65 bytes over an EIP-712 document."""
-        ...
 
 
 class ApeSigner:
@@ -87,21 +58,40 @@ class ApeSigner:
             raise WrongInput(f"account {self.alias}: wrong passphrase") from None
         self._unlocked = True
 
-    def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
-        """Hash and raw bytes. ScriptError when the account does not sign."""
+    def sign_transaction(self, unsigned: Unsigned) -> tuple[bytes, bytes]:
+        """Hash and raw bytes. CommandError when the account does not sign."""
         self.unlock()
+        fields: dict[str, Any] = {
+            "chainId": unsigned.chain_id,
+            "nonce": unsigned.nonce,
+            "gas": unsigned.gas,
+            "sender": self.address,
+            "value": unsigned.value,
+            "data": unsigned.data,
+        }
+        offer = unsigned.offer
+        if offer.legacy:
+            fields |= {"type": 0, "gas_price": offer.max_fee}
+        else:
+            fields |= {
+                "type": 2,
+                "max_fee": offer.max_fee,
+                "max_priority_fee": offer.priority_fee,
+            }
+        if unsigned.to is not None:
+            fields["receiver"] = unsigned.to
         transaction = self._ecosystem.create_transaction(**fields)
         signed = self._quietly(self._account.sign_transaction, transaction)
         raw = bytes(signed.serialize_transaction())
         return bytes(keccak(raw)), raw
 
     def sign_message(self, signable_message: SignableMessage, /) -> Any:
-        """Ape's signature. ScriptError when the account does not sign."""
+        """Ape's signature. CommandError when the account does not sign."""
         self.unlock()
         return self._quietly(self._account.sign_message, signable_message)
 
     def sign_typed(self, document: dict[str, Any]) -> bytes:
-        """65 bytes over an EIP-712 document. ScriptError when the account does not sign."""
+        """65 bytes over an EIP-712 document. CommandError when the account does not sign."""
         signed = self.sign_message(encode_typed_data(full_message=document))
         return bytes(signed.encode_rsv())
 
@@ -110,12 +100,12 @@ class ApeSigner:
         with logger.at_level(LogLevel.ERROR):
             signed = sign(what)
         if not signed:
-            raise ScriptError(f"account {self.alias} did not sign", Code.DECLINED)
+            raise CommandError(f"account {self.alias} did not sign", Code.DECLINED)
         return signed
 
 
 def load(alias: str | None, chain: Chain, provider: Any) -> ApeSigner:
-    """The account that --account names. ScriptError says which there are."""
+    """The account that --account names. CommandError says which there are."""
     ecosystem = provider.network.ecosystem
     known = sorted(str(name) for name in ape_accounts.aliases)
     if alias is None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scripts.market.amounts import show_seconds, show_tpf
 from scripts.market.errors import ScriptError
-from scripts.market.network import LOCAL_CHAIN_IDS
+from teraproof.amounts import show_seconds, show_tpf
+from teraproof.market.chain import LOCAL_CHAIN_IDS
 
 MAX_BLOCKS = 277
 MAX_SAMPLES = 64

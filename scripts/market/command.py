@@ -25,7 +25,7 @@ from web3.exceptions import Web3Exception
 from scripts.market import choice
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import WrongInput
-from scripts.market.ui import ConsoleUi
+from teraproof.cli.ui import ConsoleUi
 from teraproof.errors import LocalError, TeraproofError
 from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.terms import address as checked_address

@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eth_typing import HexAddress, HexStr
 from eth_utils.crypto import keccak
+from web3.types import Nonce
+from web3.utils.address import get_create_address
 
-from scripts.market.amounts import show_ether
 from scripts.market.artifacts import Artifact
-from scripts.market.contracts import Contract
 from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
 from scripts.market.plan import Plan, Step, encode_arguments
-from scripts.market.registry import (
+from teraproof.amounts import show_ether
+from teraproof.errors import counted
+from teraproof.market.chain import Chain
+from teraproof.market.contracts import Contract
+from teraproof.market.registry import (
     Deployed,
     Done,
     Pending,
@@ -32,9 +36,8 @@ from scripts.market.registry import (
     path_of,
     save,
 )
-from scripts.market.sending import Call, Sender, Signed, contract_address
-from scripts.market.ui import Ui
-from teraproof.errors import counted
+from teraproof.market.sending import Call, Sender, Signed
+from teraproof.market.ui import Ui
 from teraproof.rpc.decode import hex_bytes
 from teraproof.rpc.errors import ChainError, Reverted, RpcError
 from teraproof.rpc.fees import Offer, gas_limit
@@ -59,6 +62,11 @@ class Estimate:
     address: str
     """Of the contract that the step creates or calls."""
     gas: int
+
+
+def contract_address(sender: str, nonce: int) -> str:
+    """The address of the contract that this transaction creates."""
+    return str(get_create_address(HexAddress(HexStr(sender)), Nonce(nonce)))
 
 
 def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -> None:

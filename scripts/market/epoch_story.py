@@ -10,13 +10,13 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from scripts.market import proofs, rewards
-from scripts.market.amounts import show_rate, show_seconds, show_tpf
-from scripts.market.contracts import Contract
 from scripts.market.errors import ScriptError
-from scripts.market.market import Market
 from scripts.market.stage import Stage, rounded_tpf
+from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.jobs import AgentClient
+from teraproof.market import proofs, rewards
+from teraproof.market.contracts import Contract
+from teraproof.market.market import Market
 from teraproof.pog.schedule import Rules
 
 _READY_SECONDS = 2

@@ -1,80 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chain that Ape is connected to, reached through the agent's RPC pool."""
+"""The chain that Ape is connected to."""
 
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import Any
 
-from scripts.market.errors import ScriptError
-from teraproof.rpc.client import RpcPool
-from teraproof.rpc.errors import ChainError
-from teraproof.rpc.types import BlockRef
-
-LOCAL_CHAIN_IDS = frozenset({1337, 31337})
-# Test nets of Ethereum, Base, Arbitrum and OP; a coin there is worth nothing.
-TEST_CHAIN_IDS = LOCAL_CHAIN_IDS | {11155111, 560048, 84532, 421614, 11155420}
-
-_GAS_OF_A_BLOCK = 30_000_000  # where the node does not say
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A chain and how it is reached."""
-
-    chain_id: int
-    name: str
-    pool: RpcPool
-    confirmations: int
-    """Blocks, the transaction's own included, after which a transaction counts as done."""
-    receipt_seconds: float = 300.0
-    """How long to wait for a transaction before giving the terminal back."""
-    symbol: str = "ETH"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this is a development chain that may vanish at any time."""
-        return self.chain_id in LOCAL_CHAIN_IDS
-
-    @property
-    def is_test(self) -> bool:
-        """Whether money on this chain is worth nothing."""
-        return self.chain_id in TEST_CHAIN_IDS
-
-    @property
-    def poll_seconds(self) -> float:
-        """How often to look for a receipt."""
-        return 0.1 if self.is_local else 0.5
-
-    def head(self) -> BlockRef:
-        """The newest block."""
-        return self.pool.head()
-
-    def genesis(self) -> str:
-        """The hash of block 0, which tells a chain from its successor on the same port."""
-        return "0x" + self.pool.block(0).hash.hex()
-
-    def gas_limit(self) -> int:
-        """The gas limit of the newest block."""
-        return self.pool.head().gas_limit or _GAS_OF_A_BLOCK
+from teraproof.errors import CommandError
+from teraproof.market.chain import Chain, chain_at
 
 
 def connect(provider: Any) -> Chain:
-    """The chain behind Ape's connected provider. ScriptError when it cannot be used."""
+    """The chain behind Ape's connected provider. CommandError when it cannot be used."""
     # Ape's own handler leaves at once; a KeyboardInterrupt lets every `with` clean up.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     url = getattr(provider, "http_uri", None)
     if not url:
-        raise ScriptError("this network has no http(s) RPC URL; choose one with --network")
+        raise CommandError("this network has no http(s) RPC URL; choose one with --network")
     network = provider.network
     choice = f"{network.ecosystem.name}:{network.name}"
     # The node itself is asked: for a local network Ape answers from its settings.
     chain_id = int(provider.make_request("eth_chainId", []), 16)
-    confirmations = max(1, int(network.required_confirmations or 0))
-    chain = Chain(chain_id, choice, RpcPool([str(url)], chain_id, timeout=30.0), confirmations)
-    try:
-        chain.head()
-    except ChainError as error:
-        raise ScriptError(f"{choice}: {error}") from None
-    return chain
+    return chain_at(str(url), chain_id, choice, int(network.required_confirmations or 0))

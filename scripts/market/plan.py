@@ -20,9 +20,9 @@ import yaml
 from eth_abi.abi import encode
 
 from scripts.market import bounds
-from scripts.market.amounts import TPF_DECIMALS, basis_points, seconds, units
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError, WrongInput
+from teraproof.amounts import TPF_DECIMALS, basis_points, seconds, units
 from teraproof.errors import LocalError
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.protocol.terms import address as checked_address

@@ -26,11 +26,11 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.market.accounts import ApeSigner
-from scripts.market.amounts import show_tpf
 from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
-from scripts.market.sending import Sender
+from teraproof.amounts import show_tpf
+from teraproof.market.chain import Chain
+from teraproof.market.sending import Sender
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
 

@@ -10,27 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.market import (
-    credits,
-    endings,
-    epoch_story,
-    jobs,
-    outcomes,
-    packages,
-    plan,
-    providers,
-    registry,
-    tenant,
-    verify,
-)
-from scripts.market.amounts import show_rate, show_tpf
+from scripts.market import epoch_story, plan, verify
 from scripts.market.artifacts import ROOT, compile_all
-from scripts.market.contracts import Contract
 from scripts.market.deployment import Deployment
-from scripts.market.market import Market, fresh_nonce, open_market, transact
 from scripts.market.stage import Stage, rounded_tpf
-from scripts.market.ui import QuietUi
+from teraproof.amounts import show_rate, show_tpf
 from teraproof.client.jobs import AgentClient
+from teraproof.market import credits, endings, jobs, outcomes, packages, providers, registry, tenant
+from teraproof.market.contracts import Contract
+from teraproof.market.market import Market, fresh_nonce, open_market, transact
+from teraproof.market.ui import QuietUi
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
 
 TPF, USD = 10**18, 10**6

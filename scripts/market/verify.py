@@ -11,14 +11,14 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from scripts.market.artifacts import Artifact
-from scripts.market.contracts import Contract
 from scripts.market.deployment import create
-from scripts.market.eip712 import domain_separator
 from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
 from scripts.market.plan import Plan, encode_arguments
-from scripts.market.registry import Deployed, Registry
-from scripts.market.ui import Ui
+from teraproof.market.chain import Chain
+from teraproof.market.contracts import Contract
+from teraproof.market.eip712 import domain_separator
+from teraproof.market.registry import Deployed, Registry
+from teraproof.market.ui import Ui
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.errors import ChainError
 

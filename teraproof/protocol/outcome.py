@@ -37,6 +37,8 @@ class Outcome(StrEnum):
 _FAILED = ("exited", "memory", "disk", "output", "pids", "outputs")
 _PROVIDER = ("killed", "sandbox-failed", "machine")
 _TIMEOUT = "timeout"
+#: Every reason for which a run ends.
+REASONS = (*_FAILED, *_PROVIDER, _TIMEOUT)
 _BY_STATUS = {
     Status.REFUSED: Outcome.REFUSED,
     Status.EXPIRED: Outcome.EXPIRED,

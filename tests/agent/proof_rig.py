@@ -22,7 +22,6 @@ from provider_agent.chain.contracts import (
     Proven,
 )
 from provider_agent.core.attempts import Attempts
-from provider_agent.core.pace import Pace
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.duty import BenchmarkDuty
 from provider_agent.modules.proofs.epochs import NO_EPOCH
@@ -39,6 +38,7 @@ from teraproof.pog import format as pog
 from teraproof.pog.format import Shape
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.client import RpcPool
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef, Log
 from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
 

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from provider_agent.core.pace import Pace
 from teraproof.rpc.client import RpcPool
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
 

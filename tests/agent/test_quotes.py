@@ -13,7 +13,6 @@ import pytest
 
 from provider_agent.chain.contracts import JobsContract, TokenContract
 from provider_agent.core.feed import EventFeed
-from provider_agent.core.pace import Pace
 from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.quotes import QuoteDesk
@@ -23,6 +22,7 @@ from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_ADDRESS, Order
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
 

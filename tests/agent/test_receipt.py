@@ -11,15 +11,17 @@ import pytest
 
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
+from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState, Usage
-from provider_agent.runners.receipt import Receipt
+from teraproof.errors import LocalError
+from teraproof.protocol.receipt import Receipt
 
 JOB = bytes(range(32))
 RUN = RunRequest(
     "run", ("a",), Limits(1, 1, 1, 1, 1, 1), devices=(Device("cpu", 0, "Chip", "", 1),)
 )
 STATE = RunState(Phase.EXITED, Reason.EXITED, 0, 100, 160, Usage(1500, 0, 4096, None))
-GOOD = Receipt.of_run(JOB, RUN, STATE)
+GOOD = receipts.of_run(JOB, RUN, STATE)
 
 
 def test_canonical__fixed_bytes() -> None:
@@ -36,7 +38,7 @@ def test_parse__canonical__round_trip() -> None:
 
 
 def test_of_run__clock_set_back__no_negative_time() -> None:
-    assert Receipt.of_run(JOB, RUN, replace(STATE, finished=50)).finished == 100
+    assert receipts.of_run(JOB, RUN, replace(STATE, finished=50)).finished == 100
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,11 @@ def test_of_run__clock_set_back__no_negative_time() -> None:
 )
 def test_of_run__not_ended__refused(state: RunState) -> None:
     with pytest.raises(RunnerError, match="has not ended"):
-        Receipt.of_run(JOB, RUN, state)
+        receipts.of_run(JOB, RUN, state)
 
 
 def test_of_run__ended_by_a_limit__says_so() -> None:
-    made = Receipt.of_run(JOB, RUN, replace(STATE, reason=Reason.TIMEOUT, exit_code=None))
+    made = receipts.of_run(JOB, RUN, replace(STATE, reason=Reason.TIMEOUT, exit_code=None))
     assert (made.reason, made.exit_code) == ("timeout", None)
     assert Receipt.parse(made.canonical()) == made
 
@@ -78,11 +80,11 @@ def test_of_run__ended_by_a_limit__says_so() -> None:
 def test_parse__bad_field__refused(change: dict[str, object], reason: str) -> None:
     value = {**json.loads(GOOD.canonical()), **change}
     data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    with pytest.raises(RunnerError, match=reason):
+    with pytest.raises(LocalError, match=reason):
         Receipt.parse(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", GOOD.canonical() + b"\n"])
 def test_parse__not_canonical__refused(data: bytes) -> None:
-    with pytest.raises(RunnerError):
+    with pytest.raises(LocalError):
         Receipt.parse(data)

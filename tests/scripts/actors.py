@@ -5,67 +5,18 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from eth_account.messages import SignableMessage, encode_typed_data
-from eth_account.signers.local import LocalAccount
 
 from scripts.market import verify
 from scripts.market.artifacts import Artifact
 from scripts.market.deployment import Deployment, check_network, current
-from scripts.market.network import Chain
 from scripts.market.plan import Plan
-from scripts.market.registry import Registry
-from scripts.market.sending import Sender
-from scripts.market.ui import QuietUi
+from teraproof.market.chain import Chain
+from teraproof.market.registry import Registry
+from teraproof.market.sending import Sender
+from teraproof.market.signers import KeySigner
+from teraproof.market.ui import QuietUi
 from teraproof.rpc.client import RpcPool
 from tests.support.anvil import Anvil
-
-
-class Signature:
-    """What Ape returns for a signed message, as far as the scripts use it."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-
-    def encode_rsv(self) -> bytes:
-        return self.raw
-
-
-class KeySigner:
-    """A `Signer` over a private key."""
-
-    def __init__(self, account: LocalAccount, alias: str) -> None:
-        self.account = account
-        self.alias = alias
-
-    @property
-    def address(self) -> str:
-        return str(self.account.address)
-
-    def unlock(self) -> None:
-        """Never locked."""
-
-    def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
-        known = {
-            "type": 2,
-            "chainId": fields["chainId"],
-            "nonce": fields["nonce"],
-            "gas": fields["gas"],
-            "maxFeePerGas": fields["max_fee"],
-            "maxPriorityFeePerGas": fields["max_priority_fee"],
-            "value": fields["value"],
-            "data": fields["data"],
-            "to": fields.get("receiver", b""),
-        }
-        signed = self.account.sign_transaction(known)
-        return bytes(signed.hash), bytes(signed.raw_transaction)
-
-    def sign_message(self, signable_message: SignableMessage, /) -> Signature:
-        return Signature(bytes(self.account.sign_message(signable_message).signature))
-
-    def sign_typed(self, document: dict[str, Any]) -> bytes:
-        return self.sign_message(encode_typed_data(full_message=document)).encode_rsv()
 
 
 @cache

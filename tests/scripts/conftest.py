@@ -15,11 +15,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from scripts.market import plan as plans
-from scripts.market import providers, tokens
 from scripts.market.artifacts import ROOT, Artifact, compile_all
-from scripts.market.market import open_market
 from scripts.market.plan import Plan
-from scripts.market.ui import QuietUi
+from teraproof.market import providers, tokens
+from teraproof.market.market import open_market
+from teraproof.market.ui import QuietUi
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.scripts.stage import TPF, USD, Stage
 from tests.support.anvil import Anvil

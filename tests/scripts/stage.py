@@ -8,15 +8,15 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from scripts.market import jobs
-from scripts.market.jobs import Job, Placed
-from scripts.market.market import Market
-from scripts.market.providers import Consent
-from scripts.market.sending import Call, Sender
-from scripts.market.ui import QuietUi
+from teraproof.market import jobs
+from teraproof.market.jobs import Job, Placed
+from teraproof.market.market import Market
+from teraproof.market.providers import Consent
+from teraproof.market.sending import Call, Sender
+from teraproof.market.signers import KeySigner
+from teraproof.market.ui import QuietUi
 from teraproof.protocol import messages
 from teraproof.protocol.terms import ZERO_WORD, Order
-from tests.scripts.actors import KeySigner
 from tests.support.anvil import Anvil
 
 TPF, USD = 10**18, 10**6

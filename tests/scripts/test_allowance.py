@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.market import jobs
+from teraproof.market import jobs
 from teraproof.rpc.errors import Reverted
 
 

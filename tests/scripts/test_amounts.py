@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.market.amounts import rate, show_ether, show_rate
 from scripts.market.errors import ScriptError
+from teraproof.amounts import rate, show_ether, show_rate
 
 
 @pytest.mark.parametrize(

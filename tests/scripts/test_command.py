@@ -21,7 +21,7 @@ from ape.exceptions import (
 from scripts.market import choice
 from scripts.market.command import OneLine, own_tools_first
 from scripts.market.errors import Declined, ScriptError, WrongInput
-from scripts.market.ui import ConsoleUi
+from teraproof.cli.ui import ConsoleUi
 from teraproof.protocol.errors import Code, Exit
 from teraproof.rpc.errors import ChainError
 

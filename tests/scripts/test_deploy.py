@@ -13,15 +13,15 @@ import pytest
 
 from scripts.market import deployment, verify
 from scripts.market import plan as plans
-from scripts.market import registry as registries
 from scripts.market.artifacts import Artifact
 from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
 from scripts.market.plan import Plan
-from scripts.market.registry import Registry
-from scripts.market.sending import Sender
-from scripts.market.ui import QuietUi
+from teraproof.market import registry as registries
+from teraproof.market.chain import Chain
+from teraproof.market.registry import Registry
+from teraproof.market.sending import Sender
+from teraproof.market.ui import QuietUi
 from teraproof.rpc.client import RpcPool
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import Anvil

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from scripts.market import credits, endings, jobs, packages, providers, tokens
-from scripts.market.conditions import protection
 from scripts.market.errors import ScriptError
-from scripts.market.jobs import Funds
 from teraproof.errors import LocalError
+from teraproof.market import credits, endings, jobs, packages, providers, tokens
+from teraproof.market.conditions import protection
+from teraproof.market.jobs import Funds
 from teraproof.protocol import messages
 from teraproof.protocol.terms import Judged, Status
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage

@@ -9,9 +9,9 @@ import pytest
 
 from provider_agent.prover.engine import make_engine
 from provider_agent.prover.proof import Proof
-from scripts.market import entries, proofs, providers, rewards, tenant
 from scripts.market.errors import ScriptError
-from scripts.market.sending import Call
+from teraproof.market import entries, proofs, providers, rewards, tenant
+from teraproof.market.sending import Call
 from teraproof.pog.schedule import Rules
 from teraproof.protocol.terms import Status
 from tests.scripts.stage import TPF, Stage
@@ -307,7 +307,7 @@ def test_set_weights__proposed_and_carried_out__in_force_for_epochs_to_come(
         rewards.set_weights(market, stage.deployer, stage.ui, [5_000, 5_000])
     with pytest.raises(ScriptError, match=r"the weights sum up to 100\.01 %"):
         rewards.set_weights(market, stage.deployer, stage.ui, [10_001])
-    with pytest.raises(ScriptError, match="is no proposer of the timelock"):
+    with pytest.raises(ScriptError, match="may not propose to the timelock"):
         rewards.set_weights(market, stage.stranger, stage.ui, [8_000])
     rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
     assert "carried out after 1 min" in shown(stage)

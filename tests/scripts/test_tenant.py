@@ -17,16 +17,16 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from scripts.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
-from scripts.market.jobs import Job, Placed
-from scripts.market.market import Market, fresh_nonce, open_market
-from scripts.market.packages import Package
 from scripts.market.plan import Plan
-from scripts.market.sending import Sender
-from scripts.market.ui import QuietUi
 from teraproof.errors import LocalError
+from teraproof.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
+from teraproof.market.jobs import Job, Placed
+from teraproof.market.market import Market, fresh_nonce, open_market
+from teraproof.market.packages import Package
+from teraproof.market.sending import Sender
+from teraproof.market.ui import QuietUi
 from teraproof.pog.schedule import Stage
 from teraproof.protocol.errors import Code
 from teraproof.protocol.outcome import Outcome

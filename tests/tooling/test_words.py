@@ -65,7 +65,7 @@ def test_decisions__by_codes_and_types__pass(line: str) -> None:
 def test_sources__nothing_decides_by_words_and_only_rpc_is_exempt() -> None:
     assert words.main([]) == 0
     looked_at = {path.relative_to(words.ROOT).as_posix() for path in words.sources()}
-    assert "teraproof/client/jobs.py" in looked_at and "scripts/market/tenant.py" in looked_at
+    assert "teraproof/client/jobs.py" in looked_at and "scripts/market/stage.py" in looked_at
     assert not any(name.startswith("teraproof/rpc/") for name in looked_at)
 
 

@@ -12,9 +12,9 @@ import logging
 from provider_agent.modules.jobs.book import RunName
 from provider_agent.modules.jobs.results import Result
 from provider_agent.runners.base import Phase, Reason, Runner
-from provider_agent.runners.receipt import Receipt
 from provider_agent.store import RunRow, RunStage, Store
 from teraproof.errors import LocalError, counted
+from teraproof.protocol.receipt import Receipt
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 
 from provider_agent.core.feed import EventFeed
-from provider_agent.core.pace import Pace
 from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import QuoteRow
 from teraproof.protocol.terms import Status
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from provider_agent.modules.jobs.adoption import adopt_result
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.results import Result, Results
+from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunState
-from provider_agent.runners.receipt import Receipt
 from provider_agent.settings import RunnerSettings
 from provider_agent.store import JobRow, RunRow, RunStage
 from teraproof.errors import LocalError
@@ -271,7 +271,7 @@ class Worker:
             return known
         runner = self._machine.runner
         state = runner.poll(run.run_id)
-        receipt = Receipt.of_run(job.job_id, self._request(job, run.run_id), state)
+        receipt = receipts.of_run(job.job_id, self._request(job, run.run_id), state)
         outputs = runner.outputs(run.run_id) if state.succeeded else None
         return self._machine.results.keep(
             job.job_id, state, outputs, runner.log(run.run_id), receipt.canonical()

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Reason, RunState
-from provider_agent.runners.receipt import Receipt
 from teraproof.protocol.digests import UnfitTree, manifest
 from teraproof.protocol.outcome import FAILURE, Ending
+from teraproof.protocol.receipt import Receipt
 
 FILES, MANIFEST, RECEIPT, LOG = "files", "manifest", "receipt", "log"
 

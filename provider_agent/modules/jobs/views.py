@@ -15,7 +15,6 @@ from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.proofs.epochs import ProofReport
-from provider_agent.runners.receipt import Receipt
 from provider_agent.settings import Settings
 from provider_agent.store import JobRow, RunRow, RunStage
 from provider_agent.tx.keys import OperatorKey
@@ -23,6 +22,7 @@ from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.outcome import Ending, Outcome, by_status
+from teraproof.protocol.receipt import Receipt
 from teraproof.protocol.terms import Status
 
 # No result will come of it.

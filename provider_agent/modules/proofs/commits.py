@@ -15,13 +15,13 @@ from pathlib import Path
 
 from provider_agent.chain.contracts import BenchmarkContract
 from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
-from provider_agent.core.pace import Pace
 from provider_agent.modules.proofs.epochs import Facts
 from provider_agent.prover.folder import ProofFolder
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import IntentState
 from teraproof.pog.merkle import RoundTree, commitment
 from teraproof.pog.schedule import Rules
+from teraproof.rpc.pace import Pace
 
 _FASTEST = 1.0  # seconds between two commits: faster blocks are not tried one by one
 _MOST_LEAD = 4.0  # seconds before its block at which a commit leaves at the latest

@@ -30,22 +30,22 @@ from pathlib import Path
 
 from provider_agent.chain.contracts import BenchmarkContract, Committed, Event
 from provider_agent.core.attempts import UNDECIDED, Attempts
-from provider_agent.core.pace import Pace
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.commits import Commits
 from provider_agent.modules.proofs.epochs import EpochView, Facts, ProofReport, unfit
 from provider_agent.modules.proofs.faults import Faults
-from provider_agent.modules.proofs.lottery import Lottery, Winner
 from provider_agent.modules.proofs.opening import Openings
 from provider_agent.modules.proofs.prover import Prover
 from provider_agent.prover.folder import ProofFolder, Task
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Store
 from teraproof.headers import HeaderError, Source
+from teraproof.market.lottery import Lottery, Winner
 from teraproof.pog import format as pog
 from teraproof.pog.format import MAX_ROUNDS, ZERO
 from teraproof.pog.schedule import Rules, Stage
 from teraproof.rpc.errors import ChainError
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)

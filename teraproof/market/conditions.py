@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from scripts.market.amounts import show_rate, show_tpf
+from teraproof.amounts import show_rate, show_tpf
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order
 
 _JUDGED = {

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from scripts.market import outcomes
-from scripts.market.amounts import show_time, show_tpf
-from scripts.market.errors import ScriptError
-from scripts.market.jobs import Job, deadline, short, show_price
-from scripts.market.market import Market, transact
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_time, show_tpf
+from teraproof.errors import CommandError
+from teraproof.market import outcomes
+from teraproof.market.jobs import Job, deadline, short, show_price
+from teraproof.market.market import Market, transact
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.protocol.terms import Judged, Status
 from teraproof.rpc.types import Receipt
 
@@ -27,12 +27,12 @@ def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     record = _expect(job, Status.ATTESTED, "refused").record()
     _expect_requester(job, sender)
     if job.terms.order.judged != Judged.REFUSABLE:
-        raise ScriptError(
+        raise CommandError(
             f"job {short(job.job)} was not posted with --judged refusable; it cannot be refused"
         )
     ends, now = job.terms.finalizable_after(record.attested_at), market.now()
     if now > ends:
-        raise ScriptError(
+        raise CommandError(
             f"the challenge window of {short(job.job)} ended {show_time(ends, now)}; it can no "
             "longer be refused"
         )
@@ -48,7 +48,7 @@ def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     record = _expect(job, Status.ATTESTED, "finalized").record()
     ends, now = job.terms.finalizable_after(record.attested_at), market.now()
     if now <= ends:
-        raise ScriptError(
+        raise CommandError(
             f"the challenge window of {short(job.job)} ends {show_time(ends, now)}; wait, or "
             "let the requester approve"
         )
@@ -61,7 +61,7 @@ def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     _expect(job, Status.ASSIGNED, "expired")
     ends, now = deadline(market, job) or 0, market.now()
     if now <= ends:
-        raise ScriptError(
+        raise CommandError(
             f"the deadline of {short(job.job)} is {show_time(ends, now)}; only after it can "
             "the job be expired"
         )
@@ -76,7 +76,7 @@ def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
     now = market.now()
     if job.terms.requester != sender.address and now <= until:
-        raise ScriptError(
+        raise CommandError(
             f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "
             f"{show_time(until, now)} on"
         )
@@ -94,7 +94,7 @@ def _end(market: Market, sender: Sender, ui: Ui, job: Job, name: str, *more: obj
 
 def _expect(job: Job, status: Status, done: str) -> Job:
     if job.status is not status:
-        raise ScriptError(
+        raise CommandError(
             f"job {short(job.job)} is {job.status.name.lower()}; only a job that is "
             f"{status.name.lower()} can be {done}"
         )
@@ -103,6 +103,6 @@ def _expect(job: Job, status: Status, done: str) -> Job:
 
 def _expect_requester(job: Job, sender: Sender) -> None:
     if job.terms.requester != sender.address:
-        raise ScriptError(
+        raise CommandError(
             f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
         )

@@ -13,21 +13,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from provider_agent.runners.receipt import Receipt
-from scripts.market import providers
-from scripts.market.accounts import Signer
-from scripts.market.amounts import show_rate
-from scripts.market.errors import ScriptError
-from scripts.market.jobs import Job, short
-from scripts.market.market import Market
-from scripts.market.packages import Package
-from scripts.market.ui import Ui
+from teraproof.amounts import show_rate
 from teraproof.client.jobs import AgentClient
-from teraproof.errors import LocalError, RemoteError, counted
+from teraproof.errors import CommandError, LocalError, RemoteError, counted
+from teraproof.market import providers
+from teraproof.market.jobs import Job, short
+from teraproof.market.market import Market
+from teraproof.market.packages import Package
+from teraproof.market.signers import Signer
+from teraproof.market.ui import Ui
 from teraproof.protocol.digests import Entry
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.outcome import Ending, Outcome, of_result
+from teraproof.protocol.receipt import Receipt
 from teraproof.protocol.terms import ZERO_ADDRESS, Order
 
 # An open job is sent to this many providers at most; one of them is enough.
@@ -70,7 +69,7 @@ def quote(
     """A provider's signed price for a package, checked, and its signature.
 
     An agent binds itself only with the inputs on its own disk, so they are sent when it asks.
-    ScriptError when the quote is that of another provider than `provider` (the owner), or of none.
+    CommandError when the quote is that of another provider than `provider` (the owner), or of none.
     """
     with AgentClient(endpoint, signer, market.chain.chain_id) as client:
         client.upload_spec(package.spec)
@@ -87,24 +86,24 @@ def quote(
 
 
 def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | None) -> None:
-    """ScriptError when a quote is not by the operator of `provider` (of any, when it is None)."""
+    """CommandError when a quote is not by the operator of `provider` (of any, when it is None)."""
     owner = market.staking_events.provider_of(quote.operator, "latest")
     if owner == ZERO_ADDRESS:
-        raise ScriptError(f"{endpoint} quotes for no registered provider; nothing was sent")
+        raise CommandError(f"{endpoint} quotes for no registered provider; nothing was sent")
     if provider is not None and owner != provider:
-        raise ScriptError(
+        raise CommandError(
             f"{endpoint} quotes for another provider than {provider}; nothing was sent"
         )
 
 
 def check_score(market: Market, provider: str, min_score: int) -> None:
-    """ScriptError when a provider has not proven `min_score` beside what its jobs need.
+    """CommandError when a provider has not proven `min_score` beside what its jobs need.
 
     A quote has no such condition, so it is the tenant who looks.
     """
     found = providers.read(market, provider)
     if found.free_score < min_score:
-        raise ScriptError(
+        raise CommandError(
             f"{provider} has proven {show_rate(found.score)}, of which "
             f"{show_rate(found.free_score)} are free; {show_rate(min_score)} are asked for"
         )
@@ -122,7 +121,7 @@ def upload(
     """Send specification and inputs to agents; the endpoints that have all of them.
 
     With the `job` on chain, tells why an agent would not take it, if it says so at once.
-    ScriptError when there are endpoints and none took them.
+    CommandError when there are endpoints and none took them.
     """
     failed: dict[str, str] = {}
     reached: dict[str, AgentClient] = {}
@@ -159,7 +158,7 @@ def upload(
     for line in failed.values():
         ui.note(line)
     if endpoints and not done:
-        raise ScriptError(
+        raise CommandError(
             "no agent has the inputs, so nobody will start; run ape run job upload to try again, "
             "or ape run job cancel to take the job back"
         )
@@ -189,26 +188,26 @@ def _tell_objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> 
 
 
 def announced(market: Market, provider: str | None) -> tuple[str, str]:
-    """A provider (its owner) and where it is reached; the only one if none is named. ScriptError
+    """A provider (its owner) and where it is reached; the only one if none is named. CommandError
     otherwise.
     """
     known = providers.endpoints(market, provider)
     if len(known) == 1:
         return next(iter(known.items()))
     if provider is not None:
-        raise ScriptError(f"{provider} announces no endpoint; pass --endpoint URL")
-    raise ScriptError(
+        raise CommandError(f"{provider} announces no endpoint; pass --endpoint URL")
+    raise CommandError(
         f"{len(known)} providers are registered; choose with --provider ADDRESS "
         "(see ape run provider status)"
     )
 
 
 def endpoint_for(market: Market, job: Job, given: str | None = None) -> str:
-    """Where the provider of a job is reached. ScriptError when it is not known."""
+    """Where the provider of a job is reached. CommandError when it is not known."""
     if given is not None:
         return given
     if job.provider is None:
-        raise ScriptError(f"job {short(job.job)} has no provider yet")
+        raise CommandError(f"job {short(job.job)} has no provider yet")
     return announced(market, job.provider)[1]
 
 
@@ -222,12 +221,12 @@ def fetch(
 ) -> Fetched:
     """Download result and receipt of an attested job, and check both against the chain.
 
-    ScriptError with the code JOB_FAILED, after all that, when the job did not succeed.
+    CommandError with the code JOB_FAILED, after all that, when the job did not succeed.
     """
     job.record()  # refuses a job without a result
     assert job.attested is not None  # as `record` has just checked
     if job.terms.requester != signer.address:
-        raise ScriptError(
+        raise CommandError(
             f"job {short(job.job)} belongs to {job.terms.requester}, not to {signer.address}; "
             "results are given to the requester only"
         )
@@ -279,7 +278,7 @@ def _tell_failure(ui: Ui, job: Job, ending: Ending, log: str | None, directory: 
             ui.note("    " + one_line(line))
     else:
         ui.note("the agent has no log of it" if log is None else "it printed nothing")
-    raise ScriptError(
+    raise CommandError(
         f"job {short(job.job)} did not succeed: {ending}; the provider is paid all the same",
         Code.JOB_FAILED,
         outcome=ending.outcome.value,

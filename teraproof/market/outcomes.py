@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from provider_agent.chain.contracts import Cancelled, Expired, Refused, Settled
-from scripts.market.amounts import show_tpf
-from scripts.market.credits import credits_of, show_credits
-from scripts.market.market import Market
-from scripts.market.ui import Ui
+from teraproof.amounts import show_tpf
+from teraproof.market.credits import credits_of, show_credits
+from teraproof.market.market import Market
+from teraproof.market.reading import Cancelled, Expired, Refused, Settled
+from teraproof.market.ui import Ui
 from teraproof.protocol.terms import Terms
 from teraproof.rpc.types import Receipt
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from provider_agent.chain.contracts import BenchmarkContract
-from provider_agent.core.pace import Pace
 from teraproof import headers
 from teraproof.headers import Header
+from teraproof.market.reading import BenchmarkContract
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.errors import BlockUnknown, ChainError
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scripts.market.errors import WrongInput
-from teraproof.errors import LocalError
+from teraproof.errors import LocalError, WrongInput
 from teraproof.protocol import allow_list, jobspec
 from teraproof.protocol.digests import check_path, entries, file_digest
 from teraproof.protocol.jobspec import JobSpec

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provider_agent.chain.contracts import EpochRecord, ProofRecord
-from provider_agent.core.pace import Pace
-from provider_agent.modules.proofs.lottery import Lottery, Winner
-from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
-from scripts.market.contracts import address_topic, word_topic
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, transact
-from scripts.market.providers import require_registered
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.errors import CommandError
+from teraproof.market.contracts import address_topic, word_topic
+from teraproof.market.lottery import Lottery, Winner
+from teraproof.market.market import Market, transact
+from teraproof.market.providers import require_registered
+from teraproof.market.reading import EpochRecord, ProofRecord
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.pog.schedule import Rules, Stage
+from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import Receipt
 
 _EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")
@@ -65,11 +65,11 @@ def current(market: Market, rules: Rules) -> Epoch:
 
 
 def read(market: Market, rules: Rules, number: int) -> Epoch:
-    """An epoch by its number. ScriptError when no window has opened it."""
+    """An epoch by its number. CommandError when no window has opened it."""
     newest = market.benchmark_events.current_epoch("latest")
     if not 1 <= number <= newest:
         last = f"the newest epoch is {newest}" if newest else "no window has opened yet"
-        raise ScriptError(f"there is no epoch {number}: {last}")
+        raise CommandError(f"there is no epoch {number}: {last}")
     return _read(market, rules, number)
 
 
@@ -299,12 +299,12 @@ def _state(rules: Rules, proof: ProofRecord, epoch: Epoch) -> str:
 
 
 def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
-    """Present the boundary that has won. ScriptError when there is none now."""
+    """Present the boundary that has won. CommandError when there is none now."""
     rules = market.benchmark_events.rules("latest")
     found = winner(market, rules)
     if found is None:
         epoch = current(market, rules)
-        raise ScriptError(
+        raise CommandError(
             "no boundary that can be presented now has won; the next window can open "
             f"{show_time(_next_window(rules, epoch), epoch.now)}"
         )
@@ -314,25 +314,25 @@ def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
 
 
 def close(market: Market, sender: Sender, ui: Ui) -> Receipt:
-    """Name the block of the draw, once the window is over. ScriptError when it is not the time."""
+    """Name the block of the draw, once the window is over. CommandError when it is not the time."""
     rules = market.benchmark_events.rules("latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.CLOSE:
-        raise ScriptError(f"epoch {epoch.number} cannot be closed: {_told(rules, epoch)}")
+        raise CommandError(f"epoch {epoch.number} cannot be closed: {_told(rules, epoch)}")
     ui.ask(f"Close epoch {epoch.number}? The draw is that of a block {rules.draw_delay} blocks on")
     label = f"close epoch {epoch.number}"
     return transact(sender, ui, label, market.benchmark, "close", epoch.number)
 
 
 def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
-    """Read the draw from the block that was named. ScriptError when it is not the time."""
+    """Read the draw from the block that was named. CommandError when it is not the time."""
     rules = market.benchmark_events.rules("latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.DRAW:
-        raise ScriptError(f"epoch {epoch.number} cannot be drawn: {_told(rules, epoch)}")
+        raise CommandError(f"epoch {epoch.number} cannot be drawn: {_told(rules, epoch)}")
     head = market.chain.head().number
     if head < epoch.record.target:
-        raise ScriptError(
+        raise CommandError(
             f"epoch {epoch.number} cannot be drawn: its block {epoch.record.target:,} is not "
             f"there yet, the newest is {head:,}; try again"
         )
@@ -346,13 +346,13 @@ def settle(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     """End what a provider's last epoch is owed, so that new stake is active (anyone)."""
     require_registered(market, provider)
     if not bool(market.staking.read("is_unsettled", provider)):
-        raise ScriptError(f"{provider} has no unsettled epoch")
+        raise CommandError(f"{provider} has no unsettled epoch")
     rules = market.benchmark_events.rules("latest")
     proof = market.benchmark_events.proof_of(provider, "latest")
     epoch = read(market, rules, proof.epoch)
     binds = rules.binds(epoch.record, proof.rounds, proof.verified, epoch.now)
     if binds or (proof.verified == rules.samples and epoch.stage is not Stage.OVER):
-        raise ScriptError(
+        raise CommandError(
             f"epoch {proof.epoch} of {provider} cannot be settled yet: "
             f"{_state(rules, proof, epoch)}"
         )
@@ -365,10 +365,10 @@ def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     rules = market.benchmark_events.rules("latest")
     proof = market.benchmark_events.proof_of(sender.address, "latest")
     if not proof.rounds:
-        raise ScriptError(f"{sender.address} has no proof that could be withdrawn")
+        raise CommandError(f"{sender.address} has no proof that could be withdrawn")
     epoch = read(market, rules, proof.epoch)
     if epoch.stage is not Stage.WINDOW:
-        raise ScriptError(
+        raise CommandError(
             f"the proof of epoch {proof.epoch} cannot be withdrawn: {_state(rules, proof, epoch)}"
         )
     ui.ask(
@@ -378,16 +378,16 @@ def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
 
 
 def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
-    """Report a proof that was not opened in time. ScriptError when there is none."""
+    """Report a proof that was not opened in time. CommandError when there is none."""
     require_registered(market, provider)
     rules = market.benchmark_events.rules("latest")
     proof = market.benchmark_events.proof_of(provider, "latest")
     if not proof.rounds:
-        raise ScriptError(f"{provider} has no proof that could fail")
+        raise CommandError(f"{provider} has no proof that could fail")
     epoch = read(market, rules, proof.epoch)
     bound = rules.binds(epoch.record, proof.rounds, proof.verified, epoch.now)
     if not bound or epoch.stage is not Stage.OVER:
-        raise ScriptError(
+        raise CommandError(
             f"the proof of {provider} in epoch {proof.epoch} cannot be reported: "
             f"{_state(rules, proof, epoch)}"
         )
@@ -404,17 +404,17 @@ def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
 
 
 def release_bond(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
-    """Unlock a provider's bond (its owner or operator). ScriptError when it is bound."""
+    """Unlock a provider's bond (its owner or operator). CommandError when it is bound."""
     require_registered(market, provider)
     rules = market.benchmark_events.rules("latest")
     proof = market.benchmark_events.proof_of(provider, "latest")
     if not proof.bond_until:
-        raise ScriptError(f"{provider} has no bond locked")
+        raise CommandError(f"{provider} has no bond locked")
     if sender.address not in (provider, market.staking_events.operator_of(provider, "latest")):
-        raise ScriptError(f"{sender.address} is neither the owner nor the operator of {provider}")
+        raise CommandError(f"{sender.address} is neither the owner nor the operator of {provider}")
     if bool(market.benchmark.read("is_open", provider)):
         epoch = read(market, rules, proof.epoch)
-        raise ScriptError(
+        raise CommandError(
             f"the bond is bound by the proof of epoch {proof.epoch}: {_state(rules, proof, epoch)}"
         )
     ui.ask(f"Release the bond of {show_tpf(rules.bond)}? The next commit locks it again")

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from provider_agent.chain.contracts import Abi
-from scripts.market.amounts import show_tpf
-from scripts.market.contracts import Contract
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, check_tokens, transact
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_tpf
+from teraproof.errors import CommandError
+from teraproof.market.contracts import Contract
+from teraproof.market.market import Market, check_tokens, transact
+from teraproof.market.reading import Abi
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.rpc.types import Receipt
 
 _MINT = Abi(
@@ -33,9 +33,9 @@ def send_stake(market: Market, sender: Sender, ui: Ui, receiver: str, amount: in
 
 
 def mint_payment(market: Market, sender: Sender, ui: Ui, receiver: str, amount: int) -> Receipt:
-    """Make test dollars. ScriptError where jobs are paid in a real token."""
+    """Make test dollars. CommandError where jobs are paid in a real token."""
     if market.registry.contracts["PaymentToken"].bytecode_sha256 is None:
-        raise ScriptError(
+        raise CommandError(
             f"jobs on chain {market.chain.chain_id} are paid in {market.payment.address}, which "
             "nobody can mint here"
         )

@@ -15,8 +15,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
+from teraproof.errors import CommandError
+from teraproof.market.chain import Chain
 
 Hex = Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
 
@@ -78,9 +78,9 @@ class Registry(_Record):
     pending: Pending | None = None
 
     def address(self, name: str) -> str:
-        """Where a contract is. ScriptError when the deployment has not come that far."""
+        """Where a contract is. CommandError when the deployment has not come that far."""
         if name not in self.contracts:
-            raise ScriptError(
+            raise CommandError(
                 f"the deployment on chain {self.chain_id} has no {name} yet; "
                 "finish it with ape run deploy"
             )
@@ -99,7 +99,7 @@ def path_of(folder: Path, chain_id: int) -> Path:
 
 
 def load(folder: Path, chain_id: int) -> Registry | None:
-    """A chain's registry, or None. ScriptError when the file is damaged."""
+    """A chain's registry, or None. CommandError when the file is damaged."""
     path = path_of(folder, chain_id)
     try:
         found = Registry.model_validate_json(path.read_bytes())
@@ -107,9 +107,9 @@ def load(folder: Path, chain_id: int) -> Registry | None:
         return None
     except (OSError, ValidationError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise ScriptError(f"{path}: cannot be read ({what}); restore it from git") from None
+        raise CommandError(f"{path}: cannot be read ({what}); restore it from git") from None
     if found.version != 1 or found.chain_id != chain_id:
-        raise ScriptError(f"{path}: is for chain {found.chain_id}, version {found.version}")
+        raise CommandError(f"{path}: is for chain {found.chain_id}, version {found.version}")
     return found
 
 
@@ -127,7 +127,7 @@ def save(folder: Path, registry: Registry) -> None:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
-        raise ScriptError(f"{path}: cannot be written ({error.strerror})") from None
+        raise CommandError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def missing_code(registry: Registry, chain: Chain) -> str | None:
@@ -139,7 +139,7 @@ def missing_code(registry: Registry, chain: Chain) -> str | None:
 
 
 def require(folder: Path, chain: Chain) -> Registry:
-    """The finished deployment that the chain really has. ScriptError says what to do without."""
+    """The finished deployment that the chain really has. CommandError says what to do without."""
     registry = load(folder, chain.chain_id)
     if registry is None:
         others = sorted(path.stem for path in folder.glob("*.json") if path.stem.isdigit())
@@ -148,24 +148,24 @@ def require(folder: Path, chain: Chain) -> Registry:
             if others
             else "choose another --network"
         )
-        raise ScriptError(
+        raise CommandError(
             f"no deployment is known on chain {chain.chain_id} ({chain.name}): {instead}, or run "
             "ape run deploy first"
         )
     if registry.genesis != chain.genesis():
-        raise ScriptError(
+        raise CommandError(
             f"{path_of(folder, chain.chain_id)} belongs to another chain with id "
             f"{chain.chain_id} (its first block differs); check --network, or move the file away "
             "and deploy again"
         )
     gone = missing_code(registry, chain)
     if gone is not None:
-        raise ScriptError(
+        raise CommandError(
             f"{gone} has no code at {registry.address(gone)} on chain {chain.chain_id}; "
             f"check --network, or move {path_of(folder, chain.chain_id)} away and deploy again"
         )
     if not registry.complete:
-        raise ScriptError(
+        raise CommandError(
             f"the deployment on chain {chain.chain_id} is not finished; run ape run deploy again"
         )
     return registry

@@ -7,7 +7,7 @@ import re
 import time
 from decimal import Decimal
 
-from scripts.market.errors import WrongInput
+from teraproof.errors import WrongInput
 
 TPF_DECIMALS = 18
 ETHER_DECIMALS = 18
@@ -34,7 +34,7 @@ _DURATION = re.compile(r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<unit>[a-z]+)")
 def units(text: str, decimals: int, name: str = "amount") -> int:
     """A token amount such as "1_000.5" in the token's smallest unit.
 
-    ScriptError names `name` when it is no number or has more digits than the token.
+    CommandError names `name` when it is no number or has more digits than the token.
     """
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
@@ -46,7 +46,7 @@ def units(text: str, decimals: int, name: str = "amount") -> int:
 
 
 def seconds(text: str, name: str = "duration") -> int:
-    """A duration such as "7 days", "90m" or "3600" (seconds). ScriptError names `name`."""
+    """A duration such as "7 days", "90m" or "3600" (seconds). CommandError names `name`."""
     stripped = text.strip().lower()
     if _NUMBER.fullmatch(stripped):
         stripped += "s"
@@ -62,7 +62,7 @@ def seconds(text: str, name: str = "duration") -> int:
 
 
 def basis_points(text: str, name: str = "share") -> int:
-    """A share such as "2.5 %" or "250" in 1/10,000. ScriptError names `name`."""
+    """A share such as "2.5 %" or "250" in 1/10,000. CommandError names `name`."""
     stripped = text.strip()
     percent = stripped.endswith("%")
     value = units(stripped.removesuffix("%"), 2 if percent else 0, name)
@@ -74,7 +74,7 @@ def basis_points(text: str, name: str = "share") -> int:
 def rate(text: str, name: str = "score") -> int:
     """A proven speed such as "500 T" or "1.2P", in integer operations a second.
 
-    ScriptError names `name`.
+    CommandError names `name`.
     """
     match = _RATE.fullmatch(text.strip())
     if match is None:

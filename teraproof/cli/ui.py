@@ -1,41 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a script says to a person, and what it asks. The demo brings its own."""
+"""The terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts.market.errors import Declined, ScriptError
-
-Row = Sequence[str]
-
-
-class Ui(Protocol):
-    """Where progress goes and where consent comes from."""
-
-    def step(self, text: str) -> None:
-        """Something was done."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
-        ...
-
-    def table(self, title: str, columns: Row, rows: Sequence[Row]) -> None:
-        """Facts in rows."""
-        ...
-
-    def ask(self, question: str) -> None:
-        """Return if the person agrees, else raise `Declined`."""
-        ...
+from teraproof.errors import CommandError, Declined
+from teraproof.market.ui import Row
 
 
 @dataclass
@@ -67,7 +45,7 @@ class ConsoleUi:
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise ScriptError(
+            raise CommandError(
                 f"{question.rstrip('?')}: nobody is there to ask; pass --yes to go on"
             )
         if not click.confirm(question):
@@ -77,26 +55,3 @@ class ConsoleUi:
 def _console() -> Console:
     # A log has no width of its own.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-
-
-@dataclass
-class QuietUi:
-    """Says nothing and agrees to everything; keeps the lines for who wants them."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def step(self, text: str) -> None:
-        """Kept."""
-        self.lines.append(text)
-
-    def note(self, text: str) -> None:
-        """Kept."""
-        self.lines.append(text)
-
-    def table(self, title: str, columns: Row, rows: Sequence[Row]) -> None:
-        """Kept, a line a row."""
-        self.lines += [f"{title}: {' | '.join(row)}" for row in rows]
-
-    def ask(self, question: str) -> None:
-        """Agreed."""
-        self.lines.append(question)

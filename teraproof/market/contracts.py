@@ -8,7 +8,7 @@ from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from provider_agent.chain.contracts import Abi
+from teraproof.market.reading import Abi
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import Block, Log
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scripts.market.amounts import show_tpf
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, transact
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_tpf
+from teraproof.errors import CommandError
+from teraproof.market.market import Market, transact
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.rpc.types import Receipt
 
 
@@ -47,12 +47,12 @@ def show_credits(market: Market, held: Credits) -> str:
 def withdraw(market: Market, sender: Sender, ui: Ui, receiver: str | None = None) -> Withdrawn:
     """Pull all credits of the account to `receiver`, by default itself.
 
-    ScriptError when there is nothing to pull.
+    CommandError when there is nothing to pull.
     """
     held = credits_of(market, sender.address)
     to = receiver or sender.address
     if not held.payment and not held.stake:
-        raise ScriptError(f"{sender.address} has nothing to withdraw")
+        raise CommandError(f"{sender.address} has nothing to withdraw")
     rows = [("refunds and payouts", market.show_price(held.payment))] if held.payment else []
     rows += [("seizures and bounties", show_tpf(held.stake))] if held.stake else []
     ui.table(f"Withdraw to {to}", ("what", "amount"), rows)

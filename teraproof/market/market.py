@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provider_agent.chain.contracts import Abi, BenchmarkContract, JobsContract, StakingContract
-from scripts.market import registry as registries
-from scripts.market.amounts import show_ether, show_units
-from scripts.market.contracts import Contract
-from scripts.market.eip712 import DOMAIN_FIELDS, domain_separator
-from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
-from scripts.market.registry import Registry
-from scripts.market.sending import Call, Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_ether, show_units
+from teraproof.errors import CommandError
+from teraproof.market import registry as registries
+from teraproof.market.chain import Chain
+from teraproof.market.contracts import Contract
+from teraproof.market.eip712 import DOMAIN_FIELDS, domain_separator
+from teraproof.market.reading import Abi, BenchmarkContract, JobsContract, StakingContract
+from teraproof.market.registry import Registry
+from teraproof.market.sending import Call, Sender
+from teraproof.market.ui import Ui
 from teraproof.protocol.messages import Domain
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
@@ -96,13 +96,13 @@ class Market:
 
 
 def open_market(folder: Path, chain: Chain) -> Market:
-    """The market on this chain. ScriptError when there is none, or it is not what was recorded."""
+    """The market on this chain. CommandError when there is none, or it is not what was recorded."""
     registry = registries.require(folder, chain)
     pool = chain.pool
     jobs = Contract(pool, registry.address("Jobs"), Abi.of("Jobs"))
     payment = Contract(pool, str(jobs.read("PAYMENT_TOKEN")), Abi.of("Token"))
     if payment.address != registry.address("PaymentToken"):
-        raise ScriptError("Jobs is paid in another token than the registry says; deploy anew")
+        raise CommandError("Jobs is paid in another token than the registry says; deploy anew")
     return Market(
         chain=chain,
         registry=registry,
@@ -172,13 +172,13 @@ def sign_permit(
 
 
 def check_tokens(market: Market, token: Contract, account: str, needed: int, shown: str) -> None:
-    """ScriptError when an account holds less than `needed`, which people call `shown`."""
+    """CommandError when an account holds less than `needed`, which people call `shown`."""
     held = int(token.read("balanceOf", account))
     if held < needed:
         decimals, symbol = (
             (18, "TPF") if token is market.token else (market.decimals, market.symbol)
         )
-        raise ScriptError(
+        raise CommandError(
             f"{account} holds {show_units(held, decimals, symbol)}, but {shown} are needed"
         )
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scripts.market import proofs, timelock
-from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
-from scripts.market.contracts import address_topic
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, transact
-from scripts.market.providers import require_registered
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
-from teraproof.errors import counted
+from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.errors import CommandError, counted
+from teraproof.market import proofs, timelock
+from teraproof.market.contracts import address_topic
+from teraproof.market.market import Market, transact
+from teraproof.market.providers import require_registered
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.rpc.types import Receipt
 
 _SHOWN = 20
@@ -116,10 +115,10 @@ def _state(reward: Reward) -> str:
 
 
 def claim(market: Market, sender: Sender, ui: Ui, provider: str) -> Claimed:
-    """Mint what waits for a provider into its pool; anyone may. ScriptError when nothing waits."""
+    """Mint what waits for a provider into its pool; anyone may. CommandError when nothing waits."""
     ready = waiting(of(market, provider))
     if ready is None:
-        raise ScriptError(
+        raise CommandError(
             f"no reward waits for {provider}: an epoch pays once, after its end, a provider that "
             "has a score in it"
         )
@@ -189,14 +188,14 @@ def show_emission(market: Market, ui: Ui) -> None:
 def set_weights(market: Market, sender: Sender, ui: Ui, weights: Sequence[int]) -> Receipt:
     """Have the timelock set the weights (1/10,000, capacity first): proposed, later carried out.
 
-    ScriptError when they fit no uses, and whatever `timelock.carry_on` raises.
+    CommandError when they fit no uses, and whatever `timelock.carry_on` raises.
     """
     emissions = market.emissions
     uses = int(emissions.read("use_count"))
     if len(weights) > uses:
-        raise ScriptError(f"{len(weights)} weights for {counted(uses, 'use')}; leave some out")
+        raise CommandError(f"{len(weights)} weights for {counted(uses, 'use')}; leave some out")
     if sum(weights) > _ALL:
-        raise ScriptError(f"the weights sum up to {sum(weights) / 100:g} %; 100 % are the most")
+        raise CommandError(f"the weights sum up to {sum(weights) / 100:g} %; 100 % are the most")
     shown = " and ".join(f"{weight / 100:g} %" for weight in weights)
     # Weights may come back to what they were: the changes so far tell the proposals apart.
     changes = emissions.logs(("WeightsChanged",), market.registry.start_block)

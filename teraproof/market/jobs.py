@@ -10,7 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from provider_agent.chain.contracts import (
+from teraproof.amounts import show_seconds, show_time, show_tpf
+from teraproof.errors import CommandError
+from teraproof.market.conditions import conditions, protection
+from teraproof.market.contracts import address_topic, word_topic
+from teraproof.market.credits import credits_of
+from teraproof.market.market import Market, check_tokens, sign_permit, transact
+from teraproof.market.reading import (
     Accepted,
     Attested,
     Cancelled,
@@ -20,14 +26,8 @@ from provider_agent.chain.contracts import (
     Refused,
     Settled,
 )
-from scripts.market.amounts import show_seconds, show_time, show_tpf
-from scripts.market.conditions import conditions, protection
-from scripts.market.contracts import address_topic, word_topic
-from scripts.market.credits import credits_of
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, check_tokens, sign_permit, transact
-from scripts.market.sending import Call, Sender
-from scripts.market.ui import Ui
+from teraproof.market.sending import Call, Sender
+from teraproof.market.ui import Ui
 from teraproof.protocol.messages import Attestation, Quote
 from teraproof.protocol.outcome import by_status, of_result
 from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, status_of
@@ -81,9 +81,11 @@ class Job:
         return None if self.attested is None else str(of_result(self.attested.result))
 
     def record(self) -> Record:
-        """What the state word of the attested job is the digest of. ScriptError before that."""
+        """What the state word of the attested job is the digest of. CommandError before that."""
         if self.attested is None:
-            raise ScriptError(f"job {short(self.job)} is {self.status.name.lower()}: no result yet")
+            raise CommandError(
+                f"job {short(self.job)} is {self.status.name.lower()}: no result yet"
+            )
         attestation = Attestation(
             job=self.job,
             spec=self.terms.order.spec,
@@ -124,17 +126,17 @@ def check_order(market: Market, order: Order) -> None:
     longest = int(market.staking.read("MAX_LOCK"))
     longest -= int(jobs.read("challenge_window")) + int(jobs.read("LOCK_MARGIN"))
     if order.max_price == 0:
-        raise ScriptError("the price is zero; offer something")
+        raise CommandError("the price is zero; offer something")
     if not 0 < order.duration <= longest:
-        raise ScriptError(
+        raise CommandError(
             f"a duration of {show_seconds(order.duration)} is not possible here; "
             f"the longest is {show_seconds(max(longest, 0))}"
         )
     if order.auction > int(jobs.read("MAX_AUCTION")):
-        raise ScriptError("the auction is too long; 30 days are the most")
+        raise CommandError("the auction is too long; 30 days are the most")
     paused = market.job_events.paused_until("latest")
     if paused > market.now():
-        raise ScriptError(f"new orders are paused until {show_time(paused, market.now())}")
+        raise CommandError(f"new orders are paused until {show_time(paused, market.now())}")
 
 
 def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Funds.AUTO) -> Placed:
@@ -171,12 +173,12 @@ def hire(
     check_order(market, quote.order())
     now = market.now()
     if quote.expires < now:
-        raise ScriptError("the quote has expired; ask for another")
+        raise CommandError("the quote has expired; ask for another")
     owner = market.staking_events.provider_of(quote.operator, "latest")
     if market.job_events.quote_used(quote.operator, quote.nonce, "latest"):
-        raise ScriptError("the quote was used or taken back; ask for another")
+        raise CommandError("the quote was used or taken back; ask for another")
     if quote.nonce >> 128 != market.staking_events.consent_nonce(quote.operator, "latest") - 1:
-        raise ScriptError("the quote's operator was bound anew since; ask for another")
+        raise CommandError("the quote's operator was bound anew since; ask for another")
     ui.table(
         f"Hire {owner} for {sender.address}",
         ("what", "value"),
@@ -246,7 +248,7 @@ def _place(
         if isinstance(event, Posted):
             ui.step(f"job 0x{event.job.hex()}")
             return Placed(event.job, event.terms, tuple(receipts))
-    raise ScriptError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
+    raise CommandError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
 
 
 def _allow(
@@ -274,7 +276,7 @@ def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> F
     shown = market.show_price(price)
     credit = credits_of(market, sender.address).payment
     if funds is Funds.CREDIT and credit < price:
-        raise ScriptError(
+        raise CommandError(
             f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed"
         )
     if funds is Funds.CREDIT or (funds is Funds.AUTO and credit >= price):
@@ -296,19 +298,19 @@ def find_all(market: Market, requester: str | None = None) -> list[Job]:
 
 
 def find(market: Market, name: str) -> Job:
-    """The job whose id begins with the hex digits `name`. ScriptError unless it is one job."""
+    """The job whose id begins with the hex digits `name`. CommandError unless it is one job."""
     digits = name.removeprefix("0x").lower()
     if not 6 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-        raise ScriptError(f"{name!r} is not a job id; give at least 6 of its hex digits")
+        raise CommandError(f"{name!r} is not a job id; give at least 6 of its hex digits")
     if len(digits) == 64:
         found = _histories(market, [word_topic(bytes.fromhex(digits))])
     else:
         known = [job for job in _posted(market, []) if job.job.hex().startswith(digits)]
         if len(known) > 1:
-            raise ScriptError(f"{len(known)} jobs begin with {name}; give more digits")
+            raise CommandError(f"{len(known)} jobs begin with {name}; give more digits")
         found = _histories(market, [word_topic(known[0].job)]) if known else []
     if not found:
-        raise ScriptError(f"no job {name} on chain {market.chain.chain_id}; see ape run job list")
+        raise CommandError(f"no job {name} on chain {market.chain.chain_id}; see ape run job list")
     return found[0]
 
 

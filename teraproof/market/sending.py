@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transactions of the scripts: estimated, paid for, signed by an Ape account, broadcast, awaited.
+"""Transactions of the commands: estimated, paid for, signed, broadcast, awaited.
 
 A transaction is handed to `on_signed` before it is broadcast, so that a deployment can write down
 what it is about to do. Amounts are wei, times seconds.
@@ -12,14 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from eth_typing import HexAddress, HexStr
-from web3.types import Nonce
-from web3.utils.address import get_create_address
-
-from scripts.market.accounts import Signer
-from scripts.market.amounts import show_ether
-from scripts.market.errors import ScriptError
-from scripts.market.network import Chain
+from teraproof.amounts import show_ether
+from teraproof.errors import CommandError
+from teraproof.market.chain import Chain
+from teraproof.market.signers import Signer, Unsigned
 from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError, Reverted, RpcError, TxFault, TxRefused
 from teraproof.rpc.fees import Offer, Pricer, gas_limit, raised
@@ -50,11 +46,6 @@ class Signed:
     tip: int
 
 
-def contract_address(sender: str, nonce: int) -> str:
-    """The address of the contract that this transaction creates."""
-    return str(get_create_address(HexAddress(HexStr(sender)), Nonce(nonce)))
-
-
 class Sender:
     """Sends one account's transactions, one after the other."""
 
@@ -67,7 +58,7 @@ class Sender:
         pricer = Pricer(self.chain.pool.fees, max_tip=_MAX_TIP)
         today = pricer.offer()
         if today is None:
-            raise ScriptError(pricer.trouble)
+            raise CommandError(pricer.trouble)
         if instead_of is None:
             return today
         return Offer(
@@ -88,7 +79,7 @@ class Sender:
         )
 
     def send(self, call: Call, on_signed: Callable[[Signed], None] | None = None) -> Receipt:
-        """Send and wait for the confirmations. ScriptError: refused by the contract, not enough
+        """Send and wait for the confirmations. CommandError: refused by the contract, not enough
         gas money, not mined in time.
         """
         return self.wait(self.start(call, on_signed=on_signed), self.chain.confirmations)
@@ -105,7 +96,7 @@ class Sender:
         try:
             gas = self.estimate(call)
         except Reverted as error:
-            raise ScriptError(
+            raise CommandError(
                 f"{call.label}: the contract refuses: {error.reason}", error.code
             ) from None
         except RpcError as error:
@@ -116,25 +107,8 @@ class Sender:
         self.check_balance(gas * offer.max_fee + call.value, call.label)
         if nonce is None:
             nonce = self.chain.pool.nonce(self.address, "pending")
-        fields: dict[str, Any] = {
-            "chainId": self.chain.chain_id,
-            "nonce": nonce,
-            "gas": gas,
-            "sender": self.address,
-            "value": call.value,
-            "data": call.data,
-        }
-        if offer.legacy:
-            fields |= {"type": 0, "gas_price": offer.max_fee}
-        else:
-            fields |= {
-                "type": 2,
-                "max_fee": offer.max_fee,
-                "max_priority_fee": offer.priority_fee,
-            }
-        if call.to is not None:
-            fields["receiver"] = call.to
-        tx_hash, raw = self.signer.sign_transaction(fields)
+        unsigned = Unsigned(self.chain.chain_id, nonce, gas, offer, call.to, call.data, call.value)
+        tx_hash, raw = self.signer.sign_transaction(unsigned)
         signed = Signed(call.label, nonce, tx_hash, raw, offer.max_fee, offer.priority_fee)
         if on_signed is not None:
             on_signed(signed)
@@ -142,7 +116,7 @@ class Sender:
         return signed
 
     def broadcast(self, signed: Signed) -> None:
-        """Give the bytes to the node. ScriptError when it refuses them for good."""
+        """Give the bytes to the node. CommandError when it refuses them for good."""
         answer = self.chain.pool.broadcast(signed.raw)
         if answer.accepted:
             return
@@ -151,15 +125,15 @@ class Sender:
                 if self.chain.pool.receipt(signed.tx_hash) is not None:
                     return
                 self._explain(error, signed.label)
-                raise ScriptError(f"{signed.label}: {error}", error.code)
-        raise ScriptError(
+                raise CommandError(f"{signed.label}: {error}", error.code)
+        raise CommandError(
             f"{signed.label}: the node did not answer, so it is unknown whether "
             f"0x{signed.tx_hash.hex()} was sent; look for it before you try again",
             Code.CHAIN_UNAVAILABLE,
         )
 
     def wait(self, signed: Signed, confirmations: int) -> Receipt:
-        """The receipt, once `confirmations` blocks hold it. ScriptError when that takes too long
+        """The receipt, once `confirmations` blocks hold it. CommandError when that takes too long
         or the transaction failed.
         """
         end = time.monotonic() + self.chain.receipt_seconds
@@ -167,7 +141,7 @@ class Sender:
             receipt = self._receipt(signed.tx_hash)
             if receipt is not None:
                 if receipt.status != 1:
-                    raise ScriptError(
+                    raise CommandError(
                         f"{signed.label}: transaction 0x{signed.tx_hash.hex()} failed in block "
                         f"{receipt.block_number}; the state changed under it, so try again",
                         Code.CONTRACT_REFUSED,
@@ -177,7 +151,7 @@ class Sender:
                 if self.chain.head().number - receipt.block_number + 1 >= confirmations:
                     return receipt
             if time.monotonic() > end:
-                raise ScriptError(
+                raise CommandError(
                     f"{signed.label}: transaction 0x{signed.tx_hash.hex()} is not mined after "
                     f"{self.chain.receipt_seconds:.0f} s; run the same command again later",
                     Code.CHAIN_UNAVAILABLE,
@@ -185,10 +159,10 @@ class Sender:
             time.sleep(self.chain.poll_seconds)
 
     def check_balance(self, needed: int, label: str) -> None:
-        """ScriptError when the account cannot pay `needed` wei."""
+        """CommandError when the account cannot pay `needed` wei."""
         held = self.chain.pool.balance(self.address)
         if held < needed:
-            raise ScriptError(
+            raise CommandError(
                 f"{label}: {self.signer.alias} ({self.address}) holds {self._coin(held)} and may "
                 f"need {self._coin(needed)} for gas; send it some",
                 Code.GAS_MISSING,
@@ -203,7 +177,7 @@ class Sender:
     def _explain(self, error: RpcError, label: str) -> None:
         if isinstance(error, TxRefused) and error.fault is TxFault.FUNDS:
             held = self._coin(self.chain.pool.balance(self.address))
-            raise ScriptError(
+            raise CommandError(
                 f"{label}: {self.signer.alias} ({self.address}) holds {held}, which does not pay "
                 "for the gas; send it some",
                 Code.GAS_MISSING,

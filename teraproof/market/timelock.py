@@ -6,13 +6,13 @@ What is proposed follows from the call alone, so the same command does both, and
 
 from __future__ import annotations
 
-from provider_agent.chain.contracts import Abi
-from scripts.market.amounts import show_seconds, show_time
-from scripts.market.contracts import Contract
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, transact
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_seconds, show_time
+from teraproof.errors import CommandError
+from teraproof.market.contracts import Contract
+from teraproof.market.market import Market, transact
+from teraproof.market.reading import Abi
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.protocol.terms import ZERO_WORD
 from teraproof.rpc.types import Receipt
 
@@ -47,8 +47,8 @@ def carry_on(
 ) -> Receipt:
     """Propose a call of the timelock, or carry it out when its time has come.
 
-    `salt` tells a call from the same one made before. ScriptError when the account may not propose,
-    or the proposal still waits.
+    `salt` tells a call from the same one made before. CommandError when the account may not
+    propose, or the proposal still waits.
     """
     pool = market.chain.pool
     timelock = Contract(pool, market.registry.address("Timelock"), _TIMELOCK)
@@ -58,16 +58,18 @@ def carry_on(
     if ready_at == 0:
         role = timelock.read("PROPOSER_ROLE")
         if not timelock.read("hasRole", role, sender.address):
-            raise ScriptError(f"{sender.address} is no proposer of the timelock {timelock.address}")
+            raise CommandError(
+                f"{sender.address} may not propose to the timelock {timelock.address}"
+            )
         delay = int(timelock.read("get_minimum_delay"))
         ui.ask(f"Propose to {what}? It can be carried out after {show_seconds(delay)}")
         receipt = transact(sender, ui, "propose", timelock, "schedule", *call, delay)
         ui.note("run the same command again then, to carry it out")
         return receipt
     if ready_at == _DONE:
-        raise ScriptError(f"to {what}: done already")
+        raise CommandError(f"to {what}: done already")
     if ready_at > now:
-        raise ScriptError(
+        raise CommandError(
             f"to {what}: proposed, and can be carried out {show_time(ready_at, now)}; "
             "run the same command again then"
         )

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from scripts.market.amounts import show_tpf
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, transact
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
+from teraproof.amounts import show_tpf
+from teraproof.errors import CommandError
+from teraproof.market.market import Market, transact
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.rpc.types import Receipt
 
 
@@ -27,10 +27,10 @@ def tell(market: Market, ui: Ui, provider: str, account: str) -> None:
 
 
 def activate(market: Market, sender: Sender, ui: Ui, provider: str, account: str) -> Receipt:
-    """Make an account's entry active stake; anyone may. ScriptError when it cannot be yet."""
+    """Make an account's entry active stake; anyone may. CommandError when it cannot be yet."""
     waiting = of(market, provider, account)
     if not waiting:
-        raise ScriptError(f"{account} has no entry with {provider}")
+        raise CommandError(f"{account} has no entry with {provider}")
     ui.ask(f"Make {show_tpf(waiting)} of {account} active stake of {provider}?")
     return transact(sender, ui, "activate", market.staking, "activate", provider, account)
 
@@ -38,9 +38,9 @@ def activate(market: Market, sender: Sender, ui: Ui, provider: str, account: str
 def take_back(
     market: Market, sender: Sender, ui: Ui, provider: str, receiver: str | None = None
 ) -> Receipt:
-    """Take the account's entry out again. ScriptError when there is none."""
+    """Take the account's entry out again. CommandError when there is none."""
     waiting, to = of(market, provider, sender.address), receiver or sender.address
     if not waiting:
-        raise ScriptError(f"{sender.address} has no entry with {provider}")
+        raise CommandError(f"{sender.address} has no entry with {provider}")
     ui.ask(f"Take {show_tpf(waiting)} back to {to}?")
     return transact(sender, ui, "take back", market.staking, "take_back", provider, to)

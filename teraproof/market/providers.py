@@ -11,15 +11,14 @@ from urllib.parse import urlsplit
 
 from eth_utils.crypto import keccak
 
-from provider_agent.chain.contracts import EndpointChanged, Registered
-from scripts.market import credits, entries
-from scripts.market.amounts import show_rate, show_seconds, show_time, show_tpf
-from scripts.market.contracts import address_topic
-from scripts.market.errors import ScriptError
-from scripts.market.market import Market, check_tokens, sign_permit, transact
-from scripts.market.sending import Sender
-from scripts.market.ui import Ui
-from teraproof.errors import LocalError
+from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.errors import CommandError, LocalError
+from teraproof.market import credits, entries
+from teraproof.market.contracts import address_topic
+from teraproof.market.market import Market, check_tokens, sign_permit, transact
+from teraproof.market.reading import EndpointChanged, Registered
+from teraproof.market.sending import Sender
+from teraproof.market.ui import Ui
 from teraproof.protocol.messages import OperatorConsent, recover
 from teraproof.protocol.terms import ZERO_ADDRESS, address
 from teraproof.rpc.types import Receipt
@@ -80,7 +79,7 @@ class Provider:
 
 
 def read_consent(path: Path, market: Market, owner: str) -> Consent:
-    """The file that `provider-agent consent` writes. ScriptError when it does not fit."""
+    """The file that `provider-agent consent` writes. CommandError when it does not fit."""
     try:
         given = json.loads(path.read_text())
         message = OperatorConsent(
@@ -91,25 +90,25 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
         endpoint = given.get("endpoint")
         signer = recover(market.staking_domain, message, signature)
     except OSError as error:
-        raise ScriptError(f"cannot read {path}: {error.strerror}") from None
+        raise CommandError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise ScriptError(f"{path}: not a consent; make one with provider-agent consent") from None
+        raise CommandError(f"{path}: not a consent; make one with provider-agent consent") from None
     except LocalError as error:
-        raise ScriptError(f"{path}: {error}") from None
+        raise CommandError(f"{path}: {error}") from None
     here = market.chain.chain_id
     if chain_id != here or staking != market.staking.address:
-        raise ScriptError(
+        raise CommandError(
             f"{path}: for Staking {staking} on chain {chain_id}, "
             f"but this is {market.staking.address} on chain {here}"
         )
     if message.owner != owner:
-        raise ScriptError(f"{path}: names the owner {message.owner}, but --account is {owner}")
+        raise CommandError(f"{path}: names the owner {message.owner}, but --account is {owner}")
     if signer != message.operator:
-        raise ScriptError(f"{path}: not signed by its operator {message.operator}")
+        raise CommandError(f"{path}: not signed by its operator {message.operator}")
     if message.expires < market.now():
-        raise ScriptError(f"{path}: has expired; make a new one with provider-agent consent")
+        raise CommandError(f"{path}: has expired; make a new one with provider-agent consent")
     if message.nonce != market.staking_events.consent_nonce(message.operator, "latest"):
-        raise ScriptError(
+        raise CommandError(
             f"{path}: {message.operator} has been bound by another consent since; make a new one "
             "with provider-agent consent"
         )
@@ -117,14 +116,14 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
 
 
 def check_endpoint(url: str) -> str:
-    """An endpoint that fits the registry. ScriptError otherwise."""
+    """An endpoint that fits the registry. CommandError otherwise."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > _ENDPOINT_BYTES:
-        raise ScriptError(
+        raise CommandError(
             f"--endpoint {url[:150]!r}: give an http(s) URL of at most {_ENDPOINT_BYTES} characters"
         )
     if not url.isascii() or not url.isprintable():
-        raise ScriptError("--endpoint: only printable ASCII characters")
+        raise CommandError("--endpoint: only printable ASCII characters")
     return url.rstrip("/")
 
 
@@ -144,9 +143,9 @@ def register(
     chosen = check_endpoint(endpoint or consent.endpoint or "")
     payout = payout or sender.address
     if is_registered(market, sender.address):
-        raise ScriptError(f"{sender.address} is registered already; see ape run provider status")
+        raise CommandError(f"{sender.address} is registered already; see ape run provider status")
     if max_locked < max_lock_per_order:
-        raise ScriptError("--max-locked must be at least --max-lock-per-order")
+        raise CommandError("--max-locked must be at least --max-lock-per-order")
     ui.table(
         f"Register {sender.address} on chain {market.chain.chain_id}",
         ("what", "value"),
@@ -194,7 +193,7 @@ def set_limits(
     """Change what the operator may put at risk."""
     require_registered(market, sender.address)
     if max_locked < max_lock_per_order:
-        raise ScriptError("--max-locked must be at least --max-lock-per-order")
+        raise CommandError("--max-locked must be at least --max-lock-per-order")
     shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in total"
     _tell_bond(market, ui, max_lock_per_order)
     ui.ask(f"Let the operator lock at most {shown}?")
@@ -238,7 +237,7 @@ def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int)
     ui.ask(f"Stake {shown} of {sender.address} in {whose}?")
     permit = sign_permit(market, market.token, sender, market.staking.address, amount)
     if permit is None:
-        raise ScriptError("the stake token does not take permits; is it the right deployment?")
+        raise CommandError("the stake token does not take permits; is it the right deployment?")
     call = ("delegate_with_permit", provider, *permit.arguments())
     receipt = transact(sender, ui, f"stake {shown}", market.staking, *call)
     entries.tell(market, ui, provider, sender.address)
@@ -261,9 +260,9 @@ def unstake(
     shares = int(market.staking.read("shares_of", provider, sender.address))
     assets = int(market.staking.read("assets_of", provider, sender.address))
     if shares == 0:
-        raise ScriptError(f"{sender.address} has no stake with {provider}")
+        raise CommandError(f"{sender.address} has no stake with {provider}")
     if amount is not None and amount > assets:
-        raise ScriptError(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
+        raise CommandError(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
     # The call pays a due reward first, which may change the number of shares: all is all.
     leaving = _ALL if amount is None or amount == assets else shares * amount // assets
     shown = show_tpf(assets if amount is None else amount)
@@ -307,7 +306,7 @@ def withdraw(
     if not ready and not held.payment and not held.stake:
         later = min((ticket.ready_at for ticket in waiting), default=None)
         when = f"; a ticket is ready at {show_time(later, now)}" if later is not None else ""
-        raise ScriptError(f"{sender.address} has nothing to withdraw{when}")
+        raise CommandError(f"{sender.address} has nothing to withdraw{when}")
     rows = [(f"ticket {t.number}", show_tpf(t.assets)) for t in ready]
     rows += [("payouts and refunds", market.show_price(held.payment))] if held.payment else []
     rows += [("TPF credit", show_tpf(held.stake))] if held.stake else []
@@ -342,9 +341,9 @@ def is_registered(market: Market, owner: str) -> bool:
 
 
 def require_registered(market: Market, owner: str) -> None:
-    """ScriptError when an address is no provider."""
+    """CommandError when an address is no provider."""
     if not is_registered(market, owner):
-        raise ScriptError(
+        raise CommandError(
             f"{owner} is not a registered provider; pass the owner's address, or register it first"
         )
 
@@ -385,7 +384,7 @@ def endpoints(market: Market, provider: str | None = None) -> dict[str, str]:
 
 
 def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
-    """A provider. ScriptError when it is none."""
+    """A provider. CommandError when it is none."""
     require_registered(market, owner)
     reader = market.staking_events
     pool = reader.pool(owner, "latest")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who signs for a command: a key on this machine, or an account of Ape's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from eth_account.messages import SignableMessage, encode_typed_data
+from eth_account.signers.local import LocalAccount
+
+from teraproof.rpc.fees import Offer
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """A transaction to sign: amounts in wei; `to` None creates a contract."""
+
+    chain_id: int
+    nonce: int
+    gas: int
+    offer: Offer
+    to: str | None
+    data: bytes
+    value: int = 0
+
+
+class Signer(Protocol):
+    """Who signs transactions and messages."""
+
+    @property
+    def address(self) -> str:
+        """EIP-55."""
+        ...
+
+    @property
+    def alias(self) -> str:
+        """How people call it."""
+        ...
+
+    def unlock(self) -> None:
+        """Make ready to sign; asks for a passphrase if it must. CommandError when it cannot."""
+        ...
+
+    def sign_transaction(self, unsigned: Unsigned) -> tuple[bytes, bytes]:
+        """Hash and raw bytes. CommandError when it is not signed."""
+        ...
+
+    def sign_message(self, signable_message: SignableMessage, /) -> Any:
+        """A signature with `encode_rsv` or `signature`, over an EIP-191 or EIP-712 message."""
+        ...
+
+    def sign_typed(self, document: dict[str, Any]) -> bytes:
+        """65 bytes over an EIP-712 document."""
+        ...
+
+
+class KeySigner:
+    """A private key of this machine."""
+
+    def __init__(self, account: LocalAccount, alias: str) -> None:
+        self._account, self._alias = account, alias
+
+    def __repr__(self) -> str:
+        return f"KeySigner({self.address})"
+
+    @property
+    def address(self) -> str:
+        """EIP-55."""
+        return str(self._account.address)
+
+    @property
+    def alias(self) -> str:
+        """How people call it: the file that holds the key."""
+        return self._alias
+
+    def unlock(self) -> None:
+        """Nothing to do: the file was opened with its password."""
+
+    def sign_transaction(self, unsigned: Unsigned) -> tuple[bytes, bytes]:
+        """Hash and raw bytes."""
+        fields: dict[str, Any] = {
+            "chainId": unsigned.chain_id,
+            "nonce": unsigned.nonce,
+            "gas": unsigned.gas,
+            "value": unsigned.value,
+            "data": unsigned.data,
+            "to": unsigned.to or b"",
+        }
+        if unsigned.offer.legacy:
+            fields |= {"gasPrice": unsigned.offer.max_fee}
+        else:
+            fields |= {
+                "type": 2,
+                "maxFeePerGas": unsigned.offer.max_fee,
+                "maxPriorityFeePerGas": unsigned.offer.priority_fee,
+            }
+        signed = self._account.sign_transaction(fields)
+        return bytes(signed.hash), bytes(signed.raw_transaction)
+
+    def sign_message(self, signable_message: SignableMessage, /) -> Any:
+        """The signature, as eth-account returns it."""
+        return self._account.sign_message(signable_message)
+
+    def sign_typed(self, document: dict[str, Any]) -> bytes:
+        """65 bytes over an EIP-712 document."""
+        return bytes(self.sign_message(encode_typed_data(full_message=document)).signature)

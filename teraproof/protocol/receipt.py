@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receipt of a run: how it ended and what it used.
+
+The receipt travels with the result. The operator's EIP-712 Attestation signs its digest (sha256 of
+the RFC 8785 JSON) together with the result's, and the chain keeps both. All numbers are integers,
+so that no two programs write them differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import rfc8785
+
+from teraproof.errors import LocalError
+from teraproof.protocol.outcome import REASONS
+
+VERSION = 1
+_LARGEST = (1 << 53) - 1  # JSON numbers are doubles in RFC 8785
+_FIELDS = {
+    "version": int,
+    "job": str,
+    "cpu_ms": int,
+    "gpu_ms": int,
+    "peak_memory_bytes": int,
+    "energy_mj": int,
+    "reason": str,
+    "exit_code": int,
+    "started": int,
+    "finished": int,
+    "devices": list,
+}
+
+_NULLABLE = ("energy_mj", "exit_code")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one run of a job used. `job` is the job id as 0x and 64 lower-case hex digits.
+
+    CPU and GPU time in milliseconds (GPU time: held, times devices), memory in bytes, energy of the
+    GPUs in millijoules or None where they do not count it, times in unix seconds. `reason` is how
+    the run ended (one of `outcome.REASONS`), `exit_code` None where a limit ended it.
+    """
+
+    job: str
+    cpu_ms: int
+    gpu_ms: int
+    peak_memory_bytes: int
+    energy_mj: int | None
+    reason: str
+    exit_code: int | None
+    started: int
+    finished: int
+    devices: tuple[str, ...]
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise LocalError(f"receipt version {self.version} is unknown; this agent knows 1")
+        if len(self.job) != 66 or not self.job.startswith("0x") or self.job != self.job.lower():
+            raise LocalError("a receipt names its job by 0x and 64 lower-case hex digits")
+        try:
+            bytes.fromhex(self.job[2:])
+        except ValueError:
+            raise LocalError("a receipt names its job by 0x and 64 hex digits") from None
+        for name, value in asdict(self).items():
+            if isinstance(value, int) and not 0 <= value <= _LARGEST:
+                raise LocalError(f"receipt field {name} is {value}, outside 0 .. 2^53 - 1")
+        if self.reason not in REASONS:
+            raise LocalError(f"receipt field reason is {self.reason!r}, which is none that we know")
+        if self.finished < self.started:
+            raise LocalError("a receipt finishes before it starts")
+
+    def canonical(self) -> bytes:
+        """RFC 8785 JSON."""
+        value = asdict(self)
+        value["devices"] = list(self.devices)
+        return rfc8785.dumps(value)
+
+    def digest(self) -> bytes:
+        """sha256 of `canonical()`: 32 bytes."""
+        return hashlib.sha256(self.canonical()).digest()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Receipt:
+        """Reads a receipt. Raises LocalError unless it is one, in canonical form."""
+        try:
+            value: Any = json.loads(data)
+        except ValueError:
+            raise LocalError("the receipt is not JSON") from None
+        if not isinstance(value, dict) or set(value) != set(_FIELDS):
+            raise LocalError(f"a receipt has the fields {', '.join(_FIELDS)}")
+        for name, kind in _FIELDS.items():
+            if type(value[name]) is not kind and not (name in _NULLABLE and value[name] is None):
+                raise LocalError(f"receipt field {name} is not of type {kind.__name__}")
+        if not all(isinstance(name, str) for name in value["devices"]):
+            raise LocalError("receipt field devices is not a list of names")
+        receipt = cls(**{**value, "devices": tuple(value["devices"])})
+        if receipt.canonical() != data:
+            raise LocalError("the receipt is not in canonical form (RFC 8785)")
+        return receipt
