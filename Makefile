@@ -175,6 +175,10 @@ soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 abi: .venv/.stamp ## write the agent's ABI files from the contracts
 	@$(BIN)/python tools/contracts.py abi
 
+.PHONY: sdk
+sdk: .venv/.stamp ## write the SDK's classes of the contracts (teraproof/contracts)
+	@$(BIN)/python -m tools.sdk
+
 .PHONY: coverage-table
 coverage-table: .venv/.stamp ## write which tests hold which invariant into docs/specification.md
 	@$(BIN)/python -m tools.coverage_table
@@ -203,6 +207,7 @@ lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler w
 	echo "lint: the tables of error codes"; $(BIN)/python -m tools.error_table check || status=1; \
 	echo "lint: the tables of settings"; $(BIN)/python -m tools.settings_table check || status=1; \
 	echo "lint: no decision by words"; $(BIN)/python tools/words.py || status=1; \
+	echo "lint: the classes of the contracts"; $(BIN)/python -m tools.sdk check || status=1; \
 	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
 	exit $$status
 

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generator of the contract classes, on small contracts of its own and on ours."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+from vyper.cli.vyper_compile import get_search_paths
+from vyper.compiler.input_bundle import FilesystemInputBundle
+from vyper.compiler.phases import CompilerData
+
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import Log
+from tools.sdk import __main__ as sdk
+from tools.sdk.types import SdkError, snake
+from tools.sdk.writer import Writer
+
+ALICE = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+SHELF = '''# pragma version 0.4.3
+# pragma nonreentrancy on
+"""
+@title A shelf of words
+"""
+
+struct Page:
+    number: uint256
+    text: Bytes[8]  # as it was written
+
+event Kept:
+    owner: indexed(address)
+    pages: DynArray[uint256, 4]  # their numbers
+
+# How many fit.
+ROOM: public(constant(uint256)) = 7
+
+@external
+@view
+def page(number: uint256) -> Page:
+    """
+    @notice Returns a page.
+    @param number From 0.
+    @return The page.
+    """
+    return Page(number=number, text=b"")
+
+@external
+@view
+def ownerOf(number: uint256, later: uint256 = 0) -> address:
+    return self
+
+@external
+def keep(owner: address, pages: DynArray[Page, 4], note: String[9] = ""):
+    """@notice Keeps pages."""
+    log Kept(owner=owner, pages=[1])
+'''
+
+
+class Node:
+    """Answers every call with the same bytes."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        self.answer, self.asked = answer, b""
+
+    def eth_call(self, to: str, data: bytes, block: object) -> bytes:
+        self.asked = data
+        return self.answer
+
+
+def write(tmp_path: Path, text: str) -> str:
+    source = tmp_path / "Shelf.vy"
+    source.write_text(text)
+    bundle = FilesystemInputBundle(get_search_paths([str(tmp_path)], True))
+    return Writer("Shelf", "Shelf.vy", CompilerData(bundle.load_file(source), bundle)).text()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = ModuleType("shelf")
+    monkeypatch.setitem(sys.modules, "shelf", module)
+    exec(compile(write(tmp_path, SHELF), "shelf.py", "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def selector(signature: str) -> bytes:
+    return bytes(keccak(text=signature))[:4]
+
+
+def test_views__arguments_go_out_and_typed_values_come_back(shelf: Any) -> None:
+    node = Node(encode(["(uint256,bytes)"], [(3, b"word")]))
+    contract = shelf.ShelfContract(node, ALICE.lower())
+    assert contract.address == ALICE
+    assert contract.page(3, "latest") == shelf.Page(number=3, text=b"word")
+    assert node.asked == selector("page(uint256)") + encode(["uint256"], [3])
+    node.answer = encode(["address"], [ALICE.lower()])
+    assert contract.owner_of(1, "latest") == ALICE
+    assert node.asked[:4] == selector("ownerOf(uint256)")
+    assert contract.owner_of(1, "latest", later=5) == ALICE
+    assert node.asked == selector("ownerOf(uint256,uint256)") + encode(["uint256"] * 2, [1, 5])
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\x00" * 31, b"\xff" * 64], ids=["none", "short", "other"]
+)
+def test_views__not_what_the_contract_returns__one_line(shelf: Any, answer: bytes) -> None:
+    contract = shelf.ShelfContract(Node(answer), ALICE)
+    with pytest.raises(ChainError, match="check the contract addresses"):
+        contract.page(3, "latest")
+
+
+def test_calls__calldata_that_the_contract_reads(shelf: Any) -> None:
+    contract = shelf.ShelfContract(Node(), ALICE)
+    pages = [shelf.Page(1, b"a"), shelf.Page(2, b"b")]
+    types = ["address", "(uint256,bytes)[]"]
+    assert contract.keep(ALICE, pages) == (
+        selector("keep(address,(uint256,bytes)[])") + encode(types, [ALICE, pages])
+    )
+    assert contract.keep(ALICE, pages, "x") == (
+        selector("keep(address,(uint256,bytes)[],string)")
+        + encode([*types, "string"], [ALICE, pages, "x"])
+    )
+
+
+def kept(topics: list[bytes], data: bytes, address: str = ALICE) -> Log:
+    topic = bytes(keccak(text="Kept(address,uint256[])"))
+    return Log(address, (topic, *topics), data, 1, b"b", b"t", 0)
+
+
+def test_events__typed(shelf: Any) -> None:
+    entry = kept([encode(["address"], [ALICE])], encode(["uint256[]"], [[4, 5]]))
+    contract = shelf.ShelfContract(Node(), ALICE)
+    assert contract.decode(entry) == shelf.Kept(at=entry, owner=ALICE, pages=(4, 5))
+
+
+def test_events__of_others_or_unreadable__none(shelf: Any) -> None:
+    owner, data = encode(["address"], [ALICE]), encode(["uint256[]"], [[4, 5]])
+    contract = shelf.ShelfContract(Node(), ALICE)
+    assert contract.decode(kept([owner], data, "0x" + "01" * 20)) is None
+    assert contract.decode(kept([owner], data[:-1])) is None
+    assert contract.decode(kept([], data)) is None
+    assert contract.decode(Log(ALICE, (b"\x01" * 32,), data, 1, b"b", b"t", 0)) is None
+    assert contract.decode(Log(ALICE, (), data, 1, b"b", b"t", 0)) is None
+
+
+def test_words__notice_parameters_and_comments(tmp_path: Path) -> None:
+    tree = ast.parse(write(tmp_path, SHELF))
+    (found,) = [each for each in tree.body if getattr(each, "name", "") == "ShelfContract"]
+    assert isinstance(found, ast.ClassDef)
+    said = {
+        each.name: ast.get_docstring(each) or ""
+        for each in found.body
+        if isinstance(each, ast.FunctionDef)
+    }
+    assert ast.get_docstring(found) == "A shelf of words."
+    assert said["room"] == "How many fit."
+    assert said["page"].startswith("Returns a page.")
+    assert "number: From 0." in said["page"]
+    assert '"""As it was written."""' in write(tmp_path, SHELF)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("@external\n@view\ndef two() -> (uint256, uint256):\n    return 1, 2", "name its values"),
+        ("kept: public(HashMap[address, uint256])", "name its keys"),
+        ("rpc: public(uint256)", "taken"),
+        ("aWord: public(uint256)\na_word: public(uint256)", "taken"),
+    ],
+)
+def test_what_cannot_be_named_is_refused(tmp_path: Path, code: str, why: str) -> None:
+    text = f'# pragma version 0.4.3\n"""\n@title A shelf\n"""\n{code}\n'
+    with pytest.raises(SdkError, match=why):
+        write(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("totalSupply", "total_supply"),
+        ("eip712Domain", "eip712_domain"),
+        ("BOND", "bond"),
+        ("DOMAIN_SEPARATOR", "domain_separator"),
+        ("owner_assets", "owner_assets"),
+    ],
+)
+def test_snake(name: str, expected: str) -> None:
+    assert snake(name) == expected
+
+
+def test_check__a_changed_file_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sdk, "FOLDER", tmp_path)
+    monkeypatch.setattr(sdk, "SOURCES", {"Timelock": "Timelock.vy"})
+    assert sdk.main(["check"]) == 1, "there is none"
+    assert sdk.main([]) == 0
+    assert sdk.main(["check"]) == 0
+    file = tmp_path / "timelock.py"
+    file.write_text(file.read_text().replace("bool", "int", 1))
+    capsys.readouterr()
+    assert sdk.main(["check"]) == 1
+    assert (
+        capsys.readouterr().err == "error: teraproof/contracts/timelock.py is stale; run make sdk\n"
+    )
+    assert sdk.main(["chek"]) == 2
