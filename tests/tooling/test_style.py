@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The style lint finds what docs/style.md forbids and lets plain English pass; totals only fall."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import style
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a job for who has it",
+        "It is sent to who asked.",
+        "the address is no manager",
+        "these are no files of ours",
+        "none of the endpoints answers",
+        "10 files in all.",
+        "the sum (in all)",
+        "after so many seconds",
+        "the table is built anew",
+        "the tenant is told the reason",
+        "there is no room just now",
+        "one nonce for ever",
+        "operations a second",
+        "5 requests a cycle",
+        "once a block",
+        "the file beside it",
+    ],
+)
+def test_pattern__found_in_document_docstring_comment_and_message(words: str) -> None:
+    assert [place.line for place in style.faults_in_text("x", f"fine\n{words}")] == [2]
+    for source in (
+        f'"""{words}"""\n',
+        f"x = 1  # {words}\n",
+        f'def f():\n    """First.\n\n    {words}\n    """\n',
+        f"raise ValueError('{words}')\n",
+        f"raise ValueError(f'{{x}} {words} {{y}}')\n",
+    ):
+        assert style.faults_in_source("x.py", source), source
+    assert list(style.faults_in_document("x.md", f"# T\n\n{words}\n"))
+
+
+def test_pattern__over_the_end_of_a_line__found() -> None:
+    assert list(style.faults_in_source("x.py", "# paid for\n# who\nx = 1\n")) != []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "those who know, and whoever asks",
+        "there is no file; it is no longer there, and no more than 5 are",
+        "in all cases, and in all of them",
+        "until it is told to stop",
+        "that takes a second, and is a job of a provider",
+        "5 requests per cycle",
+        "besides",
+    ],
+)
+def test_plain_english__passes(words: str) -> None:
+    assert list(style.faults_in_text("x", words)) == []
+
+
+def test_code_and_made_tables__are_not_prose() -> None:
+    page = (
+        "`x.anew` is fine.\n\n```\nanew anew\n```\n\n"
+        "<!-- codes:begin -->\nanew\n<!-- codes:end -->\n<!-- table: a -->\nanew\n<!-- end -->\n"
+    )
+    assert list(style.faults_in_document("x.md", page)) == []
+
+
+def sentence(words: int) -> str:
+    return " ".join(["One", *["word"] * (words - 1)]) + "."
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        sentence(style.LONGEST + 1),
+        f"Short. {sentence(style.LONGEST + 1)} Short.",
+        f"- item\n- {sentence(style.LONGEST + 1)}\n",
+        f"| a | {sentence(style.LONGEST + 1)} |\n|---|---|\n",
+        sentence(style.LONGEST + 1).replace(" ", "\n"),
+    ],
+)
+def test_long_sentence__in_paragraph_item_or_cell__found(page: str) -> None:
+    (found,) = style.faults_in_document("x.md", page)
+    assert found.fault == style.LONG
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        sentence(style.LONGEST),
+        " ".join([sentence(20), sentence(20)]),
+        f"- {sentence(20)}\n- {sentence(20)}\n",
+        f"| {sentence(20)} | {sentence(20)} |\n",
+        f"{sentence(20)[:-1]}:\n\n{sentence(20)}",
+    ],
+)
+def test_short_sentences__pass(page: str) -> None:
+    assert list(style.faults_in_document("x.md", page)) == []
+
+
+def test_totals__may_fall_and_not_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    totals = tmp_path / "totals.json"
+    found = [style.Place("a.md", n, "f", "w") for n in range(2)]
+    monkeypatch.setattr(style, "TOTALS", totals)
+    monkeypatch.setattr(style, "all_faults", lambda files=(): found)
+    totals.write_text('{"f": 1}')
+    assert style.main(["check"]) == 1
+    assert style.main([]) == 1, "a grown total is never written"
+    said = capsys.readouterr().err
+    assert "a.md:0" in said and "2 places, 1 are allowed" in said
+    totals.write_text('{"f": 3, "g": 4}')
+    assert style.main(["check"]) == 0
+    assert json.loads(totals.read_text()) == {"f": 3, "g": 4}
+    assert style.main([]) == 0
+    assert json.loads(totals.read_text()) == {"f": 2}
+
+
+def test_this_repository__no_more_than_its_totals() -> None:
+    now = style.counts(style.all_faults())
+    assert style.grown(now, json.loads(style.TOTALS.read_text())) == []

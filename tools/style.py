@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lint of docs/style.md: patterns that puzzle a reader, and sentences that are too long.
+
+It looks at documents, and at the docstrings, comments and texts of Python sources. What was there
+before the rule is counted in tools/style.json: a total may only fall.
+
+python -m tools.style                 write the totals of today, if they are lower
+python -m tools.style check           fail when a total has grown
+python -m tools.style list [FILE ...] every place, of these files or of all
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+TOTALS = Path(__file__).with_suffix(".json")
+DOCUMENTS = ("*.md", "docs/**/*.md", "examples/**/*.md", "operations/**/*.md")
+SOURCES = ("teraproof", "provider_agent", "scripts", "tools", "benchmarks", "tests")
+# The rule's own pages name what they forbid. Tests of contracts belong to the contracts.
+EXEMPT = (
+    "docs/style.md",
+    "tools/style.py",
+    "tests/tooling/test_style.py",
+    "tests/contracts/",
+    "teraproof/contracts/",  # made from the contracts
+)
+LONGEST = 25  # words of a sentence in a document
+
+_RATED = (
+    r"\d|once|twice|one|two|operations|requests|times|bytes|blocks|jobs|transactions|commits"
+    r"|intents|tokens|TPF|gas|MiB|gwei|lines|calls|rounds|reads|permutations|openings|writes"
+)
+_PER = "second|minute|hour|day|week|month|year|job|provider|cycle|slot|block|window|run|epoch|round"
+PATTERNS = {
+    "for who: name the account, or write whoever": r"\b(for|by|to|from|of|with|on)\s+who\b",
+    "is no X: write is not a X": (
+        r"(?<!there )\b(is|are|was|were|be) no\b"
+        r"(?! (longer|more|one|less|later|larger|better|bigger|smaller|earlier))"
+    ),
+    "none of: write no X, or not any of": r"\bnone of\b",
+    "in all: write in total, or together": r"\bin all(?=[.,;:)]|\s*$)",
+    "so many: name the number": r"\bso many\b",
+    "anew: write again": r"\banew\b",
+    "told: write reported, or shown": (
+        r"\b(is|are|was|were|be|been|being|and|or|not|it|one) told\b(?! (to|apart))"
+    ),
+    "just now: write now": r"\bjust now\b",
+    "for ever: write permanently, or without end": r"\bfor ever\b",
+    "a job for a rate: write per job": rf"\b({_RATED}) an? ({_PER})\b",
+    "beside: write next to, besides, or in addition to": r"\bbeside\b",
+}
+_PATTERNS = {name: re.compile(text, re.IGNORECASE | re.M) for name, text in PATTERNS.items()}
+LONG = f"more than {LONGEST} words in a sentence: split it"
+
+_FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
+_MADE = re.compile(r"<!-- (\w+):begin -->.*?<!-- \1:end -->|<!-- table:.*?<!-- end -->", re.S)
+_CODE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_ITEM = re.compile(r"^\s*([-*]|\d+\.)\s+")
+_END = re.compile(r"(?<=[.!?:;])[\"')*]*\s+(?=[\"'(*`]*[A-Z0-9`])|(?<=[.!?])[*]*$")
+
+
+class Place(NamedTuple):
+    """One fault: a file below the root, a line, what is wrong, and the words."""
+
+    file: str
+    line: int
+    fault: str
+    words: str
+
+
+def faults_in_text(file: str, text: str, first: int = 1) -> Iterator[Place]:
+    """The patterns in a piece of prose; `first` is its first line."""
+    for fault, pattern in _PATTERNS.items():
+        for found in pattern.finditer(text):
+            line = first + text.count("\n", 0, found.start())
+            yield Place(file, line, fault, found.group())
+
+
+def faults_in_document(file: str, text: str) -> Iterator[Place]:
+    """The patterns in a Markdown document, and its sentences that are too long.
+
+    Code, and tables that are made from the sources, are not prose.
+    """
+    prose = _blank(_FENCE, _blank(_MADE, text))
+    yield from faults_in_text(file, _CODE.sub(lambda code: "x" * len(code.group()), prose))
+    for line, sentence in sentences(prose):
+        count = len(sentence.split())
+        if count > LONGEST:
+            yield Place(file, line, LONG, f"{count} words: {' '.join(sentence.split()[:8])} ...")
+
+
+def sentences(prose: str) -> Iterator[tuple[int, str]]:
+    """(line, sentence) of Markdown: of paragraphs, of items in lists, of cells in tables."""
+    for line, block in _blocks(prose):
+        plain = _CODE.sub("code", _LINK.sub(r"\1", block))
+        at = line
+        for part in _END.split(plain):
+            if part and part.strip():
+                yield at, part.strip()
+            at += part.count("\n") if part else 0
+
+
+def _blocks(prose: str) -> Iterator[tuple[int, str]]:
+    block: list[str] = []
+    begun = 1
+    for number, line in enumerate([*prose.splitlines(), ""], 1):
+        table = line.lstrip().startswith("|")
+        if not line.strip() or table or line.startswith("#") or _ITEM.match(line):
+            if block:
+                yield begun, "\n".join(block)
+            block, begun = [], number
+        if table:
+            for cell in line.strip().strip("|").split("|"):
+                yield number, cell
+        elif line.strip() and not line.startswith("#"):
+            if not block:
+                begun = number
+            block.append(_ITEM.sub("", line))
+
+
+def _blank(pattern: re.Pattern[str], text: str) -> str:
+    """The text without what the pattern finds, its lines kept."""
+    return pattern.sub(lambda found: "\n" * found.group().count("\n"), text)
+
+
+def faults_in_source(file: str, text: str) -> Iterator[Place]:
+    """The patterns in the docstrings, texts and comments of a Python module."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield from faults_in_text(file, node.value, node.lineno)
+    block: list[str] = []
+    begun = last = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        if block and token.start[0] != last + 1:
+            yield from faults_in_text(file, "\n".join(block), begun)
+            block = []
+        if not block:
+            begun = token.start[0]
+        block.append(token.string.lstrip("# "))
+        last = token.start[0]
+    if block:
+        yield from faults_in_text(file, "\n".join(block), begun)
+
+
+def all_faults(files: Iterable[str] = (), root: Path = ROOT) -> list[Place]:
+    """Every fault below the root, or in these files alone."""
+    wanted = set(files)
+    found: list[Place] = []
+    for path in _files(root):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(EXEMPT) or (wanted and name not in wanted):
+            continue
+        look = faults_in_document if path.suffix == ".md" else faults_in_source
+        found += sorted(set(look(name, path.read_text())))
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for glob in DOCUMENTS:
+        yield from sorted(root.glob(glob))
+    for place in SOURCES:
+        yield from sorted((root / place).rglob("*.py"))
+
+
+def counts(places: Sequence[Place]) -> dict[str, int]:
+    """How often each fault is there."""
+    return dict(Counter(place.fault for place in places))
+
+
+def grown(now: dict[str, int], before: dict[str, int]) -> list[str]:
+    """The faults that are there more often than before."""
+    return sorted(fault for fault, count in now.items() if count > before.get(fault, 0))
+
+
+def main(argv: Sequence[str]) -> int:
+    """0 when no total has grown."""
+    before: dict[str, int] = json.loads(TOTALS.read_text())
+    listing = argv[:1] == ["list"]
+    places = all_faults(argv[1:] if listing else ())
+    more = [] if listing else grown(counts(places), before)
+    for place in places:
+        if listing or place.fault in more:
+            shown = f"{place.file}:{place.line}: {place.fault} ({place.words})"
+            print(shown, file=sys.stdout if listing else sys.stderr)
+    for fault in more:
+        print(
+            f"error: {fault}: {counts(places)[fault]} places, {before.get(fault, 0)} are allowed; "
+            "mend yours (docs/style.md)",
+            file=sys.stderr,
+        )
+    if not more and not argv:
+        now = dict(sorted(counts(places).items()))
+        TOTALS.write_text(json.dumps(now, indent=2) + "\n")
+    return 1 if more else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
