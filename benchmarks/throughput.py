@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from provider_agent.chain.contracts import Accepted, Attested, JobsContract, Settled
+from teraproof.contracts.jobs import Accepted, Attested, JobsContract, Settled
 from teraproof.protocol.terms import Order
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.world import DAY, QUICK, TPF, USD, World, market

@@ -28,7 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from provider_agent.chain.contracts import BenchmarkContract, Committed, EpochRecord
+from teraproof.contracts.benchmark import BenchmarkContract, Committed, EpochRecord
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.world import ProofTerms, World, deployment
 from tests.support.anvil import ROOT, Anvil

@@ -14,16 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from provider_agent import devices
-from provider_agent.chain.contracts import (
-    BenchmarkContract,
-    EmissionsContract,
-    Event,
-    JobsContract,
-    StakingContract,
-    TokenContract,
-)
 from provider_agent.core.attempts import PAUSE, Attempts
-from provider_agent.core.feed import EventFeed
+from provider_agent.core.feed import EventFeed, Followed
 from provider_agent.core.health import Check, Health
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.pools import make_pool, make_visitor_pool
@@ -59,6 +51,13 @@ from provider_agent.store import Intent, IntentState, Store, StoreError
 from provider_agent.store.errors import explain
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender
+from teraproof.contracts.base import Event
+from teraproof.contracts.benchmark import BenchmarkContract, Committed
+from teraproof.contracts.emissions import EmissionsContract
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.staking import StakingContract
+from teraproof.contracts.token import TokenContract
+from teraproof.deals import JOB_EVENTS
 from teraproof.errors import counted
 from teraproof.protocol import messages, siwe
 from teraproof.protocol.errors import Code
@@ -201,13 +200,16 @@ class Agent:
         )
         self._pace.see(self._pool.head())
         proven = None
+        sources = [Followed(self._jobs, JOB_EVENTS)]
         if chain.benchmark is not None:
             proven = BenchmarkContract(self._pool, chain.benchmark)
             self._assemble_proofs(proven)
+            if self._proofs is not None:
+                sources.append(Followed(proven, (Committed,)))
         self._feed = EventFeed(
             self._pool,
             self._store,
-            [self._jobs] if self._proofs is None or proven is None else [self._jobs, proven],
+            sources,
             start_block=chain.start_block,
             reorg_window=chain.reorg_window,
         )

@@ -13,13 +13,6 @@ from typing import ClassVar, TypeVar
 
 from provider_agent import devices
 from provider_agent.app import database, make_runner, read_key
-from provider_agent.chain.contracts import (
-    BenchmarkContract,
-    EmissionsContract,
-    JobsContract,
-    StakingContract,
-    TokenContract,
-)
 from provider_agent.core.pools import make_pool
 from provider_agent.errors import RunnerError, SettingsError
 from provider_agent.modules.jobs.chain_view import ChainView
@@ -27,6 +20,12 @@ from provider_agent.modules.proofs.epochs import EpochView, unfit
 from provider_agent.modules.proofs.prover import measure
 from provider_agent.settings import Settings
 from provider_agent.store import inspect
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.emissions import EmissionsContract
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.staking import StakingContract
+from teraproof.contracts.token import TokenContract
+from teraproof.epochs import rules_of
 from teraproof.errors import LocalError, TeraproofError, counted
 from teraproof.pog.schedule import Rules
 from teraproof.protocol.errors import Code
@@ -280,7 +279,7 @@ class _Checks:
                 f"chain.benchmark works with staking {benchmark.staking('latest')}, not with "
                 "chain.staking"
             )
-        self._rules = rules = benchmark.rules("latest")
+        self._rules = rules = rules_of(benchmark, "latest")
         shape = rules.shape
         return (
             f"{shape.n} x {shape.depth} x {shape.n}, window {rules.window} s with a chance of "

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from provider_agent.chain.contracts import StakingContract
 from provider_agent.core.pools import make_pool
 from provider_agent.settings import Settings
 from provider_agent.tx.keys import OperatorKey
+from teraproof.contracts.staking import StakingContract
 from teraproof.protocol import messages
 
 

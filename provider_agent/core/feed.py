@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from provider_agent.chain.contracts import Event, JobEvent
 from provider_agent.store import SeenLog, Store
+from teraproof.contracts.base import Contract, Event
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import BlockUnknown
 from teraproof.rpc.types import BlockRef, Log
@@ -30,7 +31,10 @@ Consumer = Callable[[Sequence[Event], Sequence[bytes]], None]
 class Source(Protocol):
     """A contract whose events are followed."""
 
-    address: str
+    @property
+    def address(self) -> str:
+        """Of the contract."""
+        ...
 
     def topics(self) -> list[bytes]:
         """First topics of the events to ask for."""
@@ -39,6 +43,28 @@ class Source(Protocol):
     def decode(self, entry: Log) -> Event | None:
         """A typed event, or None for a log of no interest."""
         ...
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Some kinds of a contract's events as a source."""
+
+    contract: Contract
+    kinds: tuple[type[Event], ...]
+
+    @property
+    def address(self) -> str:
+        """Of the contract."""
+        return self.contract.address
+
+    def topics(self) -> list[bytes]:
+        """First topics of these kinds."""
+        return [kind.TYPE.topic for kind in self.kinds]
+
+    def decode(self, entry: Log) -> Event | None:
+        """A typed event, or None for a log of another contract or kind."""
+        event = self.contract.decode(entry)
+        return event if isinstance(event, self.kinds) else None
 
 
 class EventFeed:
@@ -177,4 +203,5 @@ class EventFeed:
 
 def _subject(event: Event) -> bytes:
     """What to look at again when the event turns out not to have happened."""
-    return event.job if isinstance(event, JobEvent) else b""
+    job = getattr(event, "job", b"")
+    return job if isinstance(job, bytes) else b""

@@ -14,6 +14,7 @@ from scripts.market.errors import ScriptError
 from scripts.market.stage import Stage, rounded_tpf
 from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.jobs import AgentClient
+from teraproof.epochs import rules_of
 from teraproof.market import proofs, rewards
 from teraproof.market.contracts import Contract
 from teraproof.market.market import Market
@@ -46,7 +47,7 @@ def go_to_boundary(stage: Stage, market: Market) -> None:
     until `Stage.tick`: so the agent has the whole window, and time to make its prover ready.
     """
     now = market.now()
-    boundary = market.benchmark_events.rules("latest").next_boundary(now + _READY_SECONDS)
+    boundary = rules_of(market.benchmark_events, "latest").next_boundary(now + _READY_SECONDS)
     later = boundary - _READY_SECONDS - now
     stage.pass_time(later)
     stage.ui.step(f"{show_seconds(later)} later a window is {_READY_SECONDS} s away")
@@ -56,7 +57,7 @@ def prove(stage: Stage, market: Market) -> int:
     """Act: the agent proves its speed. The score, in operations a second."""
     ui = stage.ui
     ui.act("3  The agent proves the throughput of its machine")
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     shape = rules.shape
     ui.note(
         f"exact products of {shape.n:,} x {shape.depth:,} and {shape.depth:,} x {shape.n:,} "

@@ -120,6 +120,12 @@ class Abi:
         """Calldata of a call."""
         return self.function(name, len(arguments)).encode(*arguments)
 
+    def decode_output(self, name: str, arguments: int, data: bytes) -> tuple[Any, ...]:
+        """What a call returned; see Function."""
+        function = self.function(name, arguments)
+        values = zip(function.outputs, function.decode_output(data), strict=True)
+        return tuple(checksummed(value) if kind == "address" else value for kind, value in values)
+
 
 def types_of(arguments: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """The canonical types of ABI arguments, structs written out."""

@@ -84,7 +84,7 @@ class Lottery:
         if self._checked == head.hash:
             return True
         try:
-            canonical = self._contract.block(known.block.number).hash == known.block.hash
+            canonical = self._contract.rpc.block(known.block.number).hash == known.block.hash
         except BlockUnknown:
             canonical = False
         self._checked = head.hash
@@ -94,13 +94,13 @@ class Lottery:
         first = self._first(boundary, head)
         if first is None:
             return None
-        header = self._contract.header(first.number)
+        header = self._contract.rpc.header(first.number)
         if header.hash != first.hash:
             raise ChainError(f"block {first.number} was replaced while it was read")
         value = header.value(rules.source)
         winner = None
         if rules.wins(headers.lottery(value)):
-            parent = self._contract.header(first.number - 1)
+            parent = self._contract.rpc.header(first.number - 1)
             if parent.hash != header.parent:
                 raise ChainError(f"block {parent.number} was replaced while it was read")
             winner = Winner(boundary, header, parent, headers.beacon(value))
@@ -116,13 +116,13 @@ class Lottery:
         while before is None:
             if after.number == 0:
                 return None
-            block = self._contract.block(max(0, after.number - step))
+            block = self._contract.rpc.block(max(0, after.number - step))
             if block.timestamp < boundary:
                 before = block
             else:
                 after, step = block, 2 * step
         while after.number - before.number > 1:
-            middle = self._contract.block((after.number + before.number) // 2)
+            middle = self._contract.rpc.block((after.number + before.number) // 2)
             if middle.timestamp < boundary:
                 before = middle
             else:

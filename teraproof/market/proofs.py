@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.epochs import rules_of
 from teraproof.errors import CommandError
 from teraproof.market.contracts import address_topic, word_topic
 from teraproof.market.lottery import Lottery, Winner
@@ -150,7 +151,7 @@ def winner(market: Market, rules: Rules) -> Winner | None:
 
 def show(market: Market, ui: Ui, number: int | None = None) -> None:
     """An epoch, by default the newest one, with its proofs, and what can be reported."""
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     epoch = current(market, rules) if number is None else read(market, rules, number)
     title = f"Epoch {epoch.number}" if epoch.number else "No epoch yet"
     ui.table(title, ("what", "value"), _epoch_rows(market, rules, epoch))
@@ -169,7 +170,7 @@ def show(market: Market, ui: Ui, number: int | None = None) -> None:
 def show_provider(market: Market, ui: Ui, provider: str) -> None:
     """A provider's last proof, its bond and its score."""
     require_registered(market, provider)
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     proof, now = market.benchmark_events.proof_of(provider, "latest"), market.now()
     proven = market.benchmark_events.proven(provider, "latest")
     score = market.benchmark_events.score(provider, "latest")
@@ -300,7 +301,7 @@ def _state(rules: Rules, proof: ProofRecord, epoch: Epoch) -> str:
 
 def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Present the boundary that has won. CommandError when there is none now."""
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     found = winner(market, rules)
     if found is None:
         epoch = current(market, rules)
@@ -315,7 +316,7 @@ def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
 
 def close(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Name the block of the draw, once the window is over. CommandError when it is not the time."""
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.CLOSE:
         raise CommandError(f"epoch {epoch.number} cannot be closed: {_told(rules, epoch)}")
@@ -326,7 +327,7 @@ def close(market: Market, sender: Sender, ui: Ui) -> Receipt:
 
 def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Read the draw from the block that was named. CommandError when it is not the time."""
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.DRAW:
         raise CommandError(f"epoch {epoch.number} cannot be drawn: {_told(rules, epoch)}")
@@ -337,7 +338,7 @@ def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
             f"there yet, the newest is {head:,}; try again"
         )
     ui.ask(f"Draw the samples of epoch {epoch.number}?")
-    header = market.benchmark_events.header(epoch.record.target)
+    header = market.chain.pool.header(epoch.record.target)
     label = f"draw epoch {epoch.number}"
     return transact(sender, ui, label, market.benchmark, "draw", epoch.number, header.data)
 
@@ -347,7 +348,7 @@ def settle(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     require_registered(market, provider)
     if not bool(market.staking.read("is_unsettled", provider)):
         raise CommandError(f"{provider} has no unsettled epoch")
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     proof = market.benchmark_events.proof_of(provider, "latest")
     epoch = read(market, rules, proof.epoch)
     binds = rules.binds(epoch.record, proof.rounds, proof.verified, epoch.now)
@@ -362,7 +363,7 @@ def settle(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
 def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Take the account's own commitment back while the window lasts (the owner)."""
     require_registered(market, sender.address)
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     proof = market.benchmark_events.proof_of(sender.address, "latest")
     if not proof.rounds:
         raise CommandError(f"{sender.address} has no proof that could be withdrawn")
@@ -380,7 +381,7 @@ def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
 def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     """Report a proof that was not opened in time. CommandError when there is none."""
     require_registered(market, provider)
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     proof = market.benchmark_events.proof_of(provider, "latest")
     if not proof.rounds:
         raise CommandError(f"{provider} has no proof that could fail")
@@ -406,7 +407,7 @@ def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
 def release_bond(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     """Unlock a provider's bond (its owner or operator). CommandError when it is bound."""
     require_registered(market, provider)
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark_events, "latest")
     proof = market.benchmark_events.proof_of(provider, "latest")
     if not proof.bond_until:
         raise CommandError(f"{provider} has no bond locked")

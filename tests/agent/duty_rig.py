@@ -16,15 +16,6 @@ from typing import Any, cast
 
 from eth_account import Account
 
-from provider_agent.chain.contracts import (
-    Abi,
-    Accepted,
-    Attested,
-    BenchmarkContract,
-    JobsContract,
-    Posted,
-    StakingContract,
-)
 from provider_agent.core import background
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.clock import ChainClock
@@ -46,6 +37,9 @@ from provider_agent.store import IntentKey, IntentState, Store
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
 from provider_agent.tx.sender import Sender
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.jobs import FINALIZE, Accepted, Attested, JobsContract, Posted
+from teraproof.contracts.staking import StakingContract
 from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
@@ -158,8 +152,12 @@ class PlainChain:
     def quote_used(self, operator: str, nonce: int, block: BlockRef) -> bool:
         return nonce in self.used_quotes
 
-    def time_of(self, number: int) -> int:
-        return self.times[number]
+    @property
+    def rpc(self) -> PlainChain:
+        return self
+
+    def block(self, number: int) -> BlockRef:
+        return BlockRef(number, bytes(32), self.times[number])
 
     def credit_of(self, account: str, block: BlockRef) -> int:
         return 0
@@ -176,14 +174,14 @@ class PlainChain:
     def consent_nonce(self, operator: str, block: BlockRef) -> int:
         return self.consent + 1
 
-    def accept(self, terms: Terms, proof: Sequence[bytes] = ()) -> bytes:
-        return b"accept" + terms.job_id() + b"".join(proof)
+    def accept(self, terms: Terms, proof: Sequence[bytes] | None = None) -> bytes:
+        return b"accept" + terms.job_id() + b"".join(proof or ())
 
     def attest(self, terms: Terms, *values: Any) -> bytes:
         return b"attest" + b"".join(v for v in values if isinstance(v, bytes))
 
     def finalize(self, terms: Terms, record: Record) -> bytes:
-        return Abi.of("Jobs").encode("finalize", terms.abi_tuple(), record.abi_tuple())
+        return FINALIZE.encode(terms.abi_tuple(), record.abi_tuple())
 
 
 @dataclass
@@ -196,8 +194,8 @@ class PlainBenchmark:
     def bond(self, block: BlockRef) -> int:
         return self.bond_
 
-    def bond_until(self, owner: str, block: BlockRef) -> int:
-        return self.bond_until_
+    def proof_of(self, owner: str, block: BlockRef) -> _Values:
+        return _Values(bond_until=self.bond_until_)
 
 
 class _Values:

@@ -11,16 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from eth_abi.abi import decode
-
-from provider_agent.chain.contracts import (
-    Abi,
-    BenchmarkContract,
-    Committed,
-    EpochRecord,
-    ProofRecord,
-    Proven,
-)
 from provider_agent.core.attempts import Attempts
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.duty import BenchmarkDuty
@@ -33,6 +23,14 @@ from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Intent, IntentKey, IntentState, Store
 from provider_agent.tx.sender import Sender
 from teraproof import headers
+from teraproof.contracts import benchmark
+from teraproof.contracts.benchmark import (
+    BenchmarkContract,
+    Committed,
+    EpochRecord,
+    ProofRecord,
+    Proven,
+)
 from teraproof.headers import Header
 from teraproof.pog import format as pog
 from teraproof.pog.format import Shape
@@ -94,7 +92,7 @@ class PlainBenchmark(BenchmarkContract):
 
     def __init__(self) -> None:
         self.address = BENCHMARK
-        self.abi = Abi.of("Benchmark")
+        self.rpc = cast(RpcPool, self)
         self.epochs: dict[int, EpochRecord] = {}
         self.known_from: dict[int, int] = {}  # block from which on an epoch is there
         self.proofs: dict[str, ProofRecord] = {}
@@ -102,9 +100,6 @@ class PlainBenchmark(BenchmarkContract):
         self.branch = b""  # another one after a reorg
         self.reads = 0
         self.fails: Exception | None = None
-
-    def rules(self, block: Any) -> Rules:
-        return RULES
 
     def current_epoch(self, block: Any) -> int:
         if self.fails is not None:
@@ -137,6 +132,19 @@ class PlainBenchmark(BenchmarkContract):
         value = self.values.get(number, LOSES)
         data = digest(number) * 17
         return Header(number, digest(number), digest(number - 1), number, value, data)
+
+
+def _fixed(value: int) -> Any:
+    return lambda self, block: value
+
+
+# What the contract fixes for ever.
+for _name, _value in {
+    "n": SHAPE.n,
+    "blocks": SHAPE.blocks,
+    **{name: getattr(RULES, name) for name in RULES.__dataclass_fields__ if name != "shape"},
+}.items():
+    setattr(PlainBenchmark, _name, _fixed(_value))
 
 
 class PlainProver:
@@ -271,7 +279,7 @@ class Rig:
     def committed(self, epoch: int, provider: str = OTHER, /, **changes: Any) -> None:
         """Another provider has committed: the event and the state."""
         entry = Log(BENCHMARK, (), b"", 1, bytes(32), bytes(32), 0)
-        self.duty.consume([Committed(entry, provider, epoch, 9, bytes(32), 1)])
+        self.duty.consume([Committed(entry, epoch, provider, 9, bytes(32), 1)])
         record = ProofRecord(epoch, 9, bytes(32), 0, 1, 10**6, False)
         self.contract.proofs[provider] = record._replace(**changes)
 
@@ -309,22 +317,18 @@ class Rig:
 
     def arguments(self, intent: Intent) -> tuple[Any, ...]:
         """What an intent calls its function with."""
-        abi = self.contract.abi
-        for name, count in (
-            ("open", 3),
-            ("commit", 3),
-            ("close", 1),
-            ("draw", 2),
-            ("fail", 1),
-            ("settle", 1),
+        for function in (
+            benchmark.OPEN,
+            benchmark.COMMIT,
+            benchmark.CLOSE,
+            benchmark.DRAW,
+            benchmark.FAIL,
+            benchmark.SETTLE,
+            benchmark.OPEN_SAMPLE,
+            benchmark.OPEN_SAMPLES,
         ):
-            function = abi.function(name, count)
             if intent.data[:4] == function.selector:
-                return tuple(decode(function.inputs, intent.data[4:]))
-        for name in ("open_sample", "open_samples"):
-            function = abi.function(name, 2)
-            if intent.data[:4] == function.selector:
-                return tuple(decode(function.inputs, intent.data[4:]))
+                return function.decode_input(intent.data)
         raise AssertionError("another function")
 
     def with_standing(self, **changes: Any) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -462,7 +461,7 @@ def test_draw__once_the_named_block_is_there(tmp_path: Path, has_committed: bool
 def test_draw__value_is_the_hash__no_header_is_sent(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.contract, "rules", lambda block: replace(RULES, source=1))
+    monkeypatch.setattr(rig.contract, "source", lambda block: 1)
     rig.open_epoch()
     rig.cycle(at=rig.close_epoch() + 100)
     assert rig.arguments(rig.intents("draw")[0]) == (EPOCH, b"")

@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 
-from provider_agent.chain.contracts import (
-    Abi,
-    Event,
-    JobEvent,
-    JobsContract,
-    Posted,
-    Settled,
-    StakingContract,
-)
-from provider_agent.core.feed import EventFeed
+from provider_agent.core.feed import EventFeed, Followed
 from provider_agent.store import Store
+from teraproof.contracts import jobs as calls
+from teraproof.contracts.abi import Function
+from teraproof.contracts.base import Event
+from teraproof.contracts.jobs import JobsContract, Posted, Settled
+from teraproof.deals import JOB_EVENTS
 from teraproof.protocol.terms import Order, Record, Terms
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
@@ -29,6 +27,13 @@ from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.support.anvil import Anvil
 
 SLOTS = range(1, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Event):
+    """The counter has counted; the slot is what the event is about."""
+
+    job: bytes
 
 
 class Counted:
@@ -41,7 +46,7 @@ class Counted:
         return [slot.to_bytes(32, "big") for slot in SLOTS]
 
     def decode(self, entry: Log) -> Event | None:
-        return JobEvent(entry, entry.topics[0])
+        return Count(entry, entry.topics[0])
 
 
 class Follower:
@@ -53,7 +58,7 @@ class Follower:
 
     def __call__(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
         for event in events:
-            assert isinstance(event, JobEvent)
+            assert isinstance(event, Count)
             self.seen.append(int.from_bytes(event.job, "big"))
         self.again += [int.from_bytes(job, "big") for job in again]
 
@@ -188,8 +193,8 @@ TERMS = Terms(
 
 
 def _log(name: str, topics: list[bytes], data: bytes, address: str = JOBS) -> Log:
-    (first,) = Abi.of("Jobs").topics([name])
-    return Log(address, (first, *topics), data, 1, b"b", b"t", 0)
+    (kind,) = [kind for kind in JobsContract.EVENTS if kind.__name__ == name]
+    return Log(address, (kind.TYPE.topic, *topics), data, 1, b"b", b"t", 0)
 
 
 @pytest.fixture
@@ -224,7 +229,6 @@ def test_decode__not_ours_or_unreadable__skipped(jobs: JobsContract) -> None:
     assert jobs.decode(_log("Settled", topics, data, REQUESTER)) is None
     assert jobs.decode(_log("Settled", topics, data[:40])) is None
     assert jobs.decode(_log("Settled", topics[:1], data)) is None
-    assert jobs.decode(_log("FeeChanged", [], encode(["uint256"], [9]))) is None
     assert jobs.decode(Log(JOBS, (), b"", 1, b"b", b"t", 0)) is None
 
 
@@ -262,37 +266,67 @@ def test_look_back__one_endpoint_has_lost_its_logs__the_other_is_asked(world: Wo
     pool.close()
 
 
-def test_every_followed_event_fits_its_abi(world: World) -> None:
-    for contract in (JobsContract, StakingContract):
-        abi = Abi.of(contract.NAME)
-        by_name = {event.name: event for event in abi.events.values()}
-        for kind in contract.EVENTS:
-            names = {name for name, _, _ in by_name[kind.__name__].inputs}
-            assert names | {"at"} == set(kind.__dataclass_fields__)
+def test_follow__no_other_kind_and_no_other_contract(jobs: JobsContract) -> None:
+    source = Followed(jobs, JOB_EVENTS)
+    settled = _log(
+        "Settled",
+        [b"\x02" * 32, encode(["address"], [REQUESTER])],
+        encode(["uint256", "uint256"], [9, 1]),
+    )
+    changed = _log("FeeChanged", [], encode(["uint256"], [9]))
+    assert isinstance(source.decode(settled), Settled)
+    assert settled.topics[0] in source.topics()
+    assert jobs.decode(changed) is not None
+    assert source.decode(changed) is None
+    assert changed.topics[0] not in source.topics()
+    assert source.decode(replace(settled, address=REQUESTER)) is None
+
+
+def test_posted__terms_that_cannot_be__skipped(jobs: JobsContract) -> None:
+    order = (b"\x01" * 32, 11, 10, 7, 600, 60, 0, 0, bytes(32), 3, 1)  # starts above its maximum
+    terms = (REQUESTER, 1000, 60, 100, 0, order)
+    topics = [b"\x02" * 32, encode(["address"], [REQUESTER])]
+    assert jobs.decode(_log("Posted", topics, encode([Terms.ABI], [terms]))) is None
+
+
+def test_types__ours_are_those_of_the_contract() -> None:
+    assert Terms.ABI == calls.TERMS_TYPE
+    assert Order.ABI == calls.ORDER_TYPE
+    assert Record.ABI == calls.RECORD_TYPE
 
 
 def test_calldata__decodes_to_what_went_in(jobs: JobsContract) -> None:
     record = Record(REQUESTER, 1, 2, 0, b"\x03" * 32)
-    calls = {
-        ("accept", 1): jobs.accept(TERMS),
-        ("accept", 2): jobs.accept(TERMS, [b"\x04" * 32]),
-        ("attest", 6): jobs.attest(TERMS, b"\x05" * 32, b"\x06" * 32, 1, 2, b"s" * 65),
-        ("finalize", 2): jobs.finalize(TERMS, record),
-        ("approve", 2): jobs.approve(TERMS, record),
-        ("refuse", 2): jobs.refuse(TERMS, record),
-        ("expire", 1): jobs.expire(TERMS),
-        ("cancel", 1): jobs.cancel(TERMS),
-        ("withdraw", 0): jobs.withdraw(),
-        ("withdraw", 1): jobs.withdraw(REQUESTER),
-        ("cancel_quotes", 2): jobs.cancel_quotes(1, 2),
-    }
-    selectors = set()
-    for (name, arguments), data in calls.items():
-        function = jobs.abi.function(name, arguments)
-        assert data[:4] == function.selector
-        assert (len(data) - 4) % 32 == 0
-        selectors.add(data[:4])
-    assert len(selectors) == len(calls)
+    terms, path = TERMS.abi_tuple(), (b"\x04" * 32,)
+    result, receipt, signature = b"\x05" * 32, b"\x06" * 32, b"s" * 65
+    cases: list[tuple[bytes, Function, tuple[object, ...]]] = [
+        (jobs.accept(TERMS), calls.ACCEPT, (terms,)),
+        (jobs.accept(TERMS, path), calls.ACCEPT_2, (terms, path)),
+        (
+            jobs.attest(TERMS, result, receipt, 1, 2, signature),
+            calls.ATTEST,
+            (terms, result, receipt, 1, 2, signature),
+        ),
+        (jobs.finalize(TERMS, record), calls.FINALIZE, (terms, record.abi_tuple())),
+        (jobs.approve(TERMS, record), calls.APPROVE, (terms, record.abi_tuple())),
+        (jobs.refuse(TERMS, record), calls.REFUSE, (terms, record.abi_tuple())),
+        (jobs.expire(TERMS), calls.EXPIRE, (terms,)),
+        (jobs.cancel(TERMS), calls.CANCEL, (terms,)),
+        (jobs.withdraw(), calls.WITHDRAW, ()),
+        (jobs.withdraw(REQUESTER), calls.WITHDRAW_1, (REQUESTER,)),
+        (jobs.cancel_quotes(1, 2), calls.CANCEL_QUOTES, (1, 2)),
+    ]
+    for data, function, expected in cases:
+        signature_text = f"{function.name}({','.join(function.inputs)})"
+        assert data[:4] == keccak(text=signature_text)[:4]
+        assert _lower(function.decode_input(data)) == _lower(expected)
+
+
+def _lower(value: object) -> object:
+    """Addresses in one spelling, at any depth."""
+    if isinstance(value, tuple):
+        return tuple(_lower(each) for each in value)
+    return value.lower() if isinstance(value, str) else value
 
 
 def test_read__not_our_contract__one_line(world: World) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.chain.contracts import Cancelled, Expired, Refused
 from provider_agent.core.attempts import MAX_ATTEMPTS
 from provider_agent.modules.jobs.book import RunName
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.store import IntentKey, IntentState, Mined, RunStage, Transaction
+from teraproof.contracts.jobs import Cancelled, Expired, Refused
 from teraproof.protocol import allow_list, messages, outcome
 from teraproof.protocol.errors import Code
 from teraproof.protocol.outcome import Ending, Outcome
@@ -286,7 +286,7 @@ def test_posting_reorged_away_after_acceptance__job_rests_until_it_is_back(rig: 
 
 
 def test_posted_event__terms_of_another_job__ignored(rig: Rig) -> None:
-    from provider_agent.chain.contracts import Posted
+    from teraproof.contracts.jobs import Posted
 
     terms = rig.post(rig.spec())
     rig.duty.consume([Posted(rig.entry(), b"\x09" * 32, OTHER, terms)], [])

@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import pytest
 
-from provider_agent.chain.contracts import JobsContract, TokenContract
 from provider_agent.core.feed import EventFeed
 from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.token import TokenContract
 from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code

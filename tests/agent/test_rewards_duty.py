@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from eth_abi.abi import decode
 
-from provider_agent.chain.contracts import Abi, EmissionsContract, ProofRecord
 from provider_agent.core.attempts import Attempts
 from provider_agent.modules.rewards.duty import UNCLAIMED, RewardsDuty
 from provider_agent.store import IntentState, Store
 from provider_agent.tx.sender import Sender
+from teraproof.contracts.benchmark import ProofRecord
+from teraproof.contracts.emissions import CLAIM, EmissionsContract
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
@@ -30,7 +30,6 @@ class PlainEmissions(EmissionsContract):
 
     def __init__(self) -> None:
         self.address = EMISSIONS
-        self.abi = Abi.of("Emissions")
         self.reward = 10 * TPF
         self.fails: Exception | None = None
 
@@ -79,10 +78,9 @@ class Rig:
     def claims(self) -> list[str]:
         """The actions of all claims, oldest first."""
         found = sorted(self.store.intents_in(*IntentState), key=lambda intent: intent.id)
-        function = self.emissions.abi.function("claim", 1)
         for intent in found:
-            assert intent.data[:4] == function.selector
-            assert decode(function.inputs, intent.data[4:])[0].lower() == OWNER.lower()
+            assert intent.data[:4] == CLAIM.selector
+            assert CLAIM.decode_input(intent.data)[0].lower() == OWNER.lower()
         return [intent.key.action for intent in found]
 
     def end(self, state: IntentState, *, paid: bool = True) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from provider_agent.chain.contracts import EpochRecord
+from teraproof.contracts.benchmark import EpochRecord
 from teraproof.pog.format import Shape
 from teraproof.pog.schedule import Rules, Stage, stagger
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.chain.contracts import JobsContract, Posted
+from teraproof.contracts.jobs import JobsContract, Posted
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.client import RpcPool

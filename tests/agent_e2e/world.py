@@ -29,9 +29,10 @@ from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.chain.contracts import Abi, Attested, JobsContract, Posted
 from scripts.market.artifacts import Artifact, compile_all
 from teraproof.client.jobs import AgentClient
+from provider_agent.chain.contracts import Abi
+from teraproof.contracts.jobs import Attested, JobsContract, Posted
 from teraproof.errors import LocalError
 from teraproof.protocol import messages
 from teraproof.protocol.digests import file_digest

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from provider_agent.chain.contracts import EpochRecord, ProofRecord
+from teraproof.contracts.benchmark import EpochRecord, ProofRecord
 from teraproof.pog.format import Shape
 from teraproof.pog.schedule import Rules, Stage
 from tests.agent_e2e.world import Contract, Deployment, ProofTerms, World, deployment, step

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import time
 
-from provider_agent.chain.contracts import BenchmarkContract, JobsContract, StakingContract
 from provider_agent.modules.jobs.policy import Standing
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.staking import StakingContract
+from teraproof.deals import free_score, lockable
 from teraproof.protocol import allow_list
 from teraproof.rpc.types import BlockRef
 
@@ -47,7 +50,7 @@ class ChainView:
 
     def time_of(self, number: int) -> int:
         """The unix time of a block."""
-        return self._jobs.time_of(number)
+        return self._jobs.rpc.block(number).timestamp
 
     def standing(self, block: BlockRef, *, idle: bool) -> Standing | None:
         """The provider's standing, None when the operator works for nobody. While the duty is
@@ -74,14 +77,14 @@ class ChainView:
             has_scores = self._jobs.scores(block) != _ZERO_ADDRESS
             self._fixed = (self._jobs.open_margin(block), has_scores)
         open_margin, has_scores = self._fixed
-        free_score = self._jobs.free_score(owner, block) if has_scores else 0
+        score = free_score(self._jobs, owner, block) if has_scores else 0
         return Standing(
             owner=owner,
             payout=self._staking.payout_of(owner, block),
             operator_is_ours=self._staking.operator_of(owner, block) == self._operator,
             active_stake=pool.active,
             available=max(
-                0, min(own, limits.total) - pool.locked - self._bond_to_come(owner, block)
+                0, lockable(own, limits.total, pool.locked) - self._bond_to_come(owner, block)
             ),
             per_order=limits.per_order,
             open_margin=open_margin,
@@ -90,7 +93,7 @@ class ChainView:
             paused_seconds=self._jobs.paused_seconds(block),
             consent=self._staking.consent_nonce(self._operator, block) - 1,
             only_member_root=allow_list.leaf(owner),
-            free_score=free_score,
+            free_score=score,
         )
 
     def _bond_to_come(self, owner: str, block: BlockRef) -> int:
@@ -99,5 +102,5 @@ class ChainView:
             return 0
         if self._bond is None:
             self._bond = self._benchmark.bond(block)
-        locked = self._benchmark.bond_until(owner, block) > block.timestamp
+        locked = self._benchmark.proof_of(owner, block).bond_until > block.timestamp
         return 0 if locked else self._bond

@@ -23,18 +23,6 @@ from typing import Unpack
 
 from eth_abi.abi import encode
 
-from provider_agent.chain.contracts import (
-    Accepted,
-    Attested,
-    Cancelled,
-    Event,
-    Expired,
-    JobEvent,
-    JobsContract,
-    Posted,
-    Refused,
-    Settled,
-)
 from provider_agent.core.attempts import UNDECIDED, Attempts
 from provider_agent.core.clock import ChainClock
 from provider_agent.errors import RunnerError
@@ -53,6 +41,18 @@ from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
 from provider_agent.tx.reserve import GasReserve
+from teraproof.contracts.base import Event
+from teraproof.contracts.jobs import (
+    Accepted,
+    Attested,
+    Cancelled,
+    Expired,
+    JobsContract,
+    Posted,
+    Refused,
+    Settled,
+)
+from teraproof.deals import JobEvent
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms, assignment_of, status_of

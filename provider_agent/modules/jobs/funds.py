@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from provider_agent.chain.contracts import JobsContract, TokenContract
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.token import TokenContract
 from teraproof.rpc.types import BlockRef
 
 _KEPT = 1024  # accounts

@@ -12,12 +12,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from provider_agent.chain.contracts import JobsContract
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, decode_terms
 from provider_agent.modules.jobs.policy import Load, Policy
 from provider_agent.modules.jobs.results import Results
 from provider_agent.settings import AgentSettings
 from provider_agent.store import JobRow, QuoteRow
+from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status
 from teraproof.rpc.types import BlockRef

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from provider_agent.chain.contracts import JobsContract
 from provider_agent.core.attempts import Attempts
 from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.candidates import Candidates
@@ -15,6 +14,7 @@ from provider_agent.modules.jobs.policy import Load, Policy, Standing
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import JobRow
 from provider_agent.tx.reserve import GasReserve
+from teraproof.contracts.jobs import JobsContract
 from teraproof.errors import Refused, counted
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Status
@@ -76,7 +76,9 @@ class Taker:
                 self._attempts.begin(
                     job.job_id.hex(),
                     "accept",
-                    self._jobs.accept(terms, self._policy.path(terms.order, spec, standing)),
+                    self._jobs.accept(
+                        terms, self._policy.path(terms.order, spec, standing) or None
+                    ),
                     deadline=terms.open_until(
                         standing.open_margin, terms.paused_since(standing.paused_seconds)
                     ),

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provider_agent.chain.contracts import BenchmarkContract
 from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.modules.proofs.epochs import Facts
 from provider_agent.prover.folder import ProofFolder
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import IntentState
+from teraproof.contracts.benchmark import COMMIT, BenchmarkContract
 from teraproof.pog.merkle import RoundTree, commitment
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.pace import Pace
@@ -87,7 +87,7 @@ class Commits:
     def committed(self, facts: Facts, name: str) -> int:
         """The most rounds that were committed to, on chain or on the way."""
         on_the_way = [
-            self._contract.committed_rounds(intent.data)
+            int(COMMIT.decode_input(intent.data)[1])
             for intent in self._attempts.made(name)
             if intent.state not in CAME_TO_NOTHING and intent.key.action.startswith("commit")
         ]

@@ -28,7 +28,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from provider_agent.chain.contracts import BenchmarkContract, Committed, Event
 from provider_agent.core.attempts import UNDECIDED, Attempts
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.commits import Commits
@@ -39,6 +38,8 @@ from provider_agent.modules.proofs.prover import Prover
 from provider_agent.prover.folder import ProofFolder, Task
 from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Store
+from teraproof.contracts.base import Event
+from teraproof.contracts.benchmark import BenchmarkContract, Committed
 from teraproof.headers import HeaderError, Source
 from teraproof.market.lottery import Lottery, Winner
 from teraproof.pog import format as pog
@@ -212,7 +213,7 @@ class BenchmarkDuty:
         # A contract reads the hash of a block in later ones alone, also where a call is tried.
         readable = head.number > winner.block.number
         if readable and in_time and self._pace.now() >= winner.boundary + delay:
-            data = self._contract.open(winner.block, winner.parent)
+            data = self._contract.open(winner.block.number, winner.block.data, winner.parent.data)
             self._attempts.begin(name, "open", data, deadline=until)
 
     def _tell_unopened(self, facts: Facts, rules: Rules, winner: Winner | None) -> None:
@@ -266,10 +267,10 @@ class BenchmarkDuty:
         if head.number <= target or not self._attempts.may_begin(name, "draw"):
             return
         if rules.source == Source.PREVRANDAO:
-            header = self._contract.header(target)
+            header = self._contract.rpc.header(target)
             since, data = header.timestamp, self._contract.draw(facts.epoch, header.data)
         else:
-            since = self._contract.block(target).timestamp
+            since = self._contract.rpc.block(target).timestamp
             data = self._contract.draw(facts.epoch, b"")
         if self._pace.now() >= since + rules.read_delay(facts.owner, facts.epoch):
             until = rules.draw_until(facts.record.opened_at)

@@ -7,8 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from provider_agent.chain.contracts import BenchmarkContract, EpochRecord, ProofRecord, Proven
 from provider_agent.modules.jobs.policy import Standing
+from teraproof.contracts.benchmark import BenchmarkContract, EpochRecord, ProofRecord, Proven
+from teraproof.epochs import rules_of
 from teraproof.pog.schedule import Rules, Stage
 from teraproof.rpc.types import BlockRef
 
@@ -101,7 +102,7 @@ class EpochView:
     def rules(self, block: BlockRef) -> Rules:
         """What the contract fixes for ever."""
         if self._rules is None:
-            self._rules = self._contract.rules(block)
+            self._rules = rules_of(self._contract, block)
         return self._rules
 
     def facts(self, block: BlockRef, head: BlockRef, owner: str) -> Facts:

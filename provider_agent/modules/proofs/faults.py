@@ -5,9 +5,9 @@ but honest scores, so agents take turns in looking first.
 
 from __future__ import annotations
 
-from provider_agent.chain.contracts import BenchmarkContract, EpochRecord
 from provider_agent.core.attempts import UNDECIDED, Attempts
 from provider_agent.store import Store
+from teraproof.contracts.benchmark import BenchmarkContract, EpochRecord
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.types import BlockRef
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 
-from provider_agent.chain.contracts import BenchmarkContract
 from provider_agent.core.attempts import Attempts
 from provider_agent.modules.proofs.epochs import Facts
 from provider_agent.modules.proofs.prover import Prover
 from provider_agent.prover.folder import ProofFolder, Request
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.epochs import show_samples
 from teraproof.pog import format as pog
 from teraproof.pog import merkle
 from teraproof.pog.errors import OpeningError
@@ -49,7 +50,7 @@ class Openings:
             self._prover.stop()
             if self._attempts.may_begin(drawn, action):
                 chosen = self._chosen(facts, rules, folder, openings)
-                data = self._contract.open_samples(facts.owner, [o.words() for o in chosen])
+                data = show_samples(self._contract, facts.owner, [o.words() for o in chosen])
                 self._attempts.begin(drawn, action, data, deadline=facts.record.ends_at - 1)
         except OpeningError as error:
             log.error("proof of epoch %s: %s; computing the openings again", facts.epoch, error)

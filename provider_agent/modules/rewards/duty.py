@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 
-from provider_agent.chain.contracts import BenchmarkContract, EmissionsContract, ProofRecord
 from provider_agent.core.attempts import Attempts
 from provider_agent.store import Store
+from teraproof.contracts.benchmark import BenchmarkContract, ProofRecord
+from teraproof.contracts.emissions import EmissionsContract
+from teraproof.epochs import rules_of
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
@@ -68,7 +70,7 @@ class RewardsDuty:
     def _look(self, block: BlockRef, owner: str) -> None:
         """Read what is still to be claimed."""
         if self._rules is None:
-            self._rules = self._benchmark.rules(block)
+            self._rules = rules_of(self._benchmark, block)
         proof = self._benchmark.proof_of(owner, block)
         open_ = proof.rounds > 0 and proof.verified == self._rules.samples and not proof.settled
         self.unclaimed, self._proof = 0, None

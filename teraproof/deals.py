@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from the terms of a deal and from what the contracts say of it, each thing once."""
+
+from __future__ import annotations
+
+from teraproof.contracts.base import Event
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.jobs import (
+    Accepted,
+    Attested,
+    Cancelled,
+    Expired,
+    JobsContract,
+    Posted,
+    Refused,
+    Settled,
+)
+from teraproof.rpc.types import Block
+
+#: Something that happened to a job.
+JobEvent = Posted | Accepted | Attested | Settled | Expired | Refused | Cancelled
+JOB_EVENTS: tuple[type[Event], ...] = (
+    Posted,
+    Accepted,
+    Attested,
+    Settled,
+    Expired,
+    Refused,
+    Cancelled,
+)
+
+
+def free_score(jobs: JobsContract, provider: str, block: Block) -> int:
+    """Proven score that no open work of a provider holds, in integer operations a second; for a
+    market that has a source of scores.
+    """
+    source = BenchmarkContract(jobs.rpc, jobs.scores(block))
+    return left_of(source.score(provider, block), jobs.reserved_score(provider, block))
+
+
+def left_of(score: int, reserved: int) -> int:
+    """What is left of a score: open work may hold more than what is proven now."""
+    return max(0, score - reserved)
+
+
+def lockable(own: int, limit: int, locked: int) -> int:
+    """TPF wei that an owner's stake can still put up as collateral: `own` is what its own active
+    shares are worth, `limit` the most that it allows to be locked, `locked` what is.
+    """
+    return max(0, min(own, limit) - locked)
