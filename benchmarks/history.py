@@ -121,7 +121,7 @@ def live(world: World, seconds: float) -> Figures:
 
 def _cycles(world: World) -> tuple[float, float]:
     """Number of cycles so far, and seconds in them."""
-    url = f"http://127.0.0.1:{world.api_port}/metrics"
+    url = f"http://127.0.0.1:{world.status_port}/metrics"
     values = dict(
         line.rsplit(" ", 1)
         for line in httpx.get(url, trust_env=False).text.splitlines()

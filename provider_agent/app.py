@@ -23,7 +23,9 @@ from provider_agent.errors import KeyInUse, RunnerError
 from provider_agent.http.app import create_app
 from provider_agent.http.auth import Authenticator
 from provider_agent.http.deps import ApiDeps
-from provider_agent.http.server import ApiServer
+from provider_agent.http.descriptors import open_limits
+from provider_agent.http.server import ApiServer, status_server
+from provider_agent.http.status import create_status_app
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.adoption import adopt
 from provider_agent.modules.jobs.backfill import Backfill
@@ -139,6 +141,7 @@ class Agent:
                     self._loop()
                 finally:
                     self._server.stop()
+                    self._status.stop()
                     if self._proofs is not None:
                         self._proofs.close()
                     self._duty.close()
@@ -162,10 +165,15 @@ class Agent:
         if lost:
             self._store.made_good()
         self._housekeeper.start()
+        self._status.start()
         self._server.start()
         data = self._settings.agent.data_dir
         log.info(
-            "agent %s listens on port %s, data in %s", self._key.address, self._server.port, data
+            "agent %s listens on port %s, status on port %s, data in %s",
+            self._key.address,
+            self._server.port,
+            self._status.port,
+            data,
         )
 
     def _take_leave(self) -> None:
@@ -284,11 +292,18 @@ class Agent:
             {"kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
             for d in gpus or (devices.cpu(),)
         ]
+        health = Health(
+            lambda: self._last_cycle,
+            max_age=60 + 10 * chain.poll_seconds,
+            clock=time.time,
+            checks=[self._check_disk, self._check_registered, self._sender.reserve.check],
+        )
+        api = settings.api
         app = create_app(
             ApiDeps(
                 auth=Authenticator(
                     self._store,
-                    siwe.Expected.at(settings.api.public_url, chain.chain_id),
+                    siwe.Expected.at(api.public_url, chain.chain_id, api.allowed_origins),
                     lambda to, call: self._visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
                 ),
                 jobs=JobViews(book, self._machine, self._key, domain),
@@ -303,21 +318,17 @@ class Agent:
                     shown,
                     lambda: None if self._proofs is None else self._proofs.report,
                 ),
-                health=Health(
-                    lambda: self._last_cycle,
-                    max_age=60 + 10 * chain.poll_seconds,
-                    clock=time.time,
-                    checks=[self._check_disk, self._check_registered, self._sender.reserve.check],
-                ),
+                health=health,
                 metrics=self._metrics,
                 quotes=desk,
+                origins=api.allowed_origins,
             )
         )
         self._server = ApiServer(
-            app,
-            settings.api.host,
-            settings.api.port,
-            trusted_proxies=settings.api.trusted_proxies,
+            app, api.host, api.port, open_limits(), trusted_proxies=api.trusted_proxies
+        )
+        self._status = status_server(
+            create_status_app(health, self._metrics), api.status_host, api.status_port_in_use
         )
 
     def _assemble_proofs(self, contract: BenchmarkContract) -> None:

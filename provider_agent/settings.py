@@ -30,7 +30,7 @@ from pydantic import (
 from provider_agent.errors import SettingsError
 from provider_agent.prover.engine import PATTERN
 from teraproof.errors import LocalError
-from teraproof.protocol.siwe import authority
+from teraproof.protocol import siwe
 from teraproof.protocol.terms import address
 
 PREFIX = "TERAPROOF_"
@@ -57,10 +57,17 @@ def _check_url(value: str) -> str:
 
 def _check_public_url(value: str) -> str:
     try:
-        authority(_check_url(value))
+        siwe.authority(_check_url(value))
     except LocalError as error:
         raise ValueError(str(error)) from None
     return value.rstrip("/")
+
+
+def _check_origin(value: str) -> str:
+    try:
+        return siwe.origin(value)
+    except LocalError as error:
+        raise ValueError(str(error)) from None
 
 
 def _split(value: object) -> object:
@@ -90,6 +97,7 @@ class Unit:
 Network = Annotated[str, AfterValidator(_check_network)]
 Address = Annotated[str, AfterValidator(_check_address)]
 Url = Annotated[str, AfterValidator(_check_url)]
+Origin = Annotated[str, AfterValidator(_check_origin)]
 PublicUrl = Annotated[str, AfterValidator(_check_public_url)]
 Amount = Annotated[Decimal, Field(ge=0, max_digits=30, decimal_places=18)]
 
@@ -201,8 +209,23 @@ class ApiSettings(_Section):
     """What tenants call. It is the endpoint on chain, and the domain that they sign in to."""
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
     """Addresses or networks of your own reverse proxies. Their X-Forwarded-For names the client.
-    Without it all clients of a proxy share one limit of sign-ins.
+    Without it all clients of a proxy share the limits of one address.
     """
+    allowed_origins: Annotated[tuple[Origin, ...], BeforeValidator(_split)] = ()
+    """Web pages that may call the API from a browser (CORS), such as `https://app.example`. Their
+    users sign in under the page's own domain.
+    """
+    status_host: str = "127.0.0.1"
+    """Address of the listener for `/healthz`, `/readyz` and `/metrics`."""
+    status_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Port of that listener; 0 takes a free one. Without it: the port after `api.port`."""
+
+    @property
+    def status_port_in_use(self) -> int:
+        """The port of the status listener; 0 for any."""
+        if self.status_port is not None:
+            return self.status_port
+        return self.port + 1 if 0 < self.port < 65_535 else 0
 
 
 class RunnerSettings(_Section):

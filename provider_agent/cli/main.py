@@ -321,6 +321,8 @@ def run(config: Path, adopt_nonces: bool, skip_checks: bool, verbose: bool) -> N
 
 
 def _set_up_logging(verbose: bool) -> None:
+    from provider_agent.core.log_limit import limit
+
     level = logging.DEBUG if verbose else logging.INFO
     handler: logging.Handler
     if sys.stderr.isatty():
@@ -328,9 +330,10 @@ def _set_up_logging(verbose: bool) -> None:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
-        logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+        form = "%(message)s"
     else:
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=level, format=form, handlers=[limit(handler)])
     if not verbose:
         for name in ("httpx", "httpcore", "uvicorn"):
             logging.getLogger(name).setLevel(logging.WARNING)

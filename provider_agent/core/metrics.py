@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent measures, in a Prometheus registry of its own.
 
-`/metrics` is public: no label may carry a secret. RPC endpoints appear by host, because their URLs
-often hold a key.
+No label may carry a secret: the listener is local by default, but series travel. RPC endpoints
+appear by host, because their URLs often hold a key.
 """
 
 from __future__ import annotations

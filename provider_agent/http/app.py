@@ -4,7 +4,7 @@
 Answers are JSON unless they are files. Errors have the shape of `teraproof.protocol.errors`, each
 with a code of its own; what they tell of this machine is said in `errors.py`.
 
-    GET  /healthz /readyz /metrics /v1/provider /v1/openapi.json
+    GET  /healthz /readyz /v1/provider /v1/openapi.json
     POST /v1/auth/nonce                     -> nonce, domain, uri, chain_id, expires
     POST /v1/auth/login {message, signature}-> token, address, expires
     HEAD, PUT /v1/specs/{sha256}            canonical job specification
@@ -16,15 +16,13 @@ with a code of its own; what they tell of this machine is said in `errors.py`.
 
 from __future__ import annotations
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from provider_agent.http.assembly import assemble
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
-from provider_agent.http.errors import HANDLERS
-from provider_agent.http.middleware import Headers, counted
 from provider_agent.http.openapi import document
 from provider_agent.http.operation import Operation
 from provider_agent.http.routes.inputs import InputRoutes
@@ -32,12 +30,14 @@ from provider_agent.http.routes.jobs import JobRoutes
 from provider_agent.http.routes.public import PublicRoutes
 from provider_agent.http.routes.sign_in import SignInRoutes
 from provider_agent.http.routes.specs import SpecRoutes
+from provider_agent.http.status import StatusRoutes
 
 
-def create_app(deps: ApiDeps) -> Starlette:
+def create_app(deps: ApiDeps) -> ASGIApp:
     """The ASGI application."""
     door = Door(deps)
     operations = [
+        *StatusRoutes(deps.health, deps.metrics).operations(),
         *PublicRoutes(deps).operations(),
         *SignInRoutes(deps, door).operations(),
         *SpecRoutes(deps, door).operations(),
@@ -51,13 +51,4 @@ def create_app(deps: ApiDeps) -> Starlette:
         return JSONResponse(description)
 
     operations.append(Operation("GET", "/v1/openapi.json", openapi, public=True))
-    app = Starlette(
-        routes=[
-            Route(op.path, counted(deps.metrics, op.path, op.handler), methods=[op.method])
-            for op in operations
-        ],
-        exception_handlers=HANDLERS,
-    )
-    app.router.redirect_slashes = False
-    app.add_middleware(Headers)
-    return app
+    return assemble(operations, deps.metrics, deps.origins)

@@ -64,4 +64,6 @@ class ApiDeps:
     health: Health
     metrics: Metrics
     quotes: QuoteIssuer | None = None
+    origins: tuple[str, ...] = ()
+    """Of web pages that may call the API."""
     limits: ApiLimits = field(default_factory=ApiLimits)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from provider_agent.http.auth import RateLimit
+from provider_agent.http.clients import RateLimit
 from provider_agent.http.deps import ApiDeps
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code

@@ -18,9 +18,17 @@ class ApiLimits:
     """For a small body, and between two pieces of an upload."""
     upload_rate: int = 16 << 10
     """Slowest upload tolerated over its whole length, bytes per second."""
+    download_rate: int = 16 << 10
+    """Slowest reader of an answer tolerated, bytes per second; one that reads nothing has
+    `body_seconds`."""
     uploads: int = 32
     uploads_per_account: int = 4
     connections: int = 256
+    connections_per_address: int = 32
+    new_connections_per_second: int = 100
+    """Of one address, on average."""
+    requests_per_address: int = 32
+    """At once; behind a trusted proxy by the address that it forwards."""
     auth_per_minute: int = 30
     auth_burst: int = 30
     specs_per_minute: int = 120

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provider_agent.core.metrics import Metrics
+from provider_agent.http.clients import network_of
 from provider_agent.http.errors import answer, told
 from provider_agent.http.limits import HEADER_BYTES
 from provider_agent.http.operation import Handler
@@ -38,6 +41,32 @@ class Headers:
             await send(message)
 
         await app(scope, receive, with_headers)
+
+
+class RequestsPerAddress:
+    """Refuses what one client asks beyond its share at once. It stands behind the reading of
+    X-Forwarded-For, so clients of a trusted proxy are told apart.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app, self._most = app, most
+        # Only touched on the event loop.
+        self._now: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        client = network_of(scope["client"][0]) if scope.get("client") else "unknown"
+        if self._now[client] >= self._most:
+            busy = Refused(Code.RATE_LIMITED, "too many requests of yours at once", retry_after=1)
+            await answer(busy)(scope, receive, send)
+            return
+        self._now[client] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._now[client] -= 1
+            if not self._now[client]:
+                del self._now[client]
 
 
 def counted(metrics: Metrics, route: str, handler: Handler) -> Handler:

@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that serves the API, and what is refused before any route is looked at."""
+"""The thread that serves the API."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import threading
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
 
-import h11
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp
 
-from provider_agent.http.errors import answer
+from provider_agent.http.acceptor import Acceptor
+from provider_agent.http.connection import Connection
+from provider_agent.http.crowd import Crowd
 from provider_agent.http.limits import HEADER_BYTES, ApiLimits
-from teraproof.errors import LocalError, Refused
+from provider_agent.http.middleware import RequestsPerAddress
+from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 
 
 class ApiServer:
-    """The API in a background thread. The socket is bound in `start`, so its errors are seen."""
+    """An application in a background thread. The socket is bound in `start`, so its errors are
+    seen; they name the setting of the port.
+    """
 
     def __init__(
         self,
@@ -32,8 +33,11 @@ class ApiServer:
         port: int,
         limits: ApiLimits | None = None,
         trusted_proxies: Sequence[str] = (),
+        name: str = "api",
+        settings: str = "api.port",
     ) -> None:
         self._limits = limits or ApiLimits()
+        self._name, self._settings = name, settings
         self._app, self._host, self._port = app, host, port
         self._proxies = list(trusted_proxies)
         self._server: uvicorn.Server | None = None
@@ -57,24 +61,22 @@ class ApiServer:
         except (OSError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 raise LocalError(
-                    f"port {self._port} of {self._host} is in use; change api.port or stop the "
-                    "other program",
+                    f"port {self._port} of {self._host} is in use; change {self._settings} or "
+                    "stop the other program",
                     Code.SETTINGS_INVALID,
                 ) from None
             raise LocalError(
-                f"api: cannot listen on {self._host} port {self._port} ({error}); change [api]",
+                f"api: cannot listen on {self._host} port {self._port} ({error}); change "
+                f"{self._settings}",
                 Code.SETTINGS_INVALID,
             ) from None
         self._port = int(bound.getsockname()[1])
         limits = self._limits
-
-        class Protocol(_Impatient):
-            header_seconds = limits.header_seconds
-            most = limits.connections
-
+        crowd = Crowd(limits.connections, limits.connections_per_address, self._proxies)
         config = uvicorn.Config(
-            self._app,
-            http=Protocol,
+            RequestsPerAddress(self._app, limits.requests_per_address),
+            # The protocol that `Connection` is made from; the acceptor makes them.
+            http="h11",
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -88,14 +90,14 @@ class ApiServer:
             timeout_graceful_shutdown=3,
             h11_max_incomplete_event_size=HEADER_BYTES,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, limits, crowd)
         self._thread = threading.Thread(
-            target=self._server.run, args=([bound],), name="api", daemon=True
+            target=self._server.run, args=([bound],), name=self._name, daemon=True
         )
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
-                raise LocalError("api: the server ended while starting; see the log")
+                raise LocalError(f"{self._name}: the server ended while starting; see the log")
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -106,53 +108,29 @@ class ApiServer:
             self._server = self._thread = None
 
 
-class _Impatient(H11Protocol):
-    """Closes connections that send no request; uvicorn alone waits for ever. What it refuses before
-    the application sees it has the shape of all errors.
-    """
+def status_server(app: ASGIApp, host: str, port: int) -> ApiServer:
+    """The listener for health and metrics: few connections, its own thread."""
+    limits = ApiLimits(connections=32, connections_per_address=16, requests_per_address=8)
+    return ApiServer(app, host, port, limits, name="status", settings="api.status_port")
 
-    header_seconds: float = 10
-    most: int = 256
-    _idle_since = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # uvicorn narrows the type in the same way.
-        super().connection_made(transport)
-        self.app = self._unless_crowded(self.app)
-        self._idle_since = self.loop.time()
-        self._watch()
+class _Server(uvicorn.Server):
+    """uvicorn's server with an acceptor of our own."""
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._idle_since = self.loop.time()
+    def __init__(self, config: uvicorn.Config, limits: ApiLimits, crowd: Crowd) -> None:
+        super().__init__(config)
+        self._limits, self._crowd = limits, crowd
 
-    def send_400_response(self, msg: str) -> None:
-        """Not HTTP. Nothing of the request is repeated."""
-        refused = answer(Refused(Code.BAD_REQUEST, "not a valid HTTP request"))
-        body = bytes(refused.body)
-        headers = [*refused.raw_headers, (b"connection", b"close")]
-        reason = HTTPStatus(refused.status_code).phrase.encode()
-        head = h11.Response(status_code=refused.status_code, headers=headers, reason=reason)
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
 
-    def _unless_crowded(self, app: ASGIApp) -> ASGIApp:
-        busy = answer(Refused(Code.SERVER_BUSY, "too many connections; try later"))
+        def make() -> Connection:
+            return Connection(
+                self.config, self.server_state, self.lifespan.state, self._limits, self._crowd
+            )
 
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            crowded = len(self.connections) >= self.most
-            await (busy if crowded else app)(scope, receive, send)
-
-        return guarded
-
-    def _watch(self) -> None:
-        if self.transport.is_closing():
-            return
-        # None before the first request, whatever uvicorn's annotation says.
-        cycle = getattr(self, "cycle", None)
-        idle = cycle is None or cycle.response_complete
-        if idle and self.loop.time() - self._idle_since > self.header_seconds:
-            self.transport.close()
-            return
-        self.loop.call_later(max(0.05, self.header_seconds / 4), self._watch)
+        self.servers = [
+            Acceptor(listener, self._crowd, self._limits, make)  # type: ignore[misc]  # the same ends
+            for listener in sockets or ()
+        ]
+        self.started = True

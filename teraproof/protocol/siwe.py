@@ -8,7 +8,7 @@ checked. Times are RFC 3339 in the text and unix seconds in `verify`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -182,11 +182,27 @@ class Expected:
     """Seconds after which a message is too old, whatever it says itself."""
     skew: int = 60
     """Seconds by which two clocks may differ."""
+    origins: tuple[str, ...] = ()
+    """Of web pages that may sign in their users: `https://app.example`."""
 
     @classmethod
-    def at(cls, public_url: str, chain_id: int) -> Expected:
-        """What messages for the server at `public_url` say."""
-        return cls(authority(public_url), public_url.rstrip("/"), chain_id)
+    def at(cls, public_url: str, chain_id: int, origins: Sequence[str] = ()) -> Expected:
+        """What messages for the server at `public_url`, or from a page of `origins`, say."""
+        url = public_url.rstrip("/")
+        return cls(authority(url), url, chain_id, origins=tuple(map(origin, origins)))
+
+    def check_origin(self, message: Message) -> None:
+        """AuthError unless the server or one of the pages asked for the signature.
+
+        A wallet shows its user the page's domain, so that is what a page's users sign.
+        """
+        domains = {self.domain: urlsplit(self.uri).scheme}
+        domains.update((authority(page), urlsplit(page).scheme) for page in self.origins)
+        scheme = domains.get(message.domain)
+        if scheme is None:
+            raise AuthError(f"sign-in: the domain is not {self.domain}", Code.SIGN_IN_ELSEWHERE)
+        if message.scheme is not None and message.scheme != scheme:
+            raise AuthError(f"sign-in: the scheme is not {scheme}", Code.SIGN_IN_ELSEWHERE)
 
 
 class NonceStore(Protocol):
@@ -205,11 +221,7 @@ def verify(
     The nonce is consumed before the signature is looked at: one nonce is one try.
     """
     message = parse(text)
-    if message.domain != expected.domain:
-        raise AuthError(f"sign-in: the domain is not {expected.domain}", Code.SIGN_IN_ELSEWHERE)
-    scheme = urlsplit(expected.uri).scheme
-    if message.scheme is not None and message.scheme != scheme:
-        raise AuthError(f"sign-in: the scheme is not {scheme}", Code.SIGN_IN_ELSEWHERE)
+    expected.check_origin(message)
     if message.uri.rstrip("/") != expected.uri:
         raise AuthError(f"sign-in: the URI is not {expected.uri}", Code.SIGN_IN_ELSEWHERE)
     if message.chain_id != expected.chain_id:
@@ -293,6 +305,15 @@ def authority(url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     standard = {"http": 80, "https": 443}[parts.scheme]
     return host if port in (None, standard) else f"{host}:{port}"
+
+
+def origin(url: str) -> str:
+    """A web origin as browsers send it: scheme, host and port, nothing behind. AuthError else."""
+    host = authority(url)
+    found = f"{urlsplit(url).scheme}://{host}"
+    if url.lower().rstrip("/") not in (found, f"{found}:{urlsplit(url).port}"):
+        raise AuthError(f"{url!r}: give an origin such as https://app.example, without a path")
+    return found
 
 
 def rfc3339(time: int) -> str:

@@ -28,7 +28,8 @@ from provider_agent.http.app import create_app
 from provider_agent.http.auth import Authenticator
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.limits import ApiLimits
-from provider_agent.http.server import ApiServer
+from provider_agent.http.server import ApiServer, status_server
+from provider_agent.http.status import create_status_app
 from provider_agent.http.uploads import InputStorage, StorageLimits
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.client.jobs import AgentClient
@@ -146,11 +147,13 @@ class Rig:
     # Why the provider would not run the jobs of these inputs.
     upload_refusal: Refused | None = None
     trusted_proxies: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     last_cycle: float | None = None
     # What the contract wallet at WALLET says to isValidSignature; None: there is no contract.
     wallet_signer: str | None = None
     url: str = ""
+    status_url: str = ""
 
     def job(self, job_id: bytes) -> JobView | None:
         return self.jobs.get(job_id)
@@ -165,7 +168,7 @@ class Rig:
 
     def deps(self) -> ApiDeps:
         self.inputs = InputStorage(self.root / "inputs", self.storage_limits)
-        expected = siwe.Expected.at(self.url, CHAIN_ID)
+        expected = siwe.Expected.at(self.url, CHAIN_ID, self.origins)
         return ApiDeps(
             auth=Authenticator(self.store, expected, self.eth_call),
             jobs=self,
@@ -173,11 +176,16 @@ class Rig:
             inputs=self.inputs,
             may_upload=self.may_upload,
             provider=lambda: {"operator": OPERATOR.address, "runtimes": ["python-ml"]},
-            health=Health(lambda: self.last_cycle, 30, time.monotonic),
+            health=self.health,
             metrics=self.metrics,
             quotes=FixedPrice(),
+            origins=self.origins,
             limits=self.limits,
         )
+
+    @property
+    def health(self) -> Health:
+        return Health(lambda: self.last_cycle, 30, time.monotonic)
 
     def may_upload(self, account: str, sha256: str, size: int) -> bool:
         if self.upload_refusal is not None:
@@ -210,16 +218,20 @@ class Rig:
 
 @contextmanager
 def serve(rig: Rig) -> Iterator[Rig]:
-    """Run the API of `rig` on a free port; sets `rig.url`."""
+    """Run the API of `rig` on a free port; sets `rig.url` and `rig.status_url`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     rig.url = f"http://127.0.0.1:{port}"
     server = ApiServer(create_app(rig.deps()), "127.0.0.1", port, rig.limits, rig.trusted_proxies)
+    status = status_server(create_status_app(rig.health, rig.metrics), "127.0.0.1", 0)
     server.start()
+    status.start()
+    rig.status_url = f"http://127.0.0.1:{status.port}"
     try:
         yield rig
     finally:
         server.stop()
+        status.stop()
 
 
 def wait_until(condition: Any, seconds: float = 5) -> None:

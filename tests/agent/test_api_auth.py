@@ -10,7 +10,7 @@ import httpx
 import pytest
 from eth_account.messages import encode_defunct
 
-from provider_agent.http.auth import RateLimit
+from provider_agent.http.clients import RateLimit
 from provider_agent.http.limits import ApiLimits
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.client.jobs import AgentClient

@@ -59,7 +59,7 @@ def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
     rig.metrics.transaction("mined")
     rig.metrics.rpc_errors.labels("rpc.example").inc()
     http.get(rig.url + "/healthz")
-    answer = http.get(rig.url + "/metrics")
+    answer = http.get(rig.status_url + "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     for line in (
         "teraproof_agent_head_block 7.0",

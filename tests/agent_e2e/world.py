@@ -370,7 +370,7 @@ class World:
         self.owner: LocalAccount = Account.create()
         self.tenant: LocalAccount = Account.create()
         self.operator: LocalAccount = Account.create()
-        self.api_port = free_port()
+        self.api_port, self.status_port = free_port(), free_port()
         self.rpc_urls: list[str] = [self.anvil.url]
         self.process: Process | None = None
         self._client: AgentClient | None = None
@@ -526,6 +526,7 @@ data_dir = "data"
 [api]
 port = {self.api_port}
 public_url = "http://127.0.0.1:{self.api_port}"
+status_port = {self.status_port}
 
 [runner]
 runtimes = {{ python-ml = "{RUNTIME}" }}

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.operation import Operation
 from provider_agent.http.requests import field_invalid, query_integer
+from provider_agent.http.streaming import FileStream
 from provider_agent.modules.jobs import documents as job_files
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.errors import LocalError, Refused
@@ -85,10 +85,10 @@ class JobRoutes:
         view = await self._job(request)
         listed = await run_in_threadpool(_listed, view)
         assert view.results is not None
-        return StreamingResponse(
+        return FileStream(
             job_files.tar_stream(view.results, listed),
-            media_type="application/x-tar",
-            headers={"content-length": str(job_files.tar_size(listed))},
+            "application/x-tar",
+            {"content-length": str(job_files.tar_size(listed))},
         )
 
     async def result_file(self, request: Request) -> Response:
@@ -121,11 +121,8 @@ class JobRoutes:
         except LocalError as error:
             stack.close()
             raise Refused(Code.RESULT_GONE, str(error)) from None
-        return StreamingResponse(
-            _closing(stack, pieces),
-            206 if ranged else 200,
-            headers=headers,
-            media_type="application/octet-stream",
+        return FileStream(
+            pieces, "application/octet-stream", headers, 206 if ranged else 200, stack.close
         )
 
     async def _job(self, request: Request) -> JobView:
@@ -149,8 +146,3 @@ def _listed(view: JobView) -> list[Entry]:
     if view.manifest is None or view.results is None:
         raise _not_ready("result")
     return parse_manifest(view.manifest)
-
-
-def _closing(stack: ExitStack, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    with stack:
-        yield from pieces

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,9 @@ class JobDirectory(Protocol):
         ...
 
 
-def file_slice(stack: ExitStack, root: Path, entry: Entry, offset: int) -> Iterator[bytes]:
+def file_slice(
+    stack: ExitStack, root: Path, entry: Entry, offset: int
+) -> Generator[bytes, None, None]:
     """The bytes of a result file from `offset` on; `stack` closes the descriptor.
 
     LocalError when the file is gone or no longer has the size that was attested.
@@ -73,7 +75,7 @@ def tar_size(listed: list[Entry]) -> int:
     return sum(len(_header(e)) + e.size + -e.size % _BLOCK for e in listed) + 2 * _BLOCK
 
 
-def tar_stream(root: Path, listed: list[Entry]) -> Iterator[bytes]:
+def tar_stream(root: Path, listed: list[Entry]) -> Generator[bytes, None, None]:
     """A PAX tar of the result: the same bytes each time, without owners and times."""
     for entry in listed:
         yield _header(entry)
@@ -110,7 +112,7 @@ def _header(entry: Entry) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _read(fd: int, offset: int, size: int) -> Iterator[bytes]:
+def _read(fd: int, offset: int, size: int) -> Generator[bytes, None, None]:
     while size > 0:
         data = os.pread(fd, min(_CHUNK, size), offset)
         if not data:
