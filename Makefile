@@ -163,6 +163,10 @@ bench: setup sandbox ## 200 jobs at once to one agent
 bench-history: setup sandbox ## what 100,000 ended jobs cost an agent: start, cycle, public request
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.history
 
+.PHONY: bench-rpc
+bench-rpc: setup ## RPC calls a job, by method, in virtual time
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.simulation
+
 .PHONY: window-use
 window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.window_use
