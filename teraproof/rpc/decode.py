@@ -82,7 +82,7 @@ class _Fields(dict[str, Any]):
 
 
 def block(raw: object) -> BlockRef:
-    """A block. Base fee and gas limit are optional."""
+    """A block. Base fee, gas limit and parent are optional."""
     found = fields(raw, "block")
     base, limit = found["baseFeePerGas"], found["gasLimit"]
     return BlockRef(
@@ -91,6 +91,7 @@ def block(raw: object) -> BlockRef:
         timestamp=small(found["timestamp"]),
         base_fee=None if base is None else integer(base),
         gas_limit=_optional(limit),
+        parent=_optional_hash(found["parentHash"]),
     )
 
 
@@ -98,6 +99,14 @@ def _optional(value: object) -> int | None:
     """A number that nothing depends on: an unreadable one is a missing one."""
     try:
         return None if value is None else small(value)
+    except Malformed:
+        return None
+
+
+def _optional_hash(value: object) -> bytes | None:
+    """A hash that nothing depends on."""
+    try:
+        return None if value is None else hash32(value)
     except Malformed:
         return None
 

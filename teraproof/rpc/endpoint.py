@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from teraproof.rpc.branch import Branch
 from teraproof.rpc.budget import Budget
 from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, Transport
 from teraproof.rpc.http import Http, HttpFault, Response
+from teraproof.rpc.types import BlockRef
 from teraproof.rpc.words import Verdict, one_line, sort
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ class Endpoint:
     head: int | None = None
     head_time: int = 0  # unix seconds, as the endpoint has it
     base_fee: int | None = None  # of its head
+    tip: BlockRef | None = None  # its head, if it told one when all were asked last
+    branch: Branch = field(default_factory=Branch, repr=False)
     by_hash: bool | None = None  # whether it reads at a block's hash (EIP-1898); None: not known
     fault: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from teraproof.rpc import decode
 from teraproof.rpc.endpoint import BACKOFF_MAX, Endpoint
@@ -23,6 +23,7 @@ class Quorum(Router):
     """What several endpoints say about blocks, as one answer."""
 
     _lonely = False
+    _leader: Endpoint | None = None  # who told the head that was handed out last
 
     def head(self) -> BlockRef:
         """The newest block that an endpoint has. Endpoints behind it are not asked about it.
@@ -30,6 +31,9 @@ class Quorum(Router):
         One that is absurdly far ahead of all the others that are up to date is not believed.
         """
         heads: list[tuple[Endpoint, BlockRef]] = self.each(_BLOCK, ["latest", False], decode.block)
+        with self._lock:
+            for endpoint in self.endpoints:
+                endpoint.tip = None
         for endpoint, block in heads:
             self._note_head(endpoint, block)
         heads.sort(key=lambda pair: -pair[1].number)
@@ -39,20 +43,62 @@ class Quorum(Router):
             endpoint, block = heads.pop(0)
             with self._lock:
                 endpoint.head = heads[0][1].number  # nothing above it is asked of anybody
-                endpoint.base_fee = None
+                endpoint.base_fee = endpoint.tip = None
             log.warning("%s claims block %d; it is not believed", endpoint.label, block.number)
+        self._leader = heads[0][0] if heads else None
         if heads:
             return heads[0][1]
         # Nobody answered at once: wait for the first endpoint to come out of its back-off.
         found: BlockRef = self.call(_BLOCK, ["latest", False], read=decode.block)
         return found
 
-    def block(self, number: int) -> BlockRef:
-        """The block with this number; BlockUnknown when no endpoint has it."""
+    def block(self, number: int, *, fresh: bool = False) -> BlockRef:
+        """The block with this number; BlockUnknown when no endpoint has it.
+
+        Nobody is asked when the links of headers from the last head show it; `fresh` asks.
+        """
+        leader = self._leader
+        if leader is not None and not fresh:
+            known = self._linked(leader, number, lambda n: self._read_block(n))
+            if known is not None:
+                return known
+        return self._read_block(number)
+
+    def known_block(self, number: int) -> BlockRef | None:
+        """The block with this number below the last head, as far as it is known."""
+        leader = self._leader
+        with self._lock:
+            if leader is None or leader.tip is None:
+                return None
+            return leader.branch.find(leader.tip, number)
+
+    def _read_block(self, number: int) -> BlockRef:
         found: BlockRef = self.call(
             _BLOCK, [hex(number), False], at=number, read=lambda raw: _numbered(raw, number)
         )
         return found
+
+    def _linked(
+        self, endpoint: Endpoint, number: int, read: Callable[[int], BlockRef]
+    ) -> BlockRef | None:
+        """The block that an endpoint has shown by the links from its head, holes of a few headers
+        filled by `read`; None when links do not lead there. Raises what `read` raises.
+        """
+        while True:
+            with self._lock:
+                tip = endpoint.tip
+                if tip is None or number > tip.number:
+                    return None
+                found = endpoint.branch.find(tip, number)
+                hole = endpoint.branch.hole(tip, number)
+            if found is not None or hole is None:
+                return found
+            missing, expected = hole
+            block = read(missing)
+            if block.hash != expected:
+                return block if missing == number else None
+            with self._lock:
+                endpoint.branch.tell(block)
 
     def agreed_block(self, number: int) -> BlockRef:
         """The newest block, not above `number`, that two endpoints have with the same hash.
@@ -98,12 +144,7 @@ class Quorum(Router):
         answered = 0
         for endpoint in self._candidates(_BLOCK, None):
             try:
-                block = self._ask(
-                    endpoint,
-                    _BLOCK,
-                    [hex(number), False],
-                    lambda raw: _numbered(raw, number),
-                )
+                block = self._block_of(endpoint, number)
             except (Transport, RpcError):
                 continue
             except BlockUnknown:
@@ -113,6 +154,17 @@ class Quorum(Router):
             found.append((endpoint, block))
             answered += 1
         return found, answered
+
+    def _block_of(self, endpoint: Endpoint, number: int) -> BlockRef:
+        """A block as one endpoint has it: as it has shown by its head, or as it says now."""
+
+        def read(asked: int) -> BlockRef:
+            found: BlockRef = self._ask(
+                endpoint, _BLOCK, [hex(asked), False], lambda raw: _numbered(raw, asked)
+            )
+            return found
+
+        return self._linked(endpoint, number, read) or read(number)
 
     def _is_fresh(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is up to date, or as near to it as any (the chain may stand)."""

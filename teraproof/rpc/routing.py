@@ -247,6 +247,8 @@ class Router:
         with self._lock:
             endpoint.head, endpoint.head_time = block.number, block.timestamp
             endpoint.base_fee = block.base_fee
+            endpoint.tip = block
+            endpoint.branch.tell(block)
 
     # ------------------------------------------------------------------ one endpoint
 

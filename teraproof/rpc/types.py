@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from teraproof.rpc.errors import ChainError
 
@@ -11,7 +11,7 @@ from teraproof.rpc.errors import ChainError
 @dataclass(frozen=True, slots=True)
 class BlockRef:
     """A block: its number, 32-byte hash, unix time, base fee in wei (None where the chain has no
-    EIP-1559), and gas limit (None where the node does not tell it).
+    EIP-1559), gas limit and its parent's hash (None where the node does not tell them).
     """
 
     number: int
@@ -19,6 +19,7 @@ class BlockRef:
     timestamp: int
     base_fee: int | None = None
     gas_limit: int | None = None
+    parent: bytes | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

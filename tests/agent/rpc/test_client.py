@@ -84,7 +84,7 @@ def test_read__one_endpoint_broken__other_answers(
 ) -> None:
     bad.fault(mode)
     assert pool.head().number == 0
-    assert pool.block(0).number == 0
+    assert pool.block(0, fresh=True).number == 0
     asked = len(bad.calls)
     assert asked <= 1, "an endpoint that has failed is left alone at first"
     assert good.count("eth_getBlockByNumber") == 2
@@ -117,7 +117,7 @@ def test_wrong_chain__never_used(pool: RpcPool, bad: FaultyRpc, good: FaultyRpc)
     good.fault(Mode.WRONG_CHAIN)
     pool.endpoints[1].checked_at = None
     with pytest.raises(ChainError, match="no RPC endpoint is on chain 31337"):
-        pool.block(0)
+        pool.block(0, fresh=True)
 
 
 def test_lagging__not_asked_about_newer_blocks(anvil: Anvil, pool: RpcPool, bad: FaultyRpc) -> None:
