@@ -14,14 +14,14 @@ from typing import Any
 import click
 
 from scripts.market.accounts import load
-from scripts.market.command import MarketCommand
+from scripts.market.command import LocalCommand
 from scripts.market.errors import ScriptError
 from scripts.market.network import connect
 from scripts.market.stage import Stage
 from scripts.market.story import tell
 
 
-@click.command(cls=MarketCommand)
+@click.command(cls=LocalCommand)
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),

@@ -13,9 +13,10 @@ import click
 
 from scripts.market import accounts, plan, verify
 from scripts.market.artifacts import ROOT, compile_all
-from scripts.market.command import MarketCommand, account_option, common_options, console
+from scripts.market.command import MarketCommand, account_option, common_options
 from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.network import connect
+from teraproof.cli.ui import ConsoleUi
 from teraproof.errors import counted
 from teraproof.market.sending import Sender
 
@@ -39,7 +40,7 @@ def cli(
     yes: bool,
 ) -> None:
     """Deploy the contracts, or go on with or verify what was deployed."""
-    ui = console(yes)
+    ui = ConsoleUi(yes)
     chain = connect(provider)
     artifacts = compile_all()
     chosen = plan_file or plan.find(ROOT / "deployments" / "params", chain.chain_id)

@@ -43,6 +43,7 @@ SUITES = (
     Suite("contracts", ".venv", ("ape_test",), (("stateful", "test_attack_search", "test_revm"),)),
     Suite("agent", ".venv-agent", (), (("benchmark",), ("tx", "rpc"))),
     Suite("scripts", ".venv", ("boa_test",)),
+    Suite("sdk", ".venv", ("ape_test", "boa_test")),
     Suite(
         "agent_proofs",
         ".venv",

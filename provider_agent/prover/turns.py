@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from provider_agent.locks import MachineLock
+from teraproof.locks import MachineLock
 
 
 def names(device: str) -> list[str]:

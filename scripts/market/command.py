@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frame of every script: Ape's network option, one account, one line for every error."""
+"""The commands with Ape's networks and accounts, and the frame of those that only Ape has."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,36 +22,112 @@ from ape.logging import logger
 from requests.exceptions import RequestException
 from web3.exceptions import Web3Exception
 
-from scripts.market import choice
+from scripts.market import accounts, choice
 from scripts.market.artifacts import ROOT
-from scripts.market.errors import WrongInput
+from scripts.market.network import connect
+from teraproof.cli.frame import STOPPED, Needs, OneLine, Session, Told, bind
 from teraproof.cli.ui import ConsoleUi
-from teraproof.errors import LocalError, TeraproofError
+from teraproof.market.chain import Chain
+from teraproof.market.signers import Signer
 from teraproof.protocol.errors import Code, Exit
-from teraproof.protocol.terms import address as checked_address
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_STOPPED = "stopped; run the same command again to go on"
+PROGRAM = "ape run"
+
+ACCOUNT = click.Option(
+    ["--account", "alias"], metavar="NAME", help="Ape account (ape accounts list), or TEST::N."
+)
 
 
 class MarketCommand(ConnectedProviderCommand):
     """A command on a network: what goes wrong is one line on stderr, and an exit code."""
 
+    #: Whether it may run on a chain that Ape starts and ends itself, without being told to.
+    throw_away = False
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options; the network is looked up here."""
         own_tools_first()
-        with OneLine():
+        with OneLine(HOST):
             return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Connect and run."""
-        with OneLine():
+        with OneLine(HOST, bool(ctx.params.get("as_json"))):
             # What Ape tells of its own doings is noise between the lines of a script.
             logger.set_level("WARNING")
-            if ctx.params.get("network") is not None:
-                choice.check(ctx.params["network"])
+            network = ctx.params.get("network")
+            if network is not None:
+                named = (
+                    ctx.get_parameter_source("network") is not click.core.ParameterSource.DEFAULT
+                )
+                choice.check(network, named=named or self.throw_away)
             return super().invoke(ctx)
+
+
+class LocalCommand(MarketCommand):
+    """One that is meant for a chain of its own."""
+
+    throw_away = True
+
+
+class ApeHost:
+    """Runs the market's commands with Ape's networks and accounts."""
+
+    deployments = ROOT / "deployments"
+
+    def options(self, needs: Needs) -> Sequence[click.Parameter]:
+        """`--account`; Ape adds `--network`."""
+        return (ACCOUNT,) if needs in (Needs.ACCOUNT, Needs.EITHER) else ()
+
+    def command(self, needs: Needs) -> type[click.Command]:
+        """A command on a network."""
+        return click.Command if needs is Needs.NOTHING else MarketCommand
+
+    def open(self, needs: Needs, chosen: Mapping[str, Any], ui: ConsoleUi) -> Session:
+        """A session on the chain that Ape is connected to."""
+        provider, alias = chosen["provider"], chosen.get("alias")
+
+        def account(chain: Chain) -> Signer | None:
+            if alias is None and needs is not Needs.ACCOUNT:
+                return None
+            return accounts.load(alias, chain, provider)
+
+        return Session(
+            ui,
+            chosen.get("deployments") or self.deployments,
+            lambda: connect(provider),
+            account,
+            program=PROGRAM,
+        )
+
+    def told(self, error: BaseException) -> Told | None:
+        """Ape's own errors."""
+        # Ape answers Ctrl-C with an exit of its own until `connect` takes the signal back.
+        if isinstance(error, SystemExit) and error.code == Exit.INTERRUPTED:
+            return STOPPED, Code.INTERRUPTED
+        if isinstance(error, NetworkMismatchError):
+            return f"wrong network: {_flat(error)}", Code.INPUT_INVALID
+        # Ape says by the bare class that it finds no node.
+        nobody = type(error) is ProviderError
+        away = ProviderNotConnectedError | ConnectionError | RequestException
+        if nobody or isinstance(error, away):
+            line = f"no RPC endpoint answers ({_flat(error)}); check --network and its RPC URL"
+            return line, Code.CHAIN_UNAVAILABLE
+        if isinstance(error, httpx.HTTPError):
+            return f"a server does not answer ({_flat(error)}); try again", Code.AGENT_UNREACHABLE
+        if isinstance(error, ApeException | Web3Exception):
+            return _flat(error), Code.FAILED
+        return None
+
+
+HOST = ApeHost()
+
+
+def on_ape(group: click.Group) -> click.Group:
+    """The commands of a group, with Ape's networks and accounts."""
+    return bind(group, HOST)
 
 
 def own_tools_first() -> None:
@@ -62,78 +138,17 @@ def own_tools_first() -> None:
         os.environ["PATH"] = os.pathsep.join([here, *known])
 
 
-class OneLine:
-    """Turns expected errors into `click.ClickException`; a bug keeps its traceback."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, click.ClickException | click.exceptions.Exit):
-            return
-        # Ape answers Ctrl-C with an exit of its own until `connect` takes the signal back.
-        interrupted = isinstance(error, SystemExit) and error.code == Exit.INTERRUPTED
-        told = _told(KeyboardInterrupt() if interrupted else error)
-        if told is not None:
-            raise _Failure(*told) from None
-
-
-class _Failure(click.ClickException):
-    def __init__(self, line: str, code: Code) -> None:
-        super().__init__(line)
-        self.exit_code = int(code.exit)
-
-    def show(self, file: Any = None) -> None:
-        """Print the line; Ape's own logger would add a level and a colour."""
-        click.echo(f"error: {self.message}", err=True, file=file)
-
-
-def _told(error: BaseException) -> tuple[str, Code] | None:
-    """The line and the code of an expected error; None for a bug."""
-    if isinstance(error, TeraproofError):
-        return str(error), error.code
-    if isinstance(error, KeyboardInterrupt):
-        return _STOPPED, Code.INTERRUPTED
-    if isinstance(error, click.Abort):
-        return _STOPPED, Code.DECLINED
-    if isinstance(error, NetworkMismatchError):
-        return f"wrong network: {_flat(error)}", Code.INPUT_INVALID
-    # Ape says by the bare class that it finds no node.
-    nobody = type(error) is ProviderError
-    if nobody or isinstance(error, ProviderNotConnectedError | ConnectionError | RequestException):
-        line = f"no RPC endpoint answers ({_flat(error)}); check --network and its RPC URL"
-        return line, Code.CHAIN_UNAVAILABLE
-    if isinstance(error, httpx.HTTPError):
-        return f"a server does not answer ({_flat(error)}); try again", Code.AGENT_UNREACHABLE
-    if isinstance(error, ApeException | Web3Exception):
-        return _flat(error), Code.FAILED
-    return None
-
-
 def _flat(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text[:300] or type(error).__name__
 
 
-class _Address(click.ParamType):
-    name = "address"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """An EIP-55 address."""
-        try:
-            return checked_address(param.opts[0] if param is not None else "address", value)
-        except LocalError as error:
-            raise WrongInput(str(error)) from None
-
-
-ADDRESS = _Address()
+# ---------------------------------------------------------------------- commands that only Ape has
 
 
 def account_option(function: F) -> F:
     """`--account NAME`."""
-    return click.option(
-        "--account", "alias", metavar="NAME", help="Ape account (ape accounts list), or TEST::N."
-    )(function)
+    return click.option("--account", "alias", metavar="NAME", help=ACCOUNT.help)(function)
 
 
 def common_options(function: F) -> F:
@@ -142,20 +157,7 @@ def common_options(function: F) -> F:
     return click.option(
         "--deployments",
         type=click.Path(file_okay=False, path_type=Path),
-        default=ROOT / "deployments",
+        default=HOST.deployments,
         show_default="deployments",
         help="Directory of the deployment registries.",
     )(function)
-
-
-def console(yes: bool) -> ConsoleUi:
-    """The terminal."""
-    return ConsoleUi(yes)
-
-
-provider_option = click.option(
-    "--provider",
-    "owner",
-    type=ADDRESS,
-    help="Owner address of the provider; default: the account itself.",
-)

@@ -55,6 +55,9 @@ class StageUi:
         clock = f"  {time.monotonic() - self.started:.0f} s"
         self.console.rule(Text.assemble((title, "bold"), (clock, "dim")), align="left")
 
+    def doing(self, text: str) -> None:
+        """Left out: the demo waits visibly by itself."""
+
     def step(self, text: str) -> None:
         """Something was done. Fees and hashes of transactions mean nothing here."""
         self.console.print(

@@ -4,52 +4,122 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import click
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from teraproof.errors import CommandError, Declined
 from teraproof.market.ui import Row
 
+_PATIENCE = 1.0  # seconds after which a person is told what takes the time
+
 
 @dataclass
 class ConsoleUi:
-    """A terminal, or a log when there is none."""
+    """A terminal, or a log when there is none. `quiet` keeps stdout for one JSON document.
+
+    As a context manager it also shows what takes long.
+    """
 
     yes: bool = False
+    quiet: bool = False
     console: Console = field(default_factory=lambda: _console())
+    #: What was worth knowing, for the document.
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._errors = Console(stderr=True, highlight=False)
+        self._status: Status | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+        self._open = False
+
+    def __enter__(self) -> ConsoleUi:
+        self._open = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        self._pause()
+
+    def doing(self, text: str) -> None:
+        """What takes the time from now on; shown when it takes more than a second."""
+        if not self._open:
+            return
+        if self._status is not None:
+            self._status.update(text)
+            return
+        self._pause()
+        self._timer = threading.Timer(_PATIENCE, self._show, (text,))
+        self._timer.daemon = True
+        self._timer.start()
 
     def step(self, text: str) -> None:
         """One line with a mark."""
-        self.console.print(Text.assemble(("✓ ", "green"), text))
+        self._print(Text.assemble(("✓ ", "green"), text))
 
     def note(self, text: str) -> None:
         """One line."""
-        self.console.print(Text(text, style="yellow"))
+        self.notes.append(text)
+        self._print(Text(text, style="yellow"))
+
+    def line(self, text: str) -> None:
+        """A line of a stranger's, as it is."""
+        self._pause()
+        if not self.quiet:
+            self.console.print(Text(text), soft_wrap=True)
 
     def table(self, title: str, columns: Row, rows: Sequence[Row]) -> None:
-        """A table; addresses may be folded, never cut."""
+        """A table; what is too long for the width goes on below, nothing is cut."""
         grid = Table(title=title, title_justify="left", title_style="bold")
         for name in columns:
             grid.add_column(name, overflow="fold")
         for row in rows:
             grid.add_row(*(Text(cell) for cell in row))
-        self.console.print(grid)
+        self._print(grid)
 
     def ask(self, question: str) -> None:
         """Ask, unless consent was given on the command line. Without a terminal: refuse."""
         if self.yes:
             return
+        self._pause()
         if not sys.stdin.isatty():
             raise CommandError(
                 f"{question.rstrip('?')}: nobody is there to ask; pass --yes to go on"
             )
-        if not click.confirm(question):
+        if not click.confirm(question, err=self.quiet):
             raise Declined
+
+    def _print(self, what: Text | Table) -> None:
+        self._pause()
+        if not self.quiet:
+            self.console.print(what)
+
+    def _show(self, text: str) -> None:
+        with self._lock:
+            if threading.current_thread() is not self._timer:
+                return  # something was said meanwhile
+            # A log gets a line, a terminal a sign that moves.
+            if not self._errors.is_terminal:
+                self._errors.print(Text(f"{text} ..."))
+            else:
+                self._status = self._errors.status(text)
+                self._status.start()
+
+    def _pause(self) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._status is not None:
+                self._status.stop()
+                self._status = None
 
 
 def _console() -> Console:

@@ -22,7 +22,7 @@ def tell(market: Market, ui: Ui, provider: str, account: str) -> None:
     if waiting:
         ui.note(
             f"{show_tpf(waiting)} wait as an entry until the provider's epoch is settled: "
-            "ape run provider activate makes them active, ape run provider take-back returns them"
+            "provider activate makes them active, provider take-back returns them"
         )
 
 

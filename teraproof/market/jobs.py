@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from teraproof.amounts import show_seconds, show_time, show_tpf
 from teraproof.errors import CommandError
@@ -310,7 +311,7 @@ def find(market: Market, name: str) -> Job:
             raise CommandError(f"{len(known)} jobs begin with {name}; give more digits")
         found = _histories(market, [word_topic(known[0].job)]) if known else []
     if not found:
-        raise CommandError(f"no job {name} on chain {market.chain.chain_id}; see ape run job list")
+        raise CommandError(f"no job {name} on chain {market.chain.chain_id}; see job list")
     return found[0]
 
 
@@ -467,3 +468,28 @@ def _price_range(market: Market, order: Order) -> str:
         f"{market.show_price(order.start_price)}, rising to "
         f"{market.show_price(order.max_price)} within {show_seconds(order.auction)}"
     )
+
+
+def to_json(market: Market, job: Job, now: int) -> dict[str, Any]:
+    """A job for documents: prices in payment token units and collateral in TPF wei, as text; times
+    unix seconds, None where there is none.
+    """
+    order = job.terms.order
+    return {
+        "job": "0x" + job.job.hex(),
+        "status": job.status.name.lower(),
+        "outcome": job.outcome,
+        "next": next_step(market, job, now),
+        "requester": job.terms.requester,
+        "provider": job.provider,
+        "spec": "0x" + order.spec.hex(),
+        "price": None if job.accepted is None else str(job.accepted.price),
+        "start_price": str(order.start_price),
+        "max_price": str(order.max_price),
+        "collateral": str(order.collateral),
+        "posted_at": job.terms.posted_at,
+        "deadline": deadline(market, job),
+        "result": None if job.attested is None else "0x" + job.attested.result.hex(),
+        "receipt": None if job.attested is None else "0x" + job.attested.receipt.hex(),
+        "paid": None if job.settled is None else str(job.settled.paid),
+    }

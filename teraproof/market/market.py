@@ -120,6 +120,7 @@ def open_market(folder: Path, chain: Chain) -> Market:
 def transact(sender: Sender, ui: Ui, label: str, contract: Contract, *call: Any) -> Receipt:
     """Send `call` (function name and arguments) and say what it cost."""
     data = contract.encode(*call)
+    ui.doing(f"{label}: waiting until the transaction is mined")
     receipt = sender.send(Call(label, contract.address, data))
     fee = receipt.gas_used * receipt.gas_price
     # Gas is free on some local chains.

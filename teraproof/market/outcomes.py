@@ -57,4 +57,4 @@ def tell(market: Market, ui: Ui, terms: Terms, receipt: Receipt, account: str) -
     held = credits_of(market, account)
     if held.payment or held.stake:
         shown = show_credits(market, held)
-        ui.note(f"{shown} wait for {account}; take them with: ape run job withdraw")
+        ui.note(f"{shown} wait for {account}; take them with: job withdraw")

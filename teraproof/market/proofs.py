@@ -149,8 +149,10 @@ def winner(market: Market, rules: Rules) -> Winner | None:
 # ---------------------------------------------------------------------- showing
 
 
-def show(market: Market, ui: Ui, number: int | None = None) -> None:
-    """An epoch, by default the newest one, with its proofs, and what can be reported."""
+def show(market: Market, ui: Ui, number: int | None = None) -> dict[str, Any]:
+    """An epoch, by default the newest one, with its proofs, and what can be reported. Returns it as
+    JSON values: throughput in operations per second, stakes in TPF wei, as text.
+    """
     rules = rules_of(market.benchmark_events, "latest")
     epoch = current(market, rules) if number is None else read(market, rules, number)
     title = f"Epoch {epoch.number}" if epoch.number else "No epoch yet"
@@ -162,13 +164,32 @@ def show(market: Market, ui: Ui, number: int | None = None) -> None:
         rows = [_entry_row(rules, epoch, entry) for entry in listed]
         columns = ("provider", "rounds", "throughput", "stake", "samples", "outcome")
         ui.table("Proofs", columns, rows)
-    if number is None:
-        for old, provider in reportable(market, rules, epoch):
-            ui.note(f"{provider} has not opened its proof of epoch {old}: ape run proof fail")
+    late = reportable(market, rules, epoch) if number is None else []
+    for old, provider in late:
+        ui.note(f"{provider} has not opened its proof of epoch {old}: proof fail")
+    record = epoch.record
+    return {
+        "epoch": epoch.number,
+        "stage": epoch.stage.name.lower(),
+        "opened_at": record.opened_at or None,
+        "ends_at": record.ends_at or None,
+        "proofs": [
+            {
+                "provider": entry.provider,
+                "rounds": entry.rounds,
+                "stake": str(entry.stake),
+                "samples": entry.verified,
+                "throughput": None if entry.score is None else str(entry.score),
+                "burned": None if entry.slashed is None else str(entry.slashed),
+            }
+            for entry in listed
+        ],
+        "reportable": [{"epoch": old, "provider": provider} for old, provider in late],
+    }
 
 
-def show_provider(market: Market, ui: Ui, provider: str) -> None:
-    """A provider's last proof, its bond and its score."""
+def show_provider(market: Market, ui: Ui, provider: str) -> dict[str, Any]:
+    """A provider's last proof, its bond and its score; the same as JSON values."""
     require_registered(market, provider)
     rules = rules_of(market.benchmark_events, "latest")
     proof, now = market.benchmark_events.proof_of(provider, "latest"), market.now()
@@ -192,6 +213,15 @@ def show_provider(market: Market, ui: Ui, provider: str) -> None:
             ("state", _state(rules, proof, epoch)),
         ]
     ui.table(f"Proof of {provider}", ("what", "value"), rows)
+    return {
+        "provider": provider,
+        "throughput": str(score),
+        "valid_until": proven.until or None,
+        "epoch": proof.epoch if proof.rounds else None,
+        "rounds": proof.rounds,
+        "samples": proof.verified,
+        "bond_until": proof.bond_until or None,
+    }
 
 
 def _proven(proven: int, until: int, backed: int, now: int) -> str:

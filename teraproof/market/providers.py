@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from eth_utils.crypto import keccak
@@ -143,7 +144,7 @@ def register(
     chosen = check_endpoint(endpoint or consent.endpoint or "")
     payout = payout or sender.address
     if is_registered(market, sender.address):
-        raise CommandError(f"{sender.address} is registered already; see ape run provider status")
+        raise CommandError(f"{sender.address} is registered already; see provider status")
     if max_locked < max_lock_per_order:
         raise CommandError("--max-locked must be at least --max-lock-per-order")
     ui.table(
@@ -410,6 +411,26 @@ def read_all(market: Market) -> list[Provider]:
     """All providers that can be reached, the largest own stake first."""
     found = [read(market, owner, url) for owner, url in endpoints(market).items()]
     return sorted(found, key=lambda provider: -provider.own)
+
+
+def to_json(provider: Provider) -> dict[str, Any]:
+    """A provider for documents: amounts in TPF wei and throughput in operations per second, as
+    text.
+    """
+    return {
+        "provider": provider.owner,
+        "operator": provider.operator,
+        "payout": provider.payout,
+        "endpoint": provider.endpoint,
+        "commission_bps": provider.commission_bps,
+        "stake": str(provider.active),
+        "own_stake": str(provider.own),
+        "locked": str(provider.locked),
+        "unbonding": str(provider.unbonding),
+        "next_order": str(provider.lockable),
+        "throughput": str(provider.score),
+        "free_throughput": str(provider.free_score),
+    }
 
 
 def show_list(listed: Sequence[Provider], ui: Ui) -> None:

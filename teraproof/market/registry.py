@@ -94,8 +94,8 @@ class Registry(_Record):
 
 
 def path_of(folder: Path, chain_id: int) -> Path:
-    """Where a chain's registry is kept."""
-    return folder / f"{chain_id}.json"
+    """Where a chain's registry is kept: in a directory, or the file that was named itself."""
+    return folder if folder.is_file() else folder / f"{chain_id}.json"
 
 
 def load(folder: Path, chain_id: int) -> Registry | None:
@@ -144,25 +144,25 @@ def require(folder: Path, chain: Chain) -> Registry:
     if registry is None:
         others = sorted(path.stem for path in folder.glob("*.json") if path.stem.isdigit())
         instead = (
-            f"choose another --network (there is one on chain {', '.join(others)})"
+            f"choose another chain (there is one on {', '.join(others)})"
             if others
-            else "choose another --network"
+            else "choose another chain"
         )
         raise CommandError(
-            f"no deployment is known on chain {chain.chain_id} ({chain.name}): {instead}, or run "
-            "ape run deploy first"
+            f"no deployment is known on chain {chain.chain_id} ({chain.name}): {instead}, ask the "
+            "deployer for its file and name that with --deployments, or run ape run deploy first"
         )
     if registry.genesis != chain.genesis():
         raise CommandError(
             f"{path_of(folder, chain.chain_id)} belongs to another chain with id "
-            f"{chain.chain_id} (its first block differs); check --network, or move the file away "
+            f"{chain.chain_id} (its first block differs); check the chain, or move the file away "
             "and deploy again"
         )
     gone = missing_code(registry, chain)
     if gone is not None:
         raise CommandError(
             f"{gone} has no code at {registry.address(gone)} on chain {chain.chain_id}; "
-            f"check --network, or move {path_of(folder, chain.chain_id)} away and deploy again"
+            f"check the chain, or move {path_of(folder, chain.chain_id)} away and deploy again"
         )
     if not registry.complete:
         raise CommandError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
 from teraproof.errors import CommandError, counted
@@ -79,12 +80,14 @@ def waiting(rewards: Sequence[Reward]) -> Reward | None:
     return ready[-1] if ready else None
 
 
-def show(market: Market, ui: Ui, provider: str) -> None:
-    """A provider's rewards, the newest last, and what waits."""
+def show(market: Market, ui: Ui, provider: str) -> list[dict[str, Any]]:
+    """A provider's rewards, the newest last, and what waits. Returns all of them as JSON values:
+    throughput in operations per second, amounts in TPF wei, as text.
+    """
     found = of(market, provider)
     if not found:
         ui.note(f"{provider} has no score yet, so there is no reward")
-        return
+        return []
     if len(found) > _SHOWN:
         ui.note(f"the newest {_SHOWN} of {len(found)} epochs")
     rows = [
@@ -101,9 +104,17 @@ def show(market: Market, ui: Ui, provider: str) -> None:
     ui.table(f"Rewards of {provider}", columns, rows)
     ready = waiting(found)
     if ready is not None and ready.amount:
-        ui.note(
-            f"{show_tpf(ready.amount)} wait; pay them into the pool with: ape run rewards claim"
-        )
+        ui.note(f"{show_tpf(ready.amount)} wait; pay them into the pool with: rewards claim")
+    return [
+        {
+            "epoch": reward.epoch,
+            "throughput": str(reward.score),
+            "backed": str(reward.effective),
+            "amount": str(reward.amount),
+            "state": _state(reward),
+        }
+        for reward in found
+    ]
 
 
 def _state(reward: Reward) -> str:
@@ -144,8 +155,10 @@ def _ended(market: Market, epoch: int) -> bool:
     return market.now() >= record.ends_at
 
 
-def show_emission(market: Market, ui: Ui) -> None:
-    """The schedule and the scale, and what each use gets, now and in epochs that are to come."""
+def show_emission(market: Market, ui: Ui) -> dict[str, Any]:
+    """The schedule and the scale, and what each use gets, now and in epochs that are to come. The
+    same as JSON values: amounts in TPF wei as text, weights 1/10,000.
+    """
     emissions, benchmark = market.emissions, market.benchmark_events
     epoch, now = benchmark.current_epoch("latest"), market.now()
     halving, start = int(emissions.read("HALVING")), int(emissions.read("START"))
@@ -183,6 +196,14 @@ def show_emission(market: Market, ui: Ui) -> None:
     ]
     columns = ("use", "shared out by", "now", f"from epoch {epoch + 2}", "of this epoch")
     ui.table("Weights", columns, rows)
+    return {
+        "epoch": epoch,
+        "emission": str(opened),
+        "scale": str(scale),
+        "next_halving": next_halving,
+        "weights_bps": list(present),
+        "later_weights_bps": list(later),
+    }
 
 
 def set_weights(market: Market, sender: Sender, ui: Ui, weights: Sequence[int]) -> Receipt:

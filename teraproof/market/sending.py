@@ -8,12 +8,14 @@ what it is about to do. Amounts are wei, times seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from teraproof.amounts import show_ether
 from teraproof.errors import CommandError
+from teraproof.locks import MachineLock
 from teraproof.market.chain import Chain
 from teraproof.market.signers import Signer, Unsigned
 from teraproof.protocol.errors import Code
@@ -46,12 +48,53 @@ class Signed:
     tip: int
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A transaction that has succeeded."""
+
+    label: str
+    receipt: Receipt
+
+    def to_json(self) -> dict[str, Any]:
+        """For documents; the fee is wei as text."""
+        return {
+            "what": self.label,
+            "hash": "0x" + self.receipt.tx_hash.hex(),
+            "block": self.receipt.block_number,
+            "gas_used": self.receipt.gas_used,
+            "fee": str(self.receipt.gas_used * self.receipt.gas_price),
+        }
+
+
+@contextmanager
+def hold(chain: Chain, address: str) -> Iterator[None]:
+    """Keep other commands of this machine from sending for the same account of the same chain.
+
+    Two of them would take the same nonce. CommandError names the process that is under way.
+    """
+    place = f"{chain.chain_id}-{chain.genesis()[2:14]}-{address.lower()}"
+    lock = MachineLock(f"send-{place}")
+    if not lock.take():
+        holder = lock.holder()
+        which = "" if holder is None else f" (process {holder})"
+        raise CommandError(
+            f"another command is sending transactions of {address}{which}; wait until it has ended",
+            Code.COMMAND_RUNNING,
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Sender:
     """Sends one account's transactions, one after the other."""
 
     def __init__(self, chain: Chain, signer: Signer) -> None:
         self.chain = chain
         self.signer = signer
+        #: What was sent and has succeeded, in order.
+        self.sent: list[Sent] = []
 
     def offer(self, instead_of: Offer | None = None) -> Offer:
         """What a transaction offers for gas now, or instead of one that waits."""
@@ -82,7 +125,9 @@ class Sender:
         """Send and wait for the confirmations. CommandError: refused by the contract, not enough
         gas money, not mined in time.
         """
-        return self.wait(self.start(call, on_signed=on_signed), self.chain.confirmations)
+        receipt = self.wait(self.start(call, on_signed=on_signed), self.chain.confirmations)
+        self.sent.append(Sent(call.label, receipt))
+        return receipt
 
     def start(
         self,

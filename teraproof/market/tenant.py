@@ -159,8 +159,8 @@ def upload(
         ui.note(line)
     if endpoints and not done:
         raise CommandError(
-            "no agent has the inputs, so nobody will start; run ape run job upload to try again, "
-            "or ape run job cancel to take the job back"
+            "no agent has the inputs, so nobody will start; run job upload to try again, "
+            "or job cancel to take the job back"
         )
     return done
 
@@ -198,7 +198,7 @@ def announced(market: Market, provider: str | None) -> tuple[str, str]:
         raise CommandError(f"{provider} announces no endpoint; pass --endpoint URL")
     raise CommandError(
         f"{len(known)} providers are registered; choose with --provider ADDRESS "
-        "(see ape run provider status)"
+        "(see provider status)"
     )
 
 

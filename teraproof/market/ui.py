@@ -13,6 +13,10 @@ Row = Sequence[str]
 class Ui(Protocol):
     """Where progress goes and where consent comes from."""
 
+    def doing(self, text: str) -> None:
+        """What takes the time from now on."""
+        ...
+
     def step(self, text: str) -> None:
         """Something was done."""
         ...
@@ -35,6 +39,9 @@ class QuietUi:
     """Silent: confirms every prompt and records the lines."""
 
     lines: list[str] = field(default_factory=list)
+
+    def doing(self, text: str) -> None:
+        """Left out."""
 
     def step(self, text: str) -> None:
         """Kept."""

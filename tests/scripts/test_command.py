@@ -19,8 +19,9 @@ from ape.exceptions import (
 )
 
 from scripts.market import choice
-from scripts.market.command import OneLine, own_tools_first
+from scripts.market.command import HOST, own_tools_first
 from scripts.market.errors import Declined, ScriptError, WrongInput
+from teraproof.cli.frame import OneLine
 from teraproof.cli.ui import ConsoleUi
 from teraproof.protocol.errors import Code, Exit
 from teraproof.rpc.errors import ChainError
@@ -32,16 +33,16 @@ from teraproof.rpc.errors import ChainError
 )
 def test_one_line__interrupted__says_how_to_go_on(error: BaseException, code: int) -> None:
     wanted = pytest.raises(click.ClickException, match="run the same command again")
-    with wanted as raised, OneLine():
+    with wanted as raised, OneLine(HOST):
         raise error
     assert raised.value.exit_code == code
 
 
 def test_one_line__bug_or_other_exit__is_let_through() -> None:
     for error in (ZeroDivisionError(), SystemExit(2)):
-        with pytest.raises(type(error)), OneLine():
+        with pytest.raises(type(error)), OneLine(HOST):
             raise error
-    with pytest.raises(click.ClickException, match="declined") as raised, OneLine():
+    with pytest.raises(click.ClickException, match="declined") as raised, OneLine(HOST):
         raise Declined
     assert raised.value.exit_code == Exit.REFUSED
 
@@ -64,7 +65,7 @@ def test_one_line__bug_or_other_exit__is_let_through() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_one_line__exit_code_by_the_kind_of_error(error: Exception, kind: Exit) -> None:
-    with pytest.raises(click.ClickException) as raised, OneLine():
+    with pytest.raises(click.ClickException) as raised, OneLine(HOST):
         raise error
     assert raised.value.exit_code == kind
 
@@ -78,8 +79,9 @@ def test_check__network_without_a_usable_url__one_line_names_the_variable() -> N
     def sepolia(uri: str) -> SimpleNamespace:
         return _node("sepolia", "base", base={"sepolia": {"uri": uri}})
 
-    choice.check(sepolia("https://rpc.example/v1"))
-    choice.check(_node("mainnet", uri="https://rpc.example"))
+    url = "https://rpc.example/v1"
+    assert choice.url_of(sepolia(url)) == url
+    assert choice.url_of(_node("mainnet", uri=url)) == url
     for provider, line in (
         (sepolia("$BASE_SEPOLIA_RPC_URL"), "BASE_SEPOLIA_RPC_URL is not set; export it, or use"),
         (sepolia("rpc.example"), "BASE_SEPOLIA_RPC_URL is not a URL"),
@@ -87,7 +89,7 @@ def test_check__network_without_a_usable_url__one_line_names_the_variable() -> N
         (_node("other", ethereum={"other": {"uri": "x"}}), "in Ape's settings is none"),
     ):
         with pytest.raises(ScriptError, match=line):
-            choice.check(provider)
+            choice.url_of(provider)
 
 
 def test_own_tools_first__not_on_path__anvil_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,7 +304,7 @@ def test_job__deadline_missed__tenant_is_made_whole(running: Stage) -> None:
     assert "tUSD (the rest was returned when the job was accepted)" in told
     assert "10 TPF seized: 8 TPF to the tenant, 1 TPF bounty, 1 TPF burned" in told
     stranger = running.stranger.address
-    assert f"1 TPF wait for {stranger}; take them with: ape run job withdraw" in told
+    assert f"1 TPF wait for {stranger}; take them with: job withdraw" in told
     paid = credits.withdraw(market, running.tenant, ui)
     assert any(line.endswith("seizures and bounties | 8 TPF") for line in ui.lines)
     assert paid.payment == 2 * USD

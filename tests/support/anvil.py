@@ -23,7 +23,7 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.locks import MachineLock
+from teraproof.locks import MachineLock
 
 ROOT = Path(__file__).resolve().parents[2]
 MNEMONIC = "test test test test test test test test test test test junk"

@@ -6,10 +6,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 
-from provider_agent.errors import SettingsError
+from teraproof.errors import LocalError
+from teraproof.protocol.errors import Code
+
+# "1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF", as Linux lists them.
+_FLOCK = re.compile(
+    r"\bFLOCK\s+ADVISORY\s+WRITE\s+(?P<pid>\d+)\s"
+    r"(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):(?P<inode>\d+)\s"
+)
 
 
 class MachineLock:
@@ -38,6 +46,23 @@ class MachineLock:
                 os.close(handle)  # somebody removed the file in between: lock the new one
         return True
 
+    def holder(self) -> int | None:
+        """The process that holds the lock, as far as this machine tells."""
+        try:
+            there = self.path.stat()
+            held = Path("/proc/locks").read_text()
+        except OSError:
+            return None
+        place = (os.major(there.st_dev), os.minor(there.st_dev), there.st_ino)
+        for line in held.splitlines():
+            found = _FLOCK.search(line)
+            if found is None:
+                continue
+            major, minor, inode = found["major"], found["minor"], found["inode"]
+            if (int(major, 16), int(minor, 16), int(inode)) == place:
+                return int(found["pid"]) or None
+        return None
+
     def release(self) -> None:
         """Give the lock back. The file stays: removing it would let two lock two files."""
         if self._handle is not None:
@@ -52,7 +77,9 @@ class MachineLock:
                 return os.open(self.path, os.O_RDONLY | flags)
             return os.open(self.path, os.O_RDONLY | os.O_CREAT | flags, 0o644)
         except OSError as error:
-            raise SettingsError(f"cannot open the lock {self.path}: {error.strerror}") from error
+            raise LocalError(
+                f"cannot open the lock {self.path}: {error.strerror}", Code.SETTINGS_INVALID
+            ) from error
 
     def _is_current(self, handle: int) -> bool:
         ours = os.fstat(handle)

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of every command, whoever runs it: `teraproof`, or Ape.
+
+A command is written once, as a function of a `Session` and its own options. A `Host` adds the
+options that say which chain and which account, and opens the session. What goes wrong is one line
+on stderr and an exit code; with --json the result, or the error, is one document on stdout.
+
+This module imports nothing heavy: `teraproof --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from teraproof.errors import TeraproofError, WrongInput
+from teraproof.protocol.errors import Code
+
+if TYPE_CHECKING:
+    from teraproof.cli.ui import ConsoleUi
+    from teraproof.market.chain import Chain
+    from teraproof.market.market import Market
+    from teraproof.market.sending import Sender
+    from teraproof.market.signers import Signer
+
+STOPPED = "stopped; run the same command again to go on"
+
+Result = Mapping[str, Any] | None
+Told = tuple[str, Code]
+
+
+class Needs(Enum):
+    """What a command works with."""
+
+    NOTHING = "nothing"
+    CHAIN = "chain"
+    EITHER = "either"
+    """The chain, and an account if one is named."""
+    ACCOUNT = "account"
+
+
+class Host(Protocol):
+    """Who runs the commands: where chain and account come from."""
+
+    #: Where the files that say where the contracts are lie by default.
+    deployments: Path
+
+    def options(self, needs: Needs) -> Sequence[click.Parameter]:
+        """What it adds to a command's options."""
+        ...
+
+    def command(self, needs: Needs) -> type[click.Command]:
+        """The class of its commands."""
+        ...
+
+    def open(self, needs: Needs, chosen: Mapping[str, Any], ui: ConsoleUi) -> Session:
+        """A session by the values of its options."""
+        ...
+
+    def told(self, error: BaseException) -> Told | None:
+        """The line and code of an error that only this host knows; None for a bug."""
+        ...
+
+
+class Session:
+    """The chain, the market and the account of a command, each opened when it is first needed."""
+
+    def __init__(
+        self,
+        ui: ConsoleUi,
+        deployments: Path,
+        connect: Callable[[], Chain],
+        account: Callable[[Chain], Signer | None],
+        *,
+        program: str,
+    ) -> None:
+        self.ui, self.deployments = ui, deployments
+        #: What people type before `job`, for lines that name another command.
+        self.program = program
+        self._connect, self._account = connect, account
+        self._chain: Chain | None = None
+        self._market: Market | None = None
+        self._signer: Signer | None = None
+        self._sender: Sender | None = None
+        self._held = ExitStack()
+
+    @property
+    def chain(self) -> Chain:
+        """The chain. Raises when no endpoint answers."""
+        if self._chain is None:
+            self.ui.doing("waiting for the RPC endpoint")
+            self._chain = self._connect()
+        return self._chain
+
+    @property
+    def market(self) -> Market:
+        """The deployed market."""
+        if self._market is None:
+            from teraproof.market.market import open_market
+
+            chain = self.chain
+            self.ui.doing("reading the market")
+            self._market = open_market(self.deployments, chain)
+        return self._market
+
+    @property
+    def account(self) -> str | None:
+        """The address of the account, if one is named."""
+        signer = self._load()
+        return None if signer is None else signer.address
+
+    @property
+    def signer(self) -> Signer:
+        """The account. WrongInput when none is named."""
+        signer = self._load()
+        if signer is None:
+            raise WrongInput("name the account that pays and signs; see --help")
+        return signer
+
+    @property
+    def sender(self) -> Sender:
+        """Sends the account's transactions; no other command does so at the same time."""
+        if self._sender is None:
+            from teraproof.market.sending import Sender, hold
+
+            self._held.enter_context(hold(self.chain, self.signer.address))
+            self._sender = Sender(self.chain, self.signer)
+        return self._sender
+
+    def sent(self) -> list[dict[str, Any]]:
+        """The transactions so far, as JSON values."""
+        return [] if self._sender is None else [one.to_json() for one in self._sender.sent]
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        self._held.close()
+
+    def _load(self) -> Signer | None:
+        if self._signer is None:
+            self._signer = self._account(self.chain)
+        return self._signer
+
+
+class Command(click.Command):
+    """A command before a host has it: its callback takes a session, then its own options."""
+
+    needs = Needs.ACCOUNT
+
+
+def command(
+    group: click.Group, needs: Needs, name: str | None = None
+) -> Callable[[Callable[..., Result]], Command]:
+    """Add a command to a group."""
+
+    def add(function: Callable[..., Result]) -> Command:
+        made = click.command(name, cls=Command)(function)
+        made.needs = needs
+        group.add_command(made)
+        return made
+
+    return add
+
+
+def common(host: Host) -> list[click.Option]:
+    """`--deployments` and `--yes`."""
+    return [
+        click.Option(
+            ["--deployments"],
+            type=click.Path(path_type=Path),
+            envvar="TERAPROOF_DEPLOYMENTS",
+            show_envvar=True,
+            default=host.deployments,
+            show_default="deployments",
+            help="Directory of the files that say where the contracts are, or one such file.",
+        ),
+        click.Option(["--yes"], is_flag=True, help="Do not ask before money moves."),
+    ]
+
+
+JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document.")
+
+
+def bind(group: click.Group, host: Host) -> click.Group:
+    """The group's commands as this host runs them."""
+    bound = click.Group(group.name, help=group.help)
+    for name, made in group.commands.items():
+        assert isinstance(made, Command)  # `command` makes no others
+        bound.add_command(_bound(made, host), name)
+    return bound
+
+
+def _bound(made: Command, host: Host) -> click.Command:
+    own = {parameter.name for parameter in made.params}
+    shared = [] if made.needs is Needs.NOTHING else common(host)
+
+    # Ape looks for an argument of this name, to put its connection there.
+    def run(provider: Any = None, **values: Any) -> None:
+        mine = {name: value for name, value in values.items() if name in own}
+        chosen = {name: value for name, value in values.items() if name not in own}
+        chosen["provider"] = provider
+        _run(made, host, mine, chosen)
+
+    return host.command(made.needs)(
+        made.name,
+        callback=run,
+        params=[*made.params, *host.options(made.needs), *shared, JSON],
+        help=made.help,
+        epilog=made.epilog,
+    )
+
+
+def _run(made: Command, host: Host, mine: dict[str, Any], chosen: dict[str, Any]) -> None:
+    from teraproof.cli.ui import ConsoleUi
+
+    as_json = bool(chosen.pop("as_json"))
+    ui = ConsoleUi(yes=bool(chosen.pop("yes", False)), quiet=as_json)
+    session: Session | None = None
+    with OneLine(host, as_json), ui:
+        session = host.open(made.needs, chosen, ui)
+        try:
+            assert made.callback is not None
+            result = made.callback(session, **mine)
+        except TeraproofError as error:
+            error.details.setdefault("transactions", session.sent())
+            raise
+        finally:
+            session.close()
+        if as_json:
+            sent = session.sent()
+            document = dict(result or {}) | ({"transactions": sent} if sent else {})
+            if ui.notes:
+                document["notes"] = ui.notes
+            click.echo(json.dumps(document, indent=2))
+
+
+# ---------------------------------------------------------------------- errors
+
+
+class OneLine:
+    """Turns expected errors into `Failure`; a bug keeps its traceback."""
+
+    def __init__(self, host: Host | None = None, as_json: bool = False) -> None:
+        self._host, self._as_json = host, as_json
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, click.ClickException | click.exceptions.Exit):
+            return
+        told = told_of(error)
+        if told is None and self._host is not None:
+            told = self._host.told(error)
+        if told is not None:
+            details = error.details if isinstance(error, TeraproofError) else {}
+            raise Failure(*told, details if self._as_json else None) from None
+
+
+class Failure(click.ClickException):
+    """One line, and the exit code of its kind. `details` are shown in JSON, None is no JSON."""
+
+    def __init__(self, line: str, code: Code, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(line)
+        self.code, self.details = code, details
+        self.exit_code = int(code.exit)
+
+    def show(self, file: Any = None) -> None:
+        """Print the line, and the document if one is wanted."""
+        click.echo(f"error: {self.message}", err=True, file=file)
+        if self.details is None:
+            return
+        error = {
+            "code": self.code.value,
+            "message": self.message,
+            "retryable": self.code.retryable,
+            "details": {key: value for key, value in self.details.items() if value not in ([], ())},
+        }
+        click.echo(json.dumps({"error": error}, indent=2, default=str))
+
+
+def told_of(error: BaseException) -> Told | None:
+    """The line and the code of an expected error; None for any other."""
+    if isinstance(error, TeraproofError):
+        return str(error), error.code
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED, Code.INTERRUPTED
+    if isinstance(error, click.Abort):
+        return STOPPED, Code.DECLINED
+    return None
+
+
+# ---------------------------------------------------------------------- types of options
+
+
+class _Address(click.ParamType):
+    name = "address"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """An EIP-55 address."""
+        from teraproof.errors import LocalError
+        from teraproof.protocol.terms import address
+
+        try:
+            return address(param.opts[0] if param is not None else "address", value)
+        except LocalError as error:
+            raise Failure(str(error), Code.INPUT_INVALID) from None
+
+
+ADDRESS = _Address()
+provider_option = click.option(
+    "--provider",
+    "owner",
+    type=ADDRESS,
+    help="Owner address of the provider; default: the account itself.",
+)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`teraproof job | provider | proof | rewards | tokens`: the market's commands, without Ape."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import import_module
+
+import click
+
+from teraproof.cli.frame import bind
+from teraproof.cli.keyhost import PROGRAM, KeyHost
+
+# Known without importing them: --help answers at once.
+_GROUPS = {
+    "job": "Post jobs, watch them, fetch results.",
+    "provider": "Register a provider, stake, unstake, withdraw, look.",
+    "proof": "Look at proofs; open, close and draw epochs; report failures; settle; release bonds.",
+    "rewards": "Look at rewards for proven throughput, claim them into the pool.",
+    "tokens": "Send stake, mint test dollars.",
+}
+
+
+class _Root(click.Group):
+    """Imports a group when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which people need them."""
+        return list(_GROUPS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The group, bound to key files."""
+        if name not in _GROUPS:
+            return None
+        return bind(import_module(f"teraproof.cli.{name}").cli, KeyHost())
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the list above."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_GROUPS.items()))
+
+
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in ("teraproof", "teraproof-agent"):
+        with contextlib.suppress(PackageNotFoundError):
+            click.echo(f"{PROGRAM} {version(package)}")
+            ctx.exit()
+    click.echo(f"{PROGRAM} from a checkout")
+    ctx.exit()
+
+
+@click.group(PROGRAM, cls=_Root)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+def main() -> None:
+    """A market for GPU compute. Owners sell work, tenants buy it, contracts hold the money."""

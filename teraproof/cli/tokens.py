@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens to begin with: send stake, mint the test dollar of local chains and test nets."""
+
+from __future__ import annotations
+
+import click
+
+from teraproof.amounts import TPF_DECIMALS, units
+from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
+
+
+@click.group("tokens")
+def cli() -> None:
+    """Send stake, mint test dollars."""
+
+
+@command(cli, Needs.ACCOUNT)
+@click.argument("amount")
+@click.option("--to", "receiver", type=ADDRESS, required=True, help="Who gets the TPF.")
+def send(session: Session, amount: str, receiver: str) -> Result:
+    """Send AMOUNT TPF."""
+    from teraproof.market import tokens
+
+    wei = units(amount, TPF_DECIMALS, "AMOUNT")
+    tokens.send_stake(session.market, session.sender, session.ui, receiver, wei)
+    return {"to": receiver, "amount": str(wei)}
+
+
+@command(cli, Needs.ACCOUNT)
+@click.argument("amount")
+@click.option("--to", "receiver", type=ADDRESS, help="Who gets them; default: the account.")
+def mint(session: Session, amount: str, receiver: str | None) -> Result:
+    """Make AMOUNT test dollars."""
+    from teraproof.market import tokens
+
+    market, sender = session.market, session.sender
+    made = units(amount, market.decimals, "AMOUNT")
+    to = receiver or sender.address
+    tokens.mint_payment(market, sender, session.ui, to, made)
+    return {"to": to, "amount": str(made)}
