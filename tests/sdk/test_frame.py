@@ -57,7 +57,7 @@ def test_help__heavy_libraries_are_not_loaded() -> None:
         "except SystemExit: pass\n"
         "heavy = {'eth_account', 'httpx', 'httpcore', 'jsonschema', 'pydantic', 'rich', 'numpy',"
         " 'ape', 'web3', 'vyper', 'boa'}\n"
-        "sys.exit(' '.join(sorted(heavy & set(sys.modules))))"
+        "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
@@ -123,13 +123,14 @@ def test_json__error__has_its_code_and_details_and_the_exit_code_of_its_kind() -
 
     shown = CliRunner().invoke(bound(body), ["do", "memory", "--json"])
     assert shown.exit_code == Exit.JOB_FAILED
-    assert json.loads(shown.stdout)["error"] == {
+    said, _, document = shown.output.partition("{")
+    assert said == "error: the job failed\n"
+    assert json.loads("{" + document)["error"] == {
         "code": "job_failed",
         "message": "the job failed",
         "retryable": False,
         "details": {"reason": "memory"},
     }
-    assert shown.stderr == "error: the job failed\n"
 
 
 def test_bug__keeps_its_traceback() -> None:
@@ -166,7 +167,7 @@ def test_hold__second_command_for_one_account__names_the_process() -> None:
         )
         assert done.stdout.startswith("command_running another command is sending")
         with fails_as(Code.COMMAND_RUNNING), sending.hold(chain, address):
-            raise AssertionError("held twice")
+            pass
         with sending.hold(chain, "0x" + "18" * 20):
             pass  # another account is nobody's business
     with sending.hold(chain, address):
