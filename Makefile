@@ -175,10 +175,6 @@ window-use: setup ## the part of a window that an agent proves, with blocks of 2
 soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 	@$(BIN)/python -m benchmarks.soundness
 
-.PHONY: abi
-abi: .venv/.stamp ## write the agent's ABI files from the contracts
-	@$(BIN)/python tools/contracts.py abi
-
 .PHONY: sdk
 sdk: .venv/.stamp ## write the SDK's classes of the contracts (teraproof/contracts)
 	@$(BIN)/python -m tools.sdk
@@ -203,7 +199,7 @@ PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchm
 MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
 
 .PHONY: lint
-lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh ABI files
+lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh classes
 	@status=0; \
 	echo "lint: ruff"; $(LINT)/ruff check --quiet $(PYTHON_SOURCES) || status=1; \
 	$(LINT)/ruff format --quiet --check $(PYTHON_SOURCES) || { echo "error: run make format"; status=1; }; \

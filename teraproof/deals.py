@@ -15,6 +15,8 @@ from teraproof.contracts.jobs import (
     Refused,
     Settled,
 )
+from teraproof.protocol.messages import Attestation
+from teraproof.protocol.terms import Record, Terms
 from teraproof.rpc.types import Block
 
 #: Something that happened to a job.
@@ -28,6 +30,29 @@ JOB_EVENTS: tuple[type[Event], ...] = (
     Refused,
     Cancelled,
 )
+
+
+def attestation_of(terms: Terms, attested: Attested) -> Attestation:
+    """What an operator has vouched for, as the chain tells it."""
+    return Attestation(
+        job=attested.job,
+        spec=terms.order.spec,
+        result=attested.result,
+        receipt=attested.receipt,
+        started=attested.started,
+        finished=attested.finished,
+    )
+
+
+def record_of(terms: Terms, attested: Attested) -> Record:
+    """What the state word of an attested job is the digest of."""
+    return Record(
+        provider=attested.provider,
+        assigned_at=attested.assigned_at,
+        attested_at=attested.attested_at,
+        paused=attested.paused,
+        attestation=attestation_of(terms, attested).struct_hash(),
+    )
 
 
 def free_score(jobs: JobsContract, provider: str, block: Block) -> int:

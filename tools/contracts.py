@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the contracts for `make abi`, `make size` and `make lint`.
+"""Compiles the contracts for `make size` and `make lint`.
 
 Run from the repository root inside `.venv`:
 
-    python tools/contracts.py abi      write provider_agent/abi/*.json
     python tools/contracts.py check    every contract without a warning, guarded against
-                                       re-entrance, ABI files fresh
+                                       re-entrance
     python tools/contracts.py size     code sizes against the limits of the chain
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -23,10 +21,6 @@ from vyper.warnings import VyperWarning
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
-ABI_DIRECTORY = ROOT / "provider_agent" / "abi"
-
-# The contracts that the agent speaks to.
-AGENT_CONTRACTS = ("Token", "Staking", "Jobs", "Benchmark", "Emissions")
 
 RUNTIME_LIMIT = 24_576  # bytes, EIP-170: not below it means not deployable
 INIT_LIMIT = 49_152  # bytes, EIP-3860
@@ -70,25 +64,6 @@ def compile_contract(path: Path, *formats: str) -> dict[str, Any]:
     return dict(compiled)
 
 
-def abi_text(abi: list[dict[str, Any]]) -> str:
-    """The text of an ABI file: a JSON list, one entry a line, so that changes can be read."""
-    lines = (json.dumps(entry, sort_keys=True) for entry in abi)
-    return "[\n  " + ",\n  ".join(lines) + "\n]\n"
-
-
-def write_abi() -> None:
-    """Write the agent's ABI files."""
-    # All are compiled before the first is written: no half-new set.
-    texts = {
-        name: abi_text(compile_contract(CONTRACTS / f"{name}.vy", "abi")["abi"])
-        for name in AGENT_CONTRACTS
-    }
-    ABI_DIRECTORY.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        (ABI_DIRECTORY / f"{name}.json").write_text(text)
-        print(f"wrote provider_agent/abi/{name}.json")
-
-
 def unguarded(root: Path) -> list[str]:
     """Sources with external functions and no `# pragma nonreentrancy on`, as problems.
 
@@ -118,23 +93,17 @@ def immutable_bytes(layout: Any) -> int:
 
 
 def check() -> None:
-    """Compile everything that can be deployed, and compare the ABI files with the contracts.
+    """Compile everything that can be deployed.
 
     Raises:
-        ContractError: Something does not compile cleanly, a source is open to re-entrance, or an
-            ABI file is stale.
+        ContractError: Something does not compile cleanly, or a source is open to re-entrance.
     """
     problems = unguarded(CONTRACTS)
     for path in deployables():
         try:
-            compiled = compile_contract(path, "abi", "bytecode")
+            compile_contract(path, "bytecode")
         except ContractError as error:
             problems.append(str(error))
-            continue
-        if path.parent == CONTRACTS and path.stem in AGENT_CONTRACTS:
-            file = ABI_DIRECTORY / f"{path.stem}.json"
-            if not file.is_file() or file.read_text() != abi_text(compiled["abi"]):
-                problems.append(f"{file.relative_to(ROOT)} is stale; run make abi")
     if problems:
         raise ContractError("\n".join(problems))
 
@@ -161,7 +130,7 @@ def print_sizes() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command that is named; 0 when all is well."""
-    commands = {"abi": write_abi, "check": check, "size": print_sizes}
+    commands = {"check": check, "size": print_sizes}
     if len(arguments) != 1 or arguments[0] not in commands:
         print(f"usage: contracts.py {'|'.join(commands)}", file=sys.stderr)
         return 2

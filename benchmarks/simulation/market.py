@@ -21,6 +21,7 @@ from benchmarks.simulation.node import Node
 from provider_agent import app
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
+from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Order
 from tests.agent_e2e.world import GAS, TPF, USD, World
@@ -158,9 +159,7 @@ class Market:
         self._ended: Counter[str] = Counter()
         self._idle: dict[str, float] = {}
         self._before: Counter[str] = Counter()
-        self._topics = {
-            "0x" + topic.hex(): event.name for topic, event in world.jobs.abi.events.items()
-        }
+        self._topics = {"0x" + kind.TYPE.topic.hex(): kind.__name__ for kind in JobsContract.EVENTS}
 
     def run(self, tell: Callable[[int, int], None]) -> Outcome:
         """Live through the plan; `tell` is called with jobs posted and settled after each block.

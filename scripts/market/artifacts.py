@@ -21,8 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from provider_agent.chain.contracts import Abi
 from scripts.market.errors import ScriptError
+from teraproof.contracts.abi import Abi
+from teraproof.rpc.client import RpcPool
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {
@@ -54,6 +55,12 @@ class Artifact:
     def abi(self) -> Abi:
         """For reads and calldata."""
         return Abi(self.entries)
+
+    def read(self, pool: RpcPool, address: str, view: str) -> Any:
+        """What a view without arguments, which a plan names, returns now. Raises ChainError."""
+        data = pool.eth_call(address, self.abi.encode(view), "latest")
+        (value,) = self.abi.decode_output(view, 0, data)
+        return value
 
     @property
     def bytecode_hash(self) -> str:

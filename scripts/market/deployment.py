@@ -23,9 +23,10 @@ from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
 from scripts.market.plan import Plan, Step, encode_arguments
 from teraproof.amounts import show_ether
+from teraproof.contracts.staking import StakingContract
+from teraproof.contracts.token import TokenContract
 from teraproof.errors import counted
 from teraproof.market.chain import Chain
-from teraproof.market.contracts import Contract
 from teraproof.market.registry import (
     Deployed,
     Done,
@@ -84,13 +85,13 @@ def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -
                 f"on chain {chain.chain_id}, which is no known test net; name a real token"
             )
         return
-    token = Contract(chain.pool, plan.token.address, artifacts["Token"].abi)
+    token = TokenContract(chain.pool, plan.token.address)
     where = f"{plan.source}: payment_token.address: {token.address}"
     if not chain.pool.code(token.address):
         raise ScriptError(f"{where} has no code on chain {chain.chain_id}")
     try:
-        decimals = int(token.read("decimals"))
-        token.read("balanceOf", token.address)
+        decimals = token.decimals("latest")
+        token.balance_of(token.address, "latest")
     except ChainError:
         raise ScriptError(f"{where} does not answer like an ERC-20 token") from None
     if decimals != plan.token.decimals:
@@ -464,14 +465,15 @@ class Deployment:
 
     def _is_done(self, step: Step) -> bool:
         """Whether a set-up call has taken effect, by a transaction that was lost sight of."""
-        name = step.contract
-        contract = Contract(self.chain.pool, self.registry.address(name), self.artifacts[name].abi)
+        name, pool = step.contract, self.chain.pool
+        address = self.registry.address(name)
         if step.view is not None:
             wanted = True if step.subject is None else self.registry.address(step.subject)
-            return bool(contract.read(step.view) == wanted)
+            return bool(self.artifacts[name].read(pool, address, step.view) == wanted)
         assert step.manager is not None and step.subject is not None  # no other call has no view
         subject = self.registry.address(step.subject)
-        return bool(contract.read("manager_of", subject)[0] == step.manager.permissions)
+        known = StakingContract(pool, address).manager_of(subject, "latest")
+        return known.permissions == step.manager.permissions
 
     def _is_ours(self, step: Step, address: str) -> bool:
         runtime = self.artifacts[step.contract].runtime

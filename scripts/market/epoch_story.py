@@ -14,20 +14,22 @@ from scripts.market.errors import ScriptError
 from scripts.market.stage import Stage, rounded_tpf
 from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.jobs import AgentClient
+from teraproof.contracts.base import Contract, Event
+from teraproof.contracts.benchmark import Closed, Committed, Drawn, Opened, Scored
+from teraproof.contracts.emissions import Claimed
 from teraproof.epochs import rules_of
 from teraproof.market import proofs, rewards
-from teraproof.market.contracts import Contract
 from teraproof.market.market import Market
 from teraproof.pog.schedule import Rules
 
 _READY_SECONDS = 2
 _PHASES = ("opened", "rounds", "committed", "closed", "drawn", "samples", "score")
-_EVENTS = {
-    "open": "Opened",
-    "commit": "Committed",
-    "close": "Closed",
-    "draw": "Drawn",
-    "open samples": "Scored",
+_EVENTS: dict[str, type[Event]] = {
+    "open": Opened,
+    "commit": Committed,
+    "close": Closed,
+    "draw": Drawn,
+    "open samples": Scored,
 }
 
 
@@ -47,7 +49,7 @@ def go_to_boundary(stage: Stage, market: Market) -> None:
     until `Stage.tick`: so the agent has the whole window, and time to make its prover ready.
     """
     now = market.now()
-    boundary = rules_of(market.benchmark_events, "latest").next_boundary(now + _READY_SECONDS)
+    boundary = rules_of(market.benchmark, "latest").next_boundary(now + _READY_SECONDS)
     later = boundary - _READY_SECONDS - now
     stage.pass_time(later)
     stage.ui.step(f"{show_seconds(later)} later a window is {_READY_SECONDS} s away")
@@ -57,7 +59,7 @@ def prove(stage: Stage, market: Market) -> int:
     """Act: the agent proves its speed. The score, in operations a second."""
     ui = stage.ui
     ui.act("3  The agent proves the throughput of its machine")
-    rules = rules_of(market.benchmark_events, "latest")
+    rules = rules_of(market.benchmark, "latest")
     shape = rules.shape
     ui.note(
         f"exact products of {shape.n:,} x {shape.depth:,} and {shape.depth:,} x {shape.n:,} "
@@ -90,7 +92,7 @@ def reward(stage: Stage, market: Market) -> None:
     ui.act("5  The epoch ends: rewards by proven throughput")
     number = proofs.of_provider(market, owner)[0]
     # The agent may have claimed already: what it got stands in the events.
-    left = market.benchmark_events.epoch_of(number, "latest").ends_at - market.now()
+    left = market.benchmark.epoch_of(number, "latest").ends_at - market.now()
     if left > 0:
         stage.pass_time(left)
         ui.step(f"{show_seconds(left)} later epoch {number} is over")
@@ -100,19 +102,19 @@ def reward(stage: Stage, market: Market) -> None:
         return found if found.paid else None
 
     paid = stage.wait("the agent to claim", look, 30)
-    _gas_of_event(stage, market, "claim (agent)", market.emissions, "Claimed")
+    _gas_of_event(stage, market, "claim (agent)", market.emissions, Claimed)
     stage.grid(
         f"Rewards of epoch {number}",
         ["", "amount"],
         [
-            ["emission of the epoch", show_tpf(int(market.emissions.read("emission", number)))],
+            ["emission of the epoch", show_tpf(market.emissions.emission(number, "latest"))],
             ["score, backed by stake", show_rate(paid.effective)],
             [
                 "target for a full emission",
-                show_rate(int(market.emissions.read("target", number))),
+                show_rate(market.emissions.target(number, "latest")),
             ],
             ["minted into the pool", rounded_tpf(paid.amount)],
-            ["own stake now", rounded_tpf(int(market.staking.read("owner_assets", owner)))],
+            ["own stake now", rounded_tpf(market.staking.owner_assets(owner, "latest"))],
         ],
     )
 
@@ -124,8 +126,8 @@ def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, mome
     if number != seen.number:
         seen.number = number
         seen.at.clear()
-    record = market.benchmark_events.epoch_of(seen.number, "latest")
-    proof = market.benchmark_events.proof_of(owner, "latest")
+    record = market.benchmark.epoch_of(seen.number, "latest")
+    proof = market.benchmark.proof_of(owner, "latest")
     told = offer.get("proof") or {}
     ours = proof.rounds > 0 and proof.epoch == seen.number
     found: dict[str, str] = {}
@@ -142,7 +144,7 @@ def _look(stage: Stage, market: Market, offer: dict[str, Any], seen: _Seen, mome
     if ours and proof.verified:
         found["samples"] = f"{proof.verified} of {rules.samples} verified by the contract"
     if ours and proof.verified == rules.samples:
-        seen.score = market.benchmark_events.score(owner, "latest")
+        seen.score = market.benchmark.score(owner, "latest")
         found["score"] = show_rate(seen.score)
     seen.texts = found
     for phase in found:
@@ -162,10 +164,12 @@ def _table(seen: _Seen) -> Table:
     return table
 
 
-def _gas_of_event(stage: Stage, market: Market, name: str, contract: Contract, event: str) -> None:
+def _gas_of_event(
+    stage: Stage, market: Market, name: str, contract: Contract, kind: type[Event]
+) -> None:
     """Remember what the first transaction with this event has cost."""
-    found = contract.logs((event,), market.registry.start_block)
-    receipt = stage.chain.pool.receipt(found[0].tx_hash) if found else None
+    found = contract.find(kind, market.registry.start_block)
+    receipt = stage.chain.pool.receipt(found[0].at.tx_hash) if found else None
     if receipt is None:
-        raise ScriptError(f"the demo finds no {event} on chain; run it again")
+        raise ScriptError(f"the demo finds no {kind.__name__} on chain; run it again")
     stage.spend(name, receipt)

@@ -16,8 +16,8 @@ from scripts.market.deployment import Deployment
 from scripts.market.stage import Stage, rounded_tpf
 from teraproof.amounts import show_rate, show_tpf
 from teraproof.client.jobs import AgentClient
+from teraproof.contracts.payment_token import PaymentTokenContract
 from teraproof.market import credits, endings, jobs, outcomes, packages, providers, registry, tenant
-from teraproof.market.contracts import Contract
 from teraproof.market.market import Market, fresh_nonce, open_market, transact
 from teraproof.market.ui import QuietUi
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
@@ -75,11 +75,11 @@ def _deploy(stage: Stage) -> Market:
     ui.step(f"{len(checked)} facts verified against the chain (code, arguments, owners, seal)")
     market = open_market(folder, chain)
     deployer, quiet = stage.sender(stage.deployer), QuietUi()
-    give = (market.token, "transfer", stage.owner.address, 2 * STAKE)
-    transact(deployer, quiet, "transfer", *give)
-    # Anyone may mint the test dollar; that is not in the interface that the agent ships.
-    dollar = Contract(chain.pool, market.payment.address, artifacts["PaymentToken"].abi)
-    transact(deployer, quiet, "mint", dollar, "mint", stage.tenant.address, 100 * USD)
+    give = market.token.transfer(stage.owner.address, 2 * STAKE)
+    transact(deployer, quiet, "transfer", market.token, give)
+    # Anyone may mint the test dollar.
+    dollar = PaymentTokenContract(chain.pool, market.payment.address)
+    transact(deployer, quiet, "mint", dollar, dollar.mint(stage.tenant.address, 100 * USD))
     ui.step("the GPU owner holds TPF, the tenant holds test dollars")
     return market
 
@@ -227,7 +227,7 @@ def _follow(
     """Wait for a status, or one beyond it."""
 
     def look() -> bool | None:
-        status = Status(int(market.jobs.read("status", job)))
+        status = Status(market.jobs.status(job, "latest"))
         return True if status >= wanted else None
 
     stage.wait(what, look, seconds)
@@ -246,7 +246,7 @@ def _balances(stage: Stage, market: Market) -> Balances:
         found[f"{name}: wallet, dollars"] = market.show_price(market.payment_balance(who.address))
         found[f"{name}: credit in Jobs"] = market.show_price(credit.payment)
         found[f"{name}: wallet, TPF"] = show_tpf(market.token_balance(who.address))
-        stake = int(market.staking.read("owner_assets", who.address))
+        stake = market.staking.owner_assets(who.address, "latest")
         found[f"{name}: own stake"] = rounded_tpf(stake)
     escrow = market.payment_balance(market.jobs.address)
     found["held by the Jobs contract"] = market.show_price(escrow)

@@ -14,8 +14,19 @@ from scripts.market.artifacts import Artifact
 from scripts.market.deployment import create
 from scripts.market.errors import ScriptError
 from scripts.market.plan import Plan, encode_arguments
+from teraproof.contracts.base import Event
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.emissions import EmissionsContract
+from teraproof.contracts.staking import (
+    ManagerAnnounced,
+    ManagerRemoved,
+    OwnershipTransferred,
+    Sealed,
+    StakingContract,
+)
+from teraproof.contracts.timelock import TimelockContract
+from teraproof.contracts.token import TokenContract
 from teraproof.market.chain import Chain
-from teraproof.market.contracts import Contract
 from teraproof.market.eip712 import domain_separator
 from teraproof.market.registry import Deployed, Registry
 from teraproof.market.ui import Ui
@@ -54,24 +65,18 @@ def verify(
     plan: Plan, registry: Registry, artifacts: Mapping[str, Artifact], chain: Chain
 ) -> list[Check]:
     """All checks of a deployment, good and bad."""
-    contracts = {
-        name: Contract(
-            chain.pool,
-            deployed.address,
-            artifacts["Token" if name == "PaymentToken" else name].abi,
-        )
-        for name, deployed in registry.contracts.items()
-    }
+    pool = chain.pool
+    staking = StakingContract(pool, registry.address("Staking"))
     found: list[Check] = []
     for name in plan.arguments:
         found.append(_code(name, registry, artifacts[name], chain))
-        found += _values(name, plan, registry, artifacts[name], contracts[name], chain)
+        found += _values(name, plan, registry, artifacts[name], chain)
     if plan.token is not None:
-        decimals = int(contracts["PaymentToken"].read("decimals"))
+        decimals = TokenContract(pool, registry.address("PaymentToken")).decimals("latest")
         found.append(Check("PaymentToken", "decimals", decimals == plan.token.decimals))
-    found += _staking(plan, registry, contracts)
-    found += _rewards(plan, contracts)
-    found += _timelock(plan, registry, contracts["Timelock"])
+    found += _staking(plan, registry, staking)
+    found += _rewards(plan, registry, chain)
+    found += _timelock(plan, registry, TimelockContract(pool, registry.address("Timelock")))
     return found
 
 
@@ -139,7 +144,7 @@ def _genesis(deployed: Deployed, artifact: Artifact, chain: Chain) -> int:
     if deployed.transaction is not None and deployed.block is not None:
         return chain.pool.block(deployed.block).timestamp
     # Its transaction was lost sight of, and its block with it: the contract itself must tell.
-    return int(Contract(chain.pool, deployed.address, artifact.abi).read("GENESIS"))
+    return int(artifact.read(chain.pool, deployed.address, "GENESIS"))
 
 
 def _put(code: bytearray, artifact: Artifact, path: str, word: bytes) -> None:
@@ -163,7 +168,6 @@ def _values(
     plan: Plan,
     registry: Registry,
     artifact: Artifact,
-    contract: Contract,
     chain: Chain,
 ) -> Iterator[Check]:
     """Constructor arguments that a view gives back, against the plan."""
@@ -179,7 +183,7 @@ def _values(
         view = view if view in views else argument.upper()
         if view not in views:
             continue  # Not kept on chain: lists of roles and the receiver of the genesis supply.
-        value: Any = contract.read(view)
+        value = artifact.read(chain.pool, registry.address(name), view)
         if argument == "genesis":
             wanted = _genesis(registry.contracts[name], artifact, chain)
         if value == wanted:
@@ -190,57 +194,52 @@ def _values(
             yield Check(name, argument, False, f"{value}, the plan says {wanted}")
 
 
-def _staking(plan: Plan, registry: Registry, contracts: Mapping[str, Contract]) -> Iterator[Check]:
-    staking = contracts["Staking"]
-    yield Check("Staking", "sealed", bool(staking.read("sealed")))
-    yield Check(
-        "Staking", "deployer", staking.read("DEPLOYER") == registry.deployer, registry.deployer
-    )
+def _staking(plan: Plan, registry: Registry, staking: StakingContract) -> Iterator[Check]:
+    yield Check("Staking", "sealed", staking.sealed("latest"))
+    deployer = staking.deployer("latest")
+    yield Check("Staking", "deployer", deployer == registry.deployer, registry.deployer)
     for manager in plan.managers:
-        permissions, since, _ = staking.read("manager_of", contracts[manager.contract].address)
+        known = staking.manager_of(registry.address(manager.contract), "latest")
         names = ", ".join(manager.names)
-        if permissions == 0 and registry.complete:
+        if known.permissions == 0 and registry.complete:
             yield Check("Staking", f"manager {manager.contract}", True, "removed by the timelock")
             continue
         yield Check(
             "Staking",
             f"manager {manager.contract}",
-            permissions == manager.permissions and since > 0,
+            known.permissions == manager.permissions and known.active_from > 0,
             names,
         )
-    yield from _all_managers(plan, registry, contracts)
+    yield from _all_managers(plan, registry, staking)
 
 
-def _rewards(plan: Plan, contracts: Mapping[str, Contract]) -> Iterator[Check]:
-    minter, emissions = contracts[plan.minter], contracts["Emissions"]
-    found = contracts["Token"].read("minter")
-    yield Check("Token", "minter", found == minter.address, f"{found} ({plan.minter})")
-    pays = contracts["Benchmark"].read("rewards")
+def _rewards(plan: Plan, registry: Registry, chain: Chain) -> Iterator[Check]:
+    minter = registry.address(plan.minter)
+    emissions = EmissionsContract(chain.pool, registry.address("Emissions"))
+    found = TokenContract(chain.pool, registry.address("Token")).minter("latest")
+    yield Check("Token", "minter", found == minter, f"{found} ({plan.minter})")
+    pays = BenchmarkContract(chain.pool, registry.address("Benchmark")).rewards("latest")
     yield Check("Benchmark", "rewards", pays == emissions.address, f"{pays} (Emissions)")
     wanted = plan.arguments["Emissions"]["capacity_bps"]
-    weights = emissions.read("weights_at", 0)
+    weights = emissions.weights_at(0, "latest")
     good = list(weights)[:1] == [wanted] and not any(weights[1:])
     yield Check("Emissions", "capacity_bps", good, f"{wanted} from epoch 0 on")
 
 
-def _all_managers(
-    plan: Plan, registry: Registry, contracts: Mapping[str, Contract]
-) -> Iterator[Check]:
+def _all_managers(plan: Plan, registry: Registry, staking: StakingContract) -> Iterator[Check]:
     """Who else may lock, seize and slash: views cannot list managers, events name them all."""
-    staking = contracts["Staking"]
-    names = ("OwnershipTransferred", "ManagerAnnounced", "ManagerRemoved", "Sealed")
-    entries = staking.logs(names, registry.contracts["Staking"].block or 0)
-    events = [event for event in map(staking.abi.decode_log, entries) if event is not None]
+    kinds = (OwnershipTransferred, ManagerAnnounced, ManagerRemoved, Sealed)
+    events = staking.find_any(kinds, registry.contracts["Staking"].block or 0)
     # The constructor's own event: without it the recorded block is too late to see everything.
     began = any(
-        name == "OwnershipTransferred" and values["previous_owner"] == ZERO_ADDRESS
-        for name, values in events
+        isinstance(event, OwnershipTransferred) and event.previous_owner == ZERO_ADDRESS
+        for event in events
     )
     yield Check("Staking", "all its events", began, "from the constructor's on")
-    order = [name for name, _ in events]
-    end = order.index("Sealed") if "Sealed" in order else len(events)
+    sealed = [number for number, event in enumerate(events) if isinstance(event, Sealed)]
+    end = sealed[0] if sealed else len(events)
     found = _managers(events[:end])
-    wanted = {contracts[m.contract].address: m.permissions for m in plan.managers}
+    wanted = {registry.address(m.contract): m.permissions for m in plan.managers}
     extra = ", ".join(sorted(set(found) - set(wanted)))
     yield Check(
         "Staking",
@@ -255,45 +254,40 @@ def _all_managers(
         )
 
 
-def _managers(events: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, int]:
+def _managers(events: Sequence[Event]) -> dict[str, int]:
     """Managers and their permissions after these events."""
     found: dict[str, int] = {}
-    for name, values in events:
-        if name == "ManagerAnnounced":
-            found[str(to_checksum_address(values["manager"]))] = int(values["permissions"])
-        elif name == "ManagerRemoved":
-            found.pop(str(to_checksum_address(values["manager"])), None)
+    for event in events:
+        if isinstance(event, ManagerAnnounced):
+            found[event.manager] = event.permissions
+        elif isinstance(event, ManagerRemoved):
+            found.pop(event.manager, None)
     return found
 
 
-def _timelock(plan: Plan, registry: Registry, timelock: Contract) -> Iterator[Check]:
+def _timelock(plan: Plan, registry: Registry, timelock: TimelockContract) -> Iterator[Check]:
     addresses = {"deployer": registry.deployer}
     arguments = plan.resolve("Timelock", addresses)
-    roles = {
-        name: timelock.read(name)
-        for name in ("PROPOSER_ROLE", "CANCELLER_ROLE", "EXECUTOR_ROLE", "DEFAULT_ADMIN_ROLE")
-    }
+    proposer, canceller = timelock.proposer_role("latest"), timelock.canceller_role("latest")
+    executor, admin = timelock.executor_role("latest"), timelock.default_admin_role("latest")
 
-    def has(role: str, account: str) -> bool:
-        return bool(timelock.read("hasRole", roles[role], account))
+    def has(role: bytes, account: str) -> bool:
+        return timelock.has_role(role, account, "latest")
 
     proposers, executors = arguments["proposers"], arguments["executors"]
     anyone = ZERO_ADDRESS in executors
-    yield Check(
-        "Timelock", "proposers", all(has("PROPOSER_ROLE", a) for a in proposers), _list(proposers)
-    )
-    yield Check(
-        "Timelock", "cancellers", all(has("CANCELLER_ROLE", a) for a in proposers), _list(proposers)
-    )
+    shown = _list(proposers)
+    yield Check("Timelock", "proposers", all(has(proposer, a) for a in proposers), shown)
+    yield Check("Timelock", "cancellers", all(has(canceller, a) for a in proposers), shown)
     yield Check(
         "Timelock",
         "executors",
-        all(has("EXECUTOR_ROLE", a) for a in executors),
+        all(has(executor, a) for a in executors),
         "anyone" if anyone else _list(executors),
     )
-    own = has("DEFAULT_ADMIN_ROLE", timelock.address)
+    own = has(admin, timelock.address)
     # An admin beside the timelock could give itself every role without the delay.
-    deployer = has("DEFAULT_ADMIN_ROLE", registry.deployer)
+    deployer = has(admin, registry.deployer)
     yield Check("Timelock", "administers itself", own and not deployer, "no other admin")
 
 

@@ -157,7 +157,7 @@ def hire(
     ui.doing(f"asking {url} for a price")
     quote, signature = tenant.quote(market, sender.signer, read, url, owner)
     if wanted and owner is None:
-        hired = market.staking_events.provider_of(quote.operator, "latest")
+        hired = market.staking.provider_of(quote.operator, "latest")
         tenant.check_score(market, hired, wanted)
     placed = jobs.hire(market, sender, ui, quote, signature, jobs.Funds(funds))
     tenant.upload(market, sender.signer, ui, read, [url], job=placed.job)

@@ -83,14 +83,20 @@ class EventType:
         found |= {member.name: value for member, value in zip(plain, values, strict=True)}
         return tuple(found[member.name] for member in self.members)
 
-    def filter(self, **indexed: object) -> list[str | None]:
-        """Topics that ask for logs with these indexed arguments. KeyError for any other name."""
-        wanted: list[str | None] = []
+    def filter(self, **indexed: object) -> list[list[str] | None]:
+        """Topics that ask for logs with these indexed arguments; a list asks for any of its values.
+        KeyError for any other name.
+        """
+        wanted: list[list[str] | None] = []
         for member in self.members:
             if member.indexed:
                 value = indexed.pop(member.name, None)
-                topic = None if value is None else "0x" + encode([member.kind], [value]).hex()
-                wanted.append(topic)
+                values = value if isinstance(value, list) else [value]
+                wanted.append(
+                    None
+                    if value is None
+                    else ["0x" + encode([member.kind], [each]).hex() for each in values]
+                )
         if indexed:
             raise KeyError(f"{self.name} is not indexed by {', '.join(indexed)}")
         return wanted

@@ -68,7 +68,7 @@ class Contract:
     ) -> list[_Kind]:
         """The events of a kind in blocks `first` to `last` (the head), in chain order.
 
-        `indexed` are values of indexed arguments that they must have.
+        `indexed` are values of indexed arguments that they must have; of a list, any value will do.
         """
         found = self.find_any((kind,), first, last, **indexed)
         return [event for event in found if isinstance(event, kind)]
@@ -85,6 +85,8 @@ class Contract:
         for kind in kinds[1:]:
             if kind.TYPE.filter(**indexed) != topics:
                 raise KeyError(f"{kind.__name__} and {kinds[0].__name__} are indexed differently")
+        if [] in topics:
+            return []  # none of no values; to a node it would mean any
         end = self.rpc.head().number if last is None else last
         wanted: list[object] = [["0x" + kind.TYPE.topic.hex() for kind in kinds], *topics]
         while wanted[-1] is None:

@@ -33,7 +33,7 @@ class Withdrawn:
 def credits_of(market: Market, account: str) -> Credits:
     """Payouts, refunds and deposits in Jobs; seizures, bounties and commission in Staking."""
     return Credits(
-        int(market.jobs.read("credit_of", account)), int(market.staking.read("credit_of", account))
+        market.jobs.credit_of(account, "latest"), market.staking.credit_of(account, "latest")
     )
 
 
@@ -58,10 +58,10 @@ def withdraw(market: Market, sender: Sender, ui: Ui, receiver: str | None = None
     ui.table(f"Withdraw to {to}", ("what", "amount"), rows)
     ui.ask(f"Withdraw {show_credits(market, held)} to {to}?")
     receipts = []
-    for amount, contract, label in (
-        (held.payment, market.jobs, f"withdraw {market.show_price(held.payment)}"),
-        (held.stake, market.staking, f"withdraw {show_tpf(held.stake)}"),
-    ):
-        if amount:
-            receipts.append(transact(sender, ui, label, contract, "withdraw", to))
+    if held.payment:
+        label = f"withdraw {market.show_price(held.payment)}"
+        receipts.append(transact(sender, ui, label, market.jobs, market.jobs.withdraw(to)))
+    if held.stake:
+        label = f"withdraw {show_tpf(held.stake)}"
+        receipts.append(transact(sender, ui, label, market.staking, market.staking.withdraw(to)))
     return Withdrawn(held.payment, held.stake, tuple(receipts))

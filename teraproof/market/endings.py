@@ -19,7 +19,7 @@ def approve(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     record = _expect(job, Status.ATTESTED, "approved").record()
     _expect_requester(job, sender)
     ui.ask(f"Accept the result of {short(job.job)} and pay {show_price(market, job)}?")
-    return _end(market, sender, ui, job, "approve", record.abi_tuple())
+    return _end(market, sender, ui, job, "approve", market.jobs.approve(job.terms, record))
 
 
 def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
@@ -40,7 +40,7 @@ def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
         f"Refuse {short(job.job)}? Its price of {show_price(market, job)} and the provider's "
         f"collateral of {show_tpf(job.terms.order.collateral)} are burned; nobody gets anything"
     )
-    return _end(market, sender, ui, job, "refuse", record.abi_tuple())
+    return _end(market, sender, ui, job, "refuse", market.jobs.refuse(job.terms, record))
 
 
 def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
@@ -53,7 +53,7 @@ def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
             "let the requester approve"
         )
     ui.ask(f"Finalize {short(job.job)}, which pays {show_price(market, job)} to the provider?")
-    return _end(market, sender, ui, job, "finalize", record.abi_tuple())
+    return _end(market, sender, ui, job, "finalize", market.jobs.finalize(job.terms, record))
 
 
 def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
@@ -66,14 +66,14 @@ def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
             "the job be expired"
         )
     ui.ask(f"Expire {short(job.job)}: refund the tenant and seize the collateral?")
-    return _end(market, sender, ui, job, "expire")
+    return _end(market, sender, ui, job, "expire", market.jobs.expire(job.terms))
 
 
 def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     """Take an open job off the market (requester; anyone when its time is over)."""
     _expect(job, Status.OPEN, "cancelled")
-    paused = job.terms.paused_since(market.job_events.paused_seconds("latest"))
-    until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
+    paused = job.terms.paused_since(market.jobs.paused_seconds("latest"))
+    until = job.terms.open_until(market.jobs.open_margin("latest"), paused)
     now = market.now()
     if job.terms.requester != sender.address and now <= until:
         raise CommandError(
@@ -82,13 +82,12 @@ def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
         )
     refund = market.show_price(job.terms.order.max_price)
     ui.ask(f"Cancel {short(job.job)}, which refunds {refund} to {job.terms.requester}?")
-    return _end(market, sender, ui, job, "cancel")
+    return _end(market, sender, ui, job, "cancel", market.jobs.cancel(job.terms))
 
 
-def _end(market: Market, sender: Sender, ui: Ui, job: Job, name: str, *more: object) -> Receipt:
-    terms = job.terms
-    receipt = transact(sender, ui, name, market.jobs, name, terms.abi_tuple(), *more)
-    outcomes.tell(market, ui, terms, receipt, sender.address)
+def _end(market: Market, sender: Sender, ui: Ui, job: Job, label: str, data: bytes) -> Receipt:
+    receipt = transact(sender, ui, label, market.jobs, data)
+    outcomes.tell(market, ui, job.terms, receipt, sender.address)
     return receipt
 
 

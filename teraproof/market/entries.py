@@ -13,7 +13,7 @@ from teraproof.rpc.types import Receipt
 
 def of(market: Market, provider: str, account: str) -> int:
     """What an account's entry with a provider holds."""
-    return int(market.staking.read("entry_of", provider, account))
+    return market.staking.entry_of(provider, account, "latest")
 
 
 def tell(market: Market, ui: Ui, provider: str, account: str) -> None:
@@ -32,7 +32,8 @@ def activate(market: Market, sender: Sender, ui: Ui, provider: str, account: str
     if not waiting:
         raise CommandError(f"{account} has no entry with {provider}")
     ui.ask(f"Make {show_tpf(waiting)} of {account} active stake of {provider}?")
-    return transact(sender, ui, "activate", market.staking, "activate", provider, account)
+    data = market.staking.activate(provider, account)
+    return transact(sender, ui, "activate", market.staking, data)
 
 
 def take_back(
@@ -43,4 +44,5 @@ def take_back(
     if not waiting:
         raise CommandError(f"{sender.address} has no entry with {provider}")
     ui.ask(f"Take {show_tpf(waiting)} back to {to}?")
-    return transact(sender, ui, "take back", market.staking, "take_back", provider, to)
+    data = market.staking.take_back(provider, to)
+    return transact(sender, ui, "take back", market.staking, data)

@@ -12,30 +12,30 @@ from enum import Enum
 from typing import Any
 
 from teraproof.amounts import show_seconds, show_time, show_tpf
-from teraproof.errors import CommandError
-from teraproof.market.conditions import conditions, protection
-from teraproof.market.contracts import address_topic, word_topic
-from teraproof.market.credits import credits_of
-from teraproof.market.market import Market, check_tokens, sign_permit, transact
-from teraproof.market.reading import (
+from teraproof.contracts.base import Event
+from teraproof.contracts.jobs import (
     Accepted,
     Attested,
     Cancelled,
     Expired,
-    JobEvent,
     Posted,
     Refused,
     Settled,
 )
+from teraproof.deals import JOB_EVENTS, JobEvent, record_of
+from teraproof.errors import CommandError
+from teraproof.market.conditions import conditions, protection
+from teraproof.market.credits import credits_of
+from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
-from teraproof.protocol.messages import Attestation, Quote
+from teraproof.protocol.messages import Quote
 from teraproof.protocol.outcome import by_status, of_result
 from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, status_of
 from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
 
-_EVENTS = ("Accepted", "Attested", "Settled", "Expired", "Refused", "Cancelled")
+_LATER = tuple(kind for kind in JOB_EVENTS if kind is not Posted)
 _ID_BATCH = 200  # job ids in one topic filter
 
 
@@ -87,21 +87,7 @@ class Job:
             raise CommandError(
                 f"job {short(self.job)} is {self.status.name.lower()}: no result yet"
             )
-        attestation = Attestation(
-            job=self.job,
-            spec=self.terms.order.spec,
-            result=self.attested.result,
-            receipt=self.attested.receipt,
-            started=self.attested.started,
-            finished=self.attested.finished,
-        )
-        return Record(
-            provider=self.attested.provider,
-            assigned_at=self.attested.assigned_at,
-            attested_at=self.attested.attested_at,
-            paused=self.attested.paused,
-            attestation=attestation.struct_hash(),
-        )
+        return record_of(self.terms, self.attested)
 
 
 def short(job: bytes) -> str:
@@ -124,8 +110,8 @@ class Funds(Enum):
 def check_order(market: Market, order: Order) -> None:
     """What the contract would refuse anyway, told before any money moves."""
     jobs = market.jobs
-    longest = int(market.staking.read("MAX_LOCK"))
-    longest -= int(jobs.read("challenge_window")) + int(jobs.read("LOCK_MARGIN"))
+    longest = market.staking.max_lock("latest")
+    longest -= jobs.challenge_window("latest") + jobs.lock_margin("latest")
     if order.max_price == 0:
         raise CommandError("the price is zero; offer something")
     if not 0 < order.duration <= longest:
@@ -133,9 +119,9 @@ def check_order(market: Market, order: Order) -> None:
             f"a duration of {show_seconds(order.duration)} is not possible here; "
             f"the longest is {show_seconds(max(longest, 0))}"
         )
-    if order.auction > int(jobs.read("MAX_AUCTION")):
+    if order.auction > jobs.max_auction("latest"):
         raise CommandError("the auction is too long; 30 days are the most")
-    paused = market.job_events.paused_until("latest")
+    paused = market.jobs.paused_until("latest")
     if paused > market.now():
         raise CommandError(f"new orders are paused until {show_time(paused, market.now())}")
 
@@ -158,7 +144,7 @@ def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Fu
         "post",
         order.max_price,
         funds,
-        lambda credit: ("post", order.abi_tuple(), *credit),
+        lambda credit: market.jobs.post(order, credit),
     )
 
 
@@ -175,10 +161,10 @@ def hire(
     now = market.now()
     if quote.expires < now:
         raise CommandError("the quote has expired; ask for another")
-    owner = market.staking_events.provider_of(quote.operator, "latest")
-    if market.job_events.quote_used(quote.operator, quote.nonce, "latest"):
+    owner = market.staking.provider_of(quote.operator, "latest")
+    if market.jobs.quote_used(quote.operator, quote.nonce, "latest"):
         raise CommandError("the quote was used or taken back; ask for another")
-    if quote.nonce >> 128 != market.staking_events.consent_nonce(quote.operator, "latest") - 1:
+    if quote.nonce >> 128 != market.staking.consent_nonce(quote.operator, "latest") - 1:
         raise CommandError("the quote's operator was bound anew since; ask for another")
     ui.table(
         f"Hire {owner} for {sender.address}",
@@ -199,7 +185,7 @@ def hire(
         "hire",
         quote.price,
         funds,
-        lambda credit: ("hire", quote.abi_tuple(), signature, *credit),
+        lambda credit: market.jobs.hire(quote, signature, credit),
     )
 
 
@@ -210,7 +196,7 @@ def _place(
     label: str,
     price: int,
     funds: Funds,
-    call: Callable[[Sequence[object]], tuple[object, ...]],
+    call: Callable[[bool | None], bytes],
 ) -> Placed:
     source = _choose_funds(market, sender, price, funds)
     shown = market.show_price(price)
@@ -226,26 +212,18 @@ def _place(
         if permit is None:
             source = Funds.ALLOWANCE
         else:
-            receipts.append(
-                transact(
-                    sender,
-                    ui,
-                    f"deposit {shown}",
-                    market.jobs,
-                    "deposit_with_permit",
-                    *permit.arguments(),
-                )
-            )
+            data = market.jobs.deposit_with_permit(*permit.arguments())
+            receipts.append(transact(sender, ui, f"deposit {shown}", market.jobs, data))
             source = Funds.CREDIT
     if source is Funds.ALLOWANCE:
-        allowed = int(market.payment.read("allowance", sender.address, market.jobs.address))
+        allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
         if allowed < price:
             receipts += _allow(market, sender, ui, shown, allowed, price)
-    credit: Sequence[object] = (True,) if source is Funds.CREDIT else ()
-    receipt = transact(sender, ui, label, market.jobs, *call(credit))
+    data = call(True if source is Funds.CREDIT else None)
+    receipt = transact(sender, ui, label, market.jobs, data)
     receipts.append(receipt)
     for entry in receipt.logs:
-        event = market.job_events.decode(entry)
+        event = market.jobs.decode(entry)
         if isinstance(event, Posted):
             ui.step(f"job 0x{event.job.hex()}")
             return Placed(event.job, event.terms, tuple(receipts))
@@ -260,15 +238,16 @@ def _allow(
     """
     spender = market.jobs.address
     receipts = []
+    data = market.payment.approve(spender, price)
     if allowed:
-        data = market.payment.abi.encode("approve", spender, price)
         try:
             sender.estimate(Call(f"allow {shown}", market.payment.address, data))
         except Reverted:
             label = "take a leftover allowance back"
-            receipts.append(transact(sender, ui, label, market.payment, "approve", spender, 0))
+            nothing = market.payment.approve(spender, 0)
+            receipts.append(transact(sender, ui, label, market.payment, nothing))
     label = f"allow {shown}"
-    receipts.append(transact(sender, ui, label, market.payment, "approve", spender, price))
+    receipts.append(transact(sender, ui, label, market.payment, data))
     return receipts
 
 
@@ -285,7 +264,7 @@ def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> F
     check_tokens(market, market.payment, sender.address, price, shown)
     if funds is not Funds.AUTO:
         return funds
-    allowed = int(market.payment.read("allowance", sender.address, market.jobs.address))
+    allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
     return Funds.ALLOWANCE if allowed >= price else Funds.PERMIT
 
 
@@ -294,8 +273,7 @@ def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> F
 
 def find_all(market: Market, requester: str | None = None) -> list[Job]:
     """The jobs of a requester, or all, the oldest first."""
-    topics: list[object] = [None, address_topic(requester)] if requester is not None else []
-    return _histories(market, topics)
+    return _histories(market, _posted(market, requester=requester))
 
 
 def find(market: Market, name: str) -> Job:
@@ -304,36 +282,34 @@ def find(market: Market, name: str) -> Job:
     if not 6 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
         raise CommandError(f"{name!r} is not a job id; give at least 6 of its hex digits")
     if len(digits) == 64:
-        found = _histories(market, [word_topic(bytes.fromhex(digits))])
+        known = _posted(market, job=bytes.fromhex(digits))
     else:
-        known = [job for job in _posted(market, []) if job.job.hex().startswith(digits)]
+        known = [job for job in _posted(market) if job.job.hex().startswith(digits)]
         if len(known) > 1:
             raise CommandError(f"{len(known)} jobs begin with {name}; give more digits")
-        found = _histories(market, [word_topic(known[0].job)]) if known else []
-    if not found:
+    if not known:
         raise CommandError(f"no job {name} on chain {market.chain.chain_id}; see job list")
-    return found[0]
+    (found,) = _histories(market, known[:1])
+    return found
 
 
-def _posted(market: Market, topics: Sequence[object]) -> list[Posted]:
-    logs = market.jobs.logs(("Posted",), market.registry.start_block, topics)
-    events = [market.job_events.decode(entry) for entry in logs]
-    return [event for event in events if isinstance(event, Posted)]
+def _posted(
+    market: Market, *, requester: str | None = None, job: bytes | None = None
+) -> list[Posted]:
+    start = market.registry.start_block
+    return market.jobs.find(Posted, start, requester=requester, job=job)
 
 
-def _histories(market: Market, topics: Sequence[object]) -> list[Job]:
-    posted = _posted(market, topics)
+def _histories(market: Market, posted: Sequence[Posted]) -> list[Job]:
     if not posted:
         return []
-    happened: dict[bytes, dict[type[JobEvent], JobEvent]] = {}
+    happened: dict[bytes, dict[type[Event], Event]] = {}
     first = posted[0].at.block_number
     ids = [event.job for event in posted]
     for start in range(0, len(ids), _ID_BATCH):
-        wanted = [word_topic(job) for job in ids[start : start + _ID_BATCH]]
-        for entry in market.jobs.logs(_EVENTS, first, [wanted]):
-            event = market.job_events.decode(entry)
-            if isinstance(event, JobEvent):
-                happened.setdefault(event.job, {})[type(event)] = event
+        for told in market.jobs.find_any(_LATER, first, job=ids[start : start + _ID_BATCH]):
+            if isinstance(told, JobEvent):
+                happened.setdefault(told.job, {})[type(told)] = told
     found = []
     for event in posted:
         later = happened.get(event.job, {})
@@ -348,7 +324,7 @@ def _histories(market: Market, topics: Sequence[object]) -> list[Job]:
             Job(
                 job=event.job,
                 terms=event.terms,
-                status=status_of(market.job_events.state(event.job, "latest")),
+                status=status_of(market.jobs.state(event.job, "latest")),
                 posted=event,
                 accepted=accepted if isinstance(accepted, Accepted) else None,
                 attested=attested if isinstance(attested, Attested) else None,
@@ -374,8 +350,8 @@ def deadline(market: Market, job: Job) -> int | None:
 def next_step(market: Market, job: Job, now: int) -> str:
     """What the job waits for, and until when."""
     if job.status is Status.OPEN:
-        paused = job.terms.paused_since(market.job_events.paused_seconds("latest"))
-        until = job.terms.open_until(market.job_events.open_margin("latest"), paused)
+        paused = job.terms.paused_since(market.jobs.paused_seconds("latest"))
+        until = job.terms.open_until(market.jobs.open_margin("latest"), paused)
         at = max(now, job.terms.posted_at + paused)
         price = market.show_price(job.terms.price_at(at, paused))
         if now > until:

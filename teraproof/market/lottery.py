@@ -11,8 +11,8 @@ import logging
 from dataclasses import dataclass
 
 from teraproof import headers
+from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.headers import Header
-from teraproof.market.reading import BenchmarkContract
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.errors import BlockUnknown, ChainError
 from teraproof.rpc.pace import Pace

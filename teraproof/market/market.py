@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from teraproof.amounts import show_ether, show_units
+from teraproof.contracts.abi import Function
+from teraproof.contracts.base import Contract
+from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.emissions import EmissionsContract
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.staking import StakingContract
+from teraproof.contracts.token import TokenContract
 from teraproof.errors import CommandError
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
-from teraproof.market.contracts import Contract
 from teraproof.market.eip712 import DOMAIN_FIELDS, domain_separator
-from teraproof.market.reading import Abi, BenchmarkContract, JobsContract, StakingContract
 from teraproof.market.registry import Registry
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
@@ -32,9 +37,7 @@ _PERMIT_FIELDS = (
     ("deadline", "uint256"),
 )
 # Tokens older than EIP-5267 tell their version like this, or not at all.
-_VERSION = Abi(
-    [{"type": "function", "name": "version", "inputs": [], "outputs": [{"type": "string"}]}]
-)
+_VERSION = Function("version", bytes.fromhex("54fd4d50"), (), ("string",))
 
 
 @dataclass(frozen=True)
@@ -43,30 +46,15 @@ class Market:
 
     chain: Chain
     registry: Registry
-    staking: Contract
-    jobs: Contract
-    benchmark: Contract
-    emissions: Contract
-    token: Contract
-    payment: Contract
+    staking: StakingContract
+    jobs: JobsContract
+    benchmark: BenchmarkContract
+    emissions: EmissionsContract
+    token: TokenContract
+    payment: TokenContract
     decimals: int
     """Of the payment token."""
     symbol: str
-
-    @property
-    def job_events(self) -> JobsContract:
-        """The agent's reading of Jobs: typed reads and events."""
-        return JobsContract(self.chain.pool, self.jobs.address)
-
-    @property
-    def staking_events(self) -> StakingContract:
-        """The agent's reading of Staking."""
-        return StakingContract(self.chain.pool, self.staking.address)
-
-    @property
-    def benchmark_events(self) -> BenchmarkContract:
-        """The agent's reading of Benchmark."""
-        return BenchmarkContract(self.chain.pool, self.benchmark.address)
 
     @property
     def jobs_domain(self) -> Domain:
@@ -88,38 +76,37 @@ class Market:
 
     def payment_balance(self, account: str) -> int:
         """Payment token units that an account holds."""
-        return int(self.payment.read("balanceOf", account))
+        return self.payment.balance_of(account, "latest")
 
     def token_balance(self, account: str) -> int:
         """TPF wei that an account holds."""
-        return int(self.token.read("balanceOf", account))
+        return self.token.balance_of(account, "latest")
 
 
 def open_market(folder: Path, chain: Chain) -> Market:
     """The market on this chain. CommandError when there is none, or it is not what was recorded."""
     registry = registries.require(folder, chain)
     pool = chain.pool
-    jobs = Contract(pool, registry.address("Jobs"), Abi.of("Jobs"))
-    payment = Contract(pool, str(jobs.read("PAYMENT_TOKEN")), Abi.of("Token"))
+    jobs = JobsContract(pool, registry.address("Jobs"))
+    payment = TokenContract(pool, jobs.payment_token("latest"))
     if payment.address != registry.address("PaymentToken"):
         raise CommandError("Jobs is paid in another token than the registry says; deploy anew")
     return Market(
         chain=chain,
         registry=registry,
-        staking=Contract(pool, registry.address("Staking"), Abi.of("Staking")),
+        staking=StakingContract(pool, registry.address("Staking")),
         jobs=jobs,
-        benchmark=Contract(pool, registry.address("Benchmark"), Abi.of("Benchmark")),
-        emissions=Contract(pool, registry.address("Emissions"), Abi.of("Emissions")),
-        token=Contract(pool, registry.address("Token"), Abi.of("Token")),
+        benchmark=BenchmarkContract(pool, registry.address("Benchmark")),
+        emissions=EmissionsContract(pool, registry.address("Emissions")),
+        token=TokenContract(pool, registry.address("Token")),
         payment=payment,
-        decimals=int(payment.read("decimals")),
+        decimals=payment.decimals("latest"),
         symbol=_symbol(payment),
     )
 
 
-def transact(sender: Sender, ui: Ui, label: str, contract: Contract, *call: Any) -> Receipt:
-    """Send `call` (function name and arguments) and say what it cost."""
-    data = contract.encode(*call)
+def transact(sender: Sender, ui: Ui, label: str, contract: Contract, data: bytes) -> Receipt:
+    """Send calldata to a contract and say what it cost."""
     ui.doing(f"{label}: waiting until the transaction is mined")
     receipt = sender.send(Call(label, contract.address, data))
     fee = receipt.gas_used * receipt.gas_price
@@ -139,13 +126,13 @@ class Permit:
     r: bytes
     s: bytes
 
-    def arguments(self) -> tuple[object, ...]:
+    def arguments(self) -> tuple[int, int, int, bytes, bytes]:
         """amount, deadline, v, r, s."""
         return (self.amount, self.deadline, self.v, self.r, self.s)
 
 
 def sign_permit(
-    market: Market, token: Contract, sender: Sender, spender: str, amount: int
+    market: Market, token: TokenContract, sender: Sender, spender: str, amount: int
 ) -> Permit | None:
     """A permit for `amount`, or None when the token has none that can be signed for."""
     domain = _permit_domain(token, market.chain.chain_id)
@@ -164,7 +151,7 @@ def sign_permit(
                 "owner": sender.address,
                 "spender": spender,
                 "value": amount,
-                "nonce": int(token.read("nonces", sender.address)),
+                "nonce": token.nonces(sender.address, "latest"),
                 "deadline": deadline,
             },
         }
@@ -172,9 +159,11 @@ def sign_permit(
     return Permit(amount, deadline, signature[64], signature[:32], signature[32:64])
 
 
-def check_tokens(market: Market, token: Contract, account: str, needed: int, shown: str) -> None:
+def check_tokens(
+    market: Market, token: TokenContract, account: str, needed: int, shown: str
+) -> None:
     """CommandError when an account holds less than `needed`, which people call `shown`."""
-    held = int(token.read("balanceOf", account))
+    held = token.balance_of(account, "latest")
     if held < needed:
         decimals, symbol = (
             (18, "TPF") if token is market.token else (market.decimals, market.symbol)
@@ -189,18 +178,19 @@ def fresh_nonce() -> int:
     return secrets.randbits(64)
 
 
-def _permit_domain(token: Contract, chain_id: int) -> dict[str, Any] | None:
+def _permit_domain(token: TokenContract, chain_id: int) -> dict[str, Any] | None:
     """The token's EIP-712 domain, proven by its DOMAIN_SEPARATOR."""
     try:
-        wanted = bytes(token.read("DOMAIN_SEPARATOR"))
-        token.read("nonces", token.address)
-        name = str(token.read("name"))
+        wanted = token.domain_separator("latest")
+        token.nonces(token.address, "latest")
+        name = token.name("latest")
     except ChainError:
         return None
     versions = ["1", "2"]
     # Most tokens do not tell; then the usual ones are tried.
     with contextlib.suppress(ChainError):
-        versions.insert(0, str(Contract(token.pool, token.address, _VERSION).read("version")))
+        answer = token.rpc.eth_call(token.address, _VERSION.encode(), "latest")
+        versions.insert(0, str(_VERSION.decode_output(answer)[0]))
     for version in versions:
         if domain_separator(name, version, chain_id, token.address) == wanted:
             return {
@@ -212,9 +202,9 @@ def _permit_domain(token: Contract, chain_id: int) -> dict[str, Any] | None:
     return None
 
 
-def _symbol(token: Contract) -> str:
+def _symbol(token: TokenContract) -> str:
     try:
-        text = str(token.read("symbol"))
+        text = token.symbol("latest")
     except ChainError:
         return "tokens"
     # The token is a stranger: nothing that a terminal would obey.

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from teraproof.amounts import show_tpf
+from teraproof.contracts.jobs import Cancelled, Expired, Refused, Settled
+from teraproof.contracts.staking import Seized
 from teraproof.market.credits import credits_of, show_credits
 from teraproof.market.market import Market
-from teraproof.market.reading import Cancelled, Expired, Refused, Settled
 from teraproof.market.ui import Ui
 from teraproof.protocol.terms import Terms
 from teraproof.rpc.types import Receipt
@@ -16,7 +17,7 @@ def lines(market: Market, terms: Terms, receipt: Receipt) -> list[str]:
     """What each party got and lost, a line a matter."""
     found = []
     for entry in receipt.logs:
-        event = market.job_events.decode(entry)
+        event = market.jobs.decode(entry)
         if isinstance(event, Settled):
             fee = market.show_price(event.fee)
             found.append(f"{market.show_price(event.paid)} to {event.provider}, fee {fee}")
@@ -36,17 +37,13 @@ def lines(market: Market, terms: Terms, receipt: Receipt) -> list[str]:
 def _seizures(market: Market, receipt: Receipt) -> list[str]:
     found = []
     for entry in receipt.logs:
-        if int(entry.address, 16) != int(market.staking.address, 16):
-            continue
-        decoded = market.staking.abi.decode_log(entry)
-        if decoded is None or decoded[0] != "Seized":
-            continue
-        part = decoded[1]
-        victim, bounty, burned = (int(part[key]) for key in ("to_victim", "bounty", "burned"))
-        found.append(
-            f"{show_tpf(victim + bounty + burned)} seized: {show_tpf(victim)} to the tenant, "
-            f"{show_tpf(bounty)} bounty, {show_tpf(burned)} burned"
-        )
+        event = market.staking.decode(entry)
+        if isinstance(event, Seized):
+            found.append(
+                f"{show_tpf(event.to_victim + event.bounty + event.burned)} seized: "
+                f"{show_tpf(event.to_victim)} to the tenant, {show_tpf(event.bounty)} bounty, "
+                f"{show_tpf(event.burned)} burned"
+            )
     return found
 
 

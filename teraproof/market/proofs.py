@@ -7,25 +7,32 @@ in integer operations per second, amounts are TPF wei, times unix seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.contracts.base import Event
+from teraproof.contracts.benchmark import (
+    Committed,
+    EpochRecord,
+    Failed,
+    ProofRecord,
+    Scored,
+    Withdrawn,
+)
 from teraproof.epochs import rules_of
 from teraproof.errors import CommandError
-from teraproof.market.contracts import address_topic, word_topic
 from teraproof.market.lottery import Lottery, Winner
 from teraproof.market.market import Market, transact
 from teraproof.market.providers import require_registered
-from teraproof.market.reading import EpochRecord, ProofRecord
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
 from teraproof.pog.schedule import Rules, Stage
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import Receipt
 
-_EVENTS = ("Committed", "Scored", "Failed", "Withdrawn")
+_EVENTS = (Committed, Scored, Failed, Withdrawn)
 _SOURCES = (
     "prevrandao of a named block",
     "hash of a named block",
@@ -62,12 +69,12 @@ class Entry:
 
 def current(market: Market, rules: Rules) -> Epoch:
     """The newest epoch; number 0 and `Stage.NONE` before the first."""
-    return _read(market, rules, market.benchmark_events.current_epoch("latest"))
+    return _read(market, rules, market.benchmark.current_epoch("latest"))
 
 
 def read(market: Market, rules: Rules, number: int) -> Epoch:
     """An epoch by its number. CommandError when no window has opened it."""
-    newest = market.benchmark_events.current_epoch("latest")
+    newest = market.benchmark.current_epoch("latest")
     if not 1 <= number <= newest:
         last = f"the newest epoch is {newest}" if newest else "no window has opened yet"
         raise CommandError(f"there is no epoch {number}: {last}")
@@ -76,37 +83,35 @@ def read(market: Market, rules: Rules, number: int) -> Epoch:
 
 def _read(market: Market, rules: Rules, number: int) -> Epoch:
     now = market.now()
-    record = market.benchmark_events.epoch_of(number, "latest")
+    record = market.benchmark.epoch_of(number, "latest")
     return Epoch(number, rules.stage(record, now), record, now)
 
 
 def entries(market: Market, numbers: Sequence[int]) -> dict[int, list[Entry]]:
     """Epoch -> what providers did in it, the highest score first, by the events of these epochs."""
-    wanted = [word_topic(number.to_bytes(32, "big")) for number in numbers]
-    logs = market.benchmark.logs(_EVENTS, market.registry.start_block, [wanted])
-    found: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
-    for log in logs:
-        decoded = market.benchmark.abi.decode_log(log)
-        if decoded is not None:
-            name, values = decoded
-            events = found.setdefault((values["epoch"], values["provider"]), {})
-            events[name] = values
-            if name == "Withdrawn":  # another commit may follow
-                events.pop("Committed", None)
+    start = market.registry.start_block
+    found: dict[tuple[int, str], dict[type[Event], Event]] = {}
+    for event in market.benchmark.find_any(_EVENTS, start, epoch=list(numbers)):
+        assert isinstance(event, _EVENTS)
+        happened = found.setdefault((event.epoch, event.provider), {})
+        happened[type(event)] = event
+        if isinstance(event, Withdrawn):  # another commit may follow
+            happened.pop(Committed, None)
     result: dict[int, list[Entry]] = {number: [] for number in numbers}
-    for (number, provider), events in found.items():
-        if "Committed" not in events:
+    for (number, provider), happened in found.items():
+        committed = happened.get(Committed)
+        scored, failed = happened.get(Scored), happened.get(Failed)
+        if not isinstance(committed, Committed):
             continue  # withdrawn, or the node has cut its logs
-        committed, scored, failed = events["Committed"], events.get("Scored"), events.get("Failed")
-        proof = market.benchmark_events.proof_of(provider, "latest")
+        proof = market.benchmark.proof_of(provider, "latest")
         result[number].append(
             Entry(
                 provider=provider,
-                rounds=int(committed["rounds"]),
-                stake=int((scored or committed)["stake"]),
+                rounds=committed.rounds,
+                stake=scored.stake if isinstance(scored, Scored) else committed.stake,
                 verified=proof.verified if proof.epoch == number and proof.rounds else None,
-                score=None if scored is None else int(scored["score"]),
-                slashed=None if failed is None else int(failed["slashed"]),
+                score=scored.score if isinstance(scored, Scored) else None,
+                slashed=failed.slashed if isinstance(failed, Failed) else None,
             )
         )
     for listed in result.values():
@@ -137,12 +142,10 @@ def reportable(market: Market, rules: Rules, newest: Epoch) -> list[tuple[int, s
 
 def winner(market: Market, rules: Rules) -> Winner | None:
     """The boundary that has won and can be presented now."""
-    newest = market.benchmark_events.epoch_of(
-        market.benchmark_events.current_epoch("latest"), "latest"
-    )
+    newest = market.benchmark.epoch_of(market.benchmark.current_epoch("latest"), "latest")
     pace, head = Pace(market.chain.pool), market.chain.head()
     pace.see(head)
-    lottery = Lottery(market.benchmark_events, pace)
+    lottery = Lottery(market.benchmark, pace)
     return lottery.winner(rules, head, rules.next_window_from(newest.opened_at))
 
 
@@ -153,7 +156,7 @@ def show(market: Market, ui: Ui, number: int | None = None) -> dict[str, Any]:
     """An epoch, by default the newest one, with its proofs, and what can be reported. Returns it as
     JSON values: throughput in operations per second, stakes in TPF wei, as text.
     """
-    rules = rules_of(market.benchmark_events, "latest")
+    rules = rules_of(market.benchmark, "latest")
     epoch = current(market, rules) if number is None else read(market, rules, number)
     title = f"Epoch {epoch.number}" if epoch.number else "No epoch yet"
     ui.table(title, ("what", "value"), _epoch_rows(market, rules, epoch))
@@ -191,10 +194,10 @@ def show(market: Market, ui: Ui, number: int | None = None) -> dict[str, Any]:
 def show_provider(market: Market, ui: Ui, provider: str) -> dict[str, Any]:
     """A provider's last proof, its bond and its score; the same as JSON values."""
     require_registered(market, provider)
-    rules = rules_of(market.benchmark_events, "latest")
-    proof, now = market.benchmark_events.proof_of(provider, "latest"), market.now()
-    proven = market.benchmark_events.proven(provider, "latest")
-    score = market.benchmark_events.score(provider, "latest")
+    rules = rules_of(market.benchmark, "latest")
+    proof, now = market.benchmark.proof_of(provider, "latest"), market.now()
+    proven = market.benchmark.proven(provider, "latest")
+    score = market.benchmark.score(provider, "latest")
     rows = [
         ("proven throughput", _proven(proven.score, proven.until, score, now)),
         ("bond", _bond(rules, proof, now)),
@@ -246,7 +249,7 @@ def _epoch_rows(market: Market, rules: Rules, epoch: Epoch) -> list[tuple[str, s
     if any(record.draw):
         rows.append(("draw", "0x" + record.draw.hex()))
     if epoch.number:
-        share = market.benchmark_events.share_of(market.benchmark.address, epoch.number, "latest")
+        share = market.benchmark.share_of(market.benchmark.address, epoch.number, "latest")
         if share.total:
             rows.append(("effective scores in total", show_rate(share.total)))
     earliest = _next_window(rules, epoch)
@@ -331,7 +334,7 @@ def _state(rules: Rules, proof: ProofRecord, epoch: Epoch) -> str:
 
 def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Present the boundary that has won. CommandError when there is none now."""
-    rules = rules_of(market.benchmark_events, "latest")
+    rules = rules_of(market.benchmark, "latest")
     found = winner(market, rules)
     if found is None:
         epoch = current(market, rules)
@@ -340,24 +343,24 @@ def open_epoch(market: Market, sender: Sender, ui: Ui) -> Receipt:
             f"{show_time(_next_window(rules, epoch), epoch.now)}"
         )
     ui.ask(f"Open a window with block {found.block.number:,}? All providers prove in the same one")
-    call = ("open", found.block.number, found.block.data, found.parent.data)
-    return transact(sender, ui, "open a window", market.benchmark, *call)
+    data = market.benchmark.open(found.block.number, found.block.data, found.parent.data)
+    return transact(sender, ui, "open a window", market.benchmark, data)
 
 
 def close(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Name the block of the draw, once the window is over. CommandError when it is not the time."""
-    rules = rules_of(market.benchmark_events, "latest")
+    rules = rules_of(market.benchmark, "latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.CLOSE:
         raise CommandError(f"epoch {epoch.number} cannot be closed: {_told(rules, epoch)}")
     ui.ask(f"Close epoch {epoch.number}? The draw is that of a block {rules.draw_delay} blocks on")
     label = f"close epoch {epoch.number}"
-    return transact(sender, ui, label, market.benchmark, "close", epoch.number)
+    return transact(sender, ui, label, market.benchmark, market.benchmark.close(epoch.number))
 
 
 def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Read the draw from the block that was named. CommandError when it is not the time."""
-    rules = rules_of(market.benchmark_events, "latest")
+    rules = rules_of(market.benchmark, "latest")
     epoch = current(market, rules)
     if epoch.stage is not Stage.DRAW:
         raise CommandError(f"epoch {epoch.number} cannot be drawn: {_told(rules, epoch)}")
@@ -370,16 +373,17 @@ def draw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     ui.ask(f"Draw the samples of epoch {epoch.number}?")
     header = market.chain.pool.header(epoch.record.target)
     label = f"draw epoch {epoch.number}"
-    return transact(sender, ui, label, market.benchmark, "draw", epoch.number, header.data)
+    data = market.benchmark.draw(epoch.number, header.data)
+    return transact(sender, ui, label, market.benchmark, data)
 
 
 def settle(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     """End what a provider's last epoch is owed, so that new stake is active (anyone)."""
     require_registered(market, provider)
-    if not bool(market.staking.read("is_unsettled", provider)):
+    if not market.staking.is_unsettled(provider, "latest"):
         raise CommandError(f"{provider} has no unsettled epoch")
-    rules = rules_of(market.benchmark_events, "latest")
-    proof = market.benchmark_events.proof_of(provider, "latest")
+    rules = rules_of(market.benchmark, "latest")
+    proof = market.benchmark.proof_of(provider, "latest")
     epoch = read(market, rules, proof.epoch)
     binds = rules.binds(epoch.record, proof.rounds, proof.verified, epoch.now)
     if binds or (proof.verified == rules.samples and epoch.stage is not Stage.OVER):
@@ -387,14 +391,14 @@ def settle(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
             f"epoch {proof.epoch} of {provider} cannot be settled yet: "
             f"{_state(rules, proof, epoch)}"
         )
-    return transact(sender, ui, "settle", market.benchmark, "settle", provider)
+    return transact(sender, ui, "settle", market.benchmark, market.benchmark.settle(provider))
 
 
 def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     """Take the account's own commitment back while the window lasts (the owner)."""
     require_registered(market, sender.address)
-    rules = rules_of(market.benchmark_events, "latest")
-    proof = market.benchmark_events.proof_of(sender.address, "latest")
+    rules = rules_of(market.benchmark, "latest")
+    proof = market.benchmark.proof_of(sender.address, "latest")
     if not proof.rounds:
         raise CommandError(f"{sender.address} has no proof that could be withdrawn")
     epoch = read(market, rules, proof.epoch)
@@ -405,14 +409,15 @@ def withdraw(market: Market, sender: Sender, ui: Ui) -> Receipt:
     ui.ask(
         f"Take back the proof of epoch {proof.epoch}? Its {proof.rounds:,} rounds will not count"
     )
-    return transact(sender, ui, "withdraw the proof", market.benchmark, "withdraw_proof")
+    data = market.benchmark.withdraw_proof()
+    return transact(sender, ui, "withdraw the proof", market.benchmark, data)
 
 
 def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     """Report a proof that was not opened in time. CommandError when there is none."""
     require_registered(market, provider)
-    rules = rules_of(market.benchmark_events, "latest")
-    proof = market.benchmark_events.proof_of(provider, "latest")
+    rules = rules_of(market.benchmark, "latest")
+    proof = market.benchmark.proof_of(provider, "latest")
     if not proof.rounds:
         raise CommandError(f"{provider} has no proof that could fail")
     epoch = read(market, rules, proof.epoch)
@@ -426,39 +431,38 @@ def fail(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
         f"Report {provider}, which opened {proof.verified} of {rules.samples} samples of epoch "
         f"{proof.epoch}? Up to {show_tpf(rules.bond)} of its pool are burned"
     )
-    receipt = transact(sender, ui, "report a failed proof", market.benchmark, "fail", provider)
+    data = market.benchmark.fail(provider)
+    receipt = transact(sender, ui, "report a failed proof", market.benchmark, data)
     for log in receipt.logs:
-        decoded = market.benchmark.abi.decode_log(log)
-        if decoded is not None and decoded[0] == "Failed":
-            ui.step(f"{show_tpf(decoded[1]['slashed'])} burned, its score is gone")
+        event = market.benchmark.decode(log)
+        if isinstance(event, Failed):
+            ui.step(f"{show_tpf(event.slashed)} burned, its score is gone")
     return receipt
 
 
 def release_bond(market: Market, sender: Sender, ui: Ui, provider: str) -> Receipt:
     """Unlock a provider's bond (its owner or operator). CommandError when it is bound."""
     require_registered(market, provider)
-    rules = rules_of(market.benchmark_events, "latest")
-    proof = market.benchmark_events.proof_of(provider, "latest")
+    rules = rules_of(market.benchmark, "latest")
+    proof = market.benchmark.proof_of(provider, "latest")
     if not proof.bond_until:
         raise CommandError(f"{provider} has no bond locked")
-    if sender.address not in (provider, market.staking_events.operator_of(provider, "latest")):
+    if sender.address not in (provider, market.staking.operator_of(provider, "latest")):
         raise CommandError(f"{sender.address} is neither the owner nor the operator of {provider}")
-    if bool(market.benchmark.read("is_open", provider)):
+    if market.benchmark.is_open(provider, "latest"):
         epoch = read(market, rules, proof.epoch)
         raise CommandError(
             f"the bond is bound by the proof of epoch {proof.epoch}: {_state(rules, proof, epoch)}"
         )
     ui.ask(f"Release the bond of {show_tpf(rules.bond)}? The next commit locks it again")
-    return transact(sender, ui, "release the bond", market.benchmark, "release_bond", provider)
+    data = market.benchmark.release_bond(provider)
+    return transact(sender, ui, "release the bond", market.benchmark, data)
 
 
-def scored(market: Market, provider: str) -> dict[int, Mapping[str, Any]]:
+def scored(market: Market, provider: str) -> dict[int, Scored]:
     """Epoch -> what `Scored` says of a provider, in the order of the epochs."""
-    topics = [None, address_topic(provider)]
-    logs = market.benchmark.logs(("Scored",), market.registry.start_block, topics)
-    decoded = [market.benchmark.abi.decode_log(log) for log in logs]
-    found = {int(event[1]["epoch"]): event[1] for event in decoded if event is not None}
-    return dict(sorted(found.items()))
+    events = market.benchmark.find(Scored, market.registry.start_block, provider=provider)
+    return dict(sorted((event.epoch, event) for event in events))
 
 
 def of_provider(market: Market, provider: str) -> list[int]:

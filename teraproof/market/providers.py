@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from eth_utils.crypto import keccak
 
+from teraproof import deals
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.contracts.staking import EndpointChanged, Registered
 from teraproof.errors import CommandError, LocalError
 from teraproof.market import credits, entries
-from teraproof.market.contracts import address_topic
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
-from teraproof.market.reading import EndpointChanged, Registered
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol.messages import OperatorConsent, recover
@@ -70,13 +70,13 @@ class Provider:
     @property
     def free_score(self) -> int:
         """The most throughput that one more job may ask for."""
-        return max(0, self.score - self.reserved_score)
+        return deals.left_of(self.score, self.reserved_score)
 
     @property
     def lockable(self) -> int:
         """The most collateral that one more order could lock."""
-        free = min(self.own, self.max_locked) - self.locked
-        return max(0, min(free, self.max_lock_per_order))
+        free = deals.lockable(self.own, self.max_locked, self.locked)
+        return min(free, self.max_lock_per_order)
 
 
 def read_consent(path: Path, market: Market, owner: str) -> Consent:
@@ -108,7 +108,7 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
         raise CommandError(f"{path}: not signed by its operator {message.operator}")
     if message.expires < market.now():
         raise CommandError(f"{path}: has expired; make a new one with provider-agent consent")
-    if message.nonce != market.staking_events.consent_nonce(message.operator, "latest"):
+    if message.nonce != market.staking.consent_nonce(message.operator, "latest"):
         raise CommandError(
             f"{path}: {message.operator} has been bound by another consent since; make a new one "
             "with provider-agent consent"
@@ -161,12 +161,7 @@ def register(
     )
     _tell_bond(market, ui, max_lock_per_order)
     ui.ask("Register?")
-    return transact(
-        sender,
-        ui,
-        "register",
-        market.staking,
-        "register",
+    data = market.staking.register(
         consent.message.operator,
         payout,
         commission_bps,
@@ -177,10 +172,11 @@ def register(
         consent.message.expires,
         consent.signature,
     )
+    return transact(sender, ui, "register", market.staking, data)
 
 
 def _tell_bond(market: Market, ui: Ui, max_lock_per_order: int) -> None:
-    bond = int(market.benchmark.read("BOND"))
+    bond = market.benchmark.bond("latest")
     if max_lock_per_order < bond:
         ui.note(
             f"the limit per order is below the bond of {show_tpf(bond)}: "
@@ -198,33 +194,28 @@ def set_limits(
     shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in total"
     _tell_bond(market, ui, max_lock_per_order)
     ui.ask(f"Let the operator lock at most {shown}?")
-    return transact(
-        sender, ui, "set limits", market.staking, "set_lock_limits", max_lock_per_order, max_locked
-    )
+    data = market.staking.set_lock_limits(max_lock_per_order, max_locked)
+    return transact(sender, ui, "set limits", market.staking, data)
 
 
 def set_endpoint(market: Market, sender: Sender, ui: Ui, endpoint: str) -> Receipt:
     """Announce where the agent is reached."""
     require_registered(market, sender.address)
     chosen = check_endpoint(endpoint)
-    return transact(sender, ui, "set endpoint", market.staking, "set_endpoint", chosen)
+    return transact(sender, ui, "set endpoint", market.staking, market.staking.set_endpoint(chosen))
 
 
 def set_operator(market: Market, sender: Sender, ui: Ui, consent: Consent) -> Receipt:
     """Replace the operator key."""
     require_registered(market, sender.address)
     ui.ask(f"Let {consent.message.operator} work for {sender.address}, and nobody else?")
-    return transact(
-        sender,
-        ui,
-        "set operator",
-        market.staking,
-        "set_operator",
+    data = market.staking.set_operator(
         consent.message.operator,
         consent.message.nonce,
         consent.message.expires,
         consent.signature,
     )
+    return transact(sender, ui, "set operator", market.staking, data)
 
 
 def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int) -> Receipt:
@@ -233,14 +224,14 @@ def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int)
     shown = show_tpf(amount)
     check_tokens(market, market.token, sender.address, amount, shown)
     whose = "its own pool" if provider == sender.address else f"the pool of {provider}"
-    unbonding = show_seconds(int(market.staking.read("UNBONDING")))
+    unbonding = show_seconds(market.staking.unbonding("latest"))
     ui.note(f"stake can be lost when the provider fails, and leaves {unbonding} after unstake")
     ui.ask(f"Stake {shown} of {sender.address} in {whose}?")
     permit = sign_permit(market, market.token, sender, market.staking.address, amount)
     if permit is None:
         raise CommandError("the stake token does not take permits; is it the right deployment?")
-    call = ("delegate_with_permit", provider, *permit.arguments())
-    receipt = transact(sender, ui, f"stake {shown}", market.staking, *call)
+    data = market.staking.delegate_with_permit(provider, *permit.arguments())
+    receipt = transact(sender, ui, f"stake {shown}", market.staking, data)
     entries.tell(market, ui, provider, sender.address)
     return receipt
 
@@ -258,8 +249,8 @@ def unstake(
 ) -> Unstaked:
     """Begin to take out stake, all of it by default; it can be withdrawn after UNBONDING."""
     require_registered(market, provider)
-    shares = int(market.staking.read("shares_of", provider, sender.address))
-    assets = int(market.staking.read("assets_of", provider, sender.address))
+    shares = market.staking.shares_of(provider, sender.address, "latest")
+    assets = market.staking.assets_of(provider, sender.address, "latest")
     if shares == 0:
         raise CommandError(f"{sender.address} has no stake with {provider}")
     if amount is not None and amount > assets:
@@ -267,17 +258,16 @@ def unstake(
     # The call pays a due reward first, which may change the number of shares: all is all.
     leaving = _ALL if amount is None or amount == assets else shares * amount // assets
     shown = show_tpf(assets if amount is None else amount)
-    unbonding = int(market.staking.read("UNBONDING"))
-    if bool(market.staking.read("is_unsettled", provider)):
+    unbonding = market.staking.unbonding("latest")
+    if market.staking.is_unsettled(provider, "latest"):
         ui.note(
             "an epoch of this provider is unsettled: "
             "stake that leaves before its end earns nothing of it"
         )
     ui.ask(f"Take {shown} out of the pool of {provider} (paid {show_seconds(unbonding)} later)?")
-    receipt = transact(
-        sender, ui, f"unstake {shown}", market.staking, "undelegate", provider, leaving
-    )
-    number = int(market.staking.read("ticket_count", provider, sender.address)) - 1
+    data = market.staking.undelegate(provider, leaving)
+    receipt = transact(sender, ui, f"unstake {shown}", market.staking, data)
+    number = market.staking.ticket_count(provider, sender.address, "latest") - 1
     (ticket,) = [t for t in tickets(market, provider, sender.address) if t.number == number]
     ui.step(
         f"ticket {ticket.number}: {show_tpf(ticket.assets)}, ready at "
@@ -319,17 +309,16 @@ def withdraw(
             ui,
             f"withdraw ticket {ticket.number}",
             market.staking,
-            "withdraw_unbonded",
-            provider,
-            ticket.number,
-            to,
+            market.staking.withdraw_unbonded(provider, ticket.number, to),
         )
         for ticket in ready
     ]
     if held.payment:
-        receipts.append(transact(sender, ui, "withdraw payouts", market.jobs, "withdraw", to))
+        data = market.jobs.withdraw(to)
+        receipts.append(transact(sender, ui, "withdraw payouts", market.jobs, data))
     if held.stake:
-        receipts.append(transact(sender, ui, "withdraw TPF", market.staking, "withdraw", to))
+        data = market.staking.withdraw(to)
+        receipts.append(transact(sender, ui, "withdraw TPF", market.staking, data))
     return Paid(sum(ticket.assets for ticket in ready), held, tuple(receipts))
 
 
@@ -338,7 +327,7 @@ def withdraw(
 
 def is_registered(market: Market, owner: str) -> bool:
     """Whether an address is a provider."""
-    return market.staking_events.operator_of(owner, "latest") != ZERO_ADDRESS
+    return market.staking.operator_of(owner, "latest") != ZERO_ADDRESS
 
 
 def require_registered(market: Market, owner: str) -> None:
@@ -352,10 +341,10 @@ def require_registered(market: Market, owner: str) -> None:
 def tickets(market: Market, provider: str, account: str) -> list[Ticket]:
     """An account's tickets that were not withdrawn yet."""
     found = []
-    for number in range(int(market.staking.read("ticket_count", provider, account))):
-        _, assets, ready_at = market.staking.read("ticket", provider, account, number)
-        if ready_at:
-            found.append(Ticket(number, int(assets), int(ready_at)))
+    for number in range(market.staking.ticket_count(provider, account, "latest")):
+        ticket = market.staking.ticket(provider, account, number, "latest")
+        if ticket.ready_at:
+            found.append(Ticket(number, ticket.assets, ticket.ready_at))
     return found
 
 
@@ -366,19 +355,17 @@ def endpoint_of(market: Market, provider: str) -> str | None:
 
 def endpoints(market: Market, provider: str | None = None) -> dict[str, str]:
     """Owner -> endpoint of one provider or of all; providers without a checked one are left out."""
-    topics = [address_topic(provider)] if provider is not None else []
-    logs = market.staking.logs(
-        ("Registered", "EndpointChanged"), market.registry.start_block, topics
+    events = market.staking.find_any(
+        (Registered, EndpointChanged), market.registry.start_block, provider=provider
     )
     known: dict[str, str] = {}
-    for entry in logs:
-        event = market.staking_events.decode(entry)
+    for event in events:
         if isinstance(event, Registered | EndpointChanged):
             known[event.provider] = event.endpoint
     return {
         owner: url
         for owner, url in known.items()
-        if market.staking_events.endpoint_digest(owner, "latest") == keccak(text=url)
+        if market.staking.endpoint_digest(owner, "latest") == keccak(text=url)
         and url.isascii()
         and url.isprintable()
     }
@@ -387,7 +374,7 @@ def endpoints(market: Market, provider: str | None = None) -> dict[str, str]:
 def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
     """A provider. CommandError when it is none."""
     require_registered(market, owner)
-    reader = market.staking_events
+    reader = market.staking
     pool = reader.pool(owner, "latest")
     limits = reader.lock_limits(owner, "latest")
     return Provider(
@@ -395,15 +382,15 @@ def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
         operator=reader.operator_of(owner, "latest"),
         payout=reader.payout_of(owner, "latest"),
         endpoint=endpoint or endpoint_of(market, owner),
-        commission_bps=int(market.staking.read("commission_of", owner)),
+        commission_bps=reader.commission_of(owner, "latest"),
         active=pool.active,
         own=reader.owner_assets(owner, "latest"),
         locked=pool.locked,
         unbonding=pool.unbonding,
         max_lock_per_order=limits.per_order,
         max_locked=limits.total,
-        score=int(market.benchmark.read("score", owner)),
-        reserved_score=int(market.jobs.read("reserved_score", owner)),
+        score=market.benchmark.score(owner, "latest"),
+        reserved_score=market.jobs.reserved_score(owner, "latest"),
     )
 
 
@@ -478,7 +465,7 @@ def show(market: Market, provider: Provider, ui: Ui, account: str | None = None)
         ("payouts waiting", market.show_price(payout.payment)),
     ]
     if who != provider.owner:
-        assets = int(market.staking.read("assets_of", provider.owner, who))
+        assets = market.staking.assets_of(provider.owner, who, "latest")
         rows.append((f"stake of {who}", show_tpf(assets)))
     waiting = entries.of(market, provider.owner, who)
     if waiting:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.contracts import emissions as events
+from teraproof.contracts.staking import Rewarded
 from teraproof.errors import CommandError, counted
 from teraproof.market import proofs, timelock
-from teraproof.market.contracts import address_topic
 from teraproof.market.market import Market, transact
 from teraproof.market.providers import require_registered
 from teraproof.market.sending import Sender
@@ -57,20 +58,19 @@ def of(market: Market, provider: str) -> list[Reward]:
     """All rewards of a provider, the oldest first. Only the newest one can be unpaid."""
     require_registered(market, provider)
     start = market.registry.start_block
-    claims = market.emissions.logs(("Claimed",), start, [address_topic(provider)])
-    decoded = [market.emissions.abi.decode_log(log) for log in claims]
-    paid = {int(e[1]["epoch"]): int(e[1]["amount"]) for e in decoded if e is not None}
+    claims = market.emissions.find(events.Claimed, start, provider=provider)
+    paid = {event.epoch: event.amount for event in claims}
     return [
         Reward(
             epoch=epoch,
-            score=int(values["score"]),
-            effective=int(values["effective"]),
+            score=scored.score,
+            effective=scored.effective,
             amount=paid[epoch] if epoch in paid else _due(market, provider, epoch),
             paid=epoch in paid,
             # A paid epoch is over: the chain is asked for what is not paid alone.
             ended=epoch in paid or _ended(market, epoch),
         )
-        for epoch, values in proofs.scored(market, provider).items()
+        for epoch, scored in proofs.scored(market, provider).items()
     ]
 
 
@@ -135,23 +135,23 @@ def claim(market: Market, sender: Sender, ui: Ui, provider: str) -> Claimed:
         )
     ui.ask(f"Pay {show_tpf(ready.amount)} of epoch {ready.epoch} into the pool of {provider}?")
     label = f"claim epoch {ready.epoch}"
-    receipt = transact(sender, ui, label, market.emissions, "claim", provider)
+    receipt = transact(sender, ui, label, market.emissions, market.emissions.claim(provider))
     to_pool = to_payout = 0
     for log in receipt.logs:
-        decoded = market.staking.abi.decode_log(log)
-        if decoded is not None and decoded[0] == "Rewarded":
-            to_pool += int(decoded[1]["to_pool"])
-            to_payout += int(decoded[1]["to_payout"])
+        event = market.staking.decode(log)
+        if isinstance(event, Rewarded):
+            to_pool += event.to_pool
+            to_payout += event.to_payout
     ui.step(f"{show_tpf(to_pool)} to the pool, {show_tpf(to_payout)} to the payout address")
     return Claimed(ready.epoch, to_pool, to_payout, receipt)
 
 
 def _due(market: Market, provider: str, epoch: int) -> int:
-    return int(market.emissions.read("reward_of", provider, epoch))
+    return market.emissions.reward_of(provider, epoch, "latest")
 
 
 def _ended(market: Market, epoch: int) -> bool:
-    record = market.benchmark_events.epoch_of(epoch, "latest")
+    record = market.benchmark.epoch_of(epoch, "latest")
     return market.now() >= record.ends_at
 
 
@@ -159,12 +159,12 @@ def show_emission(market: Market, ui: Ui) -> dict[str, Any]:
     """The schedule and the scale, and what each use gets, now and in epochs that are to come. The
     same as JSON values: amounts in TPF wei as text, weights 1/10,000.
     """
-    emissions, benchmark = market.emissions, market.benchmark_events
+    emissions, benchmark = market.emissions, market.benchmark
     epoch, now = benchmark.current_epoch("latest"), market.now()
-    halving, start = int(emissions.read("HALVING")), int(emissions.read("START"))
+    halving, start = emissions.halving("latest"), emissions.start("latest")
     next_halving = start + ((now - start) // halving + 1) * halving if now >= start else start
-    opened = int(emissions.read("emission", epoch)) if epoch else 0
-    scale = int(emissions.read("ops_per_tpf", epoch + 1))
+    opened = emissions.emission(epoch, "latest") if epoch else 0
+    scale = emissions.ops_per_tpf(epoch + 1, "latest")
     ui.table(
         "Emission",
         ("what", "value"),
@@ -172,25 +172,25 @@ def show_emission(market: Market, ui: Ui) -> dict[str, Any]:
             ("newest epoch", str(epoch) if epoch else "none yet"),
             ("emission of this epoch", show_tpf(opened)),
             ("next halving", show_time(next_halving, now)),
-            ("schedule to date", show_tpf(int(emissions.read("accrued", now)))),
-            ("minted", show_tpf(int(emissions.read("minted")))),
-            ("most that one epoch gets", f"{show_seconds(int(emissions.read('MAX_ACCRUAL')))}"),
+            ("schedule to date", show_tpf(emissions.accrued(now, "latest"))),
+            ("minted", show_tpf(emissions.minted("latest"))),
+            ("most that one epoch gets", show_seconds(emissions.max_accrual("latest"))),
             ("throughput that a TPF of stake backs", show_rate(scale)),
             (
                 "target",
-                f"{show_rate(int(emissions.read('target', epoch + 1)))} for a full emission",
+                f"{show_rate(emissions.target(epoch + 1, 'latest'))} for a full emission",
             ),
         ],
     )
     # The next epoch may have begun already, with its window not presented yet.
-    present, later = (emissions.read("weights_at", n) for n in (epoch, epoch + 2))
+    present, later = (emissions.weights_at(n, "latest") for n in (epoch, epoch + 2))
     rows = [
         (
             str(number),
-            "capacity" if number == 0 else str(emissions.read("distributor_of", number)),
+            "capacity" if number == 0 else emissions.distributor_of(number, "latest"),
             f"{present[number] / 100:g} %",
             f"{later[number] / 100:g} %",
-            show_tpf(int(emissions.read("part_of", number, epoch)) if epoch else 0),
+            show_tpf(emissions.part_of(number, epoch, "latest") if epoch else 0),
         )
         for number in range(len(later))
     ]
@@ -212,15 +212,15 @@ def set_weights(market: Market, sender: Sender, ui: Ui, weights: Sequence[int]) 
     CommandError when they fit no uses, and whatever `timelock.carry_on` raises.
     """
     emissions = market.emissions
-    uses = int(emissions.read("use_count"))
+    uses = emissions.use_count("latest")
     if len(weights) > uses:
         raise CommandError(f"{len(weights)} weights for {counted(uses, 'use')}; leave some out")
     if sum(weights) > _ALL:
         raise CommandError(f"the weights sum up to {sum(weights) / 100:g} %; 100 % are the most")
     shown = " and ".join(f"{weight / 100:g} %" for weight in weights)
     # Weights may come back to what they were: the changes so far tell the proposals apart.
-    changes = emissions.logs(("WeightsChanged",), market.registry.start_block)
-    data = emissions.encode("set_weights", list(weights))
+    changes = emissions.find(events.WeightsChanged, market.registry.start_block)
+    data = emissions.set_weights(weights)
     return timelock.carry_on(
         market,
         sender,

@@ -87,7 +87,7 @@ def quote(
 
 def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | None) -> None:
     """CommandError when a quote is not by the operator of `provider` (of any, when it is None)."""
-    owner = market.staking_events.provider_of(quote.operator, "latest")
+    owner = market.staking.provider_of(quote.operator, "latest")
     if owner == ZERO_ADDRESS:
         raise CommandError(f"{endpoint} quotes for no registered provider; nothing was sent")
     if provider is not None and owner != provider:

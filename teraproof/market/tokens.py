@@ -4,24 +4,12 @@
 from __future__ import annotations
 
 from teraproof.amounts import show_tpf
+from teraproof.contracts.payment_token import PaymentTokenContract
 from teraproof.errors import CommandError
-from teraproof.market.contracts import Contract
 from teraproof.market.market import Market, check_tokens, transact
-from teraproof.market.reading import Abi
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
 from teraproof.rpc.types import Receipt
-
-_MINT = Abi(
-    [
-        {
-            "type": "function",
-            "name": "mint",
-            "inputs": [{"type": "address"}, {"type": "uint256"}],
-            "outputs": [],
-        }
-    ]
-)
 
 
 def send_stake(market: Market, sender: Sender, ui: Ui, receiver: str, amount: int) -> Receipt:
@@ -29,7 +17,9 @@ def send_stake(market: Market, sender: Sender, ui: Ui, receiver: str, amount: in
     shown = show_tpf(amount)
     check_tokens(market, market.token, sender.address, amount, shown)
     ui.ask(f"Send {shown} to {receiver}?")
-    return transact(sender, ui, f"send {shown}", market.token, "transfer", receiver, amount)
+    return transact(
+        sender, ui, f"send {shown}", market.token, market.token.transfer(receiver, amount)
+    )
 
 
 def mint_payment(market: Market, sender: Sender, ui: Ui, receiver: str, amount: int) -> Receipt:
@@ -39,6 +29,6 @@ def mint_payment(market: Market, sender: Sender, ui: Ui, receiver: str, amount: 
             f"jobs on chain {market.chain.chain_id} are paid in {market.payment.address}, which "
             "nobody can mint here"
         )
-    token = Contract(market.chain.pool, market.payment.address, _MINT)
+    token = PaymentTokenContract(market.chain.pool, market.payment.address)
     label = f"mint {market.show_price(amount)}"
-    return transact(sender, ui, label, token, "mint", receiver, amount)
+    return transact(sender, ui, label, token, token.mint(receiver, amount))

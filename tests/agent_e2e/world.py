@@ -31,7 +31,7 @@ from eth_account.signers.local import LocalAccount
 
 from scripts.market.artifacts import Artifact, compile_all
 from teraproof.client.jobs import AgentClient
-from provider_agent.chain.contracts import Abi
+from teraproof.contracts.abi import Abi
 from teraproof.contracts.jobs import Attested, JobsContract, Posted
 from teraproof.errors import LocalError
 from teraproof.protocol import messages

@@ -42,7 +42,7 @@ class Stage:
         message = messages.OperatorConsent(
             owner or self.owner.address,
             signer.address,
-            self.market.staking_events.consent_nonce(signer.address, "latest"),
+            self.market.staking.consent_nonce(signer.address, "latest"),
             self.market.now() + 3_600,
         )
         signature = messages.sign(self.market.staking_domain, message, signer)
@@ -75,7 +75,7 @@ class Stage:
 
     def accept(self, placed: Placed) -> None:
         """The operator takes the job."""
-        data = self.market.job_events.accept(placed.terms)
+        data = self.market.jobs.accept(placed.terms)
         self.operate(Call("accept", self.market.jobs.address, data))
 
     def attest(self, placed: Placed) -> messages.Attestation:
@@ -85,7 +85,7 @@ class Stage:
             placed.job, placed.terms.order.spec, b"\x02" * 32, b"\x03" * 32, now, now + 90
         )
         signature = messages.sign(self.market.jobs_domain, attestation, self.operator)
-        data = self.market.job_events.attest(
+        data = self.market.jobs.attest(
             placed.terms,
             attestation.result,
             attestation.receipt,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from teraproof.contracts.token import APPROVE, TokenContract
 from teraproof.market import jobs
 from teraproof.rpc.errors import Reverted
 
@@ -22,8 +23,8 @@ def test_allow__leftover__taken_back_where_the_token_wants_it(
 ) -> None:
     approved: list[int] = []
 
-    def transact(sender: Any, ui: Any, label: str, contract: Any, name: str, *given: Any) -> str:
-        approved.append(given[1])
+    def transact(sender: Any, ui: Any, label: str, contract: Any, data: bytes) -> str:
+        approved.append(APPROVE.decode_input(data)[1])
         return label
 
     def estimate(call: Any) -> int:
@@ -32,8 +33,7 @@ def test_allow__leftover__taken_back_where_the_token_wants_it(
         return 50_000
 
     monkeypatch.setattr(jobs, "transact", transact)
-    encode = SimpleNamespace(encode=lambda name, *given: b"")
-    payment = SimpleNamespace(address="0x" + "11" * 20, abi=encode)
+    payment = TokenContract(Any, "0x" + "11" * 20)  # type: ignore[arg-type]
     market: Any = SimpleNamespace(payment=payment, jobs=SimpleNamespace(address="0x" + "22" * 20))
     sender: Any = SimpleNamespace(estimate=estimate)
     ui: Any = None

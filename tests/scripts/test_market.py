@@ -118,7 +118,7 @@ def test_unstake_and_withdraw__after_unbonding__everything_comes_back(running: S
     with pytest.raises(ScriptError, match="nothing to withdraw; a ticket is ready at"):
         providers.withdraw(market, running.stranger, ui, owner)
     providers.unstake(market, running.stranger, ui, owner)
-    running.anvil.increase_time(int(market.staking.read("UNBONDING")) + 1)
+    running.anvil.increase_time(market.staking.unbonding("latest") + 1)
     paid = providers.withdraw(market, running.stranger, ui, owner)
     assert paid.unbonded == 50 * TPF
     assert market.token_balance(running.stranger.address) == 50 * TPF

@@ -10,6 +10,7 @@ import pytest
 from provider_agent.prover.engine import make_engine
 from provider_agent.prover.proof import Proof
 from scripts.market.errors import ScriptError
+from teraproof.epochs import rules_of
 from teraproof.market import entries, proofs, providers, rewards, tenant
 from teraproof.market.sending import Call
 from teraproof.pog.schedule import Rules
@@ -52,12 +53,12 @@ class Prover:
         """Do some rounds and commit to them."""
         market = self.stage.market
         epoch = self.epoch().number
-        challenge = bytes(market.benchmark.read("challenge", self.owner, epoch))
+        challenge = market.benchmark.challenge(self.owner, epoch, "latest")
         engine = make_engine("numpy")
         engine.prepare(challenge, self.rules.shape)
         roots = engine.roots([])
         proof = Proof(challenge, self.rules.shape, tuple(next(roots) for _ in range(ROUNDS)))
-        self._call("commit", epoch, ROUNDS, proof.commitment)
+        self._call(self.stage.market.benchmark.commit(epoch, ROUNDS, proof.commitment))
         return proof
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class Prover:
         record = self.epoch().record
         found = proof.openings(make_engine("numpy"), record.draw, self.rules.samples)
         words = [opening.words() for opening in found[:most]]
-        self._call("open_samples", self.owner, words)
+        self._call(self.stage.market.benchmark.open_samples(self.owner, words))
 
     def prove(self) -> None:
         """A whole epoch."""
@@ -90,15 +91,13 @@ class Prover:
         """Let the epoch end."""
         self.go_to(self.epoch().record.ends_at)
 
-    def _call(self, *call: object) -> None:
-        market = self.stage.market
-        data = market.benchmark.encode(str(call[0]), *call[1:])
-        self.stage.operate(Call(str(call[0]), market.benchmark.address, data))
+    def _call(self, data: bytes) -> None:
+        self.stage.operate(Call("prove", self.stage.market.benchmark.address, data))
 
 
 @pytest.fixture
 def prover(running: Stage) -> Prover:
-    return Prover(running, running.market.benchmark_events.rules("latest"))
+    return Prover(running, rules_of(running.market.benchmark, "latest"))
 
 
 def shown(stage: Stage) -> str:
@@ -136,8 +135,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert "samples are opened until" in text
 
     found = proof.openings(make_engine("numpy"), _draw_of(prover), 4)[2:]
-    call = ("open_samples", owner, [opening.words() for opening in found])
-    data = market.benchmark.encode(*call)
+    data = market.benchmark.open_samples(owner, [opening.words() for opening in found])
     stage.operate(Call("open_samples", market.benchmark.address, data))
     score = prover.rules.score(ROUNDS)
     proofs.show(market, stage.ui)
@@ -154,12 +152,12 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     with pytest.raises(ScriptError, match="no reward waits for"):
         rewards.claim(market, stage.stranger, stage.ui, owner)
     prover.end()
-    before = int(market.staking.read("owner_assets", owner))
+    before = market.staking.owner_assets(owner, "latest")
     claimed = rewards.claim(market, stage.stranger, stage.ui, owner)
     assert claimed.amount == 1_000 * TPF
     assert claimed.to_payout <= 1_000
     # The rest went to the payout address, but for rounding.
-    gained = int(market.staking.read("owner_assets", owner)) - before
+    gained = market.staking.owner_assets(owner, "latest") - before
     assert claimed.to_pool - 3 <= gained <= claimed.to_pool
     rewards.show(market, stage.ui, owner)
     assert "paid into the pool" in shown(stage)

@@ -20,6 +20,7 @@ import pytest
 from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
 from scripts.market.plan import Plan
+from teraproof.epochs import rules_of
 from teraproof.errors import LocalError
 from teraproof.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
 from teraproof.market.jobs import Job, Placed
@@ -283,11 +284,11 @@ def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> Non
 def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene) -> None:
     """The agent proves by itself. Time goes on with blocks alone, so it waits for rounds."""
     market, owner = scene.market, scene.owner.address
-    rules = market.benchmark_events.rules("latest")
+    rules = rules_of(market.benchmark, "latest")
 
     def goes_on() -> bool:
         epoch = proofs.current(market, rules)
-        proof = market.benchmark_events.proof_of(owner, "latest")
+        proof = market.benchmark.proof_of(owner, "latest")
         waits = epoch.stage is Stage.WINDOW and not (proof.rounds and proof.epoch == epoch.number)
         if not waits:
             scene.anvil.mine(1 if epoch.record.opened_at else 3)
@@ -308,14 +309,14 @@ def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene)
         tenant.upload(market, scene.tenant.signer, scene.ui, package, [scene.endpoint], wait=30)
         scene.wait(placed, Status.ATTESTED)
 
-        ends_at = market.benchmark_events.epoch_of(epoch, "latest").ends_at
+        ends_at = market.benchmark.epoch_of(epoch, "latest").ends_at
         scene.anvil.mine(max(1, ends_at - market.now()))
 
         def paid() -> rewards.Reward | None:
             (found,) = [item for item in rewards.of(market, owner) if item.epoch == epoch]
             return found if found.paid else None
 
-        assert scene.until(paid, 60).amount == market.emissions.read("emission", epoch)
+        assert scene.until(paid, 60).amount == market.emissions.emission(epoch, "latest")
     finally:
         scene.anvil.rpc("anvil_removeBlockTimestampInterval")
 
