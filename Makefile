@@ -122,6 +122,18 @@ sandbox:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap; } >/dev/null </dev/null; \
 	else echo "note: bubblewrap is missing, so the sandbox tests are skipped (Debian: apt-get install bubblewrap)"; fi
 
+# The rules of Prometheus have unit tests. Debian's package is unpacked into .build, not installed.
+.PHONY: promtool
+promtool:
+	@if command -v promtool >/dev/null || test -x .build/tools/promtool; then exit 0; \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+		echo "setup: promtool (the checker of alert rules)"; rm -rf .build/promtool; mkdir -p .build/promtool .build/tools; \
+		( cd .build/promtool && apt-get download -qq prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb \
+		| tar -x -O ./usr/bin/promtool >promtool && chmod +x promtool && mv promtool ../tools/ ) >/dev/null 2>&1 \
+		|| echo "note: Debian's package prometheus cannot be had, so the tests of the alert rules are skipped"; \
+		rm -rf .build/promtool; \
+	else echo "note: promtool is missing, so the tests of the alert rules are skipped (put it on PATH)"; fi
+
 # ------------------------------------------------------------------------------------ what to run
 
 .PHONY: demo
@@ -129,7 +141,7 @@ demo: setup ## the first paid job, end to end, on a local chain
 	@$(LOCAL_APE) $(BIN)/ape run demo
 
 .PHONY: test
-test: setup sandbox ## every test suite
+test: setup sandbox promtool ## every test suite
 	@$(BIN)/python tests/suites.py
 
 .PHONY: gas gas-update
@@ -174,6 +186,10 @@ window-use: setup ## the part of a window that an agent proves, with blocks of 2
 .PHONY: soundness
 soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 	@$(BIN)/python -m benchmarks.soundness
+
+.PHONY: alerts
+alerts: .venv/.stamp promtool ## test the alert rules, the dashboard and the unit of operations/
+	@$(BIN)/python -m pytest -q -p no:ape_test -p no:boa_test tests/tooling/test_operations.py
 
 .PHONY: sdk
 sdk: .venv/.stamp ## write the SDK's classes of the contracts (teraproof/contracts)

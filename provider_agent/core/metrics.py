@@ -43,6 +43,12 @@ class Metrics:
             ["endpoint"],
             registry=self.registry,
         )
+        self.rpc_requests = Counter(
+            f"{PREFIX}_rpc_requests",
+            "RPC requests, by host of the endpoint and by what came of them.",
+            ["endpoint", "outcome"],
+            registry=self.registry,
+        )
         self.disk_free_bytes = self._gauge("disk_free_bytes", "Free bytes where the data lies.")
         self.input_bytes = self._gauge("input_bytes", "Bytes of job inputs kept.")
         self.reconcile_seconds = Histogram(

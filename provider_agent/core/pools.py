@@ -22,7 +22,10 @@ def make_pool(
     chain = settings.chain
 
     def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
-        if metrics is not None and outcome == "failed":
+        if metrics is None:
+            return
+        metrics.rpc_requests.labels(endpoint, outcome).inc()
+        if outcome == "failed":
             metrics.rpc_errors.labels(endpoint).inc()
 
     def rate(url: str) -> float | None:
