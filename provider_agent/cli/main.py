@@ -90,6 +90,10 @@ class Later(NamedTuple):
 
 
 LATER = {
+    "backup": Later(
+        "provider_agent.cli.backup",
+        "Copy databases, settings and the encrypted key into a new directory.",
+    ),
     "bench": Later(
         "provider_agent.prover.bench.bench",
         "Measure raw and proven rates of exact products, without a chain.",
@@ -97,6 +101,10 @@ LATER = {
     "prove": Later(
         "provider_agent.prover.bench.command",
         "Make a Proof-of-GPU (format v2) for a challenge, without a chain.",
+    ),
+    "restore": Later(
+        "provider_agent.cli.backup",
+        "Put a backup's databases in place, and what is missing of settings and key.",
     ),
     "settings": Later(
         "provider_agent.cli.reference",

@@ -105,7 +105,7 @@ class Database(Connections):
         db.execute("PRAGMA foreign_keys = ON")
         integrity.check_rows(db, path)
         if lost:
-            self.set_meta(_LOST, "1")
+            self.mark_lost()
         marker.touch(mode=0o600)
 
     def _update(self, table: str, key: str, value: object, columns: dict[str, Any]) -> None:
@@ -133,6 +133,10 @@ class Database(Connections):
     def rows_lost(self) -> bool:
         """Whether rows that an agent wrote here are gone: the file was lost, or its log."""
         return self.meta(_LOST) == "1"
+
+    def mark_lost(self) -> None:
+        """Rows are missing: the next start of the agent finds again what they said."""
+        self.set_meta(_LOST, "1")
 
     def made_good(self) -> None:
         """What the lost rows said has been found again."""

@@ -10,7 +10,6 @@ that table (schemas 1 to 4) are known by their number and by their columns.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import sqlite3
@@ -19,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from provider_agent.store.copying import copy_database
 from provider_agent.store.errors import StoreError
 from teraproof.protocol.errors import Code
 
@@ -189,25 +189,7 @@ def _back_up(path: Path, name: str, now: float) -> None:
         )
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     place = folder / f"{path.stem}-{name}-{stamp}.sqlite"
-    part = place.with_suffix(".part")
-    try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        source, target = sqlite3.connect(path), sqlite3.connect(part)
-        try:
-            source.backup(target)
-        finally:
-            target.close()
-            source.close()
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, place)
-    finally:
-        part.unlink(missing_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    copy_database(path, place)
     old = sorted(folder.glob(f"{path.stem}-*.sqlite"), key=lambda copy: copy.stat().st_mtime)
     for copy in old[:-_KEPT_BACKUPS]:
         copy.unlink()

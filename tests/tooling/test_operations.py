@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def promtool() -> str:
     return found
 
 
+@cache
 def metrics_of_the_agent() -> set[str]:
     """Every series that the agent's sources make, by the calls that make them."""
     names = set()

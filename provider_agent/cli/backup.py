@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`provider-agent backup` and `restore`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from provider_agent.settings import Settings, load
+from provider_agent.store import backup as backups
+from provider_agent.tx.keys import KeyLock
+from teraproof.errors import LocalError
+from teraproof.protocol.errors import Code
+
+_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("provider.toml"),
+    show_default=True,
+    help="Settings file.",
+)
+_folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_type=Path))
+
+
+@click.command()
+@_config
+@_folder
+def backup(config: Path, folder: Path) -> None:
+    """Copy databases, settings and the encrypted key into a new DIRECTORY. The agent may run.
+
+    The password of the key is not copied, nor a bare key: keep them in another place.
+    """
+    settings = load(config)
+    others = [config]
+    keystore = settings.operator.keystore
+    if keystore is not None:
+        others.append(keystore)
+    made = backups.make(folder, settings.agent.data_dir, others)
+    click.echo(f"{folder}: {', '.join(made.files)}")
+    secret = settings.operator.password_file if keystore else settings.operator.private_key_file
+    if secret is not None:
+        click.echo(f"not in it: {secret}; keep a copy of that in another place")
+
+
+@click.command()
+@_config
+@_folder
+def restore(config: Path, folder: Path) -> None:
+    """Put the databases of the backup in DIRECTORY in place. The agent must not run.
+
+    Settings and key are copied where they are missing, beside --config. The next start takes
+    nonces, runs and jobs from the chain and the disk.
+    """
+    found = backups.read(folder)
+    copied = _settings_from(found, config)
+    try:
+        settings = load(config)
+        if found.chain and int(found.chain) != settings.chain.chain_id:
+            raise LocalError(
+                f"{folder} is of chain {found.chain}, {config} of {settings.chain.chain_id}; "
+                "name the backup of this agent",
+                Code.DATABASE_OTHER,
+            )
+        copied += _key_from(found, settings)
+        with KeyLock(settings.chain.chain_id, found.operator, settings.agent.lock_dir):
+            backups.restore(found, settings.agent.data_dir)
+    except LocalError:
+        for file in copied:
+            file.unlink()  # nothing half done
+        raise
+    made = datetime.fromtimestamp(found.made, UTC)
+    click.echo(f"{settings.agent.data_dir}: restored as of {made:%Y-%m-%d %H:%M} UTC")
+    for file in copied:
+        click.echo(f"{file}: restored")
+    secret = settings.operator.password_file
+    if secret is not None and not secret.exists():
+        click.echo(f"missing: {secret}; put it back before you start the agent")
+
+
+def _settings_from(found: backups.Backup, config: Path) -> list[Path]:
+    """Copy the settings file where there is none."""
+    if config.exists() or config.name not in found.files:
+        return []
+    return [_copy(found.folder / config.name, config)]
+
+
+def _key_from(found: backups.Backup, settings: Settings) -> list[Path]:
+    """Copy the encrypted key where there is none."""
+    keystore = settings.operator.keystore
+    if keystore is None or keystore.exists() or keystore.name not in found.files:
+        return []
+    return [_copy(found.folder / keystore.name, keystore)]
+
+
+def _copy(source: Path, target: Path) -> Path:
+    try:
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(source, "rb") as read, open(handle, "wb") as written:
+            shutil.copyfileobj(read, written)
+    except OSError as error:
+        raise LocalError(f"cannot write {target}: {error.strerror}") from None
+    return target
