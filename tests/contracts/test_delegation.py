@@ -243,6 +243,7 @@ def test_withdraw_unbonded__at_the_first_second(staking, token, provider, delega
     }
     assert token.balanceOf(delegator) == before + 50 * TPF
     assert staking.pool(provider.owner)[4:] == (0, 0)
+    assert staking.ticket(provider.owner, delegator, ticket) == (0, 0, 0)
 
 
 def test_withdraw_unbonded__one_second_early__reverts(staking, provider, delegator, ticket):

@@ -128,6 +128,18 @@ def test_announce_manager__unknown_permission_bit__reverts(suite, staking, newco
     assert staking.manager_of(newcomer) == (0, 0, 0)
 
 
+def test_announce_manager__last_number__then_no_more(suite, staking):
+    """A hold keeps a manager's number in 16 bits; no number is skipped, and none comes twice."""
+    layout = staking.compiler_data.storage_layout["storage_layout"]["managers"]
+    boa.env.set_storage(staking.address, layout["count"]["slot"], 2**16 - 3)
+    for name in ("the last but one", "the last"):
+        staking.announce_manager(address_of(name), LOCK, sender=suite.owner)
+    with boa.reverts():
+        staking.announce_manager(address_of("one too many"), LOCK, sender=suite.owner)
+    assert staking.manager_of(address_of("the last"))[0] == LOCK
+    assert staking.manager_of(address_of("one too many")) == (0, 0, 0)
+
+
 def test_announce_manager__unauthorized__reverts(suite, staking, newcomer, manager):
     for caller in (suite.deployer, manager, newcomer):
         with boa.reverts("ownable: caller is not the owner"):

@@ -199,12 +199,35 @@ def test_stale_account__across_words_of_generations(suite, staking, make_provide
     assert ours + theirs + staking.shares_of(pool, pool) <= staking.pool(pool)[2]
 
 
-def write(staking, name, keys, value):
-    """Put a word into a map of the pools' storage: what decades of calls would lead to."""
+def place(staking, name, keys):
+    """Where a word of a map of the pools lies in the storage."""
     slot = staking.compiler_data.storage_layout["storage_layout"]["pools"][name]["slot"]
     for key in keys:
         slot = int.from_bytes(keccak(slot.to_bytes(32, "big") + key.to_bytes(32, "big")), "big")
-    boa.env.set_storage(staking.address, slot, value)
+    return slot
+
+
+def write(staking, name, keys, value):
+    """Put a word into a map of the pools' storage: what decades of calls would lead to."""
+    boa.env.set_storage(staking.address, place(staking, name, keys), value)
+
+
+def test_generations__the_last_one_is_used(suite, staking, make_provider):
+    """The limit is met exactly: no rebase is refused before it, and none goes beyond it."""
+    pool = make_provider("pool", stake=1, commission_bps=0).owner
+    delegate(suite, pool, address_of("delegator"), 10**6)
+    for before in range(65_536, 65_528, -1):
+        write(staking, "ages", [int(pool, 16)], before << 128)
+        with boa.env.anchor():
+            try:
+                reward(suite, pool, TPF)
+            except boa.BoaError:
+                continue
+            word = boa.env.get_storage(staking.address, place(staking, "ages", [int(pool, 16)]))
+            assert (word >> 128) % 2**32 == 65_536
+            break
+    else:
+        pytest.fail("no rebase was made")
 
 
 def test_generations__limit(suite, staking, make_provider, manager):
