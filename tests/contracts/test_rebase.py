@@ -212,6 +212,22 @@ def write(staking, name, keys, value):
     boa.env.set_storage(staking.address, place(staking, name, keys), value)
 
 
+@pytest.mark.parametrize(("later", "factor"), [(0b11, REBASE**2), (0b10, 1), (0b01, 1)])
+def test_generations__beyond_the_first_word(suite, staking, make_provider, later, factor):
+    """An account that slept through 258 rebases has the shares that they left it."""
+    pool = make_provider("pool", stake=1, commission_bps=0).owner
+    stale = address_of("stale")
+    delegate(suite, pool, stale, 10**6)
+    before = staking.shares_of(pool, stale)
+    # 256 rebases whose up and down cancel, then two more of the next word.
+    write(staking, "multiplied", [int(pool, 16), 0], int("01" * 128, 2))
+    write(staking, "multiplied", [int(pool, 16), 1], later)
+    write(staking, "ages", [int(pool, 16)], 258 << 128)
+    down_first = later == 0b10
+    expected = before // REBASE * REBASE if down_first else before * factor
+    assert staking.shares_of(pool, stale) == expected
+
+
 def test_generations__the_last_one_is_used(suite, staking, make_provider):
     """The limit is met exactly: no rebase is refused before it, and none goes beyond it."""
     pool = make_provider("pool", stake=1, commission_bps=0).owner

@@ -33,7 +33,7 @@ from tests.mutation.mutants import (
     sample,
     squeeze,
 )
-from tests.mutation.reach import Reach
+from tests.mutation.reach import Killers, Reach
 from tests.mutation.verdicts import RECORDS, Verdicts, of_everything
 from tests.mutation.worker import (
     FAILED,
@@ -150,13 +150,15 @@ def _work_off(
     until: float,
     result: Result,
 ) -> None:
+    killers = Killers()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("mutants", total=len(waiting))
         while running or (waiting and time.monotonic() < until):
             while waiting and len(running) < options.workers and time.monotonic() < until:
                 mutant = waiting.pop(0)
-                running.append(start(mutant, reach.of(mutant), compiled))
+                first = killers.of(mutant)
+                running.append(start(mutant, reach.of(mutant), compiled, first))
             for run in list(running):
                 verdict = run.poll(options.timeout)
                 if verdict is None:
@@ -167,6 +169,8 @@ def _work_off(
                 if verdict == FAILED:
                     sys.stderr.write(run.output()[-3_000:])
                     sys.exit(f"error: the worker for {describe(mutant)} broke down, see above")
+                if verdict == KILLED:
+                    killers.saw(mutant, run.output())
                 run.close()
                 known.put(mutant, verdict)
                 result.verdicts.append((mutant, verdict))

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,11 @@ def _source_map(data: Any) -> Any:
 
 
 class Only:
-    """A pytest plugin that keeps the tests named, in that order of files."""
+    """A pytest plugin that keeps the tests named, those `first` in front, then by file."""
 
-    def __init__(self, tests: Iterable[str]) -> None:
+    def __init__(self, tests: Iterable[str], first: Sequence[str] = ()) -> None:
         self._place = {test: place for place, test in enumerate(tests)}
+        self._first = {test: place - len(first) for place, test in enumerate(first)}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         kept = [item for item in items if item.nodeid in self._place]
@@ -155,4 +156,32 @@ class Only:
         for item in kept:
             file = item.nodeid.split("::")[0]
             places[file] = min(places.get(file, len(self._place)), self._place[item.nodeid])
-        items[:] = sorted(kept, key=lambda item: places[item.nodeid.split("::")[0]])
+
+        def place(item: pytest.Item) -> int:
+            return self._first.get(item.nodeid, places[item.nodeid.split("::")[0]])
+
+        items[:] = sorted(kept, key=place)
+
+
+class Killers:
+    """Which tests have failed of late: who found one bug in a function finds the next as well."""
+
+    SHOWN = re.compile(r"^FAILED (\S+)", re.MULTILINE)
+    MOST = 12
+
+    def __init__(self) -> None:
+        self._by: dict[str, list[str]] = defaultdict(list)
+
+    def saw(self, mutant: Mutant, output: str) -> None:
+        """Remember what the log of a killed mutant names."""
+        for test in self.SHOWN.findall(output):
+            for key in (mutant.file, f"{mutant.file}:{mutant.function}"):
+                found = self._by[key]
+                if test in found:
+                    found.remove(test)
+                found.insert(0, test)
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """The tests to run first: of the same function, then of the same file."""
+        same = self._by[f"{mutant.file}:{mutant.function}"]
+        return list(dict.fromkeys([*same, *self._by[mutant.file]]))[: self.MOST]

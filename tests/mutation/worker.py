@@ -115,7 +115,12 @@ def _remembered(function: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[
     return lambda signatures: found(tuple(signatures))
 
 
-def start(mutant: Mutant | None, tests: Sequence[str], compiled: dict[str, Any]) -> Run:
+def start(
+    mutant: Mutant | None,
+    tests: Sequence[str],
+    compiled: dict[str, Any],
+    first: Sequence[str] = (),
+) -> Run:
     """Fork a worker that runs `tests` on a mutant; without one it records what all tests reach."""
     directory = Path(tempfile.mkdtemp(prefix="teraproof-mutant-"))
     pid = os.fork()
@@ -127,13 +132,17 @@ def start(mutant: Mutant | None, tests: Sequence[str], compiled: dict[str, Any])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 70
     try:
-        code = _work(mutant, tests, compiled, directory)
+        code = _work(mutant, tests, compiled, directory, first)
     finally:
         os._exit(code)
 
 
 def _work(
-    mutant: Mutant | None, tests: Sequence[str], compiled: dict[str, Any], directory: Path
+    mutant: Mutant | None,
+    tests: Sequence[str],
+    compiled: dict[str, Any],
+    directory: Path,
+    first: Sequence[str],
 ) -> int:
     log = os.open(directory / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
@@ -183,7 +192,7 @@ def _work(
     options += ["-o", "addopts=--import-mode=importlib", "-p", "no:randomly"]
     if mutant is not None:
         files = list(dict.fromkeys(test.split("::")[0] for test in tests))
-        return int(pytest.main(["-x", *options, *files], plugins=[Only(tests)]))
+        return int(pytest.main(["-x", *options, *files], plugins=[Only(tests, first)]))
     recorder = Recorder(CONTRACTS)
     files = [str(p) for p in sorted(TESTS.rglob("test_*.py")) if p.name not in UNRELATED]
     code = int(pytest.main([*options, *files], plugins=[recorder]))
