@@ -42,7 +42,7 @@ install = $(BIN)/uv pip install --quiet --no-progress --require-hashes --python 
 	|| { echo "uv could not install $(2); trying pip"; \
 	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes -r $(2); }
 
-AGENT_SOURCES := pyproject.toml $(shell find provider_agent teraproof -type f \
+AGENT_SOURCES := pyproject.toml teraproof/pyproject.toml $(shell find provider_agent teraproof -type f \
 	\( -name '*.py' -o -name '*.json' -o -name '*.sql' -o -name '*.cu' -o -name py.typed \) 2>/dev/null)
 
 .PHONY: help
@@ -80,11 +80,12 @@ python:
 	@$(call install,.venv-agent,requirements/agent-test.txt)
 	@touch $@
 
-# The wheel that a provider would install, built without a network.
+# The wheels that people would install, built without a network.
 .venv-agent/.stamp: .venv-agent/.locked .venv-lint/.stamp $(AGENT_SOURCES)
-	@echo "setup: .venv-agent gets the agent's wheel"
-	@rm -rf .build/wheel && mkdir -p .build && $(LINT)/python -m hatchling build -t wheel -d .build/wheel \
-		>.build/wheel.log 2>&1 || { cat .build/wheel.log; exit 1; }
+	@echo "setup: .venv-agent gets the wheels of the SDK and the agent"
+	@rm -rf .build/wheel && mkdir -p .build && for project in teraproof .; do \
+		(cd $$project && $(CURDIR)/$(LINT)/python -m hatchling build -t wheel -d $(CURDIR)/.build/wheel) \
+		>.build/wheel.log 2>&1 || { cat .build/wheel.log; exit 1; }; done
 	@$(BIN)/uv pip install --quiet --no-deps --no-index --reinstall --python $(AGENT)/python .build/wheel/*.whl
 	@touch $@
 
@@ -240,7 +241,7 @@ format: .venv-lint/.stamp ## let ruff and mamushi rewrite the sources
 
 .PHONY: lock
 lock: .venv/.stamp ## resolve requirements/*.in again and write the locks
-	@for name in bootstrap agent agent-test dev lint runtime-ml; do echo "lock: $$name"; \
+	@for name in bootstrap sdk agent agent-test dev lint runtime-ml; do echo "lock: $$name"; \
 		env -u UV_DEFAULT_INDEX -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --quiet --upgrade --universal \
 		--generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" \
 		requirements/$$name.in -o requirements/$$name.txt; done

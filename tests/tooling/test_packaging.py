@@ -1,45 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shipped and what is locked: the wheel's contents, the requirements, the locks."""
+"""What is shipped and what is locked: wheels, what they import, requirements, locks."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+# Distribution -> where its project file is, its package, and what it locks.
+PROJECTS = {
+    "teraproof": (ROOT / "teraproof", "teraproof", "sdk"),
+    "teraproof-agent": (ROOT, "provider_agent", "agent"),
+}
+# Modules whose distribution has another name, or that come along with one.
+COMES_WITH = {
+    "Crypto": "pycryptodome",
+    "annotated_types": "pydantic",
+    "cupy": "cupy-cuda12x",
+    "cupy_backends": "cupy-cuda12x",
+    "eth_keys": "eth-account",
+    "eth_typing": "eth-utils",
+    "h11": "uvicorn",
+    "pynvml": "nvidia-ml-py",
+    "torch": "torch",
+}
+# Imported where a person has them: the agent says so when they are missing.
+OPTIONAL = {"cupy-cuda12x", "torch"}
 
 
 def requirement_lines(path: Path) -> list[str]:
     lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
-    return [line for line in lines if line]
+    return [line for line in lines if line and not line.startswith("-r ")]
 
 
-def test_agent_requirements__same_in_project_and_lock_source() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert sorted(project["dependencies"]) == sorted(
-        requirement_lines(ROOT / "requirements" / "agent.in")
-    )
+def project_of(name: str) -> dict[str, Any]:
+    folder, _, _ = PROJECTS[name]
+    return dict(tomllib.loads((folder / "pyproject.toml").read_text())["project"])
 
 
-def test_wheel__holds_the_agent_and_the_sdk_alone_with_their_data() -> None:
-    (wheel,) = (ROOT / ".build" / "wheel").glob("*.whl")
-    names = set(ZipFile(wheel).namelist())
-    tops = {name.split("/")[0] for name in names}
-    packages = ("provider_agent", "teraproof")
-    assert all(top in packages or top.endswith(".dist-info") for top in tops)
-    sources = [
-        path.relative_to(ROOT).as_posix()
-        for package in packages
+def own_requirements(name: str) -> list[str]:
+    """Without our own distributions."""
+    return [each for each in project_of(name)["dependencies"] if not each.startswith("teraproof")]
+
+
+def shipped(package: str) -> list[Path]:
+    return [
+        path
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".json", ".sql"} or path.name == "py.typed"
+        if path.suffix in {".py", ".json", ".sql", ".cu"} or path.name == "py.typed"
     ]
-    assert set(sources) <= names
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names that a module imports from elsewhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_requirements__same_in_project_and_lock_source(name: str) -> None:
+    lock = ROOT / "requirements" / f"{PROJECTS[name][2]}.in"
+    assert sorted(own_requirements(name)) == sorted(requirement_lines(lock))
+
+
+def test_agent__depends_on_the_sdk_of_this_checkout() -> None:
+    version = project_of("teraproof")["version"]
+    assert f"teraproof=={version}" in project_of("teraproof-agent")["dependencies"]
+    assert "-r sdk.in" in (ROOT / "requirements" / "agent.in").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_imports__only_what_is_declared(name: str) -> None:
+    _, package, _ = PROJECTS[name]
+    declared = {re.split(r"[><=\[]", each)[0] for each in project_of(name)["dependencies"]}
+    needed = set().union(*(imports(path) for path in shipped(package) if path.suffix == ".py"))
+    needed = {COMES_WITH.get(each, each.replace("_", "-")) for each in needed - {package}}
+    assert needed - OPTIONAL <= declared
+
+
+def test_sdk__light() -> None:
+    names = {re.split(r"[><=\[]", each)[0] for each in project_of("teraproof")["dependencies"]}
+    heavy = {
+        "numpy",
+        "eth-ape",
+        "vyper",
+        "titanoboa",
+        "web3",
+        "uvicorn",
+        "starlette",
+        "nvidia-ml-py",
+    }
+    assert not names & heavy
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_wheel__holds_its_package_alone_with_its_data(name: str) -> None:
+    _, package, _ = PROJECTS[name]
+    (wheel,) = (ROOT / ".build" / "wheel").glob(f"{name.replace('-', '_')}-0*.whl")
+    names = set(ZipFile(wheel).namelist())
+    tops = {each.split("/")[0] for each in names}
+    assert all(top == package or top.endswith(".dist-info") for top in tops)
+    sources = {path.relative_to(ROOT).as_posix() for path in shipped(package)}
+    assert sources <= names
+    assert any(each.endswith("licenses/LICENSE") for each in names)
+    assert f"{package}/pyproject.toml" not in names
+
+
+def test_scripts__one_for_people_and_one_for_machines() -> None:
+    assert set(project_of("teraproof")["scripts"]) == {"teraproof"}
+    assert set(project_of("teraproof-agent")["scripts"]) == {"provider-agent"}
+
+
+def test_license__one_text() -> None:
+    assert (ROOT / "teraproof" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
