@@ -19,8 +19,10 @@ from unittest import mock
 from benchmarks.simulation.clock import Clock
 from benchmarks.simulation.node import Node
 from provider_agent import app
+from provider_agent.modules.jobs import module as jobs_module
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import Settings
+from provider_agent.store import Store
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Order
@@ -177,8 +179,9 @@ class Market:
         self._clock.at(self._begin, self._note_idle)
         try:
             with (
-                mock.patch.object(app, "make_runner", self._make_runner),
+                mock.patch.object(jobs_module, "make_runner", self._make_runner),
                 mock.patch.object(app, "ApiServer", _NoServer),
+                mock.patch.object(app, "status_server", _NoServer),
             ):
                 self._agent = app.Agent(self._settings())
                 self._agent._stop = _Stop(self._clock, self._done)  # type: ignore[assignment]
@@ -277,7 +280,9 @@ class Market:
         request = {"from": call.sender, "to": call.to, "data": "0x" + call.data.hex()}
         self._anvil.rpc("eth_sendTransaction", {**request, "gas": hex(GAS)})
         # What an upload would do.
-        self._agent._store.put_spec(spec.digest(), spec.canonical(), self._world.tenant.address)
+        store = Store(app.database(self._settings()), owner=False)
+        store.put_spec(spec.digest(), spec.canonical(), self._world.tenant.address)
+        store.close()
 
     def _spec(self, number: int) -> JobSpec:
         return parse(

@@ -12,24 +12,17 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from provider_agent.errors import SettingsError
 from teraproof.errors import LocalError, TeraproofError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from provider_agent.store import JobRow, Store
-
 # All else is imported by the commands that use it: the libraries of the agent take a second to
 # load, and a command line answers at once.
 
 _CONSENT_SECONDS = 7 * 86_400
-_SHOWN_ENDED = 20  # jobs, besides those that have not ended
-_SHORT_ID = len("0x") + 12
 _TEMPLATE = """\
 # Settings of the provider agent. Every field can be overridden by a variable of the environment:
 # TERAPROOF_<SECTION>__<FIELD>. The whole list with its meanings: provider-agent settings
@@ -352,6 +345,7 @@ def _set_up_logging(verbose: bool) -> None:
 def status(config: Path) -> None:
     """Show what the agent knows: jobs, transactions, runs. It may be running or not."""
     from provider_agent.app import database
+    from provider_agent.cli.status import show
     from provider_agent.settings import load
     from provider_agent.store import Store
 
@@ -361,97 +355,6 @@ def status(config: Path) -> None:
         raise SettingsError(f"{path} is not there; the agent has not run yet")
     store = Store(path, owner=False)
     try:
-        _show(store)
+        show(store)
     finally:
         store.close()
-
-
-def _show(store: Store) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from provider_agent.app import PAY_DECIMALS, PAY_SYMBOL
-    from provider_agent.modules.jobs.book import decode_terms
-    from teraproof.protocol.terms import Status
-
-    console = Console(markup=False, highlight=False)  # notes are text, whatever is in them
-    table = Table(title="Jobs")
-    # People copy ids: they have one length, however narrow the terminal is.
-    table.add_column("job", no_wrap=True, min_width=_SHORT_ID)
-    for name in ("status", "outcome", "pay", "deadline", "runs", "note"):
-        table.add_column(name)
-    decimals, symbol = store.meta(PAY_DECIMALS), store.meta(PAY_SYMBOL)
-    ended = store.ended_jobs(_SHOWN_ENDED)
-    for job in [*reversed(ended), *store.jobs()]:
-        deadline = "-"
-        if job.assigned_at is not None:
-            ends = decode_terms(job.terms).deadline(job.assigned_at)
-            deadline = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S}"
-        runs = ", ".join(run.state.value for run in store.runs_of(job.job_id)) or "-"
-        table.add_row(
-            ("0x" + job.job_id.hex())[:_SHORT_ID],
-            Status(job.status).name.lower(),
-            _outcome(job),
-            "-" if job.price is None else _amount(job.price, decimals, symbol),
-            deadline,
-            runs,
-            job.note,
-        )
-    console.print(table)
-    states = {state.value: n for state, n in store.count_intents().items() if n}
-    line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
-    console.print(f"Transactions: {line}")
-    _show_proof(console, store)
-
-
-def _outcome(job: JobRow) -> str:
-    """How a job ended, by what the chain keeps of it."""
-    from teraproof.protocol.outcome import by_status, of_result
-    from teraproof.protocol.terms import Status
-
-    ended = by_status(Status(job.status))
-    if ended is not None:
-        return ended.value
-    return "-" if job.result is None else str(of_result(job.result))
-
-
-def _show_proof(console: Console, store: Store) -> None:
-    """The proof of the newest epoch, and its reward; nothing without them."""
-    from provider_agent.modules.proofs import duty as benchmark
-    from provider_agent.modules.proofs.epochs import ProofReport
-    from provider_agent.modules.rewards import duty as rewards
-
-    kept = store.meta(benchmark.REPORT)
-    if kept is not None:
-        report = ProofReport.from_text(kept)
-        epoch = "" if report.epoch is None else f"epoch {report.epoch}, {report.stage}: "
-        console.print(f"Proof: {epoch}{report.note} ({report.device})")
-        console.print(
-            f"Rounds: {report.rounds} done, {report.committed_rounds} committed, "
-            f"{report.verified} of {report.samples} samples verified"
-        )
-        console.print(
-            f"Score: {_rate(report.score)} operations a second backed by stake, of "
-            f"{_rate(report.proven)} proven"
-        )
-    unclaimed = store.meta(rewards.UNCLAIMED)
-    if unclaimed is not None:
-        console.print(f"Rewards: {_amount(int(unclaimed), '18', 'TPF')} to claim")
-
-
-def _rate(number: int) -> str:
-    """A number with a prefix: 1.5 tera."""
-    for prefix, size in (("tera", 10**12), ("giga", 10**9), ("mega", 10**6)):
-        if number >= size:
-            return f"{number / size:.4g} {prefix}"
-    return str(number)
-
-
-def _amount(units: int, decimals: str | None, symbol: str | None) -> str:
-    """An amount in whole tokens; units where the agent has not noted yet what token it is."""
-    if decimals is None:
-        return str(units)
-    whole, part = divmod(units, 10 ** int(decimals))
-    digits = f"{part:0{int(decimals)}d}".rstrip("0") if part else ""
-    number = f"{whole}.{digits}" if digits else str(whole)
-    return f"{number} {symbol}" if symbol else number

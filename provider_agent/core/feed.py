@@ -12,7 +12,7 @@ Cursor, known logs and the consumer's own rows are written in one database trans
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,7 +74,7 @@ class EventFeed:
         self,
         pool: RpcPool,
         store: Store,
-        sources: Sequence[Source],
+        sources: Sequence[Source] = (),
         *,
         start_block: int = 0,
         reorg_window: int = 64,
@@ -83,7 +83,7 @@ class EventFeed:
     ) -> None:
         self._pool = pool
         self._store = store
-        self._sources = sources
+        self._sources = list(sources)
         self._start = start_block
         self._window = reorg_window
         self._chunk = max(1, chunk)
@@ -91,23 +91,32 @@ class EventFeed:
         self._avoid: str | None = None  # the endpoint that was asked first at the last look back
         self._name = name
 
-    def poll(self, head: BlockRef, consume: Consumer | None = None) -> list[Event]:
-        """Read up to `head`; the events not handed out before, in chain order.
+    def follow(self, sources: Iterable[Source]) -> None:
+        """Read the events of these contracts as well. Call before the first poll."""
+        self._sources += sources
+
+    def poll(
+        self,
+        head: BlockRef,
+        consume: Consumer | None = None,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Read up to `head`, in chain order; whether it got there.
 
         `consume` is called for each chunk that has news, and its writes to the store are kept or
-        lost together with the cursor. Raises ChainError when nodes fail or the chain moves under
-        the read; what was committed stays, the rest is read at the next poll.
+        lost together with the cursor. `go_on` is asked after each chunk: the rest is read at the
+        next poll. Raises ChainError when nodes fail or the chain moves under the read; what was
+        committed stays, too.
         """
-        found: list[Event] = []
         first, back = self._first(head), self._back
         if back is not None:
             first = max(self._start, min(first, back))
             self._avoid = self._pool.next_for_logs(self._avoid)
-        while first <= head.number:
+        while first <= head.number and self._sources:
             last = min(first + self._chunk - 1, head.number)
             end = head if last == head.number else self._pool.block(last)
             logs = self._pool.logs(
-                [source.address for source in self._sources],
+                list(dict.fromkeys(source.address for source in self._sources)),
                 first,
                 last,
                 [self._topics()],
@@ -115,11 +124,14 @@ class EventFeed:
             )
             if self._pool.block(head.number).hash != head.hash:
                 raise BlockUnknown(f"block {head.number} left the chain while events were read")
-            found += self._commit(first, end, head, logs, consume)
+            self._commit(first, end, head, logs, consume)
             first = last + 1
+            if first <= head.number and not go_on():
+                self._back = first if back is not None else None
+                return False
         if self._back == back:
             self._back = None
-        return found
+        return True
 
     @property
     def looks_back(self) -> bool:
@@ -161,7 +173,7 @@ class EventFeed:
         head: BlockRef,
         logs: Sequence[Log],
         consume: Consumer | None,
-    ) -> list[Event]:
+    ) -> None:
         """Keep a chunk: new logs, vanished logs, the cursor, and what the consumer makes of it."""
         last = end.number
         with self._store.transaction():
@@ -191,7 +203,6 @@ class EventFeed:
             cursor = self._store.cursor(self._name)
             if cursor is None or last > cursor or last == head.number:
                 self._store.set_cursor(self._name, last, end.hash, keep=4 * self._window)
-        return events
 
     def _decode(self, entry: Log) -> Event | None:
         for source in self._sources:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from teraproof.errors import TeraproofError
@@ -19,10 +19,11 @@ class Check:
 
 
 class Health:
-    """Readiness: the last cycle is recent and every check passes.
+    """Readiness: the last cycle is recent, every part of it works, and every check passes.
 
     `last_cycle` returns when the last whole reconcile cycle ended (same clock as `clock`), or None
-    before the first. `checks` are run on every request and must be quick.
+    before the first. `checks` are run on every request and must be quick; `parts` gives the lines
+    of what a cycle consists of. `moves` tells whether the loop does not hang.
     """
 
     def __init__(
@@ -31,9 +32,16 @@ class Health:
         max_age: float,
         clock: Callable[[], float],
         checks: Sequence[Callable[[], Check]] = (),
+        parts: Callable[[], Iterable[Check]] = tuple,
+        moves: Callable[[], bool] = lambda: True,
     ) -> None:
         self._last_cycle, self._max_age, self._clock = last_cycle, max_age, clock
-        self._checks = tuple(checks)
+        self._checks, self._parts, self._moves = tuple(checks), parts, moves
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop moves."""
+        return self._moves()
 
     def report(self) -> tuple[bool, list[Check]]:
         """Whether the agent is ready, and the lines that say why."""
@@ -43,6 +51,7 @@ class Health:
         else:
             age = max(0.0, self._clock() - last)
             found = [Check("reconcile", age <= self._max_age, f"last cycle {age:.0f} s ago")]
+        found += self._parts()
         for check in self._checks:
             try:
                 found.append(check())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from provider_agent.core.metrics import Metrics
@@ -16,12 +17,20 @@ _VISITOR_BURST = 8.0  # requests at once; a quote takes two
 
 
 def make_pool(
-    settings: Settings, metrics: Metrics | None = None, *, only: str | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    only: str | None = None,
+    on_request: Callable[[], None] = lambda: None,
 ) -> RpcPool:
-    """The endpoints for what the agent itself needs, or `only` the one with this URL."""
+    """The endpoints for what the agent itself needs, or `only` the one with this URL.
+
+    `on_request` is called after each request, by the thread that has made it.
+    """
     chain = settings.chain
 
     def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
+        on_request()
         if metrics is None:
             return
         metrics.rpc_requests.labels(endpoint, outcome).inc()

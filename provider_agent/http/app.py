@@ -7,42 +7,38 @@ with a code of its own; what they tell of this machine is said in `errors.py`.
     GET  /healthz /readyz /v1/provider /v1/openapi.json
     POST /v1/auth/nonce                     -> nonce, domain, uri, chain_id, expires
     POST /v1/auth/login {message, signature}-> token, address, expires
-    HEAD, PUT /v1/specs/{sha256}            canonical job specification
-    HEAD, PUT /v1/inputs/{sha256}           one input file, Content-Length needed
-    POST /v1/quotes {spec}                  -> quote (integers as text), signature
-    GET  /v1/jobs/{id}                      and /receipt, /logs?offset=N&limit=N
-    GET  /v1/jobs/{id}/result               manifest; /result/{path} (Range: bytes=N-), /result.tar
+
+The modules bring the rest.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from provider_agent.core.operation import Operation
 from provider_agent.http.assembly import assemble
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.openapi import document
-from provider_agent.http.operation import Operation
-from provider_agent.http.routes.inputs import InputRoutes
-from provider_agent.http.routes.jobs import JobRoutes
 from provider_agent.http.routes.public import PublicRoutes
 from provider_agent.http.routes.sign_in import SignInRoutes
-from provider_agent.http.routes.specs import SpecRoutes
 from provider_agent.http.status import StatusRoutes
 
 
-def create_app(deps: ApiDeps) -> ASGIApp:
-    """The ASGI application."""
+def create_app(
+    deps: ApiDeps, parts: Iterable[Callable[[Door], Iterable[Operation]]] = ()
+) -> ASGIApp:
+    """The ASGI application. Each of `parts` gives the operations of one module."""
     door = Door(deps)
     operations = [
         *StatusRoutes(deps.health, deps.metrics).operations(),
         *PublicRoutes(deps).operations(),
         *SignInRoutes(deps, door).operations(),
-        *SpecRoutes(deps, door).operations(),
-        *InputRoutes(deps, door).operations(),
-        *JobRoutes(deps, door).operations(),
+        *(operation for part in parts for operation in part(door)),
     ]
     description = document(operations)
 

@@ -13,9 +13,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from provider_agent.core.metrics import Metrics
+from provider_agent.core.operation import Operation
 from provider_agent.http.errors import HANDLERS, answer
 from provider_agent.http.middleware import Headers, counted
-from provider_agent.http.operation import Operation
 from teraproof.errors import Refused
 from teraproof.protocol.errors import CODE_HEADER, Code
 

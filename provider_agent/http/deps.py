@@ -5,65 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from provider_agent.core.health import Health
 from provider_agent.core.metrics import Metrics
 from provider_agent.http.auth import Authenticator
 from provider_agent.http.limits import ApiLimits
-from provider_agent.http.uploads import InputStorage
-from provider_agent.modules.jobs.documents import JobDirectory
-from teraproof.protocol import jobspec, messages
-
-
-class SpecStore(Protocol):
-    """Where specifications are kept, by the sha256 of their canonical bytes."""
-
-    def put_spec(self, digest: bytes, body: bytes, uploader: str) -> None:
-        """Keep a specification; a second time changes nothing."""
-        ...
-
-    def spec(self, digest: bytes) -> bytes | None:
-        """The bytes of a specification, or None."""
-        ...
-
-    def spec_usage(self, uploader: str | None = None) -> tuple[int, int]:
-        """Specifications that no job names, of one account or of all: how many, how many bytes."""
-        ...
-
-    def spec_bytes(self) -> int:
-        """How many bytes all specifications take."""
-        ...
-
-    def is_named(self, digest: bytes) -> bool:
-        """Whether a job on chain names the specification."""
-        ...
-
-
-class QuoteIssuer(Protocol):
-    """Makes and signs quotes."""
-
-    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
-        """A quote for this requester and its signature. Refused tells the tenant why not."""
-        ...
 
 
 @dataclass(frozen=True)
 class ApiDeps:
-    """Everything the API needs."""
+    """What every agent's API needs, whatever its modules are."""
 
     auth: Authenticator
-    jobs: JobDirectory
-    specs: SpecStore
-    inputs: InputStorage
-    may_upload: Callable[[str, str, int], bool]
-    """(address, sha256, size) -> whether it is an input of a job or quote of theirs. Refused when
-    it is one, and the provider would not run the job."""
     provider: Callable[[], dict[str, Any]]
     """The JSON of `GET /v1/provider`."""
     health: Health
     metrics: Metrics
-    quotes: QuoteIssuer | None = None
     origins: tuple[str, ...] = ()
     """Of web pages that may call the API."""
     limits: ApiLimits = field(default_factory=ApiLimits)

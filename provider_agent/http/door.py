@@ -21,7 +21,6 @@ class Door:
         limits = deps.limits
         self._auth = deps.auth
         self._sign_ins = RateLimit(limits.auth_per_minute, limits.auth_burst)
-        self._specs = RateLimit(limits.specs_per_minute, limits.specs_per_minute, crowd=10)
 
     async def account(self, request: Request) -> str:
         """The address that signed in. AuthError when there is none."""
@@ -30,13 +29,9 @@ class Door:
     def count_sign_in(self, request: Request) -> None:
         """Refused when the client signs in too often."""
         if not self._sign_ins.allow(request.client.host if request.client else "unknown"):
-            raise _too_often("sign-ins")
-
-    def count_spec(self, account: str) -> None:
-        """Refused when the account sends or names too many specifications."""
-        if not self._specs.allow(account):
-            raise _too_often("specifications")
+            raise too_often("sign-ins")
 
 
-def _too_often(what: str) -> Refused:
+def too_often(what: str) -> Refused:
+    """The answer to who asks more often than the API bears."""
     return Refused(Code.RATE_LIMITED, f"too many {what}; wait a minute", retry_after=_MINUTE)

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provider_agent.core.metrics import Metrics
+from provider_agent.core.operation import Handler
 from provider_agent.http.clients import network_of
 from provider_agent.http.errors import answer, told
 from provider_agent.http.limits import HEADER_BYTES
-from provider_agent.http.operation import Handler
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 

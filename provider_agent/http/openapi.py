@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from provider_agent.http.operation import Operation
+from provider_agent.core.operation import Operation
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 
 from provider_agent.core.health import Health
 from provider_agent.core.metrics import CONTENT_TYPE, Metrics
+from provider_agent.core.operation import Operation
 from provider_agent.http.assembly import assemble
 from provider_agent.http.errors import answer
-from provider_agent.http.operation import Operation
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
@@ -39,8 +39,10 @@ class StatusRoutes:
         return [Operation("GET", "/metrics", self.metrics, answer="text/plain", public=True)]
 
     async def healthz(self, request: Request) -> Response:
-        """Whether the process answers."""
-        return JSONResponse({"status": "ok"})
+        """Whether the agent's loop moves: 503 when it hangs."""
+        if self._health.alive:
+            return JSONResponse({"status": "ok"})
+        return answer(Refused(Code.AGENT_HANGS, "the agent's loop hangs; see its log"))
 
     async def readyz(self, request: Request) -> Response:
         """Whether it is fit to take work: 503 when it is not, with the same report."""

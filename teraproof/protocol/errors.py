@@ -133,6 +133,7 @@ class Code(StrEnum):
     HEADERS_TOO_LONG = "headers_too_long", _FAULT, 431, False, "The headers are too long."
     INTERNAL = "internal", _FAULT, 500, False, "A bug or a fault of the provider."
     AGENT_NOT_READY = "agent_not_ready", _AWAY, 503, True, "A readiness check fails."
+    AGENT_HANGS = "agent_hangs", _AWAY, 503, True, "The agent's loop does not move."
     SERVER_BUSY = "server_busy", _AWAY, 503, True, "Too many requests of all clients."
 
     # Sign-in.

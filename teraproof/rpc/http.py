@@ -14,8 +14,9 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -60,8 +61,13 @@ class _Deadline(threading.local):
 class _Stream(httpcore.NetworkStream):
     """A connection that knows the deadline."""
 
-    def __init__(self, inner: httpcore.NetworkStream, deadline: _Deadline) -> None:
-        self._inner, self._deadline = inner, deadline
+    def __init__(
+        self,
+        inner: httpcore.NetworkStream,
+        deadline: _Deadline,
+        note: Callable[[socket.socket], None],
+    ) -> None:
+        self._inner, self._deadline, self._note = inner, deadline, note
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         left = self._deadline.left(timeout, httpcore.ReadTimeout)
@@ -82,8 +88,12 @@ class _Stream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         left = self._deadline.left(timeout, httpcore.ConnectTimeout)
-        inner = self._inner.start_tls(ssl_context, server_hostname, left)
-        return _Stream(inner, self._deadline)
+        # The handshake takes the socket away: a second handle on it can be cut off meanwhile.
+        with self._inner.get_extra_info("socket").dup() as handle:
+            self._note(handle)
+            inner = self._inner.start_tls(ssl_context, server_hostname, left)
+        self._note(inner.get_extra_info("socket"))
+        return _Stream(inner, self._deadline, self._note)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -94,6 +104,14 @@ class _Backend(httpcore.NetworkBackend):
 
     def __init__(self, deadline: _Deadline) -> None:
         self._inner, self._deadline = httpcore.SyncBackend(), deadline
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def cut_off(self) -> None:
+        """End all connections. To close a socket would not wake a thread that reads from it."""
+        for opened in list(self._sockets):
+            with contextlib.suppress(OSError):
+                # Not TLS's own way to end, which waits for the other side.
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
     def connect_tcp(
         self,
@@ -105,7 +123,8 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         left = self._deadline.left(timeout, httpcore.ConnectTimeout)
         stream = self._inner.connect_tcp(host, port, left, local_address, socket_options)
-        return _Stream(stream, self._deadline)
+        self._sockets.add(stream.get_extra_info("socket"))
+        return _Stream(stream, self._deadline, self._sockets.add)
 
 
 class Http:
@@ -115,9 +134,14 @@ class Http:
 
     def __init__(self, ca_file: Path | None = None, *, tls: bool = True) -> None:
         self._deadline = _Deadline()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_trust(ca_file) if tls or ca_file is not None else None,
-            network_backend=_Backend(self._deadline),
+        self._trust = _trust(ca_file) if tls or ca_file is not None else None
+        self._backend = _Backend(self._deadline)
+        self._pool = self._make_pool()
+
+    def _make_pool(self) -> httpcore.ConnectionPool:
+        return httpcore.ConnectionPool(
+            ssl_context=self._trust,
+            network_backend=self._backend,
             max_connections=32,
             max_keepalive_connections=16,
             keepalive_expiry=15.0,
@@ -126,6 +150,15 @@ class Http:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
+
+    def renew(self) -> None:
+        """Begin with new connections, and end the old ones, also those that a thread waits on: its
+        request fails. For requests that have outlived their deadline.
+        """
+        backend = self._backend
+        self._backend = _Backend(self._deadline)
+        self._pool = self._make_pool()
+        backend.cut_off()
 
     def post(self, url: str, body: bytes, *, seconds: float, most: int) -> Response:
         """Send JSON and read at most `most` bytes within `seconds`. Raises HttpFault."""

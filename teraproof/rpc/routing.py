@@ -98,6 +98,10 @@ class Router:
         """Close the connections."""
         self._http.close()
 
+    def renew(self) -> None:
+        """End the requests under way and begin with new connections: for a caller that hangs."""
+        self._http.renew()
+
     @contextlib.contextmanager
     def owed(self) -> Iterator[None]:
         """What this thread asks for inside is owed: it comes first where requests are scarce."""

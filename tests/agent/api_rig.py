@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import httpx
 import jsonschema
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from starlette.types import ASGIApp
 
 from provider_agent.core.health import Health
 from provider_agent.core.metrics import Metrics
@@ -31,7 +33,9 @@ from provider_agent.http.limits import ApiLimits
 from provider_agent.http.server import ApiServer, status_server
 from provider_agent.http.status import create_status_app
 from provider_agent.http.uploads import InputStorage, StorageLimits
+from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
+from provider_agent.modules.jobs.routes import operations
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import Refused
 from teraproof.protocol import jobspec, messages, siwe
@@ -150,6 +154,7 @@ class Rig:
     origins: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     last_cycle: float | None = None
+    loop_moves: bool = True
     # What the contract wallet at WALLET says to isValidSignature; None: there is no contract.
     wallet_signer: str | None = None
     url: str = ""
@@ -167,25 +172,32 @@ class Rig:
         return bytes.fromhex("1626ba7e") + bytes(28)
 
     def deps(self) -> ApiDeps:
-        self.inputs = InputStorage(self.root / "inputs", self.storage_limits)
         expected = siwe.Expected.at(self.url, CHAIN_ID, self.origins)
         return ApiDeps(
             auth=Authenticator(self.store, expected, self.eth_call),
-            jobs=self,
-            specs=self.store,
-            inputs=self.inputs,
-            may_upload=self.may_upload,
             provider=lambda: {"operator": OPERATOR.address, "runtimes": ["python-ml"]},
             health=self.health,
             metrics=self.metrics,
-            quotes=FixedPrice(),
             origins=self.origins,
             limits=self.limits,
         )
 
+    def app(self) -> ASGIApp:
+        """The API with the routes of jobs."""
+        self.inputs = InputStorage(self.root / "inputs", self.storage_limits)
+        api = JobsApi(
+            jobs=self,
+            specs=self.store,
+            inputs=self.inputs,
+            may_upload=self.may_upload,
+            quotes=FixedPrice(),
+            limits=self.limits,
+        )
+        return create_app(self.deps(), [partial(operations, api)])
+
     @property
     def health(self) -> Health:
-        return Health(lambda: self.last_cycle, 30, time.monotonic)
+        return Health(lambda: self.last_cycle, 30, time.monotonic, moves=lambda: self.loop_moves)
 
     def may_upload(self, account: str, sha256: str, size: int) -> bool:
         if self.upload_refusal is not None:
@@ -222,7 +234,7 @@ def serve(rig: Rig) -> Iterator[Rig]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     rig.url = f"http://127.0.0.1:{port}"
-    server = ApiServer(create_app(rig.deps()), "127.0.0.1", port, rig.limits, rig.trusted_proxies)
+    server = ApiServer(rig.app(), "127.0.0.1", port, rig.limits, rig.trusted_proxies)
     status = status_server(create_status_app(rig.health, rig.metrics), "127.0.0.1", 0)
     server.start()
     status.start()

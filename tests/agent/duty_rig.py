@@ -19,6 +19,7 @@ from eth_account import Account
 from provider_agent.core import background
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.clock import ChainClock
+from provider_agent.core.standing import Stake, Standing
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage, StorageLimits
 from provider_agent.modules.jobs.book import JobBook
@@ -37,7 +38,6 @@ from provider_agent.store import IntentKey, IntentState, Store
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
 from provider_agent.tx.sender import Sender
-from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.jobs import FINALIZE, Accepted, Attested, JobsContract, Posted
 from teraproof.contracts.staking import StakingContract
 from teraproof.errors import Refused
@@ -184,20 +184,6 @@ class PlainChain:
         return FINALIZE.encode(terms.abi_tuple(), record.abi_tuple())
 
 
-@dataclass
-class PlainBenchmark:
-    """What is asked of the contract of proofs: its bond, and until when it is locked."""
-
-    bond_: int
-    bond_until_: int = 0
-
-    def bond(self, block: BlockRef) -> int:
-        return self.bond_
-
-    def proof_of(self, owner: str, block: BlockRef) -> _Values:
-        return _Values(bond_until=self.bond_until_)
-
-
 class _Values:
     def __init__(self, **values: int) -> None:
         self.__dict__.update(values)
@@ -230,10 +216,8 @@ class PlainReserve:
 class Rig:
     """A duty and everything around it."""
 
-    def __init__(
-        self, folder: Path, benchmark: PlainBenchmark | None = None, **settings: dict[str, Any]
-    ) -> None:
-        self.folder, self.benchmark = folder, benchmark
+    def __init__(self, folder: Path, **settings: dict[str, Any]) -> None:
+        self.folder = folder
         background._PATIENCE = 30.0  # a cycle waits for its work, however busy the machine is
         self.now = float(START)
         self.block = BlockRef(100, b"\x01" * 32, START)
@@ -271,6 +255,8 @@ class Rig:
         jobs = cast(JobsContract, self.chain)
         staking = cast(StakingContract, self.chain)
         sender = cast(Sender, WritingSender(self.store))
+        self.standing = Standing(staking, OPERATOR.address)
+        self.stake = Stake()
         agent = self.settings.agent
         reserve = cast(GasReserve, self.reserve)
         results = self.machine.results
@@ -280,9 +266,7 @@ class Rig:
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,
-            view=ChainView(
-                jobs, staking, OPERATOR.address, cast(BenchmarkContract | None, self.benchmark)
-            ),
+            view=ChainView(jobs, self.stake),
             promises=self.promises,
             taker=Taker(
                 self.book, self.policy, self.promises, attempts, jobs, self.folder, reserve
@@ -400,7 +384,8 @@ class Rig:
 
     def cycle(self, times: int = 1) -> None:
         for _ in range(times):
-            self.duty.reconcile(self.block)
+            provider = self.standing.look(self.block, idle=self.duty.is_idle)
+            self.duty.reconcile(self.block, provider)
 
     def intents(self) -> list[tuple[str, str]]:
         """Action and state of all intents, oldest first."""

@@ -11,9 +11,10 @@ import pytest
 
 from provider_agent.core.health import Check, Health
 from provider_agent.core.metrics import Metrics
-from provider_agent.http.app import create_app
 from provider_agent.http.server import ApiServer
+from provider_agent.modules.jobs.metrics import JobMetrics
 from provider_agent.modules.proofs.epochs import ProofReport
+from provider_agent.modules.proofs.metrics import ProofMetrics
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, Rig, code_of, http, serve
@@ -29,6 +30,12 @@ def test_healthz__process_alive__200(rig: Rig) -> None:
     answer = http.get(rig.url + "/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert "server" not in answer.headers
+
+
+def test_healthz__loop_hangs__503(rig: Rig) -> None:
+    rig.loop_moves = False
+    answer = http.get(rig.url + "/healthz")
+    assert (answer.status_code, code_of(answer)) == (503, Code.AGENT_HANGS)
 
 
 def test_readyz__follows_the_last_cycle(rig: Rig) -> None:
@@ -54,8 +61,9 @@ def test_health__failing_check__named_without_its_text() -> None:
 
 def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
     rig.metrics.head_block.set(7)
-    rig.metrics.set_jobs({"OPEN": 2})
-    rig.metrics.set_jobs({"SETTLED": 1})
+    jobs = JobMetrics(rig.metrics)
+    jobs.set_jobs({"OPEN": 2})
+    jobs.set_jobs({"SETTLED": 1})
     rig.metrics.transaction("mined")
     rig.metrics.rpc_errors.labels("rpc.example").inc()
     http.get(rig.url + "/healthz")
@@ -106,7 +114,7 @@ def test_app__bug_behind_it__500_without_traceback(
 
 def test_server__address_in_use__one_line(rig: Rig) -> None:
     port = int(rig.url.rsplit(":", 1)[1])
-    server = ApiServer(create_app(rig.deps()), "127.0.0.1", port)
+    server = ApiServer(rig.app(), "127.0.0.1", port)
     with pytest.raises(LocalError, match=f"^port {port} of 127.0.0.1 is in use; "):
         server.start()
     assert not server.running
@@ -126,9 +134,10 @@ def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:
 def test_metrics__proof__stage_and_outcomes() -> None:
     metrics = Metrics()
     report = ProofReport("cuda", 12, "window", 40, 30, 0, 8, 5000, paused=True)
-    metrics.set_proof(report)
-    metrics.set_proof(replace(report, stage="samples", paused=False))
-    metrics.proof("scored")
+    proofs = ProofMetrics(metrics)
+    proofs.set(report)
+    proofs.set(replace(report, stage="samples", paused=False))
+    proofs.ended("scored")
     lines = metrics.exposition().decode().splitlines()
     for line in (
         "teraproof_agent_proof_epoch 12.0",
@@ -143,4 +152,4 @@ def test_metrics__proof__stage_and_outcomes() -> None:
         assert line in lines
     assert not any('stage="window"' in line for line in lines)
     with pytest.raises(ValueError, match="unknown outcome"):
-        metrics.proof("won")
+        proofs.ended("won")

@@ -18,9 +18,10 @@ from tests.support.anvil import Anvil
 
 BENCHMARK, EMISSIONS = "0x" + "0c" * 20, "0x" + "0e" * 20
 NAMES = [
-    "data", "key", "database", "devices", "runtimes", "sandbox",
+    "data", "key", "database", "devices",
     "rpc", "clock", "fees", "contracts", "gas", "provider",
 ]  # fmt: skip
+JOBS_CHECKS, PROOFS_CHECKS = ["runtimes", "sandbox"], ["benchmark", "prover", "bond"]
 
 
 def settings_of(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> Settings:
@@ -54,7 +55,7 @@ def findings(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> dict[str,
 
 def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil)
-    assert list(found) == NAMES
+    assert list(found) == NAMES + JOBS_CHECKS
     good = {name for name, finding in found.items() if finding.ok and not finding.warning}
     assert good >= {"data", "key", "database", "devices", "runtimes", "rpc", "clock"}
     assert found["key"].line == f"operator {OPERATOR.address}"
@@ -67,16 +68,15 @@ def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
 
 
 def test_startup__proofs_and_rewards__checked_when_asked_for(tmp_path: Path, anvil: Anvil) -> None:
-    more = ["benchmark", "prover", "bond", "rewards"]
     places = {"benchmark": BENCHMARK, "emissions": EMISSIONS}
     found = findings(tmp_path, anvil, chain=places)
-    assert list(found) == NAMES + more
+    assert list(found) == [*NAMES, *PROOFS_CHECKS, *JOBS_CHECKS, "rewards"]
     assert "there is no contract at chain.benchmark" in found["benchmark"].line
     assert "there is no contract at chain.emissions" in found["rewards"].line
     assert found["prover"].ok and found["prover"].line.startswith("cpu")
     assert found["bond"].line == "needs the contracts"
     found = findings(tmp_path, anvil, chain=places, benchmark={"enabled": False})
-    assert list(found) == [*NAMES, "rewards"]
+    assert list(found) == [*NAMES, *JOBS_CHECKS, "rewards"]
 
 
 def test_startup__device_cannot_prove__says_why(tmp_path: Path, anvil: Anvil) -> None:

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from eth_account import Account
 
-from provider_agent.app import DATABASE, PAY_DECIMALS, PAY_SYMBOL
+from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
+from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.rewards import duty as rewards

@@ -159,9 +159,8 @@ def test_another_provider_now__its_own_rewards(rig: Rig) -> None:
     rig.cycle(owner=None)
 
 
-def test_chain_error__is_raised__other_faults_stay_here(rig: Rig) -> None:
-    rig.emissions.fails = ChainError("no endpoint")
-    with pytest.raises(ChainError):
+@pytest.mark.parametrize("error", [ChainError("no endpoint"), ZeroDivisionError()])
+def test_error__goes_up_to_the_one_place_that_decides(rig: Rig, error: Exception) -> None:
+    rig.emissions.fails = error
+    with pytest.raises(type(error)):
         rig.cycle()
-    rig.emissions.fails = ZeroDivisionError()
-    rig.cycle()

@@ -7,8 +7,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from provider_agent.core.operation import Operation
 from provider_agent.http.deps import ApiDeps
-from provider_agent.http.operation import Operation
 
 
 class PublicRoutes:

@@ -16,15 +16,16 @@ tried again and never attested.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from eth_abi.abi import encode
 
 from provider_agent.core.attempts import UNDECIDED, Attempts
 from provider_agent.core.clock import ChainClock
+from provider_agent.core.policy import contained
+from provider_agent.core.standing import Provider
 from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.book import (
     ACTIVE_RUNS,
@@ -56,7 +57,6 @@ from teraproof.deals import JobEvent
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms, assignment_of, status_of
-from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class JobsDuty:
         self._promises, self._taker, self._worker = promises, taker, worker
         self._attempts, self._jobs = attempts, jobs
         self._dirty: set[bytes] = set()
+        self._put_off: list[bytes] = []  # by a cycle that had no time left
         self._looked_everywhere: float | None = None  # monotonic time
         #: The provider at the last pinned block; None before the first cycle or registration.
         self.standing: Standing | None = None
@@ -109,13 +110,9 @@ class JobsDuty:
         for event in events:
             if not isinstance(event, JobEvent):
                 continue
-            try:
+            # Anybody can make events: one that shows a bug must not stop all others.
+            with contained(f"job {event.job.hex()}: an event was skipped"):
                 self._keep(event)
-            except (ChainError, sqlite3.Error):
-                raise
-            except Exception:
-                # Anybody can make events: one that shows a bug must not stop all others.
-                log.exception("job %s: an event was skipped", event.job.hex())
 
     def _keep(self, event: JobEvent) -> None:
         if isinstance(event, Posted):
@@ -177,18 +174,34 @@ class JobsDuty:
 
     # ------------------------------------------------------------------ the cycle
 
-    def reconcile(self, block: BlockRef) -> None:
-        """Do what is owed at this block. Raises ChainError; what was written stays right."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing depends on the provider's entry just now."""
+        return not self._dirty and not self._store.has_open_jobs()
+
+    def reconcile(
+        self,
+        block: BlockRef,
+        provider: Provider | None,
+        time_left: Callable[[], float] = lambda: float("inf"),
+    ) -> None:
+        """Do what is owed at this block. Raises ChainError; what was written stays right.
+
+        When no time is left the rest is put off, and comes first in the next cycle.
+        """
         self._now = self._clock.see(block.timestamp)
-        idle = not self._dirty and not self._store.has_open_jobs()
-        self.standing = self._view.standing(block, idle=idle)
+        self.standing = self._view.standing(block, provider)
         self._look_everywhere()
-        for job_id in self._owed(block):
-            self._reconcile_job(job_id, block)
-            self._dirty.discard(job_id)
+        owed = self._owed(block)
+        while owed:
+            self._reconcile_job(owed[0], block)
+            self._dirty.discard(owed.pop(0))
+            if time_left() <= 0:
+                break
+        self._put_off = owed
         self._promises.update(block, None if self.standing is None else self.standing.owner)
         self._reserve.look(block)
-        if self.standing is not None and self.standing.operator_is_ours:
+        if self.standing is not None and self.standing.operator_is_ours and not owed:
             self._taker.take(block, self.standing, self._refresh)
         self._promises.show()
 
@@ -202,7 +215,7 @@ class JobsDuty:
 
     def _owed(self, block: BlockRef) -> list[bytes]:
         """Jobs to look at in this cycle: those with news, and ours that are due."""
-        found = dict.fromkeys(self._dirty)
+        found = dict.fromkeys([*self._put_off, *self._dirty])
         for run in self._store.runs_in(*ACTIVE_RUNS, RunStage.EXITED):
             found[run.job_id] = None
         if self.standing is not None:
@@ -221,7 +234,8 @@ class JobsDuty:
         return block.timestamp <= decode_terms(job.terms).finalizable_after(job.attested_at)
 
     def _reconcile_job(self, job_id: bytes, block: BlockRef) -> None:
-        try:
+        # One job that shows a bug must not stop all others.
+        with contained(f"job {job_id.hex()}: not reconciled"):
             job = self._refresh(job_id, block)
             if job is None:
                 return
@@ -229,11 +243,6 @@ class JobsDuty:
                 self._reconcile_row(job, block)
             except RunnerError as error:
                 self._book.note(job, str(error), error.code)
-        except (ChainError, sqlite3.Error):
-            raise
-        except Exception:
-            # One job that shows a bug must not stop all others.
-            log.exception("job %s: not reconciled", job_id.hex())
 
     def _reconcile_row(self, job: JobRow, block: BlockRef) -> None:
         status = Status(job.status)

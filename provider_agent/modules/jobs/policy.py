@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from pathlib import Path
 
+from provider_agent.core.standing import Provider
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import MIB, Limits, RunRequest
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
@@ -26,30 +27,19 @@ _TPF = 10**18
 _REACTION_BLOCKS = 3
 
 
-@dataclass(frozen=True)
-class Standing:
-    """The provider on chain at one block. Amounts are TPF wei."""
+@dataclass(frozen=True, kw_only=True)
+class Standing(Provider):
+    """The provider at one block, with what the market of jobs has for it. `available` is what is
+    left beside what others of its modules are about to lock.
+    """
 
-    owner: str
-    payout: str
-    operator_is_ours: bool
-    active_stake: int
-    available: int
-    """Collateral that can still be locked: own unlocked stake within the owner's limit in all."""
-    per_order: int
     open_margin: int
     has_scores: bool
     orders_paused: bool
-    only_member_root: bytes
-    """Root of an allow-list whose only member is this provider. Longer ones stand in the
-    specification.
-    """
     free_score: int = 0
     """Proven operations a second that no open work of ours has reserved."""
     paused_seconds: int = 0
     """For how long orders were paused in total, as Jobs counts it."""
-    consent: int = 0
-    """The nonce of the consent under which the operator works; quotes carry it."""
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from provider_agent.modules.jobs.book import JobBook, attestation_of, decode_terms
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine
-from provider_agent.modules.jobs.policy import Policy
-from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.policy import Load, Policy
 from provider_agent.modules.jobs.quotes import QuoteDesk
-from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.settings import Settings
 from provider_agent.store import JobRow, RunRow, RunStage
 from provider_agent.tx.keys import OperatorKey
@@ -166,49 +163,23 @@ class UploadRule:
         return found
 
 
-class ProviderView:
-    """`GET /v1/provider`: what this provider offers."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        operator: str,
-        duty: JobsDuty,
-        promises: Promises,
-        devices: list[dict[str, Any]],
-        proof: Callable[[], ProofReport | None] = lambda: None,
-    ) -> None:
-        self._settings, self._operator, self._proof = settings, operator, proof
-        self._duty, self._promises, self._devices = duty, promises, devices
-
-    def __call__(self) -> dict[str, Any]:
-        """The offer, as JSON values; amounts of tokens are text in whole tokens."""
-        settings, standing, proof = self._settings, self._duty.standing, self._proof()
-        contracts = {"jobs": settings.chain.jobs, "staking": settings.chain.staking}
-        for name in ("benchmark", "emissions"):
-            place = getattr(settings.chain, name)
-            if place is not None:
-                contracts[name] = place
-        load = self._promises.shown
-        runner = settings.runner
-        return {
-            "owner": None if standing is None else standing.owner,
-            "operator": self._operator,
-            "chain_id": settings.chain.chain_id,
-            "contracts": contracts,
-            "runtimes": sorted(runner.runtimes),
-            "price_per_hour": str(settings.jobs.price_per_hour),
-            "min_price": str(settings.jobs.min_price),
-            "max_collateral": str(settings.jobs.max_collateral),
-            "collateral_per_token": str(settings.jobs.collateral_per_token),
-            "max_seconds": settings.jobs.max_seconds,
-            "limits": {
-                "cpus": runner.cpus,
-                "memory_mb": runner.memory_mb,
-                "disk_mb": runner.disk_mb,
-                "gpus": runner.gpus,
-            },
-            "slots": {"total": load.slots, "promised": load.committed},
-            "devices": self._devices,
-            "proof": None if proof is None else proof.to_json(),
-        }
+def offer(settings: Settings, load: Load) -> dict[str, Any]:
+    """The part of `GET /v1/provider` that is about jobs, as JSON values; amounts of tokens are text
+    in whole tokens.
+    """
+    runner, jobs = settings.runner, settings.jobs
+    return {
+        "runtimes": sorted(runner.runtimes),
+        "price_per_hour": str(jobs.price_per_hour),
+        "min_price": str(jobs.min_price),
+        "max_collateral": str(jobs.max_collateral),
+        "collateral_per_token": str(jobs.collateral_per_token),
+        "max_seconds": jobs.max_seconds,
+        "limits": {
+            "cpus": runner.cpus,
+            "memory_mb": runner.memory_mb,
+            "disk_mb": runner.disk_mb,
+            "gpus": runner.gpus,
+        },
+        "slots": {"total": load.slots, "promised": load.committed},
+    }

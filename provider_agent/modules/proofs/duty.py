@@ -22,14 +22,13 @@ from the challenge alone, whatever is lost, and nothing is committed to what a r
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from provider_agent.core.attempts import UNDECIDED, Attempts
-from provider_agent.modules.jobs.policy import Standing
+from provider_agent.core.standing import Provider
 from provider_agent.modules.proofs.commits import Commits
 from provider_agent.modules.proofs.epochs import EpochView, Facts, ProofReport, unfit
 from provider_agent.modules.proofs.faults import Faults
@@ -45,7 +44,6 @@ from teraproof.market.lottery import Lottery, Winner
 from teraproof.pog import format as pog
 from teraproof.pog.format import MAX_ROUNDS, ZERO
 from teraproof.pog.schedule import Rules, Stage
-from teraproof.rpc.errors import ChainError
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
@@ -104,6 +102,8 @@ class BenchmarkDuty:
         self._written: tuple[ProofReport, float] | None = None
         #: Seconds after which the next look is wanted at the latest; None when there is no hurry.
         self.look_again: float | None = None
+        #: TPF wei that the bond of the next proof needs besides what is locked already.
+        self.bond_to_come = 0
         #: What is shown of the proofs; replaced whole, so that other threads may read it.
         self.report = self._draft = ProofReport(settings.device)
 
@@ -118,39 +118,35 @@ class BenchmarkDuty:
                 if isinstance(event, Committed):
                     self._store.add_proof(event.epoch, event.provider)
 
-    def reconcile(self, block: BlockRef, head: BlockRef, standing: Standing | None) -> None:
-        """Do what is owed; `block` is the pinned block, `head` the newest.
-
-        Raises ChainError; what was written stays right. Any other fault is logged: proofs must not
-        stop the jobs.
+    def reconcile(self, block: BlockRef, head: BlockRef, provider: Provider | None) -> None:
+        """Do what is owed; `block` is the pinned block, `head` the newest. Raises ChainError; what
+        was written stays right.
         """
         self._draft = ProofReport(self._settings.device)
         self.look_again = None
         try:
-            note = self._reconcile(block, head, standing)
-            if self._prover.trouble:
-                note = self._prover.trouble
-            self._show(note)
+            note = self._reconcile(block, head, provider)
         except HeaderError as error:
-            # It will not get better; jobs and rewards must go on.
-            self._show(str(error))
-        except (ChainError, sqlite3.Error):
-            raise
-        except Exception:
-            log.exception("the proof was not reconciled")
+            # It will not get better: no block of this chain can be presented.
+            note = str(error)
+        else:
+            note = self._prover.trouble or note
+        self._show(note)
 
-    def _reconcile(self, block: BlockRef, head: BlockRef, standing: Standing | None) -> str:
-        if standing is None or not standing.operator_is_ours:
+    def _reconcile(self, block: BlockRef, head: BlockRef, provider: Provider | None) -> str:
+        if provider is None or not provider.operator_is_ours:
             self._prover.stop()
+            self.bond_to_come = 0
             return "the operator works for no provider"
-        facts = self._view.facts(block, head, standing.owner)
+        facts = self._view.facts(block, head, provider.owner)
         rules = self._view.rules(block)
+        self.bond_to_come = 0 if facts.proof.bond_until > facts.pinned_now else rules.bond
         self._begin_report(facts, rules)
         if self._settings.report_faults:
             self._faults.report(rules, facts.owner, facts.epoch, block)
         self._settle(facts, rules)
         is_in = facts.ours and facts.stage is not Stage.OVER
-        reason = "" if is_in else unfit(facts, rules, standing)
+        reason = "" if is_in else unfit(facts, rules, provider)
         self._tell(facts, rules)
         if facts.stage in _BETWEEN:
             return self._between(facts, rules, head, reason)

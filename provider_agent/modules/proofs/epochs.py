@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from provider_agent.modules.jobs.policy import Standing
+from provider_agent.core.standing import Provider
 from teraproof.contracts.benchmark import BenchmarkContract, EpochRecord, ProofRecord, Proven
 from teraproof.epochs import rules_of
 from teraproof.pog.schedule import Rules, Stage
@@ -150,7 +150,7 @@ class EpochView:
         return proof, score, proven, record
 
 
-def unfit(facts: Facts, rules: Rules, standing: Standing) -> str:
+def unfit(facts: Facts, rules: Rules, provider: Provider) -> str:
     """Why nothing could be committed in a window that is open now, or ""."""
     tpf = f"{rules.bond / 10**18:g} TPF"
     proof, proven_in = facts.proof, facts.proven_in
@@ -161,15 +161,15 @@ def unfit(facts: Facts, rules: Rules, standing: Standing) -> str:
             f"for {rules.fault_until(proven_in.ends_at) - facts.now} s more, and nothing be "
             "committed"
         )
-    if standing.active_stake < rules.bond:
+    if provider.active_stake < rules.bond:
         return f"the stake is below the bond of {tpf}: delegate more"
     opened_at = facts.record.opened_at if facts.stage is Stage.WINDOW else facts.now
     if proof.bond_until >= rules.ends_at(opened_at) + rules.fault_period:
         return ""  # locked, and long enough
-    if standing.per_order < rules.bond:
+    if provider.per_order < rules.bond:
         return f"the owner's limit for one order is below the bond of {tpf}: raise it"
     # A commit that renews the bond unlocks the old one first.
-    free = standing.available + (rules.bond if proof.bond_until else 0)
+    free = provider.available + (rules.bond if proof.bond_until else 0)
     if free < rules.bond:
         return (
             f"the owner's own free stake, within its limits, is below the bond of {tpf}: "

@@ -9,7 +9,6 @@ claim for a provider, so what is still open is read from the chain, never assume
 from __future__ import annotations
 
 import logging
-import sqlite3
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.store import Store
@@ -17,7 +16,6 @@ from teraproof.contracts.benchmark import BenchmarkContract, ProofRecord
 from teraproof.contracts.emissions import EmissionsContract
 from teraproof.epochs import rules_of
 from teraproof.pog.schedule import Rules
-from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
@@ -49,23 +47,15 @@ class RewardsDuty:
         self.unclaimed = 0
 
     def reconcile(self, block: BlockRef, head: BlockRef, owner: str | None) -> None:
-        """Claim what has ended; `block` is the pinned block, `head` the newest. Raises ChainError;
-        other faults are logged.
-        """
+        """Claim what has ended; `block` is pinned, `head` the newest. Raises ChainError."""
         if owner is None:
             return
-        try:
-            if self._read != (block.hash, owner):
-                self._look(block, owner)
-                self._read = (block.hash, owner)
-            if self._proof is not None and head.timestamp >= self._ends_at:
-                action = f"claim-{self._proof.epoch}"
-                self._attempts.begin(owner, action, self._emissions.claim(owner))
-        except (ChainError, sqlite3.Error):
-            raise
-        except Exception:
-            # Rewards wait; jobs and proofs do not.
-            log.exception("rewards were not reconciled")
+        if self._read != (block.hash, owner):
+            self._look(block, owner)
+            self._read = (block.hash, owner)
+        if self._proof is not None and head.timestamp >= self._ends_at:
+            action = f"claim-{self._proof.epoch}"
+            self._attempts.begin(owner, action, self._emissions.claim(owner))
 
     def _look(self, block: BlockRef, owner: str) -> None:
         """Read what is still to be claimed."""

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Door(Protocol):
+    """Who is asking."""
+
+    async def account(self, request: Request) -> str:
+        """The address that signed in. AuthError when there is none."""
+        ...
 
 
 @dataclass(frozen=True)

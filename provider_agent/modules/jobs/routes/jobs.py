@@ -10,12 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.http.deps import ApiDeps
-from provider_agent.http.door import Door
-from provider_agent.http.operation import Operation
+from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import field_invalid, query_integer
 from provider_agent.http.streaming import FileStream
 from provider_agent.modules.jobs import documents as job_files
+from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.digests import Entry, UnfitTree, check_path, is_hex_digest, parse_manifest
@@ -27,8 +26,8 @@ _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 class JobRoutes:
     """See the module."""
 
-    def __init__(self, deps: ApiDeps, door: Door) -> None:
-        self._jobs, self._door = deps.jobs, door
+    def __init__(self, api: JobsApi, door: Door) -> None:
+        self._jobs, self._door = api.jobs, door
 
     def operations(self) -> list[Operation]:
         """What it answers."""

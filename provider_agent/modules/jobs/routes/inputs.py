@@ -13,10 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.http.deps import ApiDeps
-from provider_agent.http.door import Door
-from provider_agent.http.operation import Operation
+from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import broken_off, content_length, pieces, sha256_of, too_slow
+from provider_agent.modules.jobs.api import JobsApi
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
@@ -28,9 +27,9 @@ _WRITE_BYTES = 1 << 20
 class InputRoutes:
     """See the module."""
 
-    def __init__(self, deps: ApiDeps, door: Door) -> None:
-        self._inputs, self._may_upload = deps.inputs, deps.may_upload
-        self._limits, self._door = deps.limits, door
+    def __init__(self, api: JobsApi, door: Door) -> None:
+        self._inputs, self._may_upload = api.inputs, api.may_upload
+        self._limits, self._door = api.limits, door
         # Only touched on the event loop.
         self._uploads: Counter[str] = Counter()
 

@@ -10,10 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from provider_agent.http.deps import ApiDeps
-from provider_agent.http.door import Door
-from provider_agent.http.operation import Operation
+from provider_agent.core.operation import Door, Operation
+from provider_agent.http.clients import RateLimit
+from provider_agent.http.door import too_often
 from provider_agent.http.requests import field_invalid, read_body, read_fields, sha256_of
+from provider_agent.modules.jobs.api import JobsApi
 from teraproof.errors import Refused, SpecError
 from teraproof.protocol import jobspec, messages
 from teraproof.protocol.digests import is_hex_digest
@@ -23,9 +24,12 @@ from teraproof.protocol.errors import Code
 class SpecRoutes:
     """See the module."""
 
-    def __init__(self, deps: ApiDeps, door: Door) -> None:
-        self._specs, self._quotes = deps.specs, deps.quotes
-        self._limits, self._door = deps.limits, door
+    def __init__(self, api: JobsApi, door: Door) -> None:
+        self._specs, self._quotes = api.specs, api.quotes
+        self._limits, self._door = api.limits, door
+        self._rate = RateLimit(
+            self._limits.specs_per_minute, self._limits.specs_per_minute, crowd=10
+        )
         # Checking a specification is work for the processor: one at a time, the agent has jobs.
         self._lock = threading.Lock()
 
@@ -49,7 +53,7 @@ class SpecRoutes:
         digest = bytes.fromhex(sha256_of(request))
         if await run_in_threadpool(self._specs.spec, digest) is not None:
             return JSONResponse({"spec": digest.hex()})
-        self._door.count_spec(account)
+        self._count(account)
         data = await read_body(request, jobspec.MAX_BYTES, self._limits.body_seconds)
         if hashlib.sha256(data).digest() != digest:
             raise Refused(Code.DIGEST_MISMATCH, "the body does not hash to the name; send it again")
@@ -95,11 +99,16 @@ class SpecRoutes:
             )
         if not is_hex_digest(body["spec"]):
             raise field_invalid("spec", "64 lower-case hex digits")
-        self._door.count_spec(account)
+        self._count(account)
         digest = bytes.fromhex(body["spec"])
         spec = await run_in_threadpool(jobspec.parse_named, await self._read(digest), digest)
         quote, signature = await run_in_threadpool(self._quotes.issue, account, spec)
         return JSONResponse({"quote": quote_json(quote), "signature": "0x" + signature.hex()})
+
+    def _count(self, account: str) -> None:
+        """Refused when the account sends or names too many specifications."""
+        if not self._rate.allow(account):
+            raise too_often("specifications")
 
     async def _read(self, digest: bytes) -> bytes:
         data = await run_in_threadpool(self._specs.spec, digest)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`GET /v1/provider`: who this provider is, and what its modules offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from provider_agent import devices
+from provider_agent.core.module import Module
+from provider_agent.core.standing import Standing
+from provider_agent.settings import Settings
+
+
+class Offer:
+    """See the module. Called from the API's threads."""
+
+    def __init__(
+        self, settings: Settings, operator: str, standing: Standing, modules: Sequence[Module]
+    ) -> None:
+        self._settings, self._operator = settings, operator
+        self._standing, self._modules = standing, tuple(modules)
+        self._devices = [
+            {"kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
+            for d in devices.inventory()
+        ]
+
+    def __call__(self) -> dict[str, Any]:
+        """The offer, as JSON values."""
+        chain, provider = self._settings.chain, self._standing.provider
+        contracts = {
+            name: place
+            for name in ("jobs", "staking", "benchmark", "emissions")
+            if (place := getattr(chain, name)) is not None
+        }
+        found: dict[str, Any] = {
+            "owner": None if provider is None else provider.owner,
+            "operator": self._operator,
+            "chain_id": chain.chain_id,
+            "contracts": contracts,
+            "devices": self._devices,
+            "proof": None,
+        }
+        for module in self._modules:
+            found |= module.offer()
+        return found

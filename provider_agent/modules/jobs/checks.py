@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start-up checks of jobs: what they run on, and what contains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from provider_agent.core.trial import Caution, StartCheck, Trial
+from provider_agent.errors import RunnerError, SettingsError
+from provider_agent.modules.jobs.containment import make_runner
+
+
+class JobChecks:
+    """See the module."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._settings = trial.settings
+
+    def all(self) -> Sequence[StartCheck]:
+        """In the order in which later ones need earlier ones."""
+        return [("runtimes", self.runtimes), ("sandbox", self.sandbox)]
+
+    def runtimes(self) -> str:
+        """Whether what is offered is there."""
+        runtimes = self._settings.runner.runtimes
+        if not runtimes:
+            raise Caution("none offered: set runner.runtimes, or no job can be taken")
+        for name, directory in runtimes.items():
+            if not (Path(directory) / "bin" / "python").exists():
+                raise SettingsError(
+                    f"{name}: {directory} is no Python environment (it has no bin/python)"
+                )
+        return ", ".join(sorted(runtimes))
+
+    def sandbox(self) -> str:
+        """Whether a trial run is contained."""
+        if not self._settings.agent.data_dir.is_dir():
+            raise RunnerError("needs the data directory")
+        line = make_runner(self._settings).check()
+        if self._settings.runner.sandbox == "none":
+            raise Caution(line)
+        return line

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs as a module of the agent: its parts put together; see `duty` for what it does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from provider_agent import devices
+from provider_agent.core.feed import Followed, Source
+from provider_agent.core.module import Context, Cycle, Module, Table
+from provider_agent.core.operation import Door, Operation
+from provider_agent.core.trial import StartCheck, Trial
+from provider_agent.errors import RunnerError
+from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.jobs.adoption import adopt
+from provider_agent.modules.jobs.api import JobsApi
+from provider_agent.modules.jobs.backfill import Backfill
+from provider_agent.modules.jobs.book import ACTIVE_RUNS, CONTRACT, JobBook
+from provider_agent.modules.jobs.chain_view import ChainView
+from provider_agent.modules.jobs.checks import JobChecks
+from provider_agent.modules.jobs.containment import make_runner
+from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.executor import Machine, Worker
+from provider_agent.modules.jobs.funds import Funds
+from provider_agent.modules.jobs.housekeeping import Housekeeper
+from provider_agent.modules.jobs.metrics import JobMetrics
+from provider_agent.modules.jobs.policy import Policy
+from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.results import Results
+from provider_agent.modules.jobs.routes import operations
+from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
+from provider_agent.modules.jobs.taking import Taker
+from provider_agent.modules.jobs.views import JobViews, UploadRule, offer
+from provider_agent.runners.base import Phase
+from provider_agent.store import Store
+from teraproof.contracts.base import Event
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.token import TokenContract
+from teraproof.deals import JOB_EVENTS
+from teraproof.errors import counted
+from teraproof.protocol import messages
+from teraproof.protocol.terms import Status
+from teraproof.rpc.errors import ChainError
+
+log = logging.getLogger(__name__)
+
+_PRUNE_EVERY = 600.0  # seconds
+
+
+class JobsModule(Module):
+    """Takes paid jobs, runs them in a sandbox, attests the results and collects the pay."""
+
+    name: ClassVar[str] = "jobs"
+
+    def __init__(self, context: Context) -> None:
+        settings, chain, store = context.settings, context.settings.chain, context.store
+        data, reserve = settings.agent.data_dir, context.sender.reserve
+        self._settings, self._store, self._operator = settings, store, context.key.address
+        self._jobs = jobs = JobsContract(context.pool, chain.jobs)
+        store.bind(jobs=jobs.address)
+        gpus = tuple(devices.gpus())
+        self._machine = machine = Machine(
+            runner=make_runner(settings),
+            inputs=InputStorage(data / "inputs"),
+            results=Results(data / "results"),
+            devices=gpus,
+        )
+        book = JobBook(store, machine.inputs)
+        token = TokenContract(context.pool, jobs.payment_token("latest"))
+        decimals = token.decimals("latest")
+        _remember_token(store, token, decimals)
+        policy = Policy(
+            settings.jobs,
+            settings.runner,
+            chain,
+            10**decimals,
+            len(gpus),
+            lambda: context.pace.seconds,
+        )
+        self._promises = promises = Promises(
+            settings.agent, book, policy, machine.results, jobs, self._operator
+        )
+        self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
+        attempts = context.attempts(CONTRACT, jobs.address)
+        self._duty = duty = JobsDuty(
+            store=store,
+            book=book,
+            view=ChainView(jobs, context.stake),
+            promises=promises,
+            taker=Taker(book, policy, promises, attempts, jobs, data, reserve),
+            worker=Worker(book, machine, policy, settings.runner, settings.agent.slots),
+            attempts=attempts,
+            jobs=jobs,
+            reserve=reserve,
+        )
+        self._housekeeper = Housekeeper(
+            book,
+            promises,
+            machine.results,
+            machine.inputs,
+            int(settings.agent.keep_results_hours * 3600),
+            # As far back as the event feed looks for a fork.
+            depth=4 * chain.reorg_window,
+        )
+        self._pruned_at = 0.0
+        domain = messages.Domain(chain.chain_id, jobs.address)
+        desk = QuoteDesk(
+            book=book,
+            duty=duty,
+            promises=promises,
+            policy=policy,
+            key=context.key,
+            funds=Funds(
+                JobsContract(context.visitors, jobs.address),
+                TokenContract(context.visitors, token.address),
+            ),
+            inputs=machine.inputs,
+            domain=domain,
+            data_dir=data,
+            reserve=reserve,
+            good_for=settings.jobs.quote_seconds,
+        )
+        self._api = JobsApi(
+            jobs=JobViews(book, machine, context.key, domain),
+            specs=store,
+            inputs=machine.inputs,
+            may_upload=UploadRule(book, duty, desk, policy),
+            quotes=desk,
+        )
+        self._metrics = JobMetrics(context.metrics)
+        context.activity.add(self.name, lambda: bool(store.runs_in(*ACTIVE_RUNS)))
+
+    @classmethod
+    def build(cls, context: Context) -> Self:
+        """Jobs are what every agent does."""
+        return cls(context)
+
+    @classmethod
+    def checks(cls, trial: Trial) -> Sequence[StartCheck]:
+        """What jobs run on, and what contains them."""
+        return JobChecks(trial).all()
+
+    @classmethod
+    def status(cls, store: Store) -> Sequence[Table]:
+        """The jobs."""
+        return [jobs_table(store)]
+
+    # ------------------------------------------------------------------ the life of the agent
+
+    def start(self) -> None:
+        """Take in what the disk has and the database has not; begin to move what has ended."""
+        adopt(self._store, self._machine.runner)
+        self._housekeeper.start()
+
+    def close(self) -> None:
+        """Wait for work under way. Runs go on under their supervisors."""
+        self._duty.close()
+        self._housekeeper.close()
+        runner, going = self._machine.runner, 0
+        for run_id in runner.list():  # the store may not have seen the last one start
+            with contextlib.suppress(RunnerError, OSError):
+                going += runner.poll(run_id).phase in (Phase.PENDING, Phase.RUNNING)
+        verb = "goes on under its supervisor" if going == 1 else "go on under their supervisors"
+        log.info("stopped; %s %s", counted(going, "run"), verb)
+
+    # ------------------------------------------------------------------ the cycle
+
+    def contracts(self) -> Sequence[Source]:
+        """Jobs are posted, accepted, attested and ended there."""
+        return [Followed(self._jobs, JOB_EVENTS)]
+
+    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        """See the duty."""
+        self._duty.consume(events, again)
+
+    @property
+    def is_idle(self) -> bool:
+        """See the duty."""
+        return self._duty.is_idle
+
+    def reconcile(self, cycle: Cycle) -> None:
+        """See the duty; afterwards, what may be missing is looked for, and what is over deleted."""
+        self._duty.reconcile(cycle.block, cycle.provider, cycle.time_left)
+        self._backfill.look(cycle.block)
+        standing = self._duty.standing
+        if standing is not None:
+            self._housekeeper.see(cycle.block.number, standing.owner)
+        if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
+            self._pruned_at = time.monotonic()
+            self._housekeeper.prune(0 if standing is None else standing.open_margin)
+
+    def measure(self) -> None:
+        """Jobs, runs, inputs."""
+        metrics, store = self._metrics, self._store
+        metrics.slots.set(self._settings.agent.slots)
+        jobs = store.count_jobs()
+        metrics.set_jobs({Status(status).name.lower(): number for status, number in jobs.items()})
+        metrics.set_runs({stage.value: n for stage, n in store.count_runs().items()})
+        metrics.input_bytes.set(self._machine.inputs.used()[0])
+
+    # ------------------------------------------------------------------ what others see
+
+    def operations(self, door: Door) -> Sequence[Operation]:
+        """Specifications, inputs, quotes, jobs and results."""
+        return operations(self._api, door)
+
+    def offer(self) -> dict[str, Any]:
+        """Prices, limits and slots."""
+        return offer(self._settings, self._promises.shown)
+
+
+def _remember_token(store: Store, token: TokenContract, decimals: int) -> None:
+    """Keep how amounts of pay are written: `status` shows them without asking a node."""
+    try:
+        symbol = token.symbol("latest")
+    except ChainError:
+        symbol = ""  # optional in ERC-20
+    store.set_meta(PAY_DECIMALS, str(decimals))
+    store.set_meta(PAY_SYMBOL, "".join(c for c in symbol if c.isprintable())[:16])

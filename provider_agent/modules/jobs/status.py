@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs as `status` shows them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from provider_agent.core.module import Table
+from provider_agent.core.shown import amount
+from provider_agent.modules.jobs.book import decode_terms
+from provider_agent.store import JobRow, Store
+from teraproof.protocol.outcome import by_status, of_result
+from teraproof.protocol.terms import Status
+
+PAY_DECIMALS, PAY_SYMBOL = "payment.decimals", "payment.symbol"  # in the store's meta
+SHORT_ID = len("0x") + 12
+_SHOWN_ENDED = 20  # jobs, besides those that have not ended
+_COLUMNS = ("job", "status", "outcome", "pay", "deadline", "runs", "note")
+
+
+def jobs_table(store: Store) -> Table:
+    """The jobs that have not ended, after the last ones that have."""
+    decimals, symbol = store.meta(PAY_DECIMALS), store.meta(PAY_SYMBOL)
+    places = None if decimals is None else int(decimals)
+    ended = store.ended_jobs(_SHOWN_ENDED)
+    rows = []
+    for job in [*reversed(ended), *store.jobs()]:
+        deadline = "-"
+        if job.assigned_at is not None:
+            ends = decode_terms(job.terms).deadline(job.assigned_at)
+            deadline = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S}"
+        runs = ", ".join(run.state.value for run in store.runs_of(job.job_id)) or "-"
+        rows.append(
+            (
+                ("0x" + job.job_id.hex())[:SHORT_ID],
+                Status(job.status).name.lower(),
+                _outcome(job),
+                "-" if job.price is None else amount(job.price, places, symbol),
+                deadline,
+                runs,
+                job.note,
+            )
+        )
+    return Table("Jobs", _COLUMNS, rows)
+
+
+def _outcome(job: JobRow) -> str:
+    """How a job ended, by what the chain keeps of it."""
+    ended = by_status(Status(job.status))
+    if ended is not None:
+        return ended.value
+    return "-" if job.result is None else str(of_result(job.result))
