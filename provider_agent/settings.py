@@ -29,6 +29,7 @@ from pydantic import (
 
 from provider_agent.errors import SettingsError
 from provider_agent.prover.engine import PATTERN
+from provider_agent.runners.containment import ACCEPTED
 from teraproof.errors import LocalError
 from teraproof.protocol import siwe
 from teraproof.protocol.terms import address
@@ -235,6 +236,10 @@ class RunnerSettings(_Section):
     """How jobs run."""
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     """`none` runs the work of strangers as your own user. Use it only for work that you trust."""
+    allow_unlimited: Literal["", ACCEPTED] = ""
+    """Where this machine cannot hold jobs to their memory and disk, the agent refuses to run any.
+    The sentence of docs/operations.md here accepts that: only for work that you trust.
+    """
     runtimes: Annotated[dict[str, Path], BeforeValidator(_load_mapping)] = Field(
         default_factory=dict
     )

@@ -6,8 +6,10 @@ A run is one execution of one job, named by its run id. It lives in `<data_dir>/
     run.json         the request, written once before anything is started
     lock             held while a supervisor or a sandbox process of this run is alive
     state.json       what became of it, replaced atomically
-    work/            the job's directory (`/job` inside), with the inputs copied in
-    tmp/             the job's `/tmp`
+    groups           the directories of its control group, while there is one
+    disk.img         the file system that the job writes to, while it runs (see `disk`)
+    disk/            where that is mounted, for the supervisor alone
+    work/, tmp/      instead of it on a machine without: the job's `/job` and `/tmp`
     outputs/         the declared outputs, copied out safely after exit code 0
     log              stdout and stderr of the job, cut at a limit
     supervisor.log   what the supervisor itself had to say; empty when all is well
@@ -66,8 +68,8 @@ class Reason(Enum):
 class Limits:
     """What a run may use. Seconds, bytes and counts; all positive.
 
-    `disk_bytes` is counted beyond the inputs and covers `/job` and `/tmp` together; `pids` counts
-    threads too; `output_bytes` is what the log keeps.
+    `disk_bytes` is counted beyond the inputs and covers `/job` and `/tmp` together, as `inodes`
+    does; `pids` counts threads too; `output_bytes` is what the log keeps.
     """
 
     timeout_seconds: float
@@ -76,6 +78,7 @@ class Limits:
     disk_bytes: int
     output_bytes: int
     pids: int
+    inodes: int = 200_000
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

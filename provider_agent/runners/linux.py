@@ -21,6 +21,8 @@ _MS_PRIVATE = 0x40000
 _FLOCK = struct.Struct("@hhqqi4x")
 
 _FICLONE = 0x40049409
+_LOOP_CLR_FD = 0x4C01
+_MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,6 +54,20 @@ def mount_bind(source_fd: int, target: Path) -> None:
     """Shows the directory that `source_fd` names at `target`, with what is mounted in it."""
     source = f"/proc/self/fd/{source_fd}".encode()
     _call(_libc.mount(source, os.fsencode(target), None, _MS_BIND | _MS_REC, None), "mount")
+
+
+def unmount(target: Path) -> None:
+    """Takes a mount away, now for new users and wholly when the last one lets go."""
+    _call(_libc.umount2(os.fsencode(target), _MNT_DETACH), "umount")
+
+
+def detach_loop(device: Path) -> None:
+    """Takes the file away from a loop device, when its last user lets go."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _LOOP_CLR_FD)
+    finally:
+        os.close(fd)
 
 
 def clone_file(source_fd: int, target_fd: int) -> bool:

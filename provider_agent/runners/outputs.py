@@ -25,6 +25,7 @@ MAX_FILES = 10_000
 # What a job can make of its files; any other error is the machine's.
 _BY_THE_JOB = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _CHUNK = 1 << 20
+_OWN = Path("/proc/self/fd")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -228,8 +229,10 @@ def _exists(name: str, parent: int) -> bool:
 
 @contextmanager
 def _opened_work(path: Path) -> Iterator[int]:
+    # A descriptor of ours is a link, too, and the only one that may be followed.
+    flags = _DIRECTORY if path.parent != _OWN else _DIRECTORY & ~os.O_NOFOLLOW
     try:
-        fd = os.open(path, _DIRECTORY)
+        fd = os.open(path, flags)
     except OSError as error:
         raise _fault(error, ".") from None
     try:

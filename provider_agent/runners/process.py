@@ -8,11 +8,10 @@ never by a process id, which may be somebody else's by now.
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,18 @@ from pathlib import Path
 
 import provider_agent
 from provider_agent.errors import RunnerError
-from provider_agent.runners import linux, sandbox, state, supervisor, usage
+from provider_agent.runners import (
+    cgroup,
+    containment,
+    disk,
+    inputs,
+    linux,
+    sandbox,
+    state,
+    supervisor,
+    usage,
+    watch,
+)
 from provider_agent.runners.base import (
     MIB,
     Limits,
@@ -42,8 +52,6 @@ _log = logging.getLogger(__name__)
 
 _LAUNCH_SECONDS = 60  # to start Python on a busy machine
 _STOP_SECONDS = 10  # for the supervisor to end a run by itself
-_LINK_FROM = 64 * 1024  # bytes; a smaller input that stands at several paths is simply copied again
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NEW = ".new-"
 _DEAD = ".removed-"
 
@@ -51,7 +59,8 @@ _DEAD = ".removed-"
 class ProcessRunner:
     """Runs under `<data_dir>/runs`. `private` are paths that no job may see, such as the keys.
 
-    `sandbox_kind` is "bubblewrap", or "none" for an owner who trusts every job.
+    `sandbox_kind` is "bubblewrap", or "none" for an owner who trusts every job. `unlimited` says
+    that the owner accepts jobs whose memory and disk are only watched.
     """
 
     def __init__(
@@ -60,22 +69,29 @@ class ProcessRunner:
         *,
         sandbox_kind: str = "bubblewrap",
         private: Sequence[Path] = (),
+        unlimited: bool = False,
     ) -> None:
         if sandbox_kind not in ("bubblewrap", "none"):
             raise RunnerError(f'runner.sandbox is {sandbox_kind!r}; use "bubblewrap" or "none"')
         self._runs = data_dir.resolve() / "runs"
         self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sandbox = sandbox_kind
+        self._sandbox, self._unlimited = sandbox_kind, unlimited
         self._private = tuple(str(path.resolve()) for path in (data_dir, *private))
         self._sweep()
         if sandbox_kind == "none":
             _log.warning("jobs run WITHOUT a sandbox (runner.sandbox = none): trust every tenant")
 
+    @property
+    def containment(self) -> containment.Containment:
+        """What keeps jobs apart from this machine."""
+        return containment.of_this_machine(self._sandbox)
+
     def check(self) -> str:
-        """Runs a command in a sandbox from end to end. Raises RunnerError where that fails."""
-        if self._sandbox == "none":
-            return "no sandbox: jobs run as the agent's own user"
-        bwrap = sandbox.find()
+        """Runs a command under all that is to contain it. Raises RunnerError where that fails."""
+        found = self.containment
+        if not self._unlimited:
+            found.refuse()
+        version = "" if self._sandbox == "none" else self._bubblewrap()
         trial = RunRequest(
             run_id=f"check-{uuid.uuid4().hex}",
             command=("/usr/bin/true",),
@@ -84,22 +100,24 @@ class ProcessRunner:
         self.start(trial)
         try:
             end = time.monotonic() + 15
-            while (found := self.poll(trial.run_id)).phase is not Phase.EXITED:
-                if found.phase is Phase.LOST or time.monotonic() > end:
+            while (ended := self.poll(trial.run_id)).phase is not Phase.EXITED:
+                if ended.phase is Phase.LOST or time.monotonic() > end:
                     raise RunnerError("the sandbox does not start; see the supervisor's log")
                 time.sleep(0.02)
-            if not found.succeeded:
-                raise RunnerError(
-                    f"bubblewrap does not work here: {found.detail}; allow user namespaces "
-                    '(sysctl user.max_user_namespaces) or set runner.sandbox = "none"'
-                )
+            if not ended.succeeded:
+                help_ = "" if self._sandbox == "none" else f"; {containment.advice()}"
+                raise RunnerError(f"jobs cannot be run here: {ended.detail}{help_}")
         finally:
             self.remove(trial.run_id)
-        version = subprocess.run(
-            [str(bwrap), "--version"], capture_output=True, text=True, check=False
+        own = self._sandbox != "none" and os.geteuid() == 0
+        user = "a user of their own" if own else "the agent's own user"
+        return f"{version}jobs run as {user}, {found}"
+
+    def _bubblewrap(self) -> str:
+        said = subprocess.run(
+            [str(sandbox.find()), "--version"], capture_output=True, text=True, check=False
         )
-        user = "a user of their own" if os.geteuid() == 0 else "the agent's user"
-        return f"{version.stdout.strip() or 'bubblewrap'}: jobs run as {user}, walled in"
+        return f"{said.stdout.strip() or 'bubblewrap'}: "
 
     def start(self, run: RunRequest) -> None:
         """Starts a run once, however often and from however many processes it is asked for.
@@ -107,9 +125,9 @@ class ProcessRunner:
         Raises RunnerError when it cannot be started, or the id names another request.
         """
         directory = self._directory(run.run_id)
-        if self._sandbox != "none":
-            sandbox.find()
         if not directory.exists():
+            if self._sandbox != "none":
+                sandbox.find()
             self._create(run, directory)
         plan = self._plan(directory)
         if plan.request.to_json() != run.to_json():
@@ -127,6 +145,7 @@ class ProcessRunner:
         if found.phase is Phase.RUNNING and not alive:
             if self._plan(directory).sandbox == "none":
                 _end_strays(directory)
+            _release(directory)
             return RunState(Phase.LOST, started=found.started, detail="its supervisor died")
         return found
 
@@ -173,6 +192,7 @@ class ProcessRunner:
             self._end_processes(directory)
             with suppress(OSError):  # without room to write that down; it cannot begin when gone
                 self._end_for_good(directory)
+            _release(directory)
         dead = self._runs / f"{_DEAD}{run_id}-{uuid.uuid4().hex}"
         with suppress(FileNotFoundError):
             os.rename(directory, dead)  # at once, so that nobody meets half of a run
@@ -216,7 +236,11 @@ class ProcessRunner:
                 [real for real, _ in sandbox.runtime_binds(run.runtime)],
                 [Path(path) for path in self._private],
             )
-        _check_room(run, self._runs)
+        found = self.containment
+        if not self._unlimited:
+            found.refuse()
+        room = disk.room_for(run.limits, inputs.sizes(run))
+        _check_room(run, room, found.disk, self._runs)
         new = self._runs / f"{_NEW}{run.run_id}-{uuid.uuid4().hex}"
         handle = -1
         try:
@@ -226,13 +250,23 @@ class ProcessRunner:
                 handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             uid = None if self._sandbox == "none" else sandbox.run_uid(run.run_id)
-            for name in (state.WORK, state.TMP):
-                (new / name).mkdir(mode=0o700)
-            _copy_inputs(run, new / state.WORK)
-            if uid is not None:
-                _give(new / state.WORK, uid)
-                _give(new / state.TMP, uid)
-            plan = Plan(run, self._sandbox, self._choose_cpus(run), uid, self._private)
+            if found.disk == disk.IMAGE:
+                disk.make_image(new, room)
+            elif found.disk == disk.DIRECTORY:
+                for name in (state.WORK, state.TMP):
+                    (new / name).mkdir(mode=0o700)
+                    if uid is not None:
+                        os.chown(new / name, uid, uid)
+            plan = Plan(
+                request=run,
+                sandbox=self._sandbox,
+                cpu_list=self._choose_cpus(run),
+                uid=uid,
+                private=self._private,
+                disk=found.disk,
+                room=room,
+                unlimited=self._unlimited,
+            )
             plan.write(new)
             # Not an error when somebody else was faster: theirs is as good.
             with suppress(OSError):
@@ -293,7 +327,11 @@ class ProcessRunner:
                 os.close(handle)
 
     def _sweep(self) -> None:
-        """Deletes what an agent that was killed had half built or half removed."""
+        """Deletes what an agent that was killed had half built or half removed, and what a run
+        that is not alive still holds of the machine.
+        """
+        alive = [name for name in self.list() if linux.is_locked(self._runs / name / state.LOCK)]
+        disk.sweep(self._runs, alive)
         with self._guard():
             for name in os.listdir(self._runs):
                 path = self._runs / name
@@ -322,67 +360,31 @@ class ProcessRunner:
 
 def _unprepared(run_id: str, what: str, error: OSError) -> RunnerError:
     """One line for an error of the machine: these are never the job's fault."""
-    if error.errno in _NO_ROOM:
+    if disk.is_full(error):
         return RunnerError(f"run {run_id} cannot be {what}: this machine's disk is full; make room")
     return RunnerError(f"run {run_id} cannot be {what}: {error}")
 
 
-def _check_room(run: RunRequest, place: Path) -> None:
-    """Refuses to copy inputs that do not fit: filling the disk would hurt the other runs."""
-    wanted = 0
-    for path, source in _unlinked(run).items():
-        try:
-            wanted += source.stat().st_size
-        except OSError as error:
-            raise RunnerError(f"input {path} cannot be copied: {error}") from error
-    if wanted and supervisor.disk_is_short(place, wanted):
+def _check_room(run: RunRequest, room: disk.Room, kind: str, place: Path) -> None:
+    """Refuses a run that does not fit: filling the disk would hurt the other runs."""
+    wanted = {
+        disk.IMAGE: room.image_bytes,
+        disk.MEMORY: 0,
+        disk.DIRECTORY: room.data - run.limits.disk_bytes,
+    }[kind]
+    if wanted and watch.disk_is_short(place, wanted):
         raise RunnerError(
-            f"run {run.run_id} cannot be prepared: its inputs need {wanted} bytes, and this "
-            "machine's disk is nearly full; make room"
+            f"run {run.run_id} cannot be prepared: it needs {wanted} bytes, and this machine's "
+            "disk is nearly full; make room"
         )
 
 
-def _unlinked(run: RunRequest) -> dict[str, Path]:
-    """The inputs that need room of their own: each large file once, small ones at every path."""
-    seen: set[Path] = set()
-    found = {}
-    for path, source in run.inputs.items():
-        if source not in seen:
-            found[path] = source
-        if source.is_file() and source.stat().st_size >= _LINK_FROM:
-            seen.add(source)
-    return found
-
-
-def _copy_inputs(run: RunRequest, work: Path) -> None:
-    """Puts the inputs into a job's directory. The stored files themselves never get there.
-
-    A large file that stands at several paths is stored once: its paths share blocks where the file
-    system can do that, and are else names of one copy, which is read-only, because what a job
-    wrote to one path would show at the others.
-    """
-    times = Counter(run.inputs.values())
-    copies: dict[Path, Path] = {}
-    for path, source in run.inputs.items():
-        target = work / path
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            mode = 0o755 if os.access(source, os.X_OK) else 0o644
-            if source in copies:
-                with suppress(OSError):  # a file system without links: one more copy
-                    os.link(copies[source], target)
-                    continue
-            with open(source, "rb") as stored, open(target, "xb") as copy:
-                if not linux.clone_file(stored.fileno(), copy.fileno()):
-                    shutil.copyfileobj(stored, copy, MIB)
-                    if times[source] > 1 and copy.tell() >= _LINK_FROM:
-                        copies[source] = target
-                        mode &= 0o555
-                os.fchmod(copy.fileno(), mode)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise
-            raise RunnerError(f"input {path} cannot be copied: {error}") from error
+def _release(directory: Path) -> None:
+    """Takes away what a supervisor that was killed could not: the control group and the image."""
+    with suppress(OSError, ValueError, KeyError):
+        groups = json.loads((directory / state.GROUPS).read_bytes())["paths"]
+        cgroup.remove([Path(path) for path in groups])
+    disk.release(directory)
 
 
 def _end_strays(directory: Path) -> None:
@@ -391,7 +393,7 @@ def _end_strays(directory: Path) -> None:
     A sandbox dies with its supervisor; without one, grandchildren live on. They are known by the
     variable that names their temporary directory.
     """
-    mark = f"TMPDIR={directory / state.TMP}".encode()
+    mark = f"TMPDIR={directory}/".encode()
     found = True
     while found:
         found = False
@@ -401,16 +403,9 @@ def _end_strays(directory: Path) -> None:
             with suppress(OSError):
                 handle = os.pidfd_open(int(name))
                 try:
-                    if mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    said = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+                    if any(variable.startswith(mark) for variable in said):
                         found = True
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
                 finally:
                     os.close(handle)
-
-
-def _give(directory: Path, uid: int) -> None:
-    """Makes a tree that we just built the property of a run's user."""
-    os.chown(directory, uid, uid)
-    for parent, directories, files in os.walk(directory):
-        for name in (*directories, *files):
-            os.chown(os.path.join(parent, name), uid, uid, follow_symlinks=False)

@@ -35,8 +35,7 @@ from provider_agent.runners.base import MIB, RunRequest
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 MISSING = (
     f"bubblewrap is not installed (no bwrap in {SEARCH_PATH.replace(':', ', ')}); "
-    "install it (apt-get install bubblewrap), "
-    'or set runner.sandbox = "none" to run jobs without walls'
+    "install it (apt-get install bubblewrap)"
 )
 
 INSIDE_UID = 65534
@@ -161,8 +160,9 @@ def build(
     bwrap: Path,
     run: RunRequest,
     *,
-    work: Path,
-    tmp: Path,
+    work: Path | None,
+    tmp: Path | None,
+    in_memory: tuple[int, int] | None,
     binds: Sequence[tuple[Path, Path]],
     status_fd: int,
     block_fd: int,
@@ -171,7 +171,9 @@ def build(
 ) -> Launch:
     """The command line for a run. The caller closes `fds` after the start.
 
-    `binds` are (directory on the host, place inside) pairs, read-only.
+    `binds` are (directory on the host, place inside) pairs, read-only. Without `work` and `tmp`
+    the job gets file systems in memory. `in_memory` has the bytes of each, and a descriptor: the
+    sandbox waits at its end, when they are mounted and the job has not begun (see `disk.hold`).
     """
     args = ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
     if run.network:
@@ -197,9 +199,16 @@ def build(
         launch.fds.append(_memory_file(text.encode()))
         args += ["--perms", "0444", "--ro-bind-data", str(launch.fds[-1]), f"/etc/{name}"]
     # Before the runtime, which may lie in the host's /tmp.
-    args += ["--bind", str(tmp), "/tmp", "--bind", str(work), "/job", "--chdir", "/job"]
-    for source, place in binds:
-        args += ["--ro-bind", str(source), str(place)]
+    for source, place in ((tmp, "/tmp"), (work, "/job")):
+        if source is not None:
+            args += ["--bind", str(source), place]
+        elif in_memory is not None:
+            args += ["--perms", "0700", "--size", str(in_memory[0]), "--tmpfs", place]
+    if in_memory is not None:
+        args += ["--perms", "0444", "--file", str(in_memory[1]), "/etc/hostname"]
+    args += ["--chdir", "/job"]
+    for directory, inside in binds:
+        args += ["--ro-bind", str(directory), str(inside)]
 
     args += ["--proc", "/proc", "--dev", "/dev"]
     shared = max(run.limits.memory_bytes // 4, MIB)
@@ -236,10 +245,10 @@ def device_nodes(devices: Sequence[Device]) -> list[str]:
 def stage(paths: Sequence[Path], away_from: Path) -> list[Path]:
     """Shows each directory at a place that any user can reach, in this process's mounts alone.
 
-    For an agent that runs as root; needs CAP_SYS_ADMIN. Returns the places in the same order.
-    Hides a directory such as /mnt from this process for good, one that `away_from` is not in.
+    For an agent that runs as root, after `linux.private_mounts`; needs CAP_SYS_ADMIN. Returns the
+    places in the same order. Hides a directory such as /mnt from this process for good, one that
+    `away_from` is not in.
     """
-    linux.private_mounts()
     staging = next(
         Path(place)
         for place in _STAGING_PLACES

@@ -2,9 +2,10 @@
 """The system call filter of the sandbox, as a classic BPF program.
 
 Namespaces and an unprivileged user do most of the work. The filter closes what they leave open:
-socket families that ignore the network namespace (vsock reaches the hypervisor), memory that no
-limit counts (System V segments), the job's processor list (a job could undo its affinity), and
-parts of the kernel with a long record of bugs and no use for a job.
+socket families that ignore the network namespace (vsock reaches the hypervisor), memory outside of
+processes and files (System V segments, semaphores and queues, POSIX queues), the job's processor
+list (a job could undo its affinity), and parts of the kernel with a long record of bugs and no use
+for a job.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _DENIED_EVERYWHERE = (
     (425, 426, 427)  # io_uring: its requests pass by this filter
     + (428, 429, 430, 431, 432, 433, 442)  # the newer mount calls
     + (438,)  # pidfd_getfd
+    + (447,)  # memfd_secret
 )
 
 
@@ -57,12 +59,12 @@ class _Machine:
 # Denied, in this order: ptrace process_vm_readv process_vm_writev keyctl add_key request_key bpf
 # perf_event_open userfaultfd kexec_load kexec_file_load unshare setns mount umount2 pivot_root
 # shmget sched_setaffinity init_module finit_module delete_module swapon reboot
-# open_by_handle_at name_to_handle_at
+# open_by_handle_at name_to_handle_at semget msgget msgsnd mq_open
 _MACHINES = {
     "x86_64": _Machine(
         audit=0xC000003E,
         denied=(101, 310, 311, 250, 248, 249, 321, 298, 323, 246, 320, 272, 308, 165, 166, 155)
-        + (29, 203, 175, 313, 176, 167, 169, 304, 303),
+        + (29, 203, 175, 313, 176, 167, 169, 304, 303, 64, 68, 69, 240),
         clone=56,
         clone3=435,
         socket=41,
@@ -72,7 +74,7 @@ _MACHINES = {
     "aarch64": _Machine(
         audit=0xC00000B7,
         denied=(117, 270, 271, 219, 217, 218, 280, 241, 282, 104, 294, 97, 268, 40, 39, 41)
-        + (194, 122, 105, 273, 106, 224, 142, 265, 264),
+        + (194, 122, 105, 273, 106, 224, 142, 265, 264, 190, 186, 189, 180),
         clone=220,
         clone3=435,
         socket=198,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent.runners.base import Phase, RunRequest, RunState
+from provider_agent.runners.disk import DIRECTORY, Room, room_for
 
 RUN = "run.json"
 STATE = "state.json"
@@ -21,17 +22,24 @@ TMP = "tmp"
 OUTPUTS = "outputs"
 LOG = "log"
 SUPERVISOR_LOG = "supervisor.log"
+GROUPS = "groups"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the runner decided for a run beside the request: walls, processors, user id."""
+    """What the runner decided for a run beside the request: walls, processors, user id, disk.
+
+    `unlimited` is True where the owner has accepted that limits of memory and disk do not hold.
+    """
 
     request: RunRequest
     sandbox: str  # "bubblewrap" or "none"
     cpu_list: tuple[int, ...]
     uid: int | None
     private: tuple[str, ...]  # paths that no job may ever see
+    disk: str  # see `runners.disk`
+    room: Room
+    unlimited: bool
 
     def write(self, directory: Path) -> None:
         """Writes run.json."""
@@ -43,12 +51,18 @@ class Plan:
     def read(cls, directory: Path) -> Plan:
         """Reads run.json."""
         value = json.loads((directory / RUN).read_bytes())
+        request = RunRequest.from_json(value["request"])
+        # Runs of earlier versions, which may still go on, had a directory.
+        room = value.get("room")
         return cls(
-            request=RunRequest.from_json(value["request"]),
+            request=request,
             sandbox=value["sandbox"],
             cpu_list=tuple(value["cpu_list"]),
             uid=value["uid"],
             private=tuple(value["private"]),
+            disk=value.get("disk", DIRECTORY),
+            room=room_for(request.limits, ()) if room is None else Room(**room),
+            unlimited=value.get("unlimited", True),
         )
 
 

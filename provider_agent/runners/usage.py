@@ -52,7 +52,36 @@ def read_process(pid: int) -> Process | None:
 
 
 def descendants(root: int) -> list[Process]:
-    """All processes below `root`, itself excluded, zombies included."""
+    """All processes below `root`, itself excluded, zombies included.
+
+    Costs what these processes cost to look at, not what this machine has, where the kernel lists
+    children (CONFIG_PROC_CHILDREN, which distributions set).
+    """
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return _descendants_by_scan(root)
+    found: list[Process] = []
+    open_parents = [root]
+    while open_parents:
+        for pid in _children(open_parents.pop()):
+            process = read_process(pid)
+            if process is not None:
+                found.append(process)
+                open_parents.append(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            text = Path(f"/proc/{pid}/task/{task}/children").read_bytes()
+            found += [int(word) for word in text.split()]
+    except OSError:
+        pass  # it ended meanwhile
+    return found
+
+
+def _descendants_by_scan(root: int) -> list[Process]:
     children: dict[int, list[Process]] = {}
     for name in os.listdir("/proc"):
         if name.isdecimal():

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from provider_agent.runners.base import MIB, RunRequest
-from provider_agent.runners.process import ProcessRunner
 from tests.support import runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.skipif(not RUNTIME.is_dir(), reason="make setup makes .
 def test_finetune__in_the_sandbox__learns_and_is_the_same_to_the_bit(tmp_path: Path) -> None:
     runs.need_bubblewrap()
     specification = json.loads((EXAMPLE / "job.json").read_text())
-    runner = ProcessRunner(tmp_path / "data")
+    runner = runs.make_runner(tmp_path / "data")
     run = RunRequest(
         run_id="example",
         command=tuple(specification["command"]),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
-from provider_agent.runners import linux, sandbox
+from provider_agent.runners import cgroup, linux, sandbox
 from provider_agent.runners.base import MIB, Limits, Phase, Reason, RunRequest, RunState, Usage
 from provider_agent.runners.process import ProcessRunner
 from tests.support import runs
@@ -45,14 +46,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def runner(tmp_path: Path, kind: str) -> Iterator[ProcessRunner]:
-    made = ProcessRunner(tmp_path / "data", sandbox_kind=kind)
+    made = runs.make_runner(tmp_path / "data", kind)
     yield made
     for run_id in made.list():
         made.remove(run_id)
 
 
 def work(tmp_path: Path, run_id: str = "run") -> Path:
-    return tmp_path / "data" / "runs" / run_id / "work"
+    return runs.inside(tmp_path / "data", run_id)
 
 
 def let_end(tmp_path: Path, run_id: str = "run") -> None:
@@ -85,7 +86,7 @@ def test_run__fails__exit_code_and_no_outputs(runner: ProcessRunner, tmp_path: P
 
 
 def test_start__again__runs_once(runner: ProcessRunner, tmp_path: Path) -> None:
-    run = runs.python_run(tmp_path, "run", PATIENT)
+    run = runs.python_run(tmp_path, "run", PATIENT, outputs=("began",))
     runner.start(run)
     runs.wait_for(work(tmp_path) / "began")
     runner.start(run)
@@ -94,7 +95,7 @@ def test_start__again__runs_once(runner: ProcessRunner, tmp_path: Path) -> None:
     assert runs.wait(runner, "run").succeeded
     runner.start(run)
     assert runner.poll("run").succeeded
-    assert (work(tmp_path) / "began").read_text() == "x"
+    assert (runner.outputs("run") / "began").read_text() == "x"
 
 
 def test_start__other_request_with_the_same_id__refused(
@@ -107,11 +108,11 @@ def test_start__other_request_with_the_same_id__refused(
 
 
 def test_start__from_many_processes_at_once__runs_once(tmp_path: Path, kind: str) -> None:
-    run = runs.python_run(tmp_path, "run", PATIENT)
+    run = runs.python_run(tmp_path, "run", PATIENT, outputs=("began",))
     context = multiprocessing.get_context("fork")
 
     def start() -> None:
-        ProcessRunner(tmp_path / "data", sandbox_kind=kind).start(run)
+        runs.make_runner(tmp_path / "data", kind).start(run)
 
     starters = [context.Process(target=start) for _ in range(6)]
     for starter in starters:
@@ -119,10 +120,10 @@ def test_start__from_many_processes_at_once__runs_once(tmp_path: Path, kind: str
     for starter in starters:
         starter.join()
         assert starter.exitcode == 0
-    runner = ProcessRunner(tmp_path / "data", sandbox_kind=kind)
+    runner = runs.make_runner(tmp_path / "data", kind)
     let_end(tmp_path)
     assert runs.wait(runner, "run").succeeded
-    assert (work(tmp_path) / "began").read_text() == "x"
+    assert (runner.outputs("run") / "began").read_text() == "x"
     assert os.listdir(tmp_path / "data" / "runs") == ["run"]
     runner.remove("run")
 
@@ -147,12 +148,12 @@ def test_start__killed_while_preparing__leaves_nothing_after_the_next_agent(
     child = os.fork()
     if child == 0:
         # Killed with the new directory half built.
-        made = ProcessRunner(data, sandbox_kind=kind)
+        made = runs.make_runner(data, kind)
         made._choose_cpus = lambda run: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment,method-assign,return-value] # the test's crash point
         made.start(run)
     os.waitpid(child, 0)
     assert [name[:5] for name in os.listdir(data / "runs")] == [".new-"]
-    runner = ProcessRunner(data, sandbox_kind=kind)
+    runner = runs.make_runner(data, kind)
     assert os.listdir(data / "runs") == []
     runner.start(run)
     assert runs.wait(runner, "run").succeeded
@@ -164,10 +165,10 @@ def test_agent_killed__run_goes_on_and_is_found_again(tmp_path: Path, kind: str)
     run = runs.python_run(tmp_path, "run", PATIENT)
     child = os.fork()
     if child == 0:
-        ProcessRunner(data, sandbox_kind=kind).start(run)
+        runs.make_runner(data, kind).start(run)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    runner = ProcessRunner(data, sandbox_kind=kind)
+    runner = runs.make_runner(data, kind)
     assert runner.list() == ("run",)
     runs.wait_for(work(tmp_path) / "began")
     assert runner.poll("run").phase is Phase.RUNNING
@@ -202,7 +203,7 @@ def test_reboot__lost(runner: ProcessRunner, tmp_path: Path) -> None:
     runs.wait_for(work(tmp_path) / "began")
     copy = tmp_path / "after" / "runs"
     shutil.copytree(tmp_path / "data" / "runs", copy)  # the disk as a power cut finds it
-    after = ProcessRunner(tmp_path / "after", sandbox_kind=runner_kind(runner))
+    after = runs.make_runner(tmp_path / "after", runner_kind(runner))
     assert after.poll("run").phase is Phase.LOST
     after.remove("run")
     assert runner.poll("run").phase is Phase.RUNNING
@@ -256,7 +257,7 @@ def test_remove__running__gone(runner: ProcessRunner, tmp_path: Path) -> None:
 
 
 def test_limits__hold_without_a_sandbox(tmp_path: Path) -> None:
-    runner = ProcessRunner(tmp_path / "data", sandbox_kind="none")
+    runner = runs.make_runner(tmp_path / "data", "none")
     sources = {
         Reason.TIMEOUT: "import time; time.sleep(60)",
         Reason.MEMORY: "import time\nkept = [bytes(b'x') * (200 << 20), b'x' * (100 << 20)]\n"
@@ -276,13 +277,13 @@ def test_limits__hold_without_a_sandbox(tmp_path: Path) -> None:
 
 
 def test_opt_out__said_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ProcessRunner(tmp_path, sandbox_kind="none")
+    runs.make_runner(tmp_path, "none")
     assert "WITHOUT a sandbox" in caplog.text
 
 
 def test_check__bubblewrap__one_line(tmp_path: Path) -> None:
     runs.need_bubblewrap()
-    line = ProcessRunner(tmp_path).check()
+    line = runs.make_runner(tmp_path).check()
     assert line.startswith("bubblewrap") and "\n" not in line
     assert ProcessRunner(tmp_path).list() == ()
 
@@ -291,15 +292,15 @@ def test_check__bubblewrap_missing__says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "SEARCH_PATH", str(tmp_path))
-    with pytest.raises(RunnerError, match=r"install bubblewrap.*or set runner.sandbox"):
-        ProcessRunner(tmp_path).check()
+    with pytest.raises(RunnerError, match=r"apt-get install bubblewrap"):
+        runs.make_runner(tmp_path).check()
 
 
 def test_start__bubblewrap_missing__refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "SEARCH_PATH", str(tmp_path))
-    runner = ProcessRunner(tmp_path / "data")
+    runner = runs.make_runner(tmp_path / "data")
     with pytest.raises(RunnerError, match="bubblewrap is not installed"):
         runner.start(runs.python_run(tmp_path, "run", ""))
     assert runner.list() == ()
@@ -316,7 +317,7 @@ def test_runtime__holds_the_keys__refused(tmp_path: Path) -> None:
     (runtime / "bin" / "python").symlink_to(sys.executable)
     key = runtime / "operator.key"
     key.touch()
-    runner = ProcessRunner(tmp_path / "data", private=[key])
+    runner = runs.make_runner(tmp_path / "data", private=[key])
     run = replace(runs.python_run(tmp_path, "run", ""), runtime=runtime)
     with pytest.raises(RunnerError, match="lies in it"):
         runner.start(run)
@@ -421,58 +422,130 @@ def test_lock__held_by_a_child__seen_until_it_ends(tmp_path: Path) -> None:
     os.close(other)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an ordinary user already")
-def test_ordinary_user__contained_too() -> None:
+ORDINARY = 54321
+# What an agent of an ordinary user does: its own check, then jobs that go round its limits.
+ORDINARY_AGENT = """
+import os, sys, time
+from pathlib import Path
+from provider_agent.runners.base import *
+from provider_agent.runners.process import ProcessRunner
+runner = ProcessRunner(Path(sys.argv[1]) / "data", unlimited=sys.argv[2] == "accepted")
+print(runner.check())
+bomb = "import os, time\\nwhile True:\\n  try: os.fork()\\n  except OSError: pass"
+hide = "import os, time\\nos.mkdir('d')\\nf = [open(f'd/{n}', 'wb') for n in range(64)]\\n"
+hide += "os.chmod('d', 0)\\nfor x in f: x.write(bytes(1 << 20)); x.flush()\\ntime.sleep(60)"
+both = "import time\\nopen('a', 'wb').write(bytes(20 << 20))\\n"
+both += "k = b'x' * (300 << 20)\\ntime.sleep(60)"
+many = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC))"
+good = "print(open('in/put').read()); open('/tmp/x', 'w'); open('out', 'w').write('made')"
+stored = Path(sys.argv[1]) / "stored"
+stored.write_text("given")
+limits = Limits(20, 1, 256 * MIB, 24 * MIB, MIB, 24)
+programs = {"bomb": bomb, "hide": hide, "both": both, "many": many, "good": good}
+for name, source in programs.items():
+    runner.start(RunRequest(
+        name, ("python3", "-c", source), limits, inputs={"in/put": stored},
+        outputs=("out",) if name == "good" else ("in",),
+    ))
+    while (state := runner.poll(name)).phase in (Phase.PENDING, Phase.RUNNING): time.sleep(0.02)
+    said = runner.log(name).read_text().strip() if name in ("many", "good") else ""
+    print(name, state.reason.value, said)
+    if name == "good": print((runner.outputs(name) / "out").read_text())
+    runner.remove(name)
+print(os.listdir(Path(sys.argv[1]) / "data" / "runs"))
+"""
+# Joins the groups whose `cgroup.procs` are named, becomes the user, and is the program.
+BECOME = """
+import os, sys
+for place in sys.argv[2].split(":"):
+    if place: open(place, "w").write(str(os.getpid()))
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@contextmanager
+def handed_over(user: int) -> Iterator[list[Path]]:
+    """Control groups (version 1) that belong to an ordinary user, as systemd hands them over."""
+    made: list[Path] = []
+    own = dict(
+        line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()
+    )
+    try:
+        for controller in ("memory", "pids", "cpu", "cpuacct"):
+            place = Path("/sys/fs/cgroup") / controller / own[controller].lstrip("/")
+            group = place / f"ordinary-{os.getpid()}"
+            group.mkdir()
+            made.append(group)
+            for path in (group, group / "cgroup.procs"):
+                os.chown(path, user, user)
+        yield made
+    finally:
+        for group in made:
+            group.rmdir()
+
+
+def run_as_ordinary(accepted: bool, groups: list[Path]) -> subprocess.CompletedProcess[str]:
     runs.need_bubblewrap()
     python = shutil.which("python3", path="/usr/local/bin:/usr/bin")
     if python is None or not ordinary_can_run(python):
         pytest.skip("no Python 3.11 that an ordinary user can run")
     data = Path(f"/var/tmp/ordinary-{os.getpid()}")
     data.mkdir(mode=0o755)
-    os.chown(data, 54321, 54321)
-    script = """
-import os, sys, time
-from pathlib import Path
-from provider_agent.runners.base import *
-from provider_agent.runners.process import ProcessRunner
-runner = ProcessRunner(Path(sys.argv[1]) / "data")
-print(runner.check())
-bomb = "import os, time\\nwhile True:\\n  try: os.fork()\\n  except OSError: pass"
-hide = "import os, time\\nos.mkdir('d')\\nf = [open(f'd/{n}', 'wb') for n in range(64)]\\n"
-hide += "os.chmod('d', 0)\\nfor x in f: x.write(bytes(1 << 20)); x.flush()\\ntime.sleep(60)"
-many = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC))"
-limits = Limits(20, 1, 256 * MIB, 24 * MIB, MIB, 24)
-for name, source in (("bomb", bomb), ("hide", hide), ("many", many)):
-    runner.start(RunRequest(name, ("python3", "-c", source), limits))
-    while (state := runner.poll(name)).phase in (Phase.PENDING, Phase.RUNNING): time.sleep(0.02)
-    print(name, state.reason.value, runner.log(name).read_text().strip())
-    runner.remove(name)
-print(os.listdir(Path(sys.argv[1]) / "data" / "runs"))
-"""
+    os.chown(data, ORDINARY, ORDINARY)
+    procs = ":".join(str(group / "cgroup.procs") for group in groups)
+    word = "accepted" if accepted else "strict"
     try:
-        said = subprocess.run(
-            [python, "-c", script, str(data)],
+        return subprocess.run(
+            [python, "-c", BECOME, str(ORDINARY), procs, python, "-c", ORDINARY_AGENT, data, word],
             cwd="/",
             env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-            user=54321,
-            group=54321,
-            extra_groups=[],
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=90,
         )
     finally:
         shutil.rmtree(data)
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+
+
+def check_ordinary(said: subprocess.CompletedProcess[str], how: str) -> None:
     assert said.returncode == 0, said.stderr
-    lines = said.stdout.splitlines()
-    assert "the agent's user" in lines[0]
-    assert [line.strip() for line in lines[1:]] == [
+    lines = [line.strip() for line in said.stdout.splitlines()]
+    assert "the agent's own user" in lines[0] and how in lines[0]
+    assert lines[1:] == [
         "bomb pids",
         "hide disk",
+        "both memory",
         "many exited (40, 40)",
+        "good exited given",
+        "made",
         "[]",
     ]
+
+
+@only_root
+def test_ordinary_user__with_a_control_group__held_by_the_kernel() -> None:
+    if cgroup.version() != 1:
+        pytest.skip("handing over a control group is tested where this machine has version 1")
+    with handed_over(ORDINARY) as groups:
+        check_ordinary(run_as_ordinary(False, groups), "file system in memory")
+
+
+@only_root
+def test_ordinary_user__no_control_group__watched_where_the_owner_accepts_it() -> None:
+    check_ordinary(run_as_ordinary(True, []), "only watched")
+
+
+@only_root
+def test_ordinary_user__no_control_group__strangers_work_refused() -> None:
+    said = run_as_ordinary(False, [])
+    assert said.returncode == 1
+    assert said.stdout == ""  # no job was begun
+    assert "runner.allow_unlimited" in said.stderr
 
 
 def ordinary_can_run(python: str) -> bool:
@@ -481,8 +554,8 @@ def ordinary_can_run(python: str) -> bool:
         [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11)); import provider_agent"],
         cwd="/",
         env={"PYTHONPATH": str(ROOT)},
-        user=54321,
-        group=54321,
+        user=ORDINARY,
+        group=ORDINARY,
         extra_groups=[],
         check=False,
     )

@@ -24,7 +24,6 @@ from provider_agent.modules.jobs.results import FAILURE, Results
 from provider_agent.runners import outputs
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import MIB, Limits, Phase, Reason, RunRequest, RunState
-from provider_agent.runners.process import ProcessRunner
 from teraproof.errors import LocalError, SpecError
 from teraproof.protocol import jobspec
 from teraproof.protocol.digests import check_path, parse_manifest
@@ -226,7 +225,7 @@ PROGRAMS = {
 def test_run__however_it_ends__can_be_kept(tmp_path: Path, kind: str) -> None:
     if kind == "bubblewrap":
         runs.need_bubblewrap()
-    runner = ProcessRunner(tmp_path / "data", sandbox_kind=kind)
+    runner = runs.make_runner(tmp_path / "data", kind)
     commands: dict[str, tuple[str, ...]] = dict.fromkeys(PROGRAMS, ("python", "job.py"))
     commands |= {"no program": ("no-such-program",), "a directory": ("/usr",), "dash": ("--help",)}
     for number, (name, command) in enumerate(commands.items()):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.errors import RunnerError
-from provider_agent.runners import linux, outputs, sandbox, supervisor, usage
+from provider_agent.runners import disk, inputs, linux, outputs, sandbox, supervisor, usage, watch
 from provider_agent.runners.base import MIB, Phase, Reason, RunRequest, RunState
 from provider_agent.runners.process import ProcessRunner
 from tests.support import runs
@@ -23,14 +23,14 @@ from tests.support import runs
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessRunner]:
     if request.param == "bubblewrap":
         runs.need_bubblewrap()
-    made = ProcessRunner(tmp_path / "data", sandbox_kind=request.param)
+    made = runs.make_runner(tmp_path / "data", request.param)
     yield made
     for run_id in made.list():
         made.remove(run_id)
 
 
 def work(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "runs" / "run" / "work"
+    return runs.inside(tmp_path / "data")
 
 
 def full(*arguments: object, **options: object) -> int:
@@ -90,7 +90,7 @@ def test_walls__do_not_come_up__provider_fault(
     broken.parent.mkdir()
     broken.write_text('#!/bin/sh\necho "bwrap: Can\'t mount bwrap: execvp proc" >&2\nexit 1\n')
     broken.chmod(0o755)
-    runner = ProcessRunner(tmp_path / "data")
+    runner = runs.make_runner(tmp_path / "data")
     run = replace(runs.python_run(tmp_path, "run", ""), runtime=None)
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "SEARCH_PATH", f"{broken.parent}:/usr/bin:/bin")
@@ -145,9 +145,10 @@ def test_tree_size__several_names__bytes_counted_once(tmp_path: Path) -> None:
 
 
 def prepared(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> ProcessRunner:
-    """A run that waits for its supervisor, which the test then is."""
-    runner = ProcessRunner(tmp_path / "data", sandbox_kind="none")
+    """A run in a plain directory that waits for its supervisor, which the test then is."""
     with monkeypatch.context() as patch:
+        patch.setattr(disk, "choose", lambda sandboxed, grouped: disk.DIRECTORY)
+        runner = ProcessRunner(tmp_path / "data", sandbox_kind="none", unlimited=True)
         patch.setattr(ProcessRunner, "_launch", lambda self, directory: None)
         limits = replace(runs.LIMITS, disk_bytes=256 * MIB)
         runner.start(runs.python_run(tmp_path, "run", source, outputs=("out",), limits=limits))
@@ -158,11 +159,11 @@ def supervise(tmp_path: Path, what_is_full: str, runner: ProcessRunner) -> RunSt
     """Runs it under a supervisor in which a call behaves as on a full disk."""
     if os.fork() == 0:
         if what_is_full == "reserve":
-            supervisor.disk_is_short = lambda path, wanted=0: True
+            watch.disk_is_short = lambda path, wanted=0: True
         elif what_is_full == "reserve, by the job's second file":
             # Not before: a look between the two files would find a job within its limit.
             second = tmp_path / "data" / "runs" / "run" / "work" / "b"
-            supervisor.disk_is_short = lambda path, wanted=0: (
+            watch.disk_is_short = lambda path, wanted=0: (
                 second.exists() and second.stat().st_size > 0
             )
         elif what_is_full == "collector":
@@ -215,20 +216,21 @@ def test_disk_of_the_provider__full_while_collecting__provider_fault(
     assert "no space left" in state.detail
 
 
-@pytest.mark.parametrize("call", ["copyfileobj", "mkdir", "disk_is_short"])
+@pytest.mark.parametrize("call", ["posix_fallocate", "mkdir", "disk_is_short"])
 def test_start__no_room__one_line_and_nothing_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    runner = ProcessRunner(tmp_path / "data", sandbox_kind="none")
+    runner = runs.make_runner(tmp_path / "data", "none")
+    if call == "posix_fallocate" and runner.containment.disk != disk.IMAGE:
+        pytest.skip("nothing is allocated here")
     run = runs.python_run(tmp_path, "run", "print()")
     with monkeypatch.context() as patch:
-        if call == "copyfileobj":
-            patch.setattr(shutil, call, full)
-            patch.setattr(linux, "clone_file", lambda source, target: False)
+        if call == "posix_fallocate":
+            patch.setattr(os, call, full)
         elif call == "mkdir":
             patch.setattr(Path, call, full)
         else:
-            patch.setattr(supervisor, call, lambda path, wanted=0: True)
+            patch.setattr(watch, call, lambda path, wanted=0: True)
         with pytest.raises(RunnerError, match=r"run run cannot be prepared: .*make room") as caught:
             runner.start(run)
     assert "\n" not in str(caught.value)
@@ -236,6 +238,22 @@ def test_start__no_room__one_line_and_nothing_left(
     runner.start(run)
     assert runs.wait(runner, "run").succeeded
     runner.remove("run")
+
+
+def test_inputs__cannot_be_copied__the_fault_of_the_machine(
+    runner: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.python_run(tmp_path, "run", "print()")
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessRunner, "_launch", lambda self, directory: None)
+        runner.start(run)
+    if os.fork() == 0:
+        inputs.shutil.copyfileobj = full  # type: ignore[attr-defined] # the module's own name
+        inputs.linux.clone_file = lambda source, target: False  # type: ignore[attr-defined]
+        os._exit(supervisor.main([str(tmp_path / "data" / "runs" / "run")]))
+    state = runs.wait(runner, "run")
+    assert state.reason is Reason.MACHINE and state.provider_fault
+    assert "disk is full" in state.detail
 
 
 def test_remove__no_room_for_a_mark__ended_and_gone(
@@ -263,14 +281,18 @@ def test_inputs__one_large_file_at_many_paths__takes_its_room_once(
     runner: ProcessRunner, tmp_path: Path
 ) -> None:
     before = shutil.disk_usage(tmp_path).free
-    run, stored = many_paths(tmp_path, 'print(len(open("d39/f").read()))', 4 * MIB)
+    source = """
+import os
+print(len(open("d39/f").read()), len({os.stat(f"d{n}/f").st_ino for n in range(40)}))
+"""
+    run, stored = many_paths(tmp_path, source, 4 * MIB)
     runner.start(run)
     assert runs.wait(runner, "run").succeeded
-    assert runner.log("run").read_text() == f"{4 * MIB}\n"
-    inodes = {(work(tmp_path) / f"d{n}" / "f").stat().st_ino for n in range(40)}
+    length, inodes = runner.log("run").read_text().split()
+    assert length == str(4 * MIB)
     # One copy with many names, or (where blocks can be shared) copies that take no room.
-    assert len(inodes) == 1 or before - shutil.disk_usage(tmp_path).free < 80 * MIB
-    assert stored.stat().st_ino not in inodes and stored.stat().st_nlink == 1
+    assert inodes == "1" or before - shutil.disk_usage(tmp_path).free < 80 * MIB
+    assert stored.stat().st_nlink == 1
 
 
 def test_inputs__job_writes_to_all__stored_file_and_other_paths_stay(

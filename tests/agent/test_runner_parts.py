@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.runners import cgroup, outputs, seccomp, usage
+from provider_agent.runners import outputs, seccomp, usage
 
 
 @pytest.fixture
@@ -81,24 +81,6 @@ def test_read_process__odd_name__understood(tmp_path: Path) -> None:
     own = usage.read_process(os.getpid())
     assert own is not None and own.parent == os.getppid() and own.rss > 1 << 20
     assert usage.read_process(1 << 22) is None
-
-
-def test_cgroup__not_delegated__none(tmp_path: Path) -> None:
-    assert cgroup.create("run", 1 << 20, 8, 1, mount=tmp_path) is None
-
-
-def test_cgroup__limits_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cgroup, "_delegated", lambda mount: mount)
-    group = cgroup.create("run", 1 << 20, 8, 2, mount=tmp_path)
-    assert group is not None
-    assert (group.path / "memory.max").read_text() == "1048576"
-    assert (group.path / "pids.max").read_text() == "8"
-    assert (group.path / "cpu.max").read_text() == "200000 100000"
-    group.add(123)
-    assert (group.path / "cgroup.procs").read_text() == "123"
-    assert not group.ran_out_of_memory() and not group.hit_pids_limit()
-    (group.path / "memory.events").write_text("low 0\noom_kill 1\n")
-    assert group.ran_out_of_memory()
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

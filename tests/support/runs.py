@@ -6,15 +6,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from provider_agent.runners import sandbox, usage
+from provider_agent.runners import containment, disk, sandbox, usage
 from provider_agent.runners.base import MIB, Limits, Phase, RunRequest, RunState
 from provider_agent.runners.process import ProcessRunner
-from provider_agent.runners.state import Saved
+from provider_agent.runners.state import Plan, Saved
 
 RUNTIME = Path(sys.prefix)
 LIMITS = Limits(
@@ -34,6 +35,16 @@ def need_bubblewrap() -> None:
     if os.environ.get("CI") == "true" or os.geteuid() == 0:
         pytest.fail("bubblewrap is missing; run apt-get install bubblewrap")
     pytest.skip("bubblewrap is not installed")
+
+
+def make_runner(
+    data_dir: Path, sandbox_kind: str = "bubblewrap", private: Sequence[Path] = ()
+) -> ProcessRunner:
+    """A runner on this machine, such as it is: where it cannot hold a job to its limits, tests do
+    with the watch.
+    """
+    unlimited = not containment.of_this_machine(sandbox_kind).holds
+    return ProcessRunner(data_dir, sandbox_kind=sandbox_kind, private=private, unlimited=unlimited)
 
 
 def python_run(
@@ -83,6 +94,38 @@ def supervisor_pid(data_dir: Path, run_id: str) -> int:
     directory = data_dir / "runs" / run_id
     wait_for(directory / "state.json")
     return Saved.read(directory).supervisor_pid
+
+
+def inside(data_dir: Path, run_id: str = "run") -> Path:
+    """The job's directory of a run that has begun, as its supervisor sees it.
+
+    A root agent's supervisor has mounted it for itself; without root only plain directories can be
+    looked into.
+    """
+    directory = data_dir / "runs" / run_id
+    if Plan.read(directory).disk == disk.DIRECTORY:
+        return directory / "work"
+    pid = supervisor_pid(data_dir, run_id)
+    return Path(f"/proc/{pid}/root{directory}") / disk.PLACE / "work"
+
+
+def wait_for_no_loops(data_dir: Path, seconds: float = 10) -> None:
+    """Returns when no loop device has a file below a directory; the kernel takes a moment."""
+    end = time.monotonic() + seconds
+    while found := loops_below(data_dir):
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+
+
+def loops_below(data_dir: Path) -> list[str]:
+    """The loop devices of this machine that have a file below a directory."""
+    found = []
+    for loop in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):
+            image = loop.read_text().strip()
+            if image.startswith(str(data_dir)):
+                found.append(f"{loop.parts[3]} {image}")
+    return found
 
 
 def marked(marker: str) -> list[int]:

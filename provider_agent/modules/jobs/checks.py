@@ -37,7 +37,8 @@ class JobChecks:
         """Whether a trial run is contained."""
         if not self._settings.agent.data_dir.is_dir():
             raise RunnerError("needs the data directory")
-        line = make_runner(self._settings).check()
-        if self._settings.runner.sandbox == "none":
+        runner = make_runner(self._settings)
+        line = runner.check()
+        if self._settings.runner.sandbox == "none" or not runner.containment.holds:
             raise Caution(line)
         return line

@@ -14,5 +14,6 @@ def make_runner(settings: Settings) -> ProcessRunner:
     return ProcessRunner(
         settings.agent.data_dir,
         sandbox_kind=settings.runner.sandbox,
+        unlimited=bool(settings.runner.allow_unlimited),
         private=[path.parent for path in secret if path is not None],
     )
