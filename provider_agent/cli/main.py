@@ -99,6 +99,10 @@ LATER = {
         "provider_agent.cli.backup",
         "Put a backup's databases in place, and what is missing of settings and key.",
     ),
+    "sandbox": Later(
+        "provider_agent.cli.sandbox",
+        "Say how this machine would keep jobs to themselves: walls, memory, disk.",
+    ),
     "settings": Later(
         "provider_agent.cli.reference",
         "List every setting: type, default, unit, variable and meaning.",

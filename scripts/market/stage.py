@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from rich.console import Console
@@ -94,7 +94,8 @@ class Stage:
         self.ui = StageUi(self.console, self.started)
         self._ended = threading.Event()
         self._miner = threading.Thread(target=self._mine, daemon=True)
-        self.sandboxed = shutil.which("bwrap") is not None
+        self.sandbox: dict[str, Any] = {}
+        """How the agent says that it would contain jobs here; empty until it is asked."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -164,6 +165,16 @@ class Stage:
     def config(self) -> Path:
         """The agent's settings."""
         return self.home / "provider" / "provider.toml"
+
+    def ask_for_sandbox(self) -> None:
+        """Ask the agent how this machine contains jobs, and let it run on what there is."""
+        self.sandbox = json.loads(self.agent_command("sandbox", "--json"))
+        if self.sandbox["walls"] == "none":
+            self.ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
+            self.ui.note("a provider never should; Debian: apt-get install bubblewrap")
+        if not self.sandbox["holds"]:
+            self.ui.note("this machine cannot hold a job to its memory and disk, only watch it:")
+            self.ui.note("the demo accepts that for its own job (runner.allow_unlimited)")
 
     def agent_command(self, *arguments: str) -> str:
         """Run the agent's command line; what it printed."""
@@ -245,14 +256,15 @@ class Stage:
 
     def _environment(self) -> dict[str, str]:
         """The agent gets none of our own environment but the path, and its settings."""
-        sandbox = "bubblewrap" if self.sandboxed else "none"
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
             "TERAPROOF_CHAIN__BLOCK_SECONDS": str(BLOCK_SECONDS),
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
-            "TERAPROOF_RUNNER__SANDBOX": sandbox,
+            "TERAPROOF_RUNNER__SANDBOX": self.sandbox.get("walls", "bubblewrap"),
+            # The demo's own job is no stranger's; a machine without limits can show it, too.
+            "TERAPROOF_RUNNER__ALLOW_UNLIMITED": self.sandbox.get("accept", ""),
         }
 
     # ------------------------------------------------------------------ what is shown

@@ -98,9 +98,7 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     ui.step("provider-agent init: settings and a new operator key")
     operator = said.partition("operator")[2].split()[0]
     stage.chain.pool.call("anvil_setBalance", [operator, hex(10**18)])
-    if not stage.sandboxed:
-        ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
-        ui.note("a provider never should; Debian: apt-get install bubblewrap")
+    stage.ask_for_sandbox()
     stage.start_agent()  # its checks take seconds; the owner registers meanwhile
     consent_file = stage.home / "consent.json"
     stage.agent_command(
@@ -123,6 +121,7 @@ def _enter_provider(stage: Stage, market: Market) -> None:
         f"the agent runs as process {stage.agent.pid if stage.agent else 0} on "
         f"{', '.join(device['name'] for device in offer['devices'])}"
     )
+    stage.sandbox |= offer["sandbox"]  # what the running agent offers counts
 
 
 def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
@@ -139,8 +138,9 @@ def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
     done = _find(market, job)
     stage.gas["accept (agent)"] = _gas_of(stage, done.accepted)
     stage.gas["attest (agent)"] = _gas_of(stage, done.attested)
-    where = "in the sandbox" if stage.sandboxed else "WITHOUT a sandbox"
-    ui.step(f"run {where}, result attested on chain")
+    walls, memory, disk = (stage.sandbox[name] for name in ("walls", "memory", "disk"))
+    where = "WITHOUT a sandbox" if walls == "none" else f"in a sandbox ({walls})"
+    ui.step(f"run {where}, its memory: {memory}, its disk: {disk}; result attested on chain")
     result = stage.home / "result"
     fetched = tenant.fetch(market, stage.tenant, QuietUi(), done, result)
     ui.step(f"the tenant fetched {len(fetched.files)} files; every byte is the one attested")

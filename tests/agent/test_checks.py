@@ -14,6 +14,7 @@ from provider_agent.settings import Settings
 from provider_agent.store import Store
 from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
 from tests.agent.stub_node import Refusal, Result, StubNode, block
+from tests.support import runs
 from tests.support.anvil import Anvil
 
 BENCHMARK, EMISSIONS = "0x" + "0c" * 20, "0x" + "0e" * 20
@@ -40,7 +41,11 @@ def settings_of(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> Settin
         },
         "operator": {"private_key_file": key},
         "agent": {"data_dir": folder / "data"},
-        "runner": {"sandbox": "none", "runtimes": {"python-ml": runtime}},
+        "runner": {
+            "sandbox": "none",
+            "runtimes": {"python-ml": runtime},
+            "allow_unlimited": runs.accepted("none"),
+        },
     }
     for name, values in changes.items():
         sections[name] = sections.get(name, {}) | values

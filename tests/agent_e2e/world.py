@@ -42,6 +42,7 @@ from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.nursery import Nursery
 from tests.support.anvil import ROOT, Anvil, free_port
 from tests.support.processes import with_argument
+from tests.support.runs import accepted
 
 AGENT_PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 RUNTIME = ROOT / ".venv-runtime"
@@ -530,6 +531,7 @@ status_port = {self.status_port}
 
 [runner]
 runtimes = {{ python-ml = "{RUNTIME}" }}
+allow_unlimited = "{accepted()}"
 
 [jobs]
 price_per_hour = "1"

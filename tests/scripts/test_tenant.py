@@ -35,6 +35,7 @@ from teraproof.protocol.terms import ZERO_WORD, Order, Status
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import ROOT, Anvil, free_port
 from tests.support.codes import fails_as
+from tests.support.runs import accepted
 
 TPF, USD = 10**18, 10**6
 PYTHON = ROOT / ".venv-agent" / "bin" / "python"
@@ -140,6 +141,7 @@ def scene(
         "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
         "TERAPROOF_AGENT__LOCK_DIR": str(config.parent),
         "TERAPROOF_RUNNER__SANDBOX": "none",
+        "TERAPROOF_RUNNER__ALLOW_UNLIMITED": accepted("none"),
         "TERAPROOF_RUNNER__RUNTIMES": json.dumps({"python-ml": str(RUNTIME)}),
     }
     module = [str(PYTHON), "-m", "provider_agent"]

@@ -43,8 +43,18 @@ def make_runner(
     """A runner on this machine, such as it is: where it cannot hold a job to its limits, tests do
     with the watch.
     """
-    unlimited = not containment.of_this_machine(sandbox_kind).holds
-    return ProcessRunner(data_dir, sandbox_kind=sandbox_kind, private=private, unlimited=unlimited)
+    return ProcessRunner(
+        data_dir,
+        sandbox_kind=sandbox_kind,
+        private=private,
+        unlimited=bool(accepted(sandbox_kind)),
+    )
+
+
+def accepted(sandbox_kind: str = "bubblewrap") -> str:
+    """What an agent's `runner.allow_unlimited` must say, for it to run jobs on this machine."""
+    holds = containment.of_this_machine(sandbox_kind).holds
+    return "" if holds else containment.ACCEPTED
 
 
 def python_run(

@@ -37,6 +37,7 @@ from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_ta
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.views import JobViews, UploadRule, offer
 from provider_agent.runners.base import Phase
+from provider_agent.runners.containment import of_this_machine
 from provider_agent.store import Store
 from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import JobsContract
@@ -107,6 +108,7 @@ class JobsModule(Module):
             # As far back as the event feed looks for a fork.
             depth=4 * chain.reorg_window,
         )
+        self._contained = of_this_machine(settings.runner.sandbox).to_json()
         self._pruned_at = 0.0
         domain = messages.Domain(chain.chain_id, jobs.address)
         desk = QuoteDesk(
@@ -210,8 +212,8 @@ class JobsModule(Module):
         return operations(self._api, door)
 
     def offer(self) -> dict[str, Any]:
-        """Prices, limits and slots."""
-        return offer(self._settings, self._promises.shown)
+        """Prices, limits and slots, and what keeps jobs apart."""
+        return {**offer(self._settings, self._promises.shown), "sandbox": self._contained}
 
 
 def _remember_token(store: Store, token: TokenContract, decimals: int) -> None:
