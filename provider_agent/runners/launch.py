@@ -183,7 +183,12 @@ def _launch_sandbox(live: Live, null: int, output: int, held: bool) -> Verdict |
             stdin=null,
             stdout=output,
             stderr=output,
-            pass_fds=[*launch.fds, status_write, block_read, wait_read, live.lock],
+            # Bubblewrap closes the last one when it has read it, and only then.
+            pass_fds=[
+                *launch.fds,
+                *(status_write, block_read, live.lock),
+                *([wait_read] if held else []),
+            ],
             user=user,
             group=user,
             extra_groups=None if user is None else [],
