@@ -12,10 +12,13 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from provider_agent import devices
+from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed
 from provider_agent.core.head import PinnedHead
 from provider_agent.core.health import Check, Health
 from provider_agent.core.loop import Loop, Machinery
+from provider_agent.core.means import Means
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.module import Context, Module
 from provider_agent.core.offer import Offer
@@ -163,6 +166,8 @@ def _context(
         in_flight=settings.agent.max_in_flight,
         on_change=count,
     )
+    standing, gpus = Standing(staking, key.address), len(devices.gpus())
+    means = Means(settings, sender.reserve, standing, lambda: gpus)
     pace = Pace(pool, chain.block_seconds)
     pace.see(pool.head())
     return Context(
@@ -174,8 +179,9 @@ def _context(
         sender=sender,
         feed=EventFeed(pool, store, start_block=chain.start_block, reorg_window=chain.reorg_window),
         pace=pace,
-        standing=Standing(staking, key.address),
+        standing=standing,
         metrics=metrics,
+        capacity=Capacity(means, ahead=settings.agent.accept_ahead),
     )
 
 

@@ -259,7 +259,11 @@ class RunnerSettings(_Section):
     disk_mb_per_second: Annotated[int, Unit("MiB per second")] = Field(default=50, ge=1)
     """How fast this machine copies and hashes files, roughly. Deadlines are planned with it."""
     disk_reserve_mb: int = Field(default=2_048, ge=0)
-    """Disk that is promised to no job."""
+    """Disk that is promised to no job and taken by no upload."""
+    inode_reserve: Annotated[int, Unit("files")] = Field(default=2_048, ge=0)
+    """Files that the disk must still have room for, beside what jobs and uploads take."""
+    memory_reserve_mb: int = Field(default=256, ge=0)
+    """Memory that is promised to no job."""
     gpus: Annotated[int, Unit("GPUs")] = Field(default=0, ge=0, le=64)
     """GPUs that one job may hold. Each slot needs as many."""
 
@@ -279,7 +283,7 @@ class JobsSettings(_Section):
     """Longest timeout that a job may ask for."""
     margin_seconds: int = Field(default=60, ge=0)
     """Least time between the timeout of a run and the deadline of its job."""
-    quote_seconds: int = Field(default=900, ge=10, le=86_400)
+    quote_seconds: int = Field(default=60, ge=10, le=86_400)
     """How long a signed quote is valid."""
     accept_refusable: bool = False
     """Take orders whose tenant may burn the price and your collateral after the work is done."""

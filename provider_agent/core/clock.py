@@ -24,4 +24,8 @@ class ChainClock:
         """
         if timestamp != self._seen:
             self._seen, self._at = timestamp, self._monotonic()
-        return timestamp + int(self._monotonic() - self._at)
+        return self.now()
+
+    def now(self) -> int:
+        """The time; 0 before the first block."""
+        return 0 if self._seen is None else self._seen + int(self._monotonic() - self._at)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 from provider_agent.core.attempts import PAUSE, Attempts
+from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed, Source
 from provider_agent.core.health import Check
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Door, Operation
-from provider_agent.core.standing import Provider, Stake, Standing
+from provider_agent.core.standing import Provider, Standing
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.settings import Settings
 from provider_agent.store import Store
@@ -77,7 +78,7 @@ class Context:
     pace: Pace
     standing: Standing
     metrics: Metrics
-    stake: Stake = field(default_factory=Stake)
+    capacity: Capacity
     activity: Activity = field(default_factory=Activity)
 
     @property

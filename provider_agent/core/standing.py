@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The provider as the chain has it, read once a cycle for every module, and what is held of its
-stake.
-"""
+"""The provider as the chain has it, read once a cycle for every module."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,21 +83,3 @@ class Standing:
             consent=staking.consent_nonce(self._operator, block) - 1,
             only_member_root=allow_list.leaf(owner),
         )
-
-
-class Stake:
-    """Own stake that a module is about to lock and no other may promise. Any thread may ask."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def hold(self, module: str, wei: int) -> None:
-        """What a module needs from now on, instead of what it needed before."""
-        with self._lock:
-            self._held[module] = wei
-
-    def held_by_others(self, module: str) -> int:
-        """TPF wei that the other modules need."""
-        with self._lock:
-            return sum(wei for name, wei in self._held.items() if name != module)

@@ -3,6 +3,10 @@
 
 Each account has its own copies. A digest is public (it stands in the specification), so naming one
 must not give access to bytes that somebody else uploaded.
+
+Room is taken from the ledger of the machine: an upload reserves its announced size before a byte
+flows. What jobs of ours and live quotes need stays; the rest is deleted when a paid order needs the
+room.
 """
 
 from __future__ import annotations
@@ -12,18 +16,21 @@ import hashlib
 import os
 import secrets
 import shutil
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from provider_agent.core.capacity import UNWANTED, Amounts, Capacity, Hold, Key, Kind, free_on
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import address
+
+_FILES, _UPLOAD = "files", "upload"  # what a key of ours in the ledger stands for
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -34,23 +41,49 @@ class StorageLimits:
     account: int = 64 << 30
     account_files: int = 8_192
     total: int = 512 << 30
-    free: int = 1 << 30
-    """What an upload must leave free on the disk."""
+
+
+@dataclass(frozen=True)
+class Permit:
+    """That an account may upload a file, and what the order pays that it is for: payment token
+    units, or None for a job of ours.
+    """
+
+    worth: int | None
+
+
+@dataclass
+class _Used:
+    """What an account has on the disk; the files that are needed with their sizes."""
+
+    size: int = 0
+    files: int = 0
+    blocks: int = 0
+    worth: int = UNWANTED
+    needed: dict[str, int] = field(default_factory=dict)
 
 
 class InputStorage:
-    """Files by account and digest. Safe to use from several threads of one process."""
+    """Files by account and digest. Safe to use from several threads of one process.
 
-    def __init__(self, root: Path, limits: StorageLimits | None = None) -> None:
+    Without a ledger of the machine it takes what the disk has.
+    """
+
+    def __init__(
+        self, root: Path, limits: StorageLimits | None = None, capacity: Capacity | None = None
+    ) -> None:
         self.root = root
         self.limits = limits or StorageLimits()
         self._incoming = root / "incoming"
-        self._lock = threading.Lock()
         # What a killed agent was receiving is worth nothing: nobody knows how it ends.
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._incoming.mkdir(parents=True, mode=0o700)
-        self._used: dict[str, tuple[int, int]] = {}
-        self._announced: dict[str, int] = {}
+        self.capacity = capacity or Capacity(lambda: free_on(root))
+        self.capacity.drop = self._drop
+        # One lock for the files and for what they take: nothing comes in between.
+        self._lock = self.capacity.lock
+        self._used: dict[str, _Used] = {}
+        self._uploads: dict[str, Upload] = {}
         for path in root.glob("0x*/*"):
             self._add(path.parent.name, path.stat().st_size, 1)
 
@@ -63,15 +96,19 @@ class InputStorage:
         """Bytes and files of one account, or of all; of uploads under way, what has arrived."""
         with self._lock:
             if account is not None:
-                return self._used.get(_folder(account), (0, 0))
-            sums = list(self._used.values())
-        return sum(size for size, _ in sums), sum(files for _, files in sums)
+                names = [_folder(account)]
+            else:
+                names = list({*self._used, *(one.folder for one in self._uploads.values())})
+            found = [self._used.get(name, _Used()) for name in names]
+            coming = [one for one in self._uploads.values() if one.folder in names]
+            size = sum(used.size for used in found) + sum(one.received for one in coming)
+            return size, sum(used.files for used in found) + len(coming)
 
-    def receive(self, account: str, sha256: str, size: int) -> Upload:
+    def receive(self, account: str, sha256: str, size: int, worth: int | None = UNWANTED) -> Upload:
         """Open an upload of `size` bytes, a context manager. Refused when it does not fit.
 
-        The account's own quota holds the announced size. The room that all share is taken by what
-        has arrived: who only announces much keeps nobody else out.
+        `worth` is what the order pays that it is for, in payment token units: uploads that are
+        worth less make room. None is for a job of ours, which everything makes room for.
         """
         folder, limits = _folder(account), self.limits
         place = self._place(account, sha256)
@@ -82,25 +119,51 @@ class InputStorage:
                 limit=limits.file,
             )
         with self._lock:
-            held, files = self._used.get(folder, (0, 0))
-            held += self._announced.get(folder, 0)
-            if held + size > limits.account or files >= limits.account_files:
+            used = self._used.get(folder, _Used())
+            coming = [one for one in self._uploads.values() if one.folder == folder]
+            held = used.size + sum(one.size for one in coming)
+            if held + size > limits.account or used.files + len(coming) >= limits.account_files:
                 raise Refused(
                     Code.UPLOAD_QUOTA,
                     "your uploads are over this provider's quota; finish a job first",
                 )
-            self._check_room(size)
-            self._add(folder, 0, 1)
-            self._announce(folder, size)
-        return Upload(self, folder, place, sha256, size, self._incoming / secrets.token_hex(16))
+            token = secrets.token_hex(16)
+            upload = Upload(self, folder, place, sha256, size, self._incoming / token, worth)
+            self._worth(folder, worth)
+            if not self._within_total(size) or not self.capacity.reserve(
+                (_UPLOAD, token), upload.hold()
+            ):
+                raise _no_room()
+            self._uploads[token] = upload
+        return upload
+
+    def need(self, needed: Mapping[tuple[str, str], int]) -> None:
+        """Say which files, by (address in lower case, sha256), jobs of ours and live quotes need,
+        and their sizes in bytes: they are no room that others could have.
+        """
+        with self._lock:
+            before = {folder for folder, used in self._used.items() if used.needed}
+            by_account: dict[str, dict[str, int]] = {}
+            for (account, sha256), size in needed.items():
+                by_account.setdefault(account, {})[sha256] = size
+            for folder in before | set(by_account):
+                used = self._used.get(folder)
+                if used is not None and used.needed != by_account.get(folder, {}):
+                    used.needed = by_account.get(folder, {})
+                    self._say(folder)
+
+    def value(self, wanted: Collection[str]) -> None:
+        """Say which accounts (in lower case) have orders that could still be taken."""
+        with self._lock:
+            for folder in list(self._used):
+                if folder not in wanted:
+                    self._worth(folder, UNWANTED)
 
     def remove(self, account: str, sha256: str) -> None:
         """Delete a file if it is there."""
         path = self._place(account, sha256)
-        with self._lock, contextlib.suppress(FileNotFoundError):
-            size = path.stat().st_size
-            path.unlink()
-            self._add(_folder(account), -size, -1)
+        with self._lock:
+            self._delete(path)
 
     def prune(self, older_than: float, keep: Callable[[str, str], bool]) -> int:
         """Delete files untouched for `older_than` seconds that `keep(address, sha256)` gives up.
@@ -121,48 +184,90 @@ class InputStorage:
             raise LocalError("sha256: expected 64 lower-case hex digits")
         return self.root / _folder(account) / sha256
 
+    def _delete(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            self._add(path.parent.name, -size, -1)
+
     def _add(self, folder: str, size: int, files: int) -> None:
-        held, count = self._used.get(folder, (0, 0))
-        if count + files:
-            self._used[folder] = (held + size, count + files)
-        else:
-            self._used.pop(folder, None)
+        used = self._used.setdefault(folder, _Used())
+        used.size, used.files = used.size + size, used.files + files
+        used.blocks += files * _on_disk(abs(size))
+        if not used.files:
+            del self._used[folder]
+        self._say(folder)
 
-    def _announce(self, folder: str, size: int) -> None:
-        """Count bytes that are still to come; negative when they have come, or never will."""
-        left = self._announced.get(folder, 0) + size
-        if left:
-            self._announced[folder] = left
-        else:
-            self._announced.pop(folder, None)
+    def _worth(self, folder: str, worth: int | None) -> None:
+        used = self._used.get(folder)
+        if used is not None and worth is not None and used.worth != worth:
+            used.worth = worth
+            self._say(folder)
 
-    def _check_room(self, size: int) -> None:
-        total = sum(used for used, _ in self._used.values())
-        free = shutil.disk_usage(self.root).free
-        if total + size > self.limits.total or free - size < self.limits.free:
-            raise Refused(
-                Code.STORAGE_FULL, "this provider has no room left; try later or elsewhere"
-            )
+    def _say(self, folder: str) -> None:
+        """Tell the ledger what the files of an account take, but for those that are needed."""
+        used = self._used.get(folder)
+        if used is None:
+            self.capacity.release((_FILES, folder))
+            return
+        blocks = used.blocks - sum(map(_on_disk, used.needed.values()))
+        files = used.files - len(used.needed)
+        amounts = Amounts(disk=max(0, blocks), inodes=max(0, files))
+        self.capacity.put(
+            (_FILES, folder), Hold(Kind.SPARE, amounts, stored=amounts, worth=used.worth)
+        )
 
-    def _arrived(self, folder: str, size: int) -> None:
+    def _drop(self, key: Key) -> None:
+        """Give up an account's files, or an upload, because something else needs the room."""
+        if not isinstance(key, tuple):
+            return
+        kind, name = key
+        if kind == _UPLOAD:
+            self._uploads[name].give_up()
+            return
+        used = self._used[name]
+        for path in (self.root / name).iterdir():
+            if path.name not in used.needed:
+                self._delete(path)
+        self.capacity.release(key)
+
+    def _within_total(self, size: int) -> bool:
+        """Whether so many bytes more are within the total. What has arrived counts: who only
+        announces much keeps nobody out.
+        """
+        held = sum(used.size for used in self._used.values())
+        held += sum(upload.received for upload in self._uploads.values())
+        return held + size <= self.limits.total
+
+    def _arrives(self, token: str, size: int) -> None:
+        """Raises Refused when the room was given to something else."""
         with self._lock:
-            self._check_room(size)
-            self._add(folder, size, 0)
-            self._announce(folder, -size)
+            if token not in self._uploads or not self._within_total(size):
+                raise _no_room()
 
-    def _release(self, folder: str, received: int, missing: int) -> None:
+    def _arrived(self, token: str) -> None:
         with self._lock:
-            self._add(folder, -received, -1)
-            self._announce(folder, -missing)
+            upload = self._uploads.get(token)
+            if upload is not None:
+                self.capacity.put((_UPLOAD, token), upload.hold())
 
-    def _commit(self, folder: str, temporary: Path, place: Path, size: int) -> None:
+    def _release(self, token: str) -> None:
         with self._lock:
+            self._uploads.pop(token, None)
+            self.capacity.release((_UPLOAD, token))
+
+    def _commit(self, upload: Upload, temporary: Path, place: Path) -> None:
+        with self._lock:
+            if temporary.name not in self._uploads:
+                raise _no_room()
             place.parent.mkdir(mode=0o700, exist_ok=True)
+            # Two uploads of one file may end: it takes its room once.
             again = place.exists()
             temporary.rename(place)
-            if again:
-                # Two uploads of one file ended: it takes its room once.
-                self._add(folder, -size, -1)
+            self._release(temporary.name)
+            if not again:
+                self._add(upload.folder, upload.size, 1)
+                self._worth(upload.folder, upload.worth)
         for directory in (place.parent, self.root):
             _sync_directory(directory)
 
@@ -178,47 +283,70 @@ class Upload:
         sha256: str,
         size: int,
         temporary: Path,
+        worth: int | None,
     ) -> None:
-        self._storage, self._folder, self._place = storage, folder, place
-        self._sha256, self._size, self._temporary = sha256, size, temporary
+        self._storage, self.folder, self._place = storage, folder, place
+        self._sha256, self.size, self._temporary = sha256, size, temporary
+        self.worth = worth
         self._digest = hashlib.sha256()
-        self._received = 0
+        #: Bytes that have arrived.
+        self.received = 0
         self._file: IO[bytes] | None = None
         self._done = False
+
+    def hold(self) -> Hold:
+        """What it takes: all that was announced, some of which is on the disk."""
+        return Hold(
+            Kind.OWED if self.worth is None else Kind.SPARE,
+            Amounts(disk=_on_disk(self.size), inodes=1),
+            stored=Amounts(disk=_on_disk(self.received), inodes=int(self._file is not None)),
+            worth=UNWANTED if self.worth is None else self.worth,
+        )
+
+    def give_up(self) -> None:
+        """Free what has arrived; the next piece is refused."""
+        self._storage._release(self._temporary.name)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), 0)
 
     def __enter__(self) -> Upload:
         try:
             descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError:
-            self._storage._release(self._folder, 0, self._size)
+            self._storage._release(self._temporary.name)
             raise
-        self._file = os.fdopen(descriptor, "wb")
+        # Unbuffered: what is given up is not written after that.
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._storage._arrived(self._temporary.name)
         return self
 
     def write(self, data: bytes) -> None:
-        """Append bytes. Refused when they are more than was announced, or than there is room."""
+        """Append bytes. Refused when they are more than was announced, or there is no room left."""
         assert self._file is not None
-        if self._received + len(data) > self._size:
+        if self.received + len(data) > self.size:
             raise Refused(
                 Code.BODY_TOO_LARGE,
                 "more bytes than announced; send the file again",
-                limit=self._size,
+                limit=self.size,
             )
-        self._storage._arrived(self._folder, len(data))
-        self._received += len(data)
+        self._storage._arrives(self._temporary.name, len(data))
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self.received += len(data)
+        self._storage._arrived(self._temporary.name)
         self._digest.update(data)
-        self._file.write(data)
 
     def finish(self) -> None:
         """Make the file visible, durably. Refused when it is not the one named."""
         assert self._file is not None
-        if self._received != self._size or self._digest.hexdigest() != self._sha256:
+        if self.received != self.size or self._digest.hexdigest() != self._sha256:
             raise Refused(
                 Code.DIGEST_MISMATCH, "the bytes received do not hash to the name; send them again"
             )
-        self._file.flush()
         os.fsync(self._file.fileno())
-        self._storage._commit(self._folder, self._temporary, self._place, self._size)
+        self._storage._commit(self, self._temporary, self._place)
         self._done = True
 
     def __exit__(
@@ -231,7 +359,16 @@ class Upload:
         self._file.close()
         if not self._done:
             self._temporary.unlink(missing_ok=True)
-            self._storage._release(self._folder, self._received, self._size - self._received)
+            self._storage._release(self._temporary.name)
+
+
+def _on_disk(size: int) -> int:
+    """Bytes that a file takes: whole blocks."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _no_room() -> Refused:
+    return Refused(Code.STORAGE_FULL, "this provider has no room left; try later or elsewhere")
 
 
 def _folder(account: str) -> str:

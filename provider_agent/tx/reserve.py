@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from provider_agent.core.health import Check
 from provider_agent.tx.fees import Prices
-from teraproof.errors import Refused, counted
-from teraproof.protocol.errors import Code
+from teraproof.errors import counted
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef
 
@@ -35,7 +34,8 @@ class GasReserve:
         self._pool, self._address, self._prices = pool, address, prices
         self._cap, self._clock = cap, clock
         self._looked: float | None = None
-        self._jobs = 0
+        #: How many jobs can be paid for.
+        self.jobs = 0
 
     def look(self, block: BlockRef) -> None:
         """Read the balance and the price, unless that was just done. Raises ChainError."""
@@ -44,18 +44,12 @@ class GasReserve:
             return
         offer = self._prices.offer()
         if offer is None:
-            self._jobs = 0  # a cap forbids to send anything
+            self.jobs = 0  # a cap forbids to send anything
         else:
             price = max(1, min(self._cap, _RISE * offer.max_fee))
-            self._jobs = self._pool.balance(self._address, block) // (_JOB_GAS * price)
+            self.jobs = self._pool.balance(self._address, block) // (_JOB_GAS * price)
         self._looked = now
-
-    def refuse(self, owed: int) -> Refused | None:
-        """Why no job is taken beside `owed` others that have to be attested."""
-        if owed < self._jobs:
-            return None
-        return Refused(Code.AGENT_NOT_READY, "this provider is short of gas money; try later")
 
     def check(self) -> Check:
         """For the readiness report."""
-        return Check("gas", self._jobs > 0, f"enough for {counted(self._jobs, 'job')}")
+        return Check("gas", self.jobs > 0, f"enough for {counted(self.jobs, 'job')}")

@@ -239,6 +239,8 @@ class Code(StrEnum):
     PRICE_TOO_LOW = "price_too_low", _REFUSED, 409, True, "Below `details.least` token units."
     DURATION_TOO_SHORT = "duration_too_short", _REFUSED, 409, True, "Too little time to deliver."
     DISK_TAKEN = "disk_taken", _REFUSED, 409, True, "There is no room on the disk now."
+    DEVICES_TAKEN = "devices_taken", _REFUSED, 409, True, "All GPUs are promised now."
+    MEMORY_TAKEN = "memory_taken", _REFUSED, 409, True, "All memory is promised now."
     SLOTS_TAKEN = "slots_taken", _REFUSED, 409, True, "All slots are promised now."
     RUN_FAILED = "run_failed", _AWAY, 0, True, "A run failed by the provider's fault; again soon."
     RESULT_UNSAVED = "result_unsaved", _AWAY, 0, True, "The result cannot be stored yet."

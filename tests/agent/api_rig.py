@@ -32,7 +32,7 @@ from provider_agent.http.deps import ApiDeps
 from provider_agent.http.limits import ApiLimits
 from provider_agent.http.server import ApiServer, status_server
 from provider_agent.http.status import create_status_app
-from provider_agent.http.uploads import InputStorage, StorageLimits
+from provider_agent.http.uploads import InputStorage, Permit, StorageLimits
 from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.routes import operations
@@ -142,7 +142,7 @@ class Rig:
 
     root: Path
     limits: ApiLimits = field(default_factory=ApiLimits)
-    storage_limits: StorageLimits = field(default_factory=lambda: StorageLimits(free=0))
+    storage_limits: StorageLimits = field(default_factory=StorageLimits)
     store: MemoryStore = field(default_factory=MemoryStore)
     jobs: dict[bytes, JobView] = field(default_factory=dict)
     uploaders: set[str] = field(default_factory=lambda: {TENANT.address})
@@ -199,11 +199,11 @@ class Rig:
     def health(self) -> Health:
         return Health(lambda: self.last_cycle, 30, time.monotonic, moves=lambda: self.loop_moves)
 
-    def may_upload(self, account: str, sha256: str, size: int) -> bool:
+    def may_upload(self, account: str, sha256: str, size: int) -> Permit | None:
         if self.upload_refusal is not None:
             raise self.upload_refusal
         named = self.inputs_named is None or (sha256, size) in self.inputs_named
-        return account in self.uploaders and named
+        return Permit(worth=0) if account in self.uploaders and named else None
 
     def client(self, account: LocalAccount = TENANT, **options: Any) -> AgentClient:
         return AgentClient(self.url, account, timeout=5, **options)

@@ -18,10 +18,12 @@ from eth_account import Account
 
 from provider_agent.core import background
 from provider_agent.core.attempts import Attempts
+from provider_agent.core.capacity import Capacity
 from provider_agent.core.clock import ChainClock
-from provider_agent.core.standing import Stake, Standing
+from provider_agent.core.means import Means
+from provider_agent.core.standing import Standing
 from provider_agent.errors import RunnerError
-from provider_agent.http.uploads import InputStorage, StorageLimits
+from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.duty import JobsDuty
@@ -40,7 +42,6 @@ from provider_agent.tx.reserve import GasReserve
 from provider_agent.tx.sender import Sender
 from teraproof.contracts.jobs import FINALIZE, Accepted, Attested, JobsContract, Posted
 from teraproof.contracts.staking import StakingContract
-from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
@@ -209,9 +210,6 @@ class PlainReserve:
     def look(self, block: BlockRef) -> None:
         pass
 
-    def refuse(self, owed: int) -> Refused | None:
-        return None if owed < self.jobs else Refused(Code.AGENT_NOT_READY, "no gas money")
-
 
 class Rig:
     """A duty and everything around it."""
@@ -220,6 +218,7 @@ class Rig:
         self.folder = folder
         background._PATIENCE = 30.0  # a cycle waits for its work, however busy the machine is
         self.now = float(START)
+        self.gpus = 0  # of the machine
         self.block = BlockRef(100, b"\x01" * 32, START)
         self.settings = Settings.model_validate(
             {
@@ -230,6 +229,7 @@ class Rig:
                     "jobs": JOBS,
                 },
                 "operator": {},
+                "agent": {"data_dir": folder, **settings.pop("agent", {})},
                 "runner": {
                     "runtimes": {"python-ml": folder},
                     "memory_mb": 512,
@@ -242,12 +242,10 @@ class Rig:
         self.store = Store(folder / "agent.sqlite", clock=lambda: self.now)
         self.chain = PlainChain()
         self.runner = PlainRunner(folder / "runs")
-        self.inputs = InputStorage(folder / "inputs", StorageLimits(free=0))
-        self.machine = Machine(self.runner, self.inputs, Results(folder / "results"), ())
-        chain = self.settings.chain
-        self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0, lambda: 1)
         self.nonce = 0
         self.reserve = PlainReserve()
+        chain = self.settings.chain
+        self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0, lambda: 1)
         self.restart()
 
     def restart(self) -> None:
@@ -256,21 +254,30 @@ class Rig:
         staking = cast(StakingContract, self.chain)
         sender = cast(Sender, WritingSender(self.store))
         self.standing = Standing(staking, OPERATOR.address)
-        self.stake = Stake()
         agent = self.settings.agent
         reserve = cast(GasReserve, self.reserve)
+        means = Means(self.settings, reserve, self.standing, lambda: self.gpus)
+        self.capacity = Capacity(means, ahead=agent.accept_ahead)
+        self.inputs = InputStorage(self.folder / "inputs", capacity=self.capacity)
+        self.machine = Machine(self.runner, self.inputs, Results(self.folder / "results"), ())
         results = self.machine.results
         self.book = JobBook(self.store, self.inputs)
-        self.promises = Promises(agent, self.book, self.policy, results, jobs, OPERATOR.address)
+        self.promises = Promises(
+            self.capacity,
+            self.book,
+            self.policy,
+            results,
+            self.inputs,
+            jobs,
+            OPERATOR.address,
+        )
         attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,
-            view=ChainView(jobs, self.stake),
+            view=ChainView(jobs, self.capacity),
             promises=self.promises,
-            taker=Taker(
-                self.book, self.policy, self.promises, attempts, jobs, self.folder, reserve
-            ),
+            taker=Taker(self.book, self.policy, self.promises, attempts, jobs),
             worker=Worker(
                 self.book,
                 self.machine,
@@ -278,6 +285,7 @@ class Rig:
                 self.settings.runner,
                 agent.slots,
                 clock=lambda: self.now,
+                quotes=lambda: len(self.promises.quotes),
             ),
             attempts=attempts,
             jobs=jobs,

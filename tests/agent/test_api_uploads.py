@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from provider_agent.core.capacity import Amounts, Capacity
 from provider_agent.http.limits import ApiLimits
 from provider_agent.http.uploads import InputStorage, StorageLimits, Upload
 from teraproof.errors import LocalError, Refused
@@ -152,7 +153,7 @@ def test_put_input__empty_file__kept(rig: Rig) -> None:
 
 
 def test_put_input__over_the_limits__413_or_507(tmp_path: Path) -> None:
-    small = StorageLimits(file=1_000, account=1_500, account_files=3, total=2_000, free=0)
+    small = StorageLimits(file=1_000, account=1_500, account_files=3, total=2_000)
     with serve(Rig(tmp_path, storage_limits=small)) as rig:
         rig.uploaders.add(STRANGER.address)
         assert put(rig, DATA).status_code == 413
@@ -400,7 +401,7 @@ def test_put_input__not_named_by_a_specification__403(rig: Rig) -> None:
 
 
 def test_put_input__others_announce_much__still_room(tmp_path: Path) -> None:
-    limits = StorageLimits(total=len(DATA) + 1_000, free=0)
+    limits = StorageLimits(total=len(DATA) + 1_000)
     with serve(Rig(tmp_path, storage_limits=limits)) as rig:
         rig.uploaders.add(STRANGER.address)
         with rig.client(STRANGER) as client:
@@ -413,7 +414,7 @@ def test_put_input__others_announce_much__still_room(tmp_path: Path) -> None:
 
 
 def test_storage__room_is_gone_while_bytes_arrive__507(tmp_path: Path) -> None:
-    storage = InputStorage(tmp_path, StorageLimits(total=10, account=10, free=0))
+    storage = InputStorage(tmp_path, StorageLimits(total=10, account=10))
     one, two = "1" * 64, "2" * 64
     with storage.receive(TENANT.address, one, 8) as first:
         with fails_as(Code.UPLOAD_QUOTA):
@@ -425,7 +426,8 @@ def test_storage__room_is_gone_while_bytes_arrive__507(tmp_path: Path) -> None:
                 second.write(b"3")
         assert storage.used() == (8, 1)
     assert storage.used() == (0, 0)
-    assert (storage._announced, list((tmp_path / "incoming").iterdir())) == ({}, [])
+    assert storage.capacity.holds() == {}
+    assert list((tmp_path / "incoming").iterdir()) == []
 
 
 def test_quote__spec_uploaded__signed_for_this_tenant(rig: Rig) -> None:
@@ -457,25 +459,26 @@ def test_quote__signed_for_another_contract__client_refuses(rig: Rig) -> None:
 
 
 def test_storage__restart__counts_what_is_there_and_drops_halves(tmp_path: Path) -> None:
-    storage = InputStorage(tmp_path, StorageLimits(free=0))
+    storage = InputStorage(tmp_path, StorageLimits())
     with storage.receive(TENANT.address, NAME, len(DATA)) as upload:
         upload.write(DATA)
         upload.finish()
     (tmp_path / "incoming" / "half").write_bytes(b"half")
-    again = InputStorage(tmp_path, StorageLimits(free=0))
+    again = InputStorage(tmp_path, StorageLimits())
     assert again.used() == again.used(TENANT.address) == (len(DATA), 1)
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
 def test_storage__disk_nearly_full__507(tmp_path: Path) -> None:
-    storage = InputStorage(tmp_path, StorageLimits(free=1 << 62))
+    nothing = Capacity(lambda: Amounts(disk=0, inodes=100))
+    storage = InputStorage(tmp_path, capacity=nothing)
     with fails_as(Code.STORAGE_FULL):
         storage.receive(TENANT.address, NAME, 1)
     assert storage.used() == (0, 0)
 
 
 def test_storage__prune__keeps_what_is_wanted(tmp_path: Path) -> None:
-    storage = InputStorage(tmp_path, StorageLimits(free=0))
+    storage = InputStorage(tmp_path, StorageLimits())
     names = []
     for data in (b"old", b"wanted"):
         names.append(hashlib.sha256(data).hexdigest())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.core.attempts import MAX_ATTEMPTS
+from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.jobs.book import RunName
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.store import IntentKey, IntentState, Mined, RunStage, Transaction
@@ -130,8 +131,12 @@ def test_open_job__paused_meanwhile__open_for_as_much_longer(rig: Rig) -> None:
 @pytest.mark.parametrize(("held", "accepted"), [(450 * TPF, False), (0, True)])
 def test_open_job__room_for_the_bond_is_kept(rig: Rig, held: int, accepted: bool) -> None:
     """Jobs never eat the part of the owner's limit that the next proof needs."""
-    rig.stake.hold("proofs", held)
-    rig.stake.hold("jobs", 450 * TPF)  # what they hold themselves does not count twice
+
+    def need(wei: int) -> None:
+        bond = Hold(Kind.OWED, Amounts(collateral=wei), by="proofs")
+        rig.capacity.put("bond", bond)
+
+    need(held)
     rig.chain.locked = 45 * TPF
     spec = rig.spec()
     rig.upload(spec)
@@ -140,7 +145,7 @@ def test_open_job__room_for_the_bond_is_kept(rig: Rig, held: int, accepted: bool
     assert bool(rig.intents()) is accepted
     if not accepted:
         assert rig.blocked(terms) is Code.COLLATERAL_TAKEN
-    rig.stake.hold("proofs", 0)  # the bond is locked now, or no longer needed
+    need(0)  # the bond is locked now, or no longer needed
     rig.cycle()
     assert rig.intents() == [("accept", "planned")]
 

@@ -14,7 +14,8 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.modules.jobs.policy import Load, Policy, Standing
+from provider_agent.core.capacity import Load
+from provider_agent.modules.jobs.policy import Policy, Standing
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
@@ -129,7 +130,7 @@ def refusal(
         or policy.refuse_spec(spec)
         or policy.refuse_list(terms.order, spec, standing)
         or policy.refuse_price(terms, spec, NOW + at, standing)
-        or policy.refuse_load(terms, spec, load, 100 * GIB)
+        or policy.refuse_time(terms, spec, load)
     )
 
 
@@ -273,15 +274,6 @@ def test_refuse_terms__collateral_is_tied_to_the_price() -> None:
     fair = make_terms(start_price=UNIT // 100, max_price=UNIT // 100, collateral=10**18)
     assert make_policy().refuse_terms(fair, NOW, STANDING) is None
     assert make_policy().collateral(10**30) == 30 * 10**18
-
-
-def test_refuse_load__disk_that_is_promised_counts() -> None:
-    policy, terms, spec = make_policy(), make_terms(), make_spec()
-    needed = policy.disk_bytes(spec) + (2_048 << 20)
-    assert policy.refuse_load(terms, spec, IDLE, needed) is None
-    assert code_or_none(policy.refuse_load(terms, spec, IDLE, needed - 1)) is Code.DISK_TAKEN
-    promised = IDLE.with_job(1, 5)
-    assert code_or_none(policy.refuse_load(terms, spec, promised, needed + 4)) is Code.DISK_TAKEN
 
 
 def test_refuse_spec__many_names_for_one_large_input() -> None:

@@ -16,7 +16,6 @@ from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.tx.keys import OperatorKey
-from provider_agent.tx.reserve import GasReserve
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import Refused
@@ -40,8 +39,6 @@ def desk_of(rig: Rig) -> QuoteDesk:
         funds=Funds(cast(JobsContract, rig.chain), cast(TokenContract, rig.chain), lambda: rig.now),
         inputs=rig.inputs,
         domain=DOMAIN,
-        data_dir=rig.folder,
-        reserve=cast(GasReserve, rig.reserve),
         good_for=rig.settings.jobs.quote_seconds,
         clock=lambda: rig.now,
     )

@@ -46,7 +46,7 @@ def desk() -> Reservations:
 @pytest.fixture
 def rule(rig: Rig, desk: Reservations) -> UploadRule:
     rig.cycle()
-    return UploadRule(rig.book, rig.duty, cast(QuoteDesk, desk), rig.policy)
+    return UploadRule(rig.book, rig.duty, cast(QuoteDesk, desk), rig.policy, rig.capacity)
 
 
 def test_open_job__its_inputs_by_its_requester_alone(rig: Rig, rule: UploadRule) -> None:
@@ -89,7 +89,7 @@ def test_assigned_job__if_it_is_ours(
     terms = rig.post(spec)
     rig.assign(terms, provider)
     rig.cycle()
-    assert rule(TENANT, *INPUT) is allowed
+    assert bool(rule(TENANT, *INPUT)) is allowed
 
 
 def test_quote__inputs_of_its_specification(rig: Rig, rule: UploadRule, desk: Reservations) -> None:

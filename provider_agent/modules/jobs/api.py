@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from provider_agent.http.limits import ApiLimits
-from provider_agent.http.uploads import InputStorage
+from provider_agent.http.uploads import InputStorage, Permit
 from provider_agent.modules.jobs.documents import JobDirectory
 from teraproof.protocol import jobspec, messages
 
@@ -54,8 +54,8 @@ class JobsApi:
     jobs: JobDirectory
     specs: SpecStore
     inputs: InputStorage
-    may_upload: Callable[[str, str, int], bool]
-    """(address, sha256, size) -> whether it is an input of a job or quote of theirs. Refused when
-    it is one, and the provider would not run the job."""
+    may_upload: Callable[[str, str, int], Permit | None]
+    """(address, sha256, size) -> the permit for an input of a job or quote of theirs. Refused when
+    it is one, and the provider would not take the job."""
     quotes: QuoteIssuer | None = None
     limits: ApiLimits = field(default_factory=ApiLimits)

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 
 from provider_agent.core.feed import EventFeed
-from provider_agent.modules.jobs.book import JobBook, decode_terms
+from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.promises import Promises
-from provider_agent.store import QuoteRow
 from teraproof.protocol.terms import Status
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
@@ -42,11 +41,10 @@ class Backfill:
         self._book, self._promises, self._feed, self._pace = book, promises, feed, pace
         self._window, self._clock = window, clock
         self._looked: float | None = None
-        self._matched: set[bytes] = set()  # quotes whose jobs are known
 
     def look(self, block: BlockRef) -> None:
         """Have the feed read from further back, if it is time. Call before each poll."""
-        missing = [quote for quote in self._promises.used if not self._has_job(quote)]
+        missing = [quote for quote in self._promises.used if not self._book.has_job_of(quote)]
         pause = _HURRY if missing else _EVERY
         if self._looked is not None and self._clock() - self._looked < pause:
             return
@@ -68,19 +66,8 @@ class Backfill:
     def _oldest(self, block: BlockRef) -> int | None:
         """The time, as the chain has it, of the oldest thing whose event may be missed."""
         quotes = self._book.store.live_quotes(block.timestamp - _QUOTES)
-        times = [quote.created_at for quote in quotes if not self._has_job(quote)]
+        times = [quote.created_at for quote in quotes if not self._book.has_job_of(quote)]
         for job in self._book.store.jobs(Status.ATTESTED):
             if job.attested_at is None and job.assigned_at is not None:
                 times.append(job.assigned_at)
         return min(times, default=None)
-
-    def _has_job(self, quote: QuoteRow) -> bool:
-        """Whether the job that a quote was used for is known."""
-        if quote.digest in self._matched:
-            return True
-        known = self._book.store.jobs_of(quote.requester, *Status)
-        number = int.from_bytes(quote.digest, "big")
-        found = any(decode_terms(job.terms).order.nonce == number for job in known)
-        if found:
-            self._matched.add(quote.digest)
-        return found

@@ -16,7 +16,7 @@ from eth_abi.abi import decode
 
 from provider_agent.core.attempts import CAME_TO_NOTHING, MAX_ATTEMPTS
 from provider_agent.http.uploads import InputStorage
-from provider_agent.store import Intent, JobRow, RunRow, RunStage, Store
+from provider_agent.store import Intent, JobRow, QuoteRow, RunRow, RunStage, Store
 from teraproof.errors import SpecError
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
@@ -117,6 +117,7 @@ class JobBook:
         self._inputs = inputs
         self._blocked: OrderedDict[bytes, Code] = OrderedDict()
         self._parsed = _Parsed(_MOST_PARSED)
+        self._matched: set[bytes] = set()  # quotes whose jobs are known
 
     def spec(self, job: JobRow) -> JobSpec | None:
         """The specification of a job, if it is here and valid."""
@@ -181,6 +182,17 @@ class JobBook:
         if run is None or run.state not in (RunStage.FAILED, RunStage.REMOVED):
             return True
         return RunName.parse(run.run_id).attempt < MAX_ATTEMPTS
+
+    def has_job_of(self, quote: QuoteRow) -> bool:
+        """Whether the job that a quote was used for is known."""
+        if quote.digest in self._matched:
+            return True
+        known = self.store.jobs_of(quote.requester, *Status)
+        number = int.from_bytes(quote.digest, "big")
+        found = any(decode_terms(job.terms).order.nonce == number for job in known)
+        if found:
+            self._matched.add(quote.digest)
+        return found
 
     def latest_run(self, job_id: bytes) -> RunRow | None:
         """The newest attempt to run a job."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from provider_agent.core.standing import Provider, Stake
+from provider_agent.core.capacity import Capacity, Resource
+from provider_agent.core.standing import Provider
 from provider_agent.modules.jobs.policy import Standing
 from teraproof.contracts.jobs import JobsContract
 from teraproof.deals import free_score
@@ -18,11 +19,11 @@ _MODULE = "jobs"
 class ChainView:
     """State words of jobs, and the provider's standing in their market, at the pinned block.
 
-    Jobs leave alone what other modules hold of the `stake`.
+    Jobs leave alone the collateral that other modules hold in the ledger.
     """
 
-    def __init__(self, jobs: JobsContract, stake: Stake) -> None:
-        self._jobs, self._stake = jobs, stake
+    def __init__(self, jobs: JobsContract, capacity: Capacity) -> None:
+        self._jobs, self._capacity = jobs, capacity
         self._words: dict[bytes, int] = {}
         self._words_at = b""
         self._standing: tuple[Provider, Standing] | None = None
@@ -48,7 +49,7 @@ class ChainView:
         if self._standing is None or self._standing[0] is not provider:
             self._standing = provider, self._read(block, provider)
         found = self._standing[1]
-        left = max(0, found.available - self._stake.held_by_others(_MODULE))
+        left = max(0, found.available - self._capacity.held_by_others(_MODULE, Resource.COLLATERAL))
         return replace(found, available=left)
 
     def _read(self, block: BlockRef, provider: Provider) -> Standing:

@@ -98,6 +98,11 @@ class JobsDuty:
         #: The provider at the last pinned block; None before the first cycle or registration.
         self.standing: Standing | None = None
 
+    @property
+    def now(self) -> int:
+        """The chain's time of this moment, unix seconds; 0 before the first cycle."""
+        return self._clock.now()
+
     def close(self) -> None:
         """Wait for work under way. Runs go on under their supervisors."""
         self._worker.close()
@@ -199,7 +204,7 @@ class JobsDuty:
             if time_left() <= 0:
                 break
         self._put_off = owed
-        self._promises.update(block, None if self.standing is None else self.standing.owner)
+        self._promises.update(block, self.standing)
         self._reserve.look(block)
         if self.standing is not None and self.standing.operator_is_ours and not owed:
             self._taker.take(block, self.standing, self._refresh)

@@ -56,9 +56,11 @@ class Worker:
         runner: RunnerSettings,
         slots: int,
         clock: Callable[[], float] = time.time,
+        quotes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._book, self._store, self._machine = book, book.store, machine
         self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
+        self._quotes = quotes
         self._background = Background()
         self._doomed: dict[bytes, int] = {}  # job -> first block at which no run was due
 
@@ -154,7 +156,9 @@ class Worker:
             and self._needs_run(other)
             and self._can_begin(other, now)
         ]
-        return free[0] if len(free) > len(earlier) else None
+        # Who hires by a live quote finds the slot free.
+        kept = 0 if self._book.acceptance(job.job_id) is None else self._quotes()
+        return free[0] if len(free) > len(earlier) + kept else None
 
     def _needs_run(self, job: JobRow) -> bool:
         run = self._book.latest_run(job.job_id)

@@ -67,7 +67,7 @@ class JobsModule(Module):
         gpus = tuple(devices.gpus())
         self._machine = machine = Machine(
             runner=make_runner(settings),
-            inputs=InputStorage(data / "inputs"),
+            inputs=InputStorage(data / "inputs", capacity=context.capacity),
             results=Results(data / "results"),
             devices=gpus,
         )
@@ -84,17 +84,24 @@ class JobsModule(Module):
             lambda: context.pace.seconds,
         )
         self._promises = promises = Promises(
-            settings.agent, book, policy, machine.results, jobs, self._operator
+            context.capacity, book, policy, machine.results, machine.inputs, jobs, self._operator
         )
         self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
         attempts = context.attempts(CONTRACT, jobs.address)
         self._duty = duty = JobsDuty(
             store=store,
             book=book,
-            view=ChainView(jobs, context.stake),
+            view=ChainView(jobs, context.capacity),
             promises=promises,
-            taker=Taker(book, policy, promises, attempts, jobs, data, reserve),
-            worker=Worker(book, machine, policy, settings.runner, settings.agent.slots),
+            taker=Taker(book, policy, promises, attempts, jobs),
+            worker=Worker(
+                book,
+                machine,
+                policy,
+                settings.runner,
+                settings.agent.slots,
+                quotes=lambda: len(promises.quotes),
+            ),
             attempts=attempts,
             jobs=jobs,
             reserve=reserve,
@@ -123,15 +130,13 @@ class JobsModule(Module):
             ),
             inputs=machine.inputs,
             domain=domain,
-            data_dir=data,
-            reserve=reserve,
             good_for=settings.jobs.quote_seconds,
         )
         self._api = JobsApi(
             jobs=JobViews(book, machine, context.key, domain),
             specs=store,
             inputs=machine.inputs,
-            may_upload=UploadRule(book, duty, desk, policy),
+            may_upload=UploadRule(book, duty, desk, policy, context.capacity),
             quotes=desk,
         )
         self._metrics = JobMetrics(context.metrics)

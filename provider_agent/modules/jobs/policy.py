@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from pathlib import Path
 
+from provider_agent.core.capacity import Amounts, Load, Resource
 from provider_agent.core.standing import Provider
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import MIB, Limits, RunRequest
+from provider_agent.runners.outputs import MAX_FILES
 from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 from teraproof.errors import Refused
 from teraproof.protocol import allow_list
@@ -25,6 +27,19 @@ from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
 _TPF = 10**18
 # Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
 _REACTION_BLOCKS = 3
+# As many files as ext4 has room for in so much space: one for 16 KiB, and some more.
+_ENTRIES, _ENTRIES_A_MB, _MOST_ENTRIES = 1_024, 64, 200_000
+_BLOCK, _TABLES = 4_096, 16
+_OWN_FILES = 64  # of a run and of its result
+_TAKEN = {
+    Resource.SLOTS: (Code.SLOTS_TAKEN, "all slots of this provider are taken just now"),
+    Resource.DEVICES: (Code.DEVICES_TAKEN, "the GPUs of this provider are taken just now"),
+    Resource.MEMORY: (Code.MEMORY_TAKEN, "the memory of this provider is taken just now"),
+    Resource.DISK: (Code.DISK_TAKEN, "there is no room on this provider's disk just now"),
+    Resource.INODES: (Code.DISK_TAKEN, "there is no room on this provider's disk just now"),
+    Resource.COLLATERAL: (Code.COLLATERAL_TAKEN, "the stake is promised to other jobs"),
+    Resource.GAS: (Code.AGENT_NOT_READY, "this provider is short of gas money; try later"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +57,10 @@ class Standing(Provider):
     """For how long orders were paused in total, as Jobs counts it."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """Work this machine has promised: how many jobs, the longest time one of them takes a slot
-    for, and the bytes of disk that all of them may need together.
-    """
-
-    slots: int
-    committed: int
-    longest: int
-    disk_bytes: int = 0
-
-    def with_job(self, seconds: int, disk_bytes: int) -> Load:
-        """The load when one more job is promised."""
-        return Load(
-            self.slots,
-            self.committed + 1,
-            max(self.longest, seconds),
-            self.disk_bytes + disk_bytes,
-        )
+def taken(resource: Resource) -> Refused:
+    """What a tenant hears when the ledger has too little of something."""
+    code, line = _TAKEN[resource]
+    return Refused(code, line)
 
 
 class Policy:
@@ -105,7 +105,28 @@ class Policy:
     def disk_bytes(self, spec: JobSpec) -> int:
         """What a job may need on the disk: copied inputs, its own files twice, its log."""
         own = 2 * spec.resources.disk_mb + self._runner.output_mb
-        return spec.input_bytes() + own * MIB
+        # A run's file system has tables of its own, and files take whole blocks.
+        tables = own * MIB // _TABLES + len(spec.inputs) * 2 * _BLOCK
+        return spec.input_bytes() + own * MIB + tables
+
+    def entries(self, spec: JobSpec) -> int:
+        """How many files and directories a job may make: a disk has only so many."""
+        return min(_MOST_ENTRIES, _ENTRIES + _ENTRIES_A_MB * spec.resources.disk_mb)
+
+    def needs(self, spec: JobSpec, collateral: int = 0) -> Amounts:
+        """All that a job takes from the ledger, with so much TPF wei of collateral."""
+        entries = self.entries(spec)
+        kept = 2 * min(entries, MAX_FILES)  # the outputs that are collected, and the result
+        wanted = spec.resources
+        return Amounts(
+            slots=1,
+            devices=wanted.gpus,
+            memory=wanted.memory_mb * MIB,
+            disk=self.disk_bytes(spec),
+            inodes=entries + kept + 2 * len(spec.inputs) + _OWN_FILES,
+            collateral=collateral,
+            gas=1,
+        )
 
     def seconds_needed(self, spec: JobSpec, load: Load) -> int:
         """The duration a job must allow, given what is promised already."""
@@ -213,10 +234,8 @@ class Policy:
             return []
         return allow_list.proof(spec.allow, standing.owner)
 
-    def refuse_load(
-        self, terms: Terms, spec: JobSpec, load: Load, free_bytes: int
-    ) -> Refused | None:
-        """Why a job does not fit beside what is promised; None when it does."""
+    def refuse_time(self, terms: Terms, spec: JobSpec, load: Load) -> Refused | None:
+        """Why a job has too little time beside what is promised; None when it has enough."""
         needed = self.seconds_needed(spec, load)
         if terms.order.duration < needed:
             return Refused(
@@ -224,7 +243,7 @@ class Policy:
                 f"{terms.order.duration} s to the deadline are too short; ask for more",
                 needed=needed,
             )
-        return self.refuse_disk(spec, load, free_bytes)
+        return None
 
     def refuse_price(
         self, terms: Terms, spec: JobSpec, now: int, standing: Standing
@@ -239,13 +258,6 @@ class Policy:
             )
         return None
 
-    def refuse_disk(self, spec: JobSpec, load: Load, free_bytes: int) -> Refused | None:
-        """Why a job has no room on the disk; None when it has."""
-        reserve = self._runner.disk_reserve_mb * MIB
-        if load.disk_bytes + self.disk_bytes(spec) + reserve > free_bytes:
-            return Refused(Code.DISK_TAKEN, "there is no room on this provider's disk just now")
-        return None
-
     def limits(self, spec: JobSpec, seconds: int) -> Limits:
         """What a run of the specification may use when it has `seconds`."""
         wanted = spec.resources
@@ -256,6 +268,7 @@ class Policy:
             disk_bytes=wanted.disk_mb * MIB,
             output_bytes=self._runner.output_mb * MIB,
             pids=self._runner.pids,
+            inodes=self.entries(spec),
         )
 
     def _price_now(self, terms: Terms, now: int, standing: Standing) -> int:

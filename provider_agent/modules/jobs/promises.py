@@ -1,26 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this provider has promised, so that it never promises more than it can keep.
+"""What this provider has promised, told to the ledger so that it never promises more than it has.
 
 A promise is a job of ours without a result, an acceptance on its way, or a live quote: a tenant may
-use it at any moment and in any order. Therefore, while a quote lives, jobs and quotes together
-never exceed the slots; without quotes some jobs a slot may be accepted ahead, if their deadlines
-bear the wait. Whoever makes a promise holds `lock` from the look to the deed.
+use it at any moment and in any order. So a quote is signed only for a slot that is free, and no job
+begins in it while the quote lives. Jobs may be accepted ahead, if their deadlines bear the wait.
+Whoever makes a promise holds `lock` from the look to the deed.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from dataclasses import replace
 
+from provider_agent.core.capacity import (
+    Amounts,
+    Capacity,
+    Fit,
+    Hold,
+    Key,
+    Kind,
+    Load,
+)
+from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, decode_terms
-from provider_agent.modules.jobs.policy import Load, Policy
+from provider_agent.modules.jobs.policy import Policy, Standing
 from provider_agent.modules.jobs.results import Results
-from provider_agent.settings import AgentSettings
 from provider_agent.store import JobRow, QuoteRow
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status
 from teraproof.rpc.types import BlockRef
+
+_MODULE = "jobs"
+_LATE = 3_600  # seconds after its expiry in which a quote that was used is still found
+_UNKNOWN = Amounts(slots=1, gas=1)  # of a job whose specification is not here
 
 
 class Promises:
@@ -28,48 +41,97 @@ class Promises:
 
     def __init__(
         self,
-        agent: AgentSettings,
+        capacity: Capacity,
         book: JobBook,
         policy: Policy,
         results: Results,
+        inputs: InputStorage,
         jobs: JobsContract,
         operator: str,
     ) -> None:
         self.lock = threading.RLock()
-        self._agent, self._book, self._policy = agent, book, policy
-        self._results, self._jobs, self._operator = results, jobs, operator
+        self.capacity = capacity
+        self._book, self._policy = book, policy
+        self._results, self._inputs = results, inputs
+        self._jobs, self._operator = jobs, operator
         self._quotes: list[QuoteRow] = []
         self._used: dict[bytes, QuoteRow] = {}
-        self._owner: str | None = None
+        self._over: set[bytes] = set()
+        self._needed: dict[tuple[str, str], int] = {}
         self._block: BlockRef | None = None
         #: What was promised at the end of the last cycle, for everybody who asks.
-        self.shown = Load(agent.slots, 0, 0)
+        self.shown = capacity.load()
 
-    def update(self, block: BlockRef, owner: str | None) -> None:
-        """Look which quotes can still be used after this block. Raises ChainError."""
+    def update(self, block: BlockRef, standing: Standing | None) -> None:
+        """Tell the ledger what is promised after this block. Raises ChainError."""
         with self.lock:
-            self._owner = owner
-            live = []
-            for quote in self._book.store.live_quotes(block.timestamp):
-                if quote.digest in self._used:
+            live, now = [], block.timestamp
+            recent = self._book.store.live_quotes(now - _LATE)
+            for quote in recent:
+                if quote.digest in self._used or quote.digest in self._over:
                     continue
                 # The chain is asked: anybody can post a job that looks like a hired one.
                 if self._jobs.quote_used(self._operator, quote.nonce, block):
                     self._used[quote.digest] = quote
+                elif quote.expires < now:
+                    self._over.add(quote.digest)  # looked at once more after its end
                 else:
                     live.append(quote)
+            self._over &= {quote.digest for quote in recent}
             self._quotes = live
             self._block = block
+            self._tell(standing)
+
+    def _tell(self, standing: Standing | None) -> None:
+        owed: dict[Key, Hold] = {}
+        needed: dict[tuple[str, str], int] = {}
+        accepting = {job.job_id for job in self._book.accepting()}
+        for job in self._jobs_to_run(standing):
+            spec = self._book.spec(job)
+            # The chain shows the collateral of a job once it is assigned.
+            locks = job.job_id in accepting
+            collateral = decode_terms(job.terms).order.collateral if locks else 0
+            owed[job.job_id] = self._hold(Kind.OWED, spec, collateral)
+            needed |= _inputs(job.requester, spec)
+        for job in self._to_deliver(standing):
+            # Its work is done: the attestation has still to be paid for.
+            owed.setdefault(job.job_id, Hold(Kind.OWED, Amounts(gas=1), by=_MODULE))
+        for quote in self._hired():
+            spec = self._book.spec_named(quote.spec)
+            owed[quote.digest] = self._hold(Kind.OWED, spec, 0)
+            needed |= _inputs(quote.requester, spec)
+        offered: dict[Key, Hold] = {}
+        for quote in self._quotes:
+            spec = self._book.spec_named(quote.spec)
+            offered[quote.digest] = self._offer(quote, spec)
+            needed |= _inputs(quote.requester, spec)
+        with self.capacity.lock:
+            self.capacity.restate(_MODULE, {**owed, **offered})
+            self._need(needed)
+            self.capacity.trim()
+
+    def promise(self, job: JobRow, spec: JobSpec) -> Fit:
+        """Reserve all that a job needs, and keep its inputs; whether that was possible."""
+        collateral = decode_terms(job.terms).order.collateral
+        hold = self._hold(Kind.OWED, spec, collateral)
+        return self._reserve(job.job_id, hold, _inputs(job.requester, spec))
+
+    def offer(self, quote: QuoteRow, spec: JobSpec) -> Fit:
+        """The same for a quote that is about to be signed."""
+        return self._reserve(quote.digest, self._offer(quote, spec), _inputs(quote.requester, spec))
 
     def added(self, quote: QuoteRow) -> None:
         """A quote was signed."""
         self._quotes.append(quote)
         self.show()
 
+    def withdraw(self, key: Key) -> None:
+        """Give back what was reserved for a promise that was not made after all."""
+        self.capacity.release(key)
+
     def show(self) -> None:
         """Compute `shown` anew; strangers' requests only read it."""
-        with self.lock:
-            self.shown = self.load()
+        self.shown = self.load()
 
     @property
     def block(self) -> BlockRef | None:
@@ -86,45 +148,66 @@ class Promises:
         """The quotes that tenants have hired by, as far as it was seen since the start."""
         return list(self._used.values())
 
-    def load(self) -> Load:
-        """All that is promised."""
-        load = Load(self._agent.slots, 0, 0)
-        for spec in self._specs():
-            if spec is None:
-                load = load.with_job(0, 0)
-            else:
-                load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
-        return load
+    def load(self, *kinds: Kind) -> Load:
+        """The jobs that are promised, or those that are OWED alone."""
+        return self.capacity.load(*kinds)
 
-    def has_room(self, load: Load) -> bool:
-        """Whether one more job may be accepted."""
-        ahead = 0 if self._quotes else self._agent.accept_ahead
-        return load.committed < load.slots * (1 + ahead)
+    def _reserve(self, key: Key, hold: Hold, inputs: dict[tuple[str, str], int]) -> Fit:
+        with self.capacity.lock:
+            before = self._needed
+            # Its own inputs are not to make room for it.
+            self._need({**before, **inputs})
+            found = self.capacity.reserve(key, hold)
+            if not found:
+                self._need(before)
+            return found
 
-    def collateral_on_the_way(self) -> int:
-        """TPF wei that acceptances and live quotes will lock and the chain does not show yet."""
-        accepting = sum(decode_terms(job.terms).order.collateral for job in self._book.accepting())
-        return accepting + sum(quote.collateral for quote in self._quotes)
+    def _need(self, needed: dict[tuple[str, str], int]) -> None:
+        self._needed = needed
+        self._inputs.need(needed)
 
-    def _specs(self) -> Iterator[JobSpec | None]:
-        for job in self._jobs_to_run():
-            yield self._book.spec(job)
-        for quote in self._quotes:
-            yield self._book.spec_named(quote.spec)
+    def _hold(self, kind: Kind, spec: JobSpec | None, collateral: int) -> Hold:
+        if spec is None:
+            return Hold(kind, replace(_UNKNOWN, collateral=collateral), by=_MODULE)
+        needs, seconds = self._policy.needs(spec, collateral), self._policy.busy_seconds(spec)
+        return Hold(kind, needs, seconds, by=_MODULE)
 
-    def _jobs_to_run(self) -> list[JobRow]:
+    def _offer(self, quote: QuoteRow, spec: JobSpec | None) -> Hold:
+        """A quote may be used in its last second, and the job takes its time after that."""
+        hold = self._hold(Kind.OFFERED, spec, quote.collateral)
+        now = 0 if self._block is None else self._block.timestamp
+        return replace(hold, seconds=hold.seconds + max(0, quote.expires - now))
+
+    def _jobs_to_run(self, standing: Standing | None) -> list[JobRow]:
         store = self._book.store
         found: dict[bytes, JobRow] = {}
         for run in store.runs_in(*ACTIVE_RUNS):
             job = store.job(run.job_id)
             if job is not None:
                 found[run.job_id] = job
-        waiting = self._book.accepting()
-        if self._owner is not None and self._block is not None:
-            now = self._block.timestamp
-            mine = store.jobs_by(self._owner, Status.ASSIGNED)
-            waiting += [job for job in mine if self._book.can_be_delivered(job, now)]
-        for job in waiting:
+        for job in [*self._book.accepting(), *self._to_deliver(standing)]:
             if self._results.get(job.job_id) is None:
                 found[job.job_id] = job
         return list(found.values())
+
+    def _hired(self) -> list[QuoteRow]:
+        """The quotes that were used for jobs whose events have not been seen yet."""
+        now = 0 if self._block is None else self._block.timestamp
+        return [
+            quote
+            for quote in self._used.values()
+            if quote.expires + quote.duration >= now and not self._book.has_job_of(quote)
+        ]
+
+    def _to_deliver(self, standing: Standing | None) -> list[JobRow]:
+        if standing is None or self._block is None:
+            return []
+        mine = self._book.store.jobs_by(standing.owner, Status.ASSIGNED)
+        return [job for job in mine if self._book.can_be_delivered(job, self._block.timestamp)]
+
+
+def _inputs(account: str, spec: JobSpec | None) -> dict[tuple[str, str], int]:
+    """The files that a job of an account needs, and their sizes."""
+    if spec is None:
+        return {}
+    return {(account.lower(), entry.sha256): entry.size for entry in spec.inputs}

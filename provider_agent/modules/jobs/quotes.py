@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from provider_agent.core.capacity import Kind, Resource
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.funds import Funds
-from provider_agent.modules.jobs.policy import Policy, Standing
+from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import QuoteRow
 from provider_agent.tx.keys import OperatorKey
-from provider_agent.tx.reserve import GasReserve
 from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
@@ -50,16 +48,13 @@ class QuoteDesk:
         funds: Funds,
         inputs: InputStorage,
         domain: messages.Domain,
-        data_dir: Path,
-        reserve: GasReserve,
         good_for: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
         self._key, self._funds, self._inputs = key, funds, inputs
-        self._domain, self._data_dir, self._good_for = domain, data_dir, good_for
+        self._domain, self._good_for = domain, good_for
         self._clock = clock
-        self._gas = reserve
         self._reserved: dict[str, tuple[bytes, float]] = {}
         self._reserved_lock = threading.Lock()
 
@@ -108,27 +103,22 @@ class QuoteDesk:
             )
         if standing.orders_paused:
             raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
-        if load.committed >= load.slots:
-            raise Refused(Code.SLOTS_TAKEN, "all slots are promised; try later or post the job")
-        refusal = self._gas.refuse(load.committed)
-        if refusal is not None:
-            raise refusal
-        refusal = self._policy.refuse_disk(spec, load, shutil.disk_usage(self._data_dir).free)
-        if refusal is not None:
-            raise refusal
+        found = self._promises.capacity.fit(self._policy.needs(spec), Kind.OFFERED)
+        if found.short:
+            raise taken(found.short[0])
         # Young files are not tidied away while the quote lives.
         for entry in spec.inputs:
             path = self._inputs.path(requester, entry.sha256)
             if path is not None:
                 os.utime(path)
-        available = standing.available - self._promises.collateral_on_the_way()
+        most = min(self._policy.collateral(price), standing.per_order)
         now = int(self._clock())
         quote = messages.Quote(
             operator=self._key.address,
             requester=requester,
             spec=spec.digest(),
             price=price,
-            collateral=max(0, min(self._policy.collateral(price), standing.per_order, available)),
+            collateral=min(most, self._promises.capacity.left_to_offer(Resource.COLLATERAL)),
             duration=self._policy.seconds_needed(spec, load),
             # Times on chain count for the contract; ours may differ.
             expires=max(now, block.timestamp) + self._good_for,
@@ -147,6 +137,9 @@ class QuoteDesk:
             signature=signature,
             created_at=now,
         )
+        found = self._promises.offer(row, spec)
+        if not found:
+            raise taken(*found.short)
         self._book.store.put_quote(row)
         self._promises.added(row)
         return quote, signature

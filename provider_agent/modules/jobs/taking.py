@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from provider_agent.core.attempts import Attempts
+from provider_agent.core.capacity import Kind
 from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.candidates import Candidates
-from provider_agent.modules.jobs.policy import Load, Policy, Standing
+from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import JobRow
-from provider_agent.tx.reserve import GasReserve
 from teraproof.contracts.jobs import JobsContract
 from teraproof.errors import Refused, counted
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Status
 from teraproof.rpc.types import BlockRef
 
-
-def _no_room() -> Refused:
-    return Refused(Code.SLOTS_TAKEN, "all slots of this provider are taken just now")
+_WAITS = Refused(Code.SLOTS_TAKEN, "waiting for the room that a quote holds")
 
 
 class Taker:
@@ -35,13 +31,10 @@ class Taker:
         promises: Promises,
         attempts: Attempts,
         jobs: JobsContract,
-        data_dir: Path,
-        reserve: GasReserve,
     ) -> None:
         self._book, self._policy, self._promises = book, policy, promises
-        self._reserve = reserve
         self._choice = Candidates(self._worth)
-        self._attempts, self._jobs, self._data_dir = attempts, jobs, data_dir
+        self._attempts, self._jobs = attempts, jobs
 
     def take(
         self,
@@ -53,38 +46,36 @@ class Taker:
         if not self._book.store.has_open_jobs():
             return
         with self._promises.lock:
-            load = self._promises.load()
-            available = standing.available - self._promises.collateral_on_the_way()
             for job in self._candidates():
-                if not self._promises.has_room(load):
-                    self._put_off(job, block, standing, available)
-                    continue
                 if self._book.acceptance(job.job_id) is not None:
                     continue
                 if not self._attempts.may_begin(job.job_id.hex(), "accept"):
                     continue
-                refusal = self._refuse(job, block, standing, load, available)
+                refusal = self._refuse(job, block, standing)
                 if refusal is not None:
-                    self._book.note(job, str(refusal), refusal.code)
+                    self._put_off(job, refusal)
                     continue
                 fresh = refresh(job.job_id, block)
                 if fresh is None or Status(fresh.status) is not Status.OPEN:
                     continue
-                terms, spec = decode_terms(job.terms), self._book.spec(job)
-                assert spec is not None  # refused above
-                self._book.note(job, "accepting")
-                self._attempts.begin(
-                    job.job_id.hex(),
-                    "accept",
-                    self._jobs.accept(
-                        terms, self._policy.path(terms.order, spec, standing) or None
-                    ),
-                    deadline=terms.open_until(
-                        standing.open_margin, terms.paused_since(standing.paused_seconds)
-                    ),
-                )
-                available -= terms.order.collateral
-                load = load.with_job(self._policy.busy_seconds(spec), self._policy.disk_bytes(spec))
+                self._accept(job, standing)
+
+    def _accept(self, job: JobRow, standing: Standing) -> None:
+        terms, spec = decode_terms(job.terms), self._book.spec(job)
+        assert spec is not None  # refused before
+        found = self._promises.promise(job, spec)
+        if not found:
+            self._put_off(job, taken(found.short[0]) if found.short else _WAITS)
+            return
+        self._book.note(job, "accepting")
+        self._attempts.begin(
+            job.job_id.hex(),
+            "accept",
+            self._jobs.accept(terms, self._policy.path(terms.order, spec, standing) or None),
+            deadline=terms.open_until(
+                standing.open_margin, terms.paused_since(standing.paused_seconds)
+            ),
+        )
 
     def _candidates(self) -> Iterator[JobRow]:
         """The open jobs that this cycle looks at."""
@@ -98,28 +89,24 @@ class Taker:
         job = self._book.store.job(job_id)
         return 0 if job is None else decode_terms(job.terms).order.max_price
 
-    def _put_off(self, job: JobRow, block: BlockRef, standing: Standing, available: int) -> None:
-        """Say of a job why it would not be taken in any case, or else that there is no room."""
-        reason = self._refuse_order(job, block, standing, available) or _no_room()
-        # There may be many such jobs in each cycle: nothing is read for those without news.
-        news = str(reason) != job.note or reason.code is not self._book.blocked_by(job.job_id)
-        if news and self._book.acceptance(job.job_id) is None:
+    def _put_off(self, job: JobRow, reason: Refused) -> None:
+        """Say why a job is not taken now. Strangers have many such jobs: only news is written."""
+        if str(reason) != job.note or reason.code is not self._book.blocked_by(job.job_id):
             self._book.note(job, str(reason), reason.code)
 
-    def _refuse(
-        self, job: JobRow, block: BlockRef, standing: Standing, load: Load, available: int
-    ) -> Refused | None:
+    def _refuse(self, job: JobRow, block: BlockRef, standing: Standing) -> Refused | None:
         """Why an open job is not taken now. What costs least to find out comes first."""
-        refusal = self._refuse_order(job, block, standing, available)
-        if refusal is not None:
-            return refusal
-        refusal = self._reserve.refuse(load.committed)
+        refusal = self._refuse_order(job, block, standing)
         if refusal is not None:
             return refusal
         terms, spec = decode_terms(job.terms), self._book.spec(job)
         assert spec is not None  # refused above
-        free = shutil.disk_usage(self._data_dir).free
-        refusal = self._policy.refuse_load(terms, spec, load, free)
+        found = self._promises.capacity.fit(
+            self._policy.needs(spec, terms.order.collateral), Kind.OWED
+        )
+        if found.short:
+            return taken(found.short[0])
+        refusal = self._policy.refuse_time(terms, spec, self._promises.load())
         if refusal is not None:
             return refusal
         missing = self._book.missing_inputs(job.requester, spec)
@@ -132,16 +119,12 @@ class Taker:
             inputs=len(spec.inputs),
         )
 
-    def _refuse_order(
-        self, job: JobRow, block: BlockRef, standing: Standing, available: int
-    ) -> Refused | None:
+    def _refuse_order(self, job: JobRow, block: BlockRef, standing: Standing) -> Refused | None:
         """Why what a job asks for does not suit, whatever else this machine is doing."""
         terms = decode_terms(job.terms)
         refusal = self._policy.refuse_terms(terms, block.timestamp, standing)
         if refusal is not None:
             return refusal
-        if terms.order.collateral > available:
-            return Refused(Code.COLLATERAL_TAKEN, "the stake is promised to other jobs")
         spec = self._book.spec(job)
         if spec is None:
             return Refused(Code.SPEC_MISSING, "waiting for the specification")

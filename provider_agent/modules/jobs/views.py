@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
+from provider_agent.core.capacity import BY_TURNS, Capacity, Kind, Load
+from provider_agent.http.uploads import Permit
 from provider_agent.modules.jobs.book import JobBook, attestation_of, decode_terms
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine
-from provider_agent.modules.jobs.policy import Load, Policy
+from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.settings import Settings
 from provider_agent.store import JobRow, RunRow, RunStage
@@ -18,12 +19,15 @@ from provider_agent.tx.keys import OperatorKey
 from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.outcome import Ending, Outcome, by_status
 from teraproof.protocol.receipt import Receipt
-from teraproof.protocol.terms import Status
+from teraproof.protocol.terms import Status, Terms
 
 # No result will come of it.
 _HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
+_ORDERS = 64  # of an account, that one upload has us look at
+_SOON = 3600  # seconds
 _SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
 
 
@@ -120,47 +124,87 @@ class JobViews:
 
 
 class UploadRule:
-    """Who may send which inputs: those of a specification that we would run, to requesters with an
-    open or assigned job and to holders of quotes.
+    """Who may send which inputs: requesters with an order that we would take, or have taken, and
+    holders of quotes. A price that is reached within an hour will do.
     """
 
-    def __init__(self, book: JobBook, duty: JobsDuty, desk: QuoteDesk, policy: Policy) -> None:
-        self._book, self._duty, self._desk, self._policy = book, duty, desk, policy
+    def __init__(
+        self, book: JobBook, duty: JobsDuty, desk: QuoteDesk, policy: Policy, capacity: Capacity
+    ) -> None:
+        self._book, self._duty, self._desk = book, duty, desk
+        self._policy, self._capacity = policy, capacity
 
-    def __call__(self, account: str, sha256: str, size: int) -> bool:
-        """Whether `account` may upload the file with this digest and size (bytes) now.
+    def __call__(self, account: str, sha256: str, size: int) -> Permit | None:
+        """The permit for `account` to upload the file with this digest and size (bytes) now; None
+        when no order or quote of theirs names it.
 
-        Refused, with the reason, when it is an input of theirs and we would not run the job.
+        Refused, with the reason, when one does, and we would not take it.
         """
         refusal: Refused | None = None
-        for digest in self._desk.specs_of(account) | self._ordered(account):
-            spec = self._book.spec_named(digest)
+        standing = self._duty.standing
+        orders = [] if standing is None else self._orders(account)
+        for job in orders:
+            assert standing is not None  # there are orders
+            if Status(job.status) is Status.ASSIGNED and job.provider != standing.owner:
+                continue
+            spec = self._naming(job.spec, sha256, size)
             if spec is None:
                 continue
-            if any((entry.sha256, entry.size) == (sha256, size) for entry in spec.inputs):
-                refusal = self._policy.refuse_spec(spec)
-                if refusal is None:
-                    return True
-        if refusal is not None:
-            raise Refused(
-                refusal.code, f"this provider would not run the job: {refusal}", **refusal.details
-            )
-        return False
-
-    def _ordered(self, account: str) -> set[bytes]:
-        now = int(time.time())
-        standing = self._duty.standing
-        found: set[bytes] = set()
-        if standing is None:
-            return found
-        for job in self._book.store.jobs_of(account, Status.OPEN, Status.ASSIGNED):
             if Status(job.status) is Status.ASSIGNED:
-                live = job.provider == standing.owner
-            else:
-                live = now <= decode_terms(job.terms).open_until(standing.open_margin)
-            if live:
-                found.add(job.spec)
-        return found
+                return Permit(worth=None)
+            terms = decode_terms(job.terms)
+            why = self._refuse(terms, spec, standing)
+            if why is None:
+                return Permit(worth=terms.order.max_price)
+            # The reason of the order that pays best.
+            refusal = refusal or why
+        for digest in self._desk.specs_of(account):
+            spec = self._naming(digest, sha256, size)
+            why = None if spec is None else self._policy.refuse_spec(spec)
+            if spec is not None and why is None:
+                return Permit(worth=0)
+            refusal = refusal or why
+        if refusal is None:
+            return None
+        raise Refused(
+            refusal.code, f"this provider would not take the job: {refusal}", **refusal.details
+        )
+
+    def _orders(self, account: str) -> list[JobRow]:
+        """Some of the orders of an account that have not ended: ours, and those that pay best."""
+        found = self._book.store.jobs_of(account, Status.OPEN, Status.ASSIGNED)
+        found.sort(key=lambda job: decode_terms(job.terms).order.max_price, reverse=True)
+        found.sort(key=lambda job: Status(job.status) is Status.OPEN)
+        return found[:_ORDERS]
+
+    def _naming(self, digest: bytes, sha256: str, size: int) -> JobSpec | None:
+        """The specification, if it is here and names this input."""
+        spec = self._book.spec_named(digest)
+        if spec is None:
+            return None
+        named = any((entry.sha256, entry.size) == (sha256, size) for entry in spec.inputs)
+        return spec if named else None
+
+    def _refuse(self, terms: Terms, spec: JobSpec, standing: Standing) -> Refused | None:
+        """Why an open order would not be taken within the hour."""
+        now = self._duty.now
+        paused = terms.paused_since(standing.paused_seconds)
+        until = terms.open_until(standing.open_margin, paused)
+        then = now if now > until else min(now + _SOON, until)
+        refusal = (
+            self._policy.refuse_terms(terms, then, standing)
+            or self._policy.refuse_spec(spec)
+            or self._policy.refuse_list(terms.order, spec, standing)
+            or self._policy.refuse_price(terms, spec, then, standing)
+        )
+        if refusal is not None:
+            return refusal
+        short = self._capacity.fit(
+            self._policy.needs(spec, terms.order.collateral), Kind.OWED
+        ).short
+        # Whatever is used by turns will be free again.
+        lasting = [one for one in short if one not in BY_TURNS]
+        return taken(lasting[0]) if lasting else None
 
 
 def offer(settings: Settings, load: Load) -> dict[str, Any]:

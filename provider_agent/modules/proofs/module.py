@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
+from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.core.feed import Followed, Source
 from provider_agent.core.module import Context, Cycle, Module
 from provider_agent.core.shown import rate
@@ -28,7 +29,7 @@ class ProofsModule(Module):
     def __init__(self, context: Context, place: str) -> None:
         settings = context.settings
         self._contract = contract = BenchmarkContract(context.pool, place)
-        self._stake = context.stake
+        self._capacity = context.capacity
         self._metrics = ProofMetrics(context.metrics)
         self._duty = BenchmarkDuty(
             settings=settings.benchmark,
@@ -96,7 +97,8 @@ class ProofsModule(Module):
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty."""
         self._duty.reconcile(cycle.block, cycle.head, cycle.provider)
-        self._stake.hold(self.name, self._duty.bond_to_come)
+        bond = Amounts(collateral=self._duty.bond_to_come)
+        self._capacity.put((self.name, "bond"), Hold(Kind.OWED, bond, by=self.name))
 
     def measure(self) -> None:
         """The proof in this epoch."""

@@ -52,7 +52,8 @@ class InputRoutes:
         account = await self._door.account(request)
         sha256 = sha256_of(request)
         size = content_length(request)
-        if not await run_in_threadpool(self._may_upload, account, sha256, size):
+        permit = await run_in_threadpool(self._may_upload, account, sha256, size)
+        if permit is None:
             raise Refused(
                 Code.INPUT_UNEXPECTED,
                 "no open job or quote of yours here has an input of this digest and size; send "
@@ -62,7 +63,7 @@ class InputRoutes:
             return JSONResponse({"sha256": sha256})
         with self._one_upload(account):
             try:
-                await self._receive(request, account, sha256, size)
+                await self._receive(request, account, sha256, size, permit.worth)
             except TimeoutError:
                 raise too_slow() from None
             except ClientDisconnect:
@@ -74,9 +75,11 @@ class InputRoutes:
                 ) from None
         return JSONResponse({"sha256": sha256}, 201)
 
-    async def _receive(self, request: Request, account: str, sha256: str, size: int) -> None:
+    async def _receive(
+        self, request: Request, account: str, sha256: str, size: int, worth: int | None
+    ) -> None:
         limits = self._limits
-        upload = await run_in_threadpool(self._inputs.receive, account, sha256, size)
+        upload = await run_in_threadpool(self._inputs.receive, account, sha256, size, worth)
         await run_in_threadpool(upload.__enter__)
         error: BaseException | None = None
         try:
