@@ -99,6 +99,8 @@ class EventType:
                 )
         if indexed:
             raise KeyError(f"{self.name} is not indexed by {', '.join(indexed)}")
+        while wanted and wanted[-1] is None:
+            wanted.pop()
         return wanted
 
 

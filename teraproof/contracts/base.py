@@ -89,8 +89,6 @@ class Contract:
             return []  # none of no values; to a node it would mean any
         end = self.rpc.head().number if last is None else last
         wanted: list[object] = [["0x" + kind.TYPE.topic.hex() for kind in kinds], *topics]
-        while wanted[-1] is None:
-            wanted.pop()
         logs = self.rpc.logs([self.address], first, end, wanted)
         return [event for entry in logs if (event := self.decode(entry)) is not None]
 

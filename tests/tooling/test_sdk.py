@@ -16,6 +16,7 @@ from vyper.cli.vyper_compile import get_search_paths
 from vyper.compiler.input_bundle import FilesystemInputBundle
 from vyper.compiler.phases import CompilerData
 
+from teraproof.contracts import jobs, staking
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Log
 from tools.sdk import __main__ as sdk
@@ -209,3 +210,69 @@ def test_check__a_changed_file_is_stale(
         capsys.readouterr().err == "error: teraproof/contracts/timelock.py is stale; run make sdk\n"
     )
     assert sdk.main(["chek"]) == 2
+
+
+# ---------------------------------------------------------------------- events on a chain
+
+
+class Logs:
+    """A node that keeps what it is asked for, and has no logs."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def head(self) -> Any:
+        return type("Head", (), {"number": 9})
+
+    def logs(self, addresses: list[str], first: int, last: int, topics: list[Any]) -> list[Log]:
+        self.asked.append((addresses, first, last, topics))
+        return []
+
+
+def topic(kind: type[Any]) -> str:
+    return "0x" + kind.TYPE.topic.hex()
+
+
+def word(address: str) -> str:
+    return "0x" + encode(["address"], [address]).hex()
+
+
+def test_find__asks_for_the_kind_and_its_indexed_values() -> None:
+    node = Logs()
+    contract = jobs.JobsContract(node, ALICE)  # type: ignore[arg-type]
+    assert contract.find(jobs.Posted, 3) == []
+    assert contract.find(jobs.Posted, 3, 5, requester=ALICE) == []
+    assert contract.find(jobs.Posted, 3, job=[b"\x01" * 32, b"\x02" * 32]) == []
+    ids = ["0x" + "01" * 32, "0x" + "02" * 32]
+    assert node.asked == [
+        ([ALICE], 3, 9, [[topic(jobs.Posted)]]),
+        ([ALICE], 3, 5, [[topic(jobs.Posted)], None, [word(ALICE)]]),
+        ([ALICE], 3, 9, [[topic(jobs.Posted)], ids]),
+    ]
+
+
+def test_find_any__kinds_with_more_and_fewer_indexed_arguments() -> None:
+    node = Logs()
+    contract = staking.StakingContract(node, ALICE)  # type: ignore[arg-type]
+    kinds = (staking.OwnershipTransferred, staking.ManagerAnnounced, staking.Sealed)
+    assert contract.find_any(kinds, 0) == []
+    assert node.asked[0][3] == [[topic(kind) for kind in kinds]]
+    both = (staking.Registered, staking.EndpointChanged)
+    assert contract.find_any(both, 0, provider=ALICE) == []
+    assert node.asked[1][3] == [[topic(kind) for kind in both], [word(ALICE)]]
+
+
+def test_find__none_of_no_values_asks_nobody() -> None:
+    """To a node an empty list would mean any value."""
+    node = Logs()
+    contract = jobs.JobsContract(node, ALICE)  # type: ignore[arg-type]
+    assert contract.find(jobs.Posted, 0, job=[]) == []
+    assert node.asked == []
+
+
+def test_find__arguments_that_are_not_indexed_are_refused() -> None:
+    contract = jobs.JobsContract(Logs(), ALICE)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="not indexed by terms"):
+        contract.find(jobs.Posted, 0, terms=1)
+    with pytest.raises(KeyError, match="indexed differently"):
+        contract.find_any((jobs.Accepted, jobs.QuotesCancelled), 0, operator=ALICE)
