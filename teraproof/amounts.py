@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from teraproof.errors import WrongInput
 
@@ -25,9 +25,12 @@ _SECONDS = {
 }
 _NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]+)?")
 _PREFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
+_TERA = 10**12
 _RATE = re.compile(
-    r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<prefix>[kmgtp]?)(op/s)?", re.IGNORECASE
+    r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<prefix>[kmgtp]?)(op/s|ops)?", re.IGNORECASE
 )
+_DIGITS = 4  # of a throughput, that people see
+_PLACES = 6  # behind the point of an amount, that people see
 _DURATION = re.compile(r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<unit>[a-z]+)")
 
 
@@ -72,34 +75,45 @@ def basis_points(text: str, name: str = "share") -> int:
 
 
 def rate(text: str, name: str = "score") -> int:
-    """A proven speed such as "500 T" or "1.2P", in integer operations a second.
+    """A throughput such as "500 TOPS", "500T" or "1.2P", in integer operations per second.
 
     CommandError names `name`.
     """
     match = _RATE.fullmatch(text.strip())
     if match is None:
         raise WrongInput(
-            f"{name}: {text!r} is not a throughput; write 500 G, 1.2T or a plain number"
+            f"{name}: {text!r} is not a throughput; write 500 TOPS, 1.2T or a plain number"
         )
     factor = _PREFIXES.get(match["prefix"].lower(), 1)
     return int(Decimal(match["number"].replace("_", "")) * factor)
 
 
 def show_rate(speed: int) -> str:
-    """Integer operations a second for people, four digits of them."""
-    for prefix, factor in reversed(_PREFIXES.items()):
-        if speed >= factor:
-            shown = f"{speed / factor:.4g}" if speed < 1_000 * factor else f"{speed / factor:,.0f}"
-            return f"{shown} {prefix if prefix == 'k' else prefix.upper()}op/s"
-    return f"{speed} op/s"
+    """Integer operations per second for people: INT8 TOPS, four digits of them."""
+    if not speed:
+        return "0 TOPS"
+    tera = Decimal(speed) / _TERA
+    last = min(tera.adjusted() - _DIGITS + 1, 0)
+    return f"{_plain(tera.quantize(Decimal(1).scaleb(last)))} TOPS"
 
 
 def show_units(amount: int, decimals: int, symbol: str = "") -> str:
-    """An amount for people, every digit that matters and no more."""
-    sign = "-" if amount < 0 else ""
-    whole, rest = divmod(abs(amount), 10**decimals)
-    digits = str(rest).rjust(decimals, "0").rstrip("0") if rest else ""
-    return f"{sign}{whole:,}{'.' + digits if digits else ''}{' ' + symbol if symbol else ''}"
+    """An amount for people, rounded to a millionth of the token; less than that is "<0.000001"."""
+    tail = f" {symbol}" if symbol else ""
+    places = min(decimals, _PLACES)
+    least = Decimal(1).scaleb(-places)
+    with localcontext() as context:
+        context.prec = 100
+        exact = Decimal(amount).scaleb(-decimals)
+        if amount and abs(exact) < least:
+            return f"<{least:f}{tail}" if amount > 0 else f">-{least:f}{tail}"
+        return f"{_plain(exact.quantize(least))}{tail}"
+
+
+def _plain(number: Decimal) -> str:
+    """A number with its thousands apart, and without zeros at its end."""
+    text = f"{number:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def show_tpf(amount: int) -> str:
@@ -108,9 +122,8 @@ def show_tpf(amount: int) -> str:
 
 
 def show_ether(wei: int, symbol: str = "ETH") -> str:
-    """Wei of the chain's own coin, cut to 6 decimals; of less than that, two digits."""
-    unit = 10**12 if wei >= 10**12 else 10 ** max(0, len(str(wei)) - 2)
-    return show_units(wei - wei % unit, ETHER_DECIMALS, symbol)
+    """Wei of the chain's own coin for people."""
+    return show_units(wei, ETHER_DECIMALS, symbol)
 
 
 def show_seconds(duration: int) -> str:

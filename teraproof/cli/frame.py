@@ -83,6 +83,7 @@ class Session:
         self.ui, self.deployments = ui, deployments
         #: What people type before `job`, for lines that name another command.
         self.program = program
+        self.as_json = ui.quiet
         self._connect, self._account = connect, account
         self._chain: Chain | None = None
         self._market: Market | None = None

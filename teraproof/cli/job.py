@@ -6,6 +6,7 @@ The callbacks import what they need: the list of commands answers at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ import click
 
 from teraproof.amounts import TPF_DECIMALS, rate, seconds, units
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
-from teraproof.errors import CommandError, WrongInput
+from teraproof.errors import CommandError, WrongInput, counted
+from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
     from teraproof.market.jobs import Job
     from teraproof.market.packages import Package
 
 _EXTRA_SECONDS = 600  # to deliver, beyond the job's own timeout
+_AUCTION_SECONDS = 600
 
 _package = click.argument("package", type=click.Path(path_type=Path))
 _job = click.argument("job_id", metavar="JOB")
@@ -53,11 +56,49 @@ def cli() -> None:
     """Post jobs, watch them, fetch results."""
 
 
+@command(cli, Needs.NOTHING)
+@_package
+def check(session: Session, package: Path) -> Result:
+    """Show everything that is wrong with PACKAGE, or what it would ask of a provider. No chain."""
+    from teraproof.amounts import show_seconds
+    from teraproof.market import packages
+
+    read, faults = packages.examine(package)
+    if read is None:
+        for fault in faults:
+            session.ui.note(fault)
+        what = counted(len(faults), "fault")
+        raise WrongInput(f"{package} is not a job: {what}, listed above", faults=faults)
+    spec = read.spec
+    wanted = spec.resources
+    rows = [
+        ("name", spec.name),
+        ("specification", "0x" + spec.digest().hex()),
+        ("runtime", spec.runtime),
+        ("inputs", f"{len(spec.inputs)}, {spec.input_bytes():,} bytes"),
+        ("outputs", ", ".join(spec.outputs)),
+        ("processors", str(wanted.cpus)),
+        ("memory", f"{wanted.memory_mb:,} MiB"),
+        ("disk", f"{wanted.disk_mb:,} MiB"),
+        ("GPUs", str(wanted.gpus)),
+        ("timeout", show_seconds(spec.timeout_seconds)),
+    ]
+    session.ui.table(f"Job in {read.directory}", ("what", "value"), rows)
+    session.ui.step("no fault was found")
+    return {"package": str(read.directory), "spec": "0x" + spec.digest().hex(), "faults": []}
+
+
 @command(cli, Needs.ACCOUNT)
 @_package
 @click.option("--price", required=True, help="Highest price, in payment tokens; escrowed.")
-@click.option("--start-price", help="Price offered first; default: the highest price.")
-@click.option("--auction", default="0", help='Time in which the price rises, such as "10 minutes".')
+@click.option(
+    "--start-price",
+    help="Price offered first; default: the lowest that a provider asks, if that is less.",
+)
+@click.option(
+    "--auction",
+    help='Time in which the price rises, such as "10 minutes"; default: that, if it has to rise.',
+)
 @click.option("--duration", help="Time to deliver; default: the job's timeout and 10 minutes.")
 @click.option("--collateral", default="0", help="TPF that the provider puts up.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
@@ -72,12 +113,15 @@ def cli() -> None:
 )
 @_endpoints
 @_funds
+@click.option(
+    "--wait-for-provider", "patient", is_flag=True, help="Post although nobody would take it now."
+)
 def post(
     session: Session,
     package: Path,
     price: str,
     start_price: str | None,
-    auction: str,
+    auction: str | None,
     duration: str | None,
     collateral: str,
     min_stake: str,
@@ -86,14 +130,20 @@ def post(
     judged: str,
     endpoints: tuple[str, ...],
     funds: str,
+    patient: bool,
 ) -> Result:
-    """Offer the job in PACKAGE (a directory with a job.json) to all providers, or those named."""
-    from teraproof.market import jobs, tenant
+    """Offer the job in PACKAGE (a directory with a job.json) to all providers, or those named.
+
+    Asks the providers first, and refuses when none would take it.
+    """
+    from teraproof.market import feasible, jobs, notebook, providers, tenant
     from teraproof.market.market import fresh_nonce
     from teraproof.protocol import allow_list
     from teraproof.protocol.terms import Judged, Order
 
     read = _restricted(package, allow)
+    if judged == "refusable":
+        session.ui.note("few providers take a job that may be refused")
     market, sender, ui = session.market, session.sender, session.ui
     highest = units(price, market.decimals, "--price")
     lowest = (
@@ -101,6 +151,7 @@ def post(
     )
     if lowest > highest:
         raise WrongInput("--start-price: above --price, the highest price; lower it")
+    rise = 0 if auction is None else seconds(auction, "--auction")
     order = Order(
         spec=read.spec.digest(),
         start_price=lowest,
@@ -109,7 +160,7 @@ def post(
         duration=read.spec.timeout_seconds + _EXTRA_SECONDS
         if duration is None
         else seconds(duration, "--duration"),
-        auction=seconds(auction, "--auction"),
+        auction=rise if auction is not None or lowest == highest else _AUCTION_SECONDS,
         min_stake=units(min_stake, TPF_DECIMALS, "--min-stake"),
         min_score=rate(min_score, "--min-score"),
         allow_root=allow_list.root(read.spec.allow),
@@ -120,12 +171,40 @@ def post(
         raise WrongInput(
             f"--duration: shorter than the job's own timeout of {read.spec.timeout_seconds} s"
         )
-    urls = list(endpoints) or list(tenant.candidates(market, order, read.spec.allow).values())
-    if not urls:
-        ui.note("no registered provider could take this job now; one may come while it is open")
+    jobs.check_order(market, order)
+    ui.doing("reading the providers")
+    verdicts = feasible.ask_providers(market, ui, providers.read_all(market), read.spec, order)
+    if verdicts:
+        feasible.show(market, ui, verdicts)
+    if not patient and not endpoints:
+        feasible.require(verdicts)
+    asked = feasible.lowest_price(verdicts)
+    if start_price is None and auction is None and asked is not None and asked < highest:
+        order = replace(order, start_price=asked, auction=_AUCTION_SECONDS)
+        ui.note(
+            f"the lowest price asked is {market.show_price(asked)}: the offer starts there, and "
+            f"rises to {market.show_price(highest)} within {_AUCTION_SECONDS // 60} minutes"
+        )
+    elif asked is not None and asked < order.start_price:
+        ui.note(f"the lowest price asked is {market.show_price(asked)}; you offer more at once")
+    takers = [v.provider.endpoint for v in verdicts if v.takes_it and v.provider.endpoint]
+    urls = list(endpoints) or takers[: tenant.MAX_PROVIDERS]
     placed = jobs.post(market, sender, ui, order, jobs.Funds(funds))
-    tenant.upload(market, sender.signer, ui, read, urls, job=placed.job)
-    return {"job": "0x" + placed.job.hex()}
+    notebook.note(read.spec)
+    objections = tenant.upload(market, sender.signer, ui, read, urls, job=placed.job).objections
+    if urls and len(objections) == len(urls) and not patient:
+        raise CommandError(
+            f"job {jobs.short(placed.job)} is posted, but no provider that has its inputs takes "
+            "it now; see job status, or take it back with job cancel",
+            Code.NOBODY_TAKES_IT,
+            job="0x" + placed.job.hex(),
+        )
+    return {
+        "job": "0x" + placed.job.hex(),
+        "start_price": str(order.start_price),
+        "max_price": str(order.max_price),
+        "providers": [feasible.to_json(verdict) for verdict in verdicts],
+    }
 
 
 @command(cli, Needs.ACCOUNT)
@@ -142,26 +221,37 @@ def hire(
     endpoint: str | None,
     funds: str,
 ) -> Result:
-    """Ask one provider for a price for PACKAGE, and hire it."""
-    from teraproof.market import jobs, packages, tenant
+    """Ask one provider for a price for PACKAGE, and hire it.
+
+    Without --provider it is the cheapest one that would take the job.
+    """
+    from teraproof.market import feasible, jobs, notebook, packages, providers, tenant
 
     read = packages.read(package)
     market, sender, ui = session.market, session.sender, session.ui
-    if endpoint is None:
-        owner, url = tenant.announced(market, owner)
-    else:
-        url = endpoint
     wanted = rate(min_score, "--min-score")
-    if wanted and owner is not None:
+    url = endpoint
+    if url is None:
+        ui.doing("reading the providers")
+        known = providers.read_all(market) if owner is None else [providers.read(market, owner)]
+        verdicts = feasible.ask_providers(market, ui, known, read.spec, min_score=wanted)
+        if verdicts:
+            feasible.show(market, ui, verdicts)
+        feasible.require(verdicts)
+        best = verdicts[0].provider
+        owner, url = best.owner, best.endpoint
+        assert url is not None  # it has answered there
+    elif wanted and owner is not None:
         tenant.check_score(market, owner, wanted)
     ui.doing(f"asking {url} for a price")
     quote, signature = tenant.quote(market, sender.signer, read, url, owner)
     if wanted and owner is None:
-        hired = market.staking.provider_of(quote.operator, "latest")
+        hired = tenant.owner_of(market, quote.operator)
         tenant.check_score(market, hired, wanted)
     placed = jobs.hire(market, sender, ui, quote, signature, jobs.Funds(funds))
+    notebook.note(read.spec)
     tenant.upload(market, sender.signer, ui, read, [url], job=placed.job)
-    return {"job": "0x" + placed.job.hex(), "price": str(quote.price)}
+    return {"job": "0x" + placed.job.hex(), "price": str(quote.price), "endpoint": url}
 
 
 @command(cli, Needs.ACCOUNT)
@@ -188,7 +278,7 @@ def upload(
     if not urls:
         raise CommandError("no registered provider could take this job now; pass --endpoint URL")
     done = tenant.upload(market, signer, session.ui, read, urls, job=job.job)
-    return {"job": "0x" + job.job.hex(), "uploaded_to": done}
+    return {"job": "0x" + job.job.hex(), "uploaded_to": list(done.endpoints)}
 
 
 @command(cli, Needs.EITHER, "list")
@@ -242,6 +332,44 @@ def fetch(session: Session, job_id: str, output: Path | None, endpoint: str | No
         "receipt": str(fetched.receipt),
         "files": [{"path": entry.path, "size": entry.size} for entry in fetched.files],
     }
+
+
+@command(cli, Needs.ACCOUNT)
+@_job
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job is not running any more.")
+@click.option("--tail", is_flag=True, help="Begin with the end: the last 64 KiB.")
+@_endpoint
+def logs(session: Session, job_id: str, follow: bool, tail: bool, endpoint: str | None) -> Result:
+    """Show what the job has printed, as its provider has it."""
+    from teraproof.market import tenant, watch
+
+    market, signer = session.market, session.signer
+    job = _find(session, job_id)
+    url = tenant.endpoint_for(market, job, endpoint)
+    lines: list[str] = []
+
+    def show(text: str) -> None:
+        lines.append(text)
+        session.ui.line(text)
+
+    session.ui.doing(f"reading the log at {url}")
+    size = watch.log(market, signer, job, url, show, follow=follow, tail=tail)
+    if not size:
+        session.ui.note("it printed nothing")
+    return {"job": "0x" + job.job.hex(), "bytes": size, "lines": lines if session.as_json else []}
+
+
+@command(cli, Needs.CHAIN)
+@_job
+@click.option("--timeout", help='Give up after this time, such as "1 hour"; default: never.')
+def wait(session: Session, job_id: str, timeout: str | None) -> Result:
+    """Wait until the job has a result or has ended. Exits with 5 when it did not succeed."""
+    from teraproof.market import jobs, watch
+
+    limit = None if timeout is None else seconds(timeout, "--timeout")
+    job = _find(session, job_id)
+    done = watch.wait(session.market, session.ui, job, seconds=limit)
+    return jobs.to_json(session.market, done, session.market.now())
 
 
 def _ending(name: str, help: str) -> None:

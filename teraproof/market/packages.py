@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from teraproof.errors import LocalError, WrongInput
+from teraproof.errors import LocalError, WrongInput, counted
 from teraproof.protocol import allow_list, jobspec
 from teraproof.protocol.digests import check_path, entries, file_digest
 from teraproof.protocol.jobspec import JobSpec
@@ -32,26 +32,42 @@ class Package:
 def read(path: Path) -> Package:
     """Complete the template at `path` (a file, or a directory with a job.json).
 
-    LocalError names the file or the field at fault.
+    WrongInput names the first file or field at fault; its details hold all faults.
     """
+    package, faults = examine(path)
+    if package is not None:
+        return package
+    more = len(faults) - 1
+    tail = f" (and {counted(more, 'more fault')}; see job check)" if more else ""
+    raise WrongInput(f"{faults[0]}{tail}", faults=faults)
+
+
+def examine(path: Path) -> tuple[Package | None, list[str]]:
+    """The package at `path`, or everything that is wrong with it, a line each."""
     file = path / TEMPLATE if path.is_dir() else path
     try:
         document = json.loads(file.read_text())
     except OSError as error:
-        raise WrongInput(f"cannot read {file}: {error.strerror}") from None
+        return None, [f"cannot read {file}: {error.strerror}"]
     except (ValueError, RecursionError) as error:
-        raise WrongInput(f"{file}: not JSON: {error}") from None
+        return None, [f"{file}: not JSON: {error}"]
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
-        raise WrongInput(f"{file}: not a job specification with a list of inputs")
-    try:
-        document["inputs"] = [
-            found
-            for number, item in enumerate(document["inputs"])
-            for found in _complete(f"inputs[{number}]", item, file.parent)
-        ]
-        return Package(jobspec.parse(json.dumps(document).encode()), file.parent)
-    except LocalError as error:
-        raise WrongInput(f"{file}: {error}") from None
+        return None, [f"{file}: not a job specification with a list of inputs"]
+    faults: list[str] = []
+    inputs: list[Any] = []
+    for number, item in enumerate(document["inputs"]):
+        try:
+            inputs += _complete(f"inputs[{number}]", item, file.parent)
+        except LocalError as error:
+            faults.append(str(error))
+    document["inputs"] = inputs
+    faults += jobspec.faults(document)
+    if not faults:
+        try:
+            return Package(jobspec.parse(json.dumps(document).encode()), file.parent), []
+        except LocalError as error:
+            faults.append(str(error))
+    return None, [f"{file}: {fault}" for fault in faults]
 
 
 def restricted(package: Package, owners: Sequence[str]) -> Package:

@@ -38,6 +38,14 @@ _LOG_LINES = 20
 
 
 @dataclass(frozen=True)
+class Uploaded:
+    """Where the inputs are now, and why some agents there would not take the job all the same."""
+
+    endpoints: tuple[str, ...]
+    objections: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Fetched:
     """A verified result on this machine."""
 
@@ -85,9 +93,14 @@ def quote(
     return given
 
 
+def owner_of(market: Market, operator: str) -> str:
+    """The provider whose operator this is; the zero address for none."""
+    return market.staking.provider_of(operator, "latest")
+
+
 def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | None) -> None:
     """CommandError when a quote is not by the operator of `provider` (of any, when it is None)."""
-    owner = market.staking.provider_of(quote.operator, "latest")
+    owner = owner_of(market, quote.operator)
     if owner == ZERO_ADDRESS:
         raise CommandError(f"{endpoint} quotes for no registered provider; nothing was sent")
     if provider is not None and owner != provider:
@@ -117,12 +130,13 @@ def upload(
     endpoints: Sequence[str],
     wait: float = UPLOAD_SECONDS,
     job: bytes | None = None,
-) -> list[str]:
-    """Send specification and inputs to agents; the endpoints that have all of them.
+) -> Uploaded:
+    """Send specification and inputs to agents.
 
-    With the `job` on chain, tells why an agent would not take it, if it says so at once.
+    With the `job` on chain, says why an agent would not take it, if it says so at once.
     CommandError when there are endpoints and none took them.
     """
+    ui.doing("sending the inputs")
     failed: dict[str, str] = {}
     reached: dict[str, AgentClient] = {}
     with ExitStack() as stack:
@@ -153,8 +167,9 @@ def upload(
         for url in done:
             there = "is" if len(package.spec.inputs) == 1 else "are"
             ui.step(f"{counted(len(package.spec.inputs), 'input')} {there} with {url}")
-        if job is not None:
-            _tell_objections({url: reached[url] for url in done}, job, ui)
+        objections = (
+            {} if job is None else _objections({url: reached[url] for url in done}, job, ui)
+        )
     for line in failed.values():
         ui.note(line)
     if endpoints and not done:
@@ -162,12 +177,14 @@ def upload(
             "no agent has the inputs, so nobody will start; run job upload to try again, "
             "or job cancel to take the job back"
         )
-    return done
+    return Uploaded(tuple(done), objections)
 
 
-def _tell_objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> None:
+def _objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> dict[str, str]:
     """What keeps agents from an open job, as far as they know it within some seconds."""
     waiting = dict(clients)
+    found: dict[str, str] = {}
+    ui.doing("asking whether they take the job")
     end = time.monotonic() + _OBJECTION_SECONDS
     while waiting:
         for url, client in list(waiting.items()):
@@ -181,10 +198,13 @@ def _tell_objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> 
                 del waiting[url]
             elif note and blocked not in (Code.SPEC_MISSING, Code.INPUTS_MISSING):
                 ui.note(f"{url} does not take the job now: {note}")
+                found[url] = note
                 del waiting[url]
-        if not waiting or time.monotonic() > end:
-            return
-        time.sleep(0.5)
+        if time.monotonic() > end:
+            break
+        if waiting:
+            time.sleep(0.5)
+    return found
 
 
 def announced(market: Market, provider: str | None) -> tuple[str, str]:

@@ -139,6 +139,28 @@ def parse_named(data: bytes, name: bytes) -> JobSpec:
     return spec
 
 
+def faults(document: Any) -> list[str]:
+    """Everything that is wrong with a document, a line each, in its order; none for a valid one.
+
+    The first of them is what `parse` would say.
+    """
+    try:
+        _refuse_ambiguous(document, "")
+    except SpecError as error:
+        return [str(error)]
+    errors = sorted(islice(_VALIDATOR.iter_errors(document), _MAX_ERRORS), key=_document_order)
+    found: list[str] = []
+    for fault in errors:
+        found += [line for line in _sentences(fault) if line not in found]
+    if found:
+        return found
+    try:
+        _build(document)
+    except SpecError as error:
+        return [str(error)]
+    return []
+
+
 def _load(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise SpecError(f"job specification: larger than {MAX_BYTES} bytes; move data to inputs")
@@ -264,6 +286,10 @@ def _document_order(error: ValidationError) -> tuple[str, ...]:
 
 
 def _sentence(error: ValidationError) -> str:
+    return _sentences(error)[0]
+
+
+def _sentences(error: ValidationError) -> list[str]:
     path = ""
     for part in error.absolute_path:
         path = f"{path}[{part}]" if isinstance(part, int) else _join(path, str(part))
@@ -271,12 +297,12 @@ def _sentence(error: ValidationError) -> str:
     given: Any = error.instance
     if error.validator == "required":
         missing = [name for name in schema["required"] if name not in given]
-        return f"{_join(path, missing[0])}: missing; every field is required"
+        return [f"{_join(path, name)}: missing; every field is required" for name in missing]
     if error.validator == "additionalProperties" and schema["additionalProperties"] is False:
         unknown = sorted(set(given) - set(schema["properties"]))
-        return f"{_join(path, unknown[0])}: unknown field; remove it"
+        return [f"{_join(path, name)}: unknown field; remove it" for name in unknown]
     expected = schema.get("description", error.message)
-    return f"{_named(path)}: {_show(given)} is not allowed; give {expected}"
+    return [f"{_named(path)}: {_show(given)} is not allowed; give {expected}"]
 
 
 def _join(path: str, key: str) -> str:

@@ -160,10 +160,19 @@ class Http:
         self._pool = self._make_pool()
         backend.cut_off()
 
+    def get(self, url: str, *, seconds: float, most: int) -> Response:
+        """Read at most `most` bytes within `seconds`. Raises HttpFault."""
+        return self._ask("GET", url, None, seconds, most)
+
     def post(self, url: str, body: bytes, *, seconds: float, most: int) -> Response:
         """Send JSON and read at most `most` bytes within `seconds`. Raises HttpFault."""
+        return self._ask("POST", url, body, seconds, most)
+
+    def _ask(
+        self, method: str, url: str, body: bytes | None, seconds: float, most: int
+    ) -> Response:
         try:
-            request = _request(url, body)
+            request = _request(method, url, body)
         except (ValueError, UnicodeError):
             raise HttpFault("has an invalid URL", reached=False) from None
         self._deadline.at = time.monotonic() + seconds
@@ -192,7 +201,7 @@ class Http:
         return Response(response.status, data, _retry_after(headers.get(b"retry-after", b"")))
 
 
-def _request(url: str, body: bytes) -> httpcore.Request:
+def _request(method: str, url: str, body: bytes | None) -> httpcore.Request:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("not an HTTP URL")
@@ -203,19 +212,20 @@ def _request(url: str, body: bytes) -> httpcore.Request:
         named += f":{parts.port}".encode()
     headers = [
         (b"Host", named),
-        (b"Content-Type", b"application/json"),
-        (b"Content-Length", str(len(body)).encode()),
         (b"Accept", b"application/json"),
         (b"Accept-Encoding", b"gzip"),
         (b"User-Agent", b"teraproof"),
     ]
+    if body is not None:
+        length = str(len(body)).encode()
+        headers += [(b"Content-Type", b"application/json"), (b"Content-Length", length)]
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         headers.append((b"Authorization", b"Basic " + base64.b64encode(pair)))
     where = httpcore.URL(
         scheme=parts.scheme.encode(), host=host, port=parts.port, target=target.encode("ascii")
     )
-    return httpcore.Request("POST", where, headers=headers, content=body)
+    return httpcore.Request(method, where, headers=headers, content=body)
 
 
 def _read(response: httpcore.Response, encoding: bytes, most: int) -> bytes:

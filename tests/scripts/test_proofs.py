@@ -145,7 +145,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert "state | proven" in text
     assert providers.read(market, owner).score == score
     providers.show_list(providers.read_all(market), stage.ui)
-    assert "62.91 Mop/s | 62.91 Mop/s | 0 %" in shown(stage)
+    assert "0.00006291 TOPS | 0.00006291 TOPS | 0 %" in shown(stage)
 
     rewards.show(market, stage.ui, owner)
     assert "1,000 TPF | the epoch is not over" in shown(stage)
@@ -283,13 +283,13 @@ def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) 
     score = prover.rules.score(ROUNDS)
     order = stage.order(min_score=score // 2 + 1)
     assert tenant.candidates(market, order) == {}
-    with pytest.raises(ScriptError, match=r"has proven 0 op/s, .* 62.91 Mop/s are asked for"):
+    with pytest.raises(ScriptError, match=r"has proven 0 TOPS, .* 0.00006291 TOPS are asked for"):
         tenant.check_score(market, owner, score)
     prover.prove()
     tenant.check_score(market, owner, score)
     assert list(tenant.candidates(market, order)) == [owner]
     placed = stage.post(min_score=order.min_score)
-    assert "proven throughput needed | 31.46 Mop/s" in shown(stage)
+    assert "proven throughput needed | 0.00003146 TOPS" in shown(stage)
     stage.accept(placed)
     assert stage.find(placed).status is Status.ASSIGNED
     # Its running jobs never need more than it has proven.

@@ -191,9 +191,8 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     placed = scene.post(package)
     # Anybody may announce anything: a bad endpoint keeps the inputs from nobody else.
     urls = ["gopher://x", "http://[::1", scene.endpoint]
-    assert tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, urls, wait=30) == [
-        scene.endpoint
-    ]
+    sent = tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, urls, wait=30)
+    assert sent.endpoints == (scene.endpoint,)
     job = scene.wait(placed, Status.ATTESTED)
     target = scene.home / "result"
     with pytest.raises(ScriptError, match="results are given to the requester only"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import ROUND_CEILING
 from pathlib import Path
 
 from provider_agent.core.capacity import Amounts, Load, Resource
@@ -22,9 +21,9 @@ from teraproof.errors import Refused
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.pricing import least_price, most_collateral
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
 
-_TPF = 10**18
 # Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
 _REACTION_BLOCKS = 3
 # As many files as ext4 has room for in so much space: one for 16 KiB, and some more.
@@ -83,17 +82,16 @@ class Policy:
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
-        time = self._jobs.price_per_hour * spec.timeout_seconds / 3600
-        exact = max(time, self._jobs.min_price) * self._unit
-        return max(1, int(exact.to_integral_value(ROUND_CEILING)))
+        jobs = self._jobs
+        return least_price(jobs.price_per_hour, jobs.min_price, spec.timeout_seconds, self._unit)
 
     def collateral(self, price: int) -> int:
         """The most collateral that a job of this price may lock, in TPF wei.
 
         Tied to the price, or every hiccup of a cheap job would be worth more than the job.
         """
-        share = self._jobs.collateral_per_token * price * _TPF / self._unit
-        return min(int(share), int(self._jobs.max_collateral * _TPF))
+        jobs = self._jobs
+        return most_collateral(jobs.collateral_per_token, jobs.max_collateral, price, self._unit)
 
     # ------------------------------------------------------------------ time and disk
 

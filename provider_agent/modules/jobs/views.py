@@ -224,6 +224,8 @@ def offer(settings: Settings, load: Load) -> dict[str, Any]:
             "memory_mb": runner.memory_mb,
             "disk_mb": runner.disk_mb,
             "gpus": runner.gpus,
+            "input_mb": runner.input_mb,
         },
+        "accept_refusable": jobs.accept_refusable,
         "slots": {"total": load.slots, "promised": load.committed},
     }

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who would take a job, at what price, and why not: asked before any money moves.
+
+What the chain says of a provider is joined with what its agent publishes. An agent may still
+decide otherwise; a quote binds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from teraproof.amounts import show_rate, show_tpf
+from teraproof.client.listing import Asked, ask_all
+from teraproof.errors import CommandError, Refused, counted
+from teraproof.market.market import Market
+from teraproof.market.providers import Provider
+from teraproof.market.ui import Ui
+from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.terms import Judged, Order
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a provider would do. `price` is payment token units that it asks, None if unknown."""
+
+    provider: Provider
+    asked: Asked
+    price: int | None
+    refusals: tuple[Refused, ...]
+
+    @property
+    def takes_it(self) -> bool:
+        """Whether nothing is known against it."""
+        return not self.refusals
+
+
+def judge(
+    market: Market,
+    provider: Provider,
+    asked: Asked,
+    spec: JobSpec,
+    order: Order | None = None,
+    min_score: int = 0,
+) -> Verdict:
+    """One provider's verdict on a specification, and on an order for it if there is one yet."""
+    found: list[Refused] = []
+    price = None
+    listing = asked.listing
+    if listing is None:
+        found.append(Refused(Code.AGENT_UNREACHABLE, asked.trouble))
+    elif listing.chain_id != market.chain.chain_id or listing.jobs != market.jobs.address:
+        found.append(Refused(Code.ANSWER_INVALID, "its agent works for another market"))
+    elif listing.owner != provider.owner:
+        found.append(Refused(Code.NOT_REGISTERED, "its agent works for another provider"))
+    else:
+        unit = 10**market.decimals
+        price = listing.price(spec, unit)
+        found += listing.refuse_spec(spec)
+        if order is not None:
+            if order.max_price < price:
+                line = f"asks {market.show_price(price)}"
+                found.append(Refused(Code.PRICE_TOO_LOW, line, least=str(price)))
+            most = listing.collateral(max(price, order.max_price), unit)
+            if order.collateral > most:
+                line = f"puts up at most {show_tpf(most)} at that price"
+                found.append(Refused(Code.COLLATERAL_OVER_PRICE, line))
+            if order.judged == Judged.REFUSABLE and listing.accepts_refusable is False:
+                found.append(Refused(Code.NOT_REFUSABLE, "takes no job that may be refused"))
+        if not listing.free_slots:
+            found.append(Refused(Code.SLOTS_TAKEN, f"all {listing.slots} slots are taken"))
+    if spec.allow and provider.owner not in spec.allow:
+        found.append(Refused(Code.NOT_LISTED, "is not on the list of --allow"))
+    if order is not None:
+        found += _by_chain(provider, order)
+    if provider.free_score < max(min_score, 0 if order is None else order.min_score):
+        line = f"has {show_rate(provider.free_score)} free"
+        found.append(Refused(Code.SCORE_MISSING, line))
+    return Verdict(provider, asked, price, tuple(found))
+
+
+def _by_chain(provider: Provider, order: Order) -> list[Refused]:
+    """What the chain alone tells."""
+    found = []
+    if provider.active < order.min_stake:
+        line = f"has {show_tpf(provider.active)} staked"
+        found.append(Refused(Code.STAKE_MISSING, line))
+    if provider.lockable < order.collateral:
+        line = f"can put up {show_tpf(provider.lockable)} now"
+        found.append(Refused(Code.COLLATERAL_TAKEN, line))
+    return found
+
+
+def ask_providers(
+    market: Market,
+    ui: Ui,
+    known: Sequence[Provider],
+    spec: JobSpec,
+    order: Order | None = None,
+    *,
+    min_score: int = 0,
+    asking: Callable[[Mapping[str, str]], Mapping[str, Asked]] = ask_all,
+) -> list[Verdict]:
+    """All providers' verdicts: those that would take it first, the cheapest of them first.
+
+    `min_score` is for a job without an order: operations per second that must be free.
+    """
+    urls = {one.owner: one.endpoint for one in known if one.endpoint is not None}
+    ui.doing(f"asking {counted(len(urls), 'agent')}")
+    answers = asking(urls)
+    verdicts = [
+        judge(
+            market,
+            one,
+            answers.get(one.owner) or Asked("", None, "announces no endpoint"),
+            spec,
+            order,
+            min_score,
+        )
+        for one in known
+    ]
+    return sorted(verdicts, key=lambda v: (not v.takes_it, v.price is None, v.price or 0))
+
+
+def show(market: Market, ui: Ui, verdicts: Sequence[Verdict]) -> None:
+    """The table."""
+    rows = [
+        (
+            verdict.provider.owner,
+            "yes" if verdict.takes_it else "no",
+            "" if verdict.price is None else market.show_price(verdict.price),
+            "; ".join(str(refusal) for refusal in verdict.refusals),
+        )
+        for verdict in verdicts
+    ]
+    ui.table("Who would take it", ("provider", "takes it", "price", "why not"), rows)
+
+
+def lowest_price(verdicts: Sequence[Verdict]) -> int | None:
+    """What the cheapest provider that would take it asks; None where nobody would."""
+    return min((v.price for v in verdicts if v.takes_it and v.price is not None), default=None)
+
+
+def require(verdicts: Sequence[Verdict]) -> None:
+    """CommandError (NOBODY_TAKES_IT) when no provider would take it; nothing was sent."""
+    if any(verdict.takes_it for verdict in verdicts):
+        return
+    what = "no provider would take the job now" if verdicts else "no provider is registered"
+    raise CommandError(
+        f"{what}; nothing was sent. Change the job or the order, or pass --wait-for-provider",
+        Code.NOBODY_TAKES_IT,
+        providers=[to_json(verdict) for verdict in verdicts],
+    )
+
+
+def to_json(verdict: Verdict) -> dict[str, object]:
+    """For documents; the price is payment token units as text."""
+    return {
+        "provider": verdict.provider.owner,
+        "endpoint": verdict.provider.endpoint,
+        "takes_it": verdict.takes_it,
+        "price": None if verdict.price is None else str(verdict.price),
+        "refusals": [
+            {"code": refusal.code.value, "message": str(refusal)} for refusal in verdict.refusals
+        ],
+    }

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job while it goes on: its log as it is written, and its end as the chain has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from teraproof.client.jobs import AgentClient
+from teraproof.errors import CommandError, LocalError
+from teraproof.market import jobs
+from teraproof.market.jobs import Job, short
+from teraproof.market.market import Market
+from teraproof.market.signers import Signer
+from teraproof.market.ui import Ui
+from teraproof.protocol.errors import Code
+from teraproof.protocol.outcome import Outcome, by_status, of_result
+from teraproof.protocol.terms import Status, status_of
+
+_LOOK_SECONDS = 1.0
+_LIVE = (Status.OPEN, Status.ASSIGNED)
+
+
+class Lines(Protocol):
+    """Where the lines of a log go."""
+
+    def __call__(self, text: str) -> None:
+        """One line, harmless for a terminal."""
+        ...
+
+
+def harmless(text: str) -> str:
+    """A stranger's line without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in text)
+
+
+def log(
+    market: Market,
+    signer: Signer,
+    job: Job,
+    url: str,
+    show: Lines,
+    *,
+    follow: bool = False,
+    tail: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Show a job's log, from its beginning or (`tail`) its end, and with `follow` go on until the
+    job is not running any more. Returns how many bytes were shown.
+
+    CommandError when the signer is not the requester; what the agent answers otherwise.
+    """
+    if job.terms.requester != signer.address:
+        raise CommandError(
+            f"job {short(job.job)} belongs to {job.terms.requester}, not to {signer.address}; "
+            "logs are given to the requester only",
+            Code.NOT_REQUESTER,
+        )
+    offset: int | None = None if tail else 0
+    rest, shown = "", 0
+    with AgentClient(url, signer, market.chain.chain_id) as client:
+        while True:
+            ended = not follow or not _runs(market, job)
+            piece = _piece(client, job, offset, follow and not ended)
+            if piece is not None:
+                offset = piece["next"]
+                shown += piece["next"] - piece["offset"]
+                *whole, rest = (rest + piece["text"]).split("\n")
+                for line in whole:
+                    show(harmless(line))
+                if offset < piece["size"]:
+                    continue  # there is more now
+            if ended:
+                break
+            sleep(_LOOK_SECONDS)
+    if rest:
+        show(harmless(rest))
+    return shown
+
+
+def _runs(market: Market, job: Job) -> bool:
+    return status_of(market.jobs.state(job.job, "latest")) in _LIVE
+
+
+def _piece(
+    client: AgentClient, job: Job, offset: int | None, patient: bool
+) -> dict[str, Any] | None:
+    """The next piece; None while there is no log yet and we are `patient`."""
+    try:
+        found = client.logs(job.job, offset)
+    except LocalError as error:
+        if patient and error.retryable:
+            return None
+        raise
+    numbers = [found.get(name) for name in ("offset", "next", "size")]
+    fits = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+    if not fits or not isinstance(found.get("text"), str) or found["next"] < found["offset"]:
+        raise LocalError("the agent sent a malformed log", Code.ANSWER_INVALID)
+    if found["offset"] < found["next"] or found["next"] >= found["size"]:
+        return found
+    raise LocalError("the agent's log does not go on", Code.ANSWER_INVALID)
+
+
+def wait(
+    market: Market,
+    ui: Ui,
+    job: Job,
+    *,
+    seconds: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Job:
+    """Wait until there is a result or an end, at most `seconds`; the job then.
+
+    CommandError: JOB_FAILED when the job did not succeed, NOT_READY when the time is over.
+    """
+    end = None if seconds is None else clock() + seconds
+    told = None
+    while True:
+        status = status_of(market.jobs.state(job.job, "latest"))
+        if status is not told:
+            ui.step(f"job {short(job.job)} is {status.name.lower()}")
+            told = status
+        if status not in _LIVE:
+            break
+        ui.doing("waiting for a provider" if status is Status.OPEN else "waiting for the result")
+        if end is not None and clock() > end:
+            raise CommandError(
+                f"job {short(job.job)} is still {status.name.lower()}; wait again, or see job "
+                "status",
+                Code.NOT_READY,
+                status=status.name.lower(),
+            )
+        sleep(max(_LOOK_SECONDS, market.chain.poll_seconds))
+    done = jobs.find(market, job.job.hex())
+    outcome = outcome_of(done)
+    if outcome is not Outcome.SUCCEEDED:
+        raise CommandError(
+            f"job {short(job.job)} did not succeed: {done.outcome}",
+            Code.JOB_FAILED,
+            status=done.status.name.lower(),
+            outcome=None if outcome is None else outcome.value,
+        )
+    ui.step(f"it {done.outcome}")
+    return done
+
+
+def outcome_of(job: Job) -> Outcome | None:
+    """How a job ended, as the chain alone tells it; None while it goes on."""
+    ended = by_status(job.status)
+    if ended is not None:
+        return ended
+    return None if job.attested is None else of_result(job.attested.result).outcome
