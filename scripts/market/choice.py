@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chosen network before it is connected to.
 
-Left alone, Ape would try public endpoints, wait for ever for a node that accepts a connection and
+Left alone, Ape would try public endpoints, wait without end for a node that accepts a connection and
 says nothing, and start a chain of its own that ends with the command.
 """
 

@@ -264,7 +264,7 @@ class OneLine:
 
 
 class Failure(click.ClickException):
-    """One line, and the exit code of its kind. `details` are shown in JSON, None is no JSON."""
+    """One line, and the exit code of its kind. `details` are shown in JSON unless they are None."""
 
     def __init__(self, line: str, code: Code, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(line)

@@ -37,7 +37,7 @@ _score = click.option(
     "--min-score",
     default="0",
     metavar="SPEED",
-    help='Proven throughput that the provider must have free, such as "500T" operations a second.',
+    help='Proven throughput that the provider must have free, such as "500 TOPS" (INT8).',
 )
 _allow = click.option(
     "--allow",

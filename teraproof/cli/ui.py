@@ -17,7 +17,7 @@ from rich.text import Text
 from teraproof.errors import CommandError, Declined
 from teraproof.market.ui import Row
 
-_PATIENCE = 1.0  # seconds after which a person is told what takes the time
+_PATIENCE = 1.0  # seconds after which a person reads what takes the time
 
 
 @dataclass

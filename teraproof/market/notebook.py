@@ -24,7 +24,7 @@ def folder() -> Path:
 
 
 def note(spec: JobSpec) -> None:
-    """Keep the specification of a job; a disk that is full or read-only is no reason to stop."""
+    """Keep the specification of a job; a full or read-only disk does not stop the command."""
     with contextlib.suppress(OSError, RuntimeError):
         place = folder()
         place.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -57,9 +57,9 @@ def examine(path: Path) -> tuple[Package | None, list[str]]:
     inputs: list[Any] = []
     for number, item in enumerate(document["inputs"]):
         try:
-            inputs += _complete(f"inputs[{number}]", item, file.parent)
+            inputs += _complete(item, file.parent)
         except LocalError as error:
-            faults.append(str(error))
+            faults.append(f"inputs[{number}]: {error}")
     document["inputs"] = inputs
     faults += jobspec.faults(document)
     if not faults:
@@ -81,16 +81,16 @@ def restricted(package: Package, owners: Sequence[str]) -> Package:
     return Package(replace(package.spec, allow=allow), package.directory)
 
 
-def _complete(where: str, item: Any, directory: Path) -> list[Any]:
+def _complete(item: Any, directory: Path) -> list[Any]:
     if isinstance(item, str):
         item = {"path": item}
     if not isinstance(item, dict) or not isinstance(item.get("path"), str):
-        raise WrongInput(f"{where}: not a path, nor an object with one")
+        raise WrongInput("not a path, nor an object with one")
     path = check_path(item["path"])
     local = directory / path
     if local.is_dir() and not local.is_symlink():
         if set(item) != {"path"}:
-            raise WrongInput(f"{where}: {path} is a directory; give its path alone")
+            raise WrongInput(f"{path} is a directory; give its path alone")
         return [
             {"path": f"{path}/{entry.path}", "sha256": entry.sha256, "size": entry.size}
             for entry in entries(local)
@@ -98,5 +98,5 @@ def _complete(where: str, item: Any, directory: Path) -> list[Any]:
     found = {"path": path, "sha256": file_digest(local).hex(), "size": local.stat().st_size}
     for key in ("sha256", "size"):
         if key in item and item[key] != found[key]:
-            raise WrongInput(f"{where}: {local} has another {key}; remove it or restore the file")
+            raise WrongInput(f"{local} has another {key}; remove it or restore the file")
     return [{**item, **found}]

@@ -73,7 +73,7 @@ class Code(StrEnum):
     INPUT_INVALID = "input_invalid", _INPUT, 0, False, "An option, an argument or a file is wrong."
     DECLINED = "declined", _REFUSED, 0, False, "The person at the terminal said no."
     JOB_FAILED = "job_failed", Exit.JOB_FAILED, 0, False, "The job ended without success."
-    COMMAND_RUNNING = "command_running", _AWAY, 0, True, "Another command does it just now."
+    COMMAND_RUNNING = "command_running", _AWAY, 0, True, "Another command does it now."
     NOBODY_TAKES_IT = "nobody_takes_it", _REFUSED, 0, True, "No provider would take the job."
     INTERRUPTED = "interrupted", Exit.INTERRUPTED, 0, False, "Stopped by Ctrl-C."
 

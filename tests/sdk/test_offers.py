@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tenant learns before money moves: all faults of a package, what agents publish, and who
+would take the job at what price.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from teraproof.client.listing import Asked, Listing, ask, ask_all
+from teraproof.errors import LocalError, WrongInput
+from teraproof.market import feasible, notebook, packages
+from teraproof.market.market import Market
+from teraproof.market.providers import Provider
+from teraproof.market.ui import QuietUi
+from teraproof.protocol import jobspec
+from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.terms import ZERO_WORD, Judged, Order
+from tests.support.codes import fails_as
+
+TPF, USD = 10**18, 10**6
+JOBS = "0x" + "33" * 20
+OWNER, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
+JOB: dict[str, Any] = {
+    "version": 1,
+    "kind": "batch",
+    "name": "sample",
+    "runtime": "python-ml",
+    "command": ["python", "job.py"],
+    "env": {},
+    "inputs": [],
+    "outputs": ["out"],
+    "resources": {"cpus": 2, "memory_mb": 512, "disk_mb": 64, "gpus": 1},
+    "timeout_seconds": 360,
+    "deterministic": False,
+    "network": False,
+}
+PUBLISHED: dict[str, Any] = {
+    "owner": OWNER,
+    "operator": OTHER,
+    "chain_id": 7,
+    "contracts": {"jobs": JOBS, "staking": JOBS},
+    "runtimes": ["python-ml"],
+    "price_per_hour": "1.5",
+    "min_price": "0.01",
+    "max_collateral": "1000",
+    "collateral_per_token": "100",
+    "max_seconds": 3_600,
+    "limits": {"cpus": 4, "memory_mb": 1_024, "disk_mb": 128, "gpus": 1, "input_mb": 10},
+    "slots": {"total": 2, "promised": 1},
+    "devices": [{"kind": "cuda", "name": "H200", "memory_bytes": 1 << 37}],
+    "proof": None,
+    "sandbox": "bubblewrap",
+    "accept_refusable": False,
+}
+
+
+def published(**changes: Any) -> bytes:
+    return json.dumps({**PUBLISHED, **changes}).encode()
+
+
+def spec(**changes: Any) -> JobSpec:
+    return jobspec.parse(json.dumps({**JOB, **changes}).encode())
+
+
+# ---------------------------------------------------------------------- packages
+
+
+def test_examine__every_fault_at_once_each_with_its_place(tmp_path: Path) -> None:
+    bad = {
+        **JOB,
+        "kind": "magic",
+        "runtime": "No Such",
+        "timeout_seconds": 0,
+        "inputs": ["gone.py", "../up"],
+        "resources": {"cpus": 0, "memory_mb": 512},
+        "colour": "red",
+    }
+    del bad["outputs"]
+    (tmp_path / "job.json").write_text(json.dumps(bad))
+    package, faults = packages.examine(tmp_path)
+    assert package is None
+    for place in (
+        *("kind", "runtime", "timeout_seconds", "resources.cpus", "resources.disk_mb"),
+        *("resources.gpus", "colour", "outputs", "gone.py", "inputs[1]"),
+    ):
+        assert any(place in fault for fault in faults), place
+    assert len(faults) == len(set(faults)) and all("\n" not in fault for fault in faults)
+    with pytest.raises(WrongInput, match=f"and {len(faults) - 1} more faults; see job check") as e:
+        packages.read(tmp_path)
+    assert e.value.details["faults"] == faults
+
+
+def test_faults__none_for_what_parse_takes_and_parses_first_line_otherwise() -> None:
+    assert jobspec.faults(JOB) == []
+    for change in ({"env": {"a": "b"}}, {"outputs": ["a", "a/b"]}, {"version": 2}, {"name": 7}):
+        document = {**JOB, **change}
+        with pytest.raises(LocalError) as caught:
+            jobspec.parse(json.dumps(document).encode())
+        assert jobspec.faults(document)[0] == str(caught.value)
+
+
+def test_notebook__names_of_posted_jobs_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    job = spec(name="my job")
+    assert notebook.name_of(job.digest()) == ""
+    notebook.note(job)
+    assert notebook.name_of(job.digest()) == "my job"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    notebook.note(job)  # nowhere to write: no reason to stop
+    assert notebook.name_of(job.digest()) == ""
+
+
+# ---------------------------------------------------------------------- listings
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        published(owner="0x12"),
+        published(price_per_hour=1),
+        published(price_per_hour="NaN"),
+        published(price_per_hour="-1"),
+        published(price_per_hour="1e999999"),
+        published(price_per_hour="9" * 100),
+        published(max_seconds=True),
+        published(limits={"cpus": 1}),
+        published(slots={"total": -1, "promised": 0}),
+        published(runtimes=[7]),
+        published(devices=["H200"]),
+        published(contracts={}),
+        published(chain_id="7"),
+    ],
+)
+def test_parse__not_a_listing__one_error(data: bytes) -> None:
+    with fails_as(Code.ANSWER_INVALID):
+        Listing.parse(data)
+
+
+def test_parse__names_are_made_harmless_and_bounded() -> None:
+    shown = Listing.parse(published(runtimes=["a\x1b[31m" + "b" * 500] * 1_000))
+    assert len(shown.runtimes) == 64
+    assert all(len(name) <= 60 and "\x1b" not in name for name in shown.runtimes)
+
+
+def test_parse__older_agent__what_it_does_not_say_is_none() -> None:
+    old = {k: v for k, v in PUBLISHED.items() if k not in ("sandbox", "accept_refusable")}
+    old["limits"] = {k: v for k, v in PUBLISHED["limits"].items() if k != "input_mb"}
+    shown = Listing.parse(json.dumps(old).encode())
+    assert (shown.sandbox, shown.accepts_refusable) == (None, None)
+    assert "input_mb" not in shown.limits
+
+
+@contextmanager
+def server(status: int, body: bytes, *, drip: bool = False) -> Iterator[str]:
+    """An agent's HTTP side; with `drip` it sends a byte now and then and never ends."""
+    over = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(10_000 if drip else len(body)))
+            self.end_headers()
+            while drip and not over.wait(0.05):
+                try:
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+                except OSError:
+                    return
+            if not drip:
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=http.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{http.server_address[1]}"
+    finally:
+        over.set()
+        http.shutdown()
+        http.server_close()
+
+
+def test_ask_all__good_bad_slow_and_absent__each_has_its_answer() -> None:
+    with (
+        server(200, published()) as good,
+        server(200, b"hello") as stranger,
+        server(500, b"") as broken,
+        server(200, b"", drip=True) as slow,
+    ):
+        urls = {
+            "good": good,
+            "stranger": stranger,
+            "broken": broken,
+            "slow": slow,
+            "absent": "http://127.0.0.1:9",
+            "odd": "gopher://x",
+        }
+        found = ask_all(urls, lambda url: ask(url, 0.5))
+    assert list(found) == list(urls)
+    listing = found["good"].listing
+    assert listing is not None and listing.owner == OWNER
+    assert found["good"].trouble == ""
+    assert {name for name, one in found.items() if one.listing is None} == set(urls) - {"good"}
+    assert found["stranger"].trouble == "is not a Teraproof agent"
+    assert "500" in found["broken"].trouble
+    for name in ("slow", "absent", "odd"):
+        assert found[name].trouble.startswith("does not answer")
+    assert ask_all({}) == {}
+
+
+# ---------------------------------------------------------------------- verdicts
+
+
+MARKET = cast(
+    Market,
+    SimpleNamespace(
+        chain=SimpleNamespace(chain_id=7),
+        jobs=SimpleNamespace(address=JOBS),
+        decimals=6,
+        show_price=lambda amount: f"{amount / USD:g} tUSD",
+    ),
+)
+
+
+def provider(**changes: Any) -> Provider:
+    values: dict[str, Any] = {
+        "owner": OWNER,
+        "operator": OTHER,
+        "payout": OWNER,
+        "endpoint": "http://agent",
+        "commission_bps": 0,
+        "active": 500 * TPF,
+        "own": 500 * TPF,
+        "locked": 0,
+        "unbonding": 0,
+        "max_lock_per_order": 100 * TPF,
+        "max_locked": 500 * TPF,
+        "score": 10**12,
+        "reserved_score": 0,
+    }
+    return Provider(**{**values, **changes})
+
+
+def order(**changes: Any) -> Order:
+    values: dict[str, Any] = {
+        "spec": spec().digest(),
+        "start_price": 1 * USD,
+        "max_price": 1 * USD,
+        "collateral": 10 * TPF,
+        "duration": 960,
+        "auction": 0,
+        "min_stake": 0,
+        "min_score": 0,
+        "allow_root": ZERO_WORD,
+        "nonce": 1,
+    }
+    return Order(**{**values, **changes})
+
+
+def codes(
+    job: dict[str, Any], ordered: dict[str, Any], says: dict[str, Any], chain: dict[str, Any]
+) -> list[Code]:
+    asked = Asked("http://agent", Listing.parse(published(**says)))
+    given = order(**ordered)
+    verdict = feasible.judge(MARKET, provider(**chain), asked, spec(**job), given)
+    assert verdict.takes_it == (not verdict.refusals)
+    return [refusal.code for refusal in verdict.refusals]
+
+
+def test_judge__all_fits__takes_it_at_its_price() -> None:
+    asked = Asked("http://agent", Listing.parse(published()))
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), order())
+    # 1.5 tokens per hour for six minutes.
+    assert verdict.takes_it and verdict.price == 150_000
+    cheap = feasible.judge(MARKET, provider(), asked, spec(timeout_seconds=1), order())
+    assert cheap.price == 10_000  # the least that it takes for any job
+    assert feasible.judge(MARKET, provider(), asked, spec()).takes_it  # without an order
+
+
+@pytest.mark.parametrize(
+    ("job", "ordered", "says", "chain", "wanted"),
+    [
+        ({"runtime": "pytorch"}, {}, {}, {}, [Code.RUNTIME_NOT_OFFERED]),
+        ({"timeout_seconds": 3_601}, {"max_price": 9 * USD}, {}, {}, [Code.LIMIT_EXCEEDED]),
+        ({}, {"max_price": 149_999, "start_price": 1}, {}, {}, [Code.PRICE_TOO_LOW]),
+        (
+            {},
+            {"collateral": 101 * TPF},
+            {},
+            {},
+            [Code.COLLATERAL_OVER_PRICE, Code.COLLATERAL_TAKEN],
+        ),
+        ({}, {"collateral": 50 * TPF}, {}, {"locked": 480 * TPF}, [Code.COLLATERAL_TAKEN]),
+        ({}, {"min_stake": 501 * TPF}, {}, {}, [Code.STAKE_MISSING]),
+        ({}, {"min_score": 10**12 + 1}, {}, {}, [Code.SCORE_MISSING]),
+        ({}, {"min_score": 10**12}, {}, {"reserved_score": 1}, [Code.SCORE_MISSING]),
+        ({}, {"judged": Judged.REFUSABLE}, {}, {}, [Code.NOT_REFUSABLE]),
+        ({}, {"judged": Judged.REFUSABLE}, {"accept_refusable": True}, {}, []),
+        ({}, {}, {"slots": {"total": 2, "promised": 2}}, {}, [Code.SLOTS_TAKEN]),
+        ({}, {}, {"owner": OTHER}, {}, [Code.NOT_REGISTERED]),
+        ({}, {}, {"chain_id": 8}, {}, [Code.ANSWER_INVALID]),
+        ({}, {}, {"contracts": {"jobs": OTHER}}, {}, [Code.ANSWER_INVALID]),
+        ({"allow": [OTHER]}, {}, {}, {}, [Code.NOT_LISTED]),
+        ({"allow": [OWNER]}, {}, {}, {}, []),
+        (
+            {"resources": {"cpus": 5, "memory_mb": 2_000, "disk_mb": 200, "gpus": 2}},
+            {},
+            {},
+            {},
+            [Code.LIMIT_EXCEEDED] * 4,
+        ),
+    ],
+)
+def test_judge__what_does_not_fit__every_reason(
+    job: dict[str, Any],
+    ordered: dict[str, Any],
+    says: dict[str, Any],
+    chain: dict[str, Any],
+    wanted: list[Code],
+) -> None:
+    assert codes(job, ordered, says, chain) == wanted
+
+
+def test_ask_providers__who_takes_it_first_the_cheapest_of_them_first() -> None:
+    known = [
+        provider(owner="0x" + f"{n}" * 40, endpoint=None if n == 5 else f"http://{n}")
+        for n in range(1, 6)
+    ]
+    prices = {1: "3", 2: "1", 3: "2"}
+
+    def asking(urls: Mapping[str, str]) -> dict[str, Asked]:
+        found = {}
+        for owner, url in urls.items():
+            number = int(url[-1])
+            if number == 4:
+                found[owner] = Asked(url, None, "does not answer (timed out)")
+                continue
+            says = {"owner": owner, "price_per_hour": prices[number]}
+            if number == 3:
+                says["runtimes"] = []  # type: ignore[assignment]
+            found[owner] = Asked(url, Listing.parse(published(**says)))
+        return found
+
+    ui = QuietUi()
+    verdicts = feasible.ask_providers(MARKET, ui, known, spec(), order(), asking=asking)
+    assert [verdict.provider.owner[2] for verdict in verdicts[:2]] == ["2", "1"]
+    assert [verdict.takes_it for verdict in verdicts] == [True, True, False, False, False]
+    assert feasible.lowest_price(verdicts) == 100_000
+    feasible.require(verdicts)
+    feasible.show(MARKET, ui, verdicts)
+    said = "\n".join(ui.lines)
+    for text in ("does not answer (timed out)", "announces no endpoint", "has no runtime"):
+        assert text in said
+    for left in (verdicts[2:], []):
+        with fails_as(Code.NOBODY_TAKES_IT):
+            feasible.require(left)
+    assert feasible.lowest_price(verdicts[2:]) is None
