@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chosen network before it is connected to.
 
-Left alone, Ape would try public endpoints, wait without end for a node that accepts a connection and
-says nothing, and start a chain of its own that ends with the command.
+Left alone, Ape would try public endpoints, or wait without end for a node that accepts a connection
+and says nothing. It would also start a chain of its own, which ends with the command.
 """
 
 from __future__ import annotations
