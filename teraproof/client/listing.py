@@ -27,6 +27,7 @@ _AT_ONCE = 16
 _NAMES = 64  # runtimes or devices that are read
 _WORD = 60  # characters of a name
 _MOST_DIGITS = 40
+_MOST_PARTS = 500  # lists and objects in one answer
 _LIMITS = ("cpus", "memory_mb", "disk_mb", "gpus")
 MIB = 1 << 20
 
@@ -60,6 +61,7 @@ class Listing:
     promised: int
     devices: tuple[Device, ...]
     sandbox: str | None = None
+    """What keeps jobs apart: `bubblewrap`, or `none`."""
     accepts_refusable: bool | None = None
 
     @property
@@ -107,6 +109,8 @@ class Listing:
     def parse(cls, data: bytes) -> Listing:
         """The document of an agent. LocalError (ANSWER_INVALID) when it is not one."""
         try:
+            if data.count(b"[") + data.count(b"{") > _MOST_PARTS:
+                raise ValueError("too deep")  # libraries may have raised Python's own limit
             document = json.loads(data)
             limits, slots = document["limits"], document["slots"]
             known = {
@@ -133,7 +137,7 @@ class Listing:
                     Device(_word(one["kind"]), _word(one["name"]), _count(one["memory_bytes"]))
                     for one in document["devices"][:_NAMES]
                 ),
-                sandbox=None if sandbox is None else _word(sandbox),
+                sandbox=None if sandbox is None else _word(sandbox["walls"]),
                 accepts_refusable=refusable if isinstance(refusable, bool) else None,
             )
         except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation, LocalError):

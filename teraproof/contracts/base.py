@@ -81,9 +81,9 @@ class Contract:
         **indexed: object,
     ) -> list[Event]:
         """The events of several kinds, as `find`. They must be indexed alike by what is asked."""
-        topics = kinds[0].TYPE.filter(**indexed)
+        topics = _trimmed(kinds[0].TYPE.filter(**indexed))
         for kind in kinds[1:]:
-            if kind.TYPE.filter(**indexed) != topics:
+            if _trimmed(kind.TYPE.filter(**indexed)) != topics:
                 raise KeyError(f"{kind.__name__} and {kinds[0].__name__} are indexed differently")
         if [] in topics:
             return []  # none of no values; to a node it would mean any
@@ -96,3 +96,11 @@ class Contract:
         """What a view returns at a block, as the ABI decoder gives it."""
         data = self.rpc.eth_call(self.address, function.encode(*arguments), block)
         return function.decode_output(data)
+
+
+def _trimmed(topics: Sequence[object]) -> list[object]:
+    """A filter without the arguments at its end that may be anything."""
+    found = list(topics)
+    while found and found[-1] is None:
+        found.pop()
+    return found

@@ -60,7 +60,7 @@ PUBLISHED: dict[str, Any] = {
     "slots": {"total": 2, "promised": 1},
     "devices": [{"kind": "cuda", "name": "H200", "memory_bytes": 1 << 37}],
     "proof": None,
-    "sandbox": "bubblewrap",
+    "sandbox": {"walls": "bubblewrap", "holds": True},
     "accept_refusable": False,
 }
 
@@ -155,7 +155,7 @@ def test_parse__not_a_listing__one_error(data: bytes) -> None:
 
 
 def test_parse__names_are_made_harmless_and_bounded() -> None:
-    shown = Listing.parse(published(runtimes=["a\x1b[31m" + "b" * 500] * 1_000))
+    shown = Listing.parse(published(runtimes=["a\x1b[31m" + "b" * 500] * 200))
     assert len(shown.runtimes) == 64
     assert all(len(name) <= 60 and "\x1b" not in name for name in shown.runtimes)
 
