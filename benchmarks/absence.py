@@ -45,7 +45,7 @@ class History:
     """Boundaries, an index each, and what a plan can look at when each of them comes."""
 
     def __init__(self, rules: Rules, days: int, seed: bytes) -> None:
-        """What chance makes of so many days."""
+        """What chance makes of that number of days."""
         size = days * DAY // rules.slot
         words = np.frombuffer(hashlib.shake_256(seed).digest(4 * size), dtype="<u4")
         spacing = -(-rules.spacing // rules.slot)
@@ -90,7 +90,7 @@ def since_last(first: float, last: float = 1e9) -> Plan:
 
 
 def after_lost(count: int) -> Plan:
-    """Present once so many boundaries have been lost since one could win."""
+    """Present once `count` boundaries have been lost since one could win."""
 
     def plan(seen: History) -> _Bools:
         rules = seen.rules
@@ -101,7 +101,7 @@ def after_lost(count: int) -> Plan:
 
 
 def each(count: int) -> Plan:
-    """Present at one of so many boundaries."""
+    """Present at one boundary of `count`."""
     return lambda seen: seen.index % count == 0
 
 
@@ -208,7 +208,7 @@ def search(
 ) -> Iterator[tuple[str, Outcome, Outcome]]:
     """The three plans with the largest excess on the first half, and what the second half says.
 
-    `most` is the largest presence that counts: to be there always is no discovery.
+    `most` is the largest presence that counts: to be there always is not a discovery.
     """
     draw = random.Random(seed)
     first, second = slice(0, seen.size // 2), slice(seen.size // 2, None)

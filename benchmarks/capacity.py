@@ -30,7 +30,7 @@ class Capacity(Network):
         self.seal({benchmark.address: LOCK | SLASH for benchmark in self.real.values()})
 
     def _real(self, name: str, shape: Shape) -> Contract:
-        """A Benchmark whose scores are paid by nobody: its Emissions is no manager of Staking."""
+        """A Benchmark whose scores are paid by nobody: Emissions is not a manager of Staking."""
         # Made openings are bound to this contract's address.
         deployer = self.chain.account(openings.deployer_of(name))
         benchmark = self.deploy(deployer, "Benchmark", n=shape.n, blocks=shape.blocks)

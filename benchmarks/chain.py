@@ -41,7 +41,7 @@ def account_of(role: str) -> LocalAccount:
 
 
 class Chain:
-    """Deploys contracts and sends transactions, one a block, at times that the caller sets."""
+    """Deploys contracts and sends transactions, one per block, at times that the caller sets."""
 
     def __init__(self, url: str) -> None:
         self.web3 = Web3(HTTPProvider(url))

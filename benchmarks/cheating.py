@@ -3,7 +3,7 @@
 
 Amounts are in units of w, what an honest provider gets for an epoch. A provider does a part d of
 what it can do in the window and claims m times what it can do, so the part f = 1 - d/m of its
-claim is false. The draw is nobody's choice unless a function is told otherwise.
+claim is false. The draw is nobody's choice unless an argument says otherwise.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def failures(claim: float, samples: int) -> float:
 
 
 def worth_of_bits(bits: float, samples: int, bond: float) -> tuple[float, float]:
-    """The best claim m for who can vary the draw by g bits, and what it adds, in units of w."""
+    """The best claim m where the draw can be varied by g bits, and what it adds, in units of w."""
     best = (1.0, 0.0)
     top = 2 ** (bits / samples) * 1.5
     steps = 4_000
@@ -171,7 +171,7 @@ def best_gain(
 # -------------------------------------------------------------------------------- shapes
 
 # An H100, calculated from the compiled kernels at N = 16,384 and K = 65,280 with leaves of 16 bits,
-# milliseconds a round: 1.4e15 operations a second, and what hashing and generating add.
+# milliseconds a round: 1.4e15 operations per second, and what hashing and generating add.
 _OPERATIONS_A_MS = 1.4e12
 _HASH_A_BYTE = 1.93 / (2 * 16_384**2)
 _MAKE_AN_ENTRY = 1.11 / (16_384 * 65_280)

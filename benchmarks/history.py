@@ -6,7 +6,7 @@
 Two agents of two providers stand on one market with an open job that neither wants. One has a new
 database, the other one with that many ended jobs. They run by turns, so that what else the machine
 does meets both. Each figure is the least of its rounds: other work only adds. Times are CPU times
-of the agent's process, and the wall clock beside them. Also written to `.build/history.json`.
+of the agent's process, and the wall clock next to them. Also written to `.build/history.json`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ WINDOW = 3_600
 
 
 class Market(Network):
-    """A network with Jobs, in two payment tokens, and a manager account beside them."""
+    """A network with Jobs, in two payment tokens, and a manager account."""
 
     def __init__(self, chain: Chain) -> None:
         self.guardian = chain.account("guardian")

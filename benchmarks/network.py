@@ -26,7 +26,7 @@ ENDPOINT = "https://provider.example.org:8443"
 
 OWN_STAKE = 10_000 * TPF
 DELEGATED = 2_500 * TPF
-SHARES = 1_000  # a TPF wei buys so many
+SHARES = 1_000  # that a TPF wei buys
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _epochs(capacity: Capacity, meter: Meter, engine: Engine) -> None:
         meter.note("staking_activate", gas)
 
     # Nobody closes: the epoch is void. Later the bond would end before a failure can be reported,
-    # so it is locked anew; and a commit settles the scored epoch before.
+    # so it is locked again; and a commit settles the scored epoch before.
     for epoch in range(1 + CYCLES, 1 + 2 * CYCLES):
         capacity.open(benchmark)
         prover.prove(epoch)

@@ -3,7 +3,7 @@
 
 Amounts are in units of w, what an honest provider gets for an epoch. What is computed stands in
 `cheating` (formulas), `absence` (who is there when) and `picker` (who chooses the draw); here it
-becomes tables. Where the formulas come from is told in the page itself.
+becomes tables. The page itself says where the formulas come from.
 """
 
 from __future__ import annotations
@@ -385,7 +385,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def written(page: str) -> str:
-    """The page with its tables computed anew. ValueError names a table that nobody computes."""
+    """The page with its tables computed again. ValueError names a table that nobody computes."""
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]

@@ -49,7 +49,7 @@ class Figures:
     settled: int
     wall_seconds: float
     jobs_per_minute: float
-    """Attested jobs a minute, from the first acceptance to the last attestation."""
+    """Attested jobs per minute, from the first acceptance to the last attestation."""
     transactions: int
     transactions_per_job: float
     agent_peak_memory_mb: float

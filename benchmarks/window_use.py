@@ -56,7 +56,7 @@ class Use:
     scored: int
     """Of them, in the score."""
     rate: float
-    """Rounds a second."""
+    """Rounds per second."""
     gas: int
     """Of all commits."""
 

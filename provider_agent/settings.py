@@ -261,7 +261,7 @@ class RunnerSettings(_Section):
     disk_reserve_mb: int = Field(default=2_048, ge=0)
     """Disk that is promised to no job and taken by no upload."""
     inode_reserve: Annotated[int, Unit("files")] = Field(default=2_048, ge=0)
-    """Files that the disk must still have room for, beside what jobs and uploads take."""
+    """Files that the disk must still have room for, besides what jobs and uploads take."""
     memory_reserve_mb: int = Field(default=256, ge=0)
     """Memory that is promised to no job."""
     gpus: Annotated[int, Unit("GPUs")] = Field(default=0, ge=0, le=64)

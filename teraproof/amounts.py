@@ -37,7 +37,7 @@ _DURATION = re.compile(r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<unit>[a-z]+)")
 def units(text: str, decimals: int, name: str = "amount") -> int:
     """A token amount such as "1_000.5" in the token's smallest unit.
 
-    CommandError names `name` when it is no number or has more digits than the token.
+    CommandError names `name` when it is not a number or has more digits than the token.
     """
     match = _NUMBER.fullmatch(text.strip())
     if match is None:

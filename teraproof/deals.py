@@ -56,7 +56,7 @@ def record_of(terms: Terms, attested: Attested) -> Record:
 
 
 def free_score(jobs: JobsContract, provider: str, block: Block) -> int:
-    """Proven score that no open work of a provider holds, in integer operations a second; for a
+    """Proven score that no open work of a provider holds, in integer operations per second; for a
     market that has a source of scores.
     """
     source = BenchmarkContract(jobs.rpc, jobs.scores(block))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Benchmark contract fixes for ever, as the pure rules of `teraproof.pog`."""
+"""What a Benchmark contract fixes permanently, as the pure rules of `teraproof.pog`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teraproof.rpc.types import Block
 
 
 def rules_of(benchmark: BenchmarkContract, block: Block) -> Rules:
-    """The rules of a market's epochs; BenchmarkError when its sizes are none of format v2."""
+    """The rules of a market's epochs; BenchmarkError when its sizes are not of format v2."""
     return Rules(
         shape=Shape(benchmark.n(block), benchmark.blocks(block)),
         samples=benchmark.samples(block),

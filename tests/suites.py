@@ -3,7 +3,7 @@
 
 A suite runs in one pytest process or in several, its lanes: the plugins of Ape and titanoboa are
 kept apart, and the agent's unit tests run without the contract tooling. Lanes that work are one
-more at a time than there are cores; beside them run those that wait most of the time, for chains
+more at a time than there are cores; next to them run those that wait most of the time, for chains
 and processes. Names on the command line choose suites.
 """
 

@@ -23,7 +23,7 @@ EXEMPT = ("teraproof/rpc/",)
 
 #: Names of variables and attributes that hold a line for people.
 _LINES = frozenset(("detail", "message", "msg", "note", "stderr", "trouble"))
-#: Names that hold an exception, beside those that an `except` binds.
+#: Names that hold an exception, besides those that an `except` binds.
 _ERRORS = frozenset(("err", "error", "exc", "exception", "failure", "refusal"))
 _METHODS = frozenset(("count", "endswith", "find", "index", "startswith"))
 _SAME_TEXT = frozenset(("casefold", "lower", "strip", "upper"))

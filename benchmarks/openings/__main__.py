@@ -37,7 +37,7 @@ from teraproof.pog.opening import Opening, verify
 
 # Levels from root(t) and root(t-2) to the node above both: the mean over all t.
 JOINT = 3
-# One row of so many is done, and so many rows are multiplied at once.
+# One row in PART is done, and PANEL rows are multiplied at once.
 PART, PANEL = 4, 512
 # Draws that are tried at once.
 DRAWS = 1 << 16
@@ -145,7 +145,7 @@ def _search(challenge: bytes, shape: Shape, root: bytes, start: bytes) -> bytes:
 
 
 def _joined(left: Bytes, right: Bytes) -> Bytes:
-    """Messages of two parts; a part without a first dimension is the same in all."""
+    """Messages of two parts; a part without a first dimension is the same for all messages."""
     width = max(len(part) for part in (left, right) if part.ndim == 2)
     parts = [np.broadcast_to(part, (width, part.shape[-1])) for part in (left, right)]
     return np.concatenate(parts, axis=1)

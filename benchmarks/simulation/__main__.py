@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What jobs cost an agent's nodes, in virtual time: RPC calls a job, by method.
+"""What jobs cost an agent's nodes, in virtual time: RPC calls per job, by method.
 
     python -m benchmarks.simulation                      40 jobs at once
-    python -m benchmarks.simulation --days 2             10,000 jobs a day
+    python -m benchmarks.simulation --days 2             10,000 jobs per day
     python -m benchmarks.simulation --days 2 --jobs 500  as many a day as you like
 
-The chain is anvil with the real contracts and a block every 12 s. The node admits 25 calls a second
-and takes 50 ms for each. The agent is the real one without its API and its sandbox. Fails when a
-job is not paid. Figures are also written to `.build/simulation.json`.
+The chain is anvil with the real contracts and a block every 12 s. The node admits 25 calls per
+second and takes 50 ms for each. The agent is the real one without its API and its sandbox. Fails
+when a job is not paid. Figures are also written to `.build/simulation.json`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 AT_ONCE, A_DAY = 40, 10_000
-RATE = 25.0  # calls a second, as the free plans of providers
+RATE = 25.0  # calls per second, as the free plans of providers
 LATENCY = 0.05  # seconds a call
 
 
@@ -109,7 +109,7 @@ def show(outcome: Outcome) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"paid {outcome.settled} of {outcome.jobs}, expired {outcome.expired}; transactions a job "
+        f"paid {outcome.settled} of {outcome.jobs}, expired {outcome.expired}; transactions/job "
         f"{outcome.transactions / outcome.jobs:.2f}; blocks {outcome.blocks}; most calls in a "
         f"second {outcome.busiest}, refused by the node {outcome.refused}",
         highlight=False,
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=float, help="without it, all are posted at once")
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--block-seconds", type=int, default=12)
-    parser.add_argument("--rate", type=float, default=RATE, help="calls a second")
+    parser.add_argument("--rate", type=float, default=RATE, help="calls per second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", action="store_true", help="show what the agent logs")
     options = parser.parse_args(arguments)

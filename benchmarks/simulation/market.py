@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A market in virtual time: real contracts on anvil, the whole agent but its API and its sandbox.
 
-Blocks come every so many seconds of virtual time. Tenants post, the runs of jobs take their time
+Blocks come at a fixed rate of virtual time. Tenants post, the runs of jobs take their time
 and write one file. The agent's loop, its database and its transactions are the real ones.
 """
 

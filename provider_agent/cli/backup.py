@@ -30,9 +30,9 @@ _folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_typ
 @_config
 @_folder
 def backup(config: Path, folder: Path) -> None:
-    """Copy databases, settings and the encrypted key into a new DIRECTORY. The agent may run.
+    """Copy databases, settings and the encrypted key into a new directory.
 
-    The password of the key is not copied, nor a bare key: keep them in another place.
+    The agent may run meanwhile. The password of the key is not copied, nor a bare key: keep them in another place.
     """
     settings = load(config)
     others = [config]
@@ -50,10 +50,9 @@ def backup(config: Path, folder: Path) -> None:
 @_config
 @_folder
 def restore(config: Path, folder: Path) -> None:
-    """Put the databases of the backup in DIRECTORY in place. The agent must not run.
+    """Put a backup's databases in place, and what is missing of settings and key.
 
-    Settings and key are copied where they are missing, beside --config. The next start takes
-    nonces, runs and jobs from the chain and the disk.
+    The agent must not run. Its next start takes nonces, runs and jobs from the chain and the disk.
     """
     found = backups.read(folder)
     copied = _settings_from(found, config)

@@ -58,7 +58,7 @@ memory_mb = 2048
 [jobs]
 price_per_hour = "1"      # payment tokens
 min_price = "0.01"        # of any job, for the gas that it costs you
-max_collateral = "1000"   # TPF a job
+max_collateral = "1000"   # TPF per job
 collateral_per_token = "100"   # TPF for each payment token of the price
 
 [benchmark]
@@ -174,7 +174,7 @@ def init(
     port: int,
     public_url: str | None,
 ) -> None:
-    """Make a settings file and a new operator key beside it. Overwrites nothing."""
+    """Make a settings file and a new operator key next to it. Overwrites nothing."""
     from provider_agent.settings import load
     from provider_agent.tx.keys import create_keystore
     from teraproof.protocol.terms import address
@@ -252,7 +252,7 @@ def _deployment(file: Path) -> tuple[int, str, str, str | None, str | None, int]
 def consent(config: Path, owner: str, output: Path | None, nonce: int | None) -> None:
     """Sign the operator's agreement to work for an owner; the owner registers with it.
 
-    Each consent works once. Binding the key anew ends the quotes that it signed before.
+    Each consent works once. Binding the key again ends the quotes that it signed before.
     """
     from provider_agent import app as agents
     from provider_agent.cli.consent import next_consent, sign_consent

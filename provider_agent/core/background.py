@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slow work of a duty (copying inputs, hashing results) beside the reconcile loop.
+"""Slow work of a duty (copying inputs, hashing results) outside the reconcile loop.
 
 The loop asks for a piece of work again in every cycle until it is done. A crash forgets what was
-under way, and the next cycle starts it anew: the work must bear that.
+under way, and the next cycle starts it again: the work must bear that.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Whoever promises or takes any of these reserves it here first. What is reserved 
     SPARE    uploads for orders that are not ours: may be taken back at any moment
 
 Nothing is promised twice: in each resource the sum of what is reserved stays within what there is.
-Nothing unpaid holds what a paid order needs: OFFERED and SPARE get a share of what is left beside
+Nothing unpaid holds what a paid order needs: OFFERED and SPARE get a share of what is left after
 OWED, and OWED takes it back.
 
 The ledger does not outlive the process. What is OWED and OFFERED stands in the database before
@@ -132,7 +132,7 @@ class Load:
 class Capacity:
     """See the module. Called from any thread; each call is one step.
 
-    `measure` says what there is beside what holds have `stored`. `ahead` is how many more jobs a
+    `measure` says what there is besides what holds have `stored`. `ahead` is how many more jobs a
     slot may be OWED and wait, `share` the percentage that is for OFFERED, and for SPARE.
     """
 
@@ -235,7 +235,7 @@ class Capacity:
                 self.drop(spare)
 
     def restate(self, by: str, holds: Mapping[Key, Hold]) -> None:
-        """Say anew all that a module has promised, as the chain and the database have it."""
+        """Say again all that a module has promised, as the chain and the database have it."""
         with self.lock:
             kept = {key: hold for key, hold in self._holds.items() if hold.by != by}
             self._holds = {**kept, **holds}
@@ -252,7 +252,7 @@ class Capacity:
         # The newest quotes first: who has asked long ago may be about to use it.
         for key in [*reversed(offers), None]:
             left = [offers[other] for other in offers if other not in recall]
-            # A job may wait for a quote: slots are no reason to take one back.
+            # A job may wait for a quote: slots do not take one back.
             if not self._short(need, total, owed + left, None):
                 break
             assert key is not None  # without quotes it fits
@@ -291,7 +291,7 @@ class Capacity:
     def _short(
         self, need: Amounts, total: Amounts, beside: list[Hold], slots: int | None
     ) -> tuple[Resource, ...]:
-        """What there is too little of for `need` beside other holds and at most `slots` jobs."""
+        """What there is too little of for `need` besides other holds and at most `slots` jobs."""
         found = []
         jobs = sum(hold.amounts.slots for hold in beside)
         if slots is not None and need.slots and jobs + need.slots > slots:

@@ -9,7 +9,7 @@ from teraproof.rpc.types import BlockRef
 
 class PinnedHead:
     """Finds a block behind the head, so that small reorgs pass by, and one that two endpoints have,
-    so that none of them can make up a chain for us.
+    so that no single one can make up a chain for us.
     """
 
     def __init__(self, pool: RpcPool, confirmations: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A log that strangers cannot fill: so many lines of one kind a minute, then a count."""
+"""A log that strangers cannot fill: a number of lines of one kind per minute, then a count."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class _Window:
 class LogLimit(logging.Filter):
     """Lets `most` lines of one kind through in `seconds`; a later line tells how many it left out.
 
-    A kind is a place in the code, so there are few. DEBUG is for who looks for something: all of it
-    passes.
+    A kind is a place in the code, so there are few. DEBUG is for people who look for something: all
+    of it passes.
     """
 
     def __init__(

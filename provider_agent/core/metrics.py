@@ -93,7 +93,7 @@ class Metrics:
 
 
 def replace_all(gauge: Gauge, values: Mapping[str, int]) -> None:
-    """Set a gauge with one label anew; a label that is not named is gone."""
+    """Set a gauge with one label again; a label that is not named is gone."""
     gauge.clear()
     for label, value in values.items():
         gauge.labels(label).set(value)

@@ -31,7 +31,7 @@ from teraproof.rpc.types import BlockRef
 
 @dataclass(frozen=True)
 class Cycle:
-    """What a module is given once a cycle. Every module reads the same block."""
+    """What a module is given once per cycle. Every module reads the same block."""
 
     block: BlockRef
     """The pinned block: what is derived from it is acted upon."""

@@ -107,7 +107,7 @@ class Policy:
 def contained(what: str) -> Iterator[None]:
     """One thing of many, such as a job: a bug that it shows is logged, and the others go on.
 
-    What is no bug of the thing itself goes up: an error of a node or of the database.
+    What is not a bug of the thing itself goes up: an error of a node or of the database.
     """
     try:
         yield

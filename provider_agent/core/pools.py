@@ -11,7 +11,7 @@ from provider_agent.core.metrics import Metrics
 from provider_agent.settings import Settings
 from teraproof.rpc.client import RpcPool
 
-_RATE = 20.0  # requests a second; the free plans of providers begin at 25
+_RATE = 20.0  # requests per second; the free plans of providers begin at 25
 _VISITOR_SECONDS = 3.0
 _VISITOR_BURST = 8.0  # requests at once; a quote takes two
 

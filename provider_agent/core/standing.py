@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The provider as the chain has it, read once a cycle for every module."""
+"""The provider as the chain has it, read once per cycle for every module."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Authenticator:
         return value, expires
 
     def login(self, message: str, signature: bytes) -> Session:
-        """Open a session for who signed `message`. AuthError says why not."""
+        """Open a session for the signer of `message`. AuthError says why not."""
         now = int(self._clock())
         account = siwe.verify(message, signature, self.expected, self._store, self._eth_call, now)
         token = secrets.token_urlsafe(32)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One connection: uvicorn's protocol with an end to every wait for a client.
 
-uvicorn alone waits for ever for a request that does not come and for a client that does not read.
+uvicorn alone waits without end for a request that does not come, and for a client that does not
+read.
 """
 
 from __future__ import annotations

@@ -33,5 +33,5 @@ class Door:
 
 
 def too_often(what: str) -> Refused:
-    """The answer to who asks more often than the API bears."""
+    """The answer to a client that asks more often than the API bears."""
     return Refused(Code.RATE_LIMITED, f"too many {what}; wait a minute", retry_after=_MINUTE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stranger is told when something goes wrong: the one shape of `teraproof.protocol.errors`.
+"""What a stranger sees when something goes wrong: the one shape of `teraproof.protocol.errors`.
 
 Refused and AuthError are meant for tenants. A ChainError may name an endpoint, so its words stay in
 the log. Everything else is a bug or a fault of this machine: the answer tells nothing of it.
@@ -34,7 +34,7 @@ def told(error: Exception) -> Refused:
     if isinstance(error, AuthError):
         return Refused(error.code, str(error), **error.details)
     if isinstance(error, ChainError):
-        return Refused(Code.CHAIN_UNAVAILABLE, "the chain cannot be asked just now; try later")
+        return Refused(Code.CHAIN_UNAVAILABLE, "the chain cannot be asked now; try later")
     if isinstance(error, HTTPException):
         # Raised by the router alone.
         code = _BY_STATUS.get(error.status_code, Code.BAD_REQUEST)
@@ -47,7 +47,7 @@ def answer(
     beside: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The answer that carries it, with what stands beside the error in the body."""
+    """The answer that carries it, with what else stands in the body."""
     code, status = refused.code, refused.code.status or 500
     found = {CODE_HEADER: code.value, **(headers or {})}
     if status == 401:

@@ -139,7 +139,7 @@ class InputStorage:
 
     def need(self, needed: Mapping[tuple[str, str], int]) -> None:
         """Say which files, by (address in lower case, sha256), jobs of ours and live quotes need,
-        and their sizes in bytes: they are no room that others could have.
+        and their sizes in bytes: others cannot have that room.
         """
         with self._lock:
             before = {folder for folder, used in self._used.items() if used.needed}
@@ -232,7 +232,7 @@ class InputStorage:
         self.capacity.release(key)
 
     def _within_total(self, size: int) -> bool:
-        """Whether so many bytes more are within the total. What has arrived counts: who only
+        """Whether `size` more bytes are within the total. What has arrived counts: who only
         announces much keeps nobody out.
         """
         held = sum(used.size for used in self._used.values())

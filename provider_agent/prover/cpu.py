@@ -34,7 +34,7 @@ from teraproof.pog import format as pog
 from teraproof.pog.errors import EngineError, brief
 from teraproof.pog.format import LEAF_BYTES, Shape
 
-# Rows of A multiplied at once: bounds the 32-bit copies of C beside its bytes.
+# Rows of A multiplied at once: bounds the 32-bit copies of C besides its bytes.
 _PANEL = 2048
 _TRIAL = (256, 256, 1920)
 

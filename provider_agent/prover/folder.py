@@ -2,7 +2,7 @@
 """A proof on the disk: what the agent asks of its worker process, and what that answers.
 
     challenge.json   what to prove and on which device; written by the agent
-    roots            32 bytes a round, in order; grows while the worker runs
+    roots            32 bytes per round, in order; grows while the worker runs
     draw.json        the samples to open: draw, rounds, how many; written by the agent
     openings.json    their openings; written once, by the worker
     lock             held by the worker

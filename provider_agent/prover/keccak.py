@@ -48,7 +48,7 @@ def _moves() -> list[tuple[int, int, int]]:
     return moves
 
 
-# Arrays without dimensions: a Python integer would be converted anew at every call.
+# Arrays without dimensions: a Python integer would be converted again at every call.
 _IOTA = [np.array(constant, np.uint64) for constant in _round_constants()]
 _SHIFT = [np.array(bits, np.uint64) for bits in range(64)]
 

@@ -109,7 +109,7 @@ def wait(
     task = folder.task()
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(closing(engines(task.device)))
-        if turn.is_free():  # who proves just now is not disturbed
+        if turn.is_free():  # who proves now is not disturbed
             with turn:
                 engine.prepare(task.challenge, task.shape)
                 coming = engine.roots(())

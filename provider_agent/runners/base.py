@@ -114,7 +114,7 @@ class RunRequest:
                 raise RunnerError(f"run {self.run_id}: a command or variable holds a zero byte")
         for name in self.env:
             if not _ENV_NAME.fullmatch(name):
-                raise RunnerError(f"run {self.run_id}: {name!r} is no name for a variable")
+                raise RunnerError(f"run {self.run_id}: {name!r} is not a name for a variable")
         for path in (*self.inputs, *self.outputs):
             try:
                 check_path(path)
@@ -239,6 +239,6 @@ def check_run_id(run_id: str) -> str:
     """The id itself; raises RunnerError where it is not fit to name a directory."""
     if not _RUN_ID.fullmatch(run_id):
         raise RunnerError(
-            f"{run_id!r} is no run id: up to 100 lower-case letters, digits, '.', '_' and '-'"
+            f"{run_id!r} is not a run id: up to 100 lower-case letters, digits, '.', '_' and '-'"
         )
     return run_id

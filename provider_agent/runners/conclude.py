@@ -130,7 +130,7 @@ def usage(live: Live, held: float, before: dict[str, int | None]) -> Usage:
     for uuid, end in after.items():
         start = before.get(uuid)
         if spent is None or end is None or start is None or end < start:
-            spent = None  # a counter that went back (a driver was loaded anew) says nothing
+            spent = None  # a counter that went back (a driver was loaded again) says nothing
         else:
             spent += end - start
     cpu_ms = int((children.ru_utime + children.ru_stime) * 1000)

@@ -137,7 +137,7 @@ def _refused(live: Live, number: int) -> Verdict:
 
 
 def cannot_execute(said: str, missing: bool) -> Verdict:
-    """The verdict on a command that is not there, or is no program."""
+    """The verdict on a command that is not there, or is not a program."""
     code = _NOT_FOUND if missing else _NOT_EXECUTABLE
     return Verdict(Reason.EXITED, f"the command cannot be executed: {ascii(said)[1:-1]}", code)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes the declared outputs out of a directory that a stranger's program has filled.
 
-Nothing there is trusted: links, pipes and device files, names that are no text, files that claim a
+Nothing there is trusted: links, pipes and device files, names that are not text, files that claim a
 terabyte, directories without end or without permissions. What is not a plain file or directory is
 an error, not left out: a result with holes must not be attested. Runs after the last process of
 the job is gone, and still opens every step by descriptor and without following links.
@@ -165,7 +165,7 @@ class _Copier:
             if not stat.S_ISREG(status.st_mode):
                 raise UnfitOutput(f"output {_plain(shown)} is not a plain file")
             if self.copied + status.st_size > self.limit:
-                raise UnfitOutput(f"outputs are larger than {self.limit} bytes in all")
+                raise UnfitOutput(f"outputs are larger than {self.limit} bytes together")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
                 write = os.open(name, flags, 0o644, dir_fd=destination)
@@ -175,7 +175,7 @@ class _Copier:
                 while chunk := os.read(read, _CHUNK):
                     self.copied += len(chunk)
                     if self.copied > self.limit:
-                        raise UnfitOutput(f"outputs are larger than {self.limit} bytes in all")
+                        raise UnfitOutput(f"outputs are larger than {self.limit} bytes together")
                     view = memoryview(chunk)
                     while view:
                         view = view[os.write(write, view) :]

@@ -2,7 +2,7 @@
 """Runs jobs as processes of this machine, each in a bubblewrap sandbox under its own supervisor.
 
 All that is known of a run is in its directory, so an agent that comes back after a crash finds its
-runs by looking. Whether a run is alive is told by a lock that its supervisor and its sandbox hold,
+runs by looking. Whether a run is alive is shown by a lock that its supervisor and its sandbox hold,
 never by a process id, which may be somebody else's by now.
 """
 

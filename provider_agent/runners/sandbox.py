@@ -31,7 +31,7 @@ from provider_agent.errors import RunnerError
 from provider_agent.runners import linux, seccomp
 from provider_agent.runners.base import MIB, RunRequest
 
-# Not from the agent's environment: a sandbox is no place for a surprise in PATH.
+# Not from the agent's environment: a surprise in PATH has no place in a sandbox.
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 MISSING = (
     f"bubblewrap is not installed (no bwrap in {SEARCH_PATH.replace(':', ', ')}); "

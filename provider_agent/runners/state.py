@@ -27,7 +27,7 @@ GROUPS = "groups"
 
 @dataclass(frozen=True)
 class Plan:
-    """What the runner decided for a run beside the request: walls, processors, user id, disk.
+    """What the runner decided for a run besides the request: walls, processors, user id, disk.
 
     `unlimited` is True where the owner has accepted that limits of memory and disk do not hold.
     """

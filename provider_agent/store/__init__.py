@@ -2,7 +2,7 @@
 """The agent's memory: one SQLite file in its data directory.
 
 What must survive a power cut is here: intents and the transactions signed for them, runs, the event
-cursor, what is known about jobs and proofs, quotes, sessions. Specifications are files beside it,
+cursor, what is known about jobs and proofs, quotes, sessions. Specifications are files next to it,
 and so are the rounds of a proof (`benchmark/folder.py`). What has ended moves to a second file, the
 history. Without the database running jobs are found again: see `duties/adoption.py`.
 

@@ -18,7 +18,7 @@ from provider_agent.store.history import History
 from teraproof.protocol.errors import Code
 
 _LEAST = 512  # bytes of the smallest page
-_IN_USE = "-in-use"  # a file beside the database: it was not closed yet
+_IN_USE = "-in-use"  # a file next to the database: it was not closed yet
 _LOST = "rows_lost"  # in meta, until the agent has made good for it
 # What only an agent that has worked here leaves in its data directory.
 _TRACES = ("runs", "results", "specs")

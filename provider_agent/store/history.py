@@ -2,7 +2,7 @@
 """What has ended, in a file of its own: found by key, never scanned, forgotten in time.
 
 Nothing that is owed follows from it. So it is not checked at the start, and a damaged one is set
-aside and begun anew.
+aside and begun again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
-_DAMAGED = "-damaged"  # a file beside it: set it aside at the next start
+_DAMAGED = "-damaged"  # a file next to it: set it aside at the next start
 _TABLES = ("jobs", "runs", "intents")
 # Rows of a table that belong to one job or one intent, to replace what an earlier move wrote.
 _KEYS = {"jobs": ("job_id",), "runs": ("run_id",), "intents": ("contract", "object_id", "action")}
@@ -60,7 +60,7 @@ class History(Connections):
     def _set_aside(self, why: str) -> None:
         self.close()
         aside = self.path.with_name(f"{self.path.name}.{self._now()}.damaged")
-        log.warning("the history of ended jobs is begun anew (%s); the old file is %s", why, aside)
+        log.warning("the history of ended jobs is begun again (%s); the old file is %s", why, aside)
         for side in ("-wal", "-shm"):
             Path(f"{self.path}{side}").unlink(missing_ok=True)
         if self.path.exists():

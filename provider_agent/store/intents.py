@@ -32,7 +32,7 @@ class Intents(Database):
     ) -> Intent:
         """The intent with this key, made now if it is new.
 
-        Raises LocalError when the key is taken by a different call: keys name one call for ever.
+        Raises LocalError when the key is taken by a different call: a key names one call.
         """
         with self.transaction() as db:
             known = self.intent(key)

@@ -178,7 +178,7 @@ def _record(db: sqlite3.Connection, step: Step, now: float) -> None:
 
 
 def _back_up(path: Path, name: str, now: float) -> None:
-    """A copy of the file beside it, durable before anything is changed; old ones are deleted."""
+    """A copy of the file next to it, durable before anything is changed; old ones are deleted."""
     folder = path.parent / BACKUPS
     folder.mkdir(mode=0o700, exist_ok=True)
     size = sum(p.stat().st_size for p in (path, Path(f"{path}-wal")) if p.exists())

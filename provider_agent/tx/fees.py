@@ -14,7 +14,7 @@ from teraproof.rpc.errors import ChainError, Malformed, TxRefused
 from teraproof.rpc.fees import Offer, Pricer, gas_limit
 from teraproof.rpc.types import BlockRef
 
-_MOST_GAS = 8_000_000  # none of our calls takes half of it; rollups count their data as gas
+_MOST_GAS = 8_000_000  # our calls take less than half of it; rollups count their data as gas
 _GENEROUS_GAS = 3_000_000  # where no node makes an estimate that can be true; unused gas is free
 _PLAIN_GAS = 100_000  # a self-transfer, with room for rollups
 

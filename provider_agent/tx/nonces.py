@@ -127,7 +127,7 @@ class Nonces:
         )
 
     def _locate(self, nonce: int, head: BlockRef) -> Mined | None:
-        """The transaction that the chain has at a nonce of ours; looked for once a block."""
+        """The transaction that the chain has at a nonce of ours; looked for once per block."""
         known = self._shown.get(nonce)
         try:
             if known is not None and self._canonical(known.block_number, known.block_hash):
@@ -160,7 +160,7 @@ class Nonces:
         """Whether the nonce `count`, below `lowest` of ours, is one that nobody will use.
 
         Our own numbers have no holes. But transactions of the key from before this database can
-        leave the chain in a reorg and never come back; then ours would wait for ever.
+        leave the chain in a reorg and never come back; then ours would wait without end.
         """
         if lowest is None or count >= lowest:
             self._gap_ticks = 0

@@ -3,7 +3,7 @@
 
 An intent is a row with a unique key and a call. The rules that make "once" hold:
 
-- An intent gets one nonce, for ever. Everything signed for it, replacements and the cancelling
+- An intent gets one nonce and keeps it. Everything signed for it, replacements and the cancelling
   self-transfer included, carries that nonce, so the chain itself admits one of them at most.
 - Nonce and signed bytes are on the disk before the bytes leave. After a restart the rows say all.
 - What a node answers to a broadcast decides nothing but when to look again. What happened is read
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 _WAITING = (IntentState.SIGNED, IntentState.SENT)
 _REBROADCAST = 15.0  # seconds after which nodes are reminded of a waiting transaction
 _HELD_BACK = 3  # calls that cannot be estimated, after which a tick tries no more
-# Refused for these, a transaction is of no use as it is: it is signed anew at the next block.
+# Refused for these, a transaction is of no use as it is: it is signed again at the next block.
 _SIGN_ANEW = frozenset(
     {
         TxFault.REPLACEMENT,
@@ -292,7 +292,7 @@ class Sender:
     def _is_due(
         self, intent: Intent, current: Transaction, head: BlockRef, count: int, since_block: int
     ) -> bool:
-        """Whether a transaction should be signed anew."""
+        """Whether a transaction should be signed again."""
         if head.number <= since_block:
             return False
         refusal = self._refusals.get(intent.id)
@@ -348,7 +348,7 @@ class Sender:
         return True
 
     def _gas_again(self, intent: Intent, head: BlockRef) -> int | None:
-        """Today's gas limit of a call; None where it cannot be told. That a call would fail now may
+        """Today's gas limit of a call; None where it is unknown. That a call would fail now may
         be because its first transaction was mined: what was signed stays wanted.
         """
         try:

@@ -179,9 +179,9 @@ def _schedule(given: _Values, token: _Values) -> _Faults:
 def _scale(given: _Values) -> _Faults:
     least, most = OPS_PER_TPF
     if not least <= given["ops_per_tpf"] <= most:
-        yield "ops_per_tpf", f"must be from {least:.0e} to {most:.0e} operations a second"
+        yield "ops_per_tpf", f"must be from {least:.0e} to {most:.0e} operations per second"
     if not 0 < given["target"] <= MAX_TARGET:
-        yield "target", f"must be above zero and at most {MAX_TARGET:.0e} operations a second"
+        yield "target", f"must be above zero and at most {MAX_TARGET:.0e} operations per second"
 
 
 def _public_rewards(given: _Values, benchmark: _Values) -> _Faults:

@@ -57,7 +57,7 @@ _ARBITRUM = 2  # Benchmark's randomness source
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step will do and cost, as far as can be told before the first is sent."""
+    """What a step will do and cost, as far as is known before the first is sent."""
 
     step: Step
     address: str
@@ -82,7 +82,7 @@ def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -
         if not chain.is_test:
             raise ScriptError(
                 f"{plan.source}: payment_token: the test token, which anyone may mint, is refused "
-                f"on chain {chain.chain_id}, which is no known test net; name a real token"
+                f"on chain {chain.chain_id}, which is not a known test net; name a real token"
             )
         return
     token = TokenContract(chain.pool, plan.token.address)
@@ -134,7 +134,7 @@ def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
         gone = name and f"{name} ({registry.address(name)})"
     if gone is not None:
         if chain.is_local:
-            ui.note(f"{path} was for a local chain that is gone; starting anew")
+            ui.note(f"{path} was for a local chain that is gone; starting again")
             return None
         raise ScriptError(
             f"{path} names {gone}, which chain {chain.chain_id} does not have: it was written for "
@@ -144,7 +144,7 @@ def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
         state = "finished" if registry.complete else "begun"
         raise ScriptError(
             f"{path}: the deployment was {state} with another plan or other contract code; "
-            "restore them to go on, or move the file away to deploy anew"
+            "restore them to go on, or move the file away to deploy again"
         )
     return registry
 

@@ -88,7 +88,7 @@ class Plan:
     managers: tuple[Manager, ...]
     minter: str
     """The contract that the deployer names as the stake token's minter and as what pays for
-    scores, for ever."""
+    scores, permanently."""
     sha256: str
     """Changes with any value and with the code of any contract."""
 
@@ -328,7 +328,7 @@ def _manager(name: str, contract: str, managers: Mapping[str, Any]) -> Manager:
     for permission in permissions:
         if permission not in PERMISSIONS:
             known = ", ".join(PERMISSIONS)
-            raise WrongInput(f"{name}.{contract}: {permission!r} is none of {known}")
+            raise WrongInput(f"{name}.{contract}: {permission!r} is not one of {known}")
     if sorted(permissions) != sorted(needed):
         raise WrongInput(f"{name}.{contract}: it needs {', '.join(needed)}, no less and no more")
     return Manager(contract, sum(PERMISSIONS[item] for item in needed), needed)

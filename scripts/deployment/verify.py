@@ -40,7 +40,7 @@ _VIEWS = {
     ("Jobs", "initial_guardian"): "guardian",
     ("Benchmark", "randomness_source"): "RANDOMNESS",
 }
-# The timelock may change these later, and emissions mint; a difference is told, not refused.
+# The timelock may change these later, and emissions mint; a difference is shown, not refused.
 _MAY_CHANGE = {
     "minimum_delay",
     "genesis_supply",
@@ -286,7 +286,7 @@ def _timelock(plan: Plan, registry: Registry, timelock: TimelockContract) -> Ite
         "anyone" if anyone else _list(executors),
     )
     own = has(admin, timelock.address)
-    # An admin beside the timelock could give itself every role without the delay.
+    # Another admin than the timelock could give itself every role without the delay.
     deployer = has(admin, registry.deployer)
     yield Check("Timelock", "administers itself", own and not deployer, "no other admin")
 

@@ -131,7 +131,7 @@ def on_ape(group: click.Group) -> click.Group:
 
 
 def own_tools_first() -> None:
-    """Let Ape find the anvil and vyper that were installed beside this Python."""
+    """Let Ape find the anvil and vyper that were installed with this Python."""
     here = str(Path(sys.executable).parent)
     known = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if here not in known:

@@ -56,7 +56,7 @@ def go_to_boundary(stage: Stage, market: Market) -> None:
 
 
 def prove(stage: Stage, market: Market) -> int:
-    """Act: the agent proves its speed. The score, in operations a second."""
+    """Act: the agent proves its speed. The score, in operations per second."""
     ui = stage.ui
     ui.act("3  The agent proves the throughput of its machine")
     rules = rules_of(market.benchmark, "latest")

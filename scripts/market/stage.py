@@ -230,7 +230,7 @@ class Stage:
                 if here in (entry / "cmdline").read_bytes().decode(errors="replace"):
                     os.kill(int(entry.name), signal.SIGKILL)
             except OSError:
-                continue  # it has ended meanwhile, or is none of ours
+                continue  # it has ended meanwhile, or is not ours
 
     def wait(
         self,
@@ -255,7 +255,7 @@ class Stage:
                 time.sleep(0.1)
 
     def _environment(self) -> dict[str, str]:
-        """The agent gets none of our own environment but the path, and its settings."""
+        """The agent gets the path of our own environment, and its settings."""
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
@@ -263,7 +263,7 @@ class Stage:
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
             "TERAPROOF_RUNNER__SANDBOX": self.sandbox.get("walls", "bubblewrap"),
-            # The demo's own job is no stranger's; a machine without limits can show it, too.
+            # The demo's own job is not a stranger's; a machine without limits can show it, too.
             "TERAPROOF_RUNNER__ALLOW_UNLIMITED": self.sandbox.get("accept", ""),
         }
 

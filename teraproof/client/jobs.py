@@ -192,7 +192,7 @@ class AgentClient:
             local = directory / entry.path
             if file_digest(local).hex() != entry.sha256:
                 raise LocalError(
-                    f"{local}: differs from the specification; make it anew", Code.INPUT_INVALID
+                    f"{local}: differs from the specification; make it again", Code.INPUT_INVALID
                 )
         until, sent = time.monotonic() + wait, 0
         self._upload_spec(spec, until)
@@ -335,7 +335,7 @@ class AgentClient:
                 continue
             if file_digest(part).hex() == entry.sha256:
                 return
-            # Left over from another result, or a lie: start this file anew.
+            # Left over from another result, or a lie: start this file again.
             part.unlink()
         raise LocalError(
             f"{self.base_url}: {entry.path} is not as its manifest says", Code.RESULT_MISMATCH

@@ -147,7 +147,7 @@ class Transport:
         raise RemoteError(self.base_url, WireError.parse(answer.content) or _bare(answer))
 
     def no_agent(self) -> LocalError:
-        """What answers is none of ours."""
+        """What answers is not an agent."""
         return LocalError(
             f"{self.base_url}: no Teraproof agent answers there; check the URL", Code.ANSWER_INVALID
         )

@@ -165,7 +165,7 @@ def hire(
     if market.jobs.quote_used(quote.operator, quote.nonce, "latest"):
         raise CommandError("the quote was used or taken back; ask for another")
     if quote.nonce >> 128 != market.staking.consent_nonce(quote.operator, "latest") - 1:
-        raise CommandError("the quote's operator was bound anew since; ask for another")
+        raise CommandError("the quote's operator was bound again since; ask for another")
     ui.table(
         f"Hire {owner} for {sender.address}",
         ("what", "value"),

@@ -90,7 +90,7 @@ def open_market(folder: Path, chain: Chain) -> Market:
     jobs = JobsContract(pool, registry.address("Jobs"))
     payment = TokenContract(pool, jobs.payment_token("latest"))
     if payment.address != registry.address("PaymentToken"):
-        raise CommandError("Jobs is paid in another token than the registry says; deploy anew")
+        raise CommandError("Jobs is paid in another token than the registry says; deploy again")
     return Market(
         chain=chain,
         registry=registry,

@@ -2,7 +2,7 @@
 """Job directories: a specification without digests, and the files that it names.
 
 `job.json` is a job specification whose inputs may be bare paths; digests and sizes are filled in
-from the files beside it. A path to a directory stands for all files in it.
+from the files next to it. A path to a directory stands for all files in it.
 """
 
 from __future__ import annotations

@@ -331,7 +331,7 @@ def is_registered(market: Market, owner: str) -> bool:
 
 
 def require_registered(market: Market, owner: str) -> None:
-    """CommandError when an address is no provider."""
+    """CommandError when an address is not a provider."""
     if not is_registered(market, owner):
         raise CommandError(
             f"{owner} is not a registered provider; pass the owner's address, or register it first"

@@ -110,7 +110,7 @@ def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | 
 
 
 def check_score(market: Market, provider: str, min_score: int) -> None:
-    """CommandError when a provider has not proven `min_score` beside what its jobs need.
+    """CommandError when a provider has not proven `min_score` in addition to what its jobs need.
 
     A quote has no such condition, so it is the tenant who looks.
     """
@@ -289,7 +289,7 @@ def _log(client: AgentClient, job: bytes) -> str | None:
 
 
 def _tell_failure(ui: Ui, job: Job, ending: Ending, log: str | None, directory: Path) -> None:
-    """Show the end of the log and keep it beside the result. Raises JOB_FAILED."""
+    """Show the end of the log and keep it next to the result. Raises JOB_FAILED."""
     if log:
         kept = directory.with_name(directory.name + ".log")
         kept.write_text(log)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens to begin with: stake from who holds it, test dollars from nowhere."""
+"""Funding: transfer TPF, mint test dollars."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def samples(
 
 
 def score(shape: Shape, rounds: int, window: int) -> int:
-    """The proven rate in integer operations a second; the window is in seconds."""
+    """The proven rate in integer operations per second; the window is in seconds."""
     if window < 1:
         raise BenchmarkError(f"the window must be at least one second, not {window}")
     return shape.operations * check_rounds(rounds) // window

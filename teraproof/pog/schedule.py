@@ -25,7 +25,7 @@ from teraproof.pog.format import Shape, keccak, score, word
 _EARLY = (1 / 8, 1 / 2)
 # Blocks are not exactly as far apart as they were: the part of one by which they may differ.
 _TOLERANCE = 0.02
-# After so many seconds at the latest a device changes hands when several identities share it.
+# A device changes hands after this many seconds at the latest, when several identities share it.
 _TURNS = 8
 _LONGEST_TURN = 15.0
 # Agents spread what one of them has to do over this part of its period, and over no more seconds:
@@ -74,8 +74,8 @@ class Dates(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """What a Benchmark contract fixes for ever. Times are seconds, the bond is TPF wei, the draw's
-    delay is in blocks.
+    """What a Benchmark contract fixes permanently. Times are seconds, the bond is TPF wei, the
+    draw's delay is in blocks.
     """
 
     shape: Shape
@@ -194,7 +194,7 @@ class Rules:
         return max(0, math.ceil(left) - 1)
 
     def score(self, rounds: int) -> int:
-        """Integer operations a second that so many rounds in the window prove."""
+        """Integer operations per second that `rounds` in the window prove."""
         return 0 if rounds == 0 else score(self.shape, rounds, self.window)
 
     def turn_seconds(self) -> float:

@@ -98,7 +98,7 @@ def encode_manifest(listed: Iterable[Entry]) -> bytes:
 def parse_manifest(data: bytes) -> list[Entry]:
     """Read a manifest that somebody else made.
 
-    LocalError unless it is canonical, sorted, and every path in it is clean and can stand beside
+    LocalError unless it is canonical, sorted, and every path in it is clean and fits
     the others: a manifest that passes can be written to disk as it is.
     """
     try:
@@ -183,7 +183,7 @@ def _open_directory(name: str, at: int, shown: str) -> int:
         raise
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise UnfitTree(f"{shown}: leads through something that is no directory") from None
+            raise UnfitTree(f"{shown}: leads through something that is not a directory") from None
         raise LocalError(f"{shown}: cannot be read ({error.strerror})") from None
 
 

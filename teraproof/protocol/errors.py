@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codes of errors: on the wire, in a job's `blocked_by`, and as exit codes of commands.
 
-A code is stable: programs decide by it. The line beside it is for people and may change. An HTTP
+A code is stable: programs decide by it. The line next to it is for people and may change. An HTTP
 error of an agent is
 
     {"error": {"code": "inputs_missing", "message": "...", "retryable": true, "details": {...}}}

@@ -27,7 +27,7 @@ from teraproof.protocol.digests import Entry
 from teraproof.protocol.paths import check_path, check_tree
 
 MAX_BYTES = 256 << 10
-_MAX_ERRORS = 16  # found before the first one is told; a bad document could have 100,000
+_MAX_ERRORS = 16  # found before the first one is reported; a bad document could have 100,000
 # Beyond it a JSON number is no longer the same integer in every reader.
 _MAX_INTEGER = 2**53 - 1
 

@@ -117,7 +117,7 @@ class _Struct:
 def quote_nonce(consent: int, number: int) -> int:
     """The nonce of quote `number` (128 bits, in any order, each once) under a consent.
 
-    Its upper half is the nonce of the operator's consent in force: once the key is bound anew,
+    Its upper half is the nonce of the operator's consent in force: once the key is bound again,
     what it signed before can no longer be used.
     """
     for name, value in (("consent", consent), ("number", number)):

@@ -3,7 +3,7 @@
 
 A job that failed by its own fault is attested and paid like one that succeeded: the chain keeps its
 result's digest alone. Such a result is one file of known bytes, so its digest tells the failure to
-who has nothing but the chain.
+anybody who has the chain alone.
 """
 
 from __future__ import annotations

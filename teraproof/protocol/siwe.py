@@ -273,7 +273,7 @@ def signed_by(account: str, digest: bytes, signature: bytes, eth_call: EthCall) 
         answer = eth_call(account, data)
     except Reverted:
         return False
-    # An account without code answers nothing, which is no yes.
+    # An account without code answers nothing, which is not a yes.
     return answer == _ERC1271_MAGIC + bytes(28)
 
 

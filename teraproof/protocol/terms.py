@@ -180,7 +180,7 @@ class Terms:
         return bytes(keccak(encode([self.ABI], [self.abi_tuple()])))
 
     def paused_since(self, total: int) -> int:
-        """Seconds paused since the post, when Jobs counts `total` seconds in all.
+        """Seconds paused since the post, when Jobs counts `total` seconds together.
 
         A total of before the post, from a node that lags behind, counts as none.
         """

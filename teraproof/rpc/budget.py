@@ -16,13 +16,13 @@ from collections.abc import Callable
 _BURST = 0.3  # part of a second's requests that may go at once; the rest flows in
 _KEPT = 0.5  # part of the bucket that is kept for what we owe
 _CAREFUL = 0.8  # of what we asked for in the second before we were limited
-_LEAST = 5.0  # requests a second; with fewer no cycle ends
+_LEAST = 5.0  # requests per second; with fewer no cycle ends
 _ROUNDING = 0.001  # seconds; a shorter sleep may end before its time
 _GROWTH = 0.05  # a second, of a rate that was learnt
 
 
 class Budget:
-    """Requests a second to one endpoint; `rate` None means no limit until one is learnt.
+    """Requests per second to one endpoint; `rate` None means no limit until one is learnt.
 
     `burst` is how many may go at once; without it no second sees more than `rate` of them.
     """
@@ -45,7 +45,7 @@ class Budget:
 
     @property
     def rate(self) -> float | None:
-        """Requests a second that are admitted now."""
+        """Requests per second that are admitted now."""
         known = [rate for rate in (self._ceiling, self._learnt) if rate is not None]
         return min(known, default=None)
 

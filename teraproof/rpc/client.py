@@ -280,7 +280,7 @@ class RpcPool(Quorum):
 
 
 def _history(raw: Any) -> tuple[int | None, int | None]:
-    """The next block's base fee and the median tip of the last blocks, as far as they are told."""
+    """The next block's base fee and the median tip of the last blocks, as far as they are known."""
     found = decode.fields(raw, "fee history")
     bases, rewards = found["baseFeePerGas"], found["reward"]
     following = decode.integer(bases[-1]) if isinstance(bases, list) and bases else None

@@ -13,7 +13,7 @@ from typing import Any
 from teraproof.rpc.errors import Malformed
 from teraproof.rpc.types import Block, BlockRef, Log, Mined, Receipt
 
-MAX_INTEGER = 2**63  # more is no block number, time, amount of gas or index of any chain
+MAX_INTEGER = 2**63  # upper bound of block numbers, times, gas and indices
 _MAX_WORD = 2**256
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")

@@ -30,7 +30,7 @@ class Offer(NamedTuple):
 
 
 class Pricer:
-    """Makes offers. `fees` reads what gas costs now; the caps are wei per gas, None is no cap."""
+    """Makes offers. `fees` reads what gas costs now; caps are wei per gas, None for without."""
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef
 
 _BACK = 16  # blocks that the measure goes over
-_AGAIN = 4  # blocks, and seconds, after which it is taken anew
-_LEAST, _MOST = 0.05, 600.0  # seconds; a chain that stood still is not slow for ever
+_AGAIN = 4  # blocks, and seconds, after which it is taken again
+_LEAST, _MOST = 0.05, 600.0  # seconds; a chain that stood still is not slow permanently
 _UNKNOWN = 12.0  # until there are two blocks
 
 

@@ -37,7 +37,7 @@ from teraproof.rpc.words import NEVER_CODES
 
 log = logging.getLogger(__name__)
 
-_ROUNDS = 3  # how often a request goes round the endpoints before the caller is told
+_ROUNDS = 3  # how often a request goes round the endpoints before the caller gets the error
 _AGAIN = 0.1  # seconds between two rounds; one URL may be several nodes
 _CHAIN_ID_AGE = 60.0  # seconds for which a chain id is believed; a host may be re-pointed
 _WRONG_CHAIN = 300.0  # seconds for which an endpoint of another chain is left alone
@@ -49,7 +49,7 @@ class Router:
     `timeout` is seconds that a whole request to one endpoint may take; `max_wait` is seconds a
     request waits for an endpoint to come out of its back-off, or for the budget, before it fails;
     `rounds` is how often a request goes round the endpoints. `rate` tells for a URL how many
-    requests a second it gets at most, `burst` how many at once; without it a rate is learnt from
+    requests per second it gets at most, `burst` how many at once; without it a rate is learnt from
     the endpoint's refusals. `ca_file` holds certificates to trust in addition to the system's.
 
     Requests that strangers can cause (a call of a contract that a stranger names) belong to a pool

@@ -138,7 +138,7 @@ def _fixed(value: int) -> Any:
     return lambda self, block: value
 
 
-# What the contract fixes for ever.
+# What the contract fixes permanently.
 for _name, _value in {
     "n": SHAPE.n,
     "blocks": SHAPE.blocks,
@@ -273,7 +273,7 @@ class Rig:
         return record
 
     def verified(self, count: int) -> None:
-        """The chain shows so many samples of ours as verified."""
+        """The chain shows `count` samples of ours as verified."""
         self.contract.proofs[OWNER] = self.contract.proofs[OWNER]._replace(verified=count)
 
     def committed(self, epoch: int, provider: str = OTHER, /, **changes: Any) -> None:

@@ -34,7 +34,7 @@ needs = st.builds(
 
 
 class Machine(RuleBasedStateMachine):
-    """A machine whose disk really fills up, beside the ledger that promises it."""
+    """A machine whose disk really fills up, next to the ledger that promises it."""
 
     @initialize(there=st.builds(replace, needs, slots=st.just(SLOTS), gas=st.integers(0, 12)))
     def begin(self, there: Amounts) -> None:
@@ -196,7 +196,7 @@ KIB, BLOCK = 1 << 10, 4 << 10
 
 
 def storage_of(folder: Path, disk: int, inodes: int = 100) -> InputStorage:
-    """A storage on a disk with so many bytes and files beside what has been uploaded."""
+    """A storage on a disk with that many bytes and files besides what has been uploaded."""
 
     def measure() -> Amounts:
         found = list((folder / "inputs").glob("*/*"))

@@ -129,7 +129,7 @@ def test_status__proof_and_rewards(config: Path) -> None:
     said = call("status", "--config", config).output
     assert "Proof: epoch 12, window: proving (cuda)" in said
     assert "40 done, 30 committed, 0 of 8 samples verified" in said
-    assert "Score: 1500 tera operations a second backed by stake, of 2000 tera proven" in said
+    assert "Score: 1500 tera operations per second backed by stake, of 2000 tera proven" in said
     assert "Rewards: 2.5 TPF to claim" in said
 
 

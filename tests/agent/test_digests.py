@@ -193,7 +193,7 @@ def test_open_beneath__link_on_the_way__refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "f").touch()
     (tmp_path / "d").symlink_to("real")
-    with pytest.raises(LocalError, match="no directory"), digests.open_beneath(tmp_path, "d/f"):
+    with pytest.raises(LocalError, match="not a directory"), digests.open_beneath(tmp_path, "d/f"):
         pass
     with pytest.raises(FileNotFoundError), digests.open_beneath(tmp_path, "real/none"):
         pass

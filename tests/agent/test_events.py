@@ -50,7 +50,7 @@ class Counted:
 
 
 class Follower:
-    """A consumer that keeps what it was told."""
+    """A consumer that keeps what it gets."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []

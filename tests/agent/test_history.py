@@ -47,7 +47,7 @@ class Plans:
 
 
 def live(rig: Rig) -> None:
-    """A job from its post to its pay, beside one that stays open, with all that goes with it."""
+    """A job from its post to its pay, next to one that stays open, with all that goes with it."""
     rig.post(rig.spec(content=b"other"))
     spec = rig.spec()
     rig.upload(spec)

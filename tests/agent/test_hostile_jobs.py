@@ -616,7 +616,7 @@ PLANTS = {
     "socket": 'import socket; socket.socket(socket.AF_UNIX).bind("out/x")',
     "line in a name": 'open("out/a\\nb", "w")',
     "terminal codes in a name": 'open("out/\\x1b[2J", "w")',
-    "name that is no text": 'open(b"out/\\xff\\xfe", "w")',
+    "name that is not text": 'open(b"out/\\xff\\xfe", "w")',
     "claims a terabyte": 'open("out/x", "wb").truncate(20 << 20); os.truncate("out/x", 24 << 20); '
     'open("out/y", "wb").truncate(20 << 20)',
     "too deep": 'os.makedirs("out/" + "d/" * 40)',
@@ -641,7 +641,7 @@ os.mkdir("out")
 open("out/a", "w").write("same")
 os.link("out/a", "out/b")
 os.chmod("out/a", 0o4777)
-open("beside", "w").write("not declared")
+open("outside", "w").write("not declared")
 """,
         outputs=("out", "out/a"),
     )

@@ -340,7 +340,7 @@ def test_input__missing__refused_and_nothing_left(runner: ProcessRunner, tmp_pat
 
 @pytest.mark.parametrize("run_id", ["", "..", ".x", "a/b", "A", "x" * 101, "a\n"])
 def test_request__bad_id__refused(run_id: str) -> None:
-    with pytest.raises(RunnerError, match="is no run id"):
+    with pytest.raises(RunnerError, match="is not a run id"):
         RunRequest(run_id, ("true",), runs.LIMITS)
 
 

@@ -21,7 +21,7 @@ def nursery() -> Iterator[Nursery]:
 
 @pytest.fixture(scope="session")
 def busy_market() -> Iterator[Deployment]:
-    """Contracts on a chain that mines three blocks a second, and on which time flies."""
+    """Contracts on a chain that mines three blocks per second, and on which time flies."""
     anvil = Anvil(arguments=["--order", "fifo"])  # `deployment` starts and ends it
     with deployment(anvil, challenge_window=10) as contracts, mining(anvil):
         yield contracts

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RPC endpoints that go wrong when a transaction is sent, or all the time: one job each.
 
-A case is the trouble, whether a good endpoint stands beside the bad one, and the transaction that
+A case is the trouble, whether a good endpoint stands next to the bad one, and the transaction that
 it hits. In all of them the job is finished, and nothing lands twice.
 """
 

@@ -30,7 +30,7 @@ STEPS = (
     *(f"run.{state}" for state in RUN),
 )
 POINTS = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
-# So many pairs of deaths in one job are tried as well; for a long sweep.
+# The number of pairs of deaths in one job that are tried as well, for a long sweep.
 PAIRS = int(os.environ.get("E2E_KILL_PAIRS", "0"))
 
 

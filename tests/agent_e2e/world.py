@@ -270,7 +270,7 @@ class Deployment:
         return counted
 
     def forget_blocks(self) -> None:
-        """Read the chain anew, after a reorg."""
+        """Read the chain again, after a reorg."""
         with self._seen_lock:
             self._seen.clear()
 
@@ -657,7 +657,7 @@ margin_seconds = 20
     def check_clean(self, **expected: int) -> None:
         """Nothing was sent twice, nothing was left behind; stops the agent.
 
-        `expected` counts the operator's successful transactions; there may be no others.
+        `expected` counts the operator's successful transactions; others are a fault.
         """
         assert self.process is not None
         if self.process.poll() is None:

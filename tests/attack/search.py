@@ -86,7 +86,7 @@ def work(name: str, numbers: range, seed: int) -> Share:
 
 
 def search(names: Sequence[str], tries: int, seed: int, workers: int) -> Iterator[Result]:
-    """So many tries at every one of the moments."""
+    """`tries` at every one of the moments."""
     # Forked: contracts are compiled and deployed once.
     world()
     context = multiprocessing.get_context("fork")

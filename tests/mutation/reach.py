@@ -64,7 +64,7 @@ def users(file: str, name: str) -> Iterator[str]:
         yield f"{file}:{name}"
         return
     for other, text in texts.items():
-        # Bodies alternate with names; what comes before the first name is no function.
+        # Bodies alternate with names; what comes before the first name is not a function.
         _, *parts = DEFINITION.split(text)
         for function, body in zip(parts[::2], parts[1::2], strict=True):
             if re.search(rf"\b{name}\b", body):

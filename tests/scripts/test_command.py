@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frame of the scripts: Ctrl-C, the chosen network, tools beside the interpreter."""
+"""The frame of the scripts: Ctrl-C, the chosen network, the interpreter's own tools."""
 
 from __future__ import annotations
 

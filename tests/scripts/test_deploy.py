@@ -215,7 +215,7 @@ def test_current__local_chain_is_gone__starts_anew_and_elsewhere_refuses(
     with pytest.raises(ScriptError, match="Timelock has no code at"):
         registries.require(tmp_path, sender.chain)
     registry, ui = deploy(local_plan, artifacts, sender, tmp_path)
-    assert any("is gone; starting anew" in line for line in ui.lines)
+    assert any("is gone; starting again" in line for line in ui.lines)
     assert registry.complete
     stored = json.loads((tmp_path / "31337.json").read_text())
     stored["genesis"] = "0x" + "00" * 32

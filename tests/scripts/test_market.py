@@ -344,7 +344,7 @@ def test_hire__signed_quote__assigned_at_once_and_used_up(running: Stage) -> Non
     with pytest.raises(ScriptError, match="has expired"):
         jobs.hire(market, running.tenant, running.ui, replace(quote, expires=1), signature)
     other = replace(quote, nonce=messages.quote_nonce(1, 7))
-    with pytest.raises(ScriptError, match="was bound anew since"):
+    with pytest.raises(ScriptError, match="was bound again since"):
         jobs.hire(market, running.tenant, running.ui, other, signature)
 
 

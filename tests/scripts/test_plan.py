@@ -125,7 +125,7 @@ def _emissions(**values: Any) -> Callable[[Document], None]:
         (_set("payment_token", value={"address": "$zero"}), "decimals is missing"),
         (_set("managers", value={}), "Jobs is missing"),
         (_set("managers", value={"Token": ["LOCK"]}), "'Token' is not a contract"),
-        (_set("managers", value={"Jobs": ["MINT"]}), "'MINT' is none of LOCK, SLASH, REWARD"),
+        (_set("managers", value={"Jobs": ["MINT"]}), "'MINT' is not one of LOCK, SLASH, REWARD"),
         (_set("managers", "Benchmark", value=["LOCK"]), "Benchmark: it needs LOCK, SLASH, no less"),
         (_set("managers", "Jobs", value=["LOCK", "REWARD"]), "Jobs: it needs LOCK, no less and no"),
         (_drop("managers", "Emissions"), "Emissions is missing; it needs REWARD"),

@@ -74,7 +74,7 @@ class Prover:
         proofs.draw(self.stage.market, self.stage.stranger, self.stage.ui)
 
     def open(self, proof: Proof, most: int = 8) -> None:
-        """Show samples, at most so many."""
+        """Show samples, at most `most`."""
         record = self.epoch().record
         found = proof.openings(make_engine("numpy"), record.draw, self.rules.samples)
         words = [opening.words() for opening in found[:most]]
@@ -101,7 +101,7 @@ def prover(running: Stage) -> Prover:
 
 
 def shown(stage: Stage) -> str:
-    """What was told since the last look."""
+    """What was shown since the last look."""
     text = "\n".join(stage.ui.lines)
     stage.ui.lines.clear()
     return text

@@ -107,7 +107,7 @@ class Scene:
         return self.until(look, seconds)
 
     def until(self, look: Callable[[], Found | None], seconds: float) -> Found:
-        """What `look` finds; fails after so many seconds."""
+        """What `look` finds; fails after `seconds`."""
         end = time.monotonic() + seconds
         while True:
             if found := look():

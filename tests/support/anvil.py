@@ -213,7 +213,7 @@ class Anvil:
         self.rpc("evm_setAutomine", on)
 
     def set_block_time(self, seconds: int) -> None:
-        """Mine every so many seconds; 0 stops it."""
+        """Mine every `seconds`; 0 stops it."""
         self.rpc("evm_setIntervalMining", seconds)
 
     def increase_time(self, seconds: int) -> None:

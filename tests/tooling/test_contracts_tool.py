@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make lint` and `make size` ask of the contracts, beside the compiler."""
+"""What `make lint` and `make size` ask of the contracts, besides the compiler."""
 
 from __future__ import annotations
 

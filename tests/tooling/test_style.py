@@ -57,7 +57,7 @@ def test_pattern__over_the_end_of_a_line__found() -> None:
         "in all cases, and in all of them",
         "until it is told to stop",
         "that takes a second, and is a job of a provider",
-        "5 requests per cycle",
+        "5 requests per cycle, and with source 1 a block's hash",
         "besides",
     ],
 )

@@ -100,7 +100,7 @@ def comment_behind(node: vy_ast.VyperNode) -> str:
 
 
 def wrapped(text: str, first: int, rest: int) -> list[str]:
-    """The lines of a paragraph, the first and the rest indented by so many spaces."""
+    """The lines of a paragraph, the first and the rest indented by that number of spaces."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -162,7 +162,7 @@ class JobBook:
     def blocked_by(self, job_id: bytes) -> Code | None:
         """What the last note said; None when nothing holds the job up, and before the first look.
 
-        Each look at a job says it anew, so it is not kept in the file.
+        Each look at a job says it again, so it is not kept in the file.
         """
         return self._blocked.get(job_id)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which open jobs a cycle looks at, however many strangers have posted.
+"""Which open jobs per cycle looks at, however many strangers have posted.
 
 A look costs up to a tenth of a second, for the specification of a stranger. So a cycle looks at a
 few: the jobs that lock most money, and the others by turns, those first that nobody has looked at.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 _BEST, _TURNS = 10, 6
-_LEARNED = 500  # jobs a cycle whose worth is read
+_LEARNED = 500  # jobs per cycle whose worth is read
 _SECONDS = 0.5  # after which a cycle looks at no more
 
 

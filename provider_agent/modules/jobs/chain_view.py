@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the jobs duty reads from the chain, each thing once a block."""
+"""What the jobs duty reads from the chain, each thing once per block."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class JobChecks:
         for name, directory in runtimes.items():
             if not (Path(directory) / "bin" / "python").exists():
                 raise SettingsError(
-                    f"{name}: {directory} is no Python environment (it has no bin/python)"
+                    f"{name}: {directory} is not a Python environment (it has no bin/python)"
                 )
         return ", ".join(sorted(runtimes))
 

@@ -181,7 +181,7 @@ class JobsDuty:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing depends on the provider's entry just now."""
+        """Whether nothing depends on the provider's entry now."""
         return not self._dirty and not self._store.has_open_jobs()
 
     def reconcile(

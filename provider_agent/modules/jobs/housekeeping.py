@@ -92,7 +92,7 @@ class Housekeeper:
     def _deep(self) -> int:
         return 0 if self._seen is None else self._seen[0] - self._depth
 
-    # ------------------------------------------------------------------ beside the cycle
+    # ------------------------------------------------------------------ outside the cycle
 
     def start(self) -> None:
         """Begin to move what has ended."""
@@ -144,7 +144,7 @@ class Housekeeper:
         return False
 
     def _sweep(self, before: int) -> None:
-        """Results that no row tells of any more, once a day: a database may have been lost."""
+        """Results that no row tells of any more, once per day: a database may have been lost."""
         if self._swept_at is not None and time.monotonic() - self._swept_at < _SWEEP_EVERY:
             return
         self._swept_at = time.monotonic()

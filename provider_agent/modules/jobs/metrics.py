@@ -18,9 +18,9 @@ class JobMetrics:
         self.input_bytes = metrics.gauge("input_bytes", "Bytes of job inputs kept.")
 
     def set_jobs(self, by_status: Mapping[str, int]) -> None:
-        """Set the jobs gauge anew; a status that is not named is gone."""
+        """Set the jobs gauge again; a status that is not named is gone."""
         replace_all(self._jobs, by_status)
 
     def set_runs(self, by_state: Mapping[str, int]) -> None:
-        """Set the runs gauge anew; a state that is not named is gone."""
+        """Set the runs gauge again; a state that is not named is gone."""
         replace_all(self._runs, by_state)

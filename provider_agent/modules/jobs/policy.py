@@ -31,11 +31,11 @@ _ENTRIES, _ENTRIES_A_MB, _MOST_ENTRIES = 1_024, 64, 200_000
 _BLOCK, _TABLES = 4_096, 16
 _OWN_FILES = 64  # of a run and of its result
 _TAKEN = {
-    Resource.SLOTS: (Code.SLOTS_TAKEN, "all slots of this provider are taken just now"),
-    Resource.DEVICES: (Code.DEVICES_TAKEN, "the GPUs of this provider are taken just now"),
-    Resource.MEMORY: (Code.MEMORY_TAKEN, "the memory of this provider is taken just now"),
-    Resource.DISK: (Code.DISK_TAKEN, "there is no room on this provider's disk just now"),
-    Resource.INODES: (Code.DISK_TAKEN, "there is no room on this provider's disk just now"),
+    Resource.SLOTS: (Code.SLOTS_TAKEN, "all slots of this provider are taken now"),
+    Resource.DEVICES: (Code.DEVICES_TAKEN, "the GPUs of this provider are taken now"),
+    Resource.MEMORY: (Code.MEMORY_TAKEN, "the memory of this provider is taken now"),
+    Resource.DISK: (Code.DISK_TAKEN, "there is no room on this provider's disk now"),
+    Resource.INODES: (Code.DISK_TAKEN, "there is no room on this provider's disk now"),
     Resource.COLLATERAL: (Code.COLLATERAL_TAKEN, "the stake is promised to other jobs"),
     Resource.GAS: (Code.AGENT_NOT_READY, "this provider is short of gas money; try later"),
 }
@@ -44,14 +44,14 @@ _TAKEN = {
 @dataclass(frozen=True, kw_only=True)
 class Standing(Provider):
     """The provider at one block, with what the market of jobs has for it. `available` is what is
-    left beside what others of its modules are about to lock.
+    left besides what others of its modules are about to lock.
     """
 
     open_margin: int
     has_scores: bool
     orders_paused: bool
     free_score: int = 0
-    """Proven operations a second that no open work of ours has reserved."""
+    """Proven operations per second that no open work of ours has reserved."""
     paused_seconds: int = 0
     """For how long orders were paused in total, as Jobs counts it."""
 
@@ -108,7 +108,7 @@ class Policy:
         return spec.input_bytes() + own * MIB + tables
 
     def entries(self, spec: JobSpec) -> int:
-        """How many files and directories a job may make: a disk has only so many."""
+        """How many files and directories a job may make: a disk has room for a number of them."""
         return min(_MOST_ENTRIES, _ENTRIES + _ENTRIES_A_MB * spec.resources.disk_mb)
 
     def needs(self, spec: JobSpec, collateral: int = 0) -> Amounts:
@@ -233,7 +233,7 @@ class Policy:
         return allow_list.proof(spec.allow, standing.owner)
 
     def refuse_time(self, terms: Terms, spec: JobSpec, load: Load) -> Refused | None:
-        """Why a job has too little time beside what is promised; None when it has enough."""
+        """Why a job has too little time with what is promised; None when it has enough."""
         needed = self.seconds_needed(spec, load)
         if terms.order.duration < needed:
             return Refused(

@@ -37,7 +37,7 @@ _UNKNOWN = Amounts(slots=1, gas=1)  # of a job whose specification is not here
 
 
 class Promises:
-    """See the module. `update` is called once a cycle, the rest from any thread under `lock`."""
+    """See the module. `update` is called once per cycle, the rest from any thread under `lock`."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Promises:
         self.capacity.release(key)
 
     def show(self) -> None:
-        """Compute `shown` anew; strangers' requests only read it."""
+        """Compute `shown` again; strangers' requests only read it."""
         self.shown = self.load()
 
     @property

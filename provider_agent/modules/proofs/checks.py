@@ -54,7 +54,7 @@ class ProofChecks:
             raise Caution(f'{device}; there is a GPU: set benchmark.device = "cuda"')
         if rate is None:
             raise Caution(device)
-        line = f"{device}, about {rate / 10**12:.3g} tera-operations a second"
+        line = f"{device}, about {rate / 10**12:.3g} tera-operations per second"
         if rules is None:
             return line
         rounds = int(rate * rules.window / rules.shape.operations)

@@ -61,7 +61,7 @@ _STRANGE = (
     "the commitment on chain is not ours: change the operator key, and let the owner take the "
     "commitment back before the window ends"
 )
-_FAILURES, _LAST_DEVICE = 3, "cpu"  # so many failures to open samples, and what opens them then
+_FAILURES, _LAST_DEVICE = 3, "cpu"  # failures to open samples, and what opens them after these
 _QUICK, _SLOW = 0.1, 1.0  # seconds between two looks while each block counts
 _LOOKS = 6  # in the time of a block
 
@@ -331,7 +331,7 @@ class BenchmarkDuty:
             key = intent.key
             is_such = key.contract == CONTRACT and key.action.startswith(action)
             if is_such and key.object_id != name and not intent.cancel:
-                self._attempts.abandon(intent, "the epoch is over or was opened anew")
+                self._attempts.abandon(intent, "the epoch is over or was opened again")
 
     def _prune(self, epoch: int) -> None:
         """Delete the folders of other epochs: what was not opened in time cannot be opened."""
@@ -345,7 +345,7 @@ class BenchmarkDuty:
     # ------------------------------------------------------------------ when to look again
 
     def _hurry(self, seconds: float) -> None:
-        """Look again after so many seconds, or as soon as there may be another block."""
+        """Look again after `seconds`, or as soon as there may be another block."""
         quick = min(_SLOW, max(_QUICK, self._pace.seconds / _LOOKS))
         self.look_again = min(quick, seconds) if seconds > 0 else quick
 
@@ -382,7 +382,7 @@ class BenchmarkDuty:
             self._outcome(epoch, "missed", self._ending(facts, rules))
         elif facts.ours and proof.verified == rules.samples:
             rate = rules.score(proof.rounds) / 10**12
-            said = f"{proof.rounds} rounds verified, {rate:.6g} tera-operations a second"
+            said = f"{proof.rounds} rounds verified, {rate:.6g} tera-operations per second"
             self._outcome(epoch, "scored", said)
 
     def _is_settled(self, facts: Facts, rules: Rules) -> bool:

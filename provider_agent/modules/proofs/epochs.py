@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmark duty reads from the chain, once a block, and what it shows of it."""
+"""What the benchmark duty reads from the chain, once per block, and what it shows of it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Facts:
     stage: Stage
     proof: ProofRecord
     score: int
-    """What is proven and backed by stake at the pinned block, integer operations a second."""
+    """What is proven and backed by stake at the pinned block, integer operations per second."""
     proven: Proven
     proven_in: EpochRecord
     """The epoch of our last proof at the pinned block; zeros when there is none."""
@@ -59,7 +59,7 @@ class Facts:
 @dataclass(frozen=True)
 class ProofReport:
     """What the agent shows of its proofs. `score` is what stake backs of `proven`, both in integer
-    operations a second; `proven_until` is the second until which they count.
+    operations per second; `proven_until` is the second until which they count.
     """
 
     device: str
@@ -100,7 +100,7 @@ class EpochView:
         self._proof: tuple[ProofRecord, int, Proven, EpochRecord]
 
     def rules(self, block: BlockRef) -> Rules:
-        """What the contract fixes for ever."""
+        """What the contract fixes permanently."""
         if self._rules is None:
             self._rules = rules_of(self._contract, block)
         return self._rules

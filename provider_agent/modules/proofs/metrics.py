@@ -20,9 +20,9 @@ class ProofMetrics:
         self._committed_rounds = gauge("proof_committed_rounds", "Rounds committed to.")
         self._paused = gauge("proof_paused", "1 while jobs keep the proof waiting.")
         self._score = gauge(
-            "proof_score", "Integer operations a second, proven and backed by stake."
+            "proof_score", "Integer operations per second, proven and backed by stake."
         )
-        self._proven = gauge("proof_proven", "Integer operations a second, proven.")
+        self._proven = gauge("proof_proven", "Integer operations per second, proven.")
         self._proofs = metrics.counter("proofs", "Epochs, by how they ended.", "outcome")
         for outcome in PROOF_OUTCOMES:
             # A series that exists from the start can be alerted on.
@@ -35,7 +35,7 @@ class ProofMetrics:
         self._proofs.labels(outcome).inc()
 
     def set(self, report: ProofReport) -> None:
-        """Set the gauges of the proof in this epoch anew."""
+        """Set the gauges of the proof in this epoch again."""
         self._epoch.set(-1 if report.epoch is None else report.epoch)
         replace_all(self._stage, {report.stage: 1} if report.stage else {})
         self._rounds.set(report.rounds)

@@ -73,7 +73,7 @@ class ProofsModule(Module):
             f"Proof: {epoch}{report.note} ({report.device})",
             f"Rounds: {report.rounds} done, {report.committed_rounds} committed, "
             f"{report.verified} of {report.samples} samples verified",
-            f"Score: {rate(report.score)} operations a second backed by stake, of "
+            f"Score: {rate(report.score)} operations per second backed by stake, of "
             f"{rate(report.proven)} proven",
         ]
 

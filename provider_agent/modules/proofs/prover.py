@@ -128,8 +128,8 @@ class Prover:
 
 
 def measure(device: str, locks: Path | None = None) -> tuple[str, float | None]:
-    """What a device is, in words, and about how many operations a second it proves, None when
-    another agent uses it just now.
+    """What a device is, in words, and about how many operations per second it proves, None when
+    another agent uses it now.
 
     EngineError when it cannot be used.
     """

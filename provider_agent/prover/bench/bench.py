@@ -60,7 +60,7 @@ def bench(
 
     Every way that the device has to multiply is tried, and the fastest exact one taken. A proof of
     the main size runs for --seconds; its rate is held against the product alone, by the same way on
-    the same device, before and after. What else the machine did meanwhile is told. Smaller sizes
+    the same device, before and after. What else the machine did meanwhile is shown. Smaller sizes
     show what a round's parts cost. Without --size the largest shape is taken that fits into the
     memory and leaves the time enough rounds.
 
@@ -141,7 +141,7 @@ def _measure(
         ]
         busy = notes(before, others.share(), rows[-1].drift)
         tick = begin("other rates")
-        # The rates beside the proof need the memory that the main size holds.
+        # The other rates need the memory that the main size holds.
         engine.prepare(keccak(b"small"), Shape(256, 1))
         other = rates.information(engine)
         tick(1.0)
@@ -159,7 +159,7 @@ def _fits(engine: Engine) -> Callable[[Shape], bool]:
 
 
 def _guess(engine: Engine, fits: Callable[[Shape], bool], tick: rates.Tick) -> float:
-    """Operations a second: of products where they can be timed alone, else of a short proof."""
+    """Operations per second: of products where they can be timed alone, else of a short proof."""
     if isinstance(engine, CudaEngine):
         engine.prepare(keccak(b"first guess"), _GPU_TRIAL if fits(_GPU_TRIAL) else _TRIAL)
         operations, seconds = engine.raw_product(_TRIAL_SECONDS)

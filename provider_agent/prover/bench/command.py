@@ -33,8 +33,8 @@ Prints one JSON object. Hashes, seeds and nodes are hex with 0x; paths go from t
 format        TERAPROOF-POG-2
 challenge, size, blocks, depth, rounds
 seed_A        seed of the rows of A
-seeds_B       seed of the columns of B, one a round
-roots         Merkle root of the product, one a round
+seeds_B       seed of the columns of B, one per round
+roots         Merkle root of the product, one per round
 commitment    Merkle root over the roots
 device, seconds, operations, operations_per_second
               what computed the rounds, by which product, and how fast;

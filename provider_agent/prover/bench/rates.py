@@ -49,7 +49,7 @@ class Measured(Protocol):
     """An engine whose parts can be timed alone."""
 
     def stages(self, rounds: int) -> Timings:
-        """Mean seconds of each part of a round with nothing beside it."""
+        """Mean seconds of each part of a round that runs alone."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Proven operations a second."""
+        """Proven operations per second."""
         return self.proof.shape.operations * self.proof.rounds / self.seconds
 
 
 @dataclass(frozen=True)
 class Row:
-    """One size of the table. Rates in operations a second, parts in seconds a round.
+    """One size of the table. Rates in operations per second, parts in seconds a round.
 
     `steady` is the lowest proven rate over a fifth of the rounds, None where they were few. `alone`
-    says that the parts were timed with nothing beside them; otherwise they are from the
+    says that the parts were timed alone; otherwise they are from the
     proven run itself, where they overlap. `joules` is what the GPUs took while proving, None where
     nobody counts; `checked` that an opening of the proof passed the check of the contract.
     """
@@ -184,7 +184,7 @@ def row(engine: Engine, shape: Shape, seconds: float, tick: Tick) -> Row:
 
 
 def _raw(engine: Engine, shape: Shape, seconds: float) -> float | None:
-    """Operations a second of the product alone; None where only the run itself can tell."""
+    """Operations per second of the product alone; None where only the run itself can tell."""
     if isinstance(engine, Raw):
         operations, took = engine.raw_product(seconds)
         return operations / took
@@ -246,7 +246,7 @@ def _energy(engine: Engine) -> int | None:
 
 
 def copy_rate() -> float:
-    """Bytes a second, read and written, of copies within the machine's memory."""
+    """Bytes per second, read and written, of copies within the machine's memory."""
     source = np.ones(_COPY_BYTES, np.uint8)
     target = np.empty_like(source)
     np.copyto(target, source)
@@ -263,15 +263,15 @@ class Gpu(Protocol):
     """A GPU that can be asked for more than a proof needs."""
 
     def float_rate(self, kind: str, side: int, repeats: int) -> float:
-        """Operations a second of square products of fp16 or bf16."""
+        """Operations per second of square products of fp16 or bf16."""
 
     def bandwidth(self, size: int, repeats: int) -> float:
-        """Bytes a second of copies within the device."""
+        """Bytes per second of copies within the device."""
 
 
 @dataclass(frozen=True)
 class Information:
-    """Rates beside the proof, of one device; None where the library has no such product."""
+    """Rates other than the proof's, of one device; None where the library has no such product."""
 
     bandwidth: float
     fp16: float | None = None

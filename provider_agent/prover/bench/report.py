@@ -154,7 +154,7 @@ def _summary(report: Report) -> Table:
         ("energy", _NONE if energy is None else f"{energy:.3g} J for 10^12 proven operations"),
         ("memory", f"{rate(other.bandwidth, 'B/s')} (copy, read and written)"),
         ("fp16, bf16, fp8", ", ".join(rate(v) for v in (other.fp16, other.bf16, other.fp8))),
-        ("parts", "timed alone" if main.alone else "as they ran, beside each other"),
+        ("parts", "timed alone" if main.alone else "as they ran, at the same time"),
         ("busy", "; ".join(report.busy) or "nothing else that would matter was seen"),
         ("checked", "an opening of every proof passed the check of the contract"),
     )

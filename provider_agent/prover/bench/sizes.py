@@ -26,7 +26,7 @@ _LEAST_TILE = 4096
 
 
 def rounds_within(shape: Shape, rate: float, seconds: float) -> int:
-    """Whole rounds that a device of `rate` operations a second does in that time; 0 if none."""
+    """Whole rounds that a device of `rate` operations per second does in that time; 0 if none."""
     return min(MAX_ROUNDS, int(rate * seconds / shape.operations))
 
 
@@ -44,13 +44,13 @@ def choose(
     least_rounds: int = 32,
     shapes: Iterable[Shape] | None = None,
 ) -> tuple[Shape, int]:
-    """The shape that carries least beside its products, and its rounds.
+    """The shape that carries least besides its products, and its rounds.
 
     Args:
         fits: whether a shape fits into the memory.
-        rate: expected operations a second.
+        rate: expected operations per second.
         seconds: the time to fill.
-        least_rounds: the time holds so many rounds at least, so that the work that the first and
+        least_rounds: the time holds at least these rounds, so that the work that the first and
             the last have alone does not count.
         shapes: what to choose from; all by default.
 

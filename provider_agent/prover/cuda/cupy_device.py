@@ -214,7 +214,7 @@ class CupyDevice:
     # ------------------------------------------------------------------- rates, for information
 
     def float_rate(self, kind: str, side: int, repeats: int) -> float:
-        """Operations a second of square products of `fp16` or `bf16`, sums in float32."""
+        """Operations per second of square products of `fp16` or `bf16`, sums in float32."""
         one, zero = np.array([1], np.float32), np.array([0], np.float32)
         code, exponent = {"fp16": (_R_16F, 0x3C00), "bf16": (_R_16BF, 0x3F80)}[kind]
         # Values from 1 to 2 whose bits differ: products of zeros would be faster than real ones.
@@ -258,7 +258,7 @@ class CupyDevice:
         return 2 * side**3 * repeats / seconds
 
     def bandwidth(self, size: int, repeats: int) -> float:
-        """Bytes a second, read and written, of copies of `size` bytes within the device."""
+        """Bytes per second, read and written, of copies of `size` bytes within the device."""
         source, target = self.allocate(size), self.allocate(size)
         try:
             with self._use():

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA engine: products on the tensor cores, everything else beside them.
+"""The CUDA engine: products on the tensor cores, everything else at the same time.
 
 A stays on the device. While the product of round t - 1 runs, round t - 2 is hashed and, once its
-root is known, B(t) is generated. A root of 32 bytes a round comes back (of several GPUs, one hash
+root is known, B(t) is generated. A root of 32 bytes per round comes back (of several GPUs, one hash
 for each piece of their rows). Several GPUs split the rows of every round; each makes all of B
 itself, which is cheaper than to send it.
 
 What to expect, **a calculation, not a measurement**. A hash of 512 results costs 5 Keccak
 permutations (4 for the leaf, one for its share of the nodes), a block of 480 entries about 1.9
 (one, and 15 squarings). One permutation is about 4,600 32-bit instructions as compiled for sm_90;
-132 multiprocessors at 1.7 GHz with 64 such lanes do 3.1e9 permutations a second. Were nothing
-overlapped, a product of 1.4e15 operations a second would then share the card like this:
+132 multiprocessors at 1.7 GHz with 64 such lanes do 3.1e9 permutations per second. Were nothing
+overlapped, a product of 1.4e15 operations per second would then share the card like this:
 
     N        K         product   hashing   generation   product's part
     16,384    16,320      6.3 ms    0.9 ms       0.3 ms       84 %
@@ -21,8 +21,8 @@ overlapped, a product of 1.4e15 operations a second would then share the card li
     65,536   132,960      816 ms     14 ms      11.1 ms       97 %
 
 Products fill the registers of a multiprocessor, so that the other kernels often run between them
-rather than beside them: the part that matters is the cost itself, which falls as 1/K for hashes
-and as 1/N for entries. Hence large shapes, and `bench` measures.
+rather than at the same time: the part that matters is the cost itself, which falls as 1/K for
+hashes and as 1/N for entries. Hence large shapes, and `bench` measures.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class CudaEngine:
         return shape.operations * total, elapsed
 
     def stages(self, rounds: int) -> Timings:
-        """Mean seconds of each phase of a round while nothing else runs beside it."""
+        """Mean seconds of each phase of a round while nothing else runs."""
         self._prepared()
         self._synchronize()
         before = self._timings

@@ -54,7 +54,7 @@ class Tiles:
 
     @property
     def cost(self) -> float:
-        """What the tiles cost beside the operations, to compare them; a calculation.
+        """What the tiles cost besides the operations, to compare them; a calculation.
 
         A product reads (1/rows + 1/columns) / 2 bytes for each operation. Making A again for every
         tile of B takes about four times what reading a side of that length does, on a card of

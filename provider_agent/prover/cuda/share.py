@@ -90,7 +90,7 @@ class ShareWorker:
         self._b_free: list[Event | None] = [None, None]
         self._c_free: list[Event | None] = [None, None]
         self._a_free: list[Event | None] = [None, None]
-        self._b_tiles = self._c_tiles = 0  # so many were begun; the parity is the slot
+        self._b_tiles = self._c_tiles = 0  # how many were begun; the parity is the slot
         self._times: list[tuple[Stream, Event, Event]] = []
 
     def _take_for_centring(self, rows_of_a: int) -> None:
@@ -253,7 +253,7 @@ class ShareWorker:
 
         self._wait(Stream.HASHING, done)
         hashed = self._timed(Stream.HASHING, lambda: self._hash_leaves(row, column, b_slot, slot))
-        if self._stage_rows:  # the sums beside A and B were read too
+        if self._stage_rows:  # the sums of A and B were read too
             self._a_free[slot] = self._b_free[b_slot] = hashed
         leaf = self._download_leaf(row, column, slot, wanted) if wanted is not None else None
         self._c_free[slot] = hashed if leaf is None else self._record(Stream.HASHING)

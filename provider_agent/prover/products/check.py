@@ -40,7 +40,7 @@ def patterns(depth: int, limit: int | None) -> tuple[Bytes, Bytes]:
     With a limit no partial sum of any row with any column passes it, in whatever order.
     """
     noise = np.random.default_rng(_SEED)
-    # So many of the largest products, 64 * 64, stay below the limit with every neighbour.
+    # This many of the largest products, 64 * 64, stay below the limit with every neighbour.
     full = min(depth, (SUM_LIMIT - 1) // CENTRE**2)
     rows: list[Bytes] = []
     columns: list[Bytes] = []
@@ -80,7 +80,7 @@ def _places(depth: int, full: int) -> list[np.ndarray[tuple[int, ...], np.dtype[
 
 
 def is_exact(way: Way, rows: int, columns: int, depth: int) -> bool:
-    """Whether a way multiplies so many rows and columns of that depth without an error.
+    """Whether a way multiplies that number of rows and columns of that depth without an error.
 
     Errors of the way's library come through.
     """

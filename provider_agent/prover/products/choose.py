@@ -27,7 +27,7 @@ AnyWay = TypeVar("AnyWay", bound=Way)
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one way: its rate in operations a second, or why it is not used."""
+    """What became of one way: its rate in operations per second, or why it is not used."""
 
     name: str
     rate: float
@@ -36,7 +36,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Chosen(Generic[AnyWay]):
-    """The way to use, its rate in operations a second, and what was tried."""
+    """The way to use, its rate in operations per second, and what was tried."""
 
     way: AnyWay
     rate: float
@@ -85,7 +85,7 @@ def _try(way: Way, size: tuple[int, int, int], clock: Callable[[], float]) -> Tr
 
 
 def _rate(way: Way, size: tuple[int, int, int], clock: Callable[[], float]) -> float:
-    """Operations a second, the best of some runs, with entries as in a proof."""
+    """Operations per second, the best of some runs, with entries as in a proof."""
     rows, columns, depth = size
     noise = np.random.default_rng(1)
     left = way.operand(noise.integers(0, 128, (rows, depth), np.uint8))

@@ -79,7 +79,7 @@ class Centred(_TorchWay):
         super().__init__(torch, device)
         self.name = f"{kind} of PyTorch"
         self._type = getattr(torch, kind)
-        # A piece costs a pass over the sums. That is little beside a float32 product.
+        # A piece costs a pass over the sums. That is little compared with a float32 product.
         self._piece = PROVEN_DEPTH if kind == "float32" else None
         self.sum_limit = None if self._piece else SUM_LIMIT
 

@@ -94,7 +94,7 @@ def test_bench__json_of_a_whole_run(device: str) -> None:
 
 
 def test_bench__on_a_cuda_engine_of_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 600 MiB free: room for small shapes beside what is kept for the libraries.
+    # 600 MiB free: room for small shapes besides what is kept for the libraries.
     gpus = [CpuDevice(k, memory=600 << 20) for k in range(2)]
     monkeypatch.setattr(bench, "make_engine", lambda name: engine_on(*gpus))
     result = call("--device", "cuda:0,1", "--seconds", "0.3", "--json", "-")
@@ -237,7 +237,7 @@ def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_row__energy_per_operation() -> None:
     one = row(65_536, 277, 1.4e15, 1.3e15, joules=31_200.0)
-    # 1.3e15 operations a second for 60 s are 78,000 times 10^12.
+    # 1.3e15 operations per second for 60 s are 78,000 times 10^12.
     assert one.joules_per_tera == pytest.approx(0.4)
     assert row(256, 1, 1.0, 1.0).joules_per_tera is None
 

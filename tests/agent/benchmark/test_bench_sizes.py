@@ -29,7 +29,7 @@ def test_rounds_within__fill_the_time(rate: float, seconds: float) -> None:
 
 
 def test_choose__a_large_gpu_takes_the_largest_shape() -> None:
-    # 80 GB, 1.4e15 operations a second, a minute: 73 rounds of the largest shape there is.
+    # 80 GB, 1.4e15 operations per second, a minute: 73 rounds of the largest shape there is.
     shape, rounds = sizes.choose(sizes.fits_gpus([79 * GIB]), 1.4e15, 60)
     assert (shape, rounds) == (Shape(65_536, 277), 73)
 

@@ -121,7 +121,7 @@ LIMITS = [
     Refusal(-32000, "One of the blocks specified in filter (fromBlock, toBlock) cannot be found."),
     Refusal(-32000, "logs matched by query exceeds limit of 10000"),
     Refusal(-32005, "query returned more than 10000 results"),
-    Refusal(-32016, "so many eggs"),
+    Refusal(-32016, "too many eggs"),
     Raw(HTML, 413),
     Raw(HTML, 503),
     Raw(b" " * (17 << 20)),

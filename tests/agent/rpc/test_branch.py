@@ -216,7 +216,7 @@ def test_agreed_block__two_disagree__nothing_is_done(pools: Pools) -> None:
 
 
 def test_agreed_block__one_did_not_answer_just_now__it_has_no_say(pools: Pools) -> None:
-    """What an endpoint told before it went silent is no second witness for what is new."""
+    """What an endpoint told before it went silent is not a second witness for what is new."""
     chains = [Chain(), Chain()]
     with chains[0].node, chains[1].node:
         pool = pools(*chains)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node behind an authority of its owner's: trusted when it is named, and told when it is not."""
+"""A node behind its owner's own authority: trusted when named, and reported when it is not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a database with the store on PYTHONPATH and prints it as SQL. See README.md beside it.
+"""Writes a database with the store on PYTHONPATH and prints it as SQL. See README.md next to it.
 
 It uses only what every version of the store has had.
 """

@@ -234,7 +234,7 @@ def test_absurd_estimate__the_transaction_goes_out_all_the_same(chain: Chain, sa
 
 
 def test_gas_limit_refused__estimated_anew(chain: Chain) -> None:
-    """One wrong estimate must not hold up the nonce for ever."""
+    """One wrong estimate must not hold up the nonce."""
     said = iter([hex(22_000)])
     chain.said["eth_estimateGas"] = lambda: Result(next(said, hex(60_000)))
     chain.refuse = (  # type: ignore[method-assign]  # the node's words

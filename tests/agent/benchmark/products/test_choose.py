@@ -86,7 +86,7 @@ def test_check__sums_that_fit_32_bits_pass() -> None:
 
 
 class Timed(Float64Blas):
-    """An exact way that takes as long as it is told, by a clock of the test's own."""
+    """An exact way that takes a given time, by a clock of the test's own."""
 
     def __init__(self, name: str, seconds: float, clock: list[float], error: int = 0) -> None:
         self.name, self._seconds, self._clock, self._error = name, seconds, clock, error

@@ -24,7 +24,7 @@ def exact(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
 
 
 def rounded(bits: int) -> Adder:
-    """Sums that keep so many significant bits after every step."""
+    """Sums that keep `bits` significant bits after every step."""
 
     def add(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
         total = exact(sums, products)
@@ -35,7 +35,7 @@ def rounded(bits: int) -> Adder:
 
 
 def aligned(bits: int) -> Adder:
-    """Summands lined up by the largest one; what is below so many bits is dropped."""
+    """Summands lined up by the largest one; what is below `bits` bits is dropped."""
 
     def add(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
         both = np.concatenate([sums[..., None], products], axis=-1)
@@ -53,7 +53,7 @@ def half(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
 
 
 def saturated(bits: int) -> Adder:
-    """Sums that stop at the largest integer of so many bits."""
+    """Sums that stop at the largest integer of `bits` bits."""
     most = 2.0 ** (bits - 1)
     return lambda sums, products: np.clip(exact(sums, products), -most, most - 1)
 
