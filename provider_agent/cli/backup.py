@@ -32,7 +32,8 @@ _folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_typ
 def backup(config: Path, folder: Path) -> None:
     """Copy databases, settings and the encrypted key into a new directory.
 
-    The agent may run meanwhile. The password of the key is not copied, nor a bare key: keep them in another place.
+    The agent may run meanwhile. The password of the key is not copied, nor a bare key: keep them in
+    another place.
     """
     settings = load(config)
     others = [config]
@@ -50,7 +51,7 @@ def backup(config: Path, folder: Path) -> None:
 @_config
 @_folder
 def restore(config: Path, folder: Path) -> None:
-    """Put a backup's databases in place, and what is missing of settings and key.
+    """Put a backup's databases, settings and key in place.
 
     The agent must not run. Its next start takes nonces, runs and jobs from the chain and the disk.
     """

@@ -97,7 +97,7 @@ LATER = {
     ),
     "restore": Later(
         "provider_agent.cli.backup",
-        "Put a backup's databases in place, and what is missing of settings and key.",
+        "Put a backup's databases, settings and key in place.",
     ),
     "sandbox": Later(
         "provider_agent.cli.sandbox",

@@ -15,7 +15,7 @@ from tools import settings_table
 from tools.pages import PageError
 
 # Numbers that name something and measure nothing.
-NAMES = {"chain.chain_id", "chain.start_block", "api.port"}
+NAMES = {"chain.chain_id", "chain.start_block", "api.port", "api.status_port"}
 
 
 def test_page__is_fresh_and_has_a_row_for_every_field() -> None:
