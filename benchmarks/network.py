@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
+from scripts.market.artifacts import ROOT, compile_all
 from web3.contract import Contract
 
 from benchmarks.chain import BenchmarkError, Chain
 from scripts.market import plan as plans
-from scripts.market.artifacts import ROOT, compile_all
 from scripts.market.errors import ScriptError
 from teraproof.protocol.messages import Domain, OperatorConsent, sign
 

@@ -24,6 +24,7 @@ from provider_agent.core.module import Context, Module
 from provider_agent.core.offer import Offer
 from provider_agent.core.policy import Policy
 from provider_agent.core.pools import make_pool, make_visitor_pool
+from provider_agent.core.settings import OperatorSettings, Settings
 from provider_agent.core.standing import Standing
 from provider_agent.core.watch import Watch
 from provider_agent.http.app import create_app
@@ -33,7 +34,6 @@ from provider_agent.http.descriptors import open_limits
 from provider_agent.http.server import ApiServer, status_server
 from provider_agent.http.status import create_status_app
 from provider_agent.modules.all import MODULES
-from provider_agent.settings import OperatorSettings, Settings
 from provider_agent.store import Intent, IntentState, Store
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender

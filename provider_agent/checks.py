@@ -12,14 +12,12 @@ from provider_agent import devices
 from provider_agent.app import database, read_key
 from provider_agent.core.module import Module
 from provider_agent.core.pools import make_pool
+from provider_agent.core.settings import Settings
 from provider_agent.core.trial import Caution, Finding, Trial, finding
 from provider_agent.errors import SettingsError
 from provider_agent.modules.all import MODULES
-from provider_agent.settings import Settings
 from provider_agent.store import inspect
-from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.staking import StakingContract
-from teraproof.contracts.token import TokenContract
 from teraproof.errors import counted
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.endpoint import Endpoint
@@ -121,8 +119,8 @@ class _Checks:
         alone = make_pool(self._settings, only=endpoint.url)
         try:
             head = alone.head()
-            alone.nonce(chain.jobs, head)  # at the block's hash
-            alone.logs([chain.jobs], max(0, head.number - chain.reorg_window), head.number)
+            alone.nonce(chain.staking, head)  # at the block's hash
+            alone.logs([chain.staking], max(0, head.number - chain.reorg_window), head.number)
             alone.receipt(head.hash)  # there is none; that it is asked for must be admitted
         except ChainError as error:
             fault = alone.endpoints[0].trouble or str(error)
@@ -167,17 +165,10 @@ class _Checks:
         return line
 
     def contracts(self) -> str:
-        pool, chain = self._trial.reachable(), self._settings.chain
-        for name, address in (("jobs", chain.jobs), ("staking", chain.staking)):
-            if not pool.code(address):
-                raise SettingsError(f"there is no contract at chain.{name} {address}")
-        jobs = JobsContract(pool, chain.jobs)
-        found = jobs.staking("latest")
-        if found != StakingContract(pool, chain.staking).address:
-            raise SettingsError(f"chain.jobs works with staking {found}, not with chain.staking")
+        address = self._settings.chain.staking
+        self._trial.contract("chain.staking", address, StakingContract)
         self._trial.has_contracts = True
-        token = TokenContract(pool, jobs.payment_token("latest"))
-        return f"jobs are paid in {token.symbol('latest')} ({token.address})"
+        return f"staking at {address}"
 
     def gas(self) -> str:
         address = self._trial.operator()

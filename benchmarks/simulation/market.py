@@ -19,9 +19,10 @@ from unittest import mock
 from benchmarks.simulation.clock import Clock
 from benchmarks.simulation.node import Node
 from provider_agent import app
+from provider_agent.core.settings import Settings
 from provider_agent.modules.jobs import module as jobs_module
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
-from provider_agent.settings import Settings
+from provider_agent.settings import validate
 from provider_agent.store import Store
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
@@ -213,7 +214,7 @@ class Market:
     def _settings(self) -> Settings:
         home, world = self._world.directory / "agent", self._world
         world.configure()
-        return Settings.model_validate(
+        return validate(
             {
                 "chain": {
                     "rpc_urls": world.rpc_urls,

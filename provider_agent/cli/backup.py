@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from provider_agent.settings import Settings, load
+from provider_agent.core.settings import Settings
+from provider_agent.settings import load
 from provider_agent.store import backup as backups
 from provider_agent.tx.keys import KeyLock
 from teraproof.errors import LocalError

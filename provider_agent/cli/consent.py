@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from provider_agent.core.pools import make_pool
-from provider_agent.settings import Settings
+from provider_agent.core.settings import Settings
 from provider_agent.tx.keys import OperatorKey
 from teraproof.contracts.staking import StakingContract
 from teraproof.protocol import messages

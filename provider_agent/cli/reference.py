@@ -17,8 +17,9 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from provider_agent.core.settings import Address, Network, PublicUrl, Unit, Url
 from provider_agent.errors import SettingsError
-from provider_agent.settings import PREFIX, Address, Network, PublicUrl, Settings, Unit, Url
+from provider_agent.settings import EVERYTHING, PREFIX
 
 # The ending of a name is its unit, but for the numbers that carry a `Unit`.
 _ENDINGS = {
@@ -75,7 +76,7 @@ class Section:
     settings: tuple[Setting, ...]
 
 
-def sections(root: type[BaseModel] = Settings) -> list[Section]:
+def sections(root: type[BaseModel] = EVERYTHING) -> list[Section]:
     """Every section of `root` with its settings, in the order of the source."""
     return [
         Section(

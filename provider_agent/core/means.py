@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provider_agent.core.capacity import Amounts, free_on, memory_there
+from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Standing
-from provider_agent.settings import Settings
 from provider_agent.tx.reserve import GasReserve
 
 _MIB = 1 << 20

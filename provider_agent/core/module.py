@@ -17,9 +17,9 @@ from provider_agent.core.feed import EventFeed, Source
 from provider_agent.core.health import Check
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Door, Operation
+from provider_agent.core.settings import Section, Settings
 from provider_agent.core.standing import Provider, Standing
 from provider_agent.core.trial import StartCheck, Trial
-from provider_agent.settings import Settings
 from provider_agent.store import Store
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
@@ -111,6 +111,10 @@ class Module(Protocol):
     """
 
     name: ClassVar[str]
+    section: ClassVar[str] = ""
+    """What its table in the settings file is called."""
+    settings: ClassVar[type[Section] | None] = None
+    """What stands in that table; every field has a default."""
 
     @classmethod
     @abstractmethod

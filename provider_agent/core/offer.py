@@ -8,8 +8,8 @@ from typing import Any
 
 from provider_agent import devices
 from provider_agent.core.module import Module
+from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Standing
-from provider_agent.settings import Settings
 
 
 class Offer:

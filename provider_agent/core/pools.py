@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from provider_agent.core.metrics import Metrics
-from provider_agent.settings import Settings
+from provider_agent.core.settings import Settings
 from teraproof.rpc.client import RpcPool
 
 _RATE = 20.0  # requests per second; the free plans of providers begin at 25

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
+from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Provider, Standing
 from provider_agent.errors import SettingsError
-from provider_agent.settings import Settings
 from teraproof.contracts.staking import StakingContract
 from teraproof.errors import LocalError, TeraproofError
 from teraproof.protocol.errors import Code

@@ -35,7 +35,7 @@ from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.views import JobViews
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
-from provider_agent.settings import Settings
+from provider_agent.settings import validate
 from provider_agent.store import IntentKey, IntentState, Store
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
@@ -220,7 +220,7 @@ class Rig:
         self.now = float(START)
         self.gpus = 0  # of the machine
         self.block = BlockRef(100, b"\x01" * 32, START)
-        self.settings = Settings.model_validate(
+        self.settings = validate(
             {
                 "chain": {
                     "rpc_urls": ["http://127.0.0.1:1"],

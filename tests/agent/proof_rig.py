@@ -16,10 +16,10 @@ from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.duty import BenchmarkDuty
 from provider_agent.modules.proofs.epochs import NO_EPOCH
 from provider_agent.modules.proofs.prover import Prover
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.prover import worker
 from provider_agent.prover.folder import ProofFolder
 from provider_agent.prover.turns import Turn
-from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Intent, IntentKey, IntentState, Store
 from provider_agent.tx.sender import Sender
 from teraproof import headers

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from eth_account.messages import encode_defunct
 
-from provider_agent.settings import ApiSettings
+from provider_agent.core.settings import ApiSettings
 from teraproof.errors import AuthError
 from teraproof.protocol import siwe
 from teraproof.protocol.errors import CODE_HEADER, Code

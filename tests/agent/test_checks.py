@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from provider_agent.checks import Finding, startup
-from provider_agent.settings import Settings
+from provider_agent.core.settings import Settings
+from provider_agent.settings import validate
 from provider_agent.store import Store
 from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
 from tests.agent.stub_node import Refusal, Result, StubNode, block
@@ -22,7 +23,7 @@ NAMES = [
     "data", "key", "database", "devices",
     "rpc", "clock", "fees", "contracts", "gas", "provider",
 ]  # fmt: skip
-JOBS_CHECKS, PROOFS_CHECKS = ["runtimes", "sandbox"], ["benchmark", "prover", "bond"]
+JOBS_CHECKS, PROOFS_CHECKS = ["market", "runtimes", "sandbox"], ["benchmark", "prover", "bond"]
 
 
 def settings_of(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> Settings:
@@ -49,7 +50,7 @@ def settings_of(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> Settin
     }
     for name, values in changes.items():
         sections[name] = sections.get(name, {}) | values
-    return Settings.model_validate(sections)
+    return validate(sections)
 
 
 def findings(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> dict[str, Finding]:
@@ -65,7 +66,8 @@ def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
     assert good >= {"data", "key", "database", "devices", "runtimes", "rpc", "clock"}
     assert found["key"].line == f"operator {OPERATOR.address}"
     # Nothing is deployed here, and the key has no money.
-    assert "there is no contract at chain.jobs" in found["contracts"].line
+    assert "there is no contract at chain.staking" in found["contracts"].line
+    assert "there is no contract at chain.jobs" in found["market"].line
     assert found["provider"].line == "needs the contracts"
     assert not found["gas"].ok and f"send ETH to {OPERATOR.address}" in found["gas"].line
     assert found["rpc"].line.endswith(", 1 endpoint")
@@ -102,9 +104,9 @@ def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
 def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, chain={"rpc_urls": ["http://127.0.0.1:1"]})
     assert not found["rpc"].ok
-    assert {found[name].line for name in ("clock", "fees", "contracts", "gas", "provider")} == {
-        "needs an RPC endpoint"
-    }
+    assert {
+        found[name].line for name in ("clock", "fees", "contracts", "gas", "provider", "market")
+    } == {"needs an RPC endpoint"}
     assert found["runtimes"].ok
 
 

@@ -14,11 +14,12 @@ from eth_account import Account
 
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
+from provider_agent.core.settings import Settings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.rewards import duty as rewards
-from provider_agent.settings import Settings, load
+from provider_agent.settings import load
 from provider_agent.store import IntentKey, Store
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Exit

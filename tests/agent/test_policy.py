@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.core.capacity import Load
+from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.modules.jobs.policy import Policy, Standing
-from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
+from provider_agent.modules.jobs.settings import JobsSettings
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, canonical, parse

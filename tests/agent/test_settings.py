@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
+from provider_agent.core.settings import Settings
 from provider_agent.errors import SettingsError
-from provider_agent.settings import Settings, load
+from provider_agent.settings import load
 
 A = Account.from_key(b"\x01" * 32).address
 B = Account.from_key(b"\x02" * 32).address

@@ -28,8 +28,8 @@ import httpx
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-
 from scripts.market.artifacts import Artifact, compile_all
+
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.abi import Abi
 from teraproof.contracts.jobs import Attested, JobsContract, Posted

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts.market.artifacts import Artifact
+from scripts.market.deployment import Deployment, check_network, current
+from scripts.market.plan import Plan
 
 from scripts.market import deployment, verify
 from scripts.market import plan as plans
-from scripts.market.artifacts import Artifact
-from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.errors import ScriptError
-from scripts.market.plan import Plan
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
 from teraproof.market.registry import Registry

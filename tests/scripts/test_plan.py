@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from scripts.market.artifacts import Artifact
+from scripts.market.plan import Plan
 
 from scripts.market import bounds
 from scripts.market import plan as plans
-from scripts.market.artifacts import Artifact
 from scripts.market.errors import ScriptError
-from scripts.market.plan import Plan
 from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.scripts.conftest import PARAMS
 

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 import httpx
 import pytest
-
 from scripts.market.artifacts import Artifact
-from scripts.market.errors import ScriptError
 from scripts.market.plan import Plan
+
+from scripts.market.errors import ScriptError
 from teraproof.epochs import rules_of
 from teraproof.errors import LocalError
 from teraproof.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens

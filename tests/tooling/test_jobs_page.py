@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.core.settings import RunnerSettings
 from provider_agent.runners import outputs
 from provider_agent.runners.base import Limits, RunRequest
 from provider_agent.runners.sandbox import environment
-from provider_agent.settings import RunnerSettings
 from teraproof.protocol import paths
 from teraproof.protocol.jobspec import parse
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from provider_agent.core.settings import Settings
 from provider_agent.runners.process import ProcessRunner
-from provider_agent.settings import Settings
 
 
 def make_runner(settings: Settings) -> ProcessRunner:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from provider_agent.core.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
 from provider_agent.core.background import Background
+from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
@@ -23,7 +24,6 @@ from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.results import Result, Results
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunState
-from provider_agent.settings import RunnerSettings
 from provider_agent.store import JobRow, RunRow, RunStage
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code

@@ -13,6 +13,7 @@ from provider_agent import devices
 from provider_agent.core.feed import Followed, Source
 from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.operation import Door, Operation
+from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
@@ -33,6 +34,7 @@ from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.routes import operations
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.views import JobViews, UploadRule, offer
@@ -57,12 +59,15 @@ class JobsModule(Module):
     """Takes paid jobs, runs them in a sandbox, attests the results and collects the pay."""
 
     name: ClassVar[str] = "jobs"
+    section: ClassVar[str] = "jobs"
+    settings: ClassVar[type[Section]] = JobsSettings
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, place: str) -> None:
         settings, chain, store = context.settings, context.settings.chain, context.store
+        wanted = settings.section(JobsSettings)
         data, reserve = settings.agent.data_dir, context.sender.reserve
         self._settings, self._store, self._operator = settings, store, context.key.address
-        self._jobs = jobs = JobsContract(context.pool, chain.jobs)
+        self._jobs = jobs = JobsContract(context.pool, place)
         store.bind(jobs=jobs.address)
         gpus = tuple(devices.gpus())
         self._machine = machine = Machine(
@@ -76,7 +81,7 @@ class JobsModule(Module):
         decimals = token.decimals("latest")
         _remember_token(store, token, decimals)
         policy = Policy(
-            settings.jobs,
+            wanted,
             settings.runner,
             chain,
             10**decimals,
@@ -130,7 +135,7 @@ class JobsModule(Module):
             ),
             inputs=machine.inputs,
             domain=domain,
-            good_for=settings.jobs.quote_seconds,
+            good_for=wanted.quote_seconds,
         )
         self._api = JobsApi(
             jobs=JobViews(book, machine, context.key, domain),
@@ -143,14 +148,16 @@ class JobsModule(Module):
         context.activity.add(self.name, lambda: bool(store.runs_in(*ACTIVE_RUNS)))
 
     @classmethod
-    def build(cls, context: Context) -> Self:
-        """Jobs are what every agent does."""
-        return cls(context)
+    def build(cls, context: Context) -> Self | None:
+        """None without `chain.jobs`."""
+        place = context.settings.chain.jobs
+        return None if place is None else cls(context, place)
 
     @classmethod
     def checks(cls, trial: Trial) -> Sequence[StartCheck]:
         """What jobs run on, and what contains them."""
-        return JobChecks(trial).all()
+        place = trial.settings.chain.jobs
+        return () if place is None else JobChecks(trial, place).all()
 
     @classmethod
     def status(cls, store: Store) -> Sequence[Table]:

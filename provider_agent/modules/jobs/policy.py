@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provider_agent.core.capacity import Amounts, Load, Resource
+from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.core.standing import Provider
 from provider_agent.errors import RunnerError
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.runners.base import MIB, Limits, RunRequest
 from provider_agent.runners.outputs import MAX_FILES
-from provider_agent.settings import ChainSettings, JobsSettings, RunnerSettings
 from teraproof.errors import Refused
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from provider_agent.core.capacity import BY_TURNS, Capacity, Kind, Load
+from provider_agent.core.settings import Settings
 from provider_agent.http.uploads import Permit
 from provider_agent.modules.jobs.book import JobBook, attestation_of, decode_terms
 from provider_agent.modules.jobs.documents import JobView
@@ -13,7 +14,7 @@ from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.quotes import QuoteDesk
-from provider_agent.settings import Settings
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.store import JobRow, RunRow, RunStage
 from provider_agent.tx.keys import OperatorKey
 from teraproof.errors import Refused
@@ -211,7 +212,7 @@ def offer(settings: Settings, load: Load) -> dict[str, Any]:
     """The part of `GET /v1/provider` that is about jobs, as JSON values; amounts of tokens are text
     in whole tokens.
     """
-    runner, jobs = settings.runner, settings.jobs
+    runner, jobs = settings.runner, settings.section(JobsSettings)
     return {
         "runtimes": sorted(runner.runtimes),
         "price_per_hour": str(jobs.price_per_hour),

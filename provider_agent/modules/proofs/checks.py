@@ -10,6 +10,7 @@ from provider_agent.core.trial import Caution, StartCheck, Trial
 from provider_agent.errors import SettingsError
 from provider_agent.modules.proofs.epochs import EpochView, unfit
 from provider_agent.modules.proofs.prover import measure
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.staking import StakingContract
 from teraproof.epochs import rules_of
@@ -47,7 +48,7 @@ class ProofChecks:
 
     def prover(self) -> str:
         """Whether the device computes, and how fast."""
-        settings, rules = self._settings.benchmark, self._rules
+        settings, rules = self._settings.section(BenchmarkSettings), self._rules
         device, rate = measure(settings.device, self._settings.agent.lock_dir)
         gpus = any(found.kind == "cuda" for found in devices.inventory())
         if gpus and not settings.device.removeprefix("torch:").startswith("cuda"):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.modules.proofs.epochs import Facts
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.prover.folder import ProofFolder
-from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import IntentState
 from teraproof.contracts.benchmark import COMMIT, BenchmarkContract
 from teraproof.pog.merkle import RoundTree, commitment

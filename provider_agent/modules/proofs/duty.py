@@ -34,8 +34,8 @@ from provider_agent.modules.proofs.epochs import EpochView, Facts, ProofReport, 
 from provider_agent.modules.proofs.faults import Faults
 from provider_agent.modules.proofs.opening import Openings
 from provider_agent.modules.proofs.prover import Prover
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.prover.folder import ProofFolder, Task
-from provider_agent.settings import BenchmarkSettings
 from provider_agent.store import Store
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract, Committed

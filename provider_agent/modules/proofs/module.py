@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.core.feed import Followed, Source
 from provider_agent.core.module import Context, Cycle, Module
+from provider_agent.core.settings import Section
 from provider_agent.core.shown import rate
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.modules.proofs.checks import ProofChecks
@@ -16,6 +17,7 @@ from provider_agent.modules.proofs.duty import CONTRACT, REPORT, BenchmarkDuty
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.proofs.metrics import ProofMetrics
 from provider_agent.modules.proofs.prover import Prover
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.store import Store
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract, Committed
@@ -25,6 +27,8 @@ class ProofsModule(Module):
     """Proves this machine's speed, where `chain.benchmark` is set and `benchmark.enabled`."""
 
     name: ClassVar[str] = "proofs"
+    section: ClassVar[str] = "benchmark"
+    settings: ClassVar[type[Section]] = BenchmarkSettings
 
     def __init__(self, context: Context, place: str) -> None:
         settings = context.settings
@@ -32,7 +36,7 @@ class ProofsModule(Module):
         self._capacity = context.capacity
         self._metrics = ProofMetrics(context.metrics)
         self._duty = BenchmarkDuty(
-            settings=settings.benchmark,
+            settings=settings.section(BenchmarkSettings),
             chain_id=settings.chain.chain_id,
             pace=context.pace,
             store=context.store,
@@ -49,7 +53,7 @@ class ProofsModule(Module):
     def build(cls, context: Context) -> Self | None:
         """None where nothing is proven."""
         place = context.settings.chain.benchmark
-        if place is None or not context.settings.benchmark.enabled:
+        if place is None or not context.settings.section(BenchmarkSettings).enabled:
             return None
         return cls(context, place)
 
@@ -57,7 +61,7 @@ class ProofsModule(Module):
     def checks(cls, trial: Trial) -> Sequence[StartCheck]:
         """The contract, the device, the bond."""
         place = trial.settings.chain.benchmark
-        if place is None or not trial.settings.benchmark.enabled:
+        if place is None or not trial.settings.section(BenchmarkSettings).enabled:
             return ()
         return ProofChecks(trial, place).all()
 

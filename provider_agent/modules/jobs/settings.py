@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which jobs are taken, and at what price."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from provider_agent.core.settings import Amount, Section, Unit
+
+
+class JobsSettings(Section):
+    """Which jobs are taken."""
+
+    price_per_hour: Annotated[Amount, Unit("payment tokens per hour")] = Decimal(1)
+    """Lowest price of a job, for each hour of its timeout."""
+    min_price: Annotated[Amount, Unit("payment tokens")] = Decimal("0.01")
+    """Lowest price of any job. A job costs you some 200,000 gas, however short it is."""
+    max_collateral: Annotated[Amount, Unit("TPF")] = Decimal(1_000)
+    """Most collateral that one job may lock. The owner's limits on chain apply as well."""
+    collateral_per_token: Annotated[Amount, Unit("TPF per payment token")] = Decimal(100)
+    """Most collateral that a job may lock for each payment token of its price."""
+    max_seconds: int = Field(default=86_400, ge=1)
+    """Longest timeout that a job may ask for."""
+    margin_seconds: int = Field(default=60, ge=0)
+    """Least time between the timeout of a run and the deadline of its job."""
+    quote_seconds: int = Field(default=60, ge=10, le=86_400)
+    """How long a signed quote is valid."""
+    accept_refusable: bool = False
+    """Take orders whose tenant may burn the price and your collateral after the work is done."""
