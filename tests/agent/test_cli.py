@@ -14,12 +14,12 @@ from eth_account import Account
 
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
-from provider_agent.core.settings import Settings
+from provider_agent.core.shown import amount
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.rewards import duty as rewards
-from provider_agent.settings import load
+from provider_agent.settings import EVERYTHING, load
 from provider_agent.store import IntentKey, Store
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Exit
@@ -270,8 +270,8 @@ def test_status__ids_have_one_length_and_pay_is_in_tokens(
     ("units", "shown"), [(2_000_000, "2 T"), (0, "0 T"), (1, "0.000001 T"), (10_050_000, "10.05 T")]
 )
 def test_amount__whole_tokens(units: int, shown: str) -> None:
-    assert cli._amount(units, "6", "T") == shown
-    assert cli._amount(units, "0", "") == cli._amount(units, None, None) == str(units)
+    assert amount(units, 6, "T") == shown
+    assert amount(units, 0, "") == amount(units, None, None) == str(units)
 
 
 def test_version() -> None:
@@ -289,7 +289,7 @@ def test_settings__every_field_with_its_variable_and_its_meaning() -> None:
     rows = json.loads(call("settings", "--json").output)
     names = [
         f"{section}.{field}"
-        for section, info in Settings.model_fields.items()
+        for section, info in EVERYTHING.model_fields.items()
         for field in info.annotation.model_fields  # type: ignore[union-attr]  # sections are models
     ]
     assert [row["name"] for row in rows] == names
