@@ -85,7 +85,7 @@ class Later(NamedTuple):
 LATER = {
     "backup": Later(
         "provider_agent.cli.backup",
-        "Copy databases, settings and the encrypted key into a new DIRECTORY.",
+        "Copy databases, settings and the encrypted key into a new directory.",
     ),
     "bench": Later(
         "provider_agent.prover.bench.bench",
