@@ -173,7 +173,6 @@ class Code(StrEnum):
 
     # Quotes.
     QUOTES_NOT_OFFERED = "quotes_not_offered", _REFUSED, 404, False, "The agent signs no quotes."
-    QUOTE_LIVE = "quote_live", _REFUSED, 409, True, "The account has a quote that is still good."
     FUNDS_MISSING = (
         "funds_missing",
         _REFUSED,

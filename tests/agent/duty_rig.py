@@ -181,6 +181,9 @@ class PlainChain:
     def attest(self, terms: Terms, *values: Any) -> bytes:
         return b"attest" + b"".join(v for v in values if isinstance(v, bytes))
 
+    def cancel_quotes(self, word: int, mask: int) -> bytes:
+        return b"cancel" + word.to_bytes(32, "big") + mask.to_bytes(32, "big")
+
     def finalize(self, terms: Terms, record: Record) -> bytes:
         return FINALIZE.encode(terms.abi_tuple(), record.abi_tuple())
 
@@ -262,6 +265,7 @@ class Rig:
         self.machine = Machine(self.runner, self.inputs, Results(self.folder / "results"), ())
         results = self.machine.results
         self.book = JobBook(self.store, self.inputs)
+        attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
         self.promises = Promises(
             self.capacity,
             self.book,
@@ -270,8 +274,9 @@ class Rig:
             self.inputs,
             jobs,
             OPERATOR.address,
+            attempts,
+            lambda: self.now,
         )
-        attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,
@@ -327,11 +332,11 @@ class Rig:
         }
         return parse(canonical(document))
 
-    def upload(self, spec: JobSpec, content: bytes = b"print(1)") -> None:
+    def upload(self, spec: JobSpec, content: bytes = b"print(1)", account: str = TENANT) -> None:
         """Specification and its input."""
-        self.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+        self.store.put_spec(spec.digest(), spec.canonical(), account)
         name = hashlib.sha256(content).hexdigest()
-        with self.inputs.receive(TENANT, name, len(content)) as upload:
+        with self.inputs.receive(account, name, len(content)) as upload:
             upload.write(content)
             upload.finish()
 

@@ -121,7 +121,7 @@ def test_chain_is_down__503_without_its_words(rig: Rig, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("error", "code", "shown"),
     [
-        (Refused(Code.QUOTE_LIVE, "for the tenant"), Code.QUOTE_LIVE, True),
+        (Refused(Code.SLOTS_TAKEN, "for the tenant"), Code.SLOTS_TAKEN, True),
         (LocalError("/secret/path is full"), Code.INTERNAL, False),
         (ZeroDivisionError("secret"), Code.INTERNAL, False),
         (Reverted("secret"), Code.CHAIN_UNAVAILABLE, False),

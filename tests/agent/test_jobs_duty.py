@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.core import means
 from provider_agent.core.attempts import MAX_ATTEMPTS
 from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.jobs.book import RunName
@@ -148,6 +149,37 @@ def test_open_job__room_for_the_bond_is_kept(rig: Rig, held: int, accepted: bool
     need(0)  # the bond is locked now, or no longer needed
     rig.cycle()
     assert rig.intents() == [("accept", "planned")]
+
+
+@pytest.mark.parametrize(("inodes", "accepted"), [(1, False), (1 << 40, True)])
+def test_open_job__no_inodes_for_its_files__not_taken(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, inodes: int, accepted: bool
+) -> None:
+    """A disk has room for only so many files, whatever their size."""
+    room = Amounts(disk=1 << 40, inodes=rig.settings.runner.inode_reserve + inodes)
+    monkeypatch.setattr(means, "free_on", lambda _: room)
+    spec = rig.spec(inputs=[])
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    terms = rig.post(spec)
+    rig.cycle()
+    assert bool(rig.intents()) is accepted
+    if not accepted:
+        assert rig.blocked(terms) is Code.DISK_TAKEN
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_open_jobs__each_fits_alone__no_more_than_the_disk_has(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    spec = rig.spec(inputs=[])
+    needs = rig.policy.needs(spec)
+    room = Amounts(disk=2 * needs.disk, inodes=1 << 40)
+    monkeypatch.setattr(means, "free_on", lambda _: room)
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    for _ in range(number):
+        rig.post(spec, duration=3600, collateral=0)
+    rig.cycle(2)
+    assert len(rig.intents()) == min(2, number)
 
 
 def test_open_job__no_gas_money_to_attest_it__not_taken(rig: Rig) -> None:

@@ -15,12 +15,14 @@ from provider_agent.core.feed import EventFeed
 from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.store import IntentState
 from provider_agent.tx.keys import OperatorKey
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import Refused
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_ADDRESS, Order
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
@@ -74,7 +76,7 @@ def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
     assert quote.collateral == 100 * TPF  # the owner's limit an order
     assert quote.duration == needed
     assert quote.duration > 3600 + rig.settings.jobs.margin_seconds
-    assert quote.expires == START + rig.settings.jobs.quote_seconds
+    assert START + 60 <= quote.expires <= START + 60 + 5, "a minute after the newest block"
     kept = rig.store.quote(quote.struct_hash())
     assert kept is not None and kept.signature == signature
 
@@ -93,7 +95,7 @@ def test_issue__nonce_carries_the_consent_in_force(rig: Rig) -> None:
     nonces = []
     for consent in (4, 4, 5, 5):
         rig.chain.consent = consent
-        rig.next_block(rig.settings.jobs.quote_seconds + 1)
+        rig.next_block(rig.settings.jobs.quote_seconds + 5)
         rig.restart()
         rig.cycle()
         nonces.append(desk_of(rig).issue(TENANT, spec)[0].nonce)
@@ -138,21 +140,141 @@ def test_issue__too_many_reservations(rig: Rig, desk: QuoteDesk) -> None:
     assert refused(desk, OTHER, rig.spec()) is Code.INPUTS_MISSING
 
 
-def test_issue__one_live_quote_an_account(rig: Rig, desk: QuoteDesk) -> None:
+def test_issue__asked_again__the_same_quote_while_it_lives(rig: Rig, desk: QuoteDesk) -> None:
+    """An answer may get lost on its way; asking again must not take a second slot."""
     spec = rig.spec()
     rig.upload(spec)
-    desk.issue(TENANT, spec)
+    first = desk.issue(TENANT, spec)
     assert desk.specs_of(TENANT)
-    assert refused(desk, TENANT, spec) is Code.QUOTE_LIVE
-    rig.next_block(rig.settings.jobs.quote_seconds + 1)
+    rig.next_block(20)
     rig.cycle()
-    again, _ = desk.issue(TENANT, spec)
-    assert again.expires > rig.now
+    assert desk.issue(TENANT, spec) == first
+    rig.restart()
+    rig.cycle()
+    assert desk_of(rig).issue(TENANT, spec) == first, "also after a restart"
+    assert len(rig.store.live_quotes(0)) == 1
+    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.cycle()
+    again, _ = desk_of(rig).issue(TENANT, spec)
+    assert again.nonce != first[0].nonce and again.expires > rig.now
+
+
+def test_issue__several__the_money_must_cover_all_of_them(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, agent={"slots": 8})
+    rig.cycle()
+    desk = desk_of(rig)
+    specs = [rig.spec(name=f"job {number}") for number in range(3)]
+    for spec in specs:
+        rig.upload(spec)
+    rig.chain.money = 2 * rig.policy.price(specs[0])
+    desk.issue(TENANT, specs[0])
+    desk.issue(TENANT, specs[1])
+    assert refused(desk, TENANT, specs[2]) is Code.FUNDS_MISSING
+    desk.issue(TENANT, specs[0])  # is there already
+    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.cycle()
+    desk.issue(TENANT, specs[2])
+    rig.duty.close()
+
+
+def accounts_with(rig: Rig, number: int) -> list[tuple[str, JobSpec]]:
+    """Accounts that have sent what a quote needs."""
+    made = []
+    for n in range(number):
+        account = f"0x{n + 1:040x}"
+        spec = rig.spec(name=f"job of {n}")
+        rig.upload(spec, account=account)
+        made.append((account, spec))
+    return made
+
+
+@pytest.mark.parametrize(("slots", "most"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4)])
+def test_issue__quotes_hold_at_most_half_of_the_slots(
+    tmp_path: Path, slots: int, most: int
+) -> None:
+    rig = Rig(tmp_path, agent={"slots": slots})
+    rig.cycle()
+    desk = desk_of(rig)
+    asked = accounts_with(rig, most + 1)
+    for account, spec in asked[:most]:
+        desk.issue(account, spec)
+    assert refused(desk, *asked[most]) is Code.SLOTS_TAKEN
+    rig.duty.close()
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_quotes__orders_that_pay_are_taken_beside_them(tmp_path: Path, slots: int) -> None:
+    """A quote costs nothing: it must not keep out whoever has paid."""
+    rig = Rig(tmp_path, agent={"slots": slots})
+    rig.cycle()
+    desk = desk_of(rig)
+    for account, spec in accounts_with(rig, max(1, slots // 2)):
+        desk.issue(account, spec)
+    spec = rig.spec()
+    rig.upload(spec)
+    orders = [rig.post(spec, duration=10_000, collateral=0) for _ in range(slots)]
+    rig.cycle()
+    assert rig.intents() == [("accept", "planned")] * slots
+    for terms in orders:
+        rig.assign(terms)
+    rig.next_block(2)
+    rig.cycle(2)
+    # Those who may still hire find their slots free.
+    assert len(rig.runner.started) == slots - max(1, slots // 2)
+    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.cycle(2)
+    assert len(rig.runner.started) == slots
+    rig.duty.close()
+
+
+def test_quotes__order_cannot_wait__quotes_are_cancelled_and_it_is_taken(
+    rig: Rig, desk: QuoteDesk
+) -> None:
+    (account, long), *_ = accounts_with(rig, 1)
+    long = rig.spec(timeout_seconds=80_000)
+    rig.upload(long, account=account)
+    quote, _signature = desk.issue(account, long)
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec, duration=300)
+    rig.cycle()
+    assert rig.blocked(terms) is Code.SLOTS_TAKEN
+    ((action, _state),) = rig.intents()
+    (intent,) = rig.store.intents_of(quote.struct_hash().hex())
+    assert action == "cancel_quote"
+    assert intent.data == rig.chain.cancel_quotes(quote.nonce >> 8, 1 << (quote.nonce & 255))
+    assert refused(desk, OTHER, rig.spec(inputs=[])) is Code.SLOTS_TAKEN, "none in the meantime"
+    for state in (IntentState.SIGNED, IntentState.SENT, IntentState.MINED):
+        rig.store.set_intent_state(intent.id, state)
+    rig.chain.used_quotes.add(quote.nonce)
+    rig.next_block()
+    rig.cycle()
+    assert ("accept", "planned") in rig.intents()
+    assert not rig.promises.used, "nobody has hired by it"
+
+
+def test_quotes__order_cannot_wait__a_quote_that_ends_soon_is_not_cancelled(
+    rig: Rig, desk: QuoteDesk
+) -> None:
+    (account, long), *_ = accounts_with(rig, 1)
+    long = rig.spec(timeout_seconds=80_000)
+    rig.upload(long, account=account)
+    desk.issue(account, long)
+    rig.next_block(50)
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.post(spec, duration=300)
+    rig.cycle()
+    assert rig.intents() == []
+    rig.next_block(20)
+    rig.cycle()
+    assert rig.intents() == [("accept", "planned")]
 
 
 def test_issue__after_hiring__next_quote_counts_the_job(rig: Rig, desk: QuoteDesk) -> None:
-    spec = rig.spec()
+    spec, other = rig.spec(), rig.spec(name="another")
     rig.upload(spec)
+    rig.upload(other)
     quote, _ = desk.issue(TENANT, spec)
     terms = rig.post(
         spec,
@@ -165,11 +287,29 @@ def test_issue__after_hiring__next_quote_counts_the_job(rig: Rig, desk: QuoteDes
     rig.next_block()
     rig.cycle(2)
     # Anybody can post a job with that nonce; only the chain tells that the quote is used.
-    assert refused(desk, TENANT, spec) is Code.QUOTE_LIVE
+    assert desk.issue(TENANT, spec)[0] == quote
     rig.chain.used_quotes.add(quote.nonce)
     rig.next_block()
     rig.cycle(2)
     assert refused(desk, TENANT, spec) is Code.SLOTS_TAKEN
+    assert refused(desk, TENANT, other) is Code.SLOTS_TAKEN
+
+
+def test_quotes__used_and_the_job_is_not_known__its_slot_stays_taken(
+    rig: Rig, desk: QuoteDesk
+) -> None:
+    """Events get lost: what was hired is owed all the same."""
+    spec, other = rig.spec(), rig.spec(name="another")
+    rig.upload(spec)
+    rig.upload(other)
+    quote, _ = desk.issue(TENANT, spec)
+    rig.chain.used_quotes.add(quote.nonce)
+    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.cycle()
+    assert refused(desk, TENANT, other) is Code.SLOTS_TAKEN
+    rig.next_block(quote.duration)
+    rig.cycle()
+    desk.issue(TENANT, other)
 
 
 def test_issue__tenant_without_money(rig: Rig, desk: QuoteDesk) -> None:
@@ -241,17 +381,16 @@ def test_funds__asked_once_for_an_account_and_block(rig: Rig) -> None:
     now = [0.0]
     funds = Funds(cast(JobsContract, chain), cast(TokenContract, chain), lambda: now[0])
     for _ in range(100):
-        assert funds.covers(TENANT, 5, rig.block)
-        assert not funds.covers(TENANT, 6, rig.block)
+        assert funds.of(TENANT, rig.block) == 5
     assert looks == 1
     rig.next_block()
-    assert funds.covers(TENANT, 5, rig.block)
+    assert funds.of(TENANT, rig.block) == 5
     assert looks == 1, "blocks may come faster than money moves"
     now[0] += 6
-    assert funds.covers(TENANT, 5, rig.block)
+    assert funds.of(TENANT, rig.block) == 5
     assert looks == 2
     for number in range(3000):
-        funds.covers(f"0x{number:040x}", 1, rig.block)
+        funds.of(f"0x{number:040x}", rig.block)
     assert len(funds._looks) <= 1024
 
 

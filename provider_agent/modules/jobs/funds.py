@@ -38,15 +38,15 @@ class Funds:
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._lock = threading.Lock()
 
-    def covers(self, account: str, price: int, block: BlockRef) -> bool:
-        """Whether an account has `price` units of the payment token, in credit or in its wallet, as
-        of `block` or a few seconds before. Raises ChainError.
+    def of(self, account: str, block: BlockRef) -> int:
+        """The units of the payment token that an account has, in credit or in its wallet, as of
+        `block` or a few seconds before. Raises ChainError.
         """
         now = self._clock()
         with self._lock:
             look = self._looks.get(account)
         if look is not None and (look.block == block.hash or now - look.at < _SECONDS):
-            return look.held >= price
+            return look.held
         credit = self._jobs.credit_of(account, block)
         held = max(credit, self._token.balance_of(account, block))
         with self._lock:
@@ -54,4 +54,4 @@ class Funds:
             self._looks.move_to_end(account)
             while len(self._looks) > _KEPT:
                 self._looks.popitem(last=False)
-        return held >= price
+        return held

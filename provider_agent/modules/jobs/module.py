@@ -88,11 +88,18 @@ class JobsModule(Module):
             len(gpus),
             lambda: context.pace.seconds,
         )
+        attempts = context.attempts(CONTRACT, jobs.address)
         self._promises = promises = Promises(
-            context.capacity, book, policy, machine.results, machine.inputs, jobs, self._operator
+            context.capacity,
+            book,
+            policy,
+            machine.results,
+            machine.inputs,
+            jobs,
+            self._operator,
+            attempts,
         )
         self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
-        attempts = context.attempts(CONTRACT, jobs.address)
         self._duty = duty = JobsDuty(
             store=store,
             book=book,

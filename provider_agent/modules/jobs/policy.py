@@ -79,7 +79,7 @@ class Policy:
     ) -> None:
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
         self._blocks = chain.confirmations + _REACTION_BLOCKS
-        self._block_seconds = block_seconds
+        self._confirmations, self._block_seconds = chain.confirmations, block_seconds
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
@@ -105,7 +105,7 @@ class Policy:
         """What a job may need on the disk: copied inputs, its own files twice, its log."""
         own = 2 * spec.resources.disk_mb + self._runner.output_mb
         # A run's file system has tables of its own, and files take whole blocks.
-        tables = own * MIB // _TABLES + len(spec.inputs) * 2 * _BLOCK
+        tables = own * MIB // _TABLES + 4 * MIB + len(spec.inputs) * 2 * _BLOCK
         return spec.input_bytes() + own * MIB + tables
 
     def entries(self, spec: JobSpec) -> int:
@@ -126,6 +126,11 @@ class Policy:
             collateral=collateral,
             gas=1,
         )
+
+    @property
+    def lag_seconds(self) -> int:
+        """How far the pinned block lies behind the newest, about."""
+        return int(self._confirmations * self._block_seconds())
 
     def seconds_needed(self, spec: JobSpec, load: Load) -> int:
         """The duration a job must allow, given what is promised already."""

@@ -4,14 +4,18 @@
 A promise is a job of ours without a result, an acceptance on its way, or a live quote: a tenant may
 use it at any moment and in any order. So a quote is signed only for a slot that is free, and no job
 begins in it while the quote lives. Jobs may be accepted ahead, if their deadlines bear the wait.
+An order that pays and cannot wait has the quotes cancelled that are in its way.
 Whoever makes a promise holds `lock` from the look to the deed.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import (
     Amounts,
     Capacity,
@@ -20,12 +24,13 @@ from provider_agent.core.capacity import (
     Key,
     Kind,
     Load,
+    Resource,
 )
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, decode_terms
 from provider_agent.modules.jobs.policy import Policy, Standing
 from provider_agent.modules.jobs.results import Results
-from provider_agent.store import JobRow, QuoteRow
+from provider_agent.store import IntentState, JobRow, QuoteRow
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status
@@ -33,6 +38,9 @@ from teraproof.rpc.types import BlockRef
 
 _MODULE = "jobs"
 _LATE = 3_600  # seconds after its expiry in which a quote that was used is still found
+_AWAITED = 60.0  # seconds for which no quotes are signed when an order waits for room
+_SOON_OVER = 15  # seconds: a quote that ends sooner is not worth a cancellation
+_CANCEL = "cancel_quote"
 _UNKNOWN = Amounts(slots=1, gas=1)  # of a job whose specification is not here
 
 
@@ -48,12 +56,16 @@ class Promises:
         inputs: InputStorage,
         jobs: JobsContract,
         operator: str,
+        attempts: Attempts,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
         self.capacity = capacity
         self._book, self._policy = book, policy
         self._results, self._inputs = results, inputs
-        self._jobs, self._operator = jobs, operator
+        self._jobs, self._operator, self._attempts = jobs, operator, attempts
+        self._clock = clock
+        self._awaited_until = 0.0
         self._quotes: list[QuoteRow] = []
         self._used: dict[bytes, QuoteRow] = {}
         self._over: set[bytes] = set()
@@ -72,7 +84,10 @@ class Promises:
                     continue
                 # The chain is asked: anybody can post a job that looks like a hired one.
                 if self._jobs.quote_used(self._operator, quote.nonce, block):
-                    self._used[quote.digest] = quote
+                    if self._is_cancelled(quote):
+                        self._over.add(quote.digest)
+                    else:
+                        self._used[quote.digest] = quote
                 elif quote.expires < now:
                     self._over.add(quote.digest)  # looked at once more after its end
                 else:
@@ -114,11 +129,11 @@ class Promises:
         """Reserve all that a job needs, and keep its inputs; whether that was possible."""
         collateral = decode_terms(job.terms).order.collateral
         hold = self._hold(Kind.OWED, spec, collateral)
-        return self._reserve(job.job_id, hold, _inputs(job.requester, spec))
+        return self._reserve(job.job_id, hold, job.requester, spec)
 
     def offer(self, quote: QuoteRow, spec: JobSpec) -> Fit:
         """The same for a quote that is about to be signed."""
-        return self._reserve(quote.digest, self._offer(quote, spec), _inputs(quote.requester, spec))
+        return self._reserve(quote.digest, self._offer(quote, spec), quote.requester, spec)
 
     def added(self, quote: QuoteRow) -> None:
         """A quote was signed."""
@@ -128,6 +143,23 @@ class Promises:
     def withdraw(self, key: Key) -> None:
         """Give back what was reserved for a promise that was not made after all."""
         self.capacity.release(key)
+
+    def await_room(self, offers: Collection[Key] = ()) -> None:
+        """An order that pays waits for room: no more quotes for a while, and the live ones that
+        stand in its way are cancelled on chain where that is quicker than to wait for their end.
+        """
+        self._awaited_until = self._clock() + _AWAITED
+        for quote in self._quotes:
+            left = quote.expires - (0 if self._block is None else self._block.timestamp)
+            if quote.digest in offers and left > self._policy.lag_seconds + _SOON_OVER:
+                word, bit = divmod(quote.nonce, 256)
+                data = self._jobs.cancel_quotes(word, 1 << bit)
+                self._attempts.begin(quote.digest.hex(), _CANCEL, data, deadline=quote.expires)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an order that pays waits for room."""
+        return self._awaited_until > self._clock()
 
     def show(self) -> None:
         """Compute `shown` again; strangers' requests only read it."""
@@ -152,12 +184,15 @@ class Promises:
         """The jobs that are promised, or those that are OWED alone."""
         return self.capacity.load(*kinds)
 
-    def _reserve(self, key: Key, hold: Hold, inputs: dict[tuple[str, str], int]) -> Fit:
+    def _reserve(self, key: Key, hold: Hold, requester: str, spec: JobSpec) -> Fit:
         with self.capacity.lock:
             before = self._needed
-            # Its own inputs are not to make room for it.
-            self._need({**before, **inputs})
-            found = self.capacity.reserve(key, hold)
+            # Its own inputs are not to make room for it, nor may they just have done so for others.
+            self._need({**before, **_inputs(requester, spec)})
+            if self._book.missing_inputs(requester, spec):
+                found = Fit((Resource.DISK,))
+            else:
+                found = self.capacity.reserve(key, hold)
             if not found:
                 self._need(before)
             return found
@@ -189,6 +224,12 @@ class Promises:
             if self._results.get(job.job_id) is None:
                 found[job.job_id] = job
         return list(found.values())
+
+    def _is_cancelled(self, quote: QuoteRow) -> bool:
+        """Whether a nonce that is used up was cancelled by us before anybody has hired by it."""
+        made = self._attempts.made(quote.digest.hex(), _CANCEL)
+        landed = any(one.state in (IntentState.MINED, IntentState.FINAL) for one in made)
+        return landed and not self._book.has_job_of(quote)
 
     def _hired(self) -> list[QuoteRow]:
         """The quotes that were used for jobs whose events have not been seen yet."""

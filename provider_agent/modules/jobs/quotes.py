@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signs quotes: binding prices for a specification whose inputs are already here.
 
-A quote obliges the provider the moment a tenant hires by it. So it is signed only when every input
-is on the disk, when a slot is free for it whatever else is used first, and when the tenant has the
-money. A tenant without a job may upload inputs for the specification that it asked a quote for:
-that is a reservation, short and counted.
+A quote obliges the provider the moment a tenant hires by it, and costs the tenant nothing. So it is
+signed only when every input is on the disk, when the ledger has a part for it, and when the tenant
+has the money for it beside all its other quotes. It is good for a minute, and none is signed while
+an order with its price in escrow waits for room. Who asks again gets the same quote again.
+
+A tenant without a job may upload inputs for the specification that it asked a quote for: that is a
+reservation, short and counted.
 """
 
 from __future__ import annotations
@@ -24,11 +27,10 @@ from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import QuoteRow
 from provider_agent.tx.keys import OperatorKey
-from teraproof.errors import Refused
+from teraproof.errors import Refused, counted
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
-from teraproof.rpc.types import BlockRef
 
 _RESERVATIONS = 32
 _RESERVED_SECONDS = 900
@@ -67,6 +69,9 @@ class QuoteDesk:
 
     def issue(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes]:
         """A quote for this requester and its signature. Refused tells the tenant why not."""
+        known = self._live(requester, spec)
+        if known is not None:
+            return known
         refusal = self._policy.refuse_spec(spec)
         if refusal is not None:
             raise refusal
@@ -77,9 +82,11 @@ class QuoteDesk:
                 Code.NOT_REGISTERED, "this provider is not registered on chain yet; try later"
             )
         price = self._policy.price(spec)
-        self._check_funds(requester, price, block)
+        held = self._funds.of(requester, block)
+        self._check_funds(requester, price, held)
         missing = self._book.missing_inputs(requester, spec)
         if missing:
+            self._check_room(spec)
             self._reserve(requester, spec.digest())
             raise Refused(
                 Code.INPUTS_MISSING,
@@ -90,38 +97,67 @@ class QuoteDesk:
                 seconds=_RESERVED_SECONDS,
             )
         with self._promises.lock:
-            return self._sign(requester, spec, price, block, standing)
+            # The same may have been asked for, or more, in the meantime.
+            known = self._live(requester, spec)
+            if known is None:
+                self._check_funds(requester, price, held)
+                known = self._sign(requester, spec, price, standing)
+            return known
 
-    def _sign(
-        self, requester: str, spec: JobSpec, price: int, block: BlockRef, standing: Standing
-    ) -> tuple[messages.Quote, bytes]:
-        load = self._promises.load()
-        if any(quote.requester == requester for quote in self._promises.quotes):
-            raise Refused(
-                Code.QUOTE_LIVE,
-                "you have a quote that is still good; use it or wait until it expires",
-            )
-        if standing.orders_paused:
-            raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
+    def _live(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes] | None:
+        """The quote for this that is still good."""
+        digest = spec.digest()
+        for row in self._promises.quotes:
+            if (row.requester, row.spec) == (requester, digest) and row.expires > self._now():
+                return self._quote(row), row.signature
+        return None
+
+    def _quote(self, row: QuoteRow) -> messages.Quote:
+        return messages.Quote(
+            operator=self._key.address,
+            requester=row.requester,
+            spec=row.spec,
+            price=row.price,
+            collateral=row.collateral,
+            duration=row.duration,
+            expires=row.expires,
+            nonce=row.nonce,
+        )
+
+    def _now(self) -> int:
+        """The time of the newest block, about: hiring is mined in a later one."""
+        return self._duty.now + self._policy.lag_seconds
+
+    def _check_room(self, spec: JobSpec) -> None:
+        if self._promises.is_awaited:
+            raise Refused(Code.SLOTS_TAKEN, "a paid order waits for a slot; try later or post one")
         found = self._promises.capacity.fit(self._policy.needs(spec), Kind.OFFERED)
         if found.short:
             raise taken(found.short[0])
+
+    def _sign(
+        self, requester: str, spec: JobSpec, price: int, standing: Standing
+    ) -> tuple[messages.Quote, bytes]:
+        load = self._promises.load()
+        if standing.orders_paused:
+            raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
+        self._check_room(spec)
         # Young files are not tidied away while the quote lives.
         for entry in spec.inputs:
             path = self._inputs.path(requester, entry.sha256)
             if path is not None:
                 os.utime(path)
         most = min(self._policy.collateral(price), standing.per_order)
-        now = int(self._clock())
+        now = self._now()
+        collateral = min(most, self._promises.capacity.left_to_offer(Resource.COLLATERAL))
         quote = messages.Quote(
             operator=self._key.address,
             requester=requester,
             spec=spec.digest(),
             price=price,
-            collateral=min(most, self._promises.capacity.left_to_offer(Resource.COLLATERAL)),
+            collateral=collateral,
             duration=self._policy.seconds_needed(spec, load),
-            # Times on chain count for the contract; ours may differ.
-            expires=max(now, block.timestamp) + self._good_for,
+            expires=now + self._good_for,
             nonce=self._next_nonce(standing.consent),
         )
         signature = messages.sign(self._domain, quote, self._key.account)
@@ -144,13 +180,15 @@ class QuoteDesk:
         self._promises.added(row)
         return quote, signature
 
-    def _check_funds(self, requester: str, price: int, block: BlockRef) -> None:
-        """A quote holds a slot: who cannot pay for it gets none. Raises ChainError as well."""
-        if not self._funds.covers(requester, price, block):
+    def _check_funds(self, requester: str, price: int, held: int) -> None:
+        """A quote holds a slot: who cannot pay for it, and for all its others, gets none."""
+        other = [quote.price for quote in self._promises.quotes if quote.requester == requester]
+        if held < price + sum(other):
+            beside = f", beside {counted(len(other), 'open quote')} of yours" if other else ""
             raise Refused(
                 Code.FUNDS_MISSING,
-                f"you need {price} units of the payment token for this quote",
-                needed=str(price),
+                f"you need {price + sum(other)} units of the payment token for this quote{beside}",
+                needed=str(price + sum(other)),
             )
 
     def _next_nonce(self, consent: int) -> int:

@@ -65,6 +65,7 @@ class Taker:
         assert spec is not None  # refused before
         found = self._promises.promise(job, spec)
         if not found:
+            self._promises.await_room(found.recall)
             self._put_off(job, taken(found.short[0]) if found.short else _WAITS)
             return
         self._book.note(job, "accepting")
@@ -106,18 +107,22 @@ class Taker:
         )
         if found.short:
             return taken(found.short[0])
-        refusal = self._policy.refuse_time(terms, spec, self._promises.load())
+        refusal = self._policy.refuse_time(terms, spec, self._promises.load(Kind.OWED))
         if refusal is not None:
             return refusal
         missing = self._book.missing_inputs(job.requester, spec)
-        if not missing:
-            return None
-        return Refused(
-            Code.INPUTS_MISSING,
-            f"waiting for {counted(missing, 'input')}",
-            missing=missing,
-            inputs=len(spec.inputs),
-        )
+        if missing:
+            return Refused(
+                Code.INPUTS_MISSING,
+                f"waiting for {counted(missing, 'input')}",
+                missing=missing,
+                inputs=len(spec.inputs),
+            )
+        if self._policy.refuse_time(terms, spec, self._promises.load()) is not None:
+            # It would have the time, were there no quotes.
+            self._promises.await_room(self._promises.capacity.holds(Kind.OFFERED))
+            return _WAITS
+        return None
 
     def _refuse_order(self, job: JobRow, block: BlockRef, standing: Standing) -> Refused | None:
         """Why what a job asks for does not suit, whatever else this machine is doing."""
