@@ -57,7 +57,9 @@ HEADER = (
     " that move money, or on which money depends. It runs against it the stateful machine with"
     " fixed seeds, then every test that runs the function with the bug, the cheapest file first."
     " What a test runs was recorded on the unchanged sources, where all tests pass. A mutant is"
-    " killed when a test fails, and is not tried again while the contracts stay as they are. Logs,"
+    " killed when a test fails, and is not tried again while the contracts stay as they are. Those"
+    " that are explained below count as survivors without being tried (`--explained` tries them)."
+    " Logs,"
     " constructors and external views are not mutated. Mutants that do not compile do not count. A"
     " mutant that runs out of time counts as a survivor.\n"
 )
@@ -127,11 +129,17 @@ def run_all(
     compiled: dict[str, object],
     options: argparse.Namespace,
     result: Result,
+    reasons: Reasons,
 ) -> None:
     """Work through the mutants, `options.workers` at a time."""
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     running: list[Run] = []
     known = Verdicts(lasting=KILLED)
+    if not options.explained:
+        # They cost all tests each, and count as survivors.
+        explained = [m for m in known.missing(mutants) if m.key in reasons]
+        result.verdicts += [(m, SURVIVED) for m in explained]
+        mutants = [m for m in mutants if m not in explained]
     result.verdicts += [(m, found) for m in mutants if (found := known.get(m))]
     try:
         _work_off(known, known.missing(mutants), running, reach, compiled, options, until, result)
@@ -158,7 +166,8 @@ def _work_off(
             while waiting and len(running) < options.workers and time.monotonic() < until:
                 mutant = waiting.pop(0)
                 first = killers.of(mutant)
-                running.append(start(mutant, reach.of(mutant), compiled, first))
+                tests = reach.of(mutant)
+                running.append(start(mutant, tests, compiled, first, options.seconds))
             for run in list(running):
                 verdict = run.poll(options.timeout)
                 if verdict is None:
@@ -261,7 +270,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, not all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
     parser.add_argument("--minutes", type=float, help="start no more mutants after this time")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds a mutant may take")
+    parser.add_argument("--seconds", type=int, default=90, help="CPU seconds a mutant may take")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds by the clock")
+    parser.add_argument(
+        "--explained", action="store_true", help=f"try those that {KNOWN.name} explains, too"
+    )
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--only", metavar="TEXT", help="mutants whose description has TEXT")
@@ -308,7 +321,7 @@ def run_part(
     """Run the mutants of one part and report; True when the target is reached."""
     began = time.monotonic()
     result = Result(len(mutants), "")
-    run_all(chosen, reach, compiled, options, result)
+    run_all(chosen, reach, compiled, options, result, reasons)
     result.seconds = time.monotonic() - began
     done = len(result.verdicts)
     result.chosen = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -54,7 +55,7 @@ RECORD = "reach.json"
 KILLED, SURVIVED, TIMEOUT, INVALID, FAILED = "killed", "survived", "timeout", "invalid", "failed"
 # Exit codes of a worker: pytest's 0 and 1, and one that pytest does not have.
 # 2: a module of tests could not even be read.
-CODES = {0: SURVIVED, 1: KILLED, 2: KILLED, 86: INVALID}
+CODES = {0: SURVIVED, 1: KILLED, 2: KILLED, 86: INVALID, -signal.SIGXCPU: TIMEOUT}
 
 
 @dataclass
@@ -120,8 +121,12 @@ def start(
     tests: Sequence[str],
     compiled: dict[str, Any],
     first: Sequence[str] = (),
+    seconds: int = 0,
 ) -> Run:
-    """Fork a worker that runs `tests` on a mutant; without one it records what all tests reach."""
+    """Fork a worker that runs `tests` on a mutant; without one it records what all tests reach.
+
+    `seconds` of CPU time are all that it gets; 0 is no limit.
+    """
     directory = Path(tempfile.mkdtemp(prefix="teraproof-mutant-"))
     pid = os.fork()
     if pid:
@@ -130,6 +135,9 @@ def start(
         return Run(mutant, pid, time.monotonic(), directory)
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if seconds:
+        # Not of the clock: what else runs on the machine must not decide a verdict.
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
     code = 70
     try:
         code = _work(mutant, tests, compiled, directory, first)
