@@ -28,7 +28,7 @@ def _table(shown: Shown) -> Table:
     width = max((len(row[0]) for row in shown.rows), default=0)
     table.add_column(shown.columns[0], no_wrap=True, min_width=width)
     for name in shown.columns[1:]:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # a deadline or a reason is never cut
     for row in shown.rows:
         table.add_row(*row)
     return table

@@ -219,15 +219,24 @@ def status(session: Session, owner: str | None) -> Result:
 
 
 @command(cli, Needs.CHAIN, "list")
-def list_providers(session: Session) -> Result:
-    """Show all providers: stake, collateral for the next order, proven throughput, commission."""
-    from teraproof.market import providers
+@click.option(
+    "--sort",
+    type=click.Choice(["price", "throughput", "stake", "commission"]),
+    default="price",
+    show_default=True,
+    help="What comes first: the lowest price or commission, the most throughput or stake.",
+)
+@click.option("--gpu", default="", metavar="NAME", help='Only with such a GPU, such as "h200".')
+@click.option("--runtime", default="", metavar="NAME", help="Only with this runtime.")
+def list_providers(session: Session, sort: str, gpu: str, runtime: str) -> Result:
+    """Show all providers: price, devices, runtimes, and whether they answer; throughput, stake."""
+    from teraproof.market import directory
 
     market, ui = session.market, session.ui
-    ui.doing("reading the providers")
-    found = providers.read_all(market)
-    if not found:
-        ui.note("no provider is registered here")
+    every = directory.read(market, ui)
+    found = directory.chosen(every, sort=sort, gpu=gpu, runtime=runtime)
+    if found:
+        directory.show(market, found, ui)
     else:
-        providers.show_list(found, ui)
-    return {"providers": [providers.to_json(known) for known in found]}
+        ui.note("no provider is like that" if every else "no provider is registered here")
+    return {"providers": [directory.to_json(one) for one in found]}

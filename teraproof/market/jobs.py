@@ -24,6 +24,7 @@ from teraproof.contracts.jobs import (
 )
 from teraproof.deals import JOB_EVENTS, JobEvent, record_of
 from teraproof.errors import CommandError
+from teraproof.market import notebook
 from teraproof.market.conditions import conditions, protection
 from teraproof.market.credits import credits_of
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
@@ -387,6 +388,7 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
     rows = [
         (
             short(job.job),
+            notebook.name_of(job.terms.order.spec),
             job.status.name.lower(),
             job.outcome or "",
             show_price(market, job),
@@ -395,14 +397,16 @@ def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
         )
         for job in listed
     ]
-    ui.table("Jobs", ("job", "status", "outcome", "price", "provider", "next"), rows)
+    ui.table("Jobs", ("job", "name", "status", "outcome", "price", "provider", "next"), rows)
 
 
 def show(market: Market, job: Job, ui: Ui) -> None:
     """One job in full."""
     now = market.now()
     order = job.terms.order
+    name = notebook.name_of(order.spec)
     rows = [
+        *([("name", name)] if name else []),
         ("status", job.status.name.lower()),
         ("outcome", job.outcome or "none yet"),
         ("next", next_step(market, job, now)),
@@ -453,6 +457,7 @@ def to_json(market: Market, job: Job, now: int) -> dict[str, Any]:
     order = job.terms.order
     return {
         "job": "0x" + job.job.hex(),
+        "name": notebook.name_of(order.spec) or None,
         "status": job.status.name.lower(),
         "outcome": job.outcome,
         "next": next_step(market, job, now),

@@ -20,6 +20,7 @@ from teraproof.market import credits, entries
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
+from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import OperatorConsent, recover
 from teraproof.protocol.terms import ZERO_ADDRESS, address
 from teraproof.rpc.types import Receipt
@@ -253,8 +254,12 @@ def unstake(
     assets = market.staking.assets_of(provider, sender.address, "latest")
     if shares == 0:
         raise CommandError(f"{sender.address} has no stake with {provider}")
+    if amount is not None and show_tpf(amount) == show_tpf(assets):
+        amount = None  # what people read has fewer digits than a share
     if amount is not None and amount > assets:
         raise CommandError(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
+    if provider == sender.address:
+        _check_free(market, provider, assets if amount is None else amount)
     # The call pays a due reward first, which may change the number of shares: all is all.
     leaving = _ALL if amount is None or amount == assets else shares * amount // assets
     shown = show_tpf(assets if amount is None else amount)
@@ -274,6 +279,34 @@ def unstake(
         f"{show_time(ticket.ready_at, market.now())}"
     )
     return Unstaked(ticket, receipt)
+
+
+def _check_free(market: Market, provider: str, leaving: int) -> None:
+    """CommandError when orders or the bond lock a part of the own stake that is to leave."""
+    own = market.staking.owner_assets(provider, "latest")
+    locked = market.staking.pool(provider, "latest").locked
+    free = max(0, own - locked)
+    if leaving <= free or show_tpf(leaving) == show_tpf(free):
+        return
+    bond = market.benchmark.bond("latest")
+    until = market.benchmark.proof_of(provider, "latest").bond_until
+    parts = []
+    if locked - (bond if until else 0) > 0:
+        parts.append("what orders lock is free when their jobs end (job list)")
+    if until:
+        now = market.now()
+        parts.append(
+            f"the bond of {show_tpf(bond)} is locked until {show_time(until, now)}; proof "
+            "release-bond frees it when no proof is open"
+        )
+    raise CommandError(
+        f"{show_tpf(free)} of {show_tpf(own)} can be unstaked now, {show_tpf(locked)} are locked: "
+        + "; ".join(parts),
+        Code.CONTRACT_REFUSED,
+        free=str(free),
+        locked=str(locked),
+        bond_until=until or None,
+    )
 
 
 @dataclass(frozen=True)
@@ -418,24 +451,6 @@ def to_json(provider: Provider) -> dict[str, Any]:
         "throughput": str(provider.score),
         "free_throughput": str(provider.free_score),
     }
-
-
-def show_list(listed: Sequence[Provider], ui: Ui) -> None:
-    """Providers as a table."""
-    rows = [
-        (
-            provider.owner,
-            provider.endpoint or "not announced",
-            show_tpf(provider.active),
-            show_tpf(provider.lockable),
-            show_rate(provider.score),
-            show_rate(provider.free_score),
-            f"{provider.commission_bps / 100:g} %",
-        )
-        for provider in listed
-    ]
-    columns = ("provider", "endpoint", "stake", "next order", "throughput", "free", "commission")
-    ui.table("Providers", columns, rows)
 
 
 def show(market: Market, provider: Provider, ui: Ui, account: str | None = None) -> None:

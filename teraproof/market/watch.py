@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import CommandError, LocalError
@@ -22,14 +22,6 @@ _LOOK_SECONDS = 1.0
 _LIVE = (Status.OPEN, Status.ASSIGNED)
 
 
-class Lines(Protocol):
-    """Where the lines of a log go."""
-
-    def __call__(self, text: str) -> None:
-        """One line, harmless for a terminal."""
-        ...
-
-
 def harmless(text: str) -> str:
     """A stranger's line without anything that a terminal would obey."""
     return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in text)
@@ -40,7 +32,7 @@ def log(
     signer: Signer,
     job: Job,
     url: str,
-    show: Lines,
+    show: Callable[[str], None],
     *,
     follow: bool = False,
     tail: bool = False,

@@ -124,6 +124,20 @@ def test_unstake_and_withdraw__after_unbonding__everything_comes_back(running: S
     assert market.token_balance(running.stranger.address) == 50 * TPF
 
 
+def test_unstake__own_stake_is_locked__says_how_much_and_what_to_do(running: Stage) -> None:
+    market, ui, owner = running.market, running.ui, running.owner.address
+    placed = running.post()
+    running.accept(placed)
+    with pytest.raises(ScriptError) as caught:
+        providers.unstake(market, running.owner, ui, owner)
+    said = str(caught.value)
+    assert "590 TPF of 600 TPF can be unstaked now, 10 TPF are locked" in said
+    assert "when their jobs end" in said and "bond" not in said
+    assert int(caught.value.details["free"]) // TPF in (589, 590)
+    # What is free goes, although shares are rounded.
+    assert providers.unstake(market, running.owner, ui, owner, 590 * TPF).ticket.assets // TPF > 588
+
+
 def test_set_limits_and_endpoint__owner_only(running: Stage) -> None:
     market, ui = running.market, running.ui
     assert not any("no throughput can be proven" in line for line in ui.lines)

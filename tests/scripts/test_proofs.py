@@ -11,7 +11,7 @@ from provider_agent.prover.engine import make_engine
 from provider_agent.prover.proof import Proof
 from scripts.market.errors import ScriptError
 from teraproof.epochs import rules_of
-from teraproof.market import entries, proofs, providers, rewards, tenant
+from teraproof.market import directory, entries, proofs, providers, rewards, tenant
 from teraproof.market.sending import Call
 from teraproof.pog.schedule import Rules
 from teraproof.protocol.terms import Status
@@ -144,8 +144,8 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert f"0x{proof.commitment.hex()}" in (text := shown(stage))
     assert "state | proven" in text
     assert providers.read(market, owner).score == score
-    providers.show_list(providers.read_all(market), stage.ui)
-    assert "0.00006291 TOPS | 0.00006291 TOPS | 0 %" in shown(stage)
+    directory.show(market, directory.read(market, stage.ui, asking=lambda urls: {}), stage.ui)
+    assert "0.00006291 TOPS | 0.00006291 TOPS | " in shown(stage)
 
     rewards.show(market, stage.ui, owner)
     assert "1,000 TPF | the epoch is not over" in shown(stage)

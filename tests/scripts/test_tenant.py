@@ -22,7 +22,19 @@ from scripts.market.plan import Plan
 from scripts.market.errors import ScriptError
 from teraproof.epochs import rules_of
 from teraproof.errors import LocalError
-from teraproof.market import endings, jobs, packages, proofs, providers, rewards, tenant, tokens
+from teraproof.market import (
+    directory,
+    endings,
+    feasible,
+    jobs,
+    packages,
+    proofs,
+    providers,
+    rewards,
+    tenant,
+    tokens,
+    watch,
+)
 from teraproof.market.jobs import Job, Placed
 from teraproof.market.market import Market, fresh_nonce, open_market
 from teraproof.market.packages import Package
@@ -193,7 +205,8 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     urls = ["gopher://x", "http://[::1", scene.endpoint]
     sent = tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, urls, wait=30)
     assert sent.endpoints == (scene.endpoint,)
-    job = scene.wait(placed, Status.ATTESTED)
+    job = watch.wait(scene.market, scene.ui, jobs.find(scene.market, placed.job.hex()), seconds=60)
+    assert job.status is Status.ATTESTED and "it succeeded" in scene.ui.lines
     target = scene.home / "result"
     with pytest.raises(ScriptError, match="results are given to the requester only"):
         tenant.fetch(scene.market, scene.stranger.signer, scene.ui, job, target)
@@ -220,6 +233,16 @@ def test_fetch__job_failed__saved_log_shown_and_no_success(
     package = scene.package(name, "x", ending=ending, timeout=2 if name == "slow" else 30)
     placed = scene.post(package)
     tenant.upload(market, signer, ui, package, [scene.endpoint], wait=30)
+    lines: list[str] = []
+    opened = jobs.find(market, placed.job.hex())
+    url = scene.endpoint
+    watch.log(market, signer, opened, url, lines.append, follow=True)
+    assert said is None or any(line.startswith(said) for line in lines)
+    assert not any("\x1b" in line for line in lines)
+    with fails_as(Code.NOT_REQUESTER):
+        watch.log(market, scene.stranger.signer, opened, url, lines.append)
+    with fails_as(Code.JOB_FAILED):
+        watch.wait(market, ui, opened, seconds=60)
     job = scene.wait(placed, Status.ATTESTED)
     assert job.outcome == wanted
     jobs.show(market, job, ui)
@@ -257,6 +280,25 @@ def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
     placed = jobs.hire(scene.market, scene.tenant, scene.ui, quote, signature)
     tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, [url], wait=30)
     scene.wait(placed, Status.ATTESTED)
+
+
+def test_feasible__agent_says_what_it_would_do__before_money_moves(scene: Scene) -> None:
+    market, ui = scene.market, scene.ui
+    known = providers.read_all(market)
+    good = scene.package("good", "one")
+    (verdict,) = feasible.ask_providers(market, ui, known, good.spec)
+    assert verdict.takes_it and verdict.price is not None
+    quote, _ = tenant.quote(market, scene.tenant.signer, good, scene.endpoint)
+    assert quote.price == verdict.price  # what it says is what it signs
+    (verdict,) = feasible.ask_providers(
+        market, ui, known, scene.package("bad", "one", runtime="abacus").spec
+    )
+    assert [refusal.code for refusal in verdict.refusals] == [Code.RUNTIME_NOT_OFFERED]
+    (listed,) = directory.read(market, ui)
+    assert listed.online == "yes" and listed.listing is not None
+    assert directory.chosen([listed], runtime="python-ml") == [listed]
+    assert directory.chosen([listed], runtime="abacus") == []
+    assert directory.to_json(listed)["offer"]["runtimes"] == ["python-ml"]
 
 
 def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> None:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs of strangers: all of it once, in whole lines, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace, TracebackType
+from typing import Any, cast
+
+import pytest
+
+from teraproof.errors import RemoteError
+from teraproof.market import watch
+from teraproof.market.jobs import Job
+from teraproof.market.market import Market
+from teraproof.market.signers import Signer
+from teraproof.protocol.errors import Code, WireError
+from teraproof.protocol.terms import Status
+from tests.support.codes import fails_as
+
+ACCOUNT = "0x" + "11" * 20
+JOB = cast(Job, SimpleNamespace(job=b"\x07" * 32, terms=SimpleNamespace(requester=ACCOUNT)))
+SIGNER = cast(Signer, SimpleNamespace(address=ACCOUNT))
+NOT_YET = RemoteError("agent", WireError(Code.NOT_READY, "no log yet", True, {}))
+
+
+class Agent:
+    """A log that grows between two looks; `answers` are pieces or errors, in order."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.offsets = list(answers), list[int | None]()
+
+    def __call__(self, *_: object) -> Agent:
+        return self
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def logs(self, job: bytes, offset: int | None) -> Any:
+        self.offsets.append(offset)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def piece(offset: int, text: str, size: int | None = None) -> dict[str, Any]:
+    end = offset + len(text.encode())
+    return {"offset": offset, "next": end, "size": end if size is None else size, "text": text}
+
+
+def read(
+    monkeypatch: pytest.MonkeyPatch, agent: Agent, statuses: tuple[Status, ...] = (), **more: Any
+) -> tuple[list[str], int]:
+    left = list(statuses)
+    state = SimpleNamespace(state=lambda *_: int(left.pop(0)))
+    market = cast(Market, SimpleNamespace(jobs=state, chain=SimpleNamespace(chain_id=7)))
+    monkeypatch.setattr(watch, "AgentClient", agent)
+    lines: list[str] = []
+    size = watch.log(
+        market, SIGNER, JOB, "http://agent", lines.append, sleep=lambda _: None, **more
+    )
+    assert not agent.answers and not left
+    return lines, size
+
+
+def test_log__pieces_become_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent(piece(0, "one\ntw", 12), piece(6, "o\nthree", 12), piece(13, ""))
+    agent.answers[1]["size"] = 14
+    lines, size = read(monkeypatch, agent)
+    assert lines == ["one", "two", "three"] and size == 13
+    assert agent.offsets == [0, 6, 13]
+
+
+def test_log__follow__waits_for_the_first_piece_and_ends_with_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = Agent(NOT_YET, piece(0, "a\n"), piece(2, ""), piece(2, "b\n"))
+    running, over = Status.ASSIGNED, Status.ATTESTED
+    lines, _ = read(monkeypatch, agent, (Status.OPEN, running, running, over), follow=True)
+    assert lines == ["a", "b"]
+
+
+def test_log__tail__begins_where_the_agent_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent(piece(900, "end"))
+    assert read(monkeypatch, agent, tail=True) == (["end"], 3)
+    assert agent.offsets == [None]
+
+
+def test_log__escapes__are_shown_not_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, _ = read(monkeypatch, Agent(piece(0, "\x1b[2J\x07tab\there\r\u202eé\n")))
+    assert lines == ["?[2J?tab\there??é"]
+
+
+def test_log__no_log_and_nobody_waits__the_agents_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fails_as(Code.NOT_READY):
+        read(monkeypatch, Agent(NOT_YET))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"offset": 0, "next": "1", "size": 1, "text": "x"},
+        {"offset": 0, "next": 1, "size": 1, "text": 7},
+        {"offset": 5, "next": 1, "size": 9, "text": "x"},
+        {"offset": 0, "next": 0, "size": 9, "text": ""},  # would be asked without end
+        {"offset": 0, "next": True, "size": 9, "text": ""},
+    ],
+)
+def test_log__malformed__one_error(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
+    with fails_as(Code.ANSWER_INVALID):
+        read(monkeypatch, Agent(answer))
+
+
+def test_log__of_another_account__nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent()
+    monkeypatch.setattr(watch, "AgentClient", agent)
+    other = cast(Signer, SimpleNamespace(address="0x" + "22" * 20))
+    with fails_as(Code.NOT_REQUESTER):
+        watch.log(cast(Market, None), other, JOB, "http://agent", lambda _: None)
+    assert agent.offsets == []
