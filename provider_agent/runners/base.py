@@ -54,7 +54,7 @@ class Reason(Enum):
     OUTPUT = "output"  # printed without end
     PIDS = "pids"
     KILLED = "killed"  # by stop()
-    OUTPUTS = "outputs"  # exit code 0, but a declared output is missing or unfit to be collected
+    OUTPUTS = "outputs"  # exit code 0, but something of the outputs is missing or cannot be kept
     SANDBOX_FAILED = "sandbox-failed"  # the walls did not come up; the command was never tried
     MACHINE = "machine"  # the provider's own machine failed the run: its disk is full or broken
 
@@ -170,6 +170,7 @@ class RunState:
     """What is known of a run. Times are unix seconds; `detail` is one line for a person.
 
     `exit_code` is the job's own (128 + n for signal n), None where it did not end by itself.
+    `unfit` are outputs that are not kept: path and reason, both in printable ASCII.
     """
 
     phase: Phase
@@ -179,6 +180,12 @@ class RunState:
     finished: int | None = None
     usage: Usage = Usage()
     detail: str = ""
+    unfit: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def collected(self) -> bool:
+        """Whether outputs were collected, all of them or some."""
+        return self.succeeded or (self.phase is Phase.EXITED and self.reason is Reason.OUTPUTS)
 
     @property
     def succeeded(self) -> bool:
@@ -204,6 +211,8 @@ class RunState:
         fields["phase"] = Phase(fields["phase"])
         fields["reason"] = None if fields["reason"] is None else Reason(fields["reason"])
         fields["usage"] = Usage(**fields["usage"])
+        # Runs of earlier versions, which may still go on, do not say it.
+        fields["unfit"] = tuple((path, reason) for path, reason in fields.get("unfit", ()))
         return cls(**fields)
 
 
@@ -229,7 +238,7 @@ class Runner(Protocol):
         """The ids of all runs, ended ones too, sorted."""
 
     def outputs(self, run_id: str) -> Path:
-        """The directory with the collected outputs of a run that succeeded."""
+        """The directory with the outputs of a run, as far as they were collected."""
 
     def log(self, run_id: str) -> Path:
         """The file with what the job has printed so far."""

@@ -19,6 +19,9 @@ from provider_agent.runners.live import MESSAGE, Live, Verdict
 from provider_agent.runners.state import LOG, OUTPUTS
 from provider_agent.runners.watch import NEARLY_FULL, Watch, too_many_processes, too_much_memory
 
+_SHOWN_UNFIT = 20  # in the log
+_KEPT_UNFIT = 100  # in failure.json
+
 
 def conclude(live: Live, watch: Watch, verdict: Verdict | None) -> RunState:
     """The final state of a run whose processes are all gone, without its usage."""
@@ -56,19 +59,28 @@ def conclude(live: Live, watch: Watch, verdict: Verdict | None) -> RunState:
 
 def _collect(live: Live, ended: RunState) -> RunState:
     try:
-        outputs.collect(
+        found = outputs.collect(
             live.work,
             live.request.outputs,
             live.directory / OUTPUTS,
             live.limits.disk_bytes + live.inputs_size,
         )
-    except outputs.UnfitOutput as error:
-        return replace(ended, reason=Reason.OUTPUTS, detail=str(error)[:MESSAGE])
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else "input/output error"
         detail = f"the outputs cannot be collected: {why.lower()}; look after the disk"
         return replace(ended, reason=Reason.MACHINE, exit_code=None, detail=detail)
-    return replace(ended, reason=Reason.EXITED)
+    if not found.unfit:
+        return replace(ended, reason=Reason.EXITED)
+    first, more = found.unfit[0], len(found.unfit) - 1
+    for unfit in found.unfit[:_SHOWN_UNFIT]:
+        live.printed.write(f"[output {unfit.path} is not kept: it {unfit.reason}]\n".encode())
+    detail = f"output {first.path} {first.reason}" + (f"; and {more} more" if more else "")
+    return replace(
+        ended,
+        reason=Reason.OUTPUTS,
+        detail=detail[:MESSAGE],
+        unfit=tuple((unfit.path, unfit.reason) for unfit in found.unfit[:_KEPT_UNFIT]),
+    )
 
 
 def read_status(live: Live) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes the declared outputs out of a directory that a stranger's program has filled.
 
-Nothing there is trusted: links, pipes and device files, names that are not text, files that claim a
-terabyte, directories without end or without permissions. What is not a plain file or directory is
-an error, not left out: a result with holes must not be attested. Runs after the last process of
-the job is gone, and still opens every step by descriptor and without following links.
+Nothing there is trusted: links, pipes and device files, names that are not text, files that claim
+a terabyte, directories without end or without permissions. What cannot be kept is named, with its
+reason: a result with holes is never attested as a success. Runs after the last process of the job
+is gone. Files are opened step by step by descriptor, and no link is followed by the kernel.
 """
 
 from __future__ import annotations
@@ -13,46 +13,76 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from teraproof.errors import LocalError
 from teraproof.protocol.paths import check_path
 
-MAX_FILES = 10_000
+MAX_FILES = 10_000  # directories included
 # What a job can make of its files; any other error is the machine's.
+_MOST_HOPS = 40  # as the kernel
+_INSIDE = "/job"  # what links call the job's directory
+_KINDS = {
+    stat.S_IFIFO: "is a pipe",
+    stat.S_IFSOCK: "is a socket",
+    stat.S_IFBLK: "is a device file",
+    stat.S_IFCHR: "is a device file",
+}
 _BY_THE_JOB = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _CHUNK = 1 << 20
 _OWN = Path("/proc/self/fd")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class UnfitOutput(Exception):
-    """A declared output that cannot be collected; one line that says which and why."""
+@dataclass(frozen=True)
+class Unfit:
+    """A path that is not kept, in printable ASCII, and why."""
+
+    path: str
+    reason: str
 
 
-def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int) -> int:
-    """Copies each declared file or directory from `work` to `target` and returns the bytes.
+@dataclass(frozen=True)
+class Collected:
+    """Bytes that were copied, and what could not be."""
 
-    `target` appears complete or not at all. Files are plain with mode 0644; hard links become
-    copies. Every path is one that a manifest can hold. Raises UnfitOutput for what the job did, and
-    OSError where this machine fails, its disk being full for one.
+    copied: int
+    unfit: tuple[Unfit, ...]
+
+
+class _Refused(Exception):
+    """Why something is not kept: what stands after its path."""
+
+
+class _Full(Exception):
+    """The path at which there are too many."""
+
+
+def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int) -> Collected:
+    """Copies the declared files and directories from `work` to `target`, as far as can be.
+
+    `target` appears when all is copied. Files are plain with mode 0644; hard links become copies.
+    A link whose end lies in the outputs becomes a second name of what it leads to. Every path is
+    one that a manifest can hold. Raises OSError where this machine fails, its disk being full for
+    one.
     """
     building = target.with_name(target.name + ".part")
     remove_tree(building)
     building.mkdir(mode=0o755)
-    copier = _Copier(limit_bytes)
     try:
         with _opened_work(work) as source, _opened(building) as destination:
-            for path in declared:
-                copier.copy_declared(source, path, destination)
+            copier = _Copier(source, destination, (_INSIDE, str(work)), limit_bytes)
+            copier.run(declared)
         os.replace(building, target)
-    except (UnfitOutput, OSError):
+    except OSError:
         remove_tree(building)
         raise
-    return copier.copied
+    return Collected(copier.copied, tuple(copier.unfit))
 
 
 def remove_tree(path: Path) -> None:
@@ -99,83 +129,89 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copier:
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit = limit_bytes
-        self.copied = 0
-        self.files = 0
+    """Files and directories first; links when all that they may lead to is there."""
 
-    def copy_declared(self, source: int, path: str, destination: int) -> None:
+    def __init__(self, source: int, destination: int, roots: Sequence[str], limit: int) -> None:
+        self._source, self._destination, self._roots = source, destination, roots
+        self._limit = limit
+        self._made: set[str] = set()  # what is in the destination, files and directories
+        self._links: list[str] = []
+        self.copied = 0
+        self.unfit: list[Unfit] = []
+
+    def run(self, declared: Sequence[str]) -> None:
+        """Copies all that can be kept, and notes what cannot."""
+        try:
+            for path in declared:
+                self._try(path, partial(self._declared, path))
+            for path in self._links:
+                self._try(path, partial(self._link, path, declared))
+        except _Full as error:
+            reason = f"comes after {MAX_FILES} other files and directories, as may what follows"
+            self.unfit.append(Unfit(_plain(str(error)), reason))
+
+    def _try(self, shown: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except _Refused as error:
+            self.unfit.append(Unfit(_plain(shown), str(error)))
+
+    # -------------------------------------------------------------- files and directories
+
+    def _declared(self, path: str) -> None:
         """Walks to a declared path, makes the same directories, and copies what is there."""
         *above, last = path.split("/")
-        opened: list[int] = []
+        source, opened = self._source, list[int]()
         try:
-            for name in above:
-                source = _open(name, source, path, os.O_DIRECTORY)
+            for number, name in enumerate(above):
+                source = _open(name, source, os.O_DIRECTORY)
                 opened.append(source)
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o755, dir_fd=destination)
-                destination = os.open(name, _DIRECTORY, dir_fd=destination)
-                opened.append(destination)
-            self._copy(source, last, destination, path)
+                self._make_directory("/".join(above[: number + 1]))
+            self._copy(source, last, path)
         finally:
             for fd in reversed(opened):
                 os.close(fd)
 
-    def _copy(self, source: int, name: str, destination: int, shown: str) -> None:
-        # Here and not when all is copied: this is the rule of the manifest that will name it.
-        try:
-            check_path(shown)
-        except LocalError as error:
-            raise UnfitOutput(f"output is unfit: {error}") from None
+    def _copy(self, source: int, name: str, shown: str) -> None:
+        _check(shown)
         try:
             kind = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
         except OSError as error:
-            raise _fault(error, shown) from None
-        if stat.S_ISREG(kind):
-            self._copy_file(source, name, destination, shown)
+            raise _fault(error) from None
+        if stat.S_ISLNK(kind):
+            if shown not in self._links:
+                self._links.append(shown)
+        elif stat.S_ISREG(kind):
+            self._copy_file(source, name, shown)
         elif stat.S_ISDIR(kind):
-            inner = _open(name, source, shown, os.O_DIRECTORY)
+            inner = _open(name, source, os.O_DIRECTORY)
             try:
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o755, dir_fd=destination)
-                with os.scandir(inner) as listing:
-                    # Sorted, so that the same outputs fail with the same words.
-                    names = sorted(entry.name for entry in islice(listing, MAX_FILES + 1))
-                if len(names) > MAX_FILES:
-                    raise UnfitOutput(f"output {_plain(shown)} has over {MAX_FILES} entries")
-                copy = os.open(name, _DIRECTORY, dir_fd=destination)
-                try:
-                    for child in names:
-                        self._copy(inner, child, copy, f"{shown}/{child}")
-                finally:
-                    os.close(copy)
+                self._make_directory(shown)
+                for child in _names(inner):
+                    path = f"{shown}/{child}"
+                    self._try(path, partial(self._copy, inner, child, path))
             finally:
                 os.close(inner)
         else:
-            raise UnfitOutput(f"output {_plain(shown)} is neither a file nor a directory")
+            raise _Refused(_KINDS.get(stat.S_IFMT(kind), "is neither a file nor a directory"))
 
-    def _copy_file(self, source: int, name: str, destination: int, shown: str) -> None:
-        self.files += 1
-        if self.files > MAX_FILES:
-            raise UnfitOutput(f"there are over {MAX_FILES} output files")
+    def _copy_file(self, source: int, name: str, shown: str) -> None:
+        if shown in self._made:
+            return  # declared twice, as itself and with its directory
         # Non-blocking: should it be a pipe after all, the open must not wait for a writer.
-        read = _open(name, source, shown, os.O_NONBLOCK)
+        read = _open(name, source, os.O_NONBLOCK)
         try:
             status = os.fstat(read)
             if not stat.S_ISREG(status.st_mode):
-                raise UnfitOutput(f"output {_plain(shown)} is not a plain file")
-            if self.copied + status.st_size > self.limit:
-                raise UnfitOutput(f"outputs are larger than {self.limit} bytes together")
+                raise _Refused("is not a plain file")
+            if self.copied + status.st_size > self._limit:
+                raise _Refused(f"makes the outputs larger than {self._limit} bytes")
+            self._count(shown)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                write = os.open(name, flags, 0o644, dir_fd=destination)
-            except FileExistsError:
-                return  # declared twice, as itself and with its directory
+            write = os.open(shown, flags, 0o644, dir_fd=self._destination)
             try:
                 while chunk := os.read(read, _CHUNK):
                     self.copied += len(chunk)
-                    if self.copied > self.limit:
-                        raise UnfitOutput(f"outputs are larger than {self.limit} bytes together")
                     view = memoryview(chunk)
                     while view:
                         view = view[os.write(write, view) :]
@@ -185,23 +221,143 @@ class _Copier:
         finally:
             os.close(read)
 
+    def _make_directory(self, shown: str) -> None:
+        if shown not in self._made:
+            self._count(shown)
+            os.mkdir(shown, 0o755, dir_fd=self._destination)
 
-def _open(name: str, parent: int, shown: str, flags: int) -> int:
+    def _count(self, shown: str) -> None:
+        if len(self._made) >= MAX_FILES:
+            raise _Full(shown)
+        self._made.add(shown)
+
+    # -------------------------------------------------------------- links
+
+    def _link(self, shown: str, declared: Sequence[str]) -> None:
+        above = shown.split("/")[:-1]
+        self._place(self._follow(shown.split("/"), declared), shown, declared, (above,))
+
+    def _place(
+        self,
+        real: list[str],
+        shown: str,
+        declared: Sequence[str],
+        above: tuple[list[str], ...],
+    ) -> None:
+        """Puts what stands at `real` at the place of a link. `above` are the directories that the
+        place lies in, links followed: one that holds itself has no end.
+        """
+        _check(shown)
+        path = "/".join(real)
+        try:
+            kind = os.stat(path, dir_fd=self._source, follow_symlinks=False).st_mode
+        except OSError as error:
+            raise _fault(error) from None
+        if stat.S_ISLNK(kind):
+            self._place(self._follow(real, declared), shown, declared, above)
+        elif stat.S_ISDIR(kind):
+            if any(holder[: len(real)] == real for holder in above):
+                raise _Refused("leads to a directory that it lies in")
+            self._make_directory(shown)
+            inner = os.open(path, _DIRECTORY, dir_fd=self._source)
+            try:
+                names = _names(inner)
+            finally:
+                os.close(inner)
+            for child in names:
+                step = partial(
+                    self._place, [*real, child], f"{shown}/{child}", declared, (*above, real)
+                )
+                self._try(f"{shown}/{child}", step)
+        elif path not in self._made:
+            raise _Refused("leads to a file that cannot be kept")
+        elif shown not in self._made:
+            self._count(shown)
+            # A second name: the file is there already, and nobody writes to it any more.
+            own = self._destination
+            os.link(path, shown, src_dir_fd=own, dst_dir_fd=own, follow_symlinks=False)
+
+    def _follow(self, link: list[str], declared: Sequence[str]) -> list[str]:
+        """Where a link leads to, without links on the way; inside of the outputs."""
+        here, ahead, hops = link[:-1], [link[-1]], 0
+        while ahead:
+            name = ahead.pop(0)
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if not here:
+                    raise _Refused("leads out of the job's directory")
+                here.pop()
+                continue
+            path = "/".join([*here, name])
+            try:
+                target = _read_link(path, self._source)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    raise _Refused("leads nowhere") from None
+                raise _fault(error) from None
+            if target is None:
+                here.append(name)
+                continue
+            hops += 1
+            if hops > _MOST_HOPS:
+                raise _Refused("leads in a circle")
+            if target.startswith("/"):
+                here, target = [], self._within(target)
+            ahead = [*target.split("/"), *ahead]
+        if not any(here[: len(parts)] == parts for parts in (p.split("/") for p in declared)):
+            raise _Refused("leads to what is not an output")
+        return here
+
+    def _within(self, target: str) -> str:
+        """An absolute path as one below the job's directory."""
+        for root in self._roots:
+            if target == root or target.startswith(root + "/"):
+                return target[len(root) :]
+        raise _Refused("leads out of the job's directory")
+
+
+def _check(shown: str) -> None:
+    # Here and not when all is copied: this is the rule of the manifest that will name it.
+    try:
+        check_path(shown)
+    except LocalError as error:
+        raise _Refused(f"has no fit name: {error}") from None
+
+
+def _read_link(path: str, directory: int) -> str | None:
+    """The target of a link; None for what is none."""
+    if not stat.S_ISLNK(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode):
+        return None
+    return os.readlink(path, dir_fd=directory)
+
+
+def _names(directory: int) -> list[str]:
+    """Sorted, so that the same outputs are kept, and refused, in the same way."""
+    with os.scandir(directory) as listing:
+        return sorted(entry.name for entry in islice(listing, 2 * MAX_FILES))
+
+
+def _open(name: str, parent: int, flags: int) -> int:
     wanted = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags
     try:
         return os.open(name, wanted, dir_fd=parent)
+    except PermissionError as error:
+        try:  # the job's user, who is ours, too, may have closed it to itself
+            return _force_open(name, parent, flags)
+        except OSError:
+            raise _fault(error) from None
     except OSError as error:
-        raise _fault(error, shown) from None
+        raise _fault(error) from None
 
 
-def _fault(error: OSError, shown: str) -> Exception:
-    """The error to raise: UnfitOutput for what a job can bring about, else the error itself."""
+def _fault(error: OSError) -> Exception:
+    """The error to raise: _Refused for what a job can bring about, else the error itself."""
     if error.errno == errno.ENOENT:
-        return UnfitOutput(f"output {_plain(shown)} is missing")
+        return _Refused("is missing")
     if error.errno not in _BY_THE_JOB:
         return error
-    reason = os.strerror(error.errno).lower()
-    return UnfitOutput(f"output {_plain(shown)} cannot be read: {reason}")
+    return _Refused(f"cannot be read: {os.strerror(error.errno).lower()}")
 
 
 def _plain(text: str) -> str:
@@ -209,12 +365,12 @@ def _plain(text: str) -> str:
     return ascii(text)[1:-1][:120]
 
 
-def _force_open(name: str, parent: int) -> int:
-    """Opens a directory that its owner may have closed to itself."""
-    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+def _force_open(name: str, parent: int, flags: int = os.O_DIRECTORY) -> int:
+    """Opens a file or directory that its owner may have closed to itself."""
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | flags, dir_fd=parent)
     try:
         os.chmod(f"/proc/self/fd/{handle}", 0o700)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | flags)
     finally:
         os.close(handle)
 
@@ -231,10 +387,7 @@ def _exists(name: str, parent: int) -> bool:
 def _opened_work(path: Path) -> Iterator[int]:
     # A descriptor of ours is a link, too, and the only one that may be followed.
     flags = _DIRECTORY if path.parent != _OWN else _DIRECTORY & ~os.O_NOFOLLOW
-    try:
-        fd = os.open(path, flags)
-    except OSError as error:
-        raise _fault(error, ".") from None
+    fd = os.open(path, flags)
     try:
         yield fd
     finally:

@@ -203,8 +203,8 @@ class ProcessRunner:
         return tuple(sorted(name for name in os.listdir(self._runs) if not name.startswith(".")))
 
     def outputs(self, run_id: str) -> Path:
-        """The directory with the collected outputs. Raises RunnerError unless the run succeeded."""
-        if not self.poll(run_id).succeeded:
+        """The directory with the outputs that were collected. RunnerError where none were."""
+        if not self.poll(run_id).collected:
             raise RunnerError(f"run {run_id} has no outputs: it has not succeeded")
         return self._directory(run_id) / state.OUTPUTS
 

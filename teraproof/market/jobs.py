@@ -31,7 +31,7 @@ from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol.messages import Quote
-from teraproof.protocol.outcome import by_status, of_result
+from teraproof.protocol.outcome import DELIVERED, by_status, of_result
 from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, status_of
 from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
@@ -80,7 +80,9 @@ class Job:
         ended = by_status(self.status)
         if ended is not None:
             return ended.value
-        return None if self.attested is None else str(of_result(self.attested.result))
+        if self.attested is None:
+            return None
+        return str(of_result(self.attested.result) or DELIVERED)
 
     def record(self) -> Record:
         """What the state word of the attested job is the digest of. CommandError before that."""

@@ -271,12 +271,13 @@ def fetch(
 def _ending(receipt: bytes, result: bytes) -> Ending:
     """How the run ended: by its receipt, unless the result itself is that of a failure."""
     ending = of_result(result)
-    if ending.outcome is not Outcome.SUCCEEDED:
+    if ending is not None:
         return ending
     try:
         signed = Receipt.parse(receipt)
     except LocalError:
-        return ending  # attested all the same; the result is what the tenant paid for
+        # Attested all the same; the result is what the tenant paid for.
+        return Ending("exited", 0)
     return Ending(signed.reason, signed.exit_code)
 
 

@@ -2,22 +2,27 @@
 """How jobs end, in one word for everybody.
 
 A job that failed by its own fault is attested and paid like one that succeeded: the chain keeps its
-result's digest alone. Such a result is one file of known bytes, so its digest tells the failure to
-anybody who has the chain alone.
+result's digest alone. A result without any outputs is one file of known bytes, so its digest shows
+the failure to whoever has nothing but the chain. Where some outputs could be kept, the file lists
+the others and lies beside the kept ones. Then only the receipt shows it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
 from teraproof.protocol.digests import Entry, encode_manifest
 from teraproof.protocol.terms import Status
 
 FAILURE = "failure.json"
+DELIVERED = "delivered"
+"""For people: there is a result with outputs. It takes the receipt to say more."""
 _EXIT_CODES = (None, *range(256))
 
 
@@ -69,9 +74,14 @@ class Ending:
         words = self.outcome.replace("_", " ")
         return f"{words} ({self.reason})" if self.outcome is Outcome.FAILED else words
 
-    def failure(self) -> bytes:
-        """The file that is the result of a job that failed by its own fault (RFC 8785)."""
-        value = {"exit_code": self.exit_code, "reason": self.reason}
+    def failure(self, unfit: Sequence[tuple[str, str]] = ()) -> bytes:
+        """The file in the result of a job that failed by its own fault (RFC 8785).
+
+        `unfit` are outputs that are not kept: path and reason.
+        """
+        value: dict[str, Any] = {"exit_code": self.exit_code, "reason": self.reason}
+        if unfit:
+            value["unfit"] = [{"path": path, "reason": reason} for path, reason in unfit]
         return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
     def failure_digest(self) -> bytes:
@@ -86,11 +96,11 @@ def by_status(status: Status) -> Outcome | None:
     return _BY_STATUS.get(status)
 
 
-def of_result(digest: bytes) -> Ending:
-    """How the run ended whose result has this digest on chain: one of the known failures, else
-    well.
+def of_result(digest: bytes) -> Ending | None:
+    """How the run ended whose result has this digest on chain, where that is a failure without
+    outputs. None for any other: `DELIVERED`, and its receipt says how the run ended.
     """
-    return _failures().get(digest, Ending("exited", 0))
+    return _failures().get(digest)
 
 
 @lru_cache(maxsize=1)

@@ -43,14 +43,27 @@ def test_ending__outcome_and_words(ending: Ending, wanted: Outcome, shown: str) 
 def test_of_result__failure__found_by_its_digest(reason: Reason, code: int | None) -> None:
     ending = Ending(reason.value, code)
     found = outcome.of_result(ending.failure_digest())
-    assert found == ending
+    assert found == (None if ending.outcome is Outcome.SUCCEEDED else ending)
     # As the agent writes it: RFC 8785.
     assert ending.failure() == canonical({"exit_code": code, "reason": reason.value})
     assert json.loads(ending.failure())["exit_code"] == code
 
 
-def test_of_result__any_other_digest__succeeded() -> None:
-    assert outcome.of_result(bytes(32)).outcome is Outcome.SUCCEEDED
+def test_of_result__any_other_digest__not_told_by_the_chain() -> None:
+    assert outcome.of_result(bytes(32)) is None
+
+
+def test_failure__outputs_that_are_not_kept__listed() -> None:
+    unfit = (("out/x", "is a pipe"), ("out/y", "leads nowhere"))
+    said = json.loads(Ending("outputs", 0).failure(unfit))
+    assert said == {
+        "exit_code": 0,
+        "reason": "outputs",
+        "unfit": [
+            {"path": "out/x", "reason": "is a pipe"},
+            {"path": "out/y", "reason": "leads nowhere"},
+        ],
+    }
 
 
 def test_by_status__ends_without_a_result_that_counts() -> None:

@@ -168,6 +168,10 @@ def check_kept(results: Results, state: RunState, collected: Path | None, log: P
     listed = parse_manifest(kept.manifest)
     assert all(check_path(entry.path) for entry in listed)
     said = Receipt.parse(kept.receipt)
+    if not state.succeeded:
+        failure = json.loads((kept.files / FAILURE).read_text())
+        assert failure["reason"] == said.reason and FAILURE in [entry.path for entry in listed]
+        assert [(one["path"], one["reason"]) for one in failure.get("unfit", ())] == [*state.unfit]
     if collected is None:
         assert [entry.path for entry in listed] == [FAILURE]
     assert state.reason is not None and said.reason == state.reason.value
@@ -190,14 +194,12 @@ def test_outputs__whatever_their_names__kept_or_refused_by_the_collector(made: l
     with directory() as place:
         make_tree(place / "work", made)
         state = RunState(Phase.EXITED, Reason.EXITED, 0, 1, 2)
-        collected: Path | None = place / "outputs"
-        try:
-            outputs.collect(place / "work", ["out"], place / "outputs", MIB)
-        except outputs.UnfitOutput as error:
-            assert str(error).isascii() and str(error).isprintable()
-            assert not (place / "outputs").exists()
-            state, collected = RunState(Phase.EXITED, Reason.OUTPUTS, 0, 1, 2), None
-        check_kept(Results(place / "results"), state, collected, place / "no log")
+        found = outputs.collect(place / "work", ["out"], place / "outputs", MIB)
+        if found.unfit:
+            unfit = tuple((one.path, one.reason) for one in found.unfit)
+            assert all(text.isascii() and text.isprintable() for pair in unfit for text in pair)
+            state = RunState(Phase.EXITED, Reason.OUTPUTS, 0, 1, 2, unfit=unfit)
+        check_kept(Results(place / "results"), state, place / "outputs", place / "no log")
 
 
 PROGRAMS = {
@@ -238,7 +240,7 @@ def test_run__however_it_ends__can_be_kept(tmp_path: Path, kind: str) -> None:
         runner.start(run)
         state = runs.wait(runner, run_id)
         assert not state.provider_fault, (name, state)
-        collected = runner.outputs(run_id) if state.succeeded else None
+        collected = runner.outputs(run_id) if state.collected else None
         results = Results(tmp_path / "results" / name)
         check_kept(results, state, collected, runner.log(run_id))
         runner.remove(run_id)

@@ -23,7 +23,7 @@ def work(tmp_path: Path) -> Path:
 
 def test_collect__paths_kept(work: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    assert outputs.collect(work, ["a/b", "a/d"], target, 8) == 8
+    assert outputs.collect(work, ["a/b", "a/d"], target, 8) == outputs.Collected(8, ())
     assert sorted(str(p.relative_to(target)) for p in target.rglob("*")) == [
         "a",
         "a/b",
@@ -32,10 +32,13 @@ def test_collect__paths_kept(work: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_collect__one_byte_too_many__nothing_appears(work: Path, tmp_path: Path) -> None:
-    with pytest.raises(outputs.UnfitOutput, match="larger than 7 bytes"):
-        outputs.collect(work, ["a"], tmp_path / "out", 7)
-    assert not (tmp_path / "out").exists()
+def test_collect__one_byte_too_many__named_and_the_rest_kept(work: Path, tmp_path: Path) -> None:
+    found = outputs.collect(work, ["a"], tmp_path / "out", 7)
+    assert found.copied == 5 and found.unfit == (
+        outputs.Unfit("a/d", "makes the outputs larger than 7 bytes"),
+    )
+    assert (tmp_path / "out" / "a" / "b" / "c").exists()
+    assert not (tmp_path / "out" / "a" / "d").exists()
 
 
 def test_collect__after_a_crash__starts_anew(work: Path, tmp_path: Path) -> None:
@@ -44,18 +47,38 @@ def test_collect__after_a_crash__starts_anew(work: Path, tmp_path: Path) -> None
     assert os.listdir(tmp_path / "out") == ["a"]
 
 
-def test_collect__too_many_files__refused(
+def test_collect__too_many_files__the_first_ones_kept(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "MAX_FILES", 1)
-    with pytest.raises(outputs.UnfitOutput, match="over 1"):
-        outputs.collect(work, ["a"], tmp_path / "out", 100)
+    monkeypatch.setattr(outputs, "MAX_FILES", 3)
+    found = outputs.collect(work, ["a"], tmp_path / "out", 100)
+    assert [unfit.path for unfit in found.unfit] == ["a/d"]
+    assert (tmp_path / "out" / "a" / "b" / "c").exists()
 
 
-def test_collect__link_on_the_way__refused(work: Path, tmp_path: Path) -> None:
+def test_collect__a_part_is_missing__the_other_kept(work: Path, tmp_path: Path) -> None:
+    found = outputs.collect(work, ["model", "a/d"], tmp_path / "out", 100)
+    assert found.unfit == (outputs.Unfit("model", "is missing"),)
+    assert (tmp_path / "out" / "a" / "d").read_bytes() == b"123"
+
+
+def test_collect__link_on_the_way__not_followed(work: Path, tmp_path: Path) -> None:
     (work / "link").symlink_to(work / "a")
-    with pytest.raises(outputs.UnfitOutput, match="output link/d cannot be read"):
-        outputs.collect(work, ["link/d"], tmp_path / "out", 100)
+    found = outputs.collect(work, ["link/d"], tmp_path / "out", 100)
+    assert [unfit.path for unfit in found.unfit] == ["link/d"]
+
+
+def test_collect__this_machine_fails__nothing_appears(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.os, "write", full)  # type: ignore[attr-defined] # its own name
+        with pytest.raises(OSError, match="No space"):
+            outputs.collect(work, ["a"], tmp_path / "out", 100)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
 
 
 def test_remove_tree__link__not_followed(work: Path, tmp_path: Path) -> None:

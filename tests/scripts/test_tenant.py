@@ -211,7 +211,7 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     with pytest.raises(ScriptError, match="results are given to the requester only"):
         tenant.fetch(scene.market, scene.stranger.signer, scene.ui, job, target)
     fetched = tenant.fetch(scene.market, scene.tenant.signer, scene.ui, job, target)
-    assert (job.outcome, fetched.ending.outcome) == ("succeeded", Outcome.SUCCEEDED)
+    assert (job.outcome, fetched.ending.outcome) == ("delivered", Outcome.SUCCEEDED)
     assert (target / "out" / "answer.txt").read_text() == "forty-two"
     assert fetched.receipt.exists()
     endings.approve(scene.market, scene.tenant, scene.ui, job)

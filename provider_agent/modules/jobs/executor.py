@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from provider_agent.core.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
@@ -259,8 +260,13 @@ class Worker:
             return run
         if result is None:
             return run
-        self._machine.runner.remove(run.run_id)
+        runner = self._machine.runner
         ended = "" if run.reason == Reason.EXITED.value and run.exit_code == 0 else run.reason
+        if ended:
+            # Which path is at fault, or how much it was, is for the tenant, too.
+            with suppress(LocalError):
+                ended = ": ".join(filter(None, (ended, runner.poll(run.run_id).detail)))
+        self._machine.runner.remove(run.run_id)
         self._book.note(job, f"attesting a failure ({ended})" if ended else "attesting")
         return self._store.set_run_state(
             run.run_id,
@@ -276,7 +282,7 @@ class Worker:
         runner = self._machine.runner
         state = runner.poll(run.run_id)
         receipt = receipts.of_run(job.job_id, self._request(job, run.run_id), state)
-        outputs = runner.outputs(run.run_id) if state.succeeded else None
+        outputs = runner.outputs(run.run_id) if state.collected else None
         return self._machine.results.keep(
             job.job_id, state, outputs, runner.log(run.run_id), receipt.canonical()
         )

@@ -3,7 +3,8 @@
 
 `<root>/<job id>/` appears in one step when all of it is on the disk, and is what a tenant gets:
 
-    files/      the collected outputs, or failure.json when the job failed by its own fault
+    files/      the collected outputs; failure.json when the job failed by its own fault, beside
+                those of its outputs that could be kept
     manifest    canonical list of the files; its sha256 is the result digest on chain
     receipt     what the run used, signed by the operator; its sha256 goes on chain as well
     log         what the job printed
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Reason, RunState
+from provider_agent.runners.outputs import remove_tree
 from teraproof.protocol.digests import UnfitTree, manifest
 from teraproof.protocol.outcome import FAILURE, Ending
 from teraproof.protocol.receipt import Receipt
@@ -78,9 +80,10 @@ class Results:
     ) -> Result:
         """Make the result of a run that has ended; the one on the disk when there is one.
 
-        `outputs` is None when the job failed by its own fault. Outputs that no manifest can
-        describe are such a failure, too: the receipt (canonical bytes of a `Receipt`) then says
-        so. Raises RunnerError for what is this machine's fault, and ValueError for a run that is.
+        `outputs` is None when the job failed by its own fault and left none. Outputs that no
+        manifest can describe are such a failure, too: the receipt (canonical bytes of a `Receipt`)
+        then says so. Raises RunnerError for what is this machine's fault, and ValueError for a run
+        that is.
         """
         if state.provider_fault:
             raise ValueError(f"a run that ended as {state.reason} has no result to attest")
@@ -134,10 +137,13 @@ def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:
     """Puts the files of a result in place and returns their manifest. Raises UnfitTree."""
     if outputs is None:
         files.mkdir()
-        (files / FAILURE).write_bytes(_ending(state).failure())
     else:
         # Links, not copies: nobody writes to collected outputs any more.
         shutil.copytree(outputs, files, copy_function=os.link)
+    if not state.succeeded or outputs is None:
+        # Ours, not one that the job has made: a second name of that is left to the job's own.
+        remove_tree(files / FAILURE)
+        (files / FAILURE).write_bytes(_ending(state).failure(state.unfit))
     return manifest(files)
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from provider_agent.core.module import Table
 from provider_agent.core.shown import amount
 from provider_agent.modules.jobs.book import decode_terms
-from provider_agent.store import JobRow, Store
-from teraproof.protocol.outcome import by_status, of_result
+from provider_agent.store import JobRow, RunStage, Store
+from teraproof.protocol.outcome import DELIVERED, Ending, by_status, of_result
 from teraproof.protocol.terms import Status
 
 PAY_DECIMALS, PAY_SYMBOL = "payment.decimals", "payment.symbol"  # in the store's meta
@@ -34,7 +34,7 @@ def jobs_table(store: Store) -> Table:
             (
                 ("0x" + job.job_id.hex())[:SHORT_ID],
                 Status(job.status).name.lower(),
-                _outcome(job),
+                _outcome(store, job),
                 "-" if job.price is None else amount(job.price, places, symbol),
                 deadline,
                 runs,
@@ -44,9 +44,14 @@ def jobs_table(store: Store) -> Table:
     return Table("Jobs", _COLUMNS, rows)
 
 
-def _outcome(job: JobRow) -> str:
-    """How a job ended, by what the chain keeps of it."""
+def _outcome(store: Store, job: JobRow) -> str:
+    """How a job ended: by our own run of it, else by what the chain keeps."""
     ended = by_status(Status(job.status))
     if ended is not None:
         return ended.value
-    return "-" if job.result is None else str(of_result(job.result))
+    if job.result is None:
+        return "-"
+    for run in store.runs_of(job.job_id):
+        if run.state is RunStage.COLLECTED and run.result == job.result:
+            return str(Ending(run.reason, run.exit_code))
+    return str(of_result(job.result) or DELIVERED)
