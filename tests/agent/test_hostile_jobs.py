@@ -612,7 +612,7 @@ PLANTS = {
     "link to a file": ('os.symlink("/etc/passwd", "out/x")', "out/x"),
     "link to the host": ('os.symlink("../../../../operator.key", "out/x")', "out/x"),
     "link as the directory": ('os.rename("out", "o"); os.symlink("/etc", "out")', "out"),
-    "link to what is no output": ('open("s", "w"); os.symlink("../s", "out/x")', "out/x"),
+    "link to another place": ('open("s", "w"); os.symlink("../s", "out/x")', "out/x"),
     "dangling link": ('os.symlink("nowhere", "out/x")', "out/x"),
     "links in a circle": ('os.symlink("y", "out/x"); os.symlink("x", "out/y")', "out/x"),
     "link to itself": ('os.symlink(".", "out/x")', "out/x"),

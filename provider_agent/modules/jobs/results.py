@@ -3,7 +3,7 @@
 
 `<root>/<job id>/` appears in one step when all of it is on the disk, and is what a tenant gets:
 
-    files/      the collected outputs; failure.json when the job failed by its own fault, beside
+    files/      the collected outputs; failure.json when the job failed by its own fault, next to
                 those of its outputs that could be kept
     manifest    canonical list of the files; its sha256 is the result digest on chain
     receipt     what the run used, signed by the operator; its sha256 goes on chain as well
