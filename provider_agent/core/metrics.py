@@ -57,6 +57,9 @@ class Metrics:
             "part_failures", "How often a part of the cycle ended early with an error.", "part"
         )
         self.hangs = self.counter("hangs", "How often the loop was found hanging.")
+        self._checks = self.gauge(
+            "check_ok", "1 while a line of the readiness report is well.", "check"
+        )
         self.gas_balance = self.gauge("gas_balance_wei", "The operator's balance for gas.")
         self.http_requests = self.counter(
             "http_requests", "HTTP requests answered, by route and status.", "route", "status"
@@ -86,6 +89,10 @@ class Metrics:
         if event not in TRANSACTION_EVENTS:
             raise ValueError(f"unknown transaction event {event!r}")
         self.transactions.labels(event).inc()
+
+    def set_checks(self, well: Mapping[str, bool]) -> None:
+        """Whether each line of the readiness report is well, by its name."""
+        replace_all(self._checks, well)
 
     def exposition(self) -> bytes:
         """All of it in Prometheus text format."""

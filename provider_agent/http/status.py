@@ -57,8 +57,13 @@ class StatusRoutes:
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
-        text = await run_in_threadpool(self._metrics.exposition)
+        text = await run_in_threadpool(self._exposition)
         return Response(text, headers={"content-type": CONTENT_TYPE})
+
+    def _exposition(self) -> bytes:
+        _, checks = self._health.report()
+        self._metrics.set_checks({check.name: check.ok for check in checks})
+        return self._metrics.exposition()
 
 
 def create_status_app(health: Health, metrics: Metrics) -> ASGIApp:

@@ -66,6 +66,7 @@ def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
     jobs.set_jobs({"SETTLED": 1})
     rig.metrics.transaction("mined")
     rig.metrics.rpc_errors.labels("rpc.example").inc()
+    rig.last_cycle = time.monotonic() - 31
     http.get(rig.url + "/healthz")
     answer = http.get(rig.status_url + "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -75,6 +76,7 @@ def test_metrics__exposition__own_series_without_secrets(rig: Rig) -> None:
         'teraproof_agent_transactions_total{event="mined"} 1.0',
         'teraproof_agent_transactions_total{event="failed"} 0.0',
         'teraproof_agent_rpc_errors_total{endpoint="rpc.example"} 1.0',
+        'teraproof_agent_check_ok{check="reconcile"} 0.0',
         'teraproof_agent_http_requests_total{route="/healthz",status="200"} 1.0',
     ):
         assert line in answer.text.splitlines()
@@ -136,7 +138,7 @@ def test_metrics__proof__stage_and_outcomes() -> None:
     report = ProofReport("cuda", 12, "window", 40, 30, 0, 8, 5000, paused=True)
     proofs = ProofMetrics(metrics)
     proofs.set(report)
-    proofs.set(replace(report, stage="samples", paused=False))
+    proofs.set(replace(report, stage="samples", paused=False, verified=3, ends_at=9000))
     proofs.ended("scored")
     lines = metrics.exposition().decode().splitlines()
     for line in (
@@ -144,6 +146,9 @@ def test_metrics__proof__stage_and_outcomes() -> None:
         'teraproof_agent_proof_stage{stage="samples"} 1.0',
         "teraproof_agent_proof_rounds 40.0",
         "teraproof_agent_proof_committed_rounds 30.0",
+        "teraproof_agent_proof_samples 8.0",
+        "teraproof_agent_proof_verified_samples 3.0",
+        "teraproof_agent_proof_ends_timestamp 9000.0",
         "teraproof_agent_proof_paused 0.0",
         "teraproof_agent_proof_score 5000.0",
         'teraproof_agent_proofs_total{outcome="scored"} 1.0',

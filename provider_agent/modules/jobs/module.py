@@ -223,6 +223,11 @@ class JobsModule(Module):
         metrics.set_jobs({Status(status).name.lower(): number for status, number in jobs.items()})
         metrics.set_runs({stage.value: n for stage, n in store.count_runs().items()})
         metrics.input_bytes.set(self._machine.inputs.used()[0])
+        standing = self._duty.standing
+        if standing is not None:
+            # They leave the table an hour after their end.
+            expired = store.jobs_by(standing.owner, Status.EXPIRED)
+            metrics.set_own(store.jobs_by(standing.owner, Status.ASSIGNED), len(expired))
 
     # ------------------------------------------------------------------ what others see
 

@@ -413,6 +413,7 @@ class BenchmarkDuty:
             score=facts.score,
             proven=facts.proven.score,
             proven_until=facts.proven.until,
+            ends_at=rules.ends_at(facts.record.opened_at) if facts.epoch else 0,
         )
 
     def _count(self, folder: ProofFolder, committed: int, paused: bool = False) -> None:

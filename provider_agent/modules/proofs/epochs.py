@@ -74,6 +74,8 @@ class ProofReport:
     proven_until: int = 0
     paused: bool = False
     note: str = ""
+    ends_at: int = 0
+    """Unix seconds until which samples of the epoch can be opened; 0 without an epoch."""
 
     def to_text(self) -> str:
         """As the store keeps it."""

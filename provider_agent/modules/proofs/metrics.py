@@ -18,6 +18,11 @@ class ProofMetrics:
         self._stage = gauge("proof_stage", "1 for the stage it is in.", "stage")
         self._rounds = gauge("proof_rounds", "Rounds done in this epoch.")
         self._committed_rounds = gauge("proof_committed_rounds", "Rounds committed to.")
+        self._samples = gauge("proof_samples", "Samples that a commitment of ours has to open.")
+        self._verified = gauge("proof_verified_samples", "Samples of ours that are opened.")
+        self._ends = gauge(
+            "proof_ends_timestamp", "Unix time until which this epoch's samples can be opened."
+        )
         self._paused = gauge("proof_paused", "1 while jobs keep the proof waiting.")
         self._score = gauge(
             "proof_score", "Integer operations per second, proven and backed by stake."
@@ -40,6 +45,9 @@ class ProofMetrics:
         replace_all(self._stage, {report.stage: 1} if report.stage else {})
         self._rounds.set(report.rounds)
         self._committed_rounds.set(report.committed_rounds)
+        self._samples.set(report.samples if report.committed_rounds else 0)
+        self._verified.set(report.verified)
+        self._ends.set(report.ends_at)
         self._paused.set(report.paused)
         self._score.set(report.score)
         self._proven.set(report.proven)
