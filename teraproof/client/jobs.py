@@ -21,7 +21,7 @@ from eth_account.messages import SignableMessage, encode_defunct
 
 from teraproof.client.transport import ANSWER_BYTES, TRIES, Transport, cause
 from teraproof.errors import AuthError, LocalError, RemoteError
-from teraproof.protocol import messages, siwe
+from teraproof.protocol import messages, signatures, siwe
 from teraproof.protocol.digests import (
     Entry,
     directory_digest,
@@ -94,6 +94,15 @@ class AgentClient:
         self._http.sign_in()
 
     def _sign_in(self) -> str:
+        try:
+            return self._sign_in_once()
+        except RemoteError as error:
+            if error.code is not Code.NONCE_UNKNOWN:
+                raise
+            # An answer was lost: the first try used the nonce up.
+            return self._sign_in_once()
+
+    def _sign_in_once(self) -> str:
         asked = self._http.json("POST", "/v1/auth/nonce", signed=False)
         nonce, chain_id = asked.get("nonce"), asked.get("chain_id")
         if not isinstance(nonce, str) or not isinstance(chain_id, int):
@@ -149,13 +158,15 @@ class AgentClient:
                 else int(given[name])
                 for name, kind in messages.Quote.FIELDS
             }
-            signature = bytes.fromhex(answer["signature"].removeprefix("0x"))
-        except (KeyError, TypeError, ValueError, AttributeError):
+            # The contract takes one form of it.
+            signature = signatures.normalised(signatures.read(answer["signature"]))
+            quote = messages.Quote(**values)
+            signer = messages.recover(domain, quote, signature)
+        except (KeyError, TypeError, ValueError, AttributeError, LocalError):
             raise LocalError(
                 f"{self.base_url}: the quote is malformed", Code.QUOTE_INVALID
             ) from None
-        quote = messages.Quote(**values)
-        if messages.recover(domain, quote, signature) != quote.operator:
+        if signer != quote.operator:
             raise LocalError(
                 f"{self.base_url}: the quote is not signed by its operator", Code.QUOTE_INVALID
             )

@@ -24,6 +24,7 @@ from teraproof.market.eip712 import DOMAIN_FIELDS, domain_separator
 from teraproof.market.registry import Registry
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
+from teraproof.protocol import signatures
 from teraproof.protocol.messages import Domain
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
@@ -139,7 +140,7 @@ def sign_permit(
     if domain is None:
         return None
     deadline = market.now() + _PERMIT_SECONDS
-    signature = sender.signer.sign_typed(
+    made = sender.signer.sign_typed(
         {
             "types": {
                 "EIP712Domain": [{"name": n, "type": t} for n, t in DOMAIN_FIELDS],
@@ -156,6 +157,7 @@ def sign_permit(
             },
         }
     )
+    signature = signatures.normalised(made)  # the token takes one form of it
     return Permit(amount, deadline, signature[64], signature[:32], signature[32:64])
 
 

@@ -20,6 +20,7 @@ from teraproof.market import credits, entries
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
+from teraproof.protocol import signatures
 from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import OperatorConsent, recover
 from teraproof.protocol.terms import ZERO_ADDRESS, address
@@ -87,7 +88,7 @@ def read_consent(path: Path, market: Market, owner: str) -> Consent:
         message = OperatorConsent(
             given["owner"], given["operator"], given["nonce"], given["expires"]
         )
-        signature = bytes.fromhex(str(given["signature"]).removeprefix("0x"))
+        signature = signatures.normalised(signatures.read(given["signature"]))
         chain_id, staking = given["chain_id"], address("staking", given["staking"])
         endpoint = given.get("endpoint")
         signer = recover(market.staking_domain, message, signature)

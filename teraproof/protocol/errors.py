@@ -142,6 +142,13 @@ class Code(StrEnum):
     SIGN_IN_EXPIRED = "sign_in_expired", _FAULT, 401, False, "The message is too old or too new."
     NONCE_UNKNOWN = "nonce_unknown", _FAULT, 401, False, "The nonce is unknown, used or expired."
     SIGNATURE_INVALID = "signature_invalid", _FAULT, 401, False, "Not signed by the address named."
+    WALLET_UNDEPLOYED = (
+        "wallet_undeployed",
+        _REFUSED,
+        401,
+        True,
+        "The contract wallet is not on the chain yet; send a transaction from it first.",
+    )
     SESSION_REQUIRED = "session_required", _FAULT, 401, False, "A bearer token is needed; sign in."
     SESSION_UNKNOWN = "session_unknown", _FAULT, 401, False, "The session has ended; sign in again."
     NOT_REQUESTER = "not_requester", _REFUSED, 403, False, "Another account owns the job."

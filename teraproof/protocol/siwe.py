@@ -19,6 +19,7 @@ from eth_utils.address import is_checksum_address
 from eth_utils.crypto import keccak
 
 from teraproof.errors import AuthError, LocalError
+from teraproof.protocol import signatures
 from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import recover_signer
 from teraproof.rpc.errors import Reverted
@@ -72,7 +73,9 @@ class Message:
         if self.scheme is not None:
             _match("scheme", _SCHEME, self.scheme)
         if not is_checksum_address(self.address):
-            raise AuthError("sign-in: the address has no EIP-55 checksum; use a current wallet")
+            raise AuthError(
+                "sign-in: the address has no EIP-55 checksum; write it with capitals as EIP-55 says"
+            )
         if self.statement is not None:
             _match("statement", _STATEMENT, self.statement)
         _match("URI", _URI, self.uri)
@@ -241,8 +244,9 @@ def verify(
         raise AuthError(
             "sign-in: the nonce is unknown, used or expired; ask for a new one", Code.NONCE_UNKNOWN
         )
-    if not signed_by(message.address, personal_digest(text), signature, eth_call):
-        raise AuthError(f"sign-in: not signed by {message.address}", Code.SIGNATURE_INVALID)
+    error = refusal(message.address, personal_digest(text), signature, eth_call)
+    if error is not None:
+        raise error
     return message.address
 
 
@@ -252,29 +256,49 @@ def personal_digest(text: str) -> bytes:
     return bytes(keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data))
 
 
-def _usual_v(signature: bytes) -> bytes:
-    """A key's signature with a last byte of 27 or 28; hardware wallets write 0 or 1."""
-    if len(signature) == 65 and signature[64] < 2:
-        return signature[:64] + bytes([signature[64] + 27])
-    return signature
-
-
 def signed_by(account: str, digest: bytes, signature: bytes, eth_call: EthCall) -> bool:
     """Whether `account` signed the 32 bytes `digest`, by its key or through ERC-1271."""
+    return refusal(account, digest, signature, eth_call) is None
+
+
+def refusal(account: str, digest: bytes, signature: bytes, eth_call: EthCall) -> AuthError | None:
+    """Why `signature` is not one of `account`; None when it is. ChainError when nobody answers.
+
+    A key's signature may have any form that `signatures.normalised` reads. A contract wallet is
+    asked, so it has to be deployed: of an ERC-6492 signature only the wallet's part is used, and
+    nothing is executed to deploy one.
+    """
     if not 0 < len(signature) <= MAX_SIGNATURE_BYTES:
-        return False
+        return _not_signed(account, f"a signature has 1 to {MAX_SIGNATURE_BYTES} bytes")
+    said = "another key made the signature"
     try:
-        if recover_signer(digest, _usual_v(signature)) == account:
-            return True
-    except LocalError:
-        pass  # Not a key's signature; a contract may still accept it.
-    data = _ERC1271_MAGIC + encode(["bytes32", "bytes"], [digest, signature])
+        inner = signatures.unwrapped(signature)
+        if inner is None and recover_signer(digest, signatures.normalised(signature)) == account:
+            return None
+    except LocalError as error:
+        # Not a key's signature; a contract may still accept it.
+        said, inner = str(error).removeprefix("signature: "), None
+    data = _ERC1271_MAGIC + encode(["bytes32", "bytes"], [digest, inner or signature])
     try:
         answer = eth_call(account, data)
     except Reverted:
-        return False
+        return _not_signed(account, "its contract refuses the signature")
+    if answer == _ERC1271_MAGIC + bytes(28):
+        return None
+    if answer:
+        return _not_signed(account, "its contract does not confirm the signature")
     # An account without code answers nothing, which is not a yes.
-    return answer == _ERC1271_MAGIC + bytes(28)
+    if inner is not None:
+        return AuthError(
+            f"sign-in: the wallet {account} has no contract on this chain yet; send any "
+            "transaction from it, then sign in",
+            Code.WALLET_UNDEPLOYED,
+        )
+    return _not_signed(account, said)
+
+
+def _not_signed(account: str, why: str) -> AuthError:
+    return AuthError(f"sign-in: not signed by {account}: {why}", Code.SIGNATURE_INVALID)
 
 
 def new_message(public_url: str, account: str, chain_id: int, nonce: str, now: int) -> Message:

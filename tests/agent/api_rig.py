@@ -37,7 +37,7 @@ from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.routes import operations
 from teraproof.client.jobs import AgentClient
-from teraproof.errors import Refused
+from teraproof.errors import LocalError, Refused
 from teraproof.protocol import jobspec, messages, siwe
 from teraproof.protocol.digests import manifest
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError
@@ -159,15 +159,23 @@ class Rig:
     wallet_signer: str | None = None
     url: str = ""
     status_url: str = ""
+    desk: FixedPrice = field(default_factory=FixedPrice)
 
     def job(self, job_id: bytes) -> JobView | None:
         return self.jobs.get(job_id)
+
+    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
+        return self.desk.issue(requester, spec)
 
     def eth_call(self, to: str, data: bytes) -> bytes:
         if to != WALLET or self.wallet_signer is None:
             return b""
         digest, signature = data[4:36], data[100:165]
-        if messages.recover_signer(digest, signature) != self.wallet_signer:
+        try:
+            signer = messages.recover_signer(digest, signature)
+        except LocalError:
+            signer = None
+        if signer != self.wallet_signer:
             raise Reverted("wallet: not an owner")
         return bytes.fromhex("1626ba7e") + bytes(28)
 
@@ -190,7 +198,7 @@ class Rig:
             specs=self.store,
             inputs=self.inputs,
             may_upload=self.may_upload,
-            quotes=FixedPrice(),
+            quotes=self,
             limits=self.limits,
         )
         return create_app(self.deps(), [partial(operations, api)])

@@ -19,6 +19,7 @@ from teraproof.protocol import messages
 from teraproof.protocol.terms import Judged, Status
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage
 from tests.support.anvil import ROOT
+from tests.support.signatures import encodings
 
 # ---------------------------------------------------------------------- providers
 
@@ -52,7 +53,8 @@ def test_register__twice__one_line(running: Stage) -> None:
     [
         ({"owner": "0x" + "11" * 20}, "names the owner"),
         ({"expires": 1}, "not signed by its operator"),
-        ({"signature": "0x00"}, "expected 65 bytes"),
+        ({"signature": "0x00"}, "expected 65 or 64 bytes"),
+        ({"signature": "0x" + "00 " * 65}, "expected hex digits"),
         ({"chain_id": 5}, "on chain 5, but this is"),
         ({"staking": "0x" + "11" * 20}, "but this is"),
         ({"operator": 5}, "not an address"),
@@ -75,6 +77,10 @@ def test_read_consent__does_not_fit__one_line(
     path = tmp_path / "consent.json"
     path.write_text(json.dumps(document))
     assert providers.read_consent(path, stage.market, stage.owner.address) == consent
+    # However a wallet writes it, the contract gets the form that it takes.
+    for form in encodings(consent.signature):
+        path.write_text(json.dumps({**document, "signature": form}))
+        assert providers.read_consent(path, stage.market, stage.owner.address) == consent
     path.write_text(json.dumps({**document, **change}))
     with pytest.raises(LocalError, match=line):
         providers.read_consent(path, stage.market, stage.owner.address)

@@ -11,6 +11,8 @@ from provider_agent.core.operation import Operation
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.requests import field_invalid, read_fields
+from teraproof.errors import LocalError
+from teraproof.protocol import signatures
 
 
 class SignInRoutes:
@@ -53,9 +55,9 @@ class SignInRoutes:
         self._door.count_sign_in(request)
         body = await read_fields(request, self._body_seconds, "message", "signature")
         try:
-            signature = bytes.fromhex(body["signature"].removeprefix("0x"))
-        except ValueError:
-            raise field_invalid("signature", "hex digits") from None
+            signature = signatures.read(body["signature"])
+        except LocalError:
+            raise field_invalid("signature", "hex digits, two per byte") from None
         session = await run_in_threadpool(self._auth.login, body["message"], signature)
         return JSONResponse(
             {"token": session.token, "address": session.address, "expires": session.expires}
