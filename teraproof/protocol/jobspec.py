@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -21,6 +21,7 @@ import rfc8785
 from eth_utils.address import to_checksum_address
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from teraproof.errors import LocalError, SpecError
 from teraproof.protocol.digests import Entry
@@ -34,7 +35,11 @@ _MAX_INTEGER = 2**53 - 1
 _SCHEMA: dict[str, Any] = json.loads(
     resources.files(__package__).joinpath("job_spec.schema.json").read_text("utf-8")
 )
-_VALIDATOR = Draft202012Validator(_SCHEMA)
+# Twice the same is refused below, in time that grows with the list and not with its square.
+_VALIDATOR = extend(Draft202012Validator, {"uniqueItems": lambda *_: iter(())})(_SCHEMA)
+# What stands in no text. Arguments may be small programs; everything else is one line.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_IN_ARGUMENT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -200,8 +205,6 @@ def _build(document: Any) -> JobSpec:
     first = min(errors, key=_document_order, default=None)
     if first is not None:
         raise SpecError(_sentence(first))
-    for path, text in _strings(document, ""):
-        _check_text(path, text)
     inputs = tuple(
         Entry(_path(f"inputs[{n}].path", item["path"]), item["size"], item["sha256"])
         for n, item in enumerate(document["inputs"])
@@ -253,24 +256,18 @@ def _refuse_ambiguous(value: Any, path: str) -> None:
         raise SpecError("job specification: nested far too deep") from None
 
 
-def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield _join(path, key), key
-            yield from _strings(item, _join(path, key))
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _strings(item, f"{path}[{number}]")
-
-
-def _check_text(path: str, text: str) -> None:
-    # Arguments may be small programs; everything else is one line.
-    allowed = "\n\t" if path.startswith("command[") else ""
-    for char in text:
-        if unicodedata.category(char) in ("Cc", "Cs") and char not in allowed:
-            raise SpecError(f"{_named(path)}: control character {char!a}; remove it")
+def _text_fault(path: str, text: str, is_path: bool) -> str | None:
+    """What is wrong with a text, if more can be said than what is expected."""
+    pattern = _CONTROL_IN_ARGUMENT if path.startswith("command[") else _CONTROL
+    found = pattern.search(text)
+    if found is not None:
+        return f"{_named(path)}: control character {found[0]!a}; remove it"
+    if is_path:
+        try:
+            check_path(text)
+        except LocalError as error:
+            return f"{path}: {error}"
+    return None
 
 
 def _path(where: str, value: str) -> str:
@@ -301,6 +298,10 @@ def _sentences(error: ValidationError) -> list[str]:
     if error.validator == "additionalProperties" and schema["additionalProperties"] is False:
         unknown = sorted(set(given) - set(schema["properties"]))
         return [f"{_join(path, name)}: unknown field; remove it" for name in unknown]
+    if isinstance(given, str):
+        special = _text_fault(path, given, schema.get("title") == "path")
+        if special is not None:
+            return [special]
     expected = schema.get("description", error.message)
     return [f"{_named(path)}: {_show(given)} is not allowed; give {expected}"]
 

@@ -6,6 +6,7 @@ Needs nothing but the standard library, so that a run's supervisor starts quickl
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import ClassVar
@@ -17,6 +18,15 @@ MAX_PATH_BYTES = 1_024
 MAX_PART_BYTES = 255
 # Each level holds a descriptor or two open while a tree is walked.
 MAX_DEPTH = 32
+
+# Control and format characters, line and paragraph separators, surrogates, the backslash. They are
+# listed, as in the schema of job specifications: what Unicode assigns later changes no verdict.
+_UNFIT = re.compile(
+    r"[\x00-\x1f\\\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u180e"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0001\U000e0020-\U000e007f]"
+)
 
 
 class UnfitTree(LocalError):
@@ -38,7 +48,7 @@ def check_path(path: object) -> str:
     shown = ascii(path if len(path) <= 80 else path[:77] + "...")
     if path.startswith("/"):
         raise UnfitTree(f"path {shown} is absolute; make it relative")
-    if "\\" in path or any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in path):
+    if _UNFIT.search(path):
         raise UnfitTree(f"path {shown} holds a control character or backslash; rename it")
     if unicodedata.normalize("NFC", path) != path:
         raise UnfitTree(f"path {shown} is not in Unicode NFC; rename it")

@@ -2,15 +2,19 @@
 import copy
 import hashlib
 import json
+import re
+import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from teraproof.errors import SpecError
+from teraproof.errors import LocalError, SpecError
 from teraproof.protocol import jobspec
+from teraproof.protocol.paths import check_path
+from tests.agent.spec_documents import OWNERS, VALID, beyond_a_schema, documents
 
 SPEC: dict[str, Any] = {
     "version": 1,
@@ -235,3 +239,100 @@ def test_parse__any_field_replaced__valid_or_spec_error(name: str, value: Any) -
 
 def test_schema__is_itself_valid() -> None:
     Draft202012Validator.check_schema(jobspec._SCHEMA)
+
+
+# ---------------------------------------------------------------------- the published schema
+
+
+def accepted(document: Any) -> bool:
+    """Whether an agent takes the document."""
+    try:
+        jobspec.parse(json.dumps(document).encode())
+    except SpecError as error:
+        assert "\n" not in str(error) and len(str(error)) < 600
+        return False
+    return True
+
+
+@settings(max_examples=200)
+@given(documents())
+def test_schema__as_strict_as_the_agent(document: Any) -> None:
+    """What it accepts the agent accepts but for the rules that no schema can say, and the reverse
+    without any exception.
+    """
+    published = Draft202012Validator(jobspec._SCHEMA)
+    if published.is_valid(document):
+        assert accepted(document) is not any(beyond_a_schema(document))
+    else:
+        assert not accepted(document)
+
+
+def test_schema__valid_document_of_the_generator__taken() -> None:
+    assert accepted(VALID)
+    assert not any(beyond_a_schema(VALID))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"outputs": ["e\u0301"]}, "NFC"),
+        ({"outputs": ["/".join(["\u00e9" * 100] * 6)]}, "bytes of a path"),
+        ({"outputs": ["\u00e9" * 200]}, "bytes of a part"),
+        ({"outputs": ["main.py"]}, "twice the same path"),
+        ({"outputs": ["main.py/x"]}, "a path above another"),
+        ({"allow": OWNERS[1::-1]}, "order of the list"),
+        ({"allow": ["0x" + "ab" * 20]}, "checksum"),
+    ],
+)
+def test_schema__cannot_say__the_agent_does(change: dict[str, Any], rule: str) -> None:
+    document = {**VALID, **change}
+    assert Draft202012Validator(jobspec._SCHEMA).is_valid(document)
+    assert list(beyond_a_schema(document)) == [rule]
+    assert not accepted(document)
+
+
+def test_schema__numbers_and_layout__only_in_the_bytes() -> None:
+    """A reader of JSON values does not see how a number or a key was written."""
+    data = jobspec.canonical(VALID)
+    for old, new in (
+        (b'"version":1}', b'"version":1.0}'),
+        (b'"timeout_seconds":60', b'"timeout_seconds":6e1'),
+        (b'"version":1}', b'"version":1,"version":1}'),
+    ):
+        assert old in data
+        with pytest.raises(SpecError):
+            jobspec.parse(data.replace(old, new))
+
+
+def edges() -> set[int]:
+    """Where characters that paths may not hold begin and end, and their neighbours."""
+    unfit = [
+        unicodedata.category(chr(n)) in ("Cc", "Cf", "Cs", "Zl", "Zp") for n in range(0x110000)
+    ]
+    changes = [n for n in range(1, 0x110000) if unfit[n] is not unfit[n - 1]]
+    return {0, 0x10FFFF, 0x5C} | {n + near for n in changes for near in (-1, 0, 1)}
+
+
+def test_schema__characters_of_paths__those_of_the_agent() -> None:
+    published = re.compile(jobspec._SCHEMA["$defs"]["path"]["pattern"])
+    for number in sorted(edges()):
+        path = f"x{chr(number)}"
+        if number in (0x2E, 0x2F) or unicodedata.normalize("NFC", path) != path:
+            continue
+        try:
+            check_path(path)
+        except LocalError:
+            taken = False
+        else:
+            taken = True
+        assert (published.search(path) is not None) is taken, f"{number:x}"
+        if unicodedata.category(chr(number)) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            assert not taken, f"{number:x}"
+
+
+@pytest.mark.parametrize("field", ["allow", "outputs", "inputs", "command"])
+def test_parse__long_list_of_odd_things__no_quadratic_work(field: str) -> None:
+    """Refused by its length; what costs the square of the length is never begun."""
+    odd: list[Any] = [{"a": n} if n % 2 else str(n) for n in range(20_000)]
+    with pytest.raises(SpecError, match=f"^{field}"):
+        jobspec.parse(json.dumps({**VALID, field: odd}).encode())
