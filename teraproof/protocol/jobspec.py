@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -36,7 +36,8 @@ _SCHEMA: dict[str, Any] = json.loads(
     resources.files(__package__).joinpath("job_spec.schema.json").read_text("utf-8")
 )
 # Twice the same is refused below, in time that grows with the list and not with its square.
-_VALIDATOR = extend(Draft202012Validator, {"uniqueItems": lambda *_: iter(())})(_SCHEMA)
+_extend: Callable[..., Any] = extend  # comes without types
+_VALIDATOR = _extend(Draft202012Validator, {"uniqueItems": lambda *_: iter(())})(_SCHEMA)
 # What stands in no text. Arguments may be small programs; everything else is one line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_IN_ARGUMENT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
