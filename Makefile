@@ -111,7 +111,7 @@ node_modules/.stamp: package-lock.json package.json .npmrc .venv/.stamp
 
 .build/artifacts/.stamp: .venv/.stamp $(shell find contracts -name '*.vy*' 2>/dev/null)
 	@echo "setup: contracts (compiled once for scripts and demo)"
-	@$(BIN)/python -c 'from scripts.market.artifacts import compile_all; compile_all()'
+	@$(BIN)/python -c 'from scripts.deployment.artifacts import compile_all; compile_all()'
 	@mkdir -p $(@D) && touch $@
 
 # The sandbox is a package of the system. Root installs it (as CI does); others are told.

@@ -91,31 +91,35 @@ class Chain:
 
     def deploy(self, sender: LocalAccount, name: str, *arguments: Any) -> Contract:
         """Deploy `contracts/<name>.vy`."""
-        compiled = self._artefacts.get(name)
-        if compiled is None:
-            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode", "layout")
-            self._artefacts[name] = compiled
+        compiled = self._compiled(name)
         factory = self.web3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
         data = factory.constructor(*arguments).data_in_transaction
-        receipt = self._transact(sender, f"deploy {name}", None, data)
+        receipt = self.transact(sender, f"deploy {name}", None, data)
         return self.at(receipt["contractAddress"], name)
 
+    def _compiled(self, name: str) -> dict[str, Any]:
+        if name not in self._artefacts:
+            compiled = compile_contract(CONTRACTS / f"{name}.vy", "abi", "bytecode", "layout")
+            self._artefacts[name] = compiled
+        return self._artefacts[name]
+
     def slot_of(self, name: str, module: str, variable: str) -> int:
-        """Where an already compiled `contracts/<name>.vy` keeps a variable of a module."""
-        layout = self._artefacts[name]["layout"]["storage_layout"]
+        """Where `contracts/<name>.vy` keeps a variable of a module."""
+        layout = self._compiled(name)["layout"]["storage_layout"]
         return int(layout[module][variable]["slot"])
 
     def at(self, address: str, name: str) -> Contract:
-        """A contract whose interface is that of the already compiled `contracts/<name>.vy`."""
-        abi = self._artefacts[name]["abi"]
+        """A contract whose interface is that of `contracts/<name>.vy`."""
+        abi = self._compiled(name)["abi"]
         return self.web3.eth.contract(address=to_checksum_address(address), abi=abi)
 
     def send(self, sender: LocalAccount, contract: Contract, function: str, *arguments: Any) -> int:
         """Call a function in a transaction and return the gas of its receipt."""
         data = contract.encode_abi(function, args=arguments)
-        return int(self._transact(sender, function, contract.address, data)["gasUsed"])
+        return int(self.transact(sender, function, contract.address, data)["gasUsed"])
 
-    def _transact(self, sender: LocalAccount, label: str, to: str | None, data: str) -> Any:
+    def transact(self, sender: LocalAccount, label: str, to: str | None, data: str) -> Any:
+        """Send a transaction, `to` None creates a contract; the receipt."""
         self.now += BLOCK_SECONDS
         self._rpc("evm_setNextBlockTimestamp", self.now)
         transaction: dict[str, Any] = {

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
-from scripts.market.artifacts import ROOT, compile_all
 from web3.contract import Contract
 
 from benchmarks.chain import BenchmarkError, Chain
-from scripts.market import plan as plans
-from scripts.market.errors import ScriptError
+from scripts.deployment import plan as plans
+from scripts.deployment.artifacts import ROOT, SOURCES, compile_all
+from scripts.deployment.transactions import Rollout
+from teraproof.errors import CommandError
 from teraproof.protocol.messages import Domain, OperatorConsent, sign
 
 PLAN = ROOT / "deployments" / "params" / "sepolia.yaml"
@@ -27,6 +28,11 @@ ENDPOINT = "https://provider.example.org:8443"
 OWN_STAKE = 10_000 * TPF
 DELEGATED = 2_500 * TPF
 SHARES = 1_000  # that a TPF wei buys
+
+
+def path_of(name: str) -> str:
+    """A contract by its source below contracts/, without the suffix."""
+    return SOURCES[name].removesuffix(".vy")
 
 
 @dataclass(frozen=True)
@@ -46,44 +52,38 @@ class Network:
 
     def __init__(self, chain: Chain, changes: Mapping[str, Mapping[str, object]]) -> None:
         self.chain = chain
-        self.changes = changes
         self.deployer = chain.account("deployer")
+        artifacts = compile_all()
         try:
-            self.plan = plans.load(PLAN, compile_all())
-        except ScriptError as error:
+            self.plan = plans.amended(plans.load(PLAN, artifacts), changes)
+        except CommandError as error:
             raise BenchmarkError(str(error)) from error
-        self.addresses: dict[str, str] = {"deployer": self.deployer.address}
-        contracts = {}
-        for name in plans.CONTRACTS:
-            contracts[name] = self.deploy(self.deployer, name)
-            self.addresses[name] = contracts[name].address
+        self._rollout = Rollout(self.plan, artifacts, self.deployer.address, self._send)
+        self._rollout.deploy()
+        contracts = {
+            name: chain.at(self._rollout.addresses[name], path_of(name)) for name in plans.CONTRACTS
+        }
         self.timelock, self.token = contracts["Timelock"], contracts["Token"]
         self.dollar, self.staking = contracts["PaymentToken"], contracts["Staking"]
         self.benchmark, self.emissions = contracts["Benchmark"], contracts["Emissions"]
         self.jobs = contracts["Jobs"]
 
     def deploy(self, sender: LocalAccount, name: str, **changes: object) -> Contract:
-        """Deploy a contract as the plan says, apart from the changes."""
-        resolved = self.plan.resolve(name, self.addresses)
-        known = {**resolved, **self.changes.get(name, {}), **changes}
-        path = "testnet/PaymentToken" if name == "PaymentToken" else name
-        return self.chain.deploy(sender, path, *(known[argument] for argument in resolved))
+        """Deploy one more of a kind, as the plan says but for the changes."""
+        known = {**self.plan.resolve(name, self._rollout.addresses), **changes}
+        return self.chain.deploy(sender, path_of(name), *known.values())
 
     def argument(self, contract: str, name: str) -> int:
         """A number with which a contract was deployed."""
-        value = self.plan.arguments[contract][name]
-        return int(str(self.changes.get(contract, {}).get(name, value)))
+        return int(str(self.plan.arguments[contract][name]))
 
     def seal(self, managers: Mapping[str, int]) -> None:
         """Wire as the plan does, name further managers, and end the set-up."""
-        send, deployer = self.chain.send, self.deployer
-        named = {self.addresses[m.contract]: m.permissions for m in self.plan.managers}
-        named.update(managers)
-        for manager, permissions in named.items():
-            send(deployer, self.staking, "setup_manager", manager, permissions)
-        send(deployer, self.token, "set_minter", self.emissions.address)
-        send(deployer, self.benchmark, "setup_rewards", self.emissions.address)
-        send(deployer, self.staking, "seal")
+        self._rollout.wire(managers)
+
+    def _send(self, label: str, to: str | None, data: bytes) -> str:
+        receipt = self.chain.transact(self.deployer, label, to, "0x" + data.hex())
+        return str(receipt["contractAddress"] or "")
 
     def domain(self, contract: Contract) -> Domain:
         """Where signatures for a contract count."""

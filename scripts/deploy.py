@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
-from scripts.market import accounts, plan, verify
-from scripts.market.artifacts import ROOT, compile_all
+from scripts.deployment import plan, verify
+from scripts.deployment.artifacts import ROOT, compile_all
+from scripts.deployment.checks import check_network, current
+from scripts.deployment.deployer import Deployment
+from scripts.market import accounts
 from scripts.market.command import MarketCommand, account_option, common_options
-from scripts.market.deployment import Deployment, check_network, current
 from scripts.market.network import connect
 from teraproof.cli.ui import ConsoleUi
 from teraproof.errors import counted
@@ -45,7 +47,7 @@ def cli(
     artifacts = compile_all()
     chosen = plan_file or plan.find(ROOT / "deployments" / "params", chain.chain_id)
     wanted = plan.load(chosen, artifacts)
-    check_network(wanted, chain, artifacts)
+    check_network(wanted, chain)
     registry = current(wanted, chain, deployments, ui)
     if registry is None or not registry.complete:
         signer = accounts.load(alias, chain, provider)

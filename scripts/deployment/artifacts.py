@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scripts.market.errors import ScriptError
 from teraproof.contracts.abi import Abi
+from teraproof.errors import CommandError
 from teraproof.rpc.client import RpcPool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ class Artifact:
 
 
 def compile_all(root: Path = ROOT, cache: Path | None = None) -> dict[str, Artifact]:
-    """All contracts that a plan can deploy. ScriptError when one does not compile."""
+    """All contracts that a plan can deploy. CommandError when one does not compile."""
     contracts = root / "contracts"
     digest = _sources_digest(contracts)
     file = (cache or root / ".build" / "artifacts") / f"{digest}.json"
@@ -107,7 +107,7 @@ def _compile(contracts: Path) -> dict[str, Any]:
 def _run_compiler(contracts: Path, names: list[str]) -> dict[str, Any]:
     # A process of its own: nothing of Ape's is imported there or shared with it.
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "scripts.market.compiler", str(contracts), *names],
+        [sys.executable, "-P", "-m", "scripts.deployment.compiler", str(contracts), *names],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -116,7 +116,7 @@ def _run_compiler(contracts: Path, names: list[str]) -> dict[str, Any]:
     )
     if done.returncode != 0:
         line = (done.stderr.strip().splitlines() or ["the compiler has ended"])[-1]
-        raise ScriptError(line.removeprefix("error: ")[:300])
+        raise CommandError(line.removeprefix("error: ")[:300])
     return dict(json.loads(done.stdout))
 
 

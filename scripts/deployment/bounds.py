@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scripts.market.errors import ScriptError
 from teraproof.amounts import show_seconds, show_tpf
+from teraproof.errors import CommandError
 from teraproof.market.chain import LOCAL_CHAIN_IDS
 
 MAX_BLOCKS = 277
@@ -38,7 +38,7 @@ _Faults = Iterator[tuple[str, str]]
 def check(
     where: str, chain_id: int, block_seconds: float, arguments: Mapping[str, _Values]
 ) -> None:
-    """ScriptError, one line that names the file and the argument, when a bound is broken."""
+    """CommandError, one line that names the file and the argument, when a bound is broken."""
     staking, token = arguments["Staking"], arguments["Token"]
     benchmark, emissions = arguments["Benchmark"], arguments["Emissions"]
     faults = {
@@ -56,7 +56,7 @@ def check(
         faults["Emissions"] += _public_rewards(emissions, benchmark)
     for contract, found in faults.items():
         for argument, fault in found:
-            raise ScriptError(f"{where}: {contract}.{argument}: {fault}")
+            raise CommandError(f"{where}: {contract}.{argument}: {fault}")
 
 
 def length(benchmark: _Values) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles some of the contracts and prints what `artifacts` keeps of them, as JSON.
 
-python -m scripts.market.compiler CONTRACTS NAME...
+python -m scripts.deployment.compiler CONTRACTS NAME...
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from vyper import __long_version__
 
-from scripts.market.artifacts import SOURCES
+from scripts.deployment.artifacts import SOURCES
 from tools.contracts import ContractError, compile_contract
 
 _OUTPUTS = ("abi", "bytecode", "bytecode_runtime", "layout")

@@ -14,33 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eth_typing import HexAddress, HexStr
 from eth_utils.crypto import keccak
-from web3.types import Nonce
-from web3.utils.address import get_create_address
 
-from scripts.market.artifacts import Artifact
-from scripts.market.errors import ScriptError
-from scripts.market.plan import Plan, Step, encode_arguments
+from scripts.deployment.artifacts import Artifact
+from scripts.deployment.plan import Plan, Step
+from scripts.deployment.transactions import contract_address, created_code, shown, transaction
 from teraproof.amounts import show_ether
 from teraproof.contracts.staking import StakingContract
-from teraproof.contracts.token import TokenContract
-from teraproof.errors import counted
-from teraproof.market.chain import Chain
+from teraproof.errors import CommandError, counted
 from teraproof.market.registry import (
     Deployed,
     Done,
     Pending,
     Registry,
-    load,
     missing_code,
     path_of,
     save,
 )
 from teraproof.market.sending import Call, Sender, Signed
 from teraproof.market.ui import Ui
-from teraproof.rpc.decode import hex_bytes
-from teraproof.rpc.errors import ChainError, Reverted, RpcError
+from teraproof.rpc.errors import Reverted, RpcError
 from teraproof.rpc.fees import Offer, gas_limit
 from teraproof.rpc.types import Receipt
 
@@ -48,11 +41,6 @@ from teraproof.rpc.types import Receipt
 _GAS_GUESS_CALL = 100_000
 _GAS_PER_BYTE = 220
 _GAS_BASE = 600_000
-
-# Where Arbitrum's chains answer `arbBlockNumber()`; elsewhere there is nothing.
-_ARB_SYS = "0x0000000000000000000000000000000000000064"
-_ARB_BLOCK_NUMBER = "0xa3b1b31d"
-_ARBITRUM = 2  # Benchmark's randomness source
 
 
 @dataclass(frozen=True)
@@ -63,90 +51,6 @@ class Estimate:
     address: str
     """Of the contract that the step creates or calls."""
     gas: int
-
-
-def contract_address(sender: str, nonce: int) -> str:
-    """The address of the contract that this transaction creates."""
-    return str(get_create_address(HexAddress(HexStr(sender)), Nonce(nonce)))
-
-
-def check_network(plan: Plan, chain: Chain, artifacts: Mapping[str, Artifact]) -> None:
-    """The plan against facts of the network. ScriptError, before anything is sent."""
-    if plan.chain_id != chain.chain_id:
-        raise ScriptError(
-            f"{plan.source} is for chain {plan.chain_id}, but {chain.name} is chain "
-            f"{chain.chain_id}; choose another --network or --plan"
-        )
-    _check_randomness(plan, chain)
-    if plan.token is None:
-        if not chain.is_test:
-            raise ScriptError(
-                f"{plan.source}: payment_token: the test token, which anyone may mint, is refused "
-                f"on chain {chain.chain_id}, which is not a known test net; name a real token"
-            )
-        return
-    token = TokenContract(chain.pool, plan.token.address)
-    where = f"{plan.source}: payment_token.address: {token.address}"
-    if not chain.pool.code(token.address):
-        raise ScriptError(f"{where} has no code on chain {chain.chain_id}")
-    try:
-        decimals = token.decimals("latest")
-        token.balance_of(token.address, "latest")
-    except ChainError:
-        raise ScriptError(f"{where} does not answer like an ERC-20 token") from None
-    if decimals != plan.token.decimals:
-        raise ScriptError(
-            f"{where} has {decimals} decimals, the plan says {plan.token.decimals}; correct it"
-        )
-
-
-def _check_randomness(plan: Plan, chain: Chain) -> None:
-    """The source of randomness must be one that the chain has."""
-    source = plan.arguments["Benchmark"]["randomness_source"]
-    answer = chain.pool.call("eth_call", [{"to": _ARB_SYS, "data": _ARB_BLOCK_NUMBER}, "latest"])
-    arbitrum = len(str(answer)) == 2 + 64
-    where = f"{plan.source}: Benchmark.randomness_source"
-    if arbitrum and source != _ARBITRUM:
-        raise ScriptError(
-            f"{where}: {source} is constant or unknown on chain {chain.chain_id}, which has "
-            f"Arbitrum's ArbSys; write {_ARBITRUM}"
-        )
-    if source == _ARBITRUM and not arbitrum:
-        raise ScriptError(
-            f"{where}: {source} needs Arbitrum's ArbSys, which chain {chain.chain_id} does not "
-            "have; write 0 or 1"
-        )
-
-
-def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
-    """What the registry says of this plan on this chain; None when nothing was begun.
-
-    A registry of a local chain that is gone is put aside; anywhere else that is an error, as is a
-    plan that has changed since.
-    """
-    registry = load(folder, chain.chain_id)
-    if registry is None:
-        return None
-    path = path_of(folder, chain.chain_id)
-    gone = None if registry.genesis == chain.genesis() else "its first block"
-    if gone is None:
-        name = missing_code(registry, chain)
-        gone = name and f"{name} ({registry.address(name)})"
-    if gone is not None:
-        if chain.is_local:
-            ui.note(f"{path} was for a local chain that is gone; starting again")
-            return None
-        raise ScriptError(
-            f"{path} names {gone}, which chain {chain.chain_id} does not have: it was written for "
-            "another chain, or the chain went back; check --network, or move the file away"
-        )
-    if registry.plan_sha256 != plan.sha256:
-        state = "finished" if registry.complete else "begun"
-        raise ScriptError(
-            f"{path}: the deployment was {state} with another plan or other contract code; "
-            "restore them to go on, or move the file away to deploy again"
-        )
-    return registry
 
 
 class Deployment:
@@ -176,7 +80,7 @@ class Deployment:
             plan_sha256=plan.sha256,
         )
         if self.registry.deployer != sender.address:
-            raise ScriptError(
+            raise CommandError(
                 f"the deployment was begun by {self.registry.deployer}, not by {sender.address}; "
                 "go on with that account"
             )
@@ -195,7 +99,7 @@ class Deployment:
     def estimate(self) -> list[Estimate]:
         """Simulate what remains, each step on the code that the steps before it will leave.
 
-        ScriptError when a contract would refuse its arguments or a step does not fit a block.
+        CommandError when a contract would refuse its arguments or a step does not fit a block.
         """
         nonce = self.chain.pool.nonce(self.sender.address)
         limit = self.chain.gas_limit()
@@ -209,14 +113,14 @@ class Deployment:
                 if pending is not None and pending.step == step.name and pending.address:
                     address = pending.address
                 addresses[step.contract] = address
-            call = self._call(step, addresses)
+            call = transaction(self.plan, self.artifacts, step, addresses)
             # The nonce decides the address that the constructor sees as its own.
             overrides[self.sender.address] = {"nonce": hex(nonce)}
             gas, code = self._simulate(step, call, overrides)
             if step.function is None and code is not None:
                 overrides[addresses[step.contract]] = {"code": "0x" + code.hex()}
             if gas > limit:
-                raise ScriptError(
+                raise CommandError(
                     f"{step.name}: needs {gas:,} gas, more than a block of this chain ({limit:,})"
                 )
             found.append(Estimate(step, addresses[step.contract], gas))
@@ -229,7 +133,7 @@ class Deployment:
         return gas * self.sender.offer().max_fee
 
     def check_funds(self, estimates: Sequence[Estimate]) -> None:
-        """ScriptError when the deployer cannot pay for all that remains."""
+        """CommandError when the deployer cannot pay for all that remains."""
         self.sender.check_balance(self.cost(estimates), "deployment")
 
     def show(self, estimates: Sequence[Estimate]) -> None:
@@ -237,7 +141,7 @@ class Deployment:
         created = {i.step.contract: i.address for i in estimates if i.step.function is None}
         known = {**self._addresses(), **created}
         rows = [
-            (item.step.name, item.address, f"{item.gas:,}", self._shown(item.step, known))
+            (item.step.name, item.address, f"{item.gas:,}", shown(self.plan, item.step, known))
             for item in estimates
         ]
         title = (
@@ -276,7 +180,7 @@ class Deployment:
     def _carry_out(self, step: Step) -> None:
         pending = self.registry.pending
         if pending is not None and pending.step != step.name:
-            raise ScriptError(
+            raise CommandError(
                 f"{path_of(self.folder, self.chain.chain_id)}: {pending.step} is under way, but "
                 f"{step.name} comes first; restore the file from git"
             )
@@ -288,7 +192,7 @@ class Deployment:
             self._send(step)
 
     def _send(self, step: Step, nonce: int | None = None, instead_of: Offer | None = None) -> None:
-        call = self._call(step, self._addresses())
+        call = transaction(self.plan, self.artifacts, step, self._addresses())
         signed = self.sender.start(
             call,
             nonce=self.chain.pool.nonce(self.sender.address) if nonce is None else nonce,
@@ -418,14 +322,14 @@ class Deployment:
         end = time.monotonic() + self.chain.receipt_seconds
         while self.chain.head().number < target:
             if time.monotonic() > end:
-                raise ScriptError(
+                raise CommandError(
                     f"block {target} has not come after {self.chain.receipt_seconds:.0f} s; "
                     "run the same command again later"
                 )
             time.sleep(self.chain.poll_seconds)
         gone = missing_code(self.registry, self.chain)
         if gone is not None:
-            raise ScriptError(f"{gone} has vanished: the chain went back; run the command again")
+            raise CommandError(f"{gone} has vanished: the chain went back; run the command again")
 
     # ------------------------------------------------------------------ helpers
 
@@ -435,18 +339,6 @@ class Deployment:
             known["PaymentToken"] = self.plan.token.address
         return {"deployer": self.sender.address, **known}
 
-    def _call(self, step: Step, addresses: Mapping[str, str]) -> Call:
-        artifact = self.artifacts[step.contract]
-        if step.function is None:
-            arguments = self.plan.resolve(step.contract, addresses)
-            data = artifact.init_code + encode_arguments(artifact, arguments)
-            return Call(step.name, None, data)
-        given: list[object] = [] if step.subject is None else [addresses[step.subject]]
-        if step.manager is not None:
-            given.append(step.manager.permissions)
-        data = artifact.abi.encode(step.function, *given)
-        return Call(step.name, addresses[step.contract], data)
-
     def _simulate(
         self, step: Step, call: Call, overrides: dict[str, Any]
     ) -> tuple[int, bytes | None]:
@@ -454,10 +346,10 @@ class Deployment:
         code = None
         try:
             if call.to is None:
-                code = create(self.chain, self.sender.address, call.data, overrides)
+                code = created_code(self.chain, self.sender.address, call.data, overrides)
             return self.sender.estimate(call, overrides), code
         except Reverted as error:
-            raise ScriptError(f"{step.name}: the contract refuses: {error.reason}") from None
+            raise CommandError(f"{step.name}: the contract refuses: {error.reason}") from None
         except RpcError:
             # The node does not simulate on overridden state; the step itself will tell.
             guess = _GAS_BASE + _GAS_PER_BYTE * len(call.data)
@@ -487,34 +379,3 @@ class Deployment:
             if code or time.monotonic() > end:
                 return code
             time.sleep(self.chain.poll_seconds)
-
-    def _shown(self, step: Step, addresses: Mapping[str, str]) -> str:
-        """Arguments as the plan's file has them, with units; names with their addresses."""
-        if step.manager is not None:
-            return f"{step.manager.contract}: {', '.join(step.manager.names)}"
-        if step.function is not None:
-            return step.subject or ""
-        written = self.plan.written[step.contract]
-        resolved = self.plan.resolve(step.contract, addresses)
-        return "\n".join(
-            f"{name} = {_readable(written[name], value)}" for name, value in resolved.items()
-        )
-
-
-def _readable(written: Any, value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_readable(*pair) for pair in zip(written, value, strict=True)) or "none"
-    if isinstance(written, str) and written.startswith("$"):
-        return f"{value} ({written[1:]})"
-    return str(written)
-
-
-def create(
-    chain: Chain, sender: str, data: bytes, overrides: dict[str, Any] | None = None
-) -> bytes:
-    """The code that a constructor returns, without sending it. Raises Reverted, RpcError."""
-    parameters: list[Any] = [{"from": sender, "data": "0x" + data.hex()}, "latest"]
-    if overrides:
-        parameters.append(overrides)
-    found: bytes = chain.pool.call("eth_call", parameters, read=hex_bytes)
-    return found

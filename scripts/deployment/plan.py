@@ -11,19 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from eth_abi.abi import encode
 
-from scripts.market import bounds
-from scripts.market.artifacts import Artifact
-from scripts.market.errors import ScriptError, WrongInput
+from scripts.deployment import bounds
+from scripts.deployment.artifacts import Artifact
 from teraproof.amounts import TPF_DECIMALS, basis_points, seconds, units
-from teraproof.errors import LocalError
+from teraproof.errors import CommandError, LocalError, WrongInput
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.protocol.terms import address as checked_address
 
@@ -105,12 +104,14 @@ class Plan:
             # No window opens before.
             Step(f"rewards {payer}", "Benchmark", "setup_rewards", payer, view="rewards"),
         ]
+        if payer not in self.arguments:
+            wiring = []
         return [*deploys, *setups, *wiring, Step("seal", "Staking", "seal", view="sealed")]
 
     def resolve(self, contract: str, addresses: Mapping[str, str]) -> dict[str, Any]:
         """Constructor arguments with every reference replaced.
 
-        `addresses` holds `deployer` and the contracts deployed so far. ScriptError when one is
+        `addresses` holds `deployer` and the contracts deployed so far. CommandError when one is
         missing.
         """
         known = {"zero": ZERO_ADDRESS, **addresses}
@@ -127,6 +128,27 @@ class Plan:
         return {name: value(item) for name, item in self.arguments[contract].items()}
 
 
+def amended(
+    plan: Plan, changes: Mapping[str, Mapping[str, Any]], leave_out: Collection[str] = ()
+) -> Plan:
+    """The same plan for a test or a measurement: with other values of some constructor arguments,
+    and without some contracts. CommandError for an argument that a constructor does not have.
+
+    Its bounds are not checked again, and no registry can go on with it.
+    """
+    for contract, values in changes.items():
+        unknown = sorted(set(values) - set(plan.arguments[contract]))
+        if unknown:
+            raise WrongInput(f"{plan.source}: {contract} has no argument {unknown[0]}")
+    arguments = {
+        name: {**values, **changes.get(name, {})}
+        for name, values in plan.arguments.items()
+        if name not in leave_out
+    }
+    managers = tuple(m for m in plan.managers if m.contract not in leave_out)
+    return replace(plan, arguments=arguments, written=arguments, managers=managers, sha256="")
+
+
 def encode_arguments(artifact: Artifact, arguments: Mapping[str, Any]) -> bytes:
     """Constructor arguments as they are appended to the init code."""
     inputs = artifact.constructor
@@ -134,7 +156,7 @@ def encode_arguments(artifact: Artifact, arguments: Mapping[str, Any]) -> bytes:
 
 
 def find(folder: Path, chain_id: int) -> Path:
-    """The plan for a chain among `folder/*.yaml`. ScriptError when there is none or several."""
+    """The plan for a chain among `folder/*.yaml`. CommandError when there is none or several."""
     found = []
     for path in sorted(folder.glob("*.yaml")):
         document = _read(path)
@@ -147,7 +169,7 @@ def find(folder: Path, chain_id: int) -> Path:
 
 
 def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
-    """Read and check a plan. ScriptError is one line with file and key."""
+    """Read and check a plan. CommandError is one line with file and key."""
     document = _read(path)
     where = path.name
     if not isinstance(document, dict):
@@ -216,7 +238,7 @@ def _read(path: Path) -> Any:
         raise WrongInput(f"cannot read the plan {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise WrongInput(f"{path.name}: not a text file") from None
-    except ScriptError as error:
+    except CommandError as error:
         raise WrongInput(f"{path.name}: {error}") from None
     except yaml.YAMLError as error:
         raise WrongInput(f"{path.name}: not YAML: {' '.join(str(error).split())[:200]}") from None

@@ -10,10 +10,9 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from scripts.market.artifacts import Artifact
-from scripts.market.deployment import create
-from scripts.market.errors import ScriptError
-from scripts.market.plan import Plan, encode_arguments
+from scripts.deployment.artifacts import Artifact
+from scripts.deployment.plan import Plan, encode_arguments
+from scripts.deployment.transactions import created_code
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.emissions import EmissionsContract
@@ -26,6 +25,7 @@ from teraproof.contracts.staking import (
 )
 from teraproof.contracts.timelock import TimelockContract
 from teraproof.contracts.token import TokenContract
+from teraproof.errors import CommandError
 from teraproof.market.chain import Chain
 from teraproof.market.eip712 import domain_separator
 from teraproof.market.registry import Deployed, Registry
@@ -81,12 +81,12 @@ def verify(
 
 
 def report(checks: list[Check], ui: Ui) -> None:
-    """Show the checks. ScriptError when one fails."""
+    """Show the checks. CommandError when one fails."""
     rows = [(c.subject, c.what, "ok" if c.ok else "WRONG", c.detail) for c in checks]
     ui.table("verified against the chain", ("contract", "check", "", "detail"), rows)
     wrong = [check for check in checks if not check.ok]
     if wrong:
-        raise ScriptError(
+        raise CommandError(
             f"{len(wrong)} checks failed, the first is {wrong[0].subject} {wrong[0].what}; "
             "do not use this deployment"
         )
@@ -108,7 +108,7 @@ def _code(name: str, registry: Registry, artifact: Artifact, chain: Chain) -> Ch
         # Years later the constructor of Emissions would refuse its own schedule: it must find a
         # token of which nothing is minted. What was is put into the code below.
         state: dict[str, Any] = {registry.address("Token"): {"state": {}}}
-        expected = bytearray(create(chain, registry.deployer, data, state))
+        expected = bytearray(created_code(chain, registry.deployer, data, state))
     except ChainError as error:
         return Check(name, "code", False, f"its constructor does not run again: {error}")
     if "genesis" in arguments:

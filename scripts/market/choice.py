@@ -16,7 +16,7 @@ from typing import Any
 import click
 import yaml
 
-from scripts.market.artifacts import ROOT
+from scripts.deployment.artifacts import ROOT
 from teraproof.errors import WrongInput
 from teraproof.rpc.probe import chain_id
 

@@ -22,8 +22,8 @@ from ape.logging import logger
 from requests.exceptions import RequestException
 from web3.exceptions import Web3Exception
 
+from scripts.deployment.artifacts import ROOT
 from scripts.market import accounts, choice
-from scripts.market.artifacts import ROOT
 from scripts.market.network import connect
 from teraproof.cli.frame import STOPPED, Needs, OneLine, Session, Told, bind
 from teraproof.cli.ui import ConsoleUi

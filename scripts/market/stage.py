@@ -25,8 +25,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from scripts.deployment.artifacts import ROOT
 from scripts.market.accounts import ApeSigner
-from scripts.market.artifacts import ROOT
 from scripts.market.errors import ScriptError
 from teraproof.amounts import show_tpf
 from teraproof.market.chain import Chain

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.market import epoch_story, plan, verify
-from scripts.market.artifacts import ROOT, compile_all
-from scripts.market.deployment import Deployment
+from scripts.deployment import plan, verify
+from scripts.deployment.artifacts import ROOT, compile_all
+from scripts.deployment.deployer import Deployment
+from scripts.market import epoch_story
 from scripts.market.stage import Stage, rounded_tpf
 from teraproof.amounts import show_rate, show_tpf
 from teraproof.client.jobs import AgentClient

@@ -19,17 +19,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
-from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from scripts.market.artifacts import Artifact, compile_all
 
+from scripts.deployment.artifacts import Artifact, compile_all
+from scripts.deployment.plan import Plan, amended, load
+from scripts.deployment.transactions import Rollout
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.abi import Abi
 from teraproof.contracts.jobs import Attested, JobsContract, Posted
@@ -48,7 +49,6 @@ AGENT_PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 RUNTIME = ROOT / ".venv-runtime"
 DAY, TPF, USD = 86_400, 10**18, 10**6
 ZERO = "0x" + "00" * 20
-LOCK, SLASH, REWARD = 1, 2, 4
 GAS = 3_000_000
 QUICK = """\
 import os
@@ -61,6 +61,12 @@ open("out/answer", "w").write("42")
 def artifacts() -> dict[str, Artifact]:
     """The compiled contracts."""
     return compile_all()
+
+
+@cache
+def local_plan() -> Plan:
+    """The plan for a local chain."""
+    return load(ROOT / "deployments" / "params" / "local.yaml", artifacts())
 
 
 class Failed(AssertionError):
@@ -188,54 +194,67 @@ class Deployment:
             receipts.append(receipt)
         return receipts
 
-    def deploy(self, name: str, *arguments: object) -> Contract:
-        """Deploy a contract from the sources."""
-        compiled = artifacts()[name]
-        kinds = [argument["type"] for argument in compiled.constructor]
-        data = compiled.init_code + encode(kinds, arguments)
-        (receipt,) = self.transact(Call(self.deployer.address, None, data))
-        return Contract(self, name, receipt["contractAddress"])
-
     def set_up(self) -> Deployment:
         """Deploy everything. From here on every account can send without its key."""
-        bank = self.bank.address
         self.anvil.rpc("anvil_autoImpersonateAccount", True)
-        # Every case of a sweep is a provider with stake of its own: there must be enough for all.
-        self.token = self.deploy("Token", bank, 2 * 10**9 * TPF, 10**9 * TPF, bank)
-        self.payment = self.deploy("PaymentToken")
-        self.staking = self.deploy("Staking", self.token.address, bank, 7 * DAY, 60 * DAY, DAY)
-        self.benchmark: Contract | None = None
-        self.emissions: Contract | None = None
-        scores = ZERO if self.proofs is None else self._set_up_proofs(self.proofs)
-        self.jobs = self.deploy(
-            "Jobs", self.payment.address, self.staking.address, scores, bank, bank,
-            self.treasury.address, 100, self.challenge_window, 3600, DAY, 9000, 5000,
-        )  # fmt: skip
-        self.staking.send(self.deployer, "setup_manager", self.jobs.address, LOCK)
-        self.staking.send(self.deployer, "seal")
+        plan = amended(local_plan(), *self._terms())
+        rollout = Rollout(plan, artifacts(), self.deployer.address, self._send)
+        rollout.deploy()
+        rollout.wire()
+        found = {name: Contract(self, name, rollout.addresses[name]) for name in plan.arguments}
+        self.token, self.payment = found["Token"], found["PaymentToken"]
+        self.staking, self.jobs = found["Staking"], found["Jobs"]
+        self.benchmark, self.emissions = found.get("Benchmark"), found.get("Emissions")
         return self
 
-    def _set_up_proofs(self, terms: ProofTerms) -> str:
-        """Benchmark and Emissions, on the smallest matrices that the format has; the former's
-        address.
-        """
-        staking = self.staking.address
-        self.benchmark = self.deploy(
-            "Benchmark", staking, terms.n, terms.blocks, terms.samples, terms.bond, 0, terms.slot,
-            terms.chance_ppm, terms.spacing, terms.open_period, terms.window, terms.draw_period,
-            terms.draw_delay, terms.reach, terms.opening_period, terms.fault_period,
-            terms.bond_life, terms.score_life, terms.source,
-        )  # fmt: skip
+    def _send(self, label: str, to: str | None, data: bytes) -> str:
+        (receipt,) = self.transact(Call(self.deployer.address, to, data))
+        return str(receipt["contractAddress"] or "")
+
+    def _terms(self) -> tuple[dict[str, dict[str, Any]], set[str]]:
+        """What is other than in the plan for a local chain, and which contracts are not there."""
+        bank, treasury, proofs = self.bank.address, self.treasury.address, self.proofs
+        changes: dict[str, dict[str, Any]] = {
+            # Every case of a sweep is a provider with stake of its own: there must be enough.
+            "Token": {
+                "owner": bank,
+                "cap": 2 * 10**9 * TPF,
+                "genesis_supply": 10**9 * TPF,
+                "genesis_receiver": bank,
+            },
+            "Staking": {
+                "owner": bank,
+                "unbonding": 7 * DAY,
+                "max_lock": 60 * DAY,
+                "commission_delay": DAY,
+            },
+            "Jobs": {
+                "owner": bank,
+                "initial_guardian": bank,
+                "treasury": treasury,
+                "fee_bps": 100,
+                "challenge_window": self.challenge_window,
+                "victim_bps": 9000,
+            },
+        }
+        if proofs is None:
+            changes["Jobs"]["scores"] = ZERO
+            return changes, {"Timelock", "Benchmark", "Emissions"}
+        changes["Benchmark"] = {
+            "randomness_source" if name == "source" else name: value
+            for name, value in asdict(proofs).items()
+            if name != "rate"
+        }
         # Every score is backed by any stake, and pays whatever it is.
-        self.emissions = self.deploy(
-            "Emissions", self.token.address, staking, self.benchmark.address, self.bank.address,
-            terms.rate, 3 * 10**7, terms.spacing, 10**12, 1, 10_000,
-        )  # fmt: skip
-        self.token.send(self.bank, "set_minter", self.emissions.address)
-        for contract, permission in ((self.benchmark, LOCK | SLASH), (self.emissions, REWARD)):
-            self.staking.send(self.deployer, "setup_manager", contract.address, permission)
-        self.benchmark.send(self.deployer, "setup_rewards", self.emissions.address)
-        return self.benchmark.address
+        changes["Emissions"] = {
+            "owner": bank,
+            "rate": proofs.rate,
+            "halving": 3 * 10**7,
+            "max_accrual": proofs.spacing,
+            "ops_per_tpf": 10**12,
+            "target": 1,
+        }
+        return changes, {"Timelock"}
 
     def sent_by(self, sender: str) -> Counter[tuple[str, bool]]:
         """Transactions of an account in the chain, by (function, whether it succeeded)."""

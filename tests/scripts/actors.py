@@ -6,10 +6,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from scripts.market import verify
-from scripts.market.artifacts import Artifact
-from scripts.market.deployment import Deployment, check_network, current
-from scripts.market.plan import Plan
+from scripts.deployment import verify
+from scripts.deployment.artifacts import Artifact
+from scripts.deployment.checks import check_network, current
+from scripts.deployment.deployer import Deployment
+from scripts.deployment.plan import Plan
 from teraproof.market.chain import Chain
 from teraproof.market.registry import Registry
 from teraproof.market.sending import Sender
@@ -41,7 +42,7 @@ def deploy(
 ) -> tuple[Registry, QuietUi]:
     """What `ape run deploy` does, without Ape."""
     ui = QuietUi()
-    check_network(plan, sender.chain, artifacts)
+    check_network(plan, sender.chain)
     known = current(plan, sender.chain, folder, ui)
     work = Deployment(plan, artifacts, sender, folder, ui, known)
     work.settle()

@@ -14,9 +14,9 @@ import yaml
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from scripts.market import plan as plans
-from scripts.market.artifacts import ROOT, Artifact, compile_all
-from scripts.market.plan import Plan
+from scripts.deployment import plan as plans
+from scripts.deployment.artifacts import ROOT, Artifact, compile_all
+from scripts.deployment.plan import Plan
 from teraproof.market import providers, tokens
 from teraproof.market.market import open_market
 from teraproof.market.ui import QuietUi

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts.market.artifacts import Artifact
-from scripts.market.deployment import Deployment, check_network, current
-from scripts.market.plan import Plan
 
-from scripts.market import deployment, verify
-from scripts.market import plan as plans
+from scripts.deployment import deployer, verify
+from scripts.deployment import plan as plans
+from scripts.deployment.artifacts import Artifact
+from scripts.deployment.checks import check_network, current
+from scripts.deployment.deployer import Deployment
+from scripts.deployment.plan import Plan
 from scripts.market.errors import ScriptError
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
@@ -116,7 +117,7 @@ def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
     nonce = fresh.nonce(sender.address)
     kill = Kill(moment, after)
     with monkeypatch.context() as patch:
-        patch.setattr(deployment, "save", kill.wrap(registries.save))
+        patch.setattr(deployer, "save", kill.wrap(registries.save))
         patch.setattr(RpcPool, "broadcast", kill.wrap(RpcPool.broadcast))
         with pytest.raises(Killed):
             deploy(local_plan, artifacts, sender, tmp_path)
@@ -254,9 +255,9 @@ def test_check_network__test_token_on_a_real_chain__refused(
     plan = plans.load(write_plan(change), artifacts)
     real = Chain(1, "ethereum:mainnet", chain_of(anvil).pool, 1)
     with pytest.raises(ScriptError, match=r"the test token, .* is refused on chain 1"):
-        check_network(plan, real, artifacts)
+        check_network(plan, real)
     with pytest.raises(ScriptError, match="is for chain 1, but ethereum:test is chain 31337"):
-        check_network(plan, chain_of(anvil), artifacts)
+        check_network(plan, chain_of(anvil))
 
 
 def test_check_network__randomness_that_the_chain_has_not__refused(
@@ -267,12 +268,12 @@ def test_check_network__randomness_that_the_chain_has_not__refused(
 
     plan = plans.load(write_plan(arbitrum), artifacts)
     with pytest.raises(ScriptError, match=r"randomness_source: 2 needs Arbitrum's ArbSys, which"):
-        check_network(plan, chain_of(fresh), artifacts)
+        check_network(plan, chain_of(fresh))
     # Where ArbSys is on Arbitrum: code that answers every call with the block's number.
     fresh.rpc("anvil_setCode", "0x" + "64".rjust(40, "0"), "0x4360005260206000f3")
-    check_network(plan, chain_of(fresh), artifacts)
+    check_network(plan, chain_of(fresh))
     with pytest.raises(ScriptError, match="randomness_source: 0 is constant or unknown on chain"):
-        check_network(local_plan, chain_of(fresh), artifacts)
+        check_network(local_plan, chain_of(fresh))
 
 
 def test_deploy__own_payment_token__checked_and_used(
@@ -291,11 +292,11 @@ def test_deploy__own_payment_token__checked_and_used(
         return plans.load(write_plan(lambda d: d.update(payment_token=entry)), artifacts)
 
     with pytest.raises(ScriptError, match="has no code on chain"):
-        check_network(plan("0x" + "12" * 20, 6), sender.chain, artifacts)
+        check_network(plan("0x" + "12" * 20, 6), sender.chain)
     with pytest.raises(ScriptError, match="does not answer like an ERC-20"):
-        check_network(plan(first.address("Staking"), 6), sender.chain, artifacts)
+        check_network(plan(first.address("Staking"), 6), sender.chain)
     with pytest.raises(ScriptError, match="has 6 decimals, the plan says 18"):
-        check_network(plan(token, 18), sender.chain, artifacts)
+        check_network(plan(token, 18), sender.chain)
     second, _ = deploy(plan(token, 6), artifacts, sender, tmp_path / "second")
     assert second.contracts["PaymentToken"].address == token
     assert second.contracts["PaymentToken"].transaction is None

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from scripts.market.artifacts import Artifact
-from scripts.market.plan import Plan
 
-from scripts.market import bounds
-from scripts.market import plan as plans
-from scripts.market.errors import ScriptError
+from scripts.deployment import bounds
+from scripts.deployment import plan as plans
+from scripts.deployment.artifacts import Artifact
+from scripts.deployment.plan import Plan
+from scripts.deployment.transactions import Rollout
+from scripts.market.errors import ScriptError, WrongInput
 from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.scripts.conftest import PARAMS
 
@@ -266,3 +267,63 @@ def test_find__no_plan_for_the_chain__says_what_to_do(tmp_path: Path) -> None:
         plans.find(tmp_path, 5)
     with pytest.raises(ScriptError, match="cannot read the plan"):
         plans.load(tmp_path / "none.yaml", {})
+
+
+# ---------------------------------------------------------------------- plans of tests
+
+
+def test_amended__named_arguments_and_what_is_left_out(local_plan: Plan) -> None:
+    left_out = {"Timelock", "Benchmark", "Emissions"}
+    owner = "0x" + "11" * 20
+    changes: dict[str, dict[str, Any]] = {
+        "Token": {"owner": owner},
+        "Staking": {"owner": owner},
+        "Jobs": {"owner": owner, "scores": "$zero", "fee_bps": 7},
+    }
+    plan = plans.amended(local_plan, changes, left_out)
+    assert [step.name for step in plan.steps()] == [
+        "Token",
+        "PaymentToken",
+        "Staking",
+        "Jobs",
+        "manager Jobs",
+        "seal",
+    ]
+    known = dict.fromkeys(("deployer", "Token", "PaymentToken", "Staking"), owner)
+    values = plan.resolve("Jobs", known)
+    assert values["fee_bps"] == 7
+    assert values["scores"] == "0x" + "00" * 20
+    assert values["lock_margin"] == local_plan.arguments["Jobs"]["lock_margin"]
+    assert list(values) == list(local_plan.arguments["Jobs"]), "the constructor's order"
+    assert "Timelock" in local_plan.arguments, "the plan itself is as it was"
+
+
+def test_amended__argument_that_no_constructor_has__refused(local_plan: Plan) -> None:
+    with pytest.raises(WrongInput, match="Jobs has no argument fee_bsp"):
+        plans.amended(local_plan, {"Jobs": {"fee_bsp": 7}})
+
+
+def test_amended__contract_that_is_referred_to_but_left_out__refused(local_plan: Plan) -> None:
+    plan = plans.amended(local_plan, {}, {"Timelock"})
+    with pytest.raises(WrongInput, match="Timelock is not deployed yet"):
+        plan.resolve("Token", {"deployer": "0x" + "11" * 20})
+
+
+def test_rollout__sends_what_the_recorded_deployment_sends(
+    local_plan: Plan, artifacts: dict[str, Artifact]
+) -> None:
+    """In the same order, further managers before the seal; nothing is asked for."""
+    sent: list[str] = []
+
+    def send(label: str, to: str | None, data: bytes) -> str:
+        assert data and (to is None) == (label in local_plan.arguments)
+        sent.append(label)
+        return f"0x{len(sent):040x}" if to is None else ""
+
+    rollout = Rollout(local_plan, artifacts, "0x" + "22" * 20, send)
+    rollout.deploy()
+    further = "0x" + "33" * 20
+    rollout.wire({further: 1})
+    steps = [step.name for step in local_plan.steps()]
+    assert sent == [*steps[:-1], f"manager {further}", "seal"]
+    assert rollout.addresses["Jobs"] == f"0x{7:040x}"

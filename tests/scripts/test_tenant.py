@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import httpx
 import pytest
-from scripts.market.artifacts import Artifact
-from scripts.market.plan import Plan
 
+from scripts.deployment.artifacts import Artifact
+from scripts.deployment.plan import Plan
 from scripts.market.errors import ScriptError
 from teraproof.epochs import rules_of
 from teraproof.errors import LocalError

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is looked at before the first transaction: facts of the network, and what was begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.deployment.plan import Plan
+from teraproof.contracts.token import TokenContract
+from teraproof.errors import CommandError
+from teraproof.market.chain import Chain
+from teraproof.market.registry import Registry, load, missing_code, path_of
+from teraproof.market.ui import Ui
+from teraproof.rpc.errors import ChainError
+
+# Where Arbitrum's chains answer `arbBlockNumber()`; elsewhere there is nothing.
+_ARB_SYS = "0x0000000000000000000000000000000000000064"
+_ARB_BLOCK_NUMBER = "0xa3b1b31d"
+_ARBITRUM = 2  # Benchmark's randomness source
+
+
+def check_network(plan: Plan, chain: Chain) -> None:
+    """The plan against facts of the network. CommandError, before anything is sent."""
+    if plan.chain_id != chain.chain_id:
+        raise CommandError(
+            f"{plan.source} is for chain {plan.chain_id}, but {chain.name} is chain "
+            f"{chain.chain_id}; choose another --network or --plan"
+        )
+    _check_randomness(plan, chain)
+    if plan.token is None:
+        if not chain.is_test:
+            raise CommandError(
+                f"{plan.source}: payment_token: the test token, which anyone may mint, is refused "
+                f"on chain {chain.chain_id}, which is not a known test net; name a real token"
+            )
+        return
+    token = TokenContract(chain.pool, plan.token.address)
+    where = f"{plan.source}: payment_token.address: {token.address}"
+    if not chain.pool.code(token.address):
+        raise CommandError(f"{where} has no code on chain {chain.chain_id}")
+    try:
+        decimals = token.decimals("latest")
+        token.balance_of(token.address, "latest")
+    except ChainError:
+        raise CommandError(f"{where} does not answer like an ERC-20 token") from None
+    if decimals != plan.token.decimals:
+        raise CommandError(
+            f"{where} has {decimals} decimals, the plan says {plan.token.decimals}; correct it"
+        )
+
+
+def _check_randomness(plan: Plan, chain: Chain) -> None:
+    """The source of randomness must be one that the chain has."""
+    source = plan.arguments["Benchmark"]["randomness_source"]
+    answer = chain.pool.call("eth_call", [{"to": _ARB_SYS, "data": _ARB_BLOCK_NUMBER}, "latest"])
+    arbitrum = len(str(answer)) == 2 + 64
+    where = f"{plan.source}: Benchmark.randomness_source"
+    if arbitrum and source != _ARBITRUM:
+        raise CommandError(
+            f"{where}: {source} is constant or unknown on chain {chain.chain_id}, which has "
+            f"Arbitrum's ArbSys; write {_ARBITRUM}"
+        )
+    if source == _ARBITRUM and not arbitrum:
+        raise CommandError(
+            f"{where}: {source} needs Arbitrum's ArbSys, which chain {chain.chain_id} does not "
+            "have; write 0 or 1"
+        )
+
+
+def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
+    """What the registry says of this plan on this chain; None when nothing was begun.
+
+    A registry of a local chain that is gone is put aside; anywhere else that is an error, as is a
+    plan that has changed since.
+    """
+    registry = load(folder, chain.chain_id)
+    if registry is None:
+        return None
+    path = path_of(folder, chain.chain_id)
+    gone = None if registry.genesis == chain.genesis() else "its first block"
+    if gone is None:
+        name = missing_code(registry, chain)
+        gone = name and f"{name} ({registry.address(name)})"
+    if gone is not None:
+        if chain.is_local:
+            ui.note(f"{path} was for a local chain that is gone; starting again")
+            return None
+        raise CommandError(
+            f"{path} names {gone}, which chain {chain.chain_id} does not have: it was written for "
+            "another chain, or the chain went back; check --network, or move the file away"
+        )
+    if registry.plan_sha256 != plan.sha256:
+        state = "finished" if registry.complete else "begun"
+        raise CommandError(
+            f"{path}: the deployment was {state} with another plan or other contract code; "
+            "restore them to go on, or move the file away to deploy again"
+        )
+    return registry
