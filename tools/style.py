@@ -42,7 +42,7 @@ _RATED = (
 )
 _PER = "second|minute|hour|day|week|month|year|job|provider|cycle|slot|block|window|run|epoch|round"
 PATTERNS = {
-    "for who: name the account, or write whoever": r"\b(for|by|to|from|of|with|on)\s+who\b",
+    "for who: name the account, or write whoever": r"\b(for|by|to|from|of|with)\s+who\b",
     "is no X: write is not a X": (
         r"(?<!there )\b(is|are|was|were|be) no\b"
         r"(?! (longer|more|one|less|later|larger|better|bigger|smaller|earlier))"
@@ -103,7 +103,7 @@ def faults_in_document(file: str, text: str) -> Iterator[Place]:
 def sentences(prose: str) -> Iterator[tuple[int, str]]:
     """(line, sentence) of Markdown: of paragraphs, of items in lists, of cells in tables."""
     for line, block in _blocks(prose):
-        plain = _CODE.sub("code", _LINK.sub(r"\1", block))
+        plain = _CODE.sub("Code", _LINK.sub(r"\1", block))
         at = line
         for part in _END.split(plain):
             if part and part.strip():
