@@ -25,7 +25,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from provider_agent.store import IntentState, RunStage, Store
+from provider_agent.modules.all import open_store
+from provider_agent.store import IntentState, RunStage
 from tests.agent_e2e.world import World, market, mining
 from tests.support.anvil import ROOT, Anvil
 
@@ -51,7 +52,7 @@ class Figures:
 def fill(path: Path, owner: str, jobs: int) -> None:
     """Put ended jobs into an agent's database and let it move them, as in an hour of its life."""
     ended = int(time.time()) - 7200
-    store = Store(path, clock=lambda: float(ended))
+    store = open_store(path, clock=lambda: float(ended))
     for first in range(0, jobs, 5000):
         numbers = range(first, min(jobs, first + 5000))
         ids = [n.to_bytes(32, "big") for n in numbers]

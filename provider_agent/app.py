@@ -33,7 +33,7 @@ from provider_agent.http.deps import ApiDeps
 from provider_agent.http.descriptors import open_limits
 from provider_agent.http.server import ApiServer, status_server
 from provider_agent.http.status import create_status_app
-from provider_agent.modules.all import MODULES
+from provider_agent.modules.all import MODULES, tables_of
 from provider_agent.store import Intent, IntentState, Store
 from provider_agent.tx.keys import KeyLock, OperatorKey, load_key
 from provider_agent.tx.sender import Sender
@@ -99,7 +99,7 @@ class Agent:
             stack.callback(pool.close)
             visitors = make_visitor_pool(settings)
             stack.callback(visitors.close)
-            store = Store(database(settings))
+            store = Store(database(settings), tables=tables_of(self._kinds))
             stack.callback(store.close)
             context = _context(settings, key, metrics, pool, visitors, store)
             modules = [made for kind in self._kinds if (made := kind.build(context)) is not None]

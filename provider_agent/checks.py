@@ -15,7 +15,7 @@ from provider_agent.core.pools import make_pool
 from provider_agent.core.settings import Settings
 from provider_agent.core.trial import Caution, Finding, Trial, finding
 from provider_agent.errors import SettingsError
-from provider_agent.modules.all import MODULES
+from provider_agent.modules.all import MODULES, tables_of
 from provider_agent.store import inspect
 from teraproof.contracts.staking import StakingContract
 from teraproof.errors import counted
@@ -36,7 +36,7 @@ _ZERO_ADDRESS = "0x" + "00" * 20
 def startup(settings: Settings, modules: Sequence[type[Module]] = MODULES) -> Iterator[Finding]:
     """Run every check; a failed one does not stop those that do not need it."""
     trial = Trial(settings)
-    checks = _Checks(trial)
+    checks = _Checks(trial, modules)
     try:
         for name, check in (
             ("data", checks.data),
@@ -57,7 +57,8 @@ def startup(settings: Settings, modules: Sequence[type[Module]] = MODULES) -> It
 
 
 class _Checks:
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, modules: Sequence[type[Module]]) -> None:
+        self._modules = modules
         self._trial, self._settings = trial, trial.settings
         self._pools: list[RpcPool] = []
 
@@ -87,7 +88,7 @@ class _Checks:
         path = database(self._settings)
         if not path.parent.is_dir():
             raise SettingsError("needs the data directory")
-        return inspect(path)
+        return inspect(path, tables_of(self._modules))
 
     def devices(self) -> str:
         found = devices.inventory()

@@ -20,10 +20,10 @@ from benchmarks.simulation.clock import Clock
 from benchmarks.simulation.node import Node
 from provider_agent import app
 from provider_agent.core.settings import Settings
+from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs import module as jobs_module
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import validate
-from provider_agent.store import Store
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Order
@@ -281,7 +281,7 @@ class Market:
         request = {"from": call.sender, "to": call.to, "data": "0x" + call.data.hex()}
         self._anvil.rpc("eth_sendTransaction", {**request, "gas": hex(GAS)})
         # What an upload would do.
-        store = Store(app.database(self._settings()), owner=False)
+        store = open_store(app.database(self._settings()), owner=False)
         store.put_spec(spec.digest(), spec.canonical(), self._world.tenant.address)
         store.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from provider_agent.core.settings import Settings
+from provider_agent.modules.all import open_store
 from provider_agent.settings import load
 from provider_agent.store import backup as backups
 from provider_agent.tx.keys import KeyLock
@@ -68,7 +69,7 @@ def restore(config: Path, folder: Path) -> None:
             )
         copied += _key_from(found, settings)
         with KeyLock(settings.chain.chain_id, found.operator, settings.agent.lock_dir):
-            backups.restore(found, settings.agent.data_dir)
+            backups.restore(found, settings.agent.data_dir, open_store)
     except LocalError:
         for file in copied:
             file.unlink()  # nothing half done

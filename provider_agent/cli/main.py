@@ -350,14 +350,14 @@ def status(config: Path) -> None:
     """Show what the agent knows: jobs, transactions, runs. It may be running or not."""
     from provider_agent.app import database
     from provider_agent.cli.status import show
+    from provider_agent.modules.all import open_store
     from provider_agent.settings import load
-    from provider_agent.store import Store
 
     settings = load(config)
     path = database(settings)
     if not path.exists():
         raise SettingsError(f"{path} is not there; the agent has not run yet")
-    store = Store(path, owner=False)
+    store = open_store(path, owner=False)
     try:
         show(store)
     finally:

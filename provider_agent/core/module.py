@@ -21,6 +21,7 @@ from provider_agent.core.settings import Section, Settings
 from provider_agent.core.standing import Provider, Standing
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.store import Store
+from provider_agent.store.tables import Tables
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
 from teraproof.contracts.base import Event
@@ -111,6 +112,8 @@ class Module(Protocol):
     """
 
     name: ClassVar[str]
+    tables: ClassVar[Tables | None] = None
+    """What it keeps in the database."""
     section: ClassVar[str] = ""
     """What its table in the settings file is called."""
     settings: ClassVar[type[Section] | None] = None

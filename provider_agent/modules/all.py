@@ -3,9 +3,31 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from provider_agent.core.module import Module
 from provider_agent.modules.jobs.module import JobsModule
 from provider_agent.modules.proofs.module import ProofsModule
 from provider_agent.modules.rewards.module import RewardsModule
+from provider_agent.store import Store
+from provider_agent.store.tables import Tables
 
 MODULES: tuple[type[Module], ...] = (ProofsModule, JobsModule, RewardsModule)
+
+
+def tables_of(modules: Sequence[type[Module]] = MODULES) -> tuple[Tables, ...]:
+    """What modules keep in the database."""
+    return tuple(module.tables for module in modules if module.tables is not None)
+
+
+def open_store(
+    path: Path,
+    clock: Callable[[], float] = time.time,
+    *,
+    owner: bool = True,
+    modules: Sequence[type[Module]] = MODULES,
+) -> Store:
+    """The agent's database with the tables of its modules. Raises StoreError."""
+    return Store(path, clock, owner=owner, tables=tables_of(modules))

@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def read(folder: Path) -> Backup:
     return found
 
 
-def restore(backup: Backup, data_dir: Path) -> None:
+def restore(backup: Backup, data_dir: Path, open_store: Callable[[Path], Store]) -> None:
     """Put the databases of a backup into `data_dir`, which has none. No agent may run there.
 
     What was under way in the copy is given up: the next start reads the chain and the disk.
@@ -147,7 +147,7 @@ def restore(backup: Backup, data_dir: Path) -> None:
             if name in backup.files:
                 shutil.copyfile(backup.folder / name, part / name)
                 os.chmod(part / name, 0o600)
-        _make_fit(part / DATABASES[0])
+        _make_fit(part / DATABASES[0], open_store)
         for name in reversed(DATABASES):  # the main one last: with it the restoring is done
             if (part / name).exists():
                 for side in ("-wal", "-shm"):
@@ -162,9 +162,9 @@ def restore(backup: Backup, data_dir: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _make_fit(path: Path) -> None:
+def _make_fit(path: Path, open_store: Callable[[Path], Store]) -> None:
     """Check the copy, bring it up to date, and have its agent start as after a loss."""
-    store = Store(path)
+    store = open_store(path)
     try:
         with store.transaction():
             store.mark_lost()

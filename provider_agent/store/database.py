@@ -7,7 +7,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from provider_agent.store import integrity, migration
 from provider_agent.store.connections import Connections, connect
 from provider_agent.store.errors import StoreError, damaged, explain
 from provider_agent.store.history import History
+from provider_agent.store.tables import Tables
 from teraproof.protocol.errors import Code
 
 _LEAST = 512  # bytes of the smallest page
@@ -28,13 +29,20 @@ class Database(Connections):
     """The database. Safe to use from several threads; made for one process.
 
     Its `owner` is the agent: it checks the file and brings it up to date. Others only look, also
-    while the agent runs. Raises StoreError when the file cannot be used, with a code for why.
+    while the agent runs. `tables` are those of the modules. Raises StoreError when the file cannot
+    be used, with a code for why.
     """
 
     def __init__(
-        self, path: Path, clock: Callable[[], float] = time.time, *, owner: bool = True
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        *,
+        owner: bool = True,
+        tables: Sequence[Tables] = (),
     ) -> None:
         super().__init__(path, clock)
+        self._tables = (migration.CORE, *tables)
         # Who only looks must not hide a loss from the owner.
         self._forgets = owner or not _log_is_lost(path)
         try:
@@ -80,7 +88,9 @@ class Database(Connections):
                 Code.DATABASE_UNWRITABLE, f"{self.path} is not there; start the agent first"
             )
         db = self._db()
-        if migration.pending(migration.applied(db, self.path), migration.main_modules(), self.path):
+        if migration.pending(
+            migration.applied(db, self.path, self._tables), self._tables, self.path
+        ):
             raise StoreError(
                 Code.DATABASE_OLD,
                 f"{self.path} is of an older version; start the agent to upgrade it",
@@ -98,12 +108,15 @@ class Database(Connections):
             for side in ("-wal", "-shm"):
                 Path(f"{path}{side}").unlink(missing_ok=True)
         db = self._db()
-        migration.applied(db, path)  # whose file it is, before anything is said about its state
+        migration.applied(
+            db, path, self._tables
+        )  # whose file it is, before anything is said about its state
         integrity.check_file(db, path)
         db.execute("PRAGMA foreign_keys = OFF")
-        migration.upgrade(db, path, migration.main_modules(), self._clock())
+        migration.upgrade(db, path, self._tables, self._clock())
         db.execute("PRAGMA foreign_keys = ON")
-        integrity.check_rows(db, path)
+        for part in self._tables:
+            part.check(db, path)
         if lost:
             self.mark_lost()
         marker.touch(mode=0o600)
@@ -160,22 +173,23 @@ class Database(Connections):
                     )
 
 
-def inspect(path: Path) -> str:
+def inspect(path: Path, tables: Sequence[Tables] = ()) -> str:
     """One line about a file, whose check it has passed; nothing is changed. Raises StoreError."""
     if not path.exists() or _is_empty(path):
         return f"{path.name} will be made at the start"
+    everything = (migration.CORE, *tables)
     forgets = not _log_is_lost(path)
     try:
         db = connect(path)
         try:
-            had = migration.applied(db, path)
+            had = migration.applied(db, path, everything)
             integrity.check_file(db, path)
             schema = migration.label(had, db)
-            if migration.pending(had, migration.main_modules(), path):
+            if migration.pending(had, everything, path):
                 return f"{path.name}, {schema}: the start upgrades it, after a backup"
-            integrity.check_rows(db, path)
-            known = int(db.execute("SELECT count(*) FROM jobs").fetchone()[0])
-            return f"{path.name}, {known} current job{'' if known == 1 else 's'}"
+            for part in everything:
+                part.check(db, path)
+            return f"{path.name}, {schema}"
         finally:
             db.close()
             if forgets:

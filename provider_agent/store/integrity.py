@@ -8,20 +8,13 @@ compared with what is known of it: signed bytes with their hash, terms with the 
 from __future__ import annotations
 
 import sqlite3
+from enum import StrEnum
 from pathlib import Path
 
 from eth_utils.crypto import keccak
 
 from provider_agent.store.errors import damaged
-from provider_agent.store.rows import IntentState, RunStage
-
-_TAKEN = (2, 3)  # assigned, attested
-_NUMBERS = {
-    "jobs": ("price", "assigned_at", "attested_at", "paused", "started", "finished"),
-    "quotes": ("nonce", "price", "collateral", "duration"),
-    "intents": ("value", "deadline"),
-}
-_META_NUMBERS = ("nonce_floor", "quotes.last_nonce")
+from provider_agent.store.rows import IntentState
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:
@@ -33,22 +26,12 @@ def check_file(db: sqlite3.Connection, path: Path) -> None:
 
 
 def check_rows(db: sqlite3.Connection, path: Path) -> None:
-    """What the rows of today's schema must say. Raises StoreError, sqlite3.Error."""
+    """What the rows of intents and transactions must say. Raises StoreError, sqlite3.Error."""
     if db.execute("PRAGMA foreign_key_check").fetchone() is not None:
         raise damaged(path, "a transaction belongs to no intent")
-    for table, states in (("intents", IntentState), ("runs", RunStage)):
-        marks = ", ".join("?" * len(states))
-        query = f"SELECT count(*) FROM {table} WHERE state NOT IN ({marks})"  # noqa: S608 - ours
-        if db.execute(query, tuple(states)).fetchone()[0]:
-            raise damaged(path, f"a state in {table} is unknown")
-    for table, columns in _NUMBERS.items():
-        bad = " OR ".join(f"{name} GLOB '*[^0-9]*' OR {name} = ''" for name in columns)
-        if db.execute(f"SELECT count(*) FROM {table} WHERE {bad}").fetchone()[0]:  # noqa: S608 - ours
-            raise damaged(path, f"a number in {table} is none")
-    for key in _META_NUMBERS:
-        row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        if row is not None and not str(row[0]).isdecimal():
-            raise damaged(path, f"{key} is not a number")
+    check_states(db, path, "intents", IntentState)
+    check_numbers(db, path, "intents", "value", "deadline")
+    check_meta(db, path, "nonce_floor")
     wrong = db.execute(
         "SELECT count(*) FROM transactions JOIN intents ON intents.id = intent_id "
         "WHERE transactions.nonce IS NOT intents.nonce"
@@ -62,8 +45,26 @@ def check_rows(db: sqlite3.Connection, path: Path) -> None:
     for tx_hash, raw in db.execute("SELECT hash, raw FROM transactions"):
         if keccak(raw) != tx_hash:
             raise damaged(path, "a signed transaction does not have its hash")
-    for job_id, terms in db.execute(
-        "SELECT job_id, terms FROM jobs WHERE status IN (?, ?)", _TAKEN
-    ):
-        if keccak(terms) != job_id:
-            raise damaged(path, "the terms of a job do not have its id")
+
+
+def check_states(db: sqlite3.Connection, path: Path, table: str, states: type[StrEnum]) -> None:
+    """Every row of a table has a state that is known."""
+    marks = ", ".join("?" * len(states))
+    query = f"SELECT count(*) FROM {table} WHERE state NOT IN ({marks})"  # noqa: S608 - our names
+    if db.execute(query, tuple(states)).fetchone()[0]:
+        raise damaged(path, f"a state in {table} is unknown")
+
+
+def check_numbers(db: sqlite3.Connection, path: Path, table: str, *columns: str) -> None:
+    """Numbers that are kept as text are numbers."""
+    bad = " OR ".join(f"{name} GLOB '*[^0-9]*' OR {name} = ''" for name in columns)
+    query = f"SELECT count(*) FROM {table} WHERE {bad}"  # noqa: S608 - our own names
+    if db.execute(query).fetchone()[0]:
+        raise damaged(path, f"a number in {table} is none")
+
+
+def check_meta(db: sqlite3.Connection, path: Path, key: str) -> None:
+    """A single remembered value is a number, if it is there."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is not None and not str(row[0]).isdecimal():
+        raise damaged(path, f"{key} is not a number")

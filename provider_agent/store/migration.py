@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Brings a database up to date: numbered steps per module, all of them in one transaction.
 
-A step is `migrations/<module>/NNNN_name.sql`, or `mNNNN_name.py` with `up(db, folder)`. A module
-is a folder; adding one needs no line here. A new file is made by the same steps, so there is one
-way to every table. Which steps a file has had stands in its table `migrations`. Files from before
-that table (schemas 1 to 4) are known by their number and by their columns.
+A step is `NNNN_name.sql` in a folder of its module, or `mNNNN_name.py` with `up(db, folder)`.
+Modules are handed in; adding one needs no line here. A new file is made by the same steps, so
+there is one way to every table. Which steps a file has had stands in its table `migrations`. Files
+from before that table (schemas 1 to 4) are known by their number and by their columns.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from provider_agent.store.copying import copy_database
 from provider_agent.store.errors import StoreError
+from provider_agent.store.integrity import check_rows
+from provider_agent.store.tables import Tables
 from teraproof.protocol.errors import Code
 
 APPLICATION_ID = 0x54504641  # "TPFA": tells our file from anybody else's database
 NUMBERED = 5  # user_version of a file whose steps stand in its table
-HISTORY = "history"  # the module with a file of its own
 BACKUPS = "backups"
 _KEPT_BACKUPS = 3
 _ROOT = Path(__file__).parent / "migrations"
+CORE = Tables("core", _ROOT / "core", check_rows)
+HISTORY = Tables("history", _ROOT / "history")  # in a file of its own
 _NAME = re.compile(r"m?(\d{4})_\w+\.(sql|py)")
 # Steps that files from before the table of steps have had, by their number. 1 was given twice.
 _BEFORE: tuple[tuple[int, Mapping[str, int]], ...] = (
@@ -61,29 +64,22 @@ class Step:
         module.up(db, folder)
 
 
-def steps(root: Path = _ROOT) -> dict[str, list[Step]]:
-    """All steps by module, core first. Their numbers have no holes."""
+def steps(tables: Iterable[Tables]) -> dict[str, list[Step]]:
+    """All steps by module, in the order given. Their numbers have no holes."""
     found: dict[str, list[Step]] = {}
-    for folder in sorted(root.iterdir(), key=lambda path: (path.name != "core", path.name)):
+    for part in tables:
         files = sorted(
             (int(match[1]), path)
-            for path in folder.glob("*")
+            for path in part.steps.glob("*")
             if (match := _NAME.fullmatch(path.name))
         )
-        if not files:
-            continue
         if [number for number, _ in files] != list(range(1, len(files) + 1)):
-            raise ValueError(f"the steps of {folder.name} are not numbered one by one")
-        found[folder.name] = [Step(folder.name, number, path) for number, path in files]
+            raise ValueError(f"the steps of {part.module} are not numbered one by one")
+        found[part.module] = [Step(part.module, number, path) for number, path in files]
     return found
 
 
-def main_modules(root: Path = _ROOT) -> tuple[str, ...]:
-    """The modules whose tables lie in the agent's database."""
-    return tuple(name for name in steps(root) if name != HISTORY)
-
-
-def applied(db: sqlite3.Connection, path: Path) -> dict[str, int]:
+def applied(db: sqlite3.Connection, path: Path, tables: Sequence[Tables]) -> dict[str, int]:
     """The newest step of each module that a file has had. StoreError for a file that is not ours
     or newer than this program.
     """
@@ -103,7 +99,7 @@ def applied(db: sqlite3.Connection, path: Path) -> dict[str, int]:
         rows = db.execute("SELECT module, max(number) FROM migrations GROUP BY module")
         return {str(module): int(number) for module, number in rows}
     for number, had in _BEFORE:
-        if number == version and shape == _expected(had):
+        if number == version and shape == _expected(had, tables):
             return dict(had)
     raise StoreError(
         Code.DATABASE_UNKNOWN,
@@ -112,25 +108,24 @@ def applied(db: sqlite3.Connection, path: Path) -> dict[str, int]:
     )
 
 
-def pending(had: Mapping[str, int], modules: Iterable[str], path: Path) -> list[Step]:
+def pending(had: Mapping[str, int], tables: Sequence[Tables], path: Path) -> list[Step]:
     """The steps that a file still needs. StoreError when it has had steps unknown here."""
-    known = steps()
+    known = steps(tables)
     for module, number in had.items():
         if module not in known or number > len(known[module]):
             raise _newer(path, f"{module} {number}")
-    return [step for name in modules for step in known[name][had.get(name, 0) :]]
+    return [step for name in known for step in known[name][had.get(name, 0) :]]
 
 
-def upgrade(db: sqlite3.Connection, path: Path, modules: Iterable[str], now: float) -> bool:
+def upgrade(db: sqlite3.Connection, path: Path, tables: Sequence[Tables], now: float) -> bool:
     """Run what is missing, all or nothing, after a backup; whether there was anything to run.
 
     `db` must have foreign keys off: tables are replaced.
     """
-    modules = tuple(modules)
     db.execute("BEGIN IMMEDIATE")
     try:
-        had = applied(db, path)
-        missing = pending(had, modules, path)
+        had = applied(db, path, tables)
+        missing = pending(had, tables, path)
         if not missing:
             db.execute("ROLLBACK")
             return False
@@ -144,7 +139,7 @@ def upgrade(db: sqlite3.Connection, path: Path, modules: Iterable[str], now: flo
             "WITHOUT ROWID"
         )
         for name, number in had.items():
-            for step in steps()[name][:number]:
+            for step in steps(tables)[name][:number]:
                 _record(db, step, now)
         for step in missing:
             step.apply(db, path.parent)
@@ -203,9 +198,11 @@ def _newer(path: Path, what: str) -> StoreError:
     )
 
 
-def _expected(had: Mapping[str, int]) -> _Shape:
+def _expected(had: Mapping[str, int], tables: Sequence[Tables]) -> _Shape:
     """The tables that these steps make."""
-    known = steps()
+    known = steps(tables)
+    if not known.keys() >= had.keys():
+        return {}
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         for name, number in had.items():

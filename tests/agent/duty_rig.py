@@ -24,6 +24,7 @@ from provider_agent.core.means import Means
 from provider_agent.core.standing import Standing
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.duty import JobsDuty
@@ -242,7 +243,7 @@ class Rig:
                 **settings,
             }
         )
-        self.store = Store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
         self.chain = PlainChain()
         self.runner = PlainRunner(folder / "runs")
         self.nonce = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from provider_agent.core.attempts import Attempts
+from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.duty import BenchmarkDuty
 from provider_agent.modules.proofs.epochs import NO_EPOCH
@@ -204,7 +205,7 @@ class Rig:
         self.busy = self.settles = False
         self.standing: Standing | None = STANDING
         self.contract = PlainBenchmark()
-        self.store = Store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
         self.outcomes: list[str] = []
         self.restart()
 

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from provider_agent.cli import main as cli
-from provider_agent.store import IntentKey, IntentState, Store, backup
+from provider_agent.modules.all import open_store
+from provider_agent.store import IntentKey, IntentState, backup
 from provider_agent.tx.keys import KeyLock
 from teraproof.errors import LocalError
 
@@ -46,7 +47,7 @@ def home(tmp_path: Path) -> Path:
     (home / "operator.json").write_text('{"crypto": "encrypted"}')
     (home / "operator.password").write_text("secret words")
     (home / "data").mkdir()
-    store = Store(home / "data" / "agent.sqlite")
+    store = open_store(home / "data" / "agent.sqlite")
     store.bind(chain="31337", operator=OPERATOR)
     for number, name in enumerate(("planned", "signed", "sent", "final")):
         intent = store.add_intent(IntentKey("jobs", f"{number:064x}", name), OWNER, b"\x01")
@@ -86,7 +87,7 @@ def content(database: Path) -> list[str]:
 def test_backup__holds_databases_settings_and_the_encrypted_key_and_no_password(
     home: Path, tmp_path: Path
 ) -> None:
-    store = Store(home / "data" / "agent.sqlite")  # the agent runs meanwhile
+    store = open_store(home / "data" / "agent.sqlite")  # the agent runs meanwhile
     store.set_meta("some", "newer thing")
     done = saved(home, tmp_path / "copy")
     assert done.exit_code == 0, done.output
@@ -133,7 +134,7 @@ def test_restore__on_a_new_machine__all_is_there_but_the_password(
     assert "missing" in done.output and "operator.password" in done.output
     assert (new / "operator.json").read_text() == (home / "operator.json").read_text()
     assert (new / "provider.toml").read_text() == SETTINGS
-    store = Store(new / "data" / "agent.sqlite")
+    store = open_store(new / "data" / "agent.sqlite")
     assert store.meta("some") == "thing" and store.meta("identity.operator") == OPERATOR
     store.close()
 
@@ -144,7 +145,7 @@ def test_restore__what_was_under_way_is_given_up_and_the_agent_starts_as_after_a
     saved(home, tmp_path / "copy")
     shutil.rmtree(home / "data")
     assert restored(home, tmp_path / "copy").exit_code == 0
-    store = Store(home / "data" / "agent.sqlite")
+    store = open_store(home / "data" / "agent.sqlite")
     assert store.rows_lost, "its start must adopt what the chain has"
     assert not store.intents_in(IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT)
     reasons = {intent.reason for intent in store.intents_in(IntentState.ABANDONED)}

@@ -11,8 +11,8 @@ import pytest
 
 from provider_agent.checks import Finding, startup
 from provider_agent.core.settings import Settings
+from provider_agent.modules.all import open_store
 from provider_agent.settings import validate
-from provider_agent.store import Store
 from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
 from tests.agent.stub_node import Refusal, Result, StubNode, block
 from tests.support import runs
@@ -147,9 +147,9 @@ def test_startup__database_of_another_program(tmp_path: Path, anvil: Anvil) -> N
 def test_startup__database_of_this_agent(tmp_path: Path, anvil: Anvil) -> None:
     settings = settings_of(tmp_path, anvil)
     settings.agent.data_dir.mkdir()
-    Store(settings.agent.data_dir / "agent.sqlite").close()
+    open_store(settings.agent.data_dir / "agent.sqlite").close()
     found = {finding.name: finding for finding in startup(settings)}
-    assert found["database"].line == "agent.sqlite, 0 current jobs"
+    assert found["database"].line == "agent.sqlite, core3-jobs5-proofs1"
 
 
 def test_startup__data_directory_is_a_file(tmp_path: Path, anvil: Anvil) -> None:

@@ -15,12 +15,13 @@ from eth_account import Account
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
 from provider_agent.core.shown import amount
+from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.rewards import duty as rewards
 from provider_agent.settings import EVERYTHING, load
-from provider_agent.store import IntentKey, Store
+from provider_agent.store import IntentKey
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Exit
 from teraproof.protocol.terms import Status
@@ -120,7 +121,7 @@ def test_init__proofs_by_their_addresses(config: Path, tmp_path: Path) -> None:
 def test_status__proof_and_rewards(config: Path) -> None:
     data = load(config, {}).agent.data_dir
     data.mkdir()
-    store = Store(data / DATABASE)
+    store = open_store(data / DATABASE)
     report = ProofReport(
         "cuda", 12, "window", 40, 30, 0, 8, 15 * 10**14, 2 * 10**15, note="proving", paused=False
     )
@@ -232,7 +233,7 @@ def test_status__jobs_and_transactions(config: Path, tmp_path: Path) -> None:
     rig = Rig(data)
     rig.store.close()
     (data / "agent.sqlite").rename(data / DATABASE)
-    rig.store = Store(data / DATABASE)
+    rig.store = open_store(data / DATABASE)
     rig.restart()
     terms = rig.post(rig.spec())
     rig.assign(terms)
@@ -251,7 +252,7 @@ def test_status__ids_have_one_length_and_pay_is_in_tokens(
 ) -> None:
     data = config.parent / "agent-data"
     data.mkdir()
-    store = Store(data / DATABASE)
+    store = open_store(data / DATABASE)
     job = bytes(range(32))
     store.add_job(job, b"", A, bytes(32), Status.OPEN)
     store.update_job(job, price=2_500_000, note="[bold]x[/]")

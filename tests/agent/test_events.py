@@ -12,7 +12,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from provider_agent.core.feed import EventFeed, Followed
-from provider_agent.store import Store
+from provider_agent.modules.all import open_store
 from teraproof.contracts import jobs as calls
 from teraproof.contracts.abi import Function
 from teraproof.contracts.base import Event
@@ -68,7 +68,7 @@ class World:
         self.anvil, self.proxy = anvil, proxy
         self.contract = counter.deploy(anvil)
         self.pool = RpcPool([proxy.url], anvil.chain_id, timeout=1.0)
-        self.store = Store(path / "agent.sqlite")
+        self.store = open_store(path / "agent.sqlite")
         self.follower = Follower()
 
     def feed(self, chunk: int = 2000, window: int = 16) -> EventFeed:

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from provider_agent.modules.all import open_store, tables_of
 from provider_agent.modules.jobs.book import decode_terms
 from provider_agent.store import IntentKey, IntentState, RunStage, Store, StoreError, migration
 from provider_agent.store import inspect as look_at
+from provider_agent.store.tables import Tables
 from teraproof.protocol.errors import Code
 from tests.agent.schemas.build import KEY, NOW, PAY, TENANT, sign
 
@@ -80,7 +82,7 @@ def test_upgrade__nonces_signed_bytes_quotes_and_jobs_survive(tmp_path: Path, na
     }
     bodies = dict(rows(path, "SELECT digest, body FROM specs"))
     assert all(kept[query] for query in list(kept)[:-1])
-    store = Store(path, clock=lambda: float(NOW))
+    store = open_store(path, clock=lambda: float(NOW))
     try:
         for query, before in kept.items():
             if "FROM jobs" in query and name in FIRST_EDITION:
@@ -111,9 +113,9 @@ def test_upgrade__nonces_signed_bytes_quotes_and_jobs_survive(tmp_path: Path, na
 @pytest.mark.parametrize("name", NAMES)
 def test_upgrade__same_tables_as_a_new_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "new").mkdir()
-    Store(tmp_path / "new" / "agent.sqlite").close()
+    open_store(tmp_path / "new" / "agent.sqlite").close()
     path = lay(tmp_path, name, change_for(name))
-    Store(path).close()
+    open_store(path).close()
     query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name"
     new = rows(tmp_path / "new" / "agent.sqlite", query)
     assert str(rows(path, query)).replace('"', "") == str(new).replace('"', "")
@@ -128,7 +130,7 @@ def test_upgrade__unfinished_job_of_older_contracts__refused_and_unchanged(
     path = lay(tmp_path, name)
     before = content(path)
     with pytest.raises(StoreError, match=r"1 unfinished job\(s\) of an earlier edition") as caught:
-        Store(path)
+        open_store(path)
     assert caught.value.code == Code.DATABASE_UNFINISHED
     assert "\n" not in str(caught.value)
     assert content(path) == before
@@ -138,19 +140,19 @@ def test_upgrade__unfinished_job_of_older_contracts__refused_and_unchanged(
 def test_upgrade__backup_first__it_is_the_old_file(tmp_path: Path, name: str) -> None:
     path = lay(tmp_path, name, change_for(name))
     before = content(path)
-    Store(path, clock=lambda: float(NOW)).close()
+    open_store(path, clock=lambda: float(NOW)).close()
     (copy,) = (tmp_path / "backups").iterdir()
     assert copy.name == f"agent-schema-{name[0]}-20261118T110640Z.sqlite"
     assert copy.stat().st_mode & 0o777 == 0o600
     assert content(copy) == before
-    Store(path).close()  # nothing to do: no second backup
+    open_store(path).close()  # nothing to do: no second backup
     assert len(list((tmp_path / "backups").iterdir())) == 1
 
 
 def test_upgrade__old_backups_go(tmp_path: Path) -> None:
     for number in range(5):
         path = lay(tmp_path, "4")
-        Store(path, clock=lambda number=number: float(NOW + number)).close()
+        open_store(path, clock=lambda number=number: float(NOW + number)).close()
         path.unlink()
     assert len(list((tmp_path / "backups").iterdir())) == 3
 
@@ -173,9 +175,9 @@ def test_upgrade__dies_on_the_way__nothing_is_changed(
     with monkeypatch.context() as patch:
         patch.setattr(migration.Step, "apply", broken(migration.Step.apply, at))
         with pytest.raises(KeyboardInterrupt):
-            Store(path)
+            open_store(path)
     assert content(path) == before
-    Store(path).close()
+    open_store(path).close()
 
 
 def test_upgrade__no_room_for_the_backup__refused(
@@ -186,7 +188,7 @@ def test_upgrade__no_room_for_the_backup__refused(
     full = SimpleNamespace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(StoreError, match="no room to back up") as caught:
-        Store(path)
+        open_store(path)
     assert (caught.value.code, content(path)) == (Code.DISK_FULL, before)
 
 
@@ -204,7 +206,7 @@ def test_open__file_that_is_not_for_this_program__refused_and_unchanged(
     tmp_path: Path, change: str, code: Code
 ) -> None:
     path = tmp_path / "agent.sqlite"
-    Store(path).close()
+    open_store(path).close()
     with sqlite3.connect(path) as db:
         db.execute(change)
     db.close()
@@ -220,16 +222,16 @@ def test_open__file_that_is_not_for_this_program__refused_and_unchanged(
 def test_open__old_number_with_other_tables__never_guessed_at(tmp_path: Path) -> None:
     path = lay(tmp_path, "4", "ALTER TABLE jobs ADD COLUMN theirs TEXT;")
     with pytest.raises(StoreError) as caught:
-        Store(path)
+        open_store(path)
     assert caught.value.code == Code.DATABASE_UNKNOWN
 
 
 def test_look__old_file__is_not_upgraded_by_who_only_looks(tmp_path: Path) -> None:
     path = lay(tmp_path, "4")
     before = content(path)
-    assert "schema-4: the start upgrades it" in look_at(path)
+    assert "schema-4: the start upgrades it" in look_at(path, tables_of())
     with pytest.raises(StoreError) as caught:
-        Store(path, owner=False)
+        open_store(path, owner=False)
     assert caught.value.code == Code.DATABASE_OLD
     assert content(path) == before
 
@@ -237,21 +239,26 @@ def test_look__old_file__is_not_upgraded_by_who_only_looks(tmp_path: Path) -> No
 def test_steps__history_keeps_what_leaves(tmp_path: Path) -> None:
     """A step that adds a column to what ends must add it to the history, too."""
     path = tmp_path / "agent.sqlite"
-    Store(path).close()
+    open_store(path).close()
     for table in ("jobs", "runs", "intents"):
         query = f"SELECT name FROM pragma_table_info('{table}') ORDER BY name"
         assert rows(path, query) == rows(tmp_path / "history.sqlite", query)
 
 
 def test_steps__another_module__needs_its_folder_alone(tmp_path: Path) -> None:
-    root = tmp_path / "migrations"
-    for name in ("core", "leases"):
-        (root / name).mkdir(parents=True)
-        (root / name / "0001_tables.sql").write_text(f"CREATE TABLE {name}s (a);")
-    assert migration.main_modules(root) == ("core", "leases")
-    (root / "leases" / "0003_hole.sql").write_text("")
+    leases = Tables("leases", tmp_path / "leases")
+    leases.steps.mkdir()
+    (leases.steps / "0001_tables.sql").write_text("CREATE TABLE leases (a);")
+    for _ in range(2):  # the second time there is nothing to do
+        store = Store(tmp_path / "agent.sqlite", tables=[*tables_of(), leases])
+        store._db().execute("INSERT INTO leases VALUES (1)")
+        store.close()
+    with pytest.raises(StoreError) as refused:
+        open_store(tmp_path / "agent.sqlite")  # an agent without that module
+    assert refused.value.code is Code.DATABASE_NEWER
+    (leases.steps / "0003_hole.sql").write_text("")
     with pytest.raises(ValueError, match="not numbered one by one"):
-        migration.steps(root)
+        migration.steps([leases])
 
 
 def test_fixtures__are_what_the_key_signed() -> None:

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from provider_agent.core.attempts import Attempts
+from provider_agent.modules.all import open_store
 from provider_agent.modules.rewards.duty import UNCLAIMED, RewardsDuty
-from provider_agent.store import IntentState, Store
+from provider_agent.store import IntentState
 from provider_agent.tx.sender import Sender
 from teraproof.contracts.benchmark import ProofRecord
 from teraproof.contracts.emissions import CLAIM, EmissionsContract
@@ -48,7 +49,7 @@ class Rig:
         ProofRig.open_epoch(cast(ProofRig, self))
         ProofRig.draw_epoch(cast(ProofRig, self))
         self.number = 100
-        self.store = Store(folder / "agent.sqlite")
+        self.store = open_store(folder / "agent.sqlite")
         self.restart()
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.modules.all import open_store
 from provider_agent.store import (
     IntentKey,
     IntentState,
@@ -36,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    made = Store(path, clock=lambda: 1000.0)
+    made = open_store(path, clock=lambda: 1000.0)
     yield made
     made.close()
 
@@ -61,7 +62,7 @@ def test_open__newer_file__refused(store: Store, path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(LocalError, match="written by a newer agent"):
-        Store(path)
+        open_store(path)
 
 
 def test_open__others_file__refused(path: Path) -> None:
@@ -69,12 +70,12 @@ def test_open__others_file__refused(path: Path) -> None:
         db.execute("CREATE TABLE theirs (a)")
     db.close()
     with pytest.raises(LocalError, match="database of another program"):
-        Store(path)
+        open_store(path)
 
 
 def test_open__no_directory__refused(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"check agent\.data_dir"):
-        Store(tmp_path / "missing" / "agent.sqlite")
+        open_store(tmp_path / "missing" / "agent.sqlite")
 
 
 def test_bind__other_identity__refused(store: Store) -> None:
@@ -275,7 +276,7 @@ def test_spec_usage__counts_what_no_job_has_named(store: Store) -> None:
 
 def test_prune_specs__old_and_not_kept__gone(path: Path) -> None:
     now = [1000.0]
-    store = Store(path, clock=lambda: now[0])
+    store = open_store(path, clock=lambda: now[0])
     old, kept = put(store, b"old", "0xr"), put(store, b"kept", "0xr")
     now[0] = 1100.0
     new = put(store, b"new", "0xr")

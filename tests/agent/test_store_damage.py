@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.modules.all import open_store, tables_of
 from provider_agent.store import IntentKey, IntentState, RunStage, Store, StoreError
 from provider_agent.store import inspect as look_at
 from provider_agent.store.database import connect
@@ -31,7 +32,7 @@ TRIES = 60  # of each kind; a long sweep has found no more
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of today with rows in every table, and a few thousand more."""
     path = lay(tmp_path_factory.mktemp("good"), "4")
-    store = Store(path)
+    store = open_store(path)
     with store.transaction():
         for number in range(300):
             store.add_job(bytes([number % 256, number >> 8]) * 16, b"t" * 512, "0xr", b"s" * 32, 1)
@@ -59,7 +60,7 @@ def money(store: Store) -> object:
 
 def use(path: Path) -> object:
     """Open a file and read all of it, as an agent does."""
-    store = Store(path)
+    store = open_store(path)
     try:
         store.runs_in(*RunStage)
         store.live_quotes(0)
@@ -143,7 +144,7 @@ def test_file_of_something_else__one_line(tmp_path: Path, size: int) -> None:
     path = tmp_path / "agent.sqlite"
     path.write_bytes(b"not a database at all"[:size] * -(-size // 21))
     with pytest.raises(StoreError, match="is damaged") as caught:
-        Store(path)
+        open_store(path)
     assert caught.value.code == Code.DATABASE_DAMAGED
 
 
@@ -153,7 +154,7 @@ def wrong(path: Path, change: str) -> StoreError:
     db.execute(change)
     db.close()
     with pytest.raises(StoreError) as caught:
-        Store(path)
+        open_store(path)
     assert caught.value.code == Code.DATABASE_DAMAGED
     return caught.value
 
@@ -185,27 +186,30 @@ def test_log_lost_after_a_crash__said_and_adopted(good: Path, tmp_path: Path) ->
     path = copy(good, tmp_path)
     script = (
         "import os, sys; from pathlib import Path; from provider_agent.store import *;"
-        "store = Store(Path(sys.argv[1]));"
+        "from provider_agent.modules.all import open_store;"
+        "store = open_store(Path(sys.argv[1]));"
         "store.add_intent(IntentKey('jobs', 'a', 'b'), '0xto', b''); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, check=False)
     assert Path(f"{path}-wal").exists()
-    kept = Store(path)  # as after any crash
+    kept = open_store(path)  # as after any crash
     assert not kept.rows_lost and kept.intents_of("a")
     kept.close()
     subprocess.run([sys.executable, "-c", script.replace("'a'", "'z'"), str(path)], cwd=ROOT,
                    check=False)  # fmt: skip
     Path(f"{path}-wal").unlink()
-    look_at(path)  # `check` and `status` come before the agent and hide nothing from it
-    Store(path, owner=False).close()
-    store = Store(path)
+    look_at(
+        path, tables_of()
+    )  # `check` and `status` come before the agent and hide nothing from it
+    open_store(path, owner=False).close()
+    store = open_store(path)
     assert store.rows_lost and store.intents_of("z") == []
     store.close()
-    store = Store(path)  # somebody may look at it before the agent does
+    store = open_store(path)  # somebody may look at it before the agent does
     assert store.rows_lost
     store.made_good()
     store.close()
-    store = Store(path)
+    store = open_store(path)
     assert not store.rows_lost
     store.close()
 
@@ -221,7 +225,7 @@ def test_file_lost__known_by_what_an_agent_left(tmp_path: Path, how: str, trace:
         (tmp_path / trace / "x").mkdir(parents=True)
     if how == "emptied":
         path.touch()
-    store = Store(path)
+    store = open_store(path)
     assert store.rows_lost
     store.close()
 
@@ -229,7 +233,7 @@ def test_file_lost__known_by_what_an_agent_left(tmp_path: Path, how: str, trace:
 def test_new_directory__nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "agent.sqlite"
     for _ in range(2):
-        store = Store(path)
+        store = open_store(path)
         assert not store.rows_lost
         store.close()
     assert not Path(f"{path}-in-use").exists()
@@ -238,7 +242,7 @@ def test_new_directory__nothing_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_file_gone_while_in_use__told(tmp_path: Path, how: str) -> None:
     path = tmp_path / "agent.sqlite"
-    store = Store(path)
+    store = open_store(path)
     store.check_there()
     path.unlink()
     if how == "replaced":
@@ -251,21 +255,21 @@ def test_file_gone_while_in_use__told(tmp_path: Path, how: str) -> None:
 
 
 def test_history_damaged__set_aside_and_begun_anew(tmp_path: Path) -> None:
-    store = Store(tmp_path / "agent.sqlite")
+    store = open_store(tmp_path / "agent.sqlite")
     store.close()
     history = tmp_path / "history.sqlite"
     history.write_bytes(b"garbage" * 1000)
-    store = Store(tmp_path / "agent.sqlite")
+    store = open_store(tmp_path / "agent.sqlite")
     assert store.job(b"x") is None
     store.close()
     assert len(list(tmp_path.glob("history.sqlite.*.damaged"))) == 1
     data = bytearray(history.read_bytes())
     data[4096:] = random.Random(1).randbytes(len(data) - 4096)
     history.write_bytes(data)
-    store = Store(tmp_path / "agent.sqlite")  # what is damaged shows when it is read
+    store = open_store(tmp_path / "agent.sqlite")  # what is damaged shows when it is read
     assert store.job(b"x") is None and store.ended_jobs(5) == []
     store.close()
-    store = Store(tmp_path / "agent.sqlite")
+    store = open_store(tmp_path / "agent.sqlite")
     assert store.job(b"x") is None
     store.close()
     assert len(list(tmp_path.glob("history.sqlite.*.damaged"))) >= 1
@@ -276,7 +280,7 @@ def test_history_damaged__set_aside_and_begun_anew(tmp_path: Path) -> None:
 
 def test_disk_full__one_line_and_nothing_half_done(good: Path, tmp_path: Path) -> None:
     path = copy(good, tmp_path)
-    store = Store(path)
+    store = open_store(path)
     with store.transaction() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
     store._db().execute(f"PRAGMA max_page_count = {pages}")
@@ -300,7 +304,7 @@ AS_NOBODY = """
 import os, resource, signal, sys
 from pathlib import Path
 from teraproof.errors import LocalError
-from provider_agent.store import Store
+from provider_agent.modules.all import open_store, tables_of
 from teraproof.protocol.errors import Code
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv[2])
@@ -309,7 +313,7 @@ if limit:
 elif os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
-    Store(Path(sys.argv[1]))
+    open_store(Path(sys.argv[1]))
 except LocalError as error:
     print(error.code, error)
 else:
@@ -352,4 +356,4 @@ def test_disk_that_fails_during_the_upgrade__old_file_stays(tmp_path: Path, limi
     assert said.startswith((Code.DATABASE_UNWRITABLE, Code.DISK_FULL)) and said.count("\n") == 1, (
         said
     )
-    Store(path).close()  # with room it is upgraded
+    open_store(path).close()  # with room it is upgraded

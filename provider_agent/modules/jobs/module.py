@@ -36,11 +36,13 @@ from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.routes import operations
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
+from provider_agent.modules.jobs.tables import TABLES
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.views import JobViews, UploadRule, offer
 from provider_agent.runners.base import Phase
 from provider_agent.runners.containment import of_this_machine
 from provider_agent.store import Store
+from provider_agent.store.tables import Tables
 from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
@@ -59,6 +61,7 @@ class JobsModule(Module):
     """Takes paid jobs, runs them in a sandbox, attests the results and collects the pay."""
 
     name: ClassVar[str] = "jobs"
+    tables: ClassVar[Tables] = TABLES
     section: ClassVar[str] = "jobs"
     settings: ClassVar[type[Section]] = JobsSettings
 

@@ -18,7 +18,9 @@ from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.proofs.metrics import ProofMetrics
 from provider_agent.modules.proofs.prover import Prover
 from provider_agent.modules.proofs.settings import BenchmarkSettings
+from provider_agent.modules.proofs.tables import TABLES
 from provider_agent.store import Store
+from provider_agent.store.tables import Tables
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract, Committed
 
@@ -27,6 +29,7 @@ class ProofsModule(Module):
     """Proves this machine's speed, where `chain.benchmark` is set and `benchmark.enabled`."""
 
     name: ClassVar[str] = "proofs"
+    tables: ClassVar[Tables] = TABLES
     section: ClassVar[str] = "benchmark"
     settings: ClassVar[type[Section]] = BenchmarkSettings
 

@@ -20,8 +20,8 @@ from provider_agent.core.policy import Policy
 from provider_agent.core.standing import Standing
 from provider_agent.core.watch import Watch
 from provider_agent.errors import KeyInUse
-from provider_agent.modules.all import MODULES
-from provider_agent.store import IntentKey, Store, StoreError
+from provider_agent.modules.all import MODULES, open_store
+from provider_agent.store import IntentKey, StoreError
 from provider_agent.tx.sender import Sender
 from teraproof.contracts.base import Event
 from teraproof.contracts.staking import StakingContract
@@ -109,7 +109,7 @@ class Rig:
         chain: Any = self.chain
         self.staking = PlainChain()
         self.metrics = Metrics()
-        self.store = Store(self.folder / "agent.sqlite")
+        self.store = open_store(self.folder / "agent.sqlite")
         self.first, self.second = Part("first", self), Part("second", self)
         self.policy = Policy(self.store.path, self.metrics, pause=2, max_age=80, clock=clock)
         parts = Machinery(

@@ -16,6 +16,7 @@ from typing import Any
 from eth_abi.abi import encode
 from eth_account import Account
 
+from provider_agent.modules.all import open_store
 from provider_agent.store import (
     IntentKey,
     IntentState,
@@ -134,7 +135,7 @@ def main() -> None:
     """Print the dump."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "agent.sqlite"
-        store = Store(path, clock=lambda: float(NOW))
+        store = open_store(path, clock=lambda: float(NOW))
         fill(store)
         store.close()
         db = sqlite3.connect(path)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from provider_agent.errors import KeyInUse
+from provider_agent.modules.all import open_store
 from provider_agent.store import Intent, IntentKey, IntentState, Store
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
@@ -47,7 +48,7 @@ class Desk:
 
     def restart(self) -> None:
         self.close()
-        self.store = Store(self.path)
+        self.store = open_store(self.path)
         self.pool = RpcPool([self.proxy.url], self.anvil.chain_id, timeout=0.4, max_wait=0.3)
         self._open = [self.store.close, self.pool.close]
         self.sender = Sender(

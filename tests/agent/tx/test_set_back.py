@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.errors import KeyInUse
+from provider_agent.modules.all import open_store
 from provider_agent.store import IntentState, backup
 from tests.agent.tx.test_sender import Desk, desk, proxy
 
@@ -41,7 +42,7 @@ def lose(desk: Desk) -> None:
 def test_restored__nothing_lands_twice_and_the_next_one_lands(desk: Desk, tmp_path: Path) -> None:
     work_on(desk, tmp_path / "copy")
     lose(desk)
-    backup.restore(backup.read(tmp_path / "copy"), desk.path.parent)
+    backup.restore(backup.read(tmp_path / "copy"), desk.path.parent, open_store)
     desk.restart()
     assert desk.store.rows_lost
     desk.sender.start(adopt=desk.store.rows_lost)

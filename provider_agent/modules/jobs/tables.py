@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of jobs, and what their rows must say at each start."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from eth_utils.crypto import keccak
+
+from provider_agent.store.errors import damaged
+from provider_agent.store.integrity import check_meta, check_numbers, check_states
+from provider_agent.store.rows import RunStage
+from provider_agent.store.tables import Tables
+
+_TAKEN = (2, 3)  # assigned, attested
+
+
+def check_rows(db: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreError, sqlite3.Error."""
+    check_states(db, path, "runs", RunStage)
+    check_numbers(
+        db, path, "jobs", "price", "assigned_at", "attested_at", "paused", "started", "finished"
+    )
+    check_numbers(db, path, "quotes", "nonce", "price", "collateral", "duration")
+    check_meta(db, path, "quotes.last_nonce")
+    for job_id, terms in db.execute(
+        "SELECT job_id, terms FROM jobs WHERE status IN (?, ?)", _TAKEN
+    ):
+        if keccak(terms) != job_id:
+            raise damaged(path, "the terms of a job do not have its id")
+
+
+TABLES = Tables("jobs", Path(__file__).parent / "migrations", check_rows)
