@@ -200,8 +200,6 @@ def test_log_lost_after_a_crash__said_and_adopted(good: Path, tmp_path: Path) ->
     Path(f"{path}-wal").unlink()
     # `check` and `status` come before the agent and hide nothing from it.
     look_at(path, tables_of())
-        path, tables_of()
-    )  # `check` and `status` come before the agent and hide nothing from it
     open_store(path, owner=False).close()
     store = open_store(path)
     assert store.rows_lost and store.intents_of("z") == []
