@@ -15,7 +15,7 @@ from pathlib import Path
 from provider_agent import devices
 from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed
-from provider_agent.core.head import PinnedHead
+from provider_agent.core.head import NewestHead, PinnedHead
 from provider_agent.core.health import Check, Health
 from provider_agent.core.loop import Loop, Machinery
 from provider_agent.core.means import Means
@@ -101,12 +101,13 @@ class Agent:
             stack.callback(visitors.close)
             store = Store(database(settings), tables=tables_of(self._kinds))
             stack.callback(store.close)
-            context = _context(settings, key, metrics, pool, visitors, store)
+            newest = NewestHead(pool.head, settings.chain.poll_seconds)
+            context = _context(settings, key, metrics, pool, visitors, store, newest)
             modules = [made for kind in self._kinds if (made := kind.build(context)) is not None]
             for module in modules:
                 stack.callback(module.close)
                 context.feed.follow(module.contracts())
-            loop = _loop(context, modules, watch)
+            loop = _loop(context, modules, watch, newest)
             server, status = _servers(context, modules, loop, watch)
             self._begin(context, modules)
             for listener in (status, server):
@@ -143,6 +144,7 @@ def _context(
     pool: RpcPool,
     visitors: RpcPool,
     store: Store,
+    newest: NewestHead,
 ) -> Context:
     chain = settings.chain
     staking = StakingContract(pool, chain.staking)
@@ -165,11 +167,12 @@ def _context(
         reorg_window=chain.reorg_window,
         in_flight=settings.agent.max_in_flight,
         on_change=count,
+        newest=newest.look,
     )
     standing, gpus = Standing(staking, key.address), len(devices.gpus())
     means = Means(settings, sender.reserve, standing, lambda: gpus)
     pace = Pace(pool, chain.block_seconds)
-    pace.see(pool.head())
+    pace.see(newest.look())
     return Context(
         settings=settings,
         key=key,
@@ -190,12 +193,12 @@ def _max_age(settings: Settings) -> float:
     return 60 + 10 * settings.chain.poll_seconds
 
 
-def _loop(context: Context, modules: Sequence[Module], watch: Watch) -> Loop:
+def _loop(context: Context, modules: Sequence[Module], watch: Watch, newest: NewestHead) -> Loop:
     settings = context.settings
     pause = settings.chain.poll_seconds
     parts = Machinery(
         store=context.store,
-        pool=context.pool,
+        newest=newest,
         sender=context.sender,
         feed=context.feed,
         pace=context.pace,

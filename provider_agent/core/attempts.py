@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from provider_agent.store import Intent, IntentKey, IntentState, Store
+from provider_agent.tx.gas import may_get_more
 from provider_agent.tx.sender import Sender
 
 UNDECIDED = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.MINED)
@@ -52,6 +53,8 @@ class Attempts:
             return True
         if made[-1].state not in CAME_TO_NOTHING or len(made) >= MAX_ATTEMPTS:
             return False
+        if may_get_more(self._store.transactions_of(made[-1].id), made[-1].mined):
+            return True
         pause: int = min(MAX_PAUSE, self._pause << (len(made) - 1))
         return made[-1].updated_at + pause <= self._clock()
 

@@ -112,6 +112,9 @@ class EventFeed:
         if back is not None:
             first = max(self._start, min(first, back))
             self._avoid = self._pool.next_for_logs(self._avoid)
+        cursor = self._store.cursor(self._name)
+        # New blocks that the next poll reads again: a branch without logs is seen then at last.
+        once_more = back is None and cursor is not None and cursor >= head.number - self._window
         while first <= head.number and self._sources:
             last = min(first + self._chunk - 1, head.number)
             end = head if last == head.number else self._pool.block(last)
@@ -122,7 +125,9 @@ class EventFeed:
                 [self._topics()],
                 avoid=None if back is None else self._avoid,
             )
-            if self._pool.block(head.number).hash != head.hash:
+            if not (once_more and self._are_of_branch(logs)) and (
+                self._pool.block(head.number, fresh=True).hash != head.hash
+            ):
                 raise BlockUnknown(f"block {head.number} left the chain while events were read")
             self._commit(first, end, head, logs, consume)
             first = last + 1
@@ -132,6 +137,12 @@ class EventFeed:
         if self._back == back:
             self._back = None
         return True
+
+    def _are_of_branch(self, logs: Sequence[Log]) -> bool:
+        """Whether the blocks that logs name are those of the chain, as far as headers show it."""
+        blocks = {entry.block_number: entry.block_hash for entry in logs}
+        known = [self._pool.known_block(number) for number in blocks]
+        return all(one is not None and blocks[one.number] == one.hash for one in known)
 
     @property
     def looks_back(self) -> bool:

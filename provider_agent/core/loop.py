@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 from provider_agent.core.feed import EventFeed
-from provider_agent.core.head import PinnedHead
+from provider_agent.core.head import NewestHead, PinnedHead
 from provider_agent.core.health import Check
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.module import Cycle, Module
@@ -28,7 +28,6 @@ from provider_agent.core.watch import Watch
 from provider_agent.store import IntentState, Store
 from provider_agent.tx.sender import Sender
 from teraproof.contracts.base import Event
-from teraproof.rpc.client import RpcPool
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
@@ -44,7 +43,7 @@ class Machinery:
     """What a cycle is made of, besides the modules."""
 
     store: Store
-    pool: RpcPool
+    newest: NewestHead
     sender: Sender
     feed: EventFeed
     pace: Pace
@@ -92,7 +91,9 @@ class Loop:
                 hurried += 1
             else:
                 hurried = 0
-                self._rest(stop, min([self._pause, *self._wanted()]))
+                wanted = list(self._wanted())
+                self._parts.newest.hurried = bool(wanted)
+                self._rest(stop, min([self._pause, *wanted]))
 
     def _wanted(self) -> Iterator[float]:
         """Seconds after which modules want to look again."""
@@ -179,4 +180,4 @@ class Loop:
     def _measure_machine(self) -> None:
         parts, metrics = self._parts, self._parts.metrics
         metrics.disk_free_bytes.set(shutil.disk_usage(parts.data_dir).free)
-        metrics.gas_balance.set(parts.pool.balance(parts.sender.address))
+        metrics.gas_balance.set(parts.sender.reserve.balance)

@@ -116,6 +116,13 @@ class Intents(Database):
         )
         return [_intent(row) for row in rows]
 
+    def mined_lately(self, number: int) -> list[Intent]:
+        """The newest intents whose transactions are in the chain, oldest first."""
+        rows = self._db().execute(
+            "SELECT * FROM intents WHERE status IS NOT NULL ORDER BY id DESC LIMIT ?", (number,)
+        )
+        return [_intent(row) for row in reversed(rows.fetchall())]
+
     def count_intents(self) -> dict[IntentState, int]:
         """How many intents are in each state, ended ones included."""
         ended = self.history.totals("intents")

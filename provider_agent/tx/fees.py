@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What our transactions may use and offer: limits of gas from estimates that can be true, prices
-from `teraproof.rpc.fees`.
+"""What our transactions may use and offer: limits of gas by `tx.gas`, prices from
+`teraproof.rpc.fees`, read once a block.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from provider_agent.store import Intent, Transaction
+from provider_agent.store import Intent, Store, Transaction
+from provider_agent.tx.gas import MOST, GasLimits
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError, Malformed, TxRefused
 from teraproof.rpc.fees import Offer, Pricer, gas_limit
-from teraproof.rpc.types import BlockRef
+from teraproof.rpc.types import BlockRef, Fees
 
-_MOST_GAS = 8_000_000  # our calls take less than half of it; rollups count their data as gas
 _GENEROUS_GAS = 3_000_000  # where no node makes an estimate that can be true; unused gas is free
 _PLAIN_GAS = 100_000  # a self-transfer, with room for rollups
+_FEES_AGE = 15.0  # seconds; a chain that stands still may get dearer all the same
 
 
 class Prices:
@@ -25,13 +26,30 @@ class Prices:
     def __init__(
         self,
         pool: RpcPool,
+        store: Store,
         address: str,
         max_fee: int,
         max_tip: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pool, self._address = pool, address
-        self._pricer = Pricer(pool.fees, max_fee=max_fee, max_tip=max_tip, clock=clock)
+        self._pool, self._address, self._clock = pool, address, clock
+        self._pricer = Pricer(self._read_fees, max_fee=max_fee, max_tip=max_tip, clock=clock)
+        self._head = b""
+        self._fees: tuple[bytes, float, Fees] | None = None  # of which head, when read
+        #: What calls have used.
+        self.limits = GasLimits(store)
+
+    def begin(self, head: BlockRef) -> None:
+        """Price by this head from now on."""
+        self._head = head.hash
+
+    def _read_fees(self) -> Fees:
+        known, now = self._fees, self._clock()
+        if known is not None and known[0] == self._head and now - known[1] < _FEES_AGE:
+            return known[2]
+        found = self._pool.fees(head_known=bool(self._head))
+        self._fees = (self._head, now, found)
+        return found
 
     @property
     def trouble(self) -> str:
@@ -43,13 +61,19 @@ class Prices:
         most = _most(head)
         try:
             estimate = self._pool.estimate_gas(
-                self._address, intent.to, intent.data, intent.value, at=head.number, most=most
+                self._address,
+                intent.to,
+                intent.data,
+                intent.value,
+                at=head.number,
+                least=self.limits.least(intent),
+                most=most,
             )
         except Malformed:
             # The call itself is tried, so that none is sent that would fail.
             self._pool.eth_call(intent.to, intent.data, head, self._address)
-            return min(_GENEROUS_GAS, most)
-        return gas_limit(estimate, most)
+            estimate = _GENEROUS_GAS
+        return self.limits.limit(intent, estimate, most)
 
     def plain_gas(self, head: BlockRef) -> int:
         """The gas limit of a transfer of nothing to ourselves. Raises TxRefused."""
@@ -77,4 +101,4 @@ class Prices:
 
 
 def _most(head: BlockRef) -> int:
-    return min(_MOST_GAS, head.gas_limit or _MOST_GAS)
+    return min(MOST, head.gas_limit or MOST)

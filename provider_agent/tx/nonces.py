@@ -39,6 +39,7 @@ class Nonces:
         self._pool, self._store, self._address = pool, store, address
         self._confirmations, self._canonical = confirmations, canonical
         self._counts: dict[int, int] = {}  # block number -> transactions of the account until then
+        self._counted = b""  # hash of the head at which they were counted last
         self._shown: dict[int, Mined] = {}  # nonce -> what the chain has there
         self._looked: dict[int, int] = {}  # nonce -> head at which it was looked for last
         self._gap_ticks = 0
@@ -77,12 +78,24 @@ class Nonces:
                 raise self._foreign(expected)
             self._store.set_meta(_FLOOR, str(pending))
 
-    def seen(self, head: BlockRef, count: int) -> None:
-        """Remember how many transactions the chain holds at a head."""
+    def count(self, head: BlockRef) -> int:
+        """How many transactions of the account the chain holds at a head; asked once a head."""
         self.trouble = ""
-        self._counts[head.number] = count
+        if self._counted != head.hash:
+            self._counts[head.number] = self._pool.nonce(self._address, head)
+            self._counted = head.hash
         while len(self._counts) > _KEPT:
             self._counts.pop(min(self._counts))
+        return self._counts[head.number]
+
+    def are_in(self, head: BlockRef, intents: Sequence[Intent]) -> list[Intent]:
+        """Those of the intents whose nonces were used in the head's own block, as far as is known
+        by the counts at the head and at the block before.
+        """
+        before, count = self._counts.get(head.number - 1), self._counts[head.number]
+        if before is None:
+            return []
+        return [one for one in intents if one.nonce is not None and before <= one.nonce < count]
 
     # ------------------------------------------------------------------ strangers
 

@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable, Sequence
+
 from provider_agent.store import Intent, IntentState, Mined, Store
+from provider_agent.tx.gas import ran_out
 from teraproof.rpc.client import RpcPool
-from teraproof.rpc.errors import ChainError, Reverted
-from teraproof.rpc.types import BlockRef
+from teraproof.rpc.errors import BlockUnknown, ChainError, Reverted
+from teraproof.rpc.types import BlockRef, Receipt
+
+log = logging.getLogger(__name__)
+
+_SEVERAL = 3  # receipts, from which on those of the whole block are read instead
+_ONE_BY_ONE = 600.0  # seconds, after no endpoint gave the receipts of a block
 
 CALL, CANCEL, FILL = "call", "cancel", "fill"
 
@@ -14,15 +24,31 @@ CALL, CANCEL, FILL = "call", "cancel", "fill"
 class Observer:
     """Reads receipts and outcomes. `begin` starts a tick: hashes of blocks are kept for one."""
 
-    def __init__(self, pool: RpcPool, store: Store, address: str) -> None:
-        self._pool, self._store, self._address = pool, store, address
+    def __init__(
+        self,
+        pool: RpcPool,
+        store: Store,
+        address: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool, self._store, self._address, self._clock = pool, store, address, clock
         self._blocks: dict[int, bytes] = {}
         self._head: BlockRef | None = None
+        self._receipts: dict[bytes, Receipt] = {}  # of the head's block
+        self._gathered = b""  # hash of that block
+        self._one_by_one_until = 0.0
+
+    @property
+    def number(self) -> int:
+        """The number of the head."""
+        return 0 if self._head is None else self._head.number
 
     def begin(self, head: BlockRef) -> None:
         """Judge by this head from now on."""
         self._blocks = {head.number: head.hash}
         self._head = head
+        if self._gathered != head.hash:
+            self._receipts = {}
 
     def canonical(self, number: int, block_hash: bytes) -> bool:
         """Whether a block is on the chain of the head. Raises ChainError."""
@@ -32,10 +58,28 @@ class Observer:
             self._blocks[number] = self._pool.block(number).hash
         return self._blocks[number] == block_hash
 
+    def gather(self, new: Sequence[Intent]) -> None:
+        """Read the receipts of the head's block at once, if it must hold several of `new`."""
+        head, now = self._head, self._clock()
+        if head is None or len(new) < _SEVERAL or now < self._one_by_one_until:
+            return
+        if self._gathered == head.hash:
+            return
+        self._gathered = head.hash
+        try:
+            found = self._pool.block_receipts(head)
+        except BlockUnknown:
+            return  # it has left the chain
+        except ChainError as error:
+            log.info("receipts are read one by one: %s", error)
+            self._one_by_one_until = now + _ONE_BY_ONE
+            return
+        self._receipts = {receipt.tx_hash: receipt for receipt in found}
+
     def find(self, intent: Intent) -> Mined | None:
         """The canonical receipt of any transaction ever signed for the intent."""
         for made in reversed(self._store.transactions_of(intent.id)):
-            receipt = self._pool.receipt(made.hash)
+            receipt = self._receipts.get(made.hash) or self._pool.receipt(made.hash)
             if receipt is not None and self.canonical(receipt.block_number, receipt.block_hash):
                 return Mined(
                     receipt.tx_hash,
@@ -68,6 +112,8 @@ class Observer:
 
     def _why_reverted(self, intent: Intent, mined: Mined) -> str:
         """The revert reason, by running the call again around the block it failed in."""
+        if ran_out(self._store.transactions_of(intent.id), mined):
+            return "out of gas"
         for number in (mined.block_number, mined.block_number - 1):
             try:
                 self._pool.eth_call(intent.to, intent.data, number, self._address)
@@ -75,11 +121,7 @@ class Observer:
                 return error.reason
             except ChainError:
                 continue
-        used_up = any(
-            made.hash == mined.tx_hash and mined.gas_used >= made.gas
-            for made in self._store.transactions_of(intent.id)
-        )
-        return "out of gas" if used_up else "failed on chain, reason unknown"
+        return "failed on chain, reason unknown"
 
 
 def name(intent: Intent) -> str:

@@ -18,6 +18,7 @@ from teraproof.rpc.types import BlockRef
 _JOB_GAS = 250_000  # accept, attest and finalize, the first of a provider (docs/gas.md)
 _RISE = 3  # an offer bears a doubled base fee already
 _SECONDS = 15.0  # from one look to the next
+_PLENTY, _SELDOM = 200, 60.0  # jobs that can be paid, from which on it is looked at less often
 
 
 class GasReserve:
@@ -36,18 +37,22 @@ class GasReserve:
         self._looked: float | None = None
         #: How many jobs can be paid for.
         self.jobs = 0
+        #: Wei of the account at the last look.
+        self.balance = 0
 
     def look(self, block: BlockRef) -> None:
         """Read the balance and the price, unless that was just done. Raises ChainError."""
         now = self._clock()
-        if self._looked is not None and now - self._looked < _SECONDS:
+        pause = _SECONDS if self.jobs < _PLENTY else _SELDOM
+        if self._looked is not None and now - self._looked < pause:
             return
         offer = self._prices.offer()
         if offer is None:
             self.jobs = 0  # a cap forbids to send anything
         else:
             price = max(1, min(self._cap, _RISE * offer.max_fee))
-            self.jobs = self._pool.balance(self._address, block) // (_JOB_GAS * price)
+            self.balance = self._pool.balance(self._address, block)
+            self.jobs = self.balance // (_JOB_GAS * price)
         self._looked = now
 
     def check(self) -> Check:

@@ -67,8 +67,8 @@ class Sender:
 
     `max_fee` is the most it pays, and `max_tip` the most it tips, wei per gas; `in_flight` how many
     transactions may wait at once; `replace_after` the seconds after which a waiting transaction is
-    replaced by a dearer one. `on_change` is called, after the commit, with each intent that has
-    changed its state.
+    replaced by a dearer one. `on_change` is called with each intent that has changed its state,
+    after the commit. `newest` gives the head; by itself every tick asks for it.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Sender:
         in_flight: int = 16,
         replace_after: float = 60.0,
         on_change: Callable[[Intent], None] | None = None,
+        newest: Callable[[], BlockRef] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
@@ -94,16 +95,16 @@ class Sender:
         self._in_flight = in_flight
         self._replace_after = replace_after
         self._on_change = on_change
+        self._newest = newest or pool.head
         self._clock = clock
         self._chain = Observer(pool, store, key.address)
         self._nonces = Nonces(pool, store, key.address, confirmations, self._chain.canonical)
-        self._prices = Prices(pool, key.address, max_fee, max_tip)
+        self._prices = Prices(pool, store, key.address, max_fee, max_tip)
         self.reserve = GasReserve(pool, key.address, self._prices, max_fee)
         self._lock = threading.Lock()
         self._started = False
         self._checked: BlockRef | None = None  # head below which finished intents were right
         self._broadcast_at: dict[int, float] = {}
-        self._head = 0  # of this tick
         self._waits_since_block: dict[int, int] = {}
         self._refusals: dict[int, TxRefused] = {}  # of the newest bytes of an intent
         #: One line about what holds transactions up, or "".
@@ -166,12 +167,12 @@ class Sender:
             if not self._started:
                 self.start()
             self.trouble = ""
-            head = self._pool.head()
+            head = self._newest()
             self._chain.begin(head)
-            count = self._pool.nonce(self.address, head)
-            self._nonces.seen(head, count)
-            self._head = head.number
+            self._prices.begin(head)
+            count = self._nonces.count(head)
             self._watch_finished(head, count)
+            self._chain.gather(self._nonces.are_in(head, self._store.intents_in(*_WAITING)))
             for intent in self._store.intents_in(*_WAITING, IntentState.MINED):
                 self._observe(intent, head, count)
             if self._is_alone(head, count):
@@ -200,6 +201,7 @@ class Sender:
             return
         if mined != intent.mined:
             intent = self._set(intent, IntentState.MINED, mined=mined)
+            self._prices.limits.seen(intent, mined)
         if intent.state is not IntentState.MINED:
             return
         self._refusals.pop(intent.id, None)
@@ -293,9 +295,9 @@ class Sender:
         self, intent: Intent, current: Transaction, head: BlockRef, count: int, since_block: int
     ) -> bool:
         """Whether a transaction should be signed again."""
+        refusal = self._refusals.get(intent.id)
         if head.number <= since_block:
             return False
-        refusal = self._refusals.get(intent.id)
         if refusal is not None and refusal.fault in _SIGN_ANEW:
             return True
         if self._cannot_be_paid(intent):
@@ -334,11 +336,9 @@ class Sender:
             self._hold(refused)
             return False
         gas = gas or current.gas
-        if (offer.max_fee, offer.priority_fee, gas, kind) == (
-            current.max_fee,
-            current.priority_fee,
-            current.gas,
-            current.kind,
+        price = (current.max_fee, current.priority_fee)
+        if (offer.max_fee, offer.priority_fee) == price and (gas, kind) == (
+            (current.gas, current.kind)
         ):
             return False  # the same bytes again
         if self._cannot_be_paid(intent) and offer.max_fee * gas >= current.max_fee * current.gas:
@@ -439,7 +439,7 @@ class Sender:
             first_nonce=self._nonces.floor,
             exact_nonce=nonce,
         )
-        self._waits_since_block[intent.id] = self._head
+        self._waits_since_block[intent.id] = self._chain.number
         self._broadcast(intent, self._store.transactions_of(intent.id)[-1])
 
     def _broadcast(self, intent: Intent, current: Transaction) -> None:

@@ -12,11 +12,12 @@ from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, 
 from teraproof.rpc.fees import MIN_GAS
 from teraproof.rpc.quorum import Quorum
 from teraproof.rpc.routing import state_of
-from teraproof.rpc.types import Block, Fees, Log, Mined, Receipt
+from teraproof.rpc.types import Block, BlockRef, Fees, Log, Mined, Receipt
 
 _USUAL_TIP = 10**9  # wei per gas, where no endpoint says anything; it is taken everywhere
 _JUMP = 8  # times the present base fee that the next block's may be, to be believed
 _GAS_OF_A_BLOCK = 2**50  # where no endpoint tells a block's gas limit
+_OWN_TIP_AGE = 60.0  # seconds for which the nodes' own price of a tip is remembered
 _LOG_RANGE = 2_000  # blocks in one request for logs, to begin with
 
 
@@ -30,6 +31,7 @@ class RpcPool(Quorum):
     log_range = _LOG_RANGE
     #: The most that `log_range` grows to.
     most_log_range = _LOG_RANGE
+    _own_tips: tuple[float, dict[str, int]] | None = None  # when read, and by endpoint
 
     def header(self, number: int) -> Header:
         """The whole header of the block with this number, checked against the block's hash."""
@@ -101,6 +103,7 @@ class RpcPool(Quorum):
         value: int = 0,
         *,
         at: int | None = None,
+        least: int = MIN_GAS,
         most: int | None = None,
         state: str | None = "latest",
         overrides: dict[str, Any] | None = None,
@@ -109,9 +112,9 @@ class RpcPool(Quorum):
         it would fail, TxRefused when the sender cannot pay for it. `state` None is what the node
         takes by itself: with most, the block to come.
 
-        An estimate below what any transaction costs, or above `most` (a block's limit where it is
-        not given), is not believed, and the next endpoint is asked: Malformed when all say so. `at`
-        is a block that the endpoint must have reached.
+        An estimate below `least` or above `most` (a block's limit where it is not given) is not
+        believed, and the next endpoint is asked: Malformed when all say so. `at` is a block that
+        the endpoint must have reached.
         """
         request = {"from": sender, "data": "0x" + data.hex()}
         if to is not None:
@@ -122,7 +125,7 @@ class RpcPool(Quorum):
 
         def read(raw: Any) -> int:
             gas = decode.small(raw)
-            if not MIN_GAS <= gas <= bound:
+            if not least <= gas <= bound:
                 raise Malformed(f"estimates {gas} gas, which cannot be")
             return gas
 
@@ -132,11 +135,13 @@ class RpcPool(Quorum):
         found: int = self.call("eth_estimateGas", [request, *more], at=at, read=read)
         return found
 
-    def fees(self) -> Fees:
+    def fees(self, *, head_known: bool = False) -> Fees:
         """What gas costs now: the middle of what the endpoints say, each by the tips of its last
-        blocks and by its own price of a tip, whichever is more.
+        blocks and by its own price of a tip, whichever is more. `head_known` says that `head` was
+        asked for just before.
         """
-        self.head()
+        if not head_known:
+            self.head()
         with self._lock:
             known = [e for e in self.endpoints if e.head is not None and not e.wrong_chain]
             bases = {e.label: e.base_fee for e in known if e.base_fee is not None}
@@ -150,13 +155,23 @@ class RpcPool(Quorum):
                 bases[endpoint.label] = max(base, min(following, _JUMP * base or following))
             if tip is not None:
                 tips[endpoint.label] = tip
-        for endpoint, tip in self.each("eth_maxPriorityFeePerGas", [], decode.integer):
-            tips[endpoint.label] = max(tip, tips.get(endpoint.label, 0))
+        for label, tip in self._tips_of_nodes().items():
+            tips[label] = max(tip, tips.get(label, 0))
         return Fees(
             base=_middle(list(bases.values())),
             tip=_middle(list(tips.values())) if tips else _USUAL_TIP,
             lowest_base=min(bases.values()),
         )
+
+    def _tips_of_nodes(self) -> dict[str, int]:
+        """What endpoints ask for by themselves; it hardly ever changes."""
+        known, now = self._own_tips, self._clock()
+        if known is not None and now - known[0] < _OWN_TIP_AGE:
+            return known[1]
+        found = self.each("eth_maxPriorityFeePerGas", [], decode.integer)
+        tips = {endpoint.label: tip for endpoint, tip in found}
+        self._own_tips = (now, tips)
+        return tips
 
     def _middle(self, method: str) -> int | None:
         found = [value for _, value in self.each(method, [], decode.integer)]
@@ -171,6 +186,17 @@ class RpcPool(Quorum):
             return decode.receipt(raw, logs)
 
         found: Receipt | None = self._first_known("eth_getTransactionReceipt", tx_hash, read)
+        return found
+
+    def block_receipts(self, block: BlockRef) -> list[Receipt]:
+        """The receipts of all transactions in a block. Not every node has this method."""
+        found: list[Receipt] = self.call(
+            "eth_getBlockReceipts",
+            [hex(block.number)],
+            at=block.number,
+            read=lambda raw: decode.receipts(raw, block.hash),
+            rounds=1,
+        )
         return found
 
     def knows_transaction(self, tx_hash: bytes) -> bool:

@@ -132,6 +132,16 @@ def receipt(raw: object, with_logs: bool) -> Receipt | None:
     )
 
 
+def receipts(raw: object, of: bytes) -> list[Receipt]:
+    """The receipts of the block with this hash."""
+    if not isinstance(raw, list):
+        raise Malformed("sent malformed receipts")
+    found = [receipt(entry, False) for entry in raw]
+    if any(one is None or one.block_hash != of for one in found):
+        raise Malformed("sent receipts of another block than was asked for")
+    return [one for one in found if one is not None]
+
+
 def logs(raw: object) -> list[Log]:
     """Logs in chain order, without the removed ones."""
     if not isinstance(raw, list):

@@ -34,7 +34,11 @@ _BACKOFF_FIRST = 0.25
 _FORGET = 300.0  # seconds after which a refused method is asked for again as if nothing had been
 _MIB = 1 << 20
 _MOST = 4 * _MIB
-_MOST_OF = {"eth_getLogs": 16 * _MIB, "eth_getTransactionReceipt": 16 * _MIB}
+_MOST_OF = {
+    "eth_getLogs": 16 * _MIB,
+    "eth_getTransactionReceipt": 16 * _MIB,
+    "eth_getBlockReceipts": 32 * _MIB,
+}
 _MOST_WITH_TRANSACTIONS = 32 * _MIB
 # Of the endpoint or of our account there, whatever the body says.
 _SHUT = frozenset({401, 402, 403, 407, 410, 451})

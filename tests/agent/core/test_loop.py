@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, cast
 import pytest
 
 from provider_agent.core.feed import EventFeed
-from provider_agent.core.head import PinnedHead
+from provider_agent.core.head import NewestHead, PinnedHead
 from provider_agent.core.loop import Loop, Machinery
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.module import Context, Cycle, Module
@@ -73,6 +73,7 @@ class Chain:
     looks_back: bool = False
     polls: int = 0
     done: bool = True
+    balance: int = 7
 
     def tick(self) -> BlockRef:
         if self.fails is not None:
@@ -83,8 +84,9 @@ class Chain:
     def see(self, head: BlockRef) -> None:
         pass
 
-    def balance(self, address: str) -> int:
-        return 7
+    @property
+    def reserve(self) -> Chain:
+        return self
 
     def poll(self, block: BlockRef, consume: Any, go_on: Callable[[], bool]) -> bool:
         self.polls += 1
@@ -114,7 +116,7 @@ class Rig:
         self.policy = Policy(self.store.path, self.metrics, pause=2, max_age=80, clock=clock)
         parts = Machinery(
             store=self.store,
-            pool=cast(RpcPool, chain),
+            newest=NewestHead(lambda: self.chain.head, 2.0, clock),
             sender=cast(Sender, chain),
             feed=cast(EventFeed, chain),
             pace=cast(Pace, chain),

@@ -78,6 +78,7 @@ def test_more_transactions_than_ours_said__nothing_sent_and_no_end_until_shown(
         return count(address, block) + 1  # type: ignore[arg-type]  # a block
 
     desk.pool.nonce = too_many  # type: ignore[method-assign]  # a node that is wrong
+    anvil.mine()
     key = desk.submit(2)
     for _ in range(5):
         desk.tick()
