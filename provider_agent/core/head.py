@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from teraproof.rpc.client import RpcPool
+from teraproof.rpc.errors import BlockUnknown
 from teraproof.rpc.types import BlockRef
 
 _SEEN = 8  # steps from head to head that the pace is taken from
@@ -92,3 +93,13 @@ class PinnedHead:
             return known  # the second endpoint has fallen behind, the chain has not
         self._block, self._head = block, head
         return block
+
+
+def goes_on(pool: RpcPool, last: BlockRef, block: BlockRef) -> bool:
+    """Whether the chain that a block ends holds the `last` one. Raises ChainError."""
+    if block.number <= last.number:
+        return block.hash == last.hash
+    try:
+        return pool.block(last.number).hash == last.hash
+    except BlockUnknown:
+        return False

@@ -120,6 +120,7 @@ class PlainChain:
     money: int = 10**12
     used_quotes: set[int] = field(default_factory=set)
     times: dict[int, int] = field(default_factory=dict)  # of blocks
+    blocks: dict[int, BlockRef] = field(default_factory=dict)  # that were pinned
     reads: int = 0
     address: str = JOBS
 
@@ -132,9 +133,6 @@ class PlainChain:
 
     def operator_of(self, owner: str, block: BlockRef) -> str:
         return self.operator
-
-    def payout_of(self, owner: str, block: BlockRef) -> str:
-        return owner
 
     def owner_assets(self, owner: str, block: BlockRef) -> int:
         return self.own_stake
@@ -159,7 +157,9 @@ class PlainChain:
         return self
 
     def block(self, number: int) -> BlockRef:
-        return BlockRef(number, bytes(32), self.times[number])
+        if number in self.times:
+            return BlockRef(number, bytes(32), self.times[number])
+        return self.blocks[number]
 
     def credit_of(self, account: str, block: BlockRef) -> int:
         return 0
@@ -244,7 +244,7 @@ class Rig:
             }
         )
         self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
-        self.chain = PlainChain()
+        self.chain = PlainChain(blocks={self.block.number: self.block})
         self.runner = PlainRunner(folder / "runs")
         self.nonce = 0
         self.reserve = PlainReserve()
@@ -257,7 +257,7 @@ class Rig:
         jobs = cast(JobsContract, self.chain)
         staking = cast(StakingContract, self.chain)
         sender = cast(Sender, WritingSender(self.store))
-        self.standing = Standing(staking, OPERATOR.address)
+        self.standing = Standing(staking, OPERATOR.address, lambda: self.now)
         agent = self.settings.agent
         reserve = cast(GasReserve, self.reserve)
         means = Means(self.settings, reserve, self.standing, lambda: self.gpus)
@@ -281,7 +281,7 @@ class Rig:
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,
-            view=ChainView(jobs, self.capacity),
+            view=ChainView(jobs, self.capacity, clock=lambda: self.now),
             promises=self.promises,
             taker=Taker(self.book, self.policy, self.promises, attempts, jobs),
             worker=Worker(
@@ -375,6 +375,7 @@ class Rig:
         number = self.block.number + 1
         self.now += seconds
         self.block = BlockRef(number, number.to_bytes(32, "big"), self.block.timestamp + seconds)
+        self.chain.blocks[number] = self.block
 
     def assign(self, terms: Terms, provider: str = OWNER) -> None:
         """The chain shows the job as assigned."""

@@ -73,7 +73,6 @@ LOSES = next(v for v in _VALUES if not RULES.wins(headers.lottery(v)))
 BEACON = headers.beacon(WINS)
 STANDING = Standing(
     owner=OWNER,
-    payout=OWNER,
     operator_is_ours=True,
     active_stake=1_000 * TPF,
     available=500 * TPF,

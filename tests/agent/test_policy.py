@@ -36,7 +36,6 @@ def root(owner: str) -> bytes:
 
 STANDING = Standing(
     owner=OWNER,
-    payout=OWNER,
     operator_is_ours=True,
     active_stake=100 * 10**18,
     available=50 * 10**18,

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the jobs duty reads from the chain, each thing once per block."""
+"""What the jobs duty reads from the chain, and for how long it is good.
+
+A state word is good until there is news of its job, as long as the chain goes on from the block at
+which it was read. Whether orders are paused is read once a minute: the contract refuses, too.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import NamedTuple
 
 from provider_agent.core.capacity import Capacity, Resource
+from provider_agent.core.head import goes_on
 from provider_agent.core.standing import Provider
 from provider_agent.modules.jobs.policy import Standing
 from teraproof.contracts.jobs import JobsContract
@@ -14,6 +22,15 @@ from teraproof.rpc.types import BlockRef
 
 _ZERO_ADDRESS = "0x" + "00" * 20
 _MODULE = "jobs"
+_BY_HAND = 60.0  # seconds for which what people set is good
+_MOST_WORDS = 100_000
+
+
+class _Pause(NamedTuple):
+    """Whether and for how long orders were paused, unix seconds and seconds."""
+
+    until: int
+    seconds: int
 
 
 class ChainView:
@@ -22,47 +39,69 @@ class ChainView:
     Jobs leave alone the collateral that other modules hold in the ledger.
     """
 
-    def __init__(self, jobs: JobsContract, capacity: Capacity) -> None:
-        self._jobs, self._capacity = jobs, capacity
+    def __init__(
+        self,
+        jobs: JobsContract,
+        capacity: Capacity,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._jobs, self._capacity, self._clock = jobs, capacity, clock
+        self._block: BlockRef | None = None
         self._words: dict[bytes, int] = {}
-        self._words_at = b""
-        self._standing: tuple[Provider, Standing] | None = None
+        self._score: tuple[Provider, int] | None = None
+        self._pause: _Pause | None = None
+        self._paused_at = 0.0  # when that was read
         self._fixed: tuple[int, bool] | None = None  # what a contract never changes
 
-    def word(self, job_id: bytes, block: BlockRef) -> int:
-        """The state word of a job."""
-        if self._words_at != block.hash:
+    def begin(self, block: BlockRef) -> None:
+        """Look at this block from now on. Raises ChainError."""
+        last = self._block
+        if last is not None and not goes_on(self._jobs.rpc, last, block):
             self._words.clear()
-            self._words_at = block.hash
+            self._score = self._pause = None
+        self._block = block
+
+    def word(self, job_id: bytes, block: BlockRef) -> int:
+        """The state word of a job, as known or as read at this block. Raises ChainError."""
         if job_id not in self._words:
+            if len(self._words) >= _MOST_WORDS:
+                self._words.clear()
             self._words[job_id] = self._jobs.state(job_id, block)
         return self._words[job_id]
+
+    def forget(self, job_id: bytes) -> None:
+        """Read a job's word again when it is wanted next: there is news, or it has ended."""
+        self._words.pop(job_id, None)
 
     def time_of(self, number: int) -> int:
         """The unix time of a block."""
         return self._jobs.rpc.block(number).timestamp
 
     def standing(self, block: BlockRef, provider: Provider | None) -> Standing | None:
-        """The provider's standing; read again whenever its entry was. None without an entry."""
+        """The provider's standing; its score is read again whenever its entry was. None without an
+        entry. Raises ChainError.
+        """
         if provider is None:
             return None
-        if self._standing is None or self._standing[0] is not provider:
-            self._standing = provider, self._read(block, provider)
-        found = self._standing[1]
-        left = max(0, found.available - self._capacity.held_by_others(_MODULE, Resource.COLLATERAL))
-        return replace(found, available=left)
-
-    def _read(self, block: BlockRef, provider: Provider) -> Standing:
         jobs = self._jobs
         if self._fixed is None:
             has_scores = jobs.scores(block) != _ZERO_ADDRESS
             self._fixed = (jobs.open_margin(block), has_scores)
         open_margin, has_scores = self._fixed
-        return Standing(
+        if self._score is None or self._score[0] is not provider:
+            score = free_score(jobs, provider.owner, block) if has_scores else 0
+            self._score = (provider, score)
+        pause, now = self._pause, self._clock()
+        if pause is None or now - self._paused_at >= _BY_HAND:
+            pause = _Pause(jobs.paused_until(block), jobs.paused_seconds(block))
+            self._pause, self._paused_at = pause, now
+        found = Standing(
             **asdict(provider),
             open_margin=open_margin,
             has_scores=has_scores,
-            orders_paused=jobs.paused_until(block) > block.timestamp,
-            paused_seconds=jobs.paused_seconds(block),
-            free_score=free_score(jobs, provider.owner, block) if has_scores else 0,
+            orders_paused=pause.until > block.timestamp,
+            paused_seconds=pause.seconds,
+            free_score=self._score[1],
         )
+        held = self._capacity.held_by_others(_MODULE, Resource.COLLATERAL)
+        return replace(found, available=max(0, found.available - held))

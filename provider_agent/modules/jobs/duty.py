@@ -40,6 +40,7 @@ from provider_agent.modules.jobs.executor import Worker
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.taking import Taker
+from provider_agent.modules.jobs.windows import Windows
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
 from provider_agent.tx.reserve import GasReserve
 from teraproof.contracts.base import Event
@@ -67,7 +68,7 @@ _ENDINGS = {
     Status.EXPIRED: "expired",
     Status.REFUSED: "refused by the requester; price and collateral are burned",
 }
-_LOOK_EVERYWHERE = 60.0  # seconds after which all of our own jobs are looked at again
+_LOOK_EVERYWHERE = 180  # seconds after which all of our jobs at work are looked at again
 
 
 class JobsDuty:
@@ -94,7 +95,10 @@ class JobsDuty:
         self._attempts, self._jobs = attempts, jobs
         self._dirty: set[bytes] = set()
         self._put_off: list[bytes] = []  # by a cycle that had no time left
-        self._looked_everywhere: float | None = None  # monotonic time
+        self._looked_everywhere: int | None = None  # the chain's time
+        self._undecided: set[bytes] = set()  # jobs with intents on their way in the last cycle
+        self._windows = Windows()
+        self._windows_of: str | None = None  # the provider whose jobs they are
         #: The provider at the last pinned block; None before the first cycle or registration.
         self.standing: Standing | None = None
 
@@ -181,8 +185,8 @@ class JobsDuty:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing depends on the provider's entry now."""
-        return not self._dirty and not self._store.has_open_jobs()
+        """Whether no job of ours has moved, so that what is locked is as before."""
+        return not self._dirty
 
     def reconcile(
         self,
@@ -195,10 +199,12 @@ class JobsDuty:
         When no time is left the rest is put off, and comes first in the next cycle.
         """
         self._now = self._clock.see(block.timestamp)
+        self._view.begin(block)
         self.standing = self._view.standing(block, provider)
-        self._look_everywhere()
         owed = self._owed(block)
         while owed:
+            if owed[0] in self._dirty:
+                self._view.forget(owed[0])
             self._reconcile_job(owed[0], block)
             self._dirty.discard(owed.pop(0))
             if time_left() <= 0:
@@ -211,32 +217,39 @@ class JobsDuty:
         self._promises.show()
 
     def _look_everywhere(self) -> None:
-        """Now and then all jobs of ours that have not ended: events are hints, and may get lost."""
-        now = time.monotonic()
-        if self._looked_everywhere is None or now - self._looked_everywhere > _LOOK_EVERYWHERE:
+        """Now and then all jobs of ours at work: events are hints, and may get lost. One that waits
+        for the end of its window is looked at then.
+        """
+        last = self._looked_everywhere
+        if last is None or self._now - last > _LOOK_EVERYWHERE:
             owner = None if self.standing is None else self.standing.owner
-            self._dirty.update(self._store.unended(owner))
-            self._looked_everywhere = now
+            unended = self._store.unended(owner)
+            self._dirty.update(j for j in unended if not self._windows.rests(j, self._now))
+            self._looked_everywhere = self._now
 
     def _owed(self, block: BlockRef) -> list[bytes]:
         """Jobs to look at in this cycle: those with news, and ours that are due."""
+        undecided = {
+            bytes.fromhex(intent.key.object_id)
+            for intent in self._store.intents_in(*UNDECIDED)
+            if intent.key.contract == CONTRACT
+        }
+        # What has become of an intent is news, also when its event is lost.
+        self._dirty.update(self._undecided - undecided)
+        self._undecided = undecided
+        owner = None if self.standing is None else self.standing.owner
+        if owner is not None and owner != self._windows_of:
+            self._windows.load(self._store.jobs_by(owner, Status.ATTESTED))
+            self._windows_of = owner
+        self._look_everywhere()
         found = dict.fromkeys([*self._put_off, *self._dirty])
         for run in self._store.runs_in(*ACTIVE_RUNS, RunStage.EXITED):
             found[run.job_id] = None
-        if self.standing is not None:
-            for job in self._store.jobs_by(self.standing.owner, Status.ASSIGNED, Status.ATTESTED):
-                if not self._rests(job, block):
-                    found[job.job_id] = None
-        for intent in self._store.intents_in(*UNDECIDED):
-            if intent.key.contract == CONTRACT:
-                found[bytes.fromhex(intent.key.object_id)] = None
+        if owner is not None:
+            for job in self._store.jobs_by(owner, Status.ASSIGNED):
+                found[job.job_id] = None
+        found |= dict.fromkeys([*self._windows.over(block.timestamp), *undecided])
         return list(found)
-
-    def _rests(self, job: JobRow, block: BlockRef) -> bool:
-        """Whether a job waits for nothing but the end of its challenge window."""
-        if Status(job.status) is not Status.ATTESTED or job.attested_at is None:
-            return False
-        return block.timestamp <= decode_terms(job.terms).finalizable_after(job.attested_at)
 
     def _reconcile_job(self, job_id: bytes, block: BlockRef) -> None:
         # One job that shows a bug must not stop all others.
@@ -251,6 +264,10 @@ class JobsDuty:
 
     def _reconcile_row(self, job: JobRow, block: BlockRef) -> None:
         status = Status(job.status)
+        if status is Status.ATTESTED and self._is_ours(job):
+            self._windows.keep(job)
+        else:
+            self._windows.drop(job.job_id)
         if status is Status.ASSIGNED and self._is_ours(job):
             self._work(job, block)
             return
@@ -258,7 +275,8 @@ class JobsDuty:
             return  # a run started for an acceptance that a reorg has undone may go on
         if status is Status.ATTESTED and self._is_ours(job):
             self._finalize(job, block)
-        self._worker.drop(job.job_id, block.number)
+        if self._worker.drop(job.job_id, block.number) or status in FINAL:
+            self._view.forget(job.job_id)
 
     def _refresh(self, job_id: bytes, block: BlockRef) -> JobRow | None:
         """Bring a job's row in line with its state word."""
@@ -270,6 +288,8 @@ class JobsDuty:
         if status is Status.NONE:
             # Its posting was thrown out by a reorg and may come back; nothing is owed meanwhile.
             self._worker.drop(job_id, block.number)
+            self._view.forget(job_id)
+            self._windows.drop(job_id)
             if not self._store.intents_of(job_id.hex()) and not self._store.runs_of(job_id):
                 self._store.drop_job(job_id)
             elif Status(job.status) is not Status.NONE:

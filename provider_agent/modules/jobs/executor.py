@@ -90,10 +90,11 @@ class Worker:
             run = self._collect(job, run)
         return run
 
-    def drop(self, job_id: bytes, block: int) -> None:
+    def drop(self, job_id: bytes, block: int) -> bool:
         """No process may be left for a job that is not ours to work on.
 
-        That is believed when two blocks say it: one lying or stale answer kills no work.
+        That is believed when two blocks say it: one lying or stale answer kills no work. True while
+        the second one has to say it.
         """
         live = [
             run
@@ -102,13 +103,14 @@ class Worker:
         ]
         if not live:
             self._doomed.pop(job_id, None)
-            return
+            return False
         if self._doomed.setdefault(job_id, block) == block:
-            return
+            return True
         for run in live:
             self._machine.runner.remove(run.run_id)
             self._store.set_run_state(run.run_id, RunStage.REMOVED)
         self._doomed.pop(job_id, None)
+        return False
 
     # ------------------------------------------------------------------ planning
 

@@ -133,6 +133,7 @@ class Rig:
     def next_block(self) -> None:
         number = self.chain.head.number + 1
         self.chain.head = BlockRef(number, number.to_bytes(32, "big"), 1_000 + number)
+        self.staking.blocks[number] = self.chain.head
         self.now += 12
 
 
