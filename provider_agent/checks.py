@@ -17,6 +17,7 @@ from provider_agent.core.trial import Caution, Finding, Trial, finding
 from provider_agent.errors import SettingsError
 from provider_agent.modules.all import MODULES, tables_of
 from provider_agent.store import inspect
+from teraproof.amounts import show_ether, show_tpf
 from teraproof.contracts.staking import StakingContract
 from teraproof.errors import counted
 from teraproof.rpc.client import RpcPool
@@ -176,7 +177,7 @@ class _Checks:
         wei = self._trial.reachable().balance(address)
         if wei == 0:
             raise SettingsError(f"the operator has no ETH for gas; send ETH to {address}")
-        line = f"{wei / 10**18:.4f} ETH"
+        line = show_ether(wei)
         if wei < _LOW_GAS:
             raise Caution(f"{line} is little: send some to {address}")
         return line
@@ -193,5 +194,5 @@ class _Checks:
                 "the operator works for nobody yet: provider-agent consent --owner ADDRESS, "
                 "then the owner registers"
             )
-        own = staking.owner_assets(owner, "latest") / 10**18
-        return f"works for {owner}, own stake {own:.2f} TPF"
+        own = staking.owner_assets(owner, "latest")
+        return f"works for {owner}, own stake {show_tpf(own)}"

@@ -137,8 +137,12 @@ def show_seconds(duration: int) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+def show_date(moment: int) -> str:
+    """A unix time for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+
+
 def show_time(moment: int, now: int) -> str:
     """A unix time for people, with how far away it is."""
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
     away = show_seconds(moment - now)
-    return f"{stamp} ({'in ' + away if moment > now else away + ' ago'})"
+    return f"{show_date(moment)} ({'in ' + away if moment > now else away + ' ago'})"

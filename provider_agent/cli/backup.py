@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from provider_agent.modules.all import open_store
 from provider_agent.settings import load
 from provider_agent.store import backup as backups
 from provider_agent.tx.keys import KeyLock
+from teraproof.amounts import show_date
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 
@@ -74,8 +74,7 @@ def restore(config: Path, folder: Path) -> None:
         for file in copied:
             file.unlink()  # nothing half done
         raise
-    made = datetime.fromtimestamp(found.made, UTC)
-    click.echo(f"{settings.agent.data_dir}: restored as of {made:%Y-%m-%d %H:%M} UTC")
+    click.echo(f"{settings.agent.data_dir}: restored as of {show_date(found.made)}")
     for file in copied:
         click.echo(f"{file}: restored")
     secret = settings.operator.password_file

@@ -8,7 +8,6 @@ import logging
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from provider_agent.errors import SettingsError
+from teraproof.amounts import show_date
 from teraproof.errors import LocalError, TeraproofError
 
 # All else is imported by the commands that use it: the libraries of the agent take a second to
@@ -273,7 +273,7 @@ def consent(config: Path, owner: str, output: Path | None, nonce: int | None) ->
         output.write_text(text, "utf-8")
     except OSError as error:
         raise SettingsError(f"cannot write {output}: {error.strerror}") from None
-    click.echo(f"{output}: good until {datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M} UTC")
+    click.echo(f"{output}: good until {show_date(expires)}")
 
 
 @main.command()

@@ -95,7 +95,7 @@ def test_startup__device_cannot_prove__says_why(tmp_path: Path, anvil: Anvil) ->
 def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
     anvil.set_balance(OPERATOR.address, 10**18)
     found = findings(tmp_path, anvil)
-    assert found["gas"].line == "1.0000 ETH" and not found["gas"].warning
+    assert found["gas"].line == "1 ETH" and not found["gas"].warning
     anvil.set_balance(OPERATOR.address, 1)
     found = findings(tmp_path, anvil)
     assert found["gas"].ok and found["gas"].warning and "is little" in found["gas"].line

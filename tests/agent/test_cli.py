@@ -14,7 +14,6 @@ from eth_account import Account
 
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
-from provider_agent.core.shown import amount
 from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
@@ -131,7 +130,7 @@ def test_status__proof_and_rewards(config: Path) -> None:
     said = call("status", "--config", config).output
     assert "Proof: epoch 12, window: proving (cuda)" in said
     assert "40 done, 30 committed, 0 of 8 samples verified" in said
-    assert "Score: 1500 tera operations per second backed by stake, of 2000 tera proven" in said
+    assert "Score: 1,500 TOPS backed by stake, of 2,000 TOPS proven" in said
     assert "Rewards: 2.5 TPF to claim" in said
 
 
@@ -265,14 +264,6 @@ def test_status__ids_have_one_length_and_pay_is_in_tokens(
     store.close()
     shown = call("status", "--config", config).output
     assert columns != "200" or "2.5 tUSD" in shown
-
-
-@pytest.mark.parametrize(
-    ("units", "shown"), [(2_000_000, "2 T"), (0, "0 T"), (1, "0.000001 T"), (10_050_000, "10.05 T")]
-)
-def test_amount__whole_tokens(units: int, shown: str) -> None:
-    assert amount(units, 6, "T") == shown
-    assert amount(units, 0, "") == amount(units, None, None) == str(units)
 
 
 def test_version() -> None:

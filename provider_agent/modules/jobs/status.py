@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from provider_agent.core.module import Table
-from provider_agent.core.shown import amount
 from provider_agent.modules.jobs.book import decode_terms
 from provider_agent.store import JobRow, RunStage, Store
+from teraproof.amounts import show_date, show_units
 from teraproof.protocol.outcome import DELIVERED, Ending, by_status, of_result
 from teraproof.protocol.terms import Status
 
@@ -16,6 +14,13 @@ PAY_DECIMALS, PAY_SYMBOL = "payment.decimals", "payment.symbol"  # in the store'
 SHORT_ID = len("0x") + 12
 _SHOWN_ENDED = 20  # jobs, besides those that have not ended
 _COLUMNS = ("job", "status", "outcome", "pay", "deadline", "runs", "note")
+
+
+def _price(units: int | None, decimals: int | None, symbol: str | None) -> str:
+    """A price in whole tokens; units where the agent has not noted yet what token it is."""
+    if units is None or decimals is None:
+        return "-" if units is None else str(units)
+    return show_units(units, decimals, symbol or "")
 
 
 def jobs_table(store: Store) -> Table:
@@ -28,14 +33,14 @@ def jobs_table(store: Store) -> Table:
         deadline = "-"
         if job.assigned_at is not None:
             ends = decode_terms(job.terms).deadline(job.assigned_at)
-            deadline = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S}"
+            deadline = show_date(ends)
         runs = ", ".join(run.state.value for run in store.runs_of(job.job_id)) or "-"
         rows.append(
             (
                 ("0x" + job.job_id.hex())[:SHORT_ID],
                 Status(job.status).name.lower(),
                 _outcome(store, job),
-                "-" if job.price is None else amount(job.price, places, symbol),
+                _price(job.price, places, symbol),
                 deadline,
                 runs,
                 job.note,

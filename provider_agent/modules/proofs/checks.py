@@ -11,6 +11,7 @@ from provider_agent.errors import SettingsError
 from provider_agent.modules.proofs.epochs import EpochView, unfit
 from provider_agent.modules.proofs.prover import measure
 from provider_agent.modules.proofs.settings import BenchmarkSettings
+from teraproof.amounts import show_rate, show_tpf
 from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.staking import StakingContract
 from teraproof.epochs import rules_of
@@ -55,7 +56,7 @@ class ProofChecks:
             raise Caution(f'{device}; there is a GPU: set benchmark.device = "cuda"')
         if rate is None:
             raise Caution(device)
-        line = f"{device}, about {rate / 10**12:.3g} tera-operations per second"
+        line = f"{device}, about {show_rate(round(rate))}"
         if rules is None:
             return line
         rounds = int(rate * rules.window / rules.shape.operations)
@@ -71,7 +72,7 @@ class ProofChecks:
             raise SettingsError("needs the contracts")
         head = self._trial.reachable().head()
         provider = self._trial.provider(head)
-        tpf = f"{self._rules.bond / 10**18:g} TPF a proof"
+        tpf = f"{show_tpf(self._rules.bond)} a proof"
         facts = EpochView(self._contract()).facts(head, head, provider.owner)
         reason = unfit(facts, self._rules, provider)
         if reason:

@@ -37,6 +37,7 @@ from provider_agent.modules.proofs.prover import Prover
 from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.prover.folder import ProofFolder, Task
 from provider_agent.store import Store
+from teraproof.amounts import show_rate, show_tpf
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract, Committed
 from teraproof.headers import HeaderError, Source
@@ -374,15 +375,14 @@ class BenchmarkDuty:
         epoch, proof, last = facts.epoch, facts.proof, facts.proven_in
         binds = rules.binds(last, proof.rounds, proof.verified, facts.now)
         if binds and facts.pinned_now >= last.ends_at:
-            cost = f"{rules.bond / 10**18:g} TPF can be slashed"
+            cost = f"{show_tpf(rules.bond)} can be slashed"
             self._outcome(proof.epoch, "failed", f"was not opened in time; {cost}")
         if facts.stage is Stage.VOID:
             self._outcome(epoch, "void", "nobody has drawn in time")
         elif facts.stage in _AFTER_WINDOW and not facts.ours and self._is_settled(facts, rules):
             self._outcome(epoch, "missed", self._ending(facts, rules))
         elif facts.ours and proof.verified == rules.samples:
-            rate = rules.score(proof.rounds) / 10**12
-            said = f"{proof.rounds} rounds verified, {rate:.6g} tera-operations per second"
+            said = f"{proof.rounds} rounds verified, {show_rate(rules.score(proof.rounds))}"
             self._outcome(epoch, "scored", said)
 
     def _is_settled(self, facts: Facts, rules: Rules) -> bool:

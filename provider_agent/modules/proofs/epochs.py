@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from provider_agent.core.standing import Provider
+from teraproof.amounts import show_tpf
 from teraproof.contracts.benchmark import BenchmarkContract, EpochRecord, ProofRecord, Proven
 from teraproof.epochs import rules_of
 from teraproof.pog.schedule import Rules, Stage
@@ -154,7 +155,7 @@ class EpochView:
 
 def unfit(facts: Facts, rules: Rules, provider: Provider) -> str:
     """Why nothing could be committed in a window that is open now, or ""."""
-    tpf = f"{rules.bond / 10**18:g} TPF"
+    tpf = show_tpf(rules.bond)
     proof, proven_in = facts.proof, facts.proven_in
     binds = rules.binds(proven_in, proof.rounds, proof.verified, facts.now)
     if binds and facts.now >= proven_in.ends_at:

@@ -10,7 +10,6 @@ from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.core.feed import Followed, Source
 from provider_agent.core.module import Context, Cycle, Module
 from provider_agent.core.settings import Section
-from provider_agent.core.shown import rate
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.modules.proofs.checks import ProofChecks
 from provider_agent.modules.proofs.duty import CONTRACT, REPORT, BenchmarkDuty
@@ -21,6 +20,7 @@ from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.modules.proofs.tables import TABLES
 from provider_agent.store import Store
 from provider_agent.store.tables import Tables
+from teraproof.amounts import show_rate
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract, Committed
 
@@ -80,8 +80,8 @@ class ProofsModule(Module):
             f"Proof: {epoch}{report.note} ({report.device})",
             f"Rounds: {report.rounds} done, {report.committed_rounds} committed, "
             f"{report.verified} of {report.samples} samples verified",
-            f"Score: {rate(report.score)} operations per second backed by stake, of "
-            f"{rate(report.proven)} proven",
+            f"Score: {show_rate(report.score)} backed by stake, of "
+            f"{show_rate(report.proven)} proven",
         ]
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import logging
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.store import Store
+from teraproof.amounts import show_tpf
 from teraproof.contracts.benchmark import BenchmarkContract, ProofRecord
 from teraproof.contracts.emissions import EmissionsContract
 from teraproof.epochs import rules_of
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 CONTRACT = "rewards"
 UNCLAIMED = "rewards.unclaimed"  # in the store's meta, TPF wei
-_TPF = 10**18
 
 
 class RewardsDuty:
@@ -76,5 +76,5 @@ class RewardsDuty:
         """Log a reward once it is paid, whoever has claimed it."""
         told = self._told
         if told is not None and told[:2] == (owner, proof.epoch) and proof.settled:
-            log.info("reward of epoch %s: %.6g TPF", proof.epoch, told[2] / _TPF)
+            log.info("reward of epoch %s: %s", proof.epoch, show_tpf(told[2]))
         self._told = None if self._proof is None else (owner, proof.epoch, self.unclaimed)

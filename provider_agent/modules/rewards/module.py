@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from provider_agent.core.module import Context, Cycle, Module
-from provider_agent.core.shown import amount
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.errors import SettingsError
 from provider_agent.modules.rewards.duty import CONTRACT, UNCLAIMED, RewardsDuty
 from provider_agent.store import Store
+from teraproof.amounts import TPF_DECIMALS, show_tpf
 from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.emissions import EmissionsContract
-
-_TPF = 10**18
 
 
 class RewardsModule(Module):
@@ -64,9 +62,7 @@ class RewardsModule(Module):
     def status(cls, store: Store) -> Sequence[str]:
         """What can be claimed."""
         unclaimed = store.meta(UNCLAIMED)
-        return (
-            () if unclaimed is None else [f"Rewards: {amount(int(unclaimed), 18, 'TPF')} to claim"]
-        )
+        return () if unclaimed is None else [f"Rewards: {show_tpf(int(unclaimed))} to claim"]
 
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty."""
@@ -75,4 +71,4 @@ class RewardsModule(Module):
 
     def measure(self) -> None:
         """The reward to come."""
-        self._unclaimed.set(self._duty.unclaimed / _TPF)
+        self._unclaimed.set(self._duty.unclaimed / 10**TPF_DECIMALS)
