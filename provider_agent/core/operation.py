@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 Handler = Callable[[Request], Awaitable[Response]]
+Schema = Mapping[str, Any]
+"""A JSON schema."""
 
 
 class Door(Protocol):
@@ -30,9 +32,15 @@ class Operation:
     handler: Handler
     answer: str = "application/json"
     """The media type of a success."""
-    fields: tuple[str, ...] = ()
-    """Of a JSON body, all text."""
-    query: tuple[str, ...] = ()
-    """Numbers of bytes that the query may have."""
+    result: Schema = field(default_factory=lambda: {"type": "object"})
+    """Of a success in JSON."""
+    statuses: tuple[int, ...] = (200,)
+    """Of a success."""
+    fields: Mapping[str, Schema] = field(default_factory=dict)
+    """Of a JSON body: all of them are needed, and they are text."""
+    query: Mapping[str, Schema] = field(default_factory=dict)
+    """What the query may have."""
+    headers: Mapping[str, Schema] = field(default_factory=dict)
+    """What the request may have, besides what all have."""
     public: bool = False
     """Whether it needs no session."""

@@ -40,11 +40,11 @@ def create_app(
         *SignInRoutes(deps, door).operations(),
         *(operation for part in parts for operation in part(door)),
     ]
-    description = document(operations)
 
     async def openapi(request: Request) -> Response:
         """This document."""
         return JSONResponse(description)
 
     operations.append(Operation("GET", "/v1/openapi.json", openapi, public=True))
+    description = document(operations)
     return assemble(operations, deps.metrics, deps.origins)

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers as RequestHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from provider_agent.core.metrics import Metrics
-from provider_agent.core.operation import Operation
+from provider_agent.core.operation import Handler, Operation
 from provider_agent.http.errors import HANDLERS, answer
 from provider_agent.http.middleware import Headers, counted
 from teraproof.errors import Refused
@@ -29,16 +30,31 @@ def assemble(
 
     Web pages of `origins` may call it; a session is a header, so no cookie is ever involved.
     """
+    paths: dict[str, dict[str, Handler]] = {}
+    for operation in operations:
+        handler = counted(metrics, operation.path, operation.handler)
+        paths.setdefault(operation.path, {})[operation.method] = handler
     app = Starlette(
         routes=[
-            Route(op.path, counted(metrics, op.path, op.handler), methods=[op.method])
-            for op in operations
+            Route(path, _dispatch(handlers), methods=list(handlers))
+            for path, handlers in paths.items()
         ],
         exception_handlers=HANDLERS,
     )
     app.router.redirect_slashes = False
     # Outermost: errors of the application carry these headers, too.
     return Headers(_Pages(app, origins) if origins else app)
+
+
+def _dispatch(handlers: Mapping[str, Handler]) -> Handler:
+    """One route for all methods of a path, so that 405 names all of them."""
+
+    async def by_method(request: Request) -> Response:
+        # Starlette lets HEAD in wherever GET is; the server leaves the body out.
+        method = request.method if request.method in handlers else "GET"
+        return await handlers[method](request)
+
+    return by_method
 
 
 class _Pages(CORSMiddleware):

@@ -17,8 +17,11 @@ from provider_agent.core.metrics import CONTENT_TYPE, Metrics
 from provider_agent.core.operation import Operation
 from provider_agent.http.assembly import assemble
 from provider_agent.http.errors import answer
+from provider_agent.http.schemas import TEXT, TRUTH, list_of, object_of
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
+
+_READINESS = object_of(ready=TRUTH, checks=list_of(object_of(name=TEXT, ok=TRUTH, detail=TEXT)))
 
 
 class StatusRoutes:
@@ -30,8 +33,8 @@ class StatusRoutes:
     def operations(self) -> list[Operation]:
         """What anybody may ask."""
         return [
-            Operation("GET", "/healthz", self.healthz, public=True),
-            Operation("GET", "/readyz", self.readyz, public=True),
+            Operation("GET", "/healthz", self.healthz, result=object_of(status=TEXT), public=True),
+            Operation("GET", "/readyz", self.readyz, result=_READINESS, public=True),
         ]
 
     def own_operations(self) -> list[Operation]:

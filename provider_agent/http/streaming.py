@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 
@@ -28,7 +28,11 @@ class FileStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
-            await super().__call__(scope, receive, send)
+            if scope["method"] == "HEAD":
+                # No file is read for nobody.
+                await Response(None, self.status_code, self.headers)(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
         finally:
             self._pieces.close()
             if self._close is not None:  # what a generator that never began does not close

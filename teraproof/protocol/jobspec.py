@@ -35,6 +35,8 @@ _MAX_INTEGER = 2**53 - 1
 _SCHEMA: dict[str, Any] = json.loads(
     resources.files(__package__).joinpath("job_spec.schema.json").read_text("utf-8")
 )
+#: The schema of a path of inputs, outputs and results.
+PATH_SCHEMA: Mapping[str, Any] = _SCHEMA["$defs"]["path"]
 # Twice the same is refused below, in time that grows with the list and not with its square.
 _extend: Callable[..., Any] = extend  # comes without types
 _VALIDATOR = _extend(Draft202012Validator, {"uniqueItems": lambda *_: iter(())})(_SCHEMA)

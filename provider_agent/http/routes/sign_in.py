@@ -11,8 +11,11 @@ from provider_agent.core.operation import Operation
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.door import Door
 from provider_agent.http.requests import field_invalid, read_fields
+from provider_agent.http.schemas import ADDRESS, COUNT, MESSAGE, SIGNATURE, TEXT, object_of
 from teraproof.errors import LocalError
 from teraproof.protocol import signatures
+
+_NONCE = object_of(nonce=TEXT, domain=TEXT, uri=TEXT, chain_id=COUNT, expires=COUNT)
 
 
 class SignInRoutes:
@@ -25,12 +28,13 @@ class SignInRoutes:
     def operations(self) -> list[Operation]:
         """What it answers."""
         return [
-            Operation("POST", "/v1/auth/nonce", self.nonce, public=True),
+            Operation("POST", "/v1/auth/nonce", self.nonce, result=_NONCE, public=True),
             Operation(
                 "POST",
                 "/v1/auth/login",
                 self.login,
-                fields=("message", "signature"),
+                fields={"message": MESSAGE, "signature": SIGNATURE},
+                result=object_of(token=TEXT, address=ADDRESS, expires=COUNT),
                 public=True,
             ),
         ]

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import broken_off, content_length, pieces, sha256_of, too_slow
+from provider_agent.http.schemas import DIGEST, object_of
 from provider_agent.modules.jobs.api import JobsApi
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
@@ -37,7 +38,13 @@ class InputRoutes:
         """What it answers."""
         return [
             Operation("HEAD", "/v1/inputs/{sha256}", self.has_input),
-            Operation("PUT", "/v1/inputs/{sha256}", self.put_input),
+            Operation(
+                "PUT",
+                "/v1/inputs/{sha256}",
+                self.put_input,
+                result=object_of(sha256=DIGEST),
+                statuses=(200, 201),
+            ),
         ]
 
     async def has_input(self, request: Request) -> Response:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import field_invalid, query_integer
+from provider_agent.http.schemas import BYTES, COUNT, DIGEST, TEXT, list_of, object_of
 from provider_agent.http.streaming import FileStream
 from provider_agent.modules.jobs import documents as job_files
 from provider_agent.modules.jobs.api import JobsApi
@@ -21,6 +22,8 @@ from teraproof.protocol.digests import Entry, UnfitTree, check_path, is_hex_dige
 from teraproof.protocol.errors import Code
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
+
+_ENTRY = object_of(path=TEXT, sha256=DIGEST, size=COUNT)
 
 
 class JobRoutes:
@@ -33,16 +36,24 @@ class JobRoutes:
         """What it answers."""
         job = "/v1/jobs/{job_id}"
         return [
-            Operation("GET", job, self.job),
+            Operation("GET", job, self.job, result=object_of(status=TEXT)),
             Operation("GET", job + "/receipt", self.receipt),
-            Operation("GET", job + "/logs", self.logs, query=("offset", "limit")),
-            Operation("GET", job + "/result", self.manifest),
+            Operation(
+                "GET",
+                job + "/logs",
+                self.logs,
+                query={"offset": BYTES, "limit": BYTES},
+                result=object_of(offset=COUNT, next=COUNT, size=COUNT, text=TEXT),
+            ),
+            Operation("GET", job + "/result", self.manifest, result=list_of(_ENTRY)),
             Operation("GET", job + "/result.tar", self.tar, answer="application/x-tar"),
             Operation(
                 "GET",
                 job + "/result/{path:path}",
                 self.result_file,
                 answer="application/octet-stream",
+                statuses=(200, 206),
+                headers={"range": {"type": "string", "description": "bytes=N-"}},
             ),
         ]
 

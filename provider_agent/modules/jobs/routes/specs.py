@@ -14,11 +14,18 @@ from provider_agent.core.operation import Door, Operation
 from provider_agent.http.clients import RateLimit
 from provider_agent.http.door import too_often
 from provider_agent.http.requests import field_invalid, read_body, read_fields, sha256_of
+from provider_agent.http.schemas import ADDRESS, DECIMAL, DIGEST, HEX, object_of
 from provider_agent.modules.jobs.api import JobsApi
 from teraproof.errors import Refused, SpecError
 from teraproof.protocol import jobspec, messages
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
+
+_KINDS = {"address": ADDRESS, "bytes32": HEX}
+_SIGNED_QUOTE = object_of(
+    quote=object_of(**{n: _KINDS.get(kind, DECIMAL) for n, kind in messages.Quote.FIELDS}),
+    signature=HEX,
+)
 
 
 class SpecRoutes:
@@ -37,8 +44,16 @@ class SpecRoutes:
         """What it answers."""
         return [
             Operation("HEAD", "/v1/specs/{sha256}", self.has_spec),
-            Operation("PUT", "/v1/specs/{sha256}", self.put_spec),
-            Operation("POST", "/v1/quotes", self.quote, fields=("spec",)),
+            Operation(
+                "PUT",
+                "/v1/specs/{sha256}",
+                self.put_spec,
+                result=object_of(spec=DIGEST),
+                statuses=(200, 201),
+            ),
+            Operation(
+                "POST", "/v1/quotes", self.quote, fields={"spec": DIGEST}, result=_SIGNED_QUOTE
+            ),
         ]
 
     async def has_spec(self, request: Request) -> Response:
