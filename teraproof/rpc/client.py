@@ -17,7 +17,7 @@ from teraproof.rpc.types import Block, BlockRef, Fees, Log, Mined, Receipt
 _USUAL_TIP = 10**9  # wei per gas, where no endpoint says anything; it is taken everywhere
 _JUMP = 8  # times the present base fee that the next block's may be, to be believed
 _GAS_OF_A_BLOCK = 2**50  # where no endpoint tells a block's gas limit
-_OWN_TIP_AGE = 60.0  # seconds for which the nodes' own price of a tip is remembered
+_TIP_AGE = 30.0  # seconds for which tips are good; base fees come with each head
 _LOG_RANGE = 2_000  # blocks in one request for logs, to begin with
 
 
@@ -31,7 +31,7 @@ class RpcPool(Quorum):
     log_range = _LOG_RANGE
     #: The most that `log_range` grows to.
     most_log_range = _LOG_RANGE
-    _own_tips: tuple[float, dict[str, int]] | None = None  # when read, and by endpoint
+    _told_tips: tuple[float, dict[str, int]] | None = None  # when read, and by endpoint
 
     def header(self, number: int) -> Header:
         """The whole header of the block with this number, checked against the block's hash."""
@@ -147,30 +147,32 @@ class RpcPool(Quorum):
             bases = {e.label: e.base_fee for e in known if e.base_fee is not None}
         if not bases:
             return Fees(None, self._middle("eth_gasPrice") or _USUAL_TIP)
-        history = self.each("eth_feeHistory", ["0x5", "latest", [50]], _history)
-        tips: dict[str, int] = {}
-        for endpoint, (following, tip) in history:
-            base = bases.get(endpoint.label)
-            if base is not None and following is not None:
-                bases[endpoint.label] = max(base, min(following, _JUMP * base or following))
-            if tip is not None:
-                tips[endpoint.label] = tip
-        for label, tip in self._tips_of_nodes().items():
-            tips[label] = max(tip, tips.get(label, 0))
+        tips = self._tips(bases)
         return Fees(
             base=_middle(list(bases.values())),
             tip=_middle(list(tips.values())) if tips else _USUAL_TIP,
             lowest_base=min(bases.values()),
         )
 
-    def _tips_of_nodes(self) -> dict[str, int]:
-        """What endpoints ask for by themselves; it hardly ever changes."""
-        known, now = self._own_tips, self._clock()
-        if known is not None and now - known[0] < _OWN_TIP_AGE:
+    def _tips(self, bases: dict[str, int]) -> dict[str, int]:
+        """What endpoints say of tips, now or half a minute ago. When they are asked now, `bases` is
+        raised to the next block's base fees.
+        """
+        known, now = self._told_tips, self._clock()
+        if known is not None and now - known[0] < _TIP_AGE:
             return known[1]
-        found = self.each("eth_maxPriorityFeePerGas", [], decode.integer)
-        tips = {endpoint.label: tip for endpoint, tip in found}
-        self._own_tips = (now, tips)
+        tips: dict[str, int] = {}
+        for endpoint, (following, tip) in self.each(
+            "eth_feeHistory", ["0x5", "latest", [50]], _history
+        ):
+            base = bases.get(endpoint.label)
+            if base is not None and following is not None:
+                bases[endpoint.label] = max(base, min(following, _JUMP * base or following))
+            if tip is not None:
+                tips[endpoint.label] = tip
+        for endpoint, tip in self.each("eth_maxPriorityFeePerGas", [], decode.integer):
+            tips[endpoint.label] = max(tip, tips.get(endpoint.label, 0))
+        self._told_tips = (now, tips)
         return tips
 
     def _middle(self, method: str) -> int | None:

@@ -42,7 +42,7 @@ class Taker:
         standing: Standing,
         refresh: Callable[[bytes, BlockRef], JobRow | None],
     ) -> None:
-        """Accept what can be accepted; `refresh` reads a job's state before that."""
+        """Accept what can be accepted; `refresh` reads a job's state before a second attempt."""
         if not self._book.store.has_open_jobs():
             return
         with self._promises.lock:
@@ -55,9 +55,11 @@ class Taker:
                 if refusal is not None:
                     self._put_off(job, refusal)
                     continue
-                fresh = refresh(job.job_id, block)
-                if fresh is None or Status(fresh.status) is not Status.OPEN:
-                    continue
+                # An estimate shows whether it is open still; after a failure its state is read.
+                if self._attempts.made(job.job_id.hex(), "accept"):
+                    fresh = refresh(job.job_id, block)
+                    if fresh is None or Status(fresh.status) is not Status.OPEN:
+                        continue
                 self._accept(job, standing)
 
     def _accept(self, job: JobRow, standing: Standing) -> None:
