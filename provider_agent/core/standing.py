@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The provider as the chain has it, for every module.
 
-What its owner sets by hand is read once a minute; what is locked when a module has news, and twice
-a minute. What is stale here is refused by the contract when a call is tried.
+What its owner sets by hand is read once per minute; what is locked when a module has news, and
+twice per minute. What is stale here is refused by the contract when a call is tried.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What our transactions may use and offer: limits of gas by `tx.gas`, prices from
-`teraproof.rpc.fees`, read once a block.
+`teraproof.rpc.fees`, read once per block.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much gas our calls may use, whatever a node estimates.
 
-An estimate is believed within bounds: no function uses less than the contract makes it use, and
-none of ours more than a few millions. The limit covers what the same function has used lately. A
+An estimate is believed within bounds: every function uses at least what the contract makes it
+use, and ours at most a few millions. The limit covers what the same function has used lately. A
 call that ran out of gas is known by its receipt, and the next one gets twice as much.
 """
 
@@ -15,7 +15,7 @@ from teraproof.contracts import benchmark, emissions, jobs
 from teraproof.contracts.abi import Function
 from teraproof.rpc.fees import MIN_GAS, gas_limit, intrinsic_gas
 
-MOST = 8_000_000  # none of our calls takes half of it; rollups count their data as gas
+MOST = 8_000_000  # our calls take less than half of it; rollups count their data as gas
 _LATELY = 16  # uses of a function that are remembered
 _LOADED = 256  # mined transactions that are read at start
 _SHARE = 32  # a call that fails inside another one leaves up to a 64th of its gas

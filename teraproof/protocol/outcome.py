@@ -4,7 +4,7 @@
 A job that failed by its own fault is attested and paid like one that succeeded: the chain keeps its
 result's digest alone. A result without any outputs is one file of known bytes, so its digest shows
 the failure to whoever has nothing but the chain. Where some outputs could be kept, the file lists
-the others and lies beside the kept ones. Then only the receipt shows it.
+the others and lies next to the kept ones. Then only the receipt shows it.
 """
 
 from __future__ import annotations

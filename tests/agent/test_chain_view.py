@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long what was read from the chain is good, and what makes it be read anew."""
+"""How long what was read from the chain is good, and what makes it be read again."""
 
 from __future__ import annotations
 

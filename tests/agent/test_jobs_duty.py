@@ -155,7 +155,7 @@ def test_open_job__room_for_the_bond_is_kept(rig: Rig, held: int, accepted: bool
 def test_open_job__no_inodes_for_its_files__not_taken(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, inodes: int, accepted: bool
 ) -> None:
-    """A disk has room for only so many files, whatever their size."""
+    """A disk has room for a number of files, whatever their size."""
     room = Amounts(disk=1 << 40, inodes=rig.settings.runner.inode_reserve + inodes)
     monkeypatch.setattr(means, "free_on", lambda _: room)
     spec = rig.spec(inputs=[])

@@ -125,7 +125,7 @@ def start(
 ) -> Run:
     """Fork a worker that runs `tests` on a mutant; without one it records what all tests reach.
 
-    `seconds` of CPU time are all that it gets; 0 is no limit.
+    `seconds` of CPU time are all that it gets; 0 means without limit.
     """
     directory = Path(tempfile.mkdtemp(prefix="teraproof-mutant-"))
     pid = os.fork()

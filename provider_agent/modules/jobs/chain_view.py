@@ -2,7 +2,7 @@
 """What the jobs duty reads from the chain, and for how long it is good.
 
 A state word is good until there is news of its job, as long as the chain goes on from the block at
-which it was read. Whether orders are paused is read once a minute: the contract refuses, too.
+which it was read. Whether orders are paused is read once per minute: the contract refuses, too.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 A quote obliges the provider the moment a tenant hires by it, and costs the tenant nothing. So it is
 signed only when every input is on the disk, when the ledger has a part for it, and when the tenant
-has the money for it beside all its other quotes. It is good for a minute, and none is signed while
+has the money for it and for all its other quotes. It is good for a minute, and none is signed while
 an order with its price in escrow waits for room. Who asks again gets the same quote again.
 
 A tenant without a job may upload inputs for the specification that it asked a quote for: that is a
@@ -184,7 +184,7 @@ class QuoteDesk:
         """A quote holds a slot: who cannot pay for it, and for all its others, gets none."""
         other = [quote.price for quote in self._promises.quotes if quote.requester == requester]
         if held < price + sum(other):
-            beside = f", beside {counted(len(other), 'open quote')} of yours" if other else ""
+            beside = f", besides {counted(len(other), 'open quote')} of yours" if other else ""
             raise Refused(
                 Code.FUNDS_MISSING,
                 f"you need {price + sum(other)} units of the payment token for this quote{beside}",
