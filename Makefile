@@ -208,10 +208,6 @@ error-table: .venv/.stamp ## write the codes of errors into docs/errors.md
 settings-table: .venv/.stamp ## write the agent's settings into docs/settings.md
 	@$(BIN)/python -m tools.settings_table
 
-.PHONY: style
-style: .venv/.stamp ## write the lower totals of the style lint into tools/style.json
-	@$(BIN)/python -m tools.style
-
 PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchmarks examples)
 MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
 
@@ -229,7 +225,7 @@ lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler w
 	echo "lint: the tables of settings"; $(BIN)/python -m tools.settings_table check || status=1; \
 	echo "lint: no decision by words"; $(BIN)/python tools/words.py || status=1; \
 	echo "lint: the classes of the contracts"; $(BIN)/python -m tools.sdk check || status=1; \
-	echo "lint: words and style"; $(BIN)/python -m tools.style check || status=1; \
+	echo "lint: words and style"; $(BIN)/python -m tools.style || status=1; \
 	echo "lint: vyper, warnings are errors"; $(BIN)/python tools/contracts.py check || status=1; \
 	exit $$status
 

@@ -1,29 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lint of docs/style.md: patterns that puzzle a reader, and sentences that are too long.
 
-It looks at documents, and at the docstrings, comments and texts of Python sources. What was there
-before the rule is counted in tools/style.json: a total may only fall.
+It looks at documents, and at the docstrings, comments and texts of Python sources.
 
-python -m tools.style                 write the totals of today, if they are lower
-python -m tools.style check           fail when a total has grown
-python -m tools.style list [FILE ...] every place, of these files or of all
+python -m tools.style [FILE ...]      name every fault, of these files or of all
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import json
 import re
 import sys
 import tokenize
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-TOTALS = Path(__file__).with_suffix(".json")
 DOCUMENTS = ("*.md", "docs/**/*.md", "examples/**/*.md", "operations/**/*.md")
 SOURCES = ("teraproof", "provider_agent", "scripts", "tools", "benchmarks", "tests")
 # The rule's own pages name what they forbid. Tests of contracts belong to the contracts.
@@ -155,12 +149,12 @@ def faults_in_source(file: str, text: str) -> Iterator[Place]:
         yield from faults_in_text(file, "\n".join(block), begun)
 
 
-def all_faults(files: Iterable[str] = (), root: Path = ROOT) -> list[Place]:
-    """Every fault below the root, or in these files alone."""
+def all_faults(files: Iterable[str] = ()) -> list[Place]:
+    """Every fault of the repository, or of these files alone."""
     wanted = set(files)
     found: list[Place] = []
-    for path in _files(root):
-        name = path.relative_to(root).as_posix()
+    for path in _files():
+        name = path.relative_to(ROOT).as_posix()
         if name.startswith(EXEMPT) or (wanted and name not in wanted):
             continue
         look = faults_in_document if path.suffix == ".md" else faults_in_source
@@ -168,43 +162,20 @@ def all_faults(files: Iterable[str] = (), root: Path = ROOT) -> list[Place]:
     return found
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _files() -> Iterator[Path]:
     for glob in DOCUMENTS:
-        yield from sorted(root.glob(glob))
+        yield from sorted(ROOT.glob(glob))
     for place in SOURCES:
-        yield from sorted((root / place).rglob("*.py"))
-
-
-def counts(places: Sequence[Place]) -> dict[str, int]:
-    """How often each fault is there."""
-    return dict(Counter(place.fault for place in places))
-
-
-def grown(now: dict[str, int], before: dict[str, int]) -> list[str]:
-    """The faults that are there more often than before."""
-    return sorted(fault for fault, count in now.items() if count > before.get(fault, 0))
+        yield from sorted((ROOT / place).rglob("*.py"))
 
 
 def main(argv: Sequence[str]) -> int:
-    """0 when no total has grown."""
-    before: dict[str, int] = json.loads(TOTALS.read_text())
-    listing = argv[:1] == ["list"]
-    places = all_faults(argv[1:] if listing else ())
-    more = [] if listing else grown(counts(places), before)
+    """0 when nothing is to mend."""
+    places = all_faults(argv)
     for place in places:
-        if listing or place.fault in more:
-            shown = f"{place.file}:{place.line}: {place.fault} ({place.words})"
-            print(shown, file=sys.stdout if listing else sys.stderr)
-    for fault in more:
-        print(
-            f"error: {fault}: {counts(places)[fault]} places, {before.get(fault, 0)} are allowed; "
-            "mend yours (docs/style.md)",
-            file=sys.stderr,
-        )
-    if not more and not argv:
-        now = dict(sorted(counts(places).items()))
-        TOTALS.write_text(json.dumps(now, indent=2) + "\n")
-    return 1 if more else 0
+        shown = f"{place.file}:{place.line}: {place.fault} ({place.words})"
+        print(shown, file=sys.stderr)
+    return 1 if places else 0
 
 
 if __name__ == "__main__":

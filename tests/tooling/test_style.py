@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The style lint finds what docs/style.md forbids and lets plain English pass; totals only fall."""
+"""The style lint finds what docs/style.md forbids, and lets plain English pass."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -106,25 +105,18 @@ def test_short_sentences__pass(page: str) -> None:
     assert list(style.faults_in_document("x.md", page)) == []
 
 
-def test_totals__may_fall_and_not_grow(
+def test_fault__named_with_file_and_line_and_an_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    totals = tmp_path / "totals.json"
-    found = [style.Place("a.md", n, "f", "w") for n in range(2)]
-    monkeypatch.setattr(style, "TOTALS", totals)
-    monkeypatch.setattr(style, "all_faults", lambda files=(): found)
-    totals.write_text('{"f": 1}')
-    assert style.main(["check"]) == 1
-    assert style.main([]) == 1, "a grown total is never written"
-    said = capsys.readouterr().err
-    assert "a.md:0" in said and "2 places, 1 are allowed" in said
-    totals.write_text('{"f": 3, "g": 4}')
-    assert style.main(["check"]) == 0
-    assert json.loads(totals.read_text()) == {"f": 3, "g": 4}
-    assert style.main([]) == 0
-    assert json.loads(totals.read_text()) == {"f": 2}
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("Fine.\n\nIt is built anew.\n")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "x.py").write_text('"""Fine."""\n')
+    monkeypatch.setattr(style, "ROOT", tmp_path)
+    assert style.main([]) == 1
+    assert capsys.readouterr().err.startswith("docs/page.md:3: anew: write again")
+    assert style.main(["tools/x.py"]) == 0
 
 
-def test_this_repository__no_more_than_its_totals() -> None:
-    now = style.counts(style.all_faults())
-    assert style.grown(now, json.loads(style.TOTALS.read_text())) == []
+def test_this_repository__has_no_fault() -> None:
+    assert style.all_faults() == []
