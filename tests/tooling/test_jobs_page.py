@@ -75,6 +75,6 @@ def test_variables_that_a_job_finds__are_those_of_the_page() -> None:
 
 def test_limits_of_outputs__are_those_of_the_page() -> None:
     page = " ".join(PAGE.split())
-    assert f"At most {outputs.MAX_FILES:,} files are kept" in page
+    assert f"At most {outputs.MAX_FILES:,} files and directories are kept" in page
     assert f"at most {paths.MAX_PATH_BYTES:,} bytes and {paths.MAX_DEPTH} parts" in page
     assert f"`output_mb`, {RunnerSettings().output_mb} MiB by default" in page
