@@ -87,7 +87,7 @@ def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
             return None
         raise CommandError(
             f"{path} names {gone}, which chain {chain.chain_id} does not have: it was written for "
-            "another chain, or the chain went back; check --network, or move the file away"
+            "another chain, or the chain was reset; check --network, or move the file away"
         )
     if registry.plan_sha256 != plan.sha256:
         state = "finished" if registry.complete else "begun"

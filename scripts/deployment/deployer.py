@@ -236,7 +236,7 @@ class Deployment:
         elif pending.address is not None and self._is_ours(step, pending.address):
             self._record_contract(step, pending.address, None)
         else:
-            what = "its nonce went to another transaction" if receipt is None else "it failed"
+            what = "another transaction used its nonce" if receipt is None else "it failed"
             self.ui.note(f"{step.name}: {what}; sending it again")
             self.registry.pending = None
             save(self.folder, self.registry)
@@ -329,7 +329,7 @@ class Deployment:
             time.sleep(self.chain.poll_seconds)
         gone = missing_code(self.registry, self.chain)
         if gone is not None:
-            raise CommandError(f"{gone} has vanished: the chain went back; run the command again")
+            raise CommandError(f"{gone} has vanished: the chain was reset; run the command again")
 
     # ------------------------------------------------------------------ helpers
 

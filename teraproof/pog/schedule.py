@@ -25,7 +25,7 @@ from teraproof.pog.format import Shape, keccak, score, word
 _EARLY = (1 / 8, 1 / 2)
 # Blocks are not exactly as far apart as they were: the part of one by which they may differ.
 _TOLERANCE = 0.02
-# A device changes hands after this many seconds at the latest, when several identities share it.
+# Time slices of a device per window when several identities share it, and the longest in seconds.
 _TURNS = 8
 _LONGEST_TURN = 15.0
 # Agents spread what one of them has to do over this part of its period, and over no more seconds:
@@ -224,8 +224,9 @@ class Rules:
 
 
 def stagger(provider: str, number: int, action: str, spread: int) -> int:
-    """Seconds, at most `spread`, that a provider waits with what any one of all has to do, others
-    for each `number`: so most find it done, and few pay for a call that comes too late.
+    """Seconds, at most `spread`, that a provider waits before it sends what anyone may send.
+
+    The delay differs by `number`, such as an epoch, so usually only one pays for the call.
     """
     if spread < 1:
         return 0

@@ -173,7 +173,7 @@ def test_deploy__nonce_went_elsewhere__step_is_sent_again(
             deploy(local_plan, artifacts, sender, tmp_path)
     fresh.send(sender.address, sender.address)
     registry, ui = deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
-    assert any("its nonce went to another transaction" in line for line in ui.lines)
+    assert any("another transaction used its nonce" in line for line in ui.lines)
     assert registry.complete
 
 

@@ -226,7 +226,7 @@ class Policy:
         if allow_list.root(spec.allow) != order.allow_root:
             return Refused(
                 Code.LIST_MISMATCH,
-                "asks for a place on a list that its specification does not hold",
+                "has an allow-list that its specification does not hold; send the complete one",
             )
         if standing.owner not in spec.allow:
             return Refused(Code.NOT_LISTED, "is for other providers only")

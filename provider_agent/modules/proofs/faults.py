@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports proofs of others that were committed and not opened. Whoever does it gains nothing by it
-but honest scores, so agents take turns in looking first.
+"""Reports proofs of others that were committed and not opened. Reporting is unpaid; a delay of its
+own for each provider spreads the work across agents.
 """
 
 from __future__ import annotations
