@@ -346,6 +346,20 @@ def _set_up_logging(verbose: bool) -> None:
 
 @main.command()
 @_config
+def resume(config: Path) -> None:
+    """Have jobs taken again after one missed its deadline. Find out why it did first."""
+    from provider_agent.modules.jobs.halt import RESUME
+    from provider_agent.settings import load
+
+    folder = load(config).agent.data_dir
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is not there; the agent has not run yet")
+    (folder / RESUME).touch()
+    click.echo("the agent takes jobs again with its next look at the chain")
+
+
+@main.command()
+@_config
 def status(config: Path) -> None:
     """Show what the agent knows: jobs, transactions, runs. It may be running or not."""
     from provider_agent.app import database

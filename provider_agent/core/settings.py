@@ -126,6 +126,8 @@ class ChainSettings(Section):
     """Time between two blocks. Without it the agent measures it."""
     poll_seconds: float = Field(default=2.0, gt=0, le=600)
     """Pause between two cycles. After a cycle that wrote something the next one follows at once."""
+    clock_margin_seconds: float = Field(default=120.0, ge=5)
+    """Largest difference between the machine's clock and the chain's. Beyond it no job is taken."""
     rpc_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     """Time for a whole request to one endpoint, including the answer."""
     requests_per_second: Annotated[float | None, Unit("requests per second")] = Field(

@@ -261,6 +261,8 @@ class Stage:
             "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
             "TERAPROOF_CHAIN__BLOCK_SECONDS": str(BLOCK_SECONDS),
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
+            # The play lets days pass on its chain.
+            "TERAPROOF_CHAIN__CLOCK_MARGIN_SECONDS": "1000000000",
             "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
             "TERAPROOF_RUNNER__SANDBOX": self.sandbox.get("walls", "bubblewrap"),
             # The demo's own job is not a stranger's; a machine without limits can show it, too.

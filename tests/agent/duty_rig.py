@@ -19,7 +19,7 @@ from eth_account import Account
 from provider_agent.core import background
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import Capacity
-from provider_agent.core.clock import ChainClock
+from provider_agent.core.clock import ChainClock, Drift
 from provider_agent.core.means import Means
 from provider_agent.core.standing import Standing
 from provider_agent.errors import RunnerError
@@ -29,10 +29,12 @@ from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine, Worker
+from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.housekeeping import Housekeeper
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.results import Results
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.views import JobViews
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
@@ -182,6 +184,9 @@ class PlainChain:
     def attest(self, terms: Terms, *values: Any) -> bytes:
         return b"attest" + b"".join(v for v in values if isinstance(v, bytes))
 
+    def expire(self, terms: Terms) -> bytes:
+        return b"expire" + terms.job_id()
+
     def cancel_quotes(self, word: int, mask: int) -> bytes:
         return b"cancel" + word.to_bytes(32, "big") + mask.to_bytes(32, "big")
 
@@ -223,6 +228,8 @@ class Rig:
         background._PATIENCE = 30.0  # a cycle waits for its work, however busy the machine is
         self.now = float(START)
         self.gpus = 0  # of the machine
+        self.wall_is_off = 0.0
+        self.trials, self.trial_fails = 0, False
         self.block = BlockRef(100, b"\x01" * 32, START)
         self.settings = validate(
             {
@@ -252,6 +259,16 @@ class Rig:
         self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0, lambda: 1)
         self.restart()
 
+    def wall(self) -> float:
+        """The machine's clock."""
+        return self.now + self.wall_is_off
+
+    def trial(self) -> None:
+        """What is tried after a missed job."""
+        self.trials += 1
+        if self.trial_fails:
+            raise RunnerError("the sandbox does not start")
+
     def restart(self) -> None:
         """A new process over the same files."""
         jobs = cast(JobsContract, self.chain)
@@ -278,12 +295,17 @@ class Rig:
             attempts,
             lambda: self.now,
         )
+        self.clock = ChainClock(lambda: self.now)
+        self.drift = Drift(120.0, lambda: self.wall())
+        self.halt = Halt(
+            self.store, self.trial, self.folder, self.clock, self.drift, lambda: self.now
+        )
         self.duty = JobsDuty(
             store=self.store,
             book=self.book,
             view=ChainView(jobs, self.capacity, clock=lambda: self.now),
             promises=self.promises,
-            taker=Taker(self.book, self.policy, self.promises, attempts, jobs),
+            taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.halt),
             worker=Worker(
                 self.book,
                 self.machine,
@@ -296,7 +318,9 @@ class Rig:
             attempts=attempts,
             jobs=jobs,
             reserve=reserve,
-            clock=ChainClock(lambda: self.now),
+            halt=self.halt,
+            clock=self.clock,
+            expires_missed=self.settings.section(JobsSettings).expire_missed,
         )
         self.housekeeper = Housekeeper(
             self.book,

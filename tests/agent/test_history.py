@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from provider_agent.modules.jobs.views import ProviderView
+from provider_agent.modules.jobs.views import offer
 from provider_agent.store import IntentState, RunStage, Store
 from teraproof.protocol.terms import Status
-from tests.agent.duty_rig import OPERATOR, OWNER, Rig
+from tests.agent.duty_rig import OWNER, Rig
 
 # Tables that grow with what has ended, or with what strangers do.
 GROWN = ("jobs", "runs", "intents", "transactions", "specs", "quotes", "login_nonces", "sessions")
@@ -220,8 +220,8 @@ def test_provider_view__reads_a_snapshot(rig: Rig) -> None:
     rig.upload(spec)
     rig.post(spec)
     rig.cycle()
-    view = ProviderView(rig.settings, OPERATOR.address, rig.duty, rig.promises, [])
     rig.store.close()
     rig.store._db = None  # type: ignore[method-assign, assignment]
     with rig.promises.lock:  # whoever promises holds it: nobody waits for that
-        assert view()["slots"] == {"total": 1, "promised": 1}
+        found = offer(rig.settings, rig.promises.shown)
+    assert found["slots"] == {"total": 1, "promised": 1}

@@ -42,6 +42,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         inputs=rig.inputs,
         domain=DOMAIN,
         good_for=rig.settings.jobs.quote_seconds,
+        halt=rig.halt,
         clock=lambda: rig.now,
     )
 
@@ -136,7 +137,8 @@ def test_issue__too_many_reservations(rig: Rig, desk: QuoteDesk) -> None:
         refused(desk, f"0x{number:040x}", rig.spec())
     assert refused(desk, OTHER, rig.spec()) is Code.UPLOADERS_BUSY
     assert refused(desk, f"0x{0:040x}", rig.spec()) is Code.INPUTS_MISSING
-    rig.now += 901
+    rig.next_block(901)
+    rig.cycle()
     assert refused(desk, OTHER, rig.spec()) is Code.INPUTS_MISSING
 
 

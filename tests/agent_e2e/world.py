@@ -536,6 +536,8 @@ confirmations = 1
 reorg_window = 16
 poll_seconds = {self.poll_seconds}
 rpc_timeout_seconds = 20
+# Chains of tests run ahead.
+clock_margin_seconds = 1000000000
 
 [operator]
 private_key_file = "operator.key"

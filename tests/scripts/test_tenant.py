@@ -151,6 +151,7 @@ def scene(
         "PATH": os.environ["PATH"],
         "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
         "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
+        "TERAPROOF_CHAIN__CLOCK_MARGIN_SECONDS": "1000000000",
         "TERAPROOF_AGENT__LOCK_DIR": str(config.parent),
         "TERAPROOF_RUNNER__SANDBOX": "none",
         "TERAPROOF_RUNNER__ALLOW_UNLIMITED": accepted("none"),

@@ -37,6 +37,7 @@ from provider_agent.modules.jobs.book import (
 )
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.executor import Worker
+from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.taking import Taker
@@ -85,10 +86,12 @@ class JobsDuty:
         attempts: Attempts,
         jobs: JobsContract,
         reserve: GasReserve,
-        clock: ChainClock | None = None,
+        halt: Halt,
+        clock: ChainClock,
+        expires_missed: bool = False,
     ) -> None:
-        self._reserve = reserve
-        self._clock = clock or ChainClock()
+        self._reserve, self._halt = reserve, halt
+        self._clock, self._expires_missed = clock, expires_missed
         self._now = 0  # of the cycle, unix seconds of the chain
         self._store, self._book, self._view = store, book, view
         self._promises, self._taker, self._worker = promises, taker, worker
@@ -109,6 +112,7 @@ class JobsDuty:
 
     def close(self) -> None:
         """Wait for work under way. Runs go on under their supervisors."""
+        self._halt.close()
         self._worker.close()
 
     # ------------------------------------------------------------------ events
@@ -212,6 +216,7 @@ class JobsDuty:
         self._put_off = owed
         self._promises.update(block, self.standing)
         self._reserve.look(block)
+        self._halt.look()
         if self.standing is not None and self.standing.operator_is_ours and not owed:
             self._taker.take(block, self.standing, self._refresh)
         self._promises.show()
@@ -273,7 +278,10 @@ class JobsDuty:
             return
         if status is Status.OPEN and self._book.acceptance(job.job_id) is not None:
             return  # a run started for an acceptance that a reorg has undone may go on
+        if status is Status.EXPIRED and self._is_ours(job):
+            self._halt.missed(job.job_id)
         if status is Status.ATTESTED and self._is_ours(job):
+            self._halt.delivered()
             self._finalize(job, block)
         if self._worker.drop(job.job_id, block.number) or status in FINAL:
             self._view.forget(job.job_id)
@@ -339,6 +347,9 @@ class JobsDuty:
                 job, "the deadline has passed; the collateral can be seized", Code.DEADLINE_MISSED
             )
             self._worker.drop(job.job_id, block.number)
+            self._halt.missed(job.job_id)
+            if self._expires_missed:
+                self._attempts.begin(job.job_id.hex(), "expire", self._jobs.expire(terms))
             return
         run = self._worker.work(job, deadline, self._now)
         if run is None or run.state is not RunStage.COLLECTED:

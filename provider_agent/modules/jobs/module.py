@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from provider_agent import devices
+from provider_agent.core.clock import ChainClock, Drift
 from provider_agent.core.feed import Followed, Source
+from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.operation import Door, Operation
 from provider_agent.core.settings import Section
@@ -27,6 +29,7 @@ from provider_agent.modules.jobs.containment import make_runner
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine, Worker
 from provider_agent.modules.jobs.funds import Funds
+from provider_agent.modules.jobs.halt import Halt, halted
 from provider_agent.modules.jobs.housekeeping import Housekeeper
 from provider_agent.modules.jobs.metrics import JobMetrics
 from provider_agent.modules.jobs.policy import Policy
@@ -34,6 +37,7 @@ from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.routes import operations
+from provider_agent.modules.jobs.self_test import SelfTest
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
 from provider_agent.modules.jobs.tables import TABLES
@@ -103,12 +107,16 @@ class JobsModule(Module):
             attempts,
         )
         self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
+        clock, self._drift = ChainClock(), Drift(chain.clock_margin_seconds)
+        domain = messages.Domain(chain.chain_id, jobs.address)
+        trial = SelfTest(context, machine.runner, domain)
+        self._halt = halt = Halt(store, trial, data, clock, self._drift)
         self._duty = duty = JobsDuty(
             store=store,
             book=book,
             view=ChainView(jobs, context.capacity),
             promises=promises,
-            taker=Taker(book, policy, promises, attempts, jobs),
+            taker=Taker(book, policy, promises, attempts, jobs, halt),
             worker=Worker(
                 book,
                 machine,
@@ -120,6 +128,9 @@ class JobsModule(Module):
             attempts=attempts,
             jobs=jobs,
             reserve=reserve,
+            halt=halt,
+            clock=clock,
+            expires_missed=wanted.expire_missed,
         )
         self._housekeeper = Housekeeper(
             book,
@@ -132,7 +143,6 @@ class JobsModule(Module):
         )
         self._contained = of_this_machine(settings.runner.sandbox).to_json()
         self._pruned_at = 0.0
-        domain = messages.Domain(chain.chain_id, jobs.address)
         desk = QuoteDesk(
             book=book,
             duty=duty,
@@ -146,6 +156,7 @@ class JobsModule(Module):
             inputs=machine.inputs,
             domain=domain,
             good_for=wanted.quote_seconds,
+            halt=halt,
         )
         self._api = JobsApi(
             jobs=JobViews(book, machine, context.key, domain),
@@ -170,9 +181,10 @@ class JobsModule(Module):
         return () if place is None else JobChecks(trial, place).all()
 
     @classmethod
-    def status(cls, store: Store) -> Sequence[Table]:
-        """The jobs."""
-        return [jobs_table(store)]
+    def status(cls, store: Store) -> Sequence[str | Table]:
+        """The jobs, and why no more are taken if that is so."""
+        why = halted(store)
+        return [*([f"no jobs are taken: {why}"] if why else []), jobs_table(store)]
 
     # ------------------------------------------------------------------ the life of the agent
 
@@ -209,6 +221,7 @@ class JobsModule(Module):
 
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty; afterwards, what may be missing is looked for, and what is over deleted."""
+        self._drift.see(cycle.head)
         self._duty.reconcile(cycle.block, cycle.provider, cycle.time_left)
         self._backfill.look(cycle.block)
         standing = self._duty.standing
@@ -233,6 +246,10 @@ class JobsModule(Module):
             metrics.set_own(store.jobs_by(standing.owner, Status.ASSIGNED), len(expired))
 
     # ------------------------------------------------------------------ what others see
+
+    def ready(self) -> Sequence[Callable[[], Check]]:
+        """Whether jobs are taken after one was missed, and the clock is right."""
+        return [self._halt.check, self._drift.check]
 
     def operations(self, door: Door) -> Sequence[Operation]:
         """Specifications, inputs, quotes, jobs and results."""

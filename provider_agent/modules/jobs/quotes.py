@@ -23,6 +23,7 @@ from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.funds import Funds
+from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import QuoteRow
@@ -51,11 +52,12 @@ class QuoteDesk:
         inputs: InputStorage,
         domain: messages.Domain,
         good_for: int,
+        halt: Halt,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
         self._key, self._funds, self._inputs = key, funds, inputs
-        self._domain, self._good_for = domain, good_for
+        self._domain, self._good_for, self._halt = domain, good_for, halt
         self._clock = clock
         self._reserved: dict[str, tuple[bytes, float]] = {}
         self._reserved_lock = threading.Lock()
@@ -81,6 +83,9 @@ class QuoteDesk:
             raise Refused(
                 Code.NOT_REGISTERED, "this provider is not registered on chain yet; try later"
             )
+        refusal = self._halt.refuse()
+        if refusal is not None:
+            raise refusal
         price = self._policy.price(spec)
         held = self._funds.of(requester, block)
         self._check_funds(requester, price, held)

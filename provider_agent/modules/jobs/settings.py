@@ -28,5 +28,8 @@ class JobsSettings(Section):
     """Least time between the timeout of a run and the deadline of its job."""
     quote_seconds: int = Field(default=60, ge=10, le=86_400)
     """How long a signed quote is valid."""
+    expire_missed: bool = False
+    """End jobs of yours that missed their deadline. The tenant has its money back at once, and the
+    collateral is lost even if nobody else would have ended them."""
     accept_refusable: bool = False
     """Take orders whose tenant may burn the price and your collateral after the work is done."""

@@ -9,6 +9,7 @@ from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import Kind
 from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.candidates import Candidates
+from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.store import JobRow
@@ -31,7 +32,9 @@ class Taker:
         promises: Promises,
         attempts: Attempts,
         jobs: JobsContract,
+        halt: Halt,
     ) -> None:
+        self._halt = halt
         self._book, self._policy, self._promises = book, policy, promises
         self._choice = Candidates(self._worth)
         self._attempts, self._jobs = attempts, jobs
@@ -60,6 +63,8 @@ class Taker:
                     fresh = refresh(job.job_id, block)
                     if fresh is None or Status(fresh.status) is not Status.OPEN:
                         continue
+                if self._halt.refuse() is not None:
+                    return  # the machine was stopped since this cycle began: look again first
                 self._accept(job, standing)
 
     def _accept(self, job: JobRow, standing: Standing) -> None:
@@ -99,7 +104,7 @@ class Taker:
 
     def _refuse(self, job: JobRow, block: BlockRef, standing: Standing) -> Refused | None:
         """Why an open job is not taken now. What costs least to find out comes first."""
-        refusal = self._refuse_order(job, block, standing)
+        refusal = self._refuse_order(job, block, standing) or self._halt.refuse()
         if refusal is not None:
             return refusal
         terms, spec = decode_terms(job.terms), self._book.spec(job)
