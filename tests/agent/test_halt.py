@@ -54,7 +54,7 @@ def taken(rig: Rig, terms: Terms) -> bool:
 
 
 def not_ready(rig: Rig, terms: Terms) -> bool:
-    """Whether neither the order is taken nor a quote signed, and both are told why."""
+    """Whether neither the order is taken nor a quote signed, and both hear why."""
     with pytest.raises(Refused) as error:
         desk_of(rig).issue(TENANT, rig.spec())
     codes = {error.value.code, rig.blocked(terms)}

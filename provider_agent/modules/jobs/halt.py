@@ -80,7 +80,7 @@ class Halt:
             self._save()
 
     def look(self) -> None:
-        """Try whether jobs can be delivered again. Called once a cycle."""
+        """Try whether jobs can be delivered again. Called in each cycle."""
         if self._resume.exists():
             self._resume.unlink(missing_ok=True)
             log.warning("told to go on: jobs are taken again")
@@ -112,7 +112,7 @@ class Halt:
     # ------------------------------------------------------------------ asked
 
     def refuse(self) -> Refused | None:
-        """Why nothing is promised just now; None when nothing is in the way."""
+        """Why nothing is promised now; None when nothing is in the way."""
         if self._halted:
             return _not_ready("this provider has missed a deadline and takes no jobs for now")
         if self._drift.is_off:
