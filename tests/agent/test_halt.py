@@ -17,6 +17,7 @@ from provider_agent.modules.jobs.halt import RESUME, halted
 from provider_agent.runners.base import Phase, RunState
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_rig import TENANT, Rig
@@ -231,15 +232,14 @@ def test_stopped_in_a_cycle__looks_again_before_it_takes_a_job(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terms = order(rig)
-    refresh = rig.duty._refresh
+    look = rig.book.missing_inputs
 
-    def stopped(*arguments: object) -> object:
-        found = refresh(*arguments)  # type: ignore[arg-type]
+    def stopped(requester: str, spec: JobSpec) -> int:
         rig.now += 3600  # SIGSTOP, or a laptop that sleeps
-        return found
+        return look(requester, spec)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig.duty, "_refresh", stopped)
+        patch.setattr(rig.book, "missing_inputs", stopped)
         rig.cycle()
     assert not taken(rig, terms)
     rig.next_block(0)
