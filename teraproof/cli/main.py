@@ -45,11 +45,10 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
         return
     from importlib.metadata import PackageNotFoundError, version
 
-    for package in ("teraproof", "teraproof-agent"):
-        with contextlib.suppress(PackageNotFoundError):
-            click.echo(f"{PROGRAM} {version(package)}")
-            ctx.exit()
-    click.echo(f"{PROGRAM} from a checkout")
+    shown = "from a checkout"
+    with contextlib.suppress(PackageNotFoundError):
+        shown = version("teraproof")
+    click.echo(f"{PROGRAM} {shown}")
     ctx.exit()
 
 

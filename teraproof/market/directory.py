@@ -87,8 +87,8 @@ def _gpus(one: Listed) -> tuple[Device, ...]:
 def show(market: Market, listed: Sequence[Listed], ui: Ui) -> None:
     """Two tables: what is for sale, and what stands behind it."""
     offered = [(one.provider.owner, *_offer(market, one.listing), one.online) for one in listed]
-    columns = ("provider", "per hour", "devices", "memory", "runtimes", "slots free", "online")
-    ui.table("Providers", columns, offered)
+    for_sale = ("provider", "per hour", "devices", "memory", "runtimes", "slots free", "online")
+    ui.table("Providers", for_sale, offered)
     behind = [
         (
             one.provider.owner,

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands with a key file and an RPC URL, on a real node: a tenant's and an owner's day."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from eth_account import Account
+
+from teraproof.cli.main import main
+from teraproof.protocol.errors import Exit
+from tests.scripts.actors import chain_of, deploy, sender_of
+from tests.support.anvil import ROOT, Anvil
+
+USD, TPF = 10**6, 10**18
+PASSWORD = "correct horse"
+EXAMPLE = str(ROOT / "examples" / "finetune-digits")
+
+
+@dataclass
+class Person:
+    """Runs `teraproof` with an account of its own."""
+
+    home: Path
+    anvil: Anvil
+    account: str
+    key: tuple[str, ...]
+
+    def run(self, *line: str, network: bool = True) -> Result:
+        environment = {
+            "TERAPROOF_RPC_URL": self.anvil.url if network else None,
+            "TERAPROOF_DEPLOYMENTS": str(self.home / "deployments"),
+            "XDG_STATE_HOME": str(self.home / "state"),
+        }
+        return CliRunner(env=environment).invoke(main, line, catch_exceptions=False)
+
+    def json(self, *line: str, signs: bool = True) -> Any:
+        """The document of a command that succeeds."""
+        shown = self.run(*line, *(self.key if signs else ()), "--json")
+        assert shown.exit_code == 0, shown.output
+        return json.loads(shown.output)
+
+    def fails(self, kind: Exit, *line: str, signs: bool = True) -> str:
+        """The one line of a command that fails."""
+        shown = self.run(*line, *(self.key if signs else ()))
+        assert shown.exit_code == kind, shown.output
+        (said,) = [text for text in shown.output.splitlines() if text.startswith("error: ")]
+        return said
+
+
+@pytest.fixture(scope="module")
+def anvil() -> Iterator[Anvil]:
+    with Anvil() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from scripts.deployment import plan
+    from scripts.deployment.artifacts import compile_all
+
+    folder = tmp_path_factory.mktemp("home")
+    artifacts = compile_all()
+    wanted = plan.load(ROOT / "deployments" / "params" / "local.yaml", artifacts)
+    deploy(wanted, artifacts, sender_of(anvil, 0), folder / "deployments")
+    return folder
+
+
+def secret(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tenant(home: Path, anvil: Anvil) -> Person:
+    """With a private key file."""
+    account = Account.create()
+    anvil.set_balance(account.address, 10**18)
+    key = secret(home / "tenant.key", account.key.hex())
+    return Person(home, anvil, str(account.address), ("--key-file", str(key), "--yes"))
+
+
+@pytest.fixture(scope="module")
+def owner(home: Path, anvil: Anvil) -> Person:
+    """With an encrypted keystore."""
+    account = Account.create()
+    anvil.set_balance(account.address, 10**18)
+    encrypted = Account.encrypt(account.key, PASSWORD, kdf="pbkdf2", iterations=1_000)
+    keystore = secret(home / "owner.json", json.dumps(encrypted))
+    password = secret(home / "password", PASSWORD + "\n")
+    key = ("--keystore", str(keystore), "--password-file", str(password), "--yes")
+    return Person(home, anvil, str(account.address), key)
+
+
+def test_job__posted_listed_cancelled_withdrawn__every_step_in_json(tenant: Person) -> None:
+    minted = tenant.json("tokens", "mint", "100")
+    assert minted["amount"] == str(100 * USD)
+    (sent,) = minted["transactions"]
+    assert sent["what"] == "mint 100 tUSD" and int(sent["fee"]) > 0
+
+    said = tenant.fails(Exit.REFUSED, "job", "post", EXAMPLE, "--price", "2")
+    assert "no provider is registered" in said
+    assert tenant.json("job", "list") == {"jobs": []}  # no money has moved
+    posted = tenant.json("job", "post", EXAMPLE, "--price", "2", "--wait-for-provider")
+    assert posted["max_price"] == str(2 * USD)
+
+    (listed,) = tenant.json("job", "list")["jobs"]
+    assert listed["job"] == posted["job"] and listed["status"] == "open"
+    assert listed["name"] == "finetune-digits"  # posted from this machine
+    assert tenant.json("job", "status", posted["job"][:12], signs=False)["job"] == posted["job"]
+    shown = tenant.run("job", "list")
+    assert "finetune-digits" in shown.output
+
+    waited = tenant.fails(
+        Exit.UNAVAILABLE, "job", "wait", posted["job"], "--timeout", "1", signs=False
+    )
+    assert "is still open" in waited
+    tenant.json("job", "cancel", posted["job"])
+    ended = tenant.fails(Exit.JOB_FAILED, "job", "wait", posted["job"], signs=False)
+    assert "did not succeed: cancelled" in ended
+    assert tenant.json("job", "withdraw")["payment"] == str(2 * USD)
+
+
+def test_provider__nobody_there__said_and_empty(owner: Person) -> None:
+    shown = owner.json("provider", "list", signs=False)
+    assert shown == {"providers": [], "notes": ["no provider is registered here"]}
+    said = owner.fails(Exit.FAULT, "provider", "stake", "5")
+    assert f"{owner.account} is not a registered provider" in said
+    assert owner.json("proof", "status", signs=False)["epoch"] == 0
+    assert owner.json("rewards", "weights", signs=False)["weights_bps"]
+
+
+def test_json__refused__the_document_says_why(tenant: Person) -> None:
+    shown = tenant.run("job", "withdraw", *tenant.key, "--json")
+    said, _, document = shown.output.partition("{")
+    error = json.loads("{" + document)["error"]
+    assert shown.exit_code == Exit.FAULT and said.startswith("error: ")
+    assert error["code"] == "failed" and "nothing to withdraw" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (("job", "withdraw", "--yes"), "pass --keystore FILE with --password-file FILE"),
+        (("job", "withdraw", "--keystore", "x", "--key-file", "y"), "not both"),
+        (("job", "withdraw", "--keystore", "x"), "needs --password-file where there is no term"),
+        (("job", "withdraw", "--key-file", "{home}/absent"), "cannot read"),
+        (("job", "withdraw", "--key-file", "{home}/open.key"), "can be read by others"),
+        (("job", "withdraw", "--key-file", "{home}/bad.key"), "does not hold a private key"),
+    ],
+)
+def test_account__missing_or_wrong__one_line_and_no_secret(
+    tenant: Person, line: tuple[str, ...], said: str
+) -> None:
+    open_file = tenant.home / "open.key"
+    open_file.write_text("11" * 32)
+    open_file.chmod(0o644)
+    secret(tenant.home / "bad.key", "not a key but a secret")
+    shown = tenant.run(*(part.format(home=tenant.home) for part in line))
+    assert shown.exit_code == Exit.INPUT
+    assert said in shown.output and "but a secret" not in shown.output
+
+
+def test_wrong_password__one_line(owner: Person) -> None:
+    wrong = secret(owner.home / "wrong", "battery staple")
+    keystore = owner.key[1]
+    shown = owner.run("job", "withdraw", "--keystore", keystore, "--password-file", str(wrong))
+    assert shown.exit_code == Exit.INPUT and "cannot be opened with the password" in shown.output
+
+
+def test_ask__no_terminal_and_no_yes__refused_before_anything_is_sent(tenant: Person) -> None:
+    nonce = tenant.anvil.nonce(tenant.account)
+    shown = tenant.run(
+        "job", "post", EXAMPLE, "--price", "1", "--wait-for-provider", *tenant.key[:2]
+    )
+    assert shown.exit_code == Exit.FAULT
+    assert "nobody is there to ask; pass --yes" in shown.output
+    assert tenant.anvil.nonce(tenant.account) == nonce
+
+
+def test_rpc__accepts_and_never_answers__ends_by_itself_and_says_what_it_waits_for(
+    tenant: Person,
+) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "teraproof", "job", "list", "--rpc-url", url],
+            cwd=ROOT,
+            env={**os.environ, "TERAPROOF_DEPLOYMENTS": str(tenant.home / "deployments")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == Exit.UNAVAILABLE
+    assert done.stderr.splitlines() == [
+        "waiting for the RPC endpoint ...",
+        "error: no RPC endpoint answers: rpc1 (127.0.0.1) timed out; check the RPC URL",
+    ]
+
+
+def test_deployment__one_file_instead_of_a_directory(tenant: Person) -> None:
+    file = tenant.home / "deployments" / f"{tenant.anvil.chain_id}.json"
+    shown = tenant.run("job", "list", "--deployments", str(file))
+    assert shown.exit_code == 0, shown.output
+    other = tenant.home / "elsewhere"
+    other.mkdir(exist_ok=True)
+    said = tenant.fails(Exit.FAULT, "job", "list", "--deployments", str(other), signs=False)
+    assert "no deployment is known" in said and "--deployments" in said
+
+
+def test_sender__two_commands_for_one_account__the_second_waits_for_nothing(
+    tenant: Person,
+) -> None:
+    from teraproof.market import sending
+
+    chain = chain_of(tenant.anvil)
+    with sending.hold(chain, tenant.account):
+        found: list[str] = []
+        asked = ("tokens", "mint", "1")
+        other = threading.Thread(
+            target=lambda: found.append(tenant.fails(Exit.UNAVAILABLE, *asked))
+        )
+        other.start()
+        other.join()
+    assert "another command is sending transactions" in found[0]
+    assert f"process {os.getpid()}" in found[0]
+    tenant.json(*asked)
