@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`teraproof job | provider | proof | rewards | tokens`: the market's commands, without Ape."""
+"""`teraproof job | provider | proof | rewards | tokens | key`: the market's commands, without Ape."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _GROUPS = {
     "proof": "Look at proofs; open, close and draw epochs; report failures; settle; release bonds.",
     "rewards": "Look at rewards for proven throughput, claim them into the pool.",
     "tokens": "Send stake, mint test dollars.",
+    "key": "Make a key file, show its address.",
 }
 
 

@@ -180,6 +180,18 @@ def test_wrong_password__one_line(owner: Person) -> None:
     assert shown.exit_code == Exit.INPUT and "cannot be opened with the password" in shown.output
 
 
+def test_key__new_one__opens_with_its_password_and_replaces_none(
+    tenant: Person, tmp_path: Path
+) -> None:
+    keystore, password = tmp_path / "new.json", tmp_path / "new.password"
+    line = ("key", "new", str(keystore), "--password-file", str(password))
+    made = tenant.json(*line, signs=False)["address"]
+    assert {oct(path.stat().st_mode)[-3:] for path in (keystore, password)} == {"600"}
+    shown = tenant.run("key", "address", *line[2:])
+    assert shown.output == made + "\n"
+    assert "exists already" in tenant.fails(Exit.INPUT, *line, signs=False)
+
+
 def test_ask__no_terminal_and_no_yes__refused_before_anything_is_sent(tenant: Person) -> None:
     nonce = tenant.anvil.nonce(tenant.account)
     shown = tenant.run(
