@@ -359,17 +359,23 @@ def logs(session: Session, job_id: str, follow: bool, tail: bool, endpoint: str 
     return {"job": "0x" + job.job.hex(), "bytes": size, "lines": lines if session.as_json else []}
 
 
-@command(cli, Needs.CHAIN)
+@command(cli, Needs.EITHER)
 @_job
 @click.option("--timeout", help='Give up after this time, such as "1 hour"; default: never.')
 def wait(session: Session, job_id: str, timeout: str | None) -> Result:
-    """Wait until the job has a result or has ended. Exits with 5 when it did not succeed."""
+    """Wait until the job has a result or has ended. Exits with 5 when it did not succeed.
+
+    With the account that posted it, the receipt of the run is read: it alone says whether a
+    result with outputs is that of a success.
+    """
     from teraproof.market import jobs, watch
 
     limit = None if timeout is None else seconds(timeout, "--timeout")
+    signer = None if session.account is None else session.signer
     job = _find(session, job_id)
-    done = watch.wait(session.market, session.ui, job, seconds=limit)
-    return jobs.to_json(session.market, done, session.market.now())
+    done, outcome = watch.wait(session.market, session.ui, job, signer=signer, seconds=limit)
+    shown = jobs.to_json(session.market, done, session.market.now())
+    return {**shown, "outcome": shown["outcome"] if outcome is None else outcome.value}
 
 
 def _ending(name: str, help: str) -> None:

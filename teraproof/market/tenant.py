@@ -268,6 +268,28 @@ def fetch(
     return Fetched(directory, tuple(files), receipt, ending)
 
 
+def ending_of(
+    market: Market, signer: Signer, job: Job, endpoint: str | None = None
+) -> Ending | None:
+    """How the run of an attested job ended, by its receipt; None where its agent is not there."""
+    job.record()  # refuses a job without a result
+    assert job.attested is not None  # as `record` has just checked
+    known = of_result(job.attested.result)
+    if known is not None:
+        return known
+    url = endpoint_for(market, job, endpoint)
+    try:
+        with AgentClient(url, signer, market.chain.chain_id) as client:
+            signed = client.receipt(job.job, job.attested.receipt)
+    except RemoteError as error:
+        if error.code is Code.NOT_REQUESTER:
+            raise
+        return None
+    except LocalError:
+        return None
+    return _ending(signed, job.attested.result)
+
+
 def _ending(receipt: bytes, result: bytes) -> Ending:
     """How the run ended: by its receipt, unless the result itself is that of a failure."""
     ending = of_result(result)

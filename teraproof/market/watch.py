@@ -9,7 +9,7 @@ from typing import Any
 
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import CommandError, LocalError
-from teraproof.market import jobs
+from teraproof.market import jobs, tenant
 from teraproof.market.jobs import Job, short
 from teraproof.market.market import Market
 from teraproof.market.signers import Signer
@@ -99,21 +99,24 @@ def wait(
     ui: Ui,
     job: Job,
     *,
+    signer: Signer | None = None,
     seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Job:
-    """Wait until there is a result or an end, at most `seconds`; the job then.
+) -> tuple[Job, Outcome | None]:
+    """Wait until there is a result or an end, at most `seconds`; the job then, and its outcome.
 
+    The chain alone does not say whether a result with outputs is that of a success: its receipt
+    does, which the agent gives to the requester, the `signer`. Without it the outcome is None.
     CommandError: JOB_FAILED when the job did not succeed, NOT_READY when the time is over.
     """
     end = None if seconds is None else clock() + seconds
-    told = None
+    shown = None
     while True:
         status = status_of(market.jobs.state(job.job, "latest"))
-        if status is not told:
+        if status is not shown:
             ui.step(f"job {short(job.job)} is {status.name.lower()}")
-            told = status
+            shown = status
         if status not in _LIVE:
             break
         ui.doing("waiting for a provider" if status is Status.OPEN else "waiting for the result")
@@ -126,21 +129,19 @@ def wait(
             )
         sleep(max(_LOOK_SECONDS, market.chain.poll_seconds))
     done = jobs.find(market, job.job.hex())
-    outcome = outcome_of(done)
-    if outcome is not Outcome.SUCCEEDED:
+    outcome, said = by_status(done.status), done.outcome
+    if outcome is None:
+        assert done.attested is not None  # it is neither live nor ended without a result
+        ending = of_result(done.attested.result)
+        if ending is None and signer is not None:
+            ending = tenant.ending_of(market, signer, done)
+        outcome, said = (None, said) if ending is None else (ending.outcome, str(ending))
+    if outcome not in (None, Outcome.SUCCEEDED):
         raise CommandError(
-            f"job {short(job.job)} did not succeed: {done.outcome}",
+            f"job {short(job.job)} did not succeed: {said}",
             Code.JOB_FAILED,
             status=done.status.name.lower(),
-            outcome=None if outcome is None else outcome.value,
+            outcome=outcome.value,
         )
-    ui.step(f"it {done.outcome}")
-    return done
-
-
-def outcome_of(job: Job) -> Outcome | None:
-    """How a job ended, as the chain alone tells it; None while it goes on."""
-    ended = by_status(job.status)
-    if ended is not None:
-        return ended
-    return None if job.attested is None else of_result(job.attested.result).outcome
+    ui.step("it succeeded" if outcome is not None else "its result is there; job fetch checks it")
+    return done, outcome

@@ -206,8 +206,13 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     urls = ["gopher://x", "http://[::1", scene.endpoint]
     sent = tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, urls, wait=30)
     assert sent.endpoints == (scene.endpoint,)
-    job = watch.wait(scene.market, scene.ui, jobs.find(scene.market, placed.job.hex()), seconds=60)
-    assert job.status is Status.ATTESTED and "it succeeded" in scene.ui.lines
+    opened = jobs.find(scene.market, placed.job.hex())
+    job, outcome = watch.wait(
+        scene.market, scene.ui, opened, signer=scene.tenant.signer, seconds=60
+    )
+    assert (job.status, outcome) == (Status.ATTESTED, Outcome.SUCCEEDED)
+    _, unknown = watch.wait(scene.market, scene.ui, opened)
+    assert unknown is None  # the chain alone does not say so
     target = scene.home / "result"
     with pytest.raises(ScriptError, match="results are given to the requester only"):
         tenant.fetch(scene.market, scene.stranger.signer, scene.ui, job, target)
@@ -243,7 +248,7 @@ def test_fetch__job_failed__saved_log_shown_and_no_success(
     with fails_as(Code.NOT_REQUESTER):
         watch.log(market, scene.stranger.signer, opened, url, lines.append)
     with fails_as(Code.JOB_FAILED):
-        watch.wait(market, ui, opened, seconds=60)
+        watch.wait(market, ui, opened, signer=signer, seconds=60)
     job = scene.wait(placed, Status.ATTESTED)
     assert job.outcome == wanted
     jobs.show(market, job, ui)
