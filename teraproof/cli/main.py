@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`teraproof job | provider | proof | rewards | tokens | key`: the market's commands, without Ape."""
+"""`teraproof job | provider | proof | rewards | tokens | key`: the commands without Ape."""
 
 from __future__ import annotations
 

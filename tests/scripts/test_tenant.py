@@ -250,9 +250,11 @@ def test_fetch__job_failed__saved_log_shown_and_no_success(
     with fails_as(Code.JOB_FAILED):
         watch.wait(market, ui, opened, signer=signer, seconds=60)
     job = scene.wait(placed, Status.ATTESTED)
-    assert job.outcome == wanted
+    # Which outputs are missing stands in the result, so its digest alone does not show it.
+    on_chain = "delivered" if name == "nothing" else wanted
+    assert job.outcome == on_chain
     jobs.show(market, job, ui)
-    assert wanted in ui.lines[-1] or any(wanted in line for line in ui.lines[-20:])
+    assert any(on_chain in line for line in ui.lines[-20:])
     target = scene.home / f"{name}-result"
     ui.lines.clear()
     with fails_as(Code.JOB_FAILED) as caught:
@@ -267,9 +269,9 @@ def test_fetch__job_failed__saved_log_shown_and_no_success(
     assert not any("\x1b" in line for line in ui.lines)
     endings.approve(market, scene.tenant, ui, job)
     settled = scene.wait(placed, Status.SETTLED)
-    assert settled.outcome == wanted
+    assert settled.outcome == on_chain
     jobs.show_list(market, [settled], ui)
-    assert wanted in ui.lines[-1]
+    assert on_chain in ui.lines[-1]
 
 
 def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
@@ -283,6 +285,9 @@ def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
     with pytest.raises(ScriptError, match="quotes for no registered provider"):
         tenant.check_operator(scene.market, unknown, url, None)
     assert quote.requester == scene.tenant.address
+    known = providers.read_all(scene.market)
+    (verdict,) = feasible.ask_providers(scene.market, scene.ui, known, package.spec)
+    assert verdict.price == quote.price  # what it publishes is what it signs
     placed = jobs.hire(scene.market, scene.tenant, scene.ui, quote, signature)
     tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, [url], wait=30)
     scene.wait(placed, Status.ATTESTED)
@@ -294,8 +299,6 @@ def test_feasible__agent_says_what_it_would_do__before_money_moves(scene: Scene)
     good = scene.package("good", "one")
     (verdict,) = feasible.ask_providers(market, ui, known, good.spec)
     assert verdict.takes_it and verdict.price is not None
-    quote, _ = tenant.quote(market, scene.tenant.signer, good, scene.endpoint)
-    assert quote.price == verdict.price  # what it says is what it signs
     (verdict,) = feasible.ask_providers(
         market, ui, known, scene.package("bad", "one", runtime="abacus").spec
     )
@@ -324,10 +327,11 @@ def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> Non
         placed.terms.order, spec=package.spec.digest(), min_stake=5_000 * TPF, nonce=fresh_nonce()
     )
     placed = jobs.post(scene.market, scene.tenant, scene.ui, order)
-    tenant.upload(
-        scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], 30, placed.job
-    )
-    assert "does not take the job now: asks for a stake of" in scene.ui.lines[-1]
+    with pytest.raises(ScriptError, match="no agent has the inputs"):
+        tenant.upload(
+            scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], 5, placed.job
+        )
+    assert "would not take the job: asks for a stake of" in scene.ui.lines[-1]
 
 
 def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene) -> None:
