@@ -180,6 +180,14 @@ bench-history: setup sandbox ## what 100,000 ended jobs cost an agent: start, cy
 bench-rpc: setup ## RPC calls a job, by method, in virtual time
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.simulation
 
+.PHONY: bench-days
+bench-days: setup ## two days of 10,000 jobs each, in virtual time (an hour)
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.simulation --days 2
+
+.PHONY: siege
+siege: setup sandbox ## a hostile hour in minutes against one agent with honest jobs beside it
+	@$(LOCAL_APE) $(BIN)/python -m benchmarks.siege
+
 .PHONY: window-use
 window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.window_use

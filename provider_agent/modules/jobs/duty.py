@@ -259,6 +259,8 @@ class JobsDuty:
     def _reconcile_job(self, job_id: bytes, block: BlockRef) -> None:
         # One job that shows a bug must not stop all others.
         with contained(f"job {job_id.hex()}: not reconciled"):
+            if job_id not in self._dirty and self._is_accepting(job_id):
+                return  # until there is news of it
             job = self._refresh(job_id, block)
             if job is None:
                 return
@@ -266,6 +268,13 @@ class JobsDuty:
                 self._reconcile_row(job, block)
             except RunnerError as error:
                 self._book.note(job, str(error), error.code)
+
+    def _is_accepting(self, job_id: bytes) -> bool:
+        """Whether a job is open, and our acceptance on its way."""
+        job = self._store.job(job_id)
+        if job is None or Status(job.status) is not Status.OPEN:
+            return False
+        return self._book.acceptance(job_id) is not None
 
     def _reconcile_row(self, job: JobRow, block: BlockRef) -> None:
         status = Status(job.status)

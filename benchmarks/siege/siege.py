@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One agent, honest jobs all the time, an hour's worth of attacks in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.siege.attackers import Attackers
+from benchmarks.siege.nodes import Kind, SiegeNode
+from teraproof.client.jobs import AgentClient
+from teraproof.contracts.jobs import Expired, JobsContract, Settled
+from teraproof.errors import LocalError
+from teraproof.protocol.terms import Order
+from teraproof.rpc.client import RpcPool
+from tests.agent_e2e.world import TPF, USD, Failed, World, market
+from tests.support.anvil import Anvil
+
+CALM = 60.0  # seconds without an attack, before it
+EVERY = 4.0  # seconds from one honest job to the next
+AFTER = 240.0  # seconds after the attack in which the last honest jobs must be paid
+WINDOW = 10  # seconds: the least that the contract allows
+PROGRAM = Path(__file__).with_name("timed_agent.py")
+_DAY = 86_400
+_HONEST = """\
+import os, time
+time.sleep(1)
+os.mkdir("out")
+open("out/answer", "w").write("42")
+"""
+_PRICE = 10 * USD
+_COLLATERAL = 1_000 * TPF
+
+#: Called with a phase and how much of it is over, from 0 to 1.
+Tell = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What was measured in one phase. Seconds, MiB."""
+
+    seconds: float
+    cycles: int
+    cycle_p50: float
+    cycle_p99: float
+    rss: float
+    rpc_calls: int
+    honest_posted: int
+
+    @property
+    def calls_a_second(self) -> float:
+        """RPC calls at the good node."""
+        return self.rpc_calls / self.seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it. Amounts in TPF wei and units of USD."""
+
+    rest: Phase
+    siege: Phase
+    honest: int
+    delivered: int
+    collateral_lost: int
+    agent_kills: int
+    attacks: dict[str, int]
+    attacker_gas: int
+    attacker_paid: int
+    seconds: float
+
+    @property
+    def slowdown(self) -> float:
+        """How many times as long the slowest cycles take under siege."""
+        return self.siege.cycle_p99 / self.rest.cycle_p99
+
+    @property
+    def held(self) -> bool:
+        """No collateral lost, and every honest job delivered and paid."""
+        return self.collateral_lost == 0 and self.delivered == self.honest
+
+
+class Siege:
+    """The run. `minutes` is how long the attack lasts."""
+
+    def __init__(self, world: World, minutes: float, orders: int, tell: Tell) -> None:
+        self._world, self._seconds, self._tell = world, 60 * minutes, tell
+        self._nodes = [SiegeNode(world.anvil.url, kind) for kind in Kind]
+        self._attackers = Attackers(world, orders, self._seconds)
+        self._honest: list[bytes] = []
+        self._waiting: list[tuple[Any, Path]] = []  # to be uploaded
+        self._cycles = world.directory / "cycles"
+        self._rss = 0.0
+        self._kills = 0
+
+    def run(self) -> Outcome:
+        """Live through it. Raises AssertionError when the agent does not come up."""
+        begin, world = time.monotonic(), self._world
+        with contextlib.ExitStack() as stack:
+            for node in self._nodes:
+                stack.enter_context(node)
+            world.rpc_urls = [node.url for node in self._nodes if node.kind is not Kind.GOOD]
+            world.rpc_urls.insert(1, self._good.url)
+            world.anvil.set_automine(False)
+            world.anvil.set_block_time(1)
+            self._start()
+            rest = self._phase("at rest", CALM)
+            self._attackers.start()
+            self._turn(True)
+            siege = self._phase("under siege", self._seconds, kill_every=50.0)
+            self._turn(False)
+            self._attackers.stop()
+            self._wait_for_honest()
+            delivered, lost = self._endings()
+            world.stop_agent()
+        return Outcome(
+            rest=rest,
+            siege=siege,
+            honest=len(self._honest),
+            delivered=delivered,
+            collateral_lost=lost,
+            agent_kills=self._kills,
+            attacks=dict(self._attackers.done),
+            attacker_gas=self._gas(),
+            attacker_paid=self._attackers.tokens_paid,
+            seconds=time.monotonic() - begin,
+        )
+
+    @property
+    def _good(self) -> SiegeNode:
+        return next(node for node in self._nodes if node.kind is Kind.GOOD)
+
+    def _turn(self, hostile: bool) -> None:
+        for node in self._nodes:
+            node.hostile = hostile
+
+    def _start(self) -> None:
+        self._world.start_agent(str(PROGRAM), environment={"SIEGE_CYCLES": str(self._cycles)})
+
+    # ------------------------------------------------------------------ phases
+
+    def _phase(self, name: str, seconds: float, kill_every: float | None = None) -> Phase:
+        """Post honest jobs for some time, and kill the agent now and then."""
+        begin = time.monotonic()
+        calls, jobs, self._rss = len(self._good.calls), len(self._honest), 0.0
+        next_job, next_kill = begin, begin + (kill_every or float("inf"))
+        while (now := time.monotonic()) < begin + seconds:
+            self._tell(name, (now - begin) / seconds)
+            self._see()
+            if now >= next_kill:
+                next_kill += kill_every or 0.0
+                self._kill()
+            if now >= next_job:
+                next_job += EVERY
+                self._post()
+            self._upload()
+            time.sleep(0.2)
+        self._tell(name, 1.0)
+        took = [float(t) for at, t in self._lines() if begin <= float(at) < begin + seconds]
+        assert took, f"no cycle ended {name}: {self._world.log()}"
+        took.sort()
+        return Phase(
+            seconds=seconds,
+            cycles=len(took),
+            cycle_p50=took[len(took) // 2],
+            cycle_p99=took[min(len(took) - 1, len(took) * 99 // 100)],
+            rss=self._rss,
+            rpc_calls=len(self._good.calls) - calls,
+            honest_posted=len(self._honest) - jobs,
+        )
+
+    def _lines(self) -> list[list[str]]:
+        lines = self._cycles.read_text().splitlines()
+        return [pair for line in lines if len(pair := line.split()) == 2]
+
+    def _see(self) -> None:
+        """The agent's memory; one that ended by itself is an error."""
+        process = self._world.process
+        assert process is not None
+        assert process.poll() is None, f"the agent ended: {self._world.log()}"
+        with contextlib.suppress(OSError, IndexError):
+            status = (Path("/proc") / str(process.pid) / "status").read_text()
+            self._rss = max(self._rss, int(status.split("VmRSS:")[1].split()[0]) / 1024)
+
+    def _kill(self) -> None:
+        """The agent dies by kill -9, and is started again."""
+        process = self._world.process
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self._kills += 1
+        starter = threading.Thread(target=self._start_again, daemon=True)
+        starter.start()
+        starter.join(timeout=90)
+
+    def _start_again(self) -> None:
+        with contextlib.suppress(AssertionError):  # a slow start shows in `_see`
+            self._start()
+
+    # ------------------------------------------------------------------ honest tenants
+
+    def _post(self) -> None:
+        """An honest job: well paid, with as much collateral as the provider puts up."""
+        world, number = self._world, len(self._honest)
+        folder = world.job_directory(f"honest{number}", _HONEST)
+        spec = world.spec(folder, env={"JOB": str(number)})
+        order = Order(
+            spec=spec.digest(),
+            start_price=_PRICE,
+            max_price=_PRICE,
+            collateral=_COLLATERAL,
+            duration=6 * 3_600,
+            auction=_DAY,
+            min_stake=0,
+            min_score=0,
+            allow_root=bytes(32),
+            nonce=10**9 + number,
+        )
+        receipt = world.jobs.send(world.tenant, "post", order.abi_tuple())
+        self._honest.append(world.posted(receipt).job_id())
+        self._waiting.append((spec, folder))
+
+    def _upload(self) -> None:
+        """Hand in what is owed; an agent that is down or busy is asked again."""
+        if not self._waiting:
+            return
+        spec, folder = self._waiting.pop(0)
+        try:
+            url = f"http://127.0.0.1:{self._world.api_port}"
+            with AgentClient(url, self._world.tenant, timeout=10) as client:
+                client.upload(spec, folder, wait=2)
+        except LocalError:
+            self._waiting.append((spec, folder))
+
+    def _wait_for_honest(self) -> None:
+        """Until all honest jobs are paid, or time is up."""
+        begin = time.monotonic()
+        while (passed := time.monotonic() - begin) < AFTER:
+            self._tell("the last jobs", passed / AFTER)
+            self._upload()
+            if self._endings()[0] == len(self._honest):
+                break
+            time.sleep(1.0)
+        self._tell("the last jobs", 1.0)
+
+    # ------------------------------------------------------------------ what the chain says
+
+    def _endings(self) -> tuple[int, int]:
+        """Honest jobs that were paid for, and the collateral that the provider has lost."""
+        world = self._world
+        pool = RpcPool([world.anvil.url], world.anvil.chain_id)
+        contract = JobsContract(pool, world.jobs.address)
+        kinds = [["0x" + kind.TYPE.topic.hex() for kind in (Settled, Expired)]]
+        entries = pool.logs([contract.address], 0, world.anvil.number(), kinds)
+        pool.close()
+        events = [contract.decode(entry) for entry in entries]
+        honest = set(self._honest)
+        paid = {e.job for e in events if isinstance(e, Settled) and e.job in honest}
+        lost = sum(
+            e.seized for e in events if isinstance(e, Expired) and e.provider == world.owner.address
+        )
+        return len(paid), lost
+
+    def _gas(self) -> int:
+        """Gas that the attackers have paid for."""
+        anvil, attackers = self._world.anvil, {a.lower() for a in self._attackers.accounts}
+        total = 0
+        for number in range(anvil.number() + 1):
+            for receipt in anvil.rpc("eth_getBlockReceipts", hex(number)) or ():
+                if receipt["from"].lower() in attackers:
+                    total += int(receipt["gasUsed"], 16)
+        return total
+
+
+def besiege(directory: Path, minutes: float, orders: int, tell: Tell) -> Outcome:
+    """The whole run in a fresh directory. Raises AssertionError, Failed."""
+    settings = {
+        "TERAPROOF_AGENT__SLOTS": "4",
+        "TERAPROOF_AGENT__ACCEPT_AHEAD": "3",
+        "TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "3",
+    }
+    anvil = Anvil(arguments=["--order", "fifo", "--gas-limit", "300000000"])
+    with market(directory, anvil, challenge_window=WINDOW, settings=settings) as world:
+        return Siege(world, minutes, orders, tell).run()
+
+
+__all__ = ["Failed", "Outcome", "Phase", "besiege"]
