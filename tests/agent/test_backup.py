@@ -226,7 +226,7 @@ def test_restore__cut_short_before_the_database__can_be_done_again(
     saved(home, tmp_path / "copy")
     shutil.rmtree(home / "data")
 
-    def die(path: Path) -> None:
+    def die(*_: object) -> None:
         raise LocalError("cut short")
 
     monkeypatch.setattr(backup, "_make_fit", die)

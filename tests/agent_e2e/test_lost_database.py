@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.modules.all import open_store
+from provider_agent.store import backup
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.test_kill import live_and_die
 from tests.agent_e2e.test_life import SLOW, running, start_job, supervisors
@@ -96,6 +98,26 @@ def test_lost_with_a_transaction_on_its_way__nonces_come_from_the_chain(
     sent = world.deployment.sent_by(world.operator.address)
     done = {name: number for (name, good), number in sent.items() if good}
     assert done == {"accept": 1, "attest": 1, "finalize": 1}
+
+
+def test_set_back_to_a_backup_of_before_the_job__the_run_is_attested_once_and_paid(
+    world: World, nursery: Nursery, tmp_path: Path
+) -> None:
+    first = world.quick_job()
+    world.fork_agent(nursery)
+    world.until(first.try_upload, "upload", 60)
+    world.settled(first)
+    backup.make(tmp_path / "copy", data(world))  # the agent runs, and knows of no other job
+    job = world.quick_job(SLOW)
+    world.until(job.try_upload, "upload", 60)
+    supervisor = running(world)
+    world.kill_agent()
+    lose_history_too(world)
+    backup.restore(backup.read(tmp_path / "copy"), data(world), open_store)
+    world.fork_agent(nursery)
+    assert supervisors(world) in ([supervisor], [])
+    world.settled(job)
+    world.check_clean(accept=2, attest=2, finalize=2)
 
 
 def test_deleted_under_a_live_agent__it_ends_with_one_line_and_the_next_goes_on(
