@@ -23,6 +23,9 @@ class ApiLimits:
     `body_seconds`."""
     uploads: int = 32
     uploads_per_account: int = 4
+    downloads: int = 32
+    downloads_per_account: int = 8
+    """Each holds the list of a result's files, which may have 10,000 entries."""
     connections: int = 256
     connections_per_address: int = 32
     new_connections_per_second: int = 100

@@ -1,12 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers made of files, whose files are closed when the answer ends, however it ends."""
+"""Answers made of files, whose files are closed when the answer ends, however it ends.
+
+What an account can have under way at once is counted here, too.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+from teraproof.errors import Refused
+from teraproof.protocol.errors import Code
+
+
+class Slots:
+    """Uploads or downloads at once, of one account and of all. Used on the event loop alone."""
+
+    def __init__(self, what: str, most: int, per_account: int, code: Code) -> None:
+        self._what, self._most, self._per_account, self._code = what, most, per_account, code
+        self._taken: Counter[str] = Counter()
+
+    def take(self, account: str) -> Callable[[], None]:
+        """One more, until what is returned is called. Refused when there are too many."""
+        if self._taken[account] >= self._per_account:
+            raise Refused(
+                self._code, f"too many {self._what} of yours at once; wait for one to end"
+            )
+        if self._taken.total() >= self._most:
+            raise Refused(Code.SERVER_BUSY, f"too many {self._what} at once; try later")
+        self._taken[account] += 1
+
+        def give_back() -> None:
+            self._taken[account] -= 1
+            if not self._taken[account]:
+                del self._taken[account]
+
+        return give_back
 
 
 class FileStream(StreamingResponse):

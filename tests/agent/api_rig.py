@@ -226,10 +226,16 @@ class Rig:
         data = manifest(results)
         self.jobs[job_id] = replace(
             self.jobs.get(job_id, JobView(TENANT.address, {"status": "ATTESTED"})),
-            manifest=data,
+            manifest=self.keep_manifest(data, job_id),
             results=results,
         )
         return hashlib.sha256(data).digest()
+
+    def keep_manifest(self, data: bytes, job_id: bytes = JOB_ID) -> Path:
+        """A file with a manifest, next to the result's own."""
+        file = self.root / f"{job_id.hex()}.manifest"
+        file.write_bytes(data)
+        return file
 
     def left_behind(self) -> list[str]:
         """Temporary files of uploads."""

@@ -5,6 +5,7 @@ import os
 import socket
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 import httpx
 import pytest
 
+from provider_agent.http.limits import ApiLimits
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError
 from teraproof.protocol.digests import Entry, directory_digest, encode_manifest, manifest
 from teraproof.protocol.errors import Code
-from tests.agent.api_rig import JOB_ID, TENANT, Rig, code_of, http, serve
+from tests.agent.api_rig import JOB_ID, STRANGER, TENANT, Rig, code_of, http, serve, wait_until
 from tests.support.codes import fails_as
 
+OTHER_JOB = b"\x08" * 32
 FILES = {
     "model.bin": os.urandom(700_000),
     "plots/loss curve.svg": b"<svg/>",
@@ -179,7 +182,9 @@ def test_fetch_result__provider_sends_other_bytes__refused(
 @pytest.mark.parametrize("path", ["../escape", "/escape", "a/../../escape"])
 def test_fetch_result__hostile_manifest__refused(rig: Rig, tmp_path: Path, path: str) -> None:
     data = encode_manifest([Entry(path, 1, "0" * 64)])
-    rig.jobs[JOB_ID] = JobView(TENANT.address, {}, manifest=data, results=tmp_path)
+    rig.jobs[JOB_ID] = JobView(
+        TENANT.address, {}, manifest=rig.keep_manifest(data), results=tmp_path
+    )
     with rig.client() as client, pytest.raises(LocalError, match=r"manifest\[0\]\.path"):
         client.fetch_result(JOB_ID, tmp_path / "result", hashlib.sha256(data).digest())
 
@@ -370,10 +375,47 @@ def test_logs__became_a_link__no_content(rig: Rig, tmp_path: Path) -> None:
 def test_manifest__helper_agrees_with_the_protocol(rig: Rig) -> None:
     rig.add_result(FILES)
     view = rig.jobs[JOB_ID]
-    assert view.results is not None
-    assert replace(view, manifest=manifest(view.results)) == view
+    assert view.results is not None and view.manifest is not None
+    assert view.manifest.read_bytes() == manifest(view.results)
 
 
 def test_client__base_url_with_slash__works(rig: Rig) -> None:
     with AgentClient(rig.url + "/", TENANT) as client:
         assert client.provider()["runtimes"] == ["python-ml"]
+
+
+def test_downloads__of_one_account__few_at_once_and_others_are_served(tmp_path: Path) -> None:
+    limits = ApiLimits(downloads_per_account=2, downloads=3)
+    with serve(Rig(tmp_path, limits)) as rig, ExitStack() as stack:
+        rig.add_result({"a": bytes(8 << 20)})
+        rig.jobs[OTHER_JOB] = replace(rig.jobs[JOB_ID], requester=STRANGER.address)
+
+        def begin(path: str, job_id: bytes = JOB_ID, account: Any = TENANT) -> httpx.Response:
+            with rig.client(account) as client:
+                client.login()
+                headers = {"authorization": f"Bearer {client._http._token}"}
+            url = f"{rig.url}/v1/jobs/0x{job_id.hex()}{path}"
+            return stack.enter_context(http.stream("GET", url, headers=headers))
+
+        first, second = begin("/result.tar"), begin("/result/a")
+        assert (first.status_code, second.status_code) == (200, 200)
+        for path in ("/result.tar", "/result/a", "/result"):
+            assert code_of(begin(path)) is Code.RATE_LIMITED
+        assert begin("").status_code == 200
+        assert begin("/result.tar", OTHER_JOB, STRANGER).status_code == 200
+        assert code_of(begin("/result.tar", OTHER_JOB, STRANGER)) is Code.SERVER_BUSY
+        second.close()
+        wait_until(lambda: begin("/result").status_code == 200)
+
+
+def test_download__refused_or_not_there__takes_no_slot(tmp_path: Path) -> None:
+    with serve(Rig(tmp_path, ApiLimits(downloads_per_account=1))) as rig:
+        rig.add_result(FILES)
+        for _ in range(3):
+            assert get(rig, "/result/none").status_code == 404
+        assert get(rig, "/result.tar").status_code == 200
+        manifest_file = rig.jobs[JOB_ID].manifest
+        assert manifest_file is not None
+        manifest_file.unlink()
+        for _ in range(3):
+            assert code_of(get(rig, "/result.tar")) is Code.RESULT_GONE

@@ -132,13 +132,21 @@ def test_other_method__the_answer_names_all_that_there_are(
 def test_head__of_a_result__its_length_and_no_file_read(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rig.add_result({"a": bytes(2 << 20)})
     headers = {"authorization": session(rig)}
-    for path, size in (("/result/a", 3), ("/result", None), ("/result.tar", None)):
+    pread, read = os.pread, [0]
+
+    def counting(fd: int, size: int, offset: int) -> bytes:
+        data = pread(fd, size, offset)
+        read[0] += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counting)
+    for path in ("/result/a", "/result", "/result.tar"):
         url = f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}{path}"
-        whole = http.get(url, headers=headers)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "pread", lambda *_: pytest.fail("read for nobody"))
-            answer = http.head(url, headers=headers)
+        read[0] = 0
+        answer = http.head(url, headers=headers)
         assert (answer.status_code, answer.content) == (200, b"")
+        assert read[0] < 1 << 20  # the list of files at most
+        whole = http.get(url, headers=headers)
         assert answer.headers["content-length"] == str(len(whole.content))
-        assert size in (None, len(whole.content))

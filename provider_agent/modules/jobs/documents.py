@@ -32,8 +32,8 @@ class JobView:
     """From the job's terms on chain."""
     status: dict[str, Any]
     """JSON for the requester: status, deadline, progress, why it failed; no path in it."""
-    manifest: bytes | None = None
-    """Canonical manifest of the result, once it is collected."""
+    manifest: Path | None = None
+    """File with the canonical manifest of the result, once it is collected."""
     results: Path | None = None
     """The directory that the manifest describes; nothing writes there any more."""
     receipt: bytes | None = None
@@ -68,6 +68,16 @@ def file_slice(
             "a file of the result has changed on the provider's disk", Code.RESULT_GONE
         )
     return _read(fd, offset, entry.size - offset)
+
+
+def whole_file(stack: ExitStack, file: Path) -> tuple[int, Generator[bytes, None, None]]:
+    """The size of a file and its bytes; `stack` closes it. LocalError when it is gone."""
+    try:
+        fd = stack.enter_context(open_beneath(file.parent, file.name))
+    except FileNotFoundError:
+        raise LocalError("the result is gone from the provider's disk", Code.RESULT_GONE) from None
+    size = os.fstat(fd).st_size
+    return size, _read(fd, 0, size)
 
 
 def tar_size(listed: list[Entry]) -> int:

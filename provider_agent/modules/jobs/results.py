@@ -34,8 +34,17 @@ class Result:
     """A result on the disk and the two digests that are attested."""
 
     directory: Path
-    manifest: bytes
     receipt: bytes
+
+    @property
+    def manifest_file(self) -> Path:
+        """It may be long: read it when it is needed."""
+        return self.directory / MANIFEST
+
+    @property
+    def manifest(self) -> bytes:
+        """The canonical list of the files."""
+        return self.manifest_file.read_bytes()
 
     @property
     def result_digest(self) -> bytes:
@@ -69,11 +78,10 @@ class Results:
         """The result of a job, or None."""
         directory = self._root / job_id.hex()
         try:
-            return Result(
-                directory, (directory / MANIFEST).read_bytes(), (directory / RECEIPT).read_bytes()
-            )
+            found = Result(directory, (directory / RECEIPT).read_bytes())
         except FileNotFoundError:
             return None
+        return found if found.manifest_file.is_file() else None
 
     def keep(
         self, job_id: bytes, state: RunState, outputs: Path | None, log: Path, receipt: bytes

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import Any
 
 from provider_agent.core.capacity import BY_TURNS, Capacity, Kind, Load
@@ -29,6 +30,7 @@ from teraproof.protocol.terms import Status, Terms
 _HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
 _ORDERS = 64  # of an account, that one upload has us look at
 _SOON = 3600  # seconds
+_SIGNATURES = 256  # of attestations, kept in memory
 _SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
 
 
@@ -43,7 +45,9 @@ class JobViews:
         self, book: JobBook, machine: Machine, key: OperatorKey, domain: messages.Domain
     ) -> None:
         self._book, self._store, self._machine = book, book.store, machine
-        self._key, self._domain = key, domain
+        # Tenants ask often, and signing takes more than all the rest.
+        sign = partial(messages.sign, domain, account=key.account)
+        self._signed = lru_cache(_SIGNATURES)(sign)
 
     def job(self, job_id: bytes) -> JobView | None:
         """The job, or None when this agent does not know it."""
@@ -55,7 +59,7 @@ class JobViews:
             return JobView(
                 requester=row.requester,
                 status=self._status(row, result.receipt),
-                manifest=result.manifest,
+                manifest=result.manifest_file,
                 results=result.files,
                 receipt=result.receipt,
                 log=result.log,
@@ -114,7 +118,7 @@ class JobViews:
         if run is None:
             return None
         attestation = attestation_of(row, run)
-        signature = messages.sign(self._domain, attestation, self._key.account)
+        signature = self._signed(attestation)
         return {
             "result": "0x" + attestation.result.hex(),
             "receipt": "0x" + attestation.receipt.hex(),

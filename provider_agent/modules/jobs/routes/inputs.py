@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter
-from collections.abc import Iterator
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import broken_off, content_length, pieces, sha256_of, too_slow
 from provider_agent.http.schemas import DIGEST, object_of
+from provider_agent.http.streaming import Slots
 from provider_agent.modules.jobs.api import JobsApi
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
@@ -31,8 +29,10 @@ class InputRoutes:
     def __init__(self, api: JobsApi, door: Door) -> None:
         self._inputs, self._may_upload = api.inputs, api.may_upload
         self._limits, self._door = api.limits, door
-        # Only touched on the event loop.
-        self._uploads: Counter[str] = Counter()
+        limits = api.limits
+        self._uploads = Slots(
+            "uploads", limits.uploads, limits.uploads_per_account, Code.UPLOADS_BUSY
+        )
 
     def operations(self) -> list[Operation]:
         """What it answers."""
@@ -68,18 +68,20 @@ class InputRoutes:
             )
         if await run_in_threadpool(self._inputs.path, account, sha256) is not None:
             return JSONResponse({"sha256": sha256})
-        with self._one_upload(account):
-            try:
-                await self._receive(request, account, sha256, size, permit.worth)
-            except TimeoutError:
-                raise too_slow() from None
-            except ClientDisconnect:
-                raise broken_off() from None
-            except OSError as error:
-                log.error("an upload could not be written: %s", error)
-                raise Refused(
-                    Code.STORAGE_FAILED, "this provider's disk failed; try elsewhere"
-                ) from None
+        ended = self._uploads.take(account)
+        try:
+            await self._receive(request, account, sha256, size, permit.worth)
+        except TimeoutError:
+            raise too_slow() from None
+        except ClientDisconnect:
+            raise broken_off() from None
+        except OSError as error:
+            log.error("an upload could not be written: %s", error)
+            raise Refused(
+                Code.STORAGE_FAILED, "this provider's disk failed; try elsewhere"
+            ) from None
+        finally:
+            ended()
         return JSONResponse({"sha256": sha256}, 201)
 
     async def _receive(
@@ -105,20 +107,3 @@ class InputRoutes:
         finally:
             # Not in a worker thread: it must happen even when this task is being cancelled.
             upload.__exit__(type(error) if error else None, error, None)
-
-    @contextlib.contextmanager
-    def _one_upload(self, account: str) -> Iterator[None]:
-        limits = self._limits
-        if self._uploads[account] >= limits.uploads_per_account:
-            raise Refused(
-                Code.UPLOADS_BUSY, "too many uploads of yours at once; wait for one to end"
-            )
-        if self._uploads.total() >= limits.uploads:
-            raise Refused(Code.SERVER_BUSY, "too many uploads at once; try later")
-        self._uploads[account] += 1
-        try:
-            yield
-        finally:
-            self._uploads[account] -= 1
-            if not self._uploads[account]:
-                del self._uploads[account]

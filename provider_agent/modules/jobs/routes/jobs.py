@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -13,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import field_invalid, query_integer
 from provider_agent.http.schemas import BYTES, COUNT, DIGEST, TEXT, list_of, object_of
-from provider_agent.http.streaming import FileStream
+from provider_agent.http.streaming import FileStream, Slots
 from provider_agent.modules.jobs import documents as job_files
 from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
@@ -31,6 +33,10 @@ class JobRoutes:
 
     def __init__(self, api: JobsApi, door: Door) -> None:
         self._jobs, self._door = api.jobs, door
+        limits = api.limits
+        self._downloads = Slots(
+            "downloads", limits.downloads, limits.downloads_per_account, Code.RATE_LIMITED
+        )
 
     def operations(self) -> list[Operation]:
         """What it answers."""
@@ -86,20 +92,23 @@ class JobRoutes:
     async def manifest(self, request: Request) -> Response:
         """The manifest exactly as it was attested."""
         view = await self._job(request)
-        if view.manifest is None:
-            raise _not_ready("result")
-        return Response(view.manifest, media_type="application/json")
+        with self._download(view) as stack:
+            size, pieces = await run_in_threadpool(job_files.whole_file, stack, _manifest(view))
+            headers = {"content-length": str(size)}
+            return FileStream(pieces, "application/json", headers, close=stack.pop_all().close)
 
     async def tar(self, request: Request) -> Response:
         """The whole result."""
         view = await self._job(request)
-        listed = await run_in_threadpool(_listed, view)
-        assert view.results is not None
-        return FileStream(
-            job_files.tar_stream(view.results, listed),
-            "application/x-tar",
-            {"content-length": str(job_files.tar_size(listed))},
-        )
+        with self._download(view) as stack:
+            listed = await run_in_threadpool(_listed, view)
+            assert view.results is not None
+            return FileStream(
+                job_files.tar_stream(view.results, listed),
+                "application/x-tar",
+                {"content-length": str(job_files.tar_size(listed))},
+                close=stack.pop_all().close,
+            )
 
     async def result_file(self, request: Request) -> Response:
         """One file of the result, from an offset on if one is asked for."""
@@ -108,32 +117,46 @@ class JobRoutes:
             path = check_path(request.path_params["path"])
         except UnfitTree as error:
             raise Refused(error.code, str(error)) from None
-        listed = await run_in_threadpool(_listed, view)
-        assert view.results is not None
-        entry = next((e for e in listed if e.path == path), None)
-        if entry is None:
-            raise Refused(Code.FILE_UNKNOWN, "no such file in the result")
-        asked = request.headers.get("range")
-        ranged = _RANGE.fullmatch(asked) if asked else None
-        offset = int(ranged[1]) if ranged else 0
-        if ranged and offset >= entry.size:
-            raise Refused(
-                Code.RANGE_INVALID, "the range begins after the end of the file", size=entry.size
-            )
-        headers = {"content-length": str(entry.size - offset), "accept-ranges": "bytes"}
-        if ranged:
-            headers["content-range"] = f"bytes {offset}-{entry.size - 1}/{entry.size}"
-        stack = ExitStack()
-        try:
+        with self._download(view) as stack:
+            listed = await run_in_threadpool(_listed, view)
+            assert view.results is not None
+            entry = next((e for e in listed if e.path == path), None)
+            if entry is None:
+                raise Refused(Code.FILE_UNKNOWN, "no such file in the result")
+            asked = request.headers.get("range")
+            ranged = _RANGE.fullmatch(asked) if asked else None
+            offset = int(ranged[1]) if ranged else 0
+            if ranged and offset >= entry.size:
+                raise Refused(
+                    Code.RANGE_INVALID,
+                    "the range begins after the end of the file",
+                    size=entry.size,
+                )
+            headers = {"content-length": str(entry.size - offset), "accept-ranges": "bytes"}
+            if ranged:
+                headers["content-range"] = f"bytes {offset}-{entry.size - 1}/{entry.size}"
             pieces = await run_in_threadpool(
                 job_files.file_slice, stack, view.results, entry, offset
             )
-        except LocalError as error:
-            stack.close()
-            raise Refused(Code.RESULT_GONE, str(error)) from None
-        return FileStream(
-            pieces, "application/octet-stream", headers, 206 if ranged else 200, stack.close
-        )
+            return FileStream(
+                pieces,
+                "application/octet-stream",
+                headers,
+                206 if ranged else 200,
+                stack.pop_all().close,
+            )
+
+    @contextmanager
+    def _download(self, view: JobView) -> Iterator[ExitStack]:
+        """A download of the requester: what is on the stack ends with it, and its slot is free."""
+        with ExitStack() as stack:
+            stack.callback(self._downloads.take(view.requester))
+            try:
+                yield stack
+            except LocalError as error:
+                if isinstance(error, Refused):
+                    raise
+                raise Refused(Code.RESULT_GONE, str(error)) from None
 
     async def _job(self, request: Request) -> JobView:
         account = await self._door.account(request)
@@ -152,7 +175,13 @@ def _not_ready(what: str) -> Refused:
     return Refused(Code.NOT_READY, f"no {what} yet", what=what)
 
 
-def _listed(view: JobView) -> list[Entry]:
+def _manifest(view: JobView) -> Path:
     if view.manifest is None or view.results is None:
         raise _not_ready("result")
-    return parse_manifest(view.manifest)
+    return view.manifest
+
+
+def _listed(view: JobView) -> list[Entry]:
+    with ExitStack() as stack:
+        _, pieces = job_files.whole_file(stack, _manifest(view))
+        return parse_manifest(b"".join(pieces))
