@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from provider_agent import devices
 from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.head import NewestHead, PinnedHead
 from provider_agent.core.health import Check, Health
 from provider_agent.core.loop import Loop, Machinery
@@ -169,8 +169,9 @@ def _context(
         on_change=count,
         newest=newest.look,
     )
-    standing, gpus = Standing(staking, key.address), len(devices.gpus())
-    means = Means(settings, sender.reserve, standing, lambda: gpus)
+    standing = Standing(staking, key.address)
+    fleet = Fleet(settings.runner.gpus * settings.agent.slots)
+    means = Means(settings, sender.reserve, standing, lambda: len(fleet.usable))
     pace = Pace(pool, chain.block_seconds)
     pace.see(newest.look())
     return Context(
@@ -184,6 +185,7 @@ def _context(
         pace=pace,
         standing=standing,
         metrics=metrics,
+        fleet=fleet,
         capacity=Capacity(means, ahead=settings.agent.accept_ahead),
     )
 
@@ -235,7 +237,7 @@ def _servers(
             siwe.Expected.at(api.public_url, settings.chain.chain_id, api.allowed_origins),
             lambda to, call: visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
         ),
-        provider=Offer(settings, context.key.address, context.standing, modules),
+        provider=Offer(settings, context.key.address, context.standing, context.fleet, modules),
         health=health,
         metrics=context.metrics,
         origins=api.allowed_origins,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from provider_agent import devices
 from provider_agent.app import database, read_key
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.module import Module
 from provider_agent.core.pools import make_pool
 from provider_agent.core.settings import Settings
@@ -92,15 +93,21 @@ class _Checks:
         return inspect(path, tables_of(self._modules))
 
     def devices(self) -> str:
-        found = devices.inventory()
-        names = ", ".join(f"{device.name} ({device.kind})" for device in found)
-        gpus = sum(device.kind == "cuda" for device in found)
+        fleet = Fleet(0)
+        found, faults = fleet.usable, "; ".join(fleet.faults)
+        names = ", ".join(f"{device.name} ({device.kind})" for device in found or [devices.cpu()])
         wanted = self._settings.runner.gpus * self._settings.agent.slots
-        if gpus < wanted:
-            raise SettingsError(
-                f"{counted(wanted, 'GPU')} promised (gpus x slots), {gpus} found: {names}"
-            )
-        return names
+        if len(found) >= wanted:
+            if faults:
+                raise Caution(f"{names}; {faults}")
+            return names
+        line = (
+            f"{counted(wanted, 'GPU')} promised (gpus x slots), {len(found)} usable: "
+            f"{faults or names}"
+        )
+        if found and faults:
+            raise Caution(line)  # the others go on
+        raise SettingsError(line)
 
     def rpc(self) -> str:
         pool = make_pool(self._settings)

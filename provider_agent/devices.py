@@ -3,8 +3,10 @@
 
 NVML is NVIDIA's management library; its Python binding is the module `pynvml` of the package
 nvidia-ml-py. Where it or the driver is missing, the machine counts as one CPU device. A GPU that
-falls off the bus, or a reading that the driver does not offer, is left out or None: telemetry
-never stops the agent.
+does not answer is left out, and a survey says why in NVML's own words. A reading that the driver
+does not offer is None. Telemetry never stops the agent.
+
+A GPU in MIG mode is not a device of its own: its instances are.
 """
 
 from __future__ import annotations
@@ -14,12 +16,30 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 _Reading = TypeVar("_Reading")
+
+# Numbers of nvml.h, which the binding hands on as `value`.
+_LIBRARY_NOT_FOUND = 12
+_HELP = {
+    3: "the driver has no device file for it, as under WSL; the agent needs a Linux driver",
+    4: "give the agent's user access to /dev/nvidia*",
+    9: "load the driver (modprobe nvidia)",
+    15: "reset the GPU or restart the machine",
+    18: "the driver was updated: restart the machine",
+}
+
+GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+"""Device files that every job on a GPU needs."""
+
+_CAPABILITIES = Path("/proc/driver/nvidia/capabilities")
+# What goes wrong in a binding or a driver beside NVML's own errors.
+_UNREADABLE = (UnicodeDecodeError, AttributeError, TypeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,8 @@ class Device:
 
     `index` is NVML's; `node` is the device file, whose number (the minor) may differ from it.
     `memory_bytes` is the device's own memory, for a CPU the machine's. `cores` is 0 for a GPU.
+    `bus` is the PCI address as the kernel writes it; `caps` are the device files that open a MIG
+    instance.
     """
 
     kind: str  # "cuda" or "cpu"
@@ -38,6 +60,16 @@ class Device:
     driver: str = ""
     node: str = ""
     cores: int = 0
+    bus: str = ""
+    caps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The usable GPUs, and why others are not: one line each, in NVML's words."""
+
+    devices: tuple[Device, ...]
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,16 +97,43 @@ def inventory(nvml: Any | None = None) -> list[Device]:
 
 def gpus(nvml: Any | None = None) -> list[Device]:
     """The usable NVIDIA GPUs; an empty list without a driver."""
-    found: list[Device] = []
-    with _session(nvml) as library:
-        if library is None:
-            return found
+    return list(survey(nvml).devices)
+
+
+def survey(nvml: Any | None = None) -> Survey:
+    """Looks at all GPUs. A machine without NVIDIA's binding or library has none and no fault."""
+    library = _binding() if nvml is None else nvml
+    if library is None:
+        return Survey(())
+    try:
+        library.nvmlInit()
+    except library.NVMLError as error:
+        if getattr(error, "value", None) == _LIBRARY_NOT_FOUND:
+            return Survey(())
+        return Survey((), (f"NVML does not start: {_with_help(error)}",))
+    try:
         driver = _read(library, lambda: _text(library.nvmlSystemGetDriverVersion())) or ""
-        for index in range(_read(library, library.nvmlDeviceGetCount) or 0):
-            device = _read(library, partial(_describe, library, index, driver))
-            if device is not None:
-                found.append(device)
-    return found
+        try:
+            count = int(library.nvmlDeviceGetCount())
+        except library.NVMLError as error:
+            return Survey((), (f"NVML does not count the GPUs: {_with_help(error)}",))
+        found: list[Device] = []
+        faults: list[str] = []
+        for index in range(count):
+            try:
+                found += _describe(library, index, driver)
+            except _UNREADABLE + (library.NVMLError,) as error:
+                faults.append(f"GPU {index}: {_with_help(error)}")
+        return Survey(tuple(found), tuple(faults))
+    finally:
+        _read(library, library.nvmlShutdown)
+
+
+def missing_nodes(device: Device, exists: Callable[[str], bool] = os.path.exists) -> list[str]:
+    """The device files that a job on this GPU needs and that are not there."""
+    if device.kind != "cuda":
+        return []
+    return [node for node in (device.node, *device.caps, *GPU_NODES) if not exists(node)]
 
 
 def cpu() -> Device:
@@ -113,18 +172,78 @@ def sample(device: Device, nvml: Any | None = None) -> Sample:
         )
 
 
-def _describe(library: Any, index: int, driver: str) -> Device:
-    """One GPU; raises NVMLError where it does not answer what a job needs to know."""
+def _describe(library: Any, index: int, driver: str) -> list[Device]:
+    """One GPU, or its MIG instances. Raises NVMLError where it does not answer what jobs need."""
     handle = library.nvmlDeviceGetHandleByIndex(index)
-    return Device(
+    minor = int(library.nvmlDeviceGetMinorNumber(handle))
+    bus = _read(library, lambda: _bus(_text(library.nvmlDeviceGetPciInfo(handle).busId)))
+    whole = Device(
         kind="cuda",
         index=index,
-        name=_text(library.nvmlDeviceGetName(handle)),
+        name=_name(library, handle),
         uuid=_text(library.nvmlDeviceGetUUID(handle)),
         memory_bytes=int(library.nvmlDeviceGetMemoryInfo(handle).total),
         driver=driver,
-        node=f"/dev/nvidia{int(library.nvmlDeviceGetMinorNumber(handle))}",
+        node=f"/dev/nvidia{minor}",
+        bus=bus or "",
     )
+    mode = _read(library, lambda: library.nvmlDeviceGetMigMode(handle))
+    return _instances(library, handle, whole, minor) if mode and mode[0] else [whole]
+
+
+def _instances(library: Any, handle: Any, whole: Device, minor: int) -> list[Device]:
+    """The MIG instances of a GPU."""
+    found = []
+    for number in range(int(library.nvmlDeviceGetMaxMigDeviceCount(handle))):
+        instance = _read(
+            library, partial(library.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
+        )
+        if instance is None:
+            continue  # there is room for more instances than were made
+        gpu = int(library.nvmlDeviceGetGpuInstanceId(instance))
+        compute = int(library.nvmlDeviceGetComputeInstanceId(instance))
+        found.append(
+            replace(
+                whole,
+                name=_name(library, instance),
+                uuid=_text(library.nvmlDeviceGetUUID(instance)),
+                memory_bytes=int(library.nvmlDeviceGetMemoryInfo(instance).total),
+                caps=(
+                    _cap(f"gpu{minor}/mig/gi{gpu}/access"),
+                    _cap(f"gpu{minor}/mig/gi{gpu}/ci{compute}/access"),
+                ),
+            )
+        )
+    return found
+
+
+def _with_help(error: Exception) -> str:
+    """NVML's own words, and what to do."""
+    help_ = _HELP.get(getattr(error, "value", 0))
+    return f"{error}; {help_}" if help_ else str(error)
+
+
+def _cap(place: str) -> str:
+    """The device file that the driver names for a capability. Raises OSError, ValueError."""
+    for line in (_CAPABILITIES / place).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "DeviceFileMinor":
+            return f"/dev/nvidia-caps/nvidia-cap{int(value)}"
+    raise ValueError(f"the driver names no device file for {place}")
+
+
+def _name(library: Any, handle: Any) -> str:
+    """What NVML calls a device; some drivers answer with bytes that are not text."""
+    try:
+        return _text(library.nvmlDeviceGetName(handle))
+    except UnicodeDecodeError:
+        return "NVIDIA GPU (NVML gives no readable name)"
+
+
+def _bus(address: str) -> str:
+    """NVML writes eight digits of the domain, the kernel four."""
+    domain, _, rest = address.lower().partition(":")
+    return f"{int(domain, 16):04x}:{rest}"
 
 
 @contextmanager
@@ -159,10 +278,10 @@ def _binding() -> ModuleType | None:
 
 
 def _read(library: Any, ask: Callable[[], _Reading]) -> _Reading | None:
-    """One answer of NVML, or None where it has none."""
+    """One answer of NVML, or None where it has none, or none that can be read."""
     try:
         return ask()
-    except library.NVMLError:
+    except _UNREADABLE + (library.NVMLError,):
         return None
 
 

@@ -20,6 +20,7 @@ from benchmarks.simulation.clock import Clock
 from benchmarks.simulation.node import Node
 from provider_agent import app
 from provider_agent.core.settings import Settings
+from provider_agent.devices import Device
 from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs import module as jobs_module
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
@@ -82,14 +83,22 @@ class Runner:
     def __init__(self, root: Path, clock: Clock, seconds: float) -> None:
         self._root, self._clock, self._seconds = root, clock, seconds
         self._runs: dict[str, tuple[float, int]] = {}  # monotonic, unix
+        self._requests: dict[str, RunRequest] = {}
 
     def check(self) -> str:
         return "simulated"
 
     def start(self, run: RunRequest) -> None:
         if run.run_id not in self._runs:
+            self._requests[run.run_id] = run
             (self.outputs(run.run_id)).mkdir(parents=True)
             self._runs[run.run_id] = (time.monotonic(), int(time.time()))
+
+    def request(self, run_id: str) -> RunRequest:
+        return self._requests[run_id]
+
+    def probe(self, device: Device) -> str:
+        return ""
 
     def poll(self, run_id: str) -> RunState:
         begin, started = self._runs[run_id]
@@ -104,6 +113,7 @@ class Runner:
         self.remove(run_id)
 
     def remove(self, run_id: str) -> None:
+        self._requests.pop(run_id, None)
         if self._runs.pop(run_id, None) is not None:
             shutil.rmtree(self._root / run_id, ignore_errors=True)
 

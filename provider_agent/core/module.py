@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 from provider_agent.core.attempts import PAUSE, Attempts
 from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed, Source
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.health import Check
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Door, Operation
@@ -80,6 +81,7 @@ class Context:
     standing: Standing
     metrics: Metrics
     capacity: Capacity
+    fleet: Fleet
     activity: Activity = field(default_factory=Activity)
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from provider_agent import devices
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.module import Module
 from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Standing
@@ -16,14 +17,16 @@ class Offer:
     """See the module. Called from the API's threads."""
 
     def __init__(
-        self, settings: Settings, operator: str, standing: Standing, modules: Sequence[Module]
+        self,
+        settings: Settings,
+        operator: str,
+        standing: Standing,
+        fleet: Fleet,
+        modules: Sequence[Module],
     ) -> None:
         self._settings, self._operator = settings, operator
-        self._standing, self._modules = standing, tuple(modules)
-        self._devices = [
-            {"kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
-            for d in devices.inventory()
-        ]
+        self._standing, self._fleet, self._modules = standing, fleet, tuple(modules)
+        self._cpu = devices.cpu()
 
     def __call__(self) -> dict[str, Any]:
         """The offer, as JSON values."""
@@ -38,7 +41,10 @@ class Offer:
             "operator": self._operator,
             "chain_id": chain.chain_id,
             "contracts": contracts,
-            "devices": self._devices,
+            "devices": [
+                {"kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
+                for d in self._fleet.usable or (self._cpu,)
+            ],
             "proof": None,
         }
         for module in self._modules:

@@ -57,11 +57,15 @@ class Reason(Enum):
     OUTPUTS = "outputs"  # exit code 0, but something of the outputs is missing or cannot be kept
     SANDBOX_FAILED = "sandbox-failed"  # the walls did not come up; the command was never tried
     MACHINE = "machine"  # the provider's own machine failed the run: its disk is full or broken
+    DEVICE = "device"  # the run failed, and a probe of its GPU right after it failed, too
 
     @property
     def provider_fault(self) -> bool:
         """Whether the provider, or nobody, is to blame: such a run is repeated, never attested."""
-        return self in (Reason.KILLED, Reason.SANDBOX_FAILED, Reason.MACHINE)
+        return self in _OF_THE_PROVIDER
+
+
+_OF_THE_PROVIDER = (Reason.KILLED, Reason.SANDBOX_FAILED, Reason.MACHINE, Reason.DEVICE)
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,10 @@ class RunRequest:
             env=value["env"],
             inputs={path: Path(source) for path, source in value["inputs"].items()},
             outputs=tuple(value["outputs"]),
-            devices=tuple(Device(**device) for device in value["devices"]),
+            devices=tuple(
+                Device(**{**device, "caps": tuple(device.get("caps", ()))})
+                for device in value["devices"]
+            ),
             network=value["network"],
         )
 
@@ -170,7 +177,8 @@ class RunState:
     """What is known of a run. Times are unix seconds; `detail` is one line for a person.
 
     `exit_code` is the job's own (128 + n for signal n), None where it did not end by itself.
-    `unfit` are outputs that are not kept: path and reason, both in printable ASCII.
+    `unfit` are outputs that are not kept: path and reason, both in printable ASCII. `broken` are
+    the UUIDs of the GPUs that failed a probe after the run.
     """
 
     phase: Phase
@@ -181,6 +189,7 @@ class RunState:
     usage: Usage = Usage()
     detail: str = ""
     unfit: tuple[tuple[str, str], ...] = ()
+    broken: tuple[str, ...] = ()
 
     @property
     def collected(self) -> bool:
@@ -213,6 +222,7 @@ class RunState:
         fields["usage"] = Usage(**fields["usage"])
         # Runs of earlier versions, which may still go on, do not say it.
         fields["unfit"] = tuple((path, reason) for path, reason in fields.get("unfit", ()))
+        fields["broken"] = tuple(fields.get("broken", ()))
         return cls(**fields)
 
 
@@ -233,6 +243,15 @@ class Runner(Protocol):
 
     def remove(self, run_id: str) -> None:
         """Stops a run and deletes all that it left. Does nothing when it is not there."""
+
+    def request(self, run_id: str) -> RunRequest:
+        """What a run was asked for. Raises RunnerError when there is no such run."""
+
+    def probe(self, device: Device) -> str:
+        """Why a GPU cannot be used in the sandbox, in the driver's words; "" when it can.
+
+        Takes seconds. Raises RunnerError where the sandbox itself fails.
+        """
 
     def list(self) -> tuple[str, ...]:
         """The ids of all runs, ended ones too, sorted."""

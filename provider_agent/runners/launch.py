@@ -159,6 +159,7 @@ def _launch_sandbox(live: Live, null: int, output: int, held: bool) -> Verdict |
         binds = list(zip(places[:-2], [place for _, place in binds], strict=True))
         work, tmp = places[-2:]
         live.staging = work.parent
+    live.binds = binds
     live.status_read, status_write = os.pipe2(os.O_CLOEXEC)
     block_read, block_write = os.pipe2(os.O_CLOEXEC)
     wait_read, wait_write = os.pipe2(os.O_CLOEXEC)

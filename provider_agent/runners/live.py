@@ -113,6 +113,8 @@ class Live:
         self.space: Space | None = None
         self.staging: Path | None = None
         """Where the job's directories were shown to a user of its own."""
+        self.binds: list[tuple[Path, Path]] = []
+        """What of the machine the job sees, and where: its runtime."""
         self.group: Group | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.inner = -1

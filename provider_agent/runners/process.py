@@ -20,9 +20,11 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import provider_agent
+from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners import (
     cgroup,
@@ -30,6 +32,7 @@ from provider_agent.runners import (
     disk,
     inputs,
     linux,
+    probe,
     sandbox,
     state,
     supervisor,
@@ -60,7 +63,8 @@ class ProcessRunner:
     """Runs under `<data_dir>/runs`. `private` are paths that no job may see, such as the keys.
 
     `sandbox_kind` is "bubblewrap", or "none" for an owner who trusts every job. `unlimited` says
-    that the owner accepts jobs whose memory and disk are only watched.
+    that the owner accepts jobs whose memory and disk are only watched. `probe_runtime` has the
+    Python that tries GPUs in the sandbox; without it, it is the system's.
     """
 
     def __init__(
@@ -70,12 +74,14 @@ class ProcessRunner:
         sandbox_kind: str = "bubblewrap",
         private: Sequence[Path] = (),
         unlimited: bool = False,
+        probe_runtime: Path | None = None,
     ) -> None:
         if sandbox_kind not in ("bubblewrap", "none"):
             raise RunnerError(f'runner.sandbox is {sandbox_kind!r}; use "bubblewrap" or "none"')
         self._runs = data_dir.resolve() / "runs"
         self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sandbox, self._unlimited = sandbox_kind, unlimited
+        self._probe_runtime = probe_runtime
         self._private = tuple(str(path.resolve()) for path in (data_dir, *private))
         self._sweep()
         if sandbox_kind == "none":
@@ -197,6 +203,35 @@ class ProcessRunner:
         with suppress(FileNotFoundError):
             os.rename(directory, dead)  # at once, so that nobody meets half of a run
             remove_tree(dead)
+
+    def request(self, run_id: str) -> RunRequest:
+        """What a run was asked for. Raises RunnerError when there is no such run."""
+        return self._plan(self._existing(run_id)).request
+
+    def probe(self, device: Device) -> str:
+        """Why a GPU cannot be used in the sandbox, in the driver's words; "" when it can."""
+        run = RunRequest(
+            run_id=f"probe-{uuid.uuid4().hex}",
+            command=("true",),
+            limits=Limits(probe.SECONDS, 1, 4096 * MIB, 16 * MIB, MIB, 64),
+            runtime=self._probe_runtime,
+            devices=(device,),
+        )
+        run = replace(run, command=probe.command(run))
+        try:
+            self.start(run)
+            end = time.monotonic() + 3 * probe.SECONDS
+            while (ended := self.poll(run.run_id)).phase is not Phase.EXITED:
+                if ended.phase is Phase.LOST or time.monotonic() > end:
+                    raise RunnerError("the probe of a GPU came to no end")
+                time.sleep(0.05)
+            if ended.succeeded:
+                return ""
+            said = self.log(run.run_id).read_text(errors="replace").strip().splitlines()
+            last = ascii(said[-1])[1:-1] if said else ended.detail
+            return ended.detail if ended.reason is Reason.DEVICE else last
+        finally:
+            self.remove(run.run_id)
 
     def list(self) -> tuple[str, ...]:
         """The ids of all runs, ended ones too, sorted."""

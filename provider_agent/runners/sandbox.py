@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from provider_agent.devices import Device
+from provider_agent.devices import GPU_NODES, Device, missing_nodes
 from provider_agent.errors import RunnerError
 from provider_agent.runners import linux, seccomp
 from provider_agent.runners.base import MIB, RunRequest
@@ -45,7 +45,14 @@ _STAGING_PLACES = ("/mnt", "/media", "/srv", "/opt")
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime")
 _ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "ssl", "ca-certificates", "pki")
-_GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+_GPU_NODES_TOO = ("/dev/nvidia-uvm-tools",)
+# What the driver's library reads of the machine when it starts (cuInit).
+_GPU_READS = (
+    "/proc/driver/nvidia",
+    "/sys/bus/pci",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+)
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -162,18 +169,19 @@ def build(
     *,
     work: Path | None,
     tmp: Path | None,
-    in_memory: tuple[int, int] | None,
+    in_memory: tuple[int, int | None] | None,
     binds: Sequence[tuple[Path, Path]],
-    status_fd: int,
-    block_fd: int,
-    sync_fd: int,
     disable_userns: bool,
+    status_fd: int | None = None,
+    block_fd: int | None = None,
+    sync_fd: int | None = None,
 ) -> Launch:
     """The command line for a run. The caller closes `fds` after the start.
 
     `binds` are (directory on the host, place inside) pairs, read-only. Without `work` and `tmp`
-    the job gets file systems in memory. `in_memory` has the bytes of each, and a descriptor: the
-    sandbox waits at its end, when they are mounted and the job has not begun (see `disk.hold`).
+    the job gets file systems in memory. `in_memory` has the bytes of each, and maybe a descriptor:
+    the sandbox waits for its end, when they are mounted and the job has not begun (see
+    `disk.hold`).
     """
     args = ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
     if run.network:
@@ -204,7 +212,7 @@ def build(
             args += ["--bind", str(source), place]
         elif in_memory is not None:
             args += ["--perms", "0700", "--size", str(in_memory[0]), "--tmpfs", place]
-    if in_memory is not None:
+    if in_memory is not None and in_memory[1] is not None:
         args += ["--perms", "0444", "--file", str(in_memory[1]), "/etc/hostname"]
     args += ["--chdir", "/job"]
     for directory, inside in binds:
@@ -221,8 +229,13 @@ def build(
     if filters is not None:
         launch.fds.append(_memory_file(filters))
         args += ["--seccomp", str(launch.fds[-1])]
-    args += ["--json-status-fd", str(status_fd), "--block-fd", str(block_fd)]
-    args += ["--sync-fd", str(sync_fd)]
+    for option, fd in (
+        ("--json-status-fd", status_fd),
+        ("--block-fd", block_fd),
+        ("--sync-fd", sync_fd),
+    ):
+        if fd is not None:
+            args += [option, str(fd)]
     # In a file, so that the variables of a job do not show in the host's list of processes.
     launch.fds.append(_memory_file(b"".join(arg.encode() + b"\0" for arg in args)))
     launch.argv = [str(bwrap), "--args", str(launch.fds[-1]), "--", *run.command]
@@ -230,15 +243,35 @@ def build(
 
 
 def device_nodes(devices: Sequence[Device]) -> list[str]:
-    """The arguments that show exactly these GPUs, and nothing for a CPU."""
-    nodes = [device.node for device in devices if device.kind == "cuda"]
-    if not nodes:
+    """The arguments that show exactly these GPUs, and nothing for a CPU.
+
+    With the device files goes what the driver's library reads when it starts, read-only. Raises
+    RunnerError where a device file is missing: CUDA would only say that there is no device.
+    """
+    shown = [device for device in devices if device.kind == "cuda"]
+    if not shown:
         return []
+    for device in shown:
+        missing = missing_nodes(device)
+        if missing:
+            raise RunnerError(
+                f"{missing[0]} is missing, so no job can use {device.name}; load the driver's "
+                "modules (nvidia-modprobe -c 0 -u)"
+            )
+    nodes = [*(device.node for device in shown), *(cap for device in shown for cap in device.caps)]
     args = []
-    for node in nodes:
+    for node in (*dict.fromkeys(nodes), *GPU_NODES):
         args += ["--dev-bind", node, node]
-    for node in _GPU_NODES:
+    for node in _GPU_NODES_TOO:
         args += ["--dev-bind-try", node, node]
+    modules = sorted(str(path) for path in Path("/sys/module").glob("nvidia*"))
+    places = [*_GPU_READS, *modules]
+    for device in shown:
+        if device.bus:
+            entry = Path("/sys/bus/pci/devices") / device.bus
+            places.append(str(entry.resolve()))
+    for place in dict.fromkeys(places):
+        args += ["--ro-bind-try", place, place]
     return args
 
 

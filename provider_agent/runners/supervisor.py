@@ -38,11 +38,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
-from provider_agent.runners import disk, linux
+from provider_agent.runners import disk, linux, probe
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.runners.conclude import conclude, energy, read_status, usage
 from provider_agent.runners.launch import launch
-from provider_agent.runners.live import Live, Verdict
+from provider_agent.runners.live import MESSAGE, Live, Verdict
 from provider_agent.runners.state import GROUPS, LOCK, SUPERVISOR_LOG, Saved
 from provider_agent.runners.watch import Watch, end_all
 
@@ -108,9 +108,23 @@ def supervise(live: Live) -> None:
     read_status(live)
     state = conclude(live, watch, verdict)
     state = replace(state, usage=usage(live, held, before))
+    if not state.succeeded and not state.provider_fault:
+        state = _blame(live, state)
     live.printed.close()
     _release(live)
     live.save(state)
+
+
+def _blame(live: Live, state: RunState) -> RunState:
+    """The state of a failed run, the provider's fault where one of its GPUs cannot be used."""
+    broken = probe.broken(live)
+    if not broken:
+        return state
+    uuid, reason = next(iter(broken.items()))
+    detail = f"{uuid} cannot be used: {reason}"[:MESSAGE]
+    return replace(
+        state, reason=Reason.DEVICE, exit_code=None, detail=detail, unfit=(), broken=tuple(broken)
+    )
 
 
 def _release(live: Live) -> None:

@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
 # Values of `runners.base.Reason`; a test compares them.
 _FAILED = ("exited", "memory", "disk", "output", "pids", "outputs")
-_PROVIDER = ("killed", "sandbox-failed", "machine")
+_PROVIDER = ("killed", "sandbox-failed", "machine", "device")
 _TIMEOUT = "timeout"
 #: Every reason for which a run ends.
 REASONS = (*_FAILED, *_PROVIDER, _TIMEOUT)

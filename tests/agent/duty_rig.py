@@ -20,8 +20,10 @@ from provider_agent.core import background
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import Capacity
 from provider_agent.core.clock import ChainClock, Drift
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.means import Means
 from provider_agent.core.standing import Standing
+from provider_agent.devices import Device, Survey
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.all import open_store
@@ -68,15 +70,26 @@ class PlainRunner:
         self.started: list[RunRequest] = []
         self.states: dict[str, RunState] = {}
         self.refuses = ""
+        self.requests: dict[str, RunRequest] = {}
+        self.probed: list[str] = []
+        self.broken: dict[str, str] = {}  # GPUs by UUID, and what is wrong with them
 
     def check(self) -> str:
         return "plain"
+
+    def request(self, run_id: str) -> RunRequest:
+        return self.requests[run_id]
+
+    def probe(self, device: Device) -> str:
+        self.probed.append(device.uuid)
+        return self.broken.get(device.uuid, "")
 
     def start(self, run: RunRequest) -> None:
         if self.refuses:
             raise RunnerError(self.refuses)
         if run.run_id not in self.states:
             self.started.append(run)
+            self.requests[run.run_id] = run
             self.states[run.run_id] = RunState(Phase.RUNNING, started=START)
             (self.root / run.run_id / "outputs").mkdir(parents=True)
 
@@ -85,6 +98,16 @@ class PlainRunner:
         (self.root / run_id / "outputs" / "answer").write_text("42")
         (self.root / run_id / "log").write_text("done")
         self.states[run_id] = RunState(Phase.EXITED, reason, code, START, START + 5)
+
+    def blame_device(self, run_id: str, why: str = "cuInit: error 999") -> None:
+        """Let a run fail, and the probe of its GPU after it."""
+        self.end(run_id)
+        (gpu,) = self.requests[run_id].devices
+        self.states[run_id] = RunState(
+            *(Phase.EXITED, Reason.DEVICE, None, START, START + 5),
+            detail=f"{gpu.uuid} cannot be used: {why}",
+            broken=(gpu.uuid,),
+        )
 
     def poll(self, run_id: str) -> RunState:
         if run_id not in self.states:
@@ -223,13 +246,14 @@ class PlainReserve:
 class Rig:
     """A duty and everything around it."""
 
-    def __init__(self, folder: Path, **settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         background._PATIENCE = 30.0  # a cycle waits for its work, however busy the machine is
         self.now = float(START)
-        self.gpus = 0  # of the machine
         self.wall_is_off = 0.0
         self.trials, self.trial_fails = 0, False
+        self.gpus = settings.pop("gpus", 0)  # of the machine
+        self.lost: set[int] = set()  # of them, by index
         self.block = BlockRef(100, b"\x01" * 32, START)
         self.settings = validate(
             {
@@ -246,6 +270,7 @@ class Rig:
                     "memory_mb": 512,
                     "disk_reserve_mb": 0,
                     "disk_mb_per_second": 10**6,
+                    **settings.pop("runner", {}),
                 },
                 **settings,
             }
@@ -256,7 +281,9 @@ class Rig:
         self.nonce = 0
         self.reserve = PlainReserve()
         chain = self.settings.chain
-        self.policy = Policy(self.settings.jobs, self.settings.runner, chain, 10**6, 0, lambda: 1)
+        self.policy = Policy(
+            self.settings.jobs, self.settings.runner, chain, 10**6, lambda: self.gpus, lambda: 1
+        )
         self.restart()
 
     def wall(self) -> float:
@@ -269,6 +296,17 @@ class Rig:
         if self.trial_fails:
             raise RunnerError("the sandbox does not start")
 
+    def survey(self) -> Survey:
+        """What NVML says: so many GPUs, each with a memory of 8 GiB."""
+        return Survey(
+            tuple(
+                Device("cuda", n, "GPU", f"GPU-{n}", 8 << 30, node=f"/dev/nvidia{n}")
+                for n in range(self.gpus)
+                if n not in self.lost
+            ),
+            tuple(f"GPU {n}: GPU is lost" for n in sorted(self.lost)),
+        )
+
     def restart(self) -> None:
         """A new process over the same files."""
         jobs = cast(JobsContract, self.chain)
@@ -277,10 +315,13 @@ class Rig:
         self.standing = Standing(staking, OPERATOR.address, lambda: self.now)
         agent = self.settings.agent
         reserve = cast(GasReserve, self.reserve)
-        means = Means(self.settings, reserve, self.standing, lambda: self.gpus)
+        self.fleet = Fleet(self.gpus, self.survey, exists=lambda path: True, clock=lambda: self.now)
+        means = Means(self.settings, reserve, self.standing, lambda: len(self.fleet.usable))
         self.capacity = Capacity(means, ahead=agent.accept_ahead)
         self.inputs = InputStorage(self.folder / "inputs", capacity=self.capacity)
-        self.machine = Machine(self.runner, self.inputs, Results(self.folder / "results"), ())
+        self.machine = Machine(
+            self.runner, self.inputs, Results(self.folder / "results"), self.fleet
+        )
         results = self.machine.results
         self.book = JobBook(self.store, self.inputs)
         attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)

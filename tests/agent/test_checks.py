@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provider_agent import devices
 from provider_agent.checks import Finding, startup
 from provider_agent.core.settings import Settings
 from provider_agent.modules.all import open_store
+from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import validate
 from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
 from tests.agent.stub_node import Refusal, Result, StubNode, block
@@ -23,7 +26,8 @@ NAMES = [
     "data", "key", "database", "devices",
     "rpc", "clock", "fees", "contracts", "gas", "provider",
 ]  # fmt: skip
-JOBS_CHECKS, PROOFS_CHECKS = ["market", "runtimes", "sandbox"], ["benchmark", "prover", "bond"]
+JOBS_CHECKS = ["market", "runtimes", "machine", "sandbox"]
+PROOFS_CHECKS = ["benchmark", "prover", "bond"]
 
 
 def settings_of(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> Settings:
@@ -168,7 +172,63 @@ def test_startup__runtimes(tmp_path: Path, anvil: Anvil, runtimes: dict[str, str
 
 def test_startup__more_gpus_promised_than_there_are(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, runner={"gpus": 60}, agent={"slots": 2})
-    assert "120 GPUs promised" in found["devices"].line
+    assert not found["devices"].ok and "120 GPUs promised" in found["devices"].line
+
+
+def gpu(number: int) -> devices.Device:
+    return devices.Device("cuda", number, "H100", f"GPU-{number}", 1, node="/dev/null")
+
+
+def test_startup__one_of_two_gpus_is_lost__said_and_started(
+    tmp_path: Path, anvil: Anvil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = devices.Survey((gpu(0),), ("GPU 1: GPU is lost",))
+    monkeypatch.setattr(devices, "GPU_NODES", ())
+    monkeypatch.setattr(devices, "survey", lambda: survey)
+    monkeypatch.setattr(ProcessRunner, "probe", lambda self, device: "cuInit: (999)")
+    found = findings(tmp_path, anvil, runner={"gpus": 1}, agent={"slots": 2})
+    assert found["devices"].warning
+    assert "2 GPUs promised" in found["devices"].line and "GPU is lost" in found["devices"].line
+    assert found["gpus"].warning and "GPU-0: cuInit: (999)" in found["gpus"].line
+
+
+def test_startup__no_gpu_answers__in_the_words_of_the_library(
+    tmp_path: Path, anvil: Anvil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = devices.Survey((), ("NVML does not start: Driver/library version mismatch",))
+    monkeypatch.setattr(devices, "survey", lambda: survey)
+    found = findings(tmp_path, anvil, runner={"gpus": 1})
+    assert not found["devices"].ok and "version mismatch" in found["devices"].line
+    assert found["gpus"].line == "needs the devices"
+
+
+@pytest.mark.parametrize(
+    ("runner", "words"),
+    [
+        ({"cpus": 500}, "runner.cpus is 500"),
+        ({"memory_mb": 99_999_999}, "runner.memory_mb"),
+    ],
+)
+def test_startup__more_promised_than_this_machine_has(
+    tmp_path: Path, anvil: Anvil, runner: dict[str, Any], words: str
+) -> None:
+    found = findings(tmp_path, anvil, runner=runner)["machine"]
+    assert not found.ok and words in found.line
+
+
+def test_startup__more_slots_than_memory(tmp_path: Path, anvil: Anvil) -> None:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    changes = {"runner": {"memory_mb": memory // 3}, "agent": {"slots": 3}}
+    found = findings(tmp_path, anvil, **changes)["machine"]
+    assert not found.ok and "3 slots" in found.line
+
+
+def test_startup__disk(tmp_path: Path, anvil: Anvil) -> None:
+    found = findings(tmp_path, anvil, runner={"disk_mb": 1 << 30})["machine"]
+    # What is free changes; a job that does not fit is not taken.
+    assert found.ok and found.warning and "runner.disk_mb" in found.line
+    found = findings(tmp_path, anvil, runner={"disk_reserve_mb": 1 << 30})["machine"]
+    assert not found.ok and "no room for any job" in found.line
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from provider_agent import devices
+from provider_agent.core.fleet import Fleet
 
 
 class NVMLError(Exception):
-    """As in pynvml, the base of all its errors."""
+    """As in pynvml, the base of all its errors; `value` is the number of nvml.h."""
+
+    value = 999
 
 
 class StandIn:
@@ -128,6 +132,195 @@ def test_sample__gpu_lost__nothing(call: str) -> None:
 
 def test_sample__cpu__nothing() -> None:
     assert devices.sample(devices.cpu(), StandIn()) == devices.Sample()
+
+
+# ---------------------------------------------------------------------- why there are not more
+
+
+class Told(NVMLError):
+    """An error with a number and NVML's own words."""
+
+    def __init__(self, value: int, words: str) -> None:
+        super().__init__(words)
+        self.value = value
+
+
+class Answers(StandIn):
+    """NVML in which some calls raise a given error, for all GPUs or one."""
+
+    def __init__(self, call: str, error: Exception, index: int | None = None) -> None:
+        super().__init__()
+        self._call, self._error, self._index = call, error, index
+
+    def _answer(self, name: str, index: int, value: Any) -> Any:
+        if name == self._call and self._index in (None, index):
+            raise self._error
+        return value
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "words", "what_to_do"),
+    [
+        ("nvmlInit", 18, "Driver/library version mismatch", "restart the machine"),
+        ("nvmlInit", 4, "Insufficient Permissions", "access to /dev/nvidia"),
+        ("nvmlInit", 9, "Driver Not Loaded", "load the driver"),
+        ("nvmlDeviceGetCount", 999, "Unknown Error", ""),
+        ("nvmlDeviceGetHandleByIndex", 15, "GPU is lost", "reset the GPU"),
+        ("nvmlDeviceGetMinorNumber", 3, "Not Supported", "WSL"),
+    ],
+)
+def test_survey__no_gpu_usable__in_the_words_of_the_library(
+    call: str, number: int, words: str, what_to_do: str
+) -> None:
+    found = devices.survey(Answers(call, Told(number, words)))
+    assert found.devices == ()
+    assert found.faults and all(words in line and what_to_do in line for line in found.faults)
+
+
+def test_survey__no_driver_at_all__not_a_fault() -> None:
+    missing = Told(12, "NVML Shared Library Not Found")
+    assert devices.survey(Answers("nvmlInit", missing)) == devices.Survey(())
+
+
+def test_survey__one_is_lost__the_other_goes_on() -> None:
+    error = Told(15, "GPU is lost")
+    found = devices.survey(Answers("nvmlDeviceGetHandleByIndex", error, index=0))
+    assert [device.uuid for device in found.devices] == ["GPU-1"]
+    assert len(found.faults) == 1 and found.faults[0].startswith("GPU 0: GPU is lost")
+
+
+def test_survey__name_that_is_not_text__still_a_device() -> None:
+    error = UnicodeDecodeError("utf-8", b"\xf8\x01", 0, 1, "invalid start byte")
+    found = devices.survey(Answers("nvmlDeviceGetName", error))
+    assert len(found.devices) == 2 and found.faults == ()
+    assert all("no readable name" in device.name for device in found.devices)
+
+
+def test_survey__binding_that_breaks__said_and_survived() -> None:
+    found = devices.survey(Answers("nvmlDeviceGetUUID", AttributeError("nvmlDeviceGetUUID"), 1))
+    assert [device.uuid for device in found.devices] == ["GPU-0"]
+    assert found.faults == ("GPU 1: nvmlDeviceGetUUID",)
+
+
+class Divided(StandIn):
+    """One GPU in MIG mode with two instances, and room for seven."""
+
+    def __init__(self) -> None:
+        super().__init__(count=1)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def instance(handle: int, number: int) -> str:
+            if number > 1:
+                raise NVMLError("Not Found")
+            return f"instance {number}"
+
+        special: dict[str, Callable[..., Any]] = {
+            "nvmlDeviceGetMigMode": lambda handle: (1, 1),
+            "nvmlDeviceGetMaxMigDeviceCount": lambda handle: 7,
+            "nvmlDeviceGetMigDeviceHandleByIndex": instance,
+            "nvmlDeviceGetGpuInstanceId": lambda handle: 3 + int(handle[-1]),
+            "nvmlDeviceGetComputeInstanceId": lambda handle: 0,
+            "nvmlDeviceGetName": lambda handle: f"H100 MIG ({handle})",
+            "nvmlDeviceGetUUID": lambda handle: f"MIG-{handle}",
+            "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(total=10 << 30),
+            "nvmlDeviceGetPciInfo": lambda handle: SimpleNamespace(busId="00000000:65:00.0"),
+        }
+        return special[name] if name in special else super().__getattr__(name)
+
+
+def test_survey__divided_gpu__its_instances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, place in enumerate(("gi3", "gi3/ci0", "gi4", "gi4/ci0")):
+        access = tmp_path / "gpu7" / "mig" / place / "access"
+        access.parent.mkdir(parents=True, exist_ok=True)
+        access.write_text(f"DeviceFileMinor: {20 + number}\nDeviceFileMode: 292\n")
+    monkeypatch.setattr(devices, "_CAPABILITIES", tmp_path)
+    first, second = devices.survey(Divided()).devices
+    assert (first.uuid, second.uuid) == ("MIG-instance 0", "MIG-instance 1")
+    assert first.node == second.node == "/dev/nvidia7" and first.bus == "0000:65:00.0"
+    assert first.caps == ("/dev/nvidia-caps/nvidia-cap20", "/dev/nvidia-caps/nvidia-cap21")
+    assert second.caps == ("/dev/nvidia-caps/nvidia-cap22", "/dev/nvidia-caps/nvidia-cap23")
+    assert second.memory_bytes == 10 << 30
+
+
+def test_survey__divided_gpu_without_capabilities__said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_CAPABILITIES", tmp_path)
+    found = devices.survey(Divided())
+    assert found.devices == () and found.faults[0].startswith("GPU 0: ")
+
+
+# ---------------------------------------------------------------------- as they are now
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 10  # more than a fleet waits between two looks
+        return self.now
+
+
+def gpu(number: int) -> devices.Device:
+    return devices.Device("cuda", number, "GPU", f"GPU-{number}", 1, node=f"/dev/nvidia{number}")
+
+
+def test_fleet__one_is_lost_and_comes_back__the_other_goes_on() -> None:
+    said = [devices.Survey((gpu(0), gpu(1)))]
+    fleet = Fleet(2, lambda: said[-1], exists=lambda path: True, clock=Clock())
+    assert fleet.usable == (gpu(0), gpu(1)) and fleet.check().ok
+    said.append(devices.Survey((gpu(1),), ("GPU 0: GPU is lost",)))
+    fleet.look()
+    assert fleet.usable == (gpu(1),)
+    check = fleet.check()
+    assert not check.ok and "1 of 2 GPUs" in check.detail and "GPU is lost" in check.detail
+    said.append(said[0])
+    fleet.look()
+    assert fleet.usable == (gpu(0), gpu(1)) and fleet.check().ok
+
+
+def test_fleet__gone_without_a_word__said() -> None:
+    said = [devices.Survey((gpu(0), gpu(1)))]
+    fleet = Fleet(2, lambda: said[-1], exists=lambda path: True, clock=Clock())
+    said.append(devices.Survey((gpu(0),)))
+    fleet.look()
+    assert "GPU-1 is gone" in fleet.check().detail
+
+
+@pytest.mark.parametrize("missing", ["/dev/nvidia-uvm", "/dev/nvidiactl", "/dev/nvidia1"])
+def test_fleet__device_file_missing__said_and_not_offered(missing: str) -> None:
+    fleet = Fleet(
+        2,
+        lambda: devices.Survey((gpu(0), gpu(1))),
+        exists=lambda path: path != missing,
+        clock=Clock(),
+    )
+    assert fleet.usable == ((gpu(0),) if missing == "/dev/nvidia1" else ())
+    assert f"{missing} is missing" in fleet.check().detail
+
+
+def test_fleet__failed_a_probe__off_until_it_passes_one() -> None:
+    clock = Clock()
+    fleet = Fleet(2, lambda: devices.Survey((gpu(0), gpu(1))), lambda path: True, clock)
+    fleet.suspect(["GPU-0"], "cuInit: CUDA_ERROR_UNKNOWN (999)")
+    assert fleet.usable == (gpu(1),) and "CUDA_ERROR_UNKNOWN" in fleet.check().detail
+    assert fleet.to_probe() == ()
+    clock.now += 1000
+    assert fleet.to_probe() == (gpu(0),)
+    fleet.probed(gpu(0), "still broken")
+    assert fleet.to_probe() == () and fleet.usable == (gpu(1),)
+    clock.now += 1000
+    fleet.probed(gpu(0), "")
+    assert fleet.usable == (gpu(0), gpu(1)) and fleet.check().ok
+
+
+def test_fleet__what_a_run_holds__given_to_no_other() -> None:
+    fleet = Fleet(2, lambda: devices.Survey((gpu(0), gpu(1))), lambda path: True, Clock())
+    assert fleet.free([gpu(0)]) == (gpu(1),)
+    assert fleet.free([gpu(0), gpu(1)]) == ()
 
 
 @pytest.mark.gpu

@@ -73,7 +73,7 @@ def make_policy(
         RunnerSettings(**{**machine, **(runner or {})}),
         chain,
         UNIT,
-        gpus,
+        lambda: gpus,
         lambda: 10,
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -357,38 +358,57 @@ def test_request__bad_command_or_variable__refused() -> None:
         RunRequest("run", (), runs.LIMITS)
     with pytest.raises(RunnerError, match="zero byte"):
         RunRequest("run", ("a\0b",), runs.LIMITS)
-    with pytest.raises(RunnerError, match="no name for a variable"):
+    with pytest.raises(RunnerError, match="not a name for a variable"):
         RunRequest("run", ("true",), runs.LIMITS, env={"A=B": "x"})
     with pytest.raises(RunnerError, match="cpus is 0"):
         Limits(1, 0, 1, 1, 1, 1)
 
 
 def test_request_and_state__json_round_trip() -> None:
-    gpu = Device("cuda", 1, "GPU", "GPU-1", 1, "1", "/dev/nvidia3")
+    gpu = Device("cuda", 1, "GPU", "GPU-1", 1, "1", "/dev/nvidia3", 0, "0000:65:00.0", ("/c",))
     run = RunRequest(
         "run", ("a",), runs.LIMITS, Path("/r"), {"B": "c"}, {"i": Path("/i")}, ("o",), (gpu,), True
     )
     assert RunRequest.from_json(run.to_json()) == run
-    state = RunState(Phase.EXITED, Reason.DISK, None, 1, 2, Usage(1, 2, 3, 4), "why")
-    assert RunState.from_json(state.to_json()) == state
+    state = RunState(
+        *(Phase.EXITED, Reason.DISK, None, 1, 2, Usage(1, 2, 3, 4), "why"),
+        unfit=(("out/x", "is a pipe"),),
+        broken=("GPU-1",),
+    )
+    assert RunState.from_json(json.loads(json.dumps(state.to_json()))) == state
 
 
-def test_devices__only_the_given_gpus_are_shown() -> None:
-    gpu = Device("cuda", 1, "GPU", "GPU-1", 1, "1", "/dev/nvidia3")
+def test_devices__only_the_given_gpus_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "missing_nodes", lambda device: [])
+    cap = "/dev/nvidia-caps/nvidia-cap20"
+    gpu = Device("cuda", 1, "GPU", "GPU-1", 1, "1", "/dev/nvidia3", bus="0000:65:00.0", caps=(cap,))
     run = RunRequest(
         "run", ("a",), runs.LIMITS, devices=(gpu,), env={"CUDA_VISIBLE_DEVICES": "all"}
     )
     arguments = sandbox.device_nodes(run.devices)
     assert arguments[:3] == ["--dev-bind", "/dev/nvidia3", "/dev/nvidia3"]
     assert {node for node in arguments if node.startswith("/dev/")} == {
-        "/dev/nvidia3",
-        "/dev/nvidiactl",
-        "/dev/nvidia-uvm",
+        *("/dev/nvidia3", cap),
+        *("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"),
     }
+    # What the driver reads of the machine goes with them, and only to be read.
+    read = [arguments[n + 1] for n, word in enumerate(arguments) if word == "--ro-bind-try"]
+    assert {"/proc/driver/nvidia", "/sys/bus/pci", "/sys/bus/pci/devices/0000:65:00.0"} <= set(read)
     assert sandbox.environment(run, "/tmp")["CUDA_VISIBLE_DEVICES"] == "GPU-1"
     cpu = replace(run, devices=(Device("cpu", 0, "CPU", "cpu", 1),))
     assert sandbox.device_nodes(cpu.devices) == []
     assert sandbox.environment(cpu, "/tmp")["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_devices__file_missing__said_before_the_job_begins(tmp_path: Path) -> None:
+    gpu = Device("cuda", 1, "GPU", "GPU-1", 1, "1", str(tmp_path / "nvidia3"))
+    runner = runs.make_runner(tmp_path / "data")
+    runs.need_bubblewrap()
+    runner.start(replace(runs.python_run(tmp_path, "run", "print()"), devices=(gpu,)))
+    state = runs.wait(runner, "run")
+    assert state.reason is Reason.SANDBOX_FAILED and state.provider_fault
+    assert "nvidia3 is missing" in state.detail and "load the driver" in state.detail
+    runner.remove("run")
 
 
 def test_environment__threads_follow_the_limit() -> None:

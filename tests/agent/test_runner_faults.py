@@ -107,7 +107,7 @@ def test_walls__do_not_come_up__provider_fault(
 
 def test_provider_fault__of_each_reason() -> None:
     ours = {reason for reason in Reason if RunState(Phase.EXITED, reason).provider_fault}
-    assert ours == {Reason.SANDBOX_FAILED, Reason.KILLED, Reason.MACHINE}
+    assert ours == {Reason.SANDBOX_FAILED, Reason.KILLED, Reason.MACHINE, Reason.DEVICE}
     assert RunState(Phase.LOST).provider_fault
     assert not RunState(Phase.RUNNING).provider_fault
 

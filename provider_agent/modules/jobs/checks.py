@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from provider_agent.core.capacity import memory_there
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.trial import Caution, StartCheck, Trial
 from provider_agent.errors import RunnerError, SettingsError
 from provider_agent.modules.jobs.containment import make_runner
+from provider_agent.runners import disk
+from provider_agent.runners.base import MIB
+from provider_agent.runners.containment import of_this_machine
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
+from teraproof.errors import counted
 
 
 class JobChecks:
@@ -21,7 +29,14 @@ class JobChecks:
 
     def all(self) -> Sequence[StartCheck]:
         """In the order in which later ones need earlier ones."""
-        return [("market", self.market), ("runtimes", self.runtimes), ("sandbox", self.sandbox)]
+        gpus: list[StartCheck] = [("gpus", self.gpus)] if self._settings.runner.gpus else []
+        return [
+            ("market", self.market),
+            ("runtimes", self.runtimes),
+            ("machine", self.machine),
+            ("sandbox", self.sandbox),
+            *gpus,
+        ]
 
     def market(self) -> str:
         """Whether the contract is there, and what it pays in."""
@@ -44,6 +59,41 @@ class JobChecks:
                 )
         return ", ".join(sorted(runtimes))
 
+    def machine(self) -> str:
+        """Whether this machine has what the settings promise to jobs."""
+        runner, slots = self._settings.runner, self._settings.agent.slots
+        cpus = len(os.sched_getaffinity(0))
+        if runner.cpus > cpus:
+            raise SettingsError(
+                f"runner.cpus is {runner.cpus}, and this machine has {counted(cpus, 'processor')}"
+            )
+        there = max(0, memory_there() // MIB - runner.memory_reserve_mb)
+        wanted = runner.memory_mb * slots
+        if of_this_machine(runner.sandbox).disk == disk.MEMORY:
+            wanted += runner.disk_mb * slots  # files of jobs are in memory here
+        if wanted > there:
+            raise SettingsError(
+                f"{counted(slots, 'slot')} of runner.memory_mb (and disk_mb, where files are in "
+                f"memory) need {wanted} MiB, and this machine has {there} MiB for jobs"
+            )
+        line = f"{counted(cpus, 'processor')}, {there} MiB of memory for jobs"
+        place = self._settings.agent.data_dir
+        if not place.is_dir():
+            return line
+        free = shutil.disk_usage(place).free // MIB - runner.disk_reserve_mb
+        if free <= 0:
+            raise SettingsError(
+                f"the disk of {place} has no room for any job beyond runner.disk_reserve_mb; "
+                "make room"
+            )
+        # No reason not to start: what runs may hold it, and a job that does not fit is not taken.
+        if runner.disk_mb * slots > free:
+            raise Caution(
+                f"{line}; {counted(slots, 'slot')} of runner.disk_mb need "
+                f"{runner.disk_mb * slots} MiB, and {free} MiB are free now"
+            )
+        return line
+
     def sandbox(self) -> str:
         """Whether a trial run is contained."""
         if not self._settings.agent.data_dir.is_dir():
@@ -53,3 +103,19 @@ class JobChecks:
         if self._settings.runner.sandbox == "none" or not runner.containment.holds:
             raise Caution(line)
         return line
+
+    def gpus(self) -> str:
+        """Whether a program in the sandbox can use each GPU."""
+        runner, fleet = make_runner(self._settings), Fleet(0)
+        failed = []
+        if not fleet.usable:
+            raise RunnerError("needs the devices")
+        for device in fleet.usable:
+            reason = runner.probe(device)
+            if reason:
+                failed.append(f"{device.name} {device.uuid}: {reason}")
+        if failed:
+            raise Caution(
+                f"{'; '.join(failed)}; a job there fails, and then the GPU goes off the offer"
+            )
+        return f"{counted(len(fleet.usable), 'GPU')} can be used in the sandbox"

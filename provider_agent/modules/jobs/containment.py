@@ -15,5 +15,6 @@ def make_runner(settings: Settings) -> ProcessRunner:
         settings.agent.data_dir,
         sandbox_kind=settings.runner.sandbox,
         unlimited=bool(settings.runner.allow_unlimited),
+        probe_runtime=next(iter(settings.runner.runtimes.values()), None),
         private=[path.parent for path in secret if path is not None],
     )

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from provider_agent.core.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
 from provider_agent.core.background import Background
+from provider_agent.core.fleet import Fleet
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
@@ -42,8 +44,8 @@ class Machine:
     runner: Runner
     inputs: InputStorage
     results: Results
-    devices: tuple[Device, ...]
-    """The GPUs; slot n has the n-th part of them."""
+    fleet: Fleet
+    """The GPUs: a run is given those that are free when it begins."""
 
 
 class Worker:
@@ -64,6 +66,7 @@ class Worker:
         self._quotes = quotes
         self._background = Background()
         self._doomed: dict[bytes, int] = {}  # job -> first block at which no run was due
+        self._chosen: dict[str, tuple[Device, ...]] = {}  # run -> its GPUs, until it has begun
 
     def close(self) -> None:
         """Wait for work under way. Runs go on under their supervisors."""
@@ -112,6 +115,19 @@ class Worker:
         self._doomed.pop(job_id, None)
         return False
 
+    def probe_suspects(self) -> None:
+        """Try the GPUs again that are off the offer, every few minutes."""
+        for device in self._machine.fleet.to_probe():
+            try:
+                said = self._background.result(("probe", device.uuid), partial(self._probe, device))
+            except LocalError as error:
+                said = (str(error),)
+            if said is not None:
+                self._machine.fleet.probed(device, said[0])
+
+    def _probe(self, device: Device) -> tuple[str]:
+        return (self._machine.runner.probe(device),)
+
     # ------------------------------------------------------------------ planning
 
     def _plan(self, job: JobRow, deadline: int, now: int, last: RunRow | None) -> RunRow | None:
@@ -132,6 +148,9 @@ class Worker:
         slot = self._slot_for(job, now)
         if slot is None:
             self._book.note(job, "waiting for a free slot", Code.SLOTS_TAKEN)
+            return None
+        if self._free_devices(spec.resources.gpus) is None:
+            self._book.note(job, "waiting for a GPU that works and is free", Code.DEVICES_TAKEN)
             return None
         left = deadline - now
         if left < 1:
@@ -162,6 +181,20 @@ class Worker:
         # Who hires by a live quote finds the slot free.
         kept = 0 if self._book.acceptance(job.job_id) is None else self._quotes()
         return free[0] if len(free) > len(earlier) + kept else None
+
+    def _free_devices(self, wanted: int) -> tuple[Device, ...] | None:
+        """So many GPUs that work and that no run holds; None where there are fewer."""
+        if wanted == 0:
+            return ()
+        runner, held = self._machine.runner, list[Device]()
+        active = {run.run_id for run in self._store.runs_in(*ACTIVE_RUNS)}
+        self._chosen = {name: chosen for name, chosen in self._chosen.items() if name in active}
+        begun = set(runner.list())
+        for run_id in active:
+            held += runner.request(run_id).devices if run_id in begun else ()
+            held += self._chosen.get(run_id, ())
+        free = self._machine.fleet.free(held)
+        return free[:wanted] if len(free) >= wanted else None
 
     def _needs_run(self, job: JobRow) -> bool:
         run = self._book.latest_run(job.job_id)
@@ -199,6 +232,8 @@ class Worker:
             return self._failed(job, run, str(error))
         if state.phase in (Phase.PENDING, Phase.RUNNING):
             return run
+        if state.reason is Reason.DEVICE:
+            self._machine.fleet.suspect(state.broken, state.detail)
         if self._is_our_fault(run, state):
             return self._failed(job, run, state.detail or "the run was lost")
         return self._store.set_run_state(
@@ -226,6 +261,8 @@ class Worker:
 
     def _request(self, job: JobRow, run_id: str) -> RunRequest:
         """What the runner is asked for; the same for the same run at any time."""
+        if run_id in self._machine.runner.list():
+            return self._machine.runner.request(run_id)
         spec = self._book.spec(job)
         if spec is None:
             raise RunnerError("its specification is not here")
@@ -235,8 +272,11 @@ class Worker:
             if path is None:
                 raise RunnerError("its inputs are not here")
             inputs[entry.path] = path
+        devices = self._chosen.get(run_id) or self._free_devices(spec.resources.gpus)
+        if devices is None:
+            raise RunnerError("a GPU that it was given no longer works")
+        self._chosen[run_id] = devices
         name = RunName.parse(run_id)
-        first = name.slot * self._settings.gpus
         return RunRequest(
             run_id=run_id,
             command=spec.command,
@@ -245,7 +285,7 @@ class Worker:
             env=dict(spec.env),
             inputs=inputs,
             outputs=spec.outputs,
-            devices=self._machine.devices[first : first + spec.resources.gpus],
+            devices=devices,
         )
 
     # ------------------------------------------------------------------ collecting
@@ -283,7 +323,7 @@ class Worker:
             return known
         runner = self._machine.runner
         state = runner.poll(run.run_id)
-        receipt = receipts.of_run(job.job_id, self._request(job, run.run_id), state)
+        receipt = receipts.of_run(job.job_id, runner.request(run.run_id), state)
         outputs = runner.outputs(run.run_id) if state.collected else None
         return self._machine.results.keep(
             job.job_id, state, outputs, runner.log(run.run_id), receipt.canonical()

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
-from provider_agent import devices
 from provider_agent.core.clock import ChainClock, Drift
 from provider_agent.core.feed import Followed, Source
 from provider_agent.core.health import Check
@@ -76,12 +75,12 @@ class JobsModule(Module):
         self._settings, self._store, self._operator = settings, store, context.key.address
         self._jobs = jobs = JobsContract(context.pool, place)
         store.bind(jobs=jobs.address)
-        gpus = tuple(devices.gpus())
+        self._fleet = fleet = context.fleet
         self._machine = machine = Machine(
             runner=make_runner(settings),
             inputs=InputStorage(data / "inputs", capacity=context.capacity),
             results=Results(data / "results"),
-            devices=gpus,
+            fleet=fleet,
         )
         book = JobBook(store, machine.inputs)
         token = TokenContract(context.pool, jobs.payment_token("latest"))
@@ -92,7 +91,7 @@ class JobsModule(Module):
             settings.runner,
             chain,
             10**decimals,
-            len(gpus),
+            lambda: len(fleet.usable),
             lambda: context.pace.seconds,
         )
         attempts = context.attempts(CONTRACT, jobs.address)
@@ -111,20 +110,21 @@ class JobsModule(Module):
         domain = messages.Domain(chain.chain_id, jobs.address)
         trial = SelfTest(context, machine.runner, domain)
         self._halt = halt = Halt(store, trial, data, clock, self._drift)
+        self._worker = worker = Worker(
+            book,
+            machine,
+            policy,
+            settings.runner,
+            settings.agent.slots,
+            quotes=lambda: len(promises.quotes),
+        )
         self._duty = duty = JobsDuty(
             store=store,
             book=book,
             view=ChainView(jobs, context.capacity),
             promises=promises,
             taker=Taker(book, policy, promises, attempts, jobs, halt),
-            worker=Worker(
-                book,
-                machine,
-                policy,
-                settings.runner,
-                settings.agent.slots,
-                quotes=lambda: len(promises.quotes),
-            ),
+            worker=worker,
             attempts=attempts,
             jobs=jobs,
             reserve=reserve,
@@ -222,7 +222,9 @@ class JobsModule(Module):
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty; afterwards, what may be missing is looked for, and what is over deleted."""
         self._drift.see(cycle.head)
+        self._fleet.look()
         self._duty.reconcile(cycle.block, cycle.provider, cycle.time_left)
+        self._worker.probe_suspects()
         self._backfill.look(cycle.block)
         standing = self._duty.standing
         if standing is not None:
@@ -248,8 +250,9 @@ class JobsModule(Module):
     # ------------------------------------------------------------------ what others see
 
     def ready(self) -> Sequence[Callable[[], Check]]:
-        """Whether jobs are taken after one was missed, and the clock is right."""
-        return [self._halt.check, self._drift.check]
+        """Whether jobs are taken after one was missed, the clock is right, and the GPUs work."""
+        gpus = [self._fleet.check] if self._settings.runner.gpus else []
+        return [self._halt.check, self._drift.check, *gpus]
 
     def operations(self, door: Door) -> Sequence[Operation]:
         """Specifications, inputs, quotes, jobs and results."""
@@ -257,7 +260,8 @@ class JobsModule(Module):
 
     def offer(self) -> dict[str, Any]:
         """Prices, limits and slots, and what keeps jobs apart."""
-        return {**offer(self._settings, self._promises.shown), "sandbox": self._contained}
+        found = offer(self._settings, self._promises.shown, len(self._fleet.usable))
+        return {**found, "sandbox": self._contained}
 
 
 def _remember_token(store: Store, token: TokenContract, decimals: int) -> None:

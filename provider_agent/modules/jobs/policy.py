@@ -64,8 +64,8 @@ def taken(resource: Resource) -> Refused:
 
 
 class Policy:
-    """The owner's settings, applied. `unit` is payment token units a whole token, `block_seconds`
-    the time between two blocks.
+    """The owner's settings, applied. `unit` is payment token units a whole token, `gpus` how many
+    GPUs there are, `block_seconds` the time between two blocks.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Policy:
         runner: RunnerSettings,
         chain: ChainSettings,
         unit: int,
-        gpus: int,
+        gpus: Callable[[], int],
         block_seconds: Callable[[], float],
     ) -> None:
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
@@ -206,7 +206,7 @@ class Policy:
             ("cpus", wanted.cpus, runner.cpus),
             ("memory_mb", wanted.memory_mb, runner.memory_mb),
             ("disk_mb", wanted.disk_mb, runner.disk_mb),
-            ("gpus", wanted.gpus, min(runner.gpus, self._gpus)),
+            ("gpus", wanted.gpus, min(runner.gpus, self._gpus())),
             ("timeout_seconds", spec.timeout_seconds, self._jobs.max_seconds),
             ("input_mb", -(-spec.input_bytes() // MIB), runner.input_mb),
         ):

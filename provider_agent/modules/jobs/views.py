@@ -212,11 +212,12 @@ class UploadRule:
         return taken(lasting[0]) if lasting else None
 
 
-def offer(settings: Settings, load: Load) -> dict[str, Any]:
+def offer(settings: Settings, load: Load, gpus: int) -> dict[str, Any]:
     """The part of `GET /v1/provider` that is about jobs, as JSON values; amounts of tokens are text
-    in whole tokens.
+    in whole tokens. `gpus` is how many can be used now.
     """
     runner, jobs = settings.runner, settings.section(JobsSettings)
+    slots = min(load.slots, gpus // runner.gpus) if runner.gpus else load.slots
     return {
         "runtimes": sorted(runner.runtimes),
         "price_per_hour": str(jobs.price_per_hour),
@@ -228,9 +229,9 @@ def offer(settings: Settings, load: Load) -> dict[str, Any]:
             "cpus": runner.cpus,
             "memory_mb": runner.memory_mb,
             "disk_mb": runner.disk_mb,
-            "gpus": runner.gpus,
+            "gpus": min(runner.gpus, gpus),
             "input_mb": runner.input_mb,
         },
         "accept_refusable": jobs.accept_refusable,
-        "slots": {"total": load.slots, "promised": load.committed},
+        "slots": {"total": slots, "promised": load.committed},
     }

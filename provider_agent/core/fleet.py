@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The GPUs of this machine as they are now: looked at again in each cycle.
+
+A GPU that NVML no longer answers for, whose device files are gone, or that has failed a probe after
+a run, is off the offer. The others go on. One that failed a probe comes back when it passes one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from provider_agent import devices
+from provider_agent.core.health import Check
+from provider_agent.devices import Device, Survey
+from teraproof.errors import counted
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 2.0  # seconds between two looks, at least
+_PROBE_EVERY = 300.0  # seconds between two probes of a GPU that has failed one
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    reason: str
+    probe_at: float
+
+
+class Fleet:
+    """See the module. `look` is for the loop's thread, the rest for any.
+
+    `promised` is how many GPUs the settings promise; 0 on a machine that sells none.
+    """
+
+    def __init__(
+        self,
+        promised: int,
+        survey: Callable[[], Survey] | None = None,
+        exists: Callable[[str], bool] = os.path.exists,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._promised, self._survey = promised, survey or devices.survey
+        self._exists, self._clock = exists, clock
+        self._suspects: dict[str, _Suspect] = {}
+        self._seen = Survey(())
+        self._looked_at = float("-inf")
+        self._names: dict[str, str] = {}  # of all GPUs that were ever here, by UUID
+        self.look()
+
+    def look(self) -> None:
+        """Read the devices again, unless that was just done."""
+        if self._clock() - self._looked_at < _LOOK_EVERY:
+            return
+        self._looked_at = self._clock()
+        found, before = self._survey(), self._seen
+        here, faults = [], list(found.faults)
+        for device in found.devices:
+            missing = devices.missing_nodes(device, self._exists)
+            if missing:
+                faults.append(f"GPU {device.index}: {missing[0]} is missing")
+            else:
+                here.append(device)
+        uuids = {device.uuid for device in found.devices}
+        gone = [self._names[uuid] for uuid in self._names.keys() - uuids]
+        faults += [f"{name} is gone" for name in sorted(gone) if not found.faults]
+        self._names |= {device.uuid: f"{device.name} {device.uuid}" for device in found.devices}
+        self._seen = Survey(tuple(here), tuple(faults))
+        for fault in set(faults) - set(before.faults):
+            log.warning("devices: %s", fault)
+        if before.faults and not faults:
+            log.warning("devices: all of them answer again")
+
+    @property
+    def usable(self) -> tuple[Device, ...]:
+        """The GPUs that a job can be given, in NVML's order."""
+        suspects = self._suspects
+        return tuple(device for device in self._seen.devices if device.uuid not in suspects)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why there are not more, one line each."""
+        suspects = dict(self._suspects)
+        return (*self._seen.faults, *(f"{uuid}: {one.reason}" for uuid, one in suspects.items()))
+
+    def free(self, held: Sequence[Device]) -> tuple[Device, ...]:
+        """The usable GPUs that none of the runs holds whose devices are given."""
+        taken = {device.uuid for device in held}
+        return tuple(device for device in self.usable if device.uuid not in taken)
+
+    def suspect(self, uuids: Sequence[str], reason: str) -> None:
+        """Take GPUs off the offer: a run on them failed, and so did a probe."""
+        for uuid in uuids:
+            log.warning("devices: %s is off the offer: %s", uuid, reason)
+            again = self._clock() + _PROBE_EVERY
+            self._suspects = {**self._suspects, uuid: _Suspect(reason, again)}
+
+    def to_probe(self) -> tuple[Device, ...]:
+        """The GPUs that are off the offer and may be tried again now."""
+        now = self._clock()
+        due = {uuid for uuid, one in self._suspects.items() if one.probe_at <= now}
+        return tuple(device for device in self._seen.devices if device.uuid in due)
+
+    def probed(self, device: Device, reason: str) -> None:
+        """What a probe has found; "" puts the GPU on the offer again."""
+        if reason:
+            later = replace(self._suspects[device.uuid], probe_at=self._clock() + _PROBE_EVERY)
+            self._suspects = {**self._suspects, device.uuid: later}
+            return
+        log.warning("devices: %s passes a probe: it is on the offer again", device.uuid)
+        rest = {uuid: one for uuid, one in self._suspects.items() if uuid != device.uuid}
+        self._suspects = rest
+
+    def check(self) -> Check:
+        """Whether all GPUs that are promised can be used; for the readiness report."""
+        there = len(self.usable)
+        if there >= self._promised:
+            return Check("devices", True, counted(there, "GPU"))
+        words = "; ".join(self.faults) or "the others are not there"
+        return Check("devices", False, f"{there} of {counted(self._promised, 'GPU')}: {words}")
