@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strangers with little money and bad intents, each in a thread of its own."""
+"""Strangers with little money and bad intents: a process of their own, a thread for each.
+
+They are other machines in life. So they yield to the agent where they share its processors.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +17,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import httpx
@@ -51,13 +57,63 @@ while True:
     open(f"out/{n}", "w").close()
     n += 1
 """
+_NICE = 10
+_STEPS, _STEP = 3, 30  # seconds: together within chain.clock_margin_seconds
 _BATCH = 50  # posts in one HTTP request
 _LARGE = 2_400  # inputs of a large specification: about 240 KB
 _DAY = 86_400
 
 
+@dataclass(frozen=True)
+class Report:
+    """Who they are, what they have done by name, and the units of USD that they have paid."""
+
+    accounts: list[str]
+    done: dict[str, int]
+    tokens_paid: int
+
+
+class Crowd:
+    """The attackers as a process. The accounts are there when it is made, the attacks begin with
+    `start`.
+    """
+
+    def __init__(self, world: World, orders: int, seconds: float) -> None:
+        context = multiprocessing.get_context("fork")
+        self._here, there = context.Pipe()
+        self._process = context.Process(
+            target=_attack, args=(world, orders, seconds, there), daemon=True
+        )
+        self._process.start()
+        self._here.recv()  # they have money
+
+    def start(self) -> None:
+        """Let them loose."""
+        self._here.send("start")
+
+    def stop(self) -> Report:
+        """Call them back."""
+        self._here.send("stop")
+        report: Report = self._here.recv()
+        self._process.join(timeout=90)
+        self._process.kill()
+        return report
+
+
+def _attack(world: World, orders: int, seconds: float, orders_of: Connection) -> None:
+    os.nice(_NICE)
+    world.anvil._client = httpx.Client(timeout=30.0, trust_env=False)  # the old one is shared
+    attackers = Attackers(world, orders, seconds)
+    orders_of.send("ready")
+    orders_of.recv()
+    attackers.start()
+    orders_of.recv()
+    attackers.stop()
+    orders_of.send(attackers.report())
+
+
 class Attackers:
-    """The whole crowd against the agent of one world. `gas` is read from the chain afterwards."""
+    """The whole crowd against the agent of one world, in this process; see `Crowd`."""
 
     def __init__(self, world: World, orders: int, seconds: float) -> None:
         self._world, self._orders, self._seconds = world, orders, seconds
@@ -70,10 +126,10 @@ class Attackers:
         self.tokens_paid = 0
         self._number = 0
 
-    @property
-    def accounts(self) -> list[str]:
-        """Those that have sent transactions."""
-        return [account.address for account in (*self.junk, self.paying)]
+    def report(self) -> Report:
+        """What they have done so far."""
+        accounts = [account.address.lower() for account in (*self.junk, self.paying)]
+        return Report(accounts, dict(self.done), self.tokens_paid)
 
     def start(self) -> None:
         """Begin all attacks at once."""
@@ -180,9 +236,9 @@ class Attackers:
         self._stopped.wait(15)
 
     def _clock_steps(self) -> None:
-        """The chain's clock jumps by minutes, as after an outage."""
-        if not self._stopped.wait(random.uniform(20, 40)):
-            self._world.anvil.rpc("evm_increaseTime", hex(random.choice([30, 120, 300])))
+        """The chain's clock jumps, as after an outage. Beyond its margin an agent takes nothing."""
+        if not self._stopped.wait(self._seconds / 5) and self.done["clock steps"] < _STEPS:
+            self._world.anvil.rpc("evm_increaseTime", hex(_STEP))
             self.done["clock steps"] += 1
 
     # ------------------------------------------------------------------ over HTTP

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.siege.attackers import Attackers
+from benchmarks.siege.attackers import Crowd, Report
 from benchmarks.siege.nodes import Kind, SiegeNode
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.jobs import Expired, JobsContract, Settled
@@ -91,7 +91,7 @@ class Siege:
     def __init__(self, world: World, minutes: float, orders: int, tell: Tell) -> None:
         self._world, self._seconds, self._tell = world, 60 * minutes, tell
         self._nodes = [SiegeNode(world.anvil.url, kind) for kind in Kind]
-        self._attackers = Attackers(world, orders, self._seconds)
+        self._crowd = Crowd(world, orders, self._seconds)
         self._honest: list[bytes] = []
         self._waiting: list[tuple[Any, Path]] = []  # to be uploaded
         self._cycles = world.directory / "cycles"
@@ -110,11 +110,11 @@ class Siege:
             world.anvil.set_block_time(1)
             self._start()
             rest = self._phase("at rest", CALM)
-            self._attackers.start()
+            self._crowd.start()
             self._turn(True)
             siege = self._phase("under siege", self._seconds, kill_every=50.0)
             self._turn(False)
-            self._attackers.stop()
+            report = self._crowd.stop()
             self._wait_for_honest()
             delivered, lost = self._endings()
             world.stop_agent()
@@ -125,9 +125,9 @@ class Siege:
             delivered=delivered,
             collateral_lost=lost,
             agent_kills=self._kills,
-            attacks=dict(self._attackers.done),
-            attacker_gas=self._gas(),
-            attacker_paid=self._attackers.tokens_paid,
+            attacks=report.done,
+            attacker_gas=self._gas(report),
+            attacker_paid=report.tokens_paid,
             seconds=time.monotonic() - begin,
         )
 
@@ -266,9 +266,9 @@ class Siege:
         )
         return len(paid), lost
 
-    def _gas(self) -> int:
+    def _gas(self, report: Report) -> int:
         """Gas that the attackers have paid for."""
-        anvil, attackers = self._world.anvil, {a.lower() for a in self._attackers.accounts}
+        anvil, attackers = self._world.anvil, set(report.accounts)
         total = 0
         for number in range(anvil.number() + 1):
             for receipt in anvil.rpc("eth_getBlockReceipts", hex(number)) or ():

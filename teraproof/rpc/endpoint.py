@@ -31,6 +31,7 @@ Observer = Callable[[str, str, str, float], None]
 
 BACKOFF_MAX = 30.0
 _BACKOFF_FIRST = 0.25
+_SLOW = 0.5  # of the time-out, from which on a failure has cost too much to be repeated in line
 _FORGET = 300.0  # seconds after which a refused method is asked for again as if nothing had been
 _MIB = 1 << 20
 _MOST = 4 * _MIB
@@ -71,6 +72,8 @@ class Endpoint:
     branch: Branch = field(default_factory=Branch, repr=False)
     by_hash: bool | None = None  # whether it reads at a block's hash (EIP-1898); None: not known
     fault: str = ""
+    slow: bool = False  # its last failure took time; it must answer a probe before it is used
+    probed: bool = False  # just now, in a thread of its own
     refusals: dict[str, Refusal] = field(default_factory=dict)
 
     @property
@@ -157,7 +160,7 @@ class Wire:
             self._demoted(endpoint, method, str(error), begin)
             raise
         with self._lock:
-            endpoint.failures, endpoint.fault = 0, ""
+            endpoint.failures, endpoint.fault, endpoint.slow = 0, "", False
             endpoint.refusals.pop(method, None)
         self._observe(endpoint, method, "ok", begin)
         return found
@@ -233,6 +236,7 @@ class Wire:
             delay = max(delay * jitter, min(wait, 2 * BACKOFF_MAX))
             endpoint.not_before = self._clock() + delay
             endpoint.fault = what
+            endpoint.slow = self._clock() - begin >= _SLOW * self._timeout
         self._observe(endpoint, method, "failed", begin)
         log.info("%s %s (%s)", endpoint.label, what, method)
         return Transport(f"{endpoint.label} {what}; check chain.rpc_urls", reached=reached)

@@ -227,10 +227,33 @@ class Router:
                 if endpoint.not_before <= now
                 and not (at is not None and endpoint.head is not None and endpoint.head < at)
             ]
+            # What has cost a time-out is tried beside the requests of the others, not before them.
+            quick = [endpoint for endpoint in usable if not endpoint.slow]
+            if quick and len(quick) < len(usable):
+                for endpoint in usable:
+                    self._probe(endpoint)
+                usable = quick
             # An endpoint cannot push itself to the front by the head that it claims.
             heads = sorted((e.head for e in usable if e.head is not None), reverse=True)
             most = heads[1] if len(heads) > 1 else decode.MAX_INTEGER
             return sorted(usable, key=lambda e: (e.rank(method, now), -min(e.head or 0, most)))
+
+    def _probe(self, endpoint: Endpoint) -> None:
+        """Try a slow endpoint in a thread of its own; the lock is held."""
+        if not endpoint.slow or endpoint.probed:
+            return
+        endpoint.probed = True
+
+        def ask() -> None:
+            try:
+                # A pool that is closed meanwhile is no error.
+                with contextlib.suppress(ChainError, RuntimeError):
+                    self._ask(endpoint, "eth_getBlockByNumber", ["latest", False], decode.block)
+            finally:
+                with self._lock:
+                    endpoint.probed = False
+
+        threading.Thread(target=ask, name="probe", daemon=True).start()
 
     def _pause(self) -> float | None:
         """Seconds until the first endpoint may be tried again; None when none is waiting."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from eth_abi.abi import encode
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import (
     BlockUnknown,
+    ChainError,
     Reverted,
     RpcError,
     Transport,
@@ -284,3 +286,55 @@ def test_wrong_chain_midway__is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         before = len(moved.calls)
         pool.balance(SOMEBODY)
         assert len(moved.calls) == before
+
+
+def test_drips_again_and_again__only_the_first_time_costs_a_cycle() -> None:
+    """An endpoint that took its time and failed is tried beside the others, not before them."""
+    waited: list[tuple[str, bool]] = []
+
+    def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
+        here = threading.current_thread() is threading.main_thread()
+        waited.append((f"{endpoint[:4]} {outcome}", here))
+
+    with StubNode(lambda method, params: Raw(every=0.05)) as bad, StubNode() as good:
+        pool = RpcPool([bad.url, good.url], CHAIN, timeout=0.4, max_wait=0.2, observer=observe)
+        for _ in range(6):
+            pool.endpoints[0].not_before = 0.0
+            assert pool.head().number == 100
+        pool.endpoints[0].not_before = 0.0
+        assert pool.balance("0x" + "11" * 20) == 10**18
+        pool.close()
+    assert waited.count(("rpc1 failed", True)) == 1
+
+
+def test_slow_endpoint_is_well_again__used_again() -> None:
+    ill = [True]
+    with (
+        StubNode(lambda method, params: Raw(every=0.05) if ill[0] else None) as bad,
+        StubNode() as good,
+    ):
+        pool = RpcPool([bad.url, good.url], CHAIN, timeout=0.4, max_wait=0.2)
+        pool.head()
+        ill[0] = False
+        end = time.monotonic() + 20
+        while pool.endpoints[0].slow and time.monotonic() < end:
+            pool.endpoints[0].not_before = 0.0
+            pool.head()
+            time.sleep(0.02)
+        asked = bad.count("eth_getBalance")
+        good.rule = lambda method, params: Refusal(-32000, "no")
+        assert pool.balance("0x" + "11" * 20) == 10**18
+        assert bad.count("eth_getBalance") == asked + 1
+        pool.close()
+
+
+def test_slow_endpoint_is_the_only_one_left__asked_in_line() -> None:
+    ill = [True]
+    with StubNode(lambda method, params: Raw(every=0.05) if ill[0] else None) as only:
+        pool = RpcPool([only.url], CHAIN, timeout=0.4, max_wait=0.2)
+        with contextlib.suppress(ChainError):
+            pool.head()
+        ill[0] = False
+        pool.endpoints[0].not_before = 0.0
+        assert pool.head().number == 100
+        pool.close()
