@@ -32,6 +32,8 @@ class ApiLimits:
     """Of one address, on average."""
     requests_per_address: int = 32
     """At once; behind a trusted proxy by the address that it forwards."""
+    requests_per_second: int = 200
+    """Of one address, on average; ten times as many at once."""
     auth_per_minute: int = 30
     auth_burst: int = 30
     specs_per_minute: int = 120

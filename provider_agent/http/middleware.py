@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Handler
-from provider_agent.http.clients import network_of
+from provider_agent.http.clients import RateLimit, network_of
 from provider_agent.http.errors import answer, told
-from provider_agent.http.limits import HEADER_BYTES
+from provider_agent.http.limits import HEADER_BYTES, ApiLimits
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
@@ -44,20 +44,25 @@ class Headers:
 
 
 class RequestsPerAddress:
-    """Refuses what one client asks beyond its share at once. It stands behind the reading of
-    X-Forwarded-For, so clients of a trusted proxy are told apart.
+    """Refuses what one client asks beyond its share, at once or per second.
+
+    It stands behind the reading of X-Forwarded-For, so clients of a trusted proxy are told apart.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
+    def __init__(self, app: ASGIApp, limits: ApiLimits) -> None:
+        self._app, self._most = app, limits.requests_per_address
+        rate = limits.requests_per_second
+        self._rate = RateLimit(60 * rate, 10 * rate)
         # Only touched on the event loop.
         self._now: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         client = network_of(scope["client"][0]) if scope.get("client") else "unknown"
-        if self._now[client] >= self._most:
-            busy = Refused(Code.RATE_LIMITED, "too many requests of yours at once", retry_after=1)
+        if self._now[client] >= self._most or not self._rate.allow(client):
+            busy = Refused(
+                Code.RATE_LIMITED, "too many requests of yours; wait a second", retry_after=1
+            )
             await answer(busy)(scope, receive, send)
             return
         self._now[client] += 1

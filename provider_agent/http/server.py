@@ -74,7 +74,7 @@ class ApiServer:
         limits = self._limits
         crowd = Crowd(limits.connections, limits.connections_per_address, self._proxies)
         config = uvicorn.Config(
-            RequestsPerAddress(self._app, limits.requests_per_address),
+            RequestsPerAddress(self._app, limits),
             # The protocol that `Connection` is made from; the acceptor makes them.
             http="h11",
             ws="none",

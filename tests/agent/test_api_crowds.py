@@ -191,6 +191,23 @@ def test_connections_in_a_hurry__bounded_for_one_address_alone(tmp_path: Path) -
             assert other.get(rig.url + "/v1/provider").status_code == 200
 
 
+def test_requests_in_a_hurry__bounded_for_one_client_alone(tmp_path: Path) -> None:
+    limits = ApiLimits(requests_per_second=1)
+    with serve(Rig(tmp_path, limits, trusted_proxies=("127.0.2.0/24",))) as rig:
+        with client(1) as proxy:
+
+            def ask(sender: str) -> httpx.Response:
+                headers = {"x-forwarded-for": sender}
+                return proxy.get(rig.url + "/v1/provider", headers=headers)
+
+            answers = [ask("192.0.2.1") for _ in range(30)]
+            assert [answer.status_code for answer in answers[:10]] == [200] * 10
+            assert code_of(answers[-1]) is Code.RATE_LIMITED
+            assert int(answers[-1].headers["retry-after"]) > 0
+            assert ask("192.0.2.2").status_code == 200
+        assert http.get(rig.status_url + "/healthz").status_code == 200
+
+
 def test_behind_a_proxy__its_connections_are_not_one_client_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

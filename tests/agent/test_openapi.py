@@ -28,7 +28,12 @@ EXAMPLES = 10  # of each operation
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
     # The limits of strangers would answer most of what is sent here.
-    limits = ApiLimits(auth_burst=10**6, specs_per_minute=10**6, new_connections_per_second=10**4)
+    limits = ApiLimits(
+        auth_burst=10**6,
+        specs_per_minute=10**6,
+        new_connections_per_second=10**4,
+        requests_per_second=10**4,
+    )
     with serve(Rig(tmp_path, limits)) as running:
         running.last_cycle = time.monotonic() + 3_600  # ready as long as this takes
         (log := tmp_path / "log").write_text("one line\n")
