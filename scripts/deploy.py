@@ -6,8 +6,10 @@ ape run deploy --network ethereum:sepolia --account NAME
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,16 +17,36 @@ from scripts.deployment import plan, verify
 from scripts.deployment.artifacts import ROOT, compile_all
 from scripts.deployment.checks import check_network, current
 from scripts.deployment.deployer import Deployment
-from scripts.market import accounts
-from scripts.market.command import MarketCommand, account_option, common_options
-from scripts.market.network import connect
-from teraproof.cli.ui import ConsoleUi
-from teraproof.errors import counted
-from teraproof.market.sending import Sender
+from scripts.market.command import on_ape
+from teraproof.cli.frame import Needs, Result, Session, command
+from teraproof.errors import CommandError, counted
+from teraproof.locks import MachineLock
+from teraproof.market.registry import Registry
+from teraproof.protocol.errors import Code
 
 
-@click.command(cls=MarketCommand)
-@account_option
+@contextmanager
+def alone(folder: Path, chain_id: int) -> Iterator[None]:
+    """One deployment at a time for a registry. CommandError names the process that is under way."""
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    lock = MachineLock(f"deploy-{chain_id}-{place}")
+    if not lock.take():
+        holder = lock.holder()
+        which = "" if holder is None else f" (process {holder})"
+        raise CommandError(
+            f"another deploy is running{which} for {folder}; wait until it has ended",
+            Code.COMMAND_RUNNING,
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+_commands = click.Group("deployment")
+
+
+@command(_commands, Needs.EITHER)
 @click.option(
     "--plan",
     "plan_file",
@@ -32,26 +54,23 @@ from teraproof.market.sending import Sender
     help="Plan file; by default the one in deployments/params with the network's chain id.",
 )
 @click.option("--dry-run", is_flag=True, help="Check and simulate everything, send nothing.")
-@common_options
-def cli(
-    provider: Any,
-    alias: str | None,
-    plan_file: Path | None,
-    dry_run: bool,
-    deployments: Path,
-    yes: bool,
-) -> None:
+def deploy(session: Session, plan_file: Path | None, dry_run: bool) -> Result:
     """Deploy the contracts, or go on with or verify what was deployed."""
-    ui = ConsoleUi(yes)
-    chain = connect(provider)
+    chain, ui, folder = session.chain, session.ui, session.deployments
+    ui.doing("compiling")
     artifacts = compile_all()
     chosen = plan_file or plan.find(ROOT / "deployments" / "params", chain.chain_id)
     wanted = plan.load(chosen, artifacts)
     check_network(wanted, chain)
-    registry = current(wanted, chain, deployments, ui)
-    if registry is None or not registry.complete:
-        signer = accounts.load(alias, chain, provider)
-        work = Deployment(wanted, artifacts, Sender(chain, signer), deployments, ui, registry)
+    with alone(folder, chain.chain_id):
+        registry = current(wanted, chain, folder, ui)
+        if registry is not None and registry.complete:
+            ui.note(f"deployed already on chain {chain.chain_id}; verifying")
+            ui.doing("verifying")
+            checks = verify.verify(wanted, registry, artifacts, chain)
+            verify.report(checks, ui)
+            return _document(registry, checks)
+        work = Deployment(wanted, artifacts, session.sender, folder, ui, registry)
         work.settle()
         if work.remaining():
             estimates = work.estimate()
@@ -59,12 +78,24 @@ def cli(
             work.check_funds(estimates)
             if dry_run:
                 ui.note("dry run: nothing was sent")
-                return
-            ui.ask(f"Send {counted(len(estimates), 'transaction')} from {signer.alias}?")
-            signer.unlock()
+                return {"chain_id": chain.chain_id, "remaining": [s.name for s in work.remaining()]}
+            alias = session.signer.alias
+            ui.ask(f"Send {counted(len(estimates), 'transaction')} from {alias}?")
+            session.signer.unlock()
         registry = work.run()
-        verify.report(verify.verify(wanted, registry, artifacts, chain), ui)
+        ui.doing("verifying")
+        checks = verify.verify(wanted, registry, artifacts, chain)
+        verify.report(checks, ui)
         work.finish()
-    else:
-        ui.note(f"deployed already on chain {chain.chain_id}; verifying")
-        verify.report(verify.verify(wanted, registry, artifacts, chain), ui)
+        return _document(registry, checks)
+
+
+def _document(registry: Registry, checks: list[verify.Check]) -> Result:
+    return {
+        "chain_id": registry.chain_id,
+        "contracts": {name: one.address for name, one in registry.contracts.items()},
+        "checks": len(checks),
+    }
+
+
+cli = on_ape(_commands).commands["deploy"]

@@ -62,13 +62,14 @@ def shown(plan: Plan, step: Step, addresses: Mapping[str, str]) -> str:
     written = plan.written[step.contract]
     resolved = plan.resolve(step.contract, addresses)
     return "\n".join(
-        f"{name} = {_readable(written[name], value)}" for name, value in resolved.items()
+        f"{name} = {readable(written[name], value)}" for name, value in resolved.items()
     )
 
 
-def _readable(written: Any, value: Any) -> str:
+def readable(written: Any, value: Any) -> str:
+    """A value as the plan's file has it, with its unit; of a name the address, too."""
     if isinstance(value, list):
-        return ", ".join(_readable(*pair) for pair in zip(written, value, strict=True)) or "none"
+        return ", ".join(readable(*pair) for pair in zip(written, value, strict=True)) or "none"
     if isinstance(written, str) and written.startswith("$"):
         return f"{value} ({written[1:]})"
     return str(written)

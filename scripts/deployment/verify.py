@@ -12,7 +12,7 @@ from eth_utils.crypto import keccak
 
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan, encode_arguments
-from scripts.deployment.transactions import created_code
+from scripts.deployment.transactions import created_code, readable
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.emissions import EmissionsContract
@@ -187,7 +187,10 @@ def _values(
         if argument == "genesis":
             wanted = _genesis(registry.contracts[name], artifact, chain)
         if value == wanted:
-            yield Check(name, argument, True, str(value))
+            # As people have written it: what they compare is the plan.
+            written = plan.written[name].get(argument, value)
+            shown = str(value) if argument == "genesis" else readable(written, value)
+            yield Check(name, argument, True, shown)
         elif registry.complete and argument in _MAY_CHANGE:
             yield Check(name, argument, True, f"{value} (changed since; deployed with {wanted})")
         else:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands with Ape's networks and accounts, and the frame of those that only Ape has."""
+"""The commands with Ape's networks and accounts."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx
@@ -30,8 +30,6 @@ from teraproof.cli.ui import ConsoleUi
 from teraproof.market.chain import Chain
 from teraproof.market.signers import Signer
 from teraproof.protocol.errors import Code, Exit
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 PROGRAM = "ape run"
 _RECURSION = 1_000  # as Python begins
@@ -92,8 +90,8 @@ class ApeHost:
         """A session on the chain that Ape is connected to."""
         provider, alias = chosen["provider"], chosen.get("alias")
 
-        def account(chain: Chain) -> Signer | None:
-            if alias is None and needs is not Needs.ACCOUNT:
+        def account(chain: Chain, required: bool) -> Signer | None:
+            if alias is None and not required and needs is not Needs.ACCOUNT:
                 return None
             return accounts.load(alias, chain, provider)
 
@@ -144,23 +142,3 @@ def own_tools_first() -> None:
 def _flat(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text[:300] or type(error).__name__
-
-
-# ---------------------------------------------------------------------- commands that only Ape has
-
-
-def account_option(function: F) -> F:
-    """`--account NAME`."""
-    return click.option("--account", "alias", metavar="NAME", help=ACCOUNT.help)(function)
-
-
-def common_options(function: F) -> F:
-    """`--yes` and `--deployments`."""
-    function = click.option("--yes", is_flag=True, help="Do not ask before money moves.")(function)
-    return click.option(
-        "--deployments",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=HOST.deployments,
-        show_default="deployments",
-        help="Directory of the deployment registries.",
-    )(function)

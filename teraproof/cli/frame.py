@@ -69,14 +69,17 @@ class Host(Protocol):
 
 
 class Session:
-    """The chain, the market and the account of a command, each opened when it is first needed."""
+    """The chain, the market and the account of a command, each opened when it is first needed.
+
+    `account` loads the account that was named; its second argument says whether there must be one.
+    """
 
     def __init__(
         self,
         ui: ConsoleUi,
         deployments: Path,
         connect: Callable[[], Chain],
-        account: Callable[[Chain], Signer | None],
+        account: Callable[[Chain, bool], Signer | None],
         *,
         program: str,
     ) -> None:
@@ -121,6 +124,8 @@ class Session:
         """The account. WrongInput when none is named."""
         signer = self._load()
         if signer is None:
+            signer = self._signer = self._account(self.chain, True)
+        if signer is None:
             raise WrongInput("name the account that pays and signs; see --help")
         return signer
 
@@ -144,7 +149,7 @@ class Session:
 
     def _load(self) -> Signer | None:
         if self._signer is None:
-            self._signer = self._account(self.chain)
+            self._signer = self._account(self.chain, False)
         return self._signer
 
 

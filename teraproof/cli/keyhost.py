@@ -63,8 +63,8 @@ class KeyHost:
     def open(self, needs: Needs, chosen: Mapping[str, Any], ui: ConsoleUi) -> Session:
         """A session on the chain behind --rpc-url."""
 
-        def account(chain: Chain) -> Signer | None:
-            return self._account(chosen, needs)
+        def account(chain: Chain, required: bool) -> Signer | None:
+            return self._account(chosen, required or needs is Needs.ACCOUNT)
 
         return Session(
             ui,
@@ -90,10 +90,10 @@ class KeyHost:
         confirmations = 1 if number in LOCAL_CHAIN_IDS else _CONFIRMATIONS
         return chain_at(url, number, f"chain {number}", confirmations)
 
-    def _account(self, chosen: Mapping[str, Any], needs: Needs) -> Signer | None:
+    def _account(self, chosen: Mapping[str, Any], required: bool) -> Signer | None:
         keystore, key_file = chosen.get("keystore"), chosen.get("key_file")
         if keystore is None and key_file is None:
-            if needs is Needs.ACCOUNT:
+            if required:
                 raise WrongInput("pass --keystore FILE with --password-file FILE, or --key-file")
             return None
         if keystore is not None and key_file is not None:

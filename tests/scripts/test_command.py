@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from ape.exceptions import (
     TransactionNotFoundError,
 )
 
+from scripts import deploy
 from scripts.market import choice
 from scripts.market.command import HOST, own_tools_first
 from scripts.market.errors import Declined, ScriptError, WrongInput
@@ -25,6 +27,7 @@ from teraproof.cli.frame import OneLine
 from teraproof.cli.ui import ConsoleUi
 from teraproof.protocol.errors import Code, Exit
 from teraproof.rpc.errors import ChainError
+from tests.support.codes import fails_as
 
 
 @pytest.mark.parametrize(
@@ -105,3 +108,14 @@ def test_ask__no_terminal__question_without_its_mark(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
     with pytest.raises(ScriptError, match=r"^Register: nobody is there to ask"):
         ConsoleUi().ask("Register?")
+
+
+def test_alone__second_deploy_for_one_registry__refused_by_its_process(tmp_path: Path) -> None:
+    with deploy.alone(tmp_path, 1):
+        with fails_as(Code.COMMAND_RUNNING) as caught, deploy.alone(tmp_path, 1):
+            pass
+        assert f"process {os.getpid()}" in str(caught.value)
+        with deploy.alone(tmp_path, 2), deploy.alone(tmp_path / "other", 1):
+            pass  # another chain, another registry
+    with deploy.alone(tmp_path, 1):
+        pass
