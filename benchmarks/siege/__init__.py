@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hostile hour against one agent, with honest jobs beside it, compressed to minutes."""
+"""A hostile hour against one agent, with honest jobs next to it, compressed to minutes."""

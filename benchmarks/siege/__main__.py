@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hostile hour against one agent, with honest jobs beside it.
+"""A hostile hour against one agent, with honest jobs next to it.
 
     python -m benchmarks.siege [--minutes 6] [--orders 10000]
 
 Real are the chain (anvil), the contracts, the agent as a process, its sandbox, and every attack.
 First the agent serves honest jobs for a minute at rest. Then attackers come: junk orders, large
 specifications, quotes without money, floods of uploads, idle sockets, jobs that fill the disk,
-nodes that drip, veto and lie beside a good one, steps of the chain's clock, kill -9 of the agent
+nodes that drip, veto and lie next to a good one, steps of the chain's clock, kill -9 of the agent
 and of supervisors. Fails when collateral was lost or an honest job was not delivered. Figures are
 also written to `.build/siege.json`.
 """
@@ -61,7 +61,7 @@ def show(outcome: Outcome) -> None:
         ("cycle, p99", f"{rest.cycle_p99 * 1000:.0f} ms", f"{siege.cycle_p99 * 1000:.0f} ms"),
         ("memory (RSS)", f"{rest.rss:.0f} MiB", f"{siege.rss:.0f} MiB"),
         (
-            "RPC calls a second, good node",
+            "RPC calls per second, good node",
             f"{rest.calls_a_second:.1f}",
             f"{siege.calls_a_second:.1f}",
         ),
