@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from provider_agent.core.policy import contained
 from provider_agent.store import SeenLog, Store
 from teraproof.contracts.base import Contract, Event
 from teraproof.rpc.client import RpcPool
@@ -109,6 +110,7 @@ class EventFeed:
         committed stays, too.
         """
         first, back = self._first(head), self._back
+        known = self._store.cursor(self._name)
         if back is not None:
             first = max(self._start, min(first, back))
             self._avoid = self._pool.next_for_logs(self._avoid)
@@ -131,7 +133,9 @@ class EventFeed:
                 raise BlockUnknown(f"block {head.number} left the chain while events were read")
             self._commit(first, end, head, logs, consume)
             first = last + 1
-            if first <= head.number and not go_on():
+            # Never before something new was read, or it would be the same blocks each time.
+            is_news = known is None or last > known or back is not None
+            if first <= head.number and is_news and not go_on():
                 self._back = first if back is not None else None
                 return False
         if self._back == back:
@@ -217,9 +221,11 @@ class EventFeed:
 
     def _decode(self, entry: Log) -> Event | None:
         for source in self._sources:
-            event = source.decode(entry)
-            if event is not None:
-                return event
+            # One that shows a bug must not keep the events of the others.
+            with contained(f"a log of {entry.address} was skipped"):
+                event = source.decode(entry)
+                if event is not None:
+                    return event
         return None
 
 

@@ -15,6 +15,7 @@ from provider_agent.core.attempts import PAUSE, Attempts
 from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed, Source
 from provider_agent.core.fleet import Fleet
+from provider_agent.core.head import NewestHead
 from provider_agent.core.health import Check
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Door, Operation
@@ -77,6 +78,7 @@ class Context:
     store: Store
     sender: Sender
     feed: EventFeed
+    newest: NewestHead
     pace: Pace
     standing: Standing
     metrics: Metrics

@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from provider_agent.core.health import Check
 from provider_agent.tx.fees import Prices
-from teraproof.errors import counted
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef
 
@@ -54,7 +52,3 @@ class GasReserve:
             self.balance = self._pool.balance(self._address, block)
             self.jobs = self.balance // (_JOB_GAS * price)
         self._looked = now
-
-    def check(self) -> Check:
-        """For the readiness report."""
-        return Check("gas", self.jobs > 0, f"enough for {counted(self.jobs, 'job')}")

@@ -358,7 +358,6 @@ class Rig:
             ),
             attempts=attempts,
             jobs=jobs,
-            reserve=reserve,
             halt=self.halt,
             clock=self.clock,
             expires_missed=self.settings.section(JobsSettings).expire_missed,

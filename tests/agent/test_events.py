@@ -95,6 +95,29 @@ def world(anvil: Anvil, tmp_path: Path) -> Iterator[World]:
         made.pool.close()
 
 
+class Broken(Counted):
+    def decode(self, entry: Log) -> Event | None:
+        raise ZeroDivisionError
+
+
+def test_poll__a_source_shows_a_bug__the_others_are_read(world: World) -> None:
+    sources = [Broken(world.contract), Counted(world.contract)]
+    world.count(1)
+    assert world.poll(EventFeed(world.pool, world.store, sources)) == [1]
+
+
+def test_poll__told_to_stop__goes_on_where_it_was(world: World) -> None:
+    for slot in (1, 2, 3):
+        world.count(slot)
+    feed, head = world.feed(chunk=1, window=1), world.pool.head()
+    assert not feed.poll(head, world.follower, lambda: False)
+    assert world.follower.seen == []
+    polls = 0
+    while not feed.poll(head, world.follower, lambda: False):
+        polls += 1
+    assert world.follower.seen == [1, 2, 3] and polls > 1
+
+
 def test_poll__each_event_once(world: World) -> None:
     for slot in (1, 2, 3):
         world.count(slot)

@@ -43,7 +43,6 @@ from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.windows import Windows
 from provider_agent.store import JobRow, JobUpdate, RunStage, Store
-from provider_agent.tx.reserve import GasReserve
 from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import (
     Accepted,
@@ -85,12 +84,11 @@ class JobsDuty:
         worker: Worker,
         attempts: Attempts,
         jobs: JobsContract,
-        reserve: GasReserve,
         halt: Halt,
         clock: ChainClock,
         expires_missed: bool = False,
     ) -> None:
-        self._reserve, self._halt = reserve, halt
+        self._halt = halt
         self._clock, self._expires_missed = clock, expires_missed
         self._now = 0  # of the cycle, unix seconds of the chain
         self._store, self._book, self._view = store, book, view
@@ -215,7 +213,6 @@ class JobsDuty:
                 break
         self._put_off = owed
         self._promises.update(block, self.standing)
-        self._reserve.look(block)
         self._halt.look()
         if self.standing is not None and self.standing.operator_is_ours and not owed:
             self._taker.take(block, self.standing, self._refresh)

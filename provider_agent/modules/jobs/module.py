@@ -71,7 +71,7 @@ class JobsModule(Module):
     def __init__(self, context: Context, place: str) -> None:
         settings, chain, store = context.settings, context.settings.chain, context.store
         wanted = settings.section(JobsSettings)
-        data, reserve = settings.agent.data_dir, context.sender.reserve
+        data = settings.agent.data_dir
         self._settings, self._store, self._operator = settings, store, context.key.address
         self._jobs = jobs = JobsContract(context.pool, place)
         store.bind(jobs=jobs.address)
@@ -127,7 +127,6 @@ class JobsModule(Module):
             worker=worker,
             attempts=attempts,
             jobs=jobs,
-            reserve=reserve,
             halt=halt,
             clock=clock,
             expires_missed=wanted.expire_missed,

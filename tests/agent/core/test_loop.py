@@ -11,17 +11,20 @@ from typing import Any, ClassVar, Self, cast
 
 import pytest
 
+from provider_agent.core.capacity import Capacity
 from provider_agent.core.feed import EventFeed
-from provider_agent.core.head import NewestHead, PinnedHead
-from provider_agent.core.loop import Loop, Machinery
+from provider_agent.core.fleet import Fleet
+from provider_agent.core.head import NewestHead
+from provider_agent.core.loop import Loop
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.module import Context, Cycle, Module
-from provider_agent.core.policy import Policy
+from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Standing
 from provider_agent.core.watch import Watch
 from provider_agent.errors import KeyInUse
 from provider_agent.modules.all import MODULES, open_store
 from provider_agent.store import IntentKey, StoreError
+from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
 from teraproof.contracts.base import Event
 from teraproof.contracts.staking import StakingContract
@@ -30,7 +33,7 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_rig import OPERATOR, OWNER, PlainChain
+from tests.agent.duty_rig import OPERATOR, OWNER, STAKING, PlainChain
 
 
 class Part(Module):
@@ -88,6 +91,9 @@ class Chain:
     def reserve(self) -> Chain:
         return self
 
+    def look(self, block: BlockRef) -> None:
+        pass
+
     def poll(self, block: BlockRef, consume: Any, go_on: Callable[[], bool]) -> bool:
         self.polls += 1
         if self.events_fail is not None:
@@ -113,22 +119,36 @@ class Rig:
         self.metrics = Metrics()
         self.store = open_store(self.folder / "agent.sqlite")
         self.first, self.second = Part("first", self), Part("second", self)
-        self.policy = Policy(self.store.path, self.metrics, pause=2, max_age=80, clock=clock)
-        parts = Machinery(
+        self.settings = Settings.model_validate(
+            {
+                "chain": {
+                    "rpc_urls": ["http://127.0.0.1:1"],
+                    "chain_id": 31337,
+                    "staking": STAKING,
+                    "confirmations": 0,
+                },
+                "operator": {},
+                "agent": {"data_dir": self.folder},
+            }
+        )
+        context = Context(
+            settings=self.settings,
+            key=cast(OperatorKey, None),
+            pool=cast(RpcPool, chain),
+            visitors=cast(RpcPool, None),
             store=self.store,
-            newest=NewestHead(lambda: self.chain.head, 2.0, clock),
             sender=cast(Sender, chain),
             feed=cast(EventFeed, chain),
+            newest=NewestHead(lambda: self.chain.head, 2.0, clock),
             pace=cast(Pace, chain),
             standing=Standing(cast(StakingContract, self.staking), OPERATOR.address, clock),
             metrics=self.metrics,
-            policy=self.policy,
-            watch=Watch(lambda: None, clock=clock),
-            data_dir=self.folder,
+            fleet=cast(Fleet, None),
+            capacity=cast(Capacity, None),
         )
-        head = PinnedHead(cast(RpcPool, chain), 0)
+        self.watch = Watch(lambda: None, clock=clock)
         modules = (self.first, self.second)
-        self.loop = Loop(parts, modules, head, pause=2, seconds=60, clock=clock)
+        self.loop = Loop(context, modules, self.watch, clock=clock)
 
     def next_block(self) -> None:
         number = self.chain.head.number + 1
@@ -213,7 +233,7 @@ def test_cycle__chain_cannot_be_read__nobody_is_called_and_the_pause_grows(rig: 
     pauses = []
     for _ in range(4):
         assert not rig.loop.cycle()
-        pauses.append(rig.policy.wait("chain"))
+        pauses.append(rig.loop._policy.wait("chain"))
         rig.now += pauses[-1]
     assert rig.called == [] and pauses == [4, 8, 16, 32]
 
