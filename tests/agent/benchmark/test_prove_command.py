@@ -193,7 +193,7 @@ def test_cli__commands_that_are_loaded_later_are_listed() -> None:
 
 def test_cli__other_commands_do_not_load_numpy() -> None:
     code = (
-        "import sys; from provider_agent import cli; "
+        "import sys; from provider_agent.cli import main as cli; "
         "cli.main(['check', '--help'], standalone_mode=False); "
         "sys.exit('numpy' in sys.modules)"
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent import locks
 from provider_agent.errors import KeyInUse, SettingsError
 from provider_agent.tx.keys import KeyLock, create_keystore, load_key
+from teraproof import locks
 
 SECRET = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
