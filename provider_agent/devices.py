@@ -38,7 +38,7 @@ GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 """Device files that every job on a GPU needs."""
 
 _CAPABILITIES = Path("/proc/driver/nvidia/capabilities")
-# What goes wrong in a binding or a driver beside NVML's own errors.
+# What goes wrong in a binding or a driver, besides NVML's own errors.
 _UNREADABLE = (UnicodeDecodeError, AttributeError, TypeError, ValueError, OSError)
 
 

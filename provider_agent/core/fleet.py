@@ -87,7 +87,7 @@ class Fleet:
         return (*self._seen.faults, *(f"{uuid}: {one.reason}" for uuid, one in suspects.items()))
 
     def free(self, held: Sequence[Device]) -> tuple[Device, ...]:
-        """The usable GPUs that none of the runs holds whose devices are given."""
+        """The usable GPUs that are not among the given devices of runs."""
         taken = {device.uuid for device in held}
         return tuple(device for device in self.usable if device.uuid not in taken)
 

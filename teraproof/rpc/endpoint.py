@@ -73,7 +73,7 @@ class Endpoint:
     by_hash: bool | None = None  # whether it reads at a block's hash (EIP-1898); None: not known
     fault: str = ""
     slow: bool = False  # its last failure took time; it must answer a probe before it is used
-    probed: bool = False  # just now, in a thread of its own
+    probed: bool = False  # now, in a thread of its own
     refusals: dict[str, Refusal] = field(default_factory=dict)
 
     @property

@@ -227,7 +227,7 @@ class Router:
                 if endpoint.not_before <= now
                 and not (at is not None and endpoint.head is not None and endpoint.head < at)
             ]
-            # What has cost a time-out is tried beside the requests of the others, not before them.
+            # What has cost a time-out is tried at the same time as the others, not before them.
             quick = [endpoint for endpoint in usable if not endpoint.slow]
             if quick and len(quick) < len(usable):
                 for endpoint in usable:
@@ -246,7 +246,7 @@ class Router:
 
         def ask() -> None:
             try:
-                # A pool that is closed meanwhile is no error.
+                # A pool that is closed meanwhile is not an error.
                 with contextlib.suppress(ChainError, RuntimeError):
                     self._ask(endpoint, "eth_getBlockByNumber", ["latest", False], decode.block)
             finally:

@@ -297,7 +297,7 @@ class Rig:
             raise RunnerError("the sandbox does not start")
 
     def survey(self) -> Survey:
-        """What NVML says: so many GPUs, each with a memory of 8 GiB."""
+        """What NVML says: that number of GPUs, each with a memory of 8 GiB."""
         return Survey(
             tuple(
                 Device("cuda", n, "GPU", f"GPU-{n}", 8 << 30, node=f"/dev/nvidia{n}")

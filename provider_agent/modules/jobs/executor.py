@@ -183,7 +183,7 @@ class Worker:
         return free[0] if len(free) > len(earlier) + kept else None
 
     def _free_devices(self, wanted: int) -> tuple[Device, ...] | None:
-        """So many GPUs that work and that no run holds; None where there are fewer."""
+        """That number of GPUs that work and that no run holds; None where there are fewer."""
         if wanted == 0:
             return ()
         runner, held = self._machine.runner, list[Device]()
