@@ -32,7 +32,6 @@ from teraproof.market.signers import Signer
 from teraproof.protocol.errors import Code, Exit
 
 PROGRAM = "ape run"
-_RECURSION = 1_000  # as Python begins
 
 ACCOUNT = click.Option(
     ["--account", "alias"], metavar="NAME", help="Ape account (ape accounts list), or TEST::N."
@@ -56,8 +55,6 @@ class MarketCommand(ConnectedProviderCommand):
         with OneLine(HOST, bool(ctx.params.get("as_json"))):
             # What Ape tells of its own doings is noise between the lines of a script.
             logger.set_level("WARNING")
-            # The compiler's libraries raise it. Then a stranger's nested answer ends the process.
-            sys.setrecursionlimit(min(sys.getrecursionlimit(), _RECURSION))
             network = ctx.params.get("network")
             if network is not None:
                 named = (

@@ -11,6 +11,7 @@ This module imports nothing heavy: `teraproof --help` must answer at once.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from enum import Enum
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from teraproof.market.sending import Sender
     from teraproof.market.signers import Signer
 
+_RECURSION = 1_000  # as Python begins
 STOPPED = "stopped; run the same command again to go on"
 
 Result = Mapping[str, Any] | None
@@ -144,12 +146,15 @@ class Session:
         return [] if self._sender is None else [one.to_json() for one in self._sender.sent]
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Let go of what is held, and of the connections."""
         self._held.close()
+        if self._chain is not None:
+            self._chain.pool.close()
 
     def _load(self) -> Signer | None:
         if self._signer is None:
             self._signer = self._account(self.chain, False)
+            _limit_recursion()
         return self._signer
 
 
@@ -229,6 +234,7 @@ def _run(made: Command, host: Host, mine: dict[str, Any], chosen: dict[str, Any]
     session: Session | None = None
     with OneLine(host, as_json), ui:
         session = host.open(made.needs, chosen, ui)
+        _limit_recursion()
         try:
             assert made.callback is not None
             result = made.callback(session, **mine)
@@ -243,6 +249,12 @@ def _run(made: Command, host: Host, mine: dict[str, Any], chosen: dict[str, Any]
             if ui.notes:
                 document["notes"] = ui.notes
             click.echo(json.dumps(document, indent=2))
+
+
+def _limit_recursion() -> None:
+    # Libraries that come with Ape's accounts raise it a hundredfold. Then a stranger's answer of
+    # many brackets would end the process instead of being refused.
+    sys.setrecursionlimit(min(sys.getrecursionlimit(), _RECURSION))
 
 
 # ---------------------------------------------------------------------- errors

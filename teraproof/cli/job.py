@@ -177,7 +177,8 @@ def post(
     if verdicts:
         feasible.show(market, ui, verdicts)
     if not patient and not endpoints:
-        feasible.require(verdicts)
+        instead = "change the job or the order, or pass --wait-for-provider"
+        feasible.require(verdicts, instead)
     asked = feasible.lowest_price(verdicts)
     if start_price is None and auction is None and asked is not None and asked < highest:
         order = replace(order, start_price=asked, auction=_AUCTION_SECONDS)

@@ -142,13 +142,13 @@ def lowest_price(verdicts: Sequence[Verdict]) -> int | None:
     return min((v.price for v in verdicts if v.takes_it and v.price is not None), default=None)
 
 
-def require(verdicts: Sequence[Verdict]) -> None:
-    """CommandError (NOBODY_TAKES_IT) when no provider would take it; nothing was sent."""
+def require(verdicts: Sequence[Verdict], instead: str = "change the job") -> None:
+    """CommandError (NOBODY_TAKES_IT) when no provider would take it; `instead` says what to do."""
     if any(verdict.takes_it for verdict in verdicts):
         return
     what = "no provider would take the job now" if verdicts else "no provider is registered"
     raise CommandError(
-        f"{what}; nothing was sent. Change the job or the order, or pass --wait-for-provider",
+        f"{what}; nothing was sent: {instead}",
         Code.NOBODY_TAKES_IT,
         providers=[to_json(verdict) for verdict in verdicts],
     )

@@ -133,6 +133,20 @@ def test_json__error__has_its_code_and_details_and_the_exit_code_of_its_kind() -
     }
 
 
+def test_recursion__raised_by_a_library__is_bounded_before_strangers_answer() -> None:
+    before = sys.getrecursionlimit()
+
+    def body(session: frame.Session, word: str) -> Any:
+        return {"limit": sys.getrecursionlimit()}
+
+    try:
+        sys.setrecursionlimit(100_000)
+        shown = CliRunner().invoke(bound(body), ["do", "x", "--json"])
+    finally:
+        sys.setrecursionlimit(before)
+    assert json.loads(shown.output)["limit"] <= 1_000
+
+
 def test_bug__keeps_its_traceback() -> None:
     def body(session: frame.Session, word: str) -> Any:
         raise ZeroDivisionError
