@@ -64,7 +64,7 @@ def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -
         assert shown["contracts"]["benchmark"].lower() == world.benchmark.address.lower()
         said = world.status()
         assert "Proof: epoch" in said and "TPF to claim" in said
-        assert "operations per second backed by stake, of" in said and "mega proven" in said
+        assert "TOPS backed by stake, of" in said and "TOPS proven" in said
         assert world.stop_agent() == 0
         assert world.left_processes() == []
         sent = world.deployment.sent_by(world.operator.address)
