@@ -52,6 +52,8 @@ def answer(
     found = {CODE_HEADER: code.value, **(headers or {})}
     if status == 401:
         found["www-authenticate"] = "Bearer"
+    if status == 416:
+        found["content-range"] = f"bytes */{refused.details['size']}"
     if status in (429, 503):
         found["retry-after"] = str(refused.details.get("retry_after", _RETRY_AFTER))
     error = WireError(code, str(refused), refused.retryable, refused.details)

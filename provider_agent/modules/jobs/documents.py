@@ -51,9 +51,9 @@ class JobDirectory(Protocol):
 
 
 def file_slice(
-    stack: ExitStack, root: Path, entry: Entry, offset: int
+    stack: ExitStack, root: Path, entry: Entry, offset: int = 0, length: int | None = None
 ) -> Generator[bytes, None, None]:
-    """The bytes of a result file from `offset` on; `stack` closes the descriptor.
+    """`length` bytes of a result file from `offset` on, or all that follow; `stack` closes it.
 
     LocalError when the file is gone or no longer has the size that was attested.
     """
@@ -67,7 +67,7 @@ def file_slice(
         raise LocalError(
             "a file of the result has changed on the provider's disk", Code.RESULT_GONE
         )
-    return _read(fd, offset, entry.size - offset)
+    return _read(fd, offset, entry.size - offset if length is None else length)
 
 
 def whole_file(stack: ExitStack, file: Path) -> tuple[int, Generator[bytes, None, None]]:
@@ -90,7 +90,7 @@ def tar_stream(root: Path, listed: list[Entry]) -> Generator[bytes, None, None]:
     for entry in listed:
         yield _header(entry)
         with ExitStack() as stack:
-            yield from file_slice(stack, root, entry, 0)
+            yield from file_slice(stack, root, entry)
         yield bytes(-entry.size % _BLOCK)
     yield bytes(2 * _BLOCK)
 

@@ -23,7 +23,7 @@ from teraproof.errors import LocalError, Refused
 from teraproof.protocol.digests import Entry, UnfitTree, check_path, is_hex_digest, parse_manifest
 from teraproof.protocol.errors import Code
 
-_RANGE = re.compile(r"bytes=([0-9]{1,18})-")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 _ENTRY = object_of(path=TEXT, sha256=DIGEST, size=COUNT)
 
@@ -59,7 +59,12 @@ class JobRoutes:
                 self.result_file,
                 answer="application/octet-stream",
                 statuses=(200, 206),
-                headers={"range": {"type": "string", "description": "bytes=N-"}},
+                headers={
+                    "range": {
+                        "type": "string",
+                        "description": "One range: bytes=A-B, bytes=A- or bytes=-N.",
+                    }
+                },
             ),
         ]
 
@@ -123,26 +128,19 @@ class JobRoutes:
             entry = next((e for e in listed if e.path == path), None)
             if entry is None:
                 raise Refused(Code.FILE_UNKNOWN, "no such file in the result")
-            asked = request.headers.get("range")
-            ranged = _RANGE.fullmatch(asked) if asked else None
-            offset = int(ranged[1]) if ranged else 0
-            if ranged and offset >= entry.size:
-                raise Refused(
-                    Code.RANGE_INVALID,
-                    "the range begins after the end of the file",
-                    size=entry.size,
-                )
-            headers = {"content-length": str(entry.size - offset), "accept-ranges": "bytes"}
-            if ranged:
-                headers["content-range"] = f"bytes {offset}-{entry.size - 1}/{entry.size}"
+            asked = _range(request.headers.get("range"), entry.size)
+            first, length = asked or (0, entry.size)
+            headers = {"content-length": str(length), "accept-ranges": "bytes"}
+            if asked is not None:
+                headers["content-range"] = f"bytes {first}-{first + length - 1}/{entry.size}"
             pieces = await run_in_threadpool(
-                job_files.file_slice, stack, view.results, entry, offset
+                job_files.file_slice, stack, view.results, entry, first, length
             )
             return FileStream(
                 pieces,
                 "application/octet-stream",
                 headers,
-                206 if ranged else 200,
+                200 if asked is None else 206,
                 stack.pop_all().close,
             )
 
@@ -173,6 +171,26 @@ class JobRoutes:
 
 def _not_ready(what: str) -> Refused:
     return Refused(Code.NOT_READY, f"no {what} yet", what=what)
+
+
+def _range(asked: str | None, size: int) -> tuple[int, int] | None:
+    """The first byte and the number of bytes that a Range header asks for.
+
+    None for the whole file: also when it asks in a way that this server does not serve, as RFC 9110
+    wants it. Refused when nothing of the file is asked for.
+    """
+    found = _RANGE.fullmatch(asked) if asked else None
+    if found is None or found[0] == "bytes=-":
+        return None
+    if not found[1]:  # so many at the end
+        first, last = max(0, size - int(found[2])), size - 1
+    else:
+        first, last = int(found[1]), min(size - 1, int(found[2] or size))
+        if found[2] and int(found[2]) < first:
+            return None
+    if first > last:
+        raise Refused(Code.RANGE_INVALID, "the range begins after the end of the file", size=size)
+    return first, last - first + 1
 
 
 def _manifest(view: JobView) -> Path:
