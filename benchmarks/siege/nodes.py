@@ -42,6 +42,13 @@ class SiegeNode(FaultyRpc):
         super().__init__(upstream)
         self.kind, self.hostile = kind, False
 
+    def start(self) -> FaultyRpc:
+        """Listen; an agent that is killed leaves broken connections, which are no news."""
+        super().start()
+        assert self._server is not None
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        return self
+
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         if not self.hostile or self.kind is Kind.GOOD:
             super()._handle(handler)
