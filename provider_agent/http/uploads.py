@@ -152,6 +152,11 @@ class InputStorage:
                     used.needed = by_account.get(folder, {})
                     self._say(folder)
 
+    def accounts(self) -> list[str]:
+        """Who has files here, in lower case."""
+        with self._lock:
+            return list(self._used)
+
     def value(self, wanted: Collection[str]) -> None:
         """Say which accounts (in lower case) have orders that could still be taken."""
         with self._lock:

@@ -105,12 +105,49 @@ class Jobs(Database):
         )
         return [bytes(row[0]) for row in rows]
 
-    def open_jobs(self) -> list[bytes]:
-        """The jobs on the market, as far as is known, oldest change first."""
-        rows = self._db().execute(
-            "SELECT job_id FROM jobs WHERE status = 1 ORDER BY updated_at, job_id"
+    def best_paid(self, limit: int) -> list[bytes]:
+        """Open jobs that pay most, the best first."""
+        return self._ids(
+            "SELECT job_id FROM jobs WHERE status = 1 ORDER BY substr(terms, 225, 32) DESC LIMIT ?",
+            limit,
         )
-        return [bytes(row[0]) for row in rows]
+
+    def unseen(self, limit: int) -> list[bytes]:
+        """Open jobs without a note, the best paid first: nobody has looked at them."""
+        return self._ids(
+            "SELECT job_id FROM jobs WHERE status = 1 AND (note = '') = 1 "
+            "ORDER BY substr(terms, 225, 32) DESC LIMIT ?",
+            limit,
+        )
+
+    def after(self, job_id: bytes, limit: int) -> list[bytes]:
+        """Open jobs that follow one in the order of their ids; the first ones after the last."""
+        text = "SELECT job_id FROM jobs WHERE status = 1 AND job_id > ? ORDER BY job_id LIMIT ?"
+        found = self._ids(text, job_id, limit)
+        return found if len(found) == limit else [*found, *self._ids(text, b"", limit)][:limit]
+
+    def _ids(self, text: str, *values: object) -> list[bytes]:
+        return [bytes(row[0]) for row in self._db().execute(text, values)]
+
+    def rested(self, before: int, after: tuple[int, bytes], limit: int) -> list[JobRow]:
+        """Jobs that nobody has taken, without news since `before` (unix time), oldest change first;
+        those that follow `after`, a time of change and an id.
+        """
+        rows = self._db().execute(
+            "SELECT * FROM jobs WHERE status IN (0, 1) AND updated_at < ? "
+            "AND (updated_at, job_id) > (?, ?) ORDER BY updated_at, job_id LIMIT ?",
+            (before, *after, limit),
+        )
+        return [_job(row) for row in rows]
+
+    def has_jobs(self, requester: str, *statuses: int) -> bool:
+        """Whether an account has a job with any of the statuses."""
+        marks = ", ".join("?" * len(statuses))
+        row = self._db().execute(
+            f"SELECT 1 FROM jobs WHERE requester = ? AND status IN ({marks}) LIMIT 1",  # noqa: S608 - marks only
+            (requester, *statuses),
+        )
+        return row.fetchone() is not None
 
     def has_open_jobs(self) -> bool:
         """Whether any job is on the market, as far as is known."""

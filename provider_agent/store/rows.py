@@ -198,6 +198,20 @@ class QuoteRow:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """What the settings with the digest `rules` say of a specification; `details` is JSON, and
+    `code` is empty where nothing is against it.
+    """
+
+    digest: bytes
+    rules: bytes
+    least: int
+    code: str
+    line: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """A run of a job."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from provider_agent.store import spec_files
 from provider_agent.store.database import Database
 from provider_agent.store.errors import explain
+from provider_agent.store.rows import VerdictRow
 
 _NOBODY = ""  # uploaded a specification that was found on the disk
 
@@ -67,12 +68,32 @@ class Specs(Database):
         row = self._db().execute("SELECT 1 FROM jobs WHERE spec = ? LIMIT 1", (digest,)).fetchone()
         return row is not None
 
+    def verdict(self, digest: bytes) -> VerdictRow | None:
+        """What was found about a specification."""
+        row = self._db().execute("SELECT * FROM verdicts WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else VerdictRow(**{**dict(row), "least": int(row["least"])})
+
+    def put_verdict(
+        self, digest: bytes, rules: bytes, least: int, code: str, line: str, details: str
+    ) -> None:
+        """Keep what was found about a specification that is here."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO verdicts SELECT ?, ?, ?, ?, ?, ? "
+                "WHERE EXISTS (SELECT 1 FROM specs WHERE digest = ?)",
+                (digest, rules, str(least), code, line, details, digest),
+            )
+
     def prune_specs(self, keep: set[bytes], older_than: int) -> int:
-        """Drop specifications stored before `older_than` (unix time) whose digest is not in
-        `keep`; how many were dropped.
+        """Drop specifications stored before `older_than` (unix time) that no job under way names
+        and whose digest is not in `keep`; how many were dropped.
         """
         with self.transaction() as db:
-            rows = db.execute("SELECT digest FROM specs WHERE stored_at < ?", (older_than,))
+            rows = db.execute(
+                "SELECT digest FROM specs WHERE stored_at < ? AND NOT EXISTS (SELECT 1 FROM jobs "
+                "WHERE jobs.spec = specs.digest AND status IN (0, 1, 2, 3))",
+                (older_than,),
+            )
             gone = [bytes(row[0]) for row in rows if bytes(row[0]) not in keep]
             db.executemany("DELETE FROM specs WHERE digest = ?", [(digest,) for digest in gone])
         for digest in gone:

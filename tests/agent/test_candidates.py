@@ -3,43 +3,60 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.modules.jobs.candidates import Candidates
-from tests.agent.duty_rig import Rig
+from teraproof.protocol.errors import Code
+from tests.agent.duty_rig import TENANT, Rig
 
 MOST = 16  # looks a cycle
 
 
 class Market:
-    """Open jobs by id with what they pay, oldest first, and a clock that looks take time of."""
+    """Open jobs by id with what they pay, and a clock that looks take time of."""
 
     def __init__(self, look_seconds: float = 0.0) -> None:
         self.worth: dict[bytes, int] = {}
+        self.seen: set[bytes] = set()
         self.now = 0.0
-        self.asked = 0
+        self.read = 0
         self.look_seconds = look_seconds
-        self.candidates = Candidates(self._worth, lambda: self.now)
+        self.candidates = Candidates(self, lambda: self.now)
 
-    def _worth(self, job: bytes) -> int:
-        self.asked += 1
-        return self.worth[job]
+    def best_paid(self, limit: int) -> list[bytes]:
+        return self._some(sorted(self.worth, key=lambda job: -self.worth[job]), limit)
+
+    def unseen(self, limit: int) -> list[bytes]:
+        new = sorted(self.worth.keys() - self.seen, key=lambda job: -self.worth[job])
+        return self._some(new, limit)
+
+    def after(self, job_id: bytes, limit: int) -> list[bytes]:
+        ids = sorted(self.worth)
+        later = [job for job in ids if job > job_id]
+        return self._some([*later, *(job for job in ids if job <= job_id)], limit)
+
+    def _some(self, jobs: list[bytes], limit: int) -> list[bytes]:
+        self.read += min(limit, len(jobs))
+        return jobs[:limit]
 
     def post(self, number: int, worth: int = 1) -> list[bytes]:
-        made = [len(self.worth).to_bytes(4, "big") + bytes([n % 256]) for n in range(number)]
-        for n, job in enumerate(made):
-            self.worth[job + n.to_bytes(4, "big")] = worth
-        return list(self.worth)[-number:]
+        first = len(self.worth)
+        made = [hashlib.sha256(b"%d" % (first + n)).digest() for n in range(number)]
+        self.worth |= dict.fromkeys(made, worth)
+        return made
 
     def cycle(self) -> list[bytes]:
         looked = []
-        for job in self.candidates.choose(list(self.worth)):
+        for job in self.candidates.choose():
             self.now += self.look_seconds
             looked.append(job)
+            self.seen.add(job)
         return looked
 
 
@@ -59,10 +76,11 @@ def test_few__all_of_them_each_cycle__best_paid_first(worths: list[int]) -> None
 def test_flood__work_is_bounded_and_who_pays_is_seen_at_once(junk: int) -> None:
     market = Market()
     market.post(junk)
-    for _ in range(junk // 500 + 1):
-        before = market.asked
+    for _ in range(20):
+        before = market.read
         assert len(market.cycle()) <= MOST
-        assert market.asked - before <= 500
+        assert market.read - before <= 4 * MOST
+    assert len(market.candidates._looked) <= MOST
     (honest,) = market.post(1, worth=10**6)
     assert honest in market.cycle()
 
@@ -75,7 +93,7 @@ def test_flood_with_money__the_others_have_their_turn() -> None:
     market.cycle()
     (honest,) = market.post(1, worth=10**6)
     assert any(honest in market.cycle() for _ in range(2))
-    seen = {job for _ in range(60) for job in market.cycle()}
+    seen = {job for _ in range(100) for job in market.cycle()}
     assert seen == set(market.worth)
 
 
@@ -96,7 +114,7 @@ def test_ended_jobs__are_forgotten() -> None:
     market.cycle()
     market.worth = dict(islice(market.worth.items(), 3))
     assert sorted(market.cycle()) == sorted(market.worth)
-    assert len(market.candidates._jobs) == 3
+    assert len(market.candidates._looked) == 3
 
 
 def test_flood_of_junk_with_specifications__an_honest_order_is_taken(
@@ -116,10 +134,14 @@ def test_flood_of_junk_with_specifications__an_honest_order_is_taken(
         return parse(body, digest)
 
     monkeypatch.setattr(rig.book._parsed, "spec", count)
-    for _ in range(3):
+    for _ in range(40):
         before = parsed
         rig.cycle()
-        assert parsed - before <= 2 * MOST
+        assert parsed - before <= MOST
+    before = parsed
+    for _ in range(3):
+        rig.cycle()
+    assert parsed == before, "each was read once"
     spec = rig.spec()
     rig.upload(spec)
     rig.post(spec)
@@ -138,3 +160,52 @@ def test_specifications_in_memory__bounded_by_their_bytes(
         assert rig.book.spec_named(spec.digest()) == spec
         held = sum(size for size, _ in rig.book._parsed._kept.values())
         assert held == rig.book._parsed._bytes <= 20_000
+
+
+def test_store__few_of_many__in_order(rig: Rig) -> None:
+    """The best paid, those without a note, and all of them by turns, from the database."""
+    pays = {}
+    for number in range(30):
+        pay = 2 ** (8 * (number % 15))  # of one byte up to many: numbers, not texts
+        terms = rig.post(rig.spec(inputs=[], name=str(number)), start_price=0, max_price=pay)
+        pays[terms.job_id()] = pay
+    rig.chain.words.clear()
+    store = rig.store
+    best = store.best_paid(7)
+    assert [pays[job] for job in best] == sorted(pays.values(), reverse=True)[:7]
+    for job in best:
+        store.update_job(job, note="seen")
+    new = store.unseen(5)
+    assert [pays[job] for job in new] == sorted(pays.values(), reverse=True)[7:12]
+    ids, found, last = sorted(pays), [], b""
+    for _ in range(5):
+        found += store.after(last, 6)
+        last = found[-1]
+    assert found == ids
+    assert store.after(ids[-2], 3) == [ids[-1], ids[0], ids[1]]
+    store.update_job(best[0], status=2)
+    assert best[0] not in store.best_paid(30) + store.after(b"", 30)
+
+
+def test_verdicts__made_once__again_when_the_settings_change(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    spec = rig.spec(runtime="rust")
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    terms = rig.post(spec)
+    rig.cycle()
+    assert rig.blocked(terms) is Code.RUNTIME_NOT_OFFERED
+    rig.restart()
+    rig.cycle()
+    details = rig.store.verdict(spec.digest())
+    assert details is not None and details.code == "runtime_not_offered"
+    rig.duty.close()
+    rig.store.close()
+    again = Rig(tmp_path, runner={"runtimes": {"rust": tmp_path}, "disk_reserve_mb": 0})
+    again.chain.words = rig.chain.words
+    again.cycle()
+    assert again.blocked(terms) is Code.INPUTS_MISSING
+    assert again.store.prune_specs(set(), int(again.now) + 100) == 0, "an open job names it"
+    again.store.update_job(terms.job_id(), status=5)
+    again.store.prune_specs(set(), int(again.now) + 100)
+    assert again.store.verdict(spec.digest()) is None, "it goes with its specification"
+    again.duty.close()

@@ -16,7 +16,7 @@ from tests.agent.duty_rig import OWNER, Rig
 
 # Tables that grow with what has ended, or with what strangers do.
 GROWN = ("jobs", "runs", "intents", "transactions", "specs", "quotes", "login_nonces", "sessions")
-SCAN = re.compile(r"SCAN (\w+)(?! USING (COVERING )?INDEX (jobs_by_status|runs_by_state))")
+SCAN = re.compile(r"SCAN (\w+)(?! USING (COVERING )?INDEX (jobs_by_turn|runs_by_state))")
 
 
 class Plans:

@@ -129,7 +129,7 @@ def refusal(
         policy.refuse_terms(terms, NOW + at, standing)
         or policy.refuse_spec(spec)
         or policy.refuse_list(terms.order, spec, standing)
-        or policy.refuse_price(terms, spec, NOW + at, standing)
+        or policy.refuse_price(terms, policy.price(spec), NOW + at, standing)
         or policy.refuse_time(terms, spec, load)
     )
 

@@ -1,71 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which open jobs per cycle looks at, however many strangers have posted.
+"""Which open jobs a cycle looks at, however many strangers have posted.
 
 A look costs up to a tenth of a second, for the specification of a stranger. So a cycle looks at a
-few: the jobs that lock most money, and the others by turns, those first that nobody has looked at.
-Money is what a flood of junk lacks: `max_price` lies in escrow.
+few: the jobs that lock most money, those that nobody has looked at, and the others by turns. Money
+is what a flood of junk lacks: `max_price` lies in escrow. Nothing else is read of the others, and
+nothing is remembered of them.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 _BEST, _TURNS = 10, 6
-_LEARNED = 500  # jobs per cycle whose worth is read
 _SECONDS = 0.5  # after which a cycle looks at no more
 
 
-@dataclass(slots=True)
-class _Job:
-    worth: int
-    looked: int = 0  # number of the last cycle that looked at it
+class OpenJobs(Protocol):
+    """The jobs on the market, by their ids; each call reads no more than it returns."""
+
+    def best_paid(self, limit: int) -> list[bytes]:
+        """Those that pay most, the best first."""
+        ...
+
+    def unseen(self, limit: int) -> list[bytes]:
+        """Those that were never looked at, the best paid first."""
+        ...
+
+    def after(self, job_id: bytes, limit: int) -> list[bytes]:
+        """The next ones in an order that never changes; from the first again after the last."""
+        ...
 
 
 class Candidates:
-    """See the module. `worth` says what a job pays at most. Used by one thread."""
+    """See the module. Used by one thread."""
 
-    def __init__(
-        self, worth: Callable[[bytes], int], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._worth, self._clock = worth, clock
-        self._jobs: dict[bytes, _Job] = {}
+    def __init__(self, jobs: OpenJobs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._jobs, self._clock = jobs, clock
+        self._looked: dict[bytes, int] = {}  # the best paid: number of the last cycle that looked
+        self._last = os.urandom(32)  # whose turn it was
         self._cycle = 0
 
-    def choose(self, open_jobs: Sequence[bytes]) -> Iterator[bytes]:
-        """Some of the open jobs, best paid first; those that pay alike in the order given.
+    def choose(self) -> Iterator[bytes]:
+        """Some of the open jobs, best paid first.
 
         Ends early when the time of a cycle is used up, but never before one job was looked at.
         """
         self._cycle += 1
-        self._learn(open_jobs)
         until = self._clock() + _SECONDS
-        for number, job in enumerate(self._chosen()):
+        best, turns = self._chosen()
+        self._looked = {job: looked for job, looked in self._looked.items() if job in best}
+        # One of the others is looked at even if the best ones take all the time.
+        for number, job in enumerate([*turns[:1], *best, *turns[1:]]):
             if number and self._clock() > until:
                 return
-            self._jobs[job].looked = self._cycle
+            if job in best:
+                self._looked[job] = self._cycle
+            else:
+                self._last = job
             yield job
 
-    def _learn(self, open_jobs: Sequence[bytes]) -> None:
-        known, left = self._jobs, _LEARNED
-        self._jobs = {}
-        for job in open_jobs:
-            if job in known:
-                self._jobs[job] = known[job]
-            elif left:
-                self._jobs[job] = _Job(self._worth(job))
-                left -= 1
-
-    def _chosen(self) -> list[bytes]:
-        paid = sorted(self._jobs, key=lambda job: -self._jobs[job].worth)
-        best = self._by_turns(paid[:_BEST])
-        # One of the others is looked at even if the best ones take all the time.
-        turns = self._by_turns(paid[_BEST:])[:_TURNS]
-        if len(paid) <= _BEST + _TURNS:
-            return self._by_turns(paid)
-        return [*turns[:1], *best, *turns[1:]]
-
-    def _by_turns(self, jobs: list[bytes]) -> list[bytes]:
-        """Those first that were not looked at for longest; the order stays among the others."""
-        return sorted(jobs, key=lambda job: self._jobs[job].looked)
+    def _chosen(self) -> tuple[list[bytes], list[bytes]]:
+        """The best paid, those first that were not looked at for longest; and some others."""
+        most = _BEST + _TURNS
+        paid = self._jobs.best_paid(most + 1)
+        best = paid if len(paid) <= most else paid[:_BEST]
+        best = sorted(best, key=lambda job: self._looked.get(job, 0))
+        if len(paid) <= most:
+            return best, []
+        new = [job for job in self._jobs.unseen(most) if job not in best]
+        rest = [job for job in self._jobs.after(self._last, most) if job not in {*best, *new}]
+        return best, [*new[: _TURNS - 1], *rest][:_TURNS]

@@ -22,13 +22,14 @@ from provider_agent.modules.jobs.results import Results
 from provider_agent.store import JobRow
 from provider_agent.store.errors import explain
 from teraproof.errors import LocalError
-from teraproof.protocol.terms import Status
+from teraproof.protocol.terms import Status, address
 
 log = logging.getLogger(__name__)
 
 _LIVE = (Status.NONE, Status.OPEN, Status.ASSIGNED, Status.ATTESTED)
 _RESTS = 3600  # seconds that an ended row stays where it was
 _QUOTES_REST = 86_400  # seconds from a quote's expiry to its deletion
+_PAGE = 500  # old jobs that a round looks at
 _BATCH = 50  # jobs moved in one transaction: others wait for it
 _BREATH, _PAUSE = 0.05, 30.0  # seconds after a full batch, and after one that was not full
 _SWEEP_EVERY = 86_400.0
@@ -52,6 +53,7 @@ class Housekeeper:
         self._keep_seconds, self._depth, self._clock = keep_seconds, depth, clock
         self._seen: tuple[int, str] | None = None  # block number and owner of the last cycle
         self._swept_at: float | None = None
+        self._pruned = (0, b"")  # the last of the old jobs that the last round looked at
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, name="history", daemon=True)
 
@@ -60,24 +62,39 @@ class Housekeeper:
     def prune(self, open_margin: int) -> None:
         """One round. `open_margin` is the contract's, in seconds."""
         store = self._book.store
+        before = int(self._clock()) - self._keep_seconds
         # Under the lock no quote can be signed for inputs that are about to go.
         with self._promises.lock:
-            wanted = {(quote.requester.lower(), quote.spec) for quote in self._promises.quotes}
-            over = []
-            for job in store.jobs(*_LIVE):
-                if self._is_over(job, open_margin):
-                    over.append(job.job_id)
-                else:
-                    wanted.add((job.requester.lower(), job.spec))
-            store.retire(over, self._deep())
-            needed = set()
-            for account, digest in wanted:
-                spec = self._book.spec_named(digest)
-                needed |= {(account, entry.sha256) for entry in spec.inputs} if spec else set()
-            self._inputs.prune(self._keep_seconds, lambda account, name: (account, name) in needed)
-            store.prune_specs(
-                {digest for _, digest in wanted}, int(self._clock()) - self._keep_seconds
+            old = store.rested(before, self._pruned, _PAGE)
+            self._pruned = (old[-1].updated_at, old[-1].job_id) if len(old) == _PAGE else (0, b"")
+            store.retire(
+                [job.job_id for job in old if self._is_over(job, open_margin)], self._deep()
             )
+            needed: dict[str, set[str]] = {}
+
+            def keep(account: str, name: str) -> bool:
+                if account not in needed:
+                    needed[account] = self._needed(account)
+                return name in needed[account]
+
+            self._inputs.prune(self._keep_seconds, keep)
+            self._inputs.value({one for one in self._inputs.accounts() if self._wants(one)})
+            store.prune_specs({quote.spec for quote in self._promises.quotes}, before)
+
+    def _wants(self, account: str) -> bool:
+        """Whether an account has orders that are open or ours to do, or quotes."""
+        named = address("account", account)
+        if any(quote.requester == named for quote in self._promises.quotes):
+            return True
+        return self._book.store.has_jobs(named, Status.OPEN, Status.ASSIGNED)
+
+    def _needed(self, account: str) -> set[str]:
+        """The inputs of all that an account has ordered, or has a quote for."""
+        named = address("account", account)
+        wanted = {quote.spec for quote in self._promises.quotes if quote.requester == named}
+        wanted |= {job.spec for job in self._book.store.jobs_of(named, *_LIVE)}
+        specs = [self._book.spec_named(digest) for digest in wanted]
+        return {entry.sha256 for spec in specs if spec for entry in spec.inputs}
 
     def _is_over(self, job: JobRow, open_margin: int) -> bool:
         if Status(job.status) not in (Status.OPEN, Status.NONE):

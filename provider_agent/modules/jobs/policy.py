@@ -7,6 +7,7 @@ tenant, too: its line names no number that changes from block to block.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,12 @@ class Policy:
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
         self._blocks = chain.confirmations + _REACTION_BLOCKS
         self._confirmations, self._block_seconds = chain.confirmations, block_seconds
+
+    @property
+    def rules(self) -> bytes:
+        """A digest of all that `price` and `refuse_spec` go by."""
+        facts = [self._jobs.model_dump_json(), self._runner.model_dump_json()]
+        return hashlib.sha256(repr([*facts, self._unit, self._gpus]).encode()).digest()
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
@@ -219,9 +226,13 @@ class Policy:
                 )
         return self._refuse_request(spec)
 
+    def needs_list(self, order: Order, standing: Standing) -> bool:
+        """Whether this provider's place on an order's allow-list has to be shown."""
+        return order.allow_root not in (ZERO_WORD, standing.only_member_root)
+
     def refuse_list(self, order: Order, spec: JobSpec, standing: Standing) -> Refused | None:
         """Why this provider cannot show its place on an order's allow-list; None when it can."""
-        if order.allow_root in (ZERO_WORD, standing.only_member_root):
+        if not self.needs_list(order, standing):
             return None
         if allow_list.root(spec.allow) != order.allow_root:
             return Refused(
@@ -250,10 +261,9 @@ class Policy:
         return None
 
     def refuse_price(
-        self, terms: Terms, spec: JobSpec, now: int, standing: Standing
+        self, terms: Terms, least: int, now: int, standing: Standing
     ) -> Refused | None:
-        """Why the price offered at the time `now` is too low; None when it is not."""
-        least = self.price(spec)
+        """Why the price offered at the time `now` is below `least` units; None when it is not."""
         if self._price_now(terms, now, standing) < least:
             return Refused(
                 Code.PRICE_TOO_LOW,

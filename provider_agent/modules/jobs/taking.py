@@ -12,6 +12,7 @@ from provider_agent.modules.jobs.candidates import Candidates
 from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.verdicts import Verdicts
 from provider_agent.store import JobRow
 from teraproof.contracts.jobs import JobsContract
 from teraproof.errors import Refused, counted
@@ -19,6 +20,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Status
 from teraproof.rpc.types import BlockRef
 
+_NO_SPEC = Refused(Code.SPEC_MISSING, "waiting for the specification")
 _WAITS = Refused(Code.SLOTS_TAKEN, "waiting for the room that a quote holds")
 
 
@@ -36,7 +38,8 @@ class Taker:
     ) -> None:
         self._halt = halt
         self._book, self._policy, self._promises = book, policy, promises
-        self._choice = Candidates(self._worth)
+        self._verdicts = Verdicts(book, policy)
+        self._choice = Candidates(book.store)
         self._attempts, self._jobs = attempts, jobs
 
     def take(
@@ -88,14 +91,10 @@ class Taker:
     def _candidates(self) -> Iterator[JobRow]:
         """The open jobs that this cycle looks at."""
         store = self._book.store
-        for job_id in self._choice.choose(store.open_jobs()):
+        for job_id in self._choice.choose():
             job = store.job(job_id)
             if job is not None and Status(job.status) is Status.OPEN:
                 yield job
-
-    def _worth(self, job_id: bytes) -> int:
-        job = self._book.store.job(job_id)
-        return 0 if job is None else decode_terms(job.terms).order.max_price
 
     def _put_off(self, job: JobRow, reason: Refused) -> None:
         """Say why a job is not taken now. Strangers have many such jobs: only news is written."""
@@ -108,7 +107,8 @@ class Taker:
         if refusal is not None:
             return refusal
         terms, spec = decode_terms(job.terms), self._book.spec(job)
-        assert spec is not None  # refused above
+        if spec is None:
+            return _NO_SPEC
         found = self._promises.capacity.fit(
             self._policy.needs(spec, terms.order.collateral), Kind.OWED
         )
@@ -137,12 +137,17 @@ class Taker:
         refusal = self._policy.refuse_terms(terms, block.timestamp, standing)
         if refusal is not None:
             return refusal
-        spec = self._book.spec(job)
-        if spec is None:
-            return Refused(Code.SPEC_MISSING, "waiting for the specification")
-        # The specification before the price: a price may still rise.
-        return (
-            self._policy.refuse_spec(spec)
-            or self._policy.refuse_list(terms.order, spec, standing)
-            or self._policy.refuse_price(terms, spec, block.timestamp, standing)
-        )
+        verdict = self._verdicts.of(job.spec)
+        if verdict is None:
+            return _NO_SPEC
+        if verdict.refusal is not None:
+            return verdict.refusal
+        if self._policy.needs_list(terms.order, standing):
+            spec = self._book.spec(job)
+            refusal = (
+                _NO_SPEC if spec is None else self._policy.refuse_list(terms.order, spec, standing)
+            )
+            if refusal is not None:
+                return refusal
+        # The price last: it may still rise.
+        return self._policy.refuse_price(terms, verdict.least, block.timestamp, standing)

@@ -200,7 +200,7 @@ class UploadRule:
             self._policy.refuse_terms(terms, then, standing)
             or self._policy.refuse_spec(spec)
             or self._policy.refuse_list(terms.order, spec, standing)
-            or self._policy.refuse_price(terms, spec, then, standing)
+            or self._policy.refuse_price(terms, self._policy.price(spec), then, standing)
         )
         if refusal is not None:
             return refusal
