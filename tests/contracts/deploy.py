@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -172,12 +172,25 @@ class Suite:
     """Where there is no benchmark: a mock that holds, settles and rewards, and is the minter."""
 
 
+@cache
+def constructor_of(name: str) -> tuple[str, ...]:
+    """The names of a constructor's arguments, in its order."""
+    init = compiled_by_boa(name).compiler_data.global_ctx.init_function
+    return tuple(argument.name for argument in init.arguments)
+
+
+def construct(name: str, p: Parameters, **given: object) -> Contract:
+    """Deploy `contracts/<name>.vy`; what is not given to its constructor is a parameter."""
+    names = constructor_of(name)
+    assert set(given) <= set(names), f"{name} is not constructed with {set(given) - set(names)}"
+    values = {**asdict(p), **given}
+    return deployer_of(name).deploy(*(values[argument] for argument in names))
+
+
 def deploy_staking(token: Contract, owner: str, p: Parameters, deployer: str) -> Contract:
     """Staking alone, not sealed."""
     with boa.env.prank(deployer):
-        return deployer_of("Staking").deploy(
-            token.address, owner, p.unbonding, p.max_lock, p.commission_delay
-        )
+        return construct("Staking", p, token=token.address, owner=owner)
 
 
 def deploy_jobs(
@@ -191,62 +204,34 @@ def deploy_jobs(
     treasury: str,
 ) -> Contract:
     """Jobs alone; Staking does not know it yet."""
-    return deployer_of("Jobs").deploy(
-        payment.address,
-        staking.address,
-        scores,
-        owner,
-        guardian,
-        treasury,
-        p.fee_bps,
-        p.challenge_window,
-        p.open_margin,
-        p.lock_margin,
-        p.victim_bps,
-        p.bounty_bps,
+    return construct(
+        "Jobs",
+        p,
+        payment_token=payment.address,
+        staking=staking.address,
+        scores=scores,
+        owner=owner,
+        initial_guardian=guardian,
+        treasury=treasury,
     )
 
 
 def deploy_benchmark(staking: Contract, p: Parameters) -> Contract:
     """Benchmark alone; Staking does not know it yet."""
-    return deployer_of("Benchmark").deploy(
-        staking.address,
-        p.n,
-        p.blocks,
-        p.samples,
-        p.bond,
-        p.genesis,
-        p.slot,
-        p.chance_ppm,
-        p.spacing,
-        p.open_period,
-        p.window,
-        p.draw_period,
-        p.draw_delay,
-        p.reach,
-        p.opening_period,
-        p.fault_period,
-        p.bond_life,
-        p.score_life,
-        p.randomness,
-    )
+    return construct("Benchmark", p, staking=staking.address, randomness_source=p.randomness)
 
 
 def deploy_emissions(
     token: Contract, staking: Contract, benchmark: Contract, owner: str, p: Parameters
 ) -> Contract:
     """Emissions alone; neither Token nor Staking knows it yet."""
-    return deployer_of("Emissions").deploy(
-        token.address,
-        staking.address,
-        benchmark.address,
-        owner,
-        p.rate,
-        p.halving,
-        p.max_accrual,
-        p.ops_per_tpf,
-        p.target,
-        p.capacity_bps,
+    return construct(
+        "Emissions",
+        p,
+        token=token.address,
+        staking=staking.address,
+        benchmark=benchmark.address,
+        owner=owner,
     )
 
 
@@ -273,7 +258,7 @@ def deploy_suite(
     treasury, faucet = address_of("treasury"), address_of("faucet")
     owner = owner or address_of("owner")
     with boa.env.prank(deployer):
-        token = deployer_of("Token").deploy(owner, p.cap, p.genesis_supply, faucet)
+        token = construct("Token", p, owner=owner, genesis_receiver=faucet)
     payment = payment or deployer_of("testnet/PaymentToken").deploy()
     scores = deployer_of("mocks/Scores").deploy() if with_scores else None
     staking = deploy_staking(token, owner, p, deployer)
