@@ -168,7 +168,7 @@ def _parent_v2(mount: Path, own: Path) -> Path | None:
         if place is None:
             return None
         above = (mount / place.lstrip("/")).parent
-        if place != "/" and above != mount and _divides(above) and _is_ours(above):
+        if place != "/" and above != mount and _is_ours(above) and _enable(above):
             return above
         return _branch(mount) if os.geteuid() == 0 else None
     except OSError:
@@ -179,6 +179,21 @@ def _divides(directory: Path) -> bool:
     """Whether groups below a directory have the limits that a run needs."""
     enabled = (directory / "cgroup.subtree_control").read_text().split()
     return set(_NEEDED) <= set(enabled)
+
+
+def _enable(directory: Path) -> bool:
+    """Have groups below a directory limited; False where it was given too few controllers.
+
+    systemd gives them to a service, and leaves it to the service to hand them on.
+    """
+    if _divides(directory):
+        return True
+    if not set(_NEEDED) <= set((directory / "cgroup.controllers").read_text().split()):
+        return False
+    (directory / "cgroup.subtree_control").write_text("+memory +pids")
+    with suppress(OSError):  # a run does without a share of the processors
+        (directory / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+    return True
 
 
 def _is_ours(directory: Path) -> bool:

@@ -66,6 +66,22 @@ def test_version_2__handed_over__limits_written_and_figures_read(
     assert (service / "run" / "cgroup.procs").read_text() == "123"
 
 
+@pytest.mark.parametrize(
+    ("given", "made"), [("memory pids cpu io", True), ("memory pids", True), ("pids cpu", False)]
+)
+def test_version_2__handed_over_and_not_passed_on__the_agent_does_it(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch, given: str, made: bool
+) -> None:
+    service = tree_v2(tmp_path, own, enabled="")
+    (service / "cgroup.controllers").write_text(given)
+    handed_over(monkeypatch)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    group = cgroup.create("run", MIB, 8, 1, tmp_path, own)
+    assert (group is not None) is made
+    enabled = (service / "cgroup.subtree_control").read_text()
+    assert ("+memory +pids" in enabled) is made
+
+
 def test_version_2__not_handed_over__none_for_an_ordinary_user(
     tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -289,7 +289,7 @@ def test_wrong_chain_midway__is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_drips_again_and_again__only_the_first_time_costs_a_cycle() -> None:
-    """An endpoint that took its time and failed is tried at the same time as the others, not before them."""
+    """An endpoint that took its time and failed is tried with the others, not before them."""
     waited: list[tuple[str, bool]] = []
 
     def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
