@@ -21,7 +21,7 @@ from teraproof.errors import SpecError
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, parse_named
-from teraproof.protocol.terms import Status, Terms
+from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +63,27 @@ class _Parsed:
         return spec
 
 
-def attestation_of(job: JobRow, run: RunRow) -> messages.Attestation:
-    """What the operator says about a collected run."""
-    assert run.result is not None and run.receipt is not None  # set with COLLECTED
+def attestation_of(job: JobRow, told: RunRow | JobRow) -> messages.Attestation:
+    """What the operator says about a collected run, or has said of an attested job."""
+    assert told.result is not None and told.receipt is not None  # set with COLLECTED, or Attested
     return messages.Attestation(
         job=job.job_id,
         spec=job.spec,
-        result=run.result,
-        receipt=run.receipt,
-        started=run.started or 0,
-        finished=run.finished or 0,
+        result=told.result,
+        receipt=told.receipt,
+        started=told.started or 0,
+        finished=told.finished or 0,
+    )
+
+
+def record_of(job: JobRow, attestation: messages.Attestation, attested_at: int) -> Record:
+    """What the state word of the attested job is the digest of."""
+    return Record(
+        provider=job.provider or ZERO_ADDRESS,
+        assigned_at=job.assigned_at or 0,
+        attested_at=attested_at,
+        paused=job.paused or 0,
+        attestation=attestation.struct_hash(),
     )
 
 

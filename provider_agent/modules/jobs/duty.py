@@ -34,6 +34,7 @@ from provider_agent.modules.jobs.book import (
     JobBook,
     attestation_of,
     decode_terms,
+    record_of,
 )
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.executor import Worker
@@ -55,9 +56,8 @@ from teraproof.contracts.jobs import (
     Settled,
 )
 from teraproof.deals import JobEvent
-from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
-from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms, assignment_of, status_of
+from teraproof.protocol.terms import Status, Terms, assignment_of, status_of
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
@@ -383,13 +383,7 @@ class JobsDuty:
             return
         attestation = attestation_of(job, runs[-1])
         attested_at = self._view.time_of(numbers[-1])
-        record = Record(
-            provider=job.provider or ZERO_ADDRESS,
-            assigned_at=job.assigned_at or 0,
-            attested_at=attested_at,
-            paused=job.paused or 0,
-            attestation=attestation.struct_hash(),
-        )
+        record = record_of(job, attestation, attested_at)
         if self._view.word(job.job_id, block) != record.state_word():
             return
         self._store.update_job(
@@ -414,21 +408,7 @@ class JobsDuty:
             return
         if not self._attempts.may_begin(job.job_id.hex(), "finalize"):
             return
-        attestation = messages.Attestation(
-            job=job.job_id,
-            spec=job.spec,
-            result=job.result,
-            receipt=job.receipt,
-            started=job.started or 0,
-            finished=job.finished or 0,
-        )
-        record = Record(
-            provider=job.provider or ZERO_ADDRESS,
-            assigned_at=job.assigned_at or 0,
-            attested_at=job.attested_at,
-            paused=job.paused or 0,
-            attestation=attestation.struct_hash(),
-        )
+        record = record_of(job, attestation_of(job, job), job.attested_at)
         if self._view.word(job.job_id, block) != record.state_word():
             log.warning("job %s: the record on chain is another", job.job_id.hex())
             return
