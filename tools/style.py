@@ -50,7 +50,9 @@ PATTERNS = {
     ),
     "just now: write now": r"\bjust now\b",
     "for ever: write permanently, or without end": r"\bfor ever\b",
-    "a job for a rate: write per job": rf"\b({_RATED}) an? ({_PER})\b(?!')",
+    "a job for a rate: write per job": (
+        rf"\b({_RATED}) an? ({_PER})\b(?!'| (looks|reads|takes|has|is|was|may|can|needs)\b)"
+    ),
     "beside: write next to, besides, or in addition to": r"\bbeside\b",
 }
 _PATTERNS = {name: re.compile(text, re.IGNORECASE | re.M) for name, text in PATTERNS.items()}

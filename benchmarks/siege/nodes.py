@@ -43,7 +43,7 @@ class SiegeNode(FaultyRpc):
         self.kind, self.hostile = kind, False
 
     def start(self) -> FaultyRpc:
-        """Listen; an agent that is killed leaves broken connections, which are no news."""
+        """Listen; an agent that is killed leaves broken connections, which are not news."""
         super().start()
         assert self._server is not None
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]

@@ -56,7 +56,7 @@ def test_pattern__over_the_end_of_a_line__found() -> None:
         "in all cases, and in all of them",
         "until it is told to stop",
         "that takes a second, and is a job of a provider",
-        "5 requests per cycle, and with source 1 a block's hash",
+        "5 requests per cycle, and with source 1 a block's hash; jobs a cycle looks at",
         "besides",
     ],
 )

@@ -182,7 +182,7 @@ def _range(asked: str | None, size: int) -> tuple[int, int] | None:
     found = _RANGE.fullmatch(asked) if asked else None
     if found is None or found[0] == "bytes=-":
         return None
-    if not found[1]:  # so many at the end
+    if not found[1]:  # a number of them at the end
         first, last = max(0, size - int(found[2])), size - 1
     else:
         first, last = int(found[1]), min(size - 1, int(found[2] or size))
