@@ -316,7 +316,7 @@ def test_reader_slower_than_allowed__dropped(tmp_path: Path) -> None:
 
 
 def test_reader_slow_but_steady__gets_all(tmp_path: Path) -> None:
-    limits = ApiLimits(header_seconds=0.2, body_seconds=1.0, download_rate=1 << 20)
+    limits = ApiLimits(header_seconds=0.2, body_seconds=1.0)
     with serve(Rig(tmp_path, limits)) as rig:
         connection, taken = result(rig, session(rig), 256 << 10), 0
         with connection:
@@ -362,8 +362,9 @@ def test_out_of_descriptors__few_lines_and_the_loop_gets_some(tmp_path: Path) ->
     ):
         assert child.stdin is not None and child.stdout is not None
         url = child.stdout.readline().strip()
-        with held(url, 100, addresses=50), contextlib.suppress(httpx.TransportError):
-            http.get(url + "/v1/provider")
+        with held(url, 100, addresses=50):
+            with contextlib.suppress(httpx.TransportError):
+                http.get(url + "/v1/provider")
             opened = 0
             for _ in range(40):
                 child.stdin.write("\n")
@@ -373,7 +374,7 @@ def test_out_of_descriptors__few_lines_and_the_loop_gets_some(tmp_path: Path) ->
             assert opened >= 10
         child.stdin.close()
     log = (tmp_path / "log").read_text()
-    assert "Traceback" not in log
+    assert "cannot accept connections" in log and "Traceback" not in log
     assert len(log.splitlines()) < 30
 
 

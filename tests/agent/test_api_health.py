@@ -11,7 +11,8 @@ import pytest
 
 from provider_agent.core.health import Check, Health
 from provider_agent.core.metrics import Metrics
-from provider_agent.http.server import ApiServer
+from provider_agent.http.server import ApiServer, status_server
+from provider_agent.http.status import create_status_app
 from provider_agent.modules.jobs.metrics import JobMetrics
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.proofs.metrics import ProofMetrics
@@ -120,6 +121,13 @@ def test_server__address_in_use__one_line(rig: Rig) -> None:
     with pytest.raises(LocalError, match=f"^port {port} of 127.0.0.1 is in use; "):
         server.start()
     assert not server.running
+
+
+def test_status__address_in_use__names_its_own_setting(rig: Rig) -> None:
+    port = int(rig.status_url.rsplit(":", 1)[1])
+    server = status_server(create_status_app(rig.health, rig.metrics), "127.0.0.1", port)
+    with pytest.raises(LocalError, match=r"in use; change api\.status_port or"):
+        server.start()
 
 
 def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:

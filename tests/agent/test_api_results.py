@@ -236,7 +236,6 @@ def test_result__range__rest_of_the_file(rig: Rig) -> None:
     assert answer.content == FILES["model.bin"][-10:]
     assert answer.headers["content-range"] == "bytes 699990-699999/700000"
     assert get(rig, "/result/model.bin", range="bytes=700000-").status_code == 416
-    # A form that is not supported is ignored, as HTTP allows.
 
 
 @pytest.mark.parametrize(
