@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan
 from scripts.market.errors import ScriptError
+from teraproof.cli.main import main
 from teraproof.epochs import rules_of
 from teraproof.errors import LocalError
 from teraproof.market import (
@@ -41,7 +43,7 @@ from teraproof.market.packages import Package
 from teraproof.market.sending import Sender
 from teraproof.market.ui import QuietUi
 from teraproof.pog.schedule import Stage
-from teraproof.protocol.errors import Code
+from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.outcome import Outcome
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
 from tests.scripts.actors import chain_of, deploy, sender_of
@@ -372,6 +374,57 @@ def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene)
         assert scene.until(paid, 60).amount == market.emissions.emission(epoch, "latest")
     finally:
         scene.anvil.rpc("anvil_removeBlockTimestampInterval")
+
+
+def test_commands__a_tenants_job_from_check_to_payment(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person types, without Ape: the same agent, and the tenant's key in a file."""
+    key = scene.home / "tenant.key"
+    key.write_text(scene.anvil.accounts[2].key.hex())
+    key.chmod(0o600)
+    for name, value in {
+        "TERAPROOF_RPC_URL": scene.anvil.url,
+        "TERAPROOF_DEPLOYMENTS": str(scene.home / "deployments"),
+        "TERAPROOF_KEY_FILE": str(key),
+        "XDG_STATE_HOME": str(scene.home / "state"),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def run(line: str, code: int = 0) -> dict[str, Any]:
+        shown = CliRunner().invoke(main, [*line.split(), "--json"], catch_exceptions=False)
+        assert shown.exit_code == code, shown.output
+        return dict(json.loads(shown.output[shown.output.index("{") :]))
+
+    package = scene.package("typed", "eleven", ending="print('hello', flush=True)").directory
+    assert run(f"job check {package}")["faults"] == []
+    (listed,) = run("provider list --runtime python-ml")["providers"]
+    assert listed["online"] and listed["offer"]["slots"] >= 1
+    assert run("provider list --gpu h200")["providers"] == []
+
+    strange = scene.package("odd", "x", runtime="abacus").directory
+    refused = run(f"job post {strange} --price 1 --yes", Exit.REFUSED)["error"]
+    assert refused["code"] == Code.NOBODY_TAKES_IT
+    (why,) = refused["details"]["providers"]
+    assert why["refusals"][0]["code"] == Code.RUNTIME_NOT_OFFERED
+    assert run(f"job hire {strange} --yes", Exit.REFUSED)["error"]["code"] == Code.NOBODY_TAKES_IT
+
+    posted = run(f"job post {package} --price 1 --yes")
+    # The offer starts at what the provider asks, not at the most that the tenant would pay.
+    assert int(posted["start_price"]) == int(posted["providers"][0]["price"]) < 1 * USD
+    job = posted["job"]
+    ended = run(f"job wait {job} --timeout 60")
+    assert (ended["status"], ended["outcome"], ended["name"]) == ("attested", "succeeded", "typed")
+    assert run(f"job logs {job} --follow")["lines"] == ["hello"]
+    fetched = run(f"job fetch {job} --output {scene.home / 'typed-result'}")
+    assert fetched["outcome"] == "succeeded"
+    paid = run(f"job approve {job} --yes")
+    assert [one["what"] for one in paid["transactions"]] == ["approve"]
+    assert int(run(f"job status {job}")["paid"]) < 1 * USD
+
+    hired = run(f"job hire {package} --yes")
+    assert hired["endpoint"] == scene.endpoint
+    run(f"job wait {hired['job']} --timeout 60")
 
 
 def test_upload__nobody_there__one_line(scene: Scene) -> None:
