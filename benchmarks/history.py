@@ -153,7 +153,7 @@ def measure(folder: Path, jobs: int, rounds: int, seconds: float) -> dict[str, F
                 fill(database, full.owner.address, jobs)
                 found: dict[str, list[Figures]] = {"empty": [], "full": []}
                 for number in range(rounds):
-                    # Who goes first changes: the machine may get busier on the way.
+                    # The first one changes: the machine may get busier on the way.
                     pair = [("empty", empty), ("full", full)]
                     for name, world in pair if number % 2 == 0 else reversed(pair):
                         found[name].append(live(world, seconds))

@@ -86,7 +86,7 @@ class Standing:
         last, entry, pool, now = self._block, self._entry, self._pool, self._clock()
         if last is not None and not goes_on(self._staking.rpc, last, block):
             entry = pool = None
-        # Who waits for stake or an operator looks at each block.
+        # A provider that waits for stake or an operator looks at each block.
         settled = entry is not None and entry.operator_is_ours and bool(pool and pool.active)
         news = False
         if entry is None or self._is_old(self._entry_at, block, _BY_HAND if settled else 0.0):

@@ -43,7 +43,7 @@ class Database(Connections):
     ) -> None:
         super().__init__(path, clock)
         self._tables = (migration.CORE, *tables)
-        # Who only looks must not hide a loss from the owner.
+        # A program that only looks must not hide a loss from the owner.
         self._forgets = owner or not _log_is_lost(path)
         try:
             if owner:
@@ -199,7 +199,7 @@ def inspect(path: Path, tables: Sequence[Tables] = ()) -> str:
 
 
 def _log_is_lost(path: Path) -> bool:
-    """Who dies leaves the log behind; who closes the file removes the marker of its use."""
+    """A process that dies leaves the log behind; one that closes the file removes its marker."""
     return Path(f"{path}{_IN_USE}").exists() and not Path(f"{path}-wal").exists()
 
 

@@ -201,7 +201,13 @@ class Code(StrEnum):
     NOT_OPEN = "not_open", _REFUSED, 409, False, "The order is no longer open."
     JUDGE_UNKNOWN = "judge_unknown", _REFUSED, 409, False, "Judged in a way the agent knows not."
     NOT_REFUSABLE = "not_refusable", _REFUSED, 409, False, "The owner takes no refusable orders."
-    SCORE_MISSING = "score_missing", _REFUSED, 409, True, "The order asks for more proven speed."
+    SCORE_MISSING = (
+        "score_missing",
+        _REFUSED,
+        409,
+        True,
+        "The order asks for more proven throughput.",
+    )
     STAKE_MISSING = "stake_missing", _REFUSED, 409, True, "The order asks for more stake."
     COLLATERAL_OVER_LIMIT = (
         "collateral_over_limit",

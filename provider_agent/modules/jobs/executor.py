@@ -178,7 +178,7 @@ class Worker:
             and self._needs_run(other)
             and self._can_begin(other, now)
         ]
-        # Who hires by a live quote finds the slot free.
+        # A tenant that hires by a live quote finds the slot free.
         kept = 0 if self._book.acceptance(job.job_id) is None else self._quotes()
         return free[0] if len(free) > len(earlier) + kept else None
 

@@ -4,7 +4,7 @@
 A quote obliges the provider the moment a tenant hires by it, and costs the tenant nothing. So it is
 signed only when every input is on the disk, when the ledger has a part for it, and when the tenant
 has the money for it and for all its other quotes. It is good for a minute, and none is signed while
-an order with its price in escrow waits for room. Who asks again gets the same quote again.
+an order with its price in escrow waits for room. An account that asks again gets the same quote.
 
 A tenant without a job may upload inputs for the specification that it asked a quote for: that is a
 reservation, short and counted.

@@ -89,7 +89,7 @@ class ProofsModule(Module):
         self._duty.close()
 
     def contracts(self) -> Sequence[Source]:
-        """Who commits is remembered."""
+        """Remember the providers that commit."""
         return [Followed(self._contract, (Committed,))]
 
     def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
