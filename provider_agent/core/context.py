@@ -66,6 +66,8 @@ def make_context(
     )
     standing = Standing(staking, key.address)
     fleet = Fleet(settings.runner.gpus * settings.agent.slots)
+    for fault in fleet.faults:
+        log.warning("devices: %s", fault)
     means = Means(settings, sender.reserve, standing, lambda: len(fleet.usable))
     pace = Pace(pool, chain.block_seconds)
     pace.see(newest.look())

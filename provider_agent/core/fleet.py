@@ -49,14 +49,22 @@ class Fleet:
         self._seen = Survey(())
         self._looked_at = float("-inf")
         self._names: dict[str, str] = {}  # of all GPUs that were ever here, by UUID
-        self.look()
+        self._read()
 
     def look(self) -> None:
         """Read the devices again, unless that was just done."""
         if self._clock() - self._looked_at < _LOOK_EVERY:
             return
+        before = self._seen.faults
+        self._read()
+        for fault in set(self._seen.faults) - set(before):
+            log.warning("devices: %s", fault)
+        if before and not self._seen.faults:
+            log.warning("devices: all of them answer again")
+
+    def _read(self) -> None:
         self._looked_at = self._clock()
-        found, before = self._survey(), self._seen
+        found = self._survey()
         here, faults = [], list(found.faults)
         for device in found.devices:
             missing = devices.missing_nodes(device, self._exists)
@@ -69,10 +77,6 @@ class Fleet:
         faults += [f"{name} is gone" for name in sorted(gone) if not found.faults]
         self._names |= {device.uuid: f"{device.name} {device.uuid}" for device in found.devices}
         self._seen = Survey(tuple(here), tuple(faults))
-        for fault in set(faults) - set(before.faults):
-            log.warning("devices: %s", fault)
-        if before.faults and not faults:
-            log.warning("devices: all of them answer again")
 
     @property
     def usable(self) -> tuple[Device, ...]:

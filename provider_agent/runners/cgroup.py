@@ -117,9 +117,15 @@ def create(
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Deletes the group at these directories if it is there and nothing lives in it."""
+    """Deletes the group at these directories if it is there and nothing lives in it.
+
+    Waits a moment for what is dying.
+    """
     for path in paths:
-        _removed(path)
+        for _ in range(50):
+            if _removed(path):
+                break
+            time.sleep(0.02)
 
 
 def _removed(path: Path) -> bool:
