@@ -3,8 +3,8 @@
 
 The kernel then counts all memory that a run causes: files in memory, socket buffers, descriptors
 on their way between processes, the pages of its files. Version 2 is used where the machine has it:
-systemd gives a service a part of the tree with `Delegate=yes` and `DelegateSubgroup=agent`, and
-root makes a branch of its own otherwise. Where there is only version 1, groups are made below the
+systemd gives a service a part of the tree with `Delegate=`, and root makes a branch of its own
+otherwise. Where there is only version 1, groups are made below the
 agent's own, one in each hierarchy.
 """
 
@@ -24,6 +24,7 @@ _NEEDED = ("memory", "pids")
 _USEFUL = ("cpu", "cpuacct")  # of version 1; a run does without them
 _CPU_PERIOD_US = 100_000
 _BRANCH = "teraproof"
+_ASIDE = "agent"  # as `DelegateSubgroup` in the unit would call it
 _SELF = Path("/proc/self/cgroup")
 
 
@@ -173,9 +174,12 @@ def _parent_v2(mount: Path, own: Path) -> Path | None:
         place = _own(own).get("")
         if place is None:
             return None
-        above = (mount / place.lstrip("/")).parent
+        here = mount / place.lstrip("/")
+        above = here.parent
         if place != "/" and above != mount and _is_ours(above) and _enable(above):
             return above
+        if _is_ours(here) and _move_aside(here):
+            return here
         return _branch(mount) if os.geteuid() == 0 else None
     except OSError:
         return None
@@ -183,8 +187,10 @@ def _parent_v2(mount: Path, own: Path) -> Path | None:
 
 def _divides(directory: Path) -> bool:
     """Whether groups below a directory have the limits that a run needs."""
-    enabled = (directory / "cgroup.subtree_control").read_text().split()
-    return set(_NEEDED) <= set(enabled)
+    with suppress(OSError):
+        enabled = (directory / "cgroup.subtree_control").read_text().replace("+", "").split()
+        return set(_NEEDED) <= set(enabled)
+    return False
 
 
 def _enable(directory: Path) -> bool:
@@ -211,6 +217,27 @@ def _is_ours(directory: Path) -> bool:
     with suppress(OSError):
         return os.getxattr(directory, "user.delegate") == b"1"
     return False
+
+
+def _move_aside(here: Path) -> bool:
+    """Makes room for other groups in our own: a group with processes in it can have none below it.
+
+    As systemd before version 254 hands it over, and containers with a writable tree.
+    """
+    if not (here / "cgroup.type").exists():
+        return False  # the top of the machine's tree
+    try:
+        aside = here / _ASIDE
+        aside.mkdir(exist_ok=True)
+        for pid in _numbers(here / "cgroup.procs"):
+            with suppress(ProcessLookupError):
+                (aside / "cgroup.procs").write_text(str(pid))
+        (here / "cgroup.subtree_control").write_text("+memory +pids")
+        with suppress(OSError):
+            (here / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+        return _divides(here)
+    except OSError:
+        return False
 
 
 def _branch(mount: Path) -> Path | None:

@@ -82,6 +82,35 @@ def test_version_2__handed_over_and_not_passed_on__the_agent_does_it(
     assert ("+memory +pids" in enabled) is made
 
 
+def test_version_2__handed_over_with_us_in_it__we_move_aside(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, service = tmp_path / "top", tmp_path / "top" / "system.slice" / "agent.service"
+    (service / "agent").mkdir(parents=True)
+    (top / "cgroup.controllers").write_text("memory pids")
+    (service / "cgroup.type").write_text("domain")
+    (service / "cgroup.procs").write_text("41\n42\n")
+    (service / "cgroup.subtree_control").write_text("")
+    own.write_text("0::/system.slice/agent.service\n")
+    monkeypatch.setattr(cgroup, "_is_ours", lambda directory: directory == service)
+    group = cgroup.create("run", MIB, 8, 1, top, own)
+    assert group is not None and group.paths == (service / "run",)
+    # Each process was written there; a plain file keeps the last.
+    assert (service / "agent" / "cgroup.procs").read_text() == "42"
+
+
+def test_version_2__top_of_the_tree__nobody_is_moved(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cgroup.controllers").write_text("memory pids")
+    (tmp_path / "cgroup.procs").write_text("1\n")
+    own.write_text("0::/\n")
+    monkeypatch.setattr(cgroup, "_is_ours", lambda directory: True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cgroup.version(tmp_path, own) == 0
+    assert not (tmp_path / "agent").exists()
+
+
 def test_version_2__not_handed_over__none_for_an_ordinary_user(
     tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
