@@ -30,6 +30,7 @@ Key = Hashable
 #: The worth of uploads that no live order asks for.
 UNWANTED = -1
 _COUNTLESS = 1 << 62  # inodes of a file system that makes them as it needs them
+_BLOCK = 4096
 _SHARE = 50  # percent
 _TRIES = 3  # files take whole blocks: deleting them may free less than was thought
 
@@ -141,6 +142,7 @@ class Capacity:
     ) -> None:
         self._measure, self._ahead, self._share = measure, ahead, share
         self._holds: dict[Key, Hold] = {}
+        self._lent: list[Callable[[], None]] = []
         #: Held for a step of several calls.
         self.lock = threading.RLock()
         #: Deletes what a SPARE hold has stored, and releases it. Called under the lock.
@@ -200,6 +202,19 @@ class Capacity:
         """How much of a resource that is summed other modules are OWED."""
         found = self.holds(Kind.OWED).values()
         return sum(hold.amounts.of(resource) for hold in found if hold.by != by)
+
+    # ------------------------------------------------------------------ lending
+
+    def lend(self, give_back: Callable[[], None]) -> None:
+        """Let something that is not owed use devices while no run does. `give_back` ends that at
+        once, and is called by the loop's thread.
+        """
+        self._lent.append(give_back)
+
+    def call_in(self) -> None:
+        """Have devices that were lent given back: a run is about to begin."""
+        for give_back in self._lent:
+            give_back()
 
     # ------------------------------------------------------------------ reserving
 
@@ -355,6 +370,11 @@ def free_on(place: Path) -> Amounts:
         disk=found.f_bavail * found.f_frsize,
         inodes=found.f_favail if found.f_files else _COUNTLESS,
     )
+
+
+def on_disk(size: int) -> int:
+    """Bytes that a file of `size` bytes takes: whole blocks."""
+    return -(-size // _BLOCK) * _BLOCK
 
 
 def memory_there() -> int:

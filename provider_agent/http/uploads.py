@@ -23,14 +23,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from provider_agent.core.capacity import UNWANTED, Amounts, Capacity, Hold, Key, Kind, free_on
+from provider_agent.core.capacity import (
+    UNWANTED,
+    Amounts,
+    Capacity,
+    Hold,
+    Key,
+    Kind,
+    free_on,
+    on_disk,
+)
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import address
 
 _FILES, _UPLOAD = "files", "upload"  # what a key of ours in the ledger stands for
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -198,7 +206,7 @@ class InputStorage:
     def _add(self, folder: str, size: int, files: int) -> None:
         used = self._used.setdefault(folder, _Used())
         used.size, used.files = used.size + size, used.files + files
-        used.blocks += files * _on_disk(abs(size))
+        used.blocks += files * on_disk(abs(size))
         if not used.files:
             del self._used[folder]
         self._say(folder)
@@ -215,7 +223,7 @@ class InputStorage:
         if used is None:
             self.capacity.release((_FILES, folder))
             return
-        blocks = used.blocks - sum(map(_on_disk, used.needed.values()))
+        blocks = used.blocks - sum(map(on_disk, used.needed.values()))
         files = used.files - len(used.needed)
         amounts = Amounts(disk=max(0, blocks), inodes=max(0, files))
         self.capacity.put(
@@ -303,8 +311,8 @@ class Upload:
         """What it takes: all that was announced, some of which is on the disk."""
         return Hold(
             Kind.OWED if self.worth is None else Kind.SPARE,
-            Amounts(disk=_on_disk(self.size), inodes=1),
-            stored=Amounts(disk=_on_disk(self.received), inodes=int(self._file is not None)),
+            Amounts(disk=on_disk(self.size), inodes=1),
+            stored=Amounts(disk=on_disk(self.received), inodes=int(self._file is not None)),
             worth=UNWANTED if self.worth is None else self.worth,
         )
 
@@ -365,11 +373,6 @@ class Upload:
         if not self._done:
             self._temporary.unlink(missing_ok=True)
             self._storage._release(self._temporary.name)
-
-
-def _on_disk(size: int) -> int:
-    """Bytes that a file takes: whole blocks."""
-    return -(-size // _BLOCK) * _BLOCK
 
 
 def _no_room() -> Refused:

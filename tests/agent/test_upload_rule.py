@@ -6,14 +6,15 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.jobs.quotes import QuoteDesk
-from provider_agent.modules.jobs.views import UploadRule
+from provider_agent.modules.jobs.views import UploadRule, spec_fits
 from teraproof.protocol.errors import Code
-from tests.agent.duty_rig import OTHER, OWNER, TENANT, Rig
+from tests.agent.duty_rig import OTHER, OWNER, TENANT, TPF, Rig
 from tests.support.codes import fails_as
 
 DATA = b"print(1)"
@@ -99,3 +100,90 @@ def test_quote__inputs_of_its_specification(rig: Rig, rule: UploadRule, desk: Re
     assert rule(TENANT, *INPUT)
     assert not rule(TENANT, NAME, 7)
     assert not rule(OTHER, *INPUT)
+
+
+@pytest.mark.parametrize(
+    ("order", "settings", "code"),
+    [
+        ({"start_price": 0, "max_price": 1, "collateral": 0}, {}, Code.PRICE_TOO_LOW),
+        # A price that only rises high enough in three weeks.
+        (
+            {"start_price": 0, "max_price": 10**6, "auction": 30 * 86_400, "collateral": 0},
+            {"jobs": {"min_price": "0.7"}},
+            Code.PRICE_TOO_LOW,
+        ),
+        ({"collateral": 101 * TPF}, {}, Code.COLLATERAL_OVER_LIMIT),
+        ({"min_score": 1}, {}, Code.SCORE_MISSING),
+    ],
+)
+def test_order_that_would_not_be_taken__nothing__and_why(
+    tmp_path: Path, order: dict[str, Any], settings: dict[str, Any], code: Code
+) -> None:
+    """The bytes of an upload cost the provider; an order that suits nobody costs its maker none."""
+    rig = Rig(tmp_path, **settings)
+    rig.cycle()
+    rule = UploadRule(rig.book, rig.duty, cast(QuoteDesk, Reservations()), rig.policy, rig.capacity)
+    spec = rig.spec(DATA)
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.post(spec, **order)
+    with fails_as(code):
+        rule(TENANT, *INPUT)
+    rig.post(spec)
+    permit = rule(TENANT, *INPUT)
+    assert permit is not None and permit.worth == 10**6, "another order of theirs is taken"
+    rig.duty.close()
+
+
+def test_price_that_will_do_within_the_hour__taken(rig: Rig, rule: UploadRule) -> None:
+    spec = rig.spec(DATA)
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.post(spec, start_price=0, auction=1800, collateral=0)
+    assert rule(TENANT, *INPUT)
+
+
+def test_no_room_for_the_job__nothing(rig: Rig, rule: UploadRule) -> None:
+    spec = rig.spec(DATA)
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.post(spec)
+    disk = rig.capacity.total().disk
+    rig.capacity.put("other", Hold(Kind.OWED, Amounts(disk=disk), by="other"))
+    with fails_as(Code.DISK_TAKEN):
+        rule(TENANT, *INPUT)
+    rig.capacity.release("other")
+    # A slot that is taken will be free again: the bytes may come meanwhile.
+    rig.capacity.put("other", Hold(Kind.OWED, Amounts(slots=2), by="other"))
+    assert rule(TENANT, *INPUT)
+
+
+def test_many_junk_orders__few_specifications_are_read(
+    rig: Rig, rule: UploadRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(150):
+        junk = rig.spec(name=f"junk {number}", inputs=[])
+        rig.store.put_spec(junk.digest(), junk.canonical(), TENANT)
+        rig.post(junk, start_price=1, max_price=1, collateral=0)
+    spec = rig.spec(DATA)
+    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.post(spec)
+    assert rule(TENANT, *INPUT)
+    looked = []
+    find = rig.book.spec_named
+
+    def count(digest: bytes) -> object:
+        looked.append(digest)
+        return find(digest)
+
+    monkeypatch.setattr(rig.book, "spec_named", count)
+    assert rule(TENANT, *INPUT)
+    assert not rule(TENANT, "0" * 64, 3)
+    assert len(looked) < 30
+
+
+@pytest.mark.parametrize(("named", "fits"), [(False, False), (True, True)])
+def test_specifications__take_room_like_all_else(rig: Rig, named: bool, fits: bool) -> None:
+    """So many tiny files would take all inodes: those that a job names alone get the last ones."""
+    total = rig.capacity.total()
+    rig.capacity.put("owed", Hold(Kind.OWED, Amounts(inodes=total.inodes - 1), by="other"))
+    assert spec_fits(rig.capacity, 300, named) is fits
+    rig.capacity.put("owed", Hold(Kind.OWED, Amounts(inodes=total.inodes), by="other"))
+    assert not spec_fits(rig.capacity, 300, named)

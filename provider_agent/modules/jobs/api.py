@@ -57,5 +57,7 @@ class JobsApi:
     may_upload: Callable[[str, str, int], Permit | None]
     """(address, sha256, size) -> the permit for an input of a job or quote of theirs. Refused when
     it is one, and the provider would not take the job."""
+    has_room: Callable[[int, bool], bool] = lambda size, named: True
+    """(bytes, whether a job names it) -> whether the disk has room for a specification."""
     quotes: QuoteIssuer | None = None
     limits: ApiLimits = field(default_factory=ApiLimits)

@@ -60,7 +60,9 @@ class Worker:
         slots: int,
         clock: Callable[[], float] = time.time,
         quotes: Callable[[], int] = lambda: 0,
+        before_run: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_run = before_run
         self._book, self._store, self._machine = book, book.store, machine
         self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
         self._quotes = quotes
@@ -220,6 +222,7 @@ class Worker:
             if run.state is RunStage.PLANNED:
                 request = self._request(job, run.run_id)
                 work = ("start", run.run_id)
+                self._before_run()
                 if self._background.result(work, lambda: self._start(request)):
                     self._book.note(job, "running")
                     return self._store.set_run_state(run.run_id, RunStage.RUNNING)

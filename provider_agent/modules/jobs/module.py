@@ -41,7 +41,7 @@ from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
 from provider_agent.modules.jobs.tables import TABLES
 from provider_agent.modules.jobs.taking import Taker
-from provider_agent.modules.jobs.views import JobViews, UploadRule, offer
+from provider_agent.modules.jobs.views import JobViews, UploadRule, offer, spec_fits
 from provider_agent.runners.base import Phase
 from provider_agent.runners.containment import of_this_machine
 from provider_agent.store import Store
@@ -117,6 +117,7 @@ class JobsModule(Module):
             settings.runner,
             settings.agent.slots,
             quotes=lambda: len(promises.quotes),
+            before_run=context.capacity.call_in,
         )
         self._duty = duty = JobsDuty(
             store=store,
@@ -162,6 +163,7 @@ class JobsModule(Module):
             specs=store,
             inputs=machine.inputs,
             may_upload=UploadRule(book, duty, desk, policy, context.capacity),
+            has_room=lambda size, named: spec_fits(context.capacity, size, named),
             quotes=desk,
         )
         self._metrics = JobMetrics(context.metrics)

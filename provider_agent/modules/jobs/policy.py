@@ -8,6 +8,7 @@ tenant, too: its line names no number that changes from block to block.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,14 +80,14 @@ class Policy:
         block_seconds: Callable[[], float],
     ) -> None:
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
+        self._facts = f"{jobs.model_dump_json()} {runner.model_dump_json()} {unit}"
         self._blocks = chain.confirmations + _REACTION_BLOCKS
         self._confirmations, self._block_seconds = chain.confirmations, block_seconds
 
     @property
     def rules(self) -> bytes:
         """A digest of all that `price` and `refuse_spec` go by."""
-        facts = [self._jobs.model_dump_json(), self._runner.model_dump_json()]
-        return hashlib.sha256(repr([*facts, self._unit, self._gpus]).encode()).digest()
+        return hashlib.sha256(f"{self._facts} {self._gpus()}".encode()).digest()
 
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
@@ -158,6 +159,13 @@ class Policy:
         paused = terms.paused_since(standing.paused_seconds)
         if now > terms.open_until(standing.open_margin, paused):
             return Refused(Code.NOT_OPEN, "no longer open")
+        floor = math.ceil(self._jobs.min_price * self._unit)
+        if order.max_price < floor:
+            return Refused(
+                Code.PRICE_TOO_LOW,
+                f"never offers the {floor} units that every job here costs",
+                least=str(floor),
+            )
         if order.judged not in (Judged.TRUSTED, Judged.REFUSABLE):
             return Refused(
                 Code.JUDGE_UNKNOWN, "asks to be judged in a way that this version does not know"

@@ -27,12 +27,11 @@ class Verdicts:
 
     def __init__(self, book: JobBook, policy: Policy) -> None:
         self._book, self._policy = book, policy
-        self._rules = policy.rules
 
     def of(self, digest: bytes) -> Verdict | None:
         """The verdict on a specification; None when that is not here, or not valid."""
-        row = self._book.store.verdict(digest)
-        if row is not None and row.rules == self._rules:
+        row, rules = self._book.store.verdict(digest), self._policy.rules
+        if row is not None and row.rules == rules:
             refusal = None
             if row.code:
                 refusal = Refused(known(row.code), row.line, **json.loads(row.details))
@@ -44,7 +43,7 @@ class Verdicts:
         why = made.refusal
         self._book.store.put_verdict(
             digest,
-            self._rules,
+            rules,
             made.least,
             "" if why is None else why.code.value,
             "" if why is None else str(why),

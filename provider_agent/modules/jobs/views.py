@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import Any
 
-from provider_agent.core.capacity import BY_TURNS, Capacity, Kind, Load
+from provider_agent.core.capacity import BY_TURNS, Amounts, Capacity, Kind, Load, on_disk
 from provider_agent.core.settings import Settings
 from provider_agent.http.uploads import Permit
 from provider_agent.modules.jobs.book import JobBook, attestation_of, decode_terms
@@ -16,6 +16,7 @@ from provider_agent.modules.jobs.executor import Machine
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.settings import JobsSettings
+from provider_agent.modules.jobs.verdicts import Verdicts
 from provider_agent.store import JobRow, RunRow, RunStage
 from provider_agent.tx.keys import OperatorKey
 from teraproof.errors import Refused
@@ -24,11 +25,13 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.outcome import Ending, Outcome, by_status
 from teraproof.protocol.receipt import Receipt
-from teraproof.protocol.terms import Status, Terms
+from teraproof.protocol.terms import Status
 
 # No result will come of it.
 _HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
 _ORDERS = 64  # of an account, that one upload has us look at
+_EXPLAINED = 8  # of those that are not taken: so many are read to find the reason
+_UNKNOWN = Refused(Code.SPEC_MISSING, "its specification is not here")
 _SOON = 3600  # seconds
 _SIGNATURES = 256  # of attestations, kept in memory
 _SHOWN = (RunStage.PLANNED, RunStage.RUNNING, RunStage.EXITED)
@@ -138,6 +141,7 @@ class UploadRule:
     ) -> None:
         self._book, self._duty, self._desk = book, duty, desk
         self._policy, self._capacity = policy, capacity
+        self._verdicts = Verdicts(book, policy)
 
     def __call__(self, account: str, sha256: str, size: int) -> Permit | None:
         """The permit for `account` to upload the file with this digest and size (bytes) now; None
@@ -145,30 +149,32 @@ class UploadRule:
 
         Refused, with the reason, when one does, and we would not take it.
         """
-        refusal: Refused | None = None
         standing = self._duty.standing
-        orders = [] if standing is None else self._orders(account)
-        for job in orders:
+        unfit: list[tuple[JobRow, Refused]] = []
+        for job in [] if standing is None else self._orders(account):
             assert standing is not None  # there are orders
-            if Status(job.status) is Status.ASSIGNED and job.provider != standing.owner:
-                continue
-            spec = self._naming(job.spec, sha256, size)
-            if spec is None:
-                continue
             if Status(job.status) is Status.ASSIGNED:
-                return Permit(worth=None)
-            terms = decode_terms(job.terms)
-            why = self._refuse(terms, spec, standing)
-            if why is None:
-                return Permit(worth=terms.order.max_price)
-            # The reason of the order that pays best.
-            refusal = refusal or why
+                ours = job.provider == standing.owner
+                if ours and self._naming(job.spec, sha256, size) is not None:
+                    return Permit(worth=None)
+                continue
+            # What costs least to find out comes first: the accounts are strangers'.
+            why = self._refuse(job, standing)
+            if why is not None:
+                unfit.append((job, why))
+            elif self._naming(job.spec, sha256, size) is not None:
+                return Permit(worth=decode_terms(job.terms).order.max_price)
+        refusal: Refused | None = None
         for digest in self._desk.specs_of(account):
             spec = self._naming(digest, sha256, size)
             why = None if spec is None else self._policy.refuse_spec(spec)
             if spec is not None and why is None:
                 return Permit(worth=0)
             refusal = refusal or why
+        for job, why in unfit[:_EXPLAINED]:
+            # The reason of the order that pays best.
+            if refusal is None and self._naming(job.spec, sha256, size) is not None:
+                refusal = why
         if refusal is None:
             return None
         raise Refused(
@@ -190,26 +196,38 @@ class UploadRule:
         named = any((entry.sha256, entry.size) == (sha256, size) for entry in spec.inputs)
         return spec if named else None
 
-    def _refuse(self, terms: Terms, spec: JobSpec, standing: Standing) -> Refused | None:
+    def _refuse(self, job: JobRow, standing: Standing) -> Refused | None:
         """Why an open order would not be taken within the hour."""
-        now = self._duty.now
+        terms, now = decode_terms(job.terms), self._duty.now
         paused = terms.paused_since(standing.paused_seconds)
         until = terms.open_until(standing.open_margin, paused)
         then = now if now > until else min(now + _SOON, until)
-        refusal = (
-            self._policy.refuse_terms(terms, then, standing)
-            or self._policy.refuse_spec(spec)
-            or self._policy.refuse_list(terms.order, spec, standing)
-            or self._policy.refuse_price(terms, self._policy.price(spec), then, standing)
-        )
+        refusal = self._policy.refuse_terms(terms, then, standing)
         if refusal is not None:
             return refusal
-        short = self._capacity.fit(
-            self._policy.needs(spec, terms.order.collateral), Kind.OWED
-        ).short
+        verdict = self._verdicts.of(job.spec)
+        if verdict is None:
+            return _UNKNOWN
+        refusal = verdict.refusal or self._policy.refuse_price(terms, verdict.least, then, standing)
+        spec = self._book.spec(job)
+        if refusal is not None or spec is None:
+            return refusal or _UNKNOWN
+        refusal = self._policy.refuse_list(terms.order, spec, standing)
+        if refusal is not None:
+            return refusal
+        needs = self._policy.needs(spec, terms.order.collateral)
         # Whatever is used by turns will be free again.
-        lasting = [one for one in short if one not in BY_TURNS]
-        return taken(lasting[0]) if lasting else None
+        short = [one for one in self._capacity.fit(needs, Kind.OWED).short if one not in BY_TURNS]
+        return taken(short[0]) if short else None
+
+
+def spec_fits(capacity: Capacity, size: int, named: bool) -> bool:
+    """Whether the disk has room for a specification of `size` bytes. One that a job names gets
+    whatever is not promised, others the share of strangers.
+    """
+    needs = Amounts(disk=on_disk(size), inodes=1)
+    found = capacity.fit(needs, Kind.OWED if named else Kind.SPARE)
+    return bool(found) and not found.drop
 
 
 def offer(settings: Settings, load: Load, gpus: int) -> dict[str, Any]:

@@ -38,6 +38,9 @@ class ProofsModule(Module):
         self._contract = contract = BenchmarkContract(context.pool, place)
         self._capacity = context.capacity
         self._metrics = ProofMetrics(context.metrics)
+        prover = Prover(settings.agent.lock_dir)
+        if not settings.section(BenchmarkSettings).with_jobs:
+            context.capacity.lend(prover.give_way)
         self._duty = BenchmarkDuty(
             settings=settings.section(BenchmarkSettings),
             chain_id=settings.chain.chain_id,
@@ -45,7 +48,7 @@ class ProofsModule(Module):
             store=context.store,
             contract=contract,
             attempts=context.attempts(CONTRACT, contract.address, context.short_pause),
-            prover=Prover(settings.agent.lock_dir),
+            prover=prover,
             folders=settings.agent.data_dir / "proofs",
             busy=lambda: context.activity.of_others(self.name),
             settles=settings.chain.emissions is None,

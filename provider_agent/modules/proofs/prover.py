@@ -73,6 +73,11 @@ class Prover:
         self.failures, self._again_at, self.trouble = 0, 0.0, ""
         self._end()
 
+    def give_way(self) -> None:
+        """A job needs the device: no work is wanted but openings, on which a bond depends."""
+        if self._work is not None and self._work[1] != OPEN:
+            self.stop()
+
     def leave(self, path: Path) -> None:
         """No work is wanted in this folder."""
         if self._work is not None and self._work[0] == path:

@@ -33,7 +33,7 @@ class SpecRoutes:
 
     def __init__(self, api: JobsApi, door: Door) -> None:
         self._specs, self._quotes = api.specs, api.quotes
-        self._limits, self._door = api.limits, door
+        self._limits, self._door, self._has_room = api.limits, door, api.has_room
         self._rate = RateLimit(
             self._limits.specs_per_minute, self._limits.specs_per_minute, crowd=10
         )
@@ -80,8 +80,10 @@ class SpecRoutes:
         with self._lock:
             if specs.spec(digest) is not None:
                 return False
+            named = specs.is_named(digest)
             full = specs.spec_bytes() + len(data) > limits.spec_bytes
-            if not specs.is_named(digest):
+            full = full or not self._has_room(len(data), named)
+            if not named:
                 count, size = specs.spec_usage(account)
                 if (
                     count >= limits.specs_per_account
