@@ -355,6 +355,7 @@ class Rig:
                 agent.slots,
                 clock=lambda: self.now,
                 quotes=lambda: len(self.promises.quotes),
+                before_run=self.capacity.call_in,
             ),
             attempts=attempts,
             jobs=jobs,

@@ -15,7 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from provider_agent.core.capacity import Amounts, Capacity, Hold, Key, Kind, Resource
 from provider_agent.http.uploads import InputStorage
+from provider_agent.modules.proofs.prover import Prover
+from provider_agent.prover.worker import OPEN, PROVE, WAIT
 from teraproof.protocol.errors import Code
+from tests.agent.duty_rig import Rig
 from tests.support.codes import fails_as
 
 SLOTS, AHEAD = 4, 1
@@ -298,3 +301,37 @@ def test_uploads__orders_that_ended__worth_nothing(tmp_path: Path) -> None:
     storage.value({TENANT.lower()})
     put(storage, TENANT, "b", 200 * KIB, 0)
     assert storage.used() == (200 * KIB, 1)
+
+
+# ---------------------------------------------------------------------- devices that are lent
+
+
+@pytest.mark.parametrize(("mode", "goes_on"), [(WAIT, False), (PROVE, False), (OPEN, True)])
+def test_run_begins__a_proof_gives_its_device_back(
+    tmp_path: Path, mode: str, goes_on: bool
+) -> None:
+    """But for openings: a bond depends on them."""
+    prover = Prover(tmp_path)
+    prover._work = (tmp_path, mode)
+    ledger = Capacity(Amounts)
+    ledger.call_in()
+    ledger.lend(prover.give_way)
+    ledger.call_in()
+    assert (prover._work is not None) is goes_on
+
+
+def test_run_begins__in_the_duty__devices_are_called_in_first(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.cycle()
+    begun: list[int] = []
+    rig.capacity.lend(lambda: begun.append(len(rig.runner.started)))
+    spec = rig.spec()
+    rig.upload(spec)
+    rig.assign(rig.post(spec))
+    rig.cycle(2)
+    assert len(rig.runner.started) == 1
+    assert begun[0] == 0, "before the run"
+    before = len(begun)
+    rig.cycle(3)
+    assert len(begun) == before, "not again while it runs"
+    rig.duty.close()
