@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,9 @@ from provider_agent.core.pools import make_pool
 from provider_agent.core.settings import Settings
 from provider_agent.core.trial import Caution, Finding, Trial, finding
 from provider_agent.errors import SettingsError
+from provider_agent.http.descriptors import fitting
+from provider_agent.http.limits import ApiLimits
+from provider_agent.http.server import AddressInUse, listen
 from provider_agent.modules.all import MODULES, tables_of
 from provider_agent.store import inspect
 from teraproof.amounts import show_ether, show_tpf
@@ -45,6 +49,7 @@ def startup(settings: Settings, modules: Sequence[type[Module]] = MODULES) -> It
             ("key", checks.key),
             ("database", checks.database),
             ("devices", checks.devices),
+            ("api", checks.api),
             ("rpc", checks.rpc),
             ("clock", checks.clock),
             ("fees", checks.fees),
@@ -108,6 +113,21 @@ class _Checks:
         if found and faults:
             raise Caution(line)  # the others go on
         raise SettingsError(line)
+
+    def api(self) -> str:
+        api, doors = self._settings.api, []
+        for host, port, setting in (
+            (api.host, api.port, "api.port"),
+            (api.status_host, api.status_port_in_use, "api.status_port"),
+        ):
+            try:
+                listen(host, port, setting).close()
+            except AddressInUse as error:
+                raise Caution(f"{error}; an agent that runs already holds it, too") from None
+            doors.append(f"{host} port {port or 'any'}")
+        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # what a start raises it to
+        most = fitting(ApiLimits(), files).connections
+        return f"{doors[0]}, status on {doors[1]}, {counted(most, 'connection')} at once"
 
     def rpc(self) -> str:
         pool = make_pool(self._settings)

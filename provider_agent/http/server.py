@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +20,28 @@ from provider_agent.http.limits import HEADER_BYTES, ApiLimits
 from provider_agent.http.middleware import RequestsPerAddress
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
+
+
+class AddressInUse(LocalError):
+    """Another program listens there."""
+
+    default: ClassVar[Code] = Code.SETTINGS_INVALID
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket. LocalError names the setting; AddressInUse when the port is taken."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"port {port} of {host} is in use; change {setting} or stop the other program"
+            ) from None
+        raise LocalError(
+            f"cannot listen on {host} port {port} ({error}); change {setting}",
+            Code.SETTINGS_INVALID,
+        ) from None
 
 
 class ApiServer:
@@ -55,21 +78,7 @@ class ApiServer:
 
     def start(self) -> None:
         """Bind, then serve. LocalError when the address is taken or not ours."""
-        try:
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            bound = socket.create_server((self._host, self._port), family=family, backlog=256)
-        except (OSError, OverflowError) as error:
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                raise LocalError(
-                    f"port {self._port} of {self._host} is in use; change {self._settings} or "
-                    "stop the other program",
-                    Code.SETTINGS_INVALID,
-                ) from None
-            raise LocalError(
-                f"api: cannot listen on {self._host} port {self._port} ({error}); change "
-                f"{self._settings}",
-                Code.SETTINGS_INVALID,
-            ) from None
+        bound = listen(self._host, self._port, self._settings)
         self._port = int(bound.getsockname()[1])
         limits = self._limits
         crowd = Crowd(limits.connections, limits.connections_per_address, self._proxies)

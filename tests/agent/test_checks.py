@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tests.support.anvil import Anvil
 
 BENCHMARK, EMISSIONS = "0x" + "0c" * 20, "0x" + "0e" * 20
 NAMES = [
-    "data", "key", "database", "devices",
+    "data", "key", "database", "devices", "api",
     "rpc", "clock", "fees", "contracts", "gas", "provider",
 ]  # fmt: skip
 JOBS_CHECKS = ["market", "runtimes", "machine", "sandbox"]
@@ -277,3 +278,20 @@ def test_startup__old_head__told(tmp_path: Path, anvil: Anvil) -> None:
     with StubNode(rule) as node:
         found = findings(tmp_path, anvil, chain={"rpc_urls": [node.url]})
         assert found["clock"].warning and "the endpoints lag" in found["clock"].line
+
+
+def test_startup__doors__free_or_said(tmp_path: Path, anvil: Anvil) -> None:
+    free = findings(tmp_path, anvil, api={"port": 0})["api"]
+    assert free.ok and not free.warning
+    assert "127.0.0.1 port any, status on 127.0.0.1 port any, 256 connections" in free.line
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for name in ("port", "status_port"):
+            found = findings(tmp_path, anvil, api={"port": 0, name: port})["api"]
+            assert found.warning and f"in use; change api.{name} or" in found.line
+
+
+def test_startup__address_of_another_machine__refused(tmp_path: Path, anvil: Anvil) -> None:
+    for name in ("host", "status_host"):
+        found = findings(tmp_path, anvil, api={"port": 0, name: "192.0.2.1"})["api"]
+        assert not found.ok and "cannot listen on 192.0.2.1" in found.line

@@ -206,7 +206,7 @@ def test_check__node_is_down__one_line_a_check(config: Path) -> None:
     result = call("check", "--config", config)
     assert result.exit_code == 1
     lines = (result.stdout + result.stderr).splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 15
     by_name = {line.split()[1]: line.split()[0] for line in lines}
     assert by_name["data"] == by_name["key"] == by_name["database"] == "ok"
     assert by_name["rpc"] == by_name["contracts"] == by_name["provider"] == "FAIL"
