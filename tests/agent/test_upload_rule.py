@@ -181,7 +181,7 @@ def test_many_junk_orders__few_specifications_are_read(
 
 @pytest.mark.parametrize(("named", "fits"), [(False, False), (True, True)])
 def test_specifications__take_room_like_all_else(rig: Rig, named: bool, fits: bool) -> None:
-    """So many tiny files would take all inodes: those that a job names alone get the last ones."""
+    """Tiny files would take all inodes: those that a job names alone get the last ones."""
     total = rig.capacity.total()
     rig.capacity.put("owed", Hold(Kind.OWED, Amounts(inodes=total.inodes - 1), by="other"))
     assert spec_fits(rig.capacity, 300, named) is fits

@@ -30,7 +30,7 @@ from teraproof.protocol.terms import Status
 # No result will come of it.
 _HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
 _ORDERS = 64  # of an account, that one upload has us look at
-_EXPLAINED = 8  # of those that are not taken: so many are read to find the reason
+_EXPLAINED = 8  # of those that are not taken, how many are read to find the reason
 _UNKNOWN = Refused(Code.SPEC_MISSING, "its specification is not here")
 _SOON = 3600  # seconds
 _SIGNATURES = 256  # of attestations, kept in memory
