@@ -26,7 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from provider_agent.modules.all import open_store
-from provider_agent.store import IntentState, RunStage
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
+from provider_agent.modules.jobs.repository import RunStage
+from provider_agent.store import IntentState
 from tests.agent_e2e.world import World, market, mining
 from tests.support.anvil import ROOT, Anvil
 
@@ -81,7 +83,7 @@ def fill(path: Path, owner: str, jobs: int) -> None:
                 "VALUES (?, ?, ?, ?, ?)",
                 [(f"{i.hex()}-1-0", i, RunStage.COLLECTED, ended, ended) for i in ids],
             )
-    while store.end_jobs(deep=10**9, before=ended + 1, limit=2000):
+    while Jobs(store).end_jobs(deep=10**9, before=ended + 1, limit=2000):
         pass
     store.give_back_room()
     store.close()

@@ -23,6 +23,7 @@ from provider_agent.core.settings import Settings
 from provider_agent.devices import Device
 from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs import module as jobs_module
+from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import validate
 from teraproof.contracts.jobs import JobsContract
@@ -292,7 +293,7 @@ class Market:
         self._anvil.rpc("eth_sendTransaction", {**request, "gas": hex(GAS)})
         # What an upload would do.
         store = open_store(app.database(self._settings()), owner=False)
-        store.put_spec(spec.digest(), spec.canonical(), self._world.tenant.address)
+        JobsRepository(store).put_spec(spec.digest(), spec.canonical(), self._world.tenant.address)
         store.close()
 
     def _spec(self, number: int) -> JobSpec:

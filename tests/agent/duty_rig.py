@@ -35,6 +35,7 @@ from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.housekeeping import Housekeeper
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.taking import Taker
@@ -276,6 +277,7 @@ class Rig:
             }
         )
         self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.records = JobsRepository(self.store)
         self.chain = PlainChain(blocks={self.block.number: self.block})
         self.runner = PlainRunner(folder / "runs")
         self.nonce = 0
@@ -323,7 +325,7 @@ class Rig:
             self.runner, self.inputs, Results(self.folder / "results"), self.fleet
         )
         results = self.machine.results
-        self.book = JobBook(self.store, self.inputs)
+        self.book = JobBook(self.records, self.inputs)
         attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
         self.promises = Promises(
             self.capacity,
@@ -342,7 +344,7 @@ class Rig:
             self.store, self.trial, self.folder, self.clock, self.drift, lambda: self.now
         )
         self.duty = JobsDuty(
-            store=self.store,
+            store=self.records,
             book=self.book,
             view=ChainView(jobs, self.capacity, clock=lambda: self.now),
             promises=self.promises,
@@ -400,7 +402,7 @@ class Rig:
 
     def upload(self, spec: JobSpec, content: bytes = b"print(1)", account: str = TENANT) -> None:
         """Specification and its input."""
-        self.store.put_spec(spec.digest(), spec.canonical(), account)
+        self.records.put_spec(spec.digest(), spec.canonical(), account)
         name = hashlib.sha256(content).hexdigest()
         with self.inputs.receive(account, name, len(content)) as upload:
             upload.write(content)
@@ -483,12 +485,12 @@ class Rig:
         """Attempt-slot and state of all runs of all jobs."""
         return [
             (run.run_id.partition("-")[2], run.state.value)
-            for job in self.store.jobs()
-            for run in self.store.runs_of(job.job_id)
+            for job in self.records.jobs()
+            for run in self.records.runs_of(job.job_id)
         ]
 
     def note(self, terms: Terms) -> str:
-        job = self.store.job(terms.job_id())
+        job = self.records.job(terms.job_id())
         assert job is not None
         return job.note
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from provider_agent.modules.proofs.epochs import ProofReport
+from provider_agent.modules.proofs.repository import ProofsRepository
 from provider_agent.prover.folder import ProofFolder
 from provider_agent.store import IntentState
 from teraproof import headers
@@ -658,7 +659,8 @@ def test_faults__unopened_proof_of_another__is_reported_once(rig: Rig) -> None:
     rig.set(intent, IntentState.FINAL)
     rig.contract.proofs[OTHER] = rig.contract.proofs[OTHER]._replace(rounds=0)
     rig.cycle(times=2)
-    assert len(rig.intents("fail")) == 1 and rig.store.proofs_before(EPOCH + 1) == []
+    assert len(rig.intents("fail")) == 1
+    assert ProofsRepository(rig.store).proofs_before(EPOCH + 1) == []
 
 
 @pytest.mark.parametrize(
@@ -680,7 +682,7 @@ def test_faults__nothing_to_report__forgotten(
         rig.draw_epoch()
     rig.cycle(at=END + 599)
     assert rig.intents("fail") == []
-    assert rig.store.proofs_before(EPOCH + 1) == []
+    assert ProofsRepository(rig.store).proofs_before(EPOCH + 1) == []
 
 
 def test_faults__too_old__forgotten(rig: Rig) -> None:
@@ -688,13 +690,13 @@ def test_faults__too_old__forgotten(rig: Rig) -> None:
     rig.open_epoch()
     rig.draw_epoch()
     rig.cycle(at=RULES.fault_until(END) + 1)
-    assert rig.intents("fail") == [] and rig.store.proofs_before(EPOCH + 1) == []
+    assert rig.intents("fail") == [] and ProofsRepository(rig.store).proofs_before(EPOCH + 1) == []
 
 
 def test_faults__switched_off__nothing_is_kept(tmp_path: Path) -> None:
     rig = Rig(tmp_path, report_faults=False)
     rig.committed(EPOCH)
-    assert rig.store.proofs_before(EPOCH + 1) == []
+    assert ProofsRepository(rig.store).proofs_before(EPOCH + 1) == []
 
 
 # ---------------------------------------------------------------------- around it

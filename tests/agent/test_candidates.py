@@ -123,7 +123,7 @@ def test_flood_of_junk_with_specifications__an_honest_order_is_taken(
     """Each junk order has a large specification of its own, which is here."""
     for number in range(200):
         spec = rig.spec(name=f"junk{number}", env={f"V{n}": "x" * 100 for n in range(50)})
-        rig.store.put_spec(spec.digest(), spec.canonical(), "0x" + "77" * 20)
+        rig.records.put_spec(spec.digest(), spec.canonical(), "0x" + "77" * 20)
         rig.post(spec, start_price=1, max_price=1)
     parsed = 0
     parse = rig.book._parsed.spec
@@ -155,7 +155,7 @@ def test_specifications_in_memory__bounded_by_their_bytes(
     rig.book._parsed._most = 20_000
     for number in range(50):
         spec = rig.spec(name=f"n{number}", env={f"V{n}": "x" * 100 for n in range(20)})
-        rig.store.put_spec(spec.digest(), spec.canonical(), "0x" + "77" * 20)
+        rig.records.put_spec(spec.digest(), spec.canonical(), "0x" + "77" * 20)
         assert rig.book.spec_named(spec.digest()) == spec
         assert rig.book.spec_named(spec.digest()) == spec
         held = sum(size for size, _ in rig.book._parsed._kept.values())
@@ -170,33 +170,33 @@ def test_store__few_of_many__in_order(rig: Rig) -> None:
         terms = rig.post(rig.spec(inputs=[], name=str(number)), start_price=0, max_price=pay)
         pays[terms.job_id()] = pay
     rig.chain.words.clear()
-    store = rig.store
-    best = store.best_paid(7)
+    jobs = rig.records
+    best = jobs.best_paid(7)
     assert [pays[job] for job in best] == sorted(pays.values(), reverse=True)[:7]
     for job in best:
-        store.update_job(job, note="seen")
-    new = store.unseen(5)
+        jobs.update_job(job, note="seen")
+    new = jobs.unseen(5)
     assert [pays[job] for job in new] == sorted(pays.values(), reverse=True)[7:12]
     ids, found, last = sorted(pays), [], b""
     for _ in range(5):
-        found += store.after(last, 6)
+        found += jobs.after(last, 6)
         last = found[-1]
     assert found == ids
-    assert store.after(ids[-2], 3) == [ids[-1], ids[0], ids[1]]
-    store.update_job(best[0], status=2)
-    assert best[0] not in store.best_paid(30) + store.after(b"", 30)
+    assert jobs.after(ids[-2], 3) == [ids[-1], ids[0], ids[1]]
+    jobs.update_job(best[0], status=2)
+    assert best[0] not in jobs.best_paid(30) + jobs.after(b"", 30)
 
 
 def test_verdicts__made_once__again_when_the_settings_change(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     spec = rig.spec(runtime="rust")
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     terms = rig.post(spec)
     rig.cycle()
     assert rig.blocked(terms) is Code.RUNTIME_NOT_OFFERED
     rig.restart()
     rig.cycle()
-    details = rig.store.verdict(spec.digest())
+    details = rig.records.verdict(spec.digest())
     assert details is not None and details.code == "runtime_not_offered"
     rig.duty.close()
     rig.store.close()
@@ -204,8 +204,8 @@ def test_verdicts__made_once__again_when_the_settings_change(tmp_path: Path) -> 
     again.chain.words = rig.chain.words
     again.cycle()
     assert again.blocked(terms) is Code.INPUTS_MISSING
-    assert again.store.prune_specs(set(), int(again.now) + 100) == 0, "an open job names it"
-    again.store.update_job(terms.job_id(), status=5)
-    again.store.prune_specs(set(), int(again.now) + 100)
-    assert again.store.verdict(spec.digest()) is None, "it goes with its specification"
+    assert again.records.prune_specs(set(), int(again.now) + 100) == 0, "an open job names it"
+    again.records.update_job(terms.job_id(), status=5)
+    again.records.prune_specs(set(), int(again.now) + 100)
+    assert again.records.verdict(spec.digest()) is None, "it goes with its specification"
     again.duty.close()

@@ -179,7 +179,7 @@ def test_windows__each_job_at_its_time_and_not_before(tmp_path: Any) -> None:
     windows, start = Windows(), rig.block.timestamp
     ids = [attested(rig, start + n) for n in range(5)]
     for job_id in ids:
-        job = rig.store.job(job_id)
+        job = rig.records.job(job_id)
         assert job is not None
         windows.keep(job)
     ends = start + 3600
@@ -195,12 +195,12 @@ def test_windows__attested_again_after_a_reorg__the_new_end_counts(tmp_path: Any
     rig = Rig(tmp_path)
     windows, start = Windows(), rig.block.timestamp
     job_id = attested(rig, start)
-    job = rig.store.job(job_id)
+    job = rig.records.job(job_id)
     assert job is not None
     windows.load([job])
     assert windows.over(start + 3601) == {job_id}
-    rig.store.update_job(job_id, attested_at=start + 100)
-    job = rig.store.job(job_id)
+    rig.records.update_job(job_id, attested_at=start + 100)
+    job = rig.records.job(job_id)
     assert job is not None
     windows.keep(job)
     assert windows.over(start + 3601) == set()

@@ -15,6 +15,7 @@ from eth_account import Account
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
 from provider_agent.modules.all import open_store
+from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
@@ -253,8 +254,8 @@ def test_status__ids_have_one_length_and_pay_is_in_tokens(
     data.mkdir()
     store = open_store(data / DATABASE)
     job = bytes(range(32))
-    store.add_job(job, b"", A, bytes(32), Status.OPEN)
-    store.update_job(job, price=2_500_000, note="[bold]x[/]")
+    JobsRepository(store).add_job(job, b"", A, bytes(32), Status.OPEN)
+    JobsRepository(store).update_job(job, price=2_500_000, note="[bold]x[/]")
     monkeypatch.setenv("COLUMNS", columns)
     shown = call("status", "--config", config).output
     assert "0x000102030405" in shown

@@ -126,7 +126,7 @@ def test_missed_jobs_with_one_delivered_in_between__a_trial_will_do(rig: Rig) ->
     rig.runner.end(rig.runner.started[-1].run_id)
     rig.cycle(2)
     rig.chain.words[done.job_id()] = Status.ATTESTED
-    rig.store.update_job(done.job_id(), status=Status.ATTESTED)
+    rig.records.update_job(done.job_id(), status=Status.ATTESTED)
     rig.halt.delivered()
     miss(rig)
     rig.next_block(61)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
+from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.modules.jobs.views import offer
-from provider_agent.store import IntentState, RunStage, Store
+from provider_agent.store import IntentState, Store
 from teraproof.protocol.terms import Status
 from tests.agent.duty_rig import OWNER, Rig
 
@@ -59,7 +61,7 @@ def live(rig: Rig) -> None:
     rig.assign(terms)
     rig.next_block()
     rig.cycle(2)
-    (run,) = rig.store.runs_in(RunStage.RUNNING)
+    (run,) = rig.records.runs_in(RunStage.RUNNING)
     rig.runner.end(run.run_id)
     rig.cycle(2)
     rig.set_intent(terms, "attest", IntentState.SIGNED, IntentState.SENT, IntentState.MINED)
@@ -84,16 +86,16 @@ def test_cycle__walks_through_no_grown_table(rig: Rig, monkeypatch: pytest.Monke
     store.intents_in(IntentState.SIGNED, IntentState.SENT, IntentState.MINED)
     store.intents_mined_since(5)
     store.next_nonce()
-    store.count_jobs()
-    store.count_runs()
-    store.live_quotes(5)
+    Jobs(store).count_jobs()
+    Jobs(store).count_runs()
+    Jobs(store).live_quotes(5)
     store.create_nonce("n", 10)
     store.consume_nonce("n", 5)
     store.create_session(b"t", "a", 10)
     store.session(b"t", 5)
-    store.spec_usage("a")
-    store.spec_bytes()
-    store.is_named(b"x")
+    Jobs(store).spec_usage("a")
+    Jobs(store).spec_bytes()
+    Jobs(store).is_named(b"x")
     assert plans.asked[store] and plans.asked[store.history]
     assert plans.scans() == []
 
@@ -140,7 +142,7 @@ def steps(rig: Rig) -> int:
     for connections in (rig.store, rig.store.history):
         connections._db().set_progress_handler(count, 1000)
     rig.cycle()
-    list(rig.store.accepting())
+    list(rig.records.accepting())
     rig.promises.load()
     for connections in (rig.store, rig.store.history):
         connections._db().set_progress_handler(None, 0)
@@ -156,7 +158,7 @@ def test_cycle__ended_jobs_cost_nothing__moved_or_not(rig: Rig) -> None:
     rig.housekeeper.see(rig.block.number, OWNER)
     while rig.housekeeper.move():
         pass
-    assert [Status(job.status) for job in rig.store.jobs()] == [Status.OPEN]
+    assert [Status(job.status) for job in rig.records.jobs()] == [Status.OPEN]
     assert steps(rig) <= empty + 1
 
 
@@ -172,7 +174,7 @@ def test_move__newest_nonce_and_what_is_under_way_stay(rig: Rig) -> None:
     rig.housekeeper._depth = 10
     rig.housekeeper.move()
     # 1 waits for its transaction, 2 for the depth of its block, 3 has the newest nonce.
-    assert {int.from_bytes(job.job_id, "big") for job in rig.store.jobs()} == {1, 2, 3}
+    assert {int.from_bytes(job.job_id, "big") for job in rig.records.jobs()} == {1, 2, 3}
     assert rig.store.next_nonce() == following
     (tmp := rig.folder / "history.sqlite").unlink()
     assert rig.store.next_nonce() == following and not tmp.exists()
@@ -184,16 +186,16 @@ def test_move__dies_between_the_files__nothing_is_lost_or_doubled(
     fill(rig.store, 3)
     rig.housekeeper.see(rig.block.number, OWNER)
     with monkeypatch.context() as patch:
-        patch.setattr("provider_agent.store.ending._drop_intents", _die)
+        patch.setattr("provider_agent.modules.jobs.repository.ending.drop_intents", _die)
         with pytest.raises(KeyboardInterrupt):
             rig.housekeeper.move()
-    assert len(rig.store.jobs()) == 3
+    assert len(rig.records.jobs()) == 3
     rig.now = 100.0  # not old enough to be forgotten
     rig.housekeeper._clock = lambda: 5000.0
     rig.housekeeper._keep_seconds = 10**6
     rig.housekeeper.move()
-    assert rig.store.jobs() == []
-    assert rig.store.count_jobs() == {Status.SETTLED: 3}
+    assert rig.records.jobs() == []
+    assert rig.records.count_jobs() == {Status.SETTLED: 3}
     assert rig.store.count_intents()[IntentState.FINAL] == 9
     assert len(rig.store.intents_of(bytes(32).hex())) == 3
 
@@ -209,10 +211,10 @@ def test_move__jobs_of_others__forgotten(rig: Rig) -> None:
     rig.cycle()
     rig.housekeeper.see(rig.block.number, OWNER)
     rig.housekeeper.move()
-    assert len(rig.store.jobs()) == 1
+    assert len(rig.records.jobs()) == 1
     rig.now += 3700
     rig.housekeeper.move()
-    assert rig.store.jobs() == [] and rig.store.job(terms.job_id()) is None
+    assert rig.records.jobs() == [] and rig.records.job(terms.job_id()) is None
 
 
 def test_provider_view__reads_a_snapshot(rig: Rig) -> None:
@@ -223,5 +225,5 @@ def test_provider_view__reads_a_snapshot(rig: Rig) -> None:
     rig.store.close()
     rig.store._db = None  # type: ignore[method-assign, assignment]
     with rig.promises.lock:  # whoever promises holds it: nobody waits for that
-        found = offer(rig.settings, rig.promises.shown)
+        found = offer(rig.settings, rig.promises.shown, 0)
     assert found["slots"] == {"total": 1, "promised": 1}

@@ -10,6 +10,7 @@ import pytest
 from provider_agent.core.metrics import Metrics
 from provider_agent.modules.jobs.book import decode_terms
 from provider_agent.modules.jobs.metrics import JobMetrics
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
 from teraproof.protocol.terms import Status
 from tests.agent.duty_rig import OTHER, OWNER, Rig
 
@@ -23,7 +24,10 @@ def shown(rig: Rig) -> dict[str, float]:
     metrics = Metrics()
     jobs = JobMetrics(metrics)
     store = rig.store
-    jobs.set_own(store.jobs_by(OWNER, Status.ASSIGNED), len(store.jobs_by(OWNER, Status.EXPIRED)))
+    jobs.set_own(
+        Jobs(store).jobs_by(OWNER, Status.ASSIGNED),
+        len(Jobs(store).jobs_by(OWNER, Status.EXPIRED)),
+    )
     lines = metrics.exposition().decode().splitlines()
     pairs = [line.removeprefix("teraproof_agent_").split(" ") for line in lines if line[0] != "#"]
     return {name: float(value) for name, value in pairs if "{" not in name}
@@ -36,7 +40,7 @@ def test_owed_jobs__counted_with_the_first_deadline(rig: Rig) -> None:
     rig.cycle()
     deadlines = [
         decode_terms(job.terms).deadline(job.assigned_at or 0)
-        for job in rig.store.jobs_by(OWNER, Status.ASSIGNED)
+        for job in rig.records.jobs_by(OWNER, Status.ASSIGNED)
     ]
     found = shown(rig)
     assert (found["owed_jobs"], found["next_deadline_timestamp"]) == (2, min(deadlines))
@@ -55,5 +59,5 @@ def test_expired_jobs__ours_alone(rig: Rig) -> None:
         terms = rig.post(rig.spec(content=provider.encode()))
         rig.assign(terms, provider=provider)
         rig.cycle()
-        rig.store.update_job(terms.job_id(), status=Status.EXPIRED)
+        rig.records.update_job(terms.job_id(), status=Status.EXPIRED)
     assert shown(rig)["expired_jobs"] == 1

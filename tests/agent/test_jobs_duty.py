@@ -12,8 +12,9 @@ from provider_agent.core import means
 from provider_agent.core.attempts import MAX_ATTEMPTS
 from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.jobs.book import RunName
+from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.runners.base import Phase, Reason, RunState
-from provider_agent.store import IntentKey, IntentState, Mined, RunStage, Transaction
+from provider_agent.store import IntentKey, IntentState, Mined, Transaction
 from teraproof.contracts.jobs import Cancelled, Expired, Refused
 from teraproof.protocol import allow_list, messages, outcome
 from teraproof.protocol.errors import Code
@@ -40,12 +41,12 @@ def attested(rig: Rig) -> Terms:
     rig.cycle(2)
     rig.runner.end(f"{terms.job_id().hex()}-1-0")
     rig.cycle(2)
-    (run,) = rig.store.runs_of(terms.job_id())
+    (run,) = rig.records.runs_of(terms.job_id())
     assert run.result is not None and run.receipt is not None
     attestation = messages.Attestation(
         terms.job_id(), terms.order.spec, run.result, run.receipt, START, START + 5
     )
-    job = rig.store.job(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.assigned_at is not None
     record = Record(
         OWNER, job.assigned_at, rig.block.timestamp, job.paused or 0, attestation.struct_hash()
@@ -73,7 +74,7 @@ def test_open_job__waits_for_specification_and_inputs(rig: Rig) -> None:
     terms = rig.post(spec)
     rig.cycle()
     assert rig.blocked(terms) is Code.SPEC_MISSING
-    rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
+    rig.records.put_spec(spec.digest(), spec.canonical(), OTHER)
     rig.cycle()
     assert rig.blocked(terms) is Code.INPUTS_MISSING
     assert rig.intents() == []
@@ -159,7 +160,7 @@ def test_open_job__no_inodes_for_its_files__not_taken(
     room = Amounts(disk=1 << 40, inodes=rig.settings.runner.inode_reserve + inodes)
     monkeypatch.setattr(means, "free_on", lambda _: room)
     spec = rig.spec(inputs=[])
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     terms = rig.post(spec)
     rig.cycle()
     assert bool(rig.intents()) is accepted
@@ -175,7 +176,7 @@ def test_open_jobs__each_fits_alone__no_more_than_the_disk_has(
     needs = rig.policy.needs(spec)
     room = Amounts(disk=2 * needs.disk, inodes=1 << 40)
     monkeypatch.setattr(means, "free_on", lambda _: room)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     for _ in range(number):
         rig.post(spec, duration=3600, collateral=0)
     rig.cycle(2)
@@ -202,7 +203,7 @@ def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
         rig.post(spec)
     rig.cycle(3)
     assert rig.intents() == [("accept", "planned")] * 2
-    blocked = [rig.book.blocked_by(job.job_id) for job in rig.store.jobs()]
+    blocked = [rig.book.blocked_by(job.job_id) for job in rig.records.jobs()]
     assert (blocked.count(None), blocked.count(Code.SLOTS_TAKEN)) == (2, 3)
 
 
@@ -219,7 +220,7 @@ def test_open_job__specification_is_refused__note_before_any_input(rig: Rig, ful
     terms = rig.post(spec, start_price=0, collateral=0)
     rig.cycle()
     assert rig.blocked(terms) is Code.SPEC_MISSING
-    rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
+    rig.records.put_spec(spec.digest(), spec.canonical(), OTHER)
     rig.cycle()
     assert rig.blocked(terms) is Code.RUNTIME_NOT_OFFERED
 
@@ -244,7 +245,7 @@ def test_open_job__second_wave_needs_time_for_the_first(rig: Rig) -> None:
     rig.post(spec, duration=130)
     late = rig.post(spec, duration=130)
     rig.cycle()
-    codes = {rig.blocked(late)} | {rig.book.blocked_by(job.job_id) for job in rig.store.jobs()}
+    codes = {rig.blocked(late)} | {rig.book.blocked_by(job.job_id) for job in rig.records.jobs()}
     assert Code.DURATION_TOO_SHORT in codes
     assert rig.intents() == [("accept", "planned")]
 
@@ -298,7 +299,7 @@ def test_posting_reorged_away__job_is_forgotten(rig: Rig) -> None:
     rig.next_block()
     rig.duty.consume([], [terms.job_id()])
     rig.cycle()
-    assert rig.store.jobs() == []
+    assert rig.records.jobs() == []
 
 
 def test_posting_reorged_away_after_acceptance__job_rests_until_it_is_back(rig: Rig) -> None:
@@ -310,13 +311,13 @@ def test_posting_reorged_away_after_acceptance__job_rests_until_it_is_back(rig: 
     rig.next_block()
     rig.duty.consume([], [terms.job_id()])
     rig.cycle(2)
-    job = rig.store.job(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.status == Status.NONE
     rig.chain.words[terms.job_id()] = word
     rig.next_block()
     rig.duty.consume([], [terms.job_id()])
     rig.cycle()
-    job = rig.store.job(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.status == Status.OPEN
 
 
@@ -325,7 +326,7 @@ def test_posted_event__terms_of_another_job__ignored(rig: Rig) -> None:
 
     terms = rig.post(rig.spec())
     rig.duty.consume([Posted(rig.entry(), b"\x09" * 32, OTHER, terms)], [])
-    assert [job.job_id for job in rig.store.jobs()] == [terms.job_id()]
+    assert [job.job_id for job in rig.records.jobs()] == [terms.job_id()]
 
 
 # ---------------------------------------------------------------------- running
@@ -475,7 +476,7 @@ def lost_by_attempts(rig: Rig) -> None:
     while rig.blocked(terms) is not Code.ATTEMPTS_EXHAUSTED:
         rig.next_block(600)
         rig.cycle()
-    assert len(rig.store.runs_of(terms.job_id())) == MAX_ATTEMPTS
+    assert len(rig.records.runs_of(terms.job_id())) == MAX_ATTEMPTS
     rig.runner.refuses = ""
 
 
@@ -485,7 +486,7 @@ def lost_without_specification(rig: Rig) -> None:
 
 def lost_without_inputs(rig: Rig) -> None:
     spec = rig.spec(b"print(2)")
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.assign(rig.post(spec))
 
 
@@ -500,7 +501,7 @@ def test_job_that_cannot_be_delivered__costs_no_other_its_slot(
     rig.cycle(2)
     terms = assigned(rig)
     rig.cycle(3)
-    assert [run.state for run in rig.store.runs_of(terms.job_id())] == [RunStage.RUNNING]
+    assert [run.state for run in rig.records.runs_of(terms.job_id())] == [RunStage.RUNNING]
 
 
 @pytest.mark.parametrize("lose", [lost_by_its_deadline, lost_by_attempts])
@@ -516,12 +517,12 @@ def test_clock_of_the_machine_is_wrong__the_chains_time_counts(rig: Rig, ahead: 
     terms = assigned(rig)
     rig.now += ahead
     rig.cycle(3)
-    (run,) = rig.store.runs_of(terms.job_id())
+    (run,) = rig.records.runs_of(terms.job_id())
     assert (run.state, RunName.parse(run.run_id).seconds) == (RunStage.RUNNING, None)
     late = assigned(rig)
     rig.block = BlockRef(rig.block.number + 1, b"\x02" * 32, rig.block.timestamp + 601)
     rig.cycle(3)
-    assert rig.store.runs_of(late.job_id()) == []
+    assert rig.records.runs_of(late.job_id()) == []
 
 
 def test_restart_in_a_run__goes_on(rig: Rig) -> None:
@@ -623,8 +624,8 @@ def test_attested_job__paused_while_it_was_open__finalized_all_the_same(rig: Rig
     rig.cycle(2)
     rig.runner.end(f"{terms.job_id().hex()}-1-0")
     rig.cycle(2)
-    (run,) = rig.store.runs_of(terms.job_id())
-    job = rig.store.job(terms.job_id())
+    (run,) = rig.records.runs_of(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.paused == 77
     assert job.assigned_at is not None and run.result is not None and run.receipt is not None
     said = messages.Attestation(
@@ -693,7 +694,7 @@ def test_settled_job__nothing_is_wanted(rig: Rig) -> None:
     rig.chain.words[terms.job_id()] = Status.SETTLED
     rig.next_block(3601)
     rig.cycle(2)
-    job = rig.store.job(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.status == Status.SETTLED and job.settled_at is not None
     assert job.note == "paid"
     assert rig.intents() == [("attest", "planned")]
@@ -711,38 +712,41 @@ def test_prune__results_stay_for_their_time(rig: Rig) -> None:
     rig.set_intent(terms, "attest", *states)
     rig.housekeeper.see(rig.block.number, OWNER)
     rig.housekeeper.move()
-    assert [job.job_id for job in rig.store.jobs()] == [terms.job_id()]
+    assert [job.job_id for job in rig.records.jobs()] == [terms.job_id()]
     rig.now += 166 * 3600
     rig.housekeeper.move()
     # It has left the tables that a cycle reads, and is still told of.
     assert (
-        rig.store.jobs() == rig.store.runs_in(*RunStage) == rig.store.intents_in(*IntentState) == []
+        rig.records.jobs()
+        == rig.records.runs_in(*RunStage)
+        == rig.store.intents_in(*IntentState)
+        == []
     )
-    job = rig.store.job(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.note == "paid"
-    assert [run.state for run in rig.store.runs_of(terms.job_id())] == [RunStage.COLLECTED]
+    assert [run.state for run in rig.records.runs_of(terms.job_id())] == [RunStage.COLLECTED]
     assert [i.state for i in rig.store.intents_of(terms.job_id().hex())] == [IntentState.FINAL]
-    assert (rig.store.count_jobs(), rig.store.count_runs()) == (
+    assert (rig.records.count_jobs(), rig.records.count_runs()) == (
         {Status.SETTLED: 1},
         {RunStage.COLLECTED: 1},
     )
     assert rig.machine.results.get(terms.job_id()) is not None
     rig.cycle(2)  # nothing comes back of it
-    assert rig.store.jobs() == []
+    assert rig.records.jobs() == []
     rig.now += 7200
     rig.housekeeper.move()
     assert rig.machine.results.get(terms.job_id()) is None
-    assert rig.store.job(terms.job_id()) is None
+    assert rig.records.job(terms.job_id()) is None
 
 
 def test_prune__job_nobody_took__forgotten(rig: Rig) -> None:
     terms = rig.post(rig.spec())
     rig.cycle()
     rig.housekeeper.prune(600)
-    assert rig.store.job(terms.job_id()) is not None
+    assert rig.records.job(terms.job_id()) is not None
     rig.now += 169 * 3600
     rig.housekeeper.prune(600)
-    assert rig.store.job(terms.job_id()) is None
+    assert rig.records.job(terms.job_id()) is None
 
 
 def test_standing__registered_without_stake__the_stake_is_seen_in_its_block(rig: Rig) -> None:
@@ -761,9 +765,9 @@ def test_attested_event_never_comes__finalized_by_our_own_run_and_transaction(ri
     rig.cycle(2)
     rig.runner.end(f"{terms.job_id().hex()}-1-0")
     rig.cycle(2)
-    (run,) = rig.store.runs_of(terms.job_id())
+    (run,) = rig.records.runs_of(terms.job_id())
     assert run.result is not None and run.receipt is not None
-    job = rig.store.job(terms.job_id())
+    job = rig.records.job(terms.job_id())
     assert job is not None and job.assigned_at is not None
     rig.next_block()
     said = messages.Attestation(
@@ -843,7 +847,7 @@ def test_status__ended_on_chain__no_code_of_before_is_left(
     terms = rig.post(rig.spec())
     rig.cycle()
     assert rig.blocked(terms) is Code.SPEC_MISSING
-    rig.store.update_job(terms.job_id(), status=status)
+    rig.records.update_job(terms.job_id(), status=status)
     assert (rig.status(terms)["outcome"], rig.blocked(terms)) == (wanted, None)
 
 

@@ -14,7 +14,9 @@ import pytest
 
 from provider_agent.modules.all import open_store, tables_of
 from provider_agent.modules.jobs.book import decode_terms
-from provider_agent.store import IntentKey, IntentState, RunStage, Store, StoreError, migration
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
+from provider_agent.modules.jobs.repository import RunStage
+from provider_agent.store import IntentKey, IntentState, Store, StoreError, migration
 from provider_agent.store import inspect as look_at
 from provider_agent.store.tables import Tables
 from teraproof.protocol.errors import Code
@@ -91,17 +93,17 @@ def test_upgrade__nonces_signed_bytes_quotes_and_jobs_survive(tmp_path: Path, na
         assert store.next_nonce() == 10
         assert {made.raw for i in store.intents_in(*IntentState) for made in
                 store.transactions_of(i.id)} == {sign(n).raw for n in range(5, 10)}  # fmt: skip
-        quote = store.quote(b"\x05" * 32)
+        quote = Jobs(store).quote(b"\x05" * 32)
         assert quote is not None
         assert (quote.price, quote.nonce, quote.duration) == (PAY, 2**100, 600)
-        assert {digest: store.spec(digest) for digest in bodies} == bodies
-        for job in store.jobs():
+        assert {digest: Jobs(store).spec(digest) for digest in bodies} == bodies
+        for job in Jobs(store).jobs():
             terms = decode_terms(job.terms)  # every row that is left can be read
             assert (terms.requester, terms.order.max_price, job.spec) == (
                 TENANT, PAY, terms.order.spec,
             )  # fmt: skip
-        (running,) = store.runs_in(RunStage.RUNNING)
-        assert store.job(running.job_id) is not None
+        (running,) = Jobs(store).runs_in(RunStage.RUNNING)
+        assert Jobs(store).job(running.job_id) is not None
         states = {i.key.action: i.state for i in store.intents_of(running.job_id.hex())}
         assert states == {"accept": IntentState.FINAL, "attest": IntentState.SENT}
         store.add_intent(IntentKey("jobs", "x", "y"), "0xto", b"")  # the ids go on

@@ -78,7 +78,7 @@ def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
     assert quote.duration == needed
     assert quote.duration > 3600 + rig.settings.jobs.margin_seconds
     assert START + 60 <= quote.expires <= START + 60 + 5, "a minute after the newest block"
-    kept = rig.store.quote(quote.struct_hash())
+    kept = rig.records.quote(quote.struct_hash())
     assert kept is not None and kept.signature == signature
 
 
@@ -154,7 +154,7 @@ def test_issue__asked_again__the_same_quote_while_it_lives(rig: Rig, desk: Quote
     rig.restart()
     rig.cycle()
     assert desk_of(rig).issue(TENANT, spec) == first, "also after a restart"
-    assert len(rig.store.live_quotes(0)) == 1
+    assert len(rig.records.live_quotes(0)) == 1
     rig.next_block(rig.settings.jobs.quote_seconds + 5)
     rig.cycle()
     again, _ = desk_of(rig).issue(TENANT, spec)

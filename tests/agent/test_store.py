@@ -14,16 +14,9 @@ from pathlib import Path
 import pytest
 
 from provider_agent.modules.all import open_store
-from provider_agent.store import (
-    IntentKey,
-    IntentState,
-    Mined,
-    QuoteRow,
-    RunStage,
-    SeenLog,
-    Store,
-    Transaction,
-)
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
+from provider_agent.modules.jobs.repository import QuoteRow, RunStage
+from provider_agent.store import IntentKey, IntentState, Mined, SeenLog, Store, Transaction
 from teraproof.errors import LocalError
 
 KEY = IntentKey("0xjobs", "0x01", "accept")
@@ -209,22 +202,22 @@ def test_cursor__keeps_marks_and_logs_of_the_window(store: Store) -> None:
 
 
 def test_jobs__round_trip(store: Store) -> None:
-    job = store.add_job(b"id", b"terms", "0xr", b"spec", 1)
-    assert store.add_job(b"id", b"other", "0xr", b"spec", 2) == job
-    store.update_job(b"id", status=2, provider="0xp", price=2**200, note="taken")
-    changed = store.job(b"id")
+    job = Jobs(store).add_job(b"id", b"terms", "0xr", b"spec", 1)
+    assert Jobs(store).add_job(b"id", b"other", "0xr", b"spec", 2) == job
+    Jobs(store).update_job(b"id", status=2, provider="0xp", price=2**200, note="taken")
+    changed = Jobs(store).job(b"id")
     assert changed is not None
     assert (changed.status, changed.price, changed.note) == (2, 2**200, "taken")
-    assert store.jobs(1) == []
-    assert store.jobs(1, 2) == store.jobs() == [changed]
-    store.drop_job(b"id")
-    assert store.job(b"id") is None
+    assert Jobs(store).jobs(1) == []
+    assert Jobs(store).jobs(1, 2) == Jobs(store).jobs() == [changed]
+    Jobs(store).drop_job(b"id")
+    assert Jobs(store).job(b"id") is None
 
 
 @pytest.mark.parametrize("value", [0, 2**63 - 1, 2**63, 2**64 - 1, 2**256 - 1])
 def test_values_of_strangers__any_uint__kept_exactly(store: Store, value: int) -> None:
-    store.add_job(b"id", b"terms", "0xr", b"spec", 1)
-    store.update_job(
+    Jobs(store).add_job(b"id", b"terms", "0xr", b"spec", 1)
+    Jobs(store).update_job(
         b"id",
         price=value,
         assigned_at=value,
@@ -232,46 +225,55 @@ def test_values_of_strangers__any_uint__kept_exactly(store: Store, value: int) -
         started=value,
         finished=value,
     )
-    job = store.job(b"id")
+    job = Jobs(store).job(b"id")
     assert job is not None
     found = (job.price, job.assigned_at, job.attested_at, job.started, job.finished)
     assert found == (value,) * 5
-    store.update_job(b"id", assigned_at=None, started=None)
-    job = store.job(b"id")
+    Jobs(store).update_job(b"id", assigned_at=None, started=None)
+    job = Jobs(store).job(b"id")
     assert job is not None
     assert (job.assigned_at, job.started, job.finished) == (None, None, value)
     assert store.add_intent(KEY, "0xto", b"data", deadline=value).deadline == value
     quote = QuoteRow(b"q", value, b"s", "0xr", value, value, value, 2000, b"sig", 1000)
-    store.put_quote(quote)
-    assert store.live_quotes(1000) == [quote]
+    Jobs(store).put_quote(quote)
+    assert Jobs(store).live_quotes(1000) == [quote]
 
 
 def test_jobs_of__that_account_and_those_statuses(store: Store) -> None:
     for number, (who, status) in enumerate([("0xa", 1), ("0xa", 2), ("0xa", 4), ("0xb", 1)]):
-        store.add_job(bytes([number]), b"terms", who, b"spec", status)
-    assert [job.job_id for job in store.jobs_of("0xa", 1, 2)] == [b"\0", b"\1"]
-    assert store.jobs_of("0xc", 1) == []
+        Jobs(store).add_job(bytes([number]), b"terms", who, b"spec", status)
+    assert [job.job_id for job in Jobs(store).jobs_of("0xa", 1, 2)] == [b"\0", b"\1"]
+    assert Jobs(store).jobs_of("0xc", 1) == []
 
 
 def put(store: Store, body: bytes, who: str) -> bytes:
     digest = hashlib.sha256(body).digest()
-    store.put_spec(digest, body, who)
+    Jobs(store).put_spec(digest, body, who)
     return digest
 
 
 def test_spec_usage__counts_what_no_job_has_named(store: Store) -> None:
     first, second, _ = (put(store, b"1234%d" % n, who) for n, who in enumerate("rrs"))
-    assert (store.spec_usage("r"), store.spec_usage()) == ((2, 10), (3, 15))
-    store.add_job(b"id", b"terms", "r", first, 1)
-    assert (store.is_named(first), store.is_named(second)) == (True, False)
-    assert (store.spec_usage("r"), store.spec_usage()) == ((1, 5), (2, 10))
+    assert (Jobs(store).spec_usage("r"), Jobs(store).spec_usage()) == (
+        (2, 10),
+        (3, 15),
+    )
+    Jobs(store).add_job(b"id", b"terms", "r", first, 1)
+    assert (Jobs(store).is_named(first), Jobs(store).is_named(second)) == (
+        True,
+        False,
+    )
+    assert (Jobs(store).spec_usage("r"), Jobs(store).spec_usage()) == (
+        (1, 5),
+        (2, 10),
+    )
     later = hashlib.sha256(b"later").digest()
-    store.add_job(b"id2", b"terms", "r", later, 1)
+    Jobs(store).add_job(b"id2", b"terms", "r", later, 1)
     put(store, b"later", "r")
-    assert store.spec_usage("r") == (1, 5)
-    store.drop_job(b"id")  # the job has left, and the specification stays its
-    assert store.spec_usage("r") == (1, 5)
-    assert store.spec_bytes() == 20
+    assert Jobs(store).spec_usage("r") == (1, 5)
+    Jobs(store).drop_job(b"id")  # the job has left, and the specification stays its
+    assert Jobs(store).spec_usage("r") == (1, 5)
+    assert Jobs(store).spec_bytes() == 20
 
 
 def test_prune_specs__old_and_not_kept__gone(path: Path) -> None:
@@ -280,10 +282,14 @@ def test_prune_specs__old_and_not_kept__gone(path: Path) -> None:
     old, kept = put(store, b"old", "0xr"), put(store, b"kept", "0xr")
     now[0] = 1100.0
     new = put(store, b"new", "0xr")
-    assert store.prune_specs({kept}, older_than=1000) == 0
-    assert store.prune_specs({kept}, older_than=1050) == 1
-    assert [store.spec(name) is None for name in (old, kept, new)] == [True, False, False]
-    assert store.spec_bytes() == 7
+    assert Jobs(store).prune_specs({kept}, older_than=1000) == 0
+    assert Jobs(store).prune_specs({kept}, older_than=1050) == 1
+    assert [Jobs(store).spec(name) is None for name in (old, kept, new)] == [
+        True,
+        False,
+        False,
+    ]
+    assert Jobs(store).spec_bytes() == 7
     assert sorted(os.listdir(path.parent / "specs")) == sorted((kept.hex(), new.hex()))
     store.close()
 
@@ -291,34 +297,37 @@ def test_prune_specs__old_and_not_kept__gone(path: Path) -> None:
 def test_specs__files_that_prove_themselves(store: Store, path: Path) -> None:
     digest = put(store, b"{}", "0xr")
     assert put(store, b"{}", "0xs") == digest
-    assert (store.spec(digest), store.spec(b"e" * 32)) == (b"{}", None)
+    assert (Jobs(store).spec(digest), Jobs(store).spec(b"e" * 32)) == (
+        b"{}",
+        None,
+    )
     (path.parent / "specs" / digest.hex()).write_bytes(b"{ }")
-    assert store.spec(digest) is None  # damaged: as good as missing
+    assert Jobs(store).spec(digest) is None  # damaged: as good as missing
     put(store, b"{}", "0xr")
-    assert store.spec(digest) == b"{}"
+    assert Jobs(store).spec(digest) == b"{}"
 
 
 def test_quotes__nonce_is_used_once(store: Store) -> None:
     quote = QuoteRow(b"q", 2**255, b"s", "0xr", 2**100, 0, 60, 2000, b"sig", 1000)
-    store.put_quote(quote)
-    assert store.quote(b"q") == quote
-    assert store.live_quotes(2000) == [quote]
-    assert store.live_quotes(2001) == []
+    Jobs(store).put_quote(quote)
+    assert Jobs(store).quote(b"q") == quote
+    assert Jobs(store).live_quotes(2000) == [quote]
+    assert Jobs(store).live_quotes(2001) == []
     with pytest.raises(sqlite3.IntegrityError):
-        store.put_quote(QuoteRow(b"r", 2**255, b"s", "0xr", 1, 0, 60, 2000, b"sig", 1000))
+        Jobs(store).put_quote(QuoteRow(b"r", 2**255, b"s", "0xr", 1, 0, 60, 2000, b"sig", 1000))
 
 
 def test_runs__only_drawn_edges(store: Store) -> None:
-    assert store.add_run("r", b"job").state is RunStage.PLANNED
+    assert Jobs(store).add_run("r", b"job").state is RunStage.PLANNED
     with pytest.raises(LocalError, match="cannot go from planned to collected"):
-        store.set_run_state("r", RunStage.COLLECTED)
-    store.set_run_state("r", RunStage.RUNNING, started=1)
-    store.set_run_state("r", RunStage.EXITED, exit_code=0, finished=2)
-    run = store.set_run_state("r", RunStage.COLLECTED, result=b"d", receipt=b"e")
+        Jobs(store).set_run_state("r", RunStage.COLLECTED)
+    Jobs(store).set_run_state("r", RunStage.RUNNING, started=1)
+    Jobs(store).set_run_state("r", RunStage.EXITED, exit_code=0, finished=2)
+    run = Jobs(store).set_run_state("r", RunStage.COLLECTED, result=b"d", receipt=b"e")
     assert (run.started, run.finished, run.exit_code, run.result) == (1, 2, 0, b"d")
-    assert store.runs_of(b"job") == store.runs_in(RunStage.COLLECTED) == [run]
+    assert Jobs(store).runs_of(b"job") == Jobs(store).runs_in(RunStage.COLLECTED) == [run]
     with pytest.raises(LocalError, match="there is no run"):
-        store.set_run_state("other", RunStage.RUNNING)
+        Jobs(store).set_run_state("other", RunStage.RUNNING)
 
 
 def test_login_nonce__is_used_once_and_expires(store: Store) -> None:

@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from provider_agent.modules.all import open_store, tables_of
-from provider_agent.store import IntentKey, IntentState, RunStage, Store, StoreError
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
+from provider_agent.modules.jobs.repository import RunStage
+from provider_agent.store import IntentKey, IntentState, Store, StoreError
 from provider_agent.store import inspect as look_at
 from provider_agent.store.database import connect
 from teraproof.protocol.errors import Code
@@ -35,7 +37,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = open_store(path)
     with store.transaction():
         for number in range(300):
-            store.add_job(bytes([number % 256, number >> 8]) * 16, b"t" * 512, "0xr", b"s" * 32, 1)
+            Jobs(store).add_job(
+                bytes([number % 256, number >> 8]) * 16, b"t" * 512, "0xr", b"s" * 32, 1
+            )
     store.close()
     return path
 
@@ -53,7 +57,7 @@ def money(store: Store) -> object:
     return (
         [(i.id, i.key, i.data, i.nonce, i.state) for i in intents],
         [made for i in intents for made in store.transactions_of(i.id)],
-        [(job.job_id, job.terms) for job in store.jobs(2, 3)],
+        [(job.job_id, job.terms) for job in Jobs(store).jobs(2, 3)],
         store.next_nonce(),
     )
 
@@ -62,10 +66,10 @@ def use(path: Path) -> object:
     """Open a file and read all of it, as an agent does."""
     store = open_store(path)
     try:
-        store.runs_in(*RunStage)
-        store.live_quotes(0)
+        Jobs(store).runs_in(*RunStage)
+        Jobs(store).live_quotes(0)
         store.seen_logs("events", 0)
-        store.jobs()
+        Jobs(store).jobs()
         return money(store)
     finally:
         store.close()
@@ -259,17 +263,17 @@ def test_history_damaged__set_aside_and_begun_anew(tmp_path: Path) -> None:
     history = tmp_path / "history.sqlite"
     history.write_bytes(b"garbage" * 1000)
     store = open_store(tmp_path / "agent.sqlite")
-    assert store.job(b"x") is None
+    assert Jobs(store).job(b"x") is None
     store.close()
     assert len(list(tmp_path.glob("history.sqlite.*.damaged"))) == 1
     data = bytearray(history.read_bytes())
     data[4096:] = random.Random(1).randbytes(len(data) - 4096)
     history.write_bytes(data)
     store = open_store(tmp_path / "agent.sqlite")  # what is damaged shows when it is read
-    assert store.job(b"x") is None and store.ended_jobs(5) == []
+    assert Jobs(store).job(b"x") is None and Jobs(store).ended_jobs(5) == []
     store.close()
     store = open_store(tmp_path / "agent.sqlite")
-    assert store.job(b"x") is None
+    assert Jobs(store).job(b"x") is None
     store.close()
     assert len(list(tmp_path.glob("history.sqlite.*.damaged"))) >= 1
 

@@ -54,7 +54,7 @@ def test_open_job__its_inputs_by_its_requester_alone(rig: Rig, rule: UploadRule)
     spec = rig.spec(DATA)
     rig.post(spec)
     assert not rule(TENANT, *INPUT), "the specification is not here"
-    rig.store.put_spec(spec.digest(), spec.canonical(), OTHER)
+    rig.records.put_spec(spec.digest(), spec.canonical(), OTHER)
     assert rule(TENANT, *INPUT)
     assert not rule(TENANT, NAME, len(DATA) + 1)
     assert not rule(TENANT, "0" * 64, len(DATA))
@@ -63,20 +63,20 @@ def test_open_job__its_inputs_by_its_requester_alone(rig: Rig, rule: UploadRule)
 
 def test_specification_alone__nothing(rig: Rig, rule: UploadRule) -> None:
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     assert not rule(TENANT, *INPUT)
 
 
 def test_job_that_we_would_not_run__nothing__and_why(rig: Rig, rule: UploadRule) -> None:
     spec = rig.spec(DATA, runtime="other")
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec)
     with fails_as(Code.RUNTIME_NOT_OFFERED):
         rule(TENANT, *INPUT)
     assert not rule(OTHER, *INPUT), "no business of theirs"
     # The same file for a job that we would run.
     good = rig.spec(DATA)
-    rig.store.put_spec(good.digest(), good.canonical(), TENANT)
+    rig.records.put_spec(good.digest(), good.canonical(), TENANT)
     rig.post(good)
     assert rule(TENANT, *INPUT)
 
@@ -86,7 +86,7 @@ def test_assigned_job__if_it_is_ours(
     rig: Rig, rule: UploadRule, provider: str, allowed: bool
 ) -> None:
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     terms = rig.post(spec)
     rig.assign(terms, provider)
     rig.cycle()
@@ -95,7 +95,7 @@ def test_assigned_job__if_it_is_ours(
 
 def test_quote__inputs_of_its_specification(rig: Rig, rule: UploadRule, desk: Reservations) -> None:
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     desk.held[TENANT] = {spec.digest()}
     assert rule(TENANT, *INPUT)
     assert not rule(TENANT, NAME, 7)
@@ -124,7 +124,7 @@ def test_order_that_would_not_be_taken__nothing__and_why(
     rig.cycle()
     rule = UploadRule(rig.book, rig.duty, cast(QuoteDesk, Reservations()), rig.policy, rig.capacity)
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec, **order)
     with fails_as(code):
         rule(TENANT, *INPUT)
@@ -136,14 +136,14 @@ def test_order_that_would_not_be_taken__nothing__and_why(
 
 def test_price_that_will_do_within_the_hour__taken(rig: Rig, rule: UploadRule) -> None:
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec, start_price=0, auction=1800, collateral=0)
     assert rule(TENANT, *INPUT)
 
 
 def test_no_room_for_the_job__nothing(rig: Rig, rule: UploadRule) -> None:
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec)
     disk = rig.capacity.total().disk
     rig.capacity.put("other", Hold(Kind.OWED, Amounts(disk=disk), by="other"))
@@ -160,10 +160,10 @@ def test_many_junk_orders__few_specifications_are_read(
 ) -> None:
     for number in range(150):
         junk = rig.spec(name=f"junk {number}", inputs=[])
-        rig.store.put_spec(junk.digest(), junk.canonical(), TENANT)
+        rig.records.put_spec(junk.digest(), junk.canonical(), TENANT)
         rig.post(junk, start_price=1, max_price=1, collateral=0)
     spec = rig.spec(DATA)
-    rig.store.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec)
     assert rule(TENANT, *INPUT)
     looked = []

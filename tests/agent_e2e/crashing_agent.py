@@ -21,6 +21,7 @@ from typing import Any
 
 from provider_agent.cli import main as cli
 from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.proofs.prover import Prover
 from provider_agent.prover.folder import ProofFolder
@@ -98,15 +99,15 @@ def install(reaper: Reaper) -> None:
 
     wrap(Store, "add_intent", new_intent, commits=True)
     wrap(Store, "set_intent_state", intent_state, commits=True)
-    wrap(Store, "add_run", lambda *_: "run.planned", commits=True)
-    wrap(Store, "set_run_state", lambda _, run, state: f"run.{state.value}", commits=True)
+    wrap(JobsRepository, "add_run", lambda *_: "run.planned", commits=True)
+    wrap(JobsRepository, "set_run_state", lambda _, run, state: f"run.{state.value}", commits=True)
     wrap(Sender, "_broadcast", lambda _, intent, made: f"{action(intent.key)}.broadcast")
     wrap(ProcessRunner, "start", lambda *_: "runner.start")
     wrap(ProcessRunner, "_launch", lambda *_: "runner.launch")
     wrap(ProcessRunner, "remove", lambda *_: "runner.remove")
     wrap(Results, "keep", lambda *_: "result.keep")
     wrap(JobsDuty, "consume", lambda _, events, again: "events.consume" if events else "")
-    wrap(Store, "put_spec", lambda *_: "spec.stored", commits=True)
+    wrap(JobsRepository, "put_spec", lambda *_: "spec.stored", commits=True)
     wrap(ProofFolder, "create", lambda *_: "proof.folder")
     wrap(ProofFolder, "request", lambda *_: "proof.request")
     wrap(Prover, "wait", lambda *_: "prover.wait")

@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 
 from provider_agent.modules.jobs.book import RunName
+from provider_agent.modules.jobs.repository import JobsRepository, RunRow, RunStage
 from provider_agent.modules.jobs.results import Result
 from provider_agent.runners.base import Phase, Reason, Runner
-from provider_agent.store import RunRow, RunStage, Store
 from teraproof.errors import LocalError, counted
 from teraproof.protocol.receipt import Receipt
 
 log = logging.getLogger(__name__)
 
 
-def adopt(store: Store, runner: Runner) -> None:
+def adopt(store: JobsRepository, runner: Runner) -> None:
     """Take in what an earlier agent left in this data directory, before the first cycle."""
     runs = 0
     for run_id in runner.list():
@@ -36,7 +36,7 @@ def adopt(store: Store, runner: Runner) -> None:
             if phase is not Phase.PENDING:
                 store.set_run_state(run_id, RunStage.RUNNING)
         runs += 1
-    specs = store.adopt_specs() if store.rows_lost else 0
+    specs = store.adopt_specs() if store.core.rows_lost else 0
     if runs or specs:
         log.warning(
             "found on the disk and not in the database, taken in: %s, %s",
@@ -45,7 +45,7 @@ def adopt(store: Store, runner: Runner) -> None:
         )
 
 
-def adopt_result(store: Store, job_id: bytes, result: Result) -> RunRow | None:
+def adopt_result(store: JobsRepository, job_id: bytes, result: Result) -> RunRow | None:
     """The run that a result on the disk came from, on record again; None for an unfit receipt."""
     try:
         receipt = Receipt.parse(result.receipt)

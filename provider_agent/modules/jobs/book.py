@@ -16,7 +16,14 @@ from eth_abi.abi import decode
 
 from provider_agent.core.attempts import CAME_TO_NOTHING, MAX_ATTEMPTS
 from provider_agent.http.uploads import InputStorage
-from provider_agent.store import Intent, JobRow, QuoteRow, RunRow, RunStage, Store
+from provider_agent.modules.jobs.repository import (
+    JobRow,
+    JobsRepository,
+    QuoteRow,
+    RunRow,
+    RunStage,
+)
+from provider_agent.store import Intent
 from teraproof.errors import SpecError
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
@@ -123,7 +130,7 @@ class RunName:
 class JobBook:
     """See the module. Used from the duty's thread and read from the API's."""
 
-    def __init__(self, store: Store, inputs: InputStorage) -> None:
+    def __init__(self, store: JobsRepository, inputs: InputStorage) -> None:
         self.store = store
         self._inputs = inputs
         self._blocked: OrderedDict[bytes, Code] = OrderedDict()
@@ -218,7 +225,7 @@ class JobBook:
         """
         standing = [
             intent
-            for intent in self.store.intents_of(job_id.hex())
+            for intent in self.store.core.intents_of(job_id.hex())
             if intent.key.action.startswith("accept") and intent.state not in CAME_TO_NOTHING
         ]
         return standing[-1] if standing else None

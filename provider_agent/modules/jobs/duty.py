@@ -41,9 +41,9 @@ from provider_agent.modules.jobs.executor import Worker
 from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.repository import JobRow, JobsRepository, JobUpdate, RunStage
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.windows import Windows
-from provider_agent.store import JobRow, JobUpdate, RunStage, Store
 from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import (
     Accepted,
@@ -76,7 +76,7 @@ class JobsDuty:
 
     def __init__(
         self,
-        store: Store,
+        store: JobsRepository,
         book: JobBook,
         view: ChainView,
         promises: Promises,
@@ -233,7 +233,7 @@ class JobsDuty:
         """Jobs to look at in this cycle: those with news, and ours that are due."""
         undecided = {
             bytes.fromhex(intent.key.object_id)
-            for intent in self._store.intents_in(*UNDECIDED)
+            for intent in self._store.core.intents_in(*UNDECIDED)
             if intent.key.contract == CONTRACT
         }
         # What has become of an intent is news, also when its event is lost.
@@ -304,7 +304,7 @@ class JobsDuty:
             self._worker.drop(job_id, block.number)
             self._view.forget(job_id)
             self._windows.drop(job_id)
-            if not self._store.intents_of(job_id.hex()) and not self._store.runs_of(job_id):
+            if not self._store.core.intents_of(job_id.hex()) and not self._store.runs_of(job_id):
                 self._store.drop_job(job_id)
             elif Status(job.status) is not Status.NONE:
                 self._store.update_job(job_id, status=status, state_block=block.number)

@@ -24,10 +24,10 @@ from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.adoption import adopt_result
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName
 from provider_agent.modules.jobs.policy import Policy
+from provider_agent.modules.jobs.repository import JobRow, RunRow, RunStage
 from provider_agent.modules.jobs.results import Result, Results
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunState
-from provider_agent.store import JobRow, RunRow, RunStage
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Status

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.repository import JobRow
 from provider_agent.modules.jobs.results import Results
-from provider_agent.store import JobRow
 from provider_agent.store.errors import explain
 from teraproof.errors import LocalError
 from teraproof.protocol.terms import Status, address
@@ -147,7 +147,7 @@ class Housekeeper:
         moved = store.end_jobs(deep, rests, _BATCH)
         if moved < _BATCH // 2:  # some of a batch may have to stay
             moved = max(
-                store.end_intents(deep, rests, _BATCH),
+                store.core.end_intents(deep, rests, _BATCH),
                 store.forget_others(owner, rests, _BATCH),
             )
         gone = store.history.forget(now - self._keep_seconds, _BATCH)
@@ -156,7 +156,7 @@ class Housekeeper:
         if moved >= _BATCH // 2 or len(gone) == _BATCH:
             return True
         store.forget_quotes(now - _QUOTES_REST)
-        store.give_back_room()
+        store.core.give_back_room()
         self._sweep(now - self._keep_seconds)
         return False
 

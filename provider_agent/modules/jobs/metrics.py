@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from provider_agent.core.metrics import Metrics, replace_all
 from provider_agent.modules.jobs.book import decode_terms
-from provider_agent.store import JobRow
+from provider_agent.modules.jobs.repository import JobRow
 
 
 class JobMetrics:

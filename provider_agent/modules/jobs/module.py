@@ -34,6 +34,7 @@ from provider_agent.modules.jobs.metrics import JobMetrics
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.routes import operations
 from provider_agent.modules.jobs.self_test import SelfTest
@@ -72,7 +73,7 @@ class JobsModule(Module):
         settings, chain, store = context.settings, context.settings.chain, context.store
         wanted = settings.section(JobsSettings)
         data = settings.agent.data_dir
-        self._settings, self._store, self._operator = settings, store, context.key.address
+        self._settings, self._operator = settings, context.key.address
         self._jobs = jobs = JobsContract(context.pool, place)
         store.bind(jobs=jobs.address)
         self._fleet = fleet = context.fleet
@@ -82,7 +83,8 @@ class JobsModule(Module):
             results=Results(data / "results"),
             fleet=fleet,
         )
-        book = JobBook(store, machine.inputs)
+        self._records = records = JobsRepository(store)
+        book = JobBook(records, machine.inputs)
         token = TokenContract(context.pool, jobs.payment_token("latest"))
         decimals = token.decimals("latest")
         _remember_token(store, token, decimals)
@@ -120,7 +122,7 @@ class JobsModule(Module):
             before_run=context.capacity.call_in,
         )
         self._duty = duty = JobsDuty(
-            store=store,
+            store=records,
             book=book,
             view=ChainView(jobs, context.capacity),
             promises=promises,
@@ -160,14 +162,14 @@ class JobsModule(Module):
         )
         self._api = JobsApi(
             jobs=JobViews(book, machine, context.key, domain),
-            specs=store,
+            specs=records,
             inputs=machine.inputs,
             may_upload=UploadRule(book, duty, desk, policy, context.capacity),
             has_room=lambda size, named: spec_fits(context.capacity, size, named),
             quotes=desk,
         )
         self._metrics = JobMetrics(context.metrics)
-        context.activity.add(self.name, lambda: bool(store.runs_in(*ACTIVE_RUNS)))
+        context.activity.add(self.name, lambda: bool(records.runs_in(*ACTIVE_RUNS)))
 
     @classmethod
     def build(cls, context: Context) -> Self | None:
@@ -185,13 +187,13 @@ class JobsModule(Module):
     def status(cls, store: Store) -> Sequence[str | Table]:
         """The jobs, and why no more are taken if that is so."""
         why = halted(store)
-        return [*([f"no jobs are taken: {why}"] if why else []), jobs_table(store)]
+        return [*([f"no jobs are taken: {why}"] if why else []), jobs_table(JobsRepository(store))]
 
     # ------------------------------------------------------------------ the life of the agent
 
     def start(self) -> None:
         """Take in what the disk has and the database has not; begin to move what has ended."""
-        adopt(self._store, self._machine.runner)
+        adopt(self._records, self._machine.runner)
         self._housekeeper.start()
 
     def close(self) -> None:
@@ -236,17 +238,17 @@ class JobsModule(Module):
 
     def measure(self) -> None:
         """Jobs, runs, inputs."""
-        metrics, store = self._metrics, self._store
+        metrics = self._metrics
         metrics.slots.set(self._settings.agent.slots)
-        jobs = store.count_jobs()
+        jobs = self._records.count_jobs()
         metrics.set_jobs({Status(status).name.lower(): number for status, number in jobs.items()})
-        metrics.set_runs({stage.value: n for stage, n in store.count_runs().items()})
+        metrics.set_runs({stage.value: n for stage, n in self._records.count_runs().items()})
         metrics.input_bytes.set(self._machine.inputs.used()[0])
         standing = self._duty.standing
         if standing is not None:
             # They leave the table an hour after their end.
-            expired = store.jobs_by(standing.owner, Status.EXPIRED)
-            metrics.set_own(store.jobs_by(standing.owner, Status.ASSIGNED), len(expired))
+            expired = self._records.jobs_by(standing.owner, Status.EXPIRED)
+            metrics.set_own(self._records.jobs_by(standing.owner, Status.ASSIGNED), len(expired))
 
     # ------------------------------------------------------------------ what others see
 

@@ -29,8 +29,9 @@ from provider_agent.core.capacity import (
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, decode_terms
 from provider_agent.modules.jobs.policy import Policy, Standing
+from provider_agent.modules.jobs.repository import JobRow, QuoteRow
 from provider_agent.modules.jobs.results import Results
-from provider_agent.store import IntentState, JobRow, QuoteRow
+from provider_agent.store import IntentState
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status

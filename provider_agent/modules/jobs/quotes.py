@@ -26,7 +26,7 @@ from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
-from provider_agent.store import QuoteRow
+from provider_agent.modules.jobs.repository import QuoteRow
 from provider_agent.tx.keys import OperatorKey
 from teraproof.errors import Refused, counted
 from teraproof.protocol import messages
@@ -201,12 +201,12 @@ class QuoteDesk:
         hiring cheaper, and a lost database starts elsewhere. Each consent has numbers of its own.
         """
         store = self._book.store
-        last = store.meta(_LAST_NONCE)
+        last = store.core.meta(_LAST_NONCE)
         if last is None or int(last) >> 128 != consent:
             nonce = messages.quote_nonce(consent, secrets.randbits(112) << 16)
         else:
             nonce = int(last) + 1
-        store.set_meta(_LAST_NONCE, str(nonce))
+        store.core.set_meta(_LAST_NONCE, str(nonce))
         return nonce
 
     def _reserve(self, requester: str, spec: bytes) -> None:

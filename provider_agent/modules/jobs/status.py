@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from provider_agent.core.module import Table
 from provider_agent.modules.jobs.book import decode_terms
-from provider_agent.store import JobRow, RunStage, Store
+from provider_agent.modules.jobs.repository import JobRow, JobsRepository, RunStage
 from teraproof.amounts import show_date, show_units
 from teraproof.protocol.outcome import DELIVERED, Ending, by_status, of_result
 from teraproof.protocol.terms import Status
@@ -23,23 +23,23 @@ def _price(units: int | None, decimals: int | None, symbol: str | None) -> str:
     return show_units(units, decimals, symbol or "")
 
 
-def jobs_table(store: Store) -> Table:
+def jobs_table(jobs: JobsRepository) -> Table:
     """The jobs that have not ended, after the last ones that have."""
-    decimals, symbol = store.meta(PAY_DECIMALS), store.meta(PAY_SYMBOL)
+    decimals, symbol = jobs.core.meta(PAY_DECIMALS), jobs.core.meta(PAY_SYMBOL)
     places = None if decimals is None else int(decimals)
-    ended = store.ended_jobs(_SHOWN_ENDED)
+    ended = jobs.ended_jobs(_SHOWN_ENDED)
     rows = []
-    for job in [*reversed(ended), *store.jobs()]:
+    for job in [*reversed(ended), *jobs.jobs()]:
         deadline = "-"
         if job.assigned_at is not None:
             ends = decode_terms(job.terms).deadline(job.assigned_at)
             deadline = show_date(ends)
-        runs = ", ".join(run.state.value for run in store.runs_of(job.job_id)) or "-"
+        runs = ", ".join(run.state.value for run in jobs.runs_of(job.job_id)) or "-"
         rows.append(
             (
                 ("0x" + job.job_id.hex())[:SHORT_ID],
                 Status(job.status).name.lower(),
-                _outcome(store, job),
+                _outcome(jobs, job),
                 _price(job.price, places, symbol),
                 deadline,
                 runs,
@@ -49,14 +49,14 @@ def jobs_table(store: Store) -> Table:
     return Table("Jobs", _COLUMNS, rows)
 
 
-def _outcome(store: Store, job: JobRow) -> str:
+def _outcome(jobs: JobsRepository, job: JobRow) -> str:
     """How a job ended: by our own run of it, else by what the chain keeps."""
     ended = by_status(Status(job.status))
     if ended is not None:
         return ended.value
     if job.result is None:
         return "-"
-    for run in store.runs_of(job.job_id):
+    for run in jobs.runs_of(job.job_id):
         if run.state is RunStage.COLLECTED and run.result == job.result:
             return str(Ending(run.reason, run.exit_code))
     return str(of_result(job.result) or DELIVERED)

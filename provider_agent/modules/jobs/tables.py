@@ -8,9 +8,9 @@ from pathlib import Path
 
 from eth_utils.crypto import keccak
 
+from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.store.errors import damaged
 from provider_agent.store.integrity import check_meta, check_numbers, check_states
-from provider_agent.store.rows import RunStage
 from provider_agent.store.tables import Tables
 
 _TAKEN = (2, 3)  # assigned, attested

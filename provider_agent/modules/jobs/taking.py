@@ -12,8 +12,8 @@ from provider_agent.modules.jobs.candidates import Candidates
 from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
+from provider_agent.modules.jobs.repository import JobRow
 from provider_agent.modules.jobs.verdicts import Verdicts
-from provider_agent.store import JobRow
 from teraproof.contracts.jobs import JobsContract
 from teraproof.errors import Refused, counted
 from teraproof.protocol.errors import Code

@@ -15,9 +15,9 @@ from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.repository import JobRow, RunRow, RunStage
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.verdicts import Verdicts
-from provider_agent.store import JobRow, RunRow, RunStage
 from provider_agent.tx.keys import OperatorKey
 from teraproof.errors import Refused
 from teraproof.protocol import messages

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable
 
 from provider_agent.modules.jobs.book import decode_terms
-from provider_agent.store import JobRow
+from provider_agent.modules.jobs.repository import JobRow
 
 
 class Windows:

@@ -34,6 +34,7 @@ from provider_agent.modules.proofs.epochs import EpochView, Facts, ProofReport, 
 from provider_agent.modules.proofs.faults import Faults
 from provider_agent.modules.proofs.opening import Openings
 from provider_agent.modules.proofs.prover import Prover
+from provider_agent.modules.proofs.repository import ProofsRepository
 from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.prover.folder import ProofFolder, Task
 from provider_agent.store import Store
@@ -91,12 +92,13 @@ class BenchmarkDuty:
         self._contract, self._attempts, self._prover = contract, attempts, prover
         self._folders, self._busy, self._on_outcome = folders, busy, on_outcome
         self._pace, self._settles = pace, settles
+        self._proofs = ProofsRepository(store)
         self._view = EpochView(contract)
         self._lottery = Lottery(contract, pace)
         self._commits = Commits(settings, contract, attempts, pace)
         at_once = settings.openings_per_transaction
         self._openings = Openings(contract, attempts, prover, at_once)
-        self._faults = Faults(store, contract, attempts)
+        self._faults = Faults(self._proofs, contract, attempts)
         self._won: Winner | None = None
         self._outcomes: set[tuple[int, str]] = set()
         self._missed_because = ""
@@ -117,7 +119,7 @@ class BenchmarkDuty:
         if self._settings.report_faults:
             for event in events:
                 if isinstance(event, Committed):
-                    self._store.add_proof(event.epoch, event.provider)
+                    self._proofs.add_proof(event.epoch, event.provider)
 
     def reconcile(self, block: BlockRef, head: BlockRef, provider: Provider | None) -> None:
         """Do what is owed; `block` is the pinned block, `head` the newest. Raises ChainError; what

@@ -6,7 +6,7 @@ own for each provider spreads the work across agents.
 from __future__ import annotations
 
 from provider_agent.core.attempts import UNDECIDED, Attempts
-from provider_agent.store import Store
+from provider_agent.modules.proofs.repository import ProofsRepository
 from teraproof.contracts.benchmark import BenchmarkContract, EpochRecord
 from teraproof.pog.schedule import Rules
 from teraproof.rpc.types import BlockRef
@@ -17,8 +17,10 @@ _AT_ONCE = 8  # proofs looked at in one cycle
 class Faults:
     """See the module."""
 
-    def __init__(self, store: Store, contract: BenchmarkContract, attempts: Attempts) -> None:
-        self._store, self._contract, self._attempts = store, contract, attempts
+    def __init__(
+        self, proofs: ProofsRepository, contract: BenchmarkContract, attempts: Attempts
+    ) -> None:
+        self._proofs, self._contract, self._attempts = proofs, contract, attempts
         self._epochs: dict[int, EpochRecord] = {}  # those that have ended: nothing changes there
 
     def report(self, rules: Rules, owner: str, epoch: int, block: BlockRef) -> None:
@@ -26,7 +28,7 @@ class Faults:
         opened.
         """
         looked, now = 0, block.timestamp
-        for old, provider in self._store.proofs_before(epoch + 1):
+        for old, provider in self._proofs.proofs_before(epoch + 1):
             if looked == _AT_ONCE:
                 return
             record = self._ended(old, block)
@@ -34,7 +36,7 @@ class Faults:
                 continue
             drawn, late = any(record.draw), now > rules.fault_until(record.ends_at)
             if provider == owner or not drawn or late:
-                self._store.drop_proof(old, provider)
+                self._proofs.drop_proof(old, provider)
                 continue
             if now < record.ends_at + rules.fault_delay(owner, old, provider):
                 continue
@@ -48,7 +50,7 @@ class Faults:
                 until = rules.fault_until(record.ends_at)
                 self._attempts.begin(name, action, data, deadline=until)
             else:
-                self._store.drop_proof(old, provider)
+                self._proofs.drop_proof(old, provider)
 
     def _ended(self, epoch: int, block: BlockRef) -> EpochRecord | None:
         """An epoch that has ended at a block; None for one that has not."""

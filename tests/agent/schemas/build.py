@@ -17,16 +17,10 @@ from eth_abi.abi import encode
 from eth_account import Account
 
 from provider_agent.modules.all import open_store
-from provider_agent.store import (
-    IntentKey,
-    IntentState,
-    Mined,
-    QuoteRow,
-    RunStage,
-    SeenLog,
-    Store,
-    Transaction,
-)
+from provider_agent.modules.jobs.repository import JobsRepository as Jobs
+from provider_agent.modules.jobs.repository import QuoteRow, RunStage
+from provider_agent.modules.proofs.repository import ProofsRepository
+from provider_agent.store import IntentKey, IntentState, Mined, SeenLog, Store, Transaction
 from teraproof.protocol.terms import Order, Terms
 
 KEY = Account.from_key(b"\x02" * 32)
@@ -87,21 +81,21 @@ def fill(store: Store) -> None:
     for number, name in enumerate(("ended", "running", "open", "others"), start=1):
         body = b'{"name":"%s"}' % name.encode()
         spec = hashlib.sha256(body).digest()
-        store.put_spec(spec, body, TENANT)
+        Jobs(store).put_spec(spec, body, TENANT)
         said = terms(number, spec)
         job = said.job_id()
-        store.add_job(job, encode([Terms.ABI], [said.abi_tuple()]), TENANT, spec, 1)
+        Jobs(store).add_job(job, encode([Terms.ABI], [said.abi_tuple()]), TENANT, spec, 1)
         store.add_seen_log("events", SeenLog(bytes([number]) * 32, 0, 60 + number, job))
         if name == "ended":
             for action in ("accept", "attest", "finalize"):
                 send(job, action, *done)
-            run = store.add_run(f"{job.hex()}-1-0", job)
-            store.set_run_state(run.run_id, RunStage.RUNNING)
-            store.set_run_state(run.run_id, RunStage.EXITED, exit_code=0, reason="exited")
-            store.set_run_state(
+            run = Jobs(store).add_run(f"{job.hex()}-1-0", job)
+            Jobs(store).set_run_state(run.run_id, RunStage.RUNNING)
+            Jobs(store).set_run_state(run.run_id, RunStage.EXITED, exit_code=0, reason="exited")
+            Jobs(store).set_run_state(
                 run.run_id, RunStage.COLLECTED, result=b"\x01" * 32, receipt=b"\x02" * 32
             )
-            store.update_job(
+            Jobs(store).update_job(
                 job, status=4, provider=OWNER, price=PAY, assigned_at=NOW + 1,
                 attested_at=NOW + 9, started=NOW + 2, finished=NOW + 8, result=b"\x01" * 32,
                 receipt=b"\x02" * 32, settled_at=NOW + 4000, note="paid",
@@ -109,16 +103,16 @@ def fill(store: Store) -> None:
         elif name == "running":
             send(job, "accept", *done)
             send(job, "attest", IntentState.SIGNED, IntentState.SENT)
-            run = store.add_run(f"{job.hex()}-1-1", job)
-            store.set_run_state(run.run_id, RunStage.RUNNING)
-            store.update_job(job, status=2, provider=OWNER, price=PAY, assigned_at=NOW + 1)
+            run = Jobs(store).add_run(f"{job.hex()}-1-1", job)
+            Jobs(store).set_run_state(run.run_id, RunStage.RUNNING)
+            Jobs(store).update_job(job, status=2, provider=OWNER, price=PAY, assigned_at=NOW + 1)
         elif name == "open":
             send(job, "accept")
         else:
-            store.update_job(job, status=3, provider=OTHER, price=7, assigned_at=NOW + 1)
+            Jobs(store).update_job(job, status=3, provider=OTHER, price=7, assigned_at=NOW + 1)
     if hasattr(store, "put_input"):
         store.put_input(hashlib.sha256(b"input").digest(), 5, TENANT)
-    store.put_quote(
+    Jobs(store).put_quote(
         QuoteRow(
             digest=b"\x05" * 32, nonce=2**100, spec=b"\x06" * 32, requester=TENANT, price=PAY,
             collateral=2**80, duration=600, expires=NOW + 60, signature=b"\x07" * 65,
@@ -128,7 +122,7 @@ def fill(store: Store) -> None:
     store.create_nonce("a-log-in-nonce", NOW + 600)
     store.create_session(b"\x08" * 32, TENANT, NOW + 600)
     if hasattr(store, "add_proof"):
-        store.add_proof(3, OWNER)
+        ProofsRepository(store).add_proof(3, OWNER)
 
 
 def main() -> None:

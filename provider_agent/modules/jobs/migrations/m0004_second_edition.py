@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from provider_agent.store import spec_files
+from provider_agent.modules.jobs.repository import spec_files
 from provider_agent.store.errors import StoreError
 from teraproof.protocol.errors import Code
 

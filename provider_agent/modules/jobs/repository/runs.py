@@ -6,12 +6,12 @@ from __future__ import annotations
 import sqlite3
 from typing import Unpack
 
-from provider_agent.store.database import Database
-from provider_agent.store.rows import RUN_EDGES, RunRow, RunStage, RunUpdate
+from provider_agent.modules.jobs.repository.rows import RUN_EDGES, RunRow, RunStage, RunUpdate
+from provider_agent.store.repository import Repository
 from teraproof.errors import LocalError
 
 
-class Runs(Database):
+class Runs(Repository):
     """Runs of jobs."""
 
     def add_run(self, run_id: str, job_id: bytes) -> RunRow:

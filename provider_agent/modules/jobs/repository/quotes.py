@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from provider_agent.store.database import Database
-from provider_agent.store.rows import QuoteRow
+from provider_agent.modules.jobs.repository.rows import QuoteRow
+from provider_agent.store.repository import Repository
 
 
-class Quotes(Database):
+class Quotes(Repository):
     """Prices that this agent has signed."""
 
     def put_quote(self, quote: QuoteRow) -> None:

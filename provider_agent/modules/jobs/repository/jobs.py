@@ -6,14 +6,15 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Unpack
 
-from provider_agent.store.database import Database
-from provider_agent.store.rows import OVER, IntentState, JobRow, JobUpdate
+from provider_agent.modules.jobs.repository.rows import OVER, JobRow, JobUpdate
+from provider_agent.store.repository import Repository
+from provider_agent.store.rows import IntentState
 
 # Columns of a job that bear what strangers put on the chain: text in the file.
 _WIDE = ("price", "assigned_at", "attested_at", "paused", "started", "finished")
 
 
-class Jobs(Database):
+class Jobs(Repository):
     """Jobs as events and state words tell them."""
 
     def add_job(

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from provider_agent.store.database import Database
+from provider_agent.store import Repository
 
 
-class Proofs(Database):
+class ProofsRepository(Repository):
     """Who has committed to a proof, by epoch."""
 
     def add_proof(self, epoch: int, provider: str) -> None:

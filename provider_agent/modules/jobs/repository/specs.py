@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from provider_agent.store import spec_files
-from provider_agent.store.database import Database
+from provider_agent.modules.jobs.repository import spec_files
+from provider_agent.modules.jobs.repository.rows import VerdictRow
 from provider_agent.store.errors import explain
-from provider_agent.store.rows import VerdictRow
+from provider_agent.store.repository import Repository
 
 _NOBODY = ""  # uploaded a specification that was found on the disk
 
 
-class Specs(Database):
+class Specs(Repository):
     """Specifications: their bytes are files, what is known of them is here."""
 
     def put_spec(self, digest: bytes, body: bytes, uploader: str) -> None:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of one module, next to the agent's own in the same file and the same transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from provider_agent.store.core import Store
+from provider_agent.store.history import History
+
+
+class Repository:
+    """Reads and writes a module's tables over the connections of the agent's store."""
+
+    def __init__(self, core: Store) -> None:
+        self.core = core
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self.core.path
+
+    @property
+    def history(self) -> History:
+        """What has ended."""
+        return self.core.history
+
+    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """All or nothing for what the block writes; nested blocks join the outer one."""
+        return self.core.transaction()
+
+    def _db(self) -> sqlite3.Connection:
+        return self.core._db()
+
+    def _now(self) -> int:
+        return self.core._now()
+
+    def _update(self, table: str, key: str, value: object, columns: dict[str, Any]) -> None:
+        self.core._update(table, key, value, columns)
