@@ -78,6 +78,26 @@ def room_for(limits: Limits, inputs: Iterable[int]) -> Room:
     return Room(limits.disk_bytes + copied, inodes + 2 * len(sizes))
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What of this machine a run takes while it lives: bytes of memory and disk, and files."""
+
+    memory: int
+    disk: int
+    inodes: int
+
+
+def taken(kind: str, limits: Limits, inputs: Iterable[int]) -> Taken:
+    """What a run with inputs of these sizes takes, its outputs and its log not counted."""
+    sizes = list(inputs)
+    room = room_for(limits, sizes)
+    if kind == IMAGE:
+        return Taken(limits.memory_bytes, room.image_bytes, 1)
+    if kind == MEMORY:
+        return Taken(limits.memory_bytes + room.size, 0, 0)
+    return Taken(limits.memory_bytes, room.size, limits.inodes + 2 * len(sizes))
+
+
 def choose(sandboxed: bool, grouped: bool) -> str:
     """The best kind that this machine offers to a run with or without walls and control group."""
     if os.geteuid() == 0 and _may_mount():

@@ -183,6 +183,21 @@ def test_image__holds_what_was_promised_and_little_more(
     assert process.exitcode == 0
 
 
+@pytest.mark.parametrize("inputs", [(), (1,) * 500, (5 << 20, 3)])
+def test_taken__what_a_run_holds__by_kind(inputs: tuple[int, ...]) -> None:
+    limits, room = runs.LIMITS, disk.room_for(runs.LIMITS, inputs)
+    on_image = disk.taken(disk.IMAGE, limits, inputs)
+    assert on_image == disk.Taken(limits.memory_bytes, room.image_bytes, 1)
+    in_memory = disk.taken(disk.MEMORY, limits, inputs)
+    assert (in_memory.disk, in_memory.inodes) == (0, 0)
+    # What it may write and the inputs are memory, too.
+    assert in_memory.memory >= limits.memory_bytes + limits.disk_bytes + sum(inputs)
+    plain = disk.taken(disk.DIRECTORY, limits, inputs)
+    assert plain.memory == limits.memory_bytes
+    assert plain.disk >= limits.disk_bytes + sum(inputs)
+    assert plain.inodes >= limits.inodes + len(inputs)
+
+
 def test_watch__limits_held_by_the_kernel__looks_at_no_process_and_no_file_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ class JobsModule(Module):
             10**decimals,
             lambda: len(fleet.usable),
             lambda: context.pace.seconds,
+            of_this_machine(settings.runner.sandbox).disk,
         )
         attempts = context.attempts(CONTRACT, jobs.address)
         self._promises = promises = Promises(

@@ -18,6 +18,7 @@ from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.core.standing import Provider
 from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.settings import JobsSettings
+from provider_agent.runners import disk
 from provider_agent.runners.base import MIB, Limits, RunRequest
 from provider_agent.runners.outputs import MAX_FILES
 from teraproof.errors import Refused
@@ -31,7 +32,7 @@ from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
 _REACTION_BLOCKS = 3
 # As many files as ext4 has room for in so much space: one for 16 KiB, and some more.
 _ENTRIES, _ENTRIES_A_MB, _MOST_ENTRIES = 1_024, 64, 200_000
-_BLOCK, _TABLES = 4_096, 16
+_TABLES = 4 * MIB  # names of the outputs
 _OWN_FILES = 64  # of a run and of its result
 _TAKEN = {
     Resource.SLOTS: (Code.SLOTS_TAKEN, "all slots of this provider are taken now"),
@@ -67,7 +68,8 @@ def taken(resource: Resource) -> Refused:
 
 class Policy:
     """The owner's settings, applied. `unit` is payment token units a whole token, `gpus` how many
-    GPUs there are, `block_seconds` the time between two blocks.
+    GPUs there are, `block_seconds` the time between two blocks, `disk_kind` what runs write to
+    (see `runners.disk`).
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Policy:
         unit: int,
         gpus: Callable[[], int],
         block_seconds: Callable[[], float],
+        disk_kind: str = disk.DIRECTORY,
     ) -> None:
+        self._disk_kind = disk_kind
         self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
         self._facts = f"{jobs.model_dump_json()} {runner.model_dump_json()} {unit}"
         self._blocks = chain.confirmations + _REACTION_BLOCKS
@@ -109,28 +113,25 @@ class Policy:
         moved = 2 * spec.input_bytes() + 2 * spec.resources.disk_mb * MIB
         return spec.timeout_seconds + -(-moved // (self._runner.disk_mb_per_second * MIB))
 
-    def disk_bytes(self, spec: JobSpec) -> int:
-        """What a job may need on the disk: copied inputs, its own files twice, its log."""
-        own = 2 * spec.resources.disk_mb + self._runner.output_mb
-        # A run's file system has tables of its own, and files take whole blocks.
-        tables = own * MIB // _TABLES + 4 * MIB + len(spec.inputs) * 2 * _BLOCK
-        return spec.input_bytes() + own * MIB + tables
-
     def entries(self, spec: JobSpec) -> int:
         """How many files and directories a job may make: a disk has room for a number of them."""
         return min(_MOST_ENTRIES, _ENTRIES + _ENTRIES_A_MB * spec.resources.disk_mb)
 
     def needs(self, spec: JobSpec, collateral: int = 0) -> Amounts:
         """All that a job takes from the ledger, with so much TPF wei of collateral."""
-        entries = self.entries(spec)
-        kept = 2 * min(entries, MAX_FILES)  # the outputs that are collected, and the result
         wanted = spec.resources
+        # Each input on its own, and the directories that it may lie in.
+        inputs = [size for entry in spec.inputs for size in (entry.size, 0)]
+        run = disk.taken(self._disk_kind, self.limits(spec, spec.timeout_seconds), inputs)
+        # The outputs, which may hold the inputs, and the log; the result has names of its own.
+        outputs = spec.input_bytes() + (wanted.disk_mb + self._runner.output_mb) * MIB
+        kept = 2 * min(self.entries(spec), MAX_FILES)
         return Amounts(
             slots=1,
             devices=wanted.gpus,
-            memory=wanted.memory_mb * MIB,
-            disk=self.disk_bytes(spec),
-            inodes=entries + kept + 2 * len(spec.inputs) + _OWN_FILES,
+            memory=run.memory,
+            disk=run.disk + outputs + _TABLES,
+            inodes=run.inodes + kept + _OWN_FILES,
             collateral=collateral,
             gas=1,
         )
