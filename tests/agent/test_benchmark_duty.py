@@ -373,6 +373,17 @@ def test_window__no_bond__proves_nothing_and_says_why(
     assert reason in rig.cycle(at=WINDOW_END)
 
 
+def test_bond__free_stake_of_just_one__is_enough(rig: Rig) -> None:
+    """The duty is given what is free; what it needs of that itself is held back from others."""
+    rig.with_standing(available=RULES.bond)
+    rig.open_epoch()
+    assert rig.cycle(at=FIRST) == "proving"
+    assert rig.duty.bond_to_come == RULES.bond
+    rig.standing = None
+    rig.cycle()
+    assert rig.duty.bond_to_come == 0
+
+
 def test_window__bond_is_locked_already__no_free_stake_needed(tmp_path: Path) -> None:
     rig = committed_rig(tmp_path)
     rig.with_standing(available=0, per_order=0)
