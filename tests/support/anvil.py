@@ -257,10 +257,12 @@ class Anvil:
     def isolated(self) -> Iterator[None]:
         """Undo whatever the block does to the chain."""
         snapshot = self.snapshot()
+        following = int(self.rpc("eth_getBlockByNumber", "pending", False)["baseFeePerGas"], 16)
         try:
             yield
         finally:
             self.revert(snapshot)
+            self.set_next_base_fee(following)  # a revert of anvil leaves it as it was
 
     # ------------------------------------------------------------------ accounts and the pool
 
