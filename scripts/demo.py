@@ -15,10 +15,10 @@ import click
 
 from scripts.market.accounts import load
 from scripts.market.command import LocalCommand
-from scripts.market.errors import ScriptError
 from scripts.market.network import connect
 from scripts.market.stage import Stage
 from scripts.market.story import tell
+from teraproof.errors import CommandError
 
 
 @click.command(cls=LocalCommand)
@@ -31,7 +31,7 @@ def cli(provider: Any, keep: Path | None) -> None:
     """Show proof, job, reward and the unhappy path on a local chain."""
     chain = connect(provider)
     if not chain.is_local:
-        raise ScriptError(
+        raise CommandError(
             f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
             "not a local one. For a test net: ape run deploy, provider, job"
         )

@@ -10,7 +10,6 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from scripts.market.errors import ScriptError
 from scripts.market.stage import Stage, rounded_tpf
 from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.jobs import AgentClient
@@ -18,6 +17,7 @@ from teraproof.contracts.base import Contract, Event
 from teraproof.contracts.benchmark import Closed, Committed, Drawn, Opened, Scored
 from teraproof.contracts.emissions import Claimed
 from teraproof.epochs import rules_of
+from teraproof.errors import CommandError
 from teraproof.market import proofs, rewards
 from teraproof.market.market import Market
 from teraproof.pog.schedule import Rules
@@ -171,5 +171,5 @@ def _gas_of_event(
     found = contract.find(kind, market.registry.start_block)
     receipt = stage.chain.pool.receipt(found[0].at.tx_hash) if found else None
     if receipt is None:
-        raise ScriptError(f"the demo finds no {kind.__name__} on chain; run it again")
+        raise CommandError(f"the demo finds no {kind.__name__} on chain; run it again")
     stage.spend(name, receipt)

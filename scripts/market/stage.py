@@ -27,8 +27,8 @@ from rich.text import Text
 
 from scripts.deployment.artifacts import ROOT
 from scripts.market.accounts import ApeSigner
-from scripts.market.errors import ScriptError
 from teraproof.amounts import show_tpf
+from teraproof.errors import CommandError
 from teraproof.market.chain import Chain
 from teraproof.market.sending import Sender
 from teraproof.rpc.errors import ChainError
@@ -102,7 +102,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         if not AGENT.exists():
-            raise ScriptError(f"{AGENT} is missing; run make demo, which sets it up")
+            raise CommandError(f"{AGENT} is missing; run make demo, which sets it up")
         return self
 
     def __exit__(
@@ -188,7 +188,7 @@ class Stage:
         )
         if done.returncode != 0:
             line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise ScriptError(f"provider-agent {arguments[0]}: {line.removeprefix('error: ')}")
+            raise CommandError(f"provider-agent {arguments[0]}: {line.removeprefix('error: ')}")
         return done.stdout
 
     def start_agent(self) -> None:
@@ -249,9 +249,9 @@ class Stage:
                 if found is not None:
                     return found
                 if self.agent is not None and self.agent.poll() is not None:
-                    raise ScriptError("the agent has ended")
+                    raise CommandError("the agent has ended")
                 if time.monotonic() > end:
-                    raise ScriptError(f"{what}: nothing after {seconds:.0f} s")
+                    raise CommandError(f"{what}: nothing after {seconds:.0f} s")
                 time.sleep(0.1)
 
     def _environment(self) -> dict[str, str]:

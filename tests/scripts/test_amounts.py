@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.market.errors import ScriptError
 from teraproof.amounts import rate, show_ether, show_rate, show_tpf, show_units
+from teraproof.errors import CommandError
 
 
 @pytest.mark.parametrize(
@@ -59,5 +59,5 @@ def test_rate__with_a_prefix__operations_per_second(text: str, value: int, shown
 
 def test_rate__no_speed__one_line() -> None:
     for text in ("fast", "-1", "1 X", ""):
-        with pytest.raises(ScriptError, match="is not a throughput; write 500 TOPS"):
+        with pytest.raises(CommandError, match="is not a throughput; write 500 TOPS"):
             rate(text)

@@ -22,9 +22,9 @@ from ape.exceptions import (
 from scripts import deploy
 from scripts.market import choice
 from scripts.market.command import HOST, own_tools_first
-from scripts.market.errors import Declined, ScriptError, WrongInput
 from teraproof.cli.frame import OneLine
 from teraproof.cli.ui import ConsoleUi
+from teraproof.errors import CommandError, Declined, WrongInput
 from teraproof.protocol.errors import Code, Exit
 from teraproof.rpc.errors import ChainError
 from tests.support.codes import fails_as
@@ -53,10 +53,10 @@ def test_one_line__bug_or_other_exit__is_let_through() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (ScriptError("x"), Exit.FAULT),
+        (CommandError("x"), Exit.FAULT),
         (WrongInput("x"), Exit.INPUT),
-        (ScriptError("x", Code.CONTRACT_REFUSED), Exit.REFUSED),
-        (ScriptError("x", Code.JOB_FAILED), Exit.JOB_FAILED),
+        (CommandError("x", Code.CONTRACT_REFUSED), Exit.REFUSED),
+        (CommandError("x", Code.JOB_FAILED), Exit.JOB_FAILED),
         (ChainError("x"), Exit.UNAVAILABLE),
         (ProviderNotConnectedError(), Exit.UNAVAILABLE),
         # Ape says by the bare class that there is no node; what it says is its business.
@@ -91,7 +91,7 @@ def test_check__network_without_a_usable_url__one_line_names_the_variable() -> N
         (_node("mainnet"), "ethereum:mainnet has no RPC URL here"),
         (_node("other", ethereum={"other": {"uri": "x"}}), "in Ape's settings is none"),
     ):
-        with pytest.raises(ScriptError, match=line):
+        with pytest.raises(CommandError, match=line):
             choice.url_of(provider)
 
 
@@ -106,7 +106,7 @@ def test_own_tools_first__not_on_path__anvil_is_found(monkeypatch: pytest.Monkey
 
 def test_ask__no_terminal__question_without_its_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
-    with pytest.raises(ScriptError, match=r"^Register: nobody is there to ask"):
+    with pytest.raises(CommandError, match=r"^Register: nobody is there to ask"):
         ConsoleUi().ask("Register?")
 
 

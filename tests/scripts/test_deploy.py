@@ -17,7 +17,7 @@ from scripts.deployment.artifacts import Artifact
 from scripts.deployment.checks import check_network, current
 from scripts.deployment.deployer import Deployment
 from scripts.deployment.plan import Plan
-from scripts.market.errors import ScriptError
+from teraproof.errors import CommandError
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
 from teraproof.market.registry import Registry
@@ -132,7 +132,7 @@ def test_deploy__killed_while_waiting__the_same_transaction_is_used(
     fresh.set_automine(False)
     try:
         impatient = sender_of(fresh, DEPLOYER, chain_of(fresh, receipt_seconds=0.3))
-        with pytest.raises(ScriptError, match=r"Timelock: .* is not mined after .* run the same"):
+        with pytest.raises(CommandError, match=r"Timelock: .* is not mined after .* run the same"):
             deploy(local_plan, artifacts, impatient, tmp_path)
         pending = registries.load(tmp_path, 31337)
         assert pending is not None
@@ -150,7 +150,7 @@ def test_deploy__fee_too_low_by_now__replaced_with_the_same_nonce(
     impatient = sender_of(fresh, DEPLOYER, chain_of(fresh, receipt_seconds=0.3))
     nonce = fresh.nonce(impatient.address)
     try:
-        with pytest.raises(ScriptError, match="not mined"):
+        with pytest.raises(CommandError, match="not mined"):
             deploy(local_plan, artifacts, impatient, tmp_path)
         fresh.drop_all_transactions()
         fresh.set_next_base_fee(50 * 10**9)
@@ -194,11 +194,11 @@ def test_current__plan_changed_midway__refused(
         document["contracts"]["Jobs"]["fee_bps"] = 7
 
     changed = plans.load(write_plan(change), artifacts)
-    with pytest.raises(ScriptError, match="begun with another plan"):
+    with pytest.raises(CommandError, match="begun with another plan"):
         current(changed, sender.chain, tmp_path, QuietUi())
     other = sender_of(fresh, 1)
     known = current(local_plan, sender.chain, tmp_path, QuietUi())
-    with pytest.raises(ScriptError, match="go on with that account"):
+    with pytest.raises(CommandError, match="go on with that account"):
         Deployment(local_plan, artifacts, other, tmp_path, QuietUi(), known)
 
 
@@ -211,9 +211,9 @@ def test_current__local_chain_is_gone__starts_anew_and_elsewhere_refuses(
     fresh.revert(snapshot)
     public = dataclasses.replace(sender.chain, chain_id=31337)
     object.__setattr__(public, "chain_id", _Public(31337))
-    with pytest.raises(ScriptError, match=r"names Timelock .* does not have"):
+    with pytest.raises(CommandError, match=r"names Timelock .* does not have"):
         current(local_plan, public, tmp_path, QuietUi())
-    with pytest.raises(ScriptError, match="Timelock has no code at"):
+    with pytest.raises(CommandError, match="Timelock has no code at"):
         registries.require(tmp_path, sender.chain)
     registry, ui = deploy(local_plan, artifacts, sender, tmp_path)
     assert any("is gone; starting again" in line for line in ui.lines)
@@ -221,7 +221,7 @@ def test_current__local_chain_is_gone__starts_anew_and_elsewhere_refuses(
     stored = json.loads((tmp_path / "31337.json").read_text())
     stored["genesis"] = "0x" + "00" * 32
     (tmp_path / "31337.json").write_text(json.dumps(stored))
-    with pytest.raises(ScriptError, match="its first block differs"):
+    with pytest.raises(CommandError, match="its first block differs"):
         registries.require(tmp_path, sender.chain)
 
 
@@ -254,9 +254,9 @@ def test_check_network__test_token_on_a_real_chain__refused(
 
     plan = plans.load(write_plan(change), artifacts)
     real = Chain(1, "ethereum:mainnet", chain_of(anvil).pool, 1)
-    with pytest.raises(ScriptError, match=r"the test token, .* is refused on chain 1"):
+    with pytest.raises(CommandError, match=r"the test token, .* is refused on chain 1"):
         check_network(plan, real)
-    with pytest.raises(ScriptError, match="is for chain 1, but ethereum:test is chain 31337"):
+    with pytest.raises(CommandError, match="is for chain 1, but ethereum:test is chain 31337"):
         check_network(plan, chain_of(anvil))
 
 
@@ -267,12 +267,12 @@ def test_check_network__randomness_that_the_chain_has_not__refused(
         document["contracts"]["Benchmark"]["randomness_source"] = 2
 
     plan = plans.load(write_plan(arbitrum), artifacts)
-    with pytest.raises(ScriptError, match=r"randomness_source: 2 needs Arbitrum's ArbSys, which"):
+    with pytest.raises(CommandError, match=r"randomness_source: 2 needs Arbitrum's ArbSys, which"):
         check_network(plan, chain_of(fresh))
     # Where ArbSys is on Arbitrum: code that answers every call with the block's number.
     fresh.rpc("anvil_setCode", "0x" + "64".rjust(40, "0"), "0x4360005260206000f3")
     check_network(plan, chain_of(fresh))
-    with pytest.raises(ScriptError, match="randomness_source: 0 is constant or unknown on chain"):
+    with pytest.raises(CommandError, match="randomness_source: 0 is constant or unknown on chain"):
         check_network(local_plan, chain_of(fresh))
 
 
@@ -291,11 +291,11 @@ def test_deploy__own_payment_token__checked_and_used(
         entry = {"address": address, "decimals": decimals}
         return plans.load(write_plan(lambda d: d.update(payment_token=entry)), artifacts)
 
-    with pytest.raises(ScriptError, match="has no code on chain"):
+    with pytest.raises(CommandError, match="has no code on chain"):
         check_network(plan("0x" + "12" * 20, 6), sender.chain)
-    with pytest.raises(ScriptError, match="does not answer like an ERC-20"):
+    with pytest.raises(CommandError, match="does not answer like an ERC-20"):
         check_network(plan(first.address("Staking"), 6), sender.chain)
-    with pytest.raises(ScriptError, match="has 6 decimals, the plan says 18"):
+    with pytest.raises(CommandError, match="has 6 decimals, the plan says 18"):
         check_network(plan(token, 18), sender.chain)
     second, _ = deploy(plan(token, 6), artifacts, sender, tmp_path / "second")
     assert second.contracts["PaymentToken"].address == token
@@ -312,7 +312,7 @@ def test_estimate__constructor_would_refuse__told_before_anything_is_sent(
     sender = sender_of(fresh, DEPLOYER)
     nonce = fresh.nonce(sender.address)
     with pytest.raises(
-        ScriptError, match="Jobs: the contract refuses: collateral: locks too short"
+        CommandError, match="Jobs: the contract refuses: collateral: locks too short"
     ):
         deploy(plans.load(write_plan(change), artifacts), artifacts, sender, tmp_path)
     assert fresh.nonce(sender.address) == nonce
@@ -326,7 +326,7 @@ def test_deploy__not_enough_gas_money__told_before_anything_is_sent(
     fresh.set_balance(sender.address, 10**15)
     fresh.set_next_base_fee(10**9)
     fresh.mine()
-    with pytest.raises(ScriptError, match=r"holds 0.001 ETH and may need 0\.\d+ ETH for gas"):
+    with pytest.raises(CommandError, match=r"holds 0.001 ETH and may need 0\.\d+ ETH for gas"):
         deploy(local_plan, artifacts, sender, tmp_path)
     assert not (tmp_path / "31337.json").exists()
 
@@ -359,7 +359,7 @@ def test_verify__chain_differs__told(
         grant = artifacts["Timelock"].abi.encode("grantRole", bytes(32), sender.address)
         fresh.send(timelock, timelock, grant)
     assert ("Timelock", "administers itself") in wrong()
-    with pytest.raises(ScriptError, match="do not use this deployment"):
+    with pytest.raises(CommandError, match="do not use this deployment"):
         checks = verify.verify(local_plan, registry, artifacts, sender.chain)
         verify.report(checks, QuietUi())
 
@@ -393,7 +393,7 @@ def test_verify__manager_named_before_the_seal_beside_the_plan__told(
             fresh.wait(fresh.send(timelock, staking, abi.encode("remove_manager", extra)))
         deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
         return
-    with pytest.raises(ScriptError, match="Staking managers when sealed; do not use"):
+    with pytest.raises(CommandError, match="Staking managers when sealed; do not use"):
         deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
     registry = registries.load(tmp_path, 31337)
     assert registry is not None
@@ -446,7 +446,7 @@ def test_deploy__another_minter_was_named__refused_and_told(
     assert half is not None
     call = artifacts["Token"].abi.encode("set_minter", sender.address)
     fresh.wait(fresh.send(sender.address, half.address("Token"), call))
-    with pytest.raises(ScriptError, match="minter Emissions: the contract refuses: token: minter"):
+    with pytest.raises(CommandError, match="minter Emissions: the contract refuses: token: minter"):
         deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
     assert ("Token", "minter") in _wrong(local_plan, half, artifacts, sender)
 
@@ -482,5 +482,5 @@ def test_verify__registry_names_a_later_block__told(
 
 def test_load__damaged_registry__one_line(tmp_path: Path) -> None:
     (tmp_path / "5.json").write_text("{")
-    with pytest.raises(ScriptError, match="cannot be read"):
+    with pytest.raises(CommandError, match="cannot be read"):
         registries.load(tmp_path, 5)

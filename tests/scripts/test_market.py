@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripts.market.errors import ScriptError
-from teraproof.errors import LocalError
+from teraproof.errors import CommandError, LocalError
 from teraproof.market import credits, endings, jobs, packages, providers, tokens
 from teraproof.market.conditions import protection
 from teraproof.market.jobs import Funds
@@ -37,7 +36,7 @@ def test_register__valid_consent__provider_can_be_read(running: Stage) -> None:
 
 
 def test_register__twice__one_line(running: Stage) -> None:
-    with pytest.raises(ScriptError, match="is registered already"):
+    with pytest.raises(CommandError, match="is registered already"):
         providers.register(
             running.market,
             running.owner,
@@ -85,7 +84,7 @@ def test_read_consent__does_not_fit__one_line(
     with pytest.raises(LocalError, match=line):
         providers.read_consent(path, stage.market, stage.owner.address)
     path.write_text("[]")
-    with pytest.raises(ScriptError, match="not a consent"):
+    with pytest.raises(CommandError, match="not a consent"):
         providers.read_consent(path, stage.market, stage.owner.address)
 
 
@@ -100,15 +99,15 @@ def test_read_consent__used_already__one_line(running: Stage, tmp_path: Path) ->
     }
     path = tmp_path / "consent.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(ScriptError, match="has been bound by another consent since"):
+    with pytest.raises(CommandError, match="has been bound by another consent since"):
         providers.read_consent(path, running.market, running.owner.address)
 
 
 def test_stake__more_than_held_or_no_provider__one_line(running: Stage) -> None:
     owner = running.owner.address
-    with pytest.raises(ScriptError, match="holds 400 TPF, but 401 TPF are needed"):
+    with pytest.raises(CommandError, match="holds 400 TPF, but 401 TPF are needed"):
         providers.delegate(running.market, running.owner, running.ui, owner, 401 * TPF)
-    with pytest.raises(ScriptError, match="is not a registered provider"):
+    with pytest.raises(CommandError, match="is not a registered provider"):
         providers.delegate(running.market, running.owner, running.ui, "0x" + "11" * 20, TPF)
 
 
@@ -117,11 +116,11 @@ def test_unstake_and_withdraw__after_unbonding__everything_comes_back(running: S
     tokens.send_stake(market, running.deployer, ui, running.stranger.address, 50 * TPF)
     owner = running.owner.address
     providers.delegate(market, running.stranger, ui, owner, 50 * TPF)
-    with pytest.raises(ScriptError, match="has 50 TPF with"):
+    with pytest.raises(CommandError, match="has 50 TPF with"):
         providers.unstake(market, running.stranger, ui, owner, 51 * TPF)
     part = providers.unstake(market, running.stranger, ui, owner, 20 * TPF)
     assert part.ticket.assets == 20 * TPF
-    with pytest.raises(ScriptError, match="nothing to withdraw; a ticket is ready at"):
+    with pytest.raises(CommandError, match="nothing to withdraw; a ticket is ready at"):
         providers.withdraw(market, running.stranger, ui, owner)
     providers.unstake(market, running.stranger, ui, owner)
     running.anvil.increase_time(market.staking.unbonding("latest") + 1)
@@ -134,7 +133,7 @@ def test_unstake__own_stake_is_locked__says_how_much_and_what_to_do(running: Sta
     market, ui, owner = running.market, running.ui, running.owner.address
     placed = running.post()
     running.accept(placed)
-    with pytest.raises(ScriptError) as caught:
+    with pytest.raises(CommandError) as caught:
         providers.unstake(market, running.owner, ui, owner)
     said = str(caught.value)
     assert "590 TPF of 600 TPF can be unstaked now, 10 TPF are locked" in said
@@ -153,11 +152,11 @@ def test_set_limits_and_endpoint__owner_only(running: Stage) -> None:
     found = providers.read(market, running.owner.address)
     assert (found.max_lock_per_order, found.max_locked) == (5 * TPF, 6 * TPF)
     assert found.endpoint == "https://gpu.example"
-    with pytest.raises(ScriptError, match="is not a registered provider"):
+    with pytest.raises(CommandError, match="is not a registered provider"):
         providers.set_limits(market, running.stranger, ui, 1, 1)
-    with pytest.raises(ScriptError, match="--max-locked must be at least --max-lock-per-order"):
+    with pytest.raises(CommandError, match="--max-locked must be at least --max-lock-per-order"):
         providers.set_limits(market, running.owner, ui, 2, 1)
-    with pytest.raises(ScriptError, match=r"give an http\(s\) URL"):
+    with pytest.raises(CommandError, match=r"give an http\(s\) URL"):
         providers.set_endpoint(market, running.owner, ui, "ftp://gpu.example")
 
 
@@ -199,9 +198,9 @@ def test_post__what_cannot_work__one_line_and_nothing_sent(running: Stage) -> No
         ({"duration": 0}, "is not possible here"),
         ({"auction": 31 * 86_400}, "auction is too long"),
     ):
-        with pytest.raises(ScriptError, match=line):
+        with pytest.raises(CommandError, match=line):
             running.post(**changes)
-    with pytest.raises(ScriptError, match="of credit, but 2 tUSD are needed"):
+    with pytest.raises(CommandError, match="of credit, but 2 tUSD are needed"):
         jobs.post(running.market, running.tenant, running.ui, running.order(), Funds.CREDIT)
     assert running.anvil.nonce(running.tenant.address) == nonce
 
@@ -209,20 +208,20 @@ def test_post__what_cannot_work__one_line_and_nothing_sent(running: Stage) -> No
 def test_job__attested_and_approved__provider_is_paid(running: Stage) -> None:
     market, ui = running.market, running.ui
     placed = running.post(start_price=2 * USD)
-    with pytest.raises(ScriptError, match="is open; only a job that is attested"):
+    with pytest.raises(CommandError, match="is open; only a job that is attested"):
         endings.approve(market, running.tenant, ui, running.find(placed))
     running.accept(placed)
     assert running.find(placed).status is Status.ASSIGNED
-    with pytest.raises(ScriptError, match="only after it can the job be expired"):
+    with pytest.raises(CommandError, match="only after it can the job be expired"):
         endings.expire(market, running.stranger, ui, running.find(placed))
     attestation = running.attest(placed)
     job = running.find(placed)
     assert job.record().attestation == attestation.struct_hash()
     jobs.show(market, job, ui)
     assert any("ran 1 min 30 s" in line for line in ui.lines)
-    with pytest.raises(ScriptError, match="belongs to"):
+    with pytest.raises(CommandError, match="belongs to"):
         endings.approve(market, running.stranger, ui, job)
-    with pytest.raises(ScriptError, match=r"challenge window of .* ends"):
+    with pytest.raises(CommandError, match=r"challenge window of .* ends"):
         endings.finalize(market, running.stranger, ui, job)
     endings.approve(market, running.tenant, ui, job)
     done = running.find(placed)
@@ -235,7 +234,7 @@ def test_job__attested_and_approved__provider_is_paid(running: Stage) -> None:
     assert not any("deadline" in line for line in ui.lines)
     paid = providers.withdraw(market, running.owner, ui, running.owner.address)
     assert paid.credits.payment == 1_980_000
-    with pytest.raises(ScriptError, match="has nothing to withdraw"):
+    with pytest.raises(CommandError, match="has nothing to withdraw"):
         credits.withdraw(market, running.tenant, ui)
 
 
@@ -245,13 +244,13 @@ def test_refuse__refusable_order__price_and_collateral_are_burned(running: Stage
     assert any("not get it" in line for line in ui.lines)
     for job in (trusted, placed):
         running.accept(job)
-    with pytest.raises(ScriptError, match="only a job that is attested can be refused"):
+    with pytest.raises(CommandError, match="only a job that is attested can be refused"):
         endings.refuse(market, running.tenant, ui, running.find(placed))
     running.attest(trusted)
-    with pytest.raises(ScriptError, match="was not posted with --judged refusable"):
+    with pytest.raises(CommandError, match="was not posted with --judged refusable"):
         endings.refuse(market, running.tenant, ui, running.find(trusted))
     running.attest(placed)
-    with pytest.raises(ScriptError, match="belongs to"):
+    with pytest.raises(CommandError, match="belongs to"):
         endings.refuse(market, running.stranger, ui, running.find(placed))
     price = market.show_price(running.find(placed).accepted.price)  # type: ignore[union-attr]
     ui.lines.clear()
@@ -269,7 +268,7 @@ def test_refuse__window_over__one_line(running: Stage) -> None:
     running.accept(placed)
     running.attest(placed)
     running.anvil.increase_time(12)
-    with pytest.raises(ScriptError, match="it can no longer be refused"):
+    with pytest.raises(CommandError, match="it can no longer be refused"):
         endings.refuse(running.market, running.tenant, running.ui, running.find(placed))
 
 
@@ -333,7 +332,7 @@ def test_job__deadline_missed__tenant_is_made_whole(running: Stage) -> None:
 
 def test_cancel__by_another__only_when_the_open_time_is_over(running: Stage) -> None:
     placed = running.post()
-    with pytest.raises(ScriptError, match="others may cancel it from"):
+    with pytest.raises(CommandError, match="others may cancel it from"):
         endings.cancel(running.market, running.stranger, running.ui, running.find(placed))
     running.anvil.increase_time(3_700)
     endings.cancel(running.market, running.stranger, running.ui, running.find(placed))
@@ -359,27 +358,27 @@ def test_hire__signed_quote__assigned_at_once_and_used_up(running: Stage) -> Non
     assert job.status is Status.ASSIGNED
     assert job.provider == running.owner.address
     assert placed.terms.order == quote.order()
-    with pytest.raises(ScriptError, match="was used or taken back"):
+    with pytest.raises(CommandError, match="was used or taken back"):
         jobs.hire(market, running.tenant, running.ui, quote, signature)
-    with pytest.raises(ScriptError, match="has expired"):
+    with pytest.raises(CommandError, match="has expired"):
         jobs.hire(market, running.tenant, running.ui, replace(quote, expires=1), signature)
     other = replace(quote, nonce=messages.quote_nonce(1, 7))
-    with pytest.raises(ScriptError, match="was bound again since"):
+    with pytest.raises(CommandError, match="was bound again since"):
         jobs.hire(market, running.tenant, running.ui, other, signature)
 
 
 def test_find__by_first_digits__unknown_and_malformed_are_told(running: Stage) -> None:
     placed = running.post()
     assert jobs.find(running.market, "0x" + placed.job.hex()[:8]).job == placed.job
-    with pytest.raises(ScriptError, match="no job 0x00000000 on chain 31337"):
+    with pytest.raises(CommandError, match="no job 0x00000000 on chain 31337"):
         jobs.find(running.market, "0x00000000")
-    with pytest.raises(ScriptError, match="is not a job id"):
+    with pytest.raises(CommandError, match="is not a job id"):
         jobs.find(running.market, "0xzz")
 
 
 def test_send__no_gas_money__one_line(running: Stage) -> None:
     running.anvil.set_balance(running.tenant.address, 0)
-    with pytest.raises(ScriptError, match="holds 0 ETH"):
+    with pytest.raises(CommandError, match="holds 0 ETH"):
         running.post()
 
 
@@ -417,7 +416,7 @@ def test_read__mistakes__one_line(tmp_path: Path) -> None:
     (write(["data"]) / "job.json").write_text(
         json.dumps({**template, "inputs": ["data"], "kind": "magic"})
     )
-    with pytest.raises(ScriptError, match=r"job\.json: kind"):
+    with pytest.raises(CommandError, match=r"job\.json: kind"):
         packages.read(tmp_path)
-    with pytest.raises(ScriptError, match="cannot read"):
+    with pytest.raises(CommandError, match="cannot read"):
         packages.read(tmp_path / "nothing")

@@ -15,7 +15,7 @@ from scripts.deployment import plan as plans
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan
 from scripts.deployment.transactions import Rollout
-from scripts.market.errors import ScriptError, WrongInput
+from teraproof.errors import CommandError, WrongInput
 from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.scripts.conftest import PARAMS
 
@@ -51,7 +51,7 @@ def test_resolve__references__are_replaced(local_plan: Plan) -> None:
     assert found["executors"] == [ZERO_ADDRESS]
     token = local_plan.resolve("Token", {"deployer": deployer, "Timelock": timelock})
     assert token["owner"] == timelock
-    with pytest.raises(ScriptError, match="not deployed yet"):
+    with pytest.raises(CommandError, match="not deployed yet"):
         local_plan.resolve("Token", {"deployer": deployer})
 
 
@@ -198,7 +198,7 @@ def test_load__mistake__one_line(
     write_plan: Callable[..., Path],
     artifacts: Artifacts,
 ) -> None:
-    with pytest.raises(ScriptError) as raised:
+    with pytest.raises(CommandError) as raised:
         plans.load(write_plan(change), artifacts)
     text = str(raised.value)
     assert line in text
@@ -226,7 +226,7 @@ def test_load__not_for_a_public_chain__one_line(
     document["contracts"][contract].update(values)
     path = tmp_path / "public.yaml"
     path.write_text(yaml.safe_dump(document))
-    with pytest.raises(ScriptError) as raised:
+    with pytest.raises(CommandError) as raised:
         plans.load(path, artifacts)
     assert f"public.yaml: {contract}.{line}" in str(raised.value)
     document["chain_id"] = 31337
@@ -257,15 +257,15 @@ def test_load__not_a_plan__one_line(
 ) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(text)
-    with pytest.raises(ScriptError, match=line) as raised:
+    with pytest.raises(CommandError, match=line) as raised:
         plans.load(path, artifacts)
     assert "\n" not in str(raised.value)
 
 
 def test_find__no_plan_for_the_chain__says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ScriptError, match=r"no plan for chain 5 .* --plan FILE"):
+    with pytest.raises(CommandError, match=r"no plan for chain 5 .* --plan FILE"):
         plans.find(tmp_path, 5)
-    with pytest.raises(ScriptError, match="cannot read the plan"):
+    with pytest.raises(CommandError, match="cannot read the plan"):
         plans.load(tmp_path / "none.yaml", {})
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from provider_agent.prover.engine import make_engine
 from provider_agent.prover.proof import Proof
-from scripts.market.errors import ScriptError
 from teraproof.epochs import rules_of
+from teraproof.errors import CommandError
 from teraproof.market import directory, entries, proofs, providers, rewards, tenant
 from teraproof.market.sending import Call
 from teraproof.pog.schedule import Rules
@@ -111,7 +111,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
     prover.begin()
     assert "open a window: " in shown(stage)
-    with pytest.raises(ScriptError, match="no boundary that can be presented now has won"):
+    with pytest.raises(CommandError, match="no boundary that can be presented now has won"):
         proofs.open_epoch(market, stage.stranger, stage.ui)
     proofs.show(market, stage.ui)
     text = shown(stage)
@@ -119,13 +119,13 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert "no provider has committed" in text
 
     proof = prover.commit()
-    with pytest.raises(ScriptError, match="cannot be drawn: commits until"):
+    with pytest.raises(CommandError, match="cannot be drawn: commits until"):
         proofs.draw(market, stage.stranger, stage.ui)
-    with pytest.raises(ScriptError, match="cannot be closed: commits until"):
+    with pytest.raises(CommandError, match="cannot be closed: commits until"):
         proofs.close(market, stage.stranger, stage.ui)
-    with pytest.raises(ScriptError, match="cannot be settled yet: commits until"):
+    with pytest.raises(CommandError, match="cannot be settled yet: commits until"):
         proofs.settle(market, stage.stranger, stage.ui, owner)
-    with pytest.raises(ScriptError, match="the bond is bound by the proof of epoch"):
+    with pytest.raises(CommandError, match="the bond is bound by the proof of epoch"):
         proofs.release_bond(market, stage.owner, stage.ui, owner)
     prover.draw()
     prover.open(proof, most=2)
@@ -149,7 +149,7 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
 
     rewards.show(market, stage.ui, owner)
     assert "1,000 TPF | the epoch is not over" in shown(stage)
-    with pytest.raises(ScriptError, match="no reward waits for"):
+    with pytest.raises(CommandError, match="no reward waits for"):
         rewards.claim(market, stage.stranger, stage.ui, owner)
     prover.end()
     before = market.staking.owner_assets(owner, "latest")
@@ -161,20 +161,20 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert claimed.to_pool - 3 <= gained <= claimed.to_pool
     rewards.show(market, stage.ui, owner)
     assert "paid into the pool" in shown(stage)
-    with pytest.raises(ScriptError, match="no reward waits for"):
+    with pytest.raises(CommandError, match="no reward waits for"):
         rewards.claim(market, stage.stranger, stage.ui, owner)
-    with pytest.raises(ScriptError, match="has no unsettled epoch"):
+    with pytest.raises(CommandError, match="has no unsettled epoch"):
         proofs.settle(market, stage.stranger, stage.ui, owner)
     rewards.show_emission(market, stage.ui)
     assert "minted | 1,000 TPF" in (text := shown(stage))
     assert "Weights: 0 | capacity | 100 % | 100 % | 1,000 TPF" in text
 
     locked = providers.read(market, owner).locked
-    with pytest.raises(ScriptError, match="is neither the owner nor the operator"):
+    with pytest.raises(CommandError, match="is neither the owner nor the operator"):
         proofs.release_bond(market, stage.stranger, stage.ui, owner)
     proofs.release_bond(market, stage.owner, stage.ui, owner)
     assert locked - providers.read(market, owner).locked == BOND
-    with pytest.raises(ScriptError, match="has no bond locked"):
+    with pytest.raises(CommandError, match="has no bond locked"):
         proofs.release_bond(market, stage.owner, stage.ui, owner)
 
 
@@ -184,12 +184,12 @@ def _draw_of(prover: Prover) -> bytes:
 
 def test_fail__not_opened__bond_is_burned_once(prover: Prover) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
-    with pytest.raises(ScriptError, match="has no proof that could fail"):
+    with pytest.raises(CommandError, match="has no proof that could fail"):
         proofs.fail(market, stage.stranger, stage.ui, owner)
     prover.begin()
     prover.commit()
     prover.draw()
-    with pytest.raises(ScriptError, match="cannot be reported: samples are opened until"):
+    with pytest.raises(CommandError, match="cannot be reported: samples are opened until"):
         proofs.fail(market, stage.stranger, stage.ui, owner)
     number = prover.epoch().number
     prover.end()
@@ -201,17 +201,17 @@ def test_fail__not_opened__bond_is_burned_once(prover: Prover) -> None:
     assert "50 TPF burned, its score is gone" in shown(stage)
     proofs.show(market, stage.ui, number)
     assert "failed, 50 TPF burned" in shown(stage)
-    with pytest.raises(ScriptError, match="has no proof that could fail"):
+    with pytest.raises(CommandError, match="has no proof that could fail"):
         proofs.fail(market, stage.stranger, stage.ui, owner)
 
 
 def test_withdraw__in_the_window__nothing_is_left_to_open(prover: Prover) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
-    with pytest.raises(ScriptError, match="has no proof that could be withdrawn"):
+    with pytest.raises(CommandError, match="has no proof that could be withdrawn"):
         proofs.withdraw(market, stage.owner, stage.ui)
     prover.begin()
     prover.commit()
-    with pytest.raises(ScriptError, match="is not a registered provider"):
+    with pytest.raises(CommandError, match="is not a registered provider"):
         proofs.withdraw(market, stage.stranger, stage.ui)
     proofs.withdraw(market, stage.owner, stage.ui)
     proofs.show(market, stage.ui)
@@ -221,33 +221,33 @@ def test_withdraw__in_the_window__nothing_is_left_to_open(prover: Prover) -> Non
     proofs.show(market, stage.ui)
     assert f"{owner} | 3 | " in shown(stage)
     prover.draw()
-    with pytest.raises(ScriptError, match="cannot be withdrawn: samples are opened until"):
+    with pytest.raises(CommandError, match="cannot be withdrawn: samples are opened until"):
         proofs.withdraw(market, stage.owner, stage.ui)
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["not closed", "not drawn"])
 def test_show__nobody_closed_or_drew__void_and_nothing_lost(prover: Prover, closed: bool) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
-    with pytest.raises(ScriptError, match=r"there is no epoch 9: (no window|the newest epoch)"):
+    with pytest.raises(CommandError, match=r"there is no epoch 9: (no window|the newest epoch)"):
         proofs.show(market, stage.ui, 9)
     number = prover.begin()
     prover.commit()
     opened = prover.epoch().record.opened_at
     if closed:
         prover.close()
-        with pytest.raises(ScriptError, match="is not there yet, the newest is"):
+        with pytest.raises(CommandError, match="is not there yet, the newest is"):
             proofs.draw(market, stage.stranger, stage.ui)
         prover.go_to(prover.rules.draw_until(opened) + 1)
     else:
         prover.go_to(prover.rules.close_until(opened) + 1)
-        with pytest.raises(ScriptError, match="cannot be closed: void"):
+        with pytest.raises(CommandError, match="cannot be closed: void"):
             proofs.close(market, stage.stranger, stage.ui)
-    with pytest.raises(ScriptError, match="cannot be drawn: void: nobody closed or drew in time"):
+    with pytest.raises(CommandError, match="cannot be drawn: void: nobody closed or drew in time"):
         proofs.draw(market, stage.stranger, stage.ui)
     proofs.show(market, stage.ui)
     assert "| void" in shown(stage)
     prover.end()
-    with pytest.raises(ScriptError, match="cannot be reported: void"):
+    with pytest.raises(CommandError, match="cannot be reported: void"):
         proofs.fail(market, stage.stranger, stage.ui, owner)
     proofs.show(market, stage.ui)
     assert "has not opened" not in shown(stage)
@@ -261,7 +261,7 @@ def test_show__nobody_closed_or_drew__void_and_nothing_lost(prover: Prover, clos
 def test_delegate__while_an_epoch_is_unsettled__waits_as_an_entry(prover: Prover) -> None:
     stage, owner, market = prover.stage, prover.owner, prover.stage.market
     prover.prove()
-    with pytest.raises(ScriptError, match="has no entry with"):
+    with pytest.raises(CommandError, match="has no entry with"):
         entries.take_back(market, stage.owner, stage.ui, owner)
     active = providers.read(market, owner).active
     providers.delegate(market, stage.owner, stage.ui, owner, 7 * TPF)
@@ -283,7 +283,7 @@ def test_min_score__proven_or_not__decides_who_can_take_the_job(prover: Prover) 
     score = prover.rules.score(ROUNDS)
     order = stage.order(min_score=score // 2 + 1)
     assert tenant.candidates(market, order) == {}
-    with pytest.raises(ScriptError, match=r"has proven 0 TOPS, .* 0.00006291 TOPS are asked for"):
+    with pytest.raises(CommandError, match=r"has proven 0 TOPS, .* 0.00006291 TOPS are asked for"):
         tenant.check_score(market, owner, score)
     prover.prove()
     tenant.check_score(market, owner, score)
@@ -301,15 +301,15 @@ def test_set_weights__proposed_and_carried_out__in_force_for_epochs_to_come(
     prover: Prover,
 ) -> None:
     stage, market = prover.stage, prover.stage.market
-    with pytest.raises(ScriptError, match="2 weights for 1 use; leave some out"):
+    with pytest.raises(CommandError, match="2 weights for 1 use; leave some out"):
         rewards.set_weights(market, stage.deployer, stage.ui, [5_000, 5_000])
-    with pytest.raises(ScriptError, match=r"the weights sum up to 100\.01 %"):
+    with pytest.raises(CommandError, match=r"the weights sum up to 100\.01 %"):
         rewards.set_weights(market, stage.deployer, stage.ui, [10_001])
-    with pytest.raises(ScriptError, match="may not propose to the timelock"):
+    with pytest.raises(CommandError, match="may not propose to the timelock"):
         rewards.set_weights(market, stage.stranger, stage.ui, [8_000])
     rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
     assert "carried out after 1 min" in shown(stage)
-    with pytest.raises(ScriptError, match="proposed, and can be carried out"):
+    with pytest.raises(CommandError, match="proposed, and can be carried out"):
         rewards.set_weights(market, stage.deployer, stage.ui, [8_000])
     stage.anvil.increase_time(61)
     rewards.set_weights(market, stage.stranger, stage.ui, [8_000])

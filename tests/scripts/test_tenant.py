@@ -20,10 +20,9 @@ from click.testing import CliRunner
 
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan
-from scripts.market.errors import ScriptError
 from teraproof.cli.main import main
 from teraproof.epochs import rules_of
-from teraproof.errors import LocalError
+from teraproof.errors import CommandError, LocalError
 from teraproof.market import (
     directory,
     endings,
@@ -216,7 +215,7 @@ def test_post__agent_delivers__result_is_fetched_and_checked(scene: Scene) -> No
     _, unknown = watch.wait(scene.market, scene.ui, opened)
     assert unknown is None  # the chain alone does not say so
     target = scene.home / "result"
-    with pytest.raises(ScriptError, match="results are given to the requester only"):
+    with pytest.raises(CommandError, match="results are given to the requester only"):
         tenant.fetch(scene.market, scene.stranger.signer, scene.ui, job, target)
     fetched = tenant.fetch(scene.market, scene.tenant.signer, scene.ui, job, target)
     assert (job.outcome, fetched.ending.outcome) == ("delivered", Outcome.SUCCEEDED)
@@ -281,10 +280,10 @@ def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
     owner, url = tenant.announced(scene.market, None)
     assert (owner, url) == (scene.owner.address, scene.endpoint)
     quote, signature = tenant.quote(scene.market, scene.tenant.signer, package, url, owner)
-    with pytest.raises(ScriptError, match="quotes for another provider"):
+    with pytest.raises(CommandError, match="quotes for another provider"):
         tenant.check_operator(scene.market, quote, url, scene.stranger.address)
     unknown = dataclasses.replace(quote, operator=scene.stranger.address)
-    with pytest.raises(ScriptError, match="quotes for no registered provider"):
+    with pytest.raises(CommandError, match="quotes for no registered provider"):
         tenant.check_operator(scene.market, unknown, url, None)
     assert quote.requester == scene.tenant.address
     known = providers.read_all(scene.market)
@@ -316,7 +315,7 @@ def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> Non
     strange = scene.package("strange", "one", runtime="abacus")
     placed = scene.post(strange)
     begun = time.monotonic()
-    with pytest.raises(ScriptError, match="no agent has the inputs"):
+    with pytest.raises(CommandError, match="no agent has the inputs"):
         tenant.upload(
             scene.market, scene.tenant.signer, scene.ui, strange, [scene.endpoint], 60, placed.job
         )
@@ -329,7 +328,7 @@ def test_upload__agent_would_not_take_the_job__told_at_once(scene: Scene) -> Non
         placed.terms.order, spec=package.spec.digest(), min_stake=5_000 * TPF, nonce=fresh_nonce()
     )
     placed = jobs.post(scene.market, scene.tenant, scene.ui, order)
-    with pytest.raises(ScriptError, match="no agent has the inputs"):
+    with pytest.raises(CommandError, match="no agent has the inputs"):
         tenant.upload(
             scene.market, scene.tenant.signer, scene.ui, package, [scene.endpoint], 5, placed.job
         )
@@ -357,7 +356,7 @@ def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene)
         assert f"{rules.samples} of {rules.samples} | proven" in scene.ui.lines[-1]
 
         package = scene.package("fast", "nine")
-        with pytest.raises(ScriptError, match="are asked for"):
+        with pytest.raises(CommandError, match="are asked for"):
             tenant.check_score(market, owner, speed + 1)
         tenant.check_score(market, owner, speed)
         placed = scene.post(package, min_score=speed)
@@ -429,11 +428,11 @@ def test_commands__a_tenants_job_from_check_to_payment(
 
 def test_upload__nobody_there__one_line(scene: Scene) -> None:
     package = scene.package("unheard", "one")
-    with pytest.raises(ScriptError, match="no agent has the inputs"):
+    with pytest.raises(CommandError, match="no agent has the inputs"):
         tenant.upload(
             scene.market, scene.tenant.signer, scene.ui, package, ["http://127.0.0.1:9"], wait=1
         )
     with pytest.raises(LocalError, match=r"127\.0\.0\.1:9: no connection"):
         tenant.quote(scene.market, scene.tenant.signer, package, "http://127.0.0.1:9")
-    with pytest.raises(ScriptError, match="announces no endpoint; pass --endpoint"):
+    with pytest.raises(CommandError, match="announces no endpoint; pass --endpoint"):
         tenant.announced(scene.market, scene.stranger.address)
