@@ -121,6 +121,9 @@ class Runner:
     def list(self) -> tuple[str, ...]:
         return tuple(sorted(self._runs))
 
+    def allocated(self, run_id: str) -> int:
+        return 0
+
     def outputs(self, run_id: str) -> Path:
         return self._root / run_id / "outputs"
 

@@ -256,6 +256,12 @@ class Runner(Protocol):
     def list(self) -> tuple[str, ...]:
         """The ids of all runs, ended ones too, sorted."""
 
+    def allocated(self, run_id: str) -> int:
+        """Bytes of the disk that a run has taken at once, for all that it may write; 0 when it
+        takes them as it goes.
+        """
+        ...
+
     def outputs(self, run_id: str) -> Path:
         """The directory with the outputs of a run, as far as they were collected."""
 

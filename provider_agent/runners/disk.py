@@ -120,6 +120,14 @@ def _has_loop_devices() -> bool:
     )
 
 
+def allocated(directory: Path) -> int:
+    """Bytes that the image of a run takes; 0 where there is none."""
+    try:
+        return (directory / IMAGE_FILE).stat().st_blocks * 512
+    except OSError:
+        return 0
+
+
 def make_image(directory: Path, room: Room) -> None:
     """Writes the image into a run's directory. Raises OSError where there is no room for it."""
     path = directory / IMAGE_FILE

@@ -237,6 +237,12 @@ class ProcessRunner:
         """The ids of all runs, ended ones too, sorted."""
         return tuple(sorted(name for name in os.listdir(self._runs) if not name.startswith(".")))
 
+    def allocated(self, run_id: str) -> int:
+        """Bytes of the disk that a run has taken at once, for all that it may write; 0 when it
+        takes them as it goes.
+        """
+        return disk.allocated(self._directory(run_id))
+
     def outputs(self, run_id: str) -> Path:
         """The directory with the outputs that were collected. RunnerError where none were."""
         if not self.poll(run_id).collected:

@@ -71,6 +71,7 @@ class PlainRunner:
         self.started: list[RunRequest] = []
         self.states: dict[str, RunState] = {}
         self.refuses = ""
+        self.takes = 0  # bytes of the disk that each run allocates
         self.requests: dict[str, RunRequest] = {}
         self.probed: list[str] = []
         self.broken: dict[str, str] = {}  # GPUs by UUID, and what is wrong with them
@@ -123,6 +124,9 @@ class PlainRunner:
 
     def list(self) -> tuple[str, ...]:
         return tuple(self.states)
+
+    def allocated(self, run_id: str) -> int:
+        return self.takes
 
     def outputs(self, run_id: str) -> Path:
         return self.root / run_id / "outputs"
@@ -336,6 +340,7 @@ class Rig:
             jobs,
             OPERATOR.address,
             attempts,
+            self.runner.allocated,
             lambda: self.now,
         )
         self.clock = ChainClock(lambda: self.now)

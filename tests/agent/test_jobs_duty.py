@@ -183,6 +183,24 @@ def test_open_jobs__each_fits_alone__no_more_than_the_disk_has(
     assert len(rig.intents()) == min(2, number)
 
 
+def test_run_has_allocated_its_disk__counts_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = rig.spec(inputs=[])
+    needs = rig.policy.needs(spec)
+    free = 2 * needs.disk
+    monkeypatch.setattr(means, "free_on", lambda _: Amounts(disk=free, inodes=1 << 40))
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
+    rig.assign(rig.post(spec, duration=3600))
+    rig.cycle(2)
+    rig.runner.takes = needs.disk // 2
+    free -= rig.runner.takes
+    second = rig.post(spec, duration=3600)
+    rig.cycle()
+    assert [i.key.action for i in rig.store.intents_of(second.job_id().hex())] == ["accept"]
+    third = rig.post(spec, duration=7200)
+    rig.cycle()
+    assert rig.blocked(third) in (Code.SLOTS_TAKEN, Code.DISK_TAKEN)
+
+
 def test_open_job__no_gas_money_to_attest_it__not_taken(rig: Rig) -> None:
     """What is accepted and cannot be attested costs its collateral."""
     rig.reserve.jobs = 0

@@ -107,6 +107,7 @@ class JobsModule(Module):
             jobs,
             self._operator,
             attempts,
+            machine.runner.allocated,
         )
         self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
         clock, self._drift = ChainClock(), Drift(chain.clock_margin_seconds)

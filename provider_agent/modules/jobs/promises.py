@@ -58,8 +58,10 @@ class Promises:
         jobs: JobsContract,
         operator: str,
         attempts: Attempts,
+        allocated: Callable[[str], int] = lambda run_id: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._allocated = allocated
         self.lock = threading.RLock()
         self.capacity = capacity
         self._book, self._policy = book, policy
@@ -107,7 +109,7 @@ class Promises:
             # The chain shows the collateral of a job once it is assigned.
             locks = job.job_id in accepting
             collateral = decode_terms(job.terms).order.collateral if locks else 0
-            owed[job.job_id] = self._hold(Kind.OWED, spec, collateral)
+            owed[job.job_id] = self._begun(job, self._hold(Kind.OWED, spec, collateral))
             needed |= _inputs(job.requester, spec)
         for job in self._to_deliver(standing):
             # Its work is done: the attestation has still to be paid for.
@@ -207,6 +209,14 @@ class Promises:
             return Hold(kind, replace(_UNKNOWN, collateral=collateral), by=_MODULE)
         needs, seconds = self._policy.needs(spec, collateral), self._policy.busy_seconds(spec)
         return Hold(kind, needs, seconds, by=_MODULE)
+
+    def _begun(self, job: JobRow, hold: Hold) -> Hold:
+        """What a run has allocated is no longer free, and must not count twice."""
+        run = self._book.latest_run(job.job_id)
+        if run is None or run.state not in ACTIVE_RUNS:
+            return hold
+        there = min(hold.amounts.disk, self._allocated(run.run_id))
+        return replace(hold, stored=Amounts(disk=there))
 
     def _offer(self, quote: QuoteRow, spec: JobSpec | None) -> Hold:
         """A quote may be used in its last second, and the job takes its time after that."""
