@@ -41,8 +41,11 @@ def anvil() -> Iterator[Anvil]:
 @pytest.fixture
 def fresh(anvil: Anvil) -> Iterator[Anvil]:
     """The module's chain; what a test does to it is undone."""
+    base_fee = anvil.block()["baseFeePerGas"]
     with anvil.isolated():
         yield anvil
+    # A snapshot does not hold what the next block costs.
+    anvil.rpc("anvil_setNextBlockBaseFeePerGas", base_fee)
 
 
 @pytest.fixture(scope="session")
