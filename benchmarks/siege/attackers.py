@@ -231,7 +231,7 @@ class Attackers:
         world.jobs.send(self.paying, "post", order.abi_tuple())
         self.tokens_paid += USD
         self.done["hostile jobs"] += 1
-        with AgentClient(self._url, self.paying) as client:
+        with contextlib.suppress(LocalError), AgentClient(self._url, self.paying) as client:
             client.upload(spec, folder, wait=30)
         self._stopped.wait(15)
 

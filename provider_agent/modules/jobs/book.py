@@ -135,6 +135,8 @@ class JobBook:
         self._inputs = inputs
         self._blocked: OrderedDict[bytes, Code] = OrderedDict()
         self._parsed = _Parsed(_MOST_PARSED)
+        self._accepting: set[bytes] = set()  # at the last look
+        self._accepting_lock = threading.Lock()
         self._matched: set[bytes] = set()  # quotes whose jobs are known
 
     def spec(self, job: JobRow) -> JobSpec | None:
@@ -231,5 +233,16 @@ class JobBook:
         return standing[-1] if standing else None
 
     def accepting(self) -> list[JobRow]:
-        """Open jobs whose acceptance is on its way."""
-        return self.store.accepting()
+        """Open jobs whose acceptance is on its way, or has landed and is not seen yet at the pinned
+        block.
+        """
+        with self._accepting_lock:
+            found = {job.job_id: job for job in self.store.accepting()}
+            for job_id in self._accepting - found.keys():
+                job = self.store.job(job_id)
+                if job is None or Status(job.status) is not Status.OPEN:
+                    continue
+                if self.acceptance(job_id) is not None:
+                    found[job_id] = job
+            self._accepting = set(found)
+        return list(found.values())

@@ -74,14 +74,19 @@ class Jobs(Repository):
         return [_job(row) for row in rows]
 
     def accepting(self) -> list[JobRow]:
-        """Open jobs whose acceptance is on its way, or has landed and is not yet seen."""
+        """Open jobs whose acceptance is on its way, oldest change first.
+
+        They are found by the acceptances: of the open jobs there may be any number.
+        """
         rows = self._db().execute(
-            "SELECT * FROM jobs WHERE status = 1 AND EXISTS (SELECT 1 FROM intents "
-            "WHERE object_id = lower(hex(jobs.job_id)) AND contract = 'jobs' "
-            "AND action LIKE 'accept%' AND state NOT IN (?, ?)) ORDER BY updated_at, job_id",
-            (IntentState.REVERTED, IntentState.ABANDONED),
+            "SELECT object_id FROM intents INDEXED BY intents_by_state WHERE state IN (?, ?, ?, ?) "
+            "AND contract = 'jobs' AND action LIKE 'accept%'",
+            (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.MINED),
         )
-        return [_job(row) for row in rows]
+        ids = dict.fromkeys(bytes.fromhex(row[0]) for row in rows.fetchall())
+        known = [self.job(job_id) for job_id in ids]
+        found = [job for job in known if job is not None and job.status == 1]
+        return sorted(found, key=lambda job: (job.updated_at, job.job_id))
 
     def concerns(self, job_id: bytes) -> bool:
         """Whether we have, or had, anything to do with a job."""
