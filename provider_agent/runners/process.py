@@ -147,7 +147,14 @@ class ProcessRunner:
         directory = self._existing(run_id)
         # The lock first: a run that ends between the two looks is then seen as ended.
         alive = linux.is_locked(directory / state.LOCK)
-        found = Saved.read(directory).state
+        saved = Saved.read(directory)
+        found = saved.state
+        if found.phase is Phase.RUNNING and alive and not _is_supervised(saved):
+            # Looked at again: it may have ended between the two looks, as it should.
+            found = Saved.read(directory).state
+            if found.phase is Phase.RUNNING:
+                _end_orphans(directory)
+                alive = linux.is_locked(directory / state.LOCK)
         if found.phase is Phase.RUNNING and not alive:
             if self._plan(directory).sandbox == "none":
                 _end_strays(directory)
@@ -173,7 +180,10 @@ class ProcessRunner:
             self._kill_supervisor(directory)
         end = time.monotonic() + _STOP_SECONDS
         while linux.is_locked(directory / state.LOCK):
-            if time.monotonic() > end:
+            saved = Saved.read(directory)
+            if saved.state.phase is not Phase.PENDING and not _is_supervised(saved):
+                _end_orphans(directory)
+            elif time.monotonic() > end:
                 self._kill_supervisor(directory)
             time.sleep(0.02)
 
@@ -426,6 +436,38 @@ def _release(directory: Path) -> None:
         groups = json.loads((directory / state.GROUPS).read_bytes())["paths"]
         cgroup.remove([Path(path) for path in groups])
     disk.release(directory)
+
+
+def _is_supervised(saved: Saved) -> bool:
+    """Whether the process that wrote the state is alive."""
+    process = usage.read_process(saved.supervisor_pid)
+    return (
+        process is not None and not process.zombie and process.start_ticks == saved.supervisor_start
+    )
+
+
+def _end_orphans(directory: Path) -> None:
+    """Kills what of a sandbox has outlived its supervisor.
+
+    Bubblewrap dies with its parent, but for a moment while it sets up: its first process then waits
+    without end for one that is dead, and holds the run's lock. It is known by that.
+    """
+    lock = os.stat(directory / state.LOCK)
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        with suppress(OSError):
+            handle = os.pidfd_open(int(name))
+            try:
+                if not os.path.basename(os.readlink(f"/proc/{name}/exe")).startswith("bwrap"):
+                    continue
+                for fd in os.listdir(f"/proc/{name}/fd"):
+                    held = os.stat(f"/proc/{name}/fd/{fd}")
+                    if (held.st_dev, held.st_ino) == (lock.st_dev, lock.st_ino):
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                        break
+            finally:
+                os.close(handle)
 
 
 def _end_strays(directory: Path) -> None:

@@ -194,6 +194,35 @@ def test_supervisor_killed__lost_and_nothing_left(runner: ProcessRunner, tmp_pat
     assert runner.poll("run").phase is Phase.LOST  # a lost run is not run again by itself
 
 
+@pytest.mark.parametrize("then", ["poll", "stop", "remove"])
+def test_supervisor_killed_while_the_sandbox_is_set_up__no_process_keeps_the_run(
+    tmp_path: Path, then: str
+) -> None:
+    """Bubblewrap's first process can be left waiting for a parent that is dead, with the lock."""
+    runs.need_bubblewrap()
+    runner = runs.make_runner(tmp_path / "data")
+    runner.start(runs.python_run(tmp_path, "run", PATIENT))
+    runs.wait_for(work(tmp_path) / "began")
+    os.kill(runs.supervisor_pid(tmp_path / "data", "run"), signal.SIGKILL)
+    lock = os.open(tmp_path / "data" / "runs" / "run" / "lock", os.O_RDWR)
+    end = time.monotonic() + 10
+    while not linux.take_lock(lock):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    shutil.copy("/bin/sleep", tmp_path / "bwrap")
+    orphan = subprocess.Popen([tmp_path / "bwrap", "600"], pass_fds=[lock])
+    os.close(lock)
+    try:
+        if then == "poll":
+            assert runs.wait(runner, "run").phase is Phase.LOST
+        else:
+            getattr(runner, then)("run")
+        assert orphan.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        orphan.kill()
+        runner.remove("run")
+
+
 def runner_kind(runner: ProcessRunner) -> str:
     return runner._sandbox
 
