@@ -253,6 +253,7 @@ def test_quotes__order_cannot_wait__quotes_are_cancelled_and_it_is_taken(
     rig.cycle()
     assert ("accept", "planned") in rig.intents()
     assert not rig.promises.used, "nobody has hired by it"
+    assert not rig.promises.is_awaited, "quotes are signed again"
 
 
 def test_quotes__order_cannot_wait__a_quote_that_ends_soon_is_not_cancelled(

@@ -132,7 +132,10 @@ class Promises:
         """Reserve all that a job needs, and keep its inputs; whether that was possible."""
         collateral = decode_terms(job.terms).order.collateral
         hold = self._hold(Kind.OWED, spec, collateral)
-        return self._reserve(job.job_id, hold, job.requester, spec)
+        found = self._reserve(job.job_id, hold, job.requester, spec)
+        if found:
+            self._awaited_until = 0.0  # whoever waits still says so in the next cycle
+        return found
 
     def offer(self, quote: QuoteRow, spec: JobSpec) -> Fit:
         """The same for a quote that is about to be signed."""
@@ -142,10 +145,6 @@ class Promises:
         """A quote was signed."""
         self._quotes.append(quote)
         self.show()
-
-    def withdraw(self, key: Key) -> None:
-        """Give back what was reserved for a promise that was not made after all."""
-        self.capacity.release(key)
 
     def await_room(self, offers: Collection[Key] = ()) -> None:
         """An order that pays waits for room: no more quotes for a while, and the live ones that
