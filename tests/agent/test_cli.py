@@ -20,6 +20,7 @@ from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.rewards import duty as rewards
+from provider_agent.runners import containment
 from provider_agent.settings import EVERYTHING, load
 from provider_agent.store import IntentKey
 from teraproof.protocol import messages
@@ -305,3 +306,12 @@ def test_settings__no_such_name__one_line() -> None:
 def test_settings__a_variable_that_it_names__is_read(config: Path) -> None:
     (row,) = json.loads(call("settings", "--json", "agent.slots").output)
     assert load(config, {row["variable"]: "3"}).agent.slots == 3
+
+
+def test_sandbox__says_what_a_run_would_get() -> None:
+    said = json.loads(call("sandbox", "--json").stdout)
+    found = containment.of_this_machine(said["walls"])
+    assert {name: said[name] for name in ("walls", "memory", "disk")} == found.to_json()
+    # What an owner would have to write to go without: nothing where limits hold.
+    assert (said["accept"] == "") is said["holds"] is found.holds
+    assert call("sandbox").stdout.startswith(str(found))
