@@ -33,17 +33,26 @@ class GasReserve:
         self._pool, self._address, self._prices = pool, address, prices
         self._cap, self._clock = cap, clock
         self._looked: float | None = None
+        self._at = b""  # hash of the block at which it was looked
         #: How many jobs can be paid for.
         self.jobs = 0
         #: Wei of the account at the last look.
         self.balance = 0
 
-    def look(self, block: BlockRef) -> None:
-        """Read the balance and the price, unless that was just done. Raises ChainError."""
+    def look(self, block: BlockRef, *, promises: bool = False) -> None:
+        """Read the balance and the price, unless that was just done. Raises ChainError.
+
+        `promises` says that something is promised now: then it must have been at this block, for
+        the money may be gone since.
+        """
         now = self._clock()
-        pause = _SECONDS if self.jobs < _PLENTY else _SELDOM
-        if self._looked is not None and now - self._looked < pause:
-            return
+        if promises:
+            if self._at == block.hash:
+                return
+        elif self._looked is not None:
+            pause = _SECONDS if self.jobs < _PLENTY else _SELDOM
+            if now - self._looked < pause:
+                return
         offer = self._prices.offer()
         if offer is None:
             self.jobs = 0  # a cap forbids to send anything
@@ -51,4 +60,4 @@ class GasReserve:
             price = max(1, min(self._cap, _RISE * offer.max_fee))
             self.balance = self._pool.balance(self._address, block)
             self.jobs = self.balance // (_JOB_GAS * price)
-        self._looked = now
+        self._looked, self._at = now, block.hash

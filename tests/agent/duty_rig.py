@@ -243,9 +243,11 @@ class PlainReserve:
     """Gas money for `jobs` jobs."""
 
     jobs = 1_000
+    left: int | None = None  # for how many it is enough when it is looked at for a promise
 
-    def look(self, block: BlockRef) -> None:
-        pass
+    def look(self, block: BlockRef, *, promises: bool = False) -> None:
+        if promises and self.left is not None:
+            self.jobs = self.left
 
 
 class Rig:
@@ -353,7 +355,7 @@ class Rig:
             book=self.book,
             view=ChainView(jobs, self.capacity, clock=lambda: self.now),
             promises=self.promises,
-            taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.halt),
+            taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.halt, reserve),
             worker=Worker(
                 self.book,
                 self.machine,

@@ -214,6 +214,15 @@ def test_open_job__no_gas_money_to_attest_it__not_taken(rig: Rig) -> None:
     assert rig.intents() == [("accept", "planned")]
 
 
+def test_open_job__gas_money_gone_since_the_last_look__not_taken(rig: Rig) -> None:
+    rig.reserve.left = 0
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.cycle()
+    assert (rig.intents(), rig.blocked(terms)) == ([], Code.AGENT_NOT_READY)
+
+
 def test_open_jobs__no_more_than_slots_and_one_ahead(rig: Rig) -> None:
     spec = rig.spec()
     rig.upload(spec)

@@ -128,7 +128,7 @@ class JobsModule(Module):
             book=book,
             view=ChainView(jobs, context.capacity),
             promises=promises,
-            taker=Taker(book, policy, promises, attempts, jobs, halt),
+            taker=Taker(book, policy, promises, attempts, jobs, halt, context.sender.reserve),
             worker=worker,
             attempts=attempts,
             jobs=jobs,

@@ -14,6 +14,7 @@ from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.repository import JobRow
 from provider_agent.modules.jobs.verdicts import Verdicts
+from provider_agent.tx.reserve import GasReserve
 from teraproof.contracts.jobs import JobsContract
 from teraproof.errors import Refused, counted
 from teraproof.protocol.errors import Code
@@ -35,8 +36,9 @@ class Taker:
         attempts: Attempts,
         jobs: JobsContract,
         halt: Halt,
+        reserve: GasReserve,
     ) -> None:
-        self._halt = halt
+        self._halt, self._reserve = halt, reserve
         self._book, self._policy, self._promises = book, policy, promises
         self._verdicts = Verdicts(book, policy)
         self._choice = Candidates(book.store)
@@ -66,6 +68,7 @@ class Taker:
                     fresh = refresh(job.job_id, block)
                     if fresh is None or Status(fresh.status) is not Status.OPEN:
                         continue
+                self._reserve.look(block, promises=True)
                 if self._halt.refuse() is not None:
                     return  # the machine was stopped since this cycle began: look again first
                 self._accept(job, standing)

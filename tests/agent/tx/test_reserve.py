@@ -38,6 +38,23 @@ def look(chain: Chain, held: Any) -> None:
     chain.sender.reserve.look(BlockRef(head.number, head.hash, head.timestamp))
 
 
+def test_reserve__money_gone_after_a_look__seen_before_a_promise(chain: Chain) -> None:
+    """The owner may take it back, or another program spend it, however much there was."""
+    look(chain, 100 * 10**18)
+    assert chain.sender.reserve.jobs >= 1_000
+    chain.said["eth_getBalance"] = Result("0x0")
+    chain.now += 1
+    chain.head += 1
+    head = chain.pool.head()
+    chain.sender.reserve.look(head)
+    assert chain.sender.reserve.jobs >= 1_000, "not looked at in each cycle"
+    chain.sender.reserve.look(head, promises=True)
+    assert chain.sender.reserve.jobs == 0
+    asked = chain.node.count("eth_getBalance")
+    chain.sender.reserve.look(head, promises=True)
+    assert chain.node.count("eth_getBalance") == asked, "once per block"
+
+
 def test_reserve__before_the_first_look__nothing_is_taken(chain: Chain) -> None:
     reserve = chain.sender.reserve
     assert reserve.jobs == 0
