@@ -85,6 +85,22 @@ def test_missed_job__no_other_is_taken_until_a_trial_has_passed(rig: Rig, expire
     assert rig.halt.check().ok
 
 
+def test_missed_job__trial_shows_a_bug__the_cycle_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def broken() -> None:
+        tried.append(1)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(rig.halt, "_trial", broken)
+    miss(rig)
+    rig.cycle(3)
+    assert len(tried) == 1, "not in every cycle"
+    assert rig.halt.refuse() is not None
+
+
 def test_missed_job__seen_again_and_again__halts_once(rig: Rig) -> None:
     miss(rig)
     for _ in range(3):

@@ -98,6 +98,11 @@ class Halt:
             self._tried, self._fault = now, str(error)
             log.error("a trial after the missed job has failed: %s", error)
             return
+        except Exception as error:
+            # A full disk, or a bug: what is owed goes on, and the trial comes again.
+            self._tried, self._fault = now, str(error)
+            log.exception("a trial after the missed job has failed")
+            return
         log.warning("a trial after the missed job has passed: jobs are taken again")
         self._go_on()
 
