@@ -10,7 +10,7 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from scripts.market.stage import Stage, rounded_tpf
+from scripts.market.stage import Stage
 from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.base import Contract, Event
@@ -113,8 +113,8 @@ def reward(stage: Stage, market: Market) -> None:
                 "target for a full emission",
                 show_rate(market.emissions.target(number, "latest")),
             ],
-            ["minted into the pool", rounded_tpf(paid.amount)],
-            ["own stake now", rounded_tpf(market.staking.owner_assets(owner, "latest"))],
+            ["minted into the pool", show_tpf(paid.amount)],
+            ["own stake now", show_tpf(market.staking.owner_assets(owner, "latest"))],
         ],
     )
 

@@ -27,7 +27,6 @@ from rich.text import Text
 
 from scripts.deployment.artifacts import ROOT
 from scripts.market.accounts import ApeSigner
-from teraproof.amounts import show_tpf
 from teraproof.errors import CommandError
 from teraproof.market.chain import Chain
 from teraproof.market.sending import Sender
@@ -283,12 +282,6 @@ class Stage:
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
-
-
-def rounded_tpf(amount: int) -> str:
-    """TPF wei for people; a pool's virtual shares keep some wei of what it holds."""
-    unit = 10**12
-    return show_tpf((amount + unit // 2) // unit * unit)
 
 
 def _console() -> Console:

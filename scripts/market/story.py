@@ -14,7 +14,7 @@ from scripts.deployment import plan, verify
 from scripts.deployment.artifacts import ROOT, compile_all
 from scripts.deployment.deployer import Deployment
 from scripts.market import epoch_story
-from scripts.market.stage import Stage, rounded_tpf
+from scripts.market.stage import Stage
 from teraproof.amounts import show_rate, show_tpf
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.payment_token import PaymentTokenContract
@@ -248,7 +248,7 @@ def _balances(stage: Stage, market: Market) -> Balances:
         found[f"{name}: credit in Jobs"] = market.show_price(credit.payment)
         found[f"{name}: wallet, TPF"] = show_tpf(market.token_balance(who.address))
         stake = market.staking.owner_assets(who.address, "latest")
-        found[f"{name}: own stake"] = rounded_tpf(stake)
+        found[f"{name}: own stake"] = show_tpf(stake)
     escrow = market.payment_balance(market.jobs.address)
     found["held by the Jobs contract"] = market.show_price(escrow)
     return found
