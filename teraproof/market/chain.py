@@ -28,6 +28,8 @@ class Chain:
     """Blocks, the transaction's own included, after which a transaction counts as done."""
     receipt_seconds: float = 300.0
     """How long to wait for a transaction before giving the terminal back."""
+    replace_seconds: float = 45.0
+    """After which a transaction that waits is sent again at today's price, with the same nonce."""
     symbol: str = "ETH"
 
     @property

@@ -7,6 +7,7 @@ what it is about to do. Amounts are wei, times seconds.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class Signed:
     raw: bytes
     max_fee: int
     tip: int
+    unsigned: Unsigned | None = None
+    """What was signed; None for bytes that an earlier run has left."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,21 @@ class Sender:
     def estimate(self, call: Call, overrides: dict[str, Any] | None = None) -> int:
         """Gas of a call on the newest state. Raises Reverted with the contract's reason."""
         return self.chain.pool.estimate_gas(
-            self.address, call.to, call.data, call.value, state=None, overrides=overrides or None
+            self.address,
+            call.to,
+            call.data,
+            call.value,
+            most=self.chain.gas_limit(),
+            state=None,
+            overrides=overrides or None,
         )
 
     def send(self, call: Call, on_signed: Callable[[Signed], None] | None = None) -> Receipt:
         """Send and wait for the confirmations. CommandError: refused by the contract, not enough
         gas money, not mined in time.
         """
-        receipt = self.wait(self.start(call, on_signed=on_signed), self.chain.confirmations)
+        signed = self.start(call, on_signed=on_signed)
+        receipt = self.wait(signed, self.chain.confirmations, replace=on_signed is None)
         self.sent.append(Sent(call.label, receipt))
         return receipt
 
@@ -153,12 +163,36 @@ class Sender:
         if nonce is None:
             nonce = self.chain.pool.nonce(self.address, "pending")
         unsigned = Unsigned(self.chain.chain_id, nonce, gas, offer, call.to, call.data, call.value)
-        tx_hash, raw = self.signer.sign_transaction(unsigned)
-        signed = Signed(call.label, nonce, tx_hash, raw, offer.max_fee, offer.priority_fee)
+        signed = self._sign(call.label, unsigned)
         if on_signed is not None:
             on_signed(signed)
         self.broadcast(signed)
         return signed
+
+    def _sign(self, label: str, unsigned: Unsigned) -> Signed:
+        tx_hash, raw = self.signer.sign_transaction(unsigned)
+        offer = unsigned.offer
+        return Signed(
+            label, unsigned.nonce, tx_hash, raw, offer.max_fee, offer.priority_fee, unsigned
+        )
+
+    def _dearer(self, signed: Signed) -> Signed | None:
+        """The same call and nonce at today's price, broadcast; None when price is not the reason
+        for which it waits. Only one of them can be mined.
+        """
+        if signed.unsigned is None:
+            return None
+        pricer = Pricer(self.chain.pool.fees, max_tip=_MAX_TIP)
+        try:
+            offer = pricer.replacement(signed.unsigned.offer)
+        except ChainError:
+            return None
+        if offer is None:
+            return None
+        newer = self._sign(signed.label, dataclasses.replace(signed.unsigned, offer=offer))
+        # Refused or not, what was sent before may be mined: the receipts decide.
+        self.chain.pool.broadcast(newer.raw)
+        return newer
 
     def broadcast(self, signed: Signed) -> None:
         """Give the bytes to the node. CommandError when it refuses them for good."""
@@ -177,17 +211,26 @@ class Sender:
             Code.CHAIN_UNAVAILABLE,
         )
 
-    def wait(self, signed: Signed, confirmations: int) -> Receipt:
+    def wait(self, signed: Signed, confirmations: int, *, replace: bool = False) -> Receipt:
         """The receipt, once `confirmations` blocks hold it. CommandError when that takes too long
-        or the transaction failed.
+        or the transaction failed. With `replace` more is offered while it waits.
         """
         end = time.monotonic() + self.chain.receipt_seconds
+        due = time.monotonic() + self.chain.replace_seconds
+        made = [signed]
         while True:
-            receipt = self._receipt(signed.tx_hash)
+            receipt = next(
+                (found for one in made if (found := self._receipt(one.tx_hash)) is not None), None
+            )
+            if receipt is None and replace and time.monotonic() > due:
+                due = time.monotonic() + self.chain.replace_seconds
+                newer = self._dearer(made[-1])
+                if newer is not None:
+                    made.append(newer)
             if receipt is not None:
                 if receipt.status != 1:
                     raise CommandError(
-                        f"{signed.label}: transaction 0x{signed.tx_hash.hex()} failed in block "
+                        f"{signed.label}: transaction 0x{receipt.tx_hash.hex()} failed in block "
                         f"{receipt.block_number}; the state changed under it, so try again",
                         Code.CONTRACT_REFUSED,
                     )
