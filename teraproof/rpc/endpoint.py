@@ -31,6 +31,7 @@ Observer = Callable[[str, str, str, float], None]
 
 BACKOFF_MAX = 30.0
 _BACKOFF_FIRST = 0.25
+_STALL_FIRST, _STALL_MOST = 15.0, 60.0  # seconds for which a slow method is left to the others
 _SLOW = 0.5  # of the time-out, from which on a failure has cost too much to be repeated in line
 _FORGET = 300.0  # seconds after which a refused method is asked for again as if nothing had been
 _MIB = 1 << 20
@@ -54,6 +55,14 @@ class Refusal:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Until when (monotonic) a method is left to others, and for how many seconds."""
+
+    until: float
+    pause: float
+
+
 @dataclass(slots=True)
 class Endpoint:
     """What is known about one RPC endpoint. `budget` bounds the requests to it."""
@@ -72,7 +81,7 @@ class Endpoint:
     branch: Branch = field(default_factory=Branch, repr=False)
     by_hash: bool | None = None  # whether it reads at a block's hash (EIP-1898); None: not known
     fault: str = ""
-    slow: bool = False  # its last failure took time; it must answer a probe before it is used
+    slow: dict[str, Stall] = field(default_factory=dict)  # methods that have cost a time-out
     probed: bool = False  # now, in a thread of its own
     refusals: dict[str, Refusal] = field(default_factory=dict)
 
@@ -84,6 +93,12 @@ class Endpoint:
         for method, refusal in self.refusals.items():
             return f"refuses {method}: {refusal.what}"
         return ""
+
+    def stall(self, method: str) -> Stall | None:
+        """Why it is not asked for a method before the others. An endpoint that does not tell its
+        chain is of no use for anything.
+        """
+        return self.slow.get(method) or self.slow.get("eth_chainId")
 
     def rank(self, method: str, now: float) -> int:
         """How far behind the others it stands for a method."""
@@ -160,7 +175,8 @@ class Wire:
             self._demoted(endpoint, method, str(error), begin)
             raise
         with self._lock:
-            endpoint.failures, endpoint.fault, endpoint.slow = 0, "", False
+            endpoint.failures, endpoint.fault = 0, ""
+            endpoint.slow.pop(method, None)
             endpoint.refusals.pop(method, None)
         self._observe(endpoint, method, "ok", begin)
         return found
@@ -236,7 +252,10 @@ class Wire:
             delay = max(delay * jitter, min(wait, 2 * BACKOFF_MAX))
             endpoint.not_before = self._clock() + delay
             endpoint.fault = what
-            endpoint.slow = self._clock() - begin >= _SLOW * self._timeout
+            if self._clock() - begin >= _SLOW * self._timeout:
+                known = endpoint.slow.get(method)
+                pause = _STALL_FIRST if known is None else min(2 * known.pause, _STALL_MOST)
+                endpoint.slow[method] = Stall(self._clock() + pause, pause)
         self._observe(endpoint, method, "failed", begin)
         log.info("%s %s (%s)", endpoint.label, what, method)
         return Transport(f"{endpoint.label} {what}; check chain.rpc_urls", reached=reached)

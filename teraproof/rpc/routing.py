@@ -38,6 +38,7 @@ from teraproof.rpc.words import NEVER_CODES
 log = logging.getLogger(__name__)
 
 _ROUNDS = 3  # how often a request goes round the endpoints before the caller gets the error
+_BLOCK = "eth_getBlockByNumber"
 _AGAIN = 0.1  # seconds between two rounds; one URL may be several nodes
 _CHAIN_ID_AGE = 60.0  # seconds for which a chain id is believed; a host may be re-pointed
 _WRONG_CHAIN = 300.0  # seconds for which an endpoint of another chain is left alone
@@ -228,19 +229,23 @@ class Router:
                 and not (at is not None and endpoint.head is not None and endpoint.head < at)
             ]
             # What has cost a time-out is tried at the same time as the others, not before them.
-            quick = [endpoint for endpoint in usable if not endpoint.slow]
+            quick = [endpoint for endpoint in usable if endpoint.stall(method) is None]
             if quick and len(quick) < len(usable):
                 for endpoint in usable:
-                    self._probe(endpoint)
+                    self._probe(endpoint, method, now)
                 usable = quick
             # An endpoint cannot push itself to the front by the head that it claims.
             heads = sorted((e.head for e in usable if e.head is not None), reverse=True)
             most = heads[1] if len(heads) > 1 else decode.MAX_INTEGER
             return sorted(usable, key=lambda e: (e.rank(method, now), -min(e.head or 0, most)))
 
-    def _probe(self, endpoint: Endpoint) -> None:
-        """Try a slow endpoint in a thread of its own; the lock is held."""
-        if not endpoint.slow or endpoint.probed:
+    def _probe(self, endpoint: Endpoint, method: str, now: float) -> None:
+        """Give a slow endpoint another chance when it is time; the lock is held."""
+        stall = endpoint.stall(method)
+        if stall is None or now < stall.until or endpoint.probed:
+            return
+        if method in endpoint.slow and method != _BLOCK:
+            del endpoint.slow[method]  # only a request of this kind shows whether it is well
             return
         endpoint.probed = True
 
@@ -248,7 +253,7 @@ class Router:
             try:
                 # A pool that is closed meanwhile is not an error.
                 with contextlib.suppress(ChainError, RuntimeError):
-                    self._ask(endpoint, "eth_getBlockByNumber", ["latest", False], decode.block)
+                    self._ask(endpoint, _BLOCK, ["latest", False], decode.block)
             finally:
                 with self._lock:
                     endpoint.probed = False

@@ -13,6 +13,7 @@ import pytest
 from eth_abi.abi import encode
 
 from teraproof.rpc.client import RpcPool
+from teraproof.rpc.endpoint import Endpoint, Stall
 from teraproof.rpc.errors import (
     BlockUnknown,
     ChainError,
@@ -288,6 +289,35 @@ def test_wrong_chain_midway__is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(moved.calls) == before
 
 
+def time_has_passed(endpoint: Endpoint) -> None:
+    """Its pauses are over."""
+    endpoint.not_before = 0.0
+    for method in list(endpoint.slow):
+        endpoint.slow[method] = Stall(0.0, 0.0)
+
+
+def test_one_method_drips__the_others_are_served_and_cycles_go_on() -> None:
+    """That an endpoint answers something else does not make the slow method quick."""
+    waited: list[bool] = []
+
+    def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
+        if outcome == "failed":
+            waited.append(threading.current_thread() is threading.main_thread())
+
+    def rule(method: str, params: list[Any]) -> Raw | None:
+        return Raw(every=0.05) if method == "eth_getBlockByNumber" else None
+
+    with StubNode(rule) as bad, StubNode() as good:
+        pool = RpcPool([bad.url, good.url], CHAIN, timeout=0.4, max_wait=0.2, observer=observe)
+        for _ in range(8):
+            pool.endpoints[0].not_before = 0.0
+            assert pool.head().number == 100
+            pool.endpoints[0].not_before = 0.0
+            assert pool.balance(SOMEBODY) == 10**18
+        pool.close()
+    assert waited.count(True) == 1
+
+
 def test_drips_again_and_again__only_the_first_time_costs_a_cycle() -> None:
     """An endpoint that took its time and failed is tried with the others, not before them."""
     waited: list[tuple[str, bool]] = []
@@ -299,9 +329,9 @@ def test_drips_again_and_again__only_the_first_time_costs_a_cycle() -> None:
     with StubNode(lambda method, params: Raw(every=0.05)) as bad, StubNode() as good:
         pool = RpcPool([bad.url, good.url], CHAIN, timeout=0.4, max_wait=0.2, observer=observe)
         for _ in range(6):
-            pool.endpoints[0].not_before = 0.0
+            time_has_passed(pool.endpoints[0])
             assert pool.head().number == 100
-        pool.endpoints[0].not_before = 0.0
+        time_has_passed(pool.endpoints[0])
         assert pool.balance("0x" + "11" * 20) == 10**18
         pool.close()
     assert waited.count(("rpc1 failed", True)) == 1
@@ -318,7 +348,7 @@ def test_slow_endpoint_is_well_again__used_again() -> None:
         ill[0] = False
         end = time.monotonic() + 20
         while pool.endpoints[0].slow and time.monotonic() < end:
-            pool.endpoints[0].not_before = 0.0
+            time_has_passed(pool.endpoints[0])
             pool.head()
             time.sleep(0.02)
         asked = bad.count("eth_getBalance")
