@@ -75,6 +75,8 @@ def show(outcome: Outcome) -> None:
     for name, number in sorted({**outcome.attacks, "agent killed": outcome.agent_kills}.items()):
         attacks.add_row(name, str(number))
     console.print(attacks)
+    for said, number in outcome.left.items():
+        console.print(f"not paid, {said}: {number}", highlight=False)
     console.print(
         f"collateral lost {outcome.collateral_lost / 10**18:g} TPF; honest jobs paid "
         f"{outcome.delivered} of {outcome.honest}; slowest cycles {outcome.slowdown:.1f} times as "

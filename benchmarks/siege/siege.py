@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ class Outcome:
     attacker_gas: int
     attacker_paid: int
     seconds: float
+    left: dict[str, int]
+    """Honest jobs that were not paid, by what the agent says of them."""
 
     @property
     def slowdown(self) -> float:
@@ -116,19 +119,21 @@ class Siege:
             self._turn(False)
             report = self._crowd.stop()
             self._wait_for_honest()
-            delivered, lost = self._endings()
+            paid, lost = self._endings()
+            left = self._left(paid)
             world.stop_agent()
         return Outcome(
             rest=rest,
             siege=siege,
             honest=len(self._honest),
-            delivered=delivered,
+            delivered=len(paid),
             collateral_lost=lost,
             agent_kills=self._kills,
             attacks=report.done,
             attacker_gas=self._gas(report),
             attacker_paid=report.tokens_paid,
             seconds=time.monotonic() - begin,
+            left=left,
         )
 
     @property
@@ -243,14 +248,14 @@ class Siege:
         while (passed := time.monotonic() - begin) < AFTER:
             self._tell("the last jobs", passed / AFTER)
             self._upload()
-            if self._endings()[0] == len(self._honest):
+            if len(self._endings()[0]) == len(self._honest):
                 break
             time.sleep(1.0)
         self._tell("the last jobs", 1.0)
 
     # ------------------------------------------------------------------ what the chain says
 
-    def _endings(self) -> tuple[int, int]:
+    def _endings(self) -> tuple[set[bytes], int]:
         """Honest jobs that were paid for, and the collateral that the provider has lost."""
         world = self._world
         pool = RpcPool([world.anvil.url], world.anvil.chain_id)
@@ -264,7 +269,14 @@ class Siege:
         lost = sum(
             e.seized for e in events if isinstance(e, Expired) and e.provider == world.owner.address
         )
-        return len(paid), lost
+        return paid, lost
+
+    def _left(self, paid: set[bytes]) -> dict[str, int]:
+        """What the agent says of honest jobs that are not paid."""
+        rows = self._world.rows("SELECT job_id, status, note FROM jobs")
+        said = {bytes(job): f"status {status}: {note}" for job, status, note in rows}
+        left = [job for job in self._honest if job not in paid]
+        return dict(Counter(said.get(job, "unknown to the agent") for job in left))
 
     def _gas(self, report: Report) -> int:
         """Gas that the attackers have paid for."""
