@@ -168,7 +168,7 @@ def machine_readable(report: Report) -> dict[str, object]:
     return {
         "format": "TERAPROOF-POG-2",
         "engine": report.engine,
-        "devices": [asdict(device) for device in report.inventory],
+        "devices": [{**asdict(one), "caps": list(one.caps)} for one in report.inventory],
         "raw": report.best_raw,
         "proven": report.main.proven,
         "efficiency": report.efficiency,
