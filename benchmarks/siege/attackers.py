@@ -58,6 +58,7 @@ while True:
     n += 1
 """
 _NICE = 10
+_ADDRESSES = 8
 _STEPS, _STEP = 3, 30  # seconds: together within chain.clock_margin_seconds
 _BATCH = 50  # posts in one HTTP request
 _LARGE = 2_400  # inputs of a large specification: about 240 KB
@@ -98,6 +99,15 @@ class Crowd:
         self._process.join(timeout=90)
         self._process.kill()
         return report
+
+
+def _address() -> str:
+    """One of theirs: they come from a few, and from none that an honest tenant has."""
+    return f"127.0.1.{random.randint(1, _ADDRESSES)}"
+
+
+def _from_afar() -> httpx.HTTPTransport:
+    return httpx.HTTPTransport(local_address=_address())
 
 
 def _attack(world: World, orders: int, seconds: float, orders_of: Connection) -> None:
@@ -162,6 +172,9 @@ class Attackers:
             ):
                 attack()
             self._stopped.wait(0.5)
+
+    def _client(self, account: LocalAccount) -> AgentClient:
+        return AgentClient(self._url, account, transport=_from_afar())
 
     def _funded(self) -> LocalAccount:
         account: LocalAccount = Account.create()
@@ -231,7 +244,7 @@ class Attackers:
         world.jobs.send(self.paying, "post", order.abi_tuple())
         self.tokens_paid += USD
         self.done["hostile jobs"] += 1
-        with contextlib.suppress(LocalError), AgentClient(self._url, self.paying) as client:
+        with contextlib.suppress(LocalError), self._client(self.paying) as client:
             client.upload(spec, folder, wait=30)
         self._stopped.wait(15)
 
@@ -274,7 +287,7 @@ class Attackers:
         world = self._world
         world.jobs.send(account, "post", self._order(spec.digest()).abi_tuple())
         self.done["large specifications sent"] += 1
-        with AgentClient(self._url, account) as client:
+        with self._client(account) as client:
             client.upload_spec(spec)
         self.done["large specifications taken"] += 1
 
@@ -282,12 +295,12 @@ class Attackers:
         """An account without money asks for quotes as fast as it can."""
         account: LocalAccount = Account.create()
         spec = self._junk_spec(0)
-        with AgentClient(self._url, account) as client:
+        with self._client(account) as client:
             client.login()
             with contextlib.suppress(LocalError):
                 client.upload_spec(spec)
             token = client._http._token  # quotes are asked for faster than a client does
-            with httpx.Client(timeout=10.0, trust_env=False) as http:
+            with httpx.Client(timeout=10.0, transport=_from_afar()) as http:
                 while not self._stopped.is_set():
                     http.post(
                         f"{self._url}/v1/quotes",
@@ -305,7 +318,7 @@ class Attackers:
         spec = self._world.spec(folder)
         self._world.jobs.send(account, "post", self._order(spec.digest()).abi_tuple())
         self.done["uploads tried"] += 1
-        with AgentClient(self._url, account) as client:
+        with self._client(account) as client:
             client.upload(spec, folder, wait=5)
         self.done["uploads taken"] += 1
 
@@ -316,7 +329,9 @@ class Attackers:
             while not self._stopped.wait(0.05):
                 with contextlib.suppress(OSError):
                     held.append(
-                        socket.create_connection(("127.0.0.1", self._world.api_port), timeout=1)
+                        socket.create_connection(
+                            ("127.0.0.1", self._world.api_port), 1, (_address(), 0)
+                        )
                     )
                     self.done["idle sockets"] += 1
                 if len(held) > 400:

@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks.siege.attackers import Crowd, Report
 from benchmarks.siege.nodes import Kind, SiegeNode
-from teraproof.client.jobs import AgentClient
 from teraproof.contracts.jobs import Expired, JobsContract, Settled
 from teraproof.errors import LocalError
 from teraproof.protocol.terms import Order
@@ -236,9 +235,7 @@ class Siege:
             return
         spec, folder = self._waiting.pop(0)
         try:
-            url = f"http://127.0.0.1:{self._world.api_port}"
-            with AgentClient(url, self._world.tenant, timeout=10) as client:
-                client.upload(spec, folder, wait=2)
+            self._world.client().upload(spec, folder, wait=2)
         except LocalError:
             self._waiting.append((spec, folder))
 
