@@ -65,6 +65,7 @@ def findings(folder: Path, anvil: Anvil, **changes: dict[str, Any]) -> dict[str,
 
 
 def test_startup__default_behavior(tmp_path: Path, anvil: Anvil) -> None:
+    anvil.mine()  # the chain of a whole session may have stood for long
     found = findings(tmp_path, anvil)
     assert list(found) == NAMES + JOBS_CHECKS
     good = {name for name, finding in found.items() if finding.ok and not finding.warning}
