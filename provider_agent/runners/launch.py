@@ -25,7 +25,7 @@ _OPEN_FILES = 4096
 _STACK = 8 * MIB  # the kernel gives a quarter of it to arguments and variables: 2 MiB
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # a shell's exit codes for a command that cannot be run
 UNLIMITED = (
-    "this machine does not hold a job to its memory and disk (see docs/operations.md, limits); "
+    "this machine does not hold a job to its memory and disk (see docs/operations.md, Sandbox); "
     "the run is not started"
 )
 

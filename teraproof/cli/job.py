@@ -59,7 +59,10 @@ def cli() -> None:
 @command(cli, Needs.NOTHING)
 @_package
 def check(session: Session, package: Path) -> Result:
-    """Show everything that is wrong with PACKAGE, or what it would ask of a provider. No chain."""
+    """Show the faults of PACKAGE, or what it would ask of a provider. No chain.
+
+    Shows all faults of the schema, up to 16, then the first of the rest.
+    """
     from teraproof.amounts import show_seconds
     from teraproof.market import packages
 

@@ -107,7 +107,10 @@ def load(folder: Path, chain_id: int) -> Registry | None:
         return None
     except (OSError, ValidationError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise CommandError(f"{path}: cannot be read ({what}); restore it from git") from None
+        raise CommandError(
+            f"{path}: cannot be read ({what}); ask whoever gave it to you for it again, or restore "
+            "your own copy"
+        ) from None
     if found.version != 1 or found.chain_id != chain_id:
         raise CommandError(f"{path}: is for chain {found.chain_id}, version {found.version}")
     return found

@@ -91,7 +91,13 @@ class Code(StrEnum):
     PROOF_INVALID = "proof_invalid", _FAULT, 0, False, "A value of a proof is out of range."
     OPENING_INVALID = "opening_invalid", _FAULT, 0, False, "An opening does not fit its proof."
     ENGINE_FAILED = "engine_failed", _FAULT, 0, False, "The device cannot make proofs."
-    CHECK_WARNING = "check_warning", _FAULT, 0, False, "A start-up check found a weakness."
+    CHECK_WARNING = (
+        "check_warning",
+        _FAULT,
+        0,
+        False,
+        "A start-up check found a weakness; it never ends a command.",
+    )
     PATH_UNFIT = "path_unfit", _INPUT, 400, False, "A path that no manifest can name."
 
     # The agent's files.
