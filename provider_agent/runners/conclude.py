@@ -20,7 +20,6 @@ from provider_agent.runners.state import LOG, OUTPUTS
 from provider_agent.runners.watch import NEARLY_FULL, Watch, too_many_processes, too_much_memory
 
 _SHOWN_UNFIT = 20  # in the log
-_KEPT_UNFIT = 100  # in failure.json
 
 
 def conclude(live: Live, watch: Watch, verdict: Verdict | None) -> RunState:
@@ -71,7 +70,7 @@ def _collect(live: Live, ended: RunState) -> RunState:
         return replace(ended, reason=Reason.MACHINE, exit_code=None, detail=detail)
     if not found.unfit:
         return replace(ended, reason=Reason.EXITED)
-    first, more = found.unfit[0], len(found.unfit) - 1
+    first, more = found.unfit[0], found.refused - 1
     for unfit in found.unfit[:_SHOWN_UNFIT]:
         live.printed.write(f"[output {unfit.path} is not kept: it {unfit.reason}]\n".encode())
     detail = f"output {first.path} {first.reason}" + (f"; and {more} more" if more else "")
@@ -79,7 +78,7 @@ def _collect(live: Live, ended: RunState) -> RunState:
         ended,
         reason=Reason.OUTPUTS,
         detail=detail[:MESSAGE],
-        unfit=tuple((unfit.path, unfit.reason) for unfit in found.unfit[:_KEPT_UNFIT]),
+        unfit=tuple((unfit.path, unfit.reason) for unfit in found.unfit),
     )
 
 

@@ -24,7 +24,8 @@ from teraproof.errors import LocalError
 from teraproof.protocol.paths import check_path
 
 MAX_FILES = 10_000  # directories included
-# What a job can make of its files; any other error is the machine's.
+MAX_STEPS = 500_000  # looks at names, also at those that are not kept
+KEPT_UNFIT = 100
 _MOST_HOPS = 40  # as the kernel
 _INSIDE = "/job"  # what links call the job's directory
 _KINDS = {
@@ -33,7 +34,15 @@ _KINDS = {
     stat.S_IFBLK: "is a device file",
     stat.S_IFCHR: "is a device file",
 }
-_BY_THE_JOB = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+# Any other error of what a job has made is the job's: it chooses names, links and permissions.
+_BY_THE_MACHINE = (
+    errno.EIO,
+    errno.EUCLEAN,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EINTR,
+)
 _CHUNK = 1 << 20
 _OWN = Path("/proc/self/fd")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,10 +58,11 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Collected:
-    """Bytes that were copied, and what could not be."""
+    """Bytes that were copied, and what could not be: how many, and the first `KEPT_UNFIT`."""
 
     copied: int
     unfit: tuple[Unfit, ...]
+    refused: int
 
 
 class _Refused(Exception):
@@ -60,7 +70,7 @@ class _Refused(Exception):
 
 
 class _Full(Exception):
-    """The path at which there are too many."""
+    """There are too many: the path, and after how many of what it comes."""
 
 
 def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int) -> Collected:
@@ -82,7 +92,7 @@ def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int)
     except OSError:
         remove_tree(building)
         raise
-    return Collected(copier.copied, tuple(copier.unfit))
+    return Collected(copier.copied, tuple(copier.unfit), copier.refused)
 
 
 def remove_tree(path: Path) -> None:
@@ -135,9 +145,11 @@ class _Copier:
         self._source, self._destination, self._roots = source, destination, roots
         self._limit = limit
         self._made: set[str] = set()  # what is in the destination, files and directories
-        self._links: list[str] = []
+        self._links: dict[str, None] = {}  # in the order in which they were met
+        self._steps = 0
         self.copied = 0
         self.unfit: list[Unfit] = []
+        self.refused = 0
 
     def run(self, declared: Sequence[str]) -> None:
         """Copies all that can be kept, and notes what cannot."""
@@ -147,14 +159,25 @@ class _Copier:
             for path in self._links:
                 self._try(path, partial(self._link, path, declared))
         except _Full as error:
-            reason = f"comes after {MAX_FILES} other files and directories, as may what follows"
-            self.unfit.append(Unfit(_plain(str(error)), reason))
+            path, others = error.args
+            self._refuse(path, f"comes after {others}, as may what follows")
 
     def _try(self, shown: str, step: Callable[[], None]) -> None:
         try:
             step()
         except _Refused as error:
-            self.unfit.append(Unfit(_plain(shown), str(error)))
+            self._refuse(shown, str(error))
+
+    def _refuse(self, shown: str, reason: str) -> None:
+        self.refused += 1
+        if len(self.unfit) < KEPT_UNFIT:
+            self.unfit.append(Unfit(_plain(shown), reason))
+
+    def _step(self, shown: str) -> None:
+        """Count one look, so that no tree or chain of links takes long. Raises _Full."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise _Full(shown, f"{MAX_STEPS} looks at files, directories and links")
 
     # -------------------------------------------------------------- files and directories
 
@@ -173,14 +196,14 @@ class _Copier:
                 os.close(fd)
 
     def _copy(self, source: int, name: str, shown: str) -> None:
+        self._step(shown)
         _check(shown)
         try:
             kind = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
         except OSError as error:
             raise _fault(error) from None
         if stat.S_ISLNK(kind):
-            if shown not in self._links:
-                self._links.append(shown)
+            self._links[shown] = None
         elif stat.S_ISREG(kind):
             self._copy_file(source, name, shown)
         elif stat.S_ISDIR(kind):
@@ -228,7 +251,7 @@ class _Copier:
 
     def _count(self, shown: str) -> None:
         if len(self._made) >= MAX_FILES:
-            raise _Full(shown)
+            raise _Full(shown, f"{MAX_FILES} other files and directories")
         self._made.add(shown)
 
     # -------------------------------------------------------------- links
@@ -247,6 +270,7 @@ class _Copier:
         """Puts what stands at `real` at the place of a link. `above` are the directories that the
         place lies in, links followed: one that holds itself has no end.
         """
+        self._step(shown)
         _check(shown)
         path = "/".join(real)
         try:
@@ -259,7 +283,7 @@ class _Copier:
             if any(holder[: len(real)] == real for holder in above):
                 raise _Refused("leads to a directory that it lies in")
             self._make_directory(shown)
-            inner = os.open(path, _DIRECTORY, dir_fd=self._source)
+            inner = _open(path, self._source, os.O_DIRECTORY)
             try:
                 names = _names(inner)
             finally:
@@ -282,6 +306,7 @@ class _Copier:
         here, ahead, hops = link[:-1], [link[-1]], 0
         while ahead:
             name = ahead.pop(0)
+            self._step("/".join(link))
             if name in ("", "."):
                 continue
             if name == "..":
@@ -334,8 +359,11 @@ def _read_link(path: str, directory: int) -> str | None:
 
 def _names(directory: int) -> list[str]:
     """Sorted, so that the same outputs are kept, and refused, in the same way."""
-    with os.scandir(directory) as listing:
-        return sorted(entry.name for entry in islice(listing, 2 * MAX_FILES))
+    try:
+        with os.scandir(directory) as listing:
+            return sorted(entry.name for entry in islice(listing, 2 * MAX_FILES))
+    except OSError as error:
+        raise _fault(error) from None
 
 
 def _open(name: str, parent: int, flags: int) -> int:
@@ -352,10 +380,10 @@ def _open(name: str, parent: int, flags: int) -> int:
 
 
 def _fault(error: OSError) -> Exception:
-    """The error to raise: _Refused for what a job can bring about, else the error itself."""
+    """The error to raise: the error itself if the machine fails, else _Refused."""
     if error.errno == errno.ENOENT:
         return _Refused("is missing")
-    if error.errno not in _BY_THE_JOB:
+    if error.errno in _BY_THE_MACHINE:
         return error
     return _Refused(f"cannot be read: {os.strerror(error.errno).lower()}")
 

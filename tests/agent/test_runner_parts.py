@@ -23,7 +23,7 @@ def work(tmp_path: Path) -> Path:
 
 def test_collect__paths_kept(work: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    assert outputs.collect(work, ["a/b", "a/d"], target, 8) == outputs.Collected(8, ())
+    assert outputs.collect(work, ["a/b", "a/d"], target, 8) == outputs.Collected(8, (), 0)
     assert sorted(str(p.relative_to(target)) for p in target.rglob("*")) == [
         "a",
         "a/b",
