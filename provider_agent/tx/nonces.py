@@ -81,7 +81,8 @@ class Nonces:
     def count(self, head: BlockRef) -> int:
         """How many transactions of the account the chain holds at a head; asked once a head."""
         self.trouble = ""
-        if self._counted != head.hash:
+        # A liar may give one hash to two numbers.
+        if self._counted != head.hash or head.number not in self._counts:
             self._counts[head.number] = self._pool.nonce(self._address, head)
             self._counted = head.hash
         while len(self._counts) > _KEPT:

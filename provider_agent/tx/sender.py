@@ -271,7 +271,7 @@ class Sender:
                 continue  # used up on chain: never broadcast, only looked for
             current = self._store.transactions_of(intent.id)[-1]
             since_block = self._waits_since_block.setdefault(intent.id, head.number)
-            overdue = intent.deadline is not None and head.timestamp > intent.deadline
+            overdue = intent.deadline is not None and self._pool.sure_time(head) > intent.deadline
             if overdue and not intent.cancel:
                 self._store.request_cancel(intent.id, "deadline passed")
             cancels = overdue or intent.cancel
@@ -367,7 +367,7 @@ class Sender:
             if intent.cancel:
                 self._set(intent, IntentState.ABANDONED, reason=intent.reason)
                 continue
-            if intent.deadline is not None and head.timestamp > intent.deadline:
+            if intent.deadline is not None and self._pool.sure_time(head) > intent.deadline:
                 self._set(intent, IntentState.ABANDONED, reason="deadline passed")
                 continue
             if room <= 0 or held_back >= _HELD_BACK:

@@ -8,7 +8,7 @@ from typing import Any
 
 from teraproof.headers import Header, rebuild
 from teraproof.rpc import decode
-from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, Transport
+from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, Reverted, RpcError, Transport
 from teraproof.rpc.fees import MIN_GAS
 from teraproof.rpc.quorum import Quorum
 from teraproof.rpc.routing import state_of
@@ -16,6 +16,7 @@ from teraproof.rpc.types import Block, BlockRef, Fees, Log, Mined, Receipt
 
 _USUAL_TIP = 10**9  # wei per gas, where no endpoint says anything; it is taken everywhere
 _JUMP = 8  # times the present base fee that the next block's may be, to be believed
+_ESTIMATE = "eth_estimateGas"
 _GAS_OF_A_BLOCK = 2**50  # where no endpoint tells a block's gas limit
 _TIP_AGE = 30.0  # seconds for which tips are good; base fees come with each head
 _LOG_RANGE = 2_000  # blocks in one request for logs, to begin with
@@ -109,8 +110,8 @@ class RpcPool(Quorum):
         overrides: dict[str, Any] | None = None,
     ) -> int:
         """Gas that a call would take on a state; `to` None creates a contract. Raises Reverted when
-        it would fail, TxRefused when the sender cannot pay for it. `state` None is what the node
-        takes by itself: with most, the block to come.
+        most endpoints say that it would fail, TxRefused when the sender cannot pay for it. `state`
+        None is what the node takes by itself: with most, the block to come.
 
         An estimate below `least` or above `most` (a block's limit where it is not given) is not
         believed, and the next endpoint is asked: Malformed when all say so. `at` is a block that
@@ -132,7 +133,16 @@ class RpcPool(Quorum):
         more: list[object] = [] if state is None else [state]
         if overrides is not None:
             more = [state or "latest", overrides]
-        found: int = self.call("eth_estimateGas", [request, *more], at=at, read=read)
+        params = [request, *more]
+        try:
+            found: int = self.call(_ESTIMATE, params, at=at, read=read)
+        except Reverted:
+            # What is owed would not be sent: that is more than one endpoint's word can decide.
+            asked = len(self._candidates(_ESTIMATE, at))
+            others = sorted(gas for _, gas in self.each(_ESTIMATE, params, read, at=at))
+            if not others or 2 * len(others) < asked:
+                raise
+            return int(others[len(others) // 2])
         return found
 
     def fees(self, *, head_known: bool = False) -> Fees:

@@ -24,6 +24,7 @@ class Quorum(Router):
 
     _lonely = False
     _leader: Endpoint | None = None  # who told the head that was handed out last
+    _second_time: int | None = None  # of the newest block but one that endpoints have told
 
     def head(self) -> BlockRef:
         """The newest block that an endpoint has. Endpoints behind it are not asked about it.
@@ -46,11 +47,20 @@ class Quorum(Router):
                 endpoint.base_fee = endpoint.tip = None
             log.warning("%s claims block %d; it is not believed", endpoint.label, block.number)
         self._leader = heads[0][0] if heads else None
+        self._second_time = heads[1][1].timestamp if len(heads) > 1 else None
         if heads:
             return heads[0][1]
         # Nobody answered at once: wait for the first endpoint to come out of its back-off.
         found: BlockRef = self.call(_BLOCK, ["latest", False], read=decode.block)
         return found
+
+    def sure_time(self, head: BlockRef) -> int:
+        """Unix seconds that a second endpoint has reached, too; the head's where it is alone.
+
+        By it deadlines have passed: no endpoint alone can say so.
+        """
+        second = self._second_time
+        return head.timestamp if second is None else min(head.timestamp, second)
 
     def block(self, number: int, *, fresh: bool = False) -> BlockRef:
         """The block with this number; BlockUnknown when no endpoint has it.

@@ -207,11 +207,16 @@ class Router:
         return Broadcast(accepted, tuple(errors))
 
     def each(
-        self, method: str, params: Sequence[object], read: Callable[[Any], Any]
+        self,
+        method: str,
+        params: Sequence[object],
+        read: Callable[[Any], Any],
+        *,
+        at: int | None = None,
     ) -> list[tuple[Endpoint, Any]]:
-        """What every endpoint that is up and answers says."""
+        """What every endpoint that is up, has reached block `at`, and answers says."""
         found = []
-        for endpoint in self._candidates(method, None):
+        for endpoint in self._candidates(method, at):
             with contextlib.suppress(ChainError):
                 found.append((endpoint, self._ask(endpoint, method, params, read)))
         return found

@@ -151,6 +151,20 @@ def test_missed_jobs_with_one_delivered_in_between__a_trial_will_do(rig: Rig) ->
     assert rig.halt.refuse() is None
 
 
+@pytest.mark.parametrize(("days", "halts"), [(0, True), (2, False)])
+def test_expired_job_of_old__shown_again_by_a_lost_database__halts_nothing(
+    rig: Rig, days: int, halts: bool
+) -> None:
+    terms = rig.post(rig.spec(inputs=[]), duration=100, collateral=0)
+    rig.assign(terms)
+    assigned = rig.block.timestamp
+    rig.next_block(101 + days * 86_400)
+    rig.chain.words[terms.job_id()] = Status.EXPIRED
+    rig.records.update_job(terms.job_id(), status=Status.EXPIRED, assigned_at=assigned)
+    rig.cycle()
+    assert rig.trials == int(halts)
+
+
 def test_job_of_another_provider_expires__nothing_happens(rig: Rig) -> None:
     terms = rig.post(rig.spec(inputs=[]))
     rig.assign(terms, provider=TENANT)

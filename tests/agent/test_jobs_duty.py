@@ -479,6 +479,22 @@ def test_slots__next_job_runs_when_one_is_free(rig: Rig) -> None:
     assert sorted(state for _, state in rig.runs()) == ["collected", "running"]
 
 
+def test_job_that_rests_between_attempts__keeps_nobody_waiting(rig: Rig) -> None:
+    """One slot: a job that fails on this machine must not cost the next one its deadline."""
+    first = assigned(rig)
+    rig.runner.refuses = "no sandbox"
+    rig.cycle(20)
+    rig.runner.refuses = ""
+    second = assigned(rig)
+    rig.cycle(3)
+    assert [run.state for run in rig.records.runs_of(second.job_id())] == [RunStage.RUNNING]
+    (run,) = [run for run in rig.runner.started if run.run_id.startswith(second.job_id().hex())]
+    rig.runner.end(run.run_id)
+    rig.next_block(300)
+    rig.cycle(5)
+    assert rig.records.runs_of(first.job_id())[-1].state is RunStage.RUNNING
+
+
 def test_slots__two_at_once(tmp_path: Path) -> None:
     rig = Rig(tmp_path, agent={"slots": 2})
     assigned(rig)

@@ -69,6 +69,7 @@ _ENDINGS = {
     Status.REFUSED: "refused by the requester; price and collateral are burned",
 }
 _LOOK_EVERYWHERE = 180  # seconds after which all of our jobs at work are looked at again
+_LATE_OF_NOW = 86_400  # seconds after a deadline in which a miss counts
 
 
 class JobsDuty:
@@ -284,7 +285,7 @@ class JobsDuty:
             return
         if status is Status.OPEN and self._book.acceptance(job.job_id) is not None:
             return  # a run started for an acceptance that a reorg has undone may go on
-        if status is Status.EXPIRED and self._is_ours(job):
+        if status is Status.EXPIRED and self._is_ours(job) and _is_late_of_now(job, block):
             self._halt.missed(job.job_id)
         if status is Status.ATTESTED and self._is_ours(job):
             self._halt.delivered()
@@ -413,3 +414,12 @@ class JobsDuty:
             log.warning("job %s: the record on chain is another", job.job_id.hex())
             return
         self._attempts.begin(job.job_id.hex(), "finalize", self._jobs.finalize(terms, record))
+
+
+def _is_late_of_now(job: JobRow, block: BlockRef) -> bool:
+    """Whether an expired job says something of this machine as it is. A lost database shows all
+    that has ever expired once more.
+    """
+    if job.assigned_at is None:
+        return True
+    return decode_terms(job.terms).deadline(job.assigned_at) > block.timestamp - _LATE_OF_NOW

@@ -145,7 +145,7 @@ class Worker:
         if attempt > MAX_ATTEMPTS:
             self._book.note(job, f"given up after {MAX_ATTEMPTS} attempts", Code.ATTEMPTS_EXHAUSTED)
             return None
-        if last is not None and last.updated_at + _pause(attempt) > self._clock():
+        if self._rests(last):
             return None
         slot = self._slot_for(job, now)
         if slot is None:
@@ -206,12 +206,27 @@ class Worker:
         if not self._book.can_be_delivered(job, now):
             return False
         spec = self._book.spec(job)
-        return spec is not None and not self._book.missing_inputs(job.requester, spec)
+        if spec is None or self._rests(self._book.latest_run(job.job_id)):
+            return False
+        return (
+            not self._book.missing_inputs(job.requester, spec)
+            and self._free_devices(spec.resources.gpus) is not None
+        )
 
-    def _turn(self, job: JobRow) -> tuple[int, int, bytes]:
-        """The order in which jobs were taken: hired ones have a slot of their own."""
-        intent = self._book.acceptance(job.job_id)
-        return (0 if intent is None else intent.id, job.assigned_at or 0, job.job_id)
+    def _rests(self, last: RunRow | None) -> bool:
+        """Whether a job pauses after an attempt that failed: it keeps nobody waiting meanwhile."""
+        if last is None:
+            return False
+        attempt = RunName.parse(last.run_id).attempt + 1
+        return last.updated_at + _pause(attempt) > self._clock()
+
+    def _turn(self, job: JobRow) -> tuple[bool, int, int, bytes]:
+        """The order in which jobs were taken: hired ones have a slot of their own. What has failed
+        comes after what has not been tried.
+        """
+        intent, last = self._book.acceptance(job.job_id), self._book.latest_run(job.job_id)
+        failed = last is not None and last.state is RunStage.FAILED
+        return (failed, 0 if intent is None else intent.id, job.assigned_at or 0, job.job_id)
 
     # ------------------------------------------------------------------ running
 

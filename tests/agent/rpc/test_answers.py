@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from teraproof.rpc.errors import BlockUnknown, ChainError, RpcError, TxFault, TxRefused
+from teraproof.rpc.errors import (
+    BlockUnknown,
+    ChainError,
+    Reverted,
+    RpcError,
+    TxFault,
+    TxRefused,
+)
 from tests.agent.rpc.test_refusals import SOMEBODY, named, pool_of
-from tests.agent.stub_node import HTML, Raw, Refusal, Result, StubNode
+from tests.agent.stub_node import HTML, Raw, Refusal, Result, StubNode, block
 
 # ---------------------------------------------------------------------- null, missing, old nodes
 
@@ -255,6 +262,40 @@ def test_estimate__that_cannot_be__asked_of_the_next(said: object) -> None:
     with pool_of(liar, StubNode()) as pool:
         assert pool.estimate_gas(SOMEBODY, SOMEBODY, b"", most=30_000_000) == 100_000
         assert pool.endpoints[0].trouble
+
+
+REVERT = Refusal(3, "execution reverted", data="0x")
+
+
+@pytest.mark.parametrize(("liars", "sent"), [(1, True), (2, False), (3, False)])
+def test_estimate__reverts_at_few__sent_by_the_word_of_the_others(liars: int, sent: bool) -> None:
+    """What is owed goes out although one node says that it would fail."""
+    nodes = [
+        StubNode(lambda m, p: REVERT if m == "eth_estimateGas" else None) for _ in range(liars)
+    ]
+    with pool_of(*nodes, *(StubNode() for _ in range(3 - liars))) as pool:
+        if sent:
+            assert pool.estimate_gas(SOMEBODY, SOMEBODY, b"", most=30_000_000) == 100_000
+        else:
+            with pytest.raises(Reverted):
+                pool.estimate_gas(SOMEBODY, SOMEBODY, b"", most=30_000_000)
+
+
+@pytest.mark.parametrize("ahead", [0, 36_000])
+def test_time__of_one_endpoint_alone__ends_no_deadline(ahead: int) -> None:
+    when = 1_700_000_000
+
+    def node(number: int, time: int) -> StubNode:
+        return StubNode(
+            lambda m, p: Result(block(number, when=time)) if m == "eth_getBlockByNumber" else None
+        )
+
+    with pool_of(node(101, when + ahead), node(100, when), node(100, when)) as pool:
+        head = pool.head()
+        assert head.timestamp == when + ahead
+        assert pool.sure_time(head) == when
+    with pool_of(node(101, when + ahead)) as alone:
+        assert alone.sure_time(alone.head()) == when + ahead
 
 
 def test_find_sent__a_transaction_in_a_block_is_shown() -> None:

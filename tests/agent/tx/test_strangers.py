@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+from typing import cast
+
 import pytest
 
 from provider_agent.errors import KeyInUse
-from provider_agent.store import IntentState
+from provider_agent.store import IntentState, Store
+from provider_agent.tx.nonces import Nonces
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import BlockRef
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.agent.tx.test_sender import CONFIRMATIONS, SEND, Desk, desk, proxy
 from tests.support.anvil import Anvil
@@ -88,3 +95,15 @@ def test_more_transactions_than_ours_said__nothing_sent_and_no_end_until_shown(
     desk.pool.nonce = count  # type: ignore[method-assign]  # it has found its way back
     desk.settle()
     assert desk.landed(2) == 1
+
+
+def test_one_hash_for_two_blocks__counted_at_both(tmp_path: Path) -> None:
+    """A node that lies about its head must not end the cycle."""
+
+    class Node:
+        def nonce(self, address: str, at: BlockRef) -> int:
+            return at.number
+
+    with closing(Store(tmp_path / "agent.sqlite")) as store:
+        nonces = Nonces(cast(RpcPool, Node()), store, "0x" + "11" * 20, 2, lambda *_: True)
+        assert [nonces.count(BlockRef(n, b"h" * 32, 1_000 + n)) for n in (5, 6, 5)] == [5, 6, 5]
