@@ -61,7 +61,22 @@ class Group:
         return self._read("cpu_us") // 1000 or self._read("cpu_ns") // 1_000_000
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the kernel killed a process of the group for the group's memory."""
+        """Whether the kernel killed a process of the group because the group met its limit."""
+        return self._killed() and self._met_limit()
+
+    def starved(self) -> bool:
+        """Whether the kernel killed a process of the group for want of memory elsewhere: of the
+        whole machine, or of the service that the agent is.
+        """
+        return self._killed() and not self._met_limit()
+
+    def _met_limit(self) -> bool:
+        # Version 1 no longer counts this on newer kernels: there the peak says it.
+        at_limit = self._read("peak") >= self._read("limit") > 0
+        return self._read("limit_met") > 0 or at_limit
+
+    def _killed(self) -> bool:
+        # Any killer counts here, the machine's, too.
         return self._read("oom_kill") > 0
 
     def hit_pids_limit(self) -> bool:
@@ -148,6 +163,7 @@ def _create_v2(parent: Path, name: str, memory: int, pids: int, cpus: int) -> Gr
         "peak": (path / "memory.peak", ""),
         "cpu_us": (path / "cpu.stat", "usage_usec"),
         "oom_kill": (path / "memory.events", "oom_kill"),
+        "limit_met": (path / "memory.events", "oom"),
         "refused": (path / "pids.events", "max"),
     }
     try:
@@ -271,6 +287,7 @@ def _create_v1(
         "memory": (paths["memory"] / "memory.usage_in_bytes", ""),
         "peak": (paths["memory"] / "memory.max_usage_in_bytes", ""),
         "oom_kill": (paths["memory"] / "memory.oom_control", "oom_kill"),
+        "limit": (paths["memory"] / "memory.limit_in_bytes", ""),
         "refused": (paths["pids"] / "pids.events", "max"),
     }
     if "cpuacct" in paths:

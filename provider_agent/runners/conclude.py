@@ -17,7 +17,13 @@ from provider_agent.runners.base import Phase, Reason, RunState, Usage
 from provider_agent.runners.launch import cannot_execute
 from provider_agent.runners.live import MESSAGE, Live, Verdict
 from provider_agent.runners.state import LOG, OUTPUTS
-from provider_agent.runners.watch import NEARLY_FULL, Watch, too_many_processes, too_much_memory
+from provider_agent.runners.watch import (
+    NEARLY_FULL,
+    OUT_OF_MEMORY,
+    Watch,
+    too_many_processes,
+    too_much_memory,
+)
 
 _SHOWN_UNFIT = 20  # in the log
 
@@ -28,6 +34,8 @@ def conclude(live: Live, watch: Watch, verdict: Verdict | None) -> RunState:
     if live.group is not None and live.group.ran_out_of_memory():
         verdict = too_much_memory(live)
     code = _exit_code(live)
+    if verdict is None and code != 0 and live.group is not None and live.group.starved():
+        verdict = OUT_OF_MEMORY
     if verdict is None and code != 0 and live.group is not None and live.group.hit_pids_limit():
         verdict = too_many_processes(live)
     if verdict is None and code is None:

@@ -25,6 +25,9 @@ _DISK_TICK = 0.25  # seconds between two looks at files, at least
 _DISK_RESERVE = 256 * MIB  # left free on the file system, or a twentieth of it where that is less
 
 NEARLY_FULL = Verdict(Reason.MACHINE, "the disk of this machine is nearly full; make room")
+OUT_OF_MEMORY = Verdict(
+    Reason.MACHINE, "this machine ran out of memory; lower runner.memory_mb or agent.slots"
+)
 
 
 class Watch:

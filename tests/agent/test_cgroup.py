@@ -52,7 +52,7 @@ def test_version_2__handed_over__limits_written_and_figures_read(
     assert not group.ran_out_of_memory() and not group.hit_pids_limit()
     assert (group.tasks(), group.memory(), group.peak_memory(), group.cpu_ms()) == (0, 0, 0, 0)
     for name, text in {
-        "memory.events": "low 0\noom_kill 1\n",
+        "memory.events": "low 0\noom 1\noom_kill 1\n",
         "pids.events": "max 3\n",
         "memory.current": "5\n",
         "memory.peak": "9\n",
@@ -60,8 +60,11 @@ def test_version_2__handed_over__limits_written_and_figures_read(
         "pids.current": "4\n",
     }.items():
         (service / "run" / name).write_text(text)
-    assert group.ran_out_of_memory() and group.hit_pids_limit()
+    assert group.ran_out_of_memory() and not group.starved() and group.hit_pids_limit()
     assert (group.tasks(), group.memory(), group.peak_memory(), group.cpu_ms()) == (4, 5, 9, 2)
+    # Killed below its own limit: the machine had no memory, or the service above it.
+    (service / "run" / "memory.events").write_text("low 0\noom 0\noom_kill 1\n")
+    assert group.starved() and not group.ran_out_of_memory()
     group.add(123)
     assert (service / "run" / "cgroup.procs").read_text() == "123"
 
@@ -167,7 +170,9 @@ def test_version_1__below_our_own_group__limits_written(tmp_path: Path, own: Pat
     assert (cpu / "cpu.cfs_quota_us").read_text() == "200000"
     (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
     (cpuacct / "cpuacct.usage").write_text("7000000\n")
-    assert group.ran_out_of_memory() and group.cpu_ms() == 7
+    assert group.starved() and not group.ran_out_of_memory()
+    (memory / "memory.max_usage_in_bytes").write_text(f"{64 * MIB}\n")
+    assert group.ran_out_of_memory() and not group.starved() and group.cpu_ms() == 7
 
 
 @pytest.mark.parametrize("missing", ["memory", "pids"])
