@@ -385,7 +385,7 @@ def _fault(error: OSError) -> Exception:
         return _Refused("is missing")
     if error.errno in _BY_THE_MACHINE:
         return error
-    return _Refused(f"cannot be read: {os.strerror(error.errno).lower()}")
+    return _Refused(f"cannot be read: {os.strerror(error.errno or 0).lower()}")
 
 
 def _plain(text: str) -> str:
