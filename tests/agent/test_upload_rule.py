@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from provider_agent.core import means
 from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.views import UploadRule, spec_fits
@@ -30,6 +31,12 @@ class Reservations:
 
     def specs_of(self, account: str) -> set[bytes]:
         return self.held.get(account, set())
+
+
+@pytest.fixture
+def still_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that nothing else on the machine writes to."""
+    monkeypatch.setattr(means, "free_on", lambda _: Amounts(disk=1 << 40, inodes=1 << 24))
 
 
 @pytest.fixture
@@ -141,7 +148,7 @@ def test_price_that_will_do_within_the_hour__taken(rig: Rig, rule: UploadRule) -
     assert rule(TENANT, *INPUT)
 
 
-def test_no_room_for_the_job__nothing(rig: Rig, rule: UploadRule) -> None:
+def test_no_room_for_the_job__nothing(rig: Rig, still_disk: None, rule: UploadRule) -> None:
     spec = rig.spec(DATA)
     rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
     rig.post(spec)
