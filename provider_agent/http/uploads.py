@@ -33,6 +33,7 @@ from provider_agent.core.capacity import (
     free_on,
     on_disk,
 )
+from provider_agent.durable import sync_directory
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
@@ -282,7 +283,7 @@ class InputStorage:
                 self._add(upload.folder, upload.size, 1)
                 self._worth(upload.folder, upload.worth)
         for directory in (place.parent, self.root):
-            _sync_directory(directory)
+            sync_directory(directory)
 
 
 class Upload:
@@ -381,11 +382,3 @@ def _no_room() -> Refused:
 
 def _folder(account: str) -> str:
     return address("account", account).lower()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

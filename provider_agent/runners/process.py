@@ -25,6 +25,7 @@ from pathlib import Path
 
 import provider_agent
 from provider_agent.devices import Device
+from provider_agent.durable import sync_directory
 from provider_agent.errors import RunnerError
 from provider_agent.runners import (
     cgroup,
@@ -324,7 +325,7 @@ class ProcessRunner:
                 os.rename(new, directory)
             if not directory.is_dir():
                 raise RunnerError(f"cannot make the directory of run {run.run_id} in {self._runs}")
-            state.sync_directory(self._runs)
+            sync_directory(self._runs)
         except OSError as error:
             raise _unprepared(run.run_id, "prepared", error) from error
         finally:

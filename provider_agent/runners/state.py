@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from provider_agent.durable import sync_directory
 from provider_agent.runners.base import Phase, RunRequest, RunState
 from provider_agent.runners.disk import DIRECTORY, Room, room_for
 
@@ -100,12 +101,3 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     os.replace(part, path)
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Makes the names in a directory outlive a loss of power."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

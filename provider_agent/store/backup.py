@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provider_agent.durable import sync
 from provider_agent.store import IntentState, Store
-from provider_agent.store.copying import copy_database, sync
+from provider_agent.store.copying import copy_database
 from provider_agent.store.errors import explain
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code

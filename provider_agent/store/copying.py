@@ -7,6 +7,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from provider_agent.durable import sync
+
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy a database, its log included, while others write to it; `target` appears complete.
@@ -29,12 +31,3 @@ def copy_database(source: Path, target: Path) -> None:
     finally:
         part.unlink(missing_ok=True)
     sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -257,13 +257,7 @@ class AgentClient:
 
     def receipt(self, job_id: bytes, digest: bytes) -> bytes:
         """The receipt, checked against the digest attested on chain (32 bytes)."""
-        data = self._http.read(_job(job_id) + "/receipt", ANSWER_BYTES)
-        if hashlib.sha256(data).digest() != digest:
-            raise LocalError(
-                f"{self.base_url}: the receipt is not the one attested on chain",
-                Code.RESULT_MISMATCH,
-            )
-        return data
+        return self._attested(job_id, "receipt", digest, ANSWER_BYTES)
 
     def logs(self, job_id: bytes, offset: int | None = None) -> dict[str, Any]:
         """A piece of the log: offset, next, size (bytes) and text; without offset its end.
@@ -289,7 +283,7 @@ class AgentClient:
                     Code.INPUT_INVALID,
                 )
             return here
-        listed = parse_manifest(self._manifest(job_id, digest))
+        listed = parse_manifest(self._attested(job_id, "result", digest, _MANIFEST_BYTES))
         total = sum(entry.size for entry in listed)
         if total > max_bytes:
             raise LocalError(
@@ -318,11 +312,12 @@ class AgentClient:
         shutil.rmtree(partial)
         return listed
 
-    def _manifest(self, job_id: bytes, digest: bytes) -> bytes:
-        data = self._http.read(_job(job_id) + "/result", _MANIFEST_BYTES)
+    def _attested(self, job_id: bytes, what: str, digest: bytes, most: int) -> bytes:
+        """The receipt or the result's manifest, if it is what the chain has the digest of."""
+        data = self._http.read(f"{_job(job_id)}/{what}", most)
         if hashlib.sha256(data).digest() != digest:
             raise LocalError(
-                f"{self.base_url}: the result is not the one attested on chain",
+                f"{self.base_url}: the {what} is not the one attested on chain",
                 Code.RESULT_MISMATCH,
             )
         return data

@@ -91,7 +91,7 @@ def test_keep__killed_at_any_step__whole_or_absent(
         """The process ends here."""
 
     results = Results(tmp_path / "results")
-    original = module._sync
+    original = module.sync
     synced = 0
 
     def die_at(number: int) -> None:
@@ -102,7 +102,7 @@ def test_keep__killed_at_any_step__whole_or_absent(
                 raise Killed
             original(path)
 
-        monkeypatch.setattr(module, "_sync", sync)
+        monkeypatch.setattr(module, "sync", sync)
 
     for number in range(1, 50):
         synced = 0

@@ -19,7 +19,7 @@ STOREYS = (("teraproof",), ("provider_agent", "scripts"))
 # Rooms of the agent, the lowest first: a room uses those before it.
 ROOMS = (
     ("errors",),
-    ("devices", "locks"),
+    ("devices", "durable"),
     ("store", "runners"),
     ("prover",),
     ("tx",),

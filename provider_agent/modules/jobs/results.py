@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from provider_agent.durable import sync
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Reason, RunState
 from provider_agent.runners.outputs import remove_tree
@@ -118,7 +119,7 @@ class Results:
             (new / RECEIPT).write_bytes(receipt)
             _sync_tree(new)
             new.rename(place)
-            _sync(self._root)
+            sync(self._root)
         except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
             raise RunnerError(
@@ -162,13 +163,5 @@ def _ending(state: RunState) -> Ending:
 def _sync_tree(directory: Path) -> None:
     for parent, _, names in os.walk(directory):
         for name in names:
-            _sync(Path(parent) / name)
-        _sync(Path(parent))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync(Path(parent) / name)
+        sync(Path(parent))

@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from provider_agent.durable import sync_directory
+
 FOLDER = "specs"
 
 
@@ -32,11 +34,7 @@ def write(folder: Path, digest: bytes, body: bytes) -> None:
         os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)
-    handle = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_directory(place.parent)
 
 
 def read(folder: Path, digest: bytes) -> bytes | None:
