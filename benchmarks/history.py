@@ -29,7 +29,8 @@ from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.repository import JobsRepository as Jobs
 from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.store import IntentState
-from tests.agent_e2e.world import World, market, mining
+from tests.agent_e2e.chain import mining
+from tests.agent_e2e.world import World, market
 from tests.support.anvil import ROOT, Anvil
 
 RESULT = ROOT / ".build" / "history.json"

@@ -26,7 +26,8 @@ from rich.table import Table
 from teraproof.contracts.jobs import Accepted, Attested, JobsContract, Settled
 from teraproof.protocol.terms import Order
 from teraproof.rpc.client import RpcPool
-from tests.agent_e2e.world import DAY, QUICK, TPF, USD, World, market
+from tests.agent_e2e.chain import DAY, TPF, USD
+from tests.agent_e2e.world import QUICK, World, market
 from tests.support.anvil import ROOT, Anvil
 
 RESULT = ROOT / ".build" / "throughput.json"

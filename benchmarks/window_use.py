@@ -30,7 +30,8 @@ from rich.table import Table
 
 from teraproof.contracts.benchmark import BenchmarkContract, Committed, EpochRecord
 from teraproof.rpc.client import RpcPool
-from tests.agent_e2e.world import ProofTerms, World, deployment
+from tests.agent_e2e.chain import ProofTerms, deployment
+from tests.agent_e2e.world import World
 from tests.support.anvil import ROOT, Anvil
 
 RESULT = ROOT / ".build" / "window_use.json"

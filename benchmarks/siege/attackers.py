@@ -29,7 +29,8 @@ from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Order
-from tests.agent_e2e.world import TPF, USD, World
+from tests.agent_e2e.chain import TPF, USD
+from tests.agent_e2e.world import World
 from tests.support.anvil import AnvilError
 from tests.support.processes import with_argument
 

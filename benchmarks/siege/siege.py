@@ -19,7 +19,8 @@ from teraproof.contracts.jobs import Expired, JobsContract, Settled
 from teraproof.errors import LocalError
 from teraproof.protocol.terms import Order
 from teraproof.rpc.client import RpcPool
-from tests.agent_e2e.world import TPF, USD, Failed, World, market
+from tests.agent_e2e.chain import TPF, USD, Failed
+from tests.agent_e2e.world import World, market
 from tests.support.anvil import Anvil
 
 CALM = 60.0  # seconds without an attack, before it

@@ -29,7 +29,8 @@ from provider_agent.settings import validate
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Order
-from tests.agent_e2e.world import GAS, TPF, USD, World
+from tests.agent_e2e.chain import GAS, TPF, USD
+from tests.agent_e2e.world import World
 
 AHEAD = 600  # seconds before its first job that the agent runs idle
 

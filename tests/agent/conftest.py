@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.agent.duty_rig import Rig
+from tests.agent.hostile import Machine
+from tests.support import runs
 from tests.support.anvil import Anvil
 
 
@@ -33,3 +37,19 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     yield made
     made.duty.close()
     made.store.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A sandbox for one hostile job, and what must hold after it."""
+    runs.need_bubblewrap()
+    made = Machine(tmp_path)
+    threads = threading.active_count()
+    yield made
+    assert runs.marked(made.marker) == []
+    assert (made.data / "runs" / "hostile" / "supervisor.log").read_text() == ""
+    made.runner.remove("hostile")
+    assert made.runner.list() == ()
+    assert os.listdir(made.data / "runs") == []
+    runs.wait_for_no_loops(made.data)
+    assert threading.active_count() == threads

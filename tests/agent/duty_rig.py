@@ -8,13 +8,8 @@ intents in the store; nobody signs or sends anything. The runner's runs end when
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-from eth_account import Account
 
 from provider_agent.core import background
 from provider_agent.core.attempts import Attempts
@@ -40,214 +35,32 @@ from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.views import JobViews
-from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.settings import validate
-from provider_agent.store import IntentKey, IntentState, Store
+from provider_agent.store import IntentKey, IntentState
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.reserve import GasReserve
 from provider_agent.tx.sender import Sender
-from teraproof.contracts.jobs import FINALIZE, Accepted, Attested, JobsContract, Posted
+from teraproof.contracts.jobs import Accepted, Attested, JobsContract, Posted
 from teraproof.contracts.staking import StakingContract
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Assignment, Order, Record, Status, Terms
 from teraproof.rpc.types import BlockRef, Log
-
-OWNER = Account.from_key(b"\x01" * 32).address
-OPERATOR = Account.from_key(b"\x02" * 32)
-TENANT = Account.from_key(b"\x03" * 32).address
-OTHER = Account.from_key(b"\x04" * 32).address
-STAKING, JOBS = "0x" + "0a" * 20, "0x" + "0b" * 20
-START = int(time.time())  # chain, machine and test agree on the time
-TPF = 10**18
-
-
-class PlainRunner:
-    """Keeps requests; runs end when told."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.started: list[RunRequest] = []
-        self.states: dict[str, RunState] = {}
-        self.refuses = ""
-        self.takes = 0  # bytes of the disk that each run allocates
-        self.requests: dict[str, RunRequest] = {}
-        self.probed: list[str] = []
-        self.broken: dict[str, str] = {}  # GPUs by UUID, and what is wrong with them
-
-    def check(self) -> str:
-        return "plain"
-
-    def request(self, run_id: str) -> RunRequest:
-        return self.requests[run_id]
-
-    def probe(self, device: Device) -> str:
-        self.probed.append(device.uuid)
-        return self.broken.get(device.uuid, "")
-
-    def start(self, run: RunRequest) -> None:
-        if self.refuses:
-            raise RunnerError(self.refuses)
-        if run.run_id not in self.states:
-            self.started.append(run)
-            self.requests[run.run_id] = run
-            self.states[run.run_id] = RunState(Phase.RUNNING, started=START)
-            (self.root / run.run_id / "outputs").mkdir(parents=True)
-
-    def end(self, run_id: str, reason: Reason = Reason.EXITED, code: int | None = 0) -> None:
-        """Let a run end."""
-        (self.root / run_id / "outputs" / "answer").write_text("42")
-        (self.root / run_id / "log").write_text("done")
-        self.states[run_id] = RunState(Phase.EXITED, reason, code, START, START + 5)
-
-    def blame_device(self, run_id: str, why: str = "cuInit: error 999") -> None:
-        """Let a run fail, and the probe of its GPU after it."""
-        self.end(run_id)
-        (gpu,) = self.requests[run_id].devices
-        self.states[run_id] = RunState(
-            *(Phase.EXITED, Reason.DEVICE, None, START, START + 5),
-            detail=f"{gpu.uuid} cannot be used: {why}",
-            broken=(gpu.uuid,),
-        )
-
-    def poll(self, run_id: str) -> RunState:
-        if run_id not in self.states:
-            raise RunnerError(f"there is no run {run_id}")
-        return self.states[run_id]
-
-    def stop(self, run_id: str) -> None:
-        self.remove(run_id)
-
-    def remove(self, run_id: str) -> None:
-        self.states.pop(run_id, None)
-
-    def list(self) -> tuple[str, ...]:
-        return tuple(self.states)
-
-    def allocated(self, run_id: str) -> int:
-        return self.takes
-
-    def outputs(self, run_id: str) -> Path:
-        return self.root / run_id / "outputs"
-
-    def log(self, run_id: str) -> Path:
-        return self.root / run_id / "log"
-
-
-@dataclass
-class PlainChain:
-    """What both contracts answer; calldata is made by the real ABI."""
-
-    words: dict[bytes, int] = field(default_factory=dict)
-    owner: str = OWNER
-    operator: str = OPERATOR.address
-    own_stake: int = 1000 * TPF
-    locked: int = 0
-    paused_until_: int = 0
-    paused_seconds_: int = 0
-    consent: int = 4
-    money: int = 10**12
-    used_quotes: set[int] = field(default_factory=set)
-    times: dict[int, int] = field(default_factory=dict)  # of blocks
-    blocks: dict[int, BlockRef] = field(default_factory=dict)  # that were pinned
-    reads: int = 0
-    address: str = JOBS
-
-    def state(self, job: bytes, block: BlockRef) -> int:
-        self.reads += 1
-        return self.words.get(job, 0)
-
-    def provider_of(self, operator: str, block: BlockRef) -> str:
-        return self.owner if operator == self.operator else "0x" + "00" * 20
-
-    def operator_of(self, owner: str, block: BlockRef) -> str:
-        return self.operator
-
-    def owner_assets(self, owner: str, block: BlockRef) -> int:
-        return self.own_stake
-
-    def pool(self, owner: str, block: BlockRef) -> Any:
-        return _Values(active=self.own_stake, locked=self.locked)
-
-    def lock_limits(self, owner: str, block: BlockRef) -> Any:
-        return _Values(per_order=100 * TPF, total=500 * TPF)
-
-    def open_margin(self, block: BlockRef) -> int:
-        return 600
-
-    def scores(self, block: BlockRef) -> str:
-        return "0x" + "00" * 20
-
-    def quote_used(self, operator: str, nonce: int, block: BlockRef) -> bool:
-        return nonce in self.used_quotes
-
-    @property
-    def rpc(self) -> PlainChain:
-        return self
-
-    def block(self, number: int) -> BlockRef:
-        if number in self.times:
-            return BlockRef(number, bytes(32), self.times[number])
-        return self.blocks[number]
-
-    def credit_of(self, account: str, block: BlockRef) -> int:
-        return 0
-
-    def balance_of(self, account: str, block: BlockRef) -> int:
-        return self.money
-
-    def paused_until(self, block: BlockRef) -> int:
-        return self.paused_until_
-
-    def paused_seconds(self, block: BlockRef) -> int:
-        return self.paused_seconds_
-
-    def consent_nonce(self, operator: str, block: BlockRef) -> int:
-        return self.consent + 1
-
-    def accept(self, terms: Terms, proof: Sequence[bytes] | None = None) -> bytes:
-        return b"accept" + terms.job_id() + b"".join(proof or ())
-
-    def attest(self, terms: Terms, *values: Any) -> bytes:
-        return b"attest" + b"".join(v for v in values if isinstance(v, bytes))
-
-    def expire(self, terms: Terms) -> bytes:
-        return b"expire" + terms.job_id()
-
-    def cancel_quotes(self, word: int, mask: int) -> bytes:
-        return b"cancel" + word.to_bytes(32, "big") + mask.to_bytes(32, "big")
-
-    def finalize(self, terms: Terms, record: Record) -> bytes:
-        return FINALIZE.encode(terms.abi_tuple(), record.abi_tuple())
-
-
-class _Values:
-    def __init__(self, **values: int) -> None:
-        self.__dict__.update(values)
-
-
-class WritingSender:
-    """Writes intents like the real one, and sends nothing."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def submit(
-        self, key: IntentKey, to: str, data: bytes, *, deadline: int | None = None
-    ) -> IntentState:
-        return self._store.add_intent(key, to, data, 0, deadline).state
-
-
-class PlainReserve:
-    """Gas money for `jobs` jobs."""
-
-    jobs = 1_000
-    left: int | None = None  # for how many it is enough when it is looked at for a promise
-
-    def look(self, block: BlockRef, *, promises: bool = False) -> None:
-        if promises and self.left is not None:
-            self.jobs = self.left
+from tests.agent.duty_parts import (
+    JOBS,
+    OPERATOR,
+    OTHER,
+    OWNER,
+    STAKING,
+    START,
+    TENANT,
+    TPF,
+    PlainChain,
+    PlainReserve,
+    PlainRunner,
+    WritingSender,
+)
 
 
 class Rig:
@@ -512,3 +325,33 @@ class Rig:
 
     def blocked(self, terms: Terms) -> Code | None:
         return cast(Code | None, self.status(terms)["blocked_by"])
+
+
+def assigned(rig: Rig) -> Terms:
+    """A job of ours with everything here."""
+    spec = rig.spec()
+    rig.upload(spec)
+    terms = rig.post(spec)
+    rig.assign(terms)
+    return terms
+
+
+def attested(rig: Rig) -> Terms:
+    """A job of ours that ran and whose attestation is on chain."""
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.runner.end(f"{terms.job_id().hex()}-1-0")
+    rig.cycle(2)
+    (run,) = rig.records.runs_of(terms.job_id())
+    assert run.result is not None and run.receipt is not None
+    attestation = messages.Attestation(
+        terms.job_id(), terms.order.spec, run.result, run.receipt, START, START + 5
+    )
+    job = rig.records.job(terms.job_id())
+    assert job is not None and job.assigned_at is not None
+    record = Record(
+        OWNER, job.assigned_at, rig.block.timestamp, job.paused or 0, attestation.struct_hash()
+    )
+    rig.next_block()
+    rig.attest(terms, record, run.result, run.receipt)
+    return terms

@@ -39,7 +39,7 @@ from teraproof.pog.schedule import Rules
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef, Log
-from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
+from tests.agent.duty_parts import OTHER, OWNER, TPF, WritingSender
 
 CHAIN_ID = 31_337
 BENCHMARK = "0x" + "0c" * 20
@@ -335,3 +335,18 @@ class Rig:
         """Another standing of the provider."""
         assert self.standing is not None
         self.standing = replace(self.standing, **changes)
+
+
+FIRST = OPENED + RULES.window // 8
+MIDDLE = OPENED + RULES.window // 2
+LAST = [WINDOW_END - 48, WINDOW_END - 36, WINDOW_END - 24]  # blocks before the last three
+CLOSED = WINDOW_END + RULES.close_delay(OWNER, EPOCH)
+
+
+def committed_rig(tmp_path: Path, **settings: Any) -> Rig:
+    """A rig whose commit has landed in an open epoch."""
+    rig = Rig(tmp_path, **settings)
+    rig.open_epoch()
+    rig.cycle(at=FIRST)
+    rig.land(rig.intents("commit-1")[0])
+    return rig

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from provider_agent.modules.jobs.candidates import Candidates
 from teraproof.protocol.errors import Code
-from tests.agent.duty_rig import TENANT, Rig
+from tests.agent.duty_parts import TENANT
+from tests.agent.duty_rig import Rig
 
 MOST = 16  # looks a cycle
 

@@ -18,7 +18,8 @@ from teraproof.contracts.staking import StakingContract
 from teraproof.protocol.terms import Record, Status
 from teraproof.rpc.errors import BlockUnknown
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_rig import OPERATOR, OWNER, TPF, PlainChain, Rig
+from tests.agent.duty_parts import OPERATOR, OWNER, TPF, PlainChain
+from tests.agent.duty_rig import Rig
 
 JOB, OTHER_JOB = b"\1" * 32, b"\2" * 32
 

@@ -17,7 +17,7 @@ from provider_agent.core.settings import Settings
 from provider_agent.modules.all import open_store
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import validate
-from tests.agent.duty_rig import JOBS, OPERATOR, STAKING
+from tests.agent.duty_parts import JOBS, OPERATOR, STAKING
 from tests.agent.stub_node import Refusal, Result, StubNode, block
 from tests.support import runs
 from tests.support.anvil import Anvil

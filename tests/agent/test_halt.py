@@ -20,7 +20,8 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_rig import TENANT, Rig
+from tests.agent.duty_parts import TENANT
+from tests.agent.duty_rig import Rig
 from tests.agent.test_quotes import desk_of
 
 

@@ -14,7 +14,8 @@ from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.modules.jobs.views import offer
 from provider_agent.store import IntentState, Store
 from teraproof.protocol.terms import Status
-from tests.agent.duty_rig import OWNER, Rig
+from tests.agent.duty_parts import OWNER
+from tests.agent.duty_rig import Rig
 
 # Tables that grow with what has ended, or with what strangers do.
 GROWN = ("jobs", "runs", "intents", "transactions", "specs", "quotes", "login_nonces", "sessions")

@@ -12,7 +12,8 @@ from provider_agent.modules.jobs.book import decode_terms
 from provider_agent.modules.jobs.metrics import JobMetrics
 from provider_agent.modules.jobs.repository import JobsRepository as Jobs
 from teraproof.protocol.terms import Status
-from tests.agent.duty_rig import OTHER, OWNER, Rig
+from tests.agent.duty_parts import OTHER, OWNER
+from tests.agent.duty_rig import Rig
 
 
 @pytest.fixture

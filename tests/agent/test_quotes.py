@@ -26,7 +26,8 @@ from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_ADDRESS, Order
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_rig import JOBS, OPERATOR, OTHER, START, TENANT, TPF, Rig
+from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, START, TENANT, TPF
+from tests.agent.duty_rig import Rig
 
 DOMAIN = messages.Domain(31337, JOBS)
 

@@ -18,7 +18,7 @@ from teraproof.contracts.benchmark import ProofRecord
 from teraproof.contracts.emissions import CLAIM, EmissionsContract
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_rig import OTHER, OWNER, TPF, WritingSender
+from tests.agent.duty_parts import OTHER, OWNER, TPF, WritingSender
 from tests.agent.proof_rig import END, EPOCH, OPENED, RULES, PlainBenchmark
 from tests.agent.proof_rig import Rig as ProofRig
 

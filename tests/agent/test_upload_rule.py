@@ -15,7 +15,8 @@ from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.views import UploadRule, spec_fits
 from teraproof.protocol.errors import Code
-from tests.agent.duty_rig import OTHER, OWNER, TENANT, TPF, Rig
+from tests.agent.duty_parts import OTHER, OWNER, TENANT, TPF
+from tests.agent.duty_rig import Rig
 from tests.support.codes import fails_as
 
 DATA = b"print(1)"

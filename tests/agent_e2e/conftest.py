@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.agent_e2e.chain import Deployment, deployment, mining
 from tests.agent_e2e.nursery import Nursery
-from tests.agent_e2e.world import Deployment, deployment, mining
 from tests.support.anvil import Anvil
 
 

@@ -15,12 +15,30 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.anvil import ROOT
 
 _PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 _SCRIPT = Path(__file__).with_name("crashing_agent.py")
+
+
+class Process(Protocol):
+    """What both kinds of agent process can do."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal), or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, when it has ended."""
+
+    def kill(self) -> None:
+        """kill -9."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Any other signal."""
 
 
 class Nursery:

@@ -13,9 +13,10 @@ from concurrent.futures import Future
 import pytest
 
 from tests.agent.faulty_rpc import FaultyRpc, Mode
+from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together
-from tests.agent_e2e.world import Deployment, World
+from tests.agent_e2e.world import World
 
 SEND = "eth_sendRawTransaction"
 # Answers to the transaction itself, and how often they are given.

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from teraproof.protocol.terms import Status
-from tests.agent_e2e.world import TPF, USD, market
+from tests.agent_e2e.chain import TPF, USD
+from tests.agent_e2e.world import market
 from tests.support.anvil import ROOT
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from teraproof.protocol.terms import Status
+from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together
-from tests.agent_e2e.world import Deployment, Job, World
+from tests.agent_e2e.world import Job, World
 
 ACTIONS = ("accept", "attest", "finalize")
 STATES = ("planned", "signed", "broadcast", "sent", "mined", "final")

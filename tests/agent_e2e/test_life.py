@@ -19,17 +19,9 @@ from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Status
 from tests.agent.faulty_rpc import FaultyRpc, Mode
+from tests.agent_e2e.chain import DAY, USD, Deployment, Failed
 from tests.agent_e2e.nursery import Nursery
-from tests.agent_e2e.world import (
-    AGENT_PYTHON,
-    DAY,
-    QUICK,
-    USD,
-    Deployment,
-    Failed,
-    Job,
-    World,
-)
+from tests.agent_e2e.world import AGENT_PYTHON, QUICK, Job, World
 
 SLOW = "import time; time.sleep(3)\n" + QUICK
 ENDLESS = "import time; time.sleep(600)\n"

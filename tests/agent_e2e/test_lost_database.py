@@ -10,10 +10,11 @@ import pytest
 
 from provider_agent.modules.all import open_store
 from provider_agent.store import backup
+from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.test_kill import live_and_die
 from tests.agent_e2e.test_life import SLOW, running, start_job, supervisors
-from tests.agent_e2e.world import Deployment, World
+from tests.agent_e2e.world import World
 
 
 @pytest.fixture

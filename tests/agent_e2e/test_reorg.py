@@ -20,9 +20,10 @@ from teraproof.contracts.jobs import JobsContract, Posted
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.client import RpcPool
+from tests.agent_e2e.chain import DAY, step
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together
-from tests.agent_e2e.world import DAY, Job, World, market, step
+from tests.agent_e2e.world import Job, World, market
 from tests.support.anvil import Anvil
 
 STEPS = ("post", "accept", "running", "attest", "finalize")

@@ -17,7 +17,8 @@ from pathlib import Path
 from teraproof.contracts.benchmark import EpochRecord, ProofRecord
 from teraproof.pog.format import Shape
 from teraproof.pog.schedule import Rules, Stage
-from tests.agent_e2e.world import Contract, Deployment, ProofTerms, World, deployment, step
+from tests.agent_e2e.chain import Contract, Deployment, ProofTerms, deployment, step
+from tests.agent_e2e.world import World
 from tests.support.anvil import Anvil
 from tests.support.processes import with_argument
 

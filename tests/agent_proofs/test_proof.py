@@ -11,7 +11,7 @@ import pytest
 
 from teraproof.pog.schedule import Stage
 from teraproof.protocol.terms import Status
-from tests.agent_e2e.world import TPF, ProofTerms
+from tests.agent_e2e.chain import TPF, ProofTerms
 from tests.agent_proofs.epochs import (
     WAIT,
     Epochs,

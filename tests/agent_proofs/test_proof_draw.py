@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from teraproof.pog.schedule import Stage
-from tests.agent_e2e.world import TPF
+from tests.agent_e2e.chain import TPF
 from tests.agent_proofs.epochs import (
     WAIT,
     Epochs,

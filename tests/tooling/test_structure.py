@@ -149,9 +149,13 @@ def test_imports__no_circle() -> None:
 
 # ------------------------------------------------------------------ length
 
-SOURCES = ("teraproof", "provider_agent", "scripts", "tools", "contracts")
+SOURCES = ("teraproof", "provider_agent", "scripts", "tools", "benchmarks", "contracts", "tests")
 # Too long today, and being cut.
-OFFENDERS = {"contracts/Jobs.vy", "contracts/staking/pools.vy"}
+OFFENDERS = {
+    "contracts/Jobs.vy",
+    "contracts/staking/pools.vy",
+    "tests/contracts/test_benchmark_score.py",
+}
 
 
 def is_generated(path: Path) -> bool:

@@ -33,7 +33,7 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_rig import OPERATOR, OWNER, STAKING, PlainChain
+from tests.agent.duty_parts import OPERATOR, OWNER, STAKING, PlainChain
 
 
 class Part(Module):

@@ -18,7 +18,7 @@ from provider_agent.settings import compose, load
 from tests.agent import counter
 from tests.agent.api_rig import wait_until
 from tests.agent.core.toy import ToyModule, tables
-from tests.agent.duty_rig import OPERATOR
+from tests.agent.duty_parts import OPERATOR
 from tests.support.anvil import Anvil, free_port
 
 # What is asked of Staking is answered with zeros: the operator works for nobody.

@@ -11,9 +11,7 @@ import pytest
 from provider_agent.errors import KeyInUse
 from provider_agent.modules.all import open_store
 from provider_agent.store import IntentState, backup
-from tests.agent.tx.test_sender import Desk, desk, proxy
-
-__all__ = ["desk", "proxy"]  # fixtures
+from tests.agent.tx.desk import Desk
 
 
 def work_on(desk: Desk, folder: Path) -> None:

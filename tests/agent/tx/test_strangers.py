@@ -15,10 +15,8 @@ from provider_agent.tx.nonces import Nonces
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.types import BlockRef
 from tests.agent.faulty_rpc import FaultyRpc, Mode
-from tests.agent.tx.test_sender import CONFIRMATIONS, SEND, Desk, desk, proxy
+from tests.agent.tx.desk import CONFIRMATIONS, SEND, Desk
 from tests.support.anvil import Anvil
-
-__all__ = ["desk", "proxy"]
 
 RECEIPT = "eth_getTransactionReceipt"
 
