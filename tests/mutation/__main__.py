@@ -57,7 +57,7 @@ HEADER = (
     " that move money, or on which money depends. It runs against it the stateful machine with"
     " fixed seeds, then every test that runs the function with the bug, the cheapest file first."
     " What a test runs was recorded on the unchanged sources, where all tests pass. A mutant is"
-    " killed when a test fails, and is not tried again while the contracts stay as they are. Those"
+    " killed when a test fails, and is not tried again while its file stays as it is. Those"
     " that are explained below count as survivors without being tried (`--explained` tries them)."
     " Logs,"
     " constructors and external views are not mutated. Mutants that do not compile do not count. A"
@@ -134,7 +134,7 @@ def run_all(
     """Work through the mutants, `options.workers` at a time."""
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     running: list[Run] = []
-    known = Verdicts(lasting=KILLED)
+    known = Verdicts(lasting=(KILLED, INVALID))
     if not options.explained:
         # They cost all tests each, and count as survivors.
         explained = [m for m in known.missing(mutants) if m.key in reasons]
