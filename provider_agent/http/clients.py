@@ -12,24 +12,27 @@ from ipaddress import IPv6Address, ip_address, ip_network
 Clock = Callable[[], float]
 
 
-def network_of(client: str) -> str:
-    """What a client counts as: its address, or the /64 of an IPv6 address.
+#: Customers get a /64, a /56 or a /48, and nobody can tell which: each of these counts as a client.
+_PREFIXES = (64, 56, 48)
+#: How many times the share of one client each of `networks_of` may have.
+SHARES = (1, 2, 4)
 
-    A /64 is what one customer usually gets.
-    """
+
+def networks_of(client: str) -> tuple[str, ...]:
+    """What a client counts as, narrowest first: its address, or the networks of an IPv6 address."""
     try:
         parsed = ip_address(client)
     except ValueError:
-        return client
+        return (client,)
     if isinstance(parsed, IPv6Address):
         if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ip_network((parsed, 64), strict=False))
-    return client
+            return (str(parsed.ipv4_mapped),)
+        return tuple(str(ip_network((parsed, length), strict=False)) for length in _PREFIXES)
+    return (client,)
 
 
 class RateLimit:
-    """A token bucket for each client (see `network_of`), and a larger one for all together."""
+    """A token bucket for each network of a client, and a larger one for all together."""
 
     _MAX_CLIENTS = 10_000
 
@@ -43,18 +46,25 @@ class RateLimit:
 
     def allow(self, client: str) -> bool:
         """Whether `client` (an IP address) may go on now; counts the try."""
-        key, now = network_of(client), self._clock()
+        networks, now = networks_of(client), self._clock()
         with self._lock:
-            left, since = self._buckets.pop(key, (float(self._burst), now))
-            left = min(self._burst, left + (now - since) * self._rate)
-            allowed = left >= 1
+            left = {
+                network: self._left(network, share, now)
+                for network, share in zip(networks, SHARES, strict=False)
+            }
+            allowed = all(tokens >= 1 for tokens in left.values())
             if allowed:
                 everybody, before = self._all
                 room = self._burst * self._crowd
                 everybody = min(room, everybody + (now - before) * self._rate * self._crowd)
                 allowed = everybody >= 1
                 self._all = (everybody - allowed, now)
-            self._buckets[key] = (left - allowed, now)
-            if len(self._buckets) > self._MAX_CLIENTS:
+            self._buckets.update({one: (tokens - allowed, now) for one, tokens in left.items()})
+            while len(self._buckets) > self._MAX_CLIENTS:
                 self._buckets.popitem(last=False)
             return allowed
+
+    def _left(self, network: str, share: int, now: float) -> float:
+        """Takes a bucket out: the tokens that are in it."""
+        left, since = self._buckets.pop(network, (float(self._burst * share), now))
+        return min(self._burst * share, left + (now - since) * self._rate * share)

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Protocol
 
-from provider_agent.http.clients import network_of
+from provider_agent.http.clients import SHARES, networks_of
 
 
 class Member(Protocol):
     """A connection."""
 
-    idle_since: float | None
-    """When its client began to owe us a request, by the loop's clock; None while we answer."""
+    def owed_for(self, now: float) -> float | None:
+        """Seconds for which its client has kept us waiting; None while it waits for us.
+
+        A head, a body and the reading of an answer are all owed by the client. `now` is of
+        `time.monotonic`, as the loop's clock.
+        """
+        ...
 
     def drop(self) -> None:
         """End it at once."""
@@ -23,59 +29,69 @@ class Member(Protocol):
 
 
 class Crowd:
-    """Connections by client. A newcomer takes the place of the one that has been idle longest:
-    of its own address when that has its share, of the address with the most when all is full.
-    Connections whose requests are being answered are never dropped.
+    """Connections by client. A newcomer takes the place of one whose client keeps us waiting: of
+    its own network when that has its share, of the network with the most when all is full.
+    Of several the one that has kept us waiting longest goes. Who waits for us is never dropped.
 
+    An IPv6 address belongs to several networks (see `networks_of`), each with a share of its own.
     Trusted proxies have no share of their own: many clients come through one.
     """
 
-    def __init__(self, most: int, share: int, proxies: Sequence[str] = ()) -> None:
-        self.most, self._share = most, share
+    def __init__(
+        self,
+        most: int,
+        share: int,
+        proxies: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.most, self._share, self._clock = most, share, clock
         self._proxies: list[IPv4Network | IPv6Network] = [ip_network(p) for p in proxies]
-        self._clients: dict[Member, str] = {}
+        self._networks: dict[Member, tuple[str, ...]] = {}
         self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self._networks)
 
     def has_room(self) -> bool:
-        """Whether one more connection can be accepted, if need be in the place of an idle one."""
-        return len(self._clients) < self.most or any(
-            member.idle_since is not None for member in self._clients
+        """Whether one more connection can be accepted, if need be in the place of a late one."""
+        now = self._clock()
+        return len(self._networks) < self.most or any(
+            member.owed_for(now) is not None for member in self._networks
         )
 
     def make_room(self) -> None:
-        """One more has come: where all was full, somebody idle leaves for it."""
-        if len(self._clients) >= self.most:
-            # The address that holds most loses first, whoever the newcomer is.
-            any(self._drop_one(self._of(client)) for client, _ in self._counts.most_common())
+        """One more has come: where all was full, somebody late leaves for it."""
+        if len(self._networks) >= self.most:
+            self._drop_one(self._networks)
 
     def admits(self, address: str) -> bool:
         """Whether a connection from `address` may stay."""
-        client = network_of(address)
-        if self.is_proxy(address) or self._counts[client] < self._share:
+        if self.is_proxy(address):
             return True
-        return self._drop_one(self._of(client))
+        for network, times in zip(networks_of(address), SHARES, strict=False):
+            if self._counts[network] < self._share * times:
+                continue
+            if not self._drop_one([m for m, names in self._networks.items() if network in names]):
+                return False
+        return True
 
     def join(self, member: Member, address: str) -> None:
         """Count a connection until `leave`."""
-        client = network_of(address)
-        self._clients[member] = client
-        self._counts[client] += 1
+        networks = networks_of(address)
+        self._networks[member] = networks
+        self._counts.update(networks)
 
     def leave(self, member: Member) -> None:
         """It has ended; a second time changes nothing."""
-        client = self._clients.pop(member, None)
-        if client is not None:
-            self._counts[client] -= 1
-            if not self._counts[client]:
-                del self._counts[client]
+        for network in self._networks.pop(member, ()):
+            self._counts[network] -= 1
+            if not self._counts[network]:
+                del self._counts[network]
 
     def shed(self) -> None:
-        """Drop every other idle connection: the process has run out of descriptors."""
-        for _ in range((len(self._clients) + 1) // 2):
-            if not self._drop_one(self._clients):
+        """Drop every other connection that is late: the process has run out of descriptors."""
+        for _ in range((len(self._networks) + 1) // 2):
+            if not self._drop_one(self._networks):
                 return
 
     def is_proxy(self, address: str) -> bool:
@@ -85,14 +101,22 @@ class Crowd:
         parsed = ip_address(address)
         return any(parsed in network for network in self._proxies)
 
-    def _of(self, client: str) -> list[Member]:
-        return [member for member, found in self._clients.items() if found == client]
-
-    def _drop_one(self, members: Iterable[Member]) -> bool:
-        idle = [(m.idle_since, m) for m in members if m.idle_since is not None]
-        if not idle:
+    def _drop_one(self, members: Collection[Member]) -> bool:
+        now = self._clock()
+        late = {m: owed for m in members if (owed := m.owed_for(now)) is not None}
+        if not late:
             return False
-        _, stalest = min(idle, key=lambda pair: pair[0])
-        self.leave(stalest)
-        stalest.drop()
+        # The widest network first: of one that holds most, the part that holds most, and so on.
+        for depth in range(1, len(SHARES) + 1):
+            part = {member: _network(self._networks[member], depth) for member in late}
+            most = max(part.values(), key=lambda network: self._counts[network])
+            late = {member: late[member] for member, network in part.items() if network == most}
+        latest = max(late, key=lambda member: late[member])
+        self.leave(latest)
+        latest.drop()
         return True
+
+
+def _network(networks: tuple[str, ...], depth: int) -> str:
+    """The network of a client at this depth, 1 for the widest; an IPv4 address has only itself."""
+    return networks[max(0, len(networks) - depth)]

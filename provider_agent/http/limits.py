@@ -15,9 +15,9 @@ class ApiLimits:
     header_seconds: float = 10
     """For the head of a request, and for an idle connection."""
     body_seconds: float = 10
-    """For a small body, and between two pieces of an upload."""
+    """For a small body, and how much later than at the least rate an upload may be."""
     upload_rate: int = 16 << 10
-    """Slowest upload tolerated over its whole length, bytes per second."""
+    """The least rate of a body over its whole length, bytes per second."""
     download_rate: int = 16 << 10
     """Slowest reader of an answer tolerated, bytes per second; one that reads nothing has
     `body_seconds`."""
@@ -28,6 +28,7 @@ class ApiLimits:
     """Each holds the list of a result's files, which may have 10,000 entries."""
     connections: int = 256
     connections_per_address: int = 32
+    """Of one IPv4 address or IPv6 /64; here and below a /56 has twice as much, a /48 four times."""
     new_connections_per_second: int = 100
     """Of one address, on average."""
     requests_per_address: int = 32

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Handler
-from provider_agent.http.clients import RateLimit, network_of
+from provider_agent.http.clients import SHARES, RateLimit, networks_of
 from provider_agent.http.errors import answer, told
 from provider_agent.http.limits import HEADER_BYTES, ApiLimits
 from teraproof.errors import Refused
@@ -58,20 +58,26 @@ class RequestsPerAddress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        client = network_of(scope["client"][0]) if scope.get("client") else "unknown"
-        if self._now[client] >= self._most or not self._rate.allow(client):
+        client = scope["client"][0] if scope.get("client") else "unknown"
+        networks = networks_of(client)
+        full = any(
+            self._now[network] >= self._most * share
+            for network, share in zip(networks, SHARES, strict=False)
+        )
+        if full or not self._rate.allow(client):
             busy = Refused(
                 Code.RATE_LIMITED, "too many requests of yours; wait a second", retry_after=1
             )
             await answer(busy)(scope, receive, send)
             return
-        self._now[client] += 1
+        self._now.update(networks)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._now[client] -= 1
-            if not self._now[client]:
-                del self._now[client]
+            for network in networks:
+                self._now[network] -= 1
+                if not self._now[network]:
+                    del self._now[network]
 
 
 def counted(metrics: Metrics, route: str, handler: Handler) -> Handler:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
 
+from provider_agent.http.pace import Pace
 from teraproof.errors import Refused
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
@@ -68,15 +69,27 @@ async def read_fields(request: Request, seconds: float, *names: str) -> dict[str
     return body
 
 
-async def pieces(request: Request, patience: float) -> AsyncIterator[bytes]:
-    """The body piece by piece; TimeoutError when one takes longer than `patience` seconds."""
-    stream = request.stream()
+async def pieces(request: Request, patience: float, rate: int) -> AsyncIterator[bytes]:
+    """The body piece by piece. TimeoutError when it is `patience` seconds later than at `rate`
+    bytes per second, whether in one piece or in all of them together.
+
+    The time that the caller takes for a piece does not count.
+    """
+    stream, clock = request.stream(), asyncio.get_running_loop().time
+    pace, waited, moved = Pace(rate, 0.0), 0.0, 0
+    pace.look(waited, moved)
     while True:
-        # Not wait_for: before Python 3.12 it can swallow the time-out of the whole upload.
-        async with asyncio.timeout(patience):
+        began = clock()
+        # Not wait_for: before Python 3.12 it can swallow a time-out.
+        async with asyncio.timeout(patience - pace.late):
             piece = await anext(stream, None)
         if piece is None:
             return
+        waited += clock() - began
+        moved += len(piece)
+        pace.look(waited, moved)
+        if pace.late >= patience:
+            raise TimeoutError
         yield piece
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from starlette.concurrency import run_in_threadpool
@@ -92,14 +91,13 @@ class InputRoutes:
         await run_in_threadpool(upload.__enter__)
         error: BaseException | None = None
         try:
-            async with asyncio.timeout(limits.body_seconds + size / limits.upload_rate):
-                buffer = bytearray()
-                async for chunk in pieces(request, limits.body_seconds):
-                    buffer += chunk
-                    if len(buffer) >= _WRITE_BYTES:
-                        await run_in_threadpool(upload.write, bytes(buffer))
-                        buffer.clear()
-                await run_in_threadpool(upload.write, bytes(buffer))
+            buffer = bytearray()
+            async for chunk in pieces(request, limits.body_seconds, limits.upload_rate):
+                buffer += chunk
+                if len(buffer) >= _WRITE_BYTES:
+                    await run_in_threadpool(upload.write, bytes(buffer))
+                    buffer.clear()
+            await run_in_threadpool(upload.write, bytes(buffer))
             await run_in_threadpool(upload.finish)
         except BaseException as raised:
             error = raised
