@@ -13,6 +13,7 @@ from rich.table import Table
 
 from provider_agent.devices import Device
 from provider_agent.prover.bench.rates import Information, Row, Tried
+from teraproof.amounts import show_rate
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 _NONE = "not available"
@@ -51,8 +52,13 @@ class Report:
         return self.main.proven / self.best_raw
 
 
-def rate(value: float | None, unit: str = "op/s") -> str:
-    """A rate with three digits: `1.23 Top/s`."""
+def tops(value: float) -> str:
+    """Integer operations per second as every other command shows them: INT8 TOPS."""
+    return show_rate(round(value))
+
+
+def rate(value: float | None, unit: str) -> str:
+    """A rate of another kind with three digits: `1.23 TB/s`, `1.23 TFLOP/s`."""
     if value is None:
         return _NONE
     for size, prefix in _PREFIXES:
@@ -94,16 +100,14 @@ def _products(tried: Iterable[Tried]) -> Table:
     table.add_column("product", no_wrap=True)
     table.add_column("rate")
     for one in tried:
-        found = one.trial.refused or f"{rate(one.trial.rate)}{', used' if one.used else ''}"
+        found = one.trial.refused or f"{tops(one.trial.rate)}{', used' if one.used else ''}"
         table.add_row(one.device, one.trial.name, found)
     return table
 
 
 def _sizes(rows: Sequence[Row]) -> Table:
-    most = max(max(row.raw, row.proven) for row in rows)
-    scale, prefix = next((pair for pair in _PREFIXES if most >= pair[0]), (1.0, ""))
     table = Table(
-        title=f"Rates in {prefix}op/s, parts in ms a round, energy in J for 10^12 operations",
+        title="Rates in INT8 TOPS, parts in ms per round, energy in J for 10^12 operations",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -115,8 +119,7 @@ def _sizes(rows: Sequence[Row]) -> Table:
         table.add_row(
             _size(row),
             str(row.rounds),
-            f"{row.raw / scale:.3g}",
-            f"{row.proven / scale:.3g}",
+            *(tops(speed).removesuffix(" TOPS") for speed in (row.raw, row.proven)),
             f"{row.efficiency:.1%}",
             *(f"{1000 * seconds:.3g}" for seconds in parts),
             "-" if row.joules_per_tera is None else f"{row.joules_per_tera:.3g}",
@@ -136,7 +139,7 @@ def bars(rows: Sequence[Row], width: int = _BAR) -> list[str]:
         label = _size(row)
         for name, value, mark in (("raw", row.raw, "░"), ("proven", row.proven, "█")):
             bar = mark * max(1, round(width * value / most))
-            lines.append(f"{label:>14} {name:<7}{bar:<{width}} {rate(value)}")
+            lines.append(f"{label:>14} {name:<7}{bar:<{width}} {tops(value)}")
             label = ""
     return lines
 
@@ -147,13 +150,16 @@ def _summary(report: Report) -> Table:
     energy = main.joules_per_tera
     lines = (
         ("engine", report.engine),
-        ("raw products", rate(report.best_raw)),
-        ("proven", f"{rate(main.proven)} over {main.seconds:.1f} s, {main.rounds} rounds"),
-        ("lowest fifth", rate(main.steady)),
+        ("raw products", tops(report.best_raw)),
+        ("proven", f"{tops(main.proven)} over {main.seconds:.1f} s, {main.rounds} rounds"),
+        ("lowest fifth", tops(main.steady)),
         ("efficiency", f"{report.efficiency:.1%} of the highest raw rate of this run"),
         ("energy", _NONE if energy is None else f"{energy:.3g} J for 10^12 proven operations"),
         ("memory", f"{rate(other.bandwidth, 'B/s')} (copy, read and written)"),
-        ("fp16, bf16, fp8", ", ".join(rate(v) for v in (other.fp16, other.bf16, other.fp8))),
+        (
+            "fp16, bf16, fp8",
+            ", ".join(rate(v, "FLOP/s") for v in (other.fp16, other.bf16, other.fp8)),
+        ),
         ("parts", "timed alone" if main.alone else "as they ran, at the same time"),
         ("busy", "; ".join(report.busy) or "nothing else that would matter was seen"),
         ("checked", "an opening of every proof passed the check of the contract"),
@@ -164,7 +170,7 @@ def _summary(report: Report) -> Table:
 
 
 def machine_readable(report: Report) -> dict[str, object]:
-    """The report for JSON: rates in operations (bytes) a second, times in seconds, energy in J."""
+    """The report for JSON: rates in operations or bytes per second, times in s, energy in J."""
     return {
         "format": "TERAPROOF-POG-2",
         "engine": report.engine,
@@ -218,7 +224,7 @@ def svg(report: Report) -> str:
             shapes += [
                 _box(left, y + 20 * place, width, 16, colour),
                 f"<text x='{left + width + 8:.1f}' y='{y + 13 + 20 * place}' {_FONT}>"
-                f"{name} {rate(value)}{note}</text>",
+                f"{name} {tops(value)}{note}</text>",
             ]
         total = row.parts.product + row.parts.generation + row.parts.hashing
         x = float(left)

@@ -25,6 +25,7 @@ from provider_agent.prover.engine import Timings, make_engine
 from provider_agent.prover.products.choose import Chosen, Trial
 from provider_agent.prover.products.cuda_ways import CudaWay
 from provider_agent.prover.proof import Proof
+from teraproof.amounts import show_rate
 from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Shape, keccak
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
@@ -260,7 +261,7 @@ def test_report__fits_a_terminal(big: Report) -> None:
         "86.7%",
         "fp16, bf16, fp8",
         "0.4",
-        "1.4 Pop/s, used",
+        "1,400 TOPS, used",
     ):
         assert part in text, part
     assert "its sums are wrong" in text
@@ -273,7 +274,7 @@ def test_report__bars_are_to_scale(big: Report) -> None:
     raw, proven = report.bars(big.rows, width=30)[:2]
     assert raw.count("░") == 30
     assert proven.count("█") == 24
-    assert "1.2 Pop/s" in proven
+    assert "1,200 TOPS" in proven
 
 
 def test_report__picture_escapes_names(big: Report) -> None:
@@ -288,12 +289,21 @@ def test_report__picture_escapes_names(big: Report) -> None:
     ("value", "text"),
     [
         (None, "not available"),
-        (0.0, "0 op/s"),
-        (999.0, "999 op/s"),
-        (1.5e6, "1.5 Mop/s"),
-        (1.23e12, "1.23 Top/s"),
-        (1.4e15, "1.4 Pop/s"),
+        (0.0, "0 B/s"),
+        (999.0, "999 B/s"),
+        (1.5e6, "1.5 MB/s"),
+        (1.4e15, "1.4 PB/s"),
     ],
 )
-def test_report__rates_for_people(value: float | None, text: str) -> None:
-    assert report.rate(value) == text
+def test_report__memory_and_floats__in_units_of_their_own(value: float | None, text: str) -> None:
+    assert report.rate(value, "B/s") == text
+
+
+def test_report__integer_rates__in_the_unit_that_orders_and_scores_have(big: Report) -> None:
+    """People compare `bench` with `--min-score` and `provider show`; programs get the number."""
+    console = Console(width=80, record=True, file=io.StringIO())
+    report.show(big, console)
+    text = console.export_text() + report.svg(big)
+    assert "op/s" not in text
+    assert f"{show_rate(int(big.main.proven))} over" in text
+    assert report.machine_readable(big)["proven"] == big.main.proven
