@@ -15,7 +15,7 @@ from provider_agent.core.fleet import Fleet
 from provider_agent.core.module import Module
 from provider_agent.core.pools import make_pool
 from provider_agent.core.settings import Settings
-from provider_agent.core.trial import Caution, Finding, Trial, finding
+from provider_agent.core.trial import Caution, Finding, Mark, Skipped, Trial, finding
 from provider_agent.errors import SettingsError
 from provider_agent.http.descriptors import fitting
 from provider_agent.http.limits import ApiLimits
@@ -31,7 +31,7 @@ from teraproof.rpc.errors import ChainError
 from teraproof.rpc.fees import Pricer
 from teraproof.rpc.pace import Pace
 
-__all__ = ["Finding", "startup"]
+__all__ = ["Finding", "Mark", "startup"]
 
 _CLOCK_SKEW = 60  # seconds; blocks may be older than that on a quiet chain, never newer
 _OLD_HEAD, _OLD_BLOCKS = 120.0, 20  # seconds, or blocks, after which a head is old
@@ -94,7 +94,7 @@ class _Checks:
     def database(self) -> str:
         path = database(self._settings)
         if not path.parent.is_dir():
-            raise SettingsError("needs the data directory")
+            raise Skipped.without("data")
         return inspect(path, tables_of(self._modules))
 
     def devices(self) -> str:
@@ -213,7 +213,7 @@ class _Checks:
         address = self._trial.operator()
         pool = self._trial.reachable()
         if not self._trial.has_contracts:
-            raise SettingsError("needs the contracts")
+            raise Skipped.without("contracts")
         staking = StakingContract(pool, self._settings.chain.staking)
         owner = staking.provider_of(address, "latest")
         if owner == _ZERO_ADDRESS:

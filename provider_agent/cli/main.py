@@ -291,9 +291,9 @@ def _check(config: Path) -> bool:
     settings = load(config)
     good = True
     for finding in checks.startup(settings):
-        mark = "warn" if finding.warning else "ok" if finding.ok else "FAIL"
-        click.echo(f"{mark:<5}{finding.name:<10} {finding.line}", err=not finding.ok)
-        good = good and finding.ok
+        failed = finding.mark is checks.Mark.FAIL
+        click.echo(f"{finding.mark:<5}{finding.name:<10} {finding.line}", err=failed)
+        good = good and not failed
     return good
 
 

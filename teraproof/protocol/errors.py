@@ -98,6 +98,13 @@ class Code(StrEnum):
         False,
         "A start-up check found a weakness; it never ends a command.",
     )
+    CHECK_SKIPPED = (
+        "check_skipped",
+        _FAULT,
+        0,
+        False,
+        "A start-up check was not run, for want of an earlier one; it never ends a command.",
+    )
     PATH_UNFIT = "path_unfit", _INPUT, 400, False, "A path that no manifest can name."
 
     # The agent's files.

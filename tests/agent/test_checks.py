@@ -7,16 +7,21 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from provider_agent import devices
-from provider_agent.checks import Finding, startup
+from provider_agent.checks import Finding, Mark, startup
 from provider_agent.core.settings import Settings
+from provider_agent.core.standing import Standing
+from provider_agent.core.trial import Trial, finding
 from provider_agent.modules.all import open_store
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import validate
+from teraproof.rpc.client import RpcPool
+from teraproof.rpc.types import BlockRef
 from tests.agent.duty_parts import JOBS, OPERATOR, STAKING
 from tests.agent.stub_node import Refusal, Result, StubNode, block
 from tests.support import runs
@@ -74,7 +79,7 @@ def test_startup__default_behavior(tmp_path: Path) -> None:
     # Nothing is deployed here, and the key has no money.
     assert "there is no contract at chain.staking" in found["contracts"].line
     assert "there is no contract at chain.jobs" in found["market"].line
-    assert found["provider"].line == "needs the contracts"
+    assert found["provider"].skipped and "the check contracts" in found["provider"].line
     assert not found["gas"].ok and f"send ETH to {OPERATOR.address}" in found["gas"].line
     assert found["rpc"].line.endswith(", 1 endpoint")
     assert found["sandbox"].warning
@@ -87,7 +92,7 @@ def test_startup__proofs_and_rewards__checked_when_asked_for(tmp_path: Path, anv
     assert "there is no contract at chain.benchmark" in found["benchmark"].line
     assert "there is no contract at chain.emissions" in found["rewards"].line
     assert found["prover"].ok and found["prover"].line.startswith("cpu")
-    assert found["bond"].line == "needs the contracts"
+    assert found["bond"].skipped and "the check benchmark" in found["bond"].line
     found = findings(tmp_path, anvil, chain=places, benchmark={"enabled": False})
     assert list(found) == [*NAMES, *JOBS_CHECKS, "rewards"]
 
@@ -110,10 +115,44 @@ def test_startup__money_for_gas(tmp_path: Path, anvil: Anvil) -> None:
 def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anvil) -> None:
     found = findings(tmp_path, anvil, chain={"rpc_urls": ["http://127.0.0.1:1"]})
     assert not found["rpc"].ok
-    assert {
-        found[name].line for name in ("clock", "fees", "contracts", "gas", "provider", "market")
-    } == {"needs an RPC endpoint"}
+    for name in ("clock", "fees", "contracts", "gas", "provider", "market"):
+        assert found[name].skipped and "the check rpc" in found[name].line
     assert found["runtimes"].ok
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"chain": {"rpc_urls": ["http://127.0.0.1:1"]}},
+        {"chain": {"chain_id": 5}},
+        {"operator": {"private_key_file": "/nowhere"}},
+        {"agent": {"data_dir": "/dev/null/x"}},
+        {"runner": {"gpus": 60}},
+    ],
+)
+def test_startup__skipped__only_behind_one_that_did_not_pass(
+    tmp_path: Path, anvil: Anvil, changes: dict[str, Any]
+) -> None:
+    """A start that is refused is refused for its cause; a skip alone says nothing is wrong."""
+    chain = {"benchmark": BENCHMARK, "emissions": EMISSIONS} | changes.pop("chain", {})
+    found = findings(tmp_path, anvil, chain=chain, **changes)
+    seen: list[str] = []
+    for name, one in found.items():
+        if one.skipped:
+            named = [earlier for earlier in seen if f"the check {earlier} " in one.line]
+            assert named and not any(found[earlier].ok for earlier in named), one
+        seen.append(name)
+    assert any(one.mark is Mark.FAIL for one in found.values())
+
+
+def test_bond__operator_of_nobody__not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent may start before its owner registers: that is no fault of the bond's."""
+    monkeypatch.setattr(Standing, "look", lambda self, block: None)
+    trial = Trial(Settings.model_construct(chain=SimpleNamespace(staking=STAKING)))
+    trial.address, trial.pool = OPERATOR.address, cast(RpcPool, object())
+    found = finding("bond", lambda: str(trial.provider(BlockRef(1, bytes(32), 1))))
+    assert found.skipped and "no provider with stake" in found.line
 
 
 def test_startup__another_chain(tmp_path: Path, anvil: Anvil) -> None:
@@ -139,7 +178,7 @@ def test_startup__key_can_be_read_by_others(tmp_path: Path, anvil: Anvil) -> Non
     (tmp_path / "operator.key").chmod(0o644)
     found = {finding.name: finding for finding in startup(settings)}
     assert "chmod 600" in found["key"].line
-    assert found["gas"].line == "needs the operator key"
+    assert found["gas"].skipped and "the check key" in found["gas"].line
 
 
 def test_startup__database_of_another_program(tmp_path: Path, anvil: Anvil) -> None:
@@ -162,7 +201,7 @@ def test_startup__data_directory_is_a_file(tmp_path: Path, anvil: Anvil) -> None
     (tmp_path / "data").write_text("")
     found = findings(tmp_path, anvil)
     assert not found["data"].ok and "agent.data_dir" in found["data"].line
-    assert not found["sandbox"].ok
+    assert found["sandbox"].skipped and found["database"].skipped
 
 
 @pytest.mark.parametrize("runtimes", [{}, {"python-ml": "/nowhere"}])
@@ -201,7 +240,7 @@ def test_startup__no_gpu_answers__in_the_words_of_the_library(
     monkeypatch.setattr(devices, "survey", lambda: survey)
     found = findings(tmp_path, anvil, runner={"gpus": 1})
     assert not found["devices"].ok and "version mismatch" in found["devices"].line
-    assert found["gpus"].line == "needs the devices"
+    assert found["gpus"].skipped and "the check devices" in found["gpus"].line
 
 
 @pytest.mark.parametrize(

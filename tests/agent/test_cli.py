@@ -211,7 +211,8 @@ def test_check__node_is_down__one_line_a_check(config: Path) -> None:
     assert len(lines) == 15
     by_name = {line.split()[1]: line.split()[0] for line in lines}
     assert by_name["data"] == by_name["key"] == by_name["database"] == "ok"
-    assert by_name["rpc"] == by_name["contracts"] == by_name["provider"] == "FAIL"
+    assert by_name["rpc"] == "FAIL"
+    assert by_name["contracts"] == by_name["provider"] == by_name["market"] == "SKIP"
 
 
 def test_run__failed_check__does_not_start(config: Path) -> None:

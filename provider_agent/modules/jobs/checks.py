@@ -10,8 +10,8 @@ from pathlib import Path
 
 from provider_agent.core.capacity import memory_there
 from provider_agent.core.fleet import Fleet
-from provider_agent.core.trial import Caution, StartCheck, Trial
-from provider_agent.errors import RunnerError, SettingsError
+from provider_agent.core.trial import Caution, Skipped, StartCheck, Trial
+from provider_agent.errors import SettingsError
 from provider_agent.modules.jobs.containment import make_runner
 from provider_agent.runners import disk
 from provider_agent.runners.base import MIB
@@ -97,7 +97,7 @@ class JobChecks:
     def sandbox(self) -> str:
         """Whether a trial run is contained."""
         if not self._settings.agent.data_dir.is_dir():
-            raise RunnerError("needs the data directory")
+            raise Skipped.without("data")
         runner = make_runner(self._settings)
         line = runner.check()
         if self._settings.runner.sandbox == "none" or not runner.containment.holds:
@@ -109,7 +109,7 @@ class JobChecks:
         runner, fleet = make_runner(self._settings), Fleet(0)
         failed = []
         if not fleet.usable:
-            raise RunnerError("needs the devices")
+            raise Skipped.without("devices")
         for device in fleet.usable:
             reason = runner.probe(device)
             if reason:

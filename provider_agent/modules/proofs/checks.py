@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provider_agent import devices
-from provider_agent.core.trial import Caution, StartCheck, Trial
+from provider_agent.core.trial import Caution, Skipped, StartCheck, Trial
 from provider_agent.errors import SettingsError
 from provider_agent.modules.proofs.epochs import EpochView, unfit
 from provider_agent.modules.proofs.prover import measure
@@ -69,7 +69,7 @@ class ProofChecks:
         """Whether the stake bears the bond of a proof."""
         self._trial.operator()
         if self._rules is None:
-            raise SettingsError("needs the contracts")
+            raise Skipped.without("benchmark")
         head = self._trial.reachable().head()
         provider = self._trial.provider(head)
         tpf = f"{show_tpf(self._rules.bond)} a proof"
