@@ -244,9 +244,11 @@ class RunnerSettings(Section):
     disk_mb: int = Field(default=4_096, ge=1)
     """Disk that one job may use, in addition to its inputs."""
     output_mb: int = Field(default=16, ge=1)
-    """What is kept of a job's stdout and stderr. A job that prints four times as much is ended."""
+    """What is kept of a job's stdout and stderr. A job that prints four times as much is ended.
+    A deterministic job has 16, whatever is set."""
     pids: Annotated[int, Unit("processes")] = Field(default=256, ge=8)
-    """Most processes and threads of one job."""
+    """Most processes and threads of one job. A deterministic job has 256; with less than that set
+    no such job is taken."""
     input_mb: int = Field(default=8_192, ge=1)
     """Most that the inputs of one job may measure together."""
     disk_mb_per_second: Annotated[int, Unit("MiB per second")] = Field(default=50, ge=1)

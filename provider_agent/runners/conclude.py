@@ -70,7 +70,7 @@ def _collect(live: Live, ended: RunState) -> RunState:
             live.work,
             live.request.outputs,
             live.directory / OUTPUTS,
-            live.limits.disk_bytes + live.inputs_size,
+            live.limits.disk_bytes + live.inputs_bytes,
         )
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else "input/output error"

@@ -93,7 +93,7 @@ def _bring_inputs(live: Live) -> Verdict | None:
         return Verdict(Reason.MACHINE, detail)
     if live.space is not None:
         live.space.settle()
-    live.inputs_size = sum(inputs.sizes(live.request))
+    live.inputs_size = live.inputs_bytes = sum(inputs.sizes(live.request))
     if live.space is None:
         live.inputs_size = usage.tree_size(live.work).size
     return None

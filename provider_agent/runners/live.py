@@ -122,6 +122,9 @@ class Live:
         self.status_read = -1
         self.status = b""
         self.inputs_size = 0
+        """What the inputs take of the disk here, in bytes."""
+        self.inputs_bytes = 0
+        """How long they are, in bytes: the same on every machine."""
         self.peak_memory = 0
         self.disk_was_short = False
         self.started = int(time.time())

@@ -2,7 +2,7 @@
 """The tenant's side of a provider's API.
 
 The provider is a stranger: every answer is bounded, no redirect is followed, and a result counts
-only when its manifest hashes to the digest that was attested on chain.
+only when the sha256 of its manifest hashes to the digest that was attested on chain.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from teraproof.errors import AuthError, LocalError, RemoteError
 from teraproof.protocol import messages, signatures, siwe
 from teraproof.protocol.digests import (
     Entry,
-    directory_digest,
     encode_manifest,
     entries,
     file_digest,
     is_hex_digest,
+    manifest,
     open_beneath,
     parse_manifest,
+    result_digest,
 )
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
@@ -257,7 +258,7 @@ class AgentClient:
 
     def receipt(self, job_id: bytes, digest: bytes) -> bytes:
         """The receipt, checked against the digest attested on chain (32 bytes)."""
-        return self._attested(job_id, "receipt", digest, ANSWER_BYTES)
+        return self._attested(job_id, "receipt", digest, ANSWER_BYTES, _sha256)
 
     def logs(self, job_id: bytes, offset: int | None = None) -> dict[str, Any]:
         """A piece of the log: offset, next, size (bytes) and text; without offset its end.
@@ -277,13 +278,15 @@ class AgentClient:
         """
         if directory.exists():
             here = entries(directory)
-            if hashlib.sha256(encode_manifest(here)).digest() != digest:
+            if result_digest(encode_manifest(here)) != digest:
                 raise LocalError(
                     f"{directory}: holds something else; name another directory",
                     Code.INPUT_INVALID,
                 )
             return here
-        listed = parse_manifest(self._attested(job_id, "result", digest, _MANIFEST_BYTES))
+        listed = parse_manifest(
+            self._attested(job_id, "result", digest, _MANIFEST_BYTES, result_digest)
+        )
         total = sum(entry.size for entry in listed)
         if total > max_bytes:
             raise LocalError(
@@ -303,7 +306,7 @@ class AgentClient:
             self._fetch_file(job_id, entry, part)
             place.parent.mkdir(parents=True, exist_ok=True)
             part.replace(place)
-        if directory_digest(files) != digest:
+        if result_digest(manifest(files)) != digest:
             raise LocalError(
                 f"{files}: changed while it was fetched; delete {partial}, try again",
                 Code.RESULT_MISMATCH,
@@ -312,10 +315,17 @@ class AgentClient:
         shutil.rmtree(partial)
         return listed
 
-    def _attested(self, job_id: bytes, what: str, digest: bytes, most: int) -> bytes:
+    def _attested(
+        self,
+        job_id: bytes,
+        what: str,
+        digest: bytes,
+        most: int,
+        digest_of: Callable[[bytes], bytes],
+    ) -> bytes:
         """The receipt or the result's manifest, if it is what the chain has the digest of."""
         data = self._http.read(f"{_job(job_id)}/{what}", most)
-        if hashlib.sha256(data).digest() != digest:
+        if digest_of(data) != digest:
             raise LocalError(
                 f"{self.base_url}: the {what} is not the one attested on chain",
                 Code.RESULT_MISMATCH,
@@ -363,6 +373,10 @@ class AgentClient:
                             f"{self.base_url}: {entry.path} is too long", Code.RESULT_MISMATCH
                         )
                     file.write(piece)
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _job(job_id: bytes) -> str:

@@ -6,6 +6,10 @@ RFC 8785 JSON of `[{"path", "sha256", "size"}, ...]`, sorted by the UTF-8 bytes 
 regular files count; empty directories, owners, modes and times do not. Links, sockets, pipes and
 devices are refused: what they would read is not part of the directory.
 
+A *result* is a directory, and what the chain has of it is sealed: the sha256 of the manifest's own
+sha256, its seal. The chain thus tells nobody the seal. A vote that must show it can be cast only by
+one who has run the job, or has got the manifest (docs/specification.md).
+
 Trees come from strangers, so they are walked by directory descriptor and no link is ever followed.
 """
 
@@ -63,7 +67,17 @@ def manifest(directory: Path) -> bytes:
 
 def directory_digest(directory: Path) -> bytes:
     """The 32 bytes that name a directory tree: the sha256 of its manifest."""
-    return hashlib.sha256(manifest(directory)).digest()
+    return seal(manifest(directory))
+
+
+def seal(listed: bytes) -> bytes:
+    """The sha256 of a manifest: 32 bytes that a result's requester and its jurors alone may see."""
+    return hashlib.sha256(listed).digest()
+
+
+def result_digest(listed: bytes) -> bytes:
+    """What is attested of the result with this manifest: the sha256 of its seal, 32 bytes."""
+    return hashlib.sha256(seal(listed)).digest()
 
 
 def entries(directory: Path) -> list[Entry]:

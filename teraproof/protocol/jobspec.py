@@ -28,6 +28,9 @@ from teraproof.protocol.digests import Entry
 from teraproof.protocol.paths import check_path, check_tree
 
 MAX_BYTES = 256 << 10
+#: Processes and threads of a deterministic job, and MiB of what it prints that are kept (four times
+#: as much end it). Another machine must end such a job in the same way: no provider chooses these.
+PROCESSES, PRINTED_MB = 256, 16
 _MAX_ERRORS = 16  # found before the first one is reported; a bad document could have 100,000
 # Beyond it a JSON number is no longer the same integer in every reader.
 _MAX_INTEGER = 2**53 - 1

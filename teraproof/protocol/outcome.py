@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from teraproof.protocol.digests import Entry, encode_manifest
+from teraproof.protocol.digests import Entry, encode_manifest, result_digest
 from teraproof.protocol.terms import Status
 
 FAILURE = "failure.json"
@@ -88,7 +88,7 @@ class Ending:
         """The result's digest on chain."""
         data = self.failure()
         entry = Entry(FAILURE, len(data), hashlib.sha256(data).hexdigest())
-        return hashlib.sha256(encode_manifest([entry])).digest()
+        return result_digest(encode_manifest([entry]))
 
 
 def by_status(status: Status) -> Outcome | None:

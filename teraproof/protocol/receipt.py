@@ -18,7 +18,9 @@ import rfc8785
 from teraproof.errors import LocalError
 from teraproof.protocol.outcome import REASONS
 
-VERSION = 1
+VERSION = 2
+"""Since 2 the result that is attested with a receipt is sealed (`digests.result_digest`)."""
+_VERSIONS = (1, 2)
 _LARGEST = (1 << 53) - 1  # JSON numbers are doubles in RFC 8785
 _FIELDS = {
     "version": int,
@@ -59,8 +61,8 @@ class Receipt:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if self.version != VERSION:
-            raise LocalError(f"receipt version {self.version} is unknown; this agent knows 1")
+        if self.version not in _VERSIONS:
+            raise LocalError(f"receipt version {self.version} is unknown; this agent knows 1 and 2")
         if len(self.job) != 66 or not self.job.startswith("0x") or self.job != self.job.lower():
             raise LocalError("a receipt names its job by 0x and 64 lower-case hex digits")
         try:
@@ -84,6 +86,11 @@ class Receipt:
     def digest(self) -> bytes:
         """sha256 of `canonical()`: 32 bytes."""
         return hashlib.sha256(self.canonical()).digest()
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the result is attested by the digest of its seal; older ones are by the seal."""
+        return self.version > 1
 
     @classmethod
     def parse(cls, data: bytes) -> Receipt:

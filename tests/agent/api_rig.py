@@ -229,7 +229,7 @@ class Rig:
             manifest=self.keep_manifest(data, job_id),
             results=results,
         )
-        return hashlib.sha256(data).digest()
+        return hashlib.sha256(hashlib.sha256(data).digest()).digest()
 
     def keep_manifest(self, data: bytes, job_id: bytes = JOB_ID) -> Path:
         """A file with a manifest, next to the result's own."""

@@ -2,6 +2,7 @@
 import hashlib
 import io
 import os
+import re
 import socket
 import tarfile
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+from eth_account.signers.local import LocalAccount
 
 from provider_agent.http.limits import ApiLimits
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError
-from teraproof.protocol.digests import Entry, directory_digest, encode_manifest, manifest
+from teraproof.protocol.digests import Entry, encode_manifest, manifest
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, STRANGER, TENANT, Rig, code_of, http, serve, wait_until
 from tests.support.codes import fails_as
@@ -42,6 +44,11 @@ def get(rig: Rig, path: str, **headers: str) -> httpx.Response:
         client.login()
         headers["authorization"] = f"Bearer {client._http._token}"
     return http.get(f"{rig.url}/v1/jobs/0x{JOB_ID.hex()}{path}", headers=headers)
+
+
+def twice_hashed(directory: Path) -> bytes:
+    """What an attestation says of a result: the sha256 of the sha256 of its manifest."""
+    return hashlib.sha256(hashlib.sha256(manifest(directory)).digest()).digest()
 
 
 class Answers(httpx.BaseTransport):
@@ -72,7 +79,7 @@ def test_fetch_result__whole__equals_what_was_attested(rig: Rig, tmp_path: Path)
     with rig.client() as client:
         listed = client.fetch_result(JOB_ID, target, digest)
         assert client.fetch_result(JOB_ID, target, digest) == listed
-    assert directory_digest(target) == digest
+    assert twice_hashed(target) == digest
     assert {e.path: e.size for e in listed} == {p: len(c) for p, c in FILES.items()}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["agent", "result"]
 
@@ -143,7 +150,7 @@ def test_fetch_result__interrupted__goes_on_where_it_was(rig: Rig, tmp_path: Pat
     with rig.client(transport=Answers(breaks)) as client:
         client.fetch_result(JOB_ID, tmp_path / "result", digest)
     assert asked == [None, "bytes=350000-", "bytes=525000-"]
-    assert directory_digest(tmp_path / "result") == digest
+    assert twice_hashed(tmp_path / "result") == digest
 
 
 def test_fetch_result__left_overs_of_another_result__replaced(rig: Rig, tmp_path: Path) -> None:
@@ -158,7 +165,7 @@ def test_fetch_result__left_overs_of_another_result__replaced(rig: Rig, tmp_path
     (partial / "parts" / name).write_bytes(b"wrong start")
     with rig.client() as client:
         client.fetch_result(JOB_ID, tmp_path / "result", digest)
-    assert directory_digest(tmp_path / "result") == digest
+    assert twice_hashed(tmp_path / "result") == digest
     assert not partial.exists()
 
 
@@ -186,7 +193,8 @@ def test_fetch_result__hostile_manifest__refused(rig: Rig, tmp_path: Path, path:
         TENANT.address, {}, manifest=rig.keep_manifest(data), results=tmp_path
     )
     with rig.client() as client, pytest.raises(LocalError, match=r"manifest\[0\]\.path"):
-        client.fetch_result(JOB_ID, tmp_path / "result", hashlib.sha256(data).digest())
+        digest = hashlib.sha256(hashlib.sha256(data).digest()).digest()
+        client.fetch_result(JOB_ID, tmp_path / "result", digest)
 
 
 def test_client__error_of_a_stranger__one_clean_line(rig: Rig) -> None:
@@ -225,7 +233,7 @@ def test_client__redirect__not_followed(rig: Rig) -> None:
 def test_result__manifest__exact_bytes(rig: Rig) -> None:
     digest = rig.add_result(FILES)
     answer = get(rig, "/result")
-    assert hashlib.sha256(answer.content).digest() == digest
+    assert hashlib.sha256(hashlib.sha256(answer.content).digest()).digest() == digest
     assert answer.headers["content-type"] == "application/json"
 
 
@@ -300,7 +308,7 @@ def test_result_tar__unpacks_to_the_same_digest(rig: Rig, tmp_path: Path) -> Non
     assert int(answer.headers["content-length"]) == len(answer.content)
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         archive.extractall(tmp_path / "out")
-    assert directory_digest(tmp_path / "out") == digest
+    assert twice_hashed(tmp_path / "out") == digest
     assert get(rig, "/result.tar").content == answer.content
 
 
@@ -455,3 +463,38 @@ def test_result__nothing_of_the_file__416_with_its_size(rig: Rig, asked: str) ->
 def test_result__range_of_an_empty_file__416(rig: Rig, asked: str) -> None:
     rig.add_result({"a": b""})
     assert code_of(get(rig, "/result/a", range=asked)) is Code.RANGE_INVALID
+
+
+@pytest.mark.parametrize("account", [None, STRANGER])
+def test_seal_and_manifest__every_route__shown_to_the_requester_alone(
+    rig: Rig, account: LocalAccount | None
+) -> None:
+    """Whoever could read them could vote for a result without having run the job."""
+    rig.add_result(FILES)
+    held = rig.jobs[JOB_ID].manifest
+    assert held is not None
+    listed = held.read_bytes()
+    secrets = [hashlib.sha256(listed).hexdigest(), hashlib.sha256(listed).digest().hex(), "é.txt"]
+    secrets += [hashlib.sha256(content).hexdigest() for content in FILES.values() if content]
+    headers = {}
+    if account is not None:
+        with rig.client(account) as client:
+            client.login()
+            headers = {"authorization": f"Bearer {client._http._token}"}
+    routes = http.get(f"{rig.url}/v1/openapi.json").json()["paths"]
+    values = {
+        "job_id": "0x" + JOB_ID.hex(),
+        "path": "model.bin",
+        "sha256": "00" * 32,
+        "digest": "00" * 32,
+    }
+    asked = [rig.status_url + page for page in ("/healthz", "/readyz", "/metrics")]
+    asked += [rig.url + re.sub(r"{(\w+)[^}]*}", lambda m: values[m[1]], path) for path in routes]
+    assert sum("/jobs/" in url for url in asked) >= 6
+    for url in asked:
+        answer = http.get(url, headers=headers)
+        said = answer.text + repr(answer.headers)
+        assert not [word for word in secrets if word in said], url
+        if "/jobs/" in url:
+            assert answer.status_code in (401, 403), url
+    assert get(rig, "/result").content == listed

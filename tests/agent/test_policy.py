@@ -338,3 +338,25 @@ def test_price__never_below_the_rate_and_grows_with_time(
     assert (price - 1) * 3600 < rate * UNIT * timeout or price == 1
     longer = min(86_400, timeout + more)
     assert policy.price(make_spec(timeout_seconds=longer)) >= price
+
+
+@pytest.mark.parametrize("machine", [{}, {"output_mb": 1}, {"output_mb": 64, "pids": 4096}])
+def test_limits__deterministic__the_same_at_every_provider(machine: dict[str, Any]) -> None:
+    """What ends a job must not depend on who runs it, or an honest result looks like a lie."""
+    limits = make_policy(runner=machine).limits(make_spec(), 100)
+    assert limits == make_policy().limits(make_spec(), 100)
+    assert (limits.pids, limits.output_bytes) == (256, 16 << 20)
+
+
+def test_limits__not_deterministic__as_the_owner_says() -> None:
+    policy = make_policy(runner={"output_mb": 3, "pids": 99})
+    limits = policy.limits(make_spec(deterministic=False), 100)
+    assert (limits.pids, limits.output_bytes) == (99, 3 << 20)
+    assert policy.refuse_spec(make_spec(deterministic=False)) is None
+
+
+def test_refuse_spec__deterministic_job_at_a_machine_with_too_few_processes() -> None:
+    refused = make_policy(runner={"pids": 255}).refuse_spec(make_spec())
+    assert refused is not None and refused.code is Code.LIMIT_EXCEEDED
+    assert (refused.details["field"], refused.details["limit"]) == ("pids", 255)
+    assert make_policy(runner={"pids": 256}).refuse_spec(make_spec()) is None

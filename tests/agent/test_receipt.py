@@ -28,7 +28,7 @@ def test_canonical__fixed_bytes() -> None:
     assert GOOD.canonical() == (
         b'{"cpu_ms":1500,"devices":["Chip"],"energy_mj":null,"exit_code":0,"finished":160,'
         b'"gpu_ms":0,"job":"0x' + JOB.hex().encode() + b'","peak_memory_bytes":4096,'
-        b'"reason":"exited","started":100,"version":1}'
+        b'"reason":"exited","started":100,"version":2}'
     )
     assert GOOD.digest() == hashlib.sha256(GOOD.canonical()).digest()
 
@@ -63,7 +63,7 @@ def test_of_run__ended_by_a_limit__says_so() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 2}, "version 2 is unknown"),
+        ({"version": 3}, "version 3 is unknown"),
         ({"cpu_ms": -1}, "outside"),
         ({"cpu_ms": 1 << 53}, "outside"),
         ({"cpu_ms": 1.5}, "not of type int"),

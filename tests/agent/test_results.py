@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ import pytest
 from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs import results as module
 from provider_agent.modules.jobs.results import Results
-from provider_agent.runners.base import Phase, Reason, RunState
+from provider_agent.runners import receipt as receipts
+from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState
 from teraproof.protocol.digests import manifest
 
 JOB = b"\x05" * 32
@@ -42,7 +45,8 @@ def test_keep__default_behavior(tmp_path: Path, outputs: Path, log: Path) -> Non
     assert kept == results.get(JOB)
     assert (kept.files / "out" / "answer").read_text() == "42"
     assert kept.manifest == manifest(outputs)
-    assert kept.result_digest == hashlib.sha256(manifest(outputs)).digest()
+    seal = hashlib.sha256(manifest(outputs)).digest()
+    assert kept.result_digest == hashlib.sha256(seal).digest()
     assert kept.receipt_digest == hashlib.sha256(b"receipt").digest()
     assert kept.log.read_text() == "done\n"
 
@@ -133,3 +137,50 @@ def test_remove__twice(tmp_path: Path, outputs: Path, log: Path) -> None:
     results.remove(JOB)
     results.remove(JOB)
     assert results.get(JOB) is None
+
+
+def test_result_digest__sealed_by_a_hash_of_its_own(
+    tmp_path: Path, outputs: Path, log: Path
+) -> None:
+    """What is on the chain shows neither the manifest nor its sha256, and each gives it."""
+    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, b"receipt")
+    seal = hashlib.sha256(kept.manifest).digest()
+    assert kept.result_digest not in (seal, hashlib.sha256(kept.manifest + seal).digest())
+    assert kept.result_digest == hashlib.sha256(seal).digest()
+
+
+def test_result_digest__same_outputs__whatever_was_printed_used_or_read_from_a_clock(
+    tmp_path: Path, outputs: Path, log: Path
+) -> None:
+    """Two machines that make the same bytes attest the same result."""
+    first = Results(tmp_path / "first").keep(JOB, GOOD, outputs, log, b"one receipt")
+    other = tmp_path / "other"
+    shutil.copytree(outputs, other)
+    (other / "out" / "answer").chmod(0o400)
+    os.utime(other / "out" / "answer", (1, 1))
+    (other / "out" / "nothing").mkdir()
+    log.write_text("took 17.3 seconds on another card\n")
+    late = replace(GOOD, started=1_000, finished=2_000, detail="elsewhere")
+    second = Results(tmp_path / "second").keep(b"\x09" * 32, late, other, log, b"another receipt")
+    assert second.result_digest == first.result_digest
+    assert second.receipt_digest != first.receipt_digest
+
+
+def test_result_digest__same_failure__same_result(tmp_path: Path, log: Path) -> None:
+    first = Results(tmp_path / "first").keep(JOB, BAD, None, log, b"one")
+    late = replace(BAD, started=5, finished=9, detail="another machine's words")
+    second = Results(tmp_path / "second").keep(JOB, late, None, tmp_path / "none", b"two")
+    assert second.result_digest == first.result_digest
+
+
+def test_result_digest__kept_by_an_agent_before_seals__as_it_was_attested(
+    tmp_path: Path, outputs: Path, log: Path
+) -> None:
+    run = RunRequest("run", ("a",), Limits(1, 1, 1, 1, 1, 1))
+    now = receipts.of_run(JOB, run, GOOD)
+    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, now.canonical())
+    seal = hashlib.sha256(kept.manifest).digest()
+    assert kept.result_digest == hashlib.sha256(seal).digest()
+    (kept.directory / "receipt").write_bytes(replace(now, version=1).canonical())
+    older = Results(tmp_path / "results").get(JOB)
+    assert older is not None and older.result_digest == seal

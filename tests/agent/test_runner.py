@@ -307,3 +307,15 @@ def test_input__missing__refused_and_nothing_left(runner: ProcessRunner, tmp_pat
         runner.start(run)
     assert runner.list() == ()
     assert os.listdir(tmp_path / "data" / "runs") == []
+
+
+def test_outputs_too_large__every_containment_says_the_same(
+    runner: ProcessRunner, tmp_path: Path
+) -> None:
+    """What is said goes into the result, which other machines must come to as well."""
+    source = "for name in ('a', 'b'):\n    open(name, 'wb').truncate(20 << 20)\n"
+    run = runs.python_run(tmp_path, "run", source, outputs=("a", "b"))
+    runner.start(run)
+    state = runs.wait(runner, "run")
+    limit = run.limits.disk_bytes + len(source)
+    assert state.unfit == (("b", f"makes the outputs larger than {limit} bytes"),)

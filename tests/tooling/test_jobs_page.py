@@ -12,8 +12,9 @@ import pytest
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.runners import outputs
 from provider_agent.runners.base import Limits, RunRequest
+from provider_agent.runners.live import OVERRUN
 from provider_agent.runners.sandbox import environment
-from teraproof.protocol import paths
+from teraproof.protocol import jobspec, paths
 from teraproof.protocol.jobspec import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,3 +79,9 @@ def test_limits_of_outputs__are_those_of_the_page() -> None:
     assert f"At most {outputs.MAX_FILES:,} files and directories are kept" in page
     assert f"at most {paths.MAX_PATH_BYTES:,} bytes and {paths.MAX_DEPTH} parts" in page
     assert f"`output_mb`, {RunnerSettings().output_mb} MiB by default" in page
+
+
+def test_limits_of_deterministic_jobs__are_those_of_the_page() -> None:
+    page = " ".join(PAGE.split())
+    assert f"{jobspec.PROCESSES} processes and threads. {jobspec.PRINTED_MB} MiB" in page
+    assert f"and {OVERRUN * jobspec.PRINTED_MB} MiB end it" in page

@@ -24,7 +24,7 @@ from provider_agent.runners.outputs import MAX_FILES
 from teraproof.errors import Refused
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
-from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.jobspec import PRINTED_MB, PROCESSES, JobSpec
 from teraproof.protocol.pricing import least_price, most_collateral
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
 
@@ -122,9 +122,10 @@ class Policy:
         wanted = spec.resources
         # Each input on its own, and the directories that it may lie in.
         inputs = [size for entry in spec.inputs for size in (entry.size, 0)]
-        run = disk.taken(self._disk_kind, self.limits(spec, spec.timeout_seconds), inputs)
+        limits = self.limits(spec, spec.timeout_seconds)
+        run = disk.taken(self._disk_kind, limits, inputs)
         # The outputs, which may hold the inputs, and the log; the result has names of its own.
-        outputs = spec.input_bytes() + (wanted.disk_mb + self._runner.output_mb) * MIB
+        outputs = spec.input_bytes() + wanted.disk_mb * MIB + limits.output_bytes
         kept = 2 * min(self.entries(spec), MAX_FILES)
         return Amounts(
             slots=1,
@@ -225,6 +226,7 @@ class Policy:
             ("gpus", wanted.gpus, min(runner.gpus, self._gpus())),
             ("timeout_seconds", spec.timeout_seconds, self._jobs.max_seconds),
             ("input_mb", -(-spec.input_bytes() // MIB), runner.input_mb),
+            ("pids", PROCESSES if spec.deterministic else 0, runner.pids),
         ):
             if asked > most:
                 return Refused(
@@ -289,8 +291,8 @@ class Policy:
             cpus=wanted.cpus,
             memory_bytes=wanted.memory_mb * MIB,
             disk_bytes=wanted.disk_mb * MIB,
-            output_bytes=self._runner.output_mb * MIB,
-            pids=self._runner.pids,
+            output_bytes=(PRINTED_MB if spec.deterministic else self._runner.output_mb) * MIB,
+            pids=PROCESSES if spec.deterministic else self._runner.pids,
             inodes=self.entries(spec),
         )
 

@@ -5,7 +5,7 @@
 
     files/      the collected outputs; failure.json when the job failed by its own fault, next to
                 those of its outputs that could be kept
-    manifest    canonical list of the files; its sha256 is the result digest on chain
+    manifest    canonical list of the files; the sha256 of its sha256 is the result digest on chain
     receipt     what the run used, signed by the operator; its sha256 goes on chain as well
     log         what the job printed
 """
@@ -23,7 +23,8 @@ from provider_agent.durable import sync
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Reason, RunState
 from provider_agent.runners.outputs import remove_tree
-from teraproof.protocol.digests import UnfitTree, manifest
+from teraproof.errors import LocalError
+from teraproof.protocol.digests import UnfitTree, manifest, result_digest, seal
 from teraproof.protocol.outcome import FAILURE, Ending
 from teraproof.protocol.receipt import Receipt
 
@@ -49,8 +50,14 @@ class Result:
 
     @property
     def result_digest(self) -> bytes:
-        """sha256 of the manifest."""
-        return hashlib.sha256(self.manifest).digest()
+        """What is attested of the files, also for what an agent before seals has kept."""
+        return result_digest(self.manifest) if self._sealed() else seal(self.manifest)
+
+    def _sealed(self) -> bool:
+        try:
+            return Receipt.parse(self.receipt).sealed
+        except LocalError:
+            return True  # it is attested by nobody: no agent takes such a result in
 
     @property
     def receipt_digest(self) -> bytes:
