@@ -10,6 +10,7 @@ is gone. Files are opened step by step by descriptor, and no link is followed by
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import stat
@@ -20,11 +21,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from provider_agent.durable import sync_tree
 from teraproof.errors import LocalError
 from teraproof.protocol.paths import check_path
 
 MAX_FILES = 10_000  # directories included
-MAX_STEPS = 500_000  # looks at names, also at those that are not kept
+MAX_STEPS = 200_000  # looks at names, also at those that are not kept
+# What a slow machine does in a second, by which deadlines are planned.
+_STEPS_A_SECOND, _FILES_A_SECOND = 20_000, 1_000
 KEPT_UNFIT = 100
 _MOST_HOPS = 40  # as the kernel
 _INSIDE = "/job"  # what links call the job's directory
@@ -88,6 +92,7 @@ def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int)
         with _opened_work(work) as source, _opened(building) as destination:
             copier = _Copier(source, destination, (_INSIDE, str(work)), limit_bytes)
             copier.run(declared)
+        sync_tree(building)
         os.replace(building, target)
     except OSError:
         remove_tree(building)
@@ -95,17 +100,26 @@ def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int)
     return Collected(copier.copied, tuple(copier.unfit), copier.refused)
 
 
-def remove_tree(path: Path) -> None:
+def most_seconds(entries: int) -> int:
+    """How long it takes to collect and keep so many files and directories, the bytes in them not
+    counted, whatever else a job has made.
+    """
+    return MAX_STEPS // _STEPS_A_SECOND + -(-min(entries, MAX_FILES) // _FILES_A_SECOND)
+
+
+def remove_tree(path: Path, most: int | None = None) -> bool:
     """Deletes a directory whatever a job has made of it; does nothing when there is none.
 
     Nested directories are first moved up to the top, so that no depth exhausts descriptors, the
-    stack or the length of a path.
+    stack or the length of a path. After `most` files and directories it returns False, and leaves
+    the rest to another call.
     """
     if not os.path.lexists(path):
-        return
+        return True
     if path.is_symlink() or not path.is_dir():
         path.unlink()
-        return
+        return True
+    left = math.inf if most is None else most
     top = os.open(path, _DIRECTORY)
     try:
         number = 0
@@ -117,6 +131,9 @@ def remove_tree(path: Path) -> None:
                 with os.scandir(here) as listing:
                     entries = [(e.name, e.is_dir(follow_symlinks=False)) for e in listing]
                 for child, is_directory in entries:
+                    left -= 1
+                    if left < 0:
+                        return False
                     if not is_directory:
                         os.unlink(child, dir_fd=here)
                         continue
@@ -136,6 +153,7 @@ def remove_tree(path: Path) -> None:
     finally:
         os.close(top)
     shutil.rmtree(path)
+    return True
 
 
 class _Copier:
@@ -238,7 +256,6 @@ class _Copier:
                     view = memoryview(chunk)
                     while view:
                         view = view[os.write(write, view) :]
-                os.fsync(write)
             finally:
                 os.close(write)
         finally:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
@@ -20,6 +22,9 @@ from provider_agent.runners.live import MESSAGE, Live
 
 SECONDS = 60
 """Time for a driver to answer; a card that has fallen off the bus may never do."""
+_DYING = 5
+MOST_SECONDS = SECONDS + _DYING
+"""How long a failed run with GPUs may stay in its slot for their probes: all are tried at once."""
 _ROOM = 16 * MIB
 
 # Only what Python brings along, and calls that all versions of the driver have.
@@ -59,13 +64,12 @@ def command(request: RunRequest) -> tuple[str, ...]:
 
 def broken(live: Live) -> dict[str, str]:
     """The GPUs of a run that has just ended which cannot be used, by UUID, with the reason."""
-    found = {}
-    for device in live.request.devices:
-        if device.kind == "cuda":
-            reason = _try(live, device)
-            if reason:
-                found[device.uuid] = reason
-    return found
+    gpus = [device for device in live.request.devices if device.kind == "cuda"]
+    if not gpus:
+        return {}
+    with ThreadPoolExecutor(len(gpus)) as pool:
+        said = list(pool.map(partial(_try, live), gpus))
+    return {device.uuid: reason for device, reason in zip(gpus, said, strict=True) if reason}
 
 
 def _try(live: Live, device: Device) -> str:
@@ -118,7 +122,7 @@ def _run(argv: list[str], environment: dict[str, str], fds: list[int], user: int
         except subprocess.TimeoutExpired:
             process.kill()
             with suppress(subprocess.TimeoutExpired):  # not for one that the kernel holds
-                process.wait(timeout=5)
+                process.wait(timeout=_DYING)
             return f"does not answer within {SECONDS} seconds"
         if code == 0:
             return ""

@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -33,6 +34,7 @@ from provider_agent.runners import (
     disk,
     inputs,
     linux,
+    orphans,
     probe,
     sandbox,
     state,
@@ -58,6 +60,7 @@ _LAUNCH_SECONDS = 60  # to start Python on a busy machine
 _STOP_SECONDS = 10  # for the supervisor to end a run by itself
 _NEW = ".new-"
 _DEAD = ".removed-"
+_AT_ONCE = 512  # files and directories of an ended run that are deleted without a thread
 
 
 class ProcessRunner:
@@ -150,15 +153,15 @@ class ProcessRunner:
         alive = linux.is_locked(directory / state.LOCK)
         saved = Saved.read(directory)
         found = saved.state
-        if found.phase is Phase.RUNNING and alive and not _is_supervised(saved):
+        if found.phase is Phase.RUNNING and alive and not orphans.is_supervised(saved):
             # Looked at again: it may have ended between the two looks, as it should.
             found = Saved.read(directory).state
             if found.phase is Phase.RUNNING:
-                _end_orphans(directory)
+                orphans.end_orphans(directory)
                 alive = linux.is_locked(directory / state.LOCK)
         if found.phase is Phase.RUNNING and not alive:
             if self._plan(directory).sandbox == "none":
-                _end_strays(directory)
+                orphans.end_strays(directory)
             _release(directory)
             return RunState(Phase.LOST, started=found.started, detail="its supervisor died")
         return found
@@ -182,8 +185,8 @@ class ProcessRunner:
         end = time.monotonic() + _STOP_SECONDS
         while linux.is_locked(directory / state.LOCK):
             saved = Saved.read(directory)
-            if saved.state.phase is not Phase.PENDING and not _is_supervised(saved):
-                _end_orphans(directory)
+            if saved.state.phase is not Phase.PENDING and not orphans.is_supervised(saved):
+                orphans.end_orphans(directory)
             elif time.monotonic() > end:
                 self._kill_supervisor(directory)
             time.sleep(0.02)
@@ -194,7 +197,7 @@ class ProcessRunner:
         try:
             phase = Saved.read(directory).state.phase
             if phase is Phase.RUNNING and self._plan(directory).sandbox == "none":
-                _end_strays(directory)
+                orphans.end_strays(directory)
             if linux.take_lock(lock) and phase is Phase.PENDING:
                 now = int(time.time())
                 ended = RunState(Phase.EXITED, Reason.KILLED, None, now, now)
@@ -213,7 +216,7 @@ class ProcessRunner:
         dead = self._runs / f"{_DEAD}{run_id}-{uuid.uuid4().hex}"
         with suppress(FileNotFoundError):
             os.rename(directory, dead)  # at once, so that nobody meets half of a run
-            remove_tree(dead)
+            _delete(dead)
 
     def request(self, run_id: str) -> RunRequest:
         """What a run was asked for. Raises RunnerError when there is no such run."""
@@ -389,7 +392,7 @@ class ProcessRunner:
                 path = self._runs / name
                 if name.startswith(_DEAD):
                     with suppress(FileNotFoundError):  # its remover is alive, after all
-                        remove_tree(path)
+                        _delete(path)
                 elif name.startswith(_NEW):
                     with suppress(OSError):
                         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -408,6 +411,23 @@ class ProcessRunner:
             yield
         finally:
             os.close(handle)
+
+
+def _delete(dead: Path) -> None:
+    """Deletes what a run has left; much of it in a thread of its own, for which nobody waits. What
+    the end of the process cuts short, the next start goes on with.
+    """
+
+    def rest() -> None:
+        try:
+            remove_tree(dead)
+        except FileNotFoundError:  # another process was at it, too
+            pass
+        except OSError as error:
+            _log.warning("%s cannot be deleted: %s", dead, error.strerror)
+
+    if not remove_tree(dead, _AT_ONCE):
+        threading.Thread(target=rest, name="remove", daemon=True).start()
 
 
 def _unprepared(run_id: str, what: str, error: OSError) -> RunnerError:
@@ -437,59 +457,3 @@ def _release(directory: Path) -> None:
         groups = json.loads((directory / state.GROUPS).read_bytes())["paths"]
         cgroup.remove([Path(path) for path in groups])
     disk.release(directory)
-
-
-def _is_supervised(saved: Saved) -> bool:
-    """Whether the process that wrote the state is alive."""
-    process = usage.read_process(saved.supervisor_pid)
-    return (
-        process is not None and not process.zombie and process.start_ticks == saved.supervisor_start
-    )
-
-
-def _end_orphans(directory: Path) -> None:
-    """Kills what of a sandbox has outlived its supervisor.
-
-    Bubblewrap dies with its parent, but for a moment while it sets up: its first process then waits
-    without end for one that is dead, and holds the run's lock. It is known by that.
-    """
-    lock = os.stat(directory / state.LOCK)
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) == os.getpid():
-            continue
-        with suppress(OSError):
-            handle = os.pidfd_open(int(name))
-            try:
-                if not os.path.basename(os.readlink(f"/proc/{name}/exe")).startswith("bwrap"):
-                    continue
-                for fd in os.listdir(f"/proc/{name}/fd"):
-                    held = os.stat(f"/proc/{name}/fd/{fd}")
-                    if (held.st_dev, held.st_ino) == (lock.st_dev, lock.st_ino):
-                        signal.pidfd_send_signal(handle, signal.SIGKILL)
-                        break
-            finally:
-                os.close(handle)
-
-
-def _end_strays(directory: Path) -> None:
-    """Kills what an unsandboxed run left when its supervisor was killed.
-
-    A sandbox dies with its supervisor; without one, grandchildren live on. They are known by the
-    variable that names their temporary directory.
-    """
-    mark = f"TMPDIR={directory}/".encode()
-    found = True
-    while found:
-        found = False
-        for name in os.listdir("/proc"):
-            if not name.isdecimal():
-                continue
-            with suppress(OSError):
-                handle = os.pidfd_open(int(name))
-                try:
-                    said = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
-                    if any(variable.startswith(mark) for variable in said):
-                        found = True
-                        signal.pidfd_send_signal(handle, signal.SIGKILL)
-                finally:
-                    os.close(handle)

@@ -232,8 +232,8 @@ def test_open_jobs__no_more_collateral_than_there_is(tmp_path: Path) -> None:
 def test_open_job__second_wave_needs_time_for_the_first(rig: Rig) -> None:
     spec = rig.spec()
     rig.upload(spec)
-    rig.post(spec, duration=130)
-    late = rig.post(spec, duration=130)
+    rig.post(spec, duration=150)
+    late = rig.post(spec, duration=150)
     rig.cycle()
     codes = {rig.blocked(late)} | {rig.book.blocked_by(job.job_id) for job in rig.records.jobs()}
     assert Code.DURATION_TOO_SHORT in codes

@@ -104,7 +104,7 @@ def make_terms(**changes: Any) -> Terms:
         "start_price": 1 * UNIT,
         "max_price": 3 * UNIT,
         "collateral": 10 * 10**18,
-        "duration": 210,
+        "duration": 225,
         "auction": 100,
         "min_stake": 0,
         "min_score": 0,
@@ -159,7 +159,7 @@ def test_price__short_jobs_pay_for_their_gas(seconds: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"duration": 209}, Code.DURATION_TOO_SHORT),
+        ({"duration": 224}, Code.DURATION_TOO_SHORT),
         ({"start_price": UNIT - 1}, Code.PRICE_TOO_LOW),
         ({"min_score": 1}, Code.SCORE_MISSING),
         ({"allow_root": root(OTHER)}, Code.LIST_MISMATCH),
@@ -177,7 +177,7 @@ def test_refuse_job__one_thing_is_not_good_enough(changes: dict[str, Any], code:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"duration": 210},
+        {"duration": 225},
         {"start_price": UNIT},
         {"allow_root": root(OWNER)},
         {"min_stake": 100 * 10**18},
@@ -287,17 +287,18 @@ def test_refuse_spec__many_names_for_one_large_input() -> None:
 def test_busy_seconds__copying_counts() -> None:
     policy = make_policy()
     inputs = [{"path": "f", "sha256": "ab" * 32, "size": 500 << 20}]
-    assert policy.busy_seconds(make_spec()) == 102
-    assert policy.busy_seconds(make_spec(inputs=inputs)) == 122
+    assert policy.busy_seconds(make_spec()) == 117
+    assert policy.busy_seconds(make_spec(inputs=inputs)) == 137
 
 
 def test_seconds_needed__waits_for_whole_waves_of_promised_work() -> None:
     policy, spec = make_policy(), make_spec()
-    # 100 s of its own, 2 s of copying, 58 s of margin, five blocks of 10 s.
-    assert policy.seconds_needed(spec, Load(2, 1, 500)) == 210
-    assert policy.seconds_needed(spec, Load(2, 2, 500)) == 710
-    assert policy.seconds_needed(spec, Load(2, 3, 500)) == 710
-    assert policy.seconds_needed(spec, Load(2, 4, 500)) == 1210
+    # 100 s of its own, 2 s of copying, 15 s for what it may have made, 58 s of margin, five blocks
+    # of 10 s.
+    assert policy.seconds_needed(spec, Load(2, 1, 500)) == 225
+    assert policy.seconds_needed(spec, Load(2, 2, 500)) == 725
+    assert policy.seconds_needed(spec, Load(2, 3, 500)) == 725
+    assert policy.seconds_needed(spec, Load(2, 4, 500)) == 1225
     busy = Load(2, 2, 500)
     assert refusal(make_terms(), load=busy) is Code.DURATION_TOO_SHORT
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from provider_agent.errors import RunnerError
-from provider_agent.modules.jobs import results as module
 from provider_agent.modules.jobs.results import Results
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState
@@ -95,18 +94,18 @@ def test_keep__killed_at_any_step__whole_or_absent(
         """The process ends here."""
 
     results = Results(tmp_path / "results")
-    original = module.sync
+    original = os.fsync
     synced = 0
 
     def die_at(number: int) -> None:
-        def sync(path: Path) -> None:
+        def fsync(handle: int) -> None:
             nonlocal synced
             synced += 1
             if synced == number:
                 raise Killed
-            original(path)
+            original(handle)
 
-        monkeypatch.setattr(module, "sync", sync)
+        monkeypatch.setattr(os, "fsync", fsync)
 
     for number in range(1, 50):
         synced = 0

@@ -67,12 +67,15 @@ class Worker:
         self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
         self._quotes = quotes
         self._background = Background()
+        # A driver that hangs keeps no job from being started or kept.
+        self._probes = Background(1)
         self._doomed: dict[bytes, int] = {}  # job -> first block at which no run was due
         self._chosen: dict[str, tuple[Device, ...]] = {}  # run -> its GPUs, until it has begun
 
     def close(self) -> None:
         """Wait for work under way. Runs go on under their supervisors."""
         self._background.close()
+        self._probes.close()
 
     def work(self, job: JobRow, deadline: int, now: int) -> RunRow | None:
         """Bring a job of ours as far as it goes; its run once there is one.
@@ -121,7 +124,7 @@ class Worker:
         """Try the GPUs again that are off the offer, every few minutes."""
         for device in self._machine.fleet.to_probe():
             try:
-                said = self._background.result(("probe", device.uuid), partial(self._probe, device))
+                said = self._probes.result(("probe", device.uuid), partial(self._probe, device))
             except LocalError as error:
                 said = (str(error),)
             if said is not None:

@@ -18,9 +18,8 @@ from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.core.standing import Provider
 from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.settings import JobsSettings
-from provider_agent.runners import disk
+from provider_agent.runners import disk, outputs, probe
 from provider_agent.runners.base import MIB, Limits, RunRequest
-from provider_agent.runners.outputs import MAX_FILES
 from teraproof.errors import Refused
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
@@ -109,9 +108,13 @@ class Policy:
     # ------------------------------------------------------------------ time and disk
 
     def busy_seconds(self, spec: JobSpec) -> int:
-        """How long a job may hold a slot: its timeout, and copying and hashing around it."""
+        """How long a job may hold a slot: its timeout, copying and hashing around it, collecting
+        whatever it has made, and trying its GPUs if it fails.
+        """
         moved = 2 * spec.input_bytes() + 2 * spec.resources.disk_mb * MIB
-        return spec.timeout_seconds + -(-moved // (self._runner.disk_mb_per_second * MIB))
+        after = outputs.most_seconds(self.entries(spec))
+        after += probe.MOST_SECONDS if spec.resources.gpus else 0
+        return spec.timeout_seconds + -(-moved // (self._runner.disk_mb_per_second * MIB)) + after
 
     def entries(self, spec: JobSpec) -> int:
         """How many files and directories a job may make: a disk has room for a number of them."""
@@ -125,13 +128,13 @@ class Policy:
         limits = self.limits(spec, spec.timeout_seconds)
         run = disk.taken(self._disk_kind, limits, inputs)
         # The outputs, which may hold the inputs, and the log; the result has names of its own.
-        outputs = spec.input_bytes() + wanted.disk_mb * MIB + limits.output_bytes
-        kept = 2 * min(self.entries(spec), MAX_FILES)
+        result = spec.input_bytes() + wanted.disk_mb * MIB + limits.output_bytes
+        kept = 2 * min(self.entries(spec), outputs.MAX_FILES)
         return Amounts(
             slots=1,
             devices=wanted.gpus,
             memory=run.memory,
-            disk=run.disk + outputs + _TABLES,
+            disk=run.disk + result + _TABLES,
             inodes=run.inodes + kept + _OWN_FILES,
             collateral=collateral,
             gas=1,

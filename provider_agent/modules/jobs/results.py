@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from provider_agent.durable import sync
+from provider_agent.durable import sync, sync_tree
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Reason, RunState
 from provider_agent.runners.outputs import remove_tree
@@ -124,7 +124,7 @@ class Results:
                 shutil.copyfile(log, new / LOG)
             (new / MANIFEST).write_bytes(listed)
             (new / RECEIPT).write_bytes(receipt)
-            _sync_tree(new)
+            sync_tree(new)
             new.rename(place)
             sync(self._root)
         except OSError as error:
@@ -165,10 +165,3 @@ def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:
 
 def _ending(state: RunState) -> Ending:
     return Ending("unknown" if state.reason is None else state.reason.value, state.exit_code)
-
-
-def _sync_tree(directory: Path) -> None:
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            sync(Path(parent) / name)
-        sync(Path(parent))
