@@ -65,7 +65,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def made(place: Path, shape: str, number: int) -> Path:
-    """A job's directory with so many outputs."""
+    """A job's directory with a number of outputs."""
     out = place / "work" / "out"
     out.mkdir(parents=True)
     for n in range(number):
@@ -134,7 +134,7 @@ def test_sync_tree__really(tmp_path: Path) -> None:
 
 
 def filled(runner: process.ProcessRunner, tmp_path: Path, number: int) -> Path:
-    """An ended run that has left so many files, nested and flat."""
+    """An ended run that has left a number of files, nested and flat."""
     run = runs.python_run(tmp_path, "run", "")
     runner.start(run)
     runs.wait(runner, "run")

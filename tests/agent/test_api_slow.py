@@ -180,7 +180,7 @@ ONE_48 = "2001:db8:2:{:02x}00::1"
 @pytest.mark.parametrize("prefix", [ONE_56, ONE_48])
 @pytest.mark.parametrize("honest", ["192.0.2.7", "2001:db8:77::1"])
 def test_network_of_many_64s__loses_to_everybody_else(prefix: str, honest: str) -> None:
-    """However long the honest one has waited, and though none of the /64s holds more than one."""
+    """However long the honest one has waited, and though no /64 holds more than one."""
     crowd = Crowd(32, 8)
     (first, second) = fill(crowd, [honest, honest], late=9.0)
     fill(crowd, many(prefix, 256))
