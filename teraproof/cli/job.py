@@ -65,6 +65,7 @@ def check(session: Session, package: Path) -> Result:
     """
     from teraproof.amounts import show_seconds
     from teraproof.market import packages
+    from teraproof.protocol.comparison import Comparison
 
     read, faults = packages.examine(package)
     if read is None:
@@ -85,6 +86,7 @@ def check(session: Session, package: Path) -> Result:
         ("disk", f"{wanted.disk_mb:,} MiB"),
         ("GPUs", str(wanted.gpus)),
         ("timeout", show_seconds(spec.timeout_seconds)),
+        ("results compared", str(spec.compare or Comparison()) if spec.deterministic else "never"),
     ]
     session.ui.table(f"Job in {read.directory}", ("what", "value"), rows)
     session.ui.step("no fault was found")

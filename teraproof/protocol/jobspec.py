@@ -24,6 +24,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from teraproof.errors import LocalError, SpecError
+from teraproof.protocol.comparison import Comparison
 from teraproof.protocol.digests import Entry
 from teraproof.protocol.paths import check_path, check_tree
 
@@ -79,6 +80,8 @@ class JobSpec:
     network: bool
     allow: tuple[str, ...] = ()
     """Owner addresses of the only providers that may take the job by an open order."""
+    compare: Comparison | None = None
+    """How results of two runs are compared; None: as by the rule `exact`."""
 
     def to_json(self) -> dict[str, Any]:
         """The document, as plain JSON values."""
@@ -103,6 +106,8 @@ class JobSpec:
         }
         if self.allow:
             document["allow"] = list(self.allow)
+        if self.compare is not None:
+            document["compare"] = self.compare.to_json()
         return document
 
     def canonical(self) -> bytes:
@@ -242,6 +247,7 @@ def _build(document: Any) -> JobSpec:
         deterministic=document["deterministic"],
         network=document["network"],
         allow=allow,
+        compare=Comparison.from_json(document["compare"]) if "compare" in document else None,
     )
 
 

@@ -32,6 +32,7 @@ VALID: dict[str, Any] = {
     "deterministic": True,
     "network": False,
     "allow": OWNERS[:2],
+    "compare": {"rule": "numeric", "rtol": "1e-5", "atol": "0"},
 }
 
 # One of each category that a rule speaks of, and neighbours.
@@ -50,6 +51,11 @@ _integers = st.sampled_from(
     + [2**40, 2**40 + 1, 2**53 - 1]
 )
 _others = st.none() | st.booleans() | _integers | _texts | st.just([]) | st.just({})
+_tolerances = st.sampled_from(
+    ["0", "1", "9" * 20, "9" * 21, "0.5", "0.50", "1.0", ".5", "5.", "00", "0.0", "1e-5", "1e5"]
+    + ["1e-05", "1e+5", "1e-0", "1e99", "1e100", "10e-5", "1.5e-7", "1.50e-7", "-1", "1e-5\n"]
+    + ["nan", "inf", "0x1", "1_0", " 1", "1E-5", "0." + "0" * 19 + "1", "0." + "0" * 20 + "1"]
+)
 _addresses = st.sampled_from(
     [*OWNERS, OWNERS[3].lower(), "0x" + "AB" * 20, "0x12", OWNERS[0] + "\n", "0X" + "11" * 20]
 )
@@ -93,6 +99,11 @@ _CHANGES: list[tuple[Callable[[Document, Any], None], st.SearchStrategy[Any]]] =
     (_set("deterministic"), st.sampled_from([True, False, 0, 1, None])),
     (_set("network"), st.sampled_from([False, True, 0, "false"])),
     (_set("allow"), st.lists(_addresses, max_size=3)),
+    (_set("compare"), st.sampled_from([{"rule": "exact"}, {"rule": "exact", "rtol": "0"}, {}])),
+    (_set("compare"), st.sampled_from([{"rule": "numeric"}, {"rule": "other"}, {"rtol": "0"}])),
+    (_set("compare", "rtol"), _tolerances | _others),
+    (_set("compare", "atol"), _tolerances | _others),
+    (_set("compare", "more"), _others),
     (_set("more"), _others),
     (_drop, st.sampled_from(sorted(VALID))),
 ]

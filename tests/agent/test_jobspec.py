@@ -98,6 +98,52 @@ def test_parse_named__canonical__accepted() -> None:
     assert jobspec.parse_named(data, hashlib.sha256(data).digest()).canonical() == data
 
 
+NUMERIC = {"rule": "numeric", "rtol": "1e-5", "atol": "0"}
+
+
+@pytest.mark.parametrize("rule", [{"rule": "exact"}, NUMERIC])
+def test_compare__kept_as_it_was_written(rule: dict[str, str]) -> None:
+    data = jobspec.canonical(SPEC | {"compare": rule})
+    spec = jobspec.parse_named(data, hashlib.sha256(data).digest())
+    assert spec.compare is not None and spec.to_json()["compare"] == rule
+    assert jobspec.parse(json.dumps(SPEC).encode()).compare is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ({}, "compare.rule: missing"),
+        ({"rule": "close"}, "compare.rule: 'close' is not allowed; give exact or numeric"),
+        (
+            {"rule": "exact", "rtol": "0"},
+            "the rule alone: rtol and atol belong to",
+        ),
+        ({"rule": "numeric", "rtol": "0"}, "compare.atol: missing"),
+        (NUMERIC | {"rtol": 0}, "compare.rtol: 0 is not allowed; give a decimal number below 1"),
+        (NUMERIC | {"rtol": "1"}, "compare.rtol: '1' is not allowed"),
+        (NUMERIC | {"rtol": "nan"}, "compare.rtol: 'nan' is not allowed"),
+        (NUMERIC | {"atol": "inf"}, "compare.atol: 'inf' is not allowed"),
+        (NUMERIC | {"atol": "-1"}, "compare.atol: '-1' is not allowed"),
+        (NUMERIC | {"atol": "1e999"}, "compare.atol: '1e999' is not allowed"),
+        (NUMERIC | {"atol": "1e-5\n"}, "compare.atol: control character"),
+        (NUMERIC | {"atol": 1e-5}, "1e-05 is not an integer; floats are refused"),
+        (NUMERIC | {"metric": "l2"}, "compare.metric: unknown field"),
+        ("exact", "compare: 'exact' is not allowed; give an object with rule"),
+        (None, "compare: None is not allowed"),
+    ],
+)
+def test_compare__no_rule_that_all_read_alike__refused(rule: Any, line: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        jobspec.parse(changed("compare", rule))
+    assert line in str(caught.value)
+
+
+def test_compare__job_that_cannot_be_run_again__refused() -> None:
+    document = SPEC | {"compare": NUMERIC, "deterministic": False}
+    with pytest.raises(SpecError, match="deterministic: False is not allowed; give true"):
+        jobspec.parse(json.dumps(document).encode())
+
+
 @pytest.mark.parametrize("data", [json.dumps(SPEC).encode(), jobspec.canonical(SPEC) + b" "])
 def test_parse_named__not_canonical__refused(data: bytes) -> None:
     with pytest.raises(SpecError, match="RFC 8785"):
