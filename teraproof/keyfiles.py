@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
 
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
@@ -62,6 +63,18 @@ def load(
         return _account(Account.decrypt(content, password))
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
         raise KeyFileError(f"{keystore} cannot be opened with the password {where}") from None
+
+
+def address_of(keystore: Path) -> str | None:
+    """The EIP-55 address that a keystore names, which needs no password; None when it names none.
+
+    Raises KeyFileError as `load` does.
+    """
+    try:
+        named = json.loads(_secret(keystore))["address"]
+        return str(to_checksum_address("0x" + named.removeprefix("0x")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def create(keystore: Path, password_file: Path) -> str:

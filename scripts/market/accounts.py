@@ -41,6 +41,9 @@ class ApeSigner:
         """Ape's name for the account."""
         return str(self._account.alias or self.address)
 
+    def load(self) -> None:
+        """Nothing to do: Ape asks when something is signed."""
+
     def unlock(self) -> None:
         """Ask for the passphrase once. What is signed after that was agreed to before."""
         if self._unlocked or not isinstance(self._account, KeyfileAccount):

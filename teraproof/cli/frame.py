@@ -112,7 +112,7 @@ class Session:
 
             chain = self.chain
             self.ui.doing("reading the market")
-            self._market = open_market(self.deployments, chain)
+            self._market = open_market(self.deployments, chain, keep_sessions=True)
         return self._market
 
     @property
@@ -137,6 +137,7 @@ class Session:
         if self._sender is None:
             from teraproof.market.sending import Sender, hold
 
+            self.signer.load()
             self._held.enter_context(hold(self.chain, self.signer.address))
             self._sender = Sender(self.chain, self.signer)
         return self._sender

@@ -14,6 +14,8 @@ from teraproof.cli.frame import Needs, OneLine, Session, Told
 from teraproof.errors import WrongInput
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
     from teraproof.cli.ui import ConsoleUi
     from teraproof.market.chain import Chain
     from teraproof.market.signers import Signer
@@ -64,7 +66,7 @@ class KeyHost:
         """A session on the chain behind --rpc-url."""
 
         def account(chain: Chain, required: bool) -> Signer | None:
-            return self._account(chosen, required or needs is Needs.ACCOUNT)
+            return self._account(chosen, required or needs is Needs.ACCOUNT, ui)
 
         return Session(
             ui,
@@ -90,7 +92,7 @@ class KeyHost:
         confirmations = 1 if number in LOCAL_CHAIN_IDS else _CONFIRMATIONS
         return chain_at(url, number, f"chain {number}", confirmations)
 
-    def _account(self, chosen: Mapping[str, Any], required: bool) -> Signer | None:
+    def _account(self, chosen: Mapping[str, Any], required: bool, ui: ConsoleUi) -> Signer | None:
         keystore, key_file = chosen.get("keystore"), chosen.get("key_file")
         if keystore is None and key_file is None:
             if required:
@@ -99,12 +101,19 @@ class KeyHost:
         if keystore is not None and key_file is not None:
             raise WrongInput("pass --keystore or --key-file, not both")
         from teraproof import keyfiles
-        from teraproof.market.signers import KeySigner
+        from teraproof.market.signers import KeySigner, KeystoreSigner
 
-        password_file, password = chosen.get("password_file"), None
-        if keystore is not None and password_file is None:
-            if not sys.stdin.isatty():
-                raise WrongInput("--keystore needs --password-file where there is no terminal")
-            password = click.prompt(f"password of {keystore}", hide_input=True, err=True)
-        account = keyfiles.load(keystore, password_file, key_file, password=password)
-        return KeySigner(account, str(keystore or key_file))
+        if keystore is None:
+            return KeySigner(keyfiles.load(private_key_file=key_file), str(key_file))
+        password_file = chosen.get("password_file")
+        if password_file is None and not sys.stdin.isatty():
+            raise WrongInput("--keystore needs --password-file where there is no terminal")
+
+        def decrypt() -> LocalAccount:
+            typed = None if password_file else ui.secret(f"password of {keystore}")
+            return keyfiles.load(keystore, password_file, password=typed)
+
+        address = keyfiles.address_of(keystore)
+        if address is None:
+            return KeySigner(decrypt(), str(keystore))
+        return KeystoreSigner(address, str(keystore), decrypt)

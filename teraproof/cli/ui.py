@@ -96,6 +96,11 @@ class ConsoleUi:
         if not click.confirm(question, err=self.quiet):
             raise Declined
 
+    def secret(self, question: str) -> str:
+        """Ask for a password. There must be a terminal."""
+        self._pause()
+        return str(click.prompt(question, hide_input=True, err=True))
+
     def _print(self, what: Text | Table) -> None:
         self._pause()
         if not self.quiet:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 from eth_account.messages import SignableMessage, encode_defunct
 
+from teraproof.client.sessions import Sessions, is_token
 from teraproof.client.transport import ANSWER_BYTES, TRIES, Transport, cause
 from teraproof.errors import AuthError, LocalError, RemoteError
 from teraproof.protocol import messages, signatures, siwe
@@ -56,6 +57,7 @@ class Signer(Protocol):
 class AgentClient:
     """One tenant talking to one provider. Signs in when first needed and when a session ends.
 
+    With `sessions` it goes on with one that an earlier client has opened, and keeps its own there.
     `base_url` is the provider's public URL, as it stands on chain. Errors are AgentErrors of one
     line. Use it as a context manager, or call `close`.
     """
@@ -67,6 +69,7 @@ class AgentClient:
         chain_id: int | None = None,
         timeout: float = 30,
         transport: httpx.BaseTransport | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         siwe.authority(base_url)
         try:
@@ -76,7 +79,8 @@ class AgentClient:
         # The scheme in lower case: it decides whether certificates are checked.
         self.base_url = urlsplit(base_url).geturl().rstrip("/")
         self._account, self._chain_id = account, chain_id
-        self._http = Transport(self.base_url, self._sign_in, timeout, transport)
+        self._kept = None if sessions is None else sessions.of(self.base_url, str(account.address))
+        self._http = Transport(self.base_url, self._sign_in, timeout, transport, self._kept)
 
     def __enter__(self) -> AgentClient:
         return self
@@ -91,8 +95,14 @@ class AgentClient:
     # ---------------------------------------------------------------- session
 
     def login(self) -> None:
-        """Sign in. AuthError when the agent asks to sign for another site or chain."""
-        self._http.sign_in()
+        """Have a session that the agent knows: sign in, unless a kept one still holds.
+
+        AuthError when the agent asks to sign for another site or chain.
+        """
+        if self._http.resumed:
+            self._has(f"/v1/specs/{bytes(32).hex()}")  # signs in when it must
+        else:
+            self._http.sign_in()
 
     def _sign_in(self) -> str:
         try:
@@ -122,11 +132,14 @@ class AgentClient:
         account = str(self._account.address)
         text = siwe.new_message(self.base_url, account, chain_id, nonce, int(time.time())).text()
         body = {"message": text, "signature": self._sign(text)}
-        token = self._http.json("POST", "/v1/auth/login", body, signed=False).get("token")
-        if not isinstance(token, str) or not token.isascii():
+        answer = self._http.json("POST", "/v1/auth/login", body, signed=False)
+        token = answer.get("token")
+        if not isinstance(token, str) or not is_token(token):
             raise AuthError(
                 f"{self.base_url}: the agent gave no session token", Code.ANSWER_INVALID
             )
+        if self._kept is not None:
+            self._kept.keep(token, answer.get("expires"))
         return token
 
     def _sign(self, text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from teraproof.client.sessions import KeptSession
 from teraproof.errors import LocalError, RemoteError
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError, known
 
@@ -19,11 +20,17 @@ _CHUNK = 1 << 18
 # Failures of the network that a second try may cure.
 TRIES = 4
 _SESSION = (Code.SESSION_REQUIRED, Code.SESSION_UNKNOWN)
+# What the agent says when a session that was kept is not what its file claims.
+_DOUBTED = (*_SESSION, Code.NOT_REQUESTER)
 _PROXY = (429, 502, 503, 504)  # what a proxy says for an agent that does not answer
 
 
 class Transport:
-    """One server. `sign_in` gives a bearer token: at the first need, and when it has ended."""
+    """One server. `sign_in` gives a bearer token: at the first need, and when it has ended.
+
+    With `kept`, a session of an earlier program is used first. What it is refused for is tried
+    again with one of our own.
+    """
 
     def __init__(
         self,
@@ -31,9 +38,11 @@ class Transport:
         sign_in: Callable[[], str],
         timeout: float,
         transport: httpx.BaseTransport | None,
+        kept: KeptSession | None = None,
     ) -> None:
         self.base_url, self._sign_in = base_url, sign_in
         self._token: str | None = None
+        self._kept, self._resumed = kept, False
         self._http = httpx.Client(
             timeout=timeout,
             follow_redirects=False,
@@ -49,7 +58,21 @@ class Transport:
 
     def sign_in(self) -> None:
         """Open a session now."""
-        self._token = self._sign_in()
+        self._token, self._resumed = self._sign_in(), False
+
+    @property
+    def resumed(self) -> bool:
+        """Whether there is a session, and an earlier program opened it."""
+        if self._token is None and self._kept is not None:
+            self._token = self._kept.token()
+            self._resumed = self._token is not None
+        return self._resumed
+
+    def _end(self) -> None:
+        """The session is over, here and for later programs."""
+        self._token, self._resumed = None, False
+        if self._kept is not None:
+            self._kept.forget()
 
     def json(
         self,
@@ -115,7 +138,7 @@ class Transport:
         for renewed in (False, True):
             sent = {"accept-encoding": "identity", **(headers or {})}
             if signed:
-                if self._token is None:
+                if not self.resumed and self._token is None:
                     self.sign_in()
                 sent["authorization"] = f"Bearer {self._token}"
             with self._http.stream(
@@ -124,10 +147,12 @@ class Transport:
                 content=content() if callable(content) else content,
                 headers=sent,
             ) as answer:
-                if answer.headers.get(CODE_HEADER) not in _SESSION or not signed or renewed:
+                said = answer.headers.get(CODE_HEADER)
+                over = said in (_DOUBTED if self._resumed else _SESSION)
+                if not over or not signed or renewed:
                     yield answer
                     return
-                self._token = None
+                self._end()
 
     def bounded(self, answer: httpx.Response, limit: int = ANSWER_BYTES) -> httpx.Response:
         """An open answer, read to its end."""

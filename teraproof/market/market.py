@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from teraproof.amounts import show_ether, show_units
+from teraproof.client.sessions import Sessions
 from teraproof.contracts.abi import Function
 from teraproof.contracts.base import Contract
 from teraproof.contracts.benchmark import BenchmarkContract
@@ -56,6 +57,8 @@ class Market:
     decimals: int
     """Of the payment token."""
     symbol: str
+    sessions: Sessions | None = None
+    """Where sessions with agents are kept for later programs; None: nowhere."""
 
     @property
     def jobs_domain(self) -> Domain:
@@ -84,8 +87,11 @@ class Market:
         return self.token.balance_of(account, "latest")
 
 
-def open_market(folder: Path, chain: Chain) -> Market:
-    """The market on this chain. CommandError when there is none, or it is not what was recorded."""
+def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> Market:
+    """The market on this chain. CommandError when there is none, or it is not what was recorded.
+
+    `keep_sessions` keeps sessions with agents in the user's state directory.
+    """
     registry = registries.require(folder, chain)
     pool = chain.pool
     jobs = JobsContract(pool, registry.address("Jobs"))
@@ -103,7 +109,15 @@ def open_market(folder: Path, chain: Chain) -> Market:
         payment=payment,
         decimals=payment.decimals("latest"),
         symbol=_symbol(payment),
+        sessions=_sessions(chain, registry, jobs.address) if keep_sessions else None,
     )
+
+
+def _sessions(chain: Chain, registry: Registry, jobs: str) -> Sessions | None:
+    try:
+        return Sessions(chain.chain_id, registry.genesis, jobs)
+    except RuntimeError:
+        return None  # nobody's home
 
 
 def transact(sender: Sender, ui: Ui, label: str, contract: Contract, data: bytes) -> Receipt:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 from teraproof.protocol.errors import one_line
 from teraproof.protocol.jobspec import JobSpec
+from teraproof.state import state_directory
 
 _WORD = 80
 
 
 def folder() -> Path:
-    """Where the notes lie: below XDG_STATE_HOME, by default ~/.local/state."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "teraproof" / "jobs"
+    """Where the notes lie."""
+    return state_directory() / "jobs"
 
 
 def note(spec: JobSpec) -> None:

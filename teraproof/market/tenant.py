@@ -71,6 +71,11 @@ def candidates(market: Market, order: Order, allow: Sequence[str] = ()) -> dict[
     return {p.owner: p.endpoint for p in able[:MAX_PROVIDERS] if p.endpoint is not None}
 
 
+def connect(market: Market, signer: Signer, url: str) -> AgentClient:
+    """The signer's connection to an agent. It signs in where no session is kept (`sessions`)."""
+    return AgentClient(url, signer, market.chain.chain_id, sessions=market.sessions)
+
+
 def quote(
     market: Market, signer: Signer, package: Package, endpoint: str, provider: str | None = None
 ) -> tuple[Quote, bytes]:
@@ -79,7 +84,7 @@ def quote(
     An agent binds itself only with the inputs on its own disk, so they are sent when it asks.
     CommandError when the quote is that of another provider than `provider` (the owner), or of none.
     """
-    with AgentClient(endpoint, signer, market.chain.chain_id) as client:
+    with connect(market, signer, endpoint) as client:
         client.upload_spec(package.spec)
         try:
             given = client.quote(package.spec, market.jobs_domain)
@@ -144,7 +149,7 @@ def upload(
             # One after the other: an account may ask its owner to sign. Any of them may be bad:
             # the URLs are what providers announce.
             try:
-                client = stack.enter_context(AgentClient(url, signer, market.chain.chain_id))
+                client = stack.enter_context(connect(market, signer, url))
                 client.login()
                 reached[url] = client
             except LocalError as error:
@@ -252,7 +257,7 @@ def fetch(
         )
     url = endpoint_for(market, job, endpoint)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with AgentClient(url, signer, market.chain.chain_id) as client:
+    with connect(market, signer, url) as client:
         files = client.fetch_result(job.job, directory, job.attested.result)
         receipt = directory.with_name(directory.name + ".receipt.json")
         signed = client.receipt(job.job, job.attested.receipt)
@@ -279,7 +284,7 @@ def ending_of(
         return known
     url = endpoint_for(market, job, endpoint)
     try:
-        with AgentClient(url, signer, market.chain.chain_id) as client:
+        with connect(market, signer, url) as client:
             signed = client.receipt(job.job, job.attested.receipt)
     except RemoteError as error:
         if error.code is Code.NOT_REQUESTER:

@@ -51,7 +51,7 @@ def log(
         )
     offset: int | None = None if tail else 0
     rest, shown = "", 0
-    with AgentClient(url, signer, market.chain.chain_id) as client:
+    with tenant.connect(market, signer, url) as client:
         while True:
             ended = not follow or not _runs(market, job)
             piece = _piece(client, job, offset, follow and not ended)

@@ -147,7 +147,7 @@ def test_startup__skipped__only_behind_one_that_did_not_pass(
 
 
 def test_bond__operator_of_nobody__not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent may start before its owner registers: that is no fault of the bond's."""
+    """An agent may start before its owner registers: the bond is not at fault."""
     monkeypatch.setattr(Standing, "look", lambda self, block: None)
     trial = Trial(Settings.model_construct(chain=SimpleNamespace(staking=STAKING)))
     trial.address, trial.pool = OPERATOR.address, cast(RpcPool, object())

@@ -173,6 +173,29 @@ def test_account__missing_or_wrong__one_line_and_no_secret(
     assert said in shown.output and "but a secret" not in shown.output
 
 
+def test_password__not_needed_where_nothing_is_signed(owner: Person) -> None:
+    """The keystore names its account; a password is asked for when something is signed."""
+    wrong = secret(owner.home / "wrong", "guess\n")
+    line = ("--keystore", owner.key[1], "--password-file", str(wrong), "--json")
+    shown = owner.run("job", "list", *line)
+    assert shown.exit_code == 0 and json.loads(shown.output) == {"jobs": []}
+
+
+@pytest.mark.parametrize("named", ["0x" + "11" * 20, None, 7, "no address"])
+def test_keystore__names_another_account_or_none__never_signed_for_it(
+    owner: Person, named: object
+) -> None:
+    document = json.loads(Path(owner.key[1]).read_text()) | {"address": named}
+    odd = secret(owner.home / "odd.json", json.dumps(document))
+    shown = owner.run("tokens", "mint", "1", "--keystore", str(odd), *owner.key[2:], "--json")
+    if named == "0x" + "11" * 20:
+        assert shown.exit_code == Exit.INPUT
+        assert "is not that of the address it names" in shown.output
+    else:
+        assert shown.exit_code == 0, shown.output
+        assert owner.anvil.nonce(owner.account) > 0
+
+
 def test_wrong_password__one_line(owner: Person) -> None:
     wrong = secret(owner.home / "wrong", "battery staple")
     keystore = owner.key[1]

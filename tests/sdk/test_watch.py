@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from teraproof.errors import RemoteError
-from teraproof.market import watch
+from teraproof.market import tenant, watch
 from teraproof.market.jobs import Job
 from teraproof.market.market import Market
 from teraproof.market.signers import Signer
@@ -59,7 +59,7 @@ def read(
     left = list(statuses)
     state = SimpleNamespace(state=lambda *_: int(left.pop(0)))
     market = cast(Market, SimpleNamespace(jobs=state, chain=SimpleNamespace(chain_id=7)))
-    monkeypatch.setattr(watch, "AgentClient", agent)
+    monkeypatch.setattr(tenant, "connect", agent)
     lines: list[str] = []
     size = watch.log(
         market, SIGNER, JOB, "http://agent", lines.append, sleep=lambda _: None, **more
@@ -119,7 +119,7 @@ def test_log__malformed__one_error(monkeypatch: pytest.MonkeyPatch, answer: dict
 
 def test_log__of_another_account__nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = Agent()
-    monkeypatch.setattr(watch, "AgentClient", agent)
+    monkeypatch.setattr(tenant, "connect", agent)
     other = cast(Signer, SimpleNamespace(address="0x" + "22" * 20))
     with fails_as(Code.NOT_REQUESTER):
         watch.log(cast(Market, None), other, JOB, "http://agent", lambda _: None)

@@ -52,9 +52,9 @@ class Report:
         return self.main.proven / self.best_raw
 
 
-def tops(value: float) -> str:
+def tops(value: float | None) -> str:
     """Integer operations per second as every other command shows them: INT8 TOPS."""
-    return show_rate(round(value))
+    return _NONE if value is None else show_rate(round(value))
 
 
 def rate(value: float | None, unit: str) -> str:
