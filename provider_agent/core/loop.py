@@ -119,7 +119,11 @@ class Loop:
         self._policy.run("events", lambda: self._read_events(block, until))
         self._watch.move("reading the provider's entry")
         self._policy.run("gas", lambda: context.sender.reserve.look(block))
-        provider = context.standing.look(block, idle=all(m.is_idle for m in self._modules))
+        provider = context.standing.look(
+            block,
+            idle=all(m.is_idle for m in self._modules),
+            last_mined=context.sender.last_mined,
+        )
         self._reconcile(Cycle(block, head, provider, until, self._clock))
         self._watch.move("sending transactions")
         if context.store.intents_in(IntentState.PLANNED):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The provider as the chain has it, for every module.
 
-What its owner sets by hand is read once per minute; what is locked when a module has news, and
-twice per minute. What is stale here is refused by the contract when a call is tried.
+What its owner sets by hand is read once per minute; what is locked when a module has news, when a
+transaction of ours was mined, and twice per minute. What is stale here is refused by the contract
+when a call is tried.
 """
 
 from __future__ import annotations
@@ -73,15 +74,16 @@ class Standing:
         self._entry: _Entry | None = None
         self._pool: _Pool | None = None
         self._entry_at = self._pool_at = (b"", 0.0)  # block hash, and when it was read
+        self._pool_number = 0  # of the block at which it was read
         #: The provider at the last pinned block; None before the first look, or when the operator
         #: works for nobody.
         self.provider: Provider | None = None
 
-    def look(self, block: BlockRef, *, idle: bool = False) -> Provider | None:
+    def look(self, block: BlockRef, *, idle: bool = False, last_mined: int = 0) -> Provider | None:
         """The provider at a block, None when the operator works for nobody. Raises ChainError.
 
         While the modules are `idle` an answer some seconds old will do, unless it was that there is
-        no stake yet.
+        no stake yet, or is older than block `last_mined`, where a transaction of ours changed it.
         """
         last, entry, pool, now = self._block, self._entry, self._pool, self._clock()
         if last is not None and not goes_on(self._staking.rpc, last, block):
@@ -92,10 +94,11 @@ class Standing:
         if entry is None or self._is_old(self._entry_at, block, _BY_HAND if settled else 0.0):
             entry, news = self._read_entry(block), True
             self._entry_at = (block.hash, now)
-        lasts = _LOCKED if settled and idle else 0.0
+        ours = self._pool_number < last_mined <= block.number
+        lasts = _LOCKED if settled and idle and not ours else 0.0
         if entry is not None and (pool is None or self._is_old(self._pool_at, block, lasts)):
             pool, news = self._read_pool(entry.owner, block), True
-            self._pool_at = (block.hash, now)
+            self._pool_at, self._pool_number = (block.hash, now), block.number
         if entry is None:
             pool = None
         self._block, self._entry, self._pool = block, entry, pool

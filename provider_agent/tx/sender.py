@@ -107,6 +107,8 @@ class Sender:
         self._broadcast_at: dict[int, float] = {}
         self._waits_since_block: dict[int, int] = {}
         self._refusals: dict[int, TxRefused] = {}  # of the newest bytes of an intent
+        #: The newest block with a transaction of ours: from it on, what was read before is old.
+        self.last_mined = 0
         #: One line about what holds transactions up, or "".
         self.trouble = ""
         self._said = ""
@@ -202,6 +204,7 @@ class Sender:
         if mined != intent.mined:
             intent = self._set(intent, IntentState.MINED, mined=mined)
             self._prices.limits.seen(intent, mined)
+            self.last_mined = max(self.last_mined, mined.block_number)
         if intent.state is not IntentState.MINED:
             return
         self._refusals.pop(intent.id, None)

@@ -135,6 +135,20 @@ def test_standing__a_job_of_ours_moved__locks_are_read_at_that_block(desk: Desk)
     assert desk.asked("pool") == 2, "not twice at one block"
 
 
+def test_standing__a_transaction_of_ours_was_mined__read_once_from_its_block_on(
+    desk: Desk,
+) -> None:
+    """A proof raises the score: who asks for it must not wait until the next look by the clock."""
+    first = desk.look(desk.at(100), news=False)
+    desk.chain.locked = 450 * TPF
+    early = desk.entry.look(desk.at(101, seconds=1), idle=True, last_mined=102)
+    assert early is first, "it is not in the blocks that are looked at yet"
+    seen = desk.entry.look(desk.at(103, seconds=1), idle=True, last_mined=102)
+    assert seen is not None and seen is not first and seen.available == 50 * TPF
+    assert desk.entry.look(desk.at(104, seconds=1), idle=True, last_mined=102) is seen
+    assert desk.asked("pool") == 2
+
+
 def test_standing__what_people_set__seen_within_a_minute(desk: Desk) -> None:
     desk.look(desk.at(100))
     desk.view.standing(desk.at(101), desk.entry.provider)

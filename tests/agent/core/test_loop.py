@@ -71,6 +71,7 @@ class Chain:
     fails: Exception | None = None
     events_fail: Exception | None = None
     ticks: int = 0
+    last_mined: int = 0
     endpoints: Sequence[int] = (1,)
     address: str = OPERATOR.address
     looks_back: bool = False

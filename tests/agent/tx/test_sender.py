@@ -35,6 +35,7 @@ def test_submit__default_behavior(desk: Desk) -> None:
     assert final.state is IntentState.FINAL
     assert final.mined is not None
     assert final.mined.gas_used > 21_000
+    assert desk.sender.last_mined == final.mined.block_number
     assert (desk.landed(1), desk.mined()) == (1, 1)
 
 
