@@ -236,6 +236,21 @@ def test_attest__by_the_operator_with_a_wrong_signature__reverts(jobs, provider,
         )
 
 
+@pytest.mark.parametrize("length", [1, 63, 64])
+def test_attest__by_the_operator_with_a_broken_signature__reverts(jobs, provider, terms, length):
+    """Only none at all is the operator's own word; what is there must be right."""
+    with boa.reverts("jobs: not the operator's attestation"):
+        jobs.attest(
+            terms.abi_tuple(),
+            RESULT,
+            RECEIPT,
+            1,
+            2,
+            b"\x01" * length,
+            sender=provider.operator.address,
+        )
+
+
 def test_attest__old_operator_unsigned__reverts(jobs, staking, provider, terms):
     successor = account_of("successor")
     staking.set_operator(

@@ -162,6 +162,19 @@ def test_undelegate__moves_assets_to_unbonding(suite, staking, provider, delegat
     assert total == owned == 1_000 * TPF * VIRTUAL_SHARES
 
 
+def test_undelegate__all__by_a_delegator(suite, staking, provider, delegator):
+    """All are the caller's own, whatever the owner has."""
+    delegate(suite, provider.owner, delegator, 7 * TPF)
+    had = staking.assets_of(provider.owner, delegator)
+    number = staking.undelegate(provider.owner, 2**256 - 1, sender=delegator)
+    assert staking.shares_of(provider.owner, delegator) == 0
+    assert staking.owner_assets(provider.owner) == 1_000 * TPF
+    pass_time(UNBONDING)
+    receiver = address_of("receiver of all")
+    staking.withdraw_unbonded(provider.owner, number, receiver, sender=delegator)
+    assert suite.token.balanceOf(receiver) == had
+
+
 def test_undelegate__in_parts__numbers_the_tickets(staking, provider, delegator):
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     assert staking.undelegate(provider.owner, shares // 2, sender=delegator) == 0
