@@ -46,7 +46,7 @@ def test_pack__number_that_has_no_room__reverts(shares, low, high):
 @example(assets=1, pool_shares=10**10 + 1)
 @example(assets=FULL, pool_shares=FULL)
 def test_divisions__the_fewest_that_do(shares, assets, pool_shares):
-    """No wei has more than 10^10 shares then, nor did it with one fewer; none is left of nothing."""
+    """No wei has more than 10^10 shares then, but with one fewer; none is left of nothing."""
     times, left = shares.divisions(assets, pool_shares), shares.divided(assets, pool_shares)
     assert left <= assets * 10**10
     if assets == 0:
