@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-#: Above so many files and directories the whole file system is synced once: the disk has to answer
+#: Above that number of files and directories the whole file system is synced once: the disk has to answer
 #: for each that is synced by itself, and strangers choose how many there are.
 FEW = 64
 

@@ -16,7 +16,7 @@ class Pace:
         self.late = 0.0
 
     def look(self, now: float, moved: int, *, owed: bool = True) -> None:
-        """So many bytes had moved since the start; `owed` says that the client is waited for.
+        """`moved` bytes have come since the start; `owed` says that the client is waited for.
 
         The time since the last look counts if the client was waited for at both looks.
         """

@@ -101,8 +101,8 @@ def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int)
 
 
 def most_seconds(entries: int) -> int:
-    """How long it takes to collect and keep that number of files and directories, the bytes in them not
-    counted, whatever else a job has made.
+    """How long it takes to collect and keep that number of files and directories, whatever else a
+    job has made. The bytes in them are not counted.
     """
     return MAX_STEPS // _STEPS_A_SECOND + -(-min(entries, MAX_FILES) // _FILES_A_SECOND)
 
