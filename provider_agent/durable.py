@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-#: Above that number of files and directories the whole file system is synced once: the disk has to answer
-#: for each that is synced by itself, and strangers choose how many there are.
+#: Above that number of files and directories the whole file system is synced once. The disk has to
+#: answer for each that is synced by itself, and strangers choose how many there are.
 FEW = 64
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

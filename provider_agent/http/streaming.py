@@ -23,13 +23,15 @@ class Slots:
         self._what, self._most, self._per_account, self._code = what, most, per_account, code
         self._taken: Counter[str] = Counter()
 
-    def take(self, account: str) -> Callable[[], None]:
-        """One more, until what is returned is called. Refused when there are too many."""
+    def take(self, account: str, kept: int = 0) -> Callable[[], None]:
+        """One more, until what is returned is called. Refused when there are too many; `kept` are
+        for what matters more than this one.
+        """
         if self._taken[account] >= self._per_account:
             raise Refused(
                 self._code, f"too many {self._what} of yours at once; wait for one to end"
             )
-        if self._taken.total() >= self._most:
+        if self._taken.total() >= self._most - kept:
             raise Refused(Code.SERVER_BUSY, f"too many {self._what} at once; try later")
         self._taken[account] += 1
 

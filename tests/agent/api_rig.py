@@ -150,6 +150,7 @@ class Rig:
     inputs_named: set[tuple[str, int]] | None = None
     # Why the provider would not run the jobs of these inputs.
     upload_refusal: Refused | None = None
+    worth: int | None = 0  # of what is uploaded
     trusted_proxies: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
@@ -211,7 +212,7 @@ class Rig:
         if self.upload_refusal is not None:
             raise self.upload_refusal
         named = self.inputs_named is None or (sha256, size) in self.inputs_named
-        return Permit(worth=0) if account in self.uploaders and named else None
+        return Permit(worth=self.worth) if account in self.uploaders and named else None
 
     def client(self, account: LocalAccount = TENANT, **options: Any) -> AgentClient:
         return AgentClient(self.url, account, timeout=5, **options)

@@ -113,6 +113,7 @@ class PlainChain:
     paused_seconds_: int = 0
     consent: int = 4
     money: int = 10**12
+    wallets: dict[str, int] = field(default_factory=dict)  # of whom it says otherwise
     used_quotes: set[int] = field(default_factory=set)
     times: dict[int, int] = field(default_factory=dict)  # of blocks
     blocks: dict[int, BlockRef] = field(default_factory=dict)  # that were pinned
@@ -160,7 +161,7 @@ class PlainChain:
         return 0
 
     def balance_of(self, account: str, block: BlockRef) -> int:
-        return self.money
+        return self.wallets.get(account, self.money)
 
     def paused_until(self, block: BlockRef) -> int:
         return self.paused_until_

@@ -34,6 +34,7 @@ from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.results import Results
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.taking import Taker
+from provider_agent.modules.jobs.turns import Turns
 from provider_agent.modules.jobs.views import JobViews
 from provider_agent.settings import validate
 from provider_agent.store import IntentKey, IntentState
@@ -146,6 +147,7 @@ class Rig:
         results = self.machine.results
         self.book = JobBook(self.records, self.inputs)
         attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
+        self.turns = Turns(self.settings.jobs.quote_seconds + 60, lambda: self.now)
         self.promises = Promises(
             self.capacity,
             self.book,
@@ -155,6 +157,7 @@ class Rig:
             jobs,
             OPERATOR.address,
             attempts,
+            self.turns,
             self.runner.allocated,
             lambda: self.now,
         )

@@ -103,6 +103,25 @@ def test_upload_with_large_size__byte_now_and_then__ended_soon(
         wait_until(lambda: not rig.left_behind())
 
 
+def test_uploads__unpaid_ones_leave_room_for_paid_ones(tmp_path: Path) -> None:
+    """Of four at once two may be for quotes, three for orders that pay, and all for our jobs."""
+    rig = Rig(tmp_path, ApiLimits(uploads=4))
+    with serve(rig), contextlib.ExitStack() as stack:
+        headers, number = session(rig), 0
+        for worth, most in ((0, 2), (10**6, 3), (None, 4)):
+            rig.worth = worth
+            for _ in range(2):
+                number += 1
+                (one,) = stack.enter_context(held(rig.url, 1, _put(headers, 1 << 20, number)))
+                if number <= most:
+                    wait_until(lambda n=number: len(rig.left_behind()) == n)
+                    continue
+                assert one.recv(4_096).split(b" ")[1] in (b"429", b"503")
+                number -= 1
+                break
+        assert number == 4
+
+
 def test_answers_that_are_not_read__newcomer_is_served(tmp_path: Path) -> None:
     limits = ApiLimits(connections=4, connections_per_address=4, body_seconds=8, header_seconds=30)
     asked = b"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400

@@ -39,6 +39,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         promises=rig.promises,
         policy=rig.policy,
         key=OperatorKey(OPERATOR),
+        turns=rig.turns,
         funds=Funds(cast(JobsContract, rig.chain), cast(TokenContract, rig.chain), lambda: rig.now),
         inputs=rig.inputs,
         domain=DOMAIN,

@@ -42,6 +42,7 @@ from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
 from provider_agent.modules.jobs.tables import TABLES
 from provider_agent.modules.jobs.taking import Taker
+from provider_agent.modules.jobs.turns import Turns
 from provider_agent.modules.jobs.views import JobViews, UploadRule, offer, spec_fits
 from provider_agent.runners.base import Phase
 from provider_agent.runners.containment import of_this_machine
@@ -59,6 +60,7 @@ from teraproof.rpc.errors import ChainError
 log = logging.getLogger(__name__)
 
 _PRUNE_EVERY = 600.0  # seconds
+_COMES_BACK = 60  # seconds after the end of a quote, within which who waited for it asks again
 
 
 class JobsModule(Module):
@@ -98,6 +100,7 @@ class JobsModule(Module):
             of_this_machine(settings.runner.sandbox).disk,
         )
         attempts = context.attempts(CONTRACT, jobs.address)
+        turns = Turns(wanted.quote_seconds + _COMES_BACK, time.monotonic)
         self._promises = promises = Promises(
             context.capacity,
             book,
@@ -107,6 +110,7 @@ class JobsModule(Module):
             jobs,
             self._operator,
             attempts,
+            turns,
             machine.runner.allocated,
         )
         self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
@@ -153,6 +157,7 @@ class JobsModule(Module):
             promises=promises,
             policy=policy,
             key=context.key,
+            turns=turns,
             funds=Funds(
                 JobsContract(context.visitors, jobs.address),
                 TokenContract(context.visitors, token.address),

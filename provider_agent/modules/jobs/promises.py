@@ -31,6 +31,7 @@ from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, decode_terms
 from provider_agent.modules.jobs.policy import Policy, Standing
 from provider_agent.modules.jobs.repository import JobRow, QuoteRow
 from provider_agent.modules.jobs.results import Results
+from provider_agent.modules.jobs.turns import Turns
 from provider_agent.store import IntentState
 from teraproof.contracts.jobs import JobsContract
 from teraproof.protocol.jobspec import JobSpec
@@ -58,10 +59,11 @@ class Promises:
         jobs: JobsContract,
         operator: str,
         attempts: Attempts,
+        turns: Turns,
         allocated: Callable[[str], int] = lambda run_id: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._allocated = allocated
+        self._allocated, self._turns = allocated, turns
         self.lock = threading.RLock()
         self.capacity = capacity
         self._book, self._policy = book, policy
@@ -91,8 +93,10 @@ class Promises:
                         self._over.add(quote.digest)
                     else:
                         self._used[quote.digest] = quote
+                        self._turns.paid(quote.requester)
                 elif quote.expires < now:
                     self._over.add(quote.digest)  # looked at once more after its end
+                    self._turns.wasted(quote.requester)
                 else:
                     live.append(quote)
             self._over &= {quote.digest for quote in recent}

@@ -5,16 +5,16 @@ A quote obliges the provider the moment a tenant hires by it, and costs the tena
 signed only when every input is on the disk, when the ledger has a part for it, and when the tenant
 has the money for it and for all its other quotes. It is good for a minute, and none is signed while
 an order with its price in escrow waits for room. An account that asks again gets the same quote.
+Where there is not room for all who ask, who has let a quote run out comes after who has not.
 
 A tenant without a job may upload inputs for the specification that it asked a quote for: that is a
-reservation, short and counted.
+reservation, short and counted, and it gives way when others want its place.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable
 
@@ -27,14 +27,18 @@ from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.repository import QuoteRow
+from provider_agent.modules.jobs.turns import HasMoney, Places, Turns
 from provider_agent.tx.keys import OperatorKey
 from teraproof.errors import Refused, counted
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
+from teraproof.rpc.errors import ChainError
+from teraproof.rpc.types import BlockRef
 
 _RESERVATIONS = 32
 _RESERVED_SECONDS = 900
+_FIRM_SECONDS = 120  # for which a reservation gives way to nobody
 _LAST_NONCE = "quotes.last_nonce"
 
 
@@ -48,6 +52,7 @@ class QuoteDesk:
         promises: Promises,
         policy: Policy,
         key: OperatorKey,
+        turns: Turns,
         funds: Funds,
         inputs: InputStorage,
         domain: messages.Domain,
@@ -58,16 +63,14 @@ class QuoteDesk:
         self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
         self._key, self._funds, self._inputs = key, funds, inputs
         self._domain, self._good_for, self._halt = domain, good_for, halt
-        self._clock = clock
-        self._reserved: dict[str, tuple[bytes, float]] = {}
-        self._reserved_lock = threading.Lock()
+        self._turns = turns
+        self._places = Places(_RESERVATIONS, _FIRM_SECONDS, _RESERVED_SECONDS, clock)
 
     def specs_of(self, account: str) -> set[bytes]:
         """The specifications for which an account may upload inputs because of quotes."""
         found = {quote.spec for quote in self._promises.quotes if quote.requester == account}
-        with self._reserved_lock:
-            spec, until = self._reserved.get(account, (b"", 0.0))
-        return found | {spec} if until > self._clock() else found
+        reserved = self._places.of(account)
+        return found if reserved is None else found | {reserved}
 
     def issue(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes]:
         """A quote for this requester and its signature. Refused tells the tenant why not."""
@@ -89,10 +92,12 @@ class QuoteDesk:
         price = self._policy.price(spec)
         held = self._funds.of(requester, block)
         self._check_funds(requester, price, held)
+        # Before any lock: a node may be asked.
+        ahead = self._turns.ahead_of(requester, self._has_money(block))
         missing = self._book.missing_inputs(requester, spec)
         if missing:
-            self._check_room(spec)
-            self._reserve(requester, spec.digest())
+            self._check_room(requester, spec, price, ahead)
+            self._reserve(requester, spec.digest(), price, block)
             raise Refused(
                 Code.INPUTS_MISSING,
                 f"upload the missing inputs ({missing} of {len(spec.inputs)}) within "
@@ -106,7 +111,7 @@ class QuoteDesk:
             known = self._live(requester, spec)
             if known is None:
                 self._check_funds(requester, price, held)
-                known = self._sign(requester, spec, price, standing)
+                known = self._sign(requester, spec, price, standing, ahead)
             return known
 
     def _live(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes] | None:
@@ -133,20 +138,36 @@ class QuoteDesk:
         """The time of the newest block, about: hiring is mined in a later one."""
         return self._duty.now + self._policy.lag_seconds
 
-    def _check_room(self, spec: JobSpec) -> None:
+    def _check_room(self, requester: str, spec: JobSpec, price: int, ahead: int) -> None:
         if self._promises.is_awaited:
             raise Refused(Code.SLOTS_TAKEN, "a paid order waits for a slot; try later or post one")
-        found = self._promises.capacity.fit(self._policy.needs(spec), Kind.OFFERED)
-        if found.short:
-            raise taken(found.short[0])
+        needs, capacity = self._policy.needs(spec), self._promises.capacity
+        short = capacity.fit(needs, Kind.OFFERED).short
+        if not short:
+            # Room for those before it, too; they are taken to want as much.
+            short = capacity.fit(sum([needs] * ahead, needs), Kind.OFFERED).short
+        if short:
+            self._turns.refused(requester, price)
+            raise taken(short[0])
+
+    def _has_money(self, block: BlockRef) -> HasMoney:
+        """Whether an account still has what it had when it asked; it has where no node answers."""
+
+        def has_money(account: str, price: int) -> bool:
+            try:
+                return self._funds.of(account, block) >= price
+            except ChainError:
+                return True
+
+        return has_money
 
     def _sign(
-        self, requester: str, spec: JobSpec, price: int, standing: Standing
+        self, requester: str, spec: JobSpec, price: int, standing: Standing, ahead: int
     ) -> tuple[messages.Quote, bytes]:
         load = self._promises.load()
         if standing.orders_paused:
             raise Refused(Code.ORDERS_PAUSED, "new orders are paused; try later")
-        self._check_room(spec)
+        self._check_room(requester, spec, price, ahead)
         # Young files are not tidied away while the quote lives.
         for entry in spec.inputs:
             path = self._inputs.path(requester, entry.sha256)
@@ -183,6 +204,7 @@ class QuoteDesk:
             raise taken(*found.short)
         self._book.store.put_quote(row)
         self._promises.added(row)
+        self._turns.served(requester)
         return quote, signature
 
     def _check_funds(self, requester: str, price: int, held: int) -> None:
@@ -209,12 +231,8 @@ class QuoteDesk:
         store.core.set_meta(_LAST_NONCE, str(nonce))
         return nonce
 
-    def _reserve(self, requester: str, spec: bytes) -> None:
-        now = self._clock()
-        with self._reserved_lock:
-            self._reserved = {w: held for w, held in self._reserved.items() if held[1] > now}
-            if requester not in self._reserved and len(self._reserved) >= _RESERVATIONS:
-                raise Refused(
-                    Code.UPLOADERS_BUSY, "too many tenants are uploading for a quote; try later"
-                )
-            self._reserved[requester] = (spec, now + _RESERVED_SECONDS)
+    def _reserve(self, requester: str, spec: bytes, price: int, block: BlockRef) -> None:
+        if not self._places.take(requester, spec, price, self._has_money(block)):
+            raise Refused(
+                Code.UPLOADERS_BUSY, "too many tenants are uploading for a quote; try later"
+            )

@@ -13,6 +13,7 @@ from provider_agent.core.operation import Door, Operation
 from provider_agent.http.requests import broken_off, content_length, pieces, sha256_of, too_slow
 from provider_agent.http.schemas import DIGEST, object_of
 from provider_agent.http.streaming import Slots
+from provider_agent.http.uploads import Permit
 from provider_agent.modules.jobs.api import JobsApi
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
@@ -67,7 +68,7 @@ class InputRoutes:
             )
         if await run_in_threadpool(self._inputs.path, account, sha256) is not None:
             return JSONResponse({"sha256": sha256})
-        ended = self._uploads.take(account)
+        ended = self._uploads.take(account, self._kept(permit))
         try:
             await self._receive(request, account, sha256, size, permit.worth)
         except TimeoutError:
@@ -82,6 +83,14 @@ class InputRoutes:
         finally:
             ended()
         return JSONResponse({"sha256": sha256}, 201)
+
+    def _kept(self, permit: Permit) -> int:
+        """The uploads at once that one with this permit leaves to others: a part is for jobs of
+        ours, and half for whoever pays.
+        """
+        if permit.worth is None:
+            return 0
+        return self._limits.uploads // (4 if permit.worth > 0 else 2)
 
     async def _receive(
         self, request: Request, account: str, sha256: str, size: int, worth: int | None
