@@ -21,7 +21,7 @@ ROOMS = (
     ("errors",),
     ("devices", "durable"),
     ("store", "runners"),
-    ("prover",),
+    ("prover", "comparator"),
     ("tx",),
     ("core",),
     ("http",),

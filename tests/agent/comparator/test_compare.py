@@ -186,7 +186,7 @@ def test_compare__modules_next_to_the_program__are_not_imported(
 
 
 class Runs:
-    """A runner whose every run ends as it is told, for what no real one can be made to do."""
+    """A runner whose every run ends as a test says, for what no real one can be made to do."""
 
     def __init__(self, folder: Path, *ends: RunState | bytes) -> None:
         self.ends, self.folder, self.asked = list(ends), folder, list[Any]()

@@ -401,7 +401,7 @@ HOSTILE_TENSORS = {
     "a truth as a number": tensors({"w": tensor("F32", [True, 2], 0, 8)}, DATA),
     "three offsets": tensors({"w": {**tensor("F32", [2], 0, 8), "data_offsets": [0, 8, 8]}}, DATA),
     "unknown type": tensors({"w": tensor("F31", [2], 0, 8)}, DATA),
-    "type that is no text": tensors({"w": {**tensor("F32", [2], 0, 8), "dtype": []}}, DATA),
+    "type that is not a text": tensors({"w": {**tensor("F32", [2], 0, 8), "dtype": []}}, DATA),
     "more fields": tensors({"w": {**tensor("F32", [2], 0, 8), "x": 1}}, DATA),
     "no fields": tensors({"w": {}}, DATA),
     "dimensions": tensors({"w": tensor("F32", [1] * 100 + [2], 0, 8)}, DATA),
