@@ -59,7 +59,7 @@ class Capability:
 
 
 def capability(kind: str, runtime: str, hardware: str) -> bytes:
-    """The 32 bytes that name a capability. No part holds a `|`: see `Capability` for what is fit."""
+    """The 32 bytes that name a capability; `Capability` says which parts are fit."""
     return bytes(keccak(text=f"{kind}|{runtime}|{hardware}"))
 
 
@@ -67,12 +67,11 @@ def of_job(spec: JobSpec, gpu: str | None = None) -> Capability:
     """What a juror of this job must have. `gpu` is the class of GPU it runs on, as `gpu_class`
     writes it; WrongInput where the job needs GPUs and none is given.
     """
-    if spec.resources.gpus and gpu is None:
+    if spec.resources.gpus == 0:
+        return Capability(spec.kind, spec.runtime, CPU)
+    if gpu is None:
         raise WrongInput("the job runs on GPUs: name their class, such as nvidia-h100")
-    hardware = (
-        CPU if gpu is None or not spec.resources.gpus else hardware_of(gpu, spec.resources.gpus)
-    )
-    return Capability(spec.kind, spec.runtime, hardware)
+    return Capability(spec.kind, spec.runtime, hardware_of(gpu, spec.resources.gpus))
 
 
 def hardware_of(gpu: str, number: int) -> str:
