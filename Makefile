@@ -217,7 +217,7 @@ settings-table: .venv/.stamp ## write the agent's settings into docs/settings.md
 	@$(BIN)/python -m tools.settings_table
 
 PYTHON_SOURCES := $(wildcard teraproof provider_agent scripts tools tests benchmarks examples)
-MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks)
+MYPY_SOURCES := $(wildcard teraproof provider_agent scripts tools benchmarks tests)
 
 .PHONY: lint
 lint: .venv/.stamp .venv-lint/.stamp ## ruff, mypy --strict, mamushi, compiler warnings, fresh classes

@@ -58,7 +58,7 @@ def check_error(answer: httpx.Response) -> None:
         return
     answer.read()
     assert answer.headers["content-type"] == "application/json"
-    code = Code(answer.headers[CODE_HEADER])
+    code = code_of(answer)
     assert code.status == answer.status_code
     if answer.status_code in (429, 503):
         assert int(answer.headers["retry-after"]) > 0
@@ -71,7 +71,7 @@ def check_error(answer: httpx.Response) -> None:
 
 def code_of(answer: httpx.Response) -> Code:
     """The code of an error."""
-    return Code(answer.headers[CODE_HEADER])
+    return Code[answer.headers[CODE_HEADER].upper()]
 
 
 # One client for plain requests: making one reads all certificates each time.

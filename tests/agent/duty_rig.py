@@ -102,10 +102,8 @@ class Rig:
         self.runner = PlainRunner(folder / "runs")
         self.nonce = 0
         self.reserve = PlainReserve()
-        chain = self.settings.chain
-        self.policy = Policy(
-            self.settings.jobs, self.settings.runner, chain, 10**6, lambda: self.gpus, lambda: 1
-        )
+        chain, jobs = self.settings.chain, self.settings.section(JobsSettings)
+        self.policy = Policy(jobs, self.settings.runner, chain, 10**6, lambda: self.gpus, lambda: 1)
         self.restart()
 
     def wall(self) -> float:
@@ -147,7 +145,7 @@ class Rig:
         results = self.machine.results
         self.book = JobBook(self.records, self.inputs)
         attempts = Attempts(self.store, sender, "jobs", JOBS, clock=lambda: self.now)
-        self.turns = Turns(self.settings.jobs.quote_seconds + 60, lambda: self.now)
+        self.turns = Turns(self.settings.section(JobsSettings).quote_seconds + 60, lambda: self.now)
         self.promises = Promises(
             self.capacity,
             self.book,

@@ -50,7 +50,9 @@ _integers = st.sampled_from(
     [-1, 0, 1, 15, 16, 64, 65, 1_024, 1_025, 2**24, 2**24 + 1, 31_536_000, 31_536_001]
     + [2**40, 2**40 + 1, 2**53 - 1]
 )
-_others = st.none() | st.booleans() | _integers | _texts | st.just([]) | st.just({})
+_others: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | _integers | _texts | st.just([]) | st.just({})
+)
 _tolerances = st.sampled_from(
     ["0", "1", "9" * 20, "9" * 21, "0.5", "0.50", "1.0", ".5", "5.", "00", "0.0", "1e-5", "1e5"]
     + ["1e-05", "1e+5", "1e-0", "1e99", "1e100", "10e-5", "1.5e-7", "1.50e-7", "-1", "1e-5\n"]

@@ -154,7 +154,7 @@ def test_remove__much__gone_at_once_and_deleted_by_somebody_else(
     runner = runs.make_runner(tmp_path / "data", "none")
     directory = filled(runner, tmp_path, 300)
     may_go_on = threading.Event()
-    real = process.remove_tree
+    real = outputs.remove_tree
 
     def remove_tree(path: Path, most: int | None = None) -> bool:
         if most is None:
@@ -186,7 +186,7 @@ def test_remove__agent_dies_on_the_way__next_one_deletes_the_rest(
     with monkeypatch.context() as patch:
         patch.setattr(process, "_AT_ONCE", 20)
         # The thread dies with the agent.
-        patch.setattr(process.threading, "Thread", lambda **_: SimpleNamespace(start=int))
+        patch.setattr(threading, "Thread", lambda **_: SimpleNamespace(start=int))
         runner.remove("run")
     assert os.listdir(directory.parent) != []
     runs.make_runner(tmp_path / "data", "none")

@@ -20,8 +20,9 @@ from provider_agent.http.limits import ApiLimits
 from provider_agent.modules.jobs.documents import JobView
 from teraproof.client.jobs import AgentClient
 from teraproof.client.sessions import KeptSession, Sessions
+from teraproof.protocol.errors import Code
 from tests.agent.api_rig import CHAIN_ID, JOB_ID, JOBS, STRANGER, TENANT, Rig, serve
-from tests.support.codes import Code, fails_as
+from tests.support.codes import fails_as
 
 GENESIS = "0x" + "0a" * 32
 DAY = 86_400

@@ -126,7 +126,7 @@ class Machine(RuleBasedStateMachine):
         spare = self.ledger.holds(Kind.SPARE)
         if not spare:
             return
-        key = data.draw(st.sampled_from(sorted(spare)))
+        key = data.draw(st.sampled_from(sorted(spare, key=str)))
         hold = spare[key]
         disk = hold.amounts.disk - hold.stored.disk
         inodes = hold.amounts.inodes - hold.stored.inodes
@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
     def quote_ends(self, data: st.DataObject, hired: bool) -> None:
         offered = self.ledger.holds(Kind.OFFERED)
         if offered:
-            key = data.draw(st.sampled_from(sorted(offered)))
+            key = data.draw(st.sampled_from(sorted(offered, key=str)))
             self.ledger.put(key, replace(offered[key], kind=Kind.OWED))
             if not hired:
                 self.ledger.release(key)
@@ -148,7 +148,7 @@ class Machine(RuleBasedStateMachine):
     def job_ends(self, data: st.DataObject) -> None:
         owed = self.ledger.holds(Kind.OWED)
         if owed:
-            self.ledger.release(data.draw(st.sampled_from(sorted(owed))))
+            self.ledger.release(data.draw(st.sampled_from(sorted(owed, key=str))))
 
     @rule(much=small)
     def others_fill_the_disk(self, much: int) -> None:

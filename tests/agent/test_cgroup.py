@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.errors import RunnerError
 from provider_agent.runners import cgroup, containment, disk
 from provider_agent.runners.base import MIB
 
@@ -234,7 +235,7 @@ def test_containment__holds_only_with_both(groups: int, kind: str) -> None:
     if found.holds:
         found.refuse()
         return
-    with pytest.raises(containment.RunnerError, match=r"docs/operations\.md") as caught:
+    with pytest.raises(RunnerError, match=r"docs/operations\.md") as caught:
         found.refuse()
     assert ("memory" in str(caught.value)) == (groups == 0)
     assert 'sandbox = "none"' not in str(caught.value)

@@ -167,12 +167,12 @@ def test_standing__incomplete__looked_at_in_each_block(desk: Desk, missing: str)
     if missing == "provider":
         desk.chain.owner = none
     elif missing == "operator":
-        desk.chain.operator_of = lambda owner, at: OWNER  # type: ignore[method-assign]  # another
+        desk.chain.operator_of = lambda owner, block: OWNER  # type: ignore[method-assign]  # another
     else:
         desk.chain.own_stake = 0
     desk.look(desk.at(100), news=False)
     desk.chain.owner, desk.chain.own_stake = str(whole["provider"]), 1000 * TPF
-    desk.chain.operator_of = lambda owner, at: OPERATOR.address  # type: ignore[method-assign]  # ours
+    desk.chain.operator_of = lambda owner, block: OPERATOR.address  # type: ignore[method-assign]  # ours
     found = desk.look(desk.at(101), news=False)
     assert found is not None and found.operator_is_ours and found.available == 500 * TPF
 

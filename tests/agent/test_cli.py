@@ -19,6 +19,7 @@ from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.modules.rewards import duty as rewards
 from provider_agent.runners import containment
 from provider_agent.settings import EVERYTHING, load
@@ -116,7 +117,7 @@ def test_init__proofs_by_their_addresses(config: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert load(file, {}).chain.emissions == A
-    assert load(config, {}).benchmark.device == "cpu"
+    assert load(config, {}).section(BenchmarkSettings).device == "cpu"
 
 
 def test_status__proof_and_rewards(config: Path) -> None:

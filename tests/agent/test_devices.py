@@ -268,18 +268,23 @@ def gpu(number: int) -> devices.Device:
     return devices.Device("cuda", number, "GPU", f"GPU-{number}", 1, node=f"/dev/nvidia{number}")
 
 
+def usable(fleet: Fleet) -> tuple[devices.Device, ...]:
+    """Read again: the last look may have changed it."""
+    return fleet.usable
+
+
 def test_fleet__one_is_lost_and_comes_back__the_other_goes_on() -> None:
     said = [devices.Survey((gpu(0), gpu(1)))]
     fleet = Fleet(2, lambda: said[-1], exists=lambda path: True, clock=Clock())
-    assert fleet.usable == (gpu(0), gpu(1)) and fleet.check().ok
+    assert usable(fleet) == (gpu(0), gpu(1)) and fleet.check().ok
     said.append(devices.Survey((gpu(1),), ("GPU 0: GPU is lost",)))
     fleet.look()
-    assert fleet.usable == (gpu(1),)
+    assert usable(fleet) == (gpu(1),)
     check = fleet.check()
     assert not check.ok and "1 of 2 GPUs" in check.detail and "GPU is lost" in check.detail
     said.append(said[0])
     fleet.look()
-    assert fleet.usable == (gpu(0), gpu(1)) and fleet.check().ok
+    assert usable(fleet) == (gpu(0), gpu(1)) and fleet.check().ok
 
 
 def test_fleet__gone_without_a_word__said() -> None:
@@ -298,7 +303,7 @@ def test_fleet__device_file_missing__said_and_not_offered(missing: str) -> None:
         exists=lambda path: path != missing,
         clock=Clock(),
     )
-    assert fleet.usable == ((gpu(0),) if missing == "/dev/nvidia1" else ())
+    assert usable(fleet) == ((gpu(0),) if missing == "/dev/nvidia1" else ())
     assert f"{missing} is missing" in fleet.check().detail
 
 
@@ -306,15 +311,15 @@ def test_fleet__failed_a_probe__off_until_it_passes_one() -> None:
     clock = Clock()
     fleet = Fleet(2, lambda: devices.Survey((gpu(0), gpu(1))), lambda path: True, clock)
     fleet.suspect(["GPU-0"], "cuInit: CUDA_ERROR_UNKNOWN (999)")
-    assert fleet.usable == (gpu(1),) and "CUDA_ERROR_UNKNOWN" in fleet.check().detail
+    assert usable(fleet) == (gpu(1),) and "CUDA_ERROR_UNKNOWN" in fleet.check().detail
     assert fleet.to_probe() == ()
     clock.now += 1000
     assert fleet.to_probe() == (gpu(0),)
     fleet.probed(gpu(0), "still broken")
-    assert fleet.to_probe() == () and fleet.usable == (gpu(1),)
+    assert fleet.to_probe() == () and usable(fleet) == (gpu(1),)
     clock.now += 1000
     fleet.probed(gpu(0), "")
-    assert fleet.usable == (gpu(0), gpu(1)) and fleet.check().ok
+    assert usable(fleet) == (gpu(0), gpu(1)) and fleet.check().ok
 
 
 def test_fleet__what_a_run_holds__given_to_no_other() -> None:

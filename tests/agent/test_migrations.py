@@ -7,8 +7,10 @@ import hashlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -51,7 +53,7 @@ def content(path: Path) -> str:
     return text
 
 
-def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
     with sqlite3.connect(path) as db:
         found = db.execute(query).fetchall()
     db.close()
@@ -82,7 +84,7 @@ def test_upgrade__nonces_signed_bytes_quotes_and_jobs_survive(tmp_path: Path, na
             "length(terms) = 512 ORDER BY job_id",
         )
     }
-    bodies = dict(rows(path, "SELECT digest, body FROM specs"))
+    bodies: dict[Any, Any] = dict(rows(path, "SELECT digest, body FROM specs"))
     assert all(kept[query] for query in list(kept)[:-1])
     store = open_store(path, clock=lambda: float(NOW))
     try:
@@ -154,7 +156,7 @@ def test_upgrade__backup_first__it_is_the_old_file(tmp_path: Path, name: str) ->
 def test_upgrade__old_backups_go(tmp_path: Path) -> None:
     for number in range(5):
         path = lay(tmp_path, "4")
-        open_store(path, clock=lambda number=number: float(NOW + number)).close()
+        open_store(path, clock=partial(float, NOW + number)).close()
         path.unlink()
     assert len(list((tmp_path / "backups").iterdir())) == 3
 

@@ -15,6 +15,7 @@ from provider_agent.core.feed import EventFeed
 from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.store import IntentState
 from provider_agent.tx.keys import OperatorKey
 from teraproof.contracts.jobs import JobsContract
@@ -43,7 +44,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         funds=Funds(cast(JobsContract, rig.chain), cast(TokenContract, rig.chain), lambda: rig.now),
         inputs=rig.inputs,
         domain=DOMAIN,
-        good_for=rig.settings.jobs.quote_seconds,
+        good_for=rig.settings.section(JobsSettings).quote_seconds,
         halt=rig.halt,
         clock=lambda: rig.now,
     )
@@ -78,7 +79,7 @@ def test_issue__default_behavior(rig: Rig, desk: QuoteDesk) -> None:
     assert quote.price == 10**6
     assert quote.collateral == 100 * TPF  # the owner's limit an order
     assert quote.duration == needed
-    assert quote.duration > 3600 + rig.settings.jobs.margin_seconds
+    assert quote.duration > 3600 + rig.settings.section(JobsSettings).margin_seconds
     assert START + 60 <= quote.expires <= START + 60 + 5, "a minute after the newest block"
     kept = rig.records.quote(quote.struct_hash())
     assert kept is not None and kept.signature == signature
@@ -98,7 +99,7 @@ def test_issue__nonce_carries_the_consent_in_force(rig: Rig) -> None:
     nonces = []
     for consent in (4, 4, 5, 5):
         rig.chain.consent = consent
-        rig.next_block(rig.settings.jobs.quote_seconds + 5)
+        rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
         rig.restart()
         rig.cycle()
         nonces.append(desk_of(rig).issue(TENANT, spec)[0].nonce)
@@ -157,7 +158,7 @@ def test_issue__asked_again__the_same_quote_while_it_lives(rig: Rig, desk: Quote
     rig.cycle()
     assert desk_of(rig).issue(TENANT, spec) == first, "also after a restart"
     assert len(rig.records.live_quotes(0)) == 1
-    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle()
     again, _ = desk_of(rig).issue(TENANT, spec)
     assert again.nonce != first[0].nonce and again.expires > rig.now
@@ -175,7 +176,7 @@ def test_issue__several__the_money_must_cover_all_of_them(tmp_path: Path) -> Non
     desk.issue(TENANT, specs[1])
     assert refused(desk, TENANT, specs[2]) is Code.FUNDS_MISSING
     desk.issue(TENANT, specs[0])  # is there already
-    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle()
     desk.issue(TENANT, specs[2])
     rig.duty.close()
@@ -225,7 +226,7 @@ def test_quotes__orders_that_pay_are_taken_beside_them(tmp_path: Path, slots: in
     rig.cycle(2)
     # Those who may still hire find their slots free.
     assert len(rig.runner.started) == slots - max(1, slots // 2)
-    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle(2)
     assert len(rig.runner.started) == slots
     rig.duty.close()
@@ -309,7 +310,7 @@ def test_quotes__used_and_the_job_is_not_known__its_slot_stays_taken(
     rig.upload(other)
     quote, _ = desk.issue(TENANT, spec)
     rig.chain.used_quotes.add(quote.nonce)
-    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle()
     assert refused(desk, TENANT, other) is Code.SLOTS_TAKEN
     rig.next_block(quote.duration)

@@ -20,13 +20,14 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from provider_agent.modules.jobs.results import FAILURE, Results
+from provider_agent.modules.jobs.results import Results
 from provider_agent.runners import outputs
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import MIB, Limits, Phase, Reason, RunRequest, RunState
 from teraproof.errors import LocalError, SpecError
 from teraproof.protocol import jobspec
 from teraproof.protocol.digests import check_path, parse_manifest
+from teraproof.protocol.outcome import FAILURE
 from teraproof.protocol.receipt import Receipt
 from tests.support import runs
 

@@ -10,6 +10,8 @@ from eth_account import Account
 
 from provider_agent.core.settings import Settings
 from provider_agent.errors import SettingsError
+from provider_agent.modules.jobs.settings import JobsSettings
+from provider_agent.modules.proofs.settings import BenchmarkSettings
 from provider_agent.settings import load
 
 A = Account.from_key(b"\x01" * 32).address
@@ -76,7 +78,7 @@ def test_load__environment_wins(tmp_path: Path) -> None:
     assert settings.api.port == 8800
     assert settings.chain.rpc_urls == ("http://a:1", "http://b:2")
     assert settings.runner.runtimes == {"python-ml": tmp_path / "env"}
-    assert str(settings.jobs.price_per_hour) == "2.5"
+    assert str(settings.section(JobsSettings).price_per_hour) == "2.5"
 
 
 def test_load__list_from_the_environment_as_json(tmp_path: Path) -> None:
@@ -157,8 +159,9 @@ def test_load__proofs_and_rewards(tmp_path: Path) -> None:
     assert settings.chain.benchmark is None and settings.chain.emissions is None
     places = {"TERAPROOF_CHAIN__BENCHMARK": A, "TERAPROOF_CHAIN__EMISSIONS": B}
     settings = read(tmp_path, **places, TERAPROOF_BENCHMARK__DEVICE="cuda:0,1")
-    assert settings.chain.benchmark == A and settings.benchmark.device == "cuda:0,1"
-    assert settings.benchmark.enabled and not settings.benchmark.with_jobs
+    proofs = settings.section(BenchmarkSettings)
+    assert settings.chain.benchmark == A and proofs.device == "cuda:0,1"
+    assert proofs.enabled and not proofs.with_jobs
     line = refused(tmp_path, TERAPROOF_CHAIN__EMISSIONS=B)
     assert "emissions needs benchmark" in line
     for name, bad in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def wrap(inner: bytes) -> str:
 @given(st.integers(1, N - 1), st.binary(min_size=32, max_size=32))
 def test_normalised__every_encoding__one_form_and_its_signer(key: int, digest: bytes) -> None:
     account = Account.from_key(key.to_bytes(32, "big"))
-    signature = bytes(account.unsafe_sign_hash(digest).signature)  # type: ignore[arg-type]
+    signature = bytes(account.unsafe_sign_hash(digest).signature)
     for form in encodings(signature):
         assert signatures.normalised(signatures.read(form)) == signature
     assert messages.recover_signer(digest, signature) == account.address
@@ -141,15 +142,19 @@ class OtherForm(FixedPrice):
         return quote, bytes.fromhex(self.form(signature).lower().removeprefix("0x"))
 
 
+def form_of(forms: Callable[[bytes], list[str]], number: int, made: bytes) -> str:
+    return forms(made)[number]
+
+
 def test_quote__however_the_agent_writes_it__as_the_contract_takes_it(rig: Rig) -> None:
     spec = make_spec({})
     with rig.client() as client:
         client.upload_spec(spec)
         for number in range(0, 15, 5):
-            rig.desk = OtherForm(lambda made, n=number: encodings(made)[n])
+            rig.desk = OtherForm(partial(form_of, encodings, number))
             quote, signature = client.quote(spec, JOBS)
             assert signature == messages.sign(JOBS, quote, OPERATOR)
         for number in range(5):
-            rig.desk = OtherForm(lambda made, n=number: others(made)[n])
+            rig.desk = OtherForm(partial(form_of, others, number))
             with fails_as(Code.QUOTE_INVALID):
                 client.quote(spec, JOBS)

@@ -22,7 +22,7 @@ from provider_agent.modules.jobs.repository import JobsRepository as Jobs
 from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.store import IntentKey, IntentState, Store, StoreError
 from provider_agent.store import inspect as look_at
-from provider_agent.store.database import connect
+from provider_agent.store.connections import connect
 from teraproof.protocol.errors import Code
 from tests.agent.test_migrations import lay
 
@@ -115,7 +115,8 @@ def test_damaged_file__one_line_or_all_that_counts(
     good: Path, tmp_path: Path, kind: Callable[[bytearray, random.Random], None]
 ) -> None:
     dice = random.Random(kind.__name__)
-    expected = use(copy(good, (tmp_path / "good").mkdir() or tmp_path / "good"))
+    (tmp_path / "good").mkdir()
+    expected = use(copy(good, tmp_path / "good"))
     told = 0
     for number in range(TRIES):
         folder = tmp_path / str(number)

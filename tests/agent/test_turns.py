@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.turns import Turns
 from teraproof.protocol.errors import Code
 from tests.agent.duty_parts import OTHER
@@ -39,7 +40,9 @@ def desk(rig: Rig) -> QuoteDesk:
 
 def later(rig: Rig, seconds: int | None = None) -> None:
     """Until a quote of now has ended, or for some seconds."""
-    rig.next_block(rig.settings.jobs.quote_seconds + 5 if seconds is None else seconds)
+    rig.next_block(
+        rig.settings.section(JobsSettings).quote_seconds + 5 if seconds is None else seconds
+    )
     rig.cycle()
 
 

@@ -120,10 +120,10 @@ def test_worker__device_cannot_be_used__says_why_and_is_tried_again_later(tmp_pa
             time.sleep(0.02)
         prover.prove(folder)
         assert "device 'abacus' is unknown" in prover.trouble
-        assert not prover.is_running
+        ran = [prover.is_running]
         now[0] += 100
         prover.prove(folder)
-        assert prover.is_running
+        assert [*ran, prover.is_running] == [False, True]
     finally:
         prover.stop()
     assert prover.trouble == ""

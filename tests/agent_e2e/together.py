@@ -18,7 +18,7 @@ def together(
 ) -> Iterator[dict[str, Future[None]]]:
     """The outcomes of all selected cases of `test`, by their parameter `case`."""
     cases = [
-        item.callspec.params["case"]
+        str(item.callspec.params["case"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == test
     ]

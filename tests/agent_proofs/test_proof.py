@@ -34,6 +34,8 @@ def blocks_since(walking: Epochs, time: int) -> int:
 
 def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -> None:
     with prover(walking, tmp_path) as world:
+        benchmark, emissions = world.benchmark, world.emissions
+        assert benchmark is not None and emissions is not None
         walking.waits_for.append(world)
         world.start_agent()
 
@@ -43,14 +45,14 @@ def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -
         proof = walking.proof(world)
         score = walking.rules.score(proof.rounds)
         assert walking.score_in(world, epoch) == score
-        assert world.benchmark.read("score", world.owner.address) == score
-        assert world.benchmark.read("proven", world.owner.address)[:2] == (score, epoch)
+        assert benchmark.read("score", world.owner.address) == score
+        assert benchmark.read("proven", world.owner.address)[:2] == (score, epoch)
         # The bond is locked, nothing else.
         assert world.staking.read("pool", world.owner.address)[1] == walking.rules.bond
         world.until(lambda: walking.is_settled(world, epoch), "claim", WAIT)
         # The only provider: all that was minted, into its pool and 10 % of it to the owner.
         with walking.held():
-            read = world.emissions.read
+            read = emissions.read
             minted, paid = read("minted"), pool(world) - 10**6 * TPF
             commission = world.staking.read("credit_of", world.owner.address)
             ended = range(1, walking.epoch + walking.proof(world).settled)
@@ -61,7 +63,7 @@ def test_epoch__is_proven_scored_and_rewarded(walking: Epochs, tmp_path: Path) -
             f"http://127.0.0.1:{world.api_port}/v1/provider", trust_env=False, verify=False
         ).json()
         assert shown["proof"]["device"] == "cpu" and shown["proof"]["epoch"] >= epoch
-        assert shown["contracts"]["benchmark"].lower() == world.benchmark.address.lower()
+        assert shown["contracts"]["benchmark"].lower() == benchmark.address.lower()
         said = world.status()
         assert "Proof: epoch" in said and "TPF to claim" in said
         assert "TOPS backed by stake, of" in said and "TOPS proven" in said

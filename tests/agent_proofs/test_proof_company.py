@@ -65,6 +65,7 @@ def test_proof_is_not_opened__another_agent_reports_it(walking: Epochs, tmp_path
 
         assert walking.score_in(gone, epoch) == 0
         assert before - pool(gone) == walking.rules.bond
+        assert gone.benchmark is not None
         assert gone.benchmark.read("score", gone.owner.address) == 0
 
 

@@ -75,8 +75,9 @@ def test_kill_at_every_point_of_an_epoch__is_proven_and_nothing_is_sent_twice(
 
 def _await_death(world: World, diary: Path) -> None:
     """Wait until the agent has killed itself, or has nothing new to pass."""
-    assert world.process is not None
-    world.until(lambda: world.process.poll() is not None or passed(diary) >= POINTS, "death", DEATH)
+    process = world.process
+    assert process is not None
+    world.until(lambda: process.poll() is not None or passed(diary) >= POINTS, "death", DEATH)
     world.kill_agent()
 
 

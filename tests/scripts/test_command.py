@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import click
 import httpx
@@ -58,10 +58,10 @@ def test_one_line__bug_or_other_exit__is_let_through() -> None:
         (CommandError("x", Code.CONTRACT_REFUSED), Exit.REFUSED),
         (CommandError("x", Code.JOB_FAILED), Exit.JOB_FAILED),
         (ChainError("x"), Exit.UNAVAILABLE),
-        (ProviderNotConnectedError(), Exit.UNAVAILABLE),
+        (cast(Any, ProviderNotConnectedError)(), Exit.UNAVAILABLE),
         # Ape says by the bare class that there is no node; what it says is its business.
         (ProviderError("in other words"), Exit.UNAVAILABLE),
-        (NetworkMismatchError(1, SimpleNamespace(name="base", chain_id=2)), Exit.INPUT),
+        (NetworkMismatchError(1, cast(Any, SimpleNamespace(name="base", chain_id=2))), Exit.INPUT),
         (TransactionNotFoundError("0x12"), Exit.FAULT),
         (httpx.ConnectError("x"), Exit.UNAVAILABLE),
     ],

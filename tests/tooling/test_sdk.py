@@ -230,7 +230,7 @@ class Logs:
 
 
 def topic(kind: type[Any]) -> str:
-    return "0x" + kind.TYPE.topic.hex()
+    return f"0x{kind.TYPE.topic.hex()}"
 
 
 def word(address: str) -> str:

@@ -40,7 +40,7 @@ def test_pattern__found_in_document_docstring_comment_and_message(words: str) ->
         f"raise ValueError('{words}')\n",
         f"raise ValueError(f'{{x}} {words} {{y}}')\n",
     ):
-        assert style.faults_in_source("x.py", source), source
+        assert list(style.faults_in_source("x.py", source)), source
     assert list(style.faults_in_document("x.md", f"# T\n\n{words}\n"))
 
 

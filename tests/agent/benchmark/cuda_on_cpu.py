@@ -279,7 +279,7 @@ def _array(region: Region, count: int, kind: Any) -> np.ndarray[Any, Any]:
     return data[region.offset : region.offset + size].view(kind)
 
 
-def _plain(argument: Argument) -> Any:
+def _plain(argument: Any) -> Any:
     if isinstance(argument, Region):
         _array(argument, 1, np.uint8)
         address = argument.buffer.handle.data.ctypes.data + argument.offset

@@ -106,8 +106,9 @@ class Memory:
 
 def _view(address: int, count: int, kind: Any) -> np.ndarray[Any, Any]:
     size = count * np.dtype(kind).itemsize
-    raw = (ctypes.c_uint8 * size).from_address(address)
-    return np.frombuffer(raw, kind)
+    raw = memoryview((ctypes.c_uint8 * size).from_address(address))
+    found: np.ndarray[Any, Any] = np.frombuffer(raw, kind)
+    return found
 
 
 def _matrix(address: int, code: int, rows: int, columns: int, lead: int) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from provider_agent import devices
 from provider_agent.cli import main as cli
 from provider_agent.devices import Device
 from provider_agent.prover.bench import bench, rates, report
@@ -155,7 +156,7 @@ def test_bench__cuda_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_row__a_wrong_proof_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(CpuDevice):
-        def product(self, *arguments: Any) -> None:  # type: ignore[override]  # same arguments
+        def product(self, *arguments: Any) -> None:
             """A device that multiplies nothing."""
 
     engine = engine_on(Wrong(memory=600 << 20))
@@ -218,11 +219,11 @@ def test_tried__by_device() -> None:
 def test_energy__of_the_gpus_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Device("cuda", k, "g", f"GPU-{k}", 1) for k in range(3)]
     counters = {"GPU-0": 1000, "GPU-2": 5000}
-    monkeypatch.setattr(rates.devices, "gpus", lambda: known)
+    monkeypatch.setattr(devices, "gpus", lambda: known)
     monkeypatch.setattr(
-        rates.devices,
+        devices,
         "sample",
-        lambda device: rates.devices.Sample(energy_mj=counters.get(device.uuid)),
+        lambda device: devices.Sample(energy_mj=counters.get(device.uuid)),
     )
 
     def engine(*uuids: str) -> CudaEngine:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent import devices
 from provider_agent.devices import Device, Sample
 from provider_agent.prover.bench import busy
 
@@ -56,7 +57,7 @@ def test_others__of_this_machine() -> None:
 def test_gpus_in_use__by_what_nvml_says(monkeypatch: pytest.MonkeyPatch) -> None:
     used = {"GPU-0": 80, "GPU-1": 3, "GPU-2": None}
     monkeypatch.setattr(
-        busy.devices,
+        devices,
         "sample",
         lambda device: Sample(utilisation_percent=used[device.uuid]),
     )

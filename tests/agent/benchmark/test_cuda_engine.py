@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Generator
 from functools import cache
 from typing import Any
 
@@ -153,6 +154,7 @@ def test_roots__the_list_may_grow_meanwhile(expected: list[bytes]) -> None:
 def test_roots__a_dropped_iterator_disturbs_nobody(expected: list[bytes]) -> None:
     engine = prepared(CpuDevice(4, Stream.PRODUCT))
     first = engine.roots([])
+    assert isinstance(first, Generator)
     next(first)
     first.close()
     assert rounds(engine, 2, expected[:1]) == expected[1:3]
@@ -199,7 +201,7 @@ def test_prepare__a_stays_on_the_device_and_only_roots_come_back() -> None:
 
 def test_roots__a_device_that_is_wrong_at_this_size_proves_nothing() -> None:
     class Wrong(CpuDevice):
-        def product(self, *arguments: Any) -> None:  # type: ignore[override]  # same arguments
+        def product(self, *arguments: Any) -> None:
             """A kernel that the trial did not meet: it multiplies nothing."""
 
     devices = [CpuDevice(), Wrong(name="the other one")]

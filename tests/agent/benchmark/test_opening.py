@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -79,7 +80,8 @@ def test_verify__flipped_bit_of_challenge_or_commitment(
     name = data.draw(st.sampled_from(["challenge", "commitment"]))
     bit = data.draw(st.integers(0, 255))
     value = int.from_bytes(getattr(vector, name), "big") ^ 1 << bit
-    other = replace(vector, **{name: value.to_bytes(32, "big")})
+    changed_field: dict[str, Any] = {name: value.to_bytes(32, "big")}
+    other = replace(vector, **changed_field)
     # Another challenge gives another entry, which has the same 8 bits once in 256.
     if name == "challenge":
         changed = entry(other.challenge, other.shape, one.sample, one.opening.root_before)
@@ -119,8 +121,10 @@ def test_verify__sample_outside_the_proof(sample: tuple[int, int, int]) -> None:
 def test_verify__paths_of_other_lengths(case: tuple[Vector, Opened], field: str) -> None:
     vector, one = case
     path: tuple[bytes, ...] = getattr(one.opening, field)
+    longer: dict[str, Any]
     for other in {path[:-1], path[1:], (*path, ZERO), path + path} - {path}:
-        refused(vector, replace(one.opening, **{field: other}), one.sample, "nodes, not")
+        longer = {field: other}
+        refused(vector, replace(one.opening, **longer), one.sample, "nodes, not")
 
 
 def test_verify__a_node_does_not_pass_for_a_leaf() -> None:
@@ -136,7 +140,8 @@ def test_verify__a_node_does_not_pass_for_a_leaf() -> None:
 def test_verify__fields_of_other_sizes(case: tuple[Vector, Opened], field: str, size: int) -> None:
     vector, one = case
     assume(size != len(getattr(one.opening, field)))
-    refused(vector, replace(one.opening, **{field: bytes(size)}), one.sample, "bytes")
+    other: dict[str, Any] = {field: bytes(size)}
+    refused(vector, replace(one.opening, **other), one.sample, "bytes")
 
 
 def test_verify__a_wrong_value_under_a_right_tree() -> None:

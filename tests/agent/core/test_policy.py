@@ -125,8 +125,9 @@ def test_checks__failing_part__named_once_it_lasts(rig: Rig) -> None:
 def test_contained__one_thing_of_many__only_its_own_bug_stays(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    raising_a_bug = raising(ZeroDivisionError())
     with contained("job 0xab: skipped"):
-        raise ZeroDivisionError
+        raising_a_bug()
     assert caplog.records[0].message == "job 0xab: skipped"
     for error in (ChainError("down"), sqlite_error(sqlite3.SQLITE_FULL)):
         with pytest.raises(type(error)), contained("job 0xab: skipped"):

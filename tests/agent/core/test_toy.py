@@ -13,6 +13,7 @@ import pytest
 
 from provider_agent.app import Agent, database
 from provider_agent.checks import startup
+from provider_agent.core.module import Module
 from provider_agent.modules.all import MODULES, open_store
 from provider_agent.settings import compose, load
 from tests.agent import counter
@@ -34,13 +35,13 @@ class World:
     contract: str
     url: str
     status_url: str
-    modules: tuple[type, ...]
+    modules: tuple[type[Module], ...]
 
 
 @pytest.fixture
 def world(tmp_path: Path, anvil: Anvil, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(ToyModule, "tables", tables(tmp_path / "steps"), raising=False)
-    modules = (ToyModule, *MODULES)  # the one line
+    modules: tuple[type[Module], ...] = (ToyModule, *MODULES)  # the one line
     anvil.rpc("anvil_setCode", STAKING, ZEROS)
     anvil.set_balance(OPERATOR.address, 10**18)
     key, port = tmp_path / "operator.key", free_port()

@@ -68,9 +68,9 @@ def test_move__another_thread__does_not_count() -> None:
     other = threading.Thread(target=watch.move)
     other.start()
     other.join()
-    assert not watch.moves
+    moved = [watch.moves]
     watch.move()
-    assert watch.moves
+    assert [*moved, watch.moves] == [False, True]
     watch.close()
 
 

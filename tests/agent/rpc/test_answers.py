@@ -65,8 +65,10 @@ def test_receipt__what_nobody_needs_is_not_read() -> None:
         lambda m, p: Result({**RECEIPT, **change}) if m == "eth_getTransactionReceipt" else None
     )
     with pool_of(node) as pool:
-        changes: list[dict[str, object]] = [{}, {"logs": None}, {"gasUsed": "absurd"}]
-        for change in [*changes, {"effectiveGasPrice": None}]:  # noqa: B007 - the node reads it
+        changes: list[dict[str, object]] = [
+            {}, {"logs": None}, {"gasUsed": "absurd"}, {"effectiveGasPrice": None},
+        ]  # fmt: skip
+        for change in changes:  # noqa: B007 - the node reads it
             receipt = pool.receipt(bytes(32))
             assert receipt is not None and receipt.status == 1
         change = {"blockHash": None}

@@ -354,6 +354,7 @@ def test_receipt__from_whoever_has_it(anvil: Anvil, pool: RpcPool, bad: FaultyRp
 def test_broadcast__any_endpoint_accepts(anvil: Anvil, pool: RpcPool, bad: FaultyRpc) -> None:
     account = anvil.accounts[0]
     fees = pool.fees()
+    assert fees.base is not None
     signed = account.sign_transaction(
         {
             "type": 2,

@@ -103,7 +103,7 @@ def test_fees__chain_without_base_fee__its_gas_price() -> None:
 # ---------------------------------------------------------------------- offers
 
 
-def pricer(fees: Fees, **caps: int) -> Pricer:
+def pricer(fees: Fees, **caps: Any) -> Pricer:
     return Pricer(lambda: fees, **caps)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -89,12 +89,13 @@ def pool_of(*nodes: StubNode, **options: Any) -> Iterator[RpcPool]:
 
 
 def ask(pool: RpcPool, method: str) -> object:
-    return {
+    ways: dict[str, Callable[[], object]] = {
         "eth_getBalance": lambda: pool.balance(SOMEBODY),
         "eth_call": lambda: pool.eth_call(SOMEBODY, b"", "latest"),
         "eth_getLogs": lambda: pool.logs([SOMEBODY], 1, 1),
         "eth_estimateGas": lambda: pool.estimate_gas(SOMEBODY, SOMEBODY, b""),
-    }[method]()
+    }
+    return ways[method]()
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=named)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,8 @@ def terms(nonce: int, spec: bytes) -> Terms:
     values: list[Any] = [TENANT, NOW, 3600, 100]
     if "paused" in Terms.__dataclass_fields__:
         values.append(0)
-    return Terms(*values, order)
+    values.append(order)
+    return Terms(*values)
 
 
 def sign(nonce: int) -> Transaction:
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -15,7 +15,7 @@ from eth_utils.crypto import keccak
 from provider_agent.core.attempts import MAX_ATTEMPTS, Attempts
 from provider_agent.store import IntentState
 from provider_agent.tx import gas
-from teraproof.contracts import jobs
+from teraproof.contracts import benchmark, emissions, jobs
 from tests.agent.stub_node import Result, block
 from tests.agent.tx.test_prices import TARGET, Chain
 from tests.support.anvil import ROOT
@@ -27,23 +27,23 @@ MEASURED = {
     "jobs_accept": (jobs.ACCEPT, jobs.ACCEPT_2),
     "jobs_attest": (jobs.ATTEST,),
     "jobs_finalize": (jobs.FINALIZE,),
-    "benchmark_open_epoch": (gas.benchmark.OPEN,),
-    "benchmark_commit_replace": (gas.benchmark.COMMIT,),
-    "benchmark_draw": (gas.benchmark.DRAW,),
-    "benchmark_open_one_n256": (gas.benchmark.OPEN_SAMPLE, gas.benchmark.OPEN_SAMPLES),
-    "benchmark_fail": (gas.benchmark.FAIL,),
-    "benchmark_settle_void": (gas.benchmark.SETTLE,),
-    "emissions_claim": (gas.emissions.CLAIM,),
+    "benchmark_open_epoch": (benchmark.OPEN,),
+    "benchmark_commit_replace": (benchmark.COMMIT,),
+    "benchmark_draw": (benchmark.DRAW,),
+    "benchmark_open_one_n256": (benchmark.OPEN_SAMPLE, benchmark.OPEN_SAMPLES),
+    "benchmark_fail": (benchmark.FAIL,),
+    "benchmark_settle_void": (benchmark.SETTLE,),
+    "emissions_claim": (emissions.CLAIM,),
 }
 
 
 class Meter(Chain):
     """A chain on which a call with too low a limit fails and uses up its gas."""
 
-    def __init__(self, folder: Path, says: object, **options: Any) -> None:
+    def __init__(self, folder: Path, says: int | str, **options: Any) -> None:
         self.limits: dict[bytes, int] = {}
         super().__init__(folder, **options)
-        self.said["eth_estimateGas"] = lambda: Result(says if isinstance(says, str) else hex(says))  # type: ignore[call-overload]
+        self.said["eth_estimateGas"] = lambda: Result(says if isinstance(says, str) else hex(says))
         self.attempts = Attempts(
             self.store, self.sender, "jobs", TARGET, clock=lambda: float(self.now)
         )

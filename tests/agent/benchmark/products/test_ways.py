@@ -12,12 +12,12 @@ from provider_agent.prover.products import torch_ways
 from provider_agent.prover.products.base import PROVEN_DEPTH, Way
 from provider_agent.prover.products.blas import Float32Blas, Float64Blas
 from teraproof.pog.format import MAX_BLOCKS
-from tests.agent.benchmark.products.torch_on_cpu import Torch
+from tests.agent.benchmark.products.torch_on_cpu import Array, Torch
 
 BLOCKS = [1, 2, 8, 9, MAX_BLOCKS]
 
 
-def factors(rows: int, columns: int, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def factors(rows: int, columns: int, depth: int) -> tuple[Array, Array, Array]:
     random = np.random.default_rng(depth)
     a = random.integers(0, 128, (rows, depth), np.uint8)
     b = random.integers(0, 128, (columns, depth), np.uint8)

@@ -13,23 +13,27 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+
 _STEP = 16
 
-Adder = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Adder = Callable[[Array, Array], Array]
 """Sums so far, and the products of one step, (rows, columns, step): the next sums, float64."""
 
 
-def exact(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
-    return sums + products.sum(axis=-1)
+def exact(sums: Array, products: Array) -> Array:
+    total: Array = sums + products.sum(axis=-1)
+    return total
 
 
 def rounded(bits: int) -> Adder:
     """Sums that keep `bits` significant bits after every step."""
 
-    def add(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
+    def add(sums: Array, products: Array) -> Array:
         total = exact(sums, products)
         unit = 2.0 ** np.maximum(np.floor(np.log2(np.maximum(np.abs(total), 1))) + 1 - bits, 0)
-        return np.trunc(total / unit) * unit
+        kept: Array = np.trunc(total / unit) * unit
+        return kept
 
     return add
 
@@ -37,16 +41,17 @@ def rounded(bits: int) -> Adder:
 def aligned(bits: int) -> Adder:
     """Summands lined up by the largest one; what is below `bits` bits is dropped."""
 
-    def add(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
+    def add(sums: Array, products: Array) -> Array:
         both = np.concatenate([sums[..., None], products], axis=-1)
         most = np.maximum(np.abs(both).max(axis=-1, keepdims=True), 1)
         unit = 2.0 ** np.maximum(np.floor(np.log2(most)) + 1 - bits, 0)
-        return (np.trunc(both / unit) * unit).sum(axis=-1)
+        kept: Array = (np.trunc(both / unit) * unit).sum(axis=-1)
+        return kept
 
     return add
 
 
-def half(sums: np.ndarray, products: np.ndarray) -> np.ndarray:
+def half(sums: Array, products: Array) -> Array:
     """Sums in fp16."""
     with np.errstate(over="ignore", invalid="ignore"):
         return exact(sums, products).astype(np.float16).astype(np.float64)
@@ -58,7 +63,7 @@ def saturated(bits: int) -> Adder:
     return lambda sums, products: np.clip(exact(sums, products), -most, most - 1)
 
 
-def _product(left: np.ndarray, right: np.ndarray, add: Adder) -> np.ndarray:
+def _product(left: Array, right: Array, add: Adder) -> Array:
     if add is exact:
         return left.astype(np.float64) @ right.astype(np.float64)
     sums = np.zeros((left.shape[0], right.shape[1]))
@@ -95,7 +100,7 @@ class Tensor:
     def cpu(self) -> Tensor:
         return Tensor(self.array)
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self) -> Array:
         assert self.device == "cpu", "NumPy cannot look into a device"
         return self.array
 
@@ -153,7 +158,7 @@ class Torch:
             raise AssertionError(f"Torch not compiled with {device.upper()} enabled\nand more")
         return Tensor(np.zeros(count), device)
 
-    def from_numpy(self, array: np.ndarray) -> Tensor:
+    def from_numpy(self, array: Array) -> Tensor:
         return Tensor(array)
 
     def _int_mm(self, left: Tensor, right: Tensor) -> Tensor:
