@@ -67,7 +67,7 @@ class NewestHead:
             return 0.0
         usual = sum(t for t, _ in self._steps) / sum(n for _, n in self._steps)
         shortest = min(t / n for t, n in self._steps)
-        return min(_MOST, _EARLY * min(usual, _UNSTEADY * shortest) - self._poll)
+        return min(_MOST, _EARLY * min(usual, _UNSTEADY * shortest))
 
 
 class PinnedHead:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The provider as the chain has it, for every module.
 
-What its owner sets by hand is read once per minute; what is locked when a module has news, when a
+What its owner sets by hand is read every two minutes; what is locked when a module has news, when a
 transaction of ours was mined, and twice per minute. What is stale here is refused by the contract
 when a call is tried.
 """
@@ -20,7 +20,7 @@ from teraproof.protocol import allow_list
 from teraproof.rpc.types import BlockRef
 
 _ZERO_ADDRESS = "0x" + "00" * 20
-_BY_HAND = 60.0  # seconds for which what the owner sets is good
+BY_HAND = 120.0  # seconds for which what the owner sets is good
 _LOCKED = 30.0  # seconds for which stake and locks are good while no module has news
 
 
@@ -91,7 +91,7 @@ class Standing:
         # A provider that waits for stake or an operator looks at each block.
         settled = entry is not None and entry.operator_is_ours and bool(pool and pool.active)
         news = False
-        if entry is None or self._is_old(self._entry_at, block, _BY_HAND if settled else 0.0):
+        if entry is None or self._is_old(self._entry_at, block, BY_HAND if settled else 0.0):
             entry, news = self._read_entry(block), True
             self._entry_at = (block.hash, now)
         ours = self._pool_number < last_mined <= block.number

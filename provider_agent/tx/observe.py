@@ -15,7 +15,7 @@ from teraproof.rpc.types import BlockRef, Receipt
 
 log = logging.getLogger(__name__)
 
-_SEVERAL = 3  # receipts, from which on those of the whole block are read instead
+_SEVERAL = 2  # receipts, from which on those of the whole block are read instead
 _ONE_BY_ONE = 600.0  # seconds, after no endpoint gave the receipts of a block
 
 CALL, CANCEL, FILL = "call", "cancel", "fill"

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3  # how often a request goes round the endpoints before the caller gets the error
 _BLOCK = "eth_getBlockByNumber"
 _AGAIN = 0.1  # seconds between two rounds; one URL may be several nodes
-_CHAIN_ID_AGE = 60.0  # seconds for which a chain id is believed; a host may be re-pointed
+_CHAIN_ID_AGE = 180.0  # seconds for which a chain id is believed; a host may be re-pointed
 _WRONG_CHAIN = 300.0  # seconds for which an endpoint of another chain is left alone
 
 

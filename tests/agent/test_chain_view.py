@@ -149,11 +149,11 @@ def test_standing__a_transaction_of_ours_was_mined__read_once_from_its_block_on(
     assert desk.asked("pool") == 2
 
 
-def test_standing__what_people_set__seen_within_a_minute(desk: Desk) -> None:
+def test_standing__what_people_set__seen_within_two_minutes(desk: Desk) -> None:
     desk.look(desk.at(100))
     desk.view.standing(desk.at(101), desk.entry.provider)
     desk.chain.paused_until_, desk.chain.consent = 10**10, 9
-    for number in range(102, 108):
+    for number in range(102, 113):
         provider = desk.look(desk.at(number), news=False)
         found = desk.view.standing(block(number), provider)
     assert found is not None and found.orders_paused and found.consent == 9

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from provider_agent.core.capacity import Capacity, Resource
 from provider_agent.core.head import goes_on
-from provider_agent.core.standing import Provider
+from provider_agent.core.standing import BY_HAND, Provider
 from provider_agent.modules.jobs.policy import Standing
 from teraproof.contracts.jobs import JobsContract
 from teraproof.deals import free_score
@@ -22,7 +22,6 @@ from teraproof.rpc.types import BlockRef
 
 _ZERO_ADDRESS = "0x" + "00" * 20
 _MODULE = "jobs"
-_BY_HAND = 60.0  # seconds for which what people set is good
 _MOST_WORDS = 100_000
 
 
@@ -92,7 +91,7 @@ class ChainView:
             score = free_score(jobs, provider.owner, block) if has_scores else 0
             self._score = (provider, score)
         pause, now = self._pause, self._clock()
-        if pause is None or now - self._paused_at >= _BY_HAND:
+        if pause is None or now - self._paused_at >= BY_HAND:
             pause = _Pause(jobs.paused_until(block), jobs.paused_seconds(block))
             self._pause, self._paused_at = pause, now
         found = Standing(
