@@ -351,6 +351,20 @@ def test_settle__emissions_removed__the_next_commit_is_not_held_up(suite, provid
     assert is_held(suite, provider)
 
 
+@pytest.mark.parametrize(("early", "paid"), [(1, False), (0, True)])
+def test_settle__emissions_named_again__pays_from_the_second_in_which_it_is_active(
+    suite, p, benchmark, provider, ended, early, paid
+):
+    staking = suite.staking
+    staking.remove_manager(suite.emissions.address, sender=suite.owner)
+    pass_time(p.unbonding)
+    staking.announce_manager(suite.emissions.address, REWARD, sender=suite.owner)
+    go_to(now() + staking.MANAGER_DELAY() - early)
+    benchmark.settle(provider.owner)
+    assert not is_held(suite, provider)
+    assert (staking.pool(provider.owner)[0] > 5_000 * TPF) is paid
+
+
 def test_undelegate__with_any_gas__is_paid_first_or_undone(suite, provider, delegator):
     """Who could have the claim run out of gas would have the others take the leaver's part."""
     pass_time(86_400)
