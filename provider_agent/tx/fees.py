@@ -67,6 +67,7 @@ class Prices:
                 intent.value,
                 at=head.number,
                 least=self.limits.least(intent),
+                likely=self.limits.likely(intent),
                 most=most,
             )
         except Malformed:
@@ -79,7 +80,9 @@ class Prices:
         """The gas limit of a transfer of nothing to ourselves. Raises TxRefused."""
         most = _most(head)
         try:
-            estimate = self._pool.estimate_gas(self._address, self._address, b"", most=most)
+            estimate = self._pool.estimate_gas(
+                self._address, self._address, b"", likely=_PLAIN_GAS, most=most
+            )
         except TxRefused:
             raise
         except ChainError:

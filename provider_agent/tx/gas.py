@@ -2,8 +2,13 @@
 """How much gas our calls may use, whatever a node estimates.
 
 An estimate is believed within bounds: every function uses at least what the contract makes it
-use, and ours at most a few millions. The limit covers what the same function has used lately. A
-call that ran out of gas is known by its receipt, and the next one gets twice as much.
+use, and ours at most a few millions. Above what its function and its length make likely, which is
+measured, one endpoint's word is not enough: a limit keeps money back until the call is mined. The
+limit covers what the same function has used lately for as much data. A call that ran out of gas is
+known by its receipt, and the next one gets twice as much.
+
+Rollups count data as gas, so more than is likely may be true. With one endpoint alone its estimate
+is believed: it could as well keep the call to itself.
 """
 
 from __future__ import annotations
@@ -37,14 +42,47 @@ LEAST: dict[Function, int] = {
 }
 _LEAST = {function.selector: gas for function, gas in LEAST.items()}
 
+#: About what the first call of a function uses besides its calldata, by .gas-snapshot.
+PLAIN: dict[Function, int] = {
+    jobs.ACCEPT: 80_000,
+    jobs.ACCEPT_2: 80_000,
+    jobs.ATTEST: 25_000,
+    jobs.FINALIZE: 75_000,
+    jobs.EXPIRE: 140_000,
+    jobs.CANCEL_QUOTES: 30_000,
+    benchmark.OPEN: 85_000,
+    benchmark.COMMIT: 110_000,
+    benchmark.CLOSE: 20_000,
+    benchmark.DRAW: 45_000,
+    benchmark.OPEN_SAMPLE: 85_000,
+    benchmark.OPEN_SAMPLES: 85_000,
+    benchmark.FAIL: 75_000,
+    benchmark.SETTLE: 35_000,
+    emissions.CLAIM: 90_000,
+}
+_PLAIN = {function.selector: gas for function, gas in PLAIN.items()}
+_UNMEASURED = 200_000
+# Gas for each gas of the calldata, and of the transaction. An opening multiplies what it is sent.
+_BY_DATA, _BY_ROWS = 2, 10
+_ROWS = (benchmark.OPEN_SAMPLE.selector, benchmark.OPEN_SAMPLES.selector)
+_DOUBT = 2  # times what is measured, until it is unlikely
+
+
+_Name = tuple[str, bytes, int]
+
+
+def _name(intent: Intent) -> _Name:
+    """What calls are alike: the same function with about as much data."""
+    return intent.to, intent.data[:4], len(intent.data).bit_length()
+
 
 class GasLimits:
     """See the module. Used by one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._used: dict[tuple[str, bytes], deque[int]] = {}
-        self._too_little: dict[tuple[str, bytes], int] = {}
+        self._used: dict[_Name, deque[int]] = {}
+        self._too_little: dict[_Name, int] = {}
         for intent in store.mined_lately(_LOADED):
             if intent.mined is not None:
                 self.seen(intent, intent.mined)
@@ -53,16 +91,24 @@ class GasLimits:
         """Below it no estimate of an intent's call can be true."""
         return max(MIN_GAS, intrinsic_gas(intent.data), _LEAST.get(intent.data[:4], 0))
 
+    def likely(self, intent: Intent) -> int:
+        """Above it an estimate of an intent's call needs a second word."""
+        selector = intent.data[:4]
+        by_data = _BY_ROWS if selector in _ROWS else _BY_DATA
+        plain = _PLAIN.get(selector, _UNMEASURED)
+        return _DOUBT * (plain + by_data * intrinsic_gas(intent.data))
+
     def limit(self, intent: Intent, estimate: int, most: int) -> int:
-        """The gas limit of a call for which a node says `estimate`."""
-        name = (intent.to, intent.data[:4])
-        used = max(self._used.get(name, ()), default=0)
+        """The gas limit of a call for which `estimate` was found."""
+        name = _name(intent)
+        # What receipts say is a node's word, too: alone it makes no limit unlikely.
+        used = min(max(self._used.get(name, ()), default=0), max(self.likely(intent), estimate))
         wanted = max(gas_limit(estimate), gas_limit(used), 2 * self._too_little.get(name, 0))
         return min(wanted, most)
 
     def seen(self, intent: Intent, mined: Mined) -> None:
         """Learn from what became of a call."""
-        name = (intent.to, intent.data[:4])
+        name = _name(intent)
         if ran_out(self._store.transactions_of(intent.id), mined):
             self._too_little[name] = max(self._too_little.get(name, 0), mined.gas_used)
         elif mined.status == 1:

@@ -25,6 +25,7 @@ from teraproof.rpc.fees import Offer, Pricer, gas_limit, raised
 from teraproof.rpc.types import Receipt
 
 _MAX_TIP = 100 * 10**9  # wei per gas; a node that asks for more is wrong
+_LIKELY_GAS = 1_000_000  # people's calls take less than a third of it; more needs a second word
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Sender:
             call.to,
             call.data,
             call.value,
+            likely=_LIKELY_GAS,
             most=self.chain.gas_limit(),
             state=None,
             overrides=overrides or None,

@@ -105,6 +105,7 @@ class RpcPool(Quorum):
         *,
         at: int | None = None,
         least: int = MIN_GAS,
+        likely: int | None = None,
         most: int | None = None,
         state: str | None = "latest",
         overrides: dict[str, Any] | None = None,
@@ -114,8 +115,9 @@ class RpcPool(Quorum):
         None is what the node takes by itself: with most, the block to come.
 
         An estimate below `least` or above `most` (a block's limit where it is not given) is not
-        believed, and the next endpoint is asked: Malformed when all say so. `at` is a block that
-        the endpoint must have reached.
+        believed, and the next endpoint is asked: Malformed when all say so. One above `likely` is
+        asked of all of them, and the middle one counts, the lower of two. `at` is a block that the
+        endpoint must have reached.
         """
         request = {"from": sender, "data": "0x" + data.hex()}
         if to is not None:
@@ -143,6 +145,10 @@ class RpcPool(Quorum):
             if not others or 2 * len(others) < asked:
                 raise
             return int(others[len(others) // 2])
+        if likely is not None and found > likely and len(self.endpoints) > 1:
+            told = sorted(gas for _, gas in self.each(_ESTIMATE, params, read, at=at))
+            if told:
+                return int(told[(len(told) - 1) // 2])
         return found
 
     def fees(self, *, head_known: bool = False) -> Fees:

@@ -82,7 +82,7 @@ class _Fields(dict[str, Any]):
 
 
 def block(raw: object) -> BlockRef:
-    """A block. Base fee, gas limit and parent are optional."""
+    """A block. Base fee, gas limit, gas used and parent are optional."""
     found = fields(raw, "block")
     base, limit = found["baseFeePerGas"], found["gasLimit"]
     return BlockRef(
@@ -92,6 +92,7 @@ def block(raw: object) -> BlockRef:
         base_fee=None if base is None else integer(base),
         gas_limit=_optional(limit),
         parent=_optional_hash(found["parentHash"]),
+        gas_used=_optional(found["gasUsed"]),
     )
 
 

@@ -76,7 +76,7 @@ class Endpoint:
     checked_at: float | None = None
     head: int | None = None
     head_time: int = 0  # unix seconds, as the endpoint has it
-    base_fee: int | None = None  # of its head
+    base_fee: int | None = None  # of the block after its head
     tip: BlockRef | None = None  # its head, if it gave one when all were asked last
     branch: Branch = field(default_factory=Branch, repr=False)
     by_hash: bool | None = None  # whether it reads at a block's hash (EIP-1898); None: not known

@@ -283,7 +283,7 @@ class Router:
     def _note_head(self, endpoint: Endpoint, block: BlockRef) -> None:
         with self._lock:
             endpoint.head, endpoint.head_time = block.number, block.timestamp
-            endpoint.base_fee = block.base_fee
+            endpoint.base_fee = block.next_base
             endpoint.tip = block
             endpoint.branch.tell(block)
 

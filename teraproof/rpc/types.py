@@ -11,7 +11,8 @@ from teraproof.rpc.errors import ChainError
 @dataclass(frozen=True, slots=True)
 class BlockRef:
     """A block: its number, 32-byte hash, unix time, base fee in wei (None where the chain has no
-    EIP-1559), gas limit and its parent's hash (None where the node does not tell them).
+    EIP-1559), gas limit, its parent's hash and the gas that it used (None where the node does not
+    tell them).
     """
 
     number: int
@@ -20,6 +21,19 @@ class BlockRef:
     base_fee: int | None = None
     gas_limit: int | None = None
     parent: bytes | None = field(default=None, compare=False)
+    gas_used: int | None = field(default=None, compare=False)
+
+    @property
+    def next_base(self) -> int | None:
+        """The base fee of the block after it, wei: a full block makes the next one dearer by an
+        eighth. Never less than its own, for the next but one may be full again.
+        """
+        base, used, limit = self.base_fee, self.gas_used, self.gas_limit
+        if base is None or used is None or limit is None or limit < 2:
+            return base
+        target = limit // 2
+        over = min(used, limit) - target
+        return base if over <= 0 else base + max(1, base * over // target // 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,6 +283,39 @@ def test_estimate__reverts_at_few__sent_by_the_word_of_the_others(liars: int, se
                 pool.estimate_gas(SOMEBODY, SOMEBODY, b"", most=30_000_000)
 
 
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [
+        ((7_000_000,), 7_000_000),  # alone its word is all there is
+        ((7_000_000, 90_000), 90_000),
+        ((90_000, 7_000_000), 90_000),
+        ((7_000_000, 90_000, 95_000), 95_000),
+        ((7_000_000, 6_000_000, 95_000), 6_000_000),  # two say so: data is dear there
+        ((7_000_000, None), 7_000_000),  # the other does not answer
+        ((7_000_000, 5), 7_000_000),  # the other says what cannot be
+    ],
+)
+def test_estimate__more_than_is_likely__needs_a_second_word(
+    told: tuple[int | None, ...], counts: int
+) -> None:
+    """A limit keeps the sender's money back: one bad node of several cannot set it."""
+
+    def node(gas: int | None) -> StubNode:
+        says: Any = Refusal(-32000, "no") if gas is None else Result(hex(gas))
+        return StubNode(lambda m, p: says if m == "eth_estimateGas" else None)
+
+    with pool_of(*(node(gas) for gas in told)) as pool:
+        found = pool.estimate_gas(SOMEBODY, SOMEBODY, b"", likely=200_000, most=8_000_000)
+        assert found == counts
+
+
+def test_estimate__likely__one_endpoint_is_asked() -> None:
+    nodes = [StubNode(), StubNode()]
+    with pool_of(*nodes) as pool:
+        pool.estimate_gas(SOMEBODY, SOMEBODY, b"", likely=100_000, most=8_000_000)
+    assert sum(node.count("eth_estimateGas") for node in nodes) == 1
+
+
 @pytest.mark.parametrize("ahead", [0, 36_000])
 def test_time__of_one_endpoint_alone__ends_no_deadline(ahead: int) -> None:
     when = 1_700_000_000

@@ -13,7 +13,7 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import RpcError, TxFault, TxRefused
 from teraproof.rpc.fees import Offer, Pricer, gas_limit, intrinsic_gas, raised
 from teraproof.rpc.types import Fees
-from tests.agent.stub_node import CHAIN, GWEI, Raw, Refusal, Result, StubNode
+from tests.agent.stub_node import CHAIN, GWEI, Raw, Refusal, Result, StubNode, block
 
 
 @contextlib.contextmanager
@@ -85,6 +85,37 @@ def test_fees__one_of_three_lies__the_middle_one_counts() -> None:
     with pool_of(StubNode(base=500 * GWEI), StubNode()) as pool:
         fees = pool.fees()
         assert (fees.base, fees.lowest_base) == (GWEI, GWEI)
+
+
+@pytest.mark.parametrize(
+    ("used", "base"),
+    [
+        ("0x0", GWEI),
+        (hex(15_000_000), GWEI),  # half full
+        (hex(22_500_000), GWEI + GWEI // 16),
+        (hex(30_000_000), GWEI + GWEI // 8),
+        (hex(10**12), GWEI + GWEI // 8),  # more than there can be
+        (None, GWEI),
+        ("many", GWEI),
+    ],
+)
+def test_fees__full_blocks__priced_for_the_next_one_at_each_head(used: object, base: int) -> None:
+    """Also when the tips were asked for just before, and with no request more."""
+    node = StubNode()
+
+    def rule(method: str, params: list[Any]) -> Any:
+        if method != "eth_getBlockByNumber":
+            return None
+        return Result({**block(node.head), "gasUsed": used if node.head > 100 else "0x0"})
+
+    node.rule = rule
+    with pool_of(node) as pool:
+        assert pool.fees().base == GWEI
+        node.head += 1
+        pool.head()
+        before = len(node.calls)
+        assert pool.fees(head_known=True).base == base
+        assert len(node.calls) == before
 
 
 def test_fees__chain_without_base_fee__its_gas_price() -> None:
