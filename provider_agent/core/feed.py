@@ -91,6 +91,8 @@ class EventFeed:
         self._back: int | None = None  # block from which the next poll reads, once
         self._avoid: str | None = None  # the endpoint that was asked first at the last look back
         self._name = name
+        #: Whether all events up to some head have been read since the start.
+        self.is_whole = False
 
     def follow(self, sources: Iterable[Source]) -> None:
         """Read the events of these contracts as well. Call before the first poll."""
@@ -140,6 +142,7 @@ class EventFeed:
                 return False
         if self._back == back:
             self._back = None
+        self.is_whole = True
         return True
 
     def _are_of_branch(self, logs: Sequence[Log]) -> bool:

@@ -54,6 +54,10 @@ class Judged(IntEnum):
     """By running it again. Refused by the contract until there is a court."""
 
 
+#: An order that is judged by more than this names the capability whose jurors decide.
+LEAST_CAPABILITY = 2**128
+
+
 def address(name: str, value: object) -> str:
     """Return `value` as an EIP-55 address. LocalError names `name` when it is none.
 
@@ -122,6 +126,13 @@ class Order:
             uint(f"order.{name}", getattr(self, name), 64)
         if self.start_price > self.max_price:
             raise LocalError("order.start_price: above order.max_price; lower it")
+
+    @property
+    def capability(self) -> int | None:
+        """The capability whose jurors decide on the result (`protocol.capability`); None for an
+        order that no court decides.
+        """
+        return self.judged if self.judged > LEAST_CAPABILITY else None
 
     def abi_tuple(self) -> tuple[Any, ...]:
         """The eleven values in the contract's order, for an ABI encoder."""

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 CONTRACT = "jobs"
 FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED)
+LIVE = tuple(status for status in Status if status not in FINAL)
+#: Our work is done, and the job has not ended: its result may still be disputed.
+DELIVERED = tuple(one for one in LIVE if one not in (Status.NONE, Status.OPEN, Status.ASSIGNED))
 ACTIVE_RUNS = (RunStage.PLANNED, RunStage.RUNNING)
 _MOST_BLOCKED = 10_000  # strangers post the jobs
 _MOST_PARSED = 8 << 20  # bytes of specifications; parsed they take several times as much

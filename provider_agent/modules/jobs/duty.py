@@ -30,6 +30,7 @@ from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.book import (
     ACTIVE_RUNS,
     CONTRACT,
+    DELIVERED,
     FINAL,
     JobBook,
     attestation_of,
@@ -100,6 +101,7 @@ class JobsDuty:
         self._looked_everywhere: int | None = None  # the chain's time
         self._undecided: set[bytes] = set()  # jobs with intents on their way in the last cycle
         self._windows = Windows()
+        self._to_defend: set[bytes] = set()  # delivered jobs that a court may have to judge
         self._windows_of: str | None = None  # the provider whose jobs they are
         #: The provider at the last pinned block; None before the first cycle or registration.
         self.standing: Standing | None = None
@@ -213,7 +215,7 @@ class JobsDuty:
             if time_left() <= 0:
                 break
         self._put_off = owed
-        self._promises.update(block, self.standing)
+        self._promises.update(block, self.standing, self._to_defend)
         self._halt.look()
         if self.standing is not None and self.standing.operator_is_ours and not owed:
             self._taker.take(block, self.standing, self._refresh)
@@ -243,6 +245,9 @@ class JobsDuty:
         owner = None if self.standing is None else self.standing.owner
         if owner is not None and owner != self._windows_of:
             self._windows.load(self._store.jobs_by(owner, Status.ATTESTED))
+            self._to_defend = set()
+            for job in self._store.jobs_by(owner, *DELIVERED):
+                self._defend(job)
             self._windows_of = owner
         self._look_everywhere()
         found = dict.fromkeys([*self._put_off, *self._dirty])
@@ -276,6 +281,7 @@ class JobsDuty:
 
     def _reconcile_row(self, job: JobRow, block: BlockRef) -> None:
         status = Status(job.status)
+        self._defend(job)
         if status is Status.ATTESTED and self._is_ours(job):
             self._windows.keep(job)
         else:
@@ -292,6 +298,14 @@ class JobsDuty:
             self._finalize(job, block)
         if self._worker.drop(job.job_id, block.number) or status in FINAL:
             self._view.forget(job.job_id)
+
+    def _defend(self, job: JobRow) -> None:
+        """Whether what this job needs must stay for jurors: as long as it has not ended."""
+        judged = decode_terms(job.terms).order.capability is not None
+        if judged and self._is_ours(job) and Status(job.status) in DELIVERED:
+            self._to_defend.add(job.job_id)
+        else:
+            self._to_defend.discard(job.job_id)
 
     def _refresh(self, job_id: bytes, block: BlockRef) -> JobRow | None:
         """Bring a job's row in line with its state word."""

@@ -4,6 +4,10 @@
 What ended stays in the database until no reorg can undo it and an hour has passed, then in the
 history until `keep_seconds` after its end, as long as its result. A thread of its own does the
 moving, a little at a time: no cycle waits for it.
+
+A job that has not ended keeps its specification, its inputs and its result: somebody may have to
+run it again. What no row tells of is deleted only by an agent that has read all events: after a
+lost database the rows come back with them.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import time
 from collections.abc import Callable
 
 from provider_agent.http.uploads import InputStorage
-from provider_agent.modules.jobs.book import JobBook, decode_terms
+from provider_agent.modules.jobs.book import LIVE, JobBook, decode_terms
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.repository import JobRow
 from provider_agent.modules.jobs.results import Results
@@ -26,7 +30,6 @@ from teraproof.protocol.terms import Status, address
 
 log = logging.getLogger(__name__)
 
-_LIVE = (Status.NONE, Status.OPEN, Status.ASSIGNED, Status.ATTESTED)
 _RESTS = 3600  # seconds that an ended row stays where it was
 _QUOTES_REST = 86_400  # seconds from a quote's expiry to its deletion
 _PAGE = 500  # old jobs that a round looks at
@@ -36,7 +39,9 @@ _SWEEP_EVERY = 86_400.0
 
 
 class Housekeeper:
-    """See the module. `depth` is how many blocks back the chain may change."""
+    """See the module. `depth` is how many blocks back the chain may change; `knows_all` tells
+    whether all events have been read, so that what seems to be nobody's is.
+    """
 
     def __init__(
         self,
@@ -47,7 +52,9 @@ class Housekeeper:
         keep_seconds: int,
         depth: int = 0,
         clock: Callable[[], float] = time.time,
+        knows_all: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._knows_all = knows_all
         self._book, self._promises = book, promises
         self._results, self._inputs = results, inputs
         self._keep_seconds, self._depth, self._clock = keep_seconds, depth, clock
@@ -61,6 +68,8 @@ class Housekeeper:
 
     def prune(self, open_margin: int) -> None:
         """One round. `open_margin` is the contract's, in seconds."""
+        if not self._knows_all():
+            return
         store = self._book.store
         before = int(self._clock()) - self._keep_seconds
         # Under the lock no quote can be signed for inputs that are about to go.
@@ -92,7 +101,7 @@ class Housekeeper:
         """The inputs of all that an account has ordered, or has a quote for."""
         named = address("account", account)
         wanted = {quote.spec for quote in self._promises.quotes if quote.requester == named}
-        wanted |= {job.spec for job in self._book.store.jobs_of(named, *_LIVE)}
+        wanted |= {job.spec for job in self._book.store.jobs_of(named, *LIVE)}
         specs = [self._book.spec_named(digest) for digest in wanted]
         return {entry.sha256 for spec in specs if spec for entry in spec.inputs}
 
@@ -140,7 +149,7 @@ class Housekeeper:
 
     def move(self) -> bool:
         """Move some of what has ended; whether there may be more."""
-        if self._seen is None:
+        if self._seen is None or not self._knows_all():
             return False
         store, now, deep = self._book.store, int(self._clock()), self._deep()
         owner, rests = self._seen[1], int(self._clock()) - _RESTS

@@ -148,6 +148,7 @@ class JobsModule(Module):
             int(settings.agent.keep_results_hours * 3600),
             # As far back as the event feed looks for a fork.
             depth=4 * chain.reorg_window,
+            knows_all=lambda: context.feed.is_whole,
         )
         self._contained = of_this_machine(settings.runner.sandbox).to_json()
         self._pruned_at = 0.0

@@ -75,13 +75,19 @@ class Promises:
         self._used: dict[bytes, QuoteRow] = {}
         self._over: set[bytes] = set()
         self._needed: dict[tuple[str, str], int] = {}
+        self._to_defend: Collection[bytes] = ()
         self._block: BlockRef | None = None
         #: What was promised at the end of the last cycle, for everybody who asks.
         self.shown = capacity.load()
 
-    def update(self, block: BlockRef, standing: Standing | None) -> None:
-        """Tell the ledger what is promised after this block. Raises ChainError."""
+    def update(
+        self, block: BlockRef, standing: Standing | None, to_defend: Collection[bytes] = ()
+    ) -> None:
+        """Tell the ledger what is promised after this block. Raises ChainError. `to_defend` are
+        delivered jobs that a juror may have to run again: their inputs stay.
+        """
         with self.lock:
+            self._to_defend = to_defend
             live, now = [], block.timestamp
             recent = self._book.store.live_quotes(now - _LATE)
             for quote in recent:
@@ -115,6 +121,10 @@ class Promises:
             collateral = decode_terms(job.terms).order.collateral if locks else 0
             owed[job.job_id] = self._begun(job, self._hold(Kind.OWED, spec, collateral))
             needed |= _inputs(job.requester, spec)
+        for job_id in self._to_defend:
+            job = self._book.store.job(job_id)
+            if job is not None:
+                needed |= _inputs(job.requester, self._book.spec(job))
         for job in self._to_deliver(standing):
             # Its work is done: the attestation has still to be paid for.
             owed.setdefault(job.job_id, Hold(Kind.OWED, Amounts(gas=1), by=_MODULE))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from provider_agent.modules.jobs.repository import spec_files
-from provider_agent.modules.jobs.repository.rows import VerdictRow
+from provider_agent.modules.jobs.repository.rows import OVER, VerdictRow
 from provider_agent.store.errors import explain
 from provider_agent.store.repository import Repository
 
@@ -88,12 +88,13 @@ class Specs(Repository):
         """Drop specifications stored before `older_than` (unix time) that no job under way names
         and whose digest is not in `keep`; how many were dropped.
         """
+        marks = ", ".join("?" * len(OVER))
         with self.transaction() as db:
-            rows = db.execute(
-                "SELECT digest FROM specs WHERE stored_at < ? AND NOT EXISTS (SELECT 1 FROM jobs "
-                "WHERE jobs.spec = specs.digest AND status IN (0, 1, 2, 3))",
-                (older_than,),
+            query = (
+                "SELECT digest FROM specs WHERE stored_at < ? AND NOT EXISTS "  # noqa: S608 - marks
+                f"(SELECT 1 FROM jobs WHERE spec = specs.digest AND status NOT IN ({marks}))"
             )
+            rows = db.execute(query, (older_than, *OVER))
             gone = [bytes(row[0]) for row in rows if bytes(row[0]) not in keep]
             db.executemany("DELETE FROM specs WHERE digest = ?", [(digest,) for digest in gone])
         for digest in gone:
