@@ -65,7 +65,7 @@ def make_context(
         newest=newest.look,
     )
     standing = Standing(staking, key.address)
-    fleet = Fleet(settings.runner.gpus * settings.agent.slots)
+    fleet = Fleet(settings.runner.gpus * settings.agent.slots, memory=store)
     for fault in fleet.faults:
         log.warning("devices: %s", fault)
     means = Means(settings, sender.reserve, standing, lambda: len(fleet.usable))

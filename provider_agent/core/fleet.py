@@ -2,16 +2,19 @@
 """The GPUs of this machine as they are now: looked at again in each cycle.
 
 A GPU that NVML no longer answers for, whose device files are gone, or that has failed a probe after
-a run, is off the offer. The others go on. One that failed a probe comes back when it passes one.
+a run, is off the offer. The others go on. One that failed a probe comes back when it passes one,
+also after a start of the agent: what is known of it is kept.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from provider_agent import devices
 from provider_agent.core.health import Check
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 2.0  # seconds between two looks, at least
 _PROBE_EVERY = 300.0  # seconds between two probes of a GPU that has failed one
+_SUSPECTS = "devices.suspects"  # in the memory: reasons by UUID
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,23 @@ class _Suspect:
     probe_at: float
 
 
+class Memory(Protocol):
+    """Where something is kept beyond the process, by name: the store."""
+
+    def meta(self, key: str) -> str | None:
+        """What is kept, or None."""
+        ...
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep something."""
+        ...
+
+
 class Fleet:
     """See the module. `look` is for the loop's thread, the rest for any.
 
-    `promised` is how many GPUs the settings promise; 0 on a machine that sells none.
+    `promised` is how many GPUs the settings promise; 0 on a machine that sells none. Without a
+    `memory` nothing is kept.
     """
 
     def __init__(
@@ -42,10 +59,11 @@ class Fleet:
         survey: Callable[[], Survey] | None = None,
         exists: Callable[[str], bool] = os.path.exists,
         clock: Callable[[], float] = time.monotonic,
+        memory: Memory | None = None,
     ) -> None:
         self._promised, self._survey = promised, survey or devices.survey
-        self._exists, self._clock = exists, clock
-        self._suspects: dict[str, _Suspect] = {}
+        self._exists, self._clock, self._memory = exists, clock, memory
+        self._suspects = self._remembered()
         self._seen = Survey(())
         self._looked_at = float("-inf")
         self._names: dict[str, str] = {}  # of all GPUs that were ever here, by UUID
@@ -88,7 +106,8 @@ class Fleet:
     def faults(self) -> tuple[str, ...]:
         """Why there are not more, one line each."""
         suspects = dict(self._suspects)
-        return (*self._seen.faults, *(f"{uuid}: {one.reason}" for uuid, one in suspects.items()))
+        here = [device.uuid for device in self._seen.devices if device.uuid in suspects]
+        return (*self._seen.faults, *(f"{uuid}: {suspects[uuid].reason}" for uuid in here))
 
     def free(self, held: Sequence[Device]) -> tuple[Device, ...]:
         """The usable GPUs that are not among the given devices of runs."""
@@ -101,6 +120,7 @@ class Fleet:
             log.warning("devices: %s is off the offer: %s", uuid, reason)
             again = self._clock() + _PROBE_EVERY
             self._suspects = {**self._suspects, uuid: _Suspect(reason, again)}
+        self._remember()
 
     def to_probe(self) -> tuple[Device, ...]:
         """The GPUs that are off the offer and may be tried again now."""
@@ -117,6 +137,22 @@ class Fleet:
         log.warning("devices: %s passes a probe: it is on the offer again", device.uuid)
         rest = {uuid: one for uuid, one in self._suspects.items() if uuid != device.uuid}
         self._suspects = rest
+        self._remember()
+
+    def _remembered(self) -> dict[str, _Suspect]:
+        """Tried as soon as there is time for it."""
+        kept = None if self._memory is None else self._memory.meta(_SUSPECTS)
+        try:
+            found = json.loads(kept or "{}")
+            return {str(uuid): _Suspect(str(why), self._clock()) for uuid, why in found.items()}
+        except (ValueError, AttributeError):
+            log.warning("devices: which GPUs had failed a probe cannot be read")
+            return {}
+
+    def _remember(self) -> None:
+        if self._memory is not None:
+            reasons = {uuid: one.reason for uuid, one in self._suspects.items()}
+            self._memory.set_meta(_SUSPECTS, json.dumps(reasons, sort_keys=True))
 
     def check(self) -> Check:
         """Whether all GPUs that are promised can be used; for the readiness report."""

@@ -58,6 +58,8 @@ _log = logging.getLogger(__name__)
 
 _LAUNCH_SECONDS = 60  # to start Python on a busy machine
 _STOP_SECONDS = 10  # for the supervisor to end a run by itself
+_CHECK, _PROBE = "check-", "probe-"  # runs of the agent's own, which it waits for
+_TRIAL = ".trial-"  # a file that is locked by who waits for such a run
 _NEW = ".new-"
 _DEAD = ".removed-"
 _AT_ONCE = 512  # files and directories of an ended run that are deleted without a thread
@@ -103,12 +105,11 @@ class ProcessRunner:
             found.refuse()
         version = "" if self._sandbox == "none" else self._bubblewrap()
         trial = RunRequest(
-            run_id=f"check-{uuid.uuid4().hex}",
+            run_id=f"{_CHECK}{uuid.uuid4().hex}",
             command=("/usr/bin/true",),
             limits=Limits(10, 1, 256 * MIB, 16 * MIB, MIB, 16),
         )
-        self.start(trial)
-        try:
+        with self._trial(trial):
             end = time.monotonic() + 15
             while (ended := self.poll(trial.run_id)).phase is not Phase.EXITED:
                 if ended.phase is Phase.LOST or time.monotonic() > end:
@@ -117,8 +118,6 @@ class ProcessRunner:
             if not ended.succeeded:
                 help_ = "" if self._sandbox == "none" else f"; {containment.advice()}"
                 raise RunnerError(f"jobs cannot be run here: {ended.detail}{help_}")
-        finally:
-            self.remove(trial.run_id)
         own = self._sandbox != "none" and os.geteuid() == 0
         user = "a user of their own" if own else "the agent's own user"
         return f"{version}jobs run as {user}, {found}"
@@ -225,15 +224,14 @@ class ProcessRunner:
     def probe(self, device: Device) -> str:
         """Why a GPU cannot be used in the sandbox, in the driver's words; "" when it can."""
         run = RunRequest(
-            run_id=f"probe-{uuid.uuid4().hex}",
+            run_id=f"{_PROBE}{uuid.uuid4().hex}",
             command=("true",),
             limits=Limits(probe.SECONDS, 1, 4096 * MIB, 16 * MIB, MIB, 64),
             runtime=self._probe_runtime,
             devices=(device,),
         )
         run = replace(run, command=probe.command(run))
-        try:
-            self.start(run)
+        with self._trial(run):
             end = time.monotonic() + 3 * probe.SECONDS
             while (ended := self.poll(run.run_id)).phase is not Phase.EXITED:
                 if ended.phase is Phase.LOST or time.monotonic() > end:
@@ -244,8 +242,6 @@ class ProcessRunner:
             said = self.log(run.run_id).read_text(errors="replace").strip().splitlines()
             last = ascii(said[-1])[1:-1] if said else ended.detail
             return ended.detail if ended.reason is Reason.DEVICE else last
-        finally:
-            self.remove(run.run_id)
 
     def list(self) -> tuple[str, ...]:
         """The ids of all runs, ended ones too, sorted."""
@@ -388,6 +384,7 @@ class ProcessRunner:
         alive = [name for name in self.list() if linux.is_locked(self._runs / name / state.LOCK)]
         disk.sweep(self._runs, alive)
         with self._guard():
+            self._sweep_trials()
             for name in os.listdir(self._runs):
                 path = self._runs / name
                 if name.startswith(_DEAD):
@@ -401,6 +398,34 @@ class ProcessRunner:
                             remove_tree(path)
                         finally:
                             os.close(handle)
+
+    @contextmanager
+    def _trial(self, run: RunRequest) -> Iterator[None]:
+        """A run of the agent's own: started, and removed by whoever waits for it, or by the next
+        start of an agent.
+        """
+        mark = self._runs / f"{_TRIAL}{run.run_id}"
+        with self._guard():
+            lock = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            linux.take_lock(lock)
+        try:
+            self.start(run)
+            yield
+        finally:
+            self.remove(run.run_id)
+            mark.unlink(missing_ok=True)
+            os.close(lock)
+
+    def _sweep_trials(self) -> None:
+        """Ends and deletes runs of the agent's own that nobody waits for any more."""
+        marks = {n.removeprefix(_TRIAL) for n in os.listdir(self._runs) if n.startswith(_TRIAL)}
+        runs = {run_id for run_id in self.list() if run_id.startswith((_CHECK, _PROBE))}
+        for run_id in marks | runs:
+            mark = self._runs / f"{_TRIAL}{run_id}"
+            if not linux.is_locked(mark):
+                with suppress(RunnerError):  # a name that is none of ours
+                    self.remove(run_id)
+                mark.unlink(missing_ok=True)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:

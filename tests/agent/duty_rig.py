@@ -135,7 +135,9 @@ class Rig:
         self.standing = Standing(staking, OPERATOR.address, lambda: self.now)
         agent = self.settings.agent
         reserve = cast(GasReserve, self.reserve)
-        self.fleet = Fleet(self.gpus, self.survey, exists=lambda path: True, clock=lambda: self.now)
+        self.fleet = Fleet(
+            self.gpus, self.survey, lambda path: True, lambda: self.now, memory=self.store
+        )
         means = Means(self.settings, reserve, self.standing, lambda: len(self.fleet.usable))
         self.capacity = Capacity(means, ahead=agent.accept_ahead)
         self.inputs = InputStorage(self.folder / "inputs", capacity=self.capacity)

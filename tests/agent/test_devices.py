@@ -322,6 +322,41 @@ def test_fleet__failed_a_probe__off_until_it_passes_one() -> None:
     assert usable(fleet) == (gpu(0), gpu(1)) and fleet.check().ok
 
 
+class Kept(dict[str, str]):
+    """What outlives an agent."""
+
+    def meta(self, key: str) -> str | None:
+        return self.get(key)
+
+    def set_meta(self, key: str, value: str) -> None:
+        self[key] = value
+
+
+def test_fleet__agent_starts_again__suspects_stay_off_and_are_tried_at_once() -> None:
+    kept, clock = Kept(), Clock()
+
+    def start(*there: devices.Device) -> Fleet:
+        return Fleet(2, lambda: devices.Survey(there), lambda path: True, clock, kept)
+
+    start(gpu(0), gpu(1)).suspect(["GPU-0"], "cuInit: CUDA_ERROR_UNKNOWN (999)")
+    fleet = start(gpu(0), gpu(1))
+    assert usable(fleet) == (gpu(1),) and "CUDA_ERROR_UNKNOWN" in fleet.check().detail
+    assert fleet.to_probe() == (gpu(0),)
+    fleet.probed(gpu(0), "still broken")
+    assert start(gpu(1)).faults == (), "not a word of a GPU that was taken out"
+    fleet = start(gpu(0), gpu(1))
+    assert usable(fleet) == (gpu(1),), "and it has to pass when it is put in again"
+    fleet.probed(gpu(0), "")
+    assert usable(start(gpu(0), gpu(1))) == (gpu(0), gpu(1))
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", "7", "null", '"x"'])
+def test_fleet__what_was_kept_cannot_be_read__all_are_offered(said: str) -> None:
+    kept = Kept({"devices.suspects": said})
+    fleet = Fleet(1, lambda: devices.Survey((gpu(0),)), lambda path: True, Clock(), kept)
+    assert usable(fleet) == (gpu(0),)
+
+
 def test_fleet__what_a_run_holds__given_to_no_other() -> None:
     fleet = Fleet(2, lambda: devices.Survey((gpu(0), gpu(1))), lambda path: True, Clock())
     assert fleet.free([gpu(0)]) == (gpu(1),)

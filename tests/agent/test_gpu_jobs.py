@@ -68,6 +68,20 @@ def test_probe_fails_after_the_run__not_attested_and_done_again_on_another(rig: 
     assert rig.status(terms)["outcome"] == Outcome.SUCCEEDED
 
 
+def test_agent_starts_again_after_a_failed_probe__the_gpu_stays_off_the_offer(rig: Rig) -> None:
+    running(rig)
+    rig.runner.blame_device(rig.runner.started[0].run_id)
+    rig.cycle(2)
+    rig.restart()
+    rig.cycle(2)
+    running(rig)
+    assert used(rig)[1:] == ["GPU-1"]
+    rig.duty._worker.probe_suspects()
+    assert rig.runner.probed == ["GPU-0"]
+    rig.cycle(2)
+    assert used(rig)[1:] == ["GPU-1", "GPU-0"], "it has passed: the job that waited has it"
+
+
 def test_probe_passes_after_the_run__failure_is_attested(rig: Rig) -> None:
     terms = running(rig)
     rig.runner.end(rig.runner.started[0].run_id, Reason.EXITED, 1)
