@@ -165,6 +165,7 @@ class Code(StrEnum):
     SESSION_REQUIRED = "session_required", _FAULT, 401, False, "A bearer token is needed; sign in."
     SESSION_UNKNOWN = "session_unknown", _FAULT, 401, False, "The session has ended; sign in again."
     NOT_REQUESTER = "not_requester", _REFUSED, 403, False, "Another account owns the job."
+    NOT_DRAWN = "not_drawn", _REFUSED, 403, False, "No juror of the job, or its time is over."
 
     # Specifications and inputs.
     SPEC_INVALID = "spec_invalid", _INPUT, 422, False, "Not a valid job specification."

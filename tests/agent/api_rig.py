@@ -35,11 +35,12 @@ from provider_agent.http.status import create_status_app
 from provider_agent.http.uploads import InputStorage, Permit, StorageLimits
 from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
+from provider_agent.modules.jobs.evidence import Evidence
 from provider_agent.modules.jobs.routes import operations
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol import jobspec, messages, siwe
-from teraproof.protocol.digests import manifest
+from teraproof.protocol.digests import Entry, manifest
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError
 from teraproof.rpc.errors import Reverted
 
@@ -123,6 +124,16 @@ class MemoryStore:
         return digest in self.named
 
 
+class NobodyIsDrawn:
+    """An agent without a court."""
+
+    def of(self, job_id: bytes, account: str) -> Evidence:
+        raise Refused(Code.NOT_DRAWN, "only a juror drawn for the job may see this")
+
+    def input(self, found: Evidence, entry: Entry) -> Path:
+        raise AssertionError
+
+
 class FixedPrice:
     """Issues quotes at one price and refuses GPU jobs."""
 
@@ -161,6 +172,7 @@ class Rig:
     url: str = ""
     status_url: str = ""
     desk: FixedPrice = field(default_factory=FixedPrice)
+    evidence: Any = None  # what jurors may read; None: nobody is drawn
 
     def job(self, job_id: bytes) -> JobView | None:
         return self.jobs.get(job_id)
@@ -196,6 +208,7 @@ class Rig:
         self.inputs = InputStorage(self.root / "inputs", self.storage_limits)
         api = JobsApi(
             jobs=self,
+            evidence=self.evidence or NobodyIsDrawn(),
             specs=self.store,
             inputs=self.inputs,
             may_upload=self.may_upload,

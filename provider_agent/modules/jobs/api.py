@@ -12,6 +12,7 @@ from typing import Protocol
 from provider_agent.http.limits import ApiLimits
 from provider_agent.http.uploads import InputStorage, Permit
 from provider_agent.modules.jobs.documents import JobDirectory
+from provider_agent.modules.jobs.evidence import EvidenceDirectory
 from teraproof.protocol import jobspec, messages
 
 
@@ -52,6 +53,7 @@ class JobsApi:
     """Everything that the routes need."""
 
     jobs: JobDirectory
+    evidence: EvidenceDirectory
     specs: SpecStore
     inputs: InputStorage
     may_upload: Callable[[str, str, int], Permit | None]

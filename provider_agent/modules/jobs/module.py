@@ -26,6 +26,7 @@ from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.checks import JobChecks
 from provider_agent.modules.jobs.containment import make_runner
 from provider_agent.modules.jobs.duty import JobsDuty
+from provider_agent.modules.jobs.evidence import EvidenceDesk
 from provider_agent.modules.jobs.executor import Machine, Worker
 from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.halt import Halt, halted
@@ -170,6 +171,7 @@ class JobsModule(Module):
         )
         self._api = JobsApi(
             jobs=JobViews(book, machine, context.key, domain),
+            evidence=EvidenceDesk(book, machine.results, machine.inputs, clock.now),
             specs=records,
             inputs=machine.inputs,
             may_upload=UploadRule(book, duty, desk, policy, context.capacity),

@@ -122,9 +122,9 @@ class Promises:
             owed[job.job_id] = self._begun(job, self._hold(Kind.OWED, spec, collateral))
             needed |= _inputs(job.requester, spec)
         for job_id in self._to_defend:
-            job = self._book.store.job(job_id)
-            if job is not None:
-                needed |= _inputs(job.requester, self._book.spec(job))
+            disputable = self._book.store.job(job_id)
+            if disputable is not None:
+                needed |= _inputs(disputable.requester, self._book.spec(disputable))
         for job in self._to_deliver(standing):
             # Its work is done: the attestation has still to be paid for.
             owed.setdefault(job.job_id, Hold(Kind.OWED, Amounts(gas=1), by=_MODULE))
