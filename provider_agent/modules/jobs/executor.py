@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +24,13 @@ from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.adoption import adopt_result
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName
 from provider_agent.modules.jobs.policy import Policy
-from provider_agent.modules.jobs.repository import JobRow, RunRow, RunStage
+from provider_agent.modules.jobs.repository import JobRow, QuoteRow, RunRow, RunStage
 from provider_agent.modules.jobs.results import Result, Results
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunState
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
+from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,14 @@ class Worker:
         runner: RunnerSettings,
         slots: int,
         clock: Callable[[], float] = time.time,
-        quotes: Callable[[], int] = lambda: 0,
+        quotes: Callable[[], Sequence[QuoteRow]] = tuple,
+        hired: Callable[[], Sequence[QuoteRow]] = tuple,
         before_run: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_run = before_run
         self._book, self._store, self._machine = book, book.store, machine
         self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
-        self._quotes = quotes
+        self._quotes, self._hired = quotes, hired
         self._background = Background()
         # A driver that hangs keeps no job from being started or kept.
         self._probes = Background(1)
@@ -150,7 +152,7 @@ class Worker:
             return None
         if self._rests(last):
             return None
-        slot = self._slot_for(job, now)
+        slot = self._slot_for(job, spec, deadline, now)
         if slot is None:
             self._book.note(job, "waiting for a free slot", Code.SLOTS_TAKEN)
             return None
@@ -168,7 +170,7 @@ class Worker:
         name = RunName(job.job_id, attempt, slot, seconds)
         return self._store.add_run(str(name), job.job_id)
 
-    def _slot_for(self, job: JobRow, now: int) -> int | None:
+    def _slot_for(self, job: JobRow, spec: JobSpec, deadline: int, now: int) -> int | None:
         """A free slot, if no job that was taken earlier and can begin waits for one."""
         active = self._store.runs_in(*ACTIVE_RUNS)
         taken = {RunName.parse(run.run_id).slot for run in active}
@@ -183,9 +185,46 @@ class Worker:
             and self._needs_run(other)
             and self._can_begin(other, now)
         ]
-        # A tenant that hires by a live quote finds the slot free.
-        kept = 0 if self._book.acceptance(job.job_id) is None else self._quotes()
+        kept = 0
+        if self._book.acceptance(job.job_id) is not None:
+            kept = self._kept(job, active)
+            # What the chain has told of later may have been taken earlier.
+            if deadline - now > self._policy.seconds_alone(spec):
+                kept += self._unseen(job)
         return free[0] if len(free) > len(earlier) + kept else None
+
+    def _unseen(self, job: JobRow) -> int:
+        """How many jobs are ours before this one was, and are not seen to be."""
+        hired, mine = len(self._hired()), self._book.acceptance(job.job_id)
+        if mine is None or mine.nonce is None:
+            return hired
+        others = [self._book.acceptance(other.job_id) for other in self._book.accepting()]
+        # An account's transactions land in the order of their nonces.
+        return hired + sum(
+            one is not None and one.nonce is not None and one.nonce < mine.nonce for one in others
+        )
+
+    def _kept(self, job: JobRow, active: list[RunRow]) -> int:
+        """How many slots a job that has paid leaves to those that may still hire by a quote.
+
+        Those have a slot in time where one is free, or a brief job is in it: their durations allow
+        for one such job before them. (A quote of before an upgrade may not.)
+        """
+        quotes = self._quotes()
+        if not quotes:
+            return 0
+        specs = [self._book.spec_named(quote.spec) for quote in quotes]
+        firm = sum(
+            spec is None or not self._policy.can_wait(spec, quote.duration)
+            for spec, quote in zip(specs, quotes, strict=True)
+        )
+        running = [self._store.job(run.job_id) for run in active]
+        brief = sum(self._is_brief(one) for one in (job, *running) if one is not None)
+        return firm + max(0, len(quotes) - firm - brief)
+
+    def _is_brief(self, job: JobRow) -> bool:
+        spec = self._book.spec(job)
+        return spec is not None and self._policy.is_brief(spec)
 
     def _free_devices(self, wanted: int) -> tuple[Device, ...] | None:
         """That number of GPUs that work and that no run holds; None where there are fewer."""

@@ -125,7 +125,8 @@ class JobsModule(Module):
             policy,
             settings.runner,
             settings.agent.slots,
-            quotes=lambda: len(promises.quotes),
+            quotes=lambda: promises.quotes,
+            hired=lambda: promises.unseen,
             before_run=context.capacity.call_in,
         )
         self._duty = duty = JobsDuty(

@@ -27,6 +27,8 @@ from teraproof.protocol.jobspec import PRINTED_MB, PROCESSES, JobSpec
 from teraproof.protocol.pricing import least_price, most_collateral
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
 
+# Seconds that a job which was hired by a quote leaves to one that paid before and has begun.
+_QUOTE_WAITS = 600
 # Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
 _REACTION_BLOCKS = 3
 # As many files as ext4 has room for in so much space: one for 16 KiB, and some more.
@@ -145,10 +147,26 @@ class Policy:
         """How far the pinned block lies behind the newest, about."""
         return int(self._confirmations * self._block_seconds())
 
+    def seconds_alone(self, spec: JobSpec) -> int:
+        """The time from the start of a job to its deadline, at least."""
+        return self.busy_seconds(spec) + self._margin()
+
     def seconds_needed(self, spec: JobSpec, load: Load) -> int:
         """The duration a job must allow, given what is promised already."""
         waves = load.committed // load.slots
-        return waves * load.longest + self.busy_seconds(spec) + self._margin()
+        return waves * load.longest + self.seconds_alone(spec)
+
+    def seconds_quoted(self, spec: JobSpec, load: Load) -> int:
+        """The duration that a quote allows: a job that has paid need not wait for it."""
+        return self.seconds_needed(spec, load) + _QUOTE_WAITS
+
+    def is_brief(self, spec: JobSpec) -> bool:
+        """Whether a job is over in the time that one which is hired meanwhile leaves to it."""
+        return self.seconds_alone(spec) <= _QUOTE_WAITS
+
+    def can_wait(self, spec: JobSpec, duration: int) -> bool:
+        """Whether a job that is hired for `duration` seconds can have a brief one before it."""
+        return duration >= self.seconds_alone(spec) + _QUOTE_WAITS
 
     def _margin(self) -> int:
         """Seconds between the timeout of a run and the deadline of its job."""

@@ -128,7 +128,7 @@ class Promises:
         for job in self._to_deliver(standing):
             # Its work is done: the attestation has still to be paid for.
             owed.setdefault(job.job_id, Hold(Kind.OWED, Amounts(gas=1), by=_MODULE))
-        for quote in self._hired():
+        for quote in self.unseen:
             spec = self._book.spec_named(quote.spec)
             owed[quote.digest] = self._hold(Kind.OWED, spec, 0)
             needed |= _inputs(quote.requester, spec)
@@ -196,6 +196,16 @@ class Promises:
         """The quotes that tenants have hired by, as far as it was seen since the start."""
         return list(self._used.values())
 
+    @property
+    def unseen(self) -> list[QuoteRow]:
+        """The quotes that were used for jobs whose events have not been seen yet."""
+        now = 0 if self._block is None else self._block.timestamp
+        return [
+            quote
+            for quote in self._used.values()
+            if quote.expires + quote.duration >= now and not self._book.has_job_of(quote)
+        ]
+
     def load(self, *kinds: Kind) -> Load:
         """The jobs that are promised, or those that are OWED alone."""
         return self.capacity.load(*kinds)
@@ -254,15 +264,6 @@ class Promises:
         made = self._attempts.made(quote.digest.hex(), _CANCEL)
         landed = any(one.state in (IntentState.MINED, IntentState.FINAL) for one in made)
         return landed and not self._book.has_job_of(quote)
-
-    def _hired(self) -> list[QuoteRow]:
-        """The quotes that were used for jobs whose events have not been seen yet."""
-        now = 0 if self._block is None else self._block.timestamp
-        return [
-            quote
-            for quote in self._used.values()
-            if quote.expires + quote.duration >= now and not self._book.has_job_of(quote)
-        ]
 
     def _to_deliver(self, standing: Standing | None) -> list[JobRow]:
         if standing is None or self._block is None:

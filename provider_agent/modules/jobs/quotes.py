@@ -182,7 +182,7 @@ class QuoteDesk:
             spec=spec.digest(),
             price=price,
             collateral=collateral,
-            duration=self._policy.seconds_needed(spec, load),
+            duration=self._policy.seconds_quoted(spec, load),
             expires=now + self._good_for,
             nonce=self._next_nonce(standing.consent),
         )
