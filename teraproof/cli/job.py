@@ -65,6 +65,7 @@ def check(session: Session, package: Path) -> Result:
     """
     from teraproof.amounts import show_seconds
     from teraproof.market import packages
+    from teraproof.market.conditions import capability_of, choices
     from teraproof.protocol.comparison import Comparison
 
     read, faults = packages.examine(package)
@@ -89,8 +90,14 @@ def check(session: Session, package: Path) -> Result:
         ("results compared", str(spec.compare or Comparison()) if spec.deterministic else "never"),
     ]
     session.ui.table(f"Job in {read.directory}", ("what", "value"), rows)
+    session.ui.note(choices(spec))
     session.ui.step("no fault was found")
-    return {"package": str(read.directory), "spec": "0x" + spec.digest().hex(), "faults": []}
+    return {
+        "package": str(read.directory),
+        "spec": "0x" + spec.digest().hex(),
+        "capability": capability_of(spec) if spec.deterministic else None,
+        "faults": [],
+    }
 
 
 @command(cli, Needs.ACCOUNT)

@@ -4,22 +4,32 @@
 from __future__ import annotations
 
 from teraproof.amounts import show_rate, show_tpf
+from teraproof.errors import WrongInput
+from teraproof.protocol.capability import of_job
+from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order
 
 _JUDGED = {
     Judged.TRUSTED: "by nobody: trusted",
     Judged.REFUSABLE: "by the tenant, who may burn price and collateral",
-    Judged.DETERMINISTIC: "by running it again",
 }
+_CLASS = "the class of its GPU"
 
 
-def protection(order: Order) -> str:
-    """One line on what stands between this order and a provider that delivers nothing good."""
+def protection(order: Order, hired: bool = False) -> str:
+    """One line on what stands between this order and a provider that delivers nothing good.
+
+    `hired`: the tenant has chosen the provider by its quote.
+    """
     late = "the price comes back"
     if order.collateral:
         late += " with a part of the collateral"
     if order.judged == Judged.REFUSABLE:
         bad = "you can burn the price and the collateral within the challenge window, not get it"
+    elif order.judged != Judged.TRUSTED:
+        bad = "what is done about it is " + judged(order)
+    elif hired:
+        bad = "it is paid all the same: nothing protects you but your choice of this provider"
     elif order.allow_root != ZERO_WORD:
         bad = "it is paid all the same: only the providers that you named can take the job"
     else:
@@ -30,9 +40,41 @@ def protection(order: Order) -> str:
     return f"protection: without a result in time {late}; if the result is bad, {bad}"
 
 
+def judged(order: Order) -> str:
+    """Who judges the result of an order, also one of a later version of the contracts."""
+    known = [words for value, words in _JUDGED.items() if value == order.judged]
+    if known:
+        return known[0]
+    if order.capability is not None:
+        return f"decided by jurors of the capability 0x{order.capability:064x}, who run it again"
+    return f"judged in a way ({order.judged}) that this version does not know"
+
+
+def choices(spec: JobSpec) -> str:
+    """One line on what can protect an order of a job that is still to be posted."""
+    line = (
+        "protection of an order: by default nothing but your choice of providers; with --judged "
+        "refusable you can burn price and collateral"
+    )
+    if not spec.deterministic:
+        return line + "; nobody can run this job again, for it is not deterministic"
+    return (
+        f"{line}; the job can be run again by machines with {capability_of(spec)}, "
+        "but no court decides by that yet"
+    )
+
+
+def capability_of(spec: JobSpec) -> str:
+    """The capability of a job for people, with a place left for what a specification lacks."""
+    try:
+        return str(of_job(spec))
+    except WrongInput:  # it runs on GPUs, and the tenant has named none yet
+        return f"{spec.kind}|{spec.runtime}|{_CLASS}"
+
+
 def conditions(order: Order) -> list[tuple[str, str]]:
     """What a provider must have to take the order."""
-    rows = [("collateral", show_tpf(order.collateral)), ("judged", _JUDGED[Judged(order.judged)])]
+    rows = [("collateral", show_tpf(order.collateral)), ("judged", judged(order))]
     if order.allow_root != ZERO_WORD:
         rows.append(("for", "the providers on a list"))
     if order.min_stake:

@@ -25,7 +25,7 @@ from teraproof.contracts.jobs import (
 from teraproof.deals import JOB_EVENTS, JobEvent, record_of
 from teraproof.errors import CommandError
 from teraproof.market import notebook
-from teraproof.market.conditions import conditions, protection
+from teraproof.market.conditions import conditions, judged, protection
 from teraproof.market.credits import credits_of
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Call, Sender
@@ -181,6 +181,7 @@ def hire(
             ("good until", show_time(quote.expires, now)),
         ],
     )
+    ui.note(protection(quote.order(), hired=True))
     return _place(
         market,
         sender,
@@ -470,6 +471,7 @@ def to_json(market: Market, job: Job, now: int) -> dict[str, Any]:
         "start_price": str(order.start_price),
         "max_price": str(order.max_price),
         "collateral": str(order.collateral),
+        "judged": judged(order),
         "posted_at": job.terms.posted_at,
         "deadline": deadline(market, job),
         "result": None if job.attested is None else "0x" + job.attested.result.hex(),

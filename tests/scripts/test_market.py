@@ -289,6 +289,13 @@ def test_protection__one_line_on_what_the_order_is_worth(
     assert said in line and "\n" not in line
 
 
+def test_protection__hired__the_choice_alone(stage: Stage) -> None:
+    line = protection(stage.order(), hired=True)
+    assert "nothing protects you but your choice of this provider" in line
+    refusable = stage.order(judged=Judged.REFUSABLE)
+    assert protection(refusable, hired=True) == protection(refusable)
+
+
 def test_restricted__list_in_the_specification_and_its_root_in_the_order() -> None:
     package = packages.read(ROOT / "examples" / "finetune-digits")
     owners = ["0x" + "22" * 20, "0x" + "11" * 20]

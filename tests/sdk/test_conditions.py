@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tenant reads about what protects an order is what the contracts do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from teraproof.cli.main import main
+from teraproof.market.conditions import capability_of, choices, conditions, judged, protection
+from teraproof.market.packages import read
+from teraproof.protocol.capability import Capability
+from teraproof.protocol.jobspec import JobSpec, canonical, parse
+from teraproof.protocol.terms import Judged, Order
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "finetune-digits"
+COURT = Capability("finetune", "python-ml", "cpu")
+
+
+def order(how: int) -> Order:
+    return Order(bytes(32), 1, 1, 0, 60, 0, 0, 0, bytes(32), 1, how)
+
+
+def spec(**changes: Any) -> JobSpec:
+    return parse(canonical({**read(EXAMPLE).spec.to_json(), **changes}))
+
+
+@pytest.mark.parametrize("how", [*Judged, 3, 2**128, COURT.number(), 2**256 - 1])
+def test_any_order__also_of_later_contracts__can_be_shown(how: int) -> None:
+    """A tenant's list of jobs must not break because one of them is judged in a new way."""
+    for line in (
+        protection(order(how)),
+        judged(order(how)),
+        dict(conditions(order(how)))["judged"],
+    ):
+        assert line and "\n" not in line
+
+
+def test_order_of_a_court__its_capability_is_named() -> None:
+    shown = judged(order(COURT.number()))
+    assert f"{COURT.number():064x}" in shown and "run it again" in shown
+    assert order(COURT.number()).capability == COURT.number()
+
+
+@pytest.mark.parametrize("how", [0, 1, 2, 2**128])
+def test_small_number__no_capability(how: int) -> None:
+    assert order(how).capability is None
+    assert "jurors" not in judged(order(how))
+
+
+def test_choices__deterministic__what_could_run_it_again_and_that_nobody_decides_yet() -> None:
+    line = choices(spec())
+    assert str(COURT) in line and "no court decides by that yet" in line
+    gpu = spec(resources={"cpus": 1, "memory_mb": 64, "disk_mb": 64, "gpus": 1})
+    assert capability_of(gpu) == "finetune|python-ml|the class of its GPU"
+
+
+def test_choices__not_deterministic__nobody_could() -> None:
+    line = choices(spec(deterministic=False))
+    assert "nobody can run this job again" in line and "python-ml" not in line
+    assert "\n" not in line
+
+
+def test_check__says_it_without_a_chain() -> None:
+    said = CliRunner().invoke(main, ["job", "check", str(EXAMPLE)])
+    assert said.exit_code == 0
+    words = " ".join(said.output.split())
+    assert "--judged refusable" in words and "finetune|python-ml|cpu" in words
+    found = CliRunner().invoke(main, ["job", "check", str(EXAMPLE), "--json"])
+    assert json.loads(found.stdout)["capability"] == "finetune|python-ml|cpu"
