@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.store import IntentState
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.terms import Terms
@@ -85,7 +86,7 @@ def test_long_order_and_unpaid_quote__the_order_waits_for_its_end_and_no_longer(
     quoted(rig, 1)
     orders = paid(rig, LONG)
     assert started(rig, orders) == []
-    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle(2)
     assert started(rig, orders) == [0]
 
@@ -142,7 +143,7 @@ def test_quote_of_before_an_upgrade__keeps_its_slot(rig: Rig) -> None:
     assert rig.promises.quotes == [replace(row, duration=row.duration - 1)]
     orders = paid(rig, BRIEF)
     assert started(rig, orders) == []
-    rig.next_block(rig.settings.jobs.quote_seconds + 5)
+    rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle(2)
     assert started(rig, orders) == [0]
 
