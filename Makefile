@@ -196,6 +196,10 @@ window-use: setup ## the part of a window that an agent proves, with blocks of 2
 soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 	@$(BIN)/python -m benchmarks.soundness
 
+.PHONY: courts
+courts: .venv/.stamp ## write the tables and the figures of docs/courts-economics.md (a minute)
+	@$(BIN)/python -m benchmarks.courts
+
 .PHONY: alerts
 alerts: .venv/.stamp promtool ## test the alert rules, the dashboard and the unit of operations/
 	@$(BIN)/python -m pytest -q -p no:ape_test -p no:boa_test tests/tooling/test_operations.py

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks import absence, picker
+from benchmarks import absence, pages, picker
 from benchmarks.cheating import (
     Field,
     best_gain,
@@ -37,9 +36,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "soundness.md"
 PLANS = ROOT / "deployments" / "params"
 FIGURE = ROOT / "docs" / "figures" / "soundness.svg"
-
-# A part of the page between two such lines is written by this program.
-_TABLE = re.compile(r"(?<=<!-- table: )([a-z-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 # ------------------------------------------------------------------------------- plans
@@ -74,11 +70,6 @@ def rules_of(plan: dict[str, Any]) -> absence.Rules:
 # ------------------------------------------------------------------------------ tables
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
 def _percent(value: float) -> str:
     if 0 < value < 1e-4:
         return f"2^{math.log2(value):.0f}"
@@ -108,7 +99,7 @@ def saves_work() -> str:
             [f"{100 * f:g} %", _percent(passes(f, 8)), _percent(passes(f, 16)), f"{f / 2:.3f}"]
             + [_signed(change(1 - f, 1, samples, 0.5, bond)) for samples, bond in outcomes]
         )
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def inflates() -> str:
@@ -123,7 +114,7 @@ def inflates() -> str:
             [f"{claim:g} x", f"{100 * f:.1f} %", _percent(passes(f, 8)), _percent(passes(f, 16))]
             + [_signed(change(1, claim, samples, 0, bond)) for samples, bond in outcomes]
         )
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def false_scores() -> str:
@@ -132,7 +123,7 @@ def false_scores() -> str:
         [f"{claim:g} x"] + [_count(failures(claim, samples)) for samples in (4, 8, 16, 32)]
         for claim in (1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)
     ]
-    return _table(["false score", "S = 4", "S = 8", "S = 16", "S = 32"], rows)
+    return pages.table(["false score", "S = 4", "S = 8", "S = 16", "S = 32"], rows)
 
 
 def grinding() -> str:
@@ -141,7 +132,7 @@ def grinding() -> str:
         [str(bits)] + [f"{2 ** (bits / samples):.2f} x" for samples in (4, 8, 16, 32)]
         for bits in (1, 2, 4, 8, 16, 28, 36)
     ]
-    return _table(["g, bits", "S = 4", "S = 8", "S = 16", "S = 32"], rows)
+    return pages.table(["g, bits", "S = 4", "S = 8", "S = 16", "S = 32"], rows)
 
 
 def bias() -> str:
@@ -154,7 +145,7 @@ def bias() -> str:
             row.append(f"{100 * gain:.2f} % ({claim:.3f} x)")
         rows.append(row)
     head = ["g, bits", "S = 8, no bond", "S = 8, B = w", "S = 8, B = 10 w"]
-    return _table(head + ["S = 16, no bond", "S = 16, B = w", "S = 16, B = 10 w"], rows)
+    return pages.table(head + ["S = 16, no bond", "S = 16, B = w", "S = 16, B = 10 w"], rows)
 
 
 def guesses() -> str:
@@ -163,7 +154,7 @@ def guesses() -> str:
     for blocks in (1, 8, 34, 136, 277):
         deviation, peak = guess_rate(480 * blocks)
         rows.append([f"{480 * blocks:,}", f"{deviation:.2f}", f"{peak:.6f}"])
-    return _table(["K", "spread / 2^8", "best guess / 2^-8"], rows)
+    return pages.table(["K", "spread / 2^8", "best guess / 2^-8"], rows)
 
 
 def delegators() -> str:
@@ -178,7 +169,7 @@ def delegators() -> str:
                 row.append(_signed(gain))
             rows.append(row)
     head = ["own part of the pool", "commission", "its part of the reward", "its part of the bond"]
-    return _table(head + ["claims 1.1 x", "claims 2 x"], rows)
+    return pages.table(head + ["claims 1.1 x", "claims 2 x"], rows)
 
 
 def confidence() -> str:
@@ -187,7 +178,7 @@ def confidence() -> str:
     for samples in (4, 8, 16, 32, 64, 8 * 30):
         note = f"{samples}" + (" (30 epochs of 8)" if samples == 240 else "")
         rows.append([note, f"{100 * (1 - 0.05 ** (1 / samples)):.1f} %"])
-    return _table(["samples", "false part f that passes 5 % of the time"], rows)
+    return pages.table(["samples", "false part f that passes 5 % of the time"], rows)
 
 
 def strategies() -> str:
@@ -204,7 +195,7 @@ def strategies() -> str:
                 + [f"{best_gain(count, 8, field):+.3f}" for count in (1, 2, 3, 4)]
             )
     head = ["part of all scores", "its stake backs", "1 identity", "2", "3", "4"]
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def draws() -> str:
@@ -234,7 +225,7 @@ def draws() -> str:
         expected = f"{epochs * chance:.1f} (+- {spread:.1f})"
         rows.append([name, f"{choices:,}", _tenths(chance), expected, str(passed)])
     head = ["the draw is that of", "blocks to call in", "passes, formula", "of 200, expected"]
-    return _table([*head, "of 200, simulated"], rows)
+    return pages.table([*head, "of 200, simulated"], rows)
 
 
 @cache
@@ -270,7 +261,7 @@ def presence() -> str:
         rows.append([name, *(_tenths(part) for part in parts)])
     head = ["present", "of the time, q", "epochs scored", "q + dead time"]
     head += ["rewards, 2 h an epoch", "up to a day an epoch", "up to 3 days"]
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def searched() -> str:
@@ -283,7 +274,7 @@ def searched() -> str:
             + [f"{_tenths(tested.present)} / {_tenths(tested.scored)}", _tenths(allowed)]
         )
     head = ["plan", "searched on: present / scored", "tested on: present / scored"]
-    return _table([*head, "tested: q + dead time"], rows)
+    return pages.table([*head, "tested: q + dead time"], rows)
 
 
 def delays() -> str:
@@ -295,7 +286,7 @@ def delays() -> str:
             row.append(f"{share**slots:.0e}")
         rows.append(row)
     head = ["DRAW_DELAY, slots in a row", "on Ethereum", "1 % of the proposers", "10 %", "30 %"]
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def shapes() -> str:
@@ -317,7 +308,7 @@ def shapes() -> str:
             + [f"{costs.gas / 1e3:,.0f} k", f"{costs.memory / 1e9:.1f} GB"]
         )
     head = ["format", "N", "K", "a round's product", "hashing", "generating", "useful part"]
-    return _table([*head, "gas of an opening", "memory"], rows)
+    return pages.table([*head, "gas of an opening", "memory"], rows)
 
 
 def windows() -> str:
@@ -339,7 +330,7 @@ def windows() -> str:
         )
     head = ["plan", "a block", "slot", "chance", "a window each", "spacing", "dead time"]
     head += ["window", "a block of it", "to present it", "draw delay, blocks", "in time"]
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def shipped() -> str:
@@ -358,7 +349,7 @@ def shipped() -> str:
         )
     head = ["plan", "randomness", "N", "K", "S", "f = 10 % passes", "f = 50 % passes", "bond B"]
     head += ["an epoch pays", "w = B at a share of", "op/s a TPF backs", "target, op/s"]
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -386,14 +377,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def written(page: str) -> str:
     """The page with its tables computed again. ValueError names a table that nobody computes."""
-
-    def fill(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in TABLES:
-            raise ValueError(f"docs/soundness.md asks for a table {name!r}; there is none")
-        return f"{name}{match[2]}\n{TABLES[name]()}\n"
-
-    return _TABLE.sub(fill, page)
+    return pages.filled(page, TABLES, "docs/soundness.md")
 
 
 def outdated() -> list[Path]:

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks on a jury besides its votes: bribes, full seats, the order of draws, work for nothing.
+
+Each has a formula and a simulation of the same name with `_drawn`. Amounts are in units of the
+price where no currency is named.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from math import comb
+
+import numpy as np
+
+from benchmarks.courts.disputes import tail
+from benchmarks.courts.rules import Money, Rules, Ruling, World, ruling
+
+
+def law(size: int, chance: float) -> list[tuple[int, float]]:
+    """Hits of independent throws, with their chances."""
+    return [
+        (hits, comb(size, hits) * chance**hits * (1 - chance) ** (size - hits))
+        for hits in range(size + 1)
+    ]
+
+
+# -------------------------------------------------------------------------------- absence
+
+
+def juror(rules: Rules, world: World, absent: float) -> float:
+    """What a place brings a juror that runs the job, but misses a part of its calls."""
+    return (1 - absent) * (rules.fee - world.run - world.gas) - absent * rules.big
+
+
+def juror_drawn(rules: Rules, world: World, absent: float, runs: int, seed: int) -> float:
+    away = np.random.default_rng(seed).random(runs) < absent
+    return float(np.where(away, -rules.big, rules.fee - world.run - world.gas).mean())
+
+
+def bearable_absence(rules: Rules, world: World) -> float:
+    """The absence at which a juror that runs the job earns nothing."""
+    margin = rules.fee - world.run - world.gas
+    return margin / (margin + rules.big)
+
+
+# --------------------------------------------------------------------------------- bribes
+
+
+class Bribe(IntEnum):
+    """What is bought of a juror."""
+
+    SILENCE = 0  # by a lying provider
+    FALSE = 1  # RIGHT, by a lying provider; it is made good what it loses if that fails
+    WITHHELD = 2  # by a lying tenant
+
+
+def bribe_price(rules: Rules, world: World, kind: Bribe, won: bool) -> float:
+    """What a juror that takes bribes must at least be given for one place."""
+    margin = rules.fee - world.run
+    if kind is Bribe.SILENCE:
+        return rules.big + margin
+    if kind is Bribe.WITHHELD:
+        return margin
+    # Its run is saved. If the ruling goes the other way it is made good its fine and its fee.
+    return 0.0 if won else rules.small + margin
+
+
+def silence_for_all(rules: Rules, world: World) -> float:
+    """The price of no quorum in every round, if every juror takes bribes."""
+    total = 0.0
+    sizes = [rules.panel, rules.redraw_panel]
+    for size in sizes + ([rules.appeal_panel] if rules.appealable_silence else []):
+        needed = sum(max(0, there - size // 2) * p for there, p in law(size, 1 - world.absent))
+        total += needed * bribe_price(rules, world, Bribe.SILENCE, True)
+    return total
+
+
+def silence_for_all_drawn(rules: Rules, world: World, runs: int, seed: int) -> float:
+    chance = np.random.default_rng(seed)
+    total = np.zeros(runs)
+    sizes = [rules.panel, rules.redraw_panel]
+    for size in sizes + ([rules.appeal_panel] if rules.appealable_silence else []):
+        there = (chance.random((runs, size)) >= world.absent).sum(axis=1)
+        total += np.maximum(0, there - size // 2) * bribe_price(rules, world, Bribe.SILENCE, True)
+    return float(total.mean())
+
+
+def bribery(rules: Rules, world: World, kind: Bribe, takers: float, prize: float) -> float:
+    """Profit of offering bribes to every drawn juror, of whom a part takes them.
+
+    The first panel and, if it was turned, the appeal of the honest party. Nobody is away.
+    """
+    total = 0.0
+    for bought, chance in law(rules.panel, takers):
+        first = _turned(kind, bought, rules.panel, standing=False)
+        if not first:
+            total += chance * _bribe_loss(rules, world, kind, bought, rules.panel)
+            continue
+        for more, then in law(rules.appeal_panel, takers):
+            total += chance * then * _bribe_end(rules, world, kind, bought, more, prize)
+    return total
+
+
+def _turned(kind: Bribe, bought: int, size: int, standing: bool) -> bool:
+    if kind is Bribe.WITHHELD and not standing:
+        return 3 * bought >= 2 * size
+    if kind is Bribe.WITHHELD:
+        # In the appeal the other votes need more than half, or the ruling stays.
+        return 2 * bought > size
+    return 2 * bought > size
+
+
+def _bribe_loss(rules: Rules, world: World, kind: Bribe, bought: int, votes: int) -> float:
+    """The first panel was not turned."""
+    paid = bought * bribe_price(rules, world, kind, won=False)
+    fees = (votes - bought) * rules.fee if kind is Bribe.WITHHELD else 0.0
+    return -paid - fees
+
+
+def _bribe_end(
+    rules: Rules, world: World, kind: Bribe, first: int, second: int, prize: float
+) -> float:
+    won = _turned(kind, second, rules.appeal_panel, standing=True)
+    paid = (first + second) * bribe_price(rules, world, kind, won)
+    if won:
+        return prize - paid
+    votes = rules.panel - first + rules.appeal_panel - second
+    return -paid - (min(votes * rules.fee, rules.dispute_bond) if kind is Bribe.WITHHELD else 0.0)
+
+
+def bribery_drawn(
+    rules: Rules, world: World, kind: Bribe, takers: float, prize: float, runs: int, seed: int
+) -> float:
+    chance = np.random.default_rng(seed)
+    first = (chance.random((runs, rules.panel)) < takers).sum(axis=1)
+    second = (chance.random((runs, rules.appeal_panel)) < takers).sum(axis=1)
+    total = 0.0
+    for bought, more in zip(first.tolist(), second.tolist(), strict=True):
+        if _turned(kind, bought, rules.panel, standing=False):
+            total += _bribe_end(rules, world, kind, bought, more, prize)
+        else:
+            total += _bribe_loss(rules, world, kind, bought, rules.panel)
+    return total / runs
+
+
+def takers_needed(rules: Rules, world: World, kind: Bribe, prize: float) -> float:
+    """The part of all jurors that must take bribes before offering them pays."""
+    low, high = 0.0, 1.0
+    if bribery(rules, world, kind, high, prize) <= 0:
+        return float("inf")
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        if bribery(rules, world, kind, middle, prize) > 0:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+# ------------------------------------------------------------------------------ full seats
+
+
+def busy_part(seats: int, disputes: int, panel: int) -> float:
+    """The part of the seats that disputes keep, each place drawn with replacement."""
+    return float(1 - (1 - 1 / seats) ** (panel * disputes))
+
+
+def without_quorum(rules: Rules, busy: float) -> float:
+    """All rounds of another dispute find too few free jurors."""
+    total = 1.0
+    sizes = [rules.panel, rules.redraw_panel]
+    for size in sizes + ([rules.appeal_panel] if rules.appealable_silence else []):
+        total *= 1 - tail(size, size // 2 + 1, 1 - busy)
+    return total
+
+
+def without_quorum_drawn(
+    rules: Rules, seats: int, disputes: int, runs: int, seed: int
+) -> tuple[float, float]:
+    """The busy part, and how often all rounds find too few, from drawn seats."""
+    chance = np.random.default_rng(seed)
+    busy_sum, failed = 0.0, 0
+    for _ in range(runs):
+        rounds = []
+        sizes = [rules.panel, rules.redraw_panel]
+        for size in sizes + ([rules.appeal_panel] if rules.appealable_silence else []):
+            busy = np.zeros(seats, dtype=bool)
+            busy[chance.integers(0, seats, rules.panel * disputes)] = True
+            busy_sum += busy.mean()
+            there = (~busy[chance.integers(0, seats, size)]).sum()
+            rounds.append(2 * there <= size)
+        failed += all(rounds)
+    return busy_sum / runs / len(rounds), failed / runs
+
+
+def fill(rules: Rules, money: Money, seats: int, wanted: float) -> tuple[float, float]:
+    """How full the seats must be for that chance of no quorum, and what it costs in USD.
+
+    They are full from the first panel until the requester's half of the redraw's time and the time
+    of an appeal are over.
+    """
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        if without_quorum(rules, middle) < wanted:
+            low = middle
+        else:
+            high = middle
+    hours = money.redraw_hours / 2 + (money.appeal_hours if rules.appealable_silence else 0)
+    return high, high * seats * money.fee_per_hour * hours
+
+
+# ------------------------------------------------------------------------- order of draws
+
+
+def reordered(panel: int, s: float, seats: int, pending: int) -> float:
+    """The old rule: whoever is busy when `draw` is called is left out.
+
+    A coalition has disputes of its own that wait for their draw, knows all values, and draws first
+    what makes honest jurors of the victim's panel busy.
+    """
+    struck = busy_part(seats, pending, panel)
+    effective = s / (s + (1 - s) * (1 - struck))
+    return tail(panel, panel // 2 + 1, effective)
+
+
+def reordered_drawn(panel: int, s: float, seats: int, pending: int, runs: int, seed: int) -> float:
+    chance = np.random.default_rng(seed)
+    friends = round(s * seats)
+    won = 0
+    for _ in range(runs):
+        struck = set(chance.integers(0, seats, panel * pending).tolist())
+        places: list[int] = []
+        for juror_ in chance.integers(0, seats, 40 * panel).tolist():
+            if juror_ >= friends and juror_ in struck:
+                continue
+            places.append(juror_)
+            if len(places) == panel:
+                break
+        won += 2 * sum(place < friends for place in places) > panel
+    return won / runs
+
+
+# ------------------------------------------------------------- work for nothing, self-dealing
+
+
+def long_and_cheap(
+    money: Money, rules: Rules, price: float, hours: float, energy: float
+) -> tuple[float, float]:
+    """What a place costs a juror, in USD: under a fee by price alone, and under the shipped one.
+
+    `energy` is the cost of an hour of its machine. Below 0: the juror earns.
+    """
+    run = energy * hours
+    return run - max(money.min_fee, rules.fee * price), run - money.fee(price, hours, rules)
+
+
+def self_dealt(rules: Rules, s: float) -> float:
+    """What a dispute with itself brings: tenant, provider and the part s of all jurors are one."""
+    return -rules.protocol_fee - rules.panel * (1 - s) * rules.fee
+
+
+def self_dealt_drawn(rules: Rules, s: float, runs: int, seed: int) -> float:
+    own = (np.random.default_rng(seed).random((runs, rules.panel)) < s).sum(axis=1)
+    return float((-rules.protocol_fee - (rules.panel - own) * rules.fee).mean())
+
+
+# ------------------------------------------------------------- rules that were not good enough
+
+
+def served_to_friends(size: int, s: float, of_all: bool) -> float:
+    """A provider serves the bytes to its friends only, where jurors cannot judge without them.
+
+    Honest jurors say WITHHELD. `of_all`: RIGHT needs more than half of all votes that were
+    revealed, not of those that are not WITHHELD.
+    """
+    chance = 0.0
+    for friends, p in law(size, s):
+        withheld = size - friends
+        if of_all:
+            chance += p * (2 * friends >= size)
+        else:
+            chance += p * (3 * withheld < 2 * size and friends > 0)
+    return chance
+
+
+def served_to_friends_drawn(size: int, s: float, of_all: bool, runs: int, seed: int) -> float:
+    friends = (np.random.default_rng(seed).random((runs, size)) < s).sum(axis=1)
+    zero = np.zeros_like(friends)
+    if of_all:
+        given = ruling(friends, zero, size - friends, size)
+        return float(np.isin(given, (Ruling.PROVIDER, Ruling.UNDECIDED)).mean())
+    return float(((3 * (size - friends) < 2 * size) & (2 * friends > friends)).mean())
+
+
+def appeal_gain(rules: Rules, collateral: float, loser_pays: bool) -> float:
+    """What an honest provider gains by an appeal that it wins, if the first panel robbed it.
+
+    All jurors of the appeal are honest, and one of the first panel was.
+    """
+    fees = (1 + rules.appeal_panel) * rules.fee
+    appeal = rules.appeal_panel * rules.fee
+    paid = max(0.0, fees - rules.dispute_bond) if loser_pays else appeal
+    return 1 - rules.protocol_fee + collateral - paid
+
+
+def undecided(rules: Rules) -> float:
+    """What it costs a tenant to dispute a job that gives another result at each run."""
+    return -rules.panel * rules.fee * rules.undecided_part

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Economic soundness: each role, what it might do instead of its part, and what it loses by that.
+
+A loss is against doing the honest thing, in units of the price of the job. The worst of the stated
+world is taken. A negative loss is a gain: the test of this table fails then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from benchmarks.courts import attacks, voters
+from benchmarks.courts.attacks import Bribe
+from benchmarks.courts.conduct import STRATEGIES, Strategy
+from benchmarks.courts.disputes import expected, prize
+from benchmarks.courts.rules import Money, Party, Rules, World
+
+THIRD = 1 / 3
+MOST_RIGHT, LEAST_RIGHT = 0.85, 0.15
+"""The parts of disputed results that are right, between which every juror's row holds."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """One row."""
+
+    role: str
+    deviation: str
+    loss: float
+
+
+def _provider(rules: Rules, money: Money, world: World) -> Iterator[tuple[str, float]]:
+    honest = 1 - rules.protocol_fee - world.saved
+    alone = replace(world, colluding=0.0)
+    third = replace(world, colluding=THIRD)
+    gain = prize(rules, Party.PROVIDER, world.collateral)
+
+    def lies(where: World, strategy: Strategy) -> float:
+        # It is disputed. A coalition's honest seats earn in any dispute; that isn't taken off.
+        end = expected(rules, where, Party.PROVIDER, strategy)
+        return honest - (end.profit(gain) - world.collateral)
+
+    just, stubborn = Strategy(), Strategy(appeals=True)
+    yield "lies, and is disputed", lies(alone, just)
+    yield "lies, and appeals the ruling", lies(alone, stubborn)
+    yield "lies, with friends on a third of the seats", min(lies(third, s) for s in STRATEGIES)
+    silent = [strategy for strategy in STRATEGIES if strategy.silences]
+    yield "lies, its friends break the quorum", min(lies(third, s) for s in silent)
+    bought = attacks.bribery(rules, world, Bribe.FALSE, THIRD, gain) - world.collateral
+    yield "lies, and bribes the third of the jurors that takes bribes", honest - bought
+    silence = gain - world.collateral - attacks.silence_for_all(rules, world)
+    yield "lies, and buys silence in every round", honest - silence
+    seats = money.panel_min
+    price = seats * money.price_per_seat
+    filled = [
+        wanted * gain - attacks.fill(rules, money, seats, wanted)[1] / price
+        for wanted in (0.1, 0.5, 0.9)
+    ]
+    yield "has lied, and keeps all seats full (against giving up)", -max(filled)
+
+
+def _tenant(rules: Rules, world: World) -> Iterator[tuple[str, float]]:
+    alone = replace(world, colluding=0.0)
+    third = replace(world, colluding=THIRD)
+    gain = prize(rules, Party.TENANT, world.collateral)
+
+    def claims(where: World, strategy: Strategy) -> float:
+        return -expected(rules, where, Party.TENANT, strategy).profit(gain)
+
+    yield "disputes a right result", claims(alone, Strategy())
+    yield "disputes a right result, and appeals", claims(alone, Strategy(appeals=True))
+    yield "the same with friends on a third of the seats", min(claims(third, s) for s in STRATEGIES)
+    again = [strategy for strategy in STRATEGIES if strategy.silences]
+    yield "its friends break the quorum for another panel", min(claims(third, s) for s in again)
+    bought = attacks.bribery(rules, world, Bribe.WITHHELD, THIRD, gain)
+    yield "bribes the third that takes bribes to say WITHHELD", -bought
+    yield "disputes a job that gives another result each time", -attacks.undecided(rules)
+    yield "disputes where no jury can be found", 0.0  # price back, as much of the bond gone
+    yield "disputes with itself, with a third of the seats", -attacks.self_dealt(rules, THIRD)
+
+
+def _juror(rules: Rules, world: World) -> Iterator[tuple[str, float]]:
+    def less(voter: voters.Voter) -> float:
+        settings = [voters.Setting(right) for right in (LEAST_RIGHT, 0.5, MOST_RIGHT)]
+        return min(
+            voters.profit(rules, world, voters.HONEST, setting)
+            - voters.profit(rules, world, voter, setting)
+            for setting in settings
+        )
+
+    for voter in (*voters.EXACT, *voters.COMPARED):
+        yield voter.name, less(voter)
+    margin = attacks.juror(rules, world, 0.0)
+    yield "does not enlist, as it misses 3 % of its calls", attacks.juror(rules, world, 0.03)
+    yield "is one of many that all say WITHHELD", margin - (rules.attendance - world.gas)
+
+
+def table(rules: Rules, money: Money, world: World) -> list[Position]:
+    """Every row."""
+    roles = (
+        ("provider", _provider(rules, money, world)),
+        ("tenant", _tenant(rules, world)),
+        ("juror", _juror(rules, world)),
+    )
+    return [Position(role, deviation, loss) for role, rows in roles for deviation, loss in rows]
