@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -161,17 +161,32 @@ class InputStorage:
                     used.needed = by_account.get(folder, {})
                     self._say(folder)
 
+    def knows(self, account: str) -> bool:
+        """Whether an account has files here, or one on its way."""
+        folder = _folder(account)
+        with self._lock:
+            coming = any(upload.folder == folder for upload in self._uploads.values())
+            return coming or folder in self._used
+
     def accounts(self) -> list[str]:
         """Who has files here, in lower case."""
         with self._lock:
             return list(self._used)
 
-    def value(self, wanted: Collection[str]) -> None:
-        """Say which accounts (in lower case) have orders that could still be taken."""
+    def value(self, worths: Mapping[str, int]) -> None:
+        """Say what the orders of accounts (in lower case) pay now, in payment token units: what
+        they have sent is worth that, whatever it was sent for.
+        """
         with self._lock:
-            for folder in list(self._used):
-                if folder not in wanted:
-                    self._worth(folder, UNWANTED)
+            for folder, worth in worths.items():
+                used = self._used.get(folder)
+                if used is not None and used.worth != worth:
+                    used.worth = worth
+                    self._say(folder)
+                for token, upload in self._uploads.items():
+                    if upload.folder == folder and upload.worth is not None:
+                        upload.worth = min(upload.worth, worth)
+                        self.capacity.put((_UPLOAD, token), upload.hold())
 
     def remove(self, account: str, sha256: str) -> None:
         """Delete a file if it is there."""
@@ -213,8 +228,9 @@ class InputStorage:
         self._say(folder)
 
     def _worth(self, folder: str, worth: int | None) -> None:
+        """More is sent. What is here keeps what it is worth if the new is for less."""
         used = self._used.get(folder)
-        if used is not None and worth is not None and used.worth != worth:
+        if used is not None and worth is not None and used.worth < worth:
             used.worth = worth
             self._say(folder)
 

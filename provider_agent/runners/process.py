@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 _LAUNCH_SECONDS = 60  # to start Python on a busy machine
 _STOP_SECONDS = 10  # for the supervisor to end a run by itself
 _CHECK, _PROBE = "check-", "probe-"  # runs of the agent's own, which it waits for
-_TRIAL = ".trial-"  # a file that is locked by who waits for such a run
+_TRIAL = ".trial-"  # a file, locked as long as somebody waits for such a run
 _NEW = ".new-"
 _DEAD = ".removed-"
 _AT_ONCE = 512  # files and directories of an ended run that are deleted without a thread
@@ -423,7 +423,7 @@ class ProcessRunner:
         for run_id in marks | runs:
             mark = self._runs / f"{_TRIAL}{run_id}"
             if not linux.is_locked(mark):
-                with suppress(RunnerError):  # a name that is none of ours
+                with suppress(RunnerError):  # a name that we never gave
                     self.remove(run_id)
                 mark.unlink(missing_ok=True)
 

@@ -13,7 +13,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from provider_agent.core.capacity import Amounts, Capacity, Hold, Key, Kind, Resource
+from provider_agent.core.capacity import (
+    UNWANTED,
+    Amounts,
+    Capacity,
+    Hold,
+    Key,
+    Kind,
+    Resource,
+)
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.proofs.prover import Prover
 from provider_agent.prover.worker import OPEN, PROVE, WAIT
@@ -298,7 +306,7 @@ def test_uploads__what_is_worth_less_makes_room(
 def test_uploads__orders_that_ended__worth_nothing(tmp_path: Path) -> None:
     storage = storage_of(tmp_path, 1000 * KIB)
     put(storage, OTHER, "a", 400 * KIB, 10**9)
-    storage.value({TENANT.lower()})
+    storage.value({OTHER.lower(): UNWANTED})
     put(storage, TENANT, "b", 200 * KIB, 0)
     assert storage.used() == (200 * KIB, 1)
 

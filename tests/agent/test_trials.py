@@ -68,7 +68,7 @@ def test_killed_on_the_way__the_next_agent_ends_and_deletes_it(tmp_path: Path, t
 
 @pytest.mark.usefixtures("hanging")
 def test_another_looks_at_the_same_place__a_trial_under_way_stays(tmp_path: Path) -> None:
-    """`provider-agent check` beside an agent that tries a GPU."""
+    """`provider-agent check` next to an agent that tries a GPU."""
     data, said = tmp_path / "data", list[str]()
     runner = runs.make_runner(data, "none")
     thread = threading.Thread(target=lambda: said.append(runner.probe(GPU)))

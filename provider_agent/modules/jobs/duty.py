@@ -97,6 +97,7 @@ class JobsDuty:
         self._promises, self._taker, self._worker = promises, taker, worker
         self._attempts, self._jobs = attempts, jobs
         self._dirty: set[bytes] = set()
+        self._moved: set[str] = set()  # requesters of orders that are no longer what they were
         self._put_off: list[bytes] = []  # by a cycle that had no time left
         self._looked_everywhere: int | None = None  # the chain's time
         self._undecided: set[bytes] = set()  # jobs with intents on their way in the last cycle
@@ -176,6 +177,7 @@ class JobsDuty:
             self._dirty.add(job_id)
         elif job is not None and Status(job.status) not in FINAL:
             update["status"] = said
+            self._moved.add(job.requester)
             if said in FINAL:
                 update["settled_at"] = int(time.time())
                 update["note"] = self._ending(job, said)
@@ -185,6 +187,11 @@ class JobsDuty:
         """Whether we have, or had, anything to do with a job."""
         ours = self.standing is not None and self.standing.owner in (provider, job.provider)
         return ours or self._store.concerns(job.job_id)
+
+    def moved(self) -> set[str]:
+        """Whose orders have become something else since this was asked last."""
+        found, self._moved = self._moved, set()
+        return found
 
     # ------------------------------------------------------------------ the cycle
 
@@ -330,6 +337,7 @@ class JobsDuty:
             read = (status, assignment.provider, assignment.assigned_at, assignment.paused)
             if known == read:
                 return job
+            self._moved.add(job.requester)
             self._store.update_job(
                 job_id,
                 status=status,
@@ -339,6 +347,7 @@ class JobsDuty:
                 state_block=block.number,
             )
         elif status is not Status(job.status):
+            self._moved.add(job.requester)
             change = JobUpdate(status=status, state_block=block.number, settled_at=None)
             if status in FINAL:
                 # What held it up is over; the note goes with the status, so none is left behind.

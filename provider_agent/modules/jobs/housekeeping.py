@@ -17,8 +17,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from provider_agent.core.capacity import UNWANTED
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import LIVE, JobBook, decode_terms
 from provider_agent.modules.jobs.promises import Promises
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _RESTS = 3600  # seconds that an ended row stays where it was
 _QUOTES_REST = 86_400  # seconds from a quote's expiry to its deletion
+_ORDERS = 16  # of an account that are looked at for what they pay
 _PAGE = 500  # old jobs that a round looks at
 _BATCH = 50  # jobs moved in one transaction: others wait for it
 _BREATH, _PAUSE = 0.05, 30.0  # seconds after a full batch, and after one that was not full
@@ -66,8 +68,10 @@ class Housekeeper:
 
     # ------------------------------------------------------------------ in the cycle
 
-    def prune(self, open_margin: int) -> None:
-        """One round. `open_margin` is the contract's, in seconds."""
+    def prune(self, open_margin: int, paused: int = 0) -> None:
+        """One round. `open_margin` is the contract's, in seconds, and `paused` for how long its
+        orders were paused in total.
+        """
         if not self._knows_all():
             return
         store = self._book.store
@@ -87,15 +91,26 @@ class Housekeeper:
                 return name in needed[account]
 
             self._inputs.prune(self._keep_seconds, keep)
-            self._inputs.value({one for one in self._inputs.accounts() if self._wants(one)})
+            self.value(self._inputs.accounts(), open_margin, paused)
             store.prune_specs({quote.spec for quote in self._promises.quotes}, before)
 
-    def _wants(self, account: str) -> bool:
-        """Whether an account has orders that are open or ours to do, or quotes."""
-        named = address("account", account)
+    def value(self, accounts: Iterable[str], open_margin: int, paused: int = 0) -> None:
+        """See what the orders of accounts are worth now: what they have sent is worth no more."""
+        here = [one for one in accounts if self._inputs.knows(one)]
+        self._inputs.value({one.lower(): self._worth(one, open_margin, paused) for one in here})
+
+    def _worth(self, account: str, open_margin: int, paused: int) -> int:
+        """What the best of an account's open orders pays; nothing for a quote or work of ours."""
+        named, now = address("account", account), self._clock()
+        for job in self._book.store.best_orders(named, _ORDERS):
+            terms = decode_terms(job.terms)
+            if now <= terms.open_until(open_margin, terms.paused_since(paused)):
+                return terms.order.max_price
         if any(quote.requester == named for quote in self._promises.quotes):
-            return True
-        return self._book.store.has_jobs(named, Status.OPEN, Status.ASSIGNED)
+            return 0
+        owner = None if self._seen is None else self._seen[1]
+        mine = self._book.store.jobs_of(named, Status.ASSIGNED)
+        return 0 if any(job.provider == owner for job in mine) else UNWANTED
 
     def _needed(self, account: str) -> set[str]:
         """The inputs of all that an account has ordered, or has a quote for."""

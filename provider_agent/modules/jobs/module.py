@@ -243,9 +243,12 @@ class JobsModule(Module):
         standing = self._duty.standing
         if standing is not None:
             self._housekeeper.see(cycle.block.number, standing.owner)
+        margin = 0 if standing is None else standing.open_margin
+        paused = 0 if standing is None else standing.paused_seconds
+        self._housekeeper.value(self._duty.moved(), margin, paused)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
             self._pruned_at = time.monotonic()
-            self._housekeeper.prune(0 if standing is None else standing.open_margin)
+            self._housekeeper.prune(margin, paused)
 
     def measure(self) -> None:
         """Jobs, runs, inputs."""

@@ -146,14 +146,14 @@ class Jobs(Repository):
         )
         return [_job(row) for row in rows]
 
-    def has_jobs(self, requester: str, *statuses: int) -> bool:
-        """Whether an account has a job with any of the statuses."""
-        marks = ", ".join("?" * len(statuses))
-        row = self._db().execute(
-            f"SELECT 1 FROM jobs WHERE requester = ? AND status IN ({marks}) LIMIT 1",  # noqa: S608 - marks only
-            (requester, *statuses),
+    def best_orders(self, requester: str, limit: int) -> list[JobRow]:
+        """The open jobs of an account that pay most, the best first."""
+        rows = self._db().execute(
+            "SELECT * FROM jobs WHERE requester = ? AND status = 1 "
+            "ORDER BY substr(terms, 225, 32) DESC LIMIT ?",
+            (requester, limit),
         )
-        return row.fetchone() is not None
+        return [_job(row) for row in rows]
 
     def has_open_jobs(self) -> bool:
         """Whether any job is on the market, as far as is known."""
