@@ -15,7 +15,8 @@ from provider_agent.store import IntentState
 from teraproof.protocol import messages
 from teraproof.protocol.capability import Capability
 from teraproof.protocol.terms import Judged, Record, Status, Terms
-from tests.agent.duty_rig import OWNER, START, TENANT, Rig
+from tests.agent.duty_parts import OWNER, START, TENANT
+from tests.agent.duty_rig import Rig
 
 COURT = Capability("batch", "python-ml", "cpu").number()
 LONG = 400 * 24 * 3600  # seconds: more than anything is kept
