@@ -269,6 +269,7 @@ class Code(StrEnum):
     MEMORY_TAKEN = "memory_taken", _REFUSED, 409, True, "All memory is promised now."
     SLOTS_TAKEN = "slots_taken", _REFUSED, 409, True, "All slots are promised now."
     RUN_FAILED = "run_failed", _AWAY, 0, True, "A run failed by the provider's fault; again soon."
+    SIGNED_OTHERWISE = "signed_otherwise", _FAULT, 0, False, "Another result was signed before."
     RESULT_UNSAVED = "result_unsaved", _AWAY, 0, True, "The result cannot be stored yet."
     ATTEMPTS_EXHAUSTED = "attempts_exhausted", _FAULT, 0, False, "Too many failed runs."
     TIME_EXHAUSTED = "time_exhausted", _FAULT, 0, False, "No time is left to run it."

@@ -45,14 +45,18 @@ def adopt(store: JobsRepository, runner: Runner) -> None:
         )
 
 
-def adopt_result(store: JobsRepository, job_id: bytes, result: Result) -> RunRow | None:
-    """The run that a result on the disk came from, on record again; None for an unfit receipt."""
+def adopt_result(
+    store: JobsRepository, job_id: bytes, result: Result, attempt: int = 1
+) -> RunRow | None:
+    """The run that a result on the disk came from, on record again as that attempt; None for an
+    unfit receipt.
+    """
     try:
         receipt = Receipt.parse(result.receipt)
     except LocalError as error:
         log.warning("the result of job %s is not taken in: %s", job_id.hex(), error)
         return None
-    run_id = str(RunName(job_id, 1, 0))
+    run_id = str(RunName(job_id, attempt, 0))
     with store.transaction():
         store.add_run(run_id, job_id)
         store.set_run_state(run_id, RunStage.RUNNING)

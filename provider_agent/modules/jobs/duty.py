@@ -384,7 +384,7 @@ class JobsDuty:
         run = self._worker.work(job, deadline, self._now)
         if run is None or run.state is not RunStage.COLLECTED:
             return
-        attestation = attestation_of(job, run)
+        attestation = self._worker.statement(job, run)
         # Our own transaction is our word: the contract asks relayers alone for a signature.
         data = self._jobs.attest(
             terms,

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from provider_agent.core.attempts import MAX_ATTEMPTS, MAX_PAUSE, PAUSE
@@ -22,7 +22,7 @@ from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.adoption import adopt_result
-from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName
+from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName, attestation_of
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.repository import JobRow, QuoteRow, RunRow, RunStage
 from provider_agent.modules.jobs.results import Result, Results
@@ -31,6 +31,7 @@ from provider_agent.runners.base import Phase, Reason, Runner, RunRequest, RunSt
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.messages import Attestation
 from teraproof.protocol.terms import Status
 
 log = logging.getLogger(__name__)
@@ -85,11 +86,7 @@ class Worker:
         `deadline` and `now` are unix seconds of the chain: the machine's clock may be wrong.
         """
         self._doomed.pop(job.job_id, None)
-        run = self._book.latest_run(job.job_id)
-        if run is None:
-            # Without a run on record a result comes from before the database was lost.
-            known = self._machine.results.get(job.job_id)
-            run = None if known is None else adopt_result(self._store, job.job_id, known)
+        run = self._adopted(job, self._book.latest_run(job.job_id))
         if run is None or run.state in (RunStage.FAILED, RunStage.REMOVED):
             run = self._plan(job, deadline, now, run)
         if run is None:
@@ -99,6 +96,27 @@ class Worker:
         if run.state is RunStage.EXITED:
             run = self._collect(job, run)
         return run
+
+    def statement(self, job: JobRow, run: RunRow) -> Attestation:
+        """What is to be said of a collected run: kept on the disk before anybody reads it. Raises
+        RunnerError where another result was signed for.
+        """
+        kept = self._machine.results.get(job.job_id)
+        receipt = b"" if kept is None else kept.receipt
+        return self._machine.results.said.keep(attestation_of(job, run), receipt)
+
+    def _adopted(self, job: JobRow, last: RunRow | None) -> RunRow | None:
+        """The last run, or the one whose result is on the disk and not in the database: that was
+        lost, or is a backup of before. What was signed for is never run again while it is here.
+        """
+        if last is not None and last.state not in (RunStage.FAILED, RunStage.REMOVED):
+            return last
+        results = self._machine.results
+        known = results.get(job.job_id)
+        if known is None or (last is not None and results.said.of(job.job_id) is None):
+            return last
+        attempt = 1 if last is None else RunName.parse(last.run_id).attempt + 1
+        return adopt_result(self._store, job.job_id, known, attempt) or last
 
     def drop(self, job_id: bytes, block: int) -> bool:
         """No process may be left for a job that is not ours to work on.
@@ -355,13 +373,16 @@ class Worker:
         try:
             result = self._background.result(("keep", run.run_id), lambda: self._keep(job, run))
         except LocalError as error:
-            if run.run_id not in self._machine.runner.list():
+            gone = run.run_id not in self._machine.runner.list()
+            if gone or error.code is Code.SIGNED_OTHERWISE:
                 return self._failed(job, run, str(error))
             # A full disk, say: the work is done, so keeping it is tried again.
             self._book.note(job, str(error), Code.RESULT_UNSAVED)
             return run
         if result is None:
             return run
+        ended_run = replace(run, result=result.result_digest, receipt=result.receipt_digest)
+        said = self.statement(job, ended_run)
         runner = self._machine.runner
         ended = "" if run.reason == Reason.EXITED.value and run.exit_code == 0 else run.reason
         if ended:
@@ -373,8 +394,10 @@ class Worker:
         return self._store.set_run_state(
             run.run_id,
             RunStage.COLLECTED,
-            result=result.result_digest,
-            receipt=result.receipt_digest,
+            result=said.result,
+            receipt=said.receipt,
+            started=said.started,
+            finished=said.finished,
         )
 
     def _keep(self, job: JobRow, run: RunRow) -> Result:

@@ -176,7 +176,7 @@ class Housekeeper:
             )
         gone = store.history.forget(now - self._keep_seconds, _BATCH)
         for job_id in gone:
-            self._results.remove(job_id)
+            self._results.forget(job_id)
         if moved >= _BATCH // 2 or len(gone) == _BATCH:
             return True
         store.forget_quotes(now - _QUOTES_REST)
@@ -193,4 +193,4 @@ class Housekeeper:
             job = self._book.store.job(job_id)
             if job is None or (job.settled_at is not None and job.settled_at < before):
                 with contextlib.suppress(OSError):
-                    self._results.remove(job_id)
+                    self._results.forget(job_id)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from provider_agent.durable import sync, sync_tree
 from provider_agent.errors import RunnerError
+from provider_agent.modules.jobs.attestations import Attestations, SaidOtherwise
 from provider_agent.runners.base import Reason, RunState
 from provider_agent.runners.outputs import remove_tree
 from teraproof.errors import LocalError
@@ -76,10 +77,11 @@ class Result:
 
 
 class Results:
-    """The results of all jobs under one directory."""
+    """The results of all jobs under one directory, and next to it what was said of them."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.said = Attestations(root.with_name(f"{root.name}-signed"))
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def get(self, job_id: bytes) -> Result | None:
@@ -98,8 +100,9 @@ class Results:
 
         `outputs` is None when the job failed by its own fault and left none. Outputs that no
         manifest can describe are such a failure, too: the receipt (canonical bytes of a `Receipt`)
-        then says so. Raises RunnerError for what is this machine's fault, and ValueError for a run
-        that is.
+        then says so. Where a run of before was signed for, this one must have given the same: it
+        gets that receipt, or SaidOtherwise is raised. Raises RunnerError for what is this machine's
+        fault, and ValueError for a run that is.
         """
         if state.provider_fault:
             raise ValueError(f"a run that ended as {state.reason} has no result to attest")
@@ -120,6 +123,7 @@ class Results:
                 state = replace(state, reason=Reason.OUTPUTS)
                 receipt = replace(Receipt.parse(receipt), reason=Reason.OUTPUTS.value).canonical()
                 listed = _lay_out(new / FILES, state, None)
+            receipt = self._receipt(job_id, listed, receipt)
             if log.exists():
                 shutil.copyfile(log, new / LOG)
             (new / MANIFEST).write_bytes(listed)
@@ -127,6 +131,9 @@ class Results:
             sync_tree(new)
             new.rename(place)
             sync(self._root)
+        except SaidOtherwise:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
             raise RunnerError(
@@ -137,16 +144,31 @@ class Results:
             raise RunnerError(f"the result of job {job_id.hex()} vanished from the disk")
         return kept
 
+    def _receipt(self, job_id: bytes, listed: bytes, receipt: bytes) -> bytes:
+        """The receipt that goes with a result: that of before where the same was signed for."""
+        said = self.said.of(job_id)
+        if said is None:
+            return receipt
+        if said.statement.result not in (result_digest(listed), seal(listed)):
+            raise SaidOtherwise("another result of this job was signed for before, and is lost")
+        return said.receipt or receipt
+
     def older_than(self, before: float) -> Iterator[bytes]:
-        """The jobs whose results were made before a time (unix seconds)."""
+        """Jobs of which something is left from before a time (unix seconds); some twice."""
+        yield from self.said.older_than(before)
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if len(entry.name) == 64 and entry.stat().st_mtime < before:
                     yield bytes.fromhex(entry.name)
 
     def remove(self, job_id: bytes) -> None:
-        """Delete a result if it is there."""
+        """Delete a result if it is there. What was said of it stays."""
         shutil.rmtree(self._root / job_id.hex(), ignore_errors=True)
+
+    def forget(self, job_id: bytes) -> None:
+        """Delete all that there is of a job that has ended."""
+        self.remove(job_id)
+        self.said.drop(job_id)
 
 
 def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from provider_agent.core.capacity import BY_TURNS, Amounts, Capacity, Kind, Load, on_disk
 from provider_agent.core.settings import Settings
 from provider_agent.http.uploads import Permit
-from provider_agent.modules.jobs.book import JobBook, attestation_of, decode_terms
+from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.executor import Machine
@@ -117,10 +117,11 @@ class JobViews:
         return Outcome.PROVIDER_FAULT if self._blocked_by(row) in _HOPELESS else None
 
     def _attestation(self, row: JobRow, runs: list[RunRow]) -> dict[str, Any] | None:
-        run = next((run for run in runs if run.state is RunStage.COLLECTED), None)
-        if run is None:
+        said = self._machine.results.said.of(row.job_id)
+        if said is None or all(run.state is not RunStage.COLLECTED for run in runs):
             return None
-        attestation = attestation_of(row, run)
+        # What is kept, and nothing that a run may have given since.
+        attestation = said.statement
         signature = self._signed(attestation)
         return {
             "result": "0x" + attestation.result.hex(),
