@@ -35,6 +35,10 @@ _RUN_ID = re.compile(r"[0-9a-z][0-9a-z._-]{0,99}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+class Stopped(Exception):
+    """The agent wants a run to end, whatever its supervisor is at."""
+
+
 class Phase(Enum):
     """Where a run stands. EXITED and LOST are final."""
 

@@ -71,6 +71,7 @@ def _collect(live: Live, ended: RunState) -> RunState:
             live.request.outputs,
             live.directory / OUTPUTS,
             live.limits.disk_bytes + live.inputs_bytes,
+            live.go_on,
         )
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else "input/output error"

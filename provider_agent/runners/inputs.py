@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -41,8 +41,9 @@ def _unlinked(run: RunRequest) -> dict[str, Path]:
     return found
 
 
-def copy(run: RunRequest, work: Path) -> None:
-    """Copies the inputs. Raises OSError where there is no room, else RunnerError.
+def copy(run: RunRequest, work: Path, go_on: Callable[[], None]) -> None:
+    """Copies the inputs. Raises OSError where there is no room, what `go_on` raises, which is
+    called again and again, else RunnerError.
 
     A large file that stands at several paths is stored once: its paths share blocks where the file
     system can do that, and are else names of one copy, which is read-only, because what a job
@@ -52,6 +53,7 @@ def copy(run: RunRequest, work: Path) -> None:
     copies: dict[Path, Path] = {}
     for path, source in run.inputs.items():
         target = work / path
+        go_on()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             mode = 0o755 if os.access(source, os.X_OK) else 0o644
@@ -61,7 +63,9 @@ def copy(run: RunRequest, work: Path) -> None:
                     continue
             with open(source, "rb") as stored, open(target, "xb") as copy:
                 if not linux.clone_file(stored.fileno(), copy.fileno()):
-                    shutil.copyfileobj(stored, copy, MIB)
+                    while chunk := stored.read(MIB):
+                        go_on()
+                        copy.write(chunk)
                     if times[source] > 1 and copy.tell() >= _LINK_FROM:
                         copies[source] = target
                         mode &= 0o555

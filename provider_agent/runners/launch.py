@@ -18,7 +18,7 @@ from provider_agent.errors import RunnerError
 from provider_agent.runners import cgroup, disk, inputs, linux, sandbox, usage
 from provider_agent.runners.base import MIB, Reason
 from provider_agent.runners.live import SPARE_TASKS, Live, Verdict
-from provider_agent.runners.state import GROUPS, STOP, write_json
+from provider_agent.runners.state import GROUPS, write_json
 
 _SETUP_SECONDS = 20  # a sandbox that is not up by then never will be
 _OPEN_FILES = 4096
@@ -31,9 +31,10 @@ UNLIMITED = (
 
 
 def launch(live: Live) -> Verdict | None:
-    """Starts the job; a verdict where it cannot be. Raises OSError, RunnerError and ValueError."""
-    if (live.directory / STOP).exists():
-        return Verdict(Reason.KILLED, "stopped before it began")
+    """Starts the job; a verdict where it cannot be. Raises OSError, RunnerError, ValueError and
+    Stopped.
+    """
+    live.go_on()
     if os.geteuid() == 0 and (live.sandboxed or live.plan.disk != disk.DIRECTORY):
         linux.private_mounts()
     live.group = _make_group(live)
@@ -83,7 +84,7 @@ def _prepare_disk(live: Live) -> Verdict | None:
 
 def _bring_inputs(live: Live) -> Verdict | None:
     try:
-        inputs.copy(live.request, live.work)
+        inputs.copy(live.request, live.work, live.go_on)
         if live.plan.uid is not None:
             inputs.give(live.work, live.plan.uid)
     except OSError as error:

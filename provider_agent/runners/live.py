@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provider_agent.runners import usage
-from provider_agent.runners.base import Reason, RunState
+from provider_agent.runners.base import Reason, RunState, Stopped
 from provider_agent.runners.cgroup import Group
 from provider_agent.runners.disk import Space
-from provider_agent.runners.state import LOG, Plan, Saved
+from provider_agent.runners.state import LOG, STOP, Plan, Saved
 
 OVERRUN = 4  # times the log limit that a job may print before it is ended
 SPARE_TASKS = 16  # room under the hard limit in which the watch can see the soft one crossed
@@ -29,6 +29,9 @@ class Verdict:
     reason: Reason
     detail: str
     exit_code: int | None = None
+
+
+STOPPED = Verdict(Reason.KILLED, "stopped by the agent")
 
 
 class Printed:
@@ -134,6 +137,11 @@ class Live:
     def sandboxed(self) -> bool:
         """Whether there are walls."""
         return self.plan.sandbox != "none"
+
+    def go_on(self) -> None:
+        """Raises Stopped once the agent wants the run to end: asked while anything takes long."""
+        if (self.directory / STOP).exists():
+            raise Stopped
 
     def save(self, state: RunState) -> None:
         """Writes the state of the run, and who says so."""

@@ -30,6 +30,7 @@ MAX_STEPS = 200_000  # looks at names, also at those that are not kept
 # What a slow machine does in a second, by which deadlines are planned.
 _STEPS_A_SECOND, _FILES_A_SECOND = 20_000, 1_000
 KEPT_UNFIT = 100
+_ASKED_EVERY = 64  # looks after which it is asked whether to go on
 _MOST_HOPS = 40  # as the kernel
 _INSIDE = "/job"  # what links call the job's directory
 _KINDS = {
@@ -77,24 +78,35 @@ class _Full(Exception):
     """There are too many: the path, and after how many of what it comes."""
 
 
-def collect(work: Path, declared: Sequence[str], target: Path, limit_bytes: int) -> Collected:
+def _never() -> None:
+    """Nobody wants it to stop."""
+
+
+def collect(
+    work: Path,
+    declared: Sequence[str],
+    target: Path,
+    limit_bytes: int,
+    go_on: Callable[[], None] = _never,
+) -> Collected:
     """Copies the declared files and directories from `work` to `target`, as far as can be.
 
     `target` appears when all is copied. Files are plain with mode 0644; hard links become copies.
     A link whose end lies in the outputs becomes a second name of what it leads to. Every path is
     one that a manifest can hold. Raises OSError where this machine fails, its disk being full for
-    one.
+    one, and what `go_on` raises, which is called again and again.
     """
     building = target.with_name(target.name + ".part")
     remove_tree(building)
     building.mkdir(mode=0o755)
     try:
         with _opened_work(work) as source, _opened(building) as destination:
-            copier = _Copier(source, destination, (_INSIDE, str(work)), limit_bytes)
+            copier = _Copier(source, destination, (_INSIDE, str(work)), limit_bytes, go_on)
             copier.run(declared)
         sync_tree(building)
+        go_on()
         os.replace(building, target)
-    except OSError:
+    except BaseException:
         remove_tree(building)
         raise
     return Collected(copier.copied, tuple(copier.unfit), copier.refused)
@@ -159,9 +171,16 @@ def remove_tree(path: Path, most: int | None = None) -> bool:
 class _Copier:
     """Files and directories first; links when all that they may lead to is there."""
 
-    def __init__(self, source: int, destination: int, roots: Sequence[str], limit: int) -> None:
+    def __init__(
+        self,
+        source: int,
+        destination: int,
+        roots: Sequence[str],
+        limit: int,
+        go_on: Callable[[], None],
+    ) -> None:
         self._source, self._destination, self._roots = source, destination, roots
-        self._limit = limit
+        self._limit, self._go_on = limit, go_on
         self._made: set[str] = set()  # what is in the destination, files and directories
         self._links: dict[str, None] = {}  # in the order in which they were met
         self._steps = 0
@@ -194,6 +213,8 @@ class _Copier:
     def _step(self, shown: str) -> None:
         """Count one look, so that no tree or chain of links takes long. Raises _Full."""
         self._steps += 1
+        if self._steps % _ASKED_EVERY == 0:
+            self._go_on()
         if self._steps > MAX_STEPS:
             raise _Full(shown, f"{MAX_STEPS} looks at files, directories and links")
 
@@ -252,6 +273,7 @@ class _Copier:
             write = os.open(shown, flags, 0o644, dir_fd=self._destination)
             try:
                 while chunk := os.read(read, _CHUNK):
+                    self._go_on()
                     self.copied += len(chunk)
                     view = memoryview(chunk)
                     while view:

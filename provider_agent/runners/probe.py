@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from provider_agent.runners.live import MESSAGE, Live
 
 SECONDS = 60
 """Time for a driver to answer; a card that has fallen off the bus may never do."""
-_DYING = 5
+_DYING, _TICK = 5, 0.1
 MOST_SECONDS = SECONDS + _DYING
 """How long a failed run with GPUs may stay in its slot for their probes: all are tried at once."""
 _ROOM = 16 * MIB
@@ -94,7 +95,7 @@ def _try(live: Live, device: Device) -> str:
             environment = sandbox.environment(request, str(live.directory))
             argv = [sandbox.which(request.command[0], environment["PATH"]) or "python3"]
             argv += request.command[1:]
-        return _run(argv, environment, fds, live.plan.uid)
+        return _run(argv, environment, fds, live)
     except (OSError, RunnerError) as error:
         return str(error)
     finally:
@@ -102,7 +103,8 @@ def _try(live: Live, device: Device) -> str:
             os.close(fd)
 
 
-def _run(argv: list[str], environment: dict[str, str], fds: list[int], user: int | None) -> str:
+def _run(argv: list[str], environment: dict[str, str], fds: list[int], live: Live) -> str:
+    user, end = live.plan.uid, time.monotonic() + SECONDS
     # A file and no pipe: a process that a driver holds for good would keep a pipe open.
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -117,10 +119,16 @@ def _run(argv: list[str], environment: dict[str, str], fds: list[int], user: int
             group=user,
             extra_groups=None if user is None else [],
         )
+        code = None
         try:
-            code = process.wait(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            while code is None and time.monotonic() < end:
+                live.go_on()
+                with suppress(subprocess.TimeoutExpired):
+                    code = process.wait(timeout=_TICK)
+        finally:
+            if code is None:
+                process.kill()
+        if code is None:
             with suppress(subprocess.TimeoutExpired):  # not for one that the kernel holds
                 process.wait(timeout=_DYING)
             return f"does not answer within {SECONDS} seconds"

@@ -39,10 +39,10 @@ from pathlib import Path
 
 from provider_agent.errors import RunnerError
 from provider_agent.runners import disk, linux, probe
-from provider_agent.runners.base import Phase, Reason, RunState
+from provider_agent.runners.base import Phase, Reason, RunState, Stopped
 from provider_agent.runners.conclude import conclude, energy, read_status, usage
 from provider_agent.runners.launch import launch
-from provider_agent.runners.live import MESSAGE, Live, Verdict
+from provider_agent.runners.live import MESSAGE, STOPPED, Live, Verdict
 from provider_agent.runners.state import GROUPS, LOCK, SUPERVISOR_LOG, Saved
 from provider_agent.runners.watch import Watch, end_all
 
@@ -99,6 +99,8 @@ def supervise(live: Live) -> None:
     before = energy(live)
     try:
         verdict = launch(live) or watch.until_end()
+    except Stopped:
+        verdict = STOPPED
     except (OSError, RunnerError, ValueError) as error:
         verdict = Verdict(Reason.SANDBOX_FAILED, str(error))
     finally:
@@ -106,10 +108,14 @@ def supervise(live: Live) -> None:
     held = time.monotonic() - live.began
     live.printed.drain()
     read_status(live)
-    state = conclude(live, watch, verdict)
+    try:
+        state = conclude(live, watch, verdict)
+        if not state.succeeded and not state.provider_fault:
+            state = _blame(live, state)
+    except Stopped:
+        now, why = int(time.time()), STOPPED
+        state = RunState(Phase.EXITED, why.reason, None, live.started, now, detail=why.detail)
     state = replace(state, usage=usage(live, held, before))
-    if not state.succeeded and not state.provider_fault:
-        state = _blame(live, state)
     live.printed.close()
     _release(live)
     live.save(state)

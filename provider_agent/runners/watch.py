@@ -18,7 +18,6 @@ from pathlib import Path
 from provider_agent.runners import cgroup, usage
 from provider_agent.runners.base import MIB, Reason
 from provider_agent.runners.live import Live, Verdict
-from provider_agent.runners.state import STOP
 
 TICK = 0.1  # seconds between two looks
 _DISK_TICK = 0.25  # seconds between two looks at files, at least
@@ -78,8 +77,7 @@ class Watch:
 
     def _look(self, now: float) -> Verdict | None:
         live = self._live
-        if (live.directory / STOP).exists():
-            return Verdict(Reason.KILLED, "stopped by the agent")
+        live.go_on()
         live.reap()
         alive = []
         if live.group is None or live.space is None:

@@ -189,6 +189,7 @@ def test_driver_that_never_answers__given_up(
         plan=SimpleNamespace(uid=None),
         sandboxed=False,
         directory=tmp_path,
+        go_on=lambda: None,
     )
     monkeypatch.setattr(probe, "SECONDS", 0.5)
     monkeypatch.setattr(probe, "PROGRAM", "import time\ntime.sleep(600)")

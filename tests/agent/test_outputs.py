@@ -103,6 +103,36 @@ def test_more_looks_than_anybody_needs__ended_and_said(
     assert len(found.unfit) == outputs.KEPT_UNFIT and 150 < found.refused <= 3_001
 
 
+class Enough(Exception):
+    """Somebody wants it to end."""
+
+
+@pytest.mark.parametrize("made", ["files", "bytes", "links"])
+def test_told_to_stop__ends_soon_and_leaves_nothing(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    """Whatever takes long: many files, many bytes, or many looks that keep nothing."""
+    monkeypatch.setattr(outputs, "_CHUNK", 16)
+    if made == "bytes":
+        (work / "out" / "long").write_bytes(bytes(16 * 1_000))
+    for number in range(0 if made == "bytes" else 1_000):
+        if made == "files":
+            (work / "out" / f"{number}").write_bytes(b"")
+        else:
+            (work / "out" / f"{number}").symlink_to("nowhere")
+    asked = 0
+
+    def go_on() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        outputs.collect(work, ["out"], tmp_path / "kept", 1 << 20, go_on)
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
 def test_chain_of_long_links__ended_and_said(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
