@@ -248,8 +248,7 @@ def test_inputs__cannot_be_copied__the_fault_of_the_machine(
         patch.setattr(ProcessRunner, "_launch", lambda self, directory: None)
         runner.start(run)
     if os.fork() == 0:
-        inputs.shutil.copyfileobj = full  # type: ignore[attr-defined] # the module's own name
-        inputs.linux.clone_file = lambda source, target: False  # type: ignore[attr-defined]
+        inputs.os.fchmod = full  # type: ignore[attr-defined] # the module's own name
         os._exit(supervisor.main([str(tmp_path / "data" / "runs" / "run")]))
     state = runs.wait(runner, "run")
     assert state.reason is Reason.MACHINE and state.provider_fault

@@ -73,9 +73,9 @@ def test_while_outputs_are_collected(tmp_path: Path) -> None:
     def stop_at(directory: Path) -> None:
         real = outputs._names
 
-        def names(handle: int) -> list[str]:
-            (directory / STOP).touch()
-            return real(handle)
+        def names(directory: int) -> list[str]:
+            (tmp_path / "data" / "runs" / "run" / STOP).touch()
+            return real(directory)
 
         outputs._names = names
 
