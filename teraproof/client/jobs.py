@@ -35,7 +35,7 @@ from teraproof.protocol.digests import (
     result_digest,
 )
 from teraproof.protocol.errors import Code
-from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.jobspec import MAX_BYTES, JobSpec, parse_named
 
 _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 18
@@ -282,13 +282,21 @@ class AgentClient:
         return self._http.json("GET", _job(job_id) + "/logs" + query)
 
     def fetch_result(
-        self, job_id: bytes, directory: Path, digest: bytes, max_bytes: int = 64 << 30
+        self,
+        job_id: bytes,
+        directory: Path,
+        digest: bytes,
+        max_bytes: int = 64 << 30,
+        *,
+        as_juror: bool = False,
     ) -> list[Entry]:
         """Download a result to `directory`, which appears when all of it is verified.
 
         `digest` is the result digest attested on chain. What an interrupted call has got is kept
-        in `<directory>.partial` and used by the next one. Returns the files.
+        in `<directory>.partial` and used by the next one. Returns the files. A drawn juror says
+        that it asks as one.
         """
+        place = "evidence/result" if as_juror else "result"
         if directory.exists():
             here = entries(directory)
             if result_digest(encode_manifest(here)) != digest:
@@ -298,7 +306,7 @@ class AgentClient:
                 )
             return here
         listed = parse_manifest(
-            self._attested(job_id, "result", digest, _MANIFEST_BYTES, result_digest)
+            self._attested(job_id, place, digest, _MANIFEST_BYTES, result_digest)
         )
         total = sum(entry.size for entry in listed)
         if total > max_bytes:
@@ -312,13 +320,13 @@ class AgentClient:
         for folder in (files, parts):
             folder.mkdir(parents=True, exist_ok=True)
         for entry in listed:
-            place = files / entry.path
-            if _is_file(place, entry):
+            target = files / entry.path
+            if _is_file(target, entry):
                 continue
             part = parts / entry.sha256
-            self._fetch_file(job_id, entry, part)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(place)
+            self._fetch_file(f"{_job(job_id)}/{place}/{percent(entry.path)}", entry, part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
         if result_digest(manifest(files)) != digest:
             raise LocalError(
                 f"{files}: changed while it was fetched; delete {partial}, try again",
@@ -327,6 +335,29 @@ class AgentClient:
         files.replace(directory)
         shutil.rmtree(partial)
         return listed
+
+    def fetch_inputs(self, job_id: bytes, name: bytes, directory: Path, most: int) -> JobSpec:
+        """The specification of a job whose digest is `name`, for a drawn juror; its inputs are in
+        `directory` then, each under its sha256, all verified. What is there already is not fetched.
+
+        LocalError when they have more than `most` bytes together, or are not what they should be.
+        """
+        place = f"{_job(job_id)}/evidence"
+        spec = parse_named(self._http.read(f"{place}/spec", MAX_BYTES), name)
+        wanted = {entry.sha256: entry for entry in spec.inputs}
+        total = sum(entry.size for entry in wanted.values())
+        if total > most:
+            raise LocalError(
+                f"the inputs have {total} bytes, more than the {most} allowed", Code.LIMIT_EXCEEDED
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        for sha256, entry in wanted.items():
+            target = directory / sha256
+            if not _is_file(target, entry):
+                part = directory / f"{sha256}.part"
+                self._fetch_file(f"{place}/inputs/{sha256}", entry, part)
+                part.replace(target)
+        return spec
 
     def _attested(
         self,
@@ -345,8 +376,7 @@ class AgentClient:
             )
         return data
 
-    def _fetch_file(self, job_id: bytes, entry: Entry, part: Path) -> None:
-        path = f"{_job(job_id)}/result/{percent(entry.path)}"
+    def _fetch_file(self, path: str, entry: Entry, part: Path) -> None:
         for attempt in range(TRIES):
             held = part.stat().st_size if part.exists() else 0
             if held > entry.size:

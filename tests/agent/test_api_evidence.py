@@ -16,9 +16,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from provider_agent.modules.jobs.evidence import EvidenceDesk, nobody
+from teraproof.errors import SpecError
 from teraproof.protocol import jobspec
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, STRANGER, TENANT, Rig, code_of, http, make_spec, serve
+from tests.support.codes import fails_as
 
 JUROR: LocalAccount = Account.from_key(b"\x77" * 32)
 INPUT = b"print(1)" * 1000
@@ -174,6 +176,50 @@ def test_juror__job_or_input_that_is_gone__said(held: Court) -> None:
     assert code_of(get(held, "/evidence/spec", job_id=OTHER_JOB)) is Code.JOB_UNKNOWN
     held.rig.inputs.remove(TENANT.address, sha256(INPUT))
     assert code_of(get(held, ALL[1])) is Code.INPUT_MISSING
+
+
+def test_fetch_inputs__by_the_client__verified_and_resumed(held: Court, tmp_path: Path) -> None:
+    place = tmp_path / "fetched"
+    with held.rig.client(JUROR) as client:
+        spec = client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT))
+        assert spec == held.spec
+        assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [
+            (sha256(INPUT), INPUT)
+        ]
+        (place / sha256(INPUT)).write_bytes(b"changed meanwhile")
+        client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT))
+        assert (place / sha256(INPUT)).read_bytes() == INPUT
+
+
+def test_fetch_inputs__more_than_allowed_or_another_job__nothing_written(
+    held: Court, tmp_path: Path
+) -> None:
+    place = tmp_path / "fetched"
+    with held.rig.client(JUROR) as client:
+        with fails_as(Code.LIMIT_EXCEEDED):
+            client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT) - 1)
+        with pytest.raises(SpecError, match="differs from its name"):
+            client.fetch_inputs(JOB_ID, bytes(32), place, len(INPUT))
+    with held.rig.client(STRANGER) as client, fails_as(Code.NOT_DRAWN):
+        client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT))
+    assert not place.exists()
+
+
+def test_fetch_result__as_a_juror__where_it_may(held: Court, tmp_path: Path) -> None:
+    view = held.rig.jobs[JOB_ID]
+    assert view.manifest is not None
+    seal = hashlib.sha256(view.manifest.read_bytes()).digest()
+    digest, target = hashlib.sha256(seal).digest(), tmp_path / "theirs"
+    numeric = held.spec.compare is not None and held.spec.compare.rule == "numeric"
+    with held.rig.client(JUROR) as client:
+        if not numeric:
+            with fails_as(Code.NOT_REQUESTER):
+                client.fetch_result(JOB_ID, target, digest, as_juror=True)
+            return
+        listed = client.fetch_result(JOB_ID, target, digest, as_juror=True)
+        with fails_as(Code.NOT_REQUESTER):
+            client.fetch_result(JOB_ID, tmp_path / "other", digest)
+    assert {entry.path for entry in listed} == set(FILES)
 
 
 def test_agent_without_a_court__nobody_is_drawn() -> None:
