@@ -42,11 +42,15 @@ class Reach:
         # Constructors leave no trace, and revm keeps none: who deploys may run all of it.
         names = set(SOURCES[mutant.file])
         tests |= {test for test, made in self.deployed.items() if names.intersection(made)}
+        # A room that was deployed by itself is called past the contract's own code.
+        alone = mutant.file.removesuffix(".vy")
+        files = {test.split("::")[0] for test, made in self.deployed.items() if alone in made}
+        tests |= {test for test in self.functions if test.split("::")[0] in files}
         cost: dict[str, float] = defaultdict(float)
         for test in tests:
             cost[test.split("::")[0]] += self.seconds[test]
-        files = {file: place for place, file in enumerate(sorted(cost, key=cost.__getitem__))}
-        return sorted(tests, key=lambda test: files[test.split("::")[0]])
+        places = {file: place for place, file in enumerate(sorted(cost, key=cost.__getitem__))}
+        return sorted(tests, key=lambda test: places[test.split("::")[0]])
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,9 @@ class Recorder:
         Revm.deploy = made  # type: ignore[method-assign]
 
     def _trace(self, env: Any, run: Any, contract: Any) -> None:
+        if contract is None and run.msg.code_address:
+            # Tests that send bytes of their own do not say whose code runs.
+            contract = env._lookup_contract_fast(run.msg.code_address)
         data = getattr(contract, "compiler_data", None)
         if run.msg.is_create:
             if data is not None:
