@@ -69,9 +69,11 @@ class Fleet:
         self._names: dict[str, str] = {}  # of all GPUs that were ever here, by UUID
         self._read()
 
-    def look(self) -> None:
-        """Read the devices again, unless that was just done."""
-        if self._clock() - self._looked_at < _LOOK_EVERY:
+    def look(self, *, promises: bool = False) -> None:
+        """Read the devices again, unless that was just done. `promises`: one is about to be
+        promised, so they are read in any case.
+        """
+        if not promises and self._clock() - self._looked_at < _LOOK_EVERY:
             return
         before = self._seen.faults
         self._read()

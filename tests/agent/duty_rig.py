@@ -171,7 +171,16 @@ class Rig:
             book=self.book,
             view=ChainView(jobs, self.capacity, clock=lambda: self.now),
             promises=self.promises,
-            taker=Taker(self.book, self.policy, self.promises, attempts, jobs, self.halt, reserve),
+            taker=Taker(
+                self.book,
+                self.policy,
+                self.promises,
+                attempts,
+                jobs,
+                self.halt,
+                reserve,
+                self.fleet,
+            ),
             worker=Worker(
                 self.book,
                 self.machine,

@@ -118,6 +118,27 @@ def test_all_gpus_are_lost__jobs_wait_and_are_not_blamed(rig: Rig) -> None:
     assert len(rig.runner.started) == 1
 
 
+def test_gpu_is_lost_just_before_the_acceptance__not_taken(tmp_path: Path) -> None:
+    """The look of this cycle was too early; whoever promises a GPU looks once more."""
+    rig = make(tmp_path, gpus=1, slots=1)
+    try:
+        spec = gpu_spec(rig)
+        rig.upload(spec)
+        rig.fleet.look()
+        rig.lost.add(0)
+        terms = rig.post(spec)
+        rig.cycle(2)
+        assert rig.intents() == [] and rig.blocked(terms) is not None
+        rig.lost.clear()
+        rig.next_block()
+        rig.fleet.look()
+        rig.cycle(2)
+        assert rig.intents() == [("accept", "planned")]
+    finally:
+        rig.duty.close()
+        rig.store.close()
+
+
 def test_more_gpus_than_are_free__never_a_part_of_them(tmp_path: Path) -> None:
     rig = Rig(tmp_path, gpus=3, runner={"gpus": 2}, agent={"slots": 2})
     try:

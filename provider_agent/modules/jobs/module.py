@@ -134,7 +134,9 @@ class JobsModule(Module):
             book=book,
             view=ChainView(jobs, context.capacity),
             promises=promises,
-            taker=Taker(book, policy, promises, attempts, jobs, halt, context.sender.reserve),
+            taker=Taker(
+                book, policy, promises, attempts, jobs, halt, context.sender.reserve, fleet
+            ),
             worker=worker,
             attempts=attempts,
             jobs=jobs,

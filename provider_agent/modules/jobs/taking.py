@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import Kind
+from provider_agent.core.fleet import Fleet
 from provider_agent.modules.jobs.book import JobBook, decode_terms
 from provider_agent.modules.jobs.candidates import Candidates
 from provider_agent.modules.jobs.halt import Halt
@@ -37,8 +38,9 @@ class Taker:
         jobs: JobsContract,
         halt: Halt,
         reserve: GasReserve,
+        fleet: Fleet,
     ) -> None:
-        self._halt, self._reserve = halt, reserve
+        self._halt, self._reserve, self._fleet = halt, reserve, fleet
         self._book, self._policy, self._promises = book, policy, promises
         self._verdicts = Verdicts(book, policy)
         self._choice = Candidates(book.store)
@@ -76,6 +78,8 @@ class Taker:
     def _accept(self, job: JobRow, standing: Standing) -> None:
         terms, spec = decode_terms(job.terms), self._book.spec(job)
         assert spec is not None  # refused before
+        if spec.resources.gpus:
+            self._fleet.look(promises=True)
         found = self._promises.promise(job, spec)
         if not found:
             self._promises.await_room(found.recall)
