@@ -33,6 +33,21 @@ class Strategy:
     """It appeals a ruling against it."""
 
 
+FALSE, JUST, QUIET = range(3)
+"""What a coalition's jurors of a panel do together."""
+
+
+class Plan(NamedTuple):
+    """Any behaviour: what its jurors do, by (own votes, honest votes) of their panel."""
+
+    first: Ints
+    second: Ints
+    ahead: Ints
+    """In the appeal of the honest party."""
+    behind: Ints
+    """In its own appeal."""
+
+
 STRATEGIES = tuple(Strategy(*flags) for flags in product((False, True), repeat=2))
 
 
@@ -70,7 +85,13 @@ class Ledger(NamedTuple):
 
 
 def hold(
-    liar: Party, size: int, panel: Panel, held: _Bools, silences: bool, standing: Ints | None
+    liar: Party,
+    size: int,
+    panel: Panel,
+    held: _Bools,
+    silences: bool,
+    standing: Ints | None,
+    plan: Plan | None = None,
 ) -> Round:
     """One round. `standing` is the ruling under appeal, in the last round."""
     k, m = panel
@@ -86,6 +107,9 @@ def hold(
         wins = quorum & np.where(ahead, k >= m, k > m)
         quiet = ahead & (2 * m <= size) & ~wins & quorum
     wins &= ~quiet
+    if plan is not None:
+        does = _planned(plan, size, panel, standing, liar)
+        wins, quiet = does == FALSE, does == QUIET
     false = np.where(wins, k, 0)
     silent = np.where(quiet, k, 0)
     own_just = k - false - silent
@@ -100,6 +124,13 @@ def hold(
     return Round(held, votes, false, own_just, silent, just, withheld)
 
 
+def _planned(plan: Plan, size: int, panel: Panel, standing: Ints | None, liar: Party) -> Ints:
+    k, m = panel
+    if standing is not None:
+        return np.where(favours(liar, standing), plan.ahead[k, m], plan.behind[k, m])
+    return plan.first[k, m] if size + 1 == plan.first.shape[0] else plan.second[k, m]
+
+
 def favours(liar: Party, given: Ints) -> _Bools:
     """The ruling is what the liar wants."""
     if liar is Party.PROVIDER:
@@ -108,7 +139,12 @@ def favours(liar: Party, given: Ints) -> _Bools:
 
 
 def conduct(
-    rules: Rules, liar: Party, strategy: Strategy, panels: Sequence[Panel], alert: bool = True
+    rules: Rules,
+    liar: Party,
+    strategy: Strategy,
+    panels: Sequence[Panel],
+    alert: bool = True,
+    plan: Plan | None = None,
 ) -> Ledger:
     """Whole disputes: first panel, redraw without a quorum, appeal, payments.
 
@@ -118,20 +154,21 @@ def conduct(
         strategy: what the coalition does.
         panels: of the first round, the redraw and the appeal, whether they will be needed or not.
         alert: the honest party appeals what is wrong.
+        plan: what the coalition's jurors do, instead of what suits the strategy.
     """
     everywhere = np.ones(panels[0].honest.shape, dtype=bool)
-    first = hold(liar, rules.panel, panels[0], everywhere, strategy.silences, None)
+    first = hold(liar, rules.panel, panels[0], everywhere, strategy.silences, None, plan)
     again = first.ruling == Ruling.NO_QUORUM
     # A second round without quorum gives a tenant nothing, so its jurors break only the first one.
     quiet = strategy.silences and liar is Party.PROVIDER
-    second = hold(liar, rules.redraw_panel, panels[1], again, quiet, None)
+    second = hold(liar, rules.redraw_panel, panels[1], again, quiet, None, plan)
     standing = np.where(again, second.ruling, first.ruling)
     nobody = standing == Ruling.NO_QUORUM
     ahead = favours(liar, standing)
     by_honest = ahead & (~nobody | rules.appealable_silence) & alert
     by_liar = ~ahead & ~nobody & strategy.appeals
     appealed = by_honest | by_liar
-    third = hold(liar, rules.appeal_panel, panels[2], appealed, False, standing)
+    third = hold(liar, rules.appeal_panel, panels[2], appealed, False, standing, plan)
     stays = appealed & np.isin(third.ruling, (Ruling.NO_QUORUM, Ruling.UNDECIDED))
     final = np.where(appealed & ~stays, third.ruling, standing)
     hollow = appealed & (third.ruling == Ruling.NO_QUORUM)

@@ -10,13 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import product
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.courts.conduct import STRATEGIES, Ledger, Panel, Strategy, conduct
+from benchmarks.courts.conduct import (
+    FALSE,
+    JUST,
+    QUIET,
+    STRATEGIES,
+    Ledger,
+    Panel,
+    Plan,
+    Strategy,
+    conduct,
+)
 from benchmarks.courts.rules import Floats, Ints, Party, Rules, World
 
 _CHUNK = 10_000
@@ -84,6 +95,13 @@ def expected(
 def _sum(
     rules: Rules, colluding: float, absent: float, liar: Party, strategy: Strategy, alert: bool
 ) -> Expected:
+    panels, weight = _every(rules, colluding, absent)
+    return _mean(conduct(rules, liar, strategy, panels, alert), weight)
+
+
+@lru_cache(maxsize=16)
+def _every(rules: Rules, colluding: float, absent: float) -> tuple[list[Panel], Floats]:
+    """All panels of all rounds, with their chances."""
     laws = [
         _law(size, colluding, absent)
         for size in (rules.panel, rules.redraw_panel, rules.appeal_panel)
@@ -92,7 +110,7 @@ def _sum(
     at = [axis.ravel() for axis in grid]
     weight = laws[0][2][at[0]] * laws[1][2][at[1]] * laws[2][2][at[2]]
     panels = [Panel(law[0][place], law[1][place]) for law, place in zip(laws, at, strict=True)]
-    return _mean(conduct(rules, liar, strategy, panels, alert), weight)
+    return panels, weight
 
 
 def _mean(ledger: Ledger, weight: Floats) -> Expected:
@@ -108,6 +126,46 @@ def best(rules: Rules, world: World, liar: Party) -> tuple[Strategy, Expected]:
     gain = prize(rules, liar, world.collateral)
     found = [(strategy, expected(rules, world, liar, strategy)) for strategy in STRATEGIES]
     return max(found, key=lambda entry: entry[1].profit(gain))
+
+
+def _just(rules: Rules) -> Plan:
+    sizes = (rules.panel, rules.redraw_panel, rules.appeal_panel, rules.appeal_panel)
+    return Plan(*(np.full((size + 1, size + 1), JUST) for size in sizes))
+
+
+@lru_cache(maxsize=64)
+def restrained(rules: Rules, world: World, liar: Party) -> Expected:
+    """The coalition's jurors vote as honest ones do, and earn what those earn."""
+    panels, weight = _every(rules, world.colluding, world.absent)
+    return _mean(conduct(rules, liar, Strategy(), panels, True, _just(rules)), weight)
+
+
+@lru_cache(maxsize=16)
+def search(rules: Rules, world: World, liar: Party) -> Expected:
+    """The best of any behaviour of a coalition's jurors, by turns for each panel they can meet.
+
+    Backwards from the appeal: what they do in one case is changed if that adds profit.
+    """
+    gain = prize(rules, liar, world.collateral)
+    panels, weight = _every(rules, world.colluding, world.absent)
+    found = Expected(0, -1e9, 0)
+    for appeals in (False, True):
+        strategy = Strategy(appeals=appeals)
+        plan = _just(rules)
+        now = _mean(conduct(rules, liar, strategy, panels, True, plan), weight)
+        for table in reversed(plan):
+            size = table.shape[0] - 1
+            cases = [(k, m) for k in range(1, size + 1) for m in range(size - k + 1)]
+            for case, does in product(cases, (FALSE, QUIET)):
+                before, table[case] = int(table[case]), does
+                after = _mean(conduct(rules, liar, strategy, panels, True, plan), weight)
+                if after.profit(gain) > now.profit(gain) + 1e-12:
+                    now = after
+                else:
+                    table[case] = before
+        if now.profit(gain) > found.profit(gain):
+            found = now
+    return found
 
 
 def tail(size: int, least: int, chance: float) -> float:

@@ -14,6 +14,8 @@ from benchmarks.courts.disputes import (
     best,
     expected,
     prize,
+    restrained,
+    search,
     simulated,
     wrong_in_one_round,
 )
@@ -121,6 +123,23 @@ def least_part(liar: Party, collateral: float) -> float:
     return high
 
 
+def searched() -> str:
+    """The best of any behaviour of a coalition's jurors, against the strategies and just votes."""
+    rows = []
+    for s in (0.1, 0.2, 0.3):
+        for liar in Party:
+            world, gain = world_of(s), prize(SHIPPED, liar, WORLD.collateral)
+            found = search(SHIPPED, world, liar)
+            rows.append(
+                [f"{100 * s:.0f} %", "provider" if liar is Party.PROVIDER else "tenant"]
+                + [_prices(best(SHIPPED, world, liar)[1].profit(gain))]
+                + [_prices(restrained(SHIPPED, world, liar).profit(gain))]
+                + [_prices(found.profit(gain)), _percent(found.wrong)]
+            )
+    head = ["s", "liar", "best of the four", "votes justly", "best found", "its wrong ends"]
+    return table(head, rows)
+
+
 def parts() -> str:
     """From which part of the seats on a coalition gains, by the collateral."""
     rows = [
@@ -195,7 +214,7 @@ def bribes() -> str:
 def full_seats() -> str:
     """Disputes without end that keep jurors busy."""
     rows = []
-    for seats in (30, 100, 300):
+    for seats in (40, 100, 300):
         disputes = seats // 3
         busy = attacks.busy_part(seats, disputes, SHIPPED.panel)
         drawn = attacks.without_quorum_drawn(SHIPPED, seats, disputes, 4_000, SEED)
@@ -205,7 +224,7 @@ def full_seats() -> str:
             + _pair(busy, drawn[0], _percent)
             + _pair(attacks.without_quorum(SHIPPED, busy), drawn[1], _percent)
             + [_percent(full), f"{cost:,.0f} USD"]
-            + [f"{seats * MONEY.price_per_seat:,.0f} USD"]
+            + [f"{(seats - MONEY.panel_min) * MONEY.price_per_seat:,.0f} USD"]
         )
     head = ["seats", "disputes at once", "busy, formula", "simulation", "no quorum, formula"]
     head += ["simulation", "busy for 90 %", "cost of that", "dearest order"]
@@ -362,6 +381,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": sizes,
     "wrong": wrong,
     "strategies": strategies,
+    "searched": searched,
     "parts": parts,
     "voting": voting,
     "absence": absence,

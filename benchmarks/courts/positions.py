@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from benchmarks.courts import attacks, voters
 from benchmarks.courts.attacks import Bribe
 from benchmarks.courts.conduct import STRATEGIES, Strategy
-from benchmarks.courts.disputes import expected, prize
+from benchmarks.courts.disputes import expected, prize, restrained
 from benchmarks.courts.rules import Money, Party, Rules, World
 
 THIRD = 1 / 3
@@ -36,17 +36,23 @@ def _provider(rules: Rules, money: Money, world: World) -> Iterator[tuple[str, f
     third = replace(world, colluding=THIRD)
     gain = prize(rules, Party.PROVIDER, world.collateral)
 
-    def lies(where: World, strategy: Strategy) -> float:
-        # It is disputed. A coalition's honest seats earn in any dispute; that isn't taken off.
-        end = expected(rules, where, Party.PROVIDER, strategy)
-        return honest - (end.profit(gain) - world.collateral)
+    def lies(where: World, *strategies: Strategy) -> float:
+        # It is disputed. What its friends earn by just votes counts as its own.
+        ends = [expected(rules, where, Party.PROVIDER, strategy) for strategy in strategies]
+        ends.append(restrained(rules, where, Party.PROVIDER))
+        return honest - (max(end.profit(gain) for end in ends) - world.collateral)
 
-    just, stubborn = Strategy(), Strategy(appeals=True)
-    yield "lies, and is disputed", lies(alone, just)
-    yield "lies, and appeals the ruling", lies(alone, stubborn)
-    yield "lies, with friends on a third of the seats", min(lies(third, s) for s in STRATEGIES)
-    silent = [strategy for strategy in STRATEGIES if strategy.silences]
-    yield "lies, its friends break the quorum", min(lies(third, s) for s in silent)
+    yield "lies, and is disputed", lies(alone, Strategy())
+    appealed = expected(rules, alone, Party.PROVIDER, Strategy(appeals=True)).profit(gain)
+    yield "lies, and appeals the ruling", honest - (appealed - world.collateral)
+    yield "lies, with friends on a third of the seats", lies(third, *STRATEGIES)
+    silent = [
+        expected(rules, third, Party.PROVIDER, strategy).profit(gain)
+        for strategy in STRATEGIES
+        if strategy.silences
+    ]
+    silenced = honest - (max(silent) - world.collateral)
+    yield "lies, its friends break the quorum", silenced
     bought = attacks.bribery(rules, world, Bribe.FALSE, THIRD, gain) - world.collateral
     yield "lies, and bribes the third of the jurors that takes bribes", honest - bought
     silence = gain - world.collateral - attacks.silence_for_all(rules, world)
@@ -70,7 +76,11 @@ def _tenant(rules: Rules, world: World) -> Iterator[tuple[str, float]]:
 
     yield "disputes a right result", claims(alone, Strategy())
     yield "disputes a right result, and appeals", claims(alone, Strategy(appeals=True))
-    yield "the same with friends on a third of the seats", min(claims(third, s) for s in STRATEGIES)
+    calm = -restrained(rules, third, Party.TENANT).profit(gain)
+    yield (
+        "the same with friends on a third of the seats",
+        min(calm, *(claims(third, strategy) for strategy in STRATEGIES)),
+    )
     again = [strategy for strategy in STRATEGIES if strategy.silences]
     yield "its friends break the quorum for another panel", min(claims(third, s) for s in again)
     bought = attacks.bribery(rules, world, Bribe.WITHHELD, THIRD, gain)

@@ -18,6 +18,7 @@ from benchmarks.courts.disputes import (
     draws,
     expected,
     prize,
+    search,
     simulated,
     wrong_by_tails,
 )
@@ -122,6 +123,22 @@ def test_conduct__a_tenant_that_is_right_never_pays_more_than_it_gets_back() -> 
 def test_conduct__an_honest_provider_that_is_robbed_gains_by_its_appeal() -> None:
     assert attacks.appeal_gain(SHIPPED, 0.0, loser_pays=True) > 0
     assert attacks.appeal_gain(SHIPPED, 1.0, loser_pays=False) < 0
+
+
+def test_search__whatever_its_friends_do__a_third_of_the_seats_gains_nothing_by_a_lie() -> None:
+    # Smaller panels than the shipped ones: the search tries each panel that can be met.
+    rules = Rules(redraw_panel=5, appeal_panel=9)
+    world = replace(WORLD, colluding=1 / 3)
+    tenant = search(rules, world, Party.TENANT)
+    provider = search(rules, world, Party.PROVIDER)
+    assert tenant.profit(prize(rules, Party.TENANT, 3.0)) < 0
+    honest = 1 - rules.protocol_fee - world.saved
+    assert provider.profit(prize(rules, Party.PROVIDER, 3.0)) - 3.0 < honest
+    # It finds at least what was thought of.
+    for liar, found in ((Party.TENANT, tenant), (Party.PROVIDER, provider)):
+        gain = prize(rules, liar, 3.0)
+        thought = [expected(rules, world, liar, strategy).profit(gain) for strategy in STRATEGIES]
+        assert found.profit(gain) >= max(thought)
 
 
 # ------------------------------------------------------------- formula and simulation
