@@ -18,21 +18,23 @@ class Ending(Database):
     from it, whatever becomes of the history.
     """
 
-    def end_intents(self, deep: int, before: int, limit: int) -> int:
-        """Move ended intents that are about no job; how many went."""
+    def end_intents(self, deep: int, before: int, limit: int, apart: str = "") -> int:
+        """Move ended intents; how many went. Those of the contract `apart` go with rows of its own
+        module.
+        """
         with self.transaction() as db:
             top = db.execute("SELECT max(nonce) FROM intents").fetchone()[0]
             marks = ", ".join("?" * len(DONE))
             query = (
                 f"SELECT * FROM intents WHERE state IN ({marks}) "  # noqa: S608 - marks only
-                "AND contract <> 'jobs' AND updated_at < ? LIMIT ?"
+                "AND contract <> ? AND updated_at < ? LIMIT ?"
             )
             found = [
                 row
-                for row in db.execute(query, (*DONE, before, limit)).fetchall()
+                for row in db.execute(query, (*DONE, apart, before, limit)).fetchall()
                 if is_settled(row, deep, top)
             ]
-            self.history.add({"intents": found})
+            self.history.keep_intents(found)
             drop_intents(db, found)
         return len(found)
 

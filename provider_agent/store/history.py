@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What has ended, in a file of its own: found by key, never scanned, forgotten in time.
 
+Intents are the agent's own. The modules hand over the rows of their tables, and know them alone.
 Nothing that is owed follows from it. So it is not checked at the start, and a damaged one is set
 aside and begun again.
 """
@@ -20,9 +21,6 @@ from teraproof.protocol.errors import Code
 log = logging.getLogger(__name__)
 
 _DAMAGED = "-damaged"  # a file next to it: set it aside at the next start
-_TABLES = ("jobs", "runs", "intents")
-# Rows of a table that belong to one job or one intent, to replace what an earlier move wrote.
-_KEYS = {"jobs": ("job_id",), "runs": ("run_id",), "intents": ("contract", "object_id", "action")}
 
 
 class History(Connections):
@@ -68,30 +66,7 @@ class History(Connections):
 
     # ------------------------------------------------------------------ looking
 
-    def job(self, job_id: bytes) -> sqlite3.Row | None:
-        """An ended job."""
-        rows = self._rows("SELECT * FROM jobs WHERE job_id = ?", (job_id,))
-        return rows[0] if rows else None
-
-    def newest_jobs(self, number: int) -> list[sqlite3.Row]:
-        """The jobs that ended last, the last one first."""
-        return self._rows("SELECT * FROM jobs ORDER BY settled_at DESC LIMIT ?", (number,))
-
-    def runs_of(self, job_id: bytes) -> list[sqlite3.Row]:
-        """The runs of an ended job, oldest first."""
-        query = "SELECT * FROM runs WHERE job_id = ? ORDER BY created_at, run_id"
-        return self._rows(query, (job_id,))
-
-    def intents_of(self, object_id: str) -> list[sqlite3.Row]:
-        """The ended intents about an object, oldest first."""
-        return self._rows("SELECT * FROM intents WHERE object_id = ? ORDER BY id", (object_id,))
-
-    def totals(self, table: str) -> dict[str, int]:
-        """How many rows of a table are here, by state."""
-        rows = self._rows("SELECT state, number FROM totals WHERE name = ?", (table,))
-        return {str(row[0]): int(row[1]) for row in rows}
-
-    def _rows(self, query: str, values: Sequence[object]) -> list[sqlite3.Row]:
+    def find(self, query: str, *values: object) -> list[sqlite3.Row]:
         """What a query finds. A history that cannot be read is as good as an empty one."""
         if not self.path.exists():
             return []
@@ -101,6 +76,15 @@ class History(Connections):
             self._note(error)
             return []
 
+    def intents_of(self, object_id: str) -> list[sqlite3.Row]:
+        """The ended intents about an object, oldest first."""
+        return self.find("SELECT * FROM intents WHERE object_id = ? ORDER BY id", object_id)
+
+    def totals(self, table: str) -> dict[str, int]:
+        """How many rows of a table are here, by state."""
+        rows = self.find("SELECT state, number FROM totals WHERE name = ?", table)
+        return {str(row[0]): int(row[1]) for row in rows}
+
     def _note(self, error: sqlite3.Error) -> None:
         why = explain(self.path, error)
         log.warning("%s", why)
@@ -109,39 +93,28 @@ class History(Connections):
 
     # ------------------------------------------------------------------ coming and going
 
-    def add(self, rows: dict[str, list[sqlite3.Row]]) -> None:
-        """Keep rows by table, instead of any with the same keys. Raises sqlite3.Error."""
+    def keep(self, table: str, keys: Sequence[str], rows: Iterable[sqlite3.Row]) -> None:
+        """Keep rows of a table, instead of any with the same keys. Raises sqlite3.Error."""
         with self.transaction() as db:
-            for table in _TABLES:
-                for row in rows.get(table, ()):
-                    keys = " AND ".join(f"{key} = ?" for key in _KEYS[table])
-                    values = [row[key] for key in _KEYS[table]]
-                    db.execute(f"DELETE FROM {table} WHERE {keys}", values)  # noqa: S608 - ours
-                    names, marks = ", ".join(row.keys()), ", ".join("?" * len(row.keys()))
-                    insert = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - ours
-                    db.execute(insert, tuple(row))
+            for row in rows:
+                marks = " AND ".join(f"{key} = ?" for key in keys)
+                found = [row[key] for key in keys]
+                db.execute(f"DELETE FROM {table} WHERE {marks}", found)  # noqa: S608 - ours
+                names, values = ", ".join(row.keys()), ", ".join("?" * len(row.keys()))
+                insert = f"INSERT INTO {table} ({names}) VALUES ({values})"  # noqa: S608 - ours
+                db.execute(insert, tuple(row))
 
-    def forget(self, before: int, limit: int) -> list[bytes]:
-        """Delete jobs that ended before a time, the oldest first, and what belongs to them; their
-        ids. Other ended intents go with their age.
-        """
+    def keep_intents(self, rows: Iterable[sqlite3.Row]) -> None:
+        """Keep ended intents. Raises sqlite3.Error."""
+        self.keep("intents", ("contract", "object_id", "action"), rows)
+
+    def forget_intents(self, before: int, limit: int, about: Iterable[str] = ()) -> None:
+        """Delete the intents about some objects, and others that ended before a time."""
         with self.transaction() as db:
-            found = db.execute(
-                "SELECT job_id FROM jobs WHERE settled_at < ? ORDER BY settled_at LIMIT ?",
-                (before, limit),
-            )
-            gone = [bytes(row[0]) for row in found]
-            _delete(db, gone)
+            for object_id in about:
+                db.execute("DELETE FROM intents WHERE object_id = ?", (object_id,))
             db.execute(
                 "DELETE FROM intents WHERE (contract, object_id, action) IN (SELECT contract, "
                 "object_id, action FROM intents WHERE updated_at < ? LIMIT ?)",
                 (before, limit),
             )
-        return gone
-
-
-def _delete(db: sqlite3.Connection, jobs: Iterable[bytes]) -> None:
-    for job_id in jobs:
-        db.execute("DELETE FROM runs WHERE job_id = ?", (job_id,))
-        db.execute("DELETE FROM intents WHERE object_id = ?", (job_id.hex(),))
-        db.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))

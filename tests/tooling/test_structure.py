@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -117,6 +118,28 @@ def test_modules__none_knows_the_inside_of_another() -> None:
     assert wrong == []
     known = {name.split(".")[2] for name in graph() if name.startswith("provider_agent.modules.")}
     assert known == {*MODULES, "all"}
+
+
+_TABLE = re.compile(r"CREATE TABLE (?:new_)?(\w+)")
+_SQL = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+(\w+)")
+
+
+def test_store__knows_no_table_of_a_module() -> None:
+    """Its queries are about its own: each module hands over what it has, also what has ended."""
+    agent = ROOT / "provider_agent"
+    theirs = {
+        name
+        for path in agent.glob("modules/*/migrations/*.sql")
+        for name in _TABLE.findall(path.read_text("utf-8"))
+    }
+    assert {"jobs", "runs", "quotes"} <= theirs, "the search finds tables"
+    named = {
+        f"{path.name}: {name}"
+        for path in agent.glob("store/*.py")
+        for name in _SQL.findall(path.read_text("utf-8"))
+        if name in theirs
+    }
+    assert named == set()
 
 
 def test_imports__no_circle() -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 
 from provider_agent.core.capacity import UNWANTED
 from provider_agent.http.uploads import InputStorage
-from provider_agent.modules.jobs.book import LIVE, JobBook, decode_terms
+from provider_agent.modules.jobs.book import CONTRACT, LIVE, JobBook, decode_terms
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.repository import JobRow
 from provider_agent.modules.jobs.results import Results
@@ -171,10 +171,10 @@ class Housekeeper:
         moved = store.end_jobs(deep, rests, _BATCH)
         if moved < _BATCH // 2:  # some of a batch may have to stay
             moved = max(
-                store.core.end_intents(deep, rests, _BATCH),
+                store.core.end_intents(deep, rests, _BATCH, apart=CONTRACT),
                 store.forget_others(owner, rests, _BATCH),
             )
-        gone = store.history.forget(now - self._keep_seconds, _BATCH)
+        gone = store.forget_ended(now - self._keep_seconds, _BATCH)
         for job_id in gone:
             self._results.forget(job_id)
         if moved >= _BATCH // 2 or len(gone) == _BATCH:

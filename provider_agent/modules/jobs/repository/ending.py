@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
+from provider_agent.modules.jobs.repository import ended
 from provider_agent.modules.jobs.repository.rows import OVER, RunStage
 from provider_agent.store.ending import drop_intents, is_settled
 from provider_agent.store.repository import Repository
@@ -34,7 +35,7 @@ class Ending(Repository):
         """Move these jobs, but for those with something still under way; how many went. Jobs that
         never concerned us are deleted.
         """
-        rows: dict[str, list[sqlite3.Row]] = {"jobs": [], "runs": [], "intents": []}
+        moved, their_runs, their_intents = (list[sqlite3.Row]() for _ in range(3))
         gone: list[bytes] = []
         with self.transaction() as db:
             top = db.execute("SELECT max(nonce) FROM intents").fetchone()[0]
@@ -49,17 +50,17 @@ class Ending(Repository):
                     continue
                 gone.append(job_id)
                 if runs or intents:
-                    rows["jobs"] += db.execute(
+                    moved += db.execute(
                         "SELECT job_id, terms, requester, spec, status, provider, price, "
                         "assigned_at, attested_at, paused, result, receipt, started, finished, "
                         "state_block, note, coalesce(settled_at, updated_at) AS settled_at, "
                         "updated_at FROM jobs WHERE job_id = ?",
                         (job_id,),
                     ).fetchall()
-                    rows["runs"] += runs
-                    rows["intents"] += intents
-            self.history.add(rows)
-            drop_intents(db, rows["intents"])
+                    their_runs += runs
+                    their_intents += intents
+            ended.keep(self.history, moved, their_runs, their_intents)
+            drop_intents(db, their_intents)
             for job_id in gone:
                 db.execute("DELETE FROM runs WHERE job_id = ?", (job_id,))
                 db.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
@@ -78,6 +79,10 @@ class Ending(Repository):
             found = db.execute(query, (*_TAKEN, before, owner, limit)).fetchall()
             db.executemany("DELETE FROM jobs WHERE job_id = ?", [(row[0],) for row in found])
         return len(found)
+
+    def forget_ended(self, before: int, limit: int) -> list[bytes]:
+        """Delete jobs of the history that ended before a time; their ids."""
+        return ended.forget(self.history, before, limit)
 
     def forget_quotes(self, before: int) -> int:
         """Delete quotes that expired before a time: no job can use them."""

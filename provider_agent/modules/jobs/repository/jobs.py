@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Unpack
 
+from provider_agent.modules.jobs.repository import ended
 from provider_agent.modules.jobs.repository.rows import OVER, JobRow, JobUpdate
 from provider_agent.store.repository import Repository
 from provider_agent.store.rows import IntentState
@@ -35,12 +36,12 @@ class Jobs(Repository):
         """The job with this id, also when it has ended."""
         row = self._db().execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
         if row is None:
-            row = self.history.job(job_id)
+            row = ended.job(self.history, job_id)
         return None if row is None else _job(row)
 
     def ended_jobs(self, number: int) -> list[JobRow]:
         """The jobs in the history that ended last, the last one first."""
-        return [_job(row) for row in self.history.newest_jobs(number)]
+        return [_job(row) for row in ended.newest_jobs(self.history, number)]
 
     def jobs(self, *statuses: int) -> list[JobRow]:
         """Jobs with any of the statuses (all when none is named), oldest change first."""
@@ -99,7 +100,7 @@ class Jobs(Repository):
             )
             .fetchone()
         )
-        return bool(row[0]) or self.history.job(job_id) is not None
+        return bool(row[0]) or ended.job(self.history, job_id) is not None
 
     def unended(self, owner: str | None) -> list[bytes]:
         """The jobs that concern us, or that provider, and have not ended."""
@@ -162,8 +163,8 @@ class Jobs(Repository):
 
     def count_jobs(self) -> dict[int, int]:
         """How many jobs have each status, ended ones included."""
-        ended = self.history.totals("jobs")
-        counts = {int(state): n for state, n in ended.items() if int(state) in OVER}
+        totals = self.history.totals("jobs")
+        counts = {int(state): n for state, n in totals.items() if int(state) in OVER}
         for row in self._db().execute("SELECT status, count(*) FROM jobs GROUP BY status"):
             counts[int(row[0])] = counts.get(int(row[0]), 0) + int(row[1])
         return counts

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Unpack
 
+from provider_agent.modules.jobs.repository import ended
 from provider_agent.modules.jobs.repository.rows import RUN_EDGES, RunRow, RunStage, RunUpdate
 from provider_agent.store.repository import Repository
 from teraproof.errors import LocalError
@@ -39,7 +40,7 @@ class Runs(Repository):
             .execute("SELECT * FROM runs WHERE job_id = ? ORDER BY created_at, run_id", (job_id,))
             .fetchall()
         )
-        return [_run(row) for row in rows or self.history.runs_of(job_id)]
+        return [_run(row) for row in rows or ended.runs_of(self.history, job_id)]
 
     def runs_in(self, *states: RunStage) -> list[RunRow]:
         """Runs in any of the states, oldest first."""
