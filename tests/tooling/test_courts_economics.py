@@ -221,6 +221,22 @@ def test_attacks__as_drawn() -> None:
     )
 
 
+@pytest.mark.parametrize("hours", [0.5, 8.0, 48.0])
+def test_fee__the_hours_of_a_cheap_job__never_below_their_energy(hours: float) -> None:
+    by_price_alone, now = attacks.long_and_cheap(MONEY, SHIPPED, 0.01, hours, 0.20)
+    assert now < 0  # the juror earns
+    assert hours < 8 or by_price_alone > 0  # it did not
+
+
+@pytest.mark.parametrize("votes", [2, 3, 6])
+@pytest.mark.parametrize("run", [0.05, 0.2, 0.3])
+def test_undecided__votes_of_nothing_earn_no_more_than_one_shared_run(
+    votes: int, run: float
+) -> None:
+    assert votes * SHIPPED.undecided_part * SHIPPED.fee <= votes * SHIPPED.fee - run + 1e-12
+    assert attacks.undecided(SHIPPED) < 0  # and the tenant pays them
+
+
 # ------------------------------------------------------------------------- spot checks
 
 
