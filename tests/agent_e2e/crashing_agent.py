@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent.cli import main as cli
+from provider_agent.modules.jobs.attestations import Attestations
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.results import Results
@@ -106,6 +107,7 @@ def install(reaper: Reaper) -> None:
     wrap(ProcessRunner, "_launch", lambda *_: "runner.launch")
     wrap(ProcessRunner, "remove", lambda *_: "runner.remove")
     wrap(Results, "keep", lambda *_: "result.keep")
+    wrap(Attestations, "_write", lambda *_: "statement.kept")
     wrap(JobsDuty, "consume", lambda _, events, again: "events.consume" if events else "")
     wrap(JobsRepository, "put_spec", lambda *_: "spec.stored", commits=True)
     wrap(ProofFolder, "create", lambda *_: "proof.folder")

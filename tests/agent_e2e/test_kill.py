@@ -26,6 +26,7 @@ STEPS = (
     "runner.start",
     "runner.launch",
     "result.keep",
+    "statement.kept",
     "runner.remove",
     *(f"{action}.{state}" for action in ACTIONS for state in STATES),
     *(f"run.{state}" for state in RUN),
