@@ -182,7 +182,8 @@ class RunState:
 
     `exit_code` is the job's own (128 + n for signal n), None where it did not end by itself.
     `unfit` are outputs that are not kept: path and reason, both in printable ASCII. `broken` are
-    the UUIDs of the GPUs that failed a probe after the run.
+    the UUIDs of the GPUs that failed a probe after the run. `sandbox` says what kept the run apart
+    (see `containment`), as pairs.
     """
 
     phase: Phase
@@ -194,6 +195,7 @@ class RunState:
     detail: str = ""
     unfit: tuple[tuple[str, str], ...] = ()
     broken: tuple[str, ...] = ()
+    sandbox: tuple[tuple[str, str], ...] = ()
 
     @property
     def collected(self) -> bool:
@@ -227,6 +229,7 @@ class RunState:
         # Runs of earlier versions, which may still go on, do not say it.
         fields["unfit"] = tuple((path, reason) for path, reason in fields.get("unfit", ()))
         fields["broken"] = tuple(fields.get("broken", ()))
+        fields["sandbox"] = tuple((what, how) for what, how in fields.get("sandbox", ()))
         return cls(**fields)
 
 

@@ -29,4 +29,5 @@ def of_run(job: bytes, run: RunRequest, state: RunState) -> Receipt:
         # The clock may have been set back during the run.
         finished=max(state.started, state.finished),
         devices=tuple(device.name for device in run.devices),
+        sandbox=dict(state.sandbox),
     )

@@ -38,9 +38,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
-from provider_agent.runners import disk, linux, probe
+from provider_agent.runners import cgroup, disk, linux, probe
 from provider_agent.runners.base import Phase, Reason, RunState, Stopped
 from provider_agent.runners.conclude import conclude, energy, read_status, usage
+from provider_agent.runners.containment import Containment
 from provider_agent.runners.launch import launch
 from provider_agent.runners.live import MESSAGE, STOPPED, Live, Verdict
 from provider_agent.runners.state import GROUPS, LOCK, SUPERVISOR_LOG, Saved
@@ -115,10 +116,17 @@ def supervise(live: Live) -> None:
     except Stopped:
         now, why = int(time.time()), STOPPED
         state = RunState(Phase.EXITED, why.reason, None, live.started, now, detail=why.detail)
-    state = replace(state, usage=usage(live, held, before))
+    state = replace(state, usage=usage(live, held, before), sandbox=_sandbox(live))
     live.printed.close()
     _release(live)
     live.save(state)
+
+
+def _sandbox(live: Live) -> tuple[tuple[str, str], ...]:
+    """What has kept this run apart, whatever the machine offers to others."""
+    groups = 0 if live.group is None else cgroup.version()
+    kept = Containment(live.plan.sandbox, groups, live.plan.disk)
+    return tuple(sorted(kept.to_json().items()))
 
 
 def _blame(live: Live, state: RunState) -> RunState:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receipt of a run: how it ended and what it used.
+"""The receipt of a run: how it ended, what it used, and what kept it apart.
 
 The receipt travels with the result. The operator's EIP-712 Attestation signs its digest (sha256 of
 the RFC 8785 JSON) together with the result's, and the chain keeps both. All numbers are integers,
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import rfc8785
@@ -19,7 +20,8 @@ from teraproof.errors import LocalError
 from teraproof.protocol.outcome import REASONS
 
 VERSION = 2
-"""Since 2 the result that is attested with a receipt is sealed (`digests.result_digest`)."""
+"""Since 2 the result that is attested with a receipt is sealed (`digests.result_digest`), and the
+receipt says what kept the run apart."""
 _VERSIONS = (1, 2)
 _LARGEST = (1 << 53) - 1  # JSON numbers are doubles in RFC 8785
 _FIELDS = {
@@ -34,7 +36,9 @@ _FIELDS = {
     "started": int,
     "finished": int,
     "devices": list,
+    "sandbox": dict,
 }
+_SINCE_2 = frozenset({"sandbox"})
 
 _NULLABLE = ("energy_mj", "exit_code")
 
@@ -45,7 +49,8 @@ class Receipt:
 
     CPU and GPU time in milliseconds (GPU time: held, times devices), memory in bytes, energy of the
     GPUs in millijoules or None where they do not count it, times in unix seconds. `reason` is how
-    the run ended (one of `outcome.REASONS`), `exit_code` None where a limit ended it.
+    the run ended (one of `outcome.REASONS`), `exit_code` None where a limit ended it. `sandbox` is
+    what kept it apart from the machine and to its limits, in the words of `GET /v1/provider`.
     """
 
     job: str
@@ -58,6 +63,7 @@ class Receipt:
     started: int
     finished: int
     devices: tuple[str, ...]
+    sandbox: Mapping[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -81,7 +87,7 @@ class Receipt:
         """RFC 8785 JSON."""
         value = asdict(self)
         value["devices"] = list(self.devices)
-        return rfc8785.dumps(value)
+        return rfc8785.dumps({name: value[name] for name in _names(self.version)})
 
     def digest(self) -> bytes:
         """sha256 of `canonical()`: 32 bytes."""
@@ -99,14 +105,23 @@ class Receipt:
             value: Any = json.loads(data)
         except ValueError:
             raise LocalError("the receipt is not JSON") from None
-        if not isinstance(value, dict) or set(value) != set(_FIELDS):
+        names = _names(value.get("version")) if isinstance(value, dict) else ()
+        if not isinstance(value, dict) or set(value) != set(names):
             raise LocalError(f"a receipt has the fields {', '.join(_FIELDS)}")
-        for name, kind in _FIELDS.items():
+        for name in names:
+            kind = _FIELDS[name]
             if type(value[name]) is not kind and not (name in _NULLABLE and value[name] is None):
                 raise LocalError(f"receipt field {name} is not of type {kind.__name__}")
         if not all(isinstance(name, str) for name in value["devices"]):
             raise LocalError("receipt field devices is not a list of names")
+        if not all(isinstance(word, str) for word in value.get("sandbox", {}).values()):
+            raise LocalError("receipt field sandbox does not say in words what kept the run apart")
         receipt = cls(**{**value, "devices": tuple(value["devices"])})
         if receipt.canonical() != data:
             raise LocalError("the receipt is not in canonical form (RFC 8785)")
         return receipt
+
+
+def _names(version: object) -> list[str]:
+    """The fields of a receipt of a version."""
+    return [name for name in _FIELDS if version != 1 or name not in _SINCE_2]

@@ -20,7 +20,10 @@ JOB = bytes(range(32))
 RUN = RunRequest(
     "run", ("a",), Limits(1, 1, 1, 1, 1, 1), devices=(Device("cpu", 0, "Chip", "", 1),)
 )
-STATE = RunState(Phase.EXITED, Reason.EXITED, 0, 100, 160, Usage(1500, 0, 4096, None))
+STATE = RunState(
+    *(Phase.EXITED, Reason.EXITED, 0, 100, 160, Usage(1500, 0, 4096, None)),
+    sandbox=(("disk", "image"), ("walls", "bubblewrap")),
+)
 GOOD = receipts.of_run(JOB, RUN, STATE)
 
 
@@ -28,13 +31,23 @@ def test_canonical__fixed_bytes() -> None:
     assert GOOD.canonical() == (
         b'{"cpu_ms":1500,"devices":["Chip"],"energy_mj":null,"exit_code":0,"finished":160,'
         b'"gpu_ms":0,"job":"0x' + JOB.hex().encode() + b'","peak_memory_bytes":4096,'
-        b'"reason":"exited","started":100,"version":2}'
+        b'"reason":"exited","sandbox":{"disk":"image","walls":"bubblewrap"},"started":100,'
+        b'"version":2}'
     )
     assert GOOD.digest() == hashlib.sha256(GOOD.canonical()).digest()
 
 
 def test_parse__canonical__round_trip() -> None:
     assert Receipt.parse(GOOD.canonical()) == GOOD
+
+
+def test_parse__first_version__says_nothing_of_a_sandbox() -> None:
+    value = {**json.loads(GOOD.canonical()), "version": 1}
+    del value["sandbox"]
+    data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    read = Receipt.parse(data)
+    assert read.canonical() == data and not read.sandbox and not read.sealed
+    assert replace(read, reason="outputs").canonical() == data.replace(b'"exited"', b'"outputs"')
 
 
 def test_of_run__clock_set_back__no_negative_time() -> None:
@@ -75,6 +88,9 @@ def test_of_run__ended_by_a_limit__says_so() -> None:
         ({"finished": 1}, "finishes before"),
         ({"devices": [1]}, "list of names"),
         ({"more": 1}, "has the fields"),
+        ({"sandbox": "bubblewrap"}, "not of type dict"),
+        ({"sandbox": {"walls": 1}}, "does not say in words"),
+        ({"version": 1}, "has the fields"),
     ],
 )
 def test_parse__bad_field__refused(change: dict[str, object], reason: str) -> None:

@@ -71,6 +71,7 @@ def test_run__good_job__outputs_log_and_usage(runner: ProcessRunner, tmp_path: P
     assert state.usage.cpu_ms > 20
     assert MIB < state.usage.peak_memory_bytes < 256 * MIB
     assert (state.usage.gpu_ms, state.usage.energy_mj) == (0, None)
+    assert dict(state.sandbox) == runner.containment.to_json(), "what kept it apart is said"
 
 
 def test_run__fails__exit_code_and_no_outputs(runner: ProcessRunner, tmp_path: Path) -> None:
