@@ -474,8 +474,6 @@ class Sender:
             self._said = text
             log.warning("transactions wait: %s", text)
 
-    # ------------------------------------------------------------------ states
-
     def _set(
         self,
         intent: Intent,
