@@ -241,7 +241,7 @@ class Rig:
             upload.write(content)
             upload.finish()
 
-    def post(self, spec: JobSpec, **changes: Any) -> Terms:
+    def post(self, spec: JobSpec, requester: str = TENANT, **changes: Any) -> Terms:
         """The event of a new job."""
         self.nonce += 1
         values: dict[str, Any] = {
@@ -258,11 +258,11 @@ class Rig:
             **changes,
         }
         terms = Terms(
-            TENANT, self.block.timestamp, 3600, 100, self.chain.paused_seconds_, Order(**values)
+            requester, self.block.timestamp, 3600, 100, self.chain.paused_seconds_, Order(**values)
         )
         job = terms.job_id()
         self.chain.words[job] = Status.OPEN
-        self.duty.consume([Posted(self.entry(), job, TENANT, terms)], [])
+        self.duty.consume([Posted(self.entry(), job, requester, terms)], [])
         return terms
 
     # ------------------------------------------------------------------ the chain

@@ -13,6 +13,7 @@ from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.store import IntentState
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.terms import Terms
+from tests.agent.duty_parts import TENANT
 from tests.agent.duty_rig import Rig
 from tests.agent.test_quotes import accounts_with, desk_of
 
@@ -58,11 +59,11 @@ def started(rig: Rig, orders: list[Terms]) -> list[int]:
     return [n for n, terms in enumerate(orders) if terms.job_id().hex() in begun]
 
 
-def hire(rig: Rig, quote: Quote) -> Terms:
-    """The tenant uses its quote now."""
+def hire(rig: Rig, quote: Quote, requester: str = TENANT) -> Terms:
+    """The quote is used now, and the requester's job assigned."""
     spec = rig.book.spec_named(quote.spec)
     assert spec is not None
-    rig.upload(spec)  # `post` is TENANT's
+    rig.upload(spec, account=requester)
     terms = rig.post(
         spec,
         start_price=quote.price,
@@ -71,6 +72,7 @@ def hire(rig: Rig, quote: Quote) -> Terms:
         duration=quote.duration,
         auction=0,
         nonce=int.from_bytes(quote.struct_hash(), "big"),
+        requester=requester,
     )
     rig.chain.used_quotes.add(quote.nonce)
     rig.assign(terms)
@@ -193,7 +195,7 @@ def test_hired_and_its_job_is_not_known__nobody_begins_in_its_slot(rig: Rig) -> 
     """Events get lost; how long its tenant has waited is not known either."""
     (quote,) = quoted(rig, 1)
     rig.chain.used_quotes.add(quote.nonce)
-    rig.next_block(2)
+    rig.next_block(12)
     rig.cycle()
     orders = paid(rig, BRIEF)
     assert started(rig, orders) == []

@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 _EVERY = 300.0  # seconds between two looks back when nothing is missed
 _HURRY = 20.0  # while a quote was used and its job is not known
 _WINDOWS = 4  # of the feed, that a look back covers at least
-_QUOTES = 86_400  # seconds for which quotes are looked after when they are no longer good
 
 
 class Backfill:
@@ -44,7 +43,7 @@ class Backfill:
 
     def look(self, block: BlockRef) -> None:
         """Have the feed read from further back, if it is time. Call before each poll."""
-        missing = [quote for quote in self._promises.used if not self._book.has_job_of(quote)]
+        missing = self._promises.unseen
         pause = _HURRY if missing else _EVERY
         if self._looked is not None and self._clock() - self._looked < pause:
             return
@@ -56,17 +55,17 @@ class Backfill:
                 quote.requester,
             )
         first = block.number - _WINDOWS * self._window
-        oldest = self._oldest(block)
+        oldest = self._oldest()
         if oldest is not None:
             passed = max(0, block.timestamp - oldest)
             # Blocks may have been faster than they are now.
             first = min(first, block.number - int(1.5 * passed / self._pace.seconds) - self._window)
         self._feed.look_back(max(0, first))
 
-    def _oldest(self, block: BlockRef) -> int | None:
+    def _oldest(self) -> int | None:
         """The time, as the chain has it, of the oldest thing whose event may be missed."""
-        quotes = self._book.store.live_quotes(block.timestamp - _QUOTES)
-        times = [quote.created_at for quote in quotes if not self._book.has_job_of(quote)]
+        quotes = [*self._promises.quotes, *self._promises.unseen]
+        times = [quote.created_at for quote in quotes]
         for job in self._book.store.jobs(Status.ATTESTED):
             if job.attested_at is None and job.assigned_at is not None:
                 times.append(job.assigned_at)

@@ -175,6 +175,8 @@ class JobsDuty:
         job = self._store.job(job_id)
         if job is not None and self._concerns_us(job, update.get("provider")):
             self._dirty.add(job_id)
+            if said is Status.ASSIGNED:
+                self._promises.news_of(job.requester)
         elif job is not None and Status(job.status) not in FINAL:
             update["status"] = said
             self._moved.add(job.requester)

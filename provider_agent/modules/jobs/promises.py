@@ -40,6 +40,9 @@ from teraproof.rpc.types import BlockRef
 
 _MODULE = "jobs"
 _LATE = 3_600  # seconds after its expiry in which a quote that was used is still found
+_GONE = 900  # seconds after its expiry until a quote that was not used is forgotten
+_ASK_EVERY = 10  # seconds between two looks at a live quote without news
+_OTHERS, _ENDED = 4, 8  # of those without news, and of those that have ended, in one update
 _AWAITED = 60.0  # seconds for which no quotes are signed when an order waits for room
 _SOON_OVER = 15  # seconds: a quote that ends sooner is not worth a cancellation
 _CANCEL = "cancel_quote"
@@ -74,6 +77,9 @@ class Promises:
         self._quotes: list[QuoteRow] = []
         self._used: dict[bytes, QuoteRow] = {}
         self._over: set[bytes] = set()
+        self._recalled: set[bytes] = set()  # we have begun to cancel them
+        self._asked: dict[bytes, int] = {}  # time of the block
+        self._news: set[str] = set()  # accounts
         self._needed: dict[tuple[str, str], int] = {}
         self._to_defend: Collection[bytes] = ()
         self._block: BlockRef | None = None
@@ -88,11 +94,11 @@ class Promises:
         """
         with self.lock:
             self._to_defend = to_defend
-            live, now = [], block.timestamp
-            recent = self._book.store.live_quotes(now - _LATE)
-            for quote in recent:
-                if quote.digest in self._used or quote.digest in self._over:
-                    continue
+            self._block = block
+            store, now = self._book.store, block.timestamp
+            recent = store.live_quotes(now - _LATE)
+            for quote in self._to_ask(recent, now):
+                self._asked[quote.digest] = now
                 # The chain is asked: anybody can post a job that looks like a hired one.
                 if self._jobs.quote_used(self._operator, quote.nonce, block):
                     if self._is_cancelled(quote):
@@ -103,12 +109,39 @@ class Promises:
                 elif quote.expires < now:
                     self._over.add(quote.digest)  # looked at once more after its end
                     self._turns.wasted(quote.requester)
-                else:
-                    live.append(quote)
-            self._over &= {quote.digest for quote in recent}
-            self._quotes = live
-            self._block = block
+            self._news.clear()
+            known = self._used.keys() | self._over
+            self._quotes = [q for q in recent if q.digest not in known and q.expires >= now]
+            gone = [q.digest for q in recent if q.digest in self._over and q.expires < now - _GONE]
+            store.drop_quotes(gone)
+            there = {quote.digest for quote in recent}.difference(gone)
+            self._over &= there
+            self._recalled &= there
+            self._asked = {one: at for one, at in self._asked.items() if one in there}
             self._tell(standing)
+
+    def news_of(self, requester: str) -> None:
+        """A job of this account has become ours: it may have used a quote."""
+        self._news.add(requester)
+
+    def _to_ask(self, quotes: list[QuoteRow], now: int) -> list[QuoteRow]:
+        """Of which quotes the chain is asked now: those with news, and a few of the others.
+
+        Accounts cost nothing, and each may have a quote: requests must not grow with them.
+        """
+        news, ended, rest = list[QuoteRow](), list[QuoteRow](), list[QuoteRow]()
+        for quote in quotes:
+            if quote.digest in self._used or quote.digest in self._over:
+                continue
+            if quote.requester in self._news or quote.digest in self._recalled:
+                news.append(quote)
+            elif quote.expires < now:
+                ended.append(quote)
+            elif self._asked.get(quote.digest, quote.created_at) <= now - _ASK_EVERY:
+                rest.append(quote)
+        rest.sort(key=lambda quote: self._asked.get(quote.digest, quote.created_at))
+        # Of the ended ones the last first: there are many only after a start.
+        return [*news, *ended[-_ENDED:], *rest[:_OTHERS]]
 
     def _tell(self, standing: Standing | None) -> None:
         owed: dict[Key, Hold] = {}
@@ -171,6 +204,7 @@ class Promises:
                 word, bit = divmod(quote.nonce, 256)
                 data = self._jobs.cancel_quotes(word, 1 << bit)
                 self._attempts.begin(quote.digest.hex(), _CANCEL, data, deadline=quote.expires)
+                self._recalled.add(quote.digest)
 
     @property
     def is_awaited(self) -> bool:

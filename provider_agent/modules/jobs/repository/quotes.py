@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
 from provider_agent.modules.jobs.repository.rows import QuoteRow
 from provider_agent.store.repository import Repository
@@ -42,6 +43,12 @@ class Quotes(Repository):
             "SELECT * FROM quotes WHERE expires >= ? ORDER BY expires, digest", (now,)
         )
         return [_quote(row) for row in rows]
+
+    def drop_quotes(self, digests: Collection[bytes]) -> None:
+        """Delete quotes by which nobody can hire any more."""
+        if digests:
+            with self.transaction() as db:
+                db.executemany("DELETE FROM quotes WHERE digest = ?", [(one,) for one in digests])
 
 
 def _quote(row: sqlite3.Row) -> QuoteRow:
