@@ -45,7 +45,7 @@ def asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def ended(rig: Rig, number: int) -> list[int]:
-    """Put quotes into the database that nobody has used; they ended a while ago, one a second."""
+    """Put quotes into the database that nobody has used; their ends are a second apart, and past."""
     nonces = []
     for n in range(number):
         row = QuoteRow(
