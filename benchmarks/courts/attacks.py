@@ -210,6 +210,35 @@ def fill(rules: Rules, money: Money, seats: int, wanted: float) -> tuple[float, 
     return high, high * seats * money.fee_per_hour * hours
 
 
+def busy_turns(rules: Rules, busy: float) -> float:
+    """Jurors that cannot run in time say WITHHELD: how often that decides the appeal."""
+    return tail(rules.appeal_panel, rules.appeal_panel // 2 + 1, busy)
+
+
+def busy_turns_drawn(rules: Rules, seats: int, disputes: int, runs: int, seed: int) -> float:
+    chance = np.random.default_rng(seed)
+    turned = 0
+    for _ in range(runs):
+        busy = np.zeros(seats, dtype=bool)
+        busy[chance.integers(0, seats, rules.panel * disputes)] = True
+        withheld = np.array([busy[chance.integers(0, seats, rules.appeal_panel)].sum()])
+        zero = np.zeros_like(withheld)
+        given = ruling(rules.appeal_panel - withheld, zero, withheld, rules.appeal_panel)
+        turned += int(given[0] == Ruling.WITHHELD)
+    return turned / runs
+
+
+def keep_busy(rules: Rules, seats: int, busy: float, collateral: float) -> float:
+    """What a tenant gains that keeps a part of all jurors busy, and disputes a right result.
+
+    Jurors run first what pays best, so each seat costs it a fee of the real dispute: at the first
+    panel and at the appeal. If it loses, it pays that dispute's jurors as well.
+    """
+    turned = busy_turns(rules, busy)
+    prize = 1 + rules.victim_part * collateral
+    return turned * prize - 2 * busy * seats * rules.fee - (1 - turned) * rules.panel * rules.fee
+
+
 # ------------------------------------------------------------------------- order of draws
 
 

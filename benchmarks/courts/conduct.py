@@ -92,6 +92,7 @@ def hold(
     silences: bool,
     standing: Ints | None,
     plan: Plan | None = None,
+    stays: bool = False,
 ) -> Round:
     """One round. `standing` is the ruling under appeal, in the last round."""
     k, m = panel
@@ -102,9 +103,10 @@ def hold(
     if liar is Party.TENANT:
         quiet &= ~wins  # a tenant only gains another panel
     if standing is not None:
-        # Who has won before needs a tie, or no quorum. Who has lost needs more votes.
+        # Whoever has won before gains by no quorum. A tie may leave the ruling, or not.
         ahead = favours(liar, standing)
-        wins = quorum & np.where(ahead, k >= m, k > m)
+        if stays:
+            wins = quorum & np.where(ahead, k >= m, k > m)
         quiet = ahead & (2 * m <= size) & ~wins & quorum
     wins &= ~quiet
     if plan is not None:
@@ -129,6 +131,12 @@ def _planned(plan: Plan, size: int, panel: Panel, standing: Ints | None, liar: P
     if standing is not None:
         return np.where(favours(liar, standing), plan.ahead[k, m], plan.behind[k, m])
     return plan.first[k, m] if size + 1 == plan.first.shape[0] else plan.second[k, m]
+
+
+def left_as_it_was(rules: Rules) -> tuple[Ruling, ...]:
+    """What an appeal may come to that leaves the earlier ruling."""
+    kinds = (Ruling.NO_QUORUM, Ruling.UNDECIDED)
+    return kinds if rules.undecided_stays else kinds[:1]
 
 
 def favours(liar: Party, given: Ints) -> _Bools:
@@ -168,8 +176,10 @@ def conduct(
     by_honest = ahead & (~nobody | rules.appealable_silence) & alert
     by_liar = ~ahead & ~nobody & strategy.appeals
     appealed = by_honest | by_liar
-    third = hold(liar, rules.appeal_panel, panels[2], appealed, False, standing, plan)
-    stays = appealed & np.isin(third.ruling, (Ruling.NO_QUORUM, Ruling.UNDECIDED))
+    third = hold(
+        liar, rules.appeal_panel, panels[2], appealed, False, standing, plan, rules.undecided_stays
+    )
+    stays = appealed & np.isin(third.ruling, left_as_it_was(rules))
     final = np.where(appealed & ~stays, third.ruling, standing)
     hollow = appealed & (third.ruling == Ruling.NO_QUORUM)
     return _settle(rules, liar, (first, second, third), final, hollow, by_honest, by_liar)

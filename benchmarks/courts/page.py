@@ -231,6 +231,24 @@ def full_seats() -> str:
     return table(head, rows)
 
 
+def busy() -> str:
+    """Jurors that are kept busy and say WITHHELD."""
+    rows = []
+    for disputes in (5, 9, 12, 16):
+        part = attacks.busy_part(30, disputes, SHIPPED.panel)
+        rows.append(
+            [str(disputes), _percent(part)]
+            + _pair(
+                attacks.busy_turns(SHIPPED, part),
+                attacks.busy_turns_drawn(SHIPPED, 30, disputes, 20_000, SEED),
+                _percent,
+            )
+            + [_prices(attacks.keep_busy(SHIPPED, 30, part, WORLD.collateral))]
+        )
+    head = ["own disputes", "of 30 seats busy", "appeal turned, formula", "simulation"]
+    return table([*head, "profit of the tenant"], rows)
+
+
 def order() -> str:
     """Draws in an order of somebody's choice, where busy jurors are left out."""
     rows = [
@@ -387,6 +405,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "absence": absence,
     "bribes": bribes,
     "full-seats": full_seats,
+    "busy": busy,
     "order": order,
     "friends": friends,
     "appeals": appeals,

@@ -63,10 +63,10 @@ def _provider(rules: Rules, money: Money, world: World) -> Iterator[tuple[str, f
         wanted * gain - attacks.fill(rules, money, seats, wanted)[1] / price
         for wanted in (0.1, 0.5, 0.9)
     ]
-    yield "has lied, and keeps all seats full (against giving up)", -max(filled)
+    yield "has lied, and fills all seats for silence (against giving up)", -max(filled)
 
 
-def _tenant(rules: Rules, world: World) -> Iterator[tuple[str, float]]:
+def _tenant(rules: Rules, money: Money, world: World) -> Iterator[tuple[str, float]]:
     alone = replace(world, colluding=0.0)
     third = replace(world, colluding=THIRD)
     gain = prize(rules, Party.TENANT, world.collateral)
@@ -85,6 +85,11 @@ def _tenant(rules: Rules, world: World) -> Iterator[tuple[str, float]]:
     yield "its friends break the quorum for another panel", min(claims(third, s) for s in again)
     bought = attacks.bribery(rules, world, Bribe.WITHHELD, THIRD, gain)
     yield "bribes the third that takes bribes to say WITHHELD", -bought
+    busy = [
+        attacks.keep_busy(rules, money.panel_min, part / 10, world.collateral)
+        for part in range(4, 10)
+    ]
+    yield "keeps jurors busy, so that they say WITHHELD", -max(busy)
     yield "disputes a job that gives another result each time", -attacks.undecided(rules)
     yield "disputes where no jury can be found", 0.0  # price back, as much of the bond gone
     yield "disputes with itself, with a third of the seats", -attacks.self_dealt(rules, THIRD)
@@ -110,7 +115,7 @@ def table(rules: Rules, money: Money, world: World) -> list[Position]:
     """Every row."""
     roles = (
         ("provider", _provider(rules, money, world)),
-        ("tenant", _tenant(rules, world)),
+        ("tenant", _tenant(rules, money, world)),
         ("juror", _juror(rules, world)),
     )
     return [Position(role, deviation, loss) for role, rows in roles for deviation, loss in rows]

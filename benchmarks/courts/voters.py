@@ -13,6 +13,7 @@ from math import factorial, prod
 
 import numpy as np
 
+from benchmarks.courts.conduct import left_as_it_was
 from benchmarks.courts.rules import Floats, Ints, Rules, Ruling, World, ruling
 
 RIGHT, WRONG, WITHHELD, STRAY, SILENT = range(5)
@@ -179,7 +180,7 @@ def _ends(
             continue
         ends.append((given, chance * (1 - setting.appealed)))
         for kind, more in later[rules.appeal_panel].items():
-            stays = kind in (Ruling.NO_QUORUM, Ruling.UNDECIDED)
+            stays = kind in left_as_it_was(rules)
             ends.append((given if stays else kind, chance * setting.appealed * more))
     return ends
 
@@ -217,6 +218,6 @@ def simulated(
     )
     appealed = unjust & (chance.random(runs) < setting.appealed)
     last = panel(rules.appeal_panel, False)[1]
-    stays = np.isin(last, (Ruling.NO_QUORUM, Ruling.UNDECIDED))
+    stays = np.isin(last, left_as_it_was(rules))
     final = np.where(appealed & ~stays, last, final)
     return float(pay(rules, mine, final).mean()) - voter.cost(world)

@@ -54,8 +54,9 @@ def test_soundness__only_an_absent_jury_costs_nothing() -> None:
         (Rules(small_fees=1), MONEY, "fetches and agrees"),
         (Rules(big_fees=20), MONEY, "does not enlist, as it misses 3 % of its calls"),
         (Rules(fee=0.15), MONEY, "always says WITHHELD"),
-        (Rules(), replace(MONEY, fee_per_hour=0.05), "has lied, and keeps all seats full"),
-        (Rules(), replace(MONEY, price_per_seat=20.0), "has lied, and keeps all seats full"),
+        (Rules(), replace(MONEY, fee_per_hour=0.05), "has lied, and fills all seats"),
+        (Rules(), replace(MONEY, price_per_seat=20.0), "has lied, and fills all seats"),
+        (Rules(), replace(MONEY, panel_min=3), "keeps jurors busy"),
     ],
 )
 def test_soundness__sizes_that_are_not_enough_are_seen(
@@ -208,6 +209,10 @@ def test_attacks__as_drawn() -> None:
     drawn_busy, drawn_failed = attacks.without_quorum_drawn(SHIPPED, 100, 33, 4_000, SEED)
     assert near(busy, drawn_busy)
     assert near(attacks.without_quorum(SHIPPED, busy), drawn_failed)
+    busy = attacks.busy_part(30, 10, SHIPPED.panel)
+    turned = attacks.busy_turns_drawn(SHIPPED, 30, 10, 20_000, SEED)
+    # The part that is busy varies from try to try; its mean is what the formula takes.
+    assert abs(attacks.busy_turns(SHIPPED, busy) - turned) < 0.05
     assert near(
         attacks.reordered(3, 0.2, 100, 20), attacks.reordered_drawn(3, 0.2, 100, 20, 15_000, SEED)
     )
