@@ -46,7 +46,8 @@ def work(first: int, step: int, wanted: int, box: Any, sent: Any) -> None:
     from tests.contracts.stateful.driver import Tally, run
     from tests.contracts.stateful.market import make
 
-    tally, failures, seed = Tally(), [], first
+    tally, seed = Tally(), first
+    failures: list[str] = []
     while tally.sent < wanted and len(failures) < 3:
         before = tally.sent
         try:

@@ -55,7 +55,7 @@ def _deployment_source_map(data: CompilerData) -> Any:
         return assembly_to_evm(data.assembly)[1]
 
 
-# titanoboa makes it anew for each contract, which takes longer than the deployment.
+# titanoboa makes it for each contract again, which takes longer than the deployment.
 VyperContract._deployment_source_map = property(
     lambda contract: _deployment_source_map(contract.compiler_data)
 )
@@ -138,7 +138,7 @@ class Parameters:
     rate: int = TPF // 5
     halving: int = 8 * DAY
     max_accrual: int = 50_000
-    # A stake of 1,000 TPF backs 10^9 operations a second, more than any test proves.
+    # A stake of 1,000 TPF backs 10^9 operations per second, more than any test proves.
     ops_per_tpf: int = 10**6
     target: int = 1
     capacity_bps: int = 8_000
@@ -164,11 +164,11 @@ class Suite:
     payment: Contract
     staking: Contract
     jobs: Contract
-    scores: Contract | None
+    scores: Contract
     managers: Mapping[str, int] = field(default_factory=dict)
-    benchmark: Contract | None = None
-    emissions: Contract | None = None
-    holder: Contract | None = None
+    benchmark: Contract = None
+    emissions: Contract = None
+    holder: Contract = None
     """Where there is no benchmark: a mock that holds, settles and rewards, and is the minter."""
 
 
@@ -248,9 +248,9 @@ def deploy_suite(
 ) -> Suite:
     """Deploy and wire everything, as the deployment plan does.
 
-    `managers` (address to permissions) are named beside Jobs, which may lock. `payment` replaces
+    `managers` (address to permissions) are named next to Jobs, which may lock. `payment` replaces
     the mock dollar. `with_scores` puts a mock source of scores behind Jobs; `with_benchmark` the
-    real one, and Emissions beside it. Without them a mock holds, settles and mints, unless
+    real one, and Emissions with it. Without them a mock holds, settles and mints, unless
     `with_holder` is false: then nobody is the minter yet.
     """
     p = parameters or Parameters()

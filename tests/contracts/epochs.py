@@ -38,7 +38,7 @@ def run_epoch(by_hand: Contract, seconds: int = DAY, length: int = 3_600) -> int
 
 
 def live(suite: Suite, rounds: dict[Provider, int]) -> int:
-    """Open the current epoch, let providers prove so many rounds, go to the next; its number."""
+    """Open the current epoch, let providers prove their rounds, go to the next; its number."""
     epoch = proofs.open_epoch(suite)
     done = {provider: proofs.committed(suite, provider, n) for provider, n in rounds.items()}
     proofs.draw_epoch(suite)

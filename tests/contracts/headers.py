@@ -2,7 +2,7 @@
 """Headers of blocks for the tests, and a local chain that knows their hashes.
 
 `build` makes the RLP of a header of any fork and needs no chain; `hash_of` is its hash. A contract
-takes a header when the chain's hash of that block is the header's, so the chain must be told:
+takes a header when the chain's hash of that block is the header's, so the chain must know it:
 
 * titanoboa: `know(number, header)` sets what BLOCKHASH says, `mine(...)` does it for a block that
   has just been, and goes on to the next one. Beyond 256 blocks the contract asks the history
@@ -32,7 +32,7 @@ HISTORY_CODE = bytes.fromhex(
     "81430311604257611fff9006545f5260205ff35b5f5ffd5b5f35611fff60014303065500"
 )
 HISTORY_REACH = 8_191
-# From so many blocks on the history contract is asked, and not BLOCKHASH.
+# From this number of blocks on the history contract is asked, and not BLOCKHASH.
 FAR_BLOCKS = 257
 
 # Fields of a header by fork, in their order; each fork adds to the one before.

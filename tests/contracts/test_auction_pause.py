@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The auction's clock and a job's open time stand still in a pause, whatever the guardian does."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import boa
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from teraproof.protocol.terms import Assignment, Judged
 from tests.contracts.actions import (
     ORDER,
+    Provider,
     accept,
     attest,
     event,
@@ -20,7 +24,7 @@ from tests.contracts.actions import (
     pass_time,
     post,
 )
-from tests.contracts.deploy import DAY, USD
+from tests.contracts.deploy import DAY, USD, Contract, Suite
 
 pytestmark = pytest.mark.invariant("I-12")
 
@@ -29,14 +33,14 @@ MAX_PAUSE = 7 * DAY
 
 
 @pytest.fixture
-def guardian(suite):
+def guardian(suite: Suite) -> str:
     return suite.guardian
 
 
 # ---------------------------------------------------------------- paused_seconds
 
 
-def test_paused_seconds__counts_what_has_passed(jobs, guardian):
+def test_paused_seconds__counts_what_has_passed(jobs: Contract, guardian: str) -> None:
     assert jobs.paused_seconds() == 0
     jobs.pause(100, sender=guardian)
     seen = []
@@ -48,7 +52,9 @@ def test_paused_seconds__counts_what_has_passed(jobs, guardian):
     assert jobs.paused_seconds() == 100
 
 
-def test_paused_seconds__lifted_early__what_was_paused(suite, jobs, guardian):
+def test_paused_seconds__lifted_early__what_was_paused(
+    suite: Suite, jobs: Contract, guardian: str
+) -> None:
     jobs.pause(DAY, sender=guardian)
     pass_time(100)
     jobs.unpause(sender=suite.owner)
@@ -57,13 +63,15 @@ def test_paused_seconds__lifted_early__what_was_paused(suite, jobs, guardian):
     assert jobs.paused_seconds() == 100
 
 
-def test_paused_seconds__lifted_in_its_block__none(jobs, guardian):
+def test_paused_seconds__lifted_in_its_block__none(jobs: Contract, guardian: str) -> None:
     jobs.pause(DAY, sender=guardian)
     jobs.unpause(sender=guardian)
     assert jobs.paused_seconds() == 0
 
 
-def test_paused_seconds__unpause_without_a_pause__nothing_changes(jobs, guardian):
+def test_paused_seconds__unpause_without_a_pause__nothing_changes(
+    jobs: Contract, guardian: str
+) -> None:
     jobs.pause(100, sender=guardian)
     pass_time(500)
     for _ in range(2):
@@ -71,14 +79,14 @@ def test_paused_seconds__unpause_without_a_pause__nothing_changes(jobs, guardian
         assert jobs.paused_seconds() == 100
 
 
-def test_paused_seconds__adds_up(jobs, guardian):
+def test_paused_seconds__adds_up(jobs: Contract, guardian: str) -> None:
     for number in range(1, 4):
         jobs.pause(MAX_PAUSE, sender=guardian)
         go_to(jobs.next_pause())
         assert jobs.paused_seconds() == number * MAX_PAUSE
 
 
-def test_paused_seconds__setters_keep_it(suite, jobs, guardian):
+def test_paused_seconds__setters_keep_it(suite: Suite, jobs: Contract, guardian: str) -> None:
     jobs.pause(100, sender=guardian)
     jobs.set_fee(1_000, sender=suite.owner)
     jobs.set_challenge_window(14 * DAY, sender=suite.owner)
@@ -93,8 +101,8 @@ def test_paused_seconds__setters_keep_it(suite, jobs, guardian):
 
 
 def test_pause__through_most_of_an_auction__price_stands_still(
-    suite, jobs, requester, provider, guardian
-):
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str
+) -> None:
     """A guardian in league with a provider cannot sell at the maximum."""
     terms = post(suite, requester)
     jobs.pause(999, sender=guardian)
@@ -103,7 +111,9 @@ def test_pause__through_most_of_an_auction__price_stands_still(
     assert jobs.state(terms.job_id()) == Assignment(provider.owner, now(), 999).state_word()
 
 
-def test_pause__in_the_middle__the_rest_runs_after_it(suite, jobs, requester, provider, guardian):
+def test_pause__in_the_middle__the_rest_runs_after_it(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str
+) -> None:
     terms = post(suite, requester)
     pass_time(250)
     jobs.pause(MAX_PAUSE, sender=guardian)
@@ -111,7 +121,9 @@ def test_pause__in_the_middle__the_rest_runs_after_it(suite, jobs, requester, pr
     assert accept(suite, provider, terms) == 25 * USD
 
 
-def test_pause__before_the_post__does_not_count(suite, jobs, requester, provider, guardian):
+def test_pause__before_the_post__does_not_count(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str
+) -> None:
     jobs.pause(700, sender=guardian)
     pass_time(700)
     terms = post(suite, requester)
@@ -121,7 +133,9 @@ def test_pause__before_the_post__does_not_count(suite, jobs, requester, provider
     assert jobs.state(terms.job_id()) == Assignment(provider.owner, now(), 0).state_word()
 
 
-def test_pause__settled_at_the_price_of_the_acceptance(suite, jobs, requester, provider, guardian):
+def test_pause__settled_at_the_price_of_the_acceptance(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str
+) -> None:
     terms = post(suite, requester)
     jobs.pause(300, sender=guardian)
     pass_time(800)
@@ -139,8 +153,8 @@ def test_pause__settled_at_the_price_of_the_acceptance(suite, jobs, requester, p
 @pytest.mark.invariant("I-5")
 @pytest.mark.parametrize("end", ["expire", "refuse"])
 def test_pause__other_ends_at_the_price_of_the_acceptance(
-    suite, jobs, requester, provider, guardian, end
-):
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str, end: str
+) -> None:
     """I-5 with a pause: both parts are the escrow."""
     terms = post(suite, requester, order(judged=Judged.REFUSABLE))
     jobs.pause(300, sender=guardian)
@@ -161,7 +175,9 @@ def test_pause__other_ends_at_the_price_of_the_acceptance(
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_accept__open_time_stands_still__exact(suite, jobs, requester, provider, guardian, late):
+def test_accept__open_time_stands_still__exact(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str, late: bool
+) -> None:
     terms = post(suite, requester)
     pass_time(1_000 + MARGIN)
     jobs.pause(DAY, sender=guardian)
@@ -173,7 +189,9 @@ def test_accept__open_time_stands_still__exact(suite, jobs, requester, provider,
         assert accept(suite, provider, terms) == ORDER.max_price
 
 
-def test_cancel__open_time_stands_still__exact(suite, jobs, requester, guardian, stranger):
+def test_cancel__open_time_stands_still__exact(
+    suite: Suite, jobs: Contract, requester: str, guardian: str, stranger: str
+) -> None:
     """A stranger's cancel and the last acceptance have one border, in a pause too."""
     terms = post(suite, requester)
     pass_time(1_000 + MARGIN)
@@ -187,7 +205,9 @@ def test_cancel__open_time_stands_still__exact(suite, jobs, requester, guardian,
     assert jobs.credit_of(requester) == ORDER.max_price
 
 
-def test_cancel__in_a_pause__the_requester_need_not_wait(suite, jobs, requester, guardian):
+def test_cancel__in_a_pause__the_requester_need_not_wait(
+    suite: Suite, jobs: Contract, requester: str, guardian: str
+) -> None:
     terms = post(suite, requester)
     jobs.pause(MAX_PAUSE, sender=guardian)
     jobs.cancel(terms.abi_tuple(), sender=requester)
@@ -196,8 +216,8 @@ def test_cancel__in_a_pause__the_requester_need_not_wait(suite, jobs, requester,
 
 @pytest.mark.invariant("I-2")
 def test_pause__whenever_it_can__longest_order_still_ends(
-    suite, jobs, requester, provider, guardian, stranger
-):
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, guardian: str, stranger: str
+) -> None:
     """I-2: half of the time can be paused, so an open job ends after twice its time.
 
     The seconds that the state word must hold stay far below its 24 bits.
@@ -232,13 +252,19 @@ STEPS = st.lists(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=STEPS, after=STEPS)
 def test_any_pauses__price_follows_the_seconds_that_were_not_paused(
-    suite, jobs, requester, provider, guardian, before, after
-):
+    suite: Suite,
+    jobs: Contract,
+    requester: str,
+    provider: Provider,
+    guardian: str,
+    before: Any,
+    after: Any,
+) -> None:
     """The price never rises in a pause, and is that of a market without one at the same age."""
     with boa.env.anchor():
         free = age = 0
 
-        def take(step, amount):
+        def take(step: Any, amount: int) -> None:
             nonlocal free
             if step == "pass":
                 start, until = now(), jobs.paused_until()

@@ -5,9 +5,13 @@ Who does a fraction 1 - f of the work passes with (1 - f)**SAMPLES. Off chain th
 thousands of draws; on chain each single draw must end as its samples foretell.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count, islice, product
 from math import sqrt
+from typing import Any
 
 import boa
 import numpy as np
@@ -16,9 +20,9 @@ import pytest
 from teraproof.pog import format as pog
 from teraproof.pog.format import Sample, Shape
 from tests.contracts import headers, proofs
-from tests.contracts.actions import event, go_to
-from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite
-from tests.contracts.proofs import DRAW
+from tests.contracts.actions import Provider, event, go_to
+from tests.contracts.deploy import TPF, Contract, Parameters, Suite, deploy_suite
+from tests.contracts.proofs import DRAW, Forge, Product, Work
 
 pytestmark = pytest.mark.invariant("I-7")
 
@@ -39,21 +43,21 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def cheat(suite):
+def cheat(suite: Suite) -> Provider:
     return proofs.prover(suite, "cheat")
 
 
 @pytest.fixture
-def opened(suite) -> int:
+def opened(suite: Suite) -> int:
     return proofs.open_epoch(suite)
 
 
-def draws():
+def draws() -> Iterator[bytes]:
     """A row of draws that is the same in every run."""
     return (proofs.draw_of(pog.keccak(pog.word(number))) for number in count())
 
 
-def accepted(suite, provider, openings) -> bool:
+def accepted(suite: Suite, provider: Provider, openings: list[list[bytes]]) -> bool:
     """Whether the contract takes these openings as the whole proof; changes nothing if not."""
     benchmark = suite.benchmark
     done = boa.env.execute_code(
@@ -64,7 +68,7 @@ def accepted(suite, provider, openings) -> bool:
     return not done.is_error
 
 
-def assert_bond_is_lost(suite, provider) -> None:
+def assert_bond_is_lost(suite: Suite, provider: Provider) -> None:
     """The epoch ends with the proof unopened: anyone takes the bond and the score."""
     stake = suite.staking.pool(provider.owner)[0]
     go_to(proofs.end_of(suite))
@@ -74,7 +78,7 @@ def assert_bond_is_lost(suite, provider) -> None:
     assert suite.benchmark.score(provider.owner) == 0
 
 
-def assert_caught(suite, provider, done, reason) -> None:
+def assert_caught(suite: Suite, provider: Provider, done: Work, reason: str) -> None:
     """The first sample that was not worked for is refused, and no other opening will do."""
     openings = done.openings(DRAW, SAMPLES)
     for opening in openings:
@@ -88,7 +92,7 @@ def assert_caught(suite, provider, done, reason) -> None:
 # ------------------------------------------------------ a fraction of the work
 
 
-def passes(shape: Shape, rounds: int, samples: int, skipped) -> int:
+def passes(shape: Shape, rounds: int, samples: int, skipped: Any) -> int:
     """In how many of TRIALS draws no sample falls on skipped work."""
     commitment, challenge = pog.keccak(b"commitment"), pog.keccak(b"challenge")
     return sum(
@@ -107,7 +111,7 @@ def assert_predicted(count: int, trials: int, chance: float) -> None:
 
 @pytest.mark.parametrize("samples", [4, 8, 16])
 @pytest.mark.parametrize("rows", [8, 64, 128])
-def test_skipped_rows__pass_as_predicted(samples, rows):
+def test_skipped_rows__pass_as_predicted(samples: int, rows: int) -> None:
     """f = 1/32, 1/4, 1/2 of the rows of every round."""
     count = passes(Shape(256, 1), 100, samples, lambda sample: sample.i < rows)
     assert_predicted(count, TRIALS, (1 - rows / 256) ** samples)
@@ -115,18 +119,18 @@ def test_skipped_rows__pass_as_predicted(samples, rows):
 
 @pytest.mark.parametrize("samples", [4, 16])
 @pytest.mark.parametrize("done", [99, 75, 50])
-def test_skipped_rounds__pass_as_predicted(samples, done):
+def test_skipped_rounds__pass_as_predicted(samples: int, done: int) -> None:
     """Of 100 rounds that are claimed."""
     count = passes(Shape(256, 1), 100, samples, lambda sample: sample.t >= done)
     assert_predicted(count, TRIALS, (done / 100) ** samples)
 
 
-def test_skipped_columns__pass_as_predicted():
+def test_skipped_columns__pass_as_predicted() -> None:
     count = passes(Shape(1024, 1), 1, 8, lambda sample: sample.j % 4 == 0)
     assert_predicted(count, TRIALS, 0.75**8)
 
 
-def test_samples__fall_everywhere_alike():
+def test_samples__fall_everywhere_alike() -> None:
     """Rounds, rows and columns in four parts each: 64 cells, chi-squared with 63 degrees."""
     shape, rounds = Shape(512, 1), 12
     cells = dict.fromkeys(product(range(4), repeat=3), 0)
@@ -139,8 +143,8 @@ def test_samples__fall_everywhere_alike():
     assert statistic < 63 + 4 * sqrt(2 * 63)
 
 
-def without_rows(rows):
-    def forge(t, values):
+def without_rows(rows: int) -> Forge:
+    def forge(t: int, values: Product) -> Product:
         forged = values.copy()
         forged[:rows] = 0
         return forged
@@ -148,7 +152,7 @@ def without_rows(rows):
     return forge
 
 
-def without_rounds(*skipped):
+def without_rounds(*skipped: Any) -> Forge:
     return lambda t, values: np.zeros_like(values) if t in skipped else values
 
 
@@ -158,8 +162,8 @@ def without_rounds(*skipped):
     ids=["a quarter of the rows", "a sixteenth of the rows", "one round of three"],
 )
 def test_skipped_work__every_draw_ends_as_its_samples_foretell(
-    suite, cheat, opened, forge, fraction
-):
+    suite: Suite, cheat: Provider, opened: int, forge: Any, fraction: int
+) -> None:
     done = proofs.committed(suite, cheat, 3, forge)
 
     def shown_right(sample: Sample) -> bool:
@@ -179,19 +183,23 @@ def test_skipped_work__every_draw_ends_as_its_samples_foretell(
     assert_predicted(passed, DRAWS, (1 - fraction) ** SAMPLES)
 
 
-def right_entry(done, sample: Sample) -> int:
+def right_entry(done: Work, sample: Sample) -> int:
     """The right entry, from the seeds and the roots that were committed to."""
     seed_b = pog.seed_b(done.challenge, sample.t, pog.two_before(done.roots, sample.t))
     return int(proofs.product(pog.seed_a(done.challenge), seed_b, done.shape)[sample.i, sample.j])
 
 
-def test_skipped_work__costs_the_bond_when_caught(suite, cheat, opened):
+def test_skipped_work__costs_the_bond_when_caught(
+    suite: Suite, cheat: Provider, opened: int
+) -> None:
     done = proofs.committed(suite, cheat, 3, without_rows(255))
     proofs.draw_epoch(suite)
     assert_caught(suite, cheat, done, WRONG_VALUE)
 
 
-def test_skipped_work__that_passes_scores(suite, benchmark, cheat, opened):
+def test_skipped_work__that_passes_scores(
+    suite: Suite, benchmark: Contract, cheat: Provider, opened: int
+) -> None:
     """The other side of the formula: luck is possible, and its price is in the bond."""
     done = proofs.committed(suite, cheat, 2, without_rows(128))
     lucky = proofs.draw_where(done, SAMPLES, lambda samples: all(s.i >= 128 for s in samples))
@@ -200,7 +208,7 @@ def test_skipped_work__that_passes_scores(suite, benchmark, cheat, opened):
     assert benchmark.score(cheat.owner) > 0
 
 
-def test_more_rounds_claimed_than_done(suite, cheat, opened):
+def test_more_rounds_claimed_than_done(suite: Suite, cheat: Provider, opened: int) -> None:
     """Five rounds done, eight claimed: the commitment is the same, padding stands for the rest."""
     done = proofs.prove(suite, cheat, 5)
     proofs.commit(suite, cheat, 8, done.commitment)
@@ -223,7 +231,7 @@ def test_more_rounds_claimed_than_done(suite, cheat, opened):
 # ------------------------------------------------------------- other people's work
 
 
-def test_old_commitment(suite, cheat):
+def test_old_commitment(suite: Suite, cheat: Provider) -> None:
     """Last epoch's work again."""
     old = proofs.scored(suite, cheat, 3)
     proofs.open_epoch(suite, proofs.beacon_of(pog.keccak(b"another beacon")))
@@ -233,7 +241,9 @@ def test_old_commitment(suite, cheat):
     assert_caught(suite, cheat, again, WRONG_VALUE)
 
 
-def test_commitment_of_another_provider(suite, benchmark, cheat, opened):
+def test_commitment_of_another_provider(
+    suite: Suite, benchmark: Contract, cheat: Provider, opened: int
+) -> None:
     """Copied from the pool of pending transactions; the honest one loses nothing by it."""
     honest = proofs.prover(suite, "honest")
     done = proofs.prove(suite, honest, 3)
@@ -247,7 +257,7 @@ def test_commitment_of_another_provider(suite, benchmark, cheat, opened):
     assert score == effective == total > 0
 
 
-def test_commitment_made_before_the_beacon(suite, cheat):
+def test_commitment_made_before_the_beacon(suite: Suite, cheat: Provider) -> None:
     """Work for a beacon that was guessed."""
     guessed = pog.challenge(
         1,
@@ -268,30 +278,30 @@ def test_commitment_made_before_the_beacon(suite, cheat):
 # ---------------------------------------------------------------- other matrices
 
 
-def toeplitz(t, values):
+def toeplitz(t: int, values: Product) -> Any:
     """Entries that depend on i + j alone: the whole product costs n**2."""
     n = len(values)
     row = np.arange(2 * n) * 31 % 16_129 * 480
     return row[np.add.outer(np.arange(n), np.arange(n))]
 
 
-def rank_one(t, values):
+def rank_one(t: int, values: Product) -> Product:
     return np.outer(np.arange(1, len(values) + 1), np.arange(1, len(values) + 1))
 
 
 @pytest.mark.parametrize("forge", [toeplitz, rank_one], ids=["i + j", "rank one"])
-def test_structured_matrices(suite, cheat, opened, forge):
+def test_structured_matrices(suite: Suite, cheat: Provider, opened: int, forge: Any) -> None:
     done = proofs.committed(suite, cheat, 2, forge)
     proofs.draw_epoch(suite)
     assert_caught(suite, cheat, done, WRONG_VALUE)
 
 
-def test_rounds_that_are_not_chained(suite, cheat, opened):
+def test_rounds_that_are_not_chained(suite: Suite, cheat: Provider, opened: int) -> None:
     """Every round from the seed of no earlier root: they could be done in any order."""
     honest = proofs.prove(suite, cheat, 4)
     seed_a = pog.seed_a(honest.challenge)
 
-    def forge(t, values):
+    def forge(t: int, values: Product) -> Product:
         return proofs.product(seed_a, pog.seed_b(honest.challenge, t, pog.ZERO), honest.shape)
 
     done = proofs.committed(suite, cheat, 4, forge)
@@ -301,7 +311,7 @@ def test_rounds_that_are_not_chained(suite, cheat, opened):
     assert_bond_is_lost(suite, cheat)
 
 
-def test_one_round_for_all(suite, cheat, opened):
+def test_one_round_for_all(suite: Suite, cheat: Provider, opened: int) -> None:
     """The same product committed to again and again."""
     first = proofs.prove(suite, cheat, 1)
     repeated = replace(first, roots=first.roots * 4, leaves=first.leaves * 4, trees=first.trees * 4)
@@ -321,7 +331,7 @@ def large() -> Suite:
     return deploy_suite(Parameters(n=512, blocks=2, samples=SAMPLES), with_benchmark=True)
 
 
-def test_half_the_depth(large):
+def test_half_the_depth(large: Suite) -> None:
     cheat = proofs.prover(large, "cheat")
     proofs.open_epoch(large)
     done = proofs.work(proofs.challenge_of(large, cheat), Shape(512, 1), 2)
@@ -330,7 +340,7 @@ def test_half_the_depth(large):
     assert_caught(large, cheat, done, WRONG_VALUE)
 
 
-def test_smaller_matrices__paths_too_short(large):
+def test_smaller_matrices__paths_too_short(large: Suite) -> None:
     """256 x 256 where 512 x 512 is asked for: four times the rounds, two levels less."""
     cheat = proofs.prover(large, "cheat")
     proofs.open_epoch(large)
@@ -341,7 +351,7 @@ def test_smaller_matrices__paths_too_short(large):
     assert_bond_is_lost(large, cheat)
 
 
-def test_smaller_matrices__tiled_to_the_right_size(large):
+def test_smaller_matrices__tiled_to_the_right_size(large: Suite) -> None:
     """A quarter of the work is right: the first 256 rows and columns are the same."""
     cheat = proofs.prover(large, "cheat")
     proofs.open_epoch(large)
@@ -357,7 +367,7 @@ def test_smaller_matrices__tiled_to_the_right_size(large):
     assert_bond_is_lost(large, cheat)
 
 
-def test_scores_of_other_dimensions_are_of_their_own_contract(large, suite):
+def test_scores_of_other_dimensions_are_of_their_own_contract(large: Suite, suite: Suite) -> None:
     """The challenge binds N, BLOCKS and the contract: no proof serves two of them."""
     shape = Shape(512, 2)
     owner = suite.owner
@@ -370,7 +380,7 @@ def test_scores_of_other_dimensions_are_of_their_own_contract(large, suite):
 
 
 @pytest.mark.parametrize("claimed", [2, 5, 8, 9])
-def test_false_path_lengths(suite, cheat, opened, claimed):
+def test_false_path_lengths(suite: Suite, cheat: Provider, opened: int, claimed: int) -> None:
     """A commitment over four rounds, claimed as fewer or more: no path fits the claim."""
     done = proofs.prove(suite, cheat, 4)
     proofs.commit(suite, cheat, claimed, done.commitment)
@@ -390,7 +400,9 @@ def test_false_path_lengths(suite, cheat, opened, claimed):
     assert_bond_is_lost(suite, cheat)
 
 
-def test_fewer_rounds_claimed_than_done(suite, benchmark, cheat, opened):
+def test_fewer_rounds_claimed_than_done(
+    suite: Suite, benchmark: Contract, cheat: Provider, opened: int
+) -> None:
     """Three claimed of four in the tree: nothing is gained, the score is that of three."""
     done = proofs.prove(suite, cheat, 4)
     proofs.commit(suite, cheat, 3, done.commitment)
@@ -404,7 +416,7 @@ def test_fewer_rounds_claimed_than_done(suite, benchmark, cheat, opened):
 # ------------------------------------------------------------------------ timing
 
 
-def test_late_commit(suite, benchmark, cheat, opened):
+def test_late_commit(suite: Suite, benchmark: Contract, cheat: Provider, opened: int) -> None:
     """One second late is too late, and so is any time after the draw."""
     done = proofs.prove(suite, cheat, 3)
     go_to(proofs.window_end(suite, opened))
@@ -416,7 +428,9 @@ def test_late_commit(suite, benchmark, cheat, opened):
     assert not benchmark.is_open(cheat.owner)
 
 
-def test_replacement_after_the_draw(suite, benchmark, cheat, opened):
+def test_replacement_after_the_draw(
+    suite: Suite, benchmark: Contract, cheat: Provider, opened: int
+) -> None:
     """Who knows the samples would commit to just those."""
     done = proofs.prove(suite, cheat, 3, without_rows(255))
     proofs.commit_work(suite, cheat, done.first(2))
@@ -426,8 +440,8 @@ def test_replacement_after_the_draw(suite, benchmark, cheat, opened):
     assert_caught(suite, cheat, done.first(2), WRONG_VALUE)
 
 
-def test_second_draw(suite, benchmark, cheat, opened):
-    """There is no other draw for who dislikes the first: not later, not in a void epoch."""
+def test_second_draw(suite: Suite, benchmark: Contract, cheat: Provider, opened: int) -> None:
+    """There is no other draw for a cheat who dislikes the first: not later, not in a void epoch."""
     done = proofs.committed(suite, cheat, 3, without_rows(200))
     proofs.draw_epoch(suite)
     lucky = proofs.draw_where(done, SAMPLES, lambda samples: all(s.i >= 200 for s in samples))
@@ -438,7 +452,9 @@ def test_second_draw(suite, benchmark, cheat, opened):
     assert_bond_is_lost(suite, cheat)
 
 
-def test_missed_draw__no_second_chance(suite, benchmark, cheat, opened):
+def test_missed_draw__no_second_chance(
+    suite: Suite, benchmark: Contract, cheat: Provider, opened: int
+) -> None:
     """A named block that nobody has read in time is not replaced by another one."""
     proofs.committed(suite, cheat, 3, without_rows(200))
     proofs.close_epoch(suite)

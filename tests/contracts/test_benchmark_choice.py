@@ -4,6 +4,10 @@
 A naming call knows nothing of its block.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import boa
 import pytest
 from hypothesis import given
@@ -11,8 +15,15 @@ from hypothesis import strategies as st
 
 from teraproof.pog import format as pog
 from tests.contracts import headers, proofs
-from tests.contracts.actions import go_to, now, pass_time
-from tests.contracts.deploy import Parameters, Suite, address_of, deploy_suite, deployer_of
+from tests.contracts.actions import Provider, go_to, now, pass_time
+from tests.contracts.deploy import (
+    Contract,
+    Parameters,
+    Suite,
+    address_of,
+    deploy_suite,
+    deployer_of,
+)
 from tests.contracts.proofs import BEACON, DRAW, word_of
 
 pytestmark = pytest.mark.invariant("I-14")
@@ -28,17 +39,17 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def opened(suite) -> int:
+def opened(suite: Suite) -> int:
     return proofs.open_epoch(suite)
 
 
 @pytest.fixture
-def picker(suite):
+def picker(suite: Suite) -> Contract:
     return deployer_of("mocks/Picker").deploy(suite.benchmark.address)
 
 
 @pytest.fixture
-def cheat(suite, opened):
+def cheat(suite: Suite, opened: int) -> Provider:
     """A provider that claims six rounds and has done five."""
     provider = proofs.prover(suite, "cheat")
     done = proofs.prove(suite, provider, DONE)
@@ -46,7 +57,7 @@ def cheat(suite, opened):
     return provider
 
 
-def asks_for(suite, provider, draw: bytes) -> list[int]:
+def asks_for(suite: Suite, provider: Provider, draw: bytes) -> list[int]:
     """The rounds that a draw asks a proof for."""
     proof = suite.benchmark.proof_of(provider.owner)
     challenge = suite.benchmark.challenge(provider.owner, proof.epoch)
@@ -54,7 +65,7 @@ def asks_for(suite, provider, draw: bytes) -> list[int]:
     return [sample.t for sample in pog.samples(*arguments, SAMPLES)]
 
 
-def draws_that(suite, provider, liked: bool) -> bytes:
+def draws_that(suite: Suite, provider: Provider, liked: bool) -> bytes:
     """A draw that asks for nothing the cheat has not done, or for something."""
     rows = (proofs.draw_of(pog.keccak(pog.word(n))) for n in range(1_000))
     return next(d for d in rows if (max(asks_for(suite, provider, d)) < DONE) == liked)
@@ -69,7 +80,9 @@ def draws_that(suite, provider, liked: bool) -> bytes:
     caller=st.sampled_from(["a reader", "cheat", "deployer"]),
     before=st.integers(0, 3),
 )
-def test_draw__is_the_same_whoever_reads_it_and_when(suite, wait, blocks, caller, before):
+def test_draw__is_the_same_whoever_reads_it_and_when(
+    suite: Suite, wait: Any, blocks: Any, caller: Any, before: Any
+) -> None:
     """Any second and block in which it can be read; whatever is mined or tried before."""
     with boa.env.anchor():
         epoch = proofs.open_epoch(suite)
@@ -88,7 +101,7 @@ def test_draw__is_the_same_whoever_reads_it_and_when(suite, wait, blocks, caller
 
 
 @given(wait=st.integers(0, 120), first=st.booleans())
-def test_draw__of_two_readers_either_is_first(suite, wait, first):
+def test_draw__of_two_readers_either_is_first(suite: Suite, wait: Any, first: Any) -> None:
     """Both send the same header; one succeeds, and it does not matter which."""
     with boa.env.anchor():
         epoch = proofs.open_epoch(suite)
@@ -102,7 +115,9 @@ def test_draw__of_two_readers_either_is_first(suite, wait, first):
         assert suite.benchmark.epoch_of(epoch).draw == DRAW
 
 
-def test_draw__not_reading_it__changes_nothing_but_for_all(suite, cheat, opened):
+def test_draw__not_reading_it__changes_nothing_but_for_all(
+    suite: Suite, cheat: Provider, opened: int
+) -> None:
     """The only other outcome is none, for everybody, and only if nobody at all reads."""
     p = suite.parameters
     proofs.close_epoch(suite)
@@ -114,7 +129,9 @@ def test_draw__not_reading_it__changes_nothing_but_for_all(suite, cheat, opened)
 
 
 @given(late=st.integers(0, 120), blocks=st.integers(1, 256))
-def test_open__beacon_is_the_same_whoever_presents_it_and_when(suite, late, blocks):
+def test_open__beacon_is_the_same_whoever_presents_it_and_when(
+    suite: Suite, late: Any, blocks: Any
+) -> None:
     with boa.env.anchor():
         epoch = proofs.next_epoch(suite)
         boundary = now()
@@ -131,7 +148,9 @@ def test_open__beacon_is_the_same_whoever_presents_it_and_when(suite, late, bloc
 
 
 @given(wait=st.integers(0, 120), delay=st.integers(0, 50))
-def test_close__names_a_block_of_which_nothing_is_known(suite, wait, delay):
+def test_close__names_a_block_of_which_nothing_is_known(
+    suite: Suite, wait: Any, delay: Any
+) -> None:
     """Whenever it comes: neither the block nor the one before it is there."""
     with boa.env.anchor():
         epoch = proofs.open_epoch(suite)
@@ -143,7 +162,7 @@ def test_close__names_a_block_of_which_nothing_is_known(suite, wait, delay):
         assert target - 1 > headers.block_number()
 
 
-def test_close__the_present_block_has_no_part_in_the_draw(suite, opened):
+def test_close__the_present_block_has_no_part_in_the_draw(suite: Suite, opened: int) -> None:
     """Two worlds that differ in everything up to the naming call, and not in the named block."""
     for number in range(3):
         with boa.env.anchor():
@@ -160,7 +179,9 @@ def test_close__the_present_block_has_no_part_in_the_draw(suite, opened):
 
 
 @pytest.mark.parametrize("liked", [False, True])
-def test_picker__gains_nothing(suite, picker, cheat, opened, liked):
+def test_picker__gains_nothing(
+    suite: Suite, picker: Contract, cheat: Provider, opened: int, liked: bool
+) -> None:
     """It tries every block in which the draw can be read: each shows it the same samples."""
     proofs.close_epoch(suite)
     target = proofs.make_target(suite, draws_that(suite, cheat, liked))
@@ -177,7 +198,9 @@ def test_picker__gains_nothing(suite, picker, cheat, opened, liked):
     assert outcomes == {liked}
 
 
-def test_picker__that_passes_over_a_draw__is_overtaken(suite, picker, cheat, opened):
+def test_picker__that_passes_over_a_draw__is_overtaken(
+    suite: Suite, picker: Contract, cheat: Provider, opened: int
+) -> None:
     """Its refusal keeps nobody else from drawing the same."""
     draw = draws_that(suite, cheat, liked=False)
     proofs.close_epoch(suite)
@@ -188,7 +211,9 @@ def test_picker__that_passes_over_a_draw__is_overtaken(suite, picker, cheat, ope
     assert suite.benchmark.epoch_of(opened).draw == draw
 
 
-def test_picker__cannot_choose_the_block(suite, picker, cheat, opened):
+def test_picker__cannot_choose_the_block(
+    suite: Suite, picker: Contract, cheat: Provider, opened: int
+) -> None:
     """Whatever block it would name is not to be read in that call; nor is another one read."""
     go_to(proofs.window_end(suite, opened))
     past = headers.mine(word_of(draws_that(suite, cheat, liked=True)))
@@ -199,7 +224,9 @@ def test_picker__cannot_choose_the_block(suite, picker, cheat, opened):
     assert suite.benchmark.epoch_of(opened).target == 0
 
 
-def test_picker__passes_as_often_as_everybody(suite, picker, cheat, opened):
+def test_picker__passes_as_often_as_everybody(
+    suite: Suite, picker: Contract, cheat: Provider, opened: int
+) -> None:
     """Over many blocks that might have been named: (5/6)^4, within four standard deviations."""
     proofs.close_epoch(suite)
     trials, passed = 120, 0

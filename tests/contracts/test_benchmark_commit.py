@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`commit`: who, when, how many rounds; and the bond, which the first locks and a later renews."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import boa
 import pytest
 
+from teraproof.pog import format as pog
 from tests.contracts import headers, proofs
 from tests.contracts.actions import (
+    Provider,
     consent,
     delegate,
     event,
@@ -23,17 +29,19 @@ from tests.contracts.deploy import (
     REWARD,
     SLASH,
     TPF,
+    Contract,
+    Parameters,
     Suite,
     account_of,
     address_of,
     deploy_suite,
 )
-from tests.contracts.proofs import BEACON
+from tests.contracts.proofs import BEACON, Work
 
 BOND = 1_000 * TPF
 BOND_ID = bytes(32)
-ROOT = proofs.pog.keccak(b"a commitment")
-OTHER_ROOT = proofs.pog.keccak(b"another commitment")
+ROOT = pog.keccak(b"a commitment")
+OTHER_ROOT = pog.keccak(b"another commitment")
 NO_WINDOW = "benchmark: not in the window"
 NOT_MORE = "benchmark: not more rounds"
 UNSETTLED = "benchmark: not yet settled"
@@ -47,33 +55,40 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def provider(suite):
+def provider(suite: Suite) -> Provider:
     return proofs.prover(suite)
 
 
 @pytest.fixture
-def epoch(suite) -> int:
+def epoch(suite: Suite) -> int:
     """The first epoch, just opened."""
     return proofs.open_epoch(suite)
 
 
 @pytest.fixture
-def bond(suite):
+def bond(suite: Suite) -> Callable[..., Any]:
     """The bond of a provider in Staking: amount and last second."""
 
-    def read(provider):
+    def read(provider: Provider) -> Any:
         return suite.staking.lock_of(suite.benchmark.address, provider.owner, BOND_ID)
 
     return read
 
 
 @pytest.fixture
-def end(suite, epoch) -> int:
+def end(suite: Suite, epoch: int) -> int:
     """The first second after the window."""
     return proofs.window_end(suite, epoch)
 
 
-def test_commit__stores_the_proof_and_locks_the_bond(suite, benchmark, p, provider, epoch, bond):
+def test_commit__stores_the_proof_and_locks_the_bond(
+    suite: Suite,
+    benchmark: Contract,
+    p: Parameters,
+    provider: Provider,
+    epoch: int,
+    bond: Callable[..., Any],
+) -> None:
     pass_time(10)
     proofs.commit(suite, provider, 5, ROOT)
     until = now() + p.bond_life
@@ -96,7 +111,9 @@ def test_commit__stores_the_proof_and_locks_the_bond(suite, benchmark, p, provid
     assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, BOND)
 
 
-def test_commit__stake_counts_delegators(suite, benchmark, provider, epoch, delegator):
+def test_commit__stake_counts_delegators(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int, delegator: str
+) -> None:
     delegate(suite, provider.owner, delegator, 7 * TPF)
     proofs.commit(suite, provider, 1, ROOT)
     assert benchmark.proof_of(provider.owner).stake == 5_007 * TPF
@@ -105,13 +122,15 @@ def test_commit__stake_counts_delegators(suite, benchmark, provider, epoch, dele
 # ------------------------------------------------------------------------ when
 
 
-def test_commit__epoch_not_open__reverts(benchmark, provider, epoch):
+def test_commit__epoch_not_open__reverts(
+    benchmark: Contract, provider: Provider, epoch: int
+) -> None:
     for other in (epoch - 1, epoch + 1, 2**256 - 1):
         with boa.reverts(NO_WINDOW):
             benchmark.commit(other, 1, ROOT, sender=provider.operator.address)
 
 
-def test_commit__window__exact(suite, provider, end):
+def test_commit__window__exact(suite: Suite, provider: Provider, end: int) -> None:
     go_to(end)
     with boa.reverts(NO_WINDOW):
         proofs.commit(suite, provider, 1, ROOT)
@@ -119,7 +138,9 @@ def test_commit__window__exact(suite, provider, end):
     proofs.commit(suite, provider, 1, ROOT)
 
 
-def test_commit__after_the_draw__reverts(suite, benchmark, p, provider, epoch):
+def test_commit__after_the_draw__reverts(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, epoch: int
+) -> None:
     """Samples that are known could be prepared."""
     other = proofs.prover(suite, "other provider")
     proofs.commit(suite, other, 1, ROOT)
@@ -137,13 +158,17 @@ def test_commit__after_the_draw__reverts(suite, benchmark, p, provider, epoch):
 # ------------------------------------------------------------------------- who
 
 
-def test_commit__unknown_operator__reverts(benchmark, provider, epoch, stranger):
+def test_commit__unknown_operator__reverts(
+    benchmark: Contract, provider: Provider, epoch: int, stranger: str
+) -> None:
     for caller in (stranger, provider.owner, provider.payout, benchmark.address):
         with boa.reverts("benchmark: unknown operator"):
             benchmark.commit(epoch, 1, ROOT, sender=caller)
 
 
-def test_commit__after_a_change_of_the_operator(suite, benchmark, provider, epoch):
+def test_commit__after_a_change_of_the_operator(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int
+) -> None:
     """The proof is the owner's: a new key goes on where the old one was."""
     proofs.commit(suite, provider, 1, ROOT)
     key = account_of("new operator")
@@ -163,18 +188,24 @@ def test_commit__after_a_change_of_the_operator(suite, benchmark, provider, epoc
 
 
 @pytest.mark.parametrize("rounds", [0, 2**24 + 1, 2**32, 2**32 + 1, 2**256 - 1])
-def test_commit__rounds_out_of_bounds__reverts(suite, provider, epoch, rounds):
+def test_commit__rounds_out_of_bounds__reverts(
+    suite: Suite, provider: Provider, epoch: int, rounds: int
+) -> None:
     with boa.reverts("benchmark: rounds out of bounds"):
         proofs.commit(suite, provider, rounds, ROOT)
 
 
 @pytest.mark.parametrize("rounds", [1, 2**24])
-def test_commit__rounds_at_their_bounds(suite, benchmark, provider, epoch, rounds):
+def test_commit__rounds_at_their_bounds(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int, rounds: int
+) -> None:
     proofs.commit(suite, provider, rounds, ROOT)
     assert benchmark.proof_of(provider.owner).rounds == rounds
 
 
-def test_commit__again_with_more_rounds__replaces(suite, benchmark, provider, epoch, bond):
+def test_commit__again_with_more_rounds__replaces(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int, bond: Callable[..., Any]
+) -> None:
     proofs.commit(suite, provider, 3, ROOT)
     locked = bond(provider)
     shares = suite.staking.shares_of(provider.owner, provider.owner)
@@ -188,7 +219,9 @@ def test_commit__again_with_more_rounds__replaces(suite, benchmark, provider, ep
     assert (proof.stake, proof.bond_until) == (4_000 * TPF, locked[1])
 
 
-def test_commit__again_with_as_many_or_fewer__reverts(suite, benchmark, provider, epoch):
+def test_commit__again_with_as_many_or_fewer__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int
+) -> None:
     proofs.commit(suite, provider, 3, ROOT)
     for rounds in (3, 2, 1):
         with boa.reverts(NOT_MORE):
@@ -196,7 +229,9 @@ def test_commit__again_with_as_many_or_fewer__reverts(suite, benchmark, provider
     assert benchmark.proof_of(provider.owner).commitment == ROOT
 
 
-def test_commit__the_replacement_is_what_is_opened(suite, benchmark, p, provider, epoch):
+def test_commit__the_replacement_is_what_is_opened(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, epoch: int
+) -> None:
     done = proofs.prove(suite, provider, 3)
     proofs.commit_work(suite, provider, done.first(2))
     proofs.commit_work(suite, provider, done)
@@ -204,11 +239,13 @@ def test_commit__the_replacement_is_what_is_opened(suite, benchmark, p, provider
     with boa.reverts():
         proofs.show(suite, provider, done.first(2))
     proofs.show(suite, provider, done)
-    points = proofs.pog.score(proofs.shape_of(suite), 3, p.window)
+    points = pog.score(proofs.shape_of(suite), 3, p.window)
     assert benchmark.score(provider.owner) == points
 
 
-def test_commit__next_epoch__fewer_rounds_are_fine(suite, benchmark, provider, epoch):
+def test_commit__next_epoch__fewer_rounds_are_fine(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int
+) -> None:
     done = proofs.committed(suite, provider, 3)
     proofs.draw_epoch(suite)
     proofs.show(suite, provider, done)
@@ -221,7 +258,9 @@ def test_commit__next_epoch__fewer_rounds_are_fine(suite, benchmark, provider, e
 # -------------------------------------------------------------- earlier proofs
 
 
-def test_commit__earlier_proof_open__reverts(suite, benchmark, p, provider, epoch):
+def test_commit__earlier_proof_open__reverts(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, epoch: int
+) -> None:
     """A cheat that was drawn and not opened blocks the next epoch until it is paid for."""
     proofs.committed(suite, provider)
     proofs.draw_epoch(suite)
@@ -233,7 +272,9 @@ def test_commit__earlier_proof_open__reverts(suite, benchmark, p, provider, epoc
     assert event(benchmark, "BondLocked")["until"] == now() + p.bond_life
 
 
-def test_commit__earlier_proof_too_old_to_fail(suite, benchmark, p, provider, epoch):
+def test_commit__earlier_proof_too_old_to_fail(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, epoch: int
+) -> None:
     proofs.committed(suite, provider)
     proofs.draw_epoch(suite)
     end = proofs.end_of(suite) + p.fault_period
@@ -247,7 +288,9 @@ def test_commit__earlier_proof_too_old_to_fail(suite, benchmark, p, provider, ep
     assert suite.staking.is_unsettled(provider.owner)
 
 
-def test_commit__earlier_epoch_is_claimed_first(suite, benchmark, provider, epoch):
+def test_commit__earlier_epoch_is_claimed_first(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int
+) -> None:
     """Its reward is in the pool before the stake of the new epoch is read."""
     proofs.scored(suite, provider)
     earlier = benchmark.current_epoch()
@@ -262,7 +305,9 @@ def test_commit__earlier_epoch_is_claimed_first(suite, benchmark, provider, epoc
     assert suite.staking.is_unsettled(provider.owner)
 
 
-def test_commit__earlier_reward_is_shared_by_the_commission_of_then(suite, benchmark, epoch):
+def test_commit__earlier_reward_is_shared_by_the_commission_of_then(
+    suite: Suite, benchmark: Contract, epoch: int
+) -> None:
     """`hold` notes the commission in force: the old one must be used up before."""
     provider = proofs.prover(suite, commission_bps=2_000)
     proofs.scored(suite, provider)
@@ -278,7 +323,7 @@ def test_commit__earlier_reward_is_shared_by_the_commission_of_then(suite, bench
 # ----------------------------------------------------------------------- stake
 
 
-def test_commit__stake_below_the_bond__reverts(suite, epoch):
+def test_commit__stake_below_the_bond__reverts(suite: Suite, epoch: int) -> None:
     poor = proofs.prover(suite, "poor", stake=BOND - 1)
     with boa.reverts("benchmark: stake below the bond"):
         proofs.commit(suite, poor, 1, ROOT)
@@ -286,7 +331,7 @@ def test_commit__stake_below_the_bond__reverts(suite, epoch):
     proofs.commit(suite, poor, 1, ROOT)
 
 
-def test_commit__own_stake_too_low__reverts(suite, epoch, delegator):
+def test_commit__own_stake_too_low__reverts(suite: Suite, epoch: int, delegator: str) -> None:
     """Delegators do not bond for the owner."""
     poor = proofs.prover(suite, "poor", stake=BOND - 1)
     delegate(suite, poor.owner, delegator, BOND)
@@ -294,7 +339,9 @@ def test_commit__own_stake_too_low__reverts(suite, epoch, delegator):
         proofs.commit(suite, poor, 1, ROOT)
 
 
-def test_commit__own_stake_locked_elsewhere__reverts(suite, epoch, manager):
+def test_commit__own_stake_locked_elsewhere__reverts(
+    suite: Suite, epoch: int, manager: str
+) -> None:
     busy = proofs.prover(suite, "busy", stake=BOND, in_all=2 * BOND)
     suite.staking.lock(busy.operator.address, b"\x01" * 32, 1, now() + DAY, 0, sender=manager)
     with boa.reverts("staking: own stake too low"):
@@ -308,21 +355,25 @@ def test_commit__own_stake_locked_elsewhere__reverts(suite, epoch, manager):
         ({"in_all": BOND - 1}, "staking: above the owner's limit in all"),
     ],
 )
-def test_commit__above_the_owners_limits__reverts(suite, benchmark, epoch, limits, reason):
+def test_commit__above_the_owners_limits__reverts(
+    suite: Suite, benchmark: Contract, epoch: int, limits: Any, reason: str
+) -> None:
     careful = proofs.prover(suite, "careful", **limits)
     with boa.reverts(reason):
         proofs.commit(suite, careful, 1, ROOT)
     assert not benchmark.is_open(careful.owner)
 
 
-def test_commit__slashed_below_the_bond_since__reverts(suite, provider, epoch, manager):
+def test_commit__slashed_below_the_bond_since__reverts(
+    suite: Suite, provider: Provider, epoch: int, manager: str
+) -> None:
     proofs.commit(suite, provider, 1, ROOT)
     suite.staking.slash(provider.owner, bytes(32), 4_000 * TPF + 1, sender=manager)
     with boa.reverts("benchmark: stake below the bond"):
         proofs.commit(suite, provider, 2, ROOT)
 
 
-def test_commit__the_bond_keeps_the_owner_in(suite, provider, epoch):
+def test_commit__the_bond_keeps_the_owner_in(suite: Suite, provider: Provider, epoch: int) -> None:
     proofs.commit(suite, provider, 1, ROOT)
     staking = suite.staking
     shares = staking.shares_of(provider.owner, provider.owner)
@@ -334,8 +385,8 @@ def test_commit__the_bond_keeps_the_owner_in(suite, provider, epoch):
 # -------------------------------------------------------------------- the bond
 
 
-def test_bond__stands_while_it_lasts_long_enough(p):
-    """One bond serves many epochs; it is renewed when it would end before a fault can be told."""
+def test_bond__stands_while_it_lasts_long_enough(p: Parameters) -> None:
+    """One bond serves many epochs, renewed when it would end before a fault can be reported."""
     # So long that the last opening for which it lasts is 30 seconds after a boundary.
     p = replace(p, bond_life=30 * DAY + 449)
     suite = deploy_suite(p, with_benchmark=True)
@@ -365,13 +416,15 @@ def test_bond__stands_while_it_lasts_long_enough(p):
     assert suite.staking.pool(provider.owner)[1] == BOND
 
 
-def commit_and_draw(suite, provider):
+def commit_and_draw(suite: Suite, provider: Provider) -> Work:
     done = proofs.committed(suite, provider, 1)
     proofs.draw_epoch(suite)
     return done
 
 
-def test_bond__renewed_after_anyone_released_it(suite, benchmark, p, provider, epoch, stranger):
+def test_bond__renewed_after_anyone_released_it(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, epoch: int, stranger: str
+) -> None:
     proofs.show(suite, provider, commit_and_draw(suite, provider))
     pass_time(p.bond_life + 1)
     suite.staking.release(benchmark.address, provider.owner, BOND_ID, sender=stranger)
@@ -382,7 +435,7 @@ def test_bond__renewed_after_anyone_released_it(suite, benchmark, p, provider, e
     assert suite.staking.pool(provider.owner)[1] == BOND
 
 
-def test_bond__lasts_until_a_fault_can_no_longer_be_told(p):
+def test_bond__lasts_until_a_fault_can_no_longer_be_told(p: Parameters) -> None:
     """The earliest commit of an epoch, with a bond as short as the constructor allows."""
     short = replace(p, bond_life=p.length + p.fault_period)
     other = deploy_suite(short, with_benchmark=True)
@@ -394,7 +447,9 @@ def test_bond__lasts_until_a_fault_can_no_longer_be_told(p):
     assert until == proofs.end_of(other) + p.fault_period
 
 
-def test_bond__not_renewed_by_a_replacement(suite, benchmark, provider, epoch, bond):
+def test_bond__not_renewed_by_a_replacement(
+    suite: Suite, benchmark: Contract, provider: Provider, epoch: int, bond: Callable[..., Any]
+) -> None:
     proofs.commit(suite, provider, 1, ROOT)
     locked = bond(provider)
     pass_time(298)
@@ -402,7 +457,9 @@ def test_bond__not_renewed_by_a_replacement(suite, benchmark, provider, epoch, b
     assert bond(provider) == locked
 
 
-def test_bond__own_stake_gone_when_it_must_be_renewed__reverts(suite, p, provider, epoch):
+def test_bond__own_stake_gone_when_it_must_be_renewed__reverts(
+    suite: Suite, p: Parameters, provider: Provider, epoch: int
+) -> None:
     proofs.show(suite, provider, commit_and_draw(suite, provider))
     pass_time(p.bond_life + 1)
     staking = suite.staking
@@ -415,62 +472,3 @@ def test_bond__own_stake_gone_when_it_must_be_renewed__reverts(suite, p, provide
     proofs.open_epoch(suite, BEACON)
     with boa.reverts("staking: own stake too low"):
         proofs.commit(suite, provider, 1, ROOT)
-
-
-# -------------------------------------------------------------- withdraw_proof
-
-
-def test_withdraw_proof__unbinds_the_bond(suite, benchmark, provider, epoch, bond):
-    """The owner's answer to a stolen key that commits to rounds nobody has done."""
-    proofs.commit(suite, provider, 2**24, ROOT)
-    benchmark.withdraw_proof(sender=provider.owner)
-    assert event(benchmark, "Withdrawn") == {"epoch": epoch, "provider": provider.owner}
-    assert not benchmark.is_open(provider.owner)
-    assert benchmark.proof_of(provider.owner).settled
-    assert not suite.staking.is_unsettled(provider.owner)
-    proofs.draw_epoch(suite)
-    with boa.reverts("benchmark: no proof to open"):
-        benchmark.open_sample(provider.owner, [bytes(32)])
-    go_to(proofs.end_of(suite))
-    with boa.reverts("benchmark: no proof to fail"):
-        benchmark.fail(provider.owner)
-    benchmark.release_bond(provider.owner, sender=provider.owner)
-    assert bond(provider) == (0, 0)
-
-
-def test_withdraw_proof__then_fewer_rounds(suite, benchmark, provider, epoch, bond):
-    done = proofs.prove(suite, provider, 2)
-    proofs.commit(suite, provider, 2**24, ROOT)
-    locked = bond(provider)
-    benchmark.withdraw_proof(sender=provider.owner)
-    proofs.commit_work(suite, provider, done)
-    assert bond(provider) == locked
-    proofs.draw_epoch(suite)
-    proofs.show(suite, provider, done)
-    assert benchmark.score(provider.owner) > 0
-
-
-def test_withdraw_proof__window__exact(suite, benchmark, provider, end):
-    proofs.commit(suite, provider, 1, ROOT)
-    go_to(end)
-    with boa.reverts(NO_WINDOW):
-        benchmark.withdraw_proof(sender=provider.owner)
-    with boa.env.anchor():
-        proofs.draw_epoch(suite)
-        with boa.reverts(NO_WINDOW):
-            benchmark.withdraw_proof(sender=provider.owner)
-    go_to(end - 1)
-    benchmark.withdraw_proof(sender=provider.owner)
-
-
-def test_withdraw_proof__only_the_owners_own(suite, benchmark, provider, epoch, stranger):
-    for caller in (provider.owner, stranger):
-        with boa.reverts("benchmark: no proof to withdraw"):
-            benchmark.withdraw_proof(sender=caller)
-    proofs.commit(suite, provider, 1, ROOT)
-    for caller in (provider.operator.address, stranger, suite.owner):
-        with boa.reverts("benchmark: no proof to withdraw"):
-            benchmark.withdraw_proof(sender=caller)
-    benchmark.withdraw_proof(sender=provider.owner)
-    with boa.reverts("benchmark: no proof to withdraw"):
-        benchmark.withdraw_proof(sender=provider.owner)

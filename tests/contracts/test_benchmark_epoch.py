@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`close` and `draw`: in their periods, once; an epoch without a draw is void."""
 
+from __future__ import annotations
+
 import boa
 import pytest
 
+from teraproof.pog import format as pog
 from tests.contracts import headers, proofs
 from tests.contracts.actions import event, go_to, now, pass_time
-from tests.contracts.deploy import TPF, Parameters, Suite, deploy_suite, deployer_of
+from tests.contracts.deploy import TPF, Contract, Parameters, Suite, deploy_suite, deployer_of
 from tests.contracts.headers import HISTORY_REACH
 from tests.contracts.proofs import BEACON, DRAW, word_of
 
@@ -26,19 +29,19 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def epoch(suite) -> int:
+def epoch(suite: Suite) -> int:
     """The first epoch, just opened."""
     return proofs.open_epoch(suite)
 
 
 @pytest.fixture
-def target(suite, epoch) -> headers.Block:
-    """It is closed, and the named block was just now."""
+def target(suite: Suite, epoch: int) -> headers.Block:
+    """It is closed, and the named block is the newest."""
     proofs.close_epoch(suite)
     return proofs.make_target(suite)
 
 
-def draw_until(suite, epoch) -> int:
+def draw_until(suite: Suite, epoch: int) -> int:
     p = suite.parameters
     return proofs.window_end(suite, epoch) + p.draw_period + p.reach
 
@@ -46,7 +49,9 @@ def draw_until(suite, epoch) -> int:
 # ----------------------------------------------------------------------- close
 
 
-def test_close__names_a_block_to_come(suite, benchmark, p, epoch, stranger):
+def test_close__names_a_block_to_come(
+    suite: Suite, benchmark: Contract, p: Parameters, epoch: int, stranger: str
+) -> None:
     go_to(proofs.window_end(suite, epoch))
     headers.go_to_block(1_000_000)
     benchmark.close(epoch, sender=stranger)
@@ -56,14 +61,16 @@ def test_close__names_a_block_to_come(suite, benchmark, p, epoch, stranger):
 
 
 @pytest.mark.parametrize("delay", [2, 32, 2**32])
-def test_close__delay_is_in_blocks(delay):
+def test_close__delay_is_in_blocks(delay: int) -> None:
     suite = deploy_suite(Parameters(draw_delay=delay), with_benchmark=True)
     proofs.open_epoch(suite)
     headers.go_to_block(77)
     assert proofs.close_epoch(suite) == 77 + delay
 
 
-def test_close__first_and_last_second(suite, benchmark, p, epoch):
+def test_close__first_and_last_second(
+    suite: Suite, benchmark: Contract, p: Parameters, epoch: int
+) -> None:
     end = proofs.window_end(suite, epoch)
     for second in (now(), end - 1, end + p.draw_period + 1, end + 10**9):
         go_to(second)
@@ -75,7 +82,7 @@ def test_close__first_and_last_second(suite, benchmark, p, epoch):
             benchmark.close(epoch)
 
 
-def test_close__begins_where_commits_end(suite, benchmark, epoch):
+def test_close__begins_where_commits_end(suite: Suite, benchmark: Contract, epoch: int) -> None:
     """No second belongs to both: nobody commits when the block is named."""
     provider = proofs.prover(suite)
     end = proofs.window_end(suite, epoch)
@@ -89,7 +96,9 @@ def test_close__begins_where_commits_end(suite, benchmark, epoch):
     benchmark.close(epoch)
 
 
-def test_close__twice__reverts(suite, benchmark, p, epoch, stranger):
+def test_close__twice__reverts(
+    suite: Suite, benchmark: Contract, p: Parameters, epoch: int, stranger: str
+) -> None:
     """One block for all: nobody names another, whatever the first turns out to be."""
     first = proofs.close_epoch(suite)
     for seconds in (0, 1, p.draw_period - 1, 10**6):
@@ -99,7 +108,7 @@ def test_close__twice__reverts(suite, benchmark, p, epoch, stranger):
     assert benchmark.epoch_of(epoch).target == first
 
 
-def test_close__not_open__reverts(benchmark, epoch):
+def test_close__not_open__reverts(benchmark: Contract, epoch: int) -> None:
     for other in (0, epoch + 1, 2**256 - 1):
         with boa.reverts(NOT_NOW):
             benchmark.close(other)
@@ -108,13 +117,17 @@ def test_close__not_open__reverts(benchmark, epoch):
 # ------------------------------------------------------------------------ draw
 
 
-def test_draw__is_a_tagged_hash_of_the_named_block(suite, benchmark, epoch, target, stranger):
+def test_draw__is_a_tagged_hash_of_the_named_block(
+    suite: Suite, benchmark: Contract, epoch: int, target: headers.Block, stranger: str
+) -> None:
     benchmark.draw(epoch, target.header, sender=stranger)
     assert event(benchmark, "Drawn") == {"epoch": epoch, "draw": DRAW}
-    assert benchmark.epoch_of(epoch).draw == DRAW == proofs.pog.keccak(b"draw" + word_of(DRAW))
+    assert benchmark.epoch_of(epoch).draw == DRAW == pog.keccak(b"draw" + word_of(DRAW))
 
 
-def test_draw__before_the_named_block__reverts(suite, benchmark, epoch):
+def test_draw__before_the_named_block__reverts(
+    suite: Suite, benchmark: Contract, epoch: int
+) -> None:
     number = proofs.close_epoch(suite)
     block = headers.block(number, now(), word_of(DRAW))
     headers.know(number, block.header)
@@ -126,7 +139,9 @@ def test_draw__before_the_named_block__reverts(suite, benchmark, epoch):
     benchmark.draw(epoch, block.header)
 
 
-def test_draw__last_second(suite, benchmark, epoch, target):
+def test_draw__last_second(
+    suite: Suite, benchmark: Contract, epoch: int, target: headers.Block
+) -> None:
     last = draw_until(suite, epoch)
     for late in (last + 1, last + 10**9):
         go_to(late)
@@ -136,7 +151,9 @@ def test_draw__last_second(suite, benchmark, epoch, target):
     benchmark.draw(epoch, target.header)
 
 
-def test_draw__another_header__reverts(suite, benchmark, epoch, target):
+def test_draw__another_header__reverts(
+    suite: Suite, benchmark: Contract, epoch: int, target: headers.Block
+) -> None:
     """Only the named block's: not its parent's, its child's, or one made up."""
     child = headers.mine(word_of(BEACON))
     forged = headers.build(target.number, target.timestamp, word_of(BEACON))
@@ -146,7 +163,9 @@ def test_draw__another_header__reverts(suite, benchmark, epoch, target):
     benchmark.draw(epoch, target.header)
 
 
-def test_draw__block_without_randomness__reverts(suite, benchmark, epoch):
+def test_draw__block_without_randomness__reverts(
+    suite: Suite, benchmark: Contract, epoch: int
+) -> None:
     """Nothing is drawn by a zero; such a chain needs another source."""
     number = proofs.close_epoch(suite)
     headers.go_to_block(number)
@@ -155,7 +174,9 @@ def test_draw__block_without_randomness__reverts(suite, benchmark, epoch):
         benchmark.draw(epoch, block.header)
 
 
-def test_draw__twice__reverts(suite, benchmark, epoch, target, stranger):
+def test_draw__twice__reverts(
+    suite: Suite, benchmark: Contract, epoch: int, target: headers.Block, stranger: str
+) -> None:
     benchmark.draw(epoch, target.header)
     for seconds in (0, 1, 10**6):
         pass_time(seconds)
@@ -163,7 +184,7 @@ def test_draw__twice__reverts(suite, benchmark, epoch, target, stranger):
             benchmark.draw(epoch, target.header, sender=stranger)
 
 
-def test_draw__not_closed__reverts(suite, benchmark, epoch):
+def test_draw__not_closed__reverts(suite: Suite, benchmark: Contract, epoch: int) -> None:
     block = headers.mine(word_of(DRAW))
     go_to(proofs.window_end(suite, epoch))
     for other in (epoch, 0, epoch + 1, 2**256 - 1):
@@ -171,7 +192,9 @@ def test_draw__not_closed__reverts(suite, benchmark, epoch):
             benchmark.draw(other, block.header)
 
 
-def test_draw__beyond_blockhash__by_the_history_contract(suite, benchmark, epoch, target):
+def test_draw__beyond_blockhash__by_the_history_contract(
+    suite: Suite, benchmark: Contract, epoch: int, target: headers.Block
+) -> None:
     headers.go_to_block(target.number + 257)
     with boa.reverts(NO_HASH):
         benchmark.draw(epoch, target.header)
@@ -186,12 +209,12 @@ def test_draw__beyond_blockhash__by_the_history_contract(suite, benchmark, epoch
 # --------------------------------------------------------------------- sources
 
 
-def test_source__block_hash__needs_no_header():
+def test_source__block_hash__needs_no_header() -> None:
     suite = deploy_suite(Parameters(randomness=1), with_benchmark=True)
     epoch = proofs.open_epoch(suite)
     proofs.close_epoch(suite)
     block = proofs.make_target(suite)
-    expected = proofs.pog.keccak(b"draw" + block.hash)
+    expected = pog.keccak(b"draw" + block.hash)
     for header in (b"", block.header):
         with boa.env.anchor():
             suite.benchmark.draw(epoch, header)
@@ -200,7 +223,7 @@ def test_source__block_hash__needs_no_header():
         suite.benchmark.draw(epoch, block.parent)
 
 
-def test_source__arbitrum__names_by_its_own_numbers(p):
+def test_source__arbitrum__names_by_its_own_numbers(p: Parameters) -> None:
     """Not by `block.number`, which follows another chain there."""
     suite = deploy_suite(Parameters(randomness=2), with_benchmark=True)
     benchmark = suite.benchmark
@@ -223,14 +246,16 @@ def test_source__arbitrum__names_by_its_own_numbers(p):
         benchmark.draw(1, b"")
     sys.set_block(250_001_003, block.hash)
     benchmark.draw(1, b"")
-    assert benchmark.epoch_of(1).draw == proofs.pog.keccak(b"draw" + block.hash)
+    assert benchmark.epoch_of(1).draw == pog.keccak(b"draw" + block.hash)
 
 
 # ------------------------------------------------------------------------ void
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["not closed", "closed"])
-def test_void_epoch__bond_returns_and_costs_nothing(suite, benchmark, p, epoch, closed):
+def test_void_epoch__bond_returns_and_costs_nothing(
+    suite: Suite, benchmark: Contract, p: Parameters, epoch: int, closed: bool
+) -> None:
     """Nobody drew: the epoch cannot be drawn later, and the proof binds nothing any more."""
     staking, provider = suite.staking, proofs.prover(suite)
     done = proofs.committed(suite, provider)
@@ -264,7 +289,9 @@ def test_void_epoch__bond_returns_and_costs_nothing(suite, benchmark, p, epoch, 
     assert benchmark.share_of(provider.owner, epoch) == (0, 0, 0)
 
 
-def test_void_epoch__draw_that_is_out_of_reach(suite, benchmark, p, epoch):
+def test_void_epoch__draw_that_is_out_of_reach(
+    suite: Suite, benchmark: Contract, p: Parameters, epoch: int
+) -> None:
     """The hash is gone before the time is: nobody can draw, and the epoch is void in time."""
     provider = proofs.prover(suite)
     proofs.committed(suite, provider)
@@ -279,7 +306,7 @@ def test_void_epoch__draw_that_is_out_of_reach(suite, benchmark, p, epoch):
     assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
 
 
-def test_void_epoch__earlier_score_stays(suite, benchmark, p):
+def test_void_epoch__earlier_score_stays(suite: Suite, benchmark: Contract, p: Parameters) -> None:
     provider = proofs.prover(suite)
     proofs.scored(suite, provider)
     points = benchmark.score(provider.owner)
@@ -291,7 +318,9 @@ def test_void_epoch__earlier_score_stays(suite, benchmark, p):
     assert benchmark.proven(provider.owner)[1] == 1
 
 
-def test_void_epoch__next_one_takes_commits_again(suite, benchmark, epoch):
+def test_void_epoch__next_one_takes_commits_again(
+    suite: Suite, benchmark: Contract, epoch: int
+) -> None:
     provider = proofs.prover(suite)
     proofs.committed(suite, provider)
     proofs.scored(suite, provider)

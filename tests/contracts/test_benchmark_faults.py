@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fail` and `release_bond`: a proof not opened costs the bond (I-4); all others return."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import boa
 import pytest
 
 from tests.contracts import proofs
-from tests.contracts.actions import delegate, event, events, go_to, now, pass_time
+from tests.contracts.actions import Provider, delegate, event, events, go_to, now, pass_time
 from tests.contracts.deploy import (
     DAY,
     LOCK,
     REWARD,
     SLASH,
     TPF,
+    Contract,
+    Parameters,
     Suite,
     address_of,
     deploy_suite,
 )
-from tests.contracts.proofs import DRAW
+from tests.contracts.proofs import DRAW, Work
 
 pytestmark = pytest.mark.invariant("I-4")
 
@@ -36,12 +42,12 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def provider(suite):
+def provider(suite: Suite) -> Provider:
     return proofs.prover(suite)
 
 
 @pytest.fixture
-def done(suite, provider):
+def done(suite: Suite, provider: Provider) -> Work:
     """A proof of the first epoch, drawn and not opened."""
     proofs.open_epoch(suite)
     work = proofs.committed(suite, provider)
@@ -50,20 +56,22 @@ def done(suite, provider):
 
 
 @pytest.fixture
-def missed(suite, provider, done):
+def missed(suite: Suite, provider: Provider, done: Work) -> Work:
     """The same, and the epoch has just ended."""
     go_to(proofs.end_of(suite))
     return done
 
 
-def bond_of(suite, provider):
+def bond_of(suite: Suite, provider: Provider) -> Any:
     return suite.staking.lock_of(suite.benchmark.address, provider.owner, BOND_ID)
 
 
 # ------------------------------------------------------------------------ fail
 
 
-def test_fail__slashes_the_bond_and_unlocks_it(suite, benchmark, provider, missed, stranger):
+def test_fail__slashes_the_bond_and_unlocks_it(
+    suite: Suite, benchmark: Contract, provider: Provider, missed: Work, stranger: str
+) -> None:
     supply = suite.token.totalSupply()
     benchmark.fail(provider.owner, sender=stranger)
     assert event(benchmark, "Failed") == {
@@ -83,7 +91,9 @@ def test_fail__slashes_the_bond_and_unlocks_it(suite, benchmark, provider, misse
 
 
 @pytest.mark.invariant("I-4")
-def test_fail__nobody_profits(suite, benchmark, missed, provider, stranger):
+def test_fail__nobody_profits(
+    suite: Suite, benchmark: Contract, missed: Work, provider: Provider, stranger: str
+) -> None:
     """I-4: what is slashed is burned whole, whoever reports."""
     holders = (stranger, suite.owner, suite.treasury, suite.benchmark.address)
     before = [suite.token.balanceOf(holder) for holder in holders]
@@ -92,13 +102,17 @@ def test_fail__nobody_profits(suite, benchmark, missed, provider, stranger):
     assert suite.staking.credit_of(stranger) == 0
 
 
-def test_fail__by_the_provider_itself(suite, benchmark, provider, missed):
+def test_fail__by_the_provider_itself(
+    suite: Suite, benchmark: Contract, provider: Provider, missed: Work
+) -> None:
     benchmark.fail(provider.owner, sender=provider.operator.address)
     assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
 
 
 @pytest.mark.invariant("I-4")
-def test_fail__takes_from_delegators_and_from_what_is_leaving(suite, benchmark, delegator):
+def test_fail__takes_from_delegators_and_from_what_is_leaving(
+    suite: Suite, benchmark: Contract, delegator: str
+) -> None:
     """I-4: pro rata from every share, active or unbonding, that was at stake at the commit."""
     staking, provider = suite.staking, proofs.prover(suite)
     delegate(suite, provider.owner, delegator, 4_000 * TPF)
@@ -108,7 +122,7 @@ def test_fail__takes_from_delegators_and_from_what_is_leaving(suite, benchmark, 
     shares = staking.shares_of(provider.owner, delegator)
     staking.undelegate(provider.owner, shares // 4, sender=delegator)
 
-    def holdings():
+    def holdings() -> Any:
         return (
             staking.owner_assets(provider.owner),
             staking.assets_of(provider.owner, delegator),
@@ -124,8 +138,8 @@ def test_fail__takes_from_delegators_and_from_what_is_leaving(suite, benchmark, 
 
 
 def test_fail__touches_nobody_who_came_after_the_commit(
-    suite, benchmark, provider, done, delegator
-):
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work, delegator: str
+) -> None:
     """Their stake waits outside the pool until the fault is paid for, and can leave at any time."""
     staking = suite.staking
     assert delegate(suite, provider.owner, delegator, 9_000 * TPF) == 0
@@ -140,8 +154,8 @@ def test_fail__touches_nobody_who_came_after_the_commit(
 
 
 def test_fail__nobody_reports__the_proof_binds_nothing_any_more(
-    suite, benchmark, p, provider, done, delegator
-):
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work, delegator: str
+) -> None:
     """No score, no reward, no further epoch meanwhile; then the stake is free again."""
     end = proofs.end_of(suite)
     delegate(suite, provider.owner, delegator, TPF)
@@ -158,14 +172,18 @@ def test_fail__nobody_reports__the_proof_binds_nothing_any_more(
     assert benchmark.score(provider.owner) == 0
 
 
-def test_fail__pool_smaller_than_the_bond(suite, benchmark, provider, missed, manager):
+def test_fail__pool_smaller_than_the_bond(
+    suite: Suite, benchmark: Contract, provider: Provider, missed: Work, manager: str
+) -> None:
     suite.staking.slash(provider.owner, BOND_ID, 4_400 * TPF, sender=manager)
     benchmark.fail(provider.owner)
     assert event(benchmark, "Failed")["slashed"] == 600 * TPF
     assert suite.staking.pool(provider.owner)[:2] == (0, 0)
 
 
-def test_fail__too_early__exact(suite, benchmark, provider, done):
+def test_fail__too_early__exact(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     end = proofs.end_of(suite)
     for second in (now(), end - 1):
         go_to(second)
@@ -175,7 +193,9 @@ def test_fail__too_early__exact(suite, benchmark, provider, done):
     benchmark.fail(provider.owner)
 
 
-def test_fail__fault_period__exact(suite, benchmark, p, provider, done):
+def test_fail__fault_period__exact(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work
+) -> None:
     end = proofs.end_of(suite) + p.fault_period
     go_to(end)
     with boa.reverts(NO_FAULT):
@@ -185,14 +205,18 @@ def test_fail__fault_period__exact(suite, benchmark, p, provider, done):
     assert event(benchmark, "Failed")["slashed"] == BOND
 
 
-def test_fail__one_sample_short(suite, benchmark, provider, done):
+def test_fail__one_sample_short(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     benchmark.open_samples(provider.owner, done.openings(DRAW, SAMPLES)[:3])
     go_to(proofs.end_of(suite))
     benchmark.fail(provider.owner)
     assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
 
 
-def test_fail__verified__reverts(suite, benchmark, provider, done):
+def test_fail__verified__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     proofs.show(suite, provider, done)
     for _ in range(2):
         with boa.reverts(NO_FAULT):
@@ -200,7 +224,9 @@ def test_fail__verified__reverts(suite, benchmark, provider, done):
         go_to(proofs.end_of(suite))
 
 
-def test_fail__void_epoch__reverts(suite, benchmark, p, provider):
+def test_fail__void_epoch__reverts(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider
+) -> None:
     proofs.open_epoch(suite)
     proofs.committed(suite, provider)
     for seconds in (0, p.window, p.draw_period + 1, p.length, p.fault_period):
@@ -210,26 +236,32 @@ def test_fail__void_epoch__reverts(suite, benchmark, p, provider):
     assert suite.staking.pool(provider.owner)[0] == 5_000 * TPF
 
 
-def test_fail__nothing_committed__reverts(suite, benchmark, provider, stranger):
+def test_fail__nothing_committed__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, stranger: str
+) -> None:
     for account in (provider.owner, stranger, provider.operator.address):
         with boa.reverts(NO_FAULT):
             benchmark.fail(account)
 
 
-def test_fail__twice__reverts(suite, benchmark, provider, missed):
+def test_fail__twice__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, missed: Work
+) -> None:
     benchmark.fail(provider.owner)
     with boa.reverts(NO_FAULT):
         benchmark.fail(provider.owner)
     assert suite.staking.pool(provider.owner)[0] == 4_000 * TPF
 
 
-def test_fail__then_no_opening(suite, benchmark, provider, missed):
+def test_fail__then_no_opening(
+    suite: Suite, benchmark: Contract, provider: Provider, missed: Work
+) -> None:
     benchmark.fail(provider.owner)
     with boa.reverts("benchmark: no proof to open"):
         benchmark.open_samples(provider.owner, missed.openings(DRAW, SAMPLES))
 
 
-def test_fail__earlier_score_is_lost(suite, benchmark, provider):
+def test_fail__earlier_score_is_lost(suite: Suite, benchmark: Contract, provider: Provider) -> None:
     """However long it would have lasted."""
     proofs.scored(suite, provider, 3)
     go_to(proofs.end_of(suite))
@@ -249,14 +281,18 @@ def test_fail__earlier_score_is_lost(suite, benchmark, provider):
     assert benchmark.share_of(provider.owner, 2) == (0, 0, 0)
 
 
-def test_fail__a_new_proof_makes_a_new_score(suite, benchmark, p, provider, missed):
+def test_fail__a_new_proof_makes_a_new_score(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, missed: Work
+) -> None:
     benchmark.fail(provider.owner)
     proofs.scored(suite, provider, 2)
     assert benchmark.score(provider.owner) > 0
     assert bond_of(suite, provider) == (BOND, benchmark.proof_of(provider.owner).bond_until)
 
 
-def test_fail__unrelated_provider_untouched(suite, benchmark, provider, done):
+def test_fail__unrelated_provider_untouched(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     other = proofs.prover(suite, "other provider")
     proofs.scored(suite, other, 1)
     points = benchmark.score(other.owner)
@@ -265,8 +301,10 @@ def test_fail__unrelated_provider_untouched(suite, benchmark, provider, done):
     assert suite.staking.pool(other.owner)[:2] == (5_000 * TPF, BOND)
 
 
-def test_fail__the_owner_cannot_leave_before(suite, benchmark, p, provider, done):
-    """What is unbonding is slashed too: the unbonding lasts longer than a fault can be told."""
+def test_fail__the_owner_cannot_leave_before(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work
+) -> None:
+    """What is unbonding is slashed too: the unbonding lasts longer than a fault can be reported."""
     staking = suite.staking
     shares = staking.shares_of(provider.owner, provider.owner)
     staking.undelegate(provider.owner, shares * 4 // 5, sender=provider.owner)
@@ -281,7 +319,9 @@ def test_fail__the_owner_cannot_leave_before(suite, benchmark, p, provider, done
 # ---------------------------------------------------------------- release_bond
 
 
-def test_release_bond__after_a_proof(suite, benchmark, provider, done):
+def test_release_bond__after_a_proof(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     for caller in (provider.owner, provider.operator.address):
         with boa.env.anchor():
             proofs.show(suite, provider, done)
@@ -294,7 +334,9 @@ def test_release_bond__after_a_proof(suite, benchmark, provider, done):
             assert benchmark.score(provider.owner) == points > 0
 
 
-def test_release_bond__by_a_stranger__reverts(suite, benchmark, provider, done, stranger):
+def test_release_bond__by_a_stranger__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work, stranger: str
+) -> None:
     proofs.show(suite, provider, done)
     other = proofs.prover(suite, "other provider")
     for caller in (stranger, provider.payout, other.owner, other.operator.address, suite.owner):
@@ -302,12 +344,14 @@ def test_release_bond__by_a_stranger__reverts(suite, benchmark, provider, done, 
             benchmark.release_bond(provider.owner, sender=caller)
 
 
-def test_release_bond__proof_open__reverts(suite, benchmark, p, provider):
-    """From the commit to the last sample, or until a fault can no longer be told."""
+def test_release_bond__proof_open__reverts(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider
+) -> None:
+    """From the commit to the last sample, or until a fault can no longer be reported."""
     proofs.open_epoch(suite)
     done = proofs.committed(suite, provider)
 
-    def refused():
+    def refused() -> None:
         with boa.reverts(PROOF_OPEN):
             benchmark.release_bond(provider.owner, sender=provider.owner)
 
@@ -327,7 +371,9 @@ def test_release_bond__proof_open__reverts(suite, benchmark, p, provider):
     assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, 0)
 
 
-def test_release_bond__none__reverts(suite, benchmark, provider, done):
+def test_release_bond__none__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     newcomer = proofs.prover(suite, "newcomer")
     with boa.reverts("benchmark: no bond"):
         benchmark.release_bond(newcomer.owner, sender=newcomer.owner)
@@ -337,13 +383,17 @@ def test_release_bond__none__reverts(suite, benchmark, provider, done):
         benchmark.release_bond(provider.owner, sender=provider.owner)
 
 
-def test_release_bond__after_a_failure__none_left(suite, benchmark, provider, missed):
+def test_release_bond__after_a_failure__none_left(
+    suite: Suite, benchmark: Contract, provider: Provider, missed: Work
+) -> None:
     benchmark.fail(provider.owner)
     with boa.reverts("benchmark: no bond"):
         benchmark.release_bond(provider.owner, sender=provider.owner)
 
 
-def test_release_bond__then_the_next_commit_locks_again(suite, benchmark, p, provider, done):
+def test_release_bond__then_the_next_commit_locks_again(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work
+) -> None:
     proofs.show(suite, provider, done)
     benchmark.release_bond(provider.owner, sender=provider.owner)
     proofs.open_epoch(suite)
@@ -357,8 +407,8 @@ def test_release_bond__then_the_next_commit_locks_again(suite, benchmark, p, pro
 
 @pytest.mark.invariant("I-2")
 def test_release_bond__of_a_released_lock__only_forgets_it(
-    suite, benchmark, p, provider, done, stranger
-):
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work, stranger: str
+) -> None:
     """I-2: an expired bond is released by anyone, in Staking; nothing can block it."""
     proofs.show(suite, provider, done)
     until = bond_of(suite, provider)[1]
@@ -373,7 +423,9 @@ def test_release_bond__of_a_released_lock__only_forgets_it(
     assert benchmark.proof_of(provider.owner).bond_until == 0
 
 
-def test_release_bond__not_by_anyone_while_a_fault_can_be_told(suite, benchmark, p, provider, done):
+def test_release_bond__not_by_anyone_while_a_fault_can_be_told(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work
+) -> None:
     """The lock outlives the last second of a report."""
     go_to(proofs.end_of(suite) + p.fault_period - 1)
     with boa.reverts("staking: lock has not expired"):
@@ -386,7 +438,9 @@ def test_release_bond__not_by_anyone_while_a_fault_can_be_told(suite, benchmark,
 
 
 @pytest.mark.invariant("I-2")
-def test_removed__the_bond_still_leaves(suite, benchmark, provider, done):
+def test_removed__the_bond_still_leaves(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     """I-2: when the timelock drops Benchmark, bonds can be released and stake settled all the
     same, and no new proof begins."""
     proofs.show(suite, provider, done)
@@ -401,7 +455,9 @@ def test_removed__the_bond_still_leaves(suite, benchmark, provider, done):
         proofs.committed(suite, provider)
 
 
-def test_removed__a_pending_failure_is_not_lost(suite, benchmark, p, provider, done):
+def test_removed__a_pending_failure_is_not_lost(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work
+) -> None:
     """The timelock cannot save a cheat by dropping Benchmark before the failure is reported."""
     suite.staking.remove_manager(benchmark.address, sender=suite.owner)
     go_to(proofs.end_of(suite) + p.fault_period - 1)
@@ -411,7 +467,9 @@ def test_removed__a_pending_failure_is_not_lost(suite, benchmark, p, provider, d
     assert not suite.staking.is_unsettled(provider.owner)
 
 
-def test_removed__the_owner_can_still_withdraw_its_proof(suite, benchmark, provider):
+def test_removed__the_owner_can_still_withdraw_its_proof(
+    suite: Suite, benchmark: Contract, provider: Provider
+) -> None:
     proofs.open_epoch(suite)
     proofs.committed(suite, provider)
     suite.staking.remove_manager(benchmark.address, sender=suite.owner)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmark's constructor: every parameter at its bounds, and one beyond. `setup_rewards`."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import boa
 import pytest
@@ -37,7 +40,7 @@ def suite() -> Suite:
     return deploy_suite(USUAL)
 
 
-def test_init__keeps_what_it_is_given(suite):
+def test_init__keeps_what_it_is_given(suite: Suite) -> None:
     p = replace(USUAL, genesis=now() + 5, randomness=1, chance_ppm=12_345)
     found = deploy_benchmark(suite.staking, p)
     assert found.STAKING() == suite.staking.address
@@ -55,7 +58,7 @@ def test_init__keeps_what_it_is_given(suite):
     assert (found.current_epoch(), found.next_window_from()) == (0, p.genesis)
 
 
-def test_init__genesis_zero_is_now(suite):
+def test_init__genesis_zero_is_now(suite: Suite) -> None:
     assert deploy_benchmark(suite.staking, USUAL).GENESIS() == now()
 
 
@@ -113,7 +116,7 @@ def test_init__genesis_zero_is_now(suite):
     ],
     ids=str,
 )
-def test_init__out_of_bounds__reverts(suite, changes, reason):
+def test_init__out_of_bounds__reverts(suite: Suite, changes: Any, reason: Any) -> None:
     with boa.reverts(reason):
         deploy_benchmark(suite.staking, replace(USUAL, **changes))
 
@@ -151,17 +154,17 @@ def test_init__out_of_bounds__reverts(suite, changes, reason):
     ],
     ids=str,
 )
-def test_init__at_the_bounds(suite, changes):
+def test_init__at_the_bounds(suite: Suite, changes: Any) -> None:
     deploy_benchmark(suite.staking, replace(USUAL, **changes))
 
 
-def test_init__genesis(suite):
+def test_init__genesis(suite: Suite) -> None:
     with boa.reverts("benchmark: genesis is past"):
         deploy_benchmark(suite.staking, replace(USUAL, genesis=now() - 1))
     assert deploy_benchmark(suite.staking, replace(USUAL, genesis=now())).GENESIS() == now()
 
 
-def test_init__staking(suite):
+def test_init__staking(suite: Suite) -> None:
     # All parameters from n to the source of randomness, in the constructor's order.
     fields = list(Parameters.__dataclass_fields__)
     names = fields[fields.index("n") : fields.index("randomness") + 1]
@@ -174,8 +177,8 @@ def test_init__staking(suite):
         deploy(suite.owner, *arguments)
 
 
-def test_init__longest_epoch():
-    """A year in all, when unbonding and locks last as long as Staking allows."""
+def test_init__longest_epoch() -> None:
+    """A year in total, when unbonding and locks last as long as Staking allows."""
     half = YEAR // 2
     p = replace(
         USUAL, unbonding=YEAR, max_lock=YEAR, spacing=YEAR, bond_life=YEAR, fault_period=DAY
@@ -191,7 +194,7 @@ def test_init__longest_epoch():
 # --------------------------------------------------------------- setup_rewards
 
 
-def test_setup_rewards__by_the_deployer_once(suite, stranger, owner):
+def test_setup_rewards__by_the_deployer_once(suite: Suite, stranger: str, owner: str) -> None:
     maker, other = suite.deployer, suite.guardian
     with boa.env.prank(maker):
         benchmark = deploy_benchmark(suite.staking, USUAL)
@@ -204,7 +207,7 @@ def test_setup_rewards__by_the_deployer_once(suite, stranger, owner):
         benchmark.setup_rewards(stranger, sender=maker)
 
 
-def test_setup_rewards__no_window_opens_before(suite):
+def test_setup_rewards__no_window_opens_before(suite: Suite) -> None:
     with boa.env.prank(suite.deployer):
         benchmark = deploy_benchmark(suite.staking, USUAL)
     block = headers.mine(proofs.word_of(proofs.BEACON))

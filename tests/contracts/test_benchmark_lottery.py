@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`open`: the first block of a boundary opens a window if chance has it so, without memory."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import boa
 import pytest
 from hypothesis import given
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from teraproof.pog import format as pog
 from tests.contracts import headers, proofs
 from tests.contracts.actions import event, go_to, now, pass_time
-from tests.contracts.deploy import Parameters, Suite, deploy_suite, deployer_of
+from tests.contracts.deploy import Contract, Parameters, Suite, deploy_suite, deployer_of
 from tests.contracts.proofs import BEACON, DRAW, present, word_of
 
 pytestmark = pytest.mark.invariant("I-14")
@@ -39,7 +43,7 @@ def rare() -> Suite:
 
 
 @pytest.fixture
-def boundary(suite) -> int:
+def boundary(suite: Suite) -> int:
     """The next one, which is now."""
     proofs.next_epoch(suite)
     return now()
@@ -50,7 +54,7 @@ def lot(word: bytes) -> int:
     return int.from_bytes(pog.keccak(b"lottery" + word), "big") % MILLION
 
 
-def word_with(wanted) -> bytes:
+def word_with(wanted: Any) -> bytes:
     """The first of a row of words whose lot is as wanted."""
     return next(w for w in map(pog.word, range(1, 10_000)) if wanted(lot(w)))
 
@@ -70,7 +74,9 @@ def mined(time: int, *, word: bytes = WORD, seconds: int = 1) -> headers.Block:
 # ------------------------------------------------------------------------ open
 
 
-def test_open__stores_beacon_and_the_blocks_time(suite, benchmark, p, boundary, stranger):
+def test_open__stores_beacon_and_the_blocks_time(
+    suite: Suite, benchmark: Contract, p: Parameters, boundary: int, stranger: str
+) -> None:
     block = mined(boundary + 7, seconds=8)
     pass_time(60)
     assert benchmark.epoch_of(1) == (bytes(32), 0, 0, bytes(32), 0)
@@ -88,7 +94,9 @@ def test_open__stores_beacon_and_the_blocks_time(suite, benchmark, p, boundary, 
     assert benchmark.next_window_from() == boundary + 7 + p.spacing
 
 
-def test_open__beacon_is_a_hash_of_its_own(suite, benchmark, boundary):
+def test_open__beacon_is_a_hash_of_its_own(
+    suite: Suite, benchmark: Contract, boundary: int
+) -> None:
     """Not the block's word, nor what decided the lottery."""
     present(suite, mined(boundary))
     beacon = benchmark.epoch_of(1).beacon
@@ -96,7 +104,9 @@ def test_open__beacon_is_a_hash_of_its_own(suite, benchmark, boundary):
     assert beacon not in (WORD, pog.keccak(b"lottery" + WORD), pog.keccak(b"draw" + WORD))
 
 
-def test_open__presented_late__gains_nothing(suite, benchmark, p, boundary):
+def test_open__presented_late__gains_nothing(
+    suite: Suite, benchmark: Contract, p: Parameters, boundary: int
+) -> None:
     """The window ends by the block's time, whoever keeps it back as long as can be."""
     block = mined(boundary)
     provider = proofs.prover(suite)
@@ -112,7 +122,9 @@ def test_open__presented_late__gains_nothing(suite, benchmark, p, boundary):
     proofs.commit(suite, provider, 1, DRAW)
 
 
-def test_open__boundary_that_nobody_presents__is_lost(suite, benchmark, p, boundary):
+def test_open__boundary_that_nobody_presents__is_lost(
+    suite: Suite, benchmark: Contract, p: Parameters, boundary: int
+) -> None:
     block = mined(boundary)
     for time in (boundary + p.open_period + 1, boundary + p.slot - 1):
         go_to(time)
@@ -126,14 +138,14 @@ def test_open__boundary_that_nobody_presents__is_lost(suite, benchmark, p, bound
     assert benchmark.epoch_of(1).opened_at == boundary + p.slot
 
 
-def test_open__block_before_the_boundary__reverts(suite, boundary):
+def test_open__block_before_the_boundary__reverts(suite: Suite, boundary: int) -> None:
     block = mined(boundary - 1)
     go_to(boundary)
     with boa.reverts(TOO_EARLY):
         present(suite, block)
 
 
-def test_open__second_block_after_the_boundary__reverts(suite, boundary):
+def test_open__second_block_after_the_boundary__reverts(suite: Suite, boundary: int) -> None:
     """Else there would be a choice among the blocks of OPEN_PERIOD."""
     for late, seconds in ((1, 1), (12, 12), (12, 1)):
         block = mined(boundary + late, seconds=seconds)
@@ -142,7 +154,9 @@ def test_open__second_block_after_the_boundary__reverts(suite, boundary):
     present(suite, mined(boundary + 12, seconds=13))
 
 
-def test_open__block_after_several_boundaries(suite, benchmark, p, boundary):
+def test_open__block_after_several_boundaries(
+    suite: Suite, benchmark: Contract, p: Parameters, boundary: int
+) -> None:
     """The chain stood still: its next block is the first one of the newest boundary, once."""
     block = mined(boundary + 3 * p.slot + 9, seconds=5 * p.slot)
     present(suite, block)
@@ -151,14 +165,16 @@ def test_open__block_after_several_boundaries(suite, benchmark, p, boundary):
         present(suite, block)
 
 
-def test_open__block_that_comes_too_late__reverts(suite, p, boundary):
+def test_open__block_that_comes_too_late__reverts(
+    suite: Suite, p: Parameters, boundary: int
+) -> None:
     """So late that its boundary is past when it is there."""
     block = mined(boundary + p.open_period + 1, seconds=p.slot)
     with boa.reverts(PAST):
         present(suite, block)
 
 
-def test_open__wrong_headers__revert(suite, benchmark, boundary):
+def test_open__wrong_headers__revert(suite: Suite, benchmark: Contract, boundary: int) -> None:
     block = mined(boundary)
     number, header, parent = block.number, block.header, block.parent
     forged = headers.build(number, boundary, word_of(DRAW), parent_hash=headers.hash_of(parent))
@@ -169,15 +185,15 @@ def test_open__wrong_headers__revert(suite, benchmark, boundary):
     for other in (older, header, b"", parent[:-1]):
         with boa.reverts("header: not of the parent"):
             benchmark.open(number, header, other)
-    for other in (number + 1, number + 2, 2**256 - 1):
+    for unknown in (number + 1, number + 2, 2**256 - 1):
         with boa.reverts(NO_HASH):
-            benchmark.open(other, header, parent)
+            benchmark.open(unknown, header, parent)
     with boa.reverts("header: not of that block"):
         benchmark.open(number - 1, header, parent)
     benchmark.open(number, header, parent)
 
 
-def test_open__hash_out_of_reach__reverts(suite, boundary):
+def test_open__hash_out_of_reach__reverts(suite: Suite, boundary: int) -> None:
     block = mined(boundary)
     headers.go_to_block(block.number + 257)
     with boa.reverts(NO_HASH):
@@ -186,7 +202,7 @@ def test_open__hash_out_of_reach__reverts(suite, boundary):
     present(suite, block)
 
 
-def test_open__before_genesis():
+def test_open__before_genesis() -> None:
     """A deployment whose first boundary is yet to come; genesis is that boundary."""
     genesis = now() + 1_000
     suite = deploy_suite(Parameters(genesis=genesis), with_benchmark=True)
@@ -201,7 +217,7 @@ def test_open__before_genesis():
     assert suite.benchmark.epoch_of(1).opened_at == genesis
 
 
-def test_challenge__needs_an_opened_epoch(suite, benchmark, stranger):
+def test_challenge__needs_an_opened_epoch(suite: Suite, benchmark: Contract, stranger: str) -> None:
     for epoch in (0, 1, 2**256 - 1):
         with boa.reverts("benchmark: epoch is not open"):
             benchmark.challenge(stranger, epoch)
@@ -214,7 +230,7 @@ def test_challenge__needs_an_opened_epoch(suite, benchmark, stranger):
 # --------------------------------------------------------------------- spacing
 
 
-def test_spacing__exact(suite, benchmark, p, boundary):
+def test_spacing__exact(suite: Suite, benchmark: Contract, p: Parameters, boundary: int) -> None:
     """By the blocks' times, so a block that came late moves the next window."""
     present(suite, mined(boundary + 5, seconds=6))
     next_one = boundary + p.spacing
@@ -229,7 +245,7 @@ def test_spacing__exact(suite, benchmark, p, boundary):
     assert benchmark.epoch_of(2).opened_at == next_one + p.slot
 
 
-def test_spacing__no_boundary_between(suite, p, boundary):
+def test_spacing__no_boundary_between(suite: Suite, p: Parameters, boundary: int) -> None:
     present(suite, mined(boundary))
     for number in range(1, p.spacing // p.slot):
         block = mined(boundary + number * p.slot)
@@ -238,14 +254,18 @@ def test_spacing__no_boundary_between(suite, p, boundary):
     present(suite, mined(boundary + p.spacing))
 
 
-def test_spacing__epochs_never_overlap(suite, benchmark, p, boundary):
+def test_spacing__epochs_never_overlap(
+    suite: Suite, benchmark: Contract, p: Parameters, boundary: int
+) -> None:
     """SPACING is at least LENGTH: when a window opens, the epoch before it has ended."""
     present(suite, mined(boundary))
     present(suite, mined(boundary + p.spacing))
     assert benchmark.epoch_of(1).ends_at <= benchmark.epoch_of(2).opened_at
 
 
-def test_epochs__are_numbered_as_they_open(suite, benchmark, p, boundary):
+def test_epochs__are_numbered_as_they_open(
+    suite: Suite, benchmark: Contract, p: Parameters, boundary: int
+) -> None:
     """A boundary that is lost counts for nothing."""
     for number in (1, 2, 3):
         assert proofs.open_epoch(suite) == number
@@ -257,7 +277,7 @@ def test_epochs__are_numbered_as_they_open(suite, benchmark, p, boundary):
 # --------------------------------------------------------------------- lottery
 
 
-def test_lottery__chance_is_exact(suite):
+def test_lottery__chance_is_exact(suite: Suite) -> None:
     """The lot must be below the chance."""
     found = lot(WORD)
     for chance, wins in ((found, False), (found + 1, True)):
@@ -273,17 +293,17 @@ def test_lottery__chance_is_exact(suite):
 
 
 @given(word=st.binary(min_size=32, max_size=32))
-def test_lottery__is_a_tagged_hash_of_the_word(rare, word):
+def test_lottery__is_a_tagged_hash_of_the_word(rare: Suite, word: Any) -> None:
     assert rare.benchmark.wins(word) == (lot(word) < QUARTER)
 
 
-def test_lottery__wins_as_often_as_the_chance_says(rare):
+def test_lottery__wins_as_often_as_the_chance_says(rare: Suite) -> None:
     """Within four standard deviations of a quarter."""
     count = sum(rare.benchmark.wins(pog.keccak(pog.word(n))) for n in range(600))
     assert abs(count - 150) < 4 * (600 * 0.25 * 0.75) ** 0.5
 
 
-def test_lottery__has_no_memory(rare):
+def test_lottery__has_no_memory(rare: Suite) -> None:
     """A word wins or loses whatever came before: windows, lost boundaries, a long silence."""
     benchmark, p = rare.benchmark, rare.parameters
 
@@ -316,7 +336,7 @@ def test_lottery__has_no_memory(rare):
     assert benchmark.current_epoch() == 1
 
 
-def test_lottery__a_loser_changes_nothing(rare):
+def test_lottery__a_loser_changes_nothing(rare: Suite) -> None:
     proofs.next_epoch(rare)
     block = mined(now(), word=LOSER)
     with boa.reverts(LOSES):
@@ -328,7 +348,7 @@ def test_lottery__a_loser_changes_nothing(rare):
 # --------------------------------------------------------------------- sources
 
 
-def test_source__block_hash():
+def test_source__block_hash() -> None:
     """Where prevrandao is constant, the hash of the boundary's block decides all."""
     suite = deploy_suite(Parameters(randomness=1), with_benchmark=True)
     proofs.next_epoch(suite)
@@ -337,7 +357,7 @@ def test_source__block_hash():
     assert suite.benchmark.epoch_of(1).beacon == pog.keccak(b"beacon" + block.hash)
 
 
-def test_source__arbitrum():
+def test_source__arbitrum() -> None:
     """Blocks by ArbSys's numbers, which BLOCKHASH does not know there."""
     suite = deploy_suite(Parameters(randomness=2), with_benchmark=True)
     sys = deployer_of("mocks/ArbSys").deploy(override_address=ARB_SYS)

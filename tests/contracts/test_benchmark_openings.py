@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An opening that differs from the right one in anything is refused, with the reason that fits."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import boa
@@ -34,12 +36,12 @@ def suite() -> Suite:
 
 
 @pytest.fixture(scope="module")
-def provider(suite) -> Provider:
+def provider(suite: Suite) -> Provider:
     return proofs.prover(suite)
 
 
 @pytest.fixture(scope="module")
-def done(suite, provider) -> Work:
+def done(suite: Suite, provider: Provider) -> Work:
     """Six rounds, committed and not yet drawn."""
     proofs.open_epoch(suite)
     return proofs.committed(suite, provider, ROUNDS)
@@ -73,7 +75,7 @@ def ask(suite: Suite, provider: Provider, done: Work, t: int) -> Asked:
 
 
 @pytest.fixture(params=[1, 3, 4], ids=lambda t: f"t{t}")
-def asked(suite, provider, done, request) -> Asked:
+def asked(suite: Suite, provider: Provider, done: Work, request: pytest.FixtureRequest) -> Asked:
     """No earlier root; one that meets the root two levels up; one that meets it at the top."""
     return ask(suite, provider, done, request.param)
 
@@ -96,11 +98,11 @@ def flipped(opening: list[bytes], word: int, bit: int) -> list[bytes]:
     return [*opening[:word], value.to_bytes(32, "big"), *opening[word + 1 :]]
 
 
-def test_open_sample__the_right_opening(asked):
+def test_open_sample__the_right_opening(asked: Asked) -> None:
     assert asked.suite.benchmark.open_sample(asked.provider.owner, asked.opening) == 1
 
 
-def test_open_sample__a_flipped_bit_in_every_word(asked):
+def test_open_sample__a_flipped_bit_in_every_word(asked: Asked) -> None:
     """The lowest, the highest and two more bits of each word of every field."""
     for word in range(len(asked.opening)):
         for bit in (0, 255, 37 * word % 256, (101 * word + 128) % 256):
@@ -108,7 +110,9 @@ def test_open_sample__a_flipped_bit_in_every_word(asked):
             assert found == expected_refusal(asked, word), (word, bit)
 
 
-def test_open_sample__every_bit_of_both_roots_and_of_the_value(suite, provider, done):
+def test_open_sample__every_bit_of_both_roots_and_of_the_value(
+    suite: Suite, provider: Provider, done: Work
+) -> None:
     asked = ask(suite, provider, done, 3)
     for word in (0, 1, 2 + (asked.done.shape.leaf_place(asked.sample.i, asked.sample.j) >> 5)):
         for bit in range(256):
@@ -122,7 +126,7 @@ ONE_DRAW = settings(max_examples=60, suppress_health_check=[HealthCheck.function
 
 @ONE_DRAW
 @given(st.data())
-def test_open_sample__any_flipped_bit(asked, data):
+def test_open_sample__any_flipped_bit(asked: Asked, data: st.DataObject) -> None:
     word = data.draw(st.integers(0, len(asked.opening) - 1))
     bit = data.draw(st.integers(0, 255))
     assert asked.refusal(flipped(asked.opening, word, bit)) == expected_refusal(asked, word)
@@ -130,7 +134,7 @@ def test_open_sample__any_flipped_bit(asked, data):
 
 @ONE_DRAW
 @given(st.data())
-def test_open_sample__any_other_word(asked, data):
+def test_open_sample__any_other_word(asked: Asked, data: st.DataObject) -> None:
     word = data.draw(st.integers(0, len(asked.opening) - 1))
     old = asked.opening[word]
     other = data.draw(st.binary(min_size=32, max_size=32).filter(lambda new: new != old))
@@ -141,7 +145,7 @@ def test_open_sample__any_other_word(asked, data):
 # --------------------------------------------------------------------- lengths
 
 
-def test_open_sample__one_word_too_few_or_too_many(asked):
+def test_open_sample__one_word_too_few_or_too_many(asked: Asked) -> None:
     first_path = 2 + LEAF
     earlier_path = first_path + LEAF_PATH
     root_path = earlier_path + asked.earlier
@@ -153,7 +157,7 @@ def test_open_sample__one_word_too_few_or_too_many(asked):
     assert asked.refusal([*asked.opening, bytes(32)]) == LENGTH
 
 
-def test_open_sample__any_other_length(asked):
+def test_open_sample__any_other_length(asked: Asked) -> None:
     """89 words is what the largest proof of the format needs."""
     for length in (1, 2, 17, 18, 88, 89):
         opening = (asked.opening + [bytes(32)] * 89)[:length]
@@ -163,7 +167,7 @@ def test_open_sample__any_other_length(asked):
     assert asked.refusal(asked.opening + [bytes(32)] * (90 - len(asked.opening))) == ""
 
 
-def test_open_sample__a_node_does_not_pass_for_a_leaf(asked):
+def test_open_sample__a_node_does_not_pass_for_a_leaf(asked: Asked) -> None:
     """Second preimage: the two hashes below a node in place of the leaf, one level up."""
     pair = [asked.opening[2], asked.opening[3]]
     opening = asked.opening[:2] + pair + asked.opening[2 + LEAF + 1 :]
@@ -172,7 +176,7 @@ def test_open_sample__a_node_does_not_pass_for_a_leaf(asked):
     assert asked.refusal(padded) == WRONG_LEAF
 
 
-def test_open_sample__paths_swapped(suite, provider, done):
+def test_open_sample__paths_swapped(suite: Suite, provider: Provider, done: Work) -> None:
     asked = ask(suite, provider, done, 4)
     fixed, leaf_path = asked.opening[: 2 + LEAF], asked.opening[2 + LEAF :][:LEAF_PATH]
     earlier, path = asked.opening[-6:-3], asked.opening[-3:]
@@ -182,13 +186,15 @@ def test_open_sample__paths_swapped(suite, provider, done):
     assert asked.refusal([*fixed, *leaf_path, *earlier, *path[::-1]]) == WRONG_EARLIER
 
 
-def test_open_sample__roots_swapped(suite, provider, done):
+def test_open_sample__roots_swapped(suite: Suite, provider: Provider, done: Work) -> None:
     asked = ask(suite, provider, done, 4)
     swapped = [asked.opening[1], asked.opening[0], *asked.opening[2:]]
     assert asked.refusal(swapped) == WRONG_LEAF
 
 
-def test_open_sample__earlier_root_of_another_round(suite, provider, done):
+def test_open_sample__earlier_root_of_another_round(
+    suite: Suite, provider: Provider, done: Work
+) -> None:
     """The root of round t-1 in place of t-2, with its own right path."""
     asked = ask(suite, provider, done, 3)
     tree = RoundTree(done.roots)
@@ -202,7 +208,9 @@ def test_open_sample__earlier_root_of_another_round(suite, provider, done):
     assert asked.refusal(opening) == WRONG_EARLIER
 
 
-def test_open_sample__earlier_root_where_there_is_none(suite, provider, done):
+def test_open_sample__earlier_root_where_there_is_none(
+    suite: Suite, provider: Provider, done: Work
+) -> None:
     asked = ask(suite, provider, done, 1)
     assert asked.refusal([done.roots[0], *asked.opening[1:]]) == NO_EARLIER
     place = 2 + LEAF + LEAF_PATH
@@ -214,14 +222,16 @@ def test_open_sample__earlier_root_where_there_is_none(suite, provider, done):
 
 
 @pytest.fixture
-def twice(suite, provider, done) -> list[list[bytes]]:
+def twice(suite: Suite, provider: Provider, done: Work) -> list[list[bytes]]:
     """A draw whose two samples lie in one round, in two rows; their openings."""
     draw = proofs.draw_where(done, 2, lambda s: s[0].t == s[1].t and s[0].i != s[1].i)
     proofs.draw_epoch(suite, draw)
     return done.openings(draw, 2)
 
 
-def test_open_samples__in_another_order(suite, provider, twice):
+def test_open_samples__in_another_order(
+    suite: Suite, provider: Provider, twice: list[list[bytes]]
+) -> None:
     for wrong in ([twice[1]], twice[::-1], [twice[0], twice[0]], [twice[1], twice[1]]):
         with boa.reverts(WRONG_LEAF):
             suite.benchmark.open_samples(provider.owner, wrong)
@@ -229,20 +239,24 @@ def test_open_samples__in_another_order(suite, provider, twice):
     suite.benchmark.open_samples(provider.owner, twice)
 
 
-def test_open_sample__the_same_one_twice(suite, provider, twice):
+def test_open_sample__the_same_one_twice(
+    suite: Suite, provider: Provider, twice: list[list[bytes]]
+) -> None:
     suite.benchmark.open_sample(provider.owner, twice[0])
     assert proofs.refusal(suite, provider, twice[0]) == WRONG_LEAF
     assert suite.benchmark.proof_of(provider.owner).verified == 1
 
 
-def test_open_samples__a_bad_one_at_the_end__none_counts(suite, provider, twice):
+def test_open_samples__a_bad_one_at_the_end__none_counts(
+    suite: Suite, provider: Provider, twice: list[list[bytes]]
+) -> None:
     bad = flipped(twice[1], 5, 5)
     with boa.reverts(WRONG_LEAF):
         suite.benchmark.open_samples(provider.owner, [twice[0], bad])
     assert suite.benchmark.proof_of(provider.owner).verified == 0
 
 
-def test_open_sample__of_another_provider(suite, provider, done):
+def test_open_sample__of_another_provider(suite: Suite, provider: Provider, done: Work) -> None:
     other = proofs.prover(suite, "other provider")
     own = proofs.committed(suite, other, ROUNDS)
     proofs.draw_epoch(suite)
@@ -252,7 +266,7 @@ def test_open_sample__of_another_provider(suite, provider, done):
     suite.benchmark.open_sample(provider.owner, theirs)
 
 
-def test_open_sample__of_an_old_epoch(suite, provider, done):
+def test_open_sample__of_an_old_epoch(suite: Suite, provider: Provider, done: Work) -> None:
     proofs.draw_epoch(suite)
     old = done.openings(proofs.DRAW, 2)
     suite.benchmark.open_samples(provider.owner, old)
@@ -268,7 +282,7 @@ def test_open_sample__of_an_old_epoch(suite, provider, done):
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_open_sample__every_bit_of_the_value_is_compared(suite, bit):
+def test_open_sample__every_bit_of_the_value_is_compared(suite: Suite, bit: int) -> None:
     """Honest trees over products with one bit wrong in every entry."""
     cheat = proofs.prover(suite, "cheat")
     proofs.open_epoch(suite)
@@ -278,7 +292,7 @@ def test_open_sample__every_bit_of_the_value_is_compared(suite, bit):
     assert proofs.refusal(suite, cheat, opening) == WRONG_VALUE
 
 
-def test_open_sample__value_at_the_right_column(suite):
+def test_open_sample__value_at_the_right_column(suite: Suite) -> None:
     """A product whose columns are shifted by one has every right value, in the wrong place."""
     cheat = proofs.prover(suite, "cheat")
     proofs.open_epoch(suite)

@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a drawn proof to a score: `open_sample(s)`, how long it lasts, what it is good for (I-7)."""
 
+from __future__ import annotations
+
 import boa
 import pytest
 
 from teraproof.pog import format as pog
-from tests.contracts import actions, proofs
-from tests.contracts.actions import delegate, event, events, go_to, now, order, pass_time, post
+from tests.contracts import proofs
+from tests.contracts.actions import Provider, delegate, event, events, go_to, now, pass_time
 from tests.contracts.deploy import (
     DAY,
     LOCK,
     REWARD,
     SLASH,
     TPF,
+    Contract,
     Parameters,
     Suite,
     address_of,
     deploy_suite,
 )
-from tests.contracts.proofs import BEACON, DRAW
+from tests.contracts.proofs import BEACON, DRAW, Work
 
 pytestmark = pytest.mark.invariant("I-7")
 
@@ -37,19 +40,19 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def provider(suite):
+def provider(suite: Suite) -> Provider:
     return proofs.prover(suite)
 
 
 @pytest.fixture
-def done(suite, provider):
+def done(suite: Suite, provider: Provider) -> Work:
     """Three rounds of the first epoch, committed."""
     proofs.open_epoch(suite)
     return proofs.committed(suite, provider, 3)
 
 
 @pytest.fixture
-def openings(suite, done):
+def openings(suite: Suite, done: Work) -> list[list[bytes]]:
     """The epoch is drawn: what the samples ask for."""
     proofs.draw_epoch(suite)
     return done.openings(DRAW, SAMPLES)
@@ -62,7 +65,13 @@ def points_of(suite: Suite, rounds: int) -> int:
 # --------------------------------------------------------------------- opening
 
 
-def test_open_samples__by_anyone_makes_the_score(suite, benchmark, provider, openings, stranger):
+def test_open_samples__by_anyone_makes_the_score(
+    suite: Suite,
+    benchmark: Contract,
+    provider: Provider,
+    openings: list[list[bytes]],
+    stranger: str,
+) -> None:
     points = points_of(suite, 3)
     assert benchmark.open_samples(provider.owner, openings, sender=stranger) == SAMPLES
     assert event(benchmark, "Scored") == {
@@ -79,8 +88,10 @@ def test_open_samples__by_anyone_makes_the_score(suite, benchmark, provider, ope
 
 
 @pytest.mark.invariant("I-7")
-def test_open_samples__score_only_with_the_last(suite, benchmark, provider, openings):
-    """I-7: three of four samples are no score."""
+def test_open_samples__score_only_with_the_last(
+    suite: Suite, benchmark: Contract, provider: Provider, openings: list[list[bytes]]
+) -> None:
+    """I-7: three of four samples make no score."""
     assert benchmark.open_sample(provider.owner, openings[0]) == 1
     assert benchmark.open_samples(provider.owner, openings[1:3]) == 3
     assert events(benchmark) == []
@@ -91,7 +102,9 @@ def test_open_samples__score_only_with_the_last(suite, benchmark, provider, open
     assert benchmark.score(provider.owner) > 0
 
 
-def test_open_samples__before_the_draw__reverts(suite, benchmark, p, provider, done):
+def test_open_samples__before_the_draw__reverts(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider, done: Work
+) -> None:
     openings = done.openings(DRAW, SAMPLES)
     for seconds in (0, p.window, p.draw_period):
         pass_time(seconds)
@@ -99,7 +112,9 @@ def test_open_samples__before_the_draw__reverts(suite, benchmark, p, provider, d
             benchmark.open_sample(provider.owner, openings[0])
 
 
-def test_open_samples__nothing_committed__reverts(suite, benchmark, provider, stranger):
+def test_open_samples__nothing_committed__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, stranger: str
+) -> None:
     proofs.open_epoch(suite)
     proofs.draw_epoch(suite)
     for account in (provider.owner, stranger, provider.operator.address):
@@ -107,7 +122,9 @@ def test_open_samples__nothing_committed__reverts(suite, benchmark, provider, st
             benchmark.open_sample(account, [bytes(32)])
 
 
-def test_open_samples__wrong_number__reverts(suite, benchmark, provider, openings):
+def test_open_samples__wrong_number__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, openings: list[list[bytes]]
+) -> None:
     for wrong in ([], [*openings, openings[0]], openings * 2):
         with boa.reverts(WRONG_NUMBER):
             benchmark.open_samples(provider.owner, wrong)
@@ -117,12 +134,16 @@ def test_open_samples__wrong_number__reverts(suite, benchmark, provider, opening
     benchmark.open_sample(provider.owner, openings[3])
 
 
-def test_open_samples__nine_do_not_fit_a_transaction(provider, benchmark, openings):
+def test_open_samples__nine_do_not_fit_a_transaction(
+    provider: Provider, benchmark: Contract, openings: list[list[bytes]]
+) -> None:
     with boa.reverts():
         benchmark.open_samples(provider.owner, (openings * 3)[:9])
 
 
-def test_open_samples__after_the_last__reverts(suite, benchmark, provider, openings):
+def test_open_samples__after_the_last__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, openings: list[list[bytes]]
+) -> None:
     benchmark.open_samples(provider.owner, openings)
     shares = benchmark.share_of(provider.owner, 1)
     for again in (openings, openings[:1], []):
@@ -131,7 +152,9 @@ def test_open_samples__after_the_last__reverts(suite, benchmark, provider, openi
     assert benchmark.share_of(provider.owner, 1) == shares
 
 
-def test_open_samples__until_the_epoch_ends__exact(suite, benchmark, provider, openings):
+def test_open_samples__until_the_epoch_ends__exact(
+    suite: Suite, benchmark: Contract, provider: Provider, openings: list[list[bytes]]
+) -> None:
     end = proofs.end_of(suite)
     go_to(end)
     with boa.reverts(OPENING_OVER):
@@ -143,7 +166,9 @@ def test_open_samples__until_the_epoch_ends__exact(suite, benchmark, provider, o
     assert benchmark.score(provider.owner) > 0
 
 
-def test_open_samples__the_rest_too_late__reverts(suite, benchmark, provider, openings):
+def test_open_samples__the_rest_too_late__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, openings: list[list[bytes]]
+) -> None:
     benchmark.open_samples(provider.owner, openings[:3])
     go_to(proofs.end_of(suite))
     with boa.reverts(OPENING_OVER):
@@ -152,7 +177,7 @@ def test_open_samples__the_rest_too_late__reverts(suite, benchmark, provider, op
 
 
 @pytest.mark.parametrize("samples", [1, 9, 64])
-def test_open_samples__other_numbers_of_samples(samples):
+def test_open_samples__other_numbers_of_samples(samples: int) -> None:
     """More than fit into one transaction, too."""
     suite = deploy_suite(Parameters(samples=samples), with_benchmark=True)
     provider = proofs.prover(suite)
@@ -168,14 +193,16 @@ def test_open_samples__other_numbers_of_samples(samples):
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 4, 5, 7, 8, 9])
-def test_open_samples__any_number_of_rounds(suite, benchmark, provider, rounds):
+def test_open_samples__any_number_of_rounds(
+    suite: Suite, benchmark: Contract, provider: Provider, rounds: int
+) -> None:
     """Trees that are full, and trees with padding of every kind."""
     proofs.scored(suite, provider, rounds)
     assert benchmark.score(provider.owner) == points_of(suite, rounds)
 
 
 @pytest.mark.parametrize(("n", "blocks"), [(512, 2), (1024, 1)])
-def test_open_samples__other_dimensions(n, blocks):
+def test_open_samples__other_dimensions(n: int, blocks: int) -> None:
     suite = deploy_suite(Parameters(n=n, blocks=blocks), with_benchmark=True)
     provider = proofs.prover(suite)
     proofs.scored(suite, provider, 2)
@@ -194,23 +221,23 @@ def scarce() -> Suite:
 
 
 @pytest.fixture
-def small(scarce):
-    """A provider whose stake backs 100,000 operations a second, a sixth of its three rounds."""
+def small(scarce: Suite) -> Provider:
+    """A provider whose stake backs 100,000 operations per second, a sixth of its three rounds."""
     return proofs.prover(scarce, "small", stake=100 * TPF)
 
 
-def effective_of(suite, provider) -> int:
+def effective_of(suite: Suite, provider: Provider) -> int:
     return int(suite.benchmark.share_of(provider.owner, suite.benchmark.current_epoch())[1])
 
 
-def drawn(suite, provider, rounds=3):
+def drawn(suite: Suite, provider: Provider, rounds: int = 3) -> Work:
     proofs.open_epoch(suite)
     done = proofs.committed(suite, provider, rounds)
     proofs.draw_epoch(suite)
     return done
 
 
-def test_effective__is_what_the_stake_backs(scarce, small):
+def test_effective__is_what_the_stake_backs(scarce: Suite, small: Provider) -> None:
     proofs.show(scarce, small, drawn(scarce, small))
     points, backed = points_of(scarce, 3), 100 * 1_000
     assert event(scarce.benchmark, "Scored")["effective"] == backed < points
@@ -218,7 +245,7 @@ def test_effective__is_what_the_stake_backs(scarce, small):
     assert scarce.benchmark.proven(small.owner)[0] == points
 
 
-def test_effective__is_at_most_the_score(scarce):
+def test_effective__is_at_most_the_score(scarce: Suite) -> None:
     points = points_of(scarce, 3)
     stake = -(-points * TPF // 1_000)  # what backs it, to the wei
     for role, missing in (("enough", 0), ("a wei short", 1)):
@@ -228,14 +255,16 @@ def test_effective__is_at_most_the_score(scarce):
             assert effective_of(scarce, provider) == points - missing
 
 
-def test_effective__stake_that_came_after_the_commit_does_not_count(scarce, small):
+def test_effective__stake_that_came_after_the_commit_does_not_count(
+    scarce: Suite, small: Provider
+) -> None:
     done = drawn(scarce, small)
     delegate(scarce, small.owner, small.owner, 1_000 * TPF)
     proofs.show(scarce, small, done)
     assert effective_of(scarce, small) == 100_000
 
 
-def test_effective__stake_that_left_does_not_count(scarce, small):
+def test_effective__stake_that_left_does_not_count(scarce: Suite, small: Provider) -> None:
     done = drawn(scarce, small)
     shares = scarce.staking.shares_of(small.owner, small.owner)
     scarce.staking.undelegate(small.owner, shares // 5, sender=small.owner)
@@ -244,14 +273,16 @@ def test_effective__stake_that_left_does_not_count(scarce, small):
     assert effective_of(scarce, small) == 80_000
 
 
-def test_effective__stake_that_was_slashed_does_not_count(scarce, small, manager):
+def test_effective__stake_that_was_slashed_does_not_count(
+    scarce: Suite, small: Provider, manager: str
+) -> None:
     done = drawn(scarce, small)
     scarce.staking.slash(small.owner, bytes(32), 40 * TPF, sender=manager)
     proofs.show(scarce, small, done)
     assert effective_of(scarce, small) == 60_000
 
 
-def test_effective__stake_seized_earlier_is_no_loss(scarce, manager):
+def test_effective__stake_seized_earlier_is_no_loss(scarce: Suite, manager: str) -> None:
     """What was seized before the commit is not counted off the stake of the commit."""
     provider = proofs.prover(scarce, "seized", stake=200 * TPF, in_all=60 * TPF, per_order=50 * TPF)
     seize(scarce, provider, manager, 50 * TPF)
@@ -259,7 +290,7 @@ def test_effective__stake_seized_earlier_is_no_loss(scarce, manager):
     assert effective_of(scarce, provider) == 150_000
 
 
-def test_effective__stake_seized_since_does_not_count(scarce, manager):
+def test_effective__stake_seized_since_does_not_count(scarce: Suite, manager: str) -> None:
     """It may count behind another provider already, and come back as an entry does not help."""
     provider = proofs.prover(scarce, "seized", stake=200 * TPF, in_all=60 * TPF, per_order=50 * TPF)
     done = drawn(scarce, provider)
@@ -269,7 +300,7 @@ def test_effective__stake_seized_since_does_not_count(scarce, manager):
     assert effective_of(scarce, provider) == 150_000
 
 
-def seize(suite, provider, manager, amount):
+def seize(suite: Suite, provider: Provider, manager: str, amount: int) -> None:
     victim, hunter = address_of("victim"), address_of("hunter")
     order_id = b"\x01" * 32
     arguments = (provider.operator.address, order_id, amount, now() + DAY, 0)
@@ -277,7 +308,9 @@ def seize(suite, provider, manager, amount):
     suite.staking.seize(provider.owner, order_id, victim, hunter, 10_000, 0, sender=manager)
 
 
-def test_score__total_is_that_of_everybody(suite, benchmark, provider, done):
+def test_score__total_is_that_of_everybody(
+    suite: Suite, benchmark: Contract, provider: Provider, done: Work
+) -> None:
     other = proofs.prover(suite, "other provider", stake=2_000 * TPF)
     missing = proofs.prover(suite, "third provider")
     theirs = proofs.committed(suite, other, 2)
@@ -296,7 +329,9 @@ def test_score__total_is_that_of_everybody(suite, benchmark, provider, done):
     assert found.ends_at == found.opened_at + suite.parameters.length
 
 
-def test_score__of_many_identities_is_no_more_than_of_one(suite, benchmark):
+def test_score__of_many_identities_is_no_more_than_of_one(
+    suite: Suite, benchmark: Contract
+) -> None:
     """One GPU does seven rounds in the window: as one provider, or shared out among three."""
     alone = proofs.prover(suite, "alone")
     proofs.scored(suite, alone, 7)
@@ -314,7 +349,7 @@ def test_score__of_many_identities_is_no_more_than_of_one(suite, benchmark):
     assert benchmark.share_of(parts[0][0].owner, epoch)[2] == together
 
 
-def test_score__of_identities_cannot_share_a_round(suite, benchmark):
+def test_score__of_identities_cannot_share_a_round(suite: Suite, benchmark: Contract) -> None:
     """The work of one identity is worth nothing to another: its challenge is not the same."""
     first, second = (proofs.prover(suite, role) for role in ("first", "second"))
     proofs.open_epoch(suite)
@@ -333,7 +368,9 @@ def test_score__of_identities_cannot_share_a_round(suite, benchmark):
 # -------------------------------------------------------------------- lifetime
 
 
-def test_score__lasts_score_life_after_its_epoch__exact(suite, benchmark, p, provider):
+def test_score__lasts_score_life_after_its_epoch__exact(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider
+) -> None:
     proofs.scored(suite, provider)
     points, last = benchmark.score(provider.owner), proofs.end_of(suite) + p.score_life
     assert benchmark.proven(provider.owner) == (points, 1, last)
@@ -346,7 +383,7 @@ def test_score__lasts_score_life_after_its_epoch__exact(suite, benchmark, p, pro
 
 
 @pytest.mark.parametrize("life", [1, 40 * DAY])
-def test_score__other_lives(life):
+def test_score__other_lives(life: int) -> None:
     suite = deploy_suite(Parameters(score_life=life), with_benchmark=True)
     provider = proofs.prover(suite)
     proofs.scored(suite, provider, 1)
@@ -356,7 +393,9 @@ def test_score__other_lives(life):
     assert suite.benchmark.score(provider.owner) == 0
 
 
-def test_score__the_next_proof_replaces_it(suite, benchmark, provider):
+def test_score__the_next_proof_replaces_it(
+    suite: Suite, benchmark: Contract, provider: Provider
+) -> None:
     proofs.scored(suite, provider, 3)
     proofs.open_epoch(suite)
     done = proofs.committed(suite, provider, 1)
@@ -370,13 +409,15 @@ def test_score__the_next_proof_replaces_it(suite, benchmark, provider):
     assert benchmark.share_of(provider.owner, 2)[0] == points_of(suite, 1)
 
 
-def test_score__of_nobody(benchmark, stranger):
+def test_score__of_nobody(benchmark: Contract, stranger: str) -> None:
     assert benchmark.score(stranger) == 0
     assert benchmark.proven(stranger) == (0, 0, 0)
 
 
-def test_score__missed_epoch_costs_nothing_else(suite, benchmark, provider):
-    """Missing a window is no fault: the bond stays, nothing can be reported."""
+def test_score__missed_epoch_costs_nothing_else(
+    suite: Suite, benchmark: Contract, provider: Provider
+) -> None:
+    """Missing a window is not a fault: the bond stays, nothing can be reported."""
     proofs.scored(suite, provider)
     for _ in range(3):
         proofs.open_epoch(suite)
@@ -386,113 +427,7 @@ def test_score__missed_epoch_costs_nothing_else(suite, benchmark, provider):
     assert suite.staking.pool(provider.owner)[:2] == (5_000 * TPF, BOND)
 
 
-# ---------------------------------------------------------------------- backing
-
-
-def test_score__only_what_the_stake_of_now_backs(scarce, small, manager):
-    """A score does not outlive its stake."""
-    benchmark, staking = scarce.benchmark, scarce.staking
-    proofs.show(scarce, small, drawn(scarce, small))
-    points = points_of(scarce, 3)
-    assert benchmark.score(small.owner) == 100_000 < points
-    staking.slash(small.owner, bytes(32), 40 * TPF, sender=manager)
-    assert benchmark.score(small.owner) == 60_000
-    go_to(proofs.end_of(scarce))
-    delegate(scarce, small.owner, small.owner, 40 * TPF)
-    assert benchmark.score(small.owner) == 100_000 + backed_by_rewards(scarce, small, 100)
-    delegate(scarce, small.owner, small.owner, 10_000 * TPF)
-    assert benchmark.score(small.owner) == points
-    assert benchmark.proven(small.owner)[0] == points
-
-
-def backed_by_rewards(suite, provider, stake: int) -> int:
-    """Operations a second that a pool backs beyond so many TPF."""
-    return (suite.staking.pool(provider.owner)[0] - stake * TPF) * 1_000 // TPF
-
-
-def test_score__of_an_owner_who_has_left__is_zero(suite, benchmark, provider):
-    proofs.scored(suite, provider)
-    staking = suite.staking
-    benchmark.release_bond(provider.owner, sender=provider.owner)
-    shares = staking.shares_of(provider.owner, provider.owner)
-    staking.undelegate(provider.owner, shares, sender=provider.owner)
-    assert staking.pool(provider.owner)[0] == 0
-    assert benchmark.score(provider.owner) == 0
-    assert benchmark.proven(provider.owner)[0] > 0
-
-
-def test_score__backing_follows_the_scale_of_its_epoch(suite, benchmark, provider):
-    """A new scale is for epochs to come."""
-    emissions = suite.emissions
-    proofs.scored(suite, provider)
-    epoch, points = benchmark.current_epoch(), benchmark.score(provider.owner)
-    scale = emissions.ops_per_tpf(epoch)
-    emissions.set_scale(scale // 2, 1, sender=suite.owner)
-    assert emissions.ops_per_tpf(epoch) == scale
-    assert benchmark.score(provider.owner) == points
-
-
-# ------------------------------------------------------------------------ Jobs
-
-
-def wanting(points: int, nonce: int = 0):
-    return order(min_score=points, nonce=nonce, collateral=0)
-
-
-def test_jobs__scores_come_from_the_benchmark(suite, benchmark):
-    assert suite.jobs.SCORES() == benchmark.address
-
-
-def test_jobs__min_score_is_what_was_proven__exact(suite, provider, requester):
-    points = points_of(suite, 3)
-    with boa.reverts("eligibility: score too low"):
-        actions.accept(suite, provider, post(suite, requester, wanting(1)))
-    proofs.scored(suite, provider, 3)
-    with boa.reverts("eligibility: score too low"):
-        actions.accept(suite, provider, post(suite, requester, wanting(points + 1, 1)))
-    actions.accept(suite, provider, post(suite, requester, wanting(points, 2)))
-
-
-def test_jobs__score_is_reserved_by_open_work(suite, provider, requester):
-    proofs.scored(suite, provider, 3)
-    points = points_of(suite, 3)
-    first = post(suite, requester, wanting(points - 10))
-    actions.accept(suite, provider, first)
-    assert suite.jobs.reserved_score(provider.owner) == points - 10
-    with boa.reverts("eligibility: score too low"):
-        actions.accept(suite, provider, post(suite, requester, wanting(11, 1)))
-    actions.accept(suite, provider, post(suite, requester, wanting(10, 2)))
-    assert suite.jobs.reserved_score(provider.owner) == points
-
-
-def test_jobs__expired_score_takes_no_work(suite, benchmark, p, provider, requester):
-    proofs.scored(suite, provider, 3)
-    go_to(proofs.end_of(suite) + p.score_life)
-    last = post(suite, requester, wanting(1))
-    actions.accept(suite, provider, last)
-    late = post(suite, requester, wanting(1, 1))
-    pass_time(1)
-    with boa.reverts("eligibility: score too low"):
-        actions.accept(suite, provider, late)
-    # Work that was taken while the score held goes on and frees what it reserved.
-    actions.attest(suite, provider, last)
-
-
-def test_jobs__lost_score_takes_no_work(suite, benchmark, provider, requester):
-    proofs.scored(suite, provider, 3)
-    proofs.open_epoch(suite, proofs.beacon_of(pog.keccak(b"another beacon")))
-    proofs.committed(suite, provider, 1)
-    proofs.draw_epoch(suite)
-    go_to(proofs.end_of(suite) - 1)
-    terms = post(suite, requester, wanting(1))
-    actions.accept(suite, provider, terms)
-    pass_time(1)
-    benchmark.fail(provider.owner)
-    with boa.reverts("eligibility: score too low"):
-        actions.accept(suite, provider, post(suite, requester, wanting(1, 1)))
-
-
-def test_beacon__another_one_another_challenge(suite, provider):
+def test_beacon__another_one_another_challenge(suite: Suite, provider: Provider) -> None:
     """What was computed ahead of the beacon is worth nothing."""
     with boa.env.anchor():
         proofs.open_epoch(suite, BEACON)

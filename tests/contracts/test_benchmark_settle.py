@@ -4,16 +4,20 @@
 I-13: nobody joins for a reward already earned, nobody pays for a fault already done.
 """
 
+from __future__ import annotations
+
 import boa
 import pytest
 
+from teraproof.pog import format as pog
 from tests.contracts import actions, proofs
-from tests.contracts.actions import delegate, event, events, go_to, now, pass_time
+from tests.contracts.actions import Provider, delegate, event, events, go_to, now, pass_time
 from tests.contracts.deploy import (
     LOCK,
     REWARD,
     SLASH,
     TPF,
+    Contract,
     Parameters,
     Suite,
     address_of,
@@ -26,7 +30,7 @@ pytestmark = pytest.mark.invariant("I-13")
 NOT_YET = "benchmark: not yet settled"
 NOTHING = "benchmark: nothing to settle"
 NOTHING_TO_TAKE = "benchmark: nothing to take"
-ROOT = proofs.pog.keccak(b"a commitment")
+ROOT = pog.keccak(b"a commitment")
 SAMPLES = 4
 
 
@@ -38,31 +42,33 @@ def suite() -> Suite:
 
 
 @pytest.fixture
-def provider(suite):
+def provider(suite: Suite) -> Provider:
     pass_time(6_000)
     return proofs.prover(suite)
 
 
 @pytest.fixture
-def ended(suite, provider) -> int:
+def ended(suite: Suite, provider: Provider) -> int:
     """An epoch in which the provider has scored, and which has just ended; its number."""
     proofs.scored(suite, provider)
     go_to(proofs.end_of(suite))
     return int(suite.benchmark.current_epoch())
 
 
-def is_held(suite, provider) -> bool:
+def is_held(suite: Suite, provider: Provider) -> bool:
     return bool(suite.staking.is_unsettled(provider.owner))
 
 
-def due(suite, provider) -> int:
+def due(suite: Suite, provider: Provider) -> int:
     return int(suite.emissions.reward_of(provider.owner, suite.benchmark.current_epoch()))
 
 
 # ------------------------------------------------------------------------ held
 
 
-def test_hold__from_the_first_commit_to_the_claim(suite, benchmark, p, provider):
+def test_hold__from_the_first_commit_to_the_claim(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider
+) -> None:
     proofs.open_epoch(suite)
     assert not is_held(suite, provider)
     done = proofs.committed(suite, provider)
@@ -78,8 +84,8 @@ def test_hold__from_the_first_commit_to_the_claim(suite, benchmark, p, provider)
 
 
 def test_hold__stake_that_comes_in_waits__and_gets_nothing_of_the_epoch(
-    suite, benchmark, provider, delegator
-):
+    suite: Suite, benchmark: Contract, provider: Provider, delegator: str
+) -> None:
     """It comes between the commit and the claim, with 1,000 times the stake that has earned."""
     proofs.open_epoch(suite)
     done = proofs.committed(suite, provider)
@@ -99,7 +105,9 @@ def test_hold__stake_that_comes_in_waits__and_gets_nothing_of_the_epoch(
     assert 5_000_000 * TPF - 2 <= got <= 5_000_000 * TPF
 
 
-def test_hold__a_later_commit_counts_the_stake_of_then(suite, benchmark, provider, delegator):
+def test_hold__a_later_commit_counts_the_stake_of_then(
+    suite: Suite, benchmark: Contract, provider: Provider, delegator: str
+) -> None:
     """Stake that has come in between two epochs earns in the second."""
     proofs.scored(suite, provider)
     go_to(proofs.end_of(suite))
@@ -114,7 +122,9 @@ def test_hold__a_later_commit_counts_the_stake_of_then(suite, benchmark, provide
 # ------------------------------------------------------------------------ take
 
 
-def test_take__hands_the_part_out_once(suite, benchmark, provider, ended):
+def test_take__hands_the_part_out_once(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int
+) -> None:
     score, effective, total = benchmark.share_of(provider.owner, ended)
     stake = benchmark.proof_of(provider.owner).stake
     opened_at = benchmark.epoch_of(ended).opened_at
@@ -130,13 +140,17 @@ def test_take__hands_the_part_out_once(suite, benchmark, provider, ended):
     assert benchmark.share_of(provider.owner, ended) == (score, effective, total)
 
 
-def test_take__by_emissions_only(suite, benchmark, provider, ended, stranger):
+def test_take__by_emissions_only(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int, stranger: str
+) -> None:
     for caller in (stranger, provider.owner, provider.operator.address, suite.owner):
         with boa.reverts("benchmark: not the rewards"):
             benchmark.take(provider.owner, sender=caller)
 
 
-def test_take__when_the_epoch_has_ended__exact(suite, benchmark, provider):
+def test_take__when_the_epoch_has_ended__exact(
+    suite: Suite, benchmark: Contract, provider: Provider
+) -> None:
     proofs.scored(suite, provider)
     end, rewards = proofs.end_of(suite), suite.emissions.address
     for time in (now(), end - 1):
@@ -151,7 +165,9 @@ def test_take__when_the_epoch_has_ended__exact(suite, benchmark, provider):
     benchmark.take(provider.owner, sender=rewards)
 
 
-def test_take__nothing_scored__reverts(suite, benchmark, provider, stranger):
+def test_take__nothing_scored__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, stranger: str
+) -> None:
     rewards = suite.emissions.address
     proofs.open_epoch(suite)
     done = proofs.committed(suite, provider)
@@ -164,21 +180,21 @@ def test_take__nothing_scored__reverts(suite, benchmark, provider, stranger):
 
 
 @pytest.fixture
-def scarce(manager):
-    """A network in which a TPF backs 1,000 operations a second; `manager` has all permissions."""
+def scarce(manager: str) -> Suite:
+    """A network in which a TPF backs 1,000 operations per second; `manager` has all permissions."""
     managers = {manager: LOCK | SLASH | REWARD}
     p = Parameters(ops_per_tpf=1_000, bond=10 * TPF)
     return deploy_suite(p, managers=managers, with_benchmark=True)
 
 
-def stake_taken(suite, provider) -> int:
+def stake_taken(suite: Suite, provider: Provider) -> int:
     due = suite.benchmark.take(provider.owner, sender=suite.emissions.address)
     assert due.score == suite.benchmark.share_of(provider.owner, 1)[0]
     assert due.total == 100_000
     return int(due.stake)
 
 
-def test_take__counts_the_stake_that_is_still_there(scarce, manager):
+def test_take__counts_the_stake_that_is_still_there(scarce: Suite, manager: str) -> None:
     """Of what counted when the proof was scored, what has left since gets no reward."""
     provider = proofs.prover(scarce, stake=100 * TPF)
     proofs.scored(scarce, provider)
@@ -195,7 +211,7 @@ def test_take__counts_the_stake_that_is_still_there(scarce, manager):
     assert stake_taken(scarce, provider) == 0
 
 
-def test_take__never_counts_more_than_the_score_did(scarce, manager):
+def test_take__never_counts_more_than_the_score_did(scarce: Suite, manager: str) -> None:
     """Stake leaves before the scoring; more comes after, since another has ended the hold."""
     provider, benchmark = proofs.prover(scarce, stake=140 * TPF), scarce.benchmark
     proofs.open_epoch(scarce)
@@ -215,7 +231,9 @@ def test_take__never_counts_more_than_the_score_did(scarce, manager):
 # ---------------------------------------------------------------------- settle
 
 
-def test_settle__claims_for_anyone(suite, benchmark, provider, ended, stranger):
+def test_settle__claims_for_anyone(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int, stranger: str
+) -> None:
     reward = due(suite, provider)
     benchmark.settle(provider.owner, sender=stranger)
     assert event(benchmark, "Claimed")["amount"] == reward > 0
@@ -225,7 +243,9 @@ def test_settle__claims_for_anyone(suite, benchmark, provider, ended, stranger):
         benchmark.settle(provider.owner)
 
 
-def test_settle__through_staking_within_its_gas(suite, benchmark, provider, ended):
+def test_settle__through_staking_within_its_gas(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int
+) -> None:
     """Staking gives 500,000 gas and ignores failures: the whole claim must fit."""
     suite.staking.settle(provider.owner)
     assert benchmark.proof_of(provider.owner).settled
@@ -233,7 +253,9 @@ def test_settle__through_staking_within_its_gas(suite, benchmark, provider, ende
     assert suite.staking.pool(provider.owner)[0] > 5_000 * TPF
 
 
-def test_settle__by_whoever_leaves(suite, benchmark, provider, ended):
+def test_settle__by_whoever_leaves(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int
+) -> None:
     """`undelegate` takes the share of the reward along."""
     reward = due(suite, provider)
     shares = suite.staking.shares_of(provider.owner, provider.owner)
@@ -243,16 +265,20 @@ def test_settle__by_whoever_leaves(suite, benchmark, provider, ended):
     assert left == pytest.approx(5_000 * TPF + reward * 9 // 10, rel=1e-6)
 
 
-def test_settle__nothing_ever_committed__reverts(suite, benchmark, provider, stranger):
+def test_settle__nothing_ever_committed__reverts(
+    suite: Suite, benchmark: Contract, provider: Provider, stranger: str
+) -> None:
     for account in (provider.owner, stranger):
         with boa.reverts(NOTHING):
             benchmark.settle(account)
 
 
-def test_settle__in_every_state(suite, benchmark, p, provider):
+def test_settle__in_every_state(
+    suite: Suite, benchmark: Contract, p: Parameters, provider: Provider
+) -> None:
     """Not before the epoch is over for this proof; void and past its fault period it is free."""
 
-    def refused():
+    def refused() -> None:
         with boa.reverts(NOT_YET):
             benchmark.settle(provider.owner)
         suite.staking.settle(provider.owner)
@@ -282,7 +308,9 @@ def test_settle__in_every_state(suite, benchmark, p, provider):
         benchmark.fail(provider.owner)
 
 
-def test_settle__withdrawn__is_settled_already(suite, benchmark, provider):
+def test_settle__withdrawn__is_settled_already(
+    suite: Suite, benchmark: Contract, provider: Provider
+) -> None:
     proofs.open_epoch(suite)
     proofs.committed(suite, provider)
     benchmark.withdraw_proof(sender=provider.owner)
@@ -294,7 +322,9 @@ def test_settle__withdrawn__is_settled_already(suite, benchmark, provider):
     assert not benchmark.proof_of(provider.owner).settled
 
 
-def test_settle__failed__is_settled_already(suite, benchmark, provider):
+def test_settle__failed__is_settled_already(
+    suite: Suite, benchmark: Contract, provider: Provider
+) -> None:
     proofs.open_epoch(suite)
     proofs.committed(suite, provider)
     proofs.draw_epoch(suite)
@@ -305,8 +335,10 @@ def test_settle__failed__is_settled_already(suite, benchmark, provider):
         benchmark.settle(provider.owner)
 
 
-def test_settle__nobody_holds_another_up(suite, benchmark, provider, ended):
-    """A failure, an unopened proof and a newcomer beside it change nothing."""
+def test_settle__nobody_holds_another_up(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int
+) -> None:
+    """A failure, an unopened proof and a newcomer next to it change nothing."""
     cheat = proofs.prover(suite, "cheat")
     proofs.open_epoch(suite)
     proofs.committed(suite, cheat, 1)
@@ -318,8 +350,8 @@ def test_settle__nobody_holds_another_up(suite, benchmark, provider, ended):
 
 
 def test_claim__long_after_benchmark_was_removed__by_the_commission_of_then(
-    suite, p, provider, ended
-):
+    suite: Suite, p: Parameters, provider: Provider, ended: int
+) -> None:
     """The hold counts no more, but what it has kept is still that of the epoch."""
     staking = suite.staking
     staking.set_commission(0, sender=provider.owner)
@@ -332,8 +364,10 @@ def test_claim__long_after_benchmark_was_removed__by_the_commission_of_then(
     assert paid == pytest.approx(amount // 10, abs=1_000) and amount > 0
 
 
-def test_settle__emissions_removed__stake_is_free_all_the_same(suite, benchmark, provider, ended):
-    """Nobody can be paid any more; nobody's stake waits for it for ever."""
+def test_settle__emissions_removed__stake_is_free_all_the_same(
+    suite: Suite, benchmark: Contract, provider: Provider, ended: int
+) -> None:
+    """Nobody can be paid any more; nobody's stake waits for it without end."""
     suite.staking.remove_manager(suite.emissions.address, sender=suite.owner)
     with boa.reverts("staking: caller lacks the permission"):
         suite.emissions.claim(provider.owner)
@@ -344,7 +378,9 @@ def test_settle__emissions_removed__stake_is_free_all_the_same(suite, benchmark,
     proofs.committed(suite, provider, 1)
 
 
-def test_settle__emissions_removed__the_next_commit_is_not_held_up(suite, provider, ended):
+def test_settle__emissions_removed__the_next_commit_is_not_held_up(
+    suite: Suite, provider: Provider, ended: int
+) -> None:
     suite.staking.remove_manager(suite.emissions.address, sender=suite.owner)
     proofs.open_epoch(suite)
     proofs.committed(suite, provider, 1)
@@ -353,8 +389,14 @@ def test_settle__emissions_removed__the_next_commit_is_not_held_up(suite, provid
 
 @pytest.mark.parametrize(("early", "paid"), [(1, False), (0, True)])
 def test_settle__emissions_named_again__pays_from_the_second_in_which_it_is_active(
-    suite, p, benchmark, provider, ended, early, paid
-):
+    suite: Suite,
+    p: Parameters,
+    benchmark: Contract,
+    provider: Provider,
+    ended: int,
+    early: int,
+    paid: bool,
+) -> None:
     staking = suite.staking
     staking.remove_manager(suite.emissions.address, sender=suite.owner)
     pass_time(p.unbonding)
@@ -365,7 +407,9 @@ def test_settle__emissions_named_again__pays_from_the_second_in_which_it_is_acti
     assert (staking.pool(provider.owner)[0] > 5_000 * TPF) is paid
 
 
-def test_undelegate__with_any_gas__is_paid_first_or_undone(suite, provider, delegator):
+def test_undelegate__with_any_gas__is_paid_first_or_undone(
+    suite: Suite, provider: Provider, delegator: str
+) -> None:
     """Who could have the claim run out of gas would have the others take the leaver's part."""
     pass_time(86_400)
     shares = delegate(suite, provider.owner, delegator, 5_000 * TPF)
@@ -397,7 +441,9 @@ def test_undelegate__with_any_gas__is_paid_first_or_undone(suite, provider, dele
 # -------------------------------------------------------------------- together
 
 
-def test_life_cycle__epoch_after_epoch(suite, benchmark, provider, delegator):
+def test_life_cycle__epoch_after_epoch(
+    suite: Suite, benchmark: Contract, provider: Provider, delegator: str
+) -> None:
     """Commit, score, claim by the next commit; failures and void epochs between."""
     total = 0
     for turn in range(3):

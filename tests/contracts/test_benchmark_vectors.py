@@ -4,6 +4,8 @@
 tests/vectors/proof_of_gpu_v2.json comes from an implementation that shares no code with this one.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import boa
 import pytest
 
+from teraproof.pog import format as pog
 from teraproof.pog.opening import Opening
 from tests.contracts import proofs
 from tests.contracts.actions import consent, delegate, event, go_to, now
@@ -48,7 +51,7 @@ def force(benchmark: Contract, what: str, epoch: int, word: int) -> None:
     """
     layout = deployer_of("Benchmark").compiler_data.storage_layout["storage_layout"]
     slot = layout["clock"][what]["slot"]
-    place = proofs.pog.keccak(proofs.pog.word(slot) + proofs.pog.word(epoch))
+    place = pog.keccak(pog.word(slot) + pog.word(epoch))
     boa.env.set_storage(benchmark.address, int.from_bytes(place, "big"), word)
 
 
@@ -81,7 +84,7 @@ def suite() -> Suite:
 
 
 @pytest.fixture(params=VECTORS, ids=NAMES)
-def drawn(suite, request) -> Drawn:
+def drawn(suite: Suite, request: pytest.FixtureRequest) -> Drawn:
     vector = request.param
     p = Parameters(
         n=vector["n"],
@@ -149,18 +152,18 @@ def assert_scored(drawn: Drawn) -> None:
     assert share == (vector["score"],) * 3
 
 
-def test_challenge__is_the_vectors(drawn):
+def test_challenge__is_the_vectors(drawn: Drawn) -> None:
     found = drawn.benchmark.challenge(drawn.vector["provider"], drawn.vector["epoch"])
     assert found.hex() == drawn.vector["challenge"]
 
 
-def test_open_samples__all_in_one_transaction(drawn):
+def test_open_samples__all_in_one_transaction(drawn: Drawn) -> None:
     count = len(drawn.openings)
     assert drawn.benchmark.open_samples(drawn.vector["provider"], drawn.openings) == count
     assert_scored(drawn)
 
 
-def test_open_sample__one_a_transaction(drawn):
+def test_open_sample__one_a_transaction(drawn: Drawn) -> None:
     provider = drawn.vector["provider"]
     for number, opening in enumerate(drawn.openings):
         assert drawn.benchmark.score(provider) == 0
@@ -168,7 +171,7 @@ def test_open_sample__one_a_transaction(drawn):
     assert_scored(drawn)
 
 
-def test_open_samples__in_two_transactions(drawn):
+def test_open_samples__in_two_transactions(drawn: Drawn) -> None:
     provider, count = drawn.vector["provider"], len(drawn.openings)
     for first in range(1, count):
         with boa.env.anchor():
@@ -178,7 +181,7 @@ def test_open_samples__in_two_transactions(drawn):
             assert_scored(drawn)
 
 
-def test_prover_of_the_tests__makes_the_same_bytes(drawn):
+def test_prover_of_the_tests__makes_the_same_bytes(drawn: Drawn) -> None:
     """What the other tests prove with is held against the vectors too."""
     vector = drawn.vector
     shape = proofs.shape_of(drawn.suite)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calldata that no encoder writes must not name a job, and no job may have two names."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import boa
 import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from teraproof.protocol.terms import Status, Terms
-from tests.contracts.actions import assigned, attested, order, pass_time, post
-from tests.contracts.deploy import Contract
+from tests.contracts.actions import Provider, assigned, attested, order, pass_time, post
+from tests.contracts.deploy import Contract, Suite
 
 # The words of Terms that are narrower than 256 bits: name, index, bits.
 NARROW = [
@@ -38,7 +42,7 @@ def pack(signature: str, values: list[int]) -> bytes:
     return keccak(text=signature)[:4] + b"".join(value.to_bytes(32, "big") for value in values)
 
 
-def test_job_id__digest_of_sixteen_words(suite, jobs, requester):
+def test_job_id__digest_of_sixteen_words(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     assert len(words(terms)) == 16
     assert jobs.job_id(terms.abi_tuple()) == keccak(pack("", words(terms))[4:])
@@ -46,7 +50,9 @@ def test_job_id__digest_of_sixteen_words(suite, jobs, requester):
 
 @pytest.mark.parametrize(("name", "index", "bits"), NARROW)
 @pytest.mark.parametrize("high", [0, 255])
-def test_cancel__dirty_bits__reverts(suite, jobs, requester, name, index, bits, high):
+def test_cancel__dirty_bits__reverts(
+    suite: Suite, jobs: Contract, requester: str, name: Any, index: Any, bits: Any, high: int
+) -> None:
     """Upper bits of a narrow word: the lowest and the highest that must be zero."""
     terms = post(suite, requester)
     dirty = words(terms)
@@ -58,7 +64,15 @@ def test_cancel__dirty_bits__reverts(suite, jobs, requester, name, index, bits, 
 
 
 @pytest.mark.parametrize(("name", "index", "bits"), NARROW)
-def test_expire__dirty_bits__reverts(suite, jobs, requester, provider, name, index, bits):
+def test_expire__dirty_bits__reverts(
+    suite: Suite,
+    jobs: Contract,
+    requester: str,
+    provider: Provider,
+    name: Any,
+    index: Any,
+    bits: Any,
+) -> None:
     terms = assigned(suite, requester, provider)
     pass_time(terms.order.duration + 1)
     dirty = words(terms)
@@ -67,14 +81,16 @@ def test_expire__dirty_bits__reverts(suite, jobs, requester, provider, name, ind
     assert jobs.status(terms.job_id()) == Status.ASSIGNED
 
 
-def test_cancel__short_calldata__reverts(suite, jobs, requester):
+def test_cancel__short_calldata__reverts(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     data = pack(METHODS["cancel"], words(terms))
     assert not send(jobs, data[:-1], requester)
     assert not send(jobs, data[:4], requester)
 
 
-def test_cancel__trailing_bytes__same_job_once(suite, jobs, requester):
+def test_cancel__trailing_bytes__same_job_once(
+    suite: Suite, jobs: Contract, requester: str
+) -> None:
     """Bytes after the terms name no other job: the second call finds the job closed."""
     terms = post(suite, requester)
     data = pack(METHODS["cancel"], words(terms))
@@ -84,7 +100,9 @@ def test_cancel__trailing_bytes__same_job_once(suite, jobs, requester):
 
 
 @pytest.mark.parametrize("index", [16, 17, 18, 19])
-def test_finalize__dirty_record__reverts(suite, jobs, requester, provider, index):
+def test_finalize__dirty_record__reverts(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, index: int
+) -> None:
     terms, record = attested(suite, requester, provider)
     pass_time(terms.challenge_window + 1)
     data = jobs.finalize.prepare_calldata(terms.abi_tuple(), record.abi_tuple())
@@ -94,13 +112,15 @@ def test_finalize__dirty_record__reverts(suite, jobs, requester, provider, index
     assert send(jobs, data, requester)
 
 
-def test_post__dirty_from_credit__reverts(jobs, requester):
+def test_post__dirty_from_credit__reverts(jobs: Contract, requester: str) -> None:
     data = bytearray(jobs.post.prepare_calldata(order().abi_tuple(), False))
     data[-1] = 2
     assert not send(jobs, bytes(data), requester)
 
 
-def test_accept__proof_too_long__reverts(suite, jobs, requester, provider):
+def test_accept__proof_too_long__reverts(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     terms = post(suite, requester)
     data = jobs.accept.prepare_calldata(terms.abi_tuple(), [bytes(32)] * 32)
     longer = bytearray(data)
@@ -109,7 +129,7 @@ def test_accept__proof_too_long__reverts(suite, jobs, requester, provider):
     assert send(jobs, data, provider.operator.address)
 
 
-def test_fallback__unknown_method_and_ether__revert(suite, requester):
+def test_fallback__unknown_method_and_ether__revert(suite: Suite, requester: str) -> None:
     boa.env.set_balance(requester, 10)
     for contract in (suite.jobs, suite.staking, suite.token):
         assert not send(contract, b"", requester)

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`delegate`, `undelegate`, `withdraw_unbonded`: shares in, tickets out, rounding for the pool."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import boa
 import pytest
+from eth_account.signers.local import LocalAccount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contracts.actions import (
+    Provider,
     delegate,
     event,
     events,
@@ -17,7 +24,7 @@ from tests.contracts.actions import (
     register,
     reward,
 )
-from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, account_of, address_of
+from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, Contract, Suite, account_of, address_of
 
 pytestmark = pytest.mark.invariant("I-2")
 
@@ -25,7 +32,9 @@ UNBONDING = 21 * DAY
 VIRTUAL_SHARES = 1_000
 
 
-def test_delegate__by_the_owner__is_own_stake(suite, staking, provider):
+def test_delegate__by_the_owner__is_own_stake(
+    suite: Suite, staking: Contract, provider: Provider
+) -> None:
     shares = delegate(suite, provider.owner, provider.owner, 5 * TPF)
     assert event(staking, "Delegated") == {
         "provider": provider.owner,
@@ -46,7 +55,9 @@ def test_delegate__by_the_owner__is_own_stake(suite, staking, provider):
     assert staking.owner_assets(provider.owner) == total
 
 
-def test_delegate__by_another__is_not_own_stake(suite, staking, token, provider, delegator):
+def test_delegate__by_another__is_not_own_stake(
+    suite: Suite, staking: Contract, token: Contract, provider: Provider, delegator: str
+) -> None:
     before = token.balanceOf(staking.address)
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     assert token.balanceOf(staking.address) == before + 50 * TPF
@@ -57,32 +68,46 @@ def test_delegate__by_another__is_not_own_stake(suite, staking, token, provider,
     assert staking.shares_of(provider.owner, delegator) == 2 * shares
 
 
-def test_delegate__unknown_provider__reverts(staking, delegator, stranger):
+def test_delegate__unknown_provider__reverts(
+    staking: Contract, delegator: str, stranger: str
+) -> None:
     with boa.reverts("staking: not registered"):
         staking.delegate(stranger, 1, sender=delegator)
 
 
 @pytest.mark.parametrize("amount", [0])
-def test_delegate__nothing__reverts(staking, provider, delegator, amount):
+def test_delegate__nothing__reverts(
+    staking: Contract, provider: Provider, delegator: str, amount: int
+) -> None:
     with boa.reverts("staking: amount too small"):
         staking.delegate(provider.owner, amount, sender=delegator)
 
 
 @pytest.mark.parametrize("stake", [1, 10**6, TPF])
-def test_delegate__one_wei__is_never_too_small(suite, staking, make_provider, delegator, stake):
+def test_delegate__one_wei__is_never_too_small(
+    suite: Suite,
+    staking: Contract,
+    make_provider: Callable[..., Provider],
+    delegator: str,
+    stake: Any,
+) -> None:
     """However large a reward was in a small pool: a share costs at most a wei."""
     provider = make_provider(stake=stake, commission_bps=0)
     reward(suite, provider.owner, 10**6 * TPF)
     assert staking.delegate(provider.owner, 1, sender=delegator) >= 1
 
 
-def test_delegate__without_allowance__reverts(suite, staking, provider, stranger):
+def test_delegate__without_allowance__reverts(
+    suite: Suite, staking: Contract, provider: Provider, stranger: str
+) -> None:
     suite.token.transfer(stranger, 5, sender=suite.faucet)
     with boa.reverts("erc20: insufficient allowance"):
         staking.delegate(provider.owner, 5, sender=stranger)
 
 
-def test_delegate__above_96_bits__reverts(staking, provider, delegator):
+def test_delegate__above_96_bits__reverts(
+    staking: Contract, provider: Provider, delegator: str
+) -> None:
     with boa.reverts():
         staking.delegate(provider.owner, 2**96, sender=delegator)
 
@@ -91,14 +116,16 @@ def test_delegate__above_96_bits__reverts(staking, provider, delegator):
 
 
 @pytest.fixture
-def holder(suite):
+def holder(suite: Suite) -> LocalAccount:
     """Holds TPF, has approved nothing, signs permits."""
     account = account_of("holder")
     suite.token.transfer(account.address, 10 * TPF, sender=suite.faucet)
     return account
 
 
-def test_delegate_with_permit__default(suite, staking, provider, holder):
+def test_delegate_with_permit__default(
+    suite: Suite, staking: Contract, provider: Provider, holder: LocalAccount
+) -> None:
     v, r, s = permit(suite.token, holder, staking.address, TPF)
     shares = staking.delegate_with_permit(
         provider.owner, TPF, 2**63, v, r, s, sender=holder.address
@@ -107,23 +134,25 @@ def test_delegate_with_permit__default(suite, staking, provider, holder):
 
 
 def test_delegate_with_permit__permit_sent_first_by_another__still_works(
-    suite, staking, provider, holder, stranger
-):
+    suite: Suite, staking: Contract, provider: Provider, holder: LocalAccount, stranger: str
+) -> None:
     v, r, s = permit(suite.token, holder, staking.address, TPF)
     suite.token.permit(holder.address, staking.address, TPF, 2**63, v, r, s, sender=stranger)
     staking.delegate_with_permit(provider.owner, TPF, 2**63, v, r, s, sender=holder.address)
     assert staking.assets_of(provider.owner, holder.address) == TPF
 
 
-def test_delegate_with_permit__bad_permit_no_allowance__reverts(suite, staking, provider, holder):
+def test_delegate_with_permit__bad_permit_no_allowance__reverts(
+    suite: Suite, staking: Contract, provider: Provider, holder: LocalAccount
+) -> None:
     v, r, s = permit(suite.token, holder, staking.address, TPF)
     with boa.reverts("erc20: insufficient allowance"):
         staking.delegate_with_permit(provider.owner, TPF + 1, 2**63, v, r, s, sender=holder.address)
 
 
 def test_delegate_with_permit__permit_of_another__takes_nothing_from_it(
-    suite, staking, provider, holder, stranger
-):
+    suite: Suite, staking: Contract, provider: Provider, holder: LocalAccount, stranger: str
+) -> None:
     v, r, s = permit(suite.token, holder, staking.address, TPF)
     with boa.reverts("erc20: transfer amount exceeds balance"):
         suite.token.approve(staking.address, TPF, sender=stranger)
@@ -134,7 +163,9 @@ def test_delegate_with_permit__permit_of_another__takes_nothing_from_it(
 # -------------------------------------------------------------------- undelegate
 
 
-def test_undelegate__moves_assets_to_unbonding(suite, staking, provider, delegator):
+def test_undelegate__moves_assets_to_unbonding(
+    suite: Suite, staking: Contract, provider: Provider, delegator: str
+) -> None:
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     number = staking.undelegate(provider.owner, shares, sender=delegator)
     assert event(staking, "Undelegated") == {
@@ -162,7 +193,9 @@ def test_undelegate__moves_assets_to_unbonding(suite, staking, provider, delegat
     assert total == owned == 1_000 * TPF * VIRTUAL_SHARES
 
 
-def test_undelegate__all__by_a_delegator(suite, staking, provider, delegator):
+def test_undelegate__all__by_a_delegator(
+    suite: Suite, staking: Contract, provider: Provider, delegator: str
+) -> None:
     """All are the caller's own, whatever the owner has."""
     delegate(suite, provider.owner, delegator, 7 * TPF)
     had = staking.assets_of(provider.owner, delegator)
@@ -175,7 +208,9 @@ def test_undelegate__all__by_a_delegator(suite, staking, provider, delegator):
     assert suite.token.balanceOf(receiver) == had
 
 
-def test_undelegate__in_parts__numbers_the_tickets(staking, provider, delegator):
+def test_undelegate__in_parts__numbers_the_tickets(
+    staking: Contract, provider: Provider, delegator: str
+) -> None:
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     assert staking.undelegate(provider.owner, shares // 2, sender=delegator) == 0
     assert staking.undelegate(provider.owner, shares // 4, sender=delegator) == 1
@@ -187,7 +222,7 @@ def test_undelegate__in_parts__numbers_the_tickets(staking, provider, delegator)
     assert staking.undelegate(provider.owner, 1, sender=delegator) == 2
 
 
-def test_undelegate__owner(staking, provider):
+def test_undelegate__owner(staking: Contract, provider: Provider) -> None:
     shares = staking.shares_of(provider.owner, provider.owner)
     assert staking.undelegate(provider.owner, shares // 2, sender=provider.owner) == 0
     assert staking.undelegate(provider.owner, shares // 2, sender=provider.owner) == 1
@@ -196,18 +231,24 @@ def test_undelegate__owner(staking, provider):
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_undelegate__bad_amount__reverts(staking, provider, delegator, more):
+def test_undelegate__bad_amount__reverts(
+    staking: Contract, provider: Provider, delegator: str, more: int
+) -> None:
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     with boa.reverts("staking: not that many shares"):
         staking.undelegate(provider.owner, (shares + 1) * more, sender=delegator)
 
 
-def test_undelegate__unknown_provider__reverts(staking, delegator, stranger):
+def test_undelegate__unknown_provider__reverts(
+    staking: Contract, delegator: str, stranger: str
+) -> None:
     with boa.reverts("staking: not registered"):
         staking.undelegate(stranger, 1, sender=delegator)
 
 
-def test_undelegate__owner_keeps_what_is_locked(suite, staking, provider, manager):
+def test_undelegate__owner_keeps_what_is_locked(
+    suite: Suite, staking: Contract, provider: Provider, manager: str
+) -> None:
     staking.lock(provider.operator.address, b"\x01" * 32, 400 * TPF, now() + DAY, 0, sender=manager)
     free = 600 * TPF * VIRTUAL_SHARES
     with boa.reverts("staking: stake is locked"):
@@ -216,14 +257,18 @@ def test_undelegate__owner_keeps_what_is_locked(suite, staking, provider, manage
     assert staking.owner_assets(provider.owner) == 400 * TPF
 
 
-def test_undelegate__delegator_leaves_whatever_is_locked(staking, provider, delegator, manager):
+def test_undelegate__delegator_leaves_whatever_is_locked(
+    staking: Contract, provider: Provider, delegator: str, manager: str
+) -> None:
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     staking.lock(provider.operator.address, b"\x01" * 32, 500 * TPF, now() + DAY, 0, sender=manager)
     staking.undelegate(provider.owner, shares, sender=delegator)
     assert staking.owner_assets(provider.owner) >= 500 * TPF
 
 
-def test_undelegate__shares_worth_nothing__empty_ticket(staking, provider, delegator):
+def test_undelegate__shares_worth_nothing__empty_ticket(
+    staking: Contract, provider: Provider, delegator: str
+) -> None:
     """A fraction of a wei leaves nothing, and harms nobody."""
     staking.delegate(provider.owner, TPF, sender=delegator)
     number = staking.undelegate(provider.owner, 1, sender=delegator)
@@ -237,13 +282,15 @@ def test_undelegate__shares_worth_nothing__empty_ticket(staking, provider, deleg
 
 
 @pytest.fixture
-def ticket(staking, provider, delegator):
+def ticket(staking: Contract, provider: Provider, delegator: str) -> Any:
     """A ticket of 50 TPF."""
     shares = staking.delegate(provider.owner, 50 * TPF, sender=delegator)
     return staking.undelegate(provider.owner, shares, sender=delegator)
 
 
-def test_withdraw_unbonded__at_the_first_second(staking, token, provider, delegator, ticket):
+def test_withdraw_unbonded__at_the_first_second(
+    staking: Contract, token: Contract, provider: Provider, delegator: str, ticket: Any
+) -> None:
     go_to(now() + UNBONDING)
     before = token.balanceOf(delegator)
     assert staking.withdraw_unbonded(provider.owner, ticket, sender=delegator) == 50 * TPF
@@ -259,34 +306,47 @@ def test_withdraw_unbonded__at_the_first_second(staking, token, provider, delega
     assert staking.ticket(provider.owner, delegator, ticket) == (0, 0, 0)
 
 
-def test_withdraw_unbonded__one_second_early__reverts(staking, provider, delegator, ticket):
+def test_withdraw_unbonded__one_second_early__reverts(
+    staking: Contract, provider: Provider, delegator: str, ticket: Any
+) -> None:
     go_to(now() + UNBONDING - 1)
     with boa.reverts("staking: still unbonding"):
         staking.withdraw_unbonded(provider.owner, ticket, sender=delegator)
 
 
 def test_withdraw_unbonded__to_another_receiver(
-    staking, token, provider, delegator, ticket, stranger
-):
+    staking: Contract,
+    token: Contract,
+    provider: Provider,
+    delegator: str,
+    ticket: Any,
+    stranger: str,
+) -> None:
     pass_time(UNBONDING)
     staking.withdraw_unbonded(provider.owner, ticket, stranger, sender=delegator)
     assert token.balanceOf(stranger) == 50 * TPF
 
 
-def test_withdraw_unbonded__zero_receiver__reverts(staking, provider, delegator, ticket):
+def test_withdraw_unbonded__zero_receiver__reverts(
+    staking: Contract, provider: Provider, delegator: str, ticket: Any
+) -> None:
     pass_time(UNBONDING)
     with boa.reverts("token: zero receiver"):
         staking.withdraw_unbonded(provider.owner, ticket, ZERO_ADDRESS, sender=delegator)
 
 
-def test_withdraw_unbonded__twice__reverts(staking, provider, delegator, ticket):
+def test_withdraw_unbonded__twice__reverts(
+    staking: Contract, provider: Provider, delegator: str, ticket: Any
+) -> None:
     pass_time(UNBONDING)
     staking.withdraw_unbonded(provider.owner, ticket, sender=delegator)
     with boa.reverts("staking: no such ticket"):
         staking.withdraw_unbonded(provider.owner, ticket, sender=delegator)
 
 
-def test_withdraw_unbonded__ticket_of_another__reverts(staking, provider, ticket, stranger):
+def test_withdraw_unbonded__ticket_of_another__reverts(
+    staking: Contract, provider: Provider, ticket: Any, stranger: str
+) -> None:
     pass_time(UNBONDING)
     with boa.reverts("staking: no such ticket"):
         staking.withdraw_unbonded(provider.owner, ticket, sender=stranger)
@@ -296,8 +356,8 @@ def test_withdraw_unbonded__ticket_of_another__reverts(staking, provider, ticket
 
 
 def test_inflation__by_reward_on_a_tiny_stake__takes_nothing(
-    suite, staking, make_provider, delegator
-):
+    suite: Suite, staking: Contract, make_provider: Callable[..., Provider], delegator: str
+) -> None:
     """The owner stakes one wei and lets a reward raise the price of its shares: they are
     multiplied, and the next depositor loses a wei.
     """
@@ -309,7 +369,9 @@ def test_inflation__by_reward_on_a_tiny_stake__takes_nothing(
     assert staking.owner_assets(provider.owner) <= before + 1
 
 
-def test_donation__changes_no_share(suite, staking, token, provider, delegator):
+def test_donation__changes_no_share(
+    suite: Suite, staking: Contract, token: Contract, provider: Provider, delegator: str
+) -> None:
     staking.delegate(provider.owner, TPF, sender=delegator)
     before = staking.pool(provider.owner)
     token.transfer(staking.address, 1_000 * TPF, sender=suite.faucet)
@@ -324,7 +386,9 @@ def test_donation__changes_no_share(suite, staking, token, provider, delegator):
     deposit=st.integers(1, 10**24),
     part=st.integers(1, 10**6),
 )
-def test_round_trip__never_makes_money(suite, stake, slashed, deposit, part):
+def test_round_trip__never_makes_money(
+    suite: Suite, stake: int, slashed: Any, deposit: Any, part: Any
+) -> None:
     """In and out at any price of a share returns at most what went in, and no more than a share
     less: nobody gains by rounding, and nobody loses more than the rounding.
     """

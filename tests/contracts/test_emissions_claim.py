@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`claim` after real proofs: what is paid, when, into which pool, and what pays nothing (I-7)."""
 
+from __future__ import annotations
+
 import boa
 import pytest
 
 from tests.contracts import proofs
-from tests.contracts.actions import delegate, event, events, go_to, pass_time
-from tests.contracts.deploy import DAY, TPF, Parameters, address_of, deploy_suite
+from tests.contracts.actions import Provider, delegate, event, events, go_to, pass_time
+from tests.contracts.deploy import DAY, TPF, Contract, Parameters, Suite, address_of, deploy_suite
 from tests.contracts.epochs import live
 
 pytestmark = pytest.mark.invariant("I-7")
@@ -16,7 +18,7 @@ PART = 8_000 * TPF
 NOTHING = "benchmark: nothing to take"
 
 
-def score(rounds):
+def score(rounds: int) -> int:
     """Rounds of the tests' shape in a window of 300 s; 1,000 TPF back five of them."""
     return 2 * 256 * 256 * 480 * rounds // 300
 
@@ -26,27 +28,34 @@ P = Parameters(samples=1, ops_per_tpf=5 * ROUND // 1_000, target=ROUND)
 
 
 @pytest.fixture(scope="module")
-def suite():
+def suite() -> Suite:
     return deploy_suite(P, with_benchmark=True)
 
 
 @pytest.fixture
-def emissions(suite):
+def emissions(suite: Suite) -> Contract:
     return suite.emissions
 
 
 @pytest.fixture
-def prover(suite):
+def prover(suite: Suite) -> Provider:
     return proofs.prover(suite)
 
 
-def daily(suite, rounds):
+def daily(suite: Suite, rounds: dict[Provider, int]) -> int:
     """An epoch a day after whatever was before, and over."""
     pass_time(DAY)
     return live(suite, rounds)
 
 
-def test_claim__one_epoch(suite, emissions, token, staking, prover, stranger):
+def test_claim__one_epoch(
+    suite: Suite,
+    emissions: Contract,
+    token: Contract,
+    staking: Contract,
+    prover: Provider,
+    stranger: str,
+) -> None:
     epoch = daily(suite, {prover: 1})
     supply, pool = token.totalSupply(), staking.pool(prover.owner)[0]
     assert emissions.emission(epoch) == 10_000 * TPF
@@ -66,14 +75,16 @@ def test_claim__one_epoch(suite, emissions, token, staking, prover, stranger):
     assert emissions.reward_of(prover.owner, epoch) == 0
 
 
-def test_claim__by_score(suite, emissions, prover):
+def test_claim__by_score(suite: Suite, emissions: Contract, prover: Provider) -> None:
     other = proofs.prover(suite, "other")
     daily(suite, {prover: 1, other: 3})
     assert emissions.claim(prover.owner) == PART // 4
     assert emissions.claim(other.owner) == PART * 3 // 4
 
 
-def test_claim__epochs_close_to_each_other__pay_what_has_accrued(suite, emissions, prover):
+def test_claim__epochs_close_to_each_other__pay_what_has_accrued(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
     daily(suite, {prover: 1})
     emissions.claim(prover.owner)
     epoch = live(suite, {prover: 1})
@@ -83,8 +94,10 @@ def test_claim__epochs_close_to_each_other__pay_what_has_accrued(suite, emission
     assert emissions.claim(prover.owner) == gap * P.rate * 8 // 10
 
 
-def test_claim__score_beyond_what_the_stake_backs__earns_nothing_more(suite, emissions, prover):
-    """1,000 TPF back five rounds of nine; beside it one round of a provider with enough."""
+def test_claim__score_beyond_what_the_stake_backs__earns_nothing_more(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
+    """1,000 TPF back five rounds of nine; next to it one round of a provider with enough."""
     small = proofs.prover(suite, "small", stake=1_000 * TPF)
     epoch = daily(suite, {prover: 1, small: 9})
     backed = 1_000 * P.ops_per_tpf
@@ -94,7 +107,9 @@ def test_claim__score_beyond_what_the_stake_backs__earns_nothing_more(suite, emi
 
 
 @pytest.mark.parametrize("stake", [5_000 * TPF, 10_000_000 * TPF])
-def test_claim__much_stake_and_one_round__changes_nobodys_reward(suite, emissions, stake):
+def test_claim__much_stake_and_one_round__changes_nobodys_reward(
+    suite: Suite, emissions: Contract, stake: int
+) -> None:
     """The whale gets what its round is worth, and the others what theirs are."""
     honest = [proofs.prover(suite, f"honest {n}") for n in range(2)]
     whale = proofs.prover(suite, "whale", stake=stake)
@@ -103,7 +118,9 @@ def test_claim__much_stake_and_one_round__changes_nobodys_reward(suite, emission
     assert emissions.claim(whale.owner) == PART // 7
 
 
-def test_claim__alone_with_one_round__its_part_of_the_target(suite, emissions, prover):
+def test_claim__alone_with_one_round__its_part_of_the_target(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
     emissions.set_scale(P.ops_per_tpf, 2 * ROUND, sender=suite.owner)
     daily(suite, {prover: 1})
     assert emissions.claim(prover.owner) == PART
@@ -114,7 +131,9 @@ def test_claim__alone_with_one_round__its_part_of_the_target(suite, emissions, p
 
 
 @pytest.mark.invariant("I-11")
-def test_claim__scale_changed_while_it_runs__the_scale_of_its_epoch(suite, emissions, prover):
+def test_claim__scale_changed_while_it_runs__the_scale_of_its_epoch(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
     """I-11. Changed between boundary and opening, in the window, and after the end."""
     pass_time(DAY)
     proofs.next_epoch(suite)
@@ -129,7 +148,7 @@ def test_claim__scale_changed_while_it_runs__the_scale_of_its_epoch(suite, emiss
     assert emissions.claim(prover.owner) == PART
 
 
-def test_claim__twice__reverts(suite, emissions, prover):
+def test_claim__twice__reverts(suite: Suite, emissions: Contract, prover: Provider) -> None:
     daily(suite, {prover: 1})
     emissions.claim(prover.owner)
     with boa.reverts(NOTHING):
@@ -137,7 +156,9 @@ def test_claim__twice__reverts(suite, emissions, prover):
     assert emissions.minted() == PART
 
 
-def test_claim__at_the_end_of_the_epoch(suite, emissions, benchmark, prover):
+def test_claim__at_the_end_of_the_epoch(
+    suite: Suite, emissions: Contract, benchmark: Contract, prover: Provider
+) -> None:
     pass_time(DAY)
     proofs.scored(suite, prover, 1)
     end = proofs.end_of(suite)
@@ -149,20 +170,26 @@ def test_claim__at_the_end_of_the_epoch(suite, emissions, benchmark, prover):
     assert emissions.claim(prover.owner) == PART
 
 
-def test_claim__unknown_provider__reverts(suite, emissions, prover, stranger):
+def test_claim__unknown_provider__reverts(
+    suite: Suite, emissions: Contract, prover: Provider, stranger: str
+) -> None:
     daily(suite, {prover: 1})
     with boa.reverts(NOTHING):
         emissions.claim(stranger)
 
 
-def test_claim__who_did_not_prove__reverts(suite, emissions, prover):
+def test_claim__who_did_not_prove__reverts(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
     absent = proofs.prover(suite, "absent")
     daily(suite, {prover: 1})
     with boa.reverts(NOTHING):
         emissions.claim(absent.owner)
 
 
-def test_claim__not_shown__reverts_and_nothing_is_minted(suite, emissions, token, prover):
+def test_claim__not_shown__reverts_and_nothing_is_minted(
+    suite: Suite, emissions: Contract, token: Contract, prover: Provider
+) -> None:
     """Committed and not drawn; then drawn and not shown, before and after it is reported."""
     supply = token.totalSupply()
     proofs.open_epoch(suite)
@@ -183,7 +210,7 @@ def test_claim__not_shown__reverts_and_nothing_is_minted(suite, emissions, token
     assert token.totalSupply() == supply - suite.parameters.bond
 
 
-def test_claim__many_halvings_later(suite, emissions, prover):
+def test_claim__many_halvings_later(suite: Suite, emissions: Contract, prover: Provider) -> None:
     """The amount is that of its epoch, whenever it is claimed."""
     epoch = daily(suite, {prover: 1})
     pass_time(100 * P.halving)
@@ -191,13 +218,17 @@ def test_claim__many_halvings_later(suite, emissions, prover):
     assert emissions.claim(prover.owner) == PART
 
 
-def test_claim__after_a_halving__half_of_it(suite, emissions, prover):
+def test_claim__after_a_halving__half_of_it(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
     go_to(emissions.START() + P.halving + DAY)
     live(suite, {prover: 1})
     assert emissions.claim(prover.owner) == PART // 2
 
 
-def test_claim__by_the_next_commit(suite, emissions, staking, prover):
+def test_claim__by_the_next_commit(
+    suite: Suite, emissions: Contract, staking: Contract, prover: Provider
+) -> None:
     """A provider that proves again is paid on the way."""
     epoch = daily(suite, {prover: 1})
     proofs.open_epoch(suite)
@@ -207,7 +238,9 @@ def test_claim__by_the_next_commit(suite, emissions, staking, prover):
 
 
 @pytest.mark.invariant("I-13")
-def test_claim__by_who_joins_or_leaves(suite, emissions, staking, prover):
+def test_claim__by_who_joins_or_leaves(
+    suite: Suite, emissions: Contract, staking: Contract, prover: Provider
+) -> None:
     """Staking has the epoch settled first, so who joins gets nothing of it (I-13)."""
     epoch = daily(suite, {prover: 1})
     joiner = address_of("joiner")
@@ -224,7 +257,9 @@ def test_claim__by_who_joins_or_leaves(suite, emissions, staking, prover):
     assert emissions.minted() == 2 * PART
 
 
-def test_claim__stake_that_left_since__earns_less(suite, emissions, staking, prover):
+def test_claim__stake_that_left_since__earns_less(
+    suite: Suite, emissions: Contract, staking: Contract, prover: Provider
+) -> None:
     """What the stake of now backs counts; the sum stays as it was."""
     rival = proofs.prover(suite, "rival")
     pass_time(DAY)
@@ -245,7 +280,9 @@ def test_claim__stake_that_left_since__earns_less(suite, emissions, staking, pro
     assert emissions.claim(rival.owner) == PART // 2
 
 
-def test_claim__commission_of_the_last_commit(suite, emissions, staking, prover):
+def test_claim__commission_of_the_last_commit(
+    suite: Suite, emissions: Contract, staking: Contract, prover: Provider
+) -> None:
     """A raise that comes into force after it does not reach back."""
     staking.set_commission(5_000, sender=prover.owner)
     daily(suite, {prover: 1})
@@ -255,7 +292,9 @@ def test_claim__commission_of_the_last_commit(suite, emissions, staking, prover)
     assert 0 <= staking.credit_of(prover.payout) - PART // 10 <= PART // 10**6
 
 
-def test_claim__failure_later__keeps_what_was_earned(suite, emissions, benchmark, prover):
+def test_claim__failure_later__keeps_what_was_earned(
+    suite: Suite, emissions: Contract, benchmark: Contract, prover: Provider
+) -> None:
     daily(suite, {prover: 1})
     proofs.open_epoch(suite)
     proofs.committed(suite, prover, 1)
@@ -271,7 +310,9 @@ def test_claim__failure_later__keeps_what_was_earned(suite, emissions, benchmark
 # ---------------------------------------------------------------------- wiring
 
 
-def test_claim__no_manager_any_more__reverts(suite, emissions, staking, prover):
+def test_claim__no_manager_any_more__reverts(
+    suite: Suite, emissions: Contract, staking: Contract, prover: Provider
+) -> None:
     epoch = daily(suite, {prover: 1})
     staking.remove_manager(emissions.address, sender=suite.owner)
     with boa.reverts("staking: caller lacks the permission"):
@@ -280,14 +321,18 @@ def test_claim__no_manager_any_more__reverts(suite, emissions, staking, prover):
     assert emissions.reward_of(prover.owner, epoch) == PART
 
 
-def test_take__not_by_emissions__reverts(suite, benchmark, prover, stranger):
+def test_take__not_by_emissions__reverts(
+    suite: Suite, benchmark: Contract, prover: Provider, stranger: str
+) -> None:
     daily(suite, {prover: 1})
     for sender in (stranger, suite.owner, prover.owner):
         with boa.reverts("benchmark: not the rewards"):
             benchmark.take(prover.owner, sender=sender)
 
 
-def test_claim__pays_rewarded_by_emissions(suite, emissions, prover):
+def test_claim__pays_rewarded_by_emissions(
+    suite: Suite, emissions: Contract, prover: Provider
+) -> None:
     daily(suite, {prover: 1})
     emissions.claim(prover.owner)
     (rewarded,) = events(emissions, "Rewarded")

@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schedule: accrual by the second, halvings, what an epoch has of it, and the cap (I-8)."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 from math import ceil
+from typing import Any
 
 import boa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.actions import now, pass_time, register
-from tests.contracts.deploy import DAY, TPF, ZERO_ADDRESS, Parameters, address_of, deployer_of
+from tests.contracts.actions import Provider, now, pass_time, register
+from tests.contracts.deploy import (
+    DAY,
+    TPF,
+    ZERO_ADDRESS,
+    Contract,
+    Parameters,
+    Suite,
+    address_of,
+    deployer_of,
+)
 from tests.contracts.epochs import deploy_by_hand, run_epoch
 
 pytestmark = pytest.mark.invariant("I-8")
@@ -24,27 +36,27 @@ SOME = settings(
 
 
 @pytest.fixture(scope="module")
-def world():
+def world() -> tuple[Suite, Contract, Contract]:
     return deploy_by_hand(P)
 
 
 @pytest.fixture(scope="module")
-def suite(world):
+def suite(world: tuple[Suite, Contract, Contract]) -> Suite:
     return world[0]
 
 
 @pytest.fixture
-def emissions(world):
+def emissions(world: tuple[Suite, Contract, Contract]) -> Contract:
     return world[1]
 
 
 @pytest.fixture
-def by_hand(world):
+def by_hand(world: tuple[Suite, Contract, Contract]) -> Contract:
     return world[2]
 
 
-def plain(elapsed, p=P):
-    """The schedule as it is told, period by period, in fractions."""
+def plain(elapsed: int, p: Parameters = P) -> Any:
+    """The schedule as the specification has it, period by period, in fractions."""
     total, rate = Fraction(0), Fraction(p.rate)
     for _ in range(400):
         if elapsed <= 0:
@@ -65,18 +77,18 @@ def plain(elapsed, p=P):
         *(7 * P.halving + 12_345, 77 * P.halving + 1, 300 * P.halving),
     ],
 )
-def test_accrued__period_by_period(emissions, elapsed):
+def test_accrued__period_by_period(emissions: Contract, elapsed: Any) -> None:
     assert emissions.accrued(emissions.START() + elapsed) == ceil(plain(elapsed))
 
 
-def test_accrued__before_the_start__zero(emissions):
+def test_accrued__before_the_start__zero(emissions: Contract) -> None:
     start = emissions.START()
     assert [emissions.accrued(time) for time in (0, 1, start - 1, start)] == [0, 0, 0, 0]
     assert emissions.accrued(start + 1) == P.rate
 
 
 @pytest.mark.parametrize("periods", [100, 255, 256, 257, 10**6])
-def test_accrued__comes_to_twice_the_first_period(emissions, periods):
+def test_accrued__comes_to_twice_the_first_period(emissions: Contract, periods: int) -> None:
     assert emissions.accrued(emissions.START() + periods * P.halving) == WHOLE
     assert emissions.accrued(2**256 - 1) == WHOLE
 
@@ -86,7 +98,9 @@ def test_accrued__comes_to_twice_the_first_period(emissions, periods):
     elapsed=st.one_of(st.integers(0, 20 * P.halving), st.integers(0, 2**41)),
     more=st.one_of(st.integers(0, 10), st.integers(0, 3 * P.halving)),
 )
-def test_accrued__never_falls_and_never_runs_ahead(emissions, elapsed, more):
+def test_accrued__never_falls_and_never_runs_ahead(
+    emissions: Contract, elapsed: int, more: Any
+) -> None:
     time = emissions.START() + elapsed
     before, after = emissions.accrued(time), emissions.accrued(time + more)
     assert before <= after <= min(WHOLE, before + more * P.rate)
@@ -96,7 +110,7 @@ def test_accrued__never_falls_and_never_runs_ahead(emissions, elapsed, more):
 # -------------------------------------------------------------------- emission
 
 
-def test_emission__since_the_epoch_before(emissions, by_hand):
+def test_emission__since_the_epoch_before(emissions: Contract, by_hand: Contract) -> None:
     """From the start, and then from one opening to the next; what is not opened has nothing."""
     assert emissions.START() == by_hand.GENESIS()
     times = [emissions.START() + after for after in (0, 1, 3_600, 3_600 + DAY)]
@@ -112,20 +126,24 @@ def test_emission__since_the_epoch_before(emissions, by_hand):
     ("gap", "counted"),
     [(DAY - 1, DAY - 1), (DAY, DAY), (DAY + 1, DAY), (3 * DAY, DAY)],
 )
-def test_emission__at_most_of_the_last_max_accrual(emissions, by_hand, gap, counted):
+def test_emission__at_most_of_the_last_max_accrual(
+    emissions: Contract, by_hand: Contract, gap: Any, counted: Any
+) -> None:
     start = emissions.START()
     by_hand.open_epoch(start + 5, start + 6)
     by_hand.open_epoch(start + 5 + gap, start + 6 + gap)
     assert emissions.emission(2) == P.rate * counted
 
 
-def test_emission__first_epoch__at_most_of_the_last_max_accrual(emissions, by_hand):
+def test_emission__first_epoch__at_most_of_the_last_max_accrual(
+    emissions: Contract, by_hand: Contract
+) -> None:
     opened_at = emissions.START() + 3 * DAY
     by_hand.open_epoch(opened_at, opened_at)
     assert emissions.emission(1) == DAY * P.rate
 
 
-def test_emission__over_a_halving(emissions, by_hand):
+def test_emission__over_a_halving(emissions: Contract, by_hand: Contract) -> None:
     middle = emissions.START() + P.halving
     for time in (middle - 10_000, middle + 10_000):
         by_hand.open_epoch(time, time)
@@ -133,12 +151,12 @@ def test_emission__over_a_halving(emissions, by_hand):
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 2**40, 2**256 - 1])
-def test_emission__not_opened__zero(emissions, epoch):
+def test_emission__not_opened__zero(emissions: Contract, epoch: int) -> None:
     assert emissions.emission(epoch) == 0
     assert emissions.part_of(0, epoch) == 0
 
 
-def test_part_of__rounds_down(emissions, by_hand):
+def test_part_of__rounds_down(emissions: Contract, by_hand: Contract) -> None:
     opened_at = emissions.START() + 1
     by_hand.open_epoch(opened_at, opened_at)
     assert P.rate * 8 % 10 != 0
@@ -148,7 +166,7 @@ def test_part_of__rounds_down(emissions, by_hand):
 # ----------------------------------------------------------------- constructor
 
 
-def deploy(world, **changes):
+def deploy(world: tuple[Suite, Contract, Contract], **changes: Any) -> Contract:
     """Deploy Emissions with some arguments changed, by name of the constructor's parameter."""
     suite, _, by_hand = world
     arguments = {
@@ -192,7 +210,9 @@ CENTURY = 100 * 366 * DAY
         ({"capacity_bps": 10_001}, "emissions: weights above 100 %"),
     ],
 )
-def test_constructor__out_of_bounds__reverts(world, changes, reason):
+def test_constructor__out_of_bounds__reverts(
+    world: tuple[Suite, Contract, Contract], changes: Any, reason: str
+) -> None:
     with boa.reverts(reason):
         deploy(world, **changes)
 
@@ -211,12 +231,12 @@ def test_constructor__out_of_bounds__reverts(world, changes, reason):
         {"capacity_bps": 10_000},
     ],
 )
-def test_constructor__at_the_bounds(world, changes):
+def test_constructor__at_the_bounds(world: tuple[Suite, Contract, Contract], changes: Any) -> None:
     made = deploy(world, **changes)
     assert made.accrued(2**256 - 1) <= LEFT
 
 
-def test_constructor__parameters(world):
+def test_constructor__parameters(world: tuple[Suite, Contract, Contract]) -> None:
     suite, emissions, by_hand = world
     assert (emissions.TOKEN(), emissions.STAKING()) == (suite.token.address, suite.staking.address)
     assert (emissions.BENCHMARK(), emissions.owner()) == (by_hand.address, suite.owner)
@@ -235,12 +255,16 @@ def test_constructor__parameters(world):
 # -------------------------------------------------------------------- the token
 
 
-def score(by_hand, provider, epoch, effective=1, total=1):
+def score(
+    by_hand: Contract, provider: Provider, epoch: int, effective: int = 1, total: int = 1
+) -> None:
     by_hand.set_result(provider.owner, epoch, effective, effective, 10**27, total)
 
 
-def test_mint__emissions_that_are_not_the_minter__reverts(world):
-    """Beside the one minter another Emissions pays nothing out."""
+def test_mint__emissions_that_are_not_the_minter__reverts(
+    world: tuple[Suite, Contract, Contract],
+) -> None:
+    """Next to the one minter another Emissions pays nothing out."""
     suite, _, by_hand = world
     second = deploy(world)
     provider = register(suite)
@@ -250,14 +274,16 @@ def test_mint__emissions_that_are_not_the_minter__reverts(world):
 
 
 @pytest.mark.parametrize("sender", ["owner", "deployer"])
-def test_set_minter__once_for_ever(suite, emissions, sender):
+def test_set_minter__once_for_ever(suite: Suite, emissions: Contract, sender: str) -> None:
     assert suite.token.minter() == emissions.address
     with boa.reverts("token: minter is set"):
         suite.token.set_minter(address_of("usurper"), sender=getattr(suite, sender))
 
 
 @pytest.mark.invariant("I-8")
-def test_minted__numbers_that_are_too_large__above_the_schedule(emissions, by_hand, suite):
+def test_minted__numbers_that_are_too_large__above_the_schedule(
+    emissions: Contract, by_hand: Contract, suite: Suite
+) -> None:
     """I-8 holds whatever Benchmark says. Twice a part of 80 seconds, when 150 have accrued."""
     provider = register(suite)
     epoch = run_epoch(by_hand, seconds=100, length=50)
@@ -282,7 +308,9 @@ def test_minted__numbers_that_are_too_large__above_the_schedule(emissions, by_ha
     ),
 )
 @example(gaps=[1] * 8, weights=(5_000, 5_000))
-def test_minted__whatever_the_opening_times__at_most_what_has_accrued(world, gaps, weights):
+def test_minted__whatever_the_opening_times__at_most_what_has_accrued(
+    world: tuple[Suite, Contract, Contract], gaps: Any, weights: Any
+) -> None:
     """I-8: all that can be minted is minted, by claims and by another use."""
     suite, emissions, by_hand = world
     room = P.cap - P.genesis_supply
@@ -304,7 +332,7 @@ def test_minted__whatever_the_opening_times__at_most_what_has_accrued(world, gap
         assert suite.token.total_minted() == P.genesis_supply + emissions.minted()
 
 
-def test_minted__whole_schedule__within_the_cap():
+def test_minted__whole_schedule__within_the_cap() -> None:
     """Every second is paid out until nothing is left; the cap has room for it to the wei."""
     genesis = 10**24
     p = Parameters(

@@ -4,10 +4,13 @@
 The whole contract is held against the same vectors in `test_benchmark_vectors.py`.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import boa
 import pytest
@@ -18,7 +21,7 @@ from teraproof.pog import format as pog
 from teraproof.pog import merkle
 from teraproof.pog.format import Sample, Shape
 from teraproof.pog.opening import Opening, entry, product_entry, verify
-from tests.contracts.deploy import CONTRACTS
+from tests.contracts.deploy import CONTRACTS, Contract
 
 pytestmark = pytest.mark.invariant("I-7")
 
@@ -32,18 +35,18 @@ sizes = st.sampled_from([2**k for k in range(8, 17)])
 
 
 @pytest.fixture(scope="module")
-def deploy():
+def deploy() -> Any:
     return boa.load_partial(str(CONTRACTS / "pog" / "gpu_proof.vy")).deploy
 
 
 @pytest.fixture(scope="module")
-def module(deploy):
+def module(deploy: Any) -> Contract:
     """The library alone; its functions have no state."""
     return deploy().internal
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
-def test_challenge__vectors(deploy, vector):
+def test_challenge__vectors(deploy: Any, vector: Any) -> None:
     boa.env.evm.patch.chain_id = vector["chain_id"]
     module = deploy(override_address=vector["contract"]).internal
     found = module._challenge(
@@ -65,7 +68,9 @@ def test_challenge__vectors(deploy, vector):
     n=sizes,
     blocks=st.integers(1, 277),
 )
-def test_challenge__as_the_agent_computes_it(deploy, chain_id, epoch, beacon, provider, n, blocks):
+def test_challenge__as_the_agent_computes_it(
+    deploy: Any, chain_id: Any, epoch: int, beacon: Any, provider: Any, n: int, blocks: Any
+) -> None:
     boa.env.evm.patch.chain_id = chain_id
     module = deploy()
     provider = f"0x{provider:040x}"
@@ -76,7 +81,7 @@ def test_challenge__as_the_agent_computes_it(deploy, chain_id, epoch, beacon, pr
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
-def test_samples__vectors(module, vector):
+def test_samples__vectors(module: Contract, vector: Any) -> None:
     seed = module._draw_seed(
         bytes.fromhex(vector["draw"]),
         vector["rounds"],
@@ -100,8 +105,8 @@ def test_samples__vectors(module, vector):
 @example(bytes(32), 1, bytes(32), bytes(32), 256, 0)
 @example(b"\xff" * 32, 2**24, b"\xff" * 32, b"\xff" * 32, 65_536, 63)
 def test_samples__as_the_agent_computes_them(
-    module, draw, rounds, commitment, challenge, n, number
-):
+    module: Contract, draw: Any, rounds: int, commitment: Any, challenge: Any, n: int, number: int
+) -> None:
     seed = module._draw_seed(draw, rounds, commitment, challenge)
     assert seed == pog.sample_seed(draw, rounds, commitment, challenge)
     expected = pog.samples(draw, rounds, commitment, challenge, Shape(n, 1), number + 1)[-1]
@@ -109,7 +114,7 @@ def test_samples__as_the_agent_computes_them(
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
-def test_entry__vectors(module, vector):
+def test_entry__vectors(module: Contract, vector: Any) -> None:
     seed_a = bytes.fromhex(vector["seed_a"])
     for one in vector["openings"]:
         seed_b = bytes.fromhex(vector["seeds_b"][one["t"]])
@@ -128,14 +133,18 @@ def test_entry__vectors(module, vector):
 @example(bytes(32), b"\xff" * 32, 65_535, 65_535, 34)
 @example(b"\x01" * 32, b"\x02" * 32, 0, 65_535, 136)
 @example(b"\x03" * 32, b"\x04" * 32, 65_535, 0, 277)
-def test_entry__as_the_agent_computes_it(module, seed_a, seed_b, i, j, blocks):
+def test_entry__as_the_agent_computes_it(
+    module: Contract, seed_a: Any, seed_b: Any, i: Any, j: Any, blocks: Any
+) -> None:
     expected = product_entry(pog.words(seed_a, i, blocks), pog.words(seed_b, j, blocks))
     assert module._entry(seed_a, seed_b, i, j, blocks) == expected % 2**8
 
 
 @settings(max_examples=40)
 @given(seed_a=words, seed_b=words, blocks=st.integers(1, 3))
-def test_entry__as_a_plain_sum_of_products(module, seed_a, seed_b, blocks):
+def test_entry__as_a_plain_sum_of_products(
+    module: Contract, seed_a: Any, seed_b: Any, blocks: Any
+) -> None:
     """Entry by entry as the format says it, with no lanes."""
     total = 0
     for a, b in zip(pog.words(seed_a, 5, blocks), pog.words(seed_b, 9, blocks), strict=True):
@@ -146,7 +155,7 @@ def test_entry__as_a_plain_sum_of_products(module, seed_a, seed_b, blocks):
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
-def test_score__vectors(module, vector):
+def test_score__vectors(module: Contract, vector: Any) -> None:
     found = module._score(vector["n"], vector["blocks"], vector["rounds"], vector["window"])
     assert found == vector["score"]
 
@@ -159,7 +168,9 @@ def test_score__vectors(module, vector):
     window=st.integers(1, 366 * 86_400),
 )
 @example(65_536, 277, 2**24, 1)
-def test_score__as_the_agent_computes_it(module, n, blocks, rounds, window):
+def test_score__as_the_agent_computes_it(
+    module: Contract, n: int, blocks: Any, rounds: int, window: Any
+) -> None:
     assert module._score(n, blocks, rounds, window) == pog.score(Shape(n, blocks), rounds, window)
 
 
@@ -168,21 +179,21 @@ BORDERS = sorted(
 )
 
 
-def test_levels__at_every_power_of_two(module):
+def test_levels__at_every_power_of_two(module: Contract) -> None:
     for rounds in BORDERS:
         assert module._levels(rounds) == (rounds - 1).bit_length()
 
 
 @settings(max_examples=100)
 @given(st.integers(1, 2**24))
-def test_levels__is_the_least_depth(module, rounds):
+def test_levels__is_the_least_depth(module: Contract, rounds: int) -> None:
     levels = module._levels(rounds)
     assert 2**levels >= rounds
     assert levels == 0 or 2 ** (levels - 1) < rounds
 
 
 @pytest.mark.parametrize("n", [2**k for k in range(8, 17)])
-def test_leaf_levels__as_the_agent_computes_them(module, n):
+def test_leaf_levels__as_the_agent_computes_them(module: Contract, n: Any) -> None:
     assert module._leaf_levels(n) == Shape(n, 1).leaf_path
 
 
@@ -200,7 +211,7 @@ class Asked:
     opening: Opening
     commitment: bytes
 
-    def check(self, module, words: list[bytes]) -> None:
+    def check(self, module: Contract, words: list[bytes]) -> None:
         module._check(
             words,
             self.challenge,
@@ -243,7 +254,7 @@ def asked(shape: Shape, rounds: int, sample: Sample, noise: bytes) -> Asked:
     return Asked(challenge, shape, rounds, sample, opening, commitment)
 
 
-def published(vector, one) -> Asked:
+def published(vector: Any, one: Any) -> Asked:
     """A sample of a vector and its opening."""
     return Asked(
         challenge=bytes.fromhex(vector["challenge"]),
@@ -263,7 +274,7 @@ def published(vector, one) -> Asked:
 
 
 @st.composite
-def questions(draw):
+def questions(draw: Any) -> Any:
     shape = Shape(draw(sizes), draw(st.integers(1, 2)))
     rounds = draw(st.integers(1, 24).flatmap(lambda bits: st.integers(1, 2**bits)))
     edge = st.integers(0, shape.n - 1)
@@ -283,14 +294,14 @@ LARGEST = Shape(65_536, 1)
 @example(asked(LARGEST, BIG, Sample(0, 0, 0), b"no earlier root"))
 @example(asked(LARGEST, BIG // 2 + 1, Sample(BIG // 2, 0, 255), b"padded"))
 @example(asked(Shape(256, 277), 3, Sample(2, 255, 255), b"deepest"))
-def test_check__openings_of_any_dimensions(module, question):
+def test_check__openings_of_any_dimensions(module: Contract, question: Any) -> None:
     """The contract takes what the agent takes, up to the largest proof of the format."""
     one = question
     verify(one.opening, one.sample, one.challenge, one.shape, one.rounds, one.commitment)
     one.check(module, one.opening.words())
 
 
-def test_check__the_longest_opening(module):
+def test_check__the_longest_opening(module: Contract) -> None:
     """89 words: what the contract's type can hold is what the format needs."""
     one = asked(LARGEST, BIG, Sample(BIG // 2, 1, 2), b"longest")
     assert len(one.opening.words()) == 18 + 23 + 2 * 24
@@ -298,13 +309,13 @@ def test_check__the_longest_opening(module):
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
-def test_check__vectors(module, vector):
+def test_check__vectors(module: Contract, vector: Any) -> None:
     for one in vector["openings"]:
         published(vector, one).check(module, published(vector, one).opening.words())
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=NAMES)
-def test_check__flipped_bits_of_the_vectors(module, vector):
+def test_check__flipped_bits_of_the_vectors(module: Contract, vector: Any) -> None:
     """Every bit of both roots and of the word with the value, four bits of every other word."""
     one = published(vector, max(vector["openings"], key=lambda one: one["t"]))
     words = one.opening.words()
@@ -319,7 +330,9 @@ def test_check__flipped_bits_of_the_vectors(module, vector):
 
 @settings(max_examples=80)
 @given(questions(), st.data())
-def test_check__a_flipped_bit_in_any_dimensions(module, question, data):
+def test_check__a_flipped_bit_in_any_dimensions(
+    module: Contract, question: Any, data: st.DataObject
+) -> None:
     words = question.opening.words()
     word, bit = data.draw(st.integers(0, len(words) - 1)), data.draw(st.integers(0, 255))
     words[word] = (int.from_bytes(words[word], "big") ^ 1 << bit).to_bytes(32, "big")

@@ -4,6 +4,11 @@
 The contract's reader is held against the `rlp` package, which makes the headers.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import boa
 import pytest
 import rlp
@@ -13,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.contracts import headers
 from tests.contracts.actions import go_to
-from tests.contracts.deploy import deployer_of
+from tests.contracts.deploy import Contract, deployer_of
 from tests.contracts.headers import FORKS, HISTORY, HISTORY_CODE, HISTORY_REACH
 from tests.support.anvil import Anvil
 
@@ -36,24 +41,24 @@ integers = st.one_of(
 )
 
 
-def deploy(source: int):
+def deploy(source: int) -> Contract:
     return deployer_of("mocks/DesignatedBlock").deploy(source)
 
 
 @pytest.fixture(scope="module")
-def blocks():
+def blocks() -> Contract:
     return deploy(PREVRANDAO)
 
 
 @pytest.fixture
-def block():
-    """A block that was just now."""
+def block() -> headers.Block:
+    """The newest block."""
     headers.go_to_block(NUMBER)
     go_to(TIME)
     return headers.mine(MIX)
 
 
-def refuses(contract, header: bytes) -> bool:
+def refuses(contract: Contract, header: bytes) -> bool:
     """Whether `fields` refuses, for whatever reason."""
     done = boa.env.execute_code(
         to_address=contract.address, data=contract.fields.prepare_calldata(header)
@@ -65,7 +70,7 @@ def refuses(contract, header: bytes) -> bool:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_fields__of_every_fork(blocks, fork):
+def test_fields__of_every_fork(blocks: Contract, fork: Any) -> None:
     header = headers.build(NUMBER, TIME, MIX, fork=fork)
     assert len(rlp.decode(header)) == FORKS[fork]
     assert blocks.fields(header) == (TIME, MIX)
@@ -78,7 +83,9 @@ def test_fields__of_every_fork(blocks, fork):
     extra=st.one_of(st.binary(max_size=55), st.binary(min_size=56, max_size=255)),
     fork=st.sampled_from(sorted(FORKS)),
 )
-def test_fields__of_whatever_integers_and_extra_data(blocks, numbers, time, mix, extra, fork):
+def test_fields__of_whatever_integers_and_extra_data(
+    blocks: Contract, numbers: Any, time: Any, mix: Any, extra: Any, fork: Any
+) -> None:
     difficulty, number, limit, used = numbers
     header = headers.build(
         number,
@@ -93,7 +100,7 @@ def test_fields__of_whatever_integers_and_extra_data(blocks, numbers, time, mix,
     assert blocks.fields(header) == (time, mix)
 
 
-def test_fields__longest_header(blocks):
+def test_fields__longest_header(blocks: Contract) -> None:
     """1,024 bytes are taken, and none more."""
     fields = rlp.decode(headers.build(NUMBER, TIME, MIX))
     # A field of 256 bytes or more has a head of three.
@@ -106,7 +113,7 @@ def test_fields__longest_header(blocks):
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_fields__cut_anywhere__refused(blocks, fork):
+def test_fields__cut_anywhere__refused(blocks: Contract, fork: Any) -> None:
     header = headers.build(NUMBER, TIME, MIX, fork=fork)
     assert all(refuses(blocks, header[:size]) for size in range(len(header)))
     assert refuses(blocks, header + b"\0")
@@ -117,7 +124,7 @@ def test_fields__cut_anywhere__refused(blocks, fork):
     [7, 8, 9, 10, 11],
     ids=["difficulty", "number", "gas limit", "gas used", "timestamp"],
 )
-def test_fields__integer_of_32_bytes__refused(blocks, field):
+def test_fields__integer_of_32_bytes__refused(blocks: Contract, field: int) -> None:
     values = rlp.decode(headers.build(NUMBER, TIME, MIX))
     values[field] = b"\x01" * 31
     assert not refuses(blocks, rlp.encode(values))
@@ -125,7 +132,7 @@ def test_fields__integer_of_32_bytes__refused(blocks, field):
     assert refuses(blocks, rlp.encode(values))
 
 
-def test_fields__extra_data_of_256_bytes__refused(blocks):
+def test_fields__extra_data_of_256_bytes__refused(blocks: Contract) -> None:
     values = rlp.decode(headers.build(NUMBER, TIME, MIX))
     values[12] = bytes(255)
     assert blocks.fields(rlp.encode(values)) == (TIME, MIX)
@@ -134,13 +141,13 @@ def test_fields__extra_data_of_256_bytes__refused(blocks):
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
-def test_fields__mix_hash_of_another_size__refused(blocks, size):
+def test_fields__mix_hash_of_another_size__refused(blocks: Contract, size: int) -> None:
     values = rlp.decode(headers.build(NUMBER, TIME, MIX))
     values[13] = b"\x07" * size
     assert refuses(blocks, rlp.encode(values))
 
 
-def test_fields__a_list_instead_of_a_number__refused(blocks):
+def test_fields__a_list_instead_of_a_number__refused(blocks: Contract) -> None:
     values = rlp.decode(headers.build(NUMBER, TIME, MIX))
     values[11] = [b"\x01"]
     assert refuses(blocks, rlp.encode(values))
@@ -149,11 +156,11 @@ def test_fields__a_list_instead_of_a_number__refused(blocks):
 # ---------------------------------------------------------------- presenting
 
 
-def test_value__is_prevrandao(blocks, block):
+def test_value__is_prevrandao(blocks: Contract, block: headers.Block) -> None:
     assert blocks.value(block.number, block.header) == (TIME, MIX)
 
 
-def test_value__every_flipped_byte__refused(blocks, block):
+def test_value__every_flipped_byte__refused(blocks: Contract, block: headers.Block) -> None:
     for at in range(len(block.header)):
         flipped = bytearray(block.header)
         flipped[at] ^= 1 << (at % 8)
@@ -162,7 +169,7 @@ def test_value__every_flipped_byte__refused(blocks, block):
 
 
 @given(cut=st.integers(0, 610))
-def test_value__cut__refused(blocks, cut):
+def test_value__cut__refused(blocks: Contract, cut: Any) -> None:
     headers.go_to_block(NUMBER)
     go_to(TIME)
     block = headers.mine(MIX)
@@ -170,7 +177,7 @@ def test_value__cut__refused(blocks, cut):
         blocks.value(block.number, block.header[:cut])
 
 
-def test_value__header_of_another_block__refused(blocks, block):
+def test_value__header_of_another_block__refused(blocks: Contract, block: headers.Block) -> None:
     headers.mine(MIX)
     with boa.reverts(OTHER):
         blocks.value(block.number + 1, block.header)
@@ -178,7 +185,7 @@ def test_value__header_of_another_block__refused(blocks, block):
         blocks.value(block.number, block.parent)
 
 
-def test_value__block_to_come__refused(blocks, block):
+def test_value__block_to_come__refused(blocks: Contract, block: headers.Block) -> None:
     """Not even the present one: its hash is not known in it."""
     for number in (block.number + 1, block.number + 2, 2**64, 2**256 - 1):
         with boa.reverts(NO_HASH):
@@ -186,7 +193,7 @@ def test_value__block_to_come__refused(blocks, block):
         assert blocks.hash_of(number) == ZERO
 
 
-def test_value__zero__refused(blocks):
+def test_value__zero__refused(blocks: Contract) -> None:
     headers.go_to_block(NUMBER)
     go_to(TIME)
     block = headers.mine(ZERO)
@@ -195,7 +202,7 @@ def test_value__zero__refused(blocks):
 
 
 @pytest.mark.parametrize("source", [PREVRANDAO, BLOCK_HASH])
-def test_first_block__its_parent_is_before_the_time(source, block):
+def test_first_block__its_parent_is_before_the_time(source: Any, block: headers.Block) -> None:
     contract = deploy(source)
     assert contract.SOURCE() == source
     arguments = (block.number, block.header, block.parent)
@@ -208,7 +215,7 @@ def test_first_block__its_parent_is_before_the_time(source, block):
 
 
 @given(gap=st.integers(1, 10_000), after=st.integers(0, 10_000))
-def test_first_block__exact_bounds(blocks, gap, after):
+def test_first_block__exact_bounds(blocks: Contract, gap: Any, after: Any) -> None:
     """A block that comes late is the first one for every time since its parent's."""
     headers.go_to_block(NUMBER)
     go_to(TIME + after)
@@ -221,7 +228,7 @@ def test_first_block__exact_bounds(blocks, gap, after):
             blocks.first_block(*arguments)
 
 
-def test_first_block__another_parent__refused(blocks, block):
+def test_first_block__another_parent__refused(blocks: Contract, block: headers.Block) -> None:
     forged = headers.build(block.number - 1, TIME - 5, MIX)
     for parent in (forged, block.header, b"", block.parent[:-1]):
         with boa.reverts("header: not of the parent"):
@@ -229,7 +236,7 @@ def test_first_block__another_parent__refused(blocks, block):
 
 
 @pytest.mark.parametrize("source", [PREVRANDAO, BLOCK_HASH])
-def test_first_block__without_a_header__refused(source, block):
+def test_first_block__without_a_header__refused(source: Any, block: headers.Block) -> None:
     reason = OTHER if source == PREVRANDAO else "randomness: block is too early"
     with boa.reverts(reason):
         deploy(source).first_block(block.number, b"", block.parent, TIME)
@@ -238,12 +245,12 @@ def test_first_block__without_a_header__refused(source, block):
 # -------------------------------------------------------------------- sources
 
 
-def test_source__unknown():
+def test_source__unknown() -> None:
     with boa.reverts("randomness: unknown source"):
         deploy(3)
 
 
-def test_block_hash__is_the_value_with_or_without_a_header(block):
+def test_block_hash__is_the_value_with_or_without_a_header(block: headers.Block) -> None:
     contract = deploy(BLOCK_HASH)
     assert contract.value(block.number, block.header) == (TIME, block.hash)
     assert contract.value(block.number, b"") == (0, block.hash)
@@ -251,12 +258,12 @@ def test_block_hash__is_the_value_with_or_without_a_header(block):
         contract.value(block.number, block.parent)
 
 
-def test_prevrandao__needs_the_header(blocks, block):
+def test_prevrandao__needs_the_header(blocks: Contract, block: headers.Block) -> None:
     with boa.reverts(OTHER):
         blocks.value(block.number, b"")
 
 
-def test_hash__by_blockhash_for_256_blocks__exact(blocks, block):
+def test_hash__by_blockhash_for_256_blocks__exact(blocks: Contract, block: headers.Block) -> None:
     headers.go_to_block(block.number + 256)
     assert blocks.hash_of(block.number) == block.hash
     headers.go_to_block(block.number + 257)
@@ -265,7 +272,9 @@ def test_hash__by_blockhash_for_256_blocks__exact(blocks, block):
         blocks.value(block.number, block.header)
 
 
-def test_hash__by_the_history_contract_for_8191_blocks__exact(blocks, block):
+def test_hash__by_the_history_contract_for_8191_blocks__exact(
+    blocks: Contract, block: headers.Block
+) -> None:
     headers.keep(block.number, block.header)
     for distance in (257, HISTORY_REACH):
         headers.go_to_block(block.number + distance)
@@ -275,15 +284,17 @@ def test_hash__by_the_history_contract_for_8191_blocks__exact(blocks, block):
     assert blocks.hash_of(block.number) == ZERO
 
 
-def test_hash__history_that_knows_nothing_of_the_block(blocks, block):
+def test_hash__history_that_knows_nothing_of_the_block(
+    blocks: Contract, block: headers.Block
+) -> None:
     """The contract is there since a later block than the one that is asked for."""
     boa.env.set_code(HISTORY, HISTORY_CODE)
     headers.go_to_block(block.number + 300)
     assert blocks.hash_of(block.number) == ZERO
 
 
-def test_hash__history_of_another_make(blocks, block):
-    """An answer that is no word is none: 31 bytes, or the 33rd is cut off."""
+def test_hash__history_of_another_make(blocks: Contract, block: headers.Block) -> None:
+    """An answer that is not a word is none: 31 bytes, or the 33rd is cut off."""
     headers.go_to_block(block.number + 300)
     boa.env.set_code(HISTORY, bytes.fromhex("601f5ff3"))
     assert blocks.hash_of(block.number) == ZERO
@@ -292,14 +303,14 @@ def test_hash__history_of_another_make(blocks, block):
 
 
 @pytest.fixture
-def arb_sys():
+def arb_sys() -> Contract:
     """Arbitrum's precompile, with numbers that are not those of `block.number`."""
     deployer = deployer_of("mocks/ArbSys")
     boa.env.set_code(ARB_SYS, boa.env.get_code(deployer.deploy().address))
     return deployer.at(ARB_SYS)
 
 
-def test_arbitrum__numbers_and_hashes_are_those_of_arb_sys(arb_sys):
+def test_arbitrum__numbers_and_hashes_are_those_of_arb_sys(arb_sys: Contract) -> None:
     contract = deploy(ARBITRUM)
     block = headers.block(2**33, TIME, MIX)
     headers.go_to_block(20_000_000)
@@ -315,7 +326,7 @@ def test_arbitrum__numbers_and_hashes_are_those_of_arb_sys(arb_sys):
     assert contract.hash_of(block.number + 1) == ZERO
 
 
-def test_arbitrum__hashes_far_back_are_those_of_its_history_contract(arb_sys):
+def test_arbitrum__hashes_far_back_are_those_of_its_history_contract(arb_sys: Contract) -> None:
     contract = deploy(ARBITRUM)
     block = headers.block(2**33, TIME, MIX)
     arb_sys.set_block(block.number + 1, block.hash)
@@ -329,7 +340,7 @@ def test_arbitrum__hashes_far_back_are_those_of_its_history_contract(arb_sys):
     assert contract.hash_of(block.number) == block.hash
 
 
-def test_arbitrum__without_arb_sys__refused():
+def test_arbitrum__without_arb_sys__refused() -> None:
     contract = deploy(ARBITRUM)
     with pytest.raises(boa.BoaError):
         contract.number()
@@ -339,13 +350,15 @@ def test_arbitrum__without_arb_sys__refused():
 
 
 @pytest.fixture(scope="module")
-def node():
+def node() -> Iterator[Anvil]:
     """Anvil: real headers, real hashes, the real history contract."""
     with Anvil(arguments=["--hardfork", "prague"]) as chain:
         yield chain
 
 
-def test_node__its_headers_and_history_are_what_the_contracts_expect(node, blocks):
+def test_node__its_headers_and_history_are_what_the_contracts_expect(
+    node: Anvil, blocks: Contract
+) -> None:
     """The contract itself runs on the node, and reads its blocks near and far."""
     sender = node.accounts[0].address
     initcode = bytes(deployer_of("mocks/DesignatedBlock").compiler_data.bytecode)
@@ -353,7 +366,7 @@ def test_node__its_headers_and_history_are_what_the_contracts_expect(node, block
     address = receipt["contractAddress"]
     assert node.rpc("eth_getCode", HISTORY, "latest") == "0x" + HISTORY_CODE.hex()
 
-    def ask(name: str, *arguments) -> bytes:
+    def ask(name: str, *arguments: Any) -> bytes:
         data = getattr(blocks, name).prepare_calldata(*arguments)
         answer = node.rpc("eth_call", {"to": address, "data": "0x" + data.hex()}, "latest")
         return bytes.fromhex(answer[2:])

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`deposit`, `withdraw`, `collect_fees`; donated tokens; tokens that misbehave."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
+from typing import Any
 
 import boa
 import pytest
+from eth_account.signers.local import LocalAccount
 
 from tests.contracts.actions import (
     ORDER,
+    Provider,
     accept,
     assigned,
     attest,
@@ -22,6 +27,8 @@ from tests.contracts.actions import register as register_provider
 from tests.contracts.deploy import (
     USD,
     ZERO_ADDRESS,
+    Contract,
+    Suite,
     account_of,
     address_of,
     deploy_suite,
@@ -33,7 +40,7 @@ pytestmark = pytest.mark.invariant("I-1")
 FEE = 10 * USD * 250 // 10_000
 
 
-def test_deposit__credits(jobs, payment, requester):
+def test_deposit__credits(jobs: Contract, payment: Contract, requester: str) -> None:
     before = payment.balanceOf(requester)
     jobs.deposit(5, sender=requester)
     assert event(jobs, "Deposited") == {"account": requester, "amount": 5}
@@ -43,17 +50,17 @@ def test_deposit__credits(jobs, payment, requester):
     assert payment.balanceOf(jobs.address) == 11
 
 
-def test_deposit__nothing__reverts(jobs, requester):
+def test_deposit__nothing__reverts(jobs: Contract, requester: str) -> None:
     with boa.reverts("escrow: zero amount"):
         jobs.deposit(0, sender=requester)
 
 
-def test_deposit__without_allowance__reverts(jobs, stranger):
+def test_deposit__without_allowance__reverts(jobs: Contract, stranger: str) -> None:
     with boa.reverts("erc20: insufficient allowance"):
         jobs.deposit(1, sender=stranger)
 
 
-def test_withdraw__all_of_the_credit(jobs, payment, requester):
+def test_withdraw__all_of_the_credit(jobs: Contract, payment: Contract, requester: str) -> None:
     jobs.deposit(5, sender=requester)
     before = payment.balanceOf(requester)
     assert jobs.withdraw(sender=requester) == 5
@@ -64,19 +71,21 @@ def test_withdraw__all_of_the_credit(jobs, payment, requester):
         jobs.withdraw(sender=requester)
 
 
-def test_withdraw__to_another_receiver(jobs, payment, requester, stranger):
+def test_withdraw__to_another_receiver(
+    jobs: Contract, payment: Contract, requester: str, stranger: str
+) -> None:
     jobs.deposit(5, sender=requester)
     jobs.withdraw(stranger, sender=requester)
     assert payment.balanceOf(stranger) == 5
 
 
-def test_withdraw__zero_receiver__reverts(jobs, requester):
+def test_withdraw__zero_receiver__reverts(jobs: Contract, requester: str) -> None:
     jobs.deposit(5, sender=requester)
     with boa.reverts("token: zero receiver"):
         jobs.withdraw(ZERO_ADDRESS, sender=requester)
 
 
-def test_withdraw__never_had_credit__reverts(jobs, stranger):
+def test_withdraw__never_had_credit__reverts(jobs: Contract, stranger: str) -> None:
     with boa.reverts("ledger: nothing to withdraw"):
         jobs.withdraw(sender=stranger)
 
@@ -85,35 +94,41 @@ def test_withdraw__never_had_credit__reverts(jobs, stranger):
 
 
 @pytest.fixture
-def holder(payment):
+def holder(payment: Contract) -> LocalAccount:
     """Holds payment tokens, has approved nothing, signs permits."""
     account = account_of("holder")
     payment.mint(account.address, 10)
     return account
 
 
-def test_deposit_with_permit__default(jobs, payment, holder):
+def test_deposit_with_permit__default(
+    jobs: Contract, payment: Contract, holder: LocalAccount
+) -> None:
     v, r, s = permit(payment, holder, jobs.address, 10)
     jobs.deposit_with_permit(10, 2**63, v, r, s, sender=holder.address)
     assert jobs.credit_of(holder.address) == 10
 
 
 def test_deposit_with_permit__permit_sent_first_by_another__still_works(
-    jobs, payment, holder, stranger
-):
+    jobs: Contract, payment: Contract, holder: LocalAccount, stranger: str
+) -> None:
     v, r, s = permit(payment, holder, jobs.address, 10)
     payment.permit(holder.address, jobs.address, 10, 2**63, v, r, s, sender=stranger)
     jobs.deposit_with_permit(10, 2**63, v, r, s, sender=holder.address)
     assert jobs.credit_of(holder.address) == 10
 
 
-def test_deposit_with_permit__bad_permit__reverts(jobs, payment, holder):
+def test_deposit_with_permit__bad_permit__reverts(
+    jobs: Contract, payment: Contract, holder: LocalAccount
+) -> None:
     v, r, s = permit(payment, holder, jobs.address, 9)
     with boa.reverts("erc20: insufficient allowance"):
         jobs.deposit_with_permit(10, 2**63, v, r, s, sender=holder.address)
 
 
-def test_deposit_with_permit__nothing__reverts(jobs, payment, holder):
+def test_deposit_with_permit__nothing__reverts(
+    jobs: Contract, payment: Contract, holder: LocalAccount
+) -> None:
     v, r, s = permit(payment, holder, jobs.address, 0)
     with boa.reverts("escrow: zero amount"):
         jobs.deposit_with_permit(0, 2**63, v, r, s, sender=holder.address)
@@ -123,8 +138,13 @@ def test_deposit_with_permit__nothing__reverts(jobs, payment, holder):
 
 
 def test_collect_fees__to_the_treasury_by_anyone(
-    suite, jobs, payment, requester, provider, stranger
-):
+    suite: Suite,
+    jobs: Contract,
+    payment: Contract,
+    requester: str,
+    provider: Provider,
+    stranger: str,
+) -> None:
     for nonce in range(2):
         terms, record = attested(suite, requester, provider, order(nonce=nonce))
         jobs.approve(terms.abi_tuple(), record.abi_tuple(), sender=requester)
@@ -141,7 +161,9 @@ def test_collect_fees__to_the_treasury_by_anyone(
 # -------------------------------------------------------------------- donations
 
 
-def test_donation__changes_nothing(suite, jobs, payment, requester, provider):
+def test_donation__changes_nothing(
+    suite: Suite, jobs: Contract, payment: Contract, requester: str, provider: Provider
+) -> None:
     payment.mint(jobs.address, 1_000 * USD)
     terms, record = attested(suite, requester, provider)
     jobs.approve(terms.abi_tuple(), record.abi_tuple(), sender=requester)
@@ -154,12 +176,12 @@ def test_donation__changes_nothing(suite, jobs, payment, requester, provider):
 # --------------------------------------------------------------- hostile tokens
 
 
-def suite_with(name):
+def suite_with(name: str) -> Suite:
     """A suite whose payment token is a mock of that name."""
     return deploy_suite(payment=deployer_of(f"mocks/{name}").deploy())
 
 
-def test_silent_token__whole_job():
+def test_silent_token__whole_job() -> None:
     """A token that returns nothing, as some old ones do."""
     suite = suite_with("SilentToken")
     provider, requester = register_provider(suite), address_of("requester")
@@ -169,7 +191,7 @@ def test_silent_token__whole_job():
     assert suite.payment.balanceOf(provider.payout) == 10 * USD - FEE
 
 
-def test_refusing_token__answer_false__reverts():
+def test_refusing_token__answer_false__reverts() -> None:
     """A token that answers false instead of reverting moves nothing: the call must fail."""
     suite = suite_with("SilentToken")
     requester = address_of("requester")
@@ -187,7 +209,7 @@ def test_refusing_token__answer_false__reverts():
 
 
 @pytest.mark.invariant("I-2")
-def test_blocked_receiver__stops_nobody_else():
+def test_blocked_receiver__stops_nobody_else() -> None:
     """The token blocks the requester: refunds, settlement and the others go on (I-2)."""
     suite = suite_with("SilentToken")
     provider, requester = register_provider(suite), address_of("requester")
@@ -205,7 +227,7 @@ def test_blocked_receiver__stops_nobody_else():
     assert suite.payment.balanceOf(elsewhere) == 30 * USD
 
 
-def test_blocked_treasury__owner_names_another():
+def test_blocked_treasury__owner_names_another() -> None:
     suite = suite_with("SilentToken")
     provider, requester = register_provider(suite), address_of("requester")
     terms, record = attested(suite, requester, provider)
@@ -218,7 +240,7 @@ def test_blocked_treasury__owner_names_another():
 
 
 @pytest.fixture
-def reentrant():
+def reentrant() -> Any:
     """A suite with a token that calls back, a requester with credit, and a job to expire."""
     return suite_with("ReentrantToken")
 
@@ -234,7 +256,7 @@ REENTRY = {
 
 @pytest.mark.parametrize("entry", REENTRY)
 @pytest.mark.parametrize("outer", ["withdraw", "deposit", "post"])
-def test_reentrant_token__every_way_in_is_closed(reentrant, entry, outer):
+def test_reentrant_token__every_way_in_is_closed(reentrant: Any, entry: Any, outer: str) -> None:
     """The token itself holds credit and an open job, and calls back while money moves."""
     suite, jobs, token = reentrant, reentrant.jobs, reentrant.payment
     requester = address_of("requester")
@@ -258,7 +280,7 @@ def test_reentrant_token__every_way_in_is_closed(reentrant, entry, outer):
     assert not alone.is_error
 
 
-def test_no_code_at_the_token__reverts(suite, requester):
+def test_no_code_at_the_token__reverts(suite: Suite, requester: str) -> None:
     """A token without code moves nothing, and must not look as if it did."""
     nowhere = SimpleNamespace(address=address_of("no contract"))
     broken = deploy_suite(payment=nowhere)
@@ -266,7 +288,9 @@ def test_no_code_at_the_token__reverts(suite, requester):
         broken.jobs.deposit(1, sender=requester)
 
 
-def test_expire__refund_does_not_need_the_token(suite, jobs, requester, provider):
+def test_expire__refund_does_not_need_the_token(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     terms = assigned(suite, requester, provider)
     pass_time(ORDER.duration + 1)
     jobs.expire(terms.abi_tuple(), sender=requester)

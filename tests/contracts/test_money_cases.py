@@ -222,7 +222,7 @@ def test_f5__nobody_pays_for_a_fault_before_its_time(story: Story) -> None:
 
 @pytest.mark.invariant("I-2", "I-13")
 def test_p12__a_fault_that_nobody_reports_ends(story: Story) -> None:
-    """Entries do not wait for ever, and the score of before has not grown."""
+    """Entries do not wait without end, and the score of before has not grown."""
     owner = story.provider(0, 2_000)
     e = story.prove({owner: "m"})
     assert story.stake(DELEGATORS[0], owner, 10 * TPF)

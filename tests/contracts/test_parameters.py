@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters and constructor of Jobs: hard bounds, owner only, future deals only (I-11)."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import boa
 import pytest
 
-from tests.contracts.actions import attested, event, order, post
+from tests.contracts.actions import Provider, attested, event, order, post
 from tests.contracts.deploy import (
     DAY,
     USD,
     ZERO_ADDRESS,
+    Contract,
     Parameters,
+    Suite,
     address_of,
     deploy_jobs,
     deploy_staking,
@@ -21,7 +26,7 @@ from tests.contracts.deploy import (
 pytestmark = pytest.mark.invariant("I-11")
 
 
-def test_set_fee__bounds(suite, jobs):
+def test_set_fee__bounds(suite: Suite, jobs: Contract) -> None:
     for bps in (0, 1_000):
         jobs.set_fee(bps, sender=suite.owner)
         assert event(jobs, "FeeChanged") == {"fee_bps": bps}
@@ -31,7 +36,7 @@ def test_set_fee__bounds(suite, jobs):
             jobs.set_fee(bps, sender=suite.owner)
 
 
-def test_set_challenge_window__bounds(suite, jobs):
+def test_set_challenge_window__bounds(suite: Suite, jobs: Contract) -> None:
     for seconds in (10, 14 * DAY):
         jobs.set_challenge_window(seconds, sender=suite.owner)
         assert event(jobs, "ChallengeWindowChanged") == {"seconds": seconds}
@@ -41,7 +46,9 @@ def test_set_challenge_window__bounds(suite, jobs):
             jobs.set_challenge_window(seconds, sender=suite.owner)
 
 
-def test_set_treasury__changes_and_refuses_zero(suite, jobs, stranger):
+def test_set_treasury__changes_and_refuses_zero(
+    suite: Suite, jobs: Contract, stranger: str
+) -> None:
     jobs.set_treasury(stranger, sender=suite.owner)
     assert event(jobs, "TreasuryChanged") == {"treasury": stranger}
     assert jobs.treasury() == stranger
@@ -53,13 +60,17 @@ def test_set_treasury__changes_and_refuses_zero(suite, jobs, stranger):
     ("method", "argument"),
     [("set_fee", 1), ("set_challenge_window", 60), ("set_treasury", address_of("stranger"))],
 )
-def test_setters__unauthorized__reverts(suite, jobs, stranger, method, argument):
+def test_setters__unauthorized__reverts(
+    suite: Suite, jobs: Contract, stranger: str, method: str, argument: Any
+) -> None:
     for caller in (stranger, suite.guardian, suite.treasury, suite.deployer):
         with boa.reverts("ownable: caller is not the owner"):
             getattr(jobs, method)(argument, sender=caller)
 
 
-def test_config__each_part_keeps_the_others(suite, jobs, requester, provider):
+def test_config__each_part_keeps_the_others(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     terms, record = attested(suite, requester, provider)
     jobs.approve(terms.abi_tuple(), record.abi_tuple(), sender=requester)
     fees = jobs.accrued_fees()
@@ -75,14 +86,16 @@ def test_config__each_part_keeps_the_others(suite, jobs, requester, provider):
     assert (jobs.fee_bps(), jobs.challenge_window(), jobs.accrued_fees()) == (0, 14 * DAY, fees)
 
 
-def test_terms__parameters_of_the_post(suite, jobs, requester):
+def test_terms__parameters_of_the_post(suite: Suite, jobs: Contract, requester: str) -> None:
     jobs.set_fee(7, sender=suite.owner)
     jobs.set_challenge_window(70, sender=suite.owner)
     terms = post(suite, requester)
     assert (terms.fee_bps, terms.challenge_window) == (7, 70)
 
 
-def test_accrued_fees__largest_deal(suite, jobs, requester, provider):
+def test_accrued_fees__largest_deal(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     jobs.set_fee(1_000, sender=suite.owner)
     largest = 2**120 - 1
     terms, record = attested(
@@ -97,7 +110,7 @@ def test_accrued_fees__largest_deal(suite, jobs, requester, provider):
 # ----------------------------------------------------------------- constructor
 
 
-def deploy(suite, **changes):
+def deploy(suite: Suite, **changes: Any) -> Contract:
     """Deploy Jobs with some arguments changed, by name of the constructor's parameter."""
     arguments = {
         "payment_token": suite.payment.address,
@@ -134,7 +147,7 @@ def deploy(suite, **changes):
         ({"lock_margin": 46 * DAY}, "collateral: locks too short"),
     ],
 )
-def test_init__out_of_bounds__reverts(suite, changes, reason):
+def test_init__out_of_bounds__reverts(suite: Suite, changes: Any, reason: str) -> None:
     with boa.reverts(reason):
         deploy(suite, **changes)
 
@@ -154,7 +167,7 @@ def test_init__out_of_bounds__reverts(suite, changes, reason):
         {"initial_guardian": ZERO_ADDRESS},
     ],
 )
-def test_init__at_the_bounds(suite, changes):
+def test_init__at_the_bounds(suite: Suite, changes: Any) -> None:
     jobs = deploy(suite, **changes)
     for name, getter in {
         "fee_bps": jobs.fee_bps,
@@ -169,7 +182,7 @@ def test_init__at_the_bounds(suite, changes):
             assert getter() == changes[name]
 
 
-def test_init__wiring_can_be_read(suite, jobs):
+def test_init__wiring_can_be_read(suite: Suite, jobs: Contract) -> None:
     assert jobs.PAYMENT_TOKEN() == suite.payment.address
     assert jobs.STAKING() == suite.staking.address
     assert jobs.treasury() == suite.treasury
@@ -181,7 +194,7 @@ def test_init__wiring_can_be_read(suite, jobs):
     assert jobs.eip712Domain()[1:5] == ("Teraproof", "1", 1, jobs.address)
 
 
-def test_init__shortest_locks__no_job_outlives_its_lock(suite, requester):
+def test_init__shortest_locks__no_job_outlives_its_lock(suite: Suite, requester: str) -> None:
     """With the tightest locks that the constructor takes and the widest window, one second of
     work is left, and a job can be posted for it.
     """
@@ -204,5 +217,5 @@ def test_init__shortest_locks__no_job_outlives_its_lock(suite, requester):
 
 
 @pytest.mark.parametrize("name", ["transfer_ownership", "renounce_ownership"])
-def test_surface__ownership_cannot_move(jobs, name):
+def test_surface__ownership_cannot_move(jobs: Contract, name: str) -> None:
     assert not hasattr(jobs, name)

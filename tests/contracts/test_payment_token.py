@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The test dollar: mint, permit, and EIP-3009 with both forms of a signature."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import boa
 import pytest
 from eth_abi.abi import encode
+from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
 from tests.contracts.actions import event, go_to, now, permit
-from tests.contracts.deploy import USD, ZERO_ADDRESS, account_of, address_of, deployer_of
+from tests.contracts.deploy import USD, ZERO_ADDRESS, Contract, account_of, address_of, deployer_of
 
 HOLDER = account_of("token holder")
 RECEIVER = address_of("token receiver")
@@ -40,13 +45,13 @@ WITH_BYTES = {
 
 
 @pytest.fixture
-def dollar():
+def dollar() -> Contract:
     token = deployer_of("testnet/PaymentToken").deploy()
     token.mint(HOLDER.address, 100 * USD)
     return token
 
 
-def authorization(**changes):
+def authorization(**changes: Any) -> dict[str, Any]:
     """The usual authorization with some members changed."""
     usual = {
         "from": HOLDER.address,
@@ -59,7 +64,7 @@ def authorization(**changes):
     return usual | changes
 
 
-def sign(token, kind, message, signer=HOLDER):
+def sign(token: Contract, kind: str, message: dict[str, Any], signer: LocalAccount = HOLDER) -> Any:
     """An EIP-712 signature over the token's own domain."""
     (_, name, version, chain_id, address, *_rest) = token.eip712Domain()
     members = MEMBERS if kind != CANCEL else [("authorizer", "address"), ("nonce", "bytes32")]
@@ -70,7 +75,9 @@ def sign(token, kind, message, signer=HOLDER):
     )
 
 
-def call(token, kind, message, signed, sender, form):
+def call(
+    token: Contract, kind: str, message: dict[str, Any], signed: Any, sender: str, form: str
+) -> Any:
     """Send an authorization in one of the two forms; the reason when it is refused."""
     values = list(message.values())
     if form == "bytes":
@@ -94,7 +101,7 @@ def call(token, kind, message, signed, sender, form):
     return None
 
 
-def reason_of(output):
+def reason_of(output: bytes) -> str:
     """The words of an `Error(string)`."""
     length = int.from_bytes(output[36:68], "big")
     return output[68 : 68 + length].decode()
@@ -107,7 +114,7 @@ both_kinds = pytest.mark.parametrize("kind", [TRANSFER, RECEIVE])
 # ------------------------------------------------------------------ what it is
 
 
-def test_type_hashes__those_of_the_standard(dollar):
+def test_type_hashes__those_of_the_standard(dollar: Contract) -> None:
     """The constants that the ERC prints."""
     assert dollar.TRANSFER_WITH_AUTHORIZATION_TYPEHASH().hex() == (
         "7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267"
@@ -120,13 +127,13 @@ def test_type_hashes__those_of_the_standard(dollar):
     )
 
 
-def test_mint__by_anyone(dollar, stranger):
+def test_mint__by_anyone(dollar: Contract, stranger: str) -> None:
     dollar.mint(stranger, 5, sender=stranger)
     assert dollar.balanceOf(stranger) == 5
     assert (dollar.name(), dollar.symbol(), dollar.decimals()) == ("Test Dollar", "tUSD", 6)
 
 
-def test_permit__sets_the_allowance(dollar, stranger):
+def test_permit__sets_the_allowance(dollar: Contract, stranger: str) -> None:
     dollar.permit(
         HOLDER.address, stranger, 7, FAR, *permit(dollar, HOLDER, stranger, 7, FAR), sender=stranger
     )
@@ -138,7 +145,7 @@ def test_permit__sets_the_allowance(dollar, stranger):
 
 @both_forms
 @both_kinds
-def test_authorization__moves_tokens_once(dollar, kind, form):
+def test_authorization__moves_tokens_once(dollar: Contract, kind: Any, form: Any) -> None:
     message = authorization()
     signed = sign(dollar, kind, message)
     assert not dollar.authorizationState(HOLDER.address, NONCE)
@@ -158,7 +165,9 @@ def test_authorization__moves_tokens_once(dollar, kind, form):
 
 
 @both_forms
-def test_transfer__sent_by_anyone__receive__by_the_receiver_only(dollar, stranger, form):
+def test_transfer__sent_by_anyone__receive__by_the_receiver_only(
+    dollar: Contract, stranger: str, form: Any
+) -> None:
     message = authorization()
     assert call(dollar, RECEIVE, message, sign(dollar, RECEIVE, message), stranger, form) == (
         "payment token: caller is not the receiver"
@@ -168,7 +177,7 @@ def test_transfer__sent_by_anyone__receive__by_the_receiver_only(dollar, strange
 
 @both_forms
 @both_kinds
-def test_authorization__of_the_other_kind__refused(dollar, kind, form):
+def test_authorization__of_the_other_kind__refused(dollar: Contract, kind: Any, form: Any) -> None:
     other = TRANSFER if kind == RECEIVE else RECEIVE
     message = authorization()
     assert call(dollar, kind, message, sign(dollar, other, message), RECEIVER, form) == (
@@ -189,7 +198,9 @@ def test_authorization__of_the_other_kind__refused(dollar, kind, form):
         {"nonce": bytes(32)},
     ],
 )
-def test_authorization__changed__refused(dollar, kind, form, change):
+def test_authorization__changed__refused(
+    dollar: Contract, kind: Any, form: Any, change: Any
+) -> None:
     signed = sign(dollar, kind, authorization())
     changed = authorization(**change)
     sender = changed["to"]
@@ -198,7 +209,7 @@ def test_authorization__changed__refused(dollar, kind, form, change):
 
 @both_forms
 @both_kinds
-def test_authorization__times__exact(dollar, kind, form):
+def test_authorization__times__exact(dollar: Contract, kind: Any, form: Any) -> None:
     """After the one and before the other, as the ERC says."""
     start, end = now() + 100, now() + 200
     message = authorization(validAfter=start, validBefore=end)
@@ -215,7 +226,9 @@ def test_authorization__times__exact(dollar, kind, form):
 
 @both_forms
 @both_kinds
-def test_authorization__more_than_there_is__nonce_stays(dollar, kind, form):
+def test_authorization__more_than_there_is__nonce_stays(
+    dollar: Contract, kind: Any, form: Any
+) -> None:
     message = authorization(value=100 * USD + 1)
     signed = sign(dollar, kind, message)
     assert call(dollar, kind, message, signed, RECEIVER, form) is not None
@@ -223,7 +236,7 @@ def test_authorization__more_than_there_is__nonce_stays(dollar, kind, form):
 
 
 @both_forms
-def test_authorization__of_another_token__refused(dollar, form):
+def test_authorization__of_another_token__refused(dollar: Contract, form: Any) -> None:
     other = deployer_of("testnet/PaymentToken").deploy()
     message = authorization()
     assert call(dollar, TRANSFER, message, sign(other, TRANSFER, message), RECEIVER, form) == (
@@ -231,7 +244,7 @@ def test_authorization__of_another_token__refused(dollar, form):
     )
 
 
-def test_authorization__nobody_speaks_for_the_zero_address(dollar, stranger):
+def test_authorization__nobody_speaks_for_the_zero_address(dollar: Contract, stranger: str) -> None:
     """A signature that recovers to nobody is not that of nobody."""
     message = list(authorization(**{"from": ZERO_ADDRESS, "value": 0}).values())
     with boa.reverts("ecdsa: invalid signature"):
@@ -243,7 +256,7 @@ def test_authorization__nobody_speaks_for_the_zero_address(dollar, stranger):
 
 
 @both_forms
-def test_cancel__makes_it_unusable(dollar, stranger, form):
+def test_cancel__makes_it_unusable(dollar: Contract, stranger: str, form: Any) -> None:
     message = {"authorizer": HOLDER.address, "nonce": NONCE}
     signed = sign(dollar, CANCEL, message)
     assert call(dollar, CANCEL, message, signed, stranger, form) is None
@@ -260,7 +273,7 @@ def test_cancel__makes_it_unusable(dollar, stranger, form):
 
 
 @both_forms
-def test_cancel__by_another__refused(dollar, stranger, form):
+def test_cancel__by_another__refused(dollar: Contract, stranger: str, form: Any) -> None:
     message = {"authorizer": HOLDER.address, "nonce": NONCE}
     signed = sign(dollar, CANCEL, message, account_of("stranger"))
     assert call(dollar, CANCEL, message, signed, stranger, form) == (
@@ -273,7 +286,7 @@ def test_cancel__by_another__refused(dollar, stranger, form):
 
 
 @pytest.mark.parametrize("length", [0, 64, 66])
-def test_bytes__wrong_length__refused(dollar, length):
+def test_bytes__wrong_length__refused(dollar: Contract, length: int) -> None:
     signature, kinds = WITH_BYTES[TRANSFER]
     values = [*authorization().values(), bytes(length)]
     data = keccak(text=signature)[:4] + encode(kinds, values)
@@ -283,12 +296,12 @@ def test_bytes__wrong_length__refused(dollar, length):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01\x02\x03", b"\x01\x02\x03\x04" + bytes(352)])
-def test_default__anything_else__refused(dollar, stranger, data):
+def test_default__anything_else__refused(dollar: Contract, stranger: str, data: Any) -> None:
     result = boa.env.execute_code(to_address=dollar.address, sender=stranger, data=data)
     assert result.is_error
 
 
-def test_default__ether__refused(dollar, stranger):
+def test_default__ether__refused(dollar: Contract, stranger: str) -> None:
     boa.env.set_balance(stranger, 10)
     result = boa.env.execute_code(
         to_address=dollar.address, sender=stranger, data=bytes(356), value=1

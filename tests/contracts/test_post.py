@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`post` and `cancel`: escrow in, escrow back."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import boa
 import pytest
 
 from teraproof.protocol.terms import Status
 from tests.contracts.actions import (
     ORDER,
+    Provider,
     accept,
     event,
     give_usd,
@@ -18,13 +23,15 @@ from tests.contracts.actions import (
     post,
     terms_of,
 )
-from tests.contracts.deploy import DAY, TPF, USD, deploy_jobs
+from tests.contracts.deploy import DAY, TPF, USD, Contract, Suite, deploy_jobs
 
 PRICE = ORDER.max_price
 MAX_LOCK, LOCK_MARGIN, WINDOW, MARGIN = 60 * DAY, 7 * DAY, DAY, 3_600
 
 
-def test_post__escrows_the_maximum(suite, jobs, payment, requester):
+def test_post__escrows_the_maximum(
+    suite: Suite, jobs: Contract, payment: Contract, requester: str
+) -> None:
     before = payment.balanceOf(requester)
     job = jobs.post(ORDER.abi_tuple(), sender=requester)
     posted = event(jobs, "Posted")
@@ -40,7 +47,7 @@ def test_post__escrows_the_maximum(suite, jobs, payment, requester):
     assert plain(jobs.assignment(job)) == (Status.OPEN, "0x" + "00" * 20, 0)
 
 
-def test_post__from_credit(suite, jobs, payment, requester):
+def test_post__from_credit(suite: Suite, jobs: Contract, payment: Contract, requester: str) -> None:
     jobs.deposit(PRICE + 1, sender=requester)
     held = payment.balanceOf(jobs.address)
     post(suite, requester, from_credit=True, funded=False)
@@ -48,7 +55,7 @@ def test_post__from_credit(suite, jobs, payment, requester):
     assert payment.balanceOf(jobs.address) == held
 
 
-def test_post__from_credit_exactly_all(suite, jobs, requester):
+def test_post__from_credit_exactly_all(suite: Suite, jobs: Contract, requester: str) -> None:
     jobs.deposit(PRICE, sender=requester)
     post(suite, requester, from_credit=True, funded=False)
     assert jobs.credit_of(requester) == 0
@@ -57,7 +64,9 @@ def test_post__from_credit_exactly_all(suite, jobs, requester):
 
 
 @pytest.mark.parametrize("deposited", [0, PRICE - 1])
-def test_post__credit_too_low__reverts(suite, jobs, requester, deposited):
+def test_post__credit_too_low__reverts(
+    suite: Suite, jobs: Contract, requester: str, deposited: int
+) -> None:
     """The sentinel in the slot never pays for anything."""
     if deposited:
         jobs.deposit(deposited, sender=requester)
@@ -65,7 +74,9 @@ def test_post__credit_too_low__reverts(suite, jobs, requester, deposited):
         jobs.post(ORDER.abi_tuple(), True, sender=requester)
 
 
-def test_post__credit_once_used_then_empty__sentinel_pays_nothing(jobs, requester):
+def test_post__credit_once_used_then_empty__sentinel_pays_nothing(
+    jobs: Contract, requester: str
+) -> None:
     jobs.deposit(PRICE, sender=requester)
     jobs.withdraw(sender=requester)
     jobs.deposit(PRICE - 1, sender=requester)
@@ -73,12 +84,12 @@ def test_post__credit_once_used_then_empty__sentinel_pays_nothing(jobs, requeste
         jobs.post(ORDER.abi_tuple(), True, sender=requester)
 
 
-def test_post__without_allowance__reverts(jobs, stranger):
+def test_post__without_allowance__reverts(jobs: Contract, stranger: str) -> None:
     with boa.reverts("erc20: insufficient allowance"):
         jobs.post(ORDER.abi_tuple(), sender=stranger)
 
 
-def changed(**changes):
+def changed(**changes: Any) -> tuple[Any, ...]:
     """An order as a tuple, without the agent's own checks."""
     fields = dict(zip(ORDER.__dataclass_fields__, ORDER.abi_tuple(), strict=True)) | changes
     return tuple(fields.values())
@@ -98,7 +109,9 @@ def changed(**changes):
         ({"duration": 2**64 - 1}, "jobs: duration too long"),
     ],
 )
-def test_post__bad_order__reverts(jobs, requester, changes, reason):
+def test_post__bad_order__reverts(
+    jobs: Contract, requester: str, changes: Any, reason: str
+) -> None:
     with boa.reverts(reason):
         jobs.post(changed(**changes), sender=requester)
 
@@ -119,12 +132,14 @@ def test_post__bad_order__reverts(jobs, requester, changes, reason):
         {"nonce": 2**256 - 1},
     ],
 )
-def test_post__at_the_bounds(suite, jobs, requester, changes):
+def test_post__at_the_bounds(suite: Suite, jobs: Contract, requester: str, changes: Any) -> None:
     terms = post(suite, requester, order(**changes))
     assert jobs.status(terms.job_id()) == Status.OPEN
 
 
-def test_post__longest_duration__can_be_accepted(suite, jobs, requester, provider):
+def test_post__longest_duration__can_be_accepted(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     duration = MAX_LOCK - WINDOW - LOCK_MARGIN
     terms = post(suite, requester, order(duration=duration))
     accept(suite, provider, terms)
@@ -132,26 +147,32 @@ def test_post__longest_duration__can_be_accepted(suite, jobs, requester, provide
     assert lock == (100 * TPF, now() + MAX_LOCK)
 
 
-def test_post__same_order_in_the_same_block__reverts(suite, jobs, requester):
+def test_post__same_order_in_the_same_block__reverts(
+    suite: Suite, jobs: Contract, requester: str
+) -> None:
     post(suite, requester)
     with boa.reverts("jobs: exists"):
         jobs.post(ORDER.abi_tuple(), sender=requester)
 
 
-def test_post__same_block__another_nonce_or_requester(suite, jobs, requester, stranger):
+def test_post__same_block__another_nonce_or_requester(
+    suite: Suite, jobs: Contract, requester: str, stranger: str
+) -> None:
     first = post(suite, requester)
     second = post(suite, requester, order(nonce=1))
     third = post(suite, stranger)
     assert len({terms.job_id() for terms in (first, second, third)}) == 3
 
 
-def test_post__same_order_in_a_later_block(suite, requester):
+def test_post__same_order_in_a_later_block(suite: Suite, requester: str) -> None:
     first = post(suite, requester)
     pass_time(1)
     assert post(suite, requester).job_id() != first.job_id()
 
 
-def test_post__again_after_a_cancel_in_the_same_block__reverts(suite, jobs, requester):
+def test_post__again_after_a_cancel_in_the_same_block__reverts(
+    suite: Suite, jobs: Contract, requester: str
+) -> None:
     terms = post(suite, requester)
     jobs.cancel(terms.abi_tuple(), sender=requester)
     with boa.reverts("jobs: exists"):
@@ -165,30 +186,32 @@ def test_post__again_after_a_cancel_in_the_same_block__reverts(suite, jobs, requ
     ("elapsed", "price"),
     [(0, 10), (1, 10 + 30 / 1_000), (500, 25), (999, 39.97), (1_000, 40), (1_001, 40), (10**9, 40)],
 )
-def test_price_at__rises_linearly(suite, jobs, requester, elapsed, price):
+def test_price_at__rises_linearly(
+    suite: Suite, jobs: Contract, requester: str, elapsed: int, price: Any
+) -> None:
     terms = post(suite, requester)
     at = terms.posted_at + elapsed
     assert jobs.price_at(terms.abi_tuple(), at) == round(price * USD) == terms.price_at(at)
 
 
-def test_price_at__no_auction__maximum(suite, jobs, requester):
+def test_price_at__no_auction__maximum(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester, order(auction=0))
     assert jobs.price_at(terms.abi_tuple(), terms.posted_at) == PRICE
 
 
-def test_price_at__rounds_down(suite, jobs, requester):
+def test_price_at__rounds_down(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester, order(start_price=0, max_price=10, auction=3))
     assert [jobs.price_at(terms.abi_tuple(), now() + t) for t in range(4)] == [0, 3, 6, 10]
 
 
-def test_price_at__widest_values(suite, jobs, requester):
+def test_price_at__widest_values(suite: Suite, jobs: Contract, requester: str) -> None:
     largest = 2**120 - 1
     terms = post(suite, requester, order(start_price=0, max_price=largest, auction=30 * DAY))
     at = now() + 30 * DAY - 1
     assert jobs.price_at(terms.abi_tuple(), at) == terms.price_at(at) < largest
 
 
-def test_price_at__before_the_post__reverts(suite, jobs, requester):
+def test_price_at__before_the_post__reverts(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     with boa.reverts():
         jobs.price_at(terms.abi_tuple(), now() - 1)
@@ -197,7 +220,7 @@ def test_price_at__before_the_post__reverts(suite, jobs, requester):
 # --------------------------------------------------------------------- cancel
 
 
-def test_cancel__by_the_requester(suite, jobs, requester):
+def test_cancel__by_the_requester(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     jobs.cancel(terms.abi_tuple(), sender=requester)
     assert event(jobs, "Cancelled") == {
@@ -209,7 +232,9 @@ def test_cancel__by_the_requester(suite, jobs, requester):
     assert jobs.credit_of(requester) == PRICE
 
 
-def test_cancel__by_anyone_once_it_cannot_be_accepted(suite, jobs, requester, stranger):
+def test_cancel__by_anyone_once_it_cannot_be_accepted(
+    suite: Suite, jobs: Contract, requester: str, stranger: str
+) -> None:
     terms = post(suite, requester)
     until = terms.open_until(MARGIN)
     go_to(until)
@@ -221,21 +246,25 @@ def test_cancel__by_anyone_once_it_cannot_be_accepted(suite, jobs, requester, st
     assert jobs.credit_of(stranger) == 0
 
 
-def test_cancel__twice__reverts(suite, jobs, requester):
+def test_cancel__twice__reverts(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     jobs.cancel(terms.abi_tuple(), sender=requester)
     with boa.reverts("jobs: not open"):
         jobs.cancel(terms.abi_tuple(), sender=requester)
 
 
-def test_cancel__assigned__reverts(suite, jobs, requester, provider):
+def test_cancel__assigned__reverts(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     terms = post(suite, requester)
     accept(suite, provider, terms)
     with boa.reverts("jobs: not open"):
         jobs.cancel(terms.abi_tuple(), sender=requester)
 
 
-def test_cancel__invented_terms__reverts(suite, jobs, requester, stranger):
+def test_cancel__invented_terms__reverts(
+    suite: Suite, jobs: Contract, requester: str, stranger: str
+) -> None:
     terms = post(suite, requester)
     give_usd(suite, stranger, PRICE)
     forged = (stranger, *terms.abi_tuple()[1:])
@@ -243,14 +272,14 @@ def test_cancel__invented_terms__reverts(suite, jobs, requester, stranger):
         jobs.cancel(forged, sender=stranger)
 
 
-def test_cancel__under_a_pause(suite, jobs, requester):
+def test_cancel__under_a_pause(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     jobs.pause(DAY, sender=suite.guardian)
     jobs.cancel(terms.abi_tuple(), sender=requester)
     assert jobs.status(terms.job_id()) == Status.CANCELLED
 
 
-def test_post__no_path_to_other_deployments(suite, requester):
+def test_post__no_path_to_other_deployments(suite: Suite, requester: str) -> None:
     """The same order in another deployment is another job with its own state."""
     other = deploy_jobs(
         suite.payment,

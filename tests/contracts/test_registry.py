@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """`register` and what an owner can change later: operator, payout, endpoint, lock limits."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import boa
 import pytest
+from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
-from tests.contracts.actions import FAR, consent, domain, event, go_to, now, register
+from tests.contracts.actions import FAR, Provider, consent, domain, event, go_to, now, register
 from tests.contracts.deploy import (
     DAY,
     TPF,
     ZERO_ADDRESS,
+    Contract,
+    Suite,
     account_of,
     address_of,
     deploy_staking,
@@ -17,21 +25,21 @@ from tests.contracts.deploy import (
 
 
 @pytest.fixture
-def applicant():
+def applicant() -> str:
     return address_of("applicant")
 
 
 @pytest.fixture
-def operator():
+def operator() -> LocalAccount:
     return account_of("applicant's operator")
 
 
 @pytest.fixture
-def apply(staking, applicant, operator):
+def apply(staking: Contract, applicant: str, operator: LocalAccount) -> Callable[..., Any]:
     """Call `register` with good arguments but for those given."""
 
-    def call(sender=applicant, **changes):
-        arguments = {
+    def call(sender: str = applicant, **changes: Any) -> None:
+        arguments: dict[str, Any] = {
             "operator": operator.address,
             "payout": address_of("payout"),
             "commission_bps": 1_000,
@@ -51,7 +59,9 @@ def apply(staking, applicant, operator):
     return call
 
 
-def test_register__stores_and_announces(staking, apply, applicant, operator):
+def test_register__stores_and_announces(
+    staking: Contract, apply: Callable[..., Any], applicant: str, operator: LocalAccount
+) -> None:
     apply()
     assert event(staking, "Registered") == {
         "provider": applicant,
@@ -74,7 +84,9 @@ def test_register__stores_and_announces(staking, apply, applicant, operator):
     assert staking.pool(applicant) == (0, 0, 0, 0, 0, 0)
 
 
-def test_register__widest_values(staking, apply, applicant):
+def test_register__widest_values(
+    staking: Contract, apply: Callable[..., Any], applicant: str
+) -> None:
     apply(
         commission_bps=10_000,
         max_lock_per_order=2**128 - 1,
@@ -99,54 +111,66 @@ def test_register__widest_values(staking, apply, applicant):
         ({"operator": ZERO_ADDRESS, "consent": b""}, "staking: zero operator"),
     ],
 )
-def test_register__bad_argument__reverts(apply, changes, reason):
+def test_register__bad_argument__reverts(
+    apply: Callable[..., Any], changes: Any, reason: str
+) -> None:
     with boa.reverts(reason):
         apply(**changes)
 
 
-def test_register__endpoint_too_long__reverts(apply):
+def test_register__endpoint_too_long__reverts(apply: Callable[..., Any]) -> None:
     with boa.reverts():
         apply(endpoint="x" * 129)
 
 
-def test_register__twice__reverts(apply):
+def test_register__twice__reverts(apply: Callable[..., Any]) -> None:
     apply()
     with boa.reverts("staking: already registered"):
         apply()
 
 
-def test_register__consent_works_until_its_last_second(apply, staking, applicant):
+def test_register__consent_works_until_its_last_second(
+    apply: Callable[..., Any], staking: Contract, applicant: str
+) -> None:
     expires = now() + 100
     go_to(expires)
     apply(expires=expires)
     assert staking.operator_of(applicant) != ZERO_ADDRESS
 
 
-def test_register__consent_expired__reverts(apply):
+def test_register__consent_expired__reverts(apply: Callable[..., Any]) -> None:
     expires = now() + 100
     go_to(expires + 1)
     with boa.reverts("staking: consent expired"):
         apply(expires=expires)
 
 
-def test_register__consent_to_another_owner__reverts(apply, stranger):
+def test_register__consent_to_another_owner__reverts(
+    apply: Callable[..., Any], stranger: str
+) -> None:
     with boa.reverts("staking: not the operator's consent"):
         apply(sender=stranger)
 
 
-def test_register__consent_of_another_key__reverts(staking, apply, applicant):
+def test_register__consent_of_another_key__reverts(
+    staking: Contract, apply: Callable[..., Any], applicant: str
+) -> None:
     with boa.reverts("staking: not the operator's consent"):
         apply(consent=consent(staking, applicant, account_of("stranger"))[2])
 
 
-def test_register__consent_for_another_deployment__reverts(suite, staking, apply, operator):
+def test_register__consent_for_another_deployment__reverts(
+    suite: Suite, staking: Contract, apply: Callable[..., Any], operator: LocalAccount
+) -> None:
     other = deploy_staking(suite.token, suite.owner, suite.parameters, suite.deployer)
     assert domain(other) != domain(staking)
     with boa.reverts("staking: not the operator's consent"):
         apply(consent=consent(other, address_of("applicant"), operator)[2])
 
 
-def test_register__malleable_consent__reverts(staking, apply, applicant, operator):
+def test_register__malleable_consent__reverts(
+    staking: Contract, apply: Callable[..., Any], applicant: str, operator: LocalAccount
+) -> None:
     (_, _, signature) = consent(staking, applicant, operator)
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
     s = order - int.from_bytes(signature[32:64], "big")
@@ -155,7 +179,9 @@ def test_register__malleable_consent__reverts(staking, apply, applicant, operato
         apply(consent=twin)
 
 
-def test_register__operator_of_another_provider__reverts(staking, apply, stranger, operator):
+def test_register__operator_of_another_provider__reverts(
+    staking: Contract, apply: Callable[..., Any], stranger: str, operator: LocalAccount
+) -> None:
     apply()
     with boa.reverts("staking: operator is taken"):
         apply(sender=stranger, nonce=1, consent=consent(staking, stranger, operator)[2])
@@ -164,7 +190,7 @@ def test_register__operator_of_another_provider__reverts(staking, apply, strange
 # ---------------------------------------------------------------- set_operator
 
 
-def test_set_operator__replaces_the_key(staking, provider):
+def test_set_operator__replaces_the_key(staking: Contract, provider: Provider) -> None:
     successor = account_of("successor")
     staking.set_operator(
         successor.address,
@@ -180,7 +206,7 @@ def test_set_operator__replaces_the_key(staking, provider):
     assert staking.provider_of(provider.operator.address) == ZERO_ADDRESS
 
 
-def test_set_operator__same_key_again(staking, provider):
+def test_set_operator__same_key_again(staking: Contract, provider: Provider) -> None:
     staking.set_operator(
         provider.operator.address,
         *consent(staking, provider.owner, provider.operator),
@@ -189,7 +215,9 @@ def test_set_operator__same_key_again(staking, provider):
     assert staking.provider_of(provider.operator.address) == provider.owner
 
 
-def test_set_operator__key_of_another_provider__reverts(staking, provider, make_provider):
+def test_set_operator__key_of_another_provider__reverts(
+    staking: Contract, provider: Provider, make_provider: Callable[..., Provider]
+) -> None:
     other = make_provider("other provider")
     with boa.reverts("staking: operator is taken"):
         staking.set_operator(
@@ -199,7 +227,9 @@ def test_set_operator__key_of_another_provider__reverts(staking, provider, make_
         )
 
 
-def test_set_operator__released_key_can_serve_another_owner(suite, staking, provider, stranger):
+def test_set_operator__released_key_can_serve_another_owner(
+    suite: Suite, staking: Contract, provider: Provider, stranger: str
+) -> None:
     successor = account_of("successor")
     staking.set_operator(
         successor.address,
@@ -219,7 +249,9 @@ def test_set_operator__released_key_can_serve_another_owner(suite, staking, prov
     assert staking.provider_of(provider.operator.address) == stranger
 
 
-def test_set_operator__old_consent__binds_nothing_again(suite, staking, provider, make_provider):
+def test_set_operator__old_consent__binds_nothing_again(
+    suite: Suite, staking: Contract, provider: Provider, make_provider: Callable[..., Provider]
+) -> None:
     """P7: an old owner cannot take a key back that it has let go, as often as it tries."""
     nonce, expires, signature = consent(staking, provider.owner, provider.operator, nonce=0)
     successor = account_of("successor")
@@ -241,7 +273,9 @@ def test_set_operator__old_consent__binds_nothing_again(suite, staking, provider
         staking.set_operator(key, nonce, expires, signature, sender=provider.owner)
 
 
-def test_set_operator__consent_of_another_owner__reverts(staking, provider, make_provider):
+def test_set_operator__consent_of_another_owner__reverts(
+    staking: Contract, provider: Provider, make_provider: Callable[..., Provider]
+) -> None:
     other = make_provider("other provider")
     successor = account_of("successor")
     with boa.reverts("staking: not the operator's consent"):
@@ -250,8 +284,10 @@ def test_set_operator__consent_of_another_owner__reverts(staking, provider, make
         )
 
 
-def test_set_operator__same_key__a_new_consent(staking, provider, manager):
-    """Bound anew the key has a consent of its own, which `lock` tells: old quotes are dead."""
+def test_set_operator__same_key__a_new_consent(
+    staking: Contract, provider: Provider, manager: str
+) -> None:
+    """Bound again the key has a consent of its own, which `lock` tells: old quotes are dead."""
     operator = provider.operator
     for number in range(3):
         assert staking.lock(operator.address, bytes(32), 0, 0, 0, sender=manager) == (
@@ -264,7 +300,7 @@ def test_set_operator__same_key__a_new_consent(staking, provider, manager):
         )
 
 
-def test_set_operator__consent_expired__reverts(staking, provider):
+def test_set_operator__consent_expired__reverts(staking: Contract, provider: Provider) -> None:
     successor = account_of("successor")
     with boa.reverts("staking: consent expired"):
         staking.set_operator(
@@ -275,7 +311,7 @@ def test_set_operator__consent_expired__reverts(staking, provider):
     assert staking.provider_of(provider.operator.address) == provider.owner
 
 
-def test_set_operator__not_registered__reverts(staking, stranger):
+def test_set_operator__not_registered__reverts(staking: Contract, stranger: str) -> None:
     successor = account_of("successor")
     with boa.reverts("staking: not registered"):
         staking.set_operator(
@@ -283,7 +319,7 @@ def test_set_operator__not_registered__reverts(staking, stranger):
         )
 
 
-def test_set_operator__by_the_operator__reverts(staking, provider):
+def test_set_operator__by_the_operator__reverts(staking: Contract, provider: Provider) -> None:
     successor = account_of("successor")
     with boa.reverts("staking: not registered"):
         staking.set_operator(
@@ -293,7 +329,9 @@ def test_set_operator__by_the_operator__reverts(staking, provider):
         )
 
 
-def test_set_operator__keeps_generations_after_a_wipe(suite, staking, provider, manager):
+def test_set_operator__keeps_generations_after_a_wipe(
+    suite: Suite, staking: Contract, provider: Provider, manager: str
+) -> None:
     staking.slash(provider.owner, bytes(32), 2**127, sender=manager)
     successor = account_of("successor")
     staking.set_operator(
@@ -305,18 +343,20 @@ def test_set_operator__keeps_generations_after_a_wipe(suite, staking, provider, 
 # ------------------------------------------------- payout, endpoint and limits
 
 
-def test_set_payout__changes_the_receiver(staking, provider, stranger):
+def test_set_payout__changes_the_receiver(
+    staking: Contract, provider: Provider, stranger: str
+) -> None:
     staking.set_payout(stranger, sender=provider.owner)
     assert event(staking, "PayoutChanged") == {"provider": provider.owner, "payout": stranger}
     assert staking.payout_of(provider.owner) == stranger
 
 
-def test_set_payout__zero__reverts(staking, provider):
+def test_set_payout__zero__reverts(staking: Contract, provider: Provider) -> None:
     with boa.reverts("staking: zero payout"):
         staking.set_payout(ZERO_ADDRESS, sender=provider.owner)
 
 
-def test_set_endpoint__stores_the_digest(staking, provider):
+def test_set_endpoint__stores_the_digest(staking: Contract, provider: Provider) -> None:
     staking.set_endpoint("https://elsewhere.example", sender=provider.owner)
     assert event(staking, "EndpointChanged") == {
         "provider": provider.owner,
@@ -325,7 +365,7 @@ def test_set_endpoint__stores_the_digest(staking, provider):
     assert staking.endpoint_digest(provider.owner) == keccak(text="https://elsewhere.example")
 
 
-def test_set_lock_limits__changes_both(staking, provider):
+def test_set_lock_limits__changes_both(staking: Contract, provider: Provider) -> None:
     staking.set_lock_limits(3, 4, sender=provider.owner)
     assert event(staking, "LockLimitsChanged") == {
         "provider": provider.owner,
@@ -335,7 +375,7 @@ def test_set_lock_limits__changes_both(staking, provider):
     assert staking.lock_limits(provider.owner) == (3, 4)
 
 
-def test_set_lock_limits__above_128_bits__reverts(staking, provider):
+def test_set_lock_limits__above_128_bits__reverts(staking: Contract, provider: Provider) -> None:
     for limits in ((2**128, 0), (0, 2**128)):
         with boa.reverts("staking: limit above 128 bits"):
             staking.set_lock_limits(*limits, sender=provider.owner)
@@ -349,13 +389,15 @@ def test_set_lock_limits__above_128_bits__reverts(staking, provider):
         ("set_lock_limits", (1, 1)),
     ],
 )
-def test_setters__not_the_owner__reverts(staking, provider, stranger, method, arguments):
+def test_setters__not_the_owner__reverts(
+    staking: Contract, provider: Provider, stranger: str, method: str, arguments: Any
+) -> None:
     for caller in (stranger, provider.operator.address, provider.payout):
         with boa.reverts("staking: not registered"):
             getattr(staking, method)(*arguments, sender=caller)
 
 
-def test_views__unknown_provider__empty(staking, stranger):
+def test_views__unknown_provider__empty(staking: Contract, stranger: str) -> None:
     assert staking.operator_of(stranger) == ZERO_ADDRESS
     assert staking.payout_of(stranger) == ZERO_ADDRESS
     assert staking.provider_of(stranger) == ZERO_ADDRESS
@@ -372,7 +414,7 @@ def test_views__unknown_provider__empty(staking, stranger):
     assert staking.lock_of(stranger, stranger, bytes(32)) == (0, 0)
 
 
-def test_register__before_the_seal__staking_waits_for_it(suite):
+def test_register__before_the_seal__staking_waits_for_it(suite: Suite) -> None:
     token = suite.token
     staking = deploy_staking(token, suite.owner, suite.parameters, suite.deployer)
     owner, operator = address_of("early"), account_of("early operator")
@@ -388,6 +430,6 @@ def test_register__before_the_seal__staking_waits_for_it(suite):
     assert staking.owner_assets(owner) == DAY
 
 
-def test_register__helper_stakes(suite):
+def test_register__helper_stakes(suite: Suite) -> None:
     registered = register(suite, "helper", stake=TPF)
     assert suite.staking.owner_assets(registered.owner) == TPF

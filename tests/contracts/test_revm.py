@@ -55,7 +55,13 @@ def random_value(kind: str, source: random.Random) -> Any:
 def test_codec__agrees_with_eth_abi(seed: int) -> None:
     source = random.Random(seed)
     plain = ("uint256", "address", "bytes32", "bool", "bytes", "string", "uint64", "bytes4")
-    more = ("uint256[]", "bytes32[]", "bytes32[][]", "(uint256,address)", "(bytes,uint8)[]")
+    more: tuple[str, ...] = (
+        "uint256[]",
+        "bytes32[]",
+        "bytes32[][]",
+        "(uint256,address)",
+        "(bytes,uint8)[]",
+    )
     more += ("(address,uint64)[3]",)
     types = tuple(source.choice(plain + more) for _ in range(source.randrange(1, 7)))
     values = tuple(random_value(kind, source) for kind in types)

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`approve`, `finalize`, `expire`: one end for each job, and the sum is the escrow."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import boa
 import pytest
 
-from teraproof.protocol.terms import Status, Terms
+from teraproof.protocol.terms import Record, Status, Terms
 from tests.contracts.actions import (
     ORDER,
+    Provider,
     accept,
     assigned,
     attest,
@@ -22,7 +27,7 @@ from tests.contracts.actions import (
     plain,
     post,
 )
-from tests.contracts.deploy import DAY, TPF, USD, address_of, deployer_of
+from tests.contracts.deploy import DAY, TPF, USD, Contract, Suite, address_of, deployer_of
 
 pytestmark = pytest.mark.invariant("I-5", "I-10")
 
@@ -32,20 +37,20 @@ FEE = PRICE * 250 // 10_000
 
 
 @pytest.fixture
-def deal(suite, requester, provider):
+def deal(suite: Suite, requester: str, provider: Provider) -> tuple[Terms, Record]:
     """An attested job: terms and record."""
     return attested(suite, requester, provider)
 
 
 @pytest.fixture
-def approve(jobs):
+def approve(jobs: Contract) -> Callable[..., Any]:
     return lambda terms, record, sender: jobs.approve(
         terms.abi_tuple(), record.abi_tuple(), sender=sender
     )
 
 
 @pytest.fixture
-def finalize(jobs, stranger):
+def finalize(jobs: Contract, stranger: str) -> Callable[..., Any]:
     return lambda terms, record: jobs.finalize(
         terms.abi_tuple(), record.abi_tuple(), sender=stranger
     )
@@ -54,7 +59,15 @@ def finalize(jobs, stranger):
 # -------------------------------------------------------------------- approve
 
 
-def test_approve__pays_provider_and_fee(suite, jobs, staking, requester, provider, deal, approve):
+def test_approve__pays_provider_and_fee(
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    requester: str,
+    provider: Provider,
+    deal: tuple[Terms, Record],
+    approve: Callable[..., Any],
+) -> None:
     terms, record = deal
     approve(terms, record, requester)
     assert event(jobs, "Settled") == {
@@ -72,13 +85,17 @@ def test_approve__pays_provider_and_fee(suite, jobs, staking, requester, provide
     assert staking.pool(provider.owner)[1] == 0
 
 
-def test_approve__not_the_requester__reverts(provider, deal, approve, stranger):
+def test_approve__not_the_requester__reverts(
+    provider: Provider, deal: tuple[Terms, Record], approve: Callable[..., Any], stranger: str
+) -> None:
     for caller in (stranger, provider.owner, provider.operator.address):
         with boa.reverts("jobs: caller is not the requester"):
             approve(*deal, caller)
 
 
-def test_approve__forged_requester__reverts(deal, approve, stranger):
+def test_approve__forged_requester__reverts(
+    deal: tuple[Terms, Record], approve: Callable[..., Any], stranger: str
+) -> None:
     terms, record = deal
     with boa.reverts("jobs: not attested"):
         approve(replace(terms, requester=stranger), record, stranger)
@@ -93,26 +110,38 @@ def test_approve__forged_requester__reverts(deal, approve, stranger):
         {"attestation": bytes(32)},
     ],
 )
-def test_approve__another_record__reverts(requester, deal, approve, change):
+def test_approve__another_record__reverts(
+    requester: str, deal: tuple[Terms, Record], approve: Callable[..., Any], change: Any
+) -> None:
     terms, record = deal
     with boa.reverts("jobs: not the attested record"):
         approve(terms, replace(record, **change), requester)
 
 
-def test_approve__twice__reverts(requester, deal, approve):
+def test_approve__twice__reverts(
+    requester: str, deal: tuple[Terms, Record], approve: Callable[..., Any]
+) -> None:
     approve(*deal, requester)
     with boa.reverts("jobs: not attested"):
         approve(*deal, requester)
 
 
-def test_approve__before_the_attestation__reverts(suite, requester, provider, deal, approve):
+def test_approve__before_the_attestation__reverts(
+    suite: Suite,
+    requester: str,
+    provider: Provider,
+    deal: tuple[Terms, Record],
+    approve: Callable[..., Any],
+) -> None:
     _, record = deal
     terms = assigned(suite, requester, provider, order(nonce=1))
     with boa.reverts("jobs: not attested"):
         approve(terms, record, requester)
 
 
-def test_approve__by_a_contract_wallet(suite, jobs, provider, approve):
+def test_approve__by_a_contract_wallet(
+    suite: Suite, jobs: Contract, provider: Provider, approve: Callable[..., Any]
+) -> None:
     keeper = address_of("keeper")
     wallet = deployer_of("mocks/Wallet").deploy(keeper)
     suite.payment.mint(wallet.address, ORDER.max_price)
@@ -137,7 +166,9 @@ def test_approve__by_a_contract_wallet(suite, jobs, provider, approve):
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_finalize__window__exact(jobs, deal, finalize, early):
+def test_finalize__window__exact(
+    jobs: Contract, deal: tuple[Terms, Record], finalize: Callable[..., Any], early: bool
+) -> None:
     terms, record = deal
     go_to(terms.finalizable_after(record.attested_at) + (not early))
     if early:
@@ -148,21 +179,30 @@ def test_finalize__window__exact(jobs, deal, finalize, early):
         assert jobs.status(terms.job_id()) == Status.SETTLED
 
 
-def test_finalize__forged_attestation_time__reverts(deal, finalize):
+def test_finalize__forged_attestation_time__reverts(
+    deal: tuple[Terms, Record], finalize: Callable[..., Any]
+) -> None:
     terms, record = deal
     go_to(now() + WINDOW)
     with boa.reverts("jobs: not the attested record"):
         finalize(terms, replace(record, attested_at=record.attested_at - 1))
 
 
-def test_finalize__forged_window__reverts(deal, finalize):
+def test_finalize__forged_window__reverts(
+    deal: tuple[Terms, Record], finalize: Callable[..., Any]
+) -> None:
     terms, record = deal
     pass_time(1)
     with boa.reverts("jobs: not attested"):
         finalize(replace(terms, challenge_window=0), record)
 
 
-def test_finalize__after_approve__reverts(requester, deal, approve, finalize):
+def test_finalize__after_approve__reverts(
+    requester: str,
+    deal: tuple[Terms, Record],
+    approve: Callable[..., Any],
+    finalize: Callable[..., Any],
+) -> None:
     approve(*deal, requester)
     pass_time(WINDOW + 1)
     with boa.reverts("jobs: not attested"):
@@ -170,8 +210,14 @@ def test_finalize__after_approve__reverts(requester, deal, approve, finalize):
 
 
 def test_finalize__released_lock__still_pays(
-    suite, jobs, staking, provider, deal, finalize, stranger
-):
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    provider: Provider,
+    deal: tuple[Terms, Record],
+    finalize: Callable[..., Any],
+    stranger: str,
+) -> None:
     terms, record = deal
     pass_time(60 * DAY)
     staking.release(jobs.address, provider.owner, terms.job_id(), sender=stranger)
@@ -180,8 +226,14 @@ def test_finalize__released_lock__still_pays(
 
 
 def test_finalize__wiped_provider_and_removed_manager__still_pays(
-    suite, jobs, staking, provider, manager, deal, finalize
-):
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    provider: Provider,
+    manager: str,
+    deal: tuple[Terms, Record],
+    finalize: Callable[..., Any],
+) -> None:
     staking.slash(provider.owner, bytes(32), 2**200, sender=manager)
     staking.remove_manager(jobs.address, sender=suite.owner)
     pass_time(WINDOW + 1)
@@ -189,7 +241,15 @@ def test_finalize__wiped_provider_and_removed_manager__still_pays(
     assert jobs.credit_of(provider.payout) == PRICE - FEE
 
 
-def test_finalize__payout_of_the_moment(suite, jobs, staking, provider, deal, finalize, stranger):
+def test_finalize__payout_of_the_moment(
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    provider: Provider,
+    deal: tuple[Terms, Record],
+    finalize: Callable[..., Any],
+    stranger: str,
+) -> None:
     staking.set_payout(stranger, sender=provider.owner)
     pass_time(WINDOW + 1)
     finalize(*deal)
@@ -197,14 +257,22 @@ def test_finalize__payout_of_the_moment(suite, jobs, staking, provider, deal, fi
     assert jobs.credit_of(provider.payout) == 0
 
 
-def test_finalize__under_a_pause(suite, jobs, deal, finalize):
+def test_finalize__under_a_pause(
+    suite: Suite, jobs: Contract, deal: tuple[Terms, Record], finalize: Callable[..., Any]
+) -> None:
     pass_time(WINDOW + 1)
     jobs.pause(DAY, sender=suite.guardian)
     finalize(*deal)
 
 
 @pytest.mark.invariant("I-11")
-def test_finalize__fee_and_window_of_the_deal(suite, jobs, provider, deal, finalize):
+def test_finalize__fee_and_window_of_the_deal(
+    suite: Suite,
+    jobs: Contract,
+    provider: Provider,
+    deal: tuple[Terms, Record],
+    finalize: Callable[..., Any],
+) -> None:
     """I-11: parameters changed later do not reach it."""
     jobs.set_fee(1_000, sender=suite.owner)
     jobs.set_challenge_window(14 * DAY, sender=suite.owner)
@@ -213,7 +281,9 @@ def test_finalize__fee_and_window_of_the_deal(suite, jobs, provider, deal, final
     assert jobs.credit_of(provider.payout) == PRICE - FEE
 
 
-def test_settle__free_job__pays_nothing(suite, jobs, requester, provider, approve):
+def test_settle__free_job__pays_nothing(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, approve: Callable[..., Any]
+) -> None:
     terms, record = attested(suite, requester, provider, order(start_price=0))
     approve(terms, record, requester)
     assert event(jobs, "Settled")["paid"] == 0
@@ -222,7 +292,9 @@ def test_settle__free_job__pays_nothing(suite, jobs, requester, provider, approv
     assert jobs.credit_of(requester) == ORDER.max_price
 
 
-def test_settle__no_fee(suite, jobs, requester, provider, approve):
+def test_settle__no_fee(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, approve: Callable[..., Any]
+) -> None:
     jobs.set_fee(0, sender=suite.owner)
     terms, record = attested(suite, requester, provider)
     approve(terms, record, requester)
@@ -231,7 +303,15 @@ def test_settle__no_fee(suite, jobs, requester, provider, approve):
 
 
 @pytest.mark.parametrize(("price", "fee"), [(39, 0), (40, 1), (79, 1), (80, 2)])
-def test_settle__fee_rounds_down(suite, jobs, requester, provider, approve, price, fee):
+def test_settle__fee_rounds_down(
+    suite: Suite,
+    jobs: Contract,
+    requester: str,
+    provider: Provider,
+    approve: Callable[..., Any],
+    price: int,
+    fee: int,
+) -> None:
     terms, record = attested(suite, requester, provider, order(start_price=price, max_price=price))
     approve(terms, record, requester)
     assert jobs.accrued_fees() == fee
@@ -242,7 +322,9 @@ def test_settle__fee_rounds_down(suite, jobs, requester, provider, approve, pric
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_expire__deadline__exact(suite, jobs, requester, provider, hunter, early):
+def test_expire__deadline__exact(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider, hunter: str, early: bool
+) -> None:
     terms = assigned(suite, requester, provider)
     go_to(terms.deadline(now()) + (not early))
     if early:
@@ -253,7 +335,9 @@ def test_expire__deadline__exact(suite, jobs, requester, provider, hunter, early
         assert jobs.state(terms.job_id()) == Status.EXPIRED
 
 
-def test_expire__refunds_and_seizes(suite, jobs, staking, requester, provider, hunter):
+def test_expire__refunds_and_seizes(
+    suite: Suite, jobs: Contract, staking: Contract, requester: str, provider: Provider, hunter: str
+) -> None:
     terms = post(suite, requester)
     pass_time(500)
     accept(suite, provider, terms)
@@ -274,7 +358,9 @@ def test_expire__refunds_and_seizes(suite, jobs, staking, requester, provider, h
     assert staking.owner_assets(provider.owner) == 900 * TPF
 
 
-def test_expire__twice__reverts(suite, jobs, requester, provider):
+def test_expire__twice__reverts(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     terms = assigned(suite, requester, provider)
     pass_time(ORDER.duration + 1)
     jobs.expire(terms.abi_tuple())
@@ -282,21 +368,25 @@ def test_expire__twice__reverts(suite, jobs, requester, provider):
         jobs.expire(terms.abi_tuple())
 
 
-def test_expire__attested__reverts(suite, jobs, deal):
+def test_expire__attested__reverts(
+    suite: Suite, jobs: Contract, deal: tuple[Terms, Record]
+) -> None:
     terms, _ = deal
     pass_time(ORDER.duration + 1)
     with boa.reverts("jobs: not assigned"):
         jobs.expire(terms.abi_tuple())
 
 
-def test_expire__open__reverts(suite, jobs, requester):
+def test_expire__open__reverts(suite: Suite, jobs: Contract, requester: str) -> None:
     terms = post(suite, requester)
     pass_time(ORDER.duration + 1)
     with boa.reverts("jobs: not assigned"):
         jobs.expire(terms.abi_tuple())
 
 
-def test_expire__without_collateral__refunds(suite, jobs, staking, requester, provider):
+def test_expire__without_collateral__refunds(
+    suite: Suite, jobs: Contract, staking: Contract, requester: str, provider: Provider
+) -> None:
     terms = assigned(suite, requester, provider, order(collateral=0))
     pass_time(ORDER.duration + 1)
     jobs.expire(terms.abi_tuple())
@@ -306,8 +396,13 @@ def test_expire__without_collateral__refunds(suite, jobs, staking, requester, pr
 
 
 def test_expire__after_the_lock_ended__refunds_only(
-    suite, jobs, staking, requester, provider, stranger
-):
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    requester: str,
+    provider: Provider,
+    stranger: str,
+) -> None:
     terms = assigned(suite, requester, provider)
     pass_time(ORDER.duration + WINDOW + 7 * DAY)
     with boa.reverts("staking: lock has not expired"):
@@ -320,8 +415,13 @@ def test_expire__after_the_lock_ended__refunds_only(
 
 
 def test_expire__wiped_provider_and_removed_manager__refunds(
-    suite, jobs, staking, requester, provider, manager
-):
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    requester: str,
+    provider: Provider,
+    manager: str,
+) -> None:
     terms = assigned(suite, requester, provider)
     staking.slash(provider.owner, bytes(32), 2**200, sender=manager)
     staking.remove_manager(jobs.address, sender=suite.owner)
@@ -331,7 +431,9 @@ def test_expire__wiped_provider_and_removed_manager__refunds(
     assert staking.credit_of(requester) == 0
 
 
-def test_expire__under_a_pause(suite, jobs, requester, provider):
+def test_expire__under_a_pause(
+    suite: Suite, jobs: Contract, requester: str, provider: Provider
+) -> None:
     terms = assigned(suite, requester, provider)
     pass_time(ORDER.duration + 1)
     jobs.pause(DAY, sender=suite.guardian)
@@ -341,8 +443,13 @@ def test_expire__under_a_pause(suite, jobs, requester, provider):
 
 @pytest.mark.invariant("I-1", "I-5")
 def test_settle_and_expire__together__escrow_is_conserved(
-    suite, jobs, payment, requester, provider, stranger
-):
+    suite: Suite,
+    jobs: Contract,
+    payment: Contract,
+    requester: str,
+    provider: Provider,
+    stranger: str,
+) -> None:
     """I-1 and I-5 over one job of each end."""
     ends = [order(nonce=n, collateral=0, max_price=40_000_001) for n in range(4)]
     settled, expired, cancelled, opened = (post(suite, requester, wanted) for wanted in ends)

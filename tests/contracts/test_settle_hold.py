@@ -4,12 +4,16 @@
 I-2: whatever a holder does, an entry can be taken back and shares can leave.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import boa
 import pytest
 
-from tests.contracts.actions import delegate, event, events, go_to, now, pass_time, reward
+from tests.contracts.actions import Provider, event, events, go_to, now, pass_time, reward
 from tests.contracts.deploy import (
-    CALL,
     DAY,
     EAT,
     FREE,
@@ -20,6 +24,8 @@ from tests.contracts.deploy import (
     REWARD,
     SLASH,
     TPF,
+    Contract,
+    Suite,
     address_of,
     deployer_of,
 )
@@ -31,19 +37,19 @@ SETTLE_GAS = 500_000
 
 
 @pytest.fixture
-def holder(suite):
+def holder(suite: Suite) -> Contract:
     return suite.holder
 
 
 @pytest.fixture
-def held(holder, provider):
+def held(holder: Contract, provider: Provider) -> str:
     """The provider, held; its holder does nothing when it is asked."""
     holder.hold(provider.operator.address)
     holder.set_manner(IDLE)
     return provider.owner
 
 
-def close(value, expected):
+def close(value: int, expected: int) -> bool:
     """Equal but for rounding and what the virtual shares take."""
     return expected - 2_000 <= value <= expected + 1
 
@@ -51,7 +57,9 @@ def close(value, expected):
 # --------------------------------------------------------------------------- hold
 
 
-def test_hold__returns_the_stake_and_announces(staking, holder, provider, manager, delegator):
+def test_hold__returns_the_stake_and_announces(
+    staking: Contract, holder: Contract, provider: Provider, manager: str, delegator: str
+) -> None:
     staking.delegate(provider.owner, 5 * TPF, sender=delegator)
     key = (provider.operator.address, bytes(32), 3 * TPF, now() + DAY)
     staking.lock(*key, 0, sender=manager)
@@ -67,26 +75,34 @@ def test_hold__returns_the_stake_and_announces(staking, holder, provider, manage
     assert holder.hold(provider.operator.address)[0] == provider.owner
 
 
-def test_hold__held_by_another_manager__reverts(staking, held, provider, manager):
+def test_hold__held_by_another_manager__reverts(
+    staking: Contract, held: str, provider: Provider, manager: str
+) -> None:
     with boa.reverts("staking: held by another manager"):
         staking.hold(provider.operator.address, sender=manager)
 
 
-def test_hold__after_another_has_ended(staking, holder, held, provider, manager):
+def test_hold__after_another_has_ended(
+    staking: Contract, holder: Contract, held: str, provider: Provider, manager: str
+) -> None:
     holder.free(held)
     staking.hold(provider.operator.address, sender=manager)
     with boa.reverts("staking: held by another manager"):
         holder.hold(provider.operator.address)
 
 
-def test_hold__unknown_operator__reverts(staking, provider, manager, stranger):
+def test_hold__unknown_operator__reverts(
+    staking: Contract, provider: Provider, manager: str, stranger: str
+) -> None:
     for key in (stranger, provider.owner, provider.payout):
         with boa.reverts("staking: unknown operator"):
             staking.hold(key, sender=manager)
 
 
 @pytest.mark.parametrize("permissions", [0, LOCK, REWARD, LOCK | REWARD])
-def test_hold__without_the_permission__reverts(suite, staking, provider, permissions):
+def test_hold__without_the_permission__reverts(
+    suite: Suite, staking: Contract, provider: Provider, permissions: Any
+) -> None:
     newcomer = address_of("newcomer")
     if permissions:
         staking.announce_manager(newcomer, permissions, sender=suite.owner)
@@ -95,7 +111,9 @@ def test_hold__without_the_permission__reverts(suite, staking, provider, permiss
         staking.hold(provider.operator.address, sender=newcomer)
 
 
-def test_hold__announced_manager__not_before_it_is_active(suite, staking, provider):
+def test_hold__announced_manager__not_before_it_is_active(
+    suite: Suite, staking: Contract, provider: Provider
+) -> None:
     newcomer = address_of("newcomer")
     staking.announce_manager(newcomer, SLASH, sender=suite.owner)
     pass_time(staking.MANAGER_DELAY() - 1)
@@ -108,13 +126,15 @@ def test_hold__announced_manager__not_before_it_is_active(suite, staking, provid
 # ------------------------------------------------------------------- how a hold ends
 
 
-def test_free__by_the_holder(staking, holder, held):
+def test_free__by_the_holder(staking: Contract, holder: Contract, held: str) -> None:
     holder.free(held)
     assert event(holder, "Freed") == {"provider": held, "manager": holder.address}
     assert not staking.is_unsettled(held)
 
 
-def test_free__not_the_holder__reverts(staking, holder, held, provider, manager, stranger):
+def test_free__not_the_holder__reverts(
+    staking: Contract, holder: Contract, held: str, provider: Provider, manager: str, stranger: str
+) -> None:
     for caller in (manager, stranger, held, provider.operator.address):
         with boa.reverts("staking: not the holder"):
             staking.free(held, sender=caller)
@@ -124,13 +144,15 @@ def test_free__not_the_holder__reverts(staking, holder, held, provider, manager,
     assert not staking.is_unsettled(held)
 
 
-def test_free__nobody_holds__reverts(staking, provider, stranger):
+def test_free__nobody_holds__reverts(staking: Contract, provider: Provider, stranger: str) -> None:
     with boa.reverts("staking: not the holder"):
         staking.free(provider.owner, sender=stranger)
 
 
 @pytest.mark.parametrize("after", [0, UNBONDING - 1, UNBONDING, 100 * DAY])
-def test_free__by_a_removed_holder(suite, staking, holder, held, after):
+def test_free__by_a_removed_holder(
+    suite: Suite, staking: Contract, holder: Contract, held: str, after: Any
+) -> None:
     staking.remove_manager(holder.address, sender=suite.owner)
     pass_time(after)
     holder.free(held)
@@ -138,19 +160,23 @@ def test_free__by_a_removed_holder(suite, staking, holder, held, after):
 
 
 @pytest.mark.parametrize("amount", [0, 100 * TPF])
-def test_reward__ends_the_hold(suite, staking, held, amount):
+def test_reward__ends_the_hold(suite: Suite, staking: Contract, held: str, amount: int) -> None:
     reward(suite, held, amount)
     assert not staking.is_unsettled(held)
 
 
-def test_slash__ends_the_callers_hold_alone(staking, holder, held, manager):
+def test_slash__ends_the_callers_hold_alone(
+    staking: Contract, holder: Contract, held: str, manager: str
+) -> None:
     staking.slash(held, bytes(32), TPF, sender=manager)
     assert staking.is_unsettled(held)
     holder.slash(held, bytes(32), TPF)
     assert not staking.is_unsettled(held)
 
 
-def test_slash__by_a_removed_holder__ends_the_hold(suite, staking, holder, held, provider):
+def test_slash__by_a_removed_holder__ends_the_hold(
+    suite: Suite, staking: Contract, holder: Contract, held: str, provider: Provider
+) -> None:
     lock_id = b"\x01" * 32
     holder.lock(provider.operator.address, lock_id, TPF, now() + 60 * DAY)
     staking.remove_manager(holder.address, sender=suite.owner)
@@ -158,8 +184,10 @@ def test_slash__by_a_removed_holder__ends_the_hold(suite, staking, holder, held,
     assert not staking.is_unsettled(held)
 
 
-def test_remove_manager__hold_counts_until_unbonding(suite, staking, holder, held, delegator):
-    """A pending epoch is settled in peace, and a dead manager keeps nobody waiting for ever."""
+def test_remove_manager__hold_counts_until_unbonding(
+    suite: Suite, staking: Contract, holder: Contract, held: str, delegator: str
+) -> None:
+    """A pending epoch is settled in peace, and a dead manager keeps nobody waiting without end."""
     removed_at = now()
     staking.remove_manager(holder.address, sender=suite.owner)
     go_to(removed_at + UNBONDING - 1)
@@ -173,14 +201,18 @@ def test_remove_manager__hold_counts_until_unbonding(suite, staking, holder, hel
     assert holder.asked() == asked
 
 
-def test_remove_manager__holder_can_still_settle(suite, staking, holder, held, delegator):
+def test_remove_manager__holder_can_still_settle(
+    suite: Suite, staking: Contract, holder: Contract, held: str, delegator: str
+) -> None:
     """Its Emissions is another manager, which may reward as before."""
     staking.remove_manager(holder.address, sender=suite.owner)
     holder.set_manner(FREE)
     assert staking.delegate(held, TPF, sender=delegator) > 0
 
 
-def test_remove_manager__another_may_hold_then(suite, staking, holder, held, provider, manager):
+def test_remove_manager__another_may_hold_then(
+    suite: Suite, staking: Contract, holder: Contract, held: str, provider: Provider, manager: str
+) -> None:
     staking.remove_manager(holder.address, sender=suite.owner)
     pass_time(UNBONDING - 1)
     with boa.reverts("staking: held by another manager"):
@@ -192,7 +224,9 @@ def test_remove_manager__another_may_hold_then(suite, staking, holder, held, pro
     staking.free(held, sender=manager)
 
 
-def test_announce_manager__old_holds_stay_dead(suite, staking, holder, held):
+def test_announce_manager__old_holds_stay_dead(
+    suite: Suite, staking: Contract, holder: Contract, held: str
+) -> None:
     staking.remove_manager(holder.address, sender=suite.owner)
     pass_time(UNBONDING)
     staking.announce_manager(holder.address, SLASH, sender=suite.owner)
@@ -203,7 +237,9 @@ def test_announce_manager__old_holds_stay_dead(suite, staking, holder, held):
     assert not staking.is_unsettled(held)
 
 
-def test_reward__by_another__ends_a_dead_hold(suite, staking, holder, held, provider):
+def test_reward__by_another__ends_a_dead_hold(
+    suite: Suite, staking: Contract, holder: Contract, held: str, provider: Provider
+) -> None:
     staking.set_commission(0, sender=held)
     staking.remove_manager(holder.address, sender=suite.owner)
     pass_time(UNBONDING)
@@ -219,7 +255,9 @@ def test_reward__by_another__ends_a_dead_hold(suite, staking, holder, held, prov
 # ------------------------------------------------------------------------- settle
 
 
-def test_settle__by_anyone__pays_what_is_due(staking, holder, held, stranger):
+def test_settle__by_anyone__pays_what_is_due(
+    staking: Contract, holder: Contract, held: str, stranger: str
+) -> None:
     holder.owe(held, 100 * TPF)
     holder.set_manner(PAY)
     staking.settle(held, sender=stranger)
@@ -227,13 +265,17 @@ def test_settle__by_anyone__pays_what_is_due(staking, holder, held, stranger):
     assert close(staking.owner_assets(held), 1_090 * TPF)
 
 
-def test_settle__nothing_held__asks_nobody(staking, holder, provider, stranger):
+def test_settle__nothing_held__asks_nobody(
+    staking: Contract, holder: Contract, provider: Provider, stranger: str
+) -> None:
     staking.settle(provider.owner, sender=stranger)
     staking.settle(stranger, sender=stranger)
     assert holder.asked() == 0
 
 
-def test_undelegate__settles_first(staking, holder, provider, delegator):
+def test_undelegate__settles_first(
+    staking: Contract, holder: Contract, provider: Provider, delegator: str
+) -> None:
     """Who leaves after the end of an epoch takes its part of the reward along."""
     shares = staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
     holder.hold(provider.operator.address)
@@ -242,7 +284,9 @@ def test_undelegate__settles_first(staking, holder, provider, delegator):
     assert close(staking.ticket(provider.owner, delegator, 0)[1], 1_045 * TPF)
 
 
-def test_undelegate__epoch_not_over__gives_its_part_up(staking, holder, held, provider, delegator):
+def test_undelegate__epoch_not_over__gives_its_part_up(
+    staking: Contract, holder: Contract, held: str, provider: Provider, delegator: str
+) -> None:
     holder.free(held)
     shares = staking.delegate(held, 1_000 * TPF, sender=delegator)
     holder.hold(provider.operator.address)
@@ -254,8 +298,8 @@ def test_undelegate__epoch_not_over__gives_its_part_up(staking, holder, held, pr
 
 
 def test_undelegate__shares_of_before_a_rebase_by_its_own_settlement(
-    suite, staking, holder, make_provider
-):
+    suite: Suite, staking: Contract, holder: Contract, make_provider: Callable[..., Provider]
+) -> None:
     """The reward multiplies the shares first, and the number is taken as one of after that."""
     thin = make_provider("thin", stake=1, commission_bps=0)
     holder.hold(thin.operator.address)
@@ -267,8 +311,8 @@ def test_undelegate__shares_of_before_a_rebase_by_its_own_settlement(
 
 
 def test_undelegate__all_of_them__also_after_a_rebase_by_its_own_settlement(
-    staking, holder, make_provider
-):
+    staking: Contract, holder: Contract, make_provider: Callable[..., Provider]
+) -> None:
     """Nobody can name all shares before a settlement that multiplies them; 2**256 - 1 can."""
     thin = make_provider("thin", stake=1, commission_bps=0)
     holder.hold(thin.operator.address)
@@ -279,7 +323,9 @@ def test_undelegate__all_of_them__also_after_a_rebase_by_its_own_settlement(
     assert close(staking.ticket(thin.owner, thin.owner, 0)[1], 100 * TPF)
 
 
-def test_undelegate__all_of_nothing__reverts(staking, provider, stranger):
+def test_undelegate__all_of_nothing__reverts(
+    staking: Contract, provider: Provider, stranger: str
+) -> None:
     with boa.reverts("staking: not that many shares"):
         staking.undelegate(provider.owner, 2**256 - 1, sender=stranger)
 
@@ -291,7 +337,15 @@ MANNERS = {"idle": IDLE, "reverting": REFUSE, "gas-eating": EAT}
 
 
 @pytest.fixture(params=[*MANNERS, "without code", "removed and reverting"])
-def bad_holder(request, suite, staking, holder, provider, manager, delegator):
+def bad_holder(
+    request: pytest.FixtureRequest,
+    suite: Suite,
+    staking: Contract,
+    holder: Contract,
+    provider: Provider,
+    manager: str,
+    delegator: str,
+) -> str:
     """A delegator's stake with a provider whose holder is of no use; returns the owner."""
     staking.delegate(provider.owner, 100 * TPF, sender=delegator)
     if request.param == "without code":
@@ -305,7 +359,9 @@ def bad_holder(request, suite, staking, holder, provider, manager, delegator):
     return provider.owner
 
 
-def test_bad_holder__exits_go_on(staking, token, bad_holder, delegator):
+def test_bad_holder__exits_go_on(
+    staking: Contract, token: Contract, bad_holder: str, delegator: str
+) -> None:
     shares = staking.shares_of(bad_holder, delegator)
     number = staking.undelegate(bad_holder, shares, sender=delegator)
     own = staking.shares_of(bad_holder, bad_holder)
@@ -318,7 +374,9 @@ def test_bad_holder__exits_go_on(staking, token, bad_holder, delegator):
     assert staking.withdraw_unbonded(bad_holder, 0, sender=bad_holder) == 1_000 * TPF
 
 
-def test_bad_holder__settle_and_activate_change_nothing(staking, bad_holder, delegator, stranger):
+def test_bad_holder__settle_and_activate_change_nothing(
+    staking: Contract, bad_holder: str, delegator: str, stranger: str
+) -> None:
     staking.delegate(bad_holder, TPF, sender=delegator)
     before = staking.pool(bad_holder)
     staking.settle(bad_holder, sender=stranger)
@@ -328,7 +386,9 @@ def test_bad_holder__settle_and_activate_change_nothing(staking, bad_holder, del
         staking.activate(bad_holder, delegator)
 
 
-def test_gas_eating_holder__costs_a_bounded_amount(staking, holder, provider, delegator):
+def test_gas_eating_holder__costs_a_bounded_amount(
+    staking: Contract, holder: Contract, provider: Provider, delegator: str
+) -> None:
     shares = staking.delegate(provider.owner, 100 * TPF, sender=delegator)
     holder.hold(provider.operator.address)
     holder.set_manner(EAT)
@@ -337,115 +397,10 @@ def test_gas_eating_holder__costs_a_bounded_amount(staking, holder, provider, de
     assert SETTLE_GAS < staking._computation.get_gas_used() < SETTLE_GAS + 150_000
 
 
-def test_refusing_holder__leaves_no_trace(staking, holder, held, stranger):
+def test_refusing_holder__leaves_no_trace(
+    staking: Contract, holder: Contract, held: str, stranger: str
+) -> None:
     holder.set_manner(REFUSE)
     staking.settle(held, sender=stranger)
     assert events(staking) == []
     assert staking.is_unsettled(held)
-
-
-# ---------------------------------------------------------------------- re-entrance
-
-
-OPEN = {
-    "stake_of": lambda staking, p: staking.stake_of.prepare_calldata(p.owner),
-    "operator_of": lambda staking, p: staking.operator_of.prepare_calldata(p.owner),
-    "provider_of": lambda staking, p: staking.provider_of.prepare_calldata(p.operator.address),
-    "free": lambda staking, p: staking.free.prepare_calldata(p.owner),
-    "lock": lambda staking, p: staking.lock.prepare_calldata(
-        p.operator.address, bytes(32), TPF, now() + 1, 0
-    ),
-    "unlock": lambda staking, p: staking.unlock.prepare_calldata(p.owner, bytes(32)),
-    "reward": lambda staking, p: staking.reward.prepare_calldata(p.owner, 0),
-    "UNBONDING": lambda staking, p: staking.UNBONDING.prepare_calldata(),
-}
-CLOSED = {
-    "delegate": lambda staking, p: staking.delegate.prepare_calldata(p.owner, TPF),
-    "undelegate": lambda staking, p: staking.undelegate.prepare_calldata(p.owner, TPF),
-    "activate": lambda staking, p: staking.activate.prepare_calldata(p.owner, p.owner),
-    "take_back": lambda staking, p: staking.take_back.prepare_calldata(p.owner),
-    "settle": lambda staking, p: staking.settle.prepare_calldata(p.owner),
-    "hold": lambda staking, p: staking.hold.prepare_calldata(p.operator.address),
-    "slash": lambda staking, p: staking.slash.prepare_calldata(p.owner, bytes(32), TPF),
-    "seize": lambda staking, p: staking.seize.prepare_calldata(
-        p.owner, bytes(32), p.owner, p.owner, 0, 0
-    ),
-    "credit": lambda staking, p: staking.credit.prepare_calldata(p.owner, 0),
-    "withdraw": lambda staking, p: staking.withdraw.prepare_calldata(),
-    "withdraw_unbonded": lambda staking, p: staking.withdraw_unbonded.prepare_calldata(p.owner, 0),
-    "pool": lambda staking, p: staking.pool.prepare_calldata(p.owner),
-}
-
-
-@pytest.fixture
-def rich_holder(suite, staking, holder, provider, manager):
-    """A holder with stake, an entry, a ticket that is due, credit and a lock of its own."""
-    for account in (holder.address,):
-        suite.token.transfer(account, 10 * TPF, sender=suite.faucet)
-        suite.token.approve(staking.address, 2**256 - 1, sender=account)
-        staking.delegate(provider.owner, TPF, sender=account)
-        staking.undelegate(provider.owner, 10**18, sender=account)
-        key = (provider.operator.address, bytes(32), TPF, now() + DAY)
-        staking.lock(*key, 0, sender=manager)
-        staking.seize(provider.owner, bytes(32), account, account, 10_000, 0, sender=manager)
-    pass_time(UNBONDING)
-    holder.hold(provider.operator.address)
-    holder.set_manner(IDLE)
-    staking.delegate(provider.owner, TPF, sender=holder.address)
-    return holder
-
-
-@pytest.mark.parametrize("entry", [*OPEN, *CLOSED])
-@pytest.mark.parametrize("outer", ["settle", "delegate", "undelegate", "activate"])
-def test_reentrance__open_for_settling_closed_for_all_else(
-    staking, rich_holder, provider, delegator, entry, outer
-):
-    """While it is asked, a holder pays and frees; every other way in is shut."""
-    data = (OPEN | CLOSED)[entry](staking, provider)
-    rich_holder.set_manner(CALL, data)
-    owner = provider.owner
-    if outer == "settle":
-        staking.settle(owner)
-    elif outer == "delegate":
-        staking.delegate(owner, TPF, sender=delegator)
-    elif outer == "undelegate":
-        staking.undelegate(owner, TPF, sender=owner)
-    else:
-        staking.activate(owner, rich_holder.address)
-    assert rich_holder.succeeded() == (entry in OPEN)
-    assert not staking.is_unsettled(owner)
-
-
-@pytest.mark.parametrize("entry", CLOSED)
-def test_reentrance__the_same_call_by_itself_is_fine(staking, rich_holder, provider, entry):
-    """What stopped it was the lock and nothing else."""
-    data = CLOSED[entry](staking, provider)
-    if entry == "activate":
-        delegate_by_owner(staking, provider)
-        rich_holder.free(provider.owner)
-    alone = boa.env.execute_code(to_address=staking.address, sender=rich_holder.address, data=data)
-    assert not alone.is_error
-
-
-def delegate_by_owner(staking, provider):
-    """An entry of the owner."""
-    from_faucet = address_of("faucet")
-    token = deployer_of("Token").at(staking.TOKEN())
-    token.transfer(provider.owner, TPF, sender=from_faucet)
-    token.approve(staking.address, TPF, sender=provider.owner)
-    assert staking.delegate(provider.owner, TPF, sender=provider.owner) == 0
-
-
-def test_reentrance__reward_within_delegate__newcomer_pays_the_new_price(
-    suite, staking, holder, provider, delegator
-):
-    """The pool is read after the holder has been asked, never before."""
-    holder.hold(provider.operator.address)
-    holder.owe(provider.owner, 1_000 * TPF)
-    before = staking.pool(provider.owner)
-    shares = staking.delegate(provider.owner, 1_000 * TPF, sender=delegator)
-    active, _, total, *_ = staking.pool(provider.owner)
-    assert total == before[2] + shares
-    assert active + staking.credit_of(provider.payout) == before[0] + 2_000 * TPF
-    assert close(staking.assets_of(provider.owner, delegator), 1_000 * TPF)
-    assert delegate(suite, provider.owner, address_of("next"), TPF) > 0

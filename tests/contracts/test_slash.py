@@ -1,13 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """`slash`: pro rata from active and unbonding, burned whole; too many shares are divided."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import boa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.actions import delegate, event, events, go_to, now, pass_time, register
-from tests.contracts.deploy import DAY, IDLE, LOCK, REWARD, SLASH, TPF, address_of
+from tests.contracts.actions import (
+    Provider,
+    delegate,
+    event,
+    events,
+    go_to,
+    now,
+    pass_time,
+    register,
+)
+from tests.contracts.deploy import DAY, IDLE, LOCK, REWARD, SLASH, TPF, Contract, Suite, address_of
 
 pytestmark = pytest.mark.invariant("I-4")
 
@@ -17,7 +31,7 @@ NO_LOCK = bytes(32)
 
 
 @pytest.fixture
-def pool(staking, provider, delegator):
+def pool(staking: Contract, provider: Provider, delegator: str) -> str:
     """1,000 TPF of the owner and 600 of a delegator, 200 of which are unbonding."""
     shares = staking.delegate(provider.owner, 600 * TPF, sender=delegator)
     staking.undelegate(provider.owner, shares // 3, sender=delegator)
@@ -25,11 +39,18 @@ def pool(staking, provider, delegator):
 
 
 @pytest.fixture
-def slash(staking, manager):
+def slash(staking: Contract, manager: str) -> Callable[..., Any]:
     return lambda provider, amount: staking.slash(provider, bytes(32), amount, sender=manager)
 
 
-def test_slash__pro_rata_and_burned(staking, token, pool, delegator, manager, slash):
+def test_slash__pro_rata_and_burned(
+    staking: Contract,
+    token: Contract,
+    pool: str,
+    delegator: str,
+    manager: str,
+    slash: Callable[..., Any],
+) -> None:
     supply, held = token.totalSupply(), token.balanceOf(staking.address)
     assert slash(pool, 160 * TPF) == 160 * TPF
     assert event(staking, "Slashed") == {
@@ -47,19 +68,25 @@ def test_slash__pro_rata_and_burned(staking, token, pool, delegator, manager, sl
     assert staking.withdraw_unbonded(pool, 0, sender=delegator) == 180 * TPF
 
 
-def test_slash__nobody_gets_anything(staking, pool, manager, slash, provider):
+def test_slash__nobody_gets_anything(
+    staking: Contract, pool: str, manager: str, slash: Callable[..., Any], provider: Provider
+) -> None:
     slash(pool, 160 * TPF)
     for account in (manager, provider.owner, provider.payout, provider.operator.address):
         assert staking.credit_of(account) == 0
 
 
-def test_slash__nothing__takes_nothing(staking, pool, slash):
+def test_slash__nothing__takes_nothing(
+    staking: Contract, pool: str, slash: Callable[..., Any]
+) -> None:
     before = staking.pool(pool)
     assert slash(pool, 0) == 0
     assert staking.pool(pool) == before
 
 
-def test_slash__empty_pool__takes_nothing(staking, make_provider, slash):
+def test_slash__empty_pool__takes_nothing(
+    staking: Contract, make_provider: Callable[..., Provider], slash: Callable[..., Any]
+) -> None:
     empty = make_provider("empty", stake=0)
     assert slash(empty.owner, 5) == 0
     slashed = event(staking, "Slashed")
@@ -67,12 +94,16 @@ def test_slash__empty_pool__takes_nothing(staking, make_provider, slash):
     assert events(staking, "Transfer") == []
 
 
-def test_slash__more_than_the_pool__takes_the_pool(staking, pool, slash):
+def test_slash__more_than_the_pool__takes_the_pool(
+    staking: Contract, pool: str, slash: Callable[..., Any]
+) -> None:
     assert slash(pool, ALL) == 1_600 * TPF
     assert staking.pool(pool) == (0, 0, 0, 0, 0, 0)
 
 
-def test_slash__only_unbonding_left(staking, provider, slash):
+def test_slash__only_unbonding_left(
+    staking: Contract, provider: Provider, slash: Callable[..., Any]
+) -> None:
     shares = staking.shares_of(provider.owner, provider.owner)
     staking.undelegate(provider.owner, shares, sender=provider.owner)
     assert slash(provider.owner, 300 * TPF) == 300 * TPF
@@ -82,8 +113,8 @@ def test_slash__only_unbonding_left(staking, provider, slash):
 
 
 def test_slash__wipe__old_shares_and_tickets_are_worth_nothing(
-    staking, token, pool, delegator, slash
-):
+    staking: Contract, token: Contract, pool: str, delegator: str, slash: Callable[..., Any]
+) -> None:
     slash(pool, ALL)
     assert staking.shares_of(pool, delegator) == 0
     assert staking.shares_of(pool, pool) == 0
@@ -99,8 +130,13 @@ def test_slash__wipe__old_shares_and_tickets_are_worth_nothing(
 
 
 def test_slash__wipe__new_stake_is_untouched_by_old_shares(
-    suite, staking, pool, delegator, slash, stranger
-):
+    suite: Suite,
+    staking: Contract,
+    pool: str,
+    delegator: str,
+    slash: Callable[..., Any],
+    stranger: str,
+) -> None:
     slash(pool, ALL)
     shares = delegate(suite, pool, stranger, 10 * TPF)
     assert shares == 10_000 * TPF
@@ -117,7 +153,9 @@ def test_slash__wipe__new_stake_is_untouched_by_old_shares(
     assert staking.assets_of(pool, stranger) == 10 * TPF
 
 
-def test_slash__wipe_of_active_alone__tickets_live_on(suite, staking, provider, delegator, slash):
+def test_slash__wipe_of_active_alone__tickets_live_on(
+    suite: Suite, staking: Contract, provider: Provider, delegator: str, slash: Callable[..., Any]
+) -> None:
     """Rounding can leave the last wei to one part: it keeps its worth."""
     shares = staking.delegate(provider.owner, 200 * TPF, sender=delegator)
     staking.undelegate(provider.owner, shares, sender=delegator)
@@ -129,14 +167,18 @@ def test_slash__wipe_of_active_alone__tickets_live_on(suite, staking, provider, 
     assert staking.withdraw_unbonded(provider.owner, 0, sender=delegator) <= 1
 
 
-def test_slash__twice_to_nothing__each_starts_a_generation(suite, staking, provider, slash):
+def test_slash__twice_to_nothing__each_starts_a_generation(
+    suite: Suite, staking: Contract, provider: Provider, slash: Callable[..., Any]
+) -> None:
     for stake in (3 * TPF, 5 * TPF):
         slash(provider.owner, ALL)
         delegate(suite, provider.owner, provider.owner, stake)
         assert staking.owner_assets(provider.owner) == stake
 
 
-def test_slash__wipe__open_locks_end_as_usual(staking, provider, manager, slash):
+def test_slash__wipe__open_locks_end_as_usual(
+    staking: Contract, provider: Provider, manager: str, slash: Callable[..., Any]
+) -> None:
     lock_id = b"\x01" * 32
     staking.lock(provider.operator.address, lock_id, 5 * TPF, now() + DAY, 0, sender=manager)
     slash(provider.owner, ALL)
@@ -146,8 +188,8 @@ def test_slash__wipe__open_locks_end_as_usual(staking, provider, manager, slash)
 
 
 def test_slash__owner_below_its_locks__cannot_leave_nor_lock_more(
-    staking, provider, manager, slash, delegator
-):
+    staking: Contract, provider: Provider, manager: str, slash: Callable[..., Any], delegator: str
+) -> None:
     lock_id = b"\x01" * 32
     staking.lock(provider.operator.address, lock_id, 500 * TPF, now() + DAY, 0, sender=manager)
     slash(provider.owner, 600 * TPF)
@@ -158,7 +200,14 @@ def test_slash__owner_below_its_locks__cannot_leave_nor_lock_more(
 
 
 @pytest.mark.parametrize(("left", "divided"), [(10**11, False), (10**11 - 1, True)])
-def test_slash__rebase__exact(suite, staking, make_provider, slash, left, divided):
+def test_slash__rebase__exact(
+    suite: Suite,
+    staking: Contract,
+    make_provider: Callable[..., Provider],
+    slash: Callable[..., Any],
+    left: int,
+    divided: bool,
+) -> None:
     """10**21 shares of a stake of 10**18 wei: more than 10**10 a wei, and they are divided."""
     thin = make_provider("thin", stake=TPF)
     assert slash(thin.owner, TPF - left) == TPF - left
@@ -173,8 +222,8 @@ def test_slash__rebase__exact(suite, staking, make_provider, slash, left, divide
 
 
 def test_slash__rebase__delegators_and_tickets_keep_their_part(
-    suite, staking, pool, delegator, slash
-):
+    suite: Suite, staking: Contract, pool: str, delegator: str, slash: Callable[..., Any]
+) -> None:
     before = staking.pool(pool)
     left = 16 * 10**9
     assert slash(pool, 1_600 * TPF - left) == 1_600 * TPF - left
@@ -196,8 +245,12 @@ def test_slash__rebase__delegators_and_tickets_keep_their_part(
 
 
 def test_slash__later_stake_in_a_poor_pool__loses_its_part_and_no_more(
-    suite, staking, make_provider, delegator, slash
-):
+    suite: Suite,
+    staking: Contract,
+    make_provider: Callable[..., Provider],
+    delegator: str,
+    slash: Callable[..., Any],
+) -> None:
     """Regression: a pool tuned to the border of worthlessness burned all that came later."""
     thin = make_provider("thin", stake=1_000 * TPF)
     slash(thin.owner, 1_000 * TPF - 11 * 10**11)
@@ -207,7 +260,9 @@ def test_slash__later_stake_in_a_poor_pool__loses_its_part_and_no_more(
     assert 8 * 10**5 * TPF - 10**12 <= left <= 8 * 10**5 * TPF + 10**12
 
 
-def test_slash__again_and_again__shares_fit_and_stake_can_leave(suite, staking, provider, slash):
+def test_slash__again_and_again__shares_fit_and_stake_can_leave(
+    suite: Suite, staking: Contract, provider: Provider, slash: Callable[..., Any]
+) -> None:
     owner = provider.owner
     for _ in range(12):
         delegate(suite, owner, owner, 10**6 * TPF)
@@ -220,13 +275,15 @@ def test_slash__again_and_again__shares_fit_and_stake_can_leave(suite, staking, 
     assert staking.withdraw_unbonded(owner, number, sender=owner) >= TPF - 1
 
 
-def test_slash__unknown_provider__reverts(slash, stranger):
+def test_slash__unknown_provider__reverts(slash: Callable[..., Any], stranger: str) -> None:
     with boa.reverts("staking: not registered"):
         slash(stranger, 1)
 
 
 @pytest.mark.parametrize("permissions", [0, LOCK, REWARD])
-def test_slash__without_the_permission__reverts(suite, staking, provider, permissions):
+def test_slash__without_the_permission__reverts(
+    suite: Suite, staking: Contract, provider: Provider, permissions: Any
+) -> None:
     newcomer = address_of("newcomer")
     if permissions:
         staking.announce_manager(newcomer, permissions, sender=suite.owner)
@@ -241,14 +298,16 @@ ID = b"\x01" * 32
 
 
 @pytest.fixture
-def bond(staking, provider, manager):
+def bond(staking: Contract, provider: Provider, manager: str) -> int:
     """A lock of 300 TPF for 30 days; returns its last second."""
     expires_at = now() + 30 * DAY
     staking.lock(provider.operator.address, ID, 300 * TPF, expires_at, 0, sender=manager)
     return expires_at
 
 
-def test_slash__ends_the_lock(staking, provider, manager, bond):
+def test_slash__ends_the_lock(
+    staking: Contract, provider: Provider, manager: str, bond: int
+) -> None:
     """The bond that the fault burns stands behind nothing else any more."""
     assert staking.slash(provider.owner, ID, 300 * TPF, sender=manager) == 300 * TPF
     assert event(staking, "Unlocked")["amount"] == 300 * TPF
@@ -257,22 +316,30 @@ def test_slash__ends_the_lock(staking, provider, manager, bond):
 
 
 def test_slash__active_manager__more_than_its_lock_and_without_one(
-    staking, provider, manager, bond
-):
+    staking: Contract, provider: Provider, manager: str, bond: int
+) -> None:
     assert staking.slash(provider.owner, ID, 400 * TPF, sender=manager) == 400 * TPF
     assert staking.slash(provider.owner, ID, 100 * TPF, sender=manager) == 100 * TPF
     assert staking.pool(provider.owner)[0] == 500 * TPF
 
 
-def test_slash__lock_of_another_manager__untouched(suite, staking, provider, manager, bond):
+def test_slash__lock_of_another_manager__untouched(
+    suite: Suite, staking: Contract, provider: Provider, manager: str, bond: int
+) -> None:
     suite.holder.slash(provider.owner, ID, TPF)
     assert staking.lock_of(manager, provider.owner, ID)[0] == 300 * TPF
 
 
 @pytest.mark.parametrize(("amount", "taken"), [(ALL, 300), (299 * TPF, 299), (0, 0)])
 def test_slash__removed_manager__at_most_its_lock(
-    suite, staking, provider, manager, bond, amount, taken
-):
+    suite: Suite,
+    staking: Contract,
+    provider: Provider,
+    manager: str,
+    bond: int,
+    amount: Any,
+    taken: int,
+) -> None:
     """Q7: what was pending when its manager was removed is slashed all the same, no more."""
     staking.remove_manager(manager, sender=suite.owner)
     go_to(now() + UNBONDING - 1)
@@ -282,7 +349,9 @@ def test_slash__removed_manager__at_most_its_lock(
         staking.slash(provider.owner, ID, amount, sender=manager)
 
 
-def test_slash__removed_manager__no_lock__reverts(suite, staking, provider, manager, bond):
+def test_slash__removed_manager__no_lock__reverts(
+    suite: Suite, staking: Contract, provider: Provider, manager: str, bond: int
+) -> None:
     """It cannot invent a fault: neither without a lock, nor with one of another."""
     staking.remove_manager(manager, sender=suite.owner)
     with boa.reverts("staking: no such lock"):
@@ -294,14 +363,18 @@ def test_slash__removed_manager__no_lock__reverts(suite, staking, provider, mana
         staking.lock(provider.operator.address, NO_LOCK, 1, now() + 1, 0, sender=manager)
 
 
-def test_slash__removed_manager__after_unbonding__reverts(suite, staking, provider, manager, bond):
+def test_slash__removed_manager__after_unbonding__reverts(
+    suite: Suite, staking: Contract, provider: Provider, manager: str, bond: int
+) -> None:
     staking.remove_manager(manager, sender=suite.owner)
     pass_time(UNBONDING)
     with boa.reverts("staking: caller lacks the permission"):
         staking.slash(provider.owner, ID, 1, sender=manager)
 
 
-def test_slash__removed_manager__expired_lock__reverts(suite, staking, provider, manager):
+def test_slash__removed_manager__expired_lock__reverts(
+    suite: Suite, staking: Contract, provider: Provider, manager: str
+) -> None:
     """I-3: no lock outlives its expiry, whether somebody has released it or not."""
     expires_at = now() + DAY
     staking.lock(provider.operator.address, ID, TPF, expires_at, 0, sender=manager)
@@ -312,7 +385,9 @@ def test_slash__removed_manager__expired_lock__reverts(suite, staking, provider,
     assert staking.lock_of(manager, provider.owner, ID)[0] == TPF
 
 
-def test_slash__removed_manager__in_the_last_second_of_its_lock(suite, staking, provider, manager):
+def test_slash__removed_manager__in_the_last_second_of_its_lock(
+    suite: Suite, staking: Contract, provider: Provider, manager: str
+) -> None:
     expires_at = now() + DAY
     staking.lock(provider.operator.address, ID, TPF, expires_at, 0, sender=manager)
     staking.remove_manager(manager, sender=suite.owner)
@@ -320,7 +395,9 @@ def test_slash__removed_manager__in_the_last_second_of_its_lock(suite, staking, 
     assert staking.slash(provider.owner, ID, TPF, sender=manager) == TPF
 
 
-def test_slash__removed_manager_that_could_never_slash__reverts(suite, staking, provider):
+def test_slash__removed_manager_that_could_never_slash__reverts(
+    suite: Suite, staking: Contract, provider: Provider
+) -> None:
     """Whoever may only lock has no slash after its removal either."""
     locker = address_of("locker")
     staking.announce_manager(locker, LOCK | REWARD, sender=suite.owner)
@@ -333,7 +410,9 @@ def test_slash__removed_manager_that_could_never_slash__reverts(suite, staking, 
             staking.remove_manager(locker, sender=suite.owner)
 
 
-def test_slash__announced_anew__old_lock_gives_no_slash(suite, staking, provider, manager, bond):
+def test_slash__announced_anew__old_lock_gives_no_slash(
+    suite: Suite, staking: Contract, provider: Provider, manager: str, bond: int
+) -> None:
     staking.remove_manager(manager, sender=suite.owner)
     pass_time(UNBONDING)
     staking.announce_manager(manager, LOCK | SLASH, sender=suite.owner)
@@ -344,7 +423,14 @@ def test_slash__announced_anew__old_lock_gives_no_slash(suite, staking, provider
         staking.slash(provider.owner, ID, 1, sender=manager)
 
 
-def test_slash__entries_are_not_in_the_pool(suite, staking, pool, provider, stranger, slash):
+def test_slash__entries_are_not_in_the_pool(
+    suite: Suite,
+    staking: Contract,
+    pool: str,
+    provider: Provider,
+    stranger: str,
+    slash: Callable[..., Any],
+) -> None:
     """F5: who comes after the fault pays nothing for it."""
     suite.holder.hold(provider.operator.address)
     suite.holder.set_manner(IDLE)
@@ -360,7 +446,9 @@ def test_slash__entries_are_not_in_the_pool(suite, staking, pool, provider, stra
     leaving=st.integers(0, 10**24),
     amount=st.integers(0, 3 * 10**24),
 )
-def test_slash__any_amounts__conserves_and_is_fair(suite, own, delegated, leaving, amount):
+def test_slash__any_amounts__conserves_and_is_fair(
+    suite: Suite, own: Any, delegated: Any, leaving: Any, amount: int
+) -> None:
     staking = suite.staking
     provider = register(suite, "slashed", stake=own).owner
     account = address_of("slashed delegator")

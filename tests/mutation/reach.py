@@ -92,7 +92,7 @@ class Recorder:
 
         Env._coverage_enabled = True
         Env._trace_computation = lambda env, run, contract=None: trace(env, run, contract)
-        Revm.deploy = made  # type: ignore[method-assign]
+        Revm.deploy = made  # type: ignore[method-assign,assignment]  # the same call
 
     def _trace(self, env: Any, run: Any, contract: Any) -> None:
         if contract is None and run.msg.code_address:

@@ -177,7 +177,6 @@ SOURCES = ("teraproof", "provider_agent", "scripts", "tools", "benchmarks", "con
 OFFENDERS = {
     "contracts/Jobs.vy",
     "contracts/staking/pools.vy",
-    "tests/contracts/test_benchmark_score.py",
 }
 
 

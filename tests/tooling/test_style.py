@@ -120,3 +120,14 @@ def test_fault__named_with_file_and_line_and_an_exit_code(
 
 def test_this_repository__has_no_fault() -> None:
     assert style.all_faults() == []
+
+
+def test_tests_of_contracts__quote_the_contracts_and_are_read_else() -> None:
+    file = "tests/contracts/test_x.py"
+    assert not list(style.faults_in_source(file, 'reverts("limit in all")\n'))
+    for source in (
+        '"""So many wei."""\n',
+        'x: int = 1\n"""So many wei."""\n',
+        "x = 1  # so many\n",
+    ):
+        assert list(style.faults_in_source(file, source)), source

@@ -111,8 +111,10 @@ class Tally:
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Tally:
-        parts = (Counter(data[name]) for name in ("ok", "refused", "hostile", "notes"))
-        return cls(*parts, data["seconds"])
+        ok, refused, hostile, notes = (
+            Counter(data[name]) for name in ("ok", "refused", "hostile", "notes")
+        )
+        return cls(ok, refused, hostile, notes, data["seconds"])
 
 
 class Choices:
@@ -178,7 +180,7 @@ class Run:
 def run(
     make: Callable[[], Any], seed: int, steps: int, tally: Tally, *, small: bool = True
 ) -> None:
-    """One example; a failure is made small, unless nobody will read it, and told with its seed."""
+    """One example; a failure is made small, unless nobody will read it, and shown with its seed."""
     source = random.Random(seed)
     began = time.monotonic()
     example = Run(make, tally)

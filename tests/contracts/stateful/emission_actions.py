@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 from tests.contracts.deploy import REWARD
 from tests.contracts.stateful.driver import action
@@ -19,6 +21,7 @@ from tests.contracts.stateful.world import CANDIDATE, DELEGATORS, HOLDERS, OWNER
 USES = (WARDEN, CANDIDATE)
 # Rounding of the schedule and of two divisions, TPF wei.
 FEW = 4
+_Value = TypeVar("_Value")
 MIN_OPS, MAX_OPS, MAX_TARGET = 10**3, 10**18, 10**22
 
 
@@ -282,11 +285,11 @@ class EmissionActions(ProofActions):
             self.within_schedule(e)
 
 
-def at(series: list[tuple[int, object]], epoch: int):  # type: ignore[no-untyped-def]
+def at(series: Sequence[tuple[int, _Value]], epoch: int) -> _Value:
     """The value in force in an epoch."""
     return [value for since, value in series if since <= epoch][-1]
 
 
-def put(series: list[tuple[int, object]], since: int, value: object) -> None:
+def put(series: list[tuple[int, _Value]], since: int, value: _Value) -> None:
     """A value from an epoch on; it takes the place of one for the same."""
     series[:] = [entry for entry in series if entry[0] != since] + [(since, value)]

@@ -271,7 +271,7 @@ class Core:
         return self.settle_books(target, before, rule or Rule(before))
 
     def settle_books(self, target: str, before: Books, rule: Rule) -> bool:
-        """Read the books anew and hold them against the rule."""
+        """Read the books again and hold them against the rule."""
         self.expected = rule
         for key in rule.moved:
             if key[0] == "ticket" and key not in self.tickets:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Managers beside the real ones: locks, seizures, slashes and holds, right and wrong."""
+"""Managers in addition to the real ones: locks, seizures, slashes and holds, right and wrong."""
 
 from __future__ import annotations
 

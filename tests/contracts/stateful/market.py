@@ -34,7 +34,7 @@ class Market(EmissionActions):
 
     @action(3)
     def jump(self) -> None:
-        """To the second at which something changes, or beside it."""
+        """To the second at which something changes, or next to it."""
         ahead = sorted(time for time in self.moments() if time > self.now)
         # The nearest ones come first, so that far ones do not end everything at once.
         if ahead:
@@ -81,9 +81,9 @@ class Market(EmissionActions):
         self.all_undelegate(owners=False)
         for provider, account in self.entries():
             assert self.take_entry(provider, account, account), "I-2: an entry stays"
-        for key in sorted(self.tickets, key=lambda key: self.tickets[key]):
-            self.go_to(self.tickets[key])
-            assert self.cash(key, key[2]), "I-2: a ticket does not pay"
+        for ticket in sorted(self.tickets, key=lambda one: self.tickets[one]):
+            self.go_to(self.tickets[ticket])
+            assert self.cash(ticket, ticket[2]), "I-2: a ticket does not pay"
         for account in PEOPLE:
             if self.books["credit", account]:
                 assert self.take_credit(account, account)

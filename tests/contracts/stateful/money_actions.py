@@ -14,7 +14,7 @@ MIN_WINDOW, MAX_WINDOW = 10, 14 * DAY
 
 
 class MoneyActions(JobActions):
-    """What is paid in and out beside the deals."""
+    """What is paid in and out apart from the deals."""
 
     @action(1.0)
     def deposit(self) -> None:

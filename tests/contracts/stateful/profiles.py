@@ -18,7 +18,7 @@ SEED = "TERAPROOF_SEED"
 
 @dataclass(frozen=True)
 class Profile:
-    """Examples of so many steps each."""
+    """Examples of this number of steps each."""
 
     examples: int
     steps: int

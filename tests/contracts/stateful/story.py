@@ -45,7 +45,7 @@ class Measured:
 
     at_risk: int
     gain: int
-    """Of who tried it, beyond its due; less than 0 if it paid for the try."""
+    """Of the account that tried it, beyond its due; less than 0 if it paid for the try."""
     loss: int
     """Of all others together, below their due."""
     unit: str
@@ -79,7 +79,7 @@ class Story(Market):
         return owner
 
     def begin(self, plans: dict[str, str]) -> Epoch:
-        """Open a window and commit to so many rounds each (`p` proven, `m` made up)."""
+        """Open a window and commit to these rounds each (`p` proven, `m` made up)."""
         self.open_window()
         e = self.epochs[-1]
         for provider, plan in plans.items():
@@ -122,7 +122,7 @@ class Story(Market):
         return made
 
     def raw(self, target: str, args: tuple[object, ...], sender: str) -> str | None:
-        """Why the chain refuses a call, beside the machine's books; it is undone."""
+        """Why the chain refuses a call, without the machine's books; it is undone."""
         contract, function = target.split(".")
         kept = self.chain.snapshot()
         reason = self.chain.send(contract, function, args, sender).reason

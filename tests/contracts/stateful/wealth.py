@@ -42,7 +42,7 @@ class Books:
     ("ticket", provider, account, number)           at today's price
     ("active", provider) ("unbonding", provider)    what the pool holds
     ("locked", provider)                            ("fees",)
-    ("supply",) ("staking",) ("jobs",)              TPF in all; what the two contracts hold
+    ("supply",) ("staking",) ("jobs",)              all TPF; what the two contracts hold
     """
 
     def __init__(self, values: dict[Key, int], shares: dict[str, tuple[int, int]]) -> None:

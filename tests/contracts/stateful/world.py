@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+from eth_account.signers.local import LocalAccount
+
 from teraproof.protocol.messages import Domain, Message, digest
 from tests.contracts.deploy import (
     DAY,
@@ -78,7 +80,7 @@ STRANGER = address_of("stranger")
 WARDEN = address_of("warden")
 CANDIDATE = address_of("candidate")
 MANAGERS = {WARDEN: LOCK | SLASH}
-KEYS = {account.address: account for account in OPERATORS}
+KEYS: dict[str, LocalAccount] = {account.address: account for account in OPERATORS}
 # Who may sign permits.
 SIGNERS = {a.address: a for a in map(account_of, ("delegator 0", "delegator 1"))}
 PAYERS = {a.address: a for a in map(account_of, ("tenant 0", "tenant 1"))}
@@ -160,7 +162,7 @@ def signature(domain: Domain, message: Message, signer: str) -> bytes:
     """The signature of one of the operators.
 
     One secret number for all of them, which would give the keys away: these are worth nothing, and
-    the point of the curve need not be computed a thousand times a second.
+    the point of the curve need not be computed a thousand times per second.
     """
     found = int.from_bytes(digest(domain, message), "big")
     s = INVERSE * (found + POINT * int.from_bytes(bytes(KEYS[signer].key), "big")) % ORDER
