@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -70,6 +71,7 @@ class _Used:
     blocks: int = 0
     worth: int = UNWANTED
     needed: dict[str, int] = field(default_factory=dict)
+    version: int = 0
 
 
 class InputStorage:
@@ -91,6 +93,7 @@ class InputStorage:
         self.capacity.drop = self._drop
         # One lock for the files and for what they take: nothing comes in between.
         self._lock = self.capacity.lock
+        self._versions = itertools.count(1)
         self._used: dict[str, _Used] = {}
         self._uploads: dict[str, Upload] = {}
         for path in root.glob("0x*/*"):
@@ -100,6 +103,11 @@ class InputStorage:
         """The verified file that `account` uploaded as `sha256` (64 hex digits), or None."""
         path = self._place(account, sha256)
         return path if path.is_file() else None
+
+    def version(self, account: str) -> int:
+        """A number that changes with each file of an account that comes or goes."""
+        with self._lock:
+            return self._used.get(_folder(account), _Used()).version
 
     def used(self, account: str | None = None) -> tuple[int, int]:
         """Bytes and files of one account, or of all; of uploads under way, what has arrived."""
@@ -223,6 +231,7 @@ class InputStorage:
         used = self._used.setdefault(folder, _Used())
         used.size, used.files = used.size + size, used.files + files
         used.blocks += files * on_disk(abs(size))
+        used.version = next(self._versions)
         if not used.files:
             del self._used[folder]
         self._say(folder)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from provider_agent.modules.jobs.candidates import Candidates
 from teraproof.protocol.errors import Code
-from tests.agent.duty_parts import TENANT
+from teraproof.protocol.jobspec import JobSpec
+from tests.agent.duty_parts import OTHER, TENANT
 from tests.agent.duty_rig import Rig
 
 MOST = 16  # looks a cycle
@@ -210,3 +211,48 @@ def test_verdicts__made_once__again_when_the_settings_change(tmp_path: Path) -> 
     again.records.prune_specs(set(), int(again.now) + 100)
     assert again.records.verdict(spec.digest()) is None, "it goes with its specification"
     again.duty.close()
+
+
+def test_dear_orders_whose_inputs_never_come__each_is_looked_at_closely_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They pay best, so each cycle comes to them; what is known of them is not found out again."""
+    content = b"never sent"
+    digest = hashlib.sha256(content).hexdigest()
+    for number in range(12):
+        inputs = [{"path": "a", "sha256": digest, "size": len(content)}]
+        spec = rig.spec(name=f"junk {number}", inputs=inputs)
+        rig.records.put_spec(spec.digest(), spec.canonical(), OTHER)
+        rig.post(spec, requester=OTHER, max_price=50 * 10**6, start_price=50 * 10**6)
+    looks: list[str] = []
+    real = rig.book.missing_inputs
+
+    def missing(requester: str, spec: JobSpec) -> int:
+        looks.append(spec.name)
+        return real(requester, spec)
+
+    monkeypatch.setattr(rig.book, "missing_inputs", missing)
+    for _ in range(5):
+        rig.next_block()
+        rig.cycle()
+    assert sorted(looks) == sorted(f"junk {number}" for number in range(12))
+    assert rig.intents() == []
+
+
+def test_inputs_come__that_order_is_looked_at_next(rig: Rig) -> None:
+    """However many others pay more, and would have their turns before it."""
+    for number in range(300):
+        junk = rig.spec(name=f"junk {number}")
+        rig.records.put_spec(junk.digest(), junk.canonical(), OTHER)
+        rig.post(junk, requester=OTHER, max_price=50 * 10**6, start_price=50 * 10**6)
+    spec = rig.spec(name="honest")
+    rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
+    terms = rig.post(spec)
+    for _ in range(100):
+        rig.next_block(1)
+        rig.cycle()
+    assert rig.blocked(terms) is Code.INPUTS_MISSING
+    rig.upload(spec)
+    rig.next_block(1)
+    rig.cycle()
+    assert rig.intents() == [("accept", "planned")]

@@ -45,7 +45,7 @@ def asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def ended(rig: Rig, number: int) -> list[int]:
-    """Put quotes into the database that nobody has used; their ends are a second apart, and past."""
+    """Put quotes into the database that nobody has used, and that are over."""
     nonces = []
     for n in range(number):
         row = QuoteRow(

@@ -168,6 +168,10 @@ class JobBook:
                 missing += 1
         return missing
 
+    def inputs_version(self, requester: str) -> int:
+        """A number that changes when inputs of an account come or go."""
+        return self._inputs.version(requester)
+
     def note(self, job: JobRow, note: str, blocked_by: Code | None = None) -> None:
         """Where a job stands, for its requester and the log; the code of what holds it up."""
         if blocked_by is None:

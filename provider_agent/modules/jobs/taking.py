@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import Kind
@@ -23,7 +26,18 @@ from teraproof.protocol.terms import Status
 from teraproof.rpc.types import BlockRef
 
 _NO_SPEC = Refused(Code.SPEC_MISSING, "waiting for the specification")
+_MOST_WAITING = 4_096  # jobs that wait for uploads and are remembered
+_ARRIVED = 2  # of those for which something came, at most, that a cycle looks at first
 _WAITS = Refused(Code.SLOTS_TAKEN, "waiting for the room that a quote holds")
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A job that waits for what its account sends; `version` is of what that had sent."""
+
+    account: str
+    version: int
+    why: Refused
 
 
 class Taker:
@@ -45,6 +59,7 @@ class Taker:
         self._verdicts = Verdicts(book, policy)
         self._choice = Candidates(book.store)
         self._attempts, self._jobs = attempts, jobs
+        self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
 
     def take(
         self,
@@ -61,9 +76,12 @@ class Taker:
                     continue
                 if not self._attempts.may_begin(job.job_id.hex(), "accept"):
                     continue
+                version = self._book.inputs_version(job.requester)
                 refusal = self._refuse(job, block, standing)
                 if refusal is not None:
                     self._put_off(job, refusal)
+                    if refusal.code in (Code.INPUTS_MISSING, Code.SPEC_MISSING):
+                        self._remember(job, _Waiting(job.requester, version, refusal))
                     continue
                 # An estimate shows whether it is open still; after a failure its state is read.
                 if self._attempts.made(job.job_id.hex(), "accept"):
@@ -98,10 +116,39 @@ class Taker:
     def _candidates(self) -> Iterator[JobRow]:
         """The open jobs that this cycle looks at."""
         store = self._book.store
-        for job_id in self._choice.choose():
+        arrived = self._arrived()
+        others = (job_id for job_id in self._choice.choose() if job_id not in arrived)
+        for job_id in itertools.chain(arrived, others):
             job = store.job(job_id)
             if job is not None and Status(job.status) is Status.OPEN:
                 yield job
+
+    def _arrived(self) -> list[bytes]:
+        """Jobs that waited for uploads, of accounts that have sent something since."""
+        found: dict[str, bytes] = {}
+        for job_id, waiting in self._waiting.items():
+            account = waiting.account
+            if account not in found and self._book.inputs_version(account) != waiting.version:
+                found[account] = job_id
+                if len(found) == _ARRIVED:
+                    break
+        for job_id in found.values():
+            del self._waiting[job_id]
+        return list(found.values())
+
+    def _known(self, job: JobRow) -> Refused | None:
+        """Why a job waits, if nothing was sent since: a look at all of its inputs is dear."""
+        found = self._waiting.get(job.job_id)
+        if found is None or found.why.code is not Code.INPUTS_MISSING:
+            return None
+        same = found.version == self._book.inputs_version(found.account)
+        return found.why if same else None
+
+    def _remember(self, job: JobRow, waiting: _Waiting) -> None:
+        self._waiting[job.job_id] = waiting
+        self._waiting.move_to_end(job.job_id)
+        while len(self._waiting) > _MOST_WAITING:
+            self._waiting.popitem(last=False)
 
     def _put_off(self, job: JobRow, reason: Refused) -> None:
         """Say why a job is not taken now. Strangers have many such jobs: only news is written."""
@@ -113,6 +160,9 @@ class Taker:
         refusal = self._refuse_order(job, block, standing) or self._halt.refuse()
         if refusal is not None:
             return refusal
+        known = self._known(job)
+        if known is not None:
+            return known
         terms, spec = decode_terms(job.terms), self._book.spec(job)
         if spec is None:
             return _NO_SPEC
