@@ -54,7 +54,7 @@ class Rules:
     """The part of a fee that a vote earns where jurors that ran the job disagree."""
     appealable_silence: bool = True
     """Two rounds without a quorum can be appealed."""
-    undecided_stays: bool = False
+    undecided_stays: bool = True
     """An appeal whose jurors disagree leaves the ruling; else it pays the provider."""
     protocol_fee: float = 0.01
     victim_part: float = 0.8
