@@ -314,7 +314,7 @@ def _sentences(error: ValidationError) -> list[str]:
         special = _text_fault(path, given, schema.get("title") == "path")
         if special is not None:
             return [special]
-    expected = schema.get("description", error.message)
+    expected = schema.get("description", error.message) if path else "a JSON object"
     return [f"{_named(path)}: {_show(given)} is not allowed; give {expected}"]
 
 

@@ -382,3 +382,9 @@ def test_parse__long_list_of_odd_things__no_quadratic_work(field: str) -> None:
     odd: list[Any] = [{"a": n} if n % 2 else str(n) for n in range(20_000)]
     with pytest.raises(SpecError, match=f"^{field}"):
         jobspec.parse(json.dumps({**VALID, field: odd}).encode())
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 5, True])
+def test_parse__no_object__says_so(document: object) -> None:
+    with pytest.raises(SpecError, match=r"is not allowed; give a JSON object$"):
+        jobspec.parse(json.dumps(document).encode())
