@@ -14,26 +14,24 @@
              take of it goes to the payout address: a millionth at most, and 1,000
              wei at most, since shares that are fewer than a pool's wei are
              multiplied before.
-@dev A rebase multiplies or divides the shares of a whole pool and starts a
-     generation. An account's word names the generation in which it was written,
-     and is carried through the later ones one by one, in their order, since
-     dividing rounds down. The owner's part stands in the pool's own word and moves
-     with it. Unbonding shares are only ever divided, so a count of their
-     generations is enough.
+@dev A rebase starts a generation (see generations). An account's word names the
+     generation in which it was written, and is carried through the later ones one
+     by one, in their order, since dividing rounds down. The owner's part stands in
+     the pool's own word and moves with it.
 
      Words packed by hand, low bits first:
      assets   active 96 | locked 96 | hold 64 (of holds; 0 for none)
      shares   active 128 | owner's part of them 128
      leaving  unbonding assets 128 | unbonding shares 128
-     age      seized 128 | active generation 32 | unbonding generation 32
      account  active shares 128 | generation 32 | tickets 96
      ticket   unbonding shares 128 | generation 32 | ready at 64
 """
 
+from . import generations
 from . import shares
 
-MAX_GENERATIONS: constant(uint256) = 65_536
-MASK_32: constant(uint256) = 2**32 - 1
+initializes: generations
+
 MASK_96: constant(uint256) = 2**96 - 1
 LOCKED_AT: constant(uint256) = 96
 HOLD_AT: constant(uint256) = 192
@@ -41,9 +39,6 @@ HOLD_AT: constant(uint256) = 192
 assets: HashMap[address, uint256]
 active_shares: HashMap[address, uint256]
 leaving: HashMap[address, uint256]
-ages: HashMap[address, uint256]
-# provider -> generation // 256 -> a bit each: shares were multiplied, not divided
-multiplied: HashMap[address, HashMap[uint256, uint256]]
 # provider -> account
 accounts: HashMap[address, HashMap[address, uint256]]
 # provider -> account -> number
@@ -52,7 +47,7 @@ tickets: HashMap[address, HashMap[address, HashMap[uint256, uint256]]]
 
 @deploy
 def __init__():
-    pass
+    generations.__init__()
 
 
 # ------------------------------------------------------------- internal: in and out
@@ -128,7 +123,9 @@ def _leave(
         leaving + moved, leaving_shares + received
     )
     self.tickets[provider][account][number] = (
-        received | ((self.ages[provider] >> 160) << 128) | (ready_at << 160)
+        received
+        | ((generations.ages[provider] >> 160) << 128)
+        | (ready_at << 160)
     )
     return number, moved
 
@@ -201,8 +198,7 @@ def _seize(provider: address, wanted: uint256) -> uint256:
     taken: uint256 = min(wanted, shares._to_assets(owned, active, total))
     gone: uint256 = shares._to_burn(taken, active, total)
     self._write(provider, active - taken, locked, total - gone, owned - gone)
-    # The low half: all that was ever minted is far below 128 bits.
-    self.ages[provider] += taken
+    generations._add_seized(provider, taken)
     return taken
 
 
@@ -232,7 +228,6 @@ def _slash(provider: address, wanted: uint256) -> (uint256, uint256):
     active -= from_active
     leaving -= from_leaving
 
-    # The bits of new generations are zero: divided.
     divisions: uint256 = shares._divisions(active, total)
     self._write(
         provider,
@@ -245,7 +240,7 @@ def _slash(provider: address, wanted: uint256) -> (uint256, uint256):
     self.leaving[provider] = shares._pack(
         leaving, shares._divided(leaving_shares, divisions_leaving)
     )
-    self._age(provider, divisions, divisions_leaving)
+    generations._begin(provider, divisions, divisions_leaving)
     return from_active, from_leaving
 
 
@@ -272,14 +267,7 @@ def _reward(provider: address, amount: uint256) -> uint256:
         factor: uint256 = shares.REBASE**times
         total *= factor
         owned *= factor
-        first: uint256 = (self.ages[provider] >> 128) & MASK_32
-        for generation: uint256 in range(
-            first, first + times, bound=shares.WIPED
-        ):
-            self.multiplied[provider][generation // 256] |= 1 << (
-                generation % 256
-            )
-        self._age(provider, times, 0)
+        generations._multiply(provider, times)
         self.active_shares[provider] = shares._pack(total, owned)
     kept: uint256 = (
         amount * shares.VIRTUAL_SHARES // (total + shares.VIRTUAL_SHARES)
@@ -327,7 +315,7 @@ def _stake_of(provider: address) -> (uint256, uint256):
     """
     return (
         self.assets[provider] & MASK_96,
-        self.ages[provider] & shares.MASK,
+        generations.ages[provider] & shares.MASK,
     )
 
 
@@ -357,18 +345,18 @@ def _shares_of(provider: address, account: address) -> uint256:
     word: uint256 = self.accounts[provider][account]
     held: uint256 = word & shares.MASK
     bits: uint256 = 0
-    written: uint256 = (word >> 128) & MASK_32
+    written: uint256 = (word >> 128) & generations.MASK_32
     for generation: uint256 in range(
         written,
-        (self.ages[provider] >> 128) & MASK_32,
-        bound=MAX_GENERATIONS,
+        (generations.ages[provider] >> 128) & generations.MASK_32,
+        bound=generations.MAX_GENERATIONS,
     ):
         # Nothing stays nothing: also what was never written.
         if held == 0:
             break
         place: uint256 = generation % 256
         if generation == written or place == 0:
-            bits = self.multiplied[provider][generation // 256]
+            bits = generations.multiplied[provider][generation // 256]
         if (bits >> place) & 1 == 1:
             held *= shares.REBASE
         else:
@@ -432,26 +420,11 @@ def _ticket(
     leaving: uint256 = 0
     leaving_shares: uint256 = 0
     leaving, leaving_shares = self._leaving(provider)
-    amount: uint256 = self._ticket_shares(provider, word)
+    amount: uint256 = generations._unbonding(provider, word)
     return (
         amount,
         shares._to_assets(amount, leaving, leaving_shares),
         word >> 160,
-    )
-
-
-@internal
-@view
-def _ticket_shares(provider: address, word: uint256) -> uint256:
-    """
-    @dev Unbonding shares of a ticket in the present generation.
-    @param provider The provider's owner address.
-    @param word The ticket; one that is missing has no shares.
-    @return Shares.
-    """
-    return shares._divided(
-        word & shares.MASK,
-        (self.ages[provider] >> 160) - ((word >> 128) & MASK_32),
     )
 
 
@@ -472,7 +445,7 @@ def _write_account(
     # At most the shares of the pool, which have 128 bits.
     self.accounts[provider][account] = (
         held
-        | (((self.ages[provider] >> 128) & MASK_32) << 128)
+        | (((generations.ages[provider] >> 128) & generations.MASK_32) << 128)
         | (ticket_number << 160)
     )
 
@@ -513,20 +486,3 @@ def _write_assets(provider: address, active: uint256, locked: uint256):
         | (locked << LOCKED_AT)
         | (self.assets[provider] >> HOLD_AT << HOLD_AT)
     )
-
-
-@internal
-def _age(provider: address, active: uint256, unbonding: uint256):
-    """
-    @dev Starts generations, if there are any to start.
-    @param provider The provider's owner address.
-    @param active Generations of the active shares.
-    @param unbonding Generations of the unbonding shares.
-    """
-    if active + unbonding == 0:
-        return
-    word: uint256 = self.ages[provider] + (active << 128) + (unbonding << 160)
-    assert (
-        word >> 128
-    ) & MASK_32 <= MAX_GENERATIONS, "staking: too many rebases"
-    self.ages[provider] = word

@@ -228,15 +228,16 @@ def test_stale_account__across_words_of_generations(
 
 
 def place(staking: Contract, name: str, keys: Sequence[int]) -> Any:
-    """Where a word of a map of the pools lies in the storage."""
-    slot = staking.compiler_data.storage_layout["storage_layout"]["pools"][name]["slot"]
+    """Where a word of a map of the pools' generations lies in the storage."""
+    pools = staking.compiler_data.storage_layout["storage_layout"]["pools"]
+    slot = pools["generations"][name]["slot"]
     for key in keys:
         slot = int.from_bytes(keccak(slot.to_bytes(32, "big") + key.to_bytes(32, "big")), "big")
     return slot
 
 
 def write(staking: Contract, name: str, keys: Sequence[int], value: int) -> None:
-    """Put a word into a map of the pools' storage: what decades of calls would lead to."""
+    """Put a word into a map of the generations: what decades of calls would lead to."""
     boa.env.set_storage(staking.address, place(staking, name, keys), value)
 
 

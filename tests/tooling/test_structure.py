@@ -176,7 +176,6 @@ SOURCES = ("teraproof", "provider_agent", "scripts", "tools", "benchmarks", "con
 # Too long today, and being cut.
 OFFENDERS = {
     "contracts/Jobs.vy",
-    "contracts/staking/pools.vy",
 }
 
 

@@ -124,7 +124,7 @@ class Reader:
             yield pool, slot("staking", "pools.assets", first)
             yield pool, slot("staking", "pools.active_shares", first)
             yield (("pool", provider),), slot("staking", "pools.leaving", first)
-            yield pool, slot("staking", "pools.ages", first)
+            yield pool, slot("staking", "pools.generations.ages", first)
             for account in HOLDERS:
                 word = address_word(account)
                 key: Key = ("stake", provider, account)
