@@ -45,6 +45,7 @@ def test_agent_comes_in_the_window__what_is_left_of_it_is_proven(
         with walking.held():
             late.start_agent()
             walking.waits_for.append(late)
+            walking.expected.append(late)
         assert scored(walking, late) == epoch
 
 

@@ -282,7 +282,7 @@ def test_wrong_chain_midway__is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     with pool_of(moved, StubNode(), clock=lambda: now[0]) as pool:
         assert pool.head().number == 100
         moved.rule = lambda m, p: Result("0x1") if m == "eth_chainId" else None
-        now[0] += 61
+        now[0] += 181  # it is asked every three minutes
         pool.head()
         assert pool.endpoints[0].wrong_chain
         before = len(moved.calls)
