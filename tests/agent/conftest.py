@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +49,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     assert (made.data / "runs" / "hostile" / "supervisor.log").read_text() == ""
     made.runner.remove("hostile")
     assert made.runner.list() == ()
-    assert os.listdir(made.data / "runs") == []
+    runs.wait_for_nothing_in(made.data / "runs")
     runs.wait_for_no_loops(made.data)
     assert threading.active_count() == threads

@@ -149,8 +149,8 @@ def test_openapi__every_route_has_the_one_shape_of_errors(rig: Rig) -> None:
         for path, methods in found["paths"].items()
         for method, operation in methods.items()
     }
-    assert ("POST", "/v1/quotes") in operations and len(operations) == 17
-    assert len({operation["operationId"] for operation in operations.values()}) == 17
+    assert ("POST", "/v1/quotes") in operations and len(operations) == 21
+    assert len({operation["operationId"] for operation in operations.values()}) == 21
     for (method, path), operation in operations.items():
         name = "BareError" if method == "HEAD" else "Error"
         for family in ("4XX", "5XX"):

@@ -261,7 +261,7 @@ def test_assignment_reorged_away__run_goes_on_only_if_accepted_again(
     rig.cycle(2)
     rig.chain.words[terms.job_id()] = Status.OPEN
     rig.chain.paused_until_ = 0 if takes_it_again else START + 1000
-    rig.next_block(61)  # after which it is seen that orders are paused
+    rig.next_block(121)  # after which it is seen that orders are paused
     rig.duty.consume([], [terms.job_id()])
     rig.cycle()
     rig.next_block()

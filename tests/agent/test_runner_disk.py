@@ -224,6 +224,7 @@ def test_watch__limits_held_by_the_kernel__looks_at_no_process_and_no_file_of_th
         inner=3,
         peak_memory=0,
         reap=lambda: True,
+        go_on=lambda: None,
     )
     looking = watch.Watch(cast(Live, live))
     assert looking._look(0.0) is None

@@ -119,6 +119,14 @@ def inside(data_dir: Path, run_id: str = "run") -> Path:
     return Path(f"/proc/{pid}/root{directory}") / disk.PLACE / "work"
 
 
+def wait_for_nothing_in(directory: Path, seconds: float = 60) -> None:
+    """Returns when a directory is empty: what large runs leave goes in a thread of its own."""
+    end = time.monotonic() + seconds
+    while found := os.listdir(directory):
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+
+
 def wait_for_no_loops(data_dir: Path, seconds: float = 10) -> None:
     """Returns when no loop device has a file below a directory; the kernel takes a moment."""
     end = time.monotonic() + seconds
