@@ -27,10 +27,10 @@ class EvidenceRoutes:
     def operations(self) -> list[Operation]:
         """What it answers."""
         place = "/v1/jobs/{job_id}/evidence"
-        files = {"/inputs/{sha256}": self.input, "/result/{path:path}": self.result_file}
+        files = {"/inputs/{sha256}": self.evidence_input, "/result/{path:path}": self.evidence_file}
         return [
-            Operation("GET", place + "/spec", self.spec),
-            Operation("GET", place + "/result", self.manifest, result=list_of(ENTRY)),
+            Operation("GET", place + "/spec", self.evidence_spec),
+            Operation("GET", place + "/result", self.evidence_manifest, result=list_of(ENTRY)),
             *(
                 Operation(
                     "GET",
@@ -44,12 +44,12 @@ class EvidenceRoutes:
             ),
         ]
 
-    async def spec(self, request: Request) -> Response:
+    async def evidence_spec(self, request: Request) -> Response:
         """The specification, canonical."""
         _, found = await self._found(request)
         return Response(found.spec, media_type="application/json")
 
-    async def input(self, request: Request) -> Response:
+    async def evidence_input(self, request: Request) -> Response:
         """One input, by its sha256."""
         account, found = await self._found(request)
         entry = found.inputs.get(sha256_of(request))
@@ -58,12 +58,12 @@ class EvidenceRoutes:
         file = await run_in_threadpool(self._desk.input, found, entry)
         return await self._downloads.input(request, account, entry, file)
 
-    async def manifest(self, request: Request) -> Response:
+    async def evidence_manifest(self, request: Request) -> Response:
         """The manifest of the result, where the job is judged by numbers."""
         account, found = await self._found(request)
         return await self._downloads.manifest(account, _result(found))
 
-    async def result_file(self, request: Request) -> Response:
+    async def evidence_file(self, request: Request) -> Response:
         """One file of the result."""
         account, found = await self._found(request)
         return await self._downloads.result_file(request, account, _result(found))
