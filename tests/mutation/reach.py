@@ -76,11 +76,11 @@ def users(file: str, name: str) -> Iterator[str]:
 
 
 class Recorder:
-    """A pytest plugin that fills a Reach."""
+    """A pytest plugin that fills a Reach. `roots` are the contracts' folder and its copies."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, *roots: Path) -> None:
         self.reach = Reach()
-        self._root = root
+        self._roots = roots
         self._pcs: dict[int, set[int]] = defaultdict(set)
         self._contracts: dict[int, Any] = {}
         self._made: set[str] = set()
@@ -101,7 +101,7 @@ class Recorder:
         data = getattr(contract, "compiler_data", None)
         if run.msg.is_create:
             if data is not None:
-                self._made.add(self._name(data.file_input.path))
+                self._made.add(self._source(Path(data.file_input.path)).removesuffix(".vy"))
         elif data is not None:
             # One source map a contract type, not one an instance.
             self._contracts[id(data)] = data
@@ -110,11 +110,12 @@ class Recorder:
             if child.msg.code_address:
                 self._trace(env, child, env._lookup_contract_fast(child.msg.code_address))
 
-    def _name(self, path: Path) -> str:
-        try:
-            return Path(path).relative_to(self._root).with_suffix("").as_posix()
-        except ValueError:
-            return ""
+    def _source(self, path: Path) -> str:
+        """A source's name below the contracts; empty for any other."""
+        for root in self._roots:
+            if path.is_relative_to(root):
+                return path.relative_to(root).as_posix()
+        return ""
 
     def _ran(self) -> set[str]:
         found = set()
@@ -125,9 +126,9 @@ class Recorder:
                     continue
                 function = get_fn_ancestor_from_node(nodes[pc])
                 if function is not None:
-                    path = Path(function.module_node.resolved_path)
-                    if path.is_relative_to(self._root):
-                        found.add(f"{path.relative_to(self._root).as_posix()}:{function.name}")
+                    source = self._source(Path(function.module_node.resolved_path))
+                    if source:
+                        found.add(f"{source}:{function.name}")
         return found
 
     @pytest.hookimpl(wrapper=True)

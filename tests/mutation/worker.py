@@ -201,7 +201,7 @@ def _work(
     if mutant is not None:
         files = list(dict.fromkeys(test.split("::")[0] for test in tests))
         return int(pytest.main(["-x", *options, *files], plugins=[Only(tests, first)]))
-    recorder = Recorder(CONTRACTS)
+    recorder = Recorder(CONTRACTS, contracts)
     files = [str(p) for p in sorted(TESTS.rglob("test_*.py")) if p.name not in UNRELATED]
     code = int(pytest.main([*options, *files], plugins=[recorder]))
     recorder.reach.save(directory / RECORD)
