@@ -308,6 +308,26 @@ def test_distribute__beside_capacity(
     assert emissions.minted() == emissions.emission(3)
 
 
+@pytest.mark.parametrize("weights", [[3_333, 6_667], [1, 9_999], [6_666, 3_334]])
+def test_parts__of_an_emission_that_does_not_divide__never_more_than_it(
+    weights: list[int],
+) -> None:
+    """Each part is rounded down: together they are never above the schedule (I-8)."""
+    suite, emissions, by_hand = deploy_by_hand(Parameters(rate=123_456_789_012_347))
+    provider = register(suite)
+    other = deployer_of("mocks/Distributor").deploy(emissions.address)
+    emissions.add_use(other.address, sender=suite.owner)
+    emissions.set_weights(weights, sender=suite.owner)
+    for _ in range(3):
+        run_epoch(by_hand, seconds=12_347)
+    whole = emissions.emission(3)
+    assert whole % 10_000 > 0
+    by_hand.set_result(provider.owner, 3, 1, 1, 10**27, 1)
+    assert emissions.claim(provider.owner) == whole * weights[0] // 10_000
+    other.share_out(3, [provider.owner], [whole * weights[1] // 10_000])
+    assert whole - 2 < emissions.minted() <= whole
+
+
 def test_distribute__two_uses(
     suite: Suite, emissions: Contract, by_hand: Contract, distributor: Contract
 ) -> None:
