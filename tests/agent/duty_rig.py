@@ -340,18 +340,18 @@ class Rig:
         return cast(Code | None, self.status(terms)["blocked_by"])
 
 
-def assigned(rig: Rig) -> Terms:
-    """A job of ours with everything here."""
+def assigned(rig: Rig, **order: Any) -> Terms:
+    """A job of ours with everything here; `order` is what its order has that others have not."""
     spec = rig.spec()
     rig.upload(spec)
-    terms = rig.post(spec)
+    terms = rig.post(spec, **order)
     rig.assign(terms)
     return terms
 
 
-def attested(rig: Rig) -> Terms:
+def attested(rig: Rig, **order: Any) -> Terms:
     """A job of ours that ran and whose attestation is on chain."""
-    terms = assigned(rig)
+    terms = assigned(rig, **order)
     rig.cycle(2)
     rig.runner.end(f"{terms.job_id().hex()}-1-0")
     rig.cycle(2)

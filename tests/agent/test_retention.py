@@ -6,17 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from provider_agent.modules.jobs.housekeeping import Housekeeper
 from provider_agent.store import IntentState
-from teraproof.protocol import messages
 from teraproof.protocol.capability import Capability
-from teraproof.protocol.terms import Judged, Record, Status, Terms
-from tests.agent.duty_parts import OWNER, START, TENANT
-from tests.agent.duty_rig import Rig
+from teraproof.protocol.terms import Judged, Status, Terms
+from tests.agent.duty_parts import OWNER, TENANT
+from tests.agent.duty_rig import Rig, attested
 
 COURT = Capability("batch", "python-ml", "cpu").number()
 LONG = 400 * 24 * 3600  # seconds: more than anything is kept
@@ -29,25 +27,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made.duty.close()
 
 
-def delivered(rig: Rig, judged: int, **changes: Any) -> Terms:
-    """A job of ours whose attestation is on chain."""
-    spec = rig.spec()
-    rig.upload(spec)
-    terms = rig.post(spec, judged=judged, **changes)
-    rig.assign(terms)
-    rig.cycle(2)
-    rig.runner.end(f"{terms.job_id().hex()}-1-0")
-    rig.cycle(2)
-    (run,) = rig.records.runs_of(terms.job_id())
-    assert run.result is not None and run.receipt is not None
-    said = messages.Attestation(
-        terms.job_id(), terms.order.spec, run.result, run.receipt, START, START + 5
-    )
-    job = rig.records.job(terms.job_id())
-    assert job is not None and job.assigned_at is not None
-    record = Record(OWNER, job.assigned_at, rig.block.timestamp, 0, said.struct_hash())
-    rig.next_block()
-    rig.attest(terms, record, run.result, run.receipt)
+def delivered(rig: Rig, judged: int) -> Terms:
+    """A job of ours whose attestation is on chain, and seen there."""
+    terms = attested(rig, judged=judged)
     rig.cycle(2)
     return terms
 

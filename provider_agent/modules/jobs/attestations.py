@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from provider_agent.durable import sync_directory
+from provider_agent.durable import sync, sync_directory
 from provider_agent.errors import RunnerError
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
@@ -105,8 +105,7 @@ class Attestations:
         try:
             with part.open("xb") as file:
                 file.write(json.dumps(value).encode())
-                file.flush()
-                os.fsync(file.fileno())
+            sync(part)
             os.link(part, place)  # fails where there is one already
             sync_directory(self._root)
         except OSError as error:
