@@ -266,7 +266,7 @@ def mining(anvil: Anvil, every: float = 0.3, seconds: int = 4) -> Iterator[None]
 
     def mine() -> None:
         while not ended.wait(every):
-            step(anvil, seconds)
+            anvil.step(seconds)
 
     anvil.set_automine(False)
     thread = threading.Thread(target=mine, daemon=True)
@@ -276,12 +276,6 @@ def mining(anvil: Anvil, every: float = 0.3, seconds: int = 4) -> Iterator[None]
     finally:
         ended.set()
         thread.join()
-
-
-def step(anvil: Anvil, seconds: int = 4) -> None:
-    """Mine one block, `seconds` after the last."""
-    anvil.rpc("evm_setNextBlockTimestamp", hex(anvil.timestamp() + seconds))
-    anvil.rpc("evm_mine")
 
 
 @contextlib.contextmanager

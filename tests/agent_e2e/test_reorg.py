@@ -20,7 +20,7 @@ from teraproof.contracts.jobs import JobsContract, Posted
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.client import RpcPool
-from tests.agent_e2e.chain import DAY, step
+from tests.agent_e2e.chain import DAY
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together
 from tests.agent_e2e.world import Job, World, market
@@ -63,7 +63,7 @@ class Story:
             assert time.monotonic() < end, f"{self.job.status!r}\n{self.world.log()}"
             self.uploaded = self.uploaded or self.job.try_upload()
             time.sleep(0.15)
-            step(self.world.anvil)
+            self.world.anvil.step(4)
 
     def reorg(self, depth: int, kept: bool) -> None:
         """Replace the last blocks; keep their transactions or lose them."""
@@ -131,12 +131,12 @@ def follow(directory: Path, case: str, nursery: Nursery) -> None:
         story.reorg(int(depth), kept=fate == "kept")
 
         for _ in range(3):  # the agent may see the loss before the tenant repairs it
-            step(world.anvil)
+            world.anvil.step(4)
             time.sleep(0.2)
         story.post_again()
         story.mine_until(Status.SETTLED)
         for _ in range(40):
-            step(world.anvil)
+            world.anvil.step(4)
             time.sleep(0.15)
             if not world.rows(OPEN):
                 break

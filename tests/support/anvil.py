@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ class Anvil:
         self._count = accounts
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(timeout=30.0, trust_env=False)
+        self._clock = threading.Lock()  # held from a look at the chain's time to the next block
 
     # ------------------------------------------------------------------ life
 
@@ -218,8 +220,15 @@ class Anvil:
 
     def increase_time(self, seconds: int) -> None:
         """Move the clock on and mine a block."""
-        self.rpc("evm_increaseTime", hex(seconds))
-        self.mine()
+        with self._clock:
+            self.rpc("evm_increaseTime", hex(seconds))
+            self.mine()
+
+    def step(self, seconds: int) -> None:
+        """Mine one block, `seconds` after the last; others may move the clock meanwhile."""
+        with self._clock:
+            self.rpc("evm_setNextBlockTimestamp", hex(self.timestamp() + seconds))
+            self.rpc("evm_mine")
 
     def set_next_base_fee(self, wei: int) -> None:
         """Set the base fee of the next block."""
