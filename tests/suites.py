@@ -41,7 +41,7 @@ class Suite:
 SUITES = (
     # The longest first, so that all end together.
     Suite("contracts", ".venv", ("ape_test",), (("stateful", "test_attack_search", "test_revm"),)),
-    Suite("agent", ".venv-agent", (), (("benchmark",), ("tx", "rpc"))),
+    Suite("agent", ".venv-agent", (), (("runners", "comparator"), ("benchmark",), ("tx", "rpc"))),
     Suite("scripts", ".venv", ("boa_test",)),
     Suite("sdk", ".venv", ("ape_test", "boa_test")),
     Suite(

@@ -15,7 +15,7 @@ import pytest
 from provider_agent.runners import cgroup
 from tests.support import runs
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 ORDINARY = 54321
