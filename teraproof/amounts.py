@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers as people write and read them: token amounts, durations, shares in basis points."""
+"""Numbers as people write and read them: token amounts, durations, shares in basis points.
+
+What the functions `show_...` write is read by their counterparts: people copy it.
+"""
 
 from __future__ import annotations
 
 import re
 import time
-from decimal import Decimal, localcontext
+from contextlib import AbstractContextManager
+from decimal import Context, Decimal, localcontext
 
 from teraproof.errors import WrongInput
 
@@ -15,6 +19,7 @@ ETHER_DECIMALS = 18
 _SECONDS = {
     "second": 1,
     "minute": 60,
+    "min": 60,
     "hour": 3_600,
     "day": 86_400,
     "week": 604_800,
@@ -23,42 +28,59 @@ _SECONDS = {
     "h": 3_600,
     "d": 86_400,
 }
-_NUMBER = re.compile(r"[0-9][0-9_]*(\.[0-9]+)?")
+# A comma stands before three digits alone: "1,5" may be meant as one and a half.
+_DECIMAL = r"([0-9]{1,3}(,[0-9]{3})+|[0-9][0-9_]*)(\.[0-9]+)?"
+_NUMBER = re.compile(_DECIMAL)
 _PREFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _TERA = 10**12
-_RATE = re.compile(
-    r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<prefix>[kmgtp]?)(op/s|ops)?", re.IGNORECASE
-)
+_RATE = re.compile(rf"(?P<number>{_DECIMAL}) ?(?P<prefix>[kmgtp]?)(op/s|ops)?", re.IGNORECASE)
 _DIGITS = 4  # of a throughput, that people see
 _PLACES = 6  # behind the point of an amount, that people see
-_DURATION = re.compile(r"(?P<number>[0-9][0-9_]*(\.[0-9]+)?) ?(?P<unit>[a-z]+)")
+_DURATION = re.compile(rf"(?P<number>{_DECIMAL}) ?(?P<unit>[a-z]+)")
 
 
-def units(text: str, decimals: int, name: str = "amount") -> int:
-    """A token amount such as "1_000.5" in the token's smallest unit.
+def units(text: str, decimals: int, name: str = "amount", symbol: str = "") -> int:
+    """A token amount such as "1_000.5" or "1,000 TPF" in the token's smallest unit.
 
-    CommandError names `name` when it is not a number or has more digits than the token.
+    `symbol` may follow the number. CommandError names `name` when it is not a number or has more
+    digits than the token.
     """
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None:
+    number, _, word = text.strip().partition(" ")
+    if not symbol or word.lower() != symbol.lower():
+        number = text.strip()
+    if _NUMBER.fullmatch(number) is None:
         raise WrongInput(f"{name}: {text!r} is not an amount; write 12.5 or 1_000")
-    scaled = Decimal(text.strip().replace("_", "")).scaleb(decimals)
-    if scaled != scaled.to_integral_value():
-        raise WrongInput(f"{name}: {text} has more than {decimals} decimals")
-    return int(scaled)
+    with _exactly():
+        scaled = _decimal(number).scaleb(decimals)
+        if scaled != scaled.to_integral_value():
+            raise WrongInput(f"{name}: {text} has more than {decimals} decimals")
+        return int(scaled)
+
+
+def tpf(text: str, name: str = "amount") -> int:
+    """An amount such as "1,000 TPF" or "1000" in wei. CommandError names `name`."""
+    return units(text, TPF_DECIMALS, name, "TPF")
 
 
 def seconds(text: str, name: str = "duration") -> int:
-    """A duration such as "7 days", "90m" or "3600" (seconds). CommandError names `name`."""
+    """A duration such as "7 days", "90m", "1 d 12 h" or "3600" (seconds). CommandError names
+    `name`.
+    """
     stripped = text.strip().lower()
     if _NUMBER.fullmatch(stripped):
         stripped += "s"
-    match = _DURATION.fullmatch(stripped)
-    unit = match["unit"] if match else ""
-    factor = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
-    if match is None or factor is None:
+    total, end = Decimal(0), 0
+    while end < len(stripped):
+        part = _DURATION.match(stripped, end)
+        unit = part["unit"] if part else ""
+        factor = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
+        if part is None or factor is None:
+            break
+        with _exactly():
+            total += _decimal(part["number"]) * factor
+        end = part.end() + stripped[part.end() :].startswith(" ")
+    if not stripped or end < len(stripped):
         raise WrongInput(f"{name}: {text!r} is not a duration; write 90 minutes, 12h or 7 days")
-    total = Decimal(match["number"].replace("_", "")) * factor
     if total != total.to_integral_value():
         raise WrongInput(f"{name}: {text} is not a whole number of seconds")
     return int(total)
@@ -85,16 +107,37 @@ def rate(text: str, name: str = "score") -> int:
             f"{name}: {text!r} is not a throughput; write 500 TOPS, 1.2T or a plain number"
         )
     factor = _PREFIXES.get(match["prefix"].lower(), 1)
-    return int(Decimal(match["number"].replace("_", "")) * factor)
+    with _exactly():
+        return int(_decimal(match["number"]) * factor)
+
+
+def without_groups(text: str) -> str:
+    """A number such as "1,000.5" or "1_000.5" without what holds its digits apart; any other text
+    as it is.
+    """
+    if _NUMBER.fullmatch(text.strip()) is None:
+        return text
+    return text.strip().replace("_", "").replace(",", "")
+
+
+def _decimal(number: str) -> Decimal:
+    """A number as `_DECIMAL` has it."""
+    return Decimal(without_groups(number))
+
+
+def _exactly() -> AbstractContextManager[Context]:
+    """In it no number of the contracts loses a digit."""
+    return localcontext(prec=100)
 
 
 def show_rate(speed: int) -> str:
     """Integer operations per second for people: INT8 TOPS, four digits of them."""
     if not speed:
         return "0 TOPS"
-    tera = Decimal(speed) / _TERA
-    last = min(tera.adjusted() - _DIGITS + 1, 0)
-    return f"{_plain(tera.quantize(Decimal(1).scaleb(last)))} TOPS"
+    with _exactly():
+        tera = Decimal(speed) / _TERA
+        last = min(tera.adjusted() - _DIGITS + 1, 0)
+        return f"{_plain(tera.quantize(Decimal(1).scaleb(last)))} TOPS"
 
 
 def show_units(amount: int, decimals: int, symbol: str = "") -> str:
@@ -102,8 +145,7 @@ def show_units(amount: int, decimals: int, symbol: str = "") -> str:
     tail = f" {symbol}" if symbol else ""
     places = min(decimals, _PLACES)
     least = Decimal(1).scaleb(-places)
-    with localcontext() as context:
-        context.prec = 100
+    with _exactly():
         exact = Decimal(amount).scaleb(-decimals)
         if amount and abs(exact) < least:
             return f"<{least:f}{tail}" if amount > 0 else f">-{least:f}{tail}"

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from provider_agent.runners.containment import ACCEPTED
+from teraproof.amounts import without_groups
 from teraproof.errors import LocalError
 from teraproof.protocol import siwe
 from teraproof.protocol.terms import address
@@ -81,12 +82,19 @@ class Unit:
     name: str
 
 
+def _ungrouped(value: object) -> object:
+    """Amounts may be written as the programs show them, "1,000.5"."""
+    return without_groups(value) if isinstance(value, str) else value
+
+
 Network = Annotated[str, AfterValidator(_check_network)]
 Address = Annotated[str, AfterValidator(_check_address)]
 Url = Annotated[str, AfterValidator(_check_url)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
 PublicUrl = Annotated[str, AfterValidator(_check_public_url)]
-Amount = Annotated[Decimal, Field(ge=0, max_digits=30, decimal_places=18)]
+Amount = Annotated[
+    Decimal, BeforeValidator(_ungrouped), Field(ge=0, max_digits=30, decimal_places=18)
+]
 
 
 class Section(BaseModel):

@@ -21,7 +21,7 @@ from eth_abi.abi import encode
 
 from scripts.deployment import bounds
 from scripts.deployment.artifacts import Artifact
-from teraproof.amounts import TPF_DECIMALS, basis_points, seconds, units
+from teraproof.amounts import basis_points, seconds, tpf, units
 from teraproof.errors import CommandError, LocalError, WrongInput
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.protocol.terms import address as checked_address
@@ -308,7 +308,7 @@ def _number(where: str, given: Any) -> int:
         raise WrongInput(f"{where}: {given!r} is not a whole number or a text with a unit")
     text = given.strip()
     if text.endswith("TPF"):
-        return units(text.removesuffix("TPF"), TPF_DECIMALS, where)
+        return tpf(text.removesuffix("TPF"), where)
     if text.endswith("%"):
         return basis_points(text, where)
     if text[-1:].isalpha():

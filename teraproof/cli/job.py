@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from teraproof.amounts import TPF_DECIMALS, rate, seconds, units
+from teraproof.amounts import rate, seconds, tpf
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
 from teraproof.errors import CommandError, WrongInput, counted
 from teraproof.protocol.errors import Code
@@ -157,10 +157,8 @@ def post(
     if judged == "refusable":
         session.ui.note("few providers take a job that may be refused")
     market, sender, ui = session.market, session.sender, session.ui
-    highest = units(price, market.decimals, "--price")
-    lowest = (
-        highest if start_price is None else units(start_price, market.decimals, "--start-price")
-    )
+    highest = market.price(price, "--price")
+    lowest = highest if start_price is None else market.price(start_price, "--start-price")
     if lowest > highest:
         raise WrongInput("--start-price: above --price, the highest price; lower it")
     rise = 0 if auction is None else seconds(auction, "--auction")
@@ -168,12 +166,12 @@ def post(
         spec=read.spec.digest(),
         start_price=lowest,
         max_price=highest,
-        collateral=units(collateral, TPF_DECIMALS, "--collateral"),
+        collateral=tpf(collateral, "--collateral"),
         duration=read.spec.timeout_seconds + _EXTRA_SECONDS
         if duration is None
         else seconds(duration, "--duration"),
         auction=rise if auction is not None or lowest == highest else _AUCTION_SECONDS,
-        min_stake=units(min_stake, TPF_DECIMALS, "--min-stake"),
+        min_stake=tpf(min_stake, "--min-stake"),
         min_score=rate(min_score, "--min-score"),
         allow_root=allow_list.root(read.spec.allow),
         nonce=fresh_nonce(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from teraproof.amounts import TPF_DECIMALS, basis_points, units
+from teraproof.amounts import basis_points, tpf
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command, provider_option
 
 _consent = click.option(
@@ -26,10 +26,6 @@ _per_order = click.option(
 _total = click.option(
     "--max-locked", metavar="TPF", required=True, help="Most collateral of all orders together."
 )
-
-
-def _tpf(text: str, name: str) -> int:
-    return units(text, TPF_DECIMALS, name)
 
 
 @click.group("provider")
@@ -65,8 +61,8 @@ def register(
         endpoint=endpoint,
         payout=payout,
         commission_bps=basis_points(commission, "--commission"),
-        max_lock_per_order=_tpf(max_lock_per_order, "--max-lock-per-order"),
-        max_locked=_tpf(max_locked, "--max-locked"),
+        max_lock_per_order=tpf(max_lock_per_order, "--max-lock-per-order"),
+        max_locked=tpf(max_locked, "--max-locked"),
     )
     return {"provider": sender.address}
 
@@ -82,8 +78,8 @@ def set_limits(session: Session, max_lock_per_order: str, max_locked: str) -> Re
         session.market,
         session.sender,
         session.ui,
-        _tpf(max_lock_per_order, "--max-lock-per-order"),
-        _tpf(max_locked, "--max-locked"),
+        tpf(max_lock_per_order, "--max-lock-per-order"),
+        tpf(max_locked, "--max-locked"),
     )
     return {"provider": session.sender.address}
 
@@ -113,7 +109,7 @@ def set_operator(session: Session, consent_file: Path) -> Result:
 def _stake(session: Session, owner: str | None, amount: str) -> Result:
     from teraproof.market import entries, providers
 
-    wei = _tpf(amount, "AMOUNT")
+    wei = tpf(amount, "AMOUNT")
     market, sender = session.market, session.sender
     provider = owner or sender.address
     providers.delegate(market, sender, session.ui, provider, wei)
@@ -168,7 +164,7 @@ def unstake(session: Session, amount: str, owner: str | None) -> Result:
     """Begin to take out AMOUNT TPF, or all."""
     from teraproof.market import providers
 
-    wei = None if amount == "all" else _tpf(amount, "AMOUNT")
+    wei = None if amount == "all" else tpf(amount, "AMOUNT")
     sender = session.sender
     provider = owner or sender.address
     done = providers.unstake(session.market, sender, session.ui, provider, wei)

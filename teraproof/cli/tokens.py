@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from teraproof.amounts import TPF_DECIMALS, units
+from teraproof.amounts import tpf
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
 
 
@@ -21,7 +21,7 @@ def send(session: Session, amount: str, receiver: str) -> Result:
     """Send AMOUNT TPF."""
     from teraproof.market import tokens
 
-    wei = units(amount, TPF_DECIMALS, "AMOUNT")
+    wei = tpf(amount, "AMOUNT")
     tokens.send_stake(session.market, session.sender, session.ui, receiver, wei)
     return {"to": receiver, "amount": str(wei)}
 
@@ -34,7 +34,7 @@ def mint(session: Session, amount: str, receiver: str | None) -> Result:
     from teraproof.market import tokens
 
     market, sender = session.market, session.sender
-    made = units(amount, market.decimals, "AMOUNT")
+    made = market.price(amount, "AMOUNT")
     to = receiver or sender.address
     tokens.mint_payment(market, sender, session.ui, to, made)
     return {"to": to, "amount": str(made)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teraproof.amounts import show_ether, show_units
+from teraproof.amounts import show_ether, show_units, units
 from teraproof.client.sessions import Sessions
 from teraproof.contracts.abi import Function
 from teraproof.contracts.base import Contract
@@ -73,6 +73,10 @@ class Market:
     def now(self) -> int:
         """The time of the newest block."""
         return self.chain.head().timestamp
+
+    def price(self, text: str, name: str) -> int:
+        """An amount of the payment token as people write it. CommandError names `name`."""
+        return units(text, self.decimals, name, self.symbol)
 
     def show_price(self, amount: int) -> str:
         """An amount of the payment token for people."""

@@ -1,12 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers as people read them."""
+"""Numbers as people read them, and as they write them: what is shown can be typed in."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from decimal import Decimal
 
-from teraproof.amounts import rate, show_ether, show_rate, show_tpf, show_units
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from provider_agent.modules.jobs.settings import JobsSettings
+from teraproof.amounts import (
+    basis_points,
+    rate,
+    seconds,
+    show_ether,
+    show_rate,
+    show_seconds,
+    show_tpf,
+    show_units,
+    tpf,
+    units,
+)
 from teraproof.errors import CommandError
+
+WORDS = st.integers(0, 2**256 - 1)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +80,73 @@ def test_rate__no_speed__one_line() -> None:
     for text in ("fast", "-1", "1 X", ""):
         with pytest.raises(CommandError, match="is not a throughput; write 500 TOPS"):
             rate(text)
+
+
+# ------------------------------------------------------------------------ typed in as it is shown
+
+
+@given(WORDS)
+@example(1_300 * 10**12)
+def test_rate__as_shown__read_to_its_last_digit_shown(speed: int) -> None:
+    again = rate(show_rate(speed), "--min-score")
+    assert show_rate(again) == show_rate(speed)
+    assert abs(again - speed) * 2_000 <= max(speed, 2_000)
+
+
+@given(WORDS, st.integers(0, 18), st.sampled_from(["", "TPF", "USDC", "test dollar", "5"]))
+@example(1_300 * 10**6, 6, "USDC")
+def test_units__as_shown__read_to_the_millionth(amount: int, decimals: int, symbol: str) -> None:
+    shown = show_units(amount, decimals, symbol)
+    if shown.startswith("<"):
+        with pytest.raises(CommandError, match="is not an amount"):
+            units(shown, decimals, symbol=symbol)
+        return
+    again = units(shown, decimals, symbol=symbol)
+    assert abs(again - amount) * 2 <= 10 ** max(decimals - 6, 0)
+
+
+@given(WORDS)
+def test_tpf__as_shown__read(wei: int) -> None:
+    shown = show_tpf(wei)
+    assert shown.startswith("<") or show_tpf(tpf(shown)) == shown
+
+
+@given(st.integers(0, 10**12))
+@example(90_061)
+@example(3_700)
+def test_seconds__as_shown__read_in_the_two_parts_shown(duration: int) -> None:
+    again = seconds(show_seconds(duration))
+    assert show_seconds(again) == show_seconds(duration)
+    assert 0 <= duration - again < max(duration / 24, 1)
+
+
+@given(st.integers(0, 10_000))
+def test_basis_points__as_shown__read(share: int) -> None:
+    assert basis_points(f"{share / 100:g} %") == share
+
+
+@given(st.integers(0, 10**9), st.integers(0, 99))
+def test_settings__amount_as_shown__read(whole: int, cents: int) -> None:
+    shown = f"{whole:,}.{cents:02}"
+    assert JobsSettings.model_validate({"price_per_hour": shown}).price_per_hour == Decimal(
+        f"{whole}.{cents:02}"
+    )
+
+
+@pytest.mark.parametrize("read", [tpf, rate, seconds, basis_points])
+@pytest.mark.parametrize("text", ["1,5", "1,00", "10,0000", ",100", "1,000,00", "1_000,000", "1,"])
+def test_comma_that_is_no_thousand__refused(read: Callable[[str], int], text: str) -> None:
+    """One and a half for some, fifteen for others."""
+    with pytest.raises(CommandError, match="is not a"):
+        read(text)
+
+
+@pytest.mark.parametrize("text", ["1 d 5", "d", "1 d, 2 h", "1  d  2 h", "2 h -1 min", "1 d 2 x"])
+def test_seconds__parts_that_are_none__refused(text: str) -> None:
+    with pytest.raises(CommandError, match="is not a duration"):
+        seconds(text)
+
+
+def test_units__symbol_of_another_token__refused() -> None:
+    with pytest.raises(CommandError, match="is not an amount"):
+        units("5 USDC", 18, symbol="TPF")
