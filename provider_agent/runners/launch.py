@@ -56,13 +56,21 @@ def launch(live: Live) -> Verdict | None:
         os.close(output)
 
 
+def group_name(directory: Path) -> str:
+    """The name of a run's control group. Agents of one machine may have runs of one name, and a
+    group that two share holds neither of them, and dies with the first.
+    """
+    found = os.stat(directory)
+    return f"teraproof-{directory.name}-{found.st_dev:x}-{found.st_ino:x}"
+
+
 def _make_group(live: Live) -> cgroup.Group | None:
     limits = live.limits
     memory = limits.memory_bytes
     if live.plan.disk == disk.MEMORY:
         memory += live.plan.room.size  # its files are memory, too
     group = cgroup.create(
-        f"teraproof-{live.request.run_id}", memory, limits.pids + SPARE_TASKS, limits.cpus
+        group_name(live.directory), memory, limits.pids + SPARE_TASKS, limits.cpus
     )
     if group is not None:
         # For whoever comes after this process, should it be killed.

@@ -5,6 +5,7 @@ control groups; after every death of whoever should have done it.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -50,8 +51,11 @@ def image(tmp_path: Path) -> Path:
 
 def groups(tmp_path: Path) -> list[Path]:
     """The run's directories in /sys/fs/cgroup."""
-    found = Path("/sys/fs/cgroup").glob("**/teraproof-run")
-    return [path for path in found if (tmp_path / "data" / "runs" / "run" / GROUPS).exists()]
+    try:
+        said = (tmp_path / "data" / "runs" / "run" / GROUPS).read_bytes()
+    except FileNotFoundError:  # not begun, or over
+        return []
+    return [path for path in map(Path, json.loads(said)["paths"]) if path.is_dir()]
 
 
 def begun(runner: ProcessRunner, tmp_path: Path) -> int:
@@ -109,6 +113,26 @@ def test_both_killed__the_next_agent_gives_back(runner: ProcessRunner, tmp_path:
     after = runs.make_runner(tmp_path / "data")
     assert runs.wait(after, "run").phase is Phase.LOST
     check_given_back(tmp_path, held)
+
+
+def test_two_agents__runs_of_one_name__a_group_for_each(
+    runner: ProcessRunner, tmp_path: Path
+) -> None:
+    other, place = runs.make_runner(tmp_path / "other" / "data"), tmp_path / "other"
+    begun(runner, tmp_path)
+    begun(other, place)
+    ours, theirs = groups(tmp_path), groups(place)
+    assert not set(ours) & set(theirs)
+    for mine, data in ((ours, tmp_path), (theirs, place)):
+        supervisor = str(runs.supervisor_pid(data / "data", "run"))
+        members = [(path / "cgroup.procs").read_text().split() for path in mine]
+        assert all(members) and not any(supervisor in pids for pids in members)
+    runner.remove("run")
+    assert not any(path.exists() for path in ours)
+    assert groups(place) == theirs and other.poll("run").phase is Phase.RUNNING
+    assert all((path / "cgroup.procs").read_text() for path in theirs)
+    other.remove("run")
+    check_given_back(tmp_path, theirs)
 
 
 @pytest.mark.parametrize("how", ["stop", "remove", "ends", "fails"])
