@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from provider_agent.core.settings import Settings
-from provider_agent.modules.all import open_store
+from provider_agent.modules.all import kept_by, open_store
 from provider_agent.settings import load
 from provider_agent.store import backup as backups
 from provider_agent.tx.keys import KeyLock
@@ -32,7 +32,7 @@ _folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_typ
 @_config
 @_folder
 def backup(config: Path, folder: Path) -> None:
-    """Copy databases, settings and the encrypted key into a new directory.
+    """Copy databases, what was signed, settings and the encrypted key into a new directory.
 
     The agent may run meanwhile. The password of the key is not copied, nor a bare key: keep them in
     another place.
@@ -42,7 +42,7 @@ def backup(config: Path, folder: Path) -> None:
     keystore = settings.operator.keystore
     if keystore is not None:
         others.append(keystore)
-    made = backups.make(folder, settings.agent.data_dir, others)
+    made = backups.make(folder, settings.agent.data_dir, others, kept_by())
     click.echo(f"{folder}: {', '.join(made.files)}")
     secret = settings.operator.password_file if keystore else settings.operator.private_key_file
     if secret is not None:
@@ -69,7 +69,7 @@ def restore(config: Path, folder: Path) -> None:
             )
         copied += _key_from(found, settings)
         with KeyLock(settings.chain.chain_id, found.operator, settings.agent.lock_dir):
-            backups.restore(found, settings.agent.data_dir, open_store)
+            backups.restore(found, settings.agent.data_dir, open_store, kept_by())
     except LocalError:
         for file in copied:
             file.unlink()  # nothing half done
@@ -77,6 +77,8 @@ def restore(config: Path, folder: Path) -> None:
     click.echo(f"{settings.agent.data_dir}: restored as of {show_date(found.made)}")
     for file in copied:
         click.echo(f"{file}: restored")
+    if not found.holds_all:
+        click.echo("what was signed for jobs is not in it: it is of an earlier version")
     secret = settings.operator.password_file
     if secret is not None and not secret.exists():
         click.echo(f"missing: {secret}; put it back before you start the agent")

@@ -123,6 +123,9 @@ class Module(Protocol):
     settings: ClassVar[type[Section] | None] = None
     """What stands in that table; every field has a default."""
 
+    kept: ClassVar[Sequence[str]] = ()
+    """Directories of small files in the agent's data that a backup must hold."""
+
     @classmethod
     @abstractmethod
     def build(cls, context: Context) -> Self | None:

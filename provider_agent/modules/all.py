@@ -22,6 +22,11 @@ def tables_of(modules: Sequence[type[Module]] = MODULES) -> tuple[Tables, ...]:
     return tuple(module.tables for module in modules if module.tables is not None)
 
 
+def kept_by(modules: Sequence[type[Module]] = MODULES) -> tuple[str, ...]:
+    """Directories of modules that a backup must hold."""
+    return tuple(name for module in modules for name in module.kept)
+
+
 def open_store(
     path: Path,
     clock: Callable[[], float] = time.time,

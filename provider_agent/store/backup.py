@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups of an agent: its databases, its settings and its encrypted key in one directory.
+"""Backups of an agent in one directory: its databases, what its modules must never forget, its
+settings and its encrypted key.
 
 A copy is made while the agent runs. A restored database is older than the chain: its agent takes
 nonces, runs and jobs from the chain and the disk, as one whose file was lost does, and sends
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent.durable import sync
-from provider_agent.store import IntentState, Store
+from provider_agent.store import IntentState, Store, packing
 from provider_agent.store.copying import copy_database
 from provider_agent.store.errors import explain
 from teraproof.errors import LocalError
@@ -28,7 +29,7 @@ from teraproof.protocol.errors import Code
 
 MANIFEST = "backup.json"
 DATABASES = ("agent.sqlite", "history.sqlite")
-_FORMAT = 1
+_FORMAT, _READ = 2, (1, 2)  # the first one held databases, settings and key alone
 _UNDER_WAY = (IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT)
 
 
@@ -45,12 +46,17 @@ class Backup:
     """Address of the key; empty when the agent had not started yet."""
     files: tuple[str, ...]
     """Names of the files in the folder."""
+    holds_all: bool
+    """Whether it is of a version that copied all that an agent must not forget."""
 
 
-def make(folder: Path, data_dir: Path, others: Sequence[Path] = ()) -> Backup:
+def make(
+    folder: Path, data_dir: Path, others: Sequence[Path] = (), kept: Sequence[str] = ()
+) -> Backup:
     """Copy the databases of `data_dir` and some `others` into a new folder, complete or not at all.
 
-    LocalError when the folder is there, or when anything cannot be read or written.
+    `kept` are directories of small files in `data_dir`, copied after the databases: what these say
+    is in them. LocalError when the folder is there, or when anything cannot be read or written.
     """
     if folder.exists() or folder.is_symlink():
         raise LocalError(f"{folder} is there already; name a new directory", Code.INPUT_INVALID)
@@ -64,6 +70,9 @@ def make(folder: Path, data_dir: Path, others: Sequence[Path] = ()) -> Backup:
         for name in DATABASES:
             if (data_dir / name).exists():
                 copy_database(data_dir / name, part / name)
+        for name in kept:
+            if (data_dir / name).is_dir():
+                packing.pack(data_dir / name, part / f"{name}{packing.ENDING}")
         for file in others:
             shutil.copyfile(file, part / file.name)
             os.chmod(part / file.name, 0o600)
@@ -104,8 +113,9 @@ def read(folder: Path) -> Backup:
             str(manifest["chain"]),
             str(manifest["operator"]),
             tuple(sorted(files)),
+            manifest["format"] == _FORMAT,
         )
-        known = manifest["format"] == _FORMAT and all(Path(name).name == name for name in files)
+        known = manifest["format"] in _READ and all(Path(name).name == name for name in files)
     except OSError as error:
         raise LocalError(
             f"cannot read {file}: {error.strerror}; name a directory of `provider-agent backup`",
@@ -128,8 +138,14 @@ def read(folder: Path) -> Backup:
     return found
 
 
-def restore(backup: Backup, data_dir: Path, open_store: Callable[[Path], Store]) -> None:
-    """Put the databases of a backup into `data_dir`, which has none. No agent may run there.
+def restore(
+    backup: Backup,
+    data_dir: Path,
+    open_store: Callable[[Path], Store],
+    kept: Sequence[str] = (),
+) -> None:
+    """Put the databases of a backup into `data_dir`, which has none, and what of the directories
+    `kept` is not there. No agent may run there.
 
     What was under way in the copy is given up: the next start reads the chain and the disk.
     LocalError when there is a database, or when the copy cannot be used.
@@ -149,6 +165,9 @@ def restore(backup: Backup, data_dir: Path, open_store: Callable[[Path], Store])
                 shutil.copyfile(backup.folder / name, part / name)
                 os.chmod(part / name, 0o600)
         _make_fit(part / DATABASES[0], open_store)
+        for name in kept:
+            if name + packing.ENDING in backup.files:
+                packing.unpack(backup.folder / f"{name}{packing.ENDING}", data_dir / name)
         for name in reversed(DATABASES):  # the main one last: with it the restoring is done
             if (part / name).exists():
                 for side in ("-wal", "-shm"):
@@ -156,6 +175,8 @@ def restore(backup: Backup, data_dir: Path, open_store: Callable[[Path], Store])
                 sync(part / name)
                 os.replace(part / name, data_dir / name)
         sync(data_dir)
+    except ValueError as error:
+        raise LocalError(f"{backup.folder} cannot be used: {error}", Code.INPUT_INVALID) from error
     except OSError as error:
         what = error.filename or data_dir
         raise LocalError(f"cannot restore to {data_dir}: {what}: {error.strerror}") from error

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import os
 import shutil
 import sqlite3
 import stat
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +19,16 @@ from click.testing import CliRunner, Result
 
 from provider_agent.cli import main as cli
 from provider_agent.modules.all import open_store
+from provider_agent.modules.jobs.attestations import SaidOtherwise
+from provider_agent.modules.jobs.results import Results
 from provider_agent.store import IntentKey, IntentState, backup
 from provider_agent.tx.keys import KeyLock
 from teraproof.errors import LocalError
+from teraproof.protocol.messages import Attestation
 
 OWNER = "0x" + "00" * 19 + "01"
 OPERATOR = "0x" + "00" * 19 + "02"
+SAID = Attestation(b"\x05" * 32, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, 10, 20)
 SETTINGS = f"""
 [chain]
 rpc_urls = ["http://127.0.0.1:1"]
@@ -235,3 +244,105 @@ def test_restore__cut_short_before_the_database__can_be_done_again(
     monkeypatch.undo()
     assert restored(home, tmp_path / "copy").exit_code == 0
     assert not (home / "data" / ".restoring").exists()
+
+
+# ------------------------------------------------------------------------ what was signed
+
+
+def test_restore__what_was_signed_before_the_backup__nothing_else_is_ever_signed(
+    home: Path, tmp_path: Path
+) -> None:
+    Results(home / "data" / "results").said.keep(SAID, b"receipt")
+    assert saved(home, tmp_path / "copy").exit_code == 0
+    shutil.rmtree(home / "data")
+    assert restored(home, tmp_path / "copy").exit_code == 0
+    after = Results(home / "data" / "results").said
+    found = after.of(SAID.job)
+    assert found is not None and (found.statement, found.receipt) == (SAID, b"receipt")
+    with pytest.raises(SaidOtherwise):
+        after.keep(replace(SAID, result=b"\x09" * 32), b"")
+
+
+def test_restore__something_was_signed_since__the_disk_counts(home: Path, tmp_path: Path) -> None:
+    signed = Results(home / "data" / "results").said
+    signed.keep(SAID, b"")
+    assert saved(home, tmp_path / "copy").exit_code == 0
+    later = [replace(SAID, job=bytes([6]) * 32), replace(SAID, result=b"\x09" * 32)]
+    signed.drop(SAID.job)
+    for statement in later:
+        signed.keep(statement, b"")
+    for file in (home / "data").glob("agent.sqlite*"):
+        file.unlink()
+    assert restored(home, tmp_path / "copy").exit_code == 0
+    after = Results(home / "data" / "results").said
+    assert {kept.statement for one in later if (kept := after.of(one.job))} == set(later)
+
+
+def test_restore__what_was_signed_keeps_its_age(home: Path, tmp_path: Path) -> None:
+    """It is deleted by its age."""
+    Results(home / "data" / "results").said.keep(SAID, b"")
+    os.utime(home / "data" / "results-signed" / SAID.job.hex(), (1_000_000, 1_000_000))
+    saved(home, tmp_path / "copy")
+    shutil.rmtree(home / "data")
+    restored(home, tmp_path / "copy")
+    old = Results(home / "data" / "results").said.older_than(1_000_001)
+    assert list(old) == [SAID.job]
+
+
+def test_backup__half_written_statement__left_out(home: Path, tmp_path: Path) -> None:
+    Results(home / "data" / "results").said.keep(SAID, b"")
+    (home / "data" / "results-signed" / ".part").write_text("{")
+    assert saved(home, tmp_path / "copy").exit_code == 0
+    with tarfile.open(tmp_path / "copy" / "results-signed.tar") as archive:
+        assert archive.getnames() == [SAID.job.hex()]
+
+
+def test_restore__backup_of_an_earlier_version__without_what_was_signed(
+    home: Path, tmp_path: Path
+) -> None:
+    saved(home, tmp_path / "copy")
+    file = tmp_path / "copy" / "backup.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 1}))
+    shutil.rmtree(home / "data")
+    done = restored(home, tmp_path / "copy")
+    assert done.exit_code == 0 and "was signed" in done.output
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, "/etc/passwd"
+    made.size = 2 if kind == tarfile.REGTYPE else 0
+    return made, b"{}"[: made.size]
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        member("../evil"),
+        member("/tmp/evil"),
+        member(".part"),
+        member("a" * 64, tarfile.SYMTYPE),
+        member("a" * 64, tarfile.LNKTYPE),
+        member("a" * 64, tarfile.DIRTYPE),
+        member("a" * 64, tarfile.FIFOTYPE),
+    ],
+)
+def test_restore__archive_with_something_else__one_line_and_nothing_half_done(
+    home: Path, tmp_path: Path, evil: tuple[tarfile.TarInfo, bytes]
+) -> None:
+    Results(home / "data" / "results").said.keep(SAID, b"")
+    saved(home, tmp_path / "copy")
+    archive = tmp_path / "copy" / "results-signed.tar"
+    with tarfile.open(archive, "a") as opened:
+        opened.addfile(evil[0], io.BytesIO(evil[1]))
+    manifest = tmp_path / "copy" / "backup.json"
+    listed = json.loads(manifest.read_text())
+    listed["files"][archive.name] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(listed))
+    new = tmp_path / "new"
+    (new / "locks").mkdir(parents=True)
+    done = restored(new, tmp_path / "copy")
+    assert done.exit_code in (1, 2), done.output
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: ")
+    left = [path.name for path in new.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left == []

@@ -36,7 +36,7 @@ from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.repository import JobsRepository
-from provider_agent.modules.jobs.results import Results
+from provider_agent.modules.jobs.results import SIGNED, Results
 from provider_agent.modules.jobs.routes import operations
 from provider_agent.modules.jobs.self_test import SelfTest
 from provider_agent.modules.jobs.settings import JobsSettings
@@ -71,6 +71,7 @@ class JobsModule(Module):
     tables: ClassVar[Tables] = TABLES
     section: ClassVar[str] = "jobs"
     settings: ClassVar[type[Section]] = JobsSettings
+    kept: ClassVar[Sequence[str]] = (SIGNED,)
 
     def __init__(self, context: Context, place: str) -> None:
         settings, chain, store = context.settings, context.settings.chain, context.store

@@ -29,6 +29,7 @@ from teraproof.protocol.digests import UnfitTree, manifest, result_digest, seal
 from teraproof.protocol.outcome import FAILURE, Ending
 from teraproof.protocol.receipt import Receipt
 
+SIGNED = "results-signed"  # next to the results
 FILES, MANIFEST, RECEIPT, LOG = "files", "manifest", "receipt", "log"
 
 
@@ -81,7 +82,7 @@ class Results:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.said = Attestations(root.with_name(f"{root.name}-signed"))
+        self.said = Attestations(root.with_name(SIGNED))
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def get(self, job_id: bytes) -> Result | None:
