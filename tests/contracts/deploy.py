@@ -24,6 +24,10 @@ from vyper.compiler.phases import CompilerData
 from vyper.compiler.settings import anchor_settings
 from vyper.ir.compile_ir import assembly_to_evm
 
+from tests.support import boa_cache
+
+boa_cache.notice_every_change()
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Another directory stands in for it when mutants are tested.
 CONTRACTS = Path(os.environ.get("TERAPROOF_CONTRACTS", ROOT / "contracts"))

@@ -264,6 +264,18 @@ def test_effective__stake_that_came_after_the_commit_does_not_count(
     assert effective_of(scarce, small) == 100_000
 
 
+def test_effective__stake_that_a_manager_let_in_after_the_commit_does_not_count(
+    scarce: Suite, small: Provider, manager: str
+) -> None:
+    """A hold keeps entries out until the score; one that another ends early does not."""
+    done = drawn(scarce, small)
+    scarce.staking.reward(small.owner, 0, sender=manager)
+    delegate(scarce, small.owner, small.owner, 1_000 * TPF)
+    assert scarce.staking.stake_of(small.owner)[0] == 1_100 * TPF
+    proofs.show(scarce, small, done)
+    assert effective_of(scarce, small) == 100_000
+
+
 def test_effective__stake_that_left_does_not_count(scarce: Suite, small: Provider) -> None:
     done = drawn(scarce, small)
     shares = scarce.staking.shares_of(small.owner, small.owner)
@@ -288,6 +300,7 @@ def test_effective__stake_seized_earlier_is_no_loss(scarce: Suite, manager: str)
     seize(scarce, provider, manager, 50 * TPF)
     proofs.show(scarce, provider, drawn(scarce, provider))
     assert effective_of(scarce, provider) == 150_000
+    assert scarce.benchmark.proof_of(provider.owner).stake == 150 * TPF
 
 
 def test_effective__stake_seized_since_does_not_count(scarce: Suite, manager: str) -> None:

@@ -140,6 +140,16 @@ def test_fields__extra_data_of_256_bytes__refused(blocks: Contract) -> None:
     assert refuses(blocks, rlp.encode(values))
 
 
+@pytest.mark.parametrize("extra", [b"\xa0" * 256, [b"\x07" * 32] * 7], ids=["long", "list"])
+def test_fields__extra_data_that_looks_like_a_mix_hash_inside__refused(
+    blocks: Contract, extra: Any
+) -> None:
+    """Whoever builds the block chooses it; wherever a reader lands, it must not find a value."""
+    values = rlp.decode(headers.build(NUMBER, TIME, MIX))
+    values[12] = extra
+    assert refuses(blocks, rlp.encode(values))
+
+
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_fields__mix_hash_of_another_size__refused(blocks: Contract, size: int) -> None:
     values = rlp.decode(headers.build(NUMBER, TIME, MIX))
@@ -300,6 +310,9 @@ def test_hash__history_of_another_make(blocks: Contract, block: headers.Block) -
     assert blocks.hash_of(block.number) == ZERO
     boa.env.set_code(HISTORY, bytes.fromhex("60015f5260215ff3"))
     assert blocks.hash_of(block.number) == (1).to_bytes(32, "big")
+    # A refusal is none either, whatever it says.
+    boa.env.set_code(HISTORY, bytes.fromhex("60015f5260205ffd"))
+    assert blocks.hash_of(block.number) == ZERO
 
 
 @pytest.fixture
