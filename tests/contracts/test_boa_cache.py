@@ -12,7 +12,8 @@ from boa import interpret
 
 # Who imports whom, three deep; an interface at the end.
 SOURCES = {
-    "Top": "from . import middle\n@external\ndef answer() -> uint256:\n    return middle._answer()\n",
+    "Top": "from . import middle\n@external\n"
+    "def answer() -> uint256:\n    return middle._answer()\n",
     "middle": "from . import low\n@internal\ndef _answer() -> uint256:\n    return low._answer()\n",
     "low": "@internal\ndef _answer() -> uint256:\n    return 1\n",
 }
