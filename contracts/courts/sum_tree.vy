@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+# pragma version 0.4.3
+"""
+@title Trees of seats that remember how they stood
+@license AGPL-3.0-only
+@notice One tree a capability, with a leaf for each juror that ever enlisted in it. A
+        leaf holds the juror's seats; a point among all seats finds the leaf that it
+        falls into, so a juror is drawn in proportion to its seats.
+
+        I-14 time is cut into periods. Who asks for a jury in a period gets the tree as
+        it stood when the period before ended, and can read that until the next period
+        ends. So nobody changes a tree after having seen what it decides, and no call
+        changes what a point finds.
+@dev A Fenwick tree: node i covers the leaves above i - lowbit(i) up to i, counted from
+     1; node 0 has the sums of the whole tree. One word a node and one read a level. A
+     leaf keeps its number for ever; a new leaf is a new node, and those above the
+     number of leaves of a period are never read for that period.
+
+     Word of a node, low bits first:
+     now 72 | before the period of the last change 72 | a period earlier 72 |
+     period of the last change 40
+
+     Value: seats 40; node 0 also leaves 32.
+"""
+
+MAX_PERIOD: constant(uint256) = 30 * 86_400
+MAX_SEATS: constant(uint256) = 2**40 - 1
+# A place of a jury has 27 bits for a leaf (see docket).
+MAX_LEAVES: constant(uint256) = 2**27 - 1
+# One more than the bits of a leaf.
+LEVELS: constant(uint256) = 28
+LEAVES_AT: constant(uint256) = 40
+BEFORE_AT: constant(uint256) = 72
+EARLIER_AT: constant(uint256) = 144
+CHANGED_AT: constant(uint256) = 216
+MASK_72: constant(uint256) = 2**72 - 1
+
+# Seconds for which a tree stands still for those who ask.
+PERIOD: public(immutable(uint256))
+
+# tree -> node -> word
+nodes: HashMap[bytes32, HashMap[uint256, uint256]]
+
+
+@deploy
+def __init__(period: uint256):
+    """
+    @notice Fixes the length of a period.
+    @param period Seconds.
+    """
+    assert period > 0 and period <= MAX_PERIOD, "tree: period out of bounds"
+    PERIOD = period
+
+
+@internal
+def _append(tree: bytes32, seats: uint256) -> uint256:
+    """
+    @dev Adds a leaf.
+    @param tree The tree.
+    @param seats The leaf's seats.
+    @return The leaf's number, from 1 on.
+    """
+    period: uint256 = self._period()
+    root: uint256 = self.nodes[tree][0]
+    leaf: uint256 = ((root & MASK_72) >> LEAVES_AT) + 1
+    assert leaf <= MAX_LEAVES, "tree: too many leaves"
+    self._write_root(tree, root, period, 0, seats, 1)
+    # The leaves that the new node covers have nodes already.
+    sum: uint256 = seats
+    lowest: uint256 = self._lowest_bit(leaf)
+    step: uint256 = 1
+    for _: uint256 in range(LEVELS):
+        if step >= lowest:
+            break
+        sum += self.nodes[tree][leaf - step] & MASK_72
+        step <<= 1
+    self.nodes[tree][leaf] = self._changed(0, period, sum)
+    return leaf
+
+
+@internal
+def _change(tree: bytes32, leaf: uint256, before: uint256, seats: uint256):
+    """
+    @dev Changes the seats of a leaf.
+    @param tree The tree.
+    @param leaf The leaf's number.
+    @param before The seats that it has.
+    @param seats The seats that it is to have.
+    """
+    period: uint256 = self._period()
+    root: uint256 = self.nodes[tree][0]
+    self._write_root(tree, root, period, before, seats, 0)
+    leaves: uint256 = (root & MASK_72) >> LEAVES_AT
+    node: uint256 = leaf
+    for _: uint256 in range(LEVELS):
+        if node > leaves:
+            break
+        word: uint256 = self.nodes[tree][node]
+        self.nodes[tree][node] = self._changed(
+            word, period, (word & MASK_72) - before + seats
+        )
+        node += self._lowest_bit(node)
+
+
+@internal
+@view
+def _seats(tree: bytes32) -> uint256:
+    """
+    @dev All seats of a tree now.
+    @param tree The tree.
+    @return Seats.
+    """
+    return self.nodes[tree][0] & MAX_SEATS
+
+
+@internal
+@view
+def _frozen(tree: bytes32, period: uint256) -> (uint256, uint256):
+    """
+    @dev What a jury asked for in a period is drawn from; reverts once that is lost.
+    @param tree The tree.
+    @param period The period of the request.
+    @return Seats and leaves at the end of the period before.
+    """
+    present: uint256 = self._period()
+    assert (
+        present >= period and present - period <= 1
+    ), "tree: period is not kept"
+    sums: uint256 = self._at(self.nodes[tree][0], period)
+    return sums & MAX_SEATS, sums >> LEAVES_AT
+
+
+@internal
+@view
+def _find(
+    tree: bytes32, period: uint256, leaves: uint256, point: uint256
+) -> uint256:
+    """
+    @dev The leaf into which a point among the frozen seats falls.
+    @param tree The tree.
+    @param period The period of the request, kept still.
+    @param leaves What `_frozen` says.
+    @param point Below the seats that `_frozen` says.
+    @return The leaf's number.
+    """
+    step: uint256 = 1
+    for _: uint256 in range(LEVELS):
+        if step << 1 > leaves:
+            break
+        step <<= 1
+    found: uint256 = 0
+    rest: uint256 = point
+    for _: uint256 in range(LEVELS):
+        node: uint256 = found + step
+        if node <= leaves:
+            seats: uint256 = self._at(self.nodes[tree][node], period)
+            if seats <= rest:
+                rest -= seats
+                found = node
+        step >>= 1
+        if step == 0:
+            break
+    return found + 1
+
+
+@internal
+@view
+def _period() -> uint256:
+    """
+    @dev The present period.
+    @return Its number.
+    """
+    return block.timestamp // PERIOD
+
+
+@internal
+def _write_root(
+    tree: bytes32,
+    root: uint256,
+    period: uint256,
+    before: uint256,
+    seats: uint256,
+    leaves: uint256,
+):
+    """
+    @dev Writes the sums of a tree.
+    @param tree The tree.
+    @param root The word of its node 0.
+    @param period The present one.
+    @param before Seats that go.
+    @param seats Seats that come.
+    @param leaves Leaves that come.
+    """
+    sums: uint256 = root & MASK_72
+    assert (
+        (sums & MAX_SEATS) - before + seats <= MAX_SEATS
+    ), "tree: too many seats"
+    self.nodes[tree][0] = self._changed(
+        root, period, sums - before + seats + (leaves << LEAVES_AT)
+    )
+
+
+@internal
+@pure
+def _changed(word: uint256, period: uint256, now: uint256) -> uint256:
+    """
+    @dev A node's word after a change.
+    @param word The word before it.
+    @param period The period of the change.
+    @param now The new value.
+    @return The word.
+    """
+    last: uint256 = word >> CHANGED_AT
+    if last == period:
+        return (word & ~MASK_72) | now
+    before: uint256 = word & MASK_72
+    # A period earlier it was the same, unless the last change fell into the period
+    # between.
+    earlier: uint256 = before
+    if last + 1 == period:
+        earlier = (word >> BEFORE_AT) & MASK_72
+    return (
+        now
+        | (before << BEFORE_AT)
+        | (earlier << EARLIER_AT)
+        | (period << CHANGED_AT)
+    )
+
+
+@internal
+@pure
+def _at(word: uint256, period: uint256) -> uint256:
+    """
+    @dev A node's value when the period before `period` ended; `period` is the present
+         one or the one before it.
+    @param word The node's word.
+    @param period The period.
+    @return The value.
+    """
+    last: uint256 = word >> CHANGED_AT
+    if last < period:
+        return word & MASK_72
+    if last == period:
+        return (word >> BEFORE_AT) & MASK_72
+    return (word >> EARLIER_AT) & MASK_72
+
+
+@internal
+@pure
+def _lowest_bit(number: uint256) -> uint256:
+    """
+    @dev The lowest bit that is set.
+    @param number Not 0.
+    @return A power of two.
+    """
+    return number & unsafe_sub(0, number)

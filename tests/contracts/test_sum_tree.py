@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees of seats, held against plain lists of seats, one kept for each end of a period."""
+
+import random
+from collections.abc import Sequence
+
+import boa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.contracts.actions import go_to, now
+from tests.contracts.deploy import deployer_of
+
+pytestmark = pytest.mark.invariant("I-14")
+
+PERIOD = 3_600
+TREE = b"\x01" * 32
+OTHER = b"\x02" * 32
+MOST_SEATS = 2**40 - 1
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return deployer_of("mocks/SeatTree").deploy(PERIOD)
+
+
+def go_to_period(number: int) -> None:
+    """A moment in the middle of it."""
+    go_to(number * PERIOD + PERIOD // 2)
+
+
+def present() -> int:
+    return now() // PERIOD
+
+
+def next_period(periods: int = 1) -> None:
+    go_to_period(present() + periods)
+
+
+def expected(seats: Sequence[int]) -> list[int]:
+    """Point by point, whose seat it is; leaves count from 1."""
+    return [leaf for leaf, count in enumerate(seats, 1) for _ in range(count)]
+
+
+class Model:
+    """Lists of seats: as they are, and as they were when each period ended."""
+
+    def __init__(self, contract) -> None:
+        self.contract = contract
+        self.seats: list[int] = []
+        self.ended: dict[int, list[int]] = {}
+
+    def append(self, seats: int) -> None:
+        self.seats.append(seats)
+        assert self.contract.append(TREE, seats) == len(self.seats)
+
+    def change(self, at: int, seats: int) -> None:
+        leaf = at % len(self.seats)
+        self.contract.change(TREE, leaf + 1, self.seats[leaf], seats)
+        self.seats[leaf] = seats
+
+    def wait(self, periods: int) -> None:
+        for period in range(present(), present() + periods):
+            self.ended[period] = list(self.seats)
+        next_period(periods)
+
+    def check(self) -> None:
+        assert self.contract.seats(TREE) == sum(self.seats)
+        for period in (present(), present() - 1):
+            seats = self.ended.get(period - 1, [])
+            assert self.contract.frozen(TREE, period) == (sum(seats), len(seats))
+            points = list(range(sum(seats)))
+            assert list(self.contract.find_all(TREE, period, points)) == expected(seats)
+
+
+steps = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 5)),
+    st.tuples(st.just("change"), st.integers(0, 40), st.integers(0, 5)),
+    st.tuples(st.just("wait"), st.integers(1, 3)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(first=st.integers(0, 9), steps=st.lists(steps, max_size=30))
+def test_tree__any_changes__reads_as_the_lists_of_two_periods(tree, first, steps):
+    """What was asked for in this period or the last one is drawn from what stood before."""
+    model = Model(tree)
+    for number in range(first):
+        model.append(number)
+    for name, *values in steps:
+        if name != "change" or model.seats:
+            getattr(model, name)(*values)
+        model.check()
+
+
+def test_find__whatever_happens_after_the_period__the_same(tree):
+    """Juror 2 leaves, 1 grows and 4 comes: a request made before all that finds as before."""
+    for seats in (3, 1, 2):
+        tree.append(TREE, seats)
+    next_period()
+    asked = present()
+    before = [tree.find(TREE, asked, point) for point in range(6)]
+    tree.change(TREE, 2, 1, 0)
+    tree.append(TREE, 9)
+    next_period()
+    tree.change(TREE, 1, 3, 7)
+    assert [tree.find(TREE, asked, point) for point in range(6)] == before == [1, 1, 1, 2, 3, 3]
+    # A request of the next period finds what the one before has left.
+    assert [tree.find(TREE, asked + 1, point) for point in range(14)] == [1] * 3 + [3] * 2 + [4] * 9
+
+
+def test_find__changed_twice_in_a_period__only_the_last_counts(tree):
+    tree.append(TREE, 1)
+    next_period()
+    tree.change(TREE, 1, 1, 5)
+    tree.change(TREE, 1, 5, 2)
+    assert tree.frozen(TREE, present()) == (1, 1)
+    next_period()
+    assert tree.frozen(TREE, present()) == (2, 1)
+
+
+def test_frozen__kept_until_the_next_period_ends(tree):
+    tree.append(TREE, 4)
+    next_period()
+    asked = present()
+    go_to((asked + 2) * PERIOD - 1)
+    assert tree.frozen(TREE, asked) == (4, 1)
+    go_to((asked + 2) * PERIOD)
+    with boa.reverts("tree: period is not kept"):
+        tree.frozen(TREE, asked)
+
+
+def test_frozen__of_a_period_to_come__reverts(tree):
+    with boa.reverts("tree: period is not kept"):
+        tree.frozen(TREE, present() + 1)
+
+
+def test_trees__know_nothing_of_each_other(tree):
+    tree.append(TREE, 4)
+    tree.append(OTHER, 1)
+    tree.append(OTHER, 1)
+    next_period()
+    assert tree.frozen(TREE, present()) == (4, 1)
+    assert tree.frozen(OTHER, present()) == (2, 2)
+
+
+def test_seats__most__exact(tree):
+    tree.append(TREE, MOST_SEATS - 1)
+    tree.append(TREE, 0)
+    with boa.reverts("tree: too many seats"):
+        tree.append(TREE, 2)
+    with boa.reverts("tree: too many seats"):
+        tree.change(TREE, 2, 0, 2)
+    tree.change(TREE, 2, 0, 1)
+    assert tree.seats(TREE) == MOST_SEATS
+    next_period()
+    assert tree.find(TREE, present(), MOST_SEATS - 1) == 2
+    tree.change(TREE, 1, MOST_SEATS - 1, 0)
+    assert tree.seats(TREE) == 1
+
+
+def test_period__out_of_bounds__reverts():
+    for period in (0, 30 * 86_400 + 1):
+        with boa.reverts("tree: period out of bounds"):
+            deployer_of("mocks/SeatTree").deploy(period)
+
+
+def test_thousand_leaves__found_right_and_within_reach_of_the_gas(tree):
+    """A draw among 1,000 jurors reads ten nodes: well below 60,000 gas, all of them cold."""
+    chosen = random.Random(1)
+    seats = [chosen.randrange(1, 50) for _ in range(1_000)]
+    for count in seats:
+        tree.append(TREE, count)
+    next_period()
+    owners = expected(seats)
+    points = [chosen.randrange(len(owners)) for _ in range(500)]
+    assert list(tree.find_all(TREE, present(), points)) == [owners[point] for point in points]
+    tree.find(TREE, present(), points[0])
+    assert tree._computation.get_gas_used() < 35_000
+    tree.change(TREE, 1, seats[0], 0)
+    # Ten nodes and the root, 5,000 each at most.
+    assert tree._computation.get_gas_used() < 65_000
