@@ -131,6 +131,7 @@ exports: (
     locks.unlock,
     locks.release,
     locks.seize,
+    locks.fine,
     locks.lock_of,
 )
 

@@ -149,15 +149,13 @@ def seize(
     @param bounty_bps The hunter's share of the rest in 1/10,000, at most half.
     @return TPF wei taken, at most the lock and the owner's own assets.
     """
-    assert victim_bps <= MAX_BPS, "staking: victim share above 100 %"
-    assert bounty_bps <= MAX_BPS // 2, "staking: bounty above half"
+    # Without reasons, which take room: managers fix both when they are deployed.
+    assert victim_bps <= MAX_BPS
+    assert bounty_bps <= MAX_BPS // 2
     word: uint256 = self._end(msg.sender, provider, id)
     if word == 0 or self._is_over(word):
         return 0
-    taken: uint256 = pools._seize(provider, word & MASK_128)
-    # The limit in all is what the operator can lose until the owner renews it,
-    # not only what it can lose at once.
-    registry._lower_limit(provider, taken)
+    taken: uint256 = self._take(provider, word & MASK_128)
     to_victim: uint256 = taken * victim_bps // MAX_BPS
     bounty: uint256 = 0
     if not registry._is_insider(provider, hunter):
@@ -177,6 +175,26 @@ def seize(
         burned=burned,
     )
     return taken
+
+
+@external
+def fine(provider: address, id: bytes32, amount: uint256) -> uint256:
+    """
+    @notice Burns a part of a lock of the caller from the owner's shares; the rest stays
+            locked. The owner's limit in all falls by what is taken. An expired or
+            missing lock loses nothing.
+    @param provider The provider's owner address.
+    @param id The order.
+    @param amount TPF wei; of a lock that has no more, all of it.
+    @return TPF wei that are still locked.
+    """
+    word: uint256 = self.locks[self._key(msg.sender, provider, id)]
+    if self._is_over(word):
+        return 0
+    part: uint256 = min(amount, self._amount(word))
+    self._lower(msg.sender, provider, id, part, word - part)
+    vault._burn(self._take(provider, part))
+    return self._amount(word) - part
 
 
 @external
@@ -204,17 +222,48 @@ def _end(manager: address, provider: address, id: bytes32) -> uint256:
     @param id The order.
     @return The lock's word; 0 if there was none.
     """
-    key: bytes32 = self._key(manager, provider, id)
-    word: uint256 = self.locks[key]
-    if word == 0:
-        return 0
-    amount: uint256 = word & MASK_128
-    self.locks[key] = 0
+    word: uint256 = self.locks[self._key(manager, provider, id)]
+    if word != 0:
+        self._lower(manager, provider, id, self._amount(word), 0)
+    return word
+
+
+@internal
+def _lower(
+    manager: address,
+    provider: address,
+    id: bytes32,
+    amount: uint256,
+    word: uint256,
+):
+    """
+    @dev Ends a lock or a part of it.
+    @param manager Who locked.
+    @param provider The provider's owner address.
+    @param id The order.
+    @param amount TPF wei that are no longer locked.
+    @param word The lock's word from now on.
+    """
+    self.locks[self._key(manager, provider, id)] = word
     pools._set_locked(provider, pools._assets(provider)[1] - amount)
     log IStaking.Unlocked(
         provider=provider, manager=manager, id=id, amount=amount
     )
-    return word
+
+
+@internal
+def _take(provider: address, amount: uint256) -> uint256:
+    """
+    @dev Takes TPF out of the owner's shares, and lowers the owner's limit in all: it is
+         what the operator can lose until the owner renews it, not only what it can lose
+         at once.
+    @param provider The provider's owner address.
+    @param amount TPF wei.
+    @return TPF wei taken, at most what the owner has.
+    """
+    taken: uint256 = pools._seize(provider, amount)
+    registry._lower_limit(provider, taken)
+    return taken
 
 
 @internal

@@ -118,6 +118,7 @@ SEIZE = Function(
     ("address", "bytes32", "address", "address", "uint256", "uint256"),
     ("uint256",),
 )
+FINE = Function("fine", bytes.fromhex("ee220d8d"), ("address", "bytes32", "uint256"), ("uint256",))
 LOCK_OF = Function(
     "lock_of", bytes.fromhex("e0bdc34e"), ("address", "address", "bytes32"), ("uint256", "uint256")
 )
@@ -1479,6 +1480,17 @@ class StakingContract(Contract):
             bounty_bps: The hunter's share of the rest in 1/10,000, at most half.
         """
         return SEIZE.encode(provider, id, victim, hunter, victim_bps, bounty_bps)
+
+    def fine(self, provider: str, id: bytes, amount: int) -> bytes:
+        """Burns a part of a lock of the caller from the owner's shares; the rest stays locked. The
+        owner's limit in all falls by what is taken. An expired or missing lock loses nothing.
+
+        Args:
+            provider: The provider's owner address.
+            id: The order.
+            amount: TPF wei; of a lock that has no more, all of it.
+        """
+        return FINE.encode(provider, id, amount)
 
     def lock_of(self, manager: str, provider: str, id: bytes, block: Block) -> Lock:
         """Returns a lock's amount in TPF wei and the last second of its life.
