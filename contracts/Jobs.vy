@@ -8,29 +8,27 @@
         job, attests a result and is paid after the challenge window; a job not
         attested in time is refunded and the collateral goes to the tenant.
         How an attested result is judged is chosen with the order: TRUSTED, by
-        nobody; REFUSABLE, the tenant may burn the price and the collateral, so
-        that neither side gains.
+        nobody; REFUSABLE, the tenant may burn the price and the collateral; else by
+        the jurors of a capability (deals/contest).
         Trust model: nobody holds the money but this contract; the owner (a
         timelock) sets the fee and the window of future deals within fixed
         bounds; the guardian may stop new orders for a limited time, in which
         the price of an open job does not rise and its time does not run.
 
-        OPEN -> ASSIGNED -> ATTESTED -> SETTLED, with OPEN -> CANCELLED,
-        ASSIGNED -> EXPIRED and ATTESTED -> REFUSED.
+        OPEN -> ASSIGNED -> ATTESTED -> SETTLED, with OPEN -> CANCELLED, ASSIGNED ->
+        EXPIRED, ATTESTED -> REFUSED, and ATTESTED -> DISPUTED -> SETTLED or REFUNDED.
 
         Rules, numbered as in docs/specification.md:
         I-1  open escrows + credits + accrued fees = tokens received - sent;
         I-2  every state ends by a call that anyone can make: `cancel` after the
-             open time, `expire` after the deadline, `finalize` after the window;
+             open time, `expire` after the deadline, `finalize` after the window,
+             `conclude` after the ruling;
         I-5  a job ends once, and payout + refund + fee + burned = escrow;
-        I-10 only the edges above exist;
         I-11 fee and window are stored with the deal, later changes do not reach it;
         I-12 nobody is paid by a refusal: both parts of it are burned.
 @dev A job's id is the digest of its terms, hashed in place: an internal function
-     would copy them once more. The chain keeps one word a job, told in
-     deals/job_terms.vy; terms and records travel in events and calldata. Money,
-     parameters, quotes and scores are kept by the modules in deals/, each in slots
-     of its own.
+     would copy them once more. The chain keeps one word a job, in deals/job_book;
+     terms and records travel in events and calldata.
 """
 
 from ethereum.ercs import IERC20
@@ -39,10 +37,14 @@ from snekmate.utils import eip712_domain_separator as eip712
 
 from .deals import collateral
 from .deals import config
+from .deals import contest
 from .deals import eligibility
 from .deals import escrow
+from .deals import job_book
 from .deals import job_terms
 from .deals import quotes
+from .deals import settlement
+from .interfaces import ICourt
 from .interfaces import IJobs
 from .interfaces import IScores
 from .interfaces import IStaking
@@ -55,7 +57,24 @@ initializes: collateral
 initializes: config[ownable := ownable]
 initializes: eligibility
 initializes: escrow[ownable := ownable, ledger := ledger]
+initializes: job_book
 initializes: quotes[eip712 := eip712]
+# Longer than a line: mamushi cannot read what it makes of these.
+# fmt: off
+initializes: settlement[
+    collateral := collateral,
+    escrow := escrow,
+    job_book := job_book
+]
+initializes: contest[
+    collateral := collateral,
+    eligibility := eligibility,
+    escrow := escrow,
+    job_book := job_book,
+    quotes := quotes,
+    settlement := settlement
+]
+# fmt: on
 
 # Left out: `transfer_ownership` and `renounce_ownership`; the timelock stays.
 exports: (
@@ -94,25 +113,27 @@ exports: (
     collateral.BOUNTY_BPS,
     eligibility.SCORES,
     eligibility.reserved_score,
+    job_book.state,
+    job_book.status,
+    job_book.assignment,
     job_terms.job_id,
     job_terms.attested_state,
     job_terms.price_at,
+    contest.COURT,
+    contest.refuse,
+    contest.dispute,
+    contest.appeal,
+    contest.conclude,
+    contest.convict,
 )
 
 # ------------------------------------------------------------------ constants
 
-MAX_BPS: constant(uint256) = 10_000
 MAX_AUCTION: public(constant(uint256)) = 30 * 86_400
 MAX_AMOUNT: constant(uint256) = 2**120 - 1
 
-# ----------------------------------------------------------------- immutables
-
 # Time after the auction in which a job can still be accepted.
 OPEN_MARGIN: public(immutable(uint256))
-
-# -------------------------------------------------------------------- storage
-
-state: public(HashMap[bytes32, uint256])
 
 # ---------------------------------------------------------------- constructor
 
@@ -122,6 +143,7 @@ def __init__(
     payment_token: IERC20,
     staking: IStaking,
     scores: IScores,
+    court: ICourt,
     owner: address,
     initial_guardian: address,
     treasury: address,
@@ -137,6 +159,8 @@ def __init__(
     @param payment_token Plain ERC-20 in which jobs are paid.
     @param staking The provider registry; must list this contract as a manager.
     @param scores Source of proven scores, zero if there is none.
+    @param court Judges results, zero if there is none; must have this contract as its
+           client.
     @param owner The timelock.
     @param initial_guardian May pause new orders.
     @param treasury Receives fees.
@@ -157,7 +181,10 @@ def __init__(
     ledger.__init__()
     config.__init__(initial_guardian, fee_bps, challenge_window)
     escrow.__init__(payment_token, treasury)
+    job_book.__init__()
     quotes.__init__()
+    settlement.__init__()
+    contest.__init__(court)
     eligibility.__init__(scores)
     collateral.__init__(
         staking,
@@ -188,10 +215,8 @@ def post(order: IJobs.Order, from_credit: bool = False) -> bytes32:
         convert(order.auction, uint256) <= MAX_AUCTION
     ), "jobs: auction too long"
     eligibility._check_can_ask(order.min_score)
-    assert order.judged <= job_terms.DETERMINISTIC, "jobs: unknown way to judge"
-    assert order.judged != job_terms.DETERMINISTIC, "jobs: no court"
     job: bytes32 = self._open(order, made)
-    self.state[job] = job_terms.OPEN
+    job_book._write(job, job_terms.OPEN)
     escrow._take_in(order.max_price, from_credit)
     return job
 
@@ -201,8 +226,7 @@ def hire(
     quote: IJobs.Quote, signature: Bytes[65], from_credit: bool = False
 ) -> bytes32:
     """
-    @notice Opens and assigns a job by an operator's signed quote. Its result is
-            TRUSTED: who hires has chosen whom.
+    @notice Opens and assigns a job by an operator's signed quote.
     @param quote The offer; each nonce of an operator works once, and only under
            the consent that its upper 128 bits name.
     @param signature The operator's EIP-712 signature of the quote.
@@ -222,19 +246,20 @@ def hire(
 
     order: IJobs.Order = job_terms._order_of(quote, struct_hash)
     job: bytes32 = self._open(order, made)
+    seconds: uint256 = (
+        convert(quote.duration, uint256) + made.challenge_window
+    )
+    if quote.judged > job_terms.REFUSABLE:
+        seconds += contest._longest(quote.duration)
     provider: address = empty(address)
     consent: uint256 = 0
     provider, consent = collateral._lock(
-        quote.operator,
-        job,
-        quote.collateral,
-        convert(quote.duration, uint256) + made.challenge_window,
-        0,
+        quote.operator, job, quote.collateral, seconds, 0
     )
     assert (
         quotes._consent_of(quote.nonce) == consent
     ), "jobs: quote of an earlier consent"
-    self.state[job] = job_terms._assigned_word(provider, 0)
+    job_book._write(job, job_terms._assigned_word(provider, 0))
     log IJobs.Accepted(
         job=job, provider=provider, operator=quote.operator, price=quote.price
     )
@@ -242,6 +267,8 @@ def hire(
     return job
 
 
+# Calls Staking alone, which calls nobody (the read of a score is static).
+@reentrant
 @external
 def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     """
@@ -253,7 +280,7 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     """
     paused: uint256 = config._check_not_paused()
     job: bytes32 = keccak256(abi_encode(terms))
-    assert self.state[job] == job_terms.OPEN, "jobs: not open"
+    assert job_book.state[job] == job_terms.OPEN, "jobs: not open"
     paused -= convert(terms.paused, uint256)
     elapsed: uint256 = (
         block.timestamp - convert(terms.posted_at, uint256) - paused
@@ -261,21 +288,25 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     assert elapsed <= (
         convert(terms.order.auction, uint256) + OPEN_MARGIN
     ), "jobs: no longer open"
+    seconds: uint256 = convert(terms.order.duration, uint256) + convert(
+        terms.challenge_window, uint256
+    )
+    if terms.order.judged > job_terms.REFUSABLE:
+        seconds += contest._longest(terms.order.duration)
     provider: address = empty(address)
     consent: uint256 = 0
     provider, consent = collateral._lock(
         msg.sender,
         job,
         terms.order.collateral,
-        convert(terms.order.duration, uint256)
-        + convert(terms.challenge_window, uint256),
+        seconds,
         terms.order.min_stake,
     )
     if terms.order.allow_root != empty(bytes32):
         eligibility._check_listed(provider, terms.order.allow_root, proof)
     eligibility._reserve(provider, terms.order.min_score)
     price: uint256 = job_terms._price(terms.order, elapsed)
-    self.state[job] = job_terms._assigned_word(provider, paused)
+    job_book._write(job, job_terms._assigned_word(provider, paused))
     escrow._pay(terms.requester, terms.order.max_price - price)
     log IJobs.Accepted(
         job=job, provider=provider, operator=msg.sender, price=price
@@ -306,12 +337,20 @@ def attest(
            empty if the operator is the caller.
     """
     job: bytes32 = keccak256(abi_encode(terms))
-    taken: job_terms.Assignment = job_terms._assignment(self.state[job])
+    taken: job_terms.Assignment = job_terms._assignment(job_book.state[job])
     assert block.timestamp <= taken.assigned_at + convert(
         terms.order.duration, uint256
     ), "jobs: deadline passed"
-    attestation: bytes32 = job_terms._attestation_hash(
-        job, terms.order.spec, result, receipt, started, finished
+    attestation: bytes32 = keccak256(
+        abi_encode(
+            job_terms.ATTESTATION_TYPEHASH,
+            job,
+            terms.order.spec,
+            result,
+            receipt,
+            started,
+            finished,
+        )
     )
     operator: address = collateral._operator_of(taken.provider)
     # The operator's own transaction is its word; it may leave the signature out.
@@ -326,7 +365,7 @@ def attest(
         paused=convert(taken.paused, uint64),
         attestation=attestation,
     )
-    self.state[job] = job_terms._attested_word(record)
+    job_book._write(job, job_terms._attested_word(record))
     eligibility._free(taken.provider, terms.order.min_score)
     log IJobs.Attested(
         job=job,
@@ -354,10 +393,12 @@ def approve(terms: IJobs.Terms, record: IJobs.Record):
     assert msg.sender == terms.requester, "jobs: caller is not the requester"
     job: bytes32 = empty(bytes32)
     price: uint256 = 0
-    job, price = self._attested(terms, record)
-    self._settle(job, record.provider, price, terms.fee_bps)
+    job, price = job_book._recorded(terms, record, job_terms.ATTESTED)
+    settlement._settle(job, record.provider, price, terms.fee_bps)
 
 
+# Calls Staking alone, which calls nobody.
+@reentrant
 @external
 def finalize(terms: IJobs.Terms, record: IJobs.Record):
     """
@@ -370,34 +411,8 @@ def finalize(terms: IJobs.Terms, record: IJobs.Record):
     ), "jobs: challenge window is open"
     job: bytes32 = empty(bytes32)
     price: uint256 = 0
-    job, price = self._attested(terms, record)
-    self._settle(job, record.provider, price, terms.fee_bps)
-
-
-@external
-def refuse(terms: IJobs.Terms, record: IJobs.Record):
-    """
-    @notice The requester of a REFUSABLE order turns the result down before the
-            window ends: its escrow and the collateral are burned, both whole.
-    @param terms The job.
-    @param record The attested record.
-    """
-    assert msg.sender == terms.requester, "jobs: caller is not the requester"
-    assert (
-        terms.order.judged == job_terms.REFUSABLE
-    ), "jobs: order without refusal"
-    assert block.timestamp <= convert(record.attested_at, uint256) + convert(
-        terms.challenge_window, uint256
-    ), "jobs: challenge window is over"
-    job: bytes32 = empty(bytes32)
-    burned: uint256 = 0
-    job, burned = self._attested(terms, record)
-    self.state[job] = job_terms.REFUSED
-    escrow._burn(burned)
-    seized: uint256 = collateral._burn(record.provider, job, terms.requester)
-    log IJobs.Refused(
-        job=job, provider=record.provider, burned=burned, seized=seized
-    )
+    job, price = job_book._recorded(terms, record, job_terms.ATTESTED)
+    settlement._settle(job, record.provider, price, terms.fee_bps)
 
 
 @external
@@ -408,11 +423,11 @@ def expire(terms: IJobs.Terms):
     @param terms The job.
     """
     job: bytes32 = keccak256(abi_encode(terms))
-    taken: job_terms.Assignment = job_terms._assignment(self.state[job])
+    taken: job_terms.Assignment = job_terms._assignment(job_book.state[job])
     assert block.timestamp > taken.assigned_at + convert(
         terms.order.duration, uint256
     ), "jobs: deadline not passed"
-    self.state[job] = job_terms.EXPIRED
+    job_book._write(job, job_terms.EXPIRED)
     eligibility._free(taken.provider, terms.order.min_score)
     refund: uint256 = job_terms._price(
         terms.order,
@@ -435,7 +450,7 @@ def cancel(terms: IJobs.Terms):
     @param terms The job.
     """
     job: bytes32 = keccak256(abi_encode(terms))
-    assert self.state[job] == job_terms.OPEN, "jobs: not open"
+    assert job_book.state[job] == job_terms.OPEN, "jobs: not open"
     # The pause is read for strangers only: the requester need not wait.
     assert (
         msg.sender == terms.requester
@@ -444,41 +459,11 @@ def cancel(terms: IJobs.Terms):
         - (config._paused() - convert(terms.paused, uint256))
         > convert(terms.order.auction, uint256) + OPEN_MARGIN
     ), "jobs: still open"
-    self.state[job] = job_terms.CANCELLED
+    job_book._write(job, job_terms.CANCELLED)
     escrow._pay(terms.requester, terms.order.max_price)
     log IJobs.Cancelled(
         job=job, requester=terms.requester, refund=terms.order.max_price
     )
-
-
-# ---------------------------------------------------------------------- views
-
-
-@external
-@view
-def status(job: bytes32) -> uint256:
-    """
-    @notice Returns a job's status: 0 none, 1 open, 2 assigned, 3 attested,
-            4 settled, 5 cancelled, 6 expired, 7 refused.
-    @param job The job's id.
-    """
-    return job_terms._status(self.state[job])
-
-
-@external
-@view
-def assignment(job: bytes32) -> (uint256, address, uint256):
-    """
-    @notice Returns a job's status and, while it is assigned, to whom and since when.
-    @param job The job's id.
-    @return Status, provider, unix seconds.
-    """
-    word: uint256 = self.state[job]
-    status: uint256 = job_terms._status(word)
-    if status != job_terms.ASSIGNED:
-        return status, empty(address), 0
-    taken: job_terms.Assignment = job_terms._assignment(word)
-    return status, taken.provider, taken.assigned_at
 
 
 # ------------------------------------------------------------------- internal
@@ -494,9 +479,12 @@ def _open(order: IJobs.Order, made: config.Parameters) -> bytes32:
     ), "jobs: price out of bounds"
     assert order.collateral <= MAX_AMOUNT, "jobs: collateral out of bounds"
     assert order.duration > 0, "jobs: zero duration"
-    assert collateral._fits(
+    seconds: uint256 = (
         convert(order.duration, uint256) + made.challenge_window
-    ), "jobs: duration too long"
+    )
+    if order.judged > job_terms.REFUSABLE:
+        seconds += contest._cover(order)
+    assert collateral._fits(seconds), "jobs: duration too long"
     terms: IJobs.Terms = IJobs.Terms(
         requester=msg.sender,
         posted_at=convert(block.timestamp, uint64),
@@ -506,40 +494,6 @@ def _open(order: IJobs.Order, made: config.Parameters) -> bytes32:
         order=order,
     )
     job: bytes32 = keccak256(abi_encode(terms))
-    assert self.state[job] == 0, "jobs: exists"
+    assert job_book.state[job] == 0, "jobs: exists"
     log IJobs.Posted(job=job, requester=msg.sender, terms=terms)
     return job
-
-
-@internal
-@view
-def _attested(terms: IJobs.Terms, record: IJobs.Record) -> (bytes32, uint256):
-    """
-    @dev The id of an attested job and the price at which it was taken; reverts
-         unless this is its record.
-    """
-    job: bytes32 = keccak256(abi_encode(terms))
-    word: uint256 = self.state[job]
-    assert job_terms._status(word) == job_terms.ATTESTED, "jobs: not attested"
-    assert (
-        word == job_terms._attested_word(record)
-    ), "jobs: not the attested record"
-    return job, job_terms._price(
-        terms.order,
-        convert(record.assigned_at, uint256)
-        - convert(terms.posted_at, uint256)
-        - convert(record.paused, uint256),
-    )
-
-
-@internal
-def _settle(job: bytes32, provider: address, price: uint256, fee_bps: uint256):
-    """
-    @dev Pays the provider of an attested job.
-    """
-    self.state[job] = job_terms.SETTLED
-    fee: uint256 = price * fee_bps // MAX_BPS
-    escrow._accrue(fee)
-    payout: address = collateral._unlock(provider, job)
-    escrow._pay(payout, price - fee)
-    log IJobs.Settled(job=job, provider=provider, paid=price - fee, fee=fee)

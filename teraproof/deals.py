@@ -9,9 +9,11 @@ from teraproof.contracts.jobs import (
     Accepted,
     Attested,
     Cancelled,
+    Disputed,
     Expired,
     JobsContract,
     Posted,
+    Refunded,
     Refused,
     Settled,
 )
@@ -20,7 +22,9 @@ from teraproof.protocol.terms import Record, Terms
 from teraproof.rpc.types import Block
 
 #: Something that happened to a job.
-JobEvent = Posted | Accepted | Attested | Settled | Expired | Refused | Cancelled
+JobEvent = (
+    Posted | Accepted | Attested | Settled | Expired | Refused | Cancelled | Disputed | Refunded
+)
 JOB_EVENTS: tuple[type[Event], ...] = (
     Posted,
     Accepted,
@@ -29,6 +33,8 @@ JOB_EVENTS: tuple[type[Event], ...] = (
     Expired,
     Refused,
     Cancelled,
+    Disputed,
+    Refunded,
 )
 
 

@@ -8,8 +8,8 @@
         here is stored.
 @dev A state word holds the status in its low byte; while ASSIGNED also
      provider 160 << 96 | seconds paused while it was open 24 << 48 |
-     assigned_at 40 << 8; while ATTESTED the upper 31 bytes of the digest of the
-     Record.
+     assigned_at 40 << 8; while ATTESTED or DISPUTED the upper 31 bytes of the digest
+     of the Record.
      24 bits are enough: an open job lives for at most 60 days that do not run in a
      pause; a pause lasts 7 days at most, and at least 7 free days follow it.
 """
@@ -24,14 +24,17 @@ SETTLED: constant(uint256) = 4
 CANCELLED: constant(uint256) = 5
 EXPIRED: constant(uint256) = 6
 REFUSED: constant(uint256) = 7
+DISPUTED: constant(uint256) = 8
+REFUNDED: constant(uint256) = 9
 
-# How the result of an order is judged.
+# How the result of an order is judged. A larger number is a capability: the digest of
+# what jurors must be able to run; none is as small as what is between.
 TRUSTED: constant(uint256) = 0
 REFUSABLE: constant(uint256) = 1
-DETERMINISTIC: constant(uint256) = 2
+_CAPABILITY_ABOVE: constant(uint256) = 2**128
 
 QUOTE_TYPEHASH: constant(bytes32) = keccak256(
-    "Quote(address operator,address requester,bytes32 spec,uint256 price,uint256 collateral,uint64 duration,uint64 expires,uint256 nonce)"
+    "Quote(address operator,address requester,bytes32 spec,uint256 price,uint256 collateral,uint64 duration,uint64 expires,uint256 nonce,uint256 judged)"
 )
 ATTESTATION_TYPEHASH: constant(bytes32) = keccak256(
     "Attestation(bytes32 job,bytes32 spec,bytes32 result,bytes32 receipt,uint64 started,uint64 finished)"
@@ -98,7 +101,7 @@ def _quote_hash(quote: IJobs.Quote) -> bytes32:
 def _order_of(quote: IJobs.Quote, quote_hash: bytes32) -> IJobs.Order:
     """
     @dev The order of a job hired by a quote: at its price, without an auction,
-         TRUSTED, told apart by the quote's hash.
+         told apart by the quote's hash.
     """
     return IJobs.Order(
         spec=quote.spec,
@@ -111,28 +114,26 @@ def _order_of(quote: IJobs.Quote, quote_hash: bytes32) -> IJobs.Order:
         min_score=0,
         allow_root=empty(bytes32),
         nonce=convert(quote_hash, uint256),
-        judged=TRUSTED,
+        judged=quote.judged,
     )
 
 
 @internal
 @pure
-def _attestation_hash(
-    job: bytes32,
-    spec: bytes32,
-    result: bytes32,
-    receipt: bytes32,
-    started: uint64,
-    finished: uint64,
-) -> bytes32:
+def _statement_hash(job: bytes32, statement: IJobs.Statement) -> bytes32:
     """
-    @dev The EIP-712 struct hash of an operator's word.
+    @dev The EIP-712 struct hash of an operator's word about a job.
     """
-    return keccak256(
-        abi_encode(
-            ATTESTATION_TYPEHASH, job, spec, result, receipt, started, finished
-        )
-    )
+    return keccak256(abi_encode(ATTESTATION_TYPEHASH, job, statement))
+
+
+@internal
+@pure
+def _is_judged(judged: uint256) -> bool:
+    """
+    @dev Whether an order names a capability, whose jurors judge its result.
+    """
+    return judged > _CAPABILITY_ABOVE
 
 
 @internal
@@ -193,6 +194,15 @@ def _attested_word(record: IJobs.Record) -> uint256:
     """
     @dev The state of a job attested with this record.
     """
+    return self._record_word(record, ATTESTED)
+
+
+@internal
+@pure
+def _record_word(record: IJobs.Record, status: uint256) -> uint256:
+    """
+    @dev The state of a job with this record.
+    """
     return (
         convert(keccak256(abi_encode(record)), uint256) & ~_STATUS_MASK
-    ) | ATTESTED
+    ) | status

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from teraproof.contracts.abi import EventType, Function, Member, checksummed
 from teraproof.contracts.base import Contract, Event
+from teraproof.protocol.dispute import Case, Statement
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.terms import Order, Record, Terms
 from teraproof.rpc.types import Block, Log
@@ -21,11 +22,15 @@ TERMS_TYPE = (
 
 RECORD_TYPE = "(address,uint64,uint64,uint64,bytes32)"
 
+STATEMENT_TYPE = "(bytes32,bytes32,bytes32,uint64,uint64)"
+
+CASE_TYPE = "(bytes32,address,address,address,bytes32,bytes32,uint256,uint256)"
+
 ORDER_TYPE = (
     "(bytes32,uint256,uint256,uint256,uint64,uint64,uint256,uint256,bytes32,uint256,uint256)"
 )
 
-QUOTE_TYPE = "(address,address,bytes32,uint256,uint256,uint64,uint64,uint256)"
+QUOTE_TYPE = "(address,address,bytes32,uint256,uint256,uint64,uint64,uint256,uint256)"
 
 OWNER = Function("owner", bytes.fromhex("8da5cb5b"), (), ("address",))
 EIP712_DOMAIN = Function(
@@ -73,16 +78,41 @@ VICTIM_BPS = Function("VICTIM_BPS", bytes.fromhex("a1ada352"), (), ("uint256",))
 BOUNTY_BPS = Function("BOUNTY_BPS", bytes.fromhex("027678f3"), (), ("uint256",))
 SCORES = Function("SCORES", bytes.fromhex("95c7b94c"), (), ("address",))
 RESERVED_SCORE = Function("reserved_score", bytes.fromhex("4df6c518"), ("address",), ("uint256",))
+STATE = Function("state", bytes.fromhex("61d585da"), ("bytes32",), ("uint256",))
+STATUS = Function("status", bytes.fromhex("52ad0d5e"), ("bytes32",), ("uint256",))
+ASSIGNMENT = Function(
+    "assignment", bytes.fromhex("ea7bcd27"), ("bytes32",), ("uint256", "address", "uint256")
+)
 JOB_ID = Function("job_id", bytes.fromhex("4564aa6c"), (TERMS_TYPE,), ("bytes32",))
 ATTESTED_STATE = Function("attested_state", bytes.fromhex("63a9ca62"), (RECORD_TYPE,), ("uint256",))
 PRICE_AT = Function("price_at", bytes.fromhex("a0e389f9"), (TERMS_TYPE, "uint256"), ("uint256",))
 PRICE_AT_3 = Function(
     "price_at", bytes.fromhex("7b342d0d"), (TERMS_TYPE, "uint256", "uint256"), ("uint256",)
 )
+COURT = Function("COURT", bytes.fromhex("3600fe7c"), (), ("address",))
+REFUSE = Function("refuse", bytes.fromhex("c41397df"), (TERMS_TYPE, RECORD_TYPE), ())
+DISPUTE = Function(
+    "dispute", bytes.fromhex("c307265c"), (TERMS_TYPE, RECORD_TYPE, STATEMENT_TYPE, "bytes32"), ()
+)
+DISPUTE_5 = Function(
+    "dispute",
+    bytes.fromhex("85568af2"),
+    (TERMS_TYPE, RECORD_TYPE, STATEMENT_TYPE, "bytes32", "bool"),
+    (),
+)
+APPEAL = Function("appeal", bytes.fromhex("f8e2e924"), (CASE_TYPE,), ())
+APPEAL_2 = Function("appeal", bytes.fromhex("abf0b530"), (CASE_TYPE, "bool"), ())
+CONCLUDE = Function("conclude", bytes.fromhex("bc1bb4f8"), (TERMS_TYPE, RECORD_TYPE, CASE_TYPE), ())
+CONVICT = Function(
+    "convict",
+    bytes.fromhex("25f0413e"),
+    (TERMS_TYPE, RECORD_TYPE, STATEMENT_TYPE, "bytes", STATEMENT_TYPE, "bytes"),
+    (),
+)
 POST = Function("post", bytes.fromhex("3762e756"), (ORDER_TYPE,), ("bytes32",))
 POST_2 = Function("post", bytes.fromhex("93345587"), (ORDER_TYPE, "bool"), ("bytes32",))
-HIRE = Function("hire", bytes.fromhex("7a8ff5e4"), (QUOTE_TYPE, "bytes"), ("bytes32",))
-HIRE_3 = Function("hire", bytes.fromhex("f71981f5"), (QUOTE_TYPE, "bytes", "bool"), ("bytes32",))
+HIRE = Function("hire", bytes.fromhex("e2ec1e52"), (QUOTE_TYPE, "bytes"), ("bytes32",))
+HIRE_3 = Function("hire", bytes.fromhex("53ada997"), (QUOTE_TYPE, "bytes", "bool"), ("bytes32",))
 ACCEPT = Function("accept", bytes.fromhex("d226e0b1"), (TERMS_TYPE,), ("uint256",))
 ACCEPT_2 = Function("accept", bytes.fromhex("97e3efc6"), (TERMS_TYPE, "bytes32[]"), ("uint256",))
 ATTEST = Function(
@@ -93,16 +123,10 @@ ATTEST = Function(
 )
 APPROVE = Function("approve", bytes.fromhex("40faa52c"), (TERMS_TYPE, RECORD_TYPE), ())
 FINALIZE = Function("finalize", bytes.fromhex("97d119c5"), (TERMS_TYPE, RECORD_TYPE), ())
-REFUSE = Function("refuse", bytes.fromhex("c41397df"), (TERMS_TYPE, RECORD_TYPE), ())
 EXPIRE = Function("expire", bytes.fromhex("25033fc6"), (TERMS_TYPE,), ())
 CANCEL = Function("cancel", bytes.fromhex("fa262b7c"), (TERMS_TYPE,), ())
-STATUS = Function("status", bytes.fromhex("52ad0d5e"), ("bytes32",), ("uint256",))
-ASSIGNMENT = Function(
-    "assignment", bytes.fromhex("ea7bcd27"), ("bytes32",), ("uint256", "address", "uint256")
-)
 MAX_AUCTION = Function("MAX_AUCTION", bytes.fromhex("3681ec90"), (), ("uint256",))
 OPEN_MARGIN = Function("OPEN_MARGIN", bytes.fromhex("bfd0d34b"), (), ("uint256",))
-STATE = Function("state", bytes.fromhex("61d585da"), ("bytes32",), ("uint256",))
 
 
 class Eip712Domain(NamedTuple):
@@ -318,6 +342,85 @@ class Refused(Event):
         """See Event."""
         job, provider, burned, seized = cls.TYPE.decode(at)
         return cls(at, bytes(job), checksummed(provider), int(burned), int(seized))
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed(Event):
+    """The requester took the result to the court."""
+
+    job: bytes
+    provider: str
+    evidence: bytes
+    bond: int
+
+    TYPE: ClassVar[EventType] = EventType(
+        "Disputed",
+        bytes.fromhex("386e4e0a55520b3c4aba55774431ea5661002ecd0cb375011f7ea3f95d49c150"),
+        (
+            Member("job", "bytes32", True),
+            Member("provider", "address", True),
+            Member("evidence", "bytes32", False),
+            Member("bond", "uint256", False),
+        ),
+    )
+
+    @classmethod
+    def read(cls, at: Log) -> Self:
+        """See Event."""
+        job, provider, evidence, bond = cls.TYPE.decode(at)
+        return cls(at, bytes(job), checksummed(provider), bytes(evidence), int(bond))
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded(Event):
+    """The price went back, for a fault that was ruled or shown."""
+
+    job: bytes
+    provider: str
+    refund: int
+    seized: int
+
+    TYPE: ClassVar[EventType] = EventType(
+        "Refunded",
+        bytes.fromhex("d906944adfb7859a98917af9d79763e627ff23f5d2448a7c197f3cb1a927f40a"),
+        (
+            Member("job", "bytes32", True),
+            Member("provider", "address", True),
+            Member("refund", "uint256", False),
+            Member("seized", "uint256", False),
+        ),
+    )
+
+    @classmethod
+    def read(cls, at: Log) -> Self:
+        """See Event."""
+        job, provider, refund, seized = cls.TYPE.decode(at)
+        return cls(at, bytes(job), checksummed(provider), int(refund), int(seized))
+
+
+@dataclass(frozen=True, slots=True)
+class BondPaid(Event):
+    """A part of the bonds of a dispute, once it is concluded."""
+
+    job: bytes
+    account: str
+    amount: int
+
+    TYPE: ClassVar[EventType] = EventType(
+        "BondPaid",
+        bytes.fromhex("c92cc3708e4809a2d493524346f159ec54e74193b2a46090a3672b5e3b02fea2"),
+        (
+            Member("job", "bytes32", True),
+            Member("account", "address", True),
+            Member("amount", "uint256", False),
+        ),
+    )
+
+    @classmethod
+    def read(cls, at: Log) -> Self:
+        """See Event."""
+        job, account, amount = cls.TYPE.decode(at)
+        return cls(at, bytes(job), checksummed(account), int(amount))
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,6 +696,9 @@ class JobsContract(Contract):
         Settled,
         Expired,
         Refused,
+        Disputed,
+        Refunded,
+        BondPaid,
         Cancelled,
         FeeChanged,
         ChallengeWindowChanged,
@@ -847,6 +953,35 @@ class JobsContract(Contract):
         (value,) = self._read(RESERVED_SCORE, block, provider)
         return int(value)
 
+    def state(self, job: bytes, block: Block) -> int:
+        """`state` of Jobs."""
+        (value,) = self._read(STATE, block, job)
+        return int(value)
+
+    def status(self, job: bytes, block: Block) -> int:
+        """Returns a job's status: 0 none, 1 open, 2 assigned, 3 attested, 4 settled, 5 cancelled, 6
+        expired, 7 refused, 8 disputed, 9 refunded.
+
+        Args:
+            job: The job's id.
+            block: The block whose state is read.
+        """
+        (value,) = self._read(STATUS, block, job)
+        return int(value)
+
+    def assignment(self, job: bytes, block: Block) -> Assigned:
+        """Returns a job's status and, while it is assigned, to whom and since when.
+
+        Args:
+            job: The job's id.
+            block: The block whose state is read.
+
+        Returns:
+            Status, provider, unix seconds.
+        """
+        status, provider, assigned_at = self._read(ASSIGNMENT, block, job)
+        return Assigned(int(status), checksummed(provider), int(assigned_at))
+
     def job_id(self, terms: Terms, block: Block) -> bytes:
         """Returns the id of a job.
 
@@ -883,6 +1018,102 @@ class JobsContract(Contract):
         (value,) = self._read(PRICE_AT_3, block, terms.abi_tuple(), time, paused)
         return int(value)
 
+    def court(self, block: Block) -> str:
+        """Zero: no order is judged."""
+        (value,) = self._read(COURT, block)
+        return checksummed(value)
+
+    def refuse(self, terms: Terms, record: Record) -> bytes:
+        """The requester of a REFUSABLE order turns the result down before the window ends: its
+        escrow and the collateral are burned, both whole.
+
+        Args:
+            terms: The job.
+            record: The attested record.
+        """
+        return REFUSE.encode(terms.abi_tuple(), record.abi_tuple())
+
+    def dispute(
+        self,
+        terms: Terms,
+        record: Record,
+        statement: Statement,
+        evidence: bytes,
+        from_credit: bool | None = None,
+    ) -> bytes:
+        """The requester of a judged order disputes the result before the window ends, and puts up
+        the bond.
+
+        Args:
+            terms: The job.
+            record: The attested record.
+            statement: What was attested.
+            evidence: sha256 of what the requester says about it; jurors get it off chain.
+            from_credit: Pay the bond from the caller's credit, not by transfer.
+        """
+        if from_credit is None:
+            return DISPUTE.encode(
+                terms.abi_tuple(), record.abi_tuple(), statement.abi_tuple(), evidence
+            )
+        return DISPUTE_5.encode(
+            terms.abi_tuple(), record.abi_tuple(), statement.abi_tuple(), evidence, from_credit
+        )
+
+    def appeal(self, case: Case, from_credit: bool | None = None) -> bytes:
+        """The loser of a ruling appeals, and puts up the bond: the requester; or the provider's
+        owner or operator.
+
+        Args:
+            case: The case, as the court has opened it.
+            from_credit: Pay the bond from the caller's credit, not by transfer.
+        """
+        if from_credit is None:
+            return APPEAL.encode(case.abi_tuple())
+        return APPEAL_2.encode(case.abi_tuple(), from_credit)
+
+    def conclude(self, terms: Terms, record: Record, case: Case) -> bytes:
+        """Carries out the court's final ruling. Anyone may call it; a stranger earns the bounty if
+        the collateral is seized. What an appeal of the provider's side leaves of its bond goes to
+        the payout address.
+
+        Args:
+            terms: The job.
+            record: The attested record.
+            case: The case, as the court has opened it.
+        """
+        return CONCLUDE.encode(terms.abi_tuple(), record.abi_tuple(), case.abi_tuple())
+
+    def convict(
+        self,
+        terms: Terms,
+        record: Record,
+        first: Statement,
+        first_signature: bytes,
+        second: Statement,
+        second_signature: bytes,
+    ) -> bytes:
+        """Ends a job by its operator's own word: an attestation of this job for another
+        specification, or two with different results. The price goes back, the collateral is seized.
+        Anyone may call it; a stranger earns the bounty.
+
+        Args:
+            terms: The job.
+            record: The attested record; anything while the job is assigned.
+            first: What the operator has signed.
+            first_signature: Its EIP-712 Attestation, of the provider's present operator.
+            second: What else it has signed, or what is recorded; anything if the first is for
+                another specification.
+            second_signature: The same for it; empty for what is recorded.
+        """
+        return CONVICT.encode(
+            terms.abi_tuple(),
+            record.abi_tuple(),
+            first.abi_tuple(),
+            first_signature,
+            second.abi_tuple(),
+            second_signature,
+        )
+
     def post(self, order: Order, from_credit: bool | None = None) -> bytes:
         """Opens a job: escrows the maximum price and starts the auction.
 
@@ -895,8 +1126,7 @@ class JobsContract(Contract):
         return POST_2.encode(order.abi_tuple(), from_credit)
 
     def hire(self, quote: Quote, signature: bytes, from_credit: bool | None = None) -> bytes:
-        """Opens and assigns a job by an operator's signed quote. Its result is TRUSTED: who hires
-        has chosen whom.
+        """Opens and assigns a job by an operator's signed quote.
 
         Args:
             quote: The offer; each nonce of an operator works once, and only under the consent that
@@ -961,16 +1191,6 @@ class JobsContract(Contract):
         """
         return FINALIZE.encode(terms.abi_tuple(), record.abi_tuple())
 
-    def refuse(self, terms: Terms, record: Record) -> bytes:
-        """The requester of a REFUSABLE order turns the result down before the window ends: its
-        escrow and the collateral are burned, both whole.
-
-        Args:
-            terms: The job.
-            record: The attested record.
-        """
-        return REFUSE.encode(terms.abi_tuple(), record.abi_tuple())
-
     def expire(self, terms: Terms) -> bytes:
         """Refunds a job that was not attested in time, and seizes the collateral. Anyone may call
         it; a stranger earns the bounty.
@@ -988,30 +1208,6 @@ class JobsContract(Contract):
         """
         return CANCEL.encode(terms.abi_tuple())
 
-    def status(self, job: bytes, block: Block) -> int:
-        """Returns a job's status: 0 none, 1 open, 2 assigned, 3 attested, 4 settled, 5 cancelled, 6
-        expired, 7 refused.
-
-        Args:
-            job: The job's id.
-            block: The block whose state is read.
-        """
-        (value,) = self._read(STATUS, block, job)
-        return int(value)
-
-    def assignment(self, job: bytes, block: Block) -> Assigned:
-        """Returns a job's status and, while it is assigned, to whom and since when.
-
-        Args:
-            job: The job's id.
-            block: The block whose state is read.
-
-        Returns:
-            Status, provider, unix seconds.
-        """
-        status, provider, assigned_at = self._read(ASSIGNMENT, block, job)
-        return Assigned(int(status), checksummed(provider), int(assigned_at))
-
     def max_auction(self, block: Block) -> int:
         """`MAX_AUCTION` of Jobs."""
         (value,) = self._read(MAX_AUCTION, block)
@@ -1020,9 +1216,4 @@ class JobsContract(Contract):
     def open_margin(self, block: Block) -> int:
         """Time after the auction in which a job can still be accepted."""
         (value,) = self._read(OPEN_MARGIN, block)
-        return int(value)
-
-    def state(self, job: bytes, block: Block) -> int:
-        """`state` of Jobs."""
-        (value,) = self._read(STATE, block, job)
         return int(value)

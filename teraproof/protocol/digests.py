@@ -6,9 +6,10 @@ RFC 8785 JSON of `[{"path", "sha256", "size"}, ...]`, sorted by the UTF-8 bytes 
 regular files count; empty directories, owners, modes and times do not. Links, sockets, pipes and
 devices are refused: what they would read is not part of the directory.
 
-A *result* is a directory, and what the chain has of it is sealed: the sha256 of the manifest's own
-sha256, its seal. The chain thus tells nobody the seal. A vote that must show it can be cast only by
-one who has run the job, or has got the manifest (docs/specification.md).
+A *result* is a directory, and what the chain has of it is sealed: the manifest's own sha256, its
+seal, hashed three times more. The chain thus tells nobody the seal, nor any hash on the way. A vote
+must show one of them, and can be cast only by one who has run the job, or has got the manifest
+(docs/specification.md).
 
 Trees come from strangers, so they are walked by directory descriptor and no link is ever followed.
 """
@@ -35,6 +36,8 @@ from teraproof.protocol.paths import check_tree as check_tree
 MAX_FILES = 100_000
 # RFC 8785 numbers are doubles: larger integers have no exact spelling.
 MAX_SIZE = 2**53 - 1
+#: Rounds of a dispute that votes are revealed in.
+VOTE_ROUNDS = 3
 
 _CHUNK = 1 << 20
 
@@ -75,9 +78,21 @@ def seal(listed: bytes) -> bytes:
     return hashlib.sha256(listed).digest()
 
 
+def vote_seal(listed: bytes, round_number: int) -> bytes:
+    """What a juror's vote must show of the result with this manifest, 32 bytes.
+
+    A dispute has up to three rounds, 0 to 2. Each round shows the preimage of what the one before
+    has made public; the last one shows the manifest's own seal.
+    """
+    digest = seal(listed)
+    for _ in range(VOTE_ROUNDS - 1 - round_number):
+        digest = hashlib.sha256(digest).digest()
+    return digest
+
+
 def result_digest(listed: bytes) -> bytes:
-    """What is attested of the result with this manifest: the sha256 of its seal, 32 bytes."""
-    return hashlib.sha256(seal(listed)).digest()
+    """What is attested of the result with this manifest: the sha256 of round 0's seal, 32 bytes."""
+    return hashlib.sha256(vote_seal(listed, 0)).digest()
 
 
 def entries(directory: Path) -> list[Entry]:

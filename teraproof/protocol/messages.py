@@ -20,7 +20,7 @@ from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 
 from teraproof.errors import LocalError
-from teraproof.protocol.terms import ZERO_WORD, Order, address, uint, word
+from teraproof.protocol.terms import ZERO_WORD, Judged, Order, address, uint, word
 
 NAME = "Teraproof"
 VERSION = "1"
@@ -144,6 +144,7 @@ class Quote(_Struct):
         ("duration", "uint64"),
         ("expires", "uint64"),
         ("nonce", "uint256"),
+        ("judged", "uint256"),
     )
 
     operator: str
@@ -154,9 +155,11 @@ class Quote(_Struct):
     duration: int
     expires: int
     nonce: int
+    judged: int = Judged.TRUSTED
+    """Like that of an order."""
 
     def abi_tuple(self) -> tuple[Any, ...]:
-        """The eight values in the contract's order, for an ABI encoder."""
+        """The nine values in the contract's order, for an ABI encoder."""
         return tuple(self.values().values())
 
     def order(self) -> Order:
@@ -172,6 +175,7 @@ class Quote(_Struct):
             min_score=0,
             allow_root=ZERO_WORD,
             nonce=int.from_bytes(self.struct_hash(), "big"),
+            judged=self.judged,
         )
 
 

@@ -41,6 +41,8 @@ class Status(IntEnum):
     CANCELLED = 5
     EXPIRED = 6
     REFUSED = 7
+    DISPUTED = 8
+    REFUNDED = 9
 
 
 class Judged(IntEnum):

@@ -31,7 +31,7 @@ u64 = st.integers(0, 2**64 - 1)
 u256 = st.integers(0, 2**256 - 1)
 words = st.binary(min_size=32, max_size=32)
 addresses = st.binary(min_size=20, max_size=20).map(lambda b: "0x" + b.hex())
-quotes = st.builds(Quote, addresses, addresses, words, u256, u256, u64, u64, u256)
+quotes = st.builds(Quote, addresses, addresses, words, u256, u256, u64, u64, u256, u256)
 attestations = st.builds(Attestation, words, words, words, words, u64, u64)
 consents = st.builds(OperatorConsent, addresses, addresses, u256, u64)
 domains = st.builds(Domain, u256, addresses)
@@ -47,6 +47,7 @@ TYPES: dict[str, list[tuple[str, str]]] = {
         ("uint64", "duration"),
         ("uint64", "expires"),
         ("uint256", "nonce"),
+        ("uint256", "judged"),
     ],
     "Attestation": [
         ("bytes32", "job"),

@@ -38,6 +38,13 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
+def hashed(seal: bytes, times: int) -> bytes:
+    """sha256 over sha256."""
+    for _ in range(times):
+        seal = hashlib.sha256(seal).digest()
+    return seal
+
+
 def test_keep__default_behavior(tmp_path: Path, outputs: Path, log: Path) -> None:
     results = Results(tmp_path / "results")
     kept = results.keep(JOB, GOOD, outputs, log, b"receipt")
@@ -45,7 +52,7 @@ def test_keep__default_behavior(tmp_path: Path, outputs: Path, log: Path) -> Non
     assert (kept.files / "out" / "answer").read_text() == "42"
     assert kept.manifest == manifest(outputs)
     seal = hashlib.sha256(manifest(outputs)).digest()
-    assert kept.result_digest == hashlib.sha256(seal).digest()
+    assert kept.result_digest == hashed(seal, 3)
     assert kept.receipt_digest == hashlib.sha256(b"receipt").digest()
     assert kept.log.read_text() == "done\n"
 
@@ -145,7 +152,7 @@ def test_result_digest__sealed_by_a_hash_of_its_own(
     kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, b"receipt")
     seal = hashlib.sha256(kept.manifest).digest()
     assert kept.result_digest not in (seal, hashlib.sha256(kept.manifest + seal).digest())
-    assert kept.result_digest == hashlib.sha256(seal).digest()
+    assert kept.result_digest == hashed(seal, 3)
 
 
 def test_result_digest__same_outputs__whatever_was_printed_used_or_read_from_a_clock(
@@ -179,7 +186,7 @@ def test_result_digest__kept_by_an_agent_before_seals__as_it_was_attested(
     now = receipts.of_run(JOB, run, GOOD)
     kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, now.canonical())
     seal = hashlib.sha256(kept.manifest).digest()
-    assert kept.result_digest == hashlib.sha256(seal).digest()
+    assert kept.result_digest == hashed(seal, 3)
     (kept.directory / "receipt").write_bytes(replace(now, version=1).canonical())
     older = Results(tmp_path / "results").get(JOB)
     assert older is not None and older.result_digest == seal

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import boa
 import pytest
 
-from tests.contracts import actions
+from tests.contracts import actions, court_room
 from tests.contracts.actions import Provider
 from tests.contracts.deploy import (
     LOCK,
@@ -27,6 +27,11 @@ from tests.contracts.deploy import (
     address_of,
     deploy_suite,
 )
+
+# Those of a court: a test file may have its own in their place.
+full_court, court, disputes = court_room.full_court, court_room.court, court_room.disputes
+accused, tenant = court_room.accused, court_room.tenant
+case, drawn = court_room.case, court_room.drawn
 
 
 @pytest.fixture(scope="module", autouse=True)

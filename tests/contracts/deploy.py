@@ -146,6 +146,29 @@ class Parameters:
     ops_per_tpf: int = 10**6
     target: int = 1
     capacity_bps: int = 8_000
+    # The court. Seconds, TPF wei, payment token units.
+    period: int = 3_600
+    seat: int = 100 * TPF
+    # A unit of the fee.
+    small_fine: int = TPF // (4 * USD)
+    big_fine: int = TPF // USD
+    term: int = 30 * DAY
+    panel: int = 3
+    redraw_panel: int = 5
+    appeal_panel: int = 9
+    panel_min: int = 9
+    price_per_seat: int = 10 * USD
+    juror_fee_bps: int = 5_000
+    min_fee: int = USD
+    hourly_fee: int = USD // 2
+    attendance: int = USD // 10
+    draw_time: int = 1_800
+    commit_time: int = 1_200
+    reveal_time: int = 900
+    redraw_time: int = 1_500
+    appeal_time: int = 7_200
+    close_time: int = DAY
+    max_duration: int = 2 * DAY
 
     @property
     def length(self) -> int:
@@ -172,6 +195,7 @@ class Suite:
     managers: Mapping[str, int] = field(default_factory=dict)
     benchmark: Contract = None
     emissions: Contract = None
+    disputes: Contract = None
     holder: Contract = None
     """Where there is no benchmark: a mock that holds, settles and rewards, and is the minter."""
 
@@ -204,13 +228,15 @@ def deploy_jobs(
     p: Parameters,
     *,
     scores: str = ZERO_ADDRESS,
+    court: str = ZERO_ADDRESS,
     guardian: str,
     treasury: str,
 ) -> Contract:
-    """Jobs alone; Staking does not know it yet."""
+    """Jobs alone; neither Staking nor a court knows it yet."""
     return construct(
         "Jobs",
         p,
+        court=court,
         payment_token=payment.address,
         staking=staking.address,
         scores=scores,
@@ -223,6 +249,11 @@ def deploy_jobs(
 def deploy_benchmark(staking: Contract, p: Parameters) -> Contract:
     """Benchmark alone; Staking does not know it yet."""
     return construct("Benchmark", p, staking=staking.address, randomness_source=p.randomness)
+
+
+def deploy_disputes(staking: Contract, p: Parameters) -> Contract:
+    """The court alone; it has no client, and Staking does not know it yet."""
+    return construct("Disputes", p, staking=staking.address, randomness_source=p.randomness)
 
 
 def deploy_emissions(
@@ -246,6 +277,7 @@ def deploy_suite(
     payment: Contract | None = None,
     with_scores: bool = False,
     with_benchmark: bool = False,
+    with_court: bool = False,
     managers: Mapping[str, int] | None = None,
     sealed: bool = True,
     with_holder: bool = True,
@@ -255,7 +287,7 @@ def deploy_suite(
     `managers` (address to permissions) are named next to Jobs, which may lock. `payment` replaces
     the mock dollar. `with_scores` puts a mock source of scores behind Jobs; `with_benchmark` the
     real one, and Emissions with it. Without them a mock holds, settles and mints, unless
-    `with_holder` is false: then nobody is the minter yet.
+    `with_holder` is false: then nobody is the minter yet. `with_court` gives Jobs a court.
     """
     p = parameters or Parameters()
     deployer, guardian = address_of("deployer"), address_of("guardian")
@@ -276,12 +308,17 @@ def deploy_suite(
         emissions = deploy_emissions(token, staking, benchmark, owner, p)
         benchmark.setup_rewards(emissions.address, sender=maker)
     source = scores or benchmark
+    disputes = None
+    if with_court:
+        with boa.env.prank(deployer):
+            disputes = deploy_disputes(staking, p)
     jobs = deploy_jobs(
         payment,
         staking,
         owner,
         p,
         scores=source.address if source else ZERO_ADDRESS,
+        court=disputes.address if disputes else ZERO_ADDRESS,
         guardian=guardian,
         treasury=treasury,
     )
@@ -289,6 +326,9 @@ def deploy_suite(
     by_hand = benchmark or not (sealed and with_holder)
     holder = None if by_hand else deployer_of("mocks/Holder").deploy(staking.address, token.address)
     named = {str(jobs.address): LOCK, **(managers or {})}
+    if disputes:
+        named[str(disputes.address)] = LOCK
+        disputes.set_client(jobs.address, sender=deployer)
     if benchmark and emissions:
         named |= {str(benchmark.address): LOCK | SLASH, str(emissions.address): REWARD}
         token.set_minter(emissions.address, sender=deployer)
@@ -314,5 +354,6 @@ def deploy_suite(
         managers=named,
         benchmark=benchmark,
         emissions=emissions,
+        disputes=disputes,
         holder=holder,
     )

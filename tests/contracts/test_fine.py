@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fine`: a part of a lock is burned, the rest goes on; delegators lose nothing."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.actions import delegate, event, events, go_to, now, register
-from tests.contracts.deploy import DAY, TPF, address_of
+from tests.contracts.actions import Provider, delegate, event, events, go_to, now, register
+from tests.contracts.deploy import DAY, TPF, Contract, Suite, address_of
 
 pytestmark = pytest.mark.invariant("I-3", "I-4", "I-12")
 
@@ -15,7 +19,7 @@ OTHER_ID = b"\x02" * 32
 
 
 @pytest.fixture
-def locked(staking, provider, manager):
+def locked(staking: Contract, provider: Provider, manager: str) -> Any:
     """A lock of 100 TPF for a day; returns its last second."""
     expires_at = now() + DAY
     staking.lock(provider.operator.address, ID, 100 * TPF, expires_at, 0, sender=manager)
@@ -23,14 +27,16 @@ def locked(staking, provider, manager):
 
 
 @pytest.fixture
-def fine(staking, provider, manager):
-    def call(amount=30 * TPF, id=ID, sender=manager):
+def fine(staking: Contract, provider: Provider, manager: str) -> Any:
+    def call(amount: Any = 30 * TPF, id: Any = ID, sender: Any = manager) -> Any:
         return staking.fine(provider.owner, id, amount, sender=sender)
 
     return call
 
 
-def test_fine__burns_a_part__the_rest_stays_locked(staking, token, provider, manager, locked, fine):
+def test_fine__burns_a_part__the_rest_stays_locked(
+    staking: Contract, token: Contract, provider: Provider, manager: str, locked: int, fine: Any
+) -> None:
     supply, held = token.totalSupply(), token.balanceOf(staking.address)
     assert fine() == 70 * TPF
     assert event(staking, "Unlocked") == {
@@ -47,14 +53,18 @@ def test_fine__burns_a_part__the_rest_stays_locked(staking, token, provider, man
     assert staking.stake_of(provider.owner) == (970 * TPF, 30 * TPF)
 
 
-def test_fine__again_and_again__never_more_than_the_lock(staking, token, provider, locked, fine):
+def test_fine__again_and_again__never_more_than_the_lock(
+    staking: Contract, token: Contract, provider: Provider, locked: int, fine: Any
+) -> None:
     supply = token.totalSupply()
     assert [fine(), fine(), fine(), fine(), fine()] == [v * TPF for v in (70, 40, 10, 0, 0)]
     assert token.totalSupply() == supply - 100 * TPF
     assert staking.pool(provider.owner)[:2] == (900 * TPF, 0)
 
 
-def test_fine__nothing_left__the_lock_still_ends(staking, provider, manager, locked, fine):
+def test_fine__nothing_left__the_lock_still_ends(
+    staking: Contract, provider: Provider, manager: str, locked: int, fine: Any
+) -> None:
     fine(2**256 - 1)
     assert staking.lock_of(manager, provider.owner, ID) == (0, locked)
     assert staking.unlock(provider.owner, ID, sender=manager) == provider.payout
@@ -62,20 +72,26 @@ def test_fine__nothing_left__the_lock_still_ends(staking, provider, manager, loc
     staking.lock(provider.operator.address, ID, TPF, now(), 0, sender=manager)
 
 
-def test_fine__then_seized__takes_the_rest(staking, provider, manager, victim, locked, fine):
+def test_fine__then_seized__takes_the_rest(
+    staking: Contract, provider: Provider, manager: str, victim: str, locked: int, fine: Any
+) -> None:
     fine()
     assert staking.seize(provider.owner, ID, victim, victim, 10_000, 0, sender=manager) == 70 * TPF
     assert staking.credit_of(victim) == 70 * TPF
     assert staking.pool(provider.owner)[:2] == (900 * TPF, 0)
 
 
-def test_fine__lowers_the_limit_in_all(staking, provider, locked, fine):
+def test_fine__lowers_the_limit_in_all(
+    staking: Contract, provider: Provider, locked: int, fine: Any
+) -> None:
     per_order, in_all = staking.lock_limits(provider.owner)
     fine()
     assert staking.lock_limits(provider.owner) == (per_order, in_all - 30 * TPF)
 
 
-def test_fine__delegators_lose_nothing(suite, staking, provider, delegator, locked, fine):
+def test_fine__delegators_lose_nothing(
+    suite: Suite, staking: Contract, provider: Provider, delegator: str, locked: int, fine: Any
+) -> None:
     delegate(suite, provider.owner, delegator, 500 * TPF)
     before = staking.assets_of(provider.owner, delegator)
     fine()
@@ -83,8 +99,8 @@ def test_fine__delegators_lose_nothing(suite, staking, provider, delegator, lock
 
 
 def test_fine__after_a_slash__takes_at_most_what_the_owner_has(
-    staking, token, provider, manager, locked, fine
-):
+    staking: Contract, token: Contract, provider: Provider, manager: str, locked: int, fine: Any
+) -> None:
     staking.slash(provider.owner, OTHER_ID, 950 * TPF, sender=manager)
     supply = token.totalSupply()
     assert fine(100 * TPF) == 0
@@ -92,7 +108,7 @@ def test_fine__after_a_slash__takes_at_most_what_the_owner_has(
     assert supply - token.totalSupply() == 50 * TPF
 
 
-def test_fine__last_second__exact(fine, locked):
+def test_fine__last_second__exact(fine: Any, locked: int) -> None:
     go_to(locked)
     assert fine() == 70 * TPF
     go_to(locked + 1)
@@ -100,8 +116,15 @@ def test_fine__last_second__exact(fine, locked):
 
 
 def test_fine__over_or_missing_or_of_another_manager__changes_nothing(
-    suite, staking, token, provider, manager, stranger, locked, fine
-):
+    suite: Suite,
+    staking: Contract,
+    token: Contract,
+    provider: Provider,
+    manager: str,
+    stranger: str,
+    locked: int,
+    fine: Any,
+) -> None:
     supply = token.totalSupply()
     assert fine(id=OTHER_ID) == 0
     assert fine(sender=stranger) == 0
@@ -115,8 +138,8 @@ def test_fine__over_or_missing_or_of_another_manager__changes_nothing(
 
 
 def test_fine__by_a_manager_that_was_removed__still_ends_what_it_began(
-    suite, staking, manager, locked, fine
-):
+    suite: Suite, staking: Contract, manager: str, locked: int, fine: Any
+) -> None:
     staking.remove_manager(manager, sender=suite.owner)
     assert fine() == 70 * TPF
 
@@ -128,8 +151,8 @@ def test_fine__by_a_manager_that_was_removed__still_ends_what_it_began(
     delegated=st.integers(0, 1_000 * TPF),
 )
 def test_fine__any_amounts_after_any_slash__locked_is_what_is_left_of_the_lock(
-    suite, amounts, slashed, delegated
-):
+    suite: Suite, amounts: Any, slashed: Any, delegated: Any
+) -> None:
     staking, token, manager = suite.staking, suite.token, address_of("manager")
     provider, account = register(suite, "any"), address_of("any delegator")
     if delegated:

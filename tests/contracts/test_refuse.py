@@ -347,9 +347,10 @@ def test_refusable__not_refused__is_paid_like_any_other(
 @pytest.mark.parametrize(
     ("judged", "reason"),
     [
-        (Judged.DETERMINISTIC, "jobs: no court"),
-        (3, "jobs: unknown way to judge"),
-        (2**256 - 1, "jobs: unknown way to judge"),
+        (Judged.DETERMINISTIC, "jobs: unknown way to judge"),
+        (2**128, "jobs: unknown way to judge"),
+        (2**128 + 1, "jobs: no court"),
+        (2**256 - 1, "jobs: no court"),
     ],
 )
 def test_post__no_way_to_judge__reverts(

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trees of seats, held against plain lists of seats, one kept for each end of a period."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import boa
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contracts.actions import go_to, now
-from tests.contracts.deploy import deployer_of
+from tests.contracts.deploy import Contract, deployer_of
 
 pytestmark = pytest.mark.invariant("I-14")
 
@@ -21,7 +24,7 @@ MOST_SEATS = 2**40 - 1
 
 
 @pytest.fixture(scope="module")
-def tree():
+def tree() -> Any:
     return deployer_of("mocks/SeatTree").deploy(PERIOD)
 
 
@@ -46,7 +49,7 @@ def expected(seats: Sequence[int]) -> list[int]:
 class Model:
     """Lists of seats: as they are, and as they were when each period ended."""
 
-    def __init__(self, contract) -> None:
+    def __init__(self, contract: Any) -> None:
         self.contract = contract
         self.seats: list[int] = []
         self.ended: dict[int, list[int]] = {}
@@ -83,7 +86,9 @@ steps = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(first=st.integers(0, 9), steps=st.lists(steps, max_size=30))
-def test_tree__any_changes__reads_as_the_lists_of_two_periods(tree, first, steps):
+def test_tree__any_changes__reads_as_the_lists_of_two_periods(
+    tree: Contract, first: Any, steps: Any
+) -> None:
     """What was asked for in this period or the last one is drawn from what stood before."""
     model = Model(tree)
     for number in range(first):
@@ -94,7 +99,7 @@ def test_tree__any_changes__reads_as_the_lists_of_two_periods(tree, first, steps
         model.check()
 
 
-def test_find__whatever_happens_after_the_period__the_same(tree):
+def test_find__whatever_happens_after_the_period__the_same(tree: Contract) -> None:
     """Juror 2 leaves, 1 grows and 4 comes: a request made before all that finds as before."""
     for seats in (3, 1, 2):
         tree.append(TREE, seats)
@@ -110,7 +115,7 @@ def test_find__whatever_happens_after_the_period__the_same(tree):
     assert [tree.find(TREE, asked + 1, point) for point in range(14)] == [1] * 3 + [3] * 2 + [4] * 9
 
 
-def test_find__changed_twice_in_a_period__only_the_last_counts(tree):
+def test_find__changed_twice_in_a_period__only_the_last_counts(tree: Contract) -> None:
     tree.append(TREE, 1)
     next_period()
     tree.change(TREE, 1, 1, 5)
@@ -120,7 +125,7 @@ def test_find__changed_twice_in_a_period__only_the_last_counts(tree):
     assert tree.frozen(TREE, present()) == (2, 1)
 
 
-def test_frozen__kept_until_the_next_period_ends(tree):
+def test_frozen__kept_until_the_next_period_ends(tree: Contract) -> None:
     tree.append(TREE, 4)
     next_period()
     asked = present()
@@ -131,12 +136,12 @@ def test_frozen__kept_until_the_next_period_ends(tree):
         tree.frozen(TREE, asked)
 
 
-def test_frozen__of_a_period_to_come__reverts(tree):
+def test_frozen__of_a_period_to_come__reverts(tree: Contract) -> None:
     with boa.reverts("tree: period is not kept"):
         tree.frozen(TREE, present() + 1)
 
 
-def test_trees__know_nothing_of_each_other(tree):
+def test_trees__know_nothing_of_each_other(tree: Contract) -> None:
     tree.append(TREE, 4)
     tree.append(OTHER, 1)
     tree.append(OTHER, 1)
@@ -145,7 +150,7 @@ def test_trees__know_nothing_of_each_other(tree):
     assert tree.frozen(OTHER, present()) == (2, 2)
 
 
-def test_seats__most__exact(tree):
+def test_seats__most__exact(tree: Contract) -> None:
     tree.append(TREE, MOST_SEATS - 1)
     tree.append(TREE, 0)
     with boa.reverts("tree: too many seats"):
@@ -160,13 +165,13 @@ def test_seats__most__exact(tree):
     assert tree.seats(TREE) == 1
 
 
-def test_period__out_of_bounds__reverts():
+def test_period__out_of_bounds__reverts() -> None:
     for period in (0, 30 * 86_400 + 1):
         with boa.reverts("tree: period out of bounds"):
             deployer_of("mocks/SeatTree").deploy(period)
 
 
-def test_thousand_leaves__found_right_and_within_reach_of_the_gas(tree):
+def test_thousand_leaves__found_right_and_within_reach_of_the_gas(tree: Contract) -> None:
     """A draw among 1,000 jurors reads ten nodes: well below 60,000 gas, all of them cold."""
     chosen = random.Random(1)
     seats = [chosen.randrange(1, 50) for _ in range(1_000)]

@@ -11,6 +11,8 @@ DOMAIN = {
     "Terms": "teraproof.protocol.terms",
     "Record": "teraproof.protocol.terms",
     "Quote": "teraproof.protocol.messages",
+    "Case": "teraproof.protocol.dispute",
+    "Statement": "teraproof.protocol.dispute",
 }
 # Structs whose own name says too little outside the contract.
 STRUCTS = {"Epoch": "EpochRecord", "Proof": "ProofRecord"}
@@ -27,6 +29,8 @@ TUPLES = {
     "Staking.ticket": ("Ticket", "shares assets ready_at"),
     "Staking.lock_of": ("Lock", "amount expires_at"),
     "Jobs.assignment": ("Assigned", "status provider assigned_at"),
+    "Disputes.costs_of": ("Costs", "fee dispute_bond appeal_bond"),
+    "Disputes.standing_of": ("Standing", "round phase until ruling"),
     "Benchmark.proven": ("Proven", "score epoch until"),
     "Benchmark.share_of": ("Share", "score effective total"),
     "eip712Domain": (
@@ -39,6 +43,7 @@ KEYS = {
     "Staking.endpoint_digest": "provider",
     "Jobs.state": "job",
     "Jobs.reserved_score": "provider",
+    "Disputes.leaf_of": "juror capability",
     "Emissions.distributor_of": "use",
     "Emissions.distributed": "use epoch",
     "balanceOf": "account",

@@ -33,7 +33,13 @@ from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms
 log = logging.getLogger(__name__)
 
 CONTRACT = "jobs"
-FINAL = (Status.SETTLED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED)
+FINAL = (
+    Status.SETTLED,
+    Status.CANCELLED,
+    Status.EXPIRED,
+    Status.REFUSED,
+    Status.REFUNDED,
+)
 LIVE = tuple(status for status in Status if status not in FINAL)
 #: Our work is done, and the job has not ended: its result may still be disputed.
 DELIVERED = tuple(one for one in LIVE if one not in (Status.NONE, Status.OPEN, Status.ASSIGNED))

@@ -50,9 +50,11 @@ from teraproof.contracts.jobs import (
     Accepted,
     Attested,
     Cancelled,
+    Disputed,
     Expired,
     JobsContract,
     Posted,
+    Refunded,
     Refused,
     Settled,
 )
@@ -68,6 +70,7 @@ _ENDINGS = {
     Status.CANCELLED: "cancelled",
     Status.EXPIRED: "expired",
     Status.REFUSED: "refused by the requester; price and collateral are burned",
+    Status.REFUNDED: "refunded for a fault that was ruled or shown; the collateral is seized",
 }
 _LOOK_EVERYWHERE = 180  # seconds after which all of our jobs at work are looked at again
 _LATE_OF_NOW = 86_400  # seconds after a deadline in which a miss counts
@@ -153,6 +156,10 @@ class JobsDuty:
             self._hint(event.job, Status.EXPIRED)
         elif isinstance(event, Refused):
             self._hint(event.job, Status.REFUSED)
+        elif isinstance(event, Disputed):
+            self._hint(event.job, Status.DISPUTED)
+        elif isinstance(event, Refunded):
+            self._hint(event.job, Status.REFUNDED)
         elif isinstance(event, Cancelled):
             self._hint(event.job, Status.CANCELLED)
 

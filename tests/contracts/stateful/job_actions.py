@@ -163,7 +163,7 @@ class JobActions(ManagerActions):
                 {"auction": MAX_AUCTION},
                 {"auction": MAX_AUCTION + 1},
                 {"judged": DETERMINISTIC},
-                {"judged": 3},
+                {"judged": 2**128 + 1},
             )
         )
         self.open_job(self.pick(TENANTS), replace(order, **change), ())
@@ -173,8 +173,8 @@ class JobActions(ManagerActions):
         why, rule = Why(), Rule(self.books)
         self.ordering(why, order)
         why.need(order.auction <= MAX_AUCTION, "auction too long")
-        why.need(order.judged != DETERMINISTIC, "no court")
-        why.need(order.judged <= DETERMINISTIC, "unknown way to judge")
+        why.need(order.judged <= REFUSABLE or order.judged > 2**128, "unknown way to judge")
+        why.need(order.judged <= 2**128, "no court")
         self.paying(why, rule, tenant, order.max_price, credit)
         job = Job(self.terms_for(tenant, order), allowed)
         if not why.reasons:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+# pragma version 0.4.3
+# pragma nonreentrancy on
+"""
+@title What the chain keeps of a job
+@license AGPL-3.0-only
+@notice One word a job, told in job_terms. A job that ends is not forgotten: its
+        word says how, so that nothing is posted, paid or refunded twice (I-5).
+@dev The using contract reads the words where they are, and decides what follows
+     what (I-10); it writes by `_write` alone.
+"""
+
+from ..interfaces import IJobs
+from . import job_terms
+
+state: public(HashMap[bytes32, uint256])
+
+
+@deploy
+def __init__():
+    pass
+
+
+@external
+@view
+def status(job: bytes32) -> uint256:
+    """
+    @notice Returns a job's status: 0 none, 1 open, 2 assigned, 3 attested,
+            4 settled, 5 cancelled, 6 expired, 7 refused, 8 disputed, 9 refunded.
+    @param job The job's id.
+    """
+    return job_terms._status(self.state[job])
+
+
+@external
+@view
+def assignment(job: bytes32) -> (uint256, address, uint256):
+    """
+    @notice Returns a job's status and, while it is assigned, to whom and since when.
+    @param job The job's id.
+    @return Status, provider, unix seconds.
+    """
+    word: uint256 = self.state[job]
+    status: uint256 = job_terms._status(word)
+    if status != job_terms.ASSIGNED:
+        return status, empty(address), 0
+    taken: job_terms.Assignment = job_terms._assignment(word)
+    return status, taken.provider, taken.assigned_at
+
+
+@internal
+def _write(job: bytes32, word: uint256):
+    """
+    @dev Writes a job down.
+    """
+    self.state[job] = word
+
+
+@internal
+@view
+def _word(job: bytes32) -> uint256:
+    """
+    @dev A job's word.
+    """
+    return self.state[job]
+
+
+@internal
+@view
+def _recorded(
+    terms: IJobs.Terms, record: IJobs.Record, status: uint256
+) -> (bytes32, uint256):
+    """
+    @dev The id of an attested or a disputed job and the price at which it was taken;
+         reverts unless it has that status and this is its record.
+    """
+    job: bytes32 = keccak256(abi_encode(terms))
+    word: uint256 = self.state[job]
+    assert job_terms._status(word) == status, "jobs: not attested"
+    # Hashed in place, as every settlement comes through here.
+    assert word == (
+        (convert(keccak256(abi_encode(record)), uint256) & ~(2**8 - 1))
+        | status
+    ), "jobs: not the attested record"
+    return job, job_terms._price(
+        terms.order,
+        convert(record.assigned_at, uint256)
+        - convert(terms.posted_at, uint256)
+        - convert(record.paused, uint256),
+    )
