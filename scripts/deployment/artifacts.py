@@ -33,6 +33,7 @@ SOURCES = {
     "Staking": "Staking.vy",
     "Benchmark": "Benchmark.vy",
     "Emissions": "Emissions.vy",
+    "Disputes": "Disputes.vy",
     "Jobs": "Jobs.vy",
 }
 

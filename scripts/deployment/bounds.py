@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the constructors of Benchmark and Emissions demand of a plan, and what a public chain does.
+"""What the constructors of Benchmark, Emissions and Disputes demand of a plan, and a public chain.
 
 The contracts would refuse most of it as well, but one transaction after the other: here a plan is
 refused before the first is sent. Times are seconds, amounts TPF wei.
@@ -29,6 +29,18 @@ LEAST_WINDOW = 300
 LEAST_WINDOW_BLOCKS = 100
 LEAST_OPENING_TIME = 600
 
+MAX_VOTES = 31
+MAX_PERIOD = 30 * 86_400
+_PANELS = ("panel", "redraw_panel", "appeal_panel")
+_COURT_TIMES = (
+    "draw_time",
+    "commit_time",
+    "reveal_time",
+    "redraw_time",
+    "appeal_time",
+    "close_time",
+    "max_duration",
+)
 _PERIODS = ("slot", "spacing", "open_period", "window", "draw_period", "reach", "opening_period")
 
 _Values = Mapping[str, Any]
@@ -41,6 +53,7 @@ def check(
     """CommandError, one line that names the file and the argument, when a bound is broken."""
     staking, token = arguments["Staking"], arguments["Token"]
     benchmark, emissions = arguments["Benchmark"], arguments["Emissions"]
+    disputes = arguments["Disputes"]
     faults = {
         "Benchmark": [
             *_proof(benchmark),
@@ -50,10 +63,17 @@ def check(
             *_bond(benchmark, staking),
         ],
         "Emissions": [*_schedule(emissions, token), *_scale(emissions)],
+        "Disputes": [
+            *_panels(disputes),
+            *_seats(disputes, staking),
+            *_draws(disputes, benchmark, block_seconds),
+            *_locks(disputes, staking, arguments["Jobs"]),
+        ],
     }
     if chain_id not in LOCAL_CHAIN_IDS:
         faults["Benchmark"] += _public(benchmark, block_seconds)
         faults["Emissions"] += _public_rewards(emissions, benchmark)
+        faults["Disputes"] += _public_court(disputes, staking)
     for contract, found in faults.items():
         for argument, fault in found:
             raise CommandError(f"{where}: {contract}.{argument}: {fault}")
@@ -63,6 +83,16 @@ def length(benchmark: _Values) -> int:
     """Seconds of an epoch: from the opening of its window until its numbers are final."""
     names = ("window", "draw_period", "reach", "opening_period")
     return int(sum(benchmark[name] for name in names))
+
+
+def longest(disputes: _Values, duration: int) -> int:
+    """Seconds that a dispute over a job that may run for `duration` can take, to its conclusion."""
+    phases = ("draw_time", "commit_time", "reveal_time")
+    rest = ("redraw_time", "appeal_time", "close_time")
+    return int(
+        3 * (sum(disputes[name] for name in phases) + duration)
+        + sum(disputes[name] for name in rest)
+    )
 
 
 def _proof(given: _Values) -> _Faults:
@@ -190,4 +220,100 @@ def _public_rewards(given: _Values, benchmark: _Values) -> _Faults:
             "max_accrual",
             "must be at most Benchmark.spacing on a public chain: else a window pays the more the "
             "longer none has come, and staying away after each one pays",
+        )
+
+
+def _panels(given: _Values) -> _Faults:
+    first, second, third = (given[name] for name in _PANELS)
+    for name in _PANELS:
+        if given[name] % 2 == 0:
+            yield name, f"{given[name]} is even: a jury needs an odd number of votes"
+    if not 3 <= first < second < third <= MAX_VOTES:
+        yield (
+            "panel",
+            f"{first}, {second} and {third} votes do not rise, from 3 to {MAX_VOTES} at most",
+        )
+    # What an appeal pays beyond what the dispute does.
+    more = third - second - first // 2
+    if more <= 0 or more * given["juror_fee_bps"] < MAX_BPS:
+        yield (
+            "appeal_panel",
+            "is too small: the bond of an appeal must be above that of the dispute",
+        )
+    if given["panel_min"] < third:
+        yield "panel_min", f"must be at least {third} seats, as many as an appeal has votes"
+    if given["juror_fee_bps"] > MAX_BPS:
+        yield "juror_fee_bps", "is above 100 %"
+    if given["attendance"] > given["min_fee"]:
+        yield "attendance", "must be at most min_fee"
+    if given["price_per_seat"] == 0:
+        yield "price_per_seat", "must be above zero"
+
+
+def _seats(given: _Values, staking: _Values) -> _Faults:
+    if not 10**18 <= given["seat"] < 2**96:
+        yield "seat", "must be at least 1 TPF and below 2**96 wei"
+    if not 0 < given["small_fine"] <= given["big_fine"]:
+        yield "big_fine", "must be at least small_fine, which must be above zero"
+    dearest = given["seat"] // (2 * max(given["big_fine"], 1))
+    if dearest < given["min_fee"]:
+        yield "seat", "must be at least 2 * big_fine * min_fee: two whole fines for silence"
+    if not 0 < given["period"] <= MAX_PERIOD:
+        yield "period", f"must be above zero and at most {show_seconds(MAX_PERIOD)}"
+    for name in _COURT_TIMES:
+        if not 0 < given[name] <= MAX_TIME:
+            yield name, f"must be above zero and at most {show_seconds(MAX_TIME)}"
+    if given["term"] > staking["max_lock"]:
+        yield (
+            "term",
+            f"must be at most {show_seconds(staking['max_lock'])} (Staking.max_lock)",
+        )
+    least = longest(given, given["max_duration"]) + 4 * given["period"]
+    if given["term"] < least:
+        yield "term", f"must be at least {show_seconds(least)}, the longest dispute and 4 periods"
+
+
+def _draws(given: _Values, benchmark: _Values, block_seconds: float) -> _Faults:
+    source, delay = given["randomness_source"], given["draw_delay"]
+    if source != benchmark["randomness_source"]:
+        yield "randomness_source", "must be that of Benchmark: the chain has one that is good"
+    if not 2 <= delay <= 2**32:
+        yield "draw_delay", "must be at least 2 blocks and at most 2**32"
+    elif given["draw_time"] <= delay * block_seconds:
+        yield (
+            "draw_time",
+            f"{show_seconds(given['draw_time'])} are over before the block of the draw has come, "
+            f"{delay:,} blocks of {block_seconds:g} s ahead",
+        )
+    hashes = REACH_BLOCKS.get(source, 0)
+    # The first block that counts is the delay after the request.
+    if hashes and given["draw_time"] > (hashes + delay) * block_seconds:
+        yield (
+            "draw_time",
+            f"{show_seconds(given['draw_time'])} are longer than hashes can be read: {hashes:,} "
+            f"blocks of {block_seconds:g} s",
+        )
+    if given["draw_time"] > given["period"]:
+        yield "draw_time", "must be at most a period: seats are kept until the next one ends"
+
+
+def _locks(given: _Values, staking: _Values, jobs: _Values) -> _Faults:
+    """A provider cannot leave before a dispute has ended: its collateral is locked as long."""
+    dispute = longest(given, given["max_duration"])
+    locked = given["max_duration"] + jobs["challenge_window"] + dispute + jobs["lock_margin"]
+    if locked > staking["max_lock"]:
+        yield (
+            "max_duration",
+            f"a judged job may need a lock of {show_seconds(locked)}, above "
+            f"{show_seconds(staking['max_lock'])} (Staking.max_lock)",
+        )
+
+
+def _public_court(given: _Values, staking: _Values) -> _Faults:
+    dispute = longest(given, given["max_duration"])
+    if dispute > staking["unbonding"]:
+        yield (
+            "max_duration",
+            f"a dispute may take {show_seconds(dispute)}, but stake leaves after "
+            f"{show_seconds(staking['unbonding'])} (Staking.unbonding)",
         )

@@ -27,9 +27,23 @@ from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.protocol.terms import address as checked_address
 
 # In the order of deployment: each refers to earlier ones only.
-CONTRACTS = ("Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs")
+CONTRACTS = (
+    "Timelock",
+    "Token",
+    "PaymentToken",
+    "Staking",
+    "Benchmark",
+    "Emissions",
+    "Disputes",
+    "Jobs",
+)
 # The rights that a contract cannot work without.
-MANAGERS = {"Jobs": ("LOCK",), "Benchmark": ("LOCK", "SLASH"), "Emissions": ("REWARD",)}
+MANAGERS = {
+    "Jobs": ("LOCK",),
+    "Disputes": ("LOCK",),
+    "Benchmark": ("LOCK", "SLASH"),
+    "Emissions": ("REWARD",),
+}
 # The contract that mints the stake token.
 MINTER = "Emissions"
 DEPLOYER = "$deployer"
@@ -106,6 +120,8 @@ class Plan:
         ]
         if payer not in self.arguments:
             wiring = []
+        if {"Disputes", "Jobs"} <= set(self.arguments):
+            wiring.append(Step("court of Jobs", "Disputes", "set_client", "Jobs", view="client"))
         return [*deploys, *setups, *wiring, Step("seal", "Staking", "seal", view="sealed")]
 
     def resolve(self, contract: str, addresses: Mapping[str, str]) -> dict[str, Any]:

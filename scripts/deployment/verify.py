@@ -15,6 +15,7 @@ from scripts.deployment.plan import Plan, encode_arguments
 from scripts.deployment.transactions import created_code, readable
 from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.emissions import EmissionsContract
 from teraproof.contracts.staking import (
     ManagerAnnounced,
@@ -39,6 +40,8 @@ _VIEWS = {
     ("Token", "genesis_supply"): "total_minted",
     ("Jobs", "initial_guardian"): "guardian",
     ("Benchmark", "randomness_source"): "RANDOMNESS",
+    ("Disputes", "randomness_source"): "SOURCE",
+    ("Disputes", "juror_fee_bps"): "FEE_BPS",
 }
 # The timelock may change these later, and emissions mint; a difference is shown, not refused.
 _MAY_CHANGE = {
@@ -224,6 +227,9 @@ def _rewards(plan: Plan, registry: Registry, chain: Chain) -> Iterator[Check]:
     pays = BenchmarkContract(chain.pool, registry.address("Benchmark")).rewards("latest")
     yield Check("Benchmark", "rewards", pays == emissions.address, f"{pays} (Emissions)")
     wanted = plan.arguments["Emissions"]["capacity_bps"]
+    court = DisputesContract(chain.pool, registry.address("Disputes"))
+    client = court.client("latest")
+    yield Check("Disputes", "client", client == registry.address("Jobs"), f"{client} (Jobs)")
     weights = emissions.weights_at(0, "latest")
     good = list(weights)[:1] == [wanted] and not any(weights[1:])
     yield Check("Emissions", "capacity_bps", good, f"{wanted} from epoch 0 on")

@@ -28,9 +28,9 @@ def test_load__shipped_plan__is_valid(path: Path, artifacts: Artifacts) -> None:
     plan = plans.load(path, artifacts)
     assert plans.find(PARAMS, plan.chain_id) == path
     assert [step.name for step in plan.steps()] == [
-        "Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Jobs",
-        "manager Jobs", "manager Benchmark", "manager Emissions", "minter Emissions",
-        "rewards Emissions", "seal",
+        "Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Disputes",
+        "Jobs", "manager Jobs", "manager Disputes", "manager Benchmark", "manager Emissions",
+        "minter Emissions", "rewards Emissions", "court of Jobs", "seal",
     ]  # fmt: skip
     # The constructors' own conditions, which the ABI does not tell.
     jobs, staking = plan.arguments["Jobs"], plan.arguments["Staking"]
@@ -89,6 +89,10 @@ def _benchmark(**values: Any) -> Callable[[Document], None]:
 
 def _emissions(**values: Any) -> Callable[[Document], None]:
     return lambda document: document["contracts"]["Emissions"].update(values)
+
+
+def _court(**values: Any) -> Callable[[Document], None]:
+    return lambda document: document["contracts"]["Disputes"].update(values)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +211,53 @@ def test_load__mistake__one_line(
 
 
 @pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (_court(panel=4), "panel: 4 is even: a jury needs an odd number of votes"),
+        (_court(panel=1), "panel: 1, 5 and 9 votes do not rise, from 3 to 31 at most"),
+        (_court(redraw_panel=9), "panel: 3, 9 and 9 votes do not rise"),
+        (_court(appeal_panel=33, panel_min=33), "panel: 3, 5 and 33 votes do not rise"),
+        (_court(appeal_panel=7), "appeal_panel: is too small: the bond of an appeal"),
+        (_court(juror_fee_bps="33 %"), "appeal_panel: is too small: the bond of an appeal"),
+        (_court(panel_min=8), "panel_min: must be at least 9 seats"),
+        (_court(price_per_seat=0), "price_per_seat: must be above zero"),
+        (_court(juror_fee_bps=10_001), "juror_fee_bps: is above 100 %"),
+        (_court(attendance=10_001), "attendance: must be at most min_fee"),
+        (_court(seat=10**18 - 1), "seat: must be at least 1 TPF"),
+        (_court(small_fine=0), "big_fine: must be at least small_fine"),
+        (_court(small_fine=3 * 10**11), "big_fine: must be at least small_fine"),
+        (_court(big_fine=10**15), "seat: must be at least 2 * big_fine * min_fee"),
+        (_court(period="31 days"), "period: must be above zero and at most 30 d"),
+        (_court(reveal_time=0), "reveal_time: must be above zero"),
+        (_court(term="31 days"), "term: must be at most 30 d (Staking.max_lock)"),
+        (_court(term="3 hours"), "term: must be at least 3 h 12 min"),
+        (_court(randomness_source=1), "randomness_source: must be that of Benchmark"),
+        (_court(draw_delay=1), "draw_delay: must be at least 2 blocks"),
+        (_court(draw_delay=12), "draw_time: 12 s are over before the block of the draw has come"),
+        (
+            _court(draw_time=8_194, period=8_194),
+            "draw_time: 2 h 16 min are longer than hashes can",
+        ),
+        (_court(draw_time=13), "draw_time: must be at most a period"),
+        (
+            _court(max_duration="8 days", term="30 days"),
+            "max_duration: a judged job may need a lock of 33 d",
+        ),
+    ],
+)
+def test_load__court_that_its_constructor_would_refuse__one_line(
+    change: Callable[[Document], None],
+    line: str,
+    write_plan: Callable[..., Path],
+    artifacts: Artifacts,
+) -> None:
+    with pytest.raises(CommandError) as raised:
+        plans.load(write_plan(change), artifacts)
+    assert f"changed.yaml: Disputes.{line}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("contract", "values", "line"),
     [
         (
@@ -217,6 +268,11 @@ def test_load__mistake__one_line(
         ("Benchmark", {"open_period": 181}, "open_period: must be at most a tenth of the window"),
         ("Benchmark", {"opening_period": 599}, "opening_period: must be at least 10 min on a pub"),
         ("Emissions", {"max_accrual": 7_201}, "max_accrual: must be at most Benchmark.spacing on"),
+        (
+            "Disputes",
+            {"max_duration": "3 days"},
+            "max_duration: a dispute may take 15 d 3 h, but stake leaves after 14 d",
+        ),
     ],
 )
 def test_load__not_for_a_public_chain__one_line(
@@ -273,12 +329,12 @@ def test_find__no_plan_for_the_chain__says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_amended__named_arguments_and_what_is_left_out(local_plan: Plan) -> None:
-    left_out = {"Timelock", "Benchmark", "Emissions"}
+    left_out = {"Timelock", "Benchmark", "Emissions", "Disputes"}
     owner = "0x" + "11" * 20
     changes: dict[str, dict[str, Any]] = {
         "Token": {"owner": owner},
         "Staking": {"owner": owner},
-        "Jobs": {"owner": owner, "scores": "$zero", "fee_bps": 7},
+        "Jobs": {"owner": owner, "scores": "$zero", "court": "$zero", "fee_bps": 7},
     }
     plan = plans.amended(local_plan, changes, left_out)
     assert [step.name for step in plan.steps()] == [
@@ -326,4 +382,4 @@ def test_rollout__sends_what_the_recorded_deployment_sends(
     rollout.wire({further: 1})
     steps = [step.name for step in local_plan.steps()]
     assert sent == [*steps[:-1], f"manager {further}", "seal"]
-    assert rollout.addresses["Jobs"] == f"0x{7:040x}"
+    assert rollout.addresses["Jobs"] == f"0x{8:040x}"
