@@ -15,7 +15,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import operations, proofs, snapshot
+from benchmarks import disputes, operations, proofs, snapshot
 from benchmarks.capacity import Capacity
 from benchmarks.chain import BenchmarkError, local_chain
 from benchmarks.market import Market
@@ -28,9 +28,14 @@ TARGETS = {
     "benchmark_open_eight_k32640": 2_500_000,
     "benchmark_open_one_k16320": 190_000,
     "benchmark_open_one_k32640": 330_000,
+    "disputes_commit": 60_000,
+    "disputes_draw_per_juror": 60_000,
+    "disputes_open": 180_000,
+    "disputes_reveal": 60_000,
     "emissions_claim": 90_000,
     "jobs_attest": 60_000,
     "jobs_attest_relayed": 60_000,
+    "jobs_convict": 150_000,
     "jobs_lifecycle_total": 305_000,
     "provider_register": 150_000,
     "staking_slash": 110_000,
@@ -71,6 +76,8 @@ def run(update: bool, console: Console) -> int:
     meter = Meter()
     with local_chain() as chain:
         operations.measure(Market(chain), meter)
+    with local_chain() as chain:
+        disputes.measure(Market(chain), meter)
     with local_chain() as chain:
         proofs.measure(Capacity(chain), meter)
     figures = meter.figures

@@ -66,7 +66,7 @@ class Network:
         self.timelock, self.token = contracts["Timelock"], contracts["Token"]
         self.dollar, self.staking = contracts["PaymentToken"], contracts["Staking"]
         self.benchmark, self.emissions = contracts["Benchmark"], contracts["Emissions"]
-        self.jobs = contracts["Jobs"]
+        self.disputes, self.jobs = contracts["Disputes"], contracts["Jobs"]
 
     def deploy(self, sender: LocalAccount, name: str, **changes: object) -> Contract:
         """Deploy one more of a kind, as the plan says but for the changes."""
