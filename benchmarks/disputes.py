@@ -45,8 +45,13 @@ class Bench:
     def order(self, number: int) -> Order:
         """A judged order for a few dollars."""
         order = self.desk.order(number)
-        dollars = {"start_price": 2 * DOLLAR, "max_price": 4 * DOLLAR, "duration": DURATION}
-        return replace(order, judged=int.from_bytes(CAPABILITY, "big"), **dollars)
+        return replace(
+            order,
+            judged=int.from_bytes(CAPABILITY, "big"),
+            start_price=2 * DOLLAR,
+            max_price=4 * DOLLAR,
+            duration=DURATION,
+        )
 
     def attested(self, number: int) -> tuple[Terms, Record, Statement]:
         """A judged job with a sealed result."""

@@ -324,8 +324,6 @@ def close(case: IDisputes.Case) -> IDisputes.Verdict:
                     votes._leaf(vote),
                     rate * fee * votes._votes(vote),
                 )
-            # The bonds of who has lost pay first.
-
     of_requester: uint256 = fees._bond(case.price, fee)
     of_provider: uint256 = 0
     if stand.round == 2:
@@ -334,7 +332,7 @@ def close(case: IDisputes.Case) -> IDisputes.Verdict:
         else:
             of_requester += docket.APPEAL_PANEL * fee
     lost: uint256 = of_provider if verdict.for_requester else of_requester
-    first: uint256 = min(paid, lost)
+    first: uint256 = min(paid, lost)  # the bonds of who has lost
     if verdict.for_requester:
         of_provider -= first
         of_requester -= paid - first

@@ -13,6 +13,9 @@
 from ..interfaces import IJobs
 from . import job_terms
 
+# In one reading.
+MOST_JOBS: constant(uint256) = 64
+
 state: public(HashMap[bytes32, uint256])
 
 
@@ -30,6 +33,20 @@ def status(job: bytes32) -> uint256:
     @param job The job's id.
     """
     return job_terms._status(self.state[job])
+
+
+@external
+@view
+def states(jobs: DynArray[bytes32, MOST_JOBS]) -> DynArray[uint256, MOST_JOBS]:
+    """
+    @notice Returns the words of many jobs: what `state` says of each.
+    @param jobs Their ids.
+    @return Their words in the same order, 0 for a job that there is not.
+    """
+    words: DynArray[uint256, MOST_JOBS] = []
+    for job: bytes32 in jobs:
+        words.append(self.state[job])
+    return words
 
 
 @external

@@ -64,16 +64,6 @@ def job_id(terms: IJobs.Terms) -> bytes32:
 
 @external
 @pure
-def attested_state(record: IJobs.Record) -> uint256:
-    """
-    @notice Returns the state word of a job attested with this record.
-    @param record The attested record.
-    """
-    return self._attested_word(record)
-
-
-@external
-@pure
 def price_at(terms: IJobs.Terms, time: uint256, paused: uint256 = 0) -> uint256:
     """
     @notice Returns the price offered at a time.

@@ -79,12 +79,12 @@ BOUNTY_BPS = Function("BOUNTY_BPS", bytes.fromhex("027678f3"), (), ("uint256",))
 SCORES = Function("SCORES", bytes.fromhex("95c7b94c"), (), ("address",))
 RESERVED_SCORE = Function("reserved_score", bytes.fromhex("4df6c518"), ("address",), ("uint256",))
 STATE = Function("state", bytes.fromhex("61d585da"), ("bytes32",), ("uint256",))
+STATES = Function("states", bytes.fromhex("50d5124d"), ("bytes32[]",), ("uint256[]",))
 STATUS = Function("status", bytes.fromhex("52ad0d5e"), ("bytes32",), ("uint256",))
 ASSIGNMENT = Function(
     "assignment", bytes.fromhex("ea7bcd27"), ("bytes32",), ("uint256", "address", "uint256")
 )
 JOB_ID = Function("job_id", bytes.fromhex("4564aa6c"), (TERMS_TYPE,), ("bytes32",))
-ATTESTED_STATE = Function("attested_state", bytes.fromhex("63a9ca62"), (RECORD_TYPE,), ("uint256",))
 PRICE_AT = Function("price_at", bytes.fromhex("a0e389f9"), (TERMS_TYPE, "uint256"), ("uint256",))
 PRICE_AT_3 = Function(
     "price_at", bytes.fromhex("7b342d0d"), (TERMS_TYPE, "uint256", "uint256"), ("uint256",)
@@ -958,6 +958,19 @@ class JobsContract(Contract):
         (value,) = self._read(STATE, block, job)
         return int(value)
 
+    def states(self, jobs: Sequence[bytes], block: Block) -> tuple[int, ...]:
+        """Returns the words of many jobs: what `state` says of each.
+
+        Args:
+            jobs: Their ids.
+            block: The block whose state is read.
+
+        Returns:
+            Their words in the same order, 0 for a job that there is not.
+        """
+        (value,) = self._read(STATES, block, jobs)
+        return tuple(int(value) for value in value)
+
     def status(self, job: bytes, block: Block) -> int:
         """Returns a job's status: 0 none, 1 open, 2 assigned, 3 attested, 4 settled, 5 cancelled, 6
         expired, 7 refused, 8 disputed, 9 refunded.
@@ -991,16 +1004,6 @@ class JobsContract(Contract):
         """
         (value,) = self._read(JOB_ID, block, terms.abi_tuple())
         return bytes(value)
-
-    def attested_state(self, record: Record, block: Block) -> int:
-        """Returns the state word of a job attested with this record.
-
-        Args:
-            record: The attested record.
-            block: The block whose state is read.
-        """
-        (value,) = self._read(ATTESTED_STATE, block, record.abi_tuple())
-        return int(value)
 
     def price_at(self, terms: Terms, time: int, block: Block, paused: int | None = None) -> int:
         """Returns the price offered at a time.

@@ -17,7 +17,7 @@ from pathlib import Path
 from teraproof.contracts.benchmark import EpochRecord, ProofRecord
 from teraproof.pog.format import Shape
 from teraproof.pog.schedule import Rules, Stage
-from tests.agent_e2e.chain import Contract, Deployment, ProofTerms, deployment, step
+from tests.agent_e2e.chain import Contract, Deployment, ProofTerms, deployment
 from tests.agent_e2e.world import World
 from tests.support.anvil import Anvil
 from tests.support.processes import with_argument
@@ -137,7 +137,7 @@ class Epochs:
                 seconds = self._seconds()
                 # What an agent has begun to send comes in time, even if it dies on the way.
                 self._await(lambda: not any(map(self._is_sending, self.waits_for)), _PATIENCE)
-                step(self.anvil, seconds)
+                self.anvil.step(seconds)
                 if self.stage() is Stage.WINDOW:
                     self._calm()
 

@@ -82,7 +82,6 @@ def test_attest__relayed_by_anyone(
     }
     assert jobs.status(terms.job_id()) == Status.ATTESTED
     assert jobs.state(terms.job_id()) == record.state_word()
-    assert jobs.attested_state(record.abi_tuple()) == record.state_word()
     assert plain(jobs.assignment(terms.job_id())) == (Status.ATTESTED, "0x" + "00" * 20, 0)
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from eth_utils.crypto import keccak
@@ -105,14 +106,14 @@ def test_draws__nobody_that_sat_before(room: Room) -> None:
 
 def test_draws__without_the_exclusions__parties_would_be_drawn(room: Room) -> None:
     """The same jurors, in a case of strangers: what the test above rests on."""
-    stranger = [address_of(f"stranger {n}") for n in range(3)]
-    case = Case(keccak(text="job"), *stranger, CAPABILITY, bytes(32), 1, 600)
+    provider, requester, operator = (address_of(f"stranger {n}") for n in range(3))
+    case = replace(room.case, provider=provider, requester=requester, operator=operator)
     drawn, _ = room.chain.view("mocks/Jury", "pick_many", case.abi, 0, 2_000, 3, [])
     assert all(drawn[leaf] > 0 for leaf in room.barred)
 
 
 def test_draws__other_capability__nobody(room: Room) -> None:
-    case = Case(*room.case.abi[:4], OTHER, bytes(32), 1, 600)
+    case = replace(room.case, capability=OTHER)
     assert room.chain.view("mocks/Jury", "pick", case.abi, bytes(32), 3, []) == []
 
 
@@ -127,7 +128,7 @@ def test_draws__as_a_plain_list_says(room: Room) -> None:
 
 def test_draws__all_seats_barred__comes_to_nothing(room: Room) -> None:
     """A provider alone in its capability has no jury that it could be."""
-    case = Case(*room.case.abi[:4], OTHER, bytes(32), 1, 600)
+    case = replace(room.case, capability=OTHER)
     kept = room.chain.snapshot()
     room.jury.enlist(OTHER, 5, sender=room.owners[0])
     room.chain.now += PERIOD

@@ -293,3 +293,26 @@ def test_post__no_path_to_other_deployments(suite: Suite, requester: str) -> Non
     assert other.status(terms.job_id()) == Status.NONE
     with boa.reverts("jobs: not open"):
         other.cancel(terms.abi_tuple(), sender=requester)
+
+
+# ---------------------------------------------------------------------- states
+
+
+def test_states__each_in_its_place(suite: Suite, provider: Provider, requester: str) -> None:
+    jobs = suite.jobs
+    open_job, taken = post(suite, requester), post(suite, requester, order(nonce=77))
+    accept(suite, provider, taken)
+    ids = [taken.job_id(), b"\x07" * 32, open_job.job_id(), taken.job_id()]
+    words = jobs.states(ids)
+    assert words == [jobs.state(job) for job in ids]
+    assert [word & 255 for word in words] == [Status.ASSIGNED, 0, Status.OPEN, Status.ASSIGNED]
+
+
+def test_states__none_asked_for__none(jobs: Contract) -> None:
+    assert jobs.states([]) == []
+
+
+def test_states__no_more_than_64(jobs: Contract) -> None:
+    assert jobs.states([bytes(32)] * 64) == [0] * 64
+    with boa.reverts():
+        jobs.states([bytes(32)] * 65)
