@@ -73,7 +73,10 @@ class Result:
 
     total: int
     chosen: str
+    commit: str
     verdicts: list[tuple[Mutant, str]] = field(default_factory=list)
+    tried: int = 0
+    """In this run; the others were known."""
     seconds: float = 0.0
 
     def of(self, *kinds: str) -> list[Mutant]:
@@ -181,8 +184,10 @@ def _work_off(
                 if verdict == KILLED:
                     killers.saw(mutant, run.output())
                 run.close()
-                known.put(mutant, verdict)
+                if verdict != TIMEOUT:  # it may have more time in the next run
+                    known.put(mutant, verdict)
                 result.verdicts.append((mutant, verdict))
+                result.tried += 1
                 # A terminal shows the bar; a log gets a line for each.
                 if verdict in (SURVIVED, TIMEOUT) or not progress.console.is_terminal:
                     progress.console.print(f"{verdict}: {describe(mutant)}", markup=False)
@@ -236,8 +241,9 @@ def section(part: str, result: Result, reasons: Reasons, workers: int) -> str:
         f"## {part}",
         "",
         f"**{result.chosen}: {len(result.of(KILLED))} of {valid} killed, {rate(result):.1f} %**"
-        f" (target {TARGET} %), commit {commit()}, on {date.today()} in"
-        f" {result.seconds / 60:.0f} minutes with {workers} worker{'s'[: workers - 1]}."
+        f" (target {TARGET} %), commit {result.commit}, on {date.today()};"
+        f" {result.tried} were tried in this run, in {result.seconds / 60:.0f} minutes with"
+        f" {workers} worker{'s'[: workers - 1]}, the verdicts of the others are from before."
         f" {len(result.of(INVALID))} more did not compile. Of the"
         f" {len(survivors)} survivors {len(equivalent)} behave as the original does.",
         "",
@@ -270,7 +276,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, not all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default 1)")
     parser.add_argument("--minutes", type=float, help="start no more mutants after this time")
-    parser.add_argument("--seconds", type=int, default=90, help="CPU seconds a mutant may take")
+    parser.add_argument("--seconds", type=int, default=300, help="CPU seconds a mutant may take")
     parser.add_argument("--timeout", type=float, default=900, help="seconds by the clock")
     parser.add_argument(
         "--explained", action="store_true", help=f"try those that {KNOWN.name} explains, too"
@@ -294,6 +300,7 @@ def main(argv: Sequence[str]) -> int:
     compiled: dict[str, object] = {}
     reach: Reach | None = None
     good = True
+    tested = commit()  # before the report itself is a change
     for part in [options.part] if options.part else PARTS:
         mutants = [m for m in found if part_of(m.file) == part]
         chosen = [m for m in mutants if not options.only or options.only in describe(m)]
@@ -305,7 +312,7 @@ def main(argv: Sequence[str]) -> int:
         elif chosen:
             compiled = compiled or preload()
             reach = reach or recorded(compiled)
-            good &= run_part(part, mutants, chosen, reach, compiled, reasons, options)
+            good &= run_part(part, mutants, chosen, reach, compiled, reasons, options, tested)
     return 0 if good else 1
 
 
@@ -317,10 +324,14 @@ def run_part(
     compiled: dict[str, object],
     reasons: Reasons,
     options: argparse.Namespace,
+    tested: str,
 ) -> bool:
-    """Run the mutants of one part and report; True when the target is reached."""
+    """Run the mutants of one part and report.
+
+    True when the target is reached, or all that is left behaves as the original.
+    """
     began = time.monotonic()
-    result = Result(len(mutants), "")
+    result = Result(len(mutants), "", tested)
     run_all(chosen, reach, compiled, options, result, reasons)
     result.seconds = time.monotonic() - began
     done = len(result.verdicts)
@@ -335,7 +346,8 @@ def run_part(
     for mutant in killed_now:
         print(f"error: {KNOWN.name} lists a mutant that is killed: {describe(mutant)}")
     print(f"{part}: {len(result.of(KILLED))} killed, {rate(result):.1f} % of those that compile")
-    return rate(result) >= TARGET and not killed_now
+    alike = all(mutant.key in reasons for mutant in result.of(SURVIVED, TIMEOUT))
+    return (rate(result) >= TARGET or alike) and not killed_now
 
 
 if __name__ == "__main__":
