@@ -27,6 +27,7 @@ PARTS = {
     "Jobs": ("Jobs.vy", "deals/"),
     "Benchmark": ("Benchmark.vy", "pog/", "randomness/"),
     "Emissions": ("Emissions.vy", "schedule/"),
+    "Disputes": ("Disputes.vy", "courts/"),
 }
 IMPORT = re.compile(r"^from (\.+)([\w.]*) import (\w+)(?: as \w+)?$", re.M)
 

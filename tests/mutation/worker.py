@@ -34,7 +34,7 @@ from tests.contracts.stateful.driver import Tally, run
 from tests.contracts.stateful.market import make
 from tests.contracts.stateful.profiles import PROFILE, chosen, first_seed
 from tests.contracts.stateful.world import world
-from tests.mutation.mutants import CONTRACTS, ROOT, SOURCES, Mutant
+from tests.mutation.mutants import CONTRACTS, PARTS, ROOT, SOURCES, Mutant
 
 TESTS = ROOT / "tests" / "contracts"
 # Tests that no mutant of SOURCES can reach, or that look at the sources themselves.
@@ -95,7 +95,7 @@ def preload() -> dict[str, Any]:
     # A tenth of a compiler run, and the same answer for the same signatures.
     plain = jumptable_utils.generate_dense_jumptable_info
     jumptable_utils.generate_dense_jumptable_info = _remembered(plain)
-    names = ["Token", "Timelock", "Staking", "Jobs", "Benchmark", "Emissions"]
+    names = ["Token", "Timelock", *PARTS]
     for folder in ("testnet", "mocks"):
         names += [f"{folder}/{path.stem}" for path in (CONTRACTS / folder).glob("*.vy")]
     paths = [CONTRACTS / f"{name}.vy" for name in names if (CONTRACTS / f"{name}.vy").is_file()]
