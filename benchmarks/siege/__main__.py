@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.siege.siege import Failed, Outcome, besiege
+from benchmarks.siege.siege import Failed, Outcome, Phase, Spread, besiege
 from tests.support.anvil import ROOT
 
 RESULT = ROOT / ".build" / "siege.json"
@@ -51,39 +51,49 @@ def show(outcome: Outcome) -> None:
     """The tables."""
     console = Console()
     phases = Table(title=f"one agent, {outcome.honest} honest jobs")
-    for name in ("figure", "at rest", "under siege"):
-        phases.add_column(name, justify="left" if name == "figure" else "right")
+    for name in ("figure (p50 / p99)", "at rest", "under siege"):
+        phases.add_column(name, justify="left" if "figure" in name else "right")
     rest, siege = outcome.rest, outcome.siege
-    for name, first, second in (
-        ("seconds", f"{rest.seconds:.0f}", f"{siege.seconds:.0f}"),
-        ("cycles", str(rest.cycles), str(siege.cycles)),
-        ("cycle, p50", f"{rest.cycle_p50 * 1000:.0f} ms", f"{siege.cycle_p50 * 1000:.0f} ms"),
-        ("cycle, p99", f"{rest.cycle_p99 * 1000:.0f} ms", f"{siege.cycle_p99 * 1000:.0f} ms"),
-        ("memory (RSS)", f"{rest.rss:.0f} MiB", f"{siege.rss:.0f} MiB"),
-        (
-            "RPC calls per second, good node",
-            f"{rest.calls_a_second:.1f}",
-            f"{siege.calls_a_second:.1f}",
-        ),
-        ("honest jobs posted", str(rest.honest_posted), str(siege.honest_posted)),
-    ):
-        phases.add_row(name, first, second)
+    figures: tuple[tuple[str, Callable[[Phase], str]], ...] = (
+        ("seconds", lambda one: f"{one.seconds:.0f}"),
+        ("cycles", lambda one: str(one.cycles)),
+        ("cycle", lambda one: _spread(one.cycle)),
+        ("  without waits for a core and for nodes", lambda one: _spread(one.own)),
+        ("  computing", lambda one: _spread(one.cpu)),
+        ("  waiting for a core", lambda one: _spread(one.queue)),
+        ("  waiting for nodes", lambda one: _spread(one.node)),
+        ("the agent's part of one core", lambda one: f"{one.cpu_share:.0%}"),
+        ("processes that want a core", lambda one: f"{one.load:.1f}"),
+        ("memory (RSS)", lambda one: f"{one.rss:.0f} MiB"),
+        ("RPC calls per second, good node", lambda one: f"{one.calls_a_second:.1f}"),
+        ("honest jobs posted", lambda one: str(one.honest_posted)),
+    )
+    for name, figure in figures:
+        phases.add_row(name, figure(rest), figure(siege))
     console.print(phases)
     attacks = Table(title="attacks")
-    attacks.add_column("what")
-    attacks.add_column("number", justify="right")
-    for name, number in sorted({**outcome.attacks, "agent killed": outcome.agent_kills}.items()):
-        attacks.add_row(name, str(number))
+    for name in ("what", "tried", "taken", "refused, by code"):
+        attacks.add_column(name, justify="right" if name in ("tried", "taken") else "left")
+    for name, counts in sorted(outcome.attacks.items()):
+        refused = {how: number for how, number in counts.items() if how != "taken"}
+        said = ", ".join(f"{how} {n:,}" for how, n in sorted(refused.items(), key=lambda p: -p[1]))
+        attacks.add_row(name, f"{sum(counts.values()):,}", f"{counts.get('taken', 0):,}", said)
+    attacks.add_row("agent killed", str(outcome.agent_kills), str(outcome.agent_kills), "")
     console.print(attacks)
     for said, number in outcome.left.items():
         console.print(f"not paid, {said}: {number}", highlight=False)
     console.print(
         f"collateral lost {outcome.collateral_lost / 10**18:g} TPF; honest jobs paid "
         f"{outcome.delivered} of {outcome.honest}; slowest cycles {outcome.slowdown:.1f} times as "
-        f"long as at rest (aim {AIM:g}); attackers paid {outcome.attacker_gas:,} gas and "
+        f"long as at rest (aim {AIM:g}), without waits for a core and for nodes "
+        f"{outcome.own_slowdown:.1f} times; attackers paid {outcome.attacker_gas:,} gas and "
         f"{outcome.attacker_paid / 10**6:g} dollars",
         highlight=False,
     )
+
+
+def _spread(one: Spread) -> str:
+    return f"{one.p50 * 1000:.0f} / {one.p99 * 1000:.0f} ms"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({**asdict(outcome), "slowdown": outcome.slowdown}, indent=1))
+    told = {"slowdown": outcome.slowdown, "own_slowdown": outcome.own_slowdown}
+    RESULT.write_text(json.dumps({**asdict(outcome), **told}, indent=1))
     show(outcome)
     return 0 if outcome.held else 1
 

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.siege.attackers import Crowd, Report
+from benchmarks.siege.attackers import Counts, Crowd, Report
 from benchmarks.siege.nodes import Kind, SiegeNode
+from benchmarks.siege.timed_agent import Cycle
 from teraproof.contracts.jobs import Expired, JobsContract, Settled
 from teraproof.errors import LocalError
 from teraproof.protocol.terms import Order
@@ -43,13 +44,40 @@ Tell = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The middle and the hundredth slowest, in seconds."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Of some values, at least one."""
+        found = sorted(values)
+        return cls(found[len(found) // 2], found[min(len(found) - 1, len(found) * 99 // 100)])
+
+
+@dataclass(frozen=True)
 class Phase:
-    """What was measured in one phase. Seconds, MiB."""
+    """What was measured in one phase. Seconds, MiB. Chain, nodes, tenants and attackers share the
+    cores with the agent, so a cycle's waits for a core and for nodes are told apart.
+    """
 
     seconds: float
     cycles: int
-    cycle_p50: float
-    cycle_p99: float
+    cycle: Spread
+    own: Spread
+    """Of a cycle without its waits for a core and for nodes."""
+    cpu: Spread
+    """That the thread of the cycles computes."""
+    queue: Spread
+    """That it waits for a core."""
+    node: Spread
+    """That it waits for nodes."""
+    cpu_share: float
+    """Of one core, by the whole agent without its runs."""
+    load: float
+    """Of the machine, on average: processes that compute or want to."""
     rss: float
     rpc_calls: int
     honest_posted: int
@@ -70,7 +98,7 @@ class Outcome:
     delivered: int
     collateral_lost: int
     agent_kills: int
-    attacks: dict[str, int]
+    attacks: Counts
     attacker_gas: int
     attacker_paid: int
     seconds: float
@@ -80,7 +108,12 @@ class Outcome:
     @property
     def slowdown(self) -> float:
         """How many times as long the slowest cycles take under siege."""
-        return self.siege.cycle_p99 / self.rest.cycle_p99
+        return self.siege.cycle.p99 / self.rest.cycle.p99
+
+    @property
+    def own_slowdown(self) -> float:
+        """The same without the waits for a core and for nodes."""
+        return self.siege.own.p99 / self.rest.own.p99
 
     @property
     def held(self) -> bool:
@@ -99,6 +132,8 @@ class Siege:
         self._waiting: list[tuple[Any, Path]] = []  # to be uploaded
         self._cycles = world.directory / "cycles"
         self._rss = 0.0
+        self._cpu: dict[int, float] = {}  # seconds so far, by process
+        self._loads: list[float] = []
         self._kills = 0
 
     def run(self) -> Outcome:
@@ -151,12 +186,17 @@ class Siege:
 
     def _phase(self, name: str, seconds: float, kill_every: float | None = None) -> Phase:
         """Post honest jobs for some time, and kill the agent now and then."""
+        hostile = kill_every is not None
         begin = time.monotonic()
         calls, jobs, self._rss = len(self._good.calls), len(self._honest), 0.0
+        self._see()
+        cpu, self._loads = sum(self._cpu.values()), []
         next_job, next_kill = begin, begin + (kill_every or float("inf"))
         while (now := time.monotonic()) < begin + seconds:
             self._tell(name, (now - begin) / seconds)
             self._see()
+            if hostile:
+                self._crowd.look()
             if now >= next_kill:
                 next_kill += kill_every or 0.0
                 self._kill()
@@ -166,31 +206,41 @@ class Siege:
             self._upload()
             time.sleep(0.2)
         self._tell(name, 1.0)
-        took = [float(t) for at, t in self._lines() if begin <= float(at) < begin + seconds]
-        assert took, f"no cycle ended {name}: {self._world.log()}"
-        took.sort()
+        cycles = [one for one in self._lines() if begin <= one.at < begin + seconds]
+        assert cycles, f"no cycle ended {name}: {self._world.log()}"
         return Phase(
             seconds=seconds,
-            cycles=len(took),
-            cycle_p50=took[len(took) // 2],
-            cycle_p99=took[min(len(took) - 1, len(took) * 99 // 100)],
+            cycles=len(cycles),
+            cycle=Spread.of(one.wall for one in cycles),
+            own=Spread.of(one.own for one in cycles),
+            cpu=Spread.of(one.cpu for one in cycles),
+            queue=Spread.of(one.queue for one in cycles),
+            node=Spread.of(one.node for one in cycles),
+            cpu_share=(sum(self._cpu.values()) - cpu) / seconds,
+            load=sum(self._loads) / len(self._loads),
             rss=self._rss,
             rpc_calls=len(self._good.calls) - calls,
             honest_posted=len(self._honest) - jobs,
         )
 
-    def _lines(self) -> list[list[str]]:
-        lines = self._cycles.read_text().splitlines()
-        return [pair for line in lines if len(pair := line.split()) == 2]
+    def _lines(self) -> list[Cycle]:
+        parsed = map(Cycle.parse, self._cycles.read_text().splitlines())
+        return [one for one in parsed if one is not None]
 
     def _see(self) -> None:
-        """The agent's memory; one that ended by itself is an error."""
+        """The agent's memory and time; one that ended by itself is an error."""
         process = self._world.process
         assert process is not None
         assert process.poll() is None, f"the agent ended: {self._world.log()}"
+        place = Path("/proc") / str(process.pid)
         with contextlib.suppress(OSError, IndexError):
-            status = (Path("/proc") / str(process.pid) / "status").read_text()
+            status = (place / "status").read_text()
             self._rss = max(self._rss, int(status.split("VmRSS:")[1].split()[0]) / 1024)
+            times = (place / "stat").read_text().rsplit(")", 1)[1].split()
+            ticks = int(times[11]) + int(times[12])
+            self._cpu[process.pid] = ticks / os.sysconf("SC_CLK_TCK")
+        running = Path("/proc/loadavg").read_text().split()[3]
+        self._loads.append(int(running.split("/")[0]))
 
     def _kill(self) -> None:
         """The agent dies by kill -9, and is started again."""
@@ -199,13 +249,7 @@ class Siege:
         process.send_signal(signal.SIGKILL)
         process.wait()
         self._kills += 1
-        starter = threading.Thread(target=self._start_again, daemon=True)
-        starter.start()
-        starter.join(timeout=90)
-
-    def _start_again(self) -> None:
-        with contextlib.suppress(AssertionError):  # a slow start shows in `_see`
-            self._start()
+        self._start()
 
     # ------------------------------------------------------------------ honest tenants
 
