@@ -8,7 +8,7 @@ First the agent serves honest jobs for a minute at rest. Then attackers come: ju
 specifications, quotes without money, floods of uploads, idle sockets, jobs that fill the disk,
 nodes that drip, veto and lie next to a good one, steps of the chain's clock, kill -9 of the agent
 and of supervisors. Fails when collateral was lost or an honest job was not delivered. Figures are
-also written to `.build/siege.json`.
+also written to `.build/siege.json`, and each cycle to `.build/siege-cycles`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def show(outcome: Outcome) -> None:
         ("  computing", lambda one: _spread(one.cpu)),
         ("  waiting for a core", lambda one: _spread(one.queue)),
         ("  waiting for nodes", lambda one: _spread(one.node)),
+        ("  waiting for the database", lambda one: _spread(one.disk)),
+        ("  waiting for other threads", lambda one: _spread(one.others)),
         ("the agent's part of one core", lambda one: f"{one.cpu_share:.0%}"),
         ("processes that want a core", lambda one: f"{one.load:.1f}"),
         ("memory (RSS)", lambda one: f"{one.rss:.0f} MiB"),
@@ -105,12 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.minutes <= 0:
         parser.error("--minutes must be above 0")
     orders = options.orders or min(ORDERS, round(ORDERS * options.minutes / MINUTES))
+    RESULT.parent.mkdir(exist_ok=True)
     try:
         outcome = run(options.minutes, orders)
     except (AssertionError, Failed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    RESULT.parent.mkdir(exist_ok=True)
     told = {"slowdown": outcome.slowdown, "own_slowdown": outcome.own_slowdown}
     RESULT.write_text(json.dumps({**asdict(outcome), **told}, indent=1))
     show(outcome)

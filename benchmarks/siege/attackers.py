@@ -173,14 +173,13 @@ class Attackers:
         self._done: dict[str, Counter[str]] = {}
         self.broken: list[str] = []
         self.junk = [self._funded() for _ in range(6)]
-        self.senders = [self._funded() for _ in range(6)]  # of orders one by one
         self.paying: LocalAccount = self._funded()
         self.tokens_paid = 0
         self._numbers = itertools.count(1)
 
     def report(self) -> Report:
         """What they have done so far."""
-        accounts = [one.address.lower() for one in (*self.junk, *self.senders, self.paying)]
+        accounts = [one.address.lower() for one in (*self.junk, self.paying)]
         done = {attack: dict(counts) for attack, counts in self._done.items()}
         return Report(accounts, done, self.tokens_paid, self.broken)
 
@@ -354,7 +353,7 @@ class Attackers:
 
     def _large_specs(self) -> None:
         """An order, and a specification of 240 KB for it."""
-        account = random.choice(self.senders)
+        account = random.choice(self.junk)
         spec, world = self._junk_spec(_LARGE), self._world
         with self._try("large specifications"), self._client(account) as client:
             world.jobs.send(account, "post", self._order(spec.digest()).abi_tuple())
@@ -392,7 +391,7 @@ class Attackers:
 
     def _uploads(self) -> None:
         """Large files for an order that pays nothing."""
-        account = random.choice(self.senders)
+        account = random.choice(self.junk)
         folder = self._world.directory / "flood" / os.urandom(8).hex()
         folder.mkdir(parents=True)
         (folder / "big").write_bytes(os.urandom(8 << 20))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -22,12 +23,13 @@ from teraproof.protocol.terms import Order
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.chain import TPF, USD, Failed
 from tests.agent_e2e.world import World, market
-from tests.support.anvil import Anvil
+from tests.support.anvil import ROOT, Anvil
 
 CALM = 60.0  # seconds without an attack, before it
 EVERY = 4.0  # seconds from one honest job to the next
 AFTER = 240.0  # seconds after the attack in which the last honest jobs must be paid
 WINDOW = 10  # seconds: the least that the contract allows
+CYCLES = ROOT / ".build" / "siege-cycles"
 PROGRAM = Path(__file__).with_name("timed_agent.py")
 _DAY = 86_400
 _HONEST = """\
@@ -74,6 +76,10 @@ class Phase:
     """That it waits for a core."""
     node: Spread
     """That it waits for nodes."""
+    disk: Spread
+    """That it waits for the database."""
+    others: Spread
+    """That it waits for other threads of the agent."""
     cpu_share: float
     """Of one core, by the whole agent without its runs."""
     load: float
@@ -157,6 +163,7 @@ class Siege:
             paid, lost = self._endings()
             left = self._left(paid)
             world.stop_agent()
+            shutil.copyfile(self._cycles, CYCLES)
         return Outcome(
             rest=rest,
             siege=siege,
@@ -216,6 +223,8 @@ class Siege:
             cpu=Spread.of(one.cpu for one in cycles),
             queue=Spread.of(one.queue for one in cycles),
             node=Spread.of(one.node for one in cycles),
+            disk=Spread.of(one.disk for one in cycles),
+            others=Spread.of(one.others for one in cycles),
             cpu_share=(sum(self._cpu.values()) - cpu) / seconds,
             load=sum(self._loads) / len(self._loads),
             rss=self._rss,
