@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -63,6 +64,17 @@ class RateLimit:
             while len(self._buckets) > self._MAX_CLIENTS:
                 self._buckets.popitem(last=False)
             return allowed
+
+    def pause(self, client: str) -> int:
+        """Seconds, at least 1, after which a client that was not allowed may be."""
+        networks, now = networks_of(client), self._clock()
+        with self._lock:
+            left, since = self._all
+            waits = [(1 - left) / (self._rate * self._crowd) - (now - since)]
+            for network, share in zip(networks, SHARES, strict=False):
+                left, since = self._buckets.get(network, (1.0, now))
+                waits.append((1 - left) / (self._rate * share) - (now - since))
+        return max(1, math.ceil(max(waits)))
 
     def _left(self, network: str, share: int, now: float) -> float:
         """Takes a bucket out: the tokens that are in it."""

@@ -8,10 +8,8 @@ from starlette.requests import Request
 
 from provider_agent.http.clients import RateLimit
 from provider_agent.http.deps import ApiDeps
-from teraproof.errors import Refused
+from teraproof.errors import Refused, counted
 from teraproof.protocol.errors import Code
-
-_MINUTE = 60
 
 
 class Door:
@@ -28,10 +26,14 @@ class Door:
 
     def count_sign_in(self, request: Request) -> None:
         """Refused when the client signs in too often."""
-        if not self._sign_ins.allow(request.client.host if request.client else "unknown"):
-            raise too_often("sign-ins")
+        client = request.client.host if request.client else "unknown"
+        if not self._sign_ins.allow(client):
+            raise too_often("sign-ins", self._sign_ins.pause(client))
 
 
-def too_often(what: str) -> Refused:
-    """The answer to a client that asks more often than the API bears."""
-    return Refused(Code.RATE_LIMITED, f"too many {what}; wait a minute", retry_after=_MINUTE)
+def too_often(what: str, pause: int) -> Refused:
+    """The answer to a client that asks more often than the API bears; the next one is welcome after
+    `pause` seconds.
+    """
+    line = f"too many {what}; wait for {counted(pause, 'second')}"
+    return Refused(Code.RATE_LIMITED, line, retry_after=pause)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Handler
 from provider_agent.http.clients import SHARES, RateLimit, networks_of
+from provider_agent.http.door import too_often
 from provider_agent.http.errors import answer, told
 from provider_agent.http.limits import HEADER_BYTES, ApiLimits
 from teraproof.errors import Refused
@@ -65,9 +66,8 @@ class RequestsPerAddress:
             for network, share in zip(networks, SHARES, strict=False)
         )
         if full or not self._rate.allow(client):
-            busy = Refused(
-                Code.RATE_LIMITED, "too many requests of yours; wait a second", retry_after=1
-            )
+            pause = 1 if full else self._rate.pause(client)
+            busy = too_often("requests of yours", pause)
             await answer(busy)(scope, receive, send)
             return
         self._now.update(networks)

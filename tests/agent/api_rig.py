@@ -184,6 +184,10 @@ class Rig:
     def job(self, job_id: bytes) -> JobView | None:
         return self.jobs.get(job_id)
 
+    def spec(self, digest: bytes) -> jobspec.JobSpec | None:
+        body = self.store.spec(digest)
+        return None if body is None else jobspec.parse_named(body, digest)
+
     def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
         return self.desk.issue(requester, spec)
 

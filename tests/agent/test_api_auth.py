@@ -250,6 +250,24 @@ def test_rate_limit__time_passes__allows_again() -> None:
     assert [limit.allow("10.0.0.1") for _ in range(2)] == [True, False]
 
 
+@pytest.mark.parametrize(("per_minute", "crowd"), [(60, 20), (1, 20), (7, 1), (6_000, 3)])
+def test_rate_limit__pause__the_least_whole_seconds(per_minute: int, crowd: int) -> None:
+    now = [0.0]
+    limit = RateLimit(per_minute, burst=3, crowd=crowd, clock=lambda: now[0])
+    clients = ["10.0.0.1", "2001:db8::1"]
+    while limit.allow(clients[0]) or limit.allow(clients[1]):
+        now[0] += 0.001
+    for client in clients:
+        pause = limit.pause(client)
+        if pause > 1:
+            now[0] += pause - 1.001
+            assert not limit.allow(client)
+            now[0] += 1.001
+        else:
+            now[0] += 1
+        assert limit.allow(client)
+
+
 def test_rate_limit__one_ipv6_network__one_client() -> None:
     limit = RateLimit(per_minute=1, burst=2, clock=lambda: 0.0)
     found = [limit.allow(f"2001:db8::{n:x}") for n in range(3)]

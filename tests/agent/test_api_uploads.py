@@ -357,8 +357,9 @@ def test_put_spec__too_many_a_minute__429(tmp_path: Path) -> None:
     with serve(Rig(tmp_path, ApiLimits(specs_per_minute=2))) as rig:
         headers = token(rig)
         url = f"{rig.url}/v1/specs/{hashlib.sha256(b'{}').hexdigest()}"
-        found = [http.put(url, content=b"{}", headers=headers).status_code for _ in range(3)]
-        assert found == [422, 422, 429]
+        found = [http.put(url, content=b"{}", headers=headers) for _ in range(3)]
+        assert [answer.status_code for answer in found] == [422, 422, 429]
+        assert 29 <= int(found[2].headers["retry-after"]) <= 30  # of 60 seconds
 
 
 def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,10 @@ class SpecStore(Protocol):
 class QuoteIssuer(Protocol):
     """Makes and signs quotes."""
 
+    def spec(self, digest: bytes) -> jobspec.JobSpec | None:
+        """A specification that is here."""
+        ...
+
     def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
         """A quote for this requester and its signature. Refused tells the tenant why not."""
         ...

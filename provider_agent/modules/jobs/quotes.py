@@ -72,6 +72,10 @@ class QuoteDesk:
         reserved = self._places.of(account)
         return found if reserved is None else found | {reserved}
 
+    def spec(self, digest: bytes) -> JobSpec | None:
+        """A specification that is here; who asks again and again has it read once."""
+        return self._book.spec_named(digest)
+
     def issue(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes]:
         """A quote for this requester and its signature. Refused tells the tenant why not."""
         known = self._live(requester, spec)

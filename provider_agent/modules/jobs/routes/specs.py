@@ -118,20 +118,26 @@ class SpecRoutes:
             raise field_invalid("spec", "64 lower-case hex digits")
         self._count(account)
         digest = bytes.fromhex(body["spec"])
-        spec = await run_in_threadpool(jobspec.parse_named, await self._read(digest), digest)
+        spec = await run_in_threadpool(self._quotes.spec, digest)
+        if spec is None:
+            raise _missing()
         quote, signature = await run_in_threadpool(self._quotes.issue, account, spec)
         return JSONResponse({"quote": quote_json(quote), "signature": "0x" + signature.hex()})
 
     def _count(self, account: str) -> None:
         """Refused when the account sends or names too many specifications."""
         if not self._rate.allow(account):
-            raise too_often("specifications")
+            raise too_often("specifications", self._rate.pause(account))
 
     async def _read(self, digest: bytes) -> bytes:
         data = await run_in_threadpool(self._specs.spec, digest)
         if data is None:
-            raise Refused(Code.SPEC_MISSING, "the specification is not here; upload it first")
+            raise _missing()
         return data
+
+
+def _missing() -> Refused:
+    return Refused(Code.SPEC_MISSING, "the specification is not here; upload it first")
 
 
 def quote_json(quote: messages.Quote) -> dict[str, str]:
