@@ -23,6 +23,9 @@ _MOUNT = Path("/sys/fs/cgroup")
 _NEEDED = ("memory", "pids")
 _USEFUL = ("cpu", "cpuacct")  # of version 1; a run does without them
 _CPU_PERIOD_US = 100_000
+# Of a processor that a run uses, while a process outside wants it too: a tenth of what that gets.
+# The agent, which attests for all runs, does not wait for them.
+_WEIGHT, _SHARES = 10, 102
 _BRANCH = "teraproof"
 _ASIDE = "agent"  # as `DelegateSubgroup` in the unit would call it
 _SELF = Path("/proc/self/cgroup")
@@ -176,6 +179,7 @@ def _create_v2(parent: Path, name: str, memory: int, pids: int, cpus: int) -> Gr
             (path / "memory.oom.group").write_text("1")
         with suppress(OSError):  # the cpu controller may not be delegated
             (path / "cpu.max").write_text(f"{cpus * _CPU_PERIOD_US} {_CPU_PERIOD_US}")
+            (path / "cpu.weight").write_text(str(min(10_000, cpus * _WEIGHT)))
     except OSError:
         remove([path])
         return None
@@ -303,6 +307,7 @@ def _create_v1(
             with suppress(OSError):
                 (paths["cpu"] / "cpu.cfs_period_us").write_text(str(_CPU_PERIOD_US))
                 (paths["cpu"] / "cpu.cfs_quota_us").write_text(str(cpus * _CPU_PERIOD_US))
+                (paths["cpu"] / "cpu.shares").write_text(str(cpus * _SHARES))
     except OSError:
         remove(distinct)
         return None

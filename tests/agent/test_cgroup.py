@@ -50,6 +50,7 @@ def test_version_2__handed_over__limits_written_and_figures_read(
     written = {path.name: path.read_text() for path in (service / "run").iterdir()}
     assert written["memory.max"] == str(64 * MIB) and written["memory.swap.max"] == "0"
     assert (written["pids.max"], written["cpu.max"]) == ("8", "200000 100000")
+    assert int(written["cpu.weight"]) * 5 <= 100 * 2, "two processors, and the agent first"
     assert not group.ran_out_of_memory() and not group.hit_pids_limit()
     assert (group.tasks(), group.memory(), group.peak_memory(), group.cpu_ms()) == (0, 0, 0, 0)
     for name, text in {
@@ -169,6 +170,7 @@ def test_version_1__below_our_own_group__limits_written(tmp_path: Path, own: Pat
     assert (memory / "memory.memsw.limit_in_bytes").read_text() == str(64 * MIB)
     assert (pids / "pids.max").read_text() == "8"
     assert (cpu / "cpu.cfs_quota_us").read_text() == "200000"
+    assert int((cpu / "cpu.shares").read_text()) * 5 <= 1024 * 2
     (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
     (cpuacct / "cpuacct.usage").write_text("7000000\n")
     assert group.starved() and not group.ran_out_of_memory()
