@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ from teraproof.protocol import siwe
 log = logging.getLogger(__name__)
 
 DATABASE = "agent.sqlite"
+_GIVES_WAY = 0.001  # seconds
 _WALLET_GAS = 3_000_000  # for a contract wallet to check a signature
 
 
@@ -70,6 +72,9 @@ class Agent:
     def run(self) -> None:
         """Reconcile until `stop`. Runs of jobs go on when it ends."""
         settings = self._settings
+        # A thread that computes gives way after so long. The loop waits for it after each request
+        # to a node and each commit: that is what strangers can add to a step of a cycle.
+        sys.setswitchinterval(_GIVES_WAY)
         settings.agent.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         key, metrics = read_key(settings.operator), Metrics()
         with ExitStack() as stack:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_PATIENCE = 30.0  # seconds to wait for another writer
+
 
 class _Connections(threading.local):
     """A thread's connection and how deep it is in nested `transaction()` blocks."""
@@ -26,6 +28,9 @@ class Connections:
         self._local = _Connections()
         self._all: list[sqlite3.Connection] = []
         self._all_lock = threading.Lock()
+        # SQLite lets threads that want to write sleep, up to 100 ms at a time, and look again: the
+        # loop would wait for long after a stranger's request has let go. Here they are woken.
+        self._writing = threading.Lock()
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -50,7 +55,7 @@ class Connections:
         db = self._db()
         local = self._local
         if local.depth == 0:
-            db.execute("BEGIN IMMEDIATE")
+            self._begin(db)
         local.depth += 1
         try:
             yield db
@@ -63,6 +68,17 @@ class Connections:
             raise
         finally:
             local.depth -= 1
+            if local.depth == 0:
+                self._writing.release()
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        if not self._writing.acquire(timeout=_PATIENCE):
+            raise sqlite3.OperationalError("database is locked")
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._writing.release()
+            raise
 
     def changes(self) -> int:
         """How many rows this thread has written so far: to see whether something was written."""
@@ -75,7 +91,9 @@ class Connections:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection as all of ours are: durable at commit, foreign keys on."""
     # Connections are used by the thread that made them; only `close` crosses threads.
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=_PATIENCE, check_same_thread=False
+    )
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")

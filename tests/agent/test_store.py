@@ -16,7 +16,16 @@ import pytest
 from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.repository import JobsRepository as Jobs
 from provider_agent.modules.jobs.repository import QuoteRow, RunStage
-from provider_agent.store import IntentKey, IntentState, Mined, SeenLog, Store, Transaction
+from provider_agent.store import (
+    IntentKey,
+    IntentState,
+    Mined,
+    SeenLog,
+    Store,
+    Transaction,
+    connections,
+)
+from provider_agent.store.connections import connect
 from teraproof.errors import LocalError
 
 KEY = IntentKey("0xjobs", "0x01", "accept")
@@ -344,3 +353,38 @@ def test_session__expires(store: Store) -> None:
     assert store.session(b"t", 1010) == "0xr"
     assert store.session(b"t", 1011) is None
     assert store.session(b"u", 0) is None
+
+
+def test_many_threads_write__each_is_woken_for_its_turn_and_none_has_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself has a writer sleep and look again; here it would fail at once."""
+
+    def impatient(path: Path) -> sqlite3.Connection:
+        made = connect(path)
+        made.execute("PRAGMA busy_timeout = 0")
+        return made
+
+    monkeypatch.setattr(connections, "connect", impatient)
+    store = open_store(tmp_path / "agent.sqlite")
+    failed: list[sqlite3.Error] = []
+
+    def write(name: str) -> None:
+        try:
+            for number in range(20):
+                with store.transaction():
+                    store.set_meta(name, str(number))
+        except sqlite3.Error as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(f"thread.{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert [store.meta(f"thread.{n}") for n in range(8)] == ["19"] * 8
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.set_meta("thread.0", str(1 // 0))
+    store.set_meta("thread.0", "the turn was given back")
+    store.close()
