@@ -14,7 +14,9 @@ from pathlib import Path
 from eth_utils.crypto import keccak
 
 from provider_agent.store.errors import damaged
-from provider_agent.store.rows import IntentState
+from provider_agent.store.rows import DONE, IntentState
+
+_NEWEST = 1_000  # signed transactions, which a reorg may throw out
 
 
 def check_file(db: sqlite3.Connection, path: Path) -> None:
@@ -42,7 +44,15 @@ def check_rows(db: sqlite3.Connection, path: Path) -> None:
     ).fetchone()[0]
     if wrong or unsigned:
         raise damaged(path, "a nonce is not that of its transaction")
-    for tx_hash, raw in db.execute("SELECT hash, raw FROM transactions"):
+    # What may be sent once more: all that waits, and the newest.
+    waiting = [state for state in IntentState if state not in DONE]
+    marks = ", ".join("?" * len(waiting))
+    for tx_hash, raw in db.execute(
+        "SELECT hash, raw FROM transactions WHERE intent_id IN "  # noqa: S608 - marks only
+        f"(SELECT id FROM intents WHERE state IN ({marks})) UNION SELECT * FROM "
+        "(SELECT hash, raw FROM transactions ORDER BY nonce DESC LIMIT ?)",
+        (*waiting, _NEWEST),
+    ):
         if keccak(raw) != tx_hash:
             raise damaged(path, "a signed transaction does not have its hash")
 

@@ -16,6 +16,7 @@ from provider_agent.modules.jobs.repository import QuoteRow
 from provider_agent.modules.jobs.settings import JobsSettings
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
+from tests.agent.duty_parts import OWNER
 from tests.agent.duty_rig import Rig
 from tests.agent.test_paid_first import hire, quoted
 
@@ -131,5 +132,5 @@ def test_unused_quotes__old_events_are_not_read_again_for_them(rig: Rig) -> None
     for _ in range(60):
         rig.next_block(rig.settings.section(JobsSettings).quote_seconds)
         rig.cycle()
-    Backfill(rig.book, rig.promises, feed, pace, 4, lambda: rig.now).look(rig.block)
+    Backfill(rig.book, rig.promises, feed, pace, 4, lambda: rig.now).look(rig.block, OWNER)
     assert sent == [rig.block.number - 16], "some windows, as without quotes"

@@ -27,7 +27,7 @@ from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_ADDRESS, Order
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, START, TENANT, TPF
+from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, OWNER, START, TENANT, TPF
 from tests.agent.duty_rig import Rig
 
 DOMAIN = messages.Domain(31337, JOBS)
@@ -411,19 +411,19 @@ def test_quote_used_and_job_unknown__old_events_are_read_again(
     feed = cast(EventFeed, SimpleNamespace(look_back=sent.append))
     pace = cast(Pace, SimpleNamespace(seconds=12.0))
     backfill = Backfill(rig.book, rig.promises, feed, pace, 4, lambda: now[0])
-    backfill.look(rig.block)
+    backfill.look(rig.block, OWNER)
     assert len(sent) == 1, "once at the start"
-    backfill.look(rig.block)
+    backfill.look(rig.block, OWNER)
     assert len(sent) == 1
     rig.chain.used_quotes.add(quote.nonce)
     for _ in range(50):
         rig.next_block()
     rig.cycle()
     now[0] += 21
-    backfill.look(rig.block)
+    backfill.look(rig.block, OWNER)
     assert len(sent) == 2 and sent[-1] <= 100, "from when the quote was signed"
     assert "its job is not known" in caplog.text
     rig.post(spec, nonce=int.from_bytes(quote.struct_hash(), "big"))
     now[0] += 21
-    backfill.look(rig.block)
+    backfill.look(rig.block, OWNER)
     assert len(sent) == 2, "the job is known now"

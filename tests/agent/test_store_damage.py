@@ -184,6 +184,17 @@ def test_rows_that_contradict_each_other__damaged(good: Path, tmp_path: Path, ch
     assert "another program" not in str(wrong(copy(good, tmp_path), change))
 
 
+def test_row_of_somebody_elses_job__not_compared_with_its_id(good: Path, tmp_path: Path) -> None:
+    """A large market has any number of them, and nothing of ours follows from their terms."""
+    path = copy(good, tmp_path)
+    store = open_store(path)
+    Jobs(store).add_job(b"o" * 32, b"t" * 512, "0xr", b"n" * 32, 3)
+    store.close()
+    open_store(path).close()
+    wrong(path, "INSERT INTO runs SELECT 'r', job_id, 'planned', NULL, '', NULL, NULL, NULL, NULL, "
+          "1, 1 FROM jobs WHERE job_id = CAST('" + "o" * 32 + "' AS BLOB)")  # fmt: skip
+
+
 # ---------------------------------------------------------------------- lost files
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from provider_agent.core.feed import EventFeed
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.promises import Promises
-from teraproof.protocol.terms import Status
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 
@@ -41,8 +40,10 @@ class Backfill:
         self._window, self._clock = window, clock
         self._looked: float | None = None
 
-    def look(self, block: BlockRef) -> None:
-        """Have the feed read from further back, if it is time. Call before each poll."""
+    def look(self, block: BlockRef, owner: str | None) -> None:
+        """Have the feed read from further back, if it is time. Call before each poll; `owner` is
+        whose jobs are ours.
+        """
         missing = self._promises.unseen
         pause = _HURRY if missing else _EVERY
         if self._looked is not None and self._clock() - self._looked < pause:
@@ -55,18 +56,16 @@ class Backfill:
                 quote.requester,
             )
         first = block.number - _WINDOWS * self._window
-        oldest = self._oldest()
+        oldest = self._oldest(owner)
         if oldest is not None:
             passed = max(0, block.timestamp - oldest)
             # Blocks may have been faster than they are now.
             first = min(first, block.number - int(1.5 * passed / self._pace.seconds) - self._window)
         self._feed.look_back(max(0, first))
 
-    def _oldest(self) -> int | None:
+    def _oldest(self, owner: str | None) -> int | None:
         """The time, as the chain has it, of the oldest thing whose event may be missed."""
         quotes = [*self._promises.quotes, *self._promises.unseen]
         times = [quote.created_at for quote in quotes]
-        for job in self._book.store.jobs(Status.ATTESTED):
-            if job.attested_at is None and job.assigned_at is not None:
-                times.append(job.assigned_at)
-        return min(times, default=None)
+        unread = None if owner is None else self._book.store.unread_since(owner)
+        return min([*times, *([] if unread is None else [unread])], default=None)

@@ -220,7 +220,7 @@ class JobBook:
         """Whether the job that a quote was used for is known."""
         if quote.digest in self._matched:
             return True
-        known = self.store.jobs_of(quote.requester, *Status)
+        known = self.store.jobs_naming(quote.requester, quote.spec)
         number = int.from_bytes(quote.digest, "big")
         found = any(decode_terms(job.terms).order.nonce == number for job in known)
         if found:

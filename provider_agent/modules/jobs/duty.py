@@ -45,6 +45,7 @@ from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.repository import JobRow, JobsRepository, JobUpdate, RunStage
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.windows import Windows
+from provider_agent.store.errors import damaged
 from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import (
     Accepted,
@@ -380,6 +381,8 @@ class JobsDuty:
         """A job assigned to us: run it, or attest what came of it."""
         assert job.assigned_at is not None  # read from the state word
         terms = decode_terms(job.terms)
+        if terms.job_id() != job.job_id:
+            raise damaged(self._store.path, "the terms of a job do not have its id")
         deadline = terms.deadline(job.assigned_at)
         if block.timestamp > deadline:  # what a block says; the clock alone ends no work
             self._book.note(

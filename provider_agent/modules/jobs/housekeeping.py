@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 
 from provider_agent.core.capacity import UNWANTED
 from provider_agent.http.uploads import InputStorage
-from provider_agent.modules.jobs.book import CONTRACT, LIVE, JobBook, decode_terms
+from provider_agent.modules.jobs.book import CONTRACT, JobBook, decode_terms
 from provider_agent.modules.jobs.promises import Promises
 from provider_agent.modules.jobs.repository import JobRow
 from provider_agent.modules.jobs.results import Results
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _RESTS = 3600  # seconds that an ended row stays where it was
 _QUOTES_REST = 86_400  # seconds from a quote's expiry to its deletion
 _ORDERS = 16  # of an account that are looked at for what they pay
+_SPECS = 32  # of an account that a round reads, to see which of its old files are needed
 _PAGE = 500  # old jobs that a round looks at
 _BATCH = 50  # jobs moved in one transaction: others wait for it
 _BREATH, _PAUSE = 0.05, 30.0  # seconds after a full batch, and after one that was not full
@@ -83,12 +84,13 @@ class Housekeeper:
             store.retire(
                 [job.job_id for job in old if self._is_over(job, open_margin)], self._deep()
             )
-            needed: dict[str, set[str]] = {}
+            needed: dict[str, set[str] | None] = {}
 
             def keep(account: str, name: str) -> bool:
                 if account not in needed:
                     needed[account] = self._needed(account)
-                return name in needed[account]
+                known = needed[account]
+                return known is None or name in known
 
             self._inputs.prune(self._keep_seconds, keep)
             self.value(self._inputs.accounts(), open_margin, paused)
@@ -109,14 +111,18 @@ class Housekeeper:
         if any(quote.requester == named for quote in self._promises.quotes):
             return 0
         owner = None if self._seen is None else self._seen[1]
-        mine = self._book.store.jobs_of(named, Status.ASSIGNED)
-        return 0 if any(job.provider == owner for job in mine) else UNWANTED
+        mine = [] if owner is None else self._book.store.jobs_by(owner, Status.ASSIGNED)
+        return 0 if any(job.requester == named for job in mine) else UNWANTED
 
-    def _needed(self, account: str) -> set[str]:
-        """The inputs of all that an account has ordered, or has a quote for."""
+    def _needed(self, account: str) -> set[str] | None:
+        """The inputs of all that an account has ordered, or has a quote for; None when these are
+        too many to be read through. They give way to whatever is worth more all the same.
+        """
         named = address("account", account)
         wanted = {quote.spec for quote in self._promises.quotes if quote.requester == named}
-        wanted |= {job.spec for job in self._book.store.jobs_of(named, *LIVE)}
+        wanted.update(self._book.store.live_specs(named, _SPECS + 1))
+        if len(wanted) > _SPECS:
+            return None
         specs = [self._book.spec_named(digest) for digest in wanted]
         return {entry.sha256 for spec in specs if spec for entry in spec.inputs}
 

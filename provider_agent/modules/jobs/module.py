@@ -242,8 +242,8 @@ class JobsModule(Module):
         self._fleet.look()
         self._duty.reconcile(cycle.block, cycle.provider, cycle.time_left)
         self._worker.probe_suspects()
-        self._backfill.look(cycle.block)
         standing = self._duty.standing
+        self._backfill.look(cycle.block, None if standing is None else standing.owner)
         if standing is not None:
             self._housekeeper.see(cycle.block.number, standing.owner)
         margin = 0 if standing is None else standing.open_margin

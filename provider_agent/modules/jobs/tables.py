@@ -24,8 +24,14 @@ def check_rows(db: sqlite3.Connection, path: Path) -> None:
     )
     check_numbers(db, path, "quotes", "nonce", "price", "collateral", "duration")
     check_meta(db, path, "quotes.last_nonce")
+    # Those of others may be any number. A job of ours is known by an acceptance, a run or a quote,
+    # and its terms are compared again before it is worked on.
     for job_id, terms in db.execute(
-        "SELECT job_id, terms FROM jobs WHERE status IN (?, ?)", _TAKEN
+        "SELECT job_id, terms FROM jobs WHERE status IN (?, ?) AND ("
+        "EXISTS (SELECT 1 FROM runs WHERE runs.job_id = jobs.job_id) "
+        "OR EXISTS (SELECT 1 FROM intents WHERE object_id = lower(hex(jobs.job_id))) "
+        "OR EXISTS (SELECT 1 FROM quotes WHERE quotes.spec = jobs.spec))",
+        _TAKEN,
     ):
         if keccak(terms) != job_id:
             raise damaged(path, "the terms of a job do not have its id")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache, partial
 from typing import Any
 
@@ -143,6 +144,8 @@ class UploadRule:
         self._book, self._duty, self._desk = book, duty, desk
         self._policy, self._capacity = policy, capacity
         self._verdicts = Verdicts(book, policy)
+        # Reading what strangers have ordered is work for the processor: one at a time.
+        self._lock = threading.Lock()
 
     def __call__(self, account: str, sha256: str, size: int) -> Permit | None:
         """The permit for `account` to upload the file with this digest and size (bytes) now; None
@@ -150,13 +153,16 @@ class UploadRule:
 
         Refused, with the reason, when one does, and we would not take it.
         """
+        with self._lock:
+            return self._permit(account, sha256, size)
+
+    def _permit(self, account: str, sha256: str, size: int) -> Permit | None:
         standing = self._duty.standing
         unfit: list[tuple[JobRow, Refused]] = []
-        for job in [] if standing is None else self._orders(account):
+        for job in [] if standing is None else self._orders(account, standing.owner):
             assert standing is not None  # there are orders
             if Status(job.status) is Status.ASSIGNED:
-                ours = job.provider == standing.owner
-                if ours and self._naming(job.spec, sha256, size) is not None:
+                if self._naming(job.spec, sha256, size) is not None:
                     return Permit(worth=None)
                 continue
             # What costs least to find out comes first: the accounts are strangers'.
@@ -182,12 +188,12 @@ class UploadRule:
             refusal.code, f"this provider would not take the job: {refusal}", **refusal.details
         )
 
-    def _orders(self, account: str) -> list[JobRow]:
+    def _orders(self, account: str, owner: str) -> list[JobRow]:
         """Some of the orders of an account that have not ended: ours, and those that pay best."""
-        found = self._book.store.jobs_of(account, Status.OPEN, Status.ASSIGNED)
-        found.sort(key=lambda job: decode_terms(job.terms).order.max_price, reverse=True)
-        found.sort(key=lambda job: Status(job.status) is Status.OPEN)
-        return found[:_ORDERS]
+        store = self._book.store
+        mine = store.jobs_by(owner, Status.ASSIGNED)
+        ours = [job for job in mine if job.requester == account]
+        return [*ours, *store.best_orders(account, _ORDERS)]
 
     def _naming(self, digest: bytes, sha256: str, size: int) -> JobSpec | None:
         """The specification, if it is here and names this input."""

@@ -64,6 +64,23 @@ class Jobs(Repository):
         )
         return [_job(row) for row in rows]
 
+    def jobs_naming(self, requester: str, spec: bytes) -> list[JobRow]:
+        """An account's jobs with this specification."""
+        rows = self._db().execute(
+            "SELECT * FROM jobs INDEXED BY jobs_by_spec WHERE spec = ? AND requester = ?",
+            (spec, requester),
+        )
+        return [_job(row) for row in rows]
+
+    def live_specs(self, requester: str, limit: int) -> list[bytes]:
+        """Specifications that are here and that jobs of an account name which have not ended."""
+        return self._ids(
+            "SELECT DISTINCT spec FROM jobs JOIN specs ON specs.digest = jobs.spec "
+            "WHERE requester = ? AND status IN (0, 1, 2, 3) LIMIT ?",
+            requester,
+            limit,
+        )
+
     def jobs_by(self, provider: str, *statuses: int) -> list[JobRow]:
         """A provider's jobs with any of the statuses, oldest change first."""
         marks = ", ".join("?" * len(statuses))
@@ -111,6 +128,18 @@ class Jobs(Repository):
             (owner or "",),
         )
         return [bytes(row[0]) for row in rows]
+
+    def unread_since(self, provider: str) -> int | None:
+        """When the first of a provider's jobs was assigned whose attestation the chain has, and no
+        event has told; None without such a job.
+        """
+        row = self._db().execute(
+            "SELECT min(CAST(assigned_at AS INTEGER)) FROM jobs "
+            "WHERE provider = ? AND status = 3 AND attested_at IS NULL",
+            (provider,),
+        )
+        found: int | None = row.fetchone()[0]
+        return found
 
     def best_paid(self, limit: int) -> list[bytes]:
         """Open jobs that pay most, the best first."""
