@@ -228,7 +228,7 @@ class Attackers:
 
     @contextlib.contextmanager
     def _try(self, attack: str) -> Iterator[None]:
-        """One attack, counted. That it is refused, or meets no agent, is no fault."""
+        """One attack, counted. That it is refused, or meets no agent, is not a fault."""
         try:
             yield
         except LocalError as error:
