@@ -256,6 +256,8 @@ class Wire:
                 known = endpoint.slow.get(method)
                 pause = _STALL_FIRST if known is None else min(2 * known.pause, _STALL_MOST)
                 endpoint.slow[method] = Stall(self._clock() + pause, pause)
+                # Its chain is asked for again before anything else: not in line either.
+                endpoint.slow.setdefault("eth_chainId", Stall(self._clock(), pause / 2))
         self._observe(endpoint, method, "failed", begin)
         log.info("%s %s (%s)", endpoint.label, what, method)
         return Transport(f"{endpoint.label} {what}; check chain.rpc_urls", reached=reached)

@@ -338,6 +338,33 @@ def test_drips_again_and_again__only_the_first_time_costs_a_cycle() -> None:
     assert waited.count(("rpc1 failed", True)) == 1
 
 
+def test_begins_to_drip_after_it_was_in_use__one_wait_whatever_is_asked_next() -> None:
+    """A failure makes its chain doubtful: to ask for that in line would be a second wait."""
+    ill = [False]
+    waited: list[bool] = []
+
+    def observe(endpoint: str, method: str, outcome: str, seconds: float) -> None:
+        if outcome == "failed":
+            waited.append(threading.current_thread() is threading.main_thread())
+
+    def rule(method: str, params: list[Any]) -> Raw | None:
+        return Raw(every=0.05) if ill[0] else None
+
+    with StubNode(rule) as bad, StubNode() as good:
+        pool = RpcPool([bad.url, good.url], CHAIN, timeout=0.4, max_wait=0.2, observer=observe)
+        assert pool.head().number == 100
+        ill[0] = True
+        for _ in range(3):
+            pool.endpoints[0].not_before = 0.0
+            assert pool.balance(SOMEBODY) == 10**18
+            pool.endpoints[0].not_before = 0.0
+            assert pool.head().number == 100
+            pool.endpoints[0].not_before = 0.0
+            assert pool.code(SOMEBODY) == b""
+        pool.close()
+    assert waited.count(True) == 1
+
+
 def test_slow_endpoint_is_well_again__used_again() -> None:
     ill = [True]
     with (
