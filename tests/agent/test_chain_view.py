@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from unittest import mock
@@ -40,9 +41,9 @@ class Counted(PlainChain):
             raise BlockUnknown("not yet")
         return block(number, int(self.forked is not None and number >= self.forked))
 
-    def state(self, job: bytes, at: BlockRef) -> int:
+    def states(self, jobs: Sequence[bytes], at: BlockRef) -> tuple[int, ...]:
         self.asked.append("state")
-        return super().state(job, at)
+        return super().states(jobs, at)
 
     def provider_of(self, operator: str, at: BlockRef) -> str:
         self.asked.append("provider_of")
@@ -225,7 +226,8 @@ def test_windows__attested_again_after_a_reorg__the_new_end_counts(tmp_path: Any
 def test_many_jobs_in_their_windows__no_read_until_one_ends(tmp_path: Any) -> None:
     """As many as a day brings, and an agent that has just started."""
     rig = Rig(tmp_path)
-    ids = [attested(rig, rig.block.timestamp) for _ in range(40)]
+    for _ in range(40):
+        attested(rig, rig.block.timestamp)
     rig.cycle()
     rig.restart()
     rig.cycle()
@@ -236,4 +238,36 @@ def test_many_jobs_in_their_windows__no_read_until_one_ends(tmp_path: Any) -> No
     assert rig.chain.reads == before
     rig.next_block(3600)
     rig.cycle()
-    assert rig.chain.reads == before + len(ids)
+    assert rig.chain.reads == before + 1
+
+
+def test_news_of_more_jobs_than_one_reading_holds__each_word_read_once_few_requests(
+    tmp_path: Any,
+) -> None:
+    rig = Rig(tmp_path)
+    ids = [attested(rig, rig.block.timestamp) for _ in range(150)]
+    rig.cycle()
+    for job_id in ids[::2]:
+        rig.chain.words[job_id] = Status.REFUSED
+    rig.next_block()
+    rig.duty.consume([], ids)
+    before = rig.chain.reads
+    rig.cycle()
+    assert rig.chain.reads - before <= 3
+    found = [Status(job.status) for job_id in ids if (job := rig.records.job(job_id))]
+    assert found == [Status.REFUSED, Status.ATTESTED] * 75
+
+
+def test_no_time_is_left_in_a_reading__the_rest_is_fresh_in_the_next_cycle(tmp_path: Any) -> None:
+    rig = Rig(tmp_path)
+    ids = [attested(rig, rig.block.timestamp) for _ in range(10)]
+    rig.cycle()
+    rig.next_block()
+    rig.duty.consume([], ids)
+    rig.duty.reconcile(rig.block, rig.standing.look(rig.block), lambda: 0.0)
+    for job_id in ids:
+        rig.chain.words[job_id] = Status.REFUSED
+    rig.next_block()
+    rig.cycle()
+    found = [Status(job.status) for job_id in ids if (job := rig.records.job(job_id))]
+    assert sorted(found) == [Status.ATTESTED] + [Status.REFUSED] * 9

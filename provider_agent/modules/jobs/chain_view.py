@@ -8,7 +8,7 @@ which it was read. Whether orders are paused is read once per minute: the contra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from teraproof.rpc.types import BlockRef
 _ZERO_ADDRESS = "0x" + "00" * 20
 _MODULE = "jobs"
 _MOST_WORDS = 100_000
+AT_ONCE = 64  # words that the contract gives in one reading
 
 
 class _Pause(NamedTuple):
@@ -62,11 +63,21 @@ class ChainView:
 
     def word(self, job_id: bytes, block: BlockRef) -> int:
         """The state word of a job, as known or as read at this block. Raises ChainError."""
-        if job_id not in self._words:
-            if len(self._words) >= _MOST_WORDS:
-                self._words.clear()
-            self._words[job_id] = self._jobs.state(job_id, block)
+        self.read([job_id], block)
         return self._words[job_id]
+
+    def read(self, job_ids: Sequence[bytes], block: BlockRef) -> None:
+        """Know the state words of at most `AT_ONCE` jobs; one request for all that are not known.
+        Raises ChainError.
+        """
+        unknown = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._words]
+        if not unknown:
+            return
+        if len(self._words) >= _MOST_WORDS:
+            self._words.clear()
+            unknown = list(dict.fromkeys(job_ids))
+        words = self._jobs.states(unknown, block)
+        self._words.update(zip(unknown, words, strict=True))
 
     def forget(self, job_id: bytes) -> None:
         """Read a job's word again when it is wanted next: there is news, or it has ended."""

@@ -37,7 +37,7 @@ from provider_agent.modules.jobs.book import (
     decode_terms,
     record_of,
 )
-from provider_agent.modules.jobs.chain_view import ChainView
+from provider_agent.modules.jobs.chain_view import AT_ONCE, ChainView
 from provider_agent.modules.jobs.executor import Worker
 from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Standing
@@ -224,19 +224,29 @@ class JobsDuty:
         self._view.begin(block)
         self.standing = self._view.standing(block, provider)
         owed = self._owed(block)
-        while owed:
-            if owed[0] in self._dirty:
-                self._view.forget(owed[0])
-            self._reconcile_job(owed[0], block)
-            self._dirty.discard(owed.pop(0))
+        done = 0
+        while done < len(owed):
+            if done % AT_ONCE == 0:
+                self._read_words(owed[done : done + AT_ONCE], block)
+            self._reconcile_job(owed[done], block)
+            self._dirty.discard(owed[done])
+            done += 1
             if time_left() <= 0:
                 break
+        owed = owed[done:]
         self._put_off = owed
         self._promises.update(block, self.standing, self._to_defend)
         self._halt.look()
         if self.standing is not None and self.standing.operator_is_ours and not owed:
             self._taker.take(block, self.standing, self._refresh)
         self._promises.show()
+
+    def _read_words(self, job_ids: list[bytes], block: BlockRef) -> None:
+        """Read what `_reconcile_job` will want to know of these jobs, in one request."""
+        for job_id in self._dirty.intersection(job_ids):
+            self._view.forget(job_id)
+        wanted = [j for j in job_ids if j in self._dirty or not self._is_accepting(j)]
+        self._view.read([j for j in wanted if self._store.job(j) is not None], block)
 
     def _look_everywhere(self) -> None:
         """Now and then all jobs of ours at work: events are hints, and may get lost. One that waits
