@@ -53,6 +53,7 @@ def work(tmp_path: Path, run_id: str = "run") -> Path:
 
 
 def let_end(tmp_path: Path, run_id: str = "run") -> None:
+    runs.wait_for(work(tmp_path, run_id))  # it may not have been mounted yet
     (work(tmp_path, run_id) / "end").touch()
 
 
