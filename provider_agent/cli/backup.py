@@ -32,7 +32,7 @@ _folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_typ
 @_config
 @_folder
 def backup(config: Path, folder: Path) -> None:
-    """Copy databases, what was signed, settings and the encrypted key into a new directory.
+    """Copy databases, what was signed, settings and the key into a new directory.
 
     The agent may run meanwhile. The password of the key is not copied, nor a bare key: keep them in
     another place.

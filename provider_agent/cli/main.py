@@ -85,7 +85,7 @@ class Later(NamedTuple):
 LATER = {
     "backup": Later(
         "provider_agent.cli.backup",
-        "Copy databases, settings and the encrypted key into a new directory.",
+        "Copy databases, what was signed, settings and the key into a new directory.",
     ),
     "bench": Later(
         "provider_agent.prover.bench.bench",

@@ -116,6 +116,7 @@ def deploy(suite: Suite, **changes: Any) -> Contract:
         "payment_token": suite.payment.address,
         "staking": suite.staking.address,
         "scores": ZERO_ADDRESS,
+        "court": ZERO_ADDRESS,
         "owner": suite.owner,
         "initial_guardian": suite.guardian,
         "treasury": suite.treasury,
