@@ -223,8 +223,22 @@ class OperatorConsent(_Struct):
     expires: int
 
 
+@dataclass(frozen=True)
+class Ballot(_Struct):
+    """What a juror's operator signs to make its salt for a round of a dispute; for Disputes.
+
+    The signature is the secret. It is never shown, and nobody checks it.
+    """
+
+    TYPE: ClassVar[str] = "Ballot"
+    FIELDS: ClassVar[Fields] = (("job", "bytes32"), ("round", "uint256"))
+
+    job: bytes
+    round: int
+
+
 # A field that is missing in FIELDS would not be signed: refuse to start instead.
-for _message in (Quote, Attestation, OperatorConsent):
+for _message in (Quote, Attestation, OperatorConsent, Ballot):
     if [f.name for f in fields(_message)] != [name for name, _ in _message.FIELDS]:
         raise AssertionError(f"{_message.TYPE}: dataclass and EIP-712 members differ")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from teraproof.errors import LocalError
 from teraproof.protocol.messages import (
     Attestation,
+    Ballot,
     Domain,
     OperatorConsent,
     Quote,
@@ -34,6 +35,7 @@ addresses = st.binary(min_size=20, max_size=20).map(lambda b: "0x" + b.hex())
 quotes = st.builds(Quote, addresses, addresses, words, u256, u256, u64, u64, u256, u256)
 attestations = st.builds(Attestation, words, words, words, words, u64, u64)
 consents = st.builds(OperatorConsent, addresses, addresses, u256, u64)
+ballots = st.builds(Ballot, words, u256)
 domains = st.builds(Domain, u256, addresses)
 
 # The types as the design fixes them, written out here a second time on purpose.
@@ -63,6 +65,7 @@ TYPES: dict[str, list[tuple[str, str]]] = {
         ("uint256", "nonce"),
         ("uint64", "expires"),
     ],
+    "Ballot": [("bytes32", "job"), ("uint256", "round")],
 }
 
 
@@ -82,7 +85,7 @@ def independent(domain: Domain, message: Any) -> Any:
 
 
 @settings(max_examples=50)
-@given(domains, st.one_of(quotes, attestations, consents))
+@given(domains, st.one_of(quotes, attestations, consents, ballots))
 def test_digest__any_message__equals_eth_account(domain: Domain, message: Any) -> None:
     theirs = independent(domain, message)
     assert domain.separator() == theirs.header
@@ -91,7 +94,7 @@ def test_digest__any_message__equals_eth_account(domain: Domain, message: Any) -
 
 
 @settings(max_examples=20)
-@given(domains, st.one_of(quotes, attestations, consents))
+@given(domains, st.one_of(quotes, attestations, consents, ballots))
 def test_sign__any_message__recovers_and_equals_wallet(domain: Domain, message: Any) -> None:
     signature = sign(domain, message, KEY)
     assert len(signature) == 65
