@@ -19,6 +19,7 @@ from provider_agent.core.head import NewestHead
 from provider_agent.core.health import Check
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.operation import Door, Operation
+from provider_agent.core.panels import Panels
 from provider_agent.core.settings import Section, Settings
 from provider_agent.core.standing import Provider, Standing
 from provider_agent.core.trial import StartCheck, Trial
@@ -85,6 +86,7 @@ class Context:
     capacity: Capacity
     fleet: Fleet
     activity: Activity = field(default_factory=Activity)
+    panels: Panels = field(default_factory=Panels)
 
     @property
     def short_pause(self) -> int:

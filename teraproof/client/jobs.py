@@ -36,6 +36,7 @@ from teraproof.protocol.digests import (
 )
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import MAX_BYTES, JobSpec, parse_named
+from teraproof.protocol.terms import Judged
 
 _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 18
@@ -155,13 +156,17 @@ class AgentClient:
         """What the provider says about itself (`GET /v1/provider`)."""
         return self._http.json("GET", "/v1/provider", signed=False)
 
-    def quote(self, spec: JobSpec, domain: messages.Domain) -> tuple[messages.Quote, bytes]:
-        """A signed quote for `spec`, whose specification must have been uploaded.
+    def quote(
+        self, spec: JobSpec, domain: messages.Domain, judged: int = Judged.TRUSTED
+    ) -> tuple[messages.Quote, bytes]:
+        """A signed quote for `spec`, whose specification must have been uploaded, and whose result
+        is `judged` like that.
 
         `domain` is that of the Jobs contract. The signature, the requester and the specification
         are checked; the price is for the caller to judge.
         """
-        answer = self._http.json("POST", "/v1/quotes", {"spec": spec.digest().hex()})
+        query = f"?judged={int(judged)}" if judged else ""
+        answer = self._http.json("POST", f"/v1/quotes{query}", {"spec": spec.digest().hex()})
         try:
             given = answer["quote"]
             values: dict[str, Any] = {
@@ -183,6 +188,11 @@ class AgentClient:
         if signer != quote.operator:
             raise LocalError(
                 f"{self.base_url}: the quote is not signed by its operator", Code.QUOTE_INVALID
+            )
+        if quote.judged != judged:
+            raise LocalError(
+                f"{self.base_url}: the quote is for an order that is judged in another way",
+                Code.QUOTE_INVALID,
             )
         if quote.spec != spec.digest():
             raise LocalError(
@@ -289,14 +299,16 @@ class AgentClient:
         max_bytes: int = 64 << 30,
         *,
         as_juror: bool = False,
+        seal: bytes | None = None,
     ) -> list[Entry]:
         """Download a result to `directory`, which appears when all of it is verified.
 
         `digest` is the result digest attested on chain. What an interrupted call has got is kept
         in `<directory>.partial` and used by the next one. Returns the files. A drawn juror says
-        that it asks as one.
+        that it asks as one, with the seal of what its own run gave if that is this result.
         """
         place = "evidence/result" if as_juror else "result"
+        query = "" if seal is None else f"?seal={seal.hex()}"
         if directory.exists():
             here = entries(directory)
             if result_digest(encode_manifest(here)) != digest:
@@ -306,7 +318,7 @@ class AgentClient:
                 )
             return here
         listed = parse_manifest(
-            self._attested(job_id, place, digest, _MANIFEST_BYTES, result_digest)
+            self._attested(job_id, place + query, digest, _MANIFEST_BYTES, result_digest)
         )
         total = sum(entry.size for entry in listed)
         if total > max_bytes:
@@ -324,7 +336,7 @@ class AgentClient:
             if _is_file(target, entry):
                 continue
             part = parts / entry.sha256
-            self._fetch_file(f"{_job(job_id)}/{place}/{percent(entry.path)}", entry, part)
+            self._fetch_file(f"{_job(job_id)}/{place}/{percent(entry.path)}{query}", entry, part)
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
         if result_digest(manifest(files)) != digest:

@@ -61,6 +61,12 @@ class Member:
     went: int
     """The period in which it lost all seats; 0 while it has some."""
 
+    def is_over(self, period: int) -> bool:
+        """Whether no jury that is asked for in a period may draw it any more. Until somebody evicts
+        it its seats are counted all the same.
+        """
+        return period > self.last_period
+
     @classmethod
     def unpack(cls, value: int) -> Member | None:
         """From the contract's word; None for no juror."""
@@ -180,8 +186,8 @@ def member(
 def members_of(
     disputes: DisputesContract, capability: bytes, first: int, block: Block = "latest"
 ) -> list[Member]:
-    """Who has seats for a capability, by the events from block `first` on; the most seats first.
-    Raises ChainError.
+    """Who has seats for a capability, by the events from block `first` on, the most seats first;
+    also those whose term `is_over`. Each owner is there once. Raises ChainError.
     """
     leaves = {event.leaf for event in disputes.find(Enlisted, first, capability=capability)}
     words = [disputes.juror_of(capability, leaf, block) for leaf in sorted(leaves)]

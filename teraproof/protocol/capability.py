@@ -50,12 +50,57 @@ class Capability:
                 "such as nvidia-h100"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> Capability:
+        """The inverse of `str`. WrongInput for anything else."""
+        parts = text.split("|")
+        if len(parts) != 3:
+            raise WrongInput(
+                f"capability {text!a}: give kind, runtime and hardware, such as batch|python-ml|cpu"
+            )
+        return cls(*parts)
+
     def __str__(self) -> str:
         return f"{self.kind}|{self.runtime}|{self.hardware}"
 
     def number(self) -> int:
         """The uint256 that names it on chain."""
         return int.from_bytes(capability(self.kind, self.runtime, self.hardware), "big")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most that a judged order may ask for: what each juror of its capability must have."""
+
+    cpus: int
+    memory_mb: int
+    disk_mb: int
+    input_mb: int
+
+
+#: Without GPUs; and what each GPU adds.
+_CPU, _GPU = Bounds(2, 4_096, 8_192, 2_048), Bounds(8, 65_536, 131_072, 65_536)
+
+
+def bounds(gpus: int) -> Bounds:
+    """The bounds of judged orders on a number of GPUs."""
+    return Bounds(
+        *(getattr(_CPU, name) + gpus * getattr(_GPU, name) for name in Bounds.__annotations__)
+    )
+
+
+def beyond(spec: JobSpec) -> str | None:
+    """What a judged order must not be, one line; None for one that jurors can run again."""
+    if not spec.deterministic:
+        return "its specification does not say that it is deterministic"
+    if spec.network:
+        return "it uses the network"
+    wanted, most = spec.resources, bounds(spec.resources.gpus)
+    asked = Bounds(wanted.cpus, wanted.memory_mb, wanted.disk_mb, -(-spec.input_bytes() // 2**20))
+    for name in Bounds.__annotations__:
+        if getattr(asked, name) > getattr(most, name):
+            return f"{name} {getattr(asked, name)} is above the {getattr(most, name)} of a juror"
+    return None
 
 
 def capability(kind: str, runtime: str, hardware: str) -> bytes:

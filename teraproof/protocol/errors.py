@@ -214,6 +214,14 @@ class Code(StrEnum):
     ORDERS_PAUSED = "orders_paused", _REFUSED, 409, True, "New orders are paused on chain."
     NOT_OPEN = "not_open", _REFUSED, 409, False, "The order is no longer open."
     JUDGE_UNKNOWN = "judge_unknown", _REFUSED, 409, False, "Judged in a way the agent knows not."
+    COURT_REFUSED = "court_refused", _REFUSED, 409, False, "The owner takes no orders for a court."
+    CAPABILITY_MISMATCH = (
+        "capability_mismatch",
+        _REFUSED,
+        409,
+        False,
+        "The order's jurors could not run its job again.",
+    )
     NOT_REFUSABLE = "not_refusable", _REFUSED, 409, False, "The owner takes no refusable orders."
     SCORE_MISSING = (
         "score_missing",

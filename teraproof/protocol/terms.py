@@ -46,14 +46,12 @@ class Status(IntEnum):
 
 
 class Judged(IntEnum):
-    """How the result of an order is judged."""
+    """How the result of an order is judged. Above 2**128 a court decides: `Order.capability`."""
 
     TRUSTED = 0
     """By nobody: whoever attests is paid."""
     REFUSABLE = 1
     """The tenant may burn its price and the collateral within the challenge window."""
-    DETERMINISTIC = 2
-    """By running it again. Refused by the contract until there is a court."""
 
 
 #: An order that is judged by more than this names the capability whose jurors decide.

@@ -134,7 +134,7 @@ class MemoryStore:
 class NobodyIsDrawn:
     """An agent without a court."""
 
-    def of(self, job_id: bytes, account: str) -> Evidence:
+    def of(self, job_id: bytes, account: str, seal: str | None = None) -> Evidence:
         raise Refused(Code.NOT_DRAWN, "only a juror drawn for the job may see this")
 
     def input(self, found: Evidence, entry: Entry) -> Path:
@@ -144,12 +144,22 @@ class NobodyIsDrawn:
 class FixedPrice:
     """Issues quotes at one price and refuses GPU jobs."""
 
-    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
+    def issue(
+        self, requester: str, spec: jobspec.JobSpec, judged: int = 0
+    ) -> tuple[messages.Quote, bytes]:
         if spec.resources.gpus:
             raise Refused(Code.LIMIT_EXCEEDED, "this provider has no GPU; ask for gpus 0")
         expires = int(time.time()) + 600
         quote = messages.Quote(
-            OPERATOR.address, requester, spec.digest(), 5_000_000, 10**18, 3_600, expires, 2**200
+            OPERATOR.address,
+            requester,
+            spec.digest(),
+            5_000_000,
+            10**18,
+            3_600,
+            expires,
+            2**200,
+            judged,
         )
         return quote, messages.sign(JOBS, quote, OPERATOR)
 
@@ -188,8 +198,10 @@ class Rig:
         body = self.store.spec(digest)
         return None if body is None else jobspec.parse_named(body, digest)
 
-    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
-        return self.desk.issue(requester, spec)
+    def issue(
+        self, requester: str, spec: jobspec.JobSpec, judged: int = 0
+    ) -> tuple[messages.Quote, bytes]:
+        return self.desk.issue(requester, spec, judged)
 
     def eth_call(self, to: str, data: bytes) -> bytes:
         if to != WALLET or self.wallet_signer is None:

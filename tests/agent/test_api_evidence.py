@@ -15,9 +15,10 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from provider_agent.modules.jobs.evidence import EvidenceDesk, nobody
+from provider_agent.modules.jobs.evidence import EvidenceDesk
 from teraproof.errors import SpecError
 from teraproof.protocol import jobspec
+from teraproof.protocol.digests import result_digest, vote_seal
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, STRANGER, TENANT, Rig, code_of, http, make_spec, serve
 from tests.support.codes import fails_as
@@ -208,13 +209,17 @@ def test_fetch_inputs__more_than_allowed_or_another_job__nothing_written(
 def test_fetch_result__as_a_juror__where_it_may(held: Court, tmp_path: Path) -> None:
     view = held.rig.jobs[JOB_ID]
     assert view.manifest is not None
-    seal = hashlib.sha256(view.manifest.read_bytes()).digest()
-    digest, target = hashlib.sha256(seal).digest(), tmp_path / "theirs"
+    listing = view.manifest.read_bytes()
+    digest, target = result_digest(listing), tmp_path / "theirs"
     numeric = held.spec.compare is not None and held.spec.compare.rule == "numeric"
     with held.rig.client(JUROR) as client:
         if not numeric:
-            with fails_as(Code.NOT_REQUESTER):
-                client.fetch_result(JOB_ID, target, digest, as_juror=True)
+            for wrong in (None, bytes(32), vote_seal(listing, 0)):
+                with fails_as(Code.NOT_REQUESTER):
+                    client.fetch_result(JOB_ID, target, digest, as_juror=True, seal=wrong)
+            # Who has run the job sees whether the result is served.
+            seal = vote_seal(listing, 2)
+            assert client.fetch_result(JOB_ID, target, digest, as_juror=True, seal=seal)
             return
         listed = client.fetch_result(JOB_ID, target, digest, as_juror=True)
         with fails_as(Code.NOT_REQUESTER):
@@ -222,5 +227,14 @@ def test_fetch_result__as_a_juror__where_it_may(held: Court, tmp_path: Path) -> 
     assert {entry.path for entry in listed} == set(FILES)
 
 
-def test_agent_without_a_court__nobody_is_drawn() -> None:
-    assert nobody(JOB_ID, JUROR.address) is None
+def test_failure__shown_to_jurors__it_cannot_be_guessed(held: Court, tmp_path: Path) -> None:
+    """A juror whose own run fails must see what was attested: the file has a salt."""
+    held.rig.add_result({"failure.json": b'{"exit_code":3,"reason":"exited","salt":"00"}'})
+    view = held.rig.jobs[JOB_ID]
+    assert view.manifest is not None
+    digest = result_digest(view.manifest.read_bytes())
+    with held.rig.client(JUROR) as client:
+        listed = client.fetch_result(JOB_ID, tmp_path / "theirs", digest, as_juror=True)
+    assert "failure.json" in {entry.path for entry in listed}
+    with held.rig.client(STRANGER) as client, fails_as(Code.NOT_DRAWN):
+        client.fetch_result(JOB_ID, tmp_path / "other", digest, as_juror=True)

@@ -164,7 +164,7 @@ def test_price__short_jobs_pay_for_their_gas(seconds: int) -> None:
         ({"min_score": 1}, Code.SCORE_MISSING),
         ({"allow_root": root(OTHER)}, Code.LIST_MISMATCH),
         ({"judged": Judged.REFUSABLE}, Code.NOT_REFUSABLE),
-        ({"judged": Judged.DETERMINISTIC}, Code.JUDGE_UNKNOWN),
+        ({"judged": 2}, Code.JUDGE_UNKNOWN),
         ({"judged": 3}, Code.JUDGE_UNKNOWN),
         ({"min_stake": 100 * 10**18 + 1}, Code.STAKE_MISSING),
         ({"collateral": 30 * 10**18 + 1}, Code.COLLATERAL_OVER_PRICE),

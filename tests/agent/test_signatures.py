@@ -137,8 +137,10 @@ class OtherForm(FixedPrice):
     def __init__(self, form: Callable[[bytes], str]) -> None:
         self.form = form
 
-    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
-        quote, signature = super().issue(requester, spec)
+    def issue(
+        self, requester: str, spec: jobspec.JobSpec, judged: int = 0
+    ) -> tuple[messages.Quote, bytes]:
+        quote, signature = super().issue(requester, spec, judged)
         return quote, bytes.fromhex(self.form(signature).lower().removeprefix("0x"))
 
 

@@ -7,8 +7,8 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -120,6 +120,8 @@ class Deployment:
     challenge_window: int = DAY
     proofs: ProofTerms | None = None
     """With it, Benchmark and Emissions are there, and Jobs takes the scores from them."""
+    court: Mapping[str, int] = field(default_factory=dict)
+    """What is other in the court than in the plan for a local chain."""
 
     def __post_init__(self) -> None:
         self.deployer, self.bank, self.treasury, self.stranger = self.anvil.accounts[:4]
@@ -155,6 +157,7 @@ class Deployment:
         self.token, self.payment = found["Token"], found["PaymentToken"]
         self.staking, self.jobs = found["Staking"], found["Jobs"]
         self.benchmark, self.emissions = found.get("Benchmark"), found.get("Emissions")
+        self.disputes = found["Disputes"]
         return self
 
     def _send(self, label: str, to: str | None, data: bytes) -> str:
@@ -187,6 +190,7 @@ class Deployment:
                 "victim_bps": 9000,
             },
         }
+        changes["Disputes"] = dict(self.court)
         if proofs is None:
             changes["Jobs"]["scores"] = ZERO
             return changes, {"Timelock", "Benchmark", "Emissions"}
@@ -280,8 +284,11 @@ def mining(anvil: Anvil, every: float = 0.3, seconds: int = 4) -> Iterator[None]
 
 @contextlib.contextmanager
 def deployment(
-    anvil: Anvil | None = None, challenge_window: int = DAY, proofs: ProofTerms | None = None
+    anvil: Anvil | None = None,
+    challenge_window: int = DAY,
+    proofs: ProofTerms | None = None,
+    court: Mapping[str, int] | None = None,
 ) -> Iterator[Deployment]:
     """Contracts on a chain that mines each transaction at once, and every second besides."""
     with anvil or Anvil(block_time=1, arguments=["--mixed-mining"]) as chain:
-        yield Deployment(chain, challenge_window, proofs).set_up()
+        yield Deployment(chain, challenge_window, proofs, court or {}).set_up()

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent.cli import main as cli
+from provider_agent.modules.disputes.bench import Bench
+from provider_agent.modules.disputes.votes import VoteBook
 from provider_agent.modules.jobs.attestations import Attestations
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.repository import JobsRepository
@@ -110,6 +112,9 @@ def install(reaper: Reaper) -> None:
     wrap(Attestations, "_write", lambda *_: "statement.kept")
     wrap(JobsDuty, "consume", lambda _, events, again: "events.consume" if events else "")
     wrap(JobsRepository, "put_spec", lambda *_: "spec.stored", commits=True)
+    wrap(VoteBook, "keep", lambda book, *vote: "" if book.of(*vote[:2]) else "vote.kept")
+    wrap(Bench, "_keep_own", lambda *_: "juror.own")
+    wrap(Bench, "_keep", lambda *_: "juror.finding")
     wrap(ProofFolder, "create", lambda *_: "proof.folder")
     wrap(ProofFolder, "request", lambda *_: "proof.request")
     wrap(Prover, "wait", lambda *_: "prover.wait")

@@ -57,7 +57,7 @@ def secret(court: Court, place: Place, case: Case, number: int) -> bytes:
 
 
 def key(court: Court, place: Place) -> LocalAccount:
-    return cast(LocalAccount, court.jurors[CAPABILITY][place.leaf].operator)
+    return court.jurors[CAPABILITY][place.leaf].operator
 
 
 def cast_all(sdk: DisputesContract, court: Court, case: Case, opinions: list[Opinion]) -> None:

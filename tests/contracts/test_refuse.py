@@ -347,7 +347,7 @@ def test_refusable__not_refused__is_paid_like_any_other(
 @pytest.mark.parametrize(
     ("judged", "reason"),
     [
-        (Judged.DETERMINISTIC, "jobs: unknown way to judge"),
+        (2, "jobs: unknown way to judge"),
         (2**128, "jobs: unknown way to judge"),
         (2**128 + 1, "jobs: no court"),
         (2**256 - 1, "jobs: no court"),

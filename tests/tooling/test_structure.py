@@ -33,7 +33,7 @@ ROOMS = (
     ("cli",),
     ("__main__",),
 )
-MODULES = ("jobs", "proofs", "rewards")
+MODULES = ("disputes", "jobs", "proofs", "rewards")
 LONGEST = 500  # lines of a source file
 
 

@@ -47,7 +47,9 @@ class QuoteIssuer(Protocol):
         """A specification that is here."""
         ...
 
-    def issue(self, requester: str, spec: jobspec.JobSpec) -> tuple[messages.Quote, bytes]:
+    def issue(
+        self, requester: str, spec: jobspec.JobSpec, judged: int = 0
+    ) -> tuple[messages.Quote, bytes]:
         """A quote for this requester and its signature. Refused tells the tenant why not."""
         ...
 

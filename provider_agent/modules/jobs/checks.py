@@ -10,9 +10,9 @@ from pathlib import Path
 
 from provider_agent.core.capacity import memory_there
 from provider_agent.core.fleet import Fleet
+from provider_agent.core.runner import make_runner
 from provider_agent.core.trial import Caution, Skipped, StartCheck, Trial
 from provider_agent.errors import SettingsError
-from provider_agent.modules.jobs.containment import make_runner
 from provider_agent.runners import disk
 from provider_agent.runners.base import MIB
 from provider_agent.runners.containment import of_this_machine

@@ -22,7 +22,13 @@ from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.adoption import adopt_result
-from provider_agent.modules.jobs.book import ACTIVE_RUNS, JobBook, RunName, attestation_of
+from provider_agent.modules.jobs.book import (
+    ACTIVE_RUNS,
+    JobBook,
+    RunName,
+    attestation_of,
+    decode_terms,
+)
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.repository import JobRow, QuoteRow, RunRow, RunStage
 from provider_agent.modules.jobs.results import Result, Results
@@ -64,8 +70,9 @@ class Worker:
         quotes: Callable[[], Sequence[QuoteRow]] = tuple,
         hired: Callable[[], Sequence[QuoteRow]] = tuple,
         before_run: Callable[[], None] = lambda: None,
+        salt: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        self._before_run = before_run
+        self._before_run, self._salt = before_run, salt
         self._book, self._store, self._machine = book, book.store, machine
         self._policy, self._settings, self._slots, self._clock = policy, runner, slots, clock
         self._quotes, self._hired = quotes, hired
@@ -255,6 +262,9 @@ class Worker:
         for run_id in active:
             held += runner.request(run_id).devices if run_id in begun else ()
             held += self._chosen.get(run_id, ())
+        # Runs of other modules hold theirs until they are removed.
+        for run_id in begun:
+            held += runner.request(run_id).devices if RunName.read(run_id) is None else ()
         free = self._machine.fleet.free(held)
         return free[:wanted] if len(free) >= wanted else None
 
@@ -408,8 +418,14 @@ class Worker:
         state = runner.poll(run.run_id)
         receipt = receipts.of_run(job.job_id, runner.request(run.run_id), state)
         outputs = runner.outputs(run.run_id) if state.collected else None
+        judged = decode_terms(job.terms).order.capability is not None
         return self._machine.results.keep(
-            job.job_id, state, outputs, runner.log(run.run_id), receipt.canonical()
+            job.job_id,
+            state,
+            outputs,
+            runner.log(run.run_id),
+            receipt.canonical(),
+            self._salt(job.job_id) if judged else None,
         )
 
 

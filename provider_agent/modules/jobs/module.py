@@ -14,6 +14,7 @@ from provider_agent.core.feed import Followed, Source
 from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.operation import Door, Operation
+from provider_agent.core.runner import make_runner
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.errors import RunnerError
@@ -24,7 +25,6 @@ from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.book import ACTIVE_RUNS, CONTRACT, JobBook
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.checks import JobChecks
-from provider_agent.modules.jobs.containment import make_runner
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.evidence import EvidenceDesk
 from provider_agent.modules.jobs.executor import Machine, Worker
@@ -52,6 +52,7 @@ from provider_agent.store.tables import Tables
 from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
+from teraproof.courts.votes import salt as ballot_salt
 from teraproof.deals import JOB_EVENTS
 from teraproof.errors import counted
 from teraproof.protocol import messages
@@ -100,6 +101,7 @@ class JobsModule(Module):
             lambda: len(fleet.usable),
             lambda: context.pace.seconds,
             of_this_machine(settings.runner.sandbox).disk,
+            lambda: fleet.usable,
         )
         attempts = context.attempts(CONTRACT, jobs.address)
         turns = Turns(wanted.quote_seconds + _COMES_BACK, time.monotonic)
@@ -129,6 +131,8 @@ class JobsModule(Module):
             quotes=lambda: promises.quotes,
             hired=lambda: promises.unseen,
             before_run=context.capacity.call_in,
+            # Nobody but this operator can tell it, so a failure's seal cannot be guessed.
+            salt=lambda job: ballot_salt(context.key.account, domain, job, 0),
         )
         self._duty = duty = JobsDuty(
             store=records,
@@ -175,7 +179,9 @@ class JobsModule(Module):
         )
         self._api = JobsApi(
             jobs=JobViews(book, machine, context.key, domain),
-            evidence=EvidenceDesk(book, machine.results, machine.inputs, clock.now),
+            evidence=EvidenceDesk(
+                book, machine.results, machine.inputs, clock.now, context.panels.until
+            ),
             specs=records,
             inputs=machine.inputs,
             may_upload=UploadRule(book, duty, desk, policy, context.capacity),

@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from provider_agent.core.capacity import Amounts, Load, Resource
+from provider_agent.core.demands import Demands
 from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.core.standing import Provider
-from provider_agent.errors import RunnerError
-from provider_agent.modules.jobs.settings import JobsSettings
-from provider_agent.runners import disk, outputs, probe
-from provider_agent.runners.base import MIB, Limits, RunRequest
+from provider_agent.devices import Device
+from provider_agent.modules.jobs.settings import ANYONE, JobsSettings
+from provider_agent.runners import disk
+from provider_agent.runners.base import Limits
 from teraproof.errors import Refused
 from teraproof.protocol import allow_list
+from teraproof.protocol.capability import CPU, Capability, beyond, gpu_class, hardware_of
 from teraproof.protocol.errors import Code
-from teraproof.protocol.jobspec import PRINTED_MB, PROCESSES, JobSpec
+from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.pricing import least_price, most_collateral
-from teraproof.protocol.terms import ZERO_WORD, Judged, Order, Terms
+from teraproof.protocol.terms import LEAST_CAPABILITY, ZERO_WORD, Judged, Order, Terms
 
 # Seconds that a job which was hired by a quote leaves to one that paid before and has begun.
 _QUOTE_WAITS = 600
 # Blocks between a state and what it makes us do: the acceptance is seen, the attestation is mined.
 _REACTION_BLOCKS = 3
-# As many files as ext4 has room for in so much space: one for 16 KiB, and some more.
-_ENTRIES, _ENTRIES_A_MB, _MOST_ENTRIES = 1_024, 64, 200_000
-_TABLES = 4 * MIB  # names of the outputs
-_OWN_FILES = 64  # of a run and of its result
 _TAKEN = {
     Resource.SLOTS: (Code.SLOTS_TAKEN, "all slots of this provider are taken now"),
     Resource.DEVICES: (Code.DEVICES_TAKEN, "the GPUs of this provider are taken now"),
@@ -70,7 +67,7 @@ def taken(resource: Resource) -> Refused:
 class Policy:
     """The owner's settings, applied. `unit` is payment token units a whole token, `gpus` how many
     GPUs there are, `block_seconds` the time between two blocks, `disk_kind` what runs write to
-    (see `runners.disk`).
+    (see `runners.disk`), `devices` the GPUs themselves.
     """
 
     def __init__(
@@ -82,9 +79,11 @@ class Policy:
         gpus: Callable[[], int],
         block_seconds: Callable[[], float],
         disk_kind: str = disk.DIRECTORY,
+        devices: Callable[[], Sequence[Device]] = tuple,
     ) -> None:
-        self._disk_kind = disk_kind
-        self._jobs, self._runner, self._unit, self._gpus = jobs, runner, unit, gpus
+        self._devices = devices
+        self._demands = Demands(runner, gpus, disk_kind)
+        self._jobs, self._unit, self._gpus = jobs, unit, gpus
         self._facts = f"{jobs.model_dump_json()} {runner.model_dump_json()} {unit}"
         self._blocks = chain.confirmations + _REACTION_BLOCKS
         self._confirmations, self._block_seconds = chain.confirmations, block_seconds
@@ -99,48 +98,29 @@ class Policy:
         jobs = self._jobs
         return least_price(jobs.price_per_hour, jobs.min_price, spec.timeout_seconds, self._unit)
 
-    def collateral(self, price: int) -> int:
+    def collateral(self, price: int, judged: int = Judged.TRUSTED) -> int:
         """The most collateral that a job of this price may lock, in TPF wei.
 
         Tied to the price, or every hiccup of a cheap job would be worth more than the job.
         """
-        jobs = self._jobs
-        return most_collateral(jobs.collateral_per_token, jobs.max_collateral, price, self._unit)
+        jobs, each = self._jobs, self._jobs.collateral_per_token
+        if judged > LEAST_CAPABILITY:
+            each = min(each, jobs.judged_collateral_per_token)
+        return most_collateral(each, jobs.max_collateral, price, self._unit)
 
     # ------------------------------------------------------------------ time and disk
 
     def busy_seconds(self, spec: JobSpec) -> int:
-        """How long a job may hold a slot: its timeout, copying and hashing around it, collecting
-        whatever it has made, and trying its GPUs if it fails.
-        """
-        moved = 2 * spec.input_bytes() + 2 * spec.resources.disk_mb * MIB
-        after = outputs.most_seconds(self.entries(spec))
-        after += probe.MOST_SECONDS if spec.resources.gpus else 0
-        return spec.timeout_seconds + -(-moved // (self._runner.disk_mb_per_second * MIB)) + after
-
-    def entries(self, spec: JobSpec) -> int:
-        """How many files and directories a job may make: a disk has room for a number of them."""
-        return min(_MOST_ENTRIES, _ENTRIES + _ENTRIES_A_MB * spec.resources.disk_mb)
+        """See Demands."""
+        return self._demands.busy_seconds(spec)
 
     def needs(self, spec: JobSpec, collateral: int = 0) -> Amounts:
-        """All that a job takes from the ledger, with so much TPF wei of collateral."""
-        wanted = spec.resources
-        # Each input on its own, and the directories that it may lie in.
-        inputs = [size for entry in spec.inputs for size in (entry.size, 0)]
-        limits = self.limits(spec, spec.timeout_seconds)
-        run = disk.taken(self._disk_kind, limits, inputs)
-        # The outputs, which may hold the inputs, and the log; the result has names of its own.
-        result = spec.input_bytes() + wanted.disk_mb * MIB + limits.output_bytes
-        kept = 2 * min(self.entries(spec), outputs.MAX_FILES)
-        return Amounts(
-            slots=1,
-            devices=wanted.gpus,
-            memory=run.memory,
-            disk=run.disk + result + _TABLES,
-            inodes=run.inodes + kept + _OWN_FILES,
-            collateral=collateral,
-            gas=1,
-        )
+        """See Demands."""
+        return self._demands.needs(spec, collateral)
+
+    def limits(self, spec: JobSpec, seconds: int) -> Limits:
+        """See Demands."""
+        return self._demands.limits(spec, seconds)
 
     @property
     def lag_seconds(self) -> int:
@@ -189,15 +169,9 @@ class Policy:
                 f"never offers the {floor} units that every job here costs",
                 least=str(floor),
             )
-        if order.judged not in (Judged.TRUSTED, Judged.REFUSABLE):
-            return Refused(
-                Code.JUDGE_UNKNOWN, "asks to be judged in a way that this version does not know"
-            )
-        if order.judged == Judged.REFUSABLE and not self._jobs.accept_refusable:
-            return Refused(
-                Code.NOT_REFUSABLE,
-                "may be refused after the work is done, and this provider takes no such jobs",
-            )
+        refusal = self.refuse_way(order.judged, terms.requester, order.spec)
+        if refusal is not None:
+            return refusal
         if order.min_score and not standing.has_scores:
             return Refused(
                 Code.SCORE_MISSING, "asks for a proven score, and there is no source of scores"
@@ -216,7 +190,8 @@ class Policy:
                 Code.COLLATERAL_OVER_LIMIT,
                 "asks for more collateral than the owner allows for one order",
             )
-        if order.collateral > self.collateral(self._price_now(terms, now, standing)):
+        price = self._price_now(terms, now, standing)
+        if order.collateral > self.collateral(price, order.judged):
             return Refused(
                 Code.COLLATERAL_OVER_PRICE,
                 "asks for more collateral than this provider gives at that price",
@@ -227,36 +202,50 @@ class Policy:
 
     def refuse_spec(self, spec: JobSpec) -> Refused | None:
         """Why this machine cannot run a specification; None when it can."""
-        runner, wanted = self._runner, spec.resources
-        if spec.runtime not in runner.runtimes:
-            offered = sorted(runner.runtimes)
-            return Refused(
-                Code.RUNTIME_NOT_OFFERED,
-                f"runtime {spec.runtime} is not offered here (offered: "
-                f"{', '.join(offered) or 'none'})",
-                offered=offered,
-            )
-        if spec.network:
-            return Refused(
-                Code.NETWORK_NOT_OFFERED, "jobs with network access are not offered here"
-            )
-        for name, asked, most in (
-            ("cpus", wanted.cpus, runner.cpus),
-            ("memory_mb", wanted.memory_mb, runner.memory_mb),
-            ("disk_mb", wanted.disk_mb, runner.disk_mb),
-            ("gpus", wanted.gpus, min(runner.gpus, self._gpus())),
-            ("timeout_seconds", spec.timeout_seconds, self._jobs.max_seconds),
-            ("input_mb", -(-spec.input_bytes() // MIB), runner.input_mb),
-            ("pids", PROCESSES if spec.deterministic else 0, runner.pids),
-        ):
-            if asked > most:
+        return self._demands.refuse(spec, self._jobs.max_seconds)
+
+    def refuse_way(self, judged: int, requester: str, spec: bytes) -> Refused | None:
+        """Why an order of this account and specification that is judged in this way is not taken;
+        None when it may be.
+        """
+        if judged > LEAST_CAPABILITY:
+            if not {ANYONE, requester, spec.hex()} & set(self._jobs.accept_judged):
                 return Refused(
-                    Code.LIMIT_EXCEEDED,
-                    f"{name} {asked} is above this provider's {most}",
-                    field=name,
-                    limit=most,
+                    Code.COURT_REFUSED,
+                    "may be judged by jurors, and this provider takes such orders only from whom "
+                    "it has named",
                 )
-        return self._refuse_request(spec)
+        elif judged not in tuple(Judged):
+            return Refused(
+                Code.JUDGE_UNKNOWN, "asks to be judged in a way that this version does not know"
+            )
+        elif judged == Judged.REFUSABLE and not self._jobs.accept_refusable:
+            return Refused(
+                Code.NOT_REFUSABLE,
+                "may be refused after the work is done, and this provider takes no such jobs",
+            )
+        return None
+
+    def refuse_judged(self, judged: int, spec: JobSpec) -> Refused | None:
+        """Why jurors could not run a job again as its order says; None when they could, or when no
+        court judges it. A jury that cannot run it says WITHHELD, and the provider loses.
+        """
+        if judged <= LEAST_CAPABILITY:
+            return None
+        line = beyond(spec)
+        if line is not None:
+            return Refused(Code.CAPABILITY_MISMATCH, f"may be judged, and {line}")
+        gpus = spec.resources.gpus
+        classes = {gpu_class(device.name) for device in self._devices()} - {None}
+        hardware = {hardware_of(str(name), gpus) for name in (classes if gpus else {CPU})}
+        made = {Capability(spec.kind, spec.runtime, one).number() for one in hardware}
+        if judged not in made:
+            return Refused(
+                Code.CAPABILITY_MISMATCH,
+                "names jurors of something else than it runs on here",
+                capabilities=sorted(f"{number:#x}" for number in made),
+            )
+        return None
 
     def needs_list(self, order: Order, standing: Standing) -> bool:
         """Whether this provider's place on an order's allow-list has to be shown."""
@@ -304,35 +293,7 @@ class Policy:
             )
         return None
 
-    def limits(self, spec: JobSpec, seconds: int) -> Limits:
-        """What a run of the specification may use when it has `seconds`."""
-        wanted = spec.resources
-        return Limits(
-            timeout_seconds=seconds,
-            cpus=wanted.cpus,
-            memory_bytes=wanted.memory_mb * MIB,
-            disk_bytes=wanted.disk_mb * MIB,
-            output_bytes=(PRINTED_MB if spec.deterministic else self._runner.output_mb) * MIB,
-            pids=PROCESSES if spec.deterministic else self._runner.pids,
-            inodes=self.entries(spec),
-        )
-
     def _price_now(self, terms: Terms, now: int, standing: Standing) -> int:
         """The price that an open job offers at the time `now`."""
         paused = terms.paused_since(standing.paused_seconds)
         return terms.price_at(max(now, terms.posted_at + paused), paused)
-
-    def _refuse_request(self, spec: JobSpec) -> Refused | None:
-        """What the runner would refuse must be refused before anything is promised."""
-        try:
-            RunRequest(
-                run_id="trial",
-                command=spec.command,
-                limits=self.limits(spec, spec.timeout_seconds),
-                env=dict(spec.env),
-                inputs={entry.path: Path("trial") for entry in spec.inputs},
-                outputs=spec.outputs,
-            )
-        except RunnerError as error:
-            return Refused(Code.NOT_RUNNABLE, str(error))
-        return None

@@ -33,6 +33,7 @@ from teraproof.errors import Refused, counted
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
+from teraproof.protocol.terms import Judged
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import BlockRef
 
@@ -76,12 +77,20 @@ class QuoteDesk:
         """A specification that is here; who asks again and again has it read once."""
         return self._book.spec_named(digest)
 
-    def issue(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes]:
-        """A quote for this requester and its signature. Refused tells the tenant why not."""
-        known = self._live(requester, spec)
+    def issue(
+        self, requester: str, spec: JobSpec, judged: int = Judged.TRUSTED
+    ) -> tuple[messages.Quote, bytes]:
+        """A quote for this requester and its signature, for an order that is `judged` like that.
+        Refused tells the tenant why not.
+        """
+        known = self._live(requester, spec, judged)
         if known is not None:
             return known
-        refusal = self._policy.refuse_spec(spec)
+        refusal = (
+            self._policy.refuse_way(judged, requester, spec.digest())
+            or self._policy.refuse_spec(spec)
+            or self._policy.refuse_judged(judged, spec)
+        )
         if refusal is not None:
             raise refusal
         block = self._promises.block
@@ -112,17 +121,20 @@ class QuoteDesk:
             )
         with self._promises.lock:
             # The same may have been asked for, or more, in the meantime.
-            known = self._live(requester, spec)
+            known = self._live(requester, spec, judged)
             if known is None:
                 self._check_funds(requester, price, held)
-                known = self._sign(requester, spec, price, standing, ahead)
+                known = self._sign(requester, spec, price, standing, ahead, judged)
             return known
 
-    def _live(self, requester: str, spec: JobSpec) -> tuple[messages.Quote, bytes] | None:
+    def _live(
+        self, requester: str, spec: JobSpec, judged: int
+    ) -> tuple[messages.Quote, bytes] | None:
         """The quote for this that is still good."""
         digest = spec.digest()
         for row in self._promises.quotes:
-            if (row.requester, row.spec) == (requester, digest) and row.expires > self._now():
+            same = (row.requester, row.spec, row.judged) == (requester, digest, judged)
+            if same and row.expires > self._now():
                 return self._quote(row), row.signature
         return None
 
@@ -136,6 +148,7 @@ class QuoteDesk:
             duration=row.duration,
             expires=row.expires,
             nonce=row.nonce,
+            judged=row.judged,
         )
 
     def _now(self) -> int:
@@ -166,7 +179,13 @@ class QuoteDesk:
         return has_money
 
     def _sign(
-        self, requester: str, spec: JobSpec, price: int, standing: Standing, ahead: int
+        self,
+        requester: str,
+        spec: JobSpec,
+        price: int,
+        standing: Standing,
+        ahead: int,
+        judged: int,
     ) -> tuple[messages.Quote, bytes]:
         load = self._promises.load()
         if standing.orders_paused:
@@ -177,7 +196,7 @@ class QuoteDesk:
             path = self._inputs.path(requester, entry.sha256)
             if path is not None:
                 os.utime(path)
-        most = min(self._policy.collateral(price), standing.per_order)
+        most = min(self._policy.collateral(price, judged), standing.per_order)
         now = self._now()
         collateral = min(most, self._promises.capacity.left_to_offer(Resource.COLLATERAL))
         quote = messages.Quote(
@@ -189,6 +208,7 @@ class QuoteDesk:
             duration=self._policy.seconds_quoted(spec, load),
             expires=now + self._good_for,
             nonce=self._next_nonce(standing.consent),
+            judged=judged,
         )
         signature = messages.sign(self._domain, quote, self._key.account)
         row = QuoteRow(
@@ -202,6 +222,7 @@ class QuoteDesk:
             expires=quote.expires,
             signature=signature,
             created_at=now,
+            judged=quote.judged,
         )
         found = self._promises.offer(row, spec)
         if not found:

@@ -23,10 +23,9 @@ from provider_agent.durable import sync, sync_tree
 from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.attestations import Attestations, SaidOtherwise
 from provider_agent.runners.base import Reason, RunState
-from provider_agent.runners.outputs import remove_tree
+from provider_agent.runners.layout import lay_out
 from teraproof.errors import LocalError
-from teraproof.protocol.digests import UnfitTree, manifest, result_digest, seal
-from teraproof.protocol.outcome import FAILURE, Ending
+from teraproof.protocol.digests import UnfitTree, result_digest, seal
 from teraproof.protocol.receipt import Receipt
 
 SIGNED = "results-signed"  # next to the results
@@ -95,14 +94,21 @@ class Results:
         return found if found.manifest_file.is_file() else None
 
     def keep(
-        self, job_id: bytes, state: RunState, outputs: Path | None, log: Path, receipt: bytes
+        self,
+        job_id: bytes,
+        state: RunState,
+        outputs: Path | None,
+        log: Path,
+        receipt: bytes,
+        salt: bytes | None = None,
     ) -> Result:
         """Make the result of a run that has ended; the one on the disk when there is one.
 
         `outputs` is None when the job failed by its own fault and left none. Outputs that no
         manifest can describe are such a failure, too: the receipt (canonical bytes of a `Receipt`)
         then says so. Where a run of before was signed for, this one must have given the same: it
-        gets that receipt, or SaidOtherwise is raised. Raises RunnerError for what is this machine's
+        gets that receipt, or SaidOtherwise is raised. `salt` is for the failure of a judged order
+        (see `Ending.failure`). Raises RunnerError for what is this machine's
         fault, and ValueError for a run that is.
         """
         if state.provider_fault:
@@ -116,14 +122,14 @@ class Results:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(mode=0o700)
             try:
-                listed = _lay_out(new / FILES, state, outputs)
+                listed = lay_out(new / FILES, state, outputs, salt)
             except UnfitTree:
                 # The collector lets nothing of the kind pass. Should it ever, the job ends here
                 # and not the provider's collateral.
                 shutil.rmtree(new / FILES)
                 state = replace(state, reason=Reason.OUTPUTS)
                 receipt = replace(Receipt.parse(receipt), reason=Reason.OUTPUTS.value).canonical()
-                listed = _lay_out(new / FILES, state, None)
+                listed = lay_out(new / FILES, state, None, salt)
             receipt = self._receipt(job_id, listed, receipt)
             if log.exists():
                 shutil.copyfile(log, new / LOG)
@@ -170,21 +176,3 @@ class Results:
         """Delete all that there is of a job that has ended."""
         self.remove(job_id)
         self.said.drop(job_id)
-
-
-def _lay_out(files: Path, state: RunState, outputs: Path | None) -> bytes:
-    """Puts the files of a result in place and returns their manifest. Raises UnfitTree."""
-    if outputs is None:
-        files.mkdir()
-    else:
-        # Links, not copies: nobody writes to collected outputs any more.
-        shutil.copytree(outputs, files, copy_function=os.link)
-    if not state.succeeded or outputs is None:
-        # Ours, not one that the job has made: a second name of that is left to the job's own.
-        remove_tree(files / FAILURE)
-        (files / FAILURE).write_bytes(_ending(state).failure(state.unfit))
-    return manifest(files)
-
-
-def _ending(state: RunState) -> Ending:
-    return Ending("unknown" if state.reason is None else state.reason.value, state.exit_code)

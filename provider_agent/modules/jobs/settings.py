@@ -6,9 +6,31 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from provider_agent.core.settings import Amount, Section, Unit
+from provider_agent.core.settings import Amount, Section, Unit, split
+from teraproof.errors import LocalError
+from teraproof.protocol.digests import is_hex_digest
+from teraproof.protocol.terms import address
+
+ANYONE = "anyone"
+
+
+def _check_trusted(value: str) -> str:
+    digest = value.lower().removeprefix("0x")
+    if value == ANYONE:
+        return value
+    if is_hex_digest(digest):
+        return digest
+    try:
+        return address("address", value)
+    except LocalError:
+        raise ValueError(
+            "give an address, the 64 hex digits of a specification, or anyone"
+        ) from None
+
+
+Trusted = Annotated[str, AfterValidator(_check_trusted)]
 
 
 class JobsSettings(Section):
@@ -31,5 +53,19 @@ class JobsSettings(Section):
     expire_missed: bool = False
     """End jobs of yours that missed their deadline. The tenant has its money back at once, and the
     collateral is lost even if nobody else would have ended them."""
+    accept_judged: Annotated[tuple[Trusted, ...], BeforeValidator(split)] = ()
+    """Whose orders with jurors are taken: addresses of tenants, digests of specifications, or
+    `anyone`. A job that looks at the date or at the machine gives jurors another result than yours:
+    then you lose the price and the collateral, so name whom you trust not to write such a job.
+    """
+    judged_collateral_per_token: Annotated[Amount, Unit("TPF per payment token")] = Decimal(50)
+    """The same as `collateral_per_token` for orders with jurors, if it is less."""
     accept_refusable: bool = False
     """Take orders whose tenant may burn the price and your collateral after the work is done."""
+
+    @property
+    def judged_for(self) -> str:
+        """For tenants: whose orders with jurors are taken, `anyone`, `listed` ones or `no`."""
+        if ANYONE in self.accept_judged:
+            return ANYONE
+        return "listed" if self.accept_judged else "no"

@@ -22,7 +22,7 @@ def check_rows(db: sqlite3.Connection, path: Path) -> None:
     check_numbers(
         db, path, "jobs", "price", "assigned_at", "attested_at", "paused", "started", "finished"
     )
-    check_numbers(db, path, "quotes", "nonce", "price", "collateral", "duration")
+    check_numbers(db, path, "quotes", "nonce", "price", "collateral", "duration", "judged")
     check_meta(db, path, "quotes.last_nonce")
     # Those of others may be any number. A job of ours is known by an acceptance, a run or a quote,
     # and its terms are compared again before it is worked on.

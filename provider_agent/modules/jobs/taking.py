@@ -199,11 +199,13 @@ class Taker:
             return _NO_SPEC
         if verdict.refusal is not None:
             return verdict.refusal
-        if self._policy.needs_list(terms.order, standing):
+        if self._policy.needs_list(terms.order, standing) or terms.order.capability is not None:
             spec = self._book.spec(job)
-            refusal = (
-                _NO_SPEC if spec is None else self._policy.refuse_list(terms.order, spec, standing)
-            )
+            if spec is None:
+                return _NO_SPEC
+            refusal = self._policy.refuse_judged(
+                terms.order.judged, spec
+            ) or self._policy.refuse_list(terms.order, spec, standing)
             if refusal is not None:
                 return refusal
         # The price last: it may still rise.

@@ -258,5 +258,6 @@ def offer(settings: Settings, load: Load, gpus: int) -> dict[str, Any]:
             "input_mb": runner.input_mb,
         },
         "accept_refusable": jobs.accept_refusable,
+        "accept_judged": jobs.judged_for,
         "slots": {"total": slots, "promised": load.committed},
     }

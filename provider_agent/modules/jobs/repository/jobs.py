@@ -122,7 +122,7 @@ class Jobs(Repository):
     def unended(self, owner: str | None) -> list[bytes]:
         """The jobs that concern us, or that provider, and have not ended."""
         rows = self._db().execute(
-            "SELECT job_id FROM jobs WHERE status IN (0, 1, 2, 3) AND (provider IS ? "
+            "SELECT job_id FROM jobs WHERE status IN (0, 1, 2, 3, 8) AND (provider IS ? "
             "OR EXISTS (SELECT 1 FROM runs WHERE runs.job_id = jobs.job_id) OR EXISTS "
             "(SELECT 1 FROM intents WHERE object_id = lower(hex(jobs.job_id))))",
             (owner or "",),

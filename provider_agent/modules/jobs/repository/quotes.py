@@ -17,7 +17,7 @@ class Quotes(Repository):
         """Keep a signed quote; sqlite3.IntegrityError when its nonce was used before."""
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO quotes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO quotes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     quote.digest,
                     str(quote.nonce),
@@ -29,6 +29,7 @@ class Quotes(Repository):
                     quote.expires,
                     quote.signature,
                     quote.created_at,
+                    str(quote.judged),
                 ),
             )
 
@@ -53,6 +54,6 @@ class Quotes(Repository):
 
 def _quote(row: sqlite3.Row) -> QuoteRow:
     columns = dict(row)
-    for name in ("nonce", "price", "collateral", "duration"):
+    for name in ("nonce", "price", "collateral", "duration", "judged"):
         columns[name] = int(columns[name])
     return QuoteRow(**columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict
 
-OVER = (4, 5, 6, 7)  # of a job: settled, cancelled, expired, refused
+OVER = (4, 5, 6, 7, 9)  # of a job: settled, cancelled, expired, refused, refunded
 
 
 class RunStage(StrEnum):
@@ -90,6 +90,7 @@ class QuoteRow:
     expires: int
     signature: bytes
     created_at: int
+    judged: int = 0
 
 
 @dataclass(frozen=True, slots=True)

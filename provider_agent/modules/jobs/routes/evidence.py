@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from provider_agent.core.operation import Door, Operation
+from provider_agent.core.operation import Door, Handler, Operation, Schema
 from provider_agent.http.requests import field_invalid, sha256_of
-from provider_agent.http.schemas import list_of
+from provider_agent.http.schemas import DIGEST, list_of
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.evidence import Evidence, EvidenceDirectory
 from provider_agent.modules.jobs.routes.downloads import ENTRY, RANGE, Downloads
@@ -27,10 +29,20 @@ class EvidenceRoutes:
     def operations(self) -> list[Operation]:
         """What it answers."""
         place = "/v1/jobs/{job_id}/evidence"
-        files = {"/inputs/{sha256}": self.evidence_input, "/result/{path:path}": self.evidence_file}
+        seal = {"seal": DIGEST}
+        files: list[tuple[str, Handler, Mapping[str, Schema]]] = [
+            ("/inputs/{sha256}", self.evidence_input, {}),
+            ("/result/{path:path}", self.evidence_file, seal),
+        ]
         return [
             Operation("GET", place + "/spec", self.evidence_spec),
-            Operation("GET", place + "/result", self.evidence_manifest, result=list_of(ENTRY)),
+            Operation(
+                "GET",
+                place + "/result",
+                self.evidence_manifest,
+                result=list_of(ENTRY),
+                query=seal,
+            ),
             *(
                 Operation(
                     "GET",
@@ -38,9 +50,10 @@ class EvidenceRoutes:
                     handler,
                     answer="application/octet-stream",
                     statuses=(200, 206),
+                    query=query,
                     headers=RANGE,
                 )
-                for path, handler in files.items()
+                for path, handler, query in files
             ),
         ]
 
@@ -59,7 +72,7 @@ class EvidenceRoutes:
         return await self._downloads.input(request, account, entry, file)
 
     async def evidence_manifest(self, request: Request) -> Response:
-        """The manifest of the result, where the job is judged by numbers."""
+        """The manifest of the result, where the juror needs it or knows its seal."""
         account, found = await self._found(request)
         return await self._downloads.manifest(account, _result(found))
 
@@ -73,10 +86,11 @@ class EvidenceRoutes:
         text = request.path_params["job_id"].removeprefix("0x")
         if not is_hex_digest(text):
             raise field_invalid("job_id", "0x and 64 lower-case hex digits")
-        return account, await run_in_threadpool(self._desk.of, bytes.fromhex(text), account)
+        seal = request.query_params.get("seal")
+        return account, await run_in_threadpool(self._desk.of, bytes.fromhex(text), account, seal)
 
 
 def _result(found: Evidence) -> JobView:
     if found.result is None:
-        raise Refused(Code.NOT_REQUESTER, "jurors judge this job by their own run alone")
+        raise Refused(Code.NOT_REQUESTER, "run the job first, and show the seal of what it gives")
     return found.result

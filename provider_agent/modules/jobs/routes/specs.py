@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ from teraproof.protocol import jobspec, messages
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
 
+_UINT256 = re.compile(r"[0-9]{1,78}")
 _KINDS = {"address": ADDRESS, "bytes32": HEX}
 _SIGNED_QUOTE = object_of(
     quote=object_of(**{n: _KINDS.get(kind, DECIMAL) for n, kind in messages.Quote.FIELDS}),
@@ -52,7 +54,12 @@ class SpecRoutes:
                 statuses=(200, 201),
             ),
             Operation(
-                "POST", "/v1/quotes", self.quote, fields={"spec": DIGEST}, result=_SIGNED_QUOTE
+                "POST",
+                "/v1/quotes",
+                self.quote,
+                fields={"spec": DIGEST},
+                query={"judged": DECIMAL},
+                result=_SIGNED_QUOTE,
             ),
         ]
 
@@ -107,7 +114,7 @@ class SpecRoutes:
             return True
 
     async def quote(self, request: Request) -> Response:
-        """A signed price for a specification that is here."""
+        """A signed price for a specification that is here; `judged` is how its result is."""
         account = await self._door.account(request)
         body = await read_fields(request, self._limits.body_seconds, "spec")
         if self._quotes is None:
@@ -116,12 +123,15 @@ class SpecRoutes:
             )
         if not is_hex_digest(body["spec"]):
             raise field_invalid("spec", "64 lower-case hex digits")
+        asked = request.query_params.get("judged", "0")
+        if not _UINT256.fullmatch(asked) or int(asked) >= 2**256:
+            raise field_invalid("judged", "a decimal number of up to 256 bits")
         self._count(account)
         digest = bytes.fromhex(body["spec"])
         spec = await run_in_threadpool(self._quotes.spec, digest)
         if spec is None:
             raise _missing()
-        quote, signature = await run_in_threadpool(self._quotes.issue, account, spec)
+        quote, signature = await run_in_threadpool(self._quotes.issue, account, spec, int(asked))
         return JSONResponse({"quote": quote_json(quote), "signature": "0x" + signature.hex()})
 
     def _count(self, account: str) -> None:

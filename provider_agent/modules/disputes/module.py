@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disputes as a module of the agent: its parts put together; see `duty` for what it does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from eth_utils.crypto import keccak
+
+from provider_agent.core.demands import Demands
+from provider_agent.core.feed import Followed, Source
+from provider_agent.core.module import Context, Cycle, Module, Table
+from provider_agent.core.runner import make_runner
+from provider_agent.core.settings import Section
+from provider_agent.core.trial import StartCheck, Trial
+from provider_agent.modules.disputes.appeals import Appeals
+from provider_agent.modules.disputes.bench import Bench, Tools, input_bytes
+from provider_agent.modules.disputes.checks import DisputesChecks
+from provider_agent.modules.disputes.duty import CONTRACT, COURT, Contracts, DisputesDuty
+from provider_agent.modules.disputes.repository import DisputesRepository
+from provider_agent.modules.disputes.seats import Seats
+from provider_agent.modules.disputes.settings import DisputesSettings
+from provider_agent.modules.disputes.tables import TABLES
+from provider_agent.modules.disputes.votes import VoteBook
+from provider_agent.runners.containment import of_this_machine
+from provider_agent.store import Store
+from provider_agent.store.tables import Tables
+from teraproof.client.jobs import AgentClient
+from teraproof.contracts.base import Event
+from teraproof.contracts.disputes import DisputesContract
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.payment_token import PaymentTokenContract
+from teraproof.contracts.staking import EndpointChanged, Registered, StakingContract
+from teraproof.deals import JOB_EVENTS
+from teraproof.errors import LocalError
+from teraproof.protocol.errors import Code
+from teraproof.protocol.messages import Domain
+from teraproof.protocol.terms import ZERO_ADDRESS
+
+log = logging.getLogger(__name__)
+
+
+class DisputesModule(Module):
+    """Judges results of others and defends its own, where Jobs has a court."""
+
+    name: ClassVar[str] = "disputes"
+    tables: ClassVar[Tables] = TABLES
+    section: ClassVar[str] = "disputes"
+    settings: ClassVar[type[Section]] = DisputesSettings
+
+    def __init__(self, context: Context, jobs: JobsContract, court: str) -> None:
+        settings, chain, pool = context.settings, context.settings.chain, context.pool
+        wanted, runner = settings.section(DisputesSettings), settings.runner
+        self._wanted = wanted
+        disputes = DisputesContract(pool, court)
+        context.store.bind(disputes=disputes.address)
+        staking = StakingContract(pool, chain.staking)
+        token = PaymentTokenContract(pool, jobs.payment_token("latest"))
+        attempts = context.attempts(CONTRACT, disputes.address, context.short_pause)
+        at_jobs = context.attempts(COURT, jobs.address, context.short_pause)
+
+        def client(owner: str) -> AgentClient:
+            url = _endpoint(staking, owner, chain.start_block)
+            return AgentClient(url, context.key.account, chain.chain_id)
+
+        self._bench = bench = Bench(
+            settings.agent.data_dir / "juror",
+            Tools(
+                runner=make_runner(settings),
+                demands=Demands(
+                    runner,
+                    lambda: len(context.fleet.usable),
+                    of_this_machine(runner.sandbox).disk,
+                ),
+                capacity=context.capacity,
+                fleet=context.fleet,
+                runtimes=runner.runtimes,
+                slots=settings.agent.slots,
+                client=client,
+                input_bytes=input_bytes(runner.input_mb),
+            ),
+        )
+        self._seats = seats = Seats(disputes, staking, attempts, wanted.seats)
+        unit = 10 ** token.decimals("latest")
+        self._contracts = Contracts(disputes, jobs, staking)
+        self._duty = DisputesDuty(
+            store=DisputesRepository(context.store),
+            contracts=self._contracts,
+            key=context.key,
+            domain=Domain(chain.chain_id, disputes.address),
+            seats=seats,
+            bench=bench,
+            book=VoteBook(settings.agent.data_dir / "votes"),
+            appeals=Appeals(
+                jobs,
+                token,
+                context.key.address,
+                at_jobs,
+                context.attempts("court-token", token.address, context.short_pause),
+                int(wanted.appeal_up_to * unit),
+            ),
+            panels=context.panels,
+            attempts=attempts,
+            court=at_jobs,
+            start_block=chain.start_block,
+            block_seconds=lambda: context.pace.seconds,
+            concludes=wanted.conclude,
+        )
+        self._held = context.metrics.gauge("juror_seats", "Seats as a juror, all capabilities.")
+        self._busy = context.metrics.gauge("disputes_busy", "Disputes that wait for this agent.")
+        context.activity.add(self.name, lambda: self._duty.busy > 0)
+
+    @classmethod
+    def build(cls, context: Context) -> Self | None:
+        """None where there is no court."""
+        place = context.settings.chain.jobs
+        if place is None:
+            return None
+        jobs = JobsContract(context.pool, place)
+        court = jobs.court("latest")
+        return None if court == ZERO_ADDRESS else cls(context, jobs, court)
+
+    @classmethod
+    def checks(cls, trial: Trial) -> Sequence[StartCheck]:
+        """Whether this machine can judge what its settings say."""
+        if trial.settings.chain.jobs is None or not trial.settings.section(DisputesSettings).seats:
+            return ()
+        return DisputesChecks(trial).all()
+
+    @classmethod
+    def status(cls, store: Store) -> Sequence[str | Table]:
+        """The disputes in which this provider has done something."""
+        rows = [
+            (f"0x{one.job.hex()}", one.case.provider if one.case else "", one.note)
+            for one in DisputesRepository(store).disputed()
+            if one.note
+        ]
+        return [Table("Disputes", ("job", "provider", "note"), rows)] if rows else []
+
+    def close(self) -> None:
+        """Wait for work under way."""
+        self._bench.close()
+
+    def contracts(self) -> Sequence[Source]:
+        """All that happens in disputes, and what they are about."""
+        contracts = self._contracts
+        return [
+            Followed(contracts.disputes, DisputesContract.EVENTS),
+            Followed(contracts.jobs, JOB_EVENTS),
+        ]
+
+    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        """See the duty."""
+        self._duty.consume(events, again)
+
+    @property
+    def is_idle(self) -> bool:
+        """See the duty."""
+        return self._duty.is_idle
+
+    def reconcile(self, cycle: Cycle) -> None:
+        """See the duty."""
+        self._duty.reconcile(cycle)
+
+    def measure(self) -> None:
+        """Seats and disputes."""
+        self._held.set(sum(self._seats.held.values()))
+        self._busy.set(self._duty.busy)
+
+    def offer(self) -> dict[str, Any]:
+        """What this machine judges."""
+        return {"judges": {text: seats for text, seats in self._wanted.seats.items() if seats}}
+
+
+def _endpoint(staking: StakingContract, owner: str, start_block: int) -> str:
+    """The URL of a provider's agent, as its events tell it and the chain confirms it."""
+    told = staking.find_any((Registered, EndpointChanged), start_block, provider=owner)
+    for event in reversed(told):
+        assert isinstance(event, Registered | EndpointChanged)  # what was asked for
+        if staking.endpoint_digest(owner, "latest") == bytes(keccak(text=event.endpoint)):
+            return event.endpoint
+    raise LocalError(f"provider {owner} announces no endpoint", Code.AGENT_UNREACHABLE)

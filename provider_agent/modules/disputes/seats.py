@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seats that this provider holds as a juror: taken, renewed and given up as the settings say.
+
+A term is renewed while it lasts. Who was away for too long has to be evicted and to wait before it
+may come back: anyone may evict, so this does it, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from eth_utils.crypto import keccak
+
+from provider_agent.core.attempts import Attempts
+from provider_agent.core.standing import Provider
+from teraproof.contracts.disputes import DisputesContract, Enlisted, Fined, Left, SeatsLost
+from teraproof.contracts.staking import StakingContract
+from teraproof.courts import docket
+from teraproof.courts.docket import Member
+from teraproof.protocol.capability import Capability
+from teraproof.rpc.types import BlockRef
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 60  # seconds between two looks without news
+_EVICTIONS, _PATIENCE = 4, 8  # in one look, and periods for which some wait for others
+_WENT = 2  # periods after which who has lost all seats may come back
+
+
+class Seats:
+    """See the module. `wanted` is a number of seats by capability, as text."""
+
+    def __init__(
+        self,
+        disputes: DisputesContract,
+        staking: StakingContract,
+        attempts: Attempts,
+        wanted: Mapping[str, int],
+    ) -> None:
+        self._disputes, self._staking, self._attempts = disputes, staking, attempts
+        self._wanted = {
+            Capability.parse(text).number().to_bytes(32, "big"): (text, seats)
+            for text, seats in wanted.items()
+        }
+        self._looked_at: int | None = None
+        self._fixed: tuple[int, int, int, int] | None = None
+        self._said: dict[bytes, str] = {}
+        self._member: dict[bytes, bool] = {}
+        # Capability -> juror -> its last period, by the events since this agent was started.
+        self._terms: dict[bytes, dict[str, int]] = {}
+        #: Seats by capability of the settings, as far as they are known.
+        self.held: dict[bytes, int] = {}
+
+    def news(self, event: Enlisted | SeatsLost | Left | Fined) -> None:
+        """Keep what an event says of seats, and look again in the next cycle."""
+        self._looked_at = None
+        self._member.clear()
+        if isinstance(event, Enlisted):
+            self._terms.setdefault(event.capability, {})[event.juror] = event.last_period
+        elif isinstance(event, Left) or (isinstance(event, SeatsLost) and not event.seats):
+            self._terms.get(event.capability, {}).pop(event.juror, None)
+
+    def is_member(self, capability: bytes, owner: str, block: BlockRef) -> bool:
+        """Whether a jury of a capability may have drawn this provider. Raises ChainError."""
+        if capability not in self._member:
+            self._member[capability] = self._disputes.leaf_of(owner, capability, block) != 0
+        return self._member[capability]
+
+    def reconcile(self, block: BlockRef, provider: Provider) -> None:
+        """Bring the seats in line with the settings. Raises ChainError."""
+        now = block.timestamp
+        if self._looked_at is not None and now - self._looked_at < _LOOK_EVERY:
+            return
+        if not self._wanted:
+            return
+        if self._fixed is None:
+            court = self._disputes
+            longest = court.longest(court.max_duration(block), block)
+            self._fixed = court.period(block), court.seat(block), court.term(block), longest
+        self._evict(block, provider)
+        for capability, (text, seats) in self._wanted.items():
+            found = docket.member(self._disputes, provider.owner, capability, block)
+            self.held[capability] = 0 if found is None else found.seats
+            if seats:
+                self._hold(capability, text, seats, found, block, provider)
+            elif found is not None:
+                self._give_up(capability, found, block, provider.owner)
+        self._looked_at = now
+
+    def _evict(self, block: BlockRef, provider: Provider) -> None:
+        """Take seats whose term is over from others: they count, and no jury can have them. A few
+        at a time, each some periods after its end: whoever is a juror there does so.
+        """
+        assert self._fixed is not None  # read before
+        present = block.timestamp // self._fixed[0]
+        for capability, (_, seats) in self._wanted.items():
+            over = [
+                juror
+                for juror, last in self._terms.get(capability, {}).items()
+                if seats and juror != provider.owner and present > last + _turn(provider, juror)
+            ]
+            for juror in over[:_EVICTIONS]:
+                found = docket.member(self._disputes, juror, capability, block)
+                if found is None or not found.seats or not found.is_over(present):
+                    self._terms[capability].pop(juror)
+                    continue
+                data = self._disputes.evict(juror, capability)
+                self._attempts.begin(f"{capability.hex()}-{juror}", f"evict-{present}", data)
+
+    def _hold(
+        self,
+        capability: bytes,
+        text: str,
+        seats: int,
+        found: Member | None,
+        block: BlockRef,
+        provider: Provider,
+    ) -> None:
+        assert self._fixed is not None  # read before
+        period, seat, term, longest = self._fixed
+        present = block.timestamp // period
+        if found is not None and found.seats and present > found.last_period:
+            self._begin(
+                capability, f"evict-{present}", self._disputes.evict(provider.owner, capability)
+            )
+            return
+        if found is not None and not found.seats and present < found.went + _WENT:
+            return
+        left = 0 if found is None else found.last_period - present
+        is_due = left <= max(1, (term - longest) // period // 4)
+        if found is not None and found.seats >= seats and not is_due:
+            return
+        number = seats if found is None else max(seats, found.seats)
+        lock = self._staking.lock_of(self._disputes.address, provider.owner, capability, block)
+        locked = lock.amount if block.timestamp <= lock.expires_at else 0
+        if number * seat - locked > provider.available or number * seat > provider.per_order:
+            self._say(
+                capability,
+                f"{number} seats for {text} need {number * seat} TPF wei of the owner's own stake "
+                "within its limits for locks: stake more, or raise the limits",
+            )
+            return
+        self._say(capability, f"taking or renewing {number} seats for {text}")
+        self._begin(capability, f"enlist-{present}", self._disputes.enlist(capability, number))
+
+    def _give_up(self, capability: bytes, found: Member, block: BlockRef, owner: str) -> None:
+        assert self._fixed is not None  # read before
+        period, _, _, longest = self._fixed
+        present = block.timestamp // period
+        if found.seats:
+            data = self._disputes.resign(owner, capability)
+            self._begin(capability, f"resign-{present}", data)
+            return
+        lock = self._staking.lock_of(self._disputes.address, owner, capability, block)
+        if lock.amount and block.timestamp > (found.went + 1) * period + longest:
+            data = self._disputes.leave(owner, capability)
+            self._begin(capability, f"leave-{found.went}", data)
+
+    def _begin(self, capability: bytes, action: str, data: bytes) -> None:
+        self._attempts.begin(capability.hex(), action, data)
+
+    def _say(self, capability: bytes, line: str) -> None:
+        if self._said.get(capability) != line:
+            self._said[capability] = line
+            log.info("juror: %s", line)
+
+
+def _turn(provider: Provider, juror: str) -> int:
+    """Periods that this provider leaves to others for an eviction."""
+    return int.from_bytes(keccak(text=provider.owner + juror)[:4], "big") % _PATIENCE

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a juror finds: by its own run, by what is served, and never by a guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider_agent.core.capacity import Amounts, Hold, Kind
+from provider_agent.modules.disputes.bench import MODULE
+from provider_agent.runners.base import Phase, Reason, RunState
+from teraproof.courts.votes import Opinion, Vote, attested
+from teraproof.protocol.digests import seal
+from tests.agent.disputes.rig import JOB, UNTIL, BenchRig, failure, spec_of
+from tests.agent.duty_parts import START
+
+RUN = f"juror-{JOB.hex()}"
+GOOD = {"answer": b"42"}
+
+
+def test_same_result__right__with_the_seal_of_its_own_run(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+    for number in range(3):
+        shown = Opinion.of(found.vote, found.manifest, number).seal
+        assert attested(shown, number) == rig.case.result
+    # Its own run is shown to the provider, which must serve the bytes for it.
+    assert rig.served.asked == [seal(rig.attested)]
+    assert rig.runner.list() == () and rig.capacity.holds() == {}
+
+
+def test_one_byte_is_other__wrong__also_if_nothing_is_served(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"answer": b"43"})
+    rig.served.files = None
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.WRONG
+    assert attested(Opinion.of(found.vote, found.manifest, 0).seal, 0) != rig.case.result
+    assert rig.served.asked == [], "its own run is enough"
+
+
+def test_right_result_that_nobody_can_have__no_finding(tmp_path: Path) -> None:
+    """Asked for until the end; then the vote is WITHHELD (see the duty)."""
+    rig = BenchRig(tmp_path, GOOD)
+    rig.served.files = None
+    rig.run()
+    assert rig.judge(3) is None
+    assert "nobody there" in rig.bench.why(JOB)
+    rig.served.files = dict(GOOD)
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+
+
+def test_inputs_are_not_served__asked_again_and_nothing_runs(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.served.inputs = None
+    assert rig.judge(3) is None and rig.runner.list() == ()
+    rig.served.inputs = b"print(1)"
+    rig.run()
+    assert rig.judge() is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resources": {"cpus": 1, "memory_mb": 10_000, "disk_mb": 64, "gpus": 0}},
+        {"runtime": "another"},
+        {"kind": "train"},
+        {"resources": {"cpus": 1, "memory_mb": 64, "disk_mb": 64, "gpus": 1}},
+    ],
+)
+def test_cannot_be_run_here__withheld(tmp_path: Path, change: dict[str, Any]) -> None:
+    rig = BenchRig(tmp_path, GOOD, **change)
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.WITHHELD and found.manifest == b""
+    assert rig.runner.started == []
+
+
+# ------------------------------------------------------------------------- failures
+
+
+def test_same_failure__right__by_the_salted_file_alone(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"failure.json": failure(3)})
+    rig.served.shows = True
+    rig.run(code=3)
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+    assert found.manifest == rig.attested
+
+
+def test_same_failure_that_is_not_served__no_vote_for_it(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"failure.json": failure(3)})
+    rig.served.files = None
+    rig.run(code=3)
+    assert rig.judge(3) is None
+
+
+@pytest.mark.parametrize("theirs", [{"failure.json": failure(4)}, GOOD])
+def test_fails_twice_alike__wrong(tmp_path: Path, theirs: dict[str, bytes]) -> None:
+    rig = BenchRig(tmp_path, theirs)
+    rig.served.shows = "failure.json" in theirs
+    rig.run(code=3)
+    assert rig.judge() is None, "it runs again: this machine may be to blame"
+    rig.run(code=3)
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.WRONG
+    assert attested(Opinion.of(found.vote, found.manifest, 1).seal, 1) != rig.case.result
+
+
+def test_failed_once_by_itself__its_second_run_counts(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.run(code=3)
+    assert rig.judge() is None
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+
+
+@pytest.mark.parametrize(
+    "reason, code",
+    [
+        (Reason.TIMEOUT, None),
+        (Reason.MEMORY, None),
+        (Reason.DISK, None),
+        (Reason.PIDS, None),
+        (Reason.OUTPUT, None),
+        (Reason.EXITED, 137),
+    ],
+)
+def test_ended_by_a_limit_or_a_signal__says_nothing_of_the_result(
+    tmp_path: Path, reason: Reason, code: int | None
+) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    for _ in range(2):
+        rig.run(reason=reason, code=code)
+        found = rig.judge()
+    assert found is not None and found.vote is Vote.WITHHELD
+
+
+def test_success_where_a_failure_is_attested__wrong(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"failure.json": failure(3)})
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.WRONG
+
+
+@pytest.mark.parametrize("reason", [Reason.MACHINE, Reason.DEVICE, Reason.SANDBOX_FAILED])
+def test_fault_of_our_machine__run_again_and_no_vote(tmp_path: Path, reason: Reason) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.run(reason=reason)
+    assert rig.judge() is None
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+
+
+# ----------------------------------------------------------------- crashes and room
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_killed_at_any_step__goes_on_with_one_run(tmp_path: Path, after: int) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    for step in range(4):
+        if step == after:
+            rig.restart()
+        if step == 1:
+            rig.runner.end(RUN)
+        found = rig.judge() if step < 3 else rig.judge(2)
+    assert found is not None and found.vote is Vote.RIGHT
+    assert len(rig.runner.started) == 1
+
+
+def test_finding__stays_the_same_whatever_is_served_later(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.run()
+    first = rig.judge()
+    rig.restart()
+    rig.served.files = rig.served.inputs = None
+    assert rig.judge() == first
+
+
+def test_paid_work_comes_first__until_the_vote_would_be_late(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.runner.states["paid"] = RunState(Phase.RUNNING, started=START)
+    rig.runner.requests["paid"] = _request("paid")
+    (tmp_path / "runs" / "paid").mkdir(parents=True)
+    assert rig.judge(3) is None and rig.runner.started == []
+    assert "paid work" in rig.bench.why(JOB)
+    rig.now = UNTIL - 10
+    rig.judge()
+    assert [run.run_id for run in rig.runner.started] == [RUN]
+
+
+def test_room__is_reserved_and_given_back(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.judge()
+    assert (MODULE, JOB) in rig.capacity.holds(Kind.OWED)
+    rig.bench.release(JOB)
+    assert rig.capacity.holds() == {}
+
+
+def test_no_room_in_the_ledger__waits(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.capacity.put("jobs", Hold(Kind.OWED, Amounts(slots=4)))
+    assert rig.judge(2) is None and rig.runner.started == []
+
+
+def test_clear__nothing_is_left(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.run()
+    rig.judge()
+    assert rig.bench.jobs() == [JOB]
+    rig.bench.clear(JOB)
+    assert rig.bench.jobs() == [] and rig.runner.list() == ()
+
+
+def _request(run_id: str) -> Any:
+    from provider_agent.runners.base import Limits, RunRequest
+
+    return RunRequest(run_id, spec_of().command, Limits(1, 1, 1, 1, 1, 1))

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the disputes duty owes at each phase, to whom, and that it never says two things."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from provider_agent.core.attempts import Attempts
+from provider_agent.core.module import Cycle
+from provider_agent.core.panels import Panels
+from provider_agent.core.standing import Provider
+from provider_agent.modules.all import open_store
+from provider_agent.modules.disputes.appeals import Appeals
+from provider_agent.modules.disputes.bench import Finding
+from provider_agent.modules.disputes.duty import Contracts, DisputesDuty
+from provider_agent.modules.disputes.repository import DisputesRepository
+from provider_agent.modules.disputes.seats import Seats
+from provider_agent.modules.disputes.votes import VoteBook
+from provider_agent.tx.keys import OperatorKey
+from provider_agent.tx.sender import Sender
+from teraproof.contracts.disputes import COMMIT as COMMIT_CALL
+from teraproof.contracts.disputes import REVEAL, Committed, Drawn, Opened
+from teraproof.contracts.jobs import Attested, JobsContract, Posted
+from teraproof.courts import votes
+from teraproof.courts.docket import Phase
+from teraproof.courts.votes import Opinion, Ruling, Vote
+from teraproof.protocol.dispute import Case
+from teraproof.protocol.messages import Domain
+from teraproof.protocol.terms import Order, Status, Terms
+from teraproof.rpc.types import BlockRef, Log
+from tests.agent.disputes.court import CLOSE, COMMIT, DRAW, JURORS, PLACE, PlainCourt, Seat, Sitting
+from tests.agent.disputes.rig import spec_of
+from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, OWNER, TENANT, WritingSender
+
+CAPABILITY = b"\xee" * 32
+NOW = 1_000_000
+LOG = Log(PLACE, (), b"", 1, bytes(32), bytes(32), 0)
+TERMS = Terms(
+    TENANT,
+    NOW - 900,
+    10**6,
+    0,
+    0,
+    Order(
+        spec_of().digest(), 1, 1, 0, 600, 0, 0, 0, bytes(32), 1, int.from_bytes(CAPABILITY, "big")
+    ),
+)
+JOB = TERMS.job_id()
+MANIFEST = b"ours"
+
+
+class PlainBench:
+    """Finds what the test says."""
+
+    def __init__(self) -> None:
+        self.finding: Finding | None = None
+        self.asked: list[Any] = []
+        self.manifest: bytes | None = None
+        self.released: list[bytes] = []
+
+    def judge(self, task: Any, now: int) -> Finding | None:
+        self.asked.append(task)
+        return self.finding
+
+    def own(self, job: bytes) -> bytes | None:
+        return self.manifest
+
+    def theirs(self, job: bytes) -> bytes | None:
+        return None
+
+    def why(self, job: bytes) -> str:
+        return "waiting"
+
+    def release(self, job: bytes) -> None:
+        self.released.append(job)
+
+    def clear(self, job: bytes) -> None:
+        pass
+
+    def jobs(self) -> list[bytes]:
+        return []
+
+
+class PlainJobs(JobsContract):
+    """Money, and the status of the job."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None), JOBS)
+        self.credits, self.money, self.allowed = 0, 0, 0
+        self.status_ = Status.DISPUTED
+
+    def credit_of(self, account: str, block: Any) -> int:
+        return self.credits
+
+    def state(self, job: bytes, block: Any) -> int:
+        return int(self.status_)
+
+
+class Rig:
+    """A duty for a provider, `who` it is: a juror unless it is the one that is disputed."""
+
+    def __init__(self, folder: Path, who: str = OWNER, appeal_up_to: int = 1_000) -> None:
+        self.folder, self.who = folder, who
+        self.clock = 0.0
+        self.store = open_store(folder / "agent.sqlite", clock=lambda: float(NOW))
+        self.court, self.jobs, self.bench = PlainCourt(), PlainJobs(), PlainBench()
+        self.court.members = [Seat(OWNER, 5), *(Seat(one.address, 5) for one in JURORS)]
+        self.panels, self.most = Panels(), appeal_up_to
+        self.case = Case(
+            JOB, OTHER if who == OWNER else who, TENANT, OTHER, CAPABILITY, b"\5" * 32, 10, 600
+        )
+        self.restart()
+        times = (1, 2, NOW - 500, NOW - 400, 0)
+        told = Attested(LOG, JOB, self.case.provider, bytes(32), bytes(32), *times)
+        self.duty.consume(
+            [
+                Posted(LOG, JOB, TENANT, TERMS),
+                told,
+                Opened(LOG, JOB, self.case.provider, TENANT, self.case, 50),
+            ],
+            [],
+        )
+
+    def restart(self) -> None:
+        sender = cast(Sender, WritingSender(self.store))
+
+        def attempts(name: str, address: str) -> Attempts:
+            return Attempts(self.store, sender, name, address, clock=lambda: float(NOW))
+
+        token = SimpleNamespace(
+            address="0x" + "0e" * 20,
+            balance_of=lambda *_: self.jobs.money,
+            allowance=lambda *_: self.jobs.allowed,
+            approve=lambda spender, amount: b"approve %d" % amount,
+        )
+        court = attempts("court", JOBS)
+        staking = SimpleNamespace(operator_of=lambda owner, _: f"operator of {owner}")
+        seats = Seats(self.court, cast(Any, staking), attempts("disputes", PLACE), {})
+        seats.held[CAPABILITY] = 5 if self.who == OWNER else 0
+        self.duty = DisputesDuty(
+            store=DisputesRepository(self.store),
+            contracts=Contracts(self.court, self.jobs, cast(Any, staking)),
+            key=OperatorKey(OPERATOR),
+            domain=Domain(1, PLACE),
+            seats=seats,
+            bench=cast(Any, self.bench),
+            book=VoteBook(self.folder / "votes"),
+            appeals=Appeals(
+                self.jobs,
+                cast(Any, token),
+                OPERATOR.address,
+                court,
+                attempts("token", JOBS),
+                self.most,
+            ),
+            panels=self.panels,
+            attempts=attempts("disputes", PLACE),
+            court=court,
+            start_block=0,
+            block_seconds=lambda: 2.0,
+            concludes=True,
+            clock=lambda: self.clock,
+        )
+
+    def stand(
+        self, phase: Phase, until: int = 0, ruling: Ruling = Ruling.NONE, round: int = 0
+    ) -> None:
+        self.court.standing = (round, int(phase), until, int(ruling))
+        self.duty.consume([Committed(LOG, JOB, TENANT, round)], [])
+
+    def sit(self, *leaves: int, round: int = 0, **more: Any) -> Sitting:
+        places = [(leaf, 1) for leaf in leaves]
+        found = self.court.rounds[round] = Sitting(NOW - 10, places=places, **more)
+        return found
+
+    def cycle(self, now: int = NOW, number: int = 100) -> None:
+        block = BlockRef(number, number.to_bytes(32, "big"), now)
+        provider = Provider(self.who, True, 10**30, 10**30, 10**30, bytes(32))
+        self.duty.reconcile(Cycle(block, block, provider))
+
+    def intents(self) -> dict[str, bytes]:
+        return {intent.key.action: intent.data for intent in self.store.intents_of(JOB.hex())}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+# ---------------------------------------------------------------------------- votes
+
+
+def test_drawn__votes_what_was_found__and_keeps_it_first(rig: Rig) -> None:
+    rig.sit(1, 2)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    assert rig.intents() == {} and len(rig.bench.asked) == 1
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.cycle()
+    opinion = VoteBook(rig.folder / "votes").of(rig.case, 0)
+    assert opinion == Opinion.of(Vote.RIGHT, MANIFEST, 0)
+    _, place, digest = COMMIT_CALL.decode_input(rig.intents()["commit-0"])
+    salt = votes.salt(OPERATOR, Domain(1, PLACE), JOB, 0)
+    assert digest == votes.commitment(JOB, 0, OWNER, opinion, salt) and place == 0
+    # Whatever is found later, and after any crash, this is the vote.
+    rig.bench.finding = Finding(Vote.WRONG, b"other")
+    rig.restart()
+    rig.cycle()
+    assert set(rig.intents()) == {"commit-0"}
+
+
+def test_nothing_found_in_time__withheld__never_silence(rig: Rig) -> None:
+    rig.sit(1)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle(NOW + COMMIT // 2)
+    assert rig.intents() == {}
+    rig.cycle(NOW + COMMIT - COMMIT // 4)
+    assert VoteBook(rig.folder / "votes").of(rig.case, 0) == Opinion(Vote.WITHHELD)
+    assert "commit-0" in rig.intents()
+
+
+def test_not_drawn__nothing_is_run_or_sent(rig: Rig) -> None:
+    rig.sit(2, 3)
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    assert rig.intents() == {} and rig.bench.asked == [] and rig.duty.is_idle
+
+
+def test_place_that_nobody_has__no_harm(rig: Rig) -> None:
+    rig.sit(0, 99, 1)
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    assert COMMIT_CALL.decode_input(rig.intents()["commit-0"])[1] == 2
+
+
+def reveal_of(rig: Rig) -> tuple[int, bytes]:
+    _, _, kind, seal, _ = REVEAL.decode_input(rig.intents()["reveal-0"])
+    return kind, seal
+
+
+def committed(rig: Rig, opinion: Opinion) -> None:
+    salt = votes.salt(OPERATOR, Domain(1, PLACE), JOB, 0)
+    digest = votes.commitment(JOB, 0, OWNER, opinion, salt)
+    kept = int.from_bytes(digest, "big") & ~(2**32 - 1)
+    rig.sit(1, committed={0: kept}, stage=3)
+    rig.stand(Phase.REVEALING, NOW + 300)
+
+
+def test_reveal__of_what_was_committed(rig: Rig) -> None:
+    opinion = Opinion.of(Vote.WRONG, MANIFEST, 0)
+    VoteBook(rig.folder / "votes").keep(rig.case, 0, opinion)
+    committed(rig, opinion)
+    rig.cycle()
+    assert reveal_of(rig) == (2, opinion.seal)
+
+
+@pytest.mark.parametrize("vote", list(Vote))
+def test_notes_are_lost__the_vote_is_found_again(rig: Rig, vote: Vote) -> None:
+    opinion = Opinion(vote) if vote is Vote.WITHHELD else Opinion.of(vote, MANIFEST, 0)
+    committed(rig, opinion)
+    if vote is not Vote.WITHHELD:
+        rig.cycle()
+        assert rig.intents() == {} and rig.bench.asked, "it is judged again"
+    rig.bench.manifest = MANIFEST
+    rig.cycle()
+    assert reveal_of(rig) == (int(vote), opinion.seal)
+
+
+def test_reorg_takes_the_commit_away__the_same_one_is_wanted(rig: Rig) -> None:
+    opinion = Opinion.of(Vote.RIGHT, MANIFEST, 0)
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.sit(1)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    before = rig.intents()["commit-0"]
+    committed(rig, opinion)
+    rig.cycle()
+    rig.bench.finding = None
+    rig.sit(1)
+    rig.court.standing = (0, int(Phase.COMMITTING), NOW + COMMIT, 0)
+    rig.duty.consume([], [JOB])
+    rig.cycle()
+    assert rig.intents()["commit-0"] == before
+
+
+# ---------------------------------------------------------------------------- draws
+
+
+def test_draw__each_waits_for_its_turn__and_for_the_block(rig: Rig) -> None:
+    rig.sit(target=100)
+    rig.court.rounds[0].since = NOW
+    rig.stand(Phase.DRAWING, NOW + DRAW)
+    rig.cycle(NOW + DRAW, number=99)
+    assert rig.intents() == {}
+    rig.cycle(NOW + DRAW // 2, number=100)
+    assert b"header 100" in rig.intents()["draw-0"]
+
+
+def test_draw__turns_differ(tmp_path: Path) -> None:
+    case = Rig(tmp_path).case
+    owners = [Provider(one.address, True, 0, 0, 0, bytes(32)) for one in JURORS]
+    turns = {DisputesDuty._turn(case, one, 0, 10**6) for one in owners}
+    assert len(turns) == len(owners) and max(turns) <= 10**6
+
+
+def test_draw__no_seats_there__somebody_elses_gas(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, who=TENANT)
+    rig.sit(target=90)
+    rig.stand(Phase.DRAWING, NOW + DRAW)
+    rig.cycle(NOW + DRAW)
+    assert rig.intents() == {}
+
+
+def test_draw_of_its_own_appeal__at_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, who=TENANT)
+    rig.sit(2)
+    rig.sit(target=90, round=2)
+    rig.court.rounds[2].since = NOW
+    rig.stand(Phase.DRAWING, NOW + DRAW, Ruling.WRONG, 2)
+    rig.cycle(NOW)
+    assert "draw-2" in rig.intents()
+
+
+# -------------------------------------------------------------- a result of our own
+
+
+@pytest.fixture
+def accused(tmp_path: Path) -> Rig:
+    return Rig(tmp_path, who=TENANT)
+
+
+def test_evidence__for_drawn_jurors_while_they_may_commit(accused: Rig) -> None:
+    rig = accused
+    rig.sit(2, 3)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    for account in (JURORS[0], JURORS[1]):
+        assert rig.panels.until(JOB, f"operator of {account.address}") == NOW + COMMIT
+    assert rig.panels.until(JOB, f"operator of {JURORS[2].address}") is None
+    assert rig.panels.until(bytes(32), f"operator of {JURORS[0].address}") is None
+    rig.stand(Phase.REVEALING, NOW + COMMIT + 10)
+    rig.cycle()
+    assert rig.panels.until(JOB, f"operator of {JURORS[0].address}") is None
+
+
+@pytest.mark.parametrize("credit, money, allowed", [(55, 0, 0), (0, 55, 0), (0, 55, 55)])
+def test_lost_and_right__appeals(accused: Rig, credit: int, money: int, allowed: int) -> None:
+    rig = accused
+    rig.jobs.credits, rig.jobs.money, rig.jobs.allowed = credit, money, allowed
+    rig.sit(2)
+    rig.stand(Phase.RULED, NOW + 300, Ruling.WRONG)
+    rig.cycle()
+    assert rig.intents() == {}, "first it runs the job again"
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.cycle()
+    wanted = {"approve"} if money and not allowed else {"appeal"}
+    assert set(rig.intents()) == wanted
+    if wanted == {"approve"}:
+        rig.jobs.allowed = 55
+        rig.cycle()
+        assert set(rig.intents()) == {"approve", "appeal"}
+
+
+def test_lost__our_second_run_says_so_too__no_appeal(accused: Rig) -> None:
+    rig = accused
+    rig.jobs.credits = 55
+    rig.bench.finding = Finding(Vote.WRONG, MANIFEST)
+    rig.sit(2)
+    rig.stand(Phase.RULED, NOW + 300, Ruling.WRONG)
+    rig.cycle()
+    assert rig.intents() == {}
+
+
+@pytest.mark.parametrize("most, credit", [(54, 1_000), (1_000, 54)])
+def test_lost__too_dear_or_no_money__said_and_left_to_the_owner(
+    tmp_path: Path, most: int, credit: int
+) -> None:
+    rig = Rig(tmp_path, who=TENANT, appeal_up_to=most)
+    rig.jobs.credits = credit
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.sit(2)
+    rig.stand(Phase.RULED, NOW + 300, Ruling.WITHHELD)
+    rig.cycle()
+    assert rig.intents() == {}
+    (order,) = DisputesRepository(rig.store).disputed()
+    assert "55 units" in order.note and "\n" not in order.note
+
+
+@pytest.mark.parametrize("ruling, concludes", [(Ruling.RIGHT, True), (Ruling.WRONG, False)])
+def test_final__the_winner_carries_it_out(accused: Rig, ruling: Ruling, concludes: bool) -> None:
+    rig = accused
+    rig.sit(2)
+    rig.stand(Phase.FINAL, 0, ruling)
+    rig.cycle()
+    assert ("conclude" in rig.intents()) is concludes
+
+
+def test_final__a_juror_carries_it_out_in_its_turn(rig: Rig) -> None:
+    rig.sit(1)
+    rig.stand(Phase.FINAL, 0, Ruling.WRONG)
+    rig.cycle()
+    rig.cycle(NOW + CLOSE // 4)
+    assert "conclude" in rig.intents()
+
+
+def test_over__nobody_may_read_and_nothing_is_held(accused: Rig) -> None:
+    rig = accused
+    rig.sit(2)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    rig.court.standing, rig.jobs.status_ = None, Status.SETTLED
+    rig.duty.consume([Drawn(LOG, JOB, 0, ())], [])
+    rig.cycle()
+    rig.cycle()
+    assert rig.bench.released == [JOB]
+    assert rig.panels.until(JOB, f"operator of {JURORS[0].address}") is None
+
+
+# ------------------------------------------------------------------------- strangers
+
+
+def test_dispute_of_others__read_once(tmp_path: Path) -> None:
+    """Whoever opens disputes must not cost all agents a reading in each cycle."""
+    rig = Rig(tmp_path)
+    rig.case = replace(rig.case, capability=b"\x01" * 32)
+    rig.court.members = []
+    rig.sit(1)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.cycle()
+    before = rig.court.reads
+    for _ in range(5):
+        rig.duty.consume([Committed(LOG, JOB, TENANT, 0)], [])
+        rig.cycle()
+    assert rig.court.reads == before
+
+
+def test_lost_database__found_again_by_the_events(rig: Rig, tmp_path: Path) -> None:
+    rig.sit(1)
+    rig.stand(Phase.COMMITTING, NOW + COMMIT)
+    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    rig.cycle()
+    first = rig.intents()["commit-0"]
+    (tmp_path / "new").mkdir()
+    again = Rig(tmp_path / "new")
+    again.sit(1)
+    again.stand(Phase.COMMITTING, NOW + COMMIT)
+    again.bench.finding = Finding(Vote.RIGHT, MANIFEST)
+    again.cycle()
+    assert again.intents()["commit-0"] == first

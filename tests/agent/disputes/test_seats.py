@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Seats follow the settings: taken, renewed while they last, given up; never beyond the stake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from provider_agent.core.attempts import Attempts
+from provider_agent.core.standing import Provider
+from provider_agent.modules.all import open_store
+from provider_agent.modules.disputes.seats import Seats
+from provider_agent.modules.disputes.settings import DisputesSettings
+from provider_agent.settings import validate
+from provider_agent.store import Intent, IntentState
+from provider_agent.tx.sender import Sender
+from teraproof.contracts.disputes import ENLIST, Enlisted
+from teraproof.protocol.capability import Capability
+from teraproof.rpc.types import BlockRef, Log
+from tests.agent.disputes.court import LONGEST, PERIOD, PLACE, SEAT, TERM, PlainCourt, Seat
+from tests.agent.duty_parts import JOBS, OTHER, OWNER, STAKING, TENANT, WritingSender
+
+TEXT = "batch|python-ml|cpu"
+KEY = Capability.parse(TEXT).number().to_bytes(32, "big")
+PRESENT = 1_000
+NOW = PRESENT * PERIOD + 5
+LAST = PRESENT + (TERM - LONGEST) // PERIOD - 1
+LOG = Log(PLACE, (), b"", 1, bytes(32), bytes(32), 0)
+
+
+class Rig:
+    def __init__(self, folder: Path, wanted: int, *members: Seat) -> None:
+        self.store = open_store(folder / "agent.sqlite", clock=lambda: float(NOW))
+        self.court = PlainCourt()
+        self.court.members = list(members)
+        self.locked, self.expires = 0, NOW + 1
+        self.stake = 100 * SEAT
+        lock = lambda *_: SimpleNamespace(amount=self.locked, expires_at=self.expires)  # noqa: E731
+        sender = cast(Sender, WritingSender(self.store))
+        attempts = Attempts(self.store, sender, "disputes", PLACE, clock=lambda: float(NOW))
+        staking = cast(Any, SimpleNamespace(lock_of=lock))
+        self.seats = Seats(self.court, staking, attempts, {TEXT: wanted})
+
+    def cycle(self, now: int = NOW, per_order: int = 10**30) -> list[Intent]:
+        provider = Provider(OWNER, True, 10**30, self.stake, per_order, bytes(32))
+        self.seats._looked_at = None
+        self.seats.reconcile(BlockRef(1, bytes(32), now), provider)
+        return self.store.intents_in(*IntentState)
+
+
+def actions(found: list[Intent]) -> list[str]:
+    return [intent.key.action.partition("-")[0] for intent in found]
+
+
+def test_no_seats_yet__enlists(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 3)
+    (intent,) = rig.cycle()
+    assert ENLIST.decode_input(intent.data) == (KEY, 3)
+    assert rig.cycle() == [intent], "once"
+
+
+@pytest.mark.parametrize("stake, per_order", [(3 * SEAT - 1, 10**30), (10**30, 3 * SEAT - 1)])
+def test_more_than_the_owner_allows__nothing_sent(
+    tmp_path: Path, stake: int, per_order: int
+) -> None:
+    rig = Rig(tmp_path, 3)
+    rig.stake = stake
+    assert rig.cycle(per_order=per_order) == []
+
+
+def test_enough_seats_and_a_long_term__nothing_to_do(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 3, Seat(OWNER, 3, LAST))
+    assert rig.cycle() == [] and rig.seats.held == {KEY: 3}
+
+
+@pytest.mark.parametrize("seats, last", [(2, LAST), (3, PRESENT + 2), (3, PRESENT)])
+def test_fewer_or_near_the_end__enlists_again_with_what_is_locked(
+    tmp_path: Path, seats: int, last: int
+) -> None:
+    rig = Rig(tmp_path, 3, Seat(OWNER, seats, last))
+    rig.locked = seats * SEAT
+    rig.stake = (3 - seats) * SEAT  # the rest is in the lock that ends
+    (intent,) = rig.cycle()
+    assert ENLIST.decode_input(intent.data) == (KEY, 3)
+
+
+def test_term_is_over__evicted_first__and_back_two_periods_later(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 3, Seat(OWNER, 3, PRESENT - 1))
+    assert actions(rig.cycle()) == ["evict"]
+    rig.court.members = [Seat(OWNER, 0, PRESENT - 1, went=PRESENT)]
+    assert actions(rig.cycle(NOW + PERIOD)) == ["evict"]
+    assert actions(rig.cycle(NOW + 2 * PERIOD)) == ["evict", "enlist"]
+
+
+def test_zero__resigns_and_leaves_when_no_jury_can_hold_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 0, Seat(OWNER, 3, LAST))
+    rig.locked = 3 * SEAT
+    assert actions(rig.cycle()) == ["resign"]
+    rig.court.members = [Seat(OWNER, 0, LAST, went=PRESENT)]
+    until = (PRESENT + 1) * PERIOD + LONGEST
+    assert actions(rig.cycle(until)) == ["resign"]
+    assert actions(rig.cycle(until + 1)) == ["resign", "leave"]
+
+
+def test_zero_and_never_enlisted__nothing(tmp_path: Path) -> None:
+    assert Rig(tmp_path, 0).cycle() == []
+
+
+def test_seats_of_others_whose_term_is_over__evicted_a_few_at_a_time(tmp_path: Path) -> None:
+    others = [f"0x{n:040x}" for n in range(1, 8)]
+    rig = Rig(tmp_path, 3, Seat(OWNER, 3, LAST), *(Seat(one, 2, 5) for one in others))
+    for one in others:
+        rig.seats.news(Enlisted(LOG, one, KEY, 1, 2, 0, 5))
+    rig.seats.news(Enlisted(LOG, OWNER, KEY, 1, 3, 0, 5))
+    found = rig.cycle()
+    assert actions(found) == ["evict"] * 4
+    assert OWNER not in {intent.key.object_id.partition("-")[2] for intent in found}
+
+
+def test_seats_of_others_that_last__left_alone(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 3, Seat(OWNER, 3, LAST), Seat(OTHER, 2, LAST), Seat(TENANT, 0, 5))
+    rig.seats.news(Enlisted(LOG, OTHER, KEY, 2, 2, 0, 5))  # it was renewed since
+    rig.seats.news(Enlisted(LOG, TENANT, KEY, 3, 2, 0, 5))  # it was evicted since
+    assert rig.cycle() == []
+
+
+def test_member__read_once_until_there_is_news(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 3)
+    block = BlockRef(1, bytes(32), NOW)
+    assert not rig.seats.is_member(KEY, OWNER, block)
+    rig.court.members = [Seat(OWNER, 3, LAST)]
+    assert not rig.seats.is_member(KEY, OWNER, block)
+    rig.seats.news(Enlisted(LOG, OWNER, KEY, 1, 3, 0, LAST))
+    assert rig.seats.is_member(KEY, OWNER, block)
+
+
+# ------------------------------------------------------------------------- settings
+
+
+def settings(**disputes: Any) -> DisputesSettings:
+    chain = {"rpc_urls": ["http://127.0.0.1:1"], "chain_id": 1, "staking": STAKING, "jobs": JOBS}
+    made = validate({"chain": chain, "operator": {}, "disputes": disputes})
+    return made.section(DisputesSettings)
+
+
+def test_settings__nobody_is_a_juror_by_default() -> None:
+    assert settings().seats == {}
+    assert settings(seats={TEXT: 2}).seats == {TEXT: 2}
+    assert settings(seats='{"batch|python-ml|cpu": 2}').seats == {TEXT: 2}, "from the environment"
+
+
+@pytest.mark.parametrize(
+    "seats", [{"batch|python-ml": 1}, {"dance|python-ml|cpu": 1}, {TEXT: -1}, {TEXT: "many"}]
+)
+def test_settings__unfit__refused(seats: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"capability|kind|greater|integer"):
+        settings(seats=seats)

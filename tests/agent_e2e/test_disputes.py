@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disputes with real agents on both sides: right rulings, whoever lies, is away or is killed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from teraproof.courts.docket import Phase
+from teraproof.courts.votes import Opinion, Ruling, Vote, commitment
+from teraproof.protocol.dispute import Case
+from teraproof.protocol.terms import Status
+from tests.agent_e2e.courtroom import COURT, Courtroom, courtroom
+from tests.agent_e2e.nursery import Nursery
+from tests.agent_e2e.world import World
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Courtroom]:
+    with courtroom(tmp_path_factory.mktemp("court"), nursery) as made:
+        yield made
+
+
+@pytest.fixture
+def room(built: Courtroom) -> Iterator[Courtroom]:
+    """The same court for each test, with nobody at work."""
+    yield built
+    built.provider.close()
+    for juror in built.jurors:
+        juror.kill_agent()
+    built.jump(2 * COURT["period"])
+
+
+def several(votes: Sequence[int]) -> bool:
+    """Two jurors at least, one of them with a single vote that the others do not need."""
+    return len(votes) > 1 and 1 in votes
+
+
+def is_dead(world: World) -> bool:
+    assert world.process is not None
+    return world.process.poll() is not None
+
+
+def is_ruled(room: Courtroom, case: Case) -> bool:
+    return room.look(case).phase is Phase.RULED
+
+
+def alone(votes: Sequence[int]) -> bool:
+    return len(votes) == 1
+
+
+def sent(world: World) -> Counter[str]:
+    """What the operator of a world has done in the court, by the first word of its intents."""
+    rows = world.rows(
+        "SELECT action FROM intents WHERE contract IN ('disputes', 'court') AND status = 1"
+    )
+    return Counter(str(row[0]).partition("#")[0] for row in rows)
+
+
+def test_tenant_lies__the_result_stands_and_all_are_paid(room: Courtroom) -> None:
+    job = room.accuse(room.honest)
+    case = room.dispute(job)
+    jury = room.draw(case, several)
+    before = {one.owner.address: room.credit(one.owner.address) for one in jury}
+    fee = room.look(case).costs.fee
+    votes = {place.juror: place.votes for place in room.look(case).current.places}
+    room.seat(jury)
+    with room.going():
+        found = room.wait(case, Phase.RULED, Phase.FINAL)
+        assert found.ruling is Ruling.RIGHT, [one.log() for one in jury]
+        room.pass_over(case)
+        # The provider's own agent carries it out.
+        job.wait(Status.SETTLED, seconds=60)
+        room.provider.until(lambda: sent(room.provider)["conclude"], "its own transaction", 30)
+    for one in jury:
+        address = one.owner.address
+        assert room.credit(address) - before[address] == votes[address] * fee
+
+
+def test_liar_by_one_byte__convicted__though_a_juror_is_away(room: Courtroom) -> None:
+    job = room.accuse(room.lying, appeal_up_to="0")
+    case = room.dispute(job)
+    jury = room.draw(case, several)
+    places = room.look(case).current.places
+    away = next(room.juror(place.juror) for place in places if place.votes == 1)
+    here = [one for one in jury if one is not away]
+    locks = {one.owner.address: room.locked(one) for one in jury}
+    room.seat(here)
+    with room.going():
+        room.provider.until(
+            lambda: (
+                sum(place.has_committed for place in room.look(case).current.places) == len(here)
+            ),
+            "commits",
+            60,
+        )
+        room.pass_over(case)
+        found = room.wait(case, Phase.RULED, Phase.FINAL)
+        assert found.ruling is Ruling.WRONG
+        room.pass_over(case)
+        # A juror carries it out: its fee comes of it.
+        job.wait(Status.REFUNDED, seconds=90)
+    assert room.locked(away) < locks[away.owner.address]
+    assert all(room.locked(one) == locks[one.owner.address] for one in here)
+    lock = room.deployment.staking.read("lock_of", room.jobs.address, case.provider, job.id)
+    assert lock[0] == 0, "its collateral is gone"
+
+
+def test_wrong_jury__the_provider_appeals_and_wins(room: Courtroom) -> None:
+    job = room.accuse(room.honest)
+    operator = room.provider.operator.address
+    room.deployment.payment.send(room.deployment.stranger, "mint", operator, 10**9)
+    case = room.dispute(job)
+    jury = room.draw(case, lambda votes: len(votes) < 4)
+    by_hand(room, case, Opinion(Vote.WRONG, b"\1" * 32))
+    found = room.look(case)
+    assert (found.phase, found.ruling) == (Phase.RULED, Ruling.WRONG)
+    with room.going():
+        room.provider.until(
+            lambda: room.look(case).current.number == 2, "an appeal of the provider's agent", 60
+        )
+    others = room.draw(case)
+    assert not set(map(id, others)) & set(map(id, jury))
+    room.seat(others)
+    with room.going():
+        assert room.wait(case, Phase.FINAL).ruling is Ruling.RIGHT
+        job.wait(Status.SETTLED, seconds=60)
+    assert sent(room.provider)["appeal"] == 1
+
+
+def by_hand(room: Courtroom, case: Case, opinion: Opinion) -> None:
+    """Vote for a whole jury without agents."""
+    found = room.look(case)
+    places, number, salt = found.current.places, found.current.number, b"\7" * 32
+    for place in places:
+        digest = commitment(case.job, number, place.juror, opinion, salt)
+        operator = room.juror(place.juror).operator
+        room.deployment.disputes.send(operator, "commit", case.abi_tuple(), place.number, digest)
+    for place in places:
+        opened = (place.number, int(opinion.vote), opinion.seal, salt)
+        room.deployment.disputes.send(room.deployment.stranger, "reveal", case.abi_tuple(), *opened)
+
+
+def test_provider_is_away__withheld_and_nobody_is_fined(room: Courtroom) -> None:
+    job = room.accuse(room.honest)
+    case = room.dispute(job)
+    jury = room.draw(case, alone)
+    room.provider.kill_agent()
+    locks = {one.owner.address: room.locked(one) for one in jury}
+    room.seat(jury)
+    with room.going():
+        room.provider.until(lambda: "judging" in note(jury[0]), "try to fetch", 30)
+        left = room.look(case).until - room.anvil.timestamp()
+        room.jump(left - COURT["commit_time"] // 5)
+        found = room.wait(case, Phase.RULED, Phase.FINAL)
+        assert found.ruling is Ruling.WITHHELD
+        room.pass_over(case)
+        job.wait(Status.REFUNDED, seconds=90)
+    assert all(room.locked(one) == locks[one.owner.address] for one in jury)
+
+
+def note(world: World) -> str:
+    return " ".join(str(row[0]) for row in world.rows("SELECT note FROM judged_orders"))
+
+
+def test_reorg_between_commit_and_reveal__the_same_vote_again(room: Courtroom) -> None:
+    job = room.accuse(room.honest)
+    case = room.dispute(job)
+    (juror,) = room.draw(case, alone)
+    room.seat([juror])
+    with room.going():
+        room.wait(case, Phase.REVEALING)
+    kept = room.look(case).current.places[0].kept
+    room.anvil.reorg(2)
+    assert room.look(case).phase is Phase.COMMITTING
+    with room.going():
+        room.provider.until(lambda: room.look(case).phase is Phase.REVEALING, "commit", 60)
+        assert room.look(case).current.places[0].kept == kept
+        assert room.wait(case, Phase.RULED).ruling is Ruling.RIGHT
+    room.pass_over(case)
+    with room.going():
+        job.wait(Status.SETTLED, seconds=60)
+
+
+def test_kill_at_every_step_of_a_juror__one_vote(
+    room: Courtroom, tmp_path: Path, nursery: Nursery
+) -> None:
+    job = room.accuse(room.honest)
+    case = room.dispute(job)
+    (juror,) = room.draw(case, alone)
+    diary, lives = tmp_path / "diary", 0
+    with room.going():
+        while not is_ruled(room, case) and lives < 60:
+            juror.fork_agent(nursery, die_at="each", diary=str(diary))
+            juror.until(lambda: is_dead(juror) or is_ruled(room, case), "death", 60)
+            juror.kill_agent()
+            lives += 1
+    assert room.look(case).ruling is Ruling.RIGHT
+    points = set(diary.read_text().split())
+    steps = {"juror.own", "juror.finding", "vote.kept", "commit-0.broadcast", "reveal-0.broadcast"}
+    assert {f"{step}.after" for step in steps} <= points
+    assert lives > 10
+    assert room.deployment.sent_by(juror.operator.address)[("other", False)] == 0
+    room.pass_over(case)
+    with room.going():
+        job.wait(Status.SETTLED, seconds=60)
