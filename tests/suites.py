@@ -63,7 +63,7 @@ SUITES = (
         "agent_e2e",
         ".venv",
         ("ape_test", "boa_test"),
-        (("test_kill",), ("test_bad_rpc",), ("test_reorg",)),
+        (("test_kill",), ("test_bad_rpc",), ("test_reorg",), ("test_disputes",)),
         waits=True,
     ),
     Suite("tooling", ".venv", ("ape_test", "boa_test")),

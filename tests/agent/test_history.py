@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from provider_agent.modules.jobs.book import FINAL
 from provider_agent.modules.jobs.repository import JobsRepository as Jobs
 from provider_agent.modules.jobs.repository import RunStage
+from provider_agent.modules.jobs.repository.rows import OVER
 from provider_agent.modules.jobs.views import offer
 from provider_agent.store import IntentState, Store
 from teraproof.protocol.terms import Status
@@ -228,3 +230,12 @@ def test_provider_view__reads_a_snapshot(rig: Rig) -> None:
     with rig.promises.lock:  # whoever promises holds it: nobody waits for that
         found = offer(rig.settings, rig.promises.shown, 0)
     assert found["slots"] == {"total": 1, "promised": 1}
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status__is_over_or_is_looked_at_again(rig: Rig, status: Status) -> None:
+    """Events get lost: a job of ours that has not ended must be found without them."""
+    terms = rig.post(rig.spec())
+    rig.records.update_job(terms.job_id(), status=status, provider=OWNER)
+    found = rig.records.unended(OWNER)
+    assert (found == []) is (status in FINAL) is (int(status) in OVER)
