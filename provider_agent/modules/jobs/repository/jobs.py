@@ -76,7 +76,7 @@ class Jobs(Repository):
         """Specifications that are here and that jobs of an account name which have not ended."""
         return self._ids(
             "SELECT DISTINCT spec FROM jobs JOIN specs ON specs.digest = jobs.spec "
-            "WHERE requester = ? AND status IN (0, 1, 2, 3) LIMIT ?",
+            "WHERE requester = ? AND status IN (0, 1, 2, 3, 8) LIMIT ?",
             requester,
             limit,
         )
