@@ -42,6 +42,7 @@ COURT = {
 CAPABILITY = Capability("batch", "plain", "cpu")
 KEY = CAPABILITY.number().to_bytes(32, "big")
 SEATS, JURORS = 5, 4
+SEAT = 10 * TPF  # of the plan for a local chain
 DURATION = 600
 HONEST, LIE = "42", "43"
 
@@ -245,6 +246,3 @@ def courtroom(directory: Path, nursery: Nursery) -> Iterator[Courtroom]:
             yield room.set_up()
         finally:
             room.close()
-
-
-__all__ = ["COURT", "TPF", "Courtroom", "courtroom"]

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from teraproof.courts.docket import Phase
 from teraproof.courts.votes import Opinion, Ruling, Vote, commitment
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.terms import Status
-from tests.agent_e2e.courtroom import COURT, Courtroom, courtroom
+from tests.agent_e2e.courtroom import CAPABILITY, COURT, KEY, SEAT, Courtroom, courtroom
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.world import World
 
@@ -58,6 +60,26 @@ def sent(world: World) -> Counter[str]:
         "SELECT action FROM intents WHERE contract IN ('disputes', 'court') AND status = 1"
     )
     return Counter(str(row[0]).partition("#")[0] for row in rows)
+
+
+def test_juror_by_its_settings__takes_seats__and_gives_them_up(room: Courtroom) -> None:
+    capability = str(CAPABILITY)
+    juror = room.world("newcomer", room.honest, seats=json.dumps({capability: 2}))
+    room.provider = juror
+    leaf = partial(room.deployment.disputes.read, "leaf_of", juror.owner.address, KEY)
+    juror.fork_agent(room.nursery)
+    with room.going():
+        juror.until(lambda: leaf() or None, "a leaf of its own", 30)
+        word = int(room.deployment.disputes.read("juror_of", KEY, leaf()))
+        assert word >> 160 & (2**32 - 1) == 2 and room.locked(juror) == 2 * SEAT
+        assert juror.stop_agent() == 0
+        juror.settings = {
+            **juror.settings,
+            "TERAPROOF_DISPUTES__SEATS": json.dumps({capability: 0}),
+        }
+        juror.fork_agent(room.nursery)
+        word_of = partial(room.deployment.disputes.read, "juror_of", KEY, leaf())
+        juror.until(lambda: not int(word_of()) >> 160 & (2**32 - 1), "its seats to go", 30)
 
 
 def test_tenant_lies__the_result_stands_and_all_are_paid(room: Courtroom) -> None:

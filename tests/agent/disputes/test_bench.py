@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from provider_agent.comparator.compare import Comparator, Files, Verdict
+from provider_agent.comparator.compare import Finding as Compared
 from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.disputes.bench import MODULE
 from provider_agent.runners.base import Phase, Reason, RunState
@@ -222,3 +224,59 @@ def _request(run_id: str) -> Any:
     from provider_agent.runners.base import Limits, RunRequest
 
     return RunRequest(run_id, spec_of().command, Limits(1, 1, 1, 1, 1, 1))
+
+
+# -------------------------------------------------------------------------- numbers
+
+NUMERIC = {"compare": {"rule": "numeric", "rtol": "1e-3", "atol": "0"}, "outputs": ["answer"]}
+
+
+@pytest.mark.parametrize(
+    "verdict, vote",
+    [
+        (Verdict.EQUAL, Vote.RIGHT),
+        (Verdict.DIFFERENT, Vote.WRONG),
+        (Verdict.CANNOT, Vote.RIGHT),
+    ],
+)
+def test_numbers__as_the_comparison_says__with_the_attested_seal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, vote: Vote
+) -> None:
+    """All jurors that saw the same result show the same seal, whatever their machines round to."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(self: Comparator, name: str, rule: Any, ours: Files, theirs: Files) -> Compared:
+        files = [(side.directory / "answer").read_bytes() for side in (ours, theirs)]
+        compared.append((files[0], files[1]))
+        return Compared(verdict)
+
+    monkeypatch.setattr(Comparator, "compare", compare)
+    rig = BenchRig(tmp_path, {"answer": b"1.0001"}, **NUMERIC)
+    rig.served.shows = True
+    rig.run(b"1.0002")
+    found = rig.judge()
+    assert found is not None and found.vote is vote
+    assert found.manifest == rig.attested
+    assert compared == [(b"1.0002", b"1.0001")]
+
+
+def test_numbers__not_served__no_vote_for_or_against(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"answer": b"1.0001"}, **NUMERIC)
+    rig.served.files = None
+    rig.run(b"1.0002")
+    assert rig.judge(3) is None
+
+
+def test_numbers__the_same_bytes__no_comparison(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"answer": b"1.0001"}, **NUMERIC)
+    rig.run(b"1.0001")
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+
+
+def test_numbers__both_failed_alike__right_without_a_comparison(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, {"failure.json": failure(3)}, **NUMERIC)
+    rig.served.shows = True
+    rig.run(code=3)
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT and found.manifest == rig.attested
