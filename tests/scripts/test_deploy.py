@@ -29,7 +29,7 @@ from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
 DEPLOYER = 0
-STEPS = 13
+STEPS = 16
 
 
 def test_deploy__fresh_chain__everything_recorded_and_verified(
@@ -99,11 +99,11 @@ class Kill:
         return wrapped
 
 
-# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 13 moments.
-# Here: the first contract, Benchmark (which has a clock), a manager, the minter, the rewards,
-# the seal.
+# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 16 moments.
+# Here: the first contract, Benchmark (which has a clock), a manager, the four that name a contract
+# to another, the seal among them.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 23, 24, 25, 32, 33, 34, 35, 36, 37, 38, 40])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 26, 27, 28, *range(38, 48), 49])
 def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
     moment: int,
     after: bool,
@@ -264,7 +264,8 @@ def test_check_network__randomness_that_the_chain_has_not__refused(
     fresh: Anvil, local_plan: Plan, artifacts: Artifacts, write_plan: Callable[..., Path]
 ) -> None:
     def arbitrum(document: dict[str, Any]) -> None:
-        document["contracts"]["Benchmark"]["randomness_source"] = 2
+        for name in ("Benchmark", "Disputes"):
+            document["contracts"][name]["randomness_source"] = 2
 
     plan = plans.load(write_plan(arbitrum), artifacts)
     with pytest.raises(CommandError, match=r"randomness_source: 2 needs Arbitrum's ArbSys, which"):
@@ -300,7 +301,7 @@ def test_deploy__own_payment_token__checked_and_used(
     second, _ = deploy(plan(token, 6), artifacts, sender, tmp_path / "second")
     assert second.contracts["PaymentToken"].address == token
     assert second.contracts["PaymentToken"].transaction is None
-    assert len(second.contracts) == 7
+    assert len(second.contracts) == 8
 
 
 def test_estimate__constructor_would_refuse__told_before_anything_is_sent(
@@ -438,8 +439,8 @@ def test_deploy__another_minter_was_named__refused_and_told(
 ) -> None:
     sender = sender_of(fresh, DEPLOYER)
     with pytest.MonkeyPatch.context() as patch:
-        # All but the minter, the rewards and the seal.
-        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 2, False).wrap(RpcPool.broadcast))
+        # All but the minter, the rewards, the court's client and the seal.
+        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 3, False).wrap(RpcPool.broadcast))
         with pytest.raises(Killed):
             deploy(local_plan, artifacts, sender, tmp_path)
     half = registries.load(tmp_path, 31337)
