@@ -149,6 +149,7 @@ def post(
     Asks the providers first, and refuses when none would take it.
     """
     from teraproof.market import feasible, jobs, notebook, providers, tenant
+    from teraproof.market.funds import Funds
     from teraproof.market.market import fresh_nonce
     from teraproof.protocol import allow_list
     from teraproof.protocol.terms import Judged, Order
@@ -200,7 +201,7 @@ def post(
         ui.note(f"the lowest price asked is {market.show_price(asked)}; you offer more at once")
     takers = [v.provider.endpoint for v in verdicts if v.takes_it and v.provider.endpoint]
     urls = list(endpoints) or takers[: tenant.MAX_PROVIDERS]
-    placed = jobs.post(market, sender, ui, order, jobs.Funds(funds))
+    placed = jobs.post(market, sender, ui, order, Funds(funds))
     notebook.note(read.spec)
     objections = tenant.upload(market, sender.signer, ui, read, urls, job=placed.job).objections
     if urls and len(objections) == len(urls) and not patient:
@@ -237,6 +238,7 @@ def hire(
     Without --provider it is the cheapest one that would take the job.
     """
     from teraproof.market import feasible, jobs, notebook, packages, providers, tenant
+    from teraproof.market.funds import Funds
 
     read = packages.read(package)
     market, sender, ui = session.market, session.sender, session.ui
@@ -259,7 +261,7 @@ def hire(
     if wanted and owner is None:
         hired = tenant.owner_of(market, quote.operator)
         tenant.check_score(market, hired, wanted)
-    placed = jobs.hire(market, sender, ui, quote, signature, jobs.Funds(funds))
+    placed = jobs.hire(market, sender, ui, quote, signature, Funds(funds))
     notebook.note(read.spec)
     tenant.upload(market, sender.signer, ui, read, [url], job=placed.job)
     return {"job": "0x" + placed.job.hex(), "price": str(quote.price), "endpoint": url}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from teraproof.amounts import show_seconds, show_time, show_tpf
@@ -26,14 +25,13 @@ from teraproof.deals import JOB_EVENTS, JobEvent, record_of
 from teraproof.errors import CommandError
 from teraproof.market import notebook
 from teraproof.market.conditions import conditions, judged, protection
-from teraproof.market.credits import credits_of
-from teraproof.market.market import Market, check_tokens, sign_permit, transact
-from teraproof.market.sending import Call, Sender
+from teraproof.market.funds import Funds, Payment, pay_in
+from teraproof.market.market import Market
+from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.outcome import DELIVERED, by_status, of_result
 from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, status_of
-from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
 
 _LATER = tuple(kind for kind in JOB_EVENTS if kind is not Posted)
@@ -96,15 +94,6 @@ class Job:
 def short(job: bytes) -> str:
     """A job id for people; enough to name it again."""
     return "0x" + job.hex()[:16]
-
-
-class Funds(Enum):
-    """Where the escrow of an order comes from."""
-
-    AUTO = "auto"
-    CREDIT = "credit"
-    ALLOWANCE = "allowance"
-    PERMIT = "permit"
 
 
 # ---------------------------------------------------------------------- placing
@@ -202,74 +191,14 @@ def _place(
     funds: Funds,
     call: Callable[[bool | None], bytes],
 ) -> Placed:
-    source = _choose_funds(market, sender, price, funds)
-    shown = market.show_price(price)
-    where = {
-        Funds.CREDIT: f"its credit in the market ({shown})",
-        Funds.ALLOWANCE: f"its wallet ({shown}, allowance)",
-        Funds.PERMIT: f"its wallet ({shown}, signed permit)",
-    }[source]
-    ui.ask(f"Put {shown} of {sender.address} in escrow, from {where}?")
-    receipts = []
-    if source is Funds.PERMIT:
-        permit = sign_permit(market, market.payment, sender, market.jobs.address, price)
-        if permit is None:
-            source = Funds.ALLOWANCE
-        else:
-            data = market.jobs.deposit_with_permit(*permit.arguments())
-            receipts.append(transact(sender, ui, f"deposit {shown}", market.jobs, data))
-            source = Funds.CREDIT
-    if source is Funds.ALLOWANCE:
-        allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
-        if allowed < price:
-            receipts += _allow(market, sender, ui, shown, allowed, price)
-    data = call(True if source is Funds.CREDIT else None)
-    receipt = transact(sender, ui, label, market.jobs, data)
-    receipts.append(receipt)
+    receipts = pay_in(market, sender, ui, Payment(label, "in escrow", price), funds, call)
+    receipt = receipts[-1]
     for entry in receipt.logs:
         event = market.jobs.decode(entry)
         if isinstance(event, Posted):
             ui.step(f"job 0x{event.job.hex()}")
-            return Placed(event.job, event.terms, tuple(receipts))
+            return Placed(event.job, event.terms, receipts)
     raise CommandError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
-
-
-def _allow(
-    market: Market, sender: Sender, ui: Ui, shown: str, allowed: int, price: int
-) -> list[Receipt]:
-    """Let the market take `price` units of the payment token. Some tokens (USDT) change only an
-    allowance of nothing: there a leftover is taken back first.
-    """
-    spender = market.jobs.address
-    receipts = []
-    data = market.payment.approve(spender, price)
-    if allowed:
-        try:
-            sender.estimate(Call(f"allow {shown}", market.payment.address, data))
-        except Reverted:
-            label = "take a leftover allowance back"
-            nothing = market.payment.approve(spender, 0)
-            receipts.append(transact(sender, ui, label, market.payment, nothing))
-    label = f"allow {shown}"
-    receipts.append(transact(sender, ui, label, market.payment, data))
-    return receipts
-
-
-def _choose_funds(market: Market, sender: Sender, price: int, funds: Funds) -> Funds:
-    """Credit first (a deposit of an interrupted run is found again), then what is allowed."""
-    shown = market.show_price(price)
-    credit = credits_of(market, sender.address).payment
-    if funds is Funds.CREDIT and credit < price:
-        raise CommandError(
-            f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed"
-        )
-    if funds is Funds.CREDIT or (funds is Funds.AUTO and credit >= price):
-        return Funds.CREDIT
-    check_tokens(market, market.payment, sender.address, price, shown)
-    if funds is not Funds.AUTO:
-        return funds
-    allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
-    return Funds.ALLOWANCE if allowed >= price else Funds.PERMIT
 
 
 # ---------------------------------------------------------------------- reading

@@ -13,7 +13,7 @@ import pytest
 from teraproof.errors import CommandError, LocalError
 from teraproof.market import credits, endings, jobs, packages, providers, tokens
 from teraproof.market.conditions import protection
-from teraproof.market.jobs import Funds
+from teraproof.market.funds import Funds
 from teraproof.protocol import messages
 from teraproof.protocol.terms import Judged, Status
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage

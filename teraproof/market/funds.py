@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the payment tokens that a call takes in come from: credit, an allowance, or a permit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from teraproof.errors import CommandError
+from teraproof.market.credits import credits_of
+from teraproof.market.market import Market, check_tokens, sign_permit, transact
+from teraproof.market.sending import Call, Sender
+from teraproof.market.ui import Ui
+from teraproof.rpc.errors import Reverted
+from teraproof.rpc.types import Receipt
+
+
+class Funds(Enum):
+    """Where the payment comes from."""
+
+    AUTO = "auto"
+    CREDIT = "credit"
+    ALLOWANCE = "allowance"
+    PERMIT = "permit"
+
+
+@dataclass(frozen=True)
+class Payment:
+    """What a call takes in, payment token units."""
+
+    label: str
+    """The call, for people."""
+    purpose: str
+    """Where the money goes: "in escrow"."""
+    amount: int
+
+
+def pay_in(
+    market: Market,
+    sender: Sender,
+    ui: Ui,
+    payment: Payment,
+    funds: Funds,
+    call: Callable[[bool | None], bytes],
+) -> tuple[Receipt, ...]:
+    """Send the calldata of `call`, which Jobs takes the payment with; it is called with True where
+    credit pays, else with None. The receipts of all that was sent, the call's own last.
+
+    CommandError when the account cannot pay.
+    """
+    amount = payment.amount
+    source = _choose(market, sender, amount, funds)
+    shown = market.show_price(amount)
+    where = {
+        Funds.CREDIT: f"its credit in the market ({shown})",
+        Funds.ALLOWANCE: f"its wallet ({shown}, allowance)",
+        Funds.PERMIT: f"its wallet ({shown}, signed permit)",
+    }[source]
+    ui.ask(f"Put {shown} of {sender.address} {payment.purpose}, from {where}?")
+    receipts = []
+    if source is Funds.PERMIT:
+        permit = sign_permit(market, market.payment, sender, market.jobs.address, amount)
+        if permit is None:
+            source = Funds.ALLOWANCE
+        else:
+            data = market.jobs.deposit_with_permit(*permit.arguments())
+            receipts.append(transact(sender, ui, f"deposit {shown}", market.jobs, data))
+            source = Funds.CREDIT
+    if source is Funds.ALLOWANCE:
+        allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
+        if allowed < amount:
+            receipts += _allow(market, sender, ui, shown, allowed, amount)
+    data = call(True if source is Funds.CREDIT else None)
+    receipts.append(transact(sender, ui, payment.label, market.jobs, data))
+    return tuple(receipts)
+
+
+def _allow(
+    market: Market, sender: Sender, ui: Ui, shown: str, allowed: int, amount: int
+) -> list[Receipt]:
+    """Let the market take `amount` units of the payment token. Some tokens (USDT) change only an
+    allowance of nothing: there a leftover is taken back first.
+    """
+    spender = market.jobs.address
+    receipts = []
+    data = market.payment.approve(spender, amount)
+    if allowed:
+        try:
+            sender.estimate(Call(f"allow {shown}", market.payment.address, data))
+        except Reverted:
+            label = "take a leftover allowance back"
+            nothing = market.payment.approve(spender, 0)
+            receipts.append(transact(sender, ui, label, market.payment, nothing))
+    label = f"allow {shown}"
+    receipts.append(transact(sender, ui, label, market.payment, data))
+    return receipts
+
+
+def _choose(market: Market, sender: Sender, amount: int, funds: Funds) -> Funds:
+    """Credit first (a deposit of an interrupted run is found again), then what is allowed."""
+    shown = market.show_price(amount)
+    credit = credits_of(market, sender.address).payment
+    if funds is Funds.CREDIT and credit < amount:
+        raise CommandError(
+            f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed"
+        )
+    if funds is Funds.CREDIT or (funds is Funds.AUTO and credit >= amount):
+        return Funds.CREDIT
+    check_tokens(market, market.payment, sender.address, amount, shown)
+    if funds is not Funds.AUTO:
+        return funds
+    allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
+    return Funds.ALLOWANCE if allowed >= amount else Funds.PERMIT
