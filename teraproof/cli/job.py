@@ -118,10 +118,14 @@ def check(session: Session, package: Path) -> Result:
 @_allow
 @click.option(
     "--judged",
-    type=click.Choice(["trusted", "refusable"]),
+    type=click.Choice(["trusted", "refusable", "court"]),
     default="trusted",
     show_default=True,
-    help="Who judges the result: nobody, or you, who may burn price and collateral.",
+    help="Who judges the result: nobody; you, who may burn price and collateral; or jurors, who "
+    "run the job again when you dispute it.",
+)
+@click.option(
+    "--gpu", default="", metavar="CLASS", help="With --judged court: its GPU, such as nvidia-h100."
 )
 @_endpoints
 @_funds
@@ -140,6 +144,7 @@ def post(
     min_score: str,
     allow: str,
     judged: str,
+    gpu: str,
     endpoints: tuple[str, ...],
     funds: str,
     patient: bool,
@@ -152,7 +157,7 @@ def post(
     from teraproof.market.funds import Funds
     from teraproof.market.market import fresh_nonce
     from teraproof.protocol import allow_list
-    from teraproof.protocol.terms import Judged, Order
+    from teraproof.protocol.terms import Order
 
     read = _restricted(package, allow)
     if judged == "refusable":
@@ -176,7 +181,7 @@ def post(
         min_score=rate(min_score, "--min-score"),
         allow_root=allow_list.root(read.spec.allow),
         nonce=fresh_nonce(),
-        judged=Judged[judged.upper()],
+        judged=_judged(read, judged, gpu),
     )
     if order.duration < read.spec.timeout_seconds:
         raise WrongInput(
@@ -433,6 +438,22 @@ def _restricted(package: Path, allow: str) -> Package:
 
     owners = [owner.strip() for owner in allow.split(",") if owner.strip()]
     return packages.restricted(packages.read(package), owners)
+
+
+def _judged(package: Package, judged: str, gpu: str) -> int:
+    """What an order says of who judges its result."""
+    from teraproof.protocol.capability import of_job
+    from teraproof.protocol.terms import Judged
+
+    if judged != "court":
+        if gpu:
+            raise WrongInput("--gpu is for orders with --judged court")
+        return Judged[judged.upper()]
+    if not package.spec.deterministic:
+        raise WrongInput(
+            "--judged court: jurors run the job again, so it has to be deterministic; see job.json"
+        )
+    return of_job(package.spec, gpu or None).number()
 
 
 def _find(session: Session, job_id: str) -> Job:

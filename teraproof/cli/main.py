@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`teraproof job | provider | proof | rewards | tokens | key`: the commands without Ape."""
+"""`teraproof job | dispute | provider | juror | ...`: the commands without Ape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from teraproof.cli.keyhost import PROGRAM, KeyHost
 # Known without importing them: --help answers at once.
 _GROUPS = {
     "job": "Post jobs, watch them, fetch results.",
+    "dispute": "Dispute a result: jurors run the job again; appeal, conclude, look.",
     "provider": "Register a provider, stake, unstake, withdraw, look.",
+    "juror": "Take seats in juries, give them up, see who has them.",
     "proof": "Look at proofs; open, close and draw epochs; report failures; settle; release bonds.",
     "rewards": "Look at rewards for proven throughput, claim them into the pool.",
     "tokens": "Send stake, mint test dollars.",

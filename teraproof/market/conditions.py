@@ -26,6 +26,13 @@ def protection(order: Order, hired: bool = False) -> str:
         late += " with a part of the collateral"
     if order.judged == Judged.REFUSABLE:
         bad = "you can burn the price and the collateral within the challenge window, not get it"
+    elif order.capability is not None:
+        bad = (
+            "you can dispute it with a bond within the challenge window: jurors run the job again, "
+            "and their ruling brings the price back"
+        )
+        if order.collateral:
+            bad += " with a part of the collateral"
     elif order.judged != Judged.TRUSTED:
         bad = "what is done about it is " + judged(order)
     elif hired:
@@ -35,7 +42,7 @@ def protection(order: Order, hired: bool = False) -> str:
     else:
         bad = (
             "it is paid all the same, whoever takes the job: name providers with --allow, hire "
-            "one, or pass --judged refusable"
+            "one, or pass --judged court or refusable"
         )
     return f"protection: without a result in time {late}; if the result is bad, {bad}"
 
@@ -59,8 +66,8 @@ def choices(spec: JobSpec) -> str:
     if not spec.deterministic:
         return line + "; nobody can run this job again, for it is not deterministic"
     return (
-        f"{line}; the job can be run again by machines with {capability_of(spec)}, "
-        "but no court decides by that yet"
+        f"{line}; with --judged court you can dispute a result, and jurors with "
+        f"{capability_of(spec)} run the job again (who they are: juror seats)"
     )
 
 

@@ -6,9 +6,9 @@ Nothing about a job is kept on this machine: terms and records come back from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from teraproof.amounts import show_seconds, show_time, show_tpf
 from teraproof.contracts.base import Event
@@ -16,8 +16,10 @@ from teraproof.contracts.jobs import (
     Accepted,
     Attested,
     Cancelled,
+    Disputed,
     Expired,
     Posted,
+    Refunded,
     Refused,
     Settled,
 )
@@ -26,6 +28,7 @@ from teraproof.errors import CommandError
 from teraproof.market import notebook
 from teraproof.market.conditions import conditions, judged, protection
 from teraproof.market.funds import Funds, Payment, pay_in
+from teraproof.market.jury import Jury, require_jury
 from teraproof.market.market import Market
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
@@ -35,6 +38,7 @@ from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, statu
 from teraproof.rpc.types import Receipt
 
 _LATER = tuple(kind for kind in JOB_EVENTS if kind is not Posted)
+_Kind = TypeVar("_Kind", bound=Event)
 _ID_BATCH = 200  # job ids in one topic filter
 
 
@@ -61,6 +65,8 @@ class Job:
     expired: Expired | None = None
     refused: Refused | None = None
     cancelled: Cancelled | None = None
+    disputed: Disputed | None = None
+    refunded: Refunded | None = None
 
     @property
     def provider(self) -> str | None:
@@ -99,11 +105,15 @@ def short(job: bytes) -> str:
 # ---------------------------------------------------------------------- placing
 
 
-def check_order(market: Market, order: Order) -> None:
-    """What the contract would refuse anyway, told before any money moves."""
+def check_order(market: Market, order: Order) -> Jury | None:
+    """What the contract would refuse anyway, told before any money moves. The jury of a judged
+    order; None for another.
+    """
     jobs = market.jobs
     longest = market.staking.max_lock("latest")
     longest -= jobs.challenge_window("latest") + jobs.lock_margin("latest")
+    if order.capability is not None and market.court is not None:
+        longest -= market.court.longest(order.duration, "latest")
     if order.max_price == 0:
         raise CommandError("the price is zero; offer something")
     if not 0 < order.duration <= longest:
@@ -116,16 +126,18 @@ def check_order(market: Market, order: Order) -> None:
     paused = market.jobs.paused_until("latest")
     if paused > market.now():
         raise CommandError(f"new orders are paused until {show_time(paused, market.now())}")
+    return require_jury(market, order)
 
 
 def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Funds.AUTO) -> Placed:
     """Open a job: the highest price goes into escrow, the price offered rises from the start."""
-    check_order(market, order)
+    jury = check_order(market, order)
     rows = [
         ("specification", "0x" + order.spec.hex()),
         ("price", _price_range(market, order)),
         ("time to deliver", show_seconds(order.duration)),
         *conditions(order),
+        *_jury_rows(market, order, jury),
     ]
     ui.table(f"Post a job from {sender.address}", ("what", "value"), rows)
     ui.note(protection(order))
@@ -149,7 +161,7 @@ def hire(
     funds: Funds = Funds.AUTO,
 ) -> Placed:
     """Accept a provider's quote: the job is open and assigned in one transaction."""
-    check_order(market, quote.order())
+    jury = check_order(market, quote.order())
     now = market.now()
     if quote.expires < now:
         raise CommandError("the quote has expired; ask for another")
@@ -168,6 +180,8 @@ def hire(
             ("collateral", show_tpf(quote.collateral)),
             ("operator", quote.operator),
             ("good until", show_time(quote.expires, now)),
+            ("judged", judged(quote.order())),
+            *_jury_rows(market, quote.order(), jury),
         ],
     )
     ui.note(protection(quote.order(), hired=True))
@@ -180,6 +194,18 @@ def hire(
         funds,
         lambda credit: market.jobs.hire(quote, signature, credit),
     )
+
+
+def _jury_rows(market: Market, order: Order, jury: Jury | None) -> list[tuple[str, str]]:
+    """Who would judge an order, and what it takes to ask them."""
+    if jury is None or market.court is None:
+        return []
+    costs = market.court.costs_of(order.max_price, order.duration, "latest")
+    bond, fee = market.show_price(costs.dispute_bond), market.show_price(costs.fee)
+    return [
+        ("jurors", jury.described()),
+        ("a dispute takes", f"a bond of {bond}; {fee} for each vote"),
+    ]
 
 
 def _place(
@@ -246,28 +272,28 @@ def _histories(market: Market, posted: Sequence[Posted]) -> list[Job]:
     found = []
     for event in posted:
         later = happened.get(event.job, {})
-        accepted, attested = later.get(Accepted), later.get(Attested)
-        settled, expired, refused, cancelled = (
-            later.get(Settled),
-            later.get(Expired),
-            later.get(Refused),
-            later.get(Cancelled),
-        )
         found.append(
             Job(
                 job=event.job,
                 terms=event.terms,
                 status=status_of(market.jobs.state(event.job, "latest")),
                 posted=event,
-                accepted=accepted if isinstance(accepted, Accepted) else None,
-                attested=attested if isinstance(attested, Attested) else None,
-                settled=settled if isinstance(settled, Settled) else None,
-                expired=expired if isinstance(expired, Expired) else None,
-                refused=refused if isinstance(refused, Refused) else None,
-                cancelled=cancelled if isinstance(cancelled, Cancelled) else None,
+                accepted=_of(later, Accepted),
+                attested=_of(later, Attested),
+                settled=_of(later, Settled),
+                expired=_of(later, Expired),
+                refused=_of(later, Refused),
+                cancelled=_of(later, Cancelled),
+                disputed=_of(later, Disputed),
+                refunded=_of(later, Refunded),
             )
         )
     return found
+
+
+def _of(happened: Mapping[type[Event], Event], kind: type[_Kind]) -> _Kind | None:
+    event = happened.get(kind)
+    return event if isinstance(event, kind) else None
 
 
 def deadline(market: Market, job: Job) -> int | None:
@@ -299,8 +325,9 @@ def next_step(market: Market, job: Job, now: int) -> str:
         ends = job.terms.finalizable_after(job.attested.attested_at)
         if now > ends:
             return "window over: anyone may finalize"
-        ways = "approve or refuse" if job.terms.order.judged == Judged.REFUSABLE else "approve"
-        return f"{ways}, or the window ends {show_time(ends, now)}"
+        return f"{_ways(job.terms.order)}, or the window ends {show_time(ends, now)}"
+    if job.status is Status.DISPUTED:
+        return "disputed: see dispute status"
     if job.settled is not None:
         return f"paid {market.show_price(job.settled.paid)}"
     if job.expired is not None:
@@ -309,9 +336,18 @@ def next_step(market: Market, job: Job, now: int) -> str:
     if job.refused is not None:
         burned = market.show_price(job.refused.burned)
         return f"burned {burned} and {show_tpf(job.refused.seized)} of the provider's collateral"
+    if job.refunded is not None:
+        refund = market.show_price(job.refunded.refund)
+        return f"refunded {refund}, seized {show_tpf(job.refunded.seized)}"
     if job.cancelled is not None:
         return f"refunded {market.show_price(job.cancelled.refund)}"
     return ""
+
+
+def _ways(order: Order) -> str:
+    if order.capability is not None:
+        return "approve or dispute"
+    return "approve or refuse" if order.judged == Judged.REFUSABLE else "approve"
 
 
 def show_list(market: Market, listed: Sequence[Job], ui: Ui) -> None:
@@ -406,4 +442,5 @@ def to_json(market: Market, job: Job, now: int) -> dict[str, Any]:
         "result": None if job.attested is None else "0x" + job.attested.result.hex(),
         "receipt": None if job.attested is None else "0x" + job.attested.receipt.hex(),
         "paid": None if job.settled is None else str(job.settled.paid),
+        "refunded": None if job.refunded is None else str(job.refunded.refund),
     }

@@ -14,6 +14,7 @@ from teraproof.client.sessions import Sessions
 from teraproof.contracts.abi import Function
 from teraproof.contracts.base import Contract
 from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.emissions import EmissionsContract
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.staking import StakingContract
@@ -27,6 +28,7 @@ from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol import signatures
 from teraproof.protocol.messages import Domain
+from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
 
@@ -57,6 +59,8 @@ class Market:
     decimals: int
     """Of the payment token."""
     symbol: str
+    court: DisputesContract | None = None
+    """Who judges judged orders; None: nobody."""
     sessions: Sessions | None = None
     """Where sessions with agents are kept for later programs; None: nowhere."""
 
@@ -113,8 +117,14 @@ def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> M
         payment=payment,
         decimals=payment.decimals("latest"),
         symbol=_symbol(payment),
+        court=_court(jobs),
         sessions=_sessions(chain, registry, jobs.address) if keep_sessions else None,
     )
+
+
+def _court(jobs: JobsContract) -> DisputesContract | None:
+    named = jobs.court("latest")
+    return None if named == ZERO_ADDRESS else DisputesContract(jobs.rpc, named)
 
 
 def _sessions(chain: Chain, registry: Registry, jobs: str) -> Sessions | None:

@@ -283,6 +283,15 @@ class Code(StrEnum):
     TIME_EXHAUSTED = "time_exhausted", _FAULT, 0, False, "No time is left to run it."
     DEADLINE_MISSED = "deadline_missed", _FAULT, 0, False, "The deadline has passed."
 
+    # Disputes.
+    NO_JURY = "no_jury", _REFUSED, 409, True, "No jury can be found for such an order now."
+    NOT_JUDGED = "not_judged", _REFUSED, 0, False, "No jurors decide on the job."
+    NOT_DISPUTED = "not_disputed", _REFUSED, 0, False, "There is no dispute over the job."
+    NOT_LOSER = "not_loser", _REFUSED, 0, False, "The ruling is not against the account."
+    TIME_OVER = "time_over", _REFUSED, 0, False, "The time in which it could be done has passed."
+    NO_FAULT = "no_fault", _REFUSED, 0, False, "The statements show no fault."
+    SEATS_UNFIT = "seats_unfit", _REFUSED, 0, False, "A juror cannot have such seats now."
+
     # What a client finds.
     AGENT_UNREACHABLE = "agent_unreachable", _AWAY, 0, True, "The agent does not answer."
     ANSWER_INVALID = "answer_invalid", _FAULT, 0, False, "Not the answer of a Teraproof agent."

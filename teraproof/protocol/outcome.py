@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"  # its own timeout ended it
     PROVIDER_FAULT = "provider_fault"  # no result will come, and the job is not to blame
     REFUSED = "refused"  # the requester refused the result
+    REFUNDED = "refunded"  # jurors, or the operator's own signatures, were against the result
     EXPIRED = "expired"  # the deadline passed without a result
     CANCELLED = "cancelled"  # nobody took it
 
@@ -46,6 +47,7 @@ _TIMEOUT = "timeout"
 REASONS = (*_FAILED, *_PROVIDER, _TIMEOUT)
 _BY_STATUS = {
     Status.REFUSED: Outcome.REFUSED,
+    Status.REFUNDED: Outcome.REFUNDED,
     Status.EXPIRED: Outcome.EXPIRED,
     Status.CANCELLED: Outcome.CANCELLED,
 }

@@ -52,9 +52,9 @@ def test_small_number__no_capability(how: int) -> None:
     assert "jurors" not in judged(order(how))
 
 
-def test_choices__deterministic__what_could_run_it_again_and_that_nobody_decides_yet() -> None:
+def test_choices__deterministic__which_jurors_would_run_it_again() -> None:
     line = choices(spec())
-    assert str(COURT) in line and "no court decides by that yet" in line
+    assert str(COURT) in line and "--judged court" in line and "juror seats" in line
     gpu = spec(resources={"cpus": 1, "memory_mb": 64, "disk_mb": 64, "gpus": 1})
     assert capability_of(gpu) == "finetune|python-ml|the class of its GPU"
 
@@ -62,7 +62,14 @@ def test_choices__deterministic__what_could_run_it_again_and_that_nobody_decides
 def test_choices__not_deterministic__nobody_could() -> None:
     line = choices(spec(deterministic=False))
     assert "nobody can run this job again" in line and "python-ml" not in line
+    assert "--judged court" not in line
     assert "\n" not in line
+
+
+def test_protection__of_a_court__the_dispute_and_what_comes_back() -> None:
+    line = protection(order(COURT.number()))
+    assert "you can dispute it with a bond" in line and "brings the price back" in line
+    assert "collateral" not in line  # this order asks for none
 
 
 def test_check__says_it_without_a_chain() -> None:

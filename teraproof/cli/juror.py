@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jurors: providers that lock stake to judge what they can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command, provider_option
+from teraproof.errors import CommandError
+
+_capability = click.argument("capability", metavar="CAPABILITY")
+_juror = click.argument("owner", metavar="JUROR", type=ADDRESS)
+_gpu = click.option(
+    "--gpu", default="", metavar="CLASS", help="With a package: its GPU, such as nvidia-h100."
+)
+
+
+@click.group("juror")
+def cli() -> None:
+    """Take seats in juries, give them up, see who has them."""
+
+
+@command(cli, Needs.ACCOUNT)
+@_capability
+@click.option("--seats", type=click.IntRange(min=1), required=True, help="Seats in all.")
+@_gpu
+def enlist(session: Session, capability: str, seats: int, gpu: str) -> Result:
+    """Take seats for CAPABILITY, add some, or renew their term: the operator of a provider.
+
+    CAPABILITY is "kind|runtime|hardware", such as "finetune|python-ml|cpu", its 64 hex digits, or
+    a job's package. An agent with seats in its settings takes them by itself.
+    """
+    from teraproof.market import seats as market_seats
+
+    name = _read(capability, gpu)
+    market_seats.enlist(session.market, session.sender, session.ui, name, seats)
+    return {"capability": "0x" + name.hex(), "seats": seats}
+
+
+@command(cli, Needs.CHAIN)
+@_capability
+@_gpu
+def seats(session: Session, capability: str, gpu: str) -> Result:
+    """Show who has the seats of CAPABILITY ("kind|runtime|hardware", or a job's package), and how
+    many an order needs.
+    """
+    from teraproof.market import seats as market_seats
+
+    name = _read(capability, gpu)
+    session.ui.doing("reading the seats")
+    return market_seats.show_capability(session.market, session.ui, name)
+
+
+@command(cli, Needs.ACCOUNT)
+@_capability
+@provider_option
+@_gpu
+def resign(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
+    """Give up all seats for CAPABILITY: the owner, or its operator."""
+    from teraproof.market import seats as market_seats
+
+    name, sender = _read(capability, gpu), session.sender
+    juror = owner or sender.address
+    market_seats.resign(session.market, sender, session.ui, juror, name)
+    return {"juror": juror, "capability": "0x" + name.hex()}
+
+
+@command(cli, Needs.ACCOUNT)
+@_capability
+@provider_option
+@_gpu
+def leave(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
+    """Set the stake of a juror free that has given up its seats, once no jury needs it (anyone)."""
+    from teraproof.market import seats as market_seats
+
+    name, sender = _read(capability, gpu), session.sender
+    juror = owner or sender.address
+    market_seats.leave(session.market, sender, session.ui, juror, name)
+    return {"juror": juror, "capability": "0x" + name.hex()}
+
+
+@command(cli, Needs.ACCOUNT)
+@_capability
+@_juror
+@_gpu
+def evict(session: Session, capability: str, owner: str, gpu: str) -> Result:
+    """Take the seats of JUROR whose term is over, or that too little stake is behind (anyone)."""
+    from teraproof.market import seats as market_seats
+
+    name = _read(capability, gpu)
+    market_seats.evict(session.market, session.sender, session.ui, owner, name)
+    return {"juror": owner, "capability": "0x" + name.hex()}
+
+
+@command(cli, Needs.EITHER)
+@provider_option
+def status(session: Session, owner: str | None) -> Result:
+    """Show a juror's seats, its locked stake, and the disputes that it sits in."""
+    from teraproof.market import seats as market_seats
+
+    juror = owner or session.account
+    if juror is None:
+        raise CommandError("whose seats? pass --provider ADDRESS, or name an account")
+    session.ui.doing("reading the seats")
+    return market_seats.show(session.market, session.ui, juror)
+
+
+def _read(capability: str, gpu: str) -> bytes:
+    """The capability that was named, or that of a package."""
+    from teraproof.market import packages
+    from teraproof.market import seats as market_seats
+    from teraproof.protocol.capability import of_job
+
+    if "|" not in capability and Path(capability).exists():
+        spec = packages.read(Path(capability)).spec
+        return of_job(spec, gpu or None).number().to_bytes(32, "big")
+    return market_seats.parse(capability)

@@ -1,0 +1,463 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`teraproof dispute` and `teraproof juror` on a real court: who gets what, and every refusal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from teraproof.courts.docket import Phase
+from teraproof.courts.votes import Opinion, Vote
+from teraproof.market.credits import credits_of
+from teraproof.protocol.digests import manifest, result_digest
+from teraproof.protocol.errors import Exit
+from teraproof.protocol.terms import Judged
+from tests.sdk.courtroom import (
+    COLLATERAL,
+    EXAMPLE,
+    JURORS,
+    PRICE,
+    SEATS,
+    Courtroom,
+    Person,
+    deploy_court,
+)
+from tests.support.anvil import Anvil
+
+TRUTH, LIE = b"the manifest of the run", b"what the provider attests instead"
+NAME = "finetune|python-ml|cpu"
+# Of the local plan: a vote is half of the price, the first jury has three of them.
+FEE, PANEL, REDRAW, APPEAL = PRICE // 2, 3, 5, 9
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courtroom]:
+    with Anvil() as running:
+        yield deploy_court(tmp_path_factory.mktemp("court"), running)
+
+
+@pytest.fixture(scope="module")
+def full(empty: Courtroom) -> Iterator[Courtroom]:
+    with empty.anvil.isolated():
+        for _ in range(JURORS):
+            empty.juror(SEATS)
+        empty.anvil.increase_time(empty.court.period("latest"))
+        yield empty
+        empty.jurors.clear()
+
+
+@pytest.fixture
+def room(full: Courtroom) -> Iterator[Courtroom]:
+    with full.anvil.isolated():
+        yield full
+
+
+def right(number: int = 0) -> Opinion:
+    return Opinion.of(Vote.RIGHT, TRUTH, number)
+
+
+def wrong(number: int = 0) -> Opinion:
+    return Opinion.of(Vote.WRONG, TRUTH, number)
+
+
+def paid(room: Courtroom, person: Person) -> int:
+    return credits_of(room.market, person.address).payment
+
+
+# ---------------------------------------------------------------------- before there are jurors
+
+
+def test_order_for_a_court_without_jurors__refused_before_any_money_moves(
+    empty: Courtroom,
+) -> None:
+    line = ("job", "post", str(EXAMPLE), "--price", "2", "--judged", "court")
+    code, said = empty.tenant.fails(Exit.REFUSED, *line, "--wait-for-provider")
+    assert code == "no_jury" and "0 seats of 0 owners" in said and "needs 9" in said
+    shown = empty.stranger.json("juror", "seats", NAME)
+    assert (shown["seats"], shown["owners"], shown["needed"]) == (0, 0, 9)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--gpu", "nvidia-h100"), "--gpu is for orders with --judged court"),
+        (("--judged", "jury"), "is not one of"),
+    ],
+)
+def test_order__odd_judge__one_line(empty: Courtroom, more: tuple[str, ...], said: str) -> None:
+    key = ("--key-file", str(empty.home / f"{empty.tenant.address}.key"))
+    done = empty.tenant.run("job", "post", str(EXAMPLE), "--price", "2", *more, *key)
+    assert done.exit_code == Exit.INPUT and said in done.output
+
+
+def test_order_for_a_court__not_deterministic__one_line(empty: Courtroom, tmp_path: Path) -> None:
+    for name in ("finetune.py", "base_model.npy", "job.json"):
+        (tmp_path / name).write_bytes((EXAMPLE / name).read_bytes())
+    document = json.loads((tmp_path / "job.json").read_text())
+    (tmp_path / "job.json").write_text(json.dumps({**document, "deterministic": False}))
+    line = ("job", "post", str(tmp_path), "--price", "2", "--judged", "court")
+    code, said = empty.tenant.fails(Exit.INPUT, *line)
+    assert code == "input_invalid" and "has to be deterministic" in said
+
+
+# ---------------------------------------------------------------------- jurors
+
+
+def test_juror__enlists_shows_resigns__and_is_told_when_its_stake_is_free(
+    empty: Courtroom,
+) -> None:
+    with empty.anvil.isolated():
+        juror = empty.juror(0)
+        operator = Person(empty.home, empty.anvil, empty.jurors[juror])
+        operator.run("job", "list")
+        done = operator.json("juror", "enlist", NAME, "--seats", "2")
+        assert done["seats"] == 2 and [one["what"] for one in done["transactions"]] == ["enlist"]
+        seats = operator.json("juror", "seats", str(EXAMPLE))
+        assert seats["jurors"] == [{"owner": juror, "seats": 2}]
+        (held,) = operator.json("juror", "status", "--provider", juror)["seats"]
+        assert held["seats"] == 2 and held["locked"] == str(20 * 10**18)
+
+        code, said = operator.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
+        assert code == "seats_unfit" and "2 seats is locked" in said
+        code, said = operator.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "5")
+        assert code == "seats_unfit" and "need 50 TPF" in said and "can be locked" in said
+        code, said = operator.fails(Exit.REFUSED, "juror", "evict", NAME, juror)
+        assert code == "seats_unfit" and "nothing to evict" in said
+        other = ("--provider", juror)
+        code, said = empty.stranger.fails(Exit.REFUSED, "juror", "resign", NAME, *other)
+        assert code == "seats_unfit" and f"not by {empty.stranger.address}" in said
+        code, said = operator.fails(Exit.REFUSED, "juror", "leave", NAME, *other)
+        assert code == "seats_unfit" and "resign comes first" in said
+
+        operator.json("juror", "resign", NAME, *other)
+        code, said = empty.stranger.fails(Exit.UNAVAILABLE, "juror", "leave", NAME, *other)
+        assert code == "not_ready" and "can be set free from" in said
+        (held,) = operator.json("juror", "status", *other)["seats"]
+        empty.anvil.increase_time(held["leaves_from"] - empty.market.now())
+        empty.stranger.json("juror", "leave", NAME, *other)
+        code, said = empty.stranger.fails(Exit.REFUSED, "juror", "leave", NAME, *other)
+        assert code == "seats_unfit" and "nothing locked" in said
+
+
+def test_juror__who_is_no_operator__told_whose_key_it_takes(empty: Courtroom) -> None:
+    code, said = empty.owner.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
+    assert code == "seats_unfit" and f"the operator {empty.operator.address}" in said
+    code, said = empty.stranger.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
+    assert code == "not_registered" and "no provider's operator" in said
+    code, said = empty.stranger.fails(Exit.INPUT, "juror", "enlist", "a gpu", "--seats", "1")
+    assert code == "input_invalid" and "is not a capability" in said
+
+
+def test_juror__term_over__anyone_evicts_it(empty: Courtroom) -> None:
+    with empty.anvil.isolated():
+        juror = empty.juror(1)
+        empty.anvil.increase_time(empty.court.term("latest"))
+        assert empty.stranger.json("juror", "seats", NAME)["owners"] == 0
+        empty.stranger.json("juror", "evict", NAME, juror)
+        code, _ = empty.stranger.fails(Exit.REFUSED, "juror", "evict", NAME, juror)
+        assert code == "seats_unfit"
+
+
+# ---------------------------------------------------------------------- an order with a jury
+
+
+def test_order_for_a_court__says_who_would_judge_it_and_what_a_dispute_takes(
+    room: Courtroom,
+) -> None:
+    line = ("job", "post", str(EXAMPLE), "--price", "10", "--judged", "court")
+    shown = room.tenant.shown(*line, "--wait-for-provider")
+    assert f"{JURORS * SEATS} seats of {JURORS} owners" in shown
+    assert "a bond of 40 tUSD; 5 tUSD for each vote" in shown
+    assert "jurors run the job again, and their ruling brings the price back" in shown
+    code, said = room.tenant.fails(Exit.REFUSED, *line[:4], "900", *line[5:])
+    assert code == "no_jury" and f"needs {9 + 9}" in said
+    code, said = room.tenant.fails(Exit.REFUSED, *line, "--duration", "2 hours")
+    assert code == "no_jury" and "1 h are the most" in said
+
+
+# ---------------------------------------------------------------------- disputes
+
+
+def test_wrong_result__the_tenant_gets_price_compensation_and_what_the_jurors_leave(
+    room: Courtroom,
+) -> None:
+    job = room.attested(result_digest(LIE))
+    name, bond = room.name(job), PRICE + (REDRAW + PANEL // 2) * FEE
+    opened = room.tenant.json("dispute", "open", name, "--output", str(room.home / "none"))
+    assert opened["bond"] == str(bond) and opened["served"] is False
+    assert any("was not served" in note for note in opened["notes"])
+
+    code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "claim", name)
+    assert code == "not_ready" and "not final" in said
+    room.anvil.mine(3)
+    assert room.stranger.json("dispute", "status", name)["due"] == "draw"
+    assert room.stranger.json("dispute", "next", name)["done"] == "draw"
+    status = room.stranger.json("dispute", "status", name)
+    assert status["phase"] == "committing" and sum(v["votes"] for v in status["votes"]) == PANEL
+    assert {v["juror"] for v in status["votes"]} <= set(room.jurors)
+    code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "next", name)
+    assert code == "not_ready" and "jurors run the job and commit" in said
+
+    room.vote(job, wrong(), {})
+    status = room.stranger.json("dispute", "status", name)
+    assert (status["phase"], status["ruling"]) == ("ruled", "wrong")
+    shown = room.stranger.shown("dispute", "status", name)
+    assert f"{room.owner.address} or {room.operator.address}: dispute appeal" in shown
+    code, said = room.tenant.fails(Exit.REFUSED, "dispute", "appeal", name)
+    assert code == "not_loser" and f"is against {room.owner.address}" in said
+
+    room.pass_phase(job)
+    claimed = room.stranger.json("dispute", "claim", name)
+    assert any("of the bonds to" in line for line in claimed["lines"])
+    assert paid(room, room.tenant) == PRICE + bond - PANEL * FEE
+    assert credits_of(room.market, room.tenant.address).stake == COLLATERAL * 8 // 10
+    assert paid(room, room.owner) == 0
+    fees = sum(credits_of(room.market, juror).payment for juror in room.jurors)
+    assert fees == PANEL * FEE
+
+    over = room.stranger.json("dispute", "status", name)
+    assert over["open"] is False and over["for_requester"] is True
+    assert "over" in room.stranger.shown("dispute", "status", name)
+    code, said = room.stranger.fails(Exit.REFUSED, "dispute", "claim", name)
+    assert code == "not_disputed" and "the job is refunded" in said
+    assert room.stranger.json("job", "list")["jobs"] == []
+    (listed,) = room.tenant.json("job", "list")["jobs"]
+    assert (listed["status"], listed["outcome"]) == ("refunded", "refunded")
+
+
+def test_right_result__disputed_and_appealed__costs_the_tenant_all_votes(room: Courtroom) -> None:
+    job = room.attested(result_digest(TRUTH))
+    name = room.name(job)
+    room.tenant.json("dispute", "open", name, "--output", str(room.home / "none"))
+    room.draw(job)
+    room.vote(job, right(), {})
+    code, said = room.owner.fails(Exit.REFUSED, "dispute", "appeal", name)
+    assert code == "not_loser" and f"is against {room.tenant.address}" in said
+    room.tenant.json("dispute", "appeal", name)
+    code, said = room.tenant.fails(Exit.REFUSED, "dispute", "appeal", name)
+    assert code == "time_over" and "appealed already" in said
+    shown = room.stranger.shown("dispute", "status", name)
+    assert "which is appealed" in shown and "jury of the appeal" in shown
+    room.draw(job)
+    earlier = {place.juror for place in room.read(job).rounds[0].places}
+    assert not earlier & {place.juror for place in room.read(job).current.places}
+    room.vote(job, right(2), {})
+    room.stranger.json("dispute", "next", name)
+    bonds = PRICE + (REDRAW + PANEL // 2) * FEE + APPEAL * FEE
+    assert paid(room, room.tenant) == bonds - (PANEL + APPEAL) * FEE
+    assert paid(room, room.owner) == PRICE * 99 // 100  # less the market's fee of 1 %
+
+
+def test_wrong_result__the_provider_appeals_from_its_credit_and_loses(room: Courtroom) -> None:
+    """Bonds of the loser pay first: the tenant gets its own back whole."""
+    job = room.attested(result_digest(LIE))
+    name = room.name(job)
+    room.dispute(job)
+    room.draw(job)
+    room.vote(job, wrong(), {})
+    code, said = room.owner.fails(Exit.FAULT, "dispute", "appeal", name, "--from-credit")
+    assert code == "failed" and "0 tUSD of credit" in said
+    jobs_contract = room.market.jobs
+    approve = room.market.payment.approve(jobs_contract.address, APPEAL * FEE)
+    room.send(room.owner.key, room.market.payment, approve)
+    room.send(room.owner.key, jobs_contract, jobs_contract.deposit(APPEAL * FEE))
+    appealed = room.owner.json("dispute", "appeal", name, "--from-credit")
+    assert [one["what"] for one in appealed["transactions"]] == ["appeal"]
+    room.draw(job)
+    room.vote(job, wrong(2), {})
+    room.stranger.json("dispute", "claim", name)
+    fees, bond = (PANEL + APPEAL) * FEE, PRICE + (REDRAW + PANEL // 2) * FEE
+    assert paid(room, room.tenant) == PRICE + bond - (fees - APPEAL * FEE)
+    assert paid(room, room.owner) == 0
+
+
+def test_silent_jury__a_larger_one__the_requester_first_then_anyone(room: Courtroom) -> None:
+    job = room.attested(result_digest(LIE))
+    name = room.name(job)
+    room.dispute(job)
+    room.draw(job)
+    room.vote(job, None, {})
+    assert room.standing(job) is Phase.FAILED
+    code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "next", name)
+    assert code == "not_ready" and "the requester may ask" in said
+    shown = room.stranger.shown("dispute", "status", name)
+    assert "nothing: it is fined" in shown and "the provider is paid after" in shown
+    with room.anvil.isolated():
+        room.anvil.increase_time(11 * 60)
+        assert room.stranger.json("dispute", "next", name)["done"] == "redraw"
+    assert room.tenant.json("dispute", "next", name)["done"] == "redraw"
+    room.draw(job)
+    room.vote(job, wrong(1), {})
+    room.pass_phase(job)
+    room.stranger.json("dispute", "claim", name)
+    bond = PRICE + (REDRAW + PANEL // 2) * FEE
+    assert paid(room, room.tenant) == PRICE + bond - REDRAW * FEE
+
+
+def test_no_jury_ever__the_tenant_pays_and_gets_its_bond_back(room: Courtroom) -> None:
+    job = room.attested(result_digest(LIE))
+    room.dispute(job)
+    room.pass_phase(job)  # nobody draws
+    assert room.standing(job) is Phase.FAILED
+    room.pass_phase(job)  # nobody asks again
+    done = room.stranger.json("dispute", "next", room.name(job))
+    assert done["done"] == "conclude"
+    assert paid(room, room.tenant) == PRICE + (REDRAW + PANEL // 2) * FEE
+    assert paid(room, room.owner) == PRICE * 99 // 100
+
+
+def test_withheld_result__decided_and_nobody_fined(room: Courtroom) -> None:
+    job = room.attested(result_digest(LIE))
+    room.dispute(job)
+    room.draw(job)
+    room.vote(job, Opinion(Vote.WITHHELD), {})
+    room.pass_phase(job)
+    claimed = room.stranger.json("dispute", "claim", room.name(job))
+    assert not any("fined" in line for line in claimed["lines"])
+    assert room.stranger.json("dispute", "status", room.name(job))["ruling"] == "withheld"
+
+
+def test_silent_juror__fined_and_said_so(room: Courtroom) -> None:
+    job = room.attested(result_digest(LIE))
+    room.dispute(job)
+    room.draw(job)
+    places = room.read(job).current.places
+    silent = min(places, key=lambda place: place.votes)
+    if 2 * silent.votes >= PANEL:
+        pytest.skip("one juror has the whole jury")
+    room.vote(job, wrong(), {silent.number: None})
+    room.pass_phase(job)
+    claimed = room.stranger.json("dispute", "claim", room.name(job))
+    assert f"juror {silent.juror} is fined" in " ".join(claimed["lines"])
+
+
+# ---------------------------------------------------------------------- what cannot be disputed
+
+
+def test_open__who_and_what_and_when__each_refusal_has_its_code(room: Courtroom) -> None:
+    def refused(name: str, person: Person = room.tenant) -> tuple[str, str]:
+        return person.fails(Exit.REFUSED, "dispute", "open", name)
+
+    trusted = room.trusted(result_digest(LIE))
+    code, said = refused(room.name(trusted))
+    assert code == "not_judged" and "--judged court" in said
+    waiting = room.accepted()
+    code, said = refused("0x" + waiting.job.hex())
+    assert code == "not_open" and "is assigned" in said
+    code, said = room.stranger.fails(Exit.REFUSED, "dispute", "status", "0x" + waiting.job.hex())
+    assert code == "not_disputed" and "never disputed" in said
+    job = room.attested(result_digest(LIE))
+    code, said = refused(room.name(job), room.stranger)
+    assert code == "not_requester" and room.tenant.address in said
+    room.dispute(job)
+    code, said = refused(room.name(job))
+    assert code == "not_open" and "disputed already" in said
+    late = room.attested(result_digest(LIE))
+    room.anvil.increase_time(10 * 60 + 1)
+    code, said = refused(room.name(late))
+    assert code == "time_over" and "challenge window" in said
+
+
+def test_open__evidence_and_a_result_that_is_here_already(room: Courtroom, tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    result.mkdir()
+    (result / "out").write_bytes(b"what I was given")
+    said = tmp_path / "why.txt"
+    said.write_text("the third number is odd")
+    job = room.attested(result_digest(manifest(result)))
+    line = ("dispute", "open", room.name(job), "--output", str(result), "--evidence", str(said))
+    with room.anvil.isolated():
+        opened = room.tenant.json(*line)
+        assert opened["served"] is True
+        (event,) = [room.find(job.job).disputed]
+        assert event is not None and opened["evidence"] == "0x" + event.evidence.hex()
+    (result / "out").write_bytes(b"something else")
+    opened = room.tenant.json(*line)
+    assert opened["served"] is False and "not the attested result" in opened["notes"][0]
+
+
+# ---------------------------------------------------------------------- provable faults
+
+
+def test_convict__two_results__by_anyone(room: Courtroom, tmp_path: Path) -> None:
+    job = room.attested(result_digest(TRUTH))
+    spec = job.terms.order.spec
+    file = tmp_path / "said.json"
+    other = room.signed(job.job, spec, result_digest(LIE), room.operator)
+    file.write_text(json.dumps({"status": "attested", "attestation": other}))
+    done = room.stranger.json("dispute", "convict", room.name(job), "--first", str(file))
+    assert done["done"] == "convict"
+    assert paid(room, room.tenant) == PRICE
+    assert credits_of(room.market, room.stranger.address).stake > 0  # the bounty
+    assert room.find(job.job).outcome == "refunded"
+
+
+def test_convict__before_an_attestation__two_files_or_another_specification(
+    room: Courtroom, tmp_path: Path
+) -> None:
+    waiting = room.accepted(judged=Judged.TRUSTED)
+    job = room.find(waiting.job)
+    spec = job.terms.order.spec
+    files = []
+    for number, result in enumerate((TRUTH, LIE)):
+        files.append(tmp_path / f"{number}.json")
+        said = room.signed(job.job, spec, result_digest(result), room.operator)
+        files[-1].write_text(json.dumps(said))
+    line = ("dispute", "convict", room.name(job), "--first", str(files[0]))
+    code, said = room.stranger.fails(Exit.REFUSED, *line)
+    assert code == "no_fault" and "pass a second attestation" in said
+    code, said = room.stranger.fails(Exit.REFUSED, *line, "--second", str(files[0]))
+    assert code == "no_fault" and "same result" in said
+    with room.anvil.isolated():
+        room.stranger.json(*line, "--second", str(files[1]))
+        assert paid(room, room.tenant) == PRICE
+    strange = room.signed(job.job, b"\x09" * 32, result_digest(TRUTH), room.operator)
+    files[0].write_text(json.dumps(strange))
+    room.stranger.json(*line)
+    assert paid(room, room.tenant) == PRICE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signature": "0x00"},
+        {"result": "0x12"},
+        {"started": "soon"},
+        {"finished": True},
+        {"receipt": None},
+        {"attestation": []},
+        {"spec": 7},
+    ],
+)
+def test_convict__file_that_is_no_attestation__one_line(
+    change: dict[str, Any], room: Courtroom, tmp_path: Path
+) -> None:
+    job = room.attested(result_digest(TRUTH))
+    file = tmp_path / "said.json"
+    said = room.signed(job.job, job.terms.order.spec, result_digest(LIE), room.operator)
+    file.write_text(json.dumps({**said, **change}))
+    line = ("dispute", "convict", room.name(job), "--first", str(file))
+    if change == {"attestation": []}:  # then the document itself counts
+        room.stranger.json(*line)
+        return
+    code, shown = room.stranger.fails(Exit.INPUT, *line)
+    assert code == "input_invalid" and "not a signed attestation" in shown
+    file.write_text("[1, 2")
+    assert room.stranger.fails(Exit.INPUT, *line)[0] == "input_invalid"
+    code, shown = room.stranger.fails(Exit.INPUT, *line[:-1], str(tmp_path / "absent"))
+    assert code == "input_invalid" and "cannot read" in shown
+
+
+def test_convict__signed_by_another__no_fault(room: Courtroom, tmp_path: Path) -> None:
+    job = room.attested(result_digest(TRUTH))
+    file = tmp_path / "said.json"
+    forged = room.signed(job.job, job.terms.order.spec, result_digest(LIE), Account.create())
+    file.write_text(json.dumps(forged))
+    line = ("dispute", "convict", room.name(job), "--first", str(file))
+    code, said = room.stranger.fails(Exit.REFUSED, *line)
+    assert code == "no_fault" and f"present operator {room.operator.address}" in said
