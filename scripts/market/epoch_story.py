@@ -69,7 +69,7 @@ def prove(stage: Stage, market: Market) -> int:
     seen = _Seen(rules, proofs.current(market, rules).number, {}, {})
     began = time.monotonic()
     with (
-        AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client,
+        AgentClient(stage.agent.url, stage.tenant, stage.chain.chain_id) as client,
         Live(_table(seen), console=stage.console, transient=True) as live,
     ):
 

@@ -1,42 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's stage: three people, a local chain whose clock moves, and an agent of its own."""
+"""A demo's stage: people, a local chain whose clock moves, and agents of its own."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import httpx
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from scripts.deployment.artifacts import ROOT
 from scripts.market.accounts import ApeSigner
+from scripts.market.agents import AGENT, BLOCK_SECONDS, Agent, Sandbox
 from teraproof.errors import CommandError
 from teraproof.market.chain import Chain
 from teraproof.market.sending import Sender
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
-
-AGENT = ROOT / ".venv-agent" / "bin" / "provider-agent"
-RUNTIME = ROOT / ".venv-runtime"
-
-BLOCK_SECONDS = 0.25  # as on Arbitrum
 
 _Found = TypeVar("_Found")
 
@@ -76,7 +65,7 @@ class StageUi:
 
 @dataclass
 class Stage:
-    """See the module. A context manager: the agent never outlives it."""
+    """See the module. A context manager: no agent outlives it. `agent` is that of the owner."""
 
     chain: Chain
     home: Path
@@ -84,7 +73,7 @@ class Stage:
     owner: ApeSigner
     tenant: ApeSigner
     console: Console = field(default_factory=lambda: _console())
-    agent: subprocess.Popen[bytes] | None = None
+    agents: list[Agent] = field(default_factory=list)
     gas: dict[str, int] = field(default_factory=dict)
     """Gas by the name of the step, in the order in which they happened."""
 
@@ -93,11 +82,7 @@ class Stage:
         self.ui = StageUi(self.console, self.started)
         self._ended = threading.Event()
         self._miner = threading.Thread(target=self._mine, daemon=True)
-        self.sandbox: dict[str, Any] = {}
-        """How the agent says that it would contain jobs here; empty until it is asked."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.agent = self.hire("the agent", self.home / "provider")
 
     def __enter__(self) -> Stage:
         if not AGENT.exists():
@@ -110,16 +95,17 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.kill_agent()
+        for agent in self.agents:
+            agent.kill()
         self._ended.set()
         if self._miner.is_alive():
             self._miner.join()
-        log = self.home / "agent.log"
-        # Whoever stops the demo does not look for a mistake of the agent.
-        if isinstance(error, Exception) and log.exists():
-            self.ui.note("the end of the agent's log:")
-            for line in log.read_text(errors="replace").splitlines()[-15:]:
-                self.ui.note(line)
+        # Whoever stops the demo does not look for a mistake of the agents.
+        for agent in self.agents if isinstance(error, Exception) else ():
+            if agent.log.exists():
+                self.ui.note(f"the end of the log of {agent.name}:")
+                for line in agent.log.read_text(errors="replace").splitlines()[-15:]:
+                    self.ui.note(line)
 
     # ------------------------------------------------------------------ people and chain
 
@@ -155,81 +141,27 @@ class Stage:
 
     # ------------------------------------------------------------------ the agent
 
-    @property
-    def url(self) -> str:
-        """Where the agent is reached."""
-        return f"http://127.0.0.1:{self.port}"
+    def hire(self, name: str, home: Path, extra: Mapping[str, str] | None = None) -> Agent:
+        """One more agent, which ends with the stage; it is not started yet."""
+        made = Agent(name, home, extra=extra or {})
+        self.agents.append(made)
+        return made
 
-    @property
-    def config(self) -> Path:
-        """The agent's settings."""
-        return self.home / "provider" / "provider.toml"
-
-    def ask_for_sandbox(self) -> None:
-        """Ask the agent how this machine contains jobs, and let it run on what there is."""
-        self.sandbox = json.loads(self.agent_command("sandbox", "--json"))
-        if self.sandbox["walls"] == "none":
+    def ask_for_sandbox(self) -> Sandbox:
+        """Ask how this machine contains jobs, and let the agent run on what there is."""
+        found = self.agent.ask_for_sandbox()
+        if found["walls"] == "none":
             self.ui.note("bubblewrap is missing: the demo runs its own job WITHOUT a sandbox")
             self.ui.note("a provider never should; Debian: apt-get install bubblewrap")
-        if not self.sandbox["holds"]:
+        if not found["holds"]:
             self.ui.note("this machine cannot hold a job to its memory and disk, only watch it:")
             self.ui.note("the demo accepts that for its own job (runner.allow_unlimited)")
+        return found
 
-    def agent_command(self, *arguments: str) -> str:
-        """Run the agent's command line; what it printed."""
-        done = subprocess.run(
-            [str(AGENT), *arguments],
-            cwd=self.home,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise CommandError(f"provider-agent {arguments[0]}: {line.removeprefix('error: ')}")
-        return done.stdout
-
-    def start_agent(self) -> None:
-        """Start the agent as a process of its own."""
-        with (self.home / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen(
-                [str(AGENT), "run", "--config", str(self.config)],
-                cwd=self.home,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def await_agent(self) -> None:
-        """Wait until the agent is ready: it works for a provider and has read the chain."""
-
-        def look() -> bool | None:
-            try:
-                answer = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=5)
-            except httpx.HTTPError:
-                return None
-            return True if answer.status_code == 200 else None
-
-        self.wait("the agent", look, 90)
-
-    def kill_agent(self) -> None:
-        """End the agent and whatever it runs by SIGKILL, as if the machine were gone."""
-        if self.agent is None:
-            return
-        self.agent.kill()
-        self.agent.wait()
-        self.agent = None
-        here = str(self.home)
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                if here in (entry / "cmdline").read_bytes().decode(errors="replace"):
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except OSError:
-                continue  # it has ended meanwhile, or is not ours
+    def await_agent(self, agent: Agent | None = None) -> None:
+        """Wait until an agent is ready: it works for a provider and has read the chain."""
+        asked = agent or self.agent
+        self.wait(asked.name, lambda: True if asked.is_ready() else None, 90)
 
     def wait(
         self,
@@ -247,26 +179,12 @@ class Stage:
                 found = look()
                 if found is not None:
                     return found
-                if self.agent is not None and self.agent.poll() is not None:
-                    raise CommandError("the agent has ended")
+                for agent in self.agents:
+                    if agent.has_ended():
+                        raise CommandError(f"{agent.name} has ended")
                 if time.monotonic() > end:
                     raise CommandError(f"{what}: nothing after {seconds:.0f} s")
                 time.sleep(0.1)
-
-    def _environment(self) -> dict[str, str]:
-        """The agent gets the path of our own environment, and its settings."""
-        return {
-            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
-            "TERAPROOF_CHAIN__BLOCK_SECONDS": str(BLOCK_SECONDS),
-            "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
-            # The play lets days pass on its chain.
-            "TERAPROOF_CHAIN__CLOCK_MARGIN_SECONDS": "1000000000",
-            "TERAPROOF_RUNNER__RUNTIMES": f'{{"python-ml": "{RUNTIME}"}}',
-            "TERAPROOF_RUNNER__SANDBOX": self.sandbox.get("walls", "bubblewrap"),
-            # The demo's own job is not a stranger's; a machine without limits can show it, too.
-            "TERAPROOF_RUNNER__ALLOW_UNLIMITED": self.sandbox.get("accept", ""),
-        }
 
     # ------------------------------------------------------------------ what is shown
 

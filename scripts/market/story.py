@@ -89,23 +89,13 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     ui = stage.ui
     ui.act("2  A GPU owner registers, stakes and starts its agent")
     folder = stage.home / "deployments"
-    stage.config.parent.mkdir(exist_ok=True)
-    url = stage.chain.pool.endpoints[0].url
-    said = stage.agent_command(
-        *("init", "--config", str(stage.config), "--rpc-url", url),
-        *("--deployment", str(registry.path_of(folder, stage.chain.chain_id))),
-        *("--port", str(stage.port)),
-    )
+    agent, url = stage.agent, stage.chain.pool.endpoints[0].url
+    operator = agent.init(url, registry.path_of(folder, stage.chain.chain_id))
     ui.step("provider-agent init: settings and a new operator key")
-    operator = said.partition("operator")[2].split()[0]
     stage.chain.pool.call("anvil_setBalance", [operator, hex(10**18)])
     stage.ask_for_sandbox()
-    stage.start_agent()  # its checks take seconds; the owner registers meanwhile
-    consent_file = stage.home / "consent.json"
-    stage.agent_command(
-        *("consent", "--config", str(stage.config), "--owner", stage.owner.address),
-        *("--output", str(consent_file)),
-    )
+    agent.start()  # its checks take seconds; the owner registers meanwhile
+    consent_file = agent.consent(stage.owner.address)
     consent = providers.read_consent(consent_file, market, stage.owner.address)
     epoch_story.go_to_boundary(stage, market)
     owner = stage.sender(stage.owner)
@@ -116,13 +106,13 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     stage.spend("stake", providers.delegate(market, owner, ui, stage.owner.address, STAKE))
     stage.await_agent()
     stage.tick()
-    with AgentClient(stage.url, stage.tenant, stage.chain.chain_id) as client:
+    with AgentClient(agent.url, stage.tenant, stage.chain.chain_id) as client:
         offer = client.provider()
     ui.step(
-        f"the agent runs as process {stage.agent.pid if stage.agent else 0} on "
+        f"the agent runs as process {agent.process.pid if agent.process else 0} on "
         f"{', '.join(device['name'] for device in offer['devices'])}"
     )
-    stage.sandbox |= offer["sandbox"]  # what the running agent offers counts
+    agent.sandbox |= offer["sandbox"]  # what the running agent offers counts
 
 
 def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
@@ -139,7 +129,7 @@ def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
     done = _find(market, job)
     stage.gas["accept (agent)"] = _gas_of(stage, done.accepted)
     stage.gas["attest (agent)"] = _gas_of(stage, done.attested)
-    walls, memory, disk = (stage.sandbox[name] for name in ("walls", "memory", "disk"))
+    walls, memory, disk = (stage.agent.sandbox[name] for name in ("walls", "memory", "disk"))
     where = "WITHOUT a sandbox" if walls == "none" else f"in a sandbox ({walls})"
     ui.step(f"run {where}, its memory: {memory}, its disk: {disk}; result attested on chain")
     result = stage.home / "result"
@@ -165,7 +155,7 @@ def _dead_provider(stage: Stage, market: Market) -> None:
     (slow / "job.json").write_text(json.dumps(_slow_spec()))
     job = _post(stage, market, packages.read(slow))
     _follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
-    stage.kill_agent()
+    stage.agent.kill()
     ui.step("kill -9: agent and job are gone, the collateral is still locked")
     stage.pass_time(DURATION + 5)
     ui.step(f"{DURATION} s later the deadline has passed")
@@ -214,7 +204,7 @@ def _post(stage: Stage, market: Market, package: packages.Package, min_score: in
     )
     placed = jobs.post(market, stage.sender(stage.tenant), stage.ui, order)
     stage.gas.setdefault("post", placed.receipts[-1].gas_used)
-    tenant.upload(market, stage.tenant, stage.ui, package, [stage.url])
+    tenant.upload(market, stage.tenant, stage.ui, package, [stage.agent.url])
     return placed.job
 
 
