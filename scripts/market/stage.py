@@ -143,7 +143,7 @@ class Stage:
 
     def hire(self, name: str, home: Path, extra: Mapping[str, str] | None = None) -> Agent:
         """One more agent, which ends with the stage; it is not started yet."""
-        made = Agent(name, home, extra=extra or {})
+        made = Agent(name, home, extra=dict(extra or {}))
         self.agents.append(made)
         return made
 

@@ -41,7 +41,7 @@ def tell(stage: Stage) -> None:
             "escrow. Nobody is trusted: contracts on a local chain hold the money.",
         ],
     )
-    market = _deploy(stage)
+    market = deploy(stage)
     _enter_provider(stage, market)
     speed = epoch_story.prove(stage, market)
     before = _balances(stage, market)
@@ -61,7 +61,8 @@ def tell(stage: Stage) -> None:
 # ---------------------------------------------------------------------- acts
 
 
-def _deploy(stage: Stage) -> Market:
+def deploy(stage: Stage) -> Market:
+    """Act: the local plan on the stage's chain, TPF for the owner and dollars for the tenant."""
     ui, chain = stage.ui, stage.chain
     ui.act("1  The contracts are deployed")
     with stage.console.status("compiling"):
@@ -121,12 +122,12 @@ def _paid_job(stage: Stage, market: Market, min_score: int) -> None:
     package = packages.read(_EXAMPLE)
     ui.note(f"only for a provider that has proven {show_rate(min_score)}")
     job = _post(stage, market, package, min_score)
-    _follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
-    taken = _find(market, job)
+    follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
+    taken = find(market, job)
     assert taken.accepted is not None  # the status says so
     ui.step(f"accepted at {market.show_price(taken.accepted.price)}, collateral locked")
-    _follow(stage, market, job, Status.ATTESTED, "the result", 120)
-    done = _find(market, job)
+    follow(stage, market, job, Status.ATTESTED, "the result", 120)
+    done = find(market, job)
     stage.gas["accept (agent)"] = _gas_of(stage, done.accepted)
     stage.gas["attest (agent)"] = _gas_of(stage, done.attested)
     walls, memory, disk = (stage.agent.sandbox[name] for name in ("walls", "memory", "disk"))
@@ -154,12 +155,12 @@ def _dead_provider(stage: Stage, market: Market) -> None:
     (slow / "wait.py").write_text("import time\n\nprint('working', flush=True)\ntime.sleep(200)\n")
     (slow / "job.json").write_text(json.dumps(_slow_spec()))
     job = _post(stage, market, packages.read(slow))
-    _follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
+    follow(stage, market, job, Status.ASSIGNED, "an agent to take the job", 60)
     stage.agent.kill()
     ui.step("kill -9: agent and job are gone, the collateral is still locked")
     stage.pass_time(DURATION + 5)
     ui.step(f"{DURATION} s later the deadline has passed")
-    late = _find(market, job)
+    late = find(market, job)
     sender = stage.sender(stage.tenant)
     receipt = endings.expire(market, sender, QuietUi(), late)
     stage.spend("expire, with seizure", receipt)
@@ -208,11 +209,12 @@ def _post(stage: Stage, market: Market, package: packages.Package, min_score: in
     return placed.job
 
 
-def _find(market: Market, job: bytes) -> jobs.Job:
+def find(market: Market, job: bytes) -> jobs.Job:
+    """A job as the chain has it."""
     return jobs.find(market, job.hex())
 
 
-def _follow(
+def follow(
     stage: Stage, market: Market, job: bytes, wanted: Status, what: str, seconds: float
 ) -> None:
     """Wait for a status, or one beyond it."""
