@@ -141,6 +141,17 @@ promtool:
 demo: setup ## the first paid job, end to end, on a local chain
 	@$(LOCAL_APE) $(BIN)/ape run demo
 
+.PHONY: demo-dispute demo-dispute-ten
+SEED ?= 1
+demo-dispute: setup ## a dispute with real agents: SEED=n, LIAR=provider or tenant, APPEAL=1 or 0
+	@$(LOCAL_APE) $(BIN)/ape run demo_dispute --seed $(SEED) $(if $(LIAR),--liar $(LIAR)) \
+		$(if $(APPEAL),$(if $(filter 0,$(APPEAL)),--no-appeal,--appeal))
+
+demo-dispute-ten: setup ## ten seeds, ten right rulings, every balance
+	@for seed in 1 2 3 4 5 6 7 8 9 10; do \
+		$(LOCAL_APE) $(BIN)/ape run demo_dispute --seed $$seed || exit 1; done; \
+		echo "ten seeds, ten right rulings"
+
 .PHONY: test
 test: setup sandbox promtool ## every test suite
 	@$(BIN)/python tests/suites.py

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from rich.console import RenderableType
 from rich.live import Live
 
 from scripts.market.agents import RUNTIME
@@ -65,6 +67,12 @@ class Court:
     def juror(self, owner: str) -> Player:
         """A juror by its owner's address."""
         return next(one for one in self.jurors if one.address == owner)
+
+    def picture(self, found: Dispute) -> RenderableType:
+        """What one sees of a dispute now."""
+        now, dead = self.market.now(), frozenset(self.dead)
+        vacant = partial(disputes.vacant, self.market)
+        return picture(found, self.names, dead, now, vacant)
 
     def read(self, job: jobs.Job) -> Dispute | None:
         """The dispute as it stands; None once it is over."""
@@ -224,9 +232,7 @@ def _judge(court: Court, job: jobs.Job) -> tuple[Round, ...]:
             if found is None:
                 break
             seen = found
-            live.update(
-                picture(found, court.names, frozenset(court.dead), court.market.now()), refresh=True
-            )
+            live.update(court.picture(found), refresh=True)
             if (found.current.number, found.phase) != phase:
                 since, phase = time.monotonic(), (found.current.number, found.phase)
                 _say(court, found)
@@ -235,8 +241,7 @@ def _judge(court: Court, job: jobs.Job) -> tuple[Round, ...]:
             _act(court, job, found, time.monotonic() - since)
             time.sleep(_LOOK_SECONDS)
     assert seen is not None  # it was open
-    now = court.market.now()
-    stage.console.print(picture(seen, court.names, frozenset(court.dead), now))
+    stage.console.print(court.picture(seen))
     return seen.rounds
 
 

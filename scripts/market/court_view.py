@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Group
 from rich.table import Table
@@ -26,9 +26,15 @@ _PHASES = {
 _COLOURS = {Vote.RIGHT: "green", Vote.WRONG: "red", Vote.WITHHELD: "yellow"}
 
 
-def picture(dispute: Dispute, names: Mapping[str, str], dead: frozenset[str], now: int) -> Group:
+def picture(
+    dispute: Dispute,
+    names: Mapping[str, str],
+    dead: frozenset[str],
+    now: int,
+    vacant: Callable[[Round], int],
+) -> Group:
     """What one sees of a dispute now. `names` are jurors' by owner, `dead` owners whose machine is
-    gone.
+    gone; `vacant` says how many votes of a jury nobody can cast.
     """
     grid = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("", "votes", "", ""):
@@ -42,6 +48,8 @@ def picture(dispute: Dispute, names: Mapping[str, str], dead: frozenset[str], no
             said = _said(jury, place, dispute, place.juror in dead)
             grid.add_row(title, "■" * place.votes, name, said)
             title = ""
+        if none := vacant(jury):
+            grid.add_row(title, "□" * none, "", Text("vacant: on jurors of before", style="dim"))
     left = dispute.until - now
     clock = f", {show_seconds(left)} left" if dispute.until and left > 0 else ""
     head = Text(f"  {_PHASES[dispute.phase]}{clock}", style="bold")

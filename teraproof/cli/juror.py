@@ -11,7 +11,6 @@ from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command, provid
 from teraproof.errors import CommandError
 
 _capability = click.argument("capability", metavar="CAPABILITY")
-_juror = click.argument("owner", metavar="JUROR", type=ADDRESS)
 _gpu = click.option(
     "--gpu", default="", metavar="CLASS", help="With a package: its GPU, such as nvidia-h100."
 )
@@ -83,15 +82,15 @@ def leave(session: Session, capability: str, owner: str | None, gpu: str) -> Res
 
 @command(cli, Needs.ACCOUNT)
 @_capability
-@_juror
+@click.option("--juror", "owner", type=ADDRESS, help="Of this juror alone; default: of all.")
 @_gpu
-def evict(session: Session, capability: str, owner: str, gpu: str) -> Result:
-    """Take the seats of JUROR whose term is over, or that too little stake is behind (anyone)."""
+def evict(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
+    """Take seats for CAPABILITY whose term is over, or that too little stake is behind (anyone)."""
     from teraproof.market import seats as market_seats
 
     name = _read(capability, gpu)
-    market_seats.evict(session.market, session.sender, session.ui, owner, name)
-    return {"juror": owner, "capability": "0x" + name.hex()}
+    gone = market_seats.evict(session.market, session.sender, session.ui, name, owner)
+    return {"capability": "0x" + name.hex(), "evicted": gone}
 
 
 @command(cli, Needs.EITHER)

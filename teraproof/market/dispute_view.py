@@ -74,7 +74,7 @@ def show(market: Market, ui: Ui, job: Job) -> dict[str, Any]:
         rows.insert(1, ("until", show_time(dispute.until, now)))
     rows += [("next", line) for line in next_steps(market, dispute, now)]
     ui.table(f"Dispute over 0x{job.job.hex()}", ("what", "value"), rows)
-    _show_votes(ui, dispute)
+    _show_votes(market, ui, dispute)
     step = disputes.due(market, dispute, case.requester)
     return {
         "job": "0x" + job.job.hex(),
@@ -91,6 +91,7 @@ def show(market: Market, ui: Ui, job: Job) -> dict[str, Any]:
         "fee": str(dispute.costs.fee),
         "bonds": {account: str(amount) for account, amount in bonds.items()},
         "votes": [_vote_json(one, place) for one in dispute.rounds for place in one.places],
+        "vacant": {str(one.number): disputes.vacant(market, one) for one in dispute.rounds},
     }
 
 
@@ -127,12 +128,16 @@ def next_steps(market: Market, dispute: Dispute, now: int) -> list[str]:
 # ---------------------------------------------------------------------- parts
 
 
-def _show_votes(ui: Ui, dispute: Dispute) -> None:
-    rows = [
-        (_ROUNDS[one.number], place.juror, str(place.votes), _says(one, place, dispute))
-        for one in dispute.rounds
-        for place in one.places
-    ]
+def _show_votes(market: Market, ui: Ui, dispute: Dispute) -> None:
+    rows = []
+    for one in dispute.rounds:
+        rows += [
+            (_ROUNDS[one.number], place.juror, str(place.votes), _says(one, place, dispute))
+            for place in one.places
+        ]
+        if none := disputes.vacant(market, one):
+            fell = "vacant: they fell on jurors of an earlier jury"
+            rows.append((_ROUNDS[one.number], "", str(none), fell))
     if rows:
         ui.table("Jurors", ("jury", "juror", "votes", "says"), rows)
 

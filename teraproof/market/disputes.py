@@ -13,7 +13,7 @@ from teraproof.amounts import show_seconds, show_time, show_tpf
 from teraproof.contracts.disputes import Costs, Drawn, Fined, Named
 from teraproof.contracts.jobs import BondPaid
 from teraproof.courts import docket
-from teraproof.courts.docket import Dispute, Phase
+from teraproof.courts.docket import Dispute, Phase, Round, Stage
 from teraproof.courts.votes import Ruling
 from teraproof.errors import CommandError, counted
 from teraproof.market import outcomes
@@ -82,6 +82,17 @@ def read(market: Market, job: Job) -> Dispute:
             Code.NOT_DISPUTED,
         )
     return found
+
+
+def vacant(market: Market, jury: Round) -> int:
+    """Votes of a drawn jury that nobody can cast: what they fell on had sat in an earlier one. A
+    quorum counts them all the same.
+    """
+    if jury.stage in (Stage.NAMED, Stage.UNFILLED):
+        return 0
+    court = court_of(market)
+    panels = (court.panel, court.redraw_panel, court.appeal_panel)
+    return panels[jury.number]("latest") - sum(place.votes for place in jury.places)
 
 
 def stakes(market: Market, job: Job) -> Stakes:

@@ -141,6 +141,7 @@ def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Fu
     ]
     ui.table(f"Post a job from {sender.address}", ("what", "value"), rows)
     ui.note(protection(order))
+    _warn(ui, jury)
     return _place(
         market,
         sender,
@@ -185,6 +186,7 @@ def hire(
         ],
     )
     ui.note(protection(quote.order(), hired=True))
+    _warn(ui, jury)
     return _place(
         market,
         sender,
@@ -194,6 +196,13 @@ def hire(
         funds,
         lambda credit: market.jobs.hire(quote, signature, credit),
     )
+
+
+def _warn(ui: Ui, jury: Jury | None) -> None:
+    """What a tenant should know of the jurors."""
+    warning = None if jury is None else jury.warning()
+    if warning is not None:
+        ui.note(warning)
 
 
 def _jury_rows(market: Market, order: Order, jury: Jury | None) -> list[tuple[str, str]]:

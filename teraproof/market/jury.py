@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from teraproof.amounts import show_seconds, show_tpf
@@ -16,22 +17,30 @@ from teraproof.market.market import Market
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Order
 
+# Of the seats: what one owner, or two together, have more of than that, is not many opinions.
+_MOST_SHARE = Fraction(1, 2)
+
 
 @dataclass(frozen=True)
 class Jury:
-    """The jurors of a capability now. Whose term is over, or too near its end, has no seats in
-    `members`.
+    """The jurors of a capability now. Seats whose term is over, or too near its end, are in
+    `stale`: the court counts them until somebody evicts them, and no jury gets them.
     """
 
     capability: bytes
     members: tuple[Member, ...]
-    seats: int
-    """As the court counts them for new orders."""
+    """Who can be drawn, the most seats first."""
+    stale: tuple[Member, ...] = ()
 
     @property
     def owners(self) -> int:
         """How many providers have the seats."""
         return len(self.members)
+
+    @property
+    def seats(self) -> int:
+        """Seats that can be drawn."""
+        return self.drawable()
 
     def drawable(self, barred: Collection[str] = ()) -> int:
         """Seats that can be drawn when these accounts are parties."""
@@ -41,7 +50,16 @@ class Jury:
         """For people: "12 seats of 5 owners"."""
         shown = f"{counted(self.seats, 'seat')} of {counted(self.owners, 'owner')}"
         left = self.seats - self.drawable(barred)
-        return f"{shown}, {left} of which cannot be drawn" if left > 0 and barred else shown
+        return f"{shown}, {left} of which cannot be drawn" if left else shown
+
+    def warning(self) -> str | None:
+        """What a tenant should know of these jurors; None for many small ones."""
+        for number in (1, 2):
+            first = sum(one.seats for one in self.members[:number])
+            if len(self.members) >= number and first > _MOST_SHARE * self.seats:
+                who = "one owner has" if number == 1 else "two owners have"
+                return f"{who} {first} of the {self.seats} seats: a ruling may be theirs alone"
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """For documents."""
@@ -50,6 +68,7 @@ class Jury:
             "seats": self.seats,
             "owners": self.owners,
             "jurors": [{"owner": one.owner, "seats": one.seats} for one in self.members],
+            "stale_seats": sum(one.seats for one in self.stale),
         }
 
 
@@ -68,8 +87,11 @@ def read_jury(market: Market, capability: bytes) -> Jury:
     court = court_of(market)
     period = market.now() // court.period("latest")
     found = docket.members_of(court, capability, market.registry.start_block)
-    members = tuple(one for one in found if one.last_period >= period)
-    return Jury(capability, members, court.seats(capability, "latest"))
+    return Jury(
+        capability,
+        tuple(one for one in found if one.last_period >= period),
+        tuple(one for one in found if one.last_period < period),
+    )
 
 
 def require_jury(market: Market, order: Order) -> Jury | None:

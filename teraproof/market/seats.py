@@ -43,6 +43,12 @@ class Held:
     is_over: bool
     """Whether its term is too near its end for new juries."""
 
+    def unbacked(self, seat: int, now: int) -> int:
+        """Seats that have no longer the time or the stake; `seat` is SEAT, TPF wei."""
+        locked = self.locked if now <= self.expires_at else 0
+        backed = 0 if self.is_over else locked // (seat // 2)
+        return max(0, self.member.seats - backed)
+
 
 def parse(text: str) -> bytes:
     """A capability as people give it, 32 bytes: "kind|runtime|hardware", or 64 hex digits."""
@@ -198,20 +204,33 @@ def leave(market: Market, sender: Sender, ui: Ui, owner: str, capability: bytes)
     return transact(sender, ui, "leave", court, court.leave(owner, capability))
 
 
-def evict(market: Market, sender: Sender, ui: Ui, owner: str, capability: bytes) -> Receipt:
-    """Take seats whose term is over, or that too little stake is behind (anyone)."""
-    held, court = _held(market, owner, capability), court_of(market)
-    now = market.now()
-    locked = held.locked if now <= held.expires_at else 0
-    backed = 0 if held.is_over else locked // (court.seat("latest") // 2)
-    if backed >= held.member.seats:
+def evict(
+    market: Market, sender: Sender, ui: Ui, capability: bytes, owner: str | None = None
+) -> list[str]:
+    """Take seats whose term is over, or that too little stake is behind (anyone): those of one
+    juror, or all of a capability. Returns the jurors that lost some.
+    """
+    if owner is not None:
+        every = [_held(market, owner, capability)]
+    else:
+        jury = read_jury(market, capability)
+        read_now = [read(market, one.owner, capability) for one in (*jury.members, *jury.stale)]
+        every = [held for held in read_now if held is not None]
+    court, seat, now = court_of(market), court_of(market).seat("latest"), market.now()
+    lost = {held.member.owner: held.unbacked(seat, now) for held in every}
+    gone = [juror for juror, count in lost.items() if count]
+    if not gone:
+        who = "nobody" if owner is None else owner
         raise CommandError(
-            f"{owner} has {counted(held.member.seats, 'seat')} for {named(capability)}, and the "
-            "stake and the time for them: there is nothing to evict",
+            f"{who} has seats for {named(capability)} without the stake or the time for them: "
+            "there is nothing to evict",
             Code.SEATS_UNFIT,
         )
-    ui.ask(f"Take {counted(held.member.seats - backed, 'seat')} of {owner}?")
-    return transact(sender, ui, "evict", court, court.evict(owner, capability))
+    count = sum(lost.values())
+    ui.ask(f"Take {counted(count, 'seat')} of {counted(len(gone), 'juror')}?")
+    for juror in gone:
+        transact(sender, ui, f"evict {juror}", court, court.evict(juror, capability))
+    return gone
 
 
 # ---------------------------------------------------------------------- what is shown
@@ -275,9 +294,12 @@ def show_capability(market: Market, ui: Ui, capability: bytes) -> dict[str, Any]
     least, step = court.panel_min("latest"), court.price_per_seat("latest")
     ui.table(
         f"Jurors of 0x{capability.hex()}: {jury.described()}",
-        ("juror", "seats"),
-        [(one.owner, str(one.seats)) for one in jury.members],
+        ("juror", "seats", "state"),
+        [(one.owner, str(one.seats), "can be drawn") for one in jury.members]
+        + [(one.owner, str(one.seats), "term is over: juror evict") for one in jury.stale],
     )
+    if (warning := jury.warning()) is not None:
+        ui.note(warning)
     ui.note(
         f"an order needs {least} seats, and one more for each {market.show_price(step)} of its "
         "price"

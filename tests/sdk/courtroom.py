@@ -270,8 +270,7 @@ class Courtroom:
             said, messages.sign(market.staking_domain, said, operator), "http://127.0.0.1:9"
         )
         sender = Sender(market.chain, KeySigner(owner, "owner"))
-        limits = {"max_lock_per_order": stake, "max_locked": stake}
-        providers.register(market, sender, ui, consent, **limits)
+        providers.register(market, sender, ui, consent, max_lock_per_order=stake, max_locked=stake)
         providers.delegate(market, sender, ui, str(owner.address), stake)
 
     def juror(self, seats: int) -> str:

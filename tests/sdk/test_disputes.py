@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from teraproof.courts.docket import Phase
+from teraproof.courts.docket import Member, Phase
 from teraproof.courts.votes import Opinion, Vote
 from teraproof.market.credits import credits_of
+from teraproof.market.jury import Jury
 from teraproof.protocol.digests import manifest, result_digest
 from teraproof.protocol.errors import Exit
 from teraproof.protocol.terms import Judged
@@ -126,8 +127,9 @@ def test_juror__enlists_shows_resigns__and_is_told_when_its_stake_is_free(
         assert code == "seats_unfit" and "2 seats is locked" in said
         code, said = operator.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "5")
         assert code == "seats_unfit" and "need 50 TPF" in said and "can be locked" in said
-        code, said = operator.fails(Exit.REFUSED, "juror", "evict", NAME, juror)
+        code, said = operator.fails(Exit.REFUSED, "juror", "evict", NAME)
         assert code == "seats_unfit" and "nothing to evict" in said
+        assert any("one owner has 2 of the 2 seats" in note for note in seats["notes"])
         other = ("--provider", juror)
         code, said = empty.stranger.fails(Exit.REFUSED, "juror", "resign", NAME, *other)
         assert code == "seats_unfit" and f"not by {empty.stranger.address}" in said
@@ -153,14 +155,39 @@ def test_juror__who_is_no_operator__told_whose_key_it_takes(empty: Courtroom) ->
     assert code == "input_invalid" and "is not a capability" in said
 
 
-def test_juror__term_over__anyone_evicts_it(empty: Courtroom) -> None:
+def test_juror__term_over__counts_no_more_and_anyone_evicts_all_such(empty: Courtroom) -> None:
+    """The court counts dead seats until somebody calls: an order must not be placed on them."""
     with empty.anvil.isolated():
-        juror = empty.juror(1)
+        old = {empty.juror(6), empty.juror(4)}
         empty.anvil.increase_time(empty.court.term("latest"))
-        assert empty.stranger.json("juror", "seats", NAME)["owners"] == 0
-        empty.stranger.json("juror", "evict", NAME, juror)
-        code, _ = empty.stranger.fails(Exit.REFUSED, "juror", "evict", NAME, juror)
+        fresh = empty.juror(1)
+        shown = empty.stranger.json("juror", "seats", NAME)
+        assert (shown["owners"], shown["seats"], shown["stale_seats"]) == (1, 1, 10)
+        line = ("job", "post", str(EXAMPLE), "--price", "2", "--judged", "court")
+        code, said = empty.tenant.fails(Exit.REFUSED, *line, "--wait-for-provider")
+        assert code == "no_jury" and "1 seat of 1 owner" in said
+        code, said = empty.stranger.fails(Exit.REFUSED, "juror", "evict", NAME, "--juror", fresh)
+        assert code == "seats_unfit" and fresh in said
+        assert set(empty.stranger.json("juror", "evict", NAME)["evicted"]) == old
+        assert empty.court.seats(empty.capability, "latest") == 1
+        code, _ = empty.stranger.fails(Exit.REFUSED, "juror", "evict", NAME)
         assert code == "seats_unfit"
+
+
+@pytest.mark.parametrize(
+    ("seats", "said"),
+    [
+        ([9], "one owner has 9 of the 9 seats"),
+        ([5, 2, 2], "one owner has 5 of the 9 seats"),
+        ([3, 3, 3], "two owners have 6 of the 9 seats"),
+        ([2, 2, 2, 2], None),
+        ([1] * 9, None),
+    ],
+)
+def test_jury__few_owners__the_tenant_is_warned(seats: list[int], said: str | None) -> None:
+    members = tuple(Member(f"0x{n:040x}", count, 9, 0) for n, count in enumerate(seats))
+    warning = Jury(bytes(32), members).warning()
+    assert warning is None if said is None else warning is not None and said in warning
 
 
 # ---------------------------------------------------------------------- an order with a jury
@@ -406,8 +433,8 @@ def test_convict__before_an_attestation__two_files_or_another_specification(
     files = []
     for number, result in enumerate((TRUTH, LIE)):
         files.append(tmp_path / f"{number}.json")
-        said = room.signed(job.job, spec, result_digest(result), room.operator)
-        files[-1].write_text(json.dumps(said))
+        signed = room.signed(job.job, spec, result_digest(result), room.operator)
+        files[-1].write_text(json.dumps(signed))
     line = ("dispute", "convict", room.name(job), "--first", str(files[0]))
     code, said = room.stranger.fails(Exit.REFUSED, *line)
     assert code == "no_fault" and "pass a second attestation" in said
