@@ -334,7 +334,7 @@ def _end(court: Court, job: jobs.Job, rounds: tuple[Round, ...]) -> bool:
 
 
 def _compare(court: Court, job: jobs.Job, expected: Ledger, block: int) -> bool:
-    """Show what the block has changed next to what the rules say; whether they agree in all."""
+    """Show what the block has changed next to what the rules say; whether they agree everywhere."""
     market, stage = court.market, court.stage
     paid, fined = expected.paid, expected.fined
     accounts = {"tenant": stage.tenant.address, "provider": court.provider.address}

@@ -441,7 +441,7 @@ def _restricted(package: Path, allow: str) -> Package:
 
 
 def _judged(package: Package, judged: str, gpu: str) -> int:
-    """What an order says of who judges its result."""
+    """How an order says that its result is judged."""
     from teraproof.protocol.capability import of_job
     from teraproof.protocol.terms import Judged
 

@@ -331,7 +331,7 @@ def _owner_of(market: Market, operator: str) -> str:
             Code.SEATS_UNFIT,
         )
     raise CommandError(
-        f"{operator} is no provider's operator; register one with provider register",
+        f"{operator} is not the operator of a provider; register one with provider register",
         Code.NOT_REGISTERED,
     )
 

@@ -150,7 +150,7 @@ def test_juror__who_is_no_operator__told_whose_key_it_takes(empty: Courtroom) ->
     code, said = empty.owner.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
     assert code == "seats_unfit" and f"the operator {empty.operator.address}" in said
     code, said = empty.stranger.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
-    assert code == "not_registered" and "no provider's operator" in said
+    assert code == "not_registered" and "not the operator of a provider" in said
     code, said = empty.stranger.fails(Exit.INPUT, "juror", "enlist", "a gpu", "--seats", "1")
     assert code == "input_invalid" and "is not a capability" in said
 
