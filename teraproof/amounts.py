@@ -186,5 +186,15 @@ def show_date(moment: int) -> str:
 
 def show_time(moment: int, now: int) -> str:
     """A unix time for people, with how far away it is."""
+    return f"{show_date(moment)} ({_away(moment, now)})"
+
+
+def show_local(moment: int, now: int) -> str:
+    """A unix time for people in the time zone of this machine, with how far away it is."""
+    date = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment))
+    return f"{date} ({_away(moment, now)})"
+
+
+def _away(moment: int, now: int) -> str:
     away = show_seconds(moment - now)
-    return f"{show_date(moment)} ({'in ' + away if moment > now else away + ' ago'})"
+    return f"in {away}" if moment > now else f"{away} ago"

@@ -25,6 +25,7 @@ from scripts.market.stage import Stage
 from scripts.market.story import DURATION, TPF, USD, deploy, find, follow
 from teraproof.amounts import show_tpf
 from teraproof.contracts.payment_token import PaymentTokenContract
+from teraproof.contracts.staking import Seized
 from teraproof.courts import docket
 from teraproof.courts.docket import Dispute, Phase, Round
 from teraproof.courts.votes import Ruling
@@ -37,6 +38,7 @@ from teraproof.market.ui import QuietUi
 from teraproof.protocol.digests import manifest
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
+from teraproof.rpc.types import Receipt
 
 JURORS, SEATS = 5, 2
 STAKE, JUROR_STAKE, COLLATERAL = 1_000 * TPF, 100 * TPF, 100 * TPF
@@ -296,8 +298,8 @@ def _say(court: Court, found: Dispute) -> None:
         sits = ", ".join(court.names[place.juror] for place in found.current.places)
         ui.step(f"drawn: {sits}")
     elif found.phase is Phase.DRAWING and number:
-        kind = "appealed: a jury of nine votes" if number == 2 else "a second jury is asked for"
-        ui.step(kind)
+        what = "the loser appeals: the largest jury" if number == 2 else "a second jury"
+        ui.step(f"{what} is asked for")
     elif found.phase is Phase.RULED:
         ui.step(f"ruling: {ruling_words(found.ruling)}")
 
@@ -320,12 +322,12 @@ def _end(court: Court, job: jobs.Job, rounds: tuple[Round, ...]) -> bool:
     event = done.refunded or done.settled
     if event is None:
         raise CommandError(f"the job is {done.status.name.lower()}: nobody has carried it out")
-    receipt = stage.chain.pool.receipt(event.at.tx_hash)
+    receipt = stage.chain.pool.receipt(event.at.tx_hash, logs=True)
     assert receipt is not None  # its event was read
     stage.spend("conclude", receipt)
     expected = settle(rounds, _sizes(market, job), stage.tenant.address, court.provider.address)
     ui.step(f"{receipt.gas_used:,} gas: {ruling_words(expected.found.ruling)}")
-    kept = _compare(court, job, expected, receipt.block_number)
+    kept = _compare(court, job, expected, receipt)
     guilty = expected.found.ruling.is_for_requester
     return kept and guilty == (court.plot.liar == PROVIDER)
 
@@ -333,9 +335,9 @@ def _end(court: Court, job: jobs.Job, rounds: tuple[Round, ...]) -> bool:
 # ---------------------------------------------------------------------- money
 
 
-def _compare(court: Court, job: jobs.Job, expected: Ledger, block: int) -> bool:
+def _compare(court: Court, job: jobs.Job, expected: Ledger, receipt: Receipt) -> bool:
     """Show what the block has changed next to what the rules say; whether they agree everywhere."""
-    market, stage = court.market, court.stage
+    market, stage, block = court.market, court.stage, receipt.block_number
     paid, fined = expected.paid, expected.fined
     accounts = {"tenant": stage.tenant.address, "provider": court.provider.address}
     accounts |= {juror.name: juror.address for juror in court.jurors}
@@ -351,7 +353,7 @@ def _compare(court: Court, job: jobs.Job, expected: Ledger, block: int) -> bool:
         found = change(market.jobs.credit_of, account)
         row(f"{name}: credit", found, paid[account], market.show_price)
     collateral = job.terms.order.collateral if expected.found.ruling.is_for_requester else 0
-    to_tenant, burned = _seized(market, collateral)
+    to_tenant, burned = _seized(market, receipt, collateral, accounts["tenant"])
     row(
         "tenant: compensation",
         change(market.staking.credit_of, accounts["tenant"]),
@@ -371,13 +373,15 @@ def _compare(court: Court, job: jobs.Job, expected: Ledger, block: int) -> bool:
     return all(same for *_, same in rows)
 
 
-def _seized(market: Market, collateral: int) -> tuple[int, int]:
-    """TPF wei of a seized collateral that the tenant gets, who also tells of the fault, and that
-    are burned.
+def _seized(market: Market, receipt: Receipt, collateral: int, tenant: str) -> tuple[int, int]:
+    """TPF wei of a seized collateral that the tenant gets, and that are burned. Whoever has carried
+    out the ruling gets the bounty.
     """
     victim = collateral * market.jobs.victim_bps("latest") // disputes.BPS
     bounty = (collateral - victim) * market.jobs.bounty_bps("latest") // disputes.BPS
-    return victim + bounty, collateral - victim - bounty
+    seizures = [market.staking.decode(entry) for entry in receipt.logs]
+    hunters = [event.hunter for event in seizures if isinstance(event, Seized)]
+    return victim + (bounty if hunters == [tenant] else 0), collateral - victim - bounty
 
 
 def _sizes(market: Market, job: jobs.Job) -> Sizes:

@@ -23,7 +23,12 @@ def cli() -> None:
 
 @command(cli, Needs.ACCOUNT)
 @_capability
-@click.option("--seats", type=click.IntRange(min=1), required=True, help="Seats together, with those that it has.")
+@click.option(
+    "--seats",
+    type=click.IntRange(min=1),
+    required=True,
+    help="Seats together, with those that it has.",
+)
 @_gpu
 def enlist(session: Session, capability: str, seats: int, gpu: str) -> Result:
     """Take seats for CAPABILITY, add some, or renew their term: the operator of a provider.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from teraproof.amounts import show_time
+from teraproof.amounts import show_local
 from teraproof.contracts.disputes import Appealed, Closed, Opened, Revealed
 from teraproof.contracts.jobs import BondPaid
 from teraproof.courts import docket
@@ -71,7 +71,7 @@ def show(market: Market, ui: Ui, job: Job) -> dict[str, Any]:
         ("each vote is paid", market.show_price(dispute.costs.fee)),
     ]
     if dispute.until:
-        rows.insert(1, ("until", show_time(dispute.until, now)))
+        rows.insert(1, ("until", show_local(dispute.until, now)))
     rows += [("next", line) for line in next_steps(market, dispute, now)]
     ui.table(f"Dispute over 0x{job.job.hex()}", ("what", "value"), rows)
     _show_votes(market, ui, dispute)
@@ -97,7 +97,7 @@ def show(market: Market, ui: Ui, job: Job) -> dict[str, Any]:
 
 def next_steps(market: Market, dispute: Dispute, now: int) -> list[str]:
     """What can be done next, and by whom, a line a matter."""
-    until, phase = show_time(dispute.until, now), dispute.phase
+    until, phase = show_local(dispute.until, now), dispute.phase
     if phase is Phase.DRAWING:
         due = disputes.due(market, dispute) is Step.DRAW
         if due:
@@ -112,7 +112,7 @@ def next_steps(market: Market, dispute: Dispute, now: int) -> list[str]:
         rest = dispute.until - half
         return [
             "the requester: dispute next asks for a larger jury",
-            f"anyone, from {show_time(rest + 1, now)}: the same",
+            f"anyone, from {show_local(rest + 1, now)}: the same",
             f"otherwise the provider is paid after {until}",
         ]
     if phase is Phase.RULED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from teraproof.amounts import show_seconds, show_time, show_tpf
+from teraproof.amounts import show_local, show_seconds, show_tpf
 from teraproof.contracts.disputes import Costs, Drawn, Fined, Named
 from teraproof.contracts.jobs import BondPaid
 from teraproof.courts import docket
@@ -139,7 +139,7 @@ def check_disputable(market: Market, job: Job, account: str) -> None:
     ends, now = job.terms.finalizable_after(job.record().attested_at), market.now()
     if now > ends:
         raise CommandError(
-            f"the challenge window of {name} ended {show_time(ends, now)}; its result can no "
+            f"the challenge window of {name} ended {show_local(ends, now)}; its result can no "
             "longer be disputed",
             Code.TIME_OVER,
         )
@@ -186,8 +186,8 @@ def open_dispute(
                 f"it gets the price; the bond comes back but for the same fees, at most "
                 f"{market.show_price(about.most_fees)}",
             ),
-            ("can be opened until", show_time(about.disputable_until, now)),
-            ("is over by", show_time(about.ends_by, now)),
+            ("can be opened until", show_local(about.disputable_until, now)),
+            ("is over by", show_local(about.ends_by, now)),
             ("evidence", "none" if evidence == ZERO_WORD else "0x" + evidence.hex()),
         ],
     )
@@ -237,7 +237,7 @@ def appeal(market: Market, sender: Sender, ui: Ui, job: Job, funds: Funds = Fund
             ("votes of the jury", str(votes)),
             ("if you win", "what the bonds of the other side hold pays the jurors first"),
             ("if you lose", "your bonds pay all jurors of the dispute; the rest comes back"),
-            ("can be appealed until", show_time(dispute.until, now)),
+            ("can be appealed until", show_local(dispute.until, now)),
         ],
     )
     receipts = pay_in(
@@ -380,7 +380,7 @@ def _consequence(market: Market, job: Job, dispute: Dispute) -> str:
 
 def waits(dispute: Dispute, now: int) -> str:
     """What a dispute waits for, and until when, for people."""
-    until = show_time(dispute.until, now)
+    until = show_local(dispute.until, now)
     if dispute.phase is Phase.DRAWING:
         return f"its jury is drawn from block {dispute.current.target:,}, until {until}"
     if dispute.phase is Phase.COMMITTING:

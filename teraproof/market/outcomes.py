@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from teraproof.amounts import show_tpf
-from teraproof.contracts.jobs import Cancelled, Expired, Refused, Settled
+from teraproof.contracts.jobs import Cancelled, Expired, Refunded, Refused, Settled
 from teraproof.contracts.staking import Seized
 from teraproof.market.credits import credits_of, show_credits
 from teraproof.market.market import Market
@@ -21,6 +21,8 @@ def lines(market: Market, terms: Terms, receipt: Receipt) -> list[str]:
         if isinstance(event, Settled):
             fee = market.show_price(event.fee)
             found.append(f"{market.show_price(event.paid)} to {event.provider}, fee {fee}")
+        elif isinstance(event, Refunded):
+            found.append(f"{market.show_price(event.refund)} back to {terms.requester}")
         elif isinstance(event, Cancelled):
             found.append(f"refund {market.show_price(event.refund)} to {event.requester}")
         elif isinstance(event, Refused):
