@@ -24,6 +24,7 @@ from scripts.market.court_view import picture
 from scripts.market.stage import Stage
 from scripts.market.story import DURATION, TPF, USD, deploy, find, follow
 from teraproof.amounts import show_tpf
+from teraproof.contracts.jobs import Refunded, Settled
 from teraproof.contracts.payment_token import PaymentTokenContract
 from teraproof.contracts.staking import Seized
 from teraproof.courts import docket
@@ -318,10 +319,13 @@ def _end(court: Court, job: jobs.Job, rounds: tuple[Round, ...]) -> bool:
     stage, market, ui = court.stage, court.market, court.stage.ui
     ui.act("6  The ruling is carried out, and every balance is held against the rules")
     _try(lambda: disputes.conclude(market, stage.sender(stage.tenant), QuietUi(), job))
-    done = find(market, job.job)
-    event = done.refunded or done.settled
-    if event is None:
-        raise CommandError(f"the job is {done.status.name.lower()}: nobody has carried it out")
+
+    def ended() -> Refunded | Settled | None:
+        done = find(market, job.job)
+        return done.refunded or done.settled
+
+    # An agent may have been faster, and its transaction may be on its way.
+    event = stage.wait("the ruling to be carried out", ended, _PHASE_SECONDS)
     receipt = stage.chain.pool.receipt(event.at.tx_hash, logs=True)
     assert receipt is not None  # its event was read
     stage.spend("conclude", receipt)

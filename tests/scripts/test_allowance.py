@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from teraproof.contracts.token import APPROVE, TokenContract
-from teraproof.market import jobs
+from teraproof.market import funds
 from teraproof.rpc.errors import Reverted
 
 
@@ -32,10 +32,10 @@ def test_allow__leftover__taken_back_where_the_token_wants_it(
             raise Reverted("approve from non-zero to non-zero allowance")
         return 50_000
 
-    monkeypatch.setattr(jobs, "transact", transact)
+    monkeypatch.setattr(funds, "transact", transact)
     payment = TokenContract(Any, "0x" + "11" * 20)  # type: ignore[arg-type]
     market: Any = SimpleNamespace(payment=payment, jobs=SimpleNamespace(address="0x" + "22" * 20))
     sender: Any = SimpleNamespace(estimate=estimate)
     ui: Any = None
-    assert len(jobs._allow(market, sender, ui, "3 tUSD", allowed, 3)) == len(sent)
+    assert len(funds._allow(market, sender, ui, "3 tUSD", allowed, 3)) == len(sent)
     assert approved == sent
