@@ -61,7 +61,7 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
                 "TERAPROOF_DISPUTES__APPEAL_UP_TO": "0",  # the play says who appeals
             }
             honest = {"TERAPROOF_DISPUTES__SEATS": f'{{"{CAPABILITY}": {SEATS}}}'}
-            stage.agent.extra = dict(common)
+            stage.agent.extra = common | {"TERAPROOF_JOBS__ACCEPT_JUDGED": "anyone"}
             if plot.liar == PROVIDER:
                 lies = plot.write_liar(home / "liar")
                 stage.agent.extra |= {

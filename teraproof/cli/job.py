@@ -51,6 +51,19 @@ _endpoints = click.option(
 )
 
 
+_who_judges = click.option(
+    "--judged",
+    type=click.Choice(["trusted", "refusable", "court"]),
+    default="trusted",
+    show_default=True,
+    help="Who judges the result: nobody; you, who may burn price and collateral; or jurors, who "
+    "run the job again when you dispute it.",
+)
+_gpu_class = click.option(
+    "--gpu", default="", metavar="CLASS", help="With --judged court: its GPU, such as nvidia-h100."
+)
+
+
 @click.group("job")
 def cli() -> None:
     """Post jobs, watch them, fetch results."""
@@ -116,17 +129,8 @@ def check(session: Session, package: Path) -> Result:
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
 @_score
 @_allow
-@click.option(
-    "--judged",
-    type=click.Choice(["trusted", "refusable", "court"]),
-    default="trusted",
-    show_default=True,
-    help="Who judges the result: nobody; you, who may burn price and collateral; or jurors, who "
-    "run the job again when you dispute it.",
-)
-@click.option(
-    "--gpu", default="", metavar="CLASS", help="With --judged court: its GPU, such as nvidia-h100."
-)
+@_who_judges
+@_gpu_class
 @_endpoints
 @_funds
 @click.option(
@@ -162,6 +166,8 @@ def post(
     read = _restricted(package, allow)
     if judged == "refusable":
         session.ui.note("few providers take a job that may be refused")
+    elif judged == "court":
+        session.ui.note("many providers take such orders only from tenants that they know")
     market, sender, ui = session.market, session.sender, session.ui
     highest = market.price(price, "--price")
     lowest = highest if start_price is None else market.price(start_price, "--start-price")
@@ -228,6 +234,8 @@ def post(
 @_package
 @click.option("--provider", "owner", type=ADDRESS, help="Owner address of the provider to hire.")
 @_score
+@_who_judges
+@_gpu_class
 @_endpoint
 @_funds
 def hire(
@@ -235,6 +243,8 @@ def hire(
     package: Path,
     owner: str | None,
     min_score: str,
+    judged: str,
+    gpu: str,
     endpoint: str | None,
     funds: str,
 ) -> Result:
@@ -247,12 +257,14 @@ def hire(
 
     read = packages.read(package)
     market, sender, ui = session.market, session.sender, session.ui
-    wanted = rate(min_score, "--min-score")
+    wanted, how = rate(min_score, "--min-score"), _judged(read, judged, gpu)
     url = endpoint
     if url is None:
         ui.doing("reading the providers")
         known = providers.read_all(market) if owner is None else [providers.read(market, owner)]
-        verdicts = feasible.ask_providers(market, ui, known, read.spec, min_score=wanted)
+        verdicts = feasible.ask_providers(
+            market, ui, known, read.spec, min_score=wanted, judged=how
+        )
         if verdicts:
             feasible.show(market, ui, verdicts)
         feasible.require(verdicts)
@@ -262,7 +274,7 @@ def hire(
     elif wanted and owner is not None:
         tenant.check_score(market, owner, wanted)
     ui.doing(f"asking {url} for a price")
-    quote, signature = tenant.quote(market, sender.signer, read, url, owner)
+    quote, signature = tenant.quote(market, sender.signer, read, url, owner, how)
     if wanted and owner is None:
         hired = tenant.owner_of(market, quote.operator)
         tenant.check_score(market, hired, wanted)
@@ -442,17 +454,16 @@ def _restricted(package: Path, allow: str) -> Package:
 
 def _judged(package: Package, judged: str, gpu: str) -> int:
     """How an order says that its result is judged."""
-    from teraproof.protocol.capability import of_job
+    from teraproof.protocol.capability import beyond, of_job
     from teraproof.protocol.terms import Judged
 
     if judged != "court":
         if gpu:
             raise WrongInput("--gpu is for orders with --judged court")
         return Judged[judged.upper()]
-    if not package.spec.deterministic:
-        raise WrongInput(
-            "--judged court: jurors run the job again, so it has to be deterministic; see job.json"
-        )
+    unfit = beyond(package.spec)
+    if unfit is not None:
+        raise WrongInput(f"--judged court: no juror could run the job again: {unfit}; see job.json")
     return of_job(package.spec, gpu or None).number()
 
 

@@ -28,6 +28,7 @@ _NAMES = 64  # runtimes or devices that are read
 _WORD = 60  # characters of a name
 _MOST_DIGITS = 40
 _MOST_PARTS = 500  # lists and objects in one answer
+_JUDGED_FOR = ("anyone", "listed", "no")
 _LIMITS = ("cpus", "memory_mb", "disk_mb", "gpus")
 MIB = 1 << 20
 
@@ -63,6 +64,8 @@ class Listing:
     sandbox: str | None = None
     """What keeps jobs apart: `bubblewrap`, or `none`."""
     accepts_refusable: bool | None = None
+    accepts_judged: str | None = None
+    """Whose orders with jurors it takes: `anyone`'s, those that it has `listed`, or `no`."""
 
     @property
     def free_slots(self) -> int:
@@ -119,7 +122,7 @@ class Listing:
             if limits.get("input_mb") is not None:
                 known["input_mb"] = _count(limits["input_mb"])
             owner, refusable = document["owner"], document.get("accept_refusable")
-            sandbox = document.get("sandbox")
+            sandbox, judged = document.get("sandbox"), document.get("accept_judged")
             return cls(
                 owner=None if owner is None else address("owner", owner),
                 chain_id=_count(document["chain_id"]),
@@ -139,6 +142,7 @@ class Listing:
                 ),
                 sandbox=None if sandbox is None else _word(sandbox["walls"]),
                 accepts_refusable=refusable if isinstance(refusable, bool) else None,
+                accepts_judged=judged if judged in _JUDGED_FOR else None,
             )
         except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation, LocalError):
             raise LocalError("is not a Teraproof agent", Code.ANSWER_INVALID) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from teraproof.amounts import show_rate, show_tpf
 from teraproof.errors import WrongInput
-from teraproof.protocol.capability import of_job
+from teraproof.protocol.capability import beyond, of_job
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order
 
@@ -65,6 +65,9 @@ def choices(spec: JobSpec) -> str:
     )
     if not spec.deterministic:
         return line + "; nobody can run this job again, for it is not deterministic"
+    unfit = beyond(spec)
+    if unfit is not None:
+        return f"{line}; no juror can run this job again: {unfit}"
     return (
         f"{line}; with --judged court you can dispute a result, and jurors with "
         f"{capability_of(spec)} run the job again (who they are: juror seats)"

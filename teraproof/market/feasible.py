@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from teraproof.amounts import show_rate, show_tpf
-from teraproof.client.listing import Asked, ask_all
+from teraproof.client.listing import Asked, Listing, ask_all
 from teraproof.errors import CommandError, Refused, counted
 from teraproof.market.market import Market
 from teraproof.market.providers import Provider
 from teraproof.market.ui import Ui
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
-from teraproof.protocol.terms import Judged, Order
+from teraproof.protocol.terms import LEAST_CAPABILITY, Judged, Order
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,11 @@ def judge(
     spec: JobSpec,
     order: Order | None = None,
     min_score: int = 0,
+    judged: int = Judged.TRUSTED,
 ) -> Verdict:
-    """One provider's verdict on a specification, and on an order for it if there is one yet."""
+    """One provider's verdict on a specification, and on an order for it if there is one yet; else
+    `judged` says how its result would be judged.
+    """
     found: list[Refused] = []
     price = None
     listing = asked.listing
@@ -66,8 +69,7 @@ def judge(
             if order.collateral > most:
                 line = f"puts up at most {show_tpf(most)} at that price"
                 found.append(Refused(Code.COLLATERAL_OVER_PRICE, line))
-            if order.judged == Judged.REFUSABLE and listing.accepts_refusable is False:
-                found.append(Refused(Code.NOT_REFUSABLE, "takes no job that may be refused"))
+        found += _by_judge(listing, judged if order is None else order.judged)
         if not listing.free_slots:
             found.append(Refused(Code.SLOTS_TAKEN, f"all {listing.slots} slots are taken"))
     if spec.allow and provider.owner not in spec.allow:
@@ -78,6 +80,15 @@ def judge(
         line = f"has {show_rate(provider.free_score)} free"
         found.append(Refused(Code.SCORE_MISSING, line))
     return Verdict(provider, asked, price, tuple(found))
+
+
+def _by_judge(listing: Listing, judged: int) -> list[Refused]:
+    """Whether a provider takes orders that are judged in this way, by what it says."""
+    if judged == Judged.REFUSABLE and listing.accepts_refusable is False:
+        return [Refused(Code.NOT_REFUSABLE, "takes no job that may be refused")]
+    if judged > LEAST_CAPABILITY and listing.accepts_judged == "no":
+        return [Refused(Code.COURT_REFUSED, "takes no order that jurors may judge")]
+    return []
 
 
 def _by_chain(provider: Provider, order: Order) -> list[Refused]:
@@ -100,11 +111,13 @@ def ask_providers(
     order: Order | None = None,
     *,
     min_score: int = 0,
+    judged: int = Judged.TRUSTED,
     asking: Callable[[Mapping[str, str]], Mapping[str, Asked]] = ask_all,
 ) -> list[Verdict]:
     """All providers' verdicts: those that would take it first, the cheapest of them first.
 
-    `min_score` is for a job without an order: operations per second that must be free.
+    `min_score` and `judged` are for a job without an order: operations per second that must be
+    free, and how its result would be judged.
     """
     urls = {one.owner: one.endpoint for one in known if one.endpoint is not None}
     ui.doing(f"asking {counted(len(urls), 'agent')}")
@@ -117,6 +130,7 @@ def ask_providers(
             spec,
             order,
             min_score,
+            judged,
         )
         for one in known
     ]

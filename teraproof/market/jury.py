@@ -89,8 +89,8 @@ def read_jury(market: Market, capability: bytes) -> Jury:
     found = docket.members_of(court, capability, market.registry.start_block)
     return Jury(
         capability,
-        tuple(one for one in found if one.last_period >= period),
-        tuple(one for one in found if one.last_period < period),
+        tuple(one for one in found if not one.is_over(period)),
+        tuple(one for one in found if one.is_over(period)),
     )
 
 

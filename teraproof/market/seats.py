@@ -55,13 +55,7 @@ def parse(text: str) -> bytes:
     digits = text.removeprefix("0x").lower()
     if len(digits) == 64 and not set(digits) - set("0123456789abcdef"):
         return bytes.fromhex(digits)
-    parts = text.split("|")
-    if len(parts) != 3:
-        raise WrongInput(
-            f"{text!r} is not a capability; give kind|runtime|hardware, such as "
-            "'finetune|python-ml|cpu', or its 64 hex digits"
-        )
-    return Capability(*parts).number().to_bytes(32, "big")
+    return Capability.parse(text).number().to_bytes(32, "big")
 
 
 def named(capability: bytes) -> str:
@@ -84,7 +78,7 @@ def read(market: Market, owner: str, capability: bytes) -> Held | None:
         lock[0],
         lock[1],
         (member.went + 1) * period + longest + 1 if member.went else 0,
-        now // period > member.last_period,
+        member.is_over(now // period),
     )
 
 

@@ -27,7 +27,7 @@ from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.outcome import Ending, Outcome, of_result
 from teraproof.protocol.receipt import Receipt
-from teraproof.protocol.terms import ZERO_ADDRESS, Order
+from teraproof.protocol.terms import ZERO_ADDRESS, Judged, Order
 
 # An open job is sent to this many providers at most; one of them is enough.
 MAX_PROVIDERS = 5
@@ -77,9 +77,15 @@ def connect(market: Market, signer: Signer, url: str) -> AgentClient:
 
 
 def quote(
-    market: Market, signer: Signer, package: Package, endpoint: str, provider: str | None = None
+    market: Market,
+    signer: Signer,
+    package: Package,
+    endpoint: str,
+    provider: str | None = None,
+    judged: int = Judged.TRUSTED,
 ) -> tuple[Quote, bytes]:
-    """A provider's signed price for a package, checked, and its signature.
+    """A provider's signed price for a package whose result is `judged` like that, checked, and its
+    signature.
 
     An agent binds itself only with the inputs on its own disk, so they are sent when it asks.
     CommandError when the quote is that of another provider than `provider` (the owner), or of none.
@@ -87,13 +93,13 @@ def quote(
     with connect(market, signer, endpoint) as client:
         client.upload_spec(package.spec)
         try:
-            given = client.quote(package.spec, market.jobs_domain)
+            given = client.quote(package.spec, market.jobs_domain, judged)
         except RemoteError as refusal:
             # The refusal that reserves room for our inputs; any other is final.
             if refusal.code is not Code.INPUTS_MISSING:
                 raise
             client.upload(package.spec, package.directory, UPLOAD_SECONDS)
-            given = client.quote(package.spec, market.jobs_domain)
+            given = client.quote(package.spec, market.jobs_domain, judged)
     check_operator(market, given[0], endpoint, provider)
     return given
 

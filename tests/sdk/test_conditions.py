@@ -66,6 +66,11 @@ def test_choices__not_deterministic__nobody_could() -> None:
     assert "\n" not in line
 
 
+def test_choices__more_than_a_juror_has__said() -> None:
+    line = choices(spec(resources={"cpus": 64, "memory_mb": 64, "disk_mb": 64, "gpus": 0}))
+    assert "no juror can run this job again: cpus 64 is above the 2" in line
+
+
 def test_protection__of_a_court__the_dispute_and_what_comes_back() -> None:
     line = protection(order(COURT.number()))
     assert "you can dispute it with a bond" in line and "brings the price back" in line

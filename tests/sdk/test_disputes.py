@@ -103,7 +103,7 @@ def test_order_for_a_court__not_deterministic__one_line(empty: Courtroom, tmp_pa
     (tmp_path / "job.json").write_text(json.dumps({**document, "deterministic": False}))
     line = ("job", "post", str(tmp_path), "--price", "2", "--judged", "court")
     code, said = empty.tenant.fails(Exit.INPUT, *line)
-    assert code == "input_invalid" and "has to be deterministic" in said
+    assert code == "input_invalid" and "does not say that it is deterministic" in said
 
 
 # ---------------------------------------------------------------------- jurors

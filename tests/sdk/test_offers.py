@@ -62,7 +62,9 @@ PUBLISHED: dict[str, Any] = {
     "proof": None,
     "sandbox": {"walls": "bubblewrap", "holds": True},
     "accept_refusable": False,
+    "accept_judged": "no",
 }
+COURT = 2**200
 
 
 def published(**changes: Any) -> bytes:
@@ -161,10 +163,15 @@ def test_parse__names_are_made_harmless_and_bounded() -> None:
 
 
 def test_parse__older_agent__what_it_does_not_say_is_none() -> None:
-    old = {k: v for k, v in PUBLISHED.items() if k not in ("sandbox", "accept_refusable")}
+    old = {
+        k: v
+        for k, v in PUBLISHED.items()
+        if k not in ("sandbox", "accept_refusable", "accept_judged")
+    }
     old["limits"] = {k: v for k, v in PUBLISHED["limits"].items() if k != "input_mb"}
     shown = Listing.parse(json.dumps(old).encode())
-    assert (shown.sandbox, shown.accepts_refusable) == (None, None)
+    assert (shown.sandbox, shown.accepts_refusable, shown.accepts_judged) == (None, None, None)
+    assert Listing.parse(published(accept_judged=["yes"])).accepts_judged is None
     assert "input_mb" not in shown.limits
 
 
@@ -316,6 +323,9 @@ def test_judge__all_fits__takes_it_at_its_price() -> None:
         ({}, {"min_score": 10**12}, {}, {"reserved_score": 1}, [Code.SCORE_MISSING]),
         ({}, {"judged": Judged.REFUSABLE}, {}, {}, [Code.NOT_REFUSABLE]),
         ({}, {"judged": Judged.REFUSABLE}, {"accept_refusable": True}, {}, []),
+        ({}, {"judged": COURT}, {}, {}, [Code.COURT_REFUSED]),
+        ({}, {"judged": COURT}, {"accept_judged": "listed"}, {}, []),
+        ({}, {"judged": COURT}, {"accept_judged": "anyone"}, {}, []),
         ({}, {}, {"slots": {"total": 2, "promised": 2}}, {}, [Code.SLOTS_TAKEN]),
         ({}, {}, {"owner": OTHER}, {}, [Code.NOT_REGISTERED]),
         ({}, {}, {"chain_id": 8}, {}, [Code.ANSWER_INVALID]),
@@ -339,6 +349,15 @@ def test_judge__what_does_not_fit__every_reason(
     wanted: list[Code],
 ) -> None:
     assert codes(job, ordered, says, chain) == wanted
+
+
+@pytest.mark.parametrize(("how", "wanted"), [(COURT, [Code.COURT_REFUSED]), (0, [])])
+def test_judge__a_quote_that_is_still_to_be_asked_for__its_judge_counts(
+    how: int, wanted: list[Code]
+) -> None:
+    asked = Asked("http://agent", Listing.parse(published()))
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), judged=how)
+    assert [refusal.code for refusal in verdict.refusals] == wanted
 
 
 def test_ask_providers__who_takes_it_first_the_cheapest_of_them_first() -> None:
