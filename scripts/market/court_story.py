@@ -41,7 +41,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
 from teraproof.rpc.types import Receipt
 
-JURORS, SEATS = 5, 2
+JURORS, SEATS = 6, 2
 STAKE, JUROR_STAKE, COLLATERAL = 1_000 * TPF, 100 * TPF, 100 * TPF
 PRICE = 3 * USD
 MONEY = 100 * USD
@@ -113,7 +113,7 @@ def tell(stage: Stage, plot: Plot, people: list[Player]) -> bool:
 
 def _enter(court: Court) -> None:
     stage, market = court.stage, court.market
-    stage.ui.act("2  A provider and five jurors register, stake and start their agents")
+    stage.ui.act(f"2  A provider and {JURORS} jurors register, stake and start their agents")
     url = stage.chain.pool.endpoints[0].url
     file = registry.path_of(stage.home / "deployments", stage.chain.chain_id)
     players = [court.provider, *court.jurors]
@@ -137,11 +137,13 @@ def _enter(court: Court) -> None:
         )
         providers.delegate(market, sender, quiet, player.address, stake)
         player.agent.start()
-    stage.ui.step(f"6 owners are registered, with {show_tpf(STAKE)} and {show_tpf(JUROR_STAKE)}")
+    stage.ui.step(
+        f"they are registered, with {show_tpf(STAKE)} and {show_tpf(JUROR_STAKE)} of stake"
+    )
     stage.tick()
     for player in players:
         stage.await_agent(player.agent)
-    stage.ui.step(f"6 agents run, {JURORS} of them for jurors")
+    stage.ui.step(f"{len(players)} agents run")
     capability = CAPABILITY.number().to_bytes(32, "big")
     wanted = JURORS * SEATS
     with stage.console.status("jurors take their seats"):

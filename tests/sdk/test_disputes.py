@@ -152,7 +152,7 @@ def test_juror__who_is_no_operator__told_whose_key_it_takes(empty: Courtroom) ->
     code, said = empty.stranger.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
     assert code == "not_registered" and "not the operator of a provider" in said
     code, said = empty.stranger.fails(Exit.INPUT, "juror", "enlist", "a gpu", "--seats", "1")
-    assert code == "input_invalid" and "is not a capability" in said
+    assert code == "input_invalid" and "give kind, runtime and hardware" in said
 
 
 def test_juror__term_over__counts_no_more_and_anyone_evicts_all_such(empty: Courtroom) -> None:
