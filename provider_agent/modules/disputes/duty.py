@@ -59,7 +59,7 @@ from teraproof.contracts.jobs import (
     Refused,
     Settled,
 )
-from teraproof.contracts.staking import StakingContract
+from teraproof.contracts.staking import EndpointChanged, Registered, StakingContract
 from teraproof.courts import docket, votes
 from teraproof.courts.docket import Dispute, Phase, Place
 from teraproof.courts.votes import Opinion, Vote
@@ -76,6 +76,7 @@ CONTRACT = "disputes"
 COURT = "court"  # calls of Jobs that concern a dispute
 _LOOK_EVERY = 600  # seconds after which a dispute without news is read again
 _KEEP = 3_600.0  # seconds for which what was found stays after the end: a reorg may undo it
+_ASK_EVERY = 600.0  # seconds between two searches for an event that was lost
 _ROWS_REST = 7 * 86_400  # seconds for which the row of an order stays after its end
 _NEWS = (Opened, Named, Drawn, Committed, Revealed, Appealed)
 _REACTION_BLOCKS = 4  # a vote is sent, mined and seen at the pinned block
@@ -142,6 +143,7 @@ class DisputesDuty:
         self._ended: dict[bytes, float] = {}
         self._final: dict[bytes, int] = {}  # since when it is, unix seconds
         self._swept_at: float | None = None
+        self._asked: dict[bytes, float] = {}  # when a lost event may be searched for again
         #: Disputes in which something is owed by us.
         self.busy = 0
 
@@ -167,6 +169,9 @@ class DisputesDuty:
             known = self._store.order(event.job)
             if known is not None and known.terms is not None:
                 self._store.put(event.job, record=record_of(known.terms, event))
+            return
+        if isinstance(event, Registered | EndpointChanged):
+            self._store.put_endpoint(event.provider, event.endpoint)
             return
         if isinstance(event, Enlisted | SeatsLost | Left | Fined):
             self._seats.news(event)
@@ -421,6 +426,9 @@ class DisputesDuty:
 
     def _terms(self, job: bytes) -> Terms | None:
         """The terms of a job whose event was lost, by asking for it."""
+        if self._asked.get(job, 0.0) > self._clock():
+            return None
+        self._asked[job] = self._clock() + _ASK_EVERY  # all of history is read
         told = self._jobs.find(Posted, self._start_block, job=job)
         if not told or told[-1].terms.job_id() != job:
             return None

@@ -58,11 +58,12 @@ class DisputesModule(Module):
         context.store.bind(disputes=disputes.address)
         staking = StakingContract(pool, chain.staking)
         token = PaymentTokenContract(pool, jobs.payment_token("latest"))
+        store = DisputesRepository(context.store)
         attempts = context.attempts(CONTRACT, disputes.address, context.short_pause)
         at_jobs = context.attempts(COURT, jobs.address, context.short_pause)
 
         def client(owner: str) -> AgentClient:
-            url = _endpoint(staking, owner, chain.start_block)
+            url = _endpoint(store, staking, owner, chain.start_block)
             return AgentClient(url, context.key.account, chain.chain_id)
 
         self._bench = bench = Bench(
@@ -86,7 +87,7 @@ class DisputesModule(Module):
         unit = 10 ** token.decimals("latest")
         self._contracts = Contracts(disputes, jobs, staking)
         self._duty = DisputesDuty(
-            store=DisputesRepository(context.store),
+            store=store,
             contracts=self._contracts,
             key=context.key,
             domain=Domain(chain.chain_id, disputes.address),
@@ -149,6 +150,7 @@ class DisputesModule(Module):
         return [
             Followed(contracts.disputes, DisputesContract.EVENTS),
             Followed(contracts.jobs, JOB_EVENTS),
+            Followed(contracts.staking, (Registered, EndpointChanged)),
         ]
 
     def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
@@ -174,11 +176,20 @@ class DisputesModule(Module):
         return {"judges": {text: seats for text, seats in self._wanted.seats.items() if seats}}
 
 
-def _endpoint(staking: StakingContract, owner: str, start_block: int) -> str:
-    """The URL of a provider's agent, as its events tell it and the chain confirms it."""
-    told = staking.find_any((Registered, EndpointChanged), start_block, provider=owner)
-    for event in reversed(told):
+def _endpoint(
+    store: DisputesRepository, staking: StakingContract, owner: str, start_block: int
+) -> str:
+    """The URL of a provider's agent, as events say it and the chain confirms it."""
+    digest = staking.endpoint_digest(owner, "latest")
+    known = store.endpoint(owner)
+    if known is not None and bytes(keccak(text=known)) == digest:
+        return known
+    # The event was lost, or is of before this module: all of history is searched, once.
+    for event in reversed(
+        staking.find_any((Registered, EndpointChanged), start_block, provider=owner)
+    ):
         assert isinstance(event, Registered | EndpointChanged)  # what was asked for
-        if staking.endpoint_digest(owner, "latest") == bytes(keccak(text=event.endpoint)):
+        if bytes(keccak(text=event.endpoint)) == digest:
+            store.put_endpoint(owner, event.endpoint)
             return event.endpoint
     raise LocalError(f"provider {owner} announces no endpoint", Code.AGENT_UNREACHABLE)

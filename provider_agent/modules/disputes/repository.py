@@ -75,6 +75,16 @@ class DisputesRepository(Repository):
         )
         return [_order(row) for row in rows]
 
+    def put_endpoint(self, owner: str, url: str) -> None:
+        """Keep where a provider's agent is, as an event says."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO endpoints VALUES (?, ?)", (owner, url))
+
+    def endpoint(self, owner: str) -> str | None:
+        """Where a provider's agent is, as far as events have said it."""
+        row = self._db().execute("SELECT url FROM endpoints WHERE owner = ?", (owner,)).fetchone()
+        return None if row is None else str(row[0])
+
     def forget_ended(self, seconds: int) -> None:
         """Delete orders that ended so long ago."""
         with self.transaction() as db:

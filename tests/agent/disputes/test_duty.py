@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from eth_utils.crypto import keccak
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.module import Cycle
@@ -18,6 +19,7 @@ from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.appeals import Appeals
 from provider_agent.modules.disputes.bench import Finding
 from provider_agent.modules.disputes.duty import Contracts, DisputesDuty
+from provider_agent.modules.disputes.module import _endpoint
 from provider_agent.modules.disputes.repository import DisputesRepository
 from provider_agent.modules.disputes.seats import Seats
 from provider_agent.modules.disputes.votes import VoteBook
@@ -26,10 +28,13 @@ from provider_agent.tx.sender import Sender
 from teraproof.contracts.disputes import COMMIT as COMMIT_CALL
 from teraproof.contracts.disputes import REVEAL, Committed, Drawn, Opened
 from teraproof.contracts.jobs import Attested, JobsContract, Posted
+from teraproof.contracts.staking import EndpointChanged
 from teraproof.courts import votes
 from teraproof.courts.docket import Phase
 from teraproof.courts.votes import Opinion, Ruling, Vote
+from teraproof.errors import LocalError
 from teraproof.protocol.dispute import Case
+from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Domain
 from teraproof.protocol.terms import Order, Status, Terms
 from teraproof.rpc.types import BlockRef, Log
@@ -454,3 +459,38 @@ def test_lost_database__found_again_by_the_events(rig: Rig, tmp_path: Path) -> N
     again.bench.finding = Finding(Vote.RIGHT, MANIFEST)
     again.cycle()
     assert again.intents()["commit-0"] == first
+
+
+# ------------------------------------------------------------------------- endpoints
+
+
+class Registry:
+    """Staking as a juror asks it for the place of an agent."""
+
+    def __init__(self, url: str, *events: str) -> None:
+        self.url, self.events, self.searches = url, events, 0
+
+    def endpoint_digest(self, owner: str, block: str) -> bytes:
+        return bytes(keccak(text=self.url))
+
+    def find_any(self, kinds: Any, first: int, *, provider: str) -> list[EndpointChanged]:
+        self.searches += 1
+        return [EndpointChanged(LOG, provider, url) for url in self.events]
+
+
+def test_endpoint__by_the_events__that_the_chain_confirms(rig: Rig) -> None:
+    store, now = DisputesRepository(rig.store), "https://new.example"
+    registry = Registry(now, "https://old.example", now)
+    rig.duty.consume([EndpointChanged(LOG, OTHER, now)], [])
+    assert _endpoint(store, cast(Any, registry), OTHER, 0) == now and registry.searches == 0
+    rig.duty.consume([EndpointChanged(LOG, OTHER, "https://old.example")], [])
+    for _ in range(3):  # a lost event has history searched, and only once
+        assert _endpoint(store, cast(Any, registry), OTHER, 0) == now
+    assert registry.searches == 1
+
+
+def test_endpoint__none_that_the_chain_confirms__one_line(rig: Rig) -> None:
+    registry = Registry("https://new.example", "https://old.example")
+    with pytest.raises(LocalError, match="announces no endpoint") as caught:
+        _endpoint(DisputesRepository(rig.store), cast(Any, registry), OTHER, 0)
+    assert caught.value.code is Code.AGENT_UNREACHABLE
