@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a dispute costs: opened, drawn among a thousand jurors, voted on, concluded.
 
-Seventeen jurors enlist. The tree is then filled up to a thousand leaves, which hold no seats: a
-draw goes down as many levels as with a thousand jurors, and meets one that can vote.
+Seventeen jurors enlist, far from each other among a thousand leaves; the others hold no seats. So
+a draw reads as many words as with a thousand jurors, and meets one that can vote.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ MANIFEST = b"the manifest of a result"
 JURORS = 17
 SEATS = 2  # each; as many as the owner's limit per order allows
 LEAVES = 1_000
+EVERY = LEAVES // JURORS
 DURATION = 3_600
 RIGHT, WRONG = 1, 2
 _PLACES_AT, _TARGET_AT, _LEAF = 96, 40, 2**27 - 1
-_LEAVES_AT, _CHANGED_AT = 40, 216
+_LEAVES_AT, _LEAVES = 40, 2**32 - 1
 
 
 @dataclass
@@ -131,31 +132,27 @@ def _bench(market: Market, meter: Meter) -> Bench:
         market.chain.send(
             provider.owner, market.staking, "delegate", provider.owner.address, 2_000 * TPF
         )
+        leaf = (number + 1) * EVERY
+        if number:
+            _set_leaves(market, leaf - 1)
         gas = market.chain.send(provider.operator, market.disputes, "enlist", CAPABILITY, SEATS)
         if number in (0, JURORS - 1):
             meter.note("disputes_enlist", gas)
-        jurors[number + 1] = provider
-    _fill(market)
+        jurors[leaf if number else 1] = provider
+    _set_leaves(market, LEAVES)
     market.chain.pass_time(market.argument("Disputes", "period"))
     return Bench(market, jurors, desk)
 
 
-def _fill(market: Market) -> None:
-    """Leaves without seats, up to a thousand: what `enlist` and `resign` would have left."""
+def _set_leaves(market: Market, leaves: int) -> None:
+    """Leaves without seats up to a number: what as many who enlist and resign would have left."""
     slot = market.chain.slot_of("Disputes", "sum_tree", "nodes")
     tree = keccak(slot.to_bytes(32, "big") + CAPABILITY)
-    period = market.chain.now // market.argument("Disputes", "period")
-    total = JURORS * SEATS
-
-    def write(node: int, value: int) -> None:
-        word = value | (period << _CHANGED_AT)
-        place = int.from_bytes(keccak(tree + node.to_bytes(32, "big")), "big")
-        market.chain.write(market.disputes.address, place, word.to_bytes(32, "big"))
-
-    write(0, total | (LEAVES << _LEAVES_AT))
-    for node in range(JURORS + 1, LEAVES + 1):
-        below = node - (node & -node)
-        write(node, max(0, total - SEATS * below))
+    place = int.from_bytes(keccak(tree + bytes(32)), "big")
+    address = market.disputes.address
+    word = int.from_bytes(market.chain.web3.eth.get_storage_at(address, place), "big")
+    word = word & ~(_LEAVES << _LEAVES_AT) | leaves << _LEAVES_AT
+    market.chain.write(address, place, word.to_bytes(32, "big"))
 
 
 def _dispute(bench: Bench, meter: Meter, cycle: int) -> None:

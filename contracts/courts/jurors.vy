@@ -41,8 +41,8 @@ ONE_VOTE: constant(uint256) = 2**27
 # Points a vote, and as many again, until a jury counts as not to be had.
 TRIES: constant(uint256) = 8
 MOST_TRIES: constant(uint256) = 256
-# So that no capability ever has more seats than a tree can count.
-LEAST_SEAT: constant(uint256) = 10**18
+# So that no capability ever has more seats than a tree can count: 167 million TPF.
+LEAST_SEAT: constant(uint256) = 10**19
 
 STAKING: public(immutable(IStaking))
 # TPF wei behind a seat when it is taken.

@@ -11,24 +11,28 @@
         it stood when the period before ended, and can read that until the next period
         ends. So nobody changes a tree after having seen what it decides, and no call
         changes what a point finds.
-@dev A Fenwick tree: node i covers the leaves above i - lowbit(i) up to i, counted from
-     1; node 0 has the sums of the whole tree. One word a node and one read a level. A
-     leaf keeps its number for ever; a new leaf is a new node, and those above the
-     number of leaves of a period are never read for that period.
+@dev Four children a node, which is one word: the seats below its first three children;
+     what a point leaves of them is below the fourth. One read a level. A leaf keeps its
+     number for ever, and its digits to the base of four are the way down to it. A tree
+     has as many levels as the largest number has digits, in each period its own.
 
-     Word of a node, low bits first:
+     Key of a node: level 1 (above the leaves) and up << 32 | the digits above it; 0 has
+     the sums of the whole tree. Word of a node, low bits first:
      now 72 | before the period of the last change 72 | a period earlier 72 |
      period of the last change 40
 
-     Value: seats 40; node 0 also leaves 32.
+     Value: three times seats 24; of key 0 seats 40 | leaves 32.
 """
 
 MAX_PERIOD: constant(uint256) = 30 * 86_400
-MAX_SEATS: constant(uint256) = 2**40 - 1
+# The seats of a tree.
+SEATS_BITS: constant(uint256) = 24
+MAX_SEATS: constant(uint256) = 2**24 - 1
 # A place of a jury has 27 bits for a leaf (see docket).
 MAX_LEAVES: constant(uint256) = 2**27 - 1
-# One more than the bits of a leaf.
-LEVELS: constant(uint256) = 28
+# One more than the digits of a leaf to the base of four.
+LEVELS: constant(uint256) = 15
+LEVEL_AT: constant(uint256) = 32
 LEAVES_AT: constant(uint256) = 40
 BEFORE_AT: constant(uint256) = 72
 EARLIER_AT: constant(uint256) = 144
@@ -60,21 +64,9 @@ def _append(tree: bytes32, seats: uint256) -> uint256:
     @param seats The leaf's seats.
     @return The leaf's number, from 1 on.
     """
-    period: uint256 = self._period()
-    root: uint256 = self.nodes[tree][0]
-    leaf: uint256 = ((root & MASK_72) >> LEAVES_AT) + 1
+    leaf: uint256 = ((self.nodes[tree][0] & MASK_72) >> LEAVES_AT) + 1
     assert leaf <= MAX_LEAVES, "tree: too many leaves"
-    self._write_root(tree, root, period, 0, seats, 1)
-    # The leaves that the new node covers have nodes already.
-    sum: uint256 = seats
-    lowest: uint256 = self._lowest_bit(leaf)
-    step: uint256 = 1
-    for _: uint256 in range(LEVELS):
-        if step >= lowest:
-            break
-        sum += self.nodes[tree][leaf - step] & MASK_72
-        step <<= 1
-    self.nodes[tree][leaf] = self._changed(0, period, sum)
+    self._write(tree, leaf, 0, seats, 1)
     return leaf
 
 
@@ -87,19 +79,7 @@ def _change(tree: bytes32, leaf: uint256, before: uint256, seats: uint256):
     @param before The seats that it has.
     @param seats The seats that it is to have.
     """
-    period: uint256 = self._period()
-    root: uint256 = self.nodes[tree][0]
-    self._write_root(tree, root, period, before, seats, 0)
-    leaves: uint256 = (root & MASK_72) >> LEAVES_AT
-    node: uint256 = leaf
-    for _: uint256 in range(LEVELS):
-        if node > leaves:
-            break
-        word: uint256 = self.nodes[tree][node]
-        self.nodes[tree][node] = self._changed(
-            word, period, (word & MASK_72) - before + seats
-        )
-        node += self._lowest_bit(node)
+    self._write(tree, leaf, before, seats, 0)
 
 
 @internal
@@ -143,24 +123,29 @@ def _find(
     @param point Below the seats that `_frozen` says.
     @return The leaf's number.
     """
-    step: uint256 = 1
+    level: uint256 = 0
     for _: uint256 in range(LEVELS):
-        if step << 1 > leaves:
+        if leaves >> (2 * level) == 0:
             break
-        step <<= 1
+        level += 1
     found: uint256 = 0
     rest: uint256 = point
     for _: uint256 in range(LEVELS):
-        node: uint256 = found + step
-        if node <= leaves:
-            seats: uint256 = self._at(self.nodes[tree][node], period)
-            if seats <= rest:
-                rest -= seats
-                found = node
-        step >>= 1
-        if step == 0:
+        if level == 0:
             break
-    return found + 1
+        below: uint256 = self._at(
+            self.nodes[tree][(level << LEVEL_AT) | found], period
+        )
+        found <<= 2
+        for child: uint256 in range(3):
+            seats: uint256 = below & MAX_SEATS
+            if rest < seats:
+                break
+            rest -= seats
+            below >>= SEATS_BITS
+            found += 1
+        level -= 1
+    return found
 
 
 @internal
@@ -174,30 +159,42 @@ def _period() -> uint256:
 
 
 @internal
-def _write_root(
-    tree: bytes32,
-    root: uint256,
-    period: uint256,
-    before: uint256,
-    seats: uint256,
-    leaves: uint256,
+def _write(
+    tree: bytes32, leaf: uint256, before: uint256, seats: uint256, more: uint256
 ):
     """
-    @dev Writes the sums of a tree.
+    @dev Writes the seats of a leaf, from the sums of the tree down to its own node.
     @param tree The tree.
-    @param root The word of its node 0.
-    @param period The present one.
+    @param leaf The leaf's number.
     @param before Seats that go.
     @param seats Seats that come.
-    @param leaves Leaves that come.
+    @param more Leaves that come, 0 or 1.
     """
+    period: uint256 = self._period()
+    root: uint256 = self.nodes[tree][0]
     sums: uint256 = root & MASK_72
-    assert (
-        (sums & MAX_SEATS) - before + seats <= MAX_SEATS
-    ), "tree: too many seats"
-    self.nodes[tree][0] = self._changed(
-        root, period, sums - before + seats + (leaves << LEAVES_AT)
-    )
+    total: uint256 = sums & MAX_SEATS
+    assert total - before + seats <= MAX_SEATS, "tree: too many seats"
+    sums = sums - before + seats + (more << LEAVES_AT)
+    self.nodes[tree][0] = self._changed(root, period, sums)
+    for level: uint256 in range(1, LEVELS):
+        node: uint256 = (level << LEVEL_AT) | (leaf >> (2 * level))
+        word: uint256 = self.nodes[tree][node]
+        is_top: bool = (sums >> LEAVES_AT) >> (2 * level) == 0
+        below: uint256 = word & MASK_72
+        # A level that is new has the old tree below its first child.
+        if word == 0 and is_top:
+            below = total
+        child: uint256 = (leaf >> (2 * level - 2)) & 3
+        if child < 3:
+            below = (
+                below
+                - (before << (SEATS_BITS * child))
+                + (seats << (SEATS_BITS * child))
+            )
+            self.nodes[tree][node] = self._changed(word, period, below)
+        if is_top:
+            break
 
 
 @internal
@@ -243,14 +240,3 @@ def _at(word: uint256, period: uint256) -> uint256:
     if last == period:
         return (word >> BEFORE_AT) & MASK_72
     return (word >> EARLIER_AT) & MASK_72
-
-
-@internal
-@pure
-def _lowest_bit(number: uint256) -> uint256:
-    """
-    @dev The lowest bit that is set.
-    @param number Not 0.
-    @return A power of two.
-    """
-    return number & unsafe_sub(0, number)

@@ -20,7 +20,7 @@ exports: (jurors.enlist, jurors.leaf_of)
 @deploy
 def __init__(staking: IStaking, period: uint256):
     sum_tree.__init__(period)
-    jurors.__init__(staking, 10**18, 400 * 86_400, 86_400)
+    jurors.__init__(staking, 10**19, 400 * 86_400, 86_400)
 
 
 @external

@@ -270,7 +270,7 @@ def test_evict__nobody__reverts(disputes: Contract, stranger: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"seat": TPF - 1}, "jurors: seat out of bounds"),
+        ({"seat": 10 * TPF - 1}, "jurors: seat out of bounds"),
         ({"small_fine": 0}, "court: fines out of bounds"),
         ({"small_fine": TPF // USD + 1}, "court: fines out of bounds"),
         ({"price_per_seat": 0}, "court: zero price per seat"),
