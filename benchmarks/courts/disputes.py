@@ -2,7 +2,7 @@
 """What a coalition can expect of a dispute: exact sums over all panels, and drawn panels.
 
 The sums take every place as one independent throw. The simulation draws jurors from a list of
-seats, with replacement, leaves out the parties and the jurors of earlier rounds, and lets a juror
+seats, with replacement, gives nobody the votes of jurors of earlier rounds, and lets a juror
 that is away miss all its places.
 """
 
@@ -31,7 +31,6 @@ from benchmarks.courts.conduct import (
 from benchmarks.courts.rules import Floats, Ints, Party, Rules, World
 
 _CHUNK = 10_000
-_SPARE = 10  # points more than a panel has places, for jurors that have sat before
 
 
 class Expected(NamedTuple):
@@ -217,10 +216,9 @@ def draws(rules: Rules, jury: Court, absent: float, runs: int, seed: int) -> Ite
         sat = np.empty((size, 0), dtype=np.int64)
         panels = []
         for places in (rules.panel, rules.redraw_panel, rules.appeal_panel):
-            points = chance.integers(0, ends[-1], (size, places + _SPARE))
+            points = chance.integers(0, ends[-1], (size, places))
             tries = np.searchsorted(ends, points, "right")
-            fit = ~(tries[:, :, None] == sat[:, None, :]).any(axis=2)
-            taken = fit & (np.cumsum(fit, axis=1) <= places)
+            taken = ~(tries[:, :, None] == sat[:, None, :]).any(axis=2)
             friend = taken & (tries < jury.friends)
             there = taken & ~friend & (_mixed(tries, day) >= absent)
             panels.append(Panel(friend.sum(axis=1), there.sum(axis=1)))

@@ -231,12 +231,15 @@ def _pick(
     """
     @dev Draws a jury by frozen seats, with replacement: who is drawn again has one more
          vote. Nothing but the seed, the case and what stood before the request counts.
+         A point on who sat in an earlier jury is a vote that nobody casts: else a small
+         part of the seats would decide an appeal from a jury that holds most of them.
     @param case The case.
     @param period The period of the request.
     @param seed What draws.
     @param votes How many votes the jury has.
     @param sat Leaves of the jurors that sat in an earlier jury.
-    @return Each juror: leaf 27 | votes 5; none if too many points fell on barred ones.
+    @return Each juror: leaf 27 | votes 5; none if there is nobody to vote, or if too many
+            points fell on barred ones.
     """
     seats: uint256 = 0
     leaves: uint256 = 0
@@ -259,9 +262,9 @@ def _pick(
             place += 1
         if place < len(jury):
             jury[place] += ONE_VOTE
-        elif leaf in sat or self._is_barred(case, leaf, period):
+        elif self._is_barred(case, leaf, period):
             continue
-        else:
+        elif leaf not in sat:
             jury.append(leaf | ONE_VOTE)
         missing -= 1
         if missing == 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -286,9 +286,16 @@ def seed_of(case: Case, value: bytes, round: int) -> bytes:
 
 
 def expected_places(
-    seats: Sequence[int], barred: set[int], seed: bytes, votes: int
+    seats: Sequence[int],
+    barred: set[int],
+    seed: bytes,
+    votes: int,
+    sat: Collection[int] = (),
 ) -> list[tuple[int, int]]:
-    """Leaves and votes of a jury by a plain list: `seats` by leaf from 1 on, `barred` leaves."""
+    """Leaves and votes of a jury by a plain list: `seats` by leaf from 1 on.
+
+    Another leaf is drawn for one that is `barred`; nobody has the vote of one that has `sat`.
+    """
     owners = [leaf for leaf, count in enumerate(seats, 1) for _ in range(count)]
     jury = Counter[int]()
     for number in range(8 * votes + 8):
@@ -298,7 +305,8 @@ def expected_places(
         leaf = owners[point % len(owners)]
         if leaf not in barred:
             jury[leaf] += 1
-    return list(jury.items()) if sum(jury.values()) == votes else []
+    places = [(leaf, count) for leaf, count in jury.items() if leaf not in sat]
+    return places if sum(jury.values()) == votes else []
 
 
 def deploy_court(parameters: Parameters | None = None, **changes: Any) -> Court:

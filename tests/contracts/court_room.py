@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of a court with fifteen jurors of a seat each, and a dispute in it."""
+"""Fixtures of a court with jurors of a seat each, and a dispute in it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.contracts.actions import Provider, go_to
 from tests.contracts.court import CAPABILITY, Case, Court, deploy_court
 from tests.contracts.deploy import Contract, address_of
 
-JURORS = 15
+JURORS = 24
 
 
 @pytest.fixture(scope="module")
 def full_court() -> Court:
-    """Fifteen jurors with one seat each, in a period of their own."""
+    """Jurors with one seat each, in a period of their own."""
     court = deploy_court()
     for number in range(JURORS):
         court.juror(f"juror {number}", 1)

@@ -38,7 +38,7 @@ from tests.contracts.court import (
     Court,
     result_of,
 )
-from tests.contracts.court_room import wait
+from tests.contracts.court_room import JURORS, wait
 from tests.contracts.deploy import (
     LOCK,
     REWARD,
@@ -59,14 +59,14 @@ OTHER_MANIFEST = b"the manifest of another result"
 
 @pytest.fixture(scope="module")
 def made() -> Any:
-    """A suite with a court of fifteen jurors of a seat each."""
+    """A suite with a court of jurors of a seat each."""
     suite = deploy_suite(
         Parameters(),
         with_court=True,
         managers={address_of("manager"): LOCK | SLASH | REWARD},
     )
     court = Court(suite, suite.disputes, suite.jobs, suite.parameters)
-    for number in range(15):
+    for number in range(JURORS):
         court.juror(f"juror {number}", 1)
     court.next_period()
     return court

@@ -34,7 +34,7 @@ from tests.contracts.court import (
     seal_of,
     seed_of,
 )
-from tests.contracts.court_room import locked, wait
+from tests.contracts.court_room import JURORS, locked, wait
 from tests.contracts.deploy import USD, Contract, address_of
 
 OTHER_MANIFEST = b"the manifest of another result"
@@ -116,9 +116,11 @@ def test_cover__dear_jobs__more_seats_with_enough_behind_each(
     court: Court, disputes: Contract
 ) -> None:
     """Nine seats, and one more for each ten dollars; two whole fines for silence in a seat."""
-    disputes.cover(CAPABILITY, 600, 70 * USD - 1)
+    few = b"\x07" * 32
+    court.juror("of fifteen seats", 15, few)
+    disputes.cover(few, 600, 70 * USD - 1)
     with boa.reverts("court: too few jurors"):
-        disputes.cover(CAPABILITY, 600, 70 * USD)
+        disputes.cover(few, 600, 70 * USD)
     many = b"\x06" * 32
     court.juror("of many seats", 100, many)
     # A fee of 50 dollars: 50 TPF are due for silence, 100 are behind a seat.
@@ -167,7 +169,7 @@ def test_draw__follows_from_the_named_block_alone(
 ) -> None:
     """Whoever calls and whenever, and whatever jurors do meanwhile; as a plain list says."""
     block = court.mine(case, b"a value", 0)
-    expected = expected_places([1] * 15, set(), seed_of(case, block.prevrandao, 0), 3)
+    expected = expected_places([1] * JURORS, set(), seed_of(case, block.prevrandao, 0), 3)
     with boa.env.anchor():
         disputes.draw(case.abi, block.header)
         assert court.jury(case) == expected

@@ -68,10 +68,25 @@ class Room:
             drawn, failed = self.chain.view(
                 "mocks/Jury", "pick_many", self.case.abi, first, step, 3, list(sat)
             )
-            assert failed == 0
+            assert failed == 0 or sat
             total = [a + b for a, b in zip(total, drawn, strict=False)]
-        assert sum(total) == 3 * juries
+        assert sum(total) == 3 * juries or sat
         return total
+
+
+def strangers(seats: list[int]) -> tuple[Revm, Case]:
+    """Jurors with these seats, and a case that none of them is a party to."""
+    chain = Revm(1_800_000_000 // PERIOD * PERIOD + 60)
+    registry = chain.deploy("mocks/Registry")
+    jury = chain.deploy("mocks/Jury", registry.address, PERIOD)
+    for number, count in enumerate(seats):
+        owner = address_of(f"juror {number}")
+        registry.set_keys(owner, owner, owner)
+        jury.enlist(CAPABILITY, count, sender=owner)
+    chain.now += PERIOD
+    provider, requester, operator = (address_of(role) for role in ("p", "r", "o"))
+    job = keccak(text="job")
+    return chain, Case(job, provider, requester, operator, CAPABILITY, bytes(32), 1, 600)
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +111,37 @@ def test_hundred_thousand_draws__no_party_ever__the_rest_by_its_seats(room: Room
     assert chi_square(room, votes, room.barred) < MOST_CHI_SQUARE
 
 
-def test_draws__nobody_that_sat_before(room: Room) -> None:
+def test_draws__who_sat_before__has_a_vote_that_nobody_casts(room: Room) -> None:
+    """The rest keeps its part of the seats: it is not made larger by those that sit no more."""
     sat = (10, 20, 30, 40)
     votes = room.votes(sat, 4_000)
     barred = room.barred | set(sat)
     assert [votes[leaf] for leaf in sorted(barred)] == [0] * len(barred)
     assert chi_square(room, votes, barred) < MOST_CHI_SQUARE
+    allowed = [n for leaf, n in enumerate(room.seats, 1) if leaf not in room.barred]
+    expected = 12_000 * (1 - sum(room.seats[leaf - 1] for leaf in sat) / sum(allowed))
+    assert abs(sum(votes) - expected) < 250
+
+
+@pytest.mark.parametrize(("honest", "each", "sybils"), [(2, 14, 4), (3, 9, 4), (4, 6, 6)])
+def test_appeal__a_small_part_of_the_seats__decides_no_more_than_its_part(
+    honest: int, each: int, sybils: int
+) -> None:
+    """Few jurors with many seats have judged first, and sit no more: who is left is a minority."""
+    chain, case = strangers([each] * honest + [1] * sybils)
+    judged_first = list(range(1, min(honest, 3) + 1))
+    turned = 0
+    for number in range(200):
+        votes, _ = chain.view("mocks/Jury", "pick_many", case.abi, number, 1, 11, judged_first)
+        turned += 2 * sum(votes[honest + 1 : honest + 1 + sybils]) > 11
+    assert turned / 200 <= sybils / (honest * each + sybils)
+
+
+def test_draws__everybody_sat_before__comes_to_nothing() -> None:
+    chain, case = strangers([3, 4])
+    assert chain.view("mocks/Jury", "pick", case.abi, bytes(32), 31, [1, 2]) == []
+    (place,) = chain.view("mocks/Jury", "pick", case.abi, bytes(32), 31, [1])
+    assert place & 2**27 - 1 == 2 and place >> 27 < 31
 
 
 def test_draws__without_the_exclusions__parties_would_be_drawn(room: Room) -> None:
@@ -123,7 +163,7 @@ def test_draws__as_a_plain_list_says(room: Room) -> None:
         seed, votes = keccak(text=f"seed {number}"), (3, 5, 9, 31)[number % 4]
         found = room.chain.view("mocks/Jury", "pick", room.case.abi, seed, votes, [50])
         places = [(place & 2**27 - 1, place >> 27) for place in found]
-        assert places == expected_places(room.seats, room.barred | {50}, seed, votes)
+        assert places == expected_places(room.seats, room.barred, seed, votes, {50})
 
 
 def test_draws__all_seats_barred__comes_to_nothing(room: Room) -> None:
