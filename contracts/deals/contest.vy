@@ -131,9 +131,9 @@ def appeal(case: IDisputes.Case, from_credit: bool = False):
 @external
 def conclude(terms: IJobs.Terms, record: IJobs.Record, case: IDisputes.Case):
     """
-    @notice Carries out the court's final ruling. Anyone may call it; a stranger earns the
-            bounty if the collateral is seized. What an appeal of the provider's side
-            leaves of its bond goes to the payout address.
+    @notice Carries out the court's final ruling. Anyone may call it, for nothing: of a
+            seized collateral what the requester does not get is burned. What an appeal
+            of the provider's side leaves of its bond goes to the payout address.
     @param terms The job.
     @param record The attested record.
     @param case The case, as the court has opened it.
@@ -145,7 +145,10 @@ def conclude(terms: IJobs.Terms, record: IJobs.Record, case: IDisputes.Case):
     job, price = job_book._recorded(terms, record, job_terms.DISPUTED)
     assert case.job == job, "jobs: case of another job"
     if verdict.for_requester:
-        settlement._refund(job, record.provider, terms.requester, price)
+        # Nobody earns a bounty by a verdict, so no juror votes for one.
+        settlement._refund(
+            job, record.provider, terms.requester, price, record.provider
+        )
     else:
         settlement._settle(job, record.provider, price, terms.fee_bps)
     for pay: IDisputes.Pay in verdict.pays:
@@ -204,7 +207,7 @@ def convict(
             or quotes._signer(hashed, second_signature) == operator
         ), "jobs: not the operator's attestation"
         assert first.result != second.result, "jobs: no fault"
-    settlement._refund(job, provider, terms.requester, price)
+    settlement._refund(job, provider, terms.requester, price, msg.sender)
 
 
 @internal

@@ -42,13 +42,17 @@ def _settle(job: bytes32, provider: address, price: uint256, fee_bps: uint256):
 
 @internal
 def _refund(
-    job: bytes32, provider: address, requester: address, price: uint256
+    job: bytes32,
+    provider: address,
+    requester: address,
+    price: uint256,
+    hunter: address,
 ):
     """
-    @dev Pays a job back for a fault that was ruled or shown, with the caller as who
-         showed it.
+    @dev Pays a job back for a fault that was ruled or shown; a stranger that showed it
+         earns the bounty.
     """
     job_book._write(job, job_terms.REFUNDED)
     escrow._pay(requester, price)
-    seized: uint256 = collateral._seize(provider, job, requester, msg.sender)
+    seized: uint256 = collateral._seize(provider, job, requester, hunter)
     log IJobs.Refunded(job=job, provider=provider, refund=price, seized=seized)

@@ -75,7 +75,7 @@ class Room:
 
 
 def strangers(seats: list[int]) -> tuple[Revm, Case]:
-    """Jurors with these seats, and a case that none of them is a party to."""
+    """Jurors with these seats, and a case to which no juror is a party."""
     chain = Revm(1_800_000_000 // PERIOD * PERIOD + 60)
     registry = chain.deploy("mocks/Registry")
     jury = chain.deploy("mocks/Jury", registry.address, PERIOD)
