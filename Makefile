@@ -179,6 +179,10 @@ attack: .venv/.stamp ## 200,000 random strategies against the contracts; the kno
 mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 	@$(BIN)/python -m tests.mutation
 
+.PHONY: court-mutants
+court-mutants: .venv/.stamp ## take a rule of the court out, four times: a named test dies each time
+	@$(BIN)/python -m pytest -q -p no:ape_test tests/contracts/court_mutants.py
+
 .PHONY: bench
 bench: setup sandbox ## 200 jobs at once to one agent
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput

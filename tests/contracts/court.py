@@ -209,14 +209,22 @@ class Court:
                 self.reveal(case, place, *vote)
 
     def spread(self, case: Case, round: int = 0) -> list[tuple[int, int]]:
-        """Draw until no juror has two votes, so that each vote is a place."""
+        """Draw so that no juror has two votes and each vote is a place, as a plain list foretells.
+
+        For jurors that all sit here from the period before on.
+        """
         size = (self.p.panel, self.p.redraw_panel, self.p.appeal_panel)[round]
-        for number in range(1_000):
-            with boa.env.anchor():
-                jury = self.draw(case, b"%d" % number, round)
-            if len(jury) == size:
-                return self.draw(case, b"%d" % number, round)
-        raise AssertionError("no such jury in a thousand")
+        leaves = range(1, len(self.jurors[case.capability]) + 1)
+        seats = [self.member(leaf, case.capability)[1] for leaf in leaves]
+        sat = {leaf for earlier in range(round) for leaf, _ in self.jury(case, earlier)}
+        for number in range(10_000):
+            value = b"%d" % number
+            seed = seed_of(case, value_of(value), round)
+            if len(expected_places(seats, set(), seed, size, sat)) == size:
+                jury = self.draw(case, value, round)
+                assert len(jury) == size
+                return jury
+        raise AssertionError("no such jury in ten thousand")
 
     def close(self, case: Case) -> tuple[bool, int, int, list[tuple[str, int]]]:
         """Whether the tenant has won; what it and the provider get; the jurors' pay."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three rules of the court, each taken out: a named test dies of it, in a process of its own."""
+"""`make court-mutants`: rules of the court, each taken out: a named test dies of it.
+
+Each compiles the court once more, so the suites do not collect this file.
+"""
 
 from __future__ import annotations
 
