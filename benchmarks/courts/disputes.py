@@ -236,7 +236,9 @@ def _mixed(jurors: Ints, day: NDArray[np.uint64]) -> Floats:
 
 
 @lru_cache(maxsize=8)
-def drawn(rules: Rules, world: World, runs: int, seed: int, jurors: int = 9_000) -> list[list[Panel]]:
+def drawn(
+    rules: Rules, world: World, runs: int, seed: int, jurors: int = 9_000
+) -> list[list[Panel]]:
     """Panels of that number of disputes, kept: every strategy is tried on the same ones."""
     return list(draws(rules, court(world.colluding, jurors), world.absent, runs, seed))
 

@@ -1075,9 +1075,9 @@ class JobsContract(Contract):
         return APPEAL_2.encode(case.abi_tuple(), from_credit)
 
     def conclude(self, terms: Terms, record: Record, case: Case) -> bytes:
-        """Carries out the court's final ruling. Anyone may call it; a stranger earns the bounty if
-        the collateral is seized. What an appeal of the provider's side leaves of its bond goes to
-        the payout address.
+        """Carries out the court's final ruling. Anyone may call it, for nothing: of a seized
+        collateral what the requester does not get is burned. What an appeal of the provider's side
+        leaves of its bond goes to the payout address.
 
         Args:
             terms: The job.
