@@ -498,16 +498,3 @@ def test_accept__judged__after_jurors_left__still_goes_on(
     assert court.disputes.seats(CAPABILITY) == 0
     accept(suite, provider, terms)
     assert suite.jobs.status(terms.job_id()) == Status.ASSIGNED
-
-
-@pytest.mark.invariant("I-12")
-def test_conclude__by_a_juror_that_found_him_guilty__earns_nothing_by_it(
-    court: Court, suite: Suite, drawn: Case, conclude: Any, requester: str, staking: Contract
-) -> None:
-    """A vote WITHHELD needs no work and is never fined: it must not be paid by the collateral."""
-    court.vote(drawn, [WITHHELD] * 3)
-    juror = court.who(drawn, 0)
-    wait(court, drawn)
-    conclude(drawn, juror.owner)
-    assert staking.credit_of(requester) >= WANTED.collateral // 2
-    assert staking.credit_of(juror.owner) == 0
