@@ -34,7 +34,9 @@ class Cycle:
     queue: float
     """For a core."""
     node: float
-    """For nodes, as far as the thread neither computed nor waited for a core."""
+    """For nodes, or until one may be asked again, as far as it neither computed nor waited for a
+    core.
+    """
     disk: float
     """For the database, likewise."""
 
@@ -86,11 +88,14 @@ def sample() -> tuple[float, float, float]:
 
 
 def time_cycles(path: str) -> None:
-    """Have every cycle write its line."""
+    """Have every cycle write its line. Call it before the agent is imported."""
+    watch = Stopwatch()
+    # The loop's thread sleeps only until an endpoint may be asked again.
+    time.sleep = watch.timed("node", time.sleep)
     from provider_agent.core.loop import Loop
     from teraproof.rpc.http import Http
 
-    watch, cycle = Stopwatch(), Loop.cycle
+    cycle = Loop.cycle
     lines = Path(path).open("a", buffering=1)  # noqa: SIM115 - lives as long as the process
 
     class Timed(sqlite3.Connection):
@@ -112,8 +117,8 @@ def time_cycles(path: str) -> None:
 
 
 if __name__ == "__main__":
+    time_cycles(os.environ.pop("SIEGE_CYCLES"))
     from provider_agent.cli.main import main
 
-    time_cycles(os.environ.pop("SIEGE_CYCLES"))
     sys.argv[0] = "provider-agent"
     main()
