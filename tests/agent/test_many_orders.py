@@ -87,6 +87,39 @@ def test_upload__account_with_many_orders__a_bounded_look_and_the_best_one_count
     assert work["decode_terms"] <= 2 * 70
 
 
+def test_upload__for_each_of_many_orders_that_pay_alike__taken(rig: Rig) -> None:
+    """One account with more orders than one look takes in, each with a file of its own."""
+    rig.cycle()
+    rule = UploadRule(rig.book, rig.duty, cast(QuoteDesk, NoQuotes()), rig.policy, rig.capacity)
+    files = [f"print({n})".encode() for n in range(200)]
+    for data in files:
+        spec = rig.spec(data)
+        rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
+        rig.post(spec)
+    for data in files:
+        assert rule(TENANT, hashlib.sha256(data).hexdigest(), len(data)), data
+        assert not rule(TENANT, hashlib.sha256(data).hexdigest(), len(data) + 1)
+
+
+def test_upload__much_to_search__an_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, work: Counter[str]
+) -> None:
+    rig.cycle()
+    rule = UploadRule(rig.book, rig.duty, cast(QuoteDesk, NoQuotes()), rig.policy, rig.capacity)
+    monkeypatch.setattr(views_module, "_SEARCHED", 20_000)
+    read: list[bytes] = []
+    real = type(rig.records).spec
+    for n in range(100):
+        spec = rig.spec(f"print({n})".encode())
+        rig.records.put_spec(spec.digest(), spec.canonical(), TENANT)
+        rig.post(spec)
+    monkeypatch.setattr(
+        type(rig.records), "spec", lambda self, digest: read.append(digest) or real(self, digest)
+    )
+    assert not rule(TENANT, "0" * 64, 5)
+    assert 0 < len(read) * len(spec.canonical()) <= 20_000
+
+
 def test_upload__ours_among_many__found(rig: Rig, work: Counter[str]) -> None:
     rule = UploadRule(rig.book, rig.duty, cast(QuoteDesk, NoQuotes()), rig.policy, rig.capacity)
     for _ in range(MANY):

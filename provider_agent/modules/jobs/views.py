@@ -31,6 +31,8 @@ from teraproof.protocol.terms import Status
 # No result will come of it.
 _HOPELESS = (Code.ATTEMPTS_EXHAUSTED, Code.TIME_EXHAUSTED, Code.DEADLINE_MISSED)
 _ORDERS = 64  # of an account, that one upload has us look at
+_ALIKE = 4  # of them, with one specification
+_SEARCHED = 16 << 20  # bytes of specifications that one upload has us search for its name
 _EXPLAINED = 8  # of those that are not taken, how many are read to find the reason
 _UNKNOWN = Refused(Code.SPEC_MISSING, "its specification is not here")
 _SOON = 3600  # seconds
@@ -159,7 +161,7 @@ class UploadRule:
     def _permit(self, account: str, sha256: str, size: int) -> Permit | None:
         standing = self._duty.standing
         unfit: list[tuple[JobRow, Refused]] = []
-        for job in [] if standing is None else self._orders(account, standing.owner):
+        for job in [] if standing is None else self._orders(account, standing.owner, sha256):
             assert standing is not None  # there are orders
             if Status(job.status) is Status.ASSIGNED:
                 if self._naming(job.spec, sha256, size) is not None:
@@ -188,12 +190,21 @@ class UploadRule:
             refusal.code, f"this provider would not take the job: {refusal}", **refusal.details
         )
 
-    def _orders(self, account: str, owner: str) -> list[JobRow]:
-        """Some of the orders of an account that have not ended: ours, and those that pay best."""
-        store = self._book.store
+    def _orders(self, account: str, owner: str, sha256: str) -> list[JobRow]:
+        """The orders of an account that may name a file, and have not ended: ours, then those that
+        pay best. Of all that it has ordered so much is searched, what came last first.
+        """
+        store, name, left = self._book.store, sha256.encode(), _SEARCHED
         mine = store.jobs_by(owner, Status.ASSIGNED)
-        ours = [job for job in mine if job.requester == account]
-        return [*ours, *store.best_orders(account, _ORDERS)]
+        found: list[JobRow] = []
+        for digest, size in store.ordered_specs(account):
+            left -= size
+            if left < 0 or len(found) >= _ORDERS:
+                break
+            if name in (store.spec(digest) or b""):
+                found += store.orders_of(account, digest, _ALIKE)
+        found.sort(key=lambda job: decode_terms(job.terms).order.max_price, reverse=True)
+        return [*(job for job in mine if job.requester == account), *found[:_ORDERS]]
 
     def _naming(self, digest: bytes, sha256: str, size: int) -> JobSpec | None:
         """The specification, if it is here and names this input."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, Unpack
 
 from provider_agent.modules.jobs.repository import ended
@@ -71,6 +72,26 @@ class Jobs(Repository):
             (spec, requester),
         )
         return [_job(row) for row in rows]
+
+    def orders_of(self, requester: str, spec: bytes, limit: int) -> list[JobRow]:
+        """The open jobs of an account with this specification that pay most, the best first."""
+        rows = self._db().execute(
+            "SELECT * FROM jobs INDEXED BY jobs_by_spec WHERE spec = ? AND requester = ? "
+            "AND status = 1 ORDER BY substr(terms, 225, 32) DESC LIMIT ?",
+            (spec, requester, limit),
+        )
+        return [_job(row) for row in rows]
+
+    def ordered_specs(self, requester: str) -> Iterator[tuple[bytes, int]]:
+        """Specifications that are here and that open jobs of an account name, and their sizes in
+        bytes; what came last first.
+        """
+        rows = self._db().execute(
+            "SELECT digest, size FROM specs JOIN (SELECT DISTINCT spec FROM jobs "
+            "WHERE requester = ? AND status = 1) ON digest = spec ORDER BY stored_at DESC",
+            (requester,),
+        )
+        return ((bytes(row[0]), int(row[1])) for row in rows)
 
     def live_specs(self, requester: str, limit: int) -> list[bytes]:
         """Specifications that are here and that jobs of an account name which have not ended."""
