@@ -267,7 +267,7 @@ def test_refuse__window_over__one_line(running: Stage) -> None:
     placed = running.post(judged=Judged.REFUSABLE)
     running.accept(placed)
     running.attest(placed)
-    running.anvil.increase_time(12)
+    running.anvil.increase_time(running.market.jobs.challenge_window("latest") + 2)
     with pytest.raises(CommandError, match="it can no longer be refused"):
         endings.refuse(running.market, running.tenant, running.ui, running.find(placed))
 
@@ -311,7 +311,7 @@ def test_job__window_over__anyone_finalizes(running: Stage) -> None:
     placed = running.post()
     running.accept(placed)
     running.attest(placed)
-    running.anvil.increase_time(12)
+    running.anvil.increase_time(running.market.jobs.challenge_window("latest") + 2)
     endings.finalize(running.market, running.stranger, running.ui, running.find(placed))
     assert running.find(placed).status is Status.SETTLED
 
