@@ -26,7 +26,6 @@ from scripts.market.story import DURATION, TPF, USD, deploy, find, follow
 from teraproof.amounts import show_tpf
 from teraproof.contracts.jobs import Refunded, Settled
 from teraproof.contracts.payment_token import PaymentTokenContract
-from teraproof.contracts.staking import Seized
 from teraproof.courts import docket
 from teraproof.courts.docket import Dispute, Phase, Round
 from teraproof.courts.votes import Ruling
@@ -39,7 +38,6 @@ from teraproof.market.ui import QuietUi
 from teraproof.protocol.digests import manifest
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
-from teraproof.rpc.types import Receipt
 
 JURORS, SEATS = 6, 2
 STAKE, JUROR_STAKE, COLLATERAL = 1_000 * TPF, 100 * TPF, 100 * TPF
@@ -328,12 +326,12 @@ def _end(court: Court, job: jobs.Job, rounds: tuple[Round, ...]) -> bool:
 
     # An agent may have been faster, and its transaction may be on its way.
     event = stage.wait("the ruling to be carried out", ended, _PHASE_SECONDS)
-    receipt = stage.chain.pool.receipt(event.at.tx_hash, logs=True)
+    receipt = stage.chain.pool.receipt(event.at.tx_hash)
     assert receipt is not None  # its event was read
     stage.spend("conclude", receipt)
     expected = settle(rounds, _sizes(market, job), stage.tenant.address, court.provider.address)
     ui.step(f"{receipt.gas_used:,} gas: {ruling_words(expected.found.ruling)}")
-    kept = _compare(court, job, expected, receipt)
+    kept = _compare(court, job, expected, receipt.block_number)
     guilty = expected.found.ruling.is_for_requester
     return kept and guilty == (court.plot.liar == PROVIDER)
 
@@ -341,9 +339,9 @@ def _end(court: Court, job: jobs.Job, rounds: tuple[Round, ...]) -> bool:
 # ---------------------------------------------------------------------- money
 
 
-def _compare(court: Court, job: jobs.Job, expected: Ledger, receipt: Receipt) -> bool:
+def _compare(court: Court, job: jobs.Job, expected: Ledger, block: int) -> bool:
     """Show what the block has changed next to what the rules say; whether they agree everywhere."""
-    market, stage, block = court.market, court.stage, receipt.block_number
+    market, stage = court.market, court.stage
     paid, fined = expected.paid, expected.fined
     accounts = {"tenant": stage.tenant.address, "provider": court.provider.address}
     accounts |= {juror.name: juror.address for juror in court.jurors}
@@ -359,7 +357,9 @@ def _compare(court: Court, job: jobs.Job, expected: Ledger, receipt: Receipt) ->
         found = change(market.jobs.credit_of, account)
         row(f"{name}: credit", found, paid[account], market.show_price)
     collateral = job.terms.order.collateral if expected.found.ruling.is_for_requester else 0
-    to_tenant, burned = _seized(market, receipt, collateral, accounts["tenant"])
+    # What the tenant does not get of it is burned: nobody earns by a verdict.
+    to_tenant = collateral * market.jobs.victim_bps("latest") // disputes.BPS
+    burned = collateral - to_tenant
     row(
         "tenant: compensation",
         change(market.staking.credit_of, accounts["tenant"]),
@@ -377,17 +377,6 @@ def _compare(court: Court, job: jobs.Job, expected: Ledger, receipt: Receipt) ->
         [[name, is_, due, "✓" if same else "DIFFERS"] for name, is_, due, same in rows],
     )
     return all(same for *_, same in rows)
-
-
-def _seized(market: Market, receipt: Receipt, collateral: int, tenant: str) -> tuple[int, int]:
-    """TPF wei of a seized collateral that the tenant gets, and that are burned. Whoever has carried
-    out the ruling gets the bounty.
-    """
-    victim = collateral * market.jobs.victim_bps("latest") // disputes.BPS
-    bounty = (collateral - victim) * market.jobs.bounty_bps("latest") // disputes.BPS
-    seizures = [market.staking.decode(entry) for entry in receipt.logs]
-    hunters = [event.hunter for event in seizures if isinstance(event, Seized)]
-    return victim + (bounty if hunters == [tenant] else 0), collateral - victim - bounty
 
 
 def _sizes(market: Market, job: jobs.Job) -> Sizes:
