@@ -106,9 +106,9 @@ def twins() -> Revm:
     chain, made = Revm(STARTED), dict[str, Any]()
     boa.env.evm.patch.timestamp = STARTED
     with deployed_by(chain.deployer):
-        deploy_suite(with_benchmark=True)
+        deploy_suite(with_benchmark=True, with_court=True)
     with deployed_by(lambda name: Named(name, chain, made)):
-        deploy_suite(with_benchmark=True)
+        deploy_suite(with_benchmark=True, with_court=True)
     return chain
 
 
@@ -148,7 +148,7 @@ def test_replay__the_market_agrees_to_the_byte() -> None:
     boa.env.evm.patch.timestamp = STARTED
     headers.keep(1, b"")
     with deployed_by(lambda name: Named(name, chain, made)):
-        deploy_suite(PARAMETERS, with_benchmark=True, managers=MANAGERS)
+        deploy_suite(PARAMETERS, with_benchmark=True, with_court=True, managers=MANAGERS)
     run(lambda: Market(world), 1, 150, Tally())
     replay(journal)
 

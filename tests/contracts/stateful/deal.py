@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
+from teraproof.protocol.dispute import Statement
 from teraproof.protocol.terms import ZERO_ADDRESS, Order, Record, Status, Terms
 from tests.contracts.deploy import DAY
 
-TRUSTED, REFUSABLE, DETERMINISTIC = 0, 1, 2
+TRUSTED, REFUSABLE = 0, 1
 SPEC = bytes(keccak(text="specification"))
 MAX_AUCTION = 30 * DAY
 MAX_PAUSE = 7 * DAY
@@ -25,6 +26,11 @@ EDGES = {
     (Status.ASSIGNED, Status.EXPIRED),
     (Status.ATTESTED, Status.SETTLED),
     (Status.ATTESTED, Status.REFUSED),
+    (Status.ATTESTED, Status.DISPUTED),
+    (Status.DISPUTED, Status.SETTLED),
+    (Status.DISPUTED, Status.REFUNDED),
+    (Status.ASSIGNED, Status.REFUNDED),  # convicted
+    (Status.ATTESTED, Status.REFUNDED),
 }
 
 
@@ -40,6 +46,8 @@ class Job:
     paused: int = 0
     price: int = 0
     record: Record | None = None
+    statement: Statement | None = None
+    """What was attested."""
 
     def __post_init__(self) -> None:
         self.id = self.terms.job_id()

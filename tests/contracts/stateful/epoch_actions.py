@@ -138,7 +138,7 @@ class EpochActions(MoneyActions):
         """Somebody could prove, and the last epoch is over."""
         if self.epochs and self.now < self.epochs[-1].ends_at:
             return False
-        return any(self.books["stake", p, p] >= self.p.bond for p in self.providers)
+        return any(self.books["stake", p, p] >= self.p.bond for p in self.registered)
 
     @action(0.5)
     def open_wrongly(self) -> None:

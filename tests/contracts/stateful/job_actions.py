@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs over the real Benchmark: auctions, quotes, attestations, every exit (I-5, I-10)."""
+"""Jobs over the real Benchmark: orders, auctions, quotes (I-10, I-11)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from teraproof.protocol.messages import Attestation, Quote
-from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Record, Status, Terms
-from tests.contracts.deploy import DAY
+from teraproof.protocol.messages import Quote
+from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD, Order, Status, Terms
+from tests.contracts.deploy import DAY, USD
 from tests.contracts.stateful.deal import (
-    DETERMINISTIC,
     EDGES,
     MAX_AUCTION,
     REFUSABLE,
@@ -22,15 +21,13 @@ from tests.contracts.stateful.deal import (
     leaf,
 )
 from tests.contracts.stateful.driver import action
-from tests.contracts.stateful.machine import BPS, FAR, Rule, Why
+from tests.contracts.stateful.machine import FAR, Rule, Why
 from tests.contracts.stateful.manager_actions import ManagerActions
 from tests.contracts.stateful.registry_actions import somebody
+from tests.contracts.stateful.trial import CAPABILITY
 from tests.contracts.stateful.world import (
-    BURNED,
     KEYS,
     OWNERS,
-    PEOPLE,
-    STRANGER,
     TENANTS,
     signature,
 )
@@ -43,6 +40,8 @@ class JobActions(ManagerActions):
         super().__post_init__()
         self.jobs: list[Job] = []
         self.used_quotes: set[tuple[str, int]] = set()
+        self.manifests: dict[bytes, bytes] = {}
+        """By the digest that was attested."""
         self.fee, self.window = self.p.fee_bps, self.p.challenge_window
         self.paused_until = self.next_pause = 0
         self.pauses: list[list[int]] = []
@@ -119,7 +118,20 @@ class JobActions(ManagerActions):
             nonce=self.number(),
             judged=self.pick((TRUSTED, TRUSTED, REFUSABLE)),
         )
-        return order, allowed
+        return self.for_a_court(order) if self.chance(0.55) else order, allowed
+
+    def for_a_court(self, order: Order) -> Order:
+        """The same with jurors, mostly at a price that they are enough for."""
+        price = self.pick((order.max_price, *([self.choices.log(10**4, 12 * USD)] * 5)))
+        return replace(
+            order,
+            judged=int.from_bytes(CAPABILITY, "big"),
+            duration=self.pick((order.duration, *([self.choices.between(600, 6 * 3_600)] * 9))),
+            max_price=price,
+            start_price=min(order.start_price, price),
+            min_stake=0,
+            min_score=0,
+        )
 
     def ordering(self, why: Why, order: Order) -> None:
         """What posted and hired jobs have in common."""
@@ -127,8 +139,16 @@ class JobActions(ManagerActions):
         why.need(0 < order.max_price < 2**120, "price out of bounds")
         why.need(order.collateral < 2**120, "collateral out of bounds")
         why.need(order.duration > 0, "zero duration")
-        life = order.duration + self.window + self.p.lock_margin
+        life = order.duration + self.window + self.p.lock_margin + self.judging(why, order)
         why.need(life <= self.p.max_lock, "duration too long")
+
+    def judging(self, why: Why, order: Order) -> int:
+        """What a judged order asks for; the seconds that a dispute over it can take."""
+        raise NotImplementedError
+
+    def life_of(self, order: Order, window: int) -> int:
+        """Seconds from the acceptance to the end of the lock."""
+        return order.duration + window + self.p.lock_margin + self.judging(Why(), order)
 
     def paying(self, why: Why, rule: Rule, tenant: str, price: int, credit: bool) -> None:
         source = ("owed" if credit else "usd", tenant)
@@ -162,8 +182,11 @@ class JobActions(ManagerActions):
                 {"duration": longest + 1},
                 {"auction": MAX_AUCTION},
                 {"auction": MAX_AUCTION + 1},
-                {"judged": DETERMINISTIC},
+                {"judged": 2},
+                {"judged": 2**128},
                 {"judged": 2**128 + 1},
+                {"judged": int.from_bytes(CAPABILITY, "big"), "max_price": 10**6 * USD},
+                {"judged": int.from_bytes(CAPABILITY, "big"), "duration": longest},
             )
         )
         self.open_job(self.pick(TENANTS), replace(order, **change), ())
@@ -173,8 +196,6 @@ class JobActions(ManagerActions):
         why, rule = Why(), Rule(self.books)
         self.ordering(why, order)
         why.need(order.auction <= MAX_AUCTION, "auction too long")
-        why.need(order.judged <= REFUSABLE or order.judged > 2**128, "unknown way to judge")
-        why.need(order.judged <= 2**128, "no court")
         self.paying(why, rule, tenant, order.max_price, credit)
         job = Job(self.terms_for(tenant, order), allowed)
         if not why.reasons:
@@ -201,9 +222,10 @@ class JobActions(ManagerActions):
             SPEC,
             self.choices.log(1, 10**9),
             self.pick((0, self.choices.log(1, 10**20), max(spare, 0) // 4)),
-            self.choices.between(1, self.pick((60, 3_600, 3 * DAY))),
+            self.choices.between(1, self.pick((60, 3_600, 6 * 3_600, 3 * DAY))),
             self.pick((FAR, FAR, FAR, self.now, self.now - 1)),
             self.pick(known) if known and self.chance(0.05) else nonce,
+            self.pick((TRUSTED, TRUSTED, REFUSABLE, 7, *([int.from_bytes(CAPABILITY, "big")] * 3))),
         )
         signer = operator if self.chance(0.97) else self.pick([*KEYS])
         self.engage(self.pick(TENANTS), quote, signer)
@@ -220,7 +242,7 @@ class JobActions(ManagerActions):
             0,
             ZERO_WORD,
             int.from_bytes(quote.struct_hash(), "big"),
-            TRUSTED,
+            quote.judged,
         )
         credit = self.books["owed", tenant] + 1 >= quote.price
         why, rule = Why(), Rule(self.books)
@@ -234,7 +256,7 @@ class JobActions(ManagerActions):
         why.need(quote.nonce >> 128 == bound, "earlier consent")
         self.paying(why, rule, tenant, quote.price, credit)
         job = Job(self.terms_for(tenant, order))
-        expires_at = self.now + order.duration + self.window + self.p.lock_margin
+        expires_at = self.now + self.life_of(order, self.window)
         lock = (job.id, order.collateral, expires_at)
         provider = self.locking(why, self.jobs_address, quote.operator, *lock, 0)
         if not why.reasons:
@@ -273,7 +295,7 @@ class JobActions(ManagerActions):
         why.need(self.now >= self.paused_until, "orders are paused")
         why.need(job.status is Status.OPEN, "not open")
         why.need(self.now <= self.open_until(job), "no longer open")
-        life = order.duration + job.terms.challenge_window + self.p.lock_margin
+        life = self.life_of(order, job.terms.challenge_window)
         lock = (job.id, order.collateral, self.now + life)
         provider = self.locking(why, self.jobs_address, operator, *lock, order.min_stake)
         why.need(not job.allowed or provider in job.allowed, "not allowed")
@@ -297,187 +319,3 @@ class JobActions(ManagerActions):
             job.paused = self.paused_in_all(self.now) - job.terms.paused
             self.become(job, Status.ASSIGNED)
         return done
-
-    # ----------------------------------------------------------------------------- results
-
-    @action(10, lambda self: self.with_status(Status.ASSIGNED))
-    def attest(self) -> None:
-        """By anyone with the operator's signature, or the operator without; or too late."""
-        running = self.with_status(Status.ASSIGNED)
-        alive = [job for job in running if job.deadline >= self.now]
-        job = self.pick(alive if alive and self.chance(0.85) else running)
-        self.maybe_go(0.1, job.deadline + self.pick((0, 0, 1)))
-        operator = self.operator_of(job.provider)
-        signer = operator if self.chance(0.95) else self.pick([*KEYS])
-        n = self.number()
-        message = Attestation(
-            job.id,
-            job.order.spec,
-            keccak(text=f"result {n}"),
-            keccak(text=f"receipt {n}"),
-            job.assigned_at,
-            self.now,
-        )
-        signed, sender = signature(self.world.jobs, message, signer), STRANGER
-        if self.chance(0.3):
-            signed, sender = b"", signer
-        why = Why()
-        why.need(self.now <= job.deadline, "deadline passed")
-        why.need(signer == operator, "not the operator's attestation")
-        args = (
-            job.terms.abi_tuple(),
-            message.result,
-            message.receipt,
-            message.started,
-            message.finished,
-            signed,
-        )
-        if self.act("jobs.attest", args, sender, why):
-            digest = message.struct_hash()
-            job.record = Record(job.provider, job.assigned_at, self.now, job.paused, digest)
-            self.become(job, Status.ATTESTED)
-
-    def wrong_record(self, job: Job) -> Record:
-        assert job.record
-        record = job.record
-        changed: tuple[dict[str, Any], ...] = (
-            {"attested_at": record.attested_at - 1},
-            {"provider": OWNERS[0] if record.provider != OWNERS[0] else OWNERS[1]},
-            {"paused": record.paused + 1},
-            {"assigned_at": record.assigned_at - 1},
-        )
-        return replace(record, **self.pick(changed))
-
-    def settling_job(self, why: Why, rule: Rule, job: Job, record: Record) -> None:
-        """The price to the payout address, less the fee; the collateral goes free (I-5)."""
-        why.need(job.status is Status.ATTESTED, "not attested")
-        why.need(record == job.record, "not the attested record")
-        if why.reasons:
-            return
-        fee = job.price * job.terms.fee_bps // BPS
-        rule.add(("fees",), fee)
-        rule.add(("owed", self.providers[job.provider].payout), job.price - fee)
-        self.lock_ended(rule, self.jobs_address, job.provider, job.id)
-        self.escrows -= job.price
-
-    @action(4, lambda self: self.with_status(Status.ATTESTED))
-    def approve(self) -> None:
-        job = self.pick(self.with_status(Status.ATTESTED))
-        sender = job.terms.requester if self.chance(0.85) else self.pick((STRANGER, *TENANTS))
-        record = self.the_record(job)
-        why, rule = Why(), Rule(self.books)
-        why.need(sender == job.terms.requester, "not the requester")
-        self.settling_job(why, rule, job, record)
-        args = (job.terms.abi_tuple(), record.abi_tuple())
-        if self.act("jobs.approve", args, sender, why, rule):
-            self.become(job, Status.SETTLED)
-
-    def the_record(self, job: Job) -> Record:
-        assert job.record
-        return job.record if self.chance(0.9) else self.wrong_record(job)
-
-    @action(4, lambda self: self.with_status(Status.ATTESTED))
-    def finalize(self) -> None:
-        job = self.pick(self.with_status(Status.ATTESTED))
-        self.maybe_go(0.5, job.window_end + self.pick((1, 1, 1, 0)))
-        self.finish(job, self.the_record(job))
-
-    def finish(self, job: Job, record: Record) -> bool:
-        why, rule = Why(), Rule(self.books)
-        over = record.attested_at + job.terms.challenge_window < self.now
-        why.need(over, "challenge window is open")
-        self.settling_job(why, rule, job, record)
-        args = (job.terms.abi_tuple(), record.abi_tuple())
-        done = self.act("jobs.finalize", args, STRANGER, why, rule)
-        if done:
-            self.become(job, Status.SETTLED)
-        return done
-
-    def refusable(self) -> list[Job]:
-        return [j for j in self.with_status(Status.ATTESTED) if j.order.judged == REFUSABLE]
-
-    @action(1.5, lambda self: self.refusable())
-    def refuse(self) -> None:
-        """Price and collateral burn: nobody gains."""
-        trusted = self.with_status(Status.ATTESTED)
-        job = self.pick(self.refusable() if self.chance(0.9) else trusted)
-        self.maybe_go(0.15, job.window_end + self.pick((0, 1)))
-        sender = job.terms.requester if self.chance(0.9) else self.pick((STRANGER, *TENANTS))
-        record = self.the_record(job)
-        why, rule = Why(), Rule(self.books)
-        why.need(sender == job.terms.requester, "not the requester")
-        why.need(job.order.judged == REFUSABLE, "without refusal")
-        over = record.attested_at + job.terms.challenge_window < self.now
-        why.need(not over, "challenge window is over")
-        why.need(record == job.record, "not the attested record")
-        if not why.reasons:
-            rule.add(("owed", BURNED), job.price)
-            self.escrows -= job.price
-            args = (job.provider, job.id, sender, sender, 0, 0)
-            self.seizing(rule, self.jobs_address, *args)
-        calldata = (job.terms.abi_tuple(), record.abi_tuple())
-        if self.act("jobs.refuse", calldata, sender, why, rule):
-            self.become(job, Status.REFUSED)
-
-    @action(3, lambda self: self.with_status(Status.ASSIGNED))
-    def expire(self) -> None:
-        job = self.pick(self.with_status(Status.ASSIGNED))
-        self.maybe_go(0.3, job.deadline + self.pick((1, 1, 1, 0)))
-        insiders = (job.provider, self.providers[job.provider].payout)
-        hunter = self.pick((STRANGER, STRANGER, job.terms.requester, *insiders))
-        self.expire_job(job, hunter if hunter in PEOPLE else STRANGER)
-
-    def expire_job(self, job: Job, hunter: str) -> bool:
-        why, rule = Why(), Rule(self.books)
-        why.need(self.now > job.deadline, "deadline not passed")
-        if not why.reasons:
-            tenant = job.terms.requester
-            rule.add(("owed", tenant), job.price)
-            self.escrows -= job.price
-            split = (self.p.victim_bps, self.p.bounty_bps)
-            self.seizing(rule, self.jobs_address, job.provider, job.id, tenant, hunter, *split)
-        done = self.act("jobs.expire", (job.terms.abi_tuple(),), hunter, why, rule)
-        if done:
-            self.become(job, Status.EXPIRED)
-        return done
-
-    @action(1.5, lambda self: self.with_status(Status.OPEN))
-    def cancel(self) -> None:
-        job = self.pick(self.with_status(Status.OPEN))
-        self.maybe_go(0.2, self.open_until(job) + self.pick((0, 1, 1)))
-        self.cancel_job(job, self.pick((job.terms.requester, STRANGER)))
-
-    def cancel_job(self, job: Job, sender: str) -> bool:
-        why, rule = Why(), Rule(self.books)
-        late = self.now > self.open_until(job)
-        why.need(sender == job.terms.requester or late, "still open")
-        rule.add(("owed", job.terms.requester), job.order.max_price)
-        if not why.reasons:
-            self.escrows -= job.order.max_price
-        done = self.act("jobs.cancel", (job.terms.abi_tuple(),), sender, why, rule)
-        if done:
-            self.become(job, Status.CANCELLED)
-        return done
-
-    @action(0.8, lambda self: self.jobs)
-    def disturb(self) -> None:
-        """Any call to a job in a state without that edge (I-10)."""
-        job = self.pick(self.jobs)
-        record = job.record or Record(OWNERS[0], self.now, self.now, 0, ZERO_WORD)
-        over = (job.terms.abi_tuple(), record.abi_tuple())
-        why = Why()
-        states = {
-            "expire": ((job.terms.abi_tuple(),), Status.ASSIGNED, "not assigned"),
-            "cancel": ((job.terms.abi_tuple(),), Status.OPEN, "not open"),
-            "approve": (over, Status.ATTESTED, "not attested"),
-            "finalize": (over, Status.ATTESTED, "not attested"),
-            "accept": ((job.terms.abi_tuple(), []), Status.OPEN, "not open"),
-        }
-        name = self.pick([*states])
-        args, status, reason = states[name]
-        if job.status is status:
-            return
-        for other in (reason, "orders are paused", "challenge window is open", "deadline"):
-            why.need(False, other)
-        sender = job.terms.requester if name == "approve" else STRANGER
-        self.act(f"jobs.{name}", args, sender, why, hostile=True)

@@ -18,7 +18,7 @@ from eth_utils.crypto import keccak
 from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.contracts.stateful.driver import Choices, Tally
 from tests.contracts.stateful.wealth import Books, Key, Reader, told
-from tests.contracts.stateful.world import HOLDERS, World, short
+from tests.contracts.stateful.world import HOLDERS, JURORS, World, holders_of, short
 
 BPS = 10_000
 FAR = 2**64 - 1
@@ -199,7 +199,8 @@ class Core:
 
     @property
     def registered(self) -> list[str]:
-        return list(self.providers)
+        """All but those that are jurors and nothing else."""
+        return [provider for provider in self.providers if provider not in JURORS]
 
     def view(self, contract: str, name: str, *args: Any) -> Any:
         return self.chain.view(contract, name, *args)
@@ -321,8 +322,7 @@ class Core:
     def shared_out(self, provider: str) -> None:
         """What a pool holds belongs to its holders, but for dust."""
         books = self.books
-        # Nobody but HOLDERS ever joins a pool.
-        owned = sum(books["stake", provider, account] for account in HOLDERS)
+        owned = sum(books["stake", provider, account] for account in holders_of(provider))
         dust = books["active", provider] - owned
         assert dust >= 0, "I-2: a pool owes more than it has"
         bound = (self.rounded[provider] + 3) * (books.price(provider) + 1)

@@ -5,23 +5,24 @@ from __future__ import annotations
 
 from teraproof.protocol.terms import Status
 from tests.contracts.deploy import DAY, TPF
+from tests.contracts.stateful.court_actions import CourtActions
 from tests.contracts.stateful.driver import Choices, action
-from tests.contracts.stateful.emission_actions import EmissionActions
 from tests.contracts.stateful.machine import FAR
 from tests.contracts.stateful.world import (
-    HOLDERS,
     OPERATORS,
     OWNERS,
     PEOPLE,
     STRANGER,
+    holders_of,
     world,
 )
 
 
-class Market(EmissionActions):
+class Market(CourtActions):
     """Everything at once."""
 
     PROVIDERS_AT_START = 2
+    WITH_COURT = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,6 +30,8 @@ class Market(EmissionActions):
         for n in range(self.PROVIDERS_AT_START):
             assert self.enrol(OWNERS[n], OPERATORS[n].address, FAR, 1_000)
             assert self.stake(OWNERS[n], OWNERS[n], 10_000 * TPF)
+        if self.WITH_COURT:
+            self.found_a_court()
 
     # --------------------------------------------------------------------------------- time
 
@@ -62,6 +65,11 @@ class Market(EmissionActions):
             assert job.record
             self.go_to(job.window_end + 1)
             assert self.finish(job, job.record), "I-2: an attested job stays"
+        for job in self.disputed():
+            # Nobody does anything any more: the clock ends every phase.
+            while until := self.trial_of(job).standing(self.now)[2]:
+                self.go_to(until + 1)
+            assert self.conclude_job(job, STRANGER), "I-2: a dispute stays"
         assert not self.escrows, "I-5: escrow is left when all jobs have ended"
         for account in PEOPLE:
             if self.books["owed", account]:
@@ -99,7 +107,7 @@ class Market(EmissionActions):
     def nothing_is_left(self) -> None:
         books = self.books
         for provider in self.providers:
-            for account in HOLDERS:
+            for account in holders_of(provider):
                 # Less than a wei may become one when others round.
                 assert books["stake", provider, account] <= 2, "I-2: stake is left"
             left = books["active", provider] + books["unbonding", provider]

@@ -6,14 +6,14 @@ from __future__ import annotations
 from tests.contracts.deploy import DAY
 from tests.contracts.stateful.deal import MAX_FEE, MAX_PAUSE
 from tests.contracts.stateful.driver import action
-from tests.contracts.stateful.job_actions import JobActions
 from tests.contracts.stateful.machine import Rule, Why
+from tests.contracts.stateful.result_actions import ResultActions
 from tests.contracts.stateful.world import PEOPLE, STRANGER, TENANTS
 
 MIN_WINDOW, MAX_WINDOW = 10, 14 * DAY
 
 
-class MoneyActions(JobActions):
+class MoneyActions(ResultActions):
     """What is paid in and out apart from the deals."""
 
     @action(1.0)

@@ -29,12 +29,12 @@ class ProofActions(EpochActions):
     def in_window(self) -> bool:
         return bool(self.epochs) and self.now < self.epochs[-1].window_end
 
-    @action(16, lambda self: self.in_window() and self.providers)
+    @action(16, lambda self: self.in_window() and self.registered)
     def commit(self) -> None:
         e = self.epochs[-1]
         able = [
             p
-            for p in self.providers
+            for p in self.registered
             if self.books["stake", p, p] >= self.p.bond
             and (p not in self.proofs or self.proofs[p].epoch is not e or self.chance(0.3))
         ]

@@ -21,7 +21,7 @@ from tests.contracts.stateful.world import (
 
 def somebody(self: Core) -> bool:
     """There is a provider."""
-    return bool(self.providers)
+    return bool(self.registered)
 
 
 MARGIN = 86_400  # MANAGER_MARGIN
@@ -49,7 +49,7 @@ class RegistryActions(Core):
         why.need(nonce == self.next_consent[operator], "wrong consent nonce")
         why.need(self.now <= expires, "consent expired")
 
-    @action(6, lambda self: len(self.providers) < len(OWNERS))
+    @action(6, lambda self: len(self.registered) < len(OWNERS))
     def register(self) -> None:
         owner = self.pick([a for a in OWNERS if a not in self.providers])
         operator = self.pick(self.free_keys()) if self.chance(0.9) else self.pick([*KEYS])
@@ -181,7 +181,7 @@ class RegistryActions(Core):
     @action(0.15)
     def remove_manager(self) -> None:
         """Any of them may go: what it locked and holds must still find its end (I-2)."""
-        rare = (self.jobs_address, self.benchmark_address, self.addresses["emissions"])
+        rare = tuple(self.addresses[n] for n in ("jobs", "benchmark", "emissions", "disputes"))
         late = self.fresh > 40
         manager = self.pick((CANDIDATE, CANDIDATE, WARDEN, *(rare if late else ())))
         sender = self.timelock if self.chance(0.8) else STRANGER

@@ -19,6 +19,7 @@ from tests.contracts.stateful.world import (
     SIGNERS,
     STRANGER,
     UNLIMITED,
+    holders_of,
 )
 
 LADDER = 25
@@ -52,8 +53,8 @@ class StakeActions(RegistryActions):
 
     def poor_owners(self) -> list[str]:
         need = 2 * self.p.bond
-        have = {a: self.books["stake", a, a] + self.books["entry", a, a] for a in self.providers}
-        return [a for a in self.providers if have[a] - self.books["locked", a] < need]
+        have = {a: self.books["stake", a, a] + self.books["entry", a, a] for a in self.registered}
+        return [a for a in self.registered if have[a] - self.books["locked", a] < need]
 
     @action(0.4)
     def delegate_to_nobody(self) -> None:
@@ -149,7 +150,7 @@ class StakeActions(RegistryActions):
         self.activate_entry(provider, account)
 
     def entries(self) -> list[tuple[str, str]]:
-        return [(p, a) for p in self.providers for a in HOLDERS if self.books["entry", p, a]]
+        return [(p, a) for p in self.providers for a in holders_of(p) if self.books["entry", p, a]]
 
     def activate_entry(self, provider: str, account: str) -> bool:
         amount = self.books["entry", provider, account]
@@ -189,7 +190,7 @@ class StakeActions(RegistryActions):
         return self.act("staking.take_back", args, account, why, rule)
 
     def stakes(self) -> list[tuple[str, str]]:
-        return [(p, a) for p in self.providers for a in HOLDERS if self.books["stake", p, a]]
+        return [(p, a) for p in self.providers for a in holders_of(p) if self.books["stake", p, a]]
 
     @action(5, lambda self: self.stakes())
     def undelegate(self) -> None:

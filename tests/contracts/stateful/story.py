@@ -55,6 +55,7 @@ class Story(Market):
     """A market without anybody in it yet."""
 
     PROVIDERS_AT_START = 0
+    WITH_COURT = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.contracts.codec import address_word
 from tests.contracts.stateful.lens import Lens, first_words, words
-from tests.contracts.stateful.world import BURNED, HOLDERS, OWNERS, PEOPLE, World, short
+from tests.contracts.stateful.world import BURNED, PEOPLE, PROVIDERS, World, holders_of, short
 
 # ("stake", provider, account) and so on; see `Books`.
 Key = tuple[Any, ...]
@@ -23,11 +23,11 @@ KINDS: dict[str, tuple[Key, ...]] = {
     "tpf": tuple(("tpf", account) for account in PEOPLE),
     "credit": tuple(("credit", account) for account in PEOPLE),
     "owed": tuple(("owed", account) for account in (*PEOPLE, BURNED)),
-    "entry": tuple(("entry", p, a) for p in OWNERS for a in HOLDERS),
+    "entry": tuple(("entry", p, a) for p in PROVIDERS for a in holders_of(p)),
 }
 KINDS["pools"] = (
-    *(("active", provider) for provider in OWNERS),
-    *(("unbonding", provider) for provider in OWNERS),
+    *(("active", provider) for provider in PROVIDERS),
+    *(("unbonding", provider) for provider in PROVIDERS),
     *KINDS["entry"],
     *KINDS["credit"],
 )
@@ -117,15 +117,15 @@ class Reader:
         word = address_word(addresses["jobs"])
         yield (("jobs",),), slot("payment", "erc20.balanceOf", word)
         yield (("fees",),), slot("jobs", "escrow._fees")
-        for provider in OWNERS:
+        for provider in PROVIDERS:
             first = address_word(provider)
-            stakes: tuple[Key, ...] = tuple(("stake", provider, a) for a in HOLDERS)
+            stakes: tuple[Key, ...] = tuple(("stake", provider, a) for a in holders_of(provider))
             pool = (*stakes, ("pool", provider))
             yield pool, slot("staking", "pools.assets", first)
             yield pool, slot("staking", "pools.active_shares", first)
             yield (("pool", provider),), slot("staking", "pools.leaving", first)
             yield pool, slot("staking", "pools.generations.ages", first)
-            for account in HOLDERS:
+            for account in holders_of(provider):
                 word = address_word(account)
                 key: Key = ("stake", provider, account)
                 yield (key,), slot("staking", "pools.accounts", first, word)
@@ -196,9 +196,9 @@ def calls(world: World) -> Iterator[tuple[Key, bytes]]:
         yield ("usd", account), record("payment", "balanceOf", account)
     for account in (*PEOPLE, BURNED):
         yield ("owed", account), record("jobs", "credit_of", account)
-    for provider in OWNERS:
+    for provider in PROVIDERS:
         yield ("pool", provider), record("staking", "pool", provider)
-        for account in HOLDERS:
+        for account in holders_of(provider):
             yield ("stake", provider, account), record("staking", "assets_of", provider, account)
             yield ("entry", provider, account), record("staking", "entry_of", provider, account)
     yield ("supply",), record("token", "totalSupply")

@@ -61,6 +61,21 @@ PARAMETERS = Parameters(
     target=3 * 10**6,
     capacity_bps=8_000,
     genesis_supply=GENESIS_SUPPLY,
+    # Fines that take seats, and times that are over before everything else is.
+    period=2 * HOUR,
+    seat=100 * TPF,
+    small_fine=3 * TPF // USD,
+    big_fine=6 * TPF // USD,
+    term=16 * DAY,
+    panel_min=9,
+    price_per_seat=6 * USD,
+    draw_time=900,
+    commit_time=1_200,
+    reveal_time=900,
+    redraw_time=HOUR,
+    appeal_time=2 * HOUR,
+    close_time=6 * HOUR,
+    max_duration=DAY,
 )
 UNLIMITED = 2**256 - 1
 # secp256k1: its order, and the base point itself as the point of every signature.
@@ -71,6 +86,8 @@ FORTUNE = 5_000_000 * TPF
 
 OWNERS = tuple(address_of(f"provider {n}") for n in range(3))
 OPERATORS = tuple(account_of(f"operator {n}") for n in range(6))
+JURORS = tuple(address_of(f"juror {n}") for n in range(6))
+JUROR_OPERATORS = tuple(account_of(f"operator of juror {n}") for n in range(6))
 DELEGATORS = tuple(address_of(f"delegator {n}") for n in range(3))
 TENANTS = tuple(address_of(f"tenant {n}") for n in range(2))
 PAYOUTS = tuple(address_of(f"payout {n}") for n in range(2))
@@ -81,24 +98,33 @@ WARDEN = address_of("warden")
 CANDIDATE = address_of("candidate")
 MANAGERS = {WARDEN: LOCK | SLASH}
 KEYS: dict[str, LocalAccount] = {account.address: account for account in OPERATORS}
+SIGNING = KEYS | {account.address: account for account in JUROR_OPERATORS}
 # Who may sign permits.
 SIGNERS = {a.address: a for a in map(account_of, ("delegator 0", "delegator 1"))}
 PAYERS = {a.address: a for a in map(account_of, ("tenant 0", "tenant 1"))}
 BURNED = "0x000000000000000000000000000000000000dEaD"
 
 HOLDERS = (*OWNERS, *DELEGATORS, STRANGER)
-PEOPLE = (*OWNERS, *DELEGATORS, *TENANTS, *PAYOUTS, STRANGER)
+PROVIDERS = (*OWNERS, *JURORS)
+PEOPLE = (*PROVIDERS, *DELEGATORS, *TENANTS, *PAYOUTS, STRANGER)
 NAMES = {STRANGER: "stranger", WARDEN: "warden", CANDIDATE: "candidate", BURNED: "burned"} | {
     address: f"{role}{n}"
     for role, group in (
         ("owner", OWNERS),
         ("operator", tuple(KEYS)),
+        ("juror", JURORS),
+        ("juror's key", tuple(account.address for account in JUROR_OPERATORS)),
         ("delegator", DELEGATORS),
         ("tenant", TENANTS),
         ("payout", PAYOUTS),
     )
     for n, address in enumerate(group)
 }
+
+
+def holders_of(provider: str) -> tuple[str, ...]:
+    """Who ever joins a pool: nobody but its owner that of a juror."""
+    return (provider,) if provider in JURORS else HOLDERS
 
 
 @dataclass(frozen=True)
@@ -136,14 +162,14 @@ def world() -> World:
 def build(chain: Revm, journal: list[tuple[Any, ...]] | None = None) -> World:
     """Deploy, and give everybody tokens and allowances; what comes after the first is noted."""
     with deployed_by(chain.deployer):
-        suite = deploy_suite(PARAMETERS, with_benchmark=True, managers=MANAGERS)
+        suite = deploy_suite(PARAMETERS, with_benchmark=True, with_court=True, managers=MANAGERS)
     chain.journal = journal
-    for name in ("token", "payment", "staking", "jobs", "benchmark", "emissions"):
+    for name in ("token", "payment", "staking", "jobs", "benchmark", "emissions", "disputes"):
         chain.rename(getattr(suite, name), name)
-    for account in (*OWNERS, *DELEGATORS, STRANGER):
+    for account in (*PROVIDERS, *DELEGATORS, STRANGER):
         suite.token.transfer(account, FORTUNE, sender=suite.faucet)
         suite.token.approve(suite.staking.address, UNLIMITED, sender=account)
-    for account in (*TENANTS, STRANGER):
+    for account in (*TENANTS, *PROVIDERS, STRANGER):
         suite.payment.mint(account, 10**12 * USD)
         suite.payment.approve(suite.jobs.address, UNLIMITED, sender=account)
     chain.sent = chain.reverted = 0
@@ -165,7 +191,7 @@ def signature(domain: Domain, message: Message, signer: str) -> bytes:
     the point of the curve need not be computed a thousand times per second.
     """
     found = int.from_bytes(digest(domain, message), "big")
-    s = INVERSE * (found + POINT * int.from_bytes(bytes(KEYS[signer].key), "big")) % ORDER
+    s = INVERSE * (found + POINT * int.from_bytes(bytes(SIGNING[signer].key), "big")) % ORDER
     parity = ODD
     if s > ORDER // 2:
         s, parity = ORDER - s, 1 - ODD
