@@ -137,6 +137,8 @@ class Agent:
         """The agent gets the path of our own environment, and its settings."""
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            # Any free port: the next one after its own may be another agent's.
+            "TERAPROOF_API__STATUS_PORT": "0",
             "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
             "TERAPROOF_CHAIN__BLOCK_SECONDS": str(BLOCK_SECONDS),
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",
