@@ -34,7 +34,8 @@ def test_every_setting__says_what_it_means_and_what_its_number_counts() -> None:
     assert len(known) > 40
     for setting in known:
         assert setting.meaning.endswith("."), setting.name
-        number = setting.type.split(",")[0] in ("integer", "number", "amount")
+        kind = setting.type.split(",")[0].removeprefix("table of: text = ")
+        number = kind in ("integer", "number", "amount")
         assert bool(setting.unit) == (number and setting.name not in NAMES), setting.name
 
 
