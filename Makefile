@@ -33,7 +33,7 @@ ifneq ($(SSL_CERT_FILE),)
 export NODE_EXTRA_CA_CERTS ?= $(SSL_CERT_FILE)
 endif
 
-# Modules that are compiled anew at each start take seconds, here and in a job.
+# Modules that are compiled again at each start take seconds, here and in a job.
 export PYTHONDONTWRITEBYTECODE :=
 
 # Locked packages go in by uv; where uv cannot reach an index that only pip is set up for, by pip.
