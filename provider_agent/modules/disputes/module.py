@@ -83,7 +83,7 @@ class DisputesModule(Module):
                 input_bytes=input_bytes(runner.input_mb),
             ),
         )
-        self._seats = seats = Seats(disputes, staking, attempts, wanted.seats)
+        self._seats = seats = Seats(disputes, staking, attempts, context.store, wanted.seats)
         unit = 10 ** token.decimals("latest")
         self._contracts = Contracts(disputes, jobs, staking)
         self._duty = DisputesDuty(

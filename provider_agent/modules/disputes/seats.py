@@ -3,21 +3,28 @@
 
 A term is renewed while it lasts. Who was away for too long has to be evicted and to wait before it
 may come back: anyone may evict, so this does it, too.
+
+Seats that the owner or the operator gave up by hand within their term stay given up: no seats are
+taken until the setting has been 0 once. The word on chain says so, also after a lost database.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 
 from eth_utils.crypto import keccak
 
-from provider_agent.core.attempts import Attempts
+from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.core.standing import Provider
+from provider_agent.store import Store
+from teraproof.amounts import show_tpf
 from teraproof.contracts.disputes import DisputesContract, Enlisted, Fined, Left, SeatsLost
-from teraproof.contracts.staking import StakingContract
+from teraproof.contracts.staking import Lock, StakingContract
 from teraproof.courts import docket
 from teraproof.courts.docket import Member
+from teraproof.errors import counted
 from teraproof.protocol.capability import Capability
 from teraproof.rpc.types import BlockRef
 
@@ -26,6 +33,7 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY = 60  # seconds between two looks without news
 _EVICTIONS, _PATIENCE = 4, 8  # in one look, and periods for which some wait for others
 _WENT = 2  # periods after which who has lost all seats may come back
+_HELD, _AWAY = "juror.held", "juror.away."  # in the store's meta
 
 
 class Seats:
@@ -36,9 +44,11 @@ class Seats:
         disputes: DisputesContract,
         staking: StakingContract,
         attempts: Attempts,
+        store: Store,
         wanted: Mapping[str, int],
     ) -> None:
         self._disputes, self._staking, self._attempts = disputes, staking, attempts
+        self._store = store
         self._wanted = {
             Capability.parse(text).number().to_bytes(32, "big"): (text, seats)
             for text, seats in wanted.items()
@@ -86,7 +96,15 @@ class Seats:
                 self._hold(capability, text, seats, found, block, provider)
             elif found is not None:
                 self._give_up(capability, found, block, provider.owner)
+        self._remember(_HELD, json.dumps(self._by_text()))
         self._looked_at = now
+
+    def _by_text(self) -> dict[str, int]:
+        return {text: self.held.get(key, 0) for key, (text, _) in self._wanted.items()}
+
+    def _remember(self, key: str, value: str) -> None:
+        if self._store.meta(key) != value:
+            self._store.set_meta(key, value)
 
     def _evict(self, block: BlockRef, provider: Provider) -> None:
         """Take seats whose term is over from others: they count, and no jury can have them. A few
@@ -125,34 +143,77 @@ class Seats:
                 capability, f"evict-{present}", self._disputes.evict(provider.owner, capability)
             )
             return
-        if found is not None and not found.seats and present < found.went + _WENT:
-            return
+        lock = self._staking.lock_of(self._disputes.address, provider.owner, capability, block)
+        if found is not None and not found.seats:
+            if self._is_given_up(capability, found, lock.amount):
+                self._say(
+                    capability,
+                    f"the seats for {text} were given up by hand, and are not taken again: to "
+                    f"take some, run this agent with 0 for {text} in disputes.seats, then with "
+                    f"{seats}",
+                    logging.WARNING,
+                )
+                self._leave(capability, found, lock, block, provider.owner)
+                return
+            if present < found.went + _WENT:
+                return
         left = 0 if found is None else found.last_period - present
         is_due = left <= max(1, (term - longest) // period // 4)
         if found is not None and found.seats >= seats and not is_due:
             return
         number = seats if found is None else max(seats, found.seats)
-        lock = self._staking.lock_of(self._disputes.address, provider.owner, capability, block)
         locked = lock.amount if block.timestamp <= lock.expires_at else 0
         if number * seat - locked > provider.available or number * seat > provider.per_order:
             self._say(
                 capability,
-                f"{number} seats for {text} need {number * seat} TPF wei of the owner's own stake "
-                "within its limits for locks: stake more, or raise the limits",
+                f"{counted(number, 'seat')} for {text} need {show_tpf(number * seat)} of the "
+                "owner's own stake within its limits for locks: stake more, or raise the limits",
+                logging.WARNING,
             )
             return
-        self._say(capability, f"taking or renewing {number} seats for {text}")
+        self._say(capability, f"taking or renewing {counted(number, 'seat')} for {text}")
         self._begin(capability, f"enlist-{present}", self._disputes.enlist(capability, number))
+
+    def _is_given_up(self, capability: bytes, found: Member, locked: int) -> bool:
+        """Whether all seats were given up by hand, and the setting was not 0 since. Eviction takes
+        them after the term, and a fine leaves little of the lock.
+        """
+        assert self._fixed is not None  # read before
+        key = _AWAY + capability.hex()
+        kept = self._store.meta(key)
+        if found.went > found.last_period or kept == _free(found):
+            return False
+        fined = 0 < locked < self._fixed[1] // 2
+        if kept != _by_hand(found) and (fined or self._has_resigned(capability, found.went)):
+            return False
+        self._remember(key, _by_hand(found))
+        return True
+
+    def _has_resigned(self, capability: bytes, went: int) -> bool:
+        """Whether this agent itself has sent the resignation, as its settings said then."""
+        return any(
+            intent.state not in CAME_TO_NOTHING
+            for period in (went - 1, went)  # it is mined a little later than it is made
+            for intent in self._attempts.made(capability.hex(), f"resign-{period}")
+        )
 
     def _give_up(self, capability: bytes, found: Member, block: BlockRef, owner: str) -> None:
         assert self._fixed is not None  # read before
-        period, _, _, longest = self._fixed
-        present = block.timestamp // period
+        present = block.timestamp // self._fixed[0]
         if found.seats:
             data = self._disputes.resign(owner, capability)
             self._begin(capability, f"resign-{present}", data)
             return
+        self._remember(_AWAY + capability.hex(), _free(found))
         lock = self._staking.lock_of(self._disputes.address, owner, capability, block)
+        self._leave(capability, found, lock, block, owner)
+
+    def _leave(
+        self, capability: bytes, found: Member, lock: Lock, block: BlockRef, owner: str
+    ) -> None:
+        """Set the stake behind seats that are gone free, once no jury can hold it."""
+        assert self._fixed is not None  # read before
+        period, _, _, longest = self._fixed
         if lock.amount and block.timestamp > (found.went + 1) * period + longest:
             data = self._disputes.leave(owner, capability)
             self._begin(capability, f"leave-{found.went}", data)
@@ -160,10 +221,24 @@ class Seats:
     def _begin(self, capability: bytes, action: str, data: bytes) -> None:
         self._attempts.begin(capability.hex(), action, data)
 
-    def _say(self, capability: bytes, line: str) -> None:
+    def _say(self, capability: bytes, line: str, level: int = logging.INFO) -> None:
         if self._said.get(capability) != line:
             self._said[capability] = line
-            log.info("juror: %s", line)
+            log.log(level, "juror: %s", line)
+
+
+def held(store: Store) -> dict[str, int]:
+    """The seats by capability, as the agent saw them last; without capabilities that have none."""
+    found: dict[str, int] = json.loads(store.meta(_HELD) or "{}")
+    return {text: seats for text, seats in found.items() if seats}
+
+
+def _by_hand(found: Member) -> str:
+    return f"{found.went} by hand"
+
+
+def _free(found: Member) -> str:
+    return f"{found.went} free"
 
 
 def _turn(provider: Provider, juror: str) -> int:

@@ -145,7 +145,7 @@ class Rig:
         )
         court = attempts("court", JOBS)
         staking = SimpleNamespace(operator_of=lambda owner, _: f"operator of {owner}")
-        seats = Seats(self.court, cast(Any, staking), attempts("disputes", PLACE), {})
+        seats = Seats(self.court, cast(Any, staking), attempts("disputes", PLACE), self.store, {})
         seats.held[CAPABILITY] = 5 if self.who == OWNER else 0
         self.duty = DisputesDuty(
             store=DisputesRepository(self.store),

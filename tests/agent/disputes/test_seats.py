@@ -12,7 +12,7 @@ import pytest
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.standing import Provider
 from provider_agent.modules.all import open_store
-from provider_agent.modules.disputes.seats import Seats
+from provider_agent.modules.disputes.seats import Seats, held
 from provider_agent.modules.disputes.settings import DisputesSettings
 from provider_agent.settings import validate
 from provider_agent.store import Intent, IntentState
@@ -39,10 +39,14 @@ class Rig:
         self.locked, self.expires = 0, NOW + 1
         self.stake = 100 * SEAT
         lock = lambda *_: SimpleNamespace(amount=self.locked, expires_at=self.expires)  # noqa: E731
+        self.staking = cast(Any, SimpleNamespace(lock_of=lock))
+        self.start(wanted)
+
+    def start(self, wanted: int) -> None:
+        """Start the agent (again), with other settings or the same."""
         sender = cast(Sender, WritingSender(self.store))
         attempts = Attempts(self.store, sender, "disputes", PLACE, clock=lambda: float(NOW))
-        staking = cast(Any, SimpleNamespace(lock_of=lock))
-        self.seats = Seats(self.court, staking, attempts, {TEXT: wanted})
+        self.seats = Seats(self.court, self.staking, attempts, self.store, {TEXT: wanted})
 
     def cycle(self, now: int = NOW, per_order: int = 10**30) -> list[Intent]:
         provider = Provider(OWNER, True, 10**30, self.stake, per_order, bytes(32))
@@ -64,11 +68,13 @@ def test_no_seats_yet__enlists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stake, per_order", [(3 * SEAT - 1, 10**30), (10**30, 3 * SEAT - 1)])
 def test_more_than_the_owner_allows__nothing_sent(
-    tmp_path: Path, stake: int, per_order: int
+    tmp_path: Path, stake: int, per_order: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = Rig(tmp_path, 3)
     rig.stake = stake
     assert rig.cycle(per_order=per_order) == []
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "3 TPF" in line and "wei" not in line
 
 
 def test_enough_seats_and_a_long_term__nothing_to_do(tmp_path: Path) -> None:
@@ -103,6 +109,89 @@ def test_zero__resigns_and_leaves_when_no_jury_can_hold_it(tmp_path: Path) -> No
     until = (PRESENT + 1) * PERIOD + LONGEST
     assert actions(rig.cycle(until)) == ["resign"]
     assert actions(rig.cycle(until + 1)) == ["resign", "leave"]
+
+
+LATER = NOW + 3 * PERIOD  # whoever has lost all seats may come back
+
+
+def resigned(folder: Path, wanted: int = 3) -> Rig:
+    """An agent that held seats, and a resignation that it did not send."""
+    rig = Rig(folder, wanted, Seat(OWNER, 3, LAST))
+    rig.locked = 3 * SEAT
+    assert rig.cycle() == []
+    rig.court.members = [Seat(OWNER, 0, LAST, went=PRESENT)]
+    return rig
+
+
+@pytest.mark.parametrize("locked", [3 * SEAT, SEAT // 4, 0], ids=["locked", "fined since", "left"])
+@pytest.mark.parametrize("again", [False, True], ids=["the same run", "a later start"])
+def test_resigned_by_hand__stays_away_and_says_what_to_do(
+    tmp_path: Path, again: bool, locked: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = resigned(tmp_path)
+    assert rig.cycle() == []
+    rig.locked = locked
+    if again:
+        rig.start(3)
+    for periods in (1, 2, 3, 50):
+        found = actions(rig.cycle(NOW + periods * PERIOD))
+        assert "enlist" not in found
+    assert ("leave" in found) is (locked > 0), "the stake is set free, as it is by the settings"
+    lines = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    (line,) = lines
+    assert TEXT in line and "by hand" in line and "disputes.seats" in line
+
+
+@pytest.mark.parametrize("locked", [3 * SEAT, 0], ids=["locked", "left"])
+def test_resigned_by_hand__the_database_is_lost__stays_away(tmp_path: Path, locked: int) -> None:
+    rig = Rig(tmp_path, 3, Seat(OWNER, 0, LAST, went=PRESENT))
+    rig.locked = locked
+    assert rig.cycle(LATER) == []
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_resigned_by_hand__zero_once__takes_seats_again(tmp_path: Path, wanted: int) -> None:
+    rig = resigned(tmp_path)
+    assert rig.cycle() == []
+    rig.start(0)
+    assert rig.cycle(NOW + PERIOD) == []
+    rig.start(wanted)
+    (intent,) = rig.cycle(LATER)
+    assert ENLIST.decode_input(intent.data) == (KEY, wanted)
+
+
+def test_resigned_by_hand_twice__zero_counts_for_the_first_time_alone(tmp_path: Path) -> None:
+    rig = resigned(tmp_path)
+    rig.start(0)
+    rig.cycle()
+    rig.start(3)
+    assert actions(rig.cycle(LATER)) == ["enlist"]
+    rig.court.members = [Seat(OWNER, 0, LAST, went=PRESENT + 4)]
+    assert actions(rig.cycle(NOW + 9 * PERIOD)) == ["enlist"], "no second one"
+
+
+def test_resigned_by_the_settings__a_restart_before_it_is_mined__back_all_the_same(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path, 0, Seat(OWNER, 3, LAST))
+    assert actions(rig.cycle()) == ["resign"]
+    rig.start(3)
+    rig.court.members = [Seat(OWNER, 0, LAST, went=PRESENT + 1)]
+    rig.locked = 3 * SEAT
+    assert actions(rig.cycle(LATER)) == ["resign", "enlist"]
+
+
+def test_fined_to_nothing__comes_back(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, 1, Seat(OWNER, 0, LAST, went=PRESENT))
+    rig.locked = SEAT // 2 - 1
+    assert actions(rig.cycle(LATER)) == ["enlist"]
+
+
+@pytest.mark.parametrize("seats", [0, 3])
+def test_held__kept_for_status(tmp_path: Path, seats: int) -> None:
+    rig = Rig(tmp_path, 3, Seat(OWNER, seats, LAST, went=0 if seats else PRESENT))
+    rig.cycle()
+    assert held(rig.store) == ({TEXT: seats} if seats else {})
 
 
 def test_zero_and_never_enlisted__nothing(tmp_path: Path) -> None:
