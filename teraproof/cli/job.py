@@ -118,7 +118,7 @@ def check(session: Session, package: Path) -> Result:
 @click.option("--price", required=True, help="Highest price, in payment tokens; escrowed.")
 @click.option(
     "--start-price",
-    help="Price offered first; default: the lowest that a provider asks, if that is less.",
+    help="Price offered first; default: the lowest that a provider takes, if that is less.",
 )
 @click.option(
     "--auction",
@@ -166,8 +166,6 @@ def post(
     read = _restricted(package, allow)
     if judged == "refusable":
         session.ui.note("few providers take a job that may be refused")
-    elif judged == "court":
-        session.ui.note("many providers take such orders only from tenants that they know")
     market, sender, ui = session.market, session.sender, session.ui
     highest = market.price(price, "--price")
     lowest = highest if start_price is None else market.price(start_price, "--start-price")
@@ -196,20 +194,22 @@ def post(
     jobs.check_order(market, order)
     ui.doing("reading the providers")
     verdicts = feasible.ask_providers(market, ui, providers.read_all(market), read.spec, order)
+    asked = feasible.lowest_price(verdicts)
+    rises = start_price is None and auction is None and asked is not None and asked < highest
+    if rises and asked is not None:
+        order = replace(order, start_price=asked, auction=_AUCTION_SECONDS)
     if verdicts:
-        feasible.show(market, ui, verdicts)
+        feasible.show(market, ui, verdicts, order)
     if not patient and not endpoints:
         instead = "change the job or the order, or pass --wait-for-provider"
         feasible.require(verdicts, instead)
-    asked = feasible.lowest_price(verdicts)
-    if start_price is None and auction is None and asked is not None and asked < highest:
-        order = replace(order, start_price=asked, auction=_AUCTION_SECONDS)
+    if rises and asked is not None:
         ui.note(
-            f"the lowest price asked is {market.show_price(asked)}: the offer starts there, and "
+            f"a provider takes it from {market.show_price(asked)}: the offer starts there, and "
             f"rises to {market.show_price(highest)} within {_AUCTION_SECONDS // 60} minutes"
         )
     elif asked is not None and asked < order.start_price:
-        ui.note(f"the lowest price asked is {market.show_price(asked)}; you offer more at once")
+        ui.note(f"a provider takes it from {market.show_price(asked)}; you offer more at once")
     takers = [v.provider.endpoint for v in verdicts if v.takes_it and v.provider.endpoint]
     urls = list(endpoints) or takers[: tenant.MAX_PROVIDERS]
     placed = jobs.post(market, sender, ui, order, Funds(funds))

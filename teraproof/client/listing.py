@@ -17,8 +17,8 @@ from typing import Any
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.jobspec import JobSpec
-from teraproof.protocol.pricing import least_price, most_collateral
-from teraproof.protocol.terms import address
+from teraproof.protocol.pricing import least_for_collateral, least_price, most_collateral
+from teraproof.protocol.terms import LEAST_CAPABILITY, Judged, address
 from teraproof.rpc.http import Http, HttpFault
 
 SECONDS = 5.0  # for the whole answer of one agent
@@ -66,6 +66,8 @@ class Listing:
     accepts_refusable: bool | None = None
     accepts_judged: str | None = None
     """Whose orders with jurors it takes: `anyone`'s, those that it has `listed`, or `no`."""
+    judged_collateral_per_token: Decimal | None = None
+    """Of orders with jurors, where that is less than `collateral_per_token`."""
 
     @property
     def free_slots(self) -> int:
@@ -81,9 +83,19 @@ class Listing:
         """Payment token units that it asks for a job, at least."""
         return least_price(self.price_per_hour, self.min_price, spec.timeout_seconds, unit)
 
-    def collateral(self, price: int, unit: int) -> int:
-        """TPF wei that it would put up at a price, at most."""
-        return most_collateral(self.collateral_per_token, self.max_collateral, price, unit)
+    def collateral(self, price: int, unit: int, judged: int = Judged.TRUSTED) -> int:
+        """TPF wei that it would put up at a price, at most; `judged` is that of the order."""
+        return most_collateral(self._per_token(judged), self.max_collateral, price, unit)
+
+    def price_for(self, collateral: int, unit: int, judged: int = Judged.TRUSTED) -> int | None:
+        """Payment token units from which it puts up so much (TPF wei); None if at no price."""
+        return least_for_collateral(self._per_token(judged), self.max_collateral, collateral, unit)
+
+    def _per_token(self, judged: int) -> Decimal:
+        of_judged = self.judged_collateral_per_token
+        if judged <= LEAST_CAPABILITY or of_judged is None:
+            return self.collateral_per_token
+        return min(of_judged, self.collateral_per_token)
 
     def refuse_spec(self, spec: JobSpec) -> list[Refused]:
         """Everything that keeps it from running a specification, by what it says."""
@@ -123,6 +135,7 @@ class Listing:
                 known["input_mb"] = _count(limits["input_mb"])
             owner, refusable = document["owner"], document.get("accept_refusable")
             sandbox, judged = document.get("sandbox"), document.get("accept_judged")
+            of_judged = document.get("judged_collateral_per_token")
             return cls(
                 owner=None if owner is None else address("owner", owner),
                 chain_id=_count(document["chain_id"]),
@@ -143,6 +156,7 @@ class Listing:
                 sandbox=None if sandbox is None else _word(sandbox["walls"]),
                 accepts_refusable=refusable if isinstance(refusable, bool) else None,
                 accepts_judged=judged if judged in _JUDGED_FOR else None,
+                judged_collateral_per_token=None if of_judged is None else _rate(of_judged),
             )
         except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation, LocalError):
             raise LocalError("is not a Teraproof agent", Code.ANSWER_INVALID) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from teraproof.amounts import show_rate, show_tpf
+from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.listing import Asked, Listing, ask_all
 from teraproof.errors import CommandError, Refused, counted
 from teraproof.market.market import Market
@@ -29,6 +29,15 @@ class Verdict:
     asked: Asked
     price: int | None
     refusals: tuple[Refused, ...]
+    takes_from: int | None = None
+    """Payment token units from which it takes the order: more than it asks where it puts up so
+    much collateral only at a higher price. None without an order, or where it takes none.
+    """
+
+    @property
+    def least(self) -> int | None:
+        """Payment token units below which it would not take it."""
+        return self.price if self.takes_from is None else self.takes_from
 
     @property
     def takes_it(self) -> bool:
@@ -49,7 +58,7 @@ def judge(
     `judged` says how its result would be judged.
     """
     found: list[Refused] = []
-    price = None
+    price = takes_from = None
     listing = asked.listing
     if listing is None:
         found.append(Refused(Code.AGENT_UNREACHABLE, asked.trouble))
@@ -65,13 +74,19 @@ def judge(
             if order.max_price < price:
                 line = f"asks {market.show_price(price)}"
                 found.append(Refused(Code.PRICE_TOO_LOW, line, least=str(price)))
-            most = listing.collateral(max(price, order.max_price), unit)
-            if order.collateral > most:
+            best = max(price, order.max_price)
+            needed = listing.price_for(order.collateral, unit, order.judged)
+            if needed is None or needed > best:
+                most = listing.collateral(best, unit, order.judged)
                 line = f"puts up at most {show_tpf(most)} at that price"
                 found.append(Refused(Code.COLLATERAL_OVER_PRICE, line))
+            else:
+                takes_from = max(price, needed)
         found += _by_judge(listing, judged if order is None else order.judged)
         if not listing.free_slots:
-            found.append(Refused(Code.SLOTS_TAKEN, f"all {listing.slots} slots are taken"))
+            which = "its slot is" if listing.slots == 1 else f"its {listing.slots} slots are"
+            line = f"{which} taken, or kept for a quote: try again in a minute"
+            found.append(Refused(Code.SLOTS_TAKEN, line))
     if spec.allow and provider.owner not in spec.allow:
         found.append(Refused(Code.NOT_LISTED, "is not on the list of --allow"))
     if order is not None:
@@ -79,7 +94,7 @@ def judge(
     if provider.free_score < max(min_score, 0 if order is None else order.min_score):
         line = f"has {show_rate(provider.free_score)} free"
         found.append(Refused(Code.SCORE_MISSING, line))
-    return Verdict(provider, asked, price, tuple(found))
+    return Verdict(provider, asked, price, tuple(found), takes_from)
 
 
 def _by_judge(listing: Listing, judged: int) -> list[Refused]:
@@ -87,7 +102,8 @@ def _by_judge(listing: Listing, judged: int) -> list[Refused]:
     if judged == Judged.REFUSABLE and listing.accepts_refusable is False:
         return [Refused(Code.NOT_REFUSABLE, "takes no job that may be refused")]
     if judged > LEAST_CAPABILITY and listing.accepts_judged == "no":
-        return [Refused(Code.COURT_REFUSED, "takes no order that jurors may judge")]
+        line = "takes no order that jurors may judge (its setting `jobs.accept_judged`)"
+        return [Refused(Code.COURT_REFUSED, line)]
     return []
 
 
@@ -134,32 +150,50 @@ def ask_providers(
         )
         for one in known
     ]
-    return sorted(verdicts, key=lambda v: (not v.takes_it, v.price is None, v.price or 0))
+    return sorted(verdicts, key=lambda v: (not v.takes_it, v.least is None, v.least or 0))
 
 
-def show(market: Market, ui: Ui, verdicts: Sequence[Verdict]) -> None:
-    """The table."""
+def show(market: Market, ui: Ui, verdicts: Sequence[Verdict], order: Order | None = None) -> None:
+    """The table; with an order also when its price will be high enough for each."""
     rows = [
         (
             verdict.provider.owner,
-            "yes" if verdict.takes_it else "no",
+            _taken(market, verdict, order),
             "" if verdict.price is None else market.show_price(verdict.price),
             "; ".join(str(refusal) for refusal in verdict.refusals),
         )
         for verdict in verdicts
     ]
     ui.table("Who would take it", ("provider", "takes it", "price", "why not"), rows)
+    if any(one.code is Code.COURT_REFUSED for verdict in verdicts for one in verdict.refusals):
+        ui.note("for jurors, ask a provider to name your address in its `jobs.accept_judged`")
+
+
+def _taken(market: Market, verdict: Verdict, order: Order | None) -> str:
+    least = verdict.takes_from
+    if not verdict.takes_it:
+        return "no"
+    if least is None or order is None or least <= order.start_price:
+        return "yes"
+    shown = f"yes, from {market.show_price(least)}"
+    if least > order.max_price or not order.auction:
+        return shown
+    # The inverse of `Terms.price_at`, which rounds down.
+    rise, climb = least - order.start_price, order.max_price - order.start_price
+    return f"{shown} (in {show_seconds(-(-rise * order.auction // climb))})"
 
 
 def lowest_price(verdicts: Sequence[Verdict]) -> int | None:
-    """What the cheapest provider that would take it asks; None where nobody would."""
-    return min((v.price for v in verdicts if v.takes_it and v.price is not None), default=None)
+    """From which price on some provider would take it; None where nobody would."""
+    return min((v.least for v in verdicts if v.takes_it and v.least is not None), default=None)
 
 
 def require(verdicts: Sequence[Verdict], instead: str = "change the job") -> None:
     """CommandError (NOBODY_TAKES_IT) when no provider would take it; `instead` says what to do."""
     if any(verdict.takes_it for verdict in verdicts):
         return
+    if any(all(one.code.retryable for one in verdict.refusals) for verdict in verdicts):
+        instead = f"try again in a minute, or {instead}"
     what = "no provider would take the job now" if verdicts else "no provider is registered"
     raise CommandError(
         f"{what}; nothing was sent: {instead}",
@@ -175,6 +209,7 @@ def to_json(verdict: Verdict) -> dict[str, object]:
         "endpoint": verdict.provider.endpoint,
         "takes_it": verdict.takes_it,
         "price": None if verdict.price is None else str(verdict.price),
+        "takes_from": None if verdict.takes_from is None else str(verdict.takes_from),
         "refusals": [
             {"code": refusal.code.value, "message": str(refusal)} for refusal in verdict.refusals
         ],

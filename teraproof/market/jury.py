@@ -58,7 +58,11 @@ class Jury:
             first = sum(one.seats for one in self.members[:number])
             if len(self.members) >= number and first > _MOST_SHARE * self.seats:
                 who = "one owner has" if number == 1 else "two owners have"
-                return f"{who} {first} of the {self.seats} seats: a ruling may be theirs alone"
+                whose = "that owner's" if number == 1 else "theirs"
+                return (
+                    f"{who} {first} of the {self.seats} seats: a ruling may be {whose} alone, and "
+                    "an appeal may find no juror"
+                )
         return None
 
     def to_json(self) -> dict[str, Any]:
@@ -102,12 +106,15 @@ def require_jury(market: Market, order: Order) -> Jury | None:
         return None
     court = court_of(market)
     found = read_jury(market, order.capability.to_bytes(32, "big"))
-    needed = court.panel_min("latest") + order.max_price // court.price_per_seat("latest")
+    least = court.panel_min("latest")
+    needed = least + order.max_price // court.price_per_seat("latest")
     if found.seats < needed:
+        # Every order needs the least: no price is low enough without it.
+        cheaper = "lower the price, " if found.seats >= least else ""
         raise CommandError(
             f"no jury can be found: {found.described()} for this capability, but an order of "
-            f"{market.show_price(order.max_price)} needs {needed}; lower the price, wait for "
-            "jurors, or choose --judged trusted or refusable",
+            f"{market.show_price(order.max_price)} needs {needed}; {cheaper}wait for jurors, "
+            "or choose --judged trusted or refusable",
             Code.NO_JURY,
             seats=found.seats,
             needed=needed,

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
 
 _TPF = 10**18
 
@@ -23,3 +25,17 @@ def most_collateral(per_token: Decimal, most: Decimal, price: int, unit: int) ->
     It is tied to the price, or a hiccup of a cheap job would be worth more than the job.
     """
     return min(int(per_token * price * _TPF / unit), int(most * _TPF))
+
+
+def least_for_collateral(
+    per_token: Decimal, most: Decimal, collateral: int, unit: int
+) -> int | None:
+    """Payment token units from which a job may lock `collateral` TPF wei, the inverse of
+    `most_collateral`; None where it may not at any price.
+    """
+    if collateral == 0:
+        return 0
+    if per_token == 0 or collateral > int(most * _TPF):
+        return None
+    exact = Fraction(collateral * unit, _TPF) / Fraction(per_token)
+    return math.ceil(exact)

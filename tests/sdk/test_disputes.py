@@ -79,6 +79,7 @@ def test_order_for_a_court_without_jurors__refused_before_any_money_moves(
     line = ("job", "post", str(EXAMPLE), "--price", "2", "--judged", "court")
     code, said = empty.tenant.fails(Exit.REFUSED, *line, "--wait-for-provider")
     assert code == "no_jury" and "0 seats of 0 owners" in said and "needs 9" in said
+    assert "lower the price" not in said  # no price is low enough
     shown = empty.stranger.json("juror", "seats", NAME)
     assert (shown["seats"], shown["owners"], shown["needed"]) == (0, 0, 9)
 
@@ -188,6 +189,9 @@ def test_jury__few_owners__the_tenant_is_warned(seats: list[int], said: str | No
     members = tuple(Member(f"0x{n:040x}", count, 9, 0) for n, count in enumerate(seats))
     warning = Jury(bytes(32), members).warning()
     assert warning is None if said is None else warning is not None and said in warning
+    if warning is not None:
+        assert ("that owner's alone" in warning) == warning.startswith("one owner")
+        assert "an appeal may find no juror" in warning
 
 
 # ---------------------------------------------------------------------- an order with a jury
@@ -202,7 +206,7 @@ def test_order_for_a_court__says_who_would_judge_it_and_what_a_dispute_takes(
     assert "a bond of 40 tUSD; 5 tUSD for each vote" in shown
     assert "jurors run the job again, and their ruling brings the price back" in shown
     code, said = room.tenant.fails(Exit.REFUSED, *line[:4], "900", *line[5:])
-    assert code == "no_jury" and f"needs {9 + 9}" in said
+    assert code == "no_jury" and f"needs {9 + 9}; lower the price" in said
     code, said = room.tenant.fails(Exit.REFUSED, *line, "--duration", "2 hours")
     assert code == "no_jury" and "1 h are the most" in said
 

@@ -140,6 +140,7 @@ def test_notebook__names_of_posted_jobs_and_nothing_else(
         published(price_per_hour=1),
         published(price_per_hour="NaN"),
         published(price_per_hour="-1"),
+        published(judged_collateral_per_token=50),
         published(price_per_hour="1e999999"),
         published(price_per_hour="9" * 100),
         published(max_seconds=True),
@@ -358,6 +359,102 @@ def test_judge__a_quote_that_is_still_to_be_asked_for__its_judge_counts(
     asked = Asked("http://agent", Listing.parse(published()))
     verdict = feasible.judge(MARKET, provider(), asked, spec(), judged=how)
     assert [refusal.code for refusal in verdict.refusals] == wanted
+
+
+RISING = {"start_price": 100_000, "max_price": 2 * USD, "auction": 600}
+
+
+@pytest.mark.parametrize(
+    ("ordered", "says", "shown"),
+    [
+        # 10 TPF at 100 a token: 0.1 tokens, less than the 0.15 that it asks.
+        ({}, {}, "yes"),
+        ({**RISING}, {}, "yes, from 0.15 tUSD (in 16 s)"),
+        ({**RISING, "collateral": 50 * TPF}, {}, "yes, from 0.5 tUSD (in 2 min 7 s)"),
+        # Judged orders get less for a token, if the agent says so; other orders do not.
+        (
+            {**RISING, "collateral": 50 * TPF, "judged": COURT},
+            {"accept_judged": "anyone", "judged_collateral_per_token": "50"},
+            "yes, from 1 tUSD (in 4 min 45 s)",
+        ),
+        (
+            {**RISING, "collateral": 50 * TPF},
+            {"judged_collateral_per_token": "50"},
+            "yes, from 0.5 tUSD (in 2 min 7 s)",
+        ),
+        (
+            {**RISING, "collateral": 50 * TPF, "judged": COURT},
+            {"accept_judged": "anyone"},
+            "yes, from 0.5 tUSD (in 2 min 7 s)",
+        ),
+        (
+            {**RISING, "collateral": 50 * TPF, "judged": COURT, "max_price": 999_999},
+            {"accept_judged": "anyone", "judged_collateral_per_token": "50"},
+            "no",
+        ),
+        ({**RISING, "collateral": 0}, {"collateral_per_token": "0", "price_per_hour": "1"}, "yes"),
+        ({**RISING, "collateral": 1}, {"collateral_per_token": "0"}, "no"),
+    ],
+)
+def test_show__price_that_rises__from_which_price_and_when(
+    ordered: dict[str, Any], says: dict[str, Any], shown: str
+) -> None:
+    """A tenant must not read "yes" of an order that a provider refuses for the next minutes."""
+    asked = Asked("http://agent", Listing.parse(published(**says)))
+    wanted = order(**ordered)
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), wanted)
+    ui = QuietUi()
+    feasible.show(MARKET, ui, [verdict], wanted)
+    assert ui.lines[0].split(" | ")[1] == shown
+
+
+@pytest.mark.parametrize("per_token", ["50", "0.3", "7", "1.000001"])
+@pytest.mark.parametrize("collateral", [1, TPF, 50 * TPF, 99 * TPF + 1])
+def test_price_for__is_the_least_at_which_so_much_is_put_up(
+    per_token: str, collateral: int
+) -> None:
+    listing = Listing.parse(published(judged_collateral_per_token=per_token))
+    least = listing.price_for(collateral, USD, COURT)
+    assert least is not None and listing.collateral(least, USD, COURT) >= collateral
+    assert listing.collateral(least - 1, USD, COURT) < collateral
+    assert listing.price_for(1_001 * TPF, USD, COURT) is None  # more than it puts up for any job
+
+
+def test_lowest_price__collateral_needs_more_than_is_asked__the_offer_can_start_there() -> None:
+    asked = Asked("http://agent", Listing.parse(published()))
+    wanted = order(collateral=50 * TPF)
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), wanted)
+    assert (verdict.price, feasible.lowest_price([verdict])) == (150_000, 500_000)
+    assert feasible.to_json(verdict)["takes_from"] == "500000"
+
+
+@pytest.mark.parametrize(
+    ("says", "said", "not_said"),
+    [
+        ({"slots": {"total": 1, "promised": 1}}, "its slot is taken", "accept_judged"),
+        ({"slots": {"total": 3, "promised": 3}}, "its 3 slots are taken", "accept_judged"),
+        ({"runtimes": []}, "change the job", "try again"),
+    ],
+)
+def test_refused__says_what_helps(says: dict[str, Any], said: str, not_said: str) -> None:
+    asked = Asked("http://agent", Listing.parse(published(**says)))
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), order())
+    ui = QuietUi()
+    feasible.show(MARKET, ui, [verdict])
+    with fails_as(Code.NOBODY_TAKES_IT) as caught:
+        feasible.require([verdict])
+    read = " ".join([*ui.lines, str(caught.value)])
+    assert said in read and not_said not in read
+    assert ("try again in a minute, or change the job" in read) == ("slots" in says)
+
+
+def test_refused_for_its_judge__the_setting_and_whom_to_ask() -> None:
+    asked = Asked("http://agent", Listing.parse(published()))
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), judged=COURT)
+    ui = QuietUi()
+    feasible.show(MARKET, ui, [verdict])
+    assert "its setting `jobs.accept_judged`" in ui.lines[0]
+    assert "ask a provider to name your address" in ui.lines[1]
 
 
 def test_ask_providers__who_takes_it_first_the_cheapest_of_them_first() -> None:
