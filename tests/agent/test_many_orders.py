@@ -22,8 +22,10 @@ from provider_agent.modules.jobs import book as book_module
 from provider_agent.modules.jobs import duty as duty_module
 from provider_agent.modules.jobs import housekeeping as housekeeping_module
 from provider_agent.modules.jobs import views as views_module
+from provider_agent.modules.jobs.adoption import adopt
 from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.quotes import QuoteDesk
+from provider_agent.modules.jobs.repository import spec_files
 from provider_agent.modules.jobs.views import UploadRule
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Record, Terms
@@ -99,6 +101,19 @@ def test_upload__for_each_of_many_orders_that_pay_alike__taken(rig: Rig) -> None
     for data in files:
         assert rule(TENANT, hashlib.sha256(data).hexdigest(), len(data)), data
         assert not rule(TENANT, hashlib.sha256(data).hexdigest(), len(data) + 1)
+
+
+def test_upload__specification_on_the_disk_and_not_on_record__taken(rig: Rig) -> None:
+    """An agent has died between the two; its tenant is not asked for the specification again."""
+    rig.cycle()
+    rule = UploadRule(rig.book, rig.duty, cast(QuoteDesk, NoQuotes()), rig.policy, rig.capacity)
+    spec = rig.spec(DATA)
+    spec_files.write(rig.records.path.parent, spec.digest(), spec.canonical())
+    rig.post(spec)
+    assert rule(TENANT, *INPUT)
+    adopt(rig.records, rig.runner)
+    assert rig.records.prune_specs(set(), 2**40) == 0, "a job names it"
+    assert rule(TENANT, *INPUT)
 
 
 def test_upload__much_to_search__an_end(

@@ -36,7 +36,8 @@ def adopt(store: JobsRepository, runner: Runner) -> None:
             if phase is not Phase.PENDING:
                 store.set_run_state(run_id, RunStage.RUNNING)
         runs += 1
-    specs = store.adopt_specs() if store.core.rows_lost else 0
+    # A specification is on the disk before it is on record: an agent may have died between.
+    specs = store.adopt_specs()
     if runs or specs:
         log.warning(
             "found on the disk and not in the database, taken in: %s, %s",

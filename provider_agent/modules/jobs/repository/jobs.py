@@ -83,12 +83,13 @@ class Jobs(Repository):
         return [_job(row) for row in rows]
 
     def ordered_specs(self, requester: str) -> Iterator[tuple[bytes, int]]:
-        """Specifications that are here and that open jobs of an account name, and their sizes in
-        bytes; what came last first.
+        """Specifications that open jobs of an account name, and their sizes in bytes; what came
+        last first. One without a row may be on the disk all the same; it counts as a large one.
         """
         rows = self._db().execute(
-            "SELECT digest, size FROM specs JOIN (SELECT DISTINCT spec FROM jobs "
-            "WHERE requester = ? AND status = 1) ON digest = spec ORDER BY stored_at DESC",
+            "SELECT spec, ifnull(size, 65536) FROM (SELECT DISTINCT spec FROM jobs "
+            "WHERE requester = ? AND status = 1) LEFT JOIN specs ON digest = spec "
+            "ORDER BY stored_at IS NULL, stored_at DESC",
             (requester,),
         )
         return ((bytes(row[0]), int(row[1])) for row in rows)
