@@ -24,7 +24,7 @@ _from_credit = click.option(
 
 @click.group("dispute")
 def cli() -> None:
-    """Dispute a result: jurors run the job again; appeal, conclude, look."""
+    """Dispute a result: jurors run the job again; appeal, claim, look."""
 
 
 @command(cli, Needs.ACCOUNT, "open")
@@ -45,10 +45,11 @@ def open_dispute(
     endpoint: str | None,
     from_credit: bool,
 ) -> Result:
-    """Dispute the result of JOB, posted with --judged court, within its challenge window.
+    """Dispute the result of JOB, with a bond.
 
-    Fetches result and receipt first, if they are not here yet; a provider that does not serve them
-    can be disputed, too.
+    The job was posted with --judged court, and its challenge window is not over. Fetches result and
+    receipt first, if they are not here yet. A provider that does not serve them can be disputed,
+    too.
     """
     from teraproof.market import disputes
     from teraproof.market.funds import Funds
@@ -74,7 +75,10 @@ def open_dispute(
 @command(cli, Needs.CHAIN)
 @_job
 def status(session: Session, job_id: str) -> Result:
-    """Show the dispute over JOB: phase, deadlines, jurors, votes, and who can do what next."""
+    """Show the dispute over JOB, and what comes next.
+
+    Shows phase, deadlines, jurors, votes, and who can do what.
+    """
     from teraproof.market import dispute_view
 
     job = _find(session, job_id)
@@ -86,7 +90,10 @@ def status(session: Session, job_id: str) -> Result:
 @_job
 @_from_credit
 def appeal(session: Session, job_id: str, from_credit: bool) -> Result:
-    """Ask for the largest jury, once: the loser of a ruling, with a bond."""
+    """Appeal a ruling, with a bond.
+
+    Asks for the largest jury, once. The loser of the ruling alone may do so.
+    """
     from teraproof.market import disputes
     from teraproof.market.funds import Funds
 
@@ -99,9 +106,10 @@ def appeal(session: Session, job_id: str, from_credit: bool) -> Result:
 @command(cli, Needs.ACCOUNT, "next")
 @_job
 def take_next(session: Session, job_id: str) -> Result:
-    """Take the step that is due: draw the jury, ask for a larger one, or conclude (anyone).
+    """Take the step that is due (anyone).
 
-    Exits with 4 when none is due.
+    It draws the jury, asks for a larger one, or carries out the ruling. Exits with 4 when none is
+    due.
     """
     from teraproof.market import disputes
 
@@ -113,8 +121,10 @@ def take_next(session: Session, job_id: str) -> Result:
 @command(cli, Needs.ACCOUNT)
 @_job
 def claim(session: Session, job_id: str) -> Result:
-    """Carry out the final ruling: price, bonds, fees and fines (anyone). Exits with 4 before it is
-    final.
+    """Carry out the final ruling (anyone).
+
+    It moves the price, the bonds, the jurors' fees and the fines. Exits with 4 before the ruling
+    is final.
     """
     from teraproof.market import disputes
 
@@ -133,9 +143,10 @@ def claim(session: Session, job_id: str) -> Result:
 @click.option("--first", type=_FILE, required=True, help="Attestation that the operator signed.")
 @click.option("--second", type=_FILE, help="Another one; default: the one on chain.")
 def convict(session: Session, job_id: str, first: Path, second: Path | None) -> Result:
-    """End JOB by its operator's own word: two results, or another specification (anyone).
+    """End JOB by two signed results of its operator.
 
-    The files hold what an agent answers to GET /v1/jobs/JOB. A stranger earns the bounty.
+    One is enough if it names another specification than the job's. Anyone may do it. The files
+    hold what an agent answers to GET /v1/jobs/JOB. A stranger earns the bounty.
     """
     from teraproof.market import convictions
 

@@ -179,8 +179,8 @@ def command(
     return add
 
 
-def common(host: Host) -> list[click.Option]:
-    """`--deployments` and `--yes`."""
+def common(host: Host, needs: Needs) -> list[click.Option]:
+    """`--deployments` and `--yes`. The latter is not shown where nothing is sent."""
     return [
         click.Option(
             ["--deployments"],
@@ -191,7 +191,12 @@ def common(host: Host) -> list[click.Option]:
             show_default="deployments",
             help="Directory of the files that say where the contracts are, or one such file.",
         ),
-        click.Option(["--yes"], is_flag=True, help="Do not ask before money moves."),
+        click.Option(
+            ["--yes"],
+            is_flag=True,
+            hidden=needs is not Needs.ACCOUNT,
+            help="Do not ask before money moves.",
+        ),
     ]
 
 
@@ -209,7 +214,7 @@ def bind(group: click.Group, host: Host) -> click.Group:
 
 def _bound(made: Command, host: Host) -> click.Command:
     own = {parameter.name for parameter in made.params}
-    shared = [] if made.needs is Needs.NOTHING else common(host)
+    shared = [] if made.needs is Needs.NOTHING else common(host, made.needs)
 
     # Ape looks for an argument of this name, to put its connection there.
     def run(provider: Any = None, **values: Any) -> None:

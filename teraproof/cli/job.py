@@ -60,7 +60,10 @@ _who_judges = click.option(
     "run the job again when you dispute it.",
 )
 _gpu_class = click.option(
-    "--gpu", default="", metavar="CLASS", help="With --judged court: its GPU, such as nvidia-h100."
+    "--gpu",
+    default="",
+    metavar="CLASS",
+    help="With --judged court: the GPU class that jurors need, such as nvidia-h100.",
 )
 
 
@@ -125,7 +128,7 @@ def check(session: Session, package: Path) -> Result:
     help='Time in which the price rises, such as "10 minutes"; default: that, if it has to rise.',
 )
 @click.option("--duration", help="Time to deliver; default: the job's timeout and 10 minutes.")
-@click.option("--collateral", default="0", help="TPF that the provider puts up.")
+@click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
 @_score
 @_allow

@@ -12,7 +12,7 @@ from teraproof.errors import CommandError
 
 _capability = click.argument("capability", metavar="CAPABILITY")
 _gpu = click.option(
-    "--gpu", default="", metavar="CLASS", help="With a package: its GPU, such as nvidia-h100."
+    "--gpu", default="", metavar="CLASS", help="With a package: the GPU class that jurors need."
 )
 
 
@@ -31,9 +31,10 @@ def cli() -> None:
 )
 @_gpu
 def enlist(session: Session, capability: str, seats: int, gpu: str) -> Result:
-    """Take seats for CAPABILITY, add some, or renew their term: the operator of a provider.
+    """Take seats for CAPABILITY, add some, or renew their term.
 
-    CAPABILITY is "kind|runtime|hardware", such as "finetune|python-ml|cpu", its 64 hex digits, or
+    The account is the operator of a provider.
+    CAPABILITY is 'kind|runtime|hardware', such as 'finetune|python-ml|cpu', its 64 hex digits, or
     a job's package. An agent with seats in its settings takes them by itself.
     """
     from teraproof.market import seats as market_seats
@@ -47,8 +48,10 @@ def enlist(session: Session, capability: str, seats: int, gpu: str) -> Result:
 @_capability
 @_gpu
 def seats(session: Session, capability: str, gpu: str) -> Result:
-    """Show who has the seats of CAPABILITY ("kind|runtime|hardware", or a job's package), and how
-    many an order needs.
+    """Show who has the seats of CAPABILITY.
+
+    CAPABILITY is 'kind|runtime|hardware', or a job's package. Shows, too, how many seats an order
+    needs.
     """
     from teraproof.market import seats as market_seats
 
@@ -76,7 +79,10 @@ def resign(session: Session, capability: str, owner: str | None, gpu: str) -> Re
 @provider_option
 @_gpu
 def leave(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
-    """Set the stake of a juror free that has given up its seats, once no jury needs it (anyone)."""
+    """Free the stake of a juror that has resigned.
+
+    Anyone may do it, once no jury can need the stake.
+    """
     from teraproof.market import seats as market_seats
 
     name, sender = _read(capability, gpu), session.sender
@@ -90,7 +96,10 @@ def leave(session: Session, capability: str, owner: str | None, gpu: str) -> Res
 @click.option("--juror", "owner", type=ADDRESS, help="Of this juror alone; default: of all.")
 @_gpu
 def evict(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
-    """Take seats for CAPABILITY whose term is over, or that too little stake is behind (anyone)."""
+    """Remove seats for CAPABILITY without term or stake.
+
+    Their term is over, or too little stake is behind them. Anyone may do it.
+    """
     from teraproof.market import seats as market_seats
 
     name = _read(capability, gpu)
@@ -101,7 +110,7 @@ def evict(session: Session, capability: str, owner: str | None, gpu: str) -> Res
 @command(cli, Needs.EITHER)
 @provider_option
 def status(session: Session, owner: str | None) -> Result:
-    """Show a juror's seats, its locked stake, and the disputes that it sits in."""
+    """Show a juror's seats, stake and disputes."""
     from teraproof.market import seats as market_seats
 
     juror = owner or session.account

@@ -206,7 +206,7 @@ def _show_ended(market: Market, ui: Ui, job: Job, ended: Ended) -> dict[str, Any
         ("requester", case.requester),
         ("provider", case.provider),
         *(("of the bonds", f"{market.show_price(p.amount)} to {p.account}") for p in ended.paid),
-        ("next", "whoever was paid takes it with job withdraw"),
+        ("next", "whoever was paid takes it: job withdraw, or provider withdraw"),
     ]
     ui.table(f"Dispute over 0x{job.job.hex()}", ("what", "value"), rows)
     ui.table(

@@ -64,12 +64,26 @@ def case_of(market: Market, job: Job) -> Case:
     court = court_of(market)
     case = docket.case_of(court, job.job, market.registry.start_block)
     if case is None:
-        raise CommandError(
-            f"job {short(job.job)} was never disputed; its requester can do so within the "
-            "challenge window: dispute open",
-            Code.NOT_DISPUTED,
-        )
+        raise CommandError(f"job {short(job.job)} {_undisputed(market, job)}", Code.NOT_DISPUTED)
     return case
+
+
+def _undisputed(market: Market, job: Job) -> str:
+    """What there is to say of a job without a dispute."""
+    if job.terms.order.capability is None:
+        return "was not posted with --judged court: no jurors decide on it"
+    status = job.status.name.lower()
+    if job.status in (Status.OPEN, Status.ASSIGNED):
+        return f"is {status}: nothing to dispute yet"
+    if job.status is not Status.ATTESTED:
+        return f"is {status}, and was never disputed"
+    until, now = job.terms.finalizable_after(job.record().attested_at), market.now()
+    if now > until:
+        return "was never disputed, and its challenge window is over"
+    return (
+        f"was never disputed; its requester can do so until {show_local(until, now)}: dispute "
+        f"open {short(job.job)}"
+    )
 
 
 def read(market: Market, job: Job) -> Dispute:
@@ -228,6 +242,10 @@ def appeal(market: Market, sender: Sender, ui: Ui, job: Job, funds: Funds = Fund
         )
     court, bond = court_of(market), dispute.costs.appeal_bond
     votes = court.appeal_panel("latest")
+    case, jury = dispute.case, read_jury(market, dispute.case.capability)
+    sat = {place.juror for one in dispute.rounds for place in one.places}
+    barred = {case.provider, case.requester, *sat}
+    won, lost = _appealed(market, job, dispute, votes)
     ui.table(
         f"Appeal the ruling on {short(job.job)}",
         ("what", "value"),
@@ -235,11 +253,14 @@ def appeal(market: Market, sender: Sender, ui: Ui, job: Job, funds: Funds = Fund
             ("ruling", ruling_words(dispute.ruling)),
             ("bond", market.show_price(bond)),
             ("votes of the jury", str(votes)),
-            ("if you win", "what the bonds of the other side hold pays the jurors first"),
-            ("if you lose", "your bonds pay all jurors of the dispute; the rest comes back"),
+            ("jurors", jury.described(barred=barred)),
+            ("if you win", won),
+            ("if you lose", lost),
             ("can be appealed until", show_local(dispute.until, now)),
         ],
     )
+    if not jury.drawable(barred=barred):
+        ui.note("no juror can be drawn now: without a jury the ruling stays as it is")
     receipts = pay_in(
         market,
         sender,
@@ -250,6 +271,29 @@ def appeal(market: Market, sender: Sender, ui: Ui, job: Job, funds: Funds = Fund
     )
     ui.step(f"appealed: {draw_from(market, receipts[-1])}")
     return receipts[-1]
+
+
+def _appealed(market: Market, job: Job, dispute: Dispute, votes: int) -> tuple[str, str]:
+    """What the loser of a ruling gets and pays when it wins and when it loses its appeal. The jury
+    has `votes`; the bonds of the final loser pay the jurors first.
+    """
+    costs = dispute.costs
+    cast = sum(place.votes for one in dispute.rounds for place in one.places)
+    fees = (cast + votes) * costs.fee
+    about = stakes(market, job)
+    price, tpf = market.show_price(about.price), show_tpf(about.compensation)
+    if dispute.ruling.is_for_requester:
+        seized = show_tpf(job.terms.order.collateral)
+        won, lost = f"you are paid {price}", f"{price} go back, {seized} of collateral are seized"
+        mine, others = costs.appeal_bond, costs.dispute_bond
+    else:
+        won, lost = f"{price} and {tpf} come to you", f"the provider is paid {price}"
+        mine, others = costs.appeal_bond + costs.dispute_bond, 0
+    pay = market.show_price(min(mine, max(0, fees - others)))
+    whole = "your bonds come back whole"
+    back = whole if fees <= others else f"your bonds come back but for at most {pay} of fees"
+    most = market.show_price(min(mine, fees))
+    return f"{won}; {back}", f"{lost}; of your bonds at most {most} pay jurors, the rest comes back"
 
 
 def losers(market: Market, dispute: Dispute) -> tuple[str, ...]:

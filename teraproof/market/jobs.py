@@ -336,7 +336,7 @@ def next_step(market: Market, job: Job, now: int) -> str:
             return "window over: anyone may finalize"
         return f"{_ways(job.terms.order)}, or the window ends {show_time(ends, now)}"
     if job.status is Status.DISPUTED:
-        return "disputed: see dispute status"
+        return f"disputed: dispute status {short(job.job)}"
     if job.settled is not None:
         return f"paid {market.show_price(job.settled.paid)}"
     if job.expired is not None:

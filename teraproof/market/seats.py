@@ -173,7 +173,12 @@ def resign(market: Market, sender: Sender, ui: Ui, owner: str, capability: bytes
         f"{show_time(_next_period(market), market.now())} may still find them: keep the agent up"
     )
     court = court_of(market)
-    return transact(sender, ui, "resign", court, court.resign(owner, capability))
+    done = transact(sender, ui, "resign", court, court.resign(owner, capability))
+    ui.note(
+        "an agent with these seats in `disputes.seats` must have 0 there; an older version of it "
+        "would take them again"
+    )
+    return done
 
 
 def leave(market: Market, sender: Sender, ui: Ui, owner: str, capability: bytes) -> Receipt:
@@ -201,7 +206,7 @@ def leave(market: Market, sender: Sender, ui: Ui, owner: str, capability: bytes)
 def evict(
     market: Market, sender: Sender, ui: Ui, capability: bytes, owner: str | None = None
 ) -> list[str]:
-    """Take seats whose term is over, or that too little stake is behind (anyone): those of one
+    """Remove seats whose term is over, or that too little stake is behind (anyone): those of one
     juror, or all of a capability. Returns the jurors that lost some.
     """
     if owner is not None:
@@ -221,7 +226,7 @@ def evict(
             Code.SEATS_UNFIT,
         )
     count = sum(lost.values())
-    ui.ask(f"Take {counted(count, 'seat')} of {counted(len(gone), 'juror')}?")
+    ui.ask(f"Remove {counted(count, 'seat')} of {counted(len(gone), 'juror')}?")
     for juror in gone:
         transact(sender, ui, f"evict {juror}", court, court.evict(juror, capability))
     return gone
@@ -234,20 +239,21 @@ def show(market: Market, ui: Ui, owner: str) -> dict[str, Any]:
     """A juror's seats and the open disputes in which it sits."""
     now = market.now()
     every = read_all(market, owner)
-    ui.table(
-        f"Seats of {owner}",
-        ("capability", "seats", "stake locked", "until", "state"),
-        [
-            (
-                "0x" + held.capability.hex(),
-                str(held.member.seats),
-                show_tpf(held.locked),
-                show_time(held.expires_at, now) if held.locked else "",
-                _state(market, held, now),
-            )
-            for held in every
-        ],
-    )
+    rows = [
+        (
+            "0x" + held.capability.hex(),
+            str(held.member.seats),
+            show_tpf(held.locked),
+            show_time(held.expires_at, now) if held.locked else "",
+            _state(market, held, now),
+        )
+        for held in every
+    ]
+    if rows:
+        columns = ("capability", "seats", "stake locked", "until", "state")
+        ui.table(f"Seats of {owner}", columns, rows)
+    else:
+        ui.note(f"{owner} has no seats, see juror enlist")
     sits = sitting(market, owner)
     if sits:
         ui.table(
@@ -286,12 +292,13 @@ def show_capability(market: Market, ui: Ui, capability: bytes) -> dict[str, Any]
     """Who has the seats of a capability, and what the court asks for an order."""
     jury, court = read_jury(market, capability), court_of(market)
     least, step = court.panel_min("latest"), court.price_per_seat("latest")
-    ui.table(
-        f"Jurors of 0x{capability.hex()}: {jury.described()}",
-        ("juror", "seats", "state"),
-        [(one.owner, str(one.seats), "can be drawn") for one in jury.members]
-        + [(one.owner, str(one.seats), "term is over: juror evict") for one in jury.stale],
-    )
+    rows = [(one.owner, str(one.seats), "can be drawn") for one in jury.members]
+    rows += [(one.owner, str(one.seats), "term is over: juror evict") for one in jury.stale]
+    if rows:
+        title = f"Jurors of 0x{capability.hex()}: {jury.described()}"
+        ui.table(title, ("juror", "seats", "state"), rows)
+    else:
+        ui.note(f"no juror has seats for 0x{capability.hex()}")
     if (warning := jury.warning()) is not None:
         ui.note(warning)
     ui.note(

@@ -56,7 +56,8 @@ class Capability:
         parts = text.split("|")
         if len(parts) != 3:
             raise WrongInput(
-                f"capability {text!a}: give kind, runtime and hardware, such as batch|python-ml|cpu"
+                f"capability {text!a}: give kind, runtime and hardware, in quotes, such as "
+                "'batch|python-ml|cpu'"
             )
         return cls(*parts)
 

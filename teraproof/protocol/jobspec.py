@@ -251,11 +251,20 @@ def _build(document: Any) -> JobSpec:
     )
 
 
+def _as_text(path: str) -> str:
+    """What to write in a place where a fraction belongs."""
+    if path.partition(".")[0] != "compare":
+        return ""
+    return '; write it as text, such as "1e-5"'
+
+
 def _refuse_ambiguous(value: Any, path: str) -> None:
     """Refuse numbers that two readers could understand differently."""
     try:
         if isinstance(value, float):
-            raise SpecError(f"{_named(path)}: {value!r} is not an integer; floats are refused")
+            raise SpecError(
+                f"{_named(path)}: {value!r} is not an integer; floats are refused{_as_text(path)}"
+            )
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_INTEGER:
             raise SpecError(f"{_named(path)}: the integer is beyond 2^53 - 1; use a smaller one")
         if isinstance(value, dict):

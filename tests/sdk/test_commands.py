@@ -275,3 +275,29 @@ def test_sender__two_commands_for_one_account__the_second_waits_for_nothing(
     assert "another command is sending transactions" in found[0]
     assert f"process {os.getpid()}" in found[0]
     tenant.json(*asked)
+
+
+@pytest.mark.parametrize("group", ["dispute", "juror"])
+def test_help__every_line_of_a_list_is_whole(group: str) -> None:
+    """A sentence that ends in dots tells half of what a command does."""
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(main, [group, "--help"])
+    listed = shown.output.partition("Commands:")[2].splitlines()
+    assert shown.exit_code == 0 and len(listed) > 4
+    assert [line for line in listed if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        (("dispute", "status"), False),
+        (("juror", "seats"), False),
+        (("juror", "status"), False),
+        (("dispute", "claim"), True),
+        (("job", "post"), True),
+    ],
+)
+def test_help__only_what_sends_has_a_switch_not_to_be_asked(
+    line: tuple[str, ...], asks: bool
+) -> None:
+    shown = CliRunner().invoke(main, [*line, "--help"])
+    assert shown.exit_code == 0 and ("--yes" in shown.output) is asks

@@ -84,3 +84,23 @@ def test_check__says_it_without_a_chain() -> None:
     assert "--judged refusable" in words and "finetune|python-ml|cpu" in words
     found = CliRunner().invoke(main, ["job", "check", str(EXAMPLE), "--json"])
     assert json.loads(found.stdout)["capability"] == "finetune|python-ml|cpu"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"compare": {"rule": "numeric", "rtol": 1e-5}}, 'write it as text, such as "1e-5"'),
+        ({"timeout_seconds": 1.5}, "1.5 is not an integer; floats are refused"),
+    ],
+)
+def test_check__a_number_with_a_point__what_to_write(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    for name in ("finetune.py", "base_model.npy", "job.json"):
+        (tmp_path / name).write_bytes((EXAMPLE / name).read_bytes())
+    document = json.loads((tmp_path / "job.json").read_text())
+    (tmp_path / "job.json").write_text(json.dumps({**document, **changes}))
+    shown = CliRunner(env={"COLUMNS": "250"}).invoke(main, ["job", "check", str(tmp_path)])
+    line = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and said in line
+    assert ("as text" in line) == ("compare" in changes)

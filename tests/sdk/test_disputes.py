@@ -385,7 +385,7 @@ def test_open__who_and_what_and_when__each_refusal_has_its_code(room: Courtroom)
     code, said = refused("0x" + waiting.job.hex())
     assert code == "not_open" and "is assigned" in said
     code, said = room.stranger.fails(Exit.REFUSED, "dispute", "status", "0x" + waiting.job.hex())
-    assert code == "not_disputed" and "never disputed" in said
+    assert code == "not_disputed" and "is assigned: nothing to dispute yet" in said
     job = room.attested(result_digest(LIE))
     code, said = refused(room.name(job), room.stranger)
     assert code == "not_requester" and room.tenant.address in said
