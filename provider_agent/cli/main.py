@@ -60,6 +60,10 @@ price_per_hour = "1"      # payment tokens
 min_price = "0.01"        # of any job, for the gas that it costs you
 max_collateral = "1000"   # TPF per job
 collateral_per_token = "100"   # TPF for each payment token of the price
+# accept_judged = []      # whose orders with jurors are taken: addresses of tenants, or "anyone"
+
+# [disputes]
+# seats = {{ "finetune|python-ml|cpu" = 2 }}   # what this machine judges as a juror; locks stake
 
 [benchmark]
 device = "cpu"            # what proves its speed: cpu, cuda, cuda:1, or GPUs as one: cuda:0,1

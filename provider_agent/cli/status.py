@@ -16,7 +16,10 @@ def show(store: Store) -> None:
     console = Console(markup=False, highlight=False)  # notes are text, whatever is in them
     for module in MODULES:
         for part in module.status(store):
-            console.print(part if isinstance(part, str) else _table(part))
+            if isinstance(part, str):
+                console.print(part, soft_wrap=True)  # a command in it stays whole
+            else:
+                console.print(_table(part))
     states = {state.value: n for state, n in store.count_intents().items() if n}
     line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
     console.print(f"Transactions: {line}")

@@ -100,6 +100,11 @@ class Context:
         return Attempts(self.store, self.sender, name, address, pause=pause)
 
 
+def short_id(job: bytes) -> str:
+    """A job's id in a table; commands find the job by it."""
+    return "0x" + job.hex()[:12]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table for people; the first column is never cut."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from eth_account import Account
 
+from provider_agent.core.pay import Pay
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
@@ -26,6 +27,7 @@ OTHER = Account.from_key(b"\x04" * 32).address
 STAKING, JOBS = "0x" + "0a" * 20, "0x" + "0b" * 20
 START = int(time.time())  # chain, machine and test agree on the time
 TPF = 10**18
+TUSD = Pay(6, "tUSD")
 
 
 class PlainRunner:

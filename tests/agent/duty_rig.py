@@ -57,6 +57,7 @@ from tests.agent.duty_parts import (
     START,
     TENANT,
     TPF,
+    TUSD,
     PlainChain,
     PlainReserve,
     PlainRunner,
@@ -103,7 +104,7 @@ class Rig:
         self.nonce = 0
         self.reserve = PlainReserve()
         chain, jobs = self.settings.chain, self.settings.section(JobsSettings)
-        self.policy = Policy(jobs, self.settings.runner, chain, 10**6, lambda: self.gpus, lambda: 1)
+        self.policy = Policy(jobs, self.settings.runner, chain, TUSD, lambda: self.gpus, lambda: 1)
         self.restart()
 
     def wall(self) -> float:

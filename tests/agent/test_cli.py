@@ -15,7 +15,10 @@ from eth_account import Account
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
 from provider_agent.modules.all import open_store
+from provider_agent.modules.disputes.repository import DisputesRepository
+from provider_agent.modules.disputes.settings import DisputesSettings
 from provider_agent.modules.jobs.repository import JobsRepository
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
@@ -25,6 +28,7 @@ from provider_agent.runners import containment
 from provider_agent.settings import EVERYTHING, load
 from provider_agent.store import IntentKey
 from teraproof.protocol import messages
+from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Exit
 from teraproof.protocol.terms import Status
 from tests.agent.duty_rig import Rig
@@ -118,6 +122,39 @@ def test_init__proofs_by_their_addresses(config: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert load(file, {}).chain.emissions == A
     assert load(config, {}).section(BenchmarkSettings).device == "cpu"
+
+
+def test_init__what_jurors_need_is_there_to_be_uncommented(config: Path) -> None:
+    text = config.read_text()
+    for line in ("# accept_judged", "# [disputes]", "# seats"):
+        assert f"\n{line}" in text
+        text = text.replace(line, line.removeprefix("# "))
+    config.write_text(text)
+    settings = load(config, {})
+    assert settings.section(DisputesSettings).seats == {"finetune|python-ml|cpu": 2}
+    assert settings.section(JobsSettings).accept_judged == ()
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_status__seats_and_disputes__readable_at_any_width(
+    config: Path, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load(config, {}).agent.data_dir
+    data.mkdir()
+    store, job = open_store(data / DATABASE), bytes(range(32))
+    case = Case(job, A, B, B, bytes(32), b"\5" * 32, 10, 600)
+    note = f"lost: let the owner run `teraproof dispute appeal 0x{job.hex()}`"
+    DisputesRepository(store).put(job, case=case)
+    DisputesRepository(store).note(job, note)
+    store.set_meta("juror.held", '{"batch|python-ml|cpu": 1, "finetune|python-ml|cpu": 9}')
+    store.close()
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = call("status", "--config", config).output.splitlines()
+    assert "Juror: 1 seat for batch|python-ml|cpu" in shown
+    assert "Juror: 9 seats for finetune|python-ml|cpu" in shown
+    (row,) = [line for line in shown if A in line]
+    assert "0x000102030405" in row and len(row) <= 80
+    assert f"0x000102030405: {note}" in shown
 
 
 def test_status__proof_and_rewards(config: Path) -> None:

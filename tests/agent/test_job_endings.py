@@ -34,6 +34,19 @@ def test_attested_job__finalized_after_the_window(rig: Rig) -> None:
     assert rig.intents()[1:] == [("finalize", "planned")]
 
 
+@pytest.mark.parametrize("ending", [Status.SETTLED, Status.REFUNDED])
+def test_attested_job__disputed__the_note_says_so_until_it_ends(rig: Rig, ending: Status) -> None:
+    terms = attested(rig)
+    rig.cycle(2)
+    for status in (Status.DISPUTED, ending):
+        rig.chain.words[terms.job_id()] = status
+        rig.duty._dirty.add(terms.job_id())
+        rig.next_block()
+        rig.cycle(2)
+        assert ("window" not in rig.note(terms)) and rig.note(terms)
+        assert ("disputed" in rig.note(terms)) is (status is Status.DISPUTED)
+
+
 def test_attested_job__paused_while_it_was_open__finalized_all_the_same(rig: Rig) -> None:
     """The seconds of the pause are part of the record."""
     spec = rig.spec()

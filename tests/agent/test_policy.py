@@ -22,6 +22,7 @@ from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
 from teraproof.protocol.terms import Judged, Order, Terms
+from tests.agent.duty_parts import TUSD
 from tests.support.codes import code_or_none
 
 OWNER = "0x" + "11" * 20
@@ -72,7 +73,7 @@ def make_policy(
         JobsSettings(**{**chosen, **(jobs or {})}),
         RunnerSettings(**{**machine, **(runner or {})}),
         chain,
-        UNIT,
+        TUSD,
         lambda: gpus,
         lambda: 10,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from provider_agent.core.trial import Caution, StartCheck, Trial
 from provider_agent.errors import SettingsError
 from provider_agent.modules.disputes.settings import DisputesSettings
+from teraproof.amounts import show_tpf
 from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.jobs import JobsContract
 from teraproof.errors import counted
@@ -56,10 +57,11 @@ class DisputesChecks:
             )
             if there < least
         ]
+        total = sum(wanted.values())
+        line = f"{counted(total, 'seat')}, {show_tpf(total * seat)} of stake"
         if short:
             raise Caution(
-                f"a juror may be asked for more than [runner] gives ({', '.join(short)}): where it "
-                "is, this one says WITHHELD and is paid nothing"
+                f"{line}; a juror may be asked for more than [runner] gives "
+                f"({', '.join(short)}): where it is, this one says WITHHELD and is paid nothing"
             )
-        seats = sum(wanted.values())
-        return f"{counted(seats, 'seat')}, {seats * seat} TPF wei"
+        return line

@@ -332,7 +332,7 @@ class DisputesDuty:
         if opinion is None:
             opinion = self._judge(order, dispute, cycle)
             if opinion is None:
-                self._note(order, f"judging: {self._bench.why(case.job)}")
+                self._note(order, _with_reason("judging", self._bench.why(case.job)))
                 return
             opinion = self._book.keep(case, number, opinion)
         self._note(order, f"votes {opinion.vote.name}")
@@ -385,7 +385,7 @@ class DisputesDuty:
         """Appeal if our own run says that the result is right; also when it is not over in time."""
         self.busy += 1
         if not self._appeals.can(dispute, cycle.block):
-            self._note(order, self._appeals.why)
+            self._note(order, self._appeals.why, logging.WARNING)
             return
         now, case = cycle.head.timestamp, dispute.case
         until = dispute.until - max(1, (dispute.until - dispute.current.since) // 3)
@@ -393,10 +393,12 @@ class DisputesDuty:
         if now < until and terms is not None:
             found = self._bench.judge(Task(case, terms.order.spec, until), now)
             if found is None:
-                self._note(order, f"before an appeal: {self._bench.why(case.job)}")
+                self._note(order, _with_reason("before an appeal", self._bench.why(case.job)))
                 return
             if found.vote is Vote.WRONG:
-                self._note(order, "no appeal: our own second run gave another result")
+                self._note(
+                    order, "no appeal: our own second run gave another result", logging.WARNING
+                )
                 return
         self._note(order, "appealing")
         self._appeals.begin(dispute, cycle.block)
@@ -435,7 +437,12 @@ class DisputesDuty:
         self._store.put(job, terms=told[-1].terms)
         return told[-1].terms
 
-    def _note(self, order: Order, note: str) -> None:
+    def _note(self, order: Order, note: str, level: int = logging.INFO) -> None:
         if note != order.note:
             self._store.note(order.job, note)
-            log.info("dispute %s: %s", order.job.hex()[:12], note)
+            log.log(level, "dispute %s: %s", order.job.hex()[:12], note)
+
+
+def _with_reason(what: str, why: str) -> str:
+    """A note; at first the bench has nothing to say."""
+    return f"{what}: {why or 'getting what the run needs'}"

@@ -11,7 +11,8 @@ from eth_utils.crypto import keccak
 
 from provider_agent.core.demands import Demands
 from provider_agent.core.feed import Followed, Source
-from provider_agent.core.module import Context, Cycle, Module, Table
+from provider_agent.core.module import Context, Cycle, Module, Table, short_id
+from provider_agent.core.pay import Pay
 from provider_agent.core.runner import make_runner
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
@@ -20,7 +21,7 @@ from provider_agent.modules.disputes.bench import Bench, Tools, input_bytes
 from provider_agent.modules.disputes.checks import DisputesChecks
 from provider_agent.modules.disputes.duty import CONTRACT, COURT, Contracts, DisputesDuty
 from provider_agent.modules.disputes.repository import DisputesRepository
-from provider_agent.modules.disputes.seats import Seats
+from provider_agent.modules.disputes.seats import Seats, held
 from provider_agent.modules.disputes.settings import DisputesSettings
 from provider_agent.modules.disputes.tables import TABLES
 from provider_agent.modules.disputes.votes import VoteBook
@@ -34,7 +35,7 @@ from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.payment_token import PaymentTokenContract
 from teraproof.contracts.staking import EndpointChanged, Registered, StakingContract
 from teraproof.deals import JOB_EVENTS
-from teraproof.errors import LocalError
+from teraproof.errors import LocalError, counted
 from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Domain
 from teraproof.protocol.terms import ZERO_ADDRESS
@@ -84,7 +85,7 @@ class DisputesModule(Module):
             ),
         )
         self._seats = seats = Seats(disputes, staking, attempts, context.store, wanted.seats)
-        unit = 10 ** token.decimals("latest")
+        pay = Pay.read(token)
         self._contracts = Contracts(disputes, jobs, staking)
         self._duty = DisputesDuty(
             store=store,
@@ -100,7 +101,8 @@ class DisputesModule(Module):
                 context.key.address,
                 at_jobs,
                 context.attempts("court-token", token.address, context.short_pause),
-                int(wanted.appeal_up_to * unit),
+                int(wanted.appeal_up_to * pay.unit),
+                pay,
             ),
             panels=context.panels,
             attempts=attempts,
@@ -132,13 +134,17 @@ class DisputesModule(Module):
 
     @classmethod
     def status(cls, store: Store) -> Sequence[str | Table]:
-        """The disputes in which this provider has done something."""
-        rows = [
-            (f"0x{one.job.hex()}", one.case.provider if one.case else "", one.note)
-            for one in DisputesRepository(store).disputed()
-            if one.note
+        """Its seats, and the disputes in which this provider has done something."""
+        seats = [
+            f"Juror: {counted(count, 'seat')} for {text}" for text, count in held(store).items()
         ]
-        return [Table("Disputes", ("job", "provider", "note"), rows)] if rows else []
+        noted = [one for one in DisputesRepository(store).disputed() if one.note]
+        if not noted:
+            return seats
+        rows = [(short_id(one.job), one.case.provider if one.case else "") for one in noted]
+        # A note has a line of its own: it may hold a command with the whole id.
+        notes = [f"{short_id(one.job)}: {one.note}" for one in noted]
+        return [*seats, Table("Disputes", ("job", "provider"), rows), *notes]
 
     def close(self) -> None:
         """Wait for work under way."""

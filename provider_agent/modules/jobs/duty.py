@@ -71,7 +71,9 @@ _ENDINGS = {
     Status.CANCELLED: "cancelled",
     Status.EXPIRED: "expired",
     Status.REFUSED: "refused by the requester; price and collateral are burned",
-    Status.REFUNDED: "refunded for a fault that was ruled or shown; the collateral is seized",
+    Status.REFUNDED: (
+        "refunded: jurors found the result wrong, or it was convicted; the collateral is seized"
+    ),
 }
 _LOOK_EVERYWHERE = 180  # seconds after which all of our jobs at work are looked at again
 _LATE_OF_NOW = 86_400  # seconds after a deadline in which a miss counts
@@ -374,6 +376,9 @@ class JobsDuty:
                 change["settled_at"] = int(time.time())
                 change["note"] = self._ending(job, status)
                 log.info("job %s: %s", job_id.hex()[:12], change["note"])
+            elif status is Status.DISPUTED:
+                change["note"] = "disputed: jurors judge the result"
+                log.warning("job %s: %s", job_id.hex()[:12], change["note"])
             self._store.update_job(job_id, **change)
         return self._store.job(job_id)
 

@@ -14,6 +14,7 @@ from provider_agent.core.feed import Followed, Source
 from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.operation import Door, Operation
+from provider_agent.core.pay import Pay
 from provider_agent.core.runner import make_runner
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
@@ -57,7 +58,6 @@ from teraproof.deals import JOB_EVENTS
 from teraproof.errors import counted
 from teraproof.protocol import messages
 from teraproof.protocol.terms import Status
-from teraproof.rpc.errors import ChainError
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +91,15 @@ class JobsModule(Module):
         self._records = records = JobsRepository(store)
         book = JobBook(records, machine.inputs)
         token = TokenContract(context.pool, jobs.payment_token("latest"))
-        decimals = token.decimals("latest")
-        _remember_token(store, token, decimals)
+        pay = Pay.read(token)
+        # `status` shows amounts without asking a node.
+        store.set_meta(PAY_DECIMALS, str(pay.decimals))
+        store.set_meta(PAY_SYMBOL, pay.symbol)
         policy = Policy(
             wanted,
             settings.runner,
             chain,
-            10**decimals,
+            pay,
             lambda: len(fleet.usable),
             lambda: context.pace.seconds,
             of_this_machine(settings.runner.sandbox).disk,
@@ -288,13 +290,3 @@ class JobsModule(Module):
         """Prices, limits and slots, and what keeps jobs apart."""
         found = offer(self._settings, self._promises.shown, len(self._fleet.usable))
         return {**found, "sandbox": self._contained}
-
-
-def _remember_token(store: Store, token: TokenContract, decimals: int) -> None:
-    """Keep how amounts of pay are written: `status` shows them without asking a node."""
-    try:
-        symbol = token.symbol("latest")
-    except ChainError:
-        symbol = ""  # optional in ERC-20
-    store.set_meta(PAY_DECIMALS, str(decimals))
-    store.set_meta(PAY_SYMBOL, "".join(c for c in symbol if c.isprintable())[:16])

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from provider_agent.core.capacity import Amounts, Load, Resource
 from provider_agent.core.demands import Demands
+from provider_agent.core.pay import Pay
 from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.core.standing import Provider
 from provider_agent.devices import Device
 from provider_agent.modules.jobs.settings import ANYONE, JobsSettings
 from provider_agent.runners import disk
 from provider_agent.runners.base import Limits
+from teraproof.amounts import show_tpf
 from teraproof.errors import Refused
 from teraproof.protocol import allow_list
 from teraproof.protocol.capability import CPU, Capability, beyond, gpu_class, hardware_of
@@ -65,8 +67,8 @@ def taken(resource: Resource) -> Refused:
 
 
 class Policy:
-    """The owner's settings, applied. `unit` is payment token units a whole token, `gpus` how many
-    GPUs there are, `block_seconds` the time between two blocks, `disk_kind` what runs write to
+    """The owner's settings, applied. `pay` is the payment token, `gpus` how many GPUs there are,
+    `block_seconds` the time between two blocks, `disk_kind` what runs write to
     (see `runners.disk`), `devices` the GPUs themselves.
     """
 
@@ -75,7 +77,7 @@ class Policy:
         jobs: JobsSettings,
         runner: RunnerSettings,
         chain: ChainSettings,
-        unit: int,
+        pay: Pay,
         gpus: Callable[[], int],
         block_seconds: Callable[[], float],
         disk_kind: str = disk.DIRECTORY,
@@ -83,8 +85,8 @@ class Policy:
     ) -> None:
         self._devices = devices
         self._demands = Demands(runner, gpus, disk_kind)
-        self._jobs, self._unit, self._gpus = jobs, unit, gpus
-        self._facts = f"{jobs.model_dump_json()} {runner.model_dump_json()} {unit}"
+        self._jobs, self._pay, self._gpus = jobs, pay, gpus
+        self._facts = f"{jobs.model_dump_json()} {runner.model_dump_json()} {pay.unit}"
         self._blocks = chain.confirmations + _REACTION_BLOCKS
         self._confirmations, self._block_seconds = chain.confirmations, block_seconds
 
@@ -93,10 +95,16 @@ class Policy:
         """A digest of all that `price` and `refuse_spec` go by."""
         return hashlib.sha256(f"{self._facts} {self._gpus()}".encode()).digest()
 
+    def show(self, price: int) -> str:
+        """An amount of payment token units, for people."""
+        return self._pay.show(price)
+
     def price(self, spec: JobSpec) -> int:
         """The least that a job with this specification must pay, in payment token units."""
         jobs = self._jobs
-        return least_price(jobs.price_per_hour, jobs.min_price, spec.timeout_seconds, self._unit)
+        return least_price(
+            jobs.price_per_hour, jobs.min_price, spec.timeout_seconds, self._pay.unit
+        )
 
     def collateral(self, price: int, judged: int = Judged.TRUSTED) -> int:
         """The most collateral that a job of this price may lock, in TPF wei.
@@ -106,7 +114,7 @@ class Policy:
         jobs, each = self._jobs, self._jobs.collateral_per_token
         if judged > LEAST_CAPABILITY:
             each = min(each, jobs.judged_collateral_per_token)
-        return most_collateral(each, jobs.max_collateral, price, self._unit)
+        return most_collateral(each, jobs.max_collateral, price, self._pay.unit)
 
     # ------------------------------------------------------------------ time and disk
 
@@ -162,11 +170,11 @@ class Policy:
         paused = terms.paused_since(standing.paused_seconds)
         if now > terms.open_until(standing.open_margin, paused):
             return Refused(Code.NOT_OPEN, "no longer open")
-        floor = math.ceil(self._jobs.min_price * self._unit)
+        floor = math.ceil(self._jobs.min_price * self._pay.unit)
         if order.max_price < floor:
             return Refused(
                 Code.PRICE_TOO_LOW,
-                f"never offers the {floor} units that every job here costs",
+                f"never offers the {self.show(floor)} that every job here costs",
                 least=str(floor),
             )
         refusal = self.refuse_way(order.judged, terms.requester, order.spec)
@@ -183,7 +191,7 @@ class Policy:
         if order.min_stake > standing.active_stake:
             return Refused(
                 Code.STAKE_MISSING,
-                f"asks for a stake of {order.min_stake} TPF wei, more than there is",
+                f"asks for a stake of {show_tpf(order.min_stake)}, more than there is",
             )
         if order.collateral > standing.per_order:
             return Refused(
@@ -288,7 +296,7 @@ class Policy:
         if self._price_now(terms, now, standing) < least:
             return Refused(
                 Code.PRICE_TOO_LOW,
-                f"offers less than the {least} units that are asked",
+                f"offers less than the {self.show(least)} that every such job costs here",
                 least=str(least),
             )
         return None

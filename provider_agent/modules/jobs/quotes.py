@@ -237,10 +237,11 @@ class QuoteDesk:
         other = [quote.price for quote in self._promises.quotes if quote.requester == requester]
         if held < price + sum(other):
             beside = f", besides {counted(len(other), 'open quote')} of yours" if other else ""
+            needed = price + sum(other)
             raise Refused(
                 Code.FUNDS_MISSING,
-                f"you need {price + sum(other)} units of the payment token for this quote{beside}",
-                needed=str(price + sum(other)),
+                f"you need {self._policy.show(needed)} for this quote{beside}",
+                needed=str(needed),
             )
 
     def _next_nonce(self, consent: int) -> int:

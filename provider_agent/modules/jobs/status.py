@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from provider_agent.core.module import Table
+from provider_agent.core.module import Table, short_id
 from provider_agent.modules.jobs.book import decode_terms
 from provider_agent.modules.jobs.repository import JobRow, JobsRepository, RunStage
 from teraproof.amounts import show_date, show_units
@@ -11,7 +11,6 @@ from teraproof.protocol.outcome import DELIVERED, Ending, by_status, of_result
 from teraproof.protocol.terms import Status
 
 PAY_DECIMALS, PAY_SYMBOL = "payment.decimals", "payment.symbol"  # in the store's meta
-SHORT_ID = len("0x") + 12
 _SHOWN_ENDED = 20  # jobs, besides those that have not ended
 _COLUMNS = ("job", "status", "outcome", "pay", "deadline", "runs", "note")
 
@@ -37,7 +36,7 @@ def jobs_table(jobs: JobsRepository) -> Table:
         runs = ", ".join(run.state.value for run in jobs.runs_of(job.job_id)) or "-"
         rows.append(
             (
-                ("0x" + job.job_id.hex())[:SHORT_ID],
+                short_id(job.job_id),
                 Status(job.status).name.lower(),
                 _outcome(jobs, job),
                 _price(job.price, places, symbol),

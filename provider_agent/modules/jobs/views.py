@@ -260,6 +260,10 @@ def offer(settings: Settings, load: Load, gpus: int) -> dict[str, Any]:
         "min_price": str(jobs.min_price),
         "max_collateral": str(jobs.max_collateral),
         "collateral_per_token": str(jobs.collateral_per_token),
+        # What orders with jurors get: the setting, if it is less than the other.
+        "judged_collateral_per_token": str(
+            min(jobs.collateral_per_token, jobs.judged_collateral_per_token)
+        ),
         "max_seconds": jobs.max_seconds,
         "limits": {
             "cpus": runner.cpus,

@@ -14,6 +14,7 @@ from eth_utils.crypto import keccak
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.module import Cycle
 from provider_agent.core.panels import Panels
+from provider_agent.core.pay import Pay
 from provider_agent.core.standing import Provider
 from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.appeals import Appeals
@@ -64,6 +65,7 @@ class PlainBench:
 
     def __init__(self) -> None:
         self.finding: Finding | None = None
+        self.reason = "waiting"
         self.asked: list[Any] = []
         self.manifest: bytes | None = None
         self.released: list[bytes] = []
@@ -79,7 +81,7 @@ class PlainBench:
         return None
 
     def why(self, job: bytes) -> str:
-        return "waiting"
+        return self.reason
 
     def release(self, job: bytes) -> None:
         self.released.append(job)
@@ -162,6 +164,7 @@ class Rig:
                 court,
                 attempts("token", JOBS),
                 self.most,
+                Pay(1, "tUSD"),
             ),
             panels=self.panels,
             attempts=attempts("disputes", PLACE),
@@ -381,21 +384,6 @@ def test_lost__our_second_run_says_so_too__no_appeal(accused: Rig) -> None:
     rig.stand(Phase.RULED, NOW + 300, Ruling.WRONG)
     rig.cycle()
     assert rig.intents() == {}
-
-
-@pytest.mark.parametrize("most, credit", [(54, 1_000), (1_000, 54)])
-def test_lost__too_dear_or_no_money__said_and_left_to_the_owner(
-    tmp_path: Path, most: int, credit: int
-) -> None:
-    rig = Rig(tmp_path, who=TENANT, appeal_up_to=most)
-    rig.jobs.credits = credit
-    rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
-    rig.sit(2)
-    rig.stand(Phase.RULED, NOW + 300, Ruling.WITHHELD)
-    rig.cycle()
-    assert rig.intents() == {}
-    (order,) = DisputesRepository(rig.store).disputed()
-    assert "55 units" in order.note and "\n" not in order.note
 
 
 @pytest.mark.parametrize("ruling, concludes", [(Ruling.RIGHT, True), (Ruling.WRONG, False)])

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from provider_agent.core.capacity import Load
 from provider_agent.core.panels import Panels
 from provider_agent.core.settings import ChainSettings, RunnerSettings
 from provider_agent.devices import Device
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.settings import JobsSettings
+from provider_agent.modules.jobs.views import offer
 from provider_agent.runners.base import Phase, Reason, RunState
 from provider_agent.runners.layout import lay_out
+from provider_agent.settings import validate
 from teraproof.errors import WrongInput
 from teraproof.protocol.capability import Capability, beyond, bounds
 from teraproof.protocol.digests import result_digest, vote_seal
@@ -24,7 +27,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.outcome import Ending, of_result, same_failure
 from teraproof.protocol.terms import LEAST_CAPABILITY, Judged
 from tests.agent.disputes.rig import spec_of
-from tests.agent.duty_parts import OTHER, OWNER, STAKING, TENANT
+from tests.agent.duty_parts import OTHER, OWNER, STAKING, TENANT, TUSD
 
 HERE = Capability("batch", "plain", "cpu").number()
 GPU = Device("cuda", 0, "NVIDIA H100 80GB HBM3", "GPU-1", 80 << 30)
@@ -36,7 +39,7 @@ def policy(*devices: Device, **jobs: Any) -> Policy:
         JobsSettings(**jobs),
         RunnerSettings(runtimes={"plain": Path("/opt/plain")}, gpus=1),
         chain,
-        10**6,
+        TUSD,
         lambda: len(devices),
         lambda: 1.0,
         devices=lambda: devices,
@@ -92,6 +95,16 @@ def test_collateral__less_than_for_other_orders() -> None:
     assert made.collateral(10**6, HERE) == 20 * 10**18
     less = policy(collateral_per_token=Decimal(5), judged_collateral_per_token=Decimal(20))
     assert less.collateral(10**6, HERE) == 5 * 10**18
+
+
+@pytest.mark.parametrize("each, judged, told", [("100", "20", "20"), ("5", "20", "5")])
+def test_provider_description__what_judged_orders_get(each: str, judged: str, told: str) -> None:
+    chain = {"rpc_urls": ["http://127.0.0.1:1"], "chain_id": 1, "staking": STAKING, "jobs": OWNER}
+    jobs = {"collateral_per_token": each, "judged_collateral_per_token": judged}
+    settings = validate({"chain": chain, "operator": {}, "jobs": jobs})
+    found = offer(settings, Load(slots=1, committed=0, longest=0), 0)
+    assert found["collateral_per_token"] == each
+    assert found["judged_collateral_per_token"] == told
 
 
 # ---------------------------------------------------------------------- who can run them
