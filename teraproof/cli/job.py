@@ -457,6 +457,7 @@ def _restricted(package: Path, allow: str) -> Package:
 
 def _judged(package: Package, judged: str, gpu: str) -> int:
     """How an order says that its result is judged."""
+    from teraproof.market import notebook
     from teraproof.protocol.capability import beyond, of_job
     from teraproof.protocol.terms import Judged
 
@@ -467,7 +468,9 @@ def _judged(package: Package, judged: str, gpu: str) -> int:
     unfit = beyond(package.spec)
     if unfit is not None:
         raise WrongInput(f"--judged court: no juror could run the job again: {unfit}; see job.json")
-    return of_job(package.spec, gpu or None).number()
+    needed = of_job(package.spec, gpu or None)
+    notebook.note_capability(needed)
+    return needed.number()
 
 
 def _find(session: Session, job_id: str) -> Job:

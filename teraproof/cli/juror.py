@@ -128,5 +128,5 @@ def _read(capability: str, gpu: str) -> bytes:
 
     if "|" not in capability and Path(capability).exists():
         spec = packages.read(Path(capability)).spec
-        return of_job(spec, gpu or None).number().to_bytes(32, "big")
+        return market_seats.parse(str(of_job(spec, gpu or None)))
     return market_seats.parse(capability)

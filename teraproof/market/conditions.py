@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from teraproof.amounts import show_rate, show_tpf
 from teraproof.errors import WrongInput
+from teraproof.market import notebook
 from teraproof.protocol.capability import beyond, of_job
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order
@@ -53,7 +54,8 @@ def judged(order: Order) -> str:
     if known:
         return known[0]
     if order.capability is not None:
-        return f"decided by jurors of the capability 0x{order.capability:064x}, who run it again"
+        name = notebook.show_capability(order.capability.to_bytes(32, "big"))
+        return f"decided by jurors of the capability {name}, who run it again"
     return f"judged in a way ({order.judged}) that this version does not know"
 
 

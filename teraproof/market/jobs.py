@@ -446,6 +446,7 @@ def to_json(market: Market, job: Job, now: int) -> dict[str, Any]:
         "max_price": str(order.max_price),
         "collateral": str(order.collateral),
         "judged": judged(order),
+        "capability": None if order.capability is None else f"0x{order.capability:064x}",
         "posted_at": job.terms.posted_at,
         "deadline": deadline(market, job),
         "result": None if job.attested is None else "0x" + job.attested.result.hex(),

@@ -16,7 +16,7 @@ from teraproof.contracts.disputes import Closed, Enlisted, Opened
 from teraproof.courts import docket
 from teraproof.courts.docket import Dispute, Member
 from teraproof.errors import CommandError, WrongInput, counted
-from teraproof.market import providers
+from teraproof.market import notebook, providers
 from teraproof.market.jury import court_of, read_jury
 from teraproof.market.market import Market, transact
 from teraproof.market.sending import Sender
@@ -55,12 +55,15 @@ def parse(text: str) -> bytes:
     digits = text.removeprefix("0x").lower()
     if len(digits) == 64 and not set(digits) - set("0123456789abcdef"):
         return bytes.fromhex(digits)
-    return Capability.parse(text).number().to_bytes(32, "big")
+    found = Capability.parse(text)
+    notebook.note_capability(found)
+    return found.number().to_bytes(32, "big")
 
 
 def named(capability: bytes) -> str:
-    """A capability for people: the chain keeps its digest alone."""
-    return "0x" + capability.hex()[:_SHORT]
+    """A capability in a sentence: its name if it was used here, or its first digits."""
+    found = notebook.capability_of(capability)
+    return "0x" + capability.hex()[:_SHORT] if found is None else f"{str(found)!r}"
 
 
 def read(market: Market, owner: str, capability: bytes) -> Held | None:
@@ -116,7 +119,7 @@ def enlist(market: Market, sender: Sender, ui: Ui, capability: bytes, seats: int
         f"Take seats for {owner}",
         ("what", "value"),
         [
-            ("capability", "0x" + capability.hex()),
+            ("capability", notebook.show_capability(capability)),
             ("seats", str(seats)),
             ("stake locked", show_tpf(needed)),
             ("locked until", show_time(now + term, now)),
@@ -241,7 +244,7 @@ def show(market: Market, ui: Ui, owner: str) -> dict[str, Any]:
     every = read_all(market, owner)
     rows = [
         (
-            "0x" + held.capability.hex(),
+            notebook.show_capability(held.capability),
             str(held.member.seats),
             show_tpf(held.locked),
             show_time(held.expires_at, now) if held.locked else "",
@@ -295,10 +298,10 @@ def show_capability(market: Market, ui: Ui, capability: bytes) -> dict[str, Any]
     rows = [(one.owner, str(one.seats), "can be drawn") for one in jury.members]
     rows += [(one.owner, str(one.seats), "term is over: juror evict") for one in jury.stale]
     if rows:
-        title = f"Jurors of 0x{capability.hex()}: {jury.described()}"
+        title = f"Jurors of {notebook.show_capability(capability)}: {jury.described()}"
         ui.table(title, ("juror", "seats", "state"), rows)
     else:
-        ui.note(f"no juror has seats for 0x{capability.hex()}")
+        ui.note(f"no juror has seats for {notebook.show_capability(capability)}")
     if (warning := jury.warning()) is not None:
         ui.note(warning)
     ui.note(

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from teraproof.cli.main import main
+from teraproof.market import notebook
 from teraproof.market.conditions import capability_of, choices, conditions, judged, protection
 from teraproof.market.packages import read
 from teraproof.protocol.capability import Capability
@@ -40,10 +41,20 @@ def test_any_order__also_of_later_contracts__can_be_shown(how: int) -> None:
         assert line and "\n" not in line
 
 
-def test_order_of_a_court__its_capability_is_named() -> None:
+def test_order_of_a_court__its_capability_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     shown = judged(order(COURT.number()))
     assert f"{COURT.number():064x}" in shown and "run it again" in shown
     assert order(COURT.number()).capability == COURT.number()
+    notebook.note_capability(COURT)
+    digits = f"{COURT.number():064x}"
+    assert f"{COURT} (0x{digits[:8]}...)" in judged(order(COURT.number()))
+    # A note that was changed gives nothing another name.
+    (tmp_path / "teraproof" / "capabilities" / digits).write_text("batch|python-ml|cpu")
+    assert digits in judged(order(COURT.number()))
+    assert "batch" not in judged(order(COURT.number()))
 
 
 @pytest.mark.parametrize("how", [0, 1, 2, 2**128])

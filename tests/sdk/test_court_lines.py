@@ -35,7 +35,7 @@ def lone(empty: Courtroom) -> Iterator[Courtroom]:
 
 def test_seats__none__said_in_words(empty: Courtroom) -> None:
     shown = empty.stranger.json("juror", "seats", NAME)
-    assert any(note.startswith("no juror has seats for ") for note in shown["notes"])
+    assert any(note.startswith(f"no juror has seats for {NAME} (0x") for note in shown["notes"])
     who = empty.stranger.address
     shown = empty.stranger.json("juror", "status", "--provider", who)
     assert shown["seats"] == [] and f"{who} has no seats, see juror enlist" in shown["notes"]
@@ -43,8 +43,11 @@ def test_seats__none__said_in_words(empty: Courtroom) -> None:
 
 def test_resign__says_what_the_agents_setting_must_be(lone: Courtroom) -> None:
     ((owner, key),) = lone.jurors.items()
+    lone.stranger.json("juror", "seats", NAME)
     operator = Person(lone.home, lone.anvil, key)
     operator.run("job", "list")
+    seats = operator.shown("juror", "status", "--provider", owner)
+    assert NAME in seats  # that was typed on this machine before
     notes = operator.json("juror", "resign", NAME, "--provider", owner)["notes"]
     assert any("`disputes.seats` must have 0" in note for note in notes)
 
