@@ -135,6 +135,19 @@ def refusal(
     )
 
 
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"min_stake": 1_234_500 * 10**18}, "1,234,500 TPF"),
+        ({"start_price": 1, "max_price": 2}, "1.25 tUSD"),
+    ],
+)
+def test_refuse_terms__amounts_are_in_tokens(change: dict[str, int], said: str) -> None:
+    policy = make_policy({"min_price": Decimal("1.25")})
+    found = policy.refuse_terms(make_terms(**change), NOW, STANDING)
+    assert found is not None and said in str(found)
+
+
 def test_refuse_job__default_behavior() -> None:
     assert refusal(make_terms()) is None
 

@@ -27,7 +27,7 @@ from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_ADDRESS, Order
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
-from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, OWNER, START, TENANT, TPF
+from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, OWNER, START, TENANT, TPF, TUSD
 from tests.agent.duty_rig import Rig
 
 DOMAIN = messages.Domain(31337, JOBS)
@@ -174,7 +174,12 @@ def test_issue__several__the_money_must_cover_all_of_them(tmp_path: Path) -> Non
     rig.chain.money = 2 * rig.policy.price(specs[0])
     desk.issue(TENANT, specs[0])
     desk.issue(TENANT, specs[1])
-    assert refused(desk, TENANT, specs[2]) is Code.FUNDS_MISSING
+    with pytest.raises(Refused) as stopped:
+        desk.issue(TENANT, specs[2])
+    needed = 3 * rig.policy.price(specs[0])
+    assert stopped.value.code is Code.FUNDS_MISSING
+    assert stopped.value.details["needed"] == str(needed), "programs get units"
+    assert TUSD.show(needed) in str(stopped.value), "people get tokens"
     desk.issue(TENANT, specs[0])  # is there already
     rig.next_block(rig.settings.section(JobsSettings).quote_seconds + 5)
     rig.cycle()

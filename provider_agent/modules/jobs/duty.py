@@ -376,7 +376,7 @@ class JobsDuty:
                 change["settled_at"] = int(time.time())
                 change["note"] = self._ending(job, status)
                 log.info("job %s: %s", job_id.hex()[:12], change["note"])
-            elif status is Status.DISPUTED:
+            elif status is Status.DISPUTED and self._is_ours(job):
                 change["note"] = "disputed: jurors judge the result"
                 log.warning("job %s: %s", job_id.hex()[:12], change["note"])
             self._store.update_job(job_id, **change)
