@@ -14,7 +14,7 @@ from teraproof.cli.keyhost import PROGRAM, KeyHost
 # Known without importing them: --help answers at once.
 _GROUPS = {
     "job": "Post jobs, watch them, fetch results.",
-    "dispute": "Dispute a result: jurors run the job again; appeal, conclude, look.",
+    "dispute": "Dispute a result: jurors run the job again; appeal, claim, look.",
     "provider": "Register a provider, stake, unstake, withdraw, look.",
     "juror": "Take seats in juries, give them up, see who has them.",
     "proof": "Look at proofs; open, close and draw epochs; report failures; settle; release bonds.",
