@@ -127,6 +127,7 @@ class Deployment:
         self.deployer, self.bank, self.treasury, self.stranger = self.anvil.accounts[:4]
         self._seen: dict[int, list[tuple[str, str, str]]] = {}
         self._seen_lock = threading.Lock()
+        self._sending = threading.Lock()
 
     def transact(self, *calls: Call) -> list[dict[str, Any]]:
         """Send transactions together and wait for their receipts; Failed when one reverts."""
@@ -137,7 +138,8 @@ class Deployment:
                 request["to"] = call.to
             else:
                 request.pop("gas")
-            hashes.append(self.anvil.rpc("eth_sendTransaction", request))
+            with self._sending:  # or two of one account get one nonce
+                hashes.append(self.anvil.rpc("eth_sendTransaction", request))
         receipts = []
         for call, tx_hash in zip(calls, hashes, strict=True):
             receipt = until(partial(self.anvil.receipt, tx_hash), "a receipt", 30)
