@@ -183,6 +183,10 @@ mutate: .venv/.stamp ## plant bugs in the money-moving lines, count the killed
 court-mutants: .venv/.stamp ## take a rule of the court out, four times: a named test dies each time
 	@$(BIN)/python -m pytest -q -p no:ape_test tests/contracts/court_mutants.py
 
+.PHONY: quarantine
+quarantine: setup sandbox ## end-to-end tests that have needed a second try
+	@TERAPROOF_QUARANTINE=1 $(BIN)/python -m pytest -q -p no:ape_test -p no:boa_test -m quarantine tests/agent_e2e
+
 .PHONY: bench
 bench: setup sandbox ## 200 jobs at once to one agent
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.throughput

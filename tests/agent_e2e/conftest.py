@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,15 @@ import pytest
 from tests.agent_e2e.chain import Deployment, deployment, mining
 from tests.agent_e2e.nursery import Nursery
 from tests.support.anvil import Anvil
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that have needed a second try do not decide a run; `make quarantine` runs them."""
+    if "TERAPROOF_QUARANTINE" in os.environ:
+        return
+    for item in items:
+        if item.get_closest_marker("quarantine"):
+            item.add_marker(pytest.mark.skip(reason="quarantined; make quarantine runs it"))
 
 
 @pytest.fixture(scope="session")
