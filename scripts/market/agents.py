@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +28,24 @@ Sandbox = dict[str, Any]
 """How an agent says that it would contain jobs here."""
 
 
+_PORTS = range(10_000, 30_000)
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that no other agent of this demo has got.
+
+    It is below those that the system gives out, also to the other agents' connections.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise CommandError("no port is free on this machine; stop other programs")
+
+
 @dataclass
 class Agent:
     """See the module. `extra` are settings of this one, as variables of its environment."""
@@ -38,9 +58,7 @@ class Agent:
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
 
     @property
     def url(self) -> str:
