@@ -339,7 +339,7 @@ def test_conclude__wrong__the_price_comes_back_with_collateral(
     assert jobs.credit_of(requester) == before + PRICE + bond - 3 * fee
     assert [jobs.credit_of(payout) for payout in payouts] == [fee] * 3
     assert jobs.credit_of(provider.payout) == 0
-    # Half of the collateral to the tenant, a tenth of the rest to the caller.
+    # Half of the collateral to the tenant.
     assert staking.credit_of(requester) == WANTED.collateral // 2
     # Nobody is paid for a verdict: what the tenant does not get is burned.
     assert staking.credit_of(stranger) == 0
