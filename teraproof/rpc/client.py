@@ -8,10 +8,11 @@ from typing import Any
 
 from teraproof.headers import Header, rebuild
 from teraproof.rpc import decode
+from teraproof.rpc.endpoint import Haste
 from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, Reverted, RpcError, Transport
 from teraproof.rpc.fees import MIN_GAS
 from teraproof.rpc.quorum import Quorum
-from teraproof.rpc.routing import state_of
+from teraproof.rpc.routing import counted, state_of
 from teraproof.rpc.types import Block, BlockRef, Fees, Log, Mined, Receipt
 
 _USUAL_TIP = 10**9  # wei per gas, where no endpoint says anything; it is taken everywhere
@@ -229,15 +230,17 @@ class RpcPool(Quorum):
         nothing about the others. Raises when none answered at all.
         """
         answered = False
-        for endpoint in self._candidates(method, None):
+        request = ["0x" + tx_hash.hex()]
+        for left, endpoint in counted(self._candidates(method, None)):
             try:
-                answer = self._ask(endpoint, method, ["0x" + tx_hash.hex()], read)
+                haste = Haste.SOME if answered or left else Haste.NONE
+                answer = self._ask(endpoint, method, request, read, None, haste)
             except ChainError:
                 continue
             answered = True
             if answer is not None:
                 return answer
-        return None if answered else self.call(method, ["0x" + tx_hash.hex()], read=read)
+        return None if answered else self.call(method, request, read=read)
 
     def find_sent(self, account: str, nonce: int, low: int, high: int) -> Mined | None:
         """The transaction of an account with a nonce, in the blocks `low` to `high`, as the chain

@@ -14,6 +14,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,7 +33,12 @@ Observer = Callable[[str, str, str, float], None]
 BACKOFF_MAX = 30.0
 _BACKOFF_FIRST = 0.25
 _STALL_FIRST, _STALL_MOST = 15.0, 60.0  # seconds for which a slow method is left to the others
-_SLOW = 0.5  # of the time-out, from which on a failure has cost too much to be repeated in line
+_SLOW = 0.5  # of our patience, from which on a failure has cost too much to be repeated in line
+# The time-out is for a request that nobody else can answer. While another endpoint is left, a
+# multiple of what the endpoint usually takes is enough: who drips costs a part of a second then.
+_TIMES, _LEAST, _UNKNOWN = 8.0, 0.5, 1.0  # the multiple; seconds at least; seconds before an answer
+_MORE = 2.0  # times as long after each wait in vain: one that is slow but well is found out
+_NEW = 0.2  # weight of the newest answer
 _FORGET = 300.0  # seconds after which a refused method is asked for again as if nothing had been
 _MIB = 1 << 20
 _MOST = 4 * _MIB
@@ -53,6 +59,14 @@ class Refusal:
     count: int
     at: float
     what: str
+
+
+class Haste(Enum):
+    """How long a request may keep us, by what else there is."""
+
+    NONE = "the whole time-out: nobody else is left"
+    SOME = "our patience with the endpoint: another is left"
+    MOST = "our patience, and no wait until our budget admits it: another is left that may be free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class Endpoint:
     fault: str = ""
     slow: dict[str, Stall] = field(default_factory=dict)  # methods that have cost a time-out
     probed: bool = False  # now, in a thread of its own
+    usual: dict[str, float] = field(default_factory=dict, repr=False)  # seconds, by method
     refusals: dict[str, Refusal] = field(default_factory=dict)
 
     @property
@@ -100,6 +115,22 @@ class Endpoint:
         """
         return self.slow.get(method) or self.slow.get("eth_chainId")
 
+    def patience(self, method: str) -> float:
+        """Seconds to wait for it while another endpoint is left. Only its own answers count: one
+        that is quick and lies must not have us give up on one that is slow and right.
+        """
+        usual = self.usual.get(method)
+        return _UNKNOWN if usual is None else max(_LEAST, _TIMES * usual)
+
+    def took(self, method: str, seconds: float) -> None:
+        """It has answered."""
+        before = self.usual.get(method, seconds)
+        self.usual[method] = before + _NEW * (seconds - before)
+
+    def kept_waiting(self, method: str, seconds: float) -> None:
+        """It was waited for in vain."""
+        self.usual[method] = max(self.usual.get(method, 0.0), _MORE * seconds / _TIMES)
+
     def rank(self, method: str, now: float) -> int:
         """How far behind the others it stands for a method."""
         refusal = self.refusals.get(method)
@@ -111,7 +142,8 @@ class Endpoint:
 class Wire:
     """Requests to endpoints, and the record of what came of them. Safe in several threads.
 
-    `timeout` is seconds that a whole request may take, its headers and body included.
+    `timeout` is seconds that a whole request may take, its headers and body included. A hurried
+    request, for which another endpoint is left, takes no longer than our patience.
     """
 
     def __init__(
@@ -131,6 +163,8 @@ class Wire:
         method: str,
         params: Sequence[object],
         read: Callable[[Any], Any] | None = None,
+        *,
+        hurried: bool = False,
     ) -> Any:
         """The result of one request, read by `read`.
 
@@ -145,7 +179,7 @@ class Wire:
             response = self._http.post(
                 endpoint.url,
                 json.dumps(body).encode(),
-                seconds=self._timeout,
+                seconds=self._patient(endpoint, method) if hurried else self._timeout,
                 most=_most(method, params),
             )
         except HttpFault as fault:
@@ -178,8 +212,12 @@ class Wire:
             endpoint.failures, endpoint.fault = 0, ""
             endpoint.slow.pop(method, None)
             endpoint.refusals.pop(method, None)
+            endpoint.took(method, self._clock() - begin)
         self._observe(endpoint, method, "ok", begin)
         return found
+
+    def _patient(self, endpoint: Endpoint, method: str) -> float:
+        return min(self._timeout, endpoint.patience(method))
 
     # ------------------------------------------------------------------ what came of it
 
@@ -252,7 +290,9 @@ class Wire:
             delay = max(delay * jitter, min(wait, 2 * BACKOFF_MAX))
             endpoint.not_before = self._clock() + delay
             endpoint.fault = what
-            if self._clock() - begin >= _SLOW * self._timeout:
+            waited = self._clock() - begin
+            if waited >= _SLOW * self._patient(endpoint, method):
+                endpoint.kept_waiting(method, waited)
                 known = endpoint.slow.get(method)
                 pause = _STALL_FIRST if known is None else min(2 * known.pause, _STALL_MOST)
                 endpoint.slow[method] = Stall(self._clock() + pause, pause)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from teraproof.rpc import decode
-from teraproof.rpc.endpoint import BACKOFF_MAX, Endpoint
-from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, Transport
+from teraproof.rpc.endpoint import BACKOFF_MAX, Endpoint, Haste
+from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed
 from teraproof.rpc.routing import Router
 from teraproof.rpc.types import BlockRef
 
@@ -149,28 +149,34 @@ class Quorum(Router):
             log.warning("%s %s; it is not used for now", endpoint.label, endpoint.fault)
 
     def _blocks(self, number: int) -> tuple[list[tuple[Endpoint, BlockRef]], int]:
-        """A block as each endpoint has it, and how many endpoints had a say."""
-        found: list[tuple[Endpoint, BlockRef]] = []
-        answered = 0
-        for endpoint in self._candidates(_BLOCK, None):
+        """A block as each endpoint has it, and how many endpoints had a say. Nobody waits for our
+        budget of an endpoint when two others agree.
+        """
+        silent = 0
+
+        def ask(endpoint: Endpoint, haste: Haste) -> BlockRef:
+            nonlocal silent
             try:
-                block = self._block_of(endpoint, number)
-            except (Transport, RpcError):
-                continue
+                return self._block_of(endpoint, number, haste)
             except BlockUnknown:
                 # One that stands still says nothing about what is new.
-                answered += self._is_fresh(endpoint)
-                continue
-            found.append((endpoint, block))
-            answered += 1
-        return found, answered
+                silent += self._is_fresh(endpoint)
+                raise
 
-    def _block_of(self, endpoint: Endpoint, number: int) -> BlockRef:
+        def agree(found: Sequence[tuple[Endpoint, BlockRef]]) -> bool:
+            hashes = [block.hash for _, block in found]
+            return len(set(hashes)) < len(hashes)
+
+        found = self.gather(self._candidates(_BLOCK, None), ask, agree)
+        return found, len(found) + silent
+
+    def _block_of(self, endpoint: Endpoint, number: int, haste: Haste) -> BlockRef:
         """A block as one endpoint has it: as it has shown by its head, or as it says now."""
 
         def read(asked: int) -> BlockRef:
+            request = [hex(asked), False]
             found: BlockRef = self._ask(
-                endpoint, _BLOCK, [hex(asked), False], lambda raw: _numbered(raw, asked)
+                endpoint, _BLOCK, request, lambda raw: _numbered(raw, asked), None, haste
             )
             return found
 

@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from teraproof.rpc import decode
 from teraproof.rpc.budget import Budget
-from teraproof.rpc.endpoint import Endpoint, Observer, Wire, label
+from teraproof.rpc.endpoint import Endpoint, Haste, Observer, Wire, label
 from teraproof.rpc.errors import (
     BlockUnknown,
     BudgetSpent,
@@ -36,6 +36,7 @@ from teraproof.rpc.types import Block, BlockRef, Broadcast
 from teraproof.rpc.words import NEVER_CODES
 
 log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 _ROUNDS = 3  # how often a request goes round the endpoints before the caller gets the error
 _BLOCK = "eth_getBlockByNumber"
@@ -47,7 +48,8 @@ _WRONG_CHAIN = 300.0  # seconds for which an endpoint of another chain is left a
 class Router:
     """Sends each request to the endpoint that is likeliest to answer. Safe in several threads.
 
-    `timeout` is seconds that a whole request to one endpoint may take; `max_wait` is seconds a
+    `timeout` is seconds that a whole request to one endpoint may take, and less while another is
+    left (Endpoint.patience); `max_wait` is seconds a
     request waits for an endpoint to come out of its back-off, or for the budget, before it fails;
     `rounds` is how often a request goes round the endpoints. `rate` tells for a URL how many
     requests per second it gets at most, `burst` how many at once; without it a rate is learnt from
@@ -157,9 +159,25 @@ class Router:
                 self._sleep(pause)
                 candidates = self._candidates(method, at)
             told: list[ChainError] = []
-            for endpoint in sorted(candidates, key=lambda one: one.label == avoid):
+            late: list[Endpoint] = []  # they wait for our budget, after all that need not
+            candidates.sort(key=lambda one: one.label == avoid)
+            for left, endpoint in counted(candidates):
+                haste = Haste.MOST if left or late else Haste.NONE
                 try:
-                    return self._ask(endpoint, method, params, read, state)
+                    return self._ask(endpoint, method, params, read, state, haste)
+                except (Reverted, TxRefused):
+                    raise
+                except BudgetSpent as error:
+                    if haste is Haste.MOST:
+                        late.append(endpoint)
+                    else:
+                        told.append(error)
+                except ChainError as error:
+                    told.append(error)
+            for left, endpoint in counted(late):
+                try:
+                    haste = Haste.SOME if left else Haste.NONE
+                    return self._ask(endpoint, method, params, read, state, haste)
                 except (Reverted, TxRefused):
                     raise
                 except ChainError as error:
@@ -191,9 +209,10 @@ class Router:
         method = "eth_sendRawTransaction"
         errors: list[ChainError] = []
         accepted = False
-        for endpoint in self._candidates(method, None):
+        for left, endpoint in counted(self._candidates(method, None)):
             try:
-                self._ask(endpoint, method, ["0x" + raw.hex()])
+                haste = Haste.SOME if accepted or left else Haste.NONE
+                self._ask(endpoint, method, ["0x" + raw.hex()], None, None, haste)
                 accepted = True
             except TxRefused as error:
                 if error.fault is TxFault.KNOWN:
@@ -214,11 +233,41 @@ class Router:
         *,
         at: int | None = None,
     ) -> list[tuple[Endpoint, Any]]:
-        """What every endpoint that is up, has reached block `at`, and answers says."""
-        found = []
-        for endpoint in self._candidates(method, at):
+        """What every endpoint that is up, has reached block `at`, and answers says. Nobody waits
+        for our budget of an endpoint when two others have answered.
+        """
+
+        def ask(endpoint: Endpoint, haste: Haste) -> Any:
+            return self._ask(endpoint, method, params, read, None, haste)
+
+        return self.gather(self._candidates(method, at), ask, lambda found: len(found) > 1)
+
+    def gather(
+        self,
+        endpoints: Sequence[Endpoint],
+        ask: Callable[[Endpoint, Haste], _Answer],
+        enough: Callable[[Sequence[tuple[Endpoint, _Answer]]], bool],
+    ) -> list[tuple[Endpoint, _Answer]]:
+        """The answers of those that answer; who has to wait for our budget is asked last, and only
+        until there are enough.
+        """
+        found: list[tuple[Endpoint, _Answer]] = []
+        late: list[Endpoint] = []
+        for left, endpoint in counted(endpoints):
+            haste = Haste.MOST if left or found or late else Haste.NONE
+            try:
+                found.append((endpoint, ask(endpoint, haste)))
+            except BudgetSpent:
+                if haste is Haste.MOST:
+                    late.append(endpoint)
+            except ChainError:
+                continue
+        for left, endpoint in counted(late):
+            if enough(found):
+                break
             with contextlib.suppress(ChainError):
-                found.append((endpoint, self._ask(endpoint, method, params, read)))
+                haste = Haste.SOME if left or found else Haste.NONE
+                found.append((endpoint, ask(endpoint, haste)))
         return found
 
     # ------------------------------------------------------------------ choosing
@@ -296,23 +345,24 @@ class Router:
         params: Sequence[object],
         read: Callable[[Any], Any] | None = None,
         state: BlockRef | None = None,
+        haste: Haste = Haste.NONE,
     ) -> Any:
         """One request to one endpoint, after its chain id was checked."""
         checked = endpoint.checked_at
         if checked is None or self._clock() - checked > _CHAIN_ID_AGE:
-            self._check_chain(endpoint)
+            self._check_chain(endpoint, haste)
         if state is None:
-            return self._send(endpoint, method, params, read)
+            return self._send(endpoint, method, params, read, haste)
         if endpoint.by_hash is False:
-            return self._by_number(endpoint, method, params, read, state)
+            return self._by_number(endpoint, method, params, read, state, haste)
         try:
-            found = self._send(endpoint, method, params, read)
+            found = self._send(endpoint, method, params, read, haste)
         except RpcError as refusal:
             if isinstance(refusal, TxRefused) or endpoint.by_hash:
                 raise
             # Perhaps a node from before EIP-1898. If it answers by number, it is.
             try:
-                found = self._by_number(endpoint, method, params, read, state)
+                found = self._by_number(endpoint, method, params, read, state, haste)
             except RpcError:
                 raise refusal from None
             endpoint.by_hash = False
@@ -331,24 +381,25 @@ class Router:
         params: Sequence[object],
         read: Callable[[Any], Any] | None,
         state: BlockRef,
+        haste: Haste,
     ) -> Any:
         """Read at a block's number, with a look before and after that it is still that block."""
-        self._check_block(endpoint, state)
+        self._check_block(endpoint, state, haste)
         try:
-            return self._send(endpoint, method, [*params[:-1], hex(state.number)], read)
+            return self._send(endpoint, method, [*params[:-1], hex(state.number)], read, haste)
         finally:
-            self._check_block(endpoint, state)
+            self._check_block(endpoint, state, haste)
 
-    def _check_block(self, endpoint: Endpoint, state: BlockRef) -> None:
+    def _check_block(self, endpoint: Endpoint, state: BlockRef, haste: Haste) -> None:
         request = [hex(state.number), False]
-        found = self._send(endpoint, "eth_getBlockByNumber", request, decode.block)
+        found = self._send(endpoint, "eth_getBlockByNumber", request, decode.block, haste)
         if found.hash != state.hash:
             raise BlockUnknown(f"{endpoint.label} has another block {state.number}")
 
-    def _check_chain(self, endpoint: Endpoint) -> None:
+    def _check_chain(self, endpoint: Endpoint, haste: Haste) -> None:
         begin = self._clock()
         try:
-            chain = self._send(endpoint, "eth_chainId", [], decode.integer)
+            chain = self._send(endpoint, "eth_chainId", [], decode.integer, haste)
         except Transport as error:
             if isinstance(error, BudgetSpent) or endpoint.not_before > begin:
                 raise  # counted already
@@ -372,12 +423,19 @@ class Router:
         endpoint: Endpoint,
         method: str,
         params: Sequence[object],
-        read: Callable[[Any], Any] | None = None,
+        read: Callable[[Any], Any] | None,
+        haste: Haste,
     ) -> Any:
         """One request, within the budget."""
-        if not endpoint.budget.take(owed=self._is_owed(), wait=self._max_wait):
+        wait = 0.0 if haste is Haste.MOST else self._max_wait
+        if not endpoint.budget.take(owed=self._is_owed(), wait=wait):
             raise BudgetSpent(f"our own budget of requests to {endpoint.label} is used up")
-        return self._wire.ask(endpoint, method, params, read)
+        return self._wire.ask(endpoint, method, params, read, hurried=haste is not Haste.NONE)
+
+
+def counted(endpoints: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
+    """Each, after the number of those that come after it."""
+    return zip(range(len(endpoints) - 1, -1, -1), endpoints, strict=True)
 
 
 def _is_final(error: ChainError) -> bool:
