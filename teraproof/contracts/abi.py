@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from eth_abi.abi import decode, encode
@@ -140,6 +141,7 @@ def types_of(arguments: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(_type_of(argument) for argument in arguments)
 
 
+@lru_cache(maxsize=4096)  # a hash in Python, and the same addresses again and again
 def checksummed(value: str) -> str:
     """An address with its checksum, as everywhere in the programs."""
     return str(to_checksum_address(value))

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from eth_abi.abi import encode
-from eth_utils.address import is_address, is_checksum_address, to_checksum_address
+from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from teraproof.errors import LocalError
@@ -67,12 +68,16 @@ def address(name: str, value: object) -> str:
         raise LocalError(
             f"{name}: {value!r} is not an address; give 0x and 40 hex digits", Code.INPUT_INVALID
         )
-    digits = value[2:]
-    one_case = digits in (digits.lower(), digits.upper())
-    if not one_case and not is_checksum_address(value):
+    spelled = _checksummed(value)
+    if value != spelled and value[2:] not in (value[2:].lower(), value[2:].upper()):
         raise LocalError(
             f"{name}: {value} has a wrong checksum; copy the address again", Code.INPUT_INVALID
         )
+    return spelled
+
+
+@lru_cache(maxsize=4096)  # a hash in Python; a cycle that reads many logs spent a tenth on them
+def _checksummed(value: str) -> str:
     return str(to_checksum_address(value))
 
 
