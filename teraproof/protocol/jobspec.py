@@ -10,40 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import islice
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-import rfc8785
 from eth_utils.address import to_checksum_address
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
 
 from teraproof.errors import LocalError, SpecError
 from teraproof.protocol.comparison import Comparison
 from teraproof.protocol.digests import Entry
+from teraproof.protocol.documents import Form
 from teraproof.protocol.paths import check_path, check_tree
 
 MAX_BYTES = 256 << 10
 #: Processes and threads of a deterministic job, and MiB of what it prints that are kept (four times
 #: as much end it). Another machine must end such a job in the same way: no provider chooses these.
 PROCESSES, PRINTED_MB = 256, 16
-_MAX_ERRORS = 16  # found before the first one is reported; a bad document could have 100,000
-# Beyond it a JSON number is no longer the same integer in every reader.
-_MAX_INTEGER = 2**53 - 1
 
 _SCHEMA: dict[str, Any] = json.loads(
     resources.files(__package__).joinpath("job_spec.schema.json").read_text("utf-8")
 )
 #: The schema of a path of inputs, outputs and results.
 PATH_SCHEMA: Mapping[str, Any] = _SCHEMA["$defs"]["path"]
-# Twice the same is refused below, in time that grows with the list and not with its square.
-_extend: Callable[..., Any] = extend  # comes without types
-_VALIDATOR = _extend(Draft202012Validator, {"uniqueItems": lambda *_: iter(())})(_SCHEMA)
 # What stands in no text. Arguments may be small programs; everything else is one line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_IN_ARGUMENT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -125,21 +115,17 @@ class JobSpec:
 
 def canonical(document: Any) -> bytes:
     """RFC 8785 bytes of a JSON value. SpecError when it has none (floats included: see `parse`)."""
-    _refuse_ambiguous(document, "")
-    try:
-        return bytes(rfc8785.dumps(document))
-    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
-        raise SpecError(f"job specification: no canonical form ({error})") from None
+    return FORM.canonical(document)
 
 
 def digest(document: Any) -> bytes:
     """The sha256 of the canonical bytes of a JSON value."""
-    return hashlib.sha256(canonical(document)).digest()
+    return FORM.digest(document)
 
 
 def parse(data: bytes) -> JobSpec:
     """Read a specification, however it is laid out. SpecError is one line that names the field."""
-    return _build(_load(data))
+    return _build(FORM.load(data))
 
 
 def parse_named(data: bytes, name: bytes) -> JobSpec:
@@ -147,11 +133,9 @@ def parse_named(data: bytes, name: bytes) -> JobSpec:
 
     SpecError unless `data` is exactly the canonical form and hashes to `name`.
     """
-    if hashlib.sha256(data).digest() != name:
-        raise SpecError("job specification: sha256 differs from its name; send the same bytes")
+    FORM.check_name(data, name)
     spec = parse(data)
-    if spec.canonical() != data:
-        raise SpecError("job specification: not in RFC 8785 form; canonicalise it, then name it")
+    FORM.check_canonical(data, spec.to_json())
     return spec
 
 
@@ -160,14 +144,7 @@ def faults(document: Any) -> list[str]:
 
     The first of them is what `parse` would say.
     """
-    try:
-        _refuse_ambiguous(document, "")
-    except SpecError as error:
-        return [str(error)]
-    errors = sorted(islice(_VALIDATOR.iter_errors(document), _MAX_ERRORS), key=_document_order)
-    found: list[str] = []
-    for fault in errors:
-        found += [line for line in _sentences(fault) if line not in found]
+    found = FORM.faults(document)
     if found:
         return found
     try:
@@ -177,45 +154,8 @@ def faults(document: Any) -> list[str]:
     return []
 
 
-def _load(data: bytes) -> Any:
-    if len(data) > MAX_BYTES:
-        raise SpecError(f"job specification: larger than {MAX_BYTES} bytes; move data to inputs")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise SpecError(f"job specification: key {_show(key)} stands twice; remove one")
-            found[key] = value
-        return found
-
-    def no_float(literal: str) -> NoReturn:
-        raise SpecError(f"job specification: {literal[:40]} is not an integer; floats are refused")
-
-    try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=unique,
-            parse_float=no_float,
-            parse_constant=no_float,
-        )
-    except UnicodeDecodeError:
-        raise SpecError("job specification: not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise SpecError(
-            f"job specification: not JSON, line {error.lineno} column {error.colno}: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError):
-        # An integer of thousands of digits, or brackets thousands deep.
-        raise SpecError("job specification: a number or a nesting is far too large") from None
-
-
 def _build(document: Any) -> JobSpec:
-    _refuse_ambiguous(document, "")
-    errors = islice(_VALIDATOR.iter_errors(document), _MAX_ERRORS)
-    first = min(errors, key=_document_order, default=None)
-    if first is not None:
-        raise SpecError(_sentence(first))
+    FORM.check(document)
     inputs = tuple(
         Entry(_path(f"inputs[{n}].path", item["path"]), item["size"], item["sha256"])
         for n, item in enumerate(document["inputs"])
@@ -258,32 +198,13 @@ def _as_text(path: str) -> str:
     return '; write it as text, such as "1e-5"'
 
 
-def _refuse_ambiguous(value: Any, path: str) -> None:
-    """Refuse numbers that two readers could understand differently."""
-    try:
-        if isinstance(value, float):
-            raise SpecError(
-                f"{_named(path)}: {value!r} is not an integer; floats are refused{_as_text(path)}"
-            )
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_INTEGER:
-            raise SpecError(f"{_named(path)}: the integer is beyond 2^53 - 1; use a smaller one")
-        if isinstance(value, dict):
-            for key, item in value.items():
-                _refuse_ambiguous(item, _join(path, key))
-        elif isinstance(value, list | tuple):
-            for number, item in enumerate(value):
-                _refuse_ambiguous(item, f"{path}[{number}]")
-    except RecursionError:
-        raise SpecError("job specification: nested far too deep") from None
-
-
-def _text_fault(path: str, text: str, is_path: bool) -> str | None:
+def _text_fault(path: str, text: str, schema: Mapping[str, Any]) -> str | None:
     """What is wrong with a text, if more can be said than what is expected."""
     pattern = _CONTROL_IN_ARGUMENT if path.startswith("command[") else _CONTROL
     found = pattern.search(text)
     if found is not None:
-        return f"{_named(path)}: control character {found[0]!a}; remove it"
-    if is_path:
+        return f"{FORM.named(path)}: control character {found[0]!a}; remove it"
+    if schema.get("title") == "path":
         try:
             check_path(text)
         except LocalError as error:
@@ -298,44 +219,12 @@ def _path(where: str, value: str) -> str:
         raise SpecError(f"{where}: {error}") from None
 
 
-def _document_order(error: ValidationError) -> tuple[str, ...]:
-    # The same document always gives the same line; outer errors come first.
-    return tuple(str(part).zfill(6) for part in error.absolute_path)
-
-
-def _sentence(error: ValidationError) -> str:
-    return _sentences(error)[0]
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    path = ""
-    for part in error.absolute_path:
-        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, str(part))
-    schema: Any = error.schema
-    given: Any = error.instance
-    if error.validator == "required":
-        missing = [name for name in schema["required"] if name not in given]
-        return [f"{_join(path, name)}: missing; every field is required" for name in missing]
-    if error.validator == "additionalProperties" and schema["additionalProperties"] is False:
-        unknown = sorted(set(given) - set(schema["properties"]))
-        return [f"{_join(path, name)}: unknown field; remove it" for name in unknown]
-    if isinstance(given, str):
-        special = _text_fault(path, given, schema.get("title") == "path")
-        if special is not None:
-            return [special]
-    expected = schema.get("description", error.message) if path else "a JSON object"
-    return [f"{_named(path)}: {_show(given)} is not allowed; give {expected}"]
-
-
-def _join(path: str, key: str) -> str:
-    shown = key if key.isascii() and key.isprintable() and len(key) <= 64 else _show(key)
-    return f"{path}.{shown}" if path else shown
-
-
-def _named(path: str) -> str:
-    return path or "job specification"
-
-
-def _show(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+#: How job specifications are read and named.
+FORM = Form(
+    "job specification",
+    _SCHEMA,
+    MAX_BYTES,
+    instead="move data to inputs",
+    fraction=_as_text,
+    text_fault=_text_fault,
+)

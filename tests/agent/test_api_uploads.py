@@ -364,7 +364,7 @@ def test_put_spec__too_many_a_minute__429(tmp_path: Path) -> None:
 
 def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
     found = 0
-    search = jobspec._VALIDATOR.iter_errors
+    search = jobspec.FORM.validator.iter_errors
 
     def counted(document: object) -> Iterator[object]:
         nonlocal found
@@ -372,7 +372,7 @@ def test_spec__many_mistakes__search_ends_early(monkeypatch: pytest.MonkeyPatch)
             found += 1
             yield error
 
-    monkeypatch.setattr(jobspec, "_VALIDATOR", SimpleNamespace(iter_errors=counted))
+    monkeypatch.setattr(jobspec.FORM, "validator", SimpleNamespace(iter_errors=counted))
     document = make_spec({}).to_json() | {"inputs": [[]] * 50_000}
     with pytest.raises(LocalError, match="inputs"):
         jobspec.parse(jobspec.canonical(document))
