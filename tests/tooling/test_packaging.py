@@ -32,6 +32,7 @@ COMES_WITH = {
     "h11": "uvicorn",
     "pynvml": "nvidia-ml-py",
     "torch": "torch",
+    "yaml": "pyyaml",
 }
 # Imported where a person has them: the agent says so when they are missing.
 OPTIONAL = {"cupy-cuda12x", "torch"}
