@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`teraproof job | dispute | provider | juror | ...`: the commands without Ape."""
+"""`teraproof job | lease | dispute | provider | juror | ...`: the commands without Ape."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from teraproof.cli.keyhost import PROGRAM, KeyHost
 # Known without importing them: --help answers at once.
 _GROUPS = {
     "job": "Post jobs, watch them, fetch results.",
+    "lease": "Check files of Akash's SDL: what they would rent, and for how much.",
     "dispute": "Dispute a result: jurors run the job again; appeal, claim, look.",
     "provider": "Register a provider, stake, unstake, withdraw, look.",
     "juror": "Take seats in juries, give them up, see who has them.",
