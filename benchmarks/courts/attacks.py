@@ -294,6 +294,41 @@ def self_dealt_drawn(rules: Rules, s: float, runs: int, seed: int) -> float:
     return float((-rules.protocol_fee - (rules.panel - own) * rules.fee).mean())
 
 
+# ----------------------------------------------------------------- jurors alone, in league
+
+
+def dragged_on(rules: Rules, s: float) -> tuple[float, float]:
+    """Jurors with the part s of the seats say WITHHELD of a right result, where that decides.
+
+    The provider appeals, and they vote justly then. What each dispute of a right result brings them
+    beyond just votes, and what it costs the provider.
+    """
+    gain = loss = 0.0
+    for own, chance in law(rules.panel, s):
+        more = (rules.appeal_panel * s - own) * rules.fee
+        if 3 * own >= 2 * rules.panel and more > 0:
+            gain += chance * more
+            loss += chance * _left_to_the_winner(rules, own)
+    return gain, loss
+
+
+def _left_to_the_winner(rules: Rules, own: int) -> float:
+    """What the tenant's bond does not cover of the fees of both juries."""
+    return max(0.0, (rules.panel - own + rules.appeal_panel) * rules.fee - rules.dispute_bond)
+
+
+def dragged_on_drawn(rules: Rules, s: float, runs: int, seed: int) -> tuple[float, float]:
+    chance = np.random.default_rng(seed)
+    own = (chance.random((runs, rules.panel)) < s).sum(axis=1)
+    later = (chance.random((runs, rules.appeal_panel)) < s).sum(axis=1)
+    gain = loss = 0.0
+    for first, then in zip(own.tolist(), later.tolist(), strict=True):
+        if 3 * first >= 2 * rules.panel and rules.appeal_panel * s > first:
+            gain += (then - first) * rules.fee
+            loss += _left_to_the_winner(rules, first)
+    return gain / runs, loss / runs
+
+
 # ------------------------------------------------------------- rules that were not good enough
 
 

@@ -313,6 +313,21 @@ def self_dealt() -> str:
     return table(["own part of the seats", "formula", "simulation"], rows)
 
 
+def league() -> str:
+    """Jurors in league, without a party, that make an honest provider appeal."""
+    rows = []
+    for s in (0.2, 0.25, 0.3, 1 / 3, 0.4):
+        formula = attacks.dragged_on(SHIPPED, s)
+        drawn = attacks.dragged_on_drawn(SHIPPED, s, 5 * RUNS, SEED)
+        rows.append(
+            [f"{100 * s:.0f} %", _thousandths(SHIPPED.panel * s * SHIPPED.fee)]
+            + _pair(formula[0], drawn[0], _thousandths)
+            + _pair(-formula[1], -drawn[1], _thousandths)
+        )
+    head = ["part of the seats", "just votes bring", "this brings more", "sim."]
+    return table([*head, "the provider", "sim."], rows)
+
+
 # ----------------------------------------------------------------------------- spot checks
 
 _FORMS = (
@@ -411,6 +426,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "appeals": appeals,
     "long-jobs": long_jobs,
     "self-dealt": self_dealt,
+    "league": league,
     "fees": fees,
     "forms": forms,
     "tenants": tenants,

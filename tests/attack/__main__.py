@@ -15,8 +15,7 @@ import time
 from collections.abc import Sequence
 
 from tests.attack import known, page
-from tests.attack.market import MOMENTS
-from tests.attack.search import search
+from tests.attack.search import NAMES, search
 from tests.fuzz import commit
 
 TRIES = 200_000
@@ -27,7 +26,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tries", type=int, default=TRIES, help="over all moments")
     parser.add_argument("--seed", type=int, help="(default: by the clock)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--moment", choices=MOMENTS, action="append", help="(default: all)")
+    parser.add_argument("--moment", choices=NAMES, action="append", help="(default: all)")
     parser.add_argument("--search-only", action="store_true", help="leave the known ones out")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/attacks.md")
     options = parser.parse_args(argv)
@@ -48,13 +47,13 @@ def main(argv: Sequence[str]) -> int:
         told = known.tell_all()
         known.show(told)
         bad += sum(1 for one in told if one.error)
-    names, results, began = options.moment or MOMENTS, [], time.monotonic()
-    for result in search(names, -(-options.tries // len(names)), seed, options.workers):
+    names, results, began = options.moment or NAMES, [], time.monotonic()
+    for result in search(names, options.tries, seed, options.workers):
         results.append(result)
         print(result, flush=True)
-        for found in result.found:
-            print(f"error: {found}")
-        bad += len(result.found)
+        for fault in result.faults:
+            print(f"error: {fault}")
+        bad += len(result.faults)
     tries, seconds = sum(result.tries for result in results), time.monotonic() - began
     closing = (
         f"{tries:,} strategies on {options.workers} cores in {seconds:.0f} s"

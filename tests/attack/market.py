@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.attack.judged import ROUNDING, Judged
 from tests.contracts.deploy import TPF
 from tests.contracts.stateful.lens import first_words
 from tests.contracts.stateful.machine import Why
@@ -101,6 +102,11 @@ class Moment:
         """What a strategy takes from the innocent, TPF wei, and its calls."""
         honest, rest, calls = self.outcome(moves)
         return min(rest - self.attackers, self.honest - honest), calls
+
+    def judge(self, moves: Sequence[Callable[[Moment], None]]) -> Judged:
+        """Whether a strategy takes more than rounding."""
+        gain, calls = self.gain(moves)
+        return Judged(gain, calls, f"gains {gain} wei" if gain > ROUNDING * calls else "")
 
 
 @contextmanager

@@ -10,16 +10,20 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from tests.attack.market import Moment, moment
-from tests.attack.moves import Move, strategy
+from tests.attack import court_moves, moves
+from tests.attack.courthouse import courthouse
+from tests.attack.judged import Judged
+from tests.attack.market import MOMENTS, moment
+from tests.attack.scenes import COURTS, Court
 from tests.contracts.stateful.world import world
 
-# Wei that rounding may move in a call.
-ROUNDING = 3
+NAMES = (*MOMENTS, *COURTS)
 
 
 @dataclass
@@ -31,7 +35,22 @@ class Share:
     best: int = 0
     """The largest gain, TPF wei; 0 if every strategy loses."""
     found: str = ""
-    """A gainful strategy, in words; the search ends there."""
+    """A strategy that breaks a promise, in words; the search ends there."""
+    opened: int = 0
+    """Of a court: tries that gain by what the docs leave open."""
+    lucky: int = 0
+    """Of a court: tries whose last jury was not an honest one."""
+    prices: float = 0.0
+    """Of a court: what all tries gained together, in prices of the job."""
+
+    def add(self, judged: Judged) -> None:
+        self.tries += 1
+        self.calls += judged.calls
+        if not (judged.is_luck or judged.is_open):
+            self.best = max(self.best, judged.gain)
+        self.opened += judged.is_open
+        self.lucky += judged.is_luck
+        self.prices += judged.prices
 
 
 @dataclass(frozen=True)
@@ -39,67 +58,117 @@ class Result:
     """All tries at a moment."""
 
     name: str
-    tries: int
-    calls: int
-    best: int
+    whole: Share
     seconds: float
     found: tuple[str, ...]
 
+    @property
+    def tries(self) -> int:
+        return self.whole.tries
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What was found; and a court that pays on average, luck with it."""
+        if self.whole.prices > 0:
+            return (*self.found, f"'{self.name}' pays {self.mean:+.2f} prices on average")
+        return self.found
+
+    @property
+    def mean(self) -> float:
+        return self.whole.prices / max(self.tries, 1)
+
     def __str__(self) -> str:
         speed = self.tries / self.seconds if self.seconds else 0
-        each = self.calls / max(self.tries, 1)
-        return (
+        each = self.whole.calls / max(self.tries, 1)
+        told = (
             f"{self.name}: {self.tries:,} strategies of {each:.1f} calls,"
-            f" {speed:,.0f} a second; best gain {self.best} wei"
+            f" {speed:,.0f} a second; best gain {self.whole.best} wei"
         )
+        if self.name in COURTS:
+            told += (
+                f"; {self.mean:+.2f} prices on average, with {self.whole.lucky:,} before a jury"
+                " whose honest part was not the larger one"
+            )
+        if self.whole.opened:
+            told += f", and {self.whole.opened:,} that gain by an appeal that WITHHELD has caused"
+        return told
 
 
-def smaller(at: Moment, moves: list[Move]) -> list[Move]:
-    """Without the moves that the gain does not need."""
+@dataclass(frozen=True)
+class Scene:
+    """A moment, what can be tried at it, and what comes of that."""
+
+    strategy: Callable[[random.Random], list[Any]]
+    judge: Callable[[list[Any]], Judged]
+
+
+def smaller(at: Scene, plan: list[Any]) -> list[Any]:
+    """Without the moves that the fault does not need."""
     number = 0
-    while number < len(moves):
-        fewer = moves[:number] + moves[number + 1 :]
-        gain, made = at.gain(fewer)
-        if gain > ROUNDING * made:
-            moves = fewer
+    while number < len(plan):
+        fewer = plan[:number] + plan[number + 1 :]
+        if at.judge(fewer).fault:
+            plan = fewer
         else:
             number += 1
-    return moves
+    return plan
+
+
+@contextmanager
+def scene(name: str) -> Iterator[Scene]:
+    """A moment of the market or of a court; afterwards nothing of it is left."""
+    if name in COURTS:
+        court = Court(name)
+        yield Scene(lambda source: court_moves.strategy(source, court.parties), court.judge)
+    else:
+        with moment(name) as at:
+            yield Scene(moves.strategy, at.judge)
 
 
 def work(name: str, numbers: range, seed: int) -> Share:
-    """The tries with these numbers, up to the first that gains."""
+    """The tries with these numbers, up to the first that breaks a promise."""
     share = Share()
-    with moment(name) as at:
+    with scene(name) as at:
         for number in numbers:
-            moves = strategy(random.Random(f"{seed} {name} {number}"))
-            gain, made = at.gain(moves)
-            share.tries += 1
-            share.calls += made
-            share.best = max(share.best, gain)
-            if gain > ROUNDING * made:
-                short = smaller(at, moves)
+            plan = at.strategy(random.Random(f"{seed} {name} {number}"))
+            judged = at.judge(plan)
+            share.add(judged)
+            if judged.fault:
+                short = smaller(at, plan)
                 told = "; ".join(map(str, short))
-                share.found = f"try {number} at '{name}' gains {at.gain(short)[0]} wei: {told}"
+                share.found = f"try {number} at '{name}': {at.judge(short).fault}: {told}"
                 break
     return share
 
 
+def whole(shares: Sequence[Share]) -> Share:
+    """All shares of a moment together."""
+    return Share(
+        tries=sum(share.tries for share in shares),
+        calls=sum(share.calls for share in shares),
+        best=max(share.best for share in shares),
+        opened=sum(share.opened for share in shares),
+        lucky=sum(share.lucky for share in shares),
+        prices=sum(share.prices for share in shares),
+    )
+
+
+def tries_of(names: Sequence[str], tries: int) -> dict[str, int]:
+    """How often each moment is tried: a whole job costs some times what a few calls do."""
+    weights = {name: 1 if name in COURTS else 3 for name in names}
+    return {name: -(-tries * weights[name] // sum(weights.values())) for name in names}
+
+
 def search(names: Sequence[str], tries: int, seed: int, workers: int) -> Iterator[Result]:
-    """`tries` at every one of the moments."""
+    """`tries` over all of the moments."""
     # Forked: contracts are compiled and deployed once.
     world()
+    courthouse()
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for name in names:
+        for name, count in tries_of(names, tries).items():
             began = time.monotonic()
-            parts = [range(first, tries, workers) for first in range(workers)]
+            parts = [range(first, count, workers) for first in range(workers)]
             shares = [*pool.map(work, [name] * workers, parts, [seed] * workers)]
-            yield Result(
-                name,
-                sum(share.tries for share in shares),
-                sum(share.calls for share in shares),
-                max(share.best for share in shares),
-                time.monotonic() - began,
-                tuple(share.found for share in shares if share.found),
-            )
+            found = tuple(share.found for share in shares if share.found)
+            yield Result(name, whole(shares), time.monotonic() - began, found)

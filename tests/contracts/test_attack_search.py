@@ -7,8 +7,6 @@ Also: docs/attacks.md names the tests that hold the known faults.
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +15,8 @@ import pytest
 from tests.attack import known, page
 from tests.attack.market import EVIL, HONEST, MOMENTS, TWIN, Moment, moment
 from tests.attack.search import Share, work
-from tests.contracts import deploy, revm
+from tests.contracts import revm
+from tests.contracts.plant import plant
 from tests.contracts.stateful import story
 from tests.contracts.stateful.world import STARTED, STRANGER, build
 
@@ -51,33 +50,19 @@ PLANTED = {
 
 
 @pytest.fixture
-def planted(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def planted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A world of its own, whose Staking has the fault; the moment at which to look."""
     name, file, line, fault = PLANTED[request.param]
-    copy = tmp_path / "contracts"
-    shutil.copytree(deploy.CONTRACTS, copy)
-    source = (copy / file).read_text()
-    assert source.count(line) == 1, "the place of the fault has moved"
-    (copy / file).write_text(source.replace(line, fault))
-    sound = revm.compiled
-    with monkeypatch.context() as patch:
-        patch.setattr(deploy, "CONTRACTS", copy)
-        patch.setattr(revm, "compiled_by_boa", deploy.compiled_by_boa.__wrapped__)
-        staking = revm.compiled.__wrapped__("Staking")
-    monkeypatch.setattr(
-        revm, "compiled", lambda name: staking if name == "Staking" else sound(name)
-    )
+    plant("Staking", file, line, fault, tmp_path, monkeypatch)
     made = build(revm.Revm(STARTED))
     monkeypatch.setattr(story, "world", lambda: made)
-    yield name
+    return name
 
 
 @pytest.mark.parametrize("planted", PLANTED, indirect=True)
 def test_search__finds_what_is_planted(planted: str) -> None:
     share = work(planted, range(TRIES), SEED)
-    told = rf"try {share.tries - 1} at '{planted}' gains \d+ wei: [a-z ]+ \(by "
+    told = rf"try {share.tries - 1} at '{planted}': gains \d+ wei: [a-z ]+ \(by "
     assert re.match(told, share.found), f"{share.tries} tries"
 
 

@@ -44,6 +44,7 @@ UNRELATED = {
     "test_payment_token.py",
     "test_revm.py",
     "test_attack_search.py",
+    "test_attack_court.py",
 }
 
 # Examples run before the first fork: their proofs are made once.

@@ -219,11 +219,23 @@ def test_attacks__as_drawn() -> None:
     assert near(
         attacks.self_dealt(SHIPPED, 0.2), attacks.self_dealt_drawn(SHIPPED, 0.2, RUNS, SEED)
     )
+    for part in (0.25, 1 / 3):
+        formula = attacks.dragged_on(SHIPPED, part)
+        drawn = attacks.dragged_on_drawn(SHIPPED, part, 10 * RUNS, SEED)
+        assert near(formula[0], drawn[0]) and near(formula[1], drawn[1])
     assert near(
         attacks.juror(SHIPPED, WORLD, 0.02),
         attacks.juror_drawn(SHIPPED, WORLD, 0.02, 4 * RUNS, SEED),
         SHIPPED.fee,
     )
+
+
+def test_league__of_jurors_alone__gains_nothing_below_a_fifth_of_the_seats() -> None:
+    """What docs/courts-economics.md says of it: left open, and how much it is."""
+    just = SHIPPED.panel * SHIPPED.fee
+    assert attacks.dragged_on(SHIPPED, 0.18)[0] == 0
+    assert attacks.dragged_on(SHIPPED, 0.2)[0] < 0.01 * 0.2 * just * 5
+    assert 0.35 < attacks.dragged_on(SHIPPED, 1 / 3)[0] / (just / 3) < 0.45
 
 
 @pytest.mark.parametrize("hours", [0.5, 8.0, 48.0])

@@ -178,13 +178,30 @@ class JurorActions(EmissionActions):
 
     @action(1.0, lambda self: self.without_seats())
     def leave_the_court(self) -> None:
+        free = [
+            seat
+            for seat in self.without_seats()
+            if self.now >= self.free_at(seat) and (self.court, seat.owner, CAPABILITY) in self.locks
+        ]
+        if free and self.chance(0.85):
+            self.let_go(self.pick(free))
+            return
         seat = self.pick([*self.without_seats(), *self.without_seats(), *self.seats.values()])
-        free_at = (seat.went + 1) * self.p.period + longest(LONGEST_JOB) + 1
-        if not seat.seats and self.chance(0.3) and self.busy_until() > free_at:
-            self.go_to(free_at - self.pick((0, 0, 1)))
+        if not seat.seats and self.chance(0.4) and self.busy_until() > self.free_at(seat):
+            self.go_to(self.free_at(seat) - self.pick((0, 0, 0, 1)))
+        elif self.chance(0.7):
+            # Days must pass: a try before that is refused, and a few of those are enough.
+            return
+        self.let_go(seat)
+
+    def free_at(self, seat: Seat) -> int:
+        """No jury that can have drawn it is at work any more."""
+        return (seat.went + 1) * self.p.period + longest(LONGEST_JOB) + 1
+
+    def let_go(self, seat: Seat) -> None:
         why, rule = Why(), Rule(self.books)
         why.need(not seat.seats, "not without seats")
-        why.need(self.now >= free_at, "may still sit in a jury")
+        why.need(self.now >= self.free_at(seat), "may still sit in a jury")
         if not why.reasons:
             self.lock_ended(rule, self.court, seat.owner, CAPABILITY)
         self.act("disputes.leave", (seat.owner, CAPABILITY), STRANGER, why, rule)
