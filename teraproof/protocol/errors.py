@@ -284,9 +284,24 @@ class Code(StrEnum):
     NOT_RUNNABLE = "not_runnable", _REFUSED, 409, False, "The runner cannot run such a command."
     LIST_MISMATCH = "list_mismatch", _REFUSED, 409, False, "The allow-list is not in the spec."
     NOT_LISTED = "not_listed", _REFUSED, 409, False, "The order is for other providers."
+    ATTRIBUTE_MISSING = (
+        "attribute_missing",
+        _REFUSED,
+        409,
+        False,
+        "The provider does not say `details.attribute` of itself.",
+    )
+    MACHINE_UNFIT = (
+        "machine_unfit",
+        _REFUSED,
+        409,
+        False,
+        "The provider has no machine with `details.wanted`.",
+    )
     PRICE_TOO_LOW = "price_too_low", _REFUSED, 409, True, "Below `details.least` token units."
     DURATION_TOO_SHORT = "duration_too_short", _REFUSED, 409, True, "Too little time to deliver."
     DISK_TAKEN = "disk_taken", _REFUSED, 409, True, "There is no room on the disk now."
+    CORES_TAKEN = "cores_taken", _REFUSED, 409, True, "All cores are promised now."
     DEVICES_TAKEN = "devices_taken", _REFUSED, 409, True, "All GPUs are promised now."
     MEMORY_TAKEN = "memory_taken", _REFUSED, 409, True, "All memory is promised now."
     SLOTS_TAKEN = "slots_taken", _REFUSED, 409, True, "All slots are promised now."

@@ -19,7 +19,7 @@ MOST_SERVICES = 20
 MOST_VOLUMES = 16
 
 _PATH = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _IMAGE = re.compile(
     rf"(?:{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?/)?{_PATH}(?:/{_PATH})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
@@ -57,7 +57,7 @@ def _service(field: Field) -> Service:
     image = parts.get("image")
     return Service(
         place=field.place,
-        image="" if image is None else image.text("ghcr.io/owner/name:tag", _IMAGE, 512),
+        image="" if image is None else image.text("ghcr.io/owner/name:tag", _IMAGE, 255),
         command=_arguments(parts.get("command"), "arguments"),
         args=_arguments(parts.get("args"), "arguments"),
         env=_env(parts.get("env")),

@@ -119,7 +119,8 @@ TWO = "[{size: 1Gi, name: a}, {size: 1Gi, name: b}]"
         # Images, arguments, variables.
         ("nginx:1.29", "NGINX", SERVICE + "image", "not allowed"),
         ("nginx:1.29", "https://x/y", SERVICE + "image", "not allowed"),
-        ("nginx:1.29", "a" * 513, SERVICE + "image", "not allowed"),
+        ("nginx:1.29", "GHCR.io/a", SERVICE + "image", "not allowed"),
+        ("nginx:1.29", "a" * 256, SERVICE + "image", "not allowed"),
         ("nginx:1.29", "a@sha256:12", SERVICE + "image", "not allowed"),
         ("    image:", "    args: [80]\n    image:", SERVICE + "args[0]", "write it in quotes"),
         ("    image:", "    args: sh\n    image:", SERVICE + "args", "a list is wanted"),

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a provider does not take a lease: what it offers against what an order asks for.
+
+The tenant's tools and the agent reckon alike. `refusals` names everything that stands in the way,
+in one order: first what the chain says, then what never fits, then what is taken now, the price
+last. The first one is the reason that people see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from teraproof.errors import Refused
+from teraproof.protocol.errors import Code
+from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec
+
+_GIB = 1 << 30
+_HOUR = 3_600
+
+
+@dataclass(frozen=True)
+class LeaseOrder:
+    """What a tenant asks for, as in the terms of Leases. Seconds; TPF wei; operations per second."""
+
+    spec: LeaseSpec
+    max_rate: int
+    """Payment token units per second, at most."""
+    ready_within: int
+    term: int
+    notice: int
+    """Of the provider, at least: the specification may ask for more."""
+    collateral: int = 0
+    min_stake: int = 0
+    min_score: int = 0
+    allow: tuple[str, ...] = ()
+    """Owner addresses of the only providers that may take it; empty: anyone."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a provider asks per hour, in whole payment tokens."""
+
+    core: Fraction = Fraction(0)
+    memory_gib: Fraction = Fraction(0)
+    disk_gib: Fraction = Fraction(0)
+    gpu: Mapping[str, Fraction] = field(default_factory=dict)
+    """By model; a model that is not named is not for rent."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a machine has, or has free. `gpus` has one entry for each device, fully described."""
+
+    cpu_millis: int
+    memory_bytes: int
+    disk_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeaseOffer:
+    """What an agent publishes for leases."""
+
+    total: Capacity
+    free: Capacity
+    prices: Prices
+    arch: str = "amd64"
+    classes: tuple[str, ...] = ()
+    """Media that it has for persistent volumes: beta1, beta2, beta3."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    most_containers: int = 50
+    most_notice: int = 0
+    """Seconds of notice that it promises at most."""
+    most_term: int = 30 * 24 * _HOUR
+    ready_seconds: int = 0
+    """What it needs from the assignment to `ready`."""
+
+    def rate(self, spec: LeaseSpec, unit: int) -> int | None:
+        """Payment token units per second that it asks for all of it, rounded up. `unit`: those of
+        one token. None when it has no GPU that fits, or no price for it.
+
+        A GPU costs what the dearest costs that fits: which one it will be is not known before.
+        """
+        needs, hour = spec.needs(), Fraction(0)
+        hour += self.prices.core * Fraction(needs.cpu_millis, 1_000)
+        hour += self.prices.memory_gib * Fraction(needs.memory_bytes, _GIB)
+        hour += self.prices.disk_gib * Fraction(needs.disk_bytes, _GIB)
+        for need in needs.gpus:
+            fitting = [self.prices.gpu[each.model] for each in self._for_rent(need) if each.model]
+            if not fitting:
+                return None
+            hour += need.count * max(fitting)
+        return math.ceil(hour * unit / _HOUR)
+
+    def for_rent(self, capacity: Capacity) -> tuple[Gpu, ...]:
+        """The devices of a capacity that have a price."""
+        return tuple(each for each in capacity.gpus if each.model in self.prices.gpu)
+
+    def _for_rent(self, need: GpuNeed) -> list[Gpu]:
+        return [each for each in self.for_rent(self.total) if _fits_any(each, need.any_of)]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A provider: what the chain says of it, and what its agent publishes, if it answers."""
+
+    owner: str
+    stake: int
+    """TPF wei, active."""
+    free_score: int
+    """Proven operations per second that no order holds."""
+    lockable: int
+    """TPF wei of collateral that can be locked now."""
+    most_collateral: int
+    """TPF wei that its owner allows for one order."""
+    offer: LeaseOffer | None
+
+
+def refusals(order: LeaseOrder, candidate: Candidate, unit: int) -> Iterator[Refused]:
+    """Everything for which the provider does not take the order; nothing when it takes it."""
+    yield from _by_chain(order, candidate)
+    offer = candidate.offer
+    if offer is None:
+        yield Refused(Code.AGENT_UNREACHABLE, "its agent does not answer, or offers no leases")
+        return
+    yield from _never(order, offer)
+    yield from _now(order.spec, offer)
+    asked = offer.rate(order.spec, unit)
+    if asked is not None and asked > order.max_rate:
+        line = f"asks {asked} token units per second, and the order pays {order.max_rate} at most"
+        yield Refused(Code.PRICE_TOO_LOW, line, least=str(asked))
+
+
+def first_refusal(order: LeaseOrder, candidate: Candidate, unit: int) -> Refused | None:
+    """The reason that people see; None when the provider takes the order."""
+    return next(refusals(order, candidate, unit), None)
+
+
+def why_not(
+    order: LeaseOrder, candidates: Sequence[Candidate], unit: int
+) -> dict[str, Refused | None]:
+    """The first reason of each provider, by owner."""
+    return {each.owner: first_refusal(order, each, unit) for each in candidates}
+
+
+def _by_chain(order: LeaseOrder, candidate: Candidate) -> Iterator[Refused]:
+    if order.allow and candidate.owner not in order.allow:
+        yield Refused(Code.NOT_LISTED, "is not on the order's list")
+    if candidate.stake < order.min_stake:
+        yield Refused(Code.STAKE_MISSING, "has less stake than the order asks for")
+    if candidate.free_score < order.min_score:
+        yield Refused(Code.SCORE_MISSING, "has less proven speed free than the order asks for")
+    if candidate.most_collateral < order.collateral:
+        line = "its owner allows less collateral for one order"
+        yield Refused(Code.COLLATERAL_OVER_LIMIT, line, limit=str(candidate.most_collateral))
+    elif candidate.lockable < order.collateral:
+        yield Refused(Code.COLLATERAL_TAKEN, "other orders hold its collateral")
+
+
+def _never(order: LeaseOrder, offer: LeaseOffer) -> Iterator[Refused]:
+    """What no waiting changes."""
+    spec, needs = order.spec, order.spec.needs()
+    for name, value in spec.attributes.items():
+        if offer.attributes.get(name) != value:
+            line = f"does not say {name}={value} of itself"
+            yield Refused(Code.ATTRIBUTE_MISSING, line, attribute=name)
+    for wanted in _sorts_of_machine(spec):
+        if wanted not in (offer.arch, *offer.classes):
+            yield Refused(Code.MACHINE_UNFIT, f"has no {wanted}", wanted=wanted)
+    containers = sum(service.count for service in spec.services)
+    bounds = (
+        ("containers", containers, offer.most_containers),
+        ("notice", max(order.notice, spec.notice_seconds), offer.most_notice),
+        ("term", order.term, offer.most_term),
+        ("cpu_millis", needs.cpu_millis, offer.total.cpu_millis),
+        ("memory_bytes", needs.memory_bytes, offer.total.memory_bytes),
+        ("disk_bytes", needs.disk_bytes, offer.total.disk_bytes),
+    )
+    for name, asked, limit in bounds:
+        if asked > limit:
+            line = f"{name} is {asked}, and at most {limit} is to be had"
+            yield Refused(Code.LIMIT_EXCEEDED, line, field=name, limit=limit)
+    if order.ready_within < offer.ready_seconds:
+        line = f"needs {offer.ready_seconds} s to be ready"
+        yield Refused(Code.DURATION_TOO_SHORT, line, least=offer.ready_seconds)
+    if not can_place(needs.gpus, offer.for_rent(offer.total)):
+        yield Refused(Code.MACHINE_UNFIT, "has not all of the GPUs", wanted="gpus")
+
+
+def _now(spec: LeaseSpec, offer: LeaseOffer) -> Iterator[Refused]:
+    """What is taken, of what there is enough in total."""
+    needs, total, free = spec.needs(), offer.total, offer.free
+    if free.cpu_millis < needs.cpu_millis <= total.cpu_millis:
+        yield Refused(Code.CORES_TAKEN, "its cores are promised now")
+    if free.memory_bytes < needs.memory_bytes <= total.memory_bytes:
+        yield Refused(Code.MEMORY_TAKEN, "its memory is promised now")
+    if free.disk_bytes < needs.disk_bytes <= total.disk_bytes:
+        yield Refused(Code.DISK_TAKEN, "its disk is promised now")
+    if can_place(needs.gpus, offer.for_rent(total)) and not can_place(
+        needs.gpus, offer.for_rent(free)
+    ):
+        yield Refused(Code.DEVICES_TAKEN, "its GPUs of that sort are promised now")
+
+
+def _sorts_of_machine(spec: LeaseSpec) -> list[str]:
+    """Architectures and media that the services name, each once, sorted."""
+    found = {service.resources.arch for service in spec.services}
+    found |= {one.medium for service in spec.services for one in service.resources.volumes}
+    return sorted(each for each in found if each is not None)
+
+
+def fits(device: Gpu, wanted: Gpu) -> bool:
+    """Whether a device is of a sort: at least the memory, and the same in everything else named."""
+    return (
+        device.vendor == wanted.vendor
+        and wanted.model in (None, device.model)
+        and (wanted.memory_bytes or 0) <= (device.memory_bytes or 0)
+        and wanted.interface in (None, device.interface)
+    )
+
+
+def _fits_any(device: Gpu, sorts: tuple[Gpu, ...]) -> bool:
+    return any(fits(device, wanted) for wanted in sorts)
+
+
+def can_place(needs: tuple[GpuNeed, ...], devices: tuple[Gpu, ...]) -> bool:
+    """Whether every container can have its own GPUs, each of a sort that it takes.
+
+    A matching by augmenting paths: exact, where taking the first that fits is not.
+    """
+    slots = [need.any_of for need in needs for _ in range(need.count)]
+    if len(slots) > len(devices):
+        return False
+    holder: dict[int, int] = {}  # the slot that holds a device
+
+    def place(slot: int, tried: set[int]) -> bool:
+        for number, device in enumerate(devices):
+            if number in tried or not _fits_any(device, slots[slot]):
+                continue
+            tried.add(number)
+            if number not in holder or place(holder[number], tried):
+                holder[number] = slot
+                return True
+        return False
+
+    return all(place(slot, set()) for slot in range(len(slots)))
