@@ -23,7 +23,10 @@ _HOUR = 3_600
 
 @dataclass(frozen=True)
 class LeaseOrder:
-    """What a tenant asks for, as in the terms of Leases. Seconds; TPF wei; operations per second."""
+    """What a tenant asks for, as in the terms of Leases.
+
+    Times in seconds, stake and collateral in TPF wei, score in operations per second.
+    """
 
     spec: LeaseSpec
     max_rate: int

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -44,6 +45,13 @@ class Lease:
         """The most that it may cost, all of it together, in dollars. `akt`: dollars for one AKT."""
         unit = _MILLIONTH * (akt if self.denom == "uakt" else 1)
         return Fraction(self.atto, ATTO) * unit * seconds / BLOCK_SECONDS
+
+    def max_rate(self, unit: int, akt: Fraction) -> int:
+        """The same as payment token units per second, rounded down; `unit`: those of one dollar.
+
+        What is charged at this rate for any time is never more than `dollars` says.
+        """
+        return math.floor(self.dollars(1, akt) * unit)
 
 
 @dataclass(frozen=True)

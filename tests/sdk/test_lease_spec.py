@@ -7,16 +7,19 @@ import copy
 import hashlib
 import json
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from teraproof.errors import SpecError
 from teraproof.protocol import leasespec
 from teraproof.protocol.leasespec import Gpu, LeaseSpec, Needs, Resources, Service
 from teraproof.sdl.leases import HOUR, MONTH, read
+from teraproof.sdl.quantities import price_atto
 from tests.sdk.lease_documents import VALID, beyond_a_schema, documents
 from tests.support.sdl import FULL, SMALL, changed
 
@@ -29,6 +32,7 @@ def spec_of(data: bytes) -> LeaseSpec:
 
 
 FULL_SPEC = spec_of(FULL.encode())
+(CHEAP,) = read(SMALL.encode())
 
 
 def test_full__every_field_of_the_file_in_the_specification() -> None:
@@ -269,3 +273,21 @@ def test_price__uakt_by_what_an_akt_is_worth() -> None:
     (akt,) = read(changed(SMALL, "uact", "uakt"))
     assert akt.dollars(HOUR, Fraction(1)) == dollars.dollars(HOUR, Fraction(1))
     assert akt.dollars(HOUR, Fraction(1, 4)) * 4 == dollars.dollars(HOUR, Fraction(1, 4))
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(
+    st.decimals(min_value="0.000001", max_value=10**7, places=6),
+    st.integers(1, 50),
+    st.fractions(min_value=Fraction(1, 1_000), max_value=100),
+    st.sampled_from([10**6, 10**18]),
+    st.integers(1, 10 * 365 * 86_400),
+    st.sampled_from(["uakt", "uact"]),
+)
+def test_total__what_is_shown_is_at_least_what_the_rate_charges(
+    amount: Decimal, count: int, akt: Fraction, unit: int, seconds: int, denom: str
+) -> None:
+    lease = replace(CHEAP, denom=denom, atto=count * price_atto(f"{amount:f}"))
+    charged = lease.max_rate(unit, akt) * seconds
+    shown = lease.dollars(seconds, akt) * unit
+    assert charged <= shown < charged + seconds
