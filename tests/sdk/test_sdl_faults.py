@@ -96,6 +96,7 @@ TWO = "[{size: 1Gi, name: a}, {size: 1Gi, name: b}]"
         ("amount: 150", "amount: " + "9" * 15, PRICE + "amount", "out of bounds"),
         ("amount: 150", "amount: null", PRICE + "amount", "nothing stands here"),
         ("denom: uact", "denom: eth", PRICE + "denom", "uakt or uact"),
+        ("denom: uact", "denom: ibc/170C6776", PRICE + "denom", "write uact"),
         ("count: 1", "count: 0", "deployment.page.anywhere.count", "from 1 to 50"),
         ("count: 1", "count: 51", "deployment.page.anywhere.count", "from 1 to 50"),
         ("count: 1", 'count: "1"', "deployment.page.anywhere.count", "without quotes"),
