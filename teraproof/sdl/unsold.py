@@ -8,8 +8,8 @@ TEE = (
     "tee out, and hire a provider that you trust by name"
 )
 PERMISSIONS = (
-    "no container may read the cluster that it runs in; leave permissions out: logs and events "
-    "come to the tenant by the commands of a lease"
+    "no container may read the cluster that it runs in; leave permissions out: the tenant gets "
+    "logs and events without them"
 )
 ENDPOINTS = (
     "IP addresses are not leased here; leave the endpoint out and expose the port with global: true"
@@ -21,7 +21,7 @@ PROXY_BUFFER_SIZE = (
 INCLUDE = "other files are not read; write everything in this one"
 VERIFICATION = (
     "nobody verifies providers by a vote or an audit here; leave verification out, and ask for "
-    "stake and proven speed: --min-stake and --min-score"
+    "a least stake and a least score when you order"
 )
 INTERCONNECT = (
     "GPUs of several containers are not connected here; leave it out and ask for all GPUs in one "
@@ -38,5 +38,5 @@ SIGNED_BY = (
 #: Said where a volume is persistent.
 PERSISTENT = (
     "persistent: it outlives its container, not its lease, and never moves to another provider; "
-    "let checkpoints carry what must last"
+    "keep what must last somewhere else"
 )
