@@ -122,6 +122,7 @@ def _show(session: Session, lease: Lease, akt: Fraction) -> None:
         ("memory", _size(needs.memory_bytes)),
         ("disk", _size(needs.disk_bytes)),
         ("GPUs", str(needs.gpu_count)),
+        ("way to the internet", "yes, as on Akash" if lease.spec.outbound else "no"),
         ("attributes of the provider", attributes or "any"),
         ("notice of the provider", f"at least {show_seconds(notice)}" if notice else "any"),
         ("highest price an hour", f"${_shown(lease.dollars(HOUR, akt))}"),

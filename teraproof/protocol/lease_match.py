@@ -74,6 +74,8 @@ class LeaseOffer:
     classes: tuple[str, ...] = ()
     """Media that it has for persistent volumes: beta1, beta2, beta3."""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    outbound: bool = False
+    """Whether it gives leases a way to the internet."""
     most_containers: int = 50
     most_notice: int = 0
     """Seconds of notice that it promises at most."""
@@ -170,6 +172,8 @@ def _never(order: LeaseOrder, offer: LeaseOffer) -> Iterator[Refused]:
         if offer.attributes.get(name) != value:
             line = f"does not say {name}={value} of itself"
             yield Refused(Code.ATTRIBUTE_MISSING, line, attribute=name)
+    if spec.outbound and not offer.outbound:
+        yield Refused(Code.NETWORK_NOT_OFFERED, "gives leases no way to the internet")
     for wanted in _sorts_of_machine(spec):
         if wanted not in (offer.arch, *offer.classes):
             yield Refused(Code.MACHINE_UNFIT, f"has no {wanted}", wanted=wanted)

@@ -261,12 +261,15 @@ class LeaseSpec:
     """What the provider must say of itself, word for word."""
     notice_seconds: int = 0
     """The shortest notice of the provider that the tenant accepts."""
+    outbound: bool = True
+    """Whether its containers may open connections to the internet."""
 
     def to_json(self) -> dict[str, Any]:
         """The document, as plain JSON values."""
         return {
             "version": 1,
             "name": self.name,
+            "outbound": self.outbound,
             "requirements": {
                 "attributes": dict(self.attributes),
                 "notice_seconds": self.notice_seconds,
@@ -331,6 +334,7 @@ def _build(document: Any) -> LeaseSpec:
         services=tuple(_service(each) for each in document["services"]),
         attributes=MappingProxyType(dict(document["requirements"]["attributes"])),
         notice_seconds=document["requirements"]["notice_seconds"],
+        outbound=document["outbound"],
     )
     for fault in _beyond_the_schema(spec):
         raise SpecError(fault)

@@ -62,7 +62,7 @@ PRICES = Prices(
     disk_gib=Fraction(1, 10_000),
     gpu={"h100": Fraction(2), "a100": Fraction(1)},
 )
-OFFER = LeaseOffer(ROOM, ROOM, PRICES, most_notice=3_600, ready_seconds=60)
+OFFER = LeaseOffer(ROOM, ROOM, PRICES, outbound=True, most_notice=3_600, ready_seconds=60)
 ORDER = LeaseOrder(spec(), max_rate=10_000, ready_within=600, term=3_600, notice=0)
 FINE = Candidate("0xA", 100, 100, 100, 100, OFFER)
 
@@ -94,6 +94,7 @@ def test_nothing_in_the_way__taken() -> None:
             offering(attributes={"a": "B"}),
             Code.ATTRIBUTE_MISSING,
         ),
+        (ORDER, offering(outbound=False), Code.NETWORK_NOT_OFFERED),
         (replace(ORDER, spec=spec(arch="arm64")), FINE, Code.MACHINE_UNFIT),
         (replace(ORDER, spec=spec(medium="beta3")), FINE, Code.MACHINE_UNFIT),
         (replace(ORDER, spec=spec(GpuNeed(1, (SMALL,)))), FINE, Code.MACHINE_UNFIT),
@@ -119,6 +120,11 @@ def test_one_thing_in_the_way__that_reason_alone(
     order: LeaseOrder, candidate: Candidate, code: Code
 ) -> None:
     assert codes(order, candidate) == [code]
+
+
+def test_no_way_to_the_internet__enough_for_a_lease_that_asks_for_none() -> None:
+    order = replace(ORDER, spec=replace(spec(), outbound=False))
+    assert codes(order, offering(outbound=False)) == [] == codes(order, FINE)
 
 
 def test_at_each_limit__taken() -> None:
@@ -230,6 +236,7 @@ def cases(draw: st.DrawFn) -> tuple[LeaseOrder, Candidate]:
         arch=draw(st.sampled_from(["amd64", "arm64"])),
         classes=draw(st.sampled_from([(), ("beta1",), ("beta1", "beta3")])),
         attributes=draw(st.sampled_from([{}, {"a": "1"}, {"a": "2", "b": "1"}])),
+        outbound=draw(st.booleans()),
         most_containers=draw(few),
         most_notice=draw(few),
         most_term=draw(few),
@@ -282,6 +289,7 @@ def reasons_by_trying(order: LeaseOrder, one: Candidate) -> list[Code]:
         replicas += [service["resources"]] * service["count"]
     for pair in document["requirements"]["attributes"].items():
         found += [] if pair in offer.attributes.items() else [Code.ATTRIBUTE_MISSING]
+    found += [Code.NETWORK_NOT_OFFERED] if document["outbound"] > offer.outbound else []
     wanted = {each.get("arch", offer.arch) for each in replicas} - {offer.arch}
     wanted |= {v["class"] for each in replicas for v in each["volumes"] if "class" in v} - {
         *offer.classes

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from teraproof.errors import SpecError
 from teraproof.protocol import leasespec
 from teraproof.protocol.leasespec import Gpu, LeaseSpec, Needs, Resources, Service
-from teraproof.sdl.leases import HOUR, MONTH, read
+from teraproof.sdl.leases import HOUR, MONTH, examine, read
 from teraproof.sdl.quantities import price_atto
 from tests.sdk.lease_documents import VALID, beyond_a_schema, documents
 from tests.support.sdl import FULL, SMALL, changed
@@ -37,7 +37,7 @@ FULL_SPEC = spec_of(FULL.encode())
 
 def test_full__every_field_of_the_file_in_the_specification() -> None:
     model, store = VALID["services"]
-    assert VALID["version"] == 1 and VALID["name"] == "west"
+    assert VALID["version"] == 1 and VALID["name"] == "west" and VALID["outbound"] is True
     assert VALID["requirements"] == {
         "attributes": {"region": "us-west", "aB": "2", "a_b": "1"},
         "notice_seconds": 86_400,
@@ -202,6 +202,18 @@ def test_shared_memory__never_more_than_memory() -> None:
     small = spec_of(changed(SMALL, "size: 512Mi", "size: 6Mi")).services[0].resources
     assert (small.memory_bytes, small.shm_bytes) == (6 << 20, 6 << 20)
     assert spec_of(SMALL.encode()).services[0].resources.shm_bytes == leasespec.SHM_BYTES
+
+
+def test_shared_memory__all_of_the_memory_is_allowed_and_no_more() -> None:
+    whole = changed(FULL, "size: 1.5Gi", "size: 16Gi")
+    assert spec_of(whole).services[0].resources.shm_bytes == 16 * GIB
+    more = examine(changed(FULL, "size: 1.5Gi", "size: 16385Mi")).faults
+    assert ["memory.size" in fault.reason for fault in more] == [True]
+
+
+def test_gpu__shown_by_what_is_known_of_it() -> None:
+    assert str(Gpu("nvidia", "h100", 80 * GIB, "sxm")) == "nvidia h100 80 GiB sxm"
+    assert str(Gpu("nvidia")) == "nvidia any model"
 
 
 @settings(max_examples=300, deadline=None)
