@@ -8,22 +8,18 @@ last. The first one is the reason that people see.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_offer import LeaseOffer, fits_any
 from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec
-
-_GIB = 1 << 30
-_HOUR = 3_600
 
 
 @dataclass(frozen=True)
-class LeaseOrder:
-    """What a tenant asks for, as in the terms of Leases.
+class LeaseRequest:
+    """What a tenant asks for: an order's numbers, with the documents that its digests name.
 
     Times in seconds, stake and collateral in TPF wei, score in operations per second.
     """
@@ -43,72 +39,6 @@ class LeaseOrder:
 
 
 @dataclass(frozen=True)
-class Prices:
-    """What a provider asks per hour, in whole payment tokens."""
-
-    core: Fraction = Fraction(0)
-    memory_gib: Fraction = Fraction(0)
-    disk_gib: Fraction = Fraction(0)
-    gpu: Mapping[str, Fraction] = field(default_factory=dict)
-    """By model; a model that is not named is not for rent."""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What a machine has, or has free. `gpus` has one entry for each device, fully described."""
-
-    cpu_millis: int
-    memory_bytes: int
-    disk_bytes: int
-    gpus: tuple[Gpu, ...] = ()
-
-
-@dataclass(frozen=True)
-class LeaseOffer:
-    """What an agent publishes for leases."""
-
-    total: Capacity
-    free: Capacity
-    prices: Prices
-    arch: str = "amd64"
-    classes: tuple[str, ...] = ()
-    """Media that it has for persistent volumes: beta1, beta2, beta3."""
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    outbound: bool = False
-    """Whether it gives leases a way to the internet."""
-    most_containers: int = 50
-    most_notice: int = 0
-    """Seconds of notice that it promises at most."""
-    most_term: int = 30 * 24 * _HOUR
-    ready_seconds: int = 0
-    """What it needs from the assignment to `ready`."""
-
-    def rate(self, spec: LeaseSpec, unit: int) -> int | None:
-        """Payment token units per second that it asks for all of it, rounded up. `unit`: those of
-        one token. None when it has no GPU that fits, or no price for it.
-
-        A GPU costs what the dearest costs that fits: which one it will be is not known before.
-        """
-        needs, hour = spec.needs(), Fraction(0)
-        hour += self.prices.core * Fraction(needs.cpu_millis, 1_000)
-        hour += self.prices.memory_gib * Fraction(needs.memory_bytes, _GIB)
-        hour += self.prices.disk_gib * Fraction(needs.disk_bytes, _GIB)
-        for need in needs.gpus:
-            fitting = [self.prices.gpu[each.model] for each in self._for_rent(need) if each.model]
-            if not fitting:
-                return None
-            hour += need.count * max(fitting)
-        return math.ceil(hour * unit / _HOUR)
-
-    def for_rent(self, capacity: Capacity) -> tuple[Gpu, ...]:
-        """The devices of a capacity that have a price."""
-        return tuple(each for each in capacity.gpus if each.model in self.prices.gpu)
-
-    def _for_rent(self, need: GpuNeed) -> list[Gpu]:
-        return [each for each in self.for_rent(self.total) if _fits_any(each, need.any_of)]
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A provider: what the chain says of it, and what its agent publishes, if it answers."""
 
@@ -124,7 +54,7 @@ class Candidate:
     offer: LeaseOffer | None
 
 
-def refusals(order: LeaseOrder, candidate: Candidate, unit: int) -> Iterator[Refused]:
+def refusals(order: LeaseRequest, candidate: Candidate, unit: int) -> Iterator[Refused]:
     """Everything for which the provider does not take the order; nothing when it takes it."""
     yield from _by_chain(order, candidate)
     offer = candidate.offer
@@ -139,19 +69,19 @@ def refusals(order: LeaseOrder, candidate: Candidate, unit: int) -> Iterator[Ref
         yield Refused(Code.PRICE_TOO_LOW, line, least=str(asked))
 
 
-def first_refusal(order: LeaseOrder, candidate: Candidate, unit: int) -> Refused | None:
+def first_refusal(order: LeaseRequest, candidate: Candidate, unit: int) -> Refused | None:
     """The reason that people see; None when the provider takes the order."""
     return next(refusals(order, candidate, unit), None)
 
 
 def why_not(
-    order: LeaseOrder, candidates: Sequence[Candidate], unit: int
+    order: LeaseRequest, candidates: Sequence[Candidate], unit: int
 ) -> dict[str, Refused | None]:
     """The first reason of each provider, by owner."""
     return {each.owner: first_refusal(order, each, unit) for each in candidates}
 
 
-def _by_chain(order: LeaseOrder, candidate: Candidate) -> Iterator[Refused]:
+def _by_chain(order: LeaseRequest, candidate: Candidate) -> Iterator[Refused]:
     if order.allow and candidate.owner not in order.allow:
         yield Refused(Code.NOT_LISTED, "is not on the order's list")
     if candidate.stake < order.min_stake:
@@ -165,7 +95,7 @@ def _by_chain(order: LeaseOrder, candidate: Candidate) -> Iterator[Refused]:
         yield Refused(Code.COLLATERAL_TAKEN, "other orders hold its collateral")
 
 
-def _never(order: LeaseOrder, offer: LeaseOffer) -> Iterator[Refused]:
+def _never(order: LeaseRequest, offer: LeaseOffer) -> Iterator[Refused]:
     """What no waiting changes."""
     spec, needs = order.spec, order.spec.needs()
     for name, value in spec.attributes.items():
@@ -219,20 +149,6 @@ def _sorts_of_machine(spec: LeaseSpec) -> list[str]:
     return sorted(each for each in found if each is not None)
 
 
-def fits(device: Gpu, wanted: Gpu) -> bool:
-    """Whether a device is of a sort: at least the memory, and the same in everything else named."""
-    return (
-        device.vendor == wanted.vendor
-        and wanted.model in (None, device.model)
-        and (wanted.memory_bytes or 0) <= (device.memory_bytes or 0)
-        and wanted.interface in (None, device.interface)
-    )
-
-
-def _fits_any(device: Gpu, sorts: tuple[Gpu, ...]) -> bool:
-    return any(fits(device, wanted) for wanted in sorts)
-
-
 def can_place(needs: tuple[GpuNeed, ...], devices: tuple[Gpu, ...]) -> bool:
     """Whether every container can have its own GPUs, each of a sort that it takes.
 
@@ -245,7 +161,7 @@ def can_place(needs: tuple[GpuNeed, ...], devices: tuple[Gpu, ...]) -> bool:
 
     def place(slot: int, tried: set[int]) -> bool:
         for number, device in enumerate(devices):
-            if number in tried or not _fits_any(device, slots[slot]):
+            if number in tried or not fits_any(device, slots[slot]):
                 continue
             tried.add(number)
             if number not in holder or place(holder[number], tried):

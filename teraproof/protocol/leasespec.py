@@ -28,6 +28,8 @@ SHM_BYTES = 64 << 20
 _SCHEMA: dict[str, Any] = json.loads(
     resources.files(__package__).joinpath("lease_spec.schema.json").read_text("utf-8")
 )
+#: Parts of the schema, for documents that name the same things.
+DEFINITIONS: Mapping[str, Any] = _SCHEMA["$defs"]
 #: How lease specifications are read and named.
 FORM = Form("lease specification", _SCHEMA, MAX_BYTES, instead="move data to the image")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -13,18 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from teraproof.errors import SpecError
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_match import (
     Candidate,
-    Capacity,
-    LeaseOffer,
-    LeaseOrder,
-    Prices,
+    LeaseRequest,
     can_place,
     first_refusal,
     refusals,
     why_not,
 )
+from teraproof.protocol.lease_offer import Capacity, LeaseOffer, Prices, from_json
 from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec, Resources, Service, Volume
 
 GIB = 1 << 30
@@ -63,11 +63,11 @@ PRICES = Prices(
     gpu={"h100": Fraction(2), "a100": Fraction(1)},
 )
 OFFER = LeaseOffer(ROOM, ROOM, PRICES, outbound=True, most_notice=3_600, ready_seconds=60)
-ORDER = LeaseOrder(spec(), max_rate=10_000, ready_within=600, term=3_600, notice=0)
+ORDER = LeaseRequest(spec(), max_rate=10_000, ready_within=600, term=3_600, notice=0)
 FINE = Candidate("0xA", 100, 100, 100, 100, OFFER)
 
 
-def codes(order: LeaseOrder, candidate: Candidate) -> list[Code]:
+def codes(order: LeaseRequest, candidate: Candidate) -> list[Code]:
     return [each.code for each in refusals(order, candidate, UNIT)]
 
 
@@ -117,7 +117,7 @@ def test_nothing_in_the_way__taken() -> None:
     ],
 )
 def test_one_thing_in_the_way__that_reason_alone(
-    order: LeaseOrder, candidate: Candidate, code: Code
+    order: LeaseRequest, candidate: Candidate, code: Code
 ) -> None:
     assert codes(order, candidate) == [code]
 
@@ -157,6 +157,41 @@ def test_a_gpu_without_a_price__not_for_rent() -> None:
     prices = replace(PRICES, gpu={"a100": Fraction(1)})
     order = replace(ORDER, spec=spec(GpuNeed(1, (BIG,))))
     assert codes(order, offering(prices=prices)) == [Code.MACHINE_UNFIT]
+
+
+def test_document__read_as_it_was_published() -> None:
+    offer = replace(OFFER, classes=("beta1", "beta3"), attributes={"region": "us-west"})
+    document = json.loads(json.dumps(offer.to_json()))
+    assert from_json(document) == offer and from_json(document).to_json() == document
+    third = replace(offer, prices=replace(PRICES, core=Fraction(1, 3)))
+    read = from_json(third.to_json())
+    assert 0 < read.prices.core - Fraction(1, 3) <= Fraction(1, 10**18)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(more=1), "more: unknown field"),
+        (lambda d: d.pop("free"), "free: missing"),
+        (lambda d: d["prices"].update(core=0.5), "floats are refused"),
+        (lambda d: d["prices"].update(core="1e3"), "a price as text"),
+        (lambda d: d["prices"].update(core="-1"), "a price as text"),
+        (lambda d: d["prices"]["gpu"].update({"H100": "1"}), "lower-case"),
+        (lambda d: d["total"].update(cpu_millis=-1), "0 to "),
+        (lambda d: d["total"].update(memory_bytes=2**60), "integer is beyond"),
+        (lambda d: d["total"]["gpus"].append({"vendor": "amd"}), "nvidia"),
+        (lambda d: d["total"].update(gpus=[{"vendor": "nvidia"}] * 1_025), "1024 devices"),
+        (lambda d: d.update(attributes={"a": "\x1b"}), "printable"),
+        (lambda d: d.update(outbound="yes"), "true or false"),
+        (lambda d: d.update(classes=["ram"]), "beta1"),
+    ],
+)
+def test_document__a_strangers_that_is_not_one__refused_in_one_line(change: Any, said: str) -> None:
+    document = OFFER.to_json()
+    change(document)
+    with pytest.raises(SpecError, match=said) as refused:
+        from_json(document)
+    assert str(refused.value).isascii() and str(refused.value).isprintable()
 
 
 def test_more_memory_than_asked_for__fits() -> None:
@@ -213,7 +248,7 @@ def test_placing__as_every_permutation_says(
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[LeaseOrder, Candidate]:
+def cases(draw: st.DrawFn) -> tuple[LeaseRequest, Candidate]:
     """An order and a provider that fail in any number of ways."""
     few = st.sampled_from([0, 1, 2, 3])
     thousands = few.map(lambda number: number * 1_000)
@@ -250,7 +285,7 @@ def cases(draw: st.DrawFn) -> tuple[LeaseOrder, Candidate]:
         attributes=draw(st.sampled_from([{}, {"a": "1"}, {"a": "1", "b": "1"}])),
         notice=draw(few),
     )
-    order = LeaseOrder(
+    order = LeaseRequest(
         asked,
         max_rate=draw(st.sampled_from([0, 10, 300, 10_000])),
         ready_within=draw(few),
@@ -267,7 +302,7 @@ def cases(draw: st.DrawFn) -> tuple[LeaseOrder, Candidate]:
     )
 
 
-def reasons_by_trying(order: LeaseOrder, one: Candidate) -> list[Code]:
+def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
     """Every condition by itself, from the documents of the order and the offer."""
     found = []
     document = order.spec.to_json()
@@ -339,7 +374,7 @@ def reasons_by_trying(order: LeaseOrder, one: Candidate) -> list[Code]:
 
 @settings(max_examples=600, deadline=None)
 @given(cases())
-def test_reasons__as_trying_every_condition_says(case: tuple[LeaseOrder, Candidate]) -> None:
+def test_reasons__as_trying_every_condition_says(case: tuple[LeaseRequest, Candidate]) -> None:
     order, candidate = case
     expected = reasons_by_trying(order, candidate)
     assert codes(order, candidate) == expected
