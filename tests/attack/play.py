@@ -157,6 +157,10 @@ class Play:
         if reason := self.room.send(target, args, sender):
             raise BrokenPromise(f"{target} is refused: {reason}")
 
+    def told(self, name: str) -> dict[str, Any]:
+        """An event of the last call."""
+        return next(event for known, event in self.chain.happened() if known == name)
+
     def status(self) -> Status:
         return Status(self.room.view("jobs.status", self.job))
 
@@ -229,23 +233,15 @@ class Play:
             return
         if self.is_late:
             self.wait_until(until)
-        self.case = (
-            self.job, PROVIDER, TENANT, self.operator, CAPABILITY, self.statement[1],
-            self.price, DURATION,
-        )  # fmt: skip
         args = (self.terms, self.record, self.statement, ZERO_WORD, False)
-        self.pay_bond("jobs.dispute", args, TENANT)
+        self.must("jobs.dispute", args, TENANT)
+        opened = self.told("Opened")
+        self.case, self.bonds[TENANT] = opened["case"], opened["bond"]
         self.at("disputed")
         self.go_through_court()
         self.at("final")
         if self.status() is Status.DISPUTED:
             self.must("jobs.conclude", (self.terms, self.record, self.case), PUPPET)
-
-    def pay_bond(self, target: str, args: tuple[Any, ...], party: str) -> None:
-        before = self.room.view("payment.balanceOf", party)
-        self.must(target, args, party)
-        paid = before - self.room.view("payment.balanceOf", party)
-        self.bonds[party] = self.bonds.get(party, 0) + paid
 
     # ----------------------------------------------------------------------------- the court
 
@@ -273,8 +269,8 @@ class Play:
         self.chain.remember(target, headers.hash_of(header))
         self.chain.set_block(self.chain.now, max(self.chain.number, target + SPACING))
         self.must("disputes.draw", (self.case, header), PUPPET)
-        drawn = next(event for name, event in self.chain.happened() if name == "Drawn")
-        places = [(self.juror(place & 2**27 - 1), place >> 27) for place in drawn["places"]]
+        drawn = self.told("Drawn")["places"]
+        places = [(self.juror(place & 2**27 - 1), place >> 27) for place in drawn]
         self.juries.append(Jury(number, places))
         self.at(f"drawn {number}")
 
@@ -408,7 +404,8 @@ class Play:
             return
         if self.is_late and loser in self.hostile:
             self.wait_until(until)
-        self.pay_bond("jobs.appeal", (self.case, False), loser)
+        self.must("jobs.appeal", (self.case, False), loser)
+        self.bonds[loser] = self.bonds.get(loser, 0) + self.told("Appealed")["bond"]
 
     def free_part(self) -> int:
         """Percentage of the seats that have not sat which friends have."""
