@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.contracts.actions import go_to, now
 from tests.contracts.deploy import Contract, deployer_of
+from tests.contracts.revm import STATIC_SENDER, Revm
+from tests.contracts.stateful.world import STARTED
 
 pytestmark = pytest.mark.invariant("I-14")
 
@@ -21,6 +23,7 @@ PERIOD = 3_600
 TREE = b"\x01" * 32
 OTHER = b"\x02" * 32
 MOST_SEATS = 2**24 - 1
+MOST_LEAVES = 2**27 - 1
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +190,22 @@ def test_seats__most__exact(tree: Contract) -> None:
     assert tree.find(TREE, present(), MOST_SEATS - 1) == 2
     tree.change(TREE, 1, MOST_SEATS - 1, 0)
     assert tree.seats(TREE) == 1
+
+
+def test_leaves__most__exact() -> None:
+    """Nobody can enlist so often: the sums are written as if it had been done."""
+    chain = Revm(STARTED)
+    tree = chain.deploy("mocks/SeatTree", PERIOD)
+    address, slot = chain.slot("mocks/SeatTree", "sum_tree.nodes", TREE, bytes(32))
+    chain.evm.insert_account_storage(address, slot, MOST_LEAVES - 1 << 40)
+    assert tree.append(TREE, 3) == MOST_LEAVES
+    period = chain.now // PERIOD + 1
+    chain.now = period * PERIOD
+    assert tree.frozen(TREE, period) == (3, MOST_LEAVES)
+    assert [tree.find(TREE, period, point) for point in range(3)] == [MOST_LEAVES] * 3
+    refused = chain.send("mocks/SeatTree", "append", (TREE, 1), STATIC_SENDER)
+    assert refused.reason == "tree: too many leaves"
+    assert tree.frozen(TREE, period) == (3, MOST_LEAVES)
 
 
 def test_period__out_of_bounds__reverts() -> None:
