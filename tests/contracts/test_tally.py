@@ -36,9 +36,9 @@ def divided(size: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 def modelled(counts: Sequence[int], size: int) -> int:
     """The ruling by the model, from the votes for each of VOTES."""
-    right, first, second, withheld, _ = counts
-    votes = (right, max(first, second), withheld)
-    found = ruling(*(np.array([n]) for n in votes), size, min(first, second))
+    right, first, second, withheld = (np.array([count]) for count in counts[:4])
+    most, strays = np.maximum(first, second), np.minimum(first, second)
+    found = ruling(right, most, withheld, size, strays)
     return CODES[Ruling(int(found[0]))]
 
 
