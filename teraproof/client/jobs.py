@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 from eth_account.messages import SignableMessage, encode_defunct
 
+from teraproof.client.acceptance import ChallengedLease
 from teraproof.client.sessions import Sessions, is_token
 from teraproof.client.transport import ANSWER_BYTES, TRIES, Transport, cause
 from teraproof.errors import AuthError, LocalError, RemoteError
@@ -149,6 +150,10 @@ class AgentClient:
             raise AuthError("the sign-in message was not signed; sign it to go on", Code.DECLINED)
         raw = signed.encode_rsv() if hasattr(signed, "encode_rsv") else signed.signature
         return "0x" + bytes(raw).hex()
+
+    def challenged(self, lease: bytes) -> ChallengedLease:
+        """The provider's side of an acceptance challenge of a lease of this account."""
+        return ChallengedLease(self._http, lease)
 
     # ---------------------------------------------------------------- provider
 

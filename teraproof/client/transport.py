@@ -82,11 +82,13 @@ class Transport:
         *,
         content: bytes | None = None,
         signed: bool = True,
+        limit: int = ANSWER_BYTES,
     ) -> dict[str, Any]:
-        """The answer, a JSON object."""
+        """The answer, a JSON object of at most `limit` bytes."""
         if body is not None:
             content = json.dumps(body).encode()
-        answer = self.checked(self.request(method, path, content=content, signed=signed))
+        sent = self.request(method, path, content=content, signed=signed, limit=limit)
+        answer = self.checked(sent)
         try:
             found = json.loads(answer.content)
         except (ValueError, RecursionError):

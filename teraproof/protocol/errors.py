@@ -321,6 +321,31 @@ class Code(StrEnum):
     NO_FAULT = "no_fault", _REFUSED, 0, False, "The statements show no fault."
     SEATS_UNFIT = "seats_unfit", _REFUSED, 0, False, "A juror cannot have such seats now."
 
+    # Leases.
+    LEASE_UNKNOWN = "lease_unknown", _REFUSED, 404, True, "The agent has not seen the lease."
+    NOT_TENANT = "not_tenant", _REFUSED, 403, False, "Another account rents the lease."
+    CHALLENGE_BUSY = (
+        "challenge_busy",
+        _AWAY,
+        429,
+        True,
+        "A challenge of the lease runs, or ran lately.",
+    )
+    CHALLENGE_UNKNOWN = (
+        "challenge_unknown",
+        _FAULT,
+        409,
+        False,
+        "No challenge of the lease waits for this step.",
+    )
+    CHALLENGE_FAILED = (
+        "challenge_failed",
+        _AWAY,
+        503,
+        True,
+        "The devices of the lease did not answer.",
+    )
+
     # What a client finds.
     AGENT_UNREACHABLE = "agent_unreachable", _AWAY, 0, True, "The agent does not answer."
     ANSWER_INVALID = "answer_invalid", _FAULT, 0, False, "Not the answer of a Teraproof agent."
