@@ -39,6 +39,7 @@ SIGNATURE: Schema = {
 PARAMETERS: Mapping[str, Schema] = {
     "sha256": DIGEST,
     "job_id": {"type": "string", "pattern": "^(0x)?[0-9a-f]{64}$"},
+    "lease_id": {"type": "string", "pattern": "^(0x)?[0-9a-f]{64}$"},
     "path": jobspec.PATH_SCHEMA,
 }
 
