@@ -239,7 +239,7 @@ def placed_by_trying(wanted: tuple[GpuNeed, ...], found: tuple[Gpu, ...]) -> boo
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(needs, devices)
 def test_placing__as_every_permutation_says(
     wanted: tuple[GpuNeed, ...], found: tuple[Gpu, ...]
@@ -372,7 +372,7 @@ def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
     return found
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(cases())
 def test_reasons__as_trying_every_condition_says(case: tuple[LeaseRequest, Candidate]) -> None:
     order, candidate = case

@@ -216,7 +216,7 @@ def test_gpu__shown_by_what_is_known_of_it() -> None:
     assert str(Gpu("nvidia")) == "nvidia any model"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(documents())
 def test_documents__taken_or_refused_in_one_line(document: Any) -> None:
     data = json.dumps(document).encode()

@@ -76,7 +76,7 @@ def holds(data: bytes) -> None:
         assert lease.dollars(MONTH, Fraction(1)) > 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300) | TEXTS)
 def test_noise(data: bytes) -> None:
     holds(data)
@@ -118,7 +118,7 @@ def mutated(seed: int, text: str, changes: int) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.integers(0, 2**64), st.sampled_from(SEEDS), st.integers(1, 4))
 def test_samples_changed_in_a_few_places(seed: int, text: str, changes: int) -> None:
     holds(mutated(seed, text, changes))
