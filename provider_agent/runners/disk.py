@@ -198,18 +198,28 @@ class Space:
         return sum((system.f_blocks - system.f_bfree) * system.f_frsize for system in found)
 
 
+def attach(directory: Path) -> Path:
+    """Mounts the image of a directory in this process's mount table; the place of it.
+
+    The loop device goes by itself when the last mount of it is gone. Raises RunnerError.
+    """
+    place = directory / PLACE
+    place.mkdir(mode=0o700, exist_ok=True)
+    options = "loop,nodev,nosuid,noatime"
+    _tool("mount", "-t", "ext4", "-o", options, str(directory / IMAGE_FILE), str(place))
+    return place
+
+
 def mount(directory: Path, kind: str, room: Room, uid: int | None) -> Space:
     """Mounts the file system of a run in this process's own mount table, with empty directories.
 
     For root: call `linux.private_mounts` before. Raises OSError and RunnerError.
     """
     place = directory / PLACE
-    place.mkdir(mode=0o700, exist_ok=True)
     if kind == IMAGE:
-        image = str(directory / IMAGE_FILE)
-        # The loop device goes by itself when the last mount of it is gone.
-        _tool("mount", "-t", "ext4", "-o", "loop,nodev,nosuid,noatime", image, str(place))
+        attach(directory)
     else:
+        place.mkdir(mode=0o700, exist_ok=True)
         options = f"size={room.size},nr_inodes={room.inodes + 16},mode=755"
         linux.mount_tmpfs(place, options)
     work, tmp = place / "work", place / "tmp"

@@ -88,6 +88,13 @@ class Code(StrEnum):
 
     # The machine.
     RUNNER_FAILED = "runner_failed", _FAULT, 0, True, "A run cannot be started or collected."
+    CONTAINERS_AWAY = (
+        "containers_away",
+        _AWAY,
+        503,
+        True,
+        "The container engine does not answer, so nothing is known of what runs.",
+    )
     PROOF_INVALID = "proof_invalid", _FAULT, 0, False, "A value of a proof is out of range."
     OPENING_INVALID = "opening_invalid", _FAULT, 0, False, "An opening does not fit its proof."
     ENGINE_FAILED = "engine_failed", _FAULT, 0, False, "The device cannot make proofs."
@@ -205,6 +212,10 @@ class Code(StrEnum):
     UPLOADS_BUSY = "uploads_busy", _AWAY, 429, True, "Too many uploads of the account at once."
     STORAGE_FULL = "storage_full", _REFUSED, 507, False, "The agent has no room for uploads."
     STORAGE_FAILED = "storage_failed", _REFUSED, 507, False, "The agent's disk failed."
+
+    # Leases.
+    LEASE_UNFIT = "lease_unfit", _INPUT, 422, False, "A lease cannot be contained as it is asked."
+    IMAGE_UNFIT = "image_unfit", _REFUSED, 422, False, "An image cannot be had, or not kept."
 
     # Quotes.
     QUOTES_NOT_OFFERED = "quotes_not_offered", _REFUSED, 404, False, "The agent signs no quotes."

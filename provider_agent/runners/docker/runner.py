@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lease runner of Docker Engine: see `runners.lease` for what it promises.
+
+What has to be there follows from the files of a lease. Each step finds out what is there, and makes
+what is missing, by names that the engine gives out once. So a step may be broken off anywhere, by
+the death of the agent, of the engine or of the machine, and done again.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from provider_agent.errors import RunnerError
+from provider_agent.runners.base import MIB
+from provider_agent.runners.disk import Taken
+from provider_agent.runners.docker import storage, trial
+from provider_agent.runners.docker.container import STOP_SECONDS, compare, document
+from provider_agent.runners.docker.deaths import Deaths
+from provider_agent.runners.docker.engine import (
+    SOCKET,
+    Engine,
+    EngineAway,
+    EngineRefused,
+    labelled,
+    named,
+)
+from provider_agent.runners.docker.files import LeaseFiles
+from provider_agent.runners.docker.images import Images
+from provider_agent.runners.docker.labels import SPEC, Names, place_of
+from provider_agent.runners.docker.network import Networks
+from provider_agent.runners.docker.streams import DockerShell, pieces
+from provider_agent.runners.docker.walls import Walls, redirect
+from provider_agent.runners.lease import (
+    ContainerState,
+    Credentials,
+    Lease,
+    LeaseState,
+    Port,
+    Service,
+    Status,
+)
+from teraproof.errors import Refused, TeraproofError
+from teraproof.protocol.errors import Code
+
+log = logging.getLogger(__name__)
+
+_STATUS = {"created": Status.CREATED, "running": Status.RUNNING}
+_LOCKS = 64  # leases share them; a thread holds one at a time
+_AT_ONCE = 8
+_ANSWERS = (http.client.NOT_FOUND, http.client.CONFLICT)
+
+
+class DockerRunner:
+    """See the module. `agent` is text that no other agent of the machine has; `pool` the addresses
+    of leases, `resolvers` the name servers of those with `outbound`. An image may have
+    `image_bytes` and take `pull_seconds`; `reserve` bytes of the engine's disk stay free.
+    `log_bytes` are kept of what a container prints.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        agent: str,
+        *,
+        socket: Path = SOCKET,
+        pool: str = "198.19.0.0/16",
+        resolvers: Sequence[str] = ("9.9.9.9", "1.1.1.1"),
+        image_bytes: int = 32_768 * MIB,
+        pull_seconds: float = 1800.0,
+        reserve: int = 2048 * MIB,
+        log_bytes: int = 16 * MIB,
+        seconds: float = 30.0,
+    ) -> None:
+        self.engine = Engine(socket, seconds=seconds)
+        self._names, self._resolvers, self._log_bytes = Names(agent), tuple(resolvers), log_bytes
+        self._data_dir, self._pool = data_dir.absolute(), pool
+        self._files = LeaseFiles(self._data_dir / "leases")
+        self._images = Images(
+            self.engine,
+            self._data_dir / "images",
+            most=image_bytes,
+            reserve=reserve,
+            seconds=pull_seconds,
+        )
+        walls = Walls(self._names.bridges, self._names.tag, self._resolvers)
+        self._networks = Networks(self.engine, self._names, walls, pool)
+        self._deaths = Deaths()
+        self._locks = tuple(threading.RLock() for _ in range(_LOCKS))
+
+    # ------------------------------------------------------------------ before a lease
+
+    def check(self) -> str:
+        """See `lease.LeaseRunner`."""
+        # Under another name, so that an agent that runs meanwhile does not clear it away.
+        place, agent = self._data_dir / "check", f"{self._names.agent}, check"
+        other = DockerRunner(
+            place,
+            agent,
+            socket=self.engine.place,
+            pool=self._pool,
+            resolvers=self._resolvers,
+            log_bytes=self._log_bytes,
+        )
+        try:
+            return trial.run(other, other.engine, other._images.own, self._pool)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def resolve(self, image: str, credentials: Credentials | None = None) -> str:
+        """See `lease.LeaseRunner`."""
+        return self._images.resolve(image, credentials)
+
+    def needs(self, lease: Lease) -> Taken:
+        """See `lease.LeaseRunner`."""
+        parts = [storage.taken(service) for service, _ in lease.parts]
+        return Taken(
+            memory=sum(part.memory for part in parts),
+            disk=sum(part.disk + self._log_bytes for part in parts),
+            inodes=sum(part.inodes for part in parts),
+        )
+
+    # ------------------------------------------------------------------ the life of a lease
+
+    def prepare(self, lease: Lease, credentials: Mapping[str, Credentials] | None = None) -> None:
+        """See `lease.LeaseRunner`."""
+        if len(lease.parts) > self._networks.most_parts:
+            raise Refused(
+                Code.LEASE_UNFIT,
+                f"the lease has {len(lease.parts)} containers; {self._networks.most_parts} fit",
+            )
+        with self._lock(lease.lease_id):
+            self._files.write(lease)
+            for service in lease.services:
+                self._images.fetch(service.image, (credentials or {}).get(service.name))
+            for service, number in lease.parts:
+                self._files.storage(lease.lease_id, service, number).allocate()
+            self._make(lease)
+
+    def start(self, lease_id: str) -> None:
+        """See `lease.LeaseRunner`."""
+        with self._lock(lease_id):
+            lease = self._files.read(lease_id)
+            self._files.want(lease_id, started=True)
+            found = self._make(lease)
+            for service, number in lease.parts:
+                self._start(found[service.name, number], service)
+
+    def stop(self, lease_id: str) -> None:
+        """See `lease.LeaseRunner`."""
+        with self._lock(lease_id):
+            self._files.read(lease_id)
+            self._files.want(lease_id, started=False)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(self._stop, [one["Id"] for one in self._containers(lease_id)]))
+
+    def remove(self, lease_id: str) -> None:
+        """See `lease.LeaseRunner`."""
+        with self._lock(lease_id):
+            for container in self._containers(lease_id):
+                self.engine.delete(f"/containers/{container['Id']}", force=True, v=True)
+            self._networks.remove(lease_id)
+            self._files.remove(lease_id)
+            self._deaths.forget(lease_id)
+        self._images.sweep(self._images_used())
+
+    def list(self) -> tuple[str, ...]:
+        """See `lease.LeaseRunner`."""
+        made = {place_of(container)[0] for container in self._containers()}
+        return tuple(sorted(made | self._networks.leases() | self._files.ids()))
+
+    def state(self, lease_id: str) -> LeaseState:
+        """See `lease.LeaseRunner`."""
+        return self._state(self._files.read(lease_id), self._containers(lease_id))
+
+    def keep(self, wanted: Collection[str]) -> Mapping[str, LeaseState]:
+        """See `lease.LeaseRunner`."""
+        for lease_id in set(self.list()) - set(wanted):
+            self._alone(lease_id, self.remove)
+        self._networks.rebuild()
+        states = self._look(wanted)
+        dead = [state.lease_id for state in states.values() if state.wanted and state.down]
+        for lease_id in dead:
+            self._alone(lease_id, self._revive)
+        return self._look(wanted) if dead else states
+
+    def changes(self) -> Iterator[str]:
+        """See `lease.LeaseRunner`."""
+        what = labelled(self._names.mine, type=["container"], event=["die", "oom", "destroy"])
+        with self.engine.stream("GET", "/events", {"filters": what}) as stream:
+            for event in stream.lines():
+                yield place_of({"Labels": event["Actor"]["Attributes"]})[0]
+
+    # ------------------------------------------------------------------ a running lease
+
+    def logs(
+        self,
+        lease_id: str,
+        service: str,
+        number: int = 0,
+        *,
+        follow: bool = False,
+        tail: int = 1000,
+    ) -> Iterator[tuple[int, bytes]]:
+        """See `lease.LeaseRunner`."""
+        name = self._container(lease_id, service, number)
+        query = {"stdout": True, "stderr": True, "follow": follow, "tail": tail}
+        with self.engine.stream("GET", f"/containers/{name}/logs", query) as stream:
+            yield from pieces(stream)
+
+    def exec(
+        self, lease_id: str, service: str, command: tuple[str, ...], number: int = 0, *, tty: bool
+    ) -> DockerShell:
+        """See `lease.LeaseRunner`."""
+        name = self._container(lease_id, service, number)
+        asked = {
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": tty,
+            "Cmd": list(command),
+            "Privileged": False,
+        }
+        try:
+            made = self.engine.post(f"/containers/{name}/exec", asked)["Id"]
+            stream = self.engine.stream(
+                "POST",
+                f"/exec/{named(made)}/start",
+                {},
+                {"Detach": False, "Tty": tty},
+                upgrade=True,
+            )
+        except EngineRefused as refused:
+            raise RunnerError(f"nothing can be started in {service}: {refused.words}") from None
+        return DockerShell(self.engine, made, stream, tty=tty)
+
+    def address(self, lease_id: str, service: str, port: Port, number: int = 0) -> tuple[str, int]:
+        """See `lease.LeaseRunner`."""
+        ports = self._files.read(lease_id).service(service).ports
+        if (port.number, port.protocol) not in {(one.number, one.protocol) for one in ports}:
+            raise RunnerError(f"{service} has no port {port.number}/{port.protocol}")
+        found = self.engine.find(f"/containers/{self._container(lease_id, service, number)}/json")
+        networks = found["NetworkSettings"]["Networks"] if found is not None else {}
+        place = networks.get(self._names.network(lease_id), {}).get("IPAddress")
+        if not place:
+            raise RunnerError(f"{service} does not run now")
+        return str(place), port.number
+
+    # ------------------------------------------------------------------ steps
+
+    def _lock(self, lease_id: str) -> threading.RLock:
+        return self._locks[hash(lease_id) % _LOCKS]
+
+    def _make(self, lease: Lease) -> dict[tuple[str, int], str]:
+        """Has all that a lease needs be there; the ids of its containers."""
+        network = self._networks.ensure(lease)
+        found: dict[tuple[str, int], str] = {}
+        for service, number in lease.parts:
+            image = self._images.find(service.image)
+            if image is None:
+                raise RunnerError(f"{service.image} is not here any more; prepare the lease again")
+            mounts = self._files.storage(lease.lease_id, service, number).mounts(image)
+            asked = document(
+                lease,
+                service,
+                number,
+                image,
+                labels=self._names.labels(lease.lease_id),
+                network=network,
+                mounts=mounts,
+                resolvers=self._resolvers,
+                log_bytes=self._log_bytes,
+            )
+            name = self._names.container(lease.lease_id, service.name, number)
+            found[service.name, number] = self._create(name, asked)
+        return found
+
+    def _create(self, name: str, asked: dict[str, Any]) -> str:
+        """The id of the container of this name, made where it is not there."""
+        found = self.engine.find(f"/containers/{name}/json")
+        if found is not None and (_is_going(found) or _is_other(found, asked)):
+            self.engine.delete(f"/containers/{found['Id']}", force=True, v=True)
+            found = None
+        if found is None:
+            try:
+                self.engine.post("/containers/create", asked, name=name)
+            except EngineRefused as refused:
+                if refused.status != http.client.CONFLICT:  # somebody else was quicker
+                    raise
+            found = self.engine.get(f"/containers/{name}/json")
+            try:
+                compare(asked, found)
+            except RunnerError:
+                self.engine.delete(f"/containers/{found['Id']}", force=True, v=True)
+                raise
+        return str(found["Id"])
+
+    def _start(self, container: str, service: Service) -> None:
+        try:
+            self.engine.post(f"/containers/{container}/start")
+        except EngineRefused as refused:
+            raise RunnerError(f"a container does not start: {refused.words}") from None
+        moved = [port for port in service.ports if port.inner not in (0, port.number)]
+        if moved:
+            pid = int(self.engine.get(f"/containers/{container}/json")["State"]["Pid"])
+            if pid:  # else it has ended already
+                redirect(pid, moved)
+
+    def _stop(self, container: str) -> None:
+        try:
+            self.engine.post(
+                f"/containers/{container}/stop", t=STOP_SECONDS, seconds=STOP_SECONDS + 30.0
+            )
+        except EngineRefused as refused:
+            if refused.status not in _ANSWERS:
+                raise
+
+    def _revive(self, lease_id: str) -> None:
+        """Starts what has died, once its pause is over."""
+        with self._lock(lease_id):
+            if not self._files.wanted(lease_id):
+                return
+            lease = self._files.read(lease_id)
+            state = self._state(lease, self._containers(lease_id))
+            due = [
+                one for one in state.down if self._deaths.is_due(lease_id, one, time.monotonic())
+            ]
+            if due:
+                made = self._make(lease)
+                for one in due:
+                    self._start(made[one.service, one.number], lease.service(one.service))
+
+    def _alone(self, lease_id: str, work: Callable[[str], None]) -> None:
+        """The fault of one lease is not another's; where the engine is away, it is everybody's."""
+        try:
+            work(lease_id)
+        except EngineAway:
+            raise
+        except (TeraproofError, OSError) as error:
+            log.warning("lease %s: %s", lease_id, error)
+
+    # ------------------------------------------------------------------ looking
+
+    def _containers(self, lease_id: str | None = None) -> Sequence[dict[str, Any]]:
+        labels = self._names.mine if lease_id is None else self._names.of(lease_id)
+        found: Sequence[dict[str, Any]] = self.engine.get(
+            "/containers/json", all=True, filters=labelled(labels)
+        )
+        return found
+
+    def _container(self, lease_id: str, service: str, number: int) -> str:
+        asked = self._files.read(lease_id).service(service)
+        if not 0 <= number < asked.count:
+            raise RunnerError(f"{service} has {asked.count} containers; count from 0")
+        return self._names.container(lease_id, service, number)
+
+    def _look(self, lease_ids: Collection[str]) -> dict[str, LeaseState]:
+        """The states of leases, by one question for all and one for each container that is down."""
+        by_lease: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for container in self._containers():
+            by_lease[place_of(container)[0]].append(container)
+        found = {}
+        for lease_id in lease_ids:
+            lease = self._files.find(lease_id)
+            if lease is not None:
+                found[lease_id] = self._state(lease, by_lease[lease_id])
+        return found
+
+    def _state(self, lease: Lease, containers: Sequence[dict[str, Any]]) -> LeaseState:
+        there = {place_of(container)[1:]: container for container in containers}
+        return LeaseState(
+            lease.lease_id,
+            self._files.wanted(lease.lease_id),
+            tuple(
+                self._container_state(lease, service, number, there.get((service.name, number)))
+                for service, number in lease.parts
+            ),
+        )
+
+    def _container_state(
+        self, lease: Lease, service: Service, number: int, listed: dict[str, Any] | None
+    ) -> ContainerState:
+        if listed is not None and listed["State"] == "running":
+            deaths = self._deaths.count(lease.lease_id, service.name, number)
+            return ContainerState(service.name, number, Status.RUNNING, deaths=deaths)
+        found = None if listed is None else self.engine.find(f"/containers/{listed['Id']}/json")
+        if found is None:
+            return ContainerState(service.name, number, Status.MISSING)
+        said = found["State"]
+        status = _STATUS.get(said["Status"], Status.EXITED)
+        if status is Status.EXITED and said["OOMKilled"]:
+            status = Status.OOM
+        state = ContainerState(
+            service.name,
+            number,
+            status,
+            exit_code=None if status in _STATUS.values() else int(said["ExitCode"]),
+            started=_seconds(said["StartedAt"]),
+            finished=_seconds(said["FinishedAt"]),
+            detail=" ".join(str(said.get("Error") or "").split())[:500],
+        )
+        return self._deaths.see(lease.lease_id, state, time.monotonic())
+
+    def _images_used(self) -> set[str]:
+        kept = (self._files.find(lease_id) for lease_id in self._files.ids())
+        return {service.image for lease in kept if lease is not None for service in lease.services}
+
+
+def _is_going(found: Mapping[str, Any]) -> bool:
+    """Whether a container is half removed."""
+    return found["State"]["Status"] in ("dead", "removing")
+
+
+def _is_other(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a container was made for other terms, such as an earlier version's."""
+    return bool(found["Config"]["Labels"].get(SPEC) != asked["Labels"][SPEC])
+
+
+def _seconds(stamp: str) -> float | None:
+    """Seconds since 1970 of a time of the engine's; None for its way to say never."""
+    return None if stamp.startswith("0001-") else datetime.fromisoformat(stamp).timestamp()
