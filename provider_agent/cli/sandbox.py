@@ -4,21 +4,35 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import click
 
 from provider_agent.errors import RunnerError
 from provider_agent.runners import containment
+from provider_agent.runners.docker.engine import SOCKET
+from provider_agent.runners.docker.runner import DockerRunner
 from provider_agent.runners.sandbox import find
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-def sandbox(as_json: bool) -> None:
+@click.option("--docker", is_flag=True, help="Try Docker Engine for leases: needs root, seconds.")
+@click.option(
+    "--docker-socket", type=click.Path(path_type=Path), default=SOCKET, help="Where it listens."
+)
+def sandbox(as_json: bool, docker: bool, docker_socket: Path) -> None:
     """Say how this machine would keep jobs to themselves: walls, memory, disk.
 
-    Exits with 0 whatever it finds; `provider-agent check` tries it with your settings.
+    Exits with 0 whatever it finds; `provider-agent check` tries it with your settings. With
+    `--docker` a small lease is run and tries to get out; a wrong finding is an error then.
     """
+    if docker:
+        with tempfile.TemporaryDirectory(prefix="teraproof-") as place:
+            line = DockerRunner(Path(place), "sandbox", socket=docker_socket).check()
+        click.echo(json.dumps({"docker": line}) if as_json else line)
+        return
     try:
         find()
         missing = ""
