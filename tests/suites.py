@@ -49,7 +49,12 @@ SUITES = (
         (("stateful", "test_attack_search", "test_revm"),),
         last="contracts, stateful",
     ),
-    Suite("agent", ".venv-agent", (), (("runners", "comparator"), ("benchmark",), ("tx", "rpc"))),
+    Suite(
+        "agent",
+        ".venv-agent",
+        (),
+        (("runners", "comparator"), ("docker",), ("benchmark",), ("tx", "rpc")),
+    ),
     Suite("scripts", ".venv", ("boa_test",)),
     Suite("sdk", ".venv", ("ape_test", "boa_test")),
     Suite(
