@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 import httpx
 
 from scripts.deployment.artifacts import ROOT
+from scripts.market.ports import free_port
 from teraproof.errors import CommandError
 
 AGENT = ROOT / ".venv-agent" / "bin" / "provider-agent"
@@ -26,24 +24,6 @@ BLOCK_SECONDS = 0.25  # as on Arbitrum
 
 Sandbox = dict[str, Any]
 """How an agent says that it would contain jobs here."""
-
-
-_PORTS = range(10_000, 30_000)
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that no other agent of this demo has got.
-
-    It is below those that the system gives out, also to the other agents' connections.
-    """
-    for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
-    raise CommandError("no port is free on this machine; stop other programs")
 
 
 @dataclass

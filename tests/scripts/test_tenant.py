@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan
+from scripts.market.ports import free_port
 from teraproof.cli.main import main
 from teraproof.epochs import rules_of
 from teraproof.errors import CommandError, LocalError
@@ -46,7 +47,7 @@ from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.outcome import Outcome
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
 from tests.scripts.actors import chain_of, deploy, sender_of
-from tests.support.anvil import ROOT, Anvil, free_port
+from tests.support.anvil import ROOT, Anvil
 from tests.support.codes import fails_as
 from tests.support.runs import accepted
 

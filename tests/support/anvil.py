@@ -9,11 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import shutil
-import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,14 +21,11 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from teraproof.locks import MachineLock
+from scripts.market.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MNEMONIC = "test test test test test test test test test test test junk"
 CHAIN_ID = 31337
-PORTS = range(15_000, 30_000)
-PORT_LOCKS = Path(tempfile.gettempdir()) / f"teraproof-test-ports-{os.getuid()}"
-_ports: list[MachineLock] = []  # held to the end of the process
 
 
 class AnvilError(Exception):
@@ -49,23 +43,6 @@ def binary() -> str:
     if path is None:
         raise AnvilError("anvil is missing; run: make setup")
     return path
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that no other test takes while this process lives.
-
-    It is below those that the system gives to connections: it stays free while an agent is down.
-    """
-    PORT_LOCKS.mkdir(exist_ok=True)
-    for port in random.sample(PORTS, len(PORTS)):
-        lock = MachineLock(f"port-{port}", PORT_LOCKS)
-        if not lock.take():
-            continue
-        _ports.append(lock)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AnvilError("no port is free")
 
 
 @functools.cache

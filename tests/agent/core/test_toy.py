@@ -16,11 +16,12 @@ from provider_agent.checks import startup
 from provider_agent.core.module import Module
 from provider_agent.modules.all import MODULES, open_store
 from provider_agent.settings import compose, load
+from scripts.market.ports import free_port
 from tests.agent import counter
 from tests.agent.api_rig import wait_until
 from tests.agent.core.toy import ToyModule, tables
 from tests.agent.duty_parts import OPERATOR
-from tests.support.anvil import Anvil, free_port
+from tests.support.anvil import Anvil
 
 # What is asked of Staking is answered with zeros: the operator works for nobody.
 ZEROS = "0x60205ff3"
