@@ -70,7 +70,7 @@ class Nonces:
             if pending > mined and not adopt:
                 raise KeyInUse(
                     f"{self._address} has transactions waiting that this agent did not send; wait "
-                    "for them or stop the other program"
+                    "for them, or stop the other program"
                 )
             self._store.set_meta(_FLOOR, str(pending))
         elif pending > expected:
@@ -137,7 +137,7 @@ class Nonces:
     def _foreign(self, nonce: int) -> KeyInUse:
         return KeyInUse(
             f"another program sends with the key {self._address} (nonce {nonce} is not ours); stop "
-            "it, or accept its transactions if it was you"
+            "it; if it was you, run this agent once with --adopt-nonces"
         )
 
     def _locate(self, nonce: int, head: BlockRef) -> Mined | None:

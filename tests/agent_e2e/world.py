@@ -24,6 +24,7 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from scripts.market.ports import free_port
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.jobs import Attested, JobsContract, Posted
 from teraproof.errors import LocalError
@@ -34,7 +35,7 @@ from teraproof.protocol.terms import Order, Record, Status, Terms
 from teraproof.rpc.client import RpcPool
 from tests.agent_e2e.chain import DAY, TPF, USD, Deployment, deployment, until
 from tests.agent_e2e.nursery import Nursery, Process
-from tests.support.anvil import ROOT, Anvil, free_port
+from tests.support.anvil import ROOT, Anvil
 from tests.support.processes import with_argument
 from tests.support.runs import accepted
 
@@ -336,15 +337,21 @@ margin_seconds = 20
                 stderr=log,
             )
 
-    def fork_agent(self, nursery: Nursery, **orders: str) -> None:
+    def fork_agent(self, nursery: Nursery, *options: str, **orders: str) -> None:
         """Start the agent from a process that has its modules loaded already; see `nursery`."""
         self.process = nursery.start(
-            self._run_arguments(),
+            [*self._run_arguments(), *options],
             directory=self.directory,
             environment=self._environment(None),
             log=self.directory / "agent.log",
             **orders,
         )
+
+    def own_up(self, nursery: Nursery) -> None:
+        """Have the agent accept what its owner has sent with the operator's key."""
+        self.fork_agent(nursery, "--adopt-nonces")
+        self.until(self._answers, "the agent's API", 30)
+        self.kill_agent()
 
     def _run_arguments(self) -> list[str]:
         return ["run", "--skip-checks", "--config", str(self.configure())]
@@ -405,7 +412,9 @@ margin_seconds = 20
         path = self.directory / "agent" / "data" / "agent.sqlite"
         if not path.exists():
             return []
-        with contextlib.closing(sqlite3.connect(path, timeout=30)) as database:
+        # One that may write empties the log at its end, and an agent takes that for a loss.
+        place = f"file:{path}?mode=ro"
+        with contextlib.closing(sqlite3.connect(place, timeout=30, uri=True)) as database:
             try:
                 return database.execute(query).fetchall()
             except sqlite3.OperationalError:
