@@ -97,6 +97,14 @@ class Contract:
         data = self.rpc.eth_call(self.address, function.encode(*arguments), block)
         return function.decode_output(data)
 
+    def read_many(
+        self, function: Function, block: Block, arguments: Sequence[Sequence[object]]
+    ) -> list[Any]:
+        """What a view that returns one word gives for each of these, in a request or a few."""
+        calls = [function.encode(*one) for one in arguments]
+        answers = self.rpc.read_many(self.address, calls, block)
+        return [function.decode_output(answer)[0] for answer in answers]
+
 
 def _trimmed(topics: Sequence[object]) -> list[object]:
     """A filter without the arguments at its end that may be anything."""

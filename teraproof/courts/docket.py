@@ -13,7 +13,7 @@ from enum import IntEnum
 
 from eth_utils.address import to_checksum_address
 
-from teraproof.contracts.disputes import Costs, DisputesContract, Enlisted, Opened
+from teraproof.contracts.disputes import JUROR_OF, Costs, DisputesContract, Enlisted, Opened
 from teraproof.courts.votes import Ruling, Vote
 from teraproof.protocol.dispute import Case
 from teraproof.rpc.errors import Reverted
@@ -142,10 +142,11 @@ class Dispute:
 
 
 def read(disputes: DisputesContract, case: Case, block: Block) -> Dispute | None:
-    """The dispute over a case at a block; None if none is open, or it has another case.
-
-    Raises ChainError.
+    """The dispute over a case at a block; None if none is open, or it has another case. All of it
+    is of one block, also of the latest: phase and votes fit each other. Raises ChainError.
     """
+    if isinstance(block, str):
+        block = disputes.rpc.head()
     try:
         standing = disputes.standing_of(case, block)
     except Reverted:
@@ -188,9 +189,11 @@ def members_of(
 ) -> list[Member]:
     """Who has seats for a capability, by the events from block `first` on, the most seats first;
     also those whose term `is_over`. Each owner is there once. Raises ChainError.
+
+    Besides the events it costs one request for each 400 jurors (`rpc.gather`).
     """
     leaves = {event.leaf for event in disputes.find(Enlisted, first, capability=capability)}
-    words = [disputes.juror_of(capability, leaf, block) for leaf in sorted(leaves)]
+    words = disputes.read_many(JUROR_OF, block, [(capability, leaf) for leaf in sorted(leaves)])
     found = [one for word in words if (one := Member.unpack(word)) is not None and one.seats]
     return sorted(found, key=lambda one: -one.seats)
 

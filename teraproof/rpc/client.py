@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
+from teraproof.errors import LocalError
 from teraproof.headers import Header, rebuild
-from teraproof.rpc import decode
+from teraproof.rpc import decode, gather
 from teraproof.rpc.endpoint import Haste
 from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, Reverted, RpcError, Transport
 from teraproof.rpc.fees import MIN_GAS
 from teraproof.rpc.quorum import Quorum
 from teraproof.rpc.routing import counted, state_of
 from teraproof.rpc.types import Block, BlockRef, Fees, Log, Mined, Receipt
+
+log = logging.getLogger(__name__)
 
 _USUAL_TIP = 10**9  # wei per gas, where no endpoint says anything; it is taken everywhere
 _JUMP = 8  # times the present base fee that the next block's may be, to be believed
@@ -29,6 +33,7 @@ class RpcPool(Quorum):
     Every method raises ChainError when no endpoint gives a usable answer.
     """
 
+    _gathers = True  # until an endpoint refuses it
     #: Blocks that one request for logs asks for; it follows what the endpoints admit.
     log_range = _LOG_RANGE
     #: The most that `log_range` grows to.
@@ -53,7 +58,7 @@ class RpcPool(Quorum):
 
     def eth_call(
         self,
-        to: str,
+        to: str | None,
         data: bytes,
         block: Block,
         sender: str | None = None,
@@ -61,14 +66,38 @@ class RpcPool(Quorum):
     ) -> bytes:
         """Run a call on the state of a block. Raises Reverted with the contract's reason.
 
-        `gas` is the most that it may use; without it the node's own limit holds.
+        `to` None runs init code, and gives what would be the code of the new contract. `gas` is
+        the most that it may use; without it the node's own limit holds.
         """
-        request = {"to": to, "data": "0x" + data.hex()}
+        request = {"data": "0x" + data.hex()}
+        if to is not None:
+            request["to"] = to
         if gas is not None:
             request["gas"] = hex(gas)
         if sender is not None:
             request["from"] = sender
         found: bytes = self._state("eth_call", request, block, decode.hex_bytes)
+        return found
+
+    def read_many(self, to: str, calls: Sequence[bytes], block: Block) -> list[bytes]:
+        """What views of a contract return on the state of a block, a word of 32 bytes each. The
+        calls are equally long. One request takes `gather.MOST` of them; where no endpoint runs it,
+        they are asked one by one. Raises Reverted when one of them does.
+        """
+        found: list[bytes] = []
+        for first in range(0, len(calls), gather.MOST):
+            part = calls[first : first + gather.MOST]
+            if self._gathers and len(part) > 1:
+                try:
+                    answer = self.eth_call(None, gather.program(to, part), block)
+                    found += gather.words(answer, len(part))
+                    continue
+                except BlockUnknown:
+                    raise
+                except (ChainError, LocalError) as error:
+                    log.info("%s reads are made one by one: %s", len(part), error)
+                    self._gathers = isinstance(error, Reverted)  # then one of them does
+            found += [self.eth_call(to, call, block) for call in part]
         return found
 
     def code(self, address: str, block: Block = "latest") -> bytes:

@@ -24,6 +24,7 @@ from tests.contracts.court import CAPABILITY, MANIFEST, Case, Court
 from tests.contracts.court_room import wait
 from tests.contracts.deploy import Contract
 
+PRESENT = 0  # a block's number, which the node does not look at
 OTHER = b"the manifest of what comes out of it here"
 
 
@@ -43,7 +44,7 @@ def sdk(disputes: Contract) -> DisputesContract:
 
 
 def look(sdk: DisputesContract, case: Case) -> Dispute:
-    found = docket.read(sdk, SdkCase.from_abi(astuple(case)), "latest")
+    found = docket.read(sdk, SdkCase.from_abi(astuple(case)), PRESENT)
     assert found is not None
     return found
 
@@ -177,7 +178,7 @@ def test_no_quorum__who_can_ask_for_a_larger_jury(
 
 def test_another_case__none(drawn: Case, sdk: DisputesContract) -> None:
     values = [*astuple(drawn)[:-1], drawn.duration + 1]
-    assert docket.read(sdk, SdkCase.from_abi(values), "latest") is None
+    assert docket.read(sdk, SdkCase.from_abi(values), PRESENT) is None
 
 
 def test_member(court: Court, sdk: DisputesContract, accused: Provider) -> None:
