@@ -167,8 +167,6 @@ def post(
     from teraproof.protocol.terms import Order
 
     read = _restricted(package, allow)
-    if judged == "refusable":
-        session.ui.note("few providers take a job that may be refused")
     market, sender, ui = session.market, session.sender, session.ui
     highest = market.price(price, "--price")
     lowest = highest if start_price is None else market.price(start_price, "--start-price")

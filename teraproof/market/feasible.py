@@ -100,7 +100,8 @@ def judge(
 def _by_judge(listing: Listing, judged: int) -> list[Refused]:
     """Whether a provider takes orders that are judged in this way, by what it says."""
     if judged == Judged.REFUSABLE and listing.accepts_refusable is False:
-        return [Refused(Code.NOT_REFUSABLE, "takes no job that may be refused")]
+        line = "takes no job that may be refused (its setting `jobs.accept_refusable`)"
+        return [Refused(Code.NOT_REFUSABLE, line)]
     if judged > LEAST_CAPABILITY and listing.accepts_judged == "no":
         line = "takes no order that jurors may judge (its setting `jobs.accept_judged`)"
         return [Refused(Code.COURT_REFUSED, line)]
@@ -165,8 +166,11 @@ def show(market: Market, ui: Ui, verdicts: Sequence[Verdict], order: Order | Non
         for verdict in verdicts
     ]
     ui.table("Who would take it", ("provider", "takes it", "price", "why not"), rows)
-    if any(one.code is Code.COURT_REFUSED for verdict in verdicts for one in verdict.refusals):
+    codes = {one.code for verdict in verdicts for one in verdict.refusals}
+    if Code.COURT_REFUSED in codes:
         ui.note("for jurors, ask a provider to name your address in its `jobs.accept_judged`")
+    if Code.NOT_REFUSABLE in codes:
+        ui.note("for a job that you may refuse, ask a provider to set `jobs.accept_refusable`")
 
 
 def _taken(market: Market, verdict: Verdict, order: Order | None) -> str:

@@ -448,13 +448,16 @@ def test_refused__says_what_helps(says: dict[str, Any], said: str, not_said: str
     assert ("try again in a minute, or change the job" in read) == ("slots" in says)
 
 
-def test_refused_for_its_judge__the_setting_and_whom_to_ask() -> None:
-    asked = Asked("http://agent", Listing.parse(published()))
-    verdict = feasible.judge(MARKET, provider(), asked, spec(), judged=COURT)
+@pytest.mark.parametrize(
+    ("judged", "setting"), [(COURT, "accept_judged"), (Judged.REFUSABLE, "accept_refusable")]
+)
+def test_refused_for_its_judge__the_setting_and_what_to_ask_for(judged: int, setting: str) -> None:
+    asked = Asked("http://agent", Listing.parse(published(accept_refusable=False)))
+    verdict = feasible.judge(MARKET, provider(), asked, spec(), judged=judged)
     ui = QuietUi()
     feasible.show(MARKET, ui, [verdict])
-    assert "its setting `jobs.accept_judged`" in ui.lines[0]
-    assert "ask a provider to name your address" in ui.lines[1]
+    assert f"its setting `jobs.{setting}`" in ui.lines[0]
+    assert "ask a provider to" in ui.lines[1] and setting in ui.lines[1] and len(ui.lines) == 2
 
 
 def test_ask_providers__who_takes_it_first_the_cheapest_of_them_first() -> None:
