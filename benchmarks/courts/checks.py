@@ -2,8 +2,8 @@
 """Spot checks of jobs that nobody disputes: what a form deters, and what it costs.
 
 A provider lies where that pays, a checker runs the job where that pays. A lying provider gives the
-seal of its result to any checker that asks, so a checker need not run to agree. Amounts are in
-units of the price.
+seal of its result to any checker that asks, so a checker need not run to agree; honest ones sell
+theirs for less than a run, so that having one does not show a lie. Amounts are in prices.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Form:
     """The part of all checked results that are known to be wrong."""
     planting: float = 0.05
     """What a decoy costs besides its check."""
+    tenants: float = 0.0
+    """The part of their jobs that tenants check themselves; who agreed with a lie is fined."""
 
     @property
     def cost(self) -> float:
@@ -79,17 +81,25 @@ def balance(world: World, form: Form, checked: float) -> Balance:
     """The mixed equilibrium of lying and looking, where the seal can always be had.
 
     A checker that agrees unseen saves its run; it misses the bounty if the job is a lie, and is
-    fined if a second checker runs, or if it is a decoy.
+    fined if a second checker or the tenant runs it, or if it is a decoy.
     """
-    runs = world.saved / (checked * (1 + world.collateral)) if checked > 0 else float("inf")
+    missing = world.saved / (1 + world.collateral) - form.tenants
+    if missing <= 0:
+        return Balance(0.0, 0.0)  # tenants look often enough by themselves
+    runs = missing / ((1 - form.tenants) * checked) if checked > 0 else float("inf")
     at_least = form.decoys * (form.fine + form.pay) - world.run
     if runs >= 1:
         return Balance(1.0, 1.0)  # even if every check is a run, lying pays
     if at_least >= 0:
         return Balance(0.0, 1.0)
-    risk = form.bounty + form.second * runs * (form.fine + form.pay)
+    risk = form.bounty + _shown(form, runs) * (form.fine + form.pay)
     lies = -at_least / ((1 - form.decoys) * risk)
     return Balance(min(1.0, lies), runs if lies < 1 else 0.0)
+
+
+def _shown(form: Form, runs: float) -> float:
+    """The chance that a lie which a checker agreed with comes out all the same."""
+    return 1 - (1 - form.second * runs) * (1 - form.tenants)
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,9 @@ class Changes:
 
 def changes(world: World, form: Form, checked: float, at: Balance) -> Changes:
     """The means, where lies and runs are that frequent."""
-    lie = world.saved - checked * at.runs * (1 + world.collateral)
-    risk = form.bounty + form.second * at.runs * (form.fine + form.pay)
+    found = 1 - (1 - checked * at.runs) * (1 - form.tenants)
+    lie = world.saved - found * (1 + world.collateral)
+    risk = form.bounty + _shown(form, at.runs) * (form.fine + form.pay)
     decoy = form.decoys * (form.fine + form.pay)
     return Changes(lie, world.run - decoy - (1 - form.decoys) * at.lies * risk)
 
@@ -116,10 +127,13 @@ def changes_drawn(
     """The same from drawn jobs, decoys and checkers."""
     chance = np.random.default_rng(seed)
     looked = (chance.random(runs) < checked) & (chance.random(runs) < at.runs)
+    by_tenant = chance.random(runs) < form.tenants
+    looked |= by_tenant
     lie = np.where(looked, -world.collateral, 1.0) - (1 - world.saved)
     decoy = chance.random(runs) < form.decoys
     false = chance.random(runs) < at.lies
     caught = (chance.random(runs) < form.second) & (chance.random(runs) < at.runs)
+    caught |= by_tenant
     away = np.where(decoy | (false & caught), -form.fine, form.pay)
     run = form.pay - world.run + np.where(~decoy & false, form.bounty, 0.0)
     return Changes(float(lie.mean()), float((away - run).mean()))

@@ -336,6 +336,7 @@ _FORMS = (
     ("b: a second check of every other", Form(second=0.5)),
     ("b: a second check of each", Form(second=1.0)),
     ("c: 8 % decoys", Form(decoys=0.08)),
+    ("e: tenants check 3 % themselves", Form(tenants=0.03)),
 )
 
 

@@ -257,7 +257,10 @@ def test_undecided__votes_of_nothing_earn_no_more_than_one_shared_run(
 # ------------------------------------------------------------------------- spot checks
 
 
-@pytest.mark.parametrize("form", [Form(), Form(bounty=1.5), Form(second=0.5), Form(decoys=0.08)])
+@pytest.mark.parametrize(
+    "form",
+    [Form(), Form(bounty=1.5), Form(second=0.5), Form(decoys=0.08), Form(tenants=0.03)],
+)
 def test_checks__where_they_balance_no_side_gains_by_changing(form: Form) -> None:
     world = replace(WORLD, collateral=10.0)
     checked = checks.rate(form, 0.05)
@@ -268,6 +271,15 @@ def test_checks__where_they_balance_no_side_gains_by_changing(form: Form) -> Non
     assert near(exact.look_away, drawn.look_away, form.pay)
     assert exact.lie <= 1e-9
     assert exact.look_away <= 1e-9
+
+
+def test_checks__tenants_look_too__lies_end_only_where_no_check_is_needed() -> None:
+    world = replace(WORLD, collateral=10.0)
+    enough = checks.tenants_rate(world)
+    some = [checks.balance(world, Form(tenants=part * enough), 0.15) for part in (0.0, 0.5, 0.9)]
+    assert some[0].lies > some[1].lies > some[2].lies > 0.2
+    assert some[0].runs > some[1].runs > some[2].runs > 0
+    assert checks.balance(world, Form(tenants=enough), 0.0).lies == 0
 
 
 def test_checks__a_seal_alone_never_ends_lying__decoys_would() -> None:
