@@ -16,7 +16,7 @@ import click
 from scripts.market.accounts import load
 from scripts.market.command import LocalCommand
 from scripts.market.court_cast import CAPABILITY, PROVIDER, TENANT, Player, Plot
-from scripts.market.court_story import JURORS, SEATS, tell
+from scripts.market.court_story import tell
 from scripts.market.network import connect
 from scripts.market.stage import Stage
 from teraproof.errors import CommandError
@@ -49,7 +49,7 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
         )
     plot = Plot.of(seed, liar, appeal)
     deployer, owner, tenant, *others = (
-        load(f"TEST::{number}", chain, provider) for number in range(3 + JURORS)
+        load(f"TEST::{number}", chain, provider) for number in range(3 + len(plot.seats))
     )
     with tempfile.TemporaryDirectory(prefix="teraproof-demo-") as temporary:
         home = (keep or Path(temporary)).absolute()
@@ -60,7 +60,6 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
                 "TERAPROOF_BENCHMARK__ENABLED": "false",
                 "TERAPROOF_DISPUTES__APPEAL_UP_TO": "0",  # the play says who appeals
             }
-            honest = {"TERAPROOF_DISPUTES__SEATS": f'{{"{CAPABILITY}": {SEATS}}}'}
             stage.agent.extra = common | {"TERAPROOF_JOBS__ACCEPT_JUDGED": "anyone"}
             if plot.liar == PROVIDER:
                 lies = plot.write_liar(home / "liar")
@@ -68,9 +67,10 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
                     "TERAPROOF_RUNNER__RUNTIMES": f'{{"{CAPABILITY.runtime}": "{lies}"}}'
                 }
             people = [Player("the provider", owner, stage.agent)]
-            for number, juror in enumerate(others, 1):
+            for number, (juror, seats) in enumerate(zip(others, plot.seats, strict=True), 1):
+                wanted = {"TERAPROOF_DISPUTES__SEATS": f'{{"{CAPABILITY}": {seats}}}'}
                 place = home / f"juror-{number}"
-                agent = stage.hire(f"juror {number}", place, {**common, **honest})
+                agent = stage.hire(f"juror {number}", place, {**common, **wanted})
                 people.append(Player(agent.name, juror, agent))
             if not tell(stage, plot, people):
                 raise CommandError(

@@ -19,6 +19,9 @@ from teraproof.protocol.capability import CPU, Capability
 PROVIDER, TENANT = "provider", "tenant"
 CAPABILITY = Capability("batch", "python-ml", CPU)
 ROWS = 400
+# Seats of each juror. Some come for an appeal: who sat before cannot sit again, and of a few jurors
+# too few would be left.
+SEATS, SEATS_AND_LATE = (2,) * 6, ((3,) * 4, (18,) * 2)
 _LIE = '''"""A provider that lies: one bit of one output is another one than the job has made."""
 
 import atexit
@@ -86,6 +89,17 @@ class Plot:
             bit,
             victim,
         )
+
+    @property
+    def seats(self) -> tuple[int, ...]:
+        """Of the jurors that have seats from the beginning, then of those that come later."""
+        early, late = SEATS_AND_LATE
+        return (*early, *late) if self.appeal else SEATS
+
+    @property
+    def late(self) -> int:
+        """How many of the jurors come when a ruling is appealed."""
+        return len(SEATS_AND_LATE[1]) if self.appeal else 0
 
     def write_job(self, folder: Path) -> Path:
         """The package of the job, a directory."""

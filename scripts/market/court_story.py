@@ -39,13 +39,14 @@ from teraproof.protocol.digests import manifest
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
 
-JURORS, SEATS = 6, 2
-STAKE, JUROR_STAKE, COLLATERAL = 1_000 * TPF, 100 * TPF, 100 * TPF
+STAKE, COLLATERAL = 1_000 * TPF, 100 * TPF
+SEAT_STAKE = 12 * TPF  # a seat takes ten of them; fines are paid of what it takes
 PRICE = 3 * USD
 MONEY = 100 * USD
 _LOOK_SECONDS = 0.2
 _DRAW_SECONDS = 4.0  # in which agents draw, before the tenant does
 _PHASE_SECONDS = 120.0
+_SEATS_EVERY = 60  # in which an agent looks after its seats, of the chain
 
 
 @dataclass
@@ -59,6 +60,20 @@ class Court:
     jurors: list[Player] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     """Owners of jurors whose machine is gone."""
+    is_whole: bool = False
+    """Whether the jurors that come for the appeal are here."""
+    has_appealed: bool = False
+
+    @property
+    def late(self) -> list[Player]:
+        """The jurors that come when a ruling is appealed."""
+        return self.jurors[len(self.jurors) - self.plot.late :]
+
+    def stake(self, player: Player) -> int:
+        """What a player stakes, TPF wei."""
+        if player is self.provider:
+            return STAKE
+        return SEAT_STAKE * self.plot.seats[self.jurors.index(player)]
 
     @property
     def names(self) -> dict[str, str]:
@@ -76,9 +91,12 @@ class Court:
         return picture(found, self.names, dead, now, vacant)
 
     def read(self, job: jobs.Job) -> Dispute | None:
-        """The dispute as it stands; None once it is over."""
-        case = disputes.case_of(self.market, job)
-        return docket.read(court_of(self.market), case, "latest")
+        """The dispute as it stood a block ago; None once it is over.
+
+        Anvil may run a call for its newest block on the state of the next one.
+        """
+        case, head = disputes.case_of(self.market, job), self.market.chain.head()
+        return docket.read(court_of(self.market), case, head.number - 1)
 
 
 def tell(stage: Stage, plot: Plot, people: list[Player]) -> bool:
@@ -111,7 +129,8 @@ def tell(stage: Stage, plot: Plot, people: list[Player]) -> bool:
 
 def _enter(court: Court) -> None:
     stage, market = court.stage, court.market
-    stage.ui.act(f"2  A provider and {JURORS} jurors register, stake and start their agents")
+    count = len(court.jurors)
+    stage.ui.act(f"2  A provider and {count} jurors register, stake and start their agents")
     url = stage.chain.pool.endpoints[0].url
     file = registry.path_of(stage.home / "deployments", stage.chain.chain_id)
     players = [court.provider, *court.jurors]
@@ -127,32 +146,54 @@ def _enter(court: Court) -> None:
     with ThreadPoolExecutor(2) as pool, stage.console.status("settings and keys"):
         consents = list(pool.map(prepare, players))
     for player, consent in zip(players, consents, strict=True):
-        stake = STAKE if player is court.provider else JUROR_STAKE
+        stake = court.stake(player)
         sender, quiet = stage.sender(player.owner), QuietUi()
         agreed = providers.read_consent(consent, market, player.address)
         providers.register(
             market, sender, quiet, agreed, max_lock_per_order=stake, max_locked=stake
         )
-        providers.delegate(market, sender, quiet, player.address, stake)
+        if player not in court.late:
+            providers.delegate(market, sender, quiet, player.address, stake)
         player.agent.start()
+    later = f"; {len(court.late)} of the jurors stake later" if court.late else ""
     stage.ui.step(
-        f"they are registered, with {show_tpf(STAKE)} and {show_tpf(JUROR_STAKE)} of stake"
+        f"they are registered, with {show_tpf(STAKE)} of stake, and {show_tpf(SEAT_STAKE)} for "
+        f"each seat of a juror{later}"
     )
     stage.tick()
     for player in players:
         stage.await_agent(player.agent)
     stage.ui.step(f"{len(players)} agents run")
-    capability = CAPABILITY.number().to_bytes(32, "big")
-    wanted = JURORS * SEATS
+    seats = court.plot.seats
     with stage.console.status("jurors take their seats"):
-        stage.wait(
-            "the jurors to take seats",
-            lambda: True if read_jury(market, capability).seats >= wanted else None,
-            _PHASE_SECONDS,
-            shown=True,
-        )
+        _await_seats(court, sum(seats[: len(seats) - court.plot.late]))
+
+
+def _await_seats(court: Court, wanted: int) -> None:
+    """Wait until jurors have this number of seats, and these count."""
+    stage, market = court.stage, court.market
+    capability = CAPABILITY.number().to_bytes(32, "big")
+    stage.wait(
+        "the jurors to take seats",
+        lambda: True if read_jury(market, capability).seats >= wanted else None,
+        _PHASE_SECONDS,
+        shown=True,
+    )
     stage.pass_time(court_of(market).period("latest"))
     stage.ui.step(f"{read_jury(market, capability).described()}; they count from now on")
+
+
+def _reinforce(court: Court) -> None:
+    """The others stake; then their agents take seats, from which the next jury is drawn."""
+    stage, market = court.stage, court.market
+    for player in court.late:
+        providers.delegate(
+            market, stage.sender(player.owner), QuietUi(), player.address, court.stake(player)
+        )
+    stage.ui.step(f"{len(court.late)} more jurors stake: they have not sat in this dispute")
+    stage.pass_time(_SEATS_EVERY)
+    _await_seats(court, sum(court.plot.seats))
+    court.is_whole = True
 
 
 def _fund(court: Court) -> None:
@@ -160,7 +201,7 @@ def _fund(court: Court) -> None:
     stage, market = court.stage, court.market
     deployer, quiet = stage.sender(stage.deployer), QuietUi()
     for juror in court.jurors:
-        give = market.token.transfer(juror.address, JUROR_STAKE)
+        give = market.token.transfer(juror.address, court.stake(juror))
         transact(deployer, quiet, "transfer", market.token, give)
     dollar = PaymentTokenContract(stage.chain.pool, market.payment.address)
     mint = dollar.mint(court.provider.address, MONEY)
@@ -232,6 +273,9 @@ def _judge(court: Court, job: jobs.Job) -> tuple[Round, ...]:
     with Live(console=stage.console, auto_refresh=False, transient=True) as live:
         while True:
             found = court.read(job)
+            if found is None and seen is None:
+                time.sleep(_LOOK_SECONDS)  # the block with it is still the newest one
+                continue
             if found is None:
                 break
             seen = found
@@ -270,7 +314,12 @@ def _act(court: Court, job: jobs.Job, found: Dispute, waited: float) -> None:
     elif found.phase is Phase.FAILED:
         _try(lambda: disputes.advance(market, sender, quiet, job))
     elif found.phase is Phase.RULED:
-        if court.plot.appeal or found.ruling is Ruling.NONE:
+        if court.late and not court.is_whole:
+            _reinforce(court)
+        elif court.has_appealed:
+            pass  # the block with it is still the newest one
+        elif court.plot.appeal or found.ruling is Ruling.NONE:
+            court.has_appealed = True
             who = stage.tenant if found.loser() == stage.tenant.address else court.provider.owner
             receipt = disputes.appeal(market, stage.sender(who), quiet, job)
             stage.spend("appeal", receipt)
