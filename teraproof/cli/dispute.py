@@ -29,7 +29,11 @@ def cli() -> None:
 
 @command(cli, Needs.ACCOUNT, "open")
 @_job
-@click.option("--evidence", type=_FILE, help="What you say about it; its digest goes on chain.")
+@click.option(
+    "--evidence",
+    type=_FILE,
+    help="What you say about it, a file of 1 MiB at most; its digest goes on chain.",
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -51,18 +55,25 @@ def open_dispute(
     receipt first, if they are not here yet. A provider that does not serve them can be disputed,
     too.
     """
+    import hashlib
+
     from teraproof.market import disputes
+    from teraproof.market.evidence import read_file
     from teraproof.market.funds import Funds
-    from teraproof.protocol.digests import file_digest
     from teraproof.protocol.terms import ZERO_WORD
 
     market, sender = session.market, session.sender
     job = _find(session, job_id)
     disputes.check_disputable(market, job, sender.address)
-    digest = ZERO_WORD if evidence is None else file_digest(evidence)
+    digest = ZERO_WORD if evidence is None else hashlib.sha256(read_file(evidence)).digest()
     served = _fetch(session, job, output, endpoint)
     funds = Funds.CREDIT if from_credit else Funds.AUTO
     done = disputes.open_dispute(market, sender, session.ui, job, digest, funds)
+    if evidence is not None:
+        session.ui.note(
+            f"keep {evidence}: once jurors are drawn, dispute evidence {job_id} {evidence} hands "
+            "it to them"
+        )
     return {
         "job": "0x" + job.job.hex(),
         "bond": str(disputes.read(market, job).costs.dispute_bond),
@@ -70,6 +81,24 @@ def open_dispute(
         "served": served,
         "block": done.block_number,
     }
+
+
+@command(cli, Needs.ACCOUNT, "evidence")
+@_job
+@click.argument("file", metavar="FILE", type=_FILE)
+def give_evidence(session: Session, job_id: str, file: Path) -> Result:
+    """Hand FILE to the drawn jurors of JOB.
+
+    It is what the dispute was opened with. It goes to each juror's own agent, until their time to
+    commit is over; run it again for each jury. Agents vote by their own runs alone: it is for the
+    owners of jurors to read.
+    """
+    from teraproof.market import evidence
+
+    data = evidence.read_file(file)
+    job = _find(session, job_id)
+    given = evidence.give(session.market, session.signer, session.ui, job, data)
+    return {"job": "0x" + job.job.hex(), "jurors": evidence.to_json(given)}
 
 
 @command(cli, Needs.CHAIN)

@@ -376,6 +376,17 @@ class AgentClient:
                 part.replace(target)
         return spec
 
+    def give_evidence(self, job_id: bytes, data: bytes) -> bool:
+        """Give a drawn juror what we say of a disputed result of ours: the bytes whose sha256 the
+        dispute was opened with, at most `EVIDENCE_BYTES`. Whether it was sent: False where it is
+        there already.
+        """
+        path = f"{_under('disputes', job_id)}/evidence"
+        if self._has(path):
+            return False
+        self._http.checked(self._http.request("PUT", path, content=data))
+        return True
+
     def _attested(
         self,
         job_id: bytes,
@@ -440,10 +451,14 @@ def _sha256(data: bytes) -> bytes:
 
 
 def _job(job_id: bytes) -> str:
+    return _under("jobs", job_id)
+
+
+def _under(what: str, job_id: bytes) -> str:
     text = job_id.hex()
     if not is_hex_digest(text):
         raise LocalError("job id: expected 32 bytes", Code.INPUT_INVALID)
-    return f"/v1/jobs/0x{text}"
+    return f"/v1/{what}/0x{text}"
 
 
 def _file_pieces(fd: int) -> Iterator[bytes]:

@@ -10,6 +10,9 @@ from typing import Any
 from teraproof.errors import LocalError
 from teraproof.protocol.terms import address, uint, word
 
+#: The most that a requester may say of its dispute, in one file.
+EVIDENCE_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
 class Case:

@@ -33,6 +33,8 @@ from provider_agent.http.limits import ApiLimits
 from provider_agent.http.server import ApiServer, status_server
 from provider_agent.http.status import create_status_app
 from provider_agent.http.uploads import InputStorage, Permit, StorageLimits
+from provider_agent.modules.disputes.hearing import Hearing
+from provider_agent.modules.disputes.routes import HearingRoutes
 from provider_agent.modules.jobs.api import JobsApi
 from provider_agent.modules.jobs.documents import JobView
 from provider_agent.modules.jobs.evidence import Evidence
@@ -190,6 +192,7 @@ class Rig:
     status_url: str = ""
     desk: FixedPrice = field(default_factory=FixedPrice)
     evidence: Any = None  # what jurors may read; None: nobody is drawn
+    hearing: Any = None  # what a juror takes in; None: no disputes
 
     def job(self, job_id: bytes) -> JobView | None:
         return self.jobs.get(job_id)
@@ -227,7 +230,7 @@ class Rig:
         )
 
     def app(self) -> ASGIApp:
-        """The API with the routes of jobs."""
+        """The API with the routes of jobs and jurors."""
         self.inputs = InputStorage(self.root / "inputs", self.storage_limits)
         api = JobsApi(
             jobs=self,
@@ -238,7 +241,11 @@ class Rig:
             quotes=self,
             limits=self.limits,
         )
-        return create_app(self.deps(), [partial(operations, api)])
+        hearing = self.hearing or Hearing(self.root / "juror", lambda: 0)
+        return create_app(
+            self.deps(),
+            [partial(operations, api), lambda door: HearingRoutes(hearing, door).operations()],
+        )
 
     @property
     def health(self) -> Health:

@@ -19,15 +19,19 @@ from click.testing import CliRunner, Result
 
 from provider_agent.cli import main as cli
 from provider_agent.modules.all import open_store
+from provider_agent.modules.disputes.votes import VoteBook
 from provider_agent.modules.jobs.attestations import SaidOtherwise
 from provider_agent.modules.jobs.results import Results
 from provider_agent.store import IntentKey, IntentState, backup
 from provider_agent.tx.keys import KeyLock
+from teraproof.courts.votes import Opinion, Vote
 from teraproof.errors import LocalError
+from teraproof.protocol.dispute import Case
 from teraproof.protocol.messages import Attestation
 
 OWNER = "0x" + "00" * 19 + "01"
 OPERATOR = "0x" + "00" * 19 + "02"
+CASE = Case(b"\1" * 32, OWNER, OWNER, OPERATOR, b"\2" * 32, b"\3" * 32, 1, 1)
 SAID = Attestation(b"\x05" * 32, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, 10, 20)
 SETTINGS = f"""
 [chain]
@@ -261,6 +265,31 @@ def test_restore__what_was_signed_before_the_backup__nothing_else_is_ever_signed
     assert found is not None and (found.statement, found.receipt) == (SAID, b"receipt")
     with pytest.raises(SaidOtherwise):
         after.keep(replace(SAID, result=b"\x09" * 32), b"")
+
+
+def test_restore__votes_that_were_kept_before_the_backup__the_same_are_cast(
+    home: Path, tmp_path: Path
+) -> None:
+    kept, other = Opinion(Vote.WRONG, b"\x05" * 32), Opinion(Vote.RIGHT, b"\x06" * 32)
+    VoteBook(home / "data" / "votes").keep(CASE, 0, kept)
+    assert saved(home, tmp_path / "copy").exit_code == 0
+    shutil.rmtree(home / "data")
+    assert restored(home, tmp_path / "copy").exit_code == 0
+    after = VoteBook(home / "data" / "votes")
+    assert after.of(CASE, 0) == kept and after.keep(CASE, 0, other) == kept
+    assert after.of(CASE, 2) is None
+
+
+def test_restore__a_vote_on_the_disk__stays(home: Path, tmp_path: Path) -> None:
+    VoteBook(home / "data" / "votes").keep(CASE, 0, Opinion(Vote.WITHHELD))
+    assert saved(home, tmp_path / "copy").exit_code == 0
+    later = Opinion(Vote.WRONG, b"\x05" * 32)
+    VoteBook(home / "data" / "votes").keep(CASE, 2, later)
+    for file in (home / "data").glob("agent.sqlite*"):
+        file.unlink()
+    assert restored(home, tmp_path / "copy").exit_code == 0
+    after = VoteBook(home / "data" / "votes")
+    assert (after.of(CASE, 0), after.of(CASE, 2)) == (Opinion(Vote.WITHHELD), later)
 
 
 def test_restore__something_was_signed_since__the_disk_counts(home: Path, tmp_path: Path) -> None:

@@ -8,16 +8,19 @@ until it draws one that fits. What a job gives depends on the runtime: a liar's 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from teraproof.client.jobs import AgentClient
 from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.jobs import JobsContract
 from teraproof.courts import docket
 from teraproof.courts.docket import Dispute, Phase
 from teraproof.deals import attestation_of
+from teraproof.errors import LocalError
 from teraproof.protocol.capability import Capability
 from teraproof.protocol.dispute import Case, Statement
 from teraproof.protocol.terms import Status
@@ -111,8 +114,8 @@ class Courtroom:
             job.wait(Status.ATTESTED, seconds=90)
         return job
 
-    def dispute(self, job: Job) -> Case:
-        """The tenant takes the result to the court."""
+    def dispute(self, job: Job, evidence: bytes = b"") -> Case:
+        """The tenant takes the result to the court, with something to say."""
         told = job.attested()
         said = attestation_of(job.terms, told)
         statement = Statement(said.spec, said.result, said.receipt, said.started, said.finished)
@@ -122,11 +125,25 @@ class Courtroom:
             job.terms.abi_tuple(),
             job.record().abi_tuple(),
             statement.abi_tuple(),
-            bytes(32),
+            hashlib.sha256(evidence).digest() if evidence else bytes(32),
         )
         case = docket.case_of(self.disputes, job.id, 0)
         assert case is not None
         return case
+
+    def hand_over(self, case: Case, juror: World, evidence: bytes) -> None:
+        """The tenant gives what it has to say to a juror's agent."""
+        url = f"http://127.0.0.1:{juror.api_port}"
+        with AgentClient(url, self.provider.tenant, self.anvil.chain_id) as client:
+            juror.until(lambda: self._takes(client, case, evidence), "evidence to be taken", 30)
+
+    @staticmethod
+    def _takes(client: AgentClient, case: Case, evidence: bytes) -> bool:
+        try:
+            client.give_evidence(case.job, evidence)
+        except LocalError:
+            return False
+        return True
 
     def conclude(self, job: Job, case: Case) -> None:
         """What anyone may do at the end."""

@@ -7,6 +7,7 @@ What is owed follows from the dispute at the pinned block and from what is on th
     COMMITTING  drawn, no vote on the disk     -> the bench; WITHHELD when there is no more time
                 drawn, a vote on the disk      -> intent `commit`
     REVEALING   committed                      -> intent `reveal`
+    FAILED      a second jury may pay us       -> intent `redraw`, by turns
     RULED       against a result of ours that our own run confirms -> intent `appeal`
     FINAL       pays us                        -> intent `conclude`
 
@@ -21,8 +22,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eth_utils.crypto import keccak
-
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.module import Cycle
 from provider_agent.core.panels import Panels
@@ -30,6 +29,8 @@ from provider_agent.core.policy import contained
 from provider_agent.core.standing import Provider
 from provider_agent.modules.disputes.appeals import Appeals
 from provider_agent.modules.disputes.bench import Bench, Task
+from provider_agent.modules.disputes.hearing import Awaited, Hearing
+from provider_agent.modules.disputes.juries import CONCLUDE, Juries, turn
 from provider_agent.modules.disputes.repository import DisputesRepository, Order
 from provider_agent.modules.disputes.seats import Seats
 from provider_agent.modules.disputes.votes import VoteBook
@@ -52,6 +53,7 @@ from teraproof.contracts.disputes import (
 from teraproof.contracts.jobs import (
     Attested,
     Cancelled,
+    Disputed,
     Expired,
     JobsContract,
     Posted,
@@ -64,10 +66,9 @@ from teraproof.courts import docket, votes
 from teraproof.courts.docket import Dispute, Phase, Place
 from teraproof.courts.votes import Opinion, Vote
 from teraproof.deals import record_of
-from teraproof.headers import HeaderError
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.messages import Domain
-from teraproof.protocol.terms import Status, Terms, status_of
+from teraproof.protocol.terms import ZERO_WORD, Status, Terms, status_of
 from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
@@ -103,8 +104,8 @@ class Contracts:
 class Times:
     """What the court fixes, in seconds."""
 
-    draw: int
     commit: int
+    reveal: int
     close: int
 
 
@@ -123,6 +124,7 @@ class DisputesDuty:
         book: VoteBook,
         appeals: Appeals,
         panels: Panels,
+        hearing: Hearing,
         attempts: Attempts,
         court: Attempts,
         start_block: int,
@@ -135,6 +137,8 @@ class DisputesDuty:
         self._contracts, self._disputes, self._jobs = contracts, contracts.disputes, contracts.jobs
         self._seats, self._bench, self._book, self._appeals = seats, bench, book, appeals
         self._panels, self._attempts, self._court = panels, attempts, court
+        self._hearing = hearing
+        self._juries = Juries(contracts.disputes, seats, attempts, key.address)
         self._start_block, self._block_seconds = start_block, block_seconds
         self._concludes = concludes
         self._known: dict[bytes, _Known] = {}
@@ -143,9 +147,13 @@ class DisputesDuty:
         self._ended: dict[bytes, float] = {}
         self._final: dict[bytes, int] = {}  # since when it is, unix seconds
         self._swept_at: float | None = None
-        self._asked: dict[bytes, float] = {}  # when a lost event may be searched for again
+        # When a lost event of a job may be searched for again.
+        self._asked: dict[tuple[bytes, str], float] = {}
         #: Disputes in which something is owed by us.
         self.busy = 0
+        #: Unix seconds at which half of the time for a vote of ours is over, and for showing one,
+        #: the earliest of all disputes; 0 where none is missing.
+        self.commit_due, self.reveal_due = 0, 0
 
     # ------------------------------------------------------------------ events
 
@@ -169,6 +177,9 @@ class DisputesDuty:
             known = self._store.order(event.job)
             if known is not None and known.terms is not None:
                 self._store.put(event.job, record=record_of(known.terms, event))
+            return
+        if isinstance(event, Disputed):
+            self._store.put(event.job, evidence=event.evidence)
             return
         if isinstance(event, Registered | EndpointChanged):
             self._store.put_endpoint(event.provider, event.endpoint)
@@ -199,14 +210,14 @@ class DisputesDuty:
         if self._times is None:
             court = self._disputes
             self._times = Times(
-                court.draw_time(block), court.commit_time(block), court.close_time(block)
+                court.commit_time(block), court.reveal_time(block), court.close_time(block)
             )
         self._seats.reconcile(block, provider)
         orders = self._store.disputed()
         here = {order.job for order in orders}
         for job in self._known.keys() - here:
             self._over(job)
-        self.busy = 0
+        self.busy = self.commit_due = self.reveal_due = 0
         for order in orders:
             if cycle.time_left() <= 0:
                 break
@@ -235,11 +246,12 @@ class DisputesDuty:
         self._dirty.discard(job)
         self._final.pop(job, None)
         self._panels.tell(job, {})
+        self._hearing.expect(job, None)
         self._bench.release(job)
         self._ended[job] = self._clock()
 
     def _reconcile(self, order: Order, cycle: Cycle, provider: Provider) -> None:
-        assert order.case is not None  # it is disputed
+        assert order.case is not None and self._times is not None  # disputed; read before
         job, block = order.job, cycle.block
         known, case = self._known.get(job), order.case
         if case.provider != provider.owner and not self._seats.is_member(
@@ -259,15 +271,21 @@ class DisputesDuty:
             again = min(found.until or 2**63, block.timestamp + _LOOK_EVERY)
             known = self._known[job] = _Known(found, again)
             self._serve(found, block, provider)
+            self._hear(order, found, provider)
         dispute = known.dispute
         mine = dispute.current.of(provider.owner)
         if dispute.phase is Phase.DRAWING:
-            self._draw(dispute, cycle, provider)
+            self.busy += self._juries.draw(dispute, cycle, provider)
         elif dispute.phase is Phase.COMMITTING and mine is not None and not mine.has_committed:
+            self.commit_due = _earlier(self.commit_due, (dispute.current.since, dispute.until))
             self._vote(order, dispute, mine, cycle)
         elif dispute.phase is Phase.REVEALING and mine is not None and mine.has_committed:
             if mine.vote is None:
+                began = dispute.until - self._times.reveal
+                self.reveal_due = _earlier(self.reveal_due, (began, dispute.until))
                 self._reveal(order, dispute, mine, cycle)
+        elif dispute.phase is Phase.FAILED:
+            self.busy += self._juries.redraw(dispute, cycle, provider)
         elif dispute.phase is Phase.RULED and self._is_lost(dispute, provider):
             self._appeal(order, dispute, cycle)
         elif dispute.phase is Phase.FINAL:
@@ -294,36 +312,17 @@ class DisputesDuty:
     def _is_lost(dispute: Dispute, provider: Provider) -> bool:
         return dispute.ruling.is_for_requester and dispute.case.provider == provider.owner
 
-    # ------------------------------------------------------------------ juries
+    def _hear(self, order: Order, dispute: Dispute, provider: Provider) -> None:
+        """Take what the requester says, while we may vote on it."""
+        sits = dispute.phase is Phase.COMMITTING and dispute.current.of(provider.owner) is not None
+        awaited = None
+        if sits:
+            digest = order.evidence or self._evidence(order.job) or ZERO_WORD
+            if digest != ZERO_WORD:
+                awaited = Awaited(dispute.case.requester, digest, dispute.until)
+        self._hearing.expect(order.job, awaited)
 
-    def _draw(self, dispute: Dispute, cycle: Cycle, provider: Provider) -> None:
-        """Draw the jury: whoever could sit in it, each at a time of its own; and who appeals."""
-        case, round_ = dispute.case, dispute.current
-        appeals = round_.number == 2 and case.provider == provider.owner
-        if not self._seats.held.get(case.capability) and not appeals:
-            return
-        assert self._times is not None  # read before
-        patience = (
-            0 if appeals else self._turn(case, provider, round_.number, self._times.draw // 2)
-        )
-        if cycle.head.number < round_.target or cycle.head.timestamp < round_.since + patience:
-            return
-        self.busy += 1
-        action = f"draw-{round_.number}"
-        if self._attempts.may_begin(case.job.hex(), action):
-            try:
-                header = self._disputes.rpc.header(round_.target)
-            except HeaderError as error:
-                log.warning("dispute %s: %s", case.job.hex()[:12], error)
-                return
-            data = self._disputes.draw(case, header.data)
-            self._attempts.begin(case.job.hex(), action, data, deadline=dispute.until)
-
-    @staticmethod
-    def _turn(case: Case, provider: Provider, number: int, most: int) -> int:
-        """Seconds that this provider leaves to others: of all who may do it, few pay for it."""
-        drawn = keccak(case.job + bytes([number]) + bytes.fromhex(provider.owner[2:]))
-        return int.from_bytes(drawn[:8], "big") % (most + 1)
+    # ------------------------------------------------------------------ votes
 
     def _vote(self, order: Order, dispute: Dispute, mine: Place, cycle: Cycle) -> None:
         self.busy += 1
@@ -413,8 +412,8 @@ class DisputesDuty:
             return
         self.busy += 1
         since = self._final.setdefault(case.job, cycle.block.timestamp)
-        turn = self._turn(case, provider, docket.ROUNDS, self._times.close // 4)
-        if not wins and cycle.head.timestamp < since + turn:
+        patience = turn(case, provider, CONCLUDE, self._times.close // 4)
+        if not wins and cycle.head.timestamp < since + patience:
             return
         if not self._court.may_begin(case.job.hex(), "conclude"):
             return
@@ -428,19 +427,42 @@ class DisputesDuty:
 
     def _terms(self, job: bytes) -> Terms | None:
         """The terms of a job whose event was lost, by asking for it."""
-        if self._asked.get(job, 0.0) > self._clock():
+        if not self._may_ask(job, Posted):
             return None
-        self._asked[job] = self._clock() + _ASK_EVERY  # all of history is read
         told = self._jobs.find(Posted, self._start_block, job=job)
         if not told or told[-1].terms.job_id() != job:
             return None
         self._store.put(job, terms=told[-1].terms)
         return told[-1].terms
 
+    def _evidence(self, job: bytes) -> bytes | None:
+        """The sha256 of the evidence in a dispute whose event was lost, by asking for it."""
+        if not self._may_ask(job, Disputed):
+            return None
+        told = self._jobs.find(Disputed, self._start_block, job=job)
+        if not told:
+            return None
+        self._store.put(job, evidence=told[-1].evidence)
+        return told[-1].evidence
+
+    def _may_ask(self, job: bytes, event: type[Event]) -> bool:
+        """Whether a lost event may be searched for again: all of history is read."""
+        key, now = (job, event.__name__), self._clock()
+        if self._asked.get(key, 0.0) > now:
+            return False
+        self._asked[key] = now + _ASK_EVERY
+        return True
+
     def _note(self, order: Order, note: str, level: int = logging.INFO) -> None:
         if note != order.note:
             self._store.note(order.job, note)
             log.log(level, "dispute %s: %s", order.job.hex()[:12], note)
+
+
+def _earlier(known: int, window: tuple[int, int]) -> int:
+    """The middle of a window of time, or what is known already where that is earlier and not 0."""
+    middle = sum(window) // 2
+    return min(known or middle, middle)
 
 
 def _with_reason(what: str, why: str) -> str:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Self
 
 from eth_utils.crypto import keccak
 
+from provider_agent.core.clock import ChainClock
 from provider_agent.core.demands import Demands
 from provider_agent.core.feed import Followed, Source
 from provider_agent.core.module import Context, Cycle, Module, Table, short_id
+from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.runner import make_runner
 from provider_agent.core.settings import Section
@@ -20,11 +22,14 @@ from provider_agent.modules.disputes.appeals import Appeals
 from provider_agent.modules.disputes.bench import Bench, Tools, input_bytes
 from provider_agent.modules.disputes.checks import DisputesChecks
 from provider_agent.modules.disputes.duty import CONTRACT, COURT, Contracts, DisputesDuty
+from provider_agent.modules.disputes.hearing import Hearing
+from provider_agent.modules.disputes.metrics import DisputesMetrics
 from provider_agent.modules.disputes.repository import DisputesRepository
+from provider_agent.modules.disputes.routes import HearingRoutes
 from provider_agent.modules.disputes.seats import Seats, held
 from provider_agent.modules.disputes.settings import DisputesSettings
 from provider_agent.modules.disputes.tables import TABLES
-from provider_agent.modules.disputes.votes import VoteBook
+from provider_agent.modules.disputes.votes import VOTES, VoteBook
 from provider_agent.runners.containment import of_this_machine
 from provider_agent.store import Store
 from provider_agent.store.tables import Tables
@@ -50,6 +55,7 @@ class DisputesModule(Module):
     tables: ClassVar[Tables] = TABLES
     section: ClassVar[str] = "disputes"
     settings: ClassVar[type[Section]] = DisputesSettings
+    kept: ClassVar[Sequence[str]] = (VOTES,)
 
     def __init__(self, context: Context, jobs: JobsContract, court: str) -> None:
         settings, chain, pool = context.settings, context.settings.chain, context.pool
@@ -67,8 +73,10 @@ class DisputesModule(Module):
             url = _endpoint(store, staking, owner, chain.start_block)
             return AgentClient(url, context.key.account, chain.chain_id)
 
+        root, self._clock = settings.agent.data_dir / "juror", ChainClock()
+        self._hearing = Hearing(root, self._clock.now)
         self._bench = bench = Bench(
-            settings.agent.data_dir / "juror",
+            root,
             Tools(
                 runner=make_runner(settings),
                 demands=Demands(
@@ -94,7 +102,7 @@ class DisputesModule(Module):
             domain=Domain(chain.chain_id, disputes.address),
             seats=seats,
             bench=bench,
-            book=VoteBook(settings.agent.data_dir / "votes"),
+            book=VoteBook(settings.agent.data_dir / VOTES),
             appeals=Appeals(
                 jobs,
                 token,
@@ -105,14 +113,14 @@ class DisputesModule(Module):
                 pay,
             ),
             panels=context.panels,
+            hearing=self._hearing,
             attempts=attempts,
             court=at_jobs,
             start_block=chain.start_block,
             block_seconds=lambda: context.pace.seconds,
             concludes=wanted.conclude,
         )
-        self._held = context.metrics.gauge("juror_seats", "Seats as a juror, all capabilities.")
-        self._busy = context.metrics.gauge("disputes_busy", "Disputes that wait for this agent.")
+        self._metrics = DisputesMetrics(context.metrics)
         context.activity.add(self.name, lambda: self._duty.busy > 0)
 
     @classmethod
@@ -170,12 +178,16 @@ class DisputesModule(Module):
 
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty."""
+        self._clock.see(cycle.head.timestamp)
         self._duty.reconcile(cycle)
 
     def measure(self) -> None:
         """Seats and disputes."""
-        self._held.set(sum(self._seats.held.values()))
-        self._busy.set(self._duty.busy)
+        self._metrics.show(self._seats, self._duty)
+
+    def operations(self, door: Door) -> Sequence[Operation]:
+        """What a juror takes from tenants."""
+        return HearingRoutes(self._hearing, door).operations()
 
     def offer(self) -> dict[str, Any]:
         """What this machine judges."""

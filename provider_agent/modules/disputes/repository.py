@@ -24,6 +24,8 @@ class Order:
     record: Record | None
     case: Case | None
     note: str
+    evidence: bytes = b""
+    """The sha256 of what the requester says, 32 bytes, zero for nothing; empty before its event."""
 
 
 class DisputesRepository(Repository):
@@ -36,12 +38,14 @@ class DisputesRepository(Repository):
         terms: Terms | None = None,
         record: Record | None = None,
         case: Case | None = None,
+        evidence: bytes | None = None,
     ) -> None:
         """Keep what the chain says of an order."""
         parts = {
             "terms": None if terms is None else encode([Terms.ABI], [terms.abi_tuple()]),
             "record": None if record is None else encode([Record.ABI], [record.abi_tuple()]),
             "dispute": None if case is None else encode([CASE_TYPE], [case.abi_tuple()]),
+            "evidence": evidence,
         }
         with self.transaction() as db:
             db.execute(
@@ -101,6 +105,7 @@ def _order(row: sqlite3.Row) -> Order:
         record=_record(row["record"]) if row["record"] else None,
         case=_case(row["dispute"]) if row["dispute"] else None,
         note=row["note"],
+        evidence=row["evidence"],
     )
 
 

@@ -59,13 +59,20 @@ class Seats:
         self._member: dict[bytes, bool] = {}
         # Capability -> juror -> its last period, by the events since this agent was started.
         self._terms: dict[bytes, dict[str, int]] = {}
+        self._fines: dict[str, int] = {}
         #: Seats by capability of the settings, as far as they are known.
         self.held: dict[bytes, int] = {}
+        #: When those can be drawn no more, unix seconds, where there are some.
+        self.ends: dict[bytes, int] = {}
+        #: TPF wei that fines of ours have burned since this agent was started.
+        self.fined = 0
 
     def news(self, event: Enlisted | SeatsLost | Left | Fined) -> None:
         """Keep what an event says of seats, and look again in the next cycle."""
         self._looked_at = None
         self._member.clear()
+        if isinstance(event, Fined):
+            self._fines[event.juror] = self._fines.get(event.juror, 0) + event.amount
         if isinstance(event, Enlisted):
             self._terms.setdefault(event.capability, {})[event.juror] = event.last_period
         elif isinstance(event, Left) or (isinstance(event, SeatsLost) and not event.seats):
@@ -80,6 +87,7 @@ class Seats:
     def reconcile(self, block: BlockRef, provider: Provider) -> None:
         """Bring the seats in line with the settings. Raises ChainError."""
         now = block.timestamp
+        self.fined = self._fines.get(provider.owner, 0)
         if self._looked_at is not None and now - self._looked_at < _LOOK_EVERY:
             return
         if not self._wanted:
@@ -92,6 +100,9 @@ class Seats:
         for capability, (text, seats) in self._wanted.items():
             found = docket.member(self._disputes, provider.owner, capability, block)
             self.held[capability] = 0 if found is None else found.seats
+            self.ends.pop(capability, None)
+            if found is not None and found.seats:
+                self.ends[capability] = (found.last_period + 1) * self._fixed[0]
             if seats:
                 self._hold(capability, text, seats, found, block, provider)
             elif found is not None:

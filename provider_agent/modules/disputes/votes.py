@@ -16,6 +16,8 @@ from provider_agent.errors import RunnerError
 from teraproof.courts.votes import Opinion, Vote
 from teraproof.protocol.dispute import Case
 
+VOTES = "votes"  # the directory in the agent's data
+
 
 class VoteBook:
     """One file a dispute and round, below a directory."""

@@ -17,7 +17,7 @@ from teraproof.rpc.types import Block
 from tests.agent.duty_parts import TPF
 
 PERIOD, SEAT, TERM, LONGEST = 100, TPF, 10_000, 2_000
-DRAW, COMMIT, CLOSE = 80, 400, 1_000
+DRAW, COMMIT, REVEAL, REDRAW, CLOSE = 80, 400, 200, 600, 1_000
 PLACE = "0x" + "0d" * 20
 JURORS: list[LocalAccount] = [Account.from_key(bytes([0x40 + n]) * 32) for n in range(4)]
 
@@ -81,6 +81,8 @@ class PlainCourt(DisputesContract):
             "MAX_DURATION": 600,
             "DRAW_TIME": DRAW,
             "COMMIT_TIME": COMMIT,
+            "REVEAL_TIME": REVEAL,
+            "REDRAW_TIME": REDRAW,
             "CLOSE_TIME": CLOSE,
         }
         if function.name in values:

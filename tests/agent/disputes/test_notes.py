@@ -13,7 +13,7 @@ from teraproof.amounts import show_date
 from teraproof.courts.docket import Phase
 from teraproof.courts.votes import Ruling, Vote
 from tests.agent.disputes.court import COMMIT
-from tests.agent.disputes.test_duty import JOB, MANIFEST, NOW, Rig
+from tests.agent.disputes.duty_rig import JOB, MANIFEST, NOW, Rig
 from tests.agent.duty_parts import OPERATOR, TENANT
 
 
