@@ -230,7 +230,7 @@ def test_load__mistake__one_line(
         (_court(period="31 days"), "period: must be above zero and at most 30 d"),
         (_court(reveal_time=0), "reveal_time: must be above zero"),
         (_court(term="31 days"), "term: must be at most 30 d (Staking.max_lock)"),
-        (_court(term="3 hours"), "term: must be at least 3 h 25 min"),
+        (_court(term="3 hours"), "term: must be at least 3 h 29 min"),
         (_court(randomness_source=1), "randomness_source: must be that of Benchmark"),
         (_court(draw_delay=1), "draw_delay: must be at least 2 blocks"),
         (_court(draw_delay=60), "draw_time: 1 min are over before the block of the draw has come"),
