@@ -21,14 +21,20 @@ def lease_of(
     outbound: bool,
 ) -> Lease:
     """The lease to run. By service, `images` are names with digests, and `devices` the GPUs of all
-    its containers together. `outbound` is whether they may reach the internet. Raises Refused.
+    its containers together. `outbound` is whether the provider lets leases reach the internet.
+    Raises Refused where it does not, and the specification asks for it.
     """
+    if spec.outbound and not outbound:
+        raise Refused(
+            Code.NETWORK_NOT_OFFERED,
+            "the lease needs the internet, and the provider gives leases no way there",
+        )
     return Lease(
         lease_id,
         tuple(
             _service(each, images[each.name], devices.get(each.name, ())) for each in spec.services
         ),
-        outbound,
+        spec.outbound,
     )
 
 

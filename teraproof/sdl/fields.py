@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from teraproof.sdl.faults import Book, Place
 from teraproof.sdl.quantities import Unfit
-from teraproof.sdl.tree import Entries, Items, Node, Text, Unread, shown_key
+from teraproof.sdl.tree import MAX_TEXT, Entries, Items, Node, Text, Unread, shown_key
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 # What YAML's readers take for something else than a text: null, truth, numbers, times.
@@ -129,7 +129,7 @@ class Field:
         self,
         form: str,
         pattern: re.Pattern[str] | None = None,
-        most: int = 32_768,
+        most: int = MAX_TEXT,
         *,
         secret: bool = False,
     ) -> str:

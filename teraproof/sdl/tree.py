@@ -19,7 +19,7 @@ from teraproof.sdl.faults import Book, Place
 MAX_BYTES = 128 << 10
 MAX_DEPTH = 16
 MAX_NODES = 10_000
-MAX_TEXT = 32 << 10  # characters of one text
+MAX_TEXT = 25_000  # characters of one text: the kernel takes as many of four bytes in an argument
 
 # Control characters, other line ends than \n, and what makes a line look like another one.
 _STRANGE = re.compile(

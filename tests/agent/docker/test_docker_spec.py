@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from provider_agent.devices import Device
 from provider_agent.runners.lease import Lease, Port, Service
 from provider_agent.runners.lease_spec import lease_of
-from teraproof.errors import Refused
+from teraproof.errors import Refused, SpecError
+from teraproof.protocol import leasespec
+from teraproof.protocol.errors import Code
 from teraproof.sdl.leases import read
 from tests.agent.docker.conftest import Yard
 from tests.agent.docker.test_docker_network import SERVES, reached
+from tests.sdk.lease_documents import documents
+from tests.support.codes import fails_as
 from tests.support.sdl import FULL
 
 FILE = """
@@ -110,6 +117,46 @@ def test_file__all_that_it_can_say__one_to_one() -> None:
     if any(gpus.values()):
         with pytest.raises(Refused, match="GPUs"):
             lease_of("lease-1", made.spec, images=images, devices={}, outbound=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents())
+def test_every_specification_that_is_read__can_be_run(document: Any) -> None:
+    try:
+        spec = leasespec.parse(json.dumps(document).encode())
+    except SpecError:
+        return
+    devices = {
+        each.name: (Device("cuda", 0, "GPU", "GPU-0", 1 << 36),) * each.resources.gpus * each.count
+        for each in spec.services
+    }
+    images = {each.name: "name@sha256:" + "0" * 64 for each in spec.services}
+    lease_of("a-1", spec, images=images, devices=devices, outbound=True)
+
+
+def test_longest_text__as_long_for_the_runner_as_for_the_specification() -> None:
+    (made,) = read(FILE.replace("IMAGE", "name").replace("SERVES", "true").encode())
+    text = "\U0001f600" * 25_000
+    app = replace(made.spec.services[0], args=(text,), env={"A": text})
+    spec = leasespec.checked(replace(made.spec, services=(app, made.spec.services[1])))
+    images = {each.name: "name@sha256:" + "0" * 64 for each in spec.services}
+    assert lease_of("a-1", spec, images=images, devices={}, outbound=True)
+    with pytest.raises(SpecError):
+        longer = replace(app, args=(text + "x",))
+        leasespec.checked(replace(spec, services=(longer, spec.services[1])))
+
+
+def test_internet__as_the_file_asks_and_never_more() -> None:
+    (made,) = read(FILE.replace("IMAGE", "name").replace("SERVES", "true").encode())
+    images = {each.name: "name@sha256:" + "0" * 64 for each in made.spec.services}
+
+    def reaches(asked: bool, offered: bool) -> bool:
+        spec = replace(made.spec, outbound=asked)
+        return lease_of("a-1", spec, images=images, devices={}, outbound=offered).outbound
+
+    assert reaches(True, True) and not reaches(False, True) and not reaches(False, False)
+    with fails_as(Code.NETWORK_NOT_OFFERED):
+        reaches(True, False)
 
 
 def test_order__what_is_needed_first__is_started_first() -> None:
