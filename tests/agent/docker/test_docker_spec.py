@@ -140,7 +140,7 @@ def test_longest_text__as_long_for_the_runner_as_for_the_specification() -> None
     app = replace(made.spec.services[0], args=(text,), env={"A": text})
     spec = leasespec.checked(replace(made.spec, services=(app, made.spec.services[1])))
     images = {each.name: "name@sha256:" + "0" * 64 for each in spec.services}
-    assert lease_of("a-1", spec, images=images, devices={}, outbound=True)
+    assert lease_of("a-1", spec, images=images, devices={}, outbound=True).services
     with pytest.raises(SpecError):
         longer = replace(app, args=(text + "x",))
         leasespec.checked(replace(spec, services=(longer, spec.services[1])))
