@@ -59,11 +59,14 @@ class DeskLimits:
 
 @dataclass(frozen=True)
 class Place:
-    """A lease as the agent runs it: who rents it, and its devices by the names of engines."""
+    """A lease as the agent runs it: who rents it, its devices by the names of engines, and the
+    bytes of memory that the lease has on each of them, which no challenge passes.
+    """
 
     lease: Lease
     tenant: str
     engines: tuple[str, ...]
+    memory: int
 
 
 class _Worker:
@@ -203,6 +206,10 @@ class Examination:
             self.end("the device was too slow, or the tenant did not go on")
         return over or late
 
+    def is_forgotten(self) -> bool:
+        """Whether it has ended, and nobody will ask for a lost answer any more."""
+        return self.is_over() and self._clock() > self._idle_until
+
     def end(self, why: str = "the challenge was given up") -> None:
         """End its processes; a step that is not answered fails."""
         with self._lock:
@@ -232,6 +239,7 @@ class Examination:
                 self._parts[device] = 1.0
                 if None not in self._answers and not asked.future.done():
                     self._idle_until = self._clock() + _IDLE
+                    self._over = self._over or asked.step is _STEPS[-1]
                     asked.future.set_result({_NAMES[asked.step]: list(self._answers)})
 
     def _fail(self, why: str) -> None:
@@ -277,7 +285,7 @@ class Desk:
             wait = self._begun.get(place.lease.id, -self._limits.pause) + self._limits.pause
             if self._clock() < wait:
                 raise _busy("this lease was challenged lately", wait - self._clock())
-            if len(self._running) >= self._limits.challenges:
+            if sum(not one.is_over() for one in self._running.values()) >= self._limits.challenges:
                 raise _busy("too many challenges at once", 1)
             examination = Examination(place, work, self._clock)
             self._running[place.lease.id] = examination
@@ -304,8 +312,11 @@ class Desk:
     def tick(self) -> None:
         """End what is late, and forget what has ended: to be called every few seconds."""
         with self._lock:
-            for lease in list(self._running):
-                self._current(lease)
+            for lease, known in list(self._running.items()):
+                if known.is_forgotten():
+                    del self._running[lease]
+                elif known.is_over():
+                    known.end()
             oldest = self._clock() - self._limits.pause
             self._begun = {one: at for one, at in self._begun.items() if at > oldest}
 
@@ -324,11 +335,10 @@ class Desk:
             one.end()
 
     def _current(self, lease: bytes) -> Examination | None:
-        """The challenge of a lease that goes on; one that has ended is forgotten."""
+        """The challenge of a lease that goes on."""
         known = self._running.get(lease)
         if known is not None and known.is_over():
             known.end()
-            del self._running[lease]
             return None
         return known
 
@@ -342,6 +352,7 @@ class Desk:
                 limit=len(place.engines),
             )
         _bound("rounds", work.rounds, self._limits.operations // work.shape.operations)
+        _bound("blocks", work.blocks, place.memory // BLOCK_BYTES)
         if work.blocks:
             size = work.blocks * BLOCK_BYTES
             _bound("sweeps", work.sweeps, max(1, self._limits.swept_bytes // size))

@@ -115,3 +115,26 @@ class HostMemory:
             )
             self._last = key, Sweep(digests)
         return self._last[1]
+
+
+class NoMemory:
+    """Of a device whose memory nobody can fill."""
+
+    def room(self) -> int:
+        """None."""
+        return 0
+
+    def fill(self, seed: bytes, blocks: int, progress: Progress) -> None:
+        """See `Memory`."""
+        raise EngineError("the memory of this device cannot be filled")
+
+    def sweep(self, key: bytes) -> bytes:
+        """See `Memory`."""
+        raise EngineError("the memory was not filled")
+
+    def open(self, key: bytes, block: int) -> tuple[bytes, list[bytes]]:
+        """See `Memory`."""
+        raise EngineError("the memory was not filled")
+
+    def close(self) -> None:
+        """Nothing is held."""

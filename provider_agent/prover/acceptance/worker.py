@@ -48,7 +48,7 @@ def respond(
     say: Callable[[dict[str, Any]], None],
     *,
     engines: Callable[[str], Engine] = make_engine,
-    memories: Callable[[str], Memory] = open_memory,
+    memories: Callable[[Engine, str], Memory] = open_memory,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Answer the steps that `orders` name, line by line. See the module."""
@@ -56,6 +56,7 @@ def respond(
     task = json.loads(next(lines))
     found, engine = task["lease"], str(task["engine"])
     lease = Lease(found["chain_id"], found["contract"], found["provider"], hex32(found["id"]))
+    work, device = work_from_json(task["work"]), engines(engine)
     said = clock()
 
     def progress(part: float) -> None:
@@ -66,12 +67,7 @@ def respond(
 
     with closing(
         Respondent(
-            lease,
-            work_from_json(task["work"]),
-            int(task["device"]),
-            engines(engine),
-            lambda: memories(engine),
-            progress,
+            lease, work, int(task["device"]), device, lambda: memories(device, engine), progress
         )
     ) as respondent:
         for line in lines:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA kernels of a proof: entries of A and B, hashes of leaves and of nodes (format v2).
+// The CUDA kernels of a proof: entries of A and B, hashes of leaves and of nodes (format v2); and
+// those of an acceptance challenge, at the end.
 //
 // Written in what CUDA C++ and C have in common, without shared memory and barriers, so that the
 // tests compile this very file with a C compiler and run every thread of a grid one by one. One
@@ -326,4 +327,102 @@ KERNEL __launch_bounds__(128) hash_nodes(const ulonglong2 *__restrict__ below, u
     a[RATE_LANES - 1] = PAD_LAST;
     keccak_f(a);
     store_hash(a, above + 2 * (u64)number);
+}
+
+// ------------------------------------------------------------------- memory of an acceptance challenge
+//
+// A block of the memory is 672 words. Those of 32 blocks lie together, word by word, so that the
+// threads of a warp, a block each, read and write neighbours.
+
+#define SHAKE_LANES 21
+#define SHAKE_PAD 0x1full
+#define MEMORY_PIECES 32
+#define MEMORY_STRIDE 16
+#define MEMORY_WORDS (SHAKE_LANES * MEMORY_PIECES)
+#define DIGESTS_PER_LEAF 512
+
+__device__ __forceinline__ u64 memory_word(u32 block, u32 word)
+{
+    return ((u64)(block / 32) * MEMORY_WORDS + word) * 32 + block % 32;
+}
+
+// Blocks first, first + 1, ...: of the stream of SHAKE128(seed | block), every 16th permutation
+// gives 21 words.
+KERNEL __launch_bounds__(128) fill_memory(u64 s0, u64 s1, u64 s2, u64 s3, u32 first, u32 count,
+                                          u64 *memory)
+{
+    const u32 number = blockIdx.x * blockDim.x + threadIdx.x;
+    const u32 block = first + number;
+    u64 a[25];
+    u32 piece, step, i;
+    if (number >= count)
+        return;
+#pragma unroll
+    for (i = 0; i < 25; i++)
+        a[i] = 0;
+    a[0] = s0;
+    a[1] = s1;
+    a[2] = s2;
+    a[3] = s3;
+    a[7] = reverse_bytes_64(block);
+    a[8] = SHAKE_PAD;
+    a[SHAKE_LANES - 1] = PAD_LAST;
+#pragma unroll 1
+    for (piece = 0; piece < MEMORY_PIECES; piece++) {
+#pragma unroll 1
+        for (step = 0; step < MEMORY_STRIDE; step++)
+            keccak_f(a);
+#pragma unroll
+        for (i = 0; i < SHAKE_LANES; i++)
+            memory[memory_word(block, SHAKE_LANES * piece + i)] = a[i];
+    }
+}
+
+// The digest of each of `blocks` blocks, zeros up to `count`.
+KERNEL __launch_bounds__(128) sweep_memory(const u64 *__restrict__ memory,
+                                           const u64 *__restrict__ factors, u64 *digests,
+                                           u32 blocks, u32 count)
+{
+    const u32 number = blockIdx.x * blockDim.x + threadIdx.x;
+    u64 sum = 0;
+    u32 word;
+    if (number >= count)
+        return;
+    if (number < blocks) {
+#pragma unroll 16
+        for (word = 0; word < MEMORY_WORDS; word++)
+            sum += memory[memory_word(number, word)] * factors[word];
+    }
+    digests[number] = sum;
+}
+
+// The lowest level of a sweep's tree: hashes of `leaves` leaves of 512 digests, zeros up to `count`.
+KERNEL __launch_bounds__(128) hash_digests(const u64 *__restrict__ digests, ulonglong2 *tree,
+                                           u32 leaves, u32 count)
+{
+    const u32 number = blockIdx.x * blockDim.x + threadIdx.x;
+    u64 a[25];
+    u32 part, i;
+    if (number >= count)
+        return;
+#pragma unroll
+    for (i = 0; i < 25; i++)
+        a[i] = 0;
+    if (number < leaves) {
+        digests += (u64)number * DIGESTS_PER_LEAF;
+        // 30 parts of 17 lanes; the last part has two and the padding.
+#pragma unroll 1
+        for (part = 0; part < 31; part++) {
+#pragma unroll
+            for (i = 0; i < RATE_LANES; i++)
+                if (RATE_LANES * part + i < DIGESTS_PER_LEAF)
+                    a[i] ^= digests[RATE_LANES * part + i];
+            if (part == 30) {
+                a[DIGESTS_PER_LEAF - 30 * RATE_LANES] ^= PAD_FIRST;
+                a[RATE_LANES - 1] ^= PAD_LAST;
+            }
+            keccak_f(a);
+        }
+    }
+    store_hash(a, tree + 2 * (u64)number);
 }

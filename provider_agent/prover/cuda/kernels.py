@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from provider_agent.prover.cuda.device import CudaDevice, Region, Stream
+from provider_agent.prover.cuda.device import Argument, CudaDevice, Region, Stream
 
 SOURCE = Path(__file__).with_name("kernels.cu")
-NAMES = ("generate_a", "generate_b", "hash_leaves", "hash_nodes")
+NAMES = (
+    "generate_a",
+    "generate_b",
+    "hash_leaves",
+    "hash_nodes",
+    "fill_memory",
+    "sweep_memory",
+    "hash_digests",
+)
 THREADS = 128
 """Threads of a block, as the kernels' launch bounds say."""
 
@@ -29,12 +37,11 @@ def generate(
 
     `seed` is seed_A or seed_B(t), `first` the number of the first row or column.
     """
-    lanes = [np.uint64(int.from_bytes(seed[k : k + 8], "little")) for k in range(0, 32, 8)]
     count = rows * blocks
     device.launch(
         kernel,
         count,
-        [*lanes, np.uint32(first), np.uint32(blocks), np.uint32(count), out],
+        [*_lanes(seed), np.uint32(first), np.uint32(blocks), np.uint32(count), out],
         stream,
     )
 
@@ -63,3 +70,38 @@ def hash_nodes(
 ) -> None:
     """A level of `count` nodes from the one below it."""
     device.launch("hash_nodes", count, [below, above, np.uint32(count)], stream)
+
+
+def fill_memory(
+    device: CudaDevice, seed: bytes, first: int, count: int, memory: Region, stream: Stream
+) -> None:
+    """Blocks first, first + 1, ... of a challenge's memory, laid out as `kernels.cu` says."""
+    arguments = [*_lanes(seed), np.uint32(first), np.uint32(count), memory]
+    device.launch("fill_memory", count, arguments, stream)
+
+
+def sweep_memory(
+    device: CudaDevice,
+    memory: Region,
+    factors: Region,
+    digests: Region,
+    blocks: int,
+    count: int,
+    stream: Stream,
+) -> None:
+    """Digests of that many blocks, 8 bytes each, zeros up to `count`."""
+    numbers = (np.uint32(blocks), np.uint32(count))
+    device.launch("sweep_memory", count, [memory, factors, digests, *numbers], stream)
+
+
+def hash_digests(
+    device: CudaDevice, digests: Region, tree: Region, leaves: int, count: int, stream: Stream
+) -> None:
+    """The lowest level of a sweep's tree: that many leaves' hashes, zeros up to `count`."""
+    numbers = (np.uint32(leaves), np.uint32(count))
+    device.launch("hash_digests", count, [digests, tree, *numbers], stream)
+
+
+def _lanes(seed: bytes) -> list[Argument]:
+    """A seed as the four lanes that kernels take."""
+    return [np.uint64(int.from_bytes(seed[k : k + 8], "little")) for k in range(0, 32, 8)]

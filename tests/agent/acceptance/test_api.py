@@ -56,7 +56,7 @@ class LeaseRig(Rig):
 def rig(tmp_path: Path) -> Iterator[LeaseRig]:
     made = LeaseRig(tmp_path)
     one = lease()
-    made.places[one.id] = Place(one, TENANT.address, ("cpu",))
+    made.places[one.id] = Place(one, TENANT.address, ("cpu",), 1 << 20)
     with serve(made):
         yield made
     made.challenges.close()

@@ -45,7 +45,7 @@ class Time:
 
 
 def place(number: int = 7, *engines: str) -> Place:
-    return Place(lease(number), TENANT, engines or ("cpu",))
+    return Place(lease(number), TENANT, engines or ("cpu",), 1 << 40)
 
 
 @pytest.fixture
@@ -150,19 +150,42 @@ def test_tenant_does_not_go_on__ended(desk: Desk, clock: Time) -> None:
     clock.now += 61
     desk.tick()
     assert workers() == []
+    refusal = refused(desk.go_on, place().lease.id, Step.WORK, OTHER)
+    assert refusal.code is Code.CHALLENGE_UNKNOWN
+    desk.tick()
     assert desk.progress(place().lease.id) == (None, False, 0.0)
+
+
+def test_last_answer_is_lost__asked_for_again(desk: Desk, clock: Time) -> None:
+    one = place()
+    desk.begin(one, SMALL, NONCE).result(WAIT)
+    for step in (Step.WORK, Step.SWEEP, Step.OPEN):
+        answered = desk.go_on(one.lease.id, step, OTHER)
+        answered.result(WAIT)
+    until(lambda: workers() == [])
+    for _ in range(2):
+        desk.tick()
+        assert desk.go_on(one.lease.id, Step.OPEN, OTHER) is answered
+    clock.now += 30
+    assert desk.begin(one, SMALL, OTHER).result(WAIT) == {"filled": [8]}
 
 
 def test_limits__said_with_their_number(desk: Desk) -> None:
     for work, field in (
         (replace(SMALL, devices=2), "devices"),
         (replace(SMALL, shape=Shape(65_536, 277), rounds=65_536), "rounds"),
-        (replace(SMALL, blocks=2**27, sweeps=1024), "sweeps"),
+        (replace(SMALL, sweeps=1024, blocks=2**24), "sweeps"),
     ):
         said = refused(desk.begin, place(), work, NONCE)
         assert said.code is Code.LIMIT_EXCEEDED and said.details["field"] == field
         assert str(said.details["limit"]) in str(said)
     assert workers() == []
+
+
+def test_more_memory_than_the_lease_has__refused(desk: Desk) -> None:
+    small = replace(place(), memory=SMALL.blocks * 5376 - 1)
+    said = refused(desk.begin, small, SMALL, NONCE)
+    assert said.code is Code.LIMIT_EXCEEDED and said.details == {"field": "blocks", "limit": 7}
 
 
 def test_more_leases_at_once_than_bearable__busy(desk: Desk) -> None:

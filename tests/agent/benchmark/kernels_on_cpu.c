@@ -59,6 +59,24 @@ void grid_hash_nodes(u32 blocks, u32 threads, const ulonglong2 *below, ulonglong
     GRID(hash_nodes(below, above, count));
 }
 
+void grid_fill_memory(u32 blocks, u32 threads, u64 s0, u64 s1, u64 s2, u64 s3, u32 first, u32 count,
+                      u64 *memory)
+{
+    GRID(fill_memory(s0, s1, s2, s3, first, count, memory));
+}
+
+void grid_sweep_memory(u32 blocks, u32 threads, const u64 *memory, const u64 *factors, u64 *digests,
+                       u32 filled, u32 count)
+{
+    GRID(sweep_memory(memory, factors, digests, filled, count));
+}
+
+void grid_hash_digests(u32 blocks, u32 threads, const u64 *digests, ulonglong2 *tree, u32 leaves,
+                       u32 count)
+{
+    GRID(hash_digests(digests, tree, leaves, count));
+}
+
 void grid_centre_bf16(u32 blocks, u32 threads, const uint4 *raw, uint4 *out, u32 count)
 {
     GRID(centre_bf16(raw, out, count));
