@@ -142,7 +142,7 @@ def make_image(directory: Path, room: Room) -> None:
     )
 
 
-def _tool(*command: str) -> None:
+def _tool(*command: str, worst: int = 0) -> None:
     try:
         done = subprocess.run(
             command,
@@ -154,7 +154,7 @@ def _tool(*command: str) -> None:
         )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise RunnerError(f"cannot make the file system of a run: {error}") from error
-    if done.returncode != 0:
+    if not 0 <= done.returncode <= worst:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise RunnerError(f"cannot make the file system of a run: {command[0]}: {said[-1]}")
 
@@ -196,6 +196,20 @@ class Space:
     def _taken(self) -> int:
         found = [os.fstatvfs(top) for top in self._tops]
         return sum((system.f_blocks - system.f_bfree) * system.f_frsize for system in found)
+
+
+def repair(directory: Path) -> None:
+    """Puts the file system of an image in order, which is at once done where it was let go of well.
+
+    There is no journal: a loss of power may leave it out of order. Raises RunnerError where that
+    cannot be done without a person.
+    """
+    try:
+        _tool("e2fsck", "-p", str(directory / IMAGE_FILE), worst=1)  # 1: it was mended
+    except RunnerError as error:
+        raise RunnerError(
+            f"the files in {directory} are damaged beyond what e2fsck mends by itself ({error})"
+        ) from None
 
 
 def attach(directory: Path) -> Path:

@@ -70,7 +70,11 @@ class Images:
         name, tag, digest = split(reference)
         if digest:
             return f"{name}@{digest}"
-        asked = f"{name}:{tag or 'latest'}"
+        digest = self._ask(f"{name}:{tag or 'latest'}", credentials)
+        return f"{name}@{digest}"
+
+    def _ask(self, asked: str, credentials: Credentials | None) -> str:
+        """The digest of an image, as its registry tells this tenant."""
         try:
             found = self._engine.ask(
                 "GET",
@@ -86,7 +90,7 @@ class Images:
         digest = str(found["Descriptor"]["digest"])
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise Refused(Code.IMAGE_UNFIT, f"the registry names {asked} by {digest[:100]!r}")
-        return f"{name}@{digest}"
+        return digest
 
     def find(self, pinned: str) -> Image | None:
         """An image that is there; None when it is not. Raises Refused where it cannot be kept."""
@@ -96,6 +100,9 @@ class Images:
     def fetch(self, pinned: str, credentials: Credentials | None = None) -> Image:
         """An image, fetched where it is not there. Raises Refused, EngineAway."""
         found = self.find(pinned)
+        if found is not None and pinned not in self.own:
+            # It may be here for another tenant, who had a password for it.
+            self._ask(pinned, credentials)
         if found is None:
             self._mark(pinned)
             self._pull(pinned, credentials)

@@ -115,6 +115,7 @@ class Storage:
     def _attach(self, name: str) -> Path:
         place = self._place / name / disk.PLACE
         if not os.path.ismount(place):
+            disk.repair(self._place / name)
             disk.attach(self._place / name)
         return place
 

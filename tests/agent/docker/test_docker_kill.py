@@ -168,10 +168,10 @@ def test_engine__killed__unknown_meanwhile_and_all_is_back_after_it(revived: Yar
     assert yard.say("cat /root/note") == "kept"
 
 
-def test_engine__killed_while_it_makes_twenty__each_is_there_once(revived: Yard) -> None:
+def test_engine__killed_while_it_makes_eight__each_is_there_once(revived: Yard) -> None:
     yard, chance = revived, random.Random(SEED)
     more: dict[str, Any] = {"memory": 16 * MIB, "storage": 2 * MIB, "cpu": 100, "pids": 8}
-    lease = Lease("lease-1", (yard.service(count=20, **more),))
+    lease = Lease("lease-1", (yard.service(count=8, **more),))
 
     def make() -> None:
         with suppress(RunnerError):
@@ -188,7 +188,7 @@ def test_engine__killed_while_it_makes_twenty__each_is_there_once(revived: Yard)
     yard.runner.prepare(lease)
     yard.runner.start("lease-1")
     assert yard.runner.keep(["lease-1"])["lease-1"].running
-    assert len(containers(yard)) == 20
+    assert len(containers(yard)) == 8
     yard.runner.remove("lease-1")
     assert containers(yard) == []
     assert not _programs(yard)
