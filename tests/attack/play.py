@@ -240,8 +240,10 @@ class Play:
         self.at("disputed")
         self.go_through_court()
         self.at("final")
-        if self.status() is Status.DISPUTED:
-            self.must("jobs.conclude", (self.terms, self.record, self.case), PUPPET)
+        # Once, also where a conviction has ended the job: its bonds are still with the court.
+        refused = self.room.send("jobs.conclude", (self.terms, self.record, self.case), PUPPET)
+        if refused not in (None, "court: no such dispute"):
+            raise BrokenPromise(f"jobs.conclude is refused: {refused}")
 
     # ----------------------------------------------------------------------------- the court
 

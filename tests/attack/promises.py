@@ -106,5 +106,8 @@ def party_is_whole(play: Play, party: str, paid: int, before: Wealth, after: Wea
             raise BrokenPromise(f"a party loses {-usd} units and {-tpf} wei")
         return
     missing = max(0, paid - other)
+    if party == PROVIDER and was_dragged_on(play):
+        # Of an appeal that turns WITHHELD it may have to pay half.
+        missing = max(missing, paid // 2 + 1)
     if usd < due - missing or tpf < collateral:
         raise BrokenPromise(f"who is right gets {usd} units and {tpf} wei")
