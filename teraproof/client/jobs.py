@@ -38,6 +38,7 @@ from teraproof.protocol.digests import (
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import MAX_BYTES, JobSpec, parse_named
 from teraproof.protocol.terms import Judged
+from teraproof.trees import is_entry, keep_only
 
 _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 18
@@ -333,12 +334,12 @@ class AgentClient:
             )
         partial = directory.with_name(directory.name + ".partial")
         files, parts = partial / "files", partial / "parts"
-        _keep_only(files, {entry.path for entry in listed})
+        keep_only(files, {entry.path for entry in listed})
         for folder in (files, parts):
             folder.mkdir(parents=True, exist_ok=True)
         for entry in listed:
             target = files / entry.path
-            if _is_file(target, entry):
+            if is_entry(target, entry):
                 continue
             part = parts / entry.sha256
             self._fetch_file(f"{_job(job_id)}/{place}/{percent(entry.path)}{query}", entry, part)
@@ -370,7 +371,7 @@ class AgentClient:
         directory.mkdir(parents=True, exist_ok=True)
         for sha256, entry in wanted.items():
             target = directory / sha256
-            if not _is_file(target, entry):
+            if not is_entry(target, entry):
                 part = directory / f"{sha256}.part"
                 self._fetch_file(f"{place}/inputs/{sha256}", entry, part)
                 part.replace(target)
@@ -466,21 +467,3 @@ def _file_pieces(fd: int) -> Iterator[bytes]:
         file.seek(0)
         while piece := file.read(_CHUNK):
             yield piece
-
-
-def _keep_only(files: Path, wanted: set[str]) -> None:
-    """Clear what an earlier, other result left in `files`."""
-    if not files.exists():
-        return
-    for path in sorted(files.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path.relative_to(files).as_posix() not in wanted:
-            path.unlink()
-
-
-def _is_file(place: Path, entry: Entry) -> bool:
-    if not place.is_file() or place.is_symlink() or place.stat().st_size != entry.size:
-        return False
-    return file_digest(place).hex() == entry.sha256

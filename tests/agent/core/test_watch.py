@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from provider_agent.core.watch import Watch
-from teraproof.rpc import http
+from teraproof import connections
 from teraproof.rpc.http import Http, HttpFault
 from tests.agent.api_rig import wait_until
 
@@ -79,7 +79,7 @@ def test_renew__request_that_outlived_its_deadline__ends_and_the_next_one_goes(
     silent: str, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline should have ended it: what hangs for a reason that nobody thought of."""
-    monkeypatch.setattr(http._Deadline, "left", lambda *_: None)
+    monkeypatch.setattr(connections.Deadline, "left", lambda *_: None)
     client, faults = Http(tls=True), list[HttpFault]()
 
     def ask() -> None:
