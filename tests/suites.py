@@ -57,6 +57,8 @@ SUITES = (
     ),
     Suite("scripts", ".venv", ("boa_test",)),
     Suite("sdk", ".venv", ("ape_test", "boa_test")),
+    # In the environment that has boto3, and a server of S3.
+    Suite("storage", ".venv-agent"),
     Suite(
         "agent_proofs",
         ".venv",

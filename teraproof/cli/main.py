@@ -21,6 +21,8 @@ _GROUPS = {
     "proof": "Look at proofs; open, close and draw epochs; report failures; settle; release bonds.",
     "rewards": "Look at rewards for proven throughput, claim them into the pool.",
     "tokens": "Send stake, mint test dollars.",
+    "storage": "Fetch and send files by URI and sha256.",
+    "checkpoint": "Save a directory at intervals, list what was saved, go on from it.",
     "key": "Make a key file, show its address.",
 }
 

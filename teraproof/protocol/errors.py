@@ -323,6 +323,30 @@ class Code(StrEnum):
     TIME_EXHAUSTED = "time_exhausted", _FAULT, 0, False, "No time is left to run it."
     DEADLINE_MISSED = "deadline_missed", _FAULT, 0, False, "The deadline has passed."
 
+    # Objects named by URIs, and checkpoints.
+    URI_INVALID = "uri_invalid", _INPUT, 0, False, "Not a URI that can name an object."
+    URI_REFUSED = "uri_refused", _REFUSED, 0, False, "The URI leads where it may not."
+    EXTRA_MISSING = "extra_missing", _INPUT, 0, False, "An optional package is not installed."
+    STORE_UNREACHABLE = "store_unreachable", _AWAY, 0, True, "The store does not answer."
+    STORE_REFUSED = "store_refused", _REFUSED, 0, False, "The store refused the request."
+    OBJECT_MISSING = "object_missing", _FAULT, 0, False, "The store has no such object."
+    SNAPSHOT_UNSTABLE = (
+        "snapshot_unstable",
+        _AWAY,
+        0,
+        True,
+        "The files change faster than they can be copied.",
+    )
+    CHECKPOINT_MISSING = "checkpoint_missing", _FAULT, 0, False, "No complete checkpoint is there."
+    CHECKPOINT_DAMAGED = "checkpoint_damaged", _FAULT, 0, False, "A checkpoint is not as written."
+    CHECKPOINTS_TAKEN = (
+        "checkpoints_taken",
+        _REFUSED,
+        0,
+        False,
+        "A later writer has taken the destination over.",
+    )
+
     # Disputes.
     NO_JURY = "no_jury", _REFUSED, 409, True, "No jury can be found for such an order now."
     NOT_JUDGED = "not_judged", _REFUSED, 0, False, "No jurors decide on the job."

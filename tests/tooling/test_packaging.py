@@ -25,6 +25,7 @@ PROJECTS = {
 COMES_WITH = {
     "Crypto": "pycryptodome",
     "annotated_types": "pydantic",
+    "botocore": "boto3",
     "cupy": "cupy-cuda12x",
     "cupy_backends": "cupy-cuda12x",
     "eth_keys": "eth-account",
@@ -35,7 +36,7 @@ COMES_WITH = {
     "yaml": "pyyaml",
 }
 # Imported where a person has them: the agent says so when they are missing.
-OPTIONAL = {"cupy-cuda12x", "torch"}
+OPTIONAL = {"boto3", "cupy-cuda12x", "torch"}
 
 
 def requirement_lines(path: Path) -> list[str]:
@@ -76,6 +77,14 @@ def imports(path: Path) -> set[str]:
 def test_requirements__same_in_project_and_lock_source(name: str) -> None:
     lock = ROOT / "requirements" / f"{PROJECTS[name][2]}.in"
     assert sorted(own_requirements(name)) == sorted(requirement_lines(lock))
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_extra_s3__same_in_projects_and_lock_source_and_in_no_other_environment(name: str) -> None:
+    wanted = project_of(name)["optional-dependencies"]["s3"]
+    assert wanted == requirement_lines(ROOT / "requirements" / "s3.in")
+    having = {lock.stem for lock in LOCKS if re.search(r"^boto3==1\.44\.", lock.read_text(), re.M)}
+    assert having == {"s3", "agent-test"}
 
 
 def test_agent__depends_on_the_sdk_of_this_checkout() -> None:
