@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import absence, pages, picker
+from benchmarks import absence, acceptance_model, pages, picker
 from benchmarks.cheating import (
     Field,
     best_gain,
@@ -369,6 +369,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "shapes": shapes,
     "windows": windows,
     "shipped": shipped,
+    "acceptance-false": acceptance_model.false_parts,
+    "acceptance-cards": acceptance_model.cards,
+    "acceptance-leases": acceptance_model.leases,
 }
 
 

@@ -13,9 +13,11 @@ from teraproof.acceptance.format import (
     MAX_ROUNDS,
     MAX_SECONDS,
     MAX_SWEEPS,
+    NAME,
+    Lease,
     Work,
 )
-from teraproof.pog.format import Shape
+from teraproof.pog.format import Shape, bytes32, keccak, word
 
 SECONDS, SWEEP_SECONDS, PATIENCE = 10.0, 2.0, 120
 """The longest time for the rounds and for the sweeps, and how long any step is waited for."""
@@ -86,6 +88,28 @@ def plan(
         sweeps=min(MAX_SWEEPS, max(1, sweeps)),
         seconds=min(MAX_SECONDS, patience),
     )
+
+
+def is_due(value: bytes, lease: Lease, one_in: int) -> bool:
+    """Whether a block says that all leases of this lease's provider are challenged now.
+
+    Every tenant of the provider finds the same, so nobody has to agree with anybody; and the
+    provider learns of it with its tenants.
+
+    Args:
+        value: of the block, 32 bytes that nobody could foresee, such as its hash.
+        lease: of the tenant; only its chain, contract and provider count.
+        one_in: blocks from one challenge to the next, on average.
+    """
+    drawn = keccak(
+        keccak(NAME)
+        + word(lease.chain_id)
+        + word(int(lease.contract, 16))
+        + word(int(lease.provider, 16))
+        + b"T"
+        + bytes32("value", value)
+    )
+    return int.from_bytes(drawn, "big") % one_in == 0
 
 
 def decide(verdict: Verdict, standing: Standing) -> Decision:

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from teraproof.acceptance.checks import Promise, Reason, Verdict
-from teraproof.acceptance.format import BLOCK_BYTES
-from teraproof.acceptance.policy import Decision, Standing, decide, plan
+from teraproof.acceptance.format import BLOCK_BYTES, Lease
+from teraproof.acceptance.policy import Decision, Standing, decide, is_due, plan
 from teraproof.pog.errors import BenchmarkError
-from teraproof.pog.format import Shape
+from teraproof.pog.format import Shape, keccak
 
 MARKET = Shape(32_768, 68)
 H100 = Promise(1_500 * 10**12, 72 << 30, 10**12)
@@ -70,3 +71,37 @@ def test_plan__no_device__error() -> None:
     for devices in (0, 17):
         with pytest.raises(BenchmarkError, match="devices"):
             plan(H100, devices, MARKET)
+
+
+# ---------------------------------------------------------------------- random times
+
+HERE = Lease(1, "0x" + "0a" * 20, "0x" + "0b" * 20, b"\7" * 32)
+BLOCK_HASHES = [keccak(n.to_bytes(4, "big")) for n in range(20_000)]
+
+
+def due(lease: Lease, one_in: int = 50) -> list[int]:
+    return [n for n, value in enumerate(BLOCK_HASHES) if is_due(value, lease, one_in)]
+
+
+def test_due__the_same_for_all_tenants_of_a_provider() -> None:
+    assert due(replace(HERE, id=b"\x08" * 32)) == due(HERE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"chain_id": 2}, {"contract": "0x" + "0c" * 20}, {"provider": "0x" + "0c" * 20}],
+)
+def test_due__each_provider_at_times_of_its_own(other: dict[str, str]) -> None:
+    ours, theirs = set(due(HERE)), set(due(replace(HERE, **other)))  # type: ignore[arg-type]
+    assert len(ours & theirs) < len(ours) / 4
+
+
+@pytest.mark.parametrize("one_in", [1, 10, 100])
+def test_due__as_often_as_said(one_in: int) -> None:
+    expected = len(BLOCK_HASHES) / one_in
+    assert abs(len(due(HERE, one_in)) - expected) <= 4 * expected**0.5
+
+
+def test_due__no_hash__error() -> None:
+    with pytest.raises(BenchmarkError, match="32 bytes"):
+        is_due(b"", HERE, 10)
