@@ -3,7 +3,7 @@
 
 The request is an `eth_call` that creates a contract: its code reads everything and returns that as
 if it were the new contract's code. Nothing is sent, and every node can run it. A word read so takes
-about 12,000 gas of the node's limit for a call, most of it for the code that is never kept.
+about 10,000 gas of the node's limit for a call, most of it for the code that is never kept.
 """
 
 from __future__ import annotations
