@@ -54,11 +54,19 @@ class Saved:
 
 
 class Writer:
-    """Writes checkpoints of `source`, and keeps the last `keep`. What it has to remember, and its
+    """Writes checkpoints of `source`, or of `inside` below it (see `Snapshots`), and keeps the last
+    `keep`. What it has to remember, and its
     copies, lie below `state`, a directory of its own. Use it in one thread; `close` it.
     """
 
-    def __init__(self, destination: Destination, source: Path, state: Path, keep: int = 3) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        source: Path,
+        state: Path,
+        keep: int = 3,
+        inside: str = "",
+    ) -> None:
         if keep < 1:
             raise LocalError("keep: at least 1 checkpoint", Code.INPUT_INVALID)
         self._to, self._source, self._state, self._keep = destination, source, state, keep
@@ -70,8 +78,9 @@ class Writer:
             raise LocalError(
                 f"{state}: another program writes these checkpoints", Code.COMMAND_RUNNING
             )
-        self._snapshots = Snapshots(source, state / "stage", destination.limits.most_bytes)
         try:
+            most = destination.limits.most_bytes
+            self._snapshots = Snapshots(source, state / "stage", most, inside=inside)
             self._epoch = self._enter()
         except BaseException:
             self.close()

@@ -7,6 +7,7 @@ What was copied before and has not changed since is neither read nor copied agai
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +47,9 @@ class Snapshot:
 
 
 class Snapshots:
-    """Takes snapshots of `source`, a directory or a file. Copies lie below `stage`, at most
-    `most_bytes` of them.
+    """Takes snapshots of `source`, a directory. Copies lie below `stage`, at most `most_bytes` of
+    them. With `inside`, of a directory below it that somebody else names and writes to: a clean
+    path, on which no link is followed, not even one that is put there meanwhile.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class Snapshots:
         stage: Path,
         most_bytes: int,
         sleep: Callable[[float], None] = time.sleep,
+        inside: str = "",
     ) -> None:
+        self._inside = check_path(inside).split("/") if inside else []
         self._source, self._stage, self._most, self._sleep = source, stage, most_bytes, sleep
         self._objects = stage / "objects"
         self._known: dict[str, tuple[Mark, str]] = {}
@@ -91,16 +96,22 @@ class Snapshots:
                     path.unlink(missing_ok=True)
 
     def _try(self, held: Set[str]) -> Snapshot | None:
+        with self._top() as top:
+            return self._try_at(top, held)
+
+    def _try_at(self, top: int, held: Set[str]) -> Snapshot | None:
         began = time.time()
         try:
-            before = dict(self._look())
+            before = dict(self._look(top))
             if any(mark[4] > (began - _SETTLED_SECONDS) * 1e9 for mark in before.values()):
                 return None
             known = {
-                path: self._known[path] if self._is_known(path, mark, held) else self._copy(path)
+                path: self._known[path]
+                if self._is_known(path, mark, held)
+                else self._copy(top, path)
                 for path, mark in before.items()
             }
-            after = dict(self._look())
+            after = dict(self._look(top))
         except FileNotFoundError:
             return None  # it went away while we looked
         if before != after or any(known[path][0] != mark for path, mark in before.items()):
@@ -117,10 +128,33 @@ class Snapshots:
         known, sha256 = self._known.get(path, (None, ""))
         return known == mark and (sha256 in held or (self._objects / sha256).is_file())
 
-    def _look(self) -> Iterator[tuple[str, Mark]]:
+    @contextmanager
+    def _top(self) -> Iterator[int]:
+        """The directory, open: what is named by it stays below it."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            handle = os.open(self._source, flags)
+        except (FileNotFoundError, NotADirectoryError):
+            raise LocalError(f"{self._source}: not a directory", Code.INPUT_INVALID) from None
+        try:
+            for part in self._inside:
+                try:
+                    deeper = os.open(part, flags | os.O_NOFOLLOW, dir_fd=handle)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    shown = "/".join(self._inside)
+                    raise UnfitTree(f"{shown}: not a directory; make one there") from None
+                os.close(handle)
+                handle = deeper
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _look(self, top: int) -> Iterator[tuple[str, Mark]]:
         """Each file with its mark, in no order; no link is followed."""
         count = total = 0
-        for path, found in self._walk():
+        for path, found in self._walk(top):
             if not stat.S_ISREG(found.st_mode):
                 raise UnfitTree(f"{path}: a link or special file; leave only files")
             count, total = count + 1, total + found.st_size
@@ -134,18 +168,14 @@ class Snapshots:
                 )
             yield check_path(path), _mark(found)
 
-    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        if not self._source.is_dir():
-            raise LocalError(f"{self._source}: not a directory", Code.INPUT_INVALID)
-
+    def _walk(self, top: int) -> Iterator[tuple[str, os.stat_result]]:
         def fail(error: OSError) -> None:
             raise error
 
         for parent, folders, names, handle in os.fwalk(
-            self._source, follow_symlinks=False, onerror=fail
+            ".", follow_symlinks=False, onerror=fail, dir_fd=top
         ):
-            place = os.path.relpath(parent, self._source)
-            prefix = "" if place == "." else place + "/"
+            prefix = "" if parent == "." else parent.removeprefix("./") + "/"
             for name in folders:
                 check_path(prefix + name)  # before it is entered: it bounds the depth
                 if stat.S_ISLNK(os.lstat(name, dir_fd=handle).st_mode):
@@ -153,11 +183,11 @@ class Snapshots:
             for name in names:
                 yield prefix + name, os.stat(name, dir_fd=handle, follow_symlinks=False)
 
-    def _copy(self, path: str) -> tuple[Mark, str]:
+    def _copy(self, top: int, path: str) -> tuple[Mark, str]:
         """Copy a file; its mark when it was opened, and its sha256."""
         digest, size = hashlib.sha256(), 0
         made = self._stage / f"copy-{secrets.token_hex(8)}"
-        with open_beneath(self._source, path) as handle, made.open("xb") as file:
+        with open_beneath(Path(f"/proc/self/fd/{top}"), path) as handle, made.open("xb") as file:
             mark = _mark(os.fstat(handle))
             while size <= mark[2] and (piece := os.read(handle, PIECE)):
                 digest.update(piece)

@@ -139,6 +139,48 @@ def test_links_and_special_files__are_refused_and_not_followed(kind: str, source
     assert caught.value.code == Code.PATH_UNFIT
 
 
+def test_inside__a_path_that_the_owner_of_the_files_names(source: Path) -> None:
+    made = Snapshots(source, source.parent / "stage", 1 << 30, inside="deep")
+    assert contents(made.take(set())) == {"two": b"two"}
+
+
+@pytest.mark.parametrize("inside", ["deep/state", "deep/link/state", "one", "nothing/state"])
+def test_inside__never_leads_out(inside: str, source: Path) -> None:
+    """Who writes the files also names the path, and may put a link on it."""
+    outside = source.parent / "outside"
+    (outside / "state").mkdir(parents=True)
+    (outside / "state" / "secret").write_bytes(b"the machine's")
+    (source / "deep" / "link").symlink_to(outside)
+    (source / "deep" / "state").symlink_to(outside / "state")
+    with pytest.raises(LocalError) as caught:
+        Snapshots(source, source.parent / "stage", 1 << 30, inside=inside).take(set())
+    assert caught.value.code == Code.PATH_UNFIT
+
+
+@pytest.mark.parametrize("inside", ["..", "deep/../..", "/etc", "deep//x", "a\0b"])
+def test_inside__that_is_not_clean__is_refused(inside: str, source: Path) -> None:
+    with pytest.raises(LocalError) as caught:
+        Snapshots(source, source.parent / "stage", 1 << 30, inside=inside)
+    assert caught.value.code == Code.PATH_UNFIT
+
+
+def test_replaced_by_a_link_while_it_is_copied__what_was_opened_is_copied(source: Path) -> None:
+    outside = source.parent / "outside"
+    outside.mkdir()
+    (outside / "two").write_bytes(b"the machine's")
+    made = Snapshots(source, source.parent / "stage", 1 << 30, inside="deep")
+    real = made._copy
+
+    def swap(top: int, path: str) -> tuple[tuple[int, int, int, int, int], str]:
+        if not (source / "deep").is_symlink():
+            (source / "deep").rename(source / "moved")
+            (source / "deep").symlink_to(outside)
+        return real(top, path)
+
+    made._copy = swap  # type: ignore[method-assign]
+    assert contents(made.take(set())) == {"two": b"two"}
+
+
 @pytest.mark.parametrize("name", ["new\nline", "back\\slash", "x" * 200 + "/" + "y" * 200])
 def test_names_that_no_manifest_has__are_refused(name: str, source: Path) -> None:
     deep = source / "/".join([name] * (1 if "/" not in name else 4))
