@@ -44,14 +44,14 @@ def work(first: int, step: int, wanted: int, box: Any, sent: Any) -> None:
     """
     # The suite was deployed before the fork.
     from tests.contracts.stateful.driver import Tally, run
-    from tests.contracts.stateful.market import make
+    from tests.contracts.stateful.machines import maker_of
 
     tally, seed = Tally(), first
     failures: list[str] = []
     while tally.sent < wanted and len(failures) < 3:
         before = tally.sent
         try:
-            run(make, seed, STEPS, tally)
+            run(maker_of(seed), seed, STEPS, tally)
         except AssertionError as error:
             failures.append(str(error))
         with sent.get_lock():
@@ -74,12 +74,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run on every core and add up; 0 when nothing failed and enough was done."""
     from tests.contracts.stateful.driver import LEAST_RATE, Tally
-    from tests.contracts.stateful.world import world
+    from tests.contracts.stateful.machines import deploy_all
 
     options = parse(argv)
     seed = options.seed if options.seed is not None else int(time.time())
     print(f"seed {seed}, commit {commit()}", flush=True)
-    world()
+    deploy_all()
     began = time.monotonic()
     # Forked: contracts are compiled and deployed once.
     context = multiprocessing.get_context("fork")

@@ -109,3 +109,12 @@ def _operator_of(provider: address) -> address:
     @dev The key that speaks for a provider now.
     """
     return staticcall STAKING.operator_of(provider)
+
+
+@internal
+@view
+def _payout_of(provider: address) -> address:
+    """
+    @dev Where a provider is paid.
+    """
+    return staticcall STAKING.payout_of(provider)

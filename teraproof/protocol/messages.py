@@ -7,6 +7,7 @@ and `recover` work for all of them: the domain decides which contract and chain 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
@@ -20,6 +21,7 @@ from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 
 from teraproof.errors import LocalError
+from teraproof.protocol.lease_terms import LeaseOrder
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order, address, uint, word
 
 NAME = "Teraproof"
@@ -93,7 +95,8 @@ class _Struct:
     FIELDS: ClassVar[Fields]
 
     def __post_init__(self) -> None:
-        for name, kind in self.FIELDS:
+        for member, kind in self.FIELDS:
+            name = _attribute(member)
             label = f"{self.TYPE.lower()}.{name}"
             value = getattr(self, name)
             if kind == "address":
@@ -105,13 +108,18 @@ class _Struct:
 
     def values(self) -> dict[str, Any]:
         """The members by name, in the order of the type."""
-        return {name: getattr(self, name) for name, _ in self.FIELDS}
+        return {member: getattr(self, _attribute(member)) for member, _ in self.FIELDS}
 
     def struct_hash(self) -> bytes:
         """The EIP-712 `hashStruct`, 32 bytes."""
         kinds = ["bytes32", *(kind for _, kind in self.FIELDS)]
         values = [_type_hash(self.TYPE, self.FIELDS), *self.values().values()]
         return bytes(keccak(encode(kinds, values)))
+
+
+def _attribute(member: str) -> str:
+    """The attribute that holds a member of a type: `readyWithin` is `ready_within`."""
+    return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", member)
 
 
 def quote_nonce(consent: int, number: int) -> int:
@@ -180,6 +188,63 @@ class Quote(_Struct):
 
 
 @dataclass(frozen=True)
+class LeaseQuote(_Struct):
+    """A provider's binding rate for one lease specification, used once with `Leases.hire`.
+
+    `requester` zero means anyone. `rate` is payment token units a second, `collateral` is TPF wei.
+    `ready_within` is seconds from the assignment, `term` from `ready`, `notice` from the
+    provider's notice to the end. `nonce` is `quote_nonce(...)`.
+    """
+
+    TYPE: ClassVar[str] = "LeaseQuote"
+    FIELDS: ClassVar[Fields] = (
+        ("operator", "address"),
+        ("requester", "address"),
+        ("spec", "bytes32"),
+        ("rate", "uint256"),
+        ("collateral", "uint256"),
+        ("readyWithin", "uint64"),
+        ("term", "uint64"),
+        ("notice", "uint64"),
+        ("expires", "uint64"),
+        ("nonce", "uint256"),
+    )
+
+    operator: str
+    requester: str
+    spec: bytes
+    rate: int
+    collateral: int
+    ready_within: int
+    term: int
+    notice: int
+    expires: int
+    nonce: int
+
+    def abi_tuple(self) -> tuple[Any, ...]:
+        """The ten values in the contract's order, for an ABI encoder."""
+        return tuple(self.values().values())
+
+    def order(self, deposit: int) -> LeaseOrder:
+        """The order that `hire` makes of this quote with a deposit."""
+        return LeaseOrder(
+            spec=self.spec,
+            start_rate=self.rate,
+            max_rate=self.rate,
+            deposit=deposit,
+            collateral=self.collateral,
+            ready_within=self.ready_within,
+            term=self.term,
+            notice=self.notice,
+            auction=0,
+            min_stake=0,
+            min_score=0,
+            allow_root=ZERO_WORD,
+            nonce=int.from_bytes(self.struct_hash(), "big"),
+        )
+
+
+@dataclass(frozen=True)
 class Attestation(_Struct):
     """The operator's word that a job gave `result`, metered by `receipt` (both sha256 digests)."""
 
@@ -238,8 +303,8 @@ class Ballot(_Struct):
 
 
 # A field that is missing in FIELDS would not be signed: refuse to start instead.
-for _message in (Quote, Attestation, OperatorConsent, Ballot):
-    if [f.name for f in fields(_message)] != [name for name, _ in _message.FIELDS]:
+for _message in (Quote, LeaseQuote, Attestation, OperatorConsent, Ballot):
+    if [f.name for f in fields(_message)] != [_attribute(name) for name, _ in _message.FIELDS]:
         raise AssertionError(f"{_message.TYPE}: dataclass and EIP-712 members differ")
 
 

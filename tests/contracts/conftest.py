@@ -55,6 +55,20 @@ def scored_suite() -> Suite:
     return deploy_suite(managers={address_of("manager"): LOCK | SLASH | REWARD}, with_scores=True)
 
 
+@pytest.fixture(scope="session")
+def lease_suite() -> Suite:
+    """Everything with Leases, and a source of scores behind it."""
+    return deploy_suite(
+        managers={address_of("manager"): LOCK | SLASH | REWARD}, with_scores=True, with_leases=True
+    )
+
+
+@pytest.fixture
+def leases(suite: Suite) -> Contract:
+    """Where a module's own `suite` has them."""
+    return suite.leases
+
+
 @pytest.fixture
 def staking(suite: Suite) -> Contract:
     return suite.staking

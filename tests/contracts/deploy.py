@@ -169,6 +169,11 @@ class Parameters:
     appeal_time: int = 7_200
     close_time: int = DAY
     max_duration: int = 2 * DAY
+    # Leases. Seconds.
+    grace: int = 600
+    max_gap: int = 300
+    abandon: int = 1_800
+    max_suspension: int = 3_600
 
     @property
     def length(self) -> int:
@@ -196,6 +201,7 @@ class Suite:
     benchmark: Contract = None
     emissions: Contract = None
     disputes: Contract = None
+    leases: Contract = None
     holder: Contract = None
     """Where there is no benchmark: a mock that holds, settles and rewards, and is the minter."""
 
@@ -246,6 +252,30 @@ def deploy_jobs(
     )
 
 
+def deploy_leases(
+    payment: Contract,
+    staking: Contract,
+    owner: str,
+    p: Parameters,
+    *,
+    scores: str = ZERO_ADDRESS,
+    guardian: str,
+    treasury: str,
+) -> Contract:
+    """Leases alone; Staking does not know it yet, and it knows no Jobs."""
+    return construct(
+        "Leases",
+        p,
+        payment_token=payment.address,
+        staking=staking.address,
+        scores=scores,
+        owner=owner,
+        initial_guardian=guardian,
+        treasury=treasury,
+        challenge_window=p.grace,
+    )
+
+
 def deploy_benchmark(staking: Contract, p: Parameters) -> Contract:
     """Benchmark alone; Staking does not know it yet."""
     return construct("Benchmark", p, staking=staking.address, randomness_source=p.randomness)
@@ -278,6 +308,7 @@ def deploy_suite(
     with_scores: bool = False,
     with_benchmark: bool = False,
     with_court: bool = False,
+    with_leases: bool = False,
     managers: Mapping[str, int] | None = None,
     sealed: bool = True,
     with_holder: bool = True,
@@ -287,7 +318,8 @@ def deploy_suite(
     `managers` (address to permissions) are named next to Jobs, which may lock. `payment` replaces
     the mock dollar. `with_scores` puts a mock source of scores behind Jobs; `with_benchmark` the
     real one, and Emissions with it. Without them a mock holds, settles and mints, unless
-    `with_holder` is false: then nobody is the minter yet. `with_court` gives Jobs a court.
+    `with_holder` is false: then nobody is the minter yet. `with_court` gives Jobs a court,
+    `with_leases` another contract, which stands between Jobs and the source of scores.
     """
     p = parameters or Parameters()
     deployer, guardian = address_of("deployer"), address_of("guardian")
@@ -308,10 +340,22 @@ def deploy_suite(
         emissions = deploy_emissions(token, staking, benchmark, owner, p)
         benchmark.setup_rewards(emissions.address, sender=maker)
     source = scores or benchmark
-    disputes = None
+    disputes, leases = None, None
     if with_court:
         with boa.env.prank(deployer):
             disputes = deploy_disputes(staking, p)
+    if with_leases:
+        with boa.env.prank(deployer):
+            leases = deploy_leases(
+                payment,
+                staking,
+                owner,
+                p,
+                scores=source.address if source else ZERO_ADDRESS,
+                guardian=guardian,
+                treasury=treasury,
+            )
+        source = leases
     jobs = deploy_jobs(
         payment,
         staking,
@@ -329,6 +373,9 @@ def deploy_suite(
     if disputes:
         named[str(disputes.address)] = LOCK
         disputes.set_client(jobs.address, sender=deployer)
+    if leases:
+        named[str(leases.address)] = LOCK
+        leases.setup_jobs(jobs.address, sender=deployer)
     if benchmark and emissions:
         named |= {str(benchmark.address): LOCK | SLASH, str(emissions.address): REWARD}
         token.set_minter(emissions.address, sender=deployer)
@@ -355,5 +402,6 @@ def deploy_suite(
         benchmark=benchmark,
         emissions=emissions,
         disputes=disputes,
+        leases=leases,
         holder=holder,
     )

@@ -24,6 +24,16 @@ CONTRACTS = ROOT / "contracts"
 # The parts of the report, each of them run and dated by itself: a contract and its rooms.
 PARTS = {
     "Staking": ("Staking.vy", "staking/", "modules/"),
+    # Its own rooms; those that it shares with Jobs are there.
+    "Leases": (
+        "Leases.vy",
+        "deals/auction",
+        "deals/lease_",
+        "deals/liveness",
+        "deals/shared_score",
+        "deals/tenancy",
+        "deals/tenure",
+    ),
     "Jobs": ("Jobs.vy", "deals/"),
     "Benchmark": ("Benchmark.vy", "pog/", "randomness/"),
     "Emissions": ("Emissions.vy", "schedule/"),

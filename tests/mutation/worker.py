@@ -30,8 +30,9 @@ from vyper.exceptions import VyperException
 from vyper.ir import compile_ir
 
 from tests.contracts import deploy, revm
+from tests.contracts.stateful import market, rentals
 from tests.contracts.stateful.driver import Tally, run
-from tests.contracts.stateful.market import make
+from tests.contracts.stateful.lease_world import lease_world
 from tests.contracts.stateful.profiles import PROFILE, chosen, first_seed
 from tests.contracts.stateful.world import world
 from tests.mutation.mutants import CONTRACTS, PARTS, ROOT, SOURCES, Mutant
@@ -105,7 +106,7 @@ def preload() -> dict[str, Any]:
         # Asked for here, it is not compiled again in every worker.
         _ = deployer.compiler_data.bytecode
     for seed in range(WARM):
-        run(make, first_seed() + seed, chosen().steps, Tally())
+        run(market.make, first_seed() + seed, chosen().steps, Tally())
     # A worker lives for seconds; nothing that it inherits is garbage.
     gc.collect()
     gc.freeze()
@@ -171,6 +172,7 @@ def _work(
     deploy.compiled_by_boa.cache_clear()
     revm.compiled.cache_clear()
     world.cache_clear()
+    lease_world.cache_clear()
     interpret.disable_cache()
     load = boa.load_partial
     done = {str(contracts / name): deployer for name, deployer in compiled.items()}
@@ -183,7 +185,7 @@ def _work(
     done.update(half)
     gc.enable()
     if mutant is not None:
-        if _machine_fails():
+        if any(_machine_fails(make) for make in _makers(changed)):
             return 1
         if not tests:
             return 0
@@ -224,7 +226,13 @@ def _half_compiled(contracts: Path, name: str) -> _HalfCompiled:
     return _HalfCompiled(data)
 
 
-def _machine_fails() -> bool:
+def _makers(changed: Sequence[str]) -> list[Callable[[], Any]]:
+    """The machines that changed contracts are part of; leases have one of their own."""
+    found: list[Callable[[], Any]] = [rentals.make] if "Leases" in changed else []
+    return [*found, market.make] if set(changed) - {"Leases"} else found
+
+
+def _machine_fails(make: Callable[[], Any]) -> bool:
     """Whether the stateful machine notices; the quickest of all looks."""
     for seed in range(first_seed(), first_seed() + FIRST):
         try:

@@ -31,6 +31,7 @@ FOLDER = ROOT / "teraproof" / "contracts"
 SOURCES = {
     "Staking": "Staking.vy",
     "Jobs": "Jobs.vy",
+    "Leases": "Leases.vy",
     "Disputes": "Disputes.vy",
     "Benchmark": "Benchmark.vy",
     "Emissions": "Emissions.vy",
