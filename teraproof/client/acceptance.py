@@ -11,21 +11,30 @@ from teraproof.acceptance import messages
 from teraproof.acceptance.format import Work
 from teraproof.acceptance.messages import Step
 from teraproof.client.transport import Transport
-from teraproof.errors import LocalError
+from teraproof.errors import LocalError, RemoteError
 from teraproof.protocol.errors import Code
+
+# Another request of ours, or of others, is in the way.
+_CROWDED = (Code.RATE_LIMITED, Code.SERVER_BUSY)
+_PAUSE = 0.5
 
 
 class ChallengedLease:
     """One lease of the account, as an `Examinee`: the agent answers for it.
 
     An agent holds a request for some seconds, and says how far it is. It is asked again at once,
-    with the same nonce, until the answer is whole.
+    with the same nonce, until the answer is whole. One that has too many requests at once is asked
+    again after a pause.
     """
 
     def __init__(
-        self, http: Transport, lease: bytes, clock: Callable[[], float] = time.monotonic
+        self,
+        http: Transport,
+        lease: bytes,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http, self._clock = http, clock
+        self._http, self._clock, self._sleep = http, clock, sleep
         self._path = f"/v1/leases/0x{lease.hex()}/challenge"
 
     def step(self, step: Step, nonce: bytes, work: Work) -> Mapping[str, Any]:
@@ -37,7 +46,13 @@ class ChallengedLease:
         }
         until = self._clock() + work.seconds
         while True:
-            found = self._http.json("POST", self._path, body, limit=messages.most_bytes(work))
+            try:
+                found = self._http.json("POST", self._path, body, limit=messages.most_bytes(work))
+            except RemoteError as error:
+                if error.code not in _CROWDED or self._clock() + _PAUSE > until:
+                    raise
+                self._sleep(_PAUSE)
+                continue
             if found.get("done") is True:
                 answer = found.get("answer")
                 if not isinstance(answer, dict):

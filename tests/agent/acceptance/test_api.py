@@ -21,7 +21,7 @@ from teraproof.acceptance.format import BLOCK_BYTES, Work
 from teraproof.acceptance.messages import Step
 from teraproof.client.acceptance import ChallengedLease
 from teraproof.errors import LocalError, RemoteError
-from teraproof.protocol.errors import Code
+from teraproof.protocol.errors import Code, WireError
 from tests.agent.acceptance.rig import SHAPE, lease
 from tests.agent.api_rig import STRANGER, TENANT, Rig, code_of, http, serve
 
@@ -150,12 +150,15 @@ class Stub:
 
     base_url = "http://provider"
 
-    def __init__(self, *answers: dict[str, Any]) -> None:
+    def __init__(self, *answers: dict[str, Any] | Code) -> None:
         self.answers, self.asked = list(answers), 0
 
     def json(self, method: str, path: str, body: Any, limit: int) -> dict[str, Any]:
         self.asked += 1
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, Code):
+            raise RemoteError(self.base_url, WireError(found, "no", found.retryable, {}))
+        return found
 
 
 @pytest.mark.parametrize("answer", [None, 1, [], "text"])
@@ -175,3 +178,32 @@ def test_client__never_done__gives_up_in_time(answer: dict[str, Any]) -> None:
         one.step(Step.WORK, NONCE, WORK)
     assert caught.value.code is Code.AGENT_UNREACHABLE
     assert stub.asked == 3
+
+
+@pytest.mark.parametrize("code", [Code.RATE_LIMITED, Code.SERVER_BUSY])
+def test_client__a_crowd_at_the_door__comes_again_after_a_pause(code: Code) -> None:
+    slept: list[float] = []
+    stub: Any = Stub(code, code, {"done": True, "answer": {"commitments": []}})
+    one = ChallengedLease(stub, b"\7" * 32, sleep=slept.append)
+    assert one.step(Step.WORK, NONCE, WORK) == {"commitments": []}
+    assert len(slept) == 2 and stub.asked == 3
+
+
+@pytest.mark.parametrize("code", [Code.RATE_LIMITED, Code.SERVER_BUSY])
+def test_client__a_crowd_that_stays__the_agents_own_error_in_time(code: Code) -> None:
+    now = iter(range(0, 10_000, 50))
+    stub: Any = Stub(code)
+    one = ChallengedLease(
+        stub, b"\7" * 32, clock=lambda: float(next(now)), sleep=lambda seconds: None
+    )
+    with pytest.raises(RemoteError) as caught:
+        one.step(Step.WORK, NONCE, WORK)
+    assert caught.value.code is code and stub.asked == 3
+
+
+@pytest.mark.parametrize("code", [Code.CHALLENGE_BUSY, Code.CHALLENGE_FAILED, Code.NOT_TENANT])
+def test_client__any_other_refusal__said_at_once(code: Code) -> None:
+    stub: Any = Stub(code)
+    with pytest.raises(RemoteError) as caught:
+        ChallengedLease(stub, b"\7" * 32).step(Step.FILL, NONCE, WORK)
+    assert caught.value.code is code and stub.asked == 1
