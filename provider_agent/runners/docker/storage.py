@@ -68,17 +68,17 @@ class Storage:
 
     def mounts(self, image: Image) -> list[tuple[str, Path, bool]]:
         """What to mount into the container, everything attached: where, from, whether read-only."""
-        root = self._attach("root")
+        root, owner = self._attach("root"), _root_of(image)
         if image.layers:
             tree = self._merge(image, root)
             found = {f"/{name}": (tree / name, False) for name in self._tops(tree)}
         else:  # the engine does not say where they are
-            found = {f"/{name}": (_empty(root / name), False) for name in _FRESH}
+            found = {f"/{name}": (_empty(root / name, owner), False) for name in _FRESH}
         for number, target in enumerate(image.volumes):
             # Else the engine makes a volume without a bound.
-            found[target] = (_empty(root / f"{DATA}-{number}"), False)
+            found[target] = (_empty(root / f"{DATA}-{number}", owner), False)
         for volume in self._service.volumes:
-            source = _empty(self._attach(f"volume-{volume.name}") / DATA)
+            source = _empty(self._attach(f"volume-{volume.name}") / DATA, owner)
             found[volume.mount] = (source, volume.read_only)
         return [(target, *found[target]) for target in sorted(found)]
 
@@ -165,9 +165,18 @@ class Storage:
         return merged
 
 
-def _empty(place: Path) -> Path:
-    """An empty directory that anyone in the container may use."""
+def _root_of(image: Image) -> tuple[int, int]:
+    """User and group of this machine that are root in a container: others with user namespaces."""
+    if not image.layers:
+        return 0, 0
+    found = image.layers[0].stat()
+    return found.st_uid, found.st_gid
+
+
+def _empty(place: Path, owner: tuple[int, int]) -> Path:
+    """An empty directory that anyone in the container may use, and its root may give away."""
     if not place.is_dir():
         place.mkdir(parents=True)
+        os.chown(place, *owner)
         place.chmod(_SHARED)
     return place

@@ -220,6 +220,11 @@ def test_volume__of_its_own_size__outlives_the_container(yard: Yard) -> None:
     assert yard.say("cat /data/note") == "kept"
 
 
+def test_volume__given_to_the_user_of_a_service(yard: Yard) -> None:
+    yard.run(yard.service(volumes=(Volume("data", "/data", 8 * MIB),)))
+    assert yard.say("chown nobody /data && stat -c %U /data") == "nobody"
+
+
 def test_volume__read_only__cannot_be_written(yard: Yard) -> None:
     yard.run(yard.service(volumes=(Volume("data", "/data", 8 * MIB, read_only=True),)))
     assert "Read-only" in yard.say("touch /data/x 2>&1")
