@@ -143,7 +143,8 @@ engine:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
 		echo "setup: Docker Engine (for the tests of leases)"; rm -rf .build/engine .build/engine-new; \
 		mkdir -p .build/engine-new/packages; ( cd .build/engine-new/packages && \
-		apt-get download -qq docker.io containerd runc busybox-static && \
+		debs="docker.io containerd runc busybox-static" && \
+		{ apt-get download -qq $$debs || { apt-get update -qq && apt-get download -qq $$debs; }; } && \
 		for package in *.deb; do dpkg-deb --extract $$package ..; done && cd .. && rm -rf packages && \
 		if command -v iptables && command -v mkfs.ext4 && command -v ip && \
 			! ldd usr/sbin/dockerd usr/sbin/runc | grep 'not found'; then exit 0; fi && \
