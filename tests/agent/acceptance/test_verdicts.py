@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import pytest
+from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +19,9 @@ from provider_agent.prover import proof
 from provider_agent.prover.acceptance.memory import HostMemory
 from provider_agent.prover.acceptance.respondent import Respondent
 from provider_agent.prover.cpu import CpuEngine
+from provider_agent.prover.reference import ReferenceEngine
 from teraproof.acceptance import checks, messages
+from teraproof.acceptance import format as fmt
 from teraproof.acceptance.checks import Answers, Promise, Reason
 from teraproof.acceptance.examiner import Subject, Timed, examine
 from teraproof.acceptance.format import BLOCK_BYTES, Work
@@ -38,6 +43,7 @@ from tests.agent.acceptance.rig import (
     lasting_engine,
     lease,
 )
+from tests.agent.acceptance.test_format import slow_block, slow_root
 
 NONCES = tuple(bytes([n]) * 32 for n in range(1, 5))
 MANY = 100
@@ -183,6 +189,46 @@ def test_recorded__is_right(honest: dict[Step, dict[str, Any]]) -> None:
 def brazen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Providers that do not look at their own openings before they send them."""
     monkeypatch.setattr(proof, "verify", lambda *_: None)
+
+
+def test_recorded__is_what_a_second_computation_gives(honest: dict[Step, dict[str, Any]]) -> None:
+    """Rounds by NumPy's integers, the memory and its sweeps permutation by permutation."""
+    base = keccak(
+        keccak(b"TERAPROOF-ACCEPTANCE-1")
+        + (31_337).to_bytes(32, "big")
+        + bytes(12)
+        + bytes.fromhex("0a" * 20)
+        + bytes(12)
+        + bytes.fromhex("0b" * 20)
+        + (7).to_bytes(32, "big")
+        + (1).to_bytes(32, "big")
+        + bytes(32)
+        + NONCES[0]
+    )
+    numbers = b"".join(n.to_bytes(32, "big") for n in (256, 1, 4))
+    reference = ReferenceEngine()
+    reference.prepare(keccak(base + b"P" + NONCES[1] + numbers), SHAPE)
+    roots = list(islice(reference.roots(()), 4))
+    commitment = keccak(keccak(roots[0] + roots[1]) + keccak(roots[2] + roots[3]))
+    assert honest[Step.WORK] == {"commitments": [commitment.hex()]}
+
+    seed, key = keccak(base + b"M"), keccak(base + b"S" + NONCES[2] + commitment)
+    kept = [slow_block(seed, index) for index in range(8)]
+    blocks = kept + [fmt.block(seed, index) for index in range(8, BLOCKS)]
+    for answered in honest[Step.SWEEP]["sweeps"][0]:
+        factors = hashlib.shake_128(key).digest(5376)
+        digests = [
+            sum(x * y for x, y in zip(words(block), words(factors), strict=True)) % 2**64
+            for block in blocks
+        ]
+        root = slow_root(digests)
+        assert answered == root.hex()
+        key = keccak(key + root)
+
+
+def words(data: bytes) -> list[int]:
+    """Of 64 bits, the least significant byte first."""
+    return [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
 
 
 def test_half_of_the_rounds__its_own_check_finds_it(engine: Any) -> None:
