@@ -158,45 +158,46 @@ def test_killed_at_each_step_of_fetching__nothing_or_all_of_it(tmp_path: Path) -
 
 def test_killed_at_each_request_to_s3__old_or_new(s3: Place, tmp_path: Path) -> None:
     """The same with a store on the other side of a socket: the child dies before a request."""
-    put(tmp_path / "source", OLD)
-    seen = set()
+    store, left = s3.open(), [-1]
 
-    def work(prefix: str, state: str, stop: int | None) -> None:
-        store, left = s3.open(prefix), [stop]
+    def count(**_: object) -> None:
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
 
-        def count(**_: object) -> None:
-            if left[0] is not None:
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
+    store._client.meta.events.register_first("before-send.s3", count)
+    to = Destination(store, LIMITS)
 
-        store._client.meta.events.register_first("before-send.s3", count)
-        writer = Writer(Destination(store, LIMITS), tmp_path / "source", tmp_path / state, 1)
+    def work(state: str) -> None:
+        writer = Writer(to, tmp_path / "source", tmp_path / state, 1)
         try:
             writer.save()
         finally:
             writer.close()
 
+    seen = set()
     for step in steps():
-        prefix = state = f"run-{step}"
+        state = f"run-{step}"
+        store.uri = parse(f"{s3.uri}/{state}")
         put(tmp_path / "source", OLD)
-        work(prefix, state, None)
+        work(state)
         put(tmp_path / "source", NEW)
+        store.close()  # the child has connections of its own
         child = os.fork()
         if child == 0:
+            left[0] = step
             try:
-                work(prefix, state, step)
+                work(state)
             finally:
                 os._exit(0)
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        to = Destination(s3.open(prefix), LIMITS)
         resume(to, tmp_path / f"elsewhere-{step}")
         found = tree(tmp_path / f"elsewhere-{step}")
         assert found in (OLD, NEW)
         seen.add("old" if found == OLD else "new")
-        work(prefix, state, None)
+        work(state)
         named = {entry.sha256 for each in to.listed() for entry in to.files(each)}
-        assert set(to.store.keys(OBJECTS)) == named and len(to.listed()) == 1
+        assert set(store.keys(OBJECTS)) == named and len(to.listed()) == 1
         if not killed:
             break
     assert seen == {"old", "new"} and step > 8
