@@ -15,7 +15,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import disputes, operations, proofs, snapshot
+from benchmarks import disputes, leases, operations, proofs, snapshot
 from benchmarks.capacity import Capacity
 from benchmarks.chain import BenchmarkError, local_chain
 from benchmarks.market import Market
@@ -37,6 +37,8 @@ TARGETS = {
     "jobs_attest_relayed": 60_000,
     "jobs_convict": 150_000,
     "jobs_lifecycle_total": 305_000,
+    "leases_heartbeat": 35_000,
+    "leases_whole_total": 350_000,
     "provider_register": 150_000,
     "staking_slash": 110_000,
 }
@@ -78,6 +80,8 @@ def run(update: bool, console: Console) -> int:
         operations.measure(Market(chain), meter)
     with local_chain() as chain:
         disputes.measure(Market(chain), meter)
+    with local_chain() as chain:
+        leases.measure(leases.Rental(chain), meter)
     with local_chain() as chain:
         proofs.measure(Capacity(chain), meter)
     figures = meter.figures
