@@ -329,6 +329,7 @@ class Rentals(RentalOrders):
                 assert self.take_out(one, Why())
         balance = self.view("payment", "balanceOf", self.chain.addresses["leases"])
         assert balance == self.fees, "I-2: money stays"
+        self.tally.notes["examples of leases"] += 1
         self.audit()
 
 
