@@ -4,7 +4,7 @@
     .venv-agent/bin/python -m benchmarks.acceptance --challenges 100
 
 Kept is a promise of a quarter of what the device shows in one challenge, so that other work on the
-machine does not break it. Broken is one of four times as much as it shows.
+machine does not break it. Broken is one of four times the most that it has shown.
 """
 
 from __future__ import annotations
@@ -116,18 +116,24 @@ def main() -> None:
     _challenge(engine, 0, easy)
     shown = _challenge(engine, 0, easy).score
     kept = replace(easy, score=shown // _KEPT, bandwidth=10**6)
-    broken = replace(kept, score=shown * _BROKEN)
-    for name, promise, times in (("kept", kept, count), ("broken", broken, max(1, count // 5))):
-        found = [_challenge(engine, number, promise) for number in range(times)]
-        passed = sum(one.passed for one in found)
-        scores = sorted(one.score for one in found)
-        print(
-            f"promise {name}: {passed} of {times} passed; shown {scores[0] / 1e9:.2f} to "
-            f"{scores[-1] / 1e9:.2f} Gop/s, promised {promise.score / 1e9:.2f}"
-        )
-        reasons = {one.reason for one in found} - {checks.Reason.PASSED}
-        for reason in sorted(reasons):
-            print(f"    {reason}: {sum(one.reason is reason for one in found)}")
+    best = _challenges(engine, "kept", kept, count)
+    _challenges(engine, "broken", replace(kept, score=max(shown, best) * _BROKEN), count)
+
+
+def _challenges(engine: Any, name: str, promise: Promise, count: int) -> int:
+    """Challenges of a promise, and what came of them; the best score that was shown."""
+    found = [_challenge(engine, number, promise) for number in range(count)]
+    passed = sum(one.passed for one in found)
+    scores = sorted(one.score for one in found)
+    print(
+        f"promise {name}: {passed} of {count} passed; shown {scores[0] / 1e9:.2f} to "
+        f"{scores[-1] / 1e9:.2f} Gop/s, promised {promise.score / 1e9:.2f}",
+        flush=True,
+    )
+    reasons = {one.reason for one in found} - {checks.Reason.PASSED}
+    for reason in sorted(reasons):
+        print(f"    {reason}: {sum(one.reason is reason for one in found)}")
+    return scores[-1]
 
 
 if __name__ == "__main__":
