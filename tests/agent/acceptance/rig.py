@@ -14,7 +14,8 @@ from typing import Any
 from provider_agent.prover.acceptance.memory import HostMemory, Memory, Sweep
 from provider_agent.prover.acceptance.respondent import Respondent
 from provider_agent.prover.engine import Engine, make_engine
-from teraproof.acceptance.checks import Promise, Verdict
+from teraproof.acceptance import checks, messages
+from teraproof.acceptance.checks import Answers, Promise, Verdict
 from teraproof.acceptance.examiner import Call, Subject, Timed, examine
 from teraproof.acceptance.format import BLOCK_BYTES, Lease, Work
 from teraproof.acceptance.messages import Step
@@ -154,3 +155,37 @@ def challenged(
     subject = Subject(of or lease(), work, promise, examinee)
     (verdict,) = examine([subject], together=clock or Clock())
     return verdict
+
+
+NONCES = tuple(bytes([n]) * 32 for n in range(1, 5))
+Recorded = dict[Step, dict[str, Any]]
+"""The answers of one challenge, step by step."""
+
+
+def recorded(
+    engine: Any, number: int = 7, work: Work = WORK, nonces: Sequence[bytes] = NONCES
+) -> Recorded:
+    """The answers of an honest provider to these nonces."""
+    provider = Provider(engine, lease(number), work)
+    return {
+        step: dict(provider.step(step, nonce, work))
+        for step, nonce in zip(Step, nonces, strict=True)
+    }
+
+
+def answers_of(kept: Mapping[Step, Mapping[str, Any]], work: Work = WORK) -> Answers:
+    """Answers as the tenant reads them."""
+    filled = messages.filled(kept[Step.FILL], work)
+    return Answers(
+        NONCES,  # type: ignore[arg-type]  # four of them
+        filled,
+        messages.commitments(kept[Step.WORK], work),
+        messages.sweeps(kept[Step.SWEEP], work, filled),
+        messages.openings(kept[Step.OPEN], work, filled),
+        0.001,
+        0.001,
+    )
+
+
+def judged(kept: Mapping[Step, Mapping[str, Any]], number: int = 7) -> checks.Verdict:
+    return checks.judge(lease(number), WORK, PROMISE, answers_of(kept))
