@@ -22,8 +22,7 @@ MAX_BPS = 10_000
 MILLION = 1_000_000
 OPS_PER_TPF = (10**3, 10**18)
 MAX_TARGET = 10**22
-# Blocks whose hashes the sources reach back: EIP-2935, and ArbSys where that is not sure.
-REACH_BLOCKS = {0: 8_191, 1: 8_191, 2: 256}
+SOURCES = (0, 1, 2)
 # On a public chain: time and blocks for commits, and time for the openings of every provider.
 LEAST_WINDOW = 300
 LEAST_WINDOW_BLOCKS = 100
@@ -48,9 +47,16 @@ _Faults = Iterator[tuple[str, str]]
 
 
 def check(
-    where: str, chain_id: int, block_seconds: float, arguments: Mapping[str, _Values]
+    where: str,
+    chain_id: int,
+    block_seconds: float,
+    history_blocks: int,
+    arguments: Mapping[str, _Values],
 ) -> None:
-    """CommandError, one line that names the file and the argument, when a bound is broken."""
+    """CommandError, one line that names the file and the argument, when a bound is broken.
+
+    A chain has a block each `block_seconds`, and keeps the hashes of `history_blocks`.
+    """
     staking, token = arguments["Staking"], arguments["Token"]
     benchmark, emissions = arguments["Benchmark"], arguments["Emissions"]
     disputes = arguments["Disputes"]
@@ -59,14 +65,14 @@ def check(
             *_proof(benchmark),
             *_periods(benchmark),
             *_windows(benchmark),
-            *_blocks(benchmark, block_seconds),
+            *_blocks(benchmark, block_seconds, history_blocks),
             *_bond(benchmark, staking),
         ],
         "Emissions": [*_schedule(emissions, token), *_scale(emissions)],
         "Disputes": [
             *_panels(disputes),
             *_seats(disputes, staking),
-            *_draws(disputes, benchmark, block_seconds),
+            *_draws(disputes, benchmark, block_seconds, history_blocks),
             *_locks(disputes, staking, arguments["Jobs"]),
         ],
     }
@@ -105,7 +111,7 @@ def _proof(given: _Values) -> _Faults:
         yield "samples", f"{given['samples']} is not from 1 to {MAX_SAMPLES}"
     if not 0 < given["bond"] < 2**96:
         yield "bond", "must be above zero and below 2**96 wei"
-    if given["randomness_source"] not in REACH_BLOCKS:
+    if given["randomness_source"] not in SOURCES:
         yield "randomness_source", "write 0 (prevrandao), 1 (block hash) or 2 (Arbitrum)"
 
 
@@ -131,7 +137,7 @@ def _windows(given: _Values) -> _Faults:
         )
 
 
-def _blocks(given: _Values, block_seconds: float) -> _Faults:
+def _blocks(given: _Values, block_seconds: float, hashes: int) -> _Faults:
     delay = given["draw_delay"]
     if not 2 <= delay <= 2**32:
         yield "draw_delay", "must be at least 2 blocks and at most 2**32"
@@ -141,9 +147,8 @@ def _blocks(given: _Values, block_seconds: float) -> _Faults:
             f"{show_seconds(given['reach'])} are over before the block of the draw has come, "
             f"{delay:,} blocks of {block_seconds:g} s ahead",
         )
-    hashes = REACH_BLOCKS.get(given["randomness_source"], 0)
     for name in ("open_period", "reach"):
-        if hashes and given[name] > hashes * block_seconds:
+        if given[name] > hashes * block_seconds:
             yield (
                 name,
                 f"{show_seconds(given[name])} are longer than hashes can be read: {hashes:,} "
@@ -273,7 +278,7 @@ def _seats(given: _Values, staking: _Values) -> _Faults:
         yield "term", f"must be at least {show_seconds(least)}, the longest dispute and 4 periods"
 
 
-def _draws(given: _Values, benchmark: _Values, block_seconds: float) -> _Faults:
+def _draws(given: _Values, benchmark: _Values, block_seconds: float, hashes: int) -> _Faults:
     source, delay = given["randomness_source"], given["draw_delay"]
     if source != benchmark["randomness_source"]:
         yield "randomness_source", "must be that of Benchmark: the chain has one that is good"
@@ -285,9 +290,8 @@ def _draws(given: _Values, benchmark: _Values, block_seconds: float) -> _Faults:
             f"{show_seconds(given['draw_time'])} are over before the block of the draw has come, "
             f"{delay:,} blocks of {block_seconds:g} s ahead",
         )
-    hashes = REACH_BLOCKS.get(source, 0)
     # The first block that counts is the delay after the request.
-    if hashes and given["draw_time"] > (hashes + delay) * block_seconds:
+    if given["draw_time"] > (hashes + delay) * block_seconds:
         yield (
             "draw_time",
             f"{show_seconds(given['draw_time'])} are longer than hashes can be read: {hashes:,} "

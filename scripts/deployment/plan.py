@@ -51,7 +51,17 @@ ZERO = "$zero"
 # The bits of Staking's flag `Permission`.
 PERMISSIONS = {"LOCK": 1, "SLASH": 2, "REWARD": 4}
 
-_KEYS = {"chain_id", "block_seconds", "payment_token", "contracts", "managers", "minter"}
+_KEYS = {
+    "chain_id",
+    "block_seconds",
+    "history_blocks",
+    "payment_token",
+    "contracts",
+    "managers",
+    "minter",
+}
+# Blocks that every chain reaches back, and more than any is known to keep.
+NEAR_BLOCKS, MOST_BLOCKS = 256, 1_000_000
 _UINT = re.compile(r"uint([0-9]+)")
 
 
@@ -92,6 +102,8 @@ class Plan:
 
     source: str
     chain_id: int
+    history_blocks: int
+    """How many blocks the chain reaches back for hashes."""
     token: ExternalToken | None
     """None: the test payment token is deployed."""
     arguments: Mapping[str, Mapping[str, Any]]
@@ -197,6 +209,12 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
     block_seconds = document["block_seconds"]
     if type(block_seconds) not in (int, float) or not 0 < block_seconds <= 600:
         raise WrongInput(f"{where}: block_seconds: {block_seconds!r} is not from 0 to 600 seconds")
+    history = document["history_blocks"]
+    if type(history) is not int or not NEAR_BLOCKS <= history <= MOST_BLOCKS:
+        raise WrongInput(
+            f"{where}: history_blocks: {history!r} is not from {NEAR_BLOCKS} to {MOST_BLOCKS:,} "
+            "blocks; a chain with EIP-2935 keeps 8,191"
+        )
     token = _token(where, document["payment_token"])
     wanted = [name for name in CONTRACTS if name != "PaymentToken"]
     contracts = document["contracts"]
@@ -213,7 +231,7 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
         earlier = CONTRACTS[:position]
         arguments[name] = _arguments(f"{where}: {name}", contracts[name], artifacts[name], earlier)
         written[name] = contracts[name]
-    bounds.check(where, chain_id, block_seconds, arguments)
+    bounds.check(where, chain_id, block_seconds, history, arguments)
     managers = _managers(where, document["managers"])
     if document["minter"] != MINTER:
         raise WrongInput(f"{where}: minter: write {MINTER}; no other contract mints by a schedule")
@@ -226,7 +244,7 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
         "code": {name: artifacts[name].bytecode_hash for name in arguments},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Plan(where, chain_id, token, arguments, written, managers, MINTER, digest)
+    return Plan(where, chain_id, history, token, arguments, written, managers, MINTER, digest)
 
 
 class _Loader(yaml.SafeLoader):
