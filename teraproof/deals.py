@@ -17,6 +17,7 @@ from teraproof.contracts.jobs import (
     Refused,
     Settled,
 )
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.messages import Attestation
 from teraproof.protocol.terms import Record, Terms
 from teraproof.rpc.types import Block
@@ -48,6 +49,11 @@ def attestation_of(terms: Terms, attested: Attested) -> Attestation:
         started=attested.started,
         finished=attested.finished,
     )
+
+
+def origin_of(attested: Attested) -> Origin:
+    """Which job a result is of, and whose."""
+    return Origin(attested.job, attested.provider)
 
 
 def record_of(terms: Terms, attested: Attested) -> Record:

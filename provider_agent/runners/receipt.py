@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import Phase, RunRequest, RunState
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.receipt import Receipt
 
 
-def of_run(job: bytes, run: RunRequest, state: RunState) -> Receipt:
+def of_run(origin: Origin, run: RunRequest, state: RunState) -> Receipt:
     """The receipt of a run that has ended. Raises RunnerError for one that has not."""
     if (
         state.phase is not Phase.EXITED
@@ -18,7 +19,7 @@ def of_run(job: bytes, run: RunRequest, state: RunState) -> Receipt:
     ):
         raise RunnerError(f"run {run.run_id} has not ended, so there is no receipt for it")
     return Receipt(
-        job="0x" + job.hex(),
+        job="0x" + origin.job.hex(),
         cpu_ms=state.usage.cpu_ms,
         gpu_ms=state.usage.gpu_ms,
         peak_memory_bytes=state.usage.peak_memory_bytes,
@@ -30,4 +31,5 @@ def of_run(job: bytes, run: RunRequest, state: RunState) -> Receipt:
         finished=max(state.started, state.finished),
         devices=tuple(device.name for device in run.devices),
         sandbox=dict(state.sandbox),
+        provider=origin.provider.lower(),
     )

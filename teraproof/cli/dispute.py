@@ -193,6 +193,7 @@ def convict(session: Session, job_id: str, first: Path, second: Path | None) -> 
 
 def _fetch(session: Session, job: Job, output: Path | None, endpoint: str | None) -> bool:
     """Have the result here, or say why not; whether it is. A tenant can dispute without it."""
+    from teraproof.deals import origin_of
     from teraproof.market import jobs, tenant
     from teraproof.protocol.digests import manifest, result_digest
 
@@ -200,7 +201,7 @@ def _fetch(session: Session, job: Job, output: Path | None, endpoint: str | None
     directory = output or Path("results") / jobs.short(job.job)
     assert job.attested is not None  # it is disputable
     if directory.exists():
-        if result_digest(manifest(directory)) == job.attested.result:
+        if result_digest(manifest(directory), origin_of(job.attested)) == job.attested.result:
             ui.step(f"{directory} holds the attested result")
             return True
         ui.note(f"{directory} is not the attested result; pass --output to fetch that elsewhere")

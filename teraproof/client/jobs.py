@@ -2,7 +2,7 @@
 """The tenant's side of a provider's API.
 
 The provider is a stranger: every answer is bounded, no redirect is followed, and a result counts
-only when the sha256 of its manifest hashes to the digest that was attested on chain.
+only when the digest that was attested on chain follows from its manifest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote as percent
@@ -26,6 +27,7 @@ from teraproof.errors import AuthError, LocalError, RemoteError
 from teraproof.protocol import messages, signatures, siwe
 from teraproof.protocol.digests import (
     Entry,
+    Origin,
     encode_manifest,
     entries,
     file_digest,
@@ -299,7 +301,7 @@ class AgentClient:
 
     def fetch_result(
         self,
-        job_id: bytes,
+        origin: Origin,
         directory: Path,
         digest: bytes,
         max_bytes: int = 64 << 30,
@@ -313,18 +315,22 @@ class AgentClient:
         in `<directory>.partial` and used by the next one. Returns the files. A drawn juror says
         that it asks as one, with the seal of what its own run gave if that is this result.
         """
+        job_id = origin.job
         place = "evidence/result" if as_juror else "result"
         query = "" if seal is None else f"?seal={seal.hex()}"
         if directory.exists():
             here = entries(directory)
-            if result_digest(encode_manifest(here)) != digest:
+            if result_digest(encode_manifest(here), origin) != digest:
                 raise LocalError(
                     f"{directory}: holds something else; name another directory",
                     Code.INPUT_INVALID,
                 )
             return here
         listed = parse_manifest(
-            self._attested(job_id, place + query, digest, _MANIFEST_BYTES, result_digest)
+            self._attested(
+                *(job_id, place + query, digest, _MANIFEST_BYTES),
+                partial(result_digest, origin=origin),
+            )
         )
         total = sum(entry.size for entry in listed)
         if total > max_bytes:
@@ -332,8 +338,8 @@ class AgentClient:
                 f"the result has {total} bytes, more than the {max_bytes} allowed",
                 Code.RESULT_MISMATCH,
             )
-        partial = directory.with_name(directory.name + ".partial")
-        files, parts = partial / "files", partial / "parts"
+        begun = directory.with_name(directory.name + ".partial")
+        files, parts = begun / "files", begun / "parts"
         keep_only(files, {entry.path for entry in listed})
         for folder in (files, parts):
             folder.mkdir(parents=True, exist_ok=True)
@@ -345,13 +351,13 @@ class AgentClient:
             self._fetch_file(f"{_job(job_id)}/{place}/{percent(entry.path)}{query}", entry, part)
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
-        if result_digest(manifest(files)) != digest:
+        if result_digest(manifest(files), origin) != digest:
             raise LocalError(
-                f"{files}: changed while it was fetched; delete {partial}, try again",
+                f"{files}: changed while it was fetched; delete {begun}, try again",
                 Code.RESULT_MISMATCH,
             )
         files.replace(directory)
-        shutil.rmtree(partial)
+        shutil.rmtree(begun)
         return listed
 
     def fetch_inputs(self, job_id: bytes, name: bytes, directory: Path, most: int) -> JobSpec:

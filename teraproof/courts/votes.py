@@ -17,7 +17,7 @@ from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
-from teraproof.protocol.digests import vote_seal
+from teraproof.protocol.digests import Origin, vote_seal
 from teraproof.protocol.messages import Ballot, Domain, sign
 from teraproof.protocol.terms import ZERO_WORD, address, word
 
@@ -68,9 +68,9 @@ class Opinion:
             raise ValueError("a WITHHELD vote shows zero, any other a seal")
 
     @classmethod
-    def of(cls, vote: Vote, manifest: bytes, number: int) -> Opinion:
+    def of(cls, vote: Vote, manifest: bytes, origin: Origin, number: int) -> Opinion:
         """A vote in a round (0 to 2) that shows the seal of this manifest's result."""
-        return cls(vote, vote_seal(manifest, number))
+        return cls(vote, vote_seal(manifest, origin, number))
 
 
 def attested(seal: bytes, number: int) -> bytes:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from teraproof.amounts import show_rate
 from teraproof.client.jobs import AgentClient
+from teraproof.contracts.jobs import Attested
+from teraproof.deals import origin_of
 from teraproof.errors import CommandError, LocalError, RemoteError, counted
 from teraproof.market import providers
 from teraproof.market.jobs import Job, short
@@ -264,11 +266,11 @@ def fetch(
     url = endpoint_for(market, job, endpoint)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with connect(market, signer, url) as client:
-        files = client.fetch_result(job.job, directory, job.attested.result)
+        files = client.fetch_result(origin_of(job.attested), directory, job.attested.result)
         receipt = directory.with_name(directory.name + ".receipt.json")
         signed = client.receipt(job.job, job.attested.receipt)
         receipt.write_bytes(signed)
-        ending = _ending(signed, job.attested.result)
+        ending = _ending(signed, job.attested)
         log = None if ending.outcome is Outcome.SUCCEEDED else _log(client, job.job)
     total = sum(entry.size for entry in files)
     ui.step(f"{counted(len(files), 'file')}, {total:,} bytes in {directory}")
@@ -285,7 +287,7 @@ def ending_of(
     """How the run of an attested job ended, by its receipt; None where its agent is not there."""
     job.record()  # refuses a job without a result
     assert job.attested is not None  # as `record` has just checked
-    known = of_result(job.attested.result)
+    known = of_result(job.attested.result, origin_of(job.attested))
     if known is not None:
         return known
     url = endpoint_for(market, job, endpoint)
@@ -298,12 +300,12 @@ def ending_of(
         return None
     except LocalError:
         return None
-    return _ending(signed, job.attested.result)
+    return _ending(signed, job.attested)
 
 
-def _ending(receipt: bytes, result: bytes) -> Ending:
+def _ending(receipt: bytes, attested: Attested) -> Ending:
     """How the run ended: by its receipt, unless the result itself is that of a failure."""
-    ending = of_result(result)
+    ending = of_result(attested.result, origin_of(attested))
     if ending is not None:
         return ending
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from teraproof.client.jobs import AgentClient
+from teraproof.deals import origin_of
 from teraproof.errors import CommandError, LocalError
 from teraproof.market import jobs, tenant
 from teraproof.market.jobs import Job, short
@@ -132,7 +133,7 @@ def wait(
     outcome, said = by_status(done.status), done.outcome
     if outcome is None:
         assert done.attested is not None  # it is neither live nor ended without a result
-        ending = of_result(done.attested.result)
+        ending = of_result(done.attested.result, origin_of(done.attested))
         if ending is None and signer is not None:
             ending = tenant.ending_of(market, signer, done)
         outcome, said = (None, said) if ending is None else (ending.outcome, str(ending))

@@ -6,10 +6,11 @@ RFC 8785 JSON of `[{"path", "sha256", "size"}, ...]`, sorted by the UTF-8 bytes 
 regular files count; empty directories, owners, modes and times do not. Links, sockets, pipes and
 devices are refused: what they would read is not part of the directory.
 
-A *result* is a directory, and what the chain has of it is sealed: the manifest's own sha256, its
-seal, hashed three times more. The chain thus tells nobody the seal, nor any hash on the way. A vote
-must show one of them, and can be cast only by one who has run the job, or has got the manifest
-(docs/specification.md).
+A *result* is a directory, and what the chain has of it is sealed. Its seal is the sha256 of its
+job, its provider and its manifest's own sha256; what is attested is the seal hashed three times
+more. The chain thus tells nobody the seal, nor any hash on the way. A vote must show one of them,
+and can be cast only by one who has run the job, or has got the manifest. And what the chain or a
+court has shown of one job is worth nothing for another job (docs/specification.md).
 
 Trees come from strangers, so they are walked by directory descriptor and no link is ever followed.
 """
@@ -32,12 +33,15 @@ from teraproof.errors import LocalError
 from teraproof.protocol.paths import UnfitTree as UnfitTree
 from teraproof.protocol.paths import check_path as check_path
 from teraproof.protocol.paths import check_tree as check_tree
+from teraproof.protocol.terms import address, word
 
 MAX_FILES = 100_000
 # RFC 8785 numbers are doubles: larger integers have no exact spelling.
 MAX_SIZE = 2**53 - 1
 #: Rounds of a dispute that votes are revealed in.
 VOTE_ROUNDS = 3
+#: In front of what a seal is the digest of; a new way to seal takes another one.
+SEAL_TAG = b"teraproof result 3"
 
 _CHUNK = 1 << 20
 
@@ -49,6 +53,22 @@ class Entry:
     path: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which job a result is of (32 bytes), and whose: the provider's owner address.
+
+    A job has one provider, but for a reorg: then the next one must not take over what the first
+    has shown.
+    """
+
+    job: bytes
+    provider: str
+
+    def __post_init__(self) -> None:
+        word("origin.job", self.job)
+        object.__setattr__(self, "provider", address("origin.provider", self.provider))
 
 
 def file_digest(path: Path) -> bytes:
@@ -70,29 +90,39 @@ def manifest(directory: Path) -> bytes:
 
 def directory_digest(directory: Path) -> bytes:
     """The 32 bytes that name a directory tree: the sha256 of its manifest."""
-    return seal(manifest(directory))
+    return manifest_digest(manifest(directory))
 
 
-def seal(listed: bytes) -> bytes:
-    """The sha256 of a manifest: 32 bytes that a result's requester and its jurors alone may see."""
+def manifest_digest(listed: bytes) -> bytes:
+    """The sha256 of a manifest, 32 bytes."""
     return hashlib.sha256(listed).digest()
 
 
-def vote_seal(listed: bytes, round_number: int) -> bytes:
+def seal(listed: bytes, origin: Origin) -> bytes:
+    """The seal of the result with this manifest: 32 bytes that its requester and its jurors alone
+    may see.
+    """
+    provider = bytes.fromhex(origin.provider[2:]).rjust(32, b"\0")
+    return hashlib.sha256(SEAL_TAG + origin.job + provider + manifest_digest(listed)).digest()
+
+
+def vote_seal(listed: bytes, origin: Origin, round_number: int) -> bytes:
     """What a juror's vote must show of the result with this manifest, 32 bytes.
 
     A dispute has up to three rounds, 0 to 2. Each round shows the preimage of what the one before
-    has made public; the last one shows the manifest's own seal.
+    has made public; the last one shows the seal itself.
     """
-    digest = seal(listed)
-    for _ in range(VOTE_ROUNDS - 1 - round_number):
-        digest = hashlib.sha256(digest).digest()
-    return digest
+    return _hashed(seal(listed, origin), VOTE_ROUNDS - 1 - round_number)
 
 
-def result_digest(listed: bytes) -> bytes:
+def result_digest(listed: bytes, origin: Origin) -> bytes:
     """What is attested of the result with this manifest: the sha256 of round 0's seal, 32 bytes."""
-    return hashlib.sha256(vote_seal(listed, 0)).digest()
+    return attested_as(seal(listed, origin))
+
+
+def attested_as(sealed: bytes) -> bytes:
+    """What a result with this seal is attested as, 32 bytes."""
+    return _hashed(sealed, VOTE_ROUNDS)
 
 
 def entries(directory: Path) -> list[Entry]:
@@ -181,6 +211,12 @@ def open_beneath(directory: Path, path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _hashed(digest: bytes, times: int) -> bytes:
+    for _ in range(times):
+        digest = hashlib.sha256(digest).digest()
+    return digest
 
 
 def _walk(root: int, prefix: str) -> Iterator[Entry]:

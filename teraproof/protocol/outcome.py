@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from teraproof.protocol.digests import Entry, encode_manifest, result_digest
+from teraproof.protocol.digests import Entry, Origin, encode_manifest, result_digest
 from teraproof.protocol.terms import Status
 
 FAILURE = "failure.json"
@@ -89,11 +89,10 @@ class Ending:
             value["unfit"] = [{"path": path, "reason": reason} for path, reason in unfit]
         return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
-    def failure_digest(self) -> bytes:
-        """The result's digest on chain."""
+    def failure_manifest(self) -> bytes:
+        """The manifest of a result that is this failure and nothing else."""
         data = self.failure()
-        entry = Entry(FAILURE, len(data), hashlib.sha256(data).hexdigest())
-        return result_digest(encode_manifest([entry]))
+        return encode_manifest([Entry(FAILURE, len(data), hashlib.sha256(data).hexdigest())])
 
 
 def same_failure(ours: bytes, theirs: bytes) -> bool:
@@ -112,19 +111,23 @@ def by_status(status: Status) -> Outcome | None:
     return _BY_STATUS.get(status)
 
 
-def of_result(digest: bytes) -> Ending | None:
+@lru_cache(maxsize=4_096)
+def of_result(digest: bytes, origin: Origin) -> Ending | None:
     """How the run ended whose result has this digest on chain, where that is a failure without
     outputs. None for any other: `DELIVERED`, and its receipt says how the run ended.
     """
-    return _failures().get(digest)
+    for listed, ending in _failures():
+        if result_digest(listed, origin) == digest:
+            return ending
+    return None
 
 
 @lru_cache(maxsize=1)
-def _failures() -> dict[bytes, Ending]:
+def _failures() -> list[tuple[bytes, Ending]]:
     endings = [
         Ending(reason, code)
         for reason in (*_FAILED, _TIMEOUT)
         for code in _EXIT_CODES
         if (reason, code) != ("exited", 0)
     ]
-    return {ending.failure_digest(): ending for ending in endings}
+    return [(ending.failure_manifest(), ending) for ending in endings]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,12 +18,13 @@ from typing import Any
 import rfc8785
 
 from teraproof.errors import LocalError
+from teraproof.protocol import digests
 from teraproof.protocol.outcome import REASONS
 
-VERSION = 2
-"""Since 2 the result that is attested with a receipt is sealed (`digests.result_digest`), and the
-receipt says what kept the run apart."""
-_VERSIONS = (1, 2)
+VERSION = 3
+"""Since 2 the result that is attested with a receipt is sealed, and the receipt says what kept the
+run apart. Since 3 the seal is of one job and provider alone (`digests.Origin`)."""
+_VERSIONS = (1, 2, 3)
 _LARGEST = (1 << 53) - 1  # JSON numbers are doubles in RFC 8785
 _FIELDS = {
     "version": int,
@@ -37,15 +39,17 @@ _FIELDS = {
     "finished": int,
     "devices": list,
     "sandbox": dict,
+    "provider": str,
 }
-_SINCE_2 = frozenset({"sandbox"})
+_SINCE = {"sandbox": 2, "provider": 3}
 
 _NULLABLE = ("energy_mj", "exit_code")
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one run of a job used. `job` is the job id as 0x and 64 lower-case hex digits.
+    """What one run of a job used. `job` is the job id as 0x and 64 lower-case hex digits,
+    `provider` the owner address of who ran it, in lower case too; empty before version 3.
 
     CPU and GPU time in milliseconds (GPU time: held, times devices), memory in bytes, energy of the
     GPUs in millijoules or None where they do not count it, times in unix seconds. `reason` is how
@@ -64,17 +68,16 @@ class Receipt:
     finished: int
     devices: tuple[str, ...]
     sandbox: Mapping[str, str] = field(default_factory=dict)
+    provider: str = ""
     version: int = VERSION
 
     def __post_init__(self) -> None:
         if self.version not in _VERSIONS:
-            raise LocalError(f"receipt version {self.version} is unknown; this agent knows 1 and 2")
-        if len(self.job) != 66 or not self.job.startswith("0x") or self.job != self.job.lower():
+            raise LocalError(f"receipt version {self.version} is unknown; this agent knows 1 to 3")
+        if not _is_hex(self.job, 64):
             raise LocalError("a receipt names its job by 0x and 64 lower-case hex digits")
-        try:
-            bytes.fromhex(self.job[2:])
-        except ValueError:
-            raise LocalError("a receipt names its job by 0x and 64 hex digits") from None
+        if self.version >= _SINCE["provider"] and not _is_hex(self.provider, 40):
+            raise LocalError("a receipt names its provider by 0x and 40 lower-case hex digits")
         for name, value in asdict(self).items():
             if isinstance(value, int) and not 0 <= value <= _LARGEST:
                 raise LocalError(f"receipt field {name} is {value}, outside 0 .. 2^53 - 1")
@@ -93,10 +96,18 @@ class Receipt:
         """sha256 of `canonical()`: 32 bytes."""
         return hashlib.sha256(self.canonical()).digest()
 
-    @property
-    def sealed(self) -> bool:
-        """Whether the result is attested by the digest of its seal; older ones are by the seal."""
-        return self.version > 1
+    def seal(self, listed: bytes) -> bytes:
+        """The seal of the result with this manifest that goes with the receipt, 32 bytes."""
+        if self.version < _SINCE["provider"]:
+            return digests.manifest_digest(listed)
+        return digests.seal(listed, digests.Origin(bytes.fromhex(self.job[2:]), self.provider))
+
+    def result_digest(self, listed: bytes) -> bytes:
+        """What is attested with the receipt of the result with this manifest, 32 bytes: before
+        version 2 the seal itself.
+        """
+        sealed = self.seal(listed)
+        return sealed if self.version == 1 else digests.attested_as(sealed)
 
     @classmethod
     def parse(cls, data: bytes) -> Receipt:
@@ -124,4 +135,10 @@ class Receipt:
 
 def _names(version: object) -> list[str]:
     """The fields of a receipt of a version."""
-    return [name for name in _FIELDS if version != 1 or name not in _SINCE_2]
+    known = version if type(version) is int else VERSION
+    return [name for name in _FIELDS if _SINCE.get(name, 1) <= known]
+
+
+def _is_hex(value: str, digits: int) -> bool:
+    """Whether a string is 0x and so many lower-case hex digits."""
+    return re.fullmatch(rf"0x[0-9a-f]{{{digits}}}", value) is not None

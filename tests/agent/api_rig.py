@@ -42,7 +42,7 @@ from provider_agent.modules.jobs.routes import operations
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol import jobspec, messages, siwe
-from teraproof.protocol.digests import Entry, manifest
+from teraproof.protocol.digests import Entry, Origin, manifest
 from teraproof.protocol.errors import CODE_HEADER, Code, WireError
 from teraproof.rpc.errors import Reverted
 
@@ -55,11 +55,24 @@ JOBS = messages.Domain(CHAIN_ID, "0x" + "0b" * 20)
 JOB_ID = b"\x07" * 32
 
 
-def attested(manifest: bytes) -> bytes:
-    """What the chain has of a result: its manifest, hashed four times."""
-    for _ in range(4):
-        manifest = hashlib.sha256(manifest).digest()
-    return manifest
+ORIGIN = Origin(JOB_ID, "0x" + "0e" * 20)
+
+
+def seals(manifest: bytes, job: bytes = JOB_ID) -> list[bytes]:
+    """The seals of a result for the rounds of a dispute, the last round's first, and behind them
+    what the chain has of it.
+    """
+    named = b"teraproof result 3" + job + bytes(12) + b"\x0e" * 20
+    seal = hashlib.sha256(named + hashlib.sha256(manifest).digest()).digest()
+    found = [seal]
+    for _ in range(3):
+        found.append(hashlib.sha256(found[-1]).digest())
+    return found
+
+
+def attested(manifest: bytes, job: bytes = JOB_ID) -> bytes:
+    """What the chain has of a result."""
+    return seals(manifest, job)[-1]
 
 
 def check_error(answer: httpx.Response) -> None:
@@ -273,7 +286,7 @@ class Rig:
             manifest=self.keep_manifest(data, job_id),
             results=results,
         )
-        return attested(data)
+        return attested(data, job_id)
 
     def keep_manifest(self, data: bytes, job_id: bytes = JOB_ID) -> Path:
         """A file with a manifest, next to the result's own."""

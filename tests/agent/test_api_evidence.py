@@ -20,7 +20,18 @@ from teraproof.errors import SpecError
 from teraproof.protocol import jobspec
 from teraproof.protocol.digests import result_digest, vote_seal
 from teraproof.protocol.errors import Code
-from tests.agent.api_rig import JOB_ID, STRANGER, TENANT, Rig, code_of, http, make_spec, serve
+from tests.agent.api_rig import (
+    JOB_ID,
+    ORIGIN,
+    STRANGER,
+    TENANT,
+    Rig,
+    code_of,
+    http,
+    make_spec,
+    seals,
+    serve,
+)
 from tests.support.codes import fails_as
 
 JUROR: LocalAccount = Account.from_key(b"\x77" * 32)
@@ -52,7 +63,9 @@ class Court:
 
         def kept(job_id: bytes) -> Any:
             view = rig.jobs[job_id]
-            return SimpleNamespace(manifest_file=view.manifest, files=view.results)
+            assert view.manifest is not None
+            seal = seals(view.manifest.read_bytes())[0]
+            return SimpleNamespace(manifest_file=view.manifest, files=view.results, seal=seal)
 
         book: Any = SimpleNamespace(store=SimpleNamespace(job=job), spec_named=lambda _: self.spec)
         results: Any = SimpleNamespace(get=kept)
@@ -210,20 +223,20 @@ def test_fetch_result__as_a_juror__where_it_may(held: Court, tmp_path: Path) -> 
     view = held.rig.jobs[JOB_ID]
     assert view.manifest is not None
     listing = view.manifest.read_bytes()
-    digest, target = result_digest(listing), tmp_path / "theirs"
+    digest, target = result_digest(listing, ORIGIN), tmp_path / "theirs"
     numeric = held.spec.compare is not None and held.spec.compare.rule == "numeric"
     with held.rig.client(JUROR) as client:
         if not numeric:
-            for wrong in (None, bytes(32), vote_seal(listing, 0)):
+            for wrong in (None, bytes(32), vote_seal(listing, ORIGIN, 0)):
                 with fails_as(Code.NOT_REQUESTER):
-                    client.fetch_result(JOB_ID, target, digest, as_juror=True, seal=wrong)
+                    client.fetch_result(ORIGIN, target, digest, as_juror=True, seal=wrong)
             # Who has run the job sees whether the result is served.
-            seal = vote_seal(listing, 2)
-            assert client.fetch_result(JOB_ID, target, digest, as_juror=True, seal=seal)
+            seal = vote_seal(listing, ORIGIN, 2)
+            assert client.fetch_result(ORIGIN, target, digest, as_juror=True, seal=seal)
             return
-        listed = client.fetch_result(JOB_ID, target, digest, as_juror=True)
+        listed = client.fetch_result(ORIGIN, target, digest, as_juror=True)
         with fails_as(Code.NOT_REQUESTER):
-            client.fetch_result(JOB_ID, tmp_path / "other", digest)
+            client.fetch_result(ORIGIN, tmp_path / "other", digest)
     assert {entry.path for entry in listed} == set(FILES)
 
 
@@ -232,9 +245,9 @@ def test_failure__shown_to_jurors__it_cannot_be_guessed(held: Court, tmp_path: P
     held.rig.add_result({"failure.json": b'{"exit_code":3,"reason":"exited","salt":"00"}'})
     view = held.rig.jobs[JOB_ID]
     assert view.manifest is not None
-    digest = result_digest(view.manifest.read_bytes())
+    digest = result_digest(view.manifest.read_bytes(), ORIGIN)
     with held.rig.client(JUROR) as client:
-        listed = client.fetch_result(JOB_ID, tmp_path / "theirs", digest, as_juror=True)
+        listed = client.fetch_result(ORIGIN, tmp_path / "theirs", digest, as_juror=True)
     assert "failure.json" in {entry.path for entry in listed}
     with held.rig.client(STRANGER) as client, fails_as(Code.NOT_DRAWN):
-        client.fetch_result(JOB_ID, tmp_path / "other", digest, as_juror=True)
+        client.fetch_result(ORIGIN, tmp_path / "other", digest, as_juror=True)

@@ -23,12 +23,14 @@ from teraproof.protocol.digests import Entry, encode_manifest, manifest
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import (
     JOB_ID,
+    ORIGIN,
     STRANGER,
     TENANT,
     Rig,
     attested,
     code_of,
     http,
+    seals,
     serve,
     wait_until,
 )
@@ -82,8 +84,8 @@ def test_fetch_result__whole__equals_what_was_attested(rig: Rig, tmp_path: Path)
     digest = rig.add_result(FILES)
     target = tmp_path / "result"
     with rig.client() as client:
-        listed = client.fetch_result(JOB_ID, target, digest)
-        assert client.fetch_result(JOB_ID, target, digest) == listed
+        listed = client.fetch_result(ORIGIN, target, digest)
+        assert client.fetch_result(ORIGIN, target, digest) == listed
     assert attested(manifest(target)) == digest
     assert {e.path: e.size for e in listed} == {p: len(c) for p, c in FILES.items()}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["agent", "result"]
@@ -92,14 +94,14 @@ def test_fetch_result__whole__equals_what_was_attested(rig: Rig, tmp_path: Path)
 def test_fetch_result__no_files__empty_directory(rig: Rig, tmp_path: Path) -> None:
     digest = rig.add_result({})
     with rig.client() as client:
-        assert client.fetch_result(JOB_ID, tmp_path / "result", digest) == []
+        assert client.fetch_result(ORIGIN, tmp_path / "result", digest) == []
     assert list((tmp_path / "result").iterdir()) == []
 
 
 def test_fetch_result__not_the_attested_one__nothing_written(rig: Rig, tmp_path: Path) -> None:
     rig.add_result(FILES)
     with rig.client() as client, fails_as(Code.RESULT_MISMATCH):
-        client.fetch_result(JOB_ID, tmp_path / "result", bytes(32))
+        client.fetch_result(ORIGIN, tmp_path / "result", bytes(32))
     assert not (tmp_path / "result").exists()
 
 
@@ -108,14 +110,14 @@ def test_fetch_result__target_holds_something_else__refused(rig: Rig, tmp_path: 
     (tmp_path / "result").mkdir()
     (tmp_path / "result" / "mine").touch()
     with rig.client() as client, fails_as(Code.INPUT_INVALID):
-        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+        client.fetch_result(ORIGIN, tmp_path / "result", digest)
     assert (tmp_path / "result" / "mine").exists()
 
 
 def test_fetch_result__too_large__refused_before_download(rig: Rig, tmp_path: Path) -> None:
     digest = rig.add_result(FILES)
     with rig.client() as client, fails_as(Code.RESULT_MISMATCH):
-        client.fetch_result(JOB_ID, tmp_path / "result", digest, max_bytes=1_000)
+        client.fetch_result(ORIGIN, tmp_path / "result", digest, max_bytes=1_000)
 
 
 def test_fetch_result__error_without_end__bounded(rig: Rig, tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_fetch_result__error_without_end__bounded(rig: Rig, tmp_path: Path) -> N
         return httpx.Response(404, content=pieces()) if "model" in request.url.path else None
 
     with rig.client(transport=Answers(endless)) as client, fails_as(Code.ANSWER_INVALID):
-        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+        client.fetch_result(ORIGIN, tmp_path / "result", digest)
     assert sent[0] < 100
 
 
@@ -153,7 +155,7 @@ def test_fetch_result__interrupted__goes_on_where_it_was(rig: Rig, tmp_path: Pat
         return httpx.Response(answer.status_code, content=half())
 
     with rig.client(transport=Answers(breaks)) as client:
-        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+        client.fetch_result(ORIGIN, tmp_path / "result", digest)
     assert asked == [None, "bytes=350000-", "bytes=525000-"]
     assert attested(manifest(tmp_path / "result")) == digest
 
@@ -169,7 +171,7 @@ def test_fetch_result__left_overs_of_another_result__replaced(rig: Rig, tmp_path
     name = hashlib.sha256(FILES["model.bin"]).hexdigest()
     (partial / "parts" / name).write_bytes(b"wrong start")
     with rig.client() as client:
-        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+        client.fetch_result(ORIGIN, tmp_path / "result", digest)
     assert attested(manifest(tmp_path / "result")) == digest
     assert not partial.exists()
 
@@ -187,7 +189,7 @@ def test_fetch_result__provider_sends_other_bytes__refused(
         rig.client(transport=Answers(lie)) as client,
         fails_as(Code.RESULT_MISMATCH),
     ):
-        client.fetch_result(JOB_ID, tmp_path / "result", digest)
+        client.fetch_result(ORIGIN, tmp_path / "result", digest)
     assert not (tmp_path / "result").exists()
 
 
@@ -198,7 +200,7 @@ def test_fetch_result__hostile_manifest__refused(rig: Rig, tmp_path: Path, path:
         TENANT.address, {}, manifest=rig.keep_manifest(data), results=tmp_path
     )
     with rig.client() as client, pytest.raises(LocalError, match=r"manifest\[0\]\.path"):
-        client.fetch_result(JOB_ID, tmp_path / "result", attested(data))
+        client.fetch_result(ORIGIN, tmp_path / "result", attested(data))
 
 
 def test_client__error_of_a_stranger__one_clean_line(rig: Rig) -> None:
@@ -474,10 +476,10 @@ def test_seal_and_manifest__every_route__shown_to_the_requester_alone(
     rig.add_result(FILES)
     held = rig.jobs[JOB_ID].manifest
     assert held is not None
-    seal, secrets = held.read_bytes(), ["é.txt"]
-    for _ in range(3):  # what a vote of each round of a dispute must show
-        seal = hashlib.sha256(seal).digest()
-        secrets.append(seal.hex())
+    listed = held.read_bytes()
+    # What a vote of each round of a dispute must show.
+    secrets = ["é.txt", hashlib.sha256(listed).hexdigest()]
+    secrets += [seal.hex() for seal in seals(listed)[:3]]
     secrets += [hashlib.sha256(content).hexdigest() for content in FILES.values() if content]
     headers = {}
     if account is not None:
@@ -496,4 +498,4 @@ def test_seal_and_manifest__every_route__shown_to_the_requester_alone(
         assert not [word for word in secrets if word in said], url
         if "/jobs/" in url:
             assert answer.status_code in (401, 403), url
-    assert get(rig, "/result").content == held.read_bytes()
+    assert get(rig, "/result").content == listed

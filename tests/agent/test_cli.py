@@ -30,7 +30,7 @@ from provider_agent.store import IntentKey
 from teraproof.protocol import messages
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Exit
-from teraproof.protocol.terms import Status
+from teraproof.protocol.terms import ZERO_ADDRESS, Status
 from tests.agent.duty_rig import Rig
 
 A = Account.from_key(b"\x01" * 32).address
@@ -142,7 +142,7 @@ def test_status__seats_and_disputes__readable_at_any_width(
     data = load(config, {}).agent.data_dir
     data.mkdir()
     store, job = open_store(data / DATABASE), bytes(range(32))
-    case = Case(job, A, B, B, bytes(32), b"\5" * 32, 10, 600)
+    case = Case(job, A, B, B, ZERO_ADDRESS, bytes(32), b"\5" * 32, 10, 600)
     note = f"lost: let the owner run `teraproof dispute appeal 0x{job.hex()}`"
     DisputesRepository(store).put(job, case=case)
     DisputesRepository(store).note(job, note)

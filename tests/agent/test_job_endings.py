@@ -10,6 +10,7 @@ from provider_agent.runners.base import Reason
 from provider_agent.store import IntentKey, IntentState, Mined, Transaction
 from teraproof.contracts.jobs import Cancelled, Expired, Refused
 from teraproof.protocol import messages, outcome
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.errors import Code
 from teraproof.protocol.outcome import Ending, Outcome
 from teraproof.protocol.terms import Record, Status, Terms
@@ -258,7 +259,9 @@ def test_status__exit_code_of_the_job__failed(rig: Rig) -> None:
     assert rig.status(terms)["outcome"] is Outcome.FAILED
     result = rig.machine.results.get(terms.job_id())
     assert result is not None
-    assert outcome.of_result(result.result_digest) == Ending("exited", 3)
+    assert outcome.of_result(result.result_digest, Origin(terms.job_id(), OWNER)) == Ending(
+        "exited", 3
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ import pytest
 
 from provider_agent.runners.base import Reason
 from teraproof.protocol import outcome
+from teraproof.protocol.digests import Origin, result_digest
 from teraproof.protocol.jobspec import canonical
 from teraproof.protocol.outcome import Ending, Outcome
 from teraproof.protocol.terms import Status
+
+ORIGIN = Origin(b"\x05" * 32, "0x" + "0e" * 20)
 
 
 def test_reasons__each_has_an_outcome_and_the_provider_s_are_never_attested() -> None:
@@ -42,7 +45,7 @@ def test_ending__outcome_and_words(ending: Ending, wanted: Outcome, shown: str) 
 @pytest.mark.parametrize("code", [None, 0, 1, 127, 255])
 def test_of_result__failure__found_by_its_digest(reason: Reason, code: int | None) -> None:
     ending = Ending(reason.value, code)
-    found = outcome.of_result(ending.failure_digest())
+    found = outcome.of_result(result_digest(ending.failure_manifest(), ORIGIN), ORIGIN)
     assert found == (None if ending.outcome is Outcome.SUCCEEDED else ending)
     # As the agent writes it: RFC 8785.
     assert ending.failure() == canonical({"exit_code": code, "reason": reason.value})
@@ -50,7 +53,7 @@ def test_of_result__failure__found_by_its_digest(reason: Reason, code: int | Non
 
 
 def test_of_result__any_other_digest__not_told_by_the_chain() -> None:
-    assert outcome.of_result(bytes(32)) is None
+    assert outcome.of_result(bytes(32), ORIGIN) is None
 
 
 def test_failure__outputs_that_are_not_kept__listed() -> None:

@@ -14,9 +14,11 @@ from provider_agent.errors import RunnerError
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState, Usage
 from teraproof.errors import LocalError
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.receipt import Receipt
 
 JOB = bytes(range(32))
+ORIGIN = Origin(JOB, "0x" + "ab" * 20)
 RUN = RunRequest(
     "run", ("a",), Limits(1, 1, 1, 1, 1, 1), devices=(Device("cpu", 0, "Chip", "", 1),)
 )
@@ -24,15 +26,18 @@ STATE = RunState(
     *(Phase.EXITED, Reason.EXITED, 0, 100, 160, Usage(1500, 0, 4096, None)),
     sandbox=(("disk", "image"), ("walls", "bubblewrap")),
 )
-GOOD = receipts.of_run(JOB, RUN, STATE)
+GOOD = receipts.of_run(ORIGIN, RUN, STATE)
 
 
 def test_canonical__fixed_bytes() -> None:
     assert GOOD.canonical() == (
         b'{"cpu_ms":1500,"devices":["Chip"],"energy_mj":null,"exit_code":0,"finished":160,'
         b'"gpu_ms":0,"job":"0x' + JOB.hex().encode() + b'","peak_memory_bytes":4096,'
-        b'"reason":"exited","sandbox":{"disk":"image","walls":"bubblewrap"},"started":100,'
-        b'"version":2}'
+        b'"provider":"0x'
+        + b"ab"
+        * 20
+        + b'","reason":"exited","sandbox":{"disk":"image","walls":"bubblewrap"},"started":100,'
+        b'"version":3}'
     )
     assert GOOD.digest() == hashlib.sha256(GOOD.canonical()).digest()
 
@@ -41,17 +46,19 @@ def test_parse__canonical__round_trip() -> None:
     assert Receipt.parse(GOOD.canonical()) == GOOD
 
 
-def test_parse__first_version__says_nothing_of_a_sandbox() -> None:
-    value = {**json.loads(GOOD.canonical()), "version": 1}
-    del value["sandbox"]
+@pytest.mark.parametrize("missing", [("provider",), ("provider", "sandbox")])
+def test_parse__earlier_version__without_what_came_later(missing: tuple[str, ...]) -> None:
+    value = {**json.loads(GOOD.canonical()), "version": 3 - len(missing)}
+    for name in missing:
+        del value[name]
     data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     read = Receipt.parse(data)
-    assert read.canonical() == data and not read.sandbox and not read.sealed
+    assert read.canonical() == data and not any(getattr(read, name) for name in missing)
     assert replace(read, reason="outputs").canonical() == data.replace(b'"exited"', b'"outputs"')
 
 
 def test_of_run__clock_set_back__no_negative_time() -> None:
-    assert receipts.of_run(JOB, RUN, replace(STATE, finished=50)).finished == 100
+    assert receipts.of_run(ORIGIN, RUN, replace(STATE, finished=50)).finished == 100
 
 
 @pytest.mark.parametrize(
@@ -64,11 +71,11 @@ def test_of_run__clock_set_back__no_negative_time() -> None:
 )
 def test_of_run__not_ended__refused(state: RunState) -> None:
     with pytest.raises(RunnerError, match="has not ended"):
-        receipts.of_run(JOB, RUN, state)
+        receipts.of_run(ORIGIN, RUN, state)
 
 
 def test_of_run__ended_by_a_limit__says_so() -> None:
-    made = receipts.of_run(JOB, RUN, replace(STATE, reason=Reason.TIMEOUT, exit_code=None))
+    made = receipts.of_run(ORIGIN, RUN, replace(STATE, reason=Reason.TIMEOUT, exit_code=None))
     assert (made.reason, made.exit_code) == ("timeout", None)
     assert Receipt.parse(made.canonical()) == made
 
@@ -76,14 +83,18 @@ def test_of_run__ended_by_a_limit__says_so() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 3}, "version 3 is unknown"),
+        ({"version": 4}, "version 4 is unknown"),
+        ({"version": True}, "not of type int"),
         ({"cpu_ms": -1}, "outside"),
         ({"cpu_ms": 1 << 53}, "outside"),
         ({"cpu_ms": 1.5}, "not of type int"),
         ({"exit_code": True}, "not of type int"),
         ({"cpu_ms": None}, "not of type int"),
         ({"job": "0x12"}, "64 lower-case hex"),
-        ({"job": "0x" + "g" * 64}, "64 hex"),
+        ({"job": "0x" + "g" * 64}, "64 lower-case hex"),
+        ({"provider": "0x12"}, "40 lower-case hex"),
+        ({"provider": "0x" + "A" * 40}, "40 lower-case hex"),
+        ({"provider": ""}, "40 lower-case hex"),
         ({"job": "0x" + "A" * 64}, "lower-case"),
         ({"finished": 1}, "finishes before"),
         ({"devices": [1]}, "list of names"),
@@ -91,6 +102,7 @@ def test_of_run__ended_by_a_limit__says_so() -> None:
         ({"sandbox": "bubblewrap"}, "not of type dict"),
         ({"sandbox": {"walls": 1}}, "does not say in words"),
         ({"version": 1}, "has the fields"),
+        ({"version": 2}, "has the fields"),
     ],
 )
 def test_parse__bad_field__refused(change: dict[str, object], reason: str) -> None:

@@ -16,9 +16,12 @@ from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.results import Results
 from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import Limits, Phase, Reason, RunRequest, RunState
-from teraproof.protocol.digests import manifest
+from teraproof.errors import LocalError
+from teraproof.protocol.digests import Origin, manifest
+from teraproof.protocol.receipt import Receipt
 
 JOB = b"\x05" * 32
+PROVIDER = "0x" + "0e" * 20
 GOOD = RunState(Phase.EXITED, Reason.EXITED, 0, 10, 20)
 BAD = RunState(Phase.EXITED, Reason.TIMEOUT, None, 10, 20)
 
@@ -45,15 +48,29 @@ def hashed(seal: bytes, times: int) -> bytes:
     return seal
 
 
+def sealed(listed: bytes, job: bytes = JOB, provider: str = PROVIDER) -> bytes:
+    """The seal of a result: of its job, its provider and its manifest."""
+    whose = bytes(12) + bytes.fromhex(provider[2:])
+    named = b"teraproof result 3" + job + whose + hashlib.sha256(listed).digest()
+    return hashlib.sha256(named).digest()
+
+
+def receipt_of(state: RunState = GOOD, job: bytes = JOB, provider: str = PROVIDER) -> Receipt:
+    """The receipt of a run."""
+    run = RunRequest("run", ("a",), Limits(1, 1, 1, 1, 1, 1))
+    return receipts.of_run(Origin(job, provider), run, state)
+
+
 def test_keep__default_behavior(tmp_path: Path, outputs: Path, log: Path) -> None:
     results = Results(tmp_path / "results")
-    kept = results.keep(JOB, GOOD, outputs, log, b"receipt")
+    receipt = receipt_of().canonical()
+    kept = results.keep(JOB, GOOD, outputs, log, receipt)
     assert kept == results.get(JOB)
     assert (kept.files / "out" / "answer").read_text() == "42"
     assert kept.manifest == manifest(outputs)
-    seal = hashlib.sha256(manifest(outputs)).digest()
-    assert kept.result_digest == hashed(seal, 3)
-    assert kept.receipt_digest == hashlib.sha256(b"receipt").digest()
+    assert kept.seal == sealed(manifest(outputs))
+    assert kept.result_digest == hashed(kept.seal, 3)
+    assert kept.receipt_digest == hashlib.sha256(receipt).digest()
     assert kept.log.read_text() == "done\n"
 
 
@@ -149,17 +166,16 @@ def test_result_digest__sealed_by_a_hash_of_its_own(
     tmp_path: Path, outputs: Path, log: Path
 ) -> None:
     """What is on the chain shows neither the manifest nor its sha256, and each gives it."""
-    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, b"receipt")
-    seal = hashlib.sha256(kept.manifest).digest()
-    assert kept.result_digest not in (seal, hashlib.sha256(kept.manifest + seal).digest())
-    assert kept.result_digest == hashed(seal, 3)
+    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, receipt_of().canonical())
+    assert kept.result_digest == hashed(sealed(kept.manifest), 3)
+    assert kept.result_digest not in [hashed(kept.manifest, times) for times in range(6)]
 
 
 def test_result_digest__same_outputs__whatever_was_printed_used_or_read_from_a_clock(
     tmp_path: Path, outputs: Path, log: Path
 ) -> None:
-    """Two machines that make the same bytes attest the same result."""
-    first = Results(tmp_path / "first").keep(JOB, GOOD, outputs, log, b"one receipt")
+    """Two machines of a provider that make the same bytes of a job attest the same result."""
+    first = Results(tmp_path / "first").keep(JOB, GOOD, outputs, log, receipt_of().canonical())
     other = tmp_path / "other"
     shutil.copytree(outputs, other)
     (other / "out" / "answer").chmod(0o400)
@@ -167,26 +183,52 @@ def test_result_digest__same_outputs__whatever_was_printed_used_or_read_from_a_c
     (other / "out" / "nothing").mkdir()
     log.write_text("took 17.3 seconds on another card\n")
     late = replace(GOOD, started=1_000, finished=2_000, detail="elsewhere")
-    second = Results(tmp_path / "second").keep(b"\x09" * 32, late, other, log, b"another receipt")
+    second = Results(tmp_path / "second").keep(JOB, late, other, log, receipt_of(late).canonical())
     assert second.result_digest == first.result_digest
     assert second.receipt_digest != first.receipt_digest
 
 
+@pytest.mark.parametrize(
+    ("job", "provider"),
+    [(b"\x09" * 32, PROVIDER), (JOB, "0x" + "0f" * 20)],
+    ids=["job", "provider"],
+)
+def test_result_digest__same_bytes_for_another_job_or_by_another__another_digest(
+    tmp_path: Path, outputs: Path, log: Path, job: bytes, provider: str
+) -> None:
+    """What the chain or a court shows of one job is worth nothing for another of the same bytes."""
+    first = Results(tmp_path / "first").keep(JOB, GOOD, outputs, log, receipt_of().canonical())
+    receipt = receipt_of(job=job, provider=provider).canonical()
+    second = Results(tmp_path / "second").keep(job, GOOD, outputs, log, receipt)
+    assert second.manifest == first.manifest
+    shown = {hashed(first.seal, times) for times in range(4)}
+    assert shown.isdisjoint({hashed(second.seal, times) for times in range(4)})
+
+
+def test_result_digest__receipt_that_is_none__attested_by_nobody(
+    tmp_path: Path, outputs: Path, log: Path
+) -> None:
+    kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, b"receipt")
+    with pytest.raises(LocalError, match="not JSON"):
+        _ = kept.result_digest
+
+
 def test_result_digest__same_failure__same_result(tmp_path: Path, log: Path) -> None:
-    first = Results(tmp_path / "first").keep(JOB, BAD, None, log, b"one")
+    first = Results(tmp_path / "first").keep(JOB, BAD, None, log, receipt_of(BAD).canonical())
     late = replace(BAD, started=5, finished=9, detail="another machine's words")
-    second = Results(tmp_path / "second").keep(JOB, late, None, tmp_path / "none", b"two")
+    receipt = receipt_of(late).canonical()
+    second = Results(tmp_path / "second").keep(JOB, late, None, tmp_path / "none", receipt)
     assert second.result_digest == first.result_digest
 
 
-def test_result_digest__kept_by_an_agent_before_seals__as_it_was_attested(
-    tmp_path: Path, outputs: Path, log: Path
+@pytest.mark.parametrize(("version", "times"), [(1, 0), (2, 3)])
+def test_result_digest__kept_by_an_earlier_agent__as_it_was_attested(
+    tmp_path: Path, outputs: Path, log: Path, version: int, times: int
 ) -> None:
-    run = RunRequest("run", ("a",), Limits(1, 1, 1, 1, 1, 1))
-    now = receipts.of_run(JOB, run, GOOD)
+    """The first ones did not seal; the next ones sealed the same for every job."""
+    now = receipt_of()
     kept = Results(tmp_path / "results").keep(JOB, GOOD, outputs, log, now.canonical())
-    seal = hashlib.sha256(kept.manifest).digest()
-    assert kept.result_digest == hashed(seal, 3)
-    (kept.directory / "receipt").write_bytes(replace(now, version=1).canonical())
+    (kept.directory / "receipt").write_bytes(replace(now, version=version).canonical())
     older = Results(tmp_path / "results").get(JOB)
-    assert older is not None and older.result_digest == seal
+    assert older is not None
+    assert older.result_digest == hashed(hashlib.sha256(kept.manifest).digest(), times)

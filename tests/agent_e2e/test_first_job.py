@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from teraproof.deals import origin_of
 from teraproof.protocol.terms import Status
 from tests.agent_e2e.chain import TPF, USD
 from tests.agent_e2e.world import market
@@ -30,7 +31,7 @@ def test_posted_job__is_run_attested_approved_and_paid(tmp_path: Path) -> None:
         job.wait(Status.ATTESTED)
         event = job.attested()
         out = tmp_path / "result"
-        world.client().fetch_result(job.id, out, event.result)
+        world.client().fetch_result(origin_of(event), out, event.result)
         metrics = json.loads((out / "out" / "metrics.json").read_text())
         receipt = json.loads(world.client().receipt(job.id, event.receipt))
         job.approve()

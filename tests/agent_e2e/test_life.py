@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
+from teraproof.deals import origin_of
 from teraproof.errors import LocalError
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
@@ -281,7 +282,7 @@ def test_job_fails_by_its_own_fault__is_attested_and_paid(
 
     event = job.attested()
     out = tmp_path / "result"
-    world.client().fetch_result(job.id, out, event.result)
+    world.client().fetch_result(origin_of(event), out, event.result)
     assert [path.name for path in out.iterdir()] == ["failure.json"]
     failure = json.loads((out / "failure.json").read_text())
     if expected is None:
@@ -339,7 +340,8 @@ def test_hostile_job__is_contained_and_the_next_one_runs(
     log = world.client().logs(job.id)["text"]
     assert "caught []" in log, log
     out = tmp_path / "result"
-    world.client().fetch_result(job.id, out, job.attested().result)
+    event = job.attested()
+    world.client().fetch_result(origin_of(event), out, event.result)
     failure = json.loads((out / "failure.json").read_text())
     assert failure["reason"] in ("pids", "timeout", "exited")
     following = world.quick_job()

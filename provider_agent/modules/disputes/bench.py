@@ -305,9 +305,9 @@ class Bench:
         """
         own = self.own(case.job)
         assert own is not None  # run before
-        if digests.result_digest(own) == case.result:
+        if digests.result_digest(own, case.origin) == case.result:
             # Right; but a result that nobody can have is worth nothing to its tenant.
-            self._serve(case, digests.seal(own))
+            self._serve(case, digests.seal(own, case.origin))
             return _Compared(Vote.RIGHT, _OWN)
         failed = any(entry.path == FAILURE for entry in digests.parse_manifest(own))
         numeric = spec.compare is not None and spec.compare.rule == NUMERIC
@@ -349,7 +349,7 @@ class Bench:
         """Fetch the attested result, all of it."""
         place = self._root / case.job.hex() / _THEIRS
         with self._tools.client(case.provider) as client:
-            return client.fetch_result(case.job, place, case.result, as_juror=True, seal=seal)
+            return client.fetch_result(case.origin, place, case.result, as_juror=True, seal=seal)
 
     def _same_failure(self, job: bytes, mine: list[Entry], listed: list[Entry]) -> bool:
         place = self._root / job.hex()

@@ -187,6 +187,12 @@ class DisputesDuty:
         if isinstance(event, Enlisted | SeatsLost | Left | Fined):
             self._seats.news(event)
             return
+        if isinstance(event, Refunded | Settled):
+            known = self._store.order(event.job)
+            if known is not None and known.case is not None:
+                # `Closed` ends a dispute: that of a convicted provider goes on, for its bonds, and
+                # jurors owe their votes still.
+                return
         if isinstance(event, Closed | Settled | Refunded | Cancelled | Expired | Refused):
             self._store.end(event.job)
             return
@@ -354,7 +360,7 @@ class DisputesDuty:
             return None if now < until else Opinion(Vote.WITHHELD)
         if found.vote is Vote.WITHHELD:
             return Opinion(Vote.WITHHELD)
-        return Opinion.of(found.vote, found.manifest, number)
+        return Opinion.of(found.vote, found.manifest, dispute.case.origin, number)
 
     def _reveal(self, order: Order, dispute: Dispute, mine: Place, cycle: Cycle) -> None:
         self.busy += 1
@@ -364,7 +370,10 @@ class DisputesDuty:
         candidates = [Opinion(Vote.WITHHELD)] if kept is None else [kept]
         for manifest in (self._bench.own(job), self._bench.theirs(job)):
             if manifest is not None:
-                candidates += [Opinion.of(v, manifest, number) for v in (Vote.RIGHT, Vote.WRONG)]
+                candidates += [
+                    Opinion.of(vote, manifest, case.origin, number)
+                    for vote in (Vote.RIGHT, Vote.WRONG)
+                ]
         opinion = votes.committed(job, number, mine.juror, secret, mine.kept, candidates)
         if opinion is None:
             # The notes are lost: what was voted is found again by judging again.

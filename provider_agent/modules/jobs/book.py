@@ -26,6 +26,7 @@ from provider_agent.modules.jobs.repository import (
 from provider_agent.store import Intent
 from teraproof.errors import SpecError
 from teraproof.protocol import messages
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, parse_named
 from teraproof.protocol.terms import ZERO_ADDRESS, Record, Status, Terms
@@ -77,6 +78,11 @@ class _Parsed:
             while self._bytes > self._most and len(self._kept) > 1:
                 self._bytes -= self._kept.popitem(last=False)[1][0]
         return spec
+
+
+def origin_of(job: JobRow) -> Origin:
+    """Which job a result of a job that was taken is of, and whose."""
+    return Origin(job.job_id, job.provider or ZERO_ADDRESS)
 
 
 def attestation_of(job: JobRow, told: RunRow | JobRow) -> messages.Attestation:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A job's status, result, receipt and log, for its requester alone.
 
-The manifest is served exactly as it was attested: the sha256 of its sha256 is the result
-digest on chain. The sha256 itself is its seal, which nobody else may learn from this agent.
+The manifest is served exactly as it was attested: the result digest on chain follows from it, from
+the job and from the provider. The seal between them nobody else may learn from this agent.
 """
 
 from __future__ import annotations

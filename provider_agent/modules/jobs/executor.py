@@ -28,6 +28,7 @@ from provider_agent.modules.jobs.book import (
     RunName,
     attestation_of,
     decode_terms,
+    origin_of,
 )
 from provider_agent.modules.jobs.policy import Policy
 from provider_agent.modules.jobs.repository import JobRow, QuoteRow, RunRow, RunStage
@@ -416,7 +417,7 @@ class Worker:
             return known
         runner = self._machine.runner
         state = runner.poll(run.run_id)
-        receipt = receipts.of_run(job.job_id, runner.request(run.run_id), state)
+        receipt = receipts.of_run(origin_of(job), runner.request(run.run_id), state)
         outputs = runner.outputs(run.run_id) if state.collected else None
         judged = decode_terms(job.terms).order.capability is not None
         return self._machine.results.keep(

@@ -5,8 +5,8 @@
 
     files/      the collected outputs; failure.json when the job failed by its own fault, next to
                 those of its outputs that could be kept
-    manifest    canonical list of the files; the sha256 of its sha256 is the result digest on chain
-    receipt     what the run used, signed by the operator; its sha256 goes on chain as well
+    manifest    canonical list of the files; the result digest on chain follows from it
+    receipt     what the run used, and whose it was; its sha256 goes on chain as well
     log         what the job printed
 """
 
@@ -24,8 +24,7 @@ from provider_agent.errors import RunnerError
 from provider_agent.modules.jobs.attestations import Attestations, SaidOtherwise
 from provider_agent.runners.base import Reason, RunState
 from provider_agent.runners.layout import lay_out
-from teraproof.errors import LocalError
-from teraproof.protocol.digests import UnfitTree, result_digest, seal
+from teraproof.protocol.digests import UnfitTree
 from teraproof.protocol.receipt import Receipt
 
 SIGNED = "results-signed"  # next to the results
@@ -51,14 +50,15 @@ class Result:
 
     @property
     def result_digest(self) -> bytes:
-        """What is attested of the files, also for what an agent before seals has kept."""
-        return result_digest(self.manifest) if self._sealed() else seal(self.manifest)
+        """What is attested of the files, also for what an earlier agent has kept. LocalError where
+        the receipt is unfit: such a result is attested by nobody.
+        """
+        return Receipt.parse(self.receipt).result_digest(self.manifest)
 
-    def _sealed(self) -> bool:
-        try:
-            return Receipt.parse(self.receipt).sealed
-        except LocalError:
-            return True  # it is attested by nobody: no agent takes such a result in
+    @property
+    def seal(self) -> bytes:
+        """What a juror shows that knows the result already. LocalError as for `result_digest`."""
+        return Receipt.parse(self.receipt).seal(self.manifest)
 
     @property
     def receipt_digest(self) -> bytes:
@@ -156,7 +156,7 @@ class Results:
         said = self.said.of(job_id)
         if said is None:
             return receipt
-        if said.statement.result not in (result_digest(listed), seal(listed)):
+        if Receipt.parse(said.receipt or receipt).result_digest(listed) != said.statement.result:
             raise SaidOtherwise("another result of this job was signed for before, and is lost")
         return said.receipt or receipt
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from provider_agent.core.module import Table, short_id
-from provider_agent.modules.jobs.book import decode_terms
+from provider_agent.modules.jobs.book import decode_terms, origin_of
 from provider_agent.modules.jobs.repository import JobRow, JobsRepository, RunStage
 from teraproof.amounts import show_date, show_units
 from teraproof.protocol.outcome import DELIVERED, Ending, by_status, of_result
@@ -58,4 +58,4 @@ def _outcome(jobs: JobsRepository, job: JobRow) -> str:
     for run in jobs.runs_of(job.job_id):
         if run.state is RunStage.COLLECTED and run.result == job.result:
             return str(Ending(run.reason, run.exit_code))
-    return str(of_result(job.result) or DELIVERED)
+    return str(of_result(job.result, origin_of(job)) or DELIVERED)

@@ -29,7 +29,7 @@ from teraproof.courts.docket import Phase
 from teraproof.courts.votes import Ruling
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.messages import Domain
-from teraproof.protocol.terms import Order, Status, Terms
+from teraproof.protocol.terms import ZERO_ADDRESS, Order, Status, Terms
 from teraproof.rpc.types import BlockRef, Log
 from tests.agent.disputes.court import JURORS, PLACE, PlainCourt, Seat, Sitting
 from tests.agent.disputes.rig import spec_of
@@ -119,7 +119,8 @@ class Rig:
         self.hearing = Hearing(folder / "juror", lambda: self.seen)
         self.seen = NOW
         self.case = Case(
-            JOB, OTHER if who == OWNER else who, TENANT, OTHER, CAPABILITY, b"\5" * 32, 10, 600
+            *(JOB, OTHER if who == OWNER else who, TENANT, OTHER, ZERO_ADDRESS),
+            *(CAPABILITY, b"\5" * 32, 10, 600),
         )
         self.restart()
         times = (1, 2, NOW - 500, NOW - 400, 0)

@@ -21,10 +21,11 @@ from provider_agent.runners.base import Phase, Reason
 from teraproof.errors import LocalError
 from teraproof.protocol import digests
 from teraproof.protocol.capability import Capability
-from teraproof.protocol.digests import Entry, manifest
+from teraproof.protocol.digests import Entry, Origin, manifest
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec, canonical, parse
+from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.agent.duty_parts import OTHER, OWNER, START, TENANT, PlainRunner
 
 JOB = b"\x21" * 32
@@ -82,7 +83,7 @@ class Served:
         return self.spec
 
     def fetch_result(
-        self, job: bytes, place: Path, digest: bytes, *, as_juror: bool, seal: bytes | None
+        self, origin: Origin, place: Path, digest: bytes, *, as_juror: bool, seal: bytes | None
     ) -> list[Entry]:
         assert as_juror
         self.asked.append(seal)
@@ -92,7 +93,8 @@ class Served:
             raise LocalError("run it first", Code.NOT_REQUESTER)
         if not place.exists():
             lay(place, self.files)
-        assert digests.result_digest(manifest(place)) == digest
+        if digests.result_digest(manifest(place), origin) != digest:
+            raise LocalError("it is not the one attested", Code.RESULT_MISMATCH)
         return digests.entries(place)
 
 
@@ -119,8 +121,9 @@ class BenchRig:
             OWNER,
             TENANT,
             OTHER,
+            ZERO_ADDRESS,
             Capability("batch", "plain", "cpu").number().to_bytes(32, "big"),
-            digests.result_digest(self.attested),
+            digests.result_digest(self.attested, Origin(JOB, OWNER)),
             10**6,
             600,
         )

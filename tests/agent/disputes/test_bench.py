@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from provider_agent.core.capacity import Amounts, Hold, Kind
 from provider_agent.modules.disputes.bench import MODULE
 from provider_agent.runners.base import Phase, Reason, RunState
 from teraproof.courts.votes import Opinion, Vote, attested
-from teraproof.protocol.digests import seal
+from teraproof.protocol.digests import Origin, result_digest, seal
 from tests.agent.disputes.rig import JOB, UNTIL, BenchRig, failure, spec_of
-from tests.agent.duty_parts import START
+from tests.agent.duty_parts import OTHER, OWNER, START
 
 RUN = f"juror-{JOB.hex()}"
 GOOD = {"answer": b"42"}
@@ -28,10 +29,10 @@ def test_same_result__right__with_the_seal_of_its_own_run(tmp_path: Path) -> Non
     found = rig.judge()
     assert found is not None and found.vote is Vote.RIGHT
     for number in range(3):
-        shown = Opinion.of(found.vote, found.manifest, number).seal
+        shown = Opinion.of(found.vote, found.manifest, rig.case.origin, number).seal
         assert attested(shown, number) == rig.case.result
     # Its own run is shown to the provider, which must serve the bytes for it.
-    assert rig.served.asked == [seal(rig.attested)]
+    assert rig.served.asked == [seal(rig.attested, rig.case.origin)]
     assert rig.runner.list() == () and rig.capacity.holds() == {}
 
 
@@ -41,8 +42,35 @@ def test_one_byte_is_other__wrong__also_if_nothing_is_served(tmp_path: Path) -> 
     rig.run()
     found = rig.judge()
     assert found is not None and found.vote is Vote.WRONG
-    assert attested(Opinion.of(found.vote, found.manifest, 0).seal, 0) != rig.case.result
+    assert (
+        attested(Opinion.of(found.vote, found.manifest, rig.case.origin, 0).seal, 0)
+        != rig.case.result
+    )
     assert rig.served.asked == [], "its own run is enough"
+
+
+@pytest.mark.parametrize("other", [Origin(b"\x22" * 32, OWNER), Origin(JOB, OTHER)])
+def test_digest_of_another_job__wrong__though_the_bytes_are_the_same(
+    tmp_path: Path, other: Origin
+) -> None:
+    """It was read from the chain: whoever attests it need not have run anything."""
+    rig = BenchRig(tmp_path, GOOD)
+    rig.case = replace(rig.case, result=result_digest(rig.attested, other))
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.WRONG
+    # The seal that it shows is of this job alone: of no use where the digest comes from.
+    shown = Opinion.of(found.vote, found.manifest, rig.case.origin, 2).seal
+    assert attested(shown, 2) == result_digest(rig.attested, rig.case.origin) != rig.case.result
+
+
+def test_digest_of_another_job__by_numbers__nothing_served_fits_it(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD, compare={"rule": "numeric", "rtol": "1e-5", "atol": "0"})
+    rig.case = replace(rig.case, result=result_digest(rig.attested, Origin(JOB, OTHER)))
+    rig.served.shows = True
+    rig.run()
+    assert rig.judge(3) is None
+    assert "not the one attested" in rig.bench.why(JOB)
 
 
 def test_right_result_that_nobody_can_have__no_finding(tmp_path: Path) -> None:
@@ -110,7 +138,10 @@ def test_fails_twice_alike__wrong(tmp_path: Path, theirs: dict[str, bytes]) -> N
     rig.run(code=3)
     found = rig.judge()
     assert found is not None and found.vote is Vote.WRONG
-    assert attested(Opinion.of(found.vote, found.manifest, 1).seal, 1) != rig.case.result
+    assert (
+        attested(Opinion.of(found.vote, found.manifest, rig.case.origin, 1).seal, 1)
+        != rig.case.result
+    )
 
 
 def test_failed_once_by_itself__its_second_run_counts(tmp_path: Path) -> None:

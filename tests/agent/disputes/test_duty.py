@@ -47,7 +47,7 @@ def test_drawn__votes_what_was_found__and_keeps_it_first(rig: Rig) -> None:
     rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
     rig.cycle()
     opinion = VoteBook(rig.folder / "votes").of(rig.case, 0)
-    assert opinion == Opinion.of(Vote.RIGHT, MANIFEST, 0)
+    assert opinion == Opinion.of(Vote.RIGHT, MANIFEST, rig.case.origin, 0)
     _, place, digest = COMMIT_CALL.decode_input(rig.intents()["commit-0"])
     salt = votes.salt(OPERATOR, Domain(1, PLACE), JOB, 0)
     assert digest == votes.commitment(JOB, 0, OWNER, opinion, salt) and place == 0
@@ -98,7 +98,7 @@ def committed(rig: Rig, opinion: Opinion) -> None:
 
 
 def test_reveal__of_what_was_committed(rig: Rig) -> None:
-    opinion = Opinion.of(Vote.WRONG, MANIFEST, 0)
+    opinion = Opinion.of(Vote.WRONG, MANIFEST, rig.case.origin, 0)
     VoteBook(rig.folder / "votes").keep(rig.case, 0, opinion)
     committed(rig, opinion)
     rig.cycle()
@@ -107,7 +107,10 @@ def test_reveal__of_what_was_committed(rig: Rig) -> None:
 
 @pytest.mark.parametrize("vote", list(Vote))
 def test_notes_are_lost__the_vote_is_found_again(rig: Rig, vote: Vote) -> None:
-    opinion = Opinion(vote) if vote is Vote.WITHHELD else Opinion.of(vote, MANIFEST, 0)
+    if vote is Vote.WITHHELD:
+        opinion = Opinion(vote)
+    else:
+        opinion = Opinion.of(vote, MANIFEST, rig.case.origin, 0)
     committed(rig, opinion)
     if vote is not Vote.WITHHELD:
         rig.cycle()
@@ -118,7 +121,7 @@ def test_notes_are_lost__the_vote_is_found_again(rig: Rig, vote: Vote) -> None:
 
 
 def test_reorg_takes_the_commit_away__the_same_one_is_wanted(rig: Rig) -> None:
-    opinion = Opinion.of(Vote.RIGHT, MANIFEST, 0)
+    opinion = Opinion.of(Vote.RIGHT, MANIFEST, rig.case.origin, 0)
     rig.bench.finding = Finding(Vote.RIGHT, MANIFEST)
     rig.sit(1)
     rig.stand(Phase.COMMITTING, NOW + COMMIT)

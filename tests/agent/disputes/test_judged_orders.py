@@ -22,7 +22,7 @@ from provider_agent.runners.layout import lay_out
 from provider_agent.settings import validate
 from teraproof.errors import WrongInput
 from teraproof.protocol.capability import Capability, beyond, bounds
-from teraproof.protocol.digests import result_digest, vote_seal
+from teraproof.protocol.digests import Origin, result_digest, vote_seal
 from teraproof.protocol.errors import Code
 from teraproof.protocol.outcome import Ending, of_result, same_failure
 from teraproof.protocol.terms import LEAST_CAPABILITY, Judged
@@ -30,6 +30,7 @@ from tests.agent.disputes.rig import spec_of
 from tests.agent.duty_parts import OTHER, OWNER, STAKING, TENANT, TUSD
 
 HERE = Capability("batch", "plain", "cpu").number()
+ORIGIN = Origin(b"\x21" * 32, OWNER)
 GPU = Device("cuda", 0, "NVIDIA H100 80GB HBM3", "GPU-1", 80 << 30)
 
 
@@ -173,12 +174,12 @@ def failed(tmp_path: Path, name: str, salt: bytes | None) -> bytes:
 def test_failure_of_a_judged_order__nobody_knows_its_seal_without_the_file(tmp_path: Path) -> None:
     """There are two thousand ways to fail: a juror could try them all."""
     plain = failed(tmp_path, "plain", None)
-    assert of_result(result_digest(plain)) == Ending("exited", 3)
+    assert of_result(result_digest(plain, ORIGIN), ORIGIN) == Ending("exited", 3)
     salted = failed(tmp_path, "salted", b"\7" * 32)
-    assert of_result(result_digest(salted)) is None
-    guesses = {result_digest(failed(tmp_path, f"guess{n}", bytes([n]) * 32)) for n in (1, 2, 3)}
-    assert result_digest(salted) not in guesses
-    assert vote_seal(salted, 0) != vote_seal(plain, 0)
+    assert of_result(result_digest(salted, ORIGIN), ORIGIN) is None
+    files = [failed(tmp_path, f"guess{n}", bytes([n]) * 32) for n in (1, 2, 3)]
+    assert result_digest(salted, ORIGIN) not in {result_digest(one, ORIGIN) for one in files}
+    assert vote_seal(salted, ORIGIN, 0) != vote_seal(plain, ORIGIN, 0)
     ours, theirs = ((tmp_path / n / "failure.json").read_bytes() for n in ("plain", "salted"))
     assert same_failure(ours, theirs)
 

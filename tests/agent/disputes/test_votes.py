@@ -12,9 +12,10 @@ from provider_agent.errors import RunnerError
 from provider_agent.modules.disputes.votes import VoteBook
 from teraproof.courts.votes import Opinion, Vote
 from teraproof.protocol.dispute import Case
+from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.agent.duty_parts import OTHER, OWNER, TENANT
 
-CASE = Case(b"\1" * 32, OWNER, TENANT, OTHER, b"\2" * 32, b"\3" * 32, 1, 1)
+CASE = Case(b"\1" * 32, OWNER, TENANT, OTHER, ZERO_ADDRESS, b"\2" * 32, b"\3" * 32, 1, 1)
 RIGHT, WRONG = Opinion(Vote.RIGHT, b"\5" * 32), Opinion(Vote.WRONG, b"\6" * 32)
 
 
