@@ -18,10 +18,10 @@ from benchmarks.market import DOLLAR, Market
 from benchmarks.meter import CYCLES, Meter
 from benchmarks.network import TPF, Provider
 from benchmarks.operations import RECEIPT, Desk
-from teraproof.protocol.digests import result_digest, vote_seal
+from teraproof.protocol.digests import Origin, result_digest, vote_seal
 from teraproof.protocol.dispute import Case, Statement
 from teraproof.protocol.messages import Attestation, sign
-from teraproof.protocol.terms import Order, Record, Terms
+from teraproof.protocol.terms import ZERO_ADDRESS, Order, Record, Terms
 
 CAPABILITY = keccak(text="a capability")
 MANIFEST = b"the manifest of a result"
@@ -59,7 +59,8 @@ class Bench:
         terms, _ = self.desk.post(self.order(number))
         self.desk.accept(terms)
         chain, key = self.market.chain, self.desk.provider.operator
-        assigned_at, result = chain.now, result_digest(MANIFEST)
+        origin = Origin(terms.job_id(), self.desk.provider.owner.address)
+        assigned_at, result = chain.now, result_digest(MANIFEST, origin)
         said = Attestation(
             terms.job_id(), terms.order.spec, result, RECEIPT, assigned_at, chain.now
         )
@@ -92,7 +93,7 @@ class Bench:
 
     def vote(self, case: Case, round_number: int, kind: int, manifest: bytes) -> tuple[int, int]:
         """All jurors alike; returns the gas of the dearest commit and reveal."""
-        seal, salt = vote_seal(manifest, round_number), keccak(text="salt")
+        seal, salt = vote_seal(manifest, case.origin, round_number), keccak(text="salt")
         calls = []
         for place, leaf in enumerate(self.jury(case, round_number)):
             juror = self.jurors[leaf]
@@ -204,8 +205,9 @@ def _case(bench: Bench, terms: Terms, record: Record) -> Case:
         provider=record.provider,
         requester=terms.requester,
         operator=bench.desk.provider.operator.address,
+        principal=ZERO_ADDRESS,
         capability=CAPABILITY,
-        result=result_digest(MANIFEST),
+        result=result_digest(MANIFEST, Origin(terms.job_id(), record.provider)),
         price=half,
         duration=terms.order.duration,
     )

@@ -7,7 +7,7 @@
 @license AGPL-3.0-only
 @notice A tenant that disputes a result puts up a bond; jurors who have locked stake for
         what the job needs are drawn by it, run the job, commit and reveal; the loser
-        may appeal once, to a larger jury. Who votes with the final ruling is paid from
+        may appeal once, to a larger jury. Whoever votes with the final ruling is paid from
         the bonds, who votes against it loses a little stake, who is silent more, and
         all that is burned: nobody earns by what another does not do.
         Trust model: nobody has a key to this contract. It holds no token: its client
@@ -19,7 +19,7 @@
         I-10 rounds only go on as courts/docket and courts/standing say;
         I-12 a juror is paid for its own vote alone, fines are burned whole;
         I-14 a jury depends on its named block and on what stood before the request;
-        I-15 with everybody else dead, each deadline ends for who has done its part.
+        I-15 with everybody else dead, each deadline ends for whoever did its part.
 @dev Rooms under courts/: sum_tree counts seats, jurors has who sits, docket the rounds
      and their times, votes what was voted; each writes its own storage alone. juries
      has what is drawn and voted, standing and fees what follows.
@@ -241,6 +241,7 @@ def open(
         provider=provider,
         requester=requester,
         operator=staticcall jurors.STAKING.operator_of(provider),
+        principal=staticcall jurors.STAKING.provider_of(requester),
         capability=capability,
         result=result,
         price=price,
@@ -268,7 +269,7 @@ def appeal(case: IDisputes.Case, account: address) -> uint256:
     """
     self._check_client()
     stand: standing.Standing = standing._standing(case)
-    assert stand.phase == standing.RULED, "court: not the time to appeal"
+    docket._check_time(stand.phase == standing.RULED)
     loser: address = case.requester
     if votes._is_for_requester(stand.ruling.kind):
         loser = case.provider
@@ -331,14 +332,17 @@ def close(case: IDisputes.Case) -> IDisputes.Verdict:
             of_provider = docket.APPEAL_PANEL * fee
         else:
             of_requester += docket.APPEAL_PANEL * fee
-    lost: uint256 = of_provider if verdict.for_requester else of_requester
-    first: uint256 = min(paid, lost)  # the bonds of who has lost
+        # The loser's bonds pay first. Where one jury was not served and the next one was, nobody
+        # knows by whose doing: each side pays half.
+    by_requester: uint256 = paid
     if verdict.for_requester:
-        of_provider -= first
-        of_requester -= paid - first
+        by_requester -= min(paid, of_provider)
     else:
-        of_requester -= first
-        of_provider -= paid - first
+        if stand.first == votes.WITHHELD:
+            by_requester = paid // 2
+        by_requester = min(by_requester, of_requester)
+    of_requester -= by_requester
+    of_provider -= paid - by_requester
     verdict.pays.append(
         IDisputes.Pay(account=case.requester, amount=of_requester)
     )
@@ -363,7 +367,7 @@ def redraw(case: IDisputes.Case):
     @param case The case.
     """
     stand: standing.Standing = standing._standing(case)
-    assert stand.phase == standing.FAILED, "court: not the time to redraw"
+    docket._check_time(stand.phase == standing.FAILED)
     assert (
         msg.sender == case.requester
         or 2 * (stand.until - block.timestamp) < docket.REDRAW_TIME
@@ -376,17 +380,21 @@ def redraw(case: IDisputes.Case):
 
 @external
 @view
-def cover(capability: bytes32, duration: uint256, price: uint256) -> uint256:
+def cover(
+    capability: bytes32, duration: uint256, price: uint256, operator: address
+) -> uint256:
     """
     @notice Returns how long a dispute over a job can take; reverts if such a job is not
-            judged here.
+            judged here. A provider's own seats do not count for its jobs.
     @param capability Whose jurors would decide.
     @param duration Seconds that the job may run.
     @param price Payment token units, at most.
+    @param operator Of the provider that takes the job; zero if it is not known yet.
     @return Seconds.
     """
     assert (
-        sum_tree._seats(capability) >= PANEL_MIN + price // PRICE_PER_SEAT
+        sum_tree._seats(capability) - jurors._seats_behind(operator, capability)
+        >= PANEL_MIN + price // PRICE_PER_SEAT
     ), "court: too few jurors"
     assert duration <= docket.MAX_DURATION, "court: job too long"
     # Two whole fines for silence are behind a seat.

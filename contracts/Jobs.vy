@@ -116,9 +116,7 @@ exports: (
     job_book.state,
     job_book.states,
     job_book.status,
-    job_book.assignment,
     job_terms.job_id,
-    job_terms.price_at,
     contest.COURT,
     contest.refuse,
     contest.dispute,
@@ -215,7 +213,9 @@ def post(order: IJobs.Order, from_credit: bool = False) -> bytes32:
         convert(order.auction, uint256) <= MAX_AUCTION
     ), "jobs: auction too long"
     eligibility._check_can_ask(order.min_score)
-    job: bytes32 = self._open(order, made)
+    job: bytes32 = empty(bytes32)
+    seconds: uint256 = 0
+    job, seconds = self._open(order, made, empty(address))
     job_book._write(job, job_terms.OPEN)
     escrow._take_in(order.max_price, from_credit)
     return job
@@ -245,12 +245,9 @@ def hire(
     )
 
     order: IJobs.Order = job_terms._order_of(quote, struct_hash)
-    job: bytes32 = self._open(order, made)
-    seconds: uint256 = (
-        convert(quote.duration, uint256) + made.challenge_window
-    )
-    if quote.judged > job_terms.REFUSABLE:
-        seconds += contest._longest(quote.duration)
+    job: bytes32 = empty(bytes32)
+    seconds: uint256 = 0
+    job, seconds = self._open(order, made, quote.operator)
     provider: address = empty(address)
     consent: uint256 = 0
     provider, consent = collateral._lock(
@@ -292,7 +289,8 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
         terms.challenge_window, uint256
     )
     if terms.order.judged > job_terms.REFUSABLE:
-        seconds += contest._longest(terms.order.duration)
+        # Counted again, without the provider's own seats: nobody judges itself.
+        seconds += contest._cover(terms.order, msg.sender)
     provider: address = empty(address)
     consent: uint256 = 0
     provider, consent = collateral._lock(
@@ -470,9 +468,13 @@ def cancel(terms: IJobs.Terms):
 
 
 @internal
-def _open(order: IJobs.Order, made: config.Parameters) -> bytes32:
+def _open(
+    order: IJobs.Order, made: config.Parameters, operator: address
+) -> (bytes32, uint256):
     """
-    @dev Checks what posted and hired jobs have in common; returns the new id.
+    @dev Checks what posted and hired jobs have in common; returns the new id, and the
+         seconds that the job may last once it is assigned. The operator is who takes it,
+         zero if that is not known yet.
     """
     assert (
         order.max_price > 0 and order.max_price <= MAX_AMOUNT
@@ -483,7 +485,7 @@ def _open(order: IJobs.Order, made: config.Parameters) -> bytes32:
         convert(order.duration, uint256) + made.challenge_window
     )
     if order.judged > job_terms.REFUSABLE:
-        seconds += contest._cover(order)
+        seconds += contest._cover(order, operator)
     assert collateral._fits(seconds), "jobs: duration too long"
     terms: IJobs.Terms = IJobs.Terms(
         requester=msg.sender,
@@ -496,4 +498,4 @@ def _open(order: IJobs.Order, made: config.Parameters) -> bytes32:
     job: bytes32 = keccak256(abi_encode(terms))
     assert job_book.state[job] == 0, "jobs: exists"
     log IJobs.Posted(job=job, requester=msg.sender, terms=terms)
-    return job
+    return job, seconds

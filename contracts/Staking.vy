@@ -104,6 +104,7 @@ exports: (
     registry.set_lock_limits,
     registry.operator_of,
     registry.provider_of,
+    registry.spoke_for,
     registry.consent_nonce,
     registry.payout_of,
     registry.commission_of,
@@ -189,7 +190,7 @@ def slash(provider: address, id: bytes32, amount: uint256) -> uint256:
     wanted: uint256 = amount
     if is_removed:
         assert lock != 0, "staking: no such lock"
-        assert not locks._is_over(lock), "staking: lock is over"
+        locks._check_not_over(lock)
         wanted = min(amount, locks._amount(lock))
     had_hold: bool = holds._end_own(provider)
     from_active: uint256 = 0

@@ -125,7 +125,9 @@ def _bribe_end(
     if won:
         return prize - paid
     votes = rules.panel - first + rules.appeal_panel - second
-    return -paid - (min(votes * rules.fee, rules.dispute_bond) if kind is Bribe.WITHHELD else 0.0)
+    # The appeal has turned WITHHELD.
+    by_tenant = min(rules.late_part * votes * rules.fee, rules.dispute_bond)
+    return -paid - (by_tenant if kind is Bribe.WITHHELD else 0.0)
 
 
 def bribery_drawn(
@@ -313,8 +315,9 @@ def dragged_on(rules: Rules, s: float) -> tuple[float, float]:
 
 
 def _left_to_the_winner(rules: Rules, own: int) -> float:
-    """What the tenant's bond does not cover of the fees of both juries."""
-    return max(0.0, (rules.panel - own + rules.appeal_panel) * rules.fee - rules.dispute_bond)
+    """The provider's part of the fees of both juries, as the appeal has turned WITHHELD."""
+    fees = (rules.panel - own + rules.appeal_panel) * rules.fee
+    return fees - min(rules.late_part * fees, rules.dispute_bond)
 
 
 def dragged_on_drawn(rules: Rules, s: float, runs: int, seed: int) -> tuple[float, float]:
@@ -357,15 +360,45 @@ def served_to_friends_drawn(size: int, s: float, of_all: bool, runs: int, seed: 
     return float(((3 * (size - friends) < 2 * size) & (2 * friends > friends)).mean())
 
 
-def appeal_gain(rules: Rules, collateral: float, loser_pays: bool) -> float:
+def appeal_gain(rules: Rules, collateral: float, tenants_part: float) -> float:
     """What an honest provider gains by an appeal that it wins, if the first panel robbed it.
 
-    All jurors of the appeal are honest, and one of the first panel was.
+    All jurors of the appeal are honest, and one of the first panel was. `tenants_part` of the fees
+    is what the tenant's bond pays at most: 1 by the common rule, `late_part` after a WITHHELD, 0 if
+    whoever appeals pays.
     """
     fees = (1 + rules.appeal_panel) * rules.fee
-    appeal = rules.appeal_panel * rules.fee
-    paid = max(0.0, fees - rules.dispute_bond) if loser_pays else appeal
-    return 1 - rules.protocol_fee + collateral - paid
+    by_tenant = min(max(tenants_part * fees, rules.fee), rules.dispute_bond)
+    return 1 - rules.protocol_fee + collateral - (fees - by_tenant)
+
+
+def served_late(rules: Rules, honest: float = 1.0) -> tuple[float, float]:
+    """What provider and tenant get of price, fees and bonds, if the provider serves its right
+    result to nobody at first, and to all jurors in its appeal.
+
+    Nobody is away. `honest` is the part of the votes of the appeal that are paid by that ruling.
+    """
+    fees = honest * rules.appeal_panel * rules.fee
+    by_tenant = min(rules.late_part * fees, rules.dispute_bond)
+    return 1 - rules.protocol_fee - (fees - by_tenant), -1 - by_tenant
+
+
+def served_late_drawn(rules: Rules, absent: float, runs: int, seed: int) -> tuple[float, float]:
+    """The same from votes: of each panel a part of the jurors is away."""
+    chance = np.random.default_rng(seed)
+    zero = np.zeros(runs, dtype=np.int64)
+    first = (chance.random((runs, rules.panel)) >= absent).sum(axis=1)
+    again = (chance.random((runs, rules.redraw_panel)) >= absent).sum(axis=1)
+    there = (chance.random((runs, rules.appeal_panel)) >= absent).sum(axis=1)
+    one = ruling(zero, zero, first, rules.panel)
+    two = ruling(zero, zero, again, rules.redraw_panel)
+    robbed = np.where(one == Ruling.NO_QUORUM, two, one) == Ruling.WITHHELD
+    turned = ruling(there, zero, zero, rules.appeal_panel) == Ruling.PROVIDER
+    counts = robbed & turned
+    fees = there[counts] * rules.fee
+    by_tenant = np.minimum(rules.late_part * fees, rules.dispute_bond)
+    provider = 1 - rules.protocol_fee - (fees - by_tenant)
+    return float(provider.mean()), float((-1 - by_tenant).mean())
 
 
 def undecided(rules: Rules) -> float:

@@ -182,7 +182,9 @@ def conduct(
     stays = appealed & np.isin(third.ruling, left_as_it_was(rules))
     final = np.where(appealed & ~stays, third.ruling, standing)
     hollow = appealed & (third.ruling == Ruling.NO_QUORUM)
-    return _settle(rules, liar, (first, second, third), final, hollow, by_honest, by_liar)
+    late = appealed & (standing == Ruling.WITHHELD) & (final != Ruling.WITHHELD)
+    late &= final != Ruling.TENANT
+    return _settle(rules, liar, (first, second, third), final, hollow, late, by_honest, by_liar)
 
 
 def _settle(
@@ -191,10 +193,11 @@ def _settle(
     rounds: Sequence[Round],
     final: Ints,
     hollow: _Bools,
+    late: _Bools,
     by_honest: _Bools,
     by_liar: _Bools,
 ) -> Ledger:
-    """Fees, fines and bonds. `hollow`: the appeal had no quorum."""
+    """Fees, fines and bonds. `hollow`: the appeal had no quorum; `late`: it turned WITHHELD."""
     fee = rules.fee
     wrong = favours(liar, final)
     undecided, nobody = final == Ruling.UNDECIDED, final == Ruling.NO_QUORUM
@@ -228,7 +231,8 @@ def _settle(
     # Without any ruling the fee part of the dispute's bond pays, whoever was right.
     tenant_pays = due * nobody
     loser_bond = np.where(wrong, honest_bond, liar_bond)
-    by_loser = np.minimum(due * ~nobody, loser_bond)
+    share = np.where(late, rules.late_part, 1.0)
+    by_loser = np.minimum(share * due * ~nobody, loser_bond)
     by_winner = due * ~nobody - by_loser
     liar_pays = np.where(wrong, by_winner, by_loser) + after * by_liar
     honest_pays = np.where(wrong, by_loser, by_winner) + after * by_honest

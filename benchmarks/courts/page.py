@@ -20,7 +20,7 @@ from benchmarks.courts.disputes import (
     wrong_in_one_round,
 )
 from benchmarks.courts.positions import table as positions
-from benchmarks.courts.rules import MONEY, SHIPPED, WORLD, Party, World
+from benchmarks.courts.rules import MONEY, SHIPPED, WORLD, Party, Rules, World
 from benchmarks.pages import table
 
 RUNS = 100_000
@@ -103,23 +103,24 @@ def strategies() -> str:
     return table([*head, "profit of a dispute, formula", "simulation"], rows)
 
 
-def profit_of(liar: Party, collateral: float) -> Callable[[float], float]:
+def profit_of(liar: Party, collateral: float, rules: Rules = SHIPPED) -> Callable[[float], float]:
     """The best profit of a dispute for a coalition, by its part of the seats."""
 
     def value(s: float) -> float:
         world = replace(WORLD, colluding=s, collateral=collateral)
-        return best(SHIPPED, world, liar)[1].profit(prize(SHIPPED, liar, collateral))
+        return best(rules, world, liar)[1].profit(prize(rules, liar, collateral))
 
     return value
 
 
-def least_part(liar: Party, collateral: float) -> float:
+def least_part(liar: Party, collateral: float, rules: Rules = SHIPPED) -> float:
     """The part of the seats from which a lie (provider), or a false claim (tenant), pays."""
-    lost = collateral + 1 - SHIPPED.protocol_fee - WORLD.saved if liar is Party.PROVIDER else 0.0
+    lost = collateral + 1 - rules.protocol_fee - WORLD.saved if liar is Party.PROVIDER else 0.0
+    profit = profit_of(liar, collateral, rules)
     low, high = 0.0, 0.6
     while high - low > 1e-3:
         middle = (low + high) / 2
-        low, high = (low, middle) if profit_of(liar, collateral)(middle) > lost else (middle, high)
+        low, high = (low, middle) if profit(middle) > lost else (middle, high)
     return high
 
 
@@ -281,12 +282,35 @@ def friends() -> str:
 
 def appeals() -> str:
     """What an appeal that it wins brings an honest provider, by the side that pays the jurors."""
+    parts_ = (0.0, SHIPPED.late_part, 1.0)
     rows = [
         [f"{collateral:g}"]
-        + [_prices(attacks.appeal_gain(SHIPPED, collateral, pays)) for pays in (False, True)]
+        + [_prices(attacks.appeal_gain(SHIPPED, collateral, part)) for part in parts_]
         for collateral in (0.0, 0.5, 1.0, 2.0, 3.0)
     ]
-    return table(["collateral, in prices", "who appeals pays", "who loses pays first"], rows)
+    head = ["collateral, in prices", "who appeals pays", "half each, after WITHHELD"]
+    return table([*head, "who loses pays first"], rows)
+
+
+def late() -> str:
+    """A provider that serves nobody at first, and all jurors in its appeal."""
+    rows = []
+    for part, name in ((1.0, "who loses"), (0.5, "each half"), (0.0, "who appeals")):
+        rules = replace(SHIPPED, late_part=part)
+        exact = attacks.served_late(rules, 1 - WORLD.absent)
+        found = attacks.served_late_drawn(rules, WORLD.absent, RUNS, SEED)
+        row = [name]
+        for formula, drawn in zip(exact, found, strict=True):
+            row += _pair(formula, drawn, _prices)
+        row.append(_prices(attacks.appeal_gain(rules, 1.0, part)))
+        row += [
+            f"{100 * least_part(Party.TENANT, collateral, rules):.0f} %"
+            for collateral in (1.0, 3.0)
+        ]
+        rows.append(row)
+    head = ["the appeal is paid by", "provider, formula", "sim.", "tenant, formula", "sim."]
+    head += ["honest one robbed, C = 1", "false WITHHELD pays, C = 1", "C = 3"]
+    return table(head, rows, left=1)
 
 
 def long_jobs() -> str:
@@ -425,6 +449,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "order": order,
     "friends": friends,
     "appeals": appeals,
+    "late": late,
     "long-jobs": long_jobs,
     "self-dealt": self_dealt,
     "league": league,

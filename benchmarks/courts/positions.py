@@ -64,6 +64,8 @@ def _provider(rules: Rules, money: Money, world: World) -> Iterator[tuple[str, f
         for wanted in (0.1, 0.5, 0.9)
     ]
     yield "has lied, and fills all seats for silence (against giving up)", -max(filled)
+    late = attacks.served_late(rules, 1 - world.absent)[0]
+    yield "serves nobody at first, and all jurors in its appeal", 1 - rules.protocol_fee - late
 
 
 def _tenant(rules: Rules, money: Money, world: World) -> Iterator[tuple[str, float]]:

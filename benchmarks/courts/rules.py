@@ -56,6 +56,8 @@ class Rules:
     """Two rounds without a quorum can be appealed."""
     undecided_stays: bool = True
     """An appeal whose jurors disagree leaves the ruling; else it pays the provider."""
+    late_part: float = 0.5
+    """Of the fees, the tenant's part at most where an appeal has turned WITHHELD."""
     protocol_fee: float = 0.01
     victim_part: float = 0.8
     """The part of the collateral that a seizure gives to the tenant."""

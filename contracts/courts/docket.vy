@@ -307,6 +307,16 @@ def _may_reveal(word: uint256, duration: uint256) -> bool:
 
 
 @internal
+@pure
+def _check_time(is_time: bool):
+    """
+    @dev Reverts out of time: one reason for all calls, since reasons take room.
+    @param is_time Whether a call is in time.
+    """
+    assert is_time, "court: not the time"
+
+
+@internal
 @view
 def _ends_at(word: uint256, duration: uint256) -> uint256:
     """

@@ -7,7 +7,8 @@
 @notice A vote with the final ruling is paid a fee, a part of the price, and not less than
         what the time that the job may run is worth. The bond of a dispute is the price
         and all the fees that can fall due before an appeal; that of an appeal all the
-        fees of its jury, which is more. The bonds of who has lost pay first; what is
+        fees of its jury, which is more. The loser's bonds pay first; but of an appeal that
+        turns WITHHELD each side pays half, or it would cost nothing to serve late. What is
         not paid to jurors goes back. Fines are multiples of the fee, in stake.
         I-12 a juror is paid for its own vote alone; a fine is paid to nobody.
 """
@@ -19,7 +20,7 @@ uses: docket
 
 MAX_BPS: constant(uint256) = 10_000
 
-# Of the price, in 1/10,000, and at least so many units of the payment token: a vote.
+# What a vote is paid: a part of the price in 1/10,000, and at least these payment token units.
 FEE_BPS: public(immutable(uint256))
 MIN_FEE: public(immutable(uint256))
 # Payment token units for each hour that the job may run: a vote, at least.

@@ -41,9 +41,7 @@ def draw(case: IDisputes.Case, header: Bytes[header_proof.MAX_HEADER]):
     round: uint256 = docket._current(case)
     word: uint256 = docket._round(case.job, round)
     assert docket._stage(word) == docket.NAMED, "court: already drawn"
-    assert (
-        block.timestamp <= docket._ends_at(word, 0)
-    ), "court: too late to draw"
+    docket._check_time(block.timestamp <= docket._ends_at(word, 0))
     timestamp: uint256 = 0
     value: bytes32 = empty(bytes32)
     timestamp, value = designated_block._value(docket._target(word), header)
@@ -74,9 +72,7 @@ def commit(case: IDisputes.Case, place: uint256, digest: bytes32):
     """
     round: uint256 = docket._current(case)
     word: uint256 = docket._round(case.job, round)
-    assert docket._may_commit(
-        word, case.duration
-    ), "court: not the time to commit"
+    docket._check_time(docket._may_commit(word, case.duration))
     assert place < docket._places(word), "court: no such place"
     assert not docket._has_committed(word, place), "court: has committed"
     vote: uint256 = votes._word(case.job, round, place)
@@ -107,9 +103,7 @@ def reveal(
     """
     round: uint256 = docket._current(case)
     word: uint256 = docket._round(case.job, round)
-    assert docket._may_reveal(
-        word, case.duration
-    ), "court: not the time to reveal"
+    docket._check_time(docket._may_reveal(word, case.duration))
     assert docket._waits_for(word, place), "court: nothing to reveal"
     vote: uint256 = votes._word(case.job, round, place)
     juror: address = jurors._owner(case.capability, votes._leaf(vote))

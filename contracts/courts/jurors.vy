@@ -12,7 +12,7 @@
              have been drawn into can still be at work; in any case by its expiry.
         I-14 who is drawn depends on nothing that happens once the jury was asked for:
              seats change from the next period on; the keys that bar a juror are those
-             it enlisted with; a term is renewed while it lasts, and who has lost all
+             it enlisted with; a term is renewed while it lasts, and a juror without
              seats comes back only when no jury can find the old ones any more. So a
              juror is never skipped for being busy, fined or short of stake. A party's
              payout address bars nobody: it can be set to that of any juror.
@@ -247,12 +247,13 @@ def _pick(
     jury: DynArray[uint256, 31] = []
     if seats == 0:
         return jury
+    height: uint256 = sum_tree._height(leaves)
     missing: uint256 = votes
     for number: uint256 in range(TRIES * votes + TRIES, bound=MOST_TRIES):
         leaf: uint256 = sum_tree._find(
             case.capability,
             period,
-            leaves,
+            height,
             convert(keccak256(abi_encode(seed, number)), uint256) % seats,
         )
         place: uint256 = 0
@@ -277,7 +278,8 @@ def _pick(
 def _is_barred(case: IDisputes.Case, leaf: uint256, period: uint256) -> bool:
     """
     @dev Whether a juror may not sit in a case: it is the provider or the requester, by
-         any of its keys or theirs, or its term was over when the jury was asked for.
+         any of its keys or theirs, or the one that the requester was the operator of; or
+         its term was over when the jury was asked for.
     @param case The case.
     @param leaf The juror's leaf.
     @param period The period of the request.
@@ -288,15 +290,33 @@ def _is_barred(case: IDisputes.Case, leaf: uint256, period: uint256) -> bool:
         return True
     owner: uint256 = word & MASK_128
     keys: uint256 = self.links[case.capability][leaf]
+    operator: uint256 = keys & MASK_128
+    payout: uint256 = keys >> 128
     for party: address in [
         case.provider,
         case.requester,
         case.operator,
+        case.principal,
     ]:
         key: uint256 = convert(party, uint256) & MASK_128
-        if key == owner or key == keys & MASK_128 or key == keys >> 128:
+        if key == owner or key == operator or key == payout:
             return True
     return False
+
+
+@internal
+@view
+def _seats_behind(operator: address, capability: bytes32) -> uint256:
+    """
+    @dev The seats of the provider that a key signs for.
+    @param operator The key.
+    @param capability What it enlisted for.
+    @return Seats; 0 if it signs for none.
+    """
+    juror: address = staticcall STAKING.provider_of(operator)
+    return self._seats_of(
+        self.members[capability][self.leaf_of[juror][capability]]
+    )
 
 
 @internal

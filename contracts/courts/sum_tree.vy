@@ -111,23 +111,35 @@ def _frozen(tree: bytes32, period: uint256) -> (uint256, uint256):
 
 
 @internal
-@view
-def _find(
-    tree: bytes32, period: uint256, leaves: uint256, point: uint256
-) -> uint256:
+@pure
+def _height(leaves: uint256) -> uint256:
     """
-    @dev The leaf into which a point among the frozen seats falls.
-    @param tree The tree.
-    @param period The period of the request, kept still.
+    @dev How many levels of nodes are above the leaves.
     @param leaves What `_frozen` says.
-    @param point Below the seats that `_frozen` says.
-    @return The leaf's number.
+    @return Levels.
     """
     level: uint256 = 0
     for _: uint256 in range(LEVELS):
         if leaves >> (2 * level) == 0:
             break
         level += 1
+    return level
+
+
+@internal
+@view
+def _find(
+    tree: bytes32, period: uint256, height: uint256, point: uint256
+) -> uint256:
+    """
+    @dev The leaf into which a point among the frozen seats falls.
+    @param tree The tree.
+    @param period The period of the request, kept still.
+    @param height What `_height` says of the frozen leaves.
+    @param point Below the seats that `_frozen` says.
+    @return The leaf's number.
+    """
+    level: uint256 = height
     found: uint256 = 0
     rest: uint256 = point
     for _: uint256 in range(LEVELS):

@@ -118,3 +118,14 @@ def _payout_of(provider: address) -> address:
     @dev Where a provider is paid.
     """
     return staticcall STAKING.payout_of(provider)
+
+
+@internal
+@view
+def _spoke_for(
+    key: address, provider: address, since: uint256, until: uint256
+) -> bool:
+    """
+    @dev Whether a key spoke for a provider at any moment of a time, in unix seconds.
+    """
+    return staticcall STAKING.spoke_for(key, provider, since, until)

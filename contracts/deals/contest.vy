@@ -10,13 +10,15 @@
         (see Disputes); whoever loses may appeal once, with a larger bond. What the court
         says at the end is paid here, by anyone's call. Two faults need no court: an
         operator that has signed two results of one job, or an attestation for another
-        specification, is convicted by its own signatures, by anyone.
+        specification, is convicted by its own signatures, by anyone. All keys answer that
+        could attest the job: those of the provider from the assignment to the attestation.
 
         I-1  price and bonds are held here until the end, and then paid out whole;
         I-2  a dispute always ends: the court's phases end by the clock;
         I-5  the price goes to the requester or to the provider, once.
 @dev ATTESTED -> REFUSED; ATTESTED -> DISPUTED -> SETTLED or REFUNDED; ASSIGNED or ATTESTED -> REFUNDED.
-     The word of a disputed job is that of the attested one but for its status.
+     The word of a disputed job is that of the attested one but for its status; so is that
+     of a disputed job whose operator was convicted, as its bonds are still with the court.
 """
 
 from . import collateral
@@ -133,24 +135,28 @@ def conclude(terms: IJobs.Terms, record: IJobs.Record, case: IDisputes.Case):
     """
     @notice Carries out the court's final ruling. Anyone may call it, for nothing: of a
             seized collateral what the requester does not get is burned. What an appeal
-            of the provider's side leaves of its bond goes to the payout address.
+            of the provider's side leaves of its bond goes to the payout address. Of a job
+            that a conviction has ended meanwhile the bonds alone are paid out.
     @param terms The job.
     @param record The attested record.
     @param case The case, as the court has opened it.
     """
     # It reverts unless this case is disputed, and its ruling final.
     verdict: IDisputes.Verdict = extcall COURT.close(case)
+    # DISPUTED, or REFUNDED by a conviction: no other job has a case.
+    status: uint256 = job_terms._status(job_book._word(case.job))
     job: bytes32 = empty(bytes32)
     price: uint256 = 0
-    job, price = job_book._recorded(terms, record, job_terms.DISPUTED)
+    job, price = job_book._recorded(terms, record, status)
     assert case.job == job, "jobs: case of another job"
-    if verdict.for_requester:
-        # Nobody earns a bounty by a verdict, so no juror votes for one.
-        settlement._refund(
-            job, record.provider, terms.requester, price, record.provider
-        )
-    else:
-        settlement._settle(job, record.provider, price, terms.fee_bps)
+    if status == job_terms.DISPUTED:
+        if verdict.for_requester:
+            # Nobody earns a bounty by a verdict, so no juror votes for one.
+            settlement._refund(
+                job, record.provider, terms.requester, price, record.provider
+            )
+        else:
+            settlement._settle(job, record.provider, price, terms.fee_bps)
     for pay: IDisputes.Pay in verdict.pays:
         escrow._pay(pay.account, pay.amount)
         log IJobs.BondPaid(job=job, account=pay.account, amount=pay.amount)
@@ -168,23 +174,31 @@ def convict(
     """
     @notice Ends a job by its operator's own word: an attestation of this job for another
             specification, or two with different results. The price goes back, the
-            collateral is seized. Anyone may call it; a stranger earns the bounty.
+            collateral is seized. Anyone may call it; a stranger earns the bounty, but for a
+            job in dispute: a provider that is about to lose gains nothing by it. That
+            dispute goes on, for its bonds alone.
     @param terms The job.
     @param record The attested record; anything while the job is assigned.
-    @param first What the operator has signed.
-    @param first_signature Its EIP-712 Attestation, of the provider's present operator.
-    @param second What else it has signed, or what is recorded; anything if the first is
-           for another specification.
+    @param first What an operator has signed.
+    @param first_signature Its EIP-712 Attestation: of a key that was the provider's at any
+           moment from the assignment to the attestation, or to now.
+    @param second What else it has signed, or what is recorded, by whichever key; anything
+           if the first is for another specification.
     @param second_signature The same for it; empty for what is recorded.
     """
     job: bytes32 = keccak256(abi_encode(terms))
     provider: address = record.provider
     price: uint256 = 0
     recorded: bytes32 = empty(bytes32)
+    since: uint256 = convert(record.assigned_at, uint256)
+    until: uint256 = convert(record.attested_at, uint256)
     word: uint256 = job_book._word(job)
-    if job_terms._status(word) == job_terms.ASSIGNED:
+    status: uint256 = job_terms._status(word)
+    if status == job_terms.ASSIGNED:
         taken: job_terms.Assignment = job_terms._assignment(word)
         provider = taken.provider
+        since = taken.assigned_at
+        until = block.timestamp
         price = job_terms._price(
             terms.order,
             taken.assigned_at
@@ -193,12 +207,15 @@ def convict(
         )
         eligibility._free(provider, terms.order.min_score)
     else:
-        job, price = job_book._recorded(terms, record, job_terms.ATTESTED)
+        if status != job_terms.DISPUTED:
+            status = job_terms.ATTESTED
+        job, price = job_book._recorded(terms, record, status)
         recorded = record.attestation
-    operator: address = collateral._operator_of(provider)
-    assert (
-        quotes._signer(job_terms._statement_hash(job, first), first_signature)
-        == operator
+    operator: address = quotes._signer(
+        job_terms._statement_hash(job, first), first_signature
+    )
+    assert collateral._spoke_for(
+        operator, provider, since, until
     ), "jobs: not the operator's attestation"
     if first.spec == terms.order.spec:
         hashed: bytes32 = job_terms._statement_hash(job, second)
@@ -207,15 +224,21 @@ def convict(
             or quotes._signer(hashed, second_signature) == operator
         ), "jobs: not the operator's attestation"
         assert first.result != second.result, "jobs: no fault"
-    settlement._refund(job, provider, terms.requester, price, msg.sender)
+    hunter: address = msg.sender
+    if status == job_terms.DISPUTED:
+        hunter = provider
+    settlement._refund(job, provider, terms.requester, price, hunter)
+    if status == job_terms.DISPUTED:
+        job_book._write(job, job_terms._record_word(record, job_terms.REFUNDED))
 
 
 @internal
 @view
-def _cover(order: IJobs.Order) -> uint256:
+def _cover(order: IJobs.Order, operator: address) -> uint256:
     """
-    @dev Seconds that a dispute over a new order can take that is neither TRUSTED nor
-         REFUSABLE; reverts if nobody judges such orders.
+    @dev Seconds that a dispute over an order can take that is neither TRUSTED nor
+         REFUSABLE; reverts if too few judge such orders besides the operator's own
+         provider. A zero operator stands for anyone.
     """
     assert job_terms._is_judged(order.judged), "jobs: unknown way to judge"
     assert COURT.address != empty(address), "jobs: no court"
@@ -223,13 +246,5 @@ def _cover(order: IJobs.Order) -> uint256:
         convert(order.judged, bytes32),
         convert(order.duration, uint256),
         order.max_price,
+        operator,
     )
-
-
-@internal
-@view
-def _longest(duration: uint64) -> uint256:
-    """
-    @dev Seconds that a dispute over a judged order can take.
-    """
-    return staticcall COURT.longest(convert(duration, uint256))

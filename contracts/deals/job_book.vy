@@ -4,7 +4,7 @@
 """
 @title What the chain keeps of a job
 @license AGPL-3.0-only
-@notice One word a job, told in job_terms. A job that ends is not forgotten: its
+@notice One word a job, as job_terms has it. A job that ends is not forgotten: its
         word says how, so that nothing is posted, paid or refunded twice (I-5).
 @dev The using contract reads the words where they are, and decides what follows
      what (I-10); it writes by `_write` alone.
@@ -47,22 +47,6 @@ def states(jobs: DynArray[bytes32, MOST_JOBS]) -> DynArray[uint256, MOST_JOBS]:
     for job: bytes32 in jobs:
         words.append(self.state[job])
     return words
-
-
-@external
-@view
-def assignment(job: bytes32) -> (uint256, address, uint256):
-    """
-    @notice Returns a job's status and, while it is assigned, to whom and since when.
-    @param job The job's id.
-    @return Status, provider, unix seconds.
-    """
-    word: uint256 = self.state[job]
-    status: uint256 = job_terms._status(word)
-    if status != job_terms.ASSIGNED:
-        return status, empty(address), 0
-    taken: job_terms.Assignment = job_terms._assignment(word)
-    return status, taken.provider, taken.assigned_at
 
 
 @internal

@@ -62,21 +62,6 @@ def job_id(terms: IJobs.Terms) -> bytes32:
     return keccak256(abi_encode(terms))
 
 
-@external
-@pure
-def price_at(terms: IJobs.Terms, time: uint256, paused: uint256 = 0) -> uint256:
-    """
-    @notice Returns the price offered at a time.
-    @param terms The job.
-    @param time Unix seconds, not before the job was posted.
-    @param paused Seconds paused between the post and that time: what
-           `paused_seconds` has grown by since the `paused` of the terms.
-    """
-    return self._price(
-        terms.order, time - convert(terms.posted_at, uint256) - paused
-    )
-
-
 @internal
 @pure
 def _quote_hash(quote: IJobs.Quote) -> bytes32:

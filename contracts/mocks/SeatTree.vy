@@ -73,7 +73,7 @@ def find(tree: bytes32, period: uint256, point: uint256) -> uint256:
     seats: uint256 = 0
     leaves: uint256 = 0
     seats, leaves = sum_tree._frozen(tree, period)
-    return sum_tree._find(tree, period, leaves, point)
+    return sum_tree._find(tree, period, sum_tree._height(leaves), point)
 
 
 @external
@@ -92,5 +92,7 @@ def find_all(
     seats, leaves = sum_tree._frozen(tree, period)
     found: DynArray[uint256, 1024] = []
     for point: uint256 in points:
-        found.append(sum_tree._find(tree, period, leaves, point))
+        found.append(
+            sum_tree._find(tree, period, sum_tree._height(leaves), point)
+        )
     return found

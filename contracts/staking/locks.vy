@@ -69,7 +69,7 @@ def lock(
     if amount == 0:
         return provider, consent
 
-    assert expires_at >= block.timestamp, "staking: lock is over"
+    self._check_not_over(expires_at << 128)
     assert (
         expires_at <= block.timestamp + managers.MAX_LOCK
     ), "staking: lock too long"
@@ -275,6 +275,16 @@ def _is_over(word: uint256) -> bool:
     @return True after the last second of its life.
     """
     return block.timestamp > word >> 128
+
+
+@internal
+@view
+def _check_not_over(word: uint256):
+    """
+    @dev Reverts for a lock that has expired.
+    @param word The lock.
+    """
+    assert block.timestamp <= word >> 128, "staking: lock is over"
 
 
 @internal

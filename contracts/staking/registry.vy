@@ -12,6 +12,8 @@
      binding  provider 160 | nonce of the key's next consent 96
      payout   payout 160 | commission 16 | commission from then on 16 | then 64
      limits   most per order 128 | most in all 128
+     operator key 160 | since when it speaks for the provider 96
+     span     of a key that was let go: since when it spoke 128 | until when 128
 """
 
 from snekmate.utils import ecdsa
@@ -34,7 +36,9 @@ COMMISSION_DELAY: public(immutable(uint256))
 
 # One provider a key: an operator signs for one owner only.
 bindings: HashMap[address, uint256]
-operators: HashMap[address, address]
+operators: HashMap[address, uint256]
+# provider -> key -> word. Of a key that came back the time between counts as well.
+spans: HashMap[address, HashMap[address, uint256]]
 payouts: HashMap[address, uint256]
 limits: HashMap[address, uint256]
 endpoint_digest: public(HashMap[address, bytes32])
@@ -79,11 +83,8 @@ def register(
     @param expires Last second at which the consent is accepted.
     @param consent The operator's EIP-712 OperatorConsent.
     """
-    assert (
-        self.operators[msg.sender] == empty(address)
-    ), "staking: already registered"
-    assert payout != empty(address), "staking: zero payout"
-    assert commission_bps <= MAX_BPS, "staking: commission above 100 %"
+    assert self.operators[msg.sender] == 0, "staking: already registered"
+    self._check_payout(payout)
     self._bind(operator, nonce, expires, consent)
     self.payouts[msg.sender] = self._pack_payout(
         payout, commission_bps, commission_bps, 0
@@ -106,15 +107,21 @@ def set_operator(
     operator: address, nonce: uint256, expires: uint64, consent: Bytes[65]
 ):
     """
-    @notice Replaces the operator key. The old key signs nothing any more.
+    @notice Replaces the operator key. The old key signs nothing any more, but what it
+            has signed of work that was taken before still speaks against the provider.
     @param operator The new key; the old one may be bound anew.
     @param nonce Nonce of the consent: `consent_nonce` of the new operator.
     @param expires Last second at which the consent is accepted.
     @param consent The new operator's EIP-712 OperatorConsent.
     """
     self._check(msg.sender)
-    before: address = self.operators[msg.sender]
+    word: uint256 = self.operators[msg.sender]
+    before: address = self._account(word)
     self.bindings[before] = self.bindings[before] & ~MASK_160
+    since: uint256 = self.spans[msg.sender][before] & MASK_128
+    if since == 0:
+        since = word >> 160
+    self.spans[msg.sender][before] = since | (block.timestamp << 128)
     self._bind(operator, nonce, expires, consent)
     log IStaking.OperatorChanged(provider=msg.sender, operator=operator)
 
@@ -126,7 +133,7 @@ def set_payout(payout: address):
     @param payout The new receiver.
     """
     self._check(msg.sender)
-    assert payout != empty(address), "staking: zero payout"
+    self._check_payout(payout)
     self.payouts[msg.sender] = (self.payouts[msg.sender] & ~MASK_160) | convert(
         payout, uint256
     )
@@ -153,7 +160,6 @@ def set_commission(commission_bps: uint256):
     @param commission_bps Share of rewards in 1/10,000.
     """
     self._check(msg.sender)
-    assert commission_bps <= MAX_BPS, "staking: commission above 100 %"
     word: uint256 = self.payouts[msg.sender]
     in_force: uint256 = self._commission_in(word)
     since: uint256 = block.timestamp
@@ -197,7 +203,7 @@ def operator_of(provider: address) -> address:
     @notice Returns the key that signs for a provider; zero if it is unknown.
     @param provider The provider's owner address.
     """
-    return self.operators[provider]
+    return convert(self.operators[provider] & MASK_160, address)
 
 
 @external
@@ -209,6 +215,25 @@ def provider_of(operator: address) -> address:
     @param operator The key.
     """
     return self._account(self.bindings[operator])
+
+
+@external
+@view
+def spoke_for(
+    key: address, provider: address, since: uint256, until: uint256
+) -> bool:
+    """
+    @notice Returns whether a key was the operator of a provider at any moment of a time.
+    @param key The key, not zero.
+    @param provider The provider's owner address.
+    @param since First second, not 0.
+    @param until Last second.
+    """
+    word: uint256 = self.operators[provider]
+    span: uint256 = self.spans[provider][key]
+    return (self._account(word) == key and word >> 160 <= until) or (
+        span & MASK_128 <= until and span >> 128 >= since
+    )
 
 
 @external
@@ -277,7 +302,7 @@ def _check(provider: address):
     @dev Reverts unless a provider is registered.
     @param provider The provider's owner address.
     """
-    assert self.operators[provider] != empty(address), "staking: not registered"
+    assert self.operators[provider] != 0, "staking: not registered"
 
 
 @internal
@@ -329,7 +354,7 @@ def _is_insider(provider: address, account: address) -> bool:
     """
     return (
         account == provider
-        or account == self.operators[provider]
+        or account == self._account(self.operators[provider])
         or account == self._payout_of(provider)
     )
 
@@ -393,7 +418,19 @@ def _bind(
     self.bindings[operator] = convert(msg.sender, uint256) | (
         (nonce + 1) << 160
     )
-    self.operators[msg.sender] = operator
+    self.operators[msg.sender] = convert(operator, uint256) | (
+        block.timestamp << 160
+    )
+
+
+@internal
+@pure
+def _check_payout(payout: address):
+    """
+    @dev Reverts for no receiver.
+    @param payout The receiver.
+    """
+    assert payout != empty(address), "staking: zero payout"
 
 
 @internal
@@ -433,6 +470,7 @@ def _pack_payout(
     @param since Unix seconds.
     @return The word.
     """
+    assert later_bps <= MAX_BPS, "staking: commission above 100 %"
     return (
         convert(payout, uint256)
         | (commission_bps << 160)

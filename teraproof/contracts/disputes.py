@@ -12,7 +12,7 @@ from teraproof.contracts.base import Contract, Event
 from teraproof.protocol.dispute import Case
 from teraproof.rpc.types import Block, Log
 
-CASE_TYPE = "(bytes32,address,address,address,bytes32,bytes32,uint256,uint256)"
+CASE_TYPE = "(bytes32,address,address,address,address,bytes32,bytes32,uint256,uint256)"
 
 VERDICT_TYPE = "(bool,(address,uint256)[])"
 
@@ -55,14 +55,14 @@ PLACE_OF = Function(
 )
 STANDING_OF = Function(
     "standing_of",
-    bytes.fromhex("d2735254"),
+    bytes.fromhex("9ab18875"),
     (CASE_TYPE,),
     ("uint256", "uint256", "uint256", "uint256"),
 )
-DRAW = Function("draw", bytes.fromhex("cb8d45a7"), (CASE_TYPE, "bytes"), ())
-COMMIT = Function("commit", bytes.fromhex("8280eba5"), (CASE_TYPE, "uint256", "bytes32"), ())
+DRAW = Function("draw", bytes.fromhex("8bbc1c4c"), (CASE_TYPE, "bytes"), ())
+COMMIT = Function("commit", bytes.fromhex("b89dff03"), (CASE_TYPE, "uint256", "bytes32"), ())
 REVEAL = Function(
-    "reveal", bytes.fromhex("c6daddc8"), (CASE_TYPE, "uint256", "uint256", "bytes32", "bytes32"), ()
+    "reveal", bytes.fromhex("c431cad4"), (CASE_TYPE, "uint256", "uint256", "bytes32", "bytes32"), ()
 )
 SET_CLIENT = Function("set_client", bytes.fromhex("16eb2f75"), ("address",), ())
 OPEN = Function(
@@ -71,11 +71,11 @@ OPEN = Function(
     ("bytes32", "address", "address", "bytes32", "bytes32", "uint256", "uint256"),
     ("uint256",),
 )
-APPEAL = Function("appeal", bytes.fromhex("49581b71"), (CASE_TYPE, "address"), ("uint256",))
-CLOSE = Function("close", bytes.fromhex("0ca8b94b"), (CASE_TYPE,), (VERDICT_TYPE,))
-REDRAW = Function("redraw", bytes.fromhex("4508cc8d"), (CASE_TYPE,), ())
+APPEAL = Function("appeal", bytes.fromhex("512d43ac"), (CASE_TYPE, "address"), ("uint256",))
+CLOSE = Function("close", bytes.fromhex("50c4a7ba"), (CASE_TYPE,), (VERDICT_TYPE,))
+REDRAW = Function("redraw", bytes.fromhex("67d60574"), (CASE_TYPE,), ())
 COVER = Function(
-    "cover", bytes.fromhex("b8d314ce"), ("bytes32", "uint256", "uint256"), ("uint256",)
+    "cover", bytes.fromhex("b5048818"), ("bytes32", "uint256", "uint256", "address"), ("uint256",)
 )
 PANEL_MIN = Function("PANEL_MIN", bytes.fromhex("0fd1b7dc"), (), ("uint256",))
 PRICE_PER_SEAT = Function("PRICE_PER_SEAT", bytes.fromhex("ed25ce0a"), (), ("uint256",))
@@ -254,7 +254,7 @@ class Opened(Event):
 
     TYPE: ClassVar[EventType] = EventType(
         "Opened",
-        bytes.fromhex("b302e57a3bc30e931802e8786d88bf5ba2aebed8747257d0f852e920666d4551"),
+        bytes.fromhex("754a94ad72c339249da17378fbbb21e95420af591bea1fdb8017b6622f1b855d"),
         (
             Member("job", "bytes32", True),
             Member("provider", "address", True),
@@ -628,7 +628,9 @@ class DisputesContract(Contract):
         return int(value)
 
     def fee_bps(self, block: Block) -> int:
-        """Of the price, in 1/10,000, and at least so many units of the payment token: a vote."""
+        """What a vote is paid: a part of the price in 1/10,000, and at least these payment token
+        units.
+        """
         (value,) = self._read(FEE_BPS, block)
         return int(value)
 
@@ -789,19 +791,23 @@ class DisputesContract(Contract):
         """
         return REDRAW.encode(case.abi_tuple())
 
-    def cover(self, capability: bytes, duration: int, price: int, block: Block) -> int:
+    def cover(
+        self, capability: bytes, duration: int, price: int, operator: str, block: Block
+    ) -> int:
         """Returns how long a dispute over a job can take; reverts if such a job is not judged here.
+        A provider's own seats do not count for its jobs.
 
         Args:
             capability: Whose jurors would decide.
             duration: Seconds that the job may run.
             price: Payment token units, at most.
+            operator: Of the provider that takes the job; zero if it is not known yet.
             block: The block whose state is read.
 
         Returns:
             Seconds.
         """
-        (value,) = self._read(COVER, block, capability, duration, price)
+        (value,) = self._read(COVER, block, capability, duration, price, operator)
         return int(value)
 
     def panel_min(self, block: Block) -> int:

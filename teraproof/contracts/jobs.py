@@ -24,7 +24,7 @@ RECORD_TYPE = "(address,uint64,uint64,uint64,bytes32)"
 
 STATEMENT_TYPE = "(bytes32,bytes32,bytes32,uint64,uint64)"
 
-CASE_TYPE = "(bytes32,address,address,address,bytes32,bytes32,uint256,uint256)"
+CASE_TYPE = "(bytes32,address,address,address,address,bytes32,bytes32,uint256,uint256)"
 
 ORDER_TYPE = (
     "(bytes32,uint256,uint256,uint256,uint64,uint64,uint256,uint256,bytes32,uint256,uint256)"
@@ -81,14 +81,7 @@ RESERVED_SCORE = Function("reserved_score", bytes.fromhex("4df6c518"), ("address
 STATE = Function("state", bytes.fromhex("61d585da"), ("bytes32",), ("uint256",))
 STATES = Function("states", bytes.fromhex("50d5124d"), ("bytes32[]",), ("uint256[]",))
 STATUS = Function("status", bytes.fromhex("52ad0d5e"), ("bytes32",), ("uint256",))
-ASSIGNMENT = Function(
-    "assignment", bytes.fromhex("ea7bcd27"), ("bytes32",), ("uint256", "address", "uint256")
-)
 JOB_ID = Function("job_id", bytes.fromhex("4564aa6c"), (TERMS_TYPE,), ("bytes32",))
-PRICE_AT = Function("price_at", bytes.fromhex("a0e389f9"), (TERMS_TYPE, "uint256"), ("uint256",))
-PRICE_AT_3 = Function(
-    "price_at", bytes.fromhex("7b342d0d"), (TERMS_TYPE, "uint256", "uint256"), ("uint256",)
-)
 COURT = Function("COURT", bytes.fromhex("3600fe7c"), (), ("address",))
 REFUSE = Function("refuse", bytes.fromhex("c41397df"), (TERMS_TYPE, RECORD_TYPE), ())
 DISPUTE = Function(
@@ -100,9 +93,9 @@ DISPUTE_5 = Function(
     (TERMS_TYPE, RECORD_TYPE, STATEMENT_TYPE, "bytes32", "bool"),
     (),
 )
-APPEAL = Function("appeal", bytes.fromhex("f8e2e924"), (CASE_TYPE,), ())
-APPEAL_2 = Function("appeal", bytes.fromhex("abf0b530"), (CASE_TYPE, "bool"), ())
-CONCLUDE = Function("conclude", bytes.fromhex("bc1bb4f8"), (TERMS_TYPE, RECORD_TYPE, CASE_TYPE), ())
+APPEAL = Function("appeal", bytes.fromhex("db073e86"), (CASE_TYPE,), ())
+APPEAL_2 = Function("appeal", bytes.fromhex("6163de3f"), (CASE_TYPE, "bool"), ())
+CONCLUDE = Function("conclude", bytes.fromhex("583f91e9"), (TERMS_TYPE, RECORD_TYPE, CASE_TYPE), ())
 CONVICT = Function(
     "convict",
     bytes.fromhex("25f0413e"),
@@ -141,14 +134,6 @@ class Eip712Domain(NamedTuple):
     verifying_contract: str
     salt: bytes
     extensions: tuple[int, ...]
-
-
-class Assigned(NamedTuple):
-    """Status, provider, unix seconds."""
-
-    status: int
-    provider: str
-    assigned_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -982,19 +967,6 @@ class JobsContract(Contract):
         (value,) = self._read(STATUS, block, job)
         return int(value)
 
-    def assignment(self, job: bytes, block: Block) -> Assigned:
-        """Returns a job's status and, while it is assigned, to whom and since when.
-
-        Args:
-            job: The job's id.
-            block: The block whose state is read.
-
-        Returns:
-            Status, provider, unix seconds.
-        """
-        status, provider, assigned_at = self._read(ASSIGNMENT, block, job)
-        return Assigned(int(status), checksummed(provider), int(assigned_at))
-
     def job_id(self, terms: Terms, block: Block) -> bytes:
         """Returns the id of a job.
 
@@ -1004,22 +976,6 @@ class JobsContract(Contract):
         """
         (value,) = self._read(JOB_ID, block, terms.abi_tuple())
         return bytes(value)
-
-    def price_at(self, terms: Terms, time: int, block: Block, paused: int | None = None) -> int:
-        """Returns the price offered at a time.
-
-        Args:
-            terms: The job.
-            time: Unix seconds, not before the job was posted.
-            paused: Seconds paused between the post and that time: what `paused_seconds` has grown
-                by since the `paused` of the terms.
-            block: The block whose state is read.
-        """
-        if paused is None:
-            (value,) = self._read(PRICE_AT, block, terms.abi_tuple(), time)
-            return int(value)
-        (value,) = self._read(PRICE_AT_3, block, terms.abi_tuple(), time, paused)
-        return int(value)
 
     def court(self, block: Block) -> str:
         """Zero: no order is judged."""
@@ -1077,7 +1033,8 @@ class JobsContract(Contract):
     def conclude(self, terms: Terms, record: Record, case: Case) -> bytes:
         """Carries out the court's final ruling. Anyone may call it, for nothing: of a seized
         collateral what the requester does not get is burned. What an appeal of the provider's side
-        leaves of its bond goes to the payout address.
+        leaves of its bond goes to the payout address. Of a job that a conviction has ended
+        meanwhile the bonds alone are paid out.
 
         Args:
             terms: The job.
@@ -1097,15 +1054,17 @@ class JobsContract(Contract):
     ) -> bytes:
         """Ends a job by its operator's own word: an attestation of this job for another
         specification, or two with different results. The price goes back, the collateral is seized.
-        Anyone may call it; a stranger earns the bounty.
+        Anyone may call it; a stranger earns the bounty, but for a job in dispute: a provider that
+        is about to lose gains nothing by it. That dispute goes on, for its bonds alone.
 
         Args:
             terms: The job.
             record: The attested record; anything while the job is assigned.
-            first: What the operator has signed.
-            first_signature: Its EIP-712 Attestation, of the provider's present operator.
-            second: What else it has signed, or what is recorded; anything if the first is for
-                another specification.
+            first: What an operator has signed.
+            first_signature: Its EIP-712 Attestation: of a key that was the provider's at any moment
+                from the assignment to the attestation, or to now.
+            second: What else it has signed, or what is recorded, by whichever key; anything if the
+                first is for another specification.
             second_signature: The same for it; empty for what is recorded.
         """
         return CONVICT.encode(

@@ -54,6 +54,9 @@ SET_COMMISSION = Function("set_commission", bytes.fromhex("651fed6d"), ("uint256
 SET_LOCK_LIMITS = Function("set_lock_limits", bytes.fromhex("ee132860"), ("uint256", "uint256"), ())
 OPERATOR_OF = Function("operator_of", bytes.fromhex("b403cae5"), ("address",), ("address",))
 PROVIDER_OF = Function("provider_of", bytes.fromhex("ab14f701"), ("address",), ("address",))
+SPOKE_FOR = Function(
+    "spoke_for", bytes.fromhex("9f09663a"), ("address", "address", "uint256", "uint256"), ("bool",)
+)
 CONSENT_NONCE = Function("consent_nonce", bytes.fromhex("8cc70e05"), ("address",), ("uint256",))
 PAYOUT_OF = Function("payout_of", bytes.fromhex("26b367ab"), ("address",), ("address",))
 COMMISSION_OF = Function("commission_of", bytes.fromhex("bda7d675"), ("address",), ("uint256",))
@@ -1112,7 +1115,8 @@ class StakingContract(Contract):
         )
 
     def set_operator(self, operator: str, nonce: int, expires: int, consent: bytes) -> bytes:
-        """Replaces the operator key. The old key signs nothing any more.
+        """Replaces the operator key. The old key signs nothing any more, but what it has signed of
+        work that was taken before still speaks against the provider.
 
         Args:
             operator: The new key; the old one may be bound anew.
@@ -1177,6 +1181,19 @@ class StakingContract(Contract):
         """
         (value,) = self._read(PROVIDER_OF, block, operator)
         return checksummed(value)
+
+    def spoke_for(self, key: str, provider: str, since: int, until: int, block: Block) -> bool:
+        """Returns whether a key was the operator of a provider at any moment of a time.
+
+        Args:
+            key: The key, not zero.
+            provider: The provider's owner address.
+            since: First second, not 0.
+            until: Last second.
+            block: The block whose state is read.
+        """
+        (value,) = self._read(SPOKE_FOR, block, key, provider, since, until)
+        return bool(value)
 
     def consent_nonce(self, operator: str, block: Block) -> int:
         """Returns the nonce that the key's next consent must carry. The consent in force, if there

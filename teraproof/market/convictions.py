@@ -2,7 +2,8 @@
 """Faults that an operator's own signatures show: no jury is needed, and anyone may tell.
 
 An operator that has signed two results of one job, or an attestation of it for another
-specification, is convicted in one transaction. A stranger earns the bounty.
+specification, is convicted in one transaction. A stranger earns the bounty, but not for a job that
+is in dispute. All keys answer that were the provider's from the assignment to the attestation.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from teraproof.market.ui import Ui
 from teraproof.protocol import messages, signatures
 from teraproof.protocol.dispute import Statement
 from teraproof.protocol.errors import Code
-from teraproof.protocol.terms import ZERO_WORD, Record, Status
+from teraproof.protocol.terms import ZERO_WORD, Record, Status, assignment_of
 from teraproof.rpc.types import Receipt
 
 _MOST_BYTES = 1 << 20
+_CONVICTABLE = (Status.ASSIGNED, Status.ATTESTED, Status.DISPUTED)
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,15 @@ def convict(
     what is recorded. CommandError (NO_FAULT) when they show no fault, and before anything is sent.
     """
     name = short(job.job)
-    if job.status not in (Status.ASSIGNED, Status.ATTESTED) or job.accepted is None:
+    if job.status not in _CONVICTABLE or job.accepted is None:
         raise CommandError(
-            f"job {name} is {job.status.name.lower()}; only one that is assigned or attested can "
-            "end by a conviction",
+            f"job {name} is {job.status.name.lower()}; only one that is assigned, attested or "
+            "disputed can end by a conviction",
             Code.NOT_OPEN,
         )
     provider = job.accepted.provider
-    operator = market.staking.operator_of(provider, "latest")
-    _check_signer(market, job, first, operator)
+    operator = _signer(market, job, first)
+    _check_served(market, job, operator)
     other = _second(market, job, first, second, operator)
     fault = "another specification" if other is None else "two results of one job"
     ui.table(
@@ -96,12 +98,14 @@ def convict(
         f"Convict {provider}: {show_price(market, job)} go back to {job.terms.requester}, and the "
         "collateral is seized?"
     )
+    if job.status is Status.DISPUTED:
+        ui.note("its dispute goes on, for its bonds alone: see dispute status")
     # A record of the right form, where nothing of it counts.
     nothing = Record(provider, 0, 0, 0, ZERO_WORD)
     shown = first if other is None else other
     data = market.jobs.convict(
         job.terms,
-        job.record() if job.status is Status.ATTESTED else nothing,
+        nothing if job.status is Status.ASSIGNED else job.record(),
         first.statement,
         first.signature,
         shown.statement,
@@ -119,7 +123,13 @@ def _second(
     if first.statement.spec != job.terms.order.spec:
         return None
     if second is not None:
-        _check_signer(market, job, second, operator)
+        signer = _signer(market, job, second)
+        if signer != operator:
+            raise CommandError(
+                f"the two attestations have different signers, {operator} and {signer}: without "
+                "--second the first is compared with what is on chain",
+                Code.NO_FAULT,
+            )
     elif job.attested is not None:
         said = attestation_of(job.terms, job.attested)
         second = Signed(
@@ -138,17 +148,28 @@ def _second(
     return second
 
 
-def _check_signer(market: Market, job: Job, said: Signed, operator: str) -> None:
-    statement = said.statement
-    message = messages.Attestation(job.job, *statement.abi_tuple())
+def _signer(market: Market, job: Job, said: Signed) -> str:
+    """Who has signed a statement about a job. WrongInput where that cannot be read."""
+    message = messages.Attestation(job.job, *said.statement.abi_tuple())
     try:
-        signer = messages.recover(market.jobs_domain, message, said.signature)
+        return messages.recover(market.jobs_domain, message, said.signature)
     except LocalError as error:
         raise WrongInput(f"the attestation's {error}") from None
-    if signer != operator:
+
+
+def _check_served(market: Market, job: Job, signer: str) -> None:
+    """CommandError (NO_FAULT) unless a key could attest the job at any moment."""
+    assert job.accepted is not None  # it was taken
+    if job.attested is not None:
+        since, until = job.attested.assigned_at, job.attested.attested_at
+    else:
+        taken = assignment_of(market.jobs.state(job.job, "latest"))
+        since, until = 0 if taken is None else taken.assigned_at, market.now()
+    provider = job.accepted.provider
+    if not market.staking.spoke_for(signer, provider, since, until, "latest"):
         raise CommandError(
-            f"the attestation of result 0x{statement.result.hex()} is not signed by the present "
-            f"operator {operator} for this job, but by {signer}",
+            f"the attestation is signed by {signer} for this job, and that key was not the "
+            f"operator of {provider} while the job was assigned",
             Code.NO_FAULT,
         )
 

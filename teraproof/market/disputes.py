@@ -275,7 +275,8 @@ def appeal(market: Market, sender: Sender, ui: Ui, job: Job, funds: Funds = Fund
 
 def _appealed(market: Market, job: Job, dispute: Dispute, votes: int) -> tuple[str, str]:
     """What the loser of a ruling gets and pays when it wins and when it loses its appeal. The jury
-    has `votes`; the bonds of the final loser pay the jurors first.
+    has `votes`; the bonds of the final loser pay the jurors first, but each side pays half of an
+    appeal that turns WITHHELD.
     """
     costs = dispute.costs
     cast = sum(place.votes for one in dispute.rounds for place in one.places)
@@ -286,6 +287,8 @@ def _appealed(market: Market, job: Job, dispute: Dispute, votes: int) -> tuple[s
         seized = show_tpf(job.terms.order.collateral)
         won, lost = f"you are paid {price}", f"{price} go back, {seized} of collateral are seized"
         mine, others = costs.appeal_bond, costs.dispute_bond
+        if dispute.ruling is Ruling.WITHHELD:
+            others = min(others, fees // 2)
     else:
         won, lost = f"{price} and {tpf} come to you", f"the provider is paid {price}"
         mine, others = costs.appeal_bond + costs.dispute_bond, 0
@@ -417,6 +420,8 @@ def ruling_words(ruling: Ruling) -> str:
 
 def _consequence(market: Market, job: Job, dispute: Dispute) -> str:
     price = show_price(market, job)
+    if job.status is Status.REFUNDED:
+        return "which pays out the bonds; a conviction has given the price back already"
     if dispute.ruling.is_for_requester:
         return f"which gives {price} back to {dispute.case.requester} and seizes the collateral"
     return f"which pays {price} to {dispute.case.provider}"

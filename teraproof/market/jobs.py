@@ -23,7 +23,7 @@ from teraproof.contracts.jobs import (
     Refused,
     Settled,
 )
-from teraproof.deals import JOB_EVENTS, JobEvent, record_of
+from teraproof.deals import JOB_EVENTS, JobEvent, origin_of, record_of
 from teraproof.errors import CommandError
 from teraproof.market import notebook
 from teraproof.market.conditions import conditions, judged, protection
@@ -86,7 +86,7 @@ class Job:
             return ended.value
         if self.attested is None:
             return None
-        return str(of_result(self.attested.result) or DELIVERED)
+        return str(of_result(self.attested.result, origin_of(self.attested)) or DELIVERED)
 
     def record(self) -> Record:
         """What the state word of the attested job is the digest of. CommandError before that."""
@@ -105,9 +105,10 @@ def short(job: bytes) -> str:
 # ---------------------------------------------------------------------- placing
 
 
-def check_order(market: Market, order: Order) -> Jury | None:
+def check_order(market: Market, order: Order, provider: str | None = None) -> Jury | None:
     """What the contract would refuse anyway, told before any money moves. The jury of a judged
-    order; None for another.
+    order; None for another. `provider` is who takes it, if that is known: its own seats do not
+    count.
     """
     jobs = market.jobs
     longest = market.staking.max_lock("latest")
@@ -126,7 +127,7 @@ def check_order(market: Market, order: Order) -> Jury | None:
     paused = market.jobs.paused_until("latest")
     if paused > market.now():
         raise CommandError(f"new orders are paused until {show_time(paused, market.now())}")
-    return require_jury(market, order)
+    return require_jury(market, order, provider)
 
 
 def post(market: Market, sender: Sender, ui: Ui, order: Order, funds: Funds = Funds.AUTO) -> Placed:
@@ -162,11 +163,11 @@ def hire(
     funds: Funds = Funds.AUTO,
 ) -> Placed:
     """Accept a provider's quote: the job is open and assigned in one transaction."""
-    jury = check_order(market, quote.order())
+    owner = market.staking.provider_of(quote.operator, "latest")
+    jury = check_order(market, quote.order(), owner)
     now = market.now()
     if quote.expires < now:
         raise CommandError("the quote has expired; ask for another")
-    owner = market.staking.provider_of(quote.operator, "latest")
     if market.jobs.quote_used(quote.operator, quote.nonce, "latest"):
         raise CommandError("the quote was used or taken back; ask for another")
     if quote.nonce >> 128 != market.staking.consent_nonce(quote.operator, "latest") - 1:

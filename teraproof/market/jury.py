@@ -98,9 +98,10 @@ def read_jury(market: Market, capability: bytes) -> Jury:
     )
 
 
-def require_jury(market: Market, order: Order) -> Jury | None:
+def require_jury(market: Market, order: Order, provider: str | None = None) -> Jury | None:
     """The jury of a judged order; None for an order that no court decides. CommandError (NO_JURY)
-    when the court takes no such order now: it says what would be needed.
+    when the court takes no such order now: it says what would be needed. `provider` takes it, if
+    that is known: its own seats do not count.
     """
     if order.capability is None:
         return None
@@ -108,15 +109,17 @@ def require_jury(market: Market, order: Order) -> Jury | None:
     found = read_jury(market, order.capability.to_bytes(32, "big"))
     least = court.panel_min("latest")
     needed = least + order.max_price // court.price_per_seat("latest")
-    if found.seats < needed:
+    barred = () if provider is None else (provider,)
+    seats = found.drawable(barred)
+    if seats < needed:
         # Every order needs the least: no price is low enough without it.
-        cheaper = "lower the price, " if found.seats >= least else ""
+        cheaper = "lower the price, " if seats >= least else ""
         raise CommandError(
-            f"no jury can be found: {found.described()} for this capability, but an order of "
+            f"no jury can be found: {found.described(barred)} for this capability, but an order of "
             f"{market.show_price(order.max_price)} needs {needed}; {cheaper}wait for jurors, "
             "or choose --judged trusted or refusable",
             Code.NO_JURY,
-            seats=found.seats,
+            seats=seats,
             needed=needed,
             owners=found.owners,
         )

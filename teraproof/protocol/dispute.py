@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from teraproof.errors import LocalError
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.terms import address, uint, word
 
 #: The most that a requester may say of its dispute, in one file.
@@ -24,6 +25,8 @@ class Case:
     requester: str
     operator: str
     """The provider's when the dispute was opened."""
+    principal: str
+    """Whose operator the requester was then: an owner address; zero for none."""
     capability: bytes
     """Whose jurors decide."""
     result: bytes
@@ -36,18 +39,24 @@ class Case:
     def __post_init__(self) -> None:
         for name in ("job", "capability", "result"):
             word(f"case.{name}", getattr(self, name))
-        for name in ("provider", "requester", "operator"):
+        for name in ("provider", "requester", "operator", "principal"):
             object.__setattr__(self, name, address(f"case.{name}", getattr(self, name)))
         uint("case.price", self.price, 256)
         uint("case.duration", self.duration, 256)
 
+    @property
+    def origin(self) -> Origin:
+        """Which job the result is of, and whose."""
+        return Origin(self.job, self.provider)
+
     def abi_tuple(self) -> tuple[Any, ...]:
-        """The eight values in the contract's order."""
+        """The nine values in the contract's order."""
         return (
             self.job,
             self.provider,
             self.requester,
             self.operator,
+            self.principal,
             self.capability,
             self.result,
             self.price,
@@ -57,8 +66,8 @@ class Case:
     @classmethod
     def from_abi(cls, values: Sequence[Any]) -> Case:
         """The inverse of `abi_tuple`, from what an ABI decoder returned."""
-        if len(values) != 8:
-            raise LocalError(f"case: expected 8 values, got {len(values)}")
+        if len(values) != 9:
+            raise LocalError(f"case: expected 9 values, got {len(values)}")
         return cls(*values)
 
 

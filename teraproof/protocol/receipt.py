@@ -49,7 +49,7 @@ _NULLABLE = ("energy_mj", "exit_code")
 @dataclass(frozen=True)
 class Receipt:
     """What one run of a job used. `job` is the job id as 0x and 64 lower-case hex digits,
-    `provider` the owner address of who ran it, in lower case too; empty before version 3.
+    `provider` the owner address that it was run for, in lower case too; empty before version 3.
 
     CPU and GPU time in milliseconds (GPU time: held, times devices), memory in bytes, energy of the
     GPUs in millijoules or None where they do not count it, times in unix seconds. `reason` is how
@@ -140,5 +140,5 @@ def _names(version: object) -> list[str]:
 
 
 def _is_hex(value: str, digits: int) -> bool:
-    """Whether a string is 0x and so many lower-case hex digits."""
+    """Whether a string is 0x and that number of lower-case hex digits."""
     return re.fullmatch(rf"0x[0-9a-f]{{{digits}}}", value) is not None

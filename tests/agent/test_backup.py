@@ -28,10 +28,11 @@ from teraproof.courts.votes import Opinion, Vote
 from teraproof.errors import LocalError
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.messages import Attestation
+from teraproof.protocol.terms import ZERO_ADDRESS
 
 OWNER = "0x" + "00" * 19 + "01"
 OPERATOR = "0x" + "00" * 19 + "02"
-CASE = Case(b"\1" * 32, OWNER, OWNER, OPERATOR, b"\2" * 32, b"\3" * 32, 1, 1)
+CASE = Case(b"\1" * 32, OWNER, OWNER, OPERATOR, ZERO_ADDRESS, b"\2" * 32, b"\3" * 32, 1, 1)
 SAID = Attestation(b"\x05" * 32, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, 10, 20)
 SETTINGS = f"""
 [chain]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import boa
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
+from teraproof.protocol.dispute import Case as Case
 from teraproof.protocol.terms import Record, Terms
 from tests.contracts import actions, headers
 from tests.contracts.actions import Provider, go_to, now
@@ -51,24 +52,6 @@ def seal_of(manifest: bytes, round: int) -> bytes:
 def result_of(manifest: bytes) -> bytes:
     """What is attested of a result."""
     return hashlib.sha256(seal_of(manifest, 0)).digest()
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a dispute is about, as the contract takes it."""
-
-    job: bytes
-    provider: str
-    requester: str
-    operator: str
-    capability: bytes
-    result: bytes
-    price: int
-    duration: int
-
-    @property
-    def abi(self) -> tuple[Any, ...]:
-        return astuple(self)
 
 
 @dataclass
@@ -117,6 +100,7 @@ class Court:
             record.provider,
             terms.requester,
             str(suite.staking.operator_of(record.provider)),
+            str(suite.staking.provider_of(terms.requester)),
             terms.order.judged.to_bytes(32, "big"),
             result_of(MANIFEST),
             price,
@@ -138,6 +122,7 @@ class Court:
             provider.owner,
             requester,
             str(self.suite.staking.operator_of(provider.owner)),
+            str(self.suite.staking.provider_of(requester)),
             capability,
             result_of(MANIFEST),
             price,
@@ -149,7 +134,7 @@ class Court:
 
     def draw(self, case: Case, value: bytes = b"", round: int = 0) -> list[tuple[int, int]]:
         """Mine the named block with this randomness and draw; the jury's leaves and votes."""
-        self.disputes.draw(case.abi, self.mine(case, value, round).header)
+        self.disputes.draw(case.abi_tuple(), self.mine(case, value, round).header)
         return self.jury(case, round)
 
     def mine(self, case: Case, value: bytes, round: int) -> headers.Block:
@@ -170,20 +155,20 @@ class Court:
         return int(self.disputes.round_of(case.job, round))
 
     def standing(self, case: Case) -> tuple[int, int, int, int]:
-        return tuple(self.disputes.standing_of(case.abi))
+        return tuple(self.disputes.standing_of(case.abi_tuple()))
 
     def commit(self, case: Case, place: int, kind: int, manifest: bytes = MANIFEST) -> None:
         """Commit as the juror in a place."""
         round = self.standing(case)[0]
         juror = self.who(case, place)
         digest = commitment(case, round, juror, kind, manifest)
-        self.disputes.commit(case.abi, place, digest, sender=juror.operator.address)
+        self.disputes.commit(case.abi_tuple(), place, digest, sender=juror.operator.address)
 
     def reveal(self, case: Case, place: int, kind: int, manifest: bytes = MANIFEST) -> None:
         round = self.standing(case)[0]
         juror = self.who(case, place)
         self.disputes.reveal(
-            case.abi, place, kind, seal(kind, manifest, round), salt_of(case, round, juror)
+            case.abi_tuple(), place, kind, seal(kind, manifest, round), salt_of(case, round, juror)
         )
 
     def who(self, case: Case, place: int) -> Provider:
@@ -229,7 +214,7 @@ class Court:
     def close(self, case: Case) -> tuple[bool, int, int, list[tuple[str, int]]]:
         """Whether the tenant has won; what it and the provider get; the jurors' pay."""
         payout = self.suite.staking.payout_of(case.provider)
-        won, parts = self.client.close(case.abi)
+        won, parts = self.client.close(case.abi_tuple())
         pays = [(str(account), amount) for account, amount in parts]
         ends = [
             sum(amount for account, amount in pays if account == party)

@@ -12,14 +12,17 @@ from tests.contracts.deploy import Contract, address_of
 JURORS = 24
 
 
-@pytest.fixture(scope="module")
-def full_court() -> Court:
-    """Jurors with one seat each, in a period of their own."""
-    court = deploy_court()
+def filled(court: Court) -> Court:
+    """With jurors of a seat each, in a period of their own."""
     for number in range(JURORS):
         court.juror(f"juror {number}", 1)
     court.next_period()
     return court
+
+
+@pytest.fixture(scope="module")
+def full_court() -> Court:
+    return filled(deploy_court())
 
 
 @pytest.fixture

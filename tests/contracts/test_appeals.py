@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import boa
+import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
@@ -39,17 +40,17 @@ def test_redraw__not_drawn__anyone_asks_for_a_larger_jury(
 ) -> None:
     end = court.standing(case)[2]
     go_to(end)
-    with boa.reverts("court: not the time to redraw"):
-        disputes.redraw(case.abi)
+    with boa.reverts("court: not the time"):
+        disputes.redraw(case.abi_tuple())
     go_to(end + 1)
     assert court.standing(case) == (0, FAILED, end + court.p.redraw_time, NO_RULING)
     with boa.reverts("court: the requester's turn"):
-        disputes.redraw(case.abi, sender=stranger)
+        disputes.redraw(case.abi_tuple(), sender=stranger)
     go_to(end + court.p.redraw_time // 2)
     with boa.reverts("court: the requester's turn"):
-        disputes.redraw(case.abi, sender=stranger)
+        disputes.redraw(case.abi_tuple(), sender=stranger)
     go_to(end + court.p.redraw_time // 2 + 1)
-    disputes.redraw(case.abi, sender=stranger)
+    disputes.redraw(case.abi_tuple(), sender=stranger)
     assert court.standing(case) == (1, DRAWING, now() + court.p.draw_time, NO_RULING)
     court.spread(case, 1)
     assert len(court.jury(case, 1)) == 5
@@ -63,18 +64,18 @@ def test_redraw__last_second__exact__then_final(
     end = court.standing(case)[2] + court.p.redraw_time
     with boa.env.anchor():
         go_to(end)
-        disputes.redraw(case.abi)
+        disputes.redraw(case.abi_tuple())
     go_to(end + 1)
     assert court.standing(case) == (0, FINAL, 0, NO_RULING)
-    with boa.reverts("court: not the time to redraw"):
-        disputes.redraw(case.abi)
+    with boa.reverts("court: not the time"):
+        disputes.redraw(case.abi_tuple())
     assert court.close(case) == (False, court.bond(case), 0, [])
 
 
 def test_redraw__with_a_ruling__reverts(court: Court, disputes: Contract, drawn: Case) -> None:
     court.vote(drawn, [RIGHT] * 3)
-    with boa.reverts("court: not the time to redraw"):
-        disputes.redraw(drawn.abi)
+    with boa.reverts("court: not the time"):
+        disputes.redraw(drawn.abi_tuple())
 
 
 def test_redraw__who_sat_before_sits_no_more__and_who_spoke_is_paid(
@@ -85,7 +86,7 @@ def test_redraw__who_sat_before_sits_no_more__and_who_spoke_is_paid(
     court.vote(drawn, [RIGHT, None, None])
     disputes_end = court.standing(drawn)
     assert disputes_end[1] == FAILED
-    disputes.redraw(drawn.abi, sender=drawn.requester)
+    disputes.redraw(drawn.abi_tuple(), sender=drawn.requester)
     court.spread(drawn, 1)
     assert not first & {leaf for leaf, _ in court.jury(drawn, 1)}
     court.vote(drawn, [RIGHT] * 5)
@@ -103,7 +104,7 @@ def test_redraw__fails_as_well__can_be_appealed(
     court: Court, disputes: Contract, case: Case
 ) -> None:
     wait(court, case)
-    disputes.redraw(case.abi, sender=case.requester)
+    disputes.redraw(case.abi_tuple(), sender=case.requester)
     court.draw(case, b"", 1)
     wait(court, case)
     # Twice without a quorum: the requester may appeal, else it stays at that.
@@ -124,7 +125,7 @@ def test_redraw__fails_as_well__can_be_appealed(
 
 
 def appeal(court: Court, case: Case, sender: Any) -> Any:
-    return court.client.appeal(case.abi, sender=sender)
+    return court.client.appeal(case.abi_tuple(), sender=sender)
 
 
 def test_appeal__by_the_loser_alone(
@@ -136,7 +137,7 @@ def test_appeal__by_the_loser_alone(
             appeal(court, drawn, account)
     assert appeal(court, drawn, tenant) == 9 * court.fee(drawn) > court.bond(drawn)
     assert court.standing(drawn)[:2] == (2, DRAWING)
-    with boa.reverts("court: not the time to appeal"):
+    with boa.reverts("court: not the time"):
         appeal(court, drawn, tenant)
 
 
@@ -161,16 +162,16 @@ def test_appeal__last_second__exact(court: Court, drawn: Case, tenant: str) -> N
             court.close(drawn)
         appeal(court, drawn, tenant)
     go_to(end + 1)
-    with boa.reverts("court: not the time to appeal"):
+    with boa.reverts("court: not the time"):
         appeal(court, drawn, tenant)
     court.close(drawn)
 
 
 def test_appeal__without_a_ruling__reverts(court: Court, case: Case, tenant: str) -> None:
-    with boa.reverts("court: not the time to appeal"):
+    with boa.reverts("court: not the time"):
         appeal(court, case, tenant)
     wait(court, case)
-    with boa.reverts("court: not the time to appeal"):
+    with boa.reverts("court: not the time"):
         appeal(court, case, tenant)
 
 
@@ -227,11 +228,11 @@ def test_appeal__seals_of_earlier_rounds__are_not_enough(
     kinds = ["bytes32", "uint256", "address", "uint256", "bytes32", "bytes32"]
     salt = bytes(32)
     digest = keccak(encode(kinds, [drawn.job, 2, juror.owner, RIGHT, known, salt]))
-    disputes.commit(drawn.abi, 0, digest, sender=juror.operator.address)
+    disputes.commit(drawn.abi_tuple(), 0, digest, sender=juror.operator.address)
     court.commit(drawn, 1, RIGHT)
     wait(court, drawn)
     with boa.reverts("court: not the result's seal"):
-        disputes.reveal(drawn.abi, 0, RIGHT, known, salt)
+        disputes.reveal(drawn.abi_tuple(), 0, RIGHT, known, salt)
     court.reveal(drawn, 1, RIGHT)
 
 
@@ -277,6 +278,42 @@ def test_appeal__never_drawn__the_earlier_ruling_stays(
     # Who has lost pays those who came.
     assert to_provider == 9 * court.fee(drawn) - 3 * court.p.attendance
     assert to_tenant == court.bond(drawn)
+
+
+@pytest.mark.invariant("I-12")
+def test_appeal__turns_withheld__each_side_pays_half(
+    court: Court, drawn: Case, accused: Provider
+) -> None:
+    """Served late, or never asked: two juries have met different things, and nobody knows why.
+
+    A provider that serves nobody until its appeal thus loses more than the price.
+    """
+    court.vote(drawn, [WITHHELD, WITHHELD, RIGHT])
+    appeal(court, drawn, accused.owner)
+    court.spread(drawn, 2)
+    court.vote(drawn, [RIGHT] * 9)
+    fee = court.fee(drawn)
+    won, to_tenant, to_provider, pays = court.close(drawn)
+    assert not won
+    assert [amount for _, amount in pays] == [fee] * 10
+    assert to_tenant == court.bond(drawn) - 5 * fee
+    assert to_provider == 9 * fee - 5 * fee
+
+
+@pytest.mark.invariant("I-12")
+@pytest.mark.parametrize("first", [WITHHELD, (WRONG, OTHER_MANIFEST)])
+def test_appeal__of_a_provider_that_loses_again__pays_by_itself(
+    court: Court, drawn: Case, accused: Provider, first: Any
+) -> None:
+    court.vote(drawn, [first] * 3)
+    appeal(court, drawn, accused.owner)
+    court.spread(drawn, 2)
+    court.vote(drawn, [(WRONG, OTHER_MANIFEST)] * 9)
+    won, to_tenant, to_provider, pays = court.close(drawn)
+    paid = sum(amount for _, amount in pays)
+    assert won
+    assert to_provider == max(0, 9 * court.fee(drawn) - paid)
+    assert to_tenant == court.bond(drawn) - max(0, paid - 9 * court.fee(drawn))
 
 
 # -------------------------------------------------------------------------- fines

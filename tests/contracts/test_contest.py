@@ -10,6 +10,7 @@ import boa
 import pytest
 
 from teraproof.protocol.terms import ZERO_ADDRESS, Judged, Status
+from tests.contracts import contested
 from tests.contracts.actions import (
     ORDER,
     RESULT,
@@ -17,7 +18,6 @@ from tests.contracts.actions import (
     accept,
     assigned,
     attest,
-    attestation_of,
     event,
     give_usd,
     go_to,
@@ -27,114 +27,36 @@ from tests.contracts.actions import (
     post,
     quote_of,
 )
+from tests.contracts.contested import (
+    EVIDENCE,
+    JUDGED,
+    OTHER_MANIFEST,
+    PRICE,
+    WANTED,
+    attested,
+    dispute,
+    statement,
+)
 from tests.contracts.court import (
     CAPABILITY,
     DRAWING,
-    MANIFEST,
     RIGHT,
     WITHHELD,
     WRONG,
     Case,
     Court,
-    result_of,
 )
 from tests.contracts.court_room import JURORS, wait
 from tests.contracts.deploy import (
-    LOCK,
-    REWARD,
-    SLASH,
     Contract,
     Parameters,
     Suite,
-    address_of,
     deploy_suite,
 )
 
-JUDGED = int.from_bytes(CAPABILITY, "big")
-WANTED = order(judged=JUDGED, duration=600)
-PRICE = WANTED.start_price
-EVIDENCE = b"\x0e" * 32
-OTHER_MANIFEST = b"the manifest of another result"
-
-
-@pytest.fixture(scope="module")
-def made() -> Any:
-    """A suite with a court of jurors of a seat each."""
-    suite = deploy_suite(
-        Parameters(),
-        with_court=True,
-        managers={address_of("manager"): LOCK | SLASH | REWARD},
-    )
-    court = Court(suite, suite.disputes, suite.jobs, suite.parameters)
-    for number in range(JURORS):
-        court.juror(f"juror {number}", 1)
-    court.next_period()
-    return court
-
-
-@pytest.fixture
-def court(made: Court) -> Any:
-    return made
-
-
-@pytest.fixture
-def suite(court: Court) -> Any:
-    return court.suite
-
-
-def attested(suite: Suite, requester: str, provider: Provider, wanted: Any = WANTED) -> Any:
-    terms = assigned(suite, requester, provider, wanted)
-    return terms, attest(suite, provider, terms, result=result_of(MANIFEST))
-
-
-@pytest.fixture
-def deal(suite: Suite, requester: str, provider: Provider) -> Any:
-    """An attested job that jurors judge: terms and record."""
-    return attested(suite, requester, provider)
-
-
-def statement(terms: Any, **changes: Any) -> Any:
-    message = replace(attestation_of(terms, result=result_of(MANIFEST)), **changes)
-    return (message.spec, message.result, message.receipt, message.started, message.finished)
-
-
-def dispute(court: Court, terms: Any, record: Any, sender: Any = None, **changes: Any) -> Any:
-    court.suite.jobs.dispute(
-        terms.abi_tuple(),
-        record.abi_tuple(),
-        statement(terms, **changes),
-        EVIDENCE,
-        sender=sender or terms.requester,
-    )
-    return court.case_of(court.suite, terms, record, PRICE)
-
-
-@pytest.fixture
-def bond(court: Court) -> Any:
-    return PRICE + 6 * court.disputes.costs_of(PRICE, 600)[0]
-
-
-@pytest.fixture
-def case(court: Court, requester: str, deal: Any, bond: int) -> Any:
-    """A dispute of a job, opened by its tenant."""
-    give_usd(court.suite, requester, bond)
-    return dispute(court, *deal)
-
-
-@pytest.fixture
-def drawn(court: Court, case: Case) -> Any:
-    court.spread(case)
-    return case
-
-
-@pytest.fixture
-def conclude(suite: Suite, deal: Any) -> Any:
-    def call(case: Case, sender: Any, terms: Any = None, record: Any = None) -> None:
-        suite.jobs.conclude(
-            (terms or deal[0]).abi_tuple(), (record or deal[1]).abi_tuple(), case.abi, sender=sender
-        )
-
-    return call
+# A court behind the real Jobs.
+full_court, suite, deal = contested.full_court, contested.suite, contested.deal
+bond, case, conclude = contested.bond, contested.case, contested.conclude
 
 
 def liabilities(suite: Suite, accounts: Any) -> Any:
@@ -458,17 +380,17 @@ def test_appeal__its_bond_comes_back_to_the_payout_address(
     court.vote(drawn, [WITHHELD] * 3)
     operator = provider.operator.address
     give_usd(suite, operator, 9 * fee)
-    jobs.appeal(drawn.abi, sender=operator)
+    jobs.appeal(drawn.abi_tuple(), sender=operator)
     assert event(jobs, "Appealed") == {"job": drawn.job, "account": operator, "bond": 9 * fee}
     assert suite.payment.balanceOf(operator) == 0
     court.spread(drawn, 2)
     court.vote(drawn, [RIGHT] * 9)
     conclude(drawn, stranger)
     charge = PRICE * suite.parameters.fee_bps // 10_000
-    # Nine fees: the tenant has lost, so its bond pays first, then that of the appeal.
-    assert jobs.credit_of(requester) == before + max(0, bond - 9 * fee)
-    left = 9 * fee - max(0, 9 * fee - bond)
-    assert jobs.credit_of(provider.payout) == PRICE - charge + left
+    # Nine fees: nobody knows why the first jury was not served, so each side pays half.
+    by_tenant = 9 * fee // 2
+    assert jobs.credit_of(requester) == before + bond - by_tenant
+    assert jobs.credit_of(provider.payout) == PRICE - charge + by_tenant
     # All that was ever put in, and nothing more, is owed to somebody.
     accounts = {requester, provider.payout}
     accounts |= {court.who_sat(drawn, 2, place).payout for place in range(9)}
@@ -483,18 +405,54 @@ def test_appeal__by_the_tenant_from_credit(
     give_usd(suite, requester, cost)
     suite.jobs.deposit(cost, sender=requester)
     before = suite.jobs.credit_of(requester)
-    suite.jobs.appeal(drawn.abi, True, sender=requester)
+    suite.jobs.appeal(drawn.abi_tuple(), True, sender=requester)
     assert suite.jobs.credit_of(requester) == before - cost
 
 
-def test_accept__judged__after_jurors_left__still_goes_on(
+def test_accept__judged__jurors_left_meanwhile__nobody_takes_it_and_the_price_comes_back(
     court: Court, suite: Suite, requester: str, provider: Provider
 ) -> None:
-    """Seats are counted when the order is made; who waits for it loses nothing later."""
+    """Seats are counted again: what nobody could judge any more is not taken."""
     terms = post(suite, requester, WANTED)
-    for leaf, juror in court.jurors[CAPABILITY].items():
-        del leaf
+    jurors = list(court.jurors[CAPABILITY].values())[:JURORS]
+    spare = len(jurors) - least_seats(court)
+    for juror in jurors[:spare]:
         court.disputes.resign(juror.owner, CAPABILITY, sender=juror.owner)
-    assert court.disputes.seats(CAPABILITY) == 0
-    accept(suite, provider, terms)
-    assert suite.jobs.status(terms.job_id()) == Status.ASSIGNED
+    with boa.env.anchor():
+        accept(suite, provider, terms)
+    court.disputes.resign(jurors[-1].owner, CAPABILITY, sender=jurors[-1].owner)
+    with boa.reverts("court: too few jurors"):
+        accept(suite, provider, terms)
+    before = suite.jobs.credit_of(requester)
+    suite.jobs.cancel(terms.abi_tuple(), sender=requester)
+    assert suite.jobs.credit_of(requester) == before + WANTED.max_price
+
+
+def least_seats(court: Court) -> int:
+    """What such an order asks for."""
+    return int(court.p.panel_min + WANTED.max_price // court.p.price_per_seat)
+
+
+@pytest.mark.parametrize("by_quote", [False, True])
+def test_take__judged__the_providers_own_seats_do_not_count(
+    court: Court, suite: Suite, requester: str, by_quote: bool
+) -> None:
+    """Else whoever has most of the seats would be judged by nobody."""
+    jurors = list(court.jurors[CAPABILITY].values())[:JURORS]
+    for juror in jurors[least_seats(court) :]:
+        court.disputes.resign(juror.owner, CAPABILITY, sender=juror.owner)
+    own, price = jurors[0], WANTED.max_price
+
+    def take(taker: Provider, nonce: int) -> None:
+        if by_quote:
+            quote = quote_of(taker, judged=JUDGED, duration=600, price=price, nonce=nonce)
+            hire(suite, requester, taker, quote)
+        else:
+            accept(suite, taker, post(suite, requester, replace(WANTED, nonce=nonce)))
+
+    give_usd(suite, requester, 3 * price)
+    with boa.reverts("court: too few jurors"):
+        take(own, 1)
+    take(court.juror("without seats", 0), 2)
+    court.juror("one more", 1)
+    take(own, 3)

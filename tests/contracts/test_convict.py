@@ -168,15 +168,147 @@ def test_convict__attestation_of_another_job__reverts(
         suite.jobs.convict(terms.abi_tuple(), NOTHING.abi_tuple(), *arguments)
 
 
-def test_convict__of_an_earlier_operator__reverts(
-    suite: Suite, staking: Contract, terms: Any, provider: Provider, convict: Any
+def replace_key(staking: Contract, owner: str, key: Any) -> None:
+    """The owner names another operator."""
+    staking.set_operator(key.address, *consent(staking, owner, key), sender=owner)
+
+
+NEW, NEXT = account_of("new operator"), account_of("next operator")
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_convict__key_let_go__still_answers_for_what_it_took(
+    suite: Suite,
+    jobs: Contract,
+    staking: Contract,
+    terms: Any,
+    provider: Provider,
+    convict: Any,
+    recorded: bool,
+    seconds: int,
 ) -> None:
-    """A key that the owner let go speaks for nobody any more."""
-    old, new = provider.operator, account_of("new operator")
-    staking.set_operator(new.address, *consent(staking, provider.owner, new), sender=provider.owner)
+    """One call, in the same block even, frees nobody from its own signatures."""
+    old = provider.operator
+    record = attest(suite, provider, terms) if recorded else NOTHING
+    go_to(now() + seconds)
+    replace_key(staking, provider.owner, NEW)
+    go_to(now() + 5)
+    other = attestation_of(terms, result=OTHER)
+    if recorded:
+        with boa.env.anchor():
+            convict(terms, other, attestation_of(terms), record, (old, None))
+    convict(terms, attestation_of(terms), other, record, (old, old))
+    assert jobs.status(terms.job_id()) == Status.REFUNDED
+
+
+def test_convict__key_let_go_and_bound_elsewhere_or_back_and_forth__still(
+    suite: Suite, jobs: Contract, staking: Contract, terms: Any, provider: Provider, convict: Any
+) -> None:
+    """What else the key does later takes nothing back."""
+    from tests.contracts.actions import register
+
+    old, owner = provider.operator, provider.owner
+    record = attest(suite, provider, terms)
+    other = attestation_of(terms, result=OTHER)
+    go_to(now() + 1)
+    with boa.env.anchor():
+        replace_key(staking, owner, NEW)
+        elsewhere = register(suite, "somebody else")
+        replace_key(staking, elsewhere.owner, old)
+        convict(terms, other, attestation_of(terms), record, (old, None))
+    for key in (NEW, old, NEXT):
+        replace_key(staking, owner, key)
+        go_to(now() + 1)
+    convict(terms, other, attestation_of(terms), record, (old, None))
+    assert jobs.status(terms.job_id()) == Status.REFUNDED
+
+
+def test_convict__key_between__its_word_against_what_the_next_one_attested(
+    suite: Suite, jobs: Contract, staking: Contract, terms: Any, provider: Provider, convict: Any
+) -> None:
+    """It could attest, as its successor did."""
+    old = provider.operator
+    go_to(now() + 1)
+    replace_key(staking, provider.owner, NEW)
+    go_to(now() + 1)
+    record = attest(suite, replace(provider, operator=NEW), terms)
+    other = attestation_of(terms, result=OTHER)
+    for signer in (old, NEW):
+        with boa.env.anchor():
+            convict(terms, other, attestation_of(terms), record, (signer, None))
+            assert jobs.status(terms.job_id()) == Status.REFUNDED
+    # The same twice proves nothing, whoever says it.
+    with boa.reverts("jobs: no fault"):
+        convict(terms, attestation_of(terms), attestation_of(terms), record, (old, None))
+
+
+def test_convict__two_keys_that_each_say_one_thing__reverts(
+    staking: Contract, terms: Any, provider: Provider, convict: Any
+) -> None:
+    """Nothing is recorded yet, and neither has contradicted itself."""
+    old = provider.operator
+    replace_key(staking, provider.owner, NEW)
     first, second = attestation_of(terms), attestation_of(terms, result=OTHER)
     with boa.reverts("jobs: not the operator's attestation"):
-        convict(terms, first, second, signers=(old, old))
+        convict(terms, first, second, signers=(old, NEW))
+
+
+def test_convict__key_named_after_the_attestation__reverts(
+    suite: Suite, staking: Contract, terms: Any, provider: Provider, convict: Any
+) -> None:
+    """It never promised this result; also once it is let go again."""
+    record = attest(suite, provider, terms)
+    go_to(now() + 1)
+    replace_key(staking, provider.owner, NEW)
+    first, second = attestation_of(terms), attestation_of(terms, result=OTHER)
+    for _ in range(2):
+        with boa.reverts("jobs: not the operator's attestation"):
+            convict(terms, first, second, record, signers=(NEW, NEW))
+        with boa.reverts("jobs: not the operator's attestation"):
+            convict(terms, second, first, record, signers=(NEW, None))
+        go_to(now() + 1)
+        replace_key(staking, provider.owner, NEXT)
+
+
+def test_convict__key_let_go_before_the_assignment__reverts(
+    suite: Suite, staking: Contract, requester: str, provider: Provider, convict: Any
+) -> None:
+    """Its old signatures are of no deal that it could take."""
+    old = provider.operator
+    replace_key(staking, provider.owner, NEW)
+    go_to(now() + 1)
+    terms = assigned(suite, requester, replace(provider, operator=NEW), order(nonce=5))
+    pair = attestation_of(terms), attestation_of(terms, result=OTHER)
+    with boa.reverts("jobs: not the operator's attestation"):
+        convict(terms, *pair, signers=(old, old))
+    wrong = attestation_of(terms, spec=OTHER_SPEC)
+    with boa.reverts("jobs: not the operator's attestation"):
+        convict(terms, wrong, wrong, signers=(old, None))
+
+
+def test_convict__no_signature__is_nobodys(terms: Any, convict: Any) -> None:
+    """Nobody is the operator of a provider before it has one: zero speaks for none."""
+    wrong = attestation_of(terms, spec=OTHER_SPEC)
+    with boa.reverts("jobs: not the operator's attestation"):
+        convict(terms, wrong, wrong)
+
+
+def test_spoke_for__from_the_first_second_to_the_last(
+    staking: Contract, provider: Provider
+) -> None:
+    key, owner = provider.operator.address, provider.owner
+    begins = now()
+    assert staking.spoke_for(key, owner, begins, begins)
+    assert not staking.spoke_for(key, owner, 1, begins - 1)
+    go_to(begins + 100)
+    assert staking.spoke_for(key, owner, now(), now())
+    replace_key(staking, owner, NEW)
+    assert staking.spoke_for(key, owner, begins + 100, begins + 200)
+    assert not staking.spoke_for(key, owner, begins + 101, begins + 200)
+    assert not staking.spoke_for(NEW.address, owner, 1, begins + 99)
+    assert not staking.spoke_for(NEXT.address, owner, 1, 2**63)
+    assert not staking.spoke_for(key, NEXT.address, 1, 2**63)
 
 
 def test_convict__record_of_another__reverts(

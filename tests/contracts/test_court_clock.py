@@ -79,7 +79,7 @@ def failed(court: Court, case: Case) -> None:
 def redrawn(court: Court, case: Case) -> None:
     """Nobody draws the second jury."""
     wait(court, case)
-    court.disputes.redraw(case.abi, sender=case.requester)
+    court.disputes.redraw(case.abi_tuple(), sender=case.requester)
 
 
 def second_jury(court: Court, case: Case) -> None:
@@ -103,7 +103,7 @@ def ruled_withheld(court: Court, case: Case) -> None:
 def appealed(court: Court, case: Case) -> None:
     """The provider appeals; nobody draws."""
     ruled_withheld(court, case)
-    court.client.appeal(case.abi, sender=case.provider)
+    court.client.appeal(case.abi_tuple(), sender=case.provider)
 
 
 def appeal_drawn(court: Court, case: Case) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import replace
 from typing import Any, cast
 
 import boa
@@ -15,12 +15,11 @@ from teraproof.contracts.disputes import DisputesContract
 from teraproof.courts import docket, votes
 from teraproof.courts.docket import Dispute, Phase, Place
 from teraproof.courts.votes import Opinion, Ruling, Vote
-from teraproof.protocol.dispute import Case as SdkCase
 from teraproof.protocol.messages import Domain
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import Reverted
 from tests.contracts.actions import Provider, go_to
-from tests.contracts.court import CAPABILITY, MANIFEST, Case, Court
+from tests.contracts.court import CAPABILITY, MANIFEST, Case, Court, seal_of
 from tests.contracts.court_room import wait
 from tests.contracts.deploy import Contract
 
@@ -44,7 +43,7 @@ def sdk(disputes: Contract) -> DisputesContract:
 
 
 def look(sdk: DisputesContract, case: Case) -> Dispute:
-    found = docket.read(sdk, SdkCase.from_abi(astuple(case)), PRESENT)
+    found = docket.read(sdk, case, PRESENT)
     assert found is not None
     return found
 
@@ -65,15 +64,14 @@ def cast_all(sdk: DisputesContract, court: Court, case: Case, opinions: list[Opi
     """Commit and reveal by what the SDK makes of it."""
     places = look(sdk, case).current.places
     number = look(sdk, case).current.number
-    sdk_case = SdkCase.from_abi(astuple(case))
     for place, opinion in zip(places, opinions, strict=True):
         digest = votes.commitment(
             case.job, number, place.juror, opinion, secret(court, place, case, number)
         )
-        send(key(court, place).address, sdk, sdk.commit(sdk_case, place.number, digest))
+        send(key(court, place).address, sdk, sdk.commit(case, place.number, digest))
     for place, opinion in zip(places, opinions, strict=True):
         opened = (int(opinion.vote), opinion.seal, secret(court, place, case, number))
-        send(court.client.address, sdk, sdk.reveal(sdk_case, place.number, *opened))
+        send(court.client.address, sdk, sdk.reveal(case, place.number, *opened))
 
 
 def send(sender: str, sdk: DisputesContract, data: bytes) -> None:
@@ -81,7 +79,8 @@ def send(sender: str, sdk: DisputesContract, data: bytes) -> None:
 
 
 def opinion(vote: Vote, number: int = 0, manifest: bytes = MANIFEST) -> Opinion:
-    return Opinion(vote) if vote is Vote.WITHHELD else Opinion.of(vote, manifest, number)
+    """As the rig of the court seals: there the manifest stands for job and provider as well."""
+    return Opinion(vote) if vote is Vote.WITHHELD else Opinion(vote, seal_of(manifest, number))
 
 
 # ------------------------------------------------------------------------- reading
@@ -143,7 +142,7 @@ def test_appeal__three_rounds_of_seals(
     court: Court, drawn: Case, sdk: DisputesContract, tenant: str
 ) -> None:
     cast_all(sdk, court, drawn, [opinion(Vote.RIGHT)] * 3)
-    court.client.appeal(drawn.abi, sender=tenant)
+    court.client.appeal(drawn.abi_tuple(), sender=tenant)
     court.spread(drawn, 2)
     found = look(sdk, drawn)
     assert [round.number for round in found.rounds] == [0, 2]
@@ -170,15 +169,15 @@ def test_no_quorum__who_can_ask_for_a_larger_jury(
         with boa.env.anchor():
             go_to(now)
             if can:
-                court.disputes.redraw(drawn.abi, sender=account)
+                court.disputes.redraw(drawn.abi_tuple(), sender=account)
             else:
                 with pytest.raises(boa.BoaError):
-                    court.disputes.redraw(drawn.abi, sender=account)
+                    court.disputes.redraw(drawn.abi_tuple(), sender=account)
 
 
 def test_another_case__none(drawn: Case, sdk: DisputesContract) -> None:
-    values = [*astuple(drawn)[:-1], drawn.duration + 1]
-    assert docket.read(sdk, SdkCase.from_abi(values), PRESENT) is None
+    other = replace(drawn, duration=drawn.duration + 1)
+    assert docket.read(sdk, other, PRESENT) is None
 
 
 def test_member(court: Court, sdk: DisputesContract, accused: Provider) -> None:
@@ -202,7 +201,7 @@ def test_lost_notes__the_chain_and_the_key_tell_the_vote(
         send(
             key(court, place).address,
             sdk,
-            sdk.commit(SdkCase.from_abi(astuple(drawn)), place.number, digest),
+            sdk.commit(drawn, place.number, digest),
         )
         kept = look(sdk, drawn).current.places[place.number].kept
         assert votes.committed(drawn.job, 0, place.juror, salt, kept, candidates) == given

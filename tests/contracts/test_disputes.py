@@ -54,7 +54,7 @@ def test_open__names_a_block_and_asks_for_the_bond(
     case = court.open(accused, tenant, price=10 * USD)
     found = event(court.client, "Opened")
     assert found["bond"] == court.bond(case) == 10 * USD + 6 * 5 * USD
-    assert tuple(found["case"]) == case.abi
+    assert tuple(found["case"]) == case.abi_tuple()
     assert event(court.client, "Named") == {
         "job": case.job,
         "round": 0,
@@ -81,52 +81,14 @@ def test_open__small_price__the_least_fee(
 def test_open__only_the_client__once(
     court: Court, disputes: Contract, case: Case, stranger: str
 ) -> None:
-    arguments = case.abi[:3] + case.abi[4:]
+    arguments = case.abi_tuple()[:3] + case.abi_tuple()[5:]
     with boa.reverts("court: caller is not the client"):
         disputes.open(*arguments, sender=stranger)
     with boa.reverts("court: dispute exists"):
         court.client.open(*arguments)
     for call in (disputes.close, lambda c: disputes.appeal(c, stranger)):
         with boa.reverts("court: caller is not the client"):
-            call(case.abi)
-
-
-def test_cover__enough_seats_and_short_enough(court: Court, disputes: Contract) -> None:
-    p = court.p
-    assert disputes.cover(CAPABILITY, p.max_duration, 0) == disputes.longest(p.max_duration)
-    assert disputes.longest(600) == (
-        3 * (p.draw_time + p.commit_time + 600 + p.reveal_time)
-        + p.redraw_time
-        + p.appeal_time
-        + p.close_time
-    )
-    with boa.reverts("court: job too long"):
-        disputes.cover(CAPABILITY, p.max_duration + 1, 0)
-    few = b"\x05" * 32
-    with boa.reverts("court: too few jurors"):
-        disputes.cover(few, 600, 0)
-    juror = court.juror("of a rare kind", 8, few)
-    with boa.reverts("court: too few jurors"):
-        disputes.cover(few, 600, 0)
-    court.enlist(juror, 9, few)
-    disputes.cover(few, 600, 0)
-
-
-def test_cover__dear_jobs__more_seats_with_enough_behind_each(
-    court: Court, disputes: Contract
-) -> None:
-    """Nine seats, and one more for each ten dollars; two whole fines for silence in a seat."""
-    few = b"\x07" * 32
-    court.juror("of fifteen seats", 15, few)
-    disputes.cover(few, 600, 70 * USD - 1)
-    with boa.reverts("court: too few jurors"):
-        disputes.cover(few, 600, 70 * USD)
-    many = b"\x06" * 32
-    court.juror("of many seats", 100, many)
-    # A fee of 50 dollars: 50 TPF are due for silence, 100 are behind a seat.
-    disputes.cover(many, 600, 100 * USD)
-    with boa.reverts("court: job too dear"):
-        disputes.cover(many, 600, 100 * USD + 2)
+            call(case.abi_tuple())
 
 
 # ------------------------------------------------------------------------ drawing
@@ -136,7 +98,7 @@ def test_draw__by_anyone__commits_begin(
     court: Court, disputes: Contract, case: Case, stranger: str
 ) -> None:
     block = court.mine(case, b"", 0)
-    disputes.draw(case.abi, block.header, sender=stranger)
+    disputes.draw(case.abi_tuple(), block.header, sender=stranger)
     places = event(disputes, "Drawn")["places"]
     jury = court.jury(case)
     assert [(place & 2**27 - 1, place >> 27) for place in places] == jury
@@ -150,7 +112,7 @@ def test_draw__before_the_block__reverts(court: Court, disputes: Contract, case:
     target = court.word(case, 0) >> 40 & (2**48 - 1)
     headers.go_to_block(target)
     with boa.reverts("randomness: no hash of the block"):
-        disputes.draw(case.abi, b"")
+        disputes.draw(case.abi_tuple(), b"")
 
 
 @pytest.mark.invariant("I-14")
@@ -160,7 +122,7 @@ def test_draw__of_another_block__reverts(court: Court, disputes: Contract, case:
     headers.mine(b"\x01" * 32)
     later = headers.mine(b"\x02" * 32)
     with boa.reverts("header: not of that block"):
-        disputes.draw(case.abi, later.header)
+        disputes.draw(case.abi_tuple(), later.header)
 
 
 @pytest.mark.invariant("I-14")
@@ -171,14 +133,14 @@ def test_draw__follows_from_the_named_block_alone(
     block = court.mine(case, b"a value", 0)
     expected = expected_places([1] * JURORS, set(), seed_of(case, block.prevrandao, 0), 3)
     with boa.env.anchor():
-        disputes.draw(case.abi, block.header)
+        disputes.draw(case.abi_tuple(), block.header)
         assert court.jury(case) == expected
     leaf = expected[0][0]
     juror = court.jurors[CAPABILITY][leaf]
     disputes.resign(juror.owner, CAPABILITY, sender=juror.owner)
     court.juror("late comer", 9)
     go_to(court.standing(case)[2])
-    disputes.draw(case.abi, block.header)
+    disputes.draw(case.abi_tuple(), block.header)
     assert court.jury(case) == expected
 
 
@@ -192,14 +154,14 @@ def test_draw__last_second__exact(court: Court, disputes: Contract, case: Case) 
     end = court.standing(case)[2]
     block = court.mine(case, b"", 0)
     go_to(end + 1)
-    with boa.reverts("court: too late to draw"):
-        disputes.draw(case.abi, block.header)
+    with boa.reverts("court: not the time"):
+        disputes.draw(case.abi_tuple(), block.header)
     go_to(end)
-    disputes.draw(case.abi, block.header)
+    disputes.draw(case.abi_tuple(), block.header)
 
 
 def test_calls__another_case__revert(court: Court, disputes: Contract, case: Case) -> None:
-    false = (case.job, address_of("stranger"), *case.abi[2:])
+    false = (case.job, address_of("stranger"), *case.abi_tuple()[2:])
     with boa.reverts("court: not the case"):
         disputes.draw(false, b"")
     with boa.reverts("court: not the case"):
@@ -211,7 +173,7 @@ def test_calls__another_case__revert(court: Court, disputes: Contract, case: Cas
     with boa.reverts("court: not the case"):
         court.client.close(false)
     with boa.reverts("court: no such dispute"):
-        disputes.draw((bytes(32), *case.abi[1:]), b"")
+        disputes.draw((bytes(32), *case.abi_tuple()[1:]), b"")
 
 
 # ------------------------------------------------------------------------- voting
@@ -232,7 +194,7 @@ def test_vote__all_right__the_provider_wins_at_once(
     assert sorted(paid) == [(account, fee) for account in pays]
     assert to_tenant == court.bond(drawn) - 3 * fee
     with boa.reverts("court: no such dispute"):
-        court.client.close(drawn.abi)
+        court.client.close(drawn.abi_tuple())
 
 
 def test_vote__two_wrong_alike__the_tenant_wins__the_third_loses_a_little(
@@ -336,12 +298,12 @@ def test_commit__by_the_jurors_operator_alone__once(
     digest = commitment(drawn, 0, juror, RIGHT)
     for sender in (stranger, juror.owner, court.who(drawn, 1).operator.address):
         with boa.reverts("court: not the juror's operator"):
-            disputes.commit(drawn.abi, 0, digest, sender=sender)
+            disputes.commit(drawn.abi_tuple(), 0, digest, sender=sender)
     court.commit(drawn, 0, RIGHT)
     with boa.reverts("court: has committed"):
         court.commit(drawn, 0, RIGHT)
     with boa.reverts("court: no such place"):
-        disputes.commit(drawn.abi, 3, digest, sender=juror.operator.address)
+        disputes.commit(drawn.abi_tuple(), 3, digest, sender=juror.operator.address)
 
 
 def test_commit__last_second__exact(court: Court, drawn: Case) -> None:
@@ -349,21 +311,21 @@ def test_commit__last_second__exact(court: Court, drawn: Case) -> None:
     go_to(end)
     court.commit(drawn, 0, RIGHT)
     go_to(end + 1)
-    with boa.reverts("court: not the time to commit"):
+    with boa.reverts("court: not the time"):
         court.commit(drawn, 1, RIGHT)
 
 
 def test_commit__before_the_draw__reverts(
     court: Court, disputes: Contract, case: Case, stranger: str
 ) -> None:
-    with boa.reverts("court: not the time to commit"):
-        disputes.commit(case.abi, 0, bytes(32), sender=stranger)
+    with boa.reverts("court: not the time"):
+        disputes.commit(case.abi_tuple(), 0, bytes(32), sender=stranger)
 
 
 def test_reveal__while_others_can_commit__reverts(court: Court, drawn: Case) -> None:
     """Else who commits last would see what the others have shown."""
     court.commit(drawn, 0, RIGHT)
-    with boa.reverts("court: not the time to reveal"):
+    with boa.reverts("court: not the time"):
         court.reveal(drawn, 0, RIGHT)
 
 
@@ -376,7 +338,7 @@ def test_reveal__last_second__exact(court: Court, drawn: Case) -> None:
     go_to(end)
     court.reveal(drawn, 0, RIGHT)
     go_to(end + 1)
-    with boa.reverts("court: not the time to reveal"):
+    with boa.reverts("court: not the time"):
         court.reveal(drawn, 1, RIGHT)
 
 
@@ -390,7 +352,7 @@ def test_reveal__when_all_have_committed__ends_after_the_reveal_time(
     go_to(end)
     court.reveal(drawn, 0, RIGHT)
     go_to(end + 1)
-    with boa.reverts("court: not the time to reveal"):
+    with boa.reverts("court: not the time"):
         court.reveal(drawn, 1, RIGHT)
 
 
@@ -400,7 +362,7 @@ def test_reveal__by_anyone_who_knows__once(
     for place in range(3):
         court.commit(drawn, place, RIGHT)
     juror = court.who(drawn, 0)
-    call = (drawn.abi, 0, RIGHT, seal_of(MANIFEST, 0), salt_of(drawn, 0, juror))
+    call = (drawn.abi_tuple(), 0, RIGHT, seal_of(MANIFEST, 0), salt_of(drawn, 0, juror))
     disputes.reveal(*call, sender=stranger)
     assert event(disputes, "Revealed") == {
         "job": drawn.job,
@@ -420,7 +382,7 @@ def test_reveal__nothing_committed_or_no_place__reverts(
     wait(court, drawn)
     for place in (1, 3, 2**255):
         with boa.reverts("court: nothing to reveal"):
-            disputes.reveal(drawn.abi, place, RIGHT, bytes(32), bytes(32))
+            disputes.reveal(drawn.abi_tuple(), place, RIGHT, bytes(32), bytes(32))
 
 
 @pytest.mark.parametrize(
@@ -441,12 +403,12 @@ def test_reveal__a_copied_commitment__opens_to_nothing(
     """The seal in the commitment is worth nothing to another juror: it is bound to its juror."""
     first, copier = court.who(drawn, 0), court.who(drawn, 1)
     digest = commitment(drawn, 0, first, RIGHT)
-    disputes.commit(drawn.abi, 0, digest, sender=first.operator.address)
-    disputes.commit(drawn.abi, 1, digest, sender=copier.operator.address)
+    disputes.commit(drawn.abi_tuple(), 0, digest, sender=first.operator.address)
+    disputes.commit(drawn.abi_tuple(), 1, digest, sender=copier.operator.address)
     court.commit(drawn, 2, RIGHT)
     court.reveal(drawn, 0, RIGHT)
     with boa.reverts("court: not what was committed"):
-        disputes.reveal(drawn.abi, 1, RIGHT, seal_of(MANIFEST, 0), salt_of(drawn, 0, first))
+        disputes.reveal(drawn.abi_tuple(), 1, RIGHT, seal_of(MANIFEST, 0), salt_of(drawn, 0, first))
 
 
 def test_reveal__right_without_the_bytes__reverts(court: Court, drawn: Case) -> None:
@@ -471,10 +433,10 @@ def test_reveal__withheld_with_a_seal__reverts(
     juror, salt = court.who(drawn, 0), bytes(32)
     kinds = ["bytes32", "uint256", "address", "uint256", "bytes32", "bytes32"]
     digest = keccak(encode(kinds, [drawn.job, 0, juror.owner, WITHHELD, b"\x01" * 32, salt]))
-    disputes.commit(drawn.abi, 0, digest, sender=juror.operator.address)
+    disputes.commit(drawn.abi_tuple(), 0, digest, sender=juror.operator.address)
     wait(court, drawn)
     with boa.reverts("court: seal of nothing"):
-        disputes.reveal(drawn.abi, 0, WITHHELD, b"\x01" * 32, salt)
+        disputes.reveal(drawn.abi_tuple(), 0, WITHHELD, b"\x01" * 32, salt)
 
 
 def test_vote__drawn_twice__commits_once_and_counts_twice(

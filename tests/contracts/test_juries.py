@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from eth_utils.crypto import keccak
 
+from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.contracts.court import CAPABILITY, Case, expected_places
 from tests.contracts.deploy import address_of
 from tests.contracts.revm import Revm
@@ -38,16 +39,18 @@ class Room:
         self.keys = {owner: (owner, owner) for owner in self.owners}
         requester, operator = address_of("requester"), address_of("operator")
         # Leaf by leaf: the provider itself; the requester itself; whose operator is the requester;
-        # paid to the requester; paid to the provider; paid to the provider's operator.
+        # paid to the requester; paid to the provider; paid to the provider's operator; whose
+        # operator the requester has become since.
         self.owners[1] = requester
         provider = self.owners[0]
         self.named(2, operator=requester)
         self.named(3, payout=requester)
         self.named(4, payout=provider)
         self.named(5, payout=operator)
-        self.barred = {1, 2, 3, 4, 5, 6}
+        self.barred = {1, 2, 3, 4, 5, 6, 7}
         self.case = Case(
-            keccak(text="job"), provider, requester, operator, CAPABILITY, bytes(32), 1, 600
+            *(keccak(text="job"), provider, requester, operator, self.owners[6]),
+            *(CAPABILITY, bytes(32), 1, 600),
         )
         for number, owner in enumerate(self.owners):
             operator_of, payout = self.keys.get(owner, (owner, owner))
@@ -66,7 +69,7 @@ class Room:
         step = 200
         for first in range(0, juries, step):
             drawn, failed = self.chain.view(
-                "mocks/Jury", "pick_many", self.case.abi, first, step, 3, list(sat)
+                "mocks/Jury", "pick_many", self.case.abi_tuple(), first, step, 3, list(sat)
             )
             assert failed == 0 or sat
             total = [a + b for a, b in zip(total, drawn, strict=False)]
@@ -86,7 +89,8 @@ def strangers(seats: list[int]) -> tuple[Revm, Case]:
     chain.now += PERIOD
     provider, requester, operator = (address_of(role) for role in ("p", "r", "o"))
     job = keccak(text="job")
-    return chain, Case(job, provider, requester, operator, CAPABILITY, bytes(32), 1, 600)
+    case = Case(job, provider, requester, operator, ZERO_ADDRESS, CAPABILITY, bytes(32), 1, 600)
+    return chain, case
 
 
 @pytest.fixture(scope="module")
@@ -132,36 +136,44 @@ def test_appeal__a_small_part_of_the_seats__decides_no_more_than_its_part(
     judged_first = list(range(1, min(honest, 3) + 1))
     turned = 0
     for number in range(200):
-        votes, _ = chain.view("mocks/Jury", "pick_many", case.abi, number, 1, 11, judged_first)
+        votes, _ = chain.view(
+            "mocks/Jury", "pick_many", case.abi_tuple(), number, 1, 11, judged_first
+        )
         turned += 2 * sum(votes[honest + 1 : honest + 1 + sybils]) > 11
     assert turned / 200 <= sybils / (honest * each + sybils)
 
 
 def test_draws__everybody_sat_before__comes_to_nothing() -> None:
     chain, case = strangers([3, 4])
-    assert chain.view("mocks/Jury", "pick", case.abi, bytes(32), 31, [1, 2]) == []
-    (place,) = chain.view("mocks/Jury", "pick", case.abi, bytes(32), 31, [1])
+    assert chain.view("mocks/Jury", "pick", case.abi_tuple(), bytes(32), 31, [1, 2]) == []
+    (place,) = chain.view("mocks/Jury", "pick", case.abi_tuple(), bytes(32), 31, [1])
     assert place & 2**27 - 1 == 2 and place >> 27 < 31
 
 
 def test_draws__without_the_exclusions__parties_would_be_drawn(room: Room) -> None:
     """The same jurors, in a case of strangers: what the test above rests on."""
     provider, requester, operator = (address_of(f"stranger {n}") for n in range(3))
-    case = replace(room.case, provider=provider, requester=requester, operator=operator)
-    drawn, _ = room.chain.view("mocks/Jury", "pick_many", case.abi, 0, 2_000, 3, [])
+    case = replace(
+        room.case,
+        provider=provider,
+        requester=requester,
+        operator=operator,
+        principal=ZERO_ADDRESS,
+    )
+    drawn, _ = room.chain.view("mocks/Jury", "pick_many", case.abi_tuple(), 0, 2_000, 3, [])
     assert all(drawn[leaf] > 0 for leaf in room.barred)
 
 
 def test_draws__other_capability__nobody(room: Room) -> None:
     case = replace(room.case, capability=OTHER)
-    assert room.chain.view("mocks/Jury", "pick", case.abi, bytes(32), 3, []) == []
+    assert room.chain.view("mocks/Jury", "pick", case.abi_tuple(), bytes(32), 3, []) == []
 
 
 def test_draws__as_a_plain_list_says(room: Room) -> None:
     """Seed by seed and place by place, for the sizes of all rounds."""
     for number in range(300):
         seed, votes = keccak(text=f"seed {number}"), (3, 5, 9, 31)[number % 4]
-        found = room.chain.view("mocks/Jury", "pick", room.case.abi, seed, votes, [50])
+        found = room.chain.view("mocks/Jury", "pick", room.case.abi_tuple(), seed, votes, [50])
         places = [(place & 2**27 - 1, place >> 27) for place in found]
         assert places == expected_places(room.seats, room.barred, seed, votes, {50})
 
@@ -172,5 +184,5 @@ def test_draws__all_seats_barred__comes_to_nothing(room: Room) -> None:
     kept = room.chain.snapshot()
     room.jury.enlist(OTHER, 5, sender=room.owners[0])
     room.chain.now += PERIOD
-    assert room.chain.view("mocks/Jury", "pick", case.abi, bytes(32), 3, []) == []
+    assert room.chain.view("mocks/Jury", "pick", case.abi_tuple(), bytes(32), 3, []) == []
     room.chain.revert(kept)

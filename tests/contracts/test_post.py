@@ -8,7 +8,7 @@ from typing import Any
 import boa
 import pytest
 
-from teraproof.protocol.terms import Status
+from teraproof.protocol.terms import Status, Terms
 from tests.contracts.actions import (
     ORDER,
     Provider,
@@ -19,7 +19,6 @@ from tests.contracts.actions import (
     now,
     order,
     pass_time,
-    plain,
     post,
     terms_of,
 )
@@ -44,7 +43,6 @@ def test_post__escrows_the_maximum(
     assert payment.balanceOf(requester) == before - PRICE
     assert payment.balanceOf(jobs.address) == PRICE
     assert jobs.status(job) == jobs.state(job) == Status.OPEN
-    assert plain(jobs.assignment(job)) == (Status.OPEN, "0x" + "00" * 20, 0)
 
 
 def test_post__from_credit(suite: Suite, jobs: Contract, payment: Contract, requester: str) -> None:
@@ -182,39 +180,42 @@ def test_post__again_after_a_cancel_in_the_same_block__reverts(
 # ---------------------------------------------------------------------- price
 
 
+def taken_after(suite: Suite, provider: Provider, terms: Terms, seconds: int) -> int:
+    """The price at which a job is taken then."""
+    with boa.env.anchor():
+        pass_time(seconds)
+        return int(accept(suite, provider, terms))
+
+
 @pytest.mark.parametrize(
     ("elapsed", "price"),
-    [(0, 10), (1, 10 + 30 / 1_000), (500, 25), (999, 39.97), (1_000, 40), (1_001, 40), (10**9, 40)],
+    [(0, 10), (1, 10 + 30 / 1_000), (500, 25), (999, 39.97), (1_000, 40), (1_000 + MARGIN, 40)],
 )
-def test_price_at__rises_linearly(
-    suite: Suite, jobs: Contract, requester: str, elapsed: int, price: Any
+def test_price__rises_linearly(
+    suite: Suite, requester: str, provider: Provider, elapsed: int, price: Any
 ) -> None:
     terms = post(suite, requester)
     at = terms.posted_at + elapsed
-    assert jobs.price_at(terms.abi_tuple(), at) == round(price * USD) == terms.price_at(at)
+    assert taken_after(suite, provider, terms, elapsed) == round(price * USD) == terms.price_at(at)
 
 
-def test_price_at__no_auction__maximum(suite: Suite, jobs: Contract, requester: str) -> None:
+def test_price__no_auction__maximum(suite: Suite, requester: str, provider: Provider) -> None:
     terms = post(suite, requester, order(auction=0))
-    assert jobs.price_at(terms.abi_tuple(), terms.posted_at) == PRICE
+    assert taken_after(suite, provider, terms, 0) == PRICE
 
 
-def test_price_at__rounds_down(suite: Suite, jobs: Contract, requester: str) -> None:
+def test_price__rounds_down(suite: Suite, requester: str, provider: Provider) -> None:
     terms = post(suite, requester, order(start_price=0, max_price=10, auction=3))
-    assert [jobs.price_at(terms.abi_tuple(), now() + t) for t in range(4)] == [0, 3, 6, 10]
+    assert [taken_after(suite, provider, terms, t) for t in range(4)] == [0, 3, 6, 10]
 
 
-def test_price_at__widest_values(suite: Suite, jobs: Contract, requester: str) -> None:
+def test_price__widest_values(suite: Suite, requester: str, provider: Provider) -> None:
     largest = 2**120 - 1
+    give_usd(suite, requester, largest)
     terms = post(suite, requester, order(start_price=0, max_price=largest, auction=30 * DAY))
-    at = now() + 30 * DAY - 1
-    assert jobs.price_at(terms.abi_tuple(), at) == terms.price_at(at) < largest
-
-
-def test_price_at__before_the_post__reverts(suite: Suite, jobs: Contract, requester: str) -> None:
-    terms = post(suite, requester)
-    with boa.reverts():
-        jobs.price_at(terms.abi_tuple(), now() - 1)
+    seconds = 30 * DAY - 1
+    price = taken_after(suite, provider, terms, seconds)
+    assert price == terms.price_at(terms.posted_at + seconds) < largest
 
 
 # --------------------------------------------------------------------- cancel

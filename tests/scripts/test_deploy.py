@@ -278,20 +278,20 @@ def test_check_network__randomness_that_the_chain_has_not__refused(
 
 
 def test_check_network__history_that_the_chain_has_not__refused(
-    fresh: Anvil, artifacts: Artifacts, write_plan: Callable[..., Path]
+    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, write_plan: Callable[..., Path]
 ) -> None:
     """A jury that nobody can draw any more is none: times to draw in rest on it."""
 
-    def reaching(document: dict[str, Any]) -> None:
-        document["history_blocks"] = 8_191
+    def near(document: dict[str, Any]) -> None:
+        document["history_blocks"] = 256
 
-    plan = plans.load(write_plan(reaching), artifacts)
     place = "0x0000F90827F1C53a10cb7A02335B175320002935"
     fresh.rpc("anvil_setCode", place, "0x")
     with pytest.raises(CommandError, match=r"history_blocks: 8,191 need the contract of EIP-2935"):
-        check_network(plan, chain_of(fresh))
+        check_network(local_plan, chain_of(fresh))
+    check_network(plans.load(write_plan(near), artifacts), chain_of(fresh))
     fresh.rpc("anvil_setCode", place, "0x4360005260206000f3")
-    check_network(plan, chain_of(fresh))
+    check_network(local_plan, chain_of(fresh))
 
 
 def test_deploy__own_payment_token__checked_and_used(

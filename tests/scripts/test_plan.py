@@ -165,15 +165,15 @@ def _court(**values: Any) -> Callable[[Document], None]:
             "reach: 6 s are over before the block of the draw has come, 6 blocks of 1 s ahead",
         ),
         (
-            _set("block_seconds", value=0.01),
-            "open_period: 3 s are longer than hashes can be read: 256 blocks of 0.01 s",
+            _set("block_seconds", value=0.0003),
+            "open_period: 3 s are longer than hashes can be read: 8,191 blocks of 0.0003 s",
         ),
         (
             lambda document: (
-                _set("block_seconds", value=0.0007)(document),
-                _set("history_blocks", value=8_191)(document),
+                _set("block_seconds", value=0.02)(document),
+                _set("history_blocks", value=256)(document),
             ),
-            "reach: 6 s are longer than hashes can be read: 8,191 blocks of 0.0007 s",
+            "reach: 6 s are longer than hashes can be read: 256 blocks of 0.02 s",
         ),
         (_benchmark(fault_period=97), "fault_period: a failure can be reported 2 min 1 s after"),
         (
@@ -235,8 +235,8 @@ def test_load__mistake__one_line(
         (_court(draw_delay=1), "draw_delay: must be at least 2 blocks"),
         (_court(draw_delay=60), "draw_time: 1 min are over before the block of the draw has come"),
         (
-            _court(draw_time=259, period=259),
-            "draw_time: 4 min 19 s are longer than hashes can be read: 256 blocks of 1 s",
+            _court(draw_time=8_194, period=8_194),
+            "draw_time: 2 h 16 min are longer than hashes can",
         ),
         (_court(draw_time=61), "draw_time: must be at most a period"),
         (

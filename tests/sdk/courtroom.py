@@ -31,6 +31,7 @@ from teraproof.market.signers import KeySigner
 from teraproof.market.ui import QuietUi
 from teraproof.protocol import messages
 from teraproof.protocol.capability import of_job
+from teraproof.protocol.digests import Origin, result_digest
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Exit
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order
@@ -161,22 +162,27 @@ class Courtroom:
         self.send(self.operator, self.market.jobs, self.market.jobs.accept(placed.terms))
         return placed
 
-    def attested(self, result: bytes, **changes: Any) -> Job:
-        """A judged job with this result on chain."""
+    def digest(self, job: bytes, listed: bytes) -> bytes:
+        """What the provider attests of a result with this manifest."""
+        return result_digest(listed, Origin(job, self.owner.address))
+
+    def attested(self, listed: bytes, **changes: Any) -> Job:
+        """A judged job with the result of this manifest on chain."""
         placed = self.accepted(**changes)
-        now = self.market.now()
+        now, result = self.market.now(), self.digest(placed.job, listed)
         data = self.market.jobs.attest(placed.terms, result, b"\x03" * 32, now, now, b"")
         self.send(self.operator, self.market.jobs, data)
         return self.find(placed.job)
 
-    def trusted(self, result: bytes) -> Job:
-        return self.attested(result, judged=Judged.TRUSTED)
+    def trusted(self, listed: bytes) -> Job:
+        return self.attested(listed, judged=Judged.TRUSTED)
 
     def find(self, job: bytes) -> Job:
         return jobs.find(self.market, job.hex())
 
-    def signed(self, job: bytes, spec: bytes, result: bytes, key: LocalAccount) -> dict[str, Any]:
+    def signed(self, job: bytes, spec: bytes, listed: bytes, key: LocalAccount) -> dict[str, Any]:
         """An attestation as an agent shows it."""
+        result = self.digest(job, listed)
         said = messages.Attestation(job, spec, result, b"\x03" * 32, 1, 2)
         signature = messages.sign(self.market.jobs_domain, said, key)
         return {

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from teraproof.courts.votes import Opinion, Vote
-from teraproof.protocol.digests import result_digest
+from teraproof.market.credits import credits_of
+from teraproof.protocol.digests import Origin
 from teraproof.protocol.errors import Exit
 from tests.sdk.courtroom import Courtroom, Person, deploy_court
 from tests.support.anvil import Anvil
@@ -62,12 +65,30 @@ def test_not_disputed__why_and_what_can_be_done(lone: Courtroom, step: str) -> N
     for job, status in ((lone.post().job, "open"), (lone.accepted().job, "assigned")):
         line = said(job)
         assert f"is {status}: nothing to dispute yet" in line and "dispute open" not in line
-    assert "no jurors decide on it" in said(lone.trusted(result_digest(TRUTH)).job)
-    attested = lone.attested(result_digest(TRUTH))
+    assert "no jurors decide on it" in said(lone.trusted(TRUTH).job)
+    attested = lone.attested(TRUTH)
     assert f"dispute open {lone.name(attested)[:18]}" in said(attested.job)
     lone.anvil.increase_time(10 * 60 + 1)
     line = said(attested.job)
     assert "window is over" in line and "dispute open" not in line
+
+
+def test_convict__in_a_dispute__price_at_once_and_the_bond_in_the_end(
+    lone: Courtroom, tmp_path: Path
+) -> None:
+    job = lone.attested(TRUTH)
+    lone.dispute(job)
+    file = tmp_path / "said.json"
+    file.write_text(json.dumps(lone.signed(job.job, job.terms.order.spec, b"other", lone.operator)))
+    shown = lone.stranger.shown("dispute", "convict", lone.name(job), "--first", str(file))
+    assert "its dispute goes on, for its bonds alone" in shown
+    assert lone.find(job.job).outcome == "refunded"
+    assert credits_of(lone.market, lone.stranger.address).stake == 0
+    before = credits_of(lone.market, lone.tenant.address).payment
+    lone.anvil.increase_time(lone.court.longest(job.terms.order.duration, "latest"))
+    shown = lone.tenant.shown("dispute", "claim", lone.name(job))
+    assert "of the bonds to " + lone.tenant.address in shown
+    assert credits_of(lone.market, lone.tenant.address).payment > before
 
 
 @pytest.mark.parametrize(
@@ -90,12 +111,12 @@ def test_not_disputed__why_and_what_can_be_done(lone: Courtroom, step: str) -> N
 def test_appeal__amounts_of_both_ends__and_that_no_juror_is_left(
     lone: Courtroom, vote: Vote, who: str, won: str, lost: str
 ) -> None:
-    job = lone.attested(result_digest(b"another" if vote is Vote.WRONG else TRUTH))
+    job = lone.attested(b"another" if vote is Vote.WRONG else TRUTH)
     lone.dispute(job)
     listed = lone.tenant.run("job", "status", lone.name(job)).output
     assert f"dispute status {lone.name(job)[:18]}" in " ".join(listed.split())
     lone.draw(job)
-    lone.vote(job, Opinion.of(vote, TRUTH, 0), {})
+    lone.vote(job, Opinion.of(vote, TRUTH, Origin(job.job, lone.owner.address), 0), {})
     person: Person = getattr(lone, who)
     shown = person.shown("dispute", "appeal", lone.name(job))
     assert won in shown and lost in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from eth_account import Account
 from teraproof.courts.docket import Member, Phase
 from teraproof.courts.votes import Opinion, Vote
 from teraproof.market.credits import credits_of
+from teraproof.market.jobs import Job
 from teraproof.market.jury import Jury
-from teraproof.protocol.digests import manifest, result_digest
+from teraproof.protocol.digests import Origin, manifest
 from teraproof.protocol.errors import Exit
 from teraproof.protocol.terms import Judged
 from tests.sdk.courtroom import (
@@ -58,12 +60,12 @@ def room(full: Courtroom) -> Iterator[Courtroom]:
         yield full
 
 
-def right(number: int = 0) -> Opinion:
-    return Opinion.of(Vote.RIGHT, TRUTH, number)
+def opinion_of(vote: Vote, job: Job, number: int = 0) -> Opinion:
+    """What a juror says whose own run gave the truth."""
+    return Opinion.of(vote, TRUTH, Origin(job.job, str(job.provider)), number)
 
 
-def wrong(number: int = 0) -> Opinion:
-    return Opinion.of(Vote.WRONG, TRUTH, number)
+right, wrong = partial(opinion_of, Vote.RIGHT), partial(opinion_of, Vote.WRONG)
 
 
 def paid(room: Courtroom, person: Person) -> int:
@@ -217,7 +219,7 @@ def test_order_for_a_court__says_who_would_judge_it_and_what_a_dispute_takes(
 def test_wrong_result__the_tenant_gets_price_compensation_and_what_the_jurors_leave(
     room: Courtroom,
 ) -> None:
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     name, bond = room.name(job), PRICE + (REDRAW + PANEL // 2) * FEE
     opened = room.tenant.json("dispute", "open", name, "--output", str(room.home / "none"))
     assert opened["bond"] == str(bond) and opened["served"] is False
@@ -234,7 +236,7 @@ def test_wrong_result__the_tenant_gets_price_compensation_and_what_the_jurors_le
     code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "next", name)
     assert code == "not_ready" and "jurors run the job and commit" in said
 
-    room.vote(job, wrong(), {})
+    room.vote(job, wrong(job), {})
     status = room.stranger.json("dispute", "status", name)
     assert (status["phase"], status["ruling"]) == ("ruled", "wrong")
     shown = room.stranger.shown("dispute", "status", name)
@@ -262,11 +264,11 @@ def test_wrong_result__the_tenant_gets_price_compensation_and_what_the_jurors_le
 
 
 def test_right_result__disputed_and_appealed__costs_the_tenant_all_votes(room: Courtroom) -> None:
-    job = room.attested(result_digest(TRUTH))
+    job = room.attested(TRUTH)
     name = room.name(job)
     room.tenant.json("dispute", "open", name, "--output", str(room.home / "none"))
     room.draw(job)
-    room.vote(job, right(), {})
+    room.vote(job, right(job), {})
     code, said = room.owner.fails(Exit.REFUSED, "dispute", "appeal", name)
     assert code == "not_loser" and f"is against {room.tenant.address}" in said
     room.tenant.json("dispute", "appeal", name)
@@ -278,7 +280,7 @@ def test_right_result__disputed_and_appealed__costs_the_tenant_all_votes(room: C
     earlier = {place.juror for place in room.read(job).rounds[0].places}
     assert not earlier & {place.juror for place in room.read(job).current.places}
     cast = room.cast(job)
-    room.vote(job, right(2), {})
+    room.vote(job, right(job, 2), {})
     room.stranger.json("dispute", "next", name)
     bonds = PRICE + (REDRAW + PANEL // 2) * FEE + APPEAL * FEE
     assert paid(room, room.tenant) == bonds - (PANEL + cast) * FEE
@@ -287,11 +289,11 @@ def test_right_result__disputed_and_appealed__costs_the_tenant_all_votes(room: C
 
 def test_wrong_result__the_provider_appeals_from_its_credit_and_loses(room: Courtroom) -> None:
     """Bonds of the loser pay first: the tenant gets its own back whole."""
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     name = room.name(job)
     room.dispute(job)
     room.draw(job)
-    room.vote(job, wrong(), {})
+    room.vote(job, wrong(job), {})
     code, said = room.owner.fails(Exit.FAULT, "dispute", "appeal", name, "--from-credit")
     assert code == "failed" and "0 tUSD of credit" in said
     jobs_contract = room.market.jobs
@@ -302,7 +304,7 @@ def test_wrong_result__the_provider_appeals_from_its_credit_and_loses(room: Cour
     assert [one["what"] for one in appealed["transactions"]] == ["appeal"]
     room.draw(job)
     fees = (PANEL + room.cast(job)) * FEE
-    room.vote(job, wrong(2), {})
+    room.vote(job, wrong(job, 2), {})
     room.stranger.json("dispute", "claim", name)
     bond = PRICE + (REDRAW + PANEL // 2) * FEE
     assert paid(room, room.tenant) == PRICE + bond - max(0, fees - APPEAL * FEE)
@@ -311,7 +313,7 @@ def test_wrong_result__the_provider_appeals_from_its_credit_and_loses(room: Cour
 
 
 def test_silent_jury__a_larger_one__the_requester_first_then_anyone(room: Courtroom) -> None:
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     name = room.name(job)
     room.dispute(job)
     room.draw(job)
@@ -327,7 +329,7 @@ def test_silent_jury__a_larger_one__the_requester_first_then_anyone(room: Courtr
     assert room.tenant.json("dispute", "next", name)["done"] == "redraw"
     room.draw(job)
     cast = room.cast(job)
-    room.vote(job, wrong(1), {})
+    room.vote(job, wrong(job, 1), {})
     room.pass_phase(job)
     room.stranger.json("dispute", "claim", name)
     bond = PRICE + (REDRAW + PANEL // 2) * FEE
@@ -335,7 +337,7 @@ def test_silent_jury__a_larger_one__the_requester_first_then_anyone(room: Courtr
 
 
 def test_no_jury_ever__the_tenant_pays_and_gets_its_bond_back(room: Courtroom) -> None:
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     room.dispute(job)
     room.pass_phase(job)  # nobody draws
     assert room.standing(job) is Phase.FAILED
@@ -347,7 +349,7 @@ def test_no_jury_ever__the_tenant_pays_and_gets_its_bond_back(room: Courtroom) -
 
 
 def test_withheld_result__decided_and_nobody_fined(room: Courtroom) -> None:
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     room.dispute(job)
     room.draw(job)
     room.vote(job, Opinion(Vote.WITHHELD), {})
@@ -358,14 +360,14 @@ def test_withheld_result__decided_and_nobody_fined(room: Courtroom) -> None:
 
 
 def test_silent_juror__fined_and_said_so(room: Courtroom) -> None:
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     room.dispute(job)
     room.draw(job)
     places = room.read(job).current.places
     silent = min(places, key=lambda place: place.votes)
     if 2 * silent.votes >= PANEL:
         pytest.skip("one juror has the whole jury")
-    room.vote(job, wrong(), {silent.number: None})
+    room.vote(job, wrong(job), {silent.number: None})
     room.pass_phase(job)
     claimed = room.stranger.json("dispute", "claim", room.name(job))
     assert f"juror {silent.juror} is fined" in " ".join(claimed["lines"])
@@ -378,7 +380,7 @@ def test_open__who_and_what_and_when__each_refusal_has_its_code(room: Courtroom)
     def refused(name: str, person: Person = room.tenant) -> tuple[str, str]:
         return person.fails(Exit.REFUSED, "dispute", "open", name)
 
-    trusted = room.trusted(result_digest(LIE))
+    trusted = room.trusted(LIE)
     code, said = refused(room.name(trusted))
     assert code == "not_judged" and "--judged court" in said
     waiting = room.accepted()
@@ -386,13 +388,13 @@ def test_open__who_and_what_and_when__each_refusal_has_its_code(room: Courtroom)
     assert code == "not_open" and "is assigned" in said
     code, said = room.stranger.fails(Exit.REFUSED, "dispute", "status", "0x" + waiting.job.hex())
     assert code == "not_disputed" and "is assigned: nothing to dispute yet" in said
-    job = room.attested(result_digest(LIE))
+    job = room.attested(LIE)
     code, said = refused(room.name(job), room.stranger)
     assert code == "not_requester" and room.tenant.address in said
     room.dispute(job)
     code, said = refused(room.name(job))
     assert code == "not_open" and "disputed already" in said
-    late = room.attested(result_digest(LIE))
+    late = room.attested(LIE)
     room.anvil.increase_time(10 * 60 + 1)
     code, said = refused(room.name(late))
     assert code == "time_over" and "challenge window" in said
@@ -404,7 +406,7 @@ def test_open__evidence_and_a_result_that_is_here_already(room: Courtroom, tmp_p
     (result / "out").write_bytes(b"what I was given")
     said = tmp_path / "why.txt"
     said.write_text("the third number is odd")
-    job = room.attested(result_digest(manifest(result)))
+    job = room.attested(manifest(result))
     line = ("dispute", "open", room.name(job), "--output", str(result), "--evidence", str(said))
     with room.anvil.isolated():
         opened = room.tenant.json(*line)
@@ -420,10 +422,10 @@ def test_open__evidence_and_a_result_that_is_here_already(room: Courtroom, tmp_p
 
 
 def test_convict__two_results__by_anyone(room: Courtroom, tmp_path: Path) -> None:
-    job = room.attested(result_digest(TRUTH))
+    job = room.attested(TRUTH)
     spec = job.terms.order.spec
     file = tmp_path / "said.json"
-    other = room.signed(job.job, spec, result_digest(LIE), room.operator)
+    other = room.signed(job.job, spec, LIE, room.operator)
     file.write_text(json.dumps({"status": "attested", "attestation": other}))
     done = room.stranger.json("dispute", "convict", room.name(job), "--first", str(file))
     assert done["done"] == "convict"
@@ -441,7 +443,7 @@ def test_convict__before_an_attestation__two_files_or_another_specification(
     files = []
     for number, result in enumerate((TRUTH, LIE)):
         files.append(tmp_path / f"{number}.json")
-        signed = room.signed(job.job, spec, result_digest(result), room.operator)
+        signed = room.signed(job.job, spec, result, room.operator)
         files[-1].write_text(json.dumps(signed))
     line = ("dispute", "convict", room.name(job), "--first", str(files[0]))
     code, said = room.stranger.fails(Exit.REFUSED, *line)
@@ -451,7 +453,7 @@ def test_convict__before_an_attestation__two_files_or_another_specification(
     with room.anvil.isolated():
         room.stranger.json(*line, "--second", str(files[1]))
         assert paid(room, room.tenant) == PRICE
-    strange = room.signed(job.job, b"\x09" * 32, result_digest(TRUTH), room.operator)
+    strange = room.signed(job.job, b"\x09" * 32, TRUTH, room.operator)
     files[0].write_text(json.dumps(strange))
     room.stranger.json(*line)
     assert paid(room, room.tenant) == PRICE
@@ -472,9 +474,9 @@ def test_convict__before_an_attestation__two_files_or_another_specification(
 def test_convict__file_that_is_no_attestation__one_line(
     change: dict[str, Any], room: Courtroom, tmp_path: Path
 ) -> None:
-    job = room.attested(result_digest(TRUTH))
+    job = room.attested(TRUTH)
     file = tmp_path / "said.json"
-    said = room.signed(job.job, job.terms.order.spec, result_digest(LIE), room.operator)
+    said = room.signed(job.job, job.terms.order.spec, LIE, room.operator)
     file.write_text(json.dumps({**said, **change}))
     line = ("dispute", "convict", room.name(job), "--first", str(file))
     if change == {"attestation": []}:  # then the document itself counts
@@ -489,10 +491,10 @@ def test_convict__file_that_is_no_attestation__one_line(
 
 
 def test_convict__signed_by_another__no_fault(room: Courtroom, tmp_path: Path) -> None:
-    job = room.attested(result_digest(TRUTH))
+    job = room.attested(TRUTH)
     file = tmp_path / "said.json"
-    forged = room.signed(job.job, job.terms.order.spec, result_digest(LIE), Account.create())
+    forged = room.signed(job.job, job.terms.order.spec, LIE, Account.create())
     file.write_text(json.dumps(forged))
     line = ("dispute", "convict", room.name(job), "--first", str(file))
     code, said = room.stranger.fails(Exit.REFUSED, *line)
-    assert code == "no_fault" and f"present operator {room.operator.address}" in said
+    assert code == "no_fault" and "that key was not the operator" in said

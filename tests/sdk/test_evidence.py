@@ -11,7 +11,6 @@ import pytest
 from teraproof.errors import LocalError
 from teraproof.market import evidence
 from teraproof.market.jobs import Job
-from teraproof.protocol.digests import result_digest
 from teraproof.protocol.dispute import EVIDENCE_BYTES
 from teraproof.protocol.errors import Code, Exit
 from tests.sdk.courtroom import Courtroom, deploy_court
@@ -44,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def disputed(room: Courtroom, file: Path | None) -> Job:
-    job = room.attested(result_digest(b"a lie"))
+    job = room.attested(b"a lie")
     more = () if file is None else ("--evidence", str(file))
     opened = room.tenant.json("dispute", "open", room.name(job), *more)
     assert (file is not None) == any("dispute evidence" in line for line in opened["notes"])

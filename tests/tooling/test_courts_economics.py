@@ -122,8 +122,35 @@ def test_conduct__a_tenant_that_is_right_never_pays_more_than_it_gets_back() -> 
 
 
 def test_conduct__an_honest_provider_that_is_robbed_gains_by_its_appeal() -> None:
-    assert attacks.appeal_gain(SHIPPED, 0.0, loser_pays=True) > 0
-    assert attacks.appeal_gain(SHIPPED, 1.0, loser_pays=False) < 0
+    assert attacks.appeal_gain(SHIPPED, 0.0, 1.0) > 0
+    assert attacks.appeal_gain(SHIPPED, 1.0, 0.0) < 0
+    # Also where jurors that had no time have said WITHHELD, with a collateral of the price.
+    assert attacks.appeal_gain(SHIPPED, 1.0, SHIPPED.late_part) > 0
+
+
+def test_served_late__loses_the_price_and_more_though_it_wins() -> None:
+    """A right result that was kept back until the appeal."""
+    provider, tenant = attacks.served_late(SHIPPED)
+    assert provider < 0
+    # Its threat costs it as much as it costs the tenant, beyond the price that is at stake.
+    assert tenant == pytest.approx(-1 - (1 - SHIPPED.protocol_fee - provider))
+    # By the common rule it would have kept a half of the price.
+    kept, threatened = attacks.served_late(replace(SHIPPED, late_part=1.0))
+    assert kept > 0.4 and threatened < tenant - 1
+    exact = attacks.served_late(SHIPPED, 1 - WORLD.absent)
+    found = attacks.served_late_drawn(SHIPPED, WORLD.absent, RUNS, SEED)
+    assert near(exact[0], found[0]) and near(exact[1], found[1])
+
+
+def test_served_late__the_money_is_that_of_whole_disputes() -> None:
+    """A coalition that says WITHHELD falsely pays its half, and the honest provider the other."""
+    rules, world = replace(SHIPPED, late_part=0.5), replace(WORLD, colluding=0.45, absent=0.0)
+    common = replace(rules, late_part=1.0)
+    liar, strategy = Party.TENANT, Strategy()
+    half, whole = (expected(one, world, liar, strategy) for one in (rules, common))
+    assert half.wrong == whole.wrong
+    assert half.money > whole.money and half.honest_party < whole.honest_party
+    assert half.money + half.honest_party == pytest.approx(whole.money + whole.honest_party)
 
 
 def test_search__whatever_its_friends_do__a_third_of_the_seats_gains_nothing_by_a_lie() -> None:

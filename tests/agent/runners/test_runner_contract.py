@@ -26,7 +26,7 @@ from provider_agent.runners import receipt as receipts
 from provider_agent.runners.base import MIB, Limits, Phase, Reason, RunRequest, RunState
 from teraproof.errors import LocalError, SpecError
 from teraproof.protocol import jobspec
-from teraproof.protocol.digests import check_path, parse_manifest
+from teraproof.protocol.digests import Origin, check_path, parse_manifest
 from teraproof.protocol.outcome import FAILURE
 from teraproof.protocol.receipt import Receipt
 from tests.support import runs
@@ -164,7 +164,7 @@ def make_tree(work: Path, names: list[bytes]) -> None:
 
 def check_kept(results: Results, state: RunState, collected: Path | None, log: Path) -> None:
     """The run can be kept, and the tenant can read what it is."""
-    receipt = receipts.of_run(JOB, RUN, state).canonical()
+    receipt = receipts.of_run(Origin(JOB, "0x" + "0e" * 20), RUN, state).canonical()
     kept = results.keep(JOB, state, collected, log, receipt)
     listed = parse_manifest(kept.manifest)
     assert all(check_path(entry.path) for entry in listed)
@@ -252,7 +252,7 @@ def test_run__however_it_ends__can_be_kept(tmp_path: Path, kind: str) -> None:
 def test_keep__outputs_that_no_manifest_can_describe__a_failure_of_the_job(tmp_path: Path) -> None:
     make_tree(tmp_path, ["e\u0301".encode()])
     state = RunState(Phase.EXITED, Reason.EXITED, 0, 1, 2)
-    receipt = receipts.of_run(JOB, RUN, state).canonical()
+    receipt = receipts.of_run(Origin(JOB, "0x" + "0e" * 20), RUN, state).canonical()
     kept = Results(tmp_path / "results").keep(
         JOB, state, tmp_path / "out", tmp_path / "no log", receipt
     )

@@ -43,7 +43,9 @@ class CourtActions(JuryActions):
         before = self.books
         if not why.reasons:
             self.court_pays(trial, rule)
-            if trial.is_for_requester(trial.ruling()[0]):
+            if job.status is Status.REFUNDED:
+                pass  # by a conviction: the bonds are all that is left
+            elif trial.is_for_requester(trial.ruling()[0]):
                 # Nobody earns a bounty by a verdict, whoever carries it out.
                 self.refunding(rule, job, job.provider)
             else:
@@ -52,9 +54,11 @@ class CourtActions(JuryActions):
         done = self.act("jobs.conclude", args, hunter, why, rule)
         if done:
             won = trial.is_for_requester(trial.ruling()[0])
-            self.become(job, Status.REFUNDED if won else Status.SETTLED)
+            if job.status is Status.DISPUTED:
+                self.become(job, Status.REFUNDED if won else Status.SETTLED)
+                self.kept_its_word(job, trial, before)
             self.seats_after_fines(trial)
-            self.kept_its_word(job, trial, before)
+            del self.trials[job.id]
             self.tally.notes[f"disputes: {trial.ruling()[0].name}"] += 1
         return done
 
@@ -67,7 +71,9 @@ class CourtActions(JuryActions):
         self.seizing(rule, self.jobs_address, job.provider, job.id, tenant, hunter, *split)
 
     def court_pays(self, trial: Trial, rule: Rule) -> None:
-        """Votes that earned it, from the loser first; the rest of each bond to its payer."""
+        """Votes that earned it, from the loser first, but half each where an appeal has turned
+        WITHHELD; the rest of each bond to its payer.
+        """
         case = trial.case
         won = trial.is_for_requester(trial.ruling()[0])
         bonds = {case.requester: trial.bond, case.provider: 0}
@@ -76,14 +82,14 @@ class CourtActions(JuryActions):
             bonds[appellant] += trial.appeal_bond
         self.escrows -= sum(bonds.values())
         loser, winner = (case.provider, case.requester)[:: 1 if won else -1]
+        from_loser = min(trial.losers_part(), bonds[loser])
+        bonds[loser] -= from_loser
+        bonds[winner] -= trial.paid() - from_loser
         for jury in trial.juries:
             for place, (leaf, _) in enumerate(jury.places):
                 juror = self.owner_of(leaf)
-                earned, fine = trial.earns(jury, place), trial.fine(jury, place)
-                rule.add(("owed", self.providers[juror].payout), earned)
-                from_loser = min(earned, bonds[loser])
-                bonds[loser] -= from_loser
-                bonds[winner] -= earned - from_loser
+                rule.add(("owed", self.providers[juror].payout), trial.earns(jury, place))
+                fine = trial.fine(jury, place)
                 if fine:
                     self.fining(rule, juror, fine)
         assert min(bonds.values()) >= 0, "E1: the bonds do not cover the votes"
@@ -162,26 +168,25 @@ class CourtActions(JuryActions):
         assert got[payout] >= whole - self.missing(trial), "an honest provider lost by a dispute"
 
     def missing(self, trial: Trial) -> int:
-        """What jurors were paid beyond the loser's bonds: the winner's part, never more."""
-        paid = sum(
-            trial.earns(jury, place) for jury in trial.juries for place in range(len(jury.places))
-        )
+        """What jurors were paid beyond the loser's part and bonds: the winner's, never more."""
         won = trial.is_for_requester(trial.ruling()[0])
         lost = 0 if won else trial.bond
         if trial.appellant and (trial.appellant == trial.case.requester) != won:
             lost += trial.appeal_bond
-        return max(0, paid - lost)
+        return trial.paid() - min(trial.losers_part(), lost)
 
     # ------------------------------------------------------------------- without any jury
 
     def signed_for(self) -> list[Job]:
-        return self.with_status(Status.ASSIGNED, Status.ATTESTED)
+        return self.with_status(Status.ASSIGNED, Status.ATTESTED, Status.DISPUTED)
 
     @action(1.2, lambda self: self.signed_for())
     def convict(self) -> None:
         """Two results, or another specification; and what shows no fault."""
         job = self.pick([*self.signed_for(), *self.disputed()])
-        operator, n = self.operator_of(job.provider), self.number()
+        n = self.number()
+        # Also keys that were let go meanwhile, or named too late.
+        operator = self.pick((self.operator_of(job.provider), *self.could_attest(job)))
         signer = operator if self.chance(0.9) else self.pick([*KEYS])
         one = Statement(job.order.spec, keccak(text=f"one {n}"), bytes(32), 1, 2)
         other = replace(one, result=keccak(text=f"other {n}")) if self.chance(0.8) else one
@@ -190,22 +195,28 @@ class CourtActions(JuryActions):
             one = replace(one, spec=keccak(text="another specification"))
         self.convict_by(job, one, signer, recorded or other, "" if recorded else operator)
 
+    def could_attest(self, job: Job) -> list[str]:
+        """The provider's keys from the assignment to the attestation."""
+        until = job.record.attested_at if job.record else self.now
+        return self.keys_of(job.provider, job.assigned_at, until)
+
     def convict_by(
         self, job: Job, one: Statement, signer: str, other: Statement, other_signer: str
     ) -> bool:
         def sign(said: Statement, by: str) -> bytes:
             return signature(self.world.jobs, Attestation(job.id, *said.abi_tuple()), by)
 
-        operator, why, rule = self.operator_of(job.provider), Why(), Rule(self.books)
-        why.need(job.status in (Status.ASSIGNED, Status.ATTESTED), "not attested")
-        why.need(signer == operator, "not the operator's attestation")
+        why, rule = Why(), Rule(self.books)
+        why.need(job in self.signed_for(), "not attested")
+        why.need(signer in self.could_attest(job), "not the operator's attestation")
         if one.spec == job.order.spec:
             is_known = other == job.statement and not other_signer
-            why.need(is_known or other_signer == operator, "not the operator's attestation")
+            why.need(is_known or other_signer == signer, "not the operator's attestation")
             why.need(one.result != other.result, "no fault")
         hunter = self.pick((STRANGER, STRANGER, job.terms.requester, job.provider))
         if not why.reasons:
-            self.refunding(rule, job, hunter)
+            # Of a job in dispute nobody gets the bounty: who is about to lose gains nothing by it.
+            self.refunding(rule, job, job.provider if job.id in self.trials else hunter)
         record = job.record or Record(OWNERS[0], self.now, self.now, 0, bytes(32))
         signed = sign(other, other_signer) if other_signer else b""
         args = (
@@ -214,5 +225,6 @@ class CourtActions(JuryActions):
         )  # fmt: skip
         done = self.act("jobs.convict", args, hunter, why, rule)
         if done:
+            self.tally.notes["convictions in a dispute"] += job.id in self.trials
             self.become(job, Status.REFUNDED)
         return done

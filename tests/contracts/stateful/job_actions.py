@@ -133,22 +133,22 @@ class JobActions(ManagerActions):
             min_score=0,
         )
 
-    def ordering(self, why: Why, order: Order) -> None:
-        """What posted and hired jobs have in common."""
+    def ordering(self, why: Why, order: Order, provider: str = ZERO_ADDRESS) -> None:
+        """What posted and hired jobs have in common; whoever is hired takes it."""
         why.need(self.now >= self.paused_until, "orders are paused")
         why.need(0 < order.max_price < 2**120, "price out of bounds")
         why.need(order.collateral < 2**120, "collateral out of bounds")
         why.need(order.duration > 0, "zero duration")
-        life = order.duration + self.window + self.p.lock_margin + self.judging(why, order)
+        life = self.life_of(why, order, self.window, provider)
         why.need(life <= self.p.max_lock, "duration too long")
 
-    def judging(self, why: Why, order: Order) -> int:
+    def judging(self, why: Why, order: Order, provider: str) -> int:
         """What a judged order asks for; the seconds that a dispute over it can take."""
         raise NotImplementedError
 
-    def life_of(self, order: Order, window: int) -> int:
-        """Seconds from the acceptance to the end of the lock."""
-        return order.duration + window + self.p.lock_margin + self.judging(Why(), order)
+    def life_of(self, why: Why, order: Order, window: int, provider: str) -> int:
+        """Seconds from the acceptance by a provider to the end of the lock."""
+        return order.duration + window + self.p.lock_margin + self.judging(why, order, provider)
 
     def paying(self, why: Why, rule: Rule, tenant: str, price: int, credit: bool) -> None:
         source = ("owed" if credit else "usd", tenant)
@@ -246,7 +246,8 @@ class JobActions(ManagerActions):
         )
         credit = self.books["owed", tenant] + 1 >= quote.price
         why, rule = Why(), Rule(self.books)
-        self.ordering(why, order)
+        owner = self.provider_of(quote.operator)
+        self.ordering(why, order, owner)
         why.need(self.now <= quote.expires, "expired")
         why.need(quote.requester in (ZERO_ADDRESS, tenant), "another requester")
         why.need(signer == quote.operator, "not the operator's")
@@ -256,7 +257,7 @@ class JobActions(ManagerActions):
         why.need(quote.nonce >> 128 == bound, "earlier consent")
         self.paying(why, rule, tenant, quote.price, credit)
         job = Job(self.terms_for(tenant, order))
-        expires_at = self.now + self.life_of(order, self.window)
+        expires_at = self.now + self.life_of(Why(), order, self.window, owner)
         lock = (job.id, order.collateral, expires_at)
         provider = self.locking(why, self.jobs_address, quote.operator, *lock, 0)
         if not why.reasons:
@@ -295,7 +296,8 @@ class JobActions(ManagerActions):
         why.need(self.now >= self.paused_until, "orders are paused")
         why.need(job.status is Status.OPEN, "not open")
         why.need(self.now <= self.open_until(job), "no longer open")
-        life = self.life_of(order, job.terms.challenge_window)
+        owner = self.provider_of(operator)
+        life = self.life_of(why, order, job.terms.challenge_window, owner)
         lock = (job.id, order.collateral, self.now + life)
         provider = self.locking(why, self.jobs_address, operator, *lock, order.min_stake)
         why.need(not job.allowed or provider in job.allowed, "not allowed")

@@ -9,7 +9,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from teraproof.protocol.dispute import Case, Statement
-from teraproof.protocol.terms import Order, Record, Status
+from teraproof.protocol.terms import ZERO_ADDRESS, Order, Record, Status
 from tests.contracts import headers
 from tests.contracts.court import expected_places
 from tests.contracts.revm import SPACING
@@ -52,11 +52,14 @@ class JuryActions(JurorActions):
 
     # -------------------------------------------------------------------------------- tools
 
-    def judging(self, why: Why, order: Order) -> int:
+    def judging(self, why: Why, order: Order, provider: str) -> int:
         if order.judged <= REFUSABLE:
             return 0
         why.need(order.judged > 2**128, "unknown way to judge")
-        seats = self.seats_now() if order.judged.to_bytes(32, "big") == CAPABILITY else 0
+        seats = 0
+        if order.judged.to_bytes(32, "big") == CAPABILITY:
+            own = self.seats.get(provider)
+            seats = self.seats_now() - (own.seats if own else 0)
         asked = self.p.panel_min + order.max_price // self.p.price_per_seat
         why.need(seats >= asked, "too few jurors")
         why.need(order.duration <= self.p.max_duration, "job too long")
@@ -68,8 +71,10 @@ class JuryActions(JurorActions):
         return self.trials[job.id]
 
     def disputed(self, *phases: int) -> list[Job]:
-        """Disputed jobs, of these phases alone if some are named."""
-        found = self.with_status(Status.DISPUTED)
+        """Jobs with an open dispute, also of convicted providers; of these phases alone if some
+        are named.
+        """
+        found = [job for job in self.jobs if job.id in self.trials]
         return [j for j in found if not phases or self.trial_of(j).phase(self.now) in phases]
 
     def moments(self) -> set[int]:
@@ -123,6 +128,7 @@ class JuryActions(JurorActions):
             record.provider,
             sender,
             self.operator_of(job.provider),
+            ZERO_ADDRESS,
             job.order.judged.to_bytes(32, "big"),
             statement.result,
             job.price,
@@ -175,7 +181,7 @@ class JuryActions(JurorActions):
         shown = header if self.chance(0.95) else headers.build(jury.target, self.now + 1, word)
         why = Why()
         why.need(not jury.drawn_at, "already drawn")
-        why.need(self.now <= jury.asked_at + self.p.draw_time, "too late to draw")
+        why.need(self.now <= jury.asked_at + self.p.draw_time, "not the time")
         why.need(shown == header, "not of that block")
         done = self.act("disputes.draw", (trial.case.abi_tuple(), shown), STRANGER, why)
         if done:
@@ -243,7 +249,7 @@ class JuryActions(JurorActions):
     def commit_as(self, job: Job, place: int, *, honest: bool) -> bool:
         trial = self.trial_of(job)
         jury, why = trial.jury, Why()
-        why.need(jury.can_commit(self.now, trial.case.duration), "not the time to commit")
+        why.need(jury.can_commit(self.now, trial.case.duration), "not the time")
         why.need(place < len(jury.places), "no such place")
         why.need(place not in jury.committed, "has committed")
         sender, juror, vote = STRANGER, STRANGER, self.vote_of(job, honest)
@@ -278,7 +284,7 @@ class JuryActions(JurorActions):
     def reveal_as(self, job: Job, place: int, vote: Vote) -> bool:
         trial = self.trial_of(job)
         jury, why = trial.jury, Why()
-        why.need(jury.can_reveal(self.now, trial.case.duration), "not the time to reveal")
+        why.need(jury.can_reveal(self.now, trial.case.duration), "not the time")
         waits = place in jury.committed and place not in jury.revealed
         why.need(waits, "nothing to reveal")
         why.need(jury.committed.get(place) == vote, "not what was committed")
@@ -304,7 +310,7 @@ class JuryActions(JurorActions):
         self.maybe_go(0.15, until - self.p.redraw_time // 2 + self.pick((0, 1)))
         sender = self.pick((trial.case.requester, trial.case.requester, STRANGER))
         why = Why()
-        why.need(trial.phase(self.now) == FAILED, "not the time to redraw")
+        why.need(trial.phase(self.now) == FAILED, "not the time")
         mine = sender == trial.case.requester
         why.need(mine or 2 * (until - self.now) < self.p.redraw_time, "the requester's turn")
         if self.act("disputes.redraw", (trial.case.abi_tuple(),), sender, why):
@@ -319,7 +325,7 @@ class JuryActions(JurorActions):
         others = (trial.case.provider, trial.case.requester, STRANGER)
         sender = loser if self.chance(0.85) else self.pick(others)
         why, rule = Why(), Rule(self.books)
-        why.need(trial.phase(self.now) == RULED, "not the time to appeal")
+        why.need(trial.phase(self.now) == RULED, "not the time")
         operator = self.operator_of(trial.case.provider)
         losers = (loser, operator) if loser == trial.case.provider else (loser,)
         why.need(sender in losers, "not the loser")

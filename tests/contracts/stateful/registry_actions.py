@@ -34,6 +34,8 @@ class RegistryActions(Core):
         super().__post_init__()
         # (owner, operator, nonce) of every consent that was signed.
         self.consents: list[tuple[str, str, int]] = []
+        self.spans: dict[tuple[str, str], tuple[int, int]] = {}
+        """Owner and key: when the key first spoke for it, and when it last did."""
 
     def consent(self, owner: str, operator: str, nonce: int, expires: int, signer: str) -> bytes:
         message = OperatorConsent(owner, operator, nonce, expires)
@@ -77,6 +79,8 @@ class RegistryActions(Core):
     def bound(self, owner: str, operator: str, nonce: int) -> None:
         self.next_consent[operator] = nonce + 1
         self.consents.append((owner, operator, nonce))
+        first, _ = self.spans.get((owner, operator), (self.now, 0))
+        self.spans[owner, operator] = (first, FAR)
 
     @action(1.0, somebody)
     def set_operator(self) -> None:
@@ -87,8 +91,18 @@ class RegistryActions(Core):
         self.binding(why, owner, operator, nonce, FAR)
         args = (operator, nonce, FAR, self.consent(owner, operator, nonce, FAR, operator))
         if self.act("staking.set_operator", args, owner, why):
+            before = self.providers[owner].operator
+            self.spans[owner, before] = (self.spans[owner, before][0], self.now)
             self.providers[owner].operator = operator
             self.bound(owner, operator, nonce)
+
+    def keys_of(self, owner: str, since: int, until: int) -> list[str]:
+        """The keys that spoke for a provider at any moment of a time."""
+        return [
+            key
+            for (who, key), (first, last) in self.spans.items()
+            if who == owner and first <= until and last >= since
+        ]
 
     @action(0.4, lambda self: self.consents)
     def replay_consent(self) -> None:

@@ -228,6 +228,20 @@ class Trial:
             return votes * (self.fee // 2) if vote.kind != WITHHELD else 0
         return votes * self.fee if self.agrees(jury, vote, found, claim) else 0
 
+    def paid(self) -> int:
+        """What all jurors are paid."""
+        return sum(
+            self.earns(jury, place) for jury in self.juries for place in range(len(jury.places))
+        )
+
+    def losers_part(self) -> int:
+        """What the loser pays of that, as far as its bonds reach: half where an appeal has turned
+        WITHHELD.
+        """
+        turned = self.before_appeal()[0] is Ruling.WITHHELD
+        half = turned and not self.is_for_requester(self.ruling()[0])
+        return self.paid() // 2 if half else self.paid()
+
     def agrees(self, jury: Jury, vote: Vote, found: Ruling, claim: bytes) -> bool:
         if found is Ruling.PROVIDER:
             return vote.kind == RIGHT
