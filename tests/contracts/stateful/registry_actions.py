@@ -35,7 +35,9 @@ class RegistryActions(Core):
         # (owner, operator, nonce) of every consent that was signed.
         self.consents: list[tuple[str, str, int]] = []
         self.spans: dict[tuple[str, str], tuple[int, int]] = {}
-        """Owner and key: when the key first spoke for it, and when it last did."""
+        """Owner and key that was let go: when it first spoke, and when it last did."""
+        self.bound_at: dict[str, int] = {}
+        """Owner: since when its present key speaks."""
 
     def consent(self, owner: str, operator: str, nonce: int, expires: int, signer: str) -> bytes:
         message = OperatorConsent(owner, operator, nonce, expires)
@@ -79,8 +81,7 @@ class RegistryActions(Core):
     def bound(self, owner: str, operator: str, nonce: int) -> None:
         self.next_consent[operator] = nonce + 1
         self.consents.append((owner, operator, nonce))
-        first, _ = self.spans.get((owner, operator), (self.now, 0))
-        self.spans[owner, operator] = (first, FAR)
+        self.bound_at[owner] = self.now
 
     @action(1.0, somebody)
     def set_operator(self) -> None:
@@ -92,17 +93,19 @@ class RegistryActions(Core):
         args = (operator, nonce, FAR, self.consent(owner, operator, nonce, FAR, operator))
         if self.act("staking.set_operator", args, owner, why):
             before = self.providers[owner].operator
-            self.spans[owner, before] = (self.spans[owner, before][0], self.now)
+            first, _ = self.spans.get((owner, before), (self.bound_at[owner], 0))
+            self.spans[owner, before] = (first, self.now)
             self.providers[owner].operator = operator
             self.bound(owner, operator, nonce)
 
     def keys_of(self, owner: str, since: int, until: int) -> list[str]:
         """The keys that spoke for a provider at any moment of a time."""
-        return [
+        found = [
             key
             for (who, key), (first, last) in self.spans.items()
             if who == owner and first <= until and last >= since
         ]
+        return found + [self.operator_of(owner)] * (self.bound_at[owner] <= until)
 
     @action(0.4, lambda self: self.consents)
     def replay_consent(self) -> None:
