@@ -93,7 +93,9 @@ def finds(rounds: Sequence[Round], sizes: Sizes) -> Found:
 
 
 def settle(rounds: Sequence[Round], sizes: Sizes, requester: str, provider: str) -> Ledger:
-    """Who gets what of price and bonds, and who is fined. The bonds of the loser pay first."""
+    """Who gets what of price and bonds, and who is fined. The bonds of the loser pay first, but
+    half where an appeal has turned WITHHELD.
+    """
     final = finds(rounds, sizes)
     ledger = Ledger(final)
     for jury in rounds:
@@ -114,14 +116,16 @@ def settle(rounds: Sequence[Round], sizes: Sizes, requester: str, provider: str)
             elif decided and place.vote is not Vote.WITHHELD:
                 ledger.fined[place.juror] += place.votes * sizes.small_fine
     fees = ledger.paid.total()
-    bonds = {requester: sizes.bond, provider: 0}
+    bonds, first = {requester: sizes.bond, provider: 0}, fees
     if rounds[-1].number == 2:
         before = jury_finds(rounds[-2], sizes.panels[rounds[-2].number]).ruling
         bonds[provider if before.is_for_requester else requester] += sizes.appeal_bond
+        if before is Ruling.WITHHELD and not final.ruling.is_for_requester:
+            first = fees // 2
     winner, loser = (
         (requester, provider) if final.ruling.is_for_requester else (provider, requester)
     )
-    first = min(fees, bonds[loser])
+    first = min(first, bonds[loser])
     bonds[loser] -= first
     bonds[winner] -= fees - first
     ledger.paid.update(bonds)

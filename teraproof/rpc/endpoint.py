@@ -37,7 +37,7 @@ _SLOW = 0.5  # of our patience, from which on a failure has cost too much to be 
 # The time-out is for a request that nobody else can answer. While another endpoint is left, a
 # multiple of what the endpoint usually takes is enough: who drips costs a part of a second then.
 _TIMES, _LEAST, _UNKNOWN = 8.0, 0.5, 1.0  # the multiple; seconds at least; seconds before an answer
-_MORE = 2.0  # times as long after each wait in vain: one that is slow but well is found out
+_MORE = 4.0  # times as long after a wait in vain: one that is slow but well is found out
 _NEW = 0.2  # weight of the newest answer
 _FORGET = 300.0  # seconds after which a refused method is asked for again as if nothing had been
 _MIB = 1 << 20
@@ -97,6 +97,8 @@ class Endpoint:
     fault: str = ""
     slow: dict[str, Stall] = field(default_factory=dict)  # methods that have cost a time-out
     probed: bool = False  # now, in a thread of its own
+    longer: float = field(default=0.0, repr=False)  # seconds, since it was waited for in vain
+    cut: bool = False  # its last request was given up before the time-out
     usual: dict[str, float] = field(default_factory=dict, repr=False)  # seconds, by method
     refusals: dict[str, Refusal] = field(default_factory=dict)
 
@@ -120,16 +122,18 @@ class Endpoint:
         that is quick and lies must not have us give up on one that is slow and right.
         """
         usual = self.usual.get(method)
-        return _UNKNOWN if usual is None else max(_LEAST, _TIMES * usual)
+        known = _UNKNOWN if usual is None else max(_LEAST, _TIMES * usual)
+        return max(known, self.longer)
 
     def took(self, method: str, seconds: float) -> None:
         """It has answered."""
         before = self.usual.get(method, seconds)
         self.usual[method] = before + _NEW * (seconds - before)
+        self.longer *= 1 - _NEW
 
-    def kept_waiting(self, method: str, seconds: float) -> None:
-        """It was waited for in vain."""
-        self.usual[method] = max(self.usual.get(method, 0.0), _MORE * seconds / _TIMES)
+    def kept_waiting(self, seconds: float) -> None:
+        """It was waited for in vain. More time is for whatever comes next: it may be far away."""
+        self.longer = max(self.longer, _MORE * seconds)
 
     def rank(self, method: str, now: float) -> int:
         """How far behind the others it stands for a method."""
@@ -175,14 +179,16 @@ class Wire:
             request_id = self._id
         body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)}
         begin = self._clock()
+        seconds = self._patient(endpoint, method) if hurried else self._timeout
         try:
             response = self._http.post(
                 endpoint.url,
                 json.dumps(body).encode(),
-                seconds=self._patient(endpoint, method) if hurried else self._timeout,
+                seconds=seconds,
                 most=_most(method, params),
             )
         except HttpFault as fault:
+            endpoint.cut = seconds < self._timeout and self._clock() - begin >= _SLOW * seconds
             raise self.failed(endpoint, method, fault.what, begin, reached=fault.reached) from None
         answer = _object(response.body)
         refusal = answer.get("error")
@@ -213,6 +219,7 @@ class Wire:
             endpoint.slow.pop(method, None)
             endpoint.refusals.pop(method, None)
             endpoint.took(method, self._clock() - begin)
+            endpoint.cut = False
         self._observe(endpoint, method, "ok", begin)
         return found
 
@@ -292,7 +299,7 @@ class Wire:
             endpoint.fault = what
             waited = self._clock() - begin
             if waited >= _SLOW * self._patient(endpoint, method):
-                endpoint.kept_waiting(method, waited)
+                endpoint.kept_waiting(waited)
                 known = endpoint.slow.get(method)
                 pause = _STALL_FIRST if known is None else min(2 * known.pause, _STALL_MOST)
                 endpoint.slow[method] = Stall(self._clock() + pause, pause)

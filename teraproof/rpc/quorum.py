@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from teraproof.rpc import decode
 from teraproof.rpc.endpoint import BACKOFF_MAX, Endpoint, Haste
@@ -27,9 +28,12 @@ class Quorum(Router):
     _second_time: int | None = None  # of the newest block but one that endpoints have told
 
     def head(self) -> BlockRef:
-        """The newest block that an endpoint has. Endpoints behind it are not asked about it.
+        """The newest block that an endpoint has; of three endpoints or more the newest that two
+        have reached. Its time is no later than a second one's. Endpoints behind it are not asked
+        about it.
 
-        One that is absurdly far ahead of all the others that are up to date is not believed.
+        Who is ahead of all others would be the only one to ask about its block. One that is
+        absurdly far ahead of all the others that are up to date is not believed.
         """
         heads: list[tuple[Endpoint, BlockRef]] = self.each(_BLOCK, ["latest", False], decode.block)
         with self._lock:
@@ -38,6 +42,7 @@ class Quorum(Router):
         for endpoint, block in heads:
             self._note_head(endpoint, block)
         heads.sort(key=lambda pair: -pair[1].number)
+        told = len(heads)
         while len(heads) > 1 and heads[0][1].number > heads[1][1].number + _LEAD:
             if not self._is_fresh(heads[1][0]):
                 break
@@ -46,8 +51,17 @@ class Quorum(Router):
                 endpoint.head = heads[0][1].number  # nothing above it is asked of anybody
                 endpoint.base_fee = endpoint.tip = None
             log.warning("%s claims block %d; it is not believed", endpoint.label, block.number)
+        if len(self.endpoints) > 2 and 1 < len(heads) == told and self._is_fresh(heads[1][0]):
+            first, second = heads[0], heads[1]
+            if first[1].number > second[1].number:
+                heads[:2] = [second, first]
+                with self._lock:
+                    first[0].head = second[1].number
         self._leader = heads[0][0] if heads else None
         self._second_time = heads[1][1].timestamp if len(heads) > 1 else None
+        if len(heads) > 1 and self._is_fresh(heads[1][0]):
+            # Its time is what a second one has reached, too: many rules look at it.
+            return replace(heads[0][1], timestamp=self.sure_time(heads[0][1]))
         if heads:
             return heads[0][1]
         # Nobody answered at once: wait for the first endpoint to come out of its back-off.
@@ -111,7 +125,8 @@ class Quorum(Router):
                 endpoint.branch.tell(block)
 
     def agreed_block(self, number: int) -> BlockRef:
-        """The newest block, not above `number`, that two endpoints have with the same hash.
+        """The newest block, not above `number`, that two endpoints have with the same hash, and
+        more of them than have any other. Its time is the middle one of those that they tell.
 
         With one endpoint, or when one alone answers and is up to date, it is that one's block.
         Raises ChainError when several answer and no two agree. Call `head` before: it tells how
@@ -123,17 +138,21 @@ class Quorum(Router):
         numbers += sorted(heads, reverse=True)
         for asked in numbers:
             found, answered = self._blocks(asked)
-            blocks = [block for _, block in found]
-            for block in blocks:
-                if sum(other.hash == block.hash for other in blocks) > 1:
-                    self._lonely = False
-                    self._set_aside([e for e, other in found if other.hash != block.hash], asked)
-                    return block
+            most = _most(found)
+            if len(most) > 1:
+                self._lonely = False
+                if 2 * len(most) > len(found):
+                    self._set_aside(
+                        [one for one, block in found if block.hash != most[0][1].hash], asked
+                    )
+                return sorted((block for _, block in most), key=lambda block: block.timestamp)[
+                    (len(most) - 1) // 2
+                ]
             if answered <= 1:
                 if len(self.endpoints) > 1 and not self._lonely:
                     log.warning("one RPC endpoint alone answers; its word is taken unchecked")
                 self._lonely = True
-                return blocks[0] if blocks else self.block(asked)
+                return found[0][1] if found else self.block(asked)
         raise ChainError(
             f"the RPC endpoints do not agree about block {number}; nothing is done until two do: "
             "check chain.rpc_urls, three endpoints are better than two"
@@ -150,7 +169,7 @@ class Quorum(Router):
 
     def _blocks(self, number: int) -> tuple[list[tuple[Endpoint, BlockRef]], int]:
         """A block as each endpoint has it, and how many endpoints had a say. Nobody waits for our
-        budget of an endpoint when two others agree.
+        budget of an endpoint when more than half of all agree.
         """
         silent = 0
 
@@ -163,11 +182,13 @@ class Quorum(Router):
                 silent += self._is_fresh(endpoint)
                 raise
 
-        def agree(found: Sequence[tuple[Endpoint, BlockRef]]) -> bool:
-            hashes = [block.hash for _, block in found]
-            return len(set(hashes)) < len(hashes)
+        voters = self._candidates(_BLOCK, None)
+        of = len(voters) + sum(one not in voters for one in self.given_up())
 
-        found = self.gather(self._candidates(_BLOCK, None), ask, agree)
+        def agree(found: Sequence[tuple[Endpoint, BlockRef]]) -> bool:
+            return 2 * len(_most(found)) > of
+
+        found = self.gather(voters, ask, agree)
         return found, len(found) + silent
 
     def _block_of(self, endpoint: Endpoint, number: int, haste: Haste) -> BlockRef:
@@ -187,6 +208,17 @@ class Quorum(Router):
         with self._lock:
             newest = max(e.head_time for e in self.endpoints)
         return endpoint.head_time > min(newest, self._wall_clock()) - _STALE
+
+
+def _most(found: Sequence[tuple[Endpoint, BlockRef]]) -> list[tuple[Endpoint, BlockRef]]:
+    """Those of the largest group with one hash; none when two groups are as large."""
+    groups: dict[bytes, list[tuple[Endpoint, BlockRef]]] = {}
+    for pair in found:
+        groups.setdefault(pair[1].hash, []).append(pair)
+    sizes = sorted((len(group) for group in groups.values()), reverse=True)
+    if not sizes or sizes[1:2] == sizes[:1]:
+        return []
+    return max(groups.values(), key=len)
 
 
 def _numbered(raw: object, number: int) -> BlockRef:

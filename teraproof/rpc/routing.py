@@ -249,7 +249,8 @@ class Router:
         enough: Callable[[Sequence[tuple[Endpoint, _Answer]]], bool],
     ) -> list[tuple[Endpoint, _Answer]]:
         """The answers of those that answer; who has to wait for our budget is asked last, and only
-        until there are enough.
+        until there are enough. While there are not, those that were given up in haste are asked
+        once more, and waited for longer: a short delay must not cost anybody its vote.
         """
         found: list[tuple[Endpoint, _Answer]] = []
         late: list[Endpoint] = []
@@ -262,13 +263,19 @@ class Router:
                     late.append(endpoint)
             except ChainError:
                 continue
-        for left, endpoint in counted(late):
+        for left, endpoint in counted([*late, *self.given_up()]):
             if enough(found):
                 break
             with contextlib.suppress(ChainError):
                 haste = Haste.SOME if left or found else Haste.NONE
                 found.append((endpoint, ask(endpoint, haste)))
+            endpoint.cut = False  # it had its second chance, and more time
         return found
+
+    def given_up(self) -> list[Endpoint]:
+        """Endpoints whose last request ended before its time-out: we know nothing against them."""
+        with self._lock:
+            return [one for one in self.endpoints if one.cut and not one.wrong_chain]
 
     # ------------------------------------------------------------------ choosing
 

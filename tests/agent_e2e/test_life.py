@@ -18,7 +18,7 @@ from teraproof.deals import origin_of
 from teraproof.errors import LocalError
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
-from teraproof.protocol.terms import Status
+from teraproof.protocol.terms import Status, assignment_of
 from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.agent_e2e.chain import DAY, USD, Deployment, Failed
 from tests.agent_e2e.nursery import Nursery
@@ -194,8 +194,8 @@ def test_another_provider_is_faster__agent_does_the_next_job(
         world.until(following.try_upload, "upload", 60)
         following.wait(Status.SETTLED, seconds=90)
 
-        _, owner, _ = world.jobs.read("assignment", job.id)
-        assert owner.lower() == rival.owner.address.lower()
+        taken = assignment_of(world.jobs.read("state", job.id))
+        assert taken is not None and taken.provider == rival.owner.address
         assert world.rows(f"SELECT 1 FROM runs WHERE job_id = x'{job.id.hex()}'") == []
         assert world.deployment.sent_by(world.operator.address) == {
             ("accept", False): 1,  # too late

@@ -92,6 +92,15 @@ def test_appeal__its_loser_pays_all_jurors_first() -> None:
     assert turned.fined == {"juror 0.0": 3}
 
 
+def test_appeal__that_turns_withheld__each_side_pays_half() -> None:
+    rounds = [jury(0, (X, 2), (R, 1)), jury(2, (R, 8), (None, 1))]
+    found = settle(rounds, SIZES, TENANT_IS, PROVIDER_IS)
+    # Nine votes of 10; bonds of 90 (30 and six fees) and of 90 (nine fees); a price of 27.
+    assert (found.paid[TENANT_IS], found.paid[PROVIDER_IS]) == (90 - 45, 90 - 45 + 27)
+    lost = settle([jury(0, (X, 3)), jury(2, (W, 9))], SIZES, TENANT_IS, PROVIDER_IS)
+    assert (lost.paid[TENANT_IS], lost.paid[PROVIDER_IS]) == (90 + 30, 0)
+
+
 def test_no_quorum_twice__nobody_is_fined_for_a_vote() -> None:
     rounds = [jury(0, (W, 1), (None, 2)), jury(1, (W, 2), (None, 3))]
     found = settle(rounds, SIZES, TENANT_IS, PROVIDER_IS)

@@ -79,7 +79,7 @@ def test_one_that_is_slow_and_right__is_waited_for_though_another_is_quick() -> 
     waits = []
     while slow.patience("eth_call") < 3.0:  # what it takes
         waits.append(slow.patience("eth_call"))
-        slow.kept_waiting("eth_call", waits[-1])
+        slow.kept_waiting(waits[-1])
     assert len(waits) <= 3
     for _ in range(50):
         slow.took("eth_call", 3.0)
@@ -91,7 +91,7 @@ def test_patience__more_than_the_usual_wait__and_it_comes_back() -> None:
     endpoint.took("eth_getLogs", 0.4)
     usual = endpoint.patience("eth_getLogs")
     assert usual > 4 * 0.4
-    endpoint.kept_waiting("eth_getLogs", usual)
+    endpoint.kept_waiting(usual)
     assert endpoint.patience("eth_getLogs") > usual
     for _ in range(50):
         endpoint.took("eth_getLogs", 0.4)
