@@ -287,7 +287,7 @@ def test_any_pauses__price_follows_the_seconds_that_were_not_paused(
             age = free
             take(step, amount)
             price = terms.price_at(now(), terms.paused_since(jobs.paused_seconds()))
-            if not paused and free <= ORDER.auction + MARGIN:
+            if now() >= jobs.paused_until() and free <= ORDER.auction + MARGIN:
                 with boa.env.anchor():
                     assert accept(suite, provider, terms) == price
             assert price >= last
