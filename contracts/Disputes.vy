@@ -332,10 +332,9 @@ def close(case: IDisputes.Case) -> IDisputes.Verdict:
             of_provider = docket.APPEAL_PANEL * fee
         else:
             of_requester += docket.APPEAL_PANEL * fee
-        # The loser's bonds pay first. Where one jury was not served and the next one was, nobody
-        # knows by whose doing: each side pays half.
-
     by_requester: uint256 = paid
+    # The loser's bonds pay first. Where one jury was not served and the next one was,
+    # nobody knows by whose doing: each side pays half.
     if verdict.for_requester:
         by_requester -= min(paid, of_provider)
     else:

@@ -322,7 +322,7 @@ margin_seconds = 20
     def start_agent(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start the agent and wait until its API answers."""
         self.launch(*command, environment=environment)
-        self.until(self._answers, "the agent's API", 30)
+        self.until(self._answers, "the agent's API", 120)
 
     def launch(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start the agent as its own process; `command` replaces the module that is run."""
@@ -350,7 +350,7 @@ margin_seconds = 20
     def own_up(self, nursery: Nursery) -> None:
         """Have the agent accept what its owner has sent with the operator's key."""
         self.fork_agent(nursery, "--adopt-nonces")
-        self.until(self._answers, "the agent's API", 30)
+        self.until(self._answers, "the agent's API", 120)
         self.kill_agent()
 
     def _run_arguments(self) -> list[str]:
