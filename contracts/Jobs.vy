@@ -20,9 +20,8 @@
 
         Rules, numbered as in docs/specification.md:
         I-1  open escrows + credits + accrued fees = tokens received - sent;
-        I-2  every state ends by a call that anyone can make: `cancel` after the
-             open time, `expire` after the deadline, `finalize` after the window,
-             `conclude` after the ruling;
+        I-2  every state ends by a call that anyone can make: `cancel` after the open
+             time, `expire`, `finalize`, and `conclude` after the ruling;
         I-5  a job ends once, and payout + refund + fee + burned = escrow;
         I-11 fee and window are stored with the deal, later changes do not reach it;
         I-12 nobody is paid by a refusal: both parts of it are burned.

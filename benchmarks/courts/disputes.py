@@ -143,11 +143,12 @@ def restrained(rules: Rules, world: World, liar: Party) -> Expected:
 def search(rules: Rules, world: World, liar: Party) -> Expected:
     """The best of any behaviour of a coalition's jurors, by turns for each panel they can meet.
 
-    Backwards from the appeal: what they do in one case is changed if that adds profit.
+    Backwards from the appeal: what they do in one case is changed if that adds profit. That may
+    end at a hill which is not the highest, so the named strategies count as well.
     """
     gain = prize(rules, liar, world.collateral)
     panels, weight = _every(rules, world.colluding, world.absent)
-    found = Expected(0, -1e9, 0)
+    found = best(rules, world, liar)[1]
     for appeals in (False, True):
         strategy = Strategy(appeals=appeals)
         plan = _just(rules)

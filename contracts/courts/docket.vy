@@ -7,8 +7,7 @@
 @notice A dispute has a first jury (round 0), a larger one if that came to nothing
         (round 1), and a still larger one if the loser appeals (round 2). A round:
 
-          named      whoever asks for the jury names the block that draws it,
-                     DRAW_DELAY blocks ahead, of which nothing is known
+          named      whoever asks for a jury names its block, DRAW_DELAY ahead
           + DRAW_TIME           the last second for `draw`, by anyone
           drawn
           + COMMIT_TIME and the time that the job may run    jurors run it, and commit
@@ -16,9 +15,7 @@
 
         Who has not done its part by then is silent. A round goes on at once when all
         have committed, and ends at once when all who committed have revealed.
-
-        I-10 every state has an end that follows from its word and the time alone;
-             nobody needs to call anything for a deadline to count.
+        I-10 every state has an end that follows from its word and the time alone.
 @dev Words packed by hand, low bits first:
      docket   round 8 | upper bits of the case's digest 248
      round    since 40 | target 48 | stage 8 | places 8 | committed 32 | revealed 32 |
@@ -39,8 +36,7 @@ REVEALED: constant(uint256) = 4  # all who committed have revealed
 UNFILLED: constant(uint256) = 5  # too few could be drawn
 
 ROUNDS: constant(uint256) = 3
-# Two bits a place in 64 bits.
-MOST_VOTES: constant(uint256) = 31
+MOST_VOTES: constant(uint256) = 31  # two bits a place in 64 bits
 MAX_TIME: constant(uint256) = 366 * 86_400
 MAX_DELAY: constant(uint256) = 2**32
 MASK_8: constant(uint256) = 2**8 - 1
@@ -58,18 +54,15 @@ KINDS_AT: constant(uint256) = 168
 PANEL: public(immutable(uint256))
 REDRAW_PANEL: public(immutable(uint256))
 APPEAL_PANEL: public(immutable(uint256))
-# Blocks from the request to the block that draws.
-DRAW_DELAY: public(immutable(uint256))
+DRAW_DELAY: public(immutable(uint256))  # blocks until the one that draws
 # Seconds.
 DRAW_TIME: public(immutable(uint256))
 COMMIT_TIME: public(immutable(uint256))
 REVEAL_TIME: public(immutable(uint256))
 REDRAW_TIME: public(immutable(uint256))
 APPEAL_TIME: public(immutable(uint256))
-# Seconds in which an ended dispute is to be concluded.
-CLOSE_TIME: public(immutable(uint256))
-# Seconds that a job which is judged here may run at most.
-MAX_DURATION: public(immutable(uint256))
+CLOSE_TIME: public(immutable(uint256))  # to conclude an ended dispute
+MAX_DURATION: public(immutable(uint256))  # that a judged job may run
 
 # job -> word, 0 for none
 dockets: HashMap[bytes32, uint256]
@@ -311,7 +304,6 @@ def _may_reveal(word: uint256, duration: uint256) -> bool:
 def _check_time(is_time: bool):
     """
     @dev Reverts out of time: one reason for all calls, since reasons take room.
-    @param is_time Whether a call is in time.
     """
     assert is_time, "court: not the time"
 

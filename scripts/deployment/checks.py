@@ -18,7 +18,7 @@ _ARB_SYS = "0x0000000000000000000000000000000000000064"
 _ARB_BLOCK_NUMBER = "0xa3b1b31d"
 _ARBITRUM = 2  # Benchmark's randomness source
 # EIP-2935: where chains keep hashes of earlier blocks than BLOCKHASH and ArbSys reach.
-_HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935"
+HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935"
 
 
 def check_network(plan: Plan, chain: Chain) -> None:
@@ -67,7 +67,7 @@ def _check_randomness(plan: Plan, chain: Chain) -> None:
             f"{where}: {source} needs Arbitrum's ArbSys, which chain {chain.chain_id} does not "
             "have; write 0 or 1"
         )
-    if plan.history_blocks > NEAR_BLOCKS and not chain.pool.code(_HISTORY):
+    if plan.history_blocks > NEAR_BLOCKS and not chain.pool.code(HISTORY):
         raise CommandError(
             f"{plan.source}: history_blocks: {plan.history_blocks:,} need the contract of "
             f"EIP-2935, which chain {chain.chain_id} does not have; write {NEAR_BLOCKS}, and "

@@ -149,7 +149,7 @@ def test_openapi__every_route_has_the_one_shape_of_errors(rig: Rig) -> None:
         for path, methods in found["paths"].items()
         for method, operation in methods.items()
     }
-    assert ("POST", "/v1/quotes") in operations and len(operations) == 21
+    assert ("POST", "/v1/quotes") in operations and len(operations) == 23
     assert len({operation["operationId"] for operation in operations.values()}) == 21
     for (method, path), operation in operations.items():
         name = "BareError" if method == "HEAD" else "Error"

@@ -478,8 +478,7 @@ def test_seal_and_manifest__every_route__shown_to_the_requester_alone(
     assert held is not None
     listed = held.read_bytes()
     # What a vote of each round of a dispute must show.
-    secrets = ["é.txt", hashlib.sha256(listed).hexdigest()]
-    secrets += [seal.hex() for seal in seals(listed)[:3]]
+    secrets = ["é.txt", hashlib.sha256(listed).hexdigest(), *(s.hex() for s in seals(listed)[:3])]
     secrets += [hashlib.sha256(content).hexdigest() for content in FILES.values() if content]
     headers = {}
     if account is not None:

@@ -14,7 +14,7 @@ import pytest
 from scripts.deployment import deployer, verify
 from scripts.deployment import plan as plans
 from scripts.deployment.artifacts import Artifact
-from scripts.deployment.checks import check_network, current
+from scripts.deployment.checks import HISTORY, check_network, current
 from scripts.deployment.deployer import Deployment
 from scripts.deployment.plan import Plan
 from teraproof.errors import CommandError
@@ -281,16 +281,12 @@ def test_check_network__history_that_the_chain_has_not__refused(
     fresh: Anvil, local_plan: Plan, artifacts: Artifacts, write_plan: Callable[..., Path]
 ) -> None:
     """A jury that nobody can draw any more is none: times to draw in rest on it."""
-
-    def near(document: dict[str, Any]) -> None:
-        document["history_blocks"] = 256
-
-    place = "0x0000F90827F1C53a10cb7A02335B175320002935"
-    fresh.rpc("anvil_setCode", place, "0x")
+    fresh.rpc("anvil_setCode", HISTORY, "0x")
     with pytest.raises(CommandError, match=r"history_blocks: 8,191 need the contract of EIP-2935"):
         check_network(local_plan, chain_of(fresh))
-    check_network(plans.load(write_plan(near), artifacts), chain_of(fresh))
-    fresh.rpc("anvil_setCode", place, "0x4360005260206000f3")
+    near = plans.load(write_plan(lambda plan: plan.update(history_blocks=256)), artifacts)
+    check_network(near, chain_of(fresh))
+    fresh.rpc("anvil_setCode", HISTORY, "0x4360005260206000f3")
     check_network(local_plan, chain_of(fresh))
 
 
