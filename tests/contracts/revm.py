@@ -18,7 +18,7 @@ import boa
 from eth_abi.abi import decode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
-from pyrevm import EVM, AccountInfo, BlockEnv
+from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 from vyper.compiler.output import build_abi_output, build_layout_output
 
 from tests.contracts.codec import Event, Function
@@ -36,6 +36,9 @@ HISTORY_CODE = bytes.fromhex(
 )
 HISTORY_LENGTH = 8_191
 SPACING = 257  # blocks from one made here to the next
+
+# A planted fault or a mutant may be larger than a chain would take; `make size` holds the sizes.
+CODE_LIMIT = 2**16
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class Revm:
     """Contracts by name on one machine."""
 
     def __init__(self, time: int) -> None:
-        self.evm = EVM(spec_id="PRAGUE")
+        self.evm = EVM(Env(CfgEnv(limit_contract_code_size=CODE_LIMIT)), spec_id="PRAGUE")
         self.addresses: dict[str, str] = {}
         self.contracts: dict[str, Compiled] = {}
         self.events: dict[str, dict[bytes, Event]] = {}

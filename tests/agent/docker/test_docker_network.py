@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests.agent.docker.conftest import Yard
 from tests.agent.docker.daemon import ELSEWHERE, OUTSIDE, TOOLS, Namespace, ip
 from tests.agent.docker.neighbours import HELLO, got_anything, greeting, listening, naming
 
-SERVES = "while true; do echo hello | nc -l -p 8080 >/dev/null; done"
+SERVES = "exec nc -ll -p 8080 -e echo hello"
 PORT = Port(8080)
 
 
@@ -50,6 +51,14 @@ def greets(host: str, port: int) -> bool:
             return link.recv(10) == HELLO
     except OSError:
         return False
+
+
+def soon(look: Callable[[], bool], seconds: float = 30) -> bool:
+    """Whether it comes to be so: a program that was just started does not listen yet."""
+    end = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
 
 
 def gateway_of(yard: Yard, lease_id: str = "lease-1") -> str:
@@ -126,7 +135,7 @@ def test_owner__a_port_that_another_container_publishes__not_reached(yard: Yard)
     try:
         engine.post(f"/containers/{made}/start")
         place = engine.get(f"/containers/{made}/json")["NetworkSettings"]["IPAddress"]
-        assert greets("203.0.113.1", 8099)
+        assert soon(lambda: greets("203.0.113.1", 8099))
         targets = (("203.0.113.1", 8099), (gateway_of(yard), 8099), (place, 8080))
         assert reached(yard, *targets) == set()
         yard.runner.keep(["lease-1"])
@@ -139,7 +148,7 @@ def test_leases__two_on_one_machine__do_not_reach_each_other(yard: Yard) -> None
     yard.run(yard.service(script=SERVES, ports=(PORT,)), lease_id="lease-1", outbound=True)
     yard.run(yard.service("other"), lease_id="lease-2", outbound=True)
     host, port = yard.runner.address("lease-1", "app", PORT)
-    assert greets(host, port)
+    assert soon(lambda: greets(host, port))
     targets = ((host, port), ("app", port), (gateway_of(yard), port))
     assert reached(yard, *targets, lease_id="lease-2", service="other") == set()
 
@@ -151,11 +160,11 @@ def test_leases__of_two_agents__do_not_reach_each_other(yard: Yard, tmp_path: Pa
     try:
         theirs.run(outbound=True)
         host, port = yard.runner.address("lease-1", "app", PORT)
-        assert greets(host, port)
+        assert soon(lambda: greets(host, port))
         assert not reaches(theirs, host, port)
         other.keep(())  # what it keeps is its own
         assert yard.runner.state("lease-1").running
-        assert greets(host, port)
+        assert soon(lambda: greets(host, port))
     finally:
         for lease_id in other.list():
             other.remove(lease_id)
@@ -163,7 +172,7 @@ def test_leases__of_two_agents__do_not_reach_each_other(yard: Yard, tmp_path: Pa
 
 def test_services__of_one_lease__find_each_other_by_name(yard: Yard) -> None:
     yard.run(yard.service("web", SERVES, count=2), yard.service("app"))
-    assert reaches(yard, "web", 8080)
+    assert soon(lambda: reaches(yard, "web", 8080))
     found = yard.say("nslookup web 127.0.0.11 | grep -c 'Address.*198.19'")
     assert found == "2"
 
@@ -171,7 +180,7 @@ def test_services__of_one_lease__find_each_other_by_name(yard: Yard) -> None:
 def test_port__reached_by_the_agent__and_by_nobody_outside(internet: Namespace, yard: Yard) -> None:
     yard.run(yard.service(script=SERVES, ports=(PORT,)), outbound=True)
     host, port = yard.runner.address("lease-1", "app", PORT)
-    assert greets(host, port)
+    assert soon(lambda: greets(host, port))
     with internet.entered():
         ip(f"route replace {host}/32 via 203.0.113.1")
         try:

@@ -18,7 +18,7 @@ from teraproof.protocol import leasespec
 from teraproof.protocol.errors import Code
 from teraproof.sdl.leases import read
 from tests.agent.docker.conftest import Yard
-from tests.agent.docker.test_docker_network import SERVES, reached
+from tests.agent.docker.test_docker_network import SERVES, reached, soon
 from tests.sdk.lease_documents import documents
 from tests.support.codes import fails_as
 from tests.support.sdl import FULL
@@ -83,10 +83,10 @@ def test_file__becomes_containers__with_exactly_its_limits(yard: Yard) -> None:
     assert "No space left" in yard.say("dd if=/dev/zero of=/data/full bs=1M 2>&1", service="web")
     assert 6 << 20 <= int(yard.say("wc -c </data/full", service="web")) <= 9 << 20
     # A port is reached by services under its outer number, and by the agent under its own.
-    assert reached(yard, ("web", 8443), ("web", 8080)) >= {("web", 8443)}
+    assert soon(lambda: reached(yard, ("web", 8443), ("web", 8080)) >= {("web", 8443)})
     assert yard.runner.address("lease-1", "web", Port(8080))[1] == 8080
     yard.runner.start("lease-1")
-    assert reached(yard, ("web", 8443)) == {("web", 8443)}
+    assert soon(lambda: reached(yard, ("web", 8443)) == {("web", 8443)})
 
 
 def test_file__all_that_it_can_say__one_to_one() -> None:
