@@ -359,6 +359,23 @@ class Code(StrEnum):
     # Leases.
     LEASE_UNKNOWN = "lease_unknown", _REFUSED, 404, True, "The agent has not seen the lease."
     NOT_TENANT = "not_tenant", _REFUSED, 403, False, "Another account rents the lease."
+    LEASE_OVER = "lease_over", _REFUSED, 409, False, "The lease has ended."
+    LEASE_DOWN = "lease_down", _AWAY, 0, True, "A container of the lease does not run."
+    IMAGES_MISSING = (
+        "images_missing",
+        _AWAY,
+        409,
+        True,
+        "The agent fetches `details.missing` images first.",
+    )
+    LOGINS_MISSING = (
+        "logins_missing",
+        _REFUSED,
+        0,
+        True,
+        "The registry of an image wants credentials that the tenant has not sent.",
+    )
+    PRICE_UNKNOWN = "price_unknown", _AWAY, 503, True, "The provider names no price now."
     CHALLENGE_BUSY = (
         "challenge_busy",
         _AWAY,
