@@ -16,15 +16,15 @@ from eth_utils.crypto import keccak
 from benchmarks.chain import BLOCK_SECONDS, Chain
 from benchmarks.market import DOLLAR
 from benchmarks.meter import CYCLES, Meter
-from benchmarks.network import DAY, FOREVER, LOCK, TPF, UNLIMITED, Network
+from benchmarks.network import DAY, FOREVER, TPF, UNLIMITED, Network
 from teraproof.protocol.lease_terms import LeaseOrder, LeaseTerms
 from teraproof.protocol.messages import LeaseQuote, sign
 from teraproof.protocol.terms import ZERO_ADDRESS, ZERO_WORD
 
 AUCTION = 600
 TERM = 7 * DAY
-# As on a public chain.
-FEE_BPS, GRACE, OPEN_MARGIN, MAX_GAP, ABANDON, MAX_SUSPENSION = 100, 600, 3_600, 300, 1_800, 21_600
+# As the plan has them.
+MAX_GAP, ABANDON = 300, 1_800
 # Leases of one provider that share its heartbeats, and heartbeats in the life of one.
 LEASES = 50
 HEARTBEATS = 10
@@ -36,28 +36,8 @@ class Rental(Network):
     """A network with leases."""
 
     def __init__(self, chain: Chain) -> None:
-        super().__init__(chain, {})
-        treasury = chain.account("treasury").address
-        self.leases = chain.deploy(
-            self.deployer,
-            "Leases",
-            self.dollar.address,
-            self.staking.address,
-            ZERO_ADDRESS,
-            self.timelock.address,
-            self.deployer.address,
-            treasury,
-            FEE_BPS,
-            GRACE,
-            OPEN_MARGIN,
-            MAX_GAP,
-            ABANDON,
-            MAX_SUSPENSION,
-            7 * DAY,
-            8_000,
-            5_000,
-        )
-        self.seal({self.leases.address: LOCK})
+        super().__init__(chain, {"Leases": {"treasury": chain.account("treasury").address}})
+        self.seal({})
 
     def tenant(self, role: str) -> LocalAccount:
         """An account with dollars that Leases may pull."""

@@ -27,7 +27,12 @@ class Market(Network):
             "treasury": self.treasury.address,
             "challenge_window": WINDOW,
         }
-        super().__init__(chain, {"Jobs": changes})
+        rental = {
+            "scores": ZERO_ADDRESS,
+            "initial_guardian": self.guardian.address,
+            "treasury": self.treasury.address,
+        }
+        super().__init__(chain, {"Jobs": changes, "Leases": rental})
         # The same money rules over a token behind a proxy.
         logic = chain.deploy(self.deployer, "mocks/ProxiedTokenLogic")
         proxy = chain.deploy(

@@ -67,6 +67,7 @@ class Network:
         self.dollar, self.staking = contracts["PaymentToken"], contracts["Staking"]
         self.benchmark, self.emissions = contracts["Benchmark"], contracts["Emissions"]
         self.disputes, self.jobs = contracts["Disputes"], contracts["Jobs"]
+        self.leases = contracts["Leases"]
 
     def deploy(self, sender: LocalAccount, name: str, **changes: object) -> Contract:
         """Deploy one more of a kind, as the plan says but for the changes."""

@@ -34,6 +34,7 @@ SOURCES = {
     "Benchmark": "Benchmark.vy",
     "Emissions": "Emissions.vy",
     "Disputes": "Disputes.vy",
+    "Leases": "Leases.vy",
     "Jobs": "Jobs.vy",
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the constructors of Benchmark, Emissions and Disputes demand of a plan, and a public chain.
+"""What the constructors demand of a plan, and a public chain.
 
 The contracts would refuse most of it as well, but one transaction after the other: here a plan is
 refused before the first is sent. Times are seconds, amounts TPF wei.
@@ -30,6 +30,14 @@ LEAST_OPENING_TIME = 600
 
 MAX_VOTES = 31
 MAX_PERIOD = 30 * 86_400
+# Leases: the longest gap between heartbeats that is paid, and the longest time-outs.
+MOST_GAP = 86_400
+MOST_PATIENCE = 7 * 86_400
+MAX_AUCTION = 30 * 86_400
+GRACE = (10, 14 * 86_400)
+# On a public chain a heartbeat that waits some blocks must not cost rent.
+LEAST_GAP_BLOCKS = 10
+
 _PANELS = ("panel", "redraw_panel", "appeal_panel")
 _COURT_TIMES = (
     "draw_time",
@@ -75,11 +83,14 @@ def check(
             *_draws(disputes, benchmark, block_seconds, history_blocks),
             *_locks(disputes, staking, arguments["Jobs"]),
         ],
+        "Leases": [*_times(arguments["Leases"]), *_collateral(arguments["Leases"], staking)],
+        "Jobs": [*_one_score(arguments["Jobs"])],
     }
     if chain_id not in LOCAL_CHAIN_IDS:
         faults["Benchmark"] += _public(benchmark, block_seconds)
         faults["Emissions"] += _public_rewards(emissions, benchmark)
         faults["Disputes"] += _public_court(disputes, staking)
+        faults["Leases"] += _public_leases(arguments["Leases"], block_seconds)
     for contract, found in faults.items():
         for argument, fault in found:
             raise CommandError(f"{where}: {contract}.{argument}: {fault}")
@@ -321,3 +332,56 @@ def _public_court(given: _Values, staking: _Values) -> _Faults:
             f"a dispute may take {show_seconds(dispute)}, but stake leaves after "
             f"{show_seconds(staking['unbonding'])} (Staking.unbonding)",
         )
+
+
+def _times(given: _Values) -> _Faults:
+    gap, abandon, suspension = (given[name] for name in ("max_gap", "abandon", "max_suspension"))
+    least, most = GRACE
+    if not 0 < given["open_margin"] <= MAX_AUCTION:
+        yield "open_margin", f"must be above zero and at most {show_seconds(MAX_AUCTION)}"
+    if not 0 < gap <= MOST_GAP:
+        yield "max_gap", f"must be above zero and at most {show_seconds(MOST_GAP)}"
+    if not gap <= abandon <= MOST_PATIENCE:
+        yield (
+            "abandon",
+            f"must be from {show_seconds(gap)} (max_gap) to {show_seconds(MOST_PATIENCE)}",
+        )
+    if not 0 < suspension <= MOST_PATIENCE:
+        yield "max_suspension", f"must be above zero and at most {show_seconds(MOST_PATIENCE)}"
+    if not least <= given["challenge_window"] <= most:
+        yield (
+            "challenge_window",
+            f"must be from {show_seconds(least)} to {show_seconds(most)}: it is the grace",
+        )
+
+
+def _collateral(given: _Values, staking: _Values) -> _Faults:
+    margin, longest_grace = given["lock_margin"], GRACE[1]
+    if not 0 < margin < staking["max_lock"] - longest_grace:
+        yield (
+            "lock_margin",
+            f"must be above zero, and {show_seconds(longest_grace)} below "
+            f"{show_seconds(staking['max_lock'])} (Staking.max_lock)",
+        )
+    if given["victim_bps"] > MAX_BPS:
+        yield "victim_bps", "is above 100 %"
+    if given["bounty_bps"] > MAX_BPS // 2:
+        yield "bounty_bps", "is above 50 %"
+
+
+def _one_score(given: _Values) -> _Faults:
+    """What a lease reserves of a score no job may get: Jobs asks Leases, which knows both."""
+    if given["scores"] != "$Leases":
+        yield "scores", "write $Leases: it tells what leases leave of a score"
+
+
+def _public_leases(given: _Values, block_seconds: float) -> _Faults:
+    least = int(LEAST_GAP_BLOCKS * block_seconds)
+    if given["max_gap"] < least:
+        yield (
+            "max_gap",
+            f"must be at least {show_seconds(least)} on a public chain of {block_seconds:g} s "
+            "blocks",
+        )
+    if given["max_gap"] > given["abandon"] // 2:
+        yield "abandon", "must be at least twice max_gap on a public chain"

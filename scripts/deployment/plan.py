@@ -35,11 +35,13 @@ CONTRACTS = (
     "Benchmark",
     "Emissions",
     "Disputes",
+    "Leases",
     "Jobs",
 )
 # The rights that a contract cannot work without.
 MANAGERS = {
     "Jobs": ("LOCK",),
+    "Leases": ("LOCK",),
     "Disputes": ("LOCK",),
     "Benchmark": ("LOCK", "SLASH"),
     "Emissions": ("REWARD",),
@@ -134,6 +136,9 @@ class Plan:
             wiring = []
         if {"Disputes", "Jobs"} <= set(self.arguments):
             wiring.append(Step("court of Jobs", "Disputes", "set_client", "Jobs", view="client"))
+        if {"Leases", "Jobs"} <= set(self.arguments):
+            # Until then no lease can ask for a score, which both of them sell.
+            wiring.append(Step("scores of Leases", "Leases", "setup_jobs", "Jobs", view="jobs"))
         return [*deploys, *setups, *wiring, Step("seal", "Staking", "seal", view="sealed")]
 
     def resolve(self, contract: str, addresses: Mapping[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from teraproof.contracts.base import Event
 from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.emissions import EmissionsContract
+from teraproof.contracts.leases import LeasesContract
 from teraproof.contracts.staking import (
     ManagerAnnounced,
     ManagerRemoved,
@@ -39,6 +40,7 @@ _VIEWS = {
     ("Timelock", "minimum_delay"): "get_minimum_delay",
     ("Token", "genesis_supply"): "total_minted",
     ("Jobs", "initial_guardian"): "guardian",
+    ("Leases", "initial_guardian"): "guardian",
     ("Benchmark", "randomness_source"): "RANDOMNESS",
     ("Disputes", "randomness_source"): "SOURCE",
     ("Disputes", "juror_fee_bps"): "FEE_BPS",
@@ -230,6 +232,8 @@ def _rewards(plan: Plan, registry: Registry, chain: Chain) -> Iterator[Check]:
     court = DisputesContract(chain.pool, registry.address("Disputes"))
     client = court.client("latest")
     yield Check("Disputes", "client", client == registry.address("Jobs"), f"{client} (Jobs)")
+    shares = LeasesContract(chain.pool, registry.address("Leases")).jobs("latest")
+    yield Check("Leases", "jobs", shares == registry.address("Jobs"), f"{shares} (Jobs)")
     weights = emissions.weights_at(0, "latest")
     good = list(weights)[:1] == [wanted] and not any(weights[1:])
     yield Check("Emissions", "capacity_bps", good, f"{wanted} from epoch 0 on")

@@ -17,6 +17,7 @@ from teraproof.contracts.benchmark import BenchmarkContract
 from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.emissions import EmissionsContract
 from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.leases import LeasesContract
 from teraproof.contracts.staking import StakingContract
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import CommandError
@@ -29,6 +30,7 @@ from teraproof.market.ui import Ui
 from teraproof.protocol import signatures
 from teraproof.protocol.messages import Domain
 from teraproof.protocol.terms import ZERO_ADDRESS
+from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
 
@@ -61,6 +63,8 @@ class Market:
     symbol: str
     court: DisputesContract | None = None
     """Who judges judged orders; None: nobody."""
+    leases: LeasesContract | None = None
+    """Where capacity is rented; None: the deployment is older than that contract."""
     sessions: Sessions | None = None
     """Where sessions with agents are kept for later programs; None: nowhere."""
 
@@ -118,6 +122,7 @@ def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> M
         decimals=payment.decimals("latest"),
         symbol=_symbol(payment),
         court=_court(jobs),
+        leases=_leases(pool, registry),
         sessions=_sessions(chain, registry, jobs.address) if keep_sessions else None,
     )
 
@@ -125,6 +130,11 @@ def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> M
 def _court(jobs: JobsContract) -> DisputesContract | None:
     named = jobs.court("latest")
     return None if named == ZERO_ADDRESS else DisputesContract(jobs.rpc, named)
+
+
+def _leases(pool: RpcPool, registry: Registry) -> LeasesContract | None:
+    deployed = registry.contracts.get("Leases")
+    return None if deployed is None else LeasesContract(pool, deployed.address)
 
 
 def _sessions(chain: Chain, registry: Registry, jobs: str) -> Sessions | None:

@@ -193,7 +193,9 @@ class Deployment:
             },
         }
         changes["Disputes"] = dict(self.court)
+        changes["Leases"] = {"owner": bank, "initial_guardian": bank, "treasury": treasury}
         if proofs is None:
+            changes["Leases"]["scores"] = ZERO
             changes["Jobs"]["scores"] = ZERO
             return changes, {"Timelock", "Benchmark", "Emissions"}
         changes["Benchmark"] = {

@@ -29,7 +29,7 @@ from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
 DEPLOYER = 0
-STEPS = 16
+STEPS = 19
 
 
 def test_deploy__fresh_chain__everything_recorded_and_verified(
@@ -99,11 +99,11 @@ class Kill:
         return wrapped
 
 
-# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 16 moments.
-# Here: the first contract, Benchmark (which has a clock), a manager, the four that name a contract
+# Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 19 moments.
+# Here: the first contract, Benchmark (which has a clock), a manager, the five that name a contract
 # to another, the seal among them.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 26, 27, 28, *range(38, 48), 49])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 29, 30, 31, *range(44, 57), 58])
 def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
     moment: int,
     after: bool,
@@ -314,7 +314,7 @@ def test_deploy__own_payment_token__checked_and_used(
     second, _ = deploy(plan(token, 6), artifacts, sender, tmp_path / "second")
     assert second.contracts["PaymentToken"].address == token
     assert second.contracts["PaymentToken"].transaction is None
-    assert len(second.contracts) == 8
+    assert len(second.contracts) == 9
 
 
 def test_estimate__constructor_would_refuse__told_before_anything_is_sent(
@@ -452,8 +452,8 @@ def test_deploy__another_minter_was_named__refused_and_told(
 ) -> None:
     sender = sender_of(fresh, DEPLOYER)
     with pytest.MonkeyPatch.context() as patch:
-        # All but the minter, the rewards, the court's client and the seal.
-        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 3, False).wrap(RpcPool.broadcast))
+        # All but the minter, the rewards, the court's client, the Jobs of Leases and the seal.
+        patch.setattr(RpcPool, "broadcast", Kill(STEPS - 4, False).wrap(RpcPool.broadcast))
         with pytest.raises(Killed):
             deploy(local_plan, artifacts, sender, tmp_path)
     half = registries.load(tmp_path, 31337)

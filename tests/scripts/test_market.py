@@ -12,13 +12,39 @@ import pytest
 
 from teraproof.errors import CommandError, LocalError
 from teraproof.market import credits, endings, jobs, packages, providers, tokens
+from teraproof.market import registry as registries
 from teraproof.market.conditions import protection
 from teraproof.market.funds import Funds
+from teraproof.market.market import open_market
 from teraproof.protocol import messages
 from teraproof.protocol.terms import Judged, Status
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage
 from tests.support.anvil import ROOT
 from tests.support.signatures import encodings
+
+# ---------------------------------------------------------------------- the contracts
+
+
+def test_market__of_the_plan__one_score_for_jobs_and_leases(stage: Stage) -> None:
+    market = stage.market
+    assert market.leases is not None
+    assert market.leases.address == market.registry.address("Leases")
+    # Jobs sees what leases leave of a score, and leases see what jobs have reserved.
+    assert market.jobs.scores("latest") == market.leases.address
+    assert market.leases.scores("latest") == market.benchmark.address
+    assert market.leases.jobs("latest") == market.jobs.address
+
+
+def test_market__file_of_a_deployment_before_leases__read_without_them(
+    stage: Stage, tmp_path: Path
+) -> None:
+    registry = stage.market.registry.model_copy(deep=True)
+    del registry.contracts["Leases"]
+    registries.save(tmp_path, registry)
+    market = open_market(tmp_path, stage.market.chain)
+    assert market.leases is None
+    assert market.jobs.address == stage.market.jobs.address
+
 
 # ---------------------------------------------------------------------- providers
 

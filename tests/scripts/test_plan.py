@@ -29,8 +29,9 @@ def test_load__shipped_plan__is_valid(path: Path, artifacts: Artifacts) -> None:
     assert plans.find(PARAMS, plan.chain_id) == path
     assert [step.name for step in plan.steps()] == [
         "Timelock", "Token", "PaymentToken", "Staking", "Benchmark", "Emissions", "Disputes",
-        "Jobs", "manager Jobs", "manager Disputes", "manager Benchmark", "manager Emissions",
-        "minter Emissions", "rewards Emissions", "court of Jobs", "seal",
+        "Leases", "Jobs", "manager Jobs", "manager Leases", "manager Disputes",
+        "manager Benchmark", "manager Emissions", "minter Emissions", "rewards Emissions",
+        "court of Jobs", "scores of Leases", "seal",
     ]  # fmt: skip
     # The constructors' own conditions, which the ABI does not tell.
     jobs, staking = plan.arguments["Jobs"], plan.arguments["Staking"]
@@ -91,6 +92,10 @@ def _emissions(**values: Any) -> Callable[[Document], None]:
     return lambda document: document["contracts"]["Emissions"].update(values)
 
 
+def _leases(**values: Any) -> Callable[[Document], None]:
+    return lambda document: document["contracts"]["Leases"].update(values)
+
+
 def _court(**values: Any) -> Callable[[Document], None]:
     return lambda document: document["contracts"]["Disputes"].update(values)
 
@@ -136,6 +141,22 @@ def _court(**values: Any) -> Callable[[Document], None]:
         (_drop("managers", "Emissions"), "Emissions is missing; it needs REWARD"),
         (_drop("minter"), "minter is missing"),
         (_set("minter", value="Jobs"), "minter: write Emissions"),
+        (_set("contracts", "Jobs", "scores", value="$Benchmark"), "Jobs.scores: write $Leases"),
+        (_leases(open_margin=0), "Leases.open_margin: must be above zero and at most 30 d"),
+        (_leases(open_margin="31 days"), "Leases.open_margin: must be above zero and at most 30 d"),
+        (_leases(max_gap=0), "Leases.max_gap: must be above zero and at most 1 d"),
+        (_leases(max_gap=86_401), "Leases.max_gap: must be above zero and at most 1 d"),
+        (_leases(abandon=59), "Leases.abandon: must be from 1 min (max_gap) to 7 d"),
+        (_leases(abandon="8 days"), "Leases.abandon: must be from 1 min (max_gap) to 7 d"),
+        (_leases(max_suspension=0), "Leases.max_suspension: must be above zero and at most 7 d"),
+        (_leases(max_suspension="8 days"), "Leases.max_suspension: must be above zero"),
+        (_leases(challenge_window=9), "Leases.challenge_window: must be from 10 s to 14 d"),
+        (_leases(challenge_window="15 days"), "Leases.challenge_window: must be from 10 s"),
+        (_leases(lock_margin=0), "Leases.lock_margin: must be above zero, and 14 d below 30 d"),
+        (_leases(lock_margin="16 days"), "Leases.lock_margin: must be above zero, and 14 d below"),
+        (_leases(bounty_bps="51 %"), "Leases.bounty_bps: is above 50 %"),
+        (_leases(victim_bps=10_001), "Leases.victim_bps: is above 100 %"),
+        (_drop("managers", "Leases"), "Leases is missing; it needs LOCK"),
         (_benchmark(n=300), "Benchmark.n: 300 is not a power of two"),
         (_benchmark(n=131_072), "Benchmark.n: 131072 is not a power of two from 256 to 65,536"),
         (_benchmark(blocks=278), "Benchmark.blocks: 278 is not from 1 to 277"),
@@ -268,6 +289,8 @@ def test_load__court_that_its_constructor_would_refuse__one_line(
         ("Benchmark", {"open_period": 181}, "open_period: must be at most a tenth of the window"),
         ("Benchmark", {"opening_period": 599}, "opening_period: must be at least 10 min on a pub"),
         ("Emissions", {"max_accrual": 7_201}, "max_accrual: must be at most Benchmark.spacing on"),
+        ("Leases", {"max_gap": 119}, "max_gap: must be at least 2 min on a public chain of 12 s"),
+        ("Leases", {"abandon": 599}, "abandon: must be at least twice max_gap on a public chain"),
         (
             "Disputes",
             {"max_duration": "3 days"},
@@ -329,7 +352,7 @@ def test_find__no_plan_for_the_chain__says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_amended__named_arguments_and_what_is_left_out(local_plan: Plan) -> None:
-    left_out = {"Timelock", "Benchmark", "Emissions", "Disputes"}
+    left_out = {"Timelock", "Benchmark", "Emissions", "Disputes", "Leases"}
     owner = "0x" + "11" * 20
     changes: dict[str, dict[str, Any]] = {
         "Token": {"owner": owner},
@@ -382,4 +405,4 @@ def test_rollout__sends_what_the_recorded_deployment_sends(
     rollout.wire({further: 1})
     steps = [step.name for step in local_plan.steps()]
     assert sent == [*steps[:-1], f"manager {further}", "seal"]
-    assert rollout.addresses["Jobs"] == f"0x{8:040x}"
+    assert rollout.addresses["Jobs"] == f"0x{9:040x}"

@@ -21,7 +21,7 @@ from teraproof.protocol.errors import Exit
 from tests.support.anvil import ROOT, Anvil
 
 PASSPHRASE = "correct horse"
-STEPS = 16
+STEPS = 19
 ETHER = 10**18
 EXAMPLE = "examples/finetune-digits"
 NOBODY = "0x1111111111111111111111111111111111111111"
