@@ -24,6 +24,12 @@ class _Record:
     finished: float | None = None
     due: float = 0.0
 
+    def wait(self, now: float) -> None:
+        """The pause before the next start."""
+        self.in_a_row += 1
+        pause = _FIRST * 2 ** min(self.in_a_row - 2, 10) if self.in_a_row > 1 else 0.0
+        self.due = now + min(pause, _LONGEST)
+
 
 class Deaths:
     """See the module. Forgotten when the agent ends: then all are started again at once."""
@@ -39,11 +45,15 @@ class Deaths:
             if state.status in _DEAD and state.finished != record.finished:
                 record.deaths += 1
                 ran = (state.finished or 0.0) - (state.started or 0.0)
-                record.in_a_row = 1 if ran > _STEADY else record.in_a_row + 1
+                record.in_a_row = 0 if ran > _STEADY else record.in_a_row
                 record.finished = state.finished
-                pause = _FIRST * 2 ** min(record.in_a_row - 2, 10) if record.in_a_row > 1 else 0.0
-                record.due = now + min(pause, _LONGEST)
+                record.wait(now)
             return replace(state, deaths=record.deaths)
+
+    def refused(self, lease_id: str, state: ContainerState, now: float) -> None:
+        """The engine could not start it: no death, and a pause all the same."""
+        with self._lock:
+            self._records.setdefault((lease_id, state.service, state.number), _Record()).wait(now)
 
     def is_due(self, lease_id: str, state: ContainerState, now: float) -> bool:
         """Whether a container that does not run may be started now."""

@@ -8,14 +8,12 @@ the death of the agent, of the engine or of the machine, and done again.
 
 from __future__ import annotations
 
-import http.client
 import logging
 import shutil
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from provider_agent.errors import RunnerError
 from provider_agent.runners.base import MIB
 from provider_agent.runners.disk import Taken
 from provider_agent.runners.docker import storage, trial
-from provider_agent.runners.docker.container import STOP_SECONDS, compare, document
+from provider_agent.runners.docker.containers import Containers
 from provider_agent.runners.docker.deaths import Deaths
 from provider_agent.runners.docker.engine import (
     SOCKET,
@@ -36,10 +34,10 @@ from provider_agent.runners.docker.engine import (
 )
 from provider_agent.runners.docker.files import LeaseFiles
 from provider_agent.runners.docker.images import Images
-from provider_agent.runners.docker.labels import SPEC, Names, place_of
+from provider_agent.runners.docker.labels import Names, place_of
 from provider_agent.runners.docker.network import Networks
 from provider_agent.runners.docker.streams import DockerShell, pieces
-from provider_agent.runners.docker.walls import Walls, redirect
+from provider_agent.runners.docker.walls import Walls
 from provider_agent.runners.lease import (
     ContainerState,
     Credentials,
@@ -56,8 +54,6 @@ log = logging.getLogger(__name__)
 
 _STATUS = {"created": Status.CREATED, "running": Status.RUNNING}
 _LOCKS = 64  # leases share them; a thread holds one at a time
-_AT_ONCE = 8
-_ANSWERS = (http.client.NOT_FOUND, http.client.CONFLICT)
 
 
 class DockerRunner:
@@ -94,6 +90,15 @@ class DockerRunner:
         )
         walls = Walls(self._names.bridges, self._names.tag, self._resolvers)
         self._networks = Networks(self.engine, self._names, walls, pool)
+        self._made = Containers(
+            self.engine,
+            self._names,
+            self._files,
+            self._images,
+            self._networks,
+            resolvers=self._resolvers,
+            log_bytes=log_bytes,
+        )
         self._deaths = Deaths()
         self._locks = tuple(threading.RLock() for _ in range(_LOCKS))
 
@@ -144,30 +149,36 @@ class DockerRunner:
                 self._images.fetch(service.image, (credentials or {}).get(service.name))
             for service, number in lease.parts:
                 self._files.storage(lease.lease_id, service, number).allocate()
-            self._make(lease)
+            self._made.make(lease)
 
     def start(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
         with self._lock(lease_id):
             lease = self._files.read(lease_id)
             self._files.want(lease_id, started=True)
-            found = self._make(lease)
+            made = self._made.make(lease)
+            broken: list[RunnerError] = []
             for service, number in lease.parts:
-                self._start(found[service.name, number], service)
+                try:
+                    self._made.start(lease, service, number, made[service.name, number])
+                except EngineAway:
+                    raise
+                except RunnerError as error:  # it keeps no other from it
+                    broken.append(error)
+            if broken:
+                raise broken[0]
 
     def stop(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
         with self._lock(lease_id):
             self._files.read(lease_id)
             self._files.want(lease_id, started=False)
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(self._stop, [one["Id"] for one in self._containers(lease_id)]))
+            self._made.stop(lease_id)
 
     def remove(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
         with self._lock(lease_id):
-            for container in self._containers(lease_id):
-                self.engine.delete(f"/containers/{container['Id']}", force=True, v=True)
+            self._made.delete(lease_id)
             self._networks.remove(lease_id)
             self._files.remove(lease_id)
             self._deaths.forget(lease_id)
@@ -260,70 +271,6 @@ class DockerRunner:
     def _lock(self, lease_id: str) -> threading.RLock:
         return self._locks[hash(lease_id) % _LOCKS]
 
-    def _make(self, lease: Lease) -> dict[tuple[str, int], str]:
-        """Has all that a lease needs be there; the ids of its containers."""
-        network = self._networks.ensure(lease)
-        found: dict[tuple[str, int], str] = {}
-        for service, number in lease.parts:
-            image = self._images.find(service.image)
-            if image is None:
-                raise RunnerError(f"{service.image} is not here any more; prepare the lease again")
-            mounts = self._files.storage(lease.lease_id, service, number).mounts(image)
-            asked = document(
-                lease,
-                service,
-                number,
-                image,
-                labels=self._names.labels(lease.lease_id),
-                network=network,
-                mounts=mounts,
-                resolvers=self._resolvers,
-                log_bytes=self._log_bytes,
-            )
-            name = self._names.container(lease.lease_id, service.name, number)
-            found[service.name, number] = self._create(name, asked)
-        return found
-
-    def _create(self, name: str, asked: dict[str, Any]) -> str:
-        """The id of the container of this name, made where it is not there."""
-        found = self.engine.find(f"/containers/{name}/json")
-        if found is not None and (_is_going(found) or _is_other(found, asked)):
-            self.engine.delete(f"/containers/{found['Id']}", force=True, v=True)
-            found = None
-        if found is None:
-            try:
-                self.engine.post("/containers/create", asked, name=name)
-            except EngineRefused as refused:
-                if refused.status != http.client.CONFLICT:  # somebody else was quicker
-                    raise
-            found = self.engine.get(f"/containers/{name}/json")
-            try:
-                compare(asked, found)
-            except RunnerError:
-                self.engine.delete(f"/containers/{found['Id']}", force=True, v=True)
-                raise
-        return str(found["Id"])
-
-    def _start(self, container: str, service: Service) -> None:
-        try:
-            self.engine.post(f"/containers/{container}/start")
-        except EngineRefused as refused:
-            raise RunnerError(f"a container does not start: {refused.words}") from None
-        moved = [port for port in service.ports if port.inner not in (0, port.number)]
-        if moved:
-            pid = int(self.engine.get(f"/containers/{container}/json")["State"]["Pid"])
-            if pid:  # else it has ended already
-                redirect(pid, moved)
-
-    def _stop(self, container: str) -> None:
-        try:
-            self.engine.post(
-                f"/containers/{container}/stop", t=STOP_SECONDS, seconds=STOP_SECONDS + 30.0
-            )
-        except EngineRefused as refused:
-            if refused.status not in _ANSWERS:
-                raise
-
     def _revive(self, lease_id: str) -> None:
         """Starts what has died, once its pause is over."""
         with self._lock(lease_id):
@@ -335,9 +282,19 @@ class DockerRunner:
                 one for one in state.down if self._deaths.is_due(lease_id, one, time.monotonic())
             ]
             if due:
-                made = self._make(lease)
+                made = self._made.make(lease)
                 for one in due:
-                    self._start(made[one.service, one.number], lease.service(one.service))
+                    self._start_again(lease, one, made[one.service, one.number])
+
+    def _start_again(self, lease: Lease, one: ContainerState, container: str) -> None:
+        """One that cannot be started keeps no other from it, and waits as one that dies does."""
+        try:
+            self._made.start(lease, lease.service(one.service), one.number, container)
+        except EngineAway:
+            raise
+        except RunnerError as error:
+            self._deaths.refused(lease.lease_id, one, time.monotonic())
+            log.warning("lease %s: %s", lease.lease_id, error)
 
     def _alone(self, lease_id: str, work: Callable[[str], None]) -> None:
         """The fault of one lease is not another's; where the engine is away, it is everybody's."""
@@ -351,11 +308,7 @@ class DockerRunner:
     # ------------------------------------------------------------------ looking
 
     def _containers(self, lease_id: str | None = None) -> Sequence[dict[str, Any]]:
-        labels = self._names.mine if lease_id is None else self._names.of(lease_id)
-        found: Sequence[dict[str, Any]] = self.engine.get(
-            "/containers/json", all=True, filters=labelled(labels)
-        )
-        return found
+        return self._made.listed(lease_id)
 
     def _container(self, lease_id: str, service: str, number: int) -> str:
         asked = self._files.read(lease_id).service(service)
@@ -413,16 +366,6 @@ class DockerRunner:
     def _images_used(self) -> set[str]:
         kept = (self._files.find(lease_id) for lease_id in self._files.ids())
         return {service.image for lease in kept if lease is not None for service in lease.services}
-
-
-def _is_going(found: Mapping[str, Any]) -> bool:
-    """Whether a container is half removed."""
-    return found["State"]["Status"] in ("dead", "removing")
-
-
-def _is_other(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Whether a container was made for other terms, such as an earlier version's."""
-    return bool(found["Config"]["Labels"].get(SPEC) != asked["Labels"][SPEC])
 
 
 def _seconds(stamp: str) -> float | None:

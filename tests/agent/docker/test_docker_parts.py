@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from provider_agent.devices import Device
 from provider_agent.runners.base import MIB
+from provider_agent.runners.docker import strays
 from provider_agent.runners.docker.deaths import Deaths
 from provider_agent.runners.docker.engine import Engine, EngineAway, EngineRefused
 from provider_agent.runners.docker.images import split
@@ -228,3 +229,35 @@ def test_deaths__after_a_long_run__no_pause() -> None:
     assert deaths.is_due("lease", state, 9000.0)
     deaths.forget("lease")
     assert deaths.count("lease", "app", 0) == 0
+
+
+def test_deaths__refused_by_the_engine__waits_longer_each_time_and_is_no_death() -> None:
+    deaths, now, pauses = Deaths(), 1000.0, []
+    state = ContainerState("app", 0, Status.CREATED)
+    for _ in range(12):
+        deaths.refused("lease", state, now)
+        wait = 0.0
+        while not deaths.is_due("lease", state, now + wait):
+            wait += 1
+        pauses.append(wait)
+        now += wait + 1
+    assert pauses[0] == 0
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 300
+    assert deaths.count("lease", "app", 0) == 0
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "9:pids:/docker/{id}\n1:name=systemd:/user.slice\n",
+        "0::/system.slice/docker-{id}.scope\n",
+        "0::/system.slice/docker-{id}.scope/init\n",
+        "0::/../../{id}\n",
+    ],
+)
+def test_programs__of_a_container__are_known_by_their_group(groups: str) -> None:
+    ours, other = "ab" * 32, "cd" * 32
+    assert strays._is_of(groups.format(id=ours), [ours])
+    assert not strays._is_of(groups.format(id=other), [ours])
+    assert not strays._is_of(groups.format(id=f"x{ours}"), [ours])
