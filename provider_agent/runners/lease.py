@@ -263,6 +263,13 @@ class Shell(Protocol):
         """Lets go of the streams, and wakes who waits for them; the program may go on."""
 
 
+class Output(Iterator[tuple[int, bytes]], Protocol):
+    """What a container prints: 1 or 2 for stdout or stderr, and at most 64 KiB."""
+
+    def close(self) -> None:
+        """Ends it. A thread that waits for the next piece gets the end; any thread may call it."""
+
+
 class LeaseRunner(Protocol):
     """Runs leases. Every method may be called again after a crash at any moment.
 
@@ -320,9 +327,9 @@ class LeaseRunner(Protocol):
         *,
         follow: bool = False,
         tail: int = 1000,
-    ) -> Iterator[tuple[int, bytes]]:
-        """What a container has printed, the last `tail` lines first: 1 or 2 for stdout or stderr,
-        and at most 64 KiB. `follow` goes on until it ends, or the iterator is closed.
+    ) -> Output:
+        """What a container has printed, the last `tail` lines first. `follow` goes on until it
+        ends, or the output is closed.
         """
 
     def exec(

@@ -376,6 +376,10 @@ class Code(StrEnum):
         "The registry of an image wants credentials that the tenant has not sent.",
     )
     PRICE_UNKNOWN = "price_unknown", _AWAY, 503, True, "The provider names no price now."
+    LEASE_UNCONFIRMED = "lease_unconfirmed", _REFUSED, 409, True, "Confirm the lease first."
+    PORT_UNKNOWN = "port_unknown", _REFUSED, 404, False, "The lease has no such port or container."
+    SERVICE_AWAY = "service_away", _AWAY, 503, True, "The container does not run or answer."
+    CERTIFICATE_UNFIT = "certificate_unfit", _INPUT, 422, False, "A certificate or key is unfit."
     CHALLENGE_BUSY = (
         "challenge_busy",
         _AWAY,
@@ -400,6 +404,7 @@ class Code(StrEnum):
 
     # What a client finds.
     AGENT_UNREACHABLE = "agent_unreachable", _AWAY, 0, True, "The agent does not answer."
+    CERTIFICATE_UNBOUND = "certificate_unbound", _FAULT, 0, False, "Not the operator's certificate."
     ANSWER_INVALID = "answer_invalid", _FAULT, 0, False, "Not the answer of a Teraproof agent."
     QUOTE_INVALID = "quote_invalid", _FAULT, 0, False, "The quote is not what was asked for."
     RESULT_MISMATCH = "result_mismatch", _FAULT, 0, False, "Not what was attested on chain."

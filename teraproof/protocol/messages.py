@@ -88,7 +88,7 @@ class Message(Protocol):
         ...
 
 
-class _Struct:
+class Struct:
     """Checks and hashes a dataclass whose fields are those of its EIP-712 type, in order."""
 
     TYPE: ClassVar[str]
@@ -135,7 +135,7 @@ def quote_nonce(consent: int, number: int) -> int:
 
 
 @dataclass(frozen=True)
-class Quote(_Struct):
+class Quote(Struct):
     """A provider's binding price for one specification, used once with `Jobs.hire`.
 
     `requester` zero means anyone. `price` is the total in payment token units, `collateral` is TPF
@@ -188,7 +188,7 @@ class Quote(_Struct):
 
 
 @dataclass(frozen=True)
-class LeaseQuote(_Struct):
+class LeaseQuote(Struct):
     """A provider's binding rate for one lease specification, used once with `Leases.hire`.
 
     `requester` zero means anyone. `rate` is payment token units a second, `collateral` is TPF wei.
@@ -245,7 +245,7 @@ class LeaseQuote(_Struct):
 
 
 @dataclass(frozen=True)
-class Attestation(_Struct):
+class Attestation(Struct):
     """The operator's word that a job gave `result`, metered by `receipt` (both sha256 digests)."""
 
     TYPE: ClassVar[str] = "Attestation"
@@ -267,7 +267,7 @@ class Attestation(_Struct):
 
 
 @dataclass(frozen=True)
-class OperatorConsent(_Struct):
+class OperatorConsent(Struct):
     """The operator key's agreement to work for `owner`; for Staking.
 
     `nonce` is what `Staking.consent_nonce(operator)` says, so that each consent is used once; it
@@ -289,7 +289,7 @@ class OperatorConsent(_Struct):
 
 
 @dataclass(frozen=True)
-class Ballot(_Struct):
+class Ballot(Struct):
     """What a juror's operator signs to make its salt for a round of a dispute; for Disputes.
 
     The signature is the secret. It is never shown, and nobody checks it.
@@ -302,10 +302,14 @@ class Ballot(_Struct):
     round: int
 
 
-# A field that is missing in FIELDS would not be signed: refuse to start instead.
-for _message in (Quote, LeaseQuote, Attestation, OperatorConsent, Ballot):
-    if [f.name for f in fields(_message)] != [_attribute(name) for name, _ in _message.FIELDS]:
-        raise AssertionError(f"{_message.TYPE}: dataclass and EIP-712 members differ")
+def check_members(*messages: type[Any]) -> None:
+    """Refuses to go on where a field is missing in FIELDS: it would not be signed."""
+    for message in messages:
+        if [f.name for f in fields(message)] != [_attribute(name) for name, _ in message.FIELDS]:
+            raise AssertionError(f"{message.TYPE}: dataclass and EIP-712 members differ")
+
+
+check_members(Quote, LeaseQuote, Attestation, OperatorConsent, Ballot)
 
 
 def digest(domain: Domain, message: Message) -> bytes:

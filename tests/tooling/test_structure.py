@@ -26,6 +26,7 @@ ROOMS = (
     ("tx",),
     ("core",),
     ("http",),
+    ("dataplane",),
     ("modules",),
     ("settings",),
     ("app",),

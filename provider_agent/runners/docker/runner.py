@@ -36,7 +36,7 @@ from provider_agent.runners.docker.files import LeaseFiles
 from provider_agent.runners.docker.images import Images
 from provider_agent.runners.docker.labels import Names, place_of
 from provider_agent.runners.docker.network import Networks
-from provider_agent.runners.docker.streams import DockerShell, pieces
+from provider_agent.runners.docker.streams import DockerOutput, DockerShell
 from provider_agent.runners.docker.walls import Walls
 from provider_agent.runners.lease import (
     ContainerState,
@@ -221,12 +221,11 @@ class DockerRunner:
         *,
         follow: bool = False,
         tail: int = 1000,
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> DockerOutput:
         """See `lease.LeaseRunner`."""
         name = self._container(lease_id, service, number)
         query = {"stdout": True, "stderr": True, "follow": follow, "tail": tail}
-        with self.engine.stream("GET", f"/containers/{name}/logs", query) as stream:
-            yield from pieces(stream)
+        return DockerOutput(self.engine.stream("GET", f"/containers/{name}/logs", query))
 
     def exec(
         self, lease_id: str, service: str, command: tuple[str, ...], number: int = 0, *, tty: bool

@@ -22,6 +22,27 @@ def pieces(stream: Stream) -> Iterator[tuple[int, bytes]]:
             yield kind, piece
 
 
+class DockerOutput:
+    """What a container prints; see `lease.Output`."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._pieces = stream, pieces(stream)
+
+    def __iter__(self) -> DockerOutput:
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def close(self) -> None:
+        """See `lease.Output`."""
+        self._stream.close()
+
+
 class DockerShell:
     """A program in a container; see `lease.Shell`. With a terminal all output is stdout."""
 

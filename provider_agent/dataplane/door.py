@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tenants' door: one connection, one proof, one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from provider_agent.dataplane.access import Access, check_port, service_of
+from provider_agent.dataplane.entrance import Guest
+from provider_agent.dataplane.holders import Holding
+from provider_agent.dataplane.identity import Identities, Identity
+from provider_agent.dataplane.limits import PlaneLimits
+from provider_agent.dataplane.link import Link
+from provider_agent.dataplane.relay import Meter, until
+from provider_agent.dataplane.streams import Streams
+from provider_agent.http.clients import RateLimit
+from provider_agent.http.errors import told
+from teraproof.errors import LocalError, Refused, TeraproofError, counted
+from teraproof.protocol import dataplane
+from teraproof.protocol.dataplane import ALPN, Frame, Proof, Request, What
+from teraproof.protocol.errors import Code
+
+log = logging.getLogger(__name__)
+
+Answers = Mapping[What, Callable[[Holding, Request], Awaitable[Mapping[str, Any]]]]
+"""For the requests that are nothing but their answer."""
+
+
+class _Opened:
+    """The open streams of one lease."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any] | None] = set()
+        self.over = asyncio.Event()
+
+    async def end(self) -> None:
+        """Raises once the lease has ended."""
+        await self.over.wait()
+        raise Refused(Code.LEASE_OVER, "the lease has ended")
+
+
+class Door:
+    """Serves guests of the tenants' entrance, on the loop. `end` may be called at any time."""
+
+    def __init__(
+        self,
+        access: Access,
+        identities: Identities,
+        streams: Streams,
+        answers: Answers,
+        limits: PlaneLimits,
+        checking: ThreadPoolExecutor,
+    ) -> None:
+        self._access, self._identities = access, identities
+        self._streams, self._answers, self._limits = streams, answers, limits
+        self._checking = checking
+        self._proofs = RateLimit(limits.proofs_per_minute, limits.proofs_per_minute // 10 or 1, 4)
+        self._open: dict[bytes, _Opened] = {}
+        self._programs: Counter[bytes] = Counter()
+        self._meters: dict[bytes, Meter] = {}
+
+    async def serve(self, guest: Guest) -> None:
+        """One guest, from its connection to its end."""
+        try:
+            async with asyncio.timeout(self._limits.opening_seconds):
+                identity = self._identities.current()
+                await guest.secure(identity.tenants, self._limits.opening_seconds)
+                assert guest.reader is not None and guest.writer is not None
+                secured = guest.writer.get_extra_info("ssl_object")
+                if secured.selected_alpn_protocol() != ALPN:
+                    return
+                link = Link(guest.reader, guest.writer, self._limits.idle_seconds)
+                holding, request = await self._admit(guest, link, identity)
+        except TimeoutError:
+            return
+        except Refused as refused:
+            await link.refuse(refused)
+            return
+        guest.busy()
+        await self._stream(link, holding, request)
+
+    async def _admit(self, guest: Guest, link: Link, identity: Identity) -> tuple[Holding, Request]:
+        """What the guest may have. Refused where it may have nothing."""
+        hello = identity.hello(secrets.token_bytes(32))
+        await link.send(Frame.HELLO, hello.encoded())
+        try:
+            _, opened = await link.read(Frame.OPEN, longest=dataplane.LONGEST_OPEN)
+            _, proved = await link.read(Frame.PROOF, longest=dataplane.LONGEST_PROOF)
+        except LocalError as error:
+            raise as_told(error) from None
+        if not self._proofs.allow(guest.address):
+            pause = self._proofs.pause(guest.address)
+            line = f"too many streams; wait for {counted(pause, 'second')}"
+            raise Refused(Code.RATE_LIMITED, line, retry_after=pause)
+        try:
+            request, proof = Request.parse(opened), Proof.parse(proved)
+            holding = await asyncio.get_running_loop().run_in_executor(
+                self._checking, self._access.check, hello, opened, request, proof
+            )
+        except Exception as error:
+            if not isinstance(error, TeraproofError):
+                log.exception("data plane: a proof could not be checked")
+            raise as_told(error) from None
+        return holding, request
+
+    async def _stream(self, link: Link, holding: Holding, request: Request) -> None:
+        lease = holding.lease
+        task = asyncio.current_task()
+        opened = self._open.setdefault(lease, _Opened())
+        opened.tasks.add(task)
+        program = request.what in (What.LOGS, What.SHELL)
+        self._programs[lease] += program
+        try:
+            if len(opened.tasks) > self._limits.streams_per_lease:
+                raise Refused(Code.RATE_LIMITED, "too many streams of the lease; end one first")
+            if self._programs[lease] > self._limits.programs_per_lease:
+                raise Refused(
+                    Code.RATE_LIMITED, "too many logs and shells of the lease; end one first"
+                )
+            if self._programs.total() > self._limits.programs:
+                raise Refused(Code.SERVER_BUSY, "too many logs and shells of all tenants; wait")
+            await until(self._serve(link, holding, request), opened.end())
+        except Refused as refused:
+            await link.refuse(refused)
+        except (OSError, EOFError):
+            raise
+        except LocalError as error:  # what came is not a frame, or belongs elsewhere
+            await link.refuse(as_told(error))
+        finally:
+            opened.tasks.discard(task)
+            if not opened.tasks and self._open.get(lease) is opened:
+                del self._open[lease]
+            self._programs[lease] -= program
+            if not self._programs[lease]:
+                del self._programs[lease]
+
+    async def _serve(self, link: Link, holding: Holding, request: Request) -> None:
+        if request.what in self._answers:
+            found = await self._answers[request.what](holding, request)
+            await link.send(Frame.READY, dataplane.encoded(found))
+            return
+        service, lease_id = service_of(holding, request), holding.lease_id
+        meter = self.meter(holding.lease)
+        if request.what is What.PORT:
+            check_port(service, request.port)
+            await self._streams.port(link, lease_id, request, meter)
+        elif request.what is What.LOGS:
+            await self._streams.logs(link, lease_id, request, meter)
+        else:
+            await self._streams.shell(link, lease_id, request, meter)
+
+    def meter(self, lease: bytes) -> Meter:
+        """The bandwidth of a lease: one for its streams and its public ports."""
+        return self._meters.setdefault(lease, Meter(self._limits.bytes_per_second))
+
+    @property
+    def leases(self) -> set[bytes]:
+        """Those with open streams."""
+        return set(self._open)
+
+    def end(self, lease: bytes) -> None:
+        """Ends all streams of a lease, which has ended."""
+        opened = self._open.pop(lease, None)
+        if opened is not None:
+            opened.over.set()
+        self._meters.pop(lease, None)
+
+
+def as_told(error: Exception) -> Refused:
+    """An error as a stranger may see it; what is malformed is the stranger's own."""
+    if isinstance(error, LocalError) and error.code in (
+        Code.FIELD_INVALID,
+        Code.BODY_INVALID,
+        Code.BAD_REQUEST,
+        Code.INPUT_INVALID,
+        Code.ANSWER_INVALID,
+        Code.FAILED,
+    ):
+        code = error.code if error.code.status else Code.FIELD_INVALID
+        return Refused(code, str(error))
+    return told(error)

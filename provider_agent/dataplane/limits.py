@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What strangers and tenants can cost the data plane; seconds and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlaneLimits:
+    """Each is a bound in one place. A stream holds at most about 1 MiB of memory."""
+
+    opening_seconds: float = 10
+    """From the connection to the end of the proof; for the public: of the TLS handshake."""
+    connections: int = 512
+    """Of tenants, at the tenants' door."""
+    connections_per_address: int = 64
+    """Of one IPv4 address or IPv6 /64; a /56 has twice as much, a /48 four times."""
+    new_connections_per_second: int = 50
+    """Of one address, on average."""
+    proofs_per_minute: int = 600
+    """Of one address: each costs some milliseconds."""
+    idle_seconds: float = 90
+    """Without a frame of the tenant; its program sends one every 20 seconds."""
+    connect_seconds: float = 10
+    """For a container to take a connection."""
+    streams_per_lease: int = 64
+    programs_per_lease: int = 16
+    """Logs and shells: each holds two threads."""
+    programs: int = 128
+    public_connections: int = 256
+    """At one public port."""
+    public_per_address: int = 32
+    public_idle_seconds: float = 300
+    """In which no byte moves either way; HTTP has limits of its own."""
+    bytes_per_second: int = 0
+    """Of one lease, both ways and all its streams together; 0 for no bound."""
+    sweep_seconds: float = 2
+    """After which a lease that has ended has no stream any more."""
