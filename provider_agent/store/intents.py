@@ -136,6 +136,11 @@ class Intents(Database):
         row = self._db().execute("SELECT max(nonce) FROM intents").fetchone()
         return None if row[0] is None else int(row[0]) + 1
 
+    def gave_out(self, nonce: int) -> bool:
+        """Whether a nonce was ever given to a transaction of this database."""
+        row = self._db().execute("SELECT 1 FROM intents WHERE nonce = ?", (nonce,)).fetchone()
+        return row is not None
+
     def request_cancel(self, intent_id: int, reason: str) -> None:
         """Mark an intent as no longer wanted; the sender frees its nonce."""
         with self.transaction() as db:

@@ -173,10 +173,11 @@ class Nonces:
     def gap(self, count: int, lowest: int | None) -> bool:
         """Whether the nonce `count`, below `lowest` of ours, is one that nobody will use.
 
-        Our own numbers have no holes. But transactions of the key from before this database can
-        leave the chain in a reorg and never come back; then ours would wait without end.
+        Our own numbers have no holes: who says that the chain lacks one that we gave out is behind,
+        or lies. But transactions of the key from before this database can leave the chain in a
+        reorg and never come back; then ours would wait without end.
         """
-        if lowest is None or count >= lowest:
+        if lowest is None or count >= lowest or self._store.gave_out(count):
             self._gap_ticks = 0
             return False
         if self._pool.nonce(self._address, "pending") > count:

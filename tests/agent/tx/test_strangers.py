@@ -105,3 +105,27 @@ def test_one_hash_for_two_blocks__counted_at_both(tmp_path: Path) -> None:
     with closing(Store(tmp_path / "agent.sqlite")) as store:
         nonces = Nonces(cast(RpcPool, Node()), store, "0x" + "11" * 20, 2, lambda *_: True)
         assert [nonces.count(BlockRef(n, b"h" * 32, 1_000 + n)) for n in (5, 6, 5)] == [5, 6, 5]
+
+
+@pytest.mark.parametrize("told", [0, 1, 2])
+def test_node_tells_too_few_transactions__no_nonce_is_given_twice(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    """A gap is what nobody of ours has filled. One that lies, or is behind, makes none."""
+    for slot in range(1, 4):
+        desk.submit(slot)
+        desk.settle()
+    desk.anvil.set_automine(False)
+    key = desk.submit(9)
+    desk.tick()
+    assert desk.intent(key).nonce == 3
+    with monkeypatch.context() as lie:
+        lie.setattr(desk.pool, "nonce", lambda address, block="latest": told)
+        for _ in range(8):
+            desk.sender._nonces._counted = b""  # as if there were a new head
+            desk.tick()
+    desk.anvil.set_automine(True)
+    desk.anvil.mine()
+    desk.settle()
+    assert desk.intent(key).state is IntentState.FINAL
+    assert (desk.landed(9), desk.mined()) == (1, 4)
