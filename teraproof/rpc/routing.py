@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from teraproof.rpc import decode
 from teraproof.rpc.budget import Budget
-from teraproof.rpc.endpoint import Endpoint, Haste, Observer, Wire, label
+from teraproof.rpc.endpoint import Endpoint, Haste, Observer, Wire, counted, label
 from teraproof.rpc.errors import (
     BlockUnknown,
     BudgetSpent,
@@ -115,6 +115,21 @@ class Router:
         finally:
             self._hurry.owed = before
 
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """What this thread reads inside is what two endpoints say alike, and most of them; with one
+        endpoint, or when one alone answers, what that one says. For what cannot be undone.
+        """
+        before = self._must_agree()
+        self._hurry.agreed = True
+        try:
+            yield
+        finally:
+            self._hurry.agreed = before
+
+    def _must_agree(self) -> bool:
+        return bool(getattr(self._hurry, "agreed", False))
+
     def _is_owed(self) -> bool:
         return bool(getattr(self._hurry, "owed", False))
 
@@ -138,6 +153,8 @@ class Router:
         the label `avoid` is asked last. Raises Reverted and TxRefused, which are answers;
         BlockUnknown; RpcError when all have refused; Transport.
         """
+        if self._must_agree() and len(self.endpoints) > 1:
+            return self._most_say(method, params, at, read, state)
         errors: list[ChainError] = []
         waited = 0.0
         for turn in range(self._rounds if rounds is None else rounds):
@@ -186,6 +203,35 @@ class Router:
             if told and all(_is_final(error) for error in told):
                 break
         raise self._conclude(errors)
+
+    def _most_say(
+        self,
+        method: str,
+        params: Sequence[object],
+        at: int | None,
+        read: Callable[[Any], Any] | None,
+        state: BlockRef | None,
+    ) -> Any:
+        """The result of a request that most endpoints give. Raises Transport when no two agree."""
+
+        def ask(endpoint: Endpoint, haste: Haste) -> Any:
+            return self._ask(endpoint, method, params, read, state, haste)
+
+        def likes(found: Sequence[tuple[Endpoint, Any]]) -> list[int]:
+            return [sum(other == answer for _, other in found) for _, answer in found]
+
+        found = self.gather(
+            self._candidates(method, at), ask, lambda found: max(likes(found), default=0) > 1
+        )
+        counts = likes(found)
+        most = max(counts, default=0)
+        first = counts.index(most) if counts else 0
+        if not found or (most == 1 < len(found)) or most < counts.count(most):
+            raise Transport(
+                f"the RPC endpoints do not agree about {method}; it is asked again later",
+                reached=bool(found),
+            )
+        return found[first][1]
 
     def _conclude(self, errors: Sequence[ChainError]) -> ChainError:
         """What to tell of all that went wrong."""
@@ -438,11 +484,6 @@ class Router:
         if not endpoint.budget.take(owed=self._is_owed(), wait=wait):
             raise BudgetSpent(f"our own budget of requests to {endpoint.label} is used up")
         return self._wire.ask(endpoint, method, params, read, hurried=haste is not Haste.NONE)
-
-
-def counted(endpoints: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """Each, after the number of those that come after it."""
-    return zip(range(len(endpoints) - 1, -1, -1), endpoints, strict=True)
 
 
 def _is_final(error: ChainError) -> bool:

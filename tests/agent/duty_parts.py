@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ class PlainChain:
     """What both contracts answer; calldata is made by the real ABI."""
 
     words: dict[bytes, int] = field(default_factory=dict)
+    lies: dict[bytes, int] = field(default_factory=dict)  # words as one endpoint has them
+    agrees: bool = False
     owner: str = OWNER
     operator: str = OPERATOR.address
     own_stake: int = 1000 * TPF
@@ -125,7 +128,14 @@ class PlainChain:
     def states(self, jobs: Sequence[bytes], block: BlockRef) -> tuple[int, ...]:
         assert 0 < len(jobs) <= 64, "as the contract has it"
         self.reads += 1
-        return tuple(self.words.get(job, 0) for job in jobs)
+        words = self.words if self.agrees else self.words | self.lies
+        return tuple(words.get(job, 0) for job in jobs)
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        self.agrees = True
+        yield
+        self.agrees = False
 
     def provider_of(self, operator: str, block: BlockRef) -> str:
         return self.owner if operator == self.operator else "0x" + "00" * 20

@@ -298,6 +298,11 @@ class Rig:
 
     # ------------------------------------------------------------------ looking
 
+    def news(self, job_id: bytes) -> None:
+        """A look at everything finds that a job may have moved."""
+        self.duty._dirty.add(job_id)
+        self.duty._view.forget(job_id)
+
     def cycle(self, times: int = 1) -> None:
         for _ in range(times):
             provider = self.standing.look(self.block, idle=self.duty.is_idle)

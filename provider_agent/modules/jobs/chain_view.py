@@ -66,6 +66,12 @@ class ChainView:
         self.read([job_id], block)
         return self._words[job_id]
 
+    def sure(self, job_id: bytes, block: BlockRef) -> int:
+        """The same, read again as two endpoints have it. Raises ChainError."""
+        with self._jobs.rpc.agreed():
+            self._words[job_id] = self._jobs.states([job_id], block)[0]
+        return self._words[job_id]
+
     def read(self, job_ids: Sequence[bytes], block: BlockRef) -> None:
         """Know the state words of at most `AT_ONCE` jobs; one request for all that are not known.
         Raises ChainError.

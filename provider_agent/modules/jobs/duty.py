@@ -342,6 +342,8 @@ class JobsDuty:
         if job is None:
             return None
         word = self._view.word(job_id, block)
+        if self._is_ours(job) and _is_news(job, word):
+            word = self._view.sure(job_id, block)  # one endpoint alone ends no work of ours
         status = status_of(word)
         if status is Status.NONE:
             # Its posting was thrown out by a reorg and may come back; nothing is owed meanwhile.
@@ -464,6 +466,14 @@ class JobsDuty:
             log.warning("job %s: the record on chain is another", job.job_id.hex())
             return
         self._attempts.begin(job.job_id.hex(), "finalize", self._jobs.finalize(terms, record))
+
+
+def _is_news(job: JobRow, word: int) -> bool:
+    """Whether a state word says something else of a job than its row."""
+    taken = assignment_of(word)
+    return status_of(word) is not Status(job.status) or (
+        taken is not None and taken.provider != job.provider
+    )
 
 
 def _is_late_of_now(job: JobRow, block: BlockRef) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from teraproof.rpc.client import RpcPool
-from teraproof.rpc.errors import Reverted
+from teraproof.rpc.errors import Reverted, Transport
 from tests.agent.stub_node import CHAIN, Refusal, Result, Rule, StubNode, block
 
 FAR = 10**6  # seconds
@@ -90,6 +90,38 @@ def test_one_of_three_is_ahead__others_are_asked_as_well(ahead: int, place: int)
             except Reverted:
                 pytest.fail("one endpoint of three has said that it reverts")
             assert gas > 0
+
+
+def tells(value: int) -> Rule:
+    """A node with a balance of its own."""
+    return lambda method, params: Result(hex(value)) if method == "eth_getBalance" else None
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_agreed__one_of_three_lies__what_two_say(place: int) -> None:
+    nodes = [StubNode(tells(5)), StubNode(tells(5))]
+    nodes.insert(place, StubNode(tells(7)))
+    with pool_of(*nodes) as pool:
+        head = pool.head()
+        with pool.agreed():
+            assert pool.balance(SOMEBODY, head) == 5
+            nodes[place].rule = lambda method, params: Refusal(-32000, "no")
+            assert pool.balance(SOMEBODY, head) == 5
+        pool.balance(SOMEBODY, head)  # outside, the first one that answers
+
+
+def test_agreed__two_that_differ__nothing_is_known() -> None:
+    with pool_of(StubNode(tells(5)), StubNode(tells(7))) as pool:
+        head = pool.head()
+        with pool.agreed(), pytest.raises(Transport, match="do not agree"):
+            pool.balance(SOMEBODY, head)
+
+
+def test_agreed__one_that_is_alone__its_word() -> None:
+    dead = StubNode(lambda method, params: Refusal(-32000, "no"))
+    for nodes in ([StubNode(tells(5))], [StubNode(tells(5)), dead]):
+        with pool_of(*nodes) as pool, pool.agreed():
+            assert pool.balance(SOMEBODY) == 5
 
 
 def test_one_lags__the_two_others_go_on() -> None:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One endpoint's word about a job of ours ends no work: what cannot be undone, two have to say."""
+
+from __future__ import annotations
+
+import pytest
+
+from teraproof.protocol.terms import Assignment, Status
+from tests.agent.duty_parts import OTHER, START
+from tests.agent.duty_rig import Rig, assigned
+
+ENDINGS = (
+    Status.NONE,
+    Status.OPEN,
+    Status.ATTESTED,
+    Status.DISPUTED,
+    Status.EXPIRED,
+    Status.CANCELLED,
+    Status.REFUNDED,
+    Status.SETTLED,
+    Assignment(OTHER, START).state_word(),
+)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the run", "in the run"])
+@pytest.mark.parametrize("lie", ENDINGS)
+def test_one_endpoint_tells_of_an_end__the_job_is_done_all_the_same(
+    rig: Rig, lie: int, begun: bool
+) -> None:
+    terms = assigned(rig)
+    job = terms.job_id()
+    if begun:
+        rig.cycle(2)
+    rig.chain.lies[job] = int(lie)
+    for _ in range(3):
+        rig.next_block()
+        rig.news(job)
+        rig.cycle()
+    rig.chain.lies.clear()
+    rig.next_block()
+    rig.news(job)
+    rig.cycle(2)
+    assert rig.runs() == [("1-0", "running")]
+    rig.runner.end(rig.runner.started[0].run_id)
+    rig.cycle(2)
+    assert len(rig.runner.started) == 1, "it was not begun twice"
+    assert rig.intents() == [("attest", "planned")]
+
+
+@pytest.mark.parametrize("truth", [Status.EXPIRED, Status.REFUNDED])
+def test_all_tell_of_an_end__the_run_ends(rig: Rig, truth: Status) -> None:
+    terms = assigned(rig)
+    rig.cycle(2)
+    rig.chain.words[terms.job_id()] = int(truth)
+    for _ in range(3):
+        rig.next_block()
+        rig.news(terms.job_id())
+        rig.cycle()
+    assert rig.runs() == [("1-0", "removed")]
