@@ -19,6 +19,7 @@ from provider_agent.runners.base import Phase, Reason, RunRequest, RunState
 from provider_agent.store import IntentKey, IntentState, Store
 from teraproof.contracts.jobs import FINALIZE
 from teraproof.protocol.terms import Record, Terms
+from teraproof.rpc.errors import Transport
 from teraproof.rpc.types import BlockRef
 
 OWNER = Account.from_key(b"\x01" * 32).address
@@ -110,6 +111,7 @@ class PlainChain:
     words: dict[bytes, int] = field(default_factory=dict)
     lies: dict[bytes, int] = field(default_factory=dict)  # words as one endpoint has them
     agrees: bool = False
+    quarrels: bool = False  # whether no two endpoints say the same
     owner: str = OWNER
     operator: str = OPERATOR.address
     own_stake: int = 1000 * TPF
@@ -128,14 +130,18 @@ class PlainChain:
     def states(self, jobs: Sequence[bytes], block: BlockRef) -> tuple[int, ...]:
         assert 0 < len(jobs) <= 64, "as the contract has it"
         self.reads += 1
+        if self.agrees and self.quarrels:
+            raise Transport("the RPC endpoints do not agree")
         words = self.words if self.agrees else self.words | self.lies
         return tuple(words.get(job, 0) for job in jobs)
 
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
         self.agrees = True
-        yield
-        self.agrees = False
+        try:
+            yield
+        finally:
+            self.agrees = False
 
     def provider_of(self, operator: str, block: BlockRef) -> str:
         return self.owner if operator == self.operator else "0x" + "00" * 20

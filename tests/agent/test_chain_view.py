@@ -241,9 +241,10 @@ def test_many_jobs_in_their_windows__no_read_until_one_ends(tmp_path: Any) -> No
     assert rig.chain.reads == before + 1
 
 
-def test_news_of_more_jobs_than_one_reading_holds__each_word_read_once_few_requests(
+def test_news_of_more_jobs_than_one_reading_holds__few_requests(
     tmp_path: Any,
 ) -> None:
+    """Each word once; and what ends work of ours once more, as two endpoints have it."""
     rig = Rig(tmp_path)
     ids = [attested(rig, rig.block.timestamp) for _ in range(150)]
     rig.cycle()
@@ -253,7 +254,7 @@ def test_news_of_more_jobs_than_one_reading_holds__each_word_read_once_few_reque
     rig.duty.consume([], ids)
     before = rig.chain.reads
     rig.cycle()
-    assert rig.chain.reads - before <= 3
+    assert rig.chain.reads - before <= 2 * 3
     found = [Status(job.status) for job_id in ids if (job := rig.records.job(job_id))]
     assert found == [Status.REFUSED, Status.ATTESTED] * 75
 

@@ -57,3 +57,25 @@ def test_all_tell_of_an_end__the_run_ends(rig: Rig, truth: Status) -> None:
         rig.news(terms.job_id())
         rig.cycle()
     assert rig.runs() == [("1-0", "removed")]
+
+
+@pytest.mark.parametrize("lie", ENDINGS)
+def test_two_endpoints_differ__work_goes_on_and_the_job_is_looked_at_again(
+    rig: Rig, lie: int
+) -> None:
+    job = assigned(rig).job_id()
+    rig.cycle(2)
+    rig.chain.lies[job] = int(lie)
+    rig.chain.quarrels = True
+    for _ in range(3):
+        rig.next_block()
+        rig.news(job)
+        rig.cycle()
+    assert rig.runs() == [("1-0", "running")]
+    # The same was true at last: no event tells of it again.
+    rig.chain.quarrels = False
+    rig.chain.words[job] = int(Status.EXPIRED)
+    rig.next_block()
+    rig.cycle()
+    row = rig.records.job(job)
+    assert row is not None and Status(row.status) is Status.EXPIRED

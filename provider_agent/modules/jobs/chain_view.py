@@ -18,6 +18,7 @@ from provider_agent.core.standing import BY_HAND, Provider
 from provider_agent.modules.jobs.policy import Standing
 from teraproof.contracts.jobs import JobsContract
 from teraproof.deals import free_score
+from teraproof.rpc.errors import Transport
 from teraproof.rpc.types import BlockRef
 
 _ZERO_ADDRESS = "0x" + "00" * 20
@@ -48,6 +49,9 @@ class ChainView:
         self._jobs, self._capacity, self._clock = jobs, capacity, clock
         self._block: BlockRef | None = None
         self._words: dict[bytes, int] = {}
+        self._sure: set[bytes] = set()  # whose words two endpoints have said
+        #: Jobs of which endpoints say different things: to be looked at again.
+        self.doubted: set[bytes] = set()
         self._score: tuple[Provider, int] | None = None
         self._pause: _Pause | None = None
         self._paused_at = 0.0  # when that was read
@@ -58,6 +62,7 @@ class ChainView:
         last = self._block
         if last is not None and not goes_on(self._jobs.rpc, last, block):
             self._words.clear()
+            self._sure.clear()
             self._score = self._pause = None
         self._block = block
 
@@ -66,11 +71,31 @@ class ChainView:
         self.read([job_id], block)
         return self._words[job_id]
 
-    def sure(self, job_id: bytes, block: BlockRef) -> int:
-        """The same, read again as two endpoints have it. Raises ChainError."""
-        with self._jobs.rpc.agreed():
-            self._words[job_id] = self._jobs.states([job_id], block)[0]
-        return self._words[job_id]
+    def sure(self, job_id: bytes, block: BlockRef) -> int | None:
+        """The same, as two endpoints have it; None when no two say the same. Raises ChainError."""
+        self.read_surely([job_id], block)
+        if job_id in self._sure:
+            return self._words[job_id]
+        self.doubted.add(job_id)
+        self.forget(job_id)
+        return None
+
+    def read_surely(self, job_ids: Sequence[bytes], block: BlockRef) -> None:
+        """Read words again as two endpoints have them, at most `AT_ONCE` in one request. Nothing is
+        known of any where they differ in one. Raises ChainError.
+        """
+        unsure = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._sure]
+        if not unsure:
+            return
+        try:
+            with self._jobs.rpc.agreed():
+                words = self._jobs.states(unsure, block)
+        except Transport as error:
+            if not error.reached:
+                raise
+            return
+        self._words.update(zip(unsure, words, strict=True))
+        self._sure.update(unsure)
 
     def read(self, job_ids: Sequence[bytes], block: BlockRef) -> None:
         """Know the state words of at most `AT_ONCE` jobs; one request for all that are not known.
@@ -81,6 +106,7 @@ class ChainView:
             return
         if len(self._words) >= _MOST_WORDS:
             self._words.clear()
+            self._sure.clear()
             unknown = list(dict.fromkeys(job_ids))
         words = self._jobs.states(unknown, block)
         self._words.update(zip(unknown, words, strict=True))
@@ -88,6 +114,7 @@ class ChainView:
     def forget(self, job_id: bytes) -> None:
         """Read a job's word again when it is wanted next: there is news, or it has ended."""
         self._words.pop(job_id, None)
+        self._sure.discard(job_id)
 
     def time_of(self, number: int) -> int:
         """The unix time of a block."""

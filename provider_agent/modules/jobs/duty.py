@@ -248,7 +248,10 @@ class JobsDuty:
         for job_id in self._dirty.intersection(job_ids):
             self._view.forget(job_id)
         wanted = [j for j in job_ids if j in self._dirty or not self._is_accepting(j)]
-        self._view.read([j for j in wanted if self._store.job(j) is not None], block)
+        jobs = [job for job in map(self._store.job, wanted) if job is not None]
+        self._view.read([job.job_id for job in jobs], block)
+        news = [j for j in jobs if self._is_news(j, self._view.word(j.job_id, block))]
+        self._view.read_surely([job.job_id for job in news], block)
 
     def _look_everywhere(self) -> None:
         """Now and then all jobs of ours at work: events are hints, and may get lost. One that waits
@@ -279,6 +282,8 @@ class JobsDuty:
                 self._defend(job)
             self._windows_of = owner
         self._look_everywhere()
+        self._dirty |= self._view.doubted
+        self._view.doubted.clear()
         found = dict.fromkeys([*self._put_off, *self._dirty])
         for run in self._store.runs_in(*ACTIVE_RUNS, RunStage.EXITED):
             found[run.job_id] = None
@@ -342,8 +347,12 @@ class JobsDuty:
         if job is None:
             return None
         word = self._view.word(job_id, block)
-        if self._is_ours(job) and _is_news(job, word):
-            word = self._view.sure(job_id, block)  # one endpoint alone ends no work of ours
+        if self._is_news(job, word):
+            # One endpoint alone ends no work of ours.
+            sure = self._view.sure(job_id, block)
+            if sure is None:
+                return job
+            word = sure
         status = status_of(word)
         if status is Status.NONE:
             # Its posting was thrown out by a reorg and may come back; nothing is owed meanwhile.
@@ -391,6 +400,12 @@ class JobsDuty:
 
     def _is_ours(self, job: JobRow) -> bool:
         return self.standing is not None and job.provider == self.standing.owner
+
+    def _is_news(self, job: JobRow, word: int) -> bool:
+        """Whether a state word says something else of a job of ours than its row."""
+        taken = assignment_of(word)
+        moved = taken is not None and taken.provider != job.provider
+        return self._is_ours(job) and (moved or status_of(word) is not Status(job.status))
 
     # ------------------------------------------------------------------ jobs of ours
 
@@ -466,14 +481,6 @@ class JobsDuty:
             log.warning("job %s: the record on chain is another", job.job_id.hex())
             return
         self._attempts.begin(job.job_id.hex(), "finalize", self._jobs.finalize(terms, record))
-
-
-def _is_news(job: JobRow, word: int) -> bool:
-    """Whether a state word says something else of a job than its row."""
-    taken = assignment_of(word)
-    return status_of(word) is not Status(job.status) or (
-        taken is not None and taken.provider != job.provider
-    )
 
 
 def _is_late_of_now(job: JobRow, block: BlockRef) -> bool:
