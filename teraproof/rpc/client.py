@@ -10,11 +10,12 @@ from typing import Any
 from teraproof.errors import LocalError
 from teraproof.headers import Header, rebuild
 from teraproof.rpc import decode, gather
-from teraproof.rpc.endpoint import Haste, counted
+from teraproof.rpc.endpoint import Haste
 from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, Reverted, RpcError, Transport
 from teraproof.rpc.fees import MIN_GAS
 from teraproof.rpc.quorum import Quorum
 from teraproof.rpc.routing import state_of
+from teraproof.rpc.turns import counted
 from teraproof.rpc.types import Block, BlockRef, Fees, Log, Mined, Receipt
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -334,11 +334,6 @@ def label(number: int, url: str) -> str:
     except ValueError:
         host = None
     return f"rpc{number} ({host or '?'})"
-
-
-def counted(endpoints: Sequence[Endpoint]) -> Iterator[tuple[int, Endpoint]]:
-    """Each, after the number of those that come after it."""
-    return zip(range(len(endpoints) - 1, -1, -1), endpoints, strict=True)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from teraproof.rpc import decode
 from teraproof.rpc.budget import Budget
-from teraproof.rpc.endpoint import Endpoint, Haste, Observer, Wire, counted, label
+from teraproof.rpc.endpoint import Endpoint, Haste, Observer, Wire, label
 from teraproof.rpc.errors import (
     BlockUnknown,
     BudgetSpent,
@@ -32,6 +32,7 @@ from teraproof.rpc.errors import (
     TxRefused,
 )
 from teraproof.rpc.http import Http
+from teraproof.rpc.turns import counted, in_turn
 from teraproof.rpc.types import Block, BlockRef, Broadcast
 from teraproof.rpc.words import NEVER_CODES
 
@@ -155,6 +156,10 @@ class Router:
         """
         if self._must_agree() and len(self.endpoints) > 1:
             return self._most_say(method, params, at, read, state)
+
+        def ask(endpoint: Endpoint, haste: Haste) -> Any:
+            return self._ask(endpoint, method, params, read, state, haste)
+
         errors: list[ChainError] = []
         waited = 0.0
         for turn in range(self._rounds if rounds is None else rounds):
@@ -175,30 +180,14 @@ class Router:
                 waited += pause
                 self._sleep(pause)
                 candidates = self._candidates(method, at)
-            told: list[ChainError] = []
-            late: list[Endpoint] = []  # they wait for our budget, after all that need not
             candidates.sort(key=lambda one: one.label == avoid)
-            for left, endpoint in counted(candidates):
-                haste = Haste.MOST if left or late else Haste.NONE
-                try:
-                    return self._ask(endpoint, method, params, read, state, haste)
-                except (Reverted, TxRefused):
-                    raise
-                except BudgetSpent as error:
-                    if haste is Haste.MOST:
-                        late.append(endpoint)
-                    else:
-                        told.append(error)
-                except ChainError as error:
-                    told.append(error)
-            for left, endpoint in counted(late):
-                try:
-                    haste = Haste.SOME if left else Haste.NONE
-                    return self._ask(endpoint, method, params, read, state, haste)
-                except (Reverted, TxRefused):
-                    raise
-                except ChainError as error:
-                    told.append(error)
+            told: list[ChainError] = []
+            for _, _, answer in in_turn(candidates, ask):
+                if isinstance(answer, (Reverted, TxRefused)):
+                    raise answer
+                if not isinstance(answer, ChainError):
+                    return answer
+                told.append(answer)
             errors += told
             if told and all(_is_final(error) for error in told):
                 break
@@ -299,23 +288,13 @@ class Router:
         once more, and waited for longer: a short delay must not cost anybody its vote.
         """
         found: list[tuple[Endpoint, _Answer]] = []
-        late: list[Endpoint] = []
-        for left, endpoint in counted(endpoints):
-            haste = Haste.MOST if left or found or late else Haste.NONE
-            try:
-                found.append((endpoint, ask(endpoint, haste)))
-            except BudgetSpent:
-                if haste is Haste.MOST:
-                    late.append(endpoint)
-            except ChainError:
-                continue
-        for left, endpoint in counted([*late, *self.given_up()]):
-            if enough(found):
-                break
-            with contextlib.suppress(ChainError):
-                haste = Haste.SOME if left or found else Haste.NONE
-                found.append((endpoint, ask(endpoint, haste)))
-            endpoint.cut = False  # it had its second chance, and more time
+        for endpoint, haste, answer in in_turn(
+            endpoints, ask, self.given_up, lambda: enough(found)
+        ):
+            if haste is not Haste.MOST:
+                endpoint.cut = False  # it had its second chance, and more time
+            if not isinstance(answer, ChainError):
+                found.append((endpoint, answer))
         return found
 
     def given_up(self) -> list[Endpoint]:
