@@ -35,7 +35,8 @@ _SECONDS_A_MIB = {"npz": 32}
 _OTHER_SECONDS_A_MIB = 8
 # What is equal but for its numbers takes about the same room.
 _MOST_TIMES, _MOST_MORE = 4, 64 * MIB
-_MEMORY = 1_024 * MIB
+#: Of a comparison under way.
+MEMORY_BYTES = 1_024 * MIB
 _VERDICT = "verdict.json"
 _VERDICT_BYTES = 4_096
 _PATIENCE = 0.1  # seconds between two looks
@@ -163,7 +164,7 @@ class Comparator:
         limits = Limits(
             timeout_seconds=_SECONDS + sum(map(_seconds, pairs)),
             cpus=1,
-            memory_bytes=_MEMORY,
+            memory_bytes=MEMORY_BYTES,
             disk_bytes=MIB,
             output_bytes=MIB,
             pids=8,

@@ -9,6 +9,7 @@ Whoever promises or takes any of these reserves it here first. What is reserved 
     SPARE    uploads for orders that are not ours: may be taken back at any moment
 
 Nothing is promised twice: in each resource the sum of what is reserved stays within what there is.
+What has a slot takes memory and devices by turns with the others; what has none has them at once.
 Nothing unpaid holds what a paid order needs: OFFERED and SPARE get a share of what is left after
 OWED, and OWED takes it back.
 
@@ -55,7 +56,7 @@ class Resource(StrEnum):
     GAS = "gas"
 
 
-# Only jobs that run at the same time need theirs at the same time.
+# Only jobs that run at the same time need theirs at the same time. What has no slot waits for none.
 _AT_ONCE = (Resource.DEVICES, Resource.MEMORY)
 #: What is free again when a job has run.
 BY_TURNS = (Resource.SLOTS, *_AT_ONCE)
@@ -142,6 +143,7 @@ class Capacity:
     ) -> None:
         self._measure, self._ahead, self._share = measure, ahead, share
         self._holds: dict[Key, Hold] = {}
+        self._wanted: dict[Key, Hold] = {}
         self._lent: list[Callable[[], None]] = []
         #: Held for a step of several calls.
         self.lock = threading.RLock()
@@ -233,15 +235,33 @@ class Capacity:
                 return found
             return replace(found, short=found.short or (Resource.DISK,)) if found.drop else found
 
+    def want(self, key: Key, hold: Hold) -> Fit:
+        """Reserve what is OWED whatever comes, as soon as it fits. Until it does, or the key is
+        released, nothing is reserved or offered to others that would be in its way.
+        """
+        with self.lock:
+            others, self._wanted = self._wanted, {}
+            try:
+                found = self.reserve(key, hold)
+            finally:
+                self._wanted = others
+            if found:
+                self._wanted.pop(key, None)
+            else:
+                self._wanted[key] = hold
+            return found
+
     def put(self, key: Key, hold: Hold) -> None:
         """Say what a key holds, as a fact: it was promised before, or lies on the disk."""
         with self.lock:
             self._holds[key] = hold
+            self._wanted.pop(key, None)
 
     def release(self, key: Key) -> None:
-        """Give back all that a key holds."""
+        """Give back all that a key holds, and what it waits for."""
         with self.lock:
             self._holds.pop(key, None)
+            self._wanted.pop(key, None)
 
     def trim(self) -> None:
         """Drop the uploads for which there is no room any more, because the disk has filled up."""
@@ -258,7 +278,7 @@ class Capacity:
     # ------------------------------------------------------------------ rules
 
     def _fit_owed(self, need: Amounts, total: Amounts) -> Fit:
-        owed = list(self.holds(Kind.OWED).values())
+        owed = [*self.holds(Kind.OWED).values(), *self._wanted.values()]
         short = self._short(need, total, owed, total.slots * (1 + self._ahead))
         if short:
             return Fit(short)
@@ -277,7 +297,7 @@ class Capacity:
         return Fit(recall=tuple(recall), drop=drop)
 
     def _fit_offered(self, need: Amounts, total: Amounts) -> Fit:
-        owed = list(self.holds(Kind.OWED).values())
+        owed = [*self.holds(Kind.OWED).values(), *self._wanted.values()]
         offered = list(self.holds(Kind.OFFERED).values())
         short = list(self._short(need, total, owed + offered, total.slots))
         for name in (Resource.SLOTS, *_SUMMED):
@@ -312,8 +332,10 @@ class Capacity:
         if slots is not None and need.slots and jobs + need.slots > slots:
             found.append(Resource.SLOTS)
         for name in _AT_ONCE:
-            parts = sorted((hold.amounts.of(name) for hold in beside), reverse=True)
-            at_once = [need.of(name), *parts[: max(0, total.slots - 1)]]
+            turns = [hold.amounts.of(name) for hold in beside if hold.amounts.slots]
+            others = max(0, total.slots - 1) if need.slots else total.slots
+            at_once = [need.of(name), *sorted(turns, reverse=True)[:others]]
+            at_once += [hold.amounts.of(name) for hold in beside if not hold.amounts.slots]
             if need.of(name) and sum(at_once) > total.of(name):
                 found.append(name)
         for name in _SUMMED:

@@ -69,9 +69,7 @@ class Demands:
         inputs = [size for entry in spec.inputs for size in (entry.size, 0)]
         limits = self.limits(spec, spec.timeout_seconds)
         run = disk.taken(self._disk_kind, limits, inputs)
-        # The outputs, which may hold the inputs, and the log; the result has names of its own.
-        result = spec.input_bytes() + wanted.disk_mb * MIB + limits.output_bytes
-        kept = 2 * min(self.entries(spec), outputs.MAX_FILES)
+        result, kept = self.result_bytes(spec), self.result_files(spec)
         return Amounts(
             slots=1,
             devices=wanted.gpus,
@@ -81,6 +79,15 @@ class Demands:
             collateral=collateral,
             gas=1,
         )
+
+    def result_bytes(self, spec: JobSpec) -> int:
+        """The most that a result can have: the outputs, which may hold the inputs, and the log."""
+        limits = self.limits(spec, spec.timeout_seconds)
+        return spec.input_bytes() + limits.disk_bytes + limits.output_bytes
+
+    def result_files(self, spec: JobSpec) -> int:
+        """The most files that a result can have, with those under which they are collected."""
+        return 2 * min(self.entries(spec), outputs.MAX_FILES)
 
     def refuse(self, spec: JobSpec, most_seconds: int) -> Refused | None:
         """Why this machine cannot run a specification, or not for so long; None when it can."""

@@ -137,6 +137,8 @@ class Agent:
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             # Any free port: the next one after its own may be another agent's.
             "TERAPROOF_API__STATUS_PORT": "0",
+            # All agents of the play are on this machine.
+            "TERAPROOF_AGENT__PRIVATE_NETWORKS": "127.0.0.0/8",
             "TERAPROOF_CHAIN__CONFIRMATIONS": "0",
             "TERAPROOF_CHAIN__BLOCK_SECONDS": str(BLOCK_SECONDS),
             "TERAPROOF_CHAIN__POLL_SECONDS": "0.2",

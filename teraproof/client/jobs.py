@@ -8,41 +8,36 @@ only when the digest that was attested on chain follows from its manifest.
 from __future__ import annotations
 
 import hashlib
-import shutil
+import math
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote as percent
 from urllib.parse import urlsplit
 
 import httpx
 from eth_account.messages import SignableMessage, encode_defunct
 
 from teraproof.client.acceptance import ChallengedLease
+from teraproof.client.files import FetchedFiles, Most, attested
 from teraproof.client.sessions import Sessions, is_token
-from teraproof.client.transport import ANSWER_BYTES, TRIES, Transport, cause
+from teraproof.client.transport import ANSWER_BYTES, Transport
 from teraproof.errors import AuthError, LocalError, RemoteError
 from teraproof.protocol import messages, signatures, siwe
 from teraproof.protocol.digests import (
+    MAX_FILES,
     Entry,
     Origin,
-    encode_manifest,
-    entries,
     file_digest,
     is_hex_digest,
-    manifest,
     open_beneath,
-    parse_manifest,
-    result_digest,
 )
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import MAX_BYTES, JobSpec, parse_named
 from teraproof.protocol.terms import Judged
-from teraproof.trees import is_entry, keep_only
+from teraproof.storage import uris
+from teraproof.storage.reach import Reach
 
-_MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 18
 
 
@@ -65,6 +60,10 @@ class AgentClient:
     With `sessions` it goes on with one that an earlier client has opened, and keeps its own there.
     `base_url` is the provider's public URL, as it stands on chain. Errors are AgentErrors of one
     line. Use it as a context manager, or call `close`.
+
+    `timeout` is seconds without a byte; no request or fetch takes longer than a few of them and
+    what its bytes earn at a least rate. A program that acts by itself says with `reach` where a
+    stranger's URL may lead, and with `until` (monotonic) when nobody needs an answer any more.
     """
 
     def __init__(
@@ -75,6 +74,9 @@ class AgentClient:
         timeout: float = 30,
         transport: httpx.BaseTransport | None = None,
         sessions: Sessions | None = None,
+        *,
+        reach: Reach | None = None,
+        until: float = math.inf,
     ) -> None:
         siwe.authority(base_url)
         try:
@@ -85,7 +87,14 @@ class AgentClient:
         self.base_url = urlsplit(base_url).geturl().rstrip("/")
         self._account, self._chain_id = account, chain_id
         self._kept = None if sessions is None else sessions.of(self.base_url, str(account.address))
-        self._http = Transport(self.base_url, self._sign_in, timeout, transport, self._kept)
+        if reach is not None:
+            reach.check(uris.parse(self.base_url))
+        self._http = Transport(
+            *(self.base_url, self._sign_in, timeout, transport, self._kept),
+            reach=reach,
+            until=until,
+        )
+        self._files = FetchedFiles(self._http)
 
     def __enter__(self) -> AgentClient:
         return self
@@ -96,6 +105,10 @@ class AgentClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def cut_off(self) -> None:
+        """End what another thread asks for here, and begin nothing more."""
+        self._http.cut_off()
 
     # ---------------------------------------------------------------- session
 
@@ -289,7 +302,8 @@ class AgentClient:
 
     def receipt(self, job_id: bytes, digest: bytes) -> bytes:
         """The receipt, checked against the digest attested on chain (32 bytes)."""
-        return self._attested(job_id, "receipt", digest, ANSWER_BYTES, _sha256)
+        path = f"{_job(job_id)}/receipt"
+        return attested(self._http, path, digest, ANSWER_BYTES, _sha256)
 
     def logs(self, job_id: bytes, offset: int | None = None) -> dict[str, Any]:
         """A piece of the log: offset, next, size (bytes) and text; without offset its end.
@@ -306,6 +320,7 @@ class AgentClient:
         digest: bytes,
         max_bytes: int = 64 << 30,
         *,
+        max_files: int = MAX_FILES,
         as_juror: bool = False,
         seal: bytes | None = None,
     ) -> list[Entry]:
@@ -315,73 +330,23 @@ class AgentClient:
         in `<directory>.partial` and used by the next one. Returns the files. A drawn juror says
         that it asks as one, with the seal of what its own run gave if that is this result.
         """
-        job_id = origin.job
-        place = "evidence/result" if as_juror else "result"
+        place = f"{_job(origin.job)}/{'evidence/result' if as_juror else 'result'}"
         query = "" if seal is None else f"?seal={seal.hex()}"
-        if directory.exists():
-            here = entries(directory)
-            if result_digest(encode_manifest(here), origin) != digest:
-                raise LocalError(
-                    f"{directory}: holds something else; name another directory",
-                    Code.INPUT_INVALID,
-                )
-            return here
-        listed = parse_manifest(
-            self._attested(
-                *(job_id, place + query, digest, _MANIFEST_BYTES),
-                partial(result_digest, origin=origin),
-            )
-        )
-        total = sum(entry.size for entry in listed)
-        if total > max_bytes:
-            raise LocalError(
-                f"the result has {total} bytes, more than the {max_bytes} allowed",
-                Code.RESULT_MISMATCH,
-            )
-        begun = directory.with_name(directory.name + ".partial")
-        files, parts = begun / "files", begun / "parts"
-        keep_only(files, {entry.path for entry in listed})
-        for folder in (files, parts):
-            folder.mkdir(parents=True, exist_ok=True)
-        for entry in listed:
-            target = files / entry.path
-            if is_entry(target, entry):
-                continue
-            part = parts / entry.sha256
-            self._fetch_file(f"{_job(job_id)}/{place}/{percent(entry.path)}{query}", entry, part)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(target)
-        if result_digest(manifest(files), origin) != digest:
-            raise LocalError(
-                f"{files}: changed while it was fetched; delete {begun}, try again",
-                Code.RESULT_MISMATCH,
-            )
-        files.replace(directory)
-        shutil.rmtree(begun)
-        return listed
+        most = Most(max_bytes, max_files)
+        return self._files.result(place, query, origin, directory, digest, most)
 
-    def fetch_inputs(self, job_id: bytes, name: bytes, directory: Path, most: int) -> JobSpec:
-        """The specification of a job whose digest is `name`, for a drawn juror; its inputs are in
-        `directory` then, each under its sha256, all verified. What is there already is not fetched.
+    def fetch_spec(self, job_id: bytes, name: bytes) -> JobSpec:
+        """The specification of a job whose digest is `name`, for a drawn juror."""
+        return parse_named(self._http.read(f"{_job(job_id)}/evidence/spec", MAX_BYTES), name)
+
+    def fetch_inputs(self, job_id: bytes, spec: JobSpec, directory: Path, most: int) -> None:
+        """The inputs of a job, for a drawn juror: they are in `directory` then, each under its
+        sha256, all verified. What is there already is not fetched.
 
         LocalError when they have more than `most` bytes together, or are not what they should be.
         """
-        place = f"{_job(job_id)}/evidence"
-        spec = parse_named(self._http.read(f"{place}/spec", MAX_BYTES), name)
         wanted = {entry.sha256: entry for entry in spec.inputs}
-        total = sum(entry.size for entry in wanted.values())
-        if total > most:
-            raise LocalError(
-                f"the inputs have {total} bytes, more than the {most} allowed", Code.LIMIT_EXCEEDED
-            )
-        directory.mkdir(parents=True, exist_ok=True)
-        for sha256, entry in wanted.items():
-            target = directory / sha256
-            if not is_entry(target, entry):
-                part = directory / f"{sha256}.part"
-                self._fetch_file(f"{place}/inputs/{sha256}", entry, part)
-                part.replace(target)
-        return spec
+        self._files.named(f"{_job(job_id)}/evidence/inputs", wanted, directory, most)
 
     def give_evidence(self, job_id: bytes, data: bytes) -> bool:
         """Give a drawn juror what we say of a disputed result of ours: the bytes whose sha256 the
@@ -393,64 +358,6 @@ class AgentClient:
             return False
         self._http.checked(self._http.request("PUT", path, content=data))
         return True
-
-    def _attested(
-        self,
-        job_id: bytes,
-        what: str,
-        digest: bytes,
-        most: int,
-        digest_of: Callable[[bytes], bytes],
-    ) -> bytes:
-        """The receipt or the result's manifest, if it is what the chain has the digest of."""
-        data = self._http.read(f"{_job(job_id)}/{what}", most)
-        if digest_of(data) != digest:
-            raise LocalError(
-                f"{self.base_url}: the {what} is not the one attested on chain",
-                Code.RESULT_MISMATCH,
-            )
-        return data
-
-    def _fetch_file(self, path: str, entry: Entry, part: Path) -> None:
-        for attempt in range(TRIES):
-            held = part.stat().st_size if part.exists() else 0
-            if held > entry.size:
-                part.unlink()
-                held = 0
-            try:
-                if held < entry.size or not part.exists():
-                    self._append(path, entry, part, held)
-            except httpx.TransportError as error:
-                if attempt == TRIES - 1:
-                    raise LocalError(
-                        f"{self.base_url}: {cause(error)}; run it again", Code.AGENT_UNREACHABLE
-                    ) from None
-                time.sleep(0.5 * 2**attempt)
-                continue
-            if file_digest(part).hex() == entry.sha256:
-                return
-            # Left over from another result, or a lie: start this file again.
-            part.unlink()
-        raise LocalError(
-            f"{self.base_url}: {entry.path} is not as its manifest says", Code.RESULT_MISMATCH
-        )
-
-    def _append(self, path: str, entry: Entry, part: Path, held: int) -> None:
-        headers = {"range": f"bytes={held}-"} if held else {}
-        with self._http.stream("GET", path, headers=headers) as answer:
-            if answer.status_code not in (200, 206):
-                self._http.checked(self._http.bounded(answer))
-            whole = answer.status_code == 200
-            left = entry.size - (0 if whole else held)
-            with part.open("wb" if whole else "ab") as file:
-                # As it comes, not in even pieces: what has arrived is kept when the rest does not.
-                for piece in answer.iter_raw():
-                    left -= len(piece)
-                    if left < 0:
-                        raise LocalError(
-                            f"{self.base_url}: {entry.path} is too long", Code.RESULT_MISMATCH
-                        )
-                    file.write(piece)
 
 
 def _sha256(data: bytes) -> bytes:

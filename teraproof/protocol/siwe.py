@@ -318,7 +318,9 @@ def new_message(public_url: str, account: str, chain_id: int, nonce: str, now: i
 
 
 def authority(url: str) -> str:
-    """Host and port of an http(s) URL, as browsers name an origin. AuthError for other URLs."""
+    """Host and port of an http(s) URL, as browsers name an origin. AuthError for other URLs, and
+    for those that name more than a server: who writes one chooses nothing but where to ask.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -326,6 +328,8 @@ def authority(url: str) -> str:
         raise AuthError(f"{url!r}: not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise AuthError(f"{url!r}: give http:// or https:// and a host")
+    if parts.path not in ("", "/") or "?" in url or "#" in url:
+        raise AuthError(f"{url!r}: give host and port alone, without a path and what follows it")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     standard = {"http": 80, "https": 443}[parts.scheme]
     return host if port in (None, standard) else f"{host}:{port}"

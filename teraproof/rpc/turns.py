@@ -19,7 +19,7 @@ def in_turn(
     enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Endpoint, Haste, _Answer | ChainError]]:
     """What endpoints answer, one after the other, and in what haste each was asked. Those that have
-    to wait for our budget come last; then those that are to be asked `again`. None of these two is
+    to wait for our budget come last; then those that are to be asked `again`. Neither is
     asked once there is `enough`.
     """
     late: list[Endpoint] = []

@@ -13,7 +13,9 @@ from eth_account.messages import encode_defunct
 from provider_agent.http.clients import RateLimit
 from provider_agent.http.limits import ApiLimits
 from provider_agent.modules.jobs.documents import JobView
+from teraproof.client import transport
 from teraproof.client.jobs import AgentClient
+from teraproof.client.line import Line
 from teraproof.errors import AuthError
 from teraproof.protocol import siwe
 from teraproof.protocol.errors import Code
@@ -222,14 +224,13 @@ def test_auth__behind_a_proxy__clients_told_apart_if_it_is_trusted(
 def test_client__scheme_in_capitals__certificates_are_checked(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[object] = []
-    real = httpx.Client
+    asked: list[bool] = []
 
-    def client(**options: Any) -> httpx.Client:
-        asked.append(options["verify"])
-        return real(**{**options, "verify": False})
+    def line(*given: Any, tls: bool) -> Line:
+        asked.append(tls)
+        return Line(*given, tls=False)
 
-    monkeypatch.setattr(httpx, "Client", client)
+    monkeypatch.setattr(transport, "Line", line)
     with AgentClient(url, TENANT) as made:
         assert made.base_url == url.lower()
     assert asked == [url.lower().startswith("https")]

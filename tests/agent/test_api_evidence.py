@@ -195,13 +195,14 @@ def test_juror__job_or_input_that_is_gone__said(held: Court) -> None:
 def test_fetch_inputs__by_the_client__verified_and_resumed(held: Court, tmp_path: Path) -> None:
     place = tmp_path / "fetched"
     with held.rig.client(JUROR) as client:
-        spec = client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT))
+        spec = client.fetch_spec(JOB_ID, held.spec.digest())
         assert spec == held.spec
+        client.fetch_inputs(JOB_ID, spec, place, len(INPUT))
         assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [
             (sha256(INPUT), INPUT)
         ]
         (place / sha256(INPUT)).write_bytes(b"changed meanwhile")
-        client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT))
+        client.fetch_inputs(JOB_ID, spec, place, len(INPUT))
         assert (place / sha256(INPUT)).read_bytes() == INPUT
 
 
@@ -211,11 +212,11 @@ def test_fetch_inputs__more_than_allowed_or_another_job__nothing_written(
     place = tmp_path / "fetched"
     with held.rig.client(JUROR) as client:
         with fails_as(Code.LIMIT_EXCEEDED):
-            client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT) - 1)
+            client.fetch_inputs(JOB_ID, held.spec, place, len(INPUT) - 1)
         with pytest.raises(SpecError, match="differs from its name"):
-            client.fetch_inputs(JOB_ID, bytes(32), place, len(INPUT))
+            client.fetch_spec(JOB_ID, bytes(32))
     with held.rig.client(STRANGER) as client, fails_as(Code.NOT_DRAWN):
-        client.fetch_inputs(JOB_ID, held.spec.digest(), place, len(INPUT))
+        client.fetch_inputs(JOB_ID, held.spec, place, len(INPUT))
     assert not place.exists()
 
 

@@ -343,3 +343,41 @@ def test_run_begins__in_the_duty__devices_are_called_in_first(tmp_path: Path) ->
     rig.cycle(3)
     assert len(begun) == before, "not again while it runs"
     rig.duty.close()
+
+
+# ---------------------------------------------------------------------- besides the slots
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_without_a_slot__memory_at_the_same_time_as_all_slots(slots: int) -> None:
+    """Jobs that wait for a slot share its memory; what waits for none has to have its own."""
+    ledger = Capacity(lambda: Amounts(slots=slots, memory=100, devices=4), ahead=4)
+    for n in range(slots * 2):
+        assert ledger.reserve(n, Hold(Kind.OWED, Amounts(slots=1, memory=80 // slots)))
+    assert not ledger.reserve("aside", Hold(Kind.OWED, Amounts(memory=21)))
+    assert ledger.reserve("aside", Hold(Kind.OWED, Amounts(memory=20)))
+    assert not ledger.reserve("more", Hold(Kind.OWED, Amounts(memory=1)))
+    more = Hold(Kind.OWED, Amounts(slots=1, memory=80 // slots + 1))
+    assert not ledger.reserve("larger", more), "it would run next to the one without a slot"
+
+
+@pytest.mark.parametrize("kind", [Kind.OWED, Kind.OFFERED])
+def test_wanted__others_leave_it_room_until_it_is_there_or_given_up(kind: Kind) -> None:
+    ledger = Capacity(lambda: Amounts(slots=4, disk=100, memory=100), share=100)
+    ledger.put("before", Hold(Kind.OWED, Amounts(disk=50)))
+    assert not ledger.want("juror", Hold(Kind.OWED, Amounts(disk=60)))
+    assert not ledger.reserve("new", Hold(kind, Amounts(slots=1, disk=1)))
+    ledger.release("juror")
+    assert ledger.reserve("new", Hold(kind, Amounts(slots=1, disk=1)))
+    ledger.release("new")
+    assert not ledger.want("juror", Hold(Kind.OWED, Amounts(disk=60)))
+    ledger.release("before")
+    assert ledger.want("juror", Hold(Kind.OWED, Amounts(disk=60)))
+    assert ledger.reserve("new", Hold(kind, Amounts(slots=1, disk=40)))
+
+
+def test_two_that_are_wanted__the_smaller_is_not_kept_waiting_by_the_larger() -> None:
+    ledger = Capacity(lambda: Amounts(slots=4, disk=100))
+    ledger.put("before", Hold(Kind.OWED, Amounts(disk=50)))
+    assert not ledger.want("large", Hold(Kind.OWED, Amounts(disk=90)))
+    assert ledger.want("small", Hold(Kind.OWED, Amounts(disk=10)))

@@ -265,14 +265,20 @@ def test_signed_by__empty_or_huge_signature__no_call() -> None:
         ("https://a.example:443/", "a.example"),
         ("http://a.example:443", "a.example:443"),
         ("http://127.0.0.1:8080", "127.0.0.1:8080"),
-        ("http://[::1]:8080/x", "[::1]:8080"),
+        ("http://[::1]:8080/", "[::1]:8080"),
     ],
 )
 def test_authority__url__origin(url: str, host: str) -> None:
     assert siwe.authority(url) == host
 
 
-@pytest.mark.parametrize("url", ["", "a.example", "ftp://a", "http://", "http://u@a", "http://a:x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "a.example", "ftp://a", "http://", "http://u@a", "http://a:x"),
+        *("http://a/x", "http://a//", "http://a?", "http://a/?q", "http://a#", "http://a/#f"),
+    ],
+)
 def test_authority__no_web_url__refused(url: str) -> None:
     with pytest.raises(AuthError):
         siwe.authority(url)

@@ -298,6 +298,7 @@ private_key_file = "operator.key"
 
 [agent]
 data_dir = "data"
+private_networks = ["127.0.0.0/8"]
 
 [api]
 port = {self.api_port}

@@ -3,14 +3,16 @@
 
 All that is found lies in `<root>/<job>/`, so a juror that was killed goes on where it was:
 
-    inputs/       the job's inputs by their sha256
+    spec          the job's specification
+    inputs/       its inputs by their sha256
     own/          files and manifest of our own run
     first/        those of a run that failed, where the attested one did not
     theirs/       the attested result, where it was served
     finding       what is to be voted
 
 The run is a run like any other: in the same sandbox, under the limits of the specification, and
-reserved in the ledger. Paid work comes first as long as the vote can still be in time.
+reserved in the ledger, as all is that is fetched. Paid work has the slots first, as long as the
+vote can still be in time. The provider is a stranger: see `core.fetches`.
 """
 
 from __future__ import annotations
@@ -21,18 +23,31 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from provider_agent.comparator.compare import Comparator, Files, Verdict
+from provider_agent.comparator.compare import MEMORY_BYTES, Comparator
 from provider_agent.core.background import Background
-from provider_agent.core.capacity import Capacity, Hold, Kind
+from provider_agent.core.capacity import Capacity, Kind
 from provider_agent.core.demands import Demands
+from provider_agent.core.fetches import Ending, Fetches
 from provider_agent.core.fleet import Fleet
 from provider_agent.devices import Device
 from provider_agent.durable import sync, sync_tree
 from provider_agent.errors import RunnerError
-from provider_agent.runners.base import MIB, Phase, Reason, Runner, RunRequest
+from provider_agent.modules.disputes.comparing import (
+    FILES,
+    FIRST,
+    MANIFEST,
+    OWN,
+    THEIRS,
+    Compared,
+    Comparing,
+    Look,
+)
+from provider_agent.modules.disputes.room import Room
+from provider_agent.runners.base import MIB, Phase, Runner, RunRequest
 from provider_agent.runners.layout import lay_out
 from provider_agent.store.errors import StoreError
 from teraproof.client.jobs import AgentClient
@@ -40,22 +55,18 @@ from teraproof.courts.votes import Vote
 from teraproof.errors import LocalError
 from teraproof.protocol import digests
 from teraproof.protocol.capability import Capability, gpu_class, hardware_of
-from teraproof.protocol.comparison import NUMERIC
 from teraproof.protocol.digests import Entry
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Code
-from teraproof.protocol.jobspec import JobSpec
-from teraproof.protocol.outcome import FAILURE, same_failure
+from teraproof.protocol.jobspec import JobSpec, parse_named
 from teraproof.rpc.errors import ChainError
 
 log = logging.getLogger(__name__)
+_Given = TypeVar("_Given")
 
-MODULE = "disputes"
 _PAUSE = 3.0  # seconds before something that failed is tried again
-_FINDING, _OWN, _FIRST, _THEIRS, _INPUTS = "finding", "own", "first", "theirs", "inputs"
-_SIGNALS = 128  # exit codes from here on: a signal has ended it
-_BY_ITSELF = (Reason.EXITED.value, Reason.OUTPUTS.value)
-_FILES, _MANIFEST = "files", "manifest"
+_FINDING, _INPUTS = "finding", "inputs"
+_SPEC, _FETCH, _SERVE = "spec", "inputs", "result"  # fetches
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Compared:
-    """A vote and whose seal it shows, or that the job has to be run again."""
+class _Shown:
+    """The files of the attested result; None where its provider shows none to us."""
 
-    vote: Vote = Vote.WITHHELD
-    shows: str = ""
-    again: bool = False
+    listed: list[Entry] | None
+
+
+@dataclass
+class _Work:
+    """What is known of a job that is judged."""
+
+    spec: JobSpec
+    has_inputs: bool = False
+    look: Look | None = None
+    shown: _Shown | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +115,9 @@ class Tools:
     fleet: Fleet
     runtimes: Mapping[str, Path]
     slots: int
-    client: Callable[[str], AgentClient]
-    """The agent of a provider, by its owner address, asked as the operator of this one. Raises
-    LocalError, ChainError."""
+    client: Callable[[str, float], AgentClient]
+    """The agent of a provider, by its owner address, asked as the operator of this one until some
+    moment (monotonic). Raises LocalError, ChainError."""
     input_bytes: int
 
 
@@ -110,15 +129,17 @@ class Bench:
     ) -> None:
         self._root, self._tools, self._clock = root, tools, clock
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._background = Background()
+        self._background, self._fetches = Background(), Fetches()
+        self._ledger = Room(tools.capacity, tools.demands)
         self._ended = threading.Event()
-        self._specs: dict[bytes, JobSpec] = {}
+        self._works: dict[bytes, _Work] = {}
         self._rests: dict[bytes, float] = {}
         self._said: dict[bytes, str] = {}
 
     def close(self) -> None:
         """Wait for work under way. Runs go on under their supervisors."""
         self._ended.set()
+        self._fetches.close()
         self._background.close()
 
     def why(self, job: bytes) -> str:
@@ -145,17 +166,17 @@ class Bench:
 
     def own(self, job: bytes) -> bytes | None:
         """The manifest of our own run, if there was one."""
-        return _read(self._root / job.hex() / _OWN / _MANIFEST)
+        return _read(self._root / job.hex() / OWN / MANIFEST)
 
     def theirs(self, job: bytes) -> bytes | None:
         """The manifest of the attested result, if it was served."""
-        place = self._root / job.hex() / _THEIRS
+        place = self._root / job.hex() / THEIRS
         return digests.manifest(place) if place.is_dir() else None
 
     def clear(self, job: bytes) -> None:
         """Forget a job: its dispute is over, or needs us no more."""
-        self._tools.capacity.release((MODULE, job))
-        for memory in (self._specs, self._rests, self._said):
+        self._give_back(job)
+        for memory in (self._rests, self._said):
             memory.pop(job, None)
         place = self._root / job.hex()
         if place.exists():
@@ -165,7 +186,12 @@ class Bench:
     def release(self, job: bytes) -> None:
         """Give back what a job has reserved: no run of it is needed any more."""
         self._tools.runner.stop(_run_id(job))
-        self._tools.capacity.release((MODULE, job))
+        self._give_back(job)
+
+    def _give_back(self, job: bytes) -> None:
+        self._fetches.end((what, job) for what in (_SPEC, _FETCH, _SERVE))
+        self._works.pop(job, None)
+        self._ledger.give_back(job)
 
     def jobs(self) -> list[bytes]:
         """The jobs of which something lies here."""
@@ -175,34 +201,72 @@ class Bench:
 
     def _go_on(self, task: Task, now: int) -> Finding | None:
         job = task.case.job
-        spec = self._specs.get(job)
-        if spec is None:
-            spec = self._background.result(("fetch", job), lambda: self._fetch(task))
-            if spec is None:
+        work = self._works.get(job)
+        if work is None:
+            data = _read(self._root / job.hex() / _SPEC)
+            if data is None:
+                data = self._fetched(_SPEC, task, now, lambda it: self._keep_spec(it, task))
+            if data is None:
                 return None
-            self._specs[job] = spec
-        unfit = self._unfit(task.case, spec)
+            work = self._works[job] = _Work(parse_named(data, task.spec))
+        unfit = self._unfit(task.case, work.spec)
         if unfit:
             self._say(job, unfit)
             return self._keep(job, Vote.WITHHELD, "")
-        if self.own(job) is None and not self._run(task, spec, now):
+        if _run_id(job) in self._tools.runner.list():
+            self._ledger.runs(job, work.spec)
+        elif not self._ledger.files(job, work.spec):
+            self._say(job, "waiting for room on the disk")
             return None
-        work = ("compare", job)
-        found = self._background.result(work, lambda: self._compare(task.case, spec))
+        if self.own(job) is None and not self._has_own(task, work, now):
+            return None
+        found = self._compared(task, work, now)
         if found is None:
             return None
         if found.again:
             # Nobody's lie yet: this machine may have failed it.
             self._say(job, "our own run failed and the attested one did not: running it again")
             place = self._root / job.hex()
-            (place / _OWN).rename(place / _FIRST)
+            (place / OWN).rename(place / FIRST)
+            work.look = work.shown = None
             return None
         return self._keep(job, found.vote, found.shows)
 
-    def _fetch(self, task: Task) -> JobSpec:
-        place = self._root / task.case.job.hex() / _INPUTS
-        with self._tools.client(task.case.provider) as client:
-            return client.fetch_inputs(task.case.job, task.spec, place, self._tools.input_bytes)
+    def _fetched(
+        self, what: str, task: Task, now: int, use: Callable[[AgentClient], _Given]
+    ) -> _Given | None:
+        """What the provider gives; None while it is under way. Ends when it is of no use."""
+        until = time.monotonic() + max(0, task.until - now)
+
+        def work(ending: Ending) -> _Given:
+            with self._tools.client(task.case.provider, until) as client:
+                ending.by(client.cut_off)
+                return use(client)
+
+        return self._fetches.result((what, task.case.job), task.case.provider, work)
+
+    def _keep_spec(self, client: AgentClient, task: Task) -> bytes:
+        spec = client.fetch_spec(task.case.job, task.spec).canonical()
+        place = self._root / task.case.job.hex()
+        place.mkdir(mode=0o700, exist_ok=True)
+        _write(place / _SPEC, spec)
+        return spec
+
+    def _has_own(self, task: Task, work: _Work, now: int) -> bool:
+        """Whether the job was run here, and the result of that kept."""
+        job, spec = task.case.job, work.spec
+        place, most = self._root / job.hex() / _INPUTS, self._tools.input_bytes
+
+        def fetch(client: AgentClient) -> bool:
+            client.fetch_inputs(job, spec, place, most)
+            return True
+
+        if not work.has_inputs and _run_id(job) not in self._tools.runner.list():
+            if self._fetched(_FETCH, task, now, fetch) is None:
+                return False
+            work.has_inputs = True
+            self._ledger.arrived(job, spec, spec.input_bytes())
+        return self._run(task, spec, now)
 
     def _unfit(self, case: Case, spec: JobSpec) -> str:
         """Why this machine cannot judge a job; "" when it can."""
@@ -240,7 +304,7 @@ class Bench:
         if self._background.result(("keep", job), lambda: self._keep_own(job)) is None:
             return False
         runner.remove(run_id)
-        self._tools.capacity.release((MODULE, job))
+        self._ledger.run_is_over(job)
         return True
 
     def _room(self, task: Task, spec: JobSpec, now: int) -> tuple[Device, ...] | None:
@@ -258,13 +322,13 @@ class Bench:
         if len(devices) < spec.resources.gpus:
             self._say(job, "waiting for a GPU")
             return None
-        key = (MODULE, job)
-        if key not in tools.capacity.holds():
-            hold = Hold(Kind.OWED, replace(tools.demands.needs(spec), gas=0), busy, by=MODULE)
-            if not urgent and (live >= tools.slots or not tools.capacity.reserve(key, hold)):
-                self._say(job, "waiting until paid work leaves room")
-                return None
-            tools.capacity.put(key, hold)
+        owed = tools.capacity.load(Kind.OWED).committed
+        if not urgent and max(live, owed) >= tools.slots:
+            self._say(job, "waiting until paid work leaves room")
+            return None
+        if not self._ledger.run(job, spec):
+            self._say(job, "waiting for memory or a GPU that is not promised")
+            return None
         if spec.resources.gpus:
             tools.capacity.call_in()
         return devices[: spec.resources.gpus]
@@ -284,14 +348,14 @@ class Bench:
 
     def _keep_own(self, job: bytes) -> bool:
         """Lay out the result of our own run, in one step."""
-        place = self._root / job.hex() / _OWN
-        new = place.with_name(f"{_OWN}.new")
+        place = self._root / job.hex() / OWN
+        new = place.with_name(f"{OWN}.new")
         runner, run_id = self._tools.runner, _run_id(job)
         state = runner.poll(run_id)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         outputs = runner.outputs(run_id) if state.collected else None
-        (new / _MANIFEST).write_bytes(lay_out(new / _FILES, state, outputs))
+        (new / MANIFEST).write_bytes(lay_out(new / FILES, state, outputs))
         sync_tree(new)
         new.rename(place)
         sync(place.parent)
@@ -299,84 +363,59 @@ class Bench:
 
     # ------------------------------------------------------------------ comparing
 
-    def _compare(self, case: Case, spec: JobSpec) -> _Compared:
-        """What follows from our own run. LocalError where the result must be served and is not:
-        it is asked for again, until there is no more time.
+    def _compared(self, task: Task, work: _Work, now: int) -> Compared | None:
+        """What follows from our own run; None while it is being found out. LocalError where the
+        result must be served and is not: it is asked for again, until there is no more time.
         """
-        own = self.own(case.job)
-        assert own is not None  # run before
-        if digests.result_digest(own, case.origin) == case.result:
-            # Right; but a result that nobody can have is worth nothing to its tenant.
-            self._serve(case, digests.seal(own, case.origin))
-            return _Compared(Vote.RIGHT, _OWN)
-        failed = any(entry.path == FAILURE for entry in digests.parse_manifest(own))
-        numeric = spec.compare is not None and spec.compare.rule == NUMERIC
-        if not failed and not numeric:
-            return _Compared(Vote.WRONG, _OWN)
+        case, spec, job = task.case, work.spec, task.case.job
+        both = Comparing(self._root / job.hex(), case, spec)
+        if work.look is None:
+            look = self._background.result(("look", job), both.look)
+            if look is None:
+                return None
+            work.look = look
+        if work.look.found is not None:
+            return work.look.found
+        if work.shown is None:
+            seal = work.look.seal
+            shown = self._fetched(_SERVE, task, now, lambda it: self._serve(it, case, spec, seal))
+            if shown is None:
+                return None
+            work.shown = shown
+        if work.look.seal is not None:
+            return Compared(Vote.RIGHT, OWN)
+        if both.is_numeric and not self._ledger.comparison(job, MEMORY_BYTES):
+            self._say(job, "waiting for memory that is not promised")
+            return None
+        listed, comparator = work.shown.listed, self._comparator(job, spec)
+        found = self._background.result(
+            ("compare", job), lambda: both.compare(listed, comparator, _run_id(job))
+        )
+        if found is not None:
+            self._ledger.run_is_over(job)
+        return found
+
+    def _serve(self, client: AgentClient, case: Case, spec: JobSpec, seal: bytes | None) -> _Shown:
+        """Fetch the attested result, all of it: no more than the job can have made."""
+        demands, place = self._tools.demands, self._root / case.job.hex() / THEIRS
         try:
-            listed = self._serve(case, None)
+            return _Shown(
+                client.fetch_result(
+                    *(case.origin, place, case.result, demands.result_bytes(spec)),
+                    max_files=demands.result_files(spec),
+                    as_juror=True,
+                    seal=seal,
+                )
+            )
         except LocalError as error:
-            if error.code is Code.NOT_REQUESTER:
+            if seal is None and error.code is Code.NOT_REQUESTER:
                 # The provider itself says that it has not failed, and ours has.
-                return self._failed(case.job, own)
+                return _Shown(None)
             raise
-        mine = digests.parse_manifest(own)
-        if failed and self._same_failure(case.job, mine, listed):
-            mine = [entry for entry in mine if entry.path != FAILURE]
-            listed = [entry for entry in listed if entry.path != FAILURE]
-        elif failed:
-            return self._failed(case.job, own)
-        if not numeric:
-            return _Compared(Vote.RIGHT, _THEIRS) if mine == listed else self._failed(case.job, own)
-        return _Compared(self._by_numbers(case.job, spec, mine, listed), _THEIRS)
 
-    def _failed(self, job: bytes, own: bytes) -> _Compared:
-        """Our own run failed in another way than what is attested. A run that fails twice alike by
-        itself says WRONG; what a limit or a signal has ended says nothing of the result.
-        """
-        place = self._root / job.hex()
-        first = _read(place / _FIRST / _MANIFEST)
-        if first is None:
-            return _Compared(again=True)
-        said = json.loads((place / _OWN / _FILES / FAILURE).read_bytes())
-        code, reason = said["exit_code"], said["reason"]
-        by_itself = reason in _BY_ITSELF and (code is None or code < _SIGNALS)
-        if first == own and by_itself:
-            return _Compared(Vote.WRONG, _OWN)
-        return _Compared(Vote.WITHHELD)
-
-    def _serve(self, case: Case, seal: bytes | None) -> list[Entry]:
-        """Fetch the attested result, all of it."""
-        place = self._root / case.job.hex() / _THEIRS
-        with self._tools.client(case.provider) as client:
-            return client.fetch_result(case.origin, place, case.result, as_juror=True, seal=seal)
-
-    def _same_failure(self, job: bytes, mine: list[Entry], listed: list[Entry]) -> bool:
-        place = self._root / job.hex()
-        if not any(entry.path == FAILURE for entry in listed):
-            return False
-        ours = (place / _OWN / _FILES / FAILURE).read_bytes()
-        theirs = place / _THEIRS / FAILURE
-        most = 4 * len(ours) + 4_096
-        return theirs.stat().st_size <= most and same_failure(ours, theirs.read_bytes())
-
-    def _by_numbers(
-        self, job: bytes, spec: JobSpec, mine: list[Entry], listed: list[Entry]
-    ) -> Vote:
-        place, tools = self._root / job.hex(), self._tools
-        assert spec.compare is not None  # numeric
-        comparator = Comparator(
-            tools.runner, tools.runtimes.get(spec.runtime), place / "plans", self._nap
-        )
-        found = comparator.compare(
-            _run_id(job),
-            spec.compare,
-            Files(place / _OWN / _FILES, mine),
-            Files(place / _THEIRS, listed),
-        )
-        log.info("dispute %s: %s %s", job.hex()[:12], found.verdict, found.reason)
-        # What the rule cannot compare is nobody's lie: who wrote the order chose the rule.
-        return Vote.WRONG if found.verdict is Verdict.DIFFERENT else Vote.RIGHT
+    def _comparator(self, job: bytes, spec: JobSpec) -> Comparator:
+        tools, plans = self._tools, self._root / job.hex() / "plans"
+        return Comparator(tools.runner, tools.runtimes.get(spec.runtime), plans, self._nap)
 
     def _nap(self, seconds: float) -> None:
         if self._ended.wait(seconds):
@@ -387,11 +426,8 @@ class Bench:
     def _keep(self, job: bytes, vote: Vote, shows: str) -> Finding:
         place = self._root / job.hex()
         place.mkdir(mode=0o700, exist_ok=True)
-        part = place / f"{_FINDING}.new"
-        part.write_text(json.dumps({"vote": int(vote), "shows": shows}))
-        sync(part)
-        part.rename(place / _FINDING)
-        sync(place)
+        _write(place / _FINDING, json.dumps({"vote": int(vote), "shows": shows}).encode())
+        self._give_back(job)
         found = self._found(job)
         assert found is not None  # just kept
         return found
@@ -402,7 +438,7 @@ class Bench:
             return None
         value = json.loads(data)
         vote, shows = Vote(value["vote"]), value["shows"]
-        manifest = {_OWN: self.own, _THEIRS: self.theirs}.get(shows, lambda _: b"")(job)
+        manifest = {OWN: self.own, THEIRS: self.theirs}.get(shows, lambda _: b"")(job)
         return None if manifest is None else Finding(vote, manifest)
 
     def _say(self, job: bytes, line: str) -> None:
@@ -425,6 +461,15 @@ def _read(place: Path) -> bytes | None:
         return place.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _write(place: Path, data: bytes) -> None:
+    """Keep a file for good, in one step."""
+    part = place.with_name(f"{place.name}.new")
+    part.write_bytes(data)
+    sync(part)
+    part.rename(place)
+    sync(place.parent)
 
 
 def input_bytes(megabytes: int) -> int:

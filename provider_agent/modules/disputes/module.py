@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Any, ClassVar, Self
 
 from eth_utils.crypto import keccak
@@ -44,6 +45,7 @@ from teraproof.errors import LocalError, counted
 from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Domain
 from teraproof.protocol.terms import ZERO_ADDRESS
+from teraproof.storage.reach import Reach
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +71,12 @@ class DisputesModule(Module):
         attempts = context.attempts(CONTRACT, disputes.address, context.short_pause)
         at_jobs = context.attempts(COURT, jobs.address, context.short_pause)
 
-        def client(owner: str) -> AgentClient:
+        # A stranger wrote the URL.
+        reach = Reach.of_strangers(map(ip_network, settings.agent.private_networks), plain=True)
+
+        def client(owner: str, until: float) -> AgentClient:
             url = _endpoint(store, staking, owner, chain.start_block)
-            return AgentClient(url, context.key.account, chain.chain_id)
+            return AgentClient(url, context.key.account, chain.chain_id, reach=reach, until=until)
 
         root, self._clock = settings.agent.data_dir / "juror", ChainClock()
         self._hearing = Hearing(root, self._clock.now)

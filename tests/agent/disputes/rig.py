@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from provider_agent.core import background
+from provider_agent.core import background, fetches
 from provider_agent.core.capacity import Amounts, Capacity
 from provider_agent.core.demands import Demands
 from provider_agent.core.fleet import Fleet
@@ -65,6 +65,11 @@ class Served:
         self.shows = False
         """Whether the result is shown to a juror that has not run the job."""
         self.asked: list[bytes | None] = []
+        self.most = (0, 0)
+        """Bytes and files of a result that a juror was ready to take."""
+        self.cuts = 0
+        self.before: Callable[[str], None] = lambda what: None
+        """Called when something is asked for, with what it is."""
 
     def __enter__(self) -> Served:
         return self
@@ -74,18 +79,36 @@ class Served:
     ) -> None:
         pass
 
-    def fetch_inputs(self, job: bytes, name: bytes, place: Path, most: int) -> JobSpec:
-        if self.inputs is None or name != self.spec.digest():
+    def cut_off(self) -> None:
+        self.cuts += 1
+
+    def fetch_spec(self, job: bytes, name: bytes) -> JobSpec:
+        if name != self.spec.digest():
+            raise LocalError("not here", Code.SPEC_MISSING)
+        return self.spec
+
+    def fetch_inputs(self, job: bytes, spec: JobSpec, place: Path, most: int) -> None:
+        self.before("inputs")
+        if self.inputs is None or spec != self.spec:
             raise LocalError("not here", Code.INPUT_MISSING)
         place.mkdir(parents=True, exist_ok=True)
         for entry in self.spec.inputs:
             (place / entry.sha256).write_bytes(self.inputs)
-        return self.spec
 
     def fetch_result(
-        self, origin: Origin, place: Path, digest: bytes, *, as_juror: bool, seal: bytes | None
+        self,
+        origin: Origin,
+        place: Path,
+        digest: bytes,
+        max_bytes: int,
+        *,
+        max_files: int,
+        as_juror: bool,
+        seal: bytes | None,
     ) -> list[Entry]:
         assert as_juror
+        self.before("result")
+        self.most = (max_bytes, max_files)
         self.asked.append(seal)
         if self.files is None:
             raise LocalError("nobody there", Code.AGENT_UNREACHABLE)
@@ -109,12 +132,14 @@ class BenchRig:
     """See the module. `answers` are what our own runs give, one after the other."""
 
     def __init__(self, folder: Path, attested: dict[str, bytes], **spec: Any) -> None:
-        background._PATIENCE = 30.0
+        background._PATIENCE = fetches._PATIENCE = 30.0
         self.folder, self.served = folder, Served()
         self.served.spec, self.served.files = spec_of(**spec), attested
         self.attested = lay(folder / "attested", attested)
         self.runner = PlainRunner(folder / "runs")
-        self.capacity = Capacity(lambda: PLENTY)
+        self.there = PLENTY
+        """What the machine has: what a test takes away is missing from then on."""
+        self.capacity = Capacity(lambda: self.there)
         self.now, self.monotonic = START, 0.0
         self.case = Case(
             JOB,
@@ -142,7 +167,7 @@ class BenchRig:
                 fleet=Fleet(0, survey=lambda: Survey(())),
                 runtimes=settings.runtimes,
                 slots=self.slots,
-                client=lambda owner: cast(Any, self.served),
+                client=lambda owner, until: cast(Any, self.served),
                 input_bytes=10**9,
             ),
             lambda: self.monotonic,

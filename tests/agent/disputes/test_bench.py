@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 
 from provider_agent.comparator.compare import Comparator, Files, Verdict
 from provider_agent.comparator.compare import Finding as Compared
-from provider_agent.core.capacity import Amounts, Hold, Kind
-from provider_agent.modules.disputes.bench import MODULE
+from provider_agent.core import fetches
+from provider_agent.core.capacity import Amounts, Capacity, Hold, Kind
+from provider_agent.modules.disputes.room import MODULE
 from provider_agent.runners.base import Phase, Reason, RunState
 from teraproof.courts.votes import Opinion, Vote, attested
+from teraproof.errors import LocalError
 from teraproof.protocol.digests import Origin, result_digest, seal
-from tests.agent.disputes.rig import JOB, UNTIL, BenchRig, failure, spec_of
+from teraproof.protocol.errors import Code
+from tests.agent.disputes.rig import JOB, PLENTY, UNTIL, BenchRig, failure, spec_of
 from tests.agent.duty_parts import OTHER, OWNER, START
 
 RUN = f"juror-{JOB.hex()}"
@@ -236,10 +240,121 @@ def test_room__is_reserved_and_given_back(tmp_path: Path) -> None:
     assert rig.capacity.holds() == {}
 
 
-def test_no_room_in_the_ledger__waits(tmp_path: Path) -> None:
+def test_slots_are_promised__waits(tmp_path: Path) -> None:
     rig = BenchRig(tmp_path, GOOD)
     rig.capacity.put("jobs", Hold(Kind.OWED, Amounts(slots=4)))
     assert rig.judge(2) is None and rig.runner.started == []
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+@pytest.mark.parametrize("short", ["disk", "inodes"])
+def test_no_room_on_the_disk__nothing_is_fetched(tmp_path: Path, short: str, late: bool) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.there = replace(rig.there, **{short: 1_000})
+    fetched: list[str] = []
+    rig.served.before = fetched.append
+    rig.now = UNTIL - 10 if late else START
+    assert rig.judge(3) is None and fetched == []
+    assert "room on the disk" in rig.bench.why(JOB)
+    rig.there = PLENTY
+    rig.run()
+    found = rig.judge()
+    assert found is not None and found.vote is Vote.RIGHT
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+def test_memory_is_promised_to_others__no_run(tmp_path: Path, late: bool) -> None:
+    """A vote that would be late skips the line, and takes nothing that is another's."""
+    rig = BenchRig(tmp_path, GOOD)
+    rig.there = replace(rig.there, slots=1, memory=100 << 20)
+    rig.slots = 3
+    rig.restart()
+    rig.capacity.put("paid", Hold(Kind.OWED, Amounts(slots=1, memory=60 << 20)))
+    rig.now = UNTIL - 10 if late else START
+    assert rig.judge(3) is None and rig.runner.started == []
+    assert "memory" in rig.bench.why(JOB)
+    rig.capacity.release("paid")
+    rig.judge()
+    assert [run.run_id for run in rig.runner.started] == [RUN]
+
+
+def test_waits_for_room__new_work_and_offers_do_not_take_it(tmp_path: Path) -> None:
+    """Whoever asks for quotes without end must not keep a juror from its run."""
+    rig = BenchRig(tmp_path, GOOD)
+    rig.there = replace(rig.there, memory=100 << 20)
+    rig.slots = 3
+    rig.restart()
+    half = Amounts(slots=1, memory=60 << 20)
+    rig.capacity.put("paid", Hold(Kind.OWED, half))
+    assert rig.judge(3) is None
+    rig.capacity.release("paid")
+    for kind in (Kind.OFFERED, Kind.OWED):
+        assert not rig.capacity.reserve("new", Hold(kind, half))
+    rig.judge()
+    assert [run.run_id for run in rig.runner.started] == [RUN]
+
+
+def test_dispute_is_over_while_it_waits__nothing_is_kept_for_it(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.there = replace(rig.there, disk=1_000)
+    rig.judge(2)
+    rig.bench.release(JOB)
+    rig.there = replace(PLENTY, slots=1)
+    all_of_it = Amounts(slots=1, memory=PLENTY.memory, disk=PLENTY.disk)
+    assert rig.capacity.reserve("new", Hold(Kind.OWED, all_of_it))
+
+
+def test_room_of_all_that_comes__from_before_it_is_fetched(tmp_path: Path) -> None:
+    size = 5 << 20
+    entry = {"path": "in", "sha256": "ab" * 32, "size": size}
+    rig = BenchRig(tmp_path, GOOD, inputs=[entry])
+    held: list[int] = []
+
+    def look(what: str) -> None:
+        held.append(sum(hold.amounts.disk for hold in rig.capacity.holds(Kind.OWED).values()))
+
+    rig.served.before = look
+    rig.run()
+    rig.judge()
+    most = rig.served.most[0]
+    # The inputs, the run, its result, and theirs.
+    assert held and min(held) >= 2 * size + 2 * most
+    assert most <= size + (64 + 16 << 20), "no more than the job can have made"
+
+
+def test_restart_in_a_run__its_room_is_taken_though_others_have_come(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    rig.judge()
+    rig.capacity = Capacity(lambda: rig.there)
+    rig.there = replace(rig.there, disk=0, memory=0)
+    rig.served.inputs = None
+    rig.restart()
+    rig.judge()
+    assert {(MODULE, JOB), (MODULE, JOB, "run")} <= rig.capacity.holds().keys()
+    rig.runner.end(RUN)
+    found = rig.judge(3)
+    assert found is not None, "what it is to judge lies on the disk"
+
+
+def test_dispute_ends__what_is_under_way_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = BenchRig(tmp_path, GOOD)
+    monkeypatch.setattr(fetches, "_PATIENCE", 0.01)
+    here, cut = threading.Event(), threading.Event()
+
+    def drip(what: str) -> None:
+        here.set()
+        assert cut.wait(30), "nothing ends it"
+        raise LocalError("cut off", Code.AGENT_UNREACHABLE)
+
+    rig.served.before = drip
+    rig.served.cut_off = cut.set  # type: ignore[method-assign]
+    while not here.is_set():
+        rig.judge()
+    rig.bench.release(JOB)
+    assert cut.is_set() and rig.capacity.holds() == {}
+    rig.bench.close()
 
 
 def test_clear__nothing_is_left(tmp_path: Path) -> None:
