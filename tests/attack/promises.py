@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from teraproof.protocol.terms import Status
 from tests.attack.courthouse import JUROR, PROVIDER, PUPPET, TENANT, Wealth
-from tests.attack.play import BrokenPromise, Jury, Play
+from tests.attack.play import FOR_TENANT, BrokenPromise, Jury, Play
 from tests.contracts.stateful.trial import WITHHELD
 
 
@@ -46,6 +46,11 @@ def is_right(play: Play, party: str) -> bool:
 def has_won(play: Play, party: str) -> bool:
     """It has got the price, or got it back."""
     return (play.status() is Status.SETTLED) == (party == PROVIDER)
+
+
+def has_court(play: Play, party: str) -> bool:
+    """The last ruling is for it; one that was not found is for the provider."""
+    return (play.ruling in FOR_TENANT) == (party == TENANT)
 
 
 def check(play: Play, before: Wealth, after: Wealth) -> None:
@@ -98,9 +103,12 @@ def party_is_whole(play: Play, party: str, paid: int, before: Wealth, after: Wea
     else:
         due, at_stake = (0, play.price) if lied_to else (-play.price, 0)
         collateral = play.collateral * play.p.victim_bps // 10_000 if lied_to else 0
-    if play.juries and not has_won(play, party):
+    if play.juries and not has_court(play, party):
         if is_safe(play):
             raise BrokenPromise("an honest jury, and a wrong end")
+        if has_won(play, party):
+            # What the other side has signed convicted it: the bonds alone are in court.
+            at_stake = 0
         lost = play.collateral if party == PROVIDER else 0
         if usd < -at_stake - bonds or tpf < -lost:
             raise BrokenPromise(f"a party loses {-usd} units and {-tpf} wei")

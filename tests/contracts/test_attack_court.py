@@ -141,6 +141,22 @@ def test_jury_of_friends__is_luck_and_no_fault() -> None:
     assert judged.is_luck and not judged.fault and judged.gain > 0
 
 
+def test_liar__convicted_in_a_court_of_its_friends__leaves_the_tenant_its_price_and_no_more() -> (
+    None
+):
+    """Before such a jury the tenant has its bond at stake; what is proven gives the rest back."""
+    found = Court("lie").judge(
+        [
+            CourtMove("case", number=279366037525685),
+            SAYS,
+            CourtMove("appeal", number=10),
+            CourtMove("vote", how="win", round=2, who=99),
+            CourtMove("two results", how="specification", moment="disputed"),
+        ]
+    )
+    assert found.is_luck and not found.fault
+
+
 def test_page__counts_seats_in_league_to_a_third_at_most() -> None:
     from tests.attack.court_moves import MOST_SEATS
     from tests.attack.courthouse import NEWCOMERS, SEATS
