@@ -239,6 +239,38 @@ class LeaseState:
         return tuple(one for one in self.containers if one.status is not Status.RUNNING)
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """How far the images of a lease are: `here` of `images` were fetched for it. `received` bytes
+    of the image that is on its way have come, of `expected` that are known so far, as they are
+    packed. `under_way` is whether anything works on it now.
+    """
+
+    images: int
+    here: int
+    received: int = 0
+    expected: int = 0
+    under_way: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the lease can be prepared without asking any registry."""
+        return self.here == self.images
+
+
+@dataclass(frozen=True)
+class ImageRoom:
+    """Bytes of the agent's disk that images take; none where the engine has another disk.
+
+    `held` by images of leases, each once: they lie there already. `expected` is what fetches under
+    way may still take. `idle` are images of leases that have ended. An owner's own are in none.
+    """
+
+    held: int = 0
+    expected: int = 0
+    idle: int = 0
+
+
 class Shell(Protocol):
     """A program that was started in a running container, and its streams."""
 
@@ -271,47 +303,112 @@ class Output(Iterator[tuple[int, bytes]], Protocol):
 
 
 class LeaseRunner(Protocol):
-    """Runs leases. Every method may be called again after a crash at any moment.
+    """Runs leases. Every method may be called again after a crash at any moment, and from several
+    threads at once: what is done to one lease never waits for another.
 
     All raise RunnerError; the one with the code `containers_away` says that nobody answers, so
     that nothing is known of what runs. `Refused` is the tenant's own doing.
+
+    The order of calls for one lease: `resolve` its images when the order is signed, `fetch` before
+    it is accepted, `prepare` and `start` once it is, `remove` when it has ended. `give_up` where
+    it was not accepted. After a restart of the agent: `prepare` again where `state` is not known,
+    and `start` again where it should run. `keep` in every cycle does all the rest.
     """
 
     def check(self) -> str:
         """One line that says how leases are contained, found by doing it. Takes seconds."""
 
     def resolve(self, image: str, credentials: Credentials | None = None) -> str:
-        """The image as `name@sha256:digest`: asks its registry which bytes a tag means now."""
+        """The image as `name@sha256:digest`: asks its registry which bytes a tag means now. Takes
+        up to a minute. Refused where no registry says it in time.
+        """
 
     def needs(self, lease: Lease) -> Taken:
-        """What of this machine a lease takes, besides its image's layers and its GPUs."""
+        """What of this machine a lease takes, besides its images (`image_room`) and its GPUs."""
+
+    def fetch(
+        self,
+        lease: Lease,
+        credentials: Mapping[str, Credentials] | None = None,
+        *,
+        most: int,
+        seconds: float,
+    ) -> None:
+        """Has all images of a lease be here, so that nothing after its acceptance waits for a
+        registry. Waits for them, `seconds` at most. `credentials` are by service.
+
+        `most` bytes may be added to the disk, unpacked, all images together; they must be free. So
+        hold that much in the ledger before, and then what `image_room` says. The images stay until
+        `remove` or `give_up`, after a restart too. `services` of the lease may change until it is
+        prepared; what counts is its id, and which images it names.
+
+        Refused with the code `image_unfit`: an image cannot be had, came too slowly or is too
+        large. RunnerError with `disk_full`: there is no room. With `image_given_up`: `give_up` or
+        `remove` was called meanwhile.
+        """
+
+    def arrival(self, lease_id: str) -> Arrival | None:
+        """How far a fetch is, or was when it ended; None where none was asked for or it was given
+        up. Never waits.
+        """
+
+    def give_up(self, lease_id: str) -> None:
+        """Breaks off what `fetch` or `prepare` do for a lease, within moments. One that was not
+        prepared needs its images no more.
+        """
+
+    def image_room(self) -> ImageRoom:
+        """What images take of the agent's disk now, for the ledger."""
+
+    def free_images(self, size: int) -> int:
+        """Deletes images of leases that have ended, of `size` bytes or more where there are so
+        many; the bytes. The runner does it by itself when the disk is short for a fetch, for a
+        lease's files, or for what has to stay free.
+        """
 
     def prepare(self, lease: Lease, credentials: Mapping[str, Credentials] | None = None) -> None:
-        """Fetches, allocates and makes all that a lease needs, once per id; starts nothing.
+        """Allocates and makes all that a lease needs, once per id; starts nothing. What was not
+        fetched before is fetched now. `credentials` are by service.
 
-        `credentials` are by service. May take minutes, for images.
+        Takes seconds after a fetch, and else minutes. No other call waits for it but those that
+        change the same lease. Refused and RunnerError as for `fetch`.
         """
 
     def start(self, lease_id: str) -> None:
         """Has every container of a prepared lease run, each once, however often it is called. Call
         it again after a restart of the agent: what was broken off is finished.
+
+        Raises RunnerError where one does not start. All others are started all the same, and `keep`
+        tries again with growing pauses.
         """
 
     def state(self, lease_id: str) -> LeaseState:
-        """How a lease is now, as the engine has it."""
+        """How a prepared lease is now, as the engine has it."""
 
     def stop(self, lease_id: str) -> None:
         """Ends its programs, after a moment to end by themselves; what they wrote stays."""
 
     def remove(self, lease_id: str) -> None:
-        """Deletes all that a lease has left, its data too. Does nothing when it is not there."""
+        """Deletes all that a lease has left, its data too. Does nothing when it is not there. What
+        is under way for it is broken off. Its images stay until the disk is short.
+        """
 
     def list(self) -> tuple[str, ...]:
-        """The ids of all leases of this agent of which anything is left, sorted."""
+        """The ids of all leases of this agent of which anything is left, sorted. Those that have
+        fetched images and were not prepared are among them.
+        """
 
     def keep(self, wanted: Collection[str]) -> Mapping[str, LeaseState]:
-        """Brings the machine to what it should be: removes leases that are not `wanted`, puts the
-        walls back, starts again what has died, with growing pauses. For every cycle.
+        """Brings the machine to what it should be, in every cycle: removes leases that are not
+        `wanted`, puts the walls back, starts again what has died, with growing pauses.
+
+        `wanted` are all leases that were accepted and have not ended, and those that are fetched
+        for. The answer has the state of each of them that is prepared. What another thread works
+        on at this moment is left alone and not waited for, wanted or not. So it may be called while
+        a lease is fetched for, prepared, stopped or removed.
+
+        `containers_away` says that nothing was done and nothing is known: rent is not earned until
+        the next answer, and no lease has ended for it.
         """
 
     def changes(self) -> Iterator[str]:

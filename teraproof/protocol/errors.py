@@ -216,6 +216,7 @@ class Code(StrEnum):
     # Leases.
     LEASE_UNFIT = "lease_unfit", _INPUT, 422, False, "A lease cannot be contained as it is asked."
     IMAGE_UNFIT = "image_unfit", _REFUSED, 422, False, "An image cannot be had, or not kept."
+    IMAGE_GIVEN_UP = "image_given_up", _AWAY, 0, True, "The fetch of an image was given up."
 
     # Quotes.
     QUOTES_NOT_OFFERED = "quotes_not_offered", _REFUSED, 404, False, "The agent signs no quotes."

@@ -37,9 +37,13 @@ _ACTED = frozenset((200, 201, 202, 204, 304))  # 304: it was so already
 
 
 class EngineAway(RunnerError):
-    """The engine does not answer in time, or not at all."""
+    """The engine does not answer in time (`late`), or not at all."""
 
     default: ClassVar[Code] = Code.CONTAINERS_AWAY
+
+    def __init__(self, line: str, *, late: bool = False) -> None:
+        super().__init__(line)
+        self.late = late
 
 
 class EngineRefused(RunnerError):
@@ -48,6 +52,34 @@ class EngineRefused(RunnerError):
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"the container engine says: {words}")
         self.status, self.words = status, words
+
+
+class Cut:
+    """Breaks requests off, from any thread: those under way, and those that come later."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: list[socket.socket] = []
+        self.made = False
+
+    def make(self) -> None:
+        """Who waits for an answer gets EngineAway."""
+        with self._lock:
+            self.made = True
+            for one in self._opened:
+                _shut(one)
+
+    def over(self, opened: socket.socket) -> None:
+        """A connection to break off."""
+        with self._lock:
+            self._opened = [one for one in self._opened if one.fileno() >= 0] + [opened]
+            if self.made:
+                _shut(opened)
+
+
+def _shut(opened: socket.socket) -> None:
+    with suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
 
 
 class _Timed(socket.socket):
@@ -76,9 +108,9 @@ class _Timed(socket.socket):
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, place: Path, until: float) -> None:
+    def __init__(self, place: Path, until: float, cut: Cut | None) -> None:
         super().__init__("localhost")
-        self._place, self._until = place, until
+        self._place, self._until, self._cut = place, until, cut
 
     def connect(self) -> None:
         """Opens the socket."""
@@ -87,6 +119,8 @@ class _Connection(http.client.HTTPConnection):
         self.sock = opened
         opened._arm()
         opened.connect(str(self._place))
+        if self._cut is not None:
+            self._cut.over(opened)
 
 
 class Stream:
@@ -201,10 +235,11 @@ class Engine:
         *,
         headers: Mapping[str, str] | None = None,
         seconds: float | None = None,
+        cut: Cut | None = None,
     ) -> Any:
         """One request within `seconds`. Raises EngineAway, EngineRefused."""
         until = time.monotonic() + (self._seconds if seconds is None else seconds)
-        response, opened = self._send(method, path, query, body, headers or {}, until)
+        response, opened = self._send(method, path, query, body, headers or {}, until, cut)
         try:
             data = response.read(_MOST + 1)
         except (OSError, http.client.HTTPException) as error:
@@ -228,15 +263,18 @@ class Engine:
         headers: Mapping[str, str] | None = None,
         upgrade: bool = False,
         seconds: float | None = None,
+        first: float | None = None,
+        cut: Cut | None = None,
     ) -> Stream:
-        """An answer that goes on; its beginning has to come in time, and the rest within `seconds`
-        or at any time. `upgrade` asks for a connection that both sides write to.
+        """An answer that goes on; its beginning has to come within `first` seconds, and the rest
+        within `seconds` or at any time. `upgrade` asks for a connection that both sides write to.
         """
         start = time.monotonic()
         sent = dict(headers or {})
         if upgrade:
             sent |= {"Connection": "Upgrade", "Upgrade": "tcp"}
-        response, opened = self._send(method, path, query, body, sent, start + self._seconds)
+        until = start + (self._seconds if first is None else first)
+        response, opened = self._send(method, path, query, body, sent, until, cut)
         if response.status not in (*_ACTED, http.client.SWITCHING_PROTOCOLS):
             try:
                 data = response.read(PIECE)
@@ -249,16 +287,14 @@ class Engine:
         opened.until = None if seconds is None else start + seconds
         return Stream(response, opened)
 
+    def ping(self) -> None:
+        """Raises EngineAway where nobody answers."""
+        self._ping()
+
     def version(self) -> str:
         """The part of the API's paths that names its version, such as `/v1.44`."""
         if not self._version:
-            until = time.monotonic() + self._seconds
-            response, opened = self._open("GET", "/_ping", None, {}, until)
-            with suppress(OSError, http.client.HTTPException):
-                response.read(PIECE)
-            response.close()
-            opened.close()
-            said = response.getheader("Api-Version", "")
+            said = self._ping()
             try:
                 major, minor = (int(part) for part in said.split("."))
             except ValueError:
@@ -272,6 +308,16 @@ class Engine:
 
     # ------------------------------------------------------------------ connections
 
+    def _ping(self) -> str:
+        """The version of the API that it says."""
+        until = time.monotonic() + self._seconds
+        response, opened = self._open("GET", "/_ping", None, {}, until, None)
+        with suppress(OSError, http.client.HTTPException):
+            response.read(PIECE)
+        response.close()
+        opened.close()
+        return str(response.getheader("Api-Version", ""))
+
     def _send(
         self,
         method: str,
@@ -280,15 +326,22 @@ class Engine:
         body: Any,
         headers: Mapping[str, str],
         until: float,
+        cut: Cut | None,
     ) -> tuple[http.client.HTTPResponse, _Timed]:
         said = {name: _text(value) for name, value in query.items() if value is not None}
         target = f"{self.version()}{path}" + (f"?{urlencode(said)}" if said else "")
-        return self._open(method, target, body, headers, until)
+        return self._open(method, target, body, headers, until, cut)
 
     def _open(
-        self, method: str, target: str, body: Any, headers: Mapping[str, str], until: float
+        self,
+        method: str,
+        target: str,
+        body: Any,
+        headers: Mapping[str, str],
+        until: float,
+        cut: Cut | None,
     ) -> tuple[http.client.HTTPResponse, _Timed]:
-        connection = _Connection(self.place, until)
+        connection = _Connection(self.place, until, cut)
         sent = dict(headers)
         if body is not None and not isinstance(body, bytes | Iterator):
             body = json.dumps(body).encode()
@@ -345,6 +398,6 @@ def _words(data: bytes) -> str:
 def _away(error: Exception) -> EngineAway:
     if isinstance(error, TimeoutError):
         return EngineAway(
-            "the container engine does not answer in time; see: systemctl status docker"
+            "the container engine does not answer in time; see: systemctl status docker", late=True
         )
     return EngineAway(f"the container engine broke off ({type(error).__name__})")

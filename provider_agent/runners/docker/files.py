@@ -32,13 +32,17 @@ class LeaseFiles:
         """The directory of a lease."""
         return self.place / check_run_id(lease_id)
 
-    def write(self, lease: Lease) -> None:
-        """Keeps what was asked for. Raises RunnerError where it was something else before."""
+    def check(self, lease: Lease) -> bool:
+        """Whether it is kept. Raises RunnerError where something else is, under its name."""
         kept = self.find(lease.lease_id)
-        if kept is not None:
-            if kept.digest() != lease.digest():
-                raise RunnerError(f"lease {lease.lease_id} is there, and asks for something else")
-            return
+        if kept is not None and kept.digest() != lease.digest():
+            raise RunnerError(f"lease {lease.lease_id} is there, and asks for something else")
+        return kept is not None
+
+    def write(self, lease: Lease) -> bool:
+        """Keeps what was asked for; whether it is new. Raises RunnerError as `check` does."""
+        if self.check(lease):
+            return False
         directory = self.of(lease.lease_id)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = directory / "lease.new"
@@ -47,6 +51,7 @@ class LeaseFiles:
         durable.sync(made)
         made.replace(directory / _LEASE)
         durable.sync_directory(directory)
+        return True
 
     def find(self, lease_id: str) -> Lease | None:
         """What was asked for; None when nothing is kept."""
@@ -82,6 +87,11 @@ class LeaseFiles:
     def ids(self) -> set[str]:
         """The leases that have a directory."""
         return {path.name for path in self.place.glob("*/")}
+
+    def images(self) -> set[str]:
+        """The images that kept leases need."""
+        kept = (self.find(lease_id) for lease_id in self.ids())
+        return {service.image for lease in kept if lease is not None for service in lease.services}
 
     def remove(self, lease_id: str) -> None:
         """Unmounts and deletes all of a lease; its containers must be gone. Raises RunnerError."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images: named by digest, fetched within bounds, deleted when no lease needs them.
+"""Images: named by digest, fetched within bounds, deleted when no lease needs them and the disk is
+short (`fetches`).
 
 What this agent has fetched is marked by a file, before it is fetched. The owner's own images have
 none, and stay.
@@ -12,15 +13,17 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provider_agent.runners.base import MIB
 from provider_agent.runners.docker.engine import Engine, EngineAway, EngineRefused, named
+from provider_agent.runners.docker.space import Space, Work
 from provider_agent.runners.lease import Credentials, fit_to_mount
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
@@ -54,14 +57,12 @@ def split(reference: str) -> tuple[str, str, str]:
 
 class Images:
     """See the module. `place` keeps the marks; `most` bytes is how large an image may be, packed or
-    unpacked; `reserve` bytes of the engine's disk stay free.
+    unpacked.
     """
 
-    def __init__(
-        self, engine: Engine, place: Path, *, most: int, reserve: int, seconds: float
-    ) -> None:
-        self._engine, self._place = engine, place
-        self._most, self._reserve, self._seconds = most, reserve, seconds
+    def __init__(self, engine: Engine, place: Path, space: Space, *, most: int) -> None:
+        self._engine, self._place, self._space = engine, place, space
+        self._most = most
         #: Images that the agent has made itself: their ids by the names that a lease has for them.
         self.own: dict[str, str] = {}
 
@@ -70,61 +71,81 @@ class Images:
         name, tag, digest = split(reference)
         if digest:
             return f"{name}@{digest}"
-        digest = self._ask(f"{name}:{tag or 'latest'}", credentials)
+        digest = self._ask(f"{name}:{tag or 'latest'}", credentials, None)
         return f"{name}@{digest}"
-
-    def _ask(self, asked: str, credentials: Credentials | None) -> str:
-        """The digest of an image, as its registry tells this tenant."""
-        try:
-            found = self._engine.ask(
-                "GET",
-                f"/distribution/{named(asked)}/json",
-                {},
-                headers=_signed_in(credentials),
-                seconds=_ASK_SECONDS,
-            )
-        except EngineRefused as refused:
-            raise Refused(
-                Code.IMAGE_UNFIT, f"no registry says what {asked} is: {refused.words}"
-            ) from None
-        digest = str(found["Descriptor"]["digest"])
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise Refused(Code.IMAGE_UNFIT, f"the registry names {asked} by {digest[:100]!r}")
-        return digest
 
     def find(self, pinned: str) -> Image | None:
         """An image that is there; None when it is not. Raises Refused where it cannot be kept."""
-        found = self._engine.find(f"/images/{named(self.own.get(pinned, pinned))}/json")
+        found = self._look(pinned)
         return None if found is None else _read(pinned, found)
 
-    def fetch(self, pinned: str, credentials: Credentials | None = None) -> Image:
-        """An image, fetched where it is not there. Raises Refused, EngineAway."""
-        found = self.find(pinned)
-        if found is not None and pinned not in self.own:
+    def has(self, pinned: str) -> bool:
+        """Whether an image is there."""
+        return self._look(pinned) is not None
+
+    def fetch(self, pinned: str, credentials: Credentials | None, work: Work) -> None:
+        """Has an image be there, if its registry gives it to this tenant. What came lowers
+        `work.most`.
+
+        Raises Refused, EngineAway, and RunnerError where the disk is full or it was given up.
+        """
+        if pinned in self.own:
+            return
+        if self.has(pinned):
             # It may be here for another tenant, who had a password for it.
-            self._ask(pinned, credentials)
-        if found is None:
-            self._mark(pinned)
-            self._pull(pinned, credentials)
-            found = self.find(pinned)
+            self._ask(pinned, credentials, work)
+        else:
+            self._mark(pinned, 0)
+            work.fetched.add(pinned)
+            self._pull(pinned, credentials, work)
+        found = self._look(pinned)
         if found is None:
             raise Refused(Code.IMAGE_UNFIT, f"the registry sent something else than {pinned}")
-        size = int(self._engine.get(f"/images/{named(found.id)}/json")["Size"])
-        if size > self._most and self._is_marked(pinned):
-            self._delete(pinned)
+        _read(pinned, found)
+        if not self._is_marked(pinned):
+            return  # the owner's
+        size = int(found["Size"])
+        if size > min(self._most, work.most):
             raise Refused(
                 Code.IMAGE_UNFIT,
-                f"{pinned} unpacks to {size // MIB} MiB; this provider keeps {self._most // MIB}",
+                f"{pinned} unpacks to {size // MIB} MiB; this provider keeps "
+                f"{min(self._most, work.most) // MIB}",
             )
-        return found
+        self._mark(pinned, size)
+        if pinned in work.fetched:
+            self._space.check(work, pinned)
+            work.most -= size
 
-    def sweep(self, used: Collection[str]) -> None:
-        """Deletes what this agent has fetched and no lease needs. Raises EngineAway."""
+    def known(self) -> list[tuple[str, int]]:
+        """The images that this agent has fetched, with their bytes; that which was asked for least
+        lately first.
+        """
+        found = []
         with suppress(FileNotFoundError):
-            for mark in sorted(self._place.iterdir()):
-                pinned = mark.read_text()
-                if pinned not in used:
-                    self._delete(pinned)
+            for mark in self._place.iterdir():
+                with suppress(FileNotFoundError):
+                    if not mark.suffix:
+                        pinned, _, size = mark.read_text().partition("\n")
+                        found.append((mark.stat().st_mtime_ns, pinned, int(size or 0)))
+        return [(pinned, size) for _, pinned, size in sorted(found)]
+
+    def touch(self, pinned: str) -> None:
+        """It was needed until now."""
+        with suppress(FileNotFoundError):
+            os.utime(self._mark_of(pinned))
+
+    def delete(self, pinned: str) -> bool:
+        """Whether an image that this agent has fetched is gone; one that is in use stays. Raises
+        EngineAway.
+        """
+        if not self._is_marked(pinned):
+            return False
+        try:
+            self._engine.delete(f"/images/{named(pinned)}")
+        except EngineRefused:
+            return False  # a container has it
+        self._mark_of(pinned).unlink(missing_ok=True)
+        return True
 
     # ------------------------------------------------------------------ marks
 
@@ -134,59 +155,90 @@ class Images:
     def _is_marked(self, pinned: str) -> bool:
         return self._mark_of(pinned).exists()
 
-    def _mark(self, pinned: str) -> None:
+    def _mark(self, pinned: str, size: int) -> None:
         self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = self._mark_of(pinned).with_suffix(".new")
-        made.write_text(pinned)
+        made = self._mark_of(pinned).with_suffix(f".{threading.get_native_id()}")
+        made.write_text(f"{pinned}\n{size}")
         made.replace(self._mark_of(pinned))
 
-    def _delete(self, pinned: str) -> None:
-        try:
-            self._engine.delete(f"/images/{named(pinned)}")
-        except EngineRefused:
-            return  # a container has it; the next sweep tries again
-        self._mark_of(pinned).unlink(missing_ok=True)
+    # ------------------------------------------------------------------ the registry
 
-    # ------------------------------------------------------------------ fetching
+    def _look(self, pinned: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._engine.find(
+            f"/images/{named(self.own.get(pinned, pinned))}/json"
+        )
+        return found
 
-    def _pull(self, pinned: str, credentials: Credentials | None) -> None:
+    def _ask(self, asked: str, credentials: Credentials | None, work: Work | None) -> str:
+        """The digest of an image, as its registry tells this tenant."""
+        with self._asking(asked, work):
+            found = self._engine.ask(
+                "GET",
+                f"/distribution/{named(asked)}/json",
+                {},
+                headers=_signed_in(credentials),
+                seconds=_left(work),
+                cut=None if work is None else work.cut,
+            )
+        digest = str(found["Descriptor"]["digest"])
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise Refused(Code.IMAGE_UNFIT, f"the registry names {asked} by {digest[:100]!r}")
+        return digest
+
+    def _pull(self, pinned: str, credentials: Credentials | None, work: Work) -> None:
         name, _, digest = pinned.partition("@")
-        root = self._engine.get("/info")["DockerRootDir"]
-        start = time.monotonic()
-        sizes: dict[str, int] = {}
-        try:
-            # Closing the stream breaks the download off.
-            with self._engine.stream(
+        work.parts.clear()
+        # Closing the stream breaks the download off.
+        with (
+            self._asking(pinned, work),
+            self._engine.stream(
                 "POST",
                 "/images/create",
                 {"fromImage": name, "tag": digest},
                 headers=_signed_in(credentials),
-                seconds=self._seconds,
-            ) as stream:
-                for said in stream.lines():
-                    _fail_on_error(pinned, said)
-                    part = said.get("progressDetail") or {}
-                    sizes[str(said.get("id", ""))[:64]] = int(part.get("total") or 0)
-                    self._check_room(pinned, sum(sizes.values()), root)
-        except EngineAway:
-            if time.monotonic() - start < self._seconds:
+                seconds=work.until - time.monotonic(),
+                first=_left(work),
+                cut=work.cut,
+            ) as stream,
+        ):
+            for said in stream.lines():
+                _fail_on_error(pinned, said)
+                part = said.get("progressDetail") or {}
+                came, whole = (int(part.get(key) or 0) for key in ("current", "total"))
+                place = str(said.get("id", ""))[:64]
+                before = work.parts.get(place, (0, 0))
+                work.parts[place] = max(came, before[0]), max(whole, before[1])
+                if work.expected > min(self._most, work.most):
+                    raise Refused(
+                        Code.IMAGE_UNFIT,
+                        f"{pinned} has more than {min(self._most, work.most) // MIB} MiB, which "
+                        "this provider keeps",
+                    )
+                self._space.check(work, pinned)
+            work.check()
+
+    @contextmanager
+    def _asking(self, pinned: str, work: Work | None) -> Iterator[None]:
+        """Whose fault it is that an answer does not come: ours, the registry's or the engine's."""
+        try:
+            yield
+        except EngineAway as away:
+            if work is not None:
+                work.check()
+            if not away.late:
                 raise
+            self._engine.ping()
             raise Refused(
-                Code.IMAGE_UNFIT, f"{pinned} did not arrive within {self._seconds:.0f} s"
+                Code.IMAGE_UNFIT, f"{pinned} did not come in time; its registry is too slow"
             ) from None
         except EngineRefused as refused:
             raise Refused(Code.IMAGE_UNFIT, f"{pinned} cannot be had: {refused.words}") from None
 
-    def _check_room(self, pinned: str, packed: int, root: str) -> None:
-        if packed > self._most:
-            raise Refused(
-                Code.IMAGE_UNFIT,
-                f"{pinned} has more than {self._most // MIB} MiB, which this provider keeps",
-            )
-        with suppress(OSError):  # an engine elsewhere
-            disk = os.statvfs(root)
-            if disk.f_bavail * disk.f_frsize < self._reserve:
-                raise Refused(Code.IMAGE_UNFIT, f"there is no room on the disk for {pinned}")
+
+def _left(work: Work | None) -> float:
+    """Seconds for the registry's first word."""
+    left = _ASK_SECONDS if work is None else work.until - time.monotonic()
+    return max(0.1, min(_ASK_SECONDS, left))
 
 
 def _fail_on_error(pinned: str, said: Mapping[str, Any]) -> None:

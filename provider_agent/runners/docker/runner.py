@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -32,15 +31,20 @@ from provider_agent.runners.docker.engine import (
     labelled,
     named,
 )
+from provider_agent.runners.docker.fetches import Fetches
 from provider_agent.runners.docker.files import LeaseFiles
 from provider_agent.runners.docker.images import Images
 from provider_agent.runners.docker.labels import Names, place_of
+from provider_agent.runners.docker.locks import Locks
 from provider_agent.runners.docker.network import Networks
+from provider_agent.runners.docker.space import Space
 from provider_agent.runners.docker.streams import DockerOutput, DockerShell
 from provider_agent.runners.docker.walls import Walls
 from provider_agent.runners.lease import (
+    Arrival,
     ContainerState,
     Credentials,
+    ImageRoom,
     Lease,
     LeaseState,
     Port,
@@ -53,14 +57,14 @@ from teraproof.protocol.errors import Code
 log = logging.getLogger(__name__)
 
 _STATUS = {"created": Status.CREATED, "running": Status.RUNNING}
-_LOCKS = 64  # leases share them; a thread holds one at a time
 
 
 class DockerRunner:
     """See the module. `agent` is text that no other agent of the machine has; `pool` the addresses
     of leases, `resolvers` the name servers of those with `outbound`. An image may have
-    `image_bytes` and take `pull_seconds`; `reserve` bytes of the engine's disk stay free.
-    `log_bytes` are kept of what a container prints.
+    `image_bytes`, and those of a lease that was not fetched for take `pull_seconds`. `reserve`
+    bytes and `reserve_inodes` of the engine's disk stay free. `log_bytes` are kept of what a
+    container prints.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class DockerRunner:
         image_bytes: int = 32_768 * MIB,
         pull_seconds: float = 1800.0,
         reserve: int = 2048 * MIB,
+        reserve_inodes: int = 50_000,
         log_bytes: int = 16 * MIB,
         seconds: float = 30.0,
     ) -> None:
@@ -81,12 +86,11 @@ class DockerRunner:
         self._names, self._resolvers, self._log_bytes = Names(agent), tuple(resolvers), log_bytes
         self._data_dir, self._pool = data_dir.absolute(), pool
         self._files = LeaseFiles(self._data_dir / "leases")
-        self._images = Images(
-            self.engine,
-            self._data_dir / "images",
-            most=image_bytes,
-            reserve=reserve,
-            seconds=pull_seconds,
+        self._image_bytes, self._pull_seconds = image_bytes, pull_seconds
+        self._space = Space(self.engine, reserve, reserve_inodes)
+        self._images = Images(self.engine, self._data_dir / "images", self._space, most=image_bytes)
+        self._fetches = Fetches(
+            self._data_dir / "fetches", self._images, self._space, self._files.images
         )
         walls = Walls(self._names.bridges, self._names.tag, self._resolvers)
         self._networks = Networks(self.engine, self._names, walls, pool)
@@ -100,7 +104,7 @@ class DockerRunner:
             log_bytes=log_bytes,
         )
         self._deaths = Deaths()
-        self._locks = tuple(threading.RLock() for _ in range(_LOCKS))
+        self._locks = Locks()
 
     # ------------------------------------------------------------------ before a lease
 
@@ -134,26 +138,76 @@ class DockerRunner:
             inodes=sum(part.inodes for part in parts),
         )
 
+    # ------------------------------------------------------------------ images
+
+    def fetch(
+        self,
+        lease: Lease,
+        credentials: Mapping[str, Credentials] | None = None,
+        *,
+        most: int,
+        seconds: float,
+    ) -> None:
+        """See `lease.LeaseRunner`."""
+        self._check(lease)
+        with self._fetches.work(lease.lease_id) as work:
+            self._fetches.fetch(
+                work, lease, credentials or {}, most=most, seconds=seconds, firm=True
+            )
+
+    def arrival(self, lease_id: str) -> Arrival | None:
+        """See `lease.LeaseRunner`."""
+        return self._fetches.arrival(lease_id)
+
+    def give_up(self, lease_id: str) -> None:
+        """See `lease.LeaseRunner`."""
+        self._fetches.cut(lease_id)
+        with self._locks.held(lease_id):
+            if self._files.find(lease_id) is None:
+                self._fetches.release(lease_id)
+
+    def image_room(self) -> ImageRoom:
+        """See `lease.LeaseRunner`."""
+        return self._fetches.room(self._data_dir)
+
+    def free_images(self, size: int) -> int:
+        """See `lease.LeaseRunner`."""
+        return self._fetches.free(size)
+
     # ------------------------------------------------------------------ the life of a lease
 
     def prepare(self, lease: Lease, credentials: Mapping[str, Credentials] | None = None) -> None:
         """See `lease.LeaseRunner`."""
+        self._check(lease)
+        with self._fetches.work(lease.lease_id) as work:
+            self._fetches.fetch(
+                work,
+                lease,
+                credentials or {},
+                most=self._image_bytes * len(lease.services),
+                seconds=self._pull_seconds,
+                firm=False,
+            )
+            with self._locks.held(lease.lease_id):
+                work.check()
+                if self._files.write(lease) and self._space.is_shared_with(self._data_dir):
+                    self._fetches.make_room(self.needs(lease).disk)
+                for service, number in lease.parts:
+                    self._files.storage(lease.lease_id, service, number).allocate()
+                self._made.make(lease)
+
+    def _check(self, lease: Lease) -> None:
+        """Before anything is fetched for it. Raises Refused, RunnerError."""
         if len(lease.parts) > self._networks.most_parts:
             raise Refused(
                 Code.LEASE_UNFIT,
                 f"the lease has {len(lease.parts)} containers; {self._networks.most_parts} fit",
             )
-        with self._lock(lease.lease_id):
-            self._files.write(lease)
-            for service in lease.services:
-                self._images.fetch(service.image, (credentials or {}).get(service.name))
-            for service, number in lease.parts:
-                self._files.storage(lease.lease_id, service, number).allocate()
-            self._made.make(lease)
+        self._files.check(lease)
 
     def start(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
-        with self._lock(lease_id):
+        with self._locks.held(lease_id):
             lease = self._files.read(lease_id)
             self._files.want(lease_id, started=True)
             made = self._made.make(lease)
@@ -170,24 +224,29 @@ class DockerRunner:
 
     def stop(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
-        with self._lock(lease_id):
+        with self._locks.held(lease_id):
             self._files.read(lease_id)
             self._files.want(lease_id, started=False)
             self._made.stop(lease_id)
 
     def remove(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
-        with self._lock(lease_id):
-            self._made.delete(lease_id)
-            self._networks.remove(lease_id)
-            self._files.remove(lease_id)
-            self._deaths.forget(lease_id)
-        self._images.sweep(self._images_used())
+        self._fetches.cut(lease_id)
+        with self._locks.held(lease_id):
+            self._remove(lease_id)
+
+    def _remove(self, lease_id: str) -> None:
+        self._made.delete(lease_id)
+        self._networks.remove(lease_id)
+        self._files.remove(lease_id)
+        self._fetches.release(lease_id)
+        self._deaths.forget(lease_id)
 
     def list(self) -> tuple[str, ...]:
         """See `lease.LeaseRunner`."""
         made = {place_of(container)[0] for container in self._containers()}
-        return tuple(sorted(made | self._networks.leases() | self._files.ids()))
+        kept = self._files.ids() | self._fetches.ids()
+        return tuple(sorted(made | self._networks.leases() | kept))
 
     def state(self, lease_id: str) -> LeaseState:
         """See `lease.LeaseRunner`."""
@@ -196,12 +255,14 @@ class DockerRunner:
     def keep(self, wanted: Collection[str]) -> Mapping[str, LeaseState]:
         """See `lease.LeaseRunner`."""
         for lease_id in set(self.list()) - set(wanted):
-            self._alone(lease_id, self.remove)
+            if not self._fetches.under_way(lease_id):
+                self._alone(lease_id, self._remove)
         self._networks.rebuild()
         states = self._look(wanted)
         dead = [state.lease_id for state in states.values() if state.wanted and state.down]
         for lease_id in dead:
             self._alone(lease_id, self._revive)
+        self._fetches.make_room(0)
         return self._look(wanted) if dead else states
 
     def changes(self) -> Iterator[str]:
@@ -267,23 +328,17 @@ class DockerRunner:
 
     # ------------------------------------------------------------------ steps
 
-    def _lock(self, lease_id: str) -> threading.RLock:
-        return self._locks[hash(lease_id) % _LOCKS]
-
     def _revive(self, lease_id: str) -> None:
         """Starts what has died, once its pause is over."""
-        with self._lock(lease_id):
-            if not self._files.wanted(lease_id):
-                return
-            lease = self._files.read(lease_id)
-            state = self._state(lease, self._containers(lease_id))
-            due = [
-                one for one in state.down if self._deaths.is_due(lease_id, one, time.monotonic())
-            ]
-            if due:
-                made = self._made.make(lease)
-                for one in due:
-                    self._start_again(lease, one, made[one.service, one.number])
+        if not self._files.wanted(lease_id):
+            return
+        lease = self._files.read(lease_id)
+        state = self._state(lease, self._containers(lease_id))
+        due = [one for one in state.down if self._deaths.is_due(lease_id, one, time.monotonic())]
+        if due:
+            made = self._made.make(lease)
+            for one in due:
+                self._start_again(lease, one, made[one.service, one.number])
 
     def _start_again(self, lease: Lease, one: ContainerState, container: str) -> None:
         """One that cannot be started keeps no other from it, and waits as one that dies does."""
@@ -296,9 +351,13 @@ class DockerRunner:
             log.warning("lease %s: %s", lease.lease_id, error)
 
     def _alone(self, lease_id: str, work: Callable[[str], None]) -> None:
-        """The fault of one lease is not another's; where the engine is away, it is everybody's."""
+        """Does it where nobody else is at the lease. The fault of one is not another's; where the
+        engine is away, it is everybody's.
+        """
         try:
-            work(lease_id)
+            with self._locks.tried(lease_id) as free:
+                if free:
+                    work(lease_id)
         except EngineAway:
             raise
         except (TeraproofError, OSError) as error:
@@ -361,10 +420,6 @@ class DockerRunner:
             detail=" ".join(str(said.get("Error") or "").split())[:500],
         )
         return self._deaths.see(lease.lease_id, state, time.monotonic())
-
-    def _images_used(self) -> set[str]:
-        kept = (self._files.find(lease_id) for lease_id in self._files.ids())
-        return {service.image for lease in kept if lease is not None for service in lease.services}
 
 
 def _seconds(stamp: str) -> float | None:

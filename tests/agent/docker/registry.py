@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -90,7 +91,9 @@ class Registry:
         self._user = base64.b64encode(user.encode()).decode()
         self._blobs: dict[str, tuple[str, bytes]] = {}
         self._tags: dict[str, str] = {}
-        self.stalls = threading.Event()
+        #: Parts of images do not come, and after `first` bytes of each; or their manifests do not.
+        self.stalls, self.silent = threading.Event(), threading.Event()
+        self.first = 0
         self.asked: list[str] = []
         registry = self
 
@@ -113,6 +116,7 @@ class Registry:
     def close(self) -> None:
         """Ends it."""
         self.stalls.clear()
+        self.silent.clear()
         self._server.shutdown()
         self._server.server_close()
 
@@ -155,11 +159,19 @@ class Registry:
         elif found is None:
             self._say(request, 404, "application/json", b"{}")
         else:
-            while self.stalls.is_set() and "/blobs/" in path:
+            while self.silent.is_set() and "/manifests/" in path:
                 time.sleep(0.05)
-            self._say(request, 200, *found)
+            stalls = self.stalls if "/blobs/" in path else None
+            self._say(request, 200, *found, stalls=stalls)
 
-    def _say(self, request: BaseHTTPRequestHandler, status: int, kind: str, data: bytes) -> None:
+    def _say(
+        self,
+        request: BaseHTTPRequestHandler,
+        status: int,
+        kind: str,
+        data: bytes,
+        stalls: threading.Event | None = None,
+    ) -> None:
         request.send_response(status)
         if status == 401:
             request.send_header("WWW-Authenticate", 'Basic realm="tests"')
@@ -167,8 +179,16 @@ class Registry:
         request.send_header("Content-Length", str(len(data)))
         request.send_header("Docker-Content-Digest", _digest(data))
         request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(data)
+        if request.command == "HEAD":
+            return
+        first = 0
+        while stalls is not None and stalls.is_set():
+            if not first and self.first:
+                first = self.first
+                request.wfile.write(data[:first])
+            time.sleep(0.05)
+        with contextlib.suppress(OSError):  # the engine has broken it off
+            request.wfile.write(data[first:])
 
 
 def _digest(data: bytes) -> str:

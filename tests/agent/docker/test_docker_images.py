@@ -82,16 +82,6 @@ def test_image__here_for_a_tenant_with_a_password__not_given_to_another(yard: Ya
     assert yard.runner.state("lease-1").running
 
 
-def test_image__deleted_with_the_last_lease_that_needs_it(yard: Yard, registry: Registry) -> None:
-    image = registry.add("passing:1", shell_layer(busybox()), Labels={"only": "here"})
-    for lease_id in ("lease-1", "lease-2"):
-        yard.run(yard.service(image=image), lease_id=lease_id)
-    yard.runner.remove("lease-1")
-    assert yard.runner._images.find(image) is not None
-    yard.runner.remove("lease-2")
-    assert yard.runner._images.find(image) is None
-
-
 def test_image__larger_than_kept__refused_and_deleted(yard: Yard, registry: Registry) -> None:
     image = registry.add("bomb:1", layer({"zeros": bytes(24 * MIB)}))
     yard.runner._images._most = 8 * MIB
@@ -103,7 +93,7 @@ def test_image__larger_than_kept__refused_and_deleted(yard: Yard, registry: Regi
 
 def test_image__that_never_arrives__refused_in_time(yard: Yard, registry: Registry) -> None:
     image = registry.add("slow:1", layer({"note": b"slow"}))
-    yard.runner._images._seconds = 2
+    yard.runner._pull_seconds = 2
     registry.stalls.set()
     try:
         with pytest.raises(Refused) as refused:
