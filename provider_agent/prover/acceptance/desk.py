@@ -4,7 +4,8 @@
 One challenge of a lease runs at a time, with a pause between two. A step that was asked for is not
 done twice: whoever asks again with the same nonce gets the same answer. A worker that takes longer
 than its step may, or waits too long for the next one, is killed; so is one whose challenge is
-replaced. If the agent dies, its workers die too, and the tenant challenges again.
+replaced. Nothing waits for its end, which a driver may hold up: until it is gone, its lease alone
+is not challenged. If the agent dies, its workers die too, and the tenant challenges again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -41,6 +43,8 @@ _NAMES = {
 }
 #: Seconds that a worker waits for the tenant's next step.
 _IDLE = 60.0
+#: Seconds that closing waits for workers that were killed.
+_LEAVE = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,45 +78,65 @@ class _Worker:
 
     def __init__(self, task: dict[str, Any], hear: Callable[[dict[str, Any]], None]) -> None:
         self.trouble = ""
-        self._task, self._hear = task, hear
-        self._started = threading.Event()
+        self._hear = hear
+        self._lock = threading.Lock()
+        self._waiting = [task]
         self._process: subprocess.Popen[str] | None = None
+        self._killed = False
         self._thread = threading.Thread(target=self._run, name="challenge", daemon=True)
         self._thread.start()
-        self._started.wait()
 
     def order(self, line: dict[str, Any]) -> None:
-        """Hand a line over; a worker that is gone says so by its end."""
-        if self._process is None or self._process.stdin is None:
-            return
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(json.dumps(line) + "\n")
-            self._process.stdin.flush()
+        """Hand a line over, now or when it has started; one that is gone says so by its end."""
+        with self._lock:
+            self._waiting.append(line)
+            if self._process is not None:
+                self._hand_over(self._process)
 
     def kill(self) -> None:
-        """End it, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-        self._thread.join()
+        """End it, whatever it does, and what it has started. Does not wait."""
+        self._killed = True
+        if self._process is not None and not self.is_gone():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def is_gone(self) -> bool:
+        """Whether its process has ended: until then it may hold the device."""
+        process = self._process
+        return not self._thread.is_alive() or (process is not None and process.poll() is not None)
+
+    def leave(self, until: float) -> None:
+        """Wait for its end, until a time (monotonic)."""
+        self._thread.join(max(0.0, until - time.monotonic()))
+
+    def _hand_over(self, process: subprocess.Popen[str]) -> None:
+        lines, self._waiting = self._waiting, []
+        assert process.stdin is not None  # a pipe
+        with contextlib.suppress(OSError, ValueError):
+            process.stdin.write("".join(json.dumps(line) + "\n" for line in lines))
+            process.stdin.flush()
 
     def _run(self) -> None:
         package = Path(provider_agent.__file__).resolve().parent
         try:
-            self._process = process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-m", worker.__name__, str(os.getpid())],
                 env={**os.environ, "PYTHONPATH": str(package.parent)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                process_group=0,
             )
         except OSError as error:
             self.trouble = str(error)
-            self._started.set()
             self._hear({"ended": True})
             return
-        self.order(self._task)
-        self._started.set()
+        with self._lock:
+            self._process = process
+            self._hand_over(process)
+        if self._killed:
+            self.kill()
         assert process.stdin is not None and process.stdout is not None
         assert process.stderr is not None  # all three are pipes
         # What it says at its end is one line; a library that says a page must not hold it up.
@@ -206,17 +230,26 @@ class Examination:
             self.end("the device was too slow, or the tenant did not go on")
         return over or late
 
+    def is_gone(self) -> bool:
+        """Whether its processes have ended, and the devices are free."""
+        return all(one.is_gone() for one in self._workers)
+
     def is_forgotten(self) -> bool:
-        """Whether it has ended, and nobody will ask for a lost answer any more."""
-        return self.is_over() and self._clock() > self._idle_until
+        """Whether it is gone, and nobody will ask for a lost answer any more."""
+        return self.is_over() and self.is_gone() and self._clock() > self._idle_until
 
     def end(self, why: str = "the challenge was given up") -> None:
-        """End its processes; a step that is not answered fails."""
+        """Have its processes end, without waiting; a step that is not answered fails."""
         with self._lock:
             self._over = True
         for one in self._workers:
             one.kill()
         self._fail(why)
+
+    def leave(self, until: float) -> None:
+        """Wait for the end of its processes, until a time (monotonic)."""
+        for one in self._workers:
+            one.leave(until)
 
     def _listener(self, device: int) -> Callable[[dict[str, Any]], None]:
         return lambda line: self._heard(device, line)
@@ -271,6 +304,8 @@ class Desk:
         self._limits, self._clock = limits, clock
         self._lock = threading.Lock()
         self._running: dict[bytes, Examination] = {}
+        #: Of leases that are over, while their processes end.
+        self._ending: list[Examination] = []
         self._begun: dict[bytes, float] = {}
 
     def begin(self, place: Place, work: Work, nonce: bytes) -> Future[dict[str, Any]]:
@@ -285,7 +320,12 @@ class Desk:
             wait = self._begun.get(place.lease.id, -self._limits.pause) + self._limits.pause
             if self._clock() < wait:
                 raise _busy("this lease was challenged lately", wait - self._clock())
-            if sum(not one.is_over() for one in self._running.values()) >= self._limits.challenges:
+            under_way = [
+                one
+                for one in (*self._running.values(), *self._ending)
+                if not one.is_over() or not one.is_gone()
+            ]
+            if len(under_way) >= self._limits.challenges:
                 raise _busy("too many challenges at once", 1)
             examination = Examination(place, work, self._clock)
             self._running[place.lease.id] = examination
@@ -317,6 +357,7 @@ class Desk:
                     del self._running[lease]
                 elif known.is_over():
                     known.end()
+            self._ending = [known for known in self._ending if not known.is_gone()]
             oldest = self._clock() - self._limits.pause
             self._begun = {one: at for one, at in self._begun.items() if at > oldest}
 
@@ -324,23 +365,30 @@ class Desk:
         """The lease is over: so is its challenge."""
         with self._lock:
             known = self._running.pop(lease, None)
+            if known is not None:
+                self._ending.append(known)
         if known is not None:
             known.end()
 
     def close(self) -> None:
-        """End all of them."""
+        """End all of them, and wait a little for it."""
         with self._lock:
-            running, self._running = list(self._running.values()), {}
+            running, self._running = [*self._running.values(), *self._ending], {}
         for one in running:
             one.end()
+        until = time.monotonic() + _LEAVE
+        for one in running:
+            one.leave(until)
 
     def _current(self, lease: bytes) -> Examination | None:
-        """The challenge of a lease that goes on."""
+        """The challenge of a lease that goes on. Refused while the last one still ends."""
         known = self._running.get(lease)
-        if known is not None and known.is_over():
-            known.end()
-            return None
-        return known
+        if known is None or not known.is_over():
+            return known
+        known.end()
+        if not known.is_gone():
+            raise _busy("the devices of this lease are not free of its last challenge yet", 1)
+        return None
 
     def _check(self, place: Place, work: Work) -> None:
         """Refused for work that does not fit the lease or passes a limit."""

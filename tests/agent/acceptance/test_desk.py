@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,17 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
+def begin_when_free(desk: Desk, place: Place, work: Work) -> Future[dict[str, Any]]:
+    """Begins a challenge once the devices are free of the last one: moments later."""
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            return desk.begin(place, work, OTHER)
+        except Refused as busy:
+            assert busy.details == {"retry_after": 1} and time.monotonic() < end
+            time.sleep(0.02)
+
+
 def test_steps__in_order_and_once(desk: Desk) -> None:
     one = place()
     filling = desk.begin(one, SMALL, NONCE)
@@ -108,7 +120,7 @@ def test_steps__in_order_and_once(desk: Desk) -> None:
     assert refused(desk.go_on, one.lease.id, Step.WORK, NONCE).code is Code.CHALLENGE_UNKNOWN
     assert len(commitment) == 32 and len(workers()) == 1
     desk.leave(one.lease.id)
-    assert workers() == []
+    until(lambda: workers() == [])
     assert refused(desk.go_on, one.lease.id, Step.SWEEP, NONCE).code is Code.CHALLENGE_UNKNOWN
 
 
@@ -121,11 +133,11 @@ def test_process_killed__fails_and_the_lease_can_be_challenged_later(
     os.kill(workers()[0], signal.SIGKILL)
     assert failure(filling).code is Code.CHALLENGE_FAILED
     desk.tick()
-    assert workers() == []  # the other device works for nobody
+    until(lambda: workers() == [])  # the other device works for nobody
     said = refused(desk.begin, one, replace(SMALL, devices=2), OTHER)
     assert said.code is Code.CHALLENGE_BUSY and said.details["retry_after"] == 30
     clock.now += 30
-    desk.begin(one, replace(SMALL, devices=2), OTHER)
+    begin_when_free(desk, one, replace(SMALL, devices=2))
 
 
 def test_device_that_is_not_there__fails_without_its_words(desk: Desk) -> None:
@@ -136,24 +148,29 @@ def test_device_that_is_not_there__fails_without_its_words(desk: Desk) -> None:
 
 def test_late__ended(desk: Desk, clock: Time) -> None:
     slow = desk.begin(place(), replace(SMALL, shape=Shape(4096, 277), rounds=9), NONCE)
+    until(lambda: len(workers()) == 1)
     clock.now += SMALL.seconds
     desk.tick()
     assert not slow.done() and len(workers()) == 1
     clock.now += 1
     desk.tick()
     assert failure(slow).code is Code.CHALLENGE_FAILED
-    assert workers() == []
+    until(lambda: workers() == [])
 
 
 def test_tenant_does_not_go_on__ended(desk: Desk, clock: Time) -> None:
     desk.begin(place(), SMALL, NONCE).result(WAIT)
     clock.now += 61
     desk.tick()
-    assert workers() == []
+    until(lambda: workers() == [])
     refusal = refused(desk.go_on, place().lease.id, Step.WORK, OTHER)
     assert refusal.code is Code.CHALLENGE_UNKNOWN
-    desk.tick()
-    assert desk.progress(place().lease.id) == (None, False, 0.0)
+
+    def forgotten() -> bool:
+        desk.tick()
+        return desk.progress(place().lease.id) == (None, False, 0.0)
+
+    until(forgotten)
 
 
 def test_last_answer_is_lost__asked_for_again(desk: Desk, clock: Time) -> None:
@@ -167,7 +184,7 @@ def test_last_answer_is_lost__asked_for_again(desk: Desk, clock: Time) -> None:
         desk.tick()
         assert desk.go_on(one.lease.id, Step.OPEN, OTHER) is answered
     clock.now += 30
-    assert desk.begin(one, SMALL, OTHER).result(WAIT) == {"filled": [8]}
+    assert begin_when_free(desk, one, SMALL).result(WAIT) == {"filled": [8]}
 
 
 def test_limits__said_with_their_number(desk: Desk) -> None:
@@ -208,6 +225,67 @@ def test_agent_dies__its_workers_die() -> None:
     agent.wait()
     agent.stdout.close()
     until(lambda: workers_of(agent.pid) == [])
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A group whose processes do nothing while it says so; they do not even die."""
+    groups = Path("/sys/fs/cgroup/freezer")
+    if not os.access(groups, os.W_OK) or not (groups / "tasks").exists():
+        pytest.skip("no freezer of control groups, version 1, that this user may use")
+    made = groups / f"teraproof-{os.getpid()}"
+    made.mkdir()
+    yield made
+    (made / "freezer.state").write_text("THAWED")
+    until(lambda: not (made / "cgroup.procs").read_text())
+    made.rmdir()
+
+
+def test_process_that_does_not_die__holds_up_its_own_lease_alone(
+    desk: Desk, clock: Time, freezer: Path
+) -> None:
+    """As one does that waits for a driver."""
+    stuck, other = place(7), place(8)
+    filling = desk.begin(stuck, SMALL, NONCE)
+    until(lambda: len(workers()) == 1)
+    (freezer / "cgroup.procs").write_text(str(workers()[0]))
+    (freezer / "freezer.state").write_text("FROZEN")
+    until(lambda: "FROZEN" in (freezer / "freezer.state").read_text())
+    clock.now += SMALL.seconds + 1
+    desk.tick()
+    assert failure(filling).code is Code.CHALLENGE_FAILED
+    assert desk.progress(stuck.lease.id)[1]
+    assert desk.begin(other, SMALL, NONCE).result(WAIT) == {"filled": [8]}
+    assert refused(desk.begin, stuck, SMALL, OTHER).code is Code.CHALLENGE_BUSY
+    desk.tick()
+    desk.leave(stuck.lease.id)
+    # It counts as long as it is there: here two challenges are bearable.
+    assert refused(desk.begin, place(9), SMALL, NONCE).code is Code.CHALLENGE_BUSY
+    (freezer / "freezer.state").write_text("THAWED")
+    until(lambda: len(workers()) == 1)
+    desk.tick()
+    begin_when_free(desk, place(9), SMALL)
+
+
+def test_desk__closed_while_a_process_does_not_die__closes(
+    clock: Time, freezer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provider_agent.prover.acceptance.desk._LEAVE", 0.5)
+    desk = Desk(DeskLimits(), clock)
+    filling = desk.begin(place(), SMALL, NONCE)
+    until(lambda: len(workers()) == 1)
+    (freezer / "cgroup.procs").write_text(str(workers()[0]))
+    (freezer / "freezer.state").write_text("FROZEN")
+    desk.close()
+    assert filling.done()
+
+
+def test_ended_before_it_has_started__no_process_stays(desk: Desk) -> None:
+    for number in range(2):
+        desk.begin(place(number), SMALL, NONCE)
+        desk.leave(place(number).lease.id)
+    desk.close()
+    assert workers() == []
 
 
 def test_worker__says_how_far_it_is() -> None:
