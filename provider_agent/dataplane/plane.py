@@ -21,7 +21,7 @@ from provider_agent.dataplane.holders import Leaseholders, Phase
 from provider_agent.dataplane.identity import Identities
 from provider_agent.dataplane.limits import PlaneLimits
 from provider_agent.dataplane.outer import OuterPorts
-from provider_agent.dataplane.public import Public
+from provider_agent.dataplane.public import OuterPort, Public
 from provider_agent.dataplane.streams import Streams
 from provider_agent.http.clients import RateLimit
 from provider_agent.http.crowd import Crowd
@@ -45,7 +45,7 @@ _STOPPING = 15.0
 class PlaneSettings:
     """Where the data plane listens. `outer` is the range of the public ports, both ends included;
     None offers none. At `names_port` public ports are told apart by the names that their tenants
-    `accept`; 0 offers none.
+    `accept`; None offers none.
     """
 
     state: Path
@@ -53,7 +53,7 @@ class PlaneSettings:
     host: str = "0.0.0.0"  # noqa: S104 - tenants come from everywhere
     port: int = 0
     outer: tuple[int, int] | None = None
-    names_port: int = 0
+    names_port: int | None = None
     containers_here: bool = False
     """Containers share this machine's addresses: then its own ports look like theirs."""
     limits: PlaneLimits = field(default_factory=PlaneLimits)
@@ -119,6 +119,10 @@ class DataPlane:
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._sweep(), loop).result(_STARTING)
 
+    def public_ports(self, lease: bytes) -> tuple[OuterPort, ...]:
+        """Where the public reaches a lease, as of the last sweep."""
+        return () if self._public is None else self._public.of(lease)
+
     # ------------------------------------------------------------------ on the thread
 
     def _run(self) -> None:
@@ -170,7 +174,7 @@ class DataPlane:
             )
             stack.push_async_callback(entrance.close)
             self.port = entrance.port
-            if settings.names_port:
+            if settings.names_port is not None:
                 self._public.open_names(
                     listen(settings.host, settings.names_port, "leases.names_port")
                 )

@@ -14,6 +14,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from provider_agent.dataplane import certificate, web
@@ -36,6 +37,25 @@ log = logging.getLogger(__name__)
 
 _TLS, _PLAIN = "tls", "plain"
 _TRIES = 3  # outer ports that are tried where another program has one
+
+
+@dataclass(frozen=True)
+class OuterPort:
+    """Where the public reaches a port of a lease. `outer` is 0 where no outer port is its own, and
+    `names_port` 0 where no name leads to it.
+    """
+
+    service: str
+    port: int
+    """In the container."""
+    as_port: int
+    """In the specification."""
+    outer: int
+    names_port: int
+    hosts: tuple[str, ...]
+    mode: str
+    own_certificate: bool
+    """Whether the agent ends TLS with the tenant's certificate."""
 
 
 class PublicPort:
@@ -153,25 +173,27 @@ class Public:
 
     # ------------------------------------------------------------------ what tenants ask
 
-    async def ports(self, holding: Holding, request: Request) -> Mapping[str, Any]:
-        """The outer ports of a lease; `outer` is 0 where there is none."""
+    def of(self, lease: bytes) -> tuple[OuterPort, ...]:
+        """The public ports of a lease. For any thread."""
         names = 0 if self._names is None else self._names.port
-        return {
-            "names_port": names,
-            "ports": [
-                {
-                    "service": key.service,
-                    "port": one.port.port,
-                    "as": key.number,
-                    "outer": 0 if one.entrance is None else one.entrance.port,
-                    "hosts": list(one.hosts) if names else [],
-                    "mode": one.mode,
-                    "certificate": "the agent's" if one.context is None else "the tenant's",
-                }
-                for key, one in self._ports.items()
-                if key.lease == holding.lease
-            ],
-        }
+        return tuple(
+            OuterPort(
+                service=key.service,
+                port=one.port.port,
+                as_port=key.number,
+                outer=0 if one.entrance is None else one.entrance.port,
+                names_port=names if one.hosts else 0,
+                hosts=one.hosts if names else (),
+                mode=one.mode,
+                own_certificate=one.context is not None,
+            )
+            for key, one in list(self._ports.items())
+            if key.lease == lease
+        )
+
+    async def ports(self, holding: Holding, request: Request) -> Mapping[str, Any]:
+        """The outer ports of a lease."""
+        return {"ports": [vars(each) for each in self.of(holding.lease)]}
 
     async def publish(self, holding: Holding, request: Request) -> Mapping[str, Any]:
         """Changes how a public port is served from the next connection on. Certificate and key

@@ -204,6 +204,8 @@ class Container:
 
     def kill(self) -> None:
         """As the kernel does with a process: its connections end at once."""
+        with contextlib.suppress(OSError):  # to close it would not wake who accepts
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for link in self.links:
             with contextlib.suppress(OSError):
