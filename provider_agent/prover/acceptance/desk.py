@@ -320,6 +320,9 @@ class Desk:
             wait = self._begun.get(place.lease.id, -self._limits.pause) + self._limits.pause
             if self._clock() < wait:
                 raise _busy("this lease was challenged lately", wait - self._clock())
+            last = self._running.get(place.lease.id)
+            if last is not None and not last.is_gone():
+                raise _busy("the devices of this lease are not free of its last challenge yet", 1)
             under_way = [
                 one
                 for one in (*self._running.values(), *self._ending)
@@ -381,14 +384,12 @@ class Desk:
             one.leave(until)
 
     def _current(self, lease: bytes) -> Examination | None:
-        """The challenge of a lease that goes on. Refused while the last one still ends."""
+        """The challenge of a lease that goes on."""
         known = self._running.get(lease)
-        if known is None or not known.is_over():
-            return known
-        known.end()
-        if not known.is_gone():
-            raise _busy("the devices of this lease are not free of its last challenge yet", 1)
-        return None
+        if known is not None and known.is_over():
+            known.end()
+            return None
+        return known
 
     def _check(self, place: Place, work: Work) -> None:
         """Refused for work that does not fit the lease or passes a limit."""
