@@ -18,7 +18,7 @@ from scripts.market.command import LocalCommand
 from scripts.market.network import connect
 from scripts.market.stage import Stage
 from scripts.market.story import tell
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput
 
 
 @click.command(cls=LocalCommand)
@@ -31,7 +31,7 @@ def cli(provider: Any, keep: Path | None) -> None:
     """Show proof, job, reward and the unhappy path on a local chain."""
     chain = connect(provider)
     if not chain.is_local:
-        raise CommandError(
+        raise WrongInput(
             f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
             "not a local one. For a test net: ape run deploy, provider, job"
         )

@@ -19,7 +19,7 @@ from scripts.market.court_cast import CAPABILITY, PROVIDER, TENANT, Player, Plot
 from scripts.market.court_story import tell
 from scripts.market.network import connect
 from scripts.market.stage import Stage
-from teraproof.errors import CommandError
+from teraproof.errors import CommandError, WrongInput
 
 
 @click.command(cls=LocalCommand)
@@ -43,7 +43,7 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
     """Show a dispute on a local chain: who lied is found, and pays."""
     chain = connect(provider)
     if not chain.is_local:
-        raise CommandError(
+        raise WrongInput(
             f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
             "not a local one"
         )

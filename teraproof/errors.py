@@ -8,6 +8,8 @@ of the code's kind. Anything else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any, ClassVar
 
 from teraproof.protocol.errors import Code, WireError
@@ -85,6 +87,29 @@ class WrongInput(CommandError):
     """An option, an account, a file or a plan is not what it must be."""
 
     default: ClassVar[Code] = Code.INPUT_INVALID
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_of_file(error: OSError) -> bool:
+    """Whether a file or a disk is at fault, and not a connection or a process."""
+    return isinstance(error.filename, str | bytes) or error.errno in _FULL
+
+
+def of_file(error: OSError, path: object = None, doing: str = "") -> CommandError:
+    """What a person reads when `doing` something with a file fails ("cannot write"). The file is
+    `path`, by default the one that the error names.
+
+    INPUT_INVALID, or DISK_FULL; `details.path` is the file.
+    """
+    name = error.filename if path is None else path
+    named = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+    full = error.errno in _FULL
+    reason = "the disk is full" if full else error.strerror or type(error).__name__
+    line = ": ".join(part for part in (f"{doing} {named}".strip(), reason) if part)
+    details = {"path": named} if named else {}
+    return CommandError(line, Code.DISK_FULL if full else Code.INPUT_INVALID, **details)
 
 
 class Declined(CommandError):

@@ -46,14 +46,17 @@ def load(
             return _account(text)
         except Exception:  # noqa: BLE001 - its message could quote the key; `from None` drops it
             raise KeyFileError(
-                f"{private_key_file} does not hold a private key (64 hexadecimal digits)"
+                f"{private_key_file} does not hold a private key (64 hexadecimal digits)",
+                path=str(private_key_file),
             ) from None
     if keystore is None:
         raise KeyFileError("name a keystore, or a file with a private key")
     try:
         content = json.loads(_secret(keystore))
-    except ValueError:
-        raise KeyFileError(f"{keystore} is not an Ethereum keystore (JSON)") from None
+    except (ValueError, RecursionError):
+        raise KeyFileError(
+            f"{keystore} is not an Ethereum keystore (JSON)", path=str(keystore)
+        ) from None
     where = "that was typed"
     if password_file is not None:
         password, where = _secret(password_file).rstrip("\r\n"), f"in {password_file}"
@@ -62,7 +65,9 @@ def load(
     try:
         return _account(Account.decrypt(content, password))
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
-        raise KeyFileError(f"{keystore} cannot be opened with the password {where}") from None
+        raise KeyFileError(
+            f"{keystore} cannot be opened with the password {where}", path=str(keystore)
+        ) from None
 
 
 def address_of(keystore: Path) -> str | None:
@@ -73,7 +78,7 @@ def address_of(keystore: Path) -> str | None:
     try:
         named = json.loads(_secret(keystore))["address"]
         return str(to_checksum_address("0x" + named.removeprefix("0x")))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -84,7 +89,9 @@ def create(keystore: Path, password_file: Path) -> str:
     never touched. Raises KeyFileError.
     """
     if keystore.exists():
-        raise KeyFileError(f"{keystore} exists already; move it away or choose another name")
+        raise KeyFileError(
+            f"{keystore} exists already; move it away or choose another name", path=str(keystore)
+        )
     if not password_file.exists():
         _create(password_file, secrets.token_urlsafe(32) + "\n")
     password = _secret(password_file).rstrip("\r\n")
@@ -101,14 +108,16 @@ def _secret(path: Path) -> str:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
-                raise KeyFileError(f"{path} is not a file")
+                raise KeyFileError(f"{path} is not a file", path=str(path))
             if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise KeyFileError(f"{path} can be read by others; run: chmod 600 {path}")
+                raise KeyFileError(
+                    f"{path} can be read by others; run: chmod 600 {path}", path=str(path)
+                )
             return file.read(_MAX_FILE).decode()
     except OSError as error:
-        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
+        raise KeyFileError(f"cannot read {path}: {error.strerror}", path=str(path)) from error
     except UnicodeDecodeError:
-        raise KeyFileError(f"{path} is not a text file") from None
+        raise KeyFileError(f"{path} is not a text file", path=str(path)) from None
 
 
 def _create(path: Path, text: str) -> None:
@@ -121,7 +130,7 @@ def _create(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise KeyFileError(f"cannot write {path}: {error.strerror}") from error
+        raise KeyFileError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
 
 
 def _account(key: object) -> LocalAccount:

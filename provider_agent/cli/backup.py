@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
+from provider_agent.cli.command import AgentCommand
 from provider_agent.core.settings import Settings
 from provider_agent.modules.all import kept_by, open_store
 from provider_agent.settings import load
 from provider_agent.store import backup as backups
 from provider_agent.tx.keys import KeyLock
 from teraproof.amounts import show_date
-from teraproof.errors import LocalError
+from teraproof.errors import LocalError, of_file
 from teraproof.protocol.errors import Code
 
 _config = click.option(
@@ -28,7 +29,7 @@ _config = click.option(
 _folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_type=Path))
 
 
-@click.command()
+@click.command(cls=AgentCommand)
 @_config
 @_folder
 def backup(config: Path, folder: Path) -> None:
@@ -49,7 +50,7 @@ def backup(config: Path, folder: Path) -> None:
         click.echo(f"not in it: {secret}; keep a copy of that in another place")
 
 
-@click.command()
+@click.command(cls=AgentCommand)
 @_config
 @_folder
 def restore(config: Path, folder: Path) -> None:
@@ -105,5 +106,5 @@ def _copy(source: Path, target: Path) -> Path:
         with open(source, "rb") as read, open(handle, "wb") as written:
             shutil.copyfileobj(read, written)
     except OSError as error:
-        raise LocalError(f"cannot write {target}: {error.strerror}") from None
+        raise of_file(error, target, "cannot write") from None
     return target

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import click
 
+from provider_agent.cli.command import AgentCommand, tell
 from provider_agent.errors import SettingsError
 from teraproof.amounts import show_date
-from teraproof.errors import LocalError, TeraproofError
+from teraproof.errors import LocalError, TeraproofError, of_file
 
 # All else is imported by the commands that use it: the libraries of the agent take a second to
 # load, and a command line answers at once.
@@ -117,6 +118,8 @@ LATER = {
 class _Group(click.Group):
     """Errors meant for people become one line; everything else is a bug and keeps its traceback."""
 
+    command_class = AgentCommand
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *LATER])
 
@@ -136,9 +139,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except TeraproofError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(int(error.code.exit))
+        except (TeraproofError, OSError) as error:
+            tell(ctx, error)
 
 
 @click.group(cls=_Group)
@@ -209,7 +211,7 @@ def init(
     try:
         config.write_text(text, "utf-8")
     except OSError as error:
-        raise SettingsError(f"cannot write {config}: {error.strerror}") from None
+        raise of_file(error, config, "cannot write") from None
     try:
         load(config, {})
         operator = create_keystore(home / "operator.json", home / "operator.password")
@@ -236,7 +238,9 @@ def _deployment(file: Path) -> tuple[int, str, str, str | None, str | None, int]
             str(contracts["Emissions"]["address"]) if "Emissions" in contracts else None,
             min(blocks),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        raise of_file(error, file, "cannot read") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise SettingsError(f"{file} is not the record of a finished deployment") from None
 
 
@@ -276,7 +280,7 @@ def consent(config: Path, owner: str, output: Path | None, nonce: int | None) ->
     try:
         output.write_text(text, "utf-8")
     except OSError as error:
-        raise SettingsError(f"cannot write {output}: {error.strerror}") from None
+        raise of_file(error, output, "cannot write") from None
     click.echo(f"{output}: good until {show_date(expires)}")
 
 

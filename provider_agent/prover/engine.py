@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Shape
+from teraproof.protocol.errors import Code
 
 DEVICES = "cpu, numpy, cuda, cuda:0, cuda:0,1, or torch:cuda, torch:xpu, torch:mps, torch:cpu"
 PATTERN = r"^(cpu|numpy|cuda(:[0-9]+(,[0-9]+)*)?|torch:(cpu|mps|(cuda|xpu)(:[0-9]+)?))$"
@@ -95,10 +96,10 @@ def make_engine(device: str) -> Engine:
         return _engine("torch.engine", "TorchEngine", torch[1])
     match = _CUDA.fullmatch(device)
     if match is None:
-        raise EngineError(f"device {device!r} is unknown; use {DEVICES}")
+        raise EngineError(f"device {device!r} is unknown; use {DEVICES}", Code.INPUT_INVALID)
     numbers = tuple(int(number) for number in match[1].split(",")) if match[1] else (0,)
     if len(set(numbers)) != len(numbers):
-        raise EngineError(f"device {device!r} names a GPU twice")
+        raise EngineError(f"device {device!r} names a GPU twice", Code.INPUT_INVALID)
     return _engine("cuda.engine", "CudaEngine", numbers)
 
 

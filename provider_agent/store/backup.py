@@ -24,7 +24,7 @@ from provider_agent.durable import sync
 from provider_agent.store import IntentState, Store, packing
 from provider_agent.store.copying import copy_database
 from provider_agent.store.errors import explain
-from teraproof.errors import LocalError
+from teraproof.errors import LocalError, of_file
 from teraproof.protocol.errors import Code
 
 MANIFEST = "backup.json"
@@ -95,7 +95,7 @@ def make(
         raise explain(main, error) from error
     except OSError as error:
         what = error.filename or folder
-        raise LocalError(f"cannot back up to {folder}: {what}: {error.strerror}") from error
+        raise of_file(error, what, f"cannot back up to {folder}:") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return read(folder)
@@ -179,7 +179,7 @@ def restore(
         raise LocalError(f"{backup.folder} cannot be used: {error}", Code.INPUT_INVALID) from error
     except OSError as error:
         what = error.filename or data_dir
-        raise LocalError(f"cannot restore to {data_dir}: {what}: {error.strerror}") from error
+        raise of_file(error, what, f"cannot restore to {data_dir}:") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

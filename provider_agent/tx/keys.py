@@ -59,7 +59,7 @@ def load_key(
     try:
         return OperatorKey(keyfiles.load(keystore, password_file, private_key_file))
     except keyfiles.KeyFileError as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(str(error), **error.details) from None
 
 
 def create_keystore(keystore: Path, password_file: Path) -> str:
@@ -71,7 +71,7 @@ def create_keystore(keystore: Path, password_file: Path) -> str:
     try:
         return keyfiles.create(keystore, password_file)
     except keyfiles.KeyFileError as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(str(error), **error.details) from None
 
 
 class KeyLock:

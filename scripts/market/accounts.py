@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ape import accounts as ape_accounts
@@ -26,9 +27,13 @@ TEST_PREFIX = "TEST::"
 class ApeSigner:
     """An Ape account: encrypted key file, hardware wallet plug-in or local test account."""
 
-    def __init__(self, account: Any, ecosystem: Any) -> None:
+    def __init__(
+        self, account: Any, ecosystem: Any, before_asking: Callable[[], None] = lambda: None
+    ) -> None:
         self._account = account
         self._ecosystem = ecosystem
+        # Ape asks for passphrases and confirmations by itself: nothing may move over that.
+        self._before_asking = before_asking
         self._unlocked = False
 
     @property
@@ -53,6 +58,7 @@ class ApeSigner:
             raise WrongInput(f"account {self.alias} is locked; set {variable} or run in a terminal")
         try:
             # Ape warns that the account will sign everything; the scripts have asked already.
+            self._before_asking()
             with logger.at_level(LogLevel.ERROR):
                 self._account.set_autosign(True)
         except InvalidPasswordError:
@@ -99,6 +105,8 @@ class ApeSigner:
         return bytes(signed.encode_rsv())
 
     def _quietly(self, sign: Any, what: object) -> Any:
+        if not self._unlocked:
+            self._before_asking()
         # Ape warns at every signature that the key is cached.
         with logger.at_level(LogLevel.ERROR):
             signed = sign(what)
@@ -107,8 +115,16 @@ class ApeSigner:
         return signed
 
 
-def load(alias: str | None, chain: Chain, provider: Any) -> ApeSigner:
-    """The account that --account names. CommandError says which there are."""
+def load(
+    alias: str | None,
+    chain: Chain,
+    provider: Any,
+    before_asking: Callable[[], None] = lambda: None,
+) -> ApeSigner:
+    """The account that --account names. CommandError says which there are.
+
+    `before_asking` is called before Ape asks for a passphrase, or a device for a confirmation.
+    """
     ecosystem = provider.network.ecosystem
     known = sorted(str(name) for name in ape_accounts.aliases)
     if alias is None:
@@ -130,4 +146,4 @@ def load(alias: str | None, chain: Chain, provider: Any) -> ApeSigner:
         raise WrongInput(
             f"no account {alias!r} (accounts here: {listed}); make one with ape accounts import"
         )
-    return ApeSigner(ape_accounts.load(alias), ecosystem)
+    return ApeSigner(ape_accounts.load(alias), ecosystem, before_asking)

@@ -25,7 +25,8 @@ from web3.exceptions import Web3Exception
 from scripts.deployment.artifacts import ROOT
 from scripts.market import accounts, choice
 from scripts.market.network import connect
-from teraproof.cli.frame import STOPPED, Needs, OneLine, Session, Told, bind
+from teraproof.cli.frame import Needs, OneLine, Session, bind
+from teraproof.cli.told import STOPPED, Told
 from teraproof.cli.ui import ConsoleUi
 from teraproof.market.chain import Chain
 from teraproof.market.signers import Signer
@@ -90,7 +91,7 @@ class ApeHost:
         def account(chain: Chain, required: bool) -> Signer | None:
             if alias is None and not required and needs is not Needs.ACCOUNT:
                 return None
-            return accounts.load(alias, chain, provider)
+            return accounts.load(alias, chain, provider, ui.pause)
 
         return Session(
             ui,

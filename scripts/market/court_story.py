@@ -30,7 +30,7 @@ from teraproof.courts import docket
 from teraproof.courts.docket import Dispute, Phase, Round
 from teraproof.courts.votes import Ruling
 from teraproof.errors import CommandError
-from teraproof.market import disputes, jobs, packages, providers, registry, tenant
+from teraproof.market import consents, disputes, jobs, packages, providers, registry, tenant
 from teraproof.market.disputes import Step, ruling_words
 from teraproof.market.jury import court_of, read_jury
 from teraproof.market.market import Market, fresh_nonce, transact
@@ -144,11 +144,11 @@ def _enter(court: Court) -> None:
         return player.agent.consent(player.address)
 
     with ThreadPoolExecutor(2) as pool, stage.console.status("settings and keys"):
-        consents = list(pool.map(prepare, players))
-    for player, consent in zip(players, consents, strict=True):
+        signed = list(pool.map(prepare, players))
+    for player, consent in zip(players, signed, strict=True):
         stake = court.stake(player)
         sender, quiet = stage.sender(player.owner), QuietUi()
-        agreed = providers.read_consent(consent, market, player.address)
+        agreed = consents.read(consent, market, player.address)
         providers.register(
             market, sender, quiet, agreed, max_lock_per_order=stake, max_locked=stake
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput
 from teraproof.market.chain import Chain, chain_at
 
 
@@ -16,7 +16,7 @@ def connect(provider: Any) -> Chain:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     url = getattr(provider, "http_uri", None)
     if not url:
-        raise CommandError("this network has no http(s) RPC URL; choose one with --network")
+        raise WrongInput("this network has no http(s) RPC URL; choose one with --network")
     network = provider.network
     choice = f"{network.ecosystem.name}:{network.name}"
     # The node itself is asked: for a local network Ape answers from its settings.

@@ -18,7 +18,17 @@ from scripts.market.stage import Stage
 from teraproof.amounts import show_rate, show_tpf
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.payment_token import PaymentTokenContract
-from teraproof.market import credits, endings, jobs, outcomes, packages, providers, registry, tenant
+from teraproof.market import (
+    consents,
+    credits,
+    endings,
+    jobs,
+    outcomes,
+    packages,
+    providers,
+    registry,
+    tenant,
+)
 from teraproof.market.market import Market, fresh_nonce, open_market, transact
 from teraproof.market.ui import QuietUi
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
@@ -97,7 +107,7 @@ def _enter_provider(stage: Stage, market: Market) -> None:
     stage.ask_for_sandbox()
     agent.start()  # its checks take seconds; the owner registers meanwhile
     consent_file = agent.consent(stage.owner.address)
-    consent = providers.read_consent(consent_file, market, stage.owner.address)
+    consent = consents.read(consent_file, market, stage.owner.address)
     epoch_story.go_to_boundary(stage, market)
     owner = stage.sender(stage.owner)
     receipt = providers.register(

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from teraproof.cli.frame import Needs, Result, Session, command
-from teraproof.errors import LocalError
+from teraproof.cli.values import JOB, URL
+from teraproof.errors import CommandError, LocalError
 from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
     from teraproof.market.jobs import Job
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_job = click.argument("job_id", metavar="JOB")
+_job = click.argument("job_id", metavar="JOB", type=JOB)
 _from_credit = click.option(
     "--from-credit", is_flag=True, help="Pay the bond from the account's credit in the market."
 )
@@ -39,7 +40,12 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="Directory for the result; default: results/ and the job's first digits.",
 )
-@click.option("--endpoint", help="URL of the provider's agent; default: as announced.")
+@click.option(
+    "--endpoint",
+    type=URL,
+    metavar="URL",
+    help="URL of the provider's agent; default: as announced.",
+)
 @_from_credit
 def open_dispute(
     session: Session,
@@ -62,10 +68,10 @@ def open_dispute(
     from teraproof.market.funds import Funds
     from teraproof.protocol.terms import ZERO_WORD
 
+    digest = ZERO_WORD if evidence is None else hashlib.sha256(read_file(evidence)).digest()
     market, sender = session.market, session.sender
     job = _find(session, job_id)
     disputes.check_disputable(market, job, sender.address)
-    digest = ZERO_WORD if evidence is None else hashlib.sha256(read_file(evidence)).digest()
     served = _fetch(session, job, output, endpoint)
     funds = Funds.CREDIT if from_credit else Funds.AUTO
     done = disputes.open_dispute(market, sender, session.ui, job, digest, funds)
@@ -95,9 +101,9 @@ def give_evidence(session: Session, job_id: str, file: Path) -> Result:
     """
     from teraproof.market import evidence
 
-    data = evidence.read_file(file)
+    data, signer = evidence.read_file(file), session.signer
     job = _find(session, job_id)
-    given = evidence.give(session.market, session.signer, session.ui, job, data)
+    given = evidence.give(session.market, signer, session.ui, job, data)
     return {"job": "0x" + job.job.hex(), "jurors": evidence.to_json(given)}
 
 
@@ -126,9 +132,10 @@ def appeal(session: Session, job_id: str, from_credit: bool) -> Result:
     from teraproof.market import disputes
     from teraproof.market.funds import Funds
 
+    sender = session.sender
     job = _find(session, job_id)
     funds = Funds.CREDIT if from_credit else Funds.AUTO
-    done = disputes.appeal(session.market, session.sender, session.ui, job, funds)
+    done = disputes.appeal(session.market, sender, session.ui, job, funds)
     return {"job": "0x" + job.job.hex(), "done": "appeal", "block": done.block_number}
 
 
@@ -142,8 +149,9 @@ def take_next(session: Session, job_id: str) -> Result:
     """
     from teraproof.market import disputes
 
+    sender = session.sender
     job = _find(session, job_id)
-    step = disputes.advance(session.market, session.sender, session.ui, job)
+    step = disputes.advance(session.market, sender, session.ui, job)
     return {"job": "0x" + job.job.hex(), "done": step.name.lower()}
 
 
@@ -157,8 +165,9 @@ def claim(session: Session, job_id: str) -> Result:
     """
     from teraproof.market import disputes
 
+    sender = session.sender
     job = _find(session, job_id)
-    done = disputes.conclude(session.market, session.sender, session.ui, job)
+    done = disputes.conclude(session.market, sender, session.ui, job)
     return {
         "job": "0x" + job.job.hex(),
         "done": "conclude",
@@ -179,12 +188,12 @@ def convict(session: Session, job_id: str, first: Path, second: Path | None) -> 
     """
     from teraproof.market import convictions
 
-    market = session.market
+    market, sender = session.market, session.sender
     job = _find(session, job_id)
     spec = job.terms.order.spec
     one = convictions.read_statement(first, spec)
     other = None if second is None else convictions.read_statement(second, spec)
-    done = convictions.convict(market, session.sender, session.ui, job, one, other)
+    done = convictions.convict(market, sender, session.ui, job, one, other)
     return {"job": "0x" + job.job.hex(), "done": "convict", "block": done.block_number}
 
 
@@ -212,6 +221,8 @@ def _fetch(session: Session, job: Job, output: Path | None, endpoint: str | None
     except LocalError as error:
         if error.code is Code.JOB_FAILED:
             return True
+        if isinstance(error, CommandError) and "path" in error.details:
+            raise  # our own disk: that it cannot be fetched is not the provider's fault
         ui.note(f"the result was not served ({error}); jurors judge that, too")
         return False
     return True

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from teraproof.cli.told import Told, expected, told_of
 from teraproof.errors import TeraproofError, WrongInput
 from teraproof.protocol.errors import Code
 
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
     from teraproof.market.signers import Signer
 
 _RECURSION = 1_000  # as Python begins
-STOPPED = "stopped; run the same command again to go on"
-
 Result = Mapping[str, Any] | None
-Told = tuple[str, Code]
 
 
 class Needs(Enum):
@@ -244,9 +242,12 @@ def _run(made: Command, host: Host, mine: dict[str, Any], chosen: dict[str, Any]
         try:
             assert made.callback is not None
             result = made.callback(session, **mine)
-        except TeraproofError as error:
-            error.details.setdefault("transactions", session.sent())
-            raise
+        except (TeraproofError, OSError) as error:
+            known = expected(error)
+            if known is None:
+                raise
+            known.details.setdefault("transactions", session.sent())
+            raise known from None
         finally:
             session.close()
         if as_json:
@@ -282,7 +283,8 @@ class OneLine:
         if told is None and self._host is not None:
             told = self._host.told(error)
         if told is not None:
-            details = error.details if isinstance(error, TeraproofError) else {}
+            known = expected(error)
+            details = {} if known is None else known.details
             raise Failure(*told, details if self._as_json else None) from None
 
 
@@ -306,17 +308,6 @@ class Failure(click.ClickException):
             "details": {key: value for key, value in self.details.items() if value not in ([], ())},
         }
         click.echo(json.dumps({"error": error}, indent=2, default=str))
-
-
-def told_of(error: BaseException) -> Told | None:
-    """The line and the code of an expected error; None for any other."""
-    if isinstance(error, TeraproofError):
-        return str(error), error.code
-    if isinstance(error, KeyboardInterrupt):
-        return STOPPED, Code.INTERRUPTED
-    if isinstance(error, click.Abort):
-        return STOPPED, Code.DECLINED
-    return None
 
 
 # ---------------------------------------------------------------------- types of options

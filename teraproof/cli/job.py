@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from teraproof.amounts import rate, seconds, tpf
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
+from teraproof.cli.values import JOB, PRICE, RATE, SECONDS, TPF, URL
 from teraproof.errors import CommandError, WrongInput, counted
 from teraproof.protocol.errors import Code
 
@@ -25,7 +25,7 @@ _EXTRA_SECONDS = 600  # to deliver, beyond the job's own timeout
 _AUCTION_SECONDS = 600
 
 _package = click.argument("package", type=click.Path(path_type=Path))
-_job = click.argument("job_id", metavar="JOB")
+_job = click.argument("job_id", metavar="JOB", type=JOB)
 _funds = click.option(
     "--funds",
     type=click.Choice(["auto", "credit", "allowance", "permit"]),
@@ -35,19 +35,26 @@ _funds = click.option(
 )
 _score = click.option(
     "--min-score",
+    type=RATE,
     default="0",
     metavar="SPEED",
     help='Proven throughput that the provider must have free, such as "500 TOPS" (INT8).',
 )
 _allow = click.option(
     "--allow",
-    default="",
     metavar="OWNER,...",
     help="Owner addresses of the only providers that may take the job.",
 )
-_endpoint = click.option("--endpoint", help="URL of the agent; default: as announced.")
+_endpoint = click.option(
+    "--endpoint", type=URL, metavar="URL", help="URL of the agent; default: as announced."
+)
 _endpoints = click.option(
-    "--endpoint", "endpoints", multiple=True, help="Agents to send the inputs to."
+    "--endpoint",
+    "endpoints",
+    type=URL,
+    metavar="URL",
+    multiple=True,
+    help="Agents to send the inputs to.",
 )
 
 
@@ -61,7 +68,6 @@ _who_judges = click.option(
 )
 _gpu_class = click.option(
     "--gpu",
-    default="",
     metavar="CLASS",
     help="With --judged court: the GPU class that jurors need, such as nvidia-h100.",
 )
@@ -118,18 +124,28 @@ def check(session: Session, package: Path) -> Result:
 
 @command(cli, Needs.ACCOUNT)
 @_package
-@click.option("--price", required=True, help="Highest price, in payment tokens; escrowed.")
+@click.option(
+    "--price", type=PRICE, required=True, help="Highest price, in payment tokens; escrowed."
+)
 @click.option(
     "--start-price",
+    type=PRICE,
     help="Price offered first; default: the lowest that a provider takes, if that is less.",
 )
 @click.option(
     "--auction",
+    type=SECONDS,
     help='Time in which the price rises, such as "10 minutes"; default: that, if it has to rise.',
 )
-@click.option("--duration", help="Time to deliver; default: the job's timeout and 10 minutes.")
-@click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
-@click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@click.option(
+    "--duration", type=SECONDS, help="Time to deliver; default: the job's timeout and 10 minutes."
+)
+@click.option(
+    "--collateral", type=TPF, default="0", help="TPF that the provider puts up; default: 0."
+)
+@click.option(
+    "--min-stake", type=TPF, default="0", help="TPF that must be staked behind the provider."
+)
 @_score
 @_allow
 @_who_judges
@@ -144,14 +160,14 @@ def post(
     package: Path,
     price: str,
     start_price: str | None,
-    auction: str | None,
-    duration: str | None,
-    collateral: str,
-    min_stake: str,
-    min_score: str,
-    allow: str,
+    auction: int | None,
+    duration: int | None,
+    collateral: int,
+    min_stake: int,
+    min_score: int,
+    allow: str | None,
     judged: str,
-    gpu: str,
+    gpu: str | None,
     endpoints: tuple[str, ...],
     funds: str,
     patient: bool,
@@ -172,18 +188,16 @@ def post(
     lowest = highest if start_price is None else market.price(start_price, "--start-price")
     if lowest > highest:
         raise WrongInput("--start-price: above --price, the highest price; lower it")
-    rise = 0 if auction is None else seconds(auction, "--auction")
+    usual = 0 if lowest == highest else _AUCTION_SECONDS
     order = Order(
         spec=read.spec.digest(),
         start_price=lowest,
         max_price=highest,
-        collateral=tpf(collateral, "--collateral"),
-        duration=read.spec.timeout_seconds + _EXTRA_SECONDS
-        if duration is None
-        else seconds(duration, "--duration"),
-        auction=rise if auction is not None or lowest == highest else _AUCTION_SECONDS,
-        min_stake=tpf(min_stake, "--min-stake"),
-        min_score=rate(min_score, "--min-score"),
+        collateral=collateral,
+        duration=read.spec.timeout_seconds + _EXTRA_SECONDS if duration is None else duration,
+        auction=usual if auction is None else auction,
+        min_stake=min_stake,
+        min_score=min_score,
         allow_root=allow_list.root(read.spec.allow),
         nonce=fresh_nonce(),
         judged=_judged(read, judged, gpu),
@@ -243,9 +257,9 @@ def hire(
     session: Session,
     package: Path,
     owner: str | None,
-    min_score: str,
+    min_score: int,
     judged: str,
-    gpu: str,
+    gpu: str | None,
     endpoint: str | None,
     funds: str,
 ) -> Result:
@@ -258,7 +272,7 @@ def hire(
 
     read = packages.read(package)
     market, sender, ui = session.market, session.sender, session.ui
-    wanted, how = rate(min_score, "--min-score"), _judged(read, judged, gpu)
+    wanted, how = min_score, _judged(read, judged, gpu)
     url = endpoint
     if url is None:
         ui.doing("reading the providers")
@@ -291,7 +305,7 @@ def hire(
 @_allow
 @_endpoints
 def upload(
-    session: Session, job_id: str, package: Path, allow: str, endpoints: tuple[str, ...]
+    session: Session, job_id: str, package: Path, allow: str | None, endpoints: tuple[str, ...]
 ) -> Result:
     """Send the inputs of a job that is on chain already (again), with its --allow if it had one."""
     from teraproof.market import jobs, tenant
@@ -392,8 +406,10 @@ def logs(session: Session, job_id: str, follow: bool, tail: bool, endpoint: str 
 
 @command(cli, Needs.EITHER)
 @_job
-@click.option("--timeout", help='Give up after this time, such as "1 hour"; default: never.')
-def wait(session: Session, job_id: str, timeout: str | None) -> Result:
+@click.option(
+    "--timeout", type=SECONDS, help='Give up after this time, such as "1 hour"; default: never.'
+)
+def wait(session: Session, job_id: str, timeout: int | None) -> Result:
     """Wait until the job has a result or has ended. Exits with 5 when it did not succeed.
 
     With the account that posted it, the receipt of the run is read: it alone says whether a
@@ -401,10 +417,9 @@ def wait(session: Session, job_id: str, timeout: str | None) -> Result:
     """
     from teraproof.market import jobs, watch
 
-    limit = None if timeout is None else seconds(timeout, "--timeout")
     signer = None if session.account is None else session.signer
     job = _find(session, job_id)
-    done, outcome = watch.wait(session.market, session.ui, job, signer=signer, seconds=limit)
+    done, outcome = watch.wait(session.market, session.ui, job, signer=signer, seconds=timeout)
     shown = jobs.to_json(session.market, done, session.market.now())
     return {**shown, "outcome": shown["outcome"] if outcome is None else outcome.value}
 
@@ -446,27 +461,29 @@ def withdraw(session: Session, receiver: str | None) -> Result:
 # ---------------------------------------------------------------------- parts
 
 
-def _restricted(package: Path, allow: str) -> Package:
+def _restricted(package: Path, allow: str | None) -> Package:
     from teraproof.market import packages
 
-    owners = [owner.strip() for owner in allow.split(",") if owner.strip()]
+    owners = [] if allow is None else [owner.strip() for owner in allow.split(",")]
+    if allow is not None and not all(owners):
+        raise WrongInput("--allow: name the owners' addresses, with a comma between two")
     return packages.restricted(packages.read(package), owners)
 
 
-def _judged(package: Package, judged: str, gpu: str) -> int:
+def _judged(package: Package, judged: str, gpu: str | None) -> int:
     """How an order says that its result is judged."""
     from teraproof.market import notebook
     from teraproof.protocol.capability import beyond, of_job
     from teraproof.protocol.terms import Judged
 
     if judged != "court":
-        if gpu:
+        if gpu is not None:
             raise WrongInput("--gpu is for orders with --judged court")
         return Judged[judged.upper()]
     unfit = beyond(package.spec)
     if unfit is not None:
         raise WrongInput(f"--judged court: no juror could run the job again: {unfit}; see job.json")
-    needed = of_job(package.spec, gpu or None)
+    needed = of_job(package.spec, gpu)
     notebook.note_capability(needed)
     return needed.number()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command, provider_option
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput
 
 _capability = click.argument("capability", metavar="CAPABILITY")
 _gpu = click.option(
-    "--gpu", default="", metavar="CLASS", help="With a package: the GPU class that jurors need."
+    "--gpu", metavar="CLASS", help="With a package: the GPU class that jurors need."
 )
 
 
@@ -30,7 +30,7 @@ def cli() -> None:
     help="Seats together, with those that it has.",
 )
 @_gpu
-def enlist(session: Session, capability: str, seats: int, gpu: str) -> Result:
+def enlist(session: Session, capability: str, seats: int, gpu: str | None) -> Result:
     """Take seats for CAPABILITY, add some, or renew their term.
 
     The account is the operator of a provider.
@@ -47,7 +47,7 @@ def enlist(session: Session, capability: str, seats: int, gpu: str) -> Result:
 @command(cli, Needs.CHAIN)
 @_capability
 @_gpu
-def seats(session: Session, capability: str, gpu: str) -> Result:
+def seats(session: Session, capability: str, gpu: str | None) -> Result:
     """Show who has the seats of CAPABILITY.
 
     CAPABILITY is 'kind|runtime|hardware', or a job's package. Shows, too, how many seats an order
@@ -64,7 +64,7 @@ def seats(session: Session, capability: str, gpu: str) -> Result:
 @_capability
 @provider_option
 @_gpu
-def resign(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
+def resign(session: Session, capability: str, owner: str | None, gpu: str | None) -> Result:
     """Give up all seats for CAPABILITY: the owner, or its operator."""
     from teraproof.market import seats as market_seats
 
@@ -78,7 +78,7 @@ def resign(session: Session, capability: str, owner: str | None, gpu: str) -> Re
 @_capability
 @provider_option
 @_gpu
-def leave(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
+def leave(session: Session, capability: str, owner: str | None, gpu: str | None) -> Result:
     """Free the stake of a juror that has resigned.
 
     Anyone may do it, once no jury can need the stake.
@@ -95,7 +95,7 @@ def leave(session: Session, capability: str, owner: str | None, gpu: str) -> Res
 @_capability
 @click.option("--juror", "owner", type=ADDRESS, help="Of this juror alone; default: of all.")
 @_gpu
-def evict(session: Session, capability: str, owner: str | None, gpu: str) -> Result:
+def evict(session: Session, capability: str, owner: str | None, gpu: str | None) -> Result:
     """Remove seats for CAPABILITY without term or stake.
 
     Their term is over, or too little stake is behind them. Anyone may do it.
@@ -115,12 +115,12 @@ def status(session: Session, owner: str | None) -> Result:
 
     juror = owner or session.account
     if juror is None:
-        raise CommandError("whose seats? pass --provider ADDRESS, or name an account")
+        raise WrongInput("whose seats? pass --provider ADDRESS, or name an account")
     session.ui.doing("reading the seats")
     return market_seats.show(session.market, session.ui, juror)
 
 
-def _read(capability: str, gpu: str) -> bytes:
+def _read(capability: str, gpu: str | None) -> bytes:
     """The capability that was named, or that of a package."""
     from teraproof.market import packages
     from teraproof.market import seats as market_seats
@@ -128,5 +128,7 @@ def _read(capability: str, gpu: str) -> bytes:
 
     if "|" not in capability and Path(capability).exists():
         spec = packages.read(Path(capability)).spec
-        return market_seats.parse(str(of_job(spec, gpu or None)))
+        return market_seats.parse(str(of_job(spec, gpu)))
+    if gpu is not None:
+        raise WrongInput("--gpu goes with a package; the capability that is named has its own")
     return market_seats.parse(capability)

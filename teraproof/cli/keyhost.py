@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from teraproof.cli.frame import Needs, OneLine, Session, Told
+from teraproof.cli.frame import Needs, OneLine, Session
+from teraproof.cli.told import Told
 from teraproof.errors import WrongInput
 
 if TYPE_CHECKING:
@@ -82,13 +83,12 @@ class KeyHost:
 
     def _connect(self, url: str | None) -> Chain:
         from teraproof.market.chain import LOCAL_CHAIN_IDS, chain_at
+        from teraproof.names import http_url
         from teraproof.rpc.probe import chain_id
 
         if not url:
             raise WrongInput("pass --rpc-url URL, or export TERAPROOF_RPC_URL")
-        if not url.startswith(("http://", "https://")):
-            raise WrongInput("--rpc-url: give an http(s) URL")
-        number = chain_id(url)
+        number = chain_id(http_url(url, "--rpc-url"))
         confirmations = 1 if number in LOCAL_CHAIN_IDS else _CONFIRMATIONS
         return chain_at(url, number, f"chain {number}", confirmations)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from teraproof.amounts import basis_points, tpf
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command, provider_option
+from teraproof.cli.values import SHARE, TPF, TPF_OR_ALL, URL
 
 _consent = click.option(
     "--consent",
@@ -21,10 +21,18 @@ _receiver = click.option(
     "--receiver", type=ADDRESS, help="Who gets the money; default: the account."
 )
 _per_order = click.option(
-    "--max-lock-per-order", metavar="TPF", required=True, help="Most collateral of one order."
+    "--max-lock-per-order",
+    type=TPF,
+    metavar="TPF",
+    required=True,
+    help="Most collateral of one order.",
 )
 _total = click.option(
-    "--max-locked", metavar="TPF", required=True, help="Most collateral of all orders together."
+    "--max-locked",
+    type=TPF,
+    metavar="TPF",
+    required=True,
+    help="Most collateral of all orders together.",
 )
 
 
@@ -35,9 +43,11 @@ def cli() -> None:
 
 @command(cli, Needs.ACCOUNT)
 @_consent
-@click.option("--endpoint", help="URL of the agent; default: the one in the consent.")
+@click.option(
+    "--endpoint", type=URL, metavar="URL", help="URL of the agent; default: the one in the consent."
+)
 @click.option("--payout", type=ADDRESS, help="Who is paid for jobs; default: the account.")
-@click.option("--commission", default="0", help='Share of rewards kept, such as "5 %".')
+@click.option("--commission", type=SHARE, default="0", help='Share of rewards kept, such as "5 %".')
 @_per_order
 @_total
 def register(
@@ -45,24 +55,24 @@ def register(
     consent_file: Path,
     endpoint: str | None,
     payout: str | None,
-    commission: str,
-    max_lock_per_order: str,
-    max_locked: str,
+    commission: int,
+    max_lock_per_order: int,
+    max_locked: int,
 ) -> Result:
     """Make the account a provider whose agent signed the consent."""
-    from teraproof.market import providers
+    from teraproof.market import consents, providers
 
     market, sender = session.market, session.sender
     providers.register(
         market,
         sender,
         session.ui,
-        providers.read_consent(consent_file, market, sender.address),
+        consents.read(consent_file, market, sender.address),
         endpoint=endpoint,
         payout=payout,
-        commission_bps=basis_points(commission, "--commission"),
-        max_lock_per_order=tpf(max_lock_per_order, "--max-lock-per-order"),
-        max_locked=tpf(max_locked, "--max-locked"),
+        commission_bps=commission,
+        max_lock_per_order=max_lock_per_order,
+        max_locked=max_locked,
     )
     return {"provider": sender.address}
 
@@ -70,7 +80,7 @@ def register(
 @command(cli, Needs.ACCOUNT, "set-limits")
 @_per_order
 @_total
-def set_limits(session: Session, max_lock_per_order: str, max_locked: str) -> Result:
+def set_limits(session: Session, max_lock_per_order: int, max_locked: int) -> Result:
     """Change how much collateral the operator may put at risk."""
     from teraproof.market import providers
 
@@ -78,14 +88,14 @@ def set_limits(session: Session, max_lock_per_order: str, max_locked: str) -> Re
         session.market,
         session.sender,
         session.ui,
-        tpf(max_lock_per_order, "--max-lock-per-order"),
-        tpf(max_locked, "--max-locked"),
+        max_lock_per_order,
+        max_locked,
     )
     return {"provider": session.sender.address}
 
 
 @command(cli, Needs.ACCOUNT, "set-endpoint")
-@click.argument("url")
+@click.argument("url", type=URL)
 def set_endpoint(session: Session, url: str) -> Result:
     """Announce where the agent is reached."""
     from teraproof.market import providers
@@ -98,18 +108,17 @@ def set_endpoint(session: Session, url: str) -> Result:
 @_consent
 def set_operator(session: Session, consent_file: Path) -> Result:
     """Replace the operator key; the old one signs nothing any more."""
-    from teraproof.market import providers
+    from teraproof.market import consents, providers
 
     market, sender = session.market, session.sender
-    consent = providers.read_consent(consent_file, market, sender.address)
+    consent = consents.read(consent_file, market, sender.address)
     providers.set_operator(market, sender, session.ui, consent)
     return {"provider": sender.address, "operator": consent.message.operator}
 
 
-def _stake(session: Session, owner: str | None, amount: str) -> Result:
+def _stake(session: Session, owner: str | None, wei: int) -> Result:
     from teraproof.market import entries, providers
 
-    wei = tpf(amount, "AMOUNT")
     market, sender = session.market, session.sender
     provider = owner or sender.address
     providers.delegate(market, sender, session.ui, provider, wei)
@@ -118,16 +127,16 @@ def _stake(session: Session, owner: str | None, amount: str) -> Result:
 
 
 @command(cli, Needs.ACCOUNT)
-@click.argument("amount")
-def stake(session: Session, amount: str) -> Result:
+@click.argument("amount", type=TPF)
+def stake(session: Session, amount: int) -> Result:
     """Put AMOUNT TPF into the account's own pool."""
     return _stake(session, None, amount)
 
 
 @command(cli, Needs.ACCOUNT)
-@click.argument("amount")
+@click.argument("amount", type=TPF)
 @click.option("--provider", "owner", type=ADDRESS, required=True, help="Owner address.")
-def delegate(session: Session, amount: str, owner: str) -> Result:
+def delegate(session: Session, amount: int, owner: str) -> Result:
     """Put AMOUNT TPF behind another provider."""
     return _stake(session, owner, amount)
 
@@ -158,13 +167,13 @@ def take_back(session: Session, owner: str | None, receiver: str | None) -> Resu
 
 
 @command(cli, Needs.ACCOUNT)
-@click.argument("amount")
+@click.argument("amount", type=TPF_OR_ALL)
 @provider_option
-def unstake(session: Session, amount: str, owner: str | None) -> Result:
+def unstake(session: Session, amount: int | str, owner: str | None) -> Result:
     """Begin to take out AMOUNT TPF, or all."""
     from teraproof.market import providers
 
-    wei = None if amount == "all" else tpf(amount, "AMOUNT")
+    wei = amount if isinstance(amount, int) else None
     sender = session.sender
     provider = owner or sender.address
     done = providers.unstake(session.market, sender, session.ui, provider, wei)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import click
 
-from teraproof.amounts import basis_points
 from teraproof.cli.frame import Needs, Result, Session, command, provider_option
-from teraproof.errors import CommandError
+from teraproof.cli.values import SHARE
+from teraproof.errors import WrongInput
 
 
 @click.group("rewards")
@@ -24,7 +24,7 @@ def show(session: Session, owner: str | None) -> Result:
     market = session.market
     whose = owner or session.account
     if whose is None:
-        raise CommandError("whose rewards? pass --provider ADDRESS, or name an account")
+        raise WrongInput("whose rewards? pass --provider ADDRESS, or name an account")
     session.ui.doing("reading the rewards")
     return {"provider": whose, "rewards": rewards.show(market, session.ui, whose)}
 
@@ -55,13 +55,13 @@ def weights(session: Session) -> Result:
 
 
 @command(cli, Needs.ACCOUNT, "set-weights")
-@click.argument("weights", nargs=-1, required=True)
-def set_weights(session: Session, weights: tuple[str, ...]) -> Result:
+@click.argument("weights", type=SHARE, nargs=-1, required=True)
+def set_weights(session: Session, weights: tuple[int, ...]) -> Result:
     """Change how the emission is divided, such as "80 %" "20 %": capacity first. Through the
     timelock: once to propose it, once more after its delay.
     """
     from teraproof.market import rewards
 
-    parts = [basis_points(text, "WEIGHTS") for text in weights]
+    parts = list(weights)
     rewards.set_weights(session.market, session.sender, session.ui, parts)
     return {"weights_bps": parts}

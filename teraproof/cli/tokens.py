@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import click
 
-from teraproof.amounts import tpf
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
+from teraproof.cli.values import PRICE, TPF
 
 
 @click.group("tokens")
@@ -15,19 +15,18 @@ def cli() -> None:
 
 
 @command(cli, Needs.ACCOUNT)
-@click.argument("amount")
+@click.argument("amount", type=TPF)
 @click.option("--to", "receiver", type=ADDRESS, required=True, help="Who gets the TPF.")
-def send(session: Session, amount: str, receiver: str) -> Result:
+def send(session: Session, amount: int, receiver: str) -> Result:
     """Send AMOUNT TPF."""
     from teraproof.market import tokens
 
-    wei = tpf(amount, "AMOUNT")
-    tokens.send_stake(session.market, session.sender, session.ui, receiver, wei)
-    return {"to": receiver, "amount": str(wei)}
+    tokens.send_stake(session.market, session.sender, session.ui, receiver, amount)
+    return {"to": receiver, "amount": str(amount)}
 
 
 @command(cli, Needs.ACCOUNT)
-@click.argument("amount")
+@click.argument("amount", type=PRICE)
 @click.option("--to", "receiver", type=ADDRESS, help="Who gets them; default: the account.")
 def mint(session: Session, amount: str, receiver: str | None) -> Result:
     """Make AMOUNT test dollars."""

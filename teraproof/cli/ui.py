@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from teraproof.errors import CommandError, Declined
+from teraproof.errors import Declined, WrongInput
 from teraproof.market.ui import Row
 
 _PATIENCE = 1.0  # seconds after which a person reads what takes the time
@@ -46,7 +46,7 @@ class ConsoleUi:
 
     def __exit__(self, *_: object) -> None:
         self._open = False
-        self._pause()
+        self.pause()
 
     def doing(self, text: str) -> None:
         """What takes the time from now on; shown when it takes more than a second."""
@@ -55,7 +55,7 @@ class ConsoleUi:
         if self._status is not None:
             self._status.update(text)
             return
-        self._pause()
+        self.pause()
         self._timer = threading.Timer(_PATIENCE, self._show, (text,))
         self._timer.daemon = True
         self._timer.start()
@@ -71,7 +71,7 @@ class ConsoleUi:
 
     def line(self, text: str) -> None:
         """A line of a stranger's, as it is."""
-        self._pause()
+        self.pause()
         if not self.quiet:
             self.console.print(Text(text), soft_wrap=True)
 
@@ -88,21 +88,19 @@ class ConsoleUi:
         """Ask, unless consent was given on the command line. Without a terminal: refuse."""
         if self.yes:
             return
-        self._pause()
+        self.pause()
         if not sys.stdin.isatty():
-            raise CommandError(
-                f"{question.rstrip('?')}: nobody is there to ask; pass --yes to go on"
-            )
+            raise WrongInput(f"{question.rstrip('?')}: nobody is there to ask; pass --yes to go on")
         if not click.confirm(question, err=self.quiet):
             raise Declined
 
     def secret(self, question: str) -> str:
         """Ask for a password. There must be a terminal."""
-        self._pause()
+        self.pause()
         return str(click.prompt(question, hide_input=True, err=True))
 
     def _print(self, what: Text | Table) -> None:
-        self._pause()
+        self.pause()
         if not self.quiet:
             self.console.print(what)
 
@@ -117,7 +115,8 @@ class ConsoleUi:
                 self._status = self._errors.status(text)
                 self._status.start()
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Take away what moves: somebody is asked something, or reads."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()

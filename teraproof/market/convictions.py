@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from teraproof.deals import attestation_of
-from teraproof.errors import CommandError, LocalError, WrongInput
+from teraproof.errors import CommandError, LocalError, WrongInput, of_file
 from teraproof.market import outcomes
 from teraproof.market.jobs import Job, short, show_price
 from teraproof.market.market import Market, transact
@@ -57,7 +57,7 @@ def read_statement(path: Path, spec: bytes) -> Signed:
         )
         return Signed(statement, signatures.normalised(signatures.read(given["signature"])))
     except OSError as error:
-        raise WrongInput(f"cannot read {path}: {error.strerror}") from None
+        raise of_file(error, path, "cannot read") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LocalError):
         raise WrongInput(
             f"{path}: not a signed attestation; it needs result, receipt, started, finished and "

@@ -10,6 +10,7 @@ from teraproof.market.jobs import Job, deadline, short, show_price
 from teraproof.market.market import Market, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
+from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Judged, Status
 from teraproof.rpc.types import Receipt
 
@@ -34,7 +35,8 @@ def refuse(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     if now > ends:
         raise CommandError(
             f"the challenge window of {short(job.job)} ended {show_time(ends, now)}; it can no "
-            "longer be refused"
+            "longer be refused",
+            Code.TIME_OVER,
         )
     ui.ask(
         f"Refuse {short(job.job)}? Its price of {show_price(market, job)} and the provider's "
@@ -50,7 +52,8 @@ def finalize(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     if now <= ends:
         raise CommandError(
             f"the challenge window of {short(job.job)} ends {show_time(ends, now)}; wait, or "
-            "let the requester approve"
+            "let the requester approve",
+            Code.NOT_READY,
         )
     ui.ask(f"Finalize {short(job.job)}, which pays {show_price(market, job)} to the provider?")
     return _end(market, sender, ui, job, "finalize", market.jobs.finalize(job.terms, record))
@@ -63,7 +66,8 @@ def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     if now <= ends:
         raise CommandError(
             f"the deadline of {short(job.job)} is {show_time(ends, now)}; only after it can "
-            "the job be expired"
+            "the job be expired",
+            Code.NOT_READY,
         )
     ui.ask(f"Expire {short(job.job)}: refund the tenant and seize the collateral?")
     return _end(market, sender, ui, job, "expire", market.jobs.expire(job.terms))
@@ -78,7 +82,8 @@ def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     if job.terms.requester != sender.address and now <= until:
         raise CommandError(
             f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "
-            f"{show_time(until, now)} on"
+            f"{show_time(until, now)} on",
+            Code.NOT_REQUESTER,
         )
     refund = market.show_price(job.terms.order.max_price)
     ui.ask(f"Cancel {short(job.job)}, which refunds {refund} to {job.terms.requester}?")
@@ -95,7 +100,8 @@ def _expect(job: Job, status: Status, done: str) -> Job:
     if job.status is not status:
         raise CommandError(
             f"job {short(job.job)} is {job.status.name.lower()}; only a job that is "
-            f"{status.name.lower()} can be {done}"
+            f"{status.name.lower()} can be {done}",
+            Code.NOT_OPEN,
         )
     return job
 
@@ -103,5 +109,6 @@ def _expect(job: Job, status: Status, done: str) -> Job:
 def _expect_requester(job: Job, sender: Sender) -> None:
     if job.terms.requester != sender.address:
         raise CommandError(
-            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}"
+            f"job {short(job.job)} belongs to {job.terms.requester}, not to {sender.address}",
+            Code.NOT_REQUESTER,
         )

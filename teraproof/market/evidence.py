@@ -14,7 +14,7 @@ from typing import Any
 
 from teraproof.contracts.jobs import Disputed
 from teraproof.courts.docket import Phase
-from teraproof.errors import CommandError, LocalError, counted
+from teraproof.errors import CommandError, LocalError, counted, of_file
 from teraproof.market import disputes, providers
 from teraproof.market.jobs import Job, short
 from teraproof.market.market import Market
@@ -40,7 +40,7 @@ def read_file(file: Path) -> bytes:
         with file.open("rb") as opened:
             data = opened.read(EVIDENCE_BYTES + 1)
     except OSError as error:
-        raise CommandError(f"{file}: {error.strerror}", Code.INPUT_INVALID) from None
+        raise of_file(error, file, "cannot read") from None
     if len(data) > EVIDENCE_BYTES:
         raise CommandError(
             f"{file} has more than {EVIDENCE_BYTES >> 20} MiB, which no juror takes; name its "

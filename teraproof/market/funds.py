@@ -12,6 +12,7 @@ from teraproof.market.credits import credits_of
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
+from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
 
@@ -103,7 +104,8 @@ def _choose(market: Market, sender: Sender, amount: int, funds: Funds) -> Funds:
     credit = credits_of(market, sender.address).payment
     if funds is Funds.CREDIT and credit < amount:
         raise CommandError(
-            f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed"
+            f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed",
+            Code.FUNDS_MISSING,
         )
     if funds is Funds.CREDIT or (funds is Funds.AUTO and credit >= amount):
         return Funds.CREDIT

@@ -24,7 +24,7 @@ from teraproof.contracts.jobs import (
     Settled,
 )
 from teraproof.deals import JOB_EVENTS, JobEvent, origin_of, record_of
-from teraproof.errors import CommandError
+from teraproof.errors import CommandError, WrongInput
 from teraproof.market import notebook
 from teraproof.market.conditions import conditions, judged, protection
 from teraproof.market.funds import Funds, Payment, pay_in
@@ -32,6 +32,8 @@ from teraproof.market.jury import Jury, require_jury
 from teraproof.market.market import Market
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
+from teraproof.names import job_digits
+from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Quote
 from teraproof.protocol.outcome import DELIVERED, by_status, of_result
 from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, status_of
@@ -92,7 +94,8 @@ class Job:
         """What the state word of the attested job is the digest of. CommandError before that."""
         if self.attested is None:
             raise CommandError(
-                f"job {short(self.job)} is {self.status.name.lower()}: no result yet"
+                f"job {short(self.job)} is {self.status.name.lower()}: no result yet",
+                Code.NOT_READY,
             )
         return record_of(self.terms, self.attested)
 
@@ -116,14 +119,14 @@ def check_order(market: Market, order: Order, provider: str | None = None) -> Ju
     if order.capability is not None and market.court is not None:
         longest -= market.court.longest(order.duration, "latest")
     if order.max_price == 0:
-        raise CommandError("the price is zero; offer something")
+        raise WrongInput("the price is zero; offer something")
     if not 0 < order.duration <= longest:
-        raise CommandError(
+        raise WrongInput(
             f"a duration of {show_seconds(order.duration)} is not possible here; "
             f"the longest is {show_seconds(max(longest, 0))}"
         )
     if order.auction > jobs.max_auction("latest"):
-        raise CommandError("the auction is too long; 30 days are the most")
+        raise WrongInput("the auction is too long; 30 days are the most")
     paused = market.jobs.paused_until("latest")
     if paused > market.now():
         raise CommandError(f"new orders are paused until {show_time(paused, market.now())}")
@@ -247,17 +250,15 @@ def find_all(market: Market, requester: str | None = None) -> list[Job]:
 
 def find(market: Market, name: str) -> Job:
     """The job whose id begins with the hex digits `name`. CommandError unless it is one job."""
-    digits = name.removeprefix("0x").lower()
-    if not 6 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-        raise CommandError(f"{name!r} is not a job id; give at least 6 of its hex digits")
+    digits = job_digits(name)
     if len(digits) == 64:
         known = _posted(market, job=bytes.fromhex(digits))
     else:
         known = [job for job in _posted(market) if job.job.hex().startswith(digits)]
         if len(known) > 1:
-            raise CommandError(f"{len(known)} jobs begin with {name}; give more digits")
+            raise WrongInput(f"{len(known)} jobs begin with 0x{digits}; give more digits")
     if not known:
-        raise CommandError(f"no job {name} on chain {market.chain.chain_id}; see job list")
+        raise WrongInput(f"no job 0x{digits} on chain {market.chain.chain_id}; see job list")
     (found,) = _histories(market, known[:1])
     return found
 

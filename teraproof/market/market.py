@@ -20,7 +20,7 @@ from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.leases import LeasesContract
 from teraproof.contracts.staking import StakingContract
 from teraproof.contracts.token import TokenContract
-from teraproof.errors import CommandError
+from teraproof.errors import CommandError, WrongInput
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
 from teraproof.market.eip712 import DOMAIN_FIELDS, domain_separator
@@ -28,6 +28,7 @@ from teraproof.market.registry import Registry
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol import signatures
+from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Domain
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.client import RpcPool
@@ -109,7 +110,7 @@ def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> M
     jobs = JobsContract(pool, registry.address("Jobs"))
     payment = TokenContract(pool, jobs.payment_token("latest"))
     if payment.address != registry.address("PaymentToken"):
-        raise CommandError("Jobs is paid in another token than the registry says; deploy again")
+        raise WrongInput("Jobs is paid in another token than the registry says; deploy again")
     return Market(
         chain=chain,
         registry=registry,
@@ -146,6 +147,7 @@ def _sessions(chain: Chain, registry: Registry, jobs: str) -> Sessions | None:
 
 def transact(sender: Sender, ui: Ui, label: str, contract: Contract, data: bytes) -> Receipt:
     """Send calldata to a contract and say what it cost."""
+    sender.signer.unlock()  # it may ask for a passphrase
     ui.doing(f"{label}: waiting until the transaction is mined")
     receipt = sender.send(Call(label, contract.address, data))
     fee = receipt.gas_used * receipt.gas_price
@@ -209,7 +211,8 @@ def check_tokens(
             (18, "TPF") if token is market.token else (market.decimals, market.symbol)
         )
         raise CommandError(
-            f"{account} holds {show_units(held, decimals, symbol)}, but {shown} are needed"
+            f"{account} holds {show_units(held, decimals, symbol)}, but {shown} are needed",
+            Code.FUNDS_MISSING,
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from teraproof.errors import LocalError, WrongInput, counted
+from teraproof.errors import LocalError, WrongInput, counted, of_file
 from teraproof.protocol import allow_list, jobspec
 from teraproof.protocol.digests import check_path, entries, file_digest
 from teraproof.protocol.jobspec import JobSpec
@@ -48,7 +48,7 @@ def examine(path: Path) -> tuple[Package | None, list[str]]:
     try:
         document = json.loads(file.read_text())
     except OSError as error:
-        return None, [f"cannot read {file}: {error.strerror}"]
+        return None, [str(of_file(error, file, "cannot read"))]
     except (ValueError, RecursionError) as error:
         return None, [f"{file}: not JSON: {error}"]
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):

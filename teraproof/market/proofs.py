@@ -22,7 +22,7 @@ from teraproof.contracts.benchmark import (
     Withdrawn,
 )
 from teraproof.epochs import rules_of
-from teraproof.errors import CommandError
+from teraproof.errors import CommandError, WrongInput
 from teraproof.market.lottery import Lottery, Winner
 from teraproof.market.market import Market, transact
 from teraproof.market.providers import require_registered
@@ -77,7 +77,7 @@ def read(market: Market, rules: Rules, number: int) -> Epoch:
     newest = market.benchmark.current_epoch("latest")
     if not 1 <= number <= newest:
         last = f"the newest epoch is {newest}" if newest else "no window has opened yet"
-        raise CommandError(f"there is no epoch {number}: {last}")
+        raise WrongInput(f"there is no epoch {number}: {last}")
     return _read(market, rules, number)
 
 

@@ -3,41 +3,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from eth_utils.crypto import keccak
 
 from teraproof import deals
-from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
+from teraproof.amounts import TPF_DECIMALS, show_rate, show_seconds, show_time, show_tpf
 from teraproof.contracts.staking import EndpointChanged, Registered
-from teraproof.errors import CommandError, LocalError
-from teraproof.market import credits, entries
+from teraproof.errors import CommandError, WrongInput
+from teraproof.market import credits, entries, locks
+from teraproof.market.consents import Consent
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
-from teraproof.protocol import signatures
+from teraproof.names import http_url
 from teraproof.protocol.errors import Code
-from teraproof.protocol.messages import OperatorConsent, recover
-from teraproof.protocol.terms import ZERO_ADDRESS, address
+from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.types import Receipt
 
 _ENDPOINT_BYTES = 128
 _ALL = 2**256 - 1  # shares, as Staking takes it
-
-
-@dataclass(frozen=True)
-class Consent:
-    """An operator's signed agreement to work for an owner."""
-
-    message: OperatorConsent
-    signature: bytes
-    endpoint: str | None
-    """Where the agent that signed it is reached, if it said so."""
+_VIRTUAL_SHARES = 1_000  # Staking's
 
 
 @dataclass(frozen=True)
@@ -81,52 +70,11 @@ class Provider:
         return min(free, self.max_lock_per_order)
 
 
-def read_consent(path: Path, market: Market, owner: str) -> Consent:
-    """The file that `provider-agent consent` writes. CommandError when it does not fit."""
-    try:
-        given = json.loads(path.read_text())
-        message = OperatorConsent(
-            given["owner"], given["operator"], given["nonce"], given["expires"]
-        )
-        signature = signatures.normalised(signatures.read(given["signature"]))
-        chain_id, staking = given["chain_id"], address("staking", given["staking"])
-        endpoint = given.get("endpoint")
-        signer = recover(market.staking_domain, message, signature)
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise CommandError(f"{path}: not a consent; make one with provider-agent consent") from None
-    except LocalError as error:
-        raise CommandError(f"{path}: {error}") from None
-    here = market.chain.chain_id
-    if chain_id != here or staking != market.staking.address:
-        raise CommandError(
-            f"{path}: for Staking {staking} on chain {chain_id}, "
-            f"but this is {market.staking.address} on chain {here}"
-        )
-    if message.owner != owner:
-        raise CommandError(f"{path}: names the owner {message.owner}, but --account is {owner}")
-    if signer != message.operator:
-        raise CommandError(f"{path}: not signed by its operator {message.operator}")
-    if message.expires < market.now():
-        raise CommandError(f"{path}: has expired; make a new one with provider-agent consent")
-    if message.nonce != market.staking.consent_nonce(message.operator, "latest"):
-        raise CommandError(
-            f"{path}: {message.operator} has been bound by another consent since; make a new one "
-            "with provider-agent consent"
-        )
-    return Consent(message, signature, endpoint if isinstance(endpoint, str) else None)
-
-
 def check_endpoint(url: str) -> str:
     """An endpoint that fits the registry. CommandError otherwise."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > _ENDPOINT_BYTES:
-        raise CommandError(
-            f"--endpoint {url[:150]!r}: give an http(s) URL of at most {_ENDPOINT_BYTES} characters"
-        )
-    if not url.isascii() or not url.isprintable():
-        raise CommandError("--endpoint: only printable ASCII characters")
+    http_url(url, "--endpoint")
+    if len(url) > _ENDPOINT_BYTES:
+        raise WrongInput(f"--endpoint: give a URL of at most {_ENDPOINT_BYTES} characters")
     return url.rstrip("/")
 
 
@@ -148,7 +96,7 @@ def register(
     if is_registered(market, sender.address):
         raise CommandError(f"{sender.address} is registered already; see provider status")
     if max_locked < max_lock_per_order:
-        raise CommandError("--max-locked must be at least --max-lock-per-order")
+        raise WrongInput("--max-locked must be at least --max-lock-per-order")
     ui.table(
         f"Register {sender.address} on chain {market.chain.chain_id}",
         ("what", "value"),
@@ -192,7 +140,7 @@ def set_limits(
     """Change what the operator may put at risk."""
     require_registered(market, sender.address)
     if max_locked < max_lock_per_order:
-        raise CommandError("--max-locked must be at least --max-lock-per-order")
+        raise WrongInput("--max-locked must be at least --max-lock-per-order")
     shown = f"{show_tpf(max_lock_per_order)} per order, {show_tpf(max_locked)} in total"
     _tell_bond(market, ui, max_lock_per_order)
     ui.ask(f"Let the operator lock at most {shown}?")
@@ -223,6 +171,8 @@ def set_operator(market: Market, sender: Sender, ui: Ui, consent: Consent) -> Re
 def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int) -> Receipt:
     """Stake behind a provider; an owner names itself. One transaction, by permit."""
     require_registered(market, provider)
+    if amount == 0:
+        raise WrongInput(f"AMOUNT: 0 TPF stake nothing; {_least(market, provider)} are the least")
     shown = show_tpf(amount)
     check_tokens(market, market.token, sender.address, amount, shown)
     whose = "its own pool" if provider == sender.address else f"the pool of {provider}"
@@ -236,6 +186,13 @@ def delegate(market: Market, sender: Sender, ui: Ui, provider: str, amount: int)
     receipt = transact(sender, ui, f"stake {shown}", market.staking, data)
     entries.tell(market, ui, provider, sender.address)
     return receipt
+
+
+def _least(market: Market, provider: str) -> str:
+    """The least stake that a pool gives a share for, in TPF with all its digits."""
+    pool = market.staking.pool(provider, "latest")
+    wei = -(-(pool.active + 1) // (pool.active_shares + _VIRTUAL_SHARES))
+    return f"{Decimal(wei).scaleb(-TPF_DECIMALS):f} TPF"
 
 
 @dataclass(frozen=True)
@@ -255,10 +212,12 @@ def unstake(
     assets = market.staking.assets_of(provider, sender.address, "latest")
     if shares == 0:
         raise CommandError(f"{sender.address} has no stake with {provider}")
+    if amount == 0:
+        raise WrongInput("AMOUNT: 0 TPF take nothing out; give more, or all")
     if amount is not None and show_tpf(amount) == show_tpf(assets):
         amount = None  # what people read has fewer digits than a share
     if amount is not None and amount > assets:
-        raise CommandError(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
+        raise WrongInput(f"{sender.address} has {show_tpf(assets)} with {provider}, not more")
     if provider == sender.address:
         _check_free(market, provider, assets if amount is None else amount)
     # The call pays a due reward first, which may change the number of shares: all is all.
@@ -283,30 +242,21 @@ def unstake(
 
 
 def _check_free(market: Market, provider: str, leaving: int) -> None:
-    """CommandError when orders or the bond lock a part of the own stake that is to leave."""
+    """CommandError when something locks a part of the own stake that is to leave."""
     own = market.staking.owner_assets(provider, "latest")
     locked = market.staking.pool(provider, "latest").locked
     free = max(0, own - locked)
     if leaving <= free or show_tpf(leaving) == show_tpf(free):
         return
-    bond = market.benchmark.bond("latest")
-    until = market.benchmark.proof_of(provider, "latest").bond_until
-    parts = []
-    if locked - (bond if until else 0) > 0:
-        parts.append("what orders lock is free when their jobs end (job list)")
-    if until:
-        now = market.now()
-        parts.append(
-            f"the bond of {show_tpf(bond)} is locked until {show_time(until, now)}; proof "
-            "release-bond frees it when no proof is open"
-        )
+    held = locks.of_provider(market, provider)
     raise CommandError(
-        f"{show_tpf(free)} of {show_tpf(own)} can be unstaked now, {show_tpf(locked)} are locked: "
-        + "; ".join(parts),
+        f"{show_tpf(free)} of {show_tpf(own)} can be unstaked now, {show_tpf(locked)} are locked"
+        + "".join(f"; {line}" for line in locks.told(market, held)),
         Code.CONTRACT_REFUSED,
         free=str(free),
         locked=str(locked),
-        bond_until=until or None,
+        locks=[lock.to_json() for lock in held],
+        bond_until=market.benchmark.proof_of(provider, "latest").bond_until or None,
     )
 
 
@@ -367,7 +317,7 @@ def is_registered(market: Market, owner: str) -> bool:
 def require_registered(market: Market, owner: str) -> None:
     """CommandError when an address is not a provider."""
     if not is_registered(market, owner):
-        raise CommandError(
+        raise WrongInput(
             f"{owner} is not a registered provider; pass the owner's address, or register it first"
         )
 

@@ -15,9 +15,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput, of_file
 from teraproof.market.chain import Chain
 
+_VERSION = 1
 Hex = Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
 
 
@@ -80,7 +81,7 @@ class Registry(_Record):
     def address(self, name: str) -> str:
         """Where a contract is. CommandError when the deployment has not come that far."""
         if name not in self.contracts:
-            raise CommandError(
+            raise WrongInput(
                 f"the deployment on chain {self.chain_id} has no {name} yet; "
                 "finish it with ape run deploy"
             )
@@ -105,24 +106,38 @@ def load(folder: Path, chain_id: int) -> Registry | None:
         found = Registry.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise CommandError(
-            f"{path}: cannot be read ({what}); ask whoever gave it to you for it again, or restore "
-            "your own copy"
+    except OSError as error:
+        raise of_file(error, path, "cannot read") from None
+    except ValidationError as error:
+        raise WrongInput(
+            f"{path}: cannot be read ({error.errors()[0]['msg']}); ask whoever gave it to you for "
+            "it again, or restore your own copy",
+            path=str(path),
         ) from None
-    if found.version != 1 or found.chain_id != chain_id:
-        raise CommandError(f"{path}: is for chain {found.chain_id}, version {found.version}")
+    if found.version != _VERSION:
+        raise WrongInput(
+            f"{path} is of version {found.version}, and {_VERSION} is known here: use a version of "
+            "teraproof that fits it",
+            path=str(path),
+        )
+    if found.chain_id != chain_id:
+        raise WrongInput(
+            f"{path} is the deployment on chain {found.chain_id}, but the node is on chain "
+            f"{chain_id}: choose a node of chain {found.chain_id}, or name the file of chain "
+            f"{chain_id}",
+            path=str(path),
+        )
     return found
 
 
 def save(folder: Path, registry: Registry) -> None:
     """Replace the file; what was written before a crash is there after it."""
     path = path_of(folder, registry.chain_id)
+    place = path.parent
     text = json.dumps(registry.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".json")
+        place.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=place, prefix=".", suffix=".json")
         with os.fdopen(handle, "w") as out:
             out.write(text)
             out.flush()
@@ -130,7 +145,7 @@ def save(folder: Path, registry: Registry) -> None:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
-        raise CommandError(f"{path}: cannot be written ({error.strerror})") from None
+        raise of_file(error, path, "cannot write") from None
 
 
 def missing_code(registry: Registry, chain: Chain) -> str | None:
@@ -145,30 +160,37 @@ def require(folder: Path, chain: Chain) -> Registry:
     """The finished deployment that the chain really has. CommandError says what to do without."""
     registry = load(folder, chain.chain_id)
     if registry is None:
+        there = folder.exists()
+        why = f"{folder} has no {chain.chain_id}.json" if there else f"{folder} is not there"
         others = sorted(path.stem for path in folder.glob("*.json") if path.stem.isdigit())
         instead = (
             f"choose another chain (there is one on {', '.join(others)})"
             if others
             else "choose another chain"
         )
-        raise CommandError(
-            f"no deployment is known on chain {chain.chain_id} ({chain.name}): {instead}, ask the "
-            "deployer for its file and name that with --deployments, or run ape run deploy first"
+        raise WrongInput(
+            f"no deployment is known on chain {chain.chain_id} ({chain.name}): {why}; {instead}, "
+            "ask the deployer for its file and name that with --deployments, or run ape run deploy "
+            "first",
+            path=str(folder),
         )
     if registry.genesis != chain.genesis():
-        raise CommandError(
+        raise WrongInput(
             f"{path_of(folder, chain.chain_id)} belongs to another chain with id "
             f"{chain.chain_id} (its first block differs); check the chain, or move the file away "
-            "and deploy again"
+            "and deploy again",
+            path=str(path_of(folder, chain.chain_id)),
         )
     gone = missing_code(registry, chain)
     if gone is not None:
-        raise CommandError(
+        raise WrongInput(
             f"{gone} has no code at {registry.address(gone)} on chain {chain.chain_id}; "
-            f"check the chain, or move {path_of(folder, chain.chain_id)} away and deploy again"
+            f"check the chain, or move {path_of(folder, chain.chain_id)} away and deploy again",
+            path=str(path_of(folder, chain.chain_id)),
         )
     if not registry.complete:
-        raise CommandError(
-            f"the deployment on chain {chain.chain_id} is not finished; run ape run deploy again"
+        raise WrongInput(
+            f"the deployment on chain {chain.chain_id} is not finished; run ape run deploy again",
+            path=str(path_of(folder, chain.chain_id)),
         )
     return registry

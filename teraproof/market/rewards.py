@@ -13,7 +13,7 @@ from typing import Any
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
 from teraproof.contracts import emissions as events
 from teraproof.contracts.staking import Rewarded
-from teraproof.errors import CommandError, counted
+from teraproof.errors import CommandError, WrongInput, counted
 from teraproof.market import proofs, timelock
 from teraproof.market.market import Market, transact
 from teraproof.market.providers import require_registered
@@ -214,9 +214,9 @@ def set_weights(market: Market, sender: Sender, ui: Ui, weights: Sequence[int]) 
     emissions = market.emissions
     uses = emissions.use_count("latest")
     if len(weights) > uses:
-        raise CommandError(f"{len(weights)} weights for {counted(uses, 'use')}; leave some out")
+        raise WrongInput(f"{len(weights)} weights for {counted(uses, 'use')}; leave some out")
     if sum(weights) > _ALL:
-        raise CommandError(f"the weights sum up to {sum(weights) / 100:g} %; 100 % are the most")
+        raise WrongInput(f"the weights sum up to {sum(weights) / 100:g} %; 100 % are the most")
     shown = " and ".join(f"{weight / 100:g} %" for weight in weights)
     # Weights may come back to what they were: the changes so far tell the proposals apart.
     changes = emissions.find(events.WeightsChanged, market.registry.start_block)

@@ -7,9 +7,9 @@ The tenant's own account signs in. A result counts only when its bytes hash to w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,15 @@ from teraproof.amounts import show_rate
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.jobs import Attested
 from teraproof.deals import origin_of
-from teraproof.errors import CommandError, LocalError, RemoteError, counted
+from teraproof.errors import (
+    CommandError,
+    LocalError,
+    RemoteError,
+    WrongInput,
+    counted,
+    is_of_file,
+    of_file,
+)
 from teraproof.market import providers
 from teraproof.market.jobs import Job, short
 from teraproof.market.market import Market
@@ -228,8 +236,8 @@ def announced(market: Market, provider: str | None) -> tuple[str, str]:
     if len(known) == 1:
         return next(iter(known.items()))
     if provider is not None:
-        raise CommandError(f"{provider} announces no endpoint; pass --endpoint URL")
-    raise CommandError(
+        raise WrongInput(f"{provider} announces no endpoint; pass --endpoint URL")
+    raise WrongInput(
         f"{len(known)} providers are registered; choose with --provider ADDRESS "
         "(see provider status)"
     )
@@ -240,7 +248,7 @@ def endpoint_for(market: Market, job: Job, given: str | None = None) -> str:
     if given is not None:
         return given
     if job.provider is None:
-        raise CommandError(f"job {short(job.job)} has no provider yet")
+        raise CommandError(f"job {short(job.job)} has no provider yet", Code.NOT_READY)
     return announced(market, job.provider)[1]
 
 
@@ -261,11 +269,12 @@ def fetch(
     if job.terms.requester != signer.address:
         raise CommandError(
             f"job {short(job.job)} belongs to {job.terms.requester}, not to {signer.address}; "
-            "results are given to the requester only"
+            "results are given to the requester only",
+            Code.NOT_REQUESTER,
         )
     url = endpoint_for(market, job, endpoint)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with connect(market, signer, url) as client:
+    with _writing(directory), connect(market, signer, url) as client:
+        directory.parent.mkdir(parents=True, exist_ok=True)
         files = client.fetch_result(origin_of(job.attested), directory, job.attested.result)
         receipt = directory.with_name(directory.name + ".receipt.json")
         signed = client.receipt(job.job, job.attested.receipt)
@@ -279,6 +288,19 @@ def fetch(
     if ending.outcome is not Outcome.SUCCEEDED:
         _tell_failure(ui, job, ending, log, directory)
     return Fetched(directory, tuple(files), receipt, ending)
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """What the disk refuses is about the directory that was named."""
+    if directory.exists() and not directory.is_dir():
+        raise WrongInput(f"{directory} is not a directory; name another", path=str(directory))
+    try:
+        yield
+    except OSError as error:
+        if not is_of_file(error):
+            raise
+        raise of_file(error, directory, "cannot write") from None
 
 
 def ending_of(
@@ -328,7 +350,8 @@ def _tell_failure(ui: Ui, job: Job, ending: Ending, log: str | None, directory: 
     """Show the end of the log and keep it next to the result. Raises JOB_FAILED."""
     if log:
         kept = directory.with_name(directory.name + ".log")
-        kept.write_text(log)
+        with _writing(directory):
+            kept.write_text(log)
         ui.note(f"the end of its log, in {kept}:")
         for line in log.splitlines()[-_LOG_LINES:]:
             ui.note("    " + one_line(line))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from teraproof.amounts import show_tpf
 from teraproof.contracts.payment_token import PaymentTokenContract
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput
 from teraproof.market.market import Market, check_tokens, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
@@ -14,6 +14,7 @@ from teraproof.rpc.types import Receipt
 
 def send_stake(market: Market, sender: Sender, ui: Ui, receiver: str, amount: int) -> Receipt:
     """Transfer TPF wei."""
+    _check_some(amount)
     shown = show_tpf(amount)
     check_tokens(market, market.token, sender.address, amount, shown)
     ui.ask(f"Send {shown} to {receiver}?")
@@ -25,10 +26,16 @@ def send_stake(market: Market, sender: Sender, ui: Ui, receiver: str, amount: in
 def mint_payment(market: Market, sender: Sender, ui: Ui, receiver: str, amount: int) -> Receipt:
     """Make test dollars. CommandError where jobs are paid in a real token."""
     if market.registry.contracts["PaymentToken"].bytecode_sha256 is None:
-        raise CommandError(
+        raise WrongInput(
             f"jobs on chain {market.chain.chain_id} are paid in {market.payment.address}, which "
             "nobody can mint here"
         )
+    _check_some(amount)
     token = PaymentTokenContract(market.chain.pool, market.payment.address)
     label = f"mint {market.show_price(amount)}"
     return transact(sender, ui, label, token, token.mint(receiver, amount))
+
+
+def _check_some(amount: int) -> None:
+    if amount == 0:
+        raise WrongInput("AMOUNT: 0 moves nothing; give more")

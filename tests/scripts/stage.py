@@ -9,9 +9,9 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from teraproof.market import jobs
+from teraproof.market.consents import Consent
 from teraproof.market.jobs import Job, Placed
 from teraproof.market.market import Market
-from teraproof.market.providers import Consent
 from teraproof.market.sending import Call, Sender
 from teraproof.market.signers import KeySigner
 from teraproof.market.ui import QuietUi

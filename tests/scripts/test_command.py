@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,15 +20,21 @@ from ape.exceptions import (
     ProviderNotConnectedError,
     TransactionNotFoundError,
 )
+from ape_accounts.accounts import KeyfileAccount
+from eth_account import Account
+from eth_account.messages import encode_defunct
 
 from scripts import deploy
 from scripts.market import choice
+from scripts.market.accounts import ApeSigner
 from scripts.market.command import HOST, own_tools_first
 from teraproof.cli.frame import OneLine
 from teraproof.cli.ui import ConsoleUi
 from teraproof.errors import CommandError, Declined, WrongInput
+from teraproof.market.market import transact
 from teraproof.protocol.errors import Code, Exit
 from teraproof.rpc.errors import ChainError
+from teraproof.rpc.fees import Offer
 from tests.support.codes import fails_as
 
 
@@ -119,3 +127,73 @@ def test_alone__second_deploy_for_one_registry__refused_by_its_process(tmp_path:
             pass  # another chain, another registry
     with deploy.alone(tmp_path, 1):
         pass
+
+
+def _keyfile(home: Path, alias: str) -> KeyfileAccount:
+    account = Account.create()
+    encrypted = Account.encrypt(account.key, "pass", kdf="pbkdf2", iterations=1_000)
+    file = home / f"{alias}.json"
+    file.write_text(json.dumps(encrypted))
+    return KeyfileAccount(keyfile_path=file)
+
+
+@pytest.mark.parametrize("what", ["unlock", "a message", "a transaction"])
+def test_passphrase__asked_for__nothing_moves_over_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whatever is signed first, and whatever the command was doing."""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    seen: list[bool] = []
+    with ConsoleUi() as ui:
+
+        def moves() -> bool:
+            return any(
+                isinstance(thread, threading.Timer) and not thread.finished.is_set()
+                for thread in threading.enumerate()
+            )
+
+        def asks(*_: object, **__: object) -> str:
+            seen.append(moves())
+            return "pass"
+
+        monkeypatch.setattr("ape_accounts.accounts.click.prompt", asks)
+        signer = ApeSigner(_keyfile(tmp_path, "mine"), None, ui.pause)
+        ui.doing("waiting until the transaction is mined")
+        assert moves()
+        if what == "unlock":
+            signer.unlock()
+        elif what == "a message":
+            signer.sign_message(encode_defunct(text="hello"))
+        else:
+            with pytest.raises(AttributeError):  # no network is there to make one for
+                signer.sign_transaction(
+                    cast(
+                        Any,
+                        SimpleNamespace(
+                            chain_id=1,
+                            nonce=1,
+                            gas=1,
+                            value=0,
+                            data=b"",
+                            to=None,
+                            offer=Offer(1, 1, False),
+                        ),
+                    )
+                )
+    assert seen == [False]
+
+
+def test_transact__asks_before_it_says_that_it_waits() -> None:
+    said: list[str] = []
+    signer = SimpleNamespace(unlock=lambda: said.append("passphrase"))
+    sender = SimpleNamespace(signer=signer, send=_stop)
+    ui = SimpleNamespace(doing=lambda text: said.append(text))
+    with pytest.raises(KeyboardInterrupt):
+        transact(
+            cast(Any, sender), cast(Any, ui), "post", cast(Any, SimpleNamespace(address="")), b""
+        )
+    assert said == ["passphrase", "post: waiting until the transaction is mined"]
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt

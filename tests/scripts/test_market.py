@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 
-from teraproof.errors import CommandError, LocalError
-from teraproof.market import credits, endings, jobs, packages, providers, tokens
+from teraproof.errors import CommandError, LocalError, WrongInput
+from teraproof.market import consents, credits, endings, jobs, packages, providers, tokens
 from teraproof.market import registry as registries
 from teraproof.market.conditions import protection
 from teraproof.market.funds import Funds
@@ -101,17 +103,17 @@ def test_read_consent__does_not_fit__one_line(
     }
     path = tmp_path / "consent.json"
     path.write_text(json.dumps(document))
-    assert providers.read_consent(path, stage.market, stage.owner.address) == consent
+    assert consents.read(path, stage.market, stage.owner.address) == consent
     # However a wallet writes it, the contract gets the form that it takes.
     for form in encodings(consent.signature):
         path.write_text(json.dumps({**document, "signature": form}))
-        assert providers.read_consent(path, stage.market, stage.owner.address) == consent
+        assert consents.read(path, stage.market, stage.owner.address) == consent
     path.write_text(json.dumps({**document, **change}))
     with pytest.raises(LocalError, match=line):
-        providers.read_consent(path, stage.market, stage.owner.address)
+        consents.read(path, stage.market, stage.owner.address)
     path.write_text("[]")
     with pytest.raises(CommandError, match="not a consent"):
-        providers.read_consent(path, stage.market, stage.owner.address)
+        consents.read(path, stage.market, stage.owner.address)
 
 
 def test_read_consent__used_already__one_line(running: Stage, tmp_path: Path) -> None:
@@ -125,8 +127,21 @@ def test_read_consent__used_already__one_line(running: Stage, tmp_path: Path) ->
     }
     path = tmp_path / "consent.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(CommandError, match="has been bound by another consent since"):
-        providers.read_consent(path, running.market, running.owner.address)
+    with pytest.raises(WrongInput, match=r"was used already: .* works for .* see provider status"):
+        consents.read(path, running.market, running.owner.address)
+    # The same numbers, but the key works for that owner no longer, or not yet.
+    other: LocalAccount = Account.create()
+    consent = running.consent(other)
+    providers.set_operator(running.market, running.owner, running.ui, consent)
+    with pytest.raises(WrongInput, match="was bound since, by this consent or another"):
+        consents.read(path, running.market, running.owner.address)
+    early = replace(used, nonce=7)
+    document |= early.values() | {
+        "signature": "0x" + messages.sign(domain, early, running.operator).hex()
+    }
+    path.write_text(json.dumps(document))
+    with pytest.raises(WrongInput, match=r"its number is 7, 1 is due"):
+        consents.read(path, running.market, running.owner.address)
 
 
 def test_stake__more_than_held_or_no_provider__one_line(running: Stage) -> None:
@@ -135,6 +150,15 @@ def test_stake__more_than_held_or_no_provider__one_line(running: Stage) -> None:
         providers.delegate(running.market, running.owner, running.ui, owner, 401 * TPF)
     with pytest.raises(CommandError, match="is not a registered provider"):
         providers.delegate(running.market, running.owner, running.ui, "0x" + "11" * 20, TPF)
+
+
+def test_stake__nothing__the_least_is_told_and_is_enough(running: Stage) -> None:
+    owner = running.owner.address
+    with pytest.raises(WrongInput, match=r"AMOUNT: 0 TPF stake nothing; 0\.0{17}1 TPF are"):
+        providers.delegate(running.market, running.owner, running.ui, owner, 0)
+    providers.delegate(running.market, running.owner, running.ui, owner, 1)
+    with pytest.raises(WrongInput, match="AMOUNT: 0 TPF take nothing out"):
+        providers.unstake(running.market, running.owner, running.ui, owner, 0)
 
 
 def test_unstake_and_withdraw__after_unbonding__everything_comes_back(running: Stage) -> None:
@@ -165,6 +189,7 @@ def test_unstake__own_stake_is_locked__says_how_much_and_what_to_do(running: Sta
     assert "590 TPF of 600 TPF can be unstaked now, 10 TPF are locked" in said
     assert "when their jobs end" in said and "bond" not in said
     assert int(caught.value.details["free"]) // TPF in (589, 590)
+    assert [lock["amount"] for lock in caught.value.details["locks"]] == [str(10 * TPF)]
     # What is free goes, although shares are rounded.
     assert providers.unstake(market, running.owner, ui, owner, 590 * TPF).ticket.assets // TPF > 588
 

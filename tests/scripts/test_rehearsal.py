@@ -135,7 +135,7 @@ def test_commands__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) 
         "deploy --yes --account nobody": (Exit.INPUT, "no account 'nobody'"),
         "deploy --yes --account TEST::0": (Exit.INPUT, "a test account whose key everybody knows"),
         "deploy --yes --account poor": (Exit.REFUSED, "holds 0 ETH and may need"),
-        "deploy --account deployer": (Exit.FAULT, "nobody is there to ask; pass --yes"),
+        "deploy --account deployer": (Exit.INPUT, "nobody is there to ask; pass --yes"),
         "deploy --yes --account locked": (
             Exit.INPUT,
             "is locked; set APE_ACCOUNTS_locked_PASSPHRASE",
@@ -148,7 +148,7 @@ def test_commands__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) 
             Exit.FAULT,
             "base-sepolia.yaml is for chain 84532, but ethereum:sepolia is chain 11155111",
         ),
-        "job list": (Exit.FAULT, "no deployment is known on chain 11155111"),
+        "job list": (Exit.INPUT, "no deployment is known on chain 11155111"),
         f"job list --network ethereum:mainnet:{url}": (Exit.INPUT, "wrong network"),
         "job list --network ethereum:sepolia:http://127.0.0.1:9": (
             Exit.UNAVAILABLE,
@@ -176,7 +176,7 @@ def test_deploy__killed_midway__a_second_run_finishes(terminal: Terminal) -> Non
     early, finished, again = terminal.run(
         "provider status", "deploy --account deployer --yes", "deploy"
     )
-    assert "is not finished; run ape run deploy again" in line_of(early)
+    assert "is not finished; run ape run deploy again" in line_of(early, Exit.INPUT)
     assert finished[0] == 0, finished[1]
     assert "going on after" in finished[1]
     assert terminal.registry()["complete"] is True
@@ -211,12 +211,12 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
             "no provider is registered; nothing was sent",
         ),
         "job wait JOB": (Exit.JOB_FAILED, "did not succeed: cancelled"),
-        "job logs JOB --account deployer": (Exit.FAULT, "has no provider yet"),
+        "job logs JOB --account deployer": (Exit.UNAVAILABLE, "has no provider yet"),
         "job approve JOB --account deployer --yes": (
-            Exit.FAULT,
+            Exit.REFUSED,
             "is cancelled; only a job that is attested",
         ),
-        "job cancel 0x00000000 --account deployer --yes": (Exit.FAULT, "no job 0x00000000"),
+        "job cancel 0x00000000 --account deployer --yes": (Exit.INPUT, "no job 0x00000000"),
         "job post nowhere --price 2 --account deployer --yes": (Exit.INPUT, "cannot read nowhere"),
         "job post examples/finetune-digits --price 1 --start-price 2 --account deployer": (
             Exit.INPUT,
@@ -227,7 +227,7 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
             "'two' is not an am",
         ),
         "job withdraw --account deployer --yes": (Exit.FAULT, "has nothing to withdraw"),
-        "provider stake 5 --account deployer --yes": (Exit.FAULT, "is not a registered provider"),
+        "provider stake 5 --account deployer --yes": (Exit.INPUT, "is not a registered provider"),
         "provider withdraw --account deployer --receiver 0x12 --yes": (
             Exit.INPUT,
             "is not an address",
@@ -248,23 +248,23 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
             Exit.FAULT,
             "epoch 0 cannot be drawn: no window has opened yet",
         ),
-        "proof status --epoch 1": (Exit.FAULT, "there is no epoch 1: no window has opened yet"),
+        "proof status --epoch 1": (Exit.INPUT, "there is no epoch 1: no window has opened yet"),
         "proof settle NOBODY --account deployer --yes": (
-            Exit.FAULT,
+            Exit.INPUT,
             "is not a registered provider",
         ),
         "provider take-back --account deployer --yes": (Exit.FAULT, "has no entry with"),
         "provider activate --account deployer --yes": (Exit.FAULT, "has no entry with"),
-        "proof fail NOBODY --account deployer --yes": (Exit.FAULT, "is not a registered provider"),
-        "proof release-bond --account deployer --yes": (Exit.FAULT, "is not a registered provider"),
+        "proof fail NOBODY --account deployer --yes": (Exit.INPUT, "is not a registered provider"),
+        "proof release-bond --account deployer --yes": (Exit.INPUT, "is not a registered provider"),
         "rewards set-weights 80% --account deployer --yes": (Exit.FAULT, "can be carried out"),
         "rewards set-weights 101% --account deployer --yes": (
             Exit.INPUT,
             "WEIGHTS: 101% is above 100 %",
         ),
-        "rewards show": (Exit.FAULT, "whose rewards? pass --provider ADDRESS"),
+        "rewards show": (Exit.INPUT, "whose rewards? pass --provider ADDRESS"),
         "rewards claim --account deployer --provider NOBODY --yes": (
-            Exit.FAULT,
+            Exit.INPUT,
             "is not a registered provider",
         ),
         "job post examples/finetune-digits --price 2 --min-score fast --account deployer": (
@@ -274,7 +274,7 @@ def test_commands__a_tenants_day__every_step_works(terminal: Terminal) -> None:
         # A chain of Ape's own ends with the command; nobody means that without saying so.
         "deploy --account TEST::0 --yes --network": (Exit.INPUT, "choose a network with --network"),
         "job list --network ethereum:local:foundry": (
-            Exit.FAULT,
+            Exit.INPUT,
             "no deployment is known on chain 31337",
         ),
     }

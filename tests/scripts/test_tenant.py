@@ -25,6 +25,7 @@ from teraproof.cli.main import main
 from teraproof.epochs import rules_of
 from teraproof.errors import CommandError, LocalError
 from teraproof.market import (
+    consents,
     directory,
     endings,
     feasible,
@@ -169,7 +170,7 @@ def scene(
     agent("init", "--rpc-url", anvil.url, "--deployment", deployment, "--port", str(port))
     consent = home / "consent.json"
     agent("consent", "--owner", owner.address, "--output", str(consent))
-    agreed = providers.read_consent(consent, market, owner.address)
+    agreed = consents.read(consent, market, owner.address)
     anvil.set_balance(agreed.message.operator, 10**18)
     providers.register(
         market, owner, ui, agreed, max_lock_per_order=100 * TPF, max_locked=500 * TPF

@@ -23,7 +23,7 @@ from teraproof.contracts.base import Contract
 from teraproof.courts import docket, votes
 from teraproof.courts.docket import Dispute
 from teraproof.courts.votes import Opinion
-from teraproof.market import disputes, jobs, packages, providers, tokens
+from teraproof.market import consents, disputes, jobs, packages, providers, tokens
 from teraproof.market.jobs import Job, Placed
 from teraproof.market.market import Market, open_market
 from teraproof.market.sending import Call, Sender
@@ -286,7 +286,7 @@ class Courtroom:
         said = messages.OperatorConsent(
             str(owner.address), str(operator.address), 0, market.now() + 3_600
         )
-        consent = providers.Consent(
+        consent = consents.Consent(
             said, messages.sign(market.staking_domain, said, operator), "http://127.0.0.1:9"
         )
         sender = Sender(market.chain, KeySigner(owner, "owner"))

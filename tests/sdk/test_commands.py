@@ -9,99 +9,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from eth_account import Account
+from click.testing import CliRunner
 
 from teraproof.cli.main import main
 from teraproof.protocol.errors import Exit
-from tests.scripts.actors import chain_of, deploy, sender_of
-from tests.support.anvil import ROOT, Anvil
-
-USD, TPF = 10**6, 10**18
-PASSWORD = "correct horse"
-EXAMPLE = str(ROOT / "examples" / "finetune-digits")
-
-
-@dataclass
-class Person:
-    """Runs `teraproof` with an account of its own."""
-
-    home: Path
-    anvil: Anvil
-    account: str
-    key: tuple[str, ...]
-
-    def run(self, *line: str, network: bool = True) -> Result:
-        environment = {
-            "TERAPROOF_RPC_URL": self.anvil.url if network else None,
-            "TERAPROOF_DEPLOYMENTS": str(self.home / "deployments"),
-            "XDG_STATE_HOME": str(self.home / "state"),
-        }
-        return CliRunner(env=environment).invoke(main, line, catch_exceptions=False)
-
-    def json(self, *line: str, signs: bool = True) -> Any:
-        """The document of a command that succeeds."""
-        shown = self.run(*line, *(self.key if signs else ()), "--json")
-        assert shown.exit_code == 0, shown.output
-        return json.loads(shown.output)
-
-    def fails(self, kind: Exit, *line: str, signs: bool = True) -> str:
-        """The one line of a command that fails."""
-        shown = self.run(*line, *(self.key if signs else ()))
-        assert shown.exit_code == kind, shown.output
-        (said,) = [text for text in shown.output.splitlines() if text.startswith("error: ")]
-        return said
-
-
-@pytest.fixture(scope="module")
-def anvil() -> Iterator[Anvil]:
-    with Anvil() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def home(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scripts.deployment import plan
-    from scripts.deployment.artifacts import compile_all
-
-    folder = tmp_path_factory.mktemp("home")
-    artifacts = compile_all()
-    wanted = plan.load(ROOT / "deployments" / "params" / "local.yaml", artifacts)
-    deploy(wanted, artifacts, sender_of(anvil, 0), folder / "deployments")
-    return folder
-
-
-def secret(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tenant(home: Path, anvil: Anvil) -> Person:
-    """With a private key file."""
-    account = Account.create()
-    anvil.set_balance(account.address, 10**18)
-    key = secret(home / "tenant.key", account.key.hex())
-    return Person(home, anvil, str(account.address), ("--key-file", str(key), "--yes"))
-
-
-@pytest.fixture(scope="module")
-def owner(home: Path, anvil: Anvil) -> Person:
-    """With an encrypted keystore."""
-    account = Account.create()
-    anvil.set_balance(account.address, 10**18)
-    encrypted = Account.encrypt(account.key, PASSWORD, kdf="pbkdf2", iterations=1_000)
-    keystore = secret(home / "owner.json", json.dumps(encrypted))
-    password = secret(home / "password", PASSWORD + "\n")
-    key = ("--keystore", str(keystore), "--password-file", str(password), "--yes")
-    return Person(home, anvil, str(account.address), key)
+from tests.scripts.actors import chain_of
+from tests.sdk.person import EXAMPLE, USD, Person, secret
+from tests.support.anvil import ROOT
 
 
 def test_job__posted_listed_cancelled_withdrawn__every_step_in_json(tenant: Person) -> None:
@@ -136,7 +53,7 @@ def test_job__posted_listed_cancelled_withdrawn__every_step_in_json(tenant: Pers
 def test_provider__nobody_there__said_and_empty(owner: Person) -> None:
     shown = owner.json("provider", "list", signs=False)
     assert shown == {"providers": [], "notes": ["no provider is registered here"]}
-    said = owner.fails(Exit.FAULT, "provider", "stake", "5")
+    said = owner.fails(Exit.INPUT, "provider", "stake", "5")
     assert f"{owner.account} is not a registered provider" in said
     assert owner.json("proof", "status", signs=False)["epoch"] == 0
     assert owner.json("rewards", "weights", signs=False)["weights_bps"]
@@ -220,7 +137,7 @@ def test_ask__no_terminal_and_no_yes__refused_before_anything_is_sent(tenant: Pe
     shown = tenant.run(
         "job", "post", EXAMPLE, "--price", "1", "--wait-for-provider", *tenant.key[:2]
     )
-    assert shown.exit_code == Exit.FAULT
+    assert shown.exit_code == Exit.INPUT
     assert "nobody is there to ask; pass --yes" in shown.output
     assert tenant.anvil.nonce(tenant.account) == nonce
 
@@ -254,7 +171,7 @@ def test_deployment__one_file_instead_of_a_directory(tenant: Person) -> None:
     assert shown.exit_code == 0, shown.output
     other = tenant.home / "elsewhere"
     other.mkdir(exist_ok=True)
-    said = tenant.fails(Exit.FAULT, "job", "list", "--deployments", str(other), signs=False)
+    said = tenant.fails(Exit.INPUT, "job", "list", "--deployments", str(other), signs=False)
     assert "no deployment is known" in said and "--deployments" in said
 
 

@@ -14,6 +14,7 @@ from eth_account import Account
 
 from teraproof.courts.docket import Member, Phase
 from teraproof.courts.votes import Opinion, Vote
+from teraproof.market import locks
 from teraproof.market.credits import credits_of
 from teraproof.market.jobs import Job
 from teraproof.market.jury import Jury
@@ -125,6 +126,9 @@ def test_juror__enlists_shows_resigns__and_is_told_when_its_stake_is_free(
         assert seats["jurors"] == [{"owner": juror, "seats": 2}]
         (held,) = operator.json("juror", "status", "--provider", juror)["seats"]
         assert held["seats"] == 2 and held["locked"] == str(20 * 10**18)
+        # Whoever wants that stake back reads what holds it, and how it gets free.
+        (line,) = locks.told(empty.market, locks.of_provider(empty.market, juror))
+        assert line.startswith("20 TPF behind the seats of a juror") and "juror resign" in line
 
         code, said = operator.fails(Exit.REFUSED, "juror", "enlist", NAME, "--seats", "1")
         assert code == "seats_unfit" and "2 seats is locked" in said
@@ -294,8 +298,8 @@ def test_wrong_result__the_provider_appeals_from_its_credit_and_loses(room: Cour
     room.dispute(job)
     room.draw(job)
     room.vote(job, wrong(job), {})
-    code, said = room.owner.fails(Exit.FAULT, "dispute", "appeal", name, "--from-credit")
-    assert code == "failed" and "0 tUSD of credit" in said
+    code, said = room.owner.fails(Exit.REFUSED, "dispute", "appeal", name, "--from-credit")
+    assert code == "funds_missing" and "0 tUSD of credit" in said
     jobs_contract = room.market.jobs
     approve = room.market.payment.approve(jobs_contract.address, APPEAL * FEE)
     room.send(room.owner.key, room.market.payment, approve)

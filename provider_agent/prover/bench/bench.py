@@ -16,10 +16,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from provider_agent import devices
 from provider_agent.prover.bench import rates, sizes
 from provider_agent.prover.bench.busy import Others, gpus_in_use, notes
+from provider_agent.prover.bench.options import options
 from provider_agent.prover.bench.report import Report, machine_readable, show, svg
 from provider_agent.prover.cuda.engine import CudaEngine, visible
 from provider_agent.prover.engine import DEVICES, Engine, make_engine
-from teraproof.pog.errors import BenchmarkError, EngineError
+from teraproof.errors import WrongInput, of_file
+from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Shape, keccak
 
 _CUDA_SECONDS, _CPU_SECONDS = 60.0, 10.0
@@ -68,14 +70,14 @@ def bench(
     proof is checked as the contract would.
     """
     if (size is None) != (blocks is None):
-        raise BenchmarkError("--size and --blocks go together; give both or neither")
+        raise WrongInput("--size and --blocks go together; give both or neither")
     if seconds is not None and not 0 < seconds <= 86_400:
-        raise BenchmarkError(f"--seconds must be more than 0 and at most a day, not {seconds:g}")
-    shape = Shape(size, blocks) if size is not None and blocks is not None else None
+        raise WrongInput(f"--seconds must be more than 0 and at most a day, not {seconds:g}")
+    with options():
+        shape = Shape(size, blocks) if size is not None and blocks is not None else None
     files = [file for file in (json_file, plot_file) if file is not None and str(file) != "-"]
     for file in files:  # before an hour of work, not after it
-        if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
-            raise BenchmarkError(f"cannot write {file}; choose another place")
+        _check_writable(file)
     inventory = devices.inventory()
     name = device or _usual(inventory)
     before = gpus_in_use(inventory)
@@ -94,6 +96,17 @@ def bench(
             _write(json_file, figures + "\n")
     if plot_file is not None:
         _write(plot_file, svg(report))
+
+
+def _check_writable(file: Path) -> None:
+    """WrongInput when a file cannot be written; it is as before then."""
+    try:
+        there = file.exists()
+        file.open("ab").close()
+        if not there:
+            file.unlink()
+    except OSError as error:
+        raise of_file(error, file, "cannot write") from None
 
 
 def _usual(inventory: Sequence[devices.Device]) -> str:
@@ -173,4 +186,4 @@ def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text, "utf-8")
     except OSError as error:
-        raise BenchmarkError(f"cannot write {file}: {error.strerror}") from None
+        raise of_file(error, file, "cannot write") from None

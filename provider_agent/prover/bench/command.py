@@ -14,10 +14,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from provider_agent.prover.bench.options import options
 from provider_agent.prover.engine import DEVICES, Engine, make_engine
 from provider_agent.prover.proof import Proof
+from teraproof.errors import CommandError, WrongInput
 from teraproof.pog import format as pog
-from teraproof.pog.errors import BenchmarkError, EngineError
+from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Sample, Shape
 from teraproof.pog.opening import Opening, entry
 
@@ -83,16 +85,17 @@ def prove(
     samples: int | None,
 ) -> None:
     """Make a proof and print it; see `_HELP`."""
-    shape = Shape(size, blocks)
-    challenge_bytes = _bytes32("--challenge", challenge)
-    pog.check_rounds(rounds)
-    if sample_seed is None and samples is not None:
-        raise BenchmarkError("--samples says how many to open; give --open R_HEX too")
     seed, wanted = b"", list[Sample]()
-    if sample_seed is not None:
-        seed = _bytes32("--open", sample_seed)
-        count = _DEFAULT_SAMPLES if samples is None else samples
-        wanted = pog.samples_of(seed, rounds, shape, count)
+    with options():
+        shape = Shape(size, blocks)
+        challenge_bytes = _bytes32("--challenge", challenge)
+        pog.check_rounds(rounds)
+        if sample_seed is None and samples is not None:
+            raise WrongInput("--samples says how many to open; give --open R_HEX too")
+        if sample_seed is not None:
+            seed = _bytes32("--open", sample_seed)
+            count = _DEFAULT_SAMPLES if samples is None else samples
+            wanted = pog.samples_of(seed, rounds, shape, count)
 
     try:
         with closing(make_engine(device)) as engine:
@@ -116,14 +119,14 @@ def prove(
     except OSError as error:
         # What is left in the buffer would be tried again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise BenchmarkError(f"the proof cannot be written: {error.strerror}") from None
+        raise CommandError(f"the proof cannot be written: {error.strerror}") from None
 
 
 def _bytes32(name: str, text: str) -> bytes:
     digits = text.removeprefix("0x")
     # bytes.fromhex would skip blanks.
     if len(digits) != 64 or not set(digits) <= set("0123456789abcdefABCDEF"):
-        raise BenchmarkError(f"{name} must be 32 bytes: 64 hex digits, with or without 0x")
+        raise WrongInput(f"{name} must be 32 bytes: 64 hex digits, with or without 0x")
     return bytes.fromhex(digits)
 
 

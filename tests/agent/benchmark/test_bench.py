@@ -29,6 +29,7 @@ from provider_agent.prover.proof import Proof
 from teraproof.amounts import show_rate
 from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Shape, keccak
+from teraproof.protocol.errors import Exit
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
 
 TINY = ["--size", "256", "--blocks", "1", "--seconds", "0.2"]
@@ -138,7 +139,7 @@ def test_bench__chooses_a_size_and_writes_files(tmp_path: Path) -> None:
 )
 def test_bench__errors_are_one_line(arguments: list[str], line: str) -> None:
     result = call(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == Exit.INPUT
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert line in result.stderr

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from provider_agent.cli import main as cli
 from teraproof.pog import format as pog
 from teraproof.pog.opening import Opening, verify
+from teraproof.protocol.errors import Exit
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
 
 GOOD = {"--challenge": "ab" * 32, "--size": "256", "--blocks": "1", "--rounds": "1"}
@@ -34,9 +35,9 @@ def proved(options: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def refused(changes: dict[str, str]) -> str:
+def refused(changes: dict[str, str], kind: Exit = Exit.INPUT) -> str:
     result = call(GOOD | changes)
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == kind, result.output
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
@@ -179,7 +180,7 @@ def test_prove__out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         raise MemoryError
 
     monkeypatch.setattr("provider_agent.prover.cpu.CpuEngine.prepare", exhausted)
-    assert "choose a smaller --size or --blocks" in refused({})
+    assert "choose a smaller --size or --blocks" in refused({}, Exit.FAULT)
 
 
 def test_cli__commands_that_are_loaded_later_are_listed() -> None:

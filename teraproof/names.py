@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names as people write them: URLs of nodes and agents, ids of jobs."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from teraproof.errors import WrongInput
+
+_LEAST_DIGITS, _DIGITS = 6, 64
+_HEX = frozenset("0123456789abcdef")
+_MOST_URL = 2_000
+
+
+def http_url(text: str, name: str) -> str:
+    """An http(s) URL with a host. WrongInput names `name`, not the URL with its secrets."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # each is looked at when it is read
+        good = parts.scheme in ("http", "https") and bool(host)
+    except ValueError:
+        good = False
+    if not good or len(text) > _MOST_URL or not text.isascii() or " " in text:
+        raise WrongInput(f"{name}: give an http(s) URL with a host, such as https://gpu.example")
+    if not text.isprintable():
+        raise WrongInput(f"{name}: give an http(s) URL in printable characters")
+    return text
+
+
+def job_digits(text: str, name: str = "JOB") -> str:
+    """The hex digits of a job's id, or the first of them. WrongInput names `name`."""
+    digits = text.removeprefix("0x").lower()
+    if not _LEAST_DIGITS <= len(digits) <= _DIGITS or set(digits) - _HEX:
+        shown = text if len(text) <= _DIGITS + 2 else text[:_DIGITS] + "..."
+        raise WrongInput(
+            f"{name}: {shown!r} is not a job id; give at least {_LEAST_DIGITS} of its hex digits"
+        )
+    return digits
