@@ -198,6 +198,11 @@ def members_of(
     return sorted(found, key=lambda one: -one.seats)
 
 
+def leaf_of_place(value: int) -> int:
+    """The leaf of the juror in a place, by the contract's word or by the event `Drawn`."""
+    return value & _LEAF
+
+
 def _round(disputes: DisputesContract, case: Case, number: int, word: int, block: Block) -> Round:
     places = tuple(_places(disputes, case, number, word, block))
     stage = Stage(word >> 88 & 255)
@@ -209,7 +214,7 @@ def _places(
 ) -> Iterator[Place]:
     for place in range(word >> 96 & 255):
         value = disputes.place_of(case.job, number, place, block)
-        leaf = value & _LEAF
+        leaf = leaf_of_place(value)
         sits = Member.unpack(disputes.juror_of(case.capability, leaf, block))
         kind = word >> (168 + 2 * place) & 3
         yield Place(

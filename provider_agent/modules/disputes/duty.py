@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.module import Cycle
@@ -31,9 +32,10 @@ from provider_agent.modules.disputes.appeals import Appeals
 from provider_agent.modules.disputes.bench import Bench, Task
 from provider_agent.modules.disputes.hearing import Awaited, Hearing
 from provider_agent.modules.disputes.juries import CONCLUDE, Juries, turn
-from provider_agent.modules.disputes.repository import DisputesRepository, Order
+from provider_agent.modules.disputes.repository import DisputesRepository, Order, OrderParts
 from provider_agent.modules.disputes.seats import Seats
 from provider_agent.modules.disputes.votes import VoteBook
+from provider_agent.modules.disputes.watch import Watch
 from provider_agent.tx.keys import OperatorKey
 from teraproof.contracts.base import Event
 from teraproof.contracts.disputes import (
@@ -141,8 +143,8 @@ class DisputesDuty:
         self._juries = Juries(contracts.disputes, seats, attempts, key.address)
         self._start_block, self._block_seconds = start_block, block_seconds
         self._concludes = concludes
+        self._watch = Watch(store, seats, key.address)
         self._known: dict[bytes, _Known] = {}
-        self._dirty: set[bytes] = set()
         self._times: Times | None = None
         self._ended: dict[bytes, float] = {}
         self._final: dict[bytes, int] = {}  # since when it is, unix seconds
@@ -162,7 +164,8 @@ class DisputesDuty:
         for job in again:
             if self._store.order(job) is not None:
                 self._store.end(job, is_over=False)
-                self._dirty.add(job)
+                self._watch.changed(job, is_new=True)
+                self._watch.news(job)
         for event in events:
             with contained("an event of a dispute was skipped"):
                 self._keep(event)
@@ -171,15 +174,15 @@ class DisputesDuty:
         if isinstance(event, Posted):
             terms = event.terms
             if terms.order.capability is not None and terms.job_id() == event.job:
-                self._store.put(event.job, terms=terms)
+                self._put(event.job, terms=terms)
             return
         if isinstance(event, Attested):
             known = self._store.order(event.job)
             if known is not None and known.terms is not None:
-                self._store.put(event.job, record=record_of(known.terms, event))
+                self._put(event.job, record=record_of(known.terms, event))
             return
         if isinstance(event, Disputed):
-            self._store.put(event.job, evidence=event.evidence)
+            self._put(event.job, evidence=event.evidence)
             return
         if isinstance(event, Registered | EndpointChanged):
             self._store.put_endpoint(event.provider, event.endpoint)
@@ -194,19 +197,28 @@ class DisputesDuty:
                 # jurors owe their votes still.
                 return
         if isinstance(event, Closed | Settled | Refunded | Cancelled | Expired | Refused):
-            self._store.end(event.job)
+            self._end(event.job)
             return
         if isinstance(event, Opened):
             self._store.put(event.job, case=event.case)
+            self._watch.changed(event.job, is_new=True)
         if isinstance(event, _NEWS):
-            self._dirty.add(event.job)
+            self._watch.news(event.job, event)
+
+    def _put(self, job: bytes, **parts: Unpack[OrderParts]) -> None:
+        self._store.put(job, **parts)
+        self._watch.changed(job)
+
+    def _end(self, job: bytes) -> None:
+        self._store.end(job)
+        self._watch.changed(job)
 
     # ------------------------------------------------------------------ the cycle
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is owed."""
-        return not self.busy and not self._dirty
+        return not self.busy and not self._watch.dirty
 
     def reconcile(self, cycle: Cycle) -> None:
         """Do what is owed at the pinned block. Raises ChainError; what was written stays right."""
@@ -219,7 +231,7 @@ class DisputesDuty:
                 court.commit_time(block), court.reveal_time(block), court.close_time(block)
             )
         self._seats.reconcile(block, provider)
-        orders = self._store.disputed()
+        orders = self._watch.orders(block, provider)
         here = {order.job for order in orders}
         for job in self._known.keys() - here:
             self._over(job)
@@ -249,7 +261,6 @@ class DisputesDuty:
 
     def _over(self, job: bytes) -> None:
         self._known.pop(job, None)
-        self._dirty.discard(job)
         self._final.pop(job, None)
         self._panels.tell(job, {})
         self._hearing.expect(job, None)
@@ -260,19 +271,16 @@ class DisputesDuty:
         assert order.case is not None and self._times is not None  # disputed; read before
         job, block = order.job, cycle.block
         known, case = self._known.get(job), order.case
-        if case.provider != provider.owner and not self._seats.is_member(
-            case.capability, provider.owner, block
-        ):
-            self._dirty.discard(job)
-            return
-        if known is None or job in self._dirty or block.timestamp > known.again:
+        if known is None or job in self._watch.dirty or block.timestamp > known.again:
+            if not self._watch.may_read(job):
+                return
             found = docket.read(self._disputes, case, block)
-            self._dirty.discard(job)
+            self._watch.was_read(job, found, provider.owner)
             if found is None:
                 if job in self._known:
                     self._over(job)
                 if status_of(self._jobs.state(job, block)) in (Status.SETTLED, Status.REFUNDED):
-                    self._store.end(job)
+                    self._end(job)
                 return
             again = min(found.until or 2**63, block.timestamp + _LOOK_EVERY)
             known = self._known[job] = _Known(found, again)
@@ -441,7 +449,7 @@ class DisputesDuty:
         told = self._jobs.find(Posted, self._start_block, job=job)
         if not told or told[-1].terms.job_id() != job:
             return None
-        self._store.put(job, terms=told[-1].terms)
+        self._put(job, terms=told[-1].terms)
         return told[-1].terms
 
     def _evidence(self, job: bytes) -> bytes | None:
@@ -451,7 +459,7 @@ class DisputesDuty:
         told = self._jobs.find(Disputed, self._start_block, job=job)
         if not told:
             return None
-        self._store.put(job, evidence=told[-1].evidence)
+        self._put(job, evidence=told[-1].evidence)
         return told[-1].evidence
 
     def _may_ask(self, job: bytes, event: type[Event]) -> bool:
@@ -465,6 +473,7 @@ class DisputesDuty:
     def _note(self, order: Order, note: str, level: int = logging.INFO) -> None:
         if note != order.note:
             self._store.note(order.job, note)
+            self._watch.changed(order.job)
             log.log(level, "dispute %s: %s", order.job.hex()[:12], note)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TypedDict, Unpack
 
 from eth_abi.abi import decode, encode
 
@@ -28,24 +28,26 @@ class Order:
     """The sha256 of what the requester says, 32 bytes, zero for nothing; empty before its event."""
 
 
+class OrderParts(TypedDict, total=False):
+    """What the chain says of an order, in parts."""
+
+    terms: Terms
+    record: Record
+    case: Case
+    evidence: bytes
+
+
 class DisputesRepository(Repository):
     """Judged orders by their jobs."""
 
-    def put(
-        self,
-        job: bytes,
-        *,
-        terms: Terms | None = None,
-        record: Record | None = None,
-        case: Case | None = None,
-        evidence: bytes | None = None,
-    ) -> None:
+    def put(self, job: bytes, **given: Unpack[OrderParts]) -> None:
         """Keep what the chain says of an order."""
+        terms, record, case = given.get("terms"), given.get("record"), given.get("case")
         parts = {
             "terms": None if terms is None else encode([Terms.ABI], [terms.abi_tuple()]),
             "record": None if record is None else encode([Record.ABI], [record.abi_tuple()]),
             "dispute": None if case is None else encode([CASE_TYPE], [case.abi_tuple()]),
-            "evidence": evidence,
+            "evidence": given.get("evidence"),
         }
         with self.transaction() as db:
             db.execute(
@@ -79,6 +81,18 @@ class DisputesRepository(Repository):
         )
         return [_order(row) for row in rows]
 
+    def open_dispute(self, job: bytes) -> Order | None:
+        """An order, if it has a dispute that is open."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT * FROM judged_orders WHERE job_id = ? AND is_over = 0 AND dispute <> x''",
+                (job,),
+            )
+            .fetchone()
+        )
+        return None if row is None else _order(row)
+
     def put_endpoint(self, owner: str, url: str) -> None:
         """Keep where a provider's agent is, as an event says."""
         with self.transaction() as db:
@@ -109,16 +123,13 @@ def _order(row: sqlite3.Row) -> Order:
     )
 
 
-@lru_cache(maxsize=256)
 def _terms(data: bytes) -> Terms:
     return Terms.from_abi(decode([Terms.ABI], data)[0])
 
 
-@lru_cache(maxsize=256)
 def _record(data: bytes) -> Record:
     return Record.from_abi(decode([Record.ABI], data)[0])
 
 
-@lru_cache(maxsize=256)
 def _case(data: bytes) -> Case:
     return Case.from_abi(decode([CASE_TYPE], data)[0])

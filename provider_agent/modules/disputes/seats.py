@@ -56,7 +56,8 @@ class Seats:
         self._looked_at: int | None = None
         self._fixed: tuple[int, int, int, int] | None = None
         self._said: dict[bytes, str] = {}
-        self._member: dict[bytes, bool] = {}
+        self._leaves: dict[bytes, int] = {}
+        self._owner: str | None = None
         # Capability -> juror -> its last period, by the events since this agent was started.
         self._terms: dict[bytes, dict[str, int]] = {}
         self._fines: dict[str, int] = {}
@@ -64,13 +65,17 @@ class Seats:
         self.held: dict[bytes, int] = {}
         #: When those can be drawn no more, unix seconds, where there are some.
         self.ends: dict[bytes, int] = {}
+        #: How often seats may have been taken where there were none.
+        self.joined = 0
         #: TPF wei that fines of ours have burned since this agent was started.
         self.fined = 0
 
     def news(self, event: Enlisted | SeatsLost | Left | Fined) -> None:
         """Keep what an event says of seats, and look again in the next cycle."""
         self._looked_at = None
-        self._member.clear()
+        ours = isinstance(event, Enlisted) and self._owner in (None, event.juror)
+        if ours and not self._leaves.pop(event.capability, 0):
+            self.joined += 1
         if isinstance(event, Fined):
             self._fines[event.juror] = self._fines.get(event.juror, 0) + event.amount
         if isinstance(event, Enlisted):
@@ -78,11 +83,20 @@ class Seats:
         elif isinstance(event, Left) or (isinstance(event, SeatsLost) and not event.seats):
             self._terms.get(event.capability, {}).pop(event.juror, None)
 
-    def is_member(self, capability: bytes, owner: str, block: BlockRef) -> bool:
-        """Whether a jury of a capability may have drawn this provider. Raises ChainError."""
-        if capability not in self._member:
-            self._member[capability] = self._disputes.leaf_of(owner, capability, block) != 0
-        return self._member[capability]
+    def leaf(self, capability: bytes, owner: str, block: BlockRef) -> int:
+        """This provider's leaf in a capability, by which juries draw it; 0 for none. Read once,
+        until it enlists there. Raises ChainError.
+        """
+        if owner != self._owner:
+            self._owner = owner
+            self._leaves.clear()
+        if capability not in self._leaves:
+            self._leaves[capability] = self._disputes.leaf_of(owner, capability, block)
+        return self._leaves[capability]
+
+    def known_leaf(self, capability: bytes) -> int | None:
+        """The same, None where it has not been read."""
+        return self._leaves.get(capability)
 
     def reconcile(self, block: BlockRef, provider: Provider) -> None:
         """Bring the seats in line with the settings. Raises ChainError."""

@@ -67,6 +67,8 @@ class PlainCourt(DisputesContract):
         self.rounds: dict[int, Sitting] = {}
         self.standing: tuple[int, int, int, int] | None = None
         self.reads = 0
+        self.elsewhere: set[bytes] = set()
+        """Capabilities in which nobody here has seats."""
 
     def header(self, number: int) -> Any:
         return type("Header", (), {"data": b"header %d" % number})()
@@ -110,5 +112,5 @@ class PlainCourt(DisputesContract):
         return (self.members[leaf - 1].word if 0 < leaf <= len(self.members) else 0,)
 
     def _leaf_of(self, juror: str, capability: bytes) -> tuple[int]:
-        owners = [one.owner for one in self.members]
+        owners = [] if capability in self.elsewhere else [one.owner for one in self.members]
         return (owners.index(juror) + 1 if juror in owners else 0,)

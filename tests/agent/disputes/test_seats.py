@@ -219,11 +219,11 @@ def test_seats_of_others_that_last__left_alone(tmp_path: Path) -> None:
 def test_member__read_once_until_there_is_news(tmp_path: Path) -> None:
     rig = Rig(tmp_path, 3)
     block = BlockRef(1, bytes(32), NOW)
-    assert not rig.seats.is_member(KEY, OWNER, block)
+    assert rig.seats.leaf(KEY, OWNER, block) == 0
     rig.court.members = [Seat(OWNER, 3, LAST)]
-    assert not rig.seats.is_member(KEY, OWNER, block)
+    assert rig.seats.leaf(KEY, OWNER, block) == 0
     rig.seats.news(Enlisted(LOG, OWNER, KEY, 1, 3, 0, LAST))
-    assert rig.seats.is_member(KEY, OWNER, block)
+    assert rig.seats.leaf(KEY, OWNER, block) == 1
 
 
 # ------------------------------------------------------------------------- settings
