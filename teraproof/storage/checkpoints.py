@@ -24,12 +24,14 @@ from teraproof.protocol.errors import Code
 from teraproof.storage.disk import faults, sync_names, write_whole
 from teraproof.storage.layout import (
     MANIFESTS,
+    MOST_NUMBERS,
     OBJECTS,
     WRITERS,
     Checkpoint,
     Destination,
     damaged,
     encode,
+    used_up,
 )
 from teraproof.storage.objects import Named, Source
 from teraproof.storage.snapshot import Snapshot, Snapshots
@@ -108,11 +110,10 @@ class Writer:
             return Saved(newest, len(taken.files), total, 0, 0, new=False)
         sent = self._send(taken)
         data = encode(taken.files)
-        made = Checkpoint(
-            self._epoch,
-            1 + max([0, *(each.number for each in listed)]),
-            hashlib.sha256(data).hexdigest(),
-        )
+        number = 1 + max([0, *(each.number for each in listed)])
+        if number > MOST_NUMBERS:
+            raise used_up(self._to.store)
+        made = Checkpoint(self._epoch, number, hashlib.sha256(data).hexdigest())
         self._check()
         send(self._to.store, MANIFESTS + made.name, Source.of_bytes(data), self._to.limits)
         self._files[made.name] = list(taken.files)

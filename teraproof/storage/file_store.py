@@ -10,13 +10,14 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from teraproof.storage.disk import faults, sync_names
 from teraproof.storage.limits import PIECE, Limits, Meter
-from teraproof.storage.objects import Body, Source
+from teraproof.storage.objects import Body, Source, too_many
 from teraproof.storage.reach import Reach
 from teraproof.storage.uris import Uri
 
@@ -83,11 +84,15 @@ class FileStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The files in one directory."""
+        most = self._limits.most_names
         with self._faults(prefix):
             try:
-                names = sorted(os.listdir(self._at(prefix)))
+                with os.scandir(self._at(prefix)) as found:
+                    names = sorted(each.name for each in islice(found, most + 1))
             except FileNotFoundError:
                 return
+        if len(names) > most:
+            raise too_many(self.uri, most)
         yield from (name for name in names if not name.startswith(_UNFINISHED))
 
     def delete(self, key: str) -> None:

@@ -29,6 +29,8 @@ MANIFEST_BYTES = 64 << 20
 
 _NAME = re.compile(r"(\d{6})-(\d{9})-([0-9a-f]{64})")
 _WRITER = re.compile(r"\d{6}")
+MOST_EPOCHS, MOST_NUMBERS = 10**6 - 1, 10**9 - 1  # as many as a name has digits for
+_CLAIMS = 16  # tries; each is lost only to another writer that comes at the same moment
 
 
 @dataclass(frozen=True, order=True)
@@ -72,12 +74,21 @@ class Destination:
         return sorted(int(name) for name in self._names(WRITERS) if _WRITER.fullmatch(name))
 
     def claim(self) -> int:
-        """Become the one who writes: a new epoch, above all others."""
-        while True:
+        """Become the one who writes: a new epoch, above all others. LocalError: others claim it
+        each time, or no number is left.
+        """
+        for _ in range(_CLAIMS):
             epoch = max([0, *self.writers(), *(each.epoch for each in self.listed())]) + 1
+            if epoch > MOST_EPOCHS:
+                raise used_up(self.store)
             token = Source.of_bytes(secrets.token_hex(16).encode())
             if send(self.store, f"{WRITERS}{epoch:06d}", token, self.limits, new=True):
                 return epoch
+        raise LocalError(
+            f"{self.store.uri}: others become its writer each time; end them, or take another "
+            "destination",
+            Code.STORE_REFUSED,
+        )
 
     def files(self, checkpoint: Checkpoint) -> list[Entry]:
         """The files of a checkpoint. LocalError: OBJECT_MISSING when it was removed meanwhile,
@@ -118,6 +129,13 @@ def decode(data: bytes, checkpoint: Checkpoint, store: Store) -> list[Entry]:
         return parse_manifest(encode_manifest(Entry(*each) for each in listed))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, LocalError):
         raise damaged(store, checkpoint) from None
+
+
+def used_up(store: Store) -> LocalError:
+    """A destination where no later checkpoint can be named."""
+    return LocalError(
+        f"{store.uri}: its numbers are used up; take another destination", Code.STORE_REFUSED
+    )
 
 
 def damaged(store: Store, checkpoint: Checkpoint) -> LocalError:

@@ -23,6 +23,8 @@ class Limits:
     """For a connection, an answer's headers, and pauses; not for bytes that flow."""
     most_rate: int | None = None
     """Bytes per second that we take or send; None: as many as the line carries."""
+    most_names: int = 100_000
+    """That one list of what there is may have."""
     redirects: int = 5
     tries: int = 4
     """Of a request that fails in a way that may pass."""

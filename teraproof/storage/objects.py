@@ -95,6 +95,14 @@ class Source:
         yield held
 
 
+def too_many(uri: Uri, most: int) -> LocalError:
+    """A place that names more than anybody wants to read."""
+    return LocalError(
+        f"{uri}: has more than {most} names in one place; take a place of its own",
+        Code.LIMIT_EXCEEDED,
+    )
+
+
 class Store(Protocol):
     """Objects below one URI. A key is a path of clean parts; the empty one is the URI itself."""
 

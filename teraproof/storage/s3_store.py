@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
@@ -18,7 +19,7 @@ from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from teraproof.storage.access import Access
 from teraproof.storage.limits import PIECE
-from teraproof.storage.objects import Body, Source
+from teraproof.storage.objects import Body, Source, too_many
 from teraproof.storage.uris import Uri, parse
 from teraproof.storage.web import Answer, Web, refusal
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 PART = 16 << 20
 MOST_PARTS = 10_000
 _ANSWER = 8 << 20  # bytes of an answer, other than an object
+_MOST_LISTS = 1000  # one after the other; each has 1,000 names or parts where a store is in order
+_NAME = 1024  # bytes that a name has at most
 _PARTIAL, _BEYOND, _EXISTS = 206, 416, (409, 412)
 _GONE = "NoSuchUpload"
 _QUIET = ("boto3", "botocore", "s3transfer")
@@ -95,18 +98,25 @@ class S3Store:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """By lists of 1,000."""
+        """By lists of 1,000. Names earn time for the next list, as bytes do."""
+        limits, start, count = self._web.limits, time.monotonic(), 0
         whole = self._key(prefix.rstrip("/")) + "/" if prefix or self.uri.path else ""
         more: dict[str, Any] = {}
-        while True:
+        for _ in range(_MOST_LISTS):
             said = self._ask(None, "list_objects_v2", Prefix=whole, Delimiter="/", **more)
             for each in said.get("Contents", ()):
+                count += 1
+                if count > limits.most_names:
+                    raise too_many(self.uri, limits.most_names)
                 name = str(each["Key"]).removeprefix(whole)
                 if name:
                     yield name
             if not said.get("IsTruncated"):
                 return
+            if time.monotonic() > start + limits.seconds(count * _NAME):
+                raise LocalError(f"{self.uri}: lists what it has too slowly", Code.TOO_SLOW)
             more = {"ContinuationToken": said["NextContinuationToken"]}
+        raise too_many(self.uri, limits.most_names)
 
     def delete(self, key: str) -> None:
         """By DELETE, with the parts of uploads that were broken off."""
@@ -156,13 +166,14 @@ class S3Store:
         upload = str(max(begun, key=lambda each: each["Initiated"])["UploadId"])
         there: dict[int, tuple[str, int]] = {}
         marker = 0
-        while True:
+        for _ in range(_MOST_LISTS):
             said = self._ask(key, "list_parts", UploadId=upload, PartNumberMarker=marker)
             for each in said.get("Parts", ()):
                 there[int(each["PartNumber"])] = (str(each["ETag"]), int(each["Size"]))
             if not said.get("IsTruncated"):
                 return upload, there
             marker = int(said["NextPartNumberMarker"])
+        raise self._odd()
 
     def _uploads(self, key: str) -> list[dict[str, Any]]:
         """Uploads of this key that were begun and not completed, the first 100."""

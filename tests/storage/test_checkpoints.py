@@ -184,6 +184,50 @@ def test_a_later_writer__takes_over_and_the_earlier_one_changes_nothing(
     assert len(list(store.keys(WRITERS))) == 1, "old claims go"
 
 
+def test_claim__a_store_whose_lists_are_old__gives_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = Destination(store, LIMITS)
+    assert [destination.claim(), destination.claim()] == [1, 2]
+    monkeypatch.setattr(Destination, "writers", lambda _: [1])
+    refused(Code.STORE_REFUSED, destination.claim)
+
+
+@pytest.mark.parametrize(
+    "name", [f"{WRITERS}999999", f"{MANIFESTS}999999-000000001-{'ab' * 32}"]
+)
+def test_claim__no_number_is_left__refused(store: Store, name: str) -> None:
+    send(store, name, Source.of_bytes(b"a stranger's"), LIMITS)
+    refused(Code.STORE_REFUSED, Destination(store, LIMITS).claim)
+
+
+def test_numbers__none_is_left__nothing_is_written_that_nobody_finds(
+    store: Store, source: Path
+) -> None:
+    made = writer(store, source)
+    send(
+        store,
+        f"{MANIFESTS}{made._epoch:06d}-999999999-{'ab' * 32}",
+        Source.of_bytes(b"a stranger's"),
+        LIMITS,
+    )
+    before = sorted(store.keys(MANIFESTS))
+    refused(Code.STORE_REFUSED, made.save)
+    assert sorted(store.keys(MANIFESTS)) == before
+
+
+def test_more_names_than_anybody_reads__refused(store: Store) -> None:
+    for number in range(5):
+        send(store, f"{OBJECTS}{number}", Source.of_bytes(b"x"), LIMITS)
+    assert len(list(store.keys(OBJECTS))) == 5
+    few = Limits(tries=1, most_names=4)
+    for part in (store, getattr(store, "_web", store)):
+        for place in ("limits", "_limits"):
+            if hasattr(part, place):
+                setattr(part, place, few)
+    refused(Code.LIMIT_EXCEEDED, lambda: list(store.keys(OBJECTS)))
+
+
 def test_a_writer_that_was_overtaken_while_it_sent__adds_no_checkpoint(
     store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,10 @@ from teraproof.storage.access import Access
 from teraproof.storage.limits import Limits
 from teraproof.storage.objects import Named, Source
 from teraproof.storage.reach import Reach
+from teraproof.storage.s3_store import S3Store
 from teraproof.storage.transfer import fetch, open_store, send
 from teraproof.storage.uris import parse
+from teraproof.storage.web import Web
 from tests.storage import faulty_server as faulty
 from tests.storage.s3 import KEY_ID, PART, SECRET, TOKEN, Place
 
@@ -200,6 +202,59 @@ def test_a_store_that_drips__is_too_slow() -> None:
         with pytest.raises(LocalError) as caught:
             list(store.keys(""))
         assert caught.value.code == Code.TOO_SLOW
+
+
+def page(names: int) -> bytes:
+    """A list of what a bucket has that says there is more."""
+    keys = "".join(f"<Contents><Key>a/{number}</Key></Contents>" for number in range(names))
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    return f"<ListBucketResult>{more}{keys}</ListBucketResult>".encode()
+
+
+@pytest.mark.parametrize(
+    ("names", "limits", "code"),
+    [
+        (10, Limits(tries=1, most_names=55), Code.LIMIT_EXCEEDED),
+        (1, Limits(tries=1), Code.LIMIT_EXCEEDED),
+        (0, Limits(tries=1), Code.LIMIT_EXCEEDED),
+        (0, Limits(tries=1, grace_seconds=0.3), Code.TOO_SLOW),
+    ],
+)
+def test_a_list_without_end__is_cut_off(
+    names: int, limits: Limits, code: Code, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if code is Code.LIMIT_EXCEEDED:
+        monkeypatch.setattr("teraproof.storage.s3_store._MOST_LISTS", 20)
+    with faulty.serving(page(names), faulty.honest) as server:
+        access = Access(KEY_ID, SECRET, endpoint=parse(server.url))
+        store = open_store(parse("s3://bucket/a"), Reach.own(), limits, access)
+        with pytest.raises(LocalError) as caught:
+            list(store.keys(""))
+        assert caught.value.code == code
+
+
+def test_parts_without_end__are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teraproof.storage.s3_store._MOST_LISTS", 20)
+    begun = (
+        b"<ListMultipartUploadsResult><Upload><Key>a</Key><UploadId>u</UploadId>"
+        b"<Initiated>2026-01-01T00:00:00Z</Initiated></Upload></ListMultipartUploadsResult>"
+    )
+    parts = (
+        b"<ListPartsResult><IsTruncated>true</IsTruncated>"
+        b"<NextPartNumberMarker>1</NextPartNumberMarker></ListPartsResult>"
+    )
+
+    def endless(handler: faulty.Handler, _: bytes) -> None:
+        faulty.honest(handler, parts if "uploadId" in handler.path else begun)
+
+    with faulty.serving(b"", endless) as server:
+        access = Access(KEY_ID, SECRET, endpoint=parse(server.url))
+        web = Web(Reach.own(), LIMITS)
+        store = S3Store(parse("s3://bucket/a"), web, access, PART)
+        with pytest.raises(LocalError) as caught:
+            store.write("", large(tmp_path))
+        assert caught.value.code == Code.STORE_REFUSED
+        assert len(server.asked) < 30
 
 
 def test_nothing_but_what_is_given__says_who_we_are(
