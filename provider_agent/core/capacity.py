@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one ledger of what this machine can promise: slots, devices, memory, disk, inodes, collateral
-and gas money.
+"""The one ledger of what this machine can promise: slots, devices, memory, cores, disk, inodes,
+collateral and gas money.
 
 Whoever promises or takes any of these reserves it here first. What is reserved is of three kinds:
 
-    OWED     jobs that were accepted or hired, and a proof's bond: nothing takes it back
+    OWED     jobs and leases that were accepted or hired, and a proof's bond: nothing takes it back
     OFFERED  signed quotes: they bind until they expire, or are cancelled on chain
     SPARE    uploads for orders that are not ours: may be taken back at any moment
 
@@ -50,14 +50,16 @@ class Resource(StrEnum):
     SLOTS = "slots"
     DEVICES = "devices"
     MEMORY = "memory"
+    CPU = "cpu"
     DISK = "disk"
     INODES = "inodes"
     COLLATERAL = "collateral"
     GAS = "gas"
 
 
-# Only jobs that run at the same time need theirs at the same time. What has no slot waits for none.
-_AT_ONCE = (Resource.DEVICES, Resource.MEMORY)
+# Only jobs that run at the same time need theirs at the same time. What has no slot, such as a
+# lease, has its own from the first moment to the last.
+_AT_ONCE = (Resource.DEVICES, Resource.MEMORY, Resource.CPU)
 #: What is free again when a job has run.
 BY_TURNS = (Resource.SLOTS, *_AT_ONCE)
 _ON_DISK = (Resource.DISK, Resource.INODES)
@@ -66,13 +68,14 @@ _SUMMED = (*_ON_DISK, Resource.COLLATERAL, Resource.GAS)
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """So much of each resource: jobs at once, GPUs, bytes, bytes, files, TPF wei, and jobs whose
-    transactions can be paid for.
+    """So much of each resource: jobs at once, GPUs, bytes, thousandths of a core, bytes, files, TPF
+    wei, and jobs whose transactions can be paid for.
     """
 
     slots: int = 0
     devices: int = 0
     memory: int = 0
+    cpu: int = 0
     disk: int = 0
     inodes: int = 0
     collateral: int = 0
@@ -199,6 +202,16 @@ class Capacity:
             )
             there = self.total().of(resource) - owed
             return max(0, min(self._part(resource, there), there) - offered)
+
+    def left(self, resource: Resource, *, apart: str = "") -> int:
+        """How much of a resource nobody has, whatever is OWED or OFFERED running at once; of a disk
+        as it is now. Holds of the module `apart` do not count.
+        """
+        with self.lock:
+            held = self.holds(Kind.OWED, Kind.OFFERED).values()
+            total = self.total()
+            beside = [hold for hold in held if not apart or hold.by != apart]
+            return max(0, total.of(resource) - self._used(resource, beside, total.slots))
 
     def held_by_others(self, by: str, resource: Resource) -> int:
         """How much of a resource that is summed other modules are OWED."""
@@ -331,18 +344,21 @@ class Capacity:
         jobs = sum(hold.amounts.slots for hold in beside)
         if slots is not None and need.slots and jobs + need.slots > slots:
             found.append(Resource.SLOTS)
-        for name in _AT_ONCE:
-            turns = [hold.amounts.of(name) for hold in beside if hold.amounts.slots]
-            others = max(0, total.slots - 1) if need.slots else total.slots
-            at_once = [need.of(name), *sorted(turns, reverse=True)[:others]]
-            at_once += [hold.amounts.of(name) for hold in beside if not hold.amounts.slots]
-            if need.of(name) and sum(at_once) > total.of(name):
-                found.append(name)
-        for name in _SUMMED:
-            held = sum(hold.amounts.of(name) for hold in beside)
+        others = total.slots - 1 if need.slots else total.slots  # jobs at the same time
+        for name in (*_AT_ONCE, *_SUMMED):
+            held = self._used(name, beside, others)
             if need.of(name) and held + need.of(name) > total.of(name):
                 found.append(name)
         return tuple(found)
+
+    @staticmethod
+    def _used(name: Resource, holds: Collection[Hold], jobs: int) -> int:
+        """What holds take of a resource at most, when that number of their jobs runs at once."""
+        if name not in _AT_ONCE:
+            return sum(hold.amounts.of(name) for hold in holds)
+        by_turns = [hold.amounts.of(name) for hold in holds if hold.amounts.slots]
+        always = sum(hold.amounts.of(name) for hold in holds if not hold.amounts.slots)
+        return always + sum(sorted(by_turns, reverse=True)[: max(0, jobs)])
 
     def _drop_for(
         self,

@@ -74,6 +74,7 @@ class Demands:
             slots=1,
             devices=wanted.gpus,
             memory=run.memory,
+            cpu=1_000 * wanted.cpus,
             disk=run.disk + result + _TABLES,
             inodes=run.inodes + kept + _OWN_FILES,
             collateral=collateral,

@@ -234,5 +234,5 @@ class EventFeed:
 
 def _subject(event: Event) -> bytes:
     """What to look at again when the event turns out not to have happened."""
-    job = getattr(event, "job", b"")
-    return job if isinstance(job, bytes) else b""
+    subject = getattr(event, "job", None) or getattr(event, "lease", b"")
+    return subject if isinstance(subject, bytes) else b""

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -66,6 +66,7 @@ class Fleet:
         self._suspects = self._remembered()
         self._seen = Survey(())
         self._looked_at = float("-inf")
+        self._apart: dict[str, Callable[[], Collection[str]]] = {}
         self._names: dict[str, str] = {}  # of all GPUs that were ever here, by UUID
         self._read()
 
@@ -111,10 +112,21 @@ class Fleet:
         here = [device.uuid for device in self._seen.devices if device.uuid in suspects]
         return (*self._seen.faults, *(f"{uuid}: {suspects[uuid].reason}" for uuid in here))
 
-    def free(self, held: Sequence[Device]) -> tuple[Device, ...]:
-        """The usable GPUs that are not among the given devices of runs."""
+    def free(self, held: Sequence[Device], by: str = "") -> tuple[Device, ...]:
+        """The usable GPUs that are not among the given devices of runs, nor held by a module other
+        than `by`.
+        """
         taken = {device.uuid for device in held}
+        for name, held_by in self._apart.items():
+            if name != by:
+                taken.update(held_by())
         return tuple(device for device in self.usable if device.uuid not in taken)
+
+    def hold(self, by: str, held: Callable[[], Collection[str]]) -> None:
+        """Have the GPUs that a module holds now, by their UUIDs, be free for no other. `held` is
+        asked from any thread.
+        """
+        self._apart[by] = held
 
     def suspect(self, uuids: Sequence[str], reason: str) -> None:
         """Take GPUs off the offer: a run on them failed, and so did a probe."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from provider_agent.core.capacity import Amounts, free_on, memory_there
@@ -29,6 +30,8 @@ class Means:
         return Amounts(
             slots=agent.slots,
             devices=self._gpus(),
+            # Who promises jobs more cores than there are knows it.
+            cpu=1_000 * max(len(os.sched_getaffinity(0)), agent.slots * runner.cpus),
             memory=max(0, memory_there() - runner.memory_reserve_mb * _MIB),
             disk=disk.disk - runner.disk_reserve_mb * _MIB,
             inodes=disk.inodes - runner.inode_reserve,

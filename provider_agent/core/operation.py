@@ -38,6 +38,8 @@ class Operation:
     """Of a success."""
     fields: Mapping[str, Schema] = field(default_factory=dict)
     """Of a JSON body: all of them are needed, and they are text."""
+    body: Schema | None = None
+    """Of a JSON body that is more than fields of text."""
     query: Mapping[str, Schema] = field(default_factory=dict)
     """What the query may have."""
     headers: Mapping[str, Schema] = field(default_factory=dict)

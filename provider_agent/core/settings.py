@@ -118,6 +118,8 @@ class ChainSettings(Section):
     """Address of the `Staking` contract."""
     jobs: Address | None = None
     """Address of the `Jobs` contract. Without it the agent takes no jobs."""
+    leases: Address | None = None
+    """Address of the `Leases` contract. Without it the agent rents nothing out."""
     benchmark: Address | None = None
     """Address of the `Benchmark` contract. Without it the agent proves nothing."""
     emissions: Address | None = None

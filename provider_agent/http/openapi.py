@@ -61,6 +61,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "properties": _plain(operation.fields),
         }
         found["requestBody"] = _body("application/json", schema)
+    elif operation.body is not None:
+        found["requestBody"] = _body("application/json", _plain(operation.body))
     elif operation.method == "PUT":
         found["requestBody"] = _body("application/octet-stream", {})
     return found

@@ -10,12 +10,19 @@ from pathlib import Path
 from provider_agent.core.module import Module
 from provider_agent.modules.disputes.module import DisputesModule
 from provider_agent.modules.jobs.module import JobsModule
+from provider_agent.modules.leases.module import LeasesModule
 from provider_agent.modules.proofs.module import ProofsModule
 from provider_agent.modules.rewards.module import RewardsModule
 from provider_agent.store import Store
 from provider_agent.store.tables import Tables
 
-MODULES: tuple[type[Module], ...] = (ProofsModule, JobsModule, DisputesModule, RewardsModule)
+MODULES: tuple[type[Module], ...] = (
+    ProofsModule,
+    LeasesModule,
+    JobsModule,
+    DisputesModule,
+    RewardsModule,
+)
 
 
 def tables_of(modules: Sequence[type[Module]] = MODULES) -> tuple[Tables, ...]:

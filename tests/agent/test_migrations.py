@@ -201,7 +201,7 @@ def test_upgrade__no_room_for_the_backup__refused(
     [
         ("PRAGMA user_version = 6", Code.DATABASE_NEWER),
         ("INSERT INTO migrations VALUES ('core', 99, 'x', 0)", Code.DATABASE_NEWER),
-        ("INSERT INTO migrations VALUES ('leases', 1, 'x', 0)", Code.DATABASE_NEWER),
+        ("INSERT INTO migrations VALUES ('channels', 1, 'x', 0)", Code.DATABASE_NEWER),
         ("PRAGMA application_id = 7", Code.DATABASE_FOREIGN),
         ("PRAGMA user_version = 3", Code.DATABASE_UNKNOWN),
     ],
@@ -250,19 +250,19 @@ def test_steps__history_keeps_what_leaves(tmp_path: Path) -> None:
 
 
 def test_steps__another_module__needs_its_folder_alone(tmp_path: Path) -> None:
-    leases = Tables("leases", tmp_path / "leases")
-    leases.steps.mkdir()
-    (leases.steps / "0001_tables.sql").write_text("CREATE TABLE leases (a);")
+    channels = Tables("channels", tmp_path / "channels")
+    channels.steps.mkdir()
+    (channels.steps / "0001_tables.sql").write_text("CREATE TABLE channels (a);")
     for _ in range(2):  # the second time there is nothing to do
-        store = Store(tmp_path / "agent.sqlite", tables=[*tables_of(), leases])
-        store._db().execute("INSERT INTO leases VALUES (1)")
+        store = Store(tmp_path / "agent.sqlite", tables=[*tables_of(), channels])
+        store._db().execute("INSERT INTO channels VALUES (1)")
         store.close()
     with pytest.raises(StoreError) as refused:
         open_store(tmp_path / "agent.sqlite")  # an agent without that module
     assert refused.value.code is Code.DATABASE_NEWER
-    (leases.steps / "0003_hole.sql").write_text("")
+    (channels.steps / "0003_hole.sql").write_text("")
     with pytest.raises(ValueError, match="not numbered one by one"):
-        migration.steps([leases])
+        migration.steps([channels])
 
 
 def test_fixtures__are_what_the_key_signed() -> None:

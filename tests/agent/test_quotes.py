@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from provider_agent.core.feed import EventFeed
+from provider_agent.core.funds import Funds
 from provider_agent.modules.jobs.backfill import Backfill
-from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.store import IntentState

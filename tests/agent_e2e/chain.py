@@ -158,6 +158,7 @@ class Deployment:
         found = {name: Contract(self, name, rollout.addresses[name]) for name in plan.arguments}
         self.token, self.payment = found["Token"], found["PaymentToken"]
         self.staking, self.jobs = found["Staking"], found["Jobs"]
+        self.leases = found["Leases"]
         self.benchmark, self.emissions = found.get("Benchmark"), found.get("Emissions")
         self.disputes = found["Disputes"]
         return self

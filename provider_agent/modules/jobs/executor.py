@@ -24,6 +24,7 @@ from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.adoption import adopt_result
 from provider_agent.modules.jobs.book import (
     ACTIVE_RUNS,
+    CONTRACT,
     JobBook,
     RunName,
     attestation_of,
@@ -256,18 +257,26 @@ class Worker:
         """That number of GPUs that work and that no run holds; None where there are fewer."""
         if wanted == 0:
             return ()
-        runner, held = self._machine.runner, list[Device]()
         active = {run.run_id for run in self._store.runs_in(*ACTIVE_RUNS)}
         self._chosen = {name: chosen for name, chosen in self._chosen.items() if name in active}
+        free = self._machine.fleet.free(self._held_devices(), CONTRACT)
+        return free[:wanted] if len(free) >= wanted else None
+
+    def held(self) -> set[str]:
+        """The UUIDs of the GPUs that runs hold now. Asked from any thread."""
+        return {device.uuid for device in self._held_devices()}
+
+    def _held_devices(self) -> list[Device]:
+        runner, held, chosen = self._machine.runner, list[Device](), self._chosen
+        active = {run.run_id for run in self._store.runs_in(*ACTIVE_RUNS)}
         begun = set(runner.list())
         for run_id in active:
             held += runner.request(run_id).devices if run_id in begun else ()
-            held += self._chosen.get(run_id, ())
+            held += chosen.get(run_id, ())
         # Runs of other modules hold theirs until they are removed.
         for run_id in begun:
             held += runner.request(run_id).devices if RunName.read(run_id) is None else ()
-        free = self._machine.fleet.free(held)
-        return free[:wanted] if len(free) >= wanted else None
+        return held
 
     def _needs_run(self, job: JobRow) -> bool:
         run = self._book.latest_run(job.job_id)

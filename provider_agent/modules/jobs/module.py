@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from provider_agent.core.clock import ChainClock, Drift
 from provider_agent.core.feed import Followed, Source
+from provider_agent.core.funds import Funds
 from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.operation import Door, Operation
@@ -29,7 +30,6 @@ from provider_agent.modules.jobs.checks import JobChecks
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.evidence import EvidenceDesk
 from provider_agent.modules.jobs.executor import Machine, Worker
-from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.halt import Halt, halted
 from provider_agent.modules.jobs.housekeeping import Housekeeper
 from provider_agent.modules.jobs.metrics import JobMetrics
@@ -191,6 +191,7 @@ class JobsModule(Module):
             quotes=desk,
         )
         self._metrics = JobMetrics(context.metrics)
+        fleet.hold(self.name, worker.held)
         context.activity.add(self.name, lambda: bool(records.runs_in(*ACTIVE_RUNS)))
 
     @classmethod

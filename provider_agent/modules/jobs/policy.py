@@ -38,6 +38,7 @@ _TAKEN = {
     Resource.SLOTS: (Code.SLOTS_TAKEN, "all slots of this provider are taken now"),
     Resource.DEVICES: (Code.DEVICES_TAKEN, "the GPUs of this provider are taken now"),
     Resource.MEMORY: (Code.MEMORY_TAKEN, "the memory of this provider is taken now"),
+    Resource.CPU: (Code.CORES_TAKEN, "the cores of this provider are taken now"),
     Resource.DISK: (Code.DISK_TAKEN, "there is no room on this provider's disk now"),
     Resource.INODES: (Code.DISK_TAKEN, "there is no room on this provider's disk now"),
     Resource.COLLATERAL: (Code.COLLATERAL_TAKEN, "the stake is promised to other jobs"),

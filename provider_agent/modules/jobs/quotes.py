@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 
 from provider_agent.core.capacity import Kind, Resource
+from provider_agent.core.funds import Funds
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.duty import JobsDuty
-from provider_agent.modules.jobs.funds import Funds
 from provider_agent.modules.jobs.halt import Halt
 from provider_agent.modules.jobs.policy import Policy, Standing, taken
 from provider_agent.modules.jobs.promises import Promises

@@ -7,14 +7,21 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
-from teraproof.rpc.types import BlockRef
+from teraproof.rpc.types import Block, BlockRef
 
 _KEPT = 1024  # accounts
 _SECONDS = 5.0  # for which a look is good, also when blocks come faster
+
+
+class Escrow(Protocol):
+    """A contract in which accounts have credit."""
+
+    def credit_of(self, account: str, block: Block) -> int:
+        """Units of the payment token. Raises ChainError."""
+        ...
 
 
 class _Look(NamedTuple):
@@ -30,11 +37,11 @@ class Funds:
 
     def __init__(
         self,
-        jobs: JobsContract,
+        escrow: Escrow,
         token: TokenContract,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._jobs, self._token, self._clock = jobs, token, clock
+        self._escrow, self._token, self._clock = escrow, token, clock
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -47,7 +54,7 @@ class Funds:
             look = self._looks.get(account)
         if look is not None and (look.block == block.hash or now - look.at < _SECONDS):
             return look.held
-        credit = self._jobs.credit_of(account, block)
+        credit = self._escrow.credit_of(account, block)
         held = max(credit, self._token.balance_of(account, block))
         with self._lock:
             self._looks[account] = _Look(block.hash, now, held)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of leases to come: which bytes their names mean, and the bytes on this machine.
+
+A quote promises to be ready in time, so its images are here before it is signed. Strangers cause
+that, so it is bounded: a few specifications at a time, for accounts that have the money, within the
+ledger. What was found out is good for a while, and images that nobody wants leave.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from provider_agent.core.capacity import Amounts, Capacity, Hold, Kind, Resource
+from provider_agent.errors import RunnerError
+from provider_agent.modules.leases.stock import MODULE, shape
+from provider_agent.runners.lease import Lease
+from teraproof.errors import LocalError, Refused
+from teraproof.protocol.errors import Code
+from teraproof.protocol.leasespec import LeaseSpec
+
+PREFIX = "spec-"
+"""What the runner's names of such fetches begin with."""
+_GOOD, _BAD = 600.0, 60.0  # seconds for which what was found is good
+_AT_ONCE, _PER_ACCOUNT = 8, 2  # specifications that are waited for
+_KEPT = 64
+_THREADS = 2
+
+
+class Fetcher(Protocol):
+    """What is used of the runner."""
+
+    def resolve(self, image: str) -> str:
+        """The image as `name@digest`."""
+        ...
+
+    def fetch(self, lease: Lease, *, most: int, seconds: float) -> None:
+        """Has the images of a lease be here."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Found:
+    at: float
+    names: Mapping[str, str] = field(default_factory=dict)
+    refused: Refused | None = None
+
+
+class ImageDesk:
+    """See the module. Asked from any thread; `patience` is how long a request waits, `seconds` how
+    long a fetch may take, `most` how many bytes the images of a lease may have.
+    """
+
+    def __init__(
+        self,
+        runner: Fetcher,
+        capacity: Capacity,
+        *,
+        most: int,
+        seconds: float,
+        patience: float = 8.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner, self._capacity, self._most = runner, capacity, most
+        self._seconds, self._patience, self._clock = seconds, patience, clock
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
+        self._lock = threading.Lock()
+        self._found: OrderedDict[str, _Found] = OrderedDict()
+        self._coming: dict[str, tuple[str, Future[None]]] = {}  # account, work
+
+    def wanted(self) -> set[str]:
+        """The runner's names of what is fetched, or was lately."""
+        with self._lock:
+            good = [name for name, found in self._found.items() if self._is_good(found)]
+            return {*good, *self._coming}
+
+    def names(self, spec: LeaseSpec, account: str, *, patient: bool = True) -> Mapping[str, str]:
+        """The images of a lease by service, as `name@digest`, all of them here. Those of a
+        registry that wants credentials are left out. Refused where one cannot be had, or is still
+        on its way: then it is asked for.
+        """
+        name = PREFIX + spec.digest().hex()
+        coming = self._want(name, spec, account)
+        if patient and coming is not None:
+            wait([coming], timeout=self._patience)
+        with self._lock:
+            found = self._found.get(name)
+        if found is None or not self._is_good(found):
+            missing = sum(one.registry is None for one in spec.services)
+            line = "this provider fetches the images first; ask again in a moment"
+            raise Refused(Code.IMAGES_MISSING, line, missing=missing)
+        if found.refused is not None:
+            raise found.refused
+        return found.names
+
+    def _is_good(self, found: _Found) -> bool:
+        return self._clock() - found.at < (_GOOD if found.refused is None else _BAD)
+
+    def _want(self, name: str, spec: LeaseSpec, account: str) -> Future[None] | None:
+        """Begin to fetch, unless all is here; what to wait for."""
+        with self._lock:
+            self._coming = {
+                one: (by, work) for one, (by, work) in self._coming.items() if not work.done()
+            }
+            found = self._found.get(name)
+            if found is not None and self._is_good(found):
+                return None
+            if name in self._coming:
+                return self._coming[name][1]
+            mine = sum(by == account for by, _ in self._coming.values())
+            if len(self._coming) >= _AT_ONCE or mine >= _PER_ACCOUNT:
+                return None  # it says missing, and the tenant asks again
+            work = self._pool.submit(self._fetch, name, spec)
+            self._coming[name] = (account, work)
+            return work
+
+    def _fetch(self, name: str, spec: LeaseSpec) -> None:
+        try:
+            found = _Found(self._clock(), self._fetched(name, spec))
+        except Refused as refused:
+            found = _Found(self._clock(), refused=refused)
+        except (RunnerError, LocalError, OSError):
+            line = "the images cannot be fetched now; try later"
+            found = _Found(self._clock(), refused=Refused(Code.AGENT_NOT_READY, line))
+        with self._lock:
+            self._found[name] = found
+            self._found.move_to_end(name)
+            while len(self._found) > _KEPT:
+                self._found.popitem(last=False)
+
+    def _fetched(self, name: str, spec: LeaseSpec) -> Mapping[str, str]:
+        open_ones = [each for each in spec.services if each.registry is None]
+        names = {each.name: self._runner.resolve(each.image) for each in open_ones}
+        if not names:
+            return names
+        key, most = (MODULE, "fetch", name), self._most
+        with self._capacity.lock:
+            most = min(most, self._capacity.left_to_offer(Resource.DISK))
+            hold = Hold(Kind.OFFERED, Amounts(disk=most), by=f"{MODULE} images")
+            if most <= 0 or not self._capacity.reserve(key, hold):
+                raise Refused(Code.DISK_TAKEN, "there is no room on this provider's disk now")
+        try:
+            # Of one that wants credentials nothing is fetched, so it stands for no image here.
+            self._runner.fetch(shape(spec, name, names), most=most, seconds=self._seconds)
+        finally:
+            self._capacity.release(key)
+        return names
+
+    def close(self) -> None:
+        """Wait for what is under way, and begin nothing more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

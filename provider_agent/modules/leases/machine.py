@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lease runner, asked apart from the loop: an engine that hangs holds nothing else up.
+
+In each cycle the runner hears what should be there, and says how it is. What it has not said for
+a while counts as down. A lease that the runner has and nobody has judged yet stays: only one that
+has ended for certain is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+
+from provider_agent.errors import RunnerError
+from provider_agent.runners.lease import (
+    Credentials,
+    ImageRoom,
+    Lease,
+    LeaseRunner,
+    LeaseState,
+)
+from teraproof.errors import Refused, TeraproofError
+from teraproof.protocol.errors import Code
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 0.1  # seconds that a cycle waits for the runner
+_STALE = 90.0  # seconds after which what the runner has said is no longer known
+_PAUSE, _MOST_PAUSE = 10.0, 300.0  # seconds before a lease is prepared again
+_THREADS = 4
+
+Make = Callable[[], Lease]
+Logins = Mapping[str, Credentials]
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
+    times: int
+    again: float
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the runner said last: the leases, and those that nobody has judged."""
+
+    states: Mapping[str, LeaseState]
+    strays: frozenset[str]
+    there: frozenset[str]
+    room: ImageRoom
+
+
+class Machine:
+    """See the module. Used by the loop's thread; `states` by any."""
+
+    def __init__(self, runner: LeaseRunner, clock: Callable[[], float] = time.monotonic) -> None:
+        self.runner, self._clock = runner, clock
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="leases")
+        self._workers = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        self._keeping: Future[Looked] | None = None
+        self._told: frozenset[str] = frozenset()
+        self._looked_at: float | None = None
+        self._known: set[str] = set()  # leases of which the runner has spoken in this process
+        self._since: dict[str, tuple[bool, float]] = {}  # whether it runs, and since when
+        self._work: dict[str, Future[None]] = {}
+        self._started: set[str] = set()  # by this process
+        self._failures: dict[str, _Failure] = {}
+        self._logins: dict[str, Logins] = {}
+        self._lock = threading.Lock()
+        #: How the leases were when the runner spoke last.
+        self.states: Mapping[str, LeaseState] = {}
+        #: Leases that the runner has, and that are neither wanted nor over.
+        self.strays: frozenset[str] = frozenset()
+        #: Leases of which the runner has anything.
+        self.there: frozenset[str] = frozenset()
+        #: What images take of the disk.
+        self.room = ImageRoom()
+        #: Why nothing is known of what runs; None while the runner answers.
+        self.trouble: TeraproofError | None = None
+
+    # ------------------------------------------------------------------ the cycle
+
+    def look(self, wanted: Collection[str], over: Collection[str]) -> None:
+        """Have the runner keep what is `wanted` and remove what is `over`, and take in what it
+        says. Anything else that it has stays as it is.
+        """
+        self._harvest(0.0)
+        if self._keeping is None:
+            self._told = frozenset(wanted)
+            self._keeping = self._keeper.submit(self._keep, self._told, frozenset(over))
+            self._harvest(_PATIENCE)
+        for gone in self._since.keys() - set(wanted):
+            self._forget(gone)
+
+    def _keep(self, wanted: frozenset[str], over: frozenset[str]) -> Looked:
+        there = frozenset(self.runner.list())
+        strays = there - wanted - over
+        return Looked(self.runner.keep(wanted | strays), strays, there, self.runner.image_room())
+
+    def _harvest(self, patience: float) -> None:
+        if self._keeping is None:
+            return
+        try:
+            found = self._keeping.result(timeout=patience)
+        except NotYet:
+            if not self._keeping.done():
+                return
+            raise
+        except (RunnerError, OSError) as error:
+            self._keeping = None
+            said = error if isinstance(error, TeraproofError) else RunnerError(str(error))
+            if self.trouble is None:
+                log.warning("leases: %s", said)
+            self.trouble = said
+            for name in self._told:
+                self._see(name, up=False)
+            return
+        except BaseException:
+            self._keeping = None
+            raise
+        self._keeping = None
+        if self.trouble is not None:
+            log.warning("leases: the runner answers again")
+        self.trouble, self._looked_at = None, self._clock()
+        self.states, self.strays, self.there = found.states, found.strays, found.there
+        self.room = found.room
+        for name in self._told:
+            state = found.states.get(name)
+            self._known.add(name)
+            if state is None and name not in self._work:
+                self._started.discard(name)  # its files are gone: it is prepared again
+            self._see(name, up=state is not None and state.wanted and state.running)
+
+    def _see(self, name: str, *, up: bool) -> None:
+        known = self._since.get(name)
+        if known is None or known[0] is not up:
+            self._since[name] = (up, self._clock())
+
+    def _forget(self, name: str) -> None:
+        self._since.pop(name, None)
+        self._known.discard(name)
+        self._started.discard(name)
+        self._failures.pop(name, None)
+        with self._lock:
+            self._logins.pop(name, None)
+
+    # ------------------------------------------------------------------ how a lease is
+
+    def is_known(self, name: str) -> bool:
+        """Whether the runner has said how a lease is, since this process began."""
+        return name in self._known
+
+    def is_up(self, name: str) -> bool:
+        """Whether all containers of a lease run, as far as is known."""
+        return self.is_fresh and self._since.get(name, (False, 0.0))[0]
+
+    def up_for(self, name: str) -> float:
+        """Seconds for which a lease has been up; 0 when it is not."""
+        return self._clock() - self._since[name][1] if self.is_up(name) else 0.0
+
+    def down_for(self, name: str) -> float:
+        """Seconds for which a lease has not been up, or for which nothing is known of it; 0 for one
+        that is up, or that was never looked at.
+        """
+        known = self._since.get(name)
+        if known is None or self.is_up(name):
+            return 0.0
+        since = known[1] if not known[0] else self._looked_at or known[1]
+        return self._clock() - since
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the runner has spoken lately."""
+        return self._looked_at is not None and self._clock() - self._looked_at < _STALE
+
+    def has(self, name: str) -> bool:
+        """Whether the runner has something of a lease."""
+        return name in self.states
+
+    # ------------------------------------------------------------------ preparing
+
+    def prepare(self, name: str, make: Make) -> Exception | None:
+        """Have a lease be prepared and started, once; what went wrong at the last try, if anything.
+
+        To be called in each cycle; `make` is called in another thread.
+        """
+        failure = self._failures.get(name)
+        error = None if failure is None else failure.error
+        work = self._work.get(name)
+        if work is not None and work.done():
+            del self._work[name]
+            error = work.exception()  # type: ignore[assignment]  # threads raise no others
+            if error is None:
+                self._started.add(name)
+                self._failures.pop(name, None)
+            else:
+                self._fail(name, error)
+            return error
+        due = failure is None or failure.again <= self._clock()
+        # A runner that has not heard of a lease may be about to remove it.
+        if work is None and name not in self._started and due and name in self._told:
+            self._work[name] = self._workers.submit(self._prepare, name, make)
+        return error
+
+    def _prepare(self, name: str, make: Make) -> None:
+        runner = self.runner
+        if name in runner.list():
+            try:
+                runner.start(name)
+                return
+            except RunnerError as error:
+                if error.code is Code.CONTAINERS_AWAY:
+                    raise
+        with self._lock:
+            logins = self._logins.get(name)
+        runner.prepare(make(), logins)
+        runner.start(name)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        if not isinstance(error, TeraproofError | OSError):
+            log.error("lease %s", name, exc_info=error)
+        known = self._failures.get(name)
+        times = 1 if known is None else known.times + 1
+        pause = min(_MOST_PAUSE, _PAUSE * 2 ** min(times - 1, 8))
+        self._failures[name] = _Failure(error, times, self._clock() + pause)
+        if known is None or str(known.error) != str(error):
+            log.warning("lease %s cannot be started: %s", name[:12], error)
+
+    def is_hopeless(self, name: str) -> bool:
+        """Whether a lease was refused by the runner: only the tenant can change that."""
+        failure = self._failures.get(name)
+        return failure is not None and isinstance(failure.error, Refused)
+
+    def log_in(self, name: str, logins: Logins) -> None:
+        """Use these credentials for the images of a lease, and try again now. Any thread."""
+        with self._lock:
+            self._logins[name] = {**self._logins.get(name, {}), **logins}
+        self._failures.pop(name, None)
+
+    def logins(self, name: str) -> Logins:
+        """The credentials of a lease. Any thread."""
+        with self._lock:
+            return self._logins.get(name, {})
+
+    def close(self) -> None:
+        """Wait for what is under way. Containers go on."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._keeper.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leases as a module of the agent: its parts put together; see `duty` for what it does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+from provider_agent.core.clock import ChainClock, Drift
+from provider_agent.core.feed import Followed, Source
+from provider_agent.core.funds import Funds
+from provider_agent.core.health import Check
+from provider_agent.core.module import Context, Cycle, Module, Table
+from provider_agent.core.operation import Door, Operation
+from provider_agent.core.pay import Pay
+from provider_agent.core.settings import Section
+from provider_agent.core.trial import StartCheck, Trial
+from provider_agent.modules.leases import engine
+from provider_agent.modules.leases.api import LeasesApi
+from provider_agent.modules.leases.backfill import Backfill
+from provider_agent.modules.leases.chain_view import LeaseView
+from provider_agent.modules.leases.checks import LeaseChecks
+from provider_agent.modules.leases.duty import EVENTS, LeasesDuty
+from provider_agent.modules.leases.heartbeat import Heart
+from provider_agent.modules.leases.images import ImageDesk
+from provider_agent.modules.leases.machine import Machine
+from provider_agent.modules.leases.metrics import LeaseMetrics
+from provider_agent.modules.leases.policy import Policy
+from provider_agent.modules.leases.promises import Promises
+from provider_agent.modules.leases.quotes import QuoteDesk
+from provider_agent.modules.leases.repository import LeasesRepository
+from provider_agent.modules.leases.routes import LeaseRoutes
+from provider_agent.modules.leases.settings import LeasesSettings
+from provider_agent.modules.leases.specs import Specs
+from provider_agent.modules.leases.status import PAY_DECIMALS, PAY_SYMBOL, leases_table
+from provider_agent.modules.leases.stock import MODULE, Stock
+from provider_agent.modules.leases.tables import TABLES
+from provider_agent.modules.leases.taking import Taker
+from provider_agent.modules.leases.tenure import Tenure
+from provider_agent.modules.leases.views import LeaseViews
+from provider_agent.modules.leases.wishes import FOLDER, wishes
+from provider_agent.prover.acceptance.desk import Desk
+from provider_agent.runners.base import MIB
+from provider_agent.store import Store
+from provider_agent.store.tables import Tables
+from teraproof.contracts.base import Event
+from teraproof.contracts.leases import LeasesContract
+from teraproof.contracts.token import TokenContract
+from teraproof.errors import Refused
+from teraproof.protocol import lease_wire, messages
+from teraproof.protocol.errors import Code
+
+log = logging.getLogger(__name__)
+
+_TIDY_EVERY = 600.0  # seconds
+_OLD = 60.0  # seconds without a look at the chain after which nothing is promised
+_REACTION_BLOCKS = 3  # from the look at a state to the transaction that follows from it
+_OPEN_DAYS = 32 * 86_400  # seconds after which no order is open any more
+
+
+class LeasesModule(Module):
+    """Rents this machine out by the second: runs containers, and is paid while they run."""
+
+    name: ClassVar[str] = MODULE
+    tables: ClassVar[Tables] = TABLES
+    section: ClassVar[str] = "leases"
+    settings: ClassVar[type[Section]] = LeasesSettings
+    kept: ClassVar[Sequence[str]] = (FOLDER,)
+
+    def __init__(self, context: Context, place: str) -> None:
+        settings, chain, store = context.settings, context.settings.chain, context.store
+        wanted = settings.section(LeasesSettings)
+        self._keep_seconds = int(settings.agent.keep_results_hours * 3_600)
+        self._leases = leases = LeasesContract(context.pool, place)
+        store.bind(leases=leases.address)
+        self._fleet, self._records = context.fleet, LeasesRepository(store)
+        token = TokenContract(context.pool, leases.payment_token("latest"))
+        pay = Pay.read(token)
+        store.set_meta(PAY_DECIMALS, str(pay.decimals))
+        store.set_meta(PAY_SYMBOL, pay.symbol)
+        records, operator = self._records, context.key.address
+        runner = engine.make_lease_runner(settings, operator)
+        self._machine = machine = Machine(runner)
+        self._images = images = ImageDesk(
+            runner,
+            context.capacity,
+            most=wanted.image_mb * MIB,
+            seconds=wanted.pull_seconds,
+        )
+        self._clock, self._drift = ChainClock(), Drift(chain.clock_margin_seconds)
+        self._stock = stock = Stock(
+            wanted,
+            settings.runner,
+            settings.agent.slots,
+            context.capacity,
+            context.fleet,
+            runner.needs,
+        )
+        self._policy = policy = Policy(wanted, stock, pay, lambda: self._promises.count)
+        self._specs = specs = Specs(records, context.capacity, policy)
+        self._promises = promises = Promises(
+            records,
+            context.capacity,
+            stock,
+            leases,
+            operator,
+            specs.spec,
+            lambda name: machine.has(name),
+            lambda: machine.room,
+        )
+        attempts = context.attempts(MODULE, leases.address, context.short_pause)
+        view = LeaseView(leases, context.capacity)
+        self._lag: Callable[[], int] = lambda: int(chain.confirmations * context.pace.seconds)
+        self._heart = heart = Heart(leases, view, machine, attempts)
+        taker = Taker(
+            store=records,
+            specs=specs,
+            policy=policy,
+            stock=stock,
+            images=images,
+            promises=promises,
+            attempts=attempts,
+            leases=leases,
+            refuse=self._refuse,
+        )
+        self._desk = desk = Desk()
+        data_dir = settings.agent.data_dir
+        self._duty = duty = LeasesDuty(
+            store=records,
+            view=view,
+            machine=machine,
+            promises=promises,
+            tenure=Tenure(
+                store=records,
+                settings=wanted,
+                specs=specs,
+                stock=stock,
+                view=view,
+                machine=machine,
+                attempts=attempts,
+                leases=leases,
+                reaction=lambda: int(
+                    (chain.confirmations + _REACTION_BLOCKS) * context.pace.seconds
+                ),
+                now=lambda: duty.now + self._lag(),
+                wishes=lambda: dict(wishes(data_dir)),
+            ),
+            heart=heart,
+            attempts=attempts,
+            clock=self._clock,
+            operator=operator,
+            data_dir=data_dir,
+            take=taker.take,
+            look_back=Backfill(context.feed, context.pace, chain.reorg_window).look,
+            begun=context.capacity.call_in,
+            left=desk.leave,
+            fetching=images.wanted,
+        )
+        self._views = LeaseViews(
+            store=records,
+            specs=specs,
+            machine=machine,
+            chain_id=chain.chain_id,
+            contract=leases.address,
+            owner=lambda: None if duty.standing is None else duty.standing.owner,
+            find=stock.find,
+        )
+        quotes = QuoteDesk(
+            store=records,
+            settings=wanted,
+            specs=specs,
+            policy=policy,
+            stock=stock,
+            images=images,
+            promises=promises,
+            funds=Funds(
+                LeasesContract(context.visitors, leases.address),
+                TokenContract(context.visitors, token.address),
+            ),
+            key=context.key,
+            domain=messages.Domain(chain.chain_id, leases.address),
+            standing=lambda: duty.standing,
+            now=lambda: duty.now + self._lag(),
+            refuse=self._refuse,
+        )
+        self._api = LeasesApi(
+            offer=lambda: policy.offer().to_json(),
+            specs=specs,
+            quotes=quotes,
+            leases=self._views,
+            desk=desk,
+            place_of=self._views.place,
+        )
+        self._metrics = LeaseMetrics(context.metrics)
+        self._tidied_at = 0.0
+        context.activity.add(self.name, self._is_busy)
+
+    @classmethod
+    def build(cls, context: Context) -> Self | None:
+        """None without `chain.leases`, or when nothing has a price."""
+        place = context.settings.chain.leases
+        wanted = context.settings.section(LeasesSettings)
+        return cls(context, place) if place is not None and wanted.is_set else None
+
+    @classmethod
+    def checks(cls, trial: Trial) -> Sequence[StartCheck]:
+        """The contract, what is for rent, and what contains it."""
+        place = trial.settings.chain.leases
+        if place is None or not trial.settings.section(LeasesSettings).is_set:
+            return ()
+        return LeaseChecks(trial, place).all()
+
+    @classmethod
+    def status(cls, store: Store) -> Sequence[str | Table]:
+        """The leases, if there were any."""
+        table = leases_table(LeasesRepository(store))
+        return [table] if table.rows else []
+
+    def close(self) -> None:
+        """Wait for work under way. Containers go on."""
+        self._desk.close()
+        self._images.close()
+        self._machine.close()
+        going = len(self._records.ours())
+        if going:
+            log.info("stopped; %s leases go on in their containers", going)
+
+    # ------------------------------------------------------------------ the cycle
+
+    def contracts(self) -> Sequence[Source]:
+        """Leases are opened, taken and closed there."""
+        return [Followed(self._leases, EVENTS)]
+
+    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        """See the duty."""
+        self._duty.consume(events, again)
+
+    @property
+    def is_idle(self) -> bool:
+        """See the duty."""
+        return self._duty.is_idle
+
+    def reconcile(self, cycle: Cycle) -> None:
+        """See the duty; afterwards, what is late or over is tidied away."""
+        self._drift.see(cycle.head)
+        self._fleet.look()
+        self._duty.reconcile(cycle)
+        self._desk.tick()
+        if time.monotonic() - self._tidied_at > _TIDY_EVERY:
+            self._tidied_at = time.monotonic()
+            now = int(time.time())
+            self._records.drop_open(now - _OPEN_DAYS)
+            self._records.forget_ended(now - self._keep_seconds)
+
+    def measure(self) -> None:
+        """Leases, quotes, the engine."""
+        rows = self._records.ours()
+        self._metrics.show(
+            rows,
+            {row.name for row in rows if self._machine.is_up(row.name)},
+            len(self._promises.quotes()),
+            self._heart.last,
+            engine=self._machine.trouble is None,
+        )
+
+    def _is_busy(self) -> bool:
+        """Whether a lease has what proofs are made with."""
+        held = any(row.devices for row in self._records.ours())
+        return held or (not self._fleet.usable and bool(self._records.ours()))
+
+    def _refuse(self) -> Refused | None:
+        """Why no lease is taken now, whatever it is."""
+        if self._machine.trouble is not None or not self._machine.is_fresh:
+            line = "the container engine of this provider does not answer; try later"
+            return Refused(Code.CONTAINERS_AWAY, line)
+        if self._drift.is_off or self._clock.age() > _OLD:
+            return Refused(Code.AGENT_NOT_READY, "this provider does not follow the chain now")
+        return None
+
+    # ------------------------------------------------------------------ what others see
+
+    def ready(self) -> Sequence[Callable[[], Check]]:
+        """Whether the engine answers and the clock is right."""
+        return [self._drift.check, self._check_engine]
+
+    def _check_engine(self) -> Check:
+        trouble = self._machine.trouble
+        return Check("engine", trouble is None, "" if trouble is None else str(trouble))
+
+    def operations(self, door: Door) -> Sequence[Operation]:
+        """The offer, specifications, quotes, leases and their challenges."""
+        return LeaseRoutes(self._api, door).operations()
+
+    def offer(self) -> dict[str, Any]:
+        """Where the offer is."""
+        return {"leases": {"contract": self._leases.address, "offer": lease_wire.OFFER}}
