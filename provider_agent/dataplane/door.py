@@ -7,7 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -159,10 +159,10 @@ class Door:
         """The bandwidth of a lease: one for its streams and its public ports."""
         return self._meters.setdefault(lease, Meter(self._limits.bytes_per_second))
 
-    @property
-    def leases(self) -> set[bytes]:
-        """Those with open streams."""
-        return set(self._open)
+    def keep(self, leases: Collection[bytes]) -> None:
+        """Ends the streams of all other leases, and forgets these."""
+        for lease in {*self._open, *self._meters} - set(leases):
+            self.end(lease)
 
     def end(self, lease: bytes) -> None:
         """Ends all streams of a lease, which has ended."""

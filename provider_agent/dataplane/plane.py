@@ -199,8 +199,7 @@ class DataPlane:
             log.warning("data plane: leases cannot be looked at: %s", error)
             return
         confirmed = {one.lease: one for one in holdings if one.phase is Phase.CONFIRMED}
-        for lease in self._door.leases - confirmed.keys():
-            self._door.end(lease)
+        self._door.keep(confirmed)
         try:
             await self._public.keep(confirmed)
         except Exception:

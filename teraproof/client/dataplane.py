@@ -362,8 +362,8 @@ def forward(
     """Forwards a port of this machine until it is interrupted. `ready` hears which one."""
 
     async def work() -> None:
-        # Whoever asks in vain finds out now, and not at the first connection.
-        probe = await connect(place, replace(request, what=What.PORT), prover)
+        # Who may not finds out now. The port itself is not tried: some serve one connection.
+        probe = await connect(place, Request(place.lease, What.PORTS), prover)
         await probe.close()
         server = await forwarding(place, prover, request, local_port, say=say)
         ready(int(server.sockets[0].getsockname()[1]))
