@@ -339,8 +339,9 @@ class LeaseRunner(Protocol):
 
         `most` bytes may be added to the disk, unpacked, all images together; they must be free. So
         hold that much in the ledger before, and then what `image_room` says. The images stay until
-        `remove` or `give_up`, after a restart too. `services` of the lease may change until it is
-        prepared; what counts is its id, and which images it names.
+        `remove` or `give_up`, after a restart too. What counts is the id of the lease and which
+        images it names: all else may change until it is prepared. An image that came without
+        credentials is here for leases of any id. One with credentials is asked for again by each.
 
         Refused with the code `image_unfit`: an image cannot be had, came too slowly or is too
         large. RunnerError with `disk_full`: there is no room. With `image_given_up`: `give_up` or

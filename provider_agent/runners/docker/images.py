@@ -3,7 +3,7 @@
 short (`fetches`).
 
 What this agent has fetched is marked by a file, before it is fetched. The owner's own images have
-none, and stay.
+none, and stay. Another file says of an image that its registry gives it to everybody.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Images:
 
     def __init__(self, engine: Engine, place: Path, space: Space, *, most: int) -> None:
         self._engine, self._place, self._space = engine, place, space
+        self._open = place.with_name("open-images")
         self._most = most
         #: Images that the agent has made itself: their ids by the names that a lease has for them.
         self.own: dict[str, str] = {}
@@ -91,13 +92,16 @@ class Images:
         """
         if pinned in self.own:
             return
-        if self.has(pinned):
-            # It may be here for another tenant, who had a password for it.
-            self._ask(pinned, credentials, work)
-        else:
+        if not self.has(pinned):
             self._mark(pinned, 0)
             work.fetched.add(pinned)
             self._pull(pinned, credentials, work)
+        elif not self._open_of(pinned).exists():
+            # It may be here for another tenant, who had a password for it.
+            self._ask(pinned, credentials, work)
+        if credentials is None:
+            self._open.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._open_of(pinned).touch()
         found = self._look(pinned)
         if found is None:
             raise Refused(Code.IMAGE_UNFIT, f"the registry sent something else than {pinned}")
@@ -131,8 +135,9 @@ class Images:
 
     def touch(self, pinned: str) -> None:
         """It was needed until now."""
+        now = time.time_ns()  # the file system's own times are coarse
         with suppress(FileNotFoundError):
-            os.utime(self._mark_of(pinned))
+            os.utime(self._mark_of(pinned), ns=(now, now))
 
     def delete(self, pinned: str) -> bool:
         """Whether an image that this agent has fetched is gone; one that is in use stays. Raises
@@ -145,12 +150,16 @@ class Images:
         except EngineRefused:
             return False  # a container has it
         self._mark_of(pinned).unlink(missing_ok=True)
+        self._open_of(pinned).unlink(missing_ok=True)
         return True
 
     # ------------------------------------------------------------------ marks
 
     def _mark_of(self, pinned: str) -> Path:
         return self._place / hashlib.sha256(pinned.encode()).hexdigest()
+
+    def _open_of(self, pinned: str) -> Path:
+        return self._open / self._mark_of(pinned).name
 
     def _is_marked(self, pinned: str) -> bool:
         return self._mark_of(pinned).exists()

@@ -104,6 +104,26 @@ def test_not_fetched__another_lease_has_it__its_tenant_is_asked_for(yard: Yard) 
     closed.close()
 
 
+@pytest.mark.parametrize("whose", ["fetched before", "the owner's"])
+def test_open_to_everybody__fetched_under_another_name__no_registry_is_asked(
+    yard: Yard, own: Registry, whose: str
+) -> None:
+    wanted = image(own)
+    if whose == "the owner's":
+        name, _, digest = wanted.partition("@")
+        query = {"fromImage": name, "tag": digest}
+        with yard.runner.engine.stream("POST", "/images/create", query) as stream:
+            assert list(stream.lines())
+    fetch(yard, lease_of(yard, wanted, "spec-1"))
+    own.asked.clear()
+    yard.runner.prepare(lease_of(yard, wanted))
+    yard.runner.give_up("spec-1")
+    assert own.asked == []
+    yard.runner.remove("lease-1")
+    yard.runner.free_images(1 << 60)
+    assert yard.runner._images.has(wanted) is (whose == "the owner's")
+
+
 def test_only_fetched__is_no_lease_that_runs_and_is_listed(yard: Yard, own: Registry) -> None:
     fetch(yard, lease_of(yard, image(own)))
     assert yard.runner.list() == ("lease-1",)
