@@ -358,7 +358,7 @@ class LeaseRig:
 
     def active(self, one: LeaseSpec | None = None, **changes: Any) -> LeaseTerms:
         """A lease that runs."""
-        terms = self.hire(self.quote(one, **changes))
+        terms = self.hire(self.quote(one, **changes), min(3_600, changes.get("term", 3_600)))
         self.until(lambda: self.status() is LeaseStatus.ACTIVE, "ready lease")
         return terms
 
@@ -393,12 +393,12 @@ class LeaseRig:
         return self.terms.lease_id().hex()
 
     def seconds(self) -> int:
-        """Seconds that the contract counts for the lease of the test: (due, paid, affordable)."""
+        """Seconds that rent is due for, for the lease of the test."""
         return int(self.leases.read("account", self.terms.abi_tuple())[0])
 
     def locked(self) -> int:
         """TPF wei of the owner that are locked."""
-        return int(self.deployment.staking.read("pool", self.owner.address)[2])
+        return int(self.deployment.staking.read("pool", self.owner.address)[1])
 
 
 @contextmanager
