@@ -100,13 +100,16 @@ def ip(line: str) -> None:
 
 
 class Daemon:
-    """One engine with a data root of its own. `place` is an empty directory with a short path."""
+    """One engine with a data root of its own. `place` is an empty directory with a short path;
+    `path` is where the engine finds its tools.
+    """
 
-    def __init__(self, place: Path, namespace: Namespace, *options: str) -> None:
+    def __init__(self, place: Path, namespace: Namespace, *options: str, path: str = TOOLS) -> None:
         self.place, self.namespace, self._options = place, namespace, options
+        self._path = path
         self.socket = place / "s"
         self.process: subprocess.Popen[bytes] | None = None
-        self.cgroup = f"/teraproof-{os.getpid()}"
+        self.cgroup = f"/teraproof-{place.name}"
 
     def start(self) -> None:
         """Starts it, as often as a service manager would, and waits until it answers."""
@@ -136,7 +139,7 @@ class Daemon:
         with self.namespace.entered(), open(self.place / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [shutil.which(command[0], path=TOOLS) or command[0], *command[1:]],
-                env={"PATH": TOOLS, "HOME": str(self.place)},
+                env={"PATH": self._path, "HOME": str(self.place)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
