@@ -19,6 +19,8 @@ from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import ChainError
 
 MAX_HEADER = 1024  # bytes that the contract takes
+# EIP-2935: where chains keep hashes of earlier blocks than BLOCKHASH and ArbSys reach.
+HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935"
 ZERO = bytes(32)
 
 # In the order of the header. What is a number is written without leading zeros; the rest are the

@@ -8,6 +8,7 @@ from pathlib import Path
 from scripts.deployment.plan import NEAR_BLOCKS, Plan
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import CommandError
+from teraproof.headers import HISTORY
 from teraproof.market.chain import Chain
 from teraproof.market.registry import Registry, load, missing_code, path_of
 from teraproof.market.ui import Ui
@@ -17,8 +18,6 @@ from teraproof.rpc.errors import ChainError
 _ARB_SYS = "0x0000000000000000000000000000000000000064"
 _ARB_BLOCK_NUMBER = "0xa3b1b31d"
 _ARBITRUM = 2  # Benchmark's randomness source
-# EIP-2935: where chains keep hashes of earlier blocks than BLOCKHASH and ArbSys reach.
-HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935"
 
 
 def check_network(plan: Plan, chain: Chain) -> None:

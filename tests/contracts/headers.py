@@ -25,8 +25,9 @@ import boa
 import rlp
 from eth_utils.crypto import keccak
 
-HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935"
-# The system contract of EIP-2935, as it stands on every chain that has it.
+from teraproof.headers import HISTORY
+
+# The code of the history contract, as it stands on every chain that has it.
 HISTORY_CODE = bytes.fromhex(
     "3373fffffffffffffffffffffffffffffffffffffffe14604657602036036042575f35600143038111604257611fff"
     "81430311604257611fff9006545f5260205ff35b5f5ffd5b5f35611fff60014303065500"

@@ -21,20 +21,15 @@ from eth_utils.crypto import keccak
 from pyrevm import EVM, AccountInfo, BlockEnv, CfgEnv, Env
 from vyper.compiler.output import build_abi_output, build_layout_output
 
+from teraproof.headers import HISTORY
 from tests.contracts.codec import Event, Function
 from tests.contracts.deploy import compiled_by_boa
+from tests.contracts.headers import HISTORY_CODE, HISTORY_REACH
 
 ERROR_SELECTOR = keccak(text="Error(string)")[:4]
 OUTPUT = re.compile(r"^Revert \{ gas_used: \d+, output: 0x([0-9a-f]*) \}")
 STATIC_SENDER = "0x" + "00" * 19 + "01"
 
-# EIP-2935: code and address of the contract that remembers 8,191 block hashes.
-HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935"
-HISTORY_CODE = bytes.fromhex(
-    "3373fffffffffffffffffffffffffffffffffffffffe14604657602036036042575f35600143038111604257"
-    "611fff81430311604257611fff9006545f5260205ff35b5f5ffd5b5f35611fff60014303065500"
-)
-HISTORY_LENGTH = 8_191
 SPACING = 257  # blocks from one made here to the next
 
 # A planted fault or a mutant may be larger than a chain would take; `make size` holds the sizes.
@@ -181,8 +176,8 @@ class Revm:
         """Put a block's hash into the history; it can be read SPACING blocks later."""
         value = int.from_bytes(block_hash, "big")
         if self.journal is not None:
-            self.journal.append(("hash", number % HISTORY_LENGTH, value))
-        self.evm.insert_account_storage(HISTORY, number % HISTORY_LENGTH, value)
+            self.journal.append(("hash", number % HISTORY_REACH, value))
+        self.evm.insert_account_storage(HISTORY, number % HISTORY_REACH, value)
 
     def snapshot(self) -> Any:
         kept = self.evm.snapshot(), self._time, self.number

@@ -16,10 +16,11 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
+from teraproof.headers import HISTORY
 from tests.contracts import headers
 from tests.contracts.actions import go_to
 from tests.contracts.deploy import Contract, deployer_of
-from tests.contracts.headers import FORKS, HISTORY, HISTORY_CODE, HISTORY_REACH
+from tests.contracts.headers import FORKS, HISTORY_CODE, HISTORY_REACH
 from tests.support.anvil import Anvil
 
 pytestmark = pytest.mark.invariant("I-14")

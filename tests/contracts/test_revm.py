@@ -11,6 +11,7 @@ import pytest
 from eth_abi.abi import decode, encode
 from eth_utils.address import to_checksum_address
 
+from teraproof.headers import HISTORY
 from tests.contracts import headers
 from tests.contracts.codec import Function, members, split_members
 from tests.contracts.deploy import (
@@ -161,7 +162,7 @@ def replay(journal: list[tuple[Any, ...]]) -> None:
         if what == "block":
             boa.env.evm.patch.timestamp, boa.env.evm.patch.block_number = rest
         elif what == "hash":
-            boa.env.set_storage(headers.HISTORY, *rest)
+            boa.env.set_storage(HISTORY, *rest)
         elif what == "keep":
             kept[rest[0]] = boa.env.evm.snapshot()
         elif what == "undo":

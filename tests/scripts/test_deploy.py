@@ -14,10 +14,11 @@ import pytest
 from scripts.deployment import deployer, verify
 from scripts.deployment import plan as plans
 from scripts.deployment.artifacts import Artifact
-from scripts.deployment.checks import HISTORY, check_network, current
+from scripts.deployment.checks import check_network, current
 from scripts.deployment.deployer import Deployment
 from scripts.deployment.plan import Plan
 from teraproof.errors import CommandError
+from teraproof.headers import HISTORY
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
 from teraproof.market.registry import Registry
