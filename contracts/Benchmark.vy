@@ -5,8 +5,8 @@
 """
 @title Proof-of-GPU
 @license AGPL-3.0-only
-@notice Proves on chain how many exact integer operations a second a provider's GPUs
-        do. Windows come unannounced: a block that chance picks opens one and gives
+@notice Proves on chain how many exact integer operations per second a provider's
+        GPUs do. Windows come unannounced: a block that chance picks opens one and gives
         the beacon. In the window, the same for all, providers commit to as many rounds
         of matrix products as they can do; a block that is named after it draws the
         entries that each must show, and the contract computes those entries itself.
@@ -332,7 +332,7 @@ def _settle(provider: address, proof: uint256) -> bool:
     """
     @dev Settles a proof that is not. Emissions does it through `take`; where Staking
          does not know Emissions any more there is nobody to pay, and the stake must
-         not wait for ever. Tells whether the stake is still held.
+         not wait without end. Tells whether the stake is still held.
     """
     is_scored: bool = proofs._is_scored(proof)
     is_over: bool = not proofs._is_open(proof)

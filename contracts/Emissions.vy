@@ -101,7 +101,7 @@ def __init__(
     @param staking The stake pools.
     @param benchmark The scores and the epochs; the schedule begins at its genesis.
     @param owner The timelock.
-    @param rate TPF wei a second before the first halving.
+    @param rate TPF wei per second before the first halving.
     @param halving Seconds from one halving to the next.
     @param max_accrual Seconds of the schedule that an epoch has at most.
     @param ops_per_tpf Integer operations per second that a TPF of stake backs.
@@ -434,7 +434,7 @@ def _accrued_between(since: uint256, opened_at: uint256) -> uint256:
 @view
 def _part(epoch: uint256, use: uint256) -> uint256:
     """
-    @dev TPF wei of an epoch for a use; 0 for a number that is no use.
+    @dev TPF wei of an epoch for a use; 0 for a number that is not one.
     """
     return self._emission(epoch) * self._weight(epoch, use) // MAX_BPS
 
@@ -458,7 +458,7 @@ def _reward(
 @view
 def _weight(epoch: uint256, use: uint256) -> uint256:
     """
-    @dev In 1/10,000; 0 for a number that is no use, however large.
+    @dev In 1/10,000; 0 for a number that is not a use, however large.
     """
     if use == CAPACITY:
         return scales._weight(checkpoints._at(SCALE, epoch))

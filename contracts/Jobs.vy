@@ -34,6 +34,7 @@ from ethereum.ercs import IERC20
 from snekmate.auth import ownable
 from snekmate.utils import eip712_domain_separator as eip712
 
+from .deals import auction
 from .deals import collateral
 from .deals import config
 from .deals import contest
@@ -302,7 +303,12 @@ def accept(terms: IJobs.Terms, proof: DynArray[bytes32, 32] = []) -> uint256:
     if terms.order.allow_root != empty(bytes32):
         eligibility._check_listed(provider, terms.order.allow_root, proof)
     eligibility._reserve(provider, terms.order.min_score)
-    price: uint256 = job_terms._price(terms.order, elapsed)
+    price: uint256 = auction._price(
+        terms.order.start_price,
+        terms.order.max_price,
+        convert(terms.order.auction, uint256),
+        elapsed,
+    )
     job_book._write(job, job_terms._assigned_word(provider, paused))
     escrow._pay(terms.requester, terms.order.max_price - price)
     log IJobs.Accepted(
@@ -426,8 +432,10 @@ def expire(terms: IJobs.Terms):
     ), "jobs: deadline not passed"
     job_book._write(job, job_terms.EXPIRED)
     eligibility._free(taken.provider, terms.order.min_score)
-    refund: uint256 = job_terms._price(
-        terms.order,
+    refund: uint256 = auction._price(
+        terms.order.start_price,
+        terms.order.max_price,
+        convert(terms.order.auction, uint256),
         taken.assigned_at - convert(terms.posted_at, uint256) - taken.paused,
     )
     escrow._pay(terms.requester, refund)

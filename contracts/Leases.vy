@@ -27,7 +27,7 @@
         I-11 fee and grace are stored with the deal, later changes do not reach it;
         I-12 nobody gets richer at another's cost: rent, refund and fee are the whole
              deposit, and only who left without notice loses collateral;
-        I-15 a deadline decides for who did its duty, whatever the others do.
+        I-15 a deadline decides for whoever did its duty, whatever the others do.
 @dev A lease's id is the digest of its terms, hashed in place: an internal function
      would copy them once more. What the chain keeps is in deals/lease_book; terms
      travel in events and calldata.
@@ -310,7 +310,7 @@ def accept(
     @notice Takes an open lease at the rate of this moment and locks collateral.
     @param terms The lease.
     @param proof Merkle path to the provider's owner address, if the order has a list.
-    @return The rate in payment token units a second.
+    @return The rate in payment token units per second.
     """
     paused: uint256 = config._check_not_paused()
     lease: bytes32 = keccak256(abi_encode(terms))

@@ -28,7 +28,7 @@ def __init__(
     executors: DynArray[address, max_value(uint8)],
 ):
     """
-    @notice Sets the delay and the roles; there is no admin beside itself.
+    @notice Sets the delay and the roles; there is no admin but itself.
     @param minimum_delay Seconds between a proposal and its execution.
     @param proposers Accounts that may propose and cancel.
     @param executors Accounts that may execute; the zero address means anyone.

@@ -78,7 +78,7 @@ def __init__(
 @external
 def set_minter(minter: address):
     """
-    @notice Names the minter, once and for ever (the deployer while it sets up, or
+    @notice Names the minter, once, permanently (the deployer while it sets up, or
             the owner).
     @param minter The emissions contract.
     """

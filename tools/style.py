@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lint of docs/style.md: patterns that puzzle a reader, and sentences that are too long.
 
-It looks at documents, and at the docstrings, comments and texts of Python sources.
+It looks at documents, at the docstrings, comments and texts of Python sources, and at the comments
+and docstrings of contracts.
 
 python -m tools.style [FILE ...]      name every fault, of these files or of all
 """
@@ -13,7 +14,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ EXEMPT = (
     "tests/tooling/test_style.py",
     "teraproof/contracts/",  # made from the contracts
 )
-# Their texts are those of contracts, which are measured and mutated; so only comments and
+# Their texts are those of contracts, which are part of the code on a chain; so only comments and
 # docstrings count.
 QUOTING = ("tests/contracts/",)
 LONGEST = 25  # words of a sentence in a document
@@ -141,6 +142,18 @@ def faults_in_source(file: str, text: str) -> Iterator[Place]:
             said = node.value if isinstance(node, ast.Expr) else None
         if isinstance(said, ast.Constant) and isinstance(said.value, str) and " " in said.value:
             yield from faults_in_text(file, said.value, said.lineno)
+    yield from _faults_in_comments(file, text)
+
+
+def faults_in_contract(file: str, text: str) -> Iterator[Place]:
+    """The patterns in the docstrings and comments of a Vyper source, whose tokens are Python's."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.STRING and token.string.startswith('"""'):
+            yield from faults_in_text(file, token.string.strip('"'), token.start[0])
+    yield from _faults_in_comments(file, text)
+
+
+def _faults_in_comments(file: str, text: str) -> Iterator[Place]:
     block: list[str] = []
     begun = last = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -165,9 +178,17 @@ def all_faults(files: Iterable[str] = ()) -> list[Place]:
         name = path.relative_to(ROOT).as_posix()
         if name.startswith(EXEMPT) or (wanted and name not in wanted):
             continue
-        look = faults_in_document if path.suffix == ".md" else faults_in_source
+        look = _LOOKS[path.suffix]
         found += sorted(set(look(name, path.read_text())))
     return found
+
+
+_LOOKS: dict[str, Callable[[str, str], Iterator[Place]]] = {
+    ".md": faults_in_document,
+    ".py": faults_in_source,
+    ".vy": faults_in_contract,
+    ".vyi": faults_in_contract,
+}
 
 
 def _files() -> Iterator[Path]:
@@ -175,6 +196,7 @@ def _files() -> Iterator[Path]:
         yield from sorted(ROOT.glob(glob))
     for place in SOURCES:
         yield from sorted((ROOT / place).rglob("*.py"))
+    yield from sorted((ROOT / "contracts").rglob("*.vy*"))
 
 
 def main(argv: Sequence[str]) -> int:

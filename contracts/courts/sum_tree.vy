@@ -11,9 +11,9 @@
         it stood when the period before ended, and can read that until the next period
         ends. So nobody changes a tree after having seen what it decides, and no call
         changes what a point finds.
-@dev Four children a node, which is one word: the seats below its first three children;
-     what a point leaves of them is below the fourth. One read a level. A leaf keeps its
-     number for ever, and its digits to the base of four are the way down to it. A tree
+@dev Four children per node, which is one word: the seats below its first three children;
+     what a point leaves of them is below the fourth. One read per level. A leaf keeps its
+     number without end, and its digits to the base of four are the way down to it. A tree
      has as many levels as the largest number has digits, in each period its own.
 
      Key of a node: level 1 (above the leaves) and up << 32 | the digits above it; 0 has

@@ -15,7 +15,7 @@ def _price(
     start: uint256, highest: uint256, seconds: uint256, elapsed: uint256
 ) -> uint256:
     """
-    @dev The price after so many seconds that were not paused, rounded down.
+    @dev The price when `elapsed` seconds were not paused, rounded down.
     """
     if elapsed >= seconds:
         return highest

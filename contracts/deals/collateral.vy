@@ -66,7 +66,7 @@ def _lock(
     min_stake: uint256,
 ) -> (address, uint256):
     """
-    @dev Locks for a deal that may last so many seconds from now. Returns the
+    @dev Locks for a deal that may last `duration` seconds from now. Returns the
          provider behind the operator, and the consent that binds them.
     """
     return extcall STAKING.lock(

@@ -21,6 +21,7 @@
      of a disputed job whose operator was convicted, as its bonds are still with the court.
 """
 
+from . import auction
 from . import collateral
 from . import eligibility
 from . import escrow
@@ -199,8 +200,10 @@ def convict(
         provider = taken.provider
         since = taken.assigned_at
         until = block.timestamp
-        price = job_terms._price(
-            terms.order,
+        price = auction._price(
+            terms.order.start_price,
+            terms.order.max_price,
+            convert(terms.order.auction, uint256),
             taken.assigned_at
             - convert(terms.posted_at, uint256)
             - taken.paused,

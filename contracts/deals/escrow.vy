@@ -155,7 +155,7 @@ def _take_in(amount: uint256, from_credit: bool):
 @internal
 def _pay(account: address, amount: uint256):
     """
-    @dev Credits a part of an escrow to who earned it, or gets it back.
+    @dev Credits a part of an escrow to whoever earned it, or gets it back.
     """
     ledger._credit(account, amount)
 

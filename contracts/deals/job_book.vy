@@ -11,6 +11,7 @@
 """
 
 from ..interfaces import IJobs
+from . import auction
 from . import job_terms
 
 # In one reading.
@@ -52,7 +53,7 @@ def states(jobs: DynArray[bytes32, MOST_JOBS]) -> DynArray[uint256, MOST_JOBS]:
 @internal
 def _write(job: bytes32, word: uint256):
     """
-    @dev Writes a job down.
+    @dev Keeps the word of a job.
     """
     self.state[job] = word
 
@@ -83,8 +84,10 @@ def _recorded(
         (convert(keccak256(abi_encode(record)), uint256) & ~(2**8 - 1))
         | status
     ), "jobs: not the attested record"
-    return job, job_terms._price(
-        terms.order,
+    return job, auction._price(
+        terms.order.start_price,
+        terms.order.max_price,
+        convert(terms.order.auction, uint256),
         convert(record.assigned_at, uint256)
         - convert(terms.posted_at, uint256)
         - convert(record.paused, uint256),

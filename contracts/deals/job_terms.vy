@@ -113,21 +113,6 @@ def _is_judged(judged: uint256) -> bool:
 
 @internal
 @pure
-def _price(order: IJobs.Order, elapsed: uint256) -> uint256:
-    """
-    @dev The price after so many seconds that were not paused, rounded down.
-    """
-    auction: uint256 = convert(order.auction, uint256)
-    if elapsed >= auction:
-        return order.max_price
-    return (
-        order.start_price
-        + (order.max_price - order.start_price) * elapsed // auction
-    )
-
-
-@internal
-@pure
 def _status(word: uint256) -> uint256:
     """
     @dev The status in a state word.

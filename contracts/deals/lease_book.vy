@@ -4,7 +4,7 @@
 """
 @title What the chain keeps of a lease
 @license AGPL-3.0-only
-@notice One word a lease, and a second one for what not every lease has: a notice, a
+@notice One word per lease, and a second one for what not every lease has: a notice, a
         suspension, an accusation. A lease that ends is forgotten: its event says how.
         Nothing can bring it back, as its terms hold the time at which it was opened.
 @dev Words packed by hand, low bits first:

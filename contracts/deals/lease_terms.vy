@@ -103,8 +103,8 @@ def _made(
 @pure
 def _elapsed(made: uint256, now: uint256, paused: uint256) -> uint256:
     """
-    @dev Seconds of the auction until now; those in which new leases were paused, of
-         which there were so many in total, do not count.
+    @dev Seconds of the auction until now; those in which new leases were paused do
+         not count.
     """
     return (
         now - (made & _MASK_40) - (paused - ((made >> _PAUSED_AT) & _MASK_40))
@@ -133,7 +133,7 @@ def _fee(made: uint256, rent: uint256) -> uint256:
 @pure
 def _start_rate(money: uint256) -> uint256:
     """
-    @dev Payment token units a second at first.
+    @dev Payment token units per second at first.
     """
     return money & _MASK_80
 
@@ -142,7 +142,7 @@ def _start_rate(money: uint256) -> uint256:
 @pure
 def _max_rate(money: uint256) -> uint256:
     """
-    @dev Payment token units a second when the auction ends.
+    @dev Payment token units per second when the auction ends.
     """
     return (money >> _MAX_RATE_AT) & _MASK_80
 
@@ -223,7 +223,7 @@ def _min_score(backing: uint256) -> uint256:
 @pure
 def _rate(money: uint256, times: uint256, elapsed: uint256) -> uint256:
     """
-    @dev The rate after so many seconds of the auction, rounded down.
+    @dev The rate when `elapsed` seconds of the auction have passed, rounded down.
     """
     return auction._price(
         self._start_rate(money),

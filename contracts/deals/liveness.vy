@@ -7,7 +7,7 @@
 @notice A provider's operator sends one heartbeat for any number of leases. It feeds a
         count of live seconds, `live(t) = acc + min(t - last, MAX_GAP)`; a heartbeat sets
         `acc = live(now), last = now`. The count never goes back and grows by at most a
-        second a second, so time in which nobody was heard of is not paid (I-6).
+        second per second, so time in which nobody was heard of is not paid (I-6).
 @dev A provider has a number from its first deal on. Word packed by hand, low bits first:
      pulse    acc 32 | last 40 | provider 160
      So one read gives the live seconds and the address, and a lease keeps 32 bits.
@@ -90,7 +90,7 @@ def _number(provider: address) -> uint256:
     number: uint256 = self.number_of[provider]
     if number == 0:
         number = self._count + 1
-        # Without a reason, which takes room: nobody pays for so many.
+        # Without a reason, which takes room: nobody pays for 2**32 of them.
         assert number <= _MASK_32
         self._count = number
         self.number_of[provider] = number

@@ -116,7 +116,7 @@ def _now(terms: ILeases.LeaseTerms) -> Now:
     affordable: uint256 = kept.deposited // rate
     seconds: uint256 = 0
     if not in_grace:
-        # Live seconds of a time that has passed may be told lower than they were.
+        # Live seconds of a time that has passed may be given lower than they were.
         seconds = max(min(earned, affordable), kept.paid)
     return Now(
         id=lease,

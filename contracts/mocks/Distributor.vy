@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 # pragma version 0.4.3
 """
-@title A later use of the emission, for tests: it shares out whatever it is told
+@title A later use of the emission, for tests: it shares out what its caller says
 @license AGPL-3.0-only
 """
 

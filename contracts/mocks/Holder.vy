@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 # pragma version 0.4.3
 """
-@title A manager that holds, settles and rewards as it is told, for tests
+@title A manager that holds, settles and rewards as its caller says, for tests
 @license AGPL-3.0-only
 @dev It stands in for Benchmark and Emissions together, and is the minter.
 """

@@ -44,8 +44,8 @@ def draw(
     done: uint256,
 ):
     """
-    @notice Draws the provider's epoch, but only a draw that asks for none of the rounds
-            that it has not done.
+    @notice Draws the provider's epoch, but only a draw that asks for no round that it
+            has not done.
     @param provider The cheat's owner address.
     @param header RLP header of the named block.
     @param done Rounds that it has done.

@@ -4,7 +4,7 @@
 @title Upgradable dollar, the implementation, for gas figures
 @license AGPL-3.0-only
 @notice Checks a pause flag and a blacklist on every transfer. The blacklist is
-        the top bit of a balance, so only the spender's check reads a slot that
+        the top bit of a balance, so only the spender's check takes a slot that
         the transfer does not touch anyway. No permit: only figures need this.
 @dev Called by delegation; the first two slots are the proxy's.
 """

@@ -54,7 +54,7 @@ def __init__(
 @internal
 def _lock(operator: address, provider: address) -> uint256:
     """
-    @dev Locks the bond anew; the last second of the lock.
+    @dev Locks the bond again; the last second of the lock.
     """
     until: uint256 = block.timestamp + BOND_LIFE
     # Does nothing where there is none, or anyone has released an expired one.

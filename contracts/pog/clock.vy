@@ -96,7 +96,7 @@ def __init__(
         chance_ppm >= 1 and chance_ppm <= MILLION
     ), "benchmark: chance out of bounds"
     # Of two boundaries never more than one can be presented at a time, and enough of
-    # the window is left to who learns of it last.
+    # the window is left to whoever learns of it last.
     assert (
         open_period > 0 and open_period < slot and open_period <= window // 2
     ), "benchmark: open period out of bounds"
@@ -200,7 +200,7 @@ def draw(epoch: uint256, header: Bytes[header_proof.MAX_HEADER]):
 @internal
 def _add_to_total(epoch: uint256, effective: uint256):
     word: uint256 = self.facts[epoch]
-    # Scores are below 2**75, and there is one a provider: no total reaches 2**112.
+    # Scores are below 2**75, and one per provider: no total reaches 2**112.
     self.facts[epoch] = word + (effective << TOTAL_AT)
 
 

@@ -224,8 +224,8 @@ def _entry(
          the tenth lane. The lanes of the three phases stay where they are in both
          words, so those lanes begin at bits 216, 232 and 248: the last one holds
          just the 8 bits that count, and nothing needs a shift before it is summed.
-         What a lane grows by in sixteen words stays below 2**22, so none of the
-         nine below it spills over.
+         What a lane grows by in sixteen words stays below 2**22, so the nine
+         below it do not spill over.
     """
     row: uint256 = i << 128
     column: uint256 = j << 128

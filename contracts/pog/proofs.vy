@@ -5,7 +5,7 @@
 @title Proofs: what providers have committed to, and its openings
 @license AGPL-3.0-only
 @notice A proof is a commitment to rounds of matrix products. The epoch's draw names the
-        entries that it must show; each opening is checked by computing its entry anew.
+        entries that it must show; each opening is checked by computing its entry again.
         The last one makes the score.
 @dev Word packed by hand, low bits first:
      proof    epoch 32 | rounds 32 | verified 8 | settled 8 | bond until 40 |
@@ -38,7 +38,7 @@ struct Session:
 
 
 MAX_SAMPLES: constant(uint256) = 64
-# So many openings fit into one transaction.
+# As many as fit into one transaction.
 MAX_OPENINGS: constant(uint256) = 8
 MASK_8: constant(uint256) = 2**8 - 1
 MASK_32: constant(uint256) = 2**32 - 1

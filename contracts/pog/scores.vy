@@ -7,10 +7,10 @@
 @notice I-7: a score needs every sample of a commitment verified; it ends SCORE_LIFE
         after its epoch, or with the next failure. What it is good for is bounded by
         stake: the part of it that stake backs is the effective score, which shares
-        the epoch's reward; how much a TPF backs is told by Emissions, by epoch.
+        the epoch's reward; Emissions says how much a TPF backs, by epoch.
 @dev Word packed by hand, low bits first:
      result   score 80 | effective 80 | epoch 32 | until 40
-     One a provider, overwritten by its next one.
+     One per provider, overwritten by its next one.
 """
 
 from ..interfaces import IBenchmark

@@ -8,8 +8,8 @@
         no call, whoever makes it and whenever. One source for a deployment, since
         chains differ: prevrandao, which whoever proposes the block can only withhold;
         the block's hash, where prevrandao is constant; or the hash by ArbSys, where
-        BLOCKHASH and block.number follow another chain. Who can bias each is told in
-        docs/soundness.md.
+        BLOCKHASH and block.number follow another chain. docs/soundness.md says who
+        can bias each.
 @dev For separate purposes take hashes of the value with separate tags.
 """
 

@@ -5,7 +5,7 @@
 @title Values by epoch
 @license AGPL-3.0-only
 @notice Series of values of 192 bits. A checkpoint holds from its first epoch until the
-        next one begins, so what was in force in an epoch can be read for ever.
+        next one begins, so what was in force in an epoch can be read without end.
 @dev Checkpoint, low bits first: first epoch 32 | values 192 | its number 32
 """
 

@@ -4,7 +4,7 @@
 """
 @title A schedule that accrues by the second, and halves
 @license AGPL-3.0-only
-@notice RATE a second until the first halving, half of it until the second, and so on:
+@notice RATE per second until the first halving, half of it until the second, and so on:
         together at most twice the first period.
 """
 
@@ -12,11 +12,11 @@ MAX_TIME: constant(uint256) = 100 * 366 * 86_400
 
 # Unix seconds at which the schedule begins.
 START: public(immutable(uint256))
-# TPF wei a second before the first halving.
+# TPF wei per second before the first halving.
 RATE: public(immutable(uint256))
 # Seconds from one halving to the next.
 HALVING: public(immutable(uint256))
-# TPF wei that accrue in all.
+# TPF wei that accrue in total.
 WHOLE: immutable(uint256)
 
 
@@ -25,7 +25,7 @@ def __init__(start: uint256, rate: uint256, halving: uint256, most: uint256):
     """
     @notice Fixes the schedule.
     @param start Unix seconds.
-    @param rate TPF wei a second before the first halving.
+    @param rate TPF wei per second before the first halving.
     @param halving Seconds from one halving to the next.
     @param most TPF wei that the whole schedule must not exceed, below 2**96: so no
            product of the rate can overflow.

@@ -10,7 +10,7 @@
 @dev The word `ages` of a pool, low bits first:
      seized 128 | active generation 32 | unbonding generation 32
      What was ever seized stands here, since a seizure and a rebase write the same
-     word. The pools read the words where they are, and write none of them.
+     word. The pools read the words where they are, and do not write them.
 """
 
 from . import shares

@@ -8,7 +8,7 @@
         limits, expires within MAX_LOCK, and cannot be seized after that; a seizure
         takes at most its lock, from the owner's shares alone. An expired lock is
         released by anyone.
-        I-12: a bounty is for who proved a fault of another; nobody gets one for a
+        I-12: a bounty is for whoever proved a fault of another; nobody gets one for a
         fault of its own.
 @dev Words packed by hand, low bits first:
      lock     amount 128 | expires at 64
@@ -137,9 +137,9 @@ def seize(
 ) -> uint256:
     """
     @notice Takes a lock of the caller from the owner's shares: to the victim
-            first, a bounty of the rest to who proved the fault, the remainder
-            is burned, and the bounty too if the provider itself would get it. The
-            owner's limit in all falls by what is taken. An expired or missing lock
+            first, a bounty of the rest to whoever proved the fault, the
+            remainder is burned, and the bounty too if the provider itself would get it. The
+            owner's total limit falls by what is taken. An expired or missing lock
             takes nothing.
     @param provider The provider's owner address.
     @param id The order.
@@ -181,7 +181,7 @@ def seize(
 def fine(provider: address, id: bytes32, amount: uint256) -> uint256:
     """
     @notice Burns a part of a lock of the caller from the owner's shares; the rest stays
-            locked. The owner's limit in all falls by what is taken. An expired or
+            locked. The owner's total limit falls by what is taken. An expired or
             missing lock loses nothing.
     @param provider The provider's owner address.
     @param id The order.
@@ -254,7 +254,7 @@ def _lower(
 @internal
 def _take(provider: address, amount: uint256) -> uint256:
     """
-    @dev Takes TPF out of the owner's shares, and lowers the owner's limit in all: it is
+    @dev Takes TPF out of the owner's shares, and lowers the owner's total limit: it is
          what the operator can lose until the owner renews it, not only what it can lose
          at once.
     @param provider The provider's owner address.

@@ -12,7 +12,7 @@
 @dev Words packed by hand, low bits first:
      manager  number 16 | permissions 8 | active from 64 | removed at 64
      The permissions of a removed manager stay in its word: whoever had no SLASH
-     before its removal has none after it. One that is announced anew has another
+     before its removal has none after it. One that is announced again has another
      number, so what it held before does not come back to life.
 """
 
@@ -120,7 +120,7 @@ def manager_of(
     @notice Returns what a manager may do and since when, or until when it could.
             Reentrant: Benchmark reads it while it is asked to settle.
     @param manager The contract.
-    @return Permissions, nothing for who is no manager or was removed; the time from
+    @return Permissions, nothing for what is not a manager or was removed; the time from
             which it has or had them, unix seconds; the time of its removal or 0.
     """
     word: uint256 = self.words[manager]
@@ -159,7 +159,7 @@ def _add(
         word == 0 or block.timestamp >= (word >> REMOVED_AT) + UNBONDING
     ), "staking: removed too recently"
     number: uint256 = self.count + 1
-    # Without a reason, which takes room: nobody names so many.
+    # Without a reason, which takes room: nobody names 2**16.
     assert number <= MASK_16
     self.count = number
     self.numbered[number] = manager
@@ -179,7 +179,7 @@ def _is_removed(word: uint256) -> bool:
     """
     @dev Whether a manager was removed.
     @param word Its word.
-    @return False also for who never was one.
+    @return False also for what never was one.
     """
     return word >> REMOVED_AT != 0
 
@@ -193,7 +193,7 @@ def _may(permission: IStaking.Permission) -> bool:
     @return True if all three hold.
     """
     word: uint256 = self.words[msg.sender]
-    # With the time of a removal above it, what is compared is no time that ever comes.
+    # With the time of a removal above it, what is compared never comes.
     return (
         word & (convert(permission, uint256) << PERMISSIONS_AT) != 0
         and block.timestamp >= word >> ACTIVE_AT
@@ -234,7 +234,7 @@ def _number_of(manager: address) -> uint256:
     """
     @dev The number by which a hold names a manager.
     @param manager The contract.
-    @return The number; 0 for who never was one.
+    @return The number; 0 for what never was one.
     """
     return self.words[manager] & MASK_16
 

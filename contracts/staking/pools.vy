@@ -252,8 +252,8 @@ def _reward(provider: address, amount: uint256) -> uint256:
          virtual shares take more than next to nothing of it (I-13).
     @param provider The provider's owner address.
     @param amount TPF wei.
-    @return TPF wei left over: what the virtual shares would take, and all if there
-            are no shares.
+    @return TPF wei left over: what the virtual shares would take, and all without
+            shares.
     """
     active: uint256 = 0
     locked: uint256 = 0
@@ -478,7 +478,7 @@ def _write_assets(provider: address, active: uint256, locked: uint256):
     @param active TPF wei.
     @param locked TPF wei of the owner's that are locked.
     """
-    # Without a reason, which takes room: TPF has less than 2**96 wei in all. What is
+    # Without a reason, which takes room: TPF has less than 2**96 wei together. What is
     # locked was active when it was locked.
     assert active <= MASK_96
     self.assets[provider] = (

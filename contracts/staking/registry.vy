@@ -11,7 +11,7 @@
 @dev Words packed by hand, low bits first:
      binding  provider 160 | nonce of the key's next consent 96
      payout   payout 160 | commission 16 | commission from then on 16 | then 64
-     limits   most per order 128 | most in all 128
+     limits   most per order 128 | most in total 128
      operator key 160 | since when it speaks for the provider 96
      span     of a key that was let go: since when it spoke 128 | until when 128
 """
@@ -109,7 +109,7 @@ def set_operator(
     """
     @notice Replaces the operator key. The old key signs nothing any more, but what it
             has signed of work that was taken before still speaks against the provider.
-    @param operator The new key; the old one may be bound anew.
+    @param operator The new key; the old one may be bound again.
     @param nonce Nonce of the consent: `consent_nonce` of the new operator.
     @param expires Last second at which the consent is accepted.
     @param consent The new operator's EIP-712 OperatorConsent.
@@ -179,7 +179,7 @@ def set_commission(commission_bps: uint256):
 def set_lock_limits(max_lock_per_order: uint256, max_locked: uint256):
     """
     @notice Sets how much of the owner's own stake the operator may put at risk.
-            What is seized later lowers the limit in all by as much.
+            What is seized later lowers the total limit by as much.
     @param max_lock_per_order Most TPF wei that one order may lock.
     @param max_locked Most TPF wei that all orders together may lock.
     """
@@ -286,7 +286,7 @@ def pending_commission(provider: address) -> (uint256, uint256):
 @view
 def lock_limits(provider: address) -> (uint256, uint256):
     """
-    @notice Returns how much the operator may lock, per order and in all.
+    @notice Returns how much the operator may lock, per order and in total.
     @param provider The provider's owner address.
     """
     return self._limits(provider)
@@ -365,7 +365,7 @@ def _limits(provider: address) -> (uint256, uint256):
     """
     @dev How much the operator may lock.
     @param provider The provider's owner address.
-    @return TPF wei per order, and in all.
+    @return TPF wei per order, and in total.
     """
     word: uint256 = self.limits[provider]
     return word & MASK_128, word >> 128
@@ -374,7 +374,7 @@ def _limits(provider: address) -> (uint256, uint256):
 @internal
 def _lower_limit(provider: address, amount: uint256):
     """
-    @dev Lowers the limit in all, down to zero at most.
+    @dev Lowers the total limit, down to zero at most.
     @param provider The provider's owner address.
     @param amount TPF wei.
     """

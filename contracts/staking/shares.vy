@@ -22,7 +22,7 @@ MAX_RATIO: constant(uint256) = 10**10
 # A pool that gets a reward has at least this many shares: the virtual ones would
 # take a millionth of it at most.
 MIN_SHARES: constant(uint256) = VIRTUAL_SHARES * 10**6
-# So many divisions leave nothing of any 128-bit number of shares, and fewer
+# This number of divisions leaves nothing of any 128-bit number of shares, and fewer
 # multiplications lift one share above any 128-bit number of wei.
 WIPED: constant(uint256) = 8
 MASK: constant(uint256) = 2**128 - 1
@@ -144,7 +144,7 @@ def _multiplications(pool_assets: uint256, pool_shares: uint256) -> uint256:
 @pure
 def _divided(amount: uint256, times: uint256) -> uint256:
     """
-    @dev What so many divisions by REBASE leave of a number of shares. Dividing
+    @dev What `times` divisions by REBASE leave of a number of shares. Dividing
          once by the product gives the same as dividing step by step.
     @param amount Shares.
     @param times Divisions.

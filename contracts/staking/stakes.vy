@@ -11,7 +11,7 @@
         I-13 stake that comes while the provider's epoch is not settled waits as an
              entry: it is not in the pool, earns nothing of that epoch and answers
              for nothing of it. Every call settles first, so a reward that is due is
-             paid to who was there before.
+             paid to whoever was there before.
 """
 
 from . import holds

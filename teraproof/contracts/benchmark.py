@@ -323,7 +323,7 @@ class Failed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Settled(Event):
-    """Without a reward; a claimed one is told by Emissions."""
+    """Without a reward; Emissions logs a claimed one."""
 
     epoch: int
     provider: str

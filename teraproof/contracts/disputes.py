@@ -561,7 +561,7 @@ class DisputesContract(Contract):
         return int(value)
 
     def draw_delay(self, block: Block) -> int:
-        """Blocks from the request to the block that draws."""
+        """Blocks until the one that draws."""
         (value,) = self._read(DRAW_DELAY, block)
         return int(value)
 
@@ -591,12 +591,12 @@ class DisputesContract(Contract):
         return int(value)
 
     def close_time(self, block: Block) -> int:
-        """Seconds in which an ended dispute is to be concluded."""
+        """To conclude an ended dispute."""
         (value,) = self._read(CLOSE_TIME, block)
         return int(value)
 
     def max_duration(self, block: Block) -> int:
-        """Seconds that a job which is judged here may run at most."""
+        """That a judged job may run."""
         (value,) = self._read(MAX_DURATION, block)
         return int(value)
 

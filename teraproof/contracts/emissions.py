@@ -219,7 +219,7 @@ class EmissionsContract(Contract):
         return int(value)
 
     def rate(self, block: Block) -> int:
-        """TPF wei a second before the first halving."""
+        """TPF wei per second before the first halving."""
         (value,) = self._read(RATE, block)
         return int(value)
 

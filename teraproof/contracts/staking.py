@@ -147,8 +147,8 @@ class Eip712Domain(NamedTuple):
 
 
 class Manager(NamedTuple):
-    """Permissions, nothing for who is no manager or was removed; the time from which it has or had
-    them, unix seconds; the time of its removal or 0.
+    """Permissions, nothing for what is not a manager or was removed; the time from which it has or
+    had them, unix seconds; the time of its removal or 0.
     """
 
     permissions: int
@@ -164,7 +164,7 @@ class PendingCommission(NamedTuple):
 
 
 class LockLimits(NamedTuple):
-    """Returns how much the operator may lock, per order and in all."""
+    """Returns how much the operator may lock, per order and in total."""
 
     per_order: int
     total: int
@@ -1062,8 +1062,8 @@ class StakingContract(Contract):
             block: The block whose state is read.
 
         Returns:
-            Permissions, nothing for who is no manager or was removed; the time from which it has or
-            had them, unix seconds; the time of its removal or 0.
+            Permissions, nothing for what is not a manager or was removed; the time from which it
+            has or had them, unix seconds; the time of its removal or 0.
         """
         return Manager(*self._read(MANAGER_OF, block, manager))
 
@@ -1119,7 +1119,7 @@ class StakingContract(Contract):
         work that was taken before still speaks against the provider.
 
         Args:
-            operator: The new key; the old one may be bound anew.
+            operator: The new key; the old one may be bound again.
             nonce: Nonce of the consent: `consent_nonce` of the new operator.
             expires: Last second at which the consent is accepted.
             consent: The new operator's EIP-712 OperatorConsent.
@@ -1154,7 +1154,7 @@ class StakingContract(Contract):
 
     def set_lock_limits(self, max_lock_per_order: int, max_locked: int) -> bytes:
         """Sets how much of the owner's own stake the operator may put at risk. What is seized later
-        lowers the limit in all by as much.
+        lowers the total limit by as much.
 
         Args:
             max_lock_per_order: Most TPF wei that one order may lock.
@@ -1239,7 +1239,7 @@ class StakingContract(Contract):
         return PendingCommission(*self._read(PENDING_COMMISSION, block, provider))
 
     def lock_limits(self, provider: str, block: Block) -> LockLimits:
-        """Returns how much the operator may lock, per order and in all.
+        """Returns how much the operator may lock, per order and in total.
 
         Args:
             provider: The provider's owner address.
@@ -1484,9 +1484,9 @@ class StakingContract(Contract):
         self, provider: str, id: bytes, victim: str, hunter: str, victim_bps: int, bounty_bps: int
     ) -> bytes:
         """Takes a lock of the caller from the owner's shares: to the victim first, a bounty of the
-        rest to who proved the fault, the remainder is burned, and the bounty too if the provider
-        itself would get it. The owner's limit in all falls by what is taken. An expired or missing
-        lock takes nothing.
+        rest to whoever proved the fault, the remainder is burned, and the bounty too if the
+        provider itself would get it. The owner's total limit falls by what is taken. An expired or
+        missing lock takes nothing.
 
         Args:
             provider: The provider's owner address.
@@ -1500,7 +1500,7 @@ class StakingContract(Contract):
 
     def fine(self, provider: str, id: bytes, amount: int) -> bytes:
         """Burns a part of a lock of the caller from the owner's shares; the rest stays locked. The
-        owner's limit in all falls by what is taken. An expired or missing lock loses nothing.
+        owner's total limit falls by what is taken. An expired or missing lock loses nothing.
 
         Args:
             provider: The provider's owner address.

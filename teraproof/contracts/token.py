@@ -333,7 +333,7 @@ class TokenContract(Contract):
         return checksummed(value)
 
     def set_minter(self, minter: str) -> bytes:
-        """Names the minter, once and for ever (the deployer while it sets up, or the owner).
+        """Names the minter, once, permanently (the deployer while it sets up, or the owner).
 
         Args:
             minter: The emissions contract.

@@ -27,7 +27,6 @@ PARTS = {
     # Its own rooms; those that it shares with Jobs are there.
     "Leases": (
         "Leases.vy",
-        "deals/auction",
         "deals/lease_",
         "deals/liveness",
         "deals/shared_score",

@@ -131,3 +131,15 @@ def test_tests_of_contracts__quote_the_contracts_and_are_read_else() -> None:
         "x = 1  # so many\n",
     ):
         assert list(style.faults_in_source(file, source)), source
+
+
+def test_contract__docstrings_and_comments_are_read__and_what_the_chain_holds_is_not() -> None:
+    file = "contracts/X.vy"
+    for source in (
+        '"""\n@notice Built anew.\n"""\n',
+        'def f():\n    """\n    @dev After so many seconds.\n    """\n    pass\n',
+        "x: uint256  # so many\n",
+        "# paid for\n# who\nx: uint256\n",
+    ):
+        assert list(style.faults_in_contract(file, source)), source
+    assert not list(style.faults_in_contract(file, 'assert a, "staking: anew"\n'))
