@@ -17,20 +17,21 @@ from provider_agent.runners.docker.engine import Engine
 from provider_agent.runners.docker.runner import DockerRunner
 from provider_agent.runners.lease import Lease, Service
 from tests.agent.docker import daemon as daemons
-from tests.agent.docker.registry import Registry, shell_layer
 from tests.support import runs
+from tools.engine import TOOLS, Daemon
+from tools.images import Registry, shell_layer
 
 WAITS = "trap exit TERM; sleep 600 & wait"
 """A program that goes on until it is asked to end."""
 
 
 @pytest.fixture(scope="session")
-def daemon() -> Iterator[daemons.Daemon]:
+def daemon() -> Iterator[Daemon]:
     """One engine for the whole run."""
     reason = daemons.cannot_run()
     if reason:
         pytest.skip(reason)
-    made = daemons.Daemon(Path(tempfile.mkdtemp(prefix="tp-")), daemons.Namespace())
+    made = Daemon(Path(tempfile.mkdtemp(prefix="tp-")), daemons.Namespace())
     try:
         made.start()
     except RuntimeError as error:
@@ -42,7 +43,7 @@ def daemon() -> Iterator[daemons.Daemon]:
 
 
 @pytest.fixture(scope="session")
-def internet(daemon: daemons.Daemon) -> daemons.Namespace:
+def internet(daemon: Daemon) -> daemons.Namespace:
     """What is behind the engine's machine."""
     made = daemons.Namespace()
     daemons.join(daemon.namespace, made)
@@ -50,7 +51,7 @@ def internet(daemon: daemons.Daemon) -> daemons.Namespace:
 
 
 @pytest.fixture(scope="session")
-def registry(daemon: daemons.Daemon) -> Iterator[Registry]:
+def registry(daemon: Daemon) -> Iterator[Registry]:
     """A registry that the engine reaches."""
     with daemon.namespace.entered():
         made = Registry()
@@ -59,7 +60,7 @@ def registry(daemon: daemons.Daemon) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="session")
-def shell(daemon: daemons.Daemon, registry: Registry) -> str:
+def shell(daemon: Daemon, registry: Registry) -> str:
     """An image with a shell and its tools, by its digest; the engine has it, as an owner's own."""
     pinned = registry.add("shell:1", shell_layer(daemons.busybox()), Cmd=["/bin/sh"])
     name, _, digest = pinned.partition("@")
@@ -70,7 +71,7 @@ def shell(daemon: daemons.Daemon, registry: Registry) -> str:
 
 
 @pytest.fixture
-def inside(daemon: daemons.Daemon) -> Iterator[None]:
+def inside(daemon: Daemon) -> Iterator[None]:
     """The test runs where the engine's networks are."""
     with daemon.namespace.entered():
         yield
@@ -81,7 +82,7 @@ class Yard:
     """A runner, and what tests do with it."""
 
     runner: DockerRunner
-    daemon: daemons.Daemon
+    daemon: Daemon
     data: Path
     image: str
 
@@ -123,7 +124,7 @@ class Yard:
 
 
 @pytest.fixture
-def yard(daemon: daemons.Daemon, inside: None, shell: str, tmp_path: Path) -> Iterator[Yard]:
+def yard(daemon: Daemon, inside: None, shell: str, tmp_path: Path) -> Iterator[Yard]:
     """A runner with an agent of its own; after the test nothing of it is left."""
     data = tmp_path / "agent"
     runner = DockerRunner(
@@ -134,7 +135,7 @@ def yard(daemon: daemons.Daemon, inside: None, shell: str, tmp_path: Path) -> It
         runner.remove(lease_id)
     assert runner.list() == ()
     rules = subprocess.run(
-        [shutil.which("iptables-save", path=daemons.TOOLS) or "", "-t", "mangle"],
+        [shutil.which("iptables-save", path=TOOLS) or "", "-t", "mangle"],
         capture_output=True,
         text=True,
         check=True,

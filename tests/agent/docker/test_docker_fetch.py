@@ -19,8 +19,8 @@ from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code
 from tests.agent.docker.conftest import Yard
 from tests.agent.docker.daemon import busybox
-from tests.agent.docker.registry import Registry, layer, shell_layer
 from tests.agent.docker.test_docker_kill import again, revived
+from tools.images import Registry, layer, shell_layer
 
 __all__ = ["revived"]
 

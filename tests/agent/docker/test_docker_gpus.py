@@ -22,9 +22,10 @@ from provider_agent.runners.docker.runner import DockerRunner
 from provider_agent.runners.lease import Lease, Status
 from tests.agent.docker import daemon as daemons
 from tests.agent.docker.conftest import Yard
-from tests.agent.docker.registry import Registry, shell_layer
 from tests.agent.docker.test_docker_life import containers, wait_for
 from tests.agent.docker.toolkit import Toolkit
+from tools.engine import TOOLS, Daemon
+from tools.images import Registry, shell_layer
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,13 @@ def toolkit() -> Iterator[Toolkit]:
 
 
 @pytest.fixture(scope="module")
-def machine(toolkit: Toolkit) -> Iterator[daemons.Daemon]:
+def machine(toolkit: Toolkit) -> Iterator[Daemon]:
     """An engine of its own that has found the hook."""
     reason = daemons.cannot_run()
     if reason:
         pytest.skip(reason)
     place = Path(tempfile.mkdtemp(prefix="tp-"))
-    made = daemons.Daemon(place, daemons.Namespace(), path=f"{toolkit.path}:{daemons.TOOLS}")
+    made = Daemon(place, daemons.Namespace(), path=f"{toolkit.path}:{TOOLS}")
     try:
         made.start()
         yield made
@@ -52,7 +53,7 @@ def machine(toolkit: Toolkit) -> Iterator[daemons.Daemon]:
 
 
 @pytest.fixture(scope="module")
-def images(machine: daemons.Daemon) -> Iterator[Registry]:
+def images(machine: Daemon) -> Iterator[Registry]:
     with machine.namespace.entered():
         made = Registry()
     yield made
@@ -60,9 +61,7 @@ def images(machine: daemons.Daemon) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def yard(
-    machine: daemons.Daemon, toolkit: Toolkit, images: Registry, tmp_path: Path
-) -> Iterator[Yard]:
+def yard(machine: Daemon, toolkit: Toolkit, images: Registry, tmp_path: Path) -> Iterator[Yard]:
     """A lease runner on that engine, with a shell's image that asks for all GPUs."""
     image = images.add(
         "greedy:1",

@@ -13,7 +13,7 @@ from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 from tests.agent.docker.conftest import Yard
 from tests.agent.docker.daemon import busybox
-from tests.agent.docker.registry import Registry, layer, shell_layer
+from tools.images import Registry, layer, shell_layer
 
 
 def test_resolve__a_tag__the_digest_it_has_now(yard: Yard, registry: Registry) -> None:

@@ -26,8 +26,9 @@ from provider_agent.runners.lease import Lease, Status
 from teraproof.protocol.errors import Code
 from tests.agent.docker import agent_process
 from tests.agent.docker.conftest import Yard
-from tests.agent.docker.daemon import ROOT, TOOLS, busybox
+from tests.agent.docker.daemon import busybox
 from tests.agent.docker.test_docker_life import containers, wait_for
+from tools.engine import ROOT, TOOLS
 
 SEED = 20261129
 STRIDE = int(os.environ.get("TERAPROOF_KILL_STRIDE", "5"))

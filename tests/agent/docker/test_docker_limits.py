@@ -23,8 +23,8 @@ from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 from tests.agent.docker.conftest import Yard
 from tests.agent.docker.daemon import busybox
-from tests.agent.docker.registry import Registry, shell_layer
 from tests.support import runs
+from tools.images import Registry, shell_layer
 
 
 def host_of(yard: Yard) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from provider_agent.runners.docker.walls import Yard as Ground
 from provider_agent.runners.lease import Lease, Port
 from teraproof.errors import Refused
 from tests.agent.docker.conftest import Yard
-from tests.agent.docker.daemon import ELSEWHERE, OUTSIDE, TOOLS, Namespace, ip
+from tests.agent.docker.daemon import ELSEWHERE, OUTSIDE, Namespace, ip
 from tests.agent.docker.neighbours import HELLO, got_anything, greeting, listening, naming
+from tools.engine import TOOLS
 
 SERVES = "exec nc -ll -p 8080 -e echo hello"
 PORT = Port(8080)

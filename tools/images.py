@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry of images on loopback: what engines fetch from, with images that tests make."""
+"""A registry of images on loopback: what engines fetch from, for tests and demos."""
 
 from __future__ import annotations
 
