@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.runners import disk
-from tools.engine import TOOLS, find_busybox, missing
+from tools.engine import TOOLS, Place, find_busybox, missing
 
 _NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,7 +65,7 @@ ELSEWHERE = ("10.77.0.1", "172.30.0.1", "192.168.77.1", "100.64.7.7", "169.254.1
 """Addresses behind this machine that no lease may reach: the owner's networks, a cloud's."""
 
 
-def join(here: Namespace, there: Namespace) -> None:
+def join(here: Place, there: Namespace) -> None:
     """Connects two namespaces; `there` has the addresses of the internet and of the neighbours."""
     with here.entered():
         place = f"/proc/{os.getpid()}/fd/{there.handle}"
