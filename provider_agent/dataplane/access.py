@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from provider_agent.dataplane.holders import Holding, Leaseholders, Phase
-from teraproof.errors import AuthError, Refused
+from provider_agent.dataplane.limits import PlaneLimits
+from provider_agent.http.clients import RateLimit
+from teraproof.errors import AuthError, Refused, counted
 from teraproof.protocol import leasespec, siwe
 from teraproof.protocol.dataplane import Hello, LeaseStream, Proof, Request
 from teraproof.protocol.errors import Code
@@ -29,14 +31,21 @@ class Access:
         holders: Leaseholders,
         domain: Domain,
         eth_call: siwe.EthCall,
+        limits: PlaneLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._holders, self._domain, self._eth_call = holders, domain, eth_call
         self._clock, self._lock = clock, threading.Lock()
-        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        keys, proofs = limits.keys_per_minute, limits.proofs_per_minute
+        self._strange = RateLimit(keys, keys)
+        self._proofs = RateLimit(proofs, proofs // 10 or 1)
 
-    def check(self, hello: Hello, opened: bytes, request: Request, proof: Proof) -> Holding:
-        """The lease that the sender of `opened`, the bytes of the request, may use now.
+    def check(
+        self, address: str, hello: Hello, opened: bytes, request: Request, proof: Proof
+    ) -> Holding:
+        """The lease that the sender of `opened`, the bytes of the request, may use now. `address`
+        is where it comes from.
 
         Refused or AuthError say why there is none; ChainError where a contract wallet cannot be
         asked.
@@ -47,31 +56,49 @@ class Access:
         stream = LeaseStream(
             request.lease, hello.certificate, hello.nonce, hashlib.sha256(opened).digest()
         )
+        name = _name(holding, proof)
+        with self._lock:
+            known = name in self._known
+        self._count(self._proofs if known else self._strange, address)
+        said, signature = digest(self._domain, stream), proof.signature
         if proof.delegate:
             said = proof.check_delegate(self._domain, stream, int(self._clock()))
-            self._check_signed(holding.requester, said, proof.delegation, remember=True)
-        else:
-            said = digest(self._domain, stream)
-            self._check_signed(holding.requester, said, proof.signature, remember=False)
+            signature = proof.delegation
+        if not known:
+            error = siwe.refusal(holding.requester, said, signature, self._eth_call)
+            if error is not None:
+                raise _of_the_tenant(error, holding.requester)
+            if proof.delegate:
+                self._remember(name)
         check_phase(holding)
         return holding
 
-    def _check_signed(self, tenant: str, said: bytes, signature: bytes, *, remember: bool) -> None:
-        key = hashlib.sha256(tenant.encode() + said + signature).digest()
+    def _count(self, rate: RateLimit, address: str) -> None:
+        if not rate.allow(address):
+            pause = rate.pause(address)
+            line = f"too many streams; wait for {counted(pause, 'second')}"
+            raise Refused(Code.RATE_LIMITED, line, retry_after=pause)
+
+    def _remember(self, name: bytes) -> None:
+        """A contract may take its word back, so a stream that it signs itself is always asked for;
+        a key that it has named is good until it expires.
+        """
         with self._lock:
-            if key in self._good:
-                self._good.move_to_end(key)
-                return
-        error = siwe.refusal(tenant, said, signature, self._eth_call)
-        if error is not None:
-            raise _of_the_tenant(error, tenant)
-        # A contract may take a signature back, so its word is asked for each stream that it signs,
-        # and a key that it has named is good until it expires.
-        if remember:
-            with self._lock:
-                self._good[key] = None
-                while len(self._good) > _KEPT:
-                    self._good.popitem(last=False)
+            self._known[name] = None
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+
+
+def _name(holding: Holding, proof: Proof) -> bytes:
+    """Stands for all that a tenant's signature on a session key depends on."""
+    parts = (
+        holding.lease,
+        holding.requester.encode(),
+        proof.delegate.encode(),
+        proof.expires.to_bytes(8, "big"),
+        proof.delegation,
+    )
+    return hashlib.sha256(b"|".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
 def check_phase(holding: Holding) -> None:

@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from provider_agent.dataplane.access import Access, check_port, service_of
@@ -19,9 +20,8 @@ from provider_agent.dataplane.limits import PlaneLimits
 from provider_agent.dataplane.link import Link
 from provider_agent.dataplane.relay import Meter, until
 from provider_agent.dataplane.streams import Streams
-from provider_agent.http.clients import RateLimit
 from provider_agent.http.errors import told
-from teraproof.errors import LocalError, Refused, TeraproofError, counted
+from teraproof.errors import LocalError, Refused, TeraproofError
 from teraproof.protocol import dataplane
 from teraproof.protocol.dataplane import ALPN, Frame, Proof, Request, What
 from teraproof.protocol.errors import Code
@@ -60,7 +60,6 @@ class Door:
         self._access, self._identities = access, identities
         self._streams, self._answers, self._limits = streams, answers, limits
         self._checking = checking
-        self._proofs = RateLimit(limits.proofs_per_minute, limits.proofs_per_minute // 10 or 1, 4)
         self._open: dict[bytes, _Opened] = {}
         self._programs: Counter[bytes] = Counter()
         self._meters: dict[bytes, Meter] = {}
@@ -94,15 +93,10 @@ class Door:
             _, proved = await link.read(Frame.PROOF, longest=dataplane.LONGEST_PROOF)
         except LocalError as error:
             raise as_told(error) from None
-        if not self._proofs.allow(guest.address):
-            pause = self._proofs.pause(guest.address)
-            line = f"too many streams; wait for {counted(pause, 'second')}"
-            raise Refused(Code.RATE_LIMITED, line, retry_after=pause)
         try:
             request, proof = Request.parse(opened), Proof.parse(proved)
-            holding = await asyncio.get_running_loop().run_in_executor(
-                self._checking, self._access.check, hello, opened, request, proof
-            )
+            check = partial(self._access.check, guest.address, hello, opened, request, proof)
+            holding = await asyncio.get_running_loop().run_in_executor(self._checking, check)
         except Exception as error:
             if not isinstance(error, TeraproofError):
                 log.exception("data plane: a proof could not be checked")

@@ -132,7 +132,10 @@ class Entrance:
                 log.warning("data plane: cannot accept connections: %s", error.strerror)
                 await asyncio.sleep(_OUT_PAUSE)
                 continue
-            self._take(link, str(peer[0]))
+            try:
+                self._take(link, str(peer[0]))
+            except OSError:  # it has gone already
+                link.close()
             taken = (taken + 1) % _BATCH
             if not taken:
                 await asyncio.sleep(_BUSY_PAUSE)

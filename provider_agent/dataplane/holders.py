@@ -43,5 +43,7 @@ class Leaseholders(Protocol):
         ...
 
     def holdings(self) -> Collection[Holding]:
-        """All leases that have not ended. What it raises changes nothing."""
+        """All leases that have not ended: streams and outer ports of all others are given up. So
+        it raises while it does not know them. What it raises changes nothing.
+        """
         ...

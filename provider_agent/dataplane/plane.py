@@ -156,7 +156,7 @@ class DataPlane:
             )
             stack.push_async_callback(self._public.close)
             self._door = Door(
-                Access(self._holders, self._domain, self._eth_call),
+                Access(self._holders, self._domain, self._eth_call, limits),
                 identities,
                 streams,
                 {What.PORTS: self._public.ports, What.PUBLISH: self._public.publish},

@@ -69,7 +69,10 @@ class Streams:
                 if kind is Frame.END:
                     break
                 await meter.take(len(data))
-                await _of_container(_write(writer, data))
+                # Where the container hears no more, what it has said decides how this ends.
+                with contextlib.suppress(OSError):
+                    writer.write(data)
+                    await writer.drain()
             said_all.set()
             with contextlib.suppress(OSError):
                 writer.write_eof()
@@ -125,15 +128,16 @@ class Streams:
         async def inward() -> None:
             while True:
                 kind, data = await link.read(Frame.DATA, Frame.END, Frame.SIZE)
+                work: Callable[[], None] = shell.finish
                 if kind is Frame.DATA:
                     await meter.take(len(data))
-                    await self._ask(partial(shell.write, data))
+                    work = partial(shell.write, data)
                 elif kind is Frame.SIZE:
-                    rows, columns = dataplane.parse_size(data)
-                    if request.tty:
-                        await self._ask(partial(shell.resize, rows, columns))
-                else:
-                    await self._ask(shell.finish)
+                    work = partial(shell.resize, *dataplane.parse_size(data))
+                # A program that hears no more has often ended, and its exit code is still to come.
+                if request.tty or kind is not Frame.SIZE:
+                    with contextlib.suppress(Refused):
+                        await self._ask(work)
 
         async def outward() -> None:
             await self._carry(_output(shell), link, meter)
@@ -144,7 +148,8 @@ class Streams:
 
         try:
             if request.tty:
-                await self._ask(lambda: shell.resize(request.rows, request.columns))
+                with contextlib.suppress(Refused):
+                    await self._ask(lambda: shell.resize(request.rows, request.columns))
             await link.send(Frame.READY, b"{}")
             await until(outward(), inward(), link.keep())
         finally:
@@ -182,11 +187,6 @@ def _output(shell: Shell) -> Iterator[tuple[int, bytes]]:
         yield kind, piece
 
 
-async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(data)
-    await writer.drain()
-
-
 async def _of_container(work: Coroutine[Any, Any, T]) -> T:
     """An error of this connection is the container's, and not the tenant's."""
     try:
@@ -197,7 +197,7 @@ async def _of_container(work: Coroutine[Any, Any, T]) -> T:
 
 def _as_tenants_see(error: RunnerError) -> Refused:
     """What the engine says stays in the log."""
-    log.info("data plane: %s", error)
+    log.debug("data plane: %s", error)
     if error.code is Code.CONTAINERS_AWAY:
         return Refused(error.code, "the provider's container engine does not answer; try again")
     return Refused(Code.SERVICE_AWAY, "the container does not run now, or does not take this")

@@ -250,8 +250,10 @@ class Exchange:
 
     async def _from(self, theirs: h11.Connection, reader: asyncio.StreamReader) -> Any:
         while (event := theirs.next_event()) is h11.NEED_DATA:
+            self._guest.busy()  # who waits for a container keeps its place
             async with asyncio.timeout(self._http.read_timeout_ms / 1e3):
                 theirs.receive_data(await reader.read(PIECE))
+            self._guest.moved()
         return event
 
     async def _send(self, event: Any) -> None:

@@ -121,7 +121,7 @@ def _window() -> tuple[int, int]:
     found = shutil.get_terminal_size()
     with contextlib.suppress(OSError):
         found = os.get_terminal_size(_STDOUT)
-    return found.lines, found.columns
+    return found.lines or 24, found.columns or 80  # some terminals say 0
 
 
 def _write(target: int, data: bytes) -> None:

@@ -126,8 +126,10 @@ class Program:
 
     def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._process.stdin.write(data)
+        except (OSError, ValueError):
+            raise RunnerError("nobody reads it") from None
 
     def finish(self) -> None:
         assert self._process.stdin is not None
@@ -135,6 +137,8 @@ class Program:
 
     def resize(self, rows: int, columns: int) -> None:
         self.sizes.append((rows, columns))
+        if self._process.poll() is not None:
+            raise RunnerError("it has ended")
 
     def exit_code(self) -> int | None:
         return self._process.poll()

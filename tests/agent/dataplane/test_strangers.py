@@ -443,8 +443,10 @@ def test_flood__of_logs_and_shells__bounded_for_one_and_for_all(rig: Rig) -> Non
     assert all(output.closed.wait(10) for output in rig.runner.outputs)
 
 
-def test_proofs__of_one_address__counted(rig: Rig) -> None:
-    rig.start(proofs_per_minute=10).serve()
+def test_proofs__of_keys_that_nobody_knows__counted__and_known_keys_go_on(rig: Rig) -> None:
+    rig.start(keys_per_minute=2).serve()
+    known = rig.key()
+    run(opened(rig, known))
 
     async def work() -> None:
         stranger = rig.key(account=rig.other)
@@ -454,6 +456,26 @@ def test_proofs__of_one_address__counted(rig: Rig) -> None:
         await client.connect(rig.place(), asking(), stranger)
 
     assert refused(work()) is Code.RATE_LIMITED
+    run(opened(rig, known))
+
+
+async def opened(rig: Rig, key: client.SessionKey) -> None:
+    stream = await client.connect(rig.place(), asking(), key)
+    await stream.close()
+
+
+def test_known_key__is_known_for_its_lease_and_tenant_alone(rig: Rig) -> None:
+    """What was found good once does not open another lease, nor the same one for somebody else."""
+    rig.hold(OTHER)
+    rig.start().serve()
+    key = rig.key()
+    run(opened(rig, key))
+    longer = client.SessionKey(key.account, key.expires + 1, key.delegation)
+    assert refused(opened(rig, longer)) is Code.NOT_TENANT
+    work = client.connect(rig.place(OTHER), asking(lease=OTHER), key)
+    assert refused(work) is Code.NOT_TENANT
+    rig.hold(account=rig.other)
+    assert refused(opened(rig, key)) is Code.NOT_TENANT
 
 
 def test_tenant__silent_and_gone__its_stream_ends(rig: Rig) -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -167,6 +169,60 @@ def test_shell__input_output_errors_and_exit_code(rig: Rig, code: int) -> None:
     assert found[Frame.STDERR] == b"err\n"
     assert parse_exit_code(found[Frame.EXIT]) == code
     assert rig.runner.programs[-1].sizes == [(7, 80), (40, 132)]
+
+
+def test_shell__ends_while_input_comes__its_last_words_and_its_exit_code(rig: Rig) -> None:
+    rig.start()
+    command = ("/bin/sh", "-c", "head -c 1 >/dev/null; exec <&-; sleep 0.5; echo enough; exit 4")
+
+    async def work() -> tuple[bytes, int]:
+        stream = await client.connect(
+            rig.place(), asking(What.SHELL, command=command, tty=True), rig.key()
+        )
+
+        async def flood() -> None:
+            with contextlib.suppress(LocalError):
+                while True:
+                    await stream.write(bytes(65_536))
+                    await stream.resize(1, 1)
+
+        writing = asyncio.create_task(flood())
+        said = b""
+        while True:
+            kind, data = await stream.read()
+            if kind is Frame.EXIT:
+                writing.cancel()
+                await stream.close()
+                return said, parse_exit_code(data)
+            said += data
+
+    assert run(work()) == (b"enough\n", 4)
+
+
+def test_port__a_container_that_answers_before_it_has_heard_all__is_heard(rig: Rig) -> None:
+    def refuses(link: socket.socket) -> None:
+        link.recv(10)
+        link.sendall(b"too much")
+        link.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+
+    rig.start().serve(refuses)
+
+    async def work() -> bytes:
+        stream = await client.connect(rig.place(), asking(), rig.key())
+
+        async def flood() -> None:
+            with contextlib.suppress(LocalError):
+                while True:
+                    await stream.write(bytes(65_536))
+
+        writing = asyncio.create_task(flood())
+        found = b"".join([piece async for piece in stream.pieces()])
+        writing.cancel()
+        await stream.close()
+        return found
+
+    assert run(work()) == b"too much"
 
 
 def test_shell__tenant_goes__its_streams_are_let_go(rig: Rig) -> None:
