@@ -43,7 +43,8 @@ class Leaseholders(Protocol):
         ...
 
     def holdings(self) -> Collection[Holding]:
-        """All leases that have not ended: streams and outer ports of all others are given up. So
-        it raises while it does not know them. What it raises changes nothing.
+        """All leases that have not ended, in whatever phase: the streams and outer ports of all
+        others are given up. So it raises while it does not know them. What it raises changes
+        nothing.
         """
         ...

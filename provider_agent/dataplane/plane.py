@@ -199,9 +199,10 @@ class DataPlane:
             log.warning("data plane: leases cannot be looked at: %s", error)
             return
         confirmed = {one.lease: one for one in holdings if one.phase is Phase.CONFIRMED}
+        going = {one.lease for one in holdings if one.phase is not Phase.ENDED}
         self._door.keep(confirmed)
         try:
-            await self._public.keep(confirmed)
+            await self._public.keep(confirmed, going)
         except Exception:
             log.exception("data plane: the public ports are not as they should be")
 

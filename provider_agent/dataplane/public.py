@@ -13,7 +13,7 @@ import itertools
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,11 +102,13 @@ class Public:
         """Opens the port at which names decide."""
         self._names = self._entrance(listener, self._serve_name, self._limits.connections)
 
-    async def keep(self, confirmed: Mapping[bytes, Holding]) -> None:
-        """Opens the public ports of these leases, and closes all others."""
+    async def keep(self, confirmed: Mapping[bytes, Holding], going: Collection[bytes]) -> None:
+        """Opens the public ports of these leases, and closes all others. Those that are `going`
+        keep their numbers and names.
+        """
         for lease in {key.lease for key in self._ports} - confirmed.keys():
             self.end(lease)
-        self._outer.keep(confirmed)
+        self._outer.keep(going)
         for holding in confirmed.values():
             for service in holding.spec.services:
                 for port in service.ports:

@@ -132,6 +132,20 @@ def test_phase__no_public_port_but_of_confirmed_leases(door: Rig, phase: Phase) 
         bare(outer, None)
 
 
+def test_outer_port__of_a_lease_that_is_not_known_to_be_confirmed_yet__stays(door: Rig) -> None:
+    """As after a start of the agent, before it has looked at the chain."""
+    door.hold(OTHER, account=door.other, said=public())
+    door.start()
+    before = opened(door).outer, opened(door, OTHER).outer
+    door.stop()
+    door.holders.move(LEASE, Phase.GRACE)
+    door.start()
+    assert door.plane is not None
+    door.plane.sweep()
+    door.holders.move(LEASE, Phase.CONFIRMED)
+    assert (opened(door).outer, opened(door, OTHER).outer) == before
+
+
 def test_own_certificate__shown_from_the_next_connection_on__and_on_no_disk(door: Rig) -> None:
     pair = own()
     door.start().serve()
