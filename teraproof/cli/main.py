@@ -14,7 +14,7 @@ from teraproof.cli.keyhost import PROGRAM, KeyHost
 # Known without importing them: --help answers at once.
 _GROUPS = {
     "job": "Post jobs, watch them, fetch results.",
-    "lease": "Check files of Akash's SDL: what they would rent, and for how much.",
+    "lease": "Rent by the second: check files of Akash's SDL, hire, watch, top up, close.",
     "dispute": "Dispute a result: jurors run the job again; appeal, claim, look.",
     "provider": "Register a provider, stake, unstake, withdraw, look.",
     "juror": "Take seats in juries, give them up, see who has them.",

@@ -198,7 +198,7 @@ def withdraw(session: Session, owner: str | None, receiver: str | None) -> Resul
     paid = providers.withdraw(session.market, sender, session.ui, provider, receiver)
     return {
         "unbonded": str(paid.unbonded),
-        "payment": str(paid.credits.payment),
+        "payment": str(paid.credits.money),
         "tpf": str(paid.credits.stake),
     }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from teraproof.amounts import show_tpf
@@ -15,10 +16,18 @@ from teraproof.rpc.types import Receipt
 
 @dataclass(frozen=True)
 class Credits:
-    """What an account may pull: payment token from Jobs, TPF wei from Staking."""
+    """What an account may pull: payment token from Jobs, TPF wei from Staking, and payment token
+    from Leases.
+    """
 
     payment: int
     stake: int
+    leased: int = 0
+
+    @property
+    def money(self) -> int:
+        """Payment token of all contracts."""
+        return self.payment + self.leased
 
 
 @dataclass(frozen=True)
@@ -31,15 +40,19 @@ class Withdrawn:
 
 
 def credits_of(market: Market, account: str) -> Credits:
-    """Payouts, refunds and deposits in Jobs; seizures, bounties and commission in Staking."""
+    """Payouts, refunds and deposits in Jobs and in Leases; seizures, bounties and commission in
+    Staking.
+    """
     return Credits(
-        market.jobs.credit_of(account, "latest"), market.staking.credit_of(account, "latest")
+        market.jobs.credit_of(account, "latest"),
+        market.staking.credit_of(account, "latest"),
+        0 if market.leases is None else market.leases.credit_of(account, "latest"),
     )
 
 
 def show_credits(market: Market, held: Credits) -> str:
     """Credits for people: "2 tUSD and 80 TPF"."""
-    shown = [market.show_price(held.payment)] if held.payment else []
+    shown = [market.show_price(held.money)] if held.money else []
     shown += [show_tpf(held.stake)] if held.stake else []
     return " and ".join(shown)
 
@@ -51,17 +64,22 @@ def withdraw(market: Market, sender: Sender, ui: Ui, receiver: str | None = None
     """
     held = credits_of(market, sender.address)
     to = receiver or sender.address
-    if not held.payment and not held.stake:
+    if not held.money and not held.stake:
         raise CommandError(f"{sender.address} has nothing to withdraw")
-    rows = [("refunds and payouts", market.show_price(held.payment))] if held.payment else []
+    rows = [("refunds and payouts", market.show_price(held.money))] if held.money else []
     rows += [("seizures and bounties", show_tpf(held.stake))] if held.stake else []
     ui.table(f"Withdraw to {to}", ("what", "amount"), rows)
     ui.ask(f"Withdraw {show_credits(market, held)} to {to}?")
-    receipts = []
-    if held.payment:
-        label = f"withdraw {market.show_price(held.payment)}"
-        receipts.append(transact(sender, ui, label, market.jobs, market.jobs.withdraw(to)))
+    receipts = list(pull(market, sender, ui, held, to))
     if held.stake:
         label = f"withdraw {show_tpf(held.stake)}"
         receipts.append(transact(sender, ui, label, market.staking, market.staking.withdraw(to)))
-    return Withdrawn(held.payment, held.stake, tuple(receipts))
+    return Withdrawn(held.money, held.stake, tuple(receipts))
+
+
+def pull(market: Market, sender: Sender, ui: Ui, held: Credits, to: str) -> Iterator[Receipt]:
+    """Send the payment token that waits, of each contract that has some, to `to`."""
+    for amount, source in ((held.payment, market.jobs), (held.leased, market.leases)):
+        if amount and source is not None:
+            label = f"withdraw {market.show_price(amount)}"
+            yield transact(sender, ui, label, source, source.withdraw(to))

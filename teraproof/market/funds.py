@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from teraproof.contracts.jobs import JobsContract
+from teraproof.contracts.leases import LeasesContract
 from teraproof.errors import CommandError
-from teraproof.market.credits import credits_of
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Call, Sender
 from teraproof.market.ui import Ui
@@ -44,14 +45,16 @@ def pay_in(
     payment: Payment,
     funds: Funds,
     call: Callable[[bool | None], bytes],
+    into: JobsContract | LeasesContract | None = None,
 ) -> tuple[Receipt, ...]:
-    """Send the calldata of `call`, which Jobs takes the payment with; it is called with True where
-    credit pays, else with None. The receipts of all that was sent, the call's own last.
+    """Send the calldata of `call`, which `into` (Jobs) takes the payment with; it is called with
+    True where credit pays, else with None. The receipts of all that was sent, the call's own last.
 
     CommandError when the account cannot pay.
     """
     amount = payment.amount
-    source = _choose(market, sender, amount, funds)
+    taker = market.jobs if into is None else into
+    source = _choose(market, sender, amount, funds, taker)
     shown = market.show_price(amount)
     where = {
         Funds.CREDIT: f"its credit in the market ({shown})",
@@ -61,29 +64,34 @@ def pay_in(
     ui.ask(f"Put {shown} of {sender.address} {payment.purpose}, from {where}?")
     receipts = []
     if source is Funds.PERMIT:
-        permit = sign_permit(market, market.payment, sender, market.jobs.address, amount)
+        permit = sign_permit(market, market.payment, sender, taker.address, amount)
         if permit is None:
             source = Funds.ALLOWANCE
         else:
-            data = market.jobs.deposit_with_permit(*permit.arguments())
-            receipts.append(transact(sender, ui, f"deposit {shown}", market.jobs, data))
+            data = taker.deposit_with_permit(*permit.arguments())
+            receipts.append(transact(sender, ui, f"deposit {shown}", taker, data))
             source = Funds.CREDIT
     if source is Funds.ALLOWANCE:
-        allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
+        allowed = market.payment.allowance(sender.address, taker.address, "latest")
         if allowed < amount:
-            receipts += _allow(market, sender, ui, shown, allowed, amount)
+            receipts += _allow(market, sender, ui, shown, allowed, amount, taker.address)
     data = call(True if source is Funds.CREDIT else None)
-    receipts.append(transact(sender, ui, payment.label, market.jobs, data))
+    receipts.append(transact(sender, ui, payment.label, taker, data))
     return tuple(receipts)
 
 
 def _allow(
-    market: Market, sender: Sender, ui: Ui, shown: str, allowed: int, amount: int
+    market: Market,
+    sender: Sender,
+    ui: Ui,
+    shown: str,
+    allowed: int,
+    amount: int,
+    spender: str,
 ) -> list[Receipt]:
     """Let the market take `amount` units of the payment token. Some tokens (USDT) change only an
     allowance of nothing: there a leftover is taken back first.
     """
-    spender = market.jobs.address
     receipts = []
     data = market.payment.approve(spender, amount)
     if allowed:
@@ -98,10 +106,16 @@ def _allow(
     return receipts
 
 
-def _choose(market: Market, sender: Sender, amount: int, funds: Funds) -> Funds:
+def _choose(
+    market: Market,
+    sender: Sender,
+    amount: int,
+    funds: Funds,
+    taker: JobsContract | LeasesContract,
+) -> Funds:
     """Credit first (a deposit of an interrupted run is found again), then what is allowed."""
     shown = market.show_price(amount)
-    credit = credits_of(market, sender.address).payment
+    credit = taker.credit_of(sender.address, "latest")
     if funds is Funds.CREDIT and credit < amount:
         raise CommandError(
             f"{sender.address} has {market.show_price(credit)} of credit, but {shown} are needed",
@@ -112,5 +126,5 @@ def _choose(market: Market, sender: Sender, amount: int, funds: Funds) -> Funds:
     check_tokens(market, market.payment, sender.address, amount, shown)
     if funds is not Funds.AUTO:
         return funds
-    allowed = market.payment.allowance(sender.address, market.jobs.address, "latest")
+    allowed = market.payment.allowance(sender.address, taker.address, "latest")
     return Funds.ALLOWANCE if allowed >= amount else Funds.PERMIT

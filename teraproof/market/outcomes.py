@@ -54,6 +54,6 @@ def tell(market: Market, ui: Ui, terms: Terms, receipt: Receipt, account: str) -
     for line in lines(market, terms, receipt):
         ui.step(line)
     held = credits_of(market, account)
-    if held.payment or held.stake:
+    if held.money or held.stake:
         shown = show_credits(market, held)
         ui.note(f"{shown} wait for {account}; take them with: job withdraw")

@@ -56,7 +56,7 @@ class Provider:
     score: int
     """Proven throughput that stake backs, integer operations per second; 0: no valid score."""
     reserved_score: int
-    """What its running jobs ask for together."""
+    """What its running jobs and leases ask for together."""
 
     @property
     def free_score(self) -> int:
@@ -278,12 +278,12 @@ def withdraw(
     waiting = tickets(market, provider, sender.address)
     ready = [ticket for ticket in waiting if ticket.ready_at <= now]
     held = credits.credits_of(market, sender.address)
-    if not ready and not held.payment and not held.stake:
+    if not ready and not held.money and not held.stake:
         later = min((ticket.ready_at for ticket in waiting), default=None)
         when = f"; a ticket is ready at {show_time(later, now)}" if later is not None else ""
         raise CommandError(f"{sender.address} has nothing to withdraw{when}")
     rows = [(f"ticket {t.number}", show_tpf(t.assets)) for t in ready]
-    rows += [("payouts and refunds", market.show_price(held.payment))] if held.payment else []
+    rows += [("payouts and refunds", market.show_price(held.money))] if held.money else []
     rows += [("TPF credit", show_tpf(held.stake))] if held.stake else []
     ui.table(f"Withdraw to {to}", ("what", "amount"), rows)
     ui.ask("Withdraw?")
@@ -297,9 +297,7 @@ def withdraw(
         )
         for ticket in ready
     ]
-    if held.payment:
-        data = market.jobs.withdraw(to)
-        receipts.append(transact(sender, ui, "withdraw payouts", market.jobs, data))
+    receipts += credits.pull(market, sender, ui, held, to)
     if held.stake:
         data = market.staking.withdraw(to)
         receipts.append(transact(sender, ui, "withdraw TPF", market.staking, data))
@@ -374,7 +372,8 @@ def read(market: Market, owner: str, endpoint: str | None = None) -> Provider:
         max_lock_per_order=limits.per_order,
         max_locked=limits.total,
         score=market.benchmark.score(owner, "latest"),
-        reserved_score=market.jobs.reserved_score(owner, "latest"),
+        reserved_score=market.jobs.reserved_score(owner, "latest")
+        + (0 if market.leases is None else market.leases.reserved_score(owner, "latest")),
     )
 
 
@@ -428,7 +427,7 @@ def show(market: Market, provider: Provider, ui: Ui, account: str | None = None)
             if provider.score
             else "none (no valid score)",
         ),
-        ("payouts waiting", market.show_price(payout.payment)),
+        ("payouts waiting", market.show_price(payout.money)),
     ]
     if who != provider.owner:
         assets = market.staking.assets_of(provider.owner, who, "latest")

@@ -381,6 +381,13 @@ class Code(StrEnum):
     PORT_UNKNOWN = "port_unknown", _REFUSED, 404, False, "The lease has no such port or container."
     SERVICE_AWAY = "service_away", _AWAY, 503, True, "The container does not run or answer."
     CERTIFICATE_UNFIT = "certificate_unfit", _INPUT, 422, False, "A certificate or key is unfit."
+    LEASE_FAILED = (
+        "lease_failed",
+        Exit.JOB_FAILED,
+        0,
+        False,
+        "The lease ended before its tenant could work in it, or was rejected.",
+    )
     CHALLENGE_BUSY = (
         "challenge_busy",
         _AWAY,

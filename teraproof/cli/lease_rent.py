@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For tenants: who would take a lease, an auction, a hire. The callbacks import what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from teraproof.amounts import rate as speed
+from teraproof.amounts import seconds, tpf, units
+from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
+from teraproof.cli.lease_check import leases_of
+from teraproof.cli.lease_group import (
+    bandwidth_option,
+    by_hand_option,
+    cli,
+    endpoint_option,
+    file_argument,
+    funds_option,
+    order_options,
+    timeout_option,
+)
+from teraproof.errors import WrongInput
+
+if TYPE_CHECKING:
+    from teraproof.cli.lease_check import Ordered
+    from teraproof.market.lease_offers import Filters
+    from teraproof.market.lease_orders import Origin, Placed
+    from teraproof.market.lease_tending import Manner
+    from teraproof.market.market import Market
+    from teraproof.protocol.lease_match import LeaseRequest
+
+_Made = TypeVar("_Made", bound=Callable[..., object])
+_AUCTION_SECONDS = 600
+_GIB = 1 << 30
+_GIGA = 10**9
+
+
+def filter_options(made: _Made) -> _Made:
+    """What an offer must have beyond what the file asks for."""
+    for option in reversed(_FILTERS):
+        made = option(made)
+    return made
+
+
+_FILTERS = (
+    click.option("--vram", metavar="GIB", help="Memory of a GPU for rent, at least."),
+    click.option(
+        "--interconnect",
+        type=click.Choice(["sxm", "pcie"]),
+        help="How the GPUs are connected.",
+    ),
+    click.option("--bandwidth", type=click.IntRange(min=1), metavar="MBIT/S", help="As it says."),
+    click.option("--region", help="Where it says it is."),
+    click.option(
+        "--reliability", metavar="SHARE", help='Leases that it delivered, such as "95 %".'
+    ),
+)
+_paid_for = click.option(
+    "--pay-for",
+    help="What the deposit pays for, such as 2 hours; top up later. Default: the whole term.",
+)
+
+
+@command(cli, Needs.EITHER)
+@file_argument
+@order_options
+@click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
+@click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@filter_options
+def offers(session: Session, file: Path, **given: Any) -> Result:
+    """Show at what price each provider takes the lease of FILE, or the first reason why not."""
+    from teraproof.market import lease_offers
+    from teraproof.market.leases import unit_of
+
+    market = session.market
+    ordered = leases_of(session, file, given["group"], given["akt_usd"])
+    request = _request(market, ordered, given)
+    found = lease_offers.ask_providers(market, session.ui, request, _filters(given))
+    unit = unit_of(market)
+    if found:
+        lease_offers.show(market, session.ui, found)
+    else:
+        session.ui.note("no provider is registered here")
+    return {
+        "spec": "0x" + request.spec.digest().hex(),
+        "max_rate": str(request.max_rate),
+        "offers": [lease_offers.to_json(verdict, unit) for verdict in found],
+    }
+
+
+@command(cli, Needs.ACCOUNT, "open")
+@file_argument
+@order_options
+@click.option(
+    "--start-price",
+    metavar="DOLLARS",
+    help="Price an hour offered first; default: the lowest that a provider asks, if that is less.",
+)
+@click.option(
+    "--auction",
+    help='Time in which the price rises, such as "10 minutes"; default: that, if it has to rise.',
+)
+@_paid_for
+@click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
+@click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@filter_options
+@bandwidth_option
+@by_hand_option
+@timeout_option
+@funds_option
+@click.option(
+    "--wait-for-provider", "patient", is_flag=True, help="Open although nobody takes it now."
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait for a provider; lease wait does later.")
+def open_(session: Session, file: Path, **given: Any) -> Result:
+    """Offer the lease of FILE (SDL) to all providers, wait for one, challenge it, and confirm it.
+
+    Asks the providers first, and refuses when none would take it. Run again after a break, it goes
+    on with the lease that it had opened.
+    """
+    from teraproof.market import lease_offers, lease_orders, lease_specs
+    from teraproof.market.funds import Funds
+    from teraproof.market.lease_prices import hourly, rate_within
+    from teraproof.market.leases import unit_of
+
+    market, sender, ui = session.market, session.sender, session.ui
+    ordered = leases_of(session, file, given["group"], given["akt_usd"])
+    request = _request(market, ordered, given)
+    unit, manner = unit_of(market), _manner(given)
+    placed = lease_orders.find_again(market, ui, sender.address, request.spec.digest())
+    found: list[lease_offers.Verdict] = []
+    if placed is None:
+        ui.doing("reading the providers")
+        found = lease_offers.ask_providers(market, ui, request, _filters(given))
+        if found:
+            lease_offers.show(market, ui, found)
+        if not given["patient"]:
+            instead = "change the file or the order, or pass --wait-for-provider"
+            lease_offers.require(found, instead)
+        asked = lease_offers.lowest(found)
+        lowest = request.max_rate if asked is None else min(asked, request.max_rate)
+        if given["start_price"] is not None:
+            lowest = rate_within(hourly(given["start_price"], "--start-price"), unit)
+        if lowest > request.max_rate:
+            raise WrongInput("--start-price: above the highest price; lower it")
+        rise = _AUCTION_SECONDS if lowest < request.max_rate else 0
+        if given["auction"] is not None:
+            rise = seconds(given["auction"], "--auction")
+        order = lease_orders.order_of(
+            request, start_rate=lowest, auction=rise, paid_for=_paid(given)
+        )
+        placed = lease_orders.open_lease(
+            market, sender, ui, request, order, _origin(file, given), Funds(given["funds"])
+        )
+    urls = [v.provider.endpoint for v in found if v.takes_it and v.provider.endpoint]
+    lease_specs.spread(market, sender, ui, placed.lease, None if placed.found else urls)
+    if given["no_wait"]:
+        return _done(market, placed)
+    return _attend(session, placed, ordered, manner)
+
+
+@command(cli, Needs.ACCOUNT)
+@file_argument
+@click.argument("provider_id", metavar="PROVIDER", type=ADDRESS)
+@order_options
+@_paid_for
+@bandwidth_option
+@by_hand_option
+@timeout_option
+@endpoint_option
+@funds_option
+def hire(session: Session, file: Path, provider_id: str, **given: Any) -> Result:
+    """Rent from PROVIDER (its owner address) by its signed quote; wait, challenge, confirm.
+
+    The deposit goes into escrow. The provider gets the credentials of FILE once it is hired, and
+    nobody else does. Run again after a break, it goes on with the lease that it had ordered.
+    """
+    from teraproof.market import lease_orders, lease_specs, providers
+    from teraproof.market.funds import Funds
+
+    market, sender, ui = session.market, session.sender, session.ui
+    ordered = leases_of(session, file, given["group"], given["akt_usd"])
+    request = replace(_request(market, ordered, given), allow=(provider_id,))
+    manner = _manner(given)
+    placed = lease_orders.find_again(market, ui, sender.address, request.spec.digest())
+    if placed is not None and placed.note.provider not in ("", provider_id):
+        raise WrongInput(
+            f"the lease of {file} is with {placed.note.provider} since an earlier command; close "
+            "it, or go on with lease wait"
+        )
+    if placed is None:
+        providers.require_registered(market, provider_id)
+        signed = lease_specs.quote(market, sender, ui, request, provider_id, manner.endpoint)
+        placed = lease_orders.hire(
+            market,
+            sender,
+            ui,
+            request,
+            signed,
+            _origin(file, given),
+            Funds(given["funds"]),
+            _paid(given),
+        )
+    return _attend(session, placed, ordered, manner)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _request(market: Market, ordered: Ordered, given: dict[str, Any]) -> LeaseRequest:
+    """What the file and the options ask for."""
+    from teraproof.market.lease_prices import hourly, rate_within
+    from teraproof.market.leases import unit_of
+    from teraproof.protocol.lease_match import LeaseRequest
+    from teraproof.sdl.leases import HOUR
+
+    unit, lease = unit_of(market), ordered.lease
+    highest = rate_within(lease.dollars(HOUR, ordered.akt), unit)
+    if given["max_price"] is not None:
+        highest = min(highest, rate_within(hourly(given["max_price"], "--max-price"), unit))
+    return LeaseRequest(
+        spec=lease.spec,
+        max_rate=highest,
+        ready_within=seconds(given["ready_within"], "--ready-within"),
+        term=seconds(given["term"], "--term"),
+        notice=max(seconds(given["notice"], "--notice"), lease.spec.notice_seconds),
+        collateral=tpf(given.get("collateral", "0"), "--collateral"),
+        min_stake=tpf(given.get("min_stake", "0"), "--min-stake"),
+        min_score=speed(given["min_score"], "--min-score"),
+    )
+
+
+def _filters(given: dict[str, Any]) -> Filters:
+    from teraproof.market.lease_offers import Filters, share
+
+    vram, reliability = given["vram"], given["reliability"]
+    return Filters(
+        vram=None if vram is None else units(vram, 9, "--vram") * _GIB // _GIGA,
+        interconnect=given["interconnect"],
+        bandwidth=given["bandwidth"],
+        region=given["region"],
+        reliability=None if reliability is None else share(reliability, "--reliability"),
+    )
+
+
+def _manner(given: dict[str, Any]) -> Manner:
+    from teraproof.market.lease_challenges import Asked
+    from teraproof.market.lease_tending import Manner
+
+    timeout = given["timeout"]
+    return Manner(
+        asked=Asked(
+            score=speed(given["min_score"], "--min-score"),
+            bandwidth=units(given["memory_bandwidth"], 9, "--memory-bandwidth"),
+        ),
+        by_hand=given["by_hand"],
+        patience=None if timeout is None else seconds(timeout, "--timeout"),
+        endpoint=given.get("endpoint"),
+    )
+
+
+def _paid(given: dict[str, Any]) -> int | None:
+    return None if given["pay_for"] is None else seconds(given["pay_for"], "--pay-for")
+
+
+def _origin(file: Path, given: dict[str, Any]) -> Origin:
+    from teraproof.market.lease_orders import Origin
+
+    return Origin(str(file.absolute()), given["akt_usd"] or "")
+
+
+def _attend(session: Session, placed: Placed, ordered: Ordered, manner: Manner) -> Result:
+    from teraproof.market import lease_tending, leases
+
+    market = session.market
+    done = lease_tending.attend(
+        market, session.sender, session.ui, placed.lease, ordered.lease.credentials, manner
+    )
+    shown = leases.to_json(market, done.lease, market.now())
+    return {**shown, "endpoint": done.endpoint}
+
+
+def _done(market: Market, placed: Placed) -> Result:
+    from teraproof.market import leases
+
+    return leases.to_json(market, placed.lease, market.now())

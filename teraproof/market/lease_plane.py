@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way into a lease's containers: where its data plane is, and who opens streams there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from teraproof.client import dataplane
+from teraproof.client.dataplane import Place, SessionKey
+from teraproof.client.leases import LeaseClient
+from teraproof.errors import CommandError, WrongInput
+from teraproof.market import lease_notes, leases
+from teraproof.market.lease_tending import endpoint_for
+from teraproof.market.leases import Lease, short
+from teraproof.market.market import Market
+from teraproof.market.signers import Signer
+from teraproof.market.watch import harmless
+from teraproof.protocol.dataplane import Request, What
+from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_terms import LeaseStatus
+from teraproof.protocol.lease_wire import LeaseReport
+
+#: How an agent writes where a port that is not public is reached: at its data plane.
+SCHEME = "teraproof://"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A lease's data plane, and the key that opens streams there for the tenant."""
+
+    place: Place
+    key: SessionKey
+
+
+def way_to(
+    market: Market,
+    signer: Signer,
+    lease: Lease,
+    *,
+    plane: str | None = None,
+    endpoint: str | None = None,
+) -> Way:
+    """The way into an active lease of this account. `plane` is host:port; None: as its agent says.
+
+    CommandError for another account's lease, or one that is not active.
+    """
+    if lease.terms.requester != signer.address:
+        raise CommandError(
+            f"lease {short(lease.lease)} belongs to {lease.terms.requester}, not to "
+            f"{signer.address}",
+            Code.NOT_TENANT,
+        )
+    if lease.status is not LeaseStatus.ACTIVE or lease.accepted is None:
+        raise CommandError(
+            f"lease {short(lease.lease)} is {lease.word}; only an active one can be entered",
+            Code.NOT_READY,
+        )
+    if lease.in_grace(market.now()):
+        raise CommandError(
+            f"lease {short(lease.lease)} is not confirmed yet; lease wait challenges and confirms "
+            "it",
+            Code.LEASE_UNCONFIRMED,
+        )
+    if plane is None:
+        url = endpoint_for(market, lease, endpoint)
+        with LeaseClient(url, signer, market.chain.chain_id, sessions=market.sessions) as client:
+            plane = said(client.report(lease.lease))
+    place = Place.at(plane, lease.lease, lease.accepted.operator, leases.domain(market))
+    kept = None
+    if market.sessions is not None:
+        kept = market.sessions.of(dataplane.lease_url(place), signer.address)
+    return Way(place, dataplane.session_key(place, signer, kept))
+
+
+def said(report: LeaseReport) -> str:
+    """Where the data plane is, by an agent's report. CommandError when it does not say."""
+    for each in report.endpoints:
+        if each.url.startswith(SCHEME):
+            return each.url.removeprefix(SCHEME).partition("/")[0]
+    raise CommandError(
+        "its agent does not say where its data plane is; pass --plane HOST:PORT",
+        Code.ANSWER_INVALID,
+    )
+
+
+def service_of(lease: Lease, service: str | None) -> str:
+    """The service that is meant: the one that was named, or the only one."""
+    spec = lease_notes.spec_of(lease.terms.order.spec)
+    if service is not None:
+        return service
+    if spec is not None and len(spec.services) == 1:
+        return spec.services[0].name
+    known = "" if spec is None else f" ({', '.join(one.name for one in spec.services)})"
+    raise WrongInput(f"name the service{known}")
+
+
+class Lines:
+    """A stranger's bytes as lines that no terminal obeys. For `dataplane.logs`."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show, self._rest = show, b""
+
+    def write(self, data: bytes) -> int:
+        """Show the lines that are whole."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for line in whole:
+            self._show(harmless(line.decode("utf-8", "replace").rstrip("\r")))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: a line is shown when it is whole."""
+
+    def end(self) -> None:
+        """Show what came after the last whole line."""
+        if self._rest:
+            self.write(b"\n")
+
+
+def ports(way: Way, lease: Lease) -> list[dict[str, object]]:
+    """The outer ports of a lease, as its agent serves them. CommandError for any other answer."""
+    found = dataplane.asked(way.place, way.key, Request(lease.lease, What.PORTS))
+    listed = found.get("ports")
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise CommandError("the agent sent no list of ports", Code.ANSWER_INVALID)
+    return listed
