@@ -196,10 +196,10 @@ def test_quote_of_another_provider__nothing_sent(
     assert code == Code.QUOTE_INVALID and other.owner in said
 
 
-def test_not_a_provider__exit_of_input_or_fault_and_nothing_sent(
+def test_not_a_provider__exit_of_input_and_nothing_sent(
     stage: LeaseStage, agent: Agent, file: str
 ) -> None:
-    _, said = stage.tenant.fails(Exit.FAULT, "lease", "hire", file, stage.stranger.address)
+    _, said = stage.tenant.fails(Exit.INPUT, "lease", "hire", file, stage.stranger.address)
     assert "is not a registered provider" in said
     done = stage.tenant.run("lease", "hire", file, "0x12", *stage.tenant._options(("lease",)))
     assert done.exit_code == Exit.INPUT and "0x12" in done.output
