@@ -33,7 +33,7 @@ rpc_urls = {rpc_urls}
 chain_id = {chain_id}
 staking = "{staking}"
 jobs = "{jobs}"
-{proofs}start_block = {start_block}
+{others}start_block = {start_block}
 
 [operator]
 keystore = "{keystore}"
@@ -66,6 +66,11 @@ collateral_per_token = "100"   # TPF for each payment token of the price
 # [disputes]
 # seats = {{ "finetune|python-ml|cpu" = 2 }}   # what this machine judges as a juror; locks stake
 
+# [leases]                 # what is rented out by the second, with Docker Engine
+# core_price = "0.01"      # payment tokens per hour; memory_price and disk_price per GiB
+# gpu_prices = {{ h100 = "2.5" }}
+# outbound = true          # a way to the internet, which most images need
+
 [benchmark]
 device = "cpu"            # what proves its speed: cpu, cuda, cuda:1, or GPUs as one: cuda:0,1
 """
@@ -95,6 +100,10 @@ LATER = {
     "bench": Later(
         "provider_agent.prover.bench.bench",
         "Measure raw and proven rates of exact products, without a chain.",
+    ),
+    "lease": Later(
+        "provider_agent.cli.lease",
+        "Leave a lease: give the notice that was promised.",
     ),
     "prove": Later(
         "provider_agent.prover.bench.command",
@@ -155,7 +164,7 @@ def main() -> None:
 @click.option(
     "--deployment",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="deployments/<chain id>.json; instead of the next six.",
+    help="deployments/<chain id>.json; instead of the next seven.",
 )
 @click.option("--chain-id", type=int)
 @click.option("--staking", help="Address of the Staking contract.")
@@ -164,6 +173,7 @@ def main() -> None:
     "--benchmark", "proven_by", help="Address of the Benchmark contract, if there is one."
 )
 @click.option("--emissions", help="Address of the Emissions contract, if there is one.")
+@click.option("--leases", "rented_by", help="Address of the Leases contract, if there is one.")
 @click.option("--start-block", type=int, default=0, show_default=True)
 @click.option("--port", type=int, default=8700, show_default=True)
 @click.option("--public-url", help="What tenants call the agent; default http://127.0.0.1:PORT.")
@@ -176,6 +186,7 @@ def init(
     jobs: str | None,
     proven_by: str | None,
     emissions: str | None,
+    rented_by: str | None,
     start_block: int,
     port: int,
     public_url: str | None,
@@ -188,7 +199,9 @@ def init(
     if config.exists():
         raise SettingsError(f"{config} exists already; move it away or choose another --config")
     if deployment is not None:
-        chain_id, staking, jobs, proven_by, emissions, start_block = _deployment(deployment)
+        chain_id, staking, jobs, proven_by, emissions, rented_by, start_block = _deployment(
+            deployment
+        )
     if chain_id is None or staking is None or jobs is None:
         raise SettingsError("give --deployment, or --chain-id with --staking and --jobs")
     text = _TEMPLATE.format(
@@ -196,9 +209,13 @@ def init(
         chain_id=chain_id,
         staking=address("--staking", staking),
         jobs=address("--jobs", jobs),
-        proofs="".join(
+        others="".join(
             f'{name} = "{address(f"--{name}", place)}"\n'
-            for name, place in (("benchmark", proven_by), ("emissions", emissions))
+            for name, place in (
+                ("benchmark", proven_by),
+                ("emissions", emissions),
+                ("leases", rented_by),
+            )
             if place is not None
         ),
         start_block=start_block,
@@ -223,19 +240,26 @@ def init(
     click.echo("next      provider-agent consent --owner ADDRESS, then the owner registers")
 
 
-def _deployment(file: Path) -> tuple[int, str, str, str | None, str | None, int]:
-    """Chain id, Staking, Jobs, Benchmark and Emissions if there are any, and the first block."""
+def _deployment(
+    file: Path,
+) -> tuple[int, str, str, str | None, str | None, str | None, int]:
+    """Chain id, Staking, Jobs; Benchmark, Emissions, Leases if there are any; the first block."""
     try:
         registry = json.loads(file.read_text("utf-8"))
         contracts = registry["contracts"]
-        names = ("Jobs", "Benchmark")
+        names = ("Jobs", "Benchmark", "Leases")
         blocks = [int(contracts[name]["block"]) for name in names if name in contracts]
+
+        def place(name: str) -> str | None:
+            return str(contracts[name]["address"]) if name in contracts else None
+
         return (
             int(registry["chain_id"]),
             str(contracts["Staking"]["address"]),
             str(contracts["Jobs"]["address"]),
-            str(contracts["Benchmark"]["address"]) if "Benchmark" in contracts else None,
-            str(contracts["Emissions"]["address"]) if "Emissions" in contracts else None,
+            place("Benchmark"),
+            place("Emissions"),
+            place("Leases"),
             min(blocks),
         )
     except OSError as error:

@@ -68,6 +68,8 @@ class PlayedRunner:
     unfit: str = ""
     """Why nothing can be prepared; "" when it can."""
     fetched: list[str] = field(default_factory=list)
+    ports: dict[int, int] = field(default_factory=dict)
+    """Where a port of a container really is."""
 
     def _answer(self) -> None:
         if self.away:
@@ -164,7 +166,7 @@ class PlayedRunner:
         raise RunnerError("not played")
 
     def address(self, lease_id: str, service: str, port: Port, number: int = 0) -> tuple[str, int]:
-        return "127.0.0.1", port.number
+        return "127.0.0.1", self.ports.get(port.number, port.number)
 
 
 class LeaseRig:
@@ -177,8 +179,17 @@ class LeaseRig:
         self.stranger: LocalAccount = Account.create()
         self.runner = PlayedRunner()
         self.leases: Contract = deployment.leases
-        self.asked = {"core_price": "3.6", "down_seconds": 0, "cpus": 8, "notice_seconds": 60,
-                      "ready_seconds": 60, "min_seconds": 60, **leases}  # fmt: skip
+        self.asked = {
+            "core_price": "3.6",
+            "down_seconds": 0,
+            "cpus": 8,
+            "notice_seconds": 60,
+            "ready_seconds": 60,
+            "min_seconds": 60,
+            "data_host": "127.0.0.1",
+            "data_port": 0,
+            **leases,
+        }
         self._register()
 
     def _register(self) -> None:
@@ -247,6 +258,7 @@ class LeaseRig:
         self.context.newest.hurried = True
         self.head = PinnedHead(self.pool, 0)
         self.context.sender.start(adopt=True)
+        self.module.start()
         return self
 
     def stop(self) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from provider_agent.dataplane.holders import Phase
 from provider_agent.modules.leases.wishes import Wish, wish
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome, RegistryLogin, RegistryLogins
+from teraproof.protocol.leasespec import Port
 from teraproof.rpc.errors import ChainError
 from tests.agent.leases.documents import service, spec
 from tests.agent_e2e.chain import TPF, Deployment, deployment
@@ -108,6 +110,47 @@ def test_deposit_used_up__closed(agent: LeaseRig) -> None:
     agent.cycle(2)
     row = agent.row()
     assert row is not None and row.outcome is LeaseOutcome.DRY
+
+
+def test_ports__open_from_the_confirmation_to_the_end(agent: LeaseRig) -> None:
+    agent.active()
+    lease, holders = agent.terms.lease_id(), agent.module._plane._holders
+    agent.cycle()
+    (held,) = holders.holdings()
+    assert (held.lease, held.requester) == (lease, agent.tenant.address)
+    assert (held.phase, held.lease_id) == (Phase.GRACE, agent.name)
+    agent.call(agent.tenant, "confirm")
+    agent.cycle()
+    (held,) = holders.holdings()
+    assert held.phase is Phase.CONFIRMED
+    report = agent.module._views.report(lease)
+    assert report is not None
+    (way,) = report.endpoints
+    assert way.url == f"teraproof://127.0.0.1:{agent.module._plane.port}/web/80"
+    agent.call(agent.tenant, "close")
+    agent.cycle(2)
+    assert not holders.holdings()
+    ended = holders.find(lease)
+    assert ended is not None and ended.phase is Phase.ENDED
+
+
+def test_public_port__none_offered__refused_before_a_quote(agent: LeaseRig) -> None:
+    with pytest.raises(Refused) as caught:
+        agent.upload(spec(service(ports=(Port(80, 80, "tcp", True),))))
+    assert caught.value.code is Code.LEASE_UNFIT
+
+
+def test_challenge__the_desk_knows_what_the_lease_has(agent: LeaseRig) -> None:
+    agent.hire(agent.quote())
+    agent.cycle()
+    assert agent.module._views.place(agent.terms.lease_id()) is None
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    agent.cycle()
+    place = agent.module._views.place(agent.terms.lease_id())
+    assert place is not None
+    assert (place.tenant, place.engines) == (agent.tenant.address, ("cpu",))
+    assert place.lease.provider == agent.owner.address
+    assert place.memory == 64 << 20
 
 
 # ------------------------------------------------------------------ heartbeats

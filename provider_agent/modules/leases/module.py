@@ -17,6 +17,8 @@ from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
+from provider_agent.dataplane.fit import refusal
+from provider_agent.dataplane.plane import DataPlane
 from provider_agent.modules.leases import engine
 from provider_agent.modules.leases.api import LeasesApi
 from provider_agent.modules.leases.backfill import Backfill
@@ -27,6 +29,8 @@ from provider_agent.modules.leases.heartbeat import Heart
 from provider_agent.modules.leases.images import ImageDesk
 from provider_agent.modules.leases.machine import Machine
 from provider_agent.modules.leases.metrics import LeaseMetrics
+from provider_agent.modules.leases.plane import FOLDER as PLANE_FOLDER
+from provider_agent.modules.leases.plane import Endpoints, Holders, plane_settings
 from provider_agent.modules.leases.policy import Policy
 from provider_agent.modules.leases.promises import Promises
 from provider_agent.modules.leases.quotes import QuoteDesk
@@ -54,6 +58,7 @@ from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
+_WALLET_GAS = 3_000_000  # for a contract wallet to check a signature
 _TIDY_EVERY = 600.0  # seconds
 _OLD = 60.0  # seconds without a look at the chain after which nothing is promised
 _REACTION_BLOCKS = 3  # from the look at a state to the transaction that follows from it
@@ -67,7 +72,7 @@ class LeasesModule(Module):
     tables: ClassVar[Tables] = TABLES
     section: ClassVar[str] = "leases"
     settings: ClassVar[type[Section]] = LeasesSettings
-    kept: ClassVar[Sequence[str]] = (FOLDER,)
+    kept: ClassVar[Sequence[str]] = (FOLDER, PLANE_FOLDER)
 
     def __init__(self, context: Context, place: str) -> None:
         settings, chain, store = context.settings, context.settings.chain, context.store
@@ -98,7 +103,14 @@ class LeasesModule(Module):
             context.fleet,
             runner.needs,
         )
-        self._policy = policy = Policy(wanted, stock, pay, lambda: self._promises.count)
+        plane = plane_settings(settings)
+        self._policy = policy = Policy(
+            wanted,
+            stock,
+            pay,
+            lambda: self._promises.count,
+            lambda spec: refusal(spec, plane),
+        )
         self._specs = specs = Specs(records, context.capacity, policy)
         self._promises = promises = Promises(
             records,
@@ -155,7 +167,7 @@ class LeasesModule(Module):
             take=taker.take,
             look_back=Backfill(context.feed, context.pace, chain.reorg_window).look,
             begun=context.capacity.call_in,
-            left=desk.leave,
+            left=self._left,
             fetching=images.wanted,
         )
         self._views = LeaseViews(
@@ -166,6 +178,18 @@ class LeasesModule(Module):
             contract=leases.address,
             owner=lambda: None if duty.standing is None else duty.standing.owner,
             find=stock.find,
+        )
+        domain = messages.Domain(chain.chain_id, leases.address)
+        self._plane = DataPlane(
+            plane,
+            domain,
+            context.key.account,
+            Holders(records, specs, lambda: duty.now),
+            runner,
+            lambda to, call: context.visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
+        )
+        self._views.endpoints = Endpoints(
+            settings, lambda: self._plane.port, lambda lease: self._plane.public_ports(lease)
         )
         quotes = QuoteDesk(
             store=records,
@@ -180,7 +204,7 @@ class LeasesModule(Module):
                 TokenContract(context.visitors, token.address),
             ),
             key=context.key,
-            domain=messages.Domain(chain.chain_id, leases.address),
+            domain=domain,
             standing=lambda: duty.standing,
             now=lambda: duty.now + self._lag(),
             refuse=self._refuse,
@@ -218,8 +242,13 @@ class LeasesModule(Module):
         table = leases_table(LeasesRepository(store))
         return [table] if table.rows else []
 
+    def start(self) -> None:
+        """Let tenants in. LocalError when a port is taken."""
+        self._plane.start()
+
     def close(self) -> None:
         """Wait for work under way. Containers go on."""
+        self._plane.stop()
         self._desk.close()
         self._images.close()
         self._machine.close()
@@ -265,6 +294,11 @@ class LeasesModule(Module):
             engine=self._machine.trouble is None,
         )
 
+    def _left(self, lease: bytes) -> None:
+        """A lease has ended: so have its challenge and its streams."""
+        self._desk.leave(lease)
+        self._plane.end(lease)
+
     def _is_busy(self) -> bool:
         """Whether a lease has what proofs are made with."""
         held = any(row.devices for row in self._records.ours())
@@ -282,12 +316,16 @@ class LeasesModule(Module):
     # ------------------------------------------------------------------ what others see
 
     def ready(self) -> Sequence[Callable[[], Check]]:
-        """Whether the engine answers and the clock is right."""
-        return [self._drift.check, self._check_engine]
+        """Whether the engine answers, the clock is right, and tenants can come in."""
+        return [self._drift.check, self._check_engine, self._check_plane]
 
     def _check_engine(self) -> Check:
         trouble = self._machine.trouble
         return Check("engine", trouble is None, "" if trouble is None else str(trouble))
+
+    def _check_plane(self) -> Check:
+        running = self._plane.running
+        return Check("data plane", running, "" if running else "it has ended; see the log")
 
     def operations(self, door: Door) -> Sequence[Operation]:
         """The offer, specifications, quotes, leases and their challenges."""

@@ -65,8 +65,8 @@ class Asked:
 
 
 class Policy:
-    """See the module. Asked from any thread. `lag` is how many seconds a hire may be old when it
-    is seen; `promised` how many leases and quotes there are.
+    """See the module. Asked from any thread. `promised` is how many leases and quotes there are,
+    `unfit` says why the ports of a specification cannot be opened.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Policy:
         stock: Stock,
         pay: Pay,
         promised: Callable[[], int],
-        lag: Callable[[], int] = lambda: 0,
+        unfit: Callable[[LeaseSpec], Refused | None] = lambda spec: None,
     ) -> None:
         self._settings, self._stock, self._pay = settings, stock, pay
-        self._promised, self._lag = promised, lag
+        self._promised, self._unfit = promised, unfit
         self._prices, self._desk = table(settings), PriceDesk(settings, pay.unit)
 
     def offer(self) -> LeaseOffer:
@@ -116,6 +116,9 @@ class Policy:
 
     def refuse_spec(self, spec: LeaseSpec) -> Refused | None:
         """Why this machine would never run a specification; None when it may some day."""
+        unfit = self._unfit(spec)
+        if unfit is not None:
+            return unfit
         settings = self._settings
         asked = Asked(spec, settings.min_seconds, 0, settings.ready_seconds)
         for refusal in refusals(_request(asked), self._candidate(None), self._pay.unit):
@@ -138,6 +141,9 @@ class Policy:
             most = standing.longest - asked.ready_within
             line = f"{asked.term} s are too long; no collateral can be locked beyond {most} s"
             return Refused(Code.LIMIT_EXCEEDED, line, field="term", limit=most)
+        unfit = self._unfit(asked.spec)
+        if unfit is not None:
+            return unfit
         if self._promised() >= self._settings.max_leases:
             return Refused(Code.SLOTS_TAKEN, "it has as many leases as it wants; try later")
         return next(refusals(_request(asked), self._candidate(standing), self._pay.unit), None)

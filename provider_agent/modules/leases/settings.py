@@ -16,6 +16,7 @@ from teraproof.protocol.leasespec import DEFINITIONS
 
 _HOURLY = Unit("payment tokens per hour")
 _MODEL = DEFINITIONS["gpu"]["properties"]["model"]
+_PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 _Hourly = Annotated[Amount, Field(le=Decimal(10**9))]
 
 
@@ -99,6 +100,18 @@ class LeasesSettings(Section):
     """Media for volumes: `beta1` hard disk, `beta2` SSD, `beta3` NVMe."""
     outbound: bool = False
     """Give leases a way to the internet. Most images need one."""
+    data_host: str = "0.0.0.0"  # noqa: S104 - tenants come from everywhere
+    """Address on which tenants reach their containers."""
+    data_port: int = Field(default=8702, ge=0, le=65_535)
+    """Port of it; 0 takes a free one. It speaks TLS itself, so no proxy belongs in front."""
+    data_name: str = Field(default="", max_length=253)
+    """Name or address by which tenants reach it. Without it: that of `api.public_url`."""
+    outer_ports: Annotated[tuple[_PortNumber, _PortNumber] | None, BeforeValidator(split)] = None
+    """First and last of the ports that are for public ports of leases, such as `[30000, 30999]`.
+    Without them no public ports are offered."""
+    names_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Port at which the public reaches leases by the names of hosts. Without it none are offered.
+    """
     docker_socket: Path = Path("/var/run/docker.sock")
     """Where Docker Engine listens."""
     addresses: Network = "198.19.0.0/16"
@@ -114,6 +127,8 @@ class LeasesSettings(Section):
     def _terms_fit(self) -> LeasesSettings:
         if self.min_seconds > self.max_seconds:
             raise ValueError("min_seconds must not be above max_seconds")
+        if self.outer_ports is not None and self.outer_ports[0] > self.outer_ports[1]:
+            raise ValueError("outer_ports: give the first one first")
         _check_attributes(dict(self.said))
         return self
 

@@ -46,7 +46,7 @@ class LeaseViews:
         self._store, self._specs, self._machine = store, specs, machine
         self._chain_id, self._contract = chain_id, contract
         self._owner, self._find = owner, find
-        self.endpoints: Callable[[LeaseRow, LeaseSpec], Sequence[EndpointReport]] = _unreached
+        self.endpoints: Callable[[LeaseRow, LeaseSpec], Sequence[EndpointReport]] = unreached
 
     # ------------------------------------------------------------------ the tenant
 
@@ -144,7 +144,7 @@ class LeaseViews:
         return Place(one, row.requester, ("cpu",), spec.needs().memory_bytes)
 
 
-def _unreached(row: LeaseRow, spec: LeaseSpec) -> Sequence[EndpointReport]:
+def unreached(row: LeaseRow, spec: LeaseSpec) -> Sequence[EndpointReport]:
     """The ports that the tenant has asked for, without a way to them."""
     return [
         EndpointReport(each.name, port.port, port.as_port, port.protocol, port.public)
