@@ -43,6 +43,7 @@ class Nonces:
         self._shown: dict[int, Mined] = {}  # nonce -> what the chain has there
         self._looked: dict[int, int] = {}  # nonce -> head at which it was looked for last
         self._gap_ticks = 0
+        self._doubted = False  # whether the last count was more than what was found on the chain
         #: What is being waited for, or "".
         self.trouble = ""
 
@@ -79,12 +80,20 @@ class Nonces:
             self._store.set_meta(_FLOOR, str(pending))
 
     def count(self, head: BlockRef) -> int:
-        """How many transactions of the account the chain holds at a head; asked once a head."""
+        """How many transactions of the account the chain holds at a head; asked once a head.
+
+        A count that keeps us from sending is not one endpoint's word: of several the middle one
+        counts, and of two that differ the lower.
+        """
         self.trouble = ""
         # A liar may give one hash to two numbers.
         if self._counted != head.hash or head.number not in self._counts:
-            self._counts[head.number] = self._pool.nonce(self._address, head)
-            self._counted = head.hash
+            found, expected = self._pool.nonce(self._address, head), self.expected()
+            if self._doubted or (expected is not None and found > expected):
+                told = sorted(self._pool.told_nonces(self._address, head))
+                found = told[(len(told) - 1) // 2] if told else found
+            self._counts[head.number] = found
+            self._counted, self._doubted = head.hash, False
         while len(self._counts) > _KEPT:
             self._counts.pop(min(self._counts))
         return self._counts[head.number]
@@ -125,6 +134,7 @@ class Nonces:
             if mined is None or mined.tx_hash in ours:
                 what = "is in a block" if mined is not None else "should be in a block"
                 self.trouble = f"nonce {intent.nonce} {what}; waiting for its receipt"
+                self._doubted = True
             elif mined.block_number <= head.number - self._confirmations:
                 found.append(intent)
         return found

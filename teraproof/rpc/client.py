@@ -116,6 +116,12 @@ class RpcPool(Quorum):
         found: int = self._state("eth_getTransactionCount", address, block, decode.small)
         return found
 
+    def told_nonces(self, address: str, block: BlockRef) -> list[int]:
+        """The same at a block's number, as each endpoint says it that has reached the block."""
+        params = [address, hex(block.number)]
+        told = self.each("eth_getTransactionCount", params, decode.small, at=block.number)
+        return [count for _, count in told]
+
     def _state(self, method: str, subject: object, block: Block, read: Any) -> Any:
         return self.call(
             method,

@@ -16,6 +16,7 @@ from teraproof.rpc.types import BlockRef
 log = logging.getLogger(__name__)
 
 _LEAD = 64  # blocks that an endpoint may be ahead of all others and still be believed
+_NEAR = 60  # seconds that of two endpoints the later one may be behind, and still be gone by
 _STALE = 300  # seconds behind the others after which an endpoint's head is of no use as a witness
 _BLOCK = "eth_getBlockByNumber"
 
@@ -28,12 +29,13 @@ class Quorum(Router):
     _second_time: int | None = None  # of the newest block but one that endpoints have told
 
     def head(self) -> BlockRef:
-        """The newest block that an endpoint has; of three endpoints or more the newest that two
-        have reached. Its time is no later than a second one's. Endpoints behind it are not asked
-        about it.
+        """The newest block that two endpoints have reached, where a second one is up to date; else
+        the newest that one has. Its time is no later than a second one's. Endpoints behind it are
+        not asked about it.
 
         Who is ahead of all others would be the only one to ask about its block. One that is
-        absurdly far ahead of all the others that are up to date is not believed.
+        absurdly far ahead of all the others that are up to date is not believed. Of two endpoints
+        the later one has to be near: it alone must not hold us back for long.
         """
         heads: list[tuple[Endpoint, BlockRef]] = self.each(_BLOCK, ["latest", False], decode.block)
         with self._lock:
@@ -51,7 +53,8 @@ class Quorum(Router):
                 endpoint.head = heads[0][1].number  # nothing above it is asked of anybody
                 endpoint.base_fee = endpoint.tip = None
             log.warning("%s claims block %d; it is not believed", endpoint.label, block.number)
-        if len(self.endpoints) > 2 and 1 < len(heads) == told and self._is_fresh(heads[1][0]):
+        behind = _STALE if len(self.endpoints) > 2 else _NEAR
+        if 1 < len(heads) == told and self._is_fresh(heads[1][0], behind):
             first, second = heads[0], heads[1]
             if first[1].number > second[1].number:
                 heads[:2] = [second, first]
@@ -203,11 +206,13 @@ class Quorum(Router):
 
         return self._linked(endpoint, number, read) or read(number)
 
-    def _is_fresh(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint is up to date, or as near to it as any (the chain may stand)."""
+    def _is_fresh(self, endpoint: Endpoint, behind: int = _STALE) -> bool:
+        """Whether an endpoint is at most `behind` seconds late, or as near as any: the chain may
+        stand.
+        """
         with self._lock:
             newest = max(e.head_time for e in self.endpoints)
-        return endpoint.head_time > min(newest, self._wall_clock()) - _STALE
+        return endpoint.head_time > min(newest, self._wall_clock()) - behind
 
 
 def _most(found: Sequence[tuple[Endpoint, BlockRef]]) -> list[tuple[Endpoint, BlockRef]]:

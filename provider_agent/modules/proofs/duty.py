@@ -152,14 +152,16 @@ class BenchmarkDuty:
         reason = "" if is_in else unfit(facts, rules, provider)
         self._tell(facts, rules)
         if facts.stage in _BETWEEN:
-            return self._between(facts, rules, head, reason)
+            return self._between(facts, rules, block, head, reason)
         self._won = None
-        self._prune(facts.epoch)
+        self._prune(facts.epoch, block)
         return self._prove(facts, rules, head, reason)
 
     # ------------------------------------------------------------------ between two windows
 
-    def _between(self, facts: Facts, rules: Rules, head: BlockRef, reason: str) -> str:
+    def _between(
+        self, facts: Facts, rules: Rules, block: BlockRef, head: BlockRef, reason: str
+    ) -> str:
         """No window is on chain: watch the boundaries. The rounds begin with the winning block, at
         the risk that a reorg makes them worthless.
         """
@@ -167,7 +169,7 @@ class BenchmarkDuty:
         winner = self._lottery.winner(rules, head, from_)
         self._tell_unopened(facts, rules, winner)
         if winner is None:
-            self._prune(facts.epoch + 1)
+            self._prune(facts.epoch + 1, block)
             self._hurry_to(rules.next_boundary(max(head.timestamp, from_ - 1)))
             if reason:
                 self._prover.stop()
@@ -336,14 +338,22 @@ class BenchmarkDuty:
             if is_such and key.object_id != name and not intent.cancel:
                 self._attempts.abandon(intent, "the epoch is over or was opened again")
 
-    def _prune(self, epoch: int) -> None:
-        """Delete the folders of other epochs: what was not opened in time cannot be opened."""
+    def _prune(self, epoch: int, block: BlockRef) -> None:
+        """Leave the folders of other epochs. They are deleted when a later epoch is at the pinned
+        block: what one endpoint says of the newest block must not cost what opens a proof.
+        """
         if not self._folders.is_dir():
             return
-        for path in self._folders.iterdir():
-            if path.name != READY and path.name.partition("-")[0] != str(epoch):
-                self._prover.leave(path)
-                ProofFolder(path).remove()
+        names = {path: path.name.partition("-")[0] for path in self._folders.iterdir()}
+        others = {path: int(name) for path, name in names.items() if name.isdigit()}
+        others = {path: number for path, number in others.items() if number != epoch}
+        for path in others:
+            self._prover.leave(path)
+        if others:
+            over = self._view.over_before(block, min(others.values()))
+            for path, number in others.items():
+                if number < over:
+                    ProofFolder(path).remove()
 
     # ------------------------------------------------------------------ when to look again
 

@@ -134,6 +134,15 @@ class EpochView:
             proven_in=proven_in,
         )
 
+    def over_before(self, block: BlockRef, first: int) -> int:
+        """Epochs below this number are over for good, as two endpoints have it at the pinned block.
+        They are asked only where one says that an epoch is over, `first` or a later one.
+        """
+        if self._epoch(block)[0] <= first:
+            return first
+        with self._contract.rpc.agreed():
+            return self._contract.current_epoch(block)
+
     def _epoch(self, block: BlockRef) -> tuple[int, EpochRecord]:
         """The newest epoch at a block. What is pinned now was the newest block before."""
         if block.hash not in self._epochs:

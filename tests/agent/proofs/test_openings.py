@@ -334,7 +334,26 @@ def test_folders_of_other_epochs__are_deleted(tmp_path: Path) -> None:
     old = rig.proof.path
     assert old.exists()
     rig.cycle(at=END + 1)
+    rig.open_epoch(epoch=EPOCH + 1, at=END + 2)
+    rig.lag = 5
+    rig.contract.known_from[EPOCH + 1] = END + 2
+    rig.cycle(at=END + 2)
+    assert old.exists(), "a reorg may take the new epoch away"
+    rig.cycle(at=END + 10)
     assert not old.exists()
+
+
+def test_one_endpoint_tells_of_a_later_epoch__what_opens_the_proof_stays(tmp_path: Path) -> None:
+    """Without it the bond is lost: that is not for one endpoint to decide."""
+    rig = committed_rig(tmp_path)
+    mine = rig.proof.path
+    rig.contract.lie = EPOCH + 9
+    for second in range(5):
+        rig.cycle(at=FIRST + second)
+    assert mine.exists()
+    rig.contract.lie = 0
+    rig.cycle(at=FIRST + 12)
+    assert rig.proof.path == mine and mine.exists()
 
 
 @pytest.mark.parametrize("error", [ChainError("no endpoint"), ZeroDivisionError()])

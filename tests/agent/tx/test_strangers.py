@@ -83,6 +83,7 @@ def test_more_transactions_than_ours_said__nothing_sent_and_no_end_until_shown(
         return count(address, block) + 1  # type: ignore[arg-type]  # a block
 
     desk.pool.nonce = too_many  # type: ignore[method-assign]  # a node that is wrong
+    told, desk.pool.told_nonces = desk.pool.told_nonces, lambda *asked: [too_many(*asked)]  # type: ignore[method-assign]
     anvil.mine()
     key = desk.submit(2)
     for _ in range(5):
@@ -91,6 +92,7 @@ def test_more_transactions_than_ours_said__nothing_sent_and_no_end_until_shown(
     assert desk.intent(key).state is IntentState.PLANNED
     assert "nothing is sent until it is clear" in desk.sender.trouble
     desk.pool.nonce = count  # type: ignore[method-assign]  # it has found its way back
+    desk.pool.told_nonces = told  # type: ignore[method-assign]
     desk.settle()
     assert desk.landed(2) == 1
 
