@@ -199,7 +199,7 @@ def _way(session: Session, lease_id: str, given: dict[str, Any]) -> tuple[Lease,
     return lease, way
 
 
-def _shown(session: Session, listed: list[dict[str, object]]) -> Result:
+def _shown(session: Session, listed: list[dict[str, Any]]) -> Result:
     from teraproof.protocol.errors import one_line
 
     names = list(dict.fromkeys(name for one in listed for name in one))

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from teraproof.client import dataplane
 from teraproof.client.dataplane import Place, SessionKey
@@ -117,10 +118,19 @@ class Lines:
             self.write(b"\n")
 
 
-def ports(way: Way, lease: Lease) -> list[dict[str, object]]:
-    """The outer ports of a lease, as its agent serves them. CommandError for any other answer."""
+def ports(way: Way, lease: Lease) -> list[dict[str, Any]]:
+    """The public ports of a lease, as its agent serves them: what the agent says of each, with
+    `host` and `url` where the public reaches it now. CommandError for any other answer.
+    """
     found = dataplane.asked(way.place, way.key, Request(lease.lease, What.PORTS))
     listed = found.get("ports")
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise CommandError("the agent sent no list of ports", Code.ANSWER_INVALID)
-    return listed
+    shown = []
+    for one in listed:
+        outer, plain = one.get("outer"), one.get("mode") == "plain"
+        reached = isinstance(outer, int) and not isinstance(outer, bool) and 0 < outer < 1 << 16
+        place = way.place if not reached else replace(way.place, port=outer)
+        url = f"{'tcp' if plain else 'tls'}://{place.endpoint}" if reached else ""
+        shown.append({**one, "host": place.host if reached else "", "url": url})
+    return shown
