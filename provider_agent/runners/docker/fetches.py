@@ -43,8 +43,7 @@ class Fetches:
         self._place, self._images, self._space = place, images, space
         self._prepared = prepared
         self._turns = Locks()
-        #: Held while it is decided which images are needed.
-        self._deciding = threading.RLock()
+        self._deciding = images.deciding
         self._guard = threading.Lock()
         self._works: dict[Work, str] = {}
 

@@ -33,6 +33,7 @@ _REFERENCE = re.compile(
     r"(:(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 _ASK_SECONDS = 60.0
+_LATE_SECONDS = 3600.0
 _MOST_VOLUMES = 32
 
 
@@ -63,6 +64,8 @@ class Images:
     def __init__(self, engine: Engine, place: Path, space: Space, *, most: int) -> None:
         self._engine, self._place, self._space = engine, place, space
         self._open = place.with_name("open-images")
+        #: Held while it is decided which images are needed, and while one of them is marked.
+        self.deciding = threading.RLock()
         self._most = most
         #: Images that the agent has made itself: their ids by the names that a lease has for them.
         self.own: dict[str, str] = {}
@@ -92,9 +95,13 @@ class Images:
         """
         if pinned in self.own:
             return
-        if not self.has(pinned):
-            self._mark(pinned, 0)
-            work.fetched.add(pinned)
+        with self.deciding:
+            work.check()
+            there = self.has(pinned)
+            if not there:
+                self._mark(pinned, 0)
+                work.fetched.add(pinned)
+        if not there:
             self._pull(pinned, credentials, work)
         elif not self._open_of(pinned).exists():
             # It may be here for another tenant, who had a password for it.
@@ -104,6 +111,7 @@ class Images:
             self._open_of(pinned).touch()
         found = self._look(pinned)
         if found is None:
+            work.check()
             raise Refused(Code.IMAGE_UNFIT, f"the registry sent something else than {pinned}")
         _read(pinned, found)
         if not self._is_marked(pinned):
@@ -140,18 +148,20 @@ class Images:
             os.utime(self._mark_of(pinned), ns=(now, now))
 
     def delete(self, pinned: str) -> bool:
-        """Whether an image that this agent has fetched is gone; one that is in use stays. Raises
-        EngineAway.
+        """Whether an image that this agent has fetched was there and is gone; one that is in use
+        stays. Raises EngineAway.
         """
-        if not self._is_marked(pinned):
-            return False
+        mark = self._mark_of(pinned)
         try:
-            self._engine.delete(f"/images/{named(pinned)}")
-        except EngineRefused:
-            return False  # a container has it
-        self._mark_of(pinned).unlink(missing_ok=True)
-        self._open_of(pinned).unlink(missing_ok=True)
-        return True
+            marked = mark.stat().st_mtime
+            there = self._engine.delete(f"/images/{named(pinned)}")
+        except (FileNotFoundError, EngineRefused):
+            return False  # not ours, or a container has it
+        # The engine may still finish a fetch that was broken off.
+        if there or time.time() - marked > _LATE_SECONDS:
+            mark.unlink(missing_ok=True)
+            self._open_of(pinned).unlink(missing_ok=True)
+        return there
 
     # ------------------------------------------------------------------ marks
 

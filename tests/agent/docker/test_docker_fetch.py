@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code
 from tests.agent.docker.conftest import Yard
 from tests.agent.docker.daemon import busybox
-from tests.agent.docker.test_docker_kill import again, revived
+from tests.agent.docker.test_docker_kill import SEED, again, revived
 from tools.images import Registry, layer, shell_layer
 
 __all__ = ["revived"]
@@ -389,3 +390,45 @@ def test_keep__another_thread_is_at_a_lease__is_not_waited_for(
     work.result(30)
     yard.runner.keep(())
     assert yard.runner.list() == ()
+
+
+def test_everything_at_once__no_image_of_a_lease_is_lost_and_nothing_stays(
+    yard: Yard, own: Registry, pool: ThreadPoolExecutor
+) -> None:
+    """Four threads do whatever they like to three leases of two images, at any moment."""
+    images = [image(own, name, size=1000) for name in ("one", "two")]
+    leases = [lease_of(yard, images[number % 2], f"lease-{number}") for number in range(3)]
+    runner = yard.runner
+
+    def live(seed: int) -> None:
+        chance = random.Random(SEED + seed)
+        for _ in range(25):
+            lease = chance.choice(leases)
+            acts = (
+                lambda lease=lease: fetch(yard, lease),
+                lambda lease=lease: runner.prepare(lease),
+                lambda lease=lease: runner.start(lease.lease_id),
+                lambda lease=lease: runner.give_up(lease.lease_id),
+                lambda lease=lease: runner.remove(lease.lease_id),
+                lambda: runner.keep([one.lease_id for one in leases if chance.random() < 0.7]),
+                lambda: runner.free_images(1 << 60),
+            )
+            try:
+                chance.choice(acts)()
+            except (Refused, RunnerError) as error:
+                assert not isinstance(error, EngineAway), error
+
+    for work in [pool.submit(live, seed) for seed in range(4)]:
+        work.result(300)
+    for lease in leases:
+        runner.prepare(lease)
+    runner.free_images(1 << 60)
+    for lease in leases:
+        runner.start(lease.lease_id)
+    assert all(state.running for state in runner.keep([one.lease_id for one in leases]).values())
+    runner.keep(())
+    runner.free_images(1 << 60)
+    assert runner.image_room() == ImageRoom()
+    assert not runner._fetches._works and not runner._locks._known
+    assert not any(runner._images.has(one) for one in images)
+    assert runner._images.has(yard.image)
