@@ -8,6 +8,7 @@ passes. What the runner has outlives the agent, like containers do.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,10 +21,15 @@ from eth_account.signers.local import LocalAccount
 from provider_agent.app import DATABASE
 from provider_agent.core.context import make_context
 from provider_agent.core.head import PinnedHead
+from provider_agent.core.health import Health
 from provider_agent.core.metrics import Metrics
 from provider_agent.core.module import Cycle
 from provider_agent.core.pools import make_pool, make_visitor_pool
 from provider_agent.errors import RunnerError
+from provider_agent.http.app import create_app
+from provider_agent.http.auth import Authenticator
+from provider_agent.http.deps import ApiDeps
+from provider_agent.http.server import ApiServer
 from provider_agent.modules.all import open_store
 from provider_agent.modules.leases import engine
 from provider_agent.modules.leases.module import LeasesModule
@@ -42,8 +48,9 @@ from provider_agent.runners.lease import (
 from provider_agent.settings import validate
 from provider_agent.store import IntentState
 from provider_agent.tx.keys import OperatorKey
+from scripts.market.ports import free_port
 from teraproof.errors import Refused
-from teraproof.protocol import lease_terms, messages
+from teraproof.protocol import lease_terms, messages, siwe
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseOrder, LeaseStatus, LeaseTerms
 from teraproof.protocol.lease_wire import QuoteRequest, SignedLeaseQuote
@@ -52,6 +59,22 @@ from tests.agent.leases.documents import PINNED, spec
 from tests.agent_e2e.chain import TPF, USD, Contract, Deployment
 
 _ports = itertools.count(20_000)
+
+
+class Printed:
+    """What a container has printed."""
+
+    def __init__(self, pieces: list[tuple[int, bytes]]) -> None:
+        self._pieces = iter(pieces)
+
+    def __iter__(self) -> Printed:
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Nothing holds it open."""
 
 
 @dataclass
@@ -159,8 +182,8 @@ class PlayedRunner:
     def changes(self) -> Iterator[str]:
         return iter(())
 
-    def logs(self, *_: Any, **__: Any) -> Any:
-        return iter(())
+    def logs(self, lease_id: str, *_: Any, **__: Any) -> Printed:
+        return Printed([(1, f"printed by {lease_id[:8]}\n".encode())])
 
     def exec(self, *_: Any, **__: Any) -> Any:
         raise RunnerError("not played")
@@ -172,12 +195,14 @@ class PlayedRunner:
 class LeaseRig:
     """One provider with its agent, and one tenant, on a deployment with others."""
 
-    def __init__(self, deployment: Deployment, folder: Path, **leases: Any) -> None:
+    def __init__(
+        self, deployment: Deployment, folder: Path, containers: Any = None, **leases: Any
+    ) -> None:
         self.deployment, self.anvil, self.folder = deployment, deployment.anvil, folder
         self.owner, self.operator = Account.create(), Account.create()
         self.tenant: LocalAccount = Account.create()
         self.stranger: LocalAccount = Account.create()
-        self.runner = PlayedRunner()
+        self.runner: Any = containers or PlayedRunner()
         self.leases: Contract = deployment.leases
         self.asked = {
             "core_price": "3.6",
@@ -311,6 +336,28 @@ class LeaseRig:
         gone = ("signed", "sent", "mined", "final")
         return sum(name.split("-")[0] == action and state in gone for name, state in self.intents())
 
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """The agent's API over HTTP; its URL."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        deps = ApiDeps(
+            auth=Authenticator(
+                self.store,
+                siwe.Expected.at(url, self.anvil.chain_id, ()),
+                lambda to, call: self.visitors.eth_call(to, call, "latest"),
+            ),
+            provider=dict,
+            health=Health(lambda: None, 30, time.monotonic),
+            metrics=self.context.metrics,
+        )
+        server = ApiServer(create_app(deps, [self.module.operations]), "127.0.0.1", port)
+        server.start()
+        try:
+            yield url
+        finally:
+            server.stop()
+
     # ------------------------------------------------------------------ the tenant
 
     def upload(self, one: LeaseSpec | None = None) -> LeaseSpec:
@@ -414,9 +461,11 @@ class LeaseRig:
 
 
 @contextmanager
-def rig(deployment: Deployment, folder: Path, **leases: Any) -> Iterator[LeaseRig]:
-    """An agent at work."""
-    made = LeaseRig(deployment, folder, **leases)
+def rig(
+    deployment: Deployment, folder: Path, containers: Any = None, **leases: Any
+) -> Iterator[LeaseRig]:
+    """An agent at work, with played containers or with those of a runner."""
+    made = LeaseRig(deployment, folder, containers, **leases)
     made.start()
     try:
         yield made
