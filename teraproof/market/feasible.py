@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from teraproof.amounts import show_rate, show_seconds, show_tpf
 from teraproof.client.listing import Asked, Listing, ask_all
 from teraproof.errors import CommandError, Refused, counted
+from teraproof.market.jury import Bench, bench_of
 from teraproof.market.market import Market
 from teraproof.market.providers import Provider
 from teraproof.market.ui import Ui
@@ -53,9 +54,10 @@ def judge(
     order: Order | None = None,
     min_score: int = 0,
     judged: int = Judged.TRUSTED,
+    bench: Bench | None = None,
 ) -> Verdict:
     """One provider's verdict on a specification, and on an order for it if there is one yet; else
-    `judged` says how its result would be judged.
+    `judged` says how its result would be judged. `bench` are the jurors, where a court judges it.
     """
     found: list[Refused] = []
     price = takes_from = None
@@ -87,6 +89,10 @@ def judge(
             which = "its slot is" if listing.slots == 1 else f"its {listing.slots} slots are"
             line = f"{which} taken, or kept for a quote: try again in a minute"
             found.append(Refused(Code.SLOTS_TAKEN, line))
+    at = order.max_price if order is not None else price
+    without = None if bench is None or at is None else bench.refusal(provider.owner, at)
+    if without is not None:
+        found.append(without)
     if spec.allow and provider.owner not in spec.allow:
         found.append(Refused(Code.NOT_LISTED, "is not on the list of --allow"))
     if order is not None:
@@ -139,6 +145,7 @@ def ask_providers(
     urls = {one.owner: one.endpoint for one in known if one.endpoint is not None}
     ui.doing(f"asking {counted(len(urls), 'agent')}")
     answers = asking(urls)
+    bench = bench_of(market, judged if order is None else order.judged)
     verdicts = [
         judge(
             market,
@@ -148,6 +155,7 @@ def ask_providers(
             order,
             min_score,
             judged,
+            bench,
         )
         for one in known
     ]
@@ -193,15 +201,26 @@ def lowest_price(verdicts: Sequence[Verdict]) -> int | None:
 
 
 def require(verdicts: Sequence[Verdict], instead: str = "change the job") -> None:
-    """CommandError (NOBODY_TAKES_IT) when no provider would take it; `instead` says what to do."""
+    """CommandError (NOBODY_TAKES_IT) when no provider would take it; `instead` says what to do.
+    NO_JURY when some would, and not enough jurors are left without their own seats.
+    """
     if any(verdict.takes_it for verdict in verdicts):
         return
-    if any(all(one.code.retryable for one in verdict.refusals) for verdict in verdicts):
-        instead = f"try again in a minute, or {instead}"
+    code = Code.NOBODY_TAKES_IT
     what = "no provider would take the job now" if verdicts else "no provider is registered"
+    unjudged = [v for v in verdicts if {one.code for one in v.refusals} == {Code.NO_JURY}]
+    if unjudged:
+        code = Code.NO_JURY
+        what = "no jury can be found for a provider that would take the job"
+        instead = (
+            f"{unjudged[0].refusals[0]}; wait for jurors, lower the price, or choose --judged "
+            "trusted or refusable"
+        )
+    elif any(all(one.code.retryable for one in verdict.refusals) for verdict in verdicts):
+        instead = f"try again in a minute, or {instead}"
     raise CommandError(
         f"{what}; nothing was sent: {instead}",
-        Code.NOBODY_TAKES_IT,
+        code,
         providers=[to_json(verdict) for verdict in verdicts],
     )
 

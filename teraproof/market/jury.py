@@ -12,10 +12,10 @@ from teraproof.amounts import show_seconds, show_tpf
 from teraproof.contracts.disputes import DisputesContract
 from teraproof.courts import docket
 from teraproof.courts.docket import Member
-from teraproof.errors import CommandError, counted
+from teraproof.errors import CommandError, Refused, counted
 from teraproof.market.market import Market
 from teraproof.protocol.errors import Code
-from teraproof.protocol.terms import Order
+from teraproof.protocol.terms import LEAST_CAPABILITY, Order
 
 # Of the seats: what one owner, or two together, have more of than that, is not many opinions.
 _MOST_SHARE = Fraction(1, 2)
@@ -76,6 +76,40 @@ class Jury:
         }
 
 
+@dataclass(frozen=True)
+class Bench:
+    """The jurors of an order, and the seats that the court wants for it: `least`, and one more for
+    each `price_per_seat` of its price (payment token units).
+    """
+
+    jury: Jury
+    least: int
+    price_per_seat: int
+
+    def needed(self, price: int) -> int:
+        """The seats without which no order of this price is taken."""
+        return self.least + price // self.price_per_seat
+
+    def refusal(self, provider: str, price: int) -> Refused | None:
+        """Why a provider cannot take an order of this price: its own seats do not judge it."""
+        seats, needed = self.jury.drawable((provider,)), self.needed(price)
+        if seats >= needed:
+            return None
+        own = self.jury.seats - seats
+        without = f" without its own {own}" if own else ""
+        line = f"{counted(seats, 'seat')}{without} can judge it, {needed} are needed"
+        return Refused(Code.NO_JURY, line, seats=seats, needed=needed)
+
+
+def bench_of(market: Market, judged: int) -> Bench | None:
+    """Who judges what is `judged` like that; None where no court does."""
+    if judged <= LEAST_CAPABILITY or market.court is None:
+        return None
+    court = market.court
+    jury = read_jury(market, judged.to_bytes(32, "big"))
+    return Bench(jury, court.panel_min("latest"), court.price_per_seat("latest"))
+
+
 def court_of(market: Market) -> DisputesContract:
     """The court of a market. CommandError (NO_JURY) where there is none."""
     if market.court is None:
@@ -107,8 +141,8 @@ def require_jury(market: Market, order: Order, provider: str | None = None) -> J
         return None
     court = court_of(market)
     found = read_jury(market, order.capability.to_bytes(32, "big"))
-    least = court.panel_min("latest")
-    needed = least + order.max_price // court.price_per_seat("latest")
+    bench = Bench(found, court.panel_min("latest"), court.price_per_seat("latest"))
+    least, needed = bench.least, bench.needed(order.max_price)
     barred = () if provider is None else (provider,)
     seats = found.drawable(barred)
     if seats < needed:
