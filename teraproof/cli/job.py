@@ -176,7 +176,7 @@ def post(
 
     Asks the providers first, and refuses when none would take it.
     """
-    from teraproof.market import feasible, jobs, notebook, providers, tenant
+    from teraproof.market import answers, feasible, jobs, notebook, providers, tenant
     from teraproof.market.funds import Funds
     from teraproof.market.market import fresh_nonce
     from teraproof.protocol import allow_list
@@ -229,8 +229,9 @@ def post(
     urls = list(endpoints) or takers[: tenant.MAX_PROVIDERS]
     placed = jobs.post(market, sender, ui, order, Funds(funds))
     notebook.note(read.spec)
-    objections = tenant.upload(market, sender.signer, ui, read, urls, job=placed.job).objections
-    if urls and len(objections) == len(urls) and not patient:
+    refused = tenant.upload(market, sender.signer, ui, read, urls, job=placed.job).objections
+    taken_by = answers.tell(market, ui, placed.job, refused)
+    if taken_by is None and urls and len(refused) == len(urls) and not patient:
         raise CommandError(
             f"job {jobs.short(placed.job)} is posted, but no provider that has its inputs takes "
             "it now; see job status, or take it back with job cancel",
@@ -241,6 +242,7 @@ def post(
         "job": "0x" + placed.job.hex(),
         "start_price": str(order.start_price),
         "max_price": str(order.max_price),
+        "taken_by": taken_by,
         "providers": [feasible.to_json(verdict) for verdict in verdicts],
     }
 
@@ -263,40 +265,28 @@ def hire(
     endpoint: str | None,
     funds: str,
 ) -> Result:
-    """Ask one provider for a price for PACKAGE, and hire it.
+    """Hire one provider for PACKAGE at its price.
 
-    Without --provider it is the cheapest one that would take the job.
+    Without --provider it is the cheapest one that would take the job. You agree to its price
+    before it binds itself, so that nobody's slot is held for nothing.
     """
-    from teraproof.market import feasible, jobs, notebook, packages, providers, tenant
+    from teraproof.market import answers, hiring, notebook, packages, tenant
     from teraproof.market.funds import Funds
 
     read = packages.read(package)
     market, sender, ui = session.market, session.sender, session.ui
-    wanted, how = min_score, _judged(read, judged, gpu)
-    url = endpoint
-    if url is None:
-        ui.doing("reading the providers")
-        known = providers.read_all(market) if owner is None else [providers.read(market, owner)]
-        verdicts = feasible.ask_providers(
-            market, ui, known, read.spec, min_score=wanted, judged=how
-        )
-        if verdicts:
-            feasible.show(market, ui, verdicts)
-        feasible.require(verdicts)
-        best = verdicts[0].provider
-        owner, url = best.owner, best.endpoint
-        assert url is not None  # it has answered there
-    elif wanted and owner is not None:
-        tenant.check_score(market, owner, wanted)
-    ui.doing(f"asking {url} for a price")
-    quote, signature = tenant.quote(market, sender.signer, read, url, owner, how)
-    if wanted and owner is None:
-        hired = tenant.owner_of(market, quote.operator)
-        tenant.check_score(market, hired, wanted)
-    placed = jobs.hire(market, sender, ui, quote, signature, Funds(funds))
+    wanted = hiring.Wanted(read, min_score, _judged(read, judged, gpu), owner, endpoint)
+    hired = hiring.hire(market, sender, ui, wanted, Funds(funds))
+    job = hired.placed.job
     notebook.note(read.spec)
-    tenant.upload(market, sender.signer, ui, read, [url], job=placed.job)
-    return {"job": "0x" + placed.job.hex(), "price": str(quote.price), "endpoint": url}
+    tenant.upload(market, sender.signer, ui, read, [hired.url], job=job)
+    taken_by = answers.tell(market, ui, job)
+    return {
+        "job": "0x" + job.hex(),
+        "price": str(hired.quote.price),
+        "endpoint": hired.url,
+        "taken_by": taken_by,
+    }
 
 
 @command(cli, Needs.ACCOUNT)

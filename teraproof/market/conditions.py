@@ -8,7 +8,7 @@ from teraproof.errors import WrongInput
 from teraproof.market import notebook
 from teraproof.protocol.capability import beyond, of_job
 from teraproof.protocol.jobspec import JobSpec
-from teraproof.protocol.terms import ZERO_WORD, Judged, Order
+from teraproof.protocol.terms import LEAST_CAPABILITY, ZERO_WORD, Judged, Order
 
 _JUDGED = {
     Judged.TRUSTED: "by nobody: trusted",
@@ -50,13 +50,18 @@ def protection(order: Order, hired: bool = False) -> str:
 
 def judged(order: Order) -> str:
     """Who judges the result of an order, also one of a later version of the contracts."""
-    known = [words for value, words in _JUDGED.items() if value == order.judged]
+    return by_whom(order.judged)
+
+
+def by_whom(how: int) -> str:
+    """Who judges what is judged like that, by the number that an order has for it."""
+    known = [words for value, words in _JUDGED.items() if value == how]
     if known:
         return known[0]
-    if order.capability is not None:
-        name = notebook.show_capability(order.capability.to_bytes(32, "big"))
+    if how > LEAST_CAPABILITY:
+        name = notebook.show_capability(how.to_bytes(32, "big"))
         return f"decided by jurors of the capability {name}, who run it again"
-    return f"judged in a way ({order.judged}) that this version does not know"
+    return f"judged in a way ({how}) that this version does not know"
 
 
 def choices(spec: JobSpec) -> str:

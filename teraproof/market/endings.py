@@ -6,7 +6,7 @@ from __future__ import annotations
 from teraproof.amounts import show_time, show_tpf
 from teraproof.errors import CommandError
 from teraproof.market import outcomes
-from teraproof.market.jobs import Job, deadline, short, show_price
+from teraproof.market.jobs import Job, deadline, open_until, short, show_price
 from teraproof.market.market import Market, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
@@ -76,9 +76,7 @@ def expire(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
 def cancel(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:
     """Take an open job off the market (requester; anyone when its time is over)."""
     _expect(job, Status.OPEN, "cancelled")
-    paused = job.terms.paused_since(market.jobs.paused_seconds("latest"))
-    until = job.terms.open_until(market.jobs.open_margin("latest"), paused)
-    now = market.now()
+    until, now = open_until(market, job), market.now()
     if job.terms.requester != sender.address and now <= until:
         raise CommandError(
             f"job {short(job.job)} belongs to {job.terms.requester}; others may cancel it from "

@@ -38,6 +38,30 @@ class Payment:
     amount: int
 
 
+def agree(
+    market: Market,
+    sender: Sender,
+    ui: Ui,
+    payment: Payment,
+    funds: Funds,
+    into: JobsContract | LeasesContract | None = None,
+) -> Funds:
+    """Ask whether `into` (Jobs) may take the payment; where it comes from then.
+
+    CommandError when the account cannot pay. Raises Declined.
+    """
+    taker = market.jobs if into is None else into
+    source = _choose(market, sender, payment.amount, funds, taker)
+    shown = market.show_price(payment.amount)
+    where = {
+        Funds.CREDIT: f"its credit in the market ({shown})",
+        Funds.ALLOWANCE: f"its wallet ({shown}, allowance)",
+        Funds.PERMIT: f"its wallet ({shown}, signed permit)",
+    }[source]
+    ui.ask(f"Put {shown} of {sender.address} {payment.purpose}, from {where}?")
+    return source
+
+
 def pay_in(
     market: Market,
     sender: Sender,
@@ -46,22 +70,18 @@ def pay_in(
     funds: Funds,
     call: Callable[[bool | None], bytes],
     into: JobsContract | LeasesContract | None = None,
+    *,
+    agreed: Funds | None = None,
 ) -> tuple[Receipt, ...]:
     """Send the calldata of `call`, which `into` (Jobs) takes the payment with; it is called with
     True where credit pays, else with None. The receipts of all that was sent, the call's own last.
 
-    CommandError when the account cannot pay.
+    `agreed` is what `agree` returned for this payment, or a larger one; without it the person is
+    asked. CommandError when the account cannot pay.
     """
-    amount = payment.amount
+    amount, shown = payment.amount, market.show_price(payment.amount)
     taker = market.jobs if into is None else into
-    source = _choose(market, sender, amount, funds, taker)
-    shown = market.show_price(amount)
-    where = {
-        Funds.CREDIT: f"its credit in the market ({shown})",
-        Funds.ALLOWANCE: f"its wallet ({shown}, allowance)",
-        Funds.PERMIT: f"its wallet ({shown}, signed permit)",
-    }[source]
-    ui.ask(f"Put {shown} of {sender.address} {payment.purpose}, from {where}?")
+    source = agree(market, sender, ui, payment, funds, taker) if agreed is None else agreed
     receipts = []
     if source is Funds.PERMIT:
         permit = sign_permit(market, market.payment, sender, taker.address, amount)

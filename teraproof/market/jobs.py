@@ -164,8 +164,12 @@ def hire(
     quote: Quote,
     signature: bytes,
     funds: Funds = Funds.AUTO,
+    *,
+    agreed: Funds | None = None,
 ) -> Placed:
-    """Accept a provider's quote: the job is open and assigned in one transaction."""
+    """Accept a provider's quote: the job is open and assigned in one transaction. `agreed` is what
+    pays for it where the tenant has agreed to its terms already.
+    """
     owner = market.staking.provider_of(quote.operator, "latest")
     jury = check_order(market, quote.order(), owner)
     now = market.now()
@@ -199,6 +203,7 @@ def hire(
         quote.price,
         funds,
         lambda credit: market.jobs.hire(quote, signature, credit),
+        agreed,
     )
 
 
@@ -229,8 +234,10 @@ def _place(
     price: int,
     funds: Funds,
     call: Callable[[bool | None], bytes],
+    agreed: Funds | None = None,
 ) -> Placed:
-    receipts = pay_in(market, sender, ui, Payment(label, "in escrow", price), funds, call)
+    payment = Payment(label, "in escrow", price)
+    receipts = pay_in(market, sender, ui, payment, funds, call, agreed=agreed)
     receipt = receipts[-1]
     for entry in receipt.logs:
         event = market.jobs.decode(entry)
@@ -317,11 +324,17 @@ def deadline(market: Market, job: Job) -> int | None:
     return job.terms.deadline(assigned_at)
 
 
+def open_until(market: Market, job: Job) -> int:
+    """The last second in which somebody can take an open job."""
+    paused = job.terms.paused_since(market.jobs.paused_seconds("latest"))
+    return job.terms.open_until(market.jobs.open_margin("latest"), paused)
+
+
 def next_step(market: Market, job: Job, now: int) -> str:
     """What the job waits for, and until when."""
     if job.status is Status.OPEN:
         paused = job.terms.paused_since(market.jobs.paused_seconds("latest"))
-        until = job.terms.open_until(market.jobs.open_margin("latest"), paused)
+        until = open_until(market, job)
         at = max(now, job.terms.posted_at + paused)
         price = market.show_price(job.terms.price_at(at, paused))
         if now > until:

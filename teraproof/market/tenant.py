@@ -6,14 +6,12 @@ The tenant's own account signs in. A result counts only when its bytes hash to w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from teraproof.amounts import show_rate
 from teraproof.client.jobs import AgentClient
 from teraproof.contracts.jobs import Attested
 from teraproof.deals import origin_of
@@ -26,7 +24,7 @@ from teraproof.errors import (
     is_of_file,
     of_file,
 )
-from teraproof.market import providers
+from teraproof.market import answers, providers
 from teraproof.market.jobs import Job, short
 from teraproof.market.market import Market
 from teraproof.market.packages import Package
@@ -43,7 +41,6 @@ from teraproof.protocol.terms import ZERO_ADDRESS, Judged, Order
 MAX_PROVIDERS = 5
 # An agent takes inputs once it has seen the job some blocks deep.
 UPLOAD_SECONDS = 180.0
-_OBJECTION_SECONDS = 3.0
 _LOG_LINES = 20
 
 
@@ -130,19 +127,6 @@ def check_operator(market: Market, quote: Quote, endpoint: str, provider: str | 
         )
 
 
-def check_score(market: Market, provider: str, min_score: int) -> None:
-    """CommandError when a provider has not proven `min_score` in addition to what its jobs need.
-
-    A quote has no such condition, so it is the tenant who looks.
-    """
-    found = providers.read(market, provider)
-    if found.free_score < min_score:
-        raise CommandError(
-            f"{provider} has proven {show_rate(found.score)}, of which "
-            f"{show_rate(found.free_score)} are free; {show_rate(min_score)} are asked for"
-        )
-
-
 def upload(
     market: Market,
     signer: Signer,
@@ -189,7 +173,9 @@ def upload(
             there = "is" if len(package.spec.inputs) == 1 else "are"
             ui.step(f"{counted(len(package.spec.inputs), 'input')} {there} with {url}")
         objections = (
-            {} if job is None else _objections({url: reached[url] for url in done}, job, ui)
+            {}
+            if job is None
+            else answers.objections(market, {url: reached[url] for url in done}, job, ui)
         )
     for line in failed.values():
         ui.note(line)
@@ -199,33 +185,6 @@ def upload(
             "or job cancel to take the job back"
         )
     return Uploaded(tuple(done), objections)
-
-
-def _objections(clients: Mapping[str, AgentClient], job: bytes, ui: Ui) -> dict[str, str]:
-    """What keeps agents from an open job, as far as they know it within some seconds."""
-    waiting = dict(clients)
-    found: dict[str, str] = {}
-    ui.doing("asking whether they take the job")
-    end = time.monotonic() + _OBJECTION_SECONDS
-    while waiting:
-        for url, client in list(waiting.items()):
-            try:
-                seen = client.job(job)
-            except LocalError:
-                continue  # it has not seen the job yet, or hiccups; nothing depends on it
-            blocked = seen.get("blocked_by")
-            note = one_line(seen.get("note") or "")
-            if seen.get("status") != "open" or (note and blocked is None):
-                del waiting[url]
-            elif note and blocked not in (Code.SPEC_MISSING, Code.INPUTS_MISSING):
-                ui.note(f"{url} does not take the job now: {note}")
-                found[url] = note
-                del waiting[url]
-        if time.monotonic() > end:
-            break
-        if waiting:
-            time.sleep(0.5)
-    return found
 
 
 def announced(market: Market, provider: str | None) -> tuple[str, str]:

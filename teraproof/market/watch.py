@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from teraproof.amounts import show_time
 from teraproof.client.jobs import AgentClient
 from teraproof.deals import origin_of
 from teraproof.errors import CommandError, LocalError
@@ -20,6 +22,8 @@ from teraproof.protocol.outcome import Outcome, by_status, of_result
 from teraproof.protocol.terms import Status, status_of
 
 _LOOK_SECONDS = 1.0
+# A result may wait in a block that is still to come.
+_GRACE_SECONDS = 30
 _LIVE = (Status.OPEN, Status.ASSIGNED)
 
 
@@ -95,6 +99,34 @@ def _piece(
     raise LocalError("the agent's log does not go on", Code.ANSWER_INVALID)
 
 
+@dataclass(frozen=True)
+class Last:
+    """The last second in which what a job waits for can come."""
+
+    at: int
+    """Unix seconds."""
+    what: str
+    """What can come until then."""
+    over: str
+    """What is so after it, and what to do."""
+
+
+def _last(market: Market, job: Job, now: int) -> Last:
+    found, name = jobs.find(market, job.job.hex()), short(job.job)
+    if found.accepted is None:
+        at = jobs.open_until(market, found)
+        until = show_time(at, now)
+        over = f"nobody took it by {until}; job cancel {name} gives the price back"
+        return Last(at, f"a provider can take it until {until}", over)
+    at = jobs.deadline(market, found) or 0
+    until = show_time(at, now)
+    over = (
+        f"its provider did not deliver by {until}; job expire {name} gives the price back and "
+        "seizes the collateral"
+    )
+    return Last(at, f"its result can come until {until}", over)
+
+
 def wait(
     market: Market,
     ui: Ui,
@@ -109,24 +141,39 @@ def wait(
 
     The chain alone does not say whether a result with outputs is that of a success: its receipt
     does, which the agent gives to the requester, the `signer`. Without it the outcome is None.
-    CommandError: JOB_FAILED when the job did not succeed, NOT_READY when the time is over.
+    CommandError: JOB_FAILED when the job did not succeed, or when the time in which somebody could
+    take it or deliver it has passed; NOT_READY when `seconds` are over.
     """
-    end = None if seconds is None else clock() + seconds
-    shown = None
+    began, block_time = clock(), market.now()
+    end = None if seconds is None else began + seconds
+    shown, last = None, Last(0, "", "")
     while True:
         status = status_of(market.jobs.state(job.job, "latest"))
+        # A chain at rest makes no blocks, and a machine that slept has a clock that stood still.
+        now = max(block_time + int(clock() - began), market.now())
+        if status in _LIVE and (status is not shown or now > last.at):
+            last = _last(market, job, now)
         if status is not shown:
-            ui.step(f"job {short(job.job)} is {status.name.lower()}")
+            until = f": {last.what}" if status in _LIVE else ""
+            ui.step(f"job {short(job.job)} is {status.name.lower()}{until}")
             shown = status
         if status not in _LIVE:
             break
+        if now > last.at + _GRACE_SECONDS:
+            raise CommandError(
+                f"job {short(job.job)} did not succeed: {last.over}",
+                Code.JOB_FAILED,
+                status=status.name.lower(),
+                until=last.at,
+            )
         ui.doing("waiting for a provider" if status is Status.OPEN else "waiting for the result")
         if end is not None and clock() > end:
             raise CommandError(
-                f"job {short(job.job)} is still {status.name.lower()}; wait again, or see job "
-                "status",
+                f"job {short(job.job)} is still {status.name.lower()}: {last.what}; wait again, "
+                "or see job status",
                 Code.NOT_READY,
                 status=status.name.lower(),
+                until=last.at,
             )
         sleep(max(_LOOK_SECONDS, market.chain.poll_seconds))
     done = jobs.find(market, job.job.hex())

@@ -22,13 +22,16 @@ from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan
 from scripts.market.ports import free_port
 from teraproof.cli.main import main
+from teraproof.client.listing import ask
 from teraproof.epochs import rules_of
-from teraproof.errors import CommandError, LocalError
+from teraproof.errors import CommandError, Declined, LocalError
 from teraproof.market import (
+    answers,
     consents,
     directory,
     endings,
     feasible,
+    hiring,
     jobs,
     packages,
     proofs,
@@ -38,6 +41,7 @@ from teraproof.market import (
     tokens,
     watch,
 )
+from teraproof.market.funds import Funds
 from teraproof.market.jobs import Job, Placed
 from teraproof.market.market import Market, fresh_nonce, open_market
 from teraproof.market.packages import Package
@@ -296,6 +300,55 @@ def test_hire__quote_of_the_agent__delivered(scene: Scene) -> None:
     scene.wait(placed, Status.ATTESTED)
 
 
+class Reluctant(QuietUi):
+    """Declines whatever it is asked."""
+
+    def ask(self, question: str) -> None:
+        super().ask(question)
+        raise Declined
+
+
+def test_hire__declined__nobody_was_bound_and_the_next_can_hire_at_once(scene: Scene) -> None:
+    package = scene.package("declined", "eight")
+    wanted = hiring.Wanted(package)
+
+    def free() -> int:
+        listing = ask(scene.endpoint).listing
+        assert listing is not None
+        return listing.free_slots
+
+    scene.until(free, 60)
+    before, ui = free(), Reluctant()
+    for _ in range(before + 1):
+        with pytest.raises(Declined):
+            hiring.hire(scene.market, scene.tenant, ui, wanted, Funds.AUTO)
+    assert "in escrow" in ui.lines[-1] and any("time to deliver" in line for line in ui.lines)
+    assert free() == before
+    hired = hiring.hire(scene.market, scene.tenant, scene.ui, wanted, Funds.AUTO)
+    questions = [line for line in scene.ui.lines if line.startswith("Put ")]
+    assert len(questions) == 1  # one question, and it came first
+    job = hired.placed.job
+    tenant.upload(scene.market, scene.tenant.signer, scene.ui, package, [hired.url], job=job)
+    assert answers.tell(scene.market, scene.ui, job) == scene.owner.address
+    assert "has taken job" in scene.ui.lines[-1] and "delivers by" in scene.ui.lines[-1]
+    scene.wait(hired.placed, Status.ATTESTED)
+
+
+def test_post__nobody_answers__told_until_when_and_what_to_do(scene: Scene) -> None:
+    package = scene.package("unanswered", "one")
+    order = Order(
+        package.spec.digest(), USD, USD, 0, 300, 0, 5_000 * TPF, 0, ZERO_WORD, fresh_nonce()
+    )
+    placed = jobs.post(scene.market, scene.tenant, scene.ui, order)
+    assert answers.tell(scene.market, scene.ui, placed.job, {"http://x": "no"}) is None
+    said = scene.ui.lines[-1]
+    assert "nobody has taken it yet (1 provider would not, see above)" in said
+    for part in ("a provider can until", "job wait 0x", "job cancel 0x"):
+        assert part in said
+    opened = jobs.find(scene.market, placed.job.hex())
+    endings.cancel(scene.market, scene.tenant, scene.ui, opened)
+
+
 def test_feasible__agent_says_what_it_would_do__before_money_moves(scene: Scene) -> None:
     market, ui = scene.market, scene.ui
     known = providers.read_all(market)
@@ -358,9 +411,13 @@ def test_proof__of_the_agent__decides_who_is_hired_and_is_rewarded(scene: Scene)
         assert f"{rules.samples} of {rules.samples} | proven" in scene.ui.lines[-1]
 
         package = scene.package("fast", "nine")
-        with pytest.raises(CommandError, match="are asked for"):
-            tenant.check_score(market, owner, speed + 1)
-        tenant.check_score(market, owner, speed)
+        for wanted, able in ((speed + 1, False), (speed, True)):
+            known = [providers.read(market, owner)]
+            (verdict,) = feasible.ask_providers(
+                market, scene.ui, known, package.spec, min_score=wanted
+            )
+            lacking = Code.SCORE_MISSING in {one.code for one in verdict.refusals}
+            assert lacking is not able
         placed = scene.post(package, min_score=speed)
         tenant.upload(market, scene.tenant.signer, scene.ui, package, [scene.endpoint], wait=30)
         scene.wait(placed, Status.ATTESTED)
@@ -417,6 +474,10 @@ def test_commands__a_tenants_job_from_check_to_payment(
     ended = run(f"job wait {job} --timeout 60")
     assert (ended["status"], ended["outcome"], ended["name"]) == ("attested", "succeeded", "typed")
     assert run(f"job logs {job} --follow")["lines"] == ["hello"]
+    (scene.home / "a-file").write_text("mine")
+    for place in ("a-file", "a-file/below/it", "n" * 300):
+        wrong = run(f"job fetch {job} --output {scene.home / place}", Exit.INPUT)["error"]
+        assert wrong["code"] == "input_invalid" and "--output: " in wrong["message"]
     fetched = run(f"job fetch {job} --output {scene.home / 'typed-result'}")
     assert fetched["outcome"] == "succeeded"
     paid = run(f"job approve {job} --yes")
@@ -424,7 +485,7 @@ def test_commands__a_tenants_job_from_check_to_payment(
     assert int(run(f"job status {job}")["paid"]) < 1 * USD
 
     hired = run(f"job hire {package} --yes")
-    assert hired["endpoint"] == scene.endpoint
+    assert (hired["endpoint"], hired["taken_by"]) == (scene.endpoint, scene.owner.address)
     run(f"job wait {hired['job']} --timeout 60")
 
     # One account, one agent: all of these commands have signed in once.

@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from teraproof.errors import RemoteError
-from teraproof.market import tenant, watch
+from teraproof.market import jobs, tenant, watch
 from teraproof.market.jobs import Job
 from teraproof.market.market import Market
 from teraproof.market.signers import Signer
+from teraproof.market.ui import QuietUi
 from teraproof.protocol.errors import Code, WireError
 from teraproof.protocol.terms import Status
 from tests.support.codes import fails_as
@@ -124,3 +125,61 @@ def test_log__of_another_account__nothing_is_asked(monkeypatch: pytest.MonkeyPat
     with fails_as(Code.NOT_REQUESTER):
         watch.log(cast(Market, None), other, JOB, "http://agent", lambda _: None)
     assert agent.offsets == []
+
+
+class Waiting:
+    """A job whose status is looked at again and again while a clock goes on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *statuses: Status, taken: bool) -> None:
+        self.left, self.second, self.ui = list(statuses), 0.0, QuietUi()
+        found = SimpleNamespace(accepted=object() if taken else None)
+        monkeypatch.setattr(jobs, "find", lambda *_: found)
+        monkeypatch.setattr(jobs, "open_until", lambda *_: 1_100)
+        monkeypatch.setattr(jobs, "deadline", lambda *_: 2_000)
+        state = SimpleNamespace(state=self._state)
+        chain = SimpleNamespace(poll_seconds=10.0)
+        self.market = cast(Market, SimpleNamespace(jobs=state, chain=chain, now=lambda: 1_000))
+
+    def _state(self, *_: object) -> int:
+        return int(self.left.pop(0) if len(self.left) > 1 else self.left[0])
+
+    def sleep(self, seconds: float) -> None:
+        self.second += seconds
+        assert self.second < 10_000, "it waits without end"
+
+    def wait(self, seconds: float | None = None) -> None:
+        watch.wait(
+            self.market,
+            self.ui,
+            JOB,
+            seconds=seconds,
+            clock=lambda: self.second,
+            sleep=self.sleep,
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "until", "instead"),
+    [
+        (Status.OPEN, "1970-01-01 00:18:20", "job cancel"),
+        (Status.ASSIGNED, "1970-01-01 00:33:20", "job expire"),
+    ],
+)
+def test_wait__nothing_can_come_any_more__ends_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, status: Status, until: str, instead: str
+) -> None:
+    """The agent is dead, and the chain makes no blocks: the deadline passes all the same."""
+    waiting = Waiting(monkeypatch, status, taken=status is Status.ASSIGNED)
+    with fails_as(Code.JOB_FAILED) as caught:
+        waiting.wait()
+    assert until in waiting.ui.lines[0]  # named from the beginning
+    assert until in str(caught.value) and instead in str(caught.value)
+    assert caught.value.details["status"] == status.name.lower()
+
+
+def test_wait__gives_up_before__the_deadline_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Waiting(monkeypatch, Status.OPEN, Status.ASSIGNED, taken=True)
+    with fails_as(Code.NOT_READY) as caught:
+        waiting.wait(seconds=50)
+    assert "is still assigned: its result can come until 1970-01-01 00:33:20" in str(caught.value)
+    assert waiting.second < 100
