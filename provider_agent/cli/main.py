@@ -341,10 +341,12 @@ def _check(config: Path) -> bool:
 def run(config: Path, adopt_nonces: bool, skip_checks: bool, verbose: bool) -> None:
     """Run the agent until it is told to stop (SIGTERM, Ctrl-C). Jobs go on meanwhile."""
     from provider_agent.app import Agent
+    from provider_agent.cli.second import refuse_second
     from provider_agent.settings import load
 
     _set_up_logging(verbose)
     settings = load(config)
+    refuse_second(settings)  # at once, and not after checks that take a minute
     if not skip_checks and not _check(config):
         raise LocalError("a start-up check failed; see above")
     running = Agent(settings, adopt_nonces=adopt_nonces)

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
-from provider_agent.core.module import Table as Shown
 from provider_agent.modules.all import MODULES
 from provider_agent.store import Store
+from teraproof.cli.tables import fitted
 
 
 def show(store: Store) -> None:
@@ -19,19 +18,8 @@ def show(store: Store) -> None:
             if isinstance(part, str):
                 console.print(part, soft_wrap=True)  # a command in it stays whole
             else:
-                console.print(_table(part))
+                shown = (part.title, part.columns, part.rows)
+                console.print(fitted(console, *shown, whole_ids=True))
     states = {state.value: n for state, n in store.count_intents().items() if n}
     line = ", ".join(f"{n} {state}" for state, n in states.items()) or "none"
     console.print(f"Transactions: {line}")
-
-
-def _table(shown: Shown) -> Table:
-    table = Table(title=shown.title)
-    # People copy ids: they have one length, however narrow the terminal is.
-    width = max((len(row[0]) for row in shown.rows), default=0)
-    table.add_column(shown.columns[0], no_wrap=True, min_width=width)
-    for name in shown.columns[1:]:
-        table.add_column(name, overflow="fold")  # a deadline or a reason is never cut
-    for row in shown.rows:
-        table.add_row(*row)
-    return table

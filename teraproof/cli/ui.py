@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.status import Status
-from rich.table import Table
 from rich.text import Text
 
+from teraproof.cli.tables import fitted
 from teraproof.errors import Declined, WrongInput
 from teraproof.market.ui import Row
 
@@ -77,12 +77,7 @@ class ConsoleUi:
 
     def table(self, title: str, columns: Row, rows: Sequence[Row]) -> None:
         """A table; what is too long for the width goes on below, nothing is cut."""
-        grid = Table(title=title, title_justify="left", title_style="bold")
-        for name in columns:
-            grid.add_column(name, overflow="fold")
-        for row in rows:
-            grid.add_row(*(Text(cell) for cell in row))
-        self._print(grid)
+        self._print(fitted(self.console, title, columns, rows))
 
     def ask(self, question: str) -> None:
         """Ask, unless consent was given on the command line. Without a terminal: refuse."""
@@ -99,7 +94,7 @@ class ConsoleUi:
         self.pause()
         return str(click.prompt(question, hide_input=True, err=True))
 
-    def _print(self, what: Text | Table) -> None:
+    def _print(self, what: RenderableType) -> None:
         self.pause()
         if not self.quiet:
             self.console.print(what)

@@ -29,6 +29,7 @@ from teraproof.protocol.terms import ZERO_WORD, Status
 from teraproof.rpc.types import Receipt
 
 BPS = 10_000
+_SPAN = 20  # blocks whose spacing says how long the next ones take
 
 
 class Step(Enum):
@@ -341,11 +342,29 @@ def advance(market: Market, sender: Sender, ui: Ui, job: Job) -> Step:
     elif step is Step.CONCLUDE:
         conclude(market, sender, ui, job)
     else:
+        now, again = market.now(), _again_at(market, dispute)
         raise CommandError(
-            f"nothing is due in the dispute over {short(job.job)}: {waits(dispute, market.now())}",
+            f"nothing is due in the dispute over {short(job.job)}: {waits(dispute, now)}; try "
+            f"again after {show_local(again, now)}",
             Code.NOT_READY,
+            retry_at=again,
         )
     return step
+
+
+def _again_at(market: Market, dispute: Dispute) -> int:
+    """When the next step of anybody's is due, unix seconds: at the latest, or about, where blocks
+    decide.
+    """
+    if dispute.phase is Phase.DRAWING:
+        head = market.chain.head()
+        back = min(_SPAN, head.number)
+        earlier = market.chain.pool.block(head.number - back).timestamp
+        spacing = (head.timestamp - earlier) / back if back else 0
+        return head.timestamp + int(max(1, (dispute.current.target - head.number) * spacing))
+    if dispute.phase is Phase.FAILED:
+        return dispute.until - court_of(market).redraw_time("latest") // 2
+    return dispute.until
 
 
 def conclude(market: Market, sender: Sender, ui: Ui, job: Job) -> Receipt:

@@ -27,6 +27,8 @@ from provider_agent.modules.rewards import duty as rewards
 from provider_agent.runners import containment
 from provider_agent.settings import EVERYTHING, load
 from provider_agent.store import IntentKey
+from provider_agent.tx.keys import KeyLock
+from teraproof import keyfiles
 from teraproof.protocol import messages
 from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Exit
@@ -257,6 +259,17 @@ def test_run__failed_check__does_not_start(config: Path) -> None:
     result = call("run", "--config", config)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "error: a start-up check failed; see above"
+
+
+def test_run__second_agent__refused_before_anything_is_checked(config: Path) -> None:
+    settings = load(config, {})
+    address = keyfiles.address_of(config.parent / "operator.json")
+    assert address is not None
+    with KeyLock(settings.chain.chain_id, address, settings.agent.lock_dir):
+        line = failed("run", "--config", config, kind=Exit.FAULT)  # the one line: no check before
+    assert f"another agent on this machine uses the key {address}" in line
+    shown = call("run", "--config", config)
+    assert "FAIL rpc" in shown.output  # with the lock free, it comes to the checks
 
 
 def test_run__no_settings(tmp_path: Path) -> None:

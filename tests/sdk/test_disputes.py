@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 
+from teraproof.amounts import show_local
 from teraproof.courts.docket import Member, Phase
 from teraproof.courts.votes import Opinion, Vote
 from teraproof.market import locks
@@ -231,6 +232,9 @@ def test_wrong_result__the_tenant_gets_price_compensation_and_what_the_jurors_le
 
     code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "claim", name)
     assert code == "not_ready" and "not final" in said
+    # A second after it was opened: the block is named, and when to look again.
+    code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "next", name)
+    assert code == "not_ready" and "drawn from block" in said and "try again after" in said
     room.anvil.mine(3)
     assert room.stranger.json("dispute", "status", name)["due"] == "draw"
     assert room.stranger.json("dispute", "next", name)["done"] == "draw"
@@ -239,6 +243,7 @@ def test_wrong_result__the_tenant_gets_price_compensation_and_what_the_jurors_le
     assert {v["juror"] for v in status["votes"]} <= set(room.jurors)
     code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "next", name)
     assert code == "not_ready" and "jurors run the job and commit" in said
+    assert "try again after" in said
 
     room.vote(job, wrong(job), {})
     status = room.stranger.json("dispute", "status", name)
@@ -325,6 +330,8 @@ def test_silent_jury__a_larger_one__the_requester_first_then_anyone(room: Courtr
     assert room.standing(job) is Phase.FAILED
     code, said = room.stranger.fails(Exit.UNAVAILABLE, "dispute", "next", name)
     assert code == "not_ready" and "the requester may ask" in said
+    half = room.read(job).until - room.court.redraw_time("latest") // 2
+    assert f"try again after {show_local(half, room.market.now())[:16]}" in said
     shown = room.stranger.shown("dispute", "status", name)
     assert "nothing: it is fined" in shown and "the provider is paid after" in shown
     with room.anvil.isolated():

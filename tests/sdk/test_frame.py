@@ -5,6 +5,7 @@ start, and no two commands for one account.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, cast
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from teraproof.cli import frame
 from teraproof.cli.keyhost import KeyHost
@@ -186,3 +188,33 @@ def test_hold__second_command_for_one_account__names_the_process() -> None:
             pass  # another account is nobody's business
     with sending.hold(chain, address):
         pass  # free again
+
+
+COLUMNS = ("job", "status", "next", "name", "price", "provider")
+ROWS = [
+    (
+        "0x" + "ab" * 8,
+        "assigned",
+        "open until 2026-11-29 20:55:45 UTC (in 3 h 4 min)",
+        "finetune-digits",
+        "0.033334 tUSD",
+        "0x" + "11" * 20,
+    ),
+    ("0x" + "cd" * 8, "settled", "paid 2 tUSD", "pytorch-cuda", "2 tUSD", ""),
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_table__any_width__no_word_is_cut_and_nothing_is_left_out(width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    ConsoleUi(console=console).table("Jobs", COLUMNS, ROWS)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    shown = file.getvalue()
+    assert max(len(line) for line in shown.splitlines()) <= width
+    words = {word for row in (COLUMNS, *ROWS) for cell in row for word in cell.split()}
+    for word in words:
+        if len(word) <= 24:  # an address goes on in the next line
+            assert word in shown
+    digits = "".join(letter for letter in shown if letter in "01x")
+    assert digits.count("1") >= 40  # it is all there
