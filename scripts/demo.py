@@ -13,11 +13,7 @@ from typing import Any
 
 import click
 
-from scripts.market.accounts import load
 from scripts.market.command import LocalCommand
-from scripts.market.network import connect
-from scripts.market.stage import Stage
-from scripts.market.story import tell
 from teraproof.errors import WrongInput
 
 
@@ -29,6 +25,11 @@ from teraproof.errors import WrongInput
 )
 def cli(provider: Any, keep: Path | None) -> None:
     """Show proof, job, reward and the unhappy path on a local chain."""
+    from scripts.market.accounts import load
+    from scripts.market.network import connect
+    from scripts.market.stage import Stage
+    from scripts.market.story import tell
+
     chain = connect(provider)
     if not chain.is_local:
         raise WrongInput(
@@ -41,3 +42,9 @@ def cli(provider: Any, keep: Path | None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         with Stage(chain, home, deployer, owner, tenant) as stage:
             tell(stage)
+            stage.farewell(
+                "a proof, a paid job, a reward and a refund; every balance above was read from "
+                "the chain",
+                keep,
+                "Next: make demo-dispute, or the README for a market of your own.",
+            )

@@ -13,12 +13,8 @@ from typing import Any
 
 import click
 
-from scripts.market.accounts import load
 from scripts.market.command import LocalCommand
 from scripts.market.court_cast import CAPABILITY, PROVIDER, TENANT, Player, Plot
-from scripts.market.court_story import tell
-from scripts.market.network import connect
-from scripts.market.stage import Stage
 from teraproof.errors import CommandError, WrongInput
 
 
@@ -41,6 +37,11 @@ from teraproof.errors import CommandError, WrongInput
 )
 def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: Path | None) -> None:
     """Show a dispute on a local chain: who lied is found, and pays."""
+    from scripts.market.accounts import load
+    from scripts.market.court_story import tell
+    from scripts.market.network import connect
+    from scripts.market.stage import Stage
+
     chain = connect(provider)
     if not chain.is_local:
         raise WrongInput(
@@ -76,3 +77,9 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
                 raise CommandError(
                     f"seed {seed}: the ruling or a balance is not what the rules say; see above"
                 )
+            stage.farewell(
+                f"seed {seed}, the {plot.liar} lied; the ruling is right, and every balance is "
+                "what the rules say",
+                keep,
+                f"Another play: make demo-dispute SEED={seed + 1}",
+            )

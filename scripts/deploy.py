@@ -10,19 +10,19 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from scripts.deployment import plan, verify
-from scripts.deployment.artifacts import ROOT, compile_all
-from scripts.deployment.checks import check_network, current
-from scripts.deployment.deployer import Deployment
 from scripts.market.command import on_ape
 from teraproof.cli.frame import Needs, Result, Session, command
 from teraproof.errors import CommandError, counted
 from teraproof.locks import MachineLock
-from teraproof.market.registry import Registry
 from teraproof.protocol.errors import Code
+
+if TYPE_CHECKING:
+    from scripts.deployment.verify import Check
+    from teraproof.market.registry import Registry
 
 
 @contextmanager
@@ -56,6 +56,11 @@ _commands = click.Group("deployment")
 @click.option("--dry-run", is_flag=True, help="Check and simulate everything, send nothing.")
 def deploy(session: Session, plan_file: Path | None, dry_run: bool) -> Result:
     """Deploy the contracts, or go on with or verify what was deployed."""
+    from scripts.deployment import plan, verify
+    from scripts.deployment.artifacts import ROOT, compile_all
+    from scripts.deployment.checks import check_network, current
+    from scripts.deployment.deployer import Deployment
+
     chain, ui, folder = session.chain, session.ui, session.deployments
     ui.doing("compiling")
     artifacts = compile_all()
@@ -69,6 +74,8 @@ def deploy(session: Session, plan_file: Path | None, dry_run: bool) -> Result:
             ui.doing("verifying")
             checks = verify.verify(wanted, registry, artifacts, chain)
             verify.report(checks, ui)
+            if dry_run:
+                ui.note("dry run: nothing is left to send")
             return _document(registry, checks)
         work = Deployment(wanted, artifacts, session.sender, folder, ui, registry)
         work.settle()
@@ -76,11 +83,12 @@ def deploy(session: Session, plan_file: Path | None, dry_run: bool) -> Result:
             estimates = work.estimate()
             work.show(estimates)
             work.check_funds(estimates)
-            if dry_run:
-                ui.note("dry run: nothing was sent")
-                return {"chain_id": chain.chain_id, "remaining": [s.name for s in work.remaining()]}
+        if dry_run:
+            ui.note("dry run: nothing was sent")
+            return {"chain_id": chain.chain_id, "remaining": [s.name for s in work.remaining()]}
+        if work.remaining():
             alias = session.signer.alias
-            ui.ask(f"Send {counted(len(estimates), 'transaction')} from {alias}?")
+            ui.ask(f"Send {counted(len(work.remaining()), 'transaction')} from {alias}?")
             session.signer.unlock()
         registry = work.run()
         ui.doing("verifying")
@@ -90,7 +98,7 @@ def deploy(session: Session, plan_file: Path | None, dry_run: bool) -> Result:
         return _document(registry, checks)
 
 
-def _document(registry: Registry, checks: list[verify.Check]) -> Result:
+def _document(registry: Registry, checks: list[Check]) -> Result:
     return {
         "chain_id": registry.chain_id,
         "contracts": {name: one.address for name, one in registry.contracts.items()},

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from scripts.deployment.artifacts import ROOT
 from scripts.market.ports import free_port
 from teraproof.errors import CommandError
@@ -104,6 +102,8 @@ class Agent:
 
     def is_ready(self) -> bool:
         """Whether it works for a provider and has read the chain."""
+        import httpx  # the list of scripts is read without it
+
         try:
             answer = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=5)
         except httpx.HTTPError:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands with Ape's networks and accounts."""
+"""The commands with Ape's networks and accounts.
+
+Ape takes seconds to load. What a person typed is read before that, so nothing heavy is imported
+here; `ape run` reads all scripts, so they import nothing heavy, either.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,24 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import httpx
 from ape.cli import ConnectedProviderCommand
-from ape.exceptions import (
-    ApeException,
-    NetworkMismatchError,
-    ProviderError,
-    ProviderNotConnectedError,
-)
-from ape.logging import logger
-from requests.exceptions import RequestException
-from web3.exceptions import Web3Exception
 
-from scripts.deployment.artifacts import ROOT
-from scripts.market import accounts, choice
-from scripts.market.network import connect
 from teraproof.cli.frame import Needs, OneLine, Session, bind
 from teraproof.cli.told import STOPPED, Told
-from teraproof.cli.ui import ConsoleUi
-from teraproof.market.chain import Chain
-from teraproof.market.signers import Signer
 from teraproof.protocol.errors import Code, Exit
 
+if TYPE_CHECKING:
+    from teraproof.cli.ui import ConsoleUi
+    from teraproof.market.chain import Chain
+    from teraproof.market.signers import Signer
+
 PROGRAM = "ape run"
+ROOT = Path(__file__).resolve().parents[2]
+#: Options that Ape adds and reads itself, which loads its libraries.
+_OF_APE = (["--network"], ["--provider-settings"], ["--verbosity", "-v"])
 
 ACCOUNT = click.Option(
     ["--account", "alias"], metavar="NAME", help="Ape account (ape accounts list), or TEST::N."
@@ -46,14 +42,32 @@ class MarketCommand(ConnectedProviderCommand):
     throw_away = False
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options; the network is looked up here."""
+        """Read the options: the command's own first, then the network, which is looked up here."""
         own_tools_first()
-        with OneLine(HOST):
+        as_json = "--json" in args
+        with OneLine(HOST, as_json):
+            if not {"--help", "-h"} & set(args):
+                self._read_own(ctx, args)
+                if "ape.managers" not in sys.modules:
+                    click.echo("starting Ape ...", err=True)
             return list(super().parse_args(ctx, args))
+
+    def _read_own(self, ctx: click.Context, args: list[str]) -> None:
+        """Raise what is wrong with the command's own options and arguments."""
+        of_ape = [click.Option(names) for names in _OF_APE]
+        names = {option.name for option in of_ape}
+        own = [param for param in self.params if param.name not in names]
+        probe = click.Command(self.name, params=[*own, *of_ape])
+        with probe.make_context(ctx.info_name, list(args), parent=ctx.parent):
+            pass
 
     def invoke(self, ctx: click.Context) -> Any:
         """Connect and run."""
         with OneLine(HOST, bool(ctx.params.get("as_json"))):
+            from ape.logging import logger
+
+            from scripts.market import choice
+
             # What Ape tells of its own doings is noise between the lines of a script.
             logger.set_level("WARNING")
             network = ctx.params.get("network")
@@ -86,6 +100,9 @@ class ApeHost:
 
     def open(self, needs: Needs, chosen: Mapping[str, Any], ui: ConsoleUi) -> Session:
         """A session on the chain that Ape is connected to."""
+        from scripts.market import accounts
+        from scripts.market.network import connect
+
         provider, alias = chosen["provider"], chosen.get("alias")
 
         def account(chain: Chain, required: bool) -> Signer | None:
@@ -106,6 +123,16 @@ class ApeHost:
         # Ape answers Ctrl-C with an exit of its own until `connect` takes the signal back.
         if isinstance(error, SystemExit) and error.code == Exit.INTERRUPTED:
             return STOPPED, Code.INTERRUPTED
+        import httpx
+        from ape.exceptions import (
+            ApeException,
+            NetworkMismatchError,
+            ProviderError,
+            ProviderNotConnectedError,
+        )
+        from requests.exceptions import RequestException
+        from web3.exceptions import Web3Exception
+
         if isinstance(error, NetworkMismatchError):
             return f"wrong network: {_flat(error)}", Code.INPUT_INVALID
         # Ape says by the bare class that it finds no node.

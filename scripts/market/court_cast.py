@@ -10,11 +10,13 @@ import random
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scripts.market.accounts import ApeSigner
 from scripts.market.agents import RUNTIME, Agent
 from teraproof.protocol.capability import CPU, Capability
+
+if TYPE_CHECKING:
+    from scripts.market.accounts import ApeSigner
 
 PROVIDER, TENANT = "provider", "tenant"
 CAPABILITY = Capability("batch", "python-ml", CPU)

@@ -115,13 +115,7 @@ def tell(stage: Stage, plot: Plot, people: list[Player]) -> bool:
     job = _order(court)
     _dispute(court, job)
     rounds = _judge(court, job)
-    right = _end(court, job, rounds)
-    taken = time.monotonic() - stage.started
-    stage.console.print(
-        f"\nDone in {taken:.0f} s; seed {plot.seed}: {liar}, the ruling is "
-        f"{'right' if right else 'WRONG'}."
-    )
-    return right
+    return _end(court, job, rounds)
 
 
 # ---------------------------------------------------------------------- acts

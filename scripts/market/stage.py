@@ -188,6 +188,13 @@ class Stage:
 
     # ------------------------------------------------------------------ what is shown
 
+    def farewell(self, done: str, kept: Path | None, more: str) -> None:
+        """The last lines: what was shown, what is left of it, and what to try next."""
+        taken = time.monotonic() - self.started
+        self.console.print(f"\nDone in {taken:.0f} s: {done}.")
+        left = f"Its files are in {kept}" if kept else "Its files are removed"
+        self.console.print(f"{left}; the local chain ends with it. {more}")
+
     def panel(self, title: str, lines: list[str]) -> None:
         """A box with some lines."""
         self.console.print(Panel("\n".join(lines), title=title, title_align="left", expand=False))

@@ -6,7 +6,6 @@ another is not.
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,6 @@ def tell(stage: Stage) -> None:
     ended = _balances(stage, market)
     _show_balances(stage, "Balances after the job whose provider died", rewarded, ended)
     stage.grid("Gas", ["step", "gas"], [[name, f"{gas:,}"] for name, gas in stage.gas.items()])
-    taken = time.monotonic() - stage.started
-    stage.console.print(f"\nDone in {taken:.0f} s; every balance above was read from the chain.")
 
 
 # ---------------------------------------------------------------------- acts

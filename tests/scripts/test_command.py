@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from teraproof.market.market import transact
 from teraproof.protocol.errors import Code, Exit
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.fees import Offer
+from tests.support.anvil import ROOT
 from tests.support.codes import fails_as
 
 
@@ -197,3 +200,56 @@ def test_transact__asks_before_it_says_that_it_waits() -> None:
 
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+_LOADED = """
+import json
+import sys
+
+from ape._cli import cli
+from click.testing import CliRunner
+
+told = []
+for line in json.load(sys.stdin):
+    shown = CliRunner(mix_stderr=False).invoke(cli, ["run", *line.split()])
+    heavy = {"web3", "ape.managers", "ape.api", "ape_accounts", "eth_account"} & set(sys.modules)
+    told.append([shown.exit_code, sorted(heavy), shown.stderr.strip()])
+print(json.dumps(told))
+"""
+
+
+def _ape(*lines: str) -> list[tuple[int, list[str], str]]:
+    """Of each command, one after the other in a new process: its exit code, the heavy libraries
+    that are loaded by then, and what stands on stderr.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADED],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [(code, heavy, said) for code, heavy, said in json.loads(done.stdout)]
+
+
+def test_options__read_before_ape_is_loaded__and_then_a_line_at_once() -> None:
+    wrong = {
+        "job post examples/finetune-digits --price two": "--price: 'two' is not an amount",
+        "job wait what": "JOB: 'what' is not a job id",
+        "job hire examples/finetune-digits --provider me": "--provider: 'me' is not an address",
+        "provider stake much --account me": "AMOUNT: 'much' is not an amount",
+        "provider set-endpoint here": "URL: give an http(s) URL",
+        "rewards set-weights lots": "WEIGHTS: 'lots' is not an amount",
+        "job post examples/finetune-digits": "Missing option '--price'",
+        "dispute next": "Missing argument 'JOB'",
+        "deploy --dry": "No such option: --dry",
+    }
+    *refused, listed = _ape(*wrong, "job list --network ethereum:local:http://127.0.0.1:9")
+    for line, (code, heavy, said) in zip(wrong, refused, strict=True):
+        assert (code, heavy) == (Exit.INPUT, []), line
+        assert wrong[line] in said
+    code, heavy, said = listed
+    assert code == Exit.UNAVAILABLE and "web3" in heavy
+    assert said.startswith("starting Ape ...") and "no RPC endpoint answers" in said
