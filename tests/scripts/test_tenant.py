@@ -9,10 +9,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -33,7 +32,6 @@ from teraproof.market import (
     feasible,
     hiring,
     jobs,
-    packages,
     proofs,
     providers,
     rewards,
@@ -42,16 +40,14 @@ from teraproof.market import (
     watch,
 )
 from teraproof.market.funds import Funds
-from teraproof.market.jobs import Job, Placed
-from teraproof.market.market import Market, fresh_nonce, open_market
-from teraproof.market.packages import Package
-from teraproof.market.sending import Sender
+from teraproof.market.market import fresh_nonce, open_market
 from teraproof.market.ui import QuietUi
 from teraproof.pog.schedule import Stage
 from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.outcome import Outcome
 from teraproof.protocol.terms import ZERO_WORD, Order, Status
 from tests.scripts.actors import chain_of, deploy, sender_of
+from tests.scripts.scene import Scene
 from tests.support.anvil import ROOT, Anvil
 from tests.support.codes import fails_as
 from tests.support.runs import accepted
@@ -59,80 +55,6 @@ from tests.support.runs import accepted
 TPF, USD = 10**18, 10**6
 PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 RUNTIME = ROOT / ".venv-runtime"
-
-
-Found = TypeVar("Found")
-
-
-@dataclass
-class Scene:
-    anvil: Anvil
-    market: Market
-    owner: Sender
-    tenant: Sender
-    stranger: Sender
-    endpoint: str
-    home: Path
-    ui: QuietUi
-
-    def package(
-        self, name: str, text: str, runtime: str = "python-ml", ending: str = "", timeout: int = 30
-    ) -> Package:
-        """A job that writes `text` and then does what `ending` says."""
-        directory = self.home / name
-        directory.mkdir()
-        (directory / "job.py").write_text(
-            f"import pathlib, time\npathlib.Path('out').mkdir()\n"
-            f"pathlib.Path('out/answer.txt').write_text({text!r})\n{ending}\n"
-        )
-        document = {
-            "version": 1,
-            "kind": "batch",
-            "name": name,
-            "runtime": runtime,
-            "command": ["python", "job.py"],
-            "env": {},
-            "inputs": ["job.py"],
-            "outputs": ["out"],
-            "resources": {"cpus": 1, "memory_mb": 256, "disk_mb": 16, "gpus": 0},
-            "timeout_seconds": timeout,
-            "deterministic": True,
-            "network": False,
-        }
-        (directory / "job.json").write_text(json.dumps(document))
-        return packages.read(directory)
-
-    def post(self, package: Package, min_score: int = 0) -> Placed:
-        order = Order(
-            spec=package.spec.digest(),
-            start_price=1 * USD,
-            max_price=1 * USD,
-            collateral=10 * TPF,
-            duration=300,
-            auction=0,
-            min_stake=0,
-            min_score=min_score,
-            allow_root=ZERO_WORD,
-            nonce=fresh_nonce(),
-        )
-        assert tenant.candidates(self.market, order) == {self.owner.address: self.endpoint}
-        return jobs.post(self.market, self.tenant, self.ui, order)
-
-    def wait(self, placed: Placed, status: Status, seconds: float = 60) -> Job:
-        def look() -> Job | None:
-            job = jobs.find(self.market, placed.job.hex())
-            return job if job.status is status else None
-
-        return self.until(look, seconds)
-
-    def until(self, look: Callable[[], Found | None], seconds: float) -> Found:
-        """What `look` finds; fails after `seconds`."""
-        end = time.monotonic() + seconds
-        while True:
-            if found := look():
-                return found
-            assert time.monotonic() < end, (self.home / "agent.log").read_text()[-2_000:]
-            time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

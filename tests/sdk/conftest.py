@@ -11,6 +11,7 @@ import pytest
 from eth_account import Account
 
 from tests.scripts.actors import deploy, sender_of
+from tests.sdk.courtroom import JURORS, SEATS, Courtroom, deploy_court
 from tests.sdk.person import PASSWORD, Person, secret
 from tests.support.anvil import ROOT, Anvil
 
@@ -52,3 +53,28 @@ def owner(home: Path, anvil: Anvil) -> Person:
     password = secret(home / "password", PASSWORD + "\n")
     key = ("--keystore", str(keystore), "--password-file", str(password), "--yes")
     return Person(home, anvil, str(account.address), key)
+
+
+# ---------------------------------------------------------------------- a court
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courtroom]:
+    with Anvil() as running:
+        yield deploy_court(tmp_path_factory.mktemp("court"), running)
+
+
+@pytest.fixture(scope="module")
+def full(empty: Courtroom) -> Iterator[Courtroom]:
+    with empty.anvil.isolated():
+        for _ in range(JURORS):
+            empty.juror(SEATS)
+        empty.anvil.increase_time(empty.court.period("latest"))
+        yield empty
+        empty.jurors.clear()
+
+
+@pytest.fixture
+def room(full: Courtroom) -> Iterator[Courtroom]:
+    with full.anvil.isolated():
+        yield full
