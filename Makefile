@@ -171,6 +171,10 @@ demo-dispute-ten: setup ## ten seeds, ten right rulings, every balance
 		$(LOCAL_APE) $(BIN)/ape run demo_dispute --seed $$seed || exit 1; done; \
 		echo "ten seeds, ten right rulings"
 
+.PHONY: demo-lease
+demo-lease: setup engine ## a lease with Docker Engine, from a file to a service; needs root
+	@$(LOCAL_APE) $(BIN)/python -m tools.engine $(BIN)/ape run demo_lease
+
 .PHONY: test
 test: setup sandbox promtool engine ## every test suite
 	@$(BIN)/python tests/suites.py

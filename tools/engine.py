@@ -4,7 +4,8 @@
 python -m tools.engine COMMAND...     run a command with an engine that ends with it
 
 The command runs in a network namespace of its own, which has no way out. It finds the engine's
-socket in TERAPROOF_LEASES__DOCKER_SOCKET, and the image of a small web server in DEMO_IMAGE.
+socket in TERAPROOF_LEASES__DOCKER_SOCKET, and what the demo of leases needs: the image of a small
+web server in DEMO_IMAGE, a certificate and its key in DEMO_CERTIFICATE and DEMO_KEY.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from provider_agent.dataplane import certificate
 from provider_agent.errors import RunnerError
 from provider_agent.runners import linux
 from provider_agent.runners.docker.engine import Engine
@@ -205,6 +207,13 @@ def main(command: Sequence[str]) -> int:
         page = layer({"www/index.html": _PAGE}, ("www",))
         image = registry.add("demo/web:1", shell_layer(box), page, Cmd=["/bin/sh"])
         settings = {"TERAPROOF_LEASES__DOCKER_SOCKET": str(daemon.socket), "DEMO_IMAGE": image}
+        now = int(time.time())
+        pair = certificate.make(now - 3_600, now + 86_400)
+        for name, text in (("CERTIFICATE", pair.certificate), ("KEY", pair.key)):
+            file = daemon.place / f"{name.lower()}.pem"
+            file.touch(mode=0o600)
+            file.write_text(text)
+            settings[f"DEMO_{name}"] = str(file)
         return subprocess.run(command, env={**os.environ, **settings}, check=False).returncode
     except RuntimeError as error:
         print(f"error: Docker Engine does not start here: {error}", file=sys.stderr)

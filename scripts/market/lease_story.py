@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens in the demo of leases: a file becomes a service, and its seconds are paid.
+
+The tenant is a stranger with a key file: every line that it types is a command of `teraproof`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import httpx
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from rich.text import Text
+from teraproof.market.leases import Lease
+
+from scripts.deployment.artifacts import ROOT
+from scripts.market import epoch_story, story
+from scripts.market.stage import Stage
+from teraproof.amounts import show_tpf
+from teraproof.contracts.payment_token import PaymentTokenContract
+from teraproof.errors import CommandError
+from teraproof.market import consents, leases, providers, registry
+from teraproof.market.market import Market, transact
+from teraproof.market.ui import QuietUi
+from teraproof.protocol.lease_terms import LeaseStatus
+
+USD, TPF = 10**6, 10**18
+STAKE = 5_000 * TPF
+TERM = "1 hour"
+# Dollars an hour, as an owner writes them into provider.toml.
+PRICES = {"core": "0.72", "memory": "0.36", "disk": "0.01"}
+CERTIFICATE, KEY = "DEMO_CERTIFICATE", "DEMO_KEY"
+"""Where the tenant's own certificate and its key are."""
+FILE = """version: "2.0"
+services:
+  web:
+    image: {image}
+    command: ["httpd", "-f", "-v", "-p", "80", "-h", "/www"]
+    expose:
+      - port: 80
+        as: 80
+        to:
+          - global: true
+profiles:
+  compute:
+    web:
+      resources:
+        cpu:
+          units: 0.5
+        memory:
+          size: 64Mi
+        storage:
+          size: 64Mi
+  placement:
+    anywhere:
+      pricing:
+        web:
+          denom: uact
+          amount: 1500
+deployment:
+  web:
+    anywhere:
+      profile: web
+      count: 1
+"""
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Who rents: a key file, and `teraproof` in a process of its own."""
+
+    stage: Stage
+    key: LocalAccount
+
+    @property
+    def address(self) -> str:
+        """Its account."""
+        return str(self.key.address)
+
+    def types(self, *words: str, account: bool = True, shown: bool = True) -> str:
+        """Run a command as a tenant does, and show it; what it prints. CommandError if it fails."""
+        stage, file = self.stage, self.stage.home / "tenant.key"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(self.key.key.hex())
+        if shown:
+            stage.console.print(
+                Text.assemble(("  $ ", "dim"), (f"teraproof {_line(words)}", "bold"))
+            )
+        signs = ["--key-file", str(file), "--yes"] if account else []
+        head, gap, tail = _split(words)
+        done = subprocess.run(
+            [sys.executable, "-m", "teraproof", *head, *signs, *gap, *tail],
+            cwd=stage.home,
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": str(stage.home),
+                "XDG_STATE_HOME": str(stage.home / "state"),
+                "PYTHONPATH": str(ROOT),
+                "TERAPROOF_RPC_URL": stage.chain.pool.endpoints[0].url,
+                "TERAPROOF_DEPLOYMENTS": str(stage.home / "deployments"),
+                "COLUMNS": "110",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = (done.stdout + done.stderr).strip()
+        if shown or done.returncode:
+            for line in said.splitlines():
+                stage.console.print(Text("    " + line))
+        if done.returncode:
+            raise CommandError(f"teraproof {words[0]} {words[1]} ends with {done.returncode}")
+        return done.stdout
+
+
+def _split(words: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """Options go before what is meant for a container."""
+    if "--" not in words:
+        return list(words), [], []
+    at = words.index("--")
+    return list(words[:at]), ["--"], list(words[at + 1 :])
+
+
+def _line(words: tuple[str, ...]) -> str:
+    return " ".join(f"'{word}'" if " " in word else word for word in words)
+
+
+def tell(stage: Stage, image: str) -> None:
+    """The whole story. CommandError when a balance is not what the rules say."""
+    stage.panel(
+        "Teraproof: a lease",
+        [
+            "A tenant rents containers by the second, with a file as Akash has them. The provider",
+            "is paid for the seconds that it delivers, and for none of those in which it does not.",
+        ],
+    )
+    market = story.deploy(stage)
+    tenant = _enter(stage, market)
+    (stage.home / "deploy.yaml").write_text(FILE.format(image=image))
+    paid_before, earned_before = _money(market, tenant.address), _money(market, stage.owner.address)
+    lease = _hire(stage, market, tenant)
+    _use(stage, market, tenant, lease)
+    _die(stage, market, lease)
+    _close(stage, market, tenant, lease)
+    _settle_up(stage, market, tenant, lease, paid_before, earned_before)
+    taken = time.monotonic() - stage.started
+    stage.console.print(f"\nDone in {taken:.0f} s; every balance above was read from the chain.")
+
+
+# ---------------------------------------------------------------------- acts
+
+
+def settings(socket: str) -> dict[str, str]:
+    """Of the provider's agent: prices, and where its engine is."""
+    prices = {f"TERAPROOF_LEASES__{name.upper()}_PRICE": value for name, value in PRICES.items()}
+    return prices | {
+        "TERAPROOF_LEASES__DOCKER_SOCKET": socket,
+        "TERAPROOF_LEASES__OUTBOUND": "true",  # every file of SDL asks for it
+        "TERAPROOF_LEASES__DOWN_SECONDS": "0",
+        "TERAPROOF_LEASES__DISK_MB": "1024",
+        "TERAPROOF_LEASES__IMAGE_MB": "256",
+        "TERAPROOF_BENCHMARK__ENABLED": "false",  # proofs are another demo's matter
+    }
+
+
+def _enter(stage: Stage, market: Market) -> Tenant:
+    ui, agent = stage.ui, stage.agent
+    ui.act("2  An owner registers, stakes, and rents out what is idle")
+    url = stage.chain.pool.endpoints[0].url
+    operator = agent.init(url, registry.path_of(stage.home / "deployments", stage.chain.chain_id))
+    stage.chain.pool.call("anvil_setBalance", [operator, hex(10**18)])
+    stage.ask_for_sandbox()
+    agent.start()
+    consent = consents.read(agent.consent(stage.owner.address), market, stage.owner.address)
+    epoch_story.go_to_boundary(stage, market)
+    owner = stage.sender(stage.owner)
+    providers.register(market, owner, ui, consent, max_lock_per_order=1_000 * TPF, max_locked=STAKE)
+    providers.delegate(market, owner, ui, stage.owner.address, STAKE)
+    stage.await_agent()
+    stage.tick()
+    prices = ", ".join(f"{what} ${price}" for what, price in PRICES.items())
+    ui.step(f"its prices an hour, for a core and for a GiB: {prices}")
+    key = Account.create()
+    stage.chain.pool.call("anvil_setBalance", [key.address, hex(10**18)])
+    dollar = PaymentTokenContract(stage.chain.pool, market.payment.address)
+    mint = dollar.mint(str(key.address), 100 * USD)
+    transact(stage.sender(stage.deployer), QuietUi(), "mint", market.payment, mint)
+    ui.step(f"a tenant has a key file and 100 test dollars: {key.address}")
+    return Tenant(stage, key)
+
+
+def _hire(stage: Stage, market: Market, tenant: Tenant) -> Lease:
+    stage.ui.act("3  A file becomes a service: one command")
+    tenant.types("lease", "offers", "deploy.yaml", "--term", TERM, account=False)
+    tenant.types("lease", "hire", "deploy.yaml", stage.owner.address, "--term", TERM)
+    (found,) = leases.find_all(market, tenant.address)
+    if found.status is not LeaseStatus.ACTIVE or not found.state.confirmed:
+        raise CommandError(f"the lease is {found.word}, and not confirmed")
+    return found
+
+
+def _use(stage: Stage, market: Market, tenant: Tenant, lease: Lease) -> None:
+    ui, name = stage.ui, leases.short(lease.lease)
+    ui.act("4  It answers over TLS; its log and a shell")
+    certificate, key = (os.environ[name] for name in (CERTIFICATE, KEY))
+    own = ("--certificate", certificate, "--key", key)
+    tenant.types("lease", "publish", name, "80", *own)
+    said = json.loads(tenant.types("lease", "ports", name, "--json", shown=False))
+    url = f"https://{said['ports'][0]['host']}:{said['ports'][0]['port']}/"
+    page = stage.wait("the page", lambda: _page(url, certificate), 30)
+    ui.step(f"GET {url}: {page}")
+    tenant.types("lease", "logs", name, "--tail", "3")
+    tenant.types("lease", "shell", name, "--", "cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    tenant.types("lease", "status", name)
+
+
+def _die(stage: Stage, market: Market, lease: Lease) -> None:
+    ui = stage.ui
+    ui.act("5  The provider's machine loses power: no rent runs, and it comes back")
+    stage.agent.kill()
+    before = _due(market, lease)
+    ui.step("kill -9: the agent is gone, and its heartbeats with it")
+    gap = leases.contract(market).max_gap("latest")
+    stage.pass_time(4 * gap)
+    after = _due(market, lease)
+    ui.step(
+        f"{4 * gap} s later {after - before} more seconds are due: what one heartbeat is good for"
+    )
+    if after - before > gap:
+        raise CommandError("seconds are due that nobody has delivered")
+    stage.agent.start()
+    stage.await_agent()
+    heart = leases.contract(market)
+    last = heart.last_heartbeat(stage.owner.address, "latest")
+
+    def beats() -> bool | None:
+        return True if heart.last_heartbeat(stage.owner.address, "latest") > last else None
+
+    stage.wait("a heartbeat", beats, 60)
+    ui.step("the agent is back: it found the container running, and its heart beats again")
+
+
+def _close(stage: Stage, market: Market, tenant: Tenant, lease: Lease) -> None:
+    stage.ui.act("6  The tenant closes it, and gets the rest back")
+    tenant.types("lease", "close", leases.short(lease.lease))
+
+
+def _settle_up(
+    stage: Stage,
+    market: Market,
+    tenant: Tenant,
+    lease: Lease,
+    paid_before: int,
+    earned_before: int,
+) -> None:
+    """Every unit, against the rules."""
+    done = leases.current(market, lease.opened)
+    if done.closed is None or done.rate is None:
+        raise CommandError(f"the lease is {done.word}")
+    rent = done.closed.seconds * done.rate
+    fee = -(-rent * lease.terms.fee_bps // 10_000)
+    paid = paid_before - _money(market, tenant.address)
+    earned = _money(market, stage.owner.address) - earned_before
+    stage.grid(
+        "What the lease has moved",
+        ["", "dollars", "by the rules"],
+        [
+            ["the tenant paid", market.show_price(paid), market.show_price(rent)],
+            ["the provider earned", market.show_price(earned), market.show_price(rent - fee)],
+        ],
+    )
+    stage.ui.step(f"{done.closed.seconds} seconds were delivered and paid; the rest came back")
+    lock = market.staking.lock_of(
+        leases.contract(market).address, stage.owner.address, lease.lease, "latest"
+    )
+    stage.ui.step(f"collateral that is still locked: {show_tpf(lock.amount)}")
+    if paid != rent or abs(earned - (rent - fee)) > 1:
+        raise CommandError("a balance is not what the rules say; see above")
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _money(market: Market, account: str) -> int:
+    """Payment token units of an account: its wallet, and its credit in Leases."""
+    credit = leases.contract(market).credit_of(account, "latest")
+    return int(market.payment_balance(account)) + int(credit)
+
+
+def _due(market: Market, lease: Lease) -> int:
+    found = leases.account_of(market, leases.current(market, lease.opened))
+    if found is None:
+        raise CommandError("the lease has ended")
+    return found.seconds
+
+
+def _page(url: str, certificate: str) -> str | None:
+    """What a visitor sees that trusts the tenant's certificate alone."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False  # the demo has no name
+    try:
+        answer = httpx.get(url, verify=context, timeout=5, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return " ".join(answer.text.split()) if answer.status_code == 200 else None
