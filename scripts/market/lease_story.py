@@ -106,7 +106,7 @@ class Tenant:
                 "PYTHONPATH": str(ROOT),
                 "TERAPROOF_RPC_URL": stage.chain.pool.endpoints[0].url,
                 "TERAPROOF_DEPLOYMENTS": str(stage.home / "deployments"),
-                "COLUMNS": "110",
+                "COLUMNS": "94",
             },
             capture_output=True,
             text=True,
@@ -167,6 +167,9 @@ def settings(socket: str) -> dict[str, str]:
         "TERAPROOF_LEASES__DOWN_SECONDS": "0",
         "TERAPROOF_LEASES__DISK_MB": "1024",
         "TERAPROOF_LEASES__IMAGE_MB": "256",
+        "TERAPROOF_LEASES__DATA_HOST": "127.0.0.1",
+        "TERAPROOF_LEASES__DATA_PORT": "0",
+        "TERAPROOF_LEASES__OUTER_PORTS": "[30000, 30099]",
         "TERAPROOF_BENCHMARK__ENABLED": "false",  # proofs are another demo's matter
     }
 

@@ -104,6 +104,7 @@ def _never(order: LeaseRequest, offer: LeaseOffer) -> Iterator[Refused]:
             yield Refused(Code.ATTRIBUTE_MISSING, line, attribute=name)
     if spec.outbound and not offer.outbound:
         yield Refused(Code.NETWORK_NOT_OFFERED, "gives leases no way to the internet")
+    yield from _public(spec, offer)
     for wanted in _sorts_of_machine(spec):
         if wanted not in (offer.arch, *offer.classes):
             yield Refused(Code.MACHINE_UNFIT, f"has no {wanted}", wanted=wanted)
@@ -127,6 +128,27 @@ def _never(order: LeaseRequest, offer: LeaseOffer) -> Iterator[Refused]:
         yield Refused(Code.MACHINE_UNFIT, "has not all of the GPUs", wanted="gpus")
 
 
+def _public(spec: LeaseSpec, offer: LeaseOffer) -> Iterator[Refused]:
+    """What of its ports the public cannot reach there. A port with names needs no number of its own
+    where none are to be had.
+    """
+    for name, port in spec.public:
+        where = f"port {port.as_port} of {name}"
+        if port.protocol != "tcp":
+            line = f"carries no UDP to the public, as {where} needs"
+            yield Refused(Code.NETWORK_NOT_OFFERED, line)
+        if port.hosts and not offer.public_names:
+            line = f"offers no names of hosts, as `accept` of {where} needs"
+            yield Refused(Code.NETWORK_NOT_OFFERED, line)
+        if not (port.hosts or offer.public_ports):
+            line = f"offers no public ports, and {where} is one"
+            yield Refused(Code.NETWORK_NOT_OFFERED, line)
+    wanted, limit = len(spec.public), offer.public_ports
+    if 0 < limit < wanted:
+        line = f"public_ports is {wanted}, and at most {limit} is to be had"
+        yield Refused(Code.LIMIT_EXCEEDED, line, field="public_ports", limit=limit)
+
+
 def _now(spec: LeaseSpec, offer: LeaseOffer) -> Iterator[Refused]:
     """What is taken, of what there is enough in total."""
     needs, total, free = spec.needs(), offer.total, offer.free
@@ -136,6 +158,8 @@ def _now(spec: LeaseSpec, offer: LeaseOffer) -> Iterator[Refused]:
         yield Refused(Code.MEMORY_TAKEN, "its memory is promised now")
     if free.disk_bytes < needs.disk_bytes <= total.disk_bytes:
         yield Refused(Code.DISK_TAKEN, "its disk is promised now")
+    if offer.free_ports < len(spec.public) <= offer.public_ports:
+        yield Refused(Code.SLOTS_TAKEN, "its public ports are promised now")
     if can_place(needs.gpus, offer.for_rent(total)) and not can_place(
         needs.gpus, offer.for_rent(free)
     ):

@@ -86,6 +86,9 @@ _SCHEMA: dict[str, Any] = {
             },
             "attributes": DEFINITIONS["attributes"],
             "outbound": {"type": "boolean", "description": "true or false"},
+            "public_ports": _whole(65_535),
+            "free_ports": _whole(65_535),
+            "public_names": {"type": "boolean", "description": "true or false"},
             "most_containers": _whole(10_000),
             "most_notice": _whole(2**32),
             "most_term": _whole(2**32),
@@ -149,6 +152,12 @@ class LeaseOffer:
     attributes: Mapping[str, str] = field(default_factory=dict)
     outbound: bool = False
     """Whether it gives leases a way to the internet."""
+    public_ports: int = 0
+    """Numbers that it has for public ports of leases."""
+    free_ports: int = 0
+    """Those that no lease has."""
+    public_names: bool = False
+    """Whether the public reaches leases by the names of hosts."""
     most_containers: int = 50
     most_notice: int = 0
     """Seconds of notice that it promises at most."""
@@ -183,6 +192,9 @@ class LeaseOffer:
             "classes": list(self.classes),
             "attributes": dict(self.attributes),
             "outbound": self.outbound,
+            "public_ports": self.public_ports,
+            "free_ports": self.free_ports,
+            "public_names": self.public_names,
             "most_containers": self.most_containers,
             "most_notice": self.most_notice,
             "most_term": self.most_term,
@@ -229,6 +241,9 @@ def from_json(document: Any) -> LeaseOffer:
         classes=tuple(document["classes"]),
         attributes=MappingProxyType(dict(document["attributes"])),
         outbound=document["outbound"],
+        public_ports=document["public_ports"],
+        free_ports=document["free_ports"],
+        public_names=document["public_names"],
         most_containers=document["most_containers"],
         most_notice=document["most_notice"],
         most_term=document["most_term"],

@@ -287,6 +287,11 @@ class LeaseSpec:
         """The 32 bytes that name this specification: `spec` of a lease quote."""
         return hashlib.sha256(self.canonical()).digest()
 
+    @property
+    def public(self) -> tuple[tuple[str, Port], ...]:
+        """The ports that everybody reaches, with the names of their services."""
+        return tuple((one.name, port) for one in self.services for port in one.ports if port.public)
+
     def needs(self) -> Needs:
         """All containers of the lease together."""
         each = [(service.count, service.resources) for service in self.services]

@@ -25,7 +25,7 @@ from teraproof.protocol.lease_match import (
     why_not,
 )
 from teraproof.protocol.lease_offer import Capacity, LeaseOffer, Prices, from_json
-from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec, Resources, Service, Volume
+from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec, Port, Resources, Service, Volume
 
 GIB = 1 << 30
 UNIT = 10**6
@@ -67,6 +67,18 @@ ORDER = LeaseRequest(spec(), max_rate=10_000, ready_within=600, term=3_600, noti
 FINE = Candidate("0xA", 100, 100, 100, 100, OFFER)
 
 
+PORTS: dict[str, Any] = {"public_ports": 2, "free_ports": 2}
+
+
+def published(*numbers: int, protocol: str = "tcp", hosts: tuple[str, ...] = ()) -> LeaseRequest:
+    """An order of a service that everybody reaches."""
+    ports = tuple(
+        Port(8_080, number, protocol, public=True, hosts=hosts) for number in numbers or (80,)
+    )
+    asked = spec()
+    return replace(ORDER, spec=replace(asked, services=(replace(asked.services[0], ports=ports),)))
+
+
 def codes(order: LeaseRequest, candidate: Candidate) -> list[Code]:
     return [each.code for each in refusals(order, candidate, UNIT)]
 
@@ -95,6 +107,11 @@ def test_nothing_in_the_way__taken() -> None:
             Code.ATTRIBUTE_MISSING,
         ),
         (ORDER, offering(outbound=False), Code.NETWORK_NOT_OFFERED),
+        (published(), FINE, Code.NETWORK_NOT_OFFERED),
+        (published(protocol="udp"), offering(**PORTS), Code.NETWORK_NOT_OFFERED),
+        (published(hosts=("a.example",)), offering(**PORTS), Code.NETWORK_NOT_OFFERED),
+        (published(80, 81, 82), offering(**PORTS), Code.LIMIT_EXCEEDED),
+        (published(80, 81), offering(**PORTS | {"free_ports": 1}), Code.SLOTS_TAKEN),
         (replace(ORDER, spec=spec(arch="arm64")), FINE, Code.MACHINE_UNFIT),
         (replace(ORDER, spec=spec(medium="beta3")), FINE, Code.MACHINE_UNFIT),
         (replace(ORDER, spec=spec(GpuNeed(1, (SMALL,)))), FINE, Code.MACHINE_UNFIT),
@@ -125,6 +142,20 @@ def test_one_thing_in_the_way__that_reason_alone(
 def test_no_way_to_the_internet__enough_for_a_lease_that_asks_for_none() -> None:
     order = replace(ORDER, spec=replace(spec(), outbound=False))
     assert codes(order, offering(outbound=False)) == [] == codes(order, FINE)
+
+
+@pytest.mark.parametrize(
+    ("order", "offer"),
+    [
+        (published(80, 81), PORTS),
+        (published(hosts=("a.example",)), {"public_names": True}),
+        (published(80, hosts=("a.example",)), {"public_names": True, **PORTS}),
+    ],
+)
+def test_public_ports__that_are_to_be_had__taken(
+    order: LeaseRequest, offer: dict[str, Any]
+) -> None:
+    assert codes(order, offering(**offer)) == []
 
 
 def test_at_each_limit__taken() -> None:
@@ -276,6 +307,9 @@ def cases(draw: st.DrawFn) -> tuple[LeaseRequest, Candidate]:
         most_notice=draw(few),
         most_term=draw(few),
         ready_seconds=draw(few),
+        public_ports=(numbers := draw(few)),
+        free_ports=min(numbers, draw(few)),
+        public_names=draw(st.booleans()),
     )
     asked = spec(
         *draw(needs),
@@ -285,6 +319,17 @@ def cases(draw: st.DrawFn) -> tuple[LeaseRequest, Candidate]:
         attributes=draw(st.sampled_from([{}, {"a": "1"}, {"a": "1", "b": "1"}])),
         notice=draw(few),
     )
+    ports = tuple(
+        Port(
+            8_080,
+            number,
+            draw(st.sampled_from(["tcp", "tcp", "udp"])),
+            public=draw(st.booleans()),
+            hosts=draw(st.sampled_from([(), (f"{number}.example",)])),
+        )
+        for number in range(draw(few))
+    )
+    asked = replace(asked, services=(replace(asked.services[0], ports=ports), *asked.services[1:]))
     order = LeaseRequest(
         asked,
         max_rate=draw(st.sampled_from([0, 10, 300, 10_000])),
@@ -325,6 +370,12 @@ def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
     for pair in document["requirements"]["attributes"].items():
         found += [] if pair in offer.attributes.items() else [Code.ATTRIBUTE_MISSING]
     found += [Code.NETWORK_NOT_OFFERED] if document["outbound"] > offer.outbound else []
+    public = [port for each in document["services"] for port in each["ports"] if port["public"]]
+    for port in public:
+        unnamed, lost = bool(port["hosts"]) > offer.public_names, offer.public_ports == 0
+        wrong = [port["protocol"] == "udp", unnamed, lost and not port["hosts"]]
+        found += [Code.NETWORK_NOT_OFFERED] * sum(wrong)
+    found += [Code.LIMIT_EXCEEDED] if len(public) > offer.public_ports > 0 else []
     wanted = {each.get("arch", offer.arch) for each in replicas} - {offer.arch}
     wanted |= {v["class"] for each in replicas for v in each["volumes"] if "class" in v} - {
         *offer.classes
@@ -358,6 +409,7 @@ def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
         (offer.total.disk_bytes, offer.free.disk_bytes, disk, Code.DISK_TAKEN),
     ):
         found += [code] if free < wants <= has else []
+    found += [Code.SLOTS_TAKEN] if offer.free_ports < len(public) <= offer.public_ports else []
     found += [Code.DEVICES_TAKEN] if ever and not now else []
     hour = PRICES.core * Fraction(cpu, 1_000) + PRICES.memory_gib * Fraction(memory, GIB)
     hour += PRICES.disk_gib * Fraction(disk, GIB)

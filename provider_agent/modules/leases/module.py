@@ -17,7 +17,6 @@ from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
-from provider_agent.dataplane.fit import refusal
 from provider_agent.dataplane.plane import DataPlane
 from provider_agent.modules.leases import engine
 from provider_agent.modules.leases.api import LeasesApi
@@ -103,13 +102,11 @@ class LeasesModule(Module):
             context.fleet,
             runner.needs,
         )
-        plane = plane_settings(settings)
         self._policy = policy = Policy(
             wanted,
             stock,
             pay,
             lambda: self._promises.count,
-            lambda spec: refusal(spec, plane),
         )
         self._specs = specs = Specs(records, context.capacity, policy)
         self._promises = promises = Promises(
@@ -181,7 +178,7 @@ class LeasesModule(Module):
         )
         domain = messages.Domain(chain.chain_id, leases.address)
         self._plane = DataPlane(
-            plane,
+            plane_settings(settings),
             domain,
             context.key.account,
             Holders(records, specs, lambda: duty.now),

@@ -65,9 +65,7 @@ class Asked:
 
 
 class Policy:
-    """See the module. Asked from any thread. `promised` is how many leases and quotes there are,
-    `unfit` says why the ports of a specification cannot be opened.
-    """
+    """See the module. Asked from any thread. `promised` is how many leases and quotes there are."""
 
     def __init__(
         self,
@@ -75,10 +73,9 @@ class Policy:
         stock: Stock,
         pay: Pay,
         promised: Callable[[], int],
-        unfit: Callable[[LeaseSpec], Refused | None] = lambda spec: None,
     ) -> None:
         self._settings, self._stock, self._pay = settings, stock, pay
-        self._promised, self._unfit = promised, unfit
+        self._promised = promised
         self._prices, self._desk = table(settings), PriceDesk(settings, pay.unit)
 
     def offer(self) -> LeaseOffer:
@@ -92,6 +89,9 @@ class Policy:
             classes=settings.classes,
             attributes=settings.said,
             outbound=settings.outbound,
+            public_ports=settings.public_ports,
+            free_ports=self._stock.free_ports(),
+            public_names=settings.names_port is not None,
             most_containers=settings.max_containers,
             most_notice=settings.notice_seconds,
             most_term=settings.max_seconds,
@@ -116,9 +116,6 @@ class Policy:
 
     def refuse_spec(self, spec: LeaseSpec) -> Refused | None:
         """Why this machine would never run a specification; None when it may some day."""
-        unfit = self._unfit(spec)
-        if unfit is not None:
-            return unfit
         settings = self._settings
         asked = Asked(spec, settings.min_seconds, 0, settings.ready_seconds)
         for refusal in refusals(_request(asked), self._candidate(None), self._pay.unit):
@@ -141,9 +138,6 @@ class Policy:
             most = standing.longest - asked.ready_within
             line = f"{asked.term} s are too long; no collateral can be locked beyond {most} s"
             return Refused(Code.LIMIT_EXCEEDED, line, field="term", limit=most)
-        unfit = self._unfit(asked.spec)
-        if unfit is not None:
-            return unfit
         if self._promised() >= self._settings.max_leases:
             return Refused(Code.SLOTS_TAKEN, "it has as many leases as it wants; try later")
         return next(refusals(_request(asked), self._candidate(standing), self._pay.unit), None)

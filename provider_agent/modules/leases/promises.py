@@ -54,12 +54,12 @@ class Promises:
         self._asked: dict[bytes, int] = {}  # time of the block
         self._news: set[str] = set()
         self._held: frozenset[str] = frozenset()
-        self._count = 0
+        self._count = self._ports = 0
         #: The quotes that were used for leases whose events have not been seen.
         self.unseen: list[QuoteRow] = []
         #: The block of the last update; None before it.
         self.block: BlockRef | None = None
-        stock.know_held(lambda: self._held)
+        stock.know_held(lambda: self._held, lambda: self._ports)
 
     @property
     def count(self) -> int:
@@ -77,17 +77,23 @@ class Promises:
             self.block = block
             holds: dict[Key, Hold] = {}
             held: set[str] = set()
+            ports = 0
             for row in self._rows():
                 holds[_key(row)] = self._owed(row)
                 held |= _uuids(row.devices)
+                ports += _ports(self._spec_of(row.spec))
             for quote in self.unseen:
-                holds[quote.digest] = self._hold(Kind.OWED, self._spec_of(quote.quote.spec), 0)
+                spec = self._spec_of(quote.quote.spec)
+                holds[quote.digest] = self._hold(Kind.OWED, spec, 0)
                 held |= _uuids(quote.devices)
+                ports += _ports(spec)
             for quote in self.quotes():
                 spec = self._spec_of(quote.quote.spec)
                 holds[quote.digest] = self._hold(Kind.OFFERED, spec, quote.quote.collateral)
                 held |= _uuids(quote.devices)
+                ports += _ports(spec)
             self._held, self._count = frozenset(held), len(holds)
+            self._ports = ports
             room = self._room()
             images = Amounts(disk=room.held + room.expected)
             holds[(MODULE, "images")] = Hold(
@@ -103,6 +109,7 @@ class Promises:
             self._store.put_quote(row)
             self._count += 1
             self._held |= _uuids(row.devices)
+            self._ports += _ports(spec)
         return found
 
     def promise(self, row: LeaseRow, spec: LeaseSpec, devices: Mapping[str, Iterable[str]]) -> Fit:
@@ -112,6 +119,7 @@ class Promises:
         if found:
             self._count += 1
             self._held |= _uuids(devices)
+            self._ports += _ports(spec)
         return found
 
     def quotes(self) -> list[QuoteRow]:
@@ -186,6 +194,11 @@ class Promises:
 
 def _key(row: LeaseRow) -> Key:
     return (MODULE, row.lease_id)
+
+
+def _ports(spec: LeaseSpec | None) -> int:
+    """How many public ports a lease has."""
+    return 0 if spec is None else len(spec.public)
 
 
 def _uuids(devices: Mapping[str, Iterable[str]]) -> set[str]:

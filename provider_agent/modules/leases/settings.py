@@ -139,6 +139,12 @@ class LeasesSettings(Section):
         return any(prices) or bool(self.price_command)
 
     @property
+    def public_ports(self) -> int:
+        """How many public ports leases may have together."""
+        first, last = self.outer_ports or (1, 0)
+        return last - first + 1
+
+    @property
     def said(self) -> Mapping[str, str]:
         """What the machine says of itself."""
         region = {"region": self.region} if self.region else {}

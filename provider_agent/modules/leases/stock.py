@@ -50,6 +50,7 @@ class Stock:
         self._settings, self._capacity, self._fleet = settings, capacity, fleet
         self._needs = needs
         self._held: Callable[[], Collection[str]] = frozenset
+        self._ports: Callable[[], int] = lambda: 0
         cores = len(os.sched_getaffinity(0)) - slots * runner.cpus
         self._cores = max(0, cores) if settings.cpus is None else settings.cpus
 
@@ -91,9 +92,15 @@ class Stock:
         mine = (hold.amounts for hold in found if hold.by == MODULE and hold.amounts.gas)
         return sum(mine, Amounts())
 
-    def know_held(self, held: Callable[[], Collection[str]]) -> None:
-        """Have the GPUs of leases and quotes, by their UUIDs, count as taken."""
-        self._held = held
+    def free_ports(self) -> int:
+        """Numbers for public ports that no lease and no quote has."""
+        return max(0, self._settings.public_ports - self._ports())
+
+    def know_held(self, held: Callable[[], Collection[str]], ports: Callable[[], int]) -> None:
+        """Have the GPUs of leases and quotes, by their UUIDs, and their public ports, by their
+        number, count as taken.
+        """
+        self._held, self._ports = held, ports
         self._fleet.hold(MODULE, held)
 
     def for_rent(self, devices: Collection[Device]) -> Iterator[tuple[Device, Gpu]]:

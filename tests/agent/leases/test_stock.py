@@ -116,7 +116,7 @@ def test_stock__what_jobs_and_leases_have_is_not_free() -> None:
 def test_stock__a_gpu_that_is_promised_is_chosen_no_more() -> None:
     made, _ = stock(THERE)
     held: set[str] = set()
-    made.know_held(lambda: held)
+    made.know_held(lambda: held, lambda: 0)
     wanted = spec(service(gpus=1))
     for _ in range(2):
         chosen = made.choose(wanted)
@@ -128,6 +128,15 @@ def test_stock__a_gpu_that_is_promised_is_chosen_no_more() -> None:
     assert made.free().gpus == ()
     assert made.find({"web": ("GPU-0",)}) is not None
     assert made.find({"web": ("GPU-9",)}) is None
+
+
+def test_stock__public_ports_that_leases_have_are_not_free() -> None:
+    made, _ = stock(THERE, outer_ports=(30_000, 30_002))
+    assert made.free_ports() == 3
+    for has, free in ((2, 1), (3, 0), (4, 0)):
+        made.know_held(frozenset, lambda: has)  # noqa: B023 - used before the next one
+        assert made.free_ports() == free
+    assert stock(THERE)[0].free_ports() == 0
 
 
 def test_stock__limits_of_the_owner_hold() -> None:
