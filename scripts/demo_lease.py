@@ -42,7 +42,10 @@ def cli(provider: Any, keep: Path | None) -> None:
     if missing:
         raise WrongInput(f"{missing[0]} is not set; run make demo-lease, which starts an engine")
     deployer, owner, tenant = (load(f"TEST::{n}", chain, provider) for n in range(3))
-    with tempfile.TemporaryDirectory(prefix="teraproof-demo-") as temporary:
+    # What breaks off may leave file systems of containers mounted.
+    with tempfile.TemporaryDirectory(
+        prefix="teraproof-demo-", ignore_cleanup_errors=True
+    ) as temporary:
         home = (keep or Path(temporary)).absolute()
         home.mkdir(parents=True, exist_ok=True)
         with Stage(chain, home, deployer, owner, tenant) as stage:

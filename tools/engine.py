@@ -3,9 +3,10 @@
 
 python -m tools.engine COMMAND...     run a command with an engine that ends with it
 
-The command runs in a network namespace of its own, which has no way out. It finds the engine's
-socket in TERAPROOF_LEASES__DOCKER_SOCKET, and what the demo of leases needs: the image of a small
-web server in DEMO_IMAGE, a certificate and its key in DEMO_CERTIFICATE and DEMO_KEY.
+The command runs in a network namespace of its own, which has no way out, and what it mounts ends
+with it. It finds the engine's socket in TERAPROOF_LEASES__DOCKER_SOCKET, and what the demo of
+leases needs: the image of a small web server in DEMO_IMAGE, a certificate and its key in
+DEMO_CERTIFICATE and DEMO_KEY.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ def main(command: Sequence[str]) -> int:
         return 1
     if _INSIDE not in os.environ:
         # Ours begins again where nothing else is.
-        again = ["unshare", "--net", sys.executable, "-m", "tools.engine", *command]
+        again = ["unshare", "--net", "--mount", sys.executable, "-m", "tools.engine", *command]
         return subprocess.run(again, env={**os.environ, _INSIDE: "1"}, check=False).returncode
     subprocess.run(["ip", "link", "set", "lo", "up"], env={"PATH": TOOLS}, check=True)
     box = find_busybox()

@@ -96,7 +96,8 @@ class Tenant:
             )
         signs = ["--key-file", str(file), "--yes"] if account else []
         head, gap, tail = _split(words)
-        done = subprocess.run(
+        said: list[str] = []
+        with subprocess.Popen(
             [sys.executable, "-m", "teraproof", *head, *signs, *gap, *tail],
             cwd=stage.home,
             env={
@@ -104,21 +105,24 @@ class Tenant:
                 "HOME": str(stage.home),
                 "XDG_STATE_HOME": str(stage.home / "state"),
                 "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",
                 "TERAPROOF_RPC_URL": stage.chain.pool.endpoints[0].url,
                 "TERAPROOF_DEPLOYMENTS": str(stage.home / "deployments"),
-                "COLUMNS": "94",
             },
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
-        said = (done.stdout + done.stderr).strip()
-        if shown or done.returncode:
-            for line in said.splitlines():
-                stage.console.print(Text("    " + line))
-        if done.returncode:
-            raise CommandError(f"teraproof {words[0]} {words[1]} ends with {done.returncode}")
-        return done.stdout
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line)
+                if shown:
+                    stage.console.print(Text("    " + line.rstrip()), soft_wrap=True)
+        if process.returncode:
+            last = said[-1].strip() if said else "it says nothing"
+            raise CommandError(f"teraproof {words[0]} {words[1]}: {last.removeprefix('error: ')}")
+        return "".join(said)
 
 
 def _split(words: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
@@ -217,7 +221,7 @@ def _use(stage: Stage, market: Market, tenant: Tenant, lease: Lease) -> None:
     own = ("--certificate", certificate, "--key", key)
     tenant.types("lease", "publish", name, "80", *own)
     said = json.loads(tenant.types("lease", "ports", name, "--json", shown=False))
-    url = f"https://{said['ports'][0]['host']}:{said['ports'][0]['port']}/"
+    url = f"https://127.0.0.1:{said['ports'][0]['outer']}/"
     page = stage.wait("the page", lambda: _page(url, certificate), 30)
     ui.step(f"GET {url}: {page}")
     tenant.types("lease", "logs", name, "--tail", "3")
