@@ -18,7 +18,6 @@ import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from rich.text import Text
-from teraproof.market.leases import Lease
 
 from scripts.deployment.artifacts import ROOT
 from scripts.market import epoch_story, story
@@ -27,6 +26,7 @@ from teraproof.amounts import show_tpf
 from teraproof.contracts.payment_token import PaymentTokenContract
 from teraproof.errors import CommandError
 from teraproof.market import consents, leases, providers, registry
+from teraproof.market.leases import Lease
 from teraproof.market.market import Market, transact
 from teraproof.market.ui import QuietUi
 from teraproof.protocol.lease_terms import LeaseStatus
@@ -143,7 +143,7 @@ def tell(stage: Stage, image: str) -> None:
         "Teraproof: a lease",
         [
             "A tenant rents containers by the second, with a file as Akash has them. The provider",
-            "is paid for the seconds that it delivers, and for none of those in which it does not.",
+            "is paid for the seconds that it delivers, and for no other one.",
         ],
     )
     market = story.deploy(stage)
@@ -273,7 +273,7 @@ def _settle_up(
     if done.closed is None or done.rate is None:
         raise CommandError(f"the lease is {done.word}")
     rent = done.closed.seconds * done.rate
-    fee = -(-rent * lease.terms.fee_bps // 10_000)
+    fee = rent * lease.terms.fee_bps // 10_000
     paid = paid_before - _money(market, tenant.address)
     earned = _money(market, stage.owner.address) - earned_before
     stage.grid(
@@ -289,7 +289,7 @@ def _settle_up(
         leases.contract(market).address, stage.owner.address, lease.lease, "latest"
     )
     stage.ui.step(f"collateral that is still locked: {show_tpf(lock.amount)}")
-    if paid != rent or abs(earned - (rent - fee)) > 1:
+    if (paid, earned, lock.amount) != (rent, rent - fee, 0):
         raise CommandError("a balance is not what the rules say; see above")
 
 
