@@ -74,12 +74,18 @@ class Reach:
 
     def admits(self, text: str) -> bool:
         """Whether an address may be connected to."""
-        if self.anywhere:
+        if self.anywhere or self._is_named(text):
             return True
+        return self.admits_elsewhere(text) and not _is_ours(text)
+
+    def admits_elsewhere(self, text: str) -> bool:
+        """Whether another machine with this rule may connect to an address."""
+        public = all(_is_public(each) for each in _meanings(ip_address(text)))
+        return self.anywhere or public or self._is_named(text)
+
+    def _is_named(self, text: str) -> bool:
         address = ip_address(text)  # with a scope it is link-local, and in no network
-        if any(each.version == address.version and address in each for each in self.networks):
-            return True
-        return all(_is_public(each) for each in _meanings(address)) and not _is_ours(text)
+        return any(each.version == address.version and address in each for each in self.networks)
 
 
 def _meanings(address: Address) -> list[Address]:

@@ -193,9 +193,7 @@ def test_claim__a_store_whose_lists_are_old__gives_up(
     refused(Code.STORE_REFUSED, destination.claim)
 
 
-@pytest.mark.parametrize(
-    "name", [f"{WRITERS}999999", f"{MANIFESTS}999999-000000001-{'ab' * 32}"]
-)
+@pytest.mark.parametrize("name", [f"{WRITERS}999999", f"{MANIFESTS}999999-000000001-{'ab' * 32}"])
 def test_claim__no_number_is_left__refused(store: Store, name: str) -> None:
     send(store, name, Source.of_bytes(b"a stranger's"), LIMITS)
     refused(Code.STORE_REFUSED, Destination(store, LIMITS).claim)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 from provider_agent.core.capacity import memory_there
@@ -13,12 +14,17 @@ from provider_agent.core.fleet import Fleet
 from provider_agent.core.runner import make_runner
 from provider_agent.core.trial import Caution, Skipped, StartCheck, Trial
 from provider_agent.errors import SettingsError
+from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.runners import disk
 from provider_agent.runners.base import MIB
 from provider_agent.runners.containment import of_this_machine
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
-from teraproof.errors import counted
+from teraproof.errors import LocalError, counted
+from teraproof.storage.reach import Reach
+from teraproof.storage.uris import parse
+
+_LOST = "a dispute is lost without them: set another one, or take jobs.accept_judged out"
 
 
 class JobChecks:
@@ -29,6 +35,8 @@ class JobChecks:
 
     def all(self) -> Sequence[StartCheck]:
         """In the order in which later ones need earlier ones."""
+        judged = self._settings.section(JobsSettings).accept_judged
+        jurors: list[StartCheck] = [("jurors", self.jurors)] if judged else []
         gpus: list[StartCheck] = [("gpus", self.gpus)] if self._settings.runner.gpus else []
         return [
             ("market", self.market),
@@ -36,6 +44,7 @@ class JobChecks:
             ("machine", self.machine),
             ("sandbox", self.sandbox),
             *gpus,
+            *jurors,
         ]
 
     def market(self) -> str:
@@ -103,6 +112,22 @@ class JobChecks:
         if self._settings.runner.sandbox == "none" or not runner.containment.holds:
             raise Caution(line)
         return line
+
+    def jurors(self) -> str:
+        """Whether jurors would ask for evidence where this agent is."""
+        url = self._settings.api.public_url
+        networks = map(ip_network, self._settings.agent.private_networks)
+        reach, place = Reach.of_strangers(networks, plain=True), parse(url)
+        try:
+            reach.check(place)
+            known = reach.admits_elsewhere(place.host)
+        except LocalError as error:
+            raise Caution(f"jurors do not ask at api.public_url: {error}; {_LOST}") from None
+        except ValueError:  # a name: it may lead elsewhere from here
+            known = place.host != "localhost"
+        if not known:
+            raise Caution(f"jurors do not ask at {url}, which is not public; {_LOST}")
+        return f"they find evidence at {url}"
 
     def gpus(self) -> str:
         """Whether a program in the sandbox can use each GPU."""
