@@ -140,6 +140,16 @@ class Session:
             self._sender = Sender(self.chain, self.signer)
         return self._sender
 
+    @property
+    def lasting_sender(self) -> Sender:
+        """Like `sender`, for a command that lasts: others may send between its transactions."""
+        if self._sender is None:
+            from teraproof.market.sending import LastingSender
+
+            self.signer.load()
+            self._sender = LastingSender(self.chain, self.signer)
+        return self._sender
+
     def sent(self) -> list[dict[str, Any]]:
         """The transactions so far, as JSON values."""
         return [] if self._sender is None else [one.to_json() for one in self._sender.sent]

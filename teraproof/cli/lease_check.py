@@ -80,11 +80,13 @@ def check(session: Session, file: Path, akt_usd: str | None) -> Result:
     }
 
 
-def leases_of(session: Session, file: Path, group: str | None, akt_usd: str | None) -> Ordered:
-    """The lease of a file that an order is for, and what one AKT is worth in dollars.
+def orders_of(
+    session: Session, file: Path, group: str | None, akt_usd: str | None
+) -> list[Ordered]:
+    """The leases of a file that an order is for, and what one AKT is worth in dollars.
 
-    WrongInput when the file is not valid, asks for several leases and none is named, or has prices
-    in AKT whose worth nobody has said: money moves by them.
+    WrongInput when the file is not valid, asks for no lease of this name, or has prices in AKT
+    whose worth nobody has said: money moves by them.
     """
     from teraproof.sdl.leases import examine
 
@@ -93,19 +95,27 @@ def leases_of(session: Session, file: Path, group: str | None, akt_usd: str | No
         _fail(session, file, examined)
     for notice in examined.notices:
         session.ui.note(str(notice))
-    names = [lease.spec.name for lease in examined.leases]
-    if group is None and len(names) > 1:
-        raise WrongInput(
-            f"{file} asks for {len(names)} leases ({', '.join(names)}); name one with --group"
-        )
     found = [lease for lease in examined.leases if group in (None, lease.spec.name)]
     if not found:
-        raise WrongInput(f"{file} asks for no lease {group!r}, but for {', '.join(names)}")
-    if found[0].denom == "uakt" and akt_usd is None:
+        names = ", ".join(lease.spec.name for lease in examined.leases)
+        raise WrongInput(f"{file} asks for no lease {group!r}, but for {names}")
+    if akt_usd is None and any(lease.denom == "uakt" for lease in found):
         raise WrongInput(
             f"{file}: prices are in uakt; say what one AKT is worth, such as --akt-usd 0.55"
         )
-    return Ordered(found[0], _rate(akt_usd))
+    akt = _rate(akt_usd)
+    return [Ordered(lease, akt) for lease in found]
+
+
+def order_of(session: Session, file: Path, group: str | None, akt_usd: str | None) -> Ordered:
+    """As `orders_of`, for what takes one lease. WrongInput for a file with several, of which none
+    is named.
+    """
+    found = orders_of(session, file, group, akt_usd)
+    if len(found) > 1:
+        names = ", ".join(one.lease.spec.name for one in found)
+        raise WrongInput(f"{file} asks for {len(found)} leases ({names}); name one with --group")
+    return found[0]
 
 
 def credentials_of(

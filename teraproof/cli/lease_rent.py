@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ import click
 from teraproof.amounts import rate as speed
 from teraproof.amounts import seconds, tpf, units
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
-from teraproof.cli.lease_check import leases_of
+from teraproof.cli.lease_check import order_of, orders_of
 from teraproof.cli.lease_group import (
     bandwidth_option,
     by_hand_option,
@@ -24,7 +25,8 @@ from teraproof.cli.lease_group import (
     order_options,
     timeout_option,
 )
-from teraproof.errors import WrongInput
+from teraproof.errors import CommandError, WrongInput
+from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
     from teraproof.cli.lease_check import Ordered
@@ -78,7 +80,7 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
     from teraproof.market.leases import unit_of
 
     market = session.market
-    ordered = leases_of(session, file, given["group"], given["akt_usd"])
+    ordered = order_of(session, file, given["group"], given["akt_usd"])
     request = _request(market, ordered, given)
     found = lease_offers.ask_providers(market, session.ui, request, _filters(given))
     unit = unit_of(market)
@@ -118,20 +120,68 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
 )
 @click.option("--no-wait", is_flag=True, help="Do not wait for a provider; lease wait does later.")
 def open_(session: Session, file: Path, **given: Any) -> Result:
-    """Offer the lease of FILE (SDL) to all providers, wait for one, challenge it, and confirm it.
+    """Offer what FILE (SDL) asks for to all providers; wait for one, challenge it, and confirm.
 
-    Asks the providers first, and refuses when none would take it. Run again after a break, it goes
-    on with the lease that it had opened.
+    Each placement of the file is a lease with a provider of its own. Asks the providers first, and
+    refuses when none would take it. Run again after a break, it goes on with what it had opened.
     """
+    from teraproof.market import lease_notes, leases
+
+    market, manner = session.market, _manner(given)
+    wanted = orders_of(session, file, given["group"], given["akt_usd"])
+    where = leases.notes_of(market, session.lasting_sender.address)
+    total = _show_all(session, wanted, given) if len(wanted) > 1 else None
+    with ExitStack() as held:
+        for one in wanted:
+            name = one.lease.spec.digest()
+            held.enter_context(lease_notes.alone(where, "order", name))
+        placed = [_open(session, file, one, given) for one in wanted]
+        done, failed = [], []
+        for one, lease in zip(wanted, placed, strict=True):
+            if given["no_wait"]:
+                done.append(leases.to_json(market, lease.lease, market.now()))
+                continue
+            try:
+                done.append(_attend(session, lease, one, manner))
+            except CommandError as error:
+                if error.code is not Code.LEASE_FAILED or len(wanted) == 1:
+                    raise
+                session.ui.note(str(error))
+                failed.append(error)
+    if failed:
+        raise failed[0]
+    if total is None:
+        return done[0]
+    return {"leases": done, "total": str(total)}
+
+
+def _show_all(session: Session, wanted: Sequence[Ordered], given: dict[str, Any]) -> int:
+    """The one total of several leases, before any of them is signed for."""
+    from teraproof.market.lease_prices import show_amount, show_hour
+    from teraproof.market.leases import unit_of
+
+    unit, total, rows = unit_of(session.market), 0, []
+    for one in wanted:
+        request = _request(session.market, one, given)
+        paid = _paid(given)
+        deposit = request.max_rate * (request.term if paid is None else paid)
+        price = show_hour(request.max_rate, unit)
+        rows.append((request.spec.name, f"at most {price}", show_amount(deposit, unit)))
+        total += deposit
+    rows.append(("total, everything included", "", show_amount(total, unit)))
+    session.ui.table("All leases of the file", ("lease", "price", "deposit"), rows)
+    return total
+
+
+def _open(session: Session, file: Path, ordered: Ordered, given: dict[str, Any]) -> Placed:
     from teraproof.market import lease_offers, lease_orders, lease_specs
     from teraproof.market.funds import Funds
     from teraproof.market.lease_prices import hourly, rate_within
     from teraproof.market.leases import unit_of
 
-    market, sender, ui = session.market, session.sender, session.ui
-    ordered = leases_of(session, file, given["group"], given["akt_usd"])
+    market, sender, ui = session.market, session.lasting_sender, session.ui
     request = _request(market, ordered, given)
-    unit, manner = unit_of(market), _manner(given)
+    unit = unit_of(market)
     placed = lease_orders.find_again(market, ui, sender.address, request.spec.digest())
     found: list[lease_offers.Verdict] = []
     if placed is None:
@@ -159,9 +209,7 @@ def open_(session: Session, file: Path, **given: Any) -> Result:
         )
     urls = [v.provider.endpoint for v in found if v.takes_it and v.provider.endpoint]
     lease_specs.spread(market, sender, ui, placed.lease, None if placed.found else urls)
-    if given["no_wait"]:
-        return _done(market, placed)
-    return _attend(session, placed, ordered, manner)
+    return placed
 
 
 @command(cli, Needs.ACCOUNT)
@@ -180,11 +228,21 @@ def hire(session: Session, file: Path, provider_id: str, **given: Any) -> Result
     The deposit goes into escrow. The provider gets the credentials of FILE once it is hired, and
     nobody else does. Run again after a break, it goes on with the lease that it had ordered.
     """
+    from teraproof.market import lease_notes, leases
+
+    ordered = order_of(session, file, given["group"], given["akt_usd"])
+    where = leases.notes_of(session.market, session.lasting_sender.address)
+    with lease_notes.alone(where, "order", ordered.lease.spec.digest()):
+        return _hire(session, file, ordered, provider_id, given)
+
+
+def _hire(
+    session: Session, file: Path, ordered: Ordered, provider_id: str, given: dict[str, Any]
+) -> Result:
     from teraproof.market import lease_orders, lease_specs, providers
     from teraproof.market.funds import Funds
 
-    market, sender, ui = session.market, session.sender, session.ui
-    ordered = leases_of(session, file, given["group"], given["akt_usd"])
+    market, sender, ui = session.market, session.lasting_sender, session.ui
     request = replace(_request(market, ordered, given), allow=(provider_id,))
     manner = _manner(given)
     placed = lease_orders.find_again(market, ui, sender.address, request.spec.digest())
@@ -274,18 +332,17 @@ def _origin(file: Path, given: dict[str, Any]) -> Origin:
     return Origin(str(file.absolute()), given["akt_usd"] or "")
 
 
-def _attend(session: Session, placed: Placed, ordered: Ordered, manner: Manner) -> Result:
+def _attend(session: Session, placed: Placed, ordered: Ordered, manner: Manner) -> dict[str, Any]:
     from teraproof.market import lease_tending, leases
 
     market = session.market
     done = lease_tending.attend(
-        market, session.sender, session.ui, placed.lease, ordered.lease.credentials, manner
+        market,
+        session.lasting_sender,
+        session.ui,
+        placed.lease,
+        ordered.lease.credentials,
+        manner,
     )
     shown = leases.to_json(market, done.lease, market.now())
     return {**shown, "endpoint": done.endpoint}
-
-
-def _done(market: Market, placed: Placed) -> Result:
-    from teraproof.market import leases
-
-    return leases.to_json(market, placed.lease, market.now())

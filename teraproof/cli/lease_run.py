@@ -84,7 +84,7 @@ def wait(session: Session, lease_id: str, file: Path | None, **given: Any) -> Re
     """
     from teraproof.market import lease_specs, lease_tending, leases
 
-    market, sender = session.market, session.sender
+    market, sender = session.market, session.lasting_sender
     lease = find(session, lease_id)
     timeout = given["timeout"]
     manner = lease_tending.Manner(
@@ -192,12 +192,12 @@ def watch(session: Session, lease_id: str, file: Path | None, **given: Any) -> R
     costs no more than the rest of the term at the highest price. A program goes on by what it has
     saved itself: docs/storage.md. Run again after a break, it finds the lease that followed.
     """
-    from teraproof.market import lease_watch, leases
+    from teraproof.market import lease_notes, lease_watch, leases
     from teraproof.market.funds import Funds
     from teraproof.market.lease_prices import hourly, rate_within
     from teraproof.market.lease_tending import Manner
 
-    market, sender = session.market, session.sender
+    market, sender = session.market, session.lasting_sender
     lease = find(session, lease_id)
     highest, every = given["max_price"], given["challenge_every"]
     how = lease_watch.Watch(
@@ -218,7 +218,9 @@ def watch(session: Session, lease_id: str, file: Path | None, **given: Any) -> R
         credentials_of(session, lease, file, None),
         None if uri is None else lambda: _newest(uri, access),
     )
-    done = watcher.run(lease)
+    where = leases.notes_of(market, sender.address)
+    with lease_notes.alone(where, "watch", lease.lease):
+        done = watcher.run(lease)
     shown = leases.to_json(market, done, market.now())
     return {**shown, "orders": watcher.orders}
 

@@ -31,8 +31,7 @@ def cancel(market: Market, sender: Sender, ui: Ui, lease: Lease) -> Receipt:
     """Take an open lease off the market (requester; anyone when its time is over)."""
     expect(lease, LeaseStatus.OPEN, "cancelled")
     chain, now = contract(market), market.now()
-    paused = chain.paused_seconds("latest") - lease.terms.paused
-    until = lease.terms.open_until(chain.open_margin("latest"), paused)
+    until = leases.open_until(market, lease)
     if lease.terms.requester != sender.address and now <= until:
         raise _early(
             f"lease {short(lease.lease)} belongs to {lease.terms.requester}; others may cancel it "

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from teraproof.errors import LocalError
+from teraproof.errors import CommandError, LocalError
+from teraproof.locks import MachineLock
 from teraproof.protocol import leasespec
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.leasespec import LeaseSpec
@@ -60,6 +61,22 @@ def place_of(chain_id: int, genesis: str, leases: str, account: str) -> str:
 def folder() -> Path:
     """Where the notes lie."""
     return state_directory() / "leases"
+
+
+@contextlib.contextmanager
+def alone(chain: str, what: str, name: bytes) -> Iterator[None]:
+    """Keep other commands of this machine from doing the same. CommandError names the process."""
+    lock = MachineLock(f"lease-{what}-{chain}-{name.hex()[:16]}")
+    if not lock.take():
+        holder = lock.holder()
+        which = "" if holder is None else f" (process {holder})"
+        raise CommandError(
+            f"another command does the same{which}; wait until it has ended", Code.COMMAND_RUNNING
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write(note: Note) -> None:

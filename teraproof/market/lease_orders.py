@@ -31,6 +31,11 @@ from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.types import Receipt
 
 _WORD_BITS = 96
+_INSTEAD = {
+    LeaseStatus.OPEN: "; to take it back: lease cancel",
+    LeaseStatus.ASSIGNED: "; if it is not ready in time: lease expire",
+    LeaseStatus.ACTIVE: "; to end it: lease close",
+}
 
 
 @dataclass(frozen=True)
@@ -391,8 +396,9 @@ def top_up(
 def expect(lease: Lease, status: LeaseStatus, done: str) -> None:
     """CommandError unless the lease is where something can be done with it."""
     if lease.status is not status:
+        instead = _INSTEAD.get(lease.status, "")
         raise CommandError(
             f"lease {short(lease.lease)} is {lease.word}; only one that is "
-            f"{status.name.lower()} can be {done}",
+            f"{status.name.lower()} can be {done}{instead}",
             Code.CONTRACT_REFUSED,
         )

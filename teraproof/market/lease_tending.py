@@ -85,10 +85,16 @@ def attend(
 ) -> Attended:
     """Bring a lease of this account to where the tenant works in it, and confirm it.
 
-    CommandError: LEASE_FAILED when it was not ready in time, was rejected, or has ended;
-    NOT_READY when `patience` is over.
+    CommandError: LEASE_FAILED when nobody took it, or it was not ready in time, was rejected, or
+    has ended; NOT_READY when `patience` is over; NOT_TENANT for another account's.
     """
     how = manner or Manner()
+    if lease.terms.requester != sender.address:
+        raise CommandError(
+            f"lease {short(lease.lease)} belongs to {lease.terms.requester}, not to "
+            f"{sender.address}",
+            Code.NOT_TENANT,
+        )
     end = None if how.patience is None else clock() + how.patience
     pace = max(_LOOK_SECONDS, market.chain.poll_seconds)
     told, sent, said = "", False, ""
@@ -117,6 +123,9 @@ def attend(
                 said = line
                 ui.step(line)
             ui.doing("waiting until it is ready")
+        elif market.now() > leases.open_until(market, lease):
+            lease_endings.cancel(market, sender, ui, lease)
+            raise failure(market, leases.current(market, lease.opened))
         else:
             ui.doing("waiting for a provider")
         if end is not None and clock() > end:

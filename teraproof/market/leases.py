@@ -272,10 +272,18 @@ def next_step(market: Market, lease: Lease, now: int) -> str:
     return ""
 
 
+def open_until(market: Market, lease: Lease) -> int:
+    """The last second in which an open lease can be taken, as far as is known now."""
+    return lease.terms.open_until(contract(market).open_margin("latest"), _paused(market, lease))
+
+
+def _paused(market: Market, lease: Lease) -> int:
+    """Seconds since its opening in which new leases were paused."""
+    return contract(market).paused_seconds("latest") - lease.terms.paused
+
+
 def _offered(market: Market, lease: Lease, now: int) -> str:
-    leases = contract(market)
-    paused = leases.paused_seconds("latest") - lease.terms.paused
-    until = lease.terms.open_until(leases.open_margin("latest"), paused)
+    paused, until = _paused(market, lease), open_until(market, lease)
     if now > until:
         return "nobody took it: anyone may cancel it"
     rate = lease.terms.rate_after(max(0, now - lease.terms.posted_at - paused))

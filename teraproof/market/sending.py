@@ -91,6 +91,9 @@ def hold(chain: Chain, address: str) -> Iterator[None]:
         lock.release()
 
 
+_PATIENCE = 300.0  # seconds that a lasting command waits for another one's transaction
+
+
 class Sender:
     """Sends one account's transactions, one after the other."""
 
@@ -275,3 +278,19 @@ class Sender:
 
     def _coin(self, wei: int) -> str:
         return show_ether(wei, self.chain.symbol)
+
+
+class LastingSender(Sender):
+    """For a command that lasts: it keeps others from sending only while it sends itself."""
+
+    def send(self, call: Call, on_signed: Callable[[Signed], None] | None = None) -> Receipt:
+        """As `Sender`, once no other command of this machine sends for the account."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with hold(self.chain, self.address):
+                    return super().send(call, on_signed)
+            except CommandError as error:
+                if error.code is not Code.COMMAND_RUNNING or time.monotonic() > until:
+                    raise
+            time.sleep(self.chain.poll_seconds)

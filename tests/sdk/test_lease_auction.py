@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 
 from scripts.market.ports import free_port
-from teraproof.market import leases
+from teraproof.market import lease_notes, leases
+from teraproof.market.sending import Call, LastingSender, hold
+from teraproof.market.signers import KeySigner
 from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.lease_terms import LeaseStatus
+from teraproof.sdl.leases import read
 from tests.sdk.lease_stage import COLLATERAL, PLAIN, TPF, Agent, LeaseStage, deploy_leases
 from tests.support.anvil import Anvil
 
@@ -200,6 +204,55 @@ def test_reject_by_hand__for_nothing(stage: LeaseStage, agent: Agent, file: str)
     assert stage.balance(stage.tenant.address) == before
 
 
+def test_nobody_takes_it_in_time__taken_back(stage: LeaseStage, agent: Agent, file: str) -> None:
+    agent.takes = False
+    tenant, before = stage.tenant, stage.balance(stage.tenant.address)
+    lease = opened(stage, file)["lease"]
+    code, _ = tenant.fails(Exit.UNAVAILABLE, "lease", "wait", lease, "--timeout", "1")
+    assert code == Code.NOT_READY
+    stage.anvil.increase_time(600 + leases.contract(stage.market).open_margin("latest") + 60)
+    done = tenant.run("lease", "wait", lease, *tenant._options(("lease",)), "--json")
+    assert done.exit_code == Exit.JOB_FAILED and Code.LEASE_FAILED in done.output, done.output
+    assert stage.lease(lease).word == "cancelled"
+    assert stage.balance(tenant.address) == before
+
+
+def test_wait__only_for_its_tenant(stage: LeaseStage, agent: Agent, file: str) -> None:
+    agent.takes = False
+    lease = opened(stage, file)["lease"]
+    code, _ = stage.stranger.fails(Exit.REFUSED, "lease", "wait", lease)
+    assert code == Code.NOT_TENANT
+    _, said = stage.tenant.fails(Exit.REFUSED, "lease", "close", lease)
+    assert "lease cancel" in said
+    stage.tenant.json("lease", "cancel", lease)
+
+
+def test_two_orders_of_one_file_at_a_time__the_second_is_told(
+    stage: LeaseStage, agent: Agent, file: str
+) -> None:
+    (wanted,) = read(PLAIN.encode())
+    where = leases.notes_of(stage.market, stage.tenant.address)
+    with lease_notes.alone(where, "order", wanted.spec.digest()):
+        code, _ = stage.tenant.fails(Exit.UNAVAILABLE, "lease", "open", file)
+    assert code == Code.COMMAND_RUNNING
+
+
+def test_lasting_command__lets_others_send_and_waits_for_them(stage: LeaseStage) -> None:
+    market, tenant = stage.market, stage.tenant
+    sender = LastingSender(market.chain, KeySigner(tenant.key, "tenant"))
+    call = Call("allow", market.payment.address, market.payment.approve(tenant.address, 1))
+    sent: list[int] = []
+    with hold(market.chain, tenant.address):
+        thread = threading.Thread(target=lambda: sent.append(sender.send(call).status))
+        thread.start()
+        thread.join(1)
+        assert not sent
+    thread.join(30)
+    assert sent == [1]
+    with hold(market.chain, tenant.address):
+        pass  # it has let go
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -235,15 +288,25 @@ def test_unknown_lease__said(stage: LeaseStage) -> None:
     assert code == Code.LEASE_UNKNOWN and "see lease list" in said
 
 
-def test_files__several_leases_or_a_price_in_akt_have_to_be_named(
+def test_files__several_leases_one_total_and_a_price_in_akt_has_to_be_named(
     stage: LeaseStage, agent: Agent, tmp_path: Path
 ) -> None:
     path = tmp_path / "two.yaml"
     more = "    other: {pricing: {page: {denom: uact, amount: 1500}}}\n"
     text = PLAIN.replace("  placement:\n", "  placement:\n" + more)
     path.write_text(text + "    other: {profile: page, count: 1}\n")
-    _, said = stage.tenant.fails(Exit.INPUT, "lease", "open", str(path))
+    _, said = stage.tenant.fails(Exit.INPUT, "lease", "hire", str(path), agent.owner)
     assert "anywhere, other" in said and "--group" in said
+    found = stage.tenant.json("lease", "open", str(path), "--term", "1 hour")
+    assert [one["name"] for one in found["leases"]] == ["anywhere", "other"]
+    assert all(one["confirmed"] for one in found["leases"])
+    assert found["total"] == str(sum(int(one["deposit"]) for one in found["leases"]))
+    for one in found["leases"]:
+        stage.tenant.json("lease", "close", one["lease"])
+    one = opened(stage, str(path), "--group", "other")
+    assert one["name"] == "other"
+    stage.wait(one["lease"], LeaseStatus.ACTIVE)
+    stage.tenant.json("lease", "close", one["lease"])
     path.write_text(PLAIN.replace("uact", "uakt"))
     _, said = stage.tenant.fails(Exit.INPUT, "lease", "open", str(path))
     assert "--akt-usd" in said
