@@ -124,9 +124,12 @@ class Daemon:
         self.process.wait()
 
     def hang(self) -> None:
-        """It takes connections and answers nothing."""
+        """It takes connections and answers nothing, from the moment when this returns."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        # One of its threads has to take the signal, and on a busy machine the others go on.
+        while not all(_stands(thread) for thread in Path(f"/proc/{self.process.pid}/task").iterdir()):
+            time.sleep(0.01)
 
     def go_on(self) -> None:
         """The end of `hang`."""
@@ -224,6 +227,14 @@ def main(command: Sequence[str]) -> int:
     finally:
         registry.close()
         daemon.stop()
+
+
+def _stands(thread: Path) -> bool:
+    """Whether a thread is stopped, or has ended."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] in ("T", "Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 if __name__ == "__main__":

@@ -93,11 +93,14 @@ class Containers:
 
     def delete(self, lease_id: str) -> None:
         """Deletes the containers of a lease, whatever they do."""
+        listed = self.listed(lease_id)
+        found = [str(one["Id"]) for one in listed]
+        idle = [str(one["Id"]) for one in listed if one["State"] != "running"]
         # The programs first: of a container that is gone nobody knows the id.
-        found = [str(one["Id"]) for one in self.listed(lease_id)]
         strays.end(found)
         for container in found:
             self._delete(container)
+        strays.end_supervisors(idle)
 
     # ------------------------------------------------------------------ one container
 
@@ -157,8 +160,10 @@ class Containers:
                 raise
 
     def _end(self, container: str) -> None:
+        """Deletes a container that does not run, with what a killed engine has left of it."""
         strays.end([container])
         self._delete(container)
+        strays.end_supervisors([container])
 
     def _delete(self, container: str) -> None:
         self._engine.delete(f"/containers/{container}", force=True, v=True)

@@ -4,7 +4,7 @@
 An engine that is killed while it starts a container leaves the program and its supervisor behind.
 Afterwards it says that the container never ran. It refuses to start it, and deletes it without
 ending the program. The kernel knows better: every program of a container is in a control group
-that is named after the container.
+that is named after the container, and its supervisor's arguments name it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,13 +29,21 @@ def end(containers: Collection[str]) -> None:
     Raises RunnerError where one does not die: it waits for a device or a disk.
     """
     until = time.monotonic() + _SECONDS
-    while containers and _kill(containers):
+    while containers and _kill(lambda process: _is_of(process, containers)):
         if time.monotonic() > until:
             raise RunnerError("a program of a container does not die; see: dmesg")
         time.sleep(_PAUSE)
 
 
-def _kill(containers: Collection[str]) -> bool:
+def end_supervisors(containers: Collection[str]) -> None:
+    """Kills what waits for programs of containers that did not run, as far as the engine knew, and
+    that it has deleted. containerd clears up after it.
+    """
+    if containers:
+        _kill(lambda process: _supervises(process, containers))
+
+
+def _kill(wanted: Callable[[Path], bool]) -> bool:
     """Whether there was any. A handle names no other process, whatever happens meanwhile."""
     found = False
     for name in os.listdir("/proc"):
@@ -44,7 +52,7 @@ def _kill(containers: Collection[str]) -> bool:
         with suppress(OSError):
             handle = os.pidfd_open(int(name))
             try:
-                if _is_of(Path(f"/proc/{name}/cgroup").read_text(), containers):
+                if wanted(Path("/proc", name)):
                     process = usage.read_process(int(name))
                     found |= process is not None and not process.zombie
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
@@ -53,13 +61,20 @@ def _kill(containers: Collection[str]) -> bool:
     return found
 
 
-def _is_of(groups: str, containers: Collection[str]) -> bool:
-    """Whether one of the groups is a container's: `<id>`, or `<name>-<id>.scope` with systemd. A
+def _supervises(process: Path, containers: Collection[str]) -> bool:
+    words = (process / "cmdline").read_bytes().split(b"\0")
+    return os.path.basename(words[0]).startswith(b"containerd-shim") and any(
+        name.encode() in words for name in containers
+    )
+
+
+def _is_of(process: Path, containers: Collection[str]) -> bool:
+    """Whether one of its groups is a container's: `<id>`, or `<name>-<id>.scope` with systemd. A
     container may have groups of its own below.
     """
     parts = {
         part.removesuffix(".scope").rpartition("-")[2]
-        for line in groups.splitlines()
+        for line in (process / "cgroup").read_text().splitlines()
         for part in line.split(":", 2)[-1].split("/")
     }
     return not parts.isdisjoint(containers)

@@ -28,6 +28,7 @@ from tests.agent.docker import agent_process
 from tests.agent.docker.conftest import Yard
 from tests.agent.docker.daemon import busybox
 from tests.agent.docker.test_docker_life import containers, wait_for
+from tests.support.processes import with_argument
 from tools.engine import ROOT, TOOLS
 
 SEED = 20261129
@@ -249,15 +250,21 @@ def test_engine__killed_as_it_started_what_had_died__it_runs_with_its_files(
     assert yard.say("cat /root/note") == "kept"
 
 
-@pytest.mark.parametrize("end", ["remove", "stop"])
+@pytest.mark.parametrize("call", ["remove", "stop"])
 def test_engine__killed_after_it_started_a_program__it_ends_with_its_lease(
-    revived: Yard, tmp_path: Path, end: str
+    revived: Yard, tmp_path: Path, call: str
 ) -> None:
     yard = revived
     yard.runner.prepare(Lease("lease-1", (yard.service(),)))
     _left_behind(yard, tmp_path)
-    getattr(yard.runner, end)("lease-1")
+    (container,) = containers(yard)
+    getattr(yard.runner, call)("lease-1")
     assert not _programs(yard)
+    yard.runner.remove("lease-1")
+    end = time.monotonic() + 20
+    while with_argument(container):  # its supervisor
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_engine__can_never_start_a_container_again__another_one_has_its_limits_and_files(
@@ -270,7 +277,8 @@ def test_engine__can_never_start_a_container_again__another_one_has_its_limits_a
     try:
         yard.runner.start("lease-1")
     finally:
-        os.kill(left, 9)
+        with suppress(ProcessLookupError):  # it may have ended with its supervisor
+            os.kill(left, 9)
     after = yard.inspect()
     assert yard.runner.state("lease-1").running
     assert after["Id"] != before["Id"]

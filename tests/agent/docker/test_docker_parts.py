@@ -256,8 +256,8 @@ def test_deaths__refused_by_the_engine__waits_longer_each_time_and_is_no_death()
         "0::/../../{id}\n",
     ],
 )
-def test_programs__of_a_container__are_known_by_their_group(groups: str) -> None:
+def test_programs__of_a_container__are_known_by_their_group(groups: str, tmp_path: Path) -> None:
     ours, other = "ab" * 32, "cd" * 32
-    assert strays._is_of(groups.format(id=ours), [ours])
-    assert not strays._is_of(groups.format(id=other), [ours])
-    assert not strays._is_of(groups.format(id=f"x{ours}"), [ours])
+    for name, known in ((ours, True), (other, False), (f"x{ours}", False)):
+        (tmp_path / "cgroup").write_text(groups.format(id=name))
+        assert strays._is_of(tmp_path, [ours]) is known
