@@ -81,6 +81,30 @@ class Guest:
             self.writer.transport.abort()
 
 
+class Places:
+    """What several entrances share: no more than `most` connections at all of them together. When
+    all are taken, the entrance with the most gives one up that is late.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._crowds = most, set[Crowd]()
+
+    def join(self, crowd: Crowd) -> None:
+        """Counts an entrance's connections until `leave`."""
+        self._crowds.add(crowd)
+
+    def leave(self, crowd: Crowd) -> None:
+        """The entrance is closed."""
+        self._crowds.discard(crowd)
+
+    def make_room(self) -> bool:
+        """Whether one more may come."""
+        if sum(map(len, self._crowds)) < self._most:
+            return True
+        largest = sorted(self._crowds, key=len, reverse=True)
+        return any(crowd.give_way() for crowd in largest)
+
+
 class Entrance:
     """A listening socket on the running loop. `serve` has one guest from its connection to its
     end; what it raises ends that guest alone.
@@ -92,8 +116,11 @@ class Entrance:
         crowd: Crowd,
         rate: RateLimit,
         serve: Callable[[Guest], Awaitable[None]],
+        places: Places,
     ) -> None:
         self._listener, self._crowd, self._rate, self._serve = listener, crowd, rate, serve
+        self._places = places
+        places.join(crowd)
         self._guests: set[asyncio.Task[None]] = set()
         listener.setblocking(False)
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
@@ -108,10 +135,7 @@ class Entrance:
         self._accepting.cancel()
         await asyncio.gather(self._accepting, return_exceptions=True)
         self._listener.close()
-        await self.empty()
-
-    async def empty(self) -> None:
-        """Ends all that were accepted."""
+        self._places.leave(self._crowd)
         guests = list(self._guests)
         for guest in guests:
             guest.cancel()
@@ -141,13 +165,14 @@ class Entrance:
                 await asyncio.sleep(_BUSY_PAUSE)
 
     def _take(self, link: socket.socket, address: str) -> None:
-        if not self._rate.allow(address) or not self._crowd.admits(address):
+        crowd, welcome = self._crowd, self._rate.allow(address)
+        if not (welcome and crowd.admits(address) and self._places.make_room()):
             link.close()
             return
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._crowd.make_room()
+        crowd.make_room()
         guest = Guest(link, address)
-        self._crowd.join(guest, address)
+        crowd.join(guest, address)
         task = asyncio.get_running_loop().create_task(self._host(guest))
         guest.task = task
         self._guests.add(task)

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
+
+from provider_agent.http.descriptors import RESERVED
+from provider_agent.http.limits import ApiLimits
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,27 @@ class PlaneLimits:
     public_connections: int = 256
     """At one public port."""
     public_per_address: int = 32
+    public_places: int = 4_096
+    """Connections at all public ports together."""
     public_idle_seconds: float = 300
     """In which no byte moves either way; HTTP has limits of its own."""
     bytes_per_second: int = 0
     """Of one lease, both ways and all its streams together; 0 for no bound."""
     sweep_seconds: float = 2
     """After which a lease that has ended has no stream any more."""
+
+
+def fitting(limits: PlaneLimits, files: int) -> PlaneLimits:
+    """`limits` with no more connections than `files` open files leave room for, next to what the
+    agent and its API need. Each connection has two: its own, and that to a container.
+    """
+    if files == resource.RLIM_INFINITY:
+        return limits
+    left = max(8, (files - RESERVED - 2 * ApiLimits().connections) // 2)
+    most = min(limits.connections, max(4, left // 3))
+    return replace(
+        limits,
+        connections=most,
+        connections_per_address=min(most, limits.connections_per_address),
+        public_places=min(limits.public_places, left - most),
+    )

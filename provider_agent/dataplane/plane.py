@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,10 @@ from eth_account.signers.local import LocalAccount
 
 from provider_agent.dataplane.access import Access
 from provider_agent.dataplane.door import Door
-from provider_agent.dataplane.entrance import Entrance
+from provider_agent.dataplane.entrance import Entrance, Places
 from provider_agent.dataplane.holders import Leaseholders, Phase
 from provider_agent.dataplane.identity import Identities
-from provider_agent.dataplane.limits import PlaneLimits
+from provider_agent.dataplane.limits import PlaneLimits, fitting
 from provider_agent.dataplane.outer import OuterPorts
 from provider_agent.dataplane.public import OuterPort, Public
 from provider_agent.dataplane.streams import Streams
@@ -136,7 +137,8 @@ class DataPlane:
             self._started.set()
 
     async def _serve(self) -> None:
-        settings, limits = self._settings, self._settings.limits
+        settings = self._settings
+        limits = fitting(settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         identities = Identities(self._domain, self._operator)
         checking = ThreadPoolExecutor(_CHECKING, "data plane proofs")
@@ -171,6 +173,7 @@ class DataPlane:
                     60 * limits.new_connections_per_second, 4 * limits.new_connections_per_second
                 ),
                 self._door.serve,
+                Places(limits.connections),
             )
             stack.push_async_callback(entrance.close)
             self.port = entrance.port

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provider_agent.dataplane import certificate, web
-from provider_agent.dataplane.entrance import Entrance, Guest
+from provider_agent.dataplane.entrance import Entrance, Guest, Places
 from provider_agent.dataplane.holders import Holding
 from provider_agent.dataplane.identity import Identities
 from provider_agent.dataplane.limits import PlaneLimits
@@ -93,6 +93,7 @@ class Public:
         self._host, self._limits = host, limits
         self._ports: dict[Key, PublicPort] = {}
         self._names: Entrance | None = None
+        self._shared = Places(limits.public_places)
         self._closing: set[asyncio.Task[None]] = set()
         self.meter_of: Callable[[bytes], Meter] = lambda lease: Meter(0)
 
@@ -171,7 +172,7 @@ class Public:
         limits = self._limits
         rate = 60 * limits.new_connections_per_second
         crowd = Crowd(most, limits.public_per_address)
-        return Entrance(listener, crowd, RateLimit(rate, rate // 15), serve)
+        return Entrance(listener, crowd, RateLimit(rate, rate // 15), serve, self._shared)
 
     # ------------------------------------------------------------------ what tenants ask
 

@@ -94,6 +94,10 @@ class Crowd:
             if not self._drop_one(self._networks):
                 return
 
+    def give_way(self) -> bool:
+        """Drop one that is late for a newcomer elsewhere; whether there was one."""
+        return self._drop_one(self._networks)
+
     def is_proxy(self, address: str) -> bool:
         """Whether `address` is one of our own reverse proxies."""
         if not self._proxies:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import ssl
 import time
@@ -16,8 +17,10 @@ import pytest
 
 from provider_agent.dataplane import certificate
 from provider_agent.dataplane.holders import Phase
+from provider_agent.dataplane.limits import PlaneLimits, fitting
 from provider_agent.dataplane.outer import Key, OuterPorts
 from provider_agent.dataplane.public import OuterPort
+from provider_agent.http.descriptors import RESERVED
 from teraproof.client import dataplane as client
 from teraproof.errors import LocalError, RemoteError
 from teraproof.protocol.dataplane import What
@@ -29,6 +32,7 @@ from tests.agent.dataplane.conftest import (
     Rig,
     asking,
     bare,
+    descriptors,
     echo,
     run,
     service,
@@ -314,6 +318,32 @@ def test_flood__at_one_public_port__others_and_tenants_get_in(door: Rig) -> None
             await stream.close()
 
         run(work())
+
+
+def test_flood__at_all_public_ports__takes_no_more_than_their_places(door: Rig) -> None:
+    door.hold(OTHER, account=door.other, said=public())
+    door.start(public_places=12).serve()
+    door.serve(lease=OTHER)
+    outer, theirs = opened(door).outer, opened(door, OTHER).outer
+    before = descriptors()
+    with contextlib.ExitStack() as stack:
+        held = 0
+        for _ in range(40):
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_connection(("127.0.0.1", outer)))
+                held += 1
+        assert greeted(theirs) == b"hello"  # the flooded port gives way
+        assert descriptors() - before - held <= 2 * 12 + 4
+
+
+@pytest.mark.parametrize(("files", "tenants", "public_"), [(1_024, 42, 86), (65_536, 512, 4_096)])
+def test_places__leave_open_files_for_the_rest_of_the_agent(
+    files: int, tenants: int, public_: int
+) -> None:
+    found = fitting(PlaneLimits(), files)
+    assert (found.connections, found.public_places) == (tenants, public_)
+    assert 2 * (found.connections + found.public_places) + RESERVED <= files
+    assert fitting(PlaneLimits(), resource.RLIM_INFINITY) == PlaneLimits()
 
 
 def test_silence__ends_a_connection(door: Rig) -> None:
