@@ -34,8 +34,10 @@ def test_allow__leftover__taken_back_where_the_token_wants_it(
 
     monkeypatch.setattr(funds, "transact", transact)
     payment = TokenContract(Any, "0x" + "11" * 20)  # type: ignore[arg-type]
-    market: Any = SimpleNamespace(payment=payment, jobs=SimpleNamespace(address="0x" + "22" * 20))
+    market: Any = SimpleNamespace(payment=payment)
     sender: Any = SimpleNamespace(estimate=estimate)
     ui: Any = None
-    assert len(funds._allow(market, sender, ui, "3 tUSD", allowed, 3)) == len(sent)
+    assert len(funds._allow(market, sender, ui, "3 tUSD", allowed, 3, "0x" + "22" * 20)) == len(
+        sent
+    )
     assert approved == sent
