@@ -105,7 +105,7 @@ class Space:
 
     def _others(self, work: Work | None) -> int:
         return sum(
-            max(0, size - other.received)
+            max(0, min(size, other.most) - other.received)
             for other, size in self._promised.items()
             if other is not work
         )

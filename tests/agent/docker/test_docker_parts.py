@@ -21,6 +21,7 @@ from provider_agent.runners.docker.deaths import Deaths
 from provider_agent.runners.docker.engine import Engine, EngineAway, EngineRefused
 from provider_agent.runners.docker.images import split
 from provider_agent.runners.docker.labels import Names
+from provider_agent.runners.docker.space import Space, Work
 from provider_agent.runners.docker.streams import pieces
 from provider_agent.runners.lease import (
     ContainerState,
@@ -261,3 +262,20 @@ def test_programs__of_a_container__are_known_by_their_group(groups: str, tmp_pat
     for name, known in ((ours, True), (other, False), (f"x{ours}", False)):
         (tmp_path / "cgroup").write_text(groups.format(id=name))
         assert strays._is_of(tmp_path, [ours]) is known
+
+
+def test_space__what_has_come_is_promised_no_more(tmp_path: Path) -> None:
+    space = Space(Engine(tmp_path / "none"), 0, 0)
+    space._root = tmp_path
+    first, second = Work(), Work()
+    first.most, second.most = 1000, 500
+    for work in (first, second):
+        space.begin(work, firm=True)
+    assert space.expected() == 1500
+    first.parts = {"a": (100, 400), "b": (50, 50)}
+    assert (first.received, first.expected, space.expected()) == (150, 450, 1350)
+    first.parts.clear()
+    first.most -= 600  # an image is whole
+    assert space.expected() == 900
+    space.end(first)
+    assert space.expected() == 500
