@@ -10,7 +10,7 @@ import click
 
 from teraproof.cli.frame import Needs, Result, Session, command
 from teraproof.cli.values import JOB, URL
-from teraproof.errors import CommandError, LocalError
+from teraproof.errors import CommandError, LocalError, WrongInput
 from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ def _fetch(session: Session, job: Job, output: Path | None, endpoint: str | None
     directory = output or Path("results") / jobs.short(job.job)
     assert job.attested is not None  # it is disputable
     if directory.exists():
+        if not directory.is_dir():
+            raise WrongInput(f"{directory} is not a directory; name another", path=str(directory))
         if result_digest(manifest(directory), origin_of(job.attested)) == job.attested.result:
             ui.step(f"{directory} holds the attested result")
             return True

@@ -257,6 +257,18 @@ def test_open__who_and_what_and_when__each_refusal_has_its_code(room: Courtroom)
     assert code == "time_over" and "challenge window" in said
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "n" * 300])
+def test_open__result_that_cannot_be_kept_here__no_bond_is_paid(
+    room: Courtroom, tmp_path: Path, place: str
+) -> None:
+    """That it cannot be written here is not the provider's fault: it is not withheld."""
+    (tmp_path / "file").write_text("mine")
+    job = room.attested(LIE)
+    line = ("dispute", "open", room.name(job), "--output", str(tmp_path / place))
+    code, said = room.tenant.fails(Exit.INPUT, *line)
+    assert code == "input_invalid" and said.startswith("--output: ")
+
+
 def test_open__evidence_and_a_result_that_is_here_already(room: Courtroom, tmp_path: Path) -> None:
     result = tmp_path / "result"
     result.mkdir()
