@@ -63,6 +63,8 @@ OFFER = LeaseOffer(
     free=ROOM,
     prices=Prices(core=Fraction(36, 100)),
     outbound=True,
+    public_ports=64,
+    free_ports=64,
     most_notice=86_400,
     attributes={"region": "eu-north", "bandwidth": "1000"},
 )
