@@ -358,6 +358,9 @@ class LeaseRunner(Protocol):
         prepared needs its images no more.
         """
 
+    def close(self) -> None:
+        """The agent ends: breaks off every fetch, now and later. All else stays as it is."""
+
     def image_room(self) -> ImageRoom:
         """What images take of the agent's disk now, for the ledger."""
 

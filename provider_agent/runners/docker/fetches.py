@@ -46,6 +46,7 @@ class Fetches:
         self._deciding = images.deciding
         self._guard = threading.Lock()
         self._works: dict[Work, str] = {}
+        self._closed = False
 
     # ------------------------------------------------------------------ fetching
 
@@ -55,6 +56,8 @@ class Fetches:
         work = Work()
         with self._guard:
             self._works[work] = lease_id
+            if self._closed:
+                work.cut.make()
         try:
             yield work
         finally:
@@ -100,6 +103,14 @@ class Fetches:
         """Breaks off what is under way for a lease."""
         with self._guard:
             works = [work for work, other in self._works.items() if other == lease_id]
+        for work in works:
+            work.cut.make()
+
+    def close(self) -> None:
+        """Breaks off what is under way for any, and what would begin."""
+        with self._guard:
+            self._closed = True
+            works = list(self._works)
         for work in works:
             work.cut.make()
 

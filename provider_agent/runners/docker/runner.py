@@ -166,6 +166,10 @@ class DockerRunner:
             if self._files.find(lease_id) is None:
                 self._fetches.release(lease_id)
 
+    def close(self) -> None:
+        """See `lease.LeaseRunner`."""
+        self._fetches.close()
+
     def image_room(self) -> ImageRoom:
         """See `lease.LeaseRunner`."""
         return self._fetches.room(self._data_dir)

@@ -193,6 +193,27 @@ def test_given_up__ends_at_once_and_leaves_nothing(
     own.close()
 
 
+def test_agent_ends__fetches_end_at_once_and_the_next_one_goes_on(
+    yard: Yard, own: Registry, pool: ThreadPoolExecutor
+) -> None:
+    yard.run(lease_id="lease-2")
+    lease = lease_of(yard, image(own))
+    own.stalls.set()
+    work = pool.submit(fetch, yard, lease)
+    until(lambda: [one for one in own.asked if "/blobs/" in one])
+    yard.runner.close()
+    assert code_of(work) is Code.IMAGE_GIVEN_UP
+    with pytest.raises(RunnerError) as ended:
+        fetch(yard, lease_of(yard, image(own, "other"), "lease-3"))
+    assert ended.value.code is Code.IMAGE_GIVEN_UP
+    own.stalls.clear()
+    after = again(yard)
+    arrival = after.runner.arrival("lease-1")
+    assert arrival is not None and not arrival.whole
+    fetch(after, lease)
+    assert after.runner.state("lease-2").running
+
+
 def test_given_up__a_lease_that_is_prepared__keeps_its_images(yard: Yard, own: Registry) -> None:
     lease = lease_of(yard, image(own))
     yard.runner.prepare(lease)
