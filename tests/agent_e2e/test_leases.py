@@ -137,7 +137,7 @@ def test_ports__open_from_the_confirmation_to_the_end(agent: LeaseRig) -> None:
 def test_public_port__none_offered__refused_before_a_quote(agent: LeaseRig) -> None:
     with pytest.raises(Refused) as caught:
         agent.upload(spec(service(ports=(Port(80, 80, "tcp", True),))))
-    assert caught.value.code is Code.LEASE_UNFIT
+    assert caught.value.code is Code.NETWORK_NOT_OFFERED
 
 
 def test_challenge__the_desk_knows_what_the_lease_has(agent: LeaseRig) -> None:
