@@ -89,6 +89,15 @@ python:
 	@$(BIN)/uv pip install --quiet --no-deps --no-index --reinstall --python $(AGENT)/python .build/wheel/*.whl
 	@touch $@
 
+# Ray is large, and the only environment that needs it is that of a fleet. Where it cannot be had, all else goes on.
+.PHONY: fleet
+fleet: .venv/.stamp
+	@if test requirements/ray.txt -ot .venv-ray/.stamp; then exit 0; fi; \
+	echo "setup: .venv-ray (the agent of a fleet)"; rm -rf .venv-ray; \
+	{ $(PYTHON) -m venv --without-pip .venv-ray && { $(call install,.venv-ray,requirements/ray.txt); } && \
+		touch .venv-ray/.stamp; } || { rm -rf .venv-ray; \
+		echo "note: Ray cannot be installed here, so the tests of fleets are skipped"; }
+
 # It is loaded once, for its bytecode: no job can write there.
 .venv-runtime/.stamp: requirements/runtime-ml.txt | .venv/.stamp
 	@echo "setup: .venv-runtime (what the example job runs on)"
@@ -176,7 +185,7 @@ demo-lease: setup engine ## a lease with Docker Engine, from a file to a service
 	@$(LOCAL_APE) $(BIN)/python -m tools.engine $(BIN)/ape run demo_lease
 
 .PHONY: test
-test: setup sandbox promtool engine ## every test suite
+test: setup sandbox promtool engine fleet ## every test suite
 	@$(BIN)/python tests/suites.py
 
 .PHONY: gas gas-update
@@ -292,12 +301,12 @@ format: .venv-lint/.stamp ## let ruff and mamushi rewrite the sources
 
 .PHONY: lock
 lock: .venv/.stamp ## resolve requirements/*.in again and write the locks
-	@for name in bootstrap sdk s3 agent agent-test dev lint runtime-ml; do echo "lock: $$name"; \
+	@for name in bootstrap sdk s3 agent agent-test ray dev lint runtime-ml; do echo "lock: $$name"; \
 		env -u UV_DEFAULT_INDEX -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --quiet --upgrade --universal \
 		--generate-hashes --no-strip-extras --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" \
 		requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## remove environments and everything built
-	@rm -rf .venv .venv-agent .venv-lint .venv-runtime node_modules .build dist .hypothesis .ruff_cache
+	@rm -rf .venv .venv-agent .venv-lint .venv-ray .venv-runtime node_modules .build dist .hypothesis .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

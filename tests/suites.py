@@ -36,6 +36,8 @@ class Suite:
     """Test files, or directories of them, that are a lane of their own; the others are one."""
     waits: bool = False
     """It keeps no core busy."""
+    optional: bool = False
+    """Its environment cannot be had everywhere."""
     last: str = ""
     """A lane that begins after all others: by then another has compiled what it tests."""
 
@@ -73,6 +75,7 @@ SUITES = (
         (("test_kill",), ("test_bad_rpc",), ("test_reorg",), ("test_disputes",)),
         waits=True,
     ),
+    Suite("agent_ray", ".venv-ray", waits=True, optional=True),
     Suite("tooling", ".venv", ("ape_test", "boa_test")),
 )
 
@@ -107,6 +110,14 @@ def lanes_of(suite: Suite) -> list[Lane]:
             left = [path for path in left if path not in found]
         apart.append(Lane(suite, f"{suite.name}, {names[0]}", tuple(taken)))
     return [Lane(suite, suite.name, tuple(left)), *apart] if left else apart
+
+
+def is_here(suite: Suite) -> bool:
+    """Whether a suite can run. One that may be missing says so; any other fails by itself."""
+    if not suite.optional or (ROOT / suite.environment / "bin" / "python").exists():
+        return True
+    print(f"note: there is no {suite.environment}, so {suite.name} is skipped", flush=True)
+    return False
 
 
 @dataclass
@@ -208,7 +219,7 @@ def main(names: list[str]) -> int:
         return 2
     try:
         chosen = [suite for suite in SUITES if not names or suite.name in names]
-        lanes = [lane for suite in chosen for lane in lanes_of(suite)]
+        lanes = [lane for suite in chosen if is_here(suite) for lane in lanes_of(suite)]
         total = run_all(sorted(lanes, key=lambda lane: lane.name == lane.suite.last))
     except LaneError as error:
         print(f"error: {error}", file=sys.stderr)

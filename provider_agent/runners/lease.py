@@ -407,7 +407,8 @@ class LeaseRunner(Protocol):
         `wanted`, puts the walls back, starts again what has died, with growing pauses.
 
         `wanted` are all leases that were accepted and have not ended, and those that are fetched
-        for. The answer has the state of each of them that is prepared. What another thread works
+        for. The answer has the state of each of them that is prepared, but for those of a machine
+        that is away in a fleet: `state` says so of each. What another thread works
         on at this moment is left alone and not waited for, wanted or not. So it may be called while
         a lease is fetched for, prepared, stopped or removed.
 

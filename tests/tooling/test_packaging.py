@@ -36,7 +36,7 @@ COMES_WITH = {
     "yaml": "pyyaml",
 }
 # Imported where a person has them: the agent says so when they are missing.
-OPTIONAL = {"boto3", "cupy-cuda12x", "torch"}
+OPTIONAL = {"boto3", "cryptography", "cupy-cuda12x", "torch"}
 
 
 def requirement_lines(path: Path) -> list[str]:
@@ -85,6 +85,20 @@ def test_extra_s3__same_in_projects_and_lock_source_and_in_no_other_environment(
     assert wanted == requirement_lines(ROOT / "requirements" / "s3.in")
     having = {lock.stem for lock in LOCKS if re.search(r"^boto3==1\.44\.", lock.read_text(), re.M)}
     assert having == {"s3", "agent-test"}
+
+
+def test_extra_ray__in_its_own_environment_alone() -> None:
+    wanted = project_of("teraproof-agent")["optional-dependencies"]["ray"]
+    lines = requirement_lines(ROOT / "requirements" / "ray.in")
+    assert set(wanted) <= set(lines)
+    having = {lock.stem for lock in LOCKS if re.search(r"^ray==", lock.read_text(), re.M)}
+    assert having == {"ray"}
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in shipped("provider_agent")
+        if path.suffix == ".py" and "ray" in imports(path)
+    }
+    assert not users  # it is loaded by name, where an owner has chosen it
 
 
 def test_agent__depends_on_the_sdk_of_this_checkout() -> None:

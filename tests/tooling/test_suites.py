@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.suites import SUITES, TESTS, LaneError, Suite, count, lanes_of
+from tests.suites import SUITES, TESTS, LaneError, Suite, count, is_here, lanes_of
 
 
 def test_count__errors_count_as_failed(tmp_path: Path) -> None:
@@ -27,6 +27,15 @@ def test_count__no_suite__is_zero(tmp_path: Path) -> None:
 def test_lanes__every_test_file_is_in_one() -> None:
     run = [path for suite in SUITES for lane in lanes_of(suite) for path in lane.files]
     assert sorted(run) == sorted(TESTS.rglob("test_*.py"))
+
+
+def test_suite__without_its_environment__is_left_out_and_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert not is_here(Suite("agent_ray", ".venv-nowhere", optional=True))
+    assert "agent_ray is skipped" in capsys.readouterr().out
+    # One that everybody can have is never left out in silence.
+    assert is_here(Suite("tooling", ".venv-nowhere"))
 
 
 def test_lanes__a_name_that_is_not_there__is_told() -> None:
