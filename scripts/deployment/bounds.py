@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from teraproof.amounts import show_seconds, show_tpf
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput
 from teraproof.market.chain import LOCAL_CHAIN_IDS
 
 MAX_BLOCKS = 277
@@ -93,7 +93,7 @@ def check(
         faults["Leases"] += _public_leases(arguments["Leases"], block_seconds)
     for contract, found in faults.items():
         for argument, fault in found:
-            raise CommandError(f"{where}: {contract}.{argument}: {fault}")
+            raise WrongInput(f"{where}: {contract}.{argument}: {fault}")
 
 
 def length(benchmark: _Values) -> int:

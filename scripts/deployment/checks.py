@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.deployment.plan import NEAR_BLOCKS, Plan
 from teraproof.contracts.token import TokenContract
-from teraproof.errors import CommandError
+from teraproof.errors import WrongInput
 from teraproof.headers import HISTORY
 from teraproof.market.chain import Chain
 from teraproof.market.registry import Registry, load, missing_code, path_of
@@ -23,14 +23,14 @@ _ARBITRUM = 2  # Benchmark's randomness source
 def check_network(plan: Plan, chain: Chain) -> None:
     """The plan against facts of the network. CommandError, before anything is sent."""
     if plan.chain_id != chain.chain_id:
-        raise CommandError(
+        raise WrongInput(
             f"{plan.source} is for chain {plan.chain_id}, but {chain.name} is chain "
             f"{chain.chain_id}; choose another --network or --plan"
         )
     _check_randomness(plan, chain)
     if plan.token is None:
         if not chain.is_test:
-            raise CommandError(
+            raise WrongInput(
                 f"{plan.source}: payment_token: the test token, which anyone may mint, is refused "
                 f"on chain {chain.chain_id}, which is not a known test net; name a real token"
             )
@@ -38,14 +38,14 @@ def check_network(plan: Plan, chain: Chain) -> None:
     token = TokenContract(chain.pool, plan.token.address)
     where = f"{plan.source}: payment_token.address: {token.address}"
     if not chain.pool.code(token.address):
-        raise CommandError(f"{where} has no code on chain {chain.chain_id}")
+        raise WrongInput(f"{where} has no code on chain {chain.chain_id}")
     try:
         decimals = token.decimals("latest")
         token.balance_of(token.address, "latest")
     except ChainError:
-        raise CommandError(f"{where} does not answer like an ERC-20 token") from None
+        raise WrongInput(f"{where} does not answer like an ERC-20 token") from None
     if decimals != plan.token.decimals:
-        raise CommandError(
+        raise WrongInput(
             f"{where} has {decimals} decimals, the plan says {plan.token.decimals}; correct it"
         )
 
@@ -57,17 +57,17 @@ def _check_randomness(plan: Plan, chain: Chain) -> None:
     arbitrum = len(str(answer)) == 2 + 64
     where = f"{plan.source}: Benchmark.randomness_source"
     if arbitrum and source != _ARBITRUM:
-        raise CommandError(
+        raise WrongInput(
             f"{where}: {source} is constant or unknown on chain {chain.chain_id}, which has "
             f"Arbitrum's ArbSys; write {_ARBITRUM}"
         )
     if source == _ARBITRUM and not arbitrum:
-        raise CommandError(
+        raise WrongInput(
             f"{where}: {source} needs Arbitrum's ArbSys, which chain {chain.chain_id} does not "
             "have; write 0 or 1"
         )
     if plan.history_blocks > NEAR_BLOCKS and not chain.pool.code(HISTORY):
-        raise CommandError(
+        raise WrongInput(
             f"{plan.source}: history_blocks: {plan.history_blocks:,} need the contract of "
             f"EIP-2935, which chain {chain.chain_id} does not have; write {NEAR_BLOCKS}, and "
             "shorter times to draw in"
@@ -92,13 +92,13 @@ def current(plan: Plan, chain: Chain, folder: Path, ui: Ui) -> Registry | None:
         if chain.is_local:
             ui.note(f"{path} was for a local chain that is gone; starting again")
             return None
-        raise CommandError(
+        raise WrongInput(
             f"{path} names {gone}, which chain {chain.chain_id} does not have: it was written for "
             "another chain, or the chain was reset; check --network, or move the file away"
         )
     if registry.plan_sha256 != plan.sha256:
         state = "finished" if registry.complete else "begun"
-        raise CommandError(
+        raise WrongInput(
             f"{path}: the deployment was {state} with another plan or other contract code; "
             "restore them to go on, or move the file away to deploy again"
         )

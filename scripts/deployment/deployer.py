@@ -21,7 +21,7 @@ from scripts.deployment.plan import Plan, Step
 from scripts.deployment.transactions import contract_address, created_code, shown, transaction
 from teraproof.amounts import show_ether
 from teraproof.contracts.staking import StakingContract
-from teraproof.errors import CommandError, counted
+from teraproof.errors import CommandError, WrongInput, counted
 from teraproof.market.registry import (
     Deployed,
     Done,
@@ -80,7 +80,7 @@ class Deployment:
             plan_sha256=plan.sha256,
         )
         if self.registry.deployer != sender.address:
-            raise CommandError(
+            raise WrongInput(
                 f"the deployment was begun by {self.registry.deployer}, not by {sender.address}; "
                 "go on with that account"
             )

@@ -287,7 +287,10 @@ class OneLine:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, click.ClickException | click.exceptions.Exit):
+        if error is None or isinstance(error, click.exceptions.Exit):
+            return
+        if isinstance(error, click.ClickException):
+            self._document(error)
             return
         told = told_of(error)
         if told is None and self._host is not None:
@@ -296,6 +299,15 @@ class OneLine:
             known = expected(error)
             details = {} if known is None else known.details
             raise Failure(*told, details if self._as_json else None) from None
+
+    def _document(self, error: click.ClickException) -> None:
+        """With --json a command line that cannot be read has a document, too."""
+        if not self._as_json:
+            return
+        if isinstance(error, click.UsageError):
+            raise Failure(error.format_message(), Code.INPUT_INVALID, {}) from None
+        if isinstance(error, Failure) and error.details is None:
+            error.details = {}
 
 
 class Failure(click.ClickException):

@@ -298,7 +298,7 @@ def upload(
     session: Session, job_id: str, package: Path, allow: str | None, endpoints: tuple[str, ...]
 ) -> Result:
     """Send the inputs of a job that is on chain already (again), with its --allow if it had one."""
-    from teraproof.market import jobs, tenant
+    from teraproof.market import answers, jobs, tenant
 
     read = _restricted(package, allow)
     market, signer = session.market, session.signer
@@ -313,7 +313,9 @@ def upload(
     if not urls:
         raise CommandError("no registered provider could take this job now; pass --endpoint URL")
     done = tenant.upload(market, signer, session.ui, read, urls, job=job.job)
-    return {"job": "0x" + job.job.hex(), "uploaded_to": list(done.endpoints)}
+    taken_by = answers.tell(market, session.ui, job.job, done.objections)
+    uploaded = list(done.endpoints)
+    return {"job": "0x" + job.job.hex(), "uploaded_to": uploaded, "taken_by": taken_by}
 
 
 @command(cli, Needs.EITHER, "list")

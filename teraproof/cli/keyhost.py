@@ -44,7 +44,7 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options."""
-        with OneLine():
+        with OneLine(as_json="--json" in args):
             return list(super().parse_args(ctx, args))
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from teraproof.errors import TeraproofError
+
 if TYPE_CHECKING:
     from teraproof.storage.limits import Limits
     from teraproof.storage.objects import Store
@@ -62,7 +64,11 @@ def opened(uri: str, access: Path | None, limits: Limits) -> Iterator[Store]:
     place = parse(uri)
     given = Access()
     if access is not None:
-        given = Access.of_file(access)
+        try:
+            given = Access.of_file(access)
+        except TeraproofError as error:
+            error.details["path"] = str(access)
+            raise
     elif place.scheme == "s3":
         given = Access.of_environment()
     store = open_store(place, Reach.own(), limits, given)

@@ -145,7 +145,7 @@ def test_commands__mistakes__one_line_each_and_nothing_sent(terminal: Terminal) 
             "wrong passphrase in APE_ACCOUNTS_mistyped_PASSPHRASE",
         ),
         "deploy --yes --account deployer --plan deployments/params/base-sepolia.yaml": (
-            Exit.FAULT,
+            Exit.INPUT,
             "base-sepolia.yaml is for chain 84532, but ethereum:sepolia is chain 11155111",
         ),
         "job list": (Exit.INPUT, "no deployment is known on chain 11155111"),

@@ -218,3 +218,21 @@ def test_table__any_width__no_word_is_cut_and_nothing_is_left_out(width: int) ->
             assert word in shown
     digits = "".join(letter for letter in shown if letter in "01x")
     assert digits.count("1") >= 40  # it is all there
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("job status 0xzz --json", "JOB: '0xzz' is not a job id"),
+        ("job status --json", "Missing argument 'JOB'"),
+        ("job list --json --no-such", "No such option: --no-such"),
+        ("provider stake much --json", "AMOUNT: 'much' is not an amount"),
+    ],
+)
+def test_json__command_line_that_cannot_be_read__a_document_too(line: str, said: str) -> None:
+    shown = CliRunner(mix_stderr=False).invoke(main, line.split())
+    assert shown.exit_code == Exit.INPUT
+    error = json.loads(shown.stdout)["error"]
+    assert error["code"] == "input_invalid" and said in error["message"]
+    plain = CliRunner(mix_stderr=False).invoke(main, line.replace("--json", "").split())
+    assert plain.exit_code == Exit.INPUT and plain.stdout == "" and said in plain.stderr
