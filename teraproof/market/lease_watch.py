@@ -87,7 +87,7 @@ class Watcher:
         while True:
             lease = leases.current(self.market, lease.opened)
             if lease.status is LeaseStatus.NONE:
-                if not lease.died:
+                if not lease.died and not leases.left_early(self.market, lease):
                     self.ui.step(leases.next_step(self.market, lease, self.market.now()))
                     return lease
                 lease = self.again(lease)

@@ -20,6 +20,7 @@ from teraproof.contracts.leases import (
     Cancelled,
     Closed,
     LeasesContract,
+    NoticeGiven,
     Opened,
     Ready,
 )
@@ -41,7 +42,7 @@ from teraproof.protocol.lease_terms import (
 from teraproof.protocol.messages import Domain
 
 _Kind = TypeVar("_Kind", bound=Event)
-_LATER = (Accepted, Ready, Closed, Cancelled)
+_LATER = (Accepted, Ready, NoticeGiven, Closed, Cancelled)
 _ID_BATCH = 200  # lease ids in one topic filter
 _NO_MARKS = LeaseMarks(0, 0, 0)
 _ENDED = {
@@ -67,6 +68,7 @@ class Lease:
     marks: LeaseMarks = _NO_MARKS
     accepted: Accepted | None = None
     ready: Ready | None = None
+    noticed: NoticeGiven | None = None
     closed: Closed | None = None
     cancelled: Cancelled | None = None
 
@@ -194,6 +196,14 @@ def current(market: Market, opened: Opened) -> Lease:
     return _histories(market, [opened])[0]
 
 
+def left_early(market: Market, lease: Lease) -> bool:
+    """Whether its provider's notice has ended it, before its term did."""
+    if lease.ending is not Ending.OVER or lease.noticed is None or lease.ready is None:
+        return False
+    ready_at = market.chain.pool.block(lease.ready.at.block_number).timestamp
+    return lease.noticed.leaves_at < ready_at + lease.terms.order.term
+
+
 def account_of(market: Market, lease: Lease) -> Account | None:
     """What an active lease has cost so far; None for any other."""
     if lease.status is not LeaseStatus.ACTIVE:
@@ -217,7 +227,7 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
     for start in range(0, len(ids), _ID_BATCH):
         batch = ids[start : start + _ID_BATCH]
         for told in leases.find_any(_LATER, first, lease=batch):
-            assert isinstance(told, Accepted | Ready | Closed | Cancelled)
+            assert isinstance(told, _LATER)
             happened.setdefault(told.lease, {})[type(told)] = told
     words = leases.read_many(STATE, "latest", [(lease,) for lease in ids])
     found = []
@@ -232,6 +242,7 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
                 marks=_marks(leases, event.lease, state),
                 accepted=_of(later, Accepted),
                 ready=_of(later, Ready),
+                noticed=_of(later, NoticeGiven),
                 closed=_of(later, Closed),
                 cancelled=_of(later, Cancelled),
             )

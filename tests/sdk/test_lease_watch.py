@@ -125,6 +125,20 @@ def test_silent_provider__ended_and_hired_again_elsewhere(
     assert watcher.last_of(died).lease == after.lease
 
 
+def test_provider_that_gives_notice__the_rest_of_the_term_elsewhere(
+    stage: LeaseStage, agent: Agent, other: Agent, lease: Lease
+) -> None:
+    chain = leases.contract(stage.market)
+    agent.operate("give notice", chain.give_notice(lease.terms))
+    stage.anvil.increase_time(60)
+    stage.stranger.json("lease", "close", lease.lease.hex())
+    room = Room(stage, [other], lambda: any(one.provider == other.owner for one in room.mine()))
+    after = room.watcher().run(lease)
+    ended = leases.current(stage.market, lease.opened)
+    assert ended.ending is Ending.OVER and leases.left_early(stage.market, ended)
+    assert after.provider == other.owner and after.ending is Ending.BY_TENANT
+
+
 def test_healthy_provider__nothing_is_sent(
     stage: LeaseStage, agent: Agent, other: Agent, lease: Lease
 ) -> None:
