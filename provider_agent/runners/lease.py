@@ -386,6 +386,9 @@ class LeaseRunner(Protocol):
         tries again with growing pauses.
         """
 
+    def prepared(self, lease_id: str) -> Lease | None:
+        """What a lease was prepared as; None where it was not. Asks nobody."""
+
     def state(self, lease_id: str) -> LeaseState:
         """How a prepared lease is now, as the engine has it."""
 

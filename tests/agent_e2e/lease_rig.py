@@ -141,6 +141,9 @@ class PlayedRunner:
         self.logins[lease.lease_id] = dict(credentials or {})
         self.leases[lease.lease_id] = lease
 
+    def prepared(self, lease_id: str) -> Lease | None:
+        return self.leases.get(lease_id)
+
     def start(self, lease_id: str) -> None:
         self._answer()
         if lease_id not in self.leases:

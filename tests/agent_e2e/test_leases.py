@@ -16,7 +16,6 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome, RegistryLogin, RegistryLogins
 from teraproof.protocol.leasespec import Port
-from teraproof.rpc.errors import ChainError
 from tests.agent.leases.documents import service, spec
 from tests.agent_e2e.chain import TPF, Deployment, deployment
 from tests.agent_e2e.lease_rig import LeaseRig, rig
@@ -295,110 +294,6 @@ def test_credentials__for_a_service_that_it_has_not__refused(agent: LeaseRig) ->
     with pytest.raises(Refused) as caught:
         agent.module._views.log_in(agent.terms.lease_id(), logins)
     assert caught.value.code is Code.FIELD_INVALID
-
-
-# ------------------------------------------------------------------ restarts
-
-
-def test_agent_restarts__goes_on_as_if_nothing_had_been(agent: LeaseRig) -> None:
-    agent.active()
-    since = agent.state().since
-    agent.restart()
-    agent.cycle(3)
-    assert not suspended(agent)
-    for _ in range(20):
-        agent.anvil.step(9)
-        agent.cycle()
-    assert agent.seconds() == agent.anvil.timestamp() - since
-    assert agent.runner.starts == [agent.name]
-    assert agent.sent("suspend") == 0
-
-
-@pytest.mark.parametrize("lost", [False, True])
-def test_agent_dies_between_hire_and_ready__ready_once(agent: LeaseRig, lost: bool) -> None:
-    agent.hire(agent.quote())
-    agent.cycle()
-    agent.restart(lost=lost)
-    if lost:
-        agent.upload()
-    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
-    agent.cycle(3)
-    assert agent.runner.starts == [agent.name]
-    assert not suspended(agent)
-
-
-def test_database_lost__containers_stay_and_rent_goes_on(agent: LeaseRig) -> None:
-    agent.active()
-    since = agent.state().since
-    agent.restart(lost=True)
-    for _ in range(30):
-        agent.anvil.step(9)
-        agent.cycle()
-    assert agent.runner.removed == []
-    assert not suspended(agent)
-    assert agent.seconds() == agent.anvil.timestamp() - since
-
-
-def test_containers_died_while_the_agent_was_away__not_paid_for(agent: LeaseRig) -> None:
-    agent.active()
-    agent.anvil.step(GRACE + 1)
-    agent.cycle(2)
-    agent.stop()
-    due = agent.seconds()
-    agent.runner.dead.add(agent.name)
-    agent.anvil.step(500)
-    agent.start()
-    agent.until(lambda: suspended(agent), "suspension")
-    assert agent.seconds() <= due + GAP + 20
-
-
-def test_agent_away_for_long__accused_and_still_not_closed(agent: LeaseRig) -> None:
-    agent.active()
-    agent.stop()
-    agent.anvil.step(ABANDON + 1)
-    agent.call(agent.stranger, "accuse")
-    agent.start()
-    agent.cycle(4)
-    agent.anvil.step(GAP + 1)
-    agent.cycle(2)
-    assert agent.status() is LeaseStatus.ACTIVE
-    agent.call(agent.tenant, "close")
-    agent.cycle(2)
-    row = agent.row()
-    assert row is not None and row.outcome is LeaseOutcome.BY_TENANT
-
-
-# ------------------------------------------------------------------ nodes that lie
-
-
-def test_node_says_that_there_is_no_such_lease__it_goes_on(
-    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent.active()
-    contract = agent.module._leases
-    monkeypatch.setattr(contract, "states", lambda leases, block: (0,) * len(leases))
-    agent.cycle(5)
-    row = agent.row()
-    assert row is not None and row.ended_at is None
-    assert agent.runner.removed == []
-
-
-def test_nodes_are_silent__nothing_is_ended(
-    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent.active()
-
-    def silent(*_: Any) -> Any:
-        raise ChainError("no node answers")
-
-    monkeypatch.setattr(agent.module._leases, "states", silent)
-    for _ in range(5):
-        with pytest.raises(ChainError):
-            agent.cycle()
-    assert agent.runner.removed == []
-    monkeypatch.undo()
-    agent.cycle(2)
-    assert not suspended(agent)
 
 
 # ------------------------------------------------------------------ what the owner wants

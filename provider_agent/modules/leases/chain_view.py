@@ -140,8 +140,11 @@ class LeaseView:
             )
         return self._pulse
 
-    def standing(self, provider: Provider | None) -> Standing | None:
-        """The provider's standing; None without an entry. Raises ChainError."""
+    def standing(self, provider: Provider | None, *, news: bool = True) -> Standing | None:
+        """The provider's standing; None without an entry. Raises ChainError.
+
+        Without `news` of a lease, a provider that had no number has none.
+        """
         if provider is None:
             return None
         leases, block, now = self._leases, self.block, self._clock()
@@ -162,14 +165,16 @@ class LeaseView:
                 leases.challenge_window(block),
             )
             self._set, self._set_at = known, now
-        if self._number is None or self._number[0] != provider.owner or not self._number[1]:
-            self._number = (provider.owner, leases.number_of(provider.owner, block))
+        number = self._number
+        if number is None or number[0] != provider.owner or (news and not number[1]):
+            number = (provider.owner, leases.number_of(provider.owner, block))
+            self._number = number
         if self._score is None or self._score[0] is not provider:
             self._score = (provider, self._free_score(provider.owner, block))
         found = Standing(
             **asdict(provider),
             **self._fixed._asdict(),
-            number=self._number[1],
+            number=number[1],
             grace=known.grace,
             orders_paused=known.paused_until > block.timestamp,
             paused_seconds=known.paused_seconds,

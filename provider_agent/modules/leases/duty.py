@@ -158,7 +158,8 @@ class LeasesDuty:
         block = cycle.block
         self._clock.see(block.timestamp)
         self._view.begin(block)
-        self.standing = standing = self._view.standing(cycle.provider)
+        news = bool(self._dirty or self._lost or self._promises.unseen or self._machine.strays)
+        self.standing = standing = self._view.standing(cycle.provider, news=news)
         self._refresh()
         self._promises.update(block)
         rows = self._store.ours()

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 0.1  # seconds that a cycle waits for the runner
 _STALE = 90.0  # seconds after which what the runner has said is no longer known
+_SILENT = 30.0  # seconds for which a runner that has never spoken of a lease is waited for
 _PAUSE, _MOST_PAUSE = 10.0, 300.0  # seconds before a lease is prepared again
 _THREADS = 4
 
@@ -53,6 +54,7 @@ class Looked:
     strays: frozenset[str]
     there: frozenset[str]
     room: ImageRoom
+    devices: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 class Machine:
@@ -78,6 +80,8 @@ class Machine:
         self.strays: frozenset[str] = frozenset()
         #: Leases of which the runner has anything.
         self.there: frozenset[str] = frozenset()
+        #: The GPUs of what the runner has, by lease and service.
+        self.devices: Mapping[str, Mapping[str, tuple[str, ...]]] = {}
         #: What images take of the disk.
         self.room = ImageRoom()
         #: Why nothing is known of what runs; None while the runner answers.
@@ -94,13 +98,35 @@ class Machine:
             self._told = frozenset(wanted)
             self._keeping = self._keeper.submit(self._keep, self._told, frozenset(over))
             self._harvest(_PATIENCE)
+        for name in wanted:
+            self._since.setdefault(name, (False, self._clock()))
         for gone in self._since.keys() - set(wanted):
             self._forget(gone)
 
     def _keep(self, wanted: frozenset[str], over: frozenset[str]) -> Looked:
         there = frozenset(self.runner.list())
         strays = there - wanted - over
-        return Looked(self.runner.keep(wanted | strays), strays, there, self.runner.image_room())
+        states = self.runner.keep(wanted | strays)
+        return Looked(
+            states,
+            strays,
+            there,
+            self.runner.image_room(),
+            {name: self._devices_of(name) for name in states},
+        )
+
+    def _devices_of(self, name: str) -> Mapping[str, tuple[str, ...]]:
+        """The GPUs that a lease was made with, by service: they never change."""
+        known = self.devices.get(name)
+        if known is not None:
+            return known
+        lease = self.runner.prepared(name)
+        services = () if lease is None else lease.services
+        return {
+            one.name: tuple(device.uuid for device in one.devices)
+            for one in services
+            if one.devices
+        }
 
     def _harvest(self, patience: float) -> None:
         if self._keeping is None:
@@ -111,8 +137,11 @@ class Machine:
             if not self._keeping.done():
                 return
             raise
-        except (RunnerError, OSError) as error:
+        except Exception as error:
+            # Whatever it is, nothing is known of the leases, and the rest of a cycle goes on.
             self._keeping = None
+            if not isinstance(error, TeraproofError | OSError):
+                log.error("leases: the runner shows a bug", exc_info=error)
             said = error if isinstance(error, TeraproofError) else RunnerError(str(error))
             if self.trouble is None:
                 log.warning("leases: %s", said)
@@ -120,15 +149,12 @@ class Machine:
             for name in self._told:
                 self._see(name, up=False)
             return
-        except BaseException:
-            self._keeping = None
-            raise
         self._keeping = None
         if self.trouble is not None:
             log.warning("leases: the runner answers again")
         self.trouble, self._looked_at = None, self._clock()
         self.states, self.strays, self.there = found.states, found.strays, found.there
-        self.room = found.room
+        self.room, self.devices = found.room, found.devices
         for name in self._told:
             state = found.states.get(name)
             self._known.add(name)
@@ -165,18 +191,23 @@ class Machine:
 
     def down_for(self, name: str) -> float:
         """Seconds for which a lease has not been up, or for which nothing is known of it; 0 for one
-        that is up, or that was never looked at.
+        that is up, or that was not looked at for long enough.
         """
         known = self._since.get(name)
         if known is None or self.is_up(name):
             return 0.0
         since = known[1] if not known[0] else self._looked_at or known[1]
-        return self._clock() - since
+        passed = self._clock() - since
+        return passed if name in self._known or passed > _SILENT else 0.0
 
     @property
     def is_fresh(self) -> bool:
         """Whether the runner has spoken lately."""
         return self._looked_at is not None and self._clock() - self._looked_at < _STALE
+
+    def held(self) -> set[str]:
+        """The UUIDs of all GPUs that something on this machine was made with. Any thread."""
+        return {uuid for each in self.devices.values() for some in each.values() for uuid in some}
 
     def has(self, name: str) -> bool:
         """Whether the runner has something of a lease."""

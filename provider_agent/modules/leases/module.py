@@ -118,6 +118,7 @@ class LeasesModule(Module):
             specs.spec,
             lambda name: machine.has(name),
             lambda: machine.room,
+            lambda: machine.held(),
         )
         attempts = context.attempts(MODULE, leases.address, context.short_pause)
         view = LeaseView(leases, context.capacity)

@@ -23,6 +23,7 @@ ACCEPT = "accept"
 _UNKNOWN = Amounts(gas=1)  # of a lease whose specification is not here
 _ASK_EVERY = 10  # seconds between two looks at a quote without news
 _OTHERS = 8  # quotes without news that one update asks of
+_RECKONED = 512  # specifications
 _LATE = 3_600  # seconds after its end in which a quote that was used is still found
 
 LIVE, USED, OVER = "live", "used", "over"
@@ -32,7 +33,7 @@ class Promises:
     """See the module. `update` is for the loop's thread, the rest for any, under `lock`.
 
     `spec_of` gives a specification that is here, `has` says whether the runner has made a lease,
-    `room` what images take of the disk.
+    `room` what images take of the disk, `held` which GPUs something there was made with.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Promises:
         spec_of: Callable[[bytes], LeaseSpec | None],
         has: Callable[[str], bool],
         room: Callable[[], ImageRoom] = ImageRoom,
+        held: Callable[[], set[str]] = set,
     ) -> None:
         self.lock = threading.RLock()
         self.capacity = capacity
         self._store, self._stock, self._leases = store, stock, leases
         self._operator, self._spec_of, self._has = operator, spec_of, has
         self._room = room
+        self._reckoned: dict[int, tuple[LeaseSpec, Amounts]] = {}  # by identity
         self._asked: dict[bytes, int] = {}  # time of the block
         self._news: set[str] = set()
         self._held: frozenset[str] = frozenset()
@@ -59,7 +62,7 @@ class Promises:
         self.unseen: list[QuoteRow] = []
         #: The block of the last update; None before it.
         self.block: BlockRef | None = None
-        stock.know_held(lambda: self._held, lambda: self._ports)
+        stock.know_held(lambda: self._held | held(), lambda: self._ports)
 
     @property
     def count(self) -> int:
@@ -156,7 +159,17 @@ class Promises:
     def _hold(self, kind: Kind, spec: LeaseSpec | None, collateral: int) -> Hold:
         if spec is None:
             return Hold(kind, _UNKNOWN + Amounts(collateral=collateral), by=MODULE)
-        return Hold(kind, self._stock.amounts(spec, collateral), by=MODULE)
+        amounts = self._amounts(spec) + Amounts(collateral=collateral)
+        return Hold(kind, amounts, by=MODULE)
+
+    def _amounts(self, spec: LeaseSpec) -> Amounts:
+        """What a specification takes; reckoned once, for a cycle asks of every lease."""
+        known = self._reckoned.get(id(spec))
+        if known is None or known[0] is not spec:
+            if len(self._reckoned) >= _RECKONED:
+                self._reckoned.clear()
+            known = self._reckoned[id(spec)] = (spec, self._stock.amounts(spec))
+        return known[1]
 
     def _look_at_quotes(self, block: BlockRef) -> None:
         """Ask the chain which quotes were used: anybody can open a lease that looks like it."""

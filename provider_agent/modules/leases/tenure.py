@@ -57,6 +57,9 @@ class Tenure:
 
     def reconcile(self, row: LeaseRow, block: BlockRef, standing: Standing) -> None:
         """Do what is owed. Raises ChainError."""
+        made_with = self._machine.devices.get(row.name)
+        if made_with and not row.devices:  # the database was lost
+            self._store.update(row.lease_id, devices=made_with)
         trouble = self._machine.prepare(row.name, lambda: self._make(row))
         if row.status is LeaseStatus.ASSIGNED:
             self._get_ready(row, block, trouble)

@@ -252,6 +252,10 @@ class DockerRunner:
         kept = self._files.ids() | self._fetches.ids()
         return tuple(sorted(made | self._networks.leases() | kept))
 
+    def prepared(self, lease_id: str) -> Lease | None:
+        """See `lease.LeaseRunner`."""
+        return self._files.find(lease_id)
+
     def state(self, lease_id: str) -> LeaseState:
         """See `lease.LeaseRunner`."""
         return self._state(self._files.read(lease_id), self._containers(lease_id))
