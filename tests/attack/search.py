@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.attack import court_moves, moves
+from tests.attack import court_moves, lease_moves, moves
 from tests.attack.courthouse import courthouse
 from tests.attack.judged import Judged
+from tests.attack.lease_scenes import LEASES, Tenement
+from tests.attack.leasehold import leasehold
 from tests.attack.market import MOMENTS, moment
 from tests.attack.scenes import COURTS, Court
 from tests.contracts.stateful.world import world
 
-NAMES = (*MOMENTS, *COURTS)
+NAMES = (*MOMENTS, *COURTS, *LEASES)
 
 
 @dataclass
@@ -116,10 +118,13 @@ def smaller(at: Scene, plan: list[Any]) -> list[Any]:
 
 @contextmanager
 def scene(name: str) -> Iterator[Scene]:
-    """A moment of the market or of a court; afterwards nothing of it is left."""
+    """A moment of the market, of a court or of a lease; afterwards nothing of it is left."""
     if name in COURTS:
         court = Court(name)
         yield Scene(lambda source: court_moves.strategy(source, court.parties), court.judge)
+    elif name in LEASES:
+        lease = Tenement(name)
+        yield Scene(lambda source: lease_moves.strategy(source, lease.sides), lease.judge)
     else:
         with moment(name) as at:
             yield Scene(moves.strategy, at.judge)
@@ -154,8 +159,8 @@ def whole(shares: Sequence[Share]) -> Share:
 
 
 def tries_of(names: Sequence[str], tries: int) -> dict[str, int]:
-    """How often each moment is tried: a whole job costs some times what a few calls do."""
-    weights = {name: 1 if name in COURTS else 3 for name in names}
+    """How often each moment is tried: a whole job or lease costs some times what a few calls do."""
+    weights = {name: 3 if name in MOMENTS else 1 for name in names}
     return {name: -(-tries * weights[name] // sum(weights.values())) for name in names}
 
 
@@ -164,6 +169,7 @@ def search(names: Sequence[str], tries: int, seed: int, workers: int) -> Iterato
     # Forked: contracts are compiled and deployed once.
     world()
     courthouse()
+    leasehold()
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         for name, count in tries_of(names, tries).items():

@@ -46,6 +46,7 @@ UNRELATED = {
     "test_revm.py",
     "test_attack_search.py",
     "test_attack_court.py",
+    "test_attack_leases.py",
 }
 
 # Examples run before the first fork: their proofs are made once.
