@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -25,11 +26,13 @@ from ape.exceptions import (
 from ape_accounts.accounts import KeyfileAccount
 from eth_account import Account
 from eth_account.messages import encode_defunct
+from rich.console import Console
 
 from scripts import deploy
 from scripts.market import choice
 from scripts.market.accounts import ApeSigner
 from scripts.market.command import HOST, own_tools_first
+from scripts.market.stage import Stage
 from teraproof.cli.frame import OneLine
 from teraproof.cli.ui import ConsoleUi
 from teraproof.errors import CommandError, Declined, WrongInput
@@ -253,3 +256,14 @@ def test_options__read_before_ape_is_loaded__and_then_a_line_at_once() -> None:
     code, heavy, said = listed
     assert code == Exit.UNAVAILABLE and "web3" in heavy
     assert said.startswith("starting Ape ...") and "no RPC endpoint answers" in said
+
+
+@pytest.mark.parametrize("kept", [None, Path("kept/here")])
+def test_farewell__says_what_is_left_and_what_to_try_next(kept: Path | None) -> None:
+    shown = io.StringIO()
+    stage = SimpleNamespace(console=Console(file=shown, width=200), started=0.0)
+    Stage.farewell(cast(Any, stage), "a ruling that is right", kept, "Next: make demo.")
+    done, left = shown.getvalue().strip().splitlines()
+    assert done.startswith("Done in ") and done.endswith("a ruling that is right.")
+    assert left.endswith("Next: make demo.")
+    assert ("kept/here" in left) == (kept is not None) and ("removed" in left) == (kept is None)
