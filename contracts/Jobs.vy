@@ -4,16 +4,15 @@
 """
 @title Jobs: a result for a price
 @license AGPL-3.0-only
-@notice A tenant puts the price in escrow; a provider with collateral takes the
-        job, attests a result and is paid after the challenge window; a job not
-        attested in time is refunded and the collateral goes to the tenant.
-        How an attested result is judged is chosen with the order: TRUSTED, by
-        nobody; REFUSABLE, the tenant may burn the price and the collateral; else by
-        the jurors of a capability (deals/contest).
-        Trust model: nobody holds the money but this contract; the owner (a
-        timelock) sets the fee and the window of future deals within fixed
-        bounds; the guardian may stop new orders for a limited time, in which
-        the price of an open job does not rise and its time does not run.
+@notice A tenant puts the price in escrow. A provider with collateral takes the job,
+        attests a result, and is paid after the challenge window. A job that is not
+        attested in time is refunded, and the collateral goes to the tenant.
+        How a result is judged is chosen with the order: TRUSTED, by nobody;
+        REFUSABLE, the tenant may burn price and collateral; else by the jurors of a
+        capability (deals/contest).
+        Nobody holds the money but this contract. The owner (a timelock) sets fee and
+        window of future deals, within bounds. The guardian may stop new orders for a
+        limited time, in which no price rises and no order's time runs.
 
         OPEN -> ASSIGNED -> ATTESTED -> SETTLED, with OPEN -> CANCELLED, ASSIGNED ->
         EXPIRED, ATTESTED -> REFUSED, and ATTESTED -> DISPUTED -> SETTLED or REFUNDED.
@@ -59,20 +58,14 @@ initializes: eligibility
 initializes: escrow[ownable := ownable, ledger := ledger]
 initializes: job_book
 initializes: quotes[eip712 := eip712]
-# Longer than a line: mamushi cannot read what it makes of these.
+# mamushi cannot read what it makes of these.
 # fmt: off
 initializes: settlement[
-    collateral := collateral,
-    escrow := escrow,
-    job_book := job_book
+    collateral := collateral, escrow := escrow, job_book := job_book
 ]
 initializes: contest[
-    collateral := collateral,
-    eligibility := eligibility,
-    escrow := escrow,
-    job_book := job_book,
-    quotes := quotes,
-    settlement := settlement
+    collateral := collateral, eligibility := eligibility, escrow := escrow,
+    job_book := job_book, quotes := quotes, settlement := settlement
 ]
 # fmt: on
 
@@ -157,8 +150,7 @@ def __init__(
     @param payment_token Plain ERC-20 in which jobs are paid.
     @param staking The provider registry; must list this contract as a manager.
     @param scores Source of proven scores, zero if there is none.
-    @param court Judges results, zero if there is none; must have this contract as its
-           client.
+    @param court Judges results, zero if there is none; its client is this contract.
     @param owner The timelock.
     @param initial_guardian May pause new orders.
     @param treasury Receives fees.

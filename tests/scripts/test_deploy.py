@@ -29,8 +29,7 @@ from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
-DEPLOYER = 0
-STEPS = 19
+DEPLOYER, STEPS = 0, 19
 
 
 def test_deploy__fresh_chain__everything_recorded_and_verified(
