@@ -128,7 +128,9 @@ class Daemon:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         # One of its threads has to take the signal, and on a busy machine the others go on.
-        while not all(_stands(thread) for thread in Path(f"/proc/{self.process.pid}/task").iterdir()):
+        while not all(
+            _stands(thread) for thread in Path(f"/proc/{self.process.pid}/task").iterdir()
+        ):
             time.sleep(0.01)
 
     def go_on(self) -> None:
