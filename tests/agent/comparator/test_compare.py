@@ -145,7 +145,7 @@ def test_compare__long_paths(comparator: Comparator, made: Maker) -> None:
 def test_compare__more_than_the_memory__only_theirs_is_blamed_for_theirs(
     comparator: Comparator, made: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MEMORY", 96 * MIB)
+    monkeypatch.setattr(module, "MEMORY_BYTES", 96 * MIB)
     small = made("small", {"a.json": b"[1]"})
     large = made("large", {"a.json": b"[" + b"{}," * (5 << 20) + b"1]"})
     assert comparator.compare("one", NUMERIC, small, large).verdict is Verdict.DIFFERENT
