@@ -22,6 +22,7 @@ from tests.agent_ray.processes import IMAGE
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests-" + "0" * 40
 GIB = 1 << 30
+_TRIES = 4
 _SIZES: dict[str, dict[str, Any]] = {
     "a": {"num_cpus": 4, "memory": 4 * GIB, "resources": {DISK: 1000}},
     "b": {"num_cpus": 2, "num_gpus": 1, "memory": 2 * GIB, "resources": {DISK: 1000}},
@@ -54,13 +55,10 @@ class Fleet:
             "PYTHONPATH": str(ROOT),
         }
         kind = importlib.import_module("ray.cluster_utils").Cluster
-        common = {"include_dashboard": False, "_system_config": _QUICK}
-        self._cluster = kind(
-            initialize_head=True,
-            head_node_args={**_SIZES["a"], **common, "labels": {LABEL: "a"}},
-        )
-        self._nodes = {"a": self._cluster.head_node}
-        self.start("b")
+        self._cluster = kind()
+        self._nodes: dict[str, Any] = {}
+        self._add("a", include_dashboard=False, _system_config=_QUICK)
+        self._add("b")
 
     @property
     def address(self) -> str:
@@ -68,8 +66,21 @@ class Fleet:
         return str(self._cluster.address)
 
     def start(self, name: str) -> None:
-        """A machine joins, for the first time or again."""
-        self._nodes[name] = self._cluster.add_node(**_SIZES[name], labels={LABEL: name})
+        """A machine joins again."""
+        self._add(name)
+
+    def _add(self, name: str, **more: Any) -> None:
+        """Ray gives up where a node takes half a minute, as on a busy machine."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._nodes[name] = self._cluster.add_node(
+                    wait=False, **_SIZES[name], **more, labels={LABEL: name}
+                )
+            except Exception:  # of no kind of its own
+                if not left:
+                    raise
+            else:
+                return
 
     def kill(self, name: str) -> None:
         """A machine loses Ray's daemon, as by a crash."""
