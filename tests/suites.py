@@ -75,7 +75,7 @@ SUITES = (
         (("test_kill",), ("test_bad_rpc",), ("test_reorg",), ("test_disputes",)),
         waits=True,
     ),
-    Suite("agent_ray", ".venv-ray", waits=True, optional=True),
+    Suite("agent_ray", ".venv-ray", optional=True, last="agent_ray"),
     Suite("tooling", ".venv", ("ape_test", "boa_test")),
 )
 

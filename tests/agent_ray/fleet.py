@@ -22,7 +22,7 @@ from tests.agent_ray.processes import IMAGE
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests-" + "0" * 40
 GIB = 1 << 30
-_TRIES = 4
+_TRIES = 2
 _SIZES: dict[str, dict[str, Any]] = {
     "a": {"num_cpus": 4, "memory": 4 * GIB, "resources": {DISK: 1000}},
     "b": {"num_cpus": 2, "num_gpus": 1, "memory": 2 * GIB, "resources": {DISK: 1000}},
@@ -70,7 +70,7 @@ class Fleet:
         self._add(name)
 
     def _add(self, name: str, **more: Any) -> None:
-        """Ray gives up where a node takes half a minute, as on a busy machine."""
+        """Ray gives up where a node takes half a minute, as on a machine that is very busy."""
         for left in reversed(range(_TRIES)):
             try:
                 self._nodes[name] = self._cluster.add_node(
@@ -78,6 +78,7 @@ class Fleet:
                 )
             except Exception:  # of no kind of its own
                 if not left:
+                    self.end()
                     raise
             else:
                 return
