@@ -41,7 +41,7 @@ class Room:
         self._capacity.put((MODULE, job), Hold(hold.kind, hold.amounts, stored=stored, by=hold.by))
 
     def run(self, job: bytes, spec: JobSpec) -> bool:
-        """Whether there are memory and devices for a run."""
+        """Whether there are memory, cores and devices for a run."""
         key = (MODULE, job, "run")
         if key in self._capacity.holds():
             return True
@@ -80,4 +80,5 @@ class Room:
 
     def _run(self, spec: JobSpec) -> Hold:
         needs = self._demands.needs(spec)
-        return Hold(Kind.OWED, Amounts(devices=needs.devices, memory=needs.memory), by=MODULE)
+        amounts = Amounts(devices=needs.devices, memory=needs.memory, cpu=needs.cpu)
+        return Hold(Kind.OWED, amounts, by=MODULE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -182,6 +183,7 @@ class Gateway:
                     facts["fault"] = "Ray runs there without RAY_AUTH_MODE=token"
                 else:
                     facts |= found
+        self._sweep()
         holds = {lease: machine for lease, (machine, _) in self._holds().items()}
         return {"machines": list(machines.values()), "holds": holds}
 
@@ -240,7 +242,10 @@ class Gateway:
         """Where Ray would put a lease. A group that may be anywhere does not stay: when its node
         dies, Ray moves it to another one, and the lease is where it was.
         """
-        group = self._group(f"/{lease}", resources, f"in({','.join(machines)})")
+        self._sweep()
+        # A name of its own: that of a group that is gone is free some time after it.
+        trial = f"/{lease}/{secrets.token_hex(4)}"
+        group = self._group(trial, resources, f"in({','.join(machines)})")
         try:
             if not self._made(group, seconds):
                 return ""
@@ -273,11 +278,19 @@ class Gateway:
                 return False
             time.sleep(0.02)
 
+    def _sweep(self) -> None:
+        """Remove what an agent that died in `_choice` has left; one thing is asked at a time."""
+        for name, group in self._groups_of_mine().items():
+            if name.startswith("/"):
+                self._drop(group)
+
+    def _drop(self, group: Mapping[str, Any]) -> None:
+        self._remove(self._groups.PlacementGroup(_group_id(group["placement_group_id"])))
+
     def _release(self, lease: str) -> None:
         for name, group in self._groups_of_mine().items():
             if name.split("/", 1)[1] == lease:
-                made = self._groups.PlacementGroup(_group_id(group["placement_group_id"]))
-                self._remove(made)
+                self._drop(group)
 
 
 def _group_id(text: str) -> Any:

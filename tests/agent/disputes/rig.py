@@ -30,7 +30,9 @@ from tests.agent.duty_parts import OTHER, OWNER, START, TENANT, PlainRunner
 
 JOB = b"\x21" * 32
 INPUT = b"print(1)"
-PLENTY = Amounts(4, 0, 10**11, 10**12, 10**7, 10**27, 100)
+PLENTY = Amounts(
+    slots=4, memory=10**11, cpu=64_000, disk=10**12, inodes=10**7, collateral=10**27, gas=100
+)
 UNTIL = START + 10_000
 
 
