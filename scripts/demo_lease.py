@@ -14,11 +14,7 @@ from typing import Any
 
 import click
 
-from scripts.market.accounts import load
 from scripts.market.command import LocalCommand
-from scripts.market.lease_story import CERTIFICATE, KEY, settings, tell
-from scripts.market.network import connect
-from scripts.market.stage import Stage
 from teraproof.errors import WrongInput
 
 IMAGE, SOCKET = "DEMO_IMAGE", "TERAPROOF_LEASES__DOCKER_SOCKET"
@@ -32,6 +28,11 @@ IMAGE, SOCKET = "DEMO_IMAGE", "TERAPROOF_LEASES__DOCKER_SOCKET"
 )
 def cli(provider: Any, keep: Path | None) -> None:
     """Show a lease on a local chain: containers by the second."""
+    from scripts.market.accounts import load
+    from scripts.market.lease_story import CERTIFICATE, KEY, settings, tell
+    from scripts.market.network import connect
+    from scripts.market.stage import Stage
+
     chain = connect(provider)
     if not chain.is_local:
         raise WrongInput(
@@ -51,3 +52,9 @@ def cli(provider: Any, keep: Path | None) -> None:
         with Stage(chain, home, deployer, owner, tenant) as stage:
             stage.agent.extra = settings(os.environ[SOCKET])
             tell(stage, os.environ[IMAGE])
+            stage.farewell(
+                "a service from a file, and rent for the seconds that were delivered; every "
+                "balance above was read from the chain",
+                keep,
+                "Next: docs/leases.md, for a lease of your own.",
+            )

@@ -11,7 +11,6 @@ import os
 import ssl
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 
 import httpx
@@ -155,8 +154,6 @@ def tell(stage: Stage, image: str) -> None:
     _die(stage, market, lease)
     _close(stage, market, tenant, lease)
     _settle_up(stage, market, tenant, lease, paid_before, earned_before)
-    taken = time.monotonic() - stage.started
-    stage.console.print(f"\nDone in {taken:.0f} s; every balance above was read from the chain.")
 
 
 # ---------------------------------------------------------------------- acts
