@@ -16,7 +16,14 @@ from tools import settings_table
 from tools.pages import PageError
 
 # Numbers that name something and measure nothing.
-NAMES = {"chain.chain_id", "chain.start_block", "api.port", "api.status_port"}
+NAMES = {
+    "chain.chain_id",
+    "chain.start_block",
+    "api.port",
+    "api.status_port",
+    "leases.data_port",
+    "leases.names_port",
+}
 
 
 def test_page__is_fresh_and_has_a_row_for_every_field() -> None:
