@@ -123,7 +123,7 @@ def test_agent__killed_while_it_makes_leases__goes_on_by_its_name(
         *(sys.executable, "-m", "tests.agent_ray.agent_process", fleet.address),
         *(str(fleet.token_file), "killed", str(fleet.place)),
     ]
-    for _ in range(2):
+    for _ in range(3):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"begins\n"
@@ -131,6 +131,10 @@ def test_agent__killed_while_it_makes_leases__goes_on_by_its_name(
             process.kill()
     again: RayRunner = agents("killed")  # type: ignore[operator]
     wanted = ["lease-0"]
+
+    # As if it had died before it wrote down what Ray has chosen.
+    gone = again._fleet.cluster
+    gone.hold("lease-2", {"CPU": 0.01}, ["a"], 5)
 
     def settled() -> bool:
         again.keep(wanted)

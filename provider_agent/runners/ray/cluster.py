@@ -29,6 +29,7 @@ from teraproof.protocol.errors import Code
 log = logging.getLogger(__name__)
 
 _JOIN_SECONDS = 60.0
+_RAY_SECONDS = 30.0  # for what Ray itself does; to end the process and join again takes as long
 _PAUSE = 15.0  # seconds between two tries to join
 _END_SECONDS = 5.0
 
@@ -116,7 +117,9 @@ class Cluster:
 
     def survey(self, certificate: str, seconds: float) -> Survey:
         """Looks at all machines, and has our part run on each. Raises RunnerError."""
-        found = self._ask("survey", seconds + 5.0, certificate=certificate, seconds=seconds)
+        found = self._ask(
+            "survey", seconds + _RAY_SECONDS, certificate=certificate, seconds=seconds
+        )
         contacts = {one["machine"]: Contact(**one) for one in found["machines"]}
         return Survey(contacts, found["holds"])
 
@@ -129,7 +132,7 @@ class Cluster:
         return str(
             self._ask(
                 "hold",
-                3 * seconds + 5.0,
+                2 * seconds + _RAY_SECONDS,
                 lease=lease_id,
                 resources=dict(resources),
                 machines=machines,
@@ -139,7 +142,7 @@ class Cluster:
 
     def release(self, lease_id: str) -> None:
         """Gives back what is held for a lease."""
-        self._ask("release", 15.0, lease=lease_id)
+        self._ask("release", _RAY_SECONDS, lease=lease_id)
 
     def close(self) -> None:
         """Leaves the cluster; all that runs there stays."""

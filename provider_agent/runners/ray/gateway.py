@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -30,6 +29,7 @@ LABEL = "teraproof.io/machine"
 Ray is started again.
 """
 
+_ANYWHERE = "?"  # instead of the name of a machine, which cannot be this
 _PROBE_SECONDS = 20
 _PROBE = """
 import sys
@@ -215,7 +215,7 @@ class Gateway:
     def _holds(self) -> dict[str, tuple[str, Any]]:
         """Machine and group of each lease for which resources are held."""
         parts = ((*name.split("/", 1), group) for name, group in self._groups_of_mine().items())
-        return {lease: (machine, group) for machine, lease, group in parts if machine}
+        return {lease: (machine, group) for machine, lease, group in parts if machine != _ANYWHERE}
 
     def _hold(
         self, lease: str, resources: Mapping[str, float], machines: list[str], seconds: float
@@ -243,9 +243,9 @@ class Gateway:
         dies, Ray moves it to another one, and the lease is where it was.
         """
         self._sweep()
-        # A name of its own: that of a group that is gone is free some time after it.
-        trial = f"/{lease}/{secrets.token_hex(4)}"
-        group = self._group(trial, resources, f"in({','.join(machines)})")
+        group = self._group(
+            f"{_ANYWHERE}/{lease} {os.urandom(8).hex()}", resources, f"in({','.join(machines)})"
+        )
         try:
             if not self._made(group, seconds):
                 return ""
@@ -278,19 +278,22 @@ class Gateway:
                 return False
             time.sleep(0.02)
 
+    def _release(self, lease: str) -> None:
+        held = self._holds().get(lease)
+        if held is not None:
+            self._drop(held[1])
+
     def _sweep(self) -> None:
-        """Remove what an agent that died in `_choice` has left; one thing is asked at a time."""
+        """Removes what is left of a choice, after an agent has died in it. Only one agent makes
+        such groups, and one at a time.
+        """
         for name, group in self._groups_of_mine().items():
-            if name.startswith("/"):
+            if name.split("/", 1)[0] == _ANYWHERE:
                 self._drop(group)
 
     def _drop(self, group: Mapping[str, Any]) -> None:
-        self._remove(self._groups.PlacementGroup(_group_id(group["placement_group_id"])))
-
-    def _release(self, lease: str) -> None:
-        for name, group in self._groups_of_mine().items():
-            if name.split("/", 1)[1] == lease:
-                self._drop(group)
+        made = _group_id(group["placement_group_id"])
+        self._remove(self._groups.PlacementGroup(made))
 
 
 def _group_id(text: str) -> Any:
