@@ -66,7 +66,8 @@ def backing(move: LeaseMove, play: LeasePlay) -> None:
 
 
 def notice(move: LeaseMove, play: LeasePlay) -> None:
-    play.notice = move.first % 5
+    """Not above the term."""
+    play.notice = min(move.first % 5, play.term)
 
 
 def begins(move: LeaseMove, play: LeasePlay) -> None:

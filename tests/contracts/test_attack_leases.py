@@ -13,7 +13,7 @@ import pytest
 
 from teraproof.protocol.lease_terms import Ending
 from tests.attack import lease_scenes
-from tests.attack.lease_moves import LeaseMove
+from tests.attack.lease_moves import CASE, LeaseMove, breaks, dies
 from tests.attack.lease_play import TICK, Act, LeasePlay
 from tests.attack.lease_scenes import BPS, LEASES, Tenement, net
 from tests.attack.leasehold import PROVIDER, PUPPET, TENANT, build, leasehold
@@ -130,6 +130,18 @@ def played(name: str, *moves: LeaseMove) -> tuple[LeasePlay, dict[str, int], dic
         {who: after.usd[who] - at.before.usd[who] for who in after.usd},
         {who: after.tpf[who] - at.before.tpf[who] for who in after.tpf},
     )
+
+
+def test_every_case__can_be_ordered() -> None:
+    at = Tenement("outsider")
+    for first in range(30):
+        for second in (0, 1, 5, 12, 29):
+            case = [
+                LeaseMove(kind.__name__, Act(0, "", PUPPET), first, second, first % 2 == 0)
+                for kind in CASE
+                if kind not in (breaks, dies)
+            ]
+            assert at.judge(case).fault == "", case
 
 
 def test_nothing__is_tried__all_is_paid_to_the_second() -> None:
