@@ -240,6 +240,14 @@ bench-days: setup ## two days of 10,000 jobs each, in virtual time (an hour)
 siege: setup sandbox ## a hostile hour in minutes against one agent with honest jobs beside it
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.siege
 
+.PHONY: bench-leases
+bench-leases: setup engine ## 100 leases on one agent, with Docker Engine; needs root
+	@$(BIN)/python -m benchmarks.rentals.load
+
+.PHONY: siege-leases
+siege-leases: setup engine ## kill -9 of agent and dockerd, nodes that hang, what was paid for what: SEED=n
+	@$(BIN)/python -m benchmarks.rentals.siege --seed $(SEED)
+
 .PHONY: window-use
 window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.window_use

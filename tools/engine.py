@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -196,19 +196,26 @@ def missing() -> str:
     return ""
 
 
-def main(command: Sequence[str]) -> int:
-    """Run it; its exit code, or 1 when there is no engine."""
-    if not command:
-        print("error: give a command", file=sys.stderr)
-        return 2
+def enter(*again: str) -> int | None:
+    """Begin a program again where nothing else is: with networks and mounts of its own, which end
+    with it. Its exit code; 1 where there can be no engine; None where that is here already.
+    """
     if trouble := missing():
         print(f"error: {trouble}", file=sys.stderr)
         return 1
     if _INSIDE not in os.environ:
-        # Ours begins again where nothing else is.
-        again = ["unshare", "--net", "--mount", sys.executable, "-m", "tools.engine", *command]
-        return subprocess.run(again, env={**os.environ, _INSIDE: "1"}, check=False).returncode
+        words = ["unshare", "--net", "--mount", *again]
+        return subprocess.run(words, env={**os.environ, _INSIDE: "1"}, check=False).returncode
     subprocess.run(["ip", "link", "set", "lo", "up"], env={"PATH": TOOLS}, check=True)
+    return None
+
+
+@contextlib.contextmanager
+def running() -> Iterator[tuple[Daemon, str]]:
+    """An engine, which ends with all that it runs, and the image of a small web server.
+
+    RuntimeError where it does not start.
+    """
     box = find_busybox()
     assert box is not None  # `missing` looked
     daemon = Daemon(Path(tempfile.mkdtemp(prefix="tp-")), Here())
@@ -216,24 +223,36 @@ def main(command: Sequence[str]) -> int:
     try:
         daemon.start()
         page = layer({"www/index.html": _PAGE}, ("www",))
-        image = registry.add("demo/web:1", shell_layer(box), page, Cmd=["/bin/sh"])
-        settings = {"TERAPROOF_LEASES__DOCKER_SOCKET": str(daemon.socket), "DEMO_IMAGE": image}
-        now = int(time.time())
-        pair = certificate.make(now - 3_600, now + 86_400)
-        for name, text in (("CERTIFICATE", pair.certificate), ("KEY", pair.key)):
-            file = daemon.place / f"{name.lower()}.pem"
-            file.touch(mode=0o600)
-            file.write_text(text)
-            settings[f"DEMO_{name}"] = str(file)
-        return subprocess.run(command, env={**os.environ, **settings}, check=False).returncode
+        yield daemon, registry.add("demo/web:1", shell_layer(box), page, Cmd=["/bin/sh"])
+    finally:
+        registry.close()
+        daemon.stop()
+
+
+def main(command: Sequence[str]) -> int:
+    """Run it; its exit code, or 1 when there is no engine."""
+    if not command:
+        print("error: give a command", file=sys.stderr)
+        return 2
+    ended = enter(sys.executable, "-m", "tools.engine", *command)
+    if ended is not None:
+        return ended
+    try:
+        with running() as (daemon, image):
+            settings = {"TERAPROOF_LEASES__DOCKER_SOCKET": str(daemon.socket), "DEMO_IMAGE": image}
+            now = int(time.time())
+            pair = certificate.make(now - 3_600, now + 86_400)
+            for name, text in (("CERTIFICATE", pair.certificate), ("KEY", pair.key)):
+                file = daemon.place / f"{name.lower()}.pem"
+                file.touch(mode=0o600)
+                file.write_text(text)
+                settings[f"DEMO_{name}"] = str(file)
+            return subprocess.run(command, env={**os.environ, **settings}, check=False).returncode
     except RuntimeError as error:
         print(f"error: Docker Engine does not start here: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        registry.close()
-        daemon.stop()
 
 
 def _stands(thread: Path) -> bool:

@@ -122,6 +122,8 @@ class Deployment:
     """With it, Benchmark and Emissions are there, and Jobs takes the scores from them."""
     court: Mapping[str, int] = field(default_factory=dict)
     """What is other in the court than in the plan for a local chain."""
+    renting: Mapping[str, int] = field(default_factory=dict)
+    """The same of Leases."""
 
     def __post_init__(self) -> None:
         self.deployer, self.bank, self.treasury, self.stranger = self.anvil.accounts[:4]
@@ -194,7 +196,12 @@ class Deployment:
             },
         }
         changes["Disputes"] = dict(self.court)
-        changes["Leases"] = {"owner": bank, "initial_guardian": bank, "treasury": treasury}
+        changes["Leases"] = {
+            "owner": bank,
+            "initial_guardian": bank,
+            "treasury": treasury,
+            **self.renting,
+        }
         if proofs is None:
             changes["Leases"]["scores"] = ZERO
             changes["Jobs"]["scores"] = ZERO

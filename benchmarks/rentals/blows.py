@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When what is hit in a siege of leases: the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Target(StrEnum):
+    """What is hit."""
+
+    AGENT = "the agent is killed"
+    ENGINE = "dockerd is killed"
+    NODE = "one of two nodes hangs"
+    NODES = "all nodes hang"
+
+
+@dataclass(frozen=True)
+class Blow:
+    """Seconds from the begin of the siege, and for how long the target is gone."""
+
+    at: float
+    target: Target
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long targets are gone, in seconds, least and most, and the rest between two blows."""
+
+    death: tuple[float, float]
+    hang: tuple[float, float]
+    rest: tuple[float, float]
+
+
+def blows(seed: int, rounds: int, bounds: Bounds) -> Iterator[Blow]:
+    """Each target once a round, in an order of its own, one after the other."""
+    chance, at = random.Random(seed), 0.0
+    for _ in range(rounds):
+        for target in chance.sample(list(Target), len(Target)):
+            at += chance.uniform(*bounds.rest)
+            hangs = target in (Target.NODE, Target.NODES)
+            seconds = chance.uniform(*(bounds.hang if hangs else bounds.death))
+            yield Blow(at, target, seconds)
+            at += seconds

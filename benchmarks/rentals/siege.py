@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leases under fire: what is killed at random, and what was paid for what.
+
+    python -m benchmarks.rentals.siege [--seed 1] [--leases 4] [--rounds 2]
+
+Real are the chain (anvil with a block a second), the contracts, the agent as a process, and Docker
+Engine. A prober outside the agent asks each service over its public port every half second. Each
+round kills the agent and dockerd by SIGKILL, and has one node, then all nodes take requests and
+never answer; when, and for how long, follows from the seed. A stranger accuses and closes whatever
+the contract lets it. Fails when more was paid than answered seconds and the allowance of each
+outage, when a lease was closed or accused, a program ran twice, or something is left. Needs root
+and `make engine`. Figures are also written to `.build/lease-siege.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.rentals.blows import Blow, Bounds, Target, blows
+from benchmarks.rentals.market import Rental, RentalWorld, rental_market
+from benchmarks.rentals.rent import Seen
+from benchmarks.rentals.watch import LONGEST, Hunter, Prober, Programs, Round
+from teraproof.errors import LocalError
+from teraproof.protocol.lease_terms import LeaseStatus
+from tests.agent.faulty_rpc import FaultyRpc, Mode
+from tests.support.anvil import ROOT
+from tools import engine
+
+RESULT = ROOT / ".build" / "lease-siege.json"
+# Of the contract, in seconds. A hang of all nodes is a third of ABANDON, as ten minutes are of the
+# half hour of a real chain.
+MAX_GAP, ABANDON = 12, 180
+HANG = ABANDON / 3
+DOWN = 3  # seconds for which a container may be down before its rent stops
+DETECTION = DOWN + 10
+"""Seconds from a fault to the end of the rent: a look at the containers, a cycle, two blocks, and
+two requests of the prober come on top of `DOWN`."""
+BOUNDS = Bounds(death=(2, 45), hang=(HANG / 2, HANG), rest=(15, 30))
+START, READY, BACK, GONE = 240.0, 300.0, 180.0, 300.0  # seconds, for what is waited for
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Account:
+    """One lease. Seconds."""
+
+    paid: int
+    """By the chain, while the prober asked."""
+    answered: float
+    outages: tuple[float, ...]
+    most: float
+    """That may have been paid."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether no more was paid than may be."""
+        return self.paid <= self.most
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a siege."""
+
+    seed: int
+    seconds: float
+    drift: float
+    """Seconds by which the chain's clock was faster than the prober's."""
+    blows: tuple[Blow, ...]
+    accounts: tuple[Account, ...]
+    accused: tuple[str, ...]
+    """What a stranger could do to the leases."""
+    ended: tuple[str, ...]
+    """Leases that were not active at the end."""
+    most_programs: int
+    """That ran of one lease at one time."""
+    left: dict[str, int]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is other than promised."""
+        found = [
+            f"lease {number} was paid for {one.paid} s, and {one.most:.1f} s are the most"
+            for number, one in enumerate(self.accounts)
+            if not one.holds
+        ]
+        found += [f"a stranger could {what}" for what in self.accused]
+        found += [f"{what} at the end" for what in self.ended]
+        if self.most_programs > 1:
+            found.append(f"{self.most_programs} programs of one lease ran at one time")
+        found += [f"{number} {name} are left" for name, number in self.left.items()]
+        return found
+
+
+class Siege:
+    """One run in a fresh world. Raises AssertionError when something does not come up."""
+
+    def __init__(self, world: RentalWorld, nodes: Sequence[FaultyRpc], seed: int, say: Say) -> None:
+        self._world, self._nodes, self._seed, self._say = world, nodes, seed, say
+        self._rentals: list[Rental] = []
+        self._probers: list[Prober] = []
+
+    def run(self, leases: int, rounds: int) -> Outcome:
+        """Live through it."""
+        world, planned = self._world, tuple(blows(self._seed, rounds, BOUNDS))
+        self._start()
+        words = [f"lease-{number}" for number in range(leases)]
+        self._rent(words)
+        programs, hunter = Programs(words), Hunter(world, self._rentals)
+        watches = [*(one.round for one in self._probers), programs.round, hunter.round]
+        with _at_work(watches):
+            begin, chain_begin = time.monotonic(), world.anvil.timestamp()
+            before = [world.due(rental) for rental in self._rentals]
+            for blow in planned:
+                self._wait(begin + blow.at)
+                self._say(f"{time.monotonic() - begin:5.0f} s  {blow.target}: {blow.seconds:.0f} s")
+                self._strike(blow)
+            self._wait_for_answers()
+            hunter.round.end()  # from here on it could be right to close
+            ended = tuple(
+                f"lease {number} is {state.status.name}, marked {state.marked}"
+                for number, state in enumerate(map(world.state, self._rentals))
+                if state.status is not LeaseStatus.ACTIVE
+            )
+            for rental in self._rentals:
+                if world.state(rental).status is LeaseStatus.ACTIVE:
+                    world.by_tenant(rental, "close")
+            end, chain_end = time.monotonic(), world.anvil.timestamp()
+        left = dict(world.wait_for_nothing(GONE))
+        running = sum(programs.now().values())
+        if running:
+            left["programs"] = running
+        world.stop_agent()
+        drift = max(0.0, (chain_end - chain_begin) - (end - begin))
+        return Outcome(
+            seed=self._seed,
+            seconds=end - begin,
+            drift=drift,
+            blows=planned,
+            accounts=tuple(self._accounts(before, begin, end, drift)),
+            accused=tuple(hunter.done),
+            ended=ended,
+            most_programs=max(programs.most.values(), default=0),
+            left=left,
+        )
+
+    def _accounts(
+        self, before: Sequence[int], begin: float, end: float, drift: float
+    ) -> list[Account]:
+        closings, found = self._world.closings(), []
+        for rental, prober, due in zip(self._rentals, self._probers, before, strict=True):
+            seen = Seen.of(prober.probes, begin, end, LONGEST)
+            paid = closings[rental.lease].seconds - due
+            # The chain counts whole seconds, at both ends.
+            most = seen.most(MAX_GAP + DETECTION) + drift + 2
+            found.append(Account(paid, seen.answered, seen.outages, most))
+        return found
+
+    # ------------------------------------------------------------------ before
+
+    def _start(self) -> None:
+        self._world.launch()
+        self._world.until(self._world._answers, "answer of the agent's API", START)
+
+    def _rent(self, words: Sequence[str]) -> None:
+        """Leases that run, are confirmed and answer."""
+        world = self._world
+        with world.tenancy() as client:
+            for word in words:
+                rental = world.hire(client, world.service(word))
+                assert rental is not None  # its specification is its own
+                self._rentals.append(rental)
+                world.until(
+                    lambda one=rental: world.state(one).status is LeaseStatus.ACTIVE,
+                    f"running lease {word}",
+                    READY,
+                )
+                world.by_tenant(rental, "confirm")
+            for word, rental in zip(words, self._rentals, strict=True):
+                port = world.until(
+                    lambda one=rental: _quietly(lambda: world.outer_port(client, one)),
+                    f"public port of {word}",
+                    READY,
+                )
+                self._probers.append(Prober(port))
+        self._wait_for_answers()
+        self._say(f"{len(words)} leases answer")
+
+    def _wait_for_answers(self) -> None:
+        for prober in self._probers:
+            self._world.until(prober.answers, "answer of a service", BACK)
+
+    @staticmethod
+    def _wait(until: float) -> None:
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    # ------------------------------------------------------------------ blows
+
+    def _strike(self, blow: Blow) -> None:
+        """Have the target gone for a while, and back after it."""
+        world, until = self._world, time.monotonic() + blow.seconds
+        if blow.target is Target.AGENT:
+            world.kill_agent()
+            self._wait(until)
+            self._start()
+        elif blow.target is Target.ENGINE:
+            assert world.engine is not None
+            world.engine.kill()
+            self._wait(until)
+            world.engine.start()
+        else:
+            hit = self._nodes[:1] if blow.target is Target.NODE else self._nodes
+            for node in hit:
+                node.fault(Mode.HANG)
+            self._wait(until)
+            for node in hit:
+                node.clear()
+
+
+@contextlib.contextmanager
+def _at_work(watches: Sequence[Round]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for watch in watches:
+            watch.start()
+            stack.callback(watch.end)
+        yield
+
+
+def _quietly(look: Callable[[], int | None]) -> int | None:
+    """What an agent says; None while it says no."""
+    try:
+        return look()
+    except LocalError:
+        return None
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """The tables, and what is wrong."""
+    hits = Table(title=f"seed {outcome.seed}, {outcome.seconds:.0f} s")
+    for name in ("blow", "times", "seconds"):
+        hits.add_column(name, justify="left" if name == "blow" else "right")
+    times = Counter(one.target for one in outcome.blows)
+    for target in Target:
+        seconds = (f"{one.seconds:.0f}" for one in outcome.blows if one.target is target)
+        hits.add_row(target.value, str(times[target]), ", ".join(seconds))
+    console.print(hits)
+    table = Table(title=f"allowed for an outage: {MAX_GAP} + {DETECTION} s")
+    for name in ("lease", "paid", "answered", "outages", "their seconds", "most that is right"):
+        table.add_column(name, justify="right")
+    for number, one in enumerate(outcome.accounts):
+        row = (number, one.paid, one.answered, len(one.outages), sum(one.outages), one.most)
+        table.add_row(*(f"{each:.0f}" for each in row))
+    console.print(table)
+    console.print(
+        f"the chain's clock gained {outcome.drift:.1f} s; at most {outcome.most_programs} program "
+        "of a lease ran at one time",
+        highlight=False,
+    )
+    for fault in outcome.faults:
+        console.print(f"wrong: {fault}", highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0 when everything is as promised."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(description="leases while things are killed")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--leases", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2, help="of one blow at each target")
+    chosen = parser.parse_args(given)
+    if min(chosen.leases, chosen.rounds) < 1:
+        parser.error("give numbers above 0")
+    ended = engine.enter(sys.executable, "-m", "benchmarks.rentals.siege", *given)
+    if ended is not None:
+        return ended
+    console = Console()
+    settings = {
+        "TERAPROOF_LEASES__DOWN_SECONDS": str(DOWN),
+        "TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "3",
+    }
+    try:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
+            engine.running() as (daemon, image),
+            rental_market(
+                Path(place),
+                daemon,
+                image,
+                nodes=2,
+                renting={"max_gap": MAX_GAP, "abandon": ABANDON},
+                settings=settings,
+                most=chosen.leases + 4,
+            ) as (world, nodes),
+        ):
+            siege = Siege(world, nodes, chosen.seed, console.print)
+            outcome = siege.run(chosen.leases, chosen.rounds)
+    except (AssertionError, LocalError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(asdict(outcome), indent=1) + "\n")
+    show(outcome, console)
+    return 1 if outcome.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic of the siege and the load of leases: answers, outages, heartbeats, blows."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.rentals.blows import Bounds, Target, blows
+from benchmarks.rentals.load import Figures, Quiet
+from benchmarks.rentals.rent import Probe, Seen, most_beats, quantile, top_level
+from benchmarks.rentals.siege import Account, Outcome
+
+BOUNDS = Bounds(death=(2, 40), hang=(30, 60), rest=(15, 30))
+
+
+def probes(said: str, every: float = 1.0) -> list[Probe]:
+    """One request each `every` seconds: `+` was answered, `-` was not."""
+    return [Probe(number * every, sign == "+") for number, sign in enumerate(said)]
+
+
+def seen(said: str, longest: float = 2.0) -> Seen:
+    """A service from its first request to its last."""
+    asked = probes(said)
+    return Seen.of(asked, 0.0, asked[-1].at, longest)
+
+
+# ------------------------------------------------------------------ what was seen
+
+
+def test_seen__always_answered__the_whole_time_and_no_outage() -> None:
+    assert seen("+++++") == Seen(4.0, ())
+
+
+def test_seen__never_answered__one_outage_of_the_whole_time() -> None:
+    assert seen("-----") == Seen(0.0, (4.0,))
+
+
+def test_seen__an_outage__from_the_last_answer_to_the_next_one() -> None:
+    assert seen("++--++") == Seen(2.0, (3.0,))
+
+
+def test_seen__two_outages__by_themselves() -> None:
+    assert seen("-++-++--") == Seen(2.0, (1.0, 2.0, 2.0))
+
+
+def test_seen__one_answer_between_silences__is_worth_nothing() -> None:
+    assert seen("--+--") == Seen(0.0, (4.0,))
+
+
+def test_seen__nobody_asked_for_a_while__counts_as_silence() -> None:
+    asked = [Probe(0, True), Probe(1, True), Probe(9, True), Probe(10, True)]
+    assert Seen.of(asked, 0, 10, 2.0) == Seen(2.0, (8.0,))
+
+
+def test_seen__requests_outside_the_time__count_for_nothing() -> None:
+    asked = probes("++++++++++")
+    assert Seen.of(asked, 2.5, 6.5, 2.0) == Seen(4.0, ())
+
+
+def test_seen__no_request_at_all__one_outage() -> None:
+    assert Seen.of([], 3.0, 8.0, 2.0) == Seen(0.0, (5.0,))
+
+
+@pytest.mark.parametrize("said", ["+", "-", "+-+", "--++-+-+++--", "++++----++++"])
+def test_seen__answers_and_outages__are_the_whole_time(said: str) -> None:
+    found = seen(said)
+    assert found.answered + sum(found.outages) == len(said) - 1
+
+
+# ------------------------------------------------------------------ what may be paid
+
+
+def test_most__short_outage__its_own_length() -> None:
+    assert Seen(100.0, (3.0,)).most(25) == 103.0
+
+
+def test_most__long_outage__the_allowance() -> None:
+    assert Seen(100.0, (90.0,)).most(25) == 125.0
+
+
+def test_most__each_outage_has_its_own_allowance() -> None:
+    assert Seen(10.0, (90.0, 90.0, 5.0)).most(25) == 65.0
+
+
+@pytest.mark.parametrize(("paid", "holds"), [(124, True), (125, True), (126, False)])
+def test_account__paid_beyond_the_most__does_not_hold(paid: int, holds: bool) -> None:
+    assert Account(paid, 100.0, (90.0,), 125.0).holds is holds
+
+
+# ------------------------------------------------------------------ the verdicts
+
+
+def outcome(**changes: object) -> Outcome:
+    """A siege in which all went well."""
+    values: dict[str, object] = {
+        "seed": 1,
+        "seconds": 100.0,
+        "drift": 0.0,
+        "blows": (),
+        "accounts": (Account(90, 90.0, (), 92.0),),
+        "accused": (),
+        "ended": (),
+        "most_programs": 1,
+        "left": {},
+        **changes,
+    }
+    return Outcome(**values)  # type: ignore[arg-type]  # as each test says
+
+
+def test_outcome__all_well__no_fault() -> None:
+    assert outcome().faults == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"accounts": (Account(93, 90.0, (), 92.0),)}, "paid for 93 s"),
+        ({"accused": ("accuse 12ab",)}, "accuse 12ab"),
+        ({"ended": ("lease 0 is NONE",)}, "lease 0 is NONE"),
+        ({"most_programs": 2}, "2 programs"),
+        ({"left": {"containers": 1}}, "1 containers are left"),
+    ],
+)
+def test_outcome__each_broken_promise__is_named(changes: dict[str, object], fault: str) -> None:
+    (found,) = outcome(**changes).faults
+    assert fault in found
+
+
+def figures(held: tuple[int, int], idle: tuple[int, int] = (0, 0), **left: int) -> Figures:
+    """A load with so many heartbeats and other transactions in 120 s at rest and in 60 s idle."""
+    rest, none = Quiet(120.0, 1.0, 80.0, 60, *held), Quiet(60.0, 1.0, 80.0, 60, *idle)
+    return Figures(
+        wanted=1,
+        leases=1,
+        at_once=1,
+        short="",
+        hired_in=1.0,
+        opened_to_running=[1.0],
+        cpu_before=1.0,
+        cpu_hiring=1.0,
+        rss_before=70.0,
+        rss_after=80.0,
+        period=40,
+        held=rest,
+        idle=none,
+        left=left,
+    )
+
+
+@pytest.mark.parametrize("beats", [1, 3, 4])
+def test_figures__one_heartbeat_a_period__no_fault(beats: int) -> None:
+    assert figures((beats, 0)).faults == []
+
+
+def test_figures__each_broken_promise__is_named() -> None:
+    assert "0 heartbeats" in figures((0, 0)).faults[0]
+    assert "5 heartbeats" in figures((5, 0)).faults[0]
+    assert "2 transactions besides" in figures((3, 2)).faults[0]
+    assert "1 transactions without a lease" in figures((3, 0), (0, 1)).faults[0]
+    assert "1 transactions without a lease" in figures((3, 0), (1, 0)).faults[0]
+    assert "3 mounts are left" in figures((3, 0), mounts=3).faults[0]
+
+
+# ------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [(0.0, 1), (0.5, 50), (0.95, 95), (0.951, 96), (1.0, 100)]
+)
+def test_quantile__of_a_hundred(part: float, value: int) -> None:
+    assert quantile(range(100, 0, -1), part) == value
+
+
+def test_quantile__of_one__that_one() -> None:
+    assert quantile([7.0], 0.95) == quantile([7.0], 0.0) == 7.0
+
+
+def test_most_beats__as_many_as_fit_wherever_the_first_one_falls() -> None:
+    assert [most_beats(seconds, 40) for seconds in (10, 39, 40, 120, 121)] == [1, 1, 2, 4, 4]
+
+
+def test_top_level__what_another_one_started__does_not_count() -> None:
+    assert list(top_level([(10, 1), (11, 10), (12, 11), (20, 2)])) == [10, 20]
+
+
+# ------------------------------------------------------------------ blows
+
+
+def test_blows__same_seed__the_same() -> None:
+    assert list(blows(7, 3, BOUNDS)) == list(blows(7, 3, BOUNDS))
+    assert list(blows(7, 3, BOUNDS)) != list(blows(8, 3, BOUNDS))
+
+
+def test_blows__each_target_once_a_round_and_one_after_the_other() -> None:
+    found = list(blows(3, 2, BOUNDS))
+    assert {one.target for one in found[:4]} == {one.target for one in found[4:]} == set(Target)
+    ended = 0.0
+    for one in found:
+        assert BOUNDS.rest[0] <= one.at - ended <= BOUNDS.rest[1]
+        hangs = one.target in (Target.NODE, Target.NODES)
+        least, most = BOUNDS.hang if hangs else BOUNDS.death
+        assert least <= one.seconds <= most
+        ended = one.at + one.seconds
