@@ -24,18 +24,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rentals.market import Rental, RentalWorld, rental_market
+from benchmarks.rentals.market import NO_ROOM, Rental, RentalWorld, rental_market
 from benchmarks.rentals.rent import most_beats, quantile
 from teraproof.client.leases import LeaseClient
 from teraproof.errors import RemoteError
-from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
 from tests.agent.faulty_rpc import FaultyRpc
 from tests.support.anvil import ROOT
 from tools import engine
 
 RESULT = ROOT / ".build" / "lease-load.json"
-NO_ROOM = (Code.CORES_TAKEN, Code.MEMORY_TAKEN, Code.DISK_TAKEN, Code.SLOTS_TAKEN)
 READY = 600.0  # seconds in which a lease must run
 GONE = 300.0  # seconds in which all must be gone from the machine
 START = 240.0  # seconds in which an agent answers
@@ -161,33 +159,32 @@ def _hire(
 ) -> tuple[list[Rental], list[float], str]:
     """Rentals that run, how long each took, and why there are no more."""
     spec, short = world.service(), ""
-    starting: dict[int, tuple[Rental, float]] = {}
     hired: list[Rental] = []
+    starting: list[Rental] = []
     took: list[float] = []
-    seen: set[int] = set()  # nonces: the agent may not know yet that a quote was used
-    while (len(hired) < leases and not short) or starting:
+    used: set[int] = set()  # nonces: the agent may not know yet that a quote was used
+    while starting or (len(hired) < leases and not short):
         if len(hired) < leases and not short and len(starting) < at_once:
-            begin = time.monotonic()
             try:
-                rental = world.hire(client, spec, avoid=seen)
+                rental = world.hire(client, spec, avoid=used)
             except RemoteError as error:
                 if error.code not in NO_ROOM:
                     raise BenchmarkError(f"after {len(hired)} leases: {error}") from None
-                short = str(error)
-                continue
+                short, rental = str(error), None
             if rental is not None:
-                seen.add(rental.terms.order.nonce)
+                used.add(rental.terms.order.nonce)
                 hired.append(rental)
-                starting[len(hired)] = (rental, begin)
-        for number, (rental, begin) in list(starting.items()):
+                starting.append(rental)
+        time.sleep(0.2)
+        for rental in list(starting):
+            passed = time.monotonic() - rental.begun
             if world.state(rental).status is LeaseStatus.ACTIVE:
-                took.append(time.monotonic() - begin)
-                del starting[number]
+                starting.remove(rental)
+                took.append(passed)
                 if len(took) % 10 == 0:
                     say(f"{len(took)} leases run")
-            elif time.monotonic() - begin > READY:
-                raise BenchmarkError(f"lease {number} does not run:\n{world.log()}")
-        time.sleep(0.1)
+            elif passed > READY:
+                raise BenchmarkError(f"lease {len(took)} does not run:\n{world.log()}")
     return hired, took, short
 
 
@@ -269,6 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BenchmarkError, AssertionError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(asdict(figures), indent=1) + "\n")
     show(figures, console)

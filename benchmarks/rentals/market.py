@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from provider_agent.runners.docker.engine import Engine
 from teraproof.client.leases import LeaseClient
 from teraproof.contracts.leases import HEARTBEAT, Closed, LeasesContract
+from teraproof.errors import RemoteError
 from teraproof.protocol import lease_terms, messages
+from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseOrder, LeaseState, LeaseTerms
-from teraproof.protocol.lease_wire import QuoteRequest
+from teraproof.protocol.lease_wire import QuoteRequest, SignedLeaseQuote
 from teraproof.protocol.leasespec import LeaseSpec, Port, Resources, Service, checked
 from teraproof.rpc.client import RpcPool
 from tests.agent.faulty_rpc import FaultyRpc
@@ -31,14 +33,17 @@ HOUR = 3_600
 TERM, PAID_FOR = 6 * HOUR, 5 * HOUR  # seconds: longer than any run
 MEMORY, DISK = 16 * MIB, 4 * MIB  # of one container
 FIRST_PORT = 30_000
+QUOTE_SECONDS = 120.0  # in which an agent that has just started must give a quote
+NO_ROOM = (Code.CORES_TAKEN, Code.MEMORY_TAKEN, Code.DISK_TAKEN, Code.SLOTS_TAKEN)
+"""Why an agent gives no quote that has no room."""
 
 
 @dataclass(frozen=True)
 class Rental:
-    """A lease of the tenant; what it pays a second, in units of the payment token."""
+    """A lease of the tenant. `begun` is before its transaction was sent, on the monotonic clock."""
 
     terms: LeaseTerms
-    rate: int
+    begun: float
 
     @property
     def lease(self) -> bytes:
@@ -117,16 +122,28 @@ class RentalWorld(World):
         """
         leases = self.deployment.leases
         client.send_spec(spec)
-        domain = messages.Domain(self.anvil.chain_id, leases.address)
-        signed = client.lease_quote(spec, QuoteRequest(spec.digest(), TERM), domain)
+        signed = self._quote(client, spec)
         if signed.quote.nonce in avoid:
             return None
-        deposit = signed.quote.rate * PAID_FOR
+        deposit, begin = signed.quote.rate * PAID_FOR, time.monotonic()
         receipt = leases.send(
             self.tenant, "hire", signed.quote.abi_tuple(), signed.signature, deposit, False
         )
         order = signed.quote.order(deposit)
-        return Rental(self._terms(receipt["blockNumber"], order), signed.quote.rate)
+        return Rental(self._terms(receipt["blockNumber"], order), begin)
+
+    def _quote(self, client: LeaseClient, spec: LeaseSpec) -> SignedLeaseQuote:
+        """The agent's quote, asked for again while the agent gets ready for it."""
+        domain = messages.Domain(self.anvil.chain_id, self.deployment.leases.address)
+        end = time.monotonic() + QUOTE_SECONDS
+        while True:
+            try:
+                return client.lease_quote(spec, QuoteRequest(spec.digest(), TERM), domain)
+            except RemoteError as error:
+                late = time.monotonic() > end
+                if late or error.code in NO_ROOM or not error.retryable:
+                    raise
+            time.sleep(1.0)
 
     def _terms(self, block: str, order: LeaseOrder) -> LeaseTerms:
         leases = self.deployment.leases
@@ -193,12 +210,12 @@ class RentalWorld(World):
     # ------------------------------------------------------------------ what the machine says
 
     def usage(self) -> tuple[float, float]:
-        """CPU seconds and resident MiB of the agent's own process."""
+        """CPU seconds of the agent and of the programs that it has run; its own resident MiB."""
         assert self.process is not None
         place = Path("/proc") / str(self.process.pid)
         resident = (place / "status").read_text().split("VmRSS:")[1].split()[0]
         times = (place / "stat").read_text().rsplit(")", 1)[1].split()
-        ticks = int(times[11]) + int(times[12])
+        ticks = sum(int(times[one]) for one in (11, 12, 13, 14))
         return ticks / os.sysconf("SC_CLK_TCK"), int(resident) / 1024
 
     def containers(self) -> list[str]:

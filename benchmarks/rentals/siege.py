@@ -96,6 +96,11 @@ class Outcome:
             for number, one in enumerate(self.accounts)
             if not one.holds
         ]
+        found += [
+            f"lease {number} has never answered"
+            for number, one in enumerate(self.accounts)
+            if not one.answered
+        ]
         found += [f"a stranger could {what}" for what in self.accused]
         found += [f"{what} at the end" for what in self.ended]
         if self.most_programs > 1:
@@ -130,13 +135,11 @@ class Siege:
             self._wait_for_answers()
             hunter.round.end()  # from here on it could be right to close
             ended = tuple(
-                f"lease {number} is {state.status.name}, marked {state.marked}"
+                f"lease {number} is {state.status.name}"
                 for number, state in enumerate(map(world.state, self._rentals))
                 if state.status is not LeaseStatus.ACTIVE
             )
-            for rental in self._rentals:
-                if world.state(rental).status is LeaseStatus.ACTIVE:
-                    world.by_tenant(rental, "close")
+            ends = [self._close(rental) for rental in self._rentals]
             end, chain_end = time.monotonic(), world.anvil.timestamp()
         left = dict(world.wait_for_nothing(GONE))
         running = sum(programs.now().values())
@@ -149,7 +152,7 @@ class Siege:
             seconds=end - begin,
             drift=drift,
             blows=planned,
-            accounts=tuple(self._accounts(before, begin, end, drift)),
+            accounts=tuple(self._accounts(before, begin, ends, drift)),
             accused=tuple(hunter.done),
             ended=ended,
             most_programs=max(programs.most.values(), default=0),
@@ -157,12 +160,12 @@ class Siege:
         )
 
     def _accounts(
-        self, before: Sequence[int], begin: float, end: float, drift: float
+        self, before: Sequence[int], begin: float, ends: Sequence[float], drift: float
     ) -> list[Account]:
         closings, found = self._world.closings(), []
-        for rental, prober, due in zip(self._rentals, self._probers, before, strict=True):
-            seen = Seen.of(prober.probes, begin, end, LONGEST)
-            paid = closings[rental.lease].seconds - due
+        for number, rental in enumerate(self._rentals):
+            seen = Seen.of(self._probers[number].probes, begin, ends[number], LONGEST)
+            paid = closings[rental.lease].seconds - before[number]
             # The chain counts whole seconds, at both ends.
             most = seen.most(MAX_GAP + DETECTION) + drift + 2
             found.append(Account(paid, seen.answered, seen.outages, most))
@@ -201,6 +204,12 @@ class Siege:
     def _wait_for_answers(self) -> None:
         for prober in self._probers:
             self._world.until(prober.answers, "answer of a service", BACK)
+
+    def _close(self, rental: Rental) -> float:
+        """Have the tenant close it; when that was done, on the monotonic clock."""
+        if self._world.state(rental).status is LeaseStatus.ACTIVE:
+            self._world.by_tenant(rental, "close")
+        return time.monotonic()
 
     @staticmethod
     def _wait(until: float) -> None:
@@ -309,6 +318,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AssertionError, LocalError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(asdict(outcome), indent=1) + "\n")
     show(outcome, console)

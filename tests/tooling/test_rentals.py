@@ -115,6 +115,7 @@ def test_outcome__all_well__no_fault() -> None:
     ("changes", "fault"),
     [
         ({"accounts": (Account(93, 90.0, (), 92.0),)}, "paid for 93 s"),
+        ({"accounts": (Account(0, 0.0, (90.0,), 25.0),)}, "has never answered"),
         ({"accused": ("accuse 12ab",)}, "accuse 12ab"),
         ({"ended": ("lease 0 is NONE",)}, "lease 0 is NONE"),
         ({"most_programs": 2}, "2 programs"),
