@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from provider_agent.runners import linux
 from provider_agent.runners.docker.engine import Engine
 from teraproof.client.leases import LeaseClient
 from teraproof.contracts.leases import HEARTBEAT, Closed, LeasesContract
@@ -277,6 +278,7 @@ def rental_market(
         world = RentalWorld(
             directory, deployment, settings or {}, engine=engine, image=image, most=most
         )
+        stack.callback(_unmount, world)
         stack.callback(world.close)
         world.set_up()
         proxies = [stack.enter_context(FaultyRpc(anvil.url)) for _ in range(nodes)]
@@ -284,3 +286,10 @@ def rental_market(
         anvil.set_automine(False)
         anvil.set_block_time(1)
         yield world, proxies
+
+
+def _unmount(world: RentalWorld) -> None:
+    """Of a run that broke off: its directory is to be deleted."""
+    for place in reversed(world.mounts()):
+        with contextlib.suppress(OSError):
+            linux.unmount(Path(place))
