@@ -198,7 +198,7 @@ def missing() -> str:
 
 def enter(*again: str) -> int | None:
     """Begin a program again where nothing else is: with networks and mounts of its own, which end
-    with it. Its exit code; 1 where there can be no engine; None where that is here already.
+    with it. Its exit code; 1 where no engine can run; None in that place itself.
     """
     if trouble := missing():
         print(f"error: {trouble}", file=sys.stderr)

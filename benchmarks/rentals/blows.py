@@ -37,7 +37,7 @@ class Bounds:
 
 
 def blows(seed: int, rounds: int, bounds: Bounds) -> Iterator[Blow]:
-    """Each target once a round, in an order of its own, one after the other."""
+    """Each target once per round, in an order of its own, one after the other."""
     chance, at = random.Random(seed), 0.0
     for _ in range(rounds):
         for target in chance.sample(list(Target), len(Target)):

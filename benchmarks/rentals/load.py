@@ -224,11 +224,11 @@ def show(figures: Figures, console: Console) -> None:
         ("agent's memory (RSS) before", f"{figures.rss_before:.0f} MiB"),
         ("agent's memory (RSS) with all", f"{held.rss_mib:.0f} MiB"),
         ("agent's part of one core at rest", f"{held.cpu_seconds / held.seconds:.1%}"),
-        ("RPC calls a second at rest", f"{held.calls_a_second:.2f}"),
+        ("RPC calls per second at rest", f"{held.calls_a_second:.2f}"),
         (f"heartbeats in {held.seconds:.0f} s (period {figures.period} s)", str(held.heartbeats)),
         ("other transactions at rest", str(held.others)),
         ("agent's part of one core, no lease", f"{idle.cpu_seconds / idle.seconds:.1%}"),
-        ("RPC calls a second, no lease", f"{idle.calls_a_second:.2f}"),
+        ("RPC calls per second, no lease", f"{idle.calls_a_second:.2f}"),
         (
             f"transactions in {idle.seconds:.0f} s, no lease",
             str(idle.heartbeats + idle.others),

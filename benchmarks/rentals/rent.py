@@ -67,6 +67,6 @@ def most_beats(seconds: float, period: float) -> int:
 
 
 def top_level(parents: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Of processes (own number, parent's), those that none of the others has started."""
+    """Of processes (own number, parent's), those whose parent is not among them."""
     numbers = {number for number, _ in parents}
     return (number for number, parent in parents if parent not in numbers)

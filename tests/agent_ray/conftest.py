@@ -31,7 +31,7 @@ def fleet() -> Iterator[Fleet]:
     with tempfile.TemporaryDirectory(prefix="tp-fleet-") as place:
         try:
             made = Fleet(Path(place))
-        except Exception as error:  # Ray has none of its own
+        except Exception as error:  # Ray has no class of its own for it
             pytest.skip(f"Ray does not start here: {error}")
         yield made
         made.end()

@@ -128,7 +128,7 @@ def test_outcome__each_broken_promise__is_named(changes: dict[str, object], faul
 
 
 def figures(held: tuple[int, int], idle: tuple[int, int] = (0, 0), **left: int) -> Figures:
-    """A load with so many heartbeats and other transactions in 120 s at rest and in 60 s idle."""
+    """A load with these heartbeats and other transactions in 120 s at rest and in 60 s idle."""
     rest, none = Quiet(120.0, 1.0, 80.0, 60, *held), Quiet(60.0, 1.0, 80.0, 60, *idle)
     return Figures(
         wanted=1,
