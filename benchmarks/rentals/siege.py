@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -186,14 +187,14 @@ class Siege:
                 assert rental is not None  # its specification is its own
                 self._rentals.append(rental)
                 world.until(
-                    lambda one=rental: world.state(one).status is LeaseStatus.ACTIVE,
+                    partial(_is_active, world, rental),
                     f"running lease {word}",
                     READY,
                 )
                 world.by_tenant(rental, "confirm")
             for word, rental in zip(words, self._rentals, strict=True):
                 port = world.until(
-                    lambda one=rental: _quietly(lambda: world.outer_port(client, one)),
+                    partial(_quietly, partial(world.outer_port, client, rental)),
                     f"public port of {word}",
                     READY,
                 )
@@ -245,6 +246,10 @@ def _at_work(watches: Sequence[Round]) -> Iterator[None]:
             watch.start()
             stack.callback(watch.end)
         yield
+
+
+def _is_active(world: RentalWorld, rental: Rental) -> bool:
+    return world.state(rental).status is LeaseStatus.ACTIVE
 
 
 def _quietly(look: Callable[[], int | None]) -> int | None:
