@@ -19,7 +19,7 @@ from provider_agent.runners.ray.cluster import Terms
 from provider_agent.runners.ray.gateway import LABEL
 from provider_agent.runners.ray.node import DISK
 from provider_agent.runners.ray.runner import RayRunner
-from tests.agent_ray.processes import IMAGE
+from tests.agent_ray.processes import IMAGE, RUN, running
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests-" + "0" * 40
@@ -55,6 +55,7 @@ class Fleet:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TMPDIR": str(place),
             "PYTHONPATH": str(ROOT),
+            RUN: place.name,
         }
         kind = importlib.import_module("ray.cluster_utils").Cluster
         self._cluster = kind()
@@ -80,7 +81,6 @@ class Fleet:
                 )
             except Exception:  # of no kind of its own
                 if not left:
-                    self.end()
                     raise
             else:
                 return
@@ -92,6 +92,9 @@ class Fleet:
     def end(self) -> None:
         """Ends what this fleet has started, and nothing else of Ray."""
         self._cluster.shutdown()
+        for pid in running("agent", ""):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def terms(self, agent: str, place: Path, **more: Any) -> Terms:
         """How an agent joins."""

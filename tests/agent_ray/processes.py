@@ -36,6 +36,8 @@ from provider_agent.runners.lease import (
 IMAGE = "none@sha256:" + "0" * 64
 MARK = "FLEET_TEST"
 """The variable of the surroundings that names the lease of a process."""
+RUN = "FLEET_TEST_RUN"
+"""The variable that tells this run of the tests from others on the same machine."""
 
 
 def make(place: Path, agent: str) -> Processes:
@@ -50,7 +52,10 @@ def gpus() -> Sequence[Device]:
 
 def running(agent: str, lease_id: str) -> list[int]:
     """The processes of a lease, or of all where it has no name, wherever they were started."""
-    mark, name = f"{MARK}={agent}/".encode(), f" {lease_id}".encode() if lease_id else b""
+    mark, name = (
+        f"{MARK}={os.environ[RUN]} {agent}".encode(),
+        f" {lease_id}".encode() if lease_id else b"",
+    )
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -140,7 +145,7 @@ class Processes:
                 ],
                 env={
                     "PATH": os.environ["PATH"],
-                    MARK: f"{self._agent} {lease_id}",
+                    MARK: f"{os.environ[RUN]} {self._agent} {lease_id}",
                     "GPUS": ",".join(one.uuid for one in service.devices_of(number)),
                     **service.env,
                 },

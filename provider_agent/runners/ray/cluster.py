@@ -28,7 +28,7 @@ from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
-_JOIN_SECONDS = 60.0
+_JOIN_SECONDS = 120.0
 _RAY_SECONDS = 30.0  # for what Ray itself does; to end the process and join again takes as long
 _PAUSE = 15.0  # seconds between two tries to join
 _END_SECONDS = 5.0

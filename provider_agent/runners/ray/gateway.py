@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -29,8 +30,7 @@ LABEL = "teraproof.io/machine"
 Ray is started again.
 """
 
-_ANYWHERE = "?"  # instead of the name of a machine, which cannot be this
-_PROBE_SECONDS = 20
+_PROBE_SECONDS = 45
 _PROBE = """
 import sys
 try:
@@ -74,6 +74,7 @@ class Gateway:
         self._tag = hashlib.sha256(str(terms["agent"]).encode()).hexdigest()[:16]
         self._probe()
         self._ray = cast("_Ray", importlib.import_module("ray"))
+        self._show_token()
         try:
             self._ray.init(
                 address=terms["address"],
@@ -121,6 +122,20 @@ class Gateway:
             raise _Away("Ray is not installed; install teraproof-agent[ray]", settings=True)
         if done.stdout != "closed":
             raise _Away("its head does not answer")
+
+    def _show_token(self) -> None:
+        """Whether Ray's head takes the token: Ray itself would try for half a minute."""
+        client = importlib.import_module("ray._raylet").GcsClient
+        refused = importlib.import_module("ray.exceptions").AuthenticationError
+        try:
+            client(address=str(self._terms["address"])).get_all_node_info(timeout=10)
+        except refused:
+            raise _Away(
+                f"Ray at {self._terms['address']} refuses the token; copy the file of its head",
+                settings=True,
+            ) from None
+        except Exception as error:  # noqa: BLE001  # whatever Ray says
+            raise _Away(_words(error)) from None
 
     def do(self, asked: Mapping[str, Any]) -> Any:
         """Answers one request."""
@@ -215,7 +230,7 @@ class Gateway:
     def _holds(self) -> dict[str, tuple[str, Any]]:
         """Machine and group of each lease for which resources are held."""
         parts = ((*name.split("/", 1), group) for name, group in self._groups_of_mine().items())
-        return {lease: (machine, group) for machine, lease, group in parts if machine != _ANYWHERE}
+        return {lease: (machine, group) for machine, lease, group in parts if machine}
 
     def _hold(
         self, lease: str, resources: Mapping[str, float], machines: list[str], seconds: float
@@ -243,9 +258,9 @@ class Gateway:
         dies, Ray moves it to another one, and the lease is where it was.
         """
         self._sweep()
-        group = self._group(
-            f"{_ANYWHERE}/{lease} {os.urandom(8).hex()}", resources, f"in({','.join(machines)})"
-        )
+        # A name of its own: that of a group that is gone is free some time after it.
+        trial = f"/{lease}/{secrets.token_hex(4)}"
+        group = self._group(trial, resources, f"in({','.join(machines)})")
         try:
             if not self._made(group, seconds):
                 return ""
@@ -278,22 +293,19 @@ class Gateway:
                 return False
             time.sleep(0.02)
 
-    def _release(self, lease: str) -> None:
-        held = self._holds().get(lease)
-        if held is not None:
-            self._drop(held[1])
-
     def _sweep(self) -> None:
-        """Removes what is left of a choice, after an agent has died in it. Only one agent makes
-        such groups, and one at a time.
-        """
+        """Remove what an agent that died in `_choice` has left; one thing is asked at a time."""
         for name, group in self._groups_of_mine().items():
-            if name.split("/", 1)[0] == _ANYWHERE:
+            if name.startswith("/"):
                 self._drop(group)
 
     def _drop(self, group: Mapping[str, Any]) -> None:
-        made = _group_id(group["placement_group_id"])
-        self._remove(self._groups.PlacementGroup(made))
+        self._remove(self._groups.PlacementGroup(_group_id(group["placement_group_id"])))
+
+    def _release(self, lease: str) -> None:
+        for name, group in self._groups_of_mine().items():
+            if name.split("/", 1)[1] == lease:
+                self._drop(group)
 
 
 def _group_id(text: str) -> Any:

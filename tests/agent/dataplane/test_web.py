@@ -35,7 +35,10 @@ class Site:
         conn = h11.Connection(h11.SERVER)
         body = b""
         while True:
-            event = conn.next_event()
+            try:
+                event = conn.next_event()
+            except h11.RemoteProtocolError:
+                return  # a body was cut off: it is not one that was asked
             if event is h11.NEED_DATA:
                 conn.receive_data(link.recv(65_536))
             elif isinstance(event, h11.Request):
