@@ -39,6 +39,8 @@ from teraproof.storage import uris
 from teraproof.storage.reach import Reach
 
 _CHUNK = 1 << 18
+_SIGN_IN_PATIENCE = 15
+"""Seconds that an agent may ask for before it takes a sign-in: its limit is for each address."""
 
 
 class Signer(Protocol):
@@ -131,8 +133,22 @@ class AgentClient:
             # An answer was lost: the first try used the nonce up.
             return self._sign_in_once()
 
+    def _auth(self, step: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A step of a sign-in; where the agent asks for a pause first, after that."""
+        patience = _SIGN_IN_PATIENCE
+        while True:
+            try:
+                return self._http.json("POST", f"/v1/auth/{step}", body, signed=False)
+            except RemoteError as error:
+                asked = error.details.get("retry_after")
+                pause = asked if isinstance(asked, int) else 0
+                if error.code is not Code.RATE_LIMITED or not 0 < pause <= patience:
+                    raise
+                patience -= pause
+                self._http.wait(pause)
+
     def _sign_in_once(self) -> str:
-        asked = self._http.json("POST", "/v1/auth/nonce", signed=False)
+        asked = self._auth("nonce")
         nonce, chain_id = asked.get("nonce"), asked.get("chain_id")
         if not isinstance(nonce, str) or not isinstance(chain_id, int):
             raise self._http.no_agent()
@@ -150,7 +166,7 @@ class AgentClient:
         account = str(self._account.address)
         text = siwe.new_message(self.base_url, account, chain_id, nonce, int(time.time())).text()
         body = {"message": text, "signature": self._sign(text)}
-        answer = self._http.json("POST", "/v1/auth/login", body, signed=False)
+        answer = self._auth("login", body)
         token = answer.get("token")
         if not isinstance(token, str) or not is_token(token):
             raise AuthError(

@@ -83,6 +83,11 @@ class Transport:
         if self._line is not None:
             self._line.cut_off()
 
+    def wait(self, seconds: float) -> None:
+        """A pause that the other side has asked for. LocalError when nobody waits any more."""
+        if self._cut.wait(seconds):
+            raise self.gone("nobody waits for the answer any more")
+
     @contextmanager
     def whole(self) -> Iterator[None]:
         """All that this thread asks for inside is one fetch, with one deadline."""

@@ -278,6 +278,28 @@ def test_agent_gives_no_token__one_line_and_nothing_kept(sessions: Sessions, tok
     assert not sessions.folder.exists()
 
 
+def test_many_sign_ins_of_one_address__wait_as_they_are_asked_to(
+    tmp_path: Path, wallet: Wallet
+) -> None:
+    with serve(Rig(tmp_path, ApiLimits(auth_burst=2, auth_per_minute=60))) as running:
+        for _ in range(4):
+            with AgentClient(running.url, wallet, CHAIN_ID) as client:
+                client.login()
+
+
+def test_many_sign_ins_of_one_address__too_long_a_pause__said_at_once(
+    tmp_path: Path, wallet: Wallet
+) -> None:
+    with serve(Rig(tmp_path, ApiLimits(auth_burst=2, auth_per_minute=1))) as running:
+        with AgentClient(running.url, wallet, CHAIN_ID) as client:
+            client.login()
+        with (
+            AgentClient(running.url, wallet, CHAIN_ID) as client,
+            fails_as(Code.RATE_LIMITED),
+        ):
+            client.login()
+
+
 def test_folder__what_has_ended_long_ago_goes(rig: Rig, wallet: Wallet, sessions: Sessions) -> None:
     sessions.folder.mkdir(parents=True)
     old, new = sessions.folder / "old.json", sessions.folder / "new.json"
