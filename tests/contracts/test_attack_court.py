@@ -19,7 +19,7 @@ from tests.attack.scenes import COURTS, Court
 from tests.attack.search import work
 from tests.contracts import revm
 from tests.contracts.deploy import USD
-from tests.contracts.plant import plant
+from tests.contracts.plant import plant, some
 from tests.contracts.stateful.world import STARTED
 
 SEED = 1
@@ -66,7 +66,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", some(PLANTED))
 def test_search__finds_what_is_planted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

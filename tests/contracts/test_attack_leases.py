@@ -19,7 +19,7 @@ from tests.attack.lease_scenes import BPS, LEASES, Tenement, net
 from tests.attack.leasehold import PROVIDER, PUPPET, TENANT, build, leasehold
 from tests.attack.search import work
 from tests.contracts.deploy import TPF
-from tests.contracts.plant import plant
+from tests.contracts.plant import plant, some
 from tests.contracts.stateful.lease_world import lease_world
 from tests.contracts.stateful.world import OPERATORS, PAYOUTS
 
@@ -89,7 +89,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", some(PLANTED))
 def test_search__finds_what_is_planted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
