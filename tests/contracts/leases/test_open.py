@@ -29,6 +29,12 @@ def test_open__escrows_the_deposit_and_names_the_terms(
     assert list(leases.states([terms.lease_id(), bytes(32)])) == [LeaseStatus.OPEN, 0]
 
 
+def test_states__no_more_than_64_in_one_reading(leases: Contract) -> None:
+    assert list(leases.states([bytes(32)] * 64)) == [0] * 64
+    with boa.reverts():
+        leases.states([bytes(32)] * 65)
+
+
 def test_open__from_credit(suite: Suite, leases: Contract, tenant: str) -> None:
     fund(suite, tenant, ORDER.deposit + 7)
     leases.deposit(ORDER.deposit + 7, sender=tenant)

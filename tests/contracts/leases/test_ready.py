@@ -6,18 +6,20 @@ from __future__ import annotations
 import boa
 import pytest
 
-from teraproof.protocol.lease_terms import Ending, LeaseStatus, LeaseTerms
+from teraproof.protocol.lease_terms import Ending, LeaseMarks, LeaseStatus, LeaseTerms
 from tests.contracts.actions import Provider, event, go_to, now, pass_time
 from tests.contracts.deploy import TPF, Contract, Parameters, Suite
 from tests.contracts.lease_actions import (
     ORDER,
     RATE,
     TERM,
+    active,
     assigned,
     by_operator,
     call,
     heartbeat,
     live_for,
+    marks,
     net,
     open_lease,
     order,
@@ -240,3 +242,16 @@ def test_grace__the_smallest_deposit_is_not_dry_in_it(
     leases.close(terms.abi_tuple(), sender=stranger)
     assert event(leases, "Closed")["reason"] == Ending.DRY
     assert leases.credit_of(provider.payout) == net(RATE, p.grace + 1, p)
+
+
+def test_second_word__announced_by_the_first_where_there_is_one_and_only_there(
+    suite: Suite, leases: Contract, tenant: str, provider: Provider, stranger: str
+) -> None:
+    running = active(suite, tenant, provider)
+    live_for(suite, provider, 600)
+    call(suite, "settle", running, stranger)
+    assert not state(leases, running).marked
+    assert marks(leases, running) == LeaseMarks(0, 0, 0)
+    by_operator(suite, provider, "suspend", running)
+    assert state(leases, running).marked
+    assert marks(leases, running) == LeaseMarks(0, now(), 0)
