@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.courts.rules import MONEY, SHIPPED
 from teraproof.protocol.messages import Attestation, Domain, OperatorConsent, sign
+from tests.attack.wealth import Purse, Wealth
 from tests.contracts.codec import word
 from tests.contracts.deploy import (
     DAY,
@@ -26,7 +27,7 @@ from tests.contracts.deploy import (
     deployed_by,
 )
 from tests.contracts.revm import Revm
-from tests.contracts.stateful.lens import Lens, first_words, words
+from tests.contracts.stateful.lens import Lens
 from tests.contracts.stateful.machine import FAR
 from tests.contracts.stateful.trial import CAPABILITY
 from tests.contracts.stateful.world import PARAMETERS, STARTED, UNLIMITED
@@ -60,8 +61,6 @@ SIZES = replace(
     appeal_time=round(MONEY.appeal_hours * HOUR),
     close_time=2 * DAY,
 )
-# TPF wei that a unit of the payment token counts for.
-WORTH = TPF // USD
 FORTUNE = 10**6
 # Seats of each juror from the start; the last two have none.
 SEATS = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 6, 10, 0, 0)
@@ -80,38 +79,15 @@ SPARE = account_of("spare operator")
 
 
 @dataclass(frozen=True)
-class Wealth:
-    """What everybody owns, and what the contracts hold for them."""
-
-    usd: dict[str, int]
-    tpf: dict[str, int]
-    fees: int
-    jobs: int
-    """Payment token of Jobs."""
-    owed: int
-    """Credits of Jobs."""
-    staking: int
-    """TPF of Staking."""
-    pools: int
-    """What Staking owes."""
-    supply: int
-
-    def of(self, *people: str) -> int:
-        """TPF wei, the payment token at its worth."""
-        return sum(self.usd[who] * WORTH + self.tpf[who] for who in people)
-
-
-@dataclass(frozen=True)
 class Courthouse:
     """The suite, its people, and what signs for them."""
 
     p: Parameters
     chain: Revm
     suite: Suite
-    lens: Lens
     consent: tuple[int, int, bytes]
     """Of the spare operator to the provider."""
-    records: bytes
+    purse: Purse
 
     def send(self, target: str, args: Sequence[Any], sender: str) -> str | None:
         """A call that may be refused: why it was."""
@@ -127,41 +103,7 @@ class Courthouse:
         return sign(domain, message, OPERATOR[signer])
 
     def wealth(self) -> Wealth:
-        answer = self.lens.look(self.records)
-        first = first_words(answer)
-        usd, tpf, owed, pools = {}, {}, 0, 0
-        for n, who in enumerate(PEOPLE):
-            usd[who] = first[4 * n] + first[4 * n + 1]
-            tpf[who] = first[4 * n + 2] + first[4 * n + 3]
-            owed += first[4 * n + 1]
-            pools += first[4 * n + 3]
-        at = 4 * len(PEOPLE)
-        for n, who in enumerate(STAKERS, at):
-            active, _, _, _, unbonding = words(answer, n, 5)
-            tpf[who] += active + unbonding
-            pools += active + unbonding
-        fees, jobs, staking, supply = first[at + len(STAKERS) :]
-        return Wealth(usd, tpf, fees, jobs, owed, staking, pools, supply)
-
-
-def records(lens: Lens, addresses: dict[str, str]) -> bytes:
-    """The views behind `Courthouse.wealth`."""
-    found = []
-    for who in PEOPLE:
-        found += [
-            lens.record("payment", "balanceOf", who),
-            lens.record("jobs", "credit_of", who),
-            lens.record("token", "balanceOf", who),
-            lens.record("staking", "credit_of", who),
-        ]
-    found += [lens.record("staking", "pool", who) for who in STAKERS]
-    found += [
-        lens.record("jobs", "accrued_fees"),
-        lens.record("payment", "balanceOf", addresses["jobs"]),
-        lens.record("token", "balanceOf", addresses["staking"]),
-        lens.record("token", "totalSupply"),
-    ]
-    return b"".join(found)
+        return self.purse.look()
 
 
 @cache
@@ -195,7 +137,8 @@ def build(chain: Revm) -> Courthouse:
     chain.now = (chain.now // SIZES.period + 1) * SIZES.period
     signed = sign(staking, OperatorConsent(PROVIDER, SPARE.address, 0, FAR), SPARE)
     lens = Lens(chain)
-    return Courthouse(SIZES, chain, suite, lens, (0, FAR, signed), records(lens, chain.addresses))
+    purse = Purse(lens, chain.addresses, "jobs", PEOPLE, STAKERS)
+    return Courthouse(SIZES, chain, suite, (0, FAR, signed), purse)
 
 
 def word_of(text: str, number: int) -> bytes:

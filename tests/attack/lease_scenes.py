@@ -20,12 +20,11 @@ from tests.attack.leasehold import (
     RATE,
     RIVAL,
     TENANT,
-    WORTH,
     Leasehold,
-    Wealth,
     leasehold,
 )
 from tests.attack.play import BrokenPromise
+from tests.attack.wealth import WORTH, Wealth
 from tests.contracts.stateful.world import PAYOUTS
 
 # Sides that are hostile, with a puppet of theirs.

@@ -16,10 +16,11 @@ from eth_utils.crypto import keccak
 
 from teraproof.protocol.lease_terms import LeaseOrder, LeaseTerms
 from teraproof.protocol.terms import ZERO_WORD
-from tests.contracts.deploy import TPF, USD, Parameters
+from tests.attack.wealth import Purse, Wealth
+from tests.contracts.deploy import TPF, Parameters
 from tests.contracts.revm import Revm
 from tests.contracts.stateful.lease_world import LeaseWorld, lease_world
-from tests.contracts.stateful.lens import Lens, first_words, words
+from tests.contracts.stateful.lens import Lens
 from tests.contracts.stateful.world import OWNERS, PAYOUTS, STRANGER, TENANTS
 
 PROVIDER, RIVAL = OWNERS[:2]
@@ -29,28 +30,8 @@ PUPPET = STRANGER
 STAKERS = (PROVIDER, RIVAL)
 PEOPLE = (*STAKERS, *PAYOUTS, TENANT, BYSTANDER, PUPPET)
 SPEC = bytes(keccak(text="a lease specification"))
-# TPF wei that a unit of the payment token counts for.
-WORTH = TPF // USD
 # Of the bystander's lease: units per second, and the seconds that its deposit pays for.
 RATE, LONG = 7, 100_000
-
-
-@dataclass(frozen=True)
-class Wealth:
-    """What everybody owns, and what the contracts hold for them."""
-
-    usd: dict[str, int]
-    tpf: dict[str, int]
-    fees: int
-    held: int
-    """Payment token of Leases."""
-    owed: int
-    """Credits of Leases."""
-    staking: int
-    """TPF of Staking."""
-    pools: int
-    """What Staking owes."""
-    supply: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +39,7 @@ class Leasehold:
     """The suite, and the bystander's running lease with each provider."""
 
     world: LeaseWorld
-    lens: Lens
-    records: bytes
+    purse: Purse
     beside: dict[str, LeaseTerms]
     """Provider -> the bystander's lease."""
 
@@ -81,41 +61,7 @@ class Leasehold:
         return self.chain.view(contract, name, *args)
 
     def wealth(self) -> Wealth:
-        answer = self.lens.look(self.records)
-        first = first_words(answer)
-        usd, tpf, owed, pools = {}, {}, 0, 0
-        for n, who in enumerate(PEOPLE):
-            usd[who] = first[4 * n] + first[4 * n + 1]
-            tpf[who] = first[4 * n + 2] + first[4 * n + 3]
-            owed += first[4 * n + 1]
-            pools += first[4 * n + 3]
-        at = 4 * len(PEOPLE)
-        for n, who in enumerate(STAKERS, at):
-            active, _, _, _, unbonding = words(answer, n, 5)
-            tpf[who] += active + unbonding
-            pools += active + unbonding
-        fees, held, staking, supply = first[at + len(STAKERS) :]
-        return Wealth(usd, tpf, fees, held, owed, staking, pools, supply)
-
-
-def records(lens: Lens, addresses: dict[str, str]) -> bytes:
-    """The views behind `Leasehold.wealth`."""
-    found = []
-    for who in PEOPLE:
-        found += [
-            lens.record("payment", "balanceOf", who),
-            lens.record("leases", "credit_of", who),
-            lens.record("token", "balanceOf", who),
-            lens.record("staking", "credit_of", who),
-        ]
-    found += [lens.record("staking", "pool", who) for who in STAKERS]
-    found += [
-        lens.record("leases", "accrued_fees"),
-        lens.record("payment", "balanceOf", addresses["leases"]),
-        lens.record("token", "balanceOf", addresses["staking"]),
-        lens.record("token", "totalSupply"),
-    ]
-    return b"".join(found)
+        return self.purse.look()
 
 
 def order_of(rates: tuple[int, int], seconds: int, *, nonce: int, **kinds: int) -> LeaseOrder:
@@ -165,4 +111,5 @@ def build(world: LeaseWorld) -> Leasehold:
             assert done.reason is None, done.reason
         beside[owner] = terms
     lens = Lens(chain)
-    return Leasehold(world, lens, records(lens, chain.addresses), beside)
+    purse = Purse(lens, chain.addresses, "leases", PEOPLE, STAKERS)
+    return Leasehold(world, purse, beside)

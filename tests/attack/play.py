@@ -23,10 +23,10 @@ from tests.attack.courthouse import (
     PROVIDER,
     PUPPET,
     TENANT,
-    WORTH,
     Courthouse,
     word_of,
 )
+from tests.attack.wealth import WORTH
 from tests.contracts import headers
 from tests.contracts.codec import address_word, word
 from tests.contracts.deploy import USD

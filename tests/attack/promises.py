@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from teraproof.protocol.terms import Status
-from tests.attack.courthouse import JUROR, PROVIDER, PUPPET, TENANT, Wealth
+from tests.attack.courthouse import JUROR, PROVIDER, PUPPET, TENANT
 from tests.attack.play import FOR_TENANT, BrokenPromise, Jury, Play
+from tests.attack.wealth import Wealth
 from tests.contracts.stateful.trial import WITHHELD
 
 
@@ -68,8 +69,8 @@ def check(play: Play, before: Wealth, after: Wealth) -> None:
 
 
 def conserved(play: Play, before: Wealth, after: Wealth) -> None:
-    if after.jobs != after.owed + after.fees:
-        raise BrokenPromise(f"Jobs holds {after.jobs} and owes {after.owed + after.fees}")
+    if after.held != after.owed + after.fees:
+        raise BrokenPromise(f"Jobs holds {after.held} and owes {after.owed + after.fees}")
     if after.staking != after.pools:
         raise BrokenPromise(f"Staking holds {after.staking} and owes {after.pools}")
     if sum(before.usd.values()) + before.fees != sum(after.usd.values()) + after.fees:

@@ -13,18 +13,10 @@ from collections.abc import Sequence
 from benchmarks.courts.rules import WORLD
 from tests.attack import promises
 from tests.attack.court_moves import CourtMove
-from tests.attack.courthouse import (
-    JUROR,
-    PROVIDER,
-    PUPPET,
-    TENANT,
-    WORTH,
-    Courthouse,
-    Wealth,
-    courthouse,
-)
+from tests.attack.courthouse import JUROR, PROVIDER, PUPPET, TENANT, Courthouse, courthouse
 from tests.attack.judged import ROUNDING, Judged
 from tests.attack.play import BrokenPromise, Play
+from tests.attack.wealth import WORTH, Wealth
 
 # Parties that are hostile, with some of the jurors.
 COURTS: dict[str, tuple[str, ...]] = {
