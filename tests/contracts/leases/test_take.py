@@ -276,6 +276,31 @@ def test_hire__nothing_is_cut_off(
         leases.hire(quote.abi_tuple(), signature, deposit, sender=tenant)
 
 
+def test_hire__at_the_greatest_rate_and_deposit(
+    suite: Suite, tenant: str, provider: Provider
+) -> None:
+    """What fills its bits of an order is still itself."""
+    terms = hire(suite, tenant, provider, quote_of(provider, rate=2**80 - 1), deposit=2**96 - 1)
+    assert (terms.order.start_rate, terms.order.max_rate) == (2**80 - 1, 2**80 - 1)
+    assert state(suite.leases, terms).deposited == terms.order.deposit == 2**96 - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"collateral": 2**88 - 1}, "staking: above the owner's limit per order"),
+        ({"ready_within": 2**32 - 1}, "leases: term too long"),
+        ({"term": 2**32 - 1}, "leases: term too long"),
+        ({"notice": 2**32 - 1}, "leases: notice above the term"),
+    ],
+)
+def test_hire__what_an_order_has_room_for_is_refused_for_what_it_asks(
+    suite: Suite, tenant: str, provider: Provider, changes: dict[str, Any], reason: str
+) -> None:
+    with boa.reverts(reason):
+        hire(suite, tenant, provider, quote_of(provider, **changes))
+
+
 def test_hire__in_a_pause(suite: Suite, leases: Contract, tenant: str, provider: Provider) -> None:
     leases.pause(DAY, sender=suite.guardian)
     with boa.reverts("guardian: orders are paused"):
