@@ -45,6 +45,7 @@ from tests.mutation.worker import (
     Run,
     preload,
     start,
+    test_files,
 )
 
 REPORT = ROOT / "docs" / "mutation.md"
@@ -57,7 +58,7 @@ HEADER = (
     " that move money, or on which money depends. It runs against it the stateful machine with"
     " fixed seeds, then every test that runs the function with the bug, the cheapest file first."
     " What a test runs was recorded on the unchanged sources, where all tests pass. A mutant is"
-    " killed when a test fails, and is not tried again while its file stays as it is. Those"
+    " killed when a test fails, and is not tried again while its function stays as it is. Those"
     " that are explained below count as survivors without being tried (`--explained` tries them)."
     " Logs,"
     " constructors and external views are not mutated. Mutants that do not compile do not count. A"
@@ -100,17 +101,17 @@ def known_survivors(mutants: Sequence[Mutant]) -> Reasons:
     return reasons
 
 
-def recorded(compiled: dict[str, object]) -> Reach:
+def recorded(compiled: dict[str, object], tests: Sequence[str]) -> Reach:
     """What the tests reach, from the last run if nothing has changed since.
 
     The tests must pass on the real contracts, or every mutant would look killed.
     """
-    kept = RECORDS / f"reach-{of_everything()}.json"
+    kept = RECORDS / f"reach-{of_everything(tests)}.json"
     if kept.is_file():
         return Reach.load(kept)
     console = Console(stderr=True)
-    with console.status("all tests on the unchanged contracts (about 5 minutes)"):
-        run = start(None, (), compiled)
+    with console.status("the tests on the unchanged contracts (all of them: about 5 minutes)"):
+        run = start(None, test_files(tests), compiled)
         try:
             while (verdict := run.poll(float("inf"))) is None:
                 time.sleep(0.1)
@@ -137,7 +138,7 @@ def run_all(
     """Work through the mutants, `options.workers` at a time."""
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     running: list[Run] = []
-    known = Verdicts(lasting=(KILLED, INVALID))
+    known = Verdicts(lasting=(KILLED, INVALID), tests=options.tests)
     if not options.explained:
         # They cost all tests each, and count as survivors.
         explained = [m for m in known.missing(mutants) if m.key in reasons]
@@ -281,12 +282,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--explained", action="store_true", help=f"try those that {KNOWN.name} explains, too"
     )
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="only tests whose path below tests/contracts begins so: what they kill is killed",
+    )
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--only", metavar="TEXT", help="mutants whose description has TEXT")
     options = parser.parse_args(argv)
     if options.sample is not None and options.sample < 1:
         parser.error("--sample: give a number from 1 up")
+    try:
+        test_files(options.tests)
+    except ValueError as error:
+        parser.error(f"--tests: {error}")
     return options
 
 
@@ -311,7 +323,7 @@ def main(argv: Sequence[str]) -> int:
                 print(describe(mutant))
         elif chosen:
             compiled = compiled or preload()
-            reach = reach or recorded(compiled)
+            reach = reach or recorded(compiled, options.tests)
             good &= run_part(part, mutants, chosen, reach, compiled, reasons, options, tested)
     return 0 if good else 1
 

@@ -1,63 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of mutants from runs before, so that a run that was stopped goes on.
 
-A mutant that was killed stays killed while its own file stays as it is: a full run takes hours, and
-a change elsewhere does not make a test that noticed the bug blind. One that survived is tried again
-as soon as any contract or test has changed.
+A mutant is known by what its function says to the compiler with the bug in it: comments, docstrings
+and layout may change. One that was killed stays killed while that stays as it is: a full run takes
+hours, and a change elsewhere does not make a test that noticed the bug blind. One that survived is
+tried again as soon as any contract or test says something else.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable
+from hashlib import sha256
 from pathlib import Path
 
 from tests.mutation.mutants import CONTRACTS, ROOT, Mutant
+from tests.mutation.words import Words, words_of
 
 RECORDS = ROOT / ".build" / "mutation"
+VERDICTS = "verdicts-by-code.jsonl"
 
 
 def fingerprint(*folders: Path) -> str:
-    """Changes with any source in the folders."""
-    text = hashlib.sha256()
+    """Changes with what any source in the folders says."""
+    text = sha256()
     for folder in folders:
         for path in sorted([*folder.rglob("*.vy*"), *folder.rglob("*.py")]):
-            text.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+            said = words_of(path.read_text()).digest()
+            text.update(f"{path.relative_to(ROOT)} {said}\n".encode())
     return text.hexdigest()[:16]
 
 
-def of_everything() -> str:
-    """Of the contracts and their tests."""
-    return fingerprint(CONTRACTS, ROOT / "tests" / "contracts")
+def of_everything(tests: Collection[str] = ()) -> str:
+    """Of the contracts and their tests; `tests` are those that were chosen, none: all."""
+    chosen = sha256(" ".join(sorted(tests)).encode()).hexdigest()[:8]
+    found = fingerprint(CONTRACTS, ROOT / "tests" / "contracts")
+    return f"{found}-{chosen}" if tests else found
 
 
 class Verdicts:
-    """A file with one line a verdict: mutant, verdict, its file's text, and all sources."""
+    """A file with one line a verdict: file, the code with the bug, verdict, and all sources."""
 
-    def __init__(self, lasting: Collection[str], folder: Path = RECORDS) -> None:
-        self._lasting = lasting
-        self._now = of_everything()
-        self._path = folder / "verdicts.jsonl"
-        self._texts: dict[str, str] = {}
-        self._known: dict[str, str] = {}
+    def __init__(
+        self, lasting: Collection[str], folder: Path = RECORDS, tests: Collection[str] = ()
+    ) -> None:
+        self._now = of_everything(tests)
+        self._path = folder / VERDICTS
+        self._words: dict[str, Words] = {}
+        self._known: dict[tuple[str, str], str] = {}
         for line in self._path.read_text().splitlines() if self._path.is_file() else ():
-            name, verdict, text, everything = json.loads(line)
-            file = name.split(":")[0]
-            if everything == self._now or (verdict in lasting and text == self._text(file)):
-                self._known[name] = verdict
+            file, code, verdict, everything = json.loads(line)
+            if everything == self._now or verdict in lasting:
+                self._known[file, code] = verdict
 
-    @staticmethod
-    def _name(mutant: Mutant) -> str:
-        return f"{mutant.file}:{mutant.start}:{mutant.end}:{mutant.after}"
-
-    def _text(self, file: str) -> str:
-        """A short digest of a contract's source; empty if it is gone."""
-        if file not in self._texts:
-            path = CONTRACTS / file
-            text = path.read_bytes() if path.is_file() else None
-            self._texts[file] = "" if text is None else hashlib.sha256(text).hexdigest()[:16]
-        return self._texts[file]
+    def _name(self, mutant: Mutant) -> tuple[str, str]:
+        if mutant.file not in self._words:
+            self._words[mutant.file] = words_of((CONTRACTS / mutant.file).read_text())
+        words = self._words[mutant.file]
+        return mutant.file, words.digest_with(mutant.start, mutant.end, mutant.after)
 
     def get(self, mutant: Mutant) -> str | None:
         """The verdict, or None if the mutant must be tried."""
@@ -67,8 +67,8 @@ class Verdicts:
         return [mutant for mutant in mutants if self.get(mutant) is None]
 
     def put(self, mutant: Mutant, verdict: str) -> None:
-        self._known[self._name(mutant)] = verdict
+        name = self._name(mutant)
+        self._known[name] = verdict
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        row = [self._name(mutant), verdict, self._text(mutant.file), self._now]
         with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps([*name, verdict, self._now]) + "\n")

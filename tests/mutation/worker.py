@@ -93,6 +93,19 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def test_files(names: Sequence[str] = ()) -> list[str]:
+    """The files of tests that may meet a mutant; with names those whose path below TESTS begins so.
+
+    Raises ValueError for a name that fits none.
+    """
+    files = [path for path in sorted(TESTS.rglob("test_*.py")) if path.name not in UNRELATED]
+    paths = {path.relative_to(TESTS).as_posix(): str(path) for path in files}
+    for name in names:
+        if not any(path.startswith(name) for path in paths):
+            raise ValueError(f"no file of tests begins with {name}")
+    return [file for path, file in paths.items() if not names or path.startswith(tuple(names))]
+
+
 def preload() -> dict[str, Any]:
     """Compile the unchanged contracts once; forked workers inherit them."""
     # A tenth of a compiler run, and the same answer for the same signatures.
@@ -126,7 +139,7 @@ def start(
     first: Sequence[str] = (),
     seconds: int = 0,
 ) -> Run:
-    """Fork a worker that runs `tests` on a mutant; without one it records what all tests reach.
+    """Fork a worker that runs `tests` on a mutant; without one it records what they reach.
 
     `seconds` of CPU time are all that it gets; 0 means without limit.
     """
@@ -206,8 +219,7 @@ def _work(
         files = list(dict.fromkeys(test.split("::")[0] for test in tests))
         return int(pytest.main(["-x", *options, *files], plugins=[Only(tests, first)]))
     recorder = Recorder(CONTRACTS, contracts)
-    files = [str(p) for p in sorted(TESTS.rglob("test_*.py")) if p.name not in UNRELATED]
-    code = int(pytest.main([*options, *files], plugins=[recorder]))
+    code = int(pytest.main([*options, *tests], plugins=[recorder]))
     recorder.reach.save(directory / RECORD)
     return code
 

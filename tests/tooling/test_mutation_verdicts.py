@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,24 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.verdicts import Verdicts
 
 LASTING = ("killed", "invalid")
-FILES = {"Jobs.vy": "x: uint256\n", "deals/escrow.vy": "y: uint256\n"}
+CONTRACT = """# pragma version 0.4.3
+FEE: constant(uint256) = 2
+
+
+@external
+def pay(amount: uint256):
+    \"\"\"
+    @notice Pays.
+    \"\"\"
+    # All of it.
+    self.paid += amount
+
+
+@external
+def rest():
+    assert self.paid == 0
+"""
+FILES = {"Jobs.vy": CONTRACT, "deals/escrow.vy": "y: uint256\n"}
 
 
 @pytest.fixture
@@ -21,55 +39,110 @@ def contracts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "contracts" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    monkeypatch.setattr(verdicts, "ROOT", tmp_path)
     monkeypatch.setattr(verdicts, "CONTRACTS", tmp_path / "contracts")
-    monkeypatch.setattr(verdicts, "of_everything", lambda: everything(tmp_path))
     return tmp_path / "contracts"
 
 
-def everything(folder: Path) -> str:
-    return "".join(path.read_text() for path in sorted(folder.rglob("*.vy")))
+def mutant(contracts: Path, before: str = "self.paid += amount", after: str = "pass") -> Mutant:
+    """Wherever `before` stands today."""
+    source = (contracts / "Jobs.vy").read_text()
+    start = source.index(before)
+    end = start + len(before)
+    return Mutant("Jobs.vy", "f", "dropped call", start, end, 1, before, after, beside=before)
 
 
-def mutant(file: str, after: str = "pass") -> Mutant:
-    return Mutant(file, "f", "dropped call", 0, 1, 1, "x", after, beside="x")
-
-
-def again(contracts: Path) -> Verdicts:
+def again(contracts: Path, *tests: str) -> Verdicts:
     """As the next run reads them."""
-    return Verdicts(LASTING, contracts.parent / "kept")
+    return Verdicts(LASTING, contracts.parent / "kept", tests)
 
 
 def tried(contracts: Path, verdict: str) -> None:
-    again(contracts).put(mutant("Jobs.vy"), verdict)
+    again(contracts).put(mutant(contracts), verdict)
+
+
+def change(contracts: Path, before: str, after: str) -> None:
+    path = contracts / "Jobs.vy"
+    assert path.read_text().count(before) == 1
+    path.write_text(path.read_text().replace(before, after))
 
 
 @pytest.mark.parametrize("verdict", ["killed", "invalid", "survived", "timeout"])
 def test_unchanged__nothing_is_tried_again(contracts: Path, verdict: str) -> None:
     tried(contracts, verdict)
-    assert again(contracts).get(mutant("Jobs.vy")) == verdict
-    assert again(contracts).missing([mutant("Jobs.vy"), mutant("Jobs.vy", "0")]) == [
-        mutant("Jobs.vy", "0")
-    ]
+    known, other = mutant(contracts), mutant(contracts, after="self.paid -= amount")
+    assert again(contracts).get(known) == verdict
+    assert again(contracts).missing([known, other]) == [other]
+
+
+@pytest.mark.parametrize("verdict", ["killed", "survived"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("    # All of it.\n", ""),
+        ("@notice Pays.", "@notice Pays\n    what is due."),
+        ("@external\ndef pay", "# It pays.\n\n@external\ndef pay"),
+        ("def pay(amount: uint256):", "def pay(\n    amount: uint256\n):"),
+        ("= 2\n", "= 2  # in 1,000\n"),
+    ],
+)
+def test_a_comment_or_the_layout_changes__nothing_is_tried_again(
+    contracts: Path, before: str, after: str, verdict: str
+) -> None:
+    tried(contracts, verdict)
+    change(contracts, before, after)
+    assert again(contracts).get(mutant(contracts)) == verdict
 
 
 @pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("deals/escrow.vy", "uint256", "uint128"),
+        ("Jobs.vy", "assert self.paid == 0", "assert self.paid == 1"),
+        ("Jobs.vy", "constant(uint256) = 2", "constant(uint256) = 3"),
+        ("Jobs.vy", "version 0.4.3", "version 0.4.4"),
+    ],
+)
+@pytest.mark.parametrize(
     ("verdict", "kept"), [("killed", True), ("invalid", True), ("survived", False)]
 )
-def test_another_file_changes__only_who_lived_is_tried_again(
-    contracts: Path, verdict: str, kept: bool
+def test_something_else_changes__only_who_lived_is_tried_again(
+    contracts: Path, file: str, before: str, after: str, verdict: str, kept: bool
 ) -> None:
     tried(contracts, verdict)
-    (contracts / "deals" / "escrow.vy").write_text("z: uint256\n")
-    assert (again(contracts).get(mutant("Jobs.vy")) == verdict) is kept
+    path = contracts / file
+    path.write_text(path.read_text().replace(before, after))
+    assert (again(contracts).get(mutant(contracts)) == verdict) is kept
 
 
-def test_its_own_file_changes__all_are_tried_again(contracts: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("    self.paid += amount", "    self.paid += amount\n    self.paid += 1"),
+        ("pay(amount: uint256)", "pay(amount: uint128)"),
+        ("@external\ndef pay", "@nonreentrant\n@external\ndef pay"),
+    ],
+)
+def test_its_own_function_changes__all_are_tried_again(
+    contracts: Path, before: str, after: str
+) -> None:
     tried(contracts, "killed")
-    (contracts / "Jobs.vy").write_text("x: uint128\n")
-    assert again(contracts).get(mutant("Jobs.vy")) is None
+    change(contracts, before, after)
+    assert again(contracts).get(mutant(contracts)) is None
 
 
-def test_its_file_is_gone__no_verdict(contracts: Path) -> None:
-    tried(contracts, "killed")
-    (contracts / "Jobs.vy").unlink()
-    assert again(contracts).get(mutant("Jobs.vy")) is None
+def test_the_same_words_twice__are_two_mutants(contracts: Path) -> None:
+    change(contracts, "    self.paid += amount", "    self.paid += amount\n    self.paid += amount")
+    first = mutant(contracts)
+    again(contracts).put(first, "killed")
+    second = replace(first, start=first.end + 5, end=first.end + 5 + len(first.before))
+    assert again(contracts).missing([first, second]) == [second]
+
+
+def test_some_tests_alone__who_lives_is_tried_again_with_all(contracts: Path) -> None:
+    known = mutant(contracts)
+    again(contracts, "leases/").put(known, "survived")
+    assert again(contracts, "leases/").get(known) == "survived"
+    assert again(contracts).get(known) is None
+    again(contracts, "leases/").put(known, "killed")
+    assert again(contracts).get(known) == "killed"
