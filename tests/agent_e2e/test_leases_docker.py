@@ -88,3 +88,27 @@ def test_lease__real_containers__paid_while_they_run_and_gone_afterwards(
     row = agent.row()
     assert row is not None and row.outcome is LeaseOutcome.BY_TENANT
     assert agent.locked() == 0
+
+
+def test_engine_hangs__rent_stops_and_the_same_container_goes_on(
+    yard: Yard, agent: LeaseRig
+) -> None:
+    wanted = spec(service(image=yard.image, command=("/bin/sh", "-c", WAITS)))
+    agent.hire(agent.quote(wanted))
+    soon(agent, lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    name, made = agent.name, yard.inspect(agent.name, "web")["Id"]
+    yard.daemon.hang()
+    try:
+        soon(agent, lambda: agent.marks().suspended_at > 0, "suspension")
+        due, beats = agent.seconds(), agent.sent("heartbeat")
+        for _ in range(5):
+            agent.anvil.step(60)
+            agent.cycle()
+        assert agent.seconds() == due
+        assert agent.sent("heartbeat") - beats <= 5  # it is heard of, so that nobody closes it
+    finally:
+        yard.daemon.go_on()
+    soon(agent, lambda: agent.marks().suspended_at == 0, "resumption")
+    assert yard.inspect(name, "web")["Id"] == made
+    agent.call(agent.tenant, "close")
+    soon(agent, lambda: name not in yard.runner.list(), "removal")

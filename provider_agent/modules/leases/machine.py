@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lease runner, asked apart from the loop: an engine that hangs holds nothing else up.
 
-In each cycle the runner hears what should be there, and says how it is. What it has not said for
-a while counts as down. A lease that the runner has and nobody has judged yet stays: only one that
-has ended for certain is removed.
+In each cycle the runner hears what should be there, and says how it is. Of what it does not speak
+of in time nothing is known, and that counts as down from its last word on: see `patience`. A lease
+that the runner has and nobody has judged yet stays: only one that has ended for certain is removed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,24 @@ from teraproof.protocol.errors import Code
 log = logging.getLogger(__name__)
 
 _PATIENCE = 0.1  # seconds that a cycle waits for the runner
-_STALE = 90.0  # seconds after which what the runner has said is no longer known
+_LOOK = 10.0  # seconds that a runner with a hundred leases may take for its answer
+_LONGEST = 30.0  # seconds after which what the runner has said is no longer known, at most
 _SILENT = 30.0  # seconds for which a runner that has never spoken of a lease is waited for
 _PAUSE, _MOST_PAUSE = 10.0, 300.0  # seconds before a lease is prepared again
 _THREADS = 4
 
 Make = Callable[[], Lease]
 Logins = Mapping[str, Credentials]
+
+
+def patience(poll_seconds: float, down_seconds: float) -> float:
+    """Seconds for which the last word of a runner is good, between two cycles and a look at least.
+
+    A lease may be down for `down_seconds` before its rent stops, and one of which nothing is known
+    is no better: an engine that hangs is paid for no longer than a container that is dead. Where
+    the owner waits longer, heartbeats do not.
+    """
+    return max(2 * poll_seconds + _LOOK, min(down_seconds, _LONGEST))
 
 
 @dataclass(frozen=True)
@@ -58,10 +69,17 @@ class Looked:
 
 
 class Machine:
-    """See the module. Used by the loop's thread; `states` by any."""
+    """See the module. Used by the loop's thread; `states` by any. `good_for` is how many seconds
+    what the runner has said is good.
+    """
 
-    def __init__(self, runner: LeaseRunner, clock: Callable[[], float] = time.monotonic) -> None:
-        self.runner, self._clock = runner, clock
+    def __init__(
+        self,
+        runner: LeaseRunner,
+        good_for: float = _LONGEST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.runner, self._good_for, self._clock = runner, good_for, clock
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="leases")
         self._workers = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
         self._keeping: Future[Looked] | None = None
@@ -147,7 +165,7 @@ class Machine:
                 log.warning("leases: %s", said)
             self.trouble = said
             for name in self._told:
-                self._see(name, up=False)
+                self._lose_sight(name)
             return
         self._keeping = None
         if self.trouble is not None:
@@ -166,6 +184,12 @@ class Machine:
         known = self._since.get(name)
         if known is None or known[0] is not up:
             self._since[name] = (up, self._clock())
+
+    def _lose_sight(self, name: str) -> None:
+        """Nothing is known of a lease: whatever has become of it, it was well at the last look."""
+        known = self._since.get(name)
+        if known is None or known[0]:
+            self._since[name] = (False, self._looked_at or self._clock())
 
     def _forget(self, name: str) -> None:
         self._since.pop(name, None)
@@ -203,7 +227,7 @@ class Machine:
     @property
     def is_fresh(self) -> bool:
         """Whether the runner has spoken lately."""
-        return self._looked_at is not None and self._clock() - self._looked_at < _STALE
+        return self._looked_at is not None and self._clock() - self._looked_at < self._good_for
 
     def held(self) -> set[str]:
         """The UUIDs of all GPUs that something on this machine was made with. Any thread."""

@@ -26,7 +26,7 @@ from provider_agent.modules.leases.checks import LeaseChecks
 from provider_agent.modules.leases.duty import EVENTS, LeasesDuty
 from provider_agent.modules.leases.heartbeat import Heart
 from provider_agent.modules.leases.images import ImageDesk
-from provider_agent.modules.leases.machine import Machine
+from provider_agent.modules.leases.machine import Machine, patience
 from provider_agent.modules.leases.metrics import LeaseMetrics
 from provider_agent.modules.leases.plane import FOLDER as PLANE_FOLDER
 from provider_agent.modules.leases.plane import Endpoints, Holders, plane_settings
@@ -86,7 +86,8 @@ class LeasesModule(Module):
         store.set_meta(PAY_SYMBOL, pay.symbol)
         records, operator = self._records, context.key.address
         runner = engine.make_lease_runner(settings, operator)
-        self._machine = machine = Machine(runner)
+        good_for = patience(chain.poll_seconds, wanted.down_seconds)
+        self._machine = machine = Machine(runner, good_for)
         self._images = images = ImageDesk(
             runner,
             context.capacity,

@@ -71,7 +71,8 @@ class LeasesSettings(Section):
     ready_seconds: int = Field(default=600, ge=30, lt=2**32)
     """Time from the hire until a lease has to be ready. Who is not loses the collateral."""
     down_seconds: float = Field(default=30.0, ge=0)
-    """How long a container may be down before the lease is suspended, and no rent runs."""
+    """How long a container may be down, or nothing be known of it, before the lease is suspended
+    and no rent runs."""
     quote_seconds: int = Field(default=60, ge=10, le=3_600)
     """How long a signed quote is valid."""
     settle_hours: float = Field(default=24.0, gt=0)
