@@ -243,7 +243,8 @@ class LeaseState:
 class Arrival:
     """How far the images of a lease are: `here` of `images` were fetched for it. `received` bytes
     of the image that is on its way have come, of `expected` that are known so far, as they are
-    packed. `under_way` is whether anything works on it now.
+    packed. `under_way` is whether anything works on it now. `left` is how many bytes it may still
+    add to the disk; None while no room was promised to it.
     """
 
     images: int
@@ -251,6 +252,7 @@ class Arrival:
     received: int = 0
     expected: int = 0
     under_way: bool = False
+    left: int | None = None
 
     @property
     def whole(self) -> bool:

@@ -124,6 +124,9 @@ class PlayedRunner:
     def give_up(self, lease_id: str) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def image_room(self) -> ImageRoom:
         return ImageRoom()
 

@@ -14,7 +14,7 @@ from provider_agent.modules.leases.wishes import Wish, wish
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
-from teraproof.protocol.lease_wire import LeaseOutcome, RegistryLogin, RegistryLogins
+from teraproof.protocol.lease_wire import LeaseOutcome
 from teraproof.protocol.leasespec import Port
 from tests.agent.leases.documents import service, spec
 from tests.agent_e2e.chain import TPF, Deployment, deployment
@@ -242,58 +242,6 @@ def test_suspended_for_long__silence_does_not_cost_the_collateral(agent: LeaseRi
     assert agent.sent("give_notice") == 1
     assert agent.locked() == 0
     assert agent.deployment.staking.read("owner_assets", agent.owner.address) >= 10**6 * TPF - 10
-
-
-# ------------------------------------------------------------------ ready in time
-
-
-def test_image_gone_after_the_hire__ready_and_suspended_and_no_collateral_lost(
-    agent: LeaseRig,
-) -> None:
-    signed = agent.quote()
-    agent.runner.unfit = "the registry has lost it"
-    agent.hire(signed)
-    for _ in range(12):
-        agent.anvil.step(4)
-        agent.cycle()
-    assert suspended(agent)
-    report = agent.module._views.report(agent.terms.lease_id())
-    assert report is not None and report.blocked_by is Code.IMAGE_UNFIT
-    for _ in range(20):
-        agent.anvil.step(10)
-        agent.cycle()
-        if agent.status() is LeaseStatus.NONE:
-            break
-    agent.cycle(2)
-    row = agent.row()
-    assert row is not None and row.outcome is LeaseOutcome.OVER
-    # At most from `ready` to the suspension, which are two transactions.
-    assert row.seconds <= 10 and agent.locked() == 0
-    order = agent.terms.order
-    back = agent.leases.read("credit_of", agent.tenant.address)
-    assert back == order.deposit - order.max_rate * row.seconds
-
-
-def test_image_that_wants_credentials__fetched_with_those_of_the_tenant(agent: LeaseRig) -> None:
-    agent.hire(agent.quote(spec(service(registry="registry.test"))))
-    agent.cycle(3)
-    report = agent.module._views.report(agent.terms.lease_id())
-    assert report is not None
-    assert (report.blocked_by, report.logins) == (Code.LOGINS_MISSING, ("web",))
-    logins = RegistryLogins({"web": RegistryLogin("me", "hunter2-is-secret", "registry.test")})
-    agent.module._views.log_in(agent.terms.lease_id(), logins)
-    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
-    assert agent.runner.logins[agent.name]["web"].password == "hunter2-is-secret"
-    kept = [path for path in agent.folder.rglob("*") if path.is_file()]
-    assert kept and not [path for path in kept if b"hunter2-is-secret" in path.read_bytes()]
-
-
-def test_credentials__for_a_service_that_it_has_not__refused(agent: LeaseRig) -> None:
-    agent.active()
-    logins = RegistryLogins({"other": RegistryLogin("me", "x")})
-    with pytest.raises(Refused) as caught:
-        agent.module._views.log_in(agent.terms.lease_id(), logins)
-    assert caught.value.code is Code.FIELD_INVALID
 
 
 # ------------------------------------------------------------------ what the owner wants

@@ -5,7 +5,8 @@ What is owed follows from the state word of a lease at the pinned block, and fro
 
     OPEN, worth it, room                     -> intent `accept`          (taking.py)
     ASSIGNED to us                           -> prepare, start; when it runs, intent `ready`
-    ASSIGNED, nearly too late                -> `ready` anyway: who is not loses the collateral
+    ASSIGNED, nearly too late by its tenant  -> `ready` anyway: a password or a program that
+                                                fails must not earn the collateral
     ACTIVE, down for longer than the grace   -> intent `suspend`: no rent for what does not run
     ACTIVE, suspended, and up again          -> intent `resume`
     ACTIVE, suspended for too long           -> `give_notice`, before silence costs the collateral

@@ -13,23 +13,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from provider_agent.core.capacity import Amounts, Capacity, Hold, Kind, Resource
+from provider_agent.core.capacity import Amounts, Capacity, Hold, Key, Kind, Resource
 from provider_agent.errors import RunnerError
 from provider_agent.modules.leases.stock import MODULE, shape
-from provider_agent.runners.lease import Lease
+from provider_agent.runners.lease import Arrival, Lease
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code
 from teraproof.protocol.leasespec import LeaseSpec
 
-PREFIX = "spec-"
-"""What the runner's names of such fetches begin with."""
+_PREFIX = "spec-"
 _GOOD, _BAD = 600.0, 60.0  # seconds for which what was found is good
 _AT_ONCE, _PER_ACCOUNT = 8, 2  # specifications that are waited for
 _KEPT = 64
 _THREADS = 2
+_MOMENT = 0.05  # seconds that a cycle waits for news of fetches
 
 
 class Fetcher(Protocol):
@@ -41,6 +42,14 @@ class Fetcher(Protocol):
 
     def fetch(self, lease: Lease, *, most: int, seconds: float) -> None:
         """Has the images of a lease be here."""
+        ...
+
+    def arrival(self, lease_id: str) -> Arrival | None:
+        """How far a fetch is."""
+        ...
+
+    def close(self) -> None:
+        """Breaks off every fetch, now and later."""
         ...
 
 
@@ -72,6 +81,9 @@ class ImageDesk:
         self._lock = threading.Lock()
         self._found: OrderedDict[str, _Found] = OrderedDict()
         self._coming: dict[str, tuple[str, Future[None]]] = {}  # account, work
+        self._held: dict[str, int] = {}  # bytes of the disk, by the runner's name
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="how far")
+        self._asked: Future[None] | None = None
 
     def wanted(self) -> set[str]:
         """The runner's names of what is fetched, or was lately."""
@@ -84,7 +96,7 @@ class ImageDesk:
         registry that wants credentials are left out. Refused where one cannot be had, or is still
         on its way: then it is asked for.
         """
-        name = PREFIX + spec.digest().hex()
+        name = fetch_name(spec.digest())
         coming = self._want(name, spec, account)
         if patient and coming is not None:
             wait([coming], timeout=self._patience)
@@ -138,19 +150,62 @@ class ImageDesk:
         names = {each.name: self._runner.resolve(each.image) for each in open_ones}
         if not names:
             return names
-        key, most = (MODULE, "fetch", name), self._most
+        key = _key(name)
         with self._capacity.lock:
-            most = min(most, self._capacity.left_to_offer(Resource.DISK))
-            hold = Hold(Kind.OFFERED, Amounts(disk=most), by=f"{MODULE} images")
-            if most <= 0 or not self._capacity.reserve(key, hold):
+            most = min(self._most, self._capacity.left_to_offer(Resource.DISK))
+            if most <= 0 or not self._capacity.reserve(key, _hold(most)):
                 raise Refused(Code.DISK_TAKEN, "there is no room on this provider's disk now")
+            self._held[name] = most
         try:
             # Of one that wants credentials nothing is fetched, so it stands for no image here.
             self._runner.fetch(shape(spec, name, names), most=most, seconds=self._seconds)
         finally:
-            self._capacity.release(key)
+            with self._capacity.lock:
+                self._held.pop(name, None)
+                self._capacity.release(key)
         return names
 
+    def reckon(self) -> int:
+        """Bytes that the ledger holds for fetches under way. That is brought down to what they may
+        still take: what has come lies on the disk, and is counted there. Used by the loop's thread.
+        """
+        with self._capacity.lock:
+            names = list(self._held)
+        # A machine of a fleet that is asked may take its time.
+        if names and (self._asked is None or self._asked.done()):
+            self._asked = self._asking.submit(self._ask_how_far, names)
+            wait([self._asked], timeout=_MOMENT)
+        with self._capacity.lock:
+            return sum(self._held.values())
+
+    def _ask_how_far(self, names: list[str]) -> None:
+        for name in names:
+            with suppress(RunnerError, OSError):
+                arrival = self._runner.arrival(name)
+                if arrival is not None and arrival.left is not None:
+                    self._lower(name, arrival.left)
+
+    def _lower(self, name: str, left: int) -> None:
+        with self._capacity.lock:
+            if left < self._held.get(name, 0):
+                self._held[name] = left
+                self._capacity.put(_key(name), _hold(left))
+
     def close(self) -> None:
-        """Wait for what is under way, and begin nothing more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Break off what is under way, however long it would take, and begin nothing more."""
+        self._runner.close()
+        for pool in (self._pool, self._asking):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def fetch_name(digest: bytes) -> str:
+    """What the runner calls the fetch for the leases of a specification."""
+    return _PREFIX + digest.hex()
+
+
+def _key(name: str) -> Key:
+    return (MODULE, "fetch", name)
+
+
+def _hold(size: int) -> Hold:
+    return Hold(Kind.OFFERED, Amounts(disk=size), by=f"{MODULE} images")

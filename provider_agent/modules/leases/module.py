@@ -26,6 +26,7 @@ from provider_agent.modules.leases.checks import LeaseChecks
 from provider_agent.modules.leases.duty import EVENTS, LeasesDuty
 from provider_agent.modules.leases.heartbeat import Heart
 from provider_agent.modules.leases.images import ImageDesk
+from provider_agent.modules.leases.last_look import LastLook
 from provider_agent.modules.leases.machine import Machine, patience
 from provider_agent.modules.leases.metrics import LeaseMetrics
 from provider_agent.modules.leases.plane import FOLDER as PLANE_FOLDER
@@ -88,6 +89,7 @@ class LeasesModule(Module):
         runner = engine.make_lease_runner(settings, operator)
         good_for = patience(chain.poll_seconds, wanted.down_seconds)
         self._machine = machine = Machine(runner, good_for)
+        self._last_look = LastLook(runner)
         self._images = images = ImageDesk(
             runner,
             context.capacity,
@@ -119,6 +121,7 @@ class LeasesModule(Module):
             specs.spec,
             lambda name: machine.has(name),
             lambda: machine.room,
+            images.reckon,
             lambda: machine.held(),
         )
         attempts = context.attempts(MODULE, leases.address, context.short_pause)
@@ -152,6 +155,7 @@ class LeasesModule(Module):
                 machine=machine,
                 attempts=attempts,
                 leases=leases,
+                last_look=self._last_look,
                 reaction=lambda: int(
                     (chain.confirmations + _REACTION_BLOCKS) * context.pace.seconds
                 ),
@@ -167,7 +171,7 @@ class LeasesModule(Module):
             look_back=Backfill(context.feed, context.pace, chain.reorg_window).look,
             begun=context.capacity.call_in,
             left=self._left,
-            fetching=images.wanted,
+            fetching=lambda: images.wanted() | promises.fetched,
         )
         self._views = LeaseViews(
             store=records,
@@ -249,8 +253,10 @@ class LeasesModule(Module):
         """Wait for work under way. Containers go on."""
         self._plane.stop()
         self._desk.close()
+        # It breaks off what is fetched, so that nothing else waits for a registry.
         self._images.close()
         self._machine.close()
+        self._last_look.close()
         going = len(self._records.ours())
         if going:
             log.info("stopped; %s leases go on in their containers", going)

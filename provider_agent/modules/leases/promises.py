@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from provider_agent.core.attempts import UNDECIDED
 from provider_agent.core.capacity import Amounts, Capacity, Fit, Hold, Key, Kind
+from provider_agent.modules.leases.images import fetch_name
 from provider_agent.modules.leases.repository import LeaseRow, LeasesRepository, QuoteRow
 from provider_agent.modules.leases.stock import MODULE, Stock
 from provider_agent.runners.lease import ImageRoom
 from teraproof.contracts.leases import LeasesContract
+from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.leasespec import LeaseSpec
 from teraproof.rpc.types import BlockRef
 
@@ -33,7 +35,8 @@ class Promises:
     """See the module. `update` is for the loop's thread, the rest for any, under `lock`.
 
     `spec_of` gives a specification that is here, `has` says whether the runner has made a lease,
-    `room` what images take of the disk, `held` which GPUs something there was made with.
+    `room` what images take of the disk, `fetching` what the ledger has for those on their way
+    already, `held` which GPUs something there was made with.
     """
 
     def __init__(
@@ -46,13 +49,14 @@ class Promises:
         spec_of: Callable[[bytes], LeaseSpec | None],
         has: Callable[[str], bool],
         room: Callable[[], ImageRoom] = ImageRoom,
+        fetching: Callable[[], int] = int,
         held: Callable[[], set[str]] = set,
     ) -> None:
         self.lock = threading.RLock()
         self.capacity = capacity
         self._store, self._stock, self._leases = store, stock, leases
         self._operator, self._spec_of, self._has = operator, spec_of, has
-        self._room = room
+        self._room, self._fetching = room, fetching
         self._reckoned: dict[int, tuple[LeaseSpec, Amounts]] = {}  # by identity
         self._asked: dict[bytes, int] = {}  # time of the block
         self._news: set[str] = set()
@@ -60,6 +64,9 @@ class Promises:
         self._count = self._ports = 0
         #: The quotes that were used for leases whose events have not been seen.
         self.unseen: list[QuoteRow] = []
+        #: The runner's names of fetches for what is promised and does not run yet: no disk that
+        #: fills up takes these images away.
+        self.fetched: frozenset[str] = frozenset()
         #: The block of the last update; None before it.
         self.block: BlockRef | None = None
         stock.know_held(lambda: self._held | held(), lambda: self._ports)
@@ -81,24 +88,31 @@ class Promises:
             holds: dict[Key, Hold] = {}
             held: set[str] = set()
             ports = 0
+            fetched: set[bytes] = set()
             for row in self._rows():
+                if row.status is not LeaseStatus.ACTIVE:
+                    fetched.add(row.spec)
                 holds[_key(row)] = self._owed(row)
                 held |= _uuids(row.devices)
                 ports += _ports(self._spec_of(row.spec))
             for quote in self.unseen:
+                fetched.add(quote.quote.spec)
                 spec = self._spec_of(quote.quote.spec)
                 holds[quote.digest] = self._hold(Kind.OWED, spec, 0)
                 held |= _uuids(quote.devices)
                 ports += _ports(spec)
             for quote in self.quotes():
+                fetched.add(quote.quote.spec)
                 spec = self._spec_of(quote.quote.spec)
                 holds[quote.digest] = self._hold(Kind.OFFERED, spec, quote.quote.collateral)
                 held |= _uuids(quote.devices)
                 ports += _ports(spec)
             self._held, self._count = frozenset(held), len(holds)
             self._ports = ports
-            room = self._room()
-            images = Amounts(disk=room.held + room.expected)
+            self.fetched = frozenset(map(fetch_name, fetched))
+            room, fetching = self._room(), self._fetching()
+            # What is fetched for leases to come is held for them, and not once more here.
+            images = Amounts(disk=room.held + max(0, room.expected - fetching))
             holds[(MODULE, "images")] = Hold(
                 Kind.OWED, images, stored=Amounts(disk=room.held), by=MODULE
             )

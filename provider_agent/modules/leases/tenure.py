@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from provider_agent.core.attempts import Attempts
 from provider_agent.errors import RunnerError
 from provider_agent.modules.leases.chain_view import LeaseView, Standing
+from provider_agent.modules.leases.last_look import LastLook
 from provider_agent.modules.leases.machine import Machine
 from provider_agent.modules.leases.repository import LeaseRow, LeasesRepository
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.specs import Specs
 from provider_agent.modules.leases.stock import Chosen, Stock
 from provider_agent.modules.leases.wishes import Wish
-from provider_agent.runners.lease import Lease
+from provider_agent.runners.lease import Lease, Status
 from provider_agent.runners.lease_spec import lease_of
 from provider_agent.store import IntentState
 from teraproof.contracts.leases import LeasesContract
@@ -46,6 +47,7 @@ class Tenure:
         machine: Machine,
         attempts: Attempts,
         leases: LeasesContract,
+        last_look: LastLook,
         reaction: Callable[[], int],
         now: Callable[[], int],
         wishes: Callable[[], Mapping[bytes, Wish]] = dict,
@@ -53,6 +55,7 @@ class Tenure:
         self._store, self._settings, self._specs, self._stock = store, settings, specs, stock
         self._view, self._machine, self._attempts = view, machine, attempts
         self._leases, self._reaction, self._now = leases, reaction, now
+        self._last_look = last_look
         self._wishes = wishes
 
     def reconcile(self, row: LeaseRow, block: BlockRef, standing: Standing) -> None:
@@ -74,14 +77,31 @@ class Tenure:
             self._store.note(row, line, Code.DEADLINE_MISSED)
             return
         if self._machine.is_up(row.name):
-            self._store.note(row, "runs; ready is on its way")
-            self._ready(row)
+            if self._last_look.runs(row.name):
+                self._store.note(row, "runs; ready is on its way")
+                self._ready(row)
             return
         self._explain(row, trouble, "is being prepared")
-        # The collateral is worth more than what a tenant could say about a short suspension.
+        # Who holds it up with a password that does not come, or a program that ends, would get
+        # the collateral for it. What is missing here is never called ready.
         margin = min(row.terms.order.ready_within // 2, 30 + 2 * self._reaction())
-        if self._now() >= row.ready_until - margin:
+        if self._now() >= row.ready_until - margin and self._is_the_tenants(row, trouble):
             self._ready(row)
+
+    def _is_the_tenants(self, row: LeaseRow, trouble: Exception | None) -> bool:
+        """Whether what keeps a lease from running is its tenant's own doing."""
+        machine = self._machine
+        if machine.trouble is not None or not machine.is_fresh:
+            return False
+        if isinstance(trouble, Refused):
+            # An image that everybody gets was here before the lease was taken.
+            spec = self._specs.spec(row.spec)
+            own = spec is not None and any(one.registry is not None for one in spec.services)
+            return spec is not None and (own or trouble.code is not Code.IMAGE_UNFIT)
+        state = machine.states.get(row.name)
+        return state is not None and all(
+            one.status is not Status.MISSING for one in state.containers
+        )
 
     def _ready(self, row: LeaseRow) -> None:
         self._attempts.begin(

@@ -132,6 +132,7 @@ class Fetches:
             received=sum(work.received for work in works),
             expected=sum(work.expected for work in works),
             under_way=bool(works),
+            left=self._space.left(works),
         )
 
     # ------------------------------------------------------------------ what is needed

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
@@ -103,12 +104,14 @@ class Space:
         with self._lock:
             return self._others(None)
 
+    def left(self, works: Collection[Work]) -> int | None:
+        """Bytes that these may still take; None where nothing was promised to any."""
+        with self._lock:
+            found = [_left(one, self._promised[one]) for one in works if one in self._promised]
+        return sum(found) if found else None
+
     def _others(self, work: Work | None) -> int:
-        return sum(
-            max(0, min(size, other.most) - other.received)
-            for other, size in self._promised.items()
-            if other is not work
-        )
+        return sum(_left(one, size) for one, size in self._promised.items() if one is not work)
 
     def _free(self) -> tuple[int, int]:
         try:
@@ -117,6 +120,10 @@ class Space:
             return _COUNTLESS, _COUNTLESS
         inodes = found.f_favail if found.f_files else _COUNTLESS
         return found.f_bavail * found.f_frsize, inodes
+
+
+def _left(work: Work, size: int) -> int:
+    return max(0, min(size, work.most) - work.received)
 
 
 def _full(line: str) -> RunnerError:

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ready in time: what runs is said to, what is missing here is not, and no tenant that holds its
+lease up gets the collateral for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provider_agent.modules.leases.images import fetch_name
+from teraproof.errors import Refused
+from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_terms import LeaseStatus
+from teraproof.protocol.lease_wire import LeaseOutcome, RegistryLogin, RegistryLogins
+from tests.agent.leases.documents import service, spec
+from tests.agent_e2e.chain import Deployment, deployment
+from tests.agent_e2e.lease_rig import LeaseRig, rig
+from tests.support.anvil import Anvil
+
+
+@pytest.fixture(scope="module")
+def market() -> Iterator[Deployment]:
+    with deployment(Anvil()) as made:
+        yield made
+
+
+@pytest.fixture
+def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
+    with rig(market, tmp_path) as made:
+        made.cycle(2)
+        yield made
+
+
+def suspended(agent: LeaseRig) -> bool:
+    return agent.status() is LeaseStatus.ACTIVE and agent.marks().suspended_at > 0
+
+
+def wait_for_the_end_of_the_time_to_be_ready(agent: LeaseRig) -> None:
+    for _ in range(20):
+        agent.anvil.step(3)
+        agent.cycle()
+
+
+def test_image_lost_after_the_hire__never_called_ready_and_nothing_is_paid(
+    agent: LeaseRig,
+) -> None:
+    signed = agent.quote()
+    agent.runner.unfit = "the registry has lost it"
+    agent.hire(signed)
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert agent.sent("ready") == 0
+    report = agent.module._views.report(agent.terms.lease_id())
+    assert report is not None and report.blocked_by is Code.DEADLINE_MISSED
+    agent.call(agent.stranger, "expire")
+    agent.cycle(2)
+    row = agent.row()
+    assert row is not None and (row.outcome, row.seconds) == (LeaseOutcome.NOT_READY, 0)
+    assert agent.leases.read("credit_of", agent.tenant.address) == agent.terms.order.deposit
+
+
+def test_image_lost_and_found__ready_in_time(agent: LeaseRig) -> None:
+    signed = agent.quote(ready_within=120)
+    agent.runner.unfit = "the registry is away"
+    agent.hire(signed)
+    agent.cycle(3)
+    agent.runner.unfit = ""
+    failures = agent.module._machine._failures
+    failures[agent.name] = replace(failures[agent.name], again=0.0)  # its pause is over
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    assert agent.runner.starts == [agent.name]
+
+
+def test_engine_away_when_it_should_be_ready__never_called_ready(agent: LeaseRig) -> None:
+    agent.hire(agent.quote())
+    agent.runner.away = True
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert agent.sent("ready") == 0
+    assert agent.status() is LeaseStatus.ASSIGNED
+
+
+def test_containers_gone_since_the_last_cycle__not_called_ready(
+    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.hire(agent.quote())
+    # What a cycle knows is some moments old: since then, all of them have died.
+    state = agent.runner.state
+    keep = agent.runner.keep
+    monkeypatch.setattr(agent.runner, "state", lambda name: replace(state(name), wanted=False))
+    monkeypatch.setattr(
+        agent.runner, "keep", lambda wanted: {n: state(n) for n in wanted if n in keep(wanted)}
+    )
+    agent.cycle(6)
+    assert agent.module._machine.is_up(agent.name)
+    assert agent.sent("ready") == 0
+    monkeypatch.undo()
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+
+
+def program_ends_at_once(agent: LeaseRig) -> None:
+    agent.hire(agent.quote())
+    agent.runner.dead.add(agent.name)
+
+
+def password_never_comes(agent: LeaseRig) -> None:
+    agent.hire(agent.quote(spec(service(registry="registry.test"))))
+
+
+def password_is_wrong(agent: LeaseRig) -> None:
+    password_never_comes(agent)
+    agent.cycle(2)
+    agent.runner.unfit = "the registry refuses the password"
+    logins = RegistryLogins({"web": RegistryLogin("me", "x", "registry.test")})
+    agent.module._views.log_in(agent.terms.lease_id(), logins)
+
+
+@pytest.mark.parametrize("fails", [program_ends_at_once, password_never_comes, password_is_wrong])
+def test_tenant_keeps_it_from_running__does_not_get_the_collateral(
+    agent: LeaseRig, fails: Callable[[LeaseRig], None]
+) -> None:
+    fails(agent)
+    for _ in range(12):
+        agent.anvil.step(4)
+        agent.cycle()
+    assert suspended(agent)
+    for _ in range(25):
+        agent.anvil.step(30)
+        agent.cycle()
+        if agent.status() is LeaseStatus.NONE:
+            break
+    agent.cycle(2)
+    row = agent.row()
+    assert row is not None and row.outcome is LeaseOutcome.OVER
+    # At most from `ready` to the suspension, which are two transactions.
+    assert row.seconds <= 10 and agent.locked() == 0
+
+
+def test_images_of_what_is_promised__stay_until_it_runs(agent: LeaseRig) -> None:
+    agent.quote()
+    name = fetch_name(spec().digest())
+    agent.restart()  # what was fetched lately is no longer known
+    agent.cycle(2)
+    assert name in agent.module._machine._told
+    agent.hire(agent.quote())
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    agent.module._images._found.clear()
+    agent.cycle(2)
+    assert name not in agent.module._machine._told
+
+
+def test_image_that_wants_credentials__fetched_with_those_of_the_tenant(agent: LeaseRig) -> None:
+    agent.hire(agent.quote(spec(service(registry="registry.test"))))
+    agent.cycle(3)
+    report = agent.module._views.report(agent.terms.lease_id())
+    assert report is not None
+    assert (report.blocked_by, report.logins) == (Code.LOGINS_MISSING, ("web",))
+    logins = RegistryLogins({"web": RegistryLogin("me", "hunter2-is-secret", "registry.test")})
+    agent.module._views.log_in(agent.terms.lease_id(), logins)
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    assert agent.runner.logins[agent.name]["web"].password == "hunter2-is-secret"
+    kept = [path for path in agent.folder.rglob("*") if path.is_file()]
+    assert kept and not [path for path in kept if b"hunter2-is-secret" in path.read_bytes()]
+
+
+def test_credentials__for_a_service_that_it_has_not__refused(agent: LeaseRig) -> None:
+    agent.active()
+    logins = RegistryLogins({"other": RegistryLogin("me", "x")})
+    with pytest.raises(Refused) as caught:
+        agent.module._views.log_in(agent.terms.lease_id(), logins)
+    assert caught.value.code is Code.FIELD_INVALID
