@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 
 from provider_agent.store import Intent, Mined, Store, Transaction
-from teraproof.contracts import benchmark, emissions, jobs
+from teraproof.contracts import benchmark, deals, emissions, jobs
 from teraproof.contracts.abi import Function
 from teraproof.rpc.fees import MIN_GAS, gas_limit, intrinsic_gas
 
@@ -49,7 +49,7 @@ PLAIN: dict[Function, int] = {
     jobs.ATTEST: 25_000,
     jobs.FINALIZE: 75_000,
     jobs.EXPIRE: 140_000,
-    jobs.CANCEL_QUOTES: 30_000,
+    deals.CANCEL_QUOTES: 30_000,
     benchmark.OPEN: 85_000,
     benchmark.COMMIT: 110_000,
     benchmark.CLOSE: 20_000,

@@ -5,37 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 from teraproof.contracts.abi import EventType, Function, Member, checksummed
-from teraproof.contracts.base import Contract, Event
+from teraproof.contracts.base import Event
+from teraproof.contracts.erc20 import Erc20Contract
 from teraproof.rpc.types import Block, Log
 
-TOTAL_SUPPLY = Function("totalSupply", bytes.fromhex("18160ddd"), (), ("uint256",))
-BALANCE_OF = Function("balanceOf", bytes.fromhex("70a08231"), ("address",), ("uint256",))
-ALLOWANCE = Function("allowance", bytes.fromhex("dd62ed3e"), ("address", "address"), ("uint256",))
-TRANSFER = Function("transfer", bytes.fromhex("a9059cbb"), ("address", "uint256"), ("bool",))
-TRANSFER_FROM = Function(
-    "transferFrom", bytes.fromhex("23b872dd"), ("address", "address", "uint256"), ("bool",)
-)
-APPROVE = Function("approve", bytes.fromhex("095ea7b3"), ("address", "uint256"), ("bool",))
-NAME = Function("name", bytes.fromhex("06fdde03"), (), ("string",))
-SYMBOL = Function("symbol", bytes.fromhex("95d89b41"), (), ("string",))
-DECIMALS = Function("decimals", bytes.fromhex("313ce567"), (), ("uint8",))
-PERMIT = Function(
-    "permit",
-    bytes.fromhex("d505accf"),
-    ("address", "address", "uint256", "uint256", "uint8", "bytes32", "bytes32"),
-    (),
-)
-NONCES = Function("nonces", bytes.fromhex("7ecebe00"), ("address",), ("uint256",))
-DOMAIN_SEPARATOR = Function("DOMAIN_SEPARATOR", bytes.fromhex("3644e515"), (), ("bytes32",))
-EIP712_DOMAIN = Function(
-    "eip712Domain",
-    bytes.fromhex("84b0196e"),
-    (),
-    ("bytes1", "string", "string", "uint256", "address", "bytes32", "uint256[]"),
-)
 MINT = Function("mint", bytes.fromhex("40c10f19"), ("address", "uint256"), ())
 TRANSFER_WITH_AUTHORIZATION = Function(
     "transferWithAuthorization",
@@ -89,70 +65,6 @@ AUTHORIZATION_STATE = Function(
 )
 
 
-class Eip712Domain(NamedTuple):
-    """The 1-byte bit map where bit `i` is set to `1` if and only if domain field `i` is present (`0
-    ≤ i ≤ 4`).
-    """
-
-    fields: bytes
-    name: str
-    version: str
-    chain_id: int
-    verifying_contract: str
-    salt: bytes
-    extensions: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer(Event):
-    """Events."""
-
-    sender: str
-    receiver: str
-    value: int
-
-    TYPE: ClassVar[EventType] = EventType(
-        "Transfer",
-        bytes.fromhex("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"),
-        (
-            Member("sender", "address", True),
-            Member("receiver", "address", True),
-            Member("value", "uint256", False),
-        ),
-    )
-
-    @classmethod
-    def read(cls, at: Log) -> Self:
-        """See Event."""
-        sender, receiver, value = cls.TYPE.decode(at)
-        return cls(at, checksummed(sender), checksummed(receiver), int(value))
-
-
-@dataclass(frozen=True, slots=True)
-class Approval(Event):
-    """`Approval` of PaymentToken."""
-
-    owner: str
-    spender: str
-    value: int
-
-    TYPE: ClassVar[EventType] = EventType(
-        "Approval",
-        bytes.fromhex("8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b925"),
-        (
-            Member("owner", "address", True),
-            Member("spender", "address", True),
-            Member("value", "uint256", False),
-        ),
-    )
-
-    @classmethod
-    def read(cls, at: Log) -> Self:
-        """See Event."""
-        owner, spender, value = cls.TYPE.decode(at)
-        return cls(at, checksummed(owner), checksummed(spender), int(value))
-
-
 @dataclass(frozen=True, slots=True)
 class AuthorizationUsed(Event):
     """`AuthorizationUsed` of PaymentToken."""
@@ -199,200 +111,15 @@ class AuthorizationCanceled(Event):
         return cls(at, checksummed(authorizer), bytes(nonce))
 
 
-@dataclass(frozen=True, slots=True)
-class RoleMinterChanged(Event):
-    """Emitted when the status of a `minter` address is changed."""
-
-    minter: str
-    status: bool
-
-    TYPE: ClassVar[EventType] = EventType(
-        "RoleMinterChanged",
-        bytes.fromhex("bb6e183664bd7425a9e444072cb0f1c7f7c4d5486a36d7d24d0b0735687c2ef4"),
-        (
-            Member("minter", "address", True),
-            Member("status", "bool", False),
-        ),
-    )
-
-    @classmethod
-    def read(cls, at: Log) -> Self:
-        """See Event."""
-        minter, status = cls.TYPE.decode(at)
-        return cls(at, checksummed(minter), bool(status))
-
-
-@dataclass(frozen=True, slots=True)
-class OwnershipTransferred(Event):
-    """Emitted when the ownership is transferred from `previous_owner` to `new_owner`."""
-
-    previous_owner: str
-    new_owner: str
-
-    TYPE: ClassVar[EventType] = EventType(
-        "OwnershipTransferred",
-        bytes.fromhex("8be0079c531659141344cd1fd0a4f28419497f9722a3daafe3b4186f6b6457e0"),
-        (
-            Member("previous_owner", "address", True),
-            Member("new_owner", "address", True),
-        ),
-    )
-
-    @classmethod
-    def read(cls, at: Log) -> Self:
-        """See Event."""
-        previous_owner, new_owner = cls.TYPE.decode(at)
-        return cls(at, checksummed(previous_owner), checksummed(new_owner))
-
-
-class PaymentTokenContract(Contract):
+class PaymentTokenContract(Erc20Contract):
     """Payment token for local chains and test nets."""
 
     NAME = "PaymentToken"
     EVENTS: ClassVar[tuple[type[Event], ...]] = (
-        Transfer,
-        Approval,
+        *Erc20Contract.EVENTS,
         AuthorizationUsed,
         AuthorizationCanceled,
-        RoleMinterChanged,
-        OwnershipTransferred,
     )
-
-    def total_supply(self, block: Block) -> int:
-        """Returns the amount of tokens in existence."""
-        (value,) = self._read(TOTAL_SUPPLY, block)
-        return int(value)
-
-    def balance_of(self, account: str, block: Block) -> int:
-        """Returns the amount of tokens owned by an `address`."""
-        (value,) = self._read(BALANCE_OF, block, account)
-        return int(value)
-
-    def allowance(self, owner: str, spender: str, block: Block) -> int:
-        """Returns the remaining number of tokens that a `spender` will be allowed to spend on
-        behalf of `owner` through `transferFrom`. This is zero by default. This value changes when
-        `approve` or `transferFrom` are called.
-        """
-        (value,) = self._read(ALLOWANCE, block, owner, spender)
-        return int(value)
-
-    def transfer(self, to: str, amount: int) -> bytes:
-        """Note that `to` cannot be the zero address. Also, the caller must have a balance of at
-        least `amount`.
-
-        Args:
-            to: The 20-byte receiver address.
-            amount: The 32-byte token amount to be transferred.
-        """
-        return TRANSFER.encode(to, amount)
-
-    def transfer_from(self, owner: str, to: str, amount: int) -> bytes:
-        """Note that `owner` and `to` cannot be the zero address. Also, `owner` must have a balance
-        of at least `amount`. Eventually, the caller must have allowance for `owner`'s tokens of at
-        least `amount`. WARNING: The function does not update the allowance if the current allowance
-        is the maximum `uint256`.
-
-        Args:
-            owner: The 20-byte owner address.
-            to: The 20-byte receiver address.
-            amount: The 32-byte token amount to be transferred.
-        """
-        return TRANSFER_FROM.encode(owner, to, amount)
-
-    def approve(self, spender: str, amount: int) -> bytes:
-        """WARNING: Note that if `amount` is the maximum `uint256`, the allowance is not updated on
-        `transferFrom`. This is semantically equivalent to an infinite approval. Also, `spender`
-        cannot be the zero address. IMPORTANT: Beware that changing an allowance with this method
-        brings the risk that someone may use both the old and the new allowance by unfortunate
-        transaction ordering. One possible solution to mitigate this race condition is to first
-        reduce the spender's allowance to `0` and set the desired amount afterwards:
-        https://github.com/ethereum/EIPs/issues/20#issuecomment-263524729.
-
-        Args:
-            spender: The 20-byte spender address.
-            amount: The 32-byte token amount that is allowed to be spent by the `spender`.
-        """
-        return APPROVE.encode(spender, amount)
-
-    def name(self, block: Block) -> str:
-        """Returns the name of the token. @notice If you declare a variable as `public`, Vyper
-        automatically generates an `external` getter function for the variable. Furthermore, to
-        preserve consistency with the interface for the optional metadata functions of the ERC-20
-        standard, we use lower case letters for the `immutable` variables `name`, `symbol`, and
-        `decimals`.
-        """
-        (value,) = self._read(NAME, block)
-        return str(value)
-
-    def symbol(self, block: Block) -> str:
-        """Returns the symbol of the token. @notice See comment on lower case letters above at
-        `name`.
-        """
-        (value,) = self._read(SYMBOL, block)
-        return str(value)
-
-    def decimals(self, block: Block) -> int:
-        """Returns the decimal places of the token. @notice See comment on lower case letters above
-        at `name`.
-        """
-        (value,) = self._read(DECIMALS, block)
-        return int(value)
-
-    def permit(
-        self, owner: str, spender: str, amount: int, deadline: int, v: int, r: bytes, s: bytes
-    ) -> bytes:
-        """Note that `spender` cannot be the zero address. Also, `deadline` must be a block
-        timestamp in the future. `v`, `r`, and `s` must be a valid secp256k1 signature from `owner`
-        over the EIP-712-formatted function arguments. Eventually, the signature must use `owner`'s
-        current nonce.
-
-        Args:
-            owner: The 20-byte owner address.
-            spender: The 20-byte spender address.
-            amount: The 32-byte token amount that is allowed to be spent by the `spender`.
-            deadline: The 32-byte block timestamp up which the `spender` is allowed to spend
-                `amount`.
-            v: The secp256k1 1-byte signature parameter `v`.
-            r: The secp256k1 32-byte signature parameter `r`.
-            s: The secp256k1 32-byte signature parameter `s`.
-        """
-        return PERMIT.encode(owner, spender, amount, deadline, v, r, s)
-
-    def nonces(self, account: str, block: Block) -> int:
-        """Returns the current on-chain tracked nonce of `address`."""
-        (value,) = self._read(NONCES, block, account)
-        return int(value)
-
-    def domain_separator(self, block: Block) -> bytes:
-        """Returns the domain separator for the current chain.
-
-        Returns:
-            The 32-byte domain separator.
-        """
-        (value,) = self._read(DOMAIN_SEPARATOR, block)
-        return bytes(value)
-
-    def eip712_domain(self, block: Block) -> Eip712Domain:
-        """The bits in the 1-byte bit map are read from the least significant to the most
-        significant, and fields are indexed in the order that is specified by EIP-712, identical to
-        the order in which they are listed in the function type.
-
-        Returns:
-            The 1-byte bit map where bit `i` is set to `1` if and only if domain field `i` is
-            present (`0 ≤ i ≤ 4`).
-        """
-        fields, name, version, chain_id, verifying_contract, salt, extensions = self._read(
-            EIP712_DOMAIN, block
-        )
-        return Eip712Domain(
-            bytes(fields),
-            str(name),
-            str(version),
-            int(chain_id),
-            checksummed(verifying_contract),
-            bytes(salt),
-            tuple(int(value) for value in extensions),
-        )
 
     def mint(self, receiver: str, amount: int) -> bytes:
         """Creates tokens for anyone.

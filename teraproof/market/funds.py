@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from teraproof.contracts.jobs import JobsContract
-from teraproof.contracts.leases import LeasesContract
+from teraproof.contracts.deals import DealsContract
 from teraproof.errors import CommandError
 from teraproof.market.market import Market, check_tokens, sign_permit, transact
 from teraproof.market.sending import Call, Sender
@@ -44,7 +43,7 @@ def agree(
     ui: Ui,
     payment: Payment,
     funds: Funds,
-    into: JobsContract | LeasesContract | None = None,
+    into: DealsContract | None = None,
 ) -> Funds:
     """Ask whether `into` (Jobs) may take the payment; where it comes from then.
 
@@ -69,7 +68,7 @@ def pay_in(
     payment: Payment,
     funds: Funds,
     call: Callable[[bool | None], bytes],
-    into: JobsContract | LeasesContract | None = None,
+    into: DealsContract | None = None,
     *,
     agreed: Funds | None = None,
 ) -> tuple[Receipt, ...]:
@@ -131,7 +130,7 @@ def _choose(
     sender: Sender,
     amount: int,
     funds: Funds,
-    taker: JobsContract | LeasesContract,
+    taker: DealsContract,
 ) -> Funds:
     """Credit first (a deposit of an interrupted run is found again), then what is allowed."""
     shown = market.show_price(amount)

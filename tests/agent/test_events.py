@@ -13,6 +13,7 @@ from eth_utils.crypto import keccak
 
 from provider_agent.core.feed import EventFeed, Followed
 from provider_agent.modules.all import open_store
+from teraproof.contracts import deals
 from teraproof.contracts import jobs as calls
 from teraproof.contracts.abi import Function
 from teraproof.contracts.base import Event
@@ -336,9 +337,9 @@ def test_calldata__decodes_to_what_went_in(jobs: JobsContract) -> None:
         (jobs.refuse(TERMS, record), calls.REFUSE, (terms, record.abi_tuple())),
         (jobs.expire(TERMS), calls.EXPIRE, (terms,)),
         (jobs.cancel(TERMS), calls.CANCEL, (terms,)),
-        (jobs.withdraw(), calls.WITHDRAW, ()),
-        (jobs.withdraw(REQUESTER), calls.WITHDRAW_1, (REQUESTER,)),
-        (jobs.cancel_quotes(1, 2), calls.CANCEL_QUOTES, (1, 2)),
+        (jobs.withdraw(), deals.WITHDRAW, ()),
+        (jobs.withdraw(REQUESTER), deals.WITHDRAW_1, (REQUESTER,)),
+        (jobs.cancel_quotes(1, 2), deals.CANCEL_QUOTES, (1, 2)),
     ]
     for data, function, expected in cases:
         signature_text = f"{function.name}({','.join(function.inputs)})"

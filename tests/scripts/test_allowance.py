@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from teraproof.contracts.token import APPROVE, TokenContract
+from teraproof.contracts.erc20 import APPROVE
+from teraproof.contracts.token import TokenContract
 from teraproof.market import funds
 from teraproof.rpc.errors import Reverted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +17,12 @@ from vyper.cli.vyper_compile import get_search_paths
 from vyper.compiler.input_bundle import FilesystemInputBundle
 from vyper.compiler.phases import CompilerData
 
-from teraproof.contracts import jobs, staking
+from teraproof.contracts import deals, jobs, staking
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Log
 from tools.sdk import __main__ as sdk
 from tools.sdk.types import SdkError, snake
-from tools.sdk.writer import Writer
+from tools.sdk.writer import Base, Writer
 
 ALICE = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 SHELF = '''# pragma version 0.4.3
@@ -180,6 +181,110 @@ def test_what_cannot_be_named_is_refused(tmp_path: Path, code: str, why: str) ->
         write(tmp_path, text)
 
 
+DRAWER = """# pragma version 0.4.3
+event Kept:
+    number: indexed(uint256)
+
+ROOM: public(constant(uint256)) = 7
+kept: public(uint256)
+
+@external
+def keep(number: uint256):
+    self.kept = number
+    log Kept(number=number)
+"""
+DESK = '''# pragma version 0.4.3
+"""
+@title {title}
+"""
+import Drawer
+initializes: Drawer
+exports: ({exports})
+
+event Written:
+    number: uint256
+
+@external
+def write(number: uint256):
+    log Written(number=number)
+'''
+
+
+@pytest.fixture
+def desks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Two contracts that take a drawer in, one of them with its room, and their base."""
+    (tmp_path / "Drawer.vy").write_text(DRAWER)
+    exports = {"Desk": "Drawer.keep, Drawer.kept", "Table": "Drawer.keep, Drawer.kept, Drawer.ROOM"}
+    bundle = FilesystemInputBundle(get_search_paths([str(tmp_path)], True))
+    compiled = {}
+    for name, taken in exports.items():
+        source = tmp_path / f"{name}.vy"
+        source.write_text(DESK.format(title=name, exports=taken))
+        compiled[name] = CompilerData(bundle.load_file(source), bundle)
+    base = Base.of("Furniture", compiled)
+    texts = {"furniture": Writer("Desk", "Desk.vy", compiled["Desk"], base, write_base=True).text()}
+    texts |= {
+        name.lower(): Writer(name, f"{name}.vy", data, base).text()
+        for name, data in compiled.items()
+    }
+    modules: dict[str, Any] = {}
+    for name, text in texts.items():
+        modules[name] = module = ModuleType(f"teraproof.contracts.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(text, f"{name}.py", "exec", dont_inherit=True), module.__dict__)
+    return modules
+
+
+def own(kind: type[Any]) -> set[str]:
+    """The methods that a class does not inherit."""
+    return {name for name, value in vars(kind).items() if callable(value)}
+
+
+def test_shared__what_contracts_take_from_the_same_source_is_written_once(
+    desks: dict[str, Any],
+) -> None:
+    parent = desks["furniture"].FurnitureContract
+    assert own(parent) == {"keep", "kept"}
+    assert own(desks["desk"].DeskContract) == {"write"}, "the same words, not the same source"
+    assert own(desks["table"].TableContract) == {"write", "room"}, "only one of them has room"
+    assert issubclass(desks["desk"].DeskContract, parent)
+    assert parent.__doc__ == "What Desk and Table have alike."
+
+
+def test_shared__calls_and_events_are_those_of_the_contract(desks: dict[str, Any]) -> None:
+    kept, table = desks["furniture"].Kept, desks["table"]
+    contract = table.TableContract(Node(encode(["uint256"], [7])), ALICE)
+    assert contract.keep(3) == selector("keep(uint256)") + encode(["uint256"], [3])
+    assert contract.room("latest") == contract.kept("latest") == 7
+    data = encode(["uint256"], [5])
+    topics = [bytes(keccak(text=f"{name}(uint256)")) for name in ("Kept", "Written")]
+    entry = Log(ALICE, (topics[0], data), b"", 1, b"b", b"t", 0)
+    assert contract.decode(entry) == kept(at=entry, number=5)
+    entry = Log(ALICE, (topics[1],), data, 1, b"b", b"t", 0)
+    assert contract.decode(entry) == table.Written(at=entry, number=5)
+
+
+def abi_of(contract: str) -> tuple[set[str], set[bytes]]:
+    """The functions, and the topics of the events, that the compiler knows."""
+    source = sdk.CONTRACTS / sdk.SOURCES[contract]
+    bundle = FilesystemInputBundle(get_search_paths([str(sdk.ROOT), str(sdk.CONTRACTS)], True))
+    module = CompilerData(bundle.load_file(source), bundle).annotated_vyper_module
+    kind = module._metadata["type"]
+    functions = {snake(each.name) for each in kind.exposed_functions} - {"__default__"}
+    events = {int(each.event_id).to_bytes(32) for each in kind.interface.events.values()}
+    return functions, events
+
+
+@pytest.mark.parametrize("contract", [each for shared in sdk.SHARED.values() for each in shared])
+def test_shared__no_function_and_no_event_is_lost(contract: str) -> None:
+    module = import_module(f"teraproof.contracts.{snake(contract)}")
+    written = getattr(module, f"{contract}Contract")
+    functions, events = abi_of(contract)
+    assert functions <= set(dir(written))
+    assert {kind.TYPE.topic for kind in written.EVENTS} == events
+    assert len(written.EVENTS) == len(events)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -275,4 +380,4 @@ def test_find__arguments_that_are_not_indexed_are_refused() -> None:
     with pytest.raises(KeyError, match="not indexed by terms"):
         contract.find(jobs.Posted, 0, terms=1)
     with pytest.raises(KeyError, match="indexed differently"):
-        contract.find_any((jobs.Accepted, jobs.QuotesCancelled), 0, operator=ALICE)
+        contract.find_any((jobs.Accepted, deals.QuotesCancelled), 0, operator=ALICE)

@@ -9,7 +9,8 @@ Run from the repository root inside `.venv`:
 Each contract becomes a class: its views are methods that read at a block, its other functions
 methods that return calldata, its events frozen dataclasses. Words come from NatSpec, and from the
 comments above a variable or behind a field. The ABI names neither the values of a view that returns
-several, nor the keys of a mapping: the tables below do.
+several, nor the keys of a mapping: tools/sdk/names.py does. What several contracts take from the
+same modules is written once, in a class that theirs inherit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vyper.compiler.input_bundle import FilesystemInputBundle
 from vyper.compiler.phases import CompilerData
 
 from tools.sdk.types import SdkError, snake
-from tools.sdk.writer import Writer
+from tools.sdk.writer import Base, Writer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
@@ -39,15 +40,30 @@ SOURCES = {
     "PaymentToken": "testnet/PaymentToken.vy",
     "Timelock": "Timelock.vy",
 }
+# The class of what contracts have alike, and the contracts.
+SHARED = {"Deals": ("Jobs", "Leases"), "Erc20": ("Token", "PaymentToken")}
 
 
 def generate() -> dict[str, str]:
     """The text of every file, by its name. SdkError when a contract cannot be written."""
     bundle = FilesystemInputBundle(get_search_paths([str(ROOT), str(CONTRACTS)], True))
-    texts = {}
+    compiled = {
+        contract: CompilerData(bundle.load_file(CONTRACTS / source), bundle)
+        for contract, source in SOURCES.items()
+    }
+    texts: dict[str, str] = {}
+    bases: dict[str, Base] = {}
+    for name, contracts in SHARED.items():
+        if compiled.keys() >= set(contracts):
+            base = Base.of(name, {contract: compiled[contract] for contract in contracts})
+            bases |= dict.fromkeys(contracts, base)
+            first = contracts[0]
+            sources = ", ".join(SOURCES[contract] for contract in contracts)
+            writer = Writer(first, sources, compiled[first], base, write_base=True)
+            texts[f"{snake(name)}.py"] = writer.text()
     for contract, source in SOURCES.items():
-        data = CompilerData(bundle.load_file(CONTRACTS / source), bundle)
-        texts[f"{snake(contract)}.py"] = Writer(contract, source, data).text()
+        writer = Writer(contract, source, compiled[contract], bases.get(contract))
+        texts[f"{snake(contract)}.py"] = writer.text()
     return texts
 
 

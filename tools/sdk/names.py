@@ -46,10 +46,9 @@ TUPLES = {
 KEYS = {
     "Staking.endpoint_digest": "provider",
     "Jobs.state": "job",
-    "Jobs.reserved_score": "provider",
+    "Deals.reserved_score": "provider",
     "Leases.state": "lease",
     "Leases.marks": "lease",
-    "Leases.reserved_score": "provider",
     "Leases.number_of": "provider",
     "Disputes.leaf_of": "juror capability",
     "Emissions.distributor_of": "use",
