@@ -25,6 +25,7 @@ from tests.support.processes import with_argument
 _EVERY = 0.2  # seconds between two blocks
 _LAST = 5  # seconds of the window in which there is a block a second
 _PATIENCE = 20.0  # seconds that a block waits for what an agent is about to send
+_UNTIL_SENT = 150.0  # the same for what it has begun to send: it may be killed and begin again
 _LITTLE_PATIENCE = 0.5  # for an opening or a first commit, which an agent may have no mind to send
 _NICE = 10
 WAIT = 240.0  # seconds for what takes an epoch; time on the chain waits for the agents
@@ -135,8 +136,9 @@ class Epochs:
         while not self._ended.wait(_EVERY):
             with self._held:
                 seconds = self._seconds()
-                # What an agent has begun to send comes in time, even if it dies on the way.
-                self._await(lambda: not any(map(self._is_sending, self.waits_for)), _PATIENCE)
+                # What an agent has begun to send comes in time, even if it dies on the way: a
+                # chain that does not wait takes it too late, and the call fails there.
+                self._await(lambda: not any(map(self._is_sending, self.waits_for)), _UNTIL_SENT)
                 self.anvil.step(seconds)
                 if self.stage() is Stage.WINDOW:
                     self._calm()
@@ -177,7 +179,7 @@ class Epochs:
                     lambda: any(self._has_sent(w, boundary, "open") for w in self.waits_for),
                     _LITTLE_PATIENCE,
                 )
-            return 2
+            return min(2, self.rules.opened_until(boundary) - now)
         return 100
 
     def _in_window(self, now: int, epoch: int, record: EpochRecord) -> int:

@@ -95,8 +95,19 @@ def _check_sent(world: World) -> None:
     assert max(known.values()) == 1, known
     sent = world.deployment.sent_by(world.operator.address)
     by_function = Counter(_function(action) for _, action in known)
-    assert sent == {(name, True): count for name, count in by_function.items()}, world.log()
+    expected = {(name, True): count for name, count in by_function.items()}
+    assert sent == expected, _came_to_nothing(world)
     assert world.anvil.nonce(world.operator.address) == sum(sent.values())
+
+
+def _came_to_nothing(world: World) -> str:
+    """What did not end well, with its story in the log."""
+    rows = world.rows(
+        "SELECT object_id, action, state, deadline, reason FROM intents WHERE state != 'final'"
+    )
+    lines = (world.directory / "agent.log").read_text().splitlines()
+    names = [f"{action} of {about}" for about, action, *_ in rows]
+    return "\n".join([*map(str, rows), *(x for x in lines if any(name in x for name in names))])
 
 
 def _function(action: str) -> str:
