@@ -23,6 +23,7 @@ from provider_agent.modules.leases.api import LeasesApi
 from provider_agent.modules.leases.backfill import Backfill
 from provider_agent.modules.leases.chain_view import LeaseView
 from provider_agent.modules.leases.checks import LeaseChecks
+from provider_agent.modules.leases.collecting import Collecting
 from provider_agent.modules.leases.duty import EVENTS, LeasesDuty
 from provider_agent.modules.leases.heartbeat import Heart
 from provider_agent.modules.leases.images import ImageDesk
@@ -156,6 +157,14 @@ class LeasesModule(Module):
                 attempts=attempts,
                 leases=leases,
                 last_look=self._last_look,
+                collecting=Collecting(
+                    leases,
+                    operator,
+                    every=wanted.settle_hours * 3_600,
+                    coin_price=wanted.coin_price,
+                    unit=pay.unit,
+                    max_fee=int(chain.max_fee_gwei * 10**9),
+                ),
                 reaction=lambda: int(
                     (chain.confirmations + _REACTION_BLOCKS) * context.pace.seconds
                 ),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from provider_agent.core.attempts import Attempts
 from provider_agent.errors import RunnerError
 from provider_agent.modules.leases.chain_view import LeaseView, Standing
+from provider_agent.modules.leases.collecting import Collecting
 from provider_agent.modules.leases.last_look import LastLook
 from provider_agent.modules.leases.machine import Machine
 from provider_agent.modules.leases.repository import LeaseRow, LeasesRepository
@@ -27,7 +28,6 @@ from teraproof.rpc.types import BlockRef
 
 READY, SUSPEND, RESUME = "ready", "suspend", "resume"
 NOTICE, LEAVE, CLOSE, SETTLE = "give_notice", "leave", "close", "settle"
-_HOUR = 3_600
 _LANDED = (IntentState.MINED, IntentState.FINAL)
 
 
@@ -48,6 +48,7 @@ class Tenure:
         attempts: Attempts,
         leases: LeasesContract,
         last_look: LastLook,
+        collecting: Collecting,
         reaction: Callable[[], int],
         now: Callable[[], int],
         wishes: Callable[[], Mapping[bytes, Wish]] = dict,
@@ -55,7 +56,7 @@ class Tenure:
         self._store, self._settings, self._specs, self._stock = store, settings, specs, stock
         self._view, self._machine, self._attempts = view, machine, attempts
         self._leases, self._reaction, self._now = leases, reaction, now
-        self._last_look = last_look
+        self._last_look, self._collecting = last_look, collecting
         self._wishes = wishes
 
     def reconcile(self, row: LeaseRow, block: BlockRef, standing: Standing) -> None:
@@ -253,7 +254,7 @@ class Tenure:
 
     def _settle(self, row: LeaseRow, earned: int, now: int) -> None:
         due = min(earned, row.state.deposited // row.rate) - row.state.paid
-        if row.in_grace(now) or due < self._settings.settle_hours * _HOUR:
+        if row.in_grace(now) or not self._collecting.is_worth_it(row, due):
             return
         self._begin(row, f"{SETTLE}-{row.state.paid}", self._leases.settle(row.terms))
 
