@@ -32,7 +32,7 @@ from tools.engine import Daemon
 MIB = 1 << 20
 HOUR = 3_600
 TERM, PAID_FOR = 6 * HOUR, 5 * HOUR  # seconds: longer than any run
-MEMORY, DISK = 16 * MIB, 4 * MIB  # of one container
+MEMORY, DISK = 16 * MIB, 8 * MIB  # of one container
 FIRST_PORT = 30_000
 QUOTE_SECONDS = 120.0  # in which an agent that has just started must give a quote
 NO_ROOM = (Code.CORES_TAKEN, Code.MEMORY_TAKEN, Code.DISK_TAKEN, Code.SLOTS_TAKEN)
