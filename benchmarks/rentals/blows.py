@@ -10,12 +10,15 @@ from enum import StrEnum
 
 
 class Target(StrEnum):
-    """What is hit."""
+    """What is hit. Who is killed is started again at the end of the blow."""
 
     AGENT = "the agent is killed"
     ENGINE = "dockerd is killed"
-    NODE = "one of two nodes hangs"
-    NODES = "all nodes hang"
+    BOTH = "dockerd and the agent are killed"
+    NODE = "one of two nodes is killed"
+    NODES = "both nodes are killed"
+    HANG = "one of two nodes hangs"
+    SILENCE = "both nodes hang"
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class Blow:
 class Bounds:
     """How long targets are gone, in seconds, least and most, and the rest between two blows."""
 
-    death: tuple[float, float]
-    hang: tuple[float, float]
+    gone: tuple[float, float]
+    silence: tuple[float, float]
+    """Both nodes hang for so long."""
     rest: tuple[float, float]
 
 
@@ -42,7 +46,7 @@ def blows(seed: int, rounds: int, bounds: Bounds) -> Iterator[Blow]:
     for _ in range(rounds):
         for target in chance.sample(list(Target), len(Target)):
             at += chance.uniform(*bounds.rest)
-            hangs = target in (Target.NODE, Target.NODES)
-            seconds = chance.uniform(*(bounds.hang if hangs else bounds.death))
+            length = bounds.silence if target is Target.SILENCE else bounds.gone
+            seconds = chance.uniform(*length)
             yield Blow(at, target, seconds)
             at += seconds

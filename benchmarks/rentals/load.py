@@ -13,17 +13,16 @@ also written to `.build/lease-load.json`.
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rentals.command import BenchmarkError, engine_and_place, run
 from benchmarks.rentals.market import NO_ROOM, Rental, RentalWorld, rental_market
 from benchmarks.rentals.rent import most_beats, quantile
 from teraproof.client.leases import LeaseClient
@@ -31,7 +30,6 @@ from teraproof.errors import RemoteError
 from teraproof.protocol.lease_terms import LeaseStatus
 from tests.agent.faulty_rpc import FaultyRpc
 from tests.support.anvil import ROOT
-from tools import engine
 
 RESULT = ROOT / ".build" / "lease-load.json"
 READY = 600.0  # seconds in which a lease must run
@@ -39,10 +37,6 @@ GONE = 300.0  # seconds in which all must be gone from the machine
 START = 240.0  # seconds in which an agent answers
 
 Say = Callable[[str], None]
-
-
-class BenchmarkError(Exception):
-    """One line for a person: what went wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,8 @@ class Figures:
     """With all leases running."""
     idle: Quiet
     """With none."""
+    busy: float
+    """Programs that ran or waited for a core, of the whole machine, in the last minute at rest."""
     left: dict[str, int]
 
     @property
@@ -103,6 +99,38 @@ class Figures:
         found += [f"{number} {name} are left" for name, number in self.left.items()]
         return found
 
+    def show(self, console: Console) -> None:
+        """The table."""
+        many = f"{self.leases} leases"
+        if self.short:
+            many += f" of {self.wanted}, the machine has no room for more"
+            console.print(f"no more leases: {self.short}", highlight=False)
+        table = Table(title=f"{many}; at most {self.at_once} starting at a time")
+        table.add_column("figure")
+        table.add_column("value", justify="right")
+        for row in self._rows():
+            table.add_row(*row)
+        console.print(table)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        took, held, idle = self.opened_to_running, self.held, self.idle
+        yield "open to running, p50", f"{quantile(took, 0.5):.1f} s"
+        yield "open to running, p95", f"{quantile(took, 0.95):.1f} s"
+        yield "all of them", f"{self.hired_in:.0f} s"
+        yield "agent's CPU time for one lease", f"{self.cpu_hiring / self.leases:.2f} s"
+        yield "agent's memory (RSS) before", f"{self.rss_before:.0f} MiB"
+        yield "agent's memory (RSS) with all", f"{held.rss_mib:.0f} MiB"
+        yield "agent's part of one core at rest", f"{held.cpu_seconds / held.seconds:.1%}"
+        yield "RPC calls per second at rest", f"{held.calls_a_second:.2f}"
+        beats = f"heartbeats in {held.seconds:.0f} s (period {self.period} s)"
+        yield beats, str(held.heartbeats)
+        yield "other transactions at rest", str(held.others)
+        yield "agent's part of one core, no lease", f"{idle.cpu_seconds / idle.seconds:.1%}"
+        yield "RPC calls per second, no lease", f"{idle.calls_a_second:.2f}"
+        sent = f"transactions in {idle.seconds:.0f} s, no lease"
+        yield sent, str(idle.heartbeats + idle.others)
+        yield "load of the machine at rest (all programs)", f"{self.busy:.1f}"
+
 
 def measure(
     world: RentalWorld, node: FaultyRpc, leases: int, at_once: int, rest: float, say: Say
@@ -120,6 +148,7 @@ def measure(
     cpu, rss = world.usage()
     say("at rest with all of them")
     held = _quiet(world, node, rest)
+    busy = os.getloadavg()[0]
     say("closing them")
     for rental in rentals:
         if world.state(rental).status is not LeaseStatus.ACTIVE:
@@ -150,6 +179,7 @@ def measure(
         period=gap * 2 // 3,
         held=held,
         idle=idle,
+        busy=round(busy, 1),
         left=left,
     )
 
@@ -206,40 +236,6 @@ def _quiet(world: RentalWorld, node: FaultyRpc, seconds: float) -> Quiet:
     )
 
 
-def show(figures: Figures, console: Console) -> None:
-    """The table, and what is wrong."""
-    many = f"{figures.leases} leases"
-    if figures.short:
-        many += f" of {figures.wanted}, the machine has no room for more"
-        console.print(f"no more leases: {figures.short}", highlight=False)
-    table = Table(title=f"{many}; at most {figures.at_once} starting at a time")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    took, held, idle = figures.opened_to_running, figures.held, figures.idle
-    for name, value in (
-        ("open to running, p50", f"{quantile(took, 0.5):.1f} s"),
-        ("open to running, p95", f"{quantile(took, 0.95):.1f} s"),
-        ("all of them", f"{figures.hired_in:.0f} s"),
-        ("agent's CPU time for one lease", f"{figures.cpu_hiring / figures.leases:.2f} s"),
-        ("agent's memory (RSS) before", f"{figures.rss_before:.0f} MiB"),
-        ("agent's memory (RSS) with all", f"{held.rss_mib:.0f} MiB"),
-        ("agent's part of one core at rest", f"{held.cpu_seconds / held.seconds:.1%}"),
-        ("RPC calls per second at rest", f"{held.calls_a_second:.2f}"),
-        (f"heartbeats in {held.seconds:.0f} s (period {figures.period} s)", str(held.heartbeats)),
-        ("other transactions at rest", str(held.others)),
-        ("agent's part of one core, no lease", f"{idle.cpu_seconds / idle.seconds:.1%}"),
-        ("RPC calls per second, no lease", f"{idle.calls_a_second:.2f}"),
-        (
-            f"transactions in {idle.seconds:.0f} s, no lease",
-            str(idle.heartbeats + idle.others),
-        ),
-    ):
-        table.add_row(name, value)
-    console.print(table)
-    for fault in figures.faults:
-        console.print(f"wrong: {fault}", highlight=False)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when everything is as promised."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -250,28 +246,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(given)
     if min(chosen.leases, chosen.at_once) < 1 or chosen.rest <= 0:
         parser.error("give numbers above 0")
-    ended = engine.enter(sys.executable, "-m", "benchmarks.rentals.load", *given)
-    if ended is not None:
-        return ended
-    console = Console()
-    try:
-        with (
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
-            engine.running() as (daemon, image),
-            rental_market(Path(place), daemon, image, most=chosen.leases + 4) as (world, (node,)),
-        ):
-            figures = measure(
-                world, node, chosen.leases, chosen.at_once, chosen.rest, console.print
-            )
-    except (BenchmarkError, AssertionError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(asdict(figures), indent=1) + "\n")
-    show(figures, console)
-    return 1 if figures.faults else 0
+    return run("benchmarks.rentals.load", given, RESULT, lambda: _measured(chosen))
+
+
+def _measured(chosen: argparse.Namespace) -> Figures:
+    with (
+        engine_and_place() as (daemon, image, place),
+        rental_market(place, daemon, image, FaultyRpc, most=chosen.leases + 4) as (world, (node,)),
+    ):
+        say = Console().print
+        return measure(world, node, chosen.leases, chosen.at_once, chosen.rest, say)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from provider_agent.runners import linux
@@ -23,7 +25,6 @@ from teraproof.protocol.lease_terms import LeaseOrder, LeaseState, LeaseTerms
 from teraproof.protocol.lease_wire import QuoteRequest, SignedLeaseQuote
 from teraproof.protocol.leasespec import LeaseSpec, Port, Resources, Service, checked
 from teraproof.rpc.client import RpcPool
-from tests.agent.faulty_rpc import FaultyRpc
 from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.world import World
 from tests.support.anvil import Anvil, AnvilError
@@ -60,6 +61,8 @@ class RentalWorld(World):
     image: str = ""
     most: int = 100
     """Leases at a time."""
+    poll_seconds: float = 2.0
+    """As an agent has it by itself."""
 
     def set_up(self) -> RentalWorld:
         """Register and fund everybody; the agent hears of the engine and of its prices."""
@@ -116,14 +119,19 @@ class RentalWorld(World):
             yield client
 
     def hire(
-        self, client: LeaseClient, spec: LeaseSpec, avoid: Collection[int] = ()
+        self,
+        client: LeaseClient,
+        spec: LeaseSpec,
+        avoid: Collection[int] = (),
+        patience: float = QUOTE_SECONDS,
     ) -> Rental | None:
         """Take the agent's quote. None when it is one of those to `avoid`, by their nonces: the
-        agent has not seen yet that it was used. RemoteError when it gives none.
+        agent has not seen yet that it was used. RemoteError when it gives none in `patience`
+        seconds.
         """
         leases = self.deployment.leases
         client.send_spec(spec)
-        signed = self._quote(client, spec)
+        signed = self._quote(client, spec, patience)
         if signed.quote.nonce in avoid:
             return None
         deposit, begin = signed.quote.rate * PAID_FOR, time.monotonic()
@@ -133,10 +141,10 @@ class RentalWorld(World):
         order = signed.quote.order(deposit)
         return Rental(self._terms(receipt["blockNumber"], order), begin)
 
-    def _quote(self, client: LeaseClient, spec: LeaseSpec) -> SignedLeaseQuote:
+    def _quote(self, client: LeaseClient, spec: LeaseSpec, patience: float) -> SignedLeaseQuote:
         """The agent's quote, asked for again while the agent gets ready for it."""
         domain = messages.Domain(self.anvil.chain_id, self.deployment.leases.address)
-        end = time.monotonic() + QUOTE_SECONDS
+        end = time.monotonic() + patience
         while True:
             try:
                 return client.lease_quote(spec, QuoteRequest(spec.digest(), TERM), domain)
@@ -258,18 +266,32 @@ class RentalWorld(World):
         return left
 
 
+class HasUrl(Protocol):
+    """What an agent reads the chain through."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+
+
+N = TypeVar("N", bound=HasUrl)
+
+
 @contextlib.contextmanager
 def rental_market(
     directory: Path,
     engine: Daemon,
     image: str,
+    node: Callable[[str], AbstractContextManager[N]],
     *,
     nodes: int = 1,
     renting: Mapping[str, int] | None = None,
     settings: Mapping[str, str] | None = None,
     most: int = 100,
-) -> Iterator[tuple[RentalWorld, list[FaultyRpc]]]:
-    """A world with a block a second, and the nodes through which its agent reads the chain."""
+) -> Iterator[tuple[RentalWorld, list[N]]]:
+    """A world with a block a second, and the nodes through which its agent reads the chain, each
+    made by `node` of the chain's URL.
+    """
     with contextlib.ExitStack() as stack:
         anvil = stack.enter_context(
             Anvil(arguments=["--order", "fifo", "--gas-limit", "300000000"])
@@ -281,11 +303,11 @@ def rental_market(
         stack.callback(_unmount, world)
         stack.callback(world.close)
         world.set_up()
-        proxies = [stack.enter_context(FaultyRpc(anvil.url)) for _ in range(nodes)]
-        world.rpc_urls = [one.url for one in proxies]
+        made = [stack.enter_context(node(anvil.url)) for _ in range(nodes)]
+        world.rpc_urls = [one.url for one in made]
         anvil.set_automine(False)
         anvil.set_block_time(1)
-        yield world, proxies
+        yield world, made
 
 
 def _unmount(world: RentalWorld) -> None:

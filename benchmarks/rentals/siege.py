@@ -2,56 +2,68 @@
 """Leases under fire: what is killed at random, and what was paid for what.
 
     python -m benchmarks.rentals.siege [--seed 1] [--leases 4] [--rounds 2]
+    python -m benchmarks.rentals.siege --silence     ten minutes without an answer of any node
 
 Real are the chain (anvil with a block a second), the contracts, the agent as a process, and Docker
-Engine. A prober outside the agent asks each service over its public port every half second. Each
-round kills the agent and dockerd by SIGKILL, and has one node, then all nodes take requests and
-never answer; when, and for how long, follows from the seed. A stranger accuses and closes whatever
-the contract lets it. Fails when more was paid than answered seconds and the allowance of each
-outage, when a lease was closed or accused, a program ran twice, or something is left. Needs root
-and `make engine`. Figures are also written to `.build/lease-siege.json`.
+Engine. The agent reads the chain through two nodes, processes of their own. A prober outside the
+agent asks each service over its public port every half second. Each round kills the agent,
+dockerd, both, one node and both nodes by SIGKILL, and has one node, then both take requests and
+never answer; when, and for how long, follows from the seed. Meanwhile another tenant hires and
+closes one lease after the other, and a stranger accuses and closes whatever the contract lets it.
+Fails when more was paid than answered seconds and the allowance of each outage, when a lease was
+closed or accused, collateral was seized, a program ran twice, or something is left. `--silence` is
+one blow with the times of a real chain. Needs root and `make engine`. Figures are also written to
+`.build/lease-siege-SEED.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rentals.blows import Blow, Bounds, Target, blows
+from benchmarks.rentals.command import engine_and_place, run
+from benchmarks.rentals.guests import Guests
 from benchmarks.rentals.market import Rental, RentalWorld, rental_market
+from benchmarks.rentals.nodes import Node
 from benchmarks.rentals.rent import Seen
 from benchmarks.rentals.watch import LONGEST, Hunter, Prober, Programs, Round
 from teraproof.errors import LocalError
 from teraproof.protocol.lease_terms import LeaseStatus
-from tests.agent.faulty_rpc import FaultyRpc, Mode
 from tests.support.anvil import ROOT
-from tools import engine
 
-RESULT = ROOT / ".build" / "lease-siege.json"
-# Of the contract, in seconds. A hang of all nodes is a third of ABANDON, as ten minutes are of the
-# half hour of a real chain.
-MAX_GAP, ABANDON = 12, 180
-HANG = ABANDON / 3
+RESULTS = ROOT / ".build"
 DOWN = 3  # seconds for which a container may be down before its rent stops
 DETECTION = DOWN + 10
 """Seconds from a fault to the end of the rent: a look at the containers, a cycle, two blocks, and
 two requests of the prober come on top of `DOWN`."""
-BOUNDS = Bounds(death=(2, 45), hang=(HANG / 2, HANG), rest=(15, 30))
+TEN_MINUTES = 600.0
 START, READY, BACK, GONE = 240.0, 300.0, 180.0, 300.0  # seconds, for what is waited for
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Of the contract, in seconds."""
+
+    max_gap: int
+    abandon: int
+
+
+REAL = Clock(300, 1_800)
+"""As the plans of public networks have it."""
+SHORT = Clock(12, 180)
+"""Both nodes hang for a third of ABANDON or longer: ten minutes or more, were it a real chain."""
+BOUNDS = Bounds(gone=(2, 40), silence=(SHORT.abandon / 3, SHORT.abandon / 2), rest=(10, 25))
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,12 @@ class Outcome:
     drift: float
     """Seconds by which the chain's clock was faster than the prober's."""
     blows: tuple[Blow, ...]
+    clock: Clock
     accounts: tuple[Account, ...]
+    guests: int
+    """Leases that began and ended meanwhile."""
+    seized: int
+    """Leases of which collateral was seized."""
     accused: tuple[str, ...]
     """What a stranger could do to the leases."""
     ended: tuple[str, ...]
@@ -104,28 +121,58 @@ class Outcome:
         ]
         found += [f"a stranger could {what}" for what in self.accused]
         found += [f"{what} at the end" for what in self.ended]
+        if self.seized:
+            found.append(f"collateral of {self.seized} leases was seized")
         if self.most_programs > 1:
             found.append(f"{self.most_programs} programs of one lease ran at one time")
         found += [f"{number} {name} are left" for name, number in self.left.items()]
         return found
 
+    def show(self, console: Console) -> None:
+        """The tables."""
+        hits = Table(title=f"seed {self.seed}, {self.seconds:.0f} s")
+        for name in ("blow", "times", "seconds"):
+            hits.add_column(name, justify="left" if name == "blow" else "right")
+        for target in Target:
+            found = [f"{one.seconds:.0f}" for one in self.blows if one.target is target]
+            if found:
+                hits.add_row(target.value, str(len(found)), ", ".join(found))
+        console.print(hits)
+        table = Table(title=f"allowed for an outage: {self.clock.max_gap} + {DETECTION} s")
+        for name in ("lease", "paid", "answered", "outages", "their seconds", "most that is right"):
+            table.add_column(name, justify="right")
+        for number, one in enumerate(self.accounts):
+            row = (number, one.paid, one.answered, len(one.outages), sum(one.outages), one.most)
+            table.add_row(*(f"{each:.0f}" for each in row))
+        console.print(table)
+        console.print(
+            f"the chain's clock gained {self.drift:.1f} s; {self.guests} more leases came and "
+            f"went; at most {self.most_programs} program of a lease ran at one time",
+            highlight=False,
+        )
+
 
 class Siege:
     """One run in a fresh world. Raises AssertionError when something does not come up."""
 
-    def __init__(self, world: RentalWorld, nodes: Sequence[FaultyRpc], seed: int, say: Say) -> None:
-        self._world, self._nodes, self._seed, self._say = world, nodes, seed, say
+    def __init__(
+        self, world: RentalWorld, nodes: Sequence[Node], clock: Clock, seed: int, say: Say
+    ) -> None:
+        self._world, self._nodes, self._clock = world, nodes, clock
+        self._seed, self._say = seed, say
         self._rentals: list[Rental] = []
         self._probers: list[Prober] = []
 
-    def run(self, leases: int, rounds: int) -> Outcome:
+    def run(self, leases: int, planned: Sequence[Blow]) -> Outcome:
         """Live through it."""
-        world, planned = self._world, tuple(blows(self._seed, rounds, BOUNDS))
+        world = self._world
         self._start()
         words = [f"lease-{number}" for number in range(leases)]
         self._rent(words)
         programs, hunter = Programs(words), Hunter(world, self._rentals)
+        guests = Guests(world, words)
         watches = [*(one.round for one in self._probers), programs.round, hunter.round]
+        watches.append(guests.round)
         with _at_work(watches):
             begin, chain_begin = time.monotonic(), world.anvil.timestamp()
             before = [world.due(rental) for rental in self._rentals]
@@ -134,6 +181,7 @@ class Siege:
                 self._say(f"{time.monotonic() - begin:5.0f} s  {blow.target}: {blow.seconds:.0f} s")
                 self._strike(blow)
             self._wait_for_answers()
+            guests.leave(READY)
             hunter.round.end()  # from here on it could be right to close
             ended = tuple(
                 f"lease {number} is {state.status.name}"
@@ -152,8 +200,11 @@ class Siege:
             seed=self._seed,
             seconds=end - begin,
             drift=drift,
-            blows=planned,
+            blows=tuple(planned),
+            clock=self._clock,
             accounts=tuple(self._accounts(before, begin, ends, drift)),
+            guests=guests.served,
+            seized=sum(one.seized > 0 for one in world.closings().values()),
             accused=tuple(hunter.done),
             ended=ended,
             most_programs=max(programs.most.values(), default=0),
@@ -168,7 +219,7 @@ class Siege:
             seen = Seen.of(self._probers[number].probes, begin, ends[number], LONGEST)
             paid = closings[rental.lease].seconds - before[number]
             # The chain counts whole seconds, at both ends.
-            most = seen.most(MAX_GAP + DETECTION) + drift + 2
+            most = seen.most(self._clock.max_gap + DETECTION) + drift + 2
             found.append(Account(paid, seen.answered, seen.outages, most))
         return found
 
@@ -220,23 +271,37 @@ class Siege:
 
     def _strike(self, blow: Blow) -> None:
         """Have the target gone for a while, and back after it."""
-        world, until = self._world, time.monotonic() + blow.seconds
-        if blow.target is Target.AGENT:
-            world.kill_agent()
+        until = time.monotonic() + blow.seconds
+        hit = self._nodes[:1] if blow.target in (Target.NODE, Target.HANG) else self._nodes
+        if blow.target in (Target.AGENT, Target.ENGINE, Target.BOTH):
+            self._strike_provider(blow.target, until)
+        elif blow.target in (Target.NODE, Target.NODES):
+            for node in hit:
+                node.kill()
             self._wait(until)
-            self._start()
-        elif blow.target is Target.ENGINE:
-            assert world.engine is not None
-            world.engine.kill()
-            self._wait(until)
-            world.engine.start()
+            for node in hit:
+                node.start()
         else:
-            hit = self._nodes[:1] if blow.target is Target.NODE else self._nodes
             for node in hit:
-                node.fault(Mode.HANG)
+                node.hang()
             self._wait(until)
             for node in hit:
-                node.clear()
+                node.go_on()
+
+    def _strike_provider(self, target: Target, until: float) -> None:
+        world = self._world
+        assert world.engine is not None
+        if target is not Target.AGENT:
+            world.engine.kill()
+        if target is not Target.ENGINE:
+            world.kill_agent()
+        self._wait(until)
+        if target is not Target.ENGINE:
+            world.launch()  # where both were killed, it comes first
+        if target is not Target.AGENT:
+            world.engine.start()
+        if target is not Target.ENGINE:
+            world.until(world._answers, "answer of the agent's API", START)
 
 
 @contextlib.contextmanager
@@ -260,32 +325,6 @@ def _quietly(look: Callable[[], int | None]) -> int | None:
         return None
 
 
-def show(outcome: Outcome, console: Console) -> None:
-    """The tables, and what is wrong."""
-    hits = Table(title=f"seed {outcome.seed}, {outcome.seconds:.0f} s")
-    for name in ("blow", "times", "seconds"):
-        hits.add_column(name, justify="left" if name == "blow" else "right")
-    times = Counter(one.target for one in outcome.blows)
-    for target in Target:
-        seconds = (f"{one.seconds:.0f}" for one in outcome.blows if one.target is target)
-        hits.add_row(target.value, str(times[target]), ", ".join(seconds))
-    console.print(hits)
-    table = Table(title=f"allowed for an outage: {MAX_GAP} + {DETECTION} s")
-    for name in ("lease", "paid", "answered", "outages", "their seconds", "most that is right"):
-        table.add_column(name, justify="right")
-    for number, one in enumerate(outcome.accounts):
-        row = (number, one.paid, one.answered, len(one.outages), sum(one.outages), one.most)
-        table.add_row(*(f"{each:.0f}" for each in row))
-    console.print(table)
-    console.print(
-        f"the chain's clock gained {outcome.drift:.1f} s; at most {outcome.most_programs} program "
-        "of a lease ran at one time",
-        highlight=False,
-    )
-    for fault in outcome.faults:
-        console.print(f"wrong: {fault}", highlight=False)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when everything is as promised."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -293,42 +332,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--leases", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2, help="of one blow at each target")
+    parser.add_argument("--silence", action="store_true", help="ten minutes of it, as they are")
     chosen = parser.parse_args(given)
     if min(chosen.leases, chosen.rounds) < 1:
         parser.error("give numbers above 0")
-    ended = engine.enter(sys.executable, "-m", "benchmarks.rentals.siege", *given)
-    if ended is not None:
-        return ended
-    console = Console()
+    name = "silence" if chosen.silence else chosen.seed
+    result = RESULTS / f"lease-siege-{name}.json"
+    return run("benchmarks.rentals.siege", given, result, lambda: _measured(chosen))
+
+
+def _measured(chosen: argparse.Namespace) -> Outcome:
+    clock, planned = SHORT, tuple(blows(chosen.seed, chosen.rounds, BOUNDS))
+    if chosen.silence:
+        clock, planned = REAL, (Blow(10.0, Target.SILENCE, TEN_MINUTES),)
     settings = {
         "TERAPROOF_LEASES__DOWN_SECONDS": str(DOWN),
         "TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "3",
     }
-    try:
-        with (
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
-            engine.running() as (daemon, image),
-            rental_market(
-                Path(place),
-                daemon,
-                image,
-                nodes=2,
-                renting={"max_gap": MAX_GAP, "abandon": ABANDON},
-                settings=settings,
-                most=chosen.leases + 4,
-            ) as (world, nodes),
-        ):
-            siege = Siege(world, nodes, chosen.seed, console.print)
-            outcome = siege.run(chosen.leases, chosen.rounds)
-    except (AssertionError, LocalError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(asdict(outcome), indent=1) + "\n")
-    show(outcome, console)
-    return 1 if outcome.faults else 0
+    with (
+        engine_and_place() as (daemon, image, place),
+        rental_market(
+            place,
+            daemon,
+            image,
+            Node,
+            nodes=2,
+            renting={"max_gap": clock.max_gap, "abandon": clock.abandon},
+            settings=settings,
+            most=chosen.leases + 8,
+        ) as (world, nodes),
+    ):
+        siege = Siege(world, nodes, clock, chosen.seed, Console().print)
+        return siege.run(chosen.leases, planned)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,24 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
 import pytest
 
 from benchmarks.rentals.blows import Bounds, Target, blows
+from benchmarks.rentals.command import conclude
 from benchmarks.rentals.load import Figures, Quiet
+from benchmarks.rentals.nodes import Node
 from benchmarks.rentals.rent import Probe, Seen, most_beats, quantile, top_level
-from benchmarks.rentals.siege import Account, Outcome
+from benchmarks.rentals.siege import BOUNDS as SIEGE
+from benchmarks.rentals.siege import REAL, SHORT, TEN_MINUTES, Account, Outcome
 
-BOUNDS = Bounds(death=(2, 40), hang=(30, 60), rest=(15, 30))
+BOUNDS = Bounds(gone=(2, 40), silence=(60, 90), rest=(15, 30))
 
 
 def probes(said: str, every: float = 1.0) -> list[Probe]:
@@ -97,7 +107,10 @@ def outcome(**changes: object) -> Outcome:
         "seconds": 100.0,
         "drift": 0.0,
         "blows": (),
+        "clock": SHORT,
         "accounts": (Account(90, 90.0, (), 92.0),),
+        "guests": 3,
+        "seized": 0,
         "accused": (),
         "ended": (),
         "most_programs": 1,
@@ -118,6 +131,7 @@ def test_outcome__all_well__no_fault() -> None:
         ({"accounts": (Account(0, 0.0, (90.0,), 25.0),)}, "has never answered"),
         ({"accused": ("accuse 12ab",)}, "accuse 12ab"),
         ({"ended": ("lease 0 is NONE",)}, "lease 0 is NONE"),
+        ({"seized": 2}, "collateral of 2 leases"),
         ({"most_programs": 2}, "2 programs"),
         ({"left": {"containers": 1}}, "1 containers are left"),
     ],
@@ -144,6 +158,7 @@ def figures(held: tuple[int, int], idle: tuple[int, int] = (0, 0), **left: int) 
         period=40,
         held=rest,
         idle=none,
+        busy=1.0,
         left=left,
     )
 
@@ -193,12 +208,83 @@ def test_blows__same_seed__the_same() -> None:
 
 
 def test_blows__each_target_once_a_round_and_one_after_the_other() -> None:
-    found = list(blows(3, 2, BOUNDS))
-    assert {one.target for one in found[:4]} == {one.target for one in found[4:]} == set(Target)
+    found, all_ = list(blows(3, 2, BOUNDS)), len(Target)
+    assert {one.target for one in found[:all_]} == {one.target for one in found[all_:]}
+    assert len({one.target for one in found}) == all_
     ended = 0.0
     for one in found:
         assert BOUNDS.rest[0] <= one.at - ended <= BOUNDS.rest[1]
-        hangs = one.target in (Target.NODE, Target.NODES)
-        least, most = BOUNDS.hang if hangs else BOUNDS.death
+        least, most = BOUNDS.silence if one.target is Target.SILENCE else BOUNDS.gone
         assert least <= one.seconds <= most
         ended = one.at + one.seconds
+
+
+def test_bounds__silence_is_longer_than_what_is_paid_without_a_heartbeat() -> None:
+    assert SIEGE.silence[0] > SHORT.max_gap
+    assert REAL.max_gap < TEN_MINUTES < REAL.abandon
+    assert SIEGE.silence[1] < SHORT.abandon
+
+
+# ------------------------------------------------------------------ nodes
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node in front of a chain that says `pong` to everything."""
+
+    class Chain(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"pong")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chain) as chain:
+        threading.Thread(target=chain.serve_forever, daemon=True).start()
+        with Node(f"http://127.0.0.1:{chain.server_address[1]}") as made:
+            yield made
+        chain.shutdown()
+
+
+def ask(node: Node) -> str:
+    return httpx.get(node.url, timeout=2.0, trust_env=False).text
+
+
+def test_node__passes_on_what_it_is_asked(node: Node) -> None:
+    assert ask(node) == "pong"
+
+
+def test_node__killed__refuses__and_answers_at_the_same_place_once_it_is_back(node: Node) -> None:
+    node.kill()
+    with pytest.raises(httpx.ConnectError):
+        ask(node)
+    node.start()
+    assert ask(node) == "pong"
+
+
+def test_node__hangs__takes_the_request_and_says_nothing__until_it_goes_on(node: Node) -> None:
+    node.hang()
+    with pytest.raises(httpx.ReadTimeout):
+        ask(node)
+    node.go_on()
+    assert ask(node) == "pong"
+
+
+# ------------------------------------------------------------------ the end of a run
+
+
+def test_conclude__all_well__figures_are_kept_and_the_code_is_0(tmp_path: Path) -> None:
+    kept = tmp_path / "new" / "figures.json"
+    assert conclude(outcome(), kept) == 0
+    assert json.loads(kept.read_text())["faults"] == []
+
+
+def test_conclude__a_broken_promise__is_named_kept_and_the_code_is_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "figures.json"
+    assert conclude(outcome(seized=2), kept) == 1
+    assert "collateral of 2 leases" in capsys.readouterr().out
+    assert json.loads(kept.read_text())["seized"] == 2
