@@ -330,6 +330,19 @@ def test_top_up__no_more_than_the_term_costs__exact(
     leases.top_up(running.abi_tuple(), room, sender=tenant)
 
 
+def test_top_up__no_more_than_a_lease_can_hold__exact(
+    suite: Suite, leases: Contract, tenant: str, provider: Provider
+) -> None:
+    """Where the term costs more than that. A single unit is enough for a top-up."""
+    dear = order(start_rate=2**80 - 1, max_rate=2**80 - 1, deposit=2**96 - 2, nonce=1)
+    terms = active(suite, tenant, provider, dear)
+    fund(suite, tenant, 2)
+    leases.top_up(terms.abi_tuple(), 1, sender=tenant)
+    assert state(leases, terms).deposited == 2**96 - 1
+    with boa.reverts("leases: more than the term costs"):
+        leases.top_up(terms.abi_tuple(), 1, sender=tenant)
+
+
 def test_top_up__nothing(leases: Contract, running: LeaseTerms, tenant: str) -> None:
     with boa.reverts("leases: zero amount"):
         leases.top_up(running.abi_tuple(), 0, sender=tenant)

@@ -130,6 +130,21 @@ def test_score__that_falls_leaves_nothing_to_sell_and_ends_nothing(scene: Scene)
     call(scene.suite, "settle", lease, scene.tenant)
 
 
+def test_score__that_falls_below_what_jobs_hold__a_lease_that_asks_for_none_is_taken(
+    scene: Scene,
+) -> None:
+    scene.job(60)
+    scene.prove(50)
+    scene.lease(0)
+    with boa.reverts(TOO_LOW):
+        scene.lease(1)
+
+
+def test_score__the_smallest_is_reserved_too(scene: Scene) -> None:
+    scene.lease(1)
+    assert scene.reserved == (1, 0)
+
+
 def test_score__a_quote_asks_for_none(scene: Scene) -> None:
     """Who hires by name has chosen already, as in Jobs."""
     scene.prove(0)

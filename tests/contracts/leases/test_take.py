@@ -22,6 +22,7 @@ from tests.contracts.lease_actions import (
     TERM,
     accept,
     assigned,
+    by_operator,
     fund,
     hire,
     open_lease,
@@ -58,6 +59,22 @@ def test_accept__providers_are_numbered_once(
     for n, provider in enumerate((first, second, first)):
         assigned(suite, tenant, provider, order(nonce=n))
     assert [leases.number_of(p.owner) for p in (first, second)] == [1, 2]
+
+
+def test_accept__as_many_providers_as_their_number_has_bits_for(
+    suite: Suite, leases: Contract, tenant: str, make_provider: Callable[..., Provider]
+) -> None:
+    first, second = make_provider("first"), make_provider("second")
+    slots = leases.compiler_data.storage_layout["storage_layout"]["liveness"]
+    boa.env.set_storage(leases.address, slots["_count"]["slot"], 2**32 - 2)
+    last = assigned(suite, tenant, first)
+    assert leases.number_of(first.owner) == state(leases, last).number == 2**32 - 1
+    by_operator(suite, first, "ready", last)
+    another = open_lease(suite, tenant, order(nonce=1))
+    with boa.reverts():
+        accept(suite, second, another)
+    # Those that have a number go on.
+    accept(suite, first, another)
 
 
 def test_accept__until_the_open_time_is_over__exact(
