@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.agent.acceptance.rig import Recorded, lasting_engine, recorded
+from tests.agent.acceptance.rig import Recorded, recorded
+from tests.agent.lasting import lasting_engine
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Any]:
-    made = lasting_engine()
-    yield made
-    made._engine.close()
+def engine() -> Any:
+    return lasting_engine()
 
 
 @pytest.fixture(scope="module")

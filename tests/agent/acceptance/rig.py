@@ -13,7 +13,6 @@ from typing import Any
 
 from provider_agent.prover.acceptance.memory import HostMemory, Memory, Sweep
 from provider_agent.prover.acceptance.respondent import Respondent
-from provider_agent.prover.engine import Engine, make_engine
 from teraproof.acceptance import checks, messages
 from teraproof.acceptance.checks import Answers, Promise, Verdict
 from teraproof.acceptance.examiner import Call, Subject, Timed, examine
@@ -33,24 +32,6 @@ CONTRACT, PROVIDER = "0x" + "0a" * 20, "0x" + "0b" * 20
 def lease(number: int = 7, provider: str = PROVIDER) -> Lease:
     """A lease by its number."""
     return Lease(31_337, CONTRACT, provider, number.to_bytes(32, "big"))
-
-
-class Lasting:
-    """An engine that many challenges use one after the other."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def close(self) -> None:
-        """It goes on."""
-
-
-def lasting_engine(name: str = "cpu") -> Any:
-    """An engine for all tests of a file."""
-    return Lasting(make_engine(name))
 
 
 class Provider:
