@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +202,10 @@ class Rig:
     # What the contract wallet at WALLET says to isValidSignature; None: there is no contract.
     wallet_signer: str | None = None
     url: str = ""
-    status_url: str = ""
     desk: FixedPrice = field(default_factory=FixedPrice)
     evidence: Any = None  # what jurors may read; None: nobody is drawn
     hearing: Any = None  # what a juror takes in; None: no disputes
+    status: ApiServer | None = None
 
     def job(self, job_id: bytes) -> JobView | None:
         return self.jobs.get(job_id)
@@ -260,6 +260,13 @@ class Rig:
             [partial(operations, api), lambda door: HearingRoutes(hearing, door).operations()],
         )
 
+    @cached_property
+    def status_url(self) -> str:
+        """Where health and metrics are; their server starts when somebody asks."""
+        self.status = status_server(create_status_app(self.health, self.metrics), "127.0.0.1", 0)
+        self.status.start()
+        return f"http://127.0.0.1:{self.status.port}"
+
     @property
     def health(self) -> Health:
         return Health(lambda: self.last_cycle, 30, time.monotonic, moves=lambda: self.loop_moves)
@@ -301,20 +308,18 @@ class Rig:
 
 @contextmanager
 def serve(rig: Rig) -> Iterator[Rig]:
-    """Run the API of `rig` on a free port; sets `rig.url` and `rig.status_url`."""
+    """Run the API of `rig` on a free port; sets `rig.url`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     rig.url = f"http://127.0.0.1:{port}"
     server = ApiServer(rig.app(), "127.0.0.1", port, rig.limits, rig.trusted_proxies)
-    status = status_server(create_status_app(rig.health, rig.metrics), "127.0.0.1", 0)
     server.start()
-    status.start()
-    rig.status_url = f"http://127.0.0.1:{status.port}"
     try:
         yield rig
     finally:
         server.stop()
-        status.stop()
+        if rig.status is not None:
+            rig.status.stop()
 
 
 def wait_until(condition: Any, seconds: float = 5) -> None:

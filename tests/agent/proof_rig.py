@@ -42,7 +42,7 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef, Log
 from tests.agent.duty_parts import OTHER, OWNER, TPF, WritingSender
-from tests.agent.lasting import lasting_engine
+from tests.agent.engines import quick_engine
 
 CHAIN_ID = 31_337
 BENCHMARK = "0x" + "0c" * 20
@@ -177,11 +177,11 @@ class PlainProver:
     def prove(self, folder: ProofFolder) -> None:
         self.works = "prove"
         rounds = len(folder.roots()) + self.rounds
-        worker.prove(folder, self._turn, rounds=rounds, engines=lasting_engine)
+        worker.prove(folder, self._turn, rounds=rounds, engines=quick_engine)
 
     def open(self, folder: ProofFolder) -> None:
         self.works = "open"
-        worker.open_samples(folder, self._turn, engines=lasting_engine)
+        worker.open_samples(folder, self._turn, engines=quick_engine)
 
     def stop(self) -> None:
         self.works = ""

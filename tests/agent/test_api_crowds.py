@@ -443,7 +443,7 @@ def test_status__answers_whatever_happens_to_the_api(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(Rig(tmp_path, ApiLimits(connections=2))) as rig:
-        headers = session(rig)
+        headers, status = session(rig), rig.status_url
         work = busy(rig, monkeypatch)
         with (
             held(rig.url, 1, asking(rig, headers)),
@@ -451,8 +451,8 @@ def test_status__answers_whatever_happens_to_the_api(
             held(rig.url, 20, b"", first=3),
         ):
             for path in ("/healthz", "/metrics"):
-                assert http.get(rig.status_url + path).status_code == 200
-            assert code_of(http.get(rig.status_url + "/readyz")) is Code.AGENT_NOT_READY
+                assert http.get(status + path).status_code == 200
+            assert code_of(http.get(status + "/readyz")) is Code.AGENT_NOT_READY
             work.free.set()
 
 

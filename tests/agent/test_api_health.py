@@ -133,11 +133,14 @@ def test_status__address_in_use__names_its_own_setting(rig: Rig) -> None:
 def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     with serve(Rig(tmp_path)) as rig:
-        http.get(rig.url + "/healthz")
-        port = int(rig.url.rsplit(":", 1)[1])
-    with socket.create_server(("127.0.0.1", port)):
-        pass
-    assert not [t for t in threading.enumerate() if t.name == "api"]
+        ports = []
+        for url in (rig.url, rig.status_url):
+            http.get(url + "/healthz")
+            ports.append(int(url.rsplit(":", 1)[1]))
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    assert not [t for t in threading.enumerate() if t.name in ("api", "status")]
     assert threading.active_count() <= before + 2
 
 

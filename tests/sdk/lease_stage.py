@@ -25,7 +25,6 @@ from eth_account.signers.local import LocalAccount
 
 from provider_agent.prover.acceptance.memory import HostMemory
 from provider_agent.prover.acceptance.respondent import Respondent
-from provider_agent.prover.engine import make_engine
 from scripts.deployment import plan
 from scripts.deployment.artifacts import compile_all
 from teraproof.acceptance.format import Lease as Named
@@ -49,6 +48,7 @@ from teraproof.protocol.lease_wire import (
     SignedLeaseQuote,
 )
 from teraproof.protocol.terms import ZERO_ADDRESS
+from tests.agent.engines import quick_engine
 from tests.scripts.actors import chain_of, deploy, sender_of
 from tests.sdk.courtroom import Person
 from tests.support.anvil import ROOT, Anvil
@@ -226,8 +226,7 @@ class Agent:
             chain = leases.contract(self.market)
             named = Named(self.market.chain.chain_id, chain.address, self.owner, lease)
             work = work_from_json(body["work"])
-            engine = make_engine("cpu")
-            self._examined[lease] = Respondent(named, work, 0, engine, HostMemory)
+            self._examined[lease] = Respondent(named, work, 0, quick_engine(), HostMemory)
         one = self._examined[lease]
         answer: Any
         if step is Step.FILL:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown before signing is never less than what is charged: 1,000 random leases on the real
+"""What is shown before signing is never less than what is charged: random leases on the real
 contract, with everything that moves money: auctions, quotes, silence, top-ups, notices, ends.
 """
 
@@ -32,9 +32,10 @@ from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.sdl.leases import HOUR, Lease, read
 from tests.contracts.stateful.lease_world import LeaseWorld, lease_world
 from tests.contracts.stateful.world import SIGNING, STRANGER, TENANTS
+from tests.support import budget
 from tests.support.sdl import SMALL
 
-LEASES = 1_000
+LEASES = budget.of(200, 1_000)
 SEED = 20_261_129
 UNIT = 10**6
 

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.agent.acceptance.rig import Recorded, recorded
-from tests.agent.lasting import lasting_engine
+from tests.agent.acceptance.rig import Recorded, lasting_engine, recorded
 
 
 @pytest.fixture(scope="module")
-def engine() -> Any:
-    return lasting_engine()
+def engine() -> Iterator[Any]:
+    made = lasting_engine()
+    yield made
+    made._engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any
 
 from provider_agent.prover.acceptance.memory import HostMemory, Memory, Sweep
 from provider_agent.prover.acceptance.respondent import Respondent
+from provider_agent.prover.engine import Engine
 from teraproof.acceptance import checks, messages
 from teraproof.acceptance.checks import Answers, Promise, Verdict
 from teraproof.acceptance.examiner import Call, Subject, Timed, examine
@@ -21,6 +22,7 @@ from teraproof.acceptance.messages import Step
 from teraproof.errors import LocalError
 from teraproof.pog.format import Shape
 from teraproof.protocol.errors import Code
+from tests.agent.engines import quick_engine
 
 SHAPE = Shape(256, 1)
 BLOCKS = 60
@@ -32,6 +34,24 @@ CONTRACT, PROVIDER = "0x" + "0a" * 20, "0x" + "0b" * 20
 def lease(number: int = 7, provider: str = PROVIDER) -> Lease:
     """A lease by its number."""
     return Lease(31_337, CONTRACT, provider, number.to_bytes(32, "big"))
+
+
+class Lasting:
+    """An engine that many challenges use one after the other."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def close(self) -> None:
+        """It goes on."""
+
+
+def lasting_engine() -> Any:
+    """An engine for all tests of a file."""
+    return Lasting(quick_engine())
 
 
 class Provider:

@@ -20,8 +20,7 @@ from teraproof.acceptance.format import BLOCK_BYTES
 from teraproof.acceptance.policy import plan
 from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Shape, keccak
-from tests.agent.acceptance.rig import Provider, challenged, lease
-from tests.agent.lasting import Lasting
+from tests.agent.acceptance.rig import Lasting, Provider, challenged, lease
 from tests.agent.benchmark.cuda_on_cpu import CpuDevice, engine_on
 
 SEED, KEY, OTHER = keccak(b"seed"), keccak(b"key"), keccak(b"other")

@@ -32,6 +32,7 @@ from tests.agent.acceptance.rig import (
     WORK,
     Clock,
     HalfMemory,
+    Lasting,
     Provider,
     Silent,
     challenged,
@@ -39,7 +40,6 @@ from tests.agent.acceptance.rig import (
     lease,
 )
 from tests.agent.acceptance.test_format import slow_block, slow_root
-from tests.agent.lasting import Lasting
 from tests.support import budget
 
 MANY = budget.of(20, 100)
