@@ -18,6 +18,7 @@ from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Standing
 from provider_agent.core.trial import Trial, finding
 from provider_agent.modules.all import open_store
+from provider_agent.modules.proofs import checks as proofs
 from provider_agent.runners.process import ProcessRunner
 from provider_agent.settings import validate
 from teraproof.rpc.client import RpcPool
@@ -132,9 +133,10 @@ def test_startup__node_is_down__what_needs_it_says_so(tmp_path: Path, anvil: Anv
     ],
 )
 def test_startup__skipped__only_behind_one_that_did_not_pass(
-    tmp_path: Path, anvil: Anvil, changes: dict[str, Any]
+    tmp_path: Path, anvil: Anvil, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that is refused is refused for its cause; a skip alone says nothing is wrong."""
+    monkeypatch.setattr(proofs, "measure", lambda *_: ("cpu", 1e9))  # which takes a process
     chain = {"benchmark": BENCHMARK, "emissions": EMISSIONS} | changes.pop("chain", {})
     found = findings(tmp_path, anvil, chain=chain, **changes)
     seen: list[str] = []

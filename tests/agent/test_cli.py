@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from teraproof.protocol.dispute import Case
 from teraproof.protocol.errors import Exit
 from teraproof.protocol.terms import ZERO_ADDRESS, Status
 from tests.agent.duty_rig import Rig
+from tests.support import keystores
 
 A = Account.from_key(b"\x01" * 32).address
 B = Account.from_key(b"\x02" * 32).address
@@ -53,9 +55,15 @@ def failed(*arguments: str | Path, kind: Exit = Exit.INPUT) -> str:
     return line
 
 
+@pytest.fixture(scope="module", autouse=True)
+def weak_keystores() -> Iterator[None]:
+    with keystores.weak():
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Settings and key as `init` makes them; to be copied, since a keystore takes a while."""
+    """Settings and key as `init` makes them; to be copied."""
     file = tmp_path_factory.mktemp("init") / "provider.toml"
     done = call(
         "init", "--config", file, "--rpc-url", "http://127.0.0.1:1", "--chain-id", "31337",

@@ -13,6 +13,7 @@ from eth_account import Account
 
 from provider_agent.cli import main as cli
 from teraproof.protocol.errors import Exit
+from tests.support import keystores
 
 A = str(Account.from_key(b"\x01" * 32).address)
 #: What the other options are given, where a command needs them.
@@ -61,9 +62,9 @@ def files() -> list[Any]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Settings and a key, as `init` makes them."""
     folder = tmp_path_factory.mktemp("home")
-    made = call(
-        "init", "--config", folder / "provider.toml", "--rpc-url", "http://127.0.0.1:1", *ADDRESSES
-    )
+    file = folder / "provider.toml"
+    with keystores.weak():
+        made = call("init", "--config", file, "--rpc-url", "http://127.0.0.1:1", *ADDRESSES)
     assert made.exit_code == 0, made.output
     return folder
 

@@ -5,18 +5,18 @@ a chain that was not looked at.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from provider_agent.cli import main as cli
 from provider_agent.core.clock import ChainClock, Drift
 from provider_agent.modules.jobs.halt import RESUME, halted
 from provider_agent.runners.base import Phase, RunState
 from teraproof.errors import Refused
-from teraproof.protocol.errors import Code
+from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import Status, Terms
 from teraproof.rpc.types import BlockRef
@@ -195,15 +195,14 @@ def test_resume__command__leaves_word_for_the_agent(tmp_path: Path) -> None:
         f'[chain]\nrpc_urls = ["http://127.0.0.1:1"]\nchain_id = 1\nstaking = "{address}"\n'
         f'jobs = "{address}"\n[operator]\n[agent]\ndata_dir = "data"\n'
     )
-    command = [sys.executable, "-m", "provider_agent", "resume", "--config", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli.main, ["resume", "--config", str(file)])
+    assert done.exit_code == 0, done.output
     assert (tmp_path / "data" / RESUME).exists()
     (tmp_path / "data" / RESUME).unlink()
     (tmp_path / "data").rmdir()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "has not run yet" in done.stderr and "Traceback" not in done.stderr
+    done = CliRunner().invoke(cli.main, ["resume", "--config", str(file)])
+    assert done.exit_code == Exit.INPUT
+    assert "has not run yet" in done.stderr and isinstance(done.exception, SystemExit)
 
 
 # ---------------------------------------------------------------------- the clock

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,9 @@ def test_create_keystore__opens_again_and_is_private(tmp_path: Path) -> None:
     assert load_key(keystore=store, password_file=password).address == address
     for path in (store, password):
         assert path.stat().st_mode & 0o777 == 0o600
+    # What it takes to try a password: other tests make keystores that take less.
+    made = json.loads(store.read_text())["crypto"]
+    assert made["kdf"] == "scrypt" and made["kdfparams"]["n"] >= 2**17
     with pytest.raises(SettingsError, match="exists already"):
         create_keystore(store, password)
     _file(password, "another")
