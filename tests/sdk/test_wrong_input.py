@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from teraproof.cli.frame import ADDRESS
 from teraproof.cli.main import _GROUPS, main
 from teraproof.cli.values import Value
+from teraproof.market import registry
+from teraproof.market.chain import Chain
 from teraproof.protocol.errors import Exit
 from tests.sdk.person import EXAMPLE, Person
 from tests.support.anvil import ROOT
@@ -105,6 +107,23 @@ def is_refused(
 
 def has_account(command: click.Command) -> bool:
     return "key_file" in {one.name for one in command.params}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def looked_for_once() -> Iterator[None]:
+    """The contracts of a deployment, which thousands of commands would look for on the chain."""
+    known: dict[str, str | None] = {}
+    look = registry.missing_code
+
+    def missing_code(of: registry.Registry, chain: Chain) -> str | None:
+        named = of.model_dump_json()
+        if named not in known:
+            known[named] = look(of, chain)
+        return known[named]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "missing_code", missing_code)
+        yield
 
 
 @pytest.fixture(scope="module")
