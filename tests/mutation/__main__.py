@@ -27,6 +27,7 @@ from tests.mutation.mutants import (
     CONTRACTS,
     PARTS,
     ROOT,
+    SOURCES,
     Mutant,
     find_mutants,
     part_of,
@@ -313,7 +314,8 @@ def main(argv: Sequence[str]) -> int:
     reach: Reach | None = None
     good = True
     tested = commit()  # before the report itself is a change
-    for part in [options.part] if options.part else PARTS:
+    parts = [options.part] if options.part else list(PARTS)
+    for part in parts:
         mutants = [m for m in found if part_of(m.file) == part]
         chosen = [m for m in mutants if not options.only or options.only in describe(m)]
         if options.sample:
@@ -322,7 +324,9 @@ def main(argv: Sequence[str]) -> int:
             for mutant in chosen:
                 print(describe(mutant))
         elif chosen:
-            compiled = compiled or preload()
+            compiled = compiled or preload(
+                {name for m in found if part_of(m.file) in parts for name in SOURCES[m.file]}
+            )
             reach = reach or recorded(compiled, options.tests)
             good &= run_part(part, mutants, chosen, reach, compiled, reasons, options, tested)
     return 0 if good else 1
