@@ -25,9 +25,10 @@ import boa
 from boa import interpret
 from boa.contracts.vyper.vyper_contract import VyperDeployer
 from vyper.codegen import jumptable_utils
+from vyper.codegen.ir_node import IRnode
 from vyper.compiler.settings import anchor_settings
 from vyper.exceptions import VyperException
-from vyper.ir import compile_ir
+from vyper.ir import compile_ir, optimizer
 
 from tests.contracts import deploy, revm
 from tests.contracts.stateful import market, rentals
@@ -48,6 +49,9 @@ UNRELATED = {
     "test_attack_court.py",
     "test_attack_leases.py",
 }
+
+_NOTHING = object()
+Optimize = Callable[[IRnode, IRnode | None], tuple[bool, IRnode]]
 
 # Examples run before the first fork: their proofs are made once.
 WARM = 4
@@ -108,9 +112,7 @@ def test_files(names: Sequence[str] = ()) -> list[str]:
 
 def preload(changed: Collection[str]) -> dict[str, Any]:
     """Compile the unchanged contracts once, for mutants of `changed`; forked workers inherit it."""
-    # A tenth of a compiler run, and the same answer for the same signatures.
-    plain = jumptable_utils.generate_dense_jumptable_info
-    jumptable_utils.generate_dense_jumptable_info = _remembered(plain)
+    compile_quickly()
     names = ["Token", "Timelock", *PARTS]
     for folder in ("testnet", "mocks"):
         names += [f"{folder}/{path.stem}" for path in (CONTRACTS / folder).glob("*.vy")]
@@ -126,6 +128,29 @@ def preload(changed: Collection[str]) -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     return found
+
+
+def compile_quickly() -> None:
+    """Spare the compiler a third of its work; it writes the same code."""
+    # The same answer for the same signatures.
+    plain = jumptable_utils.generate_dense_jumptable_info
+    jumptable_utils.generate_dense_jumptable_info = _remembered(plain)
+    # After each change it looks at all below again.
+    optimizer._optimize = _once(optimizer._optimize)
+
+
+def _once(optimize: Optimize) -> Optimize:
+    """Leaves alone what came out of it before: the rules look at no more than a parent's name."""
+
+    def look(node: IRnode, parent: IRnode | None) -> tuple[bool, IRnode]:
+        under = None if parent is None else parent.value
+        if getattr(node, "settled_under", _NOTHING) == under:
+            return False, node
+        changed, found = optimize(node, parent)
+        found.settled_under = under
+        return changed, found
+
+    return look
 
 
 def _remembered(function: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
