@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measured(chosen: argparse.Namespace) -> Figures:
     with (
         engine_and_place() as (daemon, image, place),
-        rental_market(place, daemon, image, FaultyRpc, most=chosen.leases + 4) as (world, (node,)),
+        rental_market(place, daemon, image, most=chosen.leases + 4) as (world, (node,)),
     ):
         say = Console().print
         return measure(world, node, chosen.leases, chosen.at_once, chosen.rest, say)

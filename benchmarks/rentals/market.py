@@ -7,11 +7,9 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from provider_agent.runners import linux
@@ -25,6 +23,7 @@ from teraproof.protocol.lease_terms import LeaseOrder, LeaseState, LeaseTerms
 from teraproof.protocol.lease_wire import QuoteRequest, SignedLeaseQuote
 from teraproof.protocol.leasespec import LeaseSpec, Port, Resources, Service, checked
 from teraproof.rpc.client import RpcPool
+from tests.agent.faulty_rpc import FaultyRpc
 from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.world import World
 from tests.support.anvil import Anvil, AnvilError
@@ -84,9 +83,8 @@ class RentalWorld(World):
                     ("MAX_LEASES", self.most),
                     ("CPUS", 16),
                     ("MEMORY_MB", 2 * self.most * MEMORY // MIB),
-                    ("DISK_MB", 16 * self.most + 512),
+                    ("DISK_MB", 32 * self.most + 512),
                     ("IMAGE_MB", 256),
-                    ("READY_SECONDS", 600),
                     ("NOTICE_SECONDS", 0),
                     ("MAX_SECONDS", TERM),
                     ("DATA_HOST", "127.0.0.1"),
@@ -101,15 +99,19 @@ class RentalWorld(World):
     # ------------------------------------------------------------------ the tenant
 
     def service(self, word: str = "web") -> LeaseSpec:
-        """A web server behind a public port; its command line names `word`."""
+        """A web server behind a public port; its command line names `word` and this world."""
         service = Service(
             name="web",
             image=self.image,
             resources=Resources(cpu_millis=10, memory_bytes=MEMORY, shm_bytes=MIB, root_bytes=DISK),
-            command=("httpd", "-f", "-p", "80", "-h", "/www", "-r", word),
+            command=("httpd", "-f", "-p", "80", "-h", "/www", "-r", self.name_of(word)),
             ports=(Port(80, 80, "tcp", True),),
         )
         return checked(LeaseSpec(name="web", services=(service,), outbound=False))
+
+    def name_of(self, word: str) -> str:
+        """What the command line of a service names: worlds of one machine see each other's."""
+        return f"{self.operator.address}-{word}"
 
     @contextlib.contextmanager
     def tenancy(self) -> Iterator[LeaseClient]:
@@ -266,32 +268,18 @@ class RentalWorld(World):
         return left
 
 
-class HasUrl(Protocol):
-    """What an agent reads the chain through."""
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-
-
-N = TypeVar("N", bound=HasUrl)
-
-
 @contextlib.contextmanager
 def rental_market(
     directory: Path,
     engine: Daemon,
     image: str,
-    node: Callable[[str], AbstractContextManager[N]],
     *,
     nodes: int = 1,
     renting: Mapping[str, int] | None = None,
     settings: Mapping[str, str] | None = None,
     most: int = 100,
-) -> Iterator[tuple[RentalWorld, list[N]]]:
-    """A world with a block a second, and the nodes through which its agent reads the chain, each
-    made by `node` of the chain's URL.
-    """
+) -> Iterator[tuple[RentalWorld, list[FaultyRpc]]]:
+    """A world with a block a second, and the nodes through which its agent reads the chain."""
     with contextlib.ExitStack() as stack:
         anvil = stack.enter_context(
             Anvil(arguments=["--order", "fifo", "--gas-limit", "300000000"])
@@ -303,11 +291,11 @@ def rental_market(
         stack.callback(_unmount, world)
         stack.callback(world.close)
         world.set_up()
-        made = [stack.enter_context(node(anvil.url)) for _ in range(nodes)]
-        world.rpc_urls = [one.url for one in made]
+        proxies = [stack.enter_context(FaultyRpc(anvil.url)) for _ in range(nodes)]
+        world.rpc_urls = [one.url for one in proxies]
         anvil.set_automine(False)
         anvil.set_block_time(1)
-        yield world, made
+        yield world, proxies
 
 
 def _unmount(world: RentalWorld) -> None:

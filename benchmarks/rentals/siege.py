@@ -169,7 +169,7 @@ class Siege:
         self._start()
         words = [f"lease-{number}" for number in range(leases)]
         self._rent(words)
-        programs, hunter = Programs(words), Hunter(world, self._rentals)
+        programs, hunter = Programs(world, words), Hunter(world, self._rentals)
         guests = Guests(world, words)
         watches = [*(one.round for one in self._probers), programs.round, hunter.round]
         watches.append(guests.round)
@@ -355,13 +355,16 @@ def _measured(chosen: argparse.Namespace) -> Outcome:
             place,
             daemon,
             image,
-            Node,
-            nodes=2,
+            nodes=0,
             renting={"max_gap": clock.max_gap, "abandon": clock.abandon},
             settings=settings,
             most=chosen.leases + 8,
-        ) as (world, nodes),
+        ) as (world, _),
+        Node(world.anvil.url) as one,
+        Node(world.anvil.url) as another,
     ):
+        nodes = (one, another)
+        world.rpc_urls = [node.url for node in nodes]
         siege = Siege(world, nodes, clock, chosen.seed, Console().print)
         return siege.run(chosen.leases, planned)
 

@@ -83,8 +83,8 @@ class Prober:
 class Programs:
     """Counts the programs of each lease, by a word of their command lines."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = words
+    def __init__(self, world: RentalWorld, words: Sequence[str]) -> None:
+        self._world, self._words = world, words
         self.most: dict[str, int] = defaultdict(int)
         """The most that ran at one time, by word."""
         self.round = Round(_LOOK, self._look)
@@ -98,7 +98,8 @@ class Programs:
         lines = with_argument("httpd")
         found = {}
         for word in self._words:
-            tree = [(one, _parent(one)) for one, line in lines.items() if word in line.split()]
+            name = self._world.name_of(word)
+            tree = [(one, _parent(one)) for one, line in lines.items() if name in line.split()]
             # What has ended meanwhile has no parent.
             found[word] = sum(1 for _ in top_level([one for one in tree if one[1]]))
         return found

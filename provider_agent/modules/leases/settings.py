@@ -68,8 +68,9 @@ class LeasesSettings(Section):
     """Longest term. What the contract can lock is a limit as well."""
     notice_seconds: int = Field(default=3_600, ge=0, lt=2**32)
     """Notice that is promised, and given before this machine leaves."""
-    ready_seconds: int = Field(default=600, ge=30, lt=2**32)
-    """Time from the hire until a lease has to be ready. Who is not loses the collateral."""
+    ready_seconds: int = Field(default=900, ge=30, lt=2**32)
+    """Time from the hire until a lease has to be ready. Who is not loses the collateral, also where
+    no node has answered."""
     down_seconds: float = Field(default=30.0, ge=0)
     """How long a container may be down, or nothing be known of it, before the lease is suspended
     and no rent runs."""
