@@ -73,7 +73,7 @@ class Loop:
             written = self._context.store.changes()
             went_well = self.cycle()
             if not went_well:
-                self._rest(stop, max(self._pause, self._policy.wait(_CHAIN)))
+                self._outlast(stop, max(self._pause, self._policy.wait(_CHAIN)))
             elif self._context.store.changes() != written and hurried < _HURRIED_CYCLES:
                 # One step often makes the next one possible: do not sleep on it.
                 hurried += 1
@@ -82,6 +82,18 @@ class Loop:
                 wanted = list(self._wanted())
                 self._context.newest.hurried = bool(wanted)
                 self._rest(stop, min([self._pause, *wanted]))
+
+    def _outlast(self, stop: Flag, seconds: float) -> None:
+        """Until the chain is tried again: what runs needs looking after, whatever nodes do."""
+        until = self._clock() + seconds
+        while not stop.is_set():
+            for module in self._modules:
+                self._watch.move(f"module {module.name}, without the chain")
+                self._policy.run(f"{module.name} without the chain", module.keep_up)
+            left = until - self._clock()
+            self._rest(stop, max(0.0, min(self._pause, left)))
+            if left <= self._pause:
+                return
 
     def _wanted(self) -> Iterator[float]:
         """Seconds after which modules want to look again."""

@@ -118,8 +118,8 @@ class Module(Protocol):
     """One business of the agent. A module derives from it and leaves out what it does not need;
     `build` and `reconcile` it must have.
 
-    `consume`, `reconcile`, `measure` and `look_again` are called by the loop's thread, operations,
-    `offer` and `ready` by those of the API.
+    `consume`, `reconcile`, `keep_up`, `measure` and `look_again` are called by the loop's thread,
+    operations, `offer` and `ready` by those of the API.
     """
 
     name: ClassVar[str]
@@ -192,6 +192,12 @@ class Module(Protocol):
         Read after `reconcile`.
         """
         return None
+
+    def keep_up(self) -> None:
+        """Do what needs no chain, while no node answers: called again and again instead of
+        `reconcile`. Nothing may be ended: what the chain has decided meanwhile is not known.
+        """
+        return
 
     def measure(self) -> None:
         """Set the metrics of it, every few seconds."""

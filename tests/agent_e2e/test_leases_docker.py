@@ -36,6 +36,13 @@ def agent(yard: Yard, tmp_path: Path) -> Iterator[LeaseRig]:
         yield made
 
 
+def started_at(yard: Yard, name: str) -> str:
+    """When the container of a lease began to run, as the engine says it."""
+    said = yard.inspect(name, "web")["State"]
+    assert isinstance(said, dict)
+    return str(said["StartedAt"])
+
+
 def soon(agent: LeaseRig, holds: Callable[[], object], what: str) -> None:
     """Cycles while real containers take their time."""
     end = time.monotonic() + 60
@@ -88,6 +95,25 @@ def test_lease__real_containers__paid_while_they_run_and_gone_afterwards(
     row = agent.row()
     assert row is not None and row.outcome is LeaseOutcome.BY_TENANT
     assert agent.locked() == 0
+
+
+def test_no_node_answers__what_dies_is_started_again(yard: Yard, agent: LeaseRig) -> None:
+    wanted = spec(service(image=yard.image, command=("/bin/sh", "-c", WAITS)))
+    agent.hire(agent.quote(wanted))
+    soon(agent, lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    name = agent.name
+    container = yard.runner._names.container(name, "web", 0)
+    before = started_at(yard, name)
+    yard.runner.engine.post(f"/containers/{container}/kill")
+    end = time.monotonic() + 60
+    while not yard.runner.state(name).running:
+        assert time.monotonic() < end, "nobody has started it"
+        agent.module.keep_up()
+        time.sleep(0.1)
+    assert started_at(yard, name) != before
+    agent.cycle(2)
+    agent.call(agent.tenant, "close")
+    soon(agent, lambda: name not in yard.runner.list(), "removal")
 
 
 def test_engine_hangs__rent_stops_and_the_same_container_goes_on(

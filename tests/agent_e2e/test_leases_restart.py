@@ -138,3 +138,15 @@ def test_nodes_are_silent__nothing_is_ended(
     monkeypatch.undo()
     agent.cycle(2)
     assert not suspended(agent)
+
+
+def test_no_node_answers__what_the_tenant_closes_meanwhile_runs_until_the_chain_is_read(
+    agent: LeaseRig,
+) -> None:
+    agent.active()
+    agent.call(agent.tenant, "close")
+    for _ in range(5):
+        agent.module.keep_up()
+    assert agent.name in agent.runner.list()
+    assert agent.runner.starts == [agent.name]
+    agent.until(lambda: agent.name in agent.runner.removed, "removal")

@@ -164,8 +164,7 @@ class LeasesDuty:
         self._refresh()
         self._promises.update(block)
         rows = self._store.ours()
-        wanted = {row.name for row in rows} | {lease.hex() for lease in self._lost}
-        self._machine.look(wanted | self._fetching(), self._over)
+        self._machine.look(self._kept(rows), self._over)
         self._over &= self._machine.there
         self._judge_strays()
         if standing is None:
@@ -179,6 +178,15 @@ class LeasesDuty:
         self._look_back(block, since, lost=bool(self._lost))
         if standing.operator_is_ours and cycle.time_left() > 0:
             self._take(block, standing, self._is_open)
+
+    def keep_up(self) -> None:
+        """While no node answers: what ran runs on, and is started again where it dies."""
+        self._machine.look(self._kept(self._store.ours()), ())
+
+    def _kept(self, rows: Sequence[LeaseRow]) -> set[str]:
+        """What the runner must not remove, by its names."""
+        lost = {lease.hex() for lease in self._lost}
+        return {row.name for row in rows} | lost | self._fetching()
 
     def _is_open(self, row: LeaseRow) -> bool:
         return lease_state_of(self._view.word(row.lease_id)).status is LeaseStatus.OPEN

@@ -297,6 +297,10 @@ class LeasesModule(Module):
             self._records.drop_open(now - _OPEN_DAYS)
             self._records.forget_ended(now - self._keep_seconds)
 
+    def keep_up(self) -> None:
+        """See the duty."""
+        self._duty.keep_up()
+
     def measure(self) -> None:
         """Leases, quotes, the engine."""
         rows = self._records.ours()

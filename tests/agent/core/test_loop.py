@@ -48,6 +48,8 @@ class Part(Module):
         self.does: Callable[[Cycle], None] = lambda cycle: None
         self.hears: Callable[[], None] = lambda: None
         self.heard = 0
+        self.keeps: Callable[[], None] = lambda: None
+        self.tended = 0
 
     @classmethod
     def build(cls, context: Context) -> Self | None:
@@ -57,6 +59,10 @@ class Part(Module):
         self._rig.called.append(self.name)
         self.cycles.append(cycle)
         self.does(cycle)
+
+    def keep_up(self) -> None:
+        self.tended += 1
+        self.keeps()
 
     def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
         self.hears()
@@ -237,6 +243,56 @@ def test_cycle__chain_cannot_be_read__nobody_is_called_and_the_pause_grows(rig: 
         pauses.append(rig.loop._policy.wait("chain"))
         rig.now += pauses[-1]
     assert rig.called == [] and pauses == [4, 8, 16, 32]
+
+
+class Sleeper(threading.Event):
+    """Lets the rig's clock run where the loop would sleep; set when the test's time is over."""
+
+    def __init__(self, rig: Rig, until: float) -> None:
+        super().__init__()
+        self._rig, self._until = rig, until
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self._rig.now += max(timeout, 0.001)
+        if self._rig.now >= self._until:
+            self.set()
+        return self.is_set()
+
+
+def test_run__no_node_for_ten_minutes__what_runs_is_looked_after_all_the_time(rig: Rig) -> None:
+    """Though the chain itself is asked less and less often."""
+    rig.chain.fails = ChainError("no node answers")
+    rig.loop.run(Sleeper(rig, 600.0))
+    assert rig.called == []
+    assert rig.first.tended >= 600 / rig.settings.chain.poll_seconds / 2
+    assert rig.first.tended == rig.second.tended
+
+
+@pytest.mark.parametrize("who", ["first", "second"])
+def test_run__no_node_and_a_module_fails__the_other_is_looked_after(rig: Rig, who: str) -> None:
+    broken, sound = (rig.first, rig.second) if who == "first" else (rig.second, rig.first)
+    broken.keeps = raising(ZeroDivisionError())
+    rig.chain.fails = ChainError("no node answers")
+    rig.loop.run(Sleeper(rig, 600.0))
+    assert sound.tended > broken.tended > 1
+
+
+def test_run__nodes_answer__nobody_does_without_the_chain(rig: Rig) -> None:
+    rig.loop.run(Sleeper(rig, 60.0))
+    assert rig.called and rig.first.tended == rig.second.tended == 0
+
+
+def test_run__nodes_are_back__the_chain_is_read_again(rig: Rig) -> None:
+    rig.chain.fails = ChainError("no node answers")
+
+    def back() -> None:
+        if rig.now > 100:
+            rig.chain.fails = None
+
+    rig.first.keeps = back
+    rig.loop.run(Sleeper(rig, 400.0))
+    assert "first" in rig.called and rig.loop.last_cycle is not None
 
 
 @pytest.mark.parametrize("error", [KeyInUse("stranger"), StoreError(Code.DATABASE_GONE, "moved")])
