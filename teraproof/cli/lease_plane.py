@@ -110,7 +110,7 @@ def shell(session: Session, lease_id: str, words: tuple[str, ...], **given: Any)
     help="Of this machine; default: any that is free.",
 )
 def connect(session: Session, lease_id: str, port: int, local_port: int, **given: Any) -> Result:
-    """Lead a port of this machine to PORT in a container, until Ctrl-C. For ssh: port 22."""
+    """Lead a port of this machine to PORT in a container, until Ctrl-C. For ssh: lease ssh."""
     from teraproof.client import dataplane
     from teraproof.market.lease_plane import service_of
     from teraproof.protocol.dataplane import Request, What
@@ -127,6 +127,37 @@ def connect(session: Session, lease_id: str, port: int, local_port: int, **given
     wanted = Request(lease.lease, What.PORT, service, given["number"], port)
     dataplane.forward(way.place, way.key, wanted, local_port, ready, say)
     return None
+
+
+@command(cli, Needs.ACCOUNT)
+@lease_argument
+@click.argument("words", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+@way_options
+@click.option("--user", default="root", show_default=True, help="Who logs in.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    default=22,
+    show_default=True,
+    help="Where the ssh server of the container listens.",
+)
+def ssh(
+    session: Session, lease_id: str, words: tuple[str, ...], user: str, port: int, **given: Any
+) -> Result:
+    """Run this machine's ssh into a container of an active lease. Exits as it does.
+
+    The image has to run an ssh server, and the file names its port. `lease shell` needs neither.
+    """
+    from teraproof.market import lease_ssh
+    from teraproof.market.lease_plane import service_of
+
+    lease_ssh.program()  # before anything is asked
+    lease, way = _way(session, lease_id, given)
+    service = service_of(lease, given["service"])
+    code = lease_ssh.run(way, session.ui, lease, service, given["number"], port, user, words)
+    if code:
+        raise click.exceptions.Exit(code)
+    return {"lease": "0x" + lease.lease.hex(), "service": service, "exit_code": code}
 
 
 @command(cli, Needs.ACCOUNT)

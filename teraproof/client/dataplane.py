@@ -372,6 +372,24 @@ def forward(
     asyncio.run(work())
 
 
+def forwarded(
+    place: Place,
+    prover: Prover,
+    request: Request,
+    use: Callable[[int], int],
+    say: Callable[[LocalError], None] = lambda error: None,
+) -> int:
+    """What `use` returns. Until then a port of this machine, which it is given, leads there."""
+
+    async def work() -> int:
+        probe = await connect(place, Request(place.lease, What.PORTS), prover)
+        await probe.close()
+        async with await forwarding(place, prover, request, say=say) as server:
+            return await asyncio.to_thread(use, int(server.sockets[0].getsockname()[1]))
+
+    return asyncio.run(work())
+
+
 async def _join(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Carries both ways until both have ended, or one breaks."""
 
