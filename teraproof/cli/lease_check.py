@@ -5,6 +5,7 @@ they need.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ import click
 
 from teraproof.cli.frame import Needs, Result, Session, command
 from teraproof.cli.lease_group import cli
+from teraproof.cli.lease_saving import saved_by
 from teraproof.errors import LocalError, WrongInput, counted
 from teraproof.protocol.errors import Code
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from teraproof.market.leases import Lease as OnChain
-    from teraproof.protocol.leasespec import Service
+    from teraproof.protocol.leasespec import LeaseSpec, Service
     from teraproof.sdl.leases import Examined, Lease
     from teraproof.sdl.stack import Credentials
 
@@ -80,15 +82,16 @@ def check(session: Session, file: Path, akt_usd: str | None) -> Result:
     }
 
 
-def orders_of(
-    session: Session, file: Path, group: str | None, akt_usd: str | None
-) -> list[Ordered]:
-    """The leases of a file that an order is for, and what one AKT is worth in dollars.
+def orders_of(session: Session, file: Path, given: Mapping[str, Any]) -> list[Ordered]:
+    """The leases that an order is for, by its file and its options, and what one AKT is worth in
+    dollars.
 
     WrongInput when the file is not valid, asks for no lease of this name, or has prices in AKT
     whose worth nobody has said: money moves by them.
     """
     from teraproof.sdl.leases import examine
+
+    group, akt_usd = given["group"], given["akt_usd"]
 
     examined = examine(_read(file))
     if examined.faults:
@@ -104,14 +107,14 @@ def orders_of(
             f"{file}: prices are in uakt; say what one AKT is worth, such as --akt-usd 0.55"
         )
     akt = _rate(akt_usd)
-    return [Ordered(lease, akt) for lease in found]
+    return saved_by([Ordered(lease, akt) for lease in found], given)
 
 
-def order_of(session: Session, file: Path, group: str | None, akt_usd: str | None) -> Ordered:
+def order_of(session: Session, file: Path, given: Mapping[str, Any]) -> Ordered:
     """As `orders_of`, for what takes one lease. WrongInput for a file with several, of which none
     is named.
     """
-    found = orders_of(session, file, group, akt_usd)
+    found = orders_of(session, file, given)
     if len(found) > 1:
         names = ", ".join(one.lease.spec.name for one in found)
         raise WrongInput(f"{file} asks for {len(found)} leases ({names}); name one with --group")
@@ -136,16 +139,22 @@ def credentials_of(
         if note is None or not note.file or not wanted or not Path(note.file).is_file():
             return {}
         found = examine(_read(Path(note.file))).leases
-        same = [one for one in found if one.spec.digest() == lease.terms.order.spec]
+        same = [one for one in found if _saving(one.spec, spec).digest() == lease.terms.order.spec]
         return same[0].credentials if same else {}
     examined = examine(_read(file))
     if examined.faults:
         _fail(session, file, examined)
     for one in examined.leases:
-        if one.spec.digest() == lease.terms.order.spec and group in (None, one.spec.name):
-            lease_notes.keep_spec(one.spec)
+        named = _saving(one.spec, spec)
+        if named.digest() == lease.terms.order.spec and group in (None, one.spec.name):
+            lease_notes.keep_spec(named)
             return one.credentials
     raise WrongInput(f"{file} is not the file of this lease: its specification is another one")
+
+
+def _saving(found: LeaseSpec, ordered: LeaseSpec | None) -> LeaseSpec:
+    """What a file says, with the checkpoints of the order."""
+    return found if ordered is None else replace(found, checkpoints=ordered.checkpoints)
 
 
 def _read(file: Path) -> bytes:

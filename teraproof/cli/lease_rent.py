@@ -25,6 +25,7 @@ from teraproof.cli.lease_group import (
     order_options,
     timeout_option,
 )
+from teraproof.cli.lease_saving import noted, saving_options
 from teraproof.errors import CommandError, WrongInput
 from teraproof.protocol.errors import Code
 
@@ -71,6 +72,7 @@ _paid_for = click.option(
 @command(cli, Needs.EITHER)
 @file_argument
 @order_options
+@saving_options
 @click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
 @filter_options
@@ -80,7 +82,7 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
     from teraproof.market.leases import unit_of
 
     market = session.market
-    ordered = order_of(session, file, given["group"], given["akt_usd"])
+    ordered = order_of(session, file, given)
     request = _request(market, ordered, given)
     found = lease_offers.ask_providers(market, session.ui, request, _filters(given))
     unit = unit_of(market)
@@ -98,6 +100,7 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
 @command(cli, Needs.ACCOUNT, "open")
 @file_argument
 @order_options
+@saving_options
 @click.option(
     "--start-price",
     metavar="DOLLARS",
@@ -128,7 +131,7 @@ def open_(session: Session, file: Path, **given: Any) -> Result:
     from teraproof.market import lease_notes, leases
 
     market, manner = session.market, _manner(given)
-    wanted = orders_of(session, file, given["group"], given["akt_usd"])
+    wanted = orders_of(session, file, given)
     where = leases.notes_of(market, session.lasting_sender.address)
     total = _show_all(session, wanted, given) if len(wanted) > 1 else None
     with ExitStack() as held:
@@ -216,6 +219,7 @@ def _open(session: Session, file: Path, ordered: Ordered, given: dict[str, Any])
 @file_argument
 @click.argument("provider_id", metavar="PROVIDER", type=ADDRESS)
 @order_options
+@saving_options
 @_paid_for
 @bandwidth_option
 @by_hand_option
@@ -230,7 +234,7 @@ def hire(session: Session, file: Path, provider_id: str, **given: Any) -> Result
     """
     from teraproof.market import lease_notes, leases
 
-    ordered = order_of(session, file, given["group"], given["akt_usd"])
+    ordered = order_of(session, file, given)
     where = leases.notes_of(session.market, session.lasting_sender.address)
     with lease_notes.alone(where, "order", ordered.lease.spec.digest()):
         return _hire(session, file, ordered, provider_id, given)
@@ -329,7 +333,7 @@ def _paid(given: dict[str, Any]) -> int | None:
 def _origin(file: Path, given: dict[str, Any]) -> Origin:
     from teraproof.market.lease_orders import Origin
 
-    return Origin(str(file.absolute()), given["akt_usd"] or "")
+    return Origin(str(file.absolute()), given["akt_usd"] or "", access=noted(given["access"]))
 
 
 def _attend(session: Session, placed: Placed, ordered: Ordered, manner: Manner) -> dict[str, Any]:

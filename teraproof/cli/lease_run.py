@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,15 @@ from teraproof.cli.places import access_option
 from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from teraproof.market.lease_challenges import Asked
+    from teraproof.market.lease_watch import Watcher
+    from teraproof.market.leases import Lease
+
+_max_price = click.option(
+    "--max-price", metavar="DOLLARS", help="An hour, for a new lease; default: as this one."
+)
 
 
 @command(cli, Needs.EITHER, "list")
@@ -76,16 +85,18 @@ def status(session: Session, lease_id: str, endpoint: str | None) -> Result:
 @bandwidth_option
 @by_hand_option
 @timeout_option
+@access_option
 @endpoint_option
 def wait(session: Session, lease_id: str, file: Path | None, **given: Any) -> Result:
     """Go on with a lease: wait for a provider, send credentials, challenge it, and confirm it.
 
     Exits with 5 when it was not ready in time, or did not show what was promised.
     """
-    from teraproof.market import lease_specs, lease_tending, leases
+    from teraproof.market import lease_specs, lease_stores, lease_tending, leases
 
     market, sender = session.market, session.lasting_sender
     lease = find(session, lease_id)
+    lease_stores.remember(leases.notes_of(market, sender.address), lease.lease, given["access"])
     timeout = given["timeout"]
     manner = lease_tending.Manner(
         _asked(given),
@@ -162,9 +173,7 @@ def _asked(given: dict[str, Any]) -> Asked:
 @file_option
 @score_option
 @bandwidth_option
-@click.option(
-    "--max-price", metavar="DOLLARS", help="An hour, for a new lease; default: as this one."
-)
+@_max_price
 @click.option(
     "--challenge-every",
     metavar="TIME",
@@ -180,7 +189,8 @@ def _asked(given: dict[str, Any]) -> Asked:
 @click.option(
     "--checkpoints",
     metavar="URI",
-    help="Where the containers save; the newest one is shown before a new lease is ordered.",
+    help="Where the containers save by themselves; the newest one is shown before a new order. "
+    "Not needed for a lease that names its checkpoints.",
 )
 @access_option
 @endpoint_option
@@ -189,16 +199,55 @@ def watch(session: Session, lease_id: str, file: Path | None, **given: Any) -> R
     """Stand by a lease until it ends; when it dies, hire the cheapest other provider and go on.
 
     Accuses a silent provider, closes what it has left, and challenges. Give --yes: each new lease
-    costs no more than the rest of the term at the highest price. A program goes on by what it has
-    saved itself: docs/storage.md. Run again after a break, it finds the lease that followed.
+    costs no more than the rest of the term at the highest price. It goes on with the newest
+    checkpoint: docs/leases.md. Run again after a break, it finds the lease that followed.
     """
-    from teraproof.market import lease_notes, lease_watch, leases
+    from teraproof.market import lease_notes, leases
+
+    market, sender = session.market, session.lasting_sender
+    lease = find(session, lease_id)
+    watcher = _watcher(session, lease, file, given)
+    where = leases.notes_of(market, sender.address)
+    with lease_notes.alone(where, "watch", lease.lease):
+        done = watcher.run(lease)
+    shown = leases.to_json(market, done, market.now())
+    return {**shown, "orders": watcher.orders}
+
+
+@command(cli, Needs.ACCOUNT)
+@lease_argument
+@file_option
+@score_option
+@bandwidth_option
+@_max_price
+@access_option
+@endpoint_option
+@funds_option
+def resume(session: Session, lease_id: str, file: Path | None, **given: Any) -> Result:
+    """Order a lease that has ended again: the rest of its term, with the cheapest other provider.
+
+    It begins with the newest checkpoint that is whole, if the lease named any. Waits until it is
+    ready, challenges it, and confirms it. `lease watch` does this by itself.
+    """
+    from teraproof.market import lease_notes, leases
+
+    market, sender = session.market, session.lasting_sender
+    lease = find(session, lease_id)
+    watcher = _watcher(session, lease, file, {**given, "challenge_every": None, "orders": 3})
+    where = leases.notes_of(market, sender.address)
+    with lease_notes.alone(where, "watch", lease.lease):
+        done = watcher.resume(lease)
+    shown = leases.to_json(market, done, market.now())
+    return {**shown, "orders": watcher.orders}
+
+
+def _watcher(session: Session, lease: Lease, file: Path | None, given: dict[str, Any]) -> Watcher:
+    from teraproof.market import lease_notes, lease_stores, lease_watch, leases
     from teraproof.market.funds import Funds
     from teraproof.market.lease_prices import hourly, rate_within
     from teraproof.market.lease_tending import Manner
 
     market, sender = session.market, session.lasting_sender
-    lease = find(session, lease_id)
     highest, every = given["max_price"], given["challenge_every"]
     how = lease_watch.Watch(
         manner=Manner(_asked(given), endpoint=given["endpoint"]),
@@ -209,20 +258,18 @@ def watch(session: Session, lease_id: str, file: Path | None, **given: Any) -> R
         funds=Funds(given["funds"]),
         orders=given["orders"],
     )
-    uri, access = given["checkpoints"], given["access"]
-    watcher = lease_watch.Watcher(
-        market,
-        sender,
-        session.ui,
-        how,
-        credentials_of(session, lease, file, None),
-        None if uri is None else lambda: _newest(uri, access),
-    )
     where = leases.notes_of(market, sender.address)
-    with lease_notes.alone(where, "watch", lease.lease):
-        done = watcher.run(lease)
-    shown = leases.to_json(market, done, market.now())
-    return {**shown, "orders": watcher.orders}
+    spec = lease_notes.spec_of(lease.terms.order.spec)
+    saved = None if spec is None else spec.checkpoints
+    uri, access = given.get("checkpoints"), given["access"]
+    newest: Callable[[], str | None] | None = None
+    if saved is not None:
+        lease_stores.remember(where, lease.lease, access)
+        newest = partial(lease_stores.newest, saved, lease_notes.of_lease(where, lease.lease))
+    elif uri is not None:
+        newest = partial(_newest, uri, access)
+    logins = credentials_of(session, lease, file, None)
+    return lease_watch.Watcher(market, sender, session.ui, how, logins, newest)
 
 
 def _newest(uri: str, access: Path | None) -> str | None:

@@ -51,6 +51,8 @@ class Note:
     """Whether nothing is left to do: confirmed, rejected, or given up."""
     watched: str = ""
     """The lease that it goes on with what that one had saved; hex digits."""
+    access: str = ""
+    """The file that opens the store of its checkpoints; empty: the environment does."""
 
 
 def place_of(chain_id: int, genesis: str, leases: str, account: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
 from teraproof.contracts.leases import Opened
 from teraproof.errors import CommandError, WrongInput
-from teraproof.market import lease_notes, leases
+from teraproof.market import lease_notes, lease_stores, leases
 from teraproof.market.funds import Funds, Payment, pay_in
 from teraproof.market.lease_notes import Note
 from teraproof.market.lease_prices import show_amount, show_hour
@@ -46,6 +46,8 @@ class Origin:
     akt_usd: str = ""
     watched: str = ""
     """The lease whose work it goes on with; hex digits."""
+    access: str = ""
+    """The file that opens the store of its checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,7 @@ def show_order(
         rise = show_seconds(order.auction)
         price = f"{show_hour(order.start_rate, unit)}, rising to {price} within {rise}"
     paid = order.deposit // order.max_rate
+    saved = request.spec.checkpoints
     rows = [
         ("lease", request.spec.name),
         ("specification", "0x" + order.spec.hex()),
@@ -282,6 +285,7 @@ def show_order(
         *([("proven throughput", show_rate(order.min_score))] if order.min_score else []),
         *([("for", "the providers named")] if request.allow else []),
         *([("good until", show_time(expires, market.now()))] if expires is not None else []),
+        *([("checkpoints", lease_stores.show(saved))] if saved is not None else []),
         ("deposit pays for", show_seconds(paid)),
         ("total, everything included", show_amount(order.deposit, unit)),
     ]
@@ -314,6 +318,7 @@ def _place(
         provider=provider,
         max_rate=str(request.max_rate),
         watched=origin.watched,
+        access=origin.access,
     )
     lease_notes.keep_spec(request.spec)
     lease_notes.write(note)  # before anything is sent

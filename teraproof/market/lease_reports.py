@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from teraproof.amounts import show_date
 from teraproof.client.leases import LeaseClient
 from teraproof.errors import LocalError
 from teraproof.market.lease_tending import endpoint_for
@@ -45,6 +46,11 @@ def show(ui: Ui, report: LeaseReport) -> None:
     if report.logins:
         names = ", ".join(_harmless(name) for name in report.logins)
         ui.note(f"its agent waits for the credentials of {names}: lease wait sends them")
+    if report.unsaved:
+        ui.note(f"its agent saves no checkpoint: {_harmless(report.unsaved)}")
+    if report.checkpoint:
+        at = show_date(report.saved_at) if report.saved_at else "before it began"
+        ui.note(f"its newest checkpoint is {_harmless(report.checkpoint)}, saved {at}")
     if report.containers:
         rows = [
             (

@@ -17,7 +17,14 @@ from teraproof.acceptance.policy import Decision
 from teraproof.amounts import show_time
 from teraproof.client.leases import LeaseClient
 from teraproof.errors import CommandError, LocalError
-from teraproof.market import lease_challenges, lease_endings, lease_notes, leases, tenant
+from teraproof.market import (
+    lease_challenges,
+    lease_endings,
+    lease_notes,
+    lease_stores,
+    leases,
+    tenant,
+)
 from teraproof.market.lease_challenges import Asked, Challenged
 from teraproof.market.lease_prices import show_hour
 from teraproof.market.leases import Lease, short, unit_of
@@ -174,12 +181,17 @@ def _send_logins(
     url: str,
     credentials: Mapping[str, Credentials],
 ) -> bool:
-    """Give the hired provider, and nobody else, what its registries ask for. Whether it is done:
-    an agent takes them once it has seen the lease some blocks deep.
+    """Give the hired provider, and nobody else, what its registries ask for, and what opens the
+    store of its checkpoints. Whether it is done: an agent takes them once it has seen the lease
+    some blocks deep.
     """
     spec = lease_notes.spec_of(lease.terms.order.spec)
     wanted = [] if spec is None else [one.name for one in spec.services if one.registry]
-    if not wanted:
+    store = None
+    if spec is not None and spec.checkpoints is not None:
+        note = lease_notes.of_lease(leases.notes_of(market, sender.address), lease.lease)
+        store = lease_stores.access_of("" if note is None else note.access).values()
+    if not wanted and store is None:
         return True
     missing = [name for name in wanted if name not in credentials]
     if missing:
@@ -187,14 +199,17 @@ def _send_logins(
             f"{', '.join(missing)} cannot be fetched without the credentials in your file; name it "
             "with lease wait --file"
         )
-        return True
+        wanted = [name for name in wanted if name in credentials]
+        if not wanted and store is None:
+            return True
     logins = RegistryLogins(
         {
             name: RegistryLogin(
                 credentials[name].username, credentials[name].password, credentials[name].host
             )
             for name in wanted
-        }
+        },
+        store,
     )
     try:
         with connect(market, sender, url) as client:
@@ -203,7 +218,8 @@ def _send_logins(
         if error.retryable:
             return False
         raise
-    ui.step(f"{url} has the credentials of {', '.join(wanted)}")
+    known = [*wanted, *(["the store of checkpoints"] if store is not None else [])]
+    ui.step(f"{url} has the credentials of {', '.join(known)}")
     return True
 
 

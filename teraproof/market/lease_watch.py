@@ -97,6 +97,24 @@ class Watcher:
                 lease = self._bring_up(lease)
             self.sleep(max(_LOOK_SECONDS, self.market.chain.poll_seconds))
 
+    def resume(self, lease: Lease) -> Lease:
+        """A lease in place of one that has ended, or of the last that followed it, until the tenant
+        works in it. CommandError while it goes on, and when nobody else takes it.
+        """
+        lease = self.last_of(lease)
+        if lease.status in (LeaseStatus.OPEN, LeaseStatus.ACTIVE):
+            raise CommandError(
+                f"lease {short(lease.lease)} goes on: it is {lease.word}; lease watch resumes it "
+                "when it dies, and lease close ends it",
+                Code.CONTRACT_REFUSED,
+                lease="0x" + lease.lease.hex(),
+            )
+        if lease.status is LeaseStatus.NONE:
+            lease = self.again(lease)
+        while lease.status is not LeaseStatus.ACTIVE:
+            lease = self._bring_up(lease)
+        return lease
+
     def last_of(self, lease: Lease) -> Lease:
         """The lease that was ordered last in place of this one, by the notes of this machine."""
         where = leases.notes_of(self.market, self.sender.address)
@@ -263,7 +281,9 @@ class Watcher:
 
     def _origin(self, lease: Lease) -> Origin:
         note = self._note(lease)
-        known = Origin() if note is None else Origin(note.file, note.akt_usd)
+        known = Origin()
+        if note is not None:
+            known = Origin(note.file, note.akt_usd, access=note.access)
         return replace(known, watched=lease.lease.hex())
 
     def _hire(self, request: LeaseRequest, owner: str, origin: Origin) -> Lease:

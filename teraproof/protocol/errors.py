@@ -286,6 +286,13 @@ class Code(StrEnum):
         False,
         "The provider gives jobs no network.",
     )
+    CHECKPOINTS_NOT_OFFERED = (
+        "checkpoints_not_offered",
+        _REFUSED,
+        409,
+        False,
+        "The provider saves no checkpoints of leases.",
+    )
     LIMIT_EXCEEDED = (
         "limit_exceeded",
         _REFUSED,
@@ -374,7 +381,7 @@ class Code(StrEnum):
         _REFUSED,
         0,
         True,
-        "The registry of an image wants credentials that the tenant has not sent.",
+        "A registry or a store wants credentials that the tenant has not sent.",
     )
     PRICE_UNKNOWN = "price_unknown", _AWAY, 503, True, "The provider names no price now."
     LEASE_UNCONFIRMED = "lease_unconfirmed", _REFUSED, 409, True, "Confirm the lease first."

@@ -105,6 +105,8 @@ def _never(order: LeaseRequest, offer: LeaseOffer) -> Iterator[Refused]:
     if spec.outbound and not offer.outbound:
         yield Refused(Code.NETWORK_NOT_OFFERED, "gives leases no way to the internet")
     yield from _public(spec, offer)
+    if spec.checkpoints is not None and not offer.checkpoints:
+        yield Refused(Code.CHECKPOINTS_NOT_OFFERED, "saves no checkpoints of leases")
     for wanted in _sorts_of_machine(spec):
         if wanted not in (offer.arch, *offer.classes):
             yield Refused(Code.MACHINE_UNFIT, f"has no {wanted}", wanted=wanted)

@@ -89,6 +89,7 @@ _SCHEMA: dict[str, Any] = {
             "public_ports": _whole(65_535),
             "free_ports": _whole(65_535),
             "public_names": {"type": "boolean", "description": "true or false"},
+            "checkpoints": {"type": "boolean", "description": "true or false"},
             "most_containers": _whole(10_000),
             "most_notice": _whole(2**32),
             "most_term": _whole(2**32),
@@ -158,6 +159,8 @@ class LeaseOffer:
     """Those that no lease has."""
     public_names: bool = False
     """Whether the public reaches leases by the names of hosts."""
+    checkpoints: bool = False
+    """Whether it saves what a lease names, and begins with it again."""
     most_containers: int = 50
     most_notice: int = 0
     """Seconds of notice that it promises at most."""
@@ -195,6 +198,7 @@ class LeaseOffer:
             "public_ports": self.public_ports,
             "free_ports": self.free_ports,
             "public_names": self.public_names,
+            "checkpoints": self.checkpoints,
             "most_containers": self.most_containers,
             "most_notice": self.most_notice,
             "most_term": self.most_term,
@@ -244,6 +248,7 @@ def from_json(document: Any) -> LeaseOffer:
         public_ports=document["public_ports"],
         free_ports=document["free_ports"],
         public_names=document["public_names"],
+        checkpoints=document["checkpoints"],
         most_containers=document["most_containers"],
         most_notice=document["most_notice"],
         most_term=document["most_term"],

@@ -216,6 +216,12 @@ class LeaseReport:
     endpoints: tuple[EndpointReport, ...] = ()
     logins: tuple[str, ...] = ()
     """Services for which the agent waits for registry credentials."""
+    checkpoint: str = ""
+    """The newest one that the agent has saved, or has begun with; "" before the first."""
+    saved_at: int = 0
+    """When the agent has saved last, or found nothing to save; 0: not yet."""
+    unsaved: str = ""
+    """Why it does not save, in one line; "" while it does."""
 
     def to_json(self) -> dict[str, Any]:
         """The body of the answer."""
@@ -340,6 +346,9 @@ _REPORT = _object(
     containers=_list(_CONTAINER),
     endpoints=_list(_ENDPOINT),
     logins=_list(_NAME),
+    checkpoint=_text("([0-9]{1,6}[.][0-9]{1,9})?", "a checkpoint"),
+    saved_at=_whole(),
+    unsaved=_LINE,
 )
 #: How reports are read; its schema is that of the answer.
 REPORT = Form("lease report", _REPORT, 4 << 20, instead="ask another provider")
@@ -360,13 +369,17 @@ class RegistryLogin:
 
 @dataclass(frozen=True)
 class RegistryLogins:
-    """The logins of a lease by its services."""
+    """What the hired provider needs: logins by services, and what opens the store of checkpoints,
+    as `teraproof.storage.access` names it.
+    """
 
     by_service: Mapping[str, RegistryLogin] = field(default_factory=dict)
+    store: Mapping[str, str] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The body of the request. It is secret."""
-        return {"services": {name: dict(vars(one)) for name, one in self.by_service.items()}}
+        body = {"services": {name: dict(vars(one)) for name, one in self.by_service.items()}}
+        return body if self.store is None else {**body, "store": dict(self.store)}
 
     @classmethod
     def from_json(cls, document: Any) -> RegistryLogins:
@@ -375,7 +388,8 @@ class RegistryLogins:
             LOGINS.check(document)
         except SpecError as error:
             raise SpecError(f"{str(error).partition(':')[0]}: not as it should be") from None
-        return cls({name: RegistryLogin(**each) for name, each in document["services"].items()})
+        by_service = {name: RegistryLogin(**each) for name, each in document["services"].items()}
+        return cls(by_service, document.get("store"))
 
 
 def _secret(said: str, most: int) -> dict[str, Any]:
@@ -390,16 +404,24 @@ _LOGIN = {
     ),
     "additionalProperties": False,
 }
+_LOGINS: dict[str, Any] = _object(
+    services={
+        "type": "object",
+        "maxProperties": _MOST_LOGINS,
+        "propertyNames": DEFINITIONS["service_name"],
+        "additionalProperties": _LOGIN,
+        "description": f"an object of at most {_MOST_LOGINS} services",
+    }
+)
+_STORE = {
+    "type": "object",
+    "maxProperties": 16,
+    "additionalProperties": _secret("text of at most 4096 characters", 4_096),
+    "description": "an object of texts",
+}
 LOGINS_SCHEMA: Mapping[str, Any] = {
-    **_object(
-        services={
-            "type": "object",
-            "maxProperties": _MOST_LOGINS,
-            "propertyNames": DEFINITIONS["service_name"],
-            "additionalProperties": _LOGIN,
-            "description": f"an object of at most {_MOST_LOGINS} services",
-        }
-    ),
+    **_LOGINS,
+    "properties": {**_LOGINS["properties"], "store": _STORE},
     "additionalProperties": False,
 }
 LOGINS = Form("credentials", LOGINS_SCHEMA, 256 << 10, instead="send shorter ones")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any
 
 from teraproof.errors import SpecError
 from teraproof.protocol.documents import Form
+from teraproof.protocol.lease_checkpoints import Checkpoints
 
 MAX_BYTES = 256 << 10
 #: What a service may write outside its volumes where its specification names no such volume.
@@ -265,10 +266,12 @@ class LeaseSpec:
     """The shortest notice of the provider that the tenant accepts."""
     outbound: bool = True
     """Whether its containers may open connections to the internet."""
+    checkpoints: Checkpoints | None = None
+    """None: nothing is saved."""
 
     def to_json(self) -> dict[str, Any]:
         """The document, as plain JSON values."""
-        return {
+        document = {
             "version": 1,
             "name": self.name,
             "outbound": self.outbound,
@@ -278,6 +281,9 @@ class LeaseSpec:
             },
             "services": [each.to_json() for each in self.services],
         }
+        if self.checkpoints is None:
+            return document
+        return document | {"checkpoints": self.checkpoints.to_json()}
 
     def canonical(self) -> bytes:
         """The bytes whose sha256 names this specification."""
@@ -292,13 +298,23 @@ class LeaseSpec:
         """The ports that everybody reaches, with the names of their services."""
         return tuple((one.name, port) for one in self.services for port in one.ports if port.public)
 
+    @property
+    def saved(self) -> tuple[Volume, str] | None:
+        """The volume that checkpoints are of, and the path inside of it ("": all of it)."""
+        wanted = self.checkpoints
+        for service in self.services:
+            if wanted is not None and service.name == wanted.service:
+                return volume_at(service.resources.volumes, wanted.path)
+        return None
+
     def needs(self) -> Needs:
-        """All containers of the lease together."""
+        """All containers of the lease together, with room for a copy of what is saved."""
+        copy = 0 if self.saved is None else self.saved[0].bytes
         each = [(service.count, service.resources) for service in self.services]
         return Needs(
             cpu_millis=sum(count * one.cpu_millis for count, one in each),
             memory_bytes=sum(count * one.memory_bytes for count, one in each),
-            disk_bytes=sum(count * one.disk_bytes for count, one in each),
+            disk_bytes=copy + sum(count * one.disk_bytes for count, one in each),
             gpus=tuple(
                 GpuNeed(one.gpus, one.gpu_sorts)
                 for count, one in each
@@ -342,6 +358,7 @@ def _build(document: Any) -> LeaseSpec:
         attributes=MappingProxyType(dict(document["requirements"]["attributes"])),
         notice_seconds=document["requirements"]["notice_seconds"],
         outbound=document["outbound"],
+        checkpoints=Checkpoints(**document["checkpoints"]) if "checkpoints" in document else None,
     )
     for fault in _beyond_the_schema(spec):
         raise SpecError(fault)
@@ -427,9 +444,35 @@ def _beyond_the_schema(spec: LeaseSpec) -> Iterator[str]:
                 if (host, port.as_port) in public:
                     yield f"{where}.ports[{at}].hosts: {host} is another port's; give it to one"
                 public.add((host, port.as_port))
+    yield from _unsaved(spec)
     circle = circle_of({each.name: each.after for each in spec.services})
     if circle:
         yield f"services: {circle[0]!r} is started after itself; take it out of `after`"
+
+
+def _unsaved(spec: LeaseSpec) -> Iterator[str]:
+    """Why its checkpoints cannot be."""
+    wanted = spec.checkpoints
+    if wanted is None:
+        return
+    counts = {each.name: each.count for each in spec.services}
+    if wanted.service not in counts:
+        yield f"checkpoints.service: {wanted.service!r} is not a service of the lease"
+    elif counts[wanted.service] > 1:
+        yield "checkpoints.service: has several replicas; save a service that has one"
+    elif spec.saved is None:
+        yield "checkpoints.path: name a volume that its service writes to, or a directory in one"
+
+
+def volume_at(volumes: Iterable[Volume], path: str) -> tuple[Volume, str] | None:
+    """The volume that has an absolute path, and the path inside of it; None: none, or one that
+    cannot be written to.
+    """
+    fitting = [one for one in volumes if f"{path}/".startswith(f"{one.mount}/")]
+    found = max(fitting, key=lambda one: len(one.mount), default=None)
+    if found is None or found.read_only:
+        return None
+    return found, path[len(found.mount) + 1 :]
 
 
 def _reached(service: Service) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -52,6 +52,12 @@ class Access:
         endpoint = given.pop("endpoint", None)
         return cls(**given, endpoint=None if endpoint is None else _endpoint(endpoint, where))
 
+    def values(self) -> dict[str, str]:
+        """By name, as `of` takes them. They are secret."""
+        found = {name: getattr(self, name) for name in _FIELDS}
+        found["endpoint"] = "" if self.endpoint is None else str(self.endpoint)
+        return {name: str(value) for name, value in found.items() if value}
+
     @classmethod
     def of_environment(cls, environ: Mapping[str, str] = os.environ) -> Access:
         """From the variables that Amazon's tools read."""

@@ -17,6 +17,14 @@ Document = Any
 
 (_LEASE,) = read(FULL.encode())
 VALID: dict[str, Any] = _LEASE.spec.to_json()
+#: What an order may add: a volume of `store` is saved.
+SAVED: dict[str, Any] = {
+    "service": "store",
+    "path": "/state/run",
+    "uri": "s3://a-bucket/some/run",
+    "every_seconds": 60,
+    "keep": 3,
+}
 
 _texts = st.text(st.sampled_from([*"aZ09_-. /:@\t\n\r\x00\x7f\x9f", "é", "\ud800", "\U0001f600"]))
 _integers = st.sampled_from(
@@ -33,6 +41,10 @@ _images = st.sampled_from(
     + ["a:1@sha256:" + "0" * 64, "a@sha256:" + "0" * 63, "a__b", "a___b", "a..b", "a\n", "-a"]
 )
 _hosts = st.sampled_from(["a.com", "a", "A.com", "a.com\n", "-a.com", "a.1", "models.example.com"])
+_uris = st.sampled_from(
+    ["s3://abc", "s3://a-b.c/d", "s3://ab", "s3://a..b/c", "s3://abc/", "s3://abc/../d", "s3://Abc"]
+    + ["S3://abc", "https://abc/d", "s3://abc//d", "s3://abc/d?e", "s3://abc/d\n", "s3://a:b@c/d"]
+)
 _classes = st.sampled_from(["beta1", "beta2", "beta3", "default", "ram", ""])
 _words = st.sampled_from(
     ["tcp", "udp", "TCP", "nvidia", "amd", "pcie", "sxm", "amd64", "arm64", "x86", "h100", "H100"]
@@ -47,6 +59,7 @@ _others: st.SearchStrategy[Any] = (
     | _paths
     | _images
     | _hosts
+    | _uris
     | _classes
     | _words
     | st.just([])
@@ -66,10 +79,19 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+def saving(document: Document) -> Document:
+    """With checkpoints of a volume that it gets."""
+    given = next(one for one in document["services"] if one["name"] == "store")["resources"]
+    given["volumes"] = [
+        {"name": "a", "bytes": 64 << 20, "mount": "/state", "read_only": False, "persistent": False}
+    ]
+    return {**document, "checkpoints": dict(SAVED)}
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> Document:
     """A document with up to two places changed, left out, doubled or added to."""
-    document = copy.deepcopy(VALID)
+    document = saving(copy.deepcopy(VALID)) if draw(st.booleans()) else copy.deepcopy(VALID)
     for _ in range(draw(st.integers(0, 2))):
         *path, last = draw(st.sampled_from(places(document)[1:] or [("version",)]))
         at: Any = document
@@ -129,6 +151,17 @@ def beyond_a_schema(document: Document) -> Iterator[str]:
                 if (host, port["as"]) in taken:
                     yield "a host twice"
                 taken.add((host, port["as"]))
+    saved = document.get("checkpoints")
+    if saved is not None:
+        here = [one for one in services if one["name"] == saved["service"] and one["count"] == 1]
+        above = [
+            (len(one["mount"]), one["read_only"])
+            for service in here
+            for one in service["resources"]["volumes"]
+            if saved["path"] == one["mount"] or saved["path"].startswith(one["mount"] + "/")
+        ]
+        if not above or max(above)[1]:
+            yield "checkpoints of what nobody writes"
     after = {service["name"]: set(service["after"]) for service in services}
     for _ in names:
         free = {name for name, waits in after.items() if not waits & after.keys()}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from teraproof.errors import SpecError
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import Checkpoints
 from teraproof.protocol.lease_match import (
     Candidate,
     LeaseRequest,
@@ -79,6 +80,16 @@ def published(*numbers: int, protocol: str = "tcp", hosts: tuple[str, ...] = ())
     return replace(ORDER, spec=replace(asked, services=(replace(asked.services[0], ports=ports),)))
 
 
+def saved(asked: LeaseSpec) -> LeaseSpec:
+    """With checkpoints: their volume and a copy of it take 1 GiB each."""
+    first, *others = asked.services
+    volume = Volume("state", GIB, "/state")
+    given = replace(first.resources, volumes=(*first.resources.volumes, volume))
+    services = (replace(first, resources=given, count=1), *others)
+    wanted = Checkpoints(first.name, "/state", "s3://bucket/run", 60)
+    return replace(asked, services=services, checkpoints=wanted)
+
+
 def codes(order: LeaseRequest, candidate: Candidate) -> list[Code]:
     return [each.code for each in refusals(order, candidate, UNIT)]
 
@@ -107,6 +118,7 @@ def test_nothing_in_the_way__taken() -> None:
             Code.ATTRIBUTE_MISSING,
         ),
         (ORDER, offering(outbound=False), Code.NETWORK_NOT_OFFERED),
+        (replace(ORDER, spec=saved(spec())), FINE, Code.CHECKPOINTS_NOT_OFFERED),
         (published(), FINE, Code.NETWORK_NOT_OFFERED),
         (published(protocol="udp"), offering(**PORTS), Code.NETWORK_NOT_OFFERED),
         (published(hosts=("a.example",)), offering(**PORTS), Code.NETWORK_NOT_OFFERED),
@@ -310,6 +322,7 @@ def cases(draw: st.DrawFn) -> tuple[LeaseRequest, Candidate]:
         public_ports=(numbers := draw(few)),
         free_ports=min(numbers, draw(few)),
         public_names=draw(st.booleans()),
+        checkpoints=draw(st.booleans()),
     )
     asked = spec(
         *draw(needs),
@@ -330,6 +343,8 @@ def cases(draw: st.DrawFn) -> tuple[LeaseRequest, Candidate]:
         for number in range(draw(few))
     )
     asked = replace(asked, services=(replace(asked.services[0], ports=ports), *asked.services[1:]))
+    if draw(st.booleans()):
+        asked = saved(asked)
     order = LeaseRequest(
         asked,
         max_rate=draw(st.sampled_from([0, 10, 300, 10_000])),
@@ -376,6 +391,8 @@ def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
         wrong = [port["protocol"] == "udp", unnamed, lost and not port["hosts"]]
         found += [Code.NETWORK_NOT_OFFERED] * sum(wrong)
     found += [Code.LIMIT_EXCEEDED] if len(public) > offer.public_ports > 0 else []
+    copied = 1 if "checkpoints" in document else 0
+    found += [Code.CHECKPOINTS_NOT_OFFERED] if copied > offer.checkpoints else []
     wanted = {each.get("arch", offer.arch) for each in replicas} - {offer.arch}
     wanted |= {v["class"] for each in replicas for v in each["volumes"] if "class" in v} - {
         *offer.classes
@@ -384,6 +401,7 @@ def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
     cpu = sum(each["cpu_millis"] for each in replicas)
     memory = sum(each["memory_bytes"] for each in replicas)
     disk = sum(each["root_bytes"] + sum(v["bytes"] for v in each["volumes"]) for each in replicas)
+    disk += copied * GIB
     notice = max(order.notice, document["requirements"]["notice_seconds"])
     for has, wants in (
         (offer.most_containers, len(replicas)),

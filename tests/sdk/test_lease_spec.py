@@ -20,7 +20,7 @@ from teraproof.protocol import leasespec
 from teraproof.protocol.leasespec import Gpu, LeaseSpec, Needs, Resources, Service
 from teraproof.sdl.leases import HOUR, MONTH, examine, read
 from teraproof.sdl.quantities import price_atto
-from tests.sdk.lease_documents import VALID, beyond_a_schema, documents
+from tests.sdk.lease_documents import VALID, beyond_a_schema, documents, saving
 from tests.support.sdl import FULL, SMALL, changed
 
 GIB = 1 << 30
@@ -186,6 +186,38 @@ def test_parse_named__other_bytes_or_another_form__refused() -> None:
     loose = json.dumps(VALID).encode()
     with pytest.raises(SpecError, match="not in RFC 8785 form"):
         leasespec.parse_named(loose, hashlib.sha256(loose).digest())
+
+
+def test_checkpoints__in_the_specification_with_room_for_a_copy() -> None:
+    document = saving(copy.deepcopy(VALID))
+    found = leasespec.parse(json.dumps(document).encode())
+    assert found.to_json() == document and found.digest() != FULL_SPEC.digest()
+    saved = found.saved
+    assert saved is not None and (saved[0].name, saved[1]) == ("a", "run")
+    assert found.needs().disk_bytes == FULL_SPEC.needs().disk_bytes + 2 * (64 << 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"service": "nobody"}, "not a service of the lease"),
+        ({"service": "model"}, "several replicas"),
+        ({"path": "/stat"}, "name a volume"),
+        ({"path": "/"}, "absolute path"),
+        ({"uri": "https://store.example/run"}, "s3://bucket/prefix"),
+        ({"uri": "s3://key:secret@bucket/run"}, "s3://bucket/prefix"),
+        ({"every_seconds": 4}, "from 5"),
+        ({"keep": 0}, "1 to 1000"),
+    ],
+)
+def test_checkpoints_that_cannot_be__refused_by_the_field(
+    change: dict[str, Any], said: str
+) -> None:
+    document = saving(copy.deepcopy(VALID))
+    document["checkpoints"] |= change
+    with pytest.raises(SpecError, match=said) as caught:
+        leasespec.parse(json.dumps(document).encode())
+    assert "checkpoints" in str(caught.value)
 
 
 def test_no_volume_but_mounted_ones__the_rest_has_a_size_that_is_named() -> None:

@@ -92,6 +92,8 @@ class Machine:
         self._failures: dict[str, _Failure] = {}
         self._logins: dict[str, Logins] = {}
         self._lock = threading.Lock()
+        #: Called between `prepare` and the first `start` of a lease, or later once more.
+        self.before_start: Callable[[str], None] = lambda name: None
         #: How the leases were when the runner spoke last.
         self.states: Mapping[str, LeaseState] = {}
         #: Leases that the runner has, and that are neither wanted nor over.
@@ -266,6 +268,8 @@ class Machine:
         runner = self.runner
         if name in runner.list():
             try:
+                if runner.prepared(name) is not None:
+                    self.before_start(name)
                 runner.start(name)
                 return
             except RunnerError as error:
@@ -274,6 +278,7 @@ class Machine:
         with self._lock:
             logins = self._logins.get(name)
         runner.prepare(make(), logins)
+        self.before_start(name)
         runner.start(name)
 
     def _fail(self, name: str, error: Exception) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from typing import Any, ClassVar, Self
 
 from provider_agent.core.clock import ChainClock, Drift
@@ -22,6 +23,7 @@ from provider_agent.modules.leases import engine
 from provider_agent.modules.leases.api import LeasesApi
 from provider_agent.modules.leases.backfill import Backfill
 from provider_agent.modules.leases.chain_view import LeaseView
+from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
 from provider_agent.modules.leases.checks import LeaseChecks
 from provider_agent.modules.leases.collecting import Collecting
 from provider_agent.modules.leases.duty import EVENTS, LeasesDuty
@@ -55,7 +57,10 @@ from teraproof.contracts.leases import LeasesContract
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import Refused
 from teraproof.protocol import lease_wire, messages
+from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_terms import LeaseStatus
+from teraproof.storage.reach import Reach
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +96,14 @@ class LeasesModule(Module):
         good_for = patience(chain.poll_seconds, wanted.down_seconds)
         self._machine = machine = Machine(runner, good_for)
         self._last_look = LastLook(runner)
+        networks = map(ip_network, settings.agent.private_networks)
+        self._checkpoints = checkpoints = LeaseCheckpoints(
+            runner,
+            settings.agent.data_dir,
+            Reach.of_strangers(networks, plain=True),
+            wanted=wanted.checkpoints,
+        )
+        machine.before_start = self._before_start
         self._images = images = ImageDesk(
             runner,
             context.capacity,
@@ -111,6 +124,7 @@ class LeasesModule(Module):
             stock,
             pay,
             lambda: self._promises.count,
+            checkpoints=checkpoints.offered,
         )
         self._specs = specs = Specs(records, context.capacity, policy)
         self._promises = promises = Promises(
@@ -190,6 +204,7 @@ class LeasesModule(Module):
             contract=leases.address,
             owner=lambda: None if duty.standing is None else duty.standing.owner,
             find=stock.find,
+            checkpoints=checkpoints,
         )
         domain = messages.Domain(chain.chain_id, leases.address)
         self._plane = DataPlane(
@@ -264,6 +279,7 @@ class LeasesModule(Module):
         self._desk.close()
         # It breaks off what is fetched, so that nothing else waits for a registry.
         self._images.close()
+        self._checkpoints.close()
         self._machine.close()
         self._last_look.close()
         going = len(self._records.ours())
@@ -290,6 +306,7 @@ class LeasesModule(Module):
         self._drift.see(cycle.head)
         self._fleet.look()
         self._duty.reconcile(cycle)
+        self._save()
         self._desk.tick()
         if time.monotonic() - self._tidied_at > _TIDY_EVERY:
             self._tidied_at = time.monotonic()
@@ -313,9 +330,30 @@ class LeasesModule(Module):
         )
 
     def _left(self, lease: bytes) -> None:
-        """A lease has ended: so have its challenge and its streams."""
+        """A lease has ended: so have its challenge, its streams and its checkpoints here."""
         self._desk.leave(lease)
         self._plane.end(lease)
+        self._checkpoints.forget(lease.hex())
+
+    def _before_start(self, name: str) -> None:
+        """What a lease names is there before any program of it runs. Called by worker threads."""
+        row = self._records.lease(bytes.fromhex(name)) if is_hex_digest(name) else None
+        spec = None if row is None else self._specs.spec(row.spec)
+        if spec is not None:
+            self._checkpoints.begin(name, spec)
+
+    def _save(self) -> None:
+        """Checkpoints of what runs."""
+        running, machine = {}, self._machine
+        rows = self._records.ours()
+        for row in rows:
+            spec = self._specs.spec(row.spec)
+            is_saved = spec is not None and spec.checkpoints is not None
+            runs = row.status is LeaseStatus.ACTIVE and machine.is_up(row.name)
+            if spec is not None and is_saved and runs:
+                running[row.name] = spec
+        there = {*machine.there, *(row.name for row in rows)} if machine.is_fresh else None
+        self._checkpoints.keep(running, there)
 
     def _is_busy(self) -> bool:
         """Whether a lease has what proofs are made with."""

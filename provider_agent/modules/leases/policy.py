@@ -65,7 +65,9 @@ class Asked:
 
 
 class Policy:
-    """See the module. Asked from any thread. `promised` is how many leases and quotes there are."""
+    """See the module. Asked from any thread. `promised` is how many leases and quotes there are,
+    `checkpoints` whether they are saved here.
+    """
 
     def __init__(
         self,
@@ -73,9 +75,11 @@ class Policy:
         stock: Stock,
         pay: Pay,
         promised: Callable[[], int],
+        *,
+        checkpoints: bool = False,
     ) -> None:
         self._settings, self._stock, self._pay = settings, stock, pay
-        self._promised = promised
+        self._promised, self._checkpoints = promised, checkpoints
         self._prices, self._desk = table(settings), PriceDesk(settings, pay.unit)
 
     def offer(self) -> LeaseOffer:
@@ -92,6 +96,7 @@ class Policy:
             public_ports=settings.public_ports,
             free_ports=self._stock.free_ports(),
             public_names=settings.names_port is not None,
+            checkpoints=self._checkpoints,
             most_containers=settings.max_containers,
             most_notice=settings.notice_seconds,
             most_term=settings.max_seconds,

@@ -117,6 +117,8 @@ class LeasesSettings(Section):
     names_port: int | None = Field(default=None, ge=1, le=65_535)
     """Port at which the public reaches leases by the names of hosts. Without it none are offered.
     """
+    checkpoints: bool = True
+    """Save what leases name in their tenants' stores, and begin with it again. Needs boto3."""
     docker_socket: Path = Path("/var/run/docker.sock")
     """Where Docker Engine listens."""
     addresses: Network = "198.19.0.0/16"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from provider_agent.devices import Device
+from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
 from provider_agent.modules.leases.machine import Machine
 from provider_agent.modules.leases.repository import LIVE, LeaseRow, LeasesRepository
 from provider_agent.modules.leases.specs import Specs
@@ -14,9 +15,10 @@ from provider_agent.prover.acceptance.desk import Place
 from provider_agent.runners.lease import Credentials
 from teraproof.acceptance.format import Lease
 from teraproof.errors import Refused
-from teraproof.protocol.errors import Code
+from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import (
+    MOST_TEXT,
     ContainerReport,
     EndpointReport,
     LeaseReport,
@@ -42,10 +44,11 @@ class LeaseViews:
         contract: str,
         owner: Callable[[], str | None],
         find: Callable[[Mapping[str, tuple[str, ...]]], Chosen | None],
+        checkpoints: LeaseCheckpoints,
     ) -> None:
         self._store, self._specs, self._machine = store, specs, machine
         self._chain_id, self._contract = chain_id, contract
-        self._owner, self._find = owner, find
+        self._owner, self._find, self._checkpoints = owner, find, checkpoints
         self.endpoints: Callable[[LeaseRow, LeaseSpec], Sequence[EndpointReport]] = unreached
 
     # ------------------------------------------------------------------ the tenant
@@ -56,6 +59,7 @@ class LeaseViews:
         if row is None:
             return None
         spec, state = self._specs.spec(row.spec), row.state
+        kept = self._checkpoints.kept(row.name)
         is_active, is_live = row.status is LeaseStatus.ACTIVE, row.is_ours and row.status in LIVE
         return LeaseReport(
             lease=lease,
@@ -78,10 +82,15 @@ class LeaseViews:
             containers=self._containers(row) if is_live else (),
             endpoints=tuple(self.endpoints(row, spec)) if is_live and spec is not None else (),
             logins=self._waiting(row, spec) if is_live and spec is not None else (),
+            checkpoint=kept.checkpoint,
+            saved_at=kept.at,
+            unsaved=one_line(kept.trouble, MOST_TEXT),
         )
 
     def log_in(self, lease: bytes, logins: RegistryLogins) -> None:
-        """Use these credentials for the images of a lease. They stay in memory."""
+        """Use these credentials for the images of a lease: they stay in memory. What opens a store
+        is kept as long as the lease.
+        """
         row = self._store.lease(lease)
         if row is None or not row.is_ours:
             raise Refused(Code.LEASE_UNKNOWN, "this provider does not have the lease")
@@ -93,6 +102,8 @@ class LeaseViews:
         if unknown:
             line = f"the lease has no service {unknown[0]}"
             raise Refused(Code.FIELD_INVALID, line, field="services")
+        if logins.store is not None:
+            self._checkpoints.give(row.name, logins.store)
         self._machine.log_in(
             row.name,
             {

@@ -256,6 +256,12 @@ class DockerRunner:
         """See `lease.LeaseRunner`."""
         return self._files.find(lease_id)
 
+    def directory(self, lease_id: str, service: str, volume: str) -> Path:
+        """See `lease.Shelves`."""
+        with self._locks.held(lease_id):
+            lease = self._files.read(lease_id)
+            return self._files.storage(lease_id, lease.service(service), 0).directory(volume)
+
     def state(self, lease_id: str) -> LeaseState:
         """See `lease.LeaseRunner`."""
         return self._state(self._files.read(lease_id), self._containers(lease_id))

@@ -82,6 +82,10 @@ class Storage:
             found[volume.mount] = (source, volume.read_only)
         return [(target, *found[target]) for target in sorted(found)]
 
+    def directory(self, volume: str) -> Path:
+        """Where the files of a volume are on this machine, attached."""
+        return self._attach(f"volume-{volume}") / DATA
+
     @staticmethod
     def release(place: Path) -> None:
         """Unmounts and deletes what a container wrote; it must be gone. Raises RunnerError."""

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of leases: what a lease names is saved in its tenant's store, and begun with again.
+
+<data_dir>/lease-checkpoints/<lease>/
+    access.json   what opens the store, as its tenant has sent it; it goes with the lease
+    writer/       what is remembered of the destination, and copies on their way
+
+Before its first start a lease becomes the writer of its destination, and gets the newest checkpoint
+that is whole. So a provider that was thought dead saves nothing that its successor does not have.
+What is in a volume already is never overwritten.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from provider_agent import durable
+from provider_agent.runners.lease import Shelves
+from teraproof.errors import LocalError, Refused, TeraproofError
+from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import Checkpoints
+from teraproof.protocol.leasespec import LeaseSpec
+from teraproof.storage.access import Access
+from teraproof.storage.checkpoints import Writer, resume
+from teraproof.storage.layout import Checkpoint, Destination
+from teraproof.storage.limits import Limits
+from teraproof.storage.reach import Reach
+from teraproof.storage.transfer import open_store
+from teraproof.storage.uris import parse
+
+log = logging.getLogger(__name__)
+
+FOLDER = "lease-checkpoints"
+INODES = 100_000
+"""Of copies on their way, at most."""
+_ACCESS, _WRITER = "access.json", "writer"
+# Next to the files of a volume, where no container sees them:
+_BEGUN, _RESUMED = "begun", "resumed"
+_AT_ONCE = 4  # leases that are saved at one moment
+_PATIENCE = 5.0  # seconds in which what is under way ends with the agent
+_OPEN, _FILE = 0o777, 0o666  # whoever the program runs as goes on with them
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How the checkpoints of a lease are. `at`: unix seconds of the last look, 0 before."""
+
+    checkpoint: str = ""
+    at: int = 0
+    trouble: str = ""
+
+
+class LeaseCheckpoints:
+    """See the module. `begin` and `give` are for any thread, `keep` and `forget` for the loop's."""
+
+    def __init__(self, shelves: object, data_dir: Path, reach: Reach, *, wanted: bool) -> None:
+        self._shelves = shelves if isinstance(shelves, Shelves) else None
+        self._place, self._reach = data_dir / FOLDER, reach
+        self._is_wanted = wanted
+        self._savers: dict[str, _Saver] = {}
+        self._kept: dict[str, Kept] = {}
+        self._turn = threading.BoundedSemaphore(_AT_ONCE)
+
+    @property
+    def offered(self) -> bool:
+        """Whether leases with checkpoints are taken."""
+        found = importlib.util.find_spec("boto3") is not None
+        return self._is_wanted and found and self._shelves is not None
+
+    def kept(self, name: str) -> Kept:
+        """How the checkpoints of a lease are."""
+        return self._kept.get(name, Kept())
+
+    # ------------------------------------------------------------------ before the first start
+
+    def give(self, name: str, values: Mapping[str, str]) -> None:
+        """Keep what opens the store of a lease. Refused for what cannot be it."""
+        try:
+            access = Access.of(values, "store")
+            if access.endpoint is not None:
+                self._reach.check(access.endpoint)
+        except LocalError as error:
+            raise Refused(Code.FIELD_INVALID, str(error), field="store") from None
+        folder = self._folder(name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = folder / "access.new"
+        made.touch(mode=0o600)
+        made.write_text(json.dumps(access.values()))
+        durable.sync(made)
+        made.replace(folder / _ACCESS)
+        durable.sync_directory(folder)
+
+    def begin(self, name: str, spec: LeaseSpec) -> None:
+        """Have a lease that was never started begin with the newest checkpoint that is whole.
+
+        Refused while its tenant has not said what opens the store. LocalError: what the store says,
+        or that all checkpoints are damaged: it never begins from nothing where something was saved.
+        """
+        wanted, found = spec.checkpoints, spec.saved
+        if wanted is None or found is None:
+            return
+        volume, inside = found
+        place = self._directory(name, wanted, volume.name)
+        if (place.parent / _BEGUN).exists():
+            return
+        with self._opened(name, wanted, volume.bytes) as destination:
+            self._writer(name, wanted, destination, place, inside).close()
+            resumed = _newest(destination, place.parent / _RESUMED)
+        _lay_out(place.parent / _RESUMED, place, inside)
+        mark = place.parent / _BEGUN
+        mark.touch()
+        durable.sync(mark)
+        durable.sync_directory(mark.parent)
+        if resumed is not None:
+            self._kept[name] = Kept(str(resumed))
+            log.info("lease %s begins with checkpoint %s", name[:12], resumed)
+
+    # ------------------------------------------------------------------ while it runs
+
+    def keep(self, running: Mapping[str, LeaseSpec], ours: Collection[str] | None) -> None:
+        """Save what runs, and nothing else. Of leases that are not among `ours`, where these are
+        known, nothing stays.
+        """
+        for name, spec in running.items():
+            known = self._savers.get(name)
+            if known is None and spec.checkpoints is not None:
+                self._savers[name] = saver = _Saver(self, name, spec)
+                saver.start()
+        for name in self._savers.keys() - running.keys():
+            self._savers.pop(name).stopped.set()
+        if ours is None:
+            return
+        for place in self._place.glob("*/"):
+            if place.name not in ours:
+                self.forget(place.name)
+
+    def forget(self, name: str) -> None:
+        """A lease has ended: so has what was kept of it, also what opens its store."""
+        saver = self._savers.pop(name, None)
+        if saver is not None:
+            saver.stopped.set()
+        self._kept.pop(name, None)
+        shutil.rmtree(self._folder(name), ignore_errors=True)
+
+    def close(self) -> None:
+        """The agent ends: what is saved now is broken off, and done again later."""
+        for saver in self._savers.values():
+            saver.stopped.set()
+        end = time.monotonic() + _PATIENCE
+        for saver in self._savers.values():
+            saver.join(max(0.0, end - time.monotonic()))
+
+    def save(self, name: str, spec: LeaseSpec, stopped: threading.Event) -> None:
+        """Save at intervals, until `stopped`."""
+        wanted, found = spec.checkpoints, spec.saved
+        assert wanted is not None and found is not None  # `keep` has looked
+        volume, inside = found
+        place = self._directory(name, wanted, volume.name)
+        with self._opened(name, wanted, volume.bytes) as destination:
+            writer = self._writer(name, wanted, destination, place, inside)
+            try:
+                while not stopped.wait(wanted.every_seconds):
+                    self._save_once(name, writer)
+            finally:
+                writer.close()
+
+    def _save_once(self, name: str, writer: Writer) -> None:
+        """What goes wrong is said, and tried again at the next interval."""
+        with self._turn:
+            try:
+                saved = writer.save()
+            except LocalError as error:
+                if error.code is Code.CHECKPOINTS_TAKEN:
+                    raise
+                self.say(name, str(error))
+                return
+        if name in self._savers:
+            self._kept[name] = Kept(str(saved.checkpoint), int(time.time()))
+
+    def say(self, name: str, trouble: str) -> None:
+        """Have the tenant hear why nothing is saved."""
+        if name not in self._savers:
+            return  # it has ended meanwhile
+        before = self.kept(name)
+        if before.trouble != trouble:
+            log.warning("lease %s: no checkpoint: %s", name[:12], trouble)
+        self._kept[name] = replace(before, trouble=trouble)
+
+    # ------------------------------------------------------------------ parts
+
+    def _folder(self, name: str) -> Path:
+        return self._place / name
+
+    def _directory(self, name: str, wanted: Checkpoints, volume: str) -> Path:
+        if self._shelves is None:
+            line = "this provider saves no checkpoints of leases"
+            raise Refused(Code.CHECKPOINTS_NOT_OFFERED, line)
+        return self._shelves.directory(name, wanted.service, volume)
+
+    @contextmanager
+    def _opened(self, name: str, wanted: Checkpoints, most: int) -> Iterator[Destination]:
+        try:
+            values = json.loads((self._folder(name) / _ACCESS).read_text())
+        except (OSError, ValueError):
+            line = "waiting for what opens the store of its checkpoints"
+            raise Refused(Code.LOGINS_MISSING, line) from None
+        limits = Limits(most_bytes=most)
+        access = Access.of(values, "store")
+        store = open_store(parse(wanted.uri), self._reach, limits, access)
+        try:
+            yield Destination(store, limits)
+        finally:
+            store.close()
+
+    def _writer(
+        self, name: str, wanted: Checkpoints, destination: Destination, place: Path, inside: str
+    ) -> Writer:
+        state = self._folder(name) / _WRITER
+        return Writer(destination, place, state, wanted.keep, inside)
+
+
+class _Saver(threading.Thread):
+    """Saves one lease. A tenant's store that hangs holds up nothing else."""
+
+    def __init__(self, owner: LeaseCheckpoints, name: str, spec: LeaseSpec) -> None:
+        super().__init__(name=f"checkpoints of {name[:12]}", daemon=True)
+        self._owner, self._lease, self._spec = owner, name, spec
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        """Until it is stopped, or another writer has taken over."""
+        assert self._spec.checkpoints is not None
+        while not self.stopped.is_set():
+            try:
+                self._owner.save(self._lease, self._spec, self.stopped)
+            except (TeraproofError, OSError) as error:
+                self._owner.say(self._lease, str(error))
+                if isinstance(error, TeraproofError) and error.code is Code.CHECKPOINTS_TAKEN:
+                    return
+                self.stopped.wait(self._spec.checkpoints.every_seconds)
+
+
+def _newest(destination: Destination, place: Path) -> Checkpoint | None:
+    """Have the newest checkpoint that is whole at `place`; None where nothing was saved."""
+    if place.exists():  # a killed agent's: it appeared when all of it was verified
+        return None
+    damaged: LocalError | None = None
+    for each in reversed(destination.listed()):
+        try:
+            return resume(destination, place, each.name)[0]
+        except LocalError as error:
+            if error.code is not Code.CHECKPOINT_DAMAGED:
+                raise
+            log.warning("%s", error)
+            damaged = error
+    if damaged is not None:
+        raise damaged
+    return None
+
+
+def _lay_out(resumed: Path, place: Path, inside: str) -> None:
+    """Move what was fetched into a volume that no container has used yet."""
+    if not resumed.exists():
+        return
+    owner = place.stat()
+    for parent, folders, files in os.walk(resumed):
+        for path, mode in (
+            *((Path(parent) / one, _OPEN) for one in folders),
+            *((Path(parent) / one, _FILE) for one in files),
+        ):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            path.chmod(mode)
+    target = place
+    target.chmod(_OPEN)  # without the sticky bit: files are replaced by another user
+    for part in inside.split("/") if inside else ():
+        target /= part
+        if not target.is_dir():
+            target.mkdir()
+        os.chown(target, owner.st_uid, owner.st_gid)
+        target.chmod(_OPEN)
+    for child in sorted(resumed.iterdir()):
+        child.rename(target / child.name)
+    durable.sync_directory(target)
+    resumed.rmdir()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints from the tenant's side: what an order says of them, who opens the store, and a lease
+that is ordered once more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts.market.ports import free_port
+from teraproof.protocol.errors import Code, Exit
+from tests.sdk.lease_stage import OFFER, PLAIN, Agent, LeaseStage, deploy_leases
+from tests.support.anvil import Anvil
+from tests.support.sdl import changed
+
+SECRET = "a-secret-key-of-the-store"
+SAVING = replace(OFFER, checkpoints=True)
+STORE = {"endpoint": "https://store.example", "key_id": "KEY", "secret": SECRET}
+WANTED = "page:/work/run=s3://bucket/run"
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeaseStage]:
+    with Anvil() as anvil:
+        yield deploy_leases(tmp_path_factory.mktemp("home"), anvil)
+
+
+@pytest.fixture(scope="module")
+def providers(stage: LeaseStage) -> Iterator[tuple[Agent, Agent]]:
+    with stage.agent(free_port()) as one, stage.agent(free_port()) as other:
+        yield one, other
+
+
+@pytest.fixture
+def agent(providers: tuple[Agent, Agent], monkeypatch: pytest.MonkeyPatch) -> Agent:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for one in providers:
+        one.forget()
+        one.offer = SAVING
+    return providers[0]
+
+
+@pytest.fixture
+def other(agent: Agent, providers: tuple[Agent, Agent]) -> Agent:
+    return providers[1]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    volumes = "storage: [{size: 1Gi}, {size: 1Gi, name: work}, {size: 1Gi, name: fixed}]"
+    text = changed(PLAIN, "storage:\n          size: 1Gi", volumes).decode()
+    mounts = (
+        "    params: {storage: {work: {mount: /work}, fixed: {mount: /fixed, readOnly: true}}}\n"
+    )
+    path = tmp_path / "train.yaml"
+    path.write_bytes(changed(text, "profiles:\n  compute", f"{mounts}profiles:\n  compute"))
+    return str(path)
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> str:
+    path = tmp_path / "store.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(STORE))
+    return str(path)
+
+
+def test_hired__the_specification_names_it_and_the_provider_alone_can_open_the_store(
+    stage: LeaseStage, agent: Agent, other: Agent, file: str, access: str
+) -> None:
+    saves = ("--checkpoints", WANTED, "--checkpoint-every", "1 minute", "--access", access)
+    shown = stage.tenant.json("lease", "hire", file, agent.owner, *saves)
+    (sent,) = [json.loads(body) for body in agent.specs.values()]
+    assert sent["checkpoints"] == {
+        "service": "page",
+        "path": "/work/run",
+        "uri": "s3://bucket/run",
+        "every_seconds": 60,
+        "keep": 3,
+    }
+    (given,) = agent.logins.values()
+    assert given.store is not None and not other.logins
+    assert dict(given.store) == {
+        **STORE,
+        "endpoint": given.store["endpoint"],
+        "region": "us-east-1",
+    }
+    assert given.store["endpoint"].startswith("https://store.example")
+    for path in stage.home.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+    refused = stage.tenant.run(
+        *("lease", "resume", shown["lease"]), *stage.tenant._options(("lease",))
+    )
+    assert refused.exit_code != Exit.OK and "goes on" in refused.output
+    stage.tenant.json("lease", "close", shown["lease"])
+
+    # Once more elsewhere, by one command: the same work, and the same store.
+    later = stage.tenant.json("lease", "resume", shown["lease"])
+    assert later["status"] == "active" and later["confirmed"]
+    assert later["provider"] == other.owner and later["spec"] == shown["spec"]
+    assert [dict(one.store or {}) for one in other.logins.values()] == [dict(given.store)]
+    assert later["term"] <= shown["term"]
+    stage.tenant.json("lease", "close", later["lease"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("page=/work", "SERVICE:PATH=URI"),
+        ("nobody:/work=s3://bucket/run", "not a service"),
+        ("page:/elsewhere=s3://bucket/run", "volume"),
+        ("page:/fixed=s3://bucket/run", "volume"),
+        ("page:/workshop=s3://bucket/run", "volume"),
+        ("page:/work=https://store.example/run", "s3://bucket/prefix"),
+        (f"page:/work=https://me:{SECRET}@store.example/run", "user or a password"),
+        ("page:/work=s3://b/run", "bucket"),
+    ],
+)
+def test_checkpoints_that_cannot_be__refused_before_anybody_is_asked(
+    stage: LeaseStage, agent: Agent, file: str, wanted: str, said: str
+) -> None:
+    line = ("lease", "hire", file, agent.owner, "--checkpoints", wanted)
+    done = stage.tenant.run(*line, *stage.tenant._options(line))
+    assert done.exit_code == Exit.INPUT and said in done.output, done.output
+    assert SECRET not in done.output and not agent.seen
+
+
+def test_store_that_cannot_be_opened__no_money_moves(
+    stage: LeaseStage, agent: Agent, file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "open.json").write_text(json.dumps(STORE))
+    (tmp_path / "open.json").chmod(0o644)
+    for path in ("missing.json", "open.json"):
+        line = ("lease", "hire", file, agent.owner, "--checkpoints", WANTED)
+        more = ("--access", str(tmp_path / path))
+        done = stage.tenant.run(*line, *more, *stage.tenant._options(line))
+        assert done.exit_code == Exit.INPUT and path in done.output, done.output
+        assert SECRET not in done.output
+    line = ("lease", "hire", file, agent.owner, "--access", str(tmp_path / "open.json"))
+    done = stage.tenant.run(*line, *stage.tenant._options(line))
+    assert done.exit_code == Exit.INPUT and "--checkpoints" in done.output
+    assert not agent.seen
+
+
+def test_provider_that_saves_nothing__says_so(
+    stage: LeaseStage, agent: Agent, other: Agent, file: str
+) -> None:
+    agent.offer = OFFER
+    found = stage.tenant.json("lease", "offers", file, "--checkpoints", WANTED)["offers"]
+    reasons = {one["provider"]: [each["code"] for each in one["refusals"]] for one in found}
+    assert reasons == {agent.owner: [Code.CHECKPOINTS_NOT_OFFERED], other.owner: []}
