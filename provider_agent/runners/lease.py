@@ -14,8 +14,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from pathlib import PurePosixPath
+from typing import Any, Protocol
 
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
@@ -302,17 +302,6 @@ class Output(Iterator[tuple[int, bytes]], Protocol):
 
     def close(self) -> None:
         """Ends it. A thread that waits for the next piece gets the end; any thread may call it."""
-
-
-@runtime_checkable
-class Shelves(Protocol):
-    """A runner that has what its leases write on this machine."""
-
-    def directory(self, lease_id: str, service: str, volume: str) -> Path:
-        """Where the files of a volume are, of the first container of a service of a prepared lease.
-        The tenant writes to them: follow no link. What lies next to it is on the same file system,
-        and no container sees it. Raises RunnerError.
-        """
 
 
 class LeaseRunner(Protocol):

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from teraproof.cli.frame import Needs, Result, Session, command
 from teraproof.cli.lease_group import cli
-from teraproof.cli.lease_saving import saved_by
+from teraproof.cli.lease_saving import Ordered, saved_by
 from teraproof.errors import LocalError, WrongInput, counted
 from teraproof.protocol.errors import Code
 
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from teraproof.sdl.stack import Credentials
 
 _MICRO = 10**6
-
-
-class Ordered(NamedTuple):
-    """A lease of a file, and dollars for one AKT."""
-
-    lease: Lease
-    akt: Fraction
 
 
 @command(cli, Needs.NOTHING)

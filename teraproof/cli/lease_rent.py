@@ -25,12 +25,11 @@ from teraproof.cli.lease_group import (
     order_options,
     timeout_option,
 )
-from teraproof.cli.lease_saving import noted, saving_options
+from teraproof.cli.lease_saving import Ordered, noted, saving_options
 from teraproof.errors import CommandError, WrongInput
 from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
-    from teraproof.cli.lease_check import Ordered
     from teraproof.market.lease_offers import Filters
     from teraproof.market.lease_orders import Origin, Placed
     from teraproof.market.lease_tending import Manner

@@ -6,8 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -16,12 +17,19 @@ from teraproof.cli.places import access_option
 from teraproof.errors import LocalError, WrongInput
 
 if TYPE_CHECKING:
-    from teraproof.cli.lease_check import Ordered
     from teraproof.protocol.lease_checkpoints import Checkpoints
     from teraproof.protocol.leasespec import LeaseSpec
+    from teraproof.sdl.leases import Lease
 
 _Made = TypeVar("_Made", bound=Callable[..., object])
 _FORM = re.compile(r"([a-z][a-z0-9-]*):(/[^=]*)=(.+)", re.DOTALL)
+
+
+class Ordered(NamedTuple):
+    """A lease of a file, and dollars for one AKT."""
+
+    lease: Lease
+    akt: Fraction
 
 
 def saving_options(made: _Made) -> _Made:

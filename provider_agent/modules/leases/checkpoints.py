@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_agent import durable
-from provider_agent.runners.lease import Shelves
+from provider_agent.runners.shelves import Shelves
 from teraproof.errors import LocalError, Refused, TeraproofError
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_checkpoints import Checkpoints

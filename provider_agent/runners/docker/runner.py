@@ -257,7 +257,7 @@ class DockerRunner:
         return self._files.find(lease_id)
 
     def directory(self, lease_id: str, service: str, volume: str) -> Path:
-        """See `lease.Shelves`."""
+        """See `shelves.Shelves`."""
         with self._locks.held(lease_id):
             lease = self._files.read(lease_id)
             return self._files.storage(lease_id, lease.service(service), 0).directory(volume)
