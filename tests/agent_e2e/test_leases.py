@@ -65,6 +65,28 @@ def test_quote__hired_by__runs_and_is_ready(agent: LeaseRig) -> None:
     assert [(one.service, one.status) for one in report.containers] == [("web", "running")]
 
 
+def test_tenant_waits__looked_at_often__and_no_more_once_it_runs(agent: LeaseRig) -> None:
+    usual = agent.settings.chain.__class__.model_fields["poll_seconds"].default
+    assert agent.module.look_again is None
+    agent.hire(agent.quote())
+    agent.cycle()
+    assert agent.module.look_again is not None and agent.module.look_again < usual / 2
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+    agent.cycle(2)
+    assert agent.module.look_again is None
+
+
+def test_lease_that_cannot_be_prepared__not_looked_at_often_for_long(agent: LeaseRig) -> None:
+    agent.hire(agent.quote(ready_within=900))
+    agent.runner.unfit = "there is no such image"
+    agent.cycle()
+    assert agent.module.look_again is not None
+    agent.anvil.step(120)
+    agent.cycle()
+    assert agent.status() is LeaseStatus.ASSIGNED
+    assert agent.module.look_again is None
+
+
 def test_tenant_closes__nothing_is_left_on_the_machine(agent: LeaseRig) -> None:
     agent.active()
     agent.call(agent.tenant, "close")

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 EVENTS: tuple[type[Event], ...] = (Opened, Accepted, Closed, Cancelled)
 _STRAYS = 16  # of which a cycle asks the chain
+_QUICK = 0.5  # seconds between two looks at a lease that is being prepared
+_FRESH = 60  # seconds after its assignment in which it is looked at so often
 _ENDINGS = {
     LeaseOutcome.NOT_READY: "was not ready in time; the collateral is seized",
     LeaseOutcome.REJECTED: "the tenant has rejected it within the grace",
@@ -103,6 +105,8 @@ class LeasesDuty:
         self._lost: set[bytes] = set()  # leases of ours whose terms are not known
         #: The provider at the last pinned block.
         self.standing: Standing | None = None
+        #: Seconds until the next cycle is wanted; None when nothing is in a hurry.
+        self.look_again: float | None = None
 
     @property
     def now(self) -> int:
@@ -174,6 +178,12 @@ class LeasesDuty:
             with contained(f"lease {row.name[:12]}: not reconciled"):
                 self._tenure.reconcile(row, block, standing)
         self._heart.beat(rows, block, standing)
+        # A tenant waits, and pays nothing yet. What takes long needs no hurry.
+        fresh = any(
+            row.status is LeaseStatus.ASSIGNED and block.timestamp < row.state.since + _FRESH
+            for row in rows
+        )
+        self.look_again = _QUICK if fresh else None
         since = [one.created_at for one in self._promises.unseen]
         self._look_back(block, since, lost=bool(self._lost))
         if standing.operator_is_ours and cycle.time_left() > 0:

@@ -301,6 +301,11 @@ class LeasesModule(Module):
         """See the duty."""
         return self._duty.is_idle
 
+    @property
+    def look_again(self) -> float | None:
+        """See the duty."""
+        return self._duty.look_again
+
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty; afterwards, what is late or over is tidied away."""
         self._drift.see(cycle.head)
