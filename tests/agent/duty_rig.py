@@ -21,7 +21,6 @@ from provider_agent.core.standing import Standing
 from provider_agent.devices import Device, Survey
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
-from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.chain_view import ChainView
 from provider_agent.modules.jobs.duty import JobsDuty
@@ -63,6 +62,7 @@ from tests.agent.duty_parts import (
     PlainRunner,
     WritingSender,
 )
+from tests.agent.stores import fresh_store
 
 
 class Rig:
@@ -97,7 +97,7 @@ class Rig:
                 **settings,
             }
         )
-        self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.store = fresh_store(folder / "agent.sqlite", clock=lambda: self.now)
         self.records = JobsRepository(self.store)
         self.chain = PlainChain(blocks={self.block.number: self.block})
         self.runner = PlainRunner(folder / "runs")

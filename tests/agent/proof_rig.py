@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from provider_agent.core.attempts import Attempts
-from provider_agent.modules.all import open_store
 from provider_agent.modules.jobs.policy import Standing
 from provider_agent.modules.proofs.duty import BenchmarkDuty
 from provider_agent.modules.proofs.epochs import NO_EPOCH
@@ -43,6 +42,7 @@ from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef, Log
 from tests.agent.duty_parts import OTHER, OWNER, TPF, WritingSender
 from tests.agent.engines import quick_engine
+from tests.agent.stores import fresh_store
 
 CHAIN_ID = 31_337
 BENCHMARK = "0x" + "0c" * 20
@@ -218,7 +218,7 @@ class Rig:
         self.busy = self.settles = False
         self.standing: Standing | None = STANDING
         self.contract = PlainBenchmark()
-        self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.store = fresh_store(folder / "agent.sqlite", clock=lambda: self.now)
         self.outcomes: list[str] = []
         self.restart()
 

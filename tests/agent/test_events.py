@@ -12,7 +12,6 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from provider_agent.core.feed import EventFeed, Followed
-from provider_agent.modules.all import open_store
 from teraproof.contracts import deals
 from teraproof.contracts import jobs as calls
 from teraproof.contracts.abi import Function
@@ -25,6 +24,7 @@ from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Log
 from tests.agent import counter
 from tests.agent.faulty_rpc import FaultyRpc, Mode
+from tests.agent.stores import fresh_store
 from tests.support.anvil import Anvil
 
 SLOTS = range(1, 100)
@@ -69,7 +69,7 @@ class World:
         self.anvil, self.proxy = anvil, proxy
         self.contract = counter.deploy(anvil)
         self.pool = RpcPool([proxy.url], anvil.chain_id, timeout=1.0)
-        self.store = open_store(path / "agent.sqlite")
+        self.store = fresh_store(path / "agent.sqlite")
         self.follower = Follower()
 
     def feed(self, chunk: int = 2000, window: int = 16) -> EventFeed:

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 
 from provider_agent.core.attempts import Attempts
-from provider_agent.modules.all import open_store
 from provider_agent.modules.rewards.duty import UNCLAIMED, RewardsDuty
 from provider_agent.store import IntentState
 from provider_agent.tx.sender import Sender
@@ -21,6 +20,7 @@ from teraproof.rpc.types import BlockRef
 from tests.agent.duty_parts import OTHER, OWNER, TPF, WritingSender
 from tests.agent.proof_rig import END, EPOCH, OPENED, RULES, PlainBenchmark
 from tests.agent.proof_rig import Rig as ProofRig
+from tests.agent.stores import fresh_store
 
 EMISSIONS = "0x" + "0e" * 20
 SCORED = ProofRecord(EPOCH, 9, bytes(32), RULES.samples, 1, 10**6, False)
@@ -49,7 +49,7 @@ class Rig:
         ProofRig.open_epoch(cast(ProofRig, self))
         ProofRig.draw_epoch(cast(ProofRig, self))
         self.number = 100
-        self.store = open_store(folder / "agent.sqlite")
+        self.store = fresh_store(folder / "agent.sqlite")
         self.restart()
 
     @property

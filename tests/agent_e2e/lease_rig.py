@@ -30,7 +30,6 @@ from provider_agent.http.app import create_app
 from provider_agent.http.auth import Authenticator
 from provider_agent.http.deps import ApiDeps
 from provider_agent.http.server import ApiServer
-from provider_agent.modules.all import open_store
 from provider_agent.modules.leases import engine
 from provider_agent.modules.leases.module import LeasesModule
 from provider_agent.modules.leases.repository import LeaseRow
@@ -56,6 +55,7 @@ from teraproof.protocol.lease_terms import LeaseOrder, LeaseStatus, LeaseTerms
 from teraproof.protocol.lease_wire import QuoteRequest, SignedLeaseQuote
 from teraproof.protocol.leasespec import LeaseSpec
 from tests.agent.leases.documents import PINNED, spec
+from tests.agent.stores import fresh_store
 from tests.agent_e2e.chain import TPF, USD, Contract, Deployment
 
 _ports = itertools.count(20_000)
@@ -272,7 +272,7 @@ class LeaseRig:
         )
         self.pool = make_pool(self.settings)
         self.visitors = make_visitor_pool(self.settings)
-        self.store = open_store(self.folder / DATABASE)
+        self.store = fresh_store(self.folder / DATABASE)
         self.context = make_context(
             self.settings, OperatorKey(self.operator), Metrics(), self.pool, self.visitors,
             self.store,

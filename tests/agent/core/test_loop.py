@@ -22,7 +22,7 @@ from provider_agent.core.settings import Settings
 from provider_agent.core.standing import Standing
 from provider_agent.core.watch import Watch
 from provider_agent.errors import KeyInUse
-from provider_agent.modules.all import MODULES, open_store
+from provider_agent.modules.all import MODULES
 from provider_agent.store import IntentKey, StoreError
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
@@ -34,6 +34,7 @@ from teraproof.rpc.errors import ChainError
 from teraproof.rpc.pace import Pace
 from teraproof.rpc.types import BlockRef
 from tests.agent.duty_parts import OPERATOR, OWNER, STAKING, PlainChain
+from tests.agent.stores import fresh_store
 
 
 class Part(Module):
@@ -124,7 +125,7 @@ class Rig:
         chain: Any = self.chain
         self.staking = PlainChain()
         self.metrics = Metrics()
-        self.store = open_store(self.folder / "agent.sqlite")
+        self.store = fresh_store(self.folder / "agent.sqlite")
         self.first, self.second = Part("first", self), Part("second", self)
         self.settings = Settings.model_validate(
             {

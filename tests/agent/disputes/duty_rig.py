@@ -12,7 +12,6 @@ from provider_agent.core.module import Cycle
 from provider_agent.core.panels import Panels
 from provider_agent.core.pay import Pay
 from provider_agent.core.standing import Provider
-from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.appeals import Appeals
 from provider_agent.modules.disputes.bench import Finding
 from provider_agent.modules.disputes.duty import Contracts, DisputesDuty
@@ -34,6 +33,7 @@ from teraproof.rpc.types import BlockRef, Log
 from tests.agent.disputes.court import JURORS, PLACE, PlainCourt, Seat, Sitting
 from tests.agent.disputes.rig import spec_of
 from tests.agent.duty_parts import JOBS, OPERATOR, OTHER, OWNER, TENANT, WritingSender
+from tests.agent.stores import fresh_store
 
 CAPABILITY = b"\xee" * 32
 NOW = 1_000_000
@@ -112,7 +112,7 @@ class Rig:
     def __init__(self, folder: Path, who: str = OWNER, appeal_up_to: int = 1_000) -> None:
         self.folder, self.who = folder, who
         self.clock = 0.0
-        self.store = open_store(folder / "agent.sqlite", clock=lambda: float(NOW))
+        self.store = fresh_store(folder / "agent.sqlite", clock=lambda: float(NOW))
         self.court, self.jobs, self.bench = PlainCourt(), PlainJobs(), PlainBench()
         self.court.members = [Seat(OWNER, 5), *(Seat(one.address, 5) for one in JURORS)]
         self.panels, self.most = Panels(), appeal_up_to

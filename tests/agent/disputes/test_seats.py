@@ -11,7 +11,6 @@ import pytest
 
 from provider_agent.core.attempts import Attempts
 from provider_agent.core.standing import Provider
-from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.seats import Seats, held
 from provider_agent.modules.disputes.settings import DisputesSettings
 from provider_agent.settings import validate
@@ -22,6 +21,7 @@ from teraproof.protocol.capability import Capability
 from teraproof.rpc.types import BlockRef, Log
 from tests.agent.disputes.court import LONGEST, PERIOD, PLACE, SEAT, TERM, PlainCourt, Seat
 from tests.agent.duty_parts import JOBS, OTHER, OWNER, STAKING, TENANT, WritingSender
+from tests.agent.stores import fresh_store
 
 TEXT = "batch|python-ml|cpu"
 KEY = Capability.parse(TEXT).number().to_bytes(32, "big")
@@ -33,7 +33,7 @@ LOG = Log(PLACE, (), b"", 1, bytes(32), bytes(32), 0)
 
 class Rig:
     def __init__(self, folder: Path, wanted: int, *members: Seat) -> None:
-        self.store = open_store(folder / "agent.sqlite", clock=lambda: float(NOW))
+        self.store = fresh_store(folder / "agent.sqlite", clock=lambda: float(NOW))
         self.court = PlainCourt()
         self.court.members = list(members)
         self.locked, self.expires = 0, NOW + 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from provider_agent.errors import KeyInUse
-from provider_agent.modules.all import open_store
 from provider_agent.store import Intent, IntentKey
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
@@ -17,6 +16,7 @@ from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from tests.agent import counter
 from tests.agent.faulty_rpc import FaultyRpc
+from tests.agent.stores import fresh_store
 from tests.support.anvil import Anvil
 
 CONFIRMATIONS = 2
@@ -41,7 +41,7 @@ class Desk:
 
     def restart(self) -> None:
         self.close()
-        self.store = open_store(self.path)
+        self.store = fresh_store(self.path)
         self.pool = RpcPool([self.proxy.url], self.anvil.chain_id, timeout=0.4, max_wait=0.3)
         self._open = [self.store.close, self.pool.close]
         self.sender = Sender(

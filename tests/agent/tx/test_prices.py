@@ -16,11 +16,11 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from provider_agent.modules.all import open_store
 from provider_agent.store import IntentKey, IntentState
 from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.sender import Sender
 from teraproof.rpc.client import RpcPool
+from tests.agent.stores import fresh_store
 from tests.agent.stub_node import CHAIN, GWEI, Refusal, Result, StubNode, block
 
 TARGET = "0x" + "22" * 20
@@ -40,7 +40,7 @@ class Chain:
         self.node = StubNode(self._rule)
         self.node.__enter__()
         self.pool = RpcPool([self.node.url], CHAIN, 2.0, max_wait=0.2, wall_clock=lambda: self.now)
-        self.store = open_store(folder / "agent.sqlite", clock=lambda: self.now)
+        self.store = fresh_store(folder / "agent.sqlite", clock=lambda: self.now)
         self.sender = Sender(
             self.pool,
             self.store,
