@@ -16,11 +16,14 @@ from provider_agent.prover.cuda import engine as cuda
 from provider_agent.prover.cuda.device import Stream
 from provider_agent.prover.cuda.engine import CudaEngine, visible
 from provider_agent.prover.engine import make_engine
+from provider_agent.prover.products import choose
 from provider_agent.prover.proof import Proof
 from teraproof.pog.errors import EngineError
 from teraproof.pog.format import Shape, keccak
 from tests.agent.benchmark import cupy_on_cpu
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
+
+CHECKS = {name: getattr(choose, name) for name in ("_CHECKED", "_DEEP")}
 
 
 @pytest.fixture
@@ -28,6 +31,9 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[cupy_on_cpu.State]:
     standing_in = cupy_on_cpu.State()
     cupy_on_cpu.install(monkeypatch, standing_in)
     monkeypatch.setattr(cuda, "_TRIAL", (32, 32, 480))
+    # What is checked of each way, small; test_engine__its_ways_are_held_to_all_checks is whole.
+    monkeypatch.setattr(choose, "_CHECKED", choose._CHECKED[:1])
+    monkeypatch.setattr(choose, "_DEEP", (24, 24, 1920))
     yield standing_in
     sys.modules.pop("provider_agent.prover.cuda.cupy_device", None)
 
@@ -52,6 +58,16 @@ def test_engine__vectors(name: str, vector: Vector, state: cupy_on_cpu.State) ->
     assert (state.free, state.handles) == (free, 0)
     assert not state.devices
     assert not state.streams
+
+
+def test_engine__its_ways_are_held_to_all_checks(
+    state: cupy_on_cpu.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, whole in CHECKS.items():
+        monkeypatch.setattr(choose, name, whole)
+    make_engine("cuda").close()
+    depths = {choose._DEEP[2], *(depth for _, _, depth in choose._CHECKED)}
+    assert depths <= {depth for _, _, depth in state.products}
 
 
 def test_product__in_pieces_below_the_limit(
