@@ -22,6 +22,7 @@ from tests.agent_e2e.lease_rig import LeaseRig, rig
 from tests.support.anvil import Anvil
 
 GAP, ABANDON, SUSPENSION, GRACE = 60, 180, 600, 30  # of the plan for a local chain
+POLL = 2.0  # seconds between two cycles, as an agent has it by itself
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,12 @@ def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
 
 def suspended(agent: LeaseRig) -> bool:
     return agent.status() is LeaseStatus.ACTIVE and agent.marks().suspended_at > 0
+
+
+def hurried(agent: LeaseRig) -> bool:
+    """Whether the agent wants to look again well before its usual pause is over."""
+    again = agent.module.look_again
+    return again is not None and again < POLL / 2
 
 
 def refused(agent: LeaseRig, *arguments: Any, **changes: Any) -> Code:
@@ -66,25 +73,24 @@ def test_quote__hired_by__runs_and_is_ready(agent: LeaseRig) -> None:
 
 
 def test_tenant_waits__looked_at_often__and_no_more_once_it_runs(agent: LeaseRig) -> None:
-    usual = agent.settings.chain.__class__.model_fields["poll_seconds"].default
-    assert agent.module.look_again is None
+    assert not hurried(agent)
     agent.hire(agent.quote())
     agent.cycle()
-    assert agent.module.look_again is not None and agent.module.look_again < usual / 2
+    assert hurried(agent)
     agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
     agent.cycle(2)
-    assert agent.module.look_again is None
+    assert not hurried(agent)
 
 
 def test_lease_that_cannot_be_prepared__not_looked_at_often_for_long(agent: LeaseRig) -> None:
     agent.hire(agent.quote(ready_within=900))
     agent.runner.unfit = "there is no such image"
     agent.cycle()
-    assert agent.module.look_again is not None
+    assert hurried(agent)
     agent.anvil.step(120)
     agent.cycle()
     assert agent.status() is LeaseStatus.ASSIGNED
-    assert agent.module.look_again is None
+    assert not hurried(agent)
 
 
 def test_tenant_closes__nothing_is_left_on_the_machine(agent: LeaseRig) -> None:
