@@ -7,7 +7,6 @@ aimed at. A lost `post` means that the tenant posts again.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -24,21 +23,21 @@ from tests.agent_e2e.chain import DAY
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_e2e.together import together
 from tests.agent_e2e.world import Job, World, market
+from tests.support import budget
 from tests.support.anvil import Anvil
 
 STEPS = ("post", "accept", "running", "attest", "finalize")
 FATES = ("lost", "kept")
-ALL = "E2E_ALL_REORGS" in os.environ
 
 
 def cases() -> list[str]:
-    """Each step and fate with two depths, and each depth with two of them; or all of them."""
+    """Each step and fate with one depth, and each depth with one of them; or all of them."""
     kinds = [(step, fate) for step in STEPS for fate in FATES]
     return [
         f"{name}-{fate}-{depth}"
         for n, (name, fate) in enumerate(kinds)
         for depth in range(1, 11)
-        if ALL or depth in (n + 1, (3 * n + 5) % 10 + 1)
+        if budget.deep() or depth == (3 * n + 5) % 10 + 1
     ]
 
 

@@ -27,6 +27,7 @@ from teraproof.protocol.lease_match import (
 )
 from teraproof.protocol.lease_offer import Capacity, LeaseOffer, Prices, from_json
 from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec, Port, Resources, Service, Volume
+from tests.support import budget
 
 GIB = 1 << 30
 UNIT = 10**6
@@ -282,7 +283,7 @@ def placed_by_trying(wanted: tuple[GpuNeed, ...], found: tuple[Gpu, ...]) -> boo
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=budget.of(80, 200), deadline=None)
 @given(needs, devices)
 def test_placing__as_every_permutation_says(
     wanted: tuple[GpuNeed, ...], found: tuple[Gpu, ...]
@@ -442,7 +443,7 @@ def reasons_by_trying(order: LeaseRequest, one: Candidate) -> list[Code]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=budget.of(120, 300), deadline=None)
 @given(cases())
 def test_reasons__as_trying_every_condition_says(case: tuple[LeaseRequest, Candidate]) -> None:
     order, candidate = case

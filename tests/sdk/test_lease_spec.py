@@ -21,6 +21,7 @@ from teraproof.protocol.leasespec import Gpu, LeaseSpec, Needs, Resources, Servi
 from teraproof.sdl.leases import HOUR, MONTH, examine, read
 from teraproof.sdl.quantities import price_atto
 from tests.sdk.lease_documents import VALID, beyond_a_schema, documents, saving
+from tests.support import budget
 from tests.support.sdl import FULL, SMALL, changed
 
 GIB = 1 << 30
@@ -319,7 +320,7 @@ def test_price__uakt_by_what_an_akt_is_worth() -> None:
     assert akt.dollars(HOUR, Fraction(1, 4)) * 4 == dollars.dollars(HOUR, Fraction(1, 4))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=budget.of(300, 1_000), deadline=None)
 @given(
     st.decimals(min_value="0.000001", max_value=10**7, places=6),
     st.integers(1, 50),

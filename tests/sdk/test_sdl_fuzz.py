@@ -16,6 +16,7 @@ from teraproof.protocol import leasespec
 from teraproof.protocol.errors import Code
 from teraproof.sdl.faults import MOST, SdlError
 from teraproof.sdl.leases import MONTH, examine, read
+from tests.support import budget
 from tests.support.sdl import FILES, samples
 
 SEEDS = [path.read_text() for path in (*sorted(FILES.glob("*.yaml")), *samples("valid"))]
@@ -76,7 +77,7 @@ def holds(data: bytes) -> None:
         assert lease.dollars(MONTH, Fraction(1)) > 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=budget.of(80, 200), deadline=None)
 @given(st.binary(max_size=300) | TEXTS)
 def test_noise(data: bytes) -> None:
     holds(data)
@@ -118,7 +119,7 @@ def mutated(seed: int, text: str, changes: int) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=budget.of(100, 250), deadline=None)
 @given(st.integers(0, 2**64), st.sampled_from(SEEDS), st.integers(1, 4))
 def test_samples_changed_in_a_few_places(seed: int, text: str, changes: int) -> None:
     holds(mutated(seed, text, changes))
@@ -139,7 +140,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=budget.of(60, 150), deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS[:8]), VALUES, max_size=6))
 def test_documents_of_known_fields_with_any_values(document: dict[str, Any]) -> None:
     # JSON is YAML, but for what it escapes.
@@ -157,7 +158,7 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=budget.of(80, 200), deadline=None)
 @given(st.sampled_from(SEEDS), st.data())
 def test_valid_documents_with_one_value_of_another_kind(text: str, data: st.DataObject) -> None:
     document = yaml.safe_load(text)
