@@ -25,7 +25,7 @@ from teraproof.contracts.jobs import (
 )
 from teraproof.deals import JOB_EVENTS, JobEvent, origin_of, record_of
 from teraproof.errors import CommandError, WrongInput
-from teraproof.market import notebook
+from teraproof.market import notebook, orders
 from teraproof.market.conditions import conditions, judged, protection
 from teraproof.market.funds import Funds, Payment, pay_in
 from teraproof.market.jury import Jury, require_jury
@@ -125,11 +125,8 @@ def check_order(market: Market, order: Order, provider: str | None = None) -> Ju
             f"a duration of {show_seconds(order.duration)} is not possible here; "
             f"the longest is {show_seconds(max(longest, 0))}"
         )
-    if order.auction > jobs.max_auction("latest"):
-        raise WrongInput("the auction is too long; 30 days are the most")
-    paused = market.jobs.paused_until("latest")
-    if paused > market.now():
-        raise CommandError(f"new orders are paused until {show_time(paused, market.now())}")
+    orders.check_auction(jobs, order.auction)
+    orders.check_open(market, jobs, "orders")
     return require_jury(market, order, provider)
 
 
@@ -170,15 +167,8 @@ def hire(
     """Accept a provider's quote: the job is open and assigned in one transaction. `agreed` is what
     pays for it where the tenant has agreed to its terms already.
     """
-    owner = market.staking.provider_of(quote.operator, "latest")
+    owner = orders.check_quote(market, market.jobs, quote)
     jury = check_order(market, quote.order(), owner)
-    now = market.now()
-    if quote.expires < now:
-        raise CommandError("the quote has expired; ask for another")
-    if market.jobs.quote_used(quote.operator, quote.nonce, "latest"):
-        raise CommandError("the quote was used or taken back; ask for another")
-    if quote.nonce >> 128 != market.staking.consent_nonce(quote.operator, "latest") - 1:
-        raise CommandError("the quote's operator was bound again since; ask for another")
     ui.table(
         f"Hire {owner} for {sender.address}",
         ("what", "value"),
@@ -188,7 +178,7 @@ def hire(
             ("time to deliver", show_seconds(quote.duration)),
             ("collateral", show_tpf(quote.collateral)),
             ("operator", quote.operator),
-            ("good until", show_time(quote.expires, now)),
+            ("good until", show_time(quote.expires, market.now())),
             ("judged", judged(quote.order())),
             *_jury_rows(market, quote.order(), jury),
         ],
@@ -238,13 +228,9 @@ def _place(
 ) -> Placed:
     payment = Payment(label, "in escrow", price)
     receipts = pay_in(market, sender, ui, payment, funds, call, agreed=agreed)
-    receipt = receipts[-1]
-    for entry in receipt.logs:
-        event = market.jobs.decode(entry)
-        if isinstance(event, Posted):
-            ui.step(f"job 0x{event.job.hex()}")
-            return Placed(event.job, event.terms, receipts)
-    raise CommandError(f"{label}: transaction 0x{receipt.tx_hash.hex()} shows no job; look at it")
+    event = orders.placed_in(market.jobs, Posted, receipts, label, "job")
+    ui.step(f"job 0x{event.job.hex()}")
+    return Placed(event.job, event.terms, receipts)
 
 
 # ---------------------------------------------------------------------- reading

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from teraproof.amounts import show_rate, show_seconds, show_time, show_tpf
 from teraproof.contracts.leases import Opened
 from teraproof.errors import CommandError, WrongInput
-from teraproof.market import lease_notes, lease_stores, leases
+from teraproof.market import lease_notes, lease_stores, leases, orders
 from teraproof.market.funds import Funds, Payment, pay_in
 from teraproof.market.lease_notes import Note
 from teraproof.market.lease_prices import show_amount, show_hour
@@ -104,8 +104,7 @@ def check_order(market: Market, order: LeaseOrder) -> None:
         )
     if order.notice > order.term:
         raise WrongInput("the notice is longer than the term; lower it, or give a longer term")
-    if order.auction > chain.max_auction("latest"):
-        raise WrongInput("the auction is too long; 30 days are the most")
+    orders.check_auction(chain, order.auction)
     least = order.max_rate * (grace + 1)
     if order.deposit < least:
         raise WrongInput(
@@ -116,11 +115,7 @@ def check_order(market: Market, order: LeaseOrder) -> None:
         raise WrongInput("the deposit is more than the whole term costs; lower it")
     if order.min_score and chain.jobs("latest") == ZERO_ADDRESS:
         raise WrongInput("nobody proves throughput in this market; leave --min-score out")
-    paused, now = chain.paused_until("latest"), market.now()
-    if paused > now:
-        raise CommandError(
-            f"new leases are paused until {show_time(paused, now)}", Code.ORDERS_PAUSED
-        )
+    orders.check_open(market, chain, "leases")
 
 
 # ---------------------------------------------------------------------- found again
@@ -230,20 +225,10 @@ def check_quote(market: Market, quote: LeaseQuote, request: LeaseRequest) -> str
     """The provider (its owner) that a quote binds. CommandError when the quote cannot be used, or
     costs more than the request pays.
     """
-    owner, now = market.staking.provider_of(quote.operator, "latest"), market.now()
-    if owner == ZERO_ADDRESS:
-        raise CommandError("the quote is of no registered provider; nothing was sent")
+    owner = orders.check_quote(market, contract(market), quote)
     if request.allow and owner not in request.allow:
         raise CommandError(
             f"the quote is of {owner}, who was not asked; nothing was sent", Code.QUOTE_INVALID
-        )
-    if quote.expires < now:
-        raise CommandError("the quote has expired; ask for another", Code.QUOTE_INVALID)
-    if contract(market).quote_used(quote.operator, quote.nonce, "latest"):
-        raise CommandError("the quote was used or taken back; ask for another", Code.QUOTE_INVALID)
-    if quote.nonce >> 128 != market.staking.consent_nonce(quote.operator, "latest") - 1:
-        raise CommandError(
-            "the quote's operator was bound again since; ask for another", Code.QUOTE_INVALID
         )
     if quote.rate > request.max_rate:
         unit = unit_of(market)
@@ -328,15 +313,10 @@ def _place(
         if error.code in (Code.DECLINED, Code.CONTRACT_REFUSED, Code.GAS_MISSING):
             lease_notes.drop(note)
         raise
-    for entry in receipts[-1].logs:
-        event = contract(market).decode(entry)
-        if isinstance(event, Opened):
-            ui.step(f"lease 0x{event.lease.hex()}")
-            lease = leases.current(market, event)
-            return Placed(lease, _noted(note, lease))
-    raise CommandError(
-        f"{payment.label}: transaction 0x{receipts[-1].tx_hash.hex()} shows no lease; look at it"
-    )
+    event = orders.placed_in(contract(market), Opened, receipts, payment.label, "lease")
+    ui.step(f"lease 0x{event.lease.hex()}")
+    lease = leases.current(market, event)
+    return Placed(lease, _noted(note, lease))
 
 
 # ---------------------------------------------------------------------- later
