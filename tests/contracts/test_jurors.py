@@ -96,6 +96,8 @@ def test_enlist__no_seats_or_too_many__reverts(disputes: Contract, juror: Provid
     for seats in (0, 2**32):
         with boa.reverts("jurors: seats out of bounds"):
             disputes.enlist(CAPABILITY, seats, sender=juror.operator.address)
+    with boa.reverts("tree: too many seats"):
+        disputes.enlist(CAPABILITY, 2**32 - 1, sender=juror.operator.address)
 
 
 def test_enlist__above_the_owners_limits__reverts(
@@ -291,11 +293,33 @@ def test_evict__nobody__reverts(disputes: Contract, stranger: str) -> None:
         ({"draw_delay": 1}, "court: draw delay out of bounds"),
         ({"reveal_time": 0}, "court: time out of bounds"),
         ({"max_duration": 0}, "court: time out of bounds"),
+        ({"reveal_time": 366 * DAY + 1}, "court: time out of bounds"),
+        ({"draw_delay": 2**32 + 1}, "court: draw delay out of bounds"),
+        ({"seat": 2**128}, "jurors: seat out of bounds"),
     ],
 )
 def test_parameters__out_of_bounds__reverts(changes: Any, reason: Any) -> None:
     with boa.reverts(reason):
         deploy_court(Parameters(**changes))
+
+
+def test_parameters__at_their_bounds() -> None:
+    p = Parameters(
+        seat=10 * TPF,
+        draw_delay=2**32,
+        draw_time=3_600,
+        panel=5,
+        redraw_panel=7,
+        appeal_panel=31,
+        panel_min=31,
+        juror_fee_bps=10_000,
+        attendance=10**6,
+        small_fine=TPF // USD,
+    )
+    made = deploy_court(p)
+    assert made.disputes.SEAT() == 10 * TPF
+    # The second jury's votes, and those of a first one that is short of a quorum.
+    assert made.disputes.costs_of(10 * USD, 600) == (10 * USD, (1 + 7 + 2) * 10 * USD, 310 * USD)
 
 
 def test_set_client__once__by_the_deployer(court: Court, disputes: Contract, stranger: str) -> None:

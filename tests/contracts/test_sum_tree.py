@@ -192,6 +192,27 @@ def test_seats__most__exact(tree: Contract) -> None:
     assert tree.seats(TREE) == 1
 
 
+def test_tree__all_seats_on_a_third_child__as_they_were_before_and_after(tree: Contract) -> None:
+    """A node counts them in its uppermost bits, in three times next to each other."""
+    start = present() // 2 * 2 + 2
+    go_to_period(start)
+    for seats in (0, MOST_SEATS, 0):
+        tree.append(TREE, seats)
+    # In an even period, so that no bit of its number hides another.
+    go_to_period(start + 2)
+    tree.change(TREE, 2, MOST_SEATS, 0)
+    tree.change(TREE, 1, 0, 1)
+    for asked in (start + 1, start + 2):
+        assert tree.frozen(TREE, asked) == (MOST_SEATS, 3)
+        assert [tree.find(TREE, asked, point) for point in (0, MOST_SEATS - 1)] == [2, 2]
+    go_to_period(start + 3)
+    assert tree.frozen(TREE, start + 3) == (1, 3)
+    assert tree.find(TREE, start + 3, 0) == 1
+    tree.change(TREE, 1, 1, 0)
+    assert tree.frozen(TREE, start + 2) == (MOST_SEATS, 3)
+    assert [tree.find(TREE, start + 2, point) for point in (0, MOST_SEATS - 1)] == [2, 2]
+
+
 def test_leaves__most__exact() -> None:
     """Nobody can enlist so often: the sums are written as if it had been done."""
     chain = Revm(STARTED)
