@@ -130,13 +130,13 @@ def recorded(compiled: dict[str, object], tests: Sequence[str]) -> Reach:
 
 def run_all(
     mutants: Sequence[Mutant],
-    reach: Reach,
+    reach: Reach | None,
     compiled: dict[str, object],
     options: argparse.Namespace,
     result: Result,
     reasons: Reasons,
 ) -> None:
-    """Work through the mutants, `options.workers` at a time."""
+    """Work through the mutants, `options.workers` at a time; without a reach try none."""
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     running: list[Run] = []
     known = Verdicts(lasting=(KILLED, INVALID), tests=options.tests)
@@ -146,6 +146,8 @@ def run_all(
         result.verdicts += [(m, SURVIVED) for m in explained]
         mutants = [m for m in mutants if m not in explained]
     result.verdicts += [(m, found) for m in mutants if (found := known.get(m))]
+    if reach is None:
+        return
     try:
         _work_off(known, known.missing(mutants), running, reach, compiled, options, until, result)
     finally:
@@ -291,6 +293,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="only tests whose path below tests/contracts begins so: what they kill is killed",
     )
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--report", action="store_true", help="try none: write down what is known")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--only", metavar="TEXT", help="mutants whose description has TEXT")
     options = parser.parse_args(argv)
@@ -324,10 +327,11 @@ def main(argv: Sequence[str]) -> int:
             for mutant in chosen:
                 print(describe(mutant))
         elif chosen:
-            compiled = compiled or preload(
-                {name for m in found if part_of(m.file) in parts for name in SOURCES[m.file]}
-            )
-            reach = reach or recorded(compiled, options.tests)
+            if not options.report:
+                compiled = compiled or preload(
+                    {name for m in found if part_of(m.file) in parts for name in SOURCES[m.file]}
+                )
+                reach = reach or recorded(compiled, options.tests)
             good &= run_part(part, mutants, chosen, reach, compiled, reasons, options, tested)
     return 0 if good else 1
 
@@ -336,7 +340,7 @@ def run_part(
     part: str,
     mutants: Sequence[Mutant],
     chosen: Sequence[Mutant],
-    reach: Reach,
+    reach: Reach | None,
     compiled: dict[str, object],
     reasons: Reasons,
     options: argparse.Namespace,
@@ -351,11 +355,11 @@ def run_part(
     run_all(chosen, reach, compiled, options, result, reasons)
     result.seconds = time.monotonic() - began
     done = len(result.verdicts)
-    result.chosen = (
-        f"All {done} mutants"
-        if done == len(mutants)
-        else f"A random sample of {done} of {len(mutants)} mutants (seed {options.seed})"
-    )
+    result.chosen = f"All {done} mutants"
+    if done < len(mutants):
+        result.chosen = f"{done} of {len(mutants)} mutants so far, file by file"
+        if options.sample:
+            result.chosen = f"A random sample of {done} of {len(mutants)} (seed {options.seed})"
     if options.only is None:
         write_report(part, section(part, result, reasons, options.workers))
     killed_now = [m for m in result.of(KILLED) if m.key in reasons]

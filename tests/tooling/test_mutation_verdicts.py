@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.mutation import __main__ as mutation
 from tests.mutation import verdicts
-from tests.mutation.mutants import Mutant
+from tests.mutation.mutants import CONTRACTS, Mutant, find_mutants, part_of
 from tests.mutation.verdicts import Verdicts
 
 LASTING = ("killed", "invalid")
@@ -146,3 +148,20 @@ def test_some_tests_alone__who_lives_is_tried_again_with_all(contracts: Path) ->
     assert again(contracts).get(known) is None
     again(contracts, "leases/").put(known, "killed")
     assert again(contracts).get(known) == "killed"
+
+
+def test_report__tries_nothing_and_says_how_much_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_nothing(_: object) -> dict[str, object]:
+        raise AssertionError("a report compiles nothing")
+
+    report = tmp_path / "mutation.md"
+    monkeypatch.setattr(mutation, "REPORT", report)
+    monkeypatch.setattr(mutation, "preload", compile_nothing)
+    monkeypatch.setattr(mutation, "Verdicts", partial(Verdicts, folder=tmp_path))
+    mutation.main(["--part", "Emissions", "--report"])
+    found = find_mutants(CONTRACTS)
+    mine = [each for each in found if part_of(each.file) == "Emissions"]
+    explained = [each for each in mine if each.key in mutation.known_survivors(found)]
+    assert f"**{len(explained)} of {len(mine)} mutants so far, file by file" in report.read_text()
