@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,11 @@ from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome
 from teraproof.protocol.leasespec import Port
 from tests.agent.leases.documents import service, spec
-from tests.agent_e2e.chain import TPF, Deployment, deployment
+from tests.agent_e2e.chain import TPF, Deployment
 from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
 
 GAP, ABANDON, SUSPENSION, GRACE = 60, 180, 600, 30  # of the plan for a local chain
 POLL = 2.0  # seconds between two cycles, as an agent has it by itself
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
-    with rig(market, tmp_path) as made:
-        made.cycle(2)
-        yield made
 
 
 def suspended(agent: LeaseRig) -> bool:

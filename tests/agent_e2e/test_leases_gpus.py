@@ -14,15 +14,8 @@ from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 from teraproof.protocol.leasespec import Gpu, LeaseSpec
 from tests.agent.leases.documents import service, spec
-from tests.agent_e2e.chain import Deployment, deployment
+from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
 
 
 @pytest.fixture

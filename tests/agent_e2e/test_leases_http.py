@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,22 +19,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome, QuoteRequest
 from tests.agent.leases.documents import spec
-from tests.agent_e2e.chain import Deployment, deployment
-from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
-    with rig(market, tmp_path) as made:
-        made.cycle(2)
-        yield made
+from tests.agent_e2e.lease_rig import LeaseRig
 
 
 class Wallet:

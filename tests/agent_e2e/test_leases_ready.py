@@ -5,9 +5,8 @@ lease up gets the collateral for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,22 +16,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome, RegistryLogin, RegistryLogins
 from tests.agent.leases.documents import service, spec
-from tests.agent_e2e.chain import Deployment, deployment
-from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
-    with rig(market, tmp_path) as made:
-        made.cycle(2)
-        yield made
+from tests.agent_e2e.lease_rig import LeaseRig
 
 
 def suspended(agent: LeaseRig) -> bool:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,24 +10,9 @@ import pytest
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome
 from teraproof.rpc.errors import ChainError
-from tests.agent_e2e.chain import Deployment, deployment
-from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
+from tests.agent_e2e.lease_rig import LeaseRig
 
 GAP, ABANDON, GRACE = 60, 180, 30  # of the plan for a local chain
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
-    with rig(market, tmp_path) as made:
-        made.cycle(2)
-        yield made
 
 
 def suspended(agent: LeaseRig) -> bool:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,8 @@ from provider_agent.core.trial import Caution, Trial
 from provider_agent.errors import SettingsError
 from provider_agent.modules.leases.checks import LeaseChecks
 from provider_agent.modules.leases.module import LeasesModule
-from tests.agent_e2e.chain import Deployment, deployment
+from tests.agent_e2e.chain import Deployment
 from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(market: Deployment, tmp_path: Path) -> Iterator[LeaseRig]:
-    with rig(market, tmp_path) as made:
-        made.cycle(2)
-        yield made
 
 
 def checks(agent: LeaseRig, place: str = "") -> LeaseChecks:
