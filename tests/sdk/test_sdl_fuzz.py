@@ -17,9 +17,15 @@ from teraproof.protocol.errors import Code
 from teraproof.sdl.faults import MOST, SdlError
 from teraproof.sdl.leases import MONTH, examine, read
 from tests.support import budget
+from tests.support.anvil import ROOT
 from tests.support.sdl import FILES, samples
 
-SEEDS = [path.read_text() for path in (*sorted(FILES.glob("*.yaml")), *samples("valid"))]
+#: What the end-to-end tests run.
+RUN = ROOT / "tests" / "agent_e2e" / "sdl_files"
+SEEDS = [
+    path.read_text()
+    for path in (*sorted(FILES.glob("*.yaml")), *sorted(RUN.glob("*.yaml")), *samples("valid"))
+]
 NASTY = [
     *("1e3", ".nan", "-1", "0", "0x10", "1_000", "9" * 40, "null", "~", "yes", "2.0", "2026-01-01"),
     *("&a", "*a", "!!str", "<<", "{}", "[]", "[", "}", ":", "-", "|", ">-", "#", "%", "@", "`"),
