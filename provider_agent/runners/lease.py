@@ -79,8 +79,7 @@ class Service:
     `image` is named by its digest (`LeaseRunner.resolve`). `command` stands for the image's entry
     point and `args` for its arguments, where they are not empty. `storage` is what the container
     may write besides its volumes, `shm` the size of `/dev/shm`, which counts as memory. `devices`
-    are the GPUs of all containers together, in their order. `after` names services that are started
-    before.
+    are the GPUs of all containers together, in their order. `after` names those that start before.
     """
 
     name: str

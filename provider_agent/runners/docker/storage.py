@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,6 +81,8 @@ class Storage:
         for volume in self._service.volumes:
             source = _empty(self._attach(f"volume-{volume.name}") / DATA, owner)
             found[volume.mount] = (source, volume.read_only)
+        for target in found:
+            _make_place(target, found)
         return [(target, *found[target]) for target in sorted(found)]
 
     def directory(self, volume: str) -> Path:
@@ -167,6 +170,17 @@ class Storage:
                 f"the files of {self._service.image} cannot be laid out: {said[:300]}"
             )
         return merged
+
+
+def _make_place(target: str, found: Mapping[str, tuple[Path, bool]]) -> None:
+    """Where something is mounted inside of what nobody can write to, the engine makes no place for
+    it. Nothing but the agent has written there, so no link is in the way.
+    """
+    above = [place for place in found if target.startswith(f"{place}/")]
+    nearest = max(above, key=len, default=None)
+    if nearest is not None and found[nearest][1]:
+        inside = found[nearest][0] / target[len(nearest) + 1 :]
+        inside.mkdir(parents=True, exist_ok=True)
 
 
 def _root_of(image: Image) -> tuple[int, int]:
