@@ -100,6 +100,14 @@ def test_one_wrong_place__refused_with_its_line_and_a_reason(
         assert line_of(data, part) in {fault.place.line for fault in found.faults}, found.faults
 
 
+def test_examples__valid_and_without_a_notice() -> None:
+    found = sorted((ROOT / "examples").glob("*/*.yaml"))
+    assert found
+    for path in found:
+        examined = examine(path.read_bytes())
+        assert examined.leases and not examined.faults and not examined.notices, path
+
+
 def test_files__are_those_that_are_run() -> None:
     assert sorted(path.name for path in Path(FILES).iterdir()) == [
         "cells.yaml",
