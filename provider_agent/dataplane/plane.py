@@ -23,6 +23,7 @@ from provider_agent.dataplane.identity import Identities
 from provider_agent.dataplane.limits import PlaneLimits, fitting
 from provider_agent.dataplane.outer import OuterPorts
 from provider_agent.dataplane.public import OuterPort, Public
+from provider_agent.dataplane.published import Published
 from provider_agent.dataplane.streams import Streams
 from provider_agent.http.clients import RateLimit
 from provider_agent.http.crowd import Crowd
@@ -50,7 +51,7 @@ class PlaneSettings:
     """
 
     state: Path
-    """A directory of the agent, for the numbers of outer ports."""
+    """A directory of the agent, for the numbers of outer ports and what is served there."""
     host: str = "0.0.0.0"  # noqa: S104 - tenants come from everywhere
     port: int = 0
     outer: tuple[int, int] | None = None
@@ -151,6 +152,7 @@ class DataPlane:
             )
             self._public = Public(
                 OuterPorts(settings.state / "outer-ports.json", settings.outer),
+                Published(settings.state / "published", bytes(self._operator.key)),
                 identities,
                 streams,
                 settings.host,

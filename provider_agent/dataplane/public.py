@@ -23,6 +23,7 @@ from provider_agent.dataplane.holders import Holding
 from provider_agent.dataplane.identity import Identities
 from provider_agent.dataplane.limits import PlaneLimits
 from provider_agent.dataplane.outer import Key, OuterPorts
+from provider_agent.dataplane.published import Published, Served
 from provider_agent.dataplane.relay import Meter, pump, until
 from provider_agent.dataplane.streams import Streams
 from provider_agent.http.clients import RateLimit
@@ -72,6 +73,13 @@ class PublicPort:
         self.guests: set[asyncio.Task[Any] | None] = set()
         self._turn = itertools.count()
 
+    def serve_as(self, said: Served) -> None:
+        """Serve it so from the next connection on. Refused where its certificate cannot be used."""
+        context = None
+        if said.certificate or said.key:
+            context = certificate.context(said.certificate, said.key, ssl.TLSVersion.TLSv1_2)
+        self.mode, self.context = said.mode, context
+
     def order(self) -> Iterator[int]:
         """Its containers, each once; every connection begins with another one."""
         first, count = next(self._turn), self.service.count
@@ -84,12 +92,14 @@ class Public:
     def __init__(
         self,
         outer: OuterPorts,
+        published: Published,
         identities: Identities,
         streams: Streams,
         host: str,
         limits: PlaneLimits,
     ) -> None:
         self._outer, self._identities, self._streams = outer, identities, streams
+        self._published = published
         self._host, self._limits = host, limits
         self._ports: dict[Key, PublicPort] = {}
         self._names: Entrance | None = None
@@ -105,11 +115,12 @@ class Public:
 
     async def keep(self, confirmed: Mapping[bytes, Holding], going: Collection[bytes]) -> None:
         """Opens the public ports of these leases, and closes all others. Those that are `going`
-        keep their numbers and names.
+        keep their numbers, their names and what their tenants have said of them.
         """
         for lease in {key.lease for key in self._ports} - confirmed.keys():
             self.end(lease)
         self._outer.keep(going)
+        self._published.keep_only(going)
         for holding in confirmed.values():
             for service in holding.spec.services:
                 for port in service.ports:
@@ -140,6 +151,12 @@ class Public:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _open(self, made: PublicPort) -> None:
+        said = self._published.of(made.key)
+        if said is not None:
+            try:
+                made.serve_as(said)
+            except Refused:  # libraries of today do not take it any more
+                log.warning("data plane: the certificate of %s cannot be used", made.key)
         listener = self._listen(made.key)
         if listener is not None:
 
@@ -199,8 +216,8 @@ class Public:
         return {"ports": [vars(each) for each in self.of(holding.lease)]}
 
     async def publish(self, holding: Holding, request: Request) -> Mapping[str, Any]:
-        """Changes how a public port is served from the next connection on. Certificate and key
-        stay in memory: after a restart of the agent the tenant gives them again.
+        """Changes how a public port is served from the next connection on, until its lease ends
+        or the tenant says otherwise.
         """
         made = self._ports.get(Key(holding.lease, request.service, request.port))
         if made is None:
@@ -215,10 +232,12 @@ class Public:
                 "a port with http_options, or with a certificate, is not plain: the agent must end "
                 "TLS there",
             )
-        context = None
-        if request.certificate or request.key:
-            context = certificate.context(request.certificate, request.key, ssl.TLSVersion.TLSv1_2)
-        made.mode, made.context = request.mode, context
+        said = Served(request.mode, request.certificate, request.key)
+        made.serve_as(said)
+        try:
+            self._published.keep(made.key, said)
+        except OSError as error:
+            log.warning("data plane: %s: not kept over a restart: %s", made.key, error.strerror)
         return await self.ports(holding, request)
 
     # ------------------------------------------------------------------ guests
