@@ -30,6 +30,7 @@ _GOOD, _BAD = 600.0, 60.0  # seconds for which what was found is good
 _AT_ONCE, _PER_ACCOUNT = 8, 2  # specifications that are waited for
 _KEPT = 64
 _THREADS = 2
+_SPARE = 16  # a part of what is left stays
 _MOMENT = 0.05  # seconds that a cycle waits for news of fetches
 
 
@@ -152,7 +153,9 @@ class ImageDesk:
             return names
         key = _key(name)
         with self._capacity.lock:
-            most = min(self._most, self._capacity.left_to_offer(Resource.DISK))
+            # Others write to the disk between this look and the next one.
+            left = self._capacity.left_to_offer(Resource.DISK)
+            most = min(self._most, left - left // _SPARE)
             if most <= 0 or not self._capacity.reserve(key, _hold(most)):
                 raise Refused(Code.DISK_TAKEN, "there is no room on this provider's disk now")
             self._held[name] = most

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -200,6 +201,20 @@ def test_another_fetch_under_way__is_counted_as_well(store: Store) -> None:
         assert ledger.left() == DISK - MOST - 100
     finally:
         ledger.close()
+
+
+def test_disk_that_others_write_to__is_no_reason_to_refuse(store: Store) -> None:
+    """All that is left would be taken: a byte less between two looks must not matter."""
+    engine = Engine()
+    engine.done.set()
+    engine.free = 10**9
+    looks = itertools.count()
+    capacity = Capacity(lambda: Amounts(slots=1, disk=engine.free - 10**6 * next(looks), gas=9))
+    desk = ImageDesk(engine, capacity, most=10**12, seconds=60)
+    try:
+        assert desk.names(spec(), "somebody") == {"web": PINNED}
+    finally:
+        desk.close()
 
 
 def test_agent_ends_while_images_come__does_not_wait_for_a_registry(store: Store) -> None:
