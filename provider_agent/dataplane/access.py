@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from provider_agent.dataplane.holders import Holding, Leaseholders, Phase
 from provider_agent.dataplane.limits import PlaneLimits
+from provider_agent.dataplane.revoked import Revoked
 from provider_agent.http.clients import RateLimit
 from teraproof.errors import AuthError, Refused, counted
 from teraproof.protocol import leasespec, siwe
-from teraproof.protocol.dataplane import Hello, LeaseStream, Proof, Request
+from teraproof.protocol.dataplane import Hello, LeaseStream, Proof, Request, What
 from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Domain, digest
 
@@ -32,9 +33,11 @@ class Access:
         domain: Domain,
         eth_call: siwe.EthCall,
         limits: PlaneLimits,
+        revoked: Revoked,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._holders, self._domain, self._eth_call = holders, domain, eth_call
+        self._revoked = revoked
         self._clock, self._lock = clock, threading.Lock()
         self._known: OrderedDict[bytes, None] = OrderedDict()
         keys, proofs = limits.keys_per_minute, limits.proofs_per_minute
@@ -64,14 +67,27 @@ class Access:
         if proof.delegate:
             said = proof.check_delegate(self._domain, stream, int(self._clock()))
             signature = proof.delegation
+            self._check_key(request, proof)
         if not known:
             error = siwe.refusal(holding.requester, said, signature, self._eth_call)
             if error is not None:
                 raise _of_the_tenant(error, holding.requester)
             if proof.delegate:
                 self._remember(name)
+        if proof.delegate:
+            self._revoked.used(request.lease, proof.expires)
         check_phase(holding)
         return holding
+
+    def _check_key(self, request: Request, proof: Proof) -> None:
+        """AuthError where a session key cannot do this, or no more."""
+        if request.what is What.REVOKE:
+            # Who has stolen one would take all others back.
+            line = "only the tenant itself takes session keys back; sign the request with it"
+            raise AuthError(line, Code.NOT_TENANT)
+        if self._revoked.is_dead(request.lease, proof.expires):
+            line = "the tenant has taken this session key back; sign again, for the whole time"
+            raise AuthError(line, Code.SIGN_IN_EXPIRED)
 
     def _count(self, rate: RateLimit, address: str) -> None:
         if not rate.allow(address):

@@ -19,6 +19,7 @@ from provider_agent.dataplane.identity import Identities, Identity
 from provider_agent.dataplane.limits import PlaneLimits
 from provider_agent.dataplane.link import Link
 from provider_agent.dataplane.relay import Meter, until
+from provider_agent.dataplane.revoked import Revoked
 from provider_agent.dataplane.streams import Streams
 from provider_agent.http.errors import told
 from teraproof.errors import LocalError, Refused, TeraproofError
@@ -37,12 +38,17 @@ class _Opened:
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[Any] | None] = set()
-        self.over = asyncio.Event()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def end(self) -> None:
-        """Raises once the lease has ended."""
-        await self.over.wait()
-        raise Refused(Code.LEASE_OVER, "the lease has ended")
+    def end(self, why: Refused) -> None:
+        """All of them end now, and say why."""
+        if not self._ended.done():
+            self._ended.set_exception(why)
+            self._ended.exception()  # there may be nobody left to hear it
+
+    async def ended(self) -> None:
+        """Raises why, once they have to end."""
+        await asyncio.shield(self._ended)
 
 
 class Door:
@@ -54,12 +60,13 @@ class Door:
         identities: Identities,
         streams: Streams,
         answers: Answers,
+        revoked: Revoked,
         limits: PlaneLimits,
         checking: ThreadPoolExecutor,
     ) -> None:
-        self._access, self._identities = access, identities
-        self._streams, self._answers, self._limits = streams, answers, limits
-        self._checking = checking
+        self._access, self._identities, self._revoked = access, identities, revoked
+        self._streams, self._limits, self._checking = streams, limits, checking
+        self._answers = {**answers, What.REVOKE: self._revoke}
         self._open: dict[bytes, _Opened] = {}
         self._programs: Counter[bytes] = Counter()
         self._meters: dict[bytes, Meter] = {}
@@ -119,7 +126,7 @@ class Door:
                 )
             if self._programs.total() > self._limits.programs:
                 raise Refused(Code.SERVER_BUSY, "too many logs and shells of all tenants; wait")
-            await until(self._serve(link, holding, request), opened.end())
+            await until(self._serve(link, holding, request), opened.ended())
         except Refused as refused:
             await link.refuse(refused)
         except (OSError, EOFError):
@@ -138,6 +145,9 @@ class Door:
         if request.what in self._answers:
             found = await self._answers[request.what](holding, request)
             await link.send(Frame.READY, dataplane.encoded(found))
+            if request.what is What.REVOKE:
+                taken_back = Refused(Code.SIGN_IN_EXPIRED, "the tenant has taken its keys back")
+                self._cut(holding.lease, taken_back)
             return
         service, lease_id = service_of(holding, request), holding.lease_id
         meter = self.meter(holding.lease)
@@ -148,6 +158,16 @@ class Door:
             await self._streams.logs(link, lease_id, request, meter)
         else:
             await self._streams.shell(link, lease_id, request, meter)
+
+    async def _revoke(self, holding: Holding, request: Request) -> Mapping[str, Any]:
+        """Takes all session keys of a lease back, and ends what they have opened."""
+        try:
+            self._revoked.take_back(holding.lease)
+        except OSError as error:
+            log.warning("data plane: revocations cannot be kept: %s", error.strerror)
+            line = "taken back until this agent starts again: its disk fails; ask again soon"
+            raise Refused(Code.SERVER_BUSY, line) from None
+        return {}
 
     def meter(self, lease: bytes) -> Meter:
         """The bandwidth of a lease: one for its streams and its public ports."""
@@ -160,10 +180,13 @@ class Door:
 
     def end(self, lease: bytes) -> None:
         """Ends all streams of a lease, which has ended."""
+        self._cut(lease, Refused(Code.LEASE_OVER, "the lease has ended"))
+        self._meters.pop(lease, None)
+
+    def _cut(self, lease: bytes, why: Refused) -> None:
         opened = self._open.pop(lease, None)
         if opened is not None:
-            opened.over.set()
-        self._meters.pop(lease, None)
+            opened.end(why)
 
 
 def as_told(error: Exception) -> Refused:

@@ -24,6 +24,7 @@ from provider_agent.dataplane.limits import PlaneLimits, fitting
 from provider_agent.dataplane.outer import OuterPorts
 from provider_agent.dataplane.public import OuterPort, Public
 from provider_agent.dataplane.published import Published
+from provider_agent.dataplane.revoked import Revoked
 from provider_agent.dataplane.streams import Streams
 from provider_agent.http.clients import RateLimit
 from provider_agent.http.crowd import Crowd
@@ -80,6 +81,7 @@ class DataPlane:
         self._stopping: asyncio.Event | None = None
         self._door: Door | None = None
         self._public: Public | None = None
+        self._revoked: Revoked | None = None
         self._started = threading.Event()
         self._failed: BaseException | None = None
         #: The port in use, also when 0 was asked for; valid after `start`.
@@ -150,6 +152,7 @@ class DataPlane:
             streams = Streams(
                 self._runner, programs, limits.connect_seconds, local=settings.containers_here
             )
+            self._revoked = revoked = Revoked(settings.state / "revoked.json")
             self._public = Public(
                 OuterPorts(settings.state / "outer-ports.json", settings.outer),
                 Published(settings.state / "published", bytes(self._operator.key)),
@@ -160,10 +163,11 @@ class DataPlane:
             )
             stack.push_async_callback(self._public.close)
             self._door = Door(
-                Access(self._holders, self._domain, self._eth_call, limits),
+                Access(self._holders, self._domain, self._eth_call, limits, revoked),
                 identities,
                 streams,
                 {What.PORTS: self._public.ports, What.PUBLISH: self._public.publish},
+                revoked,
                 limits,
                 checking,
             )
@@ -196,7 +200,7 @@ class DataPlane:
 
     async def _sweep(self) -> None:
         """Ends what has ended, and opens the public ports of what was confirmed."""
-        assert self._door is not None and self._public is not None
+        assert self._door and self._public and self._revoked
         loop = asyncio.get_running_loop()
         try:
             holdings = await loop.run_in_executor(None, self._holders.holdings)
@@ -206,6 +210,7 @@ class DataPlane:
         confirmed = {one.lease: one for one in holdings if one.phase is Phase.CONFIRMED}
         going = {one.lease for one in holdings if one.phase is not Phase.ENDED}
         self._door.keep(confirmed)
+        self._revoked.keep_only(going)
         try:
             await self._public.keep(confirmed, going)
         except Exception:

@@ -28,6 +28,19 @@ def way_options(made: _Made) -> _Made:
     return made
 
 
+def place_options(made: _Made) -> _Made:
+    """Where the data plane and the agent are."""
+    for option in reversed(_PLACE):
+        made = option(made)
+    return made
+
+
+_PLACE = (
+    click.option(
+        "--plane", metavar="HOST:PORT", help="The data plane; default: as its agent says."
+    ),
+    endpoint_option,
+)
 _WAY = (
     click.option("--service", help="Which service; default: the only one."),
     click.option(
@@ -37,10 +50,7 @@ _WAY = (
         show_default=True,
         help="Which of its replicas.",
     ),
-    click.option(
-        "--plane", metavar="HOST:PORT", help="The data plane; default: as its agent says."
-    ),
-    endpoint_option,
+    *_PLACE,
 )
 
 
@@ -189,7 +199,7 @@ def publish(
 ) -> Result:
     """Serve a public port (its `as` number in the file) with your own certificate, or as it is.
 
-    The provider holds the key then, in memory. Without --certificate it uses its own.
+    The provider holds the key then, until the lease ends. Without --certificate it uses its own.
     """
     from teraproof.client import dataplane
     from teraproof.market import lease_plane
@@ -213,6 +223,29 @@ def publish(
     dataplane.asked(way.place, way.key, wanted)
     session.ui.step(f"port {outer} of {service} is served {'as it is' if plain else 'over TLS'}")
     return _shown(session, lease_plane.ports(way, lease))
+
+
+@command(cli, Needs.ACCOUNT)
+@lease_argument
+@place_options
+def revoke(session: Session, lease_id: str, **given: Any) -> Result:
+    """Take back all session keys of an active lease, and end what they have opened.
+
+    For a machine or a key that was lost. The next command signs for a new key.
+    """
+    from teraproof.market import lease_plane
+
+    lease = find(session, lease_id)
+    session.ui.doing("looking for the data plane")
+    lease_plane.revoke(
+        session.market,
+        session.signer,
+        lease,
+        plane=given["plane"],
+        endpoint=given["endpoint"],
+    )
+    session.ui.step("no session key that was signed until now is good any more")
+    return {"lease": f"0x{lease.lease.hex()}"}
 
 
 def _way(session: Session, lease_id: str, given: dict[str, Any]) -> tuple[Lease, Way]:

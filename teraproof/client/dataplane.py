@@ -15,7 +15,7 @@ import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
@@ -39,7 +39,7 @@ from teraproof.protocol.dataplane import (
 )
 from teraproof.protocol.errors import Code, WireError
 
-KEY_SECONDS = 12 * 3600
+KEY_SECONDS = dataplane.LONGEST_DELEGATION
 """How long a session key is asked for."""
 _MARGIN = 60  # seconds before its end in which a session key is not begun with
 _SILENCE = 4 * KEEP_SECONDS  # without any frame, the agent is gone
@@ -97,6 +97,8 @@ class SessionKey:
     account: LocalAccount
     expires: int
     delegation: bytes
+    kept: KeptSession | None = field(default=None, compare=False)
+    """Where it is kept for later commands."""
 
     def __repr__(self) -> str:
         return f"SessionKey({self.account.address})"
@@ -105,6 +107,11 @@ class SessionKey:
         """Who asks for this stream."""
         signature = messages.sign(domain, stream, self.account)
         return Proof(signature, str(self.account.address), self.expires, self.delegation)
+
+    def forget(self) -> None:
+        """The agent does not take it: the next command asks the account for another."""
+        if self.kept is not None:
+            self.kept.forget()
 
 
 class Prover(Protocol):
@@ -139,14 +146,14 @@ def session_key(
     token = None if kept is None else kept.token()
     found = None if token is None else _from_token(token)
     if found is not None and found.expires > clock() + _MARGIN:
-        return found
+        return replace(found, kept=kept)
     made: LocalAccount = Account.create()
     expires = int(clock()) + seconds
     said = LeaseDelegate(place.lease, str(made.address), expires)
     delegation = signer.sign_typed(messages.typed_data(place.domain, said))
     if kept is not None:
         kept.keep(f"{made.key.hex().removeprefix('0x')}.{expires}.{delegation.hex()}", expires)
-    return SessionKey(made, expires, delegation)
+    return SessionKey(made, expires, delegation, kept)
 
 
 def lease_url(place: Place) -> str:
@@ -299,6 +306,9 @@ async def connect(
     except BaseException as error:
         if stream is not None:
             await stream.close()
+        expired = isinstance(error, RemoteError) and error.code is Code.SIGN_IN_EXPIRED
+        if expired and isinstance(prover, SessionKey):
+            prover.forget()
         if isinstance(error, TimeoutError):
             line = f"{place.endpoint}: no answer within {seconds:g} s; try again"
             raise LocalError(line, Code.AGENT_UNREACHABLE) from None
@@ -440,7 +450,7 @@ def logs(place: Place, prover: Prover, request: Request, out: BinaryIO, errors: 
 
 
 def asked(place: Place, prover: Prover, request: Request) -> dict[str, Any]:
-    """The answer to a request that is nothing but its answer: PORTS and PUBLISH."""
+    """The answer to a request that is nothing but its answer: PORTS, PUBLISH and REVOKE."""
 
     async def work() -> dict[str, Any]:
         stream = await connect(place, request, prover)

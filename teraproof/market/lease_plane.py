@@ -10,6 +10,7 @@ from typing import Any
 from teraproof.client import dataplane
 from teraproof.client.dataplane import Place, SessionKey
 from teraproof.client.leases import LeaseClient
+from teraproof.client.sessions import KeptSession
 from teraproof.errors import CommandError, WrongInput
 from teraproof.market import lease_notes, leases
 from teraproof.market.lease_tending import endpoint_for
@@ -46,6 +47,30 @@ def way_to(
 
     CommandError for another account's lease, or one that is not active.
     """
+    place, kept = _place(market, signer, lease, plane, endpoint)
+    return Way(place, dataplane.session_key(place, signer, kept))
+
+
+def revoke(
+    market: Market,
+    signer: Signer,
+    lease: Lease,
+    *,
+    plane: str | None = None,
+    endpoint: str | None = None,
+) -> None:
+    """Take back all session keys of an active lease of this account that were signed until now,
+    with the account's own signature. The rest is as for `way_to`.
+    """
+    place, kept = _place(market, signer, lease, plane, endpoint)
+    dataplane.asked(place, dataplane.Signed(signer), Request(lease.lease, What.REVOKE))
+    if kept is not None:
+        kept.forget()
+
+
+def _place(
+    market: Market, signer: Signer, lease: Lease, plane: str | None, endpoint: str | None
+) -> tuple[Place, KeptSession | None]:
     if lease.terms.requester != signer.address:
         raise CommandError(
             f"lease {short(lease.lease)} belongs to {lease.terms.requester}, not to "
@@ -71,7 +96,7 @@ def way_to(
     kept = None
     if market.sessions is not None:
         kept = market.sessions.of(dataplane.lease_url(place), signer.address)
-    return Way(place, dataplane.session_key(place, signer, kept))
+    return place, kept
 
 
 def said(report: LeaseReport) -> str:

@@ -42,8 +42,10 @@ PIECE = 65_536
 """The most bytes of one frame, without its head."""
 LONGEST_OPEN = 65_536
 LONGEST_PROOF = 16_384
-LONGEST_DELEGATION = 86_400
-"""Seconds for which a session key may stand for a tenant."""
+LONGEST_DELEGATION = 4 * 3_600
+"""Seconds for which a session key may stand for a tenant. What a revocation takes back is known by
+it, so a key that is signed for less than this is refused for as long after one.
+"""
 SKEW = 60
 """Seconds by which two clocks may differ."""
 KEEP_SECONDS = 20.0
@@ -79,6 +81,7 @@ class What(StrEnum):
     SHELL = "shell"  # a program in one container
     PORTS = "ports"  # nothing but its READY: the outer ports of the lease
     PUBLISH = "publish"  # nothing but its READY: how a public port is served from now on
+    REVOKE = "revoke"  # nothing but its READY: no session key signed until now is good any more
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_page__is_enough_to_get_a_stream(rig: Rig, delegated: bool) -> None:
         }
         proof: dict[str, Any] = {"signature": sign(key, "LeaseStream", stream)}
         if delegated:
-            expires = int(time.time()) + 86_400
+            expires = int(time.time()) + 4 * 3_600
             given_word = {"lease": LEASE, "delegate": key.address, "expires": expires}
             proof |= {
                 "delegate": key.address,
