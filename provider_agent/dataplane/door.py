@@ -63,7 +63,9 @@ class Door:
         revoked: Revoked,
         limits: PlaneLimits,
         checking: ThreadPoolExecutor,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
+        self._refused = refused
         self._access, self._identities, self._revoked = access, identities, revoked
         self._streams, self._limits, self._checking = streams, limits, checking
         self._answers = {**answers, What.REVOKE: self._revoke}
@@ -86,6 +88,7 @@ class Door:
         except TimeoutError:
             return
         except Refused as refused:
+            self._refused()
             await link.refuse(refused)
             return
         guest.busy()

@@ -27,8 +27,10 @@ _CLOSING = 2.0  # seconds for the end of a TLS connection
 class Guest:
     """One connection: a member of the crowd at its port."""
 
-    def __init__(self, link: socket.socket, address: str) -> None:
-        self.link, self.address = link, address
+    def __init__(
+        self, link: socket.socket, address: str, dropped: Callable[[], None] = lambda: None
+    ) -> None:
+        self.link, self.address, self._dropped = link, address, dropped
         self.task: asyncio.Task[None] | None = None
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
@@ -48,6 +50,7 @@ class Guest:
 
     def drop(self) -> None:
         """See `crowd.Member`."""
+        self._dropped()
         if self.task is not None:
             self.task.cancel()
 
@@ -107,7 +110,8 @@ class Places:
 
 class Entrance:
     """A listening socket on the running loop. `serve` has one guest from its connection to its
-    end; what it raises ends that guest alone.
+    end; what it raises ends that guest alone. `turned_away` is called for each connection that
+    has no place, or loses it to a newcomer.
     """
 
     def __init__(
@@ -117,9 +121,10 @@ class Entrance:
         rate: RateLimit,
         serve: Callable[[Guest], Awaitable[None]],
         places: Places,
+        turned_away: Callable[[], None] = lambda: None,
     ) -> None:
         self._listener, self._crowd, self._rate, self._serve = listener, crowd, rate, serve
-        self._places = places
+        self._places, self._turned_away = places, turned_away
         places.join(crowd)
         self._guests: set[asyncio.Task[None]] = set()
         listener.setblocking(False)
@@ -167,11 +172,12 @@ class Entrance:
     def _take(self, link: socket.socket, address: str) -> None:
         crowd, welcome = self._crowd, self._rate.allow(address)
         if not (welcome and crowd.admits(address) and self._places.make_room()):
+            self._turned_away()
             link.close()
             return
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         crowd.make_room()
-        guest = Guest(link, address)
+        guest = Guest(link, address, self._turned_away)
         crowd.join(guest, address)
         task = asyncio.get_running_loop().create_task(self._host(guest))
         guest.task = task

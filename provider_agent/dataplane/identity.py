@@ -54,6 +54,11 @@ class Identities:
             self._current = self._make()
         return self._current
 
+    @property
+    def expires(self) -> int:
+        """When the one of this moment runs out, unix seconds. For any thread."""
+        return self._current.expires
+
     def for_names(self, choose: Choose) -> ssl.SSLContext:
         """A context for one connection, whose client names a host: `choose` says what follows."""
         pair = self.current().pair

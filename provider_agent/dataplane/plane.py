@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -84,6 +85,10 @@ class DataPlane:
         self._revoked: Revoked | None = None
         self._started = threading.Event()
         self._failed: BaseException | None = None
+        self._identities: Identities | None = None
+        #: Connections that got nothing, since the start: at the tenants' door and at public ports
+        #: those for which there was no place, and streams whose request was refused.
+        self.refused = {"tenants": 0, "public": 0, "streams": 0}
         #: The port in use, also when 0 was asked for; valid after `start`.
         self.port = settings.port
 
@@ -112,6 +117,11 @@ class DataPlane:
         if thread is not None:
             thread.join(_STOPPING)
         self._thread = None
+
+    @property
+    def expires(self) -> int:
+        """When its certificate runs out, unix seconds; 0 before the start."""
+        return 0 if self._identities is None else self._identities.expires
 
     def end(self, lease: bytes) -> None:
         """Ends a lease's streams and public ports now; without it the sweep does, soon."""
@@ -143,7 +153,7 @@ class DataPlane:
         settings = self._settings
         limits = fitting(settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        identities = Identities(self._domain, self._operator)
+        self._identities = identities = Identities(self._domain, self._operator)
         checking = ThreadPoolExecutor(_CHECKING, "data plane proofs")
         programs = ThreadPoolExecutor(2 * limits.programs + _SHORT, "data plane programs")
         async with contextlib.AsyncExitStack() as stack:
@@ -160,6 +170,7 @@ class DataPlane:
                 streams,
                 settings.host,
                 limits,
+                partial(self._count, "public"),
             )
             stack.push_async_callback(self._public.close)
             self._door = Door(
@@ -170,6 +181,7 @@ class DataPlane:
                 revoked,
                 limits,
                 checking,
+                partial(self._count, "streams"),
             )
             self._public.meter_of = self._door.meter
             entrance = Entrance(
@@ -180,6 +192,7 @@ class DataPlane:
                 ),
                 self._door.serve,
                 Places(limits.connections),
+                partial(self._count, "tenants"),
             )
             stack.push_async_callback(entrance.close)
             self.port = entrance.port
@@ -215,6 +228,9 @@ class DataPlane:
             await self._public.keep(confirmed, going)
         except Exception:
             log.exception("data plane: the public ports are not as they should be")
+
+    def _count(self, what: str) -> None:
+        self.refused[what] += 1
 
     def _end(self, lease: bytes) -> None:
         assert self._door is not None and self._public is not None

@@ -97,7 +97,9 @@ class Public:
         streams: Streams,
         host: str,
         limits: PlaneLimits,
+        turned_away: Callable[[], None] = lambda: None,
     ) -> None:
+        self._turned_away = turned_away
         self._outer, self._identities, self._streams = outer, identities, streams
         self._published = published
         self._host, self._limits = host, limits
@@ -189,7 +191,9 @@ class Public:
         limits = self._limits
         rate = 60 * limits.new_connections_per_second
         crowd = Crowd(most, limits.public_per_address)
-        return Entrance(listener, crowd, RateLimit(rate, rate // 15), serve, self._shared)
+        return Entrance(
+            listener, crowd, RateLimit(rate, rate // 15), serve, self._shared, self._turned_away
+        )
 
     # ------------------------------------------------------------------ what tenants ask
 

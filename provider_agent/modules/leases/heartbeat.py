@@ -31,6 +31,10 @@ class Heart:
         self._attempts = attempts
         #: When the provider was last heard of on chain, unix seconds; 0 for never.
         self.last = 0
+        #: Until when what it is paid for is paid without another heartbeat; 0 while it is not paid.
+        self.due = 0
+        #: After when anyone can accuse it of having left; 0 without an active lease.
+        self.silent_until = 0
 
     def beat(self, rows: Sequence[LeaseRow], block: BlockRef, standing: Standing) -> None:
         """Have a heartbeat sent if one is due. Raises ChainError."""
@@ -39,12 +43,15 @@ class Heart:
             for row in rows
             if row.status is LeaseStatus.ACTIVE and block.timestamp <= row.ends_at
         ]
+        self.due = self.silent_until = 0
         if not active or not standing.number:
             return
         self.last = self._view.pulse(standing.owner).last
         silent = block.timestamp - self.last
         paid = [row for row in active if not row.marks.suspended_at]
         runs = any(self._machine.is_up(row.name) for row in paid)
+        self.due = self.last + standing.max_gap if paid else 0
+        self.silent_until = self.last + standing.abandon
         if silent >= (period(standing) if runs else standing.abandon // 2):
             # Named by the last one: however often it is asked for, one is sent.
             self._attempts.begin(

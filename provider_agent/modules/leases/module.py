@@ -330,9 +330,13 @@ class LeasesModule(Module):
             rows,
             {row.name for row in rows if self._machine.is_up(row.name)},
             len(self._promises.quotes()),
-            self._heart.last,
-            engine=self._machine.trouble is None,
+            0 if self._duty.standing is None else self._duty.standing.max_suspension,
+            engine=self._machine.trouble is None and self._machine.is_fresh,
         )
+        self._metrics.show_heart(self._heart)
+        self._metrics.show_images(self._machine.room)
+        plane = self._plane
+        self._metrics.show_plane(up=plane.running, expires=plane.expires, refused=plane.refused)
 
     def _left(self, lease: bytes) -> None:
         """A lease has ended: so have its challenge, its streams and its checkpoints here."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from typing import Any
 
 import pytest
@@ -88,6 +89,24 @@ def test_flood__of_connections_that_say_nothing__tenants_get_in(rig: Rig, wait: 
                 held.append(stack.enter_context(link))
         assert len(held) > 24
         opens(rig)
+
+
+def test_who_gets_nothing__is_counted(rig: Rig) -> None:
+    rig.start(connections=4, connections_per_address=3).serve()
+    assert rig.plane is not None
+    assert rig.plane.refused == {"tenants": 0, "public": 0, "streams": 0}
+    opens(rig)
+    assert rig.plane.refused["streams"] == 0
+    assert refused(client.connect(rig.place(), asking(), rig.key(OTHER, rig.other))) is not None
+    assert rig.plane.refused["streams"] == 1
+    with contextlib.ExitStack() as held:
+        for _ in range(12):
+            place = ("127.0.0.1", rig.port)
+            held.enter_context(socket.create_connection(place, timeout=20))
+        end = time.monotonic() + 30
+        while rig.plane.refused["tenants"] < 9:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_flood__of_one_lease__others_get_in(rig: Rig) -> None:
