@@ -238,6 +238,10 @@ class Deployment:
                 ("open_sample", 2), ("open_samples", 2),
             ),
             self.emissions: (("claim", 1),),
+            self.leases: (
+                ("accept", 1), ("accept", 2), ("ready", 1), ("heartbeat", 1), ("suspend", 1),
+                ("resume", 1), ("settle", 1), ("give_notice", 1), ("leave", 1), ("close", 1),
+            ),
         }  # fmt: skip
         names = {
             "0x" + contract.abi.function(name, arguments).selector.hex(): name

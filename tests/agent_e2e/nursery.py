@@ -80,8 +80,9 @@ class Nursery:
         log: Path,
         die_at: str = "",
         diary: str = "",
+        containers: str = "",
     ) -> Forked:
-        """Start an agent.
+        """Start an agent. `containers` is a file that plays those of leases.
 
         `die_at` names the point at which it kills itself. With a `diary` (a file) it writes down
         each point that it passes, and with `die_at="each"` it dies at each that is not in there.
@@ -93,6 +94,7 @@ class Nursery:
             log=str(log),
             die_at=die_at,
             diary=diary,
+            containers=containers,
         )
         return Forked(self, int(pid))
 

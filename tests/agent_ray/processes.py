@@ -113,6 +113,9 @@ class Processes:
         if not (self._of(lease_id) / "lease.json").exists():
             self.remove(lease_id)
 
+    def close(self) -> None:
+        """Nothing is on its way."""
+
     def image_room(self) -> ImageRoom:
         """There are none."""
         return ImageRoom(held=1)
@@ -124,7 +127,16 @@ class Processes:
     def prepare(self, lease: Lease, credentials: Mapping[str, Credentials] | None = None) -> None:
         """Its directory."""
         self._of(lease.lease_id).mkdir(parents=True, exist_ok=True)
-        (self._of(lease.lease_id) / "lease.json").write_text(json.dumps(to_json(lease)))
+        made = self._of(lease.lease_id) / ".lease"
+        made.write_text(json.dumps(to_json(lease)))
+        made.replace(made.with_name("lease.json"))
+
+    def prepared(self, lease_id: str) -> Lease | None:
+        """What its directory says."""
+        try:
+            return self._read(lease_id)
+        except RunnerError:
+            return None
 
     def start(self, lease_id: str) -> None:
         """Each part once."""
