@@ -20,6 +20,7 @@ from tests.agent_e2e.leasehold import LeaseWorld, passed
 from tests.agent_e2e.nursery import Nursery
 from tests.agent_ray import processes
 from tests.agent_ray.processes import RUN, Processes, running
+from tests.support import budget
 
 ACTIONS = (
     "accept",
@@ -90,12 +91,15 @@ def test_kill_at_every_point_of_a_lease__each_call_once_and_nothing_twice(
     tmp_path: Path, world: LeaseWorld, nursery: Nursery
 ) -> None:
     diary, yard, leases = tmp_path / "diary", PlayedYard(world), 0
+    # All of them in `make test-deep`; the others count as passed.
+    tried = set(budget.every(4, sorted(POINTS)))
+    diary.write_text("".join(f"{point}\n" for point in POINTS - tried))
     # What happens once in a lease has several points: an agent that dies at the first of them may
     # leave nothing to do for those after it.
     while not passed(diary) >= POINTS:
         assert leases < MOST_LEASES, POINTS - passed(diary)
         world.open(spec(service(**world.life(tmp_path / f"lock-{leases}"))))
-        world.live_and_die(nursery, yard, diary, POINTS, containers=PLAYED)
+        world.live_and_die(nursery, yard, diary, tried, containers=PLAYED)
         leases += 1
     assert passed(diary) == POINTS
 
@@ -105,6 +109,6 @@ def test_kill_at_every_point_of_a_lease__each_call_once_and_nothing_twice(
     made = world.check_sent_once()
     for once in ("accept", "ready", "give_notice", "close"):
         assert made[once] == leases
-    assert made["suspend"] == made["resume"] >= 1
+    assert made["suspend"] == made["resume"] >= int(budget.deep())
     world.check_paid()
     assert world.left_processes() == []

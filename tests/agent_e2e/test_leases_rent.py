@@ -5,7 +5,6 @@ it brings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,14 @@ from typing import Any
 import pytest
 
 from teraproof.protocol.lease_terms import LeaseStatus
-from tests.agent_e2e.chain import USD, Deployment, deployment
+from tests.agent_e2e.chain import USD, Deployment
 from tests.agent_e2e.lease_rig import LeaseRig, rig
-from tests.support.anvil import Anvil
 
 GWEI = 10**9
 EVERY = 300  # seconds
 TERM = 3_600
 # 85,000 gas at 200 gwei are worth the rent of some 700 seconds.
 COIN_PRICE = "20"
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Deployment]:
-    with deployment(Anvil()) as made:
-        yield made
 
 
 def collecting(market: Deployment, folder: Path, coin_price: str) -> Any:
