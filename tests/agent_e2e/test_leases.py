@@ -293,6 +293,31 @@ def test_quote__asked_for_twice__the_same(agent: LeaseRig) -> None:
     assert agent.quote(term=7_200) != one
 
 
+def test_quote_that_was_used__its_lease_is_known__no_cycle_asks_for_it_again(
+    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there were: else each cycle would compare every quote with every lease."""
+    for _ in range(3):
+        agent.active()
+        agent.call(agent.tenant, "close")
+    agent.active()
+    agent.cycle(2)
+    asked: list[str] = []
+    records = agent.module._records
+    monkeypatch.setattr(records, "names_spec", lambda *_: asked.append("leases"))
+    agent.cycle(3)
+    assert asked == []
+    assert records.quotes(agent.operator.address, "used") == []
+    # What it has bound is still known, over a restart, too.
+    monkeypatch.undo()
+    agent.restart()
+    agent.cycle(3)
+    nonce = agent.terms.order.nonce.to_bytes(32, "big")
+    kept = agent.module._records.quote(nonce, agent.operator.address)
+    assert kept is not None and kept.state not in ("live", "over")
+    assert agent.runner.starts.count(agent.name) == 1 and not suspended(agent)
+
+
 def test_quotes__never_for_more_than_there_is(agent: LeaseRig) -> None:
     half = spec(service(cpu_millis=1_000))
     agent.quote(half)

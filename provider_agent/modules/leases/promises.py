@@ -29,6 +29,7 @@ _RECKONED = 512  # specifications
 _LATE = 3_600  # seconds after its end in which a quote that was used is still found
 
 LIVE, USED, OVER = "live", "used", "over"
+KNOWN = "known"  # used, and nobody looks for its lease any more: no cycle reads it again
 
 
 class Promises:
@@ -206,12 +207,14 @@ class Promises:
         self._store.set_quotes(used, USED)
         self._store.set_quotes(over, OVER)
         self._asked = {one.digest: self._asked.get(one.digest, now) for one in live}
-        self.unseen = []
+        self.unseen, known = [], list[bytes]()
         for quote in self._store.quotes(self._operator, USED):
-            if quote.quote.expires < now - _LATE - quote.quote.ready_within:
-                continue
-            if not self._is_seen(quote):
+            late = quote.quote.expires < now - _LATE - quote.quote.ready_within
+            if late or self._is_seen(quote):
+                known.append(quote.digest)
+            else:
                 self.unseen.append(quote)
+        self._store.set_quotes(known, KNOWN)
 
     def _is_seen(self, quote: QuoteRow) -> bool:
         nonce = int.from_bytes(quote.digest, "big")

@@ -101,7 +101,7 @@ class LeaseRow:
 @dataclass(frozen=True, slots=True)
 class QuoteRow:
     """A quote that was signed. `asked` is what was asked for, so that it is signed once; `state` is
-    live, used (by whom the chain shows), or over.
+    live, used (by whom the chain shows), over, or known: used, and its lease was seen.
     """
 
     quote: LeaseQuote
@@ -264,11 +264,13 @@ class LeasesRepository(Repository):
         row = self._db().execute(query, (digest,)).fetchone()
         return None if row is None else _quote(row, operator)
 
-    def quotes(self, operator: str, *states: str) -> list[QuoteRow]:
-        """The quotes in these states, the first to expire first."""
-        marks = ", ".join("?" * len(states))
-        query = f"SELECT * FROM lease_quotes WHERE state IN ({marks}) ORDER BY expires, digest"  # noqa: S608 - marks only
-        return [_quote(row, operator) for row in self._db().execute(query, states)]
+    def quotes(self, operator: str, state: str) -> list[QuoteRow]:
+        """The quotes in a state, the first to expire first."""
+        query = (
+            "SELECT * FROM lease_quotes INDEXED BY quotes_by_state WHERE state = ? "
+            "ORDER BY expires, digest"
+        )
+        return [_quote(row, operator) for row in self._db().execute(query, (state,))]
 
     def set_quotes(self, digests: Collection[bytes], state: str) -> None:
         """Say what has become of quotes."""
