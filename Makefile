@@ -188,6 +188,10 @@ demo-lease: setup engine ## a lease with Docker Engine, from a file to a service
 test: setup sandbox promtool engine fleet ## every test suite
 	@$(BIN)/python tests/suites.py
 
+.PHONY: test-deep
+test-deep: setup sandbox promtool engine fleet ## every test suite, and all of the sweeps that make test takes a part of
+	@TERAPROOF_DEEP=1 $(BIN)/python tests/suites.py
+
 .PHONY: gas gas-update
 gas: setup ## measure whole transactions on anvil, compare with .gas-snapshot
 	@$(LOCAL_APE) $(BIN)/python -m benchmarks.gas

@@ -55,7 +55,13 @@ SUITES = (
         "agent",
         ".venv-agent",
         (),
-        (("runners", "comparator"), ("docker",), ("benchmark",), ("tx", "rpc")),
+        (
+            ("runners", "comparator"),
+            ("docker",),
+            ("benchmark",),
+            ("tx", "rpc"),
+            ("acceptance", "core", "dataplane", "disputes", "leases", "proofs"),
+        ),
     ),
     Suite("scripts", ".venv", ("boa_test",)),
     Suite("sdk", ".venv", ("ape_test", "boa_test")),
@@ -153,9 +159,13 @@ def count(report: Path) -> Count:
 
 
 def surroundings() -> dict[str, str]:
-    """The environment of a suite: Ape finds vyper and anvil on PATH, and no user's settings."""
+    """The environment of a suite: Ape finds vyper and anvil on PATH, and no user's settings.
+
+    Bytecode is kept: the tests start hundreds of programs, which else compile what they load.
+    """
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {"APE_DATA_FOLDER": str(ROOT / ".build" / "ape")} | os.environ | {"PATH": path}
+    ours = {"PATH": path, "PYTHONDONTWRITEBYTECODE": ""}
+    return {"APE_DATA_FOLDER": str(ROOT / ".build" / "ape")} | os.environ | ours
 
 
 def execute(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -12,15 +12,14 @@ from pathlib import Path
 from provider_agent.modules.all import open_store
 from provider_agent.store import Store
 
-FILES = ("agent.sqlite", "history.sqlite")
-
 
 @cache
-def _made() -> dict[str, bytes]:
-    """The files of an agent that has stopped before it did anything."""
+def _made() -> tuple[bytes, bytes]:
+    """The database of an agent that has stopped before it did anything, and its history."""
     with tempfile.TemporaryDirectory() as folder:
-        open_store(Path(folder) / FILES[0]).close()
-        return {name: (Path(folder) / name).read_bytes() for name in FILES}
+        path = Path(folder) / "agent.sqlite"
+        open_store(path).close()
+        return path.read_bytes(), path.with_name("history.sqlite").read_bytes()
 
 
 def fresh_store(path: Path, clock: Callable[[], float] = time.time) -> Store:
@@ -28,9 +27,9 @@ def fresh_store(path: Path, clock: Callable[[], float] = time.time) -> Store:
 
     Where an agent has left anything, its database was lost: that is seen as ever.
     """
-    folder = path.parent
-    if path.name == FILES[0] and not any(folder.glob("*")):
-        for name, content in _made().items():
-            (folder / name).touch(mode=0o600)
-            (folder / name).write_bytes(content)
+    if not any(path.parent.glob("*")):
+        places = path, path.with_name("history.sqlite")
+        for place, content in zip(places, _made(), strict=True):
+            place.touch(mode=0o600)
+            place.write_bytes(content)
     return open_store(path, clock=clock)

@@ -13,11 +13,12 @@ from typing import TypeVar
 DEEP = "TERAPROOF_DEEP"
 """The variable that asks for everything."""
 Case = TypeVar("Case")
+Other = TypeVar("Other")
 
 
 def deep() -> bool:
     """Whether everything is asked for."""
-    return DEEP in os.environ
+    return bool(os.environ.get(DEEP))
 
 
 def of(part: int, whole: int) -> int:
@@ -28,3 +29,15 @@ def of(part: int, whole: int) -> int:
 def every(step: int, cases: Sequence[Case]) -> list[Case]:
     """Every `step`-th case, the first among them."""
     return list(cases if deep() else cases[::step])
+
+
+def crossed(cases: Sequence[Case], others: Sequence[Other]) -> list[tuple[Case, Other]]:
+    """Each case with one of the others in turn, or with all of them.
+
+    The turn is shifted each time that it is over, so that no neighbour in `cases` always gets the
+    same one.
+    """
+    if deep():
+        return [(case, other) for case in cases for other in others]
+    size = len(others)
+    return [(case, others[(n + n // size) % size]) for n, case in enumerate(cases)]

@@ -14,15 +14,25 @@ from teraproof.rpc.errors import ChainError
 from tests.agent import counter
 from tests.agent.faulty_rpc import Mode
 from tests.agent.tx.desk import SEND, Desk, ticked
+from tests.support import budget
+
+MINING = (True, False)  # each transaction at once, or when the test says so
 
 
 class Crash(BaseException):
     """The process dies here."""
 
 
+def _name(case: object) -> str:
+    """Of a case, in the name of its test."""
+    if isinstance(case, tuple):
+        return "-".join(getattr(part, "__name__", str(part)) for part in case)
+    return "automine" if case else "manual"
+
+
 # ---------------------------------------------------------------------- nodes that misbehave
 
-_SUBMIT_FAULTS = [
+_SUBMIT_FAULTS: list[tuple[Mode, str | None, int]] = [
     (mode, method, times)
     for mode in (
         Mode.HANG,
@@ -45,11 +55,11 @@ _SUBMIT_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("automine", [True, False], ids=["automine", "manual"])
-@pytest.mark.parametrize(("mode", "method", "times"), _SUBMIT_FAULTS)
+@pytest.mark.parametrize(("fault", "automine"), budget.crossed(_SUBMIT_FAULTS, MINING), ids=_name)
 def test_fault__each_mode__lands_once(
-    desk: Desk, mode: Mode, method: str | None, times: int, automine: bool
+    desk: Desk, fault: tuple[Mode, str | None, int], automine: bool
 ) -> None:
+    mode, method, times = fault
     desk.anvil.set_automine(automine)
     desk.options = {"replace_after": 1.0}
     desk.restart()
@@ -140,21 +150,17 @@ _CRASHES = [
 ]
 
 
-@pytest.mark.parametrize("automine", [True, False], ids=["automine", "manual"])
-@pytest.mark.parametrize(("owner", "name", "at", "after"), _CRASHES)
+@pytest.mark.parametrize(("crash", "automine"), budget.crossed(_CRASHES, MINING), ids=_name)
 def test_crash__at_every_transition__lands_once(
     desk: Desk,
     monkeypatch: pytest.MonkeyPatch,
-    owner: type,
-    name: str,
-    at: int,
-    after: bool,
+    crash: tuple[type, str, int, bool],
     automine: bool,
 ) -> None:
     desk.anvil.set_automine(automine)
     died = False
     with monkeypatch.context() as patch:
-        _crash(patch, owner, name, at, after)
+        _crash(patch, *crash)
         try:
             desk.submit(1)
             desk.submit(2)
