@@ -66,7 +66,7 @@ def test_gpus__database_lost__none_is_promised_twice(gpus: LeaseRig) -> None:
 
 def test_gpu_that_is_gone__its_lease_is_not_put_on_another(gpus: LeaseRig) -> None:
     gpus.hire(gpus.quote(of_gpus(1)))
-    held = gpus.module._records.quotes(gpus.operator.address, "live", "used")[0].devices["web"]
+    held = gpus.module._records.quotes(gpus.operator.address, "live")[0].devices["web"]
     left = tuple(one for one in devices.survey().devices if one.uuid not in held)
     gpus.context.fleet._survey = lambda: Survey(left, ("GPU: lost",))
     gpus.context.fleet.look(promises=True)
