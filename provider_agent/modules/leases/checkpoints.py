@@ -25,8 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_agent import durable
+from provider_agent.runners.base import MIB
 from provider_agent.runners.shelves import Shelves
 from teraproof.errors import LocalError, Refused, TeraproofError
+from teraproof.protocol.digests import MAX_FILES
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_checkpoints import Checkpoints
 from teraproof.protocol.leasespec import LeaseSpec
@@ -41,14 +43,24 @@ from teraproof.storage.uris import parse
 log = logging.getLogger(__name__)
 
 FOLDER = "lease-checkpoints"
-INODES = 100_000
-"""Of copies on their way, at most."""
 _ACCESS, _WRITER = "access.json", "writer"
 # Next to the files of a volume, where no container sees them:
 _BEGUN, _RESUMED = "begun", "resumed"
-_AT_ONCE = 4  # leases that are saved at one moment
+_AT_ONCE = 2  # leases that are saved at one moment
+_REST = (
+    9.0  # of what a save took, until the next one: so a lease has a tenth of a processor at most
+)
 _PATIENCE = 5.0  # seconds in which what is under way ends with the agent
 _OPEN, _FILE = 0o777, 0o666  # whoever the program runs as goes on with them
+
+
+def room_for(spec: LeaseSpec) -> tuple[int, int]:
+    """Bytes and inodes that copies on their way may take, with what is remembered of the files."""
+    saved = spec.saved
+    if saved is None:
+        return 0, 0
+    size = saved[0].bytes
+    return size + size // 4 + 8 * MIB, MAX_FILES
 
 
 @dataclass(frozen=True)
@@ -169,8 +181,11 @@ class LeaseCheckpoints:
         with self._opened(name, wanted, volume.bytes) as destination:
             writer = self._writer(name, wanted, destination, place, inside)
             try:
-                while not stopped.wait(wanted.every_seconds):
+                pause = float(wanted.every_seconds)
+                while not stopped.wait(pause):
+                    began = time.monotonic()
                     self._save_once(name, writer)
+                    pause = max(wanted.every_seconds, _REST * (time.monotonic() - began))
             finally:
                 writer.close()
 

@@ -17,7 +17,7 @@ from provider_agent.core.capacity import Amounts, Capacity, Kind, Resource
 from provider_agent.core.fleet import Fleet
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device
-from provider_agent.modules.leases.checkpoints import INODES
+from provider_agent.modules.leases.checkpoints import room_for
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.runners.base import MIB
 from provider_agent.runners.disk import Taken
@@ -133,13 +133,13 @@ class Stock:
     def amounts(self, spec: LeaseSpec, collateral: int = 0) -> Amounts:
         """What a lease takes from the ledger."""
         taken = self._needs(shape(spec))
-        copy = spec.saved
+        copy, files = room_for(spec)
         return Amounts(
             devices=spec.needs().gpu_count,
             memory=taken.memory,
             cpu=spec.needs().cpu_millis,
-            disk=taken.disk + (0 if copy is None else copy[0].bytes),
-            inodes=taken.inodes + (0 if copy is None else INODES),
+            disk=taken.disk + copy,
+            inodes=taken.inodes + files,
             collateral=collateral,
             gas=1,
         )
