@@ -345,28 +345,6 @@ def test_reveal__last_second__exact(court: Court, drawn: Case) -> None:
         court.reveal(drawn, 1, RIGHT)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_reveal__who_committed_alone__has_its_time(court: Court, drawn: Case, place: int) -> None:
-    court.commit(drawn, place, RIGHT)
-    end = court.standing(drawn)[2]
-    go_to(end + 1)
-    assert court.standing(drawn) == (0, REVEALING, end + court.p.reveal_time, NO_RULING)
-
-
-def test_vote__a_juror_alone__has_all_the_votes(
-    court: Court, accused: Provider, tenant: str
-) -> None:
-    rare = b"\x0b" * 32
-    juror = court.juror("alone", 1, rare)
-    court.next_period()
-    case = court.open(accused, tenant, capability=rare)
-    assert court.draw(case) == [(1, 3)]
-    court.vote(case, [RIGHT])
-    assert court.standing(case)[1::2] == (RULED, RIGHT)
-    wait(court, case)
-    assert court.close(case)[3] == [(juror.payout, 3 * court.fee(case))]
-
-
 def test_reveal__when_all_have_committed__ends_after_the_reveal_time(
     court: Court, drawn: Case
 ) -> None:

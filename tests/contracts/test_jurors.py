@@ -182,6 +182,19 @@ def test_enlist__after_resigning__never_less_than_is_locked(
     disputes.enlist(CAPABILITY, 5, sender=juror.operator.address)
 
 
+def test_enlist__after_resigning__until_the_lock_has_expired__exact(
+    court: Court, disputes: Contract, juror: Provider
+) -> None:
+    disputes.enlist(CAPABILITY, 5, sender=juror.operator.address)
+    disputes.resign(juror.owner, CAPABILITY, sender=juror.owner)
+    go_to(lock_of(court, juror)[1])
+    with boa.reverts("jurors: fewer seats than before"):
+        disputes.enlist(CAPABILITY, 1, sender=juror.operator.address)
+    pass_time(1)
+    disputes.enlist(CAPABILITY, 1, sender=juror.operator.address)
+    assert lock_of(court, juror) == (100 * TPF, now() + court.p.term)
+
+
 # ----------------------------------------------------------------------- leaving
 
 
