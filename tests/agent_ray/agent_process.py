@@ -22,6 +22,7 @@ def main(address: str, token_file: str, name: str, place: str) -> None:
         f"agent {name}",
         Path(place) / "nodes",
         make="tests.agent_ray.processes:make",
+        needs="tests.agent_ray.processes:needs",
         look="tests.agent_ray.processes:gpus",
     )
     runner = RayRunner(Path(place) / name, terms)

@@ -68,7 +68,7 @@ def runner(first: RayRunner) -> Iterator[RayRunner]:
     def clear() -> bool:
         with contextlib.suppress(RunnerError):
             first.keep([])
-        return first.list() == ()
+        return first.list() == () and not first._fleet.look().holds
 
     eventually(clear)
     joined(first)

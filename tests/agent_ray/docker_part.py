@@ -14,7 +14,7 @@ SOCKET = "TERAPROOF_TEST_ENGINE"
 
 
 def make(place: Path, agent: str) -> DockerRunner:
-    """As `node.Make`."""
+    """As `cluster.Terms` names it."""
     return DockerRunner(
         place, agent, socket=Path(os.environ[SOCKET]), reserve=MIB, log_bytes=64 * 1024
     )

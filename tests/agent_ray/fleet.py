@@ -89,6 +89,10 @@ class Fleet:
         """A machine loses Ray's daemon, as by a crash."""
         os.kill(self._nodes[name].all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
+    def signal_head(self, number: signal.Signals) -> None:
+        """Stops Ray's head, or has it go on."""
+        os.kill(self._cluster.head_node.all_processes["gcs_server"][0].process.pid, number)
+
     def end(self) -> None:
         """Ends what this fleet has started, and nothing else of Ray."""
         self._cluster.shutdown()
@@ -100,6 +104,7 @@ class Fleet:
         """How an agent joins."""
         given: dict[str, Any] = {
             "make": "tests.agent_ray.processes:make",
+            "needs": "tests.agent_ray.processes:needs",
             "look": "tests.agent_ray.processes:gpus",
             **more,
         }

@@ -41,13 +41,24 @@ RUN = "FLEET_TEST_RUN"
 
 
 def make(place: Path, agent: str) -> Processes:
-    """As `node.Make`."""
+    """As `cluster.Terms` names it."""
     return Processes(place, agent)
+
+
+def needs(lease: Lease) -> Taken:
+    """What it names."""
+    parts = [service for service, _ in lease.parts]
+    return Taken(sum(one.memory for one in parts), sum(one.storage for one in parts), 1)
 
 
 def gpus() -> Sequence[Device]:
     """What every machine of the tests shows."""
     return (Device("cuda", 0, "Test GPU", "GPU-test", 8 << 30, node="/dev/null"),)
+
+
+def no_gpus() -> Sequence[Device]:
+    """What they show to an owner who sells none."""
+    return ()
 
 
 def running(agent: str, lease_id: str) -> list[int]:
@@ -89,9 +100,8 @@ class Processes:
         return f"{image.partition(':')[0]}@sha256:{'0' * 64}"
 
     def needs(self, lease: Lease) -> Taken:
-        """What it names."""
-        parts = [service for service, _ in lease.parts]
-        return Taken(sum(one.memory for one in parts), sum(one.storage for one in parts), 1)
+        """See the function."""
+        return needs(lease)
 
     def fetch(
         self,

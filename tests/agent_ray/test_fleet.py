@@ -82,8 +82,6 @@ def test_room__is_told_by_machine_and_shrinks_by_what_a_lease_holds(runner: RayR
     assert {name: one.there.cpu for name, one in before.items()} == {"a": 4000, "b": 2000}
     assert len(before["b"].there.devices) == 1
     assert before["a"].there.devices == ()
-    # a is larger, b has the GPU: a lease may fit either, and nothing fits neither.
-    assert sorted(room.cpu for room in runner.largest()) == [2000, 4000]
     run(runner, "tenant", cpu=2500, memory=GIB)
 
     def after() -> dict[str, Machine]:
@@ -238,3 +236,57 @@ def test_token__missing_empty_readable_or_wrong__one_line_and_nothing_runs(
     assert caught.value.code is Code.SETTINGS_INVALID
     assert "\n" not in str(caught.value)
     cluster.close()
+
+
+def test_settings__of_the_owner_change__our_part_has_the_new_ones_and_its_leases(
+    fleet: Fleet, agents: object
+) -> None:
+    before: RayRunner = agents("changed")  # type: ignore[operator]
+    run(before, "stays", cpu=300)
+    found = running("agent changed", "stays")
+    assert sum(len(one.there.devices) for one in before.machines()) == 1
+    before.close()
+    less = "tests.agent_ray.processes:no_gpus"
+    after: RayRunner = agents("changed", look=less)  # type: ignore[operator]
+    assert sum(len(one.there.devices) for one in after.machines()) == 0
+    assert eventually(lambda: after.keep(["stays"]).get("stays")).running
+    assert running("agent changed", "stays") == found
+    after.remove("stays")
+    assert after.list() == ()
+
+
+def test_images__are_fetched_to_every_machine_that_is_large_enough__and_hold_nothing(
+    runner: RayRunner,
+) -> None:
+    def there(lease_id: str) -> set[str]:
+        said = runner._fleet.each(lambda link: link.ask("list"))
+        return {name for name, ids in said.items() if lease_id in ids}
+
+    runner.fetch(lease("wish", cpu=1500), most=1, seconds=60)
+    runner.fetch(lease("wide", cpu=3000), most=1, seconds=60)
+    with pytest.raises(RunnerError, match="no single machine"):
+        runner.fetch(lease("whale", cpu=5000), most=1, seconds=60)
+    assert (there("wish"), there("wide"), there("whale")) == ({"a", "b"}, {"a"}, set())
+    assert not runner._fleet.look().holds
+    arrival = runner.arrival("wish")
+    assert arrival is not None
+    assert arrival.whole
+    runner.keep(["wish"])
+    eventually(lambda: there("wide") == set())
+    # Once it has its machine, the others need its images no more.
+    run(runner, "wish", cpu=1500)
+    eventually(lambda: runner.keep(["wish"]) and there("wish") == {machine_of(runner, "wish")})
+    assert runner.image_room().held == 0  # nothing of the agent's own disk
+
+
+def test_machine__that_is_preferred__is_taken_while_it_has_room(runner: RayRunner) -> None:
+    for name in ("a", "b"):
+        runner.prefer({f"on-{name}": name})
+        run(runner, f"on-{name}", cpu=1500)
+        assert machine_of(runner, f"on-{name}") == name
+    runner.prefer({"more": "b"})
+    run(runner, "more", cpu=1500)
+    assert machine_of(runner, "more") == "a"
+    seen = {one.name: one for one in runner.machines()}
+    # What this agent has and may have: its own leases are taken off nowhere but in its promises.
+    assert {name: one.ours.cpu for name, one in seen.items()} == {"a": 4000, "b": 2000}

@@ -23,6 +23,7 @@ NAMES = {
     "api.status_port",
     "leases.data_port",
     "leases.names_port",
+    "leases.ray_port",
 }
 
 

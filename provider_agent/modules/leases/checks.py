@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from provider_agent.core.fleet import Fleet
 from provider_agent.core.trial import Caution, StartCheck, Trial
 from provider_agent.errors import SettingsError
-from provider_agent.modules.leases.engine import make_lease_runner
+from provider_agent.modules.leases.engine import (
+    is_fleet,
+    make_fleet_runner,
+    make_lease_runner,
+)
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.stock import describe
 from teraproof.contracts.leases import LeasesContract
@@ -58,6 +63,8 @@ class LeaseChecks:
 
     def rent(self) -> str:
         """Something is for rent."""
+        if is_fleet(self._trial.settings):
+            return self._outbound("what the machines of the fleet have: see engine")
         devices = Fleet(0).usable
         sorts = [describe(one, self._wanted) for one in devices]
         priced = [sort for sort in sorts if sort is not None]
@@ -67,10 +74,33 @@ class LeaseChecks:
         line = f"{counted(len(priced), 'GPU')} of {len(devices)}"
         if missing:
             raise Caution(f"{line}; no GPU here is called {missing[0]}: see leases.gpu_names")
+        return self._outbound(line)
+
+    def _outbound(self, line: str) -> str:
         if not self._wanted.outbound:
             raise Caution(f"{line}; leases.outbound is off, and most tenants ask for it")
         return line
 
     def engine(self) -> str:
         """What contains leases, found by doing it."""
-        return make_lease_runner(self._trial.settings, self._trial.operator()).check()
+        settings, operator = self._trial.settings, self._trial.operator()
+        if not is_fleet(settings):
+            return make_lease_runner(settings, operator).check()
+        with closing(make_fleet_runner(settings, operator)) as runner:
+            line = runner.check()
+            machines = runner.machines()
+            rooms = [
+                f"{one.name} {one.there.cpu / 1000:g} cores, {one.there.memory >> 20} MiB, "
+                f"{one.there.disk >> 20} MiB of disk, {counted(len(one.there.devices), 'GPU')}"
+                for one in machines
+            ]
+            line = f"{line}; {'; '.join(rooms)}"
+            empty = [one.name for one in machines if not one.there.disk]
+            if empty:
+                raise Caution(
+                    f"{line}; {empty[0]} has no disk for leases: start Ray there with "
+                    "--resources '{\"teraproof_disk\": MIB}'"
+                )
+            if runner.faults:
+                raise Caution(f"{line}; not reached: {'; '.join(runner.faults)}")
+            return line

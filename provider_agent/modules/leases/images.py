@@ -63,7 +63,8 @@ class _Found:
 
 class ImageDesk:
     """See the module. Asked from any thread; `patience` is how long a request waits, `seconds` how
-    long a fetch may take, `most` how many bytes the images of a lease may have.
+    long a fetch may take, `most` how many bytes the images of a lease may have. `here` is whether
+    they come to the disk of the ledger: each machine of a fleet has its own, and looks after it.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class ImageDesk:
         *,
         most: int,
         seconds: float,
+        here: bool = True,
         patience: float = 8.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._capacity, self._most = runner, capacity, most
+        self._here = here
         self._seconds, self._patience, self._clock = seconds, patience, clock
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
         self._lock = threading.Lock()
@@ -150,6 +153,9 @@ class ImageDesk:
         open_ones = [each for each in spec.services if each.registry is None]
         names = {each.name: self._runner.resolve(each.image) for each in open_ones}
         if not names:
+            return names
+        if not self._here:
+            self._runner.fetch(shape(spec, name, names), most=self._most, seconds=self._seconds)
             return names
         key = _key(name)
         with self._capacity.lock:

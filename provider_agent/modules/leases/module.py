@@ -42,7 +42,7 @@ from provider_agent.modules.leases.routes import LeaseRoutes
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.specs import Specs
 from provider_agent.modules.leases.status import PAY_DECIMALS, PAY_SYMBOL, leases_table
-from provider_agent.modules.leases.stock import MODULE, Stock
+from provider_agent.modules.leases.stock import MODULE
 from provider_agent.modules.leases.tables import TABLES
 from provider_agent.modules.leases.taking import Taker
 from provider_agent.modules.leases.tenure import Tenure
@@ -109,16 +109,10 @@ class LeasesModule(Module):
             context.capacity,
             most=wanted.image_mb * MIB,
             seconds=wanted.pull_seconds,
+            here=not engine.is_fleet(settings),
         )
         self._clock, self._drift = ChainClock(), Drift(chain.clock_margin_seconds)
-        self._stock = stock = Stock(
-            wanted,
-            settings.runner,
-            settings.agent.slots,
-            context.capacity,
-            context.fleet,
-            runner.needs,
-        )
+        self._stock = stock = engine.make_stock(settings, context.capacity, context.fleet, runner)
         self._policy = policy = Policy(
             wanted,
             stock,
@@ -205,6 +199,7 @@ class LeasesModule(Module):
             owner=lambda: None if duty.standing is None else duty.standing.owner,
             find=stock.find,
             checkpoints=checkpoints,
+            command=engine.challenger(settings, runner),
         )
         domain = messages.Domain(chain.chain_id, leases.address)
         self._plane = DataPlane(

@@ -30,6 +30,8 @@ def plane_settings(settings: Settings) -> PlaneSettings:
         port=wanted.data_port,
         outer=wanted.outer_ports,
         names_port=wanted.names_port,
+        # The runner of a fleet carries each port to one of its own, on loopback.
+        containers_here=wanted.runner == "ray",
     )
 
 

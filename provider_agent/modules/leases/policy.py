@@ -122,6 +122,9 @@ class Policy:
     def refuse_spec(self, spec: LeaseSpec) -> Refused | None:
         """Why this machine would never run a specification; None when it may some day."""
         settings = self._settings
+        if not self._stock.is_known:
+            line = "this provider has just started and does not see its machines yet; try again"
+            return Refused(Code.AGENT_NOT_READY, line)
         asked = Asked(spec, settings.min_seconds, 0, settings.ready_seconds)
         for refusal in refusals(_request(asked), self._candidate(None), self._pay.unit):
             if refusal.code not in _PASSES:

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from provider_agent.core.attempts import UNDECIDED
-from provider_agent.core.capacity import Amounts, Capacity, Fit, Hold, Key, Kind
+from provider_agent.core.capacity import Amounts, Capacity, Fit, Hold, Key, Kind, Resource
 from provider_agent.modules.leases.images import fetch_name
 from provider_agent.modules.leases.repository import LeaseRow, LeasesRepository, QuoteRow
-from provider_agent.modules.leases.stock import MODULE, Stock
+from provider_agent.modules.leases.stock import MODULE, Promised, Stock
 from provider_agent.runners.lease import ImageRoom
 from teraproof.contracts.leases import LeasesContract
 from teraproof.protocol.lease_terms import LeaseStatus
@@ -28,6 +28,7 @@ _OTHERS = 8  # quotes without news that one update asks of
 _RECKONED = 512  # specifications
 _LATE = 3_600  # seconds after its end in which a quote that was used is still found
 
+Devices = Mapping[str, Iterable[str]]
 LIVE, USED, OVER = "live", "used", "over"
 KNOWN = "known"  # used, and nobody looks for its lease any more: no cycle reads it again
 
@@ -90,7 +91,14 @@ class Promises:
             held: set[str] = set()
             ports = 0
             fetched: set[bytes] = set()
+            promised: dict[Key, Promised] = {}
+
+            def note(key: Key, spec: LeaseSpec | None, devices: Devices, name: str = "") -> None:
+                if spec is not None:
+                    promised[key] = Promised(spec, devices, name)
+
             for row in self._rows():
+                note(_key(row), self._spec_of(row.spec), row.devices, row.name)
                 if row.status is not LeaseStatus.ACTIVE:
                     fetched.add(row.spec)
                 holds[_key(row)] = self._owed(row)
@@ -99,12 +107,14 @@ class Promises:
             for quote in self.unseen:
                 fetched.add(quote.quote.spec)
                 spec = self._spec_of(quote.quote.spec)
+                note(quote.digest, spec, quote.devices)
                 holds[quote.digest] = self._hold(Kind.OWED, spec, 0)
                 held |= _uuids(quote.devices)
                 ports += _ports(spec)
             for quote in self.quotes():
                 fetched.add(quote.quote.spec)
                 spec = self._spec_of(quote.quote.spec)
+                note(quote.digest, spec, quote.devices)
                 holds[quote.digest] = self._hold(Kind.OFFERED, spec, quote.quote.collateral)
                 held |= _uuids(quote.devices)
                 ports += _ports(spec)
@@ -118,11 +128,12 @@ class Promises:
                 Kind.OWED, images, stored=Amounts(disk=room.held), by=MODULE
             )
             self.capacity.restate(MODULE, holds)
+            self._stock.restate(promised)
 
     def offer(self, row: QuoteRow, spec: LeaseSpec) -> Fit:
         """Reserve what a quote needs, and keep it; whether that was possible."""
         hold = self._hold(Kind.OFFERED, spec, row.quote.collateral)
-        found = self.capacity.reserve(row.digest, hold)
+        found = self._reserve(row.digest, hold, Promised(spec, row.devices))
         if found:
             self._store.put_quote(row)
             self._count += 1
@@ -130,10 +141,10 @@ class Promises:
             self._ports += _ports(spec)
         return found
 
-    def promise(self, row: LeaseRow, spec: LeaseSpec, devices: Mapping[str, Iterable[str]]) -> Fit:
+    def promise(self, row: LeaseRow, spec: LeaseSpec, devices: Devices) -> Fit:
         """Reserve what an open order needs, before it is accepted; whether that was possible."""
         hold = self._hold(Kind.OWED, spec, row.terms.order.collateral)
-        found = self.capacity.reserve(_key(row), hold)
+        found = self._reserve(_key(row), hold, Promised(spec, devices, row.name))
         if found:
             self._count += 1
             self._held |= _uuids(devices)
@@ -145,6 +156,15 @@ class Promises:
         return self._store.quotes(self._operator, LIVE)
 
     # ------------------------------------------------------------------ rules
+
+    def _reserve(self, key: Key, hold: Hold, promised: Promised) -> Fit:
+        """Reserve it with the ledger, and with the stock."""
+        if not self._stock.take(key, promised):
+            return Fit((Resource.SLOTS,))
+        found = self.capacity.reserve(key, hold)
+        if not found:
+            self._stock.release(key)
+        return found
 
     def _rows(self) -> list[LeaseRow]:
         found = {row.lease_id: row for row in self._store.ours()}
@@ -231,5 +251,5 @@ def _ports(spec: LeaseSpec | None) -> int:
     return 0 if spec is None else len(spec.public)
 
 
-def _uuids(devices: Mapping[str, Iterable[str]]) -> set[str]:
+def _uuids(devices: Devices) -> set[str]:
     return {uuid for each in devices.values() for uuid in each}

@@ -119,6 +119,17 @@ class LeasesSettings(Section):
     """
     checkpoints: bool = True
     """Save what leases name in their tenants' stores, and begin with it again. Needs boto3."""
+    runner: Literal["docker", "ray"] = "docker"
+    """`docker` runs leases on this machine. `ray` runs them on the machines of a Ray cluster, in
+    Docker there. The settings of Docker below are for each of them."""
+    ray_address: str = ""
+    """Where Ray's head listens, as `HOST:PORT`."""
+    ray_token_file: Path | None = None
+    """File with Ray's token. Only its owner may read it."""
+    ray_data_dir: Path = Path("/var/lib/teraproof-leases")
+    """Where each machine of a fleet keeps what it has of leases."""
+    ray_port: int = Field(default=0, ge=0, le=65_535)
+    """Port at which this agent reaches its part on each machine of a fleet; 0 takes a free one."""
     docker_socket: Path = Path("/var/run/docker.sock")
     """Where Docker Engine listens."""
     addresses: Network = "198.19.0.0/16"
@@ -137,6 +148,28 @@ class LeasesSettings(Section):
         if self.outer_ports is not None and self.outer_ports[0] > self.outer_ports[1]:
             raise ValueError("outer_ports: give the first one first")
         _check_attributes(dict(self.said))
+        return self
+
+    @model_validator(mode="after")
+    def _fleet_is_named(self) -> LeasesSettings:
+        if self.runner != "ray":
+            return self
+        host, _, port = self.ray_address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise ValueError("ray_address: give HOST:PORT of Ray's head, such as 10.0.0.1:6379")
+        if self.ray_token_file is None:
+            raise ValueError(
+                "ray_token_file: name the file with Ray's token; `ray get-auth-token --generate` "
+                "makes ~/.ray/auth_token"
+            )
+        if not self.ray_data_dir.is_absolute():
+            raise ValueError("ray_data_dir: give a whole path, for it is on other machines")
+        for name in ("cpus", "memory_mb", "disk_mb"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}: leave it out; what leases may have of a machine is said to Ray "
+                    "there (--num-cpus, --memory, --resources)"
+                )
         return self
 
     @property

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from provider_agent.core.capacity import Amounts, Capacity, Kind, Resource
+from provider_agent.core.capacity import Amounts, Capacity, Key, Kind, Resource
 from provider_agent.core.fleet import Fleet
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device
@@ -34,6 +34,17 @@ _NOWHERE = "registry.invalid/none@sha256:" + "0" * 64  # stands for an image in 
 
 Chosen = Mapping[str, tuple[Device, ...]]
 """GPUs by service, of all its containers together."""
+
+
+@dataclass(frozen=True)
+class Promised:
+    """A lease that is promised. `devices` are its GPUs by service, and `name` is what the runner
+    calls it; "" for a quote.
+    """
+
+    spec: LeaseSpec
+    devices: Mapping[str, Iterable[str]]
+    name: str = ""
 
 
 class Stock:
@@ -61,6 +72,11 @@ class Stock:
         return _ARCHES.get(platform.machine(), "amd64")
 
     # ------------------------------------------------------------------ what there is
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what there is."""
+        return True
 
     def total(self) -> Goods:
         """All that leases may have together."""
@@ -129,6 +145,18 @@ class Stock:
         if any(uuid not in there for each in chosen.values() for uuid in each):
             return None
         return {name: tuple(there[uuid] for uuid in each) for name, each in chosen.items()}
+
+    def take(self, key: Key, promised: Promised) -> bool:
+        """Promise a lease its machine; whether that can be done. All are on this one here, and the
+        ledger says what it has.
+        """
+        return True
+
+    def release(self, key: Key) -> None:
+        """A promise is not made."""
+
+    def restate(self, promised: Mapping[Key, Promised]) -> None:
+        """Say again all that is promised."""
 
     def amounts(self, spec: LeaseSpec, collateral: int = 0) -> Amounts:
         """What a lease takes from the ledger."""

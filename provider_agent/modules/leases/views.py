@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from provider_agent.devices import Device
 from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
@@ -30,7 +31,8 @@ from teraproof.protocol.leasespec import LeaseSpec
 class LeaseViews:
     """See the module. Asked from any thread.
 
-    `owner` is the provider's address, None while there is none; `find` the devices of UUIDs.
+    `owner` is the provider's address, None while there is none; `find` the devices of UUIDs;
+    `command` starts the worker of a challenge by the runner's name of a lease, () for here.
     `endpoints` says how a port is reached, by lease and specification: the data plane's to answer.
     """
 
@@ -45,10 +47,12 @@ class LeaseViews:
         owner: Callable[[], str | None],
         find: Callable[[Mapping[str, tuple[str, ...]]], Chosen | None],
         checkpoints: LeaseCheckpoints,
+        command: Callable[[str], tuple[str, ...]] = lambda name: (),
     ) -> None:
         self._store, self._specs, self._machine = store, specs, machine
         self._chain_id, self._contract = chain_id, contract
         self._owner, self._find, self._checkpoints = owner, find, checkpoints
+        self._command = command
         self.endpoints: Callable[[LeaseRow, LeaseSpec], Sequence[EndpointReport]] = unreached
 
     # ------------------------------------------------------------------ the tenant
@@ -149,10 +153,14 @@ class LeaseViews:
         one = Lease(self._chain_id, self._contract, owner, lease)
         found = self._find(row.devices) if row.devices else {}
         devices: list[Device] = [each for service in (found or {}).values() for each in service]
+        memory = spec.needs().memory_bytes
+        engines: tuple[str, ...] = ("cpu",)
         if devices:
             memory = min(each.memory_bytes for each in devices)
-            return Place(one, row.requester, tuple(f"cuda:{d.index}" for d in devices), memory)
-        return Place(one, row.requester, ("cpu",), spec.needs().memory_bytes)
+            engines = tuple(f"cuda:{each.index}" for each in devices)
+        place = Place(one, row.requester, engines, memory)
+        command = self._command(row.name)
+        return replace(place, command=command) if command else place
 
 
 def unreached(row: LeaseRow, spec: LeaseSpec) -> Sequence[EndpointReport]:

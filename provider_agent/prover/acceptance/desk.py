@@ -71,14 +71,21 @@ class Place:
     tenant: str
     engines: tuple[str, ...]
     memory: int
+    command: tuple[str, ...] = (sys.executable, "-P", "-m", worker.__name__)
+    """What starts a worker; the number of its parent comes last. Another machine has its own."""
 
 
 class _Worker:
     """A process, and the thread that starts it and reads it: the process dies with the thread."""
 
-    def __init__(self, task: dict[str, Any], hear: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        task: dict[str, Any],
+        hear: Callable[[dict[str, Any]], None],
+        command: tuple[str, ...],
+    ) -> None:
         self.trouble = ""
-        self._hear = hear
+        self._hear, self._command = hear, command
         self._lock = threading.Lock()
         self._waiting = [task]
         self._process: subprocess.Popen[str] | None = None
@@ -120,7 +127,7 @@ class _Worker:
         package = Path(provider_agent.__file__).resolve().parent
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", worker.__name__, str(os.getpid())],
+                [*self._command, str(os.getpid())],
                 env={**os.environ, "PYTHONPATH": str(package.parent)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -187,7 +194,7 @@ class Examination:
         lease, text = worker.lease_to_json(place.lease), work_to_json(work)
         for device, engine in enumerate(place.engines):
             task = {"engine": engine, "device": device, "lease": lease, "work": text}
-            self._workers.append(_Worker(task, self._listener(device)))
+            self._workers.append(_Worker(task, self._listener(device), place.command))
 
     def ask(self, step: Step, nonce: bytes) -> Future[dict[str, Any]]:
         """The future answer to a step. Refused for one that is not the next, and not the last."""

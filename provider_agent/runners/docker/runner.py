@@ -79,7 +79,7 @@ class DockerRunner:
         pull_seconds: float = 1800.0,
         reserve: int = 2048 * MIB,
         reserve_inodes: int = 50_000,
-        log_bytes: int = 16 * MIB,
+        log_bytes: int = storage.LOG_BYTES,
         seconds: float = 30.0,
     ) -> None:
         self.engine = Engine(socket, seconds=seconds)
@@ -131,12 +131,7 @@ class DockerRunner:
 
     def needs(self, lease: Lease) -> Taken:
         """See `lease.LeaseRunner`."""
-        parts = [storage.taken(service) for service, _ in lease.parts]
-        return Taken(
-            memory=sum(part.memory for part in parts),
-            disk=sum(part.disk + self._log_bytes for part in parts),
-            inodes=sum(part.inodes for part in parts),
-        )
+        return storage.needs(lease, self._log_bytes)
 
     # ------------------------------------------------------------------ images
 

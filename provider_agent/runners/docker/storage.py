@@ -28,10 +28,12 @@ from provider_agent.runners import disk, linux
 from provider_agent.runners.base import MIB
 from provider_agent.runners.disk import Room, Taken
 from provider_agent.runners.docker.images import Image
-from provider_agent.runners.lease import Service, fit_to_mount
+from provider_agent.runners.lease import Lease, Service, fit_to_mount
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
+LOG_BYTES = 16 * MIB
+"""What is kept of the output of a container."""
 READY = "ready"  # written when an image is whole
 DATA = "data"
 MERGED = "merged"
@@ -51,6 +53,16 @@ def taken(service: Service) -> Taken:
     """What one container of a service takes of this machine, its log not counted."""
     rooms = [room_of(service.storage), *(room_of(volume.size) for volume in service.volumes)]
     return Taken(service.memory, sum(room.image_bytes for room in rooms), 8 * len(rooms) + 8)
+
+
+def needs(lease: Lease, log_bytes: int = LOG_BYTES) -> Taken:
+    """What a lease takes of a machine, besides its images and its GPUs."""
+    parts = [taken(service) for service, _ in lease.parts]
+    return Taken(
+        memory=sum(part.memory for part in parts),
+        disk=sum(part.disk + log_bytes for part in parts),
+        inodes=sum(part.inodes for part in parts),
+    )
 
 
 class Storage:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,47 +19,57 @@ from provider_agent.runners.lease import Lease, from_json, to_json
 
 @dataclass(frozen=True)
 class Placed:
-    """A lease and its machine, and whether it was ever to be prepared there."""
+    """A lease and its machine."""
 
     lease: Lease
     machine: str
-    prepared: bool
 
 
 class Book:
-    """See the module."""
+    """See the module. Any thread. No other process writes there."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
+        self._lock = threading.Lock()
+        self._known: dict[str, Placed] | None = None
 
-    def write(self, lease: Lease, machine: str, *, prepared: bool) -> Placed:
+    def write(self, lease: Lease, machine: str) -> Placed:
         """Keeps where a lease is."""
         self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = self._place / f"{check_run_id(lease.lease_id)}.new"
         made.touch(mode=0o600)  # variables of tenants are secrets
-        value = {"machine": machine, "prepared": prepared, "lease": to_json(lease)}
-        made.write_text(json.dumps(value))
+        made.write_text(json.dumps({"machine": machine, "lease": to_json(lease)}))
         durable.sync(made)
-        made.replace(self._path(lease.lease_id))
-        durable.sync_directory(self._place)
-        return Placed(lease, machine, prepared)
+        with self._lock:
+            known = self._read()
+            made.replace(self._path(lease.lease_id))
+            durable.sync_directory(self._place)
+            known[lease.lease_id] = Placed(lease, machine)
+            return known[lease.lease_id]
 
     def find(self, lease_id: str) -> Placed | None:
         """Where a lease is; None where nothing is kept."""
-        try:
-            value = json.loads(self._path(lease_id).read_text())
-        except FileNotFoundError:
-            return None
-        return Placed(from_json(value["lease"]), str(value["machine"]), bool(value["prepared"]))
+        with self._lock:
+            return self._read().get(lease_id)
 
-    def all(self) -> dict[str, str]:
-        """The machine of each lease."""
-        kept = {path.stem: self.find(path.stem) for path in self._place.glob("*.json")}
-        return {lease_id: placed.machine for lease_id, placed in kept.items() if placed}
+    def all(self) -> dict[str, Placed]:
+        """All leases, by their ids."""
+        with self._lock:
+            return dict(self._read())
 
     def remove(self, lease_id: str) -> None:
         """Nothing of a lease is left anywhere."""
-        self._path(lease_id).unlink(missing_ok=True)
+        with self._lock:
+            self._path(lease_id).unlink(missing_ok=True)
+            self._read().pop(lease_id, None)
+
+    def _read(self) -> dict[str, Placed]:
+        if self._known is None:
+            self._known = {}
+            for path in self._place.glob("*.json"):
+                value = json.loads(path.read_text())
+                self._known[path.stem] = Placed(from_json(value["lease"]), str(value["machine"]))
+        return self._known
 
     def _path(self, lease_id: str) -> Path:
         return self._place / f"{check_run_id(lease_id)}.json"

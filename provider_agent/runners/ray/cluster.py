@@ -17,12 +17,12 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from provider_agent.errors import RunnerError
-from provider_agent.runners.ray.node import DOCKER
+from provider_agent.runners.ray.node import DOCKER, NEEDS
 from provider_agent.runners.ray.wire import Line
 from teraproof.protocol.errors import Code
 
@@ -40,7 +40,8 @@ class Terms:
 
     `address` is Ray's (HOST:PORT), `token_file` holds Ray's token, `agent` is text that no other
     agent of the cluster has. Machines keep their data in `node_data_dir`, listen on `node_port` (0
-    for any), and run leases by what `make` names; `look` gives their GPUs.
+    for any), and run leases by what `make` names, which gets `engine` (JSON values); `needs` says
+    what a lease takes there, and `look` gives their GPUs.
     """
 
     address: str
@@ -49,6 +50,8 @@ class Terms:
     node_data_dir: Path
     node_port: int = 0
     make: str = DOCKER
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    needs: str = NEEDS
     look: str = "provider_agent.runners.ray.node:gpus"
 
     def check(self) -> None:
@@ -145,7 +148,11 @@ class Cluster:
         self._ask("release", _RAY_SECONDS, lease=lease_id)
 
     def close(self) -> None:
-        """Leaves the cluster; all that runs there stays."""
+        """Leaves the cluster; all that runs there stays. Who waits for Ray is woken."""
+        process = self._process
+        if process is not None:
+            with suppress(OSError):
+                process.kill()
         with self._lock:
             self._end()
 

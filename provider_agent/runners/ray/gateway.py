@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from provider_agent.runners.ray.node import Node
+from provider_agent.runners.ray.node import Node, terms_digest
 from provider_agent.runners.ray.wire import Line
 
 LABEL = "teraproof.io/machine"
@@ -56,6 +56,7 @@ class _Ray(Protocol):
     def remote(self, actor: type) -> Any: ...
     def wait(self, refs: list[Any], **named: Any) -> tuple[list[Any], list[Any]]: ...
     def get(self, ref: Any, **named: Any) -> Any: ...
+    def kill(self, actor: Any, **named: Any) -> None: ...
 
 
 class _Away(Exception):
@@ -169,6 +170,7 @@ class Gateway:
         often = Counter(name for name, _ in nodes)
         machines: dict[str, dict[str, Any]] = {}
         asked: dict[Any, str] = {}
+        actors: dict[str, Any] = {}
         free = self._state.available_resources_per_node()
         for name, node in nodes:
             facts = {
@@ -179,7 +181,8 @@ class Gateway:
             }
             machines[name] = facts
             if not facts["fault"]:
-                asked[self._node(name, node).contact.remote(certificate)] = name
+                actors[name] = self._node(name, node)
+                asked[actors[name].contact.remote(certificate)] = name
         ready, late = (
             self._ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
             if (asked)
@@ -194,7 +197,11 @@ class Gateway:
             except Exception as error:  # noqa: BLE001  # whatever Ray or the machine says
                 facts["fault"] = _words(error)
             else:
-                if not found.pop("token"):
+                if found.pop("terms") != terms_digest(self._terms):
+                    # Its successor begins at the next look; what runs there goes on.
+                    self._ray.kill(actors[asked[ref]], no_restart=True)
+                    facts["fault"] = "its process begins again, with new settings"
+                elif not found.pop("token"):
                     facts["fault"] = "Ray runs there without RAY_AUTH_MODE=token"
                 else:
                     facts |= found

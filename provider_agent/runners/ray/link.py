@@ -26,6 +26,8 @@ class Link:
     def __init__(self, contact: Contact, identity: Identity, seconds: float) -> None:
         self.contact, self._seconds = contact, seconds
         self._context = identity.calls(contact.certificate)
+        self._open: set[socket.socket] = set()
+        self._cut = False
 
     @property
     def machine(self) -> str:
@@ -39,12 +41,25 @@ class Link:
         until = time.monotonic() + (self._seconds if within is None else within)
         try:
             line = self._line(until)
-            with line.socket:
-                line.tell({"do": what, **given})
-                answer = line.hear()
+            self._open.add(line.socket)
+            try:
+                if self._cut:
+                    raise ConnectionAbortedError("the agent ends")
+                with line.socket:
+                    line.tell({"do": what, **given})
+                    answer = line.hear()
+            finally:
+                self._open.discard(line.socket)
         except _BROKEN as error:
             raise self._away(error) from None
         return wire.value_of(self.machine, answer)
+
+    def cut(self) -> None:
+        """Breaks off all requests, those to come too. What was asked for may go on there."""
+        self._cut = True
+        for opened in list(self._open):
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
     def channel(self, what: str, **given: Any) -> Channel:
         """An open channel. Raises as `ask` does."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,32 @@ _Found = TypeVar("_Found")
 
 _SURVEY_SECONDS = 5.0  # for our part on a machine; where it has just begun, the next look finds it
 _FRESH_SECONDS = 3.0
+_ASIDE_SECONDS = 3.0
 _AT_ONCE = 32
+
+
+class Aside:
+    """A thread of its own for what may hang, one thing at a time."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ray")
+        self._work: Future[object] | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Callable[[], object], seconds: float) -> None:
+        """Begins with it, and waits for a moment. Raises what it raises in that time. While the
+        last thing goes on, nothing is done.
+        """
+        with self._lock:
+            if self._work is not None and not self._work.done():
+                return
+            self._work = mine = self._pool.submit(work)
+        with suppress(NotYet):
+            mine.result(seconds)
+
+    def close(self) -> None:
+        """Waits for nothing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Fleet:
@@ -37,6 +63,8 @@ class Fleet:
         self.faults: dict[str, str] = {}
         self._lock = threading.Lock()
         self._looked = float("-inf")
+        #: For what the keeping of leases must not wait for.
+        self.aside = Aside()
 
     def look(self, seconds: float = _SURVEY_SECONDS) -> Survey:
         """Asks Ray for its machines, and for the way to each. Raises RunnerError."""
@@ -57,7 +85,18 @@ class Fleet:
             self.links = links
         return found
 
-    def _look_again(self) -> None:
+    def look_aside(self) -> None:
+        """As `look_again`, but a Ray that hangs is waited for no longer than a moment."""
+        self.aside.run(self.look_again, _ASIDE_SECONDS)
+
+    def close(self) -> None:
+        """Leaves the cluster, and breaks off what is asked of machines."""
+        self.aside.close()
+        for link in self.links.values():
+            link.cut()
+        self.cluster.close()
+
+    def look_again(self) -> None:
         """Looks, unless that was just done: what is away costs no time again and again."""
         if time.monotonic() - self._looked > _FRESH_SECONDS:
             self.look()
@@ -66,11 +105,14 @@ class Fleet:
         """The way to a machine. Raises RunnerError."""
         link = self.links.get(machine)
         if link is None:
-            self._look_again()
+            self.look_again()
             link = self.links.get(machine)
         if link is None:
-            raise wire.away(machine, self.faults.get(machine, "Ray has no node of this name"))
+            raise self._fault(machine)
         return link
+
+    def _fault(self, machine: str) -> RunnerError:
+        return wire.away(machine, self.faults.get(machine, "Ray has no node of this name"))
 
     def at(self, machine: str, work: Callable[[Link], _Found]) -> _Found:
         """Does something at a machine; once more where it has moved to another port meanwhile."""
@@ -81,14 +123,16 @@ class Fleet:
             if error.code is not Code.CONTAINERS_AWAY:
                 raise
             with suppress(RunnerError):
-                self._look_again()
+                self.look_again()
             new = self.links.get(machine)
             if new is None or new is link:
                 raise
         return work(new)
 
-    def all(self, work: Callable[[Link], _Found]) -> dict[str, _Found | Exception]:
-        """Does something at all machines at once; what each has said or raised."""
+    def all(
+        self, work: Callable[[Link], _Found], machines: Collection[str] | None = None
+    ) -> dict[str, _Found | Exception]:
+        """Does something at all machines at once, or at some; what each has said or raised."""
 
         def one(link: Link) -> _Found | Exception:
             try:
@@ -96,17 +140,20 @@ class Fleet:
             except Exception as error:  # noqa: BLE001  # one machine's fault is not another's
                 return error
 
-        links = dict(self.links)
+        links = {k: v for k, v in self.links.items() if machines is None or k in machines}
+        missing = {name: self._fault(name) for name in {*(machines or ())} - links.keys()}
         if not links:
-            return {}
+            return dict(missing)
         with ThreadPoolExecutor(min(len(links), _AT_ONCE)) as pool:
-            return dict(zip(links, pool.map(one, links.values()), strict=True))
+            return {**dict(zip(links, pool.map(one, links.values()), strict=True)), **missing}
 
-    def each(self, work: Callable[[Link], _Found]) -> dict[str, _Found]:
-        """Does something at all machines; what those have said that answer."""
+    def each(
+        self, work: Callable[[Link], _Found], machines: Collection[str] | None = None
+    ) -> dict[str, _Found]:
+        """Does something at all machines, or at some; what those have said that answer."""
         if not self.links:
-            self._look_again()
-        said = self.all(work)
+            self.look_again()
+        said = self.all(work, machines)
         answers = {name: one for name, one in said.items() if not isinstance(one, Exception)}
         if not answers:
             raise next((one for one in said.values() if isinstance(one, Exception)), self.nobody())
@@ -114,7 +161,8 @@ class Fleet:
 
     def anywhere(self, work: Callable[[Link], _Found]) -> _Found:
         """Does something at the first machine that answers."""
-        self.look()
+        if not self.links:
+            self.look()
         last = self.nobody()
         for name in sorted(self.links):
             try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib
+import json
 import os
 import queue
 import socket
@@ -33,28 +34,36 @@ from provider_agent.runners.base import MIB
 from provider_agent.runners.lease import Lease, LeaseRunner, Port, Service, Shell, from_json
 from provider_agent.runners.ray import keys, wire
 from provider_agent.runners.ray.bind import Bindings
+from provider_agent.runners.ray.program import Program
 from provider_agent.runners.ray.server import Server
 
-Make = Callable[[Path, str], LeaseRunner]
-
 DOCKER = "provider_agent.runners.ray.node:docker"
+NEEDS = "provider_agent.runners.docker.storage:needs"
 _LOCK_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
 _PAUSE = 5.0
 _LOOK_SECONDS = 0.5
 
 
-def docker(place: Path, agent: str) -> LeaseRunner:
-    """The runner that contains strangers' leases."""
+def docker(place: Path, agent: str, **given: Any) -> LeaseRunner:
+    """The runner that contains strangers' leases; `given` is as JSON has it."""
     from provider_agent.runners.docker.runner import DockerRunner
 
-    return DockerRunner(place, agent)
+    if "socket" in given:
+        given["socket"] = Path(given["socket"])
+    return DockerRunner(place, agent, **given)
 
 
 def named(path: str) -> Callable[..., Any]:
     """A function of a module, as `module:name`."""
     module, _, name = path.partition(":")
     return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
+
+
+def terms_digest(settings: Mapping[str, Any]) -> str:
+    """Names the terms that our part was begun on. How Ray is joined does not matter there."""
+    kept = {k: v for k, v in settings.items() if k not in ("address", "token_file")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 class Node:
@@ -69,10 +78,11 @@ class Node:
         self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
         _end_with(os.getppid())
         self._lock = _only_one(self._place)
+        self._terms = terms_digest(settings)
         self._host = host
         self._identity = keys.identity(self._place, "machine")
         self._runner: LeaseRunner = named(settings["make"])(
-            self._place / "runner", f"{agent}/{machine}"
+            self._place / "runner", f"{agent}/{machine}", **settings["engine"]
         )
         look = cast("Callable[[], Sequence[Device]]", named(settings["look"]))
         self._bindings = Bindings(self._place / "bound", look)
@@ -82,7 +92,7 @@ class Node:
 
     def contact(self, certificate: str) -> dict[str, Any]:
         """Where and by which certificate this machine is reached, by the holder of `certificate`;
-        and whether Ray asks for its token here.
+        whether Ray asks for its token here, and on what terms this part was begun.
         """
         if certificate != self._trusted:
             self._server.trust(self._identity.serves(certificate))
@@ -92,6 +102,7 @@ class Node:
             "port": self._server.port,
             "certificate": self._identity.pem,
             "token": os.environ.get("RAY_AUTH_MODE") == "token",
+            "terms": self._terms,
         }
 
     # ------------------------------------------------------------------ requests
@@ -101,7 +112,6 @@ class Node:
             "here": lambda: None,
             "check": lambda: self._runner.check(),
             "resolve": lambda: self._resolve(asked),
-            "needs": lambda: vars(self._runner.needs(from_json(asked["lease"]))),
             "fits": lambda: self._fits(from_json(asked["lease"])),
             "devices": self._devices,
             "fetch": lambda: self._fetch(asked),
@@ -130,19 +140,23 @@ class Node:
         return self._runner.resolve(asked["image"], found.get(""))
 
     def _fits(self, lease: Lease) -> dict[str, Any]:
-        """What the lease takes, whether it is here already, and why it has no room here."""
-        here = lease.lease_id in self._list()
+        """Whether the lease is here already, and why it has no GPUs here."""
+        here = lease.lease_id in self._bindings.ids()  # images alone may be anywhere
         why = ""
         if not here:
             try:
                 self._bindings.choose(lease)
             except RunnerError as error:
                 why = str(error)
-        return {"needs": vars(self._runner.needs(lease)), "here": here, "why": why}
+        return {"here": here, "why": why}
 
     def _devices(self) -> dict[str, Any]:
         here, free = self._bindings.devices()
-        return {"here": [dict(vars(one)) for one in here], "free": [one.uuid for one in free]}
+        return {
+            "here": [dict(vars(one)) for one in here],
+            "free": [one.uuid for one in free],
+            "images": dict(vars(self._runner.image_room())),
+        }
 
     def _fetch(self, asked: Mapping[str, Any]) -> None:
         self._runner.fetch(
@@ -185,6 +199,7 @@ class Node:
         return {
             "states": [wire.state_to_json(one) for one in states.values()],
             "left": sorted(left),
+            **self._devices(),
         }
 
     def _address(self, asked: Mapping[str, Any]) -> tuple[str, int]:
@@ -217,6 +232,8 @@ class Node:
                     tail=asked["tail"],
                 )
             )
+        if what == "challenge":
+            return Program()
         if what == "connect":
             return Connection(self._address(asked))
         if what == "changes":

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from provider_agent.errors import RunnerError
-from provider_agent.runners.lease import Shell
+from provider_agent.runners.lease import Port, Shell
 from provider_agent.runners.ray.wire import PIECE, tune
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,32 @@ class Relay:
             log.debug("relay: %s", error)
         finally:
             self._places.release()
+
+
+class Relays:
+    """The relays of all leases, each made when it is first asked for. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, str, int, Port], Relay] = {}
+
+    def place(
+        self, lease_id: str, service: str, number: int, port: Port, dial: Callable[[], Shell]
+    ) -> tuple[str, int]:
+        """Where the port of a container is on this machine."""
+        key = (lease_id, service, number, port)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = Relay(dial)
+            return self._made[key].place
+
+    def close(self, lease_id: str | None = None) -> None:
+        """Ends those of a lease, or all."""
+        with self._lock:
+            ended = [key for key in self._made if lease_id in (None, key[0])]
+            relays = [self._made.pop(key) for key in ended]
+        for relay in relays:
+            relay.close()
 
 
 def _outward(guest: socket.socket, far: Shell) -> None:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a fleet a lease can have. The offer of a fleet is the sum over its machines; one
-lease has to fit one of them.
-"""
+"""How much of a fleet a lease can have: it has to fit one machine."""
 
 from __future__ import annotations
 
@@ -22,33 +20,17 @@ class Room:
     disk: int
     devices: tuple[Device, ...]
 
-    def covers(self, other: Room) -> bool:
-        """Whether whatever fits the other fits this one."""
-        return (
-            self.cpu >= other.cpu
-            and self.memory >= other.memory
-            and self.disk >= other.disk
-            and all(
-                len(self.like(one)) >= len(other.like(one)) for one in dict.fromkeys(other.devices)
-            )
-        )
-
-    def like(self, device: Device) -> list[Device]:
-        """Its GPUs of the same name with at least as much memory."""
-        return [
-            one
-            for one in self.devices
-            if one.name == device.name and one.memory_bytes >= device.memory_bytes
-        ]
-
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine of the fleet: all that it has for leases, and what of it is free now."""
+    """One machine of the fleet: all that it has for leases, what of it is free now, and what the
+    leases of this agent may have of it together.
+    """
 
     name: str
     there: Room
     free: Room
+    ours: Room
 
 
 def room(resources: Mapping[str, float] | None, devices: Collection[Device]) -> Room:
@@ -63,14 +45,27 @@ def room(resources: Mapping[str, float] | None, devices: Collection[Device]) -> 
     )
 
 
-def largest(machines: Collection[Machine]) -> tuple[Room, ...]:
-    """The free rooms that no other one covers. A lease that fits not one of them fits nowhere."""
-    found: list[Room] = []
-    for one in sorted(
-        {machine.free for machine in machines},
-        key=lambda room: (len(room.devices), room.memory, room.cpu, room.disk),
-        reverse=True,
-    ):
-        if not any(other.covers(one) for other in found):
-            found = [other for other in found if not one.covers(other)] + [one]
-    return tuple(found)
+def machine_of(
+    name: str,
+    there: Mapping[str, float] | None,
+    free: Mapping[str, float] | None,
+    held: Collection[Mapping[str, float]],
+    images: int,
+    here: Collection[Device],
+    unbound: Collection[Device],
+) -> Machine:
+    """A machine, by Ray's resources, those that this agent's leases hold, the bytes of their
+    images, and the GPUs that the machine sees, all and those that no lease has.
+
+    Ray says a moment late what is free. What others of the cluster hold stays theirs.
+    """
+    whole, rest = room(there, here), room(free, unbound)
+    mine = [room(one, ()) for one in held]
+    disk = min(whole.disk, rest.disk + sum(one.disk for one in mine))
+    ours = Room(
+        cpu=min(whole.cpu, rest.cpu + sum(one.cpu for one in mine)),
+        memory=min(whole.memory, rest.memory + sum(one.memory for one in mine)),
+        disk=max(0, disk - images),
+        devices=whole.devices,
+    )
+    return Machine(name, whole, rest, ours)

@@ -13,11 +13,10 @@ import logging
 import queue
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import cast
 
-from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners.disk import Taken
 from provider_agent.runners.docker.locks import Locks
@@ -32,70 +31,75 @@ from provider_agent.runners.lease import (
     Shell,
     to_json,
 )
-from provider_agent.runners.ray import rooms, wire
+from provider_agent.runners.ray import pipe, wire
 from provider_agent.runners.ray.book import Book, Placed
 from provider_agent.runners.ray.cluster import Terms
-from provider_agent.runners.ray.link import Channel, Link, Printed, placed
+from provider_agent.runners.ray.keeper import Keeper
+from provider_agent.runners.ray.link import Channel, Printed, placed
 from provider_agent.runners.ray.machines import Fleet
-from provider_agent.runners.ray.node import taken
-from provider_agent.runners.ray.relay import Relay
-from provider_agent.runners.ray.rooms import Machine, Room
+from provider_agent.runners.ray.node import named
+from provider_agent.runners.ray.places import Places, errors
+from provider_agent.runners.ray.relay import Relays
+from provider_agent.runners.ray.rooms import Machine
+from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
 log = logging.getLogger(__name__)
 
-_Found = TypeVar("_Found")
-
 _SECONDS = 20.0  # for an answer
+_LIST_SECONDS = 5.0
 _STOP_SECONDS = 120.0
 _CHECK_SECONDS = 120.0
 _PREPARE_SECONDS = 7200.0  # images
-_SURVEY_SECONDS = 15.0
-_HOLD_SECONDS = 5.0
-_AT_ONCE = 32
+_SQUARE_SECONDS = 3.0
 
 
 class RayRunner:
     """See the module. `data_dir` is the agent's."""
 
     def __init__(self, data_dir: Path, terms: Terms, *, seconds: float = _SECONDS) -> None:
-        place = data_dir.absolute() / "fleet"
+        self._place = place = data_dir.absolute() / "fleet"
         self._terms = terms
-        self._book = Book(place / "leases")
         self._fleet = Fleet(terms, place, seconds)
-        self._relays: dict[tuple[str, str, int, Port], Relay] = {}
-        self._lock = threading.RLock()
+        self._keeper = Keeper()
+        self._places = Places(Book(place / "leases"), self._fleet, self.needs, self._keeper.knows)
+        self._relays = Relays()
         self._locks = Locks()
-        #: Leases for which a machine is being found.
-        self._found: set[str] = set()
+        #: The machines that have answered `keep` lately.
+        self.seen: tuple[Machine, ...] = ()
 
     def close(self) -> None:
         """Lets go of the cluster. All leases go on."""
-        with self._lock:
-            relays, self._relays = list(self._relays.values()), {}
-        for relay in relays:
-            relay.close()
-        self._fleet.cluster.close()
+        self._relays.close()
+        self._keeper.close()
+        self._fleet.close()
 
     # ------------------------------------------------------------------ the fleet
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines that answer, sorted by name: what they have, and what is free."""
-        survey = self._fleet.look()
+        self._fleet.look()
         answers = self._fleet.each(lambda link: link.ask("devices"))
-        found = []
-        for name, said in sorted(answers.items()):
-            contact = survey.contacts[name]
-            here = [_device(one) for one in said["here"]]
-            free = [one for one in here if one.uuid in said["free"]]
-            found.append(
-                Machine(name, rooms.room(contact.there, here), rooms.room(contact.free, free))
-            )
-        return tuple(found)
+        return tuple(self._places.machine(name, said) for name, said in sorted(answers.items()))
 
-    def largest(self) -> tuple[Room, ...]:
-        """The free rooms of which one has to cover a lease that is taken; see `rooms.largest`."""
-        return rooms.largest(self.machines())
+    def prefer(self, machines: Mapping[str, str]) -> None:
+        """Put leases that are not placed yet on these machines, if that can be done."""
+        self._places.prefer(machines)
+
+    def where(self) -> dict[str, str]:
+        """The machine of each lease that has one."""
+        return self._places.where()
+
+    def challenger(self, lease_id: str) -> tuple[str, ...]:
+        """The command of a worker for challenges of a lease, which runs on its machine. Refused
+        while that is away.
+        """
+        found = self._places.find(lease_id)
+        link = None if found is None else self._fleet.links.get(found.machine)
+        if link is None:
+            line = "the machine of this lease does not answer its provider; try later"
+            raise Refused(Code.CONTAINERS_AWAY, line)
+        return pipe.command(self._place, link.contact)
 
     # ------------------------------------------------------------------ before a lease
 
@@ -103,9 +107,8 @@ class RayRunner:
         """See `lease.LeaseRunner`."""
         self._terms.check()
         self._fleet.look(_CHECK_SECONDS)
-        if self._fleet.faults:
-            name, fault = next(iter(sorted(self._fleet.faults.items())))
-            raise wire.away(name, fault)
+        if not self._fleet.links and self._fleet.faults:
+            raise self._fleet.nobody()
         if not self._fleet.links:
             raise RunnerError(
                 "Ray has no machine for leases; start Ray there with "
@@ -119,6 +122,11 @@ class RayRunner:
         ways = sorted({str(one) for one in said.values()})
         return f"a fleet of {len(said)} by Ray, with its token: {'; '.join(ways)}"
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why there are not more machines, one line each."""
+        return tuple(f"{name}: {fault}" for name, fault in sorted(self._fleet.faults.items()))
+
     def resolve(self, image: str, credentials: Credentials | None = None) -> str:
         """See `lease.LeaseRunner`."""
         given = wire.credentials_to_json({"": credentials} if credentials else None)
@@ -127,9 +135,8 @@ class RayRunner:
         )
 
     def needs(self, lease: Lease) -> Taken:
-        """See `lease.LeaseRunner`."""
-        said = self._fleet.anywhere(lambda link: link.ask("needs", lease=to_json(lease)))
-        return Taken(**said)
+        """See `lease.LeaseRunner`. Asks nobody."""
+        return cast("Taken", named(self._terms.needs)(lease))
 
     # ------------------------------------------------------------------ images
 
@@ -141,43 +148,58 @@ class RayRunner:
         most: int,
         seconds: float,
     ) -> None:
-        """See `lease.LeaseRunner`. From now on the lease has its machine."""
-        with self._locks.held(lease.lease_id):
-            machine = self._placed(lease, prepared=False).machine
+        """See `lease.LeaseRunner`. To every machine that is large enough: which one has room when
+        the lease comes is not known, and one that waits for a registry then is not ready in time.
+        """
+        found = self._places.find(lease.lease_id)
+        if found is None:
+            self._fleet.look()
+            machines = self._places.large_enough(lease)
+        else:
+            machines = [found.machine]
         asked = {
             "lease": to_json(lease),
             "credentials": wire.credentials_to_json(credentials),
             "most": most,
             "seconds": seconds,
         }
-        self._fleet.at(machine, lambda link: link.ask("fetch", within=seconds + _SECONDS, **asked))
+        said = self._fleet.all(
+            lambda link: link.ask("fetch", within=seconds + _SECONDS, **asked), machines
+        )
+        if any(not isinstance(one, Exception) for one in said.values()):
+            return
+        raise next(iter(errors(said)), self._fleet.nobody())
 
     def arrival(self, lease_id: str) -> Arrival | None:
-        """See `lease.LeaseRunner`. Waits for its machine, for a moment."""
-        found = self._book.find(lease_id)
-        if found is None:
-            return None
-        said = self._fleet.at(found.machine, lambda link: link.ask("arrival", lease=lease_id))
-        return None if said is None else Arrival(**said)
+        """See `lease.LeaseRunner`. The machine that is farthest; waits for them, for a moment."""
+        said = self._fleet.each(
+            lambda link: link.ask("arrival", lease=lease_id), self._machines_of(lease_id)
+        )
+        found = [Arrival(**one) for one in said.values() if one is not None]
+        return max(found, key=lambda one: (one.here, one.received), default=None)
 
     def give_up(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
-        found = self._book.find(lease_id)
-        if found is None:
-            return
-        self._fleet.at(found.machine, lambda link: link.ask("give_up", lease=lease_id))
-        with self._locks.held(lease_id):
-            if not self._fleet.at(found.machine, lambda link: link.ask("give_up", lease=lease_id)):
-                self._gone(lease_id)
+        found = self._places.find(lease_id)
+        said = self._fleet.all(
+            lambda link: link.ask("give_up", lease=lease_id), self._machines_of(lease_id)
+        )
+        for error in errors(said):
+            raise error
+        if found is not None and not said[found.machine]:
+            with self._locks.held(lease_id):
+                self._places.gone(lease_id)
+
+    def _machines_of(self, lease_id: str) -> list[str] | None:
+        """Where something of a lease can be: None for anywhere."""
+        found = self._places.find(lease_id)
+        return None if found is None else [found.machine]
 
     def image_room(self) -> ImageRoom:
-        """See `lease.LeaseRunner`. Of all machines that answer, together."""
-        said = self._fleet.each(lambda link: ImageRoom(**link.ask("image_room")))
-        return ImageRoom(
-            held=sum(one.held for one in said.values()),
-            expected=sum(one.expected for one in said.values()),
-            idle=sum(one.idle for one in said.values()),
-        )
+        """See `lease.LeaseRunner`. Nothing of the agent's disk: each machine has its own, and what
+        images take of it is not for leases there (`machines`).
+        """
+        return ImageRoom()
 
     def free_images(self, size: int) -> int:
         """See `lease.LeaseRunner`. On each machine: another one's room is of no use to it."""
@@ -189,7 +211,7 @@ class RayRunner:
     def prepare(self, lease: Lease, credentials: Mapping[str, Credentials] | None = None) -> None:
         """See `lease.LeaseRunner`."""
         with self._locks.held(lease.lease_id):
-            machine = self._placed(lease, prepared=True).machine
+            machine = self._places.placed(lease).machine
         given = wire.credentials_to_json(credentials)
         self._fleet.at(
             machine,
@@ -198,63 +220,10 @@ class RayRunner:
             ),
         )
 
-    def _placed(self, lease: Lease, *, prepared: bool) -> Placed:
-        """Where a lease is; a machine is found for one that is nowhere. It may change until it is
-        prepared, and stays where it is.
-        """
-        found = self._book.find(lease.lease_id)
-        if found is not None and found.prepared:
-            if found.lease.digest() != lease.digest():
-                raise RunnerError(f"lease {lease.lease_id} is there, and asks for something else")
-            return found
-        with self._finding(lease.lease_id):
-            machine = self._choose(lease, found)
-            return self._book.write(lease, machine, prepared=prepared)
-
-    def _choose(self, lease: Lease, found: Placed | None) -> str:
-        """The machine of a lease, where Ray holds now what it takes."""
-        asked = to_json(lease)
-        if found is not None:
-            said = self._fleet.at(found.machine, lambda link: link.ask("fits", lease=asked))
-            answers = {found.machine: {**said, "here": False}}
-            if found.lease.digest() != lease.digest():
-                self._fleet.cluster.release(lease.lease_id)
-        else:
-            self._fleet.look()
-            heard = self._fleet.all(lambda link: link.ask("fits", lease=asked))
-            answers = {name: one for name, one in heard.items() if not isinstance(one, Exception)}
-            if not answers:
-                raise next(
-                    (one for one in heard.values() if isinstance(one, Exception)),
-                    self._fleet.nobody(),
-                )
-            for name, one in sorted(answers.items()):
-                if one["here"]:  # the agent has lost its own disk
-                    return name
-        fit = {name: one["needs"] for name, one in sorted(answers.items()) if not one["why"]}
-        machine = ""
-        if fit:
-            needs = next(iter(fit.values()))
-            held = taken(lease, needs["memory"], needs["disk"])
-            machine = self._fleet.cluster.hold(lease.lease_id, held, list(fit), _HOLD_SECONDS)
-        if not machine:
-            whys = {one["why"] for one in answers.values()} - {""}
-            more = f" ({'; '.join(sorted(whys))})" if whys and not fit else ""
-            raise RunnerError(
-                f"no single machine of the fleet has room for lease {lease.lease_id}{more}"
-            )
-        return machine
-
-    @contextmanager
-    def _finding(self, lease_id: str) -> Iterator[None]:
-        """What Ray holds for this lease meanwhile is wanted, though it is not written down yet."""
-        with self._lock:
-            self._found.add(lease_id)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._found.discard(lease_id)
+    def prepared(self, lease_id: str) -> Lease | None:
+        """See `lease.LeaseRunner`. As it was asked for: its machine chooses GPUs without names."""
+        found = self._places.find(lease_id)
+        return None if found is None else found.lease
 
     def start(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
@@ -279,8 +248,8 @@ class RayRunner:
 
     def remove(self, lease_id: str) -> None:
         """See `lease.LeaseRunner`."""
-        self._close_relays(lease_id)
-        found = self._book.find(lease_id)
+        self._relays.close(lease_id)
+        found = self._places.find(lease_id)
         if found is None:  # whoever has anything of it
             said = self._fleet.all(
                 lambda link: link.ask("remove", lease=lease_id, within=_STOP_SECONDS)
@@ -293,83 +262,52 @@ class RayRunner:
             found.machine,
             lambda link: link.ask("remove", lease=lease_id, within=_STOP_SECONDS),
         )
-        self._gone(lease_id)
-
-    def _gone(self, lease_id: str) -> None:
-        """Nothing of a lease is left on its machine."""
-        self._fleet.cluster.release(lease_id)
-        self._book.remove(lease_id)
+        self._places.gone(lease_id)
 
     def list(self) -> tuple[str, ...]:
         """See `lease.LeaseRunner`. What is on machines that are away and was never written down
         here is missing.
         """
         with suppress(RunnerError):
-            self._fleet.look()
-        said = self._fleet.all(lambda link: link.ask("list"))
+            self._fleet.look_aside()
+        late = self._keeper.late()
+        said = self._fleet.all(
+            lambda link: link.ask("list", within=_LIST_SECONDS), self._fleet.links.keys() - late
+        )
         there = {lease_id for one in said.values() if isinstance(one, list) for lease_id in one}
-        return tuple(sorted(there | set(self._book.all())))
+        there.update(*late.values())
+        return tuple(sorted(there | set(self._places.where())))
 
     def keep(self, wanted: Collection[str]) -> Mapping[str, LeaseState]:
-        """See `lease.LeaseRunner`. Raises where no machine answers."""
+        """See `lease.LeaseRunner`. Raises where no machine answers. One that takes long holds up
+        no other: what it said last is good for a moment.
+        """
         try:
-            self._fleet.look()
+            self._fleet.look_aside()
         except RunnerError as error:
             # Machines answer without Ray: it only places.
             log.warning("fleet: %s", error)
-        where = self._book.all()
-
-        def keep(link: Link) -> dict[str, Any]:
-            # What is being placed may already be on its machine.
-            mine = [one for one in wanted if where.get(one, link.machine) == link.machine]
-            return dict(link.ask("keep", wanted=mine, within=_STOP_SECONDS))
-
-        said = self._fleet.all(keep)
+        where = self._places.where()
+        words = self._keeper.keep(dict(self._fleet.links), wanted, where)
         states: dict[str, LeaseState] = {}
-        for name, answer in said.items():
-            if isinstance(answer, Exception):
-                log.warning("fleet: %s: %s", name, answer)
-                continue
-            for one in answer["states"]:
+        for name, word in words.items():
+            for one in word.said["states"]:
                 if where.get(one["lease_id"], name) == name:
                     states[one["lease_id"]] = wire.state_from_json(one)
-            for lease_id, machine in where.items():
-                if machine == name and lease_id not in {*wanted, *answer["left"]}:
-                    self._close_relays(lease_id)
-                    self._gone(lease_id)
-        answered = {name for name, one in said.items() if not isinstance(one, Exception)}
-        if not answered and set(wanted) & set(where):
+            if word.is_new:
+                for lease_id, machine in where.items():
+                    if machine == name and lease_id not in {*word.wanted, *word.said["left"]}:
+                        self._relays.close(lease_id)
+                        self._places.forget(lease_id)  # Ray gives back what it holds below
+        if not words and set(wanted) & set(where):
             raise self._fleet.nobody()
-        self._square(wanted)
+        self._fleet.aside.run(lambda: self._places.square(wanted), _SQUARE_SECONDS)
+        self.seen = tuple(
+            self._places.machine(name, word.said)
+            for name, word in sorted(words.items())
+            if name in self._fleet.survey.contacts
+        )
         return states
-
-    def _square(self, wanted: Collection[str]) -> None:
-        """Has Ray hold what it should, and nothing else."""
-        with self._lock:
-            # In this order: what is found is written down before it is no more among these.
-            busy = set(self._found)
-            where = self._book.all()
-            holds = set(self._fleet.survey.holds)
-        try:
-            for lease_id in holds - set(where) - busy:
-                self._fleet.cluster.release(lease_id)
-            for lease_id in sorted(set(where) & set(wanted) - holds - busy):
-                if not self._hold_again(lease_id, where[lease_id]):
-                    break  # the others in the next cycle
-        except RunnerError as error:
-            log.warning("fleet: %s", error)
-
-    def _hold_again(self, lease_id: str, machine: str) -> bool:
-        """After Ray has forgotten all: its head was started from nothing."""
-        found, link = self._book.find(lease_id), self._fleet.links.get(machine)
-        if found is None or link is None:
-            return True
-        needs = link.ask("needs", lease=to_json(found.lease))
-        held = taken(found.lease, needs["memory"], needs["disk"])
-        if self._fleet.cluster.hold(lease_id, held, [machine], _HOLD_SECONDS):
-            return True
-        log.warning("fleet: Ray has no room on %s for what runs there", machine)
-        return False
 
     def changes(self) -> Iterator[str]:
         """See `lease.LeaseRunner`. It ends when a machine goes away."""
@@ -435,28 +373,15 @@ class RayRunner:
         machine = self._where(lease_id).machine
         asked = {**placed(lease_id, service, number), "port": dict(vars(port))}
         self._fleet.at(machine, lambda link: link.ask("address", **asked))  # whether it runs
-        key = (lease_id, service, number, port)
-        with self._lock:
-            if key not in self._relays:
-                self._relays[key] = Relay(
-                    lambda: self._fleet.at(machine, lambda link: link.channel("connect", **asked))
-                )
-            return self._relays[key].place
 
-    def _close_relays(self, lease_id: str) -> None:
-        with self._lock:
-            ended = [key for key in self._relays if key[0] == lease_id]
-            relays = [self._relays.pop(key) for key in ended]
-        for relay in relays:
-            relay.close()
+        def dial() -> Channel:
+            return self._fleet.at(machine, lambda link: link.channel("connect", **asked))
+
+        return self._relays.place(lease_id, service, number, port, dial)
 
     def _where(self, lease_id: str) -> Placed:
         """Where a lease is. Raises RunnerError when it is nowhere."""
-        found = self._book.find(lease_id)
+        found = self._places.find(lease_id)
         if found is None:
             raise RunnerError(f"there is no lease {lease_id}; prepare it first")
         return found
-
-
-def _device(value: Mapping[str, Any]) -> Device:
-    return Device(**{**value, "caps": tuple(value["caps"])})

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the machines of a fleet have for leases, and what of it is free.
+
+A lease goes whole to one machine, so each promise stands against one: a sum is not a room. Which
+one that is stays so until the lease is there. The agent's own machine gives collateral and gas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from provider_agent.core.capacity import Amounts, Capacity, Key
+from provider_agent.core.fleet import Fleet
+from provider_agent.core.settings import RunnerSettings
+from provider_agent.devices import Device
+from provider_agent.modules.leases.settings import LeasesSettings
+from provider_agent.modules.leases.stock import MODULE, Chosen, Promised, Stock, match, shape
+from provider_agent.runners.disk import Taken
+from provider_agent.runners.lease import Lease
+from teraproof.protocol.lease_offer import Capacity as Goods
+from teraproof.protocol.leasespec import LeaseSpec
+
+_RECKONED = 512  # specifications
+
+
+class Room(Protocol):
+    """How much of a machine."""
+
+    @property
+    def cpu(self) -> int:
+        """Thousandths of processors."""
+        ...
+
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def disk(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Its GPUs."""
+        ...
+
+
+class Machine(Protocol):
+    """A machine of the fleet."""
+
+    @property
+    def name(self) -> str:
+        """What the owner calls it."""
+        ...
+
+    @property
+    def ours(self) -> Room:
+        """What leases of this agent may have of it together."""
+        ...
+
+
+class Machines(Protocol):
+    """What is used of the runner of a fleet. Nothing here waits for anybody."""
+
+    @property
+    def seen(self) -> Sequence[Machine]:
+        """The machines that have answered lately."""
+        ...
+
+    def needs(self, lease: Lease) -> Taken:
+        """What a lease takes of its machine."""
+        ...
+
+    def where(self) -> dict[str, str]:
+        """The machine of each lease that has one."""
+        ...
+
+    def prefer(self, machines: Mapping[str, str]) -> None:
+        """Where leases are to go that have no machine yet."""
+        ...
+
+
+class FleetStock(Stock):
+    """See the module and `Stock`. `machines` is the runner."""
+
+    def __init__(
+        self,
+        settings: LeasesSettings,
+        runner: RunnerSettings,
+        slots: int,
+        capacity: Capacity,
+        fleet: Fleet,
+        machines: Machines,
+    ) -> None:
+        super().__init__(settings, runner, slots, capacity, fleet, machines.needs)
+        self._machines = machines
+        self._assigned: dict[Key, tuple[str, Goods]] = {}  # machine, and what is taken there
+        self._reckoned: dict[int, tuple[LeaseSpec, Goods]] = {}  # by identity
+        self._rooms: dict[str, Goods] = {}  # of all machines that were ever seen
+
+    # ------------------------------------------------------------------ what there is
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a machine was ever seen."""
+        self._look()
+        return bool(self._rooms)
+
+    def total(self) -> Goods:
+        """The largest machine, one that is away now included: no lease can have more."""
+        self._look()
+        return self._largest(self._rooms)
+
+    def free(self) -> Goods:
+        """The machine with the most that nobody has."""
+        return self._largest(self._left())
+
+    def _largest(self, rooms: Mapping[str, Goods]) -> Goods:
+        return max(rooms.values(), key=_size, default=Goods(0, 0, 0))
+
+    def _look(self) -> None:
+        seen = {
+            one.name: Goods(
+                one.ours.cpu,
+                one.ours.memory,
+                one.ours.disk,
+                tuple(sort for _, sort in self.for_rent(one.ours.devices)),
+            )
+            for one in self._machines.seen
+        }
+        self._rooms = {**self._rooms, **seen}
+
+    def _left(self, but: Key | None = None) -> dict[str, Goods]:
+        """What each machine has that is not promised."""
+        found = {}
+        for one in self._machines.seen:
+            given = [
+                goods
+                for key, (name, goods) in list(self._assigned.items())  # others may add
+                if name == one.name and key != but
+            ]
+            found[one.name] = Goods(
+                max(0, one.ours.cpu - sum(goods.cpu_millis for goods in given)),
+                max(0, one.ours.memory - sum(goods.memory_bytes for goods in given)),
+                max(0, one.ours.disk - sum(goods.disk_bytes for goods in given)),
+                tuple(sort for _, sort in self.for_rent(self._unheld(one))),
+            )
+        return found
+
+    def _unheld(self, machine: Machine) -> list[Device]:
+        """Its GPUs that no lease, no quote and no job has."""
+        here = self._fleet.usable
+        busy = {one.uuid for one in here} - {one.uuid for one in self._fleet.free((), MODULE)}
+        taken = {*busy, *self._held()}
+        return [one for one in machine.ours.devices if one.uuid not in taken]
+
+    # ------------------------------------------------------------------ what a lease takes
+
+    def amounts(self, spec: LeaseSpec, collateral: int = 0) -> Amounts:
+        """What a lease takes from the agent's own ledger: nothing of this machine."""
+        return Amounts(collateral=collateral, gas=1)
+
+    def choose(self, spec: LeaseSpec) -> Chosen | None:
+        """GPUs for all containers of a lease, all of one machine that has room for it."""
+        if not spec.needs().gpus:
+            return {}
+        goods, left = self._goods(spec), self._left()
+        for one in self._machines.seen:
+            if _covers(left[one.name], goods):
+                found = match(spec, list(self.for_rent(self._unheld(one))))
+                if found is not None:
+                    return found
+        return None
+
+    def find(self, chosen: Mapping[str, tuple[str, ...]]) -> Chosen | None:
+        """The GPUs of these UUIDs; None when one of them is not there, or its machine away."""
+        there = {each.uuid: each for one in self._machines.seen for each in one.ours.devices}
+        if any(uuid not in there for each in chosen.values() for uuid in each):
+            return None
+        return {name: tuple(there[uuid] for uuid in each) for name, each in chosen.items()}
+
+    def take(self, key: Key, promised: Promised) -> bool:
+        """Promise a lease one machine; whether one has room for it."""
+        goods = self._goods(promised.spec)
+        machine = self._place(goods, self._left(key), promised.devices)
+        if machine is None:
+            return False
+        self._assigned[key] = (machine, goods)
+        return True
+
+    def release(self, key: Key) -> None:
+        """A promise is not made."""
+        self._assigned.pop(key, None)
+
+    def restate(self, promised: Mapping[Key, Promised]) -> None:
+        """Say again all that is promised. What is on a machine is there, whatever was thought."""
+        where, before = self._machines.where(), self._assigned
+        self._assigned = {}
+        later: list[tuple[Key, Promised, Goods]] = []
+        for key, one in promised.items():
+            goods = self._goods(one.spec)
+            machine = where.get(one.name) or before.get(key, ("",))[0]
+            if machine:
+                self._assigned[key] = (machine, goods)
+            else:
+                later.append((key, one, goods))
+        for key, one, goods in later:
+            found = self._place(goods, self._left(), one.devices)
+            if found is not None:
+                self._assigned[key] = (found, goods)
+        self._machines.prefer(
+            {
+                one.name: self._assigned[key][0]
+                for key, one in promised.items()
+                if one.name and one.name not in where and key in self._assigned
+            }
+        )
+
+    def _place(
+        self, goods: Goods, left: Mapping[str, Goods], devices: Mapping[str, Iterable[str]]
+    ) -> str | None:
+        """The machine for a promise: that of its GPUs, or the fullest that has room, so that the
+        others stay free for what is large.
+        """
+        uuids = {uuid for each in devices.values() for uuid in each}
+        for one in self._machines.seen:
+            if uuids & {device.uuid for device in one.ours.devices}:
+                return one.name if _covers(left[one.name], goods) else None
+        if uuids:
+            return None
+        fit = [name for name, rest in left.items() if _covers(rest, goods)]
+        return min(fit, key=lambda name: _size(left[name]), default=None)
+
+    def _goods(self, spec: LeaseSpec) -> Goods:
+        known = self._reckoned.get(id(spec))
+        if known is None or known[0] is not spec:
+            if len(self._reckoned) >= _RECKONED:
+                self._reckoned.clear()
+            taken = self._needs(shape(spec))
+            goods = Goods(spec.needs().cpu_millis, taken.memory, taken.disk)
+            known = self._reckoned[id(spec)] = (spec, goods)
+        return known[1]
+
+
+def _size(goods: Goods) -> tuple[int, int, int, int]:
+    return len(goods.gpus), goods.memory_bytes, goods.cpu_millis, goods.disk_bytes
+
+
+def _covers(left: Goods, goods: Goods) -> bool:
+    """Whether there is enough, GPUs apart."""
+    return (
+        left.cpu_millis >= goods.cpu_millis
+        and left.memory_bytes >= goods.memory_bytes
+        and left.disk_bytes >= goods.disk_bytes
+    )
