@@ -20,9 +20,10 @@ import pytest
 from provider_agent.http.limits import ApiLimits
 from provider_agent.modules.jobs.documents import JobView
 from tests.agent.api_rig import JOB_ID, TENANT, Rig, http, make_spec, serve
+from tests.support import budget
 
 HERE = Path(__file__).resolve().parent
-EXAMPLES = 10  # of each operation
+EXAMPLES = budget.of(5, 10)  # of each operation
 
 
 @pytest.fixture

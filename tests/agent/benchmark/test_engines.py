@@ -26,11 +26,12 @@ from teraproof.pog.format import Sample, Shape
 from teraproof.pog.opening import verify
 from tests.agent.benchmark.products.torch_on_cpu import Torch, rounded
 from tests.agent.benchmark.vectors import NAMES, VECTORS, Vector
+from tests.agent.engines import quick_engine
 
 
 @pytest.fixture(params=["numpy", "cpu"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    made = make_engine(request.param)
+    made = quick_engine(request.param)
     yield made
     made.close()
 
@@ -78,7 +79,7 @@ def test_engines__agree(challenge: bytes, blocks: int, rounds: int, seed: bytes)
     samples = pog.samples_of(seed, rounds, shape, 3)
     seen = []
     for device in ("numpy", "cpu"):
-        engine = make_engine(device)
+        engine = quick_engine(device)
         try:
             engine.prepare(challenge, shape)
             proof = Proof(challenge, shape, tuple(islice(engine.roots([]), rounds)))
