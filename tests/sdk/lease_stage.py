@@ -29,7 +29,7 @@ from scripts.deployment import plan
 from scripts.deployment.artifacts import compile_all
 from teraproof.acceptance.format import Lease as Named
 from teraproof.acceptance.messages import Step, hex32, work_from_json
-from teraproof.errors import CommandError
+from teraproof.errors import CommandError, TeraproofError
 from teraproof.market import consents, leases, providers, tokens
 from teraproof.market.leases import Lease
 from teraproof.market.market import Market, open_market
@@ -111,10 +111,29 @@ class Agent:
 
     def live(self) -> None:
         """Do on the chain what is due, until it is stopped."""
+        seen: tuple[object, ...] | None = None
         while not self._stop.wait(0.2):
-            for lease in leases.find_all(self.market):
-                with contextlib.suppress(CommandError):  # another provider was faster
-                    self._turn(lease)
+            try:
+                # What is due changes with the chain, and with what it was sent and told.
+                now = self._situation()
+                if now != seen:
+                    found = leases.find_all(self.market)
+                    left = [lease for lease in found if not self._turned(lease)]
+                    seen = None if left else now
+            except TeraproofError:  # a node that is busy
+                seen = None
+
+    def _situation(self) -> tuple[object, ...]:
+        head = self.market.chain.pool.head()
+        return head.hash, self.takes, self.makes_ready, len(self.specs), len(self.logins)
+
+    def _turned(self, lease: Lease) -> bool:
+        """Whether it could do what is due for a lease; another provider may be faster."""
+        try:
+            self._turn(lease)
+        except CommandError:
+            return False
+        return True
 
     def _turn(self, lease: Lease) -> None:
         chain, terms = leases.contract(self.market), lease.terms
