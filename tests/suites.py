@@ -78,7 +78,19 @@ SUITES = (
         "agent_e2e",
         ".venv",
         ("ape_test", "boa_test"),
-        (("test_kill",), ("test_bad_rpc",), ("test_reorg",), ("test_disputes",)),
+        (
+            # Those that start Docker Engine.
+            (
+                "test_leases_docker",
+                "test_leases_fleet",
+                "test_leases_kill_docker",
+                "test_leases_sdl",
+                "test_leases_training",
+            ),
+            # Sweeps, each with eight agents at work.
+            ("test_kill", "test_bad_rpc", "test_reorg"),
+            ("test_disputes",),
+        ),
         waits=True,
     ),
     Suite("agent_ray", ".venv-ray", optional=True, last="agent_ray"),
