@@ -92,7 +92,7 @@ def test_kill_at_every_point_of_a_lease__each_call_once_and_nothing_twice(
 ) -> None:
     diary, yard, leases = tmp_path / "diary", PlayedYard(world), 0
     # All of them in `make test-deep`; the others count as passed.
-    tried = set(budget.every(4, sorted(POINTS)))
+    tried = set(budget.every(5, sorted(POINTS)))
     diary.write_text("".join(f"{point}\n" for point in POINTS - tried))
     # What happens once in a lease has several points: an agent that dies at the first of them may
     # leave nothing to do for those after it.
