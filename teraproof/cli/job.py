@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
-from teraproof.cli.values import JOB, PRICE, RATE, SECONDS, TPF, URL
+from teraproof.cli.values import JOB, OWNERS, PRICE, RATE, SECONDS, TPF, URL
 from teraproof.errors import CommandError, WrongInput, counted
 from teraproof.protocol.errors import Code
 
@@ -42,6 +42,7 @@ _score = click.option(
 )
 _allow = click.option(
     "--allow",
+    type=OWNERS,
     metavar="OWNER,...",
     help="Owner addresses of the only providers that may take the job.",
 )
@@ -165,7 +166,7 @@ def post(
     collateral: int,
     min_stake: int,
     min_score: int,
-    allow: str | None,
+    allow: tuple[str, ...] | None,
     judged: str,
     gpu: str | None,
     endpoints: tuple[str, ...],
@@ -295,7 +296,11 @@ def hire(
 @_allow
 @_endpoints
 def upload(
-    session: Session, job_id: str, package: Path, allow: str | None, endpoints: tuple[str, ...]
+    session: Session,
+    job_id: str,
+    package: Path,
+    allow: tuple[str, ...] | None,
+    endpoints: tuple[str, ...],
 ) -> Result:
     """Send the inputs of a job that is on chain already (again), with its --allow if it had one."""
     from teraproof.market import answers, jobs, tenant
@@ -453,13 +458,10 @@ def withdraw(session: Session, receiver: str | None) -> Result:
 # ---------------------------------------------------------------------- parts
 
 
-def _restricted(package: Path, allow: str | None) -> Package:
+def _restricted(package: Path, allow: tuple[str, ...] | None) -> Package:
     from teraproof.market import packages
 
-    owners = [] if allow is None else [owner.strip() for owner in allow.split(",")]
-    if allow is not None and not all(owners):
-        raise WrongInput("--allow: name the owners' addresses, with a comma between two")
-    return packages.restricted(packages.read(package), owners)
+    return packages.restricted(packages.read(package), allow or ())
 
 
 def _judged(package: Package, judged: str, gpu: str | None) -> int:

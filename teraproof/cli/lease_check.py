@@ -100,6 +100,8 @@ def orders_of(session: Session, file: Path, given: Mapping[str, Any]) -> list[Or
             f"{file}: prices are in uakt; say what one AKT is worth, such as --akt-usd 0.55"
         )
     akt = _rate(akt_usd)
+    if given.get("allow"):
+        found = [replace(one, spec=replace(one.spec, allow=given["allow"])) for one in found]
     return saved_by([Ordered(lease, akt) for lease in found], given)
 
 
@@ -146,8 +148,10 @@ def credentials_of(
 
 
 def _saving(found: LeaseSpec, ordered: LeaseSpec | None) -> LeaseSpec:
-    """What a file says, with the checkpoints of the order."""
-    return found if ordered is None else replace(found, checkpoints=ordered.checkpoints)
+    """What a file says, with what the options of the order have added."""
+    if ordered is None:
+        return found
+    return replace(found, checkpoints=ordered.checkpoints, allow=ordered.allow)
 
 
 def _read(file: Path) -> bytes:

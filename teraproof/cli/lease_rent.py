@@ -26,6 +26,7 @@ from teraproof.cli.lease_group import (
     timeout_option,
 )
 from teraproof.cli.lease_saving import Ordered, noted, saving_options
+from teraproof.cli.values import OWNERS
 from teraproof.errors import CommandError, WrongInput
 from teraproof.protocol.errors import Code
 
@@ -62,6 +63,12 @@ _FILTERS = (
         "--reliability", metavar="SHARE", help='Leases that it delivered, such as "95 %".'
     ),
 )
+_allow = click.option(
+    "--allow",
+    type=OWNERS,
+    metavar="OWNER,...",
+    help="Owner addresses of the only providers that may take the lease.",
+)
 _paid_for = click.option(
     "--pay-for",
     help="What the deposit pays for, such as 2 hours; top up later. Default: the whole term.",
@@ -74,6 +81,7 @@ _paid_for = click.option(
 @saving_options
 @click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@_allow
 @filter_options
 def offers(session: Session, file: Path, **given: Any) -> Result:
     """Show at what price each provider takes the lease of FILE, or the first reason why not."""
@@ -112,6 +120,7 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
 @_paid_for
 @click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
 @click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@_allow
 @filter_options
 @bandwidth_option
 @by_hand_option
@@ -293,6 +302,7 @@ def _request(market: Market, ordered: Ordered, given: dict[str, Any]) -> LeaseRe
         collateral=tpf(given.get("collateral", "0"), "--collateral"),
         min_stake=tpf(given.get("min_stake", "0"), "--min-stake"),
         min_score=speed(given["min_score"], "--min-score"),
+        allow=lease.spec.allow,
     )
 
 

@@ -10,7 +10,9 @@ import click
 
 from teraproof import amounts, names
 from teraproof.cli.frame import Failure
-from teraproof.errors import WrongInput
+from teraproof.errors import LocalError, WrongInput
+from teraproof.protocol import allow_list
+from teraproof.protocol.terms import address
 
 
 class Value(click.ParamType):
@@ -32,6 +34,17 @@ class Value(click.ParamType):
             return self._read(value, named)
         except WrongInput as error:
             raise Failure(str(error), error.code) from None
+
+
+def _owners(text: str, name: str) -> tuple[str, ...]:
+    """Addresses with a comma between two."""
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
+        raise WrongInput(f"{name}: name the owners' addresses, with a comma between two")
+    try:
+        return allow_list.ordered([address(name, part) for part in found])
+    except LocalError as error:
+        raise WrongInput(str(error)) from None
 
 
 def _price(text: str, name: str) -> str:
@@ -61,5 +74,7 @@ RATE = Value("speed", amounts.rate)
 SHARE = Value("share", amounts.basis_points)
 #: An http(s) URL, as it is.
 URL = Value("url", names.http_url)
+#: Owner addresses, each once, in the order of an allow-list.
+OWNERS = Value("owners", _owners)
 #: A job's id, or its first digits, with 0x.
 JOB = Value("job", lambda text, name: "0x" + names.job_digits(text, name))

@@ -74,6 +74,7 @@ def request_of(lease: Lease) -> LeaseRequest | None:
         collateral=order.collateral,
         min_stake=order.min_stake,
         min_score=order.min_score,
+        allow=spec.allow,
     )
 
 

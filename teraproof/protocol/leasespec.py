@@ -16,6 +16,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from teraproof.errors import SpecError
 from teraproof.protocol.documents import Form
 from teraproof.protocol.lease_checkpoints import Checkpoints
@@ -268,10 +270,12 @@ class LeaseSpec:
     """Whether its containers may open connections to the internet."""
     checkpoints: Checkpoints | None = None
     """None: nothing is saved."""
+    allow: tuple[str, ...] = ()
+    """Owner addresses of the only providers that may take the lease by an open order, in order."""
 
     def to_json(self) -> dict[str, Any]:
         """The document, as plain JSON values."""
-        document = {
+        document: dict[str, Any] = {
             "version": 1,
             "name": self.name,
             "outbound": self.outbound,
@@ -281,9 +285,11 @@ class LeaseSpec:
             },
             "services": [each.to_json() for each in self.services],
         }
-        if self.checkpoints is None:
-            return document
-        return document | {"checkpoints": self.checkpoints.to_json()}
+        if self.checkpoints is not None:
+            document["checkpoints"] = self.checkpoints.to_json()
+        if self.allow:
+            document["allow"] = list(self.allow)
+        return document
 
     def canonical(self) -> bytes:
         """The bytes whose sha256 names this specification."""
@@ -359,6 +365,7 @@ def _build(document: Any) -> LeaseSpec:
         notice_seconds=document["requirements"]["notice_seconds"],
         outbound=document["outbound"],
         checkpoints=Checkpoints(**document["checkpoints"]) if "checkpoints" in document else None,
+        allow=tuple(document.get("allow", ())),
     )
     for fault in _beyond_the_schema(spec):
         raise SpecError(fault)
@@ -445,6 +452,8 @@ def _beyond_the_schema(spec: LeaseSpec) -> Iterator[str]:
                     yield f"{where}.ports[{at}].hosts: {host} is another port's; give it to one"
                 public.add((host, port.as_port))
     yield from _unsaved(spec)
+    if list(spec.allow) != sorted({to_checksum_address(one) for one in spec.allow}, key=str.lower):
+        yield "allow: give each address once, in order, with its checksum"
     circle = circle_of({each.name: each.after for each in spec.services})
     if circle:
         yield f"services: {circle[0]!r} is started after itself; take it out of `after`"

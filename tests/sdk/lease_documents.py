@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from eth_utils.address import to_checksum_address
 from hypothesis import strategies as st
 
 from teraproof.sdl.leases import read
@@ -17,7 +18,9 @@ Document = Any
 
 (_LEASE,) = read(FULL.encode())
 VALID: dict[str, Any] = _LEASE.spec.to_json()
-#: What an order may add: a volume of `store` is saved.
+#: What an order may add: a list of the only providers that may take it, in order.
+ALLOWED = ["0x" + digit * 40 for digit in "123"]
+#: And a volume of `store` is saved.
 SAVED: dict[str, Any] = {
     "service": "store",
     "path": "/state/run",
@@ -92,6 +95,8 @@ def saving(document: Document) -> Document:
 def documents(draw: st.DrawFn) -> Document:
     """A document with up to two places changed, left out, doubled or added to."""
     document = saving(copy.deepcopy(VALID)) if draw(st.booleans()) else copy.deepcopy(VALID)
+    if draw(st.booleans()):
+        document["allow"] = [*ALLOWED]
     for _ in range(draw(st.integers(0, 2))):
         *path, last = draw(st.sampled_from(places(document)[1:] or [("version",)]))
         at: Any = document
@@ -115,6 +120,9 @@ def beyond_a_schema(document: Document) -> Iterator[str]:
     """Rules of docs/leases.md that no schema can say and that a document of a valid form breaks."""
     services = document["services"]
     names = [service["name"] for service in services]
+    allowed = document.get("allow", [])
+    if allowed != sorted({to_checksum_address(one) for one in allowed}, key=str.lower):
+        yield "order of owners"
     if names != sorted(set(names)):
         yield "order of services"
     taken = set()

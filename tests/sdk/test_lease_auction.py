@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from scripts.market.ports import free_port
 from teraproof.market import lease_notes, leases
 from teraproof.market.sending import Call, LastingSender, hold
 from teraproof.market.signers import KeySigner
+from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.lease_terms import LeaseStatus
+from teraproof.protocol.terms import ZERO_WORD
 from teraproof.sdl.leases import read
 from tests.sdk.lease_stage import COLLATERAL, PLAIN, TPF, Agent, LeaseStage, deploy_leases
 from tests.support.anvil import Anvil
@@ -314,3 +317,34 @@ def test_files__several_leases_one_total_and_a_price_in_akt_has_to_be_named(
     code, _ = stage.tenant.fails(Exit.INPUT, "lease", "open", str(path))
     assert code == Code.SDL_INVALID
     stage.tenant.fails(Exit.INPUT, "lease", "open", str(tmp_path / "missing.yaml"))
+
+
+# ------------------------------------------------------------------ for some providers alone
+
+
+def test_allow__listed_with_others__the_order_is_for_them_and_its_specification_names_them(
+    stage: LeaseStage, agent: Agent, file: str
+) -> None:
+    other = "0x" + "2" * 40
+    shown = opened(stage, file, "--allow", f"{other},{agent.owner}")
+    order = stage.lease(shown["lease"]).terms.order
+    assert order.allow_root == allow_list.root([other, agent.owner]) != ZERO_WORD
+    (sent,) = (json.loads(one) for name, one in agent.specs.items() if name == order.spec.hex())
+    assert sent["allow"] == list(allow_list.ordered([other, agent.owner]))
+    stage.tenant.json("lease", "cancel", shown["lease"])
+
+
+def test_allow__nobody_that_answers_is_listed__refused_by_name_before_money_moves(
+    stage: LeaseStage, agent: Agent, file: str
+) -> None:
+    line = ("lease", "open", file, "--allow", "0x" + "2" * 40)
+    before = stage.balance(stage.tenant.address)
+    done = stage.tenant.run(*line, *stage.tenant._options(line))
+    assert done.exit_code != 0 and "is not on the order's list" in done.output
+    assert stage.balance(stage.tenant.address) == before
+
+
+@pytest.mark.parametrize("allowed", ["", "0x12", f"0x{'2' * 40},", "me"])
+def test_allow__no_addresses__one_line_exit_2(stage: LeaseStage, file: str, allowed: str) -> None:
+    _, line = stage.tenant.fails(Exit.INPUT, "lease", "open", file, "--allow", allowed)
+    assert "--allow" in line

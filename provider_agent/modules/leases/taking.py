@@ -20,6 +20,7 @@ from provider_agent.modules.leases.specs import Specs
 from provider_agent.modules.leases.stock import Stock
 from teraproof.contracts.leases import LeasesContract
 from teraproof.errors import Refused
+from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code
 from teraproof.protocol.leasespec import LeaseSpec
 from teraproof.protocol.terms import ZERO_WORD
@@ -78,8 +79,7 @@ class Taker:
         paused = max(0, standing.paused_seconds - terms.paused)
         if block.timestamp > terms.open_until(standing.open_margin, paused):
             raise Refused(Code.NOT_OPEN, "no longer open")
-        if order.allow_root not in (ZERO_WORD, standing.only_member_root):
-            raise Refused(Code.NOT_LISTED, "is for other providers, or for more than this one")
+        path = _path(order.allow_root, spec, standing)
         asked = Asked(
             spec=spec,
             term=order.term,
@@ -119,6 +119,20 @@ class Taker:
             self._attempts.begin(
                 row.name,
                 ACCEPT,
-                self._leases.accept(terms),
+                self._leases.accept(terms, path or None),
                 deadline=terms.open_until(standing.open_margin, paused),
             )
+
+
+def _path(root: bytes, spec: LeaseSpec, standing: Standing) -> list[bytes]:
+    """What shows this provider's place on an order's allow-list; empty where nothing must. Refused
+    where it is not on it, or the specification holds another list.
+    """
+    if root in (ZERO_WORD, standing.only_member_root):
+        return []
+    if allow_list.root(spec.allow) != root:
+        line = "has an allow-list that its specification does not hold; send the complete one"
+        raise Refused(Code.LIST_MISMATCH, line)
+    if standing.owner not in spec.allow:
+        raise Refused(Code.NOT_LISTED, "is for other providers only")
+    return allow_list.proof(spec.allow, standing.owner)
