@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from teraproof.errors import LocalError
@@ -26,6 +27,11 @@ def leaf(owner: str) -> bytes:
 def ordered(owners: Sequence[str]) -> tuple[str, ...]:
     """The owners as a specification lists them: checked, each once, in order of their bytes."""
     return tuple(sorted({address("allow", owner) for owner in owners}, key=str.lower))
+
+
+def is_ordered(owners: Sequence[str]) -> bool:
+    """Whether these addresses stand as `ordered` gives them."""
+    return list(owners) == sorted({to_checksum_address(one) for one in owners}, key=str.lower)
 
 
 def root(owners: Sequence[str]) -> bytes:

@@ -16,9 +16,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from teraproof.errors import LocalError, SpecError
+from teraproof.protocol import allow_list
 from teraproof.protocol.comparison import Comparison
 from teraproof.protocol.digests import Entry
 from teraproof.protocol.documents import Form
@@ -172,7 +171,7 @@ def _build(document: Any) -> JobSpec:
         except LocalError as error:
             raise SpecError(f"{where}: {error}") from None
     allow = tuple(document.get("allow", ()))
-    if list(allow) != sorted({to_checksum_address(owner) for owner in allow}, key=str.lower):
+    if not allow_list.is_ordered(allow):
         raise SpecError("allow: give each address once, in order, with its checksum")
     return JobSpec(
         kind=document["kind"],

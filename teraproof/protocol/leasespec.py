@@ -16,9 +16,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from teraproof.errors import SpecError
+from teraproof.protocol import allow_list
 from teraproof.protocol.documents import Form
 from teraproof.protocol.lease_checkpoints import Checkpoints
 
@@ -271,7 +270,7 @@ class LeaseSpec:
     checkpoints: Checkpoints | None = None
     """None: nothing is saved."""
     allow: tuple[str, ...] = ()
-    """Owner addresses of the only providers that may take the lease by an open order, in order."""
+    """Owners of the only providers that may take it by an open order, in order."""
 
     def to_json(self) -> dict[str, Any]:
         """The document, as plain JSON values."""
@@ -452,7 +451,7 @@ def _beyond_the_schema(spec: LeaseSpec) -> Iterator[str]:
                     yield f"{where}.ports[{at}].hosts: {host} is another port's; give it to one"
                 public.add((host, port.as_port))
     yield from _unsaved(spec)
-    if list(spec.allow) != sorted({to_checksum_address(one) for one in spec.allow}, key=str.lower):
+    if not allow_list.is_ordered(spec.allow):
         yield "allow: give each address once, in order, with its checksum"
     circle = circle_of({each.name: each.after for each in spec.services})
     if circle:
