@@ -224,10 +224,11 @@ def watch(session: Session, lease_id: str, file: Path | None, **given: Any) -> R
 @endpoint_option
 @funds_option
 def resume(session: Session, lease_id: str, file: Path | None, **given: Any) -> Result:
-    """Order a lease that has ended again: the rest of its term, with the cheapest other provider.
+    """Order a lease that has ended again: the rest of its term, with the cheapest provider.
 
-    It begins with the newest checkpoint that is whole, if the lease named any. Waits until it is
-    ready, challenges it, and confirms it. `lease watch` does this by itself.
+    A provider that has let it die is passed over. It begins with the newest checkpoint that is
+    whole, if the lease named any. Waits until it is ready, challenges it, and confirms it. `lease
+    watch` does this by itself.
     """
     from teraproof.market import lease_notes, leases
 

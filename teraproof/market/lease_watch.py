@@ -38,7 +38,7 @@ from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_match import LeaseRequest
-from teraproof.protocol.lease_terms import LeaseStatus
+from teraproof.protocol.lease_terms import Ending, LeaseStatus
 from teraproof.sdl.stack import Credentials
 
 _LOOK_SECONDS = 5.0
@@ -110,7 +110,9 @@ class Watcher:
                 lease="0x" + lease.lease.hex(),
             )
         if lease.status is LeaseStatus.NONE:
-            lease = self.again(lease)
+            # Whoever did no wrong may have it again.
+            elsewhere = lease.ending not in (Ending.BY_TENANT, Ending.DRY)
+            lease = self.again(lease, elsewhere=elsewhere)
         while lease.status is not LeaseStatus.ACTIVE:
             lease = self._bring_up(lease)
         return lease
@@ -213,20 +215,21 @@ class Watcher:
 
     # ------------------------------------------------------------------ again
 
-    def again(self, lease: Lease) -> Lease:
-        """A new lease for the rest of the term, with another provider.
+    def again(self, lease: Lease, *, elsewhere: bool = True) -> Lease:
+        """A new lease for the rest of the term, with another provider, or with any.
 
         CommandError when the specification is not known here, no time is left, nobody takes it, or
         it has died too often.
         """
-        self.ui.step(f"lease {short(lease.lease)} has died: {self._why(lease)}")
+        self.ui.step(f"lease {short(lease.lease)} has ended: {self._why(lease)}")
         if self.orders >= self.how.orders:
             raise _given_up(lease, f"so have all {self.orders} that were ordered in its place")
         self._tell_saved()
         self.orders += 1
         request = self._request(lease)
         verdicts = lease_offers.ask_providers(self.market, self.ui, request)
-        takers = [one for one in verdicts if one.takes_it and one.provider.owner != lease.provider]
+        avoided = lease.provider if elsewhere else None
+        takers = [one for one in verdicts if one.takes_it and one.provider.owner != avoided]
         origin = self._origin(lease)
         for taker in takers:
             try:
@@ -297,7 +300,7 @@ class Watcher:
 
 def _given_up(lease: Lease, why: str) -> CommandError:
     return CommandError(
-        f"lease {short(lease.lease)} has died, and {why}; order it again with lease open",
+        f"lease {short(lease.lease)} has ended, and {why}; order it again with lease open",
         Code.LEASE_FAILED,
         lease="0x" + lease.lease.hex(),
     )

@@ -101,6 +101,7 @@ def test_hired__the_specification_names_it_and_the_provider_alone_can_open_the_s
     stage.tenant.json("lease", "close", shown["lease"])
 
     # Once more elsewhere, by one command: the same work, and the same store.
+    agent.offer = OFFER
     later = stage.tenant.json("lease", "resume", shown["lease"])
     assert later["status"] == "active" and later["confirmed"]
     assert later["provider"] == other.owner and later["spec"] == shown["spec"]
