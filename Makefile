@@ -251,8 +251,12 @@ bench-leases: setup engine ## 100 leases on one agent, with Docker Engine; needs
 	@$(BIN)/python -m benchmarks.rentals.load
 
 .PHONY: siege-leases
-siege-leases: setup engine ## kill -9 of agent and dockerd, nodes that hang, what was paid for what: SEED=n
+siege-leases: setup engine ## kill -9 of agent, dockerd and nodes, what was paid for what: SEED=n
 	@$(BIN)/python -m benchmarks.rentals.siege --seed $(SEED)
+
+.PHONY: siege-fleet
+siege-fleet: setup engine fleet ## the same on a fleet of two machines, where Ray is killed as well: SEED=n
+	@$(BIN)/python -m benchmarks.rentals.siege --runner ray --seed $(SEED)
 
 .PHONY: window-use
 window-use: setup ## the part of a window that an agent proves, with blocks of 2 s and of 12 s (15 minutes)

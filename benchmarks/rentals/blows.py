@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +19,10 @@ class Target(StrEnum):
     NODES = "both nodes are killed"
     HANG = "one of two nodes hangs"
     SILENCE = "both nodes hang"
+    RAY = "Ray on one of two machines is killed"
+
+
+ONE_MACHINE = tuple(one for one in Target if one is not Target.RAY)
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ class Bounds:
     rest: tuple[float, float]
 
 
-def blows(seed: int, rounds: int, bounds: Bounds) -> Iterator[Blow]:
+def blows(
+    seed: int, rounds: int, bounds: Bounds, targets: Sequence[Target] = ONE_MACHINE
+) -> Iterator[Blow]:
     """Each target once per round, in an order of its own, one after the other."""
     chance, at = random.Random(seed), 0.0
     for _ in range(rounds):
-        for target in chance.sample(list(Target), len(Target)):
+        for target in chance.sample(targets, len(targets)):
             at += chance.uniform(*bounds.rest)
             length = bounds.silence if target is Target.SILENCE else bounds.gone
             seconds = chance.uniform(*length)

@@ -3,23 +3,26 @@
 
     python -m benchmarks.rentals.siege [--seed 1] [--leases 4] [--rounds 2]
     python -m benchmarks.rentals.siege --silence     ten minutes without an answer of any node
+    python -m benchmarks.rentals.siege --runner ray  on a fleet of two machines; needs make fleet
 
 Real are the chain (anvil with a block a second), the contracts, the agent as a process, and Docker
 Engine. The agent reads the chain through two nodes, processes of their own. A prober outside the
 agent asks each service over its public port every half second. Each round kills the agent,
-dockerd, both, one node and both nodes by SIGKILL, and has one node, then both take requests and
-never answer; when, and for how long, follows from the seed. Meanwhile another tenant hires and
-closes one lease after the other, and a stranger accuses and closes whatever the contract lets it.
+dockerd, both, one node, both nodes, and Ray's daemon on a machine of a fleet by SIGKILL. One node,
+then both take requests and never answer. When, and for how long, follows from the seed. Meanwhile
+another tenant hires and closes one lease after the other, and a stranger accuses and closes
+whatever the contract lets it.
 Fails when more was paid than answered seconds and the allowance of each outage, when a lease was
 closed or accused, collateral was seized, a program ran twice, or something is left. `--silence` is
 one blow with the times of a real chain. Needs root and `make engine`. Figures are also written to
-`.build/lease-siege-SEED.json`.
+`.build/lease-siege-RUNNER-SEED.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +32,9 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rentals.blows import Blow, Bounds, Target, blows
+from benchmarks.rentals.blows import ONE_MACHINE, Blow, Bounds, Target, blows
 from benchmarks.rentals.command import engine_and_place, run
+from benchmarks.rentals.fleet import Cluster, fleet
 from benchmarks.rentals.guests import Guests
 from benchmarks.rentals.market import Rental, RentalWorld, rental_market
 from benchmarks.rentals.nodes import Node
@@ -45,7 +49,10 @@ DOWN = 3  # seconds for which a container may be down before its rent stops
 DETECTION = DOWN + 10
 """Seconds from a fault to the end of the rent: a look at the containers, a cycle, two blocks, and
 two requests of the prober come on top of `DOWN`."""
+DETECTION_FLEET = DETECTION + 30
+"""What a machine of a fleet has said is good for half a minute, then it counts as down."""
 TEN_MINUTES = 600.0
+MACHINES = ("a", "b")
 START, READY, BACK, GONE = 240.0, 300.0, 180.0, 300.0  # seconds, for what is waited for
 
 Say = Callable[[str], None]
@@ -93,6 +100,8 @@ class Outcome:
     """Seconds by which the chain's clock was faster than the prober's."""
     blows: tuple[Blow, ...]
     clock: Clock
+    detection: int
+    """Seconds."""
     accounts: tuple[Account, ...]
     guests: int
     """Leases that began and ended meanwhile."""
@@ -138,7 +147,7 @@ class Outcome:
             if found:
                 hits.add_row(target.value, str(len(found)), ", ".join(found))
         console.print(hits)
-        table = Table(title=f"allowed for an outage: {self.clock.max_gap} + {DETECTION} s")
+        table = Table(title=f"allowed for an outage: {self.clock.max_gap} + {self.detection} s")
         for name in ("lease", "paid", "answered", "outages", "their seconds", "most that is right"):
             table.add_column(name, justify="right")
         for number, one in enumerate(self.accounts):
@@ -156,9 +165,17 @@ class Siege:
     """One run in a fresh world. Raises AssertionError when something does not come up."""
 
     def __init__(
-        self, world: RentalWorld, nodes: Sequence[Node], clock: Clock, seed: int, say: Say
+        self,
+        world: RentalWorld,
+        nodes: Sequence[Node],
+        clock: Clock,
+        seed: int,
+        say: Say,
+        cluster: Cluster | None = None,
     ) -> None:
         self._world, self._nodes, self._clock = world, nodes, clock
+        self._cluster = cluster
+        self._detection = DETECTION if cluster is None else DETECTION_FLEET
         self._seed, self._say = seed, say
         self._rentals: list[Rental] = []
         self._probers: list[Prober] = []
@@ -202,6 +219,7 @@ class Siege:
             drift=drift,
             blows=tuple(planned),
             clock=self._clock,
+            detection=self._detection,
             accounts=tuple(self._accounts(before, begin, ends, drift)),
             guests=guests.served,
             seized=sum(one.seized > 0 for one in world.closings().values()),
@@ -219,7 +237,7 @@ class Siege:
             seen = Seen.of(self._probers[number].probes, begin, ends[number], LONGEST)
             paid = closings[rental.lease].seconds - before[number]
             # The chain counts whole seconds, at both ends.
-            most = seen.most(self._clock.max_gap + DETECTION) + drift + 2
+            most = seen.most(self._clock.max_gap + self._detection) + drift + 2
             found.append(Account(paid, seen.answered, seen.outages, most))
         return found
 
@@ -275,6 +293,12 @@ class Siege:
         hit = self._nodes[:1] if blow.target in (Target.NODE, Target.HANG) else self._nodes
         if blow.target in (Target.AGENT, Target.ENGINE, Target.BOTH):
             self._strike_provider(blow.target, until)
+        elif blow.target is Target.RAY:
+            assert self._cluster is not None
+            machine = random.Random(blow.at).choice(MACHINES)
+            self._cluster.kill(machine)
+            self._wait(until)
+            self._cluster.start(machine)
         elif blow.target in (Target.NODE, Target.NODES):
             for node in hit:
                 node.kill()
@@ -332,40 +356,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--leases", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2, help="of one blow at each target")
+    parser.add_argument("--runner", choices=("docker", "ray"), default="docker")
     parser.add_argument("--silence", action="store_true", help="ten minutes of it, as they are")
     chosen = parser.parse_args(given)
     if min(chosen.leases, chosen.rounds) < 1:
         parser.error("give numbers above 0")
     name = "silence" if chosen.silence else chosen.seed
-    result = RESULTS / f"lease-siege-{name}.json"
+    result = RESULTS / f"lease-siege-{chosen.runner}-{name}.json"
     return run("benchmarks.rentals.siege", given, result, lambda: _measured(chosen))
 
 
 def _measured(chosen: argparse.Namespace) -> Outcome:
-    clock, planned = SHORT, tuple(blows(chosen.seed, chosen.rounds, BOUNDS))
+    targets = tuple(Target) if chosen.runner == "ray" else ONE_MACHINE
+    clock, planned = SHORT, tuple(blows(chosen.seed, chosen.rounds, BOUNDS, targets))
     if chosen.silence:
         clock, planned = REAL, (Blow(10.0, Target.SILENCE, TEN_MINUTES),)
     settings = {
         "TERAPROOF_LEASES__DOWN_SECONDS": str(DOWN),
         "TERAPROOF_CHAIN__RPC_TIMEOUT_SECONDS": "3",
     }
-    with (
-        engine_and_place() as (daemon, image, place),
-        rental_market(
-            place,
-            daemon,
-            image,
-            nodes=0,
-            renting={"max_gap": clock.max_gap, "abandon": clock.abandon},
-            settings=settings,
-            most=chosen.leases + 8,
-        ) as (world, _),
-        Node(world.anvil.url) as one,
-        Node(world.anvil.url) as another,
-    ):
-        nodes = (one, another)
+    with contextlib.ExitStack() as stack:
+        daemon, image, place = stack.enter_context(engine_and_place())
+        world, _ = stack.enter_context(
+            rental_market(
+                place / "w",
+                daemon,
+                image,
+                nodes=0,
+                renting={"max_gap": clock.max_gap, "abandon": clock.abandon},
+                settings=settings,
+                most=chosen.leases + 8,
+            )
+        )
+        nodes = [stack.enter_context(Node(world.anvil.url)) for _ in range(2)]
         world.rpc_urls = [node.url for node in nodes]
-        siege = Siege(world, nodes, clock, chosen.seed, Console().print)
+        cluster = None
+        if chosen.runner == "ray":
+            cluster = stack.enter_context(fleet(world, place / "r"))
+        siege = Siege(world, nodes, clock, chosen.seed, Console().print, cluster)
         return siege.run(chosen.leases, planned)
 
 

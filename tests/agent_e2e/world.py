@@ -134,6 +134,8 @@ class World:
     poll_seconds: float = 0.2
     block_seconds: float | None = 1
     """None lets the agent measure it."""
+    python: Path | None = None
+    """Of another environment than the agent's own."""
 
     def __post_init__(self) -> None:
         self.anvil = self.deployment.anvil
@@ -327,7 +329,7 @@ margin_seconds = 20
 
     def launch(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start the agent as its own process; `command` replaces the module that is run."""
-        arguments = [str(AGENT_PYTHON), *(command or ("-m", "provider_agent"))]
+        arguments = [str(self.python or AGENT_PYTHON), *(command or ("-m", "provider_agent"))]
         with (self.directory / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*arguments, *self._run_arguments()],

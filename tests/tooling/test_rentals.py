@@ -108,6 +108,7 @@ def outcome(**changes: object) -> Outcome:
         "drift": 0.0,
         "blows": (),
         "clock": SHORT,
+        "detection": 13,
         "accounts": (Account(90, 90.0, (), 92.0),),
         "guests": 3,
         "seized": 0,
@@ -208,7 +209,7 @@ def test_blows__same_seed__the_same() -> None:
 
 
 def test_blows__each_target_once_a_round_and_one_after_the_other() -> None:
-    found, all_ = list(blows(3, 2, BOUNDS)), len(Target)
+    found, all_ = list(blows(3, 2, BOUNDS, tuple(Target))), len(Target)
     assert {one.target for one in found[:all_]} == {one.target for one in found[all_:]}
     assert len({one.target for one in found}) == all_
     ended = 0.0
@@ -217,6 +218,10 @@ def test_blows__each_target_once_a_round_and_one_after_the_other() -> None:
         least, most = BOUNDS.silence if one.target is Target.SILENCE else BOUNDS.gone
         assert least <= one.seconds <= most
         ended = one.at + one.seconds
+
+
+def test_blows__one_machine__nothing_of_a_fleet() -> None:
+    assert {one.target for one in blows(3, 1, BOUNDS)} == set(Target) - {Target.RAY}
 
 
 def test_bounds__silence_is_longer_than_what_is_paid_without_a_heartbeat() -> None:
