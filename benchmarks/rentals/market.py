@@ -132,7 +132,6 @@ class RentalWorld(World):
         seconds.
         """
         leases = self.deployment.leases
-        client.send_spec(spec)
         signed = self._quote(client, spec, patience)
         if signed.quote.nonce in avoid:
             return None
@@ -149,6 +148,7 @@ class RentalWorld(World):
         end = time.monotonic() + patience
         while True:
             try:
+                client.send_spec(spec)
                 return client.lease_quote(spec, QuoteRequest(spec.digest(), TERM), domain)
             except RemoteError as error:
                 late = time.monotonic() > end
