@@ -39,15 +39,10 @@ class Cluster:
         found = self._hear()
         self.address, self.token = found["address"], Path(found["token"])
 
-    def kill(self, machine: str) -> None:
-        """Ray's daemon on a machine dies."""
-        self._do("kill", machine)
-
-    def start(self, machine: str) -> None:
-        """It joins again."""
-        self._do("start", machine)
-
-    def _do(self, what: str, machine: str) -> None:
+    def do(self, what: str, machine: str = "") -> None:
+        """`kill` has Ray's daemon on a machine die, `start` has it join again; others are said
+        there.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": what, "machine": machine}) + "\n")
         self._process.stdin.flush()

@@ -296,9 +296,9 @@ class Siege:
         elif blow.target is Target.RAY:
             assert self._cluster is not None
             machine = random.Random(blow.at).choice(MACHINES)
-            self._cluster.kill(machine)
+            self._cluster.do("kill", machine)
             self._wait(until)
-            self._cluster.start(machine)
+            self._cluster.do("start", machine)
         elif blow.target in (Target.NODE, Target.NODES):
             for node in hit:
                 node.kill()
