@@ -4,7 +4,7 @@
 `FaultyRpc(upstream)` listens on a free port. `fault(...)` adds a rule: which method (or all), in
 which way it goes wrong, for how many calls, after how many good ones. The first rule that fits a
 call and is not used up is applied. `calls` records every request with what was done to it.
-Only the standard library and httpx; no pytest.
+Only the standard library; no pytest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
+from tests.support.wire import BROKEN, Wire
 
 
 class Mode(StrEnum):
@@ -90,7 +90,7 @@ class FaultyRpc:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._released = threading.Event()
-        self._client = httpx.Client(timeout=30.0, trust_env=False)
+        self._wire = Wire(self.upstream)
         self._server: ThreadingHTTPServer | None = None
 
     # ------------------------------------------------------------------ life
@@ -127,7 +127,7 @@ class FaultyRpc:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        self._client.close()
+        self._wire.close()
 
     def __enter__(self) -> FaultyRpc:
         return self.start()
@@ -173,7 +173,7 @@ class FaultyRpc:
             return chosen
 
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
-        with contextlib.suppress(OSError, httpx.HTTPError, RuntimeError):
+        with contextlib.suppress(*BROKEN, RuntimeError):
             body = handler.rfile.read(int(handler.headers.get("content-length", "0")))
             request = json.loads(body)
             rule = self._choose(request["method"])
@@ -219,11 +219,11 @@ class FaultyRpc:
             self._answer(handler, 200, self._range(request, rule.blocks))
 
     def _forward(self, request: dict[str, Any]) -> bytes:
-        return self._client.post(self.upstream, json=request).content
+        return self._wire.post(request)
 
     def _ask(self, method: str, *params: object) -> Any:
         body = {"jsonrpc": "2.0", "id": 0, "method": method, "params": list(params)}
-        return self._client.post(self.upstream, json=body).json().get("result")
+        return json.loads(self._wire.post(body)).get("result")
 
     def _range(self, request: dict[str, Any], most: int) -> bytes:
         if request["method"] == "eth_getLogs":

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A local chain for tests: anvil as a child process, with the handles that tests pull.
 
-Needs httpx, eth-account and the agent only, so every suite can use it.
+Needs eth-account and the agent only, so every suite can use it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -17,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from scripts.market.ports import free_port
+from tests.support.wire import BROKEN, Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 MNEMONIC = "test test test test test test test test test test test junk"
@@ -71,7 +72,7 @@ class Anvil:
         self._arguments = list(arguments)
         self._count = accounts
         self._process: subprocess.Popen[bytes] | None = None
-        self._client = httpx.Client(timeout=30.0, trust_env=False)
+        self._wire: Wire | None = None
         self._clock = threading.Lock()  # held from a look at the chain's time to the next block
 
     # ------------------------------------------------------------------ life
@@ -87,6 +88,7 @@ class Anvil:
     def start(self) -> Anvil:
         """Start the process and wait until it answers."""
         self.port = free_port()
+        self._wire = Wire(self.url)
         command = [
             binary(),
             *("--host", "127.0.0.1", "--port", str(self.port)),
@@ -104,7 +106,7 @@ class Anvil:
             if self._process.poll() is not None:
                 assert self._process.stderr is not None
                 raise AnvilError(f"anvil ended: {self._process.stderr.read().decode()[:500]}")
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(*BROKEN):
                 self.rpc("eth_chainId")
                 return self
             time.sleep(0.05)
@@ -119,7 +121,8 @@ class Anvil:
             if self._process.stderr is not None:
                 self._process.stderr.close()
             self._process = None
-        self._client.close()
+        if self._wire is not None:
+            self._wire.close()
 
     def __enter__(self) -> Anvil:
         return self.start()
@@ -132,7 +135,8 @@ class Anvil:
     def rpc(self, method: str, *params: object) -> Any:
         """The result of a JSON-RPC request; AnvilError when it is refused."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-        answer = self._client.post(self.url, json=body).json()
+        assert self._wire is not None, "not started"
+        answer = json.loads(self._wire.post(body))
         if "error" in answer:
             raise AnvilError(f"{method}: {answer['error'].get('message')}")
         return answer["result"]
