@@ -41,7 +41,15 @@ class Bounds:
     gone: tuple[float, float]
     silence: tuple[float, float]
     """Both nodes hang for so long."""
+    fleet: tuple[float, float]
+    """A machine of a fleet is without Ray for so long; Ray itself notices it after seconds."""
     rest: tuple[float, float]
+
+    def of(self, target: Target) -> tuple[float, float]:
+        """How long a target is gone, least and most."""
+        if target is Target.SILENCE:
+            return self.silence
+        return self.fleet if target is Target.RAY else self.gone
 
 
 def blows(
@@ -52,7 +60,6 @@ def blows(
     for _ in range(rounds):
         for target in chance.sample(targets, len(targets)):
             at += chance.uniform(*bounds.rest)
-            length = bounds.silence if target is Target.SILENCE else bounds.gone
-            seconds = chance.uniform(*length)
+            seconds = chance.uniform(*bounds.of(target))
             yield Blow(at, target, seconds)
             at += seconds

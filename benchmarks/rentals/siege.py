@@ -70,7 +70,12 @@ REAL = Clock(300, 1_800)
 """As the plans of public networks have it."""
 SHORT = Clock(12, 180)
 """Both nodes hang for a third of ABANDON or longer: ten minutes or more, were it a real chain."""
-BOUNDS = Bounds(gone=(2, 40), silence=(SHORT.abandon / 3, SHORT.abandon / 2), rest=(10, 25))
+BOUNDS = Bounds(
+    gone=(2, 40),
+    silence=(SHORT.abandon / 3, SHORT.abandon / 2),
+    fleet=(20, 70),
+    rest=(10, 25),
+)
 
 
 @dataclass(frozen=True)

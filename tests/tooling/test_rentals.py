@@ -20,7 +20,7 @@ from benchmarks.rentals.rent import Probe, Seen, most_beats, quantile, top_level
 from benchmarks.rentals.siege import BOUNDS as SIEGE
 from benchmarks.rentals.siege import REAL, SHORT, TEN_MINUTES, Account, Outcome
 
-BOUNDS = Bounds(gone=(2, 40), silence=(60, 90), rest=(15, 30))
+BOUNDS = Bounds(gone=(2, 40), silence=(60, 90), fleet=(20, 70), rest=(15, 30))
 
 
 def probes(said: str, every: float = 1.0) -> list[Probe]:
@@ -215,7 +215,10 @@ def test_blows__each_target_once_a_round_and_one_after_the_other() -> None:
     ended = 0.0
     for one in found:
         assert BOUNDS.rest[0] <= one.at - ended <= BOUNDS.rest[1]
-        least, most = BOUNDS.silence if one.target is Target.SILENCE else BOUNDS.gone
+        least, most = {
+            Target.SILENCE: BOUNDS.silence,
+            Target.RAY: BOUNDS.fleet,
+        }.get(one.target, BOUNDS.gone)
         assert least <= one.seconds <= most
         ended = one.at + one.seconds
 
