@@ -96,11 +96,11 @@ class LeasesModule(Module):
         good_for = patience(chain.poll_seconds, wanted.down_seconds)
         self._machine = machine = Machine(runner, good_for)
         self._last_look = LastLook(runner)
-        networks = map(ip_network, settings.agent.private_networks)
+        networks = tuple(map(ip_network, settings.agent.private_networks))
         self._checkpoints = checkpoints = LeaseCheckpoints(
             runner,
             settings.agent.data_dir,
-            Reach.of_strangers(networks, plain=True),
+            Reach.of_strangers(networks, plain=bool(networks)),  # TLS, but in a network of ours
             wanted=wanted.checkpoints,
         )
         machine.before_start = self._before_start
