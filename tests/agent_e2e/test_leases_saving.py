@@ -74,7 +74,7 @@ def test_store_that_cannot_be_had__nothing_begins_and_no_collateral_is_lost(
     lease = saver.terms.lease_id()
     if sent:
         # It is on the provider's own machine, which strangers do not reach.
-        store = {"endpoint": "http://127.0.0.1:9000", "key_id": "ME", "secret": "HUSH"}
+        store = {"endpoint": "https://127.0.0.1:9000", "key_id": "ME", "secret": "HUSH"}
         saver.module._views.log_in(lease, RegistryLogins({}, store))
     for _ in range(12):
         saver.anvil.step(4)

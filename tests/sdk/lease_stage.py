@@ -114,7 +114,7 @@ class Agent:
         seen: tuple[object, ...] | None = None
         while not self._stop.wait(0.2):
             try:
-                # What is due changes with the chain, and with what it was sent and told.
+                # What is due changes with the chain, and with what it was sent and what it heard.
                 now = self._situation()
                 if now != seen:
                     found = leases.find_all(self.market)
