@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from provider_agent.store import Store
 from teraproof.amounts import show_units
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Block
 
 _SYMBOL = 16  # letters that are shown of one
+_DECIMALS, _PAID_IN = "pay_decimals", "pay_symbol"  # in the store's meta
 
 
 class _Token(Protocol):
@@ -35,6 +37,18 @@ class Pay:
         except ChainError:
             symbol = ""  # optional in ERC-20
         return cls(decimals, "".join(c for c in symbol if c.isprintable())[:_SYMBOL])
+
+    def keep(self, store: Store, module: str) -> None:
+        """Note it for `kept`."""
+        store.set_meta(f"{module}.{_DECIMALS}", str(self.decimals))
+        store.set_meta(f"{module}.{_PAID_IN}", self.symbol)
+
+    @classmethod
+    def kept(cls, store: Store, module: str) -> Self | None:
+        """What a module was paid in when its agent ran last; None before. No node is asked."""
+        decimals = store.meta(f"{module}.{_DECIMALS}")
+        symbol = store.meta(f"{module}.{_PAID_IN}")
+        return None if decimals is None else cls(int(decimals), symbol or "")
 
     @property
     def unit(self) -> int:

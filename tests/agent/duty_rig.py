@@ -16,6 +16,7 @@ from provider_agent.core.attempts import Attempts
 from provider_agent.core.capacity import Capacity
 from provider_agent.core.clock import ChainClock, Drift
 from provider_agent.core.fleet import Fleet
+from provider_agent.core.following import Following
 from provider_agent.core.means import Means
 from provider_agent.core.standing import Standing
 from provider_agent.devices import Device, Survey
@@ -165,7 +166,11 @@ class Rig:
         self.clock = ChainClock(lambda: self.now)
         self.drift = Drift(120.0, lambda: self.wall())
         self.halt = Halt(
-            self.store, self.trial, self.folder, self.clock, self.drift, lambda: self.now
+            self.store,
+            self.trial,
+            self.folder,
+            Following(self.clock, self.drift),
+            lambda: self.now,
         )
         self.duty = JobsDuty(
             store=self.records,

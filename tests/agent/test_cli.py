@@ -15,12 +15,13 @@ from eth_account import Account
 
 from provider_agent.app import DATABASE
 from provider_agent.cli import main as cli
+from provider_agent.core.pay import Pay
 from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.repository import DisputesRepository
 from provider_agent.modules.disputes.settings import DisputesSettings
 from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.settings import JobsSettings
-from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL
+from provider_agent.modules.jobs.status import NAME
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.proofs.settings import BenchmarkSettings
@@ -321,8 +322,7 @@ def test_status__ids_have_one_length_and_pay_is_in_tokens(
     shown = call("status", "--config", config).output
     assert "0x000102030405" in shown
     assert columns != "200" or ("2500000" in shown and "[bold]x[/]" in shown)
-    store.set_meta(PAY_DECIMALS, "6")
-    store.set_meta(PAY_SYMBOL, "tUSD")
+    Pay(6, "tUSD").keep(store, NAME)
     store.close()
     shown = call("status", "--config", config).output
     assert columns != "200" or "2.5 tUSD" in shown

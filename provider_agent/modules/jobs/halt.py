@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provider_agent.core.background import Background
-from provider_agent.core.clock import ChainClock, Drift
+from provider_agent.core.following import Following
 from provider_agent.core.health import Check
 from provider_agent.store import Store
 from teraproof.errors import Refused, TeraproofError, counted
@@ -30,7 +30,6 @@ RESUME = "resume"  # a file in the data directory: a person has looked
 _ALONE = 2  # missed jobs in a row that a trial does not explain
 _KNOWN = 1_000  # missed jobs that are remembered, so that none counts twice
 _AGAIN = 60.0  # seconds between two trials
-_STALE = 30.0  # seconds without a look at the chain after which nothing is promised
 
 
 class Halt:
@@ -43,12 +42,11 @@ class Halt:
         store: Store,
         trial: Callable[[], object],
         data_dir: Path,
-        clock: ChainClock,
-        drift: Drift,
+        following: Following,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._trial, self._resume = store, trial, data_dir / RESUME
-        self._clock, self._drift, self._monotonic = clock, drift, monotonic
+        self._following, self._monotonic = following, monotonic
         self._background = Background(threads=1)
         self._tried: float | None = None
         self._fault = ""  # of the last trial
@@ -119,12 +117,9 @@ class Halt:
     def refuse(self) -> Refused | None:
         """Why nothing is promised now; None when nothing is in the way."""
         if self._halted:
-            return _not_ready("this provider has missed a deadline and takes no jobs for now")
-        if self._drift.is_off:
-            return _not_ready("this provider's clock is wrong; try later")
-        if self._clock.age() > _STALE:
-            return _not_ready("this provider has not seen the chain for a while; try later")
-        return None
+            line = "this provider has missed a deadline and takes no jobs for now"
+            return Refused(Code.AGENT_NOT_READY, line)
+        return self._following.refuse()
 
     def check(self) -> Check:
         """For the readiness report."""
@@ -142,7 +137,3 @@ def halted(store: Store, fault: str = "") -> str:
     if fault:
         return f"{missed}, and a trial has failed; it is repeated every minute"
     return f"{missed}; a trial is under way"
-
-
-def _not_ready(line: str) -> Refused:
-    return Refused(Code.AGENT_NOT_READY, line)

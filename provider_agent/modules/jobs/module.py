@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
-from provider_agent.core.clock import ChainClock, Drift
+from provider_agent.core.business import Business
 from provider_agent.core.feed import Followed, Source
+from provider_agent.core.following import Following
 from provider_agent.core.funds import Funds
 from provider_agent.core.health import Check
-from provider_agent.core.module import Context, Cycle, Module, Table
+from provider_agent.core.module import Context, Cycle, Table
 from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.runner import make_runner
@@ -41,7 +42,7 @@ from provider_agent.modules.jobs.results import SIGNED, Results
 from provider_agent.modules.jobs.routes import operations
 from provider_agent.modules.jobs.self_test import SelfTest
 from provider_agent.modules.jobs.settings import JobsSettings
-from provider_agent.modules.jobs.status import PAY_DECIMALS, PAY_SYMBOL, jobs_table
+from provider_agent.modules.jobs.status import jobs_table
 from provider_agent.modules.jobs.tables import TABLES
 from provider_agent.modules.jobs.taking import Taker
 from provider_agent.modules.jobs.turns import Turns
@@ -50,7 +51,6 @@ from provider_agent.runners.base import Phase
 from provider_agent.runners.containment import of_this_machine
 from provider_agent.store import Store
 from provider_agent.store.tables import Tables
-from teraproof.contracts.base import Event
 from teraproof.contracts.jobs import JobsContract
 from teraproof.contracts.token import TokenContract
 from teraproof.courts.votes import salt as ballot_salt
@@ -61,11 +61,10 @@ from teraproof.protocol.terms import Status
 
 log = logging.getLogger(__name__)
 
-_PRUNE_EVERY = 600.0  # seconds
 _COMES_BACK = 60  # seconds after the end of a quote, within which who waited for it asks again
 
 
-class JobsModule(Module):
+class JobsModule(Business):
     """Takes paid jobs, runs them in a sandbox, attests the results and collects the pay."""
 
     name: ClassVar[str] = "jobs"
@@ -93,8 +92,7 @@ class JobsModule(Module):
         token = TokenContract(context.pool, jobs.payment_token("latest"))
         pay = Pay.read(token)
         # `status` shows amounts without asking a node.
-        store.set_meta(PAY_DECIMALS, str(pay.decimals))
-        store.set_meta(PAY_SYMBOL, pay.symbol)
+        pay.keep(store, self.name)
         policy = Policy(
             wanted,
             settings.runner,
@@ -120,10 +118,11 @@ class JobsModule(Module):
             machine.runner.allocated,
         )
         self._backfill = Backfill(book, promises, context.feed, context.pace, chain.reorg_window)
-        clock, self._drift = ChainClock(), Drift(chain.clock_margin_seconds)
+        following = Following.within(chain.clock_margin_seconds)
+        clock = following.clock
         domain = messages.Domain(chain.chain_id, jobs.address)
         trial = SelfTest(context, machine.runner, domain)
-        self._halt = halt = Halt(store, trial, data, clock, self._drift)
+        self._halt = halt = Halt(store, trial, data, following)
         self._worker = worker = Worker(
             book,
             machine,
@@ -162,7 +161,7 @@ class JobsModule(Module):
             knows_all=lambda: context.feed.is_whole,
         )
         self._contained = of_this_machine(settings.runner.sandbox).to_json()
-        self._pruned_at = 0.0
+        self.set_up(duty, following, fleet)
         desk = QuoteDesk(
             book=book,
             duty=duty,
@@ -236,31 +235,24 @@ class JobsModule(Module):
         """Jobs are posted, accepted, attested and ended there."""
         return [Followed(self._jobs, JOB_EVENTS)]
 
-    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
-        """See the duty."""
-        self._duty.consume(events, again)
-
-    @property
-    def is_idle(self) -> bool:
-        """See the duty."""
-        return self._duty.is_idle
-
-    def reconcile(self, cycle: Cycle) -> None:
-        """See the duty; afterwards, what may be missing is looked for, and what is over deleted."""
-        self._drift.see(cycle.head)
-        self._fleet.look()
+    def work(self, cycle: Cycle) -> None:
+        """See the duty; afterwards, what may be missing is looked for."""
         self._duty.reconcile(cycle.block, cycle.provider, cycle.time_left)
         self._worker.probe_suspects()
         standing = self._duty.standing
         self._backfill.look(cycle.block, None if standing is None else standing.owner)
         if standing is not None:
             self._housekeeper.see(cycle.block.number, standing.owner)
-        margin = 0 if standing is None else standing.open_margin
-        paused = 0 if standing is None else standing.paused_seconds
-        self._housekeeper.value(self._duty.moved(), margin, paused)
-        if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
-            self._pruned_at = time.monotonic()
-            self._housekeeper.prune(margin, paused)
+        self._housekeeper.value(self._duty.moved(), *self._open_for())
+
+    def tidy(self) -> None:
+        """Delete what is over."""
+        self._housekeeper.prune(*self._open_for())
+
+    def _open_for(self) -> tuple[int, int]:
+        """Seconds after its auction in which an order can be taken, and those of pauses."""
+        standing = self._duty.standing
+        return (0, 0) if standing is None else (standing.open_margin, standing.paused_seconds)
 
     def measure(self) -> None:
         """Jobs, runs, inputs."""
@@ -278,10 +270,10 @@ class JobsModule(Module):
 
     # ------------------------------------------------------------------ what others see
 
-    def ready(self) -> Sequence[Callable[[], Check]]:
-        """Whether jobs are taken after one was missed, the clock is right, and the GPUs work."""
+    def checks_of_its_own(self) -> Sequence[Callable[[], Check]]:
+        """Whether jobs are taken after one was missed, and the GPUs work."""
         gpus = [self._fleet.check] if self._settings.runner.gpus else []
-        return [self._halt.check, self._drift.check, *gpus]
+        return [self._halt.check, *gpus]
 
     def operations(self, door: Door) -> Sequence[Operation]:
         """Specifications, inputs, quotes, jobs and results."""

@@ -4,28 +4,28 @@
 from __future__ import annotations
 
 from provider_agent.core.module import Table, short_id
+from provider_agent.core.pay import Pay
 from provider_agent.modules.jobs.book import decode_terms, origin_of
 from provider_agent.modules.jobs.repository import JobRow, JobsRepository, RunStage
-from teraproof.amounts import show_date, show_units
+from teraproof.amounts import show_date
 from teraproof.protocol.outcome import DELIVERED, Ending, by_status, of_result
 from teraproof.protocol.terms import Status
 
-PAY_DECIMALS, PAY_SYMBOL = "payment.decimals", "payment.symbol"  # in the store's meta
+NAME = "jobs"
 _SHOWN_ENDED = 20  # jobs, besides those that have not ended
 _COLUMNS = ("job", "status", "outcome", "pay", "deadline", "runs", "note")
 
 
-def _price(units: int | None, decimals: int | None, symbol: str | None) -> str:
+def _price(units: int | None, pay: Pay | None) -> str:
     """A price in whole tokens; units where the agent has not noted yet what token it is."""
-    if units is None or decimals is None:
+    if units is None or pay is None:
         return "-" if units is None else str(units)
-    return show_units(units, decimals, symbol or "")
+    return pay.show(units)
 
 
 def jobs_table(jobs: JobsRepository) -> Table:
     """The jobs that have not ended, after the last ones that have."""
-    decimals, symbol = jobs.core.meta(PAY_DECIMALS), jobs.core.meta(PAY_SYMBOL)
-    places = None if decimals is None else int(decimals)
+    pay = Pay.kept(jobs.core, NAME)
     ended = jobs.ended_jobs(_SHOWN_ENDED)
     rows = []
     for job in [*reversed(ended), *jobs.jobs()]:
@@ -39,7 +39,7 @@ def jobs_table(jobs: JobsRepository) -> Table:
                 short_id(job.job_id),
                 Status(job.status).name.lower(),
                 _outcome(jobs, job),
-                _price(job.price, places, symbol),
+                _price(job.price, pay),
                 deadline,
                 runs,
                 job.note,

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any, ClassVar, Self
 
-from provider_agent.core.clock import ChainClock, Drift
+from provider_agent.core.business import Business
 from provider_agent.core.feed import Followed, Source
+from provider_agent.core.following import Following
 from provider_agent.core.funds import Funds
 from provider_agent.core.health import Check
-from provider_agent.core.module import Context, Cycle, Module, Table
+from provider_agent.core.module import Context, Cycle, Table
 from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.settings import Section
@@ -41,7 +42,7 @@ from provider_agent.modules.leases.repository import LeasesRepository
 from provider_agent.modules.leases.routes import LeaseRoutes
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.specs import Specs
-from provider_agent.modules.leases.status import PAY_DECIMALS, PAY_SYMBOL, leases_table
+from provider_agent.modules.leases.status import leases_table
 from provider_agent.modules.leases.stock import MODULE
 from provider_agent.modules.leases.tables import TABLES
 from provider_agent.modules.leases.taking import Taker
@@ -52,7 +53,6 @@ from provider_agent.prover.acceptance.desk import Desk
 from provider_agent.runners.base import MIB
 from provider_agent.store import Store
 from provider_agent.store.tables import Tables
-from teraproof.contracts.base import Event
 from teraproof.contracts.leases import LeasesContract
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import Refused
@@ -65,13 +65,12 @@ from teraproof.storage.reach import Reach
 log = logging.getLogger(__name__)
 
 _WALLET_GAS = 3_000_000  # for a contract wallet to check a signature
-_TIDY_EVERY = 600.0  # seconds
 _OLD = 60.0  # seconds without a look at the chain after which nothing is promised
 _REACTION_BLOCKS = 3  # from the look at a state to the transaction that follows from it
 _OPEN_DAYS = 32 * 86_400  # seconds after which no order is open any more
 
 
-class LeasesModule(Module):
+class LeasesModule(Business):
     """Rents this machine out by the second: runs containers, and is paid while they run."""
 
     name: ClassVar[str] = MODULE
@@ -89,8 +88,7 @@ class LeasesModule(Module):
         self._fleet, self._records = context.fleet, LeasesRepository(store)
         token = TokenContract(context.pool, leases.payment_token("latest"))
         pay = Pay.read(token)
-        store.set_meta(PAY_DECIMALS, str(pay.decimals))
-        store.set_meta(PAY_SYMBOL, pay.symbol)
+        pay.keep(store, self.name)
         records, operator = self._records, context.key.address
         runner = engine.make_lease_runner(settings, operator)
         good_for = patience(chain.poll_seconds, wanted.down_seconds)
@@ -111,7 +109,7 @@ class LeasesModule(Module):
             seconds=wanted.pull_seconds,
             here=not engine.is_fleet(settings),
         )
-        self._clock, self._drift = ChainClock(), Drift(chain.clock_margin_seconds)
+        following = Following.within(chain.clock_margin_seconds, _OLD)
         self._stock = stock = engine.make_stock(settings, context.capacity, context.fleet, runner)
         self._policy = policy = Policy(
             wanted,
@@ -181,7 +179,7 @@ class LeasesModule(Module):
             ),
             heart=heart,
             attempts=attempts,
-            clock=self._clock,
+            clock=following.clock,
             operator=operator,
             data_dir=data_dir,
             take=taker.take,
@@ -240,7 +238,7 @@ class LeasesModule(Module):
             place_of=self._views.place,
         )
         self._metrics = LeaseMetrics(context.metrics)
-        self._tidied_at = 0.0
+        self.set_up(duty, following, context.fleet)
         context.activity.add(self.name, self._is_busy)
 
     @classmethod
@@ -287,32 +285,22 @@ class LeasesModule(Module):
         """Leases are opened, taken and closed there."""
         return [Followed(self._leases, EVENTS)]
 
-    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
-        """See the duty."""
-        self._duty.consume(events, again)
-
-    @property
-    def is_idle(self) -> bool:
-        """See the duty."""
-        return self._duty.is_idle
-
     @property
     def look_again(self) -> float | None:
         """See the duty."""
         return self._duty.look_again
 
-    def reconcile(self, cycle: Cycle) -> None:
-        """See the duty; afterwards, what is late or over is tidied away."""
-        self._drift.see(cycle.head)
-        self._fleet.look()
+    def work(self, cycle: Cycle) -> None:
+        """See the duty; afterwards, checkpoints and challenges go on."""
         self._duty.reconcile(cycle)
         self._save()
         self._desk.tick()
-        if time.monotonic() - self._tidied_at > _TIDY_EVERY:
-            self._tidied_at = time.monotonic()
-            now = int(time.time())
-            self._records.drop_open(now - _OPEN_DAYS)
-            self._records.forget_ended(now - self._keep_seconds)
+
+    def tidy(self) -> None:
+        """Forget orders that are open no more, and leases that ended long ago."""
+        now = int(time.time())
+        self._records.drop_open(now - _OPEN_DAYS)
+        self._records.forget_ended(now - self._keep_seconds)
 
     def keep_up(self) -> None:
         """See the duty."""
@@ -369,15 +357,13 @@ class LeasesModule(Module):
         if self._machine.trouble is not None or not self._machine.is_fresh:
             line = "the container engine of this provider does not answer; try later"
             return Refused(Code.CONTAINERS_AWAY, line)
-        if self._drift.is_off or self._clock.age() > _OLD:
-            return Refused(Code.AGENT_NOT_READY, "this provider does not follow the chain now")
-        return None
+        return self._following.refuse()
 
     # ------------------------------------------------------------------ what others see
 
-    def ready(self) -> Sequence[Callable[[], Check]]:
-        """Whether the engine answers, the clock is right, and tenants can come in."""
-        return [self._drift.check, self._check_engine, self._check_plane]
+    def checks_of_its_own(self) -> Sequence[Callable[[], Check]]:
+        """Whether the engine answers, and tenants can come in."""
+        return [self._check_engine, self._check_plane]
 
     def _check_engine(self) -> Check:
         trouble = self._machine.trouble
