@@ -165,7 +165,7 @@ class DataPlane:
             self._revoked = revoked = Revoked(settings.state / "revoked.json")
             self._public = Public(
                 OuterPorts(settings.state / "outer-ports.json", settings.outer),
-                Published(settings.state / "published", bytes(self._operator.key)),
+                Published(settings.state, bytes(self._operator.key)),
                 identities,
                 streams,
                 settings.host,

@@ -29,6 +29,7 @@ from provider_agent.dataplane.outer import Key
 log = logging.getLogger(__name__)
 
 _USE = b"teraproof: certificates of public ports, 1"
+_PREFIX = "published"  # of the files' names
 _NONCE, _TAG = 24, 16  # bytes
 
 
@@ -44,8 +45,8 @@ class Served:
 
 
 class Published:
-    """See the module. `folder` has the files, and `secret` is the operator's private key. Used on
-    the loop alone.
+    """See the module. `folder` has the files, next to others, and `secret` is the operator's
+    private key. Used on the loop alone.
     """
 
     def __init__(self, folder: Path, secret: bytes) -> None:
@@ -60,7 +61,7 @@ class Published:
         sealed, tag = cipher.encrypt_and_digest(said)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = self._of(key)
-        fresh = place.with_name(f"{place.name}.new")
+        fresh = place.with_name(f".{place.name}")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(cipher.nonce + tag + sealed)
@@ -88,12 +89,13 @@ class Published:
         names = {lease.hex() for lease in leases}
         with contextlib.suppress(FileNotFoundError):
             for path in list(self._folder.iterdir()):
-                if path.name.partition(".")[0] not in names:
+                kind, _, rest = path.name.removeprefix(".").partition(".")
+                if kind == _PREFIX and rest.partition(".")[0] not in names:
                     _wipe(path)
 
     def _of(self, key: Key) -> Path:
         port = hashlib.sha256(str(key).encode()).hexdigest()[:16]
-        return self._folder / f"{key.lease.hex()}.{port}"
+        return self._folder / f"{_PREFIX}.{key.lease.hex()}.{port}"
 
 
 def _derived(secret: bytes) -> tuple[bytes, ...]:

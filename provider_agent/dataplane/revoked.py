@@ -78,7 +78,7 @@ class Revoked:
                     log.warning("data plane: %s: %s", self._place, error.strerror)
 
     def _write(self) -> None:
-        fresh = self._place.with_suffix(".new")
+        fresh = self._place.with_name(f".{self._place.name}")
         self._place.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(json.dumps({lease.hex(): end for lease, end in self._ends.items()}))
         durable.sync(fresh)

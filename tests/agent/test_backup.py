@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import stat
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from provider_agent.cli import main as cli
+from provider_agent.dataplane.outer import Key
+from provider_agent.dataplane.published import Published, Served
+from provider_agent.dataplane.revoked import Revoked
 from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.votes import VoteBook
 from provider_agent.modules.jobs.attestations import SaidOtherwise
@@ -279,6 +283,22 @@ def test_restore__votes_that_were_kept_before_the_backup__the_same_are_cast(
     after = VoteBook(home / "data" / "votes")
     assert after.of(CASE, 0) == kept and after.keep(CASE, 0, other) == kept
     assert after.of(CASE, 2) is None
+
+
+def test_restore__what_tenants_have_said_of_their_ports_and_keys__holds(
+    home: Path, tmp_path: Path
+) -> None:
+    plane, key = home / "data" / "data-plane", Key(b"\x01" * 32, "web", 443)
+    said = Served("tls", "a certificate", "its key")
+    Published(plane, b"operator").keep(key, said)
+    Revoked(plane / "revoked.json").take_back(key.lease)
+    assert saved(home, tmp_path / "copy").exit_code == 0
+    for path in (tmp_path / "copy").rglob("*"):
+        assert b"its key" not in path.read_bytes()
+    shutil.rmtree(home / "data")
+    assert restored(home, tmp_path / "copy").exit_code == 0
+    assert Published(plane, b"operator").of(key) == said
+    assert Revoked(plane / "revoked.json").is_dead(key.lease, int(time.time()) + 60)
 
 
 def test_restore__a_vote_on_the_disk__stays(home: Path, tmp_path: Path) -> None:
