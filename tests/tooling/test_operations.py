@@ -24,6 +24,7 @@ from provider_agent.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "operations" / "prometheus"
+UNIT_TESTS = (PROMETHEUS / "alerts_test.yaml", PROMETHEUS / "alerts_days_test.yaml")
 DASHBOARD = ROOT / "operations" / "grafana" / "provider-agent.json"
 UNIT = ROOT / "operations" / "systemd" / "provider-agent.service"
 VARIABLES = UNIT.with_suffix(".env")
@@ -129,7 +130,7 @@ def test_names__a_metric_that_is_gone__is_found() -> None:
 def test_rules__hold_their_unit_tests() -> None:
     tool = promtool()
     run(tool, "check", "rules", PROMETHEUS / "alerts.yaml")
-    run(tool, "test", "rules", PROMETHEUS / "alerts_test.yaml")
+    run(tool, "test", "rules", *UNIT_TESTS)
 
 
 def test_rules__a_broken_one__fails_its_tests(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_rules__a_broken_one__fails_its_tests(tmp_path: Path) -> None:
 
 
 def test_each_alert__is_seen_to_fire_and_to_be_silent() -> None:
-    tests = yaml.safe_load((PROMETHEUS / "alerts_test.yaml").read_text())["tests"]
+    tests = [test for file in UNIT_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     fires = {case["alertname"] for case in cases if case.get("exp_alerts")}
     silent = {case["alertname"] for case in cases if not case.get("exp_alerts")}
