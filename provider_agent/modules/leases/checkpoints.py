@@ -19,9 +19,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from provider_agent import durable
@@ -46,7 +46,9 @@ FOLDER = "lease-checkpoints"
 _ACCESS, _WRITER = "access.json", "writer"
 # Next to the files of a volume, where no container sees them:
 _BEGUN, _RESUMED = "begun", "resumed"
-_AT_ONCE = 2  # leases that are saved at one moment
+_AT_ONCE = 8  # leases that are saved at one moment
+_LEAST_RATE = 256 << 10  # bytes per second: what is slower is broken off
+_MOMENT = 2.0  # seconds that a worker waits for a lease to begin
 _REST = (
     9.0  # of what a save took, until the next one: so a lease has a tenth of a processor at most
 )
@@ -73,7 +75,7 @@ class Kept:
 
 
 class LeaseCheckpoints:
-    """See the module. `begin` and `give` are for any thread, `keep` and `forget` for the loop's."""
+    """See the module. `prepare` and `give` are for any thread, the others for the loop's."""
 
     def __init__(self, shelves: object, data_dir: Path, reach: Reach, *, wanted: bool) -> None:
         self._shelves = shelves if isinstance(shelves, Shelves) else None
@@ -82,6 +84,8 @@ class LeaseCheckpoints:
         self._savers: dict[str, _Saver] = {}
         self._kept: dict[str, Kept] = {}
         self._turn = threading.BoundedSemaphore(_AT_ONCE)
+        self._lock = threading.Lock()
+        self._beginners: dict[str, _Beginner] = {}
 
     @property
     def offered(self) -> bool:
@@ -112,8 +116,29 @@ class LeaseCheckpoints:
         made.replace(folder / _ACCESS)
         durable.sync_directory(folder)
 
-    def begin(self, name: str, spec: LeaseSpec) -> None:
-        """Have a lease that was never started begin with the newest checkpoint that is whole.
+    def prepare(self, name: str, spec: LeaseSpec, over: Callable[[], None]) -> None:
+        """Have `begin` be done, apart from other leases: a store may take its time, and that is its
+        tenant's. LocalError until it is over, which `over` hears. Then what `begin` raises.
+        """
+        if spec.checkpoints is None:
+            return
+        with self._lock:
+            one = self._beginners.get(name)
+            if one is None:
+                one = self._beginners[name] = _Beginner(self, name, spec, over)
+                one.start()
+        one.join(_MOMENT)
+        if one.is_alive():
+            one.is_late = True
+            raise LocalError("its newest checkpoint is on its way", Code.NOT_READY)
+        with self._lock:
+            self._beginners.pop(name, None)
+        if one.error is not None:
+            raise one.error
+
+    def begin(self, name: str, spec: LeaseSpec, ended: threading.Event | None = None) -> None:
+        """Have a lease that was never started begin with the newest checkpoint that is whole. With
+        `ended` it is given up.
 
         Refused while its tenant has not said what opens the store. LocalError: what the store says,
         or that all checkpoints are damaged: it never begins from nothing where something was saved.
@@ -125,7 +150,7 @@ class LeaseCheckpoints:
         place = self._directory(name, wanted, volume.name)
         if (place.parent / _BEGUN).exists():
             return
-        with self._opened(name, wanted, volume.bytes) as destination:
+        with self._opened(name, wanted, volume.bytes, ended) as destination:
             self._writer(name, wanted, destination, place, inside).close()
             resumed = _newest(destination, place.parent / _RESUMED)
         _lay_out(place.parent / _RESUMED, place, inside)
@@ -161,6 +186,10 @@ class LeaseCheckpoints:
         saver = self._savers.pop(name, None)
         if saver is not None:
             saver.stopped.set()
+        with self._lock:
+            beginner = self._beginners.pop(name, None)
+        if beginner is not None:
+            beginner.ended.set()
         self._kept.pop(name, None)
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
@@ -178,7 +207,7 @@ class LeaseCheckpoints:
         assert wanted is not None and found is not None  # `keep` has looked
         volume, inside = found
         place = self._directory(name, wanted, volume.name)
-        with self._opened(name, wanted, volume.bytes) as destination:
+        with self._opened(name, wanted, volume.bytes, stopped) as destination:
             writer = self._writer(name, wanted, destination, place, inside)
             try:
                 pause = float(wanted.every_seconds)
@@ -223,15 +252,18 @@ class LeaseCheckpoints:
         return self._shelves.directory(name, wanted.service, volume)
 
     @contextmanager
-    def _opened(self, name: str, wanted: Checkpoints, most: int) -> Iterator[Destination]:
+    def _opened(
+        self, name: str, wanted: Checkpoints, most: int, ended: threading.Event | None
+    ) -> Iterator[Destination]:
         try:
             values = json.loads((self._folder(name) / _ACCESS).read_text())
         except (OSError, ValueError):
             line = "waiting for what opens the store of its checkpoints"
             raise Refused(Code.LOGINS_MISSING, line) from None
-        limits = Limits(most_bytes=most)
-        access = Access.of(values, "store")
-        store = open_store(parse(wanted.uri), self._reach, limits, access)
+        limits = Limits(most_bytes=most, least_rate=_LEAST_RATE)
+        access, own = Access.of(values, "store"), self._reach
+        leash = _Leash(own.schemes, own.anywhere, own.networks, ended or threading.Event())
+        store = open_store(parse(wanted.uri), leash, limits, access)
         try:
             yield Destination(store, limits)
         finally:
@@ -242,6 +274,44 @@ class LeaseCheckpoints:
     ) -> Writer:
         state = self._folder(name) / _WRITER
         return Writer(destination, place, state, wanted.keep, inside)
+
+
+@dataclass(frozen=True)
+class _Leash(Reach):
+    """Reaches nothing any more once the lease has ended."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def resolve(self, host: str, port: int, seconds: float) -> Sequence[str]:
+        """See Reach."""
+        if self.ended.is_set():
+            raise LocalError(f"{host}: the lease has ended", Code.URI_REFUSED)
+        return super().resolve(host, port, seconds)
+
+
+class _Beginner(threading.Thread):
+    """Fetches what a lease begins with. `over` is called if somebody has stopped waiting."""
+
+    def __init__(
+        self, owner: LeaseCheckpoints, name: str, spec: LeaseSpec, over: Callable[[], None]
+    ) -> None:
+        super().__init__(name=f"first checkpoint of {name[:12]}", daemon=True)
+        self._owner, self._lease, self._spec, self._over = owner, name, spec, over
+        self.ended = threading.Event()
+        # Until it is known to be well: nothing begins by a thread that has died.
+        self.error: Exception | None = LocalError("was broken off; see the log", Code.NOT_READY)
+        self.is_late = False
+
+    def run(self) -> None:
+        """Once."""
+        try:
+            self._owner.begin(self._lease, self._spec, self.ended)
+            self.error = None
+        except (TeraproofError, OSError) as error:  # whoever asks next hears it
+            self.error = error
+        finally:
+            if self.is_late:
+                self._over()
 
 
 class _Saver(threading.Thread):

@@ -332,7 +332,7 @@ class LeasesModule(Business):
         row = self._records.lease(bytes.fromhex(name)) if is_hex_digest(name) else None
         spec = None if row is None else self._specs.spec(row.spec)
         if spec is not None:
-            self._checkpoints.begin(name, spec)
+            self._checkpoints.prepare(name, spec, lambda: self._machine.log_in(name, {}))
 
     def _save(self) -> None:
         """Checkpoints of what runs."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.modules.leases import checkpoints
 from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
 from teraproof.errors import Refused, TeraproofError
 from teraproof.protocol.errors import Code
@@ -252,6 +254,61 @@ def test_lease_has_ended__what_opens_its_store_goes(
     assert (place / SECOND).exists(), "nothing is known of what is ours"
     one.work.keep({}, set())
     assert not (place / SECOND).exists()
+
+
+def test_store_that_takes_its_time__no_other_lease_waits_for_it(
+    machines: tuple[Machine, Machine], asked: LeaseSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, go_on, over = machines[0].work, threading.Event(), threading.Event()
+    begin, begun = work.begin, []
+    monkeypatch.setattr(checkpoints, "_MOMENT", 0.2)
+
+    def slowly(name: str, spec: LeaseSpec, ended: threading.Event | None = None) -> None:
+        if name == FIRST:
+            assert go_on.wait(60)
+        begun.append(name)
+        begin(name, spec, ended)
+
+    monkeypatch.setattr(work, "begin", slowly)
+    for lease in (FIRST, SECOND):
+        work.give(lease, {})
+    for _ in range(2):  # asked again, it is still the same work
+        with fails_as(Code.NOT_READY):
+            work.prepare(FIRST, asked, over.set)
+    work.prepare(SECOND, asked, over.set)
+    assert begun == [SECOND] and not over.is_set()
+    go_on.set()
+    assert over.wait(60)
+    work.prepare(FIRST, asked, over.set)
+    assert begun == [SECOND, FIRST]
+    third = "3" * 64
+    with fails_as(Code.LOGINS_MISSING):  # what went wrong, and then it is tried again
+        work.prepare(third, asked, over.set)
+    work.give(third, {})
+    work.prepare(third, asked, over.set)
+
+
+def test_thread_that_dies__is_never_taken_for_a_beginning(
+    machines: tuple[Machine, Machine], asked: LeaseSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = machines[0].work
+    monkeypatch.setattr(threading, "excepthook", lambda told: None)
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(work, "begin", bug)
+    with fails_as(Code.NOT_READY):
+        work.prepare(FIRST, asked, lambda: None)
+
+
+def test_lease_ends_while_it_fetches__its_store_is_let_go(tmp_path: Path, asked: LeaseSpec) -> None:
+    ended = threading.Event()
+    leash = checkpoints._Leash(frozenset({"https"}), anywhere=True, ended=ended)
+    assert list(leash.resolve("127.0.0.1", 443, 5.0)) == ["127.0.0.1"]
+    ended.set()
+    with fails_as(Code.URI_REFUSED):
+        leash.resolve("127.0.0.1", 443, 5.0)
 
 
 def test_runner_without_volumes_here__offers_none(tmp_path: Path, asked: LeaseSpec) -> None:
