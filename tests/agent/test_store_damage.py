@@ -6,11 +6,12 @@ A copy of a real file is damaged at random, by kind; see `docs/faults.md`.
 
 from __future__ import annotations
 
+import os
 import random
+import resource
 import shutil
+import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +24,11 @@ from provider_agent.modules.jobs.repository import RunStage
 from provider_agent.store import IntentKey, IntentState, Store, StoreError
 from provider_agent.store import inspect as look_at
 from provider_agent.store.connections import connect
+from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from tests.agent.test_migrations import lay
+from tests.support.processes import forked
 
-ROOT = Path(__file__).resolve().parents[2]
 TRIES = 60  # of each kind; a long sweep has found no more
 
 
@@ -200,19 +202,17 @@ def test_row_of_somebody_elses_job__not_compared_with_its_id(good: Path, tmp_pat
 
 def test_log_lost_after_a_crash__said_and_adopted(good: Path, tmp_path: Path) -> None:
     path = copy(good, tmp_path)
-    script = (
-        "import os, sys; from pathlib import Path; from provider_agent.store import *;"
-        "from provider_agent.modules.all import open_store;"
-        "store = open_store(Path(sys.argv[1]));"
-        "store.add_intent(IntentKey('jobs', 'a', 'b'), '0xto', b''); os._exit(9)"
-    )
-    subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, check=False)
+
+    def crash(about: str) -> str:
+        open_store(path).add_intent(IntentKey("jobs", about, "b"), "0xto", b"")
+        os._exit(9)
+
+    assert forked(lambda: crash("a")) == ("", 9)
     assert Path(f"{path}-wal").exists()
     kept = open_store(path)  # as after any crash
     assert not kept.rows_lost and kept.intents_of("a")
     kept.close()
-    subprocess.run([sys.executable, "-c", script.replace("'a'", "'z'"), str(path)], cwd=ROOT,
-                   check=False)  # fmt: skip
+    assert forked(lambda: crash("z")) == ("", 9)
     Path(f"{path}-wal").unlink()
     # `check` and `status` come before the agent and hide nothing from it.
     look_at(path, tables_of())
@@ -315,37 +315,26 @@ def test_disk_full__one_line_and_nothing_half_done(good: Path, tmp_path: Path) -
     store.close()
 
 
-AS_NOBODY = """
-import os, resource, signal, sys
-from pathlib import Path
-from teraproof.errors import LocalError
-from provider_agent.modules.all import open_store, tables_of
-from teraproof.protocol.errors import Code
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-limit = int(sys.argv[2])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-elif os.geteuid() == 0:
-    os.setgroups([]); os.setgid(65534); os.setuid(65534)
-try:
-    open_store(Path(sys.argv[1]))
-except LocalError as error:
-    print(error.code, error)
-else:
-    print("opened")
-"""
-
-
 def elsewhere(path: Path, limit: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(path), str(limit)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout
+    """What is said of a database in a process with that limit of a file's size, or of nobody's."""
+
+    def opening() -> str:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        elif os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        try:
+            open_store(path)
+        except LocalError as error:
+            return f"{error.code} {error}\n"
+        return "opened\n"
+
+    said, code = forked(opening)
+    assert code == 0
+    return said
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
