@@ -39,6 +39,7 @@ from tests.agent_e2e.chain import TPF, USD
 from tests.agent_e2e.world import World
 from tests.support.anvil import AnvilError
 from tests.support.processes import with_argument
+from tests.support.wire import Wire
 
 FILLS = """\
 import mmap, os
@@ -147,7 +148,7 @@ def _from_afar() -> httpx.HTTPTransport:
 
 def _attack(world: World, orders: int, seconds: float, orders_of: Connection) -> None:
     os.nice(_NICE)
-    world.anvil._client = httpx.Client(timeout=30.0, trust_env=False)  # the old one is shared
+    world.anvil._wire = Wire(world.anvil.url)  # the old one is shared
     attackers = Attackers(world, orders, seconds)
     orders_of.send("ready")
     orders_of.recv()
