@@ -287,7 +287,15 @@ def test_ray_hangs__what_runs_is_paid__and_a_machine_that_hangs_is_alone_in_it(
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
     world.until(lambda: not estate.is_suspended(small), "resumption", 180)
+
+    # All of Ray begins again, and has forgotten all. What runs is found, and nothing twice.
+    estate.cluster.do("restart")
+    for rental in (small, large):
+        world.until(lambda rental=rental: not estate.is_suspended(rental), "resumption", 240)
+    world.until(lambda: small_page.answers() and large_page.answers(), "pages again", 120)
     assert estate.ids() == made
+    left = 2 * GIB - 32 * MIB
+    world.until(lambda: estate.offer().free.memory_bytes == left, "room of both machines", 60)
     for rental in (small, large):
         world.by_tenant(rental, "close")
     assert world.wait_for_nothing(120) == {}
@@ -318,7 +326,8 @@ def test_check__tries_a_lease_on_each_machine__and_says_who_is_away(estate: Esta
             check=False,
         )
         lines = (done.stdout + done.stderr).splitlines()
-        return next((line for line in lines if "engine" in line), done.stdout + done.stderr)
+        found = (line for line in lines if line.split()[1:2] == ["engine"])
+        return next(found, done.stdout + done.stderr)
 
     world.kill_agent()
     said = engine_line()

@@ -57,10 +57,18 @@ class Fleet:
             "PYTHONPATH": str(ROOT),
             RUN: place.name,
         }
-        kind = importlib.import_module("ray.cluster_utils").Cluster
-        self._cluster = kind()
+        self._kind = importlib.import_module("ray.cluster_utils").Cluster
+        self._cluster = self._kind()
         self._nodes: dict[str, Any] = {}
         self._add("a", include_dashboard=False, _system_config=_QUICK)
+        self._add("b")
+
+    def restart(self) -> None:
+        """All of Ray ends, and begins at the same address from nothing."""
+        port = int(self.address.rpartition(":")[2])
+        self._cluster.shutdown()
+        self._cluster = self._kind()
+        self._add("a", include_dashboard=False, _system_config=_QUICK, gcs_server_port=port)
         self._add("b")
 
     @property

@@ -6,6 +6,7 @@ JSON each. It ends with its stdin.
 
     {"do": "kill", "machine": "b"}     Ray's daemon there dies; "start" has it join again
     {"do": "hang"}                     Ray's head answers nothing; "go_on" ends that
+    {"do": "restart"}                  all of Ray ends, and begins again from nothing
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def main(place: str) -> None:
                 fleet.kill(asked["machine"])
             elif asked["do"] == "start":
                 fleet.start(asked["machine"])
+            elif asked["do"] == "restart":
+                fleet.restart()
             else:
                 fleet.signal_head(signal.SIGSTOP if asked["do"] == "hang" else signal.SIGCONT)
             say({})
