@@ -72,7 +72,7 @@ class Filters:
 
     def refusals(self, offer: LeaseOffer, record: Record, rate: int | None) -> Iterator[Refused]:
         """What a provider lacks of it, in the order of the fields."""
-        gpus = offer.for_rent(offer.total)
+        gpus = [gpu for one in offer.machines for gpu in offer.for_rent(one.total)]
         if self.vram is not None and not any((g.memory_bytes or 0) >= self.vram for g in gpus):
             line = f"has no GPU for rent with {self.vram / _GIB:g} GiB"
             yield Refused(Code.MACHINE_UNFIT, line, wanted="vram")
@@ -230,7 +230,8 @@ def show(market: Market, ui: Ui, verdicts: Sequence[Verdict]) -> None:
 def _gpus(offer: LeaseOffer | None) -> str:
     if offer is None:
         return ""
-    names = [one_line(str(gpu), _WORD) for gpu in offer.for_rent(offer.free)]
+    free = [gpu for one in offer.machines for gpu in offer.for_rent(one.free)]
+    names = [one_line(str(gpu), _WORD) for gpu in free]
     return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) or "none"
 
 

@@ -9,7 +9,7 @@ last. The first one is the reason that people see.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
@@ -61,8 +61,7 @@ def refusals(order: LeaseRequest, candidate: Candidate, unit: int) -> Iterator[R
     if offer is None:
         yield Refused(Code.AGENT_UNREACHABLE, "its agent does not answer, or offers no leases")
         return
-    yield from _never(order, offer)
-    yield from _now(order.spec, offer)
+    yield from _by_machine(order, offer)
     asked = offer.rate(order.spec, unit)
     if asked is not None and asked > order.max_rate:
         line = f"asks {asked} token units per second, and the order pays {order.max_rate} at most"
@@ -93,6 +92,17 @@ def _by_chain(order: LeaseRequest, candidate: Candidate) -> Iterator[Refused]:
         yield Refused(Code.COLLATERAL_OVER_LIMIT, line, limit=str(candidate.most_collateral))
     elif candidate.lockable < order.collateral:
         yield Refused(Code.COLLATERAL_TAKEN, "other orders hold its collateral")
+
+
+def _by_machine(order: LeaseRequest, offer: LeaseOffer) -> Iterator[Refused]:
+    """What stands in the way on the machine where the least does: it has to be one."""
+    found = []
+    for one in offer.machines:
+        alone = replace(offer, total=one.total, free=one.free, others=())
+        found.append((list(_never(order, alone)), list(_now(order.spec, alone))))
+    never, now = min(found, key=lambda each: (len(each[0]), len(each[1])))
+    yield from never
+    yield from now
 
 
 def _never(order: LeaseRequest, offer: LeaseOffer) -> Iterator[Refused]:

@@ -19,6 +19,8 @@ from teraproof.protocol.leasespec import DEFINITIONS, Gpu, GpuNeed, LeaseSpec
 _GIB = 1 << 30
 _HOUR = 3_600
 _PLACES = 18  # of a price in a document
+OTHERS = 63
+"""Machines of an offer besides the first, at most."""
 
 
 def _object(properties: dict[str, Any], said: str) -> dict[str, Any]:
@@ -98,6 +100,17 @@ _SCHEMA: dict[str, Any] = {
         "an object that describes an offer",
     ),
 }
+_MACHINE = _object(
+    {"total": {"$ref": "#/$defs/capacity"}, "free": {"$ref": "#/$defs/capacity"}},
+    "an object with total and free",
+)
+# An offer of one machine has none.
+_SCHEMA["properties"]["others"] = {
+    "type": "array",
+    "maxItems": OTHERS,
+    "items": _MACHINE,
+    "description": f"a list of at most {OTHERS} machines",
+}
 FORM = Form("lease offer", _SCHEMA, 256 << 10, instead="name fewer devices")
 
 
@@ -141,8 +154,20 @@ class Capacity:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """One machine of a provider that has several."""
+
+    total: Capacity
+    free: Capacity
+
+    def to_json(self) -> dict[str, Any]:
+        """The document."""
+        return {"total": self.total.to_json(), "free": self.free.to_json()}
+
+
+@dataclass(frozen=True)
 class LeaseOffer:
-    """What an agent publishes for leases."""
+    """What an agent publishes for leases. A lease goes whole to one machine."""
 
     total: Capacity
     free: Capacity
@@ -167,6 +192,13 @@ class LeaseOffer:
     most_term: int = 30 * 24 * _HOUR
     ready_seconds: int = 0
     """What it needs from the assignment to `ready`."""
+    others: tuple[Machine, ...] = ()
+    """Its machines besides the first, whose are `total` and `free`."""
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """All of its machines."""
+        return (Machine(self.total, self.free), *self.others)
 
     def rate(self, spec: LeaseSpec, unit: int) -> int | None:
         """Payment token units per second that it asks for all of it, rounded up. `unit`: those of
@@ -203,6 +235,7 @@ class LeaseOffer:
             "most_notice": self.most_notice,
             "most_term": self.most_term,
             "ready_seconds": self.ready_seconds,
+            **({"others": [each.to_json() for each in self.others]} if self.others else {}),
         }
 
     def for_rent(self, capacity: Capacity) -> tuple[Gpu, ...]:
@@ -210,7 +243,8 @@ class LeaseOffer:
         return tuple(each for each in capacity.gpus if each.model in self.prices.gpu)
 
     def _for_rent(self, need: GpuNeed) -> list[Gpu]:
-        return [each for each in self.for_rent(self.total) if fits_any(each, need.any_of)]
+        there = [each for one in self.machines for each in self.for_rent(one.total)]
+        return [each for each in there if fits_any(each, need.any_of)]
 
 
 def fits(device: Gpu, wanted: Gpu) -> bool:
@@ -253,6 +287,10 @@ def from_json(document: Any) -> LeaseOffer:
         most_notice=document["most_notice"],
         most_term=document["most_term"],
         ready_seconds=document["ready_seconds"],
+        others=tuple(
+            Machine(_capacity(each["total"]), _capacity(each["free"]))
+            for each in document.get("others", ())
+        ),
     )
 
 

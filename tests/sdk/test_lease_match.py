@@ -25,7 +25,7 @@ from teraproof.protocol.lease_match import (
     refusals,
     why_not,
 )
-from teraproof.protocol.lease_offer import Capacity, LeaseOffer, Prices, from_json
+from teraproof.protocol.lease_offer import OTHERS, Capacity, LeaseOffer, Machine, Prices, from_json
 from teraproof.protocol.leasespec import Gpu, GpuNeed, LeaseSpec, Port, Resources, Service, Volume
 from tests.support import budget
 
@@ -451,3 +451,42 @@ def test_reasons__as_trying_every_condition_says(case: tuple[LeaseRequest, Candi
     assert codes(order, candidate) == expected
     first = why_not(order, [candidate], UNIT)["0xA"]
     assert (None if first is None else first.code) == (expected[0] if expected else None)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Machine:
+    """One more machine of a provider, as large as any, with some of it free."""
+    _, one = draw(cases())
+    offer = one.offer or OFFER
+    return Machine(offer.total, offer.free)
+
+
+@settings(max_examples=budget.of(80, 200), deadline=None)
+@given(cases(), st.lists(machines(), max_size=3))
+def test_several_machines__take_what_one_of_them_takes_alone(
+    case: tuple[LeaseRequest, Candidate], others: list[Machine]
+) -> None:
+    order, candidate = case
+    offer = candidate.offer
+    if offer is None:
+        return
+    whole = replace(candidate, offer=replace(offer, others=tuple(others)))
+    alone = [
+        codes(order, replace(candidate, offer=replace(offer, total=one.total, free=one.free)))
+        for one in (Machine(offer.total, offer.free), *others)
+    ]
+    assert (not codes(order, whole)) is any(not found for found in alone)
+    # What is said to be missing is missing on one machine, and not a bit of each.
+    said = [code for code in codes(order, whole) if code is not Code.PRICE_TOO_LOW]
+    assert said in [[code for code in each if code is not Code.PRICE_TOO_LOW] for each in alone]
+
+
+def test_several_machines__as_a_document__are_the_same() -> None:
+    one = Machine(Capacity(1_000, GIB, GIB), Capacity(0, 0, 0))
+    offer = replace(OFFER, others=(one, one))
+    assert from_json(offer.to_json()) == offer
+    assert "others" not in OFFER.to_json()
+    with pytest.raises(SpecError, match="others"):
+        from_json({**OFFER.to_json(), "others": [one.to_json()] * (OTHERS + 1)})
+    with pytest.raises(SpecError, match="others"):
+        from_json({**OFFER.to_json(), "others": [{"total": one.total.to_json()}]})

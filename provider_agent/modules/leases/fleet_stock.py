@@ -18,7 +18,9 @@ from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.stock import MODULE, Chosen, Promised, Stock, match, shape
 from provider_agent.runners.disk import Taken
 from provider_agent.runners.lease import Lease
+from teraproof.protocol.lease_offer import OTHERS
 from teraproof.protocol.lease_offer import Capacity as Goods
+from teraproof.protocol.lease_offer import Machine as Offered
 from teraproof.protocol.leasespec import LeaseSpec
 
 _RECKONED = 512  # specifications
@@ -110,16 +112,20 @@ class FleetStock(Stock):
         return bool(self._rooms)
 
     def total(self) -> Goods:
-        """The largest machine, one that is away now included: no lease can have more."""
-        self._look()
-        return self._largest(self._rooms)
+        """What the machine has that has the most free."""
+        return self.machines()[0].total
 
     def free(self) -> Goods:
-        """The machine with the most that nobody has."""
-        return self._largest(self._left())
+        """What of it nobody has."""
+        return self.machines()[0].free
 
-    def _largest(self, rooms: Mapping[str, Goods]) -> Goods:
-        return max(rooms.values(), key=_size, default=Goods(0, 0, 0))
+    def machines(self) -> tuple[Offered, ...]:
+        """All machines, those with the most free first. Nothing is free of one that is away."""
+        self._look()
+        none, left = Goods(0, 0, 0), self._left()
+        found = [Offered(room, left.get(name, none)) for name, room in self._rooms.items()]
+        found.sort(key=lambda one: (_size(one.free), _size(one.total)), reverse=True)
+        return tuple(found[: 1 + OTHERS]) or (Offered(none, none),)
 
     def _look(self) -> None:
         seen = {

@@ -84,10 +84,10 @@ class Policy:
 
     def offer(self) -> LeaseOffer:
         """What is published."""
-        settings = self._settings
+        settings, (first, *others) = self._settings, self._stock.machines()
         return LeaseOffer(
-            total=self._stock.total(),
-            free=self._stock.free(),
+            total=first.total,
+            free=first.free,
             prices=self._prices,
             arch=self._stock.arch,
             classes=settings.classes,
@@ -101,6 +101,7 @@ class Policy:
             most_notice=settings.notice_seconds,
             most_term=settings.max_seconds,
             ready_seconds=settings.ready_seconds,
+            others=tuple(others),
         )
 
     def rate(self, spec: LeaseSpec, seconds: int) -> int:

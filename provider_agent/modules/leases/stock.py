@@ -24,7 +24,7 @@ from provider_agent.runners.disk import Taken
 from provider_agent.runners.lease import Lease
 from provider_agent.runners.lease_spec import lease_of
 from teraproof.protocol.lease_offer import Capacity as Goods
-from teraproof.protocol.lease_offer import fits_any
+from teraproof.protocol.lease_offer import Machine, fits_any
 from teraproof.protocol.leasespec import Gpu, LeaseSpec, Service
 
 _GIB = 1 << 30
@@ -102,6 +102,10 @@ class Stock:
                 : left(Resource.DEVICES)
             ],
         )
+
+    def machines(self) -> tuple[Machine, ...]:
+        """What is offered, by machine: the one of `total` and `free` first."""
+        return (Machine(self.total(), self.free()),)
 
     def _promised(self) -> Amounts:
         """What leases and their quotes have. Their images are counted with the disk."""

@@ -88,10 +88,11 @@ def promised(cores: int, name: str = "") -> Promised:
 
 def test_two_machines__what_fits_their_sum_alone_is_not_promised() -> None:
     made, _ = stock(Machine("a", Room(4_000)), Machine("b", Room(2_000)))
-    assert made.total().cpu_millis == 4_000
+    assert [one.total.cpu_millis for one in made.machines()] == [4_000, 2_000]
     assert not made.take("whale", promised(5))
     assert made.take("large", promised(4))
-    assert made.free().cpu_millis == 2_000
+    assert [one.free.cpu_millis for one in made.machines()] == [2_000, 0]
+    assert (made.total().cpu_millis, made.free().cpu_millis) == (2_000, 2_000)
     assert not made.take("more", promised(3))
     assert made.take("small", promised(2))
     assert made.free().cpu_millis == 0
