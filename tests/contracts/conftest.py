@@ -7,6 +7,7 @@ Actors are named by what they do.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import boa
@@ -32,6 +33,11 @@ from tests.contracts.deploy import (
 full_court, court, disputes = court_room.full_court, court_room.court, court_room.disputes
 accused, tenant = court_room.accused, court_room.tenant
 case, drawn = court_room.case, court_room.drawn
+
+
+def pytest_sessionfinish() -> None:
+    """pytest collects garbage five times at the end, and looks at each syntax tree each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

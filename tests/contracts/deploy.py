@@ -7,6 +7,7 @@ that parameters can be set directly; `test_timelock.py` puts the real timelock t
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boa
+from boa import interpret
 from boa.contracts.vyper.vyper_contract import VyperContract
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -24,9 +26,13 @@ from vyper.compiler.phases import CompilerData
 from vyper.compiler.settings import anchor_settings
 from vyper.ir.compile_ir import assembly_to_evm
 
+from tests.contracts import two_machines
 from tests.support import boa_cache
+from tests.support.compiler import compile_quickly
 
 boa_cache.notice_every_change()
+two_machines.install()
+compile_quickly()
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Another directory stands in for it when mutants are tested.
@@ -47,10 +53,45 @@ PAY, FREE, REFUSE, EAT, IDLE, CALL = 1, 2, 4, 8, 16, 32
 Contract = Any
 
 
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """What a compiler makes stays: the collector need not look through it again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 @cache
 def compiled_by_boa(name: str) -> Any:
     """Compile `contracts/<name>.vy` once; titanoboa's deployer."""
-    return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
+    with _compiling():
+        deployer = boa.load_partial(str(CONTRACTS / f"{name}.vy"))
+    two_machines.hash_readers.know(deployer.compiler_data)
+    return deployer
+
+
+@dataclass(frozen=True)
+class HalfCompiled:
+    """What revm needs of a contract; titanoboa would compile the runtime code once more."""
+
+    compiler_data: CompilerData
+
+
+def half_compiled(source: Path) -> HalfCompiled:
+    """Compile for revm alone, and keep nothing on the disk. VyperException if it cannot be."""
+    stored, interpret._disk_cache = interpret._disk_cache, None
+    try:
+        with _compiling():
+            data = interpret.compiler_data(source.read_text(), str(source), str(source))
+            with anchor_settings(data.settings):
+                _ = data.bytecode
+    finally:
+        interpret._disk_cache = stored
+    return HalfCompiled(data)
 
 
 @cache

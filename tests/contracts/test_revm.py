@@ -25,6 +25,7 @@ from tests.contracts.revm import Revm
 from tests.contracts.stateful.driver import Tally, run
 from tests.contracts.stateful.market import Market
 from tests.contracts.stateful.world import MANAGERS, PARAMETERS, STARTED, build
+from tests.contracts.two_machines import titanoboa_alone
 
 TRANSACTIONS = 1_500
 
@@ -126,6 +127,7 @@ def repeat(address: str, data: bytes, sender: str, done: bool, output: bytes, lo
         assert seen == [(log.address, log.topics, log.data) for log in logs]
 
 
+@titanoboa_alone()
 def test_replay__random_calls_agree_to_the_byte() -> None:
     """Any function with any arguments, most of them refused."""
     chain = twins()
@@ -142,6 +144,7 @@ def test_replay__random_calls_agree_to_the_byte() -> None:
     replay(chain.journal)
 
 
+@titanoboa_alone()
 def test_replay__the_market_agrees_to_the_byte() -> None:
     """What the stateful machine did in an example, set-up and all, again on titanoboa."""
     chain, journal, made = Revm(STARTED), list[tuple[Any, ...]](), dict[str, Any]()

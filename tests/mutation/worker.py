@@ -17,18 +17,14 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boa
 from boa import interpret
 from boa.contracts.vyper.vyper_contract import VyperDeployer
-from vyper.codegen import jumptable_utils
-from vyper.codegen.ir_node import IRnode
-from vyper.compiler.settings import anchor_settings
 from vyper.exceptions import VyperException
-from vyper.ir import compile_ir, optimizer
+from vyper.ir import compile_ir
 
 from tests.contracts import deploy, revm
 from tests.contracts.stateful import market, rentals
@@ -45,13 +41,12 @@ UNRELATED = {
     "test_timelock.py",
     "test_payment_token.py",
     "test_revm.py",
+    "test_two_machines.py",
     "test_attack_search.py",
     "test_attack_court.py",
     "test_attack_leases.py",
 }
 
-_NOTHING = object()
-Optimize = Callable[[IRnode, IRnode | None], tuple[bool, IRnode]]
 
 # Examples run before the first fork: their proofs are made once.
 WARM = 4
@@ -112,7 +107,6 @@ def test_files(names: Sequence[str] = ()) -> list[str]:
 
 def preload(changed: Collection[str]) -> dict[str, Any]:
     """Compile the unchanged contracts once, for mutants of `changed`; forked workers inherit it."""
-    compile_quickly()
     names = ["Token", "Timelock", *PARTS]
     for folder in ("testnet", "mocks"):
         names += [f"{folder}/{path.stem}" for path in (CONTRACTS / folder).glob("*.vy")]
@@ -128,34 +122,6 @@ def preload(changed: Collection[str]) -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     return found
-
-
-def compile_quickly() -> None:
-    """Spare the compiler a third of its work; it writes the same code."""
-    # The same answer for the same signatures.
-    plain = jumptable_utils.generate_dense_jumptable_info
-    jumptable_utils.generate_dense_jumptable_info = _remembered(plain)
-    # After each change it looks at all below again.
-    optimizer._optimize = _once(optimizer._optimize)
-
-
-def _once(optimize: Optimize) -> Optimize:
-    """Leaves alone what came out of it before: the rules look at no more than a parent's name."""
-
-    def look(node: IRnode, parent: IRnode | None) -> tuple[bool, IRnode]:
-        under = None if parent is None else parent.value
-        if getattr(node, "settled_under", _NOTHING) == under:
-            return False, node
-        changed, found = optimize(node, parent)
-        found.settled_under = under
-        return changed, found
-
-    return look
-
-
-def _remembered(function: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], Any]:
-    found = cache(function)
-    return lambda signatures: found(tuple(signatures))
 
 
 def start(
@@ -217,13 +183,12 @@ def _work(
     load = boa.load_partial
     done = {str(contracts / name): deployer for name, deployer in compiled.items()}
     boa.load_partial = lambda path, **options: done.get(str(path)) or load(path, **options)
-    gc.disable()
     try:
-        half = {str(contracts / f"{name}.vy"): _half_compiled(contracts, name) for name in changed}
+        paths = [contracts / f"{name}.vy" for name in changed]
+        half = {str(path): deploy.half_compiled(path) for path in paths}
     except VyperException:
         return 86
     done.update(half)
-    gc.enable()
     if mutant is not None:
         if any(_machine_fails(make) for make in _makers(changed)):
             return 1
@@ -248,21 +213,6 @@ def _work(
     code = int(pytest.main([*options, *tests], plugins=[recorder]))
     recorder.reach.save(directory / RECORD)
     return code
-
-
-@dataclass(frozen=True)
-class _HalfCompiled:
-    """What revm needs of a contract; titanoboa would compile the runtime code once more."""
-
-    compiler_data: Any
-
-
-def _half_compiled(contracts: Path, name: str) -> _HalfCompiled:
-    path = contracts / f"{name}.vy"
-    data = interpret.compiler_data(path.read_text(), str(path), str(path), VyperDeployer)
-    with anchor_settings(data.settings):
-        _ = data.bytecode
-    return _HalfCompiled(data)
 
 
 def _makers(changed: Collection[str]) -> list[Callable[[], Any]]:

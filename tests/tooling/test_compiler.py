@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiler of `make mutate` is quicker than Vyper's, and writes the same code."""
+"""The compiler of the tests is quicker than Vyper's, and writes the same code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vyper.compiler.phases import CompilerData
 from vyper.compiler.settings import anchor_settings
 from vyper.ir import optimizer
 
-from tests.mutation import worker
 from tests.mutation.mutants import CONTRACTS, ROOT
 from tests.support import budget
+from tests.support.compiler import compile_quickly
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def compiled(name: str) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("name", budget.every(2, ["Emissions", "Leases"]))
 def test_the_code_is_the_same(plain: None, name: str) -> None:
     before, looked_at = compiled(name), optimizer._optimize
-    worker.compile_quickly()
+    compile_quickly()
     assert optimizer._optimize is not looked_at
     # Once more: with all that it remembers.
     assert compiled(name) == compiled(name) == before
