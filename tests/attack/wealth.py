@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tests.contracts.deploy import TPF, USD
 from tests.contracts.stateful.lens import Lens, first_words, words
@@ -33,6 +34,30 @@ class Wealth:
     def of(self, *people: str) -> int:
         """TPF wei, the payment token at its worth."""
         return sum(self.usd[who] * WORTH + self.tpf[who] for who in people)
+
+    def since(self, before: Wealth) -> tuple[dict[str, int], dict[str, int]]:
+        """What everybody has more than before: units, TPF wei."""
+        usd = {who: amount - before.usd[who] for who, amount in self.usd.items()}
+        return usd, {who: amount - before.tpf[who] for who, amount in self.tpf.items()}
+
+
+M = TypeVar("M", contravariant=True)
+P = TypeVar("P", covariant=True)
+
+
+class Stage(Protocol[M, P]):
+    """A moment of a court or of leases."""
+
+    before: Wealth
+
+    def play(self, moves: Sequence[M], /) -> tuple[P, Wealth]:
+        """All to its end, undone."""
+
+
+def played(at: Stage[M, P], *moves: M) -> tuple[P, dict[str, int], dict[str, int]]:
+    """A play to its end, and what everybody has more then: units, TPF wei."""
+    play, after = at.play(moves)
+    return (play, *after.since(at.before))
 
 
 class Purse:

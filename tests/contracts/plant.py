@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plants a fault in a contract, so that a test can show that it would be found."""
+"""Plants a fault in a contract, and shows that the search of `make attack` finds it."""
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from tests.attack.search import work
 from tests.contracts import deploy, revm
+from tests.contracts.deploy import half_compiled
 
 EVERY = 3
-
-
-def some(names: Iterable[str]) -> list[str]:
-    """One of EVERY names; all of them with ATTACK_ALL_PLANTED=1, as `make attack` has it."""
-    return [*names][:: 1 if "ATTACK_ALL_PLANTED" in os.environ else EVERY]
+"""One of three faults is planted in `make test`."""
+SEED = 1
 
 
 def plant(
@@ -31,7 +29,13 @@ def plant(
     (copy / file).write_text(source.replace(line, fault))
     sound = revm.compiled
     with patch.context() as only:
-        only.setattr(deploy, "CONTRACTS", copy)
-        only.setattr(revm, "compiled_by_boa", deploy.compiled_by_boa.__wrapped__)
+        only.setattr(revm, "compiled_by_boa", lambda name: half_compiled(copy / f"{name}.vy"))
         faulty = revm.compiled.__wrapped__(contract)
     patch.setattr(revm, "compiled", lambda name: faulty if name == contract else sound(name))
+
+
+def check_found(moment: str, says: str, *, tries: int = 2_000) -> None:
+    """The search finds what is planted in the world that it runs in, and says so."""
+    share = work(moment, range(tries), SEED)
+    told = rf"try {share.tries - 1} at '{moment}': ({says})"
+    assert re.match(told, share.found), share.found or f"{share.tries} tries"

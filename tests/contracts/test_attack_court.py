@@ -6,7 +6,6 @@ Also: what a lie and a needless dispute cost, to the unit.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,13 @@ from tests.attack.courthouse import JUROR, PROVIDER, SIZES, TENANT, build, court
 from tests.attack.play import Play
 from tests.attack.scenes import COURTS, Court
 from tests.attack.search import work
+from tests.attack.wealth import played
 from tests.contracts import revm
 from tests.contracts.deploy import USD
-from tests.contracts.plant import plant, some
+from tests.contracts.plant import EVERY, SEED, check_found, plant
 from tests.contracts.stateful.world import STARTED
+from tests.support import budget
 
-SEED = 1
-TRIES = 2_000
 SAYS = CourtMove("lie")
 QUARRELS = CourtMove("dispute")
 
@@ -66,7 +65,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", some(PLANTED))
+@pytest.mark.parametrize("name", budget.every(EVERY, [*PLANTED]))
 def test_search__finds_what_is_planted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,9 +73,7 @@ def test_search__finds_what_is_planted(
     plant(contract, file, line, fault, tmp_path, monkeypatch)
     made = build(revm.Revm(STARTED))
     monkeypatch.setattr(scenes, "courthouse", lambda: made)
-    share = work(moment, range(TRIES), SEED)
-    told = rf"try {share.tries - 1} at '{moment}': {says}"
-    assert re.match(told, share.found), share.found or f"{share.tries} tries"
+    check_found(moment, says)
 
 
 @pytest.mark.parametrize("name", COURTS)
@@ -94,19 +91,8 @@ def test_court__is_as_before_after_a_strategy(name: str) -> None:
     assert (at.room.wealth(), at.room.chain.now) == before
 
 
-def played(name: str, *moves: CourtMove) -> tuple[Play, dict[str, int], dict[str, int]]:
-    """A job to its end, and what everybody has more then: units, TPF wei."""
-    at = Court(name)
-    play, after = at.play(moves)
-    return (
-        play,
-        {who: after.usd[who] - at.before.usd[who] for who in after.usd},
-        {who: after.tpf[who] - at.before.tpf[who] for who in after.tpf},
-    )
-
-
 def test_lie__costs_price_and_collateral__and_the_tenant_pays_three_fees_of_it() -> None:
-    play, usd, tpf = played("lie", SAYS)
+    play, usd, tpf = played(Court("lie"), SAYS)
     assert usd[PROVIDER] == 0 and tpf[PROVIDER] == -play.collateral
     fee = play.price * SIZES.juror_fee_bps // 10_000
     assert usd[TENANT] == -3 * fee
@@ -115,7 +101,7 @@ def test_lie__costs_price_and_collateral__and_the_tenant_pays_three_fees_of_it()
 
 
 def test_quarrel__costs_the_tenant_the_fees__and_the_provider_nothing() -> None:
-    play, usd, tpf = played("quarrel", QUARRELS)
+    play, usd, tpf = played(Court("quarrel"), QUARRELS)
     paid = play.price - play.price * SIZES.fee_bps // 10_000
     assert usd[PROVIDER] == paid and tpf[PROVIDER] == 0
     fee = play.price * SIZES.juror_fee_bps // 10_000
@@ -123,7 +109,7 @@ def test_quarrel__costs_the_tenant_the_fees__and_the_provider_nothing() -> None:
 
 
 def test_honest_job__ends_without_a_court() -> None:
-    play, usd, _ = played("quarrel")
+    play, usd, _ = played(Court("quarrel"))
     assert not play.juries and usd[TENANT] == -10 * USD
     assert usd[PROVIDER] == 10 * USD * (10_000 - SIZES.fee_bps) // 10_000
 

@@ -6,7 +6,6 @@ Also: what some strategies cost, to the unit.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,17 @@ import pytest
 from teraproof.protocol.lease_terms import Ending
 from tests.attack import lease_scenes
 from tests.attack.lease_moves import CASE, LeaseMove, breaks, dies
-from tests.attack.lease_play import TICK, Act, LeasePlay
+from tests.attack.lease_play import TICK, Act
 from tests.attack.lease_scenes import BPS, LEASES, Tenement, net
 from tests.attack.leasehold import PROVIDER, PUPPET, TENANT, build, leasehold
 from tests.attack.search import work
+from tests.attack.wealth import played
 from tests.contracts.deploy import TPF
-from tests.contracts.plant import plant, some
+from tests.contracts.plant import EVERY, SEED, check_found, plant
 from tests.contracts.stateful.lease_world import lease_world
 from tests.contracts.stateful.world import OPERATORS, PAYOUTS
+from tests.support import budget
 
-SEED = 1
-TRIES = 2_000
 OPERATOR = OPERATORS[0].address
 
 # The moment; file, line, what is planted in its place, what the search says of it.
@@ -89,7 +88,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", some(PLANTED))
+@pytest.mark.parametrize("name", budget.every(EVERY, [*PLANTED]))
 def test_search__finds_what_is_planted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,9 +96,7 @@ def test_search__finds_what_is_planted(
     plant("Leases", file, line, fault, tmp_path, monkeypatch)
     made = build(lease_world.__wrapped__())
     monkeypatch.setattr(lease_scenes, "leasehold", lambda: made)
-    share = work(moment, range(TRIES), SEED)
-    told = rf"try {share.tries - 1} at '{moment}': ({says})"
-    assert re.match(told, share.found), share.found or f"{share.tries} tries"
+    check_found(moment, says)
 
 
 @pytest.mark.parametrize("name", LEASES)
@@ -121,17 +118,6 @@ def does(target: str, at: int, sender: str, amount: int = 0) -> LeaseMove:
     return LeaseMove("act", Act(at, target, sender, amount))
 
 
-def played(name: str, *moves: LeaseMove) -> tuple[LeasePlay, dict[str, int], dict[str, int]]:
-    """A lease to its end, and what everybody has more then: units, TPF wei."""
-    at = Tenement(name)
-    play, after = at.play(moves)
-    return (
-        play,
-        {who: after.usd[who] - at.before.usd[who] for who in after.usd},
-        {who: after.tpf[who] - at.before.tpf[who] for who in after.tpf},
-    )
-
-
 def test_every_case__can_be_ordered() -> None:
     at = Tenement("outsider")
     for first in range(30):
@@ -145,7 +131,7 @@ def test_every_case__can_be_ordered() -> None:
 
 
 def test_nothing__is_tried__all_is_paid_to_the_second() -> None:
-    play, usd, tpf = played("outsider")
+    play, usd, tpf = played(Tenement("outsider"))
     rent = play.terms.order.deposit
     assert play.ending is not None and play.ending["reason"] == Ending.DRY
     assert usd[TENANT] == -rent and usd[PAYOUTS[0]] == net(rent, play.terms)
@@ -153,7 +139,7 @@ def test_nothing__is_tried__all_is_paid_to_the_second() -> None:
 
 
 def test_leaving__costs_the_collateral__and_the_tenant_has_its_part() -> None:
-    play, usd, tpf = played("lessor", does("leases.leave", 5 * TICK + 7, OPERATOR))
+    play, usd, tpf = played(Tenement("lessor"), does("leases.leave", 5 * TICK + 7, OPERATOR))
     served = 3 * TICK + 7
     assert play.ending is not None and play.ending["reason"] == Ending.BY_PROVIDER
     assert usd[TENANT] == -served * play.price
@@ -163,7 +149,7 @@ def test_leaving__costs_the_collateral__and_the_tenant_has_its_part() -> None:
 
 def test_vanishing__pays_no_second_beyond_the_last_gap__and_costs_the_collateral() -> None:
     gone = LeaseMove("vanishes", Act(0, "", PUPPET), first=5, flag=True)
-    play, usd, tpf = played("lessor", gone)
+    play, usd, tpf = played(Tenement("lessor"), gone)
     assert play.ending is not None and play.ending["reason"] == Ending.ABANDONED
     # Ready at 2, last heard of at 4, and that is good for one tick more.
     assert usd[TENANT] == -3 * TICK * play.price
@@ -173,9 +159,11 @@ def test_vanishing__pays_no_second_beyond_the_last_gap__and_costs_the_collateral
 def test_rejecting__in_the_last_second_of_the_grace_is_free__in_the_next_it_is_refused() -> None:
     ready, grace = 2 * TICK, leasehold().p.challenge_window
     slow = LeaseMove("ends", Act(0, "", PUPPET), first=0, second=5, flag=False)
-    play, usd, _ = played("lessee", slow, does("leases.reject", ready + grace, TENANT))
+    play, usd, _ = played(Tenement("lessee"), slow, does("leases.reject", ready + grace, TENANT))
     assert play.ending is not None and play.ending["reason"] == Ending.REJECTED
     assert usd[TENANT] == 0 and play.served == grace
-    play, usd, _ = played("lessee", slow, does("leases.reject", ready + grace + 1, TENANT))
+    play, usd, _ = played(
+        Tenement("lessee"), slow, does("leases.reject", ready + grace + 1, TENANT)
+    )
     assert play.ending is not None and play.ending["reason"] == Ending.DRY
     assert usd[TENANT] == -play.terms.order.deposit

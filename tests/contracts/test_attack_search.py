@@ -16,12 +16,10 @@ from tests.attack import known, page
 from tests.attack.market import EVIL, HONEST, MOMENTS, TWIN, Moment, moment
 from tests.attack.search import Share, work
 from tests.contracts import revm
-from tests.contracts.plant import plant
+from tests.contracts.plant import SEED, check_found, plant
 from tests.contracts.stateful import story
 from tests.contracts.stateful.world import STARTED, STRANGER, build
 
-SEED = 1
-TRIES = 5_000
 # Wei of rounding in a story.
 FEW = 100
 
@@ -61,9 +59,7 @@ def planted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("planted", PLANTED, indirect=True)
 def test_search__finds_what_is_planted(planted: str) -> None:
-    share = work(planted, range(TRIES), SEED)
-    told = rf"try {share.tries - 1} at '{planted}': gains \d+ wei: [a-z ]+ \(by "
-    assert re.match(told, share.found), f"{share.tries} tries"
+    check_found(planted, r"gains \d+ wei: [a-z ]+ \(by ", tries=5_000)
 
 
 @pytest.mark.parametrize("name", MOMENTS)
