@@ -26,6 +26,7 @@ from teraproof.market.sending import Sender
 from teraproof.market.ui import QuietUi
 from teraproof.rpc.client import RpcPool
 from tests.scripts.actors import chain_of, deploy, sender_of
+from tests.support import budget
 from tests.support.anvil import Anvil
 
 Artifacts = dict[str, Artifact]
@@ -102,8 +103,10 @@ class Kill:
 # Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 19 moments.
 # Here: the first contract, Benchmark (which has a clock), a manager, the five that name a contract
 # to another, the seal among them.
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 15, 16, 29, 30, 31, *range(44, 57), 58])
+MOMENTS = [1, 2, 3, 4, 15, 16, 29, 30, 31, *range(44, 57), 58]
+
+
+@pytest.mark.parametrize(("moment", "after"), budget.crossed(MOMENTS, [False, True]))
 def test_deploy__killed_anywhere__goes_on_and_deploys_nothing_twice(
     moment: int,
     after: bool,
