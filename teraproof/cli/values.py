@@ -11,7 +11,6 @@ import click
 from teraproof import amounts, names
 from teraproof.cli.frame import Failure
 from teraproof.errors import LocalError, WrongInput
-from teraproof.protocol.terms import address
 
 
 class Value(click.ParamType):
@@ -37,7 +36,8 @@ class Value(click.ParamType):
 
 def _owners(text: str, name: str) -> tuple[str, ...]:
     """Addresses with a comma between two."""
-    from teraproof.protocol import allow_list  # it loads much, and help needs none of it
+    from teraproof.protocol import allow_list  # these load much, and help needs none of it
+    from teraproof.protocol.terms import address
 
     found = [part.strip() for part in text.split(",")]
     if not all(found):
