@@ -25,6 +25,8 @@ class Seen:
     """Between two answered requests, one right after the other."""
     outages: tuple[float, ...]
     """The rest, each from the last answer before to the first one after."""
+    begins: tuple[float, ...] = ()
+    """When each of them began, on the clock of the requests."""
 
     @classmethod
     def of(cls, probes: Iterable[Probe], begin: float, end: float, longest: float) -> Seen:
@@ -34,25 +36,48 @@ class Seen:
         inside = [one for one in probes if begin <= one.at <= end]
         edges = [Probe(begin, bool(inside) and inside[0].answered), *inside]
         edges.append(Probe(end, edges[-1].answered))
-        answered, outages, silent = 0.0, list[float](), 0.0
+        answered, silent = 0.0, 0.0
+        outages, begins = list[float](), list[float]()
         for before, after in pairwise(edges):
             length = after.at - before.at
             if before.answered and after.answered and length <= longest:
                 answered += length
                 if silent:
                     outages.append(silent)
+                    begins.append(before.at - silent)
                 silent = 0.0
             else:
                 silent += length
         if silent:
             outages.append(silent)
-        return cls(answered, tuple(outages))
+            begins.append(edges[-1].at - silent)
+        return cls(answered, tuple(outages), tuple(begins))
 
     def most(self, allowance: float) -> float:
         """The most seconds that rent may have been paid for: those with answers, and of each outage
         at most `allowance` seconds.
         """
         return self.answered + sum(min(one, allowance) for one in self.outages)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How many seconds of rent were due for a lease, as the chain had it at a time."""
+
+    at: float
+    due: int
+
+
+def excess(readings: Sequence[Reading], begin: float, seconds: float, allowance: float) -> float:
+    """By how many seconds the rent of one outage is above what is allowed for it; below 0 where
+    less came to be due. What was due in answered time between a reading and `begin` is no part.
+    """
+    before = [one for one in readings if one.at <= begin] or list(readings[:1])
+    until = [one for one in readings if one.at <= begin + seconds]
+    if not before or not until:
+        return -allowance
+    allowed = min(seconds, allowance) + max(0.0, begin - before[-1].at)
+    return until[-1].due - before[-1].due - allowed
 
 
 def quantile(values: Iterable[float], part: float) -> float:

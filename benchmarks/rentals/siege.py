@@ -38,8 +38,8 @@ from benchmarks.rentals.fleet import Cluster, fleet
 from benchmarks.rentals.guests import Guests
 from benchmarks.rentals.market import Rental, RentalWorld, rental_market
 from benchmarks.rentals.nodes import Node
-from benchmarks.rentals.rent import Seen
-from benchmarks.rentals.watch import LONGEST, Hunter, Prober, Programs, Round
+from benchmarks.rentals.rent import Seen, excess
+from benchmarks.rentals.watch import LONGEST, Hunter, Meter, Prober, Programs, Round
 from teraproof.errors import LocalError
 from teraproof.protocol.lease_terms import LeaseStatus
 from tests.support.anvil import ROOT
@@ -54,6 +54,8 @@ DETECTION_FLEET = DETECTION + 30
 TEN_MINUTES = 600.0
 MACHINES = ("a", "b")
 START, READY, BACK, GONE = 240.0, 300.0, 180.0, 300.0  # seconds, for what is waited for
+
+_ROUNDING = 2.0  # the chain counts whole seconds, at both ends
 
 Say = Callable[[str], None]
 
@@ -88,11 +90,13 @@ class Account:
     outages: tuple[float, ...]
     most: float
     """That may have been paid."""
+    excess: float
+    """Of the worst outage by itself: what came to be due in it beyond its allowance."""
 
     @property
     def holds(self) -> bool:
-        """Whether no more was paid than may be."""
-        return self.paid <= self.most
+        """Whether no more was paid than may be, in the whole and in each outage."""
+        return self.paid <= self.most and self.excess <= _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,8 @@ class Outcome:
     def faults(self) -> list[str]:
         """What is other than promised."""
         found = [
-            f"lease {number} was paid for {one.paid} s, and {one.most:.1f} s are the most"
+            f"lease {number} was paid for {one.paid} s, {one.most:.1f} s are the most; an outage "
+            f"was paid for {one.excess:.1f} s more than is allowed for it"
             for number, one in enumerate(self.accounts)
             if not one.holds
         ]
@@ -153,10 +158,12 @@ class Outcome:
                 hits.add_row(target.value, str(len(found)), ", ".join(found))
         console.print(hits)
         table = Table(title=f"allowed for an outage: {self.clock.max_gap} + {self.detection} s")
-        for name in ("lease", "paid", "answered", "outages", "their seconds", "most that is right"):
+        names = ("lease", "paid", "answered", "outages", "their seconds", "most that is right")
+        for name in (*names, "worst outage, beyond its allowance"):
             table.add_column(name, justify="right")
         for number, one in enumerate(self.accounts):
             row = (number, one.paid, one.answered, len(one.outages), sum(one.outages), one.most)
+            row += (one.excess,)
             table.add_row(*(f"{each:.0f}" for each in row))
         console.print(table)
         console.print(
@@ -192,9 +199,9 @@ class Siege:
         words = [f"lease-{number}" for number in range(leases)]
         self._rent(words)
         programs, hunter = Programs(world, words), Hunter(world, self._rentals)
-        guests = Guests(world, words)
+        guests, meter = Guests(world, words), Meter(world, self._rentals)
         watches = [*(one.round for one in self._probers), programs.round, hunter.round]
-        watches.append(guests.round)
+        watches += [guests.round, meter.round]
         with _at_work(watches):
             begin, chain_begin = time.monotonic(), world.anvil.timestamp()
             before = [world.due(rental) for rental in self._rentals]
@@ -205,6 +212,7 @@ class Siege:
             self._wait_for_answers()
             guests.leave(READY)
             hunter.round.end()  # from here on it could be right to close
+            meter.round.end()
             ended = tuple(
                 f"lease {number} is {state.status.name}"
                 for number, state in enumerate(map(world.state, self._rentals))
@@ -225,7 +233,7 @@ class Siege:
             blows=tuple(planned),
             clock=self._clock,
             detection=self._detection,
-            accounts=tuple(self._accounts(before, begin, ends, drift)),
+            accounts=tuple(self._accounts(before, begin, ends, drift, meter)),
             guests=guests.served,
             seized=sum(one.seized > 0 for one in world.closings().values()),
             accused=tuple(hunter.done),
@@ -235,15 +243,27 @@ class Siege:
         )
 
     def _accounts(
-        self, before: Sequence[int], begin: float, ends: Sequence[float], drift: float
+        self,
+        before: Sequence[int],
+        begin: float,
+        ends: Sequence[float],
+        drift: float,
+        meter: Meter,
     ) -> list[Account]:
         closings, found = self._world.closings(), []
         for number, rental in enumerate(self._rentals):
             seen = Seen.of(self._probers[number].probes, begin, ends[number], LONGEST)
             paid = closings[rental.lease].seconds - before[number]
-            # The chain counts whole seconds, at both ends.
-            most = seen.most(self._clock.max_gap + self._detection) + drift + 2
-            found.append(Account(paid, seen.answered, seen.outages, most))
+            allowance = self._clock.max_gap + self._detection
+            most = seen.most(allowance) + drift + _ROUNDING
+            worst = max(
+                (
+                    excess(meter.readings[rental.lease], at, seconds, allowance)
+                    for at, seconds in zip(seen.begins, seen.outages, strict=True)
+                ),
+                default=-float(allowance),
+            )
+            found.append(Account(paid, seen.answered, seen.outages, most, worst - drift))
         return found
 
     # ------------------------------------------------------------------ before

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.rentals.market import Rental, RentalWorld
-from benchmarks.rentals.rent import Probe, top_level
+from benchmarks.rentals.rent import Probe, Reading, top_level
 from tests.agent_e2e.chain import Failed
+from tests.support.anvil import AnvilError
 from tests.support.processes import with_argument
 
 EVERY = 0.5  # seconds from one request to the next
@@ -78,6 +79,22 @@ class Prober:
             return False
         finally:
             link.close()
+
+
+class Meter:
+    """Reads again and again how much rent is due for leases."""
+
+    def __init__(self, world: RentalWorld, rentals: Sequence[Rental]) -> None:
+        self._world, self._rentals = world, rentals
+        self.readings: dict[bytes, list[Reading]] = defaultdict(list)
+        """Of each lease."""
+        self.round = Round(_LOOK, self._look)
+
+    def _look(self) -> None:
+        for rental in self._rentals:
+            at = time.monotonic()
+            with contextlib.suppress(AnvilError):  # it has ended
+                self.readings[rental.lease].append(Reading(at, self._world.due(rental)))
 
 
 class Programs:

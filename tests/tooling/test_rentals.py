@@ -16,7 +16,15 @@ from benchmarks.rentals.blows import Bounds, Target, blows
 from benchmarks.rentals.command import conclude
 from benchmarks.rentals.load import Figures, Quiet
 from benchmarks.rentals.nodes import Node
-from benchmarks.rentals.rent import Probe, Seen, most_beats, quantile, top_level
+from benchmarks.rentals.rent import (
+    Probe,
+    Reading,
+    Seen,
+    excess,
+    most_beats,
+    quantile,
+    top_level,
+)
 from benchmarks.rentals.siege import BOUNDS as SIEGE
 from benchmarks.rentals.siege import REAL, SHORT, TEN_MINUTES, Account, Outcome
 
@@ -31,7 +39,8 @@ def probes(said: str, every: float = 1.0) -> list[Probe]:
 def seen(said: str, longest: float = 2.0) -> Seen:
     """A service from its first request to its last."""
     asked = probes(said)
-    return Seen.of(asked, 0.0, asked[-1].at, longest)
+    found = Seen.of(asked, 0.0, asked[-1].at, longest)
+    return Seen(found.answered, found.outages)
 
 
 # ------------------------------------------------------------------ what was seen
@@ -59,7 +68,7 @@ def test_seen__one_answer_between_silences__is_worth_nothing() -> None:
 
 def test_seen__nobody_asked_for_a_while__counts_as_silence() -> None:
     asked = [Probe(0, True), Probe(1, True), Probe(9, True), Probe(10, True)]
-    assert Seen.of(asked, 0, 10, 2.0) == Seen(2.0, (8.0,))
+    assert Seen.of(asked, 0, 10, 2.0) == Seen(2.0, (8.0,), (1.0,))
 
 
 def test_seen__requests_outside_the_time__count_for_nothing() -> None:
@@ -68,7 +77,7 @@ def test_seen__requests_outside_the_time__count_for_nothing() -> None:
 
 
 def test_seen__no_request_at_all__one_outage() -> None:
-    assert Seen.of([], 3.0, 8.0, 2.0) == Seen(0.0, (5.0,))
+    assert Seen.of([], 3.0, 8.0, 2.0) == Seen(0.0, (5.0,), (3.0,))
 
 
 @pytest.mark.parametrize("said", ["+", "-", "+-+", "--++-+-+++--", "++++----++++"])
@@ -94,7 +103,43 @@ def test_most__each_outage_has_its_own_allowance() -> None:
 
 @pytest.mark.parametrize(("paid", "holds"), [(124, True), (125, True), (126, False)])
 def test_account__paid_beyond_the_most__does_not_hold(paid: int, holds: bool) -> None:
-    assert Account(paid, 100.0, (90.0,), 125.0).holds is holds
+    assert Account(paid, 100.0, (90.0,), 125.0, -1.0).holds is holds
+
+
+@pytest.mark.parametrize(("beyond", "holds"), [(-20.0, True), (2.0, True), (2.1, False)])
+def test_account__little_paid_but_too_much_in_one_outage__does_not_hold(
+    beyond: float, holds: bool
+) -> None:
+    assert Account(50, 100.0, (90.0,), 125.0, beyond).holds is holds
+
+
+def test_seen__outages__are_known_by_their_begin() -> None:
+    asked = probes("++--++---+")
+    found = Seen.of(asked, 0.0, 9.0, 2.0)
+    assert (found.outages, found.begins) == ((3.0, 4.0), (1.0, 5.0))
+
+
+METER = [Reading(float(at), due) for at, due in ((0, 0), (10, 10), (20, 20), (30, 25), (60, 25))]
+
+
+@pytest.mark.parametrize(
+    ("begin", "seconds", "allowance", "beyond"),
+    [
+        (20.0, 40.0, 5.0, 0.0),  # five seconds came to be due
+        (20.0, 40.0, 3.0, 2.0),
+        (20.0, 40.0, 25.0, -20.0),
+        (20.0, 2.0, 25.0, -2.0),  # no reading in it
+        (15.0, 45.0, 5.0, 5.0),  # five of the fifteen were due in answered time
+    ],
+)
+def test_excess__what_came_to_be_due_in_an_outage(
+    begin: float, seconds: float, allowance: float, beyond: float
+) -> None:
+    assert excess(METER, begin, seconds, allowance) == beyond
+
+
+def test_excess__nothing_was_read__nothing_is_known() -> None:
+    assert excess([], 1.0, 5.0, 10.0) < 0
 
 
 # ------------------------------------------------------------------ the verdicts
@@ -109,7 +154,7 @@ def outcome(**changes: object) -> Outcome:
         "blows": (),
         "clock": SHORT,
         "detection": 13,
-        "accounts": (Account(90, 90.0, (), 92.0),),
+        "accounts": (Account(90, 90.0, (), 92.0, -25.0),),
         "guests": 3,
         "seized": 0,
         "accused": (),
@@ -128,8 +173,8 @@ def test_outcome__all_well__no_fault() -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"accounts": (Account(93, 90.0, (), 92.0),)}, "paid for 93 s"),
-        ({"accounts": (Account(0, 0.0, (90.0,), 25.0),)}, "has never answered"),
+        ({"accounts": (Account(93, 90.0, (), 92.0, -25.0),)}, "paid for 93 s"),
+        ({"accounts": (Account(0, 0.0, (90.0,), 25.0, -25.0),)}, "has never answered"),
         ({"accused": ("accuse 12ab",)}, "accuse 12ab"),
         ({"ended": ("lease 0 is NONE",)}, "lease 0 is NONE"),
         ({"seized": 2}, "collateral of 2 leases"),
