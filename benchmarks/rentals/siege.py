@@ -162,8 +162,8 @@ class Outcome:
         for name in (*names, "worst outage, beyond its allowance"):
             table.add_column(name, justify="right")
         for number, one in enumerate(self.accounts):
-            row = (number, one.paid, one.answered, len(one.outages), sum(one.outages), one.most)
-            row += (one.excess,)
+            silent = (len(one.outages), sum(one.outages))
+            row = (number, one.paid, one.answered, *silent, one.most, one.excess)
             table.add_row(*(f"{each:.0f}" for each in row))
         console.print(table)
         console.print(
