@@ -70,7 +70,7 @@ class Reading:
 
 def excess(readings: Sequence[Reading], begin: float, seconds: float, allowance: float) -> float:
     """By how many seconds the rent of one outage is above what is allowed for it; below 0 where
-    less came to be due. What was due in answered time between a reading and `begin` is no part.
+    less came to be due. Answered time between a reading and `begin` is allowed, too.
     """
     before = [one for one in readings if one.at <= begin] or list(readings[:1])
     until = [one for one in readings if one.at <= begin + seconds]
