@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from teraproof import nesting
 from teraproof.acceptance import format as fmt
 from teraproof.acceptance.format import Work
 from teraproof.errors import LocalError
@@ -92,7 +93,7 @@ def work_to_json(work: Work) -> str:
 def work_from_json(text: str) -> Work:
     """The inverse of `work_to_json`. BenchmarkError for anything else."""
     try:
-        found = json.loads(text)
+        found = nesting.loads(text)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or sorted(found) != sorted(_MEMBERS):

@@ -7,13 +7,13 @@ That one does not answer is a result, too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from teraproof import nesting
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.jobspec import JobSpec
@@ -126,7 +126,7 @@ class Listing:
         try:
             if data.count(b"[") + data.count(b"{") > _MOST_PARTS:
                 raise ValueError("too deep")  # libraries may have raised Python's own limit
-            document = json.loads(data)
+            document = nesting.loads(data)
             limits, slots = document["limits"], document["slots"]
             known = {
                 name: _count(limits[name]) for name in ("cpus", "memory_mb", "disk_mb", "gpus")

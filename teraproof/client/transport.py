@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from teraproof import nesting
 from teraproof.client.line import Line
 from teraproof.client.sessions import KeptSession
 from teraproof.connections import Deadline
@@ -157,7 +158,7 @@ class Transport:
         sent = self.request(method, path, content=content, signed=signed, limit=limit)
         answer = self.checked(sent)
         try:
-            found = json.loads(answer.content)
+            found = nesting.loads(answer.content)
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar
 
+from teraproof import nesting
 from teraproof.errors import AuthError, LocalError
 from teraproof.protocol import signatures
 from teraproof.protocol.errors import Code
@@ -374,7 +375,7 @@ def encoded(members: Mapping[str, Any]) -> bytes:
 def decoded(data: bytes, name: str) -> dict[str, Any]:
     """The JSON object in a frame. LocalError where there is none."""
     try:
-        found = json.loads(data)
+        found = nesting.loads(data)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

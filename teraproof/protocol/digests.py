@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ from pathlib import Path
 
 import rfc8785
 
+from teraproof import nesting
 from teraproof.errors import LocalError
 from teraproof.protocol.paths import UnfitTree as UnfitTree
 from teraproof.protocol.paths import check_path as check_path
@@ -161,7 +161,7 @@ def parse_manifest(data: bytes) -> list[Entry]:
     the others: a manifest that passes can be written to disk as it is.
     """
     try:
-        listed = json.loads(data)
+        listed = nesting.loads(data)
     except (ValueError, RecursionError):
         raise LocalError("manifest: not JSON; fetch it again") from None
     if not isinstance(listed, list) or len(listed) > MAX_FILES:

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from teraproof import nesting
 from teraproof.errors import SpecError
 
 _MAX_ERRORS = 16  # found before the first one is reported; a bad document could have 100,000
@@ -79,7 +80,7 @@ class Form:
             raise SpecError(f"{self.what}: {literal[:40]} is not an integer; floats are refused")
 
         try:
-            return json.loads(
+            return nesting.loads(
                 data.decode("utf-8"),
                 object_pairs_hook=unique,
                 parse_float=no_float,

@@ -9,11 +9,12 @@ error of an agent is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
+
+from teraproof import nesting
 
 MAX_LINE = 300
 #: The header that repeats the code: an answer to HEAD has no body.
@@ -461,7 +462,7 @@ class WireError:
         The message is a stranger's: one line, and nothing that a terminal would obey.
         """
         try:
-            error = json.loads(data)["error"]
+            error = nesting.loads(data)["error"]
             name, message, retryable = error["code"], error["message"], error["retryable"]
             details = error["details"]
         except (ValueError, KeyError, TypeError, RecursionError):

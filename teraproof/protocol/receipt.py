@@ -9,7 +9,6 @@ so that no two programs write them differently.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 import rfc8785
 
+from teraproof import nesting
 from teraproof.errors import LocalError
 from teraproof.protocol import digests
 from teraproof.protocol.outcome import REASONS
@@ -113,8 +113,8 @@ class Receipt:
     def parse(cls, data: bytes) -> Receipt:
         """Reads a receipt. Raises LocalError unless it is one, in canonical form."""
         try:
-            value: Any = json.loads(data)
-        except ValueError:
+            value: Any = nesting.loads(data)
+        except (ValueError, RecursionError):
             raise LocalError("the receipt is not JSON") from None
         names = _names(value.get("version")) if isinstance(value, dict) else ()
         if not isinstance(value, dict) or set(value) != set(names):

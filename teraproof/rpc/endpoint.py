@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
+from teraproof import nesting
 from teraproof.rpc.branch import Branch
 from teraproof.rpc.budget import Budget
 from teraproof.rpc.errors import BlockUnknown, ChainError, Malformed, RpcError, Transport
@@ -339,7 +340,7 @@ def label(number: int, url: str) -> str:
 def _object(body: bytes) -> dict[str, Any]:
     """A JSON object, or an empty one where there is none."""
     try:
-        found = json.loads(body)
+        found = nesting.loads(body)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

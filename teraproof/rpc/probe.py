@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 
+from teraproof import nesting
 from teraproof.rpc import decode
 from teraproof.rpc.endpoint import label
 from teraproof.rpc.errors import ChainError, Malformed, Transport
@@ -30,6 +31,6 @@ def chain_id(url: str, seconds: float = 10.0) -> int:
     if answer.status != 200:
         raise ChainError(f"{name} answers with HTTP status {answer.status}; check the RPC URL")
     try:
-        return decode.small(json.loads(answer.body)["result"])
+        return decode.small(nesting.loads(answer.body)["result"])
     except (ValueError, KeyError, TypeError, RecursionError, Malformed):
         raise ChainError(f"{name} is not a node of an Ethereum chain; check the RPC URL") from None

@@ -12,11 +12,11 @@ the highest epoch, and of those the highest number.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 from dataclasses import dataclass, field
 
+from teraproof import nesting
 from teraproof.errors import LocalError
 from teraproof.protocol.digests import Entry, encode_manifest, parse_manifest
 from teraproof.protocol.errors import Code
@@ -122,7 +122,7 @@ def encode(files: tuple[Entry, ...]) -> bytes:
 def decode(data: bytes, checkpoint: Checkpoint, store: Store) -> list[Entry]:
     """The files of a manifest whose digest was checked."""
     try:
-        document = json.loads(data)
+        document = nesting.loads(data)
         if set(document) != {"files", "version"} or document["version"] != 1:
             raise ValueError
         listed = [(each["path"], each["size"], each["sha256"]) for each in document["files"]]
