@@ -446,14 +446,8 @@ class WireError:
 
     def to_json(self) -> dict[str, Any]:
         """The body of the answer."""
-        return {
-            "error": {
-                "code": self.code.value,
-                "message": self.message,
-                "retryable": self.retryable,
-                "details": dict(self.details),
-            }
-        }
+        said = {"code": self.code.value, "message": self.message, "retryable": self.retryable}
+        return {"error": {**said, "details": dict(self.details)}}
 
     @classmethod
     def parse(cls, data: bytes) -> WireError | None:
