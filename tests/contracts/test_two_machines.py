@@ -187,3 +187,26 @@ def test_address__follows_from_the_deployments_that_stand(compiled: Any) -> None
         chosen = compiled.deploy(override_address=address_of("a place"))
         assert chosen.address == address_of("a place") and chosen.note(0, 2) == 2
         assert compiled.deploy().address == second.address
+
+
+def test_internal_function__is_called_by_itself__between_calls_of_its_contract() -> None:
+    tally = boa.loads("""
+kept: public(uint256)
+
+@internal
+def _add(amount: uint256) -> uint256:
+    assert amount < 9, "too many"
+    self.kept += amount
+    return self.kept
+
+@external
+def add(amount: uint256) -> uint256:
+    return self._add(amount)
+""")
+    with boa.env.anchor():
+        assert tally.internal._add(2) == 2
+        assert answer_of(tally) is Done
+        assert tally.add(3) == 5
+        with boa.reverts("too many"):
+            tally.internal._add(9)
+    assert tally.kept() == 0

@@ -3,8 +3,8 @@
 
 py-evm executes an opcode in microseconds of Python, revm in nanoseconds. The state lies in revm.
 py-evm works on the same state where revm does not say enough: the line of source that refused, a
-trace of what ran, hashes of blocks that a test has made up, another chain id, code or an address
-of a test's choice, a limit of gas. A refusal that a test looks at runs on both, and they must agree
+trace of what ran, hashes of blocks that a test has made up, another chain id, an address of a
+test's choice, a limit of gas. A refusal that a test looks at runs on both, and they must agree
 in each byte of it; test_revm.py compares them on transactions of every kind.
 
 TERAPROOF_EVM=py-evm leaves titanoboa as it is.
@@ -406,6 +406,8 @@ class TwoMachines(PyEVM):  # type: ignore[misc]  # titanoboa has no types
 
     def execute_code(self, *, to: Any, bytecode: bytes, is_static: bool, **options: Any) -> Any:
         account = to.canonical_address
+        # Otherwise the code of an internal function, which titanoboa has compiled by itself.
+        own = bytecode is self._code(account)
 
         def call() -> Any:
             return PyEVM.execute_code(
@@ -416,10 +418,13 @@ class TwoMachines(PyEVM):  # type: ignore[misc]  # titanoboa has no types
             options["gas"] == self.get_gas_limit()
             and options["start_pc"] == 0
             and options["fake_codesize"] is None
-            and bytecode is self._code(account)
+            and (own or not options["value"])
             and self._is_here()
-            and not self._asks_for_hashes(account, options["data"])
+            and not self._asks_for_hashes(account, own, options["data"])
         ):
+            info = None if own else self._revm.basic(f"0x{account.hex()}")
+            if info:
+                self._insert(account, bytecode, info.nonce)
             try:
                 output = self._revm.message_call(
                     f"0x{options['sender'].canonical_address.hex()}",
@@ -436,6 +441,8 @@ class TwoMachines(PyEVM):  # type: ignore[misc]  # titanoboa has no types
                 self._changes += not is_static
                 return self._done(options["data"], output)
             finally:
+                if info:
+                    self._revm.insert_account_info(f"0x{account.hex()}", info)
                 self._revm.reset_transient_storage()
         return self._repeat(call)
 
@@ -465,10 +472,13 @@ class TwoMachines(PyEVM):  # type: ignore[misc]  # titanoboa has no types
             )
         return True
 
-    def _asks_for_hashes(self, account: bytes, data: bytes) -> bool:
+    def _asks_for_hashes(self, account: bytes, own: bool, data: bytes) -> bool:
         """revm makes up the hashes of blocks."""
         compiled = getattr(self.env._lookup_contract_fast(account), "compiler_data", None)
-        return compiled is not None and bytes(data[:4]) in hash_readers.selectors(compiled)
+        if compiled is None:
+            return False
+        found = hash_readers.selectors(compiled)
+        return bytes(data[:4]) in found if own else bool(found)
 
     def _repeat(self, call: Callable[[], Any]) -> Any:
         """The call on py-evm, over the state of revm; if it goes through, its changes are kept."""
