@@ -36,7 +36,7 @@ class Value(click.ParamType):
 
 def _owners(text: str, name: str) -> tuple[str, ...]:
     """Addresses with a comma between two."""
-    from teraproof.protocol import allow_list  # these load much, and help needs none of it
+    from teraproof.protocol import allow_list  # these load much; help does without
     from teraproof.protocol.terms import address
 
     found = [part.strip() for part in text.split(",")]
