@@ -174,12 +174,15 @@ class Epochs:
         boundary = self.rules.boundary(now)
         may_win = boundary is not None and boundary >= self.rules.next_window_from(record.opened_at)
         if may_win and boundary is not None and now < self.rules.opened_until(boundary):
+            left = self.rules.opened_until(boundary) - now
             if self.rules.chance_ppm == 10**6 and self.waits_for:
+                # The next block may be the last one that takes it, also from an agent that is
+                # about to send with a look at a block of some time ago.
                 self._await(
                     lambda: any(self._has_sent(w, boundary, "open") for w in self.waits_for),
-                    _LITTLE_PATIENCE,
+                    _PATIENCE if left <= 2 else _LITTLE_PATIENCE,
                 )
-            return min(2, self.rules.opened_until(boundary) - now)
+            return min(2, left)
         return 100
 
     def _in_window(self, now: int, epoch: int, record: EpochRecord) -> int:
