@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from scripts.deployment import deployer, verify
+from scripts.deployment import deployer
 from scripts.deployment import plan as plans
-from scripts.deployment.artifacts import Artifact
 from scripts.deployment.checks import check_network, current
 from scripts.deployment.deployer import Deployment
 from scripts.deployment.plan import Plan
@@ -21,16 +20,12 @@ from teraproof.errors import CommandError
 from teraproof.headers import HISTORY
 from teraproof.market import registry as registries
 from teraproof.market.chain import Chain
-from teraproof.market.registry import Registry
-from teraproof.market.sending import Sender
 from teraproof.market.ui import QuietUi
 from teraproof.rpc.client import RpcPool
 from tests.scripts.actors import chain_of, deploy, sender_of
+from tests.scripts.deploying import DEPLOYER, STEPS, Artifacts, Kill, Killed, wrong
 from tests.support import budget
 from tests.support.anvil import Anvil
-
-Artifacts = dict[str, Artifact]
-DEPLOYER, STEPS = 0, 19
 
 
 def test_deploy__fresh_chain__everything_recorded_and_verified(
@@ -74,30 +69,6 @@ def test_deploy__again__sends_nothing(
     again, _ = deploy(local_plan, artifacts, sender, tmp_path)
     assert fresh.nonce(sender.address) == nonce
     assert again == first.model_copy(update={"complete": True})
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing of the process runs after it."""
-
-
-class Kill:
-    """Dies before or after the n-th call of what it wraps."""
-
-    def __init__(self, at: int, after: bool) -> None:
-        self.at, self.after, self.calls = at, after, 0
-
-    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*arguments: Any, **named: Any) -> Any:
-            self.calls += 1
-            here = self.calls == self.at
-            if here and not self.after:
-                raise Killed
-            result = function(*arguments, **named)
-            if here:
-                raise Killed
-            return result
-
-        return wrapped
 
 
 # Each step saves twice (intent, done) and broadcasts once, after a first save: 1 + 3 * 19 moments.
@@ -348,108 +319,6 @@ def test_deploy__not_enough_gas_money__told_before_anything_is_sent(
     assert not (tmp_path / "31337.json").exists()
 
 
-def test_verify__chain_differs__told(
-    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
-) -> None:
-    sender = sender_of(fresh, DEPLOYER)
-    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
-
-    def wrong() -> list[tuple[str, str]]:
-        checks = verify.verify(local_plan, registry, artifacts, sender.chain)
-        return [(check.subject, check.what) for check in checks if not check.ok]
-
-    assert wrong() == []
-    for name in ("Jobs", "Timelock"):
-        address = registry.address(name)
-        code = bytearray.fromhex(fresh.rpc("eth_getCode", address, "latest")[2:])
-        for place in (100, -1):
-            changed = bytearray(code)
-            changed[place] ^= 1
-            fresh.rpc("anvil_setCode", address, "0x" + changed.hex())
-            assert (name, "code") in wrong()
-        fresh.rpc("anvil_setCode", address, "0x" + code.hex())
-    assert wrong() == []
-    # A right that nobody but the timelock itself may hold.
-    timelock = registry.address("Timelock")
-    with fresh.impersonate(timelock):
-        fresh.set_balance(timelock, 10**18)
-        grant = artifacts["Timelock"].abi.encode("grantRole", bytes(32), sender.address)
-        fresh.send(timelock, timelock, grant)
-    assert ("Timelock", "administers itself") in wrong()
-    with pytest.raises(CommandError, match="do not use this deployment"):
-        checks = verify.verify(local_plan, registry, artifacts, sender.chain)
-        verify.report(checks, QuietUi())
-
-
-def _wrong(
-    plan: Plan, registry: Registry, artifacts: Artifacts, sender: Sender
-) -> list[tuple[str, str]]:
-    checks = verify.verify(plan, registry, artifacts, sender.chain)
-    return [(check.subject, check.what) for check in checks if not check.ok]
-
-
-@pytest.mark.parametrize("removed", [False, True], ids=["kept", "removed"])
-def test_verify__manager_named_before_the_seal_beside_the_plan__told(
-    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path, removed: bool
-) -> None:
-    sender = sender_of(fresh, DEPLOYER)
-    with pytest.MonkeyPatch.context() as patch:
-        # All but the seal: what is seen before the last step is broadcast.
-        patch.setattr(RpcPool, "broadcast", Kill(STEPS, False).wrap(RpcPool.broadcast))
-        with pytest.raises(Killed):
-            deploy(local_plan, artifacts, sender, tmp_path)
-    half = registries.load(tmp_path, 31337)
-    assert half is not None
-    staking, abi = half.address("Staking"), artifacts["Staking"].abi
-    extra = fresh.accounts[5].address
-    fresh.wait(fresh.send(sender.address, staking, abi.encode("setup_manager", extra, 1)))
-    if removed:
-        timelock = half.address("Timelock")
-        with fresh.impersonate(timelock):
-            fresh.set_balance(timelock, 10**18)
-            fresh.wait(fresh.send(timelock, staking, abi.encode("remove_manager", extra)))
-        deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
-        return
-    with pytest.raises(CommandError, match="Staking managers when sealed; do not use"):
-        deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
-    registry = registries.load(tmp_path, 31337)
-    assert registry is not None
-    assert _wrong(local_plan, registry, artifacts, sender) == [("Staking", "managers when sealed")]
-
-
-def test_verify__manager_named_by_the_timelock_since__told_and_fine(
-    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
-) -> None:
-    sender = sender_of(fresh, DEPLOYER)
-    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
-    registry = registry.model_copy(update={"complete": True})
-    timelock, staking = registry.address("Timelock"), registry.address("Staking")
-    extra = fresh.accounts[5].address
-    call = artifacts["Staking"].abi.encode("announce_manager", extra, 1)
-    with fresh.impersonate(timelock):
-        fresh.set_balance(timelock, 10**18)
-        fresh.wait(fresh.send(timelock, staking, call))
-    checks = verify.verify(local_plan, registry, artifacts, sender.chain)
-    assert [check.what for check in checks if not check.ok] == []
-    assert [check.detail for check in checks if check.what == "managers since"] == [
-        f"named by its owner: {extra}"
-    ]
-
-
-def test_verify__everything_is_minted__still_the_contracts_of_the_plan(
-    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
-) -> None:
-    sender = sender_of(fresh, DEPLOYER)
-    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
-    registry = registry.model_copy(update={"complete": True})
-    token, emissions = registry.address("Token"), registry.address("Emissions")
-    with fresh.impersonate(emissions):
-        fresh.set_balance(emissions, 10**18)
-        rest = artifacts["Token"].abi.encode("mint", sender.address, 9 * 10**26)
-        fresh.wait(fresh.send(emissions, token, rest))
-    assert _wrong(local_plan, registry, artifacts, sender) == []
-
-
 def test_deploy__another_minter_was_named__refused_and_told(
     fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
 ) -> None:
@@ -465,36 +334,7 @@ def test_deploy__another_minter_was_named__refused_and_told(
     fresh.wait(fresh.send(sender.address, half.address("Token"), call))
     with pytest.raises(CommandError, match="minter Emissions: the contract refuses: token: minter"):
         deploy(local_plan, artifacts, sender_of(fresh, DEPLOYER), tmp_path)
-    assert ("Token", "minter") in _wrong(local_plan, half, artifacts, sender)
-
-
-def test_verify__genesis_in_the_plan__good_before_and_after(
-    fresh: Anvil, artifacts: Artifacts, tmp_path: Path, write_plan: Callable[..., Path]
-) -> None:
-    sender = sender_of(fresh, DEPLOYER)
-    genesis = sender.chain.head().timestamp + 1_000
-
-    def change(document: dict[str, Any]) -> None:
-        document["contracts"]["Benchmark"]["genesis"] = genesis
-
-    plan = plans.load(write_plan(change), artifacts)
-    registry, _ = deploy(plan, artifacts, sender, tmp_path)
-    fresh.increase_time(2_000)
-    checks = verify.verify(plan, registry, artifacts, sender.chain)
-    assert [check.what for check in checks if not check.ok] == []
-    assert ("Benchmark", "genesis", str(genesis)) in [(c.subject, c.what, c.detail) for c in checks]
-
-
-def test_verify__registry_names_a_later_block__told(
-    fresh: Anvil, local_plan: Plan, artifacts: Artifacts, tmp_path: Path
-) -> None:
-    sender = sender_of(fresh, DEPLOYER)
-    registry, _ = deploy(local_plan, artifacts, sender, tmp_path)
-    first = registry.contracts["Staking"]
-    assert first.block is not None
-    late = first.model_copy(update={"block": first.block + 1})
-    changed = registry.model_copy(update={"contracts": {**registry.contracts, "Staking": late}})
-    assert ("Staking", "all its events") in _wrong(local_plan, changed, artifacts, sender)
+    assert ("Token", "minter") in wrong(local_plan, half, artifacts, sender)
 
 
 def test_load__damaged_registry__one_line(tmp_path: Path) -> None:
