@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -20,6 +21,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.messages import Domain, digest
 
 _KEPT = 1_024
+_LOOK_SECONDS = 30.0  # a clock may be set
 
 
 class Access:
@@ -59,7 +61,7 @@ class Access:
         stream = LeaseStream(
             request.lease, hello.certificate, hello.nonce, hashlib.sha256(opened).digest()
         )
-        name = _name(holding, proof)
+        name, turn = _name(holding, proof), self._revoked.turn(request.lease)
         with self._lock:
             known = name in self._known
         self._count(self._proofs if known else self._strange, address)
@@ -67,27 +69,36 @@ class Access:
         if proof.delegate:
             said = proof.check_delegate(self._domain, stream, int(self._clock()))
             signature = proof.delegation
-            self._check_key(request, proof)
+            if request.what is What.REVOKE:
+                # Who has stolen one would take all others back.
+                line = "only the tenant itself takes session keys back; sign the request with it"
+                raise AuthError(line, Code.NOT_TENANT)
+            self.check_alive(request, proof)
         if not known:
             error = siwe.refusal(holding.requester, said, signature, self._eth_call)
             if error is not None:
                 raise _of_the_tenant(error, holding.requester)
             if proof.delegate:
                 self._remember(name)
-        if proof.delegate:
-            self._revoked.used(request.lease, proof.expires)
+        if proof.delegate and not self._revoked.used(request.lease, proof.expires, turn):
+            raise _taken_back()
         check_phase(holding)
         return holding
 
-    def _check_key(self, request: Request, proof: Proof) -> None:
-        """AuthError where a session key cannot do this, or no more."""
-        if request.what is What.REVOKE:
-            # Who has stolen one would take all others back.
-            line = "only the tenant itself takes session keys back; sign the request with it"
-            raise AuthError(line, Code.NOT_TENANT)
-        if self._revoked.is_dead(request.lease, proof.expires):
-            line = "the tenant has taken this session key back; sign again, for the whole time"
-            raise AuthError(line, Code.SIGN_IN_EXPIRED)
+    def check_alive(self, request: Request, proof: Proof) -> None:
+        """AuthError where the session key of a proof was taken back."""
+        if proof.delegate and self._revoked.is_dead(request.lease, proof.expires):
+            raise _taken_back()
+
+    async def key_ends(self, proof: Proof) -> None:
+        """Raises AuthError once the session key of a proof has expired; what the tenant has signed
+        itself goes on.
+        """
+        if not proof.delegate:
+            return
+        while (left := proof.expires - self._clock()) > 0:
+            await asyncio.sleep(min(left, _LOOK_SECONDS))
+        raise AuthError("the session key has expired; sign again", Code.SIGN_IN_EXPIRED)
 
     def _count(self, rate: RateLimit, address: str) -> None:
         if not rate.allow(address):
@@ -148,6 +159,11 @@ def check_port(service: leasespec.Service, port: int) -> None:
         raise Refused(
             Code.PORT_UNKNOWN, f"{service.name} has no TCP port {port}; its file names {said}"
         )
+
+
+def _taken_back() -> AuthError:
+    line = "the tenant has taken this session key back; sign again, for the whole time"
+    return AuthError(line, Code.SIGN_IN_EXPIRED)
 
 
 def _of_the_tenant(error: AuthError, tenant: str) -> AuthError:

@@ -64,8 +64,9 @@ class Door:
         limits: PlaneLimits,
         checking: ThreadPoolExecutor,
         refused: Callable[[], None] = lambda: None,
+        taken_back: Callable[[str], None] = lambda account: None,
     ) -> None:
-        self._refused = refused
+        self._refused, self._taken_back = refused, taken_back
         self._access, self._identities, self._revoked = access, identities, revoked
         self._streams, self._limits, self._checking = streams, limits, checking
         self._answers = {**answers, What.REVOKE: self._revoke}
@@ -84,7 +85,7 @@ class Door:
                 if secured.selected_alpn_protocol() != ALPN:
                     return
                 link = Link(guest.reader, guest.writer, self._limits.idle_seconds)
-                holding, request = await self._admit(guest, link, identity)
+                holding, request, proof = await self._admit(guest, link, identity)
         except TimeoutError:
             return
         except Refused as refused:
@@ -92,10 +93,12 @@ class Door:
             await link.refuse(refused)
             return
         guest.busy()
-        await self._stream(link, holding, request)
+        await self._stream(link, holding, request, proof)
 
-    async def _admit(self, guest: Guest, link: Link, identity: Identity) -> tuple[Holding, Request]:
-        """What the guest may have. Refused where it may have nothing."""
+    async def _admit(
+        self, guest: Guest, link: Link, identity: Identity
+    ) -> tuple[Holding, Request, Proof]:
+        """What the guest may have, and by which proof. Refused where it may have nothing."""
         hello = identity.hello(secrets.token_bytes(32))
         await link.send(Frame.HELLO, hello.encoded())
         try:
@@ -111,9 +114,9 @@ class Door:
             if not isinstance(error, TeraproofError):
                 log.exception("data plane: a proof could not be checked")
             raise as_told(error) from None
-        return holding, request
+        return holding, request, proof
 
-    async def _stream(self, link: Link, holding: Holding, request: Request) -> None:
+    async def _stream(self, link: Link, holding: Holding, request: Request, proof: Proof) -> None:
         lease = holding.lease
         task = asyncio.current_task()
         opened = self._open.setdefault(lease, _Opened())
@@ -129,7 +132,13 @@ class Door:
                 )
             if self._programs.total() > self._limits.programs:
                 raise Refused(Code.SERVER_BUSY, "too many logs and shells of all tenants; wait")
-            await until(self._serve(link, holding, request), opened.ended())
+            # A key may have been taken back while a contract was asked for the tenant's word.
+            self._access.check_alive(request, proof)
+            if request.what is What.REVOKE:
+                await self._serve(link, holding, request)  # it ends all streams but its own
+            else:
+                key = self._access.key_ends(proof)
+                await until(self._serve(link, holding, request), opened.ended(), key)
         except Refused as refused:
             await link.refuse(refused)
         except (OSError, EOFError):
@@ -148,9 +157,6 @@ class Door:
         if request.what in self._answers:
             found = await self._answers[request.what](holding, request)
             await link.send(Frame.READY, dataplane.encoded(found))
-            if request.what is What.REVOKE:
-                taken_back = Refused(Code.SIGN_IN_EXPIRED, "the tenant has taken its keys back")
-                self._cut(holding.lease, taken_back)
             return
         service, lease_id = service_of(holding, request), holding.lease_id
         meter = self.meter(holding.lease)
@@ -163,13 +169,27 @@ class Door:
             await self._streams.shell(link, lease_id, request, meter)
 
     async def _revoke(self, holding: Holding, request: Request) -> Mapping[str, Any]:
-        """Takes all session keys of a lease back, and ends what they have opened."""
+        """Takes all session keys of a lease back, and ends what they have opened, before anything
+        that may fail. Its tenant's sessions of the API end as well.
+        """
+        kept = True
         try:
             self._revoked.take_back(holding.lease)
         except OSError as error:
             log.warning("data plane: revocations cannot be kept: %s", error.strerror)
-            line = "taken back until this agent starts again: its disk fails; ask again soon"
+            kept = False
+        gone = Refused(Code.SIGN_IN_EXPIRED, "the tenant has taken its keys back")
+        self._cut(holding.lease, gone)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, self._taken_back, holding.requester)
+        except Exception:
+            log.exception("data plane: the sessions of a tenant cannot be ended")
+            line = "keys are taken back, sessions of the API are not: its disk fails; ask again"
             raise Refused(Code.SERVER_BUSY, line) from None
+        if not kept:
+            line = "taken back until this agent starts again: its disk fails; ask again soon"
+            raise Refused(Code.SERVER_BUSY, line)
         return {}
 
     def meter(self, lease: bytes) -> Meter:

@@ -74,7 +74,10 @@ class DataPlane:
         holders: Leaseholders,
         runner: LeaseRunner,
         eth_call: siwe.EthCall,
+        taken_back: Callable[[str], None] = lambda account: None,
     ) -> None:
+        """`taken_back` hears of an account that has taken its keys back, in a thread."""
+        self._taken_back = taken_back
         self._settings, self._domain, self._operator = settings, domain, operator
         self._holders, self._runner, self._eth_call = holders, runner, eth_call
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -182,6 +185,7 @@ class DataPlane:
                 limits,
                 checking,
                 partial(self._count, "streams"),
+                self._taken_back,
             )
             self._public.meter_of = self._door.meter
             entrance = Entrance(

@@ -32,6 +32,7 @@ class Revoked:
         self._place, self._clock, self._lock = place, clock, threading.Lock()
         self._ends: dict[bytes, int] = {}  # by lease, the last end of a key that is dead
         self._seen: dict[bytes, int] = {}  # by lease, the last end of a key that was used
+        self._turns: dict[bytes, int] = {}  # by lease, how often keys were taken back
         with contextlib.suppress(FileNotFoundError):
             try:
                 found = json.loads(place.read_bytes())
@@ -50,10 +51,20 @@ class Revoked:
         with self._lock:
             return expires <= max(self._before, self._ends.get(lease, 0))
 
-    def used(self, lease: bytes, expires: int) -> None:
-        """A key was found good: its end may lie ahead, by as much as two clocks differ."""
+    def turn(self, lease: bytes) -> int:
+        """How often the keys of a lease were taken back, since the start."""
         with self._lock:
+            return self._turns.get(lease, 0)
+
+    def used(self, lease: bytes, expires: int, turn: int) -> bool:
+        """A key was found good: its end may lie ahead, by as much as two clocks differ. False where
+        keys were taken back since `turn`: then it counts as one of them.
+        """
+        with self._lock:
+            if turn != self._turns.get(lease, 0):
+                return False
             self._seen[lease] = max(expires, self._seen.get(lease, 0))
+            return True
 
     def take_back(self, lease: bytes) -> None:
         """All keys of the lease that were signed until now are dead. Raises OSError where that is
@@ -61,6 +72,7 @@ class Revoked:
         """
         with self._lock:
             ends = int(self._clock()) + LONGEST_DELEGATION
+            self._turns[lease] = self._turns.get(lease, 0) + 1
             self._ends[lease] = max(ends, self._seen.get(lease, 0), self._ends.get(lease, 0))
             self._write()
 
@@ -69,6 +81,7 @@ class Revoked:
         now = int(self._clock()) - SKEW
         with self._lock:
             self._seen = {one: end for one, end in self._seen.items() if one in leases}
+            self._turns = {one: turn for one, turn in self._turns.items() if one in leases}
             kept = {one: end for one, end in self._ends.items() if one in leases and end >= now}
             if kept != self._ends:
                 self._ends = kept

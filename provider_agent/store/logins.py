@@ -31,6 +31,11 @@ class Logins(Database):
                 "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (token_hash, address, expires)
             )
 
+    def end_sessions(self, address: str) -> None:
+        """End all sessions of an account."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM sessions WHERE address = ? COLLATE NOCASE", (address,))
+
     def session(self, token_hash: bytes, now: int) -> str | None:
         """The address that a session belongs to, or None when it is unknown or expired."""
         row = (

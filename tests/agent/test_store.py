@@ -355,6 +355,13 @@ def test_session__expires(store: Store) -> None:
     assert store.session(b"u", 0) is None
 
 
+def test_sessions_of_an_account__end_together_and_no_others(store: Store) -> None:
+    for token, account in ((b"a", "0xAb"), (b"b", "0xab"), (b"c", "0xcd")):
+        store.create_session(token, account, 1010)
+    store.end_sessions("0xAB")
+    assert [store.session(one, 1000) for one in (b"a", b"b", b"c")] == [None, None, "0xcd"]
+
+
 def test_many_threads_write__each_is_woken_for_its_turn_and_none_has_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

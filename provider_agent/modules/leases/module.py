@@ -207,6 +207,7 @@ class LeasesModule(Business):
             Holders(records, specs, lambda: duty.now),
             runner,
             lambda to, call: context.visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
+            store.end_sessions,
         )
         self._views.endpoints = Endpoints(
             settings, lambda: self._plane.port, lambda lease: self._plane.public_ports(lease)

@@ -236,6 +236,8 @@ class Rig:
     limits: PlaneLimits = field(default_factory=lambda: PlaneLimits(sweep_seconds=0.05))
     containers: list[Container] = field(default_factory=list)
     code: dict[str, bytes] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    """Accounts that have taken their keys back."""
     plane: DataPlane | None = None
 
     def start(self, **limits: Any) -> Rig:
@@ -248,6 +250,7 @@ class Rig:
             self.holders,
             self.runner,  # type: ignore[arg-type]  # the part of a runner that is asked
             lambda to, data: self.code.get(to, b""),
+            self.gone.append,
         )
         self.plane.start()
         return self

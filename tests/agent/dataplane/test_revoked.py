@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from typing import Any
 import pytest
 from eth_account import Account
 
+from provider_agent.dataplane.access import Access
 from provider_agent.dataplane.holders import Phase
+from provider_agent.dataplane.link import Link
 from provider_agent.dataplane.revoked import Revoked
 from teraproof.client import dataplane as client
 from teraproof.client.dataplane import SessionKey, Signed, lease_url, session_key
 from teraproof.client.sessions import Sessions
-from teraproof.errors import RemoteError
+from teraproof.errors import LocalError, RemoteError
 from teraproof.market.signers import KeySigner
-from teraproof.protocol.dataplane import LONGEST_DELEGATION, SKEW, What
+from teraproof.protocol import siwe
+from teraproof.protocol.dataplane import LONGEST_DELEGATION, SKEW, Frame, What
 from teraproof.protocol.errors import Code
 from tests.agent.dataplane.conftest import DOMAIN, LEASE, OTHER, Rig, asking, run
 
@@ -112,6 +116,130 @@ def test_streams_that_are_open__end(rig: Rig) -> None:
         await other.close()
 
     run(work())
+
+
+def test_revocation_whose_answer_is_not_heard__ends_what_is_open(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start().serve()
+    stolen = rig.key()
+    said = Link.send
+
+    async def unheard(link: Link, kind: Frame, data: bytes = b"") -> None:
+        if kind is Frame.READY:
+            raise ConnectionResetError("the tenant is gone")
+        await said(link, kind, data)
+
+    async def work() -> None:
+        shell = await client.connect(rig.place(), asking(), stolen)
+        await shell.write(b"hello")
+        assert (await shell.read())[1] == b"hello"
+        monkeypatch.setattr(Link, "send", unheard)
+        with pytest.raises(LocalError):
+            await asyncio.to_thread(revoke, rig)
+        with pytest.raises(RemoteError) as caught:
+            await shell.read()
+        assert caught.value.code is Code.SIGN_IN_EXPIRED
+        await shell.close()
+
+    run(work())
+
+
+def test_disk_that_fails__open_streams_end_as_well(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    rig.start().serve()
+    stolen = rig.key()
+    monkeypatch.setattr(Revoked, "_write", full)
+
+    async def work() -> None:
+        shell = await client.connect(rig.place(), asking(), stolen)
+        with pytest.raises(RemoteError):
+            await asyncio.to_thread(revoke, rig)
+        with pytest.raises(RemoteError) as caught:
+            await shell.read()
+        assert caught.value.code is Code.SIGN_IN_EXPIRED
+        await shell.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("ahead", [0, SKEW - 5])
+def test_key_that_is_taken_back_while_its_contract_is_asked__opens_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    rig.start().serve()
+    stolen = signed_at(rig, time.time() + ahead)
+    asked, answered, ask = threading.Event(), threading.Event(), siwe.refusal
+
+    def slow(*given: Any) -> Any:
+        if not asked.is_set():
+            asked.set()
+            assert answered.wait(20)
+        return ask(*given)
+
+    monkeypatch.setattr(siwe, "refusal", slow)
+
+    async def work() -> None:
+        opening = asyncio.create_task(client.connect(rig.place(), asking(), stolen))
+        await asyncio.to_thread(asked.wait, 20)
+        await asyncio.to_thread(revoke, rig)
+        answered.set()
+        with pytest.raises(RemoteError) as caught:
+            await opening
+        assert caught.value.code is Code.SIGN_IN_EXPIRED
+
+    run(work())
+
+
+def test_key_that_is_taken_back_between_its_check_and_its_stream__opens_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start().serve()
+    stolen, check = rig.key(), Access.check
+    turns: list[Revoked] = []
+
+    def then_taken_back(self: Access, *given: Any) -> Any:
+        holding = check(self, *given)
+        turns.append(self._revoked)
+        self._revoked.take_back(LEASE)
+        return holding
+
+    monkeypatch.setattr(Access, "check", then_taken_back)
+    assert refused(rig, stolen) is Code.SIGN_IN_EXPIRED
+    assert turns
+
+
+def test_key_that_expires__ends_what_it_has_opened_and_the_tenants_own_word_goes_on(
+    rig: Rig,
+) -> None:
+    rig.start().serve()
+    short = signed_at(rig, time.time(), 2)
+
+    async def work() -> None:
+        by_key = await client.connect(rig.place(), asking(), short)
+        by_tenant = await client.connect(rig.place(), asking(), Signed(signer(rig)))
+        with pytest.raises(RemoteError) as caught:
+            while True:
+                await by_key.read()
+        assert caught.value.code is Code.SIGN_IN_EXPIRED
+        await by_tenant.write(b"hello")
+        assert (await by_tenant.read())[1] == b"hello"
+        await by_key.close()
+        await by_tenant.close()
+
+    run(work())
+
+
+def test_tenant_of_the_keys__is_named_to_whoever_keeps_other_sessions(rig: Rig) -> None:
+    rig.start()
+    assert refused(rig, rig.key(), What.REVOKE) is Code.NOT_TENANT
+    assert rig.gone == []
+    revoke(rig)
+    assert rig.gone == [rig.tenant.address]
 
 
 def test_who_has_a_session_key_alone__takes_none_back(rig: Rig) -> None:
