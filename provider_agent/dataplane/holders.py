@@ -44,7 +44,12 @@ class Leaseholders(Protocol):
 
     def holdings(self) -> Collection[Holding]:
         """All leases that have not ended, in whatever phase: the streams and outer ports of all
-        others are given up. So it raises while it does not know them. What it raises changes
-        nothing.
+        others are given up. What it raises changes nothing.
+        """
+        ...
+
+    def are_all_known(self) -> bool:
+        """Whether `holdings` has every lease that goes on. Until then the agent may have lost the
+        rows of some: nothing that their tenants have said is forgotten. Asked before `holdings`.
         """
         ...

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from eth_account.signers.local import LocalAccount
 from provider_agent.dataplane.access import Access
 from provider_agent.dataplane.door import Door
 from provider_agent.dataplane.entrance import Entrance, Places
-from provider_agent.dataplane.holders import Leaseholders, Phase
+from provider_agent.dataplane.holders import Holding, Leaseholders, Phase
 from provider_agent.dataplane.identity import Identities
 from provider_agent.dataplane.limits import PlaneLimits, fitting
 from provider_agent.dataplane.outer import OuterPorts
@@ -220,18 +220,22 @@ class DataPlane:
         assert self._door and self._public and self._revoked
         loop = asyncio.get_running_loop()
         try:
-            holdings = await loop.run_in_executor(None, self._holders.holdings)
+            are_all, holdings = await loop.run_in_executor(None, self._look)
         except Exception as error:  # noqa: BLE001 - whatever fails there ends nothing here
             log.warning("data plane: leases cannot be looked at: %s", error)
             return
         confirmed = {one.lease: one for one in holdings if one.phase is Phase.CONFIRMED}
         going = {one.lease for one in holdings if one.phase is not Phase.ENDED}
         self._door.keep(confirmed)
-        self._revoked.keep_only(going)
+        if are_all:
+            self._revoked.keep_only(going)
         try:
-            await self._public.keep(confirmed, going)
+            await self._public.keep(confirmed, going if are_all else None)
         except Exception:
             log.exception("data plane: the public ports are not as they should be")
+
+    def _look(self) -> tuple[bool, Collection[Holding]]:
+        return self._holders.are_all_known(), self._holders.holdings()
 
     def _count(self, what: str) -> None:
         self.refused[what] += 1

@@ -115,14 +115,18 @@ class Public:
         """Opens the port at which names decide."""
         self._names = self._entrance(listener, self._serve_name, self._limits.connections)
 
-    async def keep(self, confirmed: Mapping[bytes, Holding], going: Collection[bytes]) -> None:
+    async def keep(
+        self, confirmed: Mapping[bytes, Holding], going: Collection[bytes] | None
+    ) -> None:
         """Opens the public ports of these leases, and closes all others. Those that are `going`
-        keep their numbers, their names and what their tenants have said of them.
+        keep their numbers, their names and what their tenants have said of them. None: nobody
+        knows yet which those are, and all do.
         """
         for lease in {key.lease for key in self._ports} - confirmed.keys():
             self.end(lease)
-        self._outer.keep(going)
-        self._published.keep_only(going)
+        if going is not None:
+            self._outer.keep(going)
+            self._published.keep_only(going)
         for holding in confirmed.values():
             for service in holding.spec.services:
                 for port in service.ports:

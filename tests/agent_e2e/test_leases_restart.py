@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from provider_agent.errors import RunnerError
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome
 from teraproof.rpc.errors import ChainError
@@ -59,6 +60,33 @@ def test_database_lost__containers_stay_and_rent_goes_on(agent: LeaseRig) -> Non
     assert agent.runner.removed == []
     assert not suspended(agent)
     assert agent.seconds() == agent.anvil.timestamp() - since
+
+
+def test_database_lost__what_tenants_have_said_stays_until_each_lease_is_found(
+    agent: LeaseRig,
+) -> None:
+    agent.active()
+    agent.restart(lost=True)
+    holders = agent.module._plane._holders
+    assert not holders.are_all_known()
+    agent.until(holders.are_all_known, "all leases found")
+    assert agent.name in {one.lease.hex() for one in holders.holdings()}
+
+
+def test_runner_does_not_answer__not_every_lease_is_known(
+    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise RunnerError("the engine is away")
+
+    agent.active()
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.runner, "list", away)
+        agent.restart(lost=True)
+        agent.cycle(3)
+        holders = agent.module._plane._holders
+        assert not holders.are_all_known()
+    agent.until(holders.are_all_known, "all leases found")
 
 
 def test_containers_died_while_the_agent_was_away__not_paid_for(agent: LeaseRig) -> None:

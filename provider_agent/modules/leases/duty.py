@@ -72,7 +72,8 @@ class LeasesDuty:
     """See the module. `consume` and `reconcile` are called from one thread.
 
     `begun` is called when a lease has become ours, `left` with one that has ended.
-    `fetching` are the runner's names of what is fetched for leases to come.
+    `fetching` are the runner's names of what is fetched for leases to come. `is_whole` says whether
+    all events have been read since the start.
     """
 
     def __init__(
@@ -93,13 +94,14 @@ class LeasesDuty:
         begun: Callable[[], None] = lambda: None,
         left: Callable[[bytes], None] = lambda lease: None,
         fetching: Callable[[], set[str]] = set,
+        is_whole: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store, self._view, self._machine = store, view, machine
         self._promises, self._tenure, self._heart = promises, tenure, heart
         self._attempts, self._clock, self._operator = attempts, clock, operator
         self._data_dir, self._take = data_dir, take
         self._look_back, self._begun, self._left = look_back, begun, left
-        self._fetching = fetching
+        self._fetching, self._is_whole = fetching, is_whole
         self._dirty: set[bytes] = set()
         self._over: set[str] = set()  # leases that have ended for certain
         self._lost: set[bytes] = set()  # leases of ours whose terms are not known
@@ -107,6 +109,13 @@ class LeasesDuty:
         self.standing: Standing | None = None
         #: Seconds until the next cycle is wanted; None when nothing is in a hurry.
         self.look_again: float | None = None
+        #: Whether every lease of ours has been found since the start: it has a row, or is `lost`.
+        self.is_settled = False
+
+    @property
+    def lost(self) -> tuple[bytes, ...]:
+        """Leases of ours whose terms are not known. Any thread."""
+        return tuple(self._lost)
 
     @property
     def now(self) -> int:
@@ -160,7 +169,7 @@ class LeasesDuty:
 
     def reconcile(self, cycle: Cycle) -> None:
         """Do what is owed at this block. Raises ChainError; what was written stays right."""
-        block = cycle.block
+        block, whole = cycle.block, self._is_whole()
         self._clock.see(block.timestamp)
         self._view.begin(block)
         news = bool(self._dirty or self._lost or self._promises.unseen or self._machine.strays)
@@ -173,6 +182,8 @@ class LeasesDuty:
         self._judge_strays()
         if standing is None:
             return
+        unjudged = self._machine.strays - self._over - {lease.hex() for lease in self._lost}
+        self.is_settled |= whole and self._machine.has_spoken and not unjudged
         for row in rows:
             # One lease that shows a bug must not stop all others.
             with contained(f"lease {row.name[:12]}: not reconciled"):

@@ -107,6 +107,11 @@ class Machine:
         #: Why nothing is known of what runs; None while the runner answers.
         self.trouble: TeraproofError | None = None
 
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the runner has said what there is, since the start."""
+        return self._looked_at is not None
+
     # ------------------------------------------------------------------ the cycle
 
     def look(self, wanted: Collection[str], over: Collection[str]) -> None:

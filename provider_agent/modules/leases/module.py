@@ -187,6 +187,7 @@ class LeasesModule(Business):
             begun=context.capacity.call_in,
             left=self._left,
             fetching=lambda: images.wanted() | promises.fetched,
+            is_whole=lambda: context.feed.is_whole,
         )
         self._views = LeaseViews(
             store=records,
@@ -204,7 +205,7 @@ class LeasesModule(Business):
             plane_settings(settings),
             domain,
             context.key.account,
-            Holders(records, specs, lambda: duty.now),
+            Holders(records, specs, lambda: duty.now, lambda: duty.is_settled, lambda: duty.lost),
             runner,
             lambda to, call: context.visitors.eth_call(to, call, "latest", gas=_WALLET_GAS),
             store.end_sessions,

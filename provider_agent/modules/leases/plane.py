@@ -18,6 +18,7 @@ from teraproof.protocol.lease_wire import EndpointReport
 from teraproof.protocol.leasespec import LeaseSpec, Port, Service
 
 FOLDER = "data-plane"
+_NOTHING = LeaseSpec("", ())
 _PLAIN = "plain"  # the container speaks TLS itself, or nothing does
 
 
@@ -36,25 +37,44 @@ def plane_settings(settings: Settings) -> PlaneSettings:
 
 
 class Holders:
-    """The leases, as the data plane asks for them. Any thread; `now` is the chain's time."""
+    """The leases, as the data plane asks for them. Any thread; `now` is the chain's time, `settled`
+    whether every lease of ours has a row or is one of the `lost`, whose terms are not known.
+    """
 
-    def __init__(self, store: LeasesRepository, specs: Specs, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: LeasesRepository,
+        specs: Specs,
+        now: Callable[[], int],
+        settled: Callable[[], bool],
+        lost: Callable[[], Collection[bytes]],
+    ) -> None:
         self._store, self._specs, self._now = store, specs, now
+        self._settled, self._lost = settled, lost
 
     def find(self, lease: bytes) -> Holding | None:
         """The lease of this id; None where the agent does not have it."""
         row = self._store.lease(lease)
-        return None if row is None or not row.is_ours else self._holding(row)
+        if row is None or not row.is_ours:
+            return None
+        spec = self._specs.spec(row.spec)
+        return None if spec is None else self._holding(row, spec)
 
     def holdings(self) -> Collection[Holding]:
-        """All leases that have not ended."""
-        found = (self._holding(row) for row in self._store.ours())
-        return [one for one in found if one is not None]
+        """All leases that have not ended. One whose specification or whose terms are missing goes
+        on as well, without ports.
+        """
+        found = [
+            self._holding(row, self._specs.spec(row.spec) or _NOTHING) for row in self._store.ours()
+        ]
+        lost = set(self._lost()) - {one.lease for one in found}
+        return [*found, *(Holding(one, one.hex(), "", Phase.GRACE, _NOTHING) for one in lost)]
 
-    def _holding(self, row: LeaseRow) -> Holding | None:
-        spec = self._specs.spec(row.spec)
-        if spec is None:
-            return None
+    def are_all_known(self) -> bool:
+        """See `dataplane.holders.Leaseholders`."""
+        return self._settled()
+
+    def _holding(self, row: LeaseRow, spec: LeaseSpec) -> Holding:
         return Holding(row.lease_id, row.name, row.requester, self._phase(row), spec)
 
     def _phase(self, row: LeaseRow) -> Phase:

@@ -53,6 +53,7 @@ class Holders:
     def __init__(self) -> None:
         self.leases: dict[bytes, Holding] = {}
         self.broken = False
+        self.all_known = True
 
     def find(self, lease: bytes) -> Holding | None:
         if self.broken:
@@ -63,6 +64,9 @@ class Holders:
         if self.broken:
             raise OSError("the database is away")
         return [one for one in self.leases.values() if one.phase is not Phase.ENDED]
+
+    def are_all_known(self) -> bool:
+        return self.all_known
 
     def move(self, lease: bytes, phase: Phase) -> None:
         self.leases[lease] = replace(self.leases[lease], phase=phase)

@@ -101,6 +101,29 @@ def test_agent_starts_again_before_it_knows_the_lease__keeps_it(door: Rig) -> No
     assert shown(opened(door).outer) == pair.der
 
 
+def test_agent_has_lost_its_leases__forgets_nothing_of_them_before_all_are_known(
+    door: Rig,
+) -> None:
+    pair = own()
+    door.start().serve()
+    outer = opened(door).outer
+    published(door, certificate=pair.certificate, key=pair.key)
+    door.stop()
+    lost, door.holders.leases = door.holders.leases, {}
+    door.holders.all_known = False
+    door.start()
+    assert door.plane is not None
+    door.plane.sweep()
+    door.holders.leases = lost
+    assert opened(door).outer == outer
+    assert shown(outer) == pair.der
+    door.stop()
+    door.holders.leases, door.holders.all_known = {}, True
+    door.start()
+    door.plane.sweep()
+    assert kept_in(door.state) == []
+
+
 def test_lease_ends__its_certificate_is_wiped_and_others_stay(door: Rig) -> None:
     pair = own()
     door.hold(OTHER, account=door.other, said=door.holders.leases[LEASE].spec)

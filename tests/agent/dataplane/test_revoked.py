@@ -280,6 +280,21 @@ def test_lease_that_ended__is_not_remembered(rig: Rig) -> None:
     assert LEASE.hex() not in (rig.state / "revoked.json").read_text()
 
 
+def test_agent_has_lost_its_leases__keys_that_were_taken_back_stay_so(rig: Rig) -> None:
+    rig.start()
+    key = rig.key()
+    revoke(rig)
+    rig.stop()
+    held, rig.holders.leases = rig.holders.leases, {}
+    rig.holders.all_known = False
+    rig.start()
+    assert rig.plane is not None
+    rig.plane.sweep()
+    rig.holders.leases, rig.holders.all_known = held, True
+    rig.plane.sweep()
+    assert refused(rig, key) is Code.SIGN_IN_EXPIRED
+
+
 # ------------------------------------------------------------------ what is remembered
 
 NOW = 1_900_000_000
