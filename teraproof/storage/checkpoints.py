@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,8 @@ class Saved:
 
 class Writer:
     """Writes checkpoints of `source`, or of `inside` below it (see `Snapshots`), and keeps the last
-    `keep`. What it has to remember, and its
-    copies, lie below `state`, a directory of its own. Use it in one thread; `close` it.
+    `keep`. What it has to remember, and its copies, lie below `state`, a directory of its own.
+    `turn` is held while the source is read and copied. Use it in one thread; `close` it.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Writer:
         state: Path,
         keep: int = 3,
         inside: str = "",
+        turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         if keep < 1:
             raise LocalError("keep: at least 1 checkpoint", Code.INPUT_INVALID)
         self._to, self._source, self._state, self._keep = destination, source, state, keep
+        self._turn = turn
         self._files: dict[str, list[Entry]] = {}  # of checkpoints, by name
         with faults(state):
             state.mkdir(parents=True, exist_ok=True)
@@ -102,7 +105,8 @@ class Writer:
         listed = self._to.listed()
         newest = listed[-1] if listed else None
         before = None if newest is None else self._files_of(newest)
-        taken = self._snapshots.take({entry.sha256 for entry in before or ()})
+        with self._turn():
+            taken = self._snapshots.take({entry.sha256 for entry in before or ()})
         self._snapshots.drop(taken.staged.keys())
         total = sum(entry.size for entry in taken.files)
         if newest is not None and before is not None and list(taken.files) == before:

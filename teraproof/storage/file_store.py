@@ -35,6 +35,9 @@ class FileStore:
     def close(self) -> None:
         """Nothing is open."""
 
+    def cut_off(self) -> None:
+        """Nothing waits for another side here."""
+
     def size(self, key: str) -> int | None:
         """As the file system says."""
         with self._faults(key):

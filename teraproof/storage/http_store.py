@@ -28,6 +28,10 @@ class HttpStore:
         """Close the connections."""
         self._web.close()
 
+    def cut_off(self) -> None:
+        """See `Store`."""
+        self._web.cut_off()
+
     def size(self, key: str) -> int | None:
         """By HEAD; None as well where the server does not say it."""
         with self._web.ask("HEAD", self._at(key)) as answer:

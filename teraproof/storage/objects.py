@@ -112,6 +112,10 @@ class Store(Protocol):
         """Close the connections."""
         ...
 
+    def cut_off(self) -> None:
+        """Break off what is under way. Any thread; what waits for the store hears it as a fault."""
+        ...
+
     def size(self, key: str) -> int | None:
         """The size of an object in bytes; None when there is no such object."""
         ...

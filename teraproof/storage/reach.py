@@ -40,6 +40,8 @@ class Reach:
     """Whether any address and port will do; otherwise only public addresses that are not ours."""
     networks: tuple[Network, ...] = ()
     """What may be reached although it is not public."""
+    plain_elsewhere: bool = True
+    """Whether HTTP, where it is admitted, may leave `networks`."""
 
     @classmethod
     def own(cls) -> Reach:
@@ -47,12 +49,16 @@ class Reach:
         return cls(frozenset(SCHEMES), anywhere=True)
 
     @classmethod
-    def of_strangers(cls, networks: Iterable[Network] = (), *, plain: bool = False) -> Reach:
+    def of_strangers(
+        cls, networks: Iterable[Network] = (), *, plain: bool = False, plain_inside: bool = False
+    ) -> Reach:
         """For what a stranger names: public places over TLS, and `networks` that the owner of this
-        machine admits. `plain` admits HTTP without TLS.
+        machine admits. `plain` admits HTTP without TLS, `plain_inside` in these networks alone.
         """
-        schemes = {"https", "s3"} | ({"http"} if plain else set())
-        return cls(frozenset(schemes), networks=tuple(networks))
+        named = tuple(networks)
+        has_http = plain or (plain_inside and bool(named))
+        schemes = {"https", "s3"} | ({"http"} if has_http else set())
+        return cls(frozenset(schemes), networks=named, plain_elsewhere=plain)
 
     def check(self, uri: Uri) -> Uri:
         """The URI, if its scheme and its port may be used. LocalError says why not."""
@@ -70,6 +76,16 @@ class Reach:
         passed = [each for each in found if self.admits(each)]
         if not passed:
             raise _refused(f"{host}: leads to an address that is not public; use a public one")
+        return passed
+
+    def resolve_plain(self, host: str, port: int, seconds: float) -> Sequence[str]:
+        """As `resolve`, for a connection without TLS."""
+        found = self.resolve(host, port, seconds)
+        if self.anywhere or self.plain_elsewhere:
+            return found
+        passed = [each for each in found if self._is_named(each)]
+        if not passed:
+            raise _refused(f"{host}: is reached over TLS alone; use https://")
         return passed
 
     def admits(self, text: str) -> bool:

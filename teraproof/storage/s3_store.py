@@ -48,6 +48,10 @@ class S3Store:
         """Close the connections."""
         self._web.close()
 
+    def cut_off(self) -> None:
+        """See `Store`."""
+        self._web.cut_off()
+
     def size(self, key: str) -> int | None:
         """By HEAD."""
         try:

@@ -55,6 +55,15 @@ class Web:
         self.reach, self.limits, self._ca_file = reach, limits, ca_file
         self._deadline = Deadline()
         self._pools: dict[bool, httpcore.ConnectionPool] = {}
+        self._backends = {
+            True: Backend(self._deadline, reach.resolve),
+            False: Backend(self._deadline, reach.resolve_plain),
+        }
+
+    def cut_off(self) -> None:
+        """End the connections, so that a thread that waits for one hears it. Any thread."""
+        for backend in self._backends.values():
+            backend.cut_off()
 
     def close(self) -> None:
         """Close the connections."""
@@ -110,7 +119,7 @@ class Web:
                 target=uri.target.encode(),
             ),
             headers=[("Host", uri.authority), *_HEADERS, *headers.items()],
-            content=None if content is None else self._counted(content(), meter),
+            content=None if content is None else self._counted(uri, content(), meter),
             extensions={"timeout": {"connect": _CONNECT_SECONDS}},
         )
         self._deadline.at = meter.deadline
@@ -132,10 +141,12 @@ class Web:
             if piece is None:
                 return
             meter.moved(len(piece))
+            self.reach.check(uri)  # who may no longer go there stops in the middle
             yield piece
 
-    def _counted(self, content: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+    def _counted(self, uri: Uri, content: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
         for piece in content:
+            self.reach.check(uri)
             for at in range(0, len(piece), PIECE):
                 part = piece[at : at + PIECE]
                 yield part
@@ -147,7 +158,7 @@ class Web:
             self._pools[tls] = httpcore.ConnectionPool(
                 # Reading all certificates takes longer than a request; plain HTTP needs none.
                 ssl_context=trusted(self._ca_file) if tls else None,
-                network_backend=Backend(self._deadline, self.reach.resolve),
+                network_backend=self._backends[tls],
                 max_connections=4,
                 keepalive_expiry=15.0,
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from teraproof.storage.objects import Named
 from teraproof.storage.reach import Reach
 from teraproof.storage.transfer import fetch, open_store
 from teraproof.storage.uris import parse
+from teraproof.storage.web import Web
 from tests.storage import faulty_server as faulty
 
 DATA = b"what only this machine may read"
@@ -181,3 +184,62 @@ def test_name_that_does_not_resolve__one_line(tmp_path: Path) -> None:
     with pytest.raises(LocalError) as caught:
         attempt("https://nowhere.invalid/a", tmp_path / "got", Reach.of_strangers())
     assert caught.value.code in (Code.STORE_UNREACHABLE, Code.TOO_SLOW)
+
+
+def test_http_of_strangers__stays_in_the_networks_that_the_owner_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from teraproof.storage import reach
+
+    where: list[str] = []
+    monkeypatch.setattr(reach, "_look_up", lambda *_: where)
+    home = [ip_network("10.1.0.0/16")]
+    inside = Reach.of_strangers(home, plain_inside=True)
+    inside.check(parse("http://store.example:9000/a"))
+    where[:] = ["1.1.1.1"]
+    assert list(inside.resolve("store.example", 443, 1.0)) == where
+    with pytest.raises(LocalError) as caught:
+        inside.resolve_plain("store.example", 9000, 1.0)
+    assert caught.value.code == Code.URI_REFUSED
+    where[:] = ["1.1.1.1", "10.1.2.3"]
+    assert list(inside.resolve_plain("store.example", 9000, 1.0)) == ["10.1.2.3"]
+    assert list(Reach.of_strangers(home, plain=True).resolve_plain("a", 80, 1.0)) == where
+    with pytest.raises(LocalError):
+        Reach.of_strangers(plain_inside=True).check(parse("http://store.example:9000/a"))
+
+
+def test_http_to_this_machine__no_connection_where_only_tls_may_leave() -> None:
+    """By the same way as every request: the rule holds for the connection, not for the name."""
+    tls_alone = Reach(frozenset({"http"}), anywhere=False, plain_elsewhere=False)
+    with faulty.serving(DATA) as server:
+        for networks, admitted in (([ip_network("127.0.0.1/32")], True), ([], False)):
+            web = Web(replace(tls_alone, networks=tuple(networks)), LIMITS)
+            try:
+                with web.ask("GET", parse(server.url)) as answer:
+                    assert admitted and answer.status == 200
+            except LocalError as error:
+                assert not admitted and error.code == Code.URI_REFUSED
+            finally:
+                web.close()
+
+
+def test_cut_off__who_waits_for_a_silent_store_hears_it_at_once() -> None:
+    heard: list[LocalError] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        web = Web(Reach.own(), Limits(grace_seconds=3_600))
+
+        def ask() -> None:
+            try:
+                with web.ask("GET", parse(f"http://127.0.0.1:{server.getsockname()[1]}/a")):
+                    pass
+            except LocalError as error:
+                heard.append(error)
+
+        waiting = threading.Thread(target=ask, daemon=True)
+        waiting.start()
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1)  # it has asked, and waits for the answer
+            web.cut_off()
+            waiting.join(60)
+    assert not waiting.is_alive() and heard[0].code == Code.STORE_UNREACHABLE
