@@ -15,16 +15,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_agent import durable
+from provider_agent.modules.leases.laying_out import lay_out, newest
+from provider_agent.modules.leases.leash import Ending, Leash
 from provider_agent.runners.base import MIB
 from provider_agent.runners.shelves import Shelves
 from teraproof.errors import LocalError, Refused, TeraproofError
@@ -33,8 +34,8 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_checkpoints import Checkpoints
 from teraproof.protocol.leasespec import LeaseSpec
 from teraproof.storage.access import Access
-from teraproof.storage.checkpoints import Writer, resume
-from teraproof.storage.layout import Checkpoint, Destination
+from teraproof.storage.checkpoints import Writer
+from teraproof.storage.layout import Destination
 from teraproof.storage.limits import Limits
 from teraproof.storage.reach import Reach
 from teraproof.storage.transfer import open_store
@@ -46,14 +47,32 @@ FOLDER = "lease-checkpoints"
 _ACCESS, _WRITER = "access.json", "writer"
 # Next to the files of a volume, where no container sees them:
 _BEGUN, _RESUMED = "begun", "resumed"
-_AT_ONCE = 8  # leases that are saved at one moment
+_AT_ONCE = 8  # leases whose volumes are read at one moment
+_LONG_WAIT = 30.0  # seconds that a lease waits for that until it is said
+_MOST_FETCH = 3_600.0  # seconds that a lease is waited for which fetches what it begins with
 _LEAST_RATE = 256 << 10  # bytes per second: what is slower is broken off
 _MOMENT = 2.0  # seconds that a worker waits for a lease to begin
 _REST = (
     9.0  # of what a save took, until the next one: so a lease has a tenth of a processor at most
 )
 _PATIENCE = 5.0  # seconds in which what is under way ends with the agent
-_OPEN, _FILE = 0o777, 0o666  # whoever the program runs as goes on with them
+# What a store and those who write there cause, and not the disk of this machine:
+_TENANTS = frozenset(
+    {
+        Code.STORE_REFUSED,
+        Code.STORE_UNREACHABLE,
+        Code.TOO_SLOW,
+        Code.URI_REFUSED,
+        Code.OBJECT_MISSING,
+        Code.DIGEST_MISMATCH,
+        Code.LIMIT_EXCEEDED,
+        Code.PATH_UNFIT,
+        Code.CHECKPOINT_DAMAGED,
+        Code.CHECKPOINT_MISSING,
+        Code.CHECKPOINTS_TAKEN,
+    }
+)
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 def room_for(spec: LeaseSpec) -> tuple[int, int]:
@@ -83,8 +102,9 @@ class LeaseCheckpoints:
         self._is_wanted = wanted
         self._savers: dict[str, _Saver] = {}
         self._kept: dict[str, Kept] = {}
-        self._turn = threading.BoundedSemaphore(_AT_ONCE)
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()
+        self._endings: dict[str, Ending] = {}
         self._beginners: dict[str, _Beginner] = {}
 
     @property
@@ -130,19 +150,31 @@ class LeaseCheckpoints:
         one.join(_MOMENT)
         if one.is_alive():
             one.is_late = True
+            if time.monotonic() - one.since > _MOST_FETCH:
+                line = "its newest checkpoint does not come in time; its store is too slow"
+                raise Refused(Code.TOO_SLOW, line)
             raise LocalError("its newest checkpoint is on its way", Code.NOT_READY)
         with self._lock:
             self._beginners.pop(name, None)
         if one.error is not None:
             raise one.error
 
-    def begin(self, name: str, spec: LeaseSpec, ended: threading.Event | None = None) -> None:
-        """Have a lease that was never started begin with the newest checkpoint that is whole. With
-        `ended` it is given up.
+    def begin(self, name: str, spec: LeaseSpec) -> None:
+        """Have a lease that was never started begin with the newest checkpoint that is whole. It is
+        given up when the lease ends.
 
-        Refused while its tenant has not said what opens the store. LocalError: what the store says,
-        or that all checkpoints are damaged: it never begins from nothing where something was saved.
+        Refused while its tenant has not said what opens the store, for what the store says, and
+        where the checkpoints are damaged: it never begins from nothing where something was saved.
+        Only the tenant can change that. LocalError or OSError: this machine's disk.
         """
+        try:
+            self._begin(name, spec)
+        except LocalError as error:
+            if isinstance(error, Refused) or error.code not in _TENANTS:
+                raise
+            raise Refused(error.code, str(error)) from None
+
+    def _begin(self, name: str, spec: LeaseSpec) -> None:
         wanted, found = spec.checkpoints, spec.saved
         if wanted is None or found is None:
             return
@@ -150,14 +182,16 @@ class LeaseCheckpoints:
         place = self._directory(name, wanted, volume.name)
         if (place.parent / _BEGUN).exists():
             return
-        with self._opened(name, wanted, volume.bytes, ended) as destination:
+        with self._opened(name, wanted, volume.bytes, self._ending(name)) as destination:
             self._writer(name, wanted, destination, place, inside).close()
-            resumed = _newest(destination, place.parent / _RESUMED)
-        _lay_out(place.parent / _RESUMED, place, inside)
+            resumed = newest(destination, place.parent / _RESUMED)
+        lay_out(place.parent / _RESUMED, place, inside)
         mark = place.parent / _BEGUN
         mark.touch()
         durable.sync(mark)
         durable.sync_directory(mark.parent)
+        # Not before: without both nobody would know that the files in the volume are these.
+        shutil.rmtree(place.parent / _RESUMED, ignore_errors=True)
         if resumed is not None:
             self._kept[name] = Kept(str(resumed))
             log.info("lease %s begins with checkpoint %s", name[:12], resumed)
@@ -187,9 +221,10 @@ class LeaseCheckpoints:
         if saver is not None:
             saver.stopped.set()
         with self._lock:
-            beginner = self._beginners.pop(name, None)
-        if beginner is not None:
-            beginner.ended.set()
+            self._beginners.pop(name, None)
+            ending = self._endings.pop(name, None)
+        if ending is not None:
+            ending.set()
         self._kept.pop(name, None)
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
@@ -197,39 +232,48 @@ class LeaseCheckpoints:
         """The agent ends: what is saved now is broken off, and done again later."""
         for saver in self._savers.values():
             saver.stopped.set()
+        with self._lock:
+            endings = list(self._endings.values())
+        for ending in endings:
+            ending.set()
         end = time.monotonic() + _PATIENCE
         for saver in self._savers.values():
             saver.join(max(0.0, end - time.monotonic()))
 
-    def save(self, name: str, spec: LeaseSpec, stopped: threading.Event) -> None:
-        """Save at intervals, until `stopped`."""
+    @contextmanager
+    def writing(self, name: str, spec: LeaseSpec, turn: Turn) -> Iterator[Writer]:
+        """The writer of a lease, with what opens its store today. `turn` is held while it reads the
+        volume.
+        """
         wanted, found = spec.checkpoints, spec.saved
         assert wanted is not None and found is not None  # `keep` has looked
         volume, inside = found
         place = self._directory(name, wanted, volume.name)
-        with self._opened(name, wanted, volume.bytes, stopped) as destination:
-            writer = self._writer(name, wanted, destination, place, inside)
-            try:
-                pause = float(wanted.every_seconds)
-                while not stopped.wait(pause):
-                    began = time.monotonic()
-                    self._save_once(name, writer)
-                    pause = max(wanted.every_seconds, _REST * (time.monotonic() - began))
-            finally:
-                writer.close()
+        with self._opened(name, wanted, volume.bytes, self._ending(name)) as destination:
+            writer = self._writer(name, wanted, destination, place, inside, turn)
+            with closing(writer):
+                yield writer
 
-    def _save_once(self, name: str, writer: Writer) -> None:
-        """What goes wrong is said, and tried again at the next interval."""
-        with self._turn:
-            try:
-                saved = writer.save()
-            except LocalError as error:
-                if error.code is Code.CHECKPOINTS_TAKEN:
-                    raise
-                self.say(name, str(error))
-                return
+    @contextmanager
+    def turn(self, name: str, stopped: threading.Event) -> Iterator[None]:
+        """A place among the leases whose volumes are read at this moment. Whoever waits for it long
+        hears so, and waits on.
+        """
+        began = time.monotonic()
+        while not self._turns.acquire(timeout=_MOMENT):
+            if stopped.is_set():
+                raise LocalError("it runs no more", Code.NOT_READY)
+            if time.monotonic() - began > _LONG_WAIT:
+                self.say(name, "waits for others whose files are read now")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def saved(self, name: str, checkpoint: str) -> None:
+        """A checkpoint is in its store."""
         if name in self._savers:
-            self._kept[name] = Kept(str(saved.checkpoint), int(time.time()))
+            self._kept[name] = Kept(checkpoint, int(time.time()))
 
     def say(self, name: str, trouble: str) -> None:
         """Have the tenant hear why nothing is saved."""
@@ -245,6 +289,10 @@ class LeaseCheckpoints:
     def _folder(self, name: str) -> Path:
         return self._place / name
 
+    def _ending(self, name: str) -> Ending:
+        with self._lock:
+            return self._endings.setdefault(name, Ending())
+
     def _directory(self, name: str, wanted: Checkpoints, volume: str) -> Path:
         if self._shelves is None:
             line = "this provider saves no checkpoints of leases"
@@ -253,7 +301,7 @@ class LeaseCheckpoints:
 
     @contextmanager
     def _opened(
-        self, name: str, wanted: Checkpoints, most: int, ended: threading.Event | None
+        self, name: str, wanted: Checkpoints, most: int, ending: Ending
     ) -> Iterator[Destination]:
         try:
             values = json.loads((self._folder(name) / _ACCESS).read_text())
@@ -262,31 +310,22 @@ class LeaseCheckpoints:
             raise Refused(Code.LOGINS_MISSING, line) from None
         limits = Limits(most_bytes=most, least_rate=_LEAST_RATE)
         access, own = Access.of(values, "store"), self._reach
-        leash = _Leash(own.schemes, own.anywhere, own.networks, ended or threading.Event())
+        leash = Leash(own.schemes, own.anywhere, own.networks, own.plain_elsewhere, ending)
         store = open_store(parse(wanted.uri), leash, limits, access)
-        try:
+        with closing(store), ending.breaks_off(store):
             yield Destination(store, limits)
-        finally:
-            store.close()
 
     def _writer(
-        self, name: str, wanted: Checkpoints, destination: Destination, place: Path, inside: str
+        self,
+        name: str,
+        wanted: Checkpoints,
+        destination: Destination,
+        place: Path,
+        inside: str,
+        turn: Turn = nullcontext,
     ) -> Writer:
         state = self._folder(name) / _WRITER
-        return Writer(destination, place, state, wanted.keep, inside)
-
-
-@dataclass(frozen=True)
-class _Leash(Reach):
-    """Reaches nothing any more once the lease has ended."""
-
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def resolve(self, host: str, port: int, seconds: float) -> Sequence[str]:
-        """See Reach."""
-        if self.ended.is_set():
-            raise LocalError(f"{host}: the lease has ended", Code.URI_REFUSED)
-        return super().resolve(host, port, seconds)
+        return Writer(destination, place, state, wanted.keep, inside, turn)
 
 
 class _Beginner(threading.Thread):
@@ -297,7 +336,7 @@ class _Beginner(threading.Thread):
     ) -> None:
         super().__init__(name=f"first checkpoint of {name[:12]}", daemon=True)
         self._owner, self._lease, self._spec, self._over = owner, name, spec, over
-        self.ended = threading.Event()
+        self.since = time.monotonic()
         # Until it is known to be well: nothing begins by a thread that has died.
         self.error: Exception | None = LocalError("was broken off; see the log", Code.NOT_READY)
         self.is_late = False
@@ -305,7 +344,7 @@ class _Beginner(threading.Thread):
     def run(self) -> None:
         """Once."""
         try:
-            self._owner.begin(self._lease, self._spec, self.ended)
+            self._owner.begin(self._lease, self._spec)
             self.error = None
         except (TeraproofError, OSError) as error:  # whoever asks next hears it
             self.error = error
@@ -319,61 +358,44 @@ class _Saver(threading.Thread):
 
     def __init__(self, owner: LeaseCheckpoints, name: str, spec: LeaseSpec) -> None:
         super().__init__(name=f"checkpoints of {name[:12]}", daemon=True)
+        assert spec.checkpoints is not None
         self._owner, self._lease, self._spec = owner, name, spec
+        self._every = self._pause = float(spec.checkpoints.every_seconds)
+        self._waited = 0.0
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        """Until it is stopped, or another writer has taken over."""
-        assert self._spec.checkpoints is not None
-        while not self.stopped.is_set():
+        """Until it is stopped, or another writer has taken over. After anything that goes wrong the
+        store is opened again: its tenant may have sent what opens it now.
+        """
+        while not self.stopped.wait(self._pause):
             try:
-                self._owner.save(self._lease, self._spec, self.stopped)
+                with self._owner.writing(self._lease, self._spec, self._turn) as writer:
+                    self._save(writer)
             except (TeraproofError, OSError) as error:
                 self._owner.say(self._lease, str(error))
                 if isinstance(error, TeraproofError) and error.code is Code.CHECKPOINTS_TAKEN:
                     return
-                self.stopped.wait(self._spec.checkpoints.every_seconds)
+            except Exception:  # a bug, or a library's: the next try may be well
+                log.exception("lease %s: its checkpoint", self._lease[:12])
+                self._owner.say(self._lease, "went wrong; the log of its provider says how")
 
+    def _save(self, writer: Writer) -> None:
+        """At intervals, while it goes well."""
+        while True:
+            began, self._waited = time.monotonic(), 0.0
+            try:
+                saved = writer.save()
+            finally:
+                took = time.monotonic() - began - self._waited
+                self._pause = max(self._every, _REST * took)
+            self._owner.saved(self._lease, str(saved.checkpoint))
+            if self.stopped.wait(self._pause):
+                return
 
-def _newest(destination: Destination, place: Path) -> Checkpoint | None:
-    """Have the newest checkpoint that is whole at `place`; None where nothing was saved."""
-    if place.exists():  # a killed agent's: it appeared when all of it was verified
-        return None
-    damaged: LocalError | None = None
-    for each in reversed(destination.listed()):
-        try:
-            return resume(destination, place, each.name)[0]
-        except LocalError as error:
-            if error.code is not Code.CHECKPOINT_DAMAGED:
-                raise
-            log.warning("%s", error)
-            damaged = error
-    if damaged is not None:
-        raise damaged
-    return None
-
-
-def _lay_out(resumed: Path, place: Path, inside: str) -> None:
-    """Move what was fetched into a volume that no container has used yet."""
-    if not resumed.exists():
-        return
-    owner = place.stat()
-    for parent, folders, files in os.walk(resumed):
-        for path, mode in (
-            *((Path(parent) / one, _OPEN) for one in folders),
-            *((Path(parent) / one, _FILE) for one in files),
-        ):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-            path.chmod(mode)
-    target = place
-    target.chmod(_OPEN)  # without the sticky bit: files are replaced by another user
-    for part in inside.split("/") if inside else ():
-        target /= part
-        if not target.is_dir():
-            target.mkdir()
-        os.chown(target, owner.st_uid, owner.st_gid)
-        target.chmod(_OPEN)
-    for child in sorted(resumed.iterdir()):
-        child.rename(target / child.name)
-    durable.sync_directory(target)
-    resumed.rmdir()
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        began = time.monotonic()
+        with self._owner.turn(self._lease, self.stopped):
+            self._waited = time.monotonic() - began
+            yield

@@ -98,7 +98,7 @@ class LeasesModule(Business):
         self._checkpoints = checkpoints = LeaseCheckpoints(
             runner,
             settings.agent.data_dir,
-            Reach.of_strangers(networks, plain=bool(networks)),  # TLS, but in a network of ours
+            Reach.of_strangers(networks, plain_inside=True),  # TLS, but in a network of ours
             wanted=wanted.checkpoints,
         )
         machine.before_start = self._before_start
@@ -333,8 +333,9 @@ class LeasesModule(Business):
         """What a lease names is there before any program of it runs. Called by worker threads."""
         row = self._records.lease(bytes.fromhex(name)) if is_hex_digest(name) else None
         spec = None if row is None else self._specs.spec(row.spec)
-        if spec is not None:
-            self._checkpoints.prepare(name, spec, lambda: self._machine.log_in(name, {}))
+        if spec is None:  # whether it has checkpoints is not known: it never begins without them
+            raise Refused(Code.SPEC_MISSING, "waiting for the specification")
+        self._checkpoints.prepare(name, spec, lambda: self._machine.log_in(name, {}))
 
     def _save(self) -> None:
         """Checkpoints of what runs."""

@@ -5,12 +5,9 @@ directories here; tests/agent_e2e has them in containers.
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,85 +15,14 @@ import pytest
 
 from provider_agent.modules.leases import checkpoints
 from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
+from provider_agent.modules.leases.leash import Leash
 from teraproof.errors import Refused, TeraproofError
 from teraproof.protocol.errors import Code
-from teraproof.protocol.lease_checkpoints import Checkpoints
 from teraproof.protocol.leasespec import LeaseSpec
-from teraproof.storage.layout import Destination
 from teraproof.storage.reach import Reach
-from teraproof.storage.transfer import open_store
 from teraproof.storage.uris import parse
-from tests.agent.leases.documents import service, spec, volume
+from tests.agent.leases.saving import FIRST, SECOND, Machine, saved, soon, stored, write
 from tests.support.codes import fails_as
-
-FIRST, SECOND = "1" * 64, "2" * 64
-
-
-@dataclass
-class Machine:
-    """A provider's machine: volumes, and the agent's part that saves them."""
-
-    home: Path
-    reach: Reach = field(default_factory=Reach.own)
-
-    def __post_init__(self) -> None:
-        self.agent()
-
-    def agent(self) -> LeaseCheckpoints:
-        """A new process over the same files."""
-        self.work = LeaseCheckpoints(self, self.home / "agent", self.reach, wanted=True)
-        return self.work
-
-    def directory(self, lease_id: str, service: str, volume: str) -> Path:
-        made = self.home / "volumes" / lease_id / service / volume / "data"
-        made.mkdir(parents=True, exist_ok=True)
-        return made
-
-    def volume(self, lease: str) -> Path:
-        return self.directory(lease, "web", "data")
-
-    def runs(self, lease: str, asked: LeaseSpec) -> None:
-        """The lease has started, with what opens a store that asks for nothing."""
-        self.work.give(lease, {})
-        self.work.begin(lease, asked)
-        self.work.keep({lease: asked}, {lease})
-
-
-@pytest.fixture
-def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
-    made = Machine(tmp_path / "one"), Machine(tmp_path / "two")
-    yield made
-    for each in made:
-        each.work.close()
-
-
-@pytest.fixture
-def asked(tmp_path: Path) -> LeaseSpec:
-    wanted = Checkpoints("web", "/data/run", f"file://{tmp_path}/store", every_seconds=1)
-    return replace(spec(service(volumes=(volume(),))), checkpoints=wanted)
-
-
-def stored(asked: LeaseSpec) -> list[str]:
-    assert asked.checkpoints is not None
-    store = open_store(parse(asked.checkpoints.uri), Reach.own())
-    return [str(each) for each in Destination(store).listed()]
-
-
-def saved(machine: Machine, checkpoint: str) -> bool:
-    return machine.work.kept(FIRST).checkpoint == checkpoint
-
-
-def write(place: Path, text: str, name: str = "state") -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    (place / name).write_text(text)
-    os.utime(place / name, (1, 1))
-
-
-def soon(look: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + 60
-    while not look():
-        assert time.monotonic() < end, f"not so: {what}"
-        time.sleep(0.05)
 
 
 def test_saved_by_one__begun_with_by_another_that_may_write_it(
@@ -263,11 +189,11 @@ def test_store_that_takes_its_time__no_other_lease_waits_for_it(
     begin, begun = work.begin, []
     monkeypatch.setattr(checkpoints, "_MOMENT", 0.2)
 
-    def slowly(name: str, spec: LeaseSpec, ended: threading.Event | None = None) -> None:
+    def slowly(name: str, spec: LeaseSpec) -> None:
         if name == FIRST:
             assert go_on.wait(60)
         begun.append(name)
-        begin(name, spec, ended)
+        begin(name, spec)
 
     monkeypatch.setattr(work, "begin", slowly)
     for lease in (FIRST, SECOND):
@@ -304,11 +230,13 @@ def test_thread_that_dies__is_never_taken_for_a_beginning(
 
 def test_lease_ends_while_it_fetches__its_store_is_let_go(tmp_path: Path, asked: LeaseSpec) -> None:
     ended = threading.Event()
-    leash = checkpoints._Leash(frozenset({"https"}), anywhere=True, ended=ended)
+    leash = Leash(frozenset({"https"}), anywhere=True, ended=ended)
     assert list(leash.resolve("127.0.0.1", 443, 5.0)) == ["127.0.0.1"]
     ended.set()
     with fails_as(Code.URI_REFUSED):
         leash.resolve("127.0.0.1", 443, 5.0)
+    with fails_as(Code.URI_REFUSED):
+        leash.check(parse("https://store.example/a"))
 
 
 def test_runner_without_volumes_here__offers_none(tmp_path: Path, asked: LeaseSpec) -> None:
