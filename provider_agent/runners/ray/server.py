@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 512
 """Connections at one time."""
+OF_ADDRESS = 16
+"""Connections of one address that have not shown yet that they are the agent's."""
+_ROOM_SECONDS = 0.5
 _OF_ONE = 64  # channels of one container: a tenant uses up only its own
 _HELLO_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
@@ -51,6 +54,7 @@ class Server:
         self._channels: dict[str, _Channel] = {}
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._strangers: dict[socket.socket, str] = {}  # not greeted yet, the oldest first
         self._listener = socket.create_server((host, port), backlog=AT_ONCE)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True, name="ear").start()
@@ -74,18 +78,43 @@ class Server:
     def _serve(self) -> None:
         while True:
             try:
-                opened, _ = self._listener.accept()
+                opened, peer = self._listener.accept()
             except OSError:
                 if self._listener.fileno() < 0:
                     return
                 time.sleep(0.1)  # no descriptors, or a peer that left at once
                 continue
-            if not self._places.acquire(blocking=False):
+            if not self._has_room(str(peer[0])):
                 opened.close()
                 continue
-            threading.Thread(target=self._greet, args=(opened,), daemon=True).start()
+            args = (opened, str(peer[0]))
+            threading.Thread(target=self._greet, args=args, daemon=True).start()
 
-    def _greet(self, opened: socket.socket) -> None:
+    def _has_room(self, address: str) -> bool:
+        """Takes a place. Who has said nothing for longest leaves for a newcomer: of its own address
+        where that has many, of the address with the most when all is full.
+        """
+        with self._lock:
+            while self._of(address) >= OF_ADDRESS:
+                self._turn_away(address)
+        if self._places.acquire(blocking=False):
+            return True
+        with self._lock:
+            most = Counter(self._strangers.values()).most_common(1)
+            if most:
+                self._turn_away(most[0][0])
+        return bool(most) and self._places.acquire(timeout=_ROOM_SECONDS)
+
+    def _of(self, address: str) -> int:
+        return sum(one == address for one in self._strangers.values())
+
+    def _turn_away(self, address: str) -> None:
+        oldest = next(one for one, its in self._strangers.items() if its == address)
+        del self._strangers[oldest]
+        with suppress(OSError):
+            socket.socket.shutdown(oldest, socket.SHUT_RDWR)  # TLS itself would wait
+
+    def _greet(self, opened: socket.socket, address: str) -> None:
         try:
             context = self._context
             if context is None:
@@ -93,7 +122,16 @@ class Server:
             tune(opened)
             opened.settimeout(_HELLO_SECONDS)
             # On failure the socket is closed by the wrapper.
-            with context.wrap_socket(opened, server_side=True) as safe:
+            with context.wrap_socket(
+                opened, server_side=True, do_handshake_on_connect=False
+            ) as safe:
+                with self._lock:
+                    self._strangers[safe] = address
+                try:
+                    safe.do_handshake()
+                finally:
+                    with self._lock:
+                        self._strangers.pop(safe, None)
                 self._talk(Line(safe, time.monotonic() + _HELLO_SECONDS))
         except _BROKEN:
             pass  # strangers, and an agent that went away
