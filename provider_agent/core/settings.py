@@ -199,9 +199,9 @@ class AgentSettings(Section):
     keep_results_hours: float = Field(default=168, gt=0)
     """How long inputs and results stay after a job has ended."""
     private_networks: Annotated[tuple[Network, ...], BeforeValidator(split)] = ()
-    """Networks that are not public, at which this agent may still ask agents of other providers and
-    stores of tenants, such as `127.0.0.0/8` for a market on one machine. Strangers write these
-    addresses, so without it only public ones are asked.
+    """Networks that are not public, which this agent may reach all the same: agents of other
+    providers, and stores of tenants. Such as `127.0.0.0/8` for a market on one machine. Strangers
+    write these addresses, so without it only public ones are asked.
     """
     max_in_flight: Annotated[int, Unit("transactions")] = Field(default=16, ge=1, le=256)
     """Most transactions that are sent and not yet mined."""

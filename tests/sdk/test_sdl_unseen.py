@@ -114,3 +114,10 @@ def test_files__are_those_that_are_run() -> None:
         "press.yaml",
         "shop.yaml",
     ]
+
+
+def test_examples__are_valid() -> None:
+    files = sorted((ROOT / "examples").glob("*/deploy.yaml"))
+    assert files
+    for file in files:
+        assert not examine(file.read_bytes()).faults, file

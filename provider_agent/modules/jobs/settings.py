@@ -55,8 +55,8 @@ class JobsSettings(Section):
     collateral is lost even if nobody else would have ended them."""
     accept_judged: Annotated[tuple[Trusted, ...], BeforeValidator(split)] = ()
     """Whose orders with jurors are taken: addresses of tenants, digests of specifications, or
-    `anyone`. A job that looks at the date or at the machine gives jurors another result than yours:
-    then you lose the price and the collateral, so name whom you trust not to write such a job.
+    `anyone`. A job that looks at the date or at the machine gives jurors another result than yours.
+    Then you lose the price and the collateral. So name tenants that you trust.
     """
     judged_collateral_per_token: Annotated[Amount, Unit("TPF per payment token")] = Decimal(50)
     """The same as `collateral_per_token` for orders with jurors, if it is less."""

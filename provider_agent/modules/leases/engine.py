@@ -53,7 +53,7 @@ def make_fleet_runner(settings: Settings, operator: str) -> RayRunner:
         from provider_agent.runners.ray.runner import RayRunner
     except ImportError as error:
         raise SettingsError(
-            f'leases.runner is "ray", and {error.name} is missing; install teraproof-agent[ray]'
+            f'leases.runner is "ray", and {error.name} is missing; install the extra `ray`'
         ) from None
     assert wanted.ray_token_file is not None  # the settings are checked
     terms = Terms(

@@ -120,7 +120,7 @@ class Gateway:
                 settings=True,
             )
         if done.stdout == "missing":
-            raise _Away("Ray is not installed; install teraproof-agent[ray]", settings=True)
+            raise _Away("Ray is not installed; install the extra `ray`", settings=True)
         if done.stdout != "closed":
             raise _Away("its head does not answer")
 
