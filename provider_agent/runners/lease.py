@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
@@ -301,6 +301,17 @@ class Output(Iterator[tuple[int, bytes]], Protocol):
 
     def close(self) -> None:
         """Ends it. A thread that waits for the next piece gets the end; any thread may call it."""
+
+
+@runtime_checkable
+class Walled(Protocol):
+    """A runner with walls around its leases."""
+
+    def shut_off(self, hosts: Collection[str]) -> None:
+        """No lease reaches these IPv4 addresses from the next `keep` or `prepare` on, also after a
+        restart. Those of the last call are open again.
+        """
+        ...
 
 
 class LeaseRunner(Protocol):

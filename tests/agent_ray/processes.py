@@ -209,6 +209,11 @@ class Processes:
         """What has a directory."""
         return tuple(sorted(path.name for path in self._place.glob("*/")))
 
+    def shut_off(self, hosts: Collection[str]) -> None:
+        """Nothing contains them: it is only written down."""
+        self._place.mkdir(parents=True, exist_ok=True)
+        (self._place.parent / "shut-off").write_text(" ".join(sorted(hosts)))
+
     def keep(self, wanted: Collection[str]) -> Mapping[str, LeaseState]:
         """Removes, and starts again."""
         for lease_id in set(self.list()) - set(wanted):

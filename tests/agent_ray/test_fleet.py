@@ -14,6 +14,7 @@ from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners.lease import Port
 from provider_agent.runners.ray import keys
+from provider_agent.runners.ray.addresses import own_addresses
 from provider_agent.runners.ray.cluster import Cluster
 from provider_agent.runners.ray.link import Link
 from provider_agent.runners.ray.rooms import Machine
@@ -41,6 +42,20 @@ def test_two_leases__each_takes_most_of_a_machine__two_machines(runner: RayRunne
     for lease_id in ("big-1", "big-2"):
         assert runner.state(lease_id).running
         assert len(running("agent one", lease_id)) == 1
+
+
+def test_each_machine__hears_the_addresses_of_all_and_of_ray(
+    runner: RayRunner, fleet: Fleet
+) -> None:
+    hosts = {one.host for one in runner._fleet.survey.contacts.values()}
+    wanted = {*hosts, fleet.address.rpartition(":")[0], *own_addresses()}
+
+    def heard() -> bool:
+        runner.keep([])
+        said = [set(path.read_text().split()) for path in fleet.place.rglob("shut-off")]
+        return len(said) >= len(runner._fleet.links) and all(wanted <= one for one in said)
+
+    eventually(heard)
 
 
 def test_lease__larger_than_any_machine__refused_and_nothing_is_left(runner: RayRunner) -> None:

@@ -8,6 +8,7 @@ the death of the agent, of the engine or of the machine, and done again.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from provider_agent import durable
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import MIB
 from provider_agent.runners.disk import Taken
@@ -92,8 +94,10 @@ class DockerRunner:
         self._fetches = Fetches(
             self._data_dir / "fetches", self._images, self._space, self._files.images
         )
-        walls = Walls(self._names.bridges, self._names.tag, self._resolvers)
-        self._networks = Networks(self.engine, self._names, walls, pool)
+        self._walls = Walls(self._names.bridges, self._names.tag, self._resolvers)
+        self._shut = self._data_dir / "shut-off.json"
+        self._walls.shut_off(_kept(self._shut))
+        self._networks = Networks(self.engine, self._names, self._walls, pool)
         self._made = Containers(
             self.engine,
             self._names,
@@ -274,6 +278,20 @@ class DockerRunner:
         self._fetches.make_room(0)
         return self._look(wanted) if dead else states
 
+    def shut_off(self, hosts: Collection[str]) -> None:
+        """See `lease.Walled`."""
+        if set(hosts) == set(_kept(self._shut)):
+            return  # they stand since the start, or since the call that has kept them
+        self._walls.shut_off(hosts)
+        fresh = self._shut.with_suffix(".new")
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(sorted(hosts)))
+            durable.sync(fresh)
+            fresh.replace(self._shut)
+        except OSError as error:
+            log.warning("addresses of the fleet cannot be kept: %s", error.strerror)
+
     def changes(self) -> Iterator[str]:
         """See `lease.LeaseRunner`."""
         what = labelled(self._names.mine, type=["container"], event=["die", "oom", "destroy"])
@@ -429,6 +447,13 @@ class DockerRunner:
             detail=" ".join(str(said.get("Error") or "").split())[:500],
         )
         return self._deaths.see(lease.lease_id, state, time.monotonic())
+
+
+def _kept(place: Path) -> list[str]:
+    try:
+        return [str(one) for one in json.loads(place.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _seconds(stamp: str) -> float | None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from provider_agent.errors import RunnerError
@@ -58,6 +58,13 @@ class Walls:
     def __init__(self, bridges: str, tag: str, resolvers: Sequence[str]) -> None:
         self._all, self._resolvers = f"{bridges}+", tuple(resolvers)
         self._out, self._in = f"TP-{tag}-OUT", f"TP-{tag}-IN"
+        self._hosts: tuple[str, ...] = ()
+
+    def shut_off(self, hosts: Collection[str]) -> None:
+        """Has no lease reach these IPv4 addresses either, but for its resolvers. The next `build`
+        has it stand.
+        """
+        self._hosts = tuple(sorted(one for one in set(hosts) if _is_public(one)))
 
     def rules(self, yards: Sequence[Yard]) -> str:
         """The rules, as `iptables-restore` reads them."""
@@ -77,7 +84,7 @@ class Walls:
                 for protocol in ("udp", "tcp"):
                     told = f"-i {yard.bridge} -s {yard.subnet} -d {server}/32 -p {protocol}"
                     add(self._out, f"{told} --dport 53 -j RETURN")
-        for network in PRIVATE:
+        for network in (*PRIVATE, *(f"{host}/32" for host in self._hosts)):
             add(self._out, f"-d {network} -j DROP")
         for yard in open_yards:
             add(self._out, f"-i {yard.bridge} -s {yard.subnet} -j RETURN")
@@ -118,6 +125,14 @@ class Walls:
         jump = [way, self._all, "-j", target]
         if not _holds([tool, "-w", "10", "-t", "mangle", "-C", chain, *jump]):
             _tool([tool, "-w", "10", "-t", "mangle", "-I", chain, "1", *jump])
+
+
+def _is_public(host: str) -> bool:
+    try:
+        address = IPv4Address(host)
+    except ValueError:
+        return False
+    return not any(address in IPv4Network(network) for network in PRIVATE)
 
 
 def redirect(pid: int, ports: Sequence[Port]) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,7 +88,8 @@ class Terms:
 class Contact:
     """One machine of the fleet, as Ray knows it. `fault` says why it is not reached, or is "".
 
-    `there` and `free` are amounts of Ray's resources by their names.
+    `there` and `free` are amounts of Ray's resources by their names; `addresses` are all that the
+    machine itself has.
     """
 
     machine: str
@@ -98,14 +99,18 @@ class Contact:
     certificate: str = ""
     there: Mapping[str, float] | None = None
     free: Mapping[str, float] | None = None
+    addresses: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Survey:
-    """All machines that Ray has ever had, and which machine holds what for a lease."""
+    """All machines that Ray has ever had, and which machine holds what for a lease. `addresses` are
+    those of Ray and of its nodes, also of those that are away.
+    """
 
     contacts: Mapping[str, Contact]
     holds: Mapping[str, str]
+    addresses: Sequence[str] = ()
 
 
 class Cluster:
@@ -124,7 +129,7 @@ class Cluster:
             "survey", seconds + _RAY_SECONDS, certificate=certificate, seconds=seconds
         )
         contacts = {one["machine"]: Contact(**one) for one in found["machines"]}
-        return Survey(contacts, found["holds"])
+        return Survey(contacts, found["holds"], found["addresses"])
 
     def hold(
         self, lease_id: str, resources: Mapping[str, float], machines: list[str], seconds: float

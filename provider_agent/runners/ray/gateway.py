@@ -207,7 +207,15 @@ class Gateway:
                     facts |= found
         self._sweep()
         holds = {lease: machine for lease, (machine, _) in self._holds().items()}
-        return {"machines": list(machines.values()), "holds": holds}
+        return {"machines": list(machines.values()), "holds": holds, "addresses": self._addresses()}
+
+    def _addresses(self) -> list[str]:
+        """Where Ray is, and all nodes that it has had: one that is away may listen all the same."""
+        found = {str(node["NodeManagerAddress"]) for node in self._ray.nodes()}
+        host = str(self._terms["address"]).rpartition(":")[0]
+        with suppress(OSError):
+            found |= {str(one[4][0]) for one in socket.getaddrinfo(host, None, socket.AF_INET)}
+        return sorted(found)
 
     def _node(self, name: str, node: Mapping[str, Any]) -> Any:
         """Our actor on a node of Ray, made where it is not there."""

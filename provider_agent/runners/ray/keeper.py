@@ -52,16 +52,21 @@ class Keeper:
         self._words: dict[str, Word] = {}
 
     def keep(
-        self, links: Mapping[str, Link], wanted: Collection[str], where: Mapping[str, str]
+        self,
+        links: Mapping[str, Link],
+        wanted: Collection[str],
+        where: Mapping[str, str],
+        fleet: Collection[str] = (),
     ) -> dict[str, Word]:
         """Tells the machines what they are to keep of `wanted`; what those have said that answer.
-        What is nowhere yet may be on any of them: it is being fetched for, or placed.
+        What is nowhere yet may be on any of them: it is being fetched for, or placed. `fleet` are
+        the addresses that no lease may reach.
         """
         begun = []
         for name, link in links.items():
             if name not in self._asked:
                 mine = frozenset(one for one in wanted if where.get(one, name) == name)
-                work = self._pool.submit(_keep, link, mine)
+                work = self._pool.submit(_keep, link, mine, sorted(fleet))
                 self._asked[name] = _Asked(work, time.monotonic(), mine)
                 begun.append(work)
         wait(begun, timeout=_PATIENCE)  # for those that are late already nobody waits again
@@ -106,5 +111,5 @@ class Keeper:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _keep(link: Link, wanted: frozenset[str]) -> dict[str, Any]:
-    return dict(link.ask("keep", wanted=sorted(wanted), within=_SECONDS))
+def _keep(link: Link, wanted: frozenset[str], fleet: list[str]) -> dict[str, Any]:
+    return dict(link.ask("keep", wanted=sorted(wanted), fleet=fleet, within=_SECONDS))

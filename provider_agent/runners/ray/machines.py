@@ -59,6 +59,8 @@ class Fleet:
         #: As Ray last said.
         self.survey = Survey({}, {})
         self.links: dict[str, Link] = {}
+        #: All addresses of the fleet and of Ray that were seen since the start.
+        self.addresses: frozenset[str] = frozenset()
         #: Why other machines are not reached.
         self.faults: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -75,6 +77,8 @@ class Fleet:
             self._looked = time.monotonic()
         with self._lock:
             self.survey = found
+            theirs = (one.addresses for one in found.contacts.values())
+            self.addresses = self.addresses.union(found.addresses, *theirs)
             self.faults = {name: one.fault for name, one in found.contacts.items() if one.fault}
             links = {}
             for name, contact in found.contacts.items():

@@ -31,8 +31,17 @@ from provider_agent import devices
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import MIB
-from provider_agent.runners.lease import Lease, LeaseRunner, Port, Service, Shell, from_json
+from provider_agent.runners.lease import (
+    Lease,
+    LeaseRunner,
+    Port,
+    Service,
+    Shell,
+    Walled,
+    from_json,
+)
 from provider_agent.runners.ray import keys, wire
+from provider_agent.runners.ray.addresses import own_addresses
 from provider_agent.runners.ray.bind import Bindings
 from provider_agent.runners.ray.program import Program
 from provider_agent.runners.ray.server import Server
@@ -104,6 +113,7 @@ class Node:
             "certificate": self._identity.pem,
             "token": os.environ.get("RAY_AUTH_MODE") == "token",
             "terms": self._terms,
+            "addresses": own_addresses(),
         }
 
     # ------------------------------------------------------------------ requests
@@ -126,7 +136,7 @@ class Node:
             "stop": lambda: self._runner.stop(asked["lease"]),
             "remove": lambda: self._remove(asked["lease"]),
             "list": self._list,
-            "keep": lambda: self._keep(asked["wanted"]),
+            "keep": lambda: self._keep(asked["wanted"], asked["fleet"]),
             "address": lambda: self._address(asked),
             "resize": lambda: self._shell(asked).resize(asked["rows"], asked["columns"]),
             "exit_code": lambda: self._shell(asked).exit_code(),
@@ -191,7 +201,9 @@ class Node:
     def _list(self) -> list[str]:
         return sorted({*self._runner.list(), *self._bindings.ids()})
 
-    def _keep(self, wanted: Sequence[str]) -> dict[str, Any]:
+    def _keep(self, wanted: Sequence[str], fleet: Sequence[str]) -> dict[str, Any]:
+        if isinstance(self._runner, Walled):
+            self._runner.shut_off(fleet)
         states = self._runner.keep(wanted)
         there = set(self._runner.list())
         for lease_id in self._bindings.ids() - set(wanted) - there:

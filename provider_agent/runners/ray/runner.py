@@ -288,7 +288,7 @@ class RayRunner:
             # Machines answer without Ray: it only places.
             log.warning("fleet: %s", error)
         where = self._places.where()
-        words = self._keeper.keep(dict(self._fleet.links), wanted, where)
+        words = self._keeper.keep(dict(self._fleet.links), wanted, where, self._fleet.addresses)
         states: dict[str, LeaseState] = {}
         for name, word in words.items():
             for one in word.said["states"]:

@@ -262,6 +262,50 @@ def test_rules__a_bridge_that_nobody_listed__reaches_nothing() -> None:
     assert all(lines.index(f"-A TP-abcde-OUT -d {one} -j DROP") < free for one in PRIVATE)
 
 
+def order_of(walls: Walls, targets: list[str]) -> dict[str, str]:
+    """What the first rule that speaks of an address alone does with it, or the yard's last word."""
+    lines = walls.rules([Ground("tpabcde00000001", IPv4Network("198.19.0.0/26"), True)])
+    free = "-A TP-abcde-OUT -i tpabcde00000001 -s 198.19.0.0/26 -j RETURN"
+    before = lines.splitlines()[: lines.splitlines().index(free)]
+    return {
+        one: "drop" if f"-A TP-abcde-OUT -d {one}/32 -j DROP" in before else "pass"
+        for one in targets
+    }
+
+
+def test_rules__hosts_that_are_shut_off__are_dropped_before_the_internet_is_open() -> None:
+    walls = Walls("tpabcde", "abcde", ["9.9.9.9"])
+    walls.shut_off(["8.8.4.4", "8.8.8.8", "10.0.0.7", "a-name", "::1", ""])
+    both = order_of(walls, ["8.8.4.4", "8.8.8.8", "8.8.8.9"])
+    assert both == {"8.8.4.4": "drop", "8.8.8.8": "drop", "8.8.8.9": "pass"}
+    assert not any(word in walls.rules([]) for word in ("a-name", "::1", "10.0.0.7"))
+    walls.shut_off(["8.8.8.9"])
+    after = order_of(walls, ["8.8.4.4", "8.8.8.8", "8.8.8.9"])
+    assert after == {"8.8.4.4": "pass", "8.8.8.8": "pass", "8.8.8.9": "drop"}
+
+
+def test_hosts_that_are_shut_off__stay_so_when_the_runner_starts_again(tmp_path: Path) -> None:
+    before = DockerRunner(tmp_path, "an agent", socket=tmp_path / "none")
+    before.shut_off(["8.8.8.8"])
+    after = DockerRunner(tmp_path, "an agent", socket=tmp_path / "none")
+    assert "-d 8.8.8.8/32 -j DROP" in after._walls.rules([])
+    after.shut_off([])
+    assert "8.8.8.8" not in after._walls.rules([])
+
+
+def test_host_that_is_shut_off__not_reached_by_a_lease_that_reached_it(
+    neighbours: int, yard: Yard
+) -> None:
+    yard.run(outbound=True)
+    assert reaches(yard, OUTSIDE, neighbours)
+    yard.runner.shut_off([OUTSIDE])
+    yard.runner.keep(["lease-1"])
+    assert not reaches(yard, OUTSIDE, neighbours)
+    yard.runner.shut_off([])
+    yard.runner.keep(["lease-1"])
+    assert reaches(yard, OUTSIDE, neighbours)
+
+
 def test_addresses__all_taken__said_and_nothing_left(yard: Yard, tmp_path: Path) -> None:
     runner = DockerRunner(
         tmp_path / "small",

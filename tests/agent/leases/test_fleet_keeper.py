@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from provider_agent.errors import RunnerError
 pytest.importorskip("cryptography")
 
 from provider_agent.runners.ray import keeper as keepers
+from provider_agent.runners.ray.addresses import own_addresses
 from provider_agent.runners.ray.keeper import Keeper
 from provider_agent.runners.ray.machines import Aside
 
@@ -28,8 +30,11 @@ class Link:
         self.fails = False
         self.told: list[list[str]] = []
 
-    def ask(self, what: str, *, wanted: list[str], within: float) -> dict[str, Any]:
+    def ask(
+        self, what: str, *, wanted: list[str], fleet: list[str], within: float
+    ) -> dict[str, Any]:
         self.told.append(wanted)
+        self.fleet = fleet
         self.answers.wait()
         if self.fails:
             raise RunnerError("it broke off")
@@ -51,6 +56,33 @@ def settled(keeper: Keeper, links: dict[str, Any], wanted: list[str]) -> dict[st
         if all(name in said and said[name].is_new for name in links):
             return said
     raise AssertionError("they never answer")
+
+
+def test_addresses_of_the_fleet__are_told_to_each_machine_again_and_again(keeper: Keeper) -> None:
+    links: dict[str, Any] = {"a": Link(), "b": Link()}
+    for fleet in ({"8.8.8.8", "8.8.4.4"}, {"8.8.8.8", "8.8.4.4", "9.9.9.9"}):
+        keeper.keep(links, ["one"], {}, fleet)
+        assert all(one.fleet == sorted(fleet) for one in links.values())
+
+
+def test_own_addresses__all_that_the_kernel_knows_and_no_networks(tmp_path: Path) -> None:
+    table = tmp_path / "fib_trie"
+    table.write_text(
+        "Local:\n"
+        "     +-- 198.51.100.0/24 2 0 2\n"
+        "           |-- 198.51.100.0\n"
+        "              /24 link UNICAST\n"
+        "           |-- 198.51.100.2\n"
+        "              /32 host LOCAL\n"
+        "        |-- 198.51.100.255\n"
+        "           /32 link BROADCAST\n"
+        "           |-- 203.0.113.9\n"
+        "              /32 link UNICAST\n"
+        "              /32 host LOCAL\n"
+    )
+    assert own_addresses(table) == ["198.51.100.2", "203.0.113.9"]
+    assert own_addresses(tmp_path / "none") == []
+    assert "127.0.0.1" in own_addresses()
 
 
 def test_machine_hangs__the_others_are_kept_and_heard(
