@@ -35,7 +35,7 @@ from teraproof.protocol.lease_checkpoints import Checkpoints
 from teraproof.protocol.leasespec import LeaseSpec
 from teraproof.storage.access import Access
 from teraproof.storage.checkpoints import Writer
-from teraproof.storage.layout import Destination
+from teraproof.storage.layout import Checkpoint, Destination
 from teraproof.storage.limits import Limits
 from teraproof.storage.reach import Reach
 from teraproof.storage.transfer import open_store
@@ -184,7 +184,7 @@ class LeaseCheckpoints:
             return
         with self._opened(name, wanted, volume.bytes, self._ending(name)) as destination:
             self._writer(name, wanted, destination, place, inside).close()
-            resumed = newest(destination, place.parent / _RESUMED)
+            resumed = self._fetched(destination, place)
         lay_out(place.parent / _RESUMED, place, inside)
         mark = place.parent / _BEGUN
         mark.touch()
@@ -195,6 +195,16 @@ class LeaseCheckpoints:
         if resumed is not None:
             self._kept[name] = Kept(str(resumed))
             log.info("lease %s begins with checkpoint %s", name[:12], resumed)
+
+    def _fetched(self, destination: Destination, place: Path) -> Checkpoint | None:
+        try:
+            return newest(destination, place.parent / _RESUMED)
+        except LocalError as error:
+            is_of_the_volume = place.stat().st_dev != self._place.stat().st_dev
+            if error.code is Code.DISK_FULL and is_of_the_volume:
+                line = "its newest checkpoint does not fit in its volume; hire a larger one"
+                raise Refused(Code.LIMIT_EXCEEDED, line) from None
+            raise
 
     # ------------------------------------------------------------------ while it runs
 
@@ -373,6 +383,8 @@ class _Saver(threading.Thread):
                 with self._owner.writing(self._lease, self._spec, self._turn) as writer:
                     self._save(writer)
             except (TeraproofError, OSError) as error:
+                if self.stopped.is_set():
+                    return
                 self._owner.say(self._lease, str(error))
                 if isinstance(error, TeraproofError) and error.code is Code.CHECKPOINTS_TAKEN:
                     return

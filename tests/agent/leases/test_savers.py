@@ -285,6 +285,35 @@ def test_store_refuses__it_is_the_tenants_and_a_full_disk_is_not(
         assert isinstance(caught.value, Refused) is theirs
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+def test_volume_is_full__the_tenants_where_it_has_a_bound_of_its_own(
+    machines: tuple[Machine, Machine],
+    asked: LeaseSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    bounded: bool,
+) -> None:
+    one, _ = machines
+
+    def full(*_: object) -> None:
+        raise LocalError("no space", Code.DISK_FULL)
+
+    monkeypatch.setattr(checkpoints, "newest", full)
+    if bounded:  # a file system that no test can mount: what is looked at is whose it is
+        look, there = Path.stat, f"{one.volume(FIRST)}"
+
+        def stat_of(path: Path, **more: Any) -> Any:
+            found = look(path, **more)
+            if f"{path}" != there:
+                return found
+            return SimpleNamespace(st_dev=-1, st_mode=found.st_mode)
+
+        monkeypatch.setattr(Path, "stat", stat_of)
+    one.work.give(FIRST, {})
+    with fails_as(Code.LIMIT_EXCEEDED if bounded else Code.DISK_FULL) as caught:
+        one.work.begin(FIRST, asked)
+    assert isinstance(caught.value, Refused) is bounded
+
+
 def test_specification_is_lost__nothing_starts_without_its_checkpoint(asked: LeaseSpec) -> None:
     begun: list[str] = []
     specs: dict[bytes, LeaseSpec] = {}
