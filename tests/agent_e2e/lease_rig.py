@@ -8,6 +8,7 @@ passes. What the runner has outlives the agent, like containers do.
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,9 +91,19 @@ class PlayedRunner:
     away: bool = False
     unfit: str = ""
     """Why nothing can be prepared; "" when it can."""
+    full: bool = False
+    """Whether no image that is fetched now fits on the disk."""
+    registry: threading.Event = field(default_factory=threading.Event)
+    """Set when the registry that wants credentials sends all of an image; else it drips."""
+    coming: set[str] = field(default_factory=set)
+    """What is fetched from it at this moment."""
+    given_up: set[str] = field(default_factory=set)
     fetched: list[str] = field(default_factory=list)
     ports: dict[int, int] = field(default_factory=dict)
     """Where a port of a container really is."""
+
+    def __post_init__(self) -> None:
+        self.registry.set()
 
     def _answer(self) -> None:
         if self.away:
@@ -119,13 +130,15 @@ class PlayedRunner:
         self.fetched += [service.image for service in lease.services]
 
     def arrival(self, lease_id: str) -> Arrival | None:
-        return None
+        if lease_id in self.coming:
+            return Arrival(1, 0, under_way=True)
+        return Arrival(1, 1) if lease_id in self.leases else None
 
     def give_up(self, lease_id: str) -> None:
-        pass
+        self.given_up.add(lease_id)
 
     def close(self) -> None:
-        pass
+        self.given_up |= self.coming
 
     def image_room(self) -> ImageRoom:
         return ImageRoom()
@@ -141,8 +154,22 @@ class PlayedRunner:
         self._answer()
         if self.unfit:
             raise Refused(Code.IMAGE_UNFIT, self.unfit)
+        if self.full:
+            raise RunnerError("there is no room for an image", Code.DISK_FULL)
+        if credentials:
+            self._fetch(lease.lease_id)
         self.logins[lease.lease_id] = dict(credentials or {})
         self.leases[lease.lease_id] = lease
+
+    def _fetch(self, lease_id: str) -> None:
+        self.given_up.discard(lease_id)
+        self.coming.add(lease_id)
+        try:
+            while not self.registry.wait(0.02):
+                if lease_id in self.given_up:
+                    raise RunnerError("it was given up", Code.IMAGE_GIVEN_UP)
+        finally:
+            self.coming.discard(lease_id)
 
     def prepared(self, lease_id: str) -> Lease | None:
         return self.leases.get(lease_id)
@@ -177,7 +204,7 @@ class PlayedRunner:
 
     def list(self) -> tuple[str, ...]:
         self._answer()
-        return tuple(sorted(self.leases))
+        return tuple(sorted({*self.leases, *self.coming}))
 
     def keep(self, wanted: Collection[str]) -> Mapping[str, LeaseState]:
         self._answer()

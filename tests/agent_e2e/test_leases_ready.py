@@ -84,6 +84,11 @@ def test_containers_gone_since_the_last_cycle__not_called_ready(
     agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
 
 
+def log_in(agent: LeaseRig) -> None:
+    logins = RegistryLogins({"web": RegistryLogin("me", "x", "registry.test")})
+    agent.module._views.log_in(agent.terms.lease_id(), logins)
+
+
 def program_ends_at_once(agent: LeaseRig) -> None:
     agent.hire(agent.quote())
     agent.runner.dead.add(agent.name)
@@ -97,8 +102,21 @@ def password_is_wrong(agent: LeaseRig) -> None:
     password_never_comes(agent)
     agent.cycle(2)
     agent.runner.unfit = "the registry refuses the password"
-    logins = RegistryLogins({"web": RegistryLogin("me", "x", "registry.test")})
-    agent.module._views.log_in(agent.terms.lease_id(), logins)
+    log_in(agent)
+
+
+def registry_drips(agent: LeaseRig) -> None:
+    password_never_comes(agent)
+    agent.cycle(2)
+    agent.runner.registry.clear()
+    log_in(agent)
+
+
+def image_is_larger_than_the_room(agent: LeaseRig) -> None:
+    password_never_comes(agent)
+    agent.cycle(2)
+    agent.runner.full = True
+    log_in(agent)
 
 
 @pytest.mark.parametrize("fails", [program_ends_at_once, password_never_comes, password_is_wrong])
@@ -120,6 +138,116 @@ def test_tenant_keeps_it_from_running__does_not_get_the_collateral(
     assert row is not None and row.outcome is LeaseOutcome.OVER
     # At most from `ready` to the suspension, which are two transactions.
     assert row.seconds <= 10 and agent.locked() == 0
+
+
+@pytest.mark.parametrize("fails", [registry_drips, image_is_larger_than_the_room])
+def test_image_of_the_tenants_own_that_does_not_come__ready_and_suspended_and_no_rent_runs(
+    agent: LeaseRig, fails: Callable[[LeaseRig], None]
+) -> None:
+    fails(agent)
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert suspended(agent)
+    paid_for = agent.seconds()
+    assert paid_for <= 10
+    agent.anvil.step(60)
+    agent.cycle(3)
+    assert suspended(agent) and agent.seconds() == paid_for
+    agent.call(agent.tenant, "close")
+    agent.until(lambda: agent.status() is LeaseStatus.NONE, "end")
+    assert agent.locked() == 0
+
+
+def test_image_of_the_tenants_own_that_comes_late__runs_from_then_on(agent: LeaseRig) -> None:
+    registry_drips(agent)
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert suspended(agent)
+    agent.runner.registry.set()
+
+    def resumed() -> bool:
+        return agent.status() is LeaseStatus.ACTIVE and not agent.marks().suspended_at
+
+    agent.until(resumed, "lease that runs")
+    assert agent.runner.starts == [agent.name]
+
+
+def test_registry_drips_long_before_the_end__not_called_ready_yet(agent: LeaseRig) -> None:
+    agent.hire(agent.quote(spec(service(registry="registry.test")), ready_within=600))
+    agent.cycle(2)
+    agent.runner.registry.clear()
+    log_in(agent)
+    for _ in range(10):
+        agent.anvil.step(20)
+        agent.cycle()
+    assert agent.sent("ready") == 0 and agent.runner.coming == {agent.name}
+    agent.runner.registry.set()
+    agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
+
+
+def test_cycles_are_far_apart__one_comes_when_it_is_nearly_too_late(agent: LeaseRig) -> None:
+    agent.hire(agent.quote(spec(service(registry="registry.test")), ready_within=600))
+    agent.cycle(2)
+    agent.runner.registry.clear()
+    log_in(agent)
+    agent.anvil.step(100)
+    agent.cycle()
+    seconds = agent.module.look_again
+    assert seconds is not None and 60 < seconds < 500
+    agent.anvil.step(int(seconds) + 1)
+    agent.cycle(2)
+    assert agent.sent("ready") == 1
+
+
+def test_nobody_waits_for_a_lease_that_was_not_ready_in_time__no_cycle_is_wanted(
+    agent: LeaseRig,
+) -> None:
+    signed = agent.quote()
+    agent.runner.unfit = "the registry has lost it"
+    agent.hire(signed)
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    agent.anvil.step(60)
+    agent.cycle()
+    assert agent.module.look_again is None
+
+
+def test_disk_full_of_an_image_that_everybody_gets__never_called_ready(agent: LeaseRig) -> None:
+    signed = agent.quote()
+    agent.runner.full = True
+    agent.hire(signed)
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert agent.sent("ready") == 0
+
+
+def test_engine_away_while_a_registry_drips__never_called_ready(agent: LeaseRig) -> None:
+    registry_drips(agent)
+    agent.until(lambda: agent.runner.coming, "fetch")
+    agent.runner.away = True
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert agent.sent("ready") == 0
+
+
+def test_lease_ends_while_its_registry_drips__nothing_is_asked_of_it_any_more(
+    agent: LeaseRig,
+) -> None:
+    registry_drips(agent)
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert agent.runner.coming == {agent.name}
+    agent.call(agent.tenant, "close")
+    agent.until(lambda: not agent.runner.coming, "end of the fetch")
+    agent.until(lambda: not agent.module._machine._work, "worker that is free")
+
+
+@pytest.mark.parametrize("word", ["none", "no"])
+def test_runner_too_slow_for_a_last_look__the_last_cycles_word_counts_nearly_too_late(
+    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    # It says nothing in time, or that the lease does not run.
+    said = None if word == "none" else False
+    monkeypatch.setattr(agent.module._last_look, "runs", lambda name: said)
+    agent.hire(agent.quote(ready_within=60))
+    agent.cycle(6)
+    assert agent.module._machine.is_up(agent.name) and agent.sent("ready") == 0
+    wait_for_the_end_of_the_time_to_be_ready(agent)
+    assert agent.sent("ready") == (1 if said is None else 0)
 
 
 def test_images_of_what_is_promised__stay_until_it_runs(agent: LeaseRig) -> None:

@@ -5,8 +5,8 @@ What is owed follows from the state word of a lease at the pinned block, and fro
 
     OPEN, worth it, room                     -> intent `accept`          (taking.py)
     ASSIGNED to us                           -> prepare, start; when it runs, intent `ready`
-    ASSIGNED, nearly too late by its tenant  -> `ready` anyway: a password or a program that
-                                                fails must not earn the collateral
+    ASSIGNED, nearly too late by its tenant  -> `ready` anyway: a password, a registry or a program
+                                                that fails must not earn the collateral
     ACTIVE, down for longer than the grace   -> intent `suspend`: no rent for what does not run
     ACTIVE, suspended, and up again          -> intent `resume`
     ACTIVE, suspended for too long           -> `give_notice`, before silence costs the collateral
@@ -189,16 +189,22 @@ class LeasesDuty:
             with contained(f"lease {row.name[:12]}: not reconciled"):
                 self._tenure.reconcile(row, block, standing)
         self._heart.beat(rows, block, standing)
-        # A tenant waits, and pays nothing yet. What takes long needs no hurry.
-        fresh = any(
-            row.status is LeaseStatus.ASSIGNED and block.timestamp < row.state.since + _FRESH
-            for row in rows
-        )
-        self.look_again = _QUICK if fresh else None
+        self.look_again = self._look_again(rows, block.timestamp)
         since = [one.created_at for one in self._promises.unseen]
         self._look_back(block, since, lost=bool(self._lost))
         if standing.operator_is_ours and cycle.time_left() > 0:
             self._take(block, standing, self._is_open)
+
+    def _look_again(self, rows: Sequence[LeaseRow], now: int) -> float | None:
+        """A tenant waits, and pays nothing yet. What takes long needs no hurry, until it is nearly
+        too late: cycles may be far apart, and `ready` must not come after its time.
+        """
+        waits = [
+            _QUICK if now < row.state.since + _FRESH else max(_QUICK, self._tenure.until_late(row))
+            for row in rows
+            if row.status is LeaseStatus.ASSIGNED and now <= row.ready_until
+        ]
+        return min(waits, default=None)
 
     def keep_up(self) -> None:
         """While no node answers: what ran runs on, and is started again where it dies."""

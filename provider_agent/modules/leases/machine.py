@@ -4,6 +4,9 @@
 In each cycle the runner hears what should be there, and says how it is. Of what it does not speak
 of in time nothing is known, and that counts as down from its last word on: see `patience`. A lease
 that the runner has and nobody has judged yet stays: only one that has ended for certain is removed.
+
+Images that wait in a registry of the tenant's are fetched after the acceptance, and take as long as
+that registry wants. So such leases are prepared apart: they hold up no other tenant.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from dataclasses import dataclass
 
 from provider_agent.errors import RunnerError
@@ -35,6 +39,7 @@ _LONGEST = 30.0  # seconds after which what the runner has said is no longer kno
 _SILENT = 30.0  # seconds for which a runner that has never spoken of a lease is waited for
 _PAUSE, _MOST_PAUSE = 10.0, 300.0  # seconds before a lease is prepared again
 _THREADS = 4
+_APART, _PER_TENANT = 64, 4  # leases with a registry of their tenant's that are prepared at once
 
 Make = Callable[[], Lease]
 Logins = Mapping[str, Credentials]
@@ -66,6 +71,7 @@ class Looked:
     there: frozenset[str]
     room: ImageRoom
     devices: Mapping[str, Mapping[str, tuple[str, ...]]]
+    whole: frozenset[str]
 
 
 class Machine:
@@ -82,6 +88,10 @@ class Machine:
         self.runner, self._good_for, self._clock = runner, good_for, clock
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="leases")
         self._workers = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        self._apart = ThreadPoolExecutor(_APART, thread_name_prefix="prepare apart")
+        self._tenants: dict[str, str] = {}  # of leases that need a registry of their tenant's
+        self._whole: frozenset[str] = frozenset()  # those of them whose images are all here
+        self._queued: set[str] = set()  # those that others of their tenant are before
         self._keeping: Future[Looked] | None = None
         self._told: frozenset[str] = frozenset()
         self._looked_at: float | None = None
@@ -121,14 +131,32 @@ class Machine:
         self._harvest(0.0)
         if self._keeping is None:
             self._told = frozenset(wanted)
-            self._keeping = self._keeper.submit(self._keep, self._told, frozenset(over))
+            waiting = frozenset(self._tenants.keys() - self.states.keys())
+            given_up = frozenset(name for name in over if self._is_at_work(name))
+            self._keeping = self._keeper.submit(
+                self._keep, self._told, frozenset(over), waiting, given_up
+            )
             self._harvest(_PATIENCE)
         for name in wanted:
             self._since.setdefault(name, (False, self._clock()))
         for gone in self._since.keys() - set(wanted):
             self._forget(gone)
+        for ended in self._work.keys() - set(wanted):
+            if not self._is_at_work(ended):
+                del self._work[ended]
 
-    def _keep(self, wanted: frozenset[str], over: frozenset[str]) -> Looked:
+    def _keep(
+        self,
+        wanted: frozenset[str],
+        over: frozenset[str],
+        waiting: frozenset[str],
+        given_up: frozenset[str],
+    ) -> Looked:
+        for name in given_up:
+            # The runner leaves alone what is worked on, and a registry may keep that up for long.
+            if not self._has_images(name):
+                with suppress(TeraproofError, OSError):
+                    self.runner.give_up(name)
         there = frozenset(self.runner.list())
         strays = there - wanted - over
         states = self.runner.keep(wanted | strays)
@@ -138,7 +166,15 @@ class Machine:
             there,
             self.runner.image_room(),
             {name: self._devices_of(name) for name in states},
+            frozenset(name for name in waiting if self._has_images(name)),
         )
+
+    def _has_images(self, name: str) -> bool:
+        """Whether nothing of a lease waits for a registry any more."""
+        with suppress(TeraproofError, OSError):
+            arrival = self.runner.arrival(name)
+            return arrival is not None and arrival.whole
+        return False
 
     def _devices_of(self, name: str) -> Mapping[str, tuple[str, ...]]:
         """The GPUs that a lease was made with, by service: they never change."""
@@ -179,7 +215,7 @@ class Machine:
             log.warning("leases: the runner answers again")
         self.trouble, self._looked_at = None, self._clock()
         self.states, self.strays, self.there = found.states, found.strays, found.there
-        self.room, self.devices = found.room, found.devices
+        self.room, self.devices, self._whole = found.room, found.devices, found.whole
         for name in self._told:
             state = found.states.get(name)
             self._known.add(name)
@@ -203,6 +239,8 @@ class Machine:
         self._known.discard(name)
         self._started.discard(name)
         self._failures.pop(name, None)
+        self._tenants.pop(name, None)
+        self._queued.discard(name)
         with self._lock:
             self._logins.pop(name, None)
 
@@ -246,11 +284,14 @@ class Machine:
 
     # ------------------------------------------------------------------ preparing
 
-    def prepare(self, name: str, make: Make) -> Exception | None:
+    def prepare(self, name: str, make: Make, tenant: str = "") -> Exception | None:
         """Have a lease be prepared and started, once; what went wrong at the last try, if anything.
 
-        To be called in each cycle; `make` is called in another thread.
+        To be called in each cycle; `make` is called in another thread. `tenant` is whose it is,
+        where a registry of the tenant's has to be asked for it.
         """
+        if tenant:
+            self._tenants[name] = tenant
         failure = self._failures.get(name)
         error = None if failure is None else failure.error
         work = self._work.get(name)
@@ -265,9 +306,34 @@ class Machine:
             return error
         due = failure is None or failure.again <= self._clock()
         # A runner that has not heard of a lease may be about to remove it.
-        if work is None and name not in self._started and due and name in self._told:
-            self._work[name] = self._workers.submit(self._prepare, name, make)
+        wanted = work is None and name not in self._started and due and name in self._told
+        if wanted and self._is_next(name, tenant):
+            pool = self._apart if tenant else self._workers
+            self._work[name] = pool.submit(self._prepare, name, make)
         return error
+
+    def _is_next(self, name: str, tenant: str) -> bool:
+        """Whether a lease may be prepared now: others of its tenant may wait for their registry."""
+        mine = [one for one, by in self._tenants.items() if by == tenant and self._is_at_work(one)]
+        if tenant and len(mine) >= _PER_TENANT:
+            self._queued.add(name)
+            return False
+        self._queued.discard(name)
+        return True
+
+    def _is_at_work(self, name: str) -> bool:
+        work = self._work.get(name)
+        return work is not None and not work.done()
+
+    def lacks_images(self, name: str) -> bool:
+        """Whether images of a lease are not here that a registry of its tenant's has."""
+        return name in self._tenants and name not in self._whole and name not in self.states
+
+    def waits_for_tenant(self, name: str) -> bool:
+        """Whether a registry of the tenant's is being asked for what a lease lacks, or is busy with
+        other leases of that tenant.
+        """
+        return self.lacks_images(name) and (self._is_at_work(name) or name in self._queued)
 
     def _prepare(self, name: str, make: Make) -> None:
         runner = self.runner
@@ -314,5 +380,6 @@ class Machine:
 
     def close(self) -> None:
         """Wait for what is under way. Containers go on."""
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._workers, self._apart):
+            pool.shutdown(wait=True, cancel_futures=True)
         self._keeper.shutdown(wait=True, cancel_futures=True)

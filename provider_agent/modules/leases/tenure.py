@@ -64,7 +64,8 @@ class Tenure:
         made_with = self._machine.devices.get(row.name)
         if made_with and not row.devices:  # the database was lost
             self._store.update(row.lease_id, devices=made_with)
-        trouble = self._machine.prepare(row.name, lambda: self._make(row))
+        tenant = row.requester if self._needs_its_tenants_registry(row) else ""
+        trouble = self._machine.prepare(row.name, lambda: self._make(row), tenant)
         if row.status is LeaseStatus.ASSIGNED:
             self._get_ready(row, block, trouble)
         elif row.status is LeaseStatus.ACTIVE:
@@ -72,33 +73,52 @@ class Tenure:
 
     # ------------------------------------------------------------------ before `ready`
 
+    def until_late(self, row: LeaseRow) -> float:
+        """Seconds until a lease is nearly too late to be ready; below 0 when it is."""
+        margin = min(row.terms.order.ready_within // 2, 30 + 2 * self._reaction())
+        return row.ready_until - margin - self._now()
+
     def _get_ready(self, row: LeaseRow, block: BlockRef, trouble: Exception | None) -> None:
         if block.timestamp > row.ready_until:
             line = "the time to be ready has passed; the collateral can be seized"
             self._store.note(row, line, Code.DEADLINE_MISSED)
             return
+        is_late = self.until_late(row) <= 0
         if self._machine.is_up(row.name):
-            if self._last_look.runs(row.name):
+            runs = self._last_look.runs(row.name)
+            # Nearly too late, the last cycle's word is enough where this answer does not come.
+            if runs or (runs is None and is_late):
                 self._store.note(row, "runs; ready is on its way")
                 self._ready(row)
             return
-        self._explain(row, trouble, "is being prepared")
-        # Who holds it up with a password that does not come, or a program that ends, would get
-        # the collateral for it. What is missing here is never called ready.
-        margin = min(row.terms.order.ready_within // 2, 30 + 2 * self._reaction())
-        if self._now() >= row.ready_until - margin and self._is_the_tenants(row, trouble):
+        waits = self._machine.waits_for_tenant(row.name)
+        self._explain(row, trouble, "waits for its registry" if waits else "is being prepared")
+        # Who holds it up with a password that does not come, a registry that drips, or a program
+        # that ends, would get the collateral for it. What is missing here is never called ready.
+        if is_late and self._is_the_tenants(row, trouble):
             self._ready(row)
+
+    def _needs_its_tenants_registry(self, row: LeaseRow) -> bool:
+        """Whether an image is fetched after the acceptance, with what the tenant sends for it."""
+        spec = self._specs.spec(row.spec)
+        return spec is not None and any(one.registry is not None for one in spec.services)
 
     def _is_the_tenants(self, row: LeaseRow, trouble: Exception | None) -> bool:
         """Whether what keeps a lease from running is its tenant's own doing."""
         machine = self._machine
         if machine.trouble is not None or not machine.is_fresh:
             return False
+        # What went wrong before may be of another kind than what it waits for now.
+        if machine.waits_for_tenant(row.name):
+            return True
+        own = self._needs_its_tenants_registry(row)
         if isinstance(trouble, Refused):
             # An image that everybody gets was here before the lease was taken.
-            spec = self._specs.spec(row.spec)
-            own = spec is not None and any(one.registry is not None for one in spec.services)
-            return spec is not None and (own or trouble.code is not Code.IMAGE_UNFIT)
+            known = self._specs.has(row.spec)
+            return known and (own or trouble.code is not Code.IMAGE_UNFIT)
+        if isinstance(trouble, RunnerError) and trouble.code is Code.DISK_FULL:
+            # How large such an image is, only its tenant knew when the lease was taken.
+            return own and machine.lacks_images(row.name)
         state = machine.states.get(row.name)
         return state is not None and all(
             one.status is not Status.MISSING for one in state.containers
