@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
@@ -63,6 +64,16 @@ def test_lease__by_the_tenants_own_tools(agent: LeaseRig) -> None:
         said = io.BytesIO()
         dataplane.logs(place, key, request, said, io.BytesIO())
         assert said.getvalue() == f"printed by {agent.name[:8]}\n".encode()
+
+        # Who has stolen a session of the API loses it with the keys; the tenant signs in again.
+        mine, others, late = b"\x01" * 32, b"\x02" * 32, int(time.time()) + 600
+        agent.store.create_session(mine, str(agent.tenant.address), late)
+        agent.store.create_session(others, str(agent.stranger.address), late)
+        revoking = Request(terms.lease_id(), What.REVOKE)
+        dataplane.asked(place, dataplane.Signed(Wallet(agent.tenant)), revoking)
+        assert agent.store.session(mine, 0) is None
+        assert agent.store.session(others, 0) == agent.stranger.address
+        assert client.report(terms.lease_id()).running
 
         agent.call(agent.tenant, "close")
         agent.cycle(2)
