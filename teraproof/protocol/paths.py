@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from teraproof.errors import LocalError
@@ -68,13 +68,18 @@ def check_path(path: object) -> str:
 def check_tree(paths: Iterable[str]) -> None:
     """Refuse paths that cannot stand side by side: twins, or a file inside another file."""
     seen: set[str] = set()
-    parents: set[str] = set()
     for path in paths:
         if path in seen:
             raise UnfitTree(f"path {path!r} is named twice")
         seen.add(path)
-        parts = path.split("/")
-        parents.update("/".join(parts[:n]) for n in range(1, len(parts)))
-    both = sorted(seen & parents)
+    # Folders are looked up, not kept: of 100,000 paths they may take hundreds of MiB.
+    both = sorted(parent for path in seen for parent in _parents(path) if parent in seen)
     if both:
         raise UnfitTree(f"path {both[0]!r} also stands above another path; rename one")
+
+
+def _parents(path: str) -> Iterator[str]:
+    end = path.find("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find("/", end + 1)

@@ -13,14 +13,14 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from teraproof.errors import LocalError, counted
 from teraproof.locks import MachineLock
-from teraproof.protocol.digests import Entry, is_hex_digest
+from teraproof.protocol.digests import MAX_FILES, Entry, is_hex_digest
 from teraproof.protocol.errors import Code
 from teraproof.storage.disk import faults, sync_names, write_whole
 from teraproof.storage.layout import (
@@ -30,6 +30,7 @@ from teraproof.storage.layout import (
     WRITERS,
     Checkpoint,
     Destination,
+    check_rows,
     damaged,
     encode,
     used_up,
@@ -40,6 +41,8 @@ from teraproof.storage.transfer import attempts, fetch, send
 from teraproof.trees import is_entry, keep_only
 
 _STATE, _JOURNAL = "writer.json", "journal"
+_OLD_AT_ONCE = 16  # old checkpoints that one call reads and removes
+_LINE_BYTES = 66  # of the journal
 _AGAIN = 3  # newer checkpoints that may replace the one that is being fetched
 
 
@@ -85,6 +88,8 @@ class Writer:
             )
         try:
             most = destination.limits.most_bytes
+            # As much as the index of copies may take, twice over.
+            self._most_noted = (most // 8 + (4 << 20)) // _LINE_BYTES
             self._snapshots = Snapshots(source, state / "stage", most, inside=inside)
             self._epoch = self._enter()
         except BaseException:
@@ -107,6 +112,7 @@ class Writer:
         before = None if newest is None else self._files_of(newest)
         with self._turn():
             taken = self._snapshots.take({entry.sha256 for entry in before or ()})
+        check_rows(taken.files)
         self._snapshots.drop(taken.staged.keys())
         total = sum(entry.size for entry in taken.files)
         if newest is not None and before is not None and list(taken.files) == before:
@@ -120,7 +126,7 @@ class Writer:
         made = Checkpoint(self._epoch, number, hashlib.sha256(data).hexdigest())
         self._check()
         send(self._to.store, MANIFESTS + made.name, Source.of_bytes(data), self._to.limits)
-        self._files[made.name] = list(taken.files)
+        self._remember(made.name, list(taken.files))
         self._snapshots.drop()
         self._prune()
         return Saved(made, len(taken.files), total, len(sent), sum(sent), new=True)
@@ -149,6 +155,15 @@ class Writer:
         """Have all objects of a snapshot at the destination; the sizes of those that were sent."""
         sizes = {entry.sha256: entry.size for entry in taken.files}
         begun, sent = self._journal(), []
+        if not self._is_room(begun | taken.staged.keys()):
+            self._prune()
+            begun = self._journal()
+        if not self._is_room(begun | taken.staged.keys()):
+            raise LocalError(
+                f"{self._source}: {len(taken.staged)} new files are more than can be remembered "
+                "while they are sent; pack them",
+                Code.LIMIT_EXCEEDED,
+            )
         self._note(set(taken.staged) - begun)
         for sha256, path in sorted(taken.staged.items()):
             key, size = OBJECTS + sha256, sizes[sha256]
@@ -171,16 +186,25 @@ class Writer:
         """
         self._check()
         listed = self._to.listed()
-        old, kept = listed[: -self._keep], listed[-self._keep :]
-        self._note({entry.sha256 for each in old for entry in self._files_of(each) or ()})
-        for each in old:
+        old, kept = listed[: -self._keep][:_OLD_AT_ONCE], listed[-self._keep :]
+        noted = self._journal()
+        for each in old:  # one by one: there may be many, and each may name many objects
+            names = {entry.sha256 for entry in self._files_of(each) or ()} - noted
+            if self._is_room(noted | names):
+                self._note(names)
+                noted |= names
+            elif noted:
+                break  # a later call has room for its names
             self._delete(MANIFESTS + each.name)
             self._files.pop(each.name, None)
-        left = [self._files_of(each) for each in kept]
-        if None in left:
-            return  # what it names is not known, so nothing that it may name is removed
-        named = {entry.sha256 for files in left for entry in files or ()}
-        for sha256 in sorted(self._journal() - named):
+        for each in reversed(kept):
+            if not noted:
+                break
+            files = self._files_of(each)
+            if files is None:
+                return  # what it names is not known, so nothing that it may name is removed
+            noted.difference_update(entry.sha256 for entry in files)
+        for sha256 in sorted(noted):
             self._delete(OBJECTS + sha256)
         for epoch in self._to.writers():
             if epoch < self._epoch:
@@ -192,12 +216,25 @@ class Writer:
         """Its files; None when it is damaged or has gone."""
         if checkpoint.name not in self._files:
             try:
-                self._files[checkpoint.name] = self._to.files(checkpoint)
+                files = self._to.files(checkpoint)
             except LocalError as error:
                 if error.code not in (Code.OBJECT_MISSING, Code.CHECKPOINT_DAMAGED):
                     raise
                 return None
+            self._remember(checkpoint.name, files)
+            return files
         return self._files[checkpoint.name]
+
+    def _remember(self, name: str, files: list[Entry]) -> None:
+        """So that it need not be read again. Of all checkpoints together, as many rows as one has:
+        the number of those that stay is what their owner wants.
+        """
+        self._files[name] = files
+        while len(self._files) > 1 and sum(map(len, self._files.values())) > MAX_FILES:
+            self._files.pop(next(iter(self._files)))
+
+    def _is_room(self, names: Set[str]) -> bool:
+        return len(names) <= self._most_noted
 
     # ---------------------------------------------------------------- who writes
 

@@ -14,18 +14,27 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from teraproof import nesting
 from teraproof.errors import LocalError
-from teraproof.protocol.digests import Entry, encode_manifest, parse_manifest
+from teraproof.protocol.digests import MAX_FILES, MAX_SIZE, Entry, encode_manifest
 from teraproof.protocol.errors import Code
+from teraproof.protocol.paths import MAX_PATH_BYTES, check_path, check_tree
 from teraproof.storage.limits import Limits
 from teraproof.storage.objects import Source, Store
 from teraproof.storage.transfer import attempts, send
 
 MANIFESTS, OBJECTS, WRITERS = "checkpoints/", "objects/", "writers/"
-MANIFEST_BYTES = 64 << 20
+# As many files as a checkpoint may have, with paths of 130 bytes; of fewer, longer ones.
+MANIFEST_BYTES = 256 * MAX_FILES
+_HEAD, _TAIL = b'{"files":[', b'],"version":1}'
+# A row in its only spelling, and the most that it has but its path: with the comma.
+_ROW = re.compile(
+    rb'\{"path":"([^"\\]*(?:\\"[^"\\]*)*)","sha256":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,15})\}'
+)
+_FRAME_BYTES = 120
+_ROW_BYTES = 2 * MAX_PATH_BYTES + _FRAME_BYTES  # a quotation mark takes two
 
 _NAME = re.compile(r"(\d{6})-(\d{9})-([0-9a-f]{64})")
 _WRITER = re.compile(r"\d{6}")
@@ -96,14 +105,14 @@ class Destination:
         """
         key = MANIFESTS + checkpoint.name
 
-        def once() -> bytes:
+        def once() -> bytearray:
             data = bytearray()
             with self.store.read(key, 0) as body:
                 for piece in body.pieces:
                     data += piece
                     if len(data) > MANIFEST_BYTES:
                         raise damaged(self.store, checkpoint)
-            return bytes(data)
+            return data
 
         data = attempts(once, self.limits)
         if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
@@ -119,16 +128,50 @@ def encode(files: tuple[Entry, ...]) -> bytes:
     return b'{"files":' + encode_manifest(files) + b',"version":1}'
 
 
-def decode(data: bytes, checkpoint: Checkpoint, store: Store) -> list[Entry]:
-    """The files of a manifest whose digest was checked."""
+def check_rows(files: tuple[Entry, ...]) -> None:
+    """LocalError unless the manifest of these files is one that is read again."""
+    if len(_HEAD + _TAIL) + sum(map(_most_bytes, files)) > MANIFEST_BYTES:
+        raise LocalError(
+            f"the names of {len(files)} files take more than the {MANIFEST_BYTES} bytes that a "
+            "manifest may have; pack them",
+            Code.LIMIT_EXCEEDED,
+        )
+
+
+def decode(data: bytes | bytearray, checkpoint: Checkpoint, store: Store) -> list[Entry]:
+    """The files of a manifest whose digest was checked. It is read row by row, up to the first one
+    that is not as we write it: a stranger's takes no more than ours.
+    """
     try:
-        document = nesting.loads(data)
-        if set(document) != {"files", "version"} or document["version"] != 1:
-            raise ValueError
-        listed = [(each["path"], each["size"], each["sha256"]) for each in document["files"]]
-        return parse_manifest(encode_manifest(Entry(*each) for each in listed))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, LocalError):
+        return list(_rows(data))
+    except (ValueError, LocalError):
         raise damaged(store, checkpoint) from None
+
+
+def _rows(data: bytes | bytearray) -> Iterator[Entry]:
+    """ValueError or LocalError for what is not canonical, sorted, clean, and of a tree."""
+    if not (data.startswith(_HEAD) and data.endswith(_TAIL)):
+        raise ValueError
+    at, end = len(_HEAD), len(data) - len(_TAIL)
+    before, paths = b"", list[str]()
+    while at < end:
+        if paths and data[at] != ord(","):
+            raise ValueError
+        at += bool(paths)
+        found = _ROW.match(data, at, min(end, at + _ROW_BYTES))
+        if found is None or len(paths) == MAX_FILES or int(found[3]) > MAX_SIZE:
+            raise ValueError
+        spelled = bytes(found[1]).replace(b'\\"', b'"')
+        if spelled <= before:
+            raise ValueError
+        before, at = spelled, found.end()
+        paths.append(check_path(spelled.decode()))
+        yield Entry(paths[-1], int(found[3]), bytes(found[2]).decode())
+    check_tree(paths)
+
+
+def _most_bytes(entry: Entry) -> int:
+    return _FRAME_BYTES + len(entry.path.encode()) + entry.path.count('"')
 
 
 def used_up(store: Store) -> LocalError:
