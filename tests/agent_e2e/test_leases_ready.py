@@ -183,6 +183,23 @@ def test_registry_drips_long_before_the_end__not_called_ready_yet(agent: LeaseRi
     agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
 
 
+def test_gpu_missing_here_of_a_lease_with_a_registry_of_its_own__never_called_ready(
+    agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = agent.quote(spec(service(registry="registry.test")))
+    monkeypatch.setattr(agent.module._stock, "choose", lambda spec: None)
+    agent.hire(signed)
+    agent.cycle(2)
+    log_in(agent)
+    failures = agent.module._machine._failures
+    for _ in range(20):
+        agent.anvil.step(3)
+        agent.cycle()
+        if agent.name in failures:  # it is tried again in each cycle
+            failures[agent.name] = replace(failures[agent.name], again=0.0)
+    assert agent.sent("ready") == 0
+
+
 def test_cycles_are_far_apart__one_comes_when_it_is_nearly_too_late(agent: LeaseRig) -> None:
     agent.hire(agent.quote(spec(service(registry="registry.test")), ready_within=600))
     agent.cycle(2)

@@ -91,7 +91,8 @@ class Machine:
         self._apart = ThreadPoolExecutor(_APART, thread_name_prefix="prepare apart")
         self._tenants: dict[str, str] = {}  # of leases that need a registry of their tenant's
         self._whole: frozenset[str] = frozenset()  # those of them whose images are all here
-        self._queued: set[str] = set()  # those that others of their tenant are before
+        self._queued: set[str] = set()  # those that others with such a registry are before
+        self._asking: set[str] = set()  # those whose registries are asked
         self._keeping: Future[Looked] | None = None
         self._told: frozenset[str] = frozenset()
         self._looked_at: float | None = None
@@ -313,9 +314,9 @@ class Machine:
         return error
 
     def _is_next(self, name: str, tenant: str) -> bool:
-        """Whether a lease may be prepared now: others of its tenant may wait for their registry."""
-        mine = [one for one, by in self._tenants.items() if by == tenant and self._is_at_work(one)]
-        if tenant and len(mine) >= _PER_TENANT:
+        """Whether a lease may be prepared now, or others wait for such a registry before it."""
+        busy = [by for one, by in self._tenants.items() if self._is_at_work(one)]
+        if tenant and (len(busy) >= _APART or busy.count(tenant) >= _PER_TENANT):
             self._queued.add(name)
             return False
         self._queued.discard(name)
@@ -330,10 +331,14 @@ class Machine:
         return name in self._tenants and name not in self._whole and name not in self.states
 
     def waits_for_tenant(self, name: str) -> bool:
-        """Whether a registry of the tenant's is being asked for what a lease lacks, or is busy with
-        other leases of that tenant.
+        """Whether a registry of the tenant's is being asked for what a lease lacks, or it waits for
+        others that have such a registry.
         """
-        return self.lacks_images(name) and (self._is_at_work(name) or name in self._queued)
+        return self.lacks_images(name) and (name in self._asking or name in self._queued)
+
+    def asks(self, name: str) -> None:
+        """All else of a lease is here, and registries are asked for its images now. Any thread."""
+        self._asking.add(name)
 
     def _prepare(self, name: str, make: Make) -> None:
         runner = self.runner
@@ -348,7 +353,12 @@ class Machine:
                     raise
         with self._lock:
             logins = self._logins.get(name)
-        runner.prepare(make(), logins)
+        try:
+            lease = make()
+            self.asks(name)
+            runner.prepare(lease, logins)
+        finally:
+            self._asking.discard(name)
         self.before_start(name)
         runner.start(name)
 

@@ -114,7 +114,7 @@ class Tenure:
         own = self._needs_its_tenants_registry(row)
         if isinstance(trouble, Refused):
             # An image that everybody gets was here before the lease was taken.
-            known = self._specs.has(row.spec)
+            known = self._specs.spec(row.spec) is not None
             return known and (own or trouble.code is not Code.IMAGE_UNFIT)
         if isinstance(trouble, RunnerError) and trouble.code is Code.DISK_FULL:
             # How large such an image is, only its tenant knew when the lease was taken.
@@ -134,11 +134,13 @@ class Tenure:
         spec = self._specs.spec(row.spec)
         if spec is None:
             raise Refused(Code.SPEC_MISSING, "waiting for the specification")
+        devices = self._devices(row, spec)  # ours: before anything that is the tenant's
+        self._machine.asks(row.name)
         return lease_of(
             row.name,
             spec,
             images=self._images(row, spec),
-            devices=self._devices(row, spec),
+            devices=devices,
             outbound=self._settings.outbound,
         )
 

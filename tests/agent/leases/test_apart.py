@@ -106,7 +106,7 @@ def test_registries_that_drip__as_many_as_one_likes__an_image_that_is_here_is_st
     with market({**evil, "honest": ""}) as made:
         made.until(lambda: "honest" in made.runner.started)
         made.until(lambda: made.machine.is_up("honest"))
-        assert all(made.machine.waits_for_tenant(name) for name in evil)
+        made.until(lambda: all(made.machine.waits_for_tenant(name) for name in evil))
         assert not made.machine.waits_for_tenant("honest")
 
 
@@ -115,14 +115,13 @@ def test_registries_that_drip__all_of_one_tenant__those_of_another_are_asked() -
     with market({**evil, "private": "other"}) as made:
         made.until(lambda: "private" in made.runner.started)
         assert len(made.runner.coming) < 10
-        assert all(made.machine.waits_for_tenant(name) for name in evil)
+        made.until(lambda: all(made.machine.waits_for_tenant(name) for name in evil))
 
 
 def test_images_have_come__what_is_late_now_is_not_its_tenants() -> None:
     with market({"evil": "one"}) as made:
         made.until(lambda: made.runner.coming)
-        made.cycle()
-        assert made.machine.waits_for_tenant("evil")
+        made.until(lambda: made.machine.waits_for_tenant("evil"))
         made.runner.stuck.add("evil")
         made.until(lambda: not made.machine.lacks_images("evil"))
         assert not made.machine.waits_for_tenant("evil")
