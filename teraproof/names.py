@@ -29,10 +29,19 @@ def http_url(text: str, name: str) -> str:
 
 def job_digits(text: str, name: str = "JOB") -> str:
     """The hex digits of a job's id, or the first of them. WrongInput names `name`."""
+    return _digits(text, name, "job")
+
+
+def lease_digits(text: str, name: str = "LEASE") -> str:
+    """The hex digits of a lease's id, or the first of them. WrongInput names `name`."""
+    return _digits(text, name, "lease")
+
+
+def _digits(text: str, name: str, what: str) -> str:
     digits = text.removeprefix("0x").lower()
     if not _LEAST_DIGITS <= len(digits) <= _DIGITS or set(digits) - _HEX:
         shown = text if len(text) <= _DIGITS + 2 else text[:_DIGITS] + "..."
         raise WrongInput(
-            f"{name}: {shown!r} is not a job id; give at least {_LEAST_DIGITS} of its hex digits"
+            f"{name}: {shown!r} is not a {what} id; give at least {_LEAST_DIGITS} of its hex digits"
         )
     return digits

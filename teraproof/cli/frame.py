@@ -107,7 +107,9 @@ class Session:
         """The deployed market."""
         if self._market is None:
             from teraproof.market.market import open_market
+            from teraproof.market.registry import require_path
 
+            require_path(self.deployments)  # before the network, whose faults would hide it
             chain = self.chain
             self.ui.doing("reading the market")
             self._market = open_market(self.deployments, chain, keep_sessions=True)
@@ -301,11 +303,12 @@ class OneLine:
             raise Failure(*told, details if self._as_json else None) from None
 
     def _document(self, error: click.ClickException) -> None:
-        """With --json a command line that cannot be read has a document, too."""
+        """A command line that cannot be read is one line, too, and with --json a document."""
+        if isinstance(error, click.UsageError):
+            details: dict[str, Any] | None = {} if self._as_json else None
+            raise Failure(error.format_message(), Code.INPUT_INVALID, details) from None
         if not self._as_json:
             return
-        if isinstance(error, click.UsageError):
-            raise Failure(error.format_message(), Code.INPUT_INVALID, {}) from None
         if isinstance(error, Failure) and error.details is None:
             error.details = {}
 
@@ -335,6 +338,13 @@ class Failure(click.ClickException):
 # ---------------------------------------------------------------------- types of options
 
 
+def named(param: click.Parameter | None, otherwise: str) -> str:
+    """As a person knows a parameter: by its option, or by the word of the usage."""
+    if isinstance(param, click.Option):
+        return param.opts[0]
+    return otherwise if param is None else param.human_readable_name
+
+
 class _Address(click.ParamType):
     name = "address"
 
@@ -344,7 +354,7 @@ class _Address(click.ParamType):
         from teraproof.protocol.terms import address
 
         try:
-            return address(param.opts[0] if param is not None else "address", value)
+            return address(named(param, "address"), value)
         except LocalError as error:
             raise Failure(str(error), Code.INPUT_INVALID) from None
 

@@ -65,9 +65,11 @@ class KeyHost:
 
     def open(self, needs: Needs, chosen: Mapping[str, Any], ui: ConsoleUi) -> Session:
         """A session on the chain behind --rpc-url."""
+        # Read before a node is asked, whose faults would hide those of the files.
+        signer = self._account(chosen, needs is Needs.ACCOUNT, ui)
 
         def account(chain: Chain, required: bool) -> Signer | None:
-            return self._account(chosen, required or needs is Needs.ACCOUNT, ui)
+            return self._account(chosen, True, ui) if required and signer is None else signer
 
         return Session(
             ui,

@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import click
 
-from teraproof.amounts import seconds
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
 from teraproof.cli.lease_group import cli, find, funds_option, lease_argument
+from teraproof.cli.values import PRICE, SECONDS
 from teraproof.errors import WrongInput
 
 
 @command(cli, Needs.ACCOUNT, "top-up")
 @lease_argument
-@click.option("--amount", metavar="DOLLARS", help="What is added to the deposit.")
+@click.option("--amount", type=PRICE, metavar="DOLLARS", help="What is added to the deposit.")
 @click.option(
-    "--pay-for", help='What is added, as time, such as "2 hours". Default: the rest of the term.'
+    "--pay-for",
+    type=SECONDS,
+    metavar="TIME",
+    help='What is added, as time, such as "2 hours". Default: the rest of the term.',
 )
 @funds_option
 def top_up(
-    session: Session, lease_id: str, amount: str | None, pay_for: str | None, funds: str
+    session: Session, lease_id: str, amount: str | None, pay_for: int | None, funds: str
 ) -> Result:
     """Add to the deposit of an active lease; its end stays where it is."""
     from teraproof.market import lease_orders, leases
@@ -34,7 +37,7 @@ def top_up(
         sender,
         session.ui,
         lease,
-        seconds=None if pay_for is None else seconds(pay_for, "--pay-for"),
+        seconds=pay_for,
         amount=None if amount is None else market.price(amount, "--amount"),
         funds=Funds(funds),
     )

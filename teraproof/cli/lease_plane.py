@@ -206,9 +206,11 @@ def publish(
     from teraproof.protocol.dataplane import Request, What
 
     if plain and (certificate or key):
-        raise WrongInput("give --plain, or a certificate and its key")
+        raise WrongInput("give --plain, or --certificate and --key")
     if (certificate is None) is not (key is None):
         raise WrongInput("give --certificate and --key together")
+    chain = "" if certificate is None else _pem(certificate)
+    private = "" if key is None else _pem(key)
     lease, way = _way(session, lease_id, given)
     service = lease_plane.service_of(lease, given["service"])
     wanted = Request(
@@ -217,8 +219,8 @@ def publish(
         service,
         port=outer,
         mode="plain" if plain else "tls",
-        certificate="" if certificate is None else _pem(certificate),
-        key="" if key is None else _pem(key),
+        certificate=chain,
+        key=private,
     )
     dataplane.asked(way.place, way.key, wanted)
     session.ui.step(f"port {outer} of {service} is served {'as it is' if plain else 'over TLS'}")

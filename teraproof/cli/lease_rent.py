@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from teraproof.amounts import rate as speed
-from teraproof.amounts import seconds, tpf, units
 from teraproof.cli.frame import ADDRESS, Needs, Result, Session, command
 from teraproof.cli.lease_check import order_of, orders_of
 from teraproof.cli.lease_group import (
@@ -26,7 +24,7 @@ from teraproof.cli.lease_group import (
     timeout_option,
 )
 from teraproof.cli.lease_saving import Ordered, noted, saving_options
-from teraproof.cli.values import OWNERS
+from teraproof.cli.values import BILLIONTHS, HOURLY, OWNERS, PART, SECONDS, TPF
 from teraproof.errors import CommandError, WrongInput
 from teraproof.protocol.errors import Code
 
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from teraproof.market.lease_tending import Manner
     from teraproof.market.market import Market
     from teraproof.protocol.lease_match import LeaseRequest
+    from teraproof.protocol.lease_terms import LeaseOrder
 
 _Made = TypeVar("_Made", bound=Callable[..., object])
 _AUCTION_SECONDS = 600
@@ -51,7 +50,9 @@ def filter_options(made: _Made) -> _Made:
 
 
 _FILTERS = (
-    click.option("--vram", metavar="GIB", help="Memory of a GPU for rent, at least."),
+    click.option(
+        "--vram", type=BILLIONTHS, metavar="GIB", help="Memory of a GPU for rent, at least."
+    ),
     click.option(
         "--interconnect",
         type=click.Choice(["sxm", "pcie"]),
@@ -60,7 +61,10 @@ _FILTERS = (
     click.option("--bandwidth", type=click.IntRange(min=1), metavar="MBIT/S", help="As it says."),
     click.option("--region", help="Where it says it is."),
     click.option(
-        "--reliability", metavar="SHARE", help='Leases that it delivered, such as "95 %".'
+        "--reliability",
+        type=PART,
+        metavar="SHARE",
+        help='Leases that it delivered, such as "95 %".',
     ),
 )
 _allow = click.option(
@@ -71,6 +75,8 @@ _allow = click.option(
 )
 _paid_for = click.option(
     "--pay-for",
+    type=SECONDS,
+    metavar="TIME",
     help="What the deposit pays for, such as 2 hours; top up later. Default: the whole term.",
 )
 
@@ -79,8 +85,12 @@ _paid_for = click.option(
 @file_argument
 @order_options
 @saving_options
-@click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
-@click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@click.option(
+    "--collateral", type=TPF, default="0", help="TPF that the provider puts up; default: 0."
+)
+@click.option(
+    "--min-stake", type=TPF, default="0", help="TPF that must be staked behind the provider."
+)
 @_allow
 @filter_options
 def offers(session: Session, file: Path, **given: Any) -> Result:
@@ -88,8 +98,8 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
     from teraproof.market import lease_offers
     from teraproof.market.leases import unit_of
 
-    market = session.market
     ordered = order_of(session, file, given)
+    market = session.market
     request = _request(market, ordered, given)
     found = lease_offers.ask_providers(market, session.ui, request, _filters(given))
     unit = unit_of(market)
@@ -110,16 +120,23 @@ def offers(session: Session, file: Path, **given: Any) -> Result:
 @saving_options
 @click.option(
     "--start-price",
+    type=HOURLY,
     metavar="DOLLARS",
     help="Price an hour offered first; default: the lowest that a provider asks, if that is less.",
 )
 @click.option(
     "--auction",
+    type=SECONDS,
+    metavar="TIME",
     help='Time in which the price rises, such as "10 minutes"; default: that, if it has to rise.',
 )
 @_paid_for
-@click.option("--collateral", default="0", help="TPF that the provider puts up; default: 0.")
-@click.option("--min-stake", default="0", help="TPF that must be staked behind the provider.")
+@click.option(
+    "--collateral", type=TPF, default="0", help="TPF that the provider puts up; default: 0."
+)
+@click.option(
+    "--min-stake", type=TPF, default="0", help="TPF that must be staked behind the provider."
+)
 @_allow
 @filter_options
 @bandwidth_option
@@ -138,15 +155,17 @@ def open_(session: Session, file: Path, **given: Any) -> Result:
     """
     from teraproof.market import lease_notes, leases
 
-    market, manner = session.market, _manner(given)
-    wanted = orders_of(session, file, given)
+    wanted, manner = orders_of(session, file, given), _manner(given)
+    market = session.market
     where = leases.notes_of(market, session.lasting_sender.address)
     total = _show_all(session, wanted, given) if len(wanted) > 1 else None
     with ExitStack() as held:
         for one in wanted:
             name = one.lease.spec.digest()
             held.enter_context(lease_notes.alone(where, "order", name))
-        placed = [_open(session, file, one, given) for one in wanted]
+        # All are asked and checked before the first is opened: a later one may be refused.
+        planned = [_planned(session, one, given) for one in wanted]
+        placed = [_open(session, file, one, given) for one in planned]
         done, failed = [], []
         for one, lease in zip(wanted, placed, strict=True):
             if given["no_wait"]:
@@ -174,7 +193,7 @@ def _show_all(session: Session, wanted: Sequence[Ordered], given: dict[str, Any]
     unit, total, rows = unit_of(session.market), 0, []
     for one in wanted:
         request = _request(session.market, one, given)
-        paid = _paid(given)
+        paid = given["pay_for"]
         deposit = request.max_rate * (request.term if paid is None else paid)
         price = show_hour(request.max_rate, unit)
         rows.append((request.spec.name, f"at most {price}", show_amount(deposit, unit)))
@@ -184,10 +203,19 @@ def _show_all(session: Session, wanted: Sequence[Ordered], given: dict[str, Any]
     return total
 
 
-def _open(session: Session, file: Path, ordered: Ordered, given: dict[str, Any]) -> Placed:
-    from teraproof.market import lease_offers, lease_orders, lease_specs
-    from teraproof.market.funds import Funds
-    from teraproof.market.lease_prices import hourly, rate_within
+class _Planned(NamedTuple):
+    """A lease that may be opened, or that an earlier command has opened."""
+
+    request: LeaseRequest
+    urls: list[str]
+    """Of the agents that would take it."""
+    order: LeaseOrder | None
+    placed: Placed | None
+
+
+def _planned(session: Session, ordered: Ordered, given: dict[str, Any]) -> _Planned:
+    from teraproof.market import lease_offers, lease_orders
+    from teraproof.market.lease_prices import rate_within
     from teraproof.market.leases import unit_of
 
     market, sender, ui = session.market, session.lasting_sender, session.ui
@@ -195,6 +223,7 @@ def _open(session: Session, file: Path, ordered: Ordered, given: dict[str, Any])
     unit = unit_of(market)
     placed = lease_orders.find_again(market, ui, sender.address, request.spec.digest())
     found: list[lease_offers.Verdict] = []
+    order = None
     if placed is None:
         ui.doing("reading the providers")
         found = lease_offers.ask_providers(market, ui, request, _filters(given))
@@ -206,20 +235,38 @@ def _open(session: Session, file: Path, ordered: Ordered, given: dict[str, Any])
         asked = lease_offers.lowest(found)
         lowest = request.max_rate if asked is None else min(asked, request.max_rate)
         if given["start_price"] is not None:
-            lowest = rate_within(hourly(given["start_price"], "--start-price"), unit)
+            lowest = rate_within(given["start_price"], unit)
         if lowest > request.max_rate:
             raise WrongInput("--start-price: above the highest price; lower it")
         rise = _AUCTION_SECONDS if lowest < request.max_rate else 0
         if given["auction"] is not None:
-            rise = seconds(given["auction"], "--auction")
+            rise = given["auction"]
         order = lease_orders.order_of(
-            request, start_rate=lowest, auction=rise, paid_for=_paid(given)
+            request, start_rate=lowest, auction=rise, paid_for=given["pay_for"]
         )
-        placed = lease_orders.open_lease(
-            market, sender, ui, request, order, _origin(file, given), Funds(given["funds"])
-        )
+        lease_orders.check_order(market, order)
     urls = [v.provider.endpoint for v in found if v.takes_it and v.provider.endpoint]
-    lease_specs.spread(market, sender, ui, placed.lease, None if placed.found else urls)
+    return _Planned(request, urls, order, placed)
+
+
+def _open(session: Session, file: Path, planned: _Planned, given: dict[str, Any]) -> Placed:
+    from teraproof.market import lease_orders, lease_specs
+    from teraproof.market.funds import Funds
+
+    market, sender, ui = session.market, session.lasting_sender, session.ui
+    placed = planned.placed
+    if planned.order is not None:
+        placed = lease_orders.open_lease(
+            market,
+            sender,
+            ui,
+            planned.request,
+            planned.order,
+            _origin(file, given),
+            Funds(given["funds"]),
+        )
+    assert placed is not None  # there is an order, or what an earlier one became
+    lease_specs.spread(market, sender, ui, placed.lease, None if placed.found else planned.urls)
     return placed
 
 
@@ -274,7 +321,7 @@ def _hire(
             signed,
             _origin(file, given),
             Funds(given["funds"]),
-            _paid(given),
+            given["pay_for"],
         )
     return _attend(session, placed, ordered, manner)
 
@@ -284,7 +331,7 @@ def _hire(
 
 def _request(market: Market, ordered: Ordered, given: dict[str, Any]) -> LeaseRequest:
     """What the file and the options ask for."""
-    from teraproof.market.lease_prices import hourly, rate_within
+    from teraproof.market.lease_prices import rate_within
     from teraproof.market.leases import unit_of
     from teraproof.protocol.lease_match import LeaseRequest
     from teraproof.sdl.leases import HOUR
@@ -292,30 +339,30 @@ def _request(market: Market, ordered: Ordered, given: dict[str, Any]) -> LeaseRe
     unit, lease = unit_of(market), ordered.lease
     highest = rate_within(lease.dollars(HOUR, ordered.akt), unit)
     if given["max_price"] is not None:
-        highest = min(highest, rate_within(hourly(given["max_price"], "--max-price"), unit))
+        highest = min(highest, rate_within(given["max_price"], unit))
     return LeaseRequest(
         spec=lease.spec,
         max_rate=highest,
-        ready_within=seconds(given["ready_within"], "--ready-within"),
-        term=seconds(given["term"], "--term"),
-        notice=max(seconds(given["notice"], "--notice"), lease.spec.notice_seconds),
-        collateral=tpf(given.get("collateral", "0"), "--collateral"),
-        min_stake=tpf(given.get("min_stake", "0"), "--min-stake"),
-        min_score=speed(given["min_score"], "--min-score"),
+        ready_within=given["ready_within"],
+        term=given["term"],
+        notice=max(given["notice"], lease.spec.notice_seconds),
+        collateral=given.get("collateral", 0),
+        min_stake=given.get("min_stake", 0),
+        min_score=given["min_score"],
         allow=lease.spec.allow,
     )
 
 
 def _filters(given: dict[str, Any]) -> Filters:
-    from teraproof.market.lease_offers import Filters, share
+    from teraproof.market.lease_offers import Filters
 
-    vram, reliability = given["vram"], given["reliability"]
+    vram = given["vram"]
     return Filters(
-        vram=None if vram is None else units(vram, 9, "--vram") * _GIB // _GIGA,
+        vram=None if vram is None else vram * _GIB // _GIGA,
         interconnect=given["interconnect"],
         bandwidth=given["bandwidth"],
         region=given["region"],
-        reliability=None if reliability is None else share(reliability, "--reliability"),
+        reliability=given["reliability"],
     )
 
 
@@ -323,20 +370,15 @@ def _manner(given: dict[str, Any]) -> Manner:
     from teraproof.market.lease_challenges import Asked
     from teraproof.market.lease_tending import Manner
 
-    timeout = given["timeout"]
     return Manner(
         asked=Asked(
-            score=speed(given["min_score"], "--min-score"),
-            bandwidth=units(given["memory_bandwidth"], 9, "--memory-bandwidth"),
+            score=given["min_score"],
+            bandwidth=given["memory_bandwidth"],
         ),
         by_hand=given["by_hand"],
-        patience=None if timeout is None else seconds(timeout, "--timeout"),
+        patience=given["timeout"],
         endpoint=given.get("endpoint"),
     )
-
-
-def _paid(given: dict[str, Any]) -> int | None:
-    return None if given["pay_for"] is None else seconds(given["pay_for"], "--pay-for")
 
 
 def _origin(file: Path, given: dict[str, Any]) -> Origin:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from teraproof.amounts import rate as speed
-from teraproof.amounts import seconds, units
 from teraproof.cli.frame import Needs, Result, Session, command
 from teraproof.cli.lease_check import credentials_of
 from teraproof.cli.lease_group import (
@@ -26,6 +24,8 @@ from teraproof.cli.lease_group import (
     timeout_option,
 )
 from teraproof.cli.places import access_option
+from teraproof.cli.values import HOURLY, SECONDS, URI
+from teraproof.errors import WrongInput
 from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from teraproof.market.leases import Lease
 
 _max_price = click.option(
-    "--max-price", metavar="DOLLARS", help="An hour, for a new lease; default: as this one."
+    "--max-price",
+    type=HOURLY,
+    metavar="DOLLARS",
+    help="An hour, for a new lease; default: as this one.",
 )
 
 
@@ -97,11 +100,10 @@ def wait(session: Session, lease_id: str, file: Path | None, **given: Any) -> Re
     market, sender = session.market, session.lasting_sender
     lease = find(session, lease_id)
     lease_stores.remember(leases.notes_of(market, sender.address), lease.lease, given["access"])
-    timeout = given["timeout"]
     manner = lease_tending.Manner(
         _asked(given),
         given["by_hand"],
-        None if timeout is None else seconds(timeout, "--timeout"),
+        given["timeout"],
         given["endpoint"],
     )
     credentials = credentials_of(session, lease, file, given["group"])
@@ -163,8 +165,8 @@ def _asked(given: dict[str, Any]) -> Asked:
     from teraproof.market.lease_challenges import Asked
 
     return Asked(
-        score=speed(given["min_score"], "--min-score"),
-        bandwidth=units(given["memory_bandwidth"], 9, "--memory-bandwidth"),
+        score=given["min_score"],
+        bandwidth=given["memory_bandwidth"],
     )
 
 
@@ -176,6 +178,7 @@ def _asked(given: dict[str, Any]) -> Asked:
 @_max_price
 @click.option(
     "--challenge-every",
+    type=SECONDS,
     metavar="TIME",
     help='Time from one challenge to the next, on average, such as "6 hours". Default: none.',
 )
@@ -188,6 +191,7 @@ def _asked(given: dict[str, Any]) -> Asked:
 )
 @click.option(
     "--checkpoints",
+    type=URI,
     metavar="URI",
     help="Where the containers save by themselves; the newest one is shown before a new order. "
     "Not needed for a lease that names its checkpoints.",
@@ -245,17 +249,15 @@ def resume(session: Session, lease_id: str, file: Path | None, **given: Any) -> 
 def _watcher(session: Session, lease: Lease, file: Path | None, given: dict[str, Any]) -> Watcher:
     from teraproof.market import lease_notes, lease_stores, lease_watch, leases
     from teraproof.market.funds import Funds
-    from teraproof.market.lease_prices import hourly, rate_within
+    from teraproof.market.lease_prices import rate_within
     from teraproof.market.lease_tending import Manner
 
     market, sender = session.market, session.lasting_sender
-    highest, every = given["max_price"], given["challenge_every"]
+    highest = given["max_price"]
     how = lease_watch.Watch(
         manner=Manner(_asked(given), endpoint=given["endpoint"]),
-        every=0 if every is None else seconds(every, "--challenge-every"),
-        max_rate=None
-        if highest is None
-        else rate_within(hourly(highest, "--max-price"), leases.unit_of(market)),
+        every=given["challenge_every"] or 0,
+        max_rate=None if highest is None else rate_within(highest, leases.unit_of(market)),
         funds=Funds(given["funds"]),
         orders=given["orders"],
     )
@@ -264,8 +266,14 @@ def _watcher(session: Session, lease: Lease, file: Path | None, given: dict[str,
     saved = None if spec is None else spec.checkpoints
     uri, access = given.get("checkpoints"), given["access"]
     newest: Callable[[], str | None] | None = None
+    if saved is not None and uri is not None:
+        raise WrongInput("--checkpoints: this lease names its own; leave it out")
+    if saved is None and uri is None and access is not None:
+        raise WrongInput("--access opens the store of --checkpoints; give both")
     if saved is not None:
         lease_stores.remember(where, lease.lease, access)
+        note = lease_notes.of_lease(where, lease.lease)
+        lease_stores.require_keys("" if note is None else note.access)
         newest = partial(lease_stores.newest, saved, lease_notes.of_lease(where, lease.lease))
     elif uri is not None:
         newest = partial(_newest, uri, access)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from teraproof.amounts import seconds
 from teraproof.cli.places import access_option
+from teraproof.cli.values import SECONDS
 from teraproof.errors import LocalError, WrongInput
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from teraproof.sdl.leases import Lease
 
 _Made = TypeVar("_Made", bound=Callable[..., object])
+_LEAST, _MOST = 5, 7 * 86_400  # seconds from one checkpoint to the next
 _FORM = re.compile(r"([a-z][a-z0-9-]*):(/[^=]*)=(.+)", re.DOTALL)
 
 
@@ -48,6 +49,7 @@ _SAVING = (
     ),
     click.option(
         "--checkpoint-every",
+        type=SECONDS,
         default="5 minutes",
         show_default=True,
         metavar="TIME",
@@ -73,7 +75,7 @@ def saved_by(found: list[Ordered], given: Mapping[str, Any]) -> list[Ordered]:
         if given["access"] is not None:
             raise WrongInput("--access opens the store of --checkpoints; give both")
         return found
-    from teraproof.market.lease_stores import access_of
+    from teraproof.market.lease_stores import require_keys
     from teraproof.protocol.lease_checkpoints import Checkpoints
     from teraproof.storage.uris import parse
 
@@ -83,20 +85,26 @@ def saved_by(found: list[Ordered], given: Mapping[str, Any]) -> list[Ordered]:
             "--checkpoints: give SERVICE:PATH=URI, such as train:/data/state=s3://bucket/run"
         )
     service, path, uri = matched.groups()
-    every = seconds(given["checkpoint_every"], "--checkpoint-every")
+    every = given["checkpoint_every"]
     try:
-        place = str(parse(uri))  # the line does not repeat it: it may hold a password
+        parsed = parse(uri)  # the line does not repeat it: it may hold a password
     except LocalError as error:
         raise WrongInput(f"--checkpoints: {error}") from None
+    if parsed.scheme == "s3" and not parsed.path.strip("/"):
+        raise WrongInput("--checkpoints: name a prefix of its own, such as s3://my-bucket/run")
+    if not _LEAST <= every <= _MOST:
+        raise WrongInput("--checkpoint-every: give 5 seconds to 7 days")
+    place = str(parsed)
     wanted = Checkpoints(service, _clean(path), place.rstrip("/"), every, given["checkpoint_keep"])
     if not any(one.name == service for each in found for one in each.lease.spec.services):
         names = ", ".join(one.name for each in found for one in each.lease.spec.services)
         raise WrongInput(f"--checkpoints: {service!r} is not a service of the file; it has {names}")
-    access_of(str(given["access"] or ""))
-    return [
+    saving = [
         each._replace(lease=replace(each.lease, spec=_with(each.lease.spec, wanted)))
         for each in found
     ]
+    require_keys(noted(given["access"]))
+    return saving
 
 
 def _with(spec: LeaseSpec, wanted: Checkpoints) -> LeaseSpec:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from teraproof.cli.values import ACCESS
 from teraproof.errors import TeraproofError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _Made = TypeVar("_Made", bound=Callable[..., object])
 
 access_option = click.option(
     "--access",
-    type=click.Path(path_type=Path),
+    type=ACCESS,
     metavar="FILE",
     help="For s3://: a JSON file, yours alone, with endpoint, region, key_id, secret and token. "
     "Default: the AWS_ variables of the environment.",

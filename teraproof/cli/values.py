@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import click
 
 from teraproof import amounts, names
-from teraproof.cli.frame import Failure
+from teraproof.cli.frame import Failure, named
 from teraproof.errors import LocalError, WrongInput
 
 
@@ -23,14 +25,9 @@ class Value(click.ParamType):
         """The value; Failure when it is not one."""
         if not isinstance(value, str):
             return value
-        named = self.name
-        if isinstance(param, click.Option):
-            named = param.opts[0]
-        elif param is not None:
-            named = param.human_readable_name
         try:
-            return self._read(value, named)
-        except WrongInput as error:
+            return self._read(value, named(param, self.name))
+        except LocalError as error:
             raise Failure(str(error), error.code) from None
 
 
@@ -77,5 +74,50 @@ SHARE = Value("share", amounts.basis_points)
 URL = Value("url", names.http_url)
 #: Owner addresses, each once, in the order of an allow-list.
 OWNERS = Value("owners", _owners)
+
+
+def _hourly(text: str, name: str) -> Fraction:
+    from teraproof.market.lease_prices import hourly
+
+    return hourly(text, name)
+
+
+def _part(text: str, name: str) -> Fraction:
+    from teraproof.market.lease_offers import share
+
+    return share(text, name)
+
+
+def _access(text: str, name: str) -> Path:
+    """The file, which opens a store; it is read again where it is used."""
+    from teraproof.storage.access import Access
+
+    file = Path(text)
+    Access.of_file(file)
+    return file
+
+
+def _uri(text: str, name: str) -> str:
+    from teraproof.storage.uris import parse
+
+    try:
+        parse(text)
+    except LocalError as error:  # the line does not repeat it: it may hold a password
+        raise WrongInput(f"{name}: {error}") from None
+    return text
+
+
+#: Dollars an hour, exactly.
+HOURLY = Value("price", _hourly)
+#: A part of all, exactly.
+PART = Value("share", _part)
+#: With nine decimals: GB/s in bytes per second, or a billionth part of a GiB.
+BILLIONTHS = Value("amount", lambda text, name: amounts.units(text, 9, name))
+#: A file with the credentials of a store.
+ACCESS = Value("file", _access)
+#: The URI of an object or a store, as it is.
+URI = Value("uri", _uri)
+#: A lease's id, or its first digits, with 0x.
+LEASE = Value("lease", lambda text, name: "0x" + names.lease_digits(text, name))
 #: A job's id, or its first digits, with 0x.
 JOB = Value("job", lambda text, name: "0x" + names.job_digits(text, name))

@@ -26,6 +26,14 @@ def access_of(file: str) -> Access:
     return Access.of_file(Path(file)) if file else Access.of_environment()
 
 
+def require_keys(file: str) -> None:
+    """WrongInput without a key: a provider could not save, and money would move for nothing."""
+    if not access_of(file).key_id:
+        raise WrongInput(
+            "--checkpoints: give --access FILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+
+
 def remember(chain: str, lease: bytes, file: Path | None) -> None:
     """Have another file open the store of a lease from now on. None: the one that is noted stays.
 

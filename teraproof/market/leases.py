@@ -29,6 +29,7 @@ from teraproof.market import lease_notes
 from teraproof.market.lease_prices import decimal, hour_of, show_amount, show_hour
 from teraproof.market.market import Market
 from teraproof.market.ui import Ui
+from teraproof.names import lease_digits
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import (
     Ending,
@@ -164,11 +165,7 @@ def find_all(market: Market, requester: str | None = None) -> list[Lease]:
 
 def find(market: Market, name: str) -> Lease:
     """The lease whose id begins with the hex digits `name`. CommandError unless it is one."""
-    digits = name.removeprefix("0x").lower()
-    if not 6 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-        raise CommandError(
-            f"{name!r} is not a lease's id; give at least 6 of its hex digits", Code.INPUT_INVALID
-        )
+    digits = lease_digits(name)
     if len(digits) == 64:
         known = _opened(market, lease=bytes.fromhex(digits))
     else:

@@ -156,6 +156,16 @@ def missing_code(registry: Registry, chain: Chain) -> str | None:
     return None
 
 
+def require_path(folder: Path) -> None:
+    """WrongInput when there is neither a folder nor a file of that name."""
+    if not folder.exists():
+        raise WrongInput(
+            f"no deployment is known: {folder} is not there; ask the deployer for its file and "
+            "name that with --deployments, or run ape run deploy first",
+            path=str(folder),
+        )
+
+
 def require(folder: Path, chain: Chain) -> Registry:
     """The finished deployment that the chain really has. CommandError says what to do without."""
     registry = load(folder, chain.chain_id)

@@ -103,8 +103,13 @@ def parse(text: str) -> Uri:
 
 def _s3(text: str) -> Uri:
     bucket, _, key = text.partition("://")[2].partition("/")
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+    if "@" in bucket:
+        raise _wrong("holds a user or a password; give credentials by --access")
+    if not bucket:
         raise _wrong("names no bucket; write s3://bucket/key")
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        line = "has a wrong name; give 3 to 63 lower-case letters, digits, dots or dashes"
+        raise LocalError(f"the URI's bucket {line}", Code.URI_INVALID)
     if re.search(r"[\x00-\x1f\x7f\\?#]", key) or not _encodable(key):
         raise _wrong("has a key with a control character or one of \\ ? #; rename it")
     if len(key.encode()) > MAX_KEY_BYTES or {".", ".."} & set(key.split("/")):

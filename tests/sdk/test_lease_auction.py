@@ -319,6 +319,19 @@ def test_files__several_leases_one_total_and_a_price_in_akt_has_to_be_named(
     stage.tenant.fails(Exit.INPUT, "lease", "open", str(tmp_path / "missing.yaml"))
 
 
+def test_files__a_later_lease_that_nobody_takes__the_first_is_not_opened(
+    stage: LeaseStage, agent: Agent, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.yaml"
+    more = "    other: {pricing: {page: {denom: uact, amount: 1}}}\n"
+    text = PLAIN.replace("  placement:\n", "  placement:\n" + more)
+    path.write_text(text + "    other: {profile: page, count: 1}\n")
+    before = stage.balance(stage.tenant.address)
+    code, _ = stage.tenant.fails(Exit.REFUSED, "lease", "open", str(path))
+    assert code == Code.NOBODY_TAKES_IT
+    assert stage.balance(stage.tenant.address) == before and not agent.specs
+
+
 # ------------------------------------------------------------------ for some providers alone
 
 

@@ -99,6 +99,9 @@ def test_hired__the_specification_names_it_and_the_provider_alone_can_open_the_s
     )
     assert refused.exit_code != Exit.OK and "goes on" in refused.output
     stage.tenant.json("lease", "close", shown["lease"])
+    twice = ("lease", "watch", shown["lease"], "--checkpoints", "s3://bucket/other")
+    code, line = stage.tenant.fails(Exit.INPUT, *twice)
+    assert code == Code.INPUT_INVALID and "--checkpoints: this lease names its own" in line
 
     # Once more elsewhere, by one command: the same work, and the same store.
     agent.offer = OFFER
@@ -143,10 +146,20 @@ def test_store_that_cannot_be_opened__no_money_moves(
         done = stage.tenant.run(*line, *more, *stage.tenant._options(line))
         assert done.exit_code == Exit.INPUT and path in done.output, done.output
         assert SECRET not in done.output
+    (tmp_path / "open.json").chmod(0o600)
     line = ("lease", "hire", file, agent.owner, "--access", str(tmp_path / "open.json"))
     done = stage.tenant.run(*line, *stage.tenant._options(line))
     assert done.exit_code == Exit.INPUT and "--checkpoints" in done.output
     assert not agent.seen
+
+
+def test_watch__access_for_a_lease_that_saves_nothing__refused(
+    stage: LeaseStage, agent: Agent, file: str, access: str
+) -> None:
+    lease = stage.tenant.json("lease", "hire", file, agent.owner)["lease"]
+    code, line = stage.tenant.fails(Exit.INPUT, "lease", "watch", lease, "--access", access)
+    assert code == Code.INPUT_INVALID and "--access opens the store of --checkpoints" in line
+    stage.tenant.json("lease", "close", lease)
 
 
 def test_provider_that_saves_nothing__says_so(
