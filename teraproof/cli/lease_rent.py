@@ -23,7 +23,7 @@ from teraproof.cli.lease_group import (
     order_options,
     timeout_option,
 )
-from teraproof.cli.lease_saving import Ordered, noted, saving_options
+from teraproof.cli.lease_saving import Ordered, noted, require_store, saving_options
 from teraproof.cli.values import BILLIONTHS, HOURLY, OWNERS, PART, SECONDS, TPF
 from teraproof.errors import CommandError, WrongInput
 from teraproof.protocol.errors import Code
@@ -156,6 +156,7 @@ def open_(session: Session, file: Path, **given: Any) -> Result:
     from teraproof.market import lease_notes, leases
 
     wanted, manner = orders_of(session, file, given), _manner(given)
+    require_store(given)
     market = session.market
     where = leases.notes_of(market, session.lasting_sender.address)
     total = _show_all(session, wanted, given) if len(wanted) > 1 else None
@@ -290,6 +291,7 @@ def hire(session: Session, file: Path, provider_id: str, **given: Any) -> Result
     from teraproof.market import lease_notes, leases
 
     ordered = order_of(session, file, given)
+    require_store(given)
     where = leases.notes_of(session.market, session.lasting_sender.address)
     with lease_notes.alone(where, "order", ordered.lease.spec.digest()):
         return _hire(session, file, ordered, provider_id, given)

@@ -75,7 +75,7 @@ def saved_by(found: list[Ordered], given: Mapping[str, Any]) -> list[Ordered]:
         if given["access"] is not None:
             raise WrongInput("--access opens the store of --checkpoints; give both")
         return found
-    from teraproof.market.lease_stores import require_keys
+    from teraproof.market.lease_stores import access_of
     from teraproof.protocol.lease_checkpoints import Checkpoints
     from teraproof.storage.uris import parse
 
@@ -103,8 +103,16 @@ def saved_by(found: list[Ordered], given: Mapping[str, Any]) -> list[Ordered]:
         each._replace(lease=replace(each.lease, spec=_with(each.lease.spec, wanted)))
         for each in found
     ]
-    require_keys(noted(given["access"]))
+    access_of(noted(given["access"]))
     return saving
+
+
+def require_store(given: Mapping[str, Any]) -> None:
+    """WrongInput for checkpoints without what opens their store: before any money moves."""
+    if given["checkpoints"] is not None:
+        from teraproof.market.lease_stores import require_keys
+
+        require_keys(noted(given["access"]))
 
 
 def _with(spec: LeaseSpec, wanted: Checkpoints) -> LeaseSpec:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from teraproof.cli.main import main
 from teraproof.protocol.errors import Exit
-from tests.support.sdl import SMALL
+from tests.support.sdl import SMALL, changed
 
 AWAY = "http://127.0.0.1:9"
 OWNER = "0x" + "11" * 20
@@ -43,7 +43,10 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> str:
     file = tmp_path / "small.yaml"
-    file.write_text(SMALL)
+    volumes = "storage: [{size: 1Gi}, {size: 1Gi, name: work}]"
+    text = changed(SMALL, "storage:\n          size: 1Gi", volumes).decode()
+    mounts = "    params: {storage: {work: {mount: /d}}}\n"
+    file.write_bytes(changed(text, "profiles:\n  compute", f"{mounts}profiles:\n  compute"))
     return str(file)
 
 
