@@ -213,9 +213,20 @@ def common(host: Host, needs: Needs) -> list[click.Option]:
 JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document.")
 
 
+class Group(click.Group):
+    """A command that it does not have is one line, too."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named first."""
+        with OneLine(as_json="--json" in args):
+            return super().resolve_command(ctx, args)
+
+
 def bind(group: click.Group, host: Host) -> click.Group:
     """The group's commands as this host runs them."""
-    bound = click.Group(group.name, help=group.help)
+    bound = Group(group.name, help=group.help)
     for name, made in group.commands.items():
         assert isinstance(made, Command)  # `command` makes no others
         bound.add_command(_bound(made, host), name)

@@ -65,6 +65,11 @@ class KeyHost:
 
     def open(self, needs: Needs, chosen: Mapping[str, Any], ui: ConsoleUi) -> Session:
         """A session on the chain behind --rpc-url."""
+        folder = chosen.get("deployments") or self.deployments
+        if folder != self.deployments:
+            from teraproof.market.registry import require_path
+
+            require_path(folder)
         # Read before a node is asked, whose faults would hide those of the files.
         signer = self._account(chosen, needs is Needs.ACCOUNT, ui)
 
@@ -73,7 +78,7 @@ class KeyHost:
 
         return Session(
             ui,
-            chosen.get("deployments") or self.deployments,
+            folder,
             lambda: self._connect(chosen.get("rpc_url")),
             account,
             program=PROGRAM,

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from teraproof.cli.frame import bind
+from teraproof.cli.frame import Group, bind
 from teraproof.cli.keyhost import PROGRAM, KeyHost
 
 # Known without importing them: --help answers at once.
@@ -27,7 +27,7 @@ _GROUPS = {
 }
 
 
-class _Root(click.Group):
+class _Root(Group):
     """Imports a group when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -323,7 +323,7 @@ def test_files__a_later_lease_that_nobody_takes__the_first_is_not_opened(
     stage: LeaseStage, agent: Agent, tmp_path: Path
 ) -> None:
     path = tmp_path / "two.yaml"
-    more = "    other: {pricing: {page: {denom: uact, amount: 1}}}\n"
+    more = "    other: {pricing: {page: {denom: uact, amount: 10}}}\n"
     text = PLAIN.replace("  placement:\n", "  placement:\n" + more)
     path.write_text(text + "    other: {profile: page, count: 1}\n")
     before = stage.balance(stage.tenant.address)

@@ -158,7 +158,9 @@ def test_checkpoints__what_cannot_be_saved__nothing_is_asked(
     assert line in found and "secret" not in found
 
 
-@pytest.mark.parametrize("words", [["close"], ["connect", LEASE, "70000"], ["status", "--nosuch"]])
+@pytest.mark.parametrize(
+    "words", [["close"], ["connect", LEASE, "70000"], ["status", "--nosuch"], ["nosuch"]]
+)
 def test_command_line_that_cannot_be_read__one_line_and_one_document(words: list[str]) -> None:
     line = said(words)
     shown = CliRunner().invoke(main, ["lease", *words, "--json"])
