@@ -40,7 +40,7 @@ def test_no_ssh_here__says_what_to_do_before_anything_is_asked(
     key = tmp_path / "key"
     key.touch(mode=0o600)
     key.write_text("0x" + "11" * 32)
-    line = ["lease", "ssh", "0xabcd", "--key-file", str(key), "--rpc-url", "http://127.0.0.1:1"]
+    line = ["lease", "ssh", "0xabcdef", "--key-file", str(key), "--rpc-url", "http://127.0.0.1:1"]
     done = CliRunner().invoke(main, line)
     assert done.exit_code == Exit.INPUT and "OpenSSH" in done.output, done.output
 
