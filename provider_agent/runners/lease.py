@@ -8,14 +8,12 @@ nothing about money. Times are seconds, sizes bytes, processors thousandths of o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
@@ -187,10 +185,6 @@ class Lease:
             left = [service for service in left if service not in first]
             ready += first
         return tuple((one, number) for one in ready for number in range(one.count))
-
-    def digest(self) -> str:
-        """Names what was asked for: two leases of one id are the same where this is."""
-        return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
 
 
 class Status(Enum):
@@ -472,39 +466,6 @@ def fit_to_mount(place: str) -> bool:
         and place.isprintable()
         and ":" not in place
     )
-
-
-def to_json(lease: Lease) -> dict[str, Any]:
-    """A lease as JSON values."""
-    return {
-        "lease_id": lease.lease_id,
-        "outbound": lease.outbound,
-        "services": [_service_to_json(service) for service in lease.services],
-    }
-
-
-def _service_to_json(service: Service) -> dict[str, Any]:
-    value = dict(vars(service))
-    value["env"] = dict(service.env)
-    for name in ("ports", "volumes", "devices"):
-        value[name] = [dict(vars(part)) for part in value[name]]
-    return value
-
-
-def from_json(value: Mapping[str, Any]) -> Lease:
-    """The inverse of `to_json`."""
-    services = []
-    for one in value["services"]:
-        fields = dict(one)
-        for name in ("command", "args", "after"):
-            fields[name] = tuple(fields[name])
-        fields["ports"] = tuple(Port(**port) for port in fields["ports"])
-        fields["volumes"] = tuple(Volume(**volume) for volume in fields["volumes"])
-        fields["devices"] = tuple(
-            Device(**{**device, "caps": tuple(device["caps"])}) for device in fields["devices"]
-        )
-        services.append(Service(**fields))
-    return Lease(value["lease_id"], tuple(services), value["outbound"])
 
 
 def _unfit(line: str) -> Refused:

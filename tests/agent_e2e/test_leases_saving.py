@@ -22,7 +22,8 @@ from teraproof.protocol.lease_wire import LeaseOutcome, RegistryLogins
 from teraproof.protocol.leasespec import LeaseSpec
 from tests.agent.leases.documents import MIB, service, spec, volume
 from tests.agent_e2e.chain import Deployment
-from tests.agent_e2e.lease_rig import LeaseRig, PlayedRunner, rig
+from tests.agent_e2e.lease_rig import LeaseRig, rig
+from tests.agent_e2e.played_runner import PlayedRunner
 
 PLAIN = spec(service(volumes=(volume(),)))
 SAVED = spec(

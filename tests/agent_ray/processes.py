@@ -29,9 +29,8 @@ from provider_agent.runners.lease import (
     Port,
     Service,
     Status,
-    from_json,
-    to_json,
 )
+from provider_agent.runners.lease_json import from_json, to_json
 
 IMAGE = "none@sha256:" + "0" * 64
 MARK = "FLEET_TEST"

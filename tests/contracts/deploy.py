@@ -27,6 +27,7 @@ from vyper.compiler.settings import anchor_settings
 from vyper.ir.compile_ir import assembly_to_evm
 
 from tests.contracts import two_machines
+from tests.contracts.hash_readers import hash_readers
 from tests.support import boa_cache
 from tests.support.compiler import compile_quickly
 
@@ -70,7 +71,7 @@ def compiled_by_boa(name: str) -> Any:
     """Compile `contracts/<name>.vy` once; titanoboa's deployer."""
     with _compiling():
         deployer = boa.load_partial(str(CONTRACTS / f"{name}.vy"))
-    two_machines.hash_readers.know(deployer.compiler_data)
+    hash_readers.know(deployer.compiler_data)
     return deployer
 
 

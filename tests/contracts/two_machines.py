@@ -35,6 +35,7 @@ CHAIN_ID = 1
 # Takes words from its calldata, a slot and a value each, and stores them.
 STORE = bytes.fromhex("5f5b8036111560175780602001358135556040016001565b00")
 REVERT = re.compile(r"^Revert \{ gas_used: \d+, output: 0x([0-9a-f]*) \}")
+PADDING = bytes(33)
 NOBODY = "0x" + "ff" * 20
 
 
@@ -242,8 +243,12 @@ class TwoMachines(PyEVM):  # type: ignore[misc]  # titanoboa has no types
     def _code(self, address: bytes) -> bytes:
         found = self._codes.get(address)
         if found is None:
-            # What stands behind the last byte of code there is revm's own.
-            found = bytes(self._revm.get_code(f"0x{address.hex()}") or b"")
+            name = f"0x{address.hex()}"
+            found = bytes(self._revm.get_code(name) or b"")
+            # Behind the last byte of code that has run, revm has zeros of its own.
+            own, wanted = found[: -len(PADDING)], self._revm.basic(name).code_hash
+            if found.endswith(PADDING) and keccak(own) == wanted:
+                found = own
             if found:
                 self._forget(self._codes, address)
                 self._codes[address] = found

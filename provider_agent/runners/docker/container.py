@@ -11,6 +11,7 @@ from provider_agent.errors import RunnerError
 from provider_agent.runners.docker.images import Image
 from provider_agent.runners.docker.labels import NUMBER, SERVICE, SPEC
 from provider_agent.runners.lease import Lease, Service
+from provider_agent.runners.lease_json import digest
 
 LOG_FILES = 2
 STOP_SECONDS = 10
@@ -84,7 +85,7 @@ def document(
             "Config": {"max-size": str(log_bytes // LOG_FILES), "max-file": str(LOG_FILES)},
         },
     }
-    said = {SERVICE: service.name, NUMBER: str(number), SPEC: lease.digest()}
+    said = {SERVICE: service.name, NUMBER: str(number), SPEC: digest(lease)}
     return {
         "Image": image.id,
         "Hostname": service.name if service.count == 1 else f"{service.name[:56]}-{number}",

@@ -17,7 +17,8 @@ from provider_agent import durable
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import check_run_id
 from provider_agent.runners.docker.storage import Storage
-from provider_agent.runners.lease import Lease, Service, from_json, to_json
+from provider_agent.runners.lease import Lease, Service
+from provider_agent.runners.lease_json import digest, from_json, to_json
 
 _LEASE, _STARTED = "lease.json", "started"
 
@@ -35,7 +36,7 @@ class LeaseFiles:
     def check(self, lease: Lease) -> bool:
         """Whether it is kept. Raises RunnerError where something else is, under its name."""
         kept = self.find(lease.lease_id)
-        if kept is not None and kept.digest() != lease.digest():
+        if kept is not None and digest(kept) != digest(lease):
             raise RunnerError(f"lease {lease.lease_id} is there, and asks for something else")
         return kept is not None
 

@@ -20,7 +20,8 @@ from provider_agent import durable
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners.base import check_run_id
-from provider_agent.runners.lease import Lease, Service, from_json, to_json
+from provider_agent.runners.lease import Lease, Service
+from provider_agent.runners.lease_json import digest, from_json, to_json
 
 
 class Bindings:
@@ -42,13 +43,13 @@ class Bindings:
         with self._lock:
             kept = self._find(lease.lease_id)
             if kept is not None:
-                if kept[1] != lease.digest():
+                if kept[1] != digest(lease):
                     raise RunnerError(
                         f"lease {lease.lease_id} is there, and asks for something else"
                     )
                 return kept[0]
             made = self.choose(lease)
-            self._write(made, lease.digest())
+            self._write(made, digest(lease))
             return made
 
     def choose(self, lease: Lease) -> Lease:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from provider_agent import durable
 from provider_agent.runners.base import check_run_id
-from provider_agent.runners.lease import Lease, from_json, to_json
+from provider_agent.runners.lease import Lease
+from provider_agent.runners.lease_json import from_json, to_json
 
 
 @dataclass(frozen=True)

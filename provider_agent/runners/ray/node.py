@@ -38,8 +38,8 @@ from provider_agent.runners.lease import (
     Service,
     Shell,
     Walled,
-    from_json,
 )
+from provider_agent.runners.lease_json import from_json
 from provider_agent.runners.ray import keys, wire
 from provider_agent.runners.ray.addresses import own_addresses
 from provider_agent.runners.ray.bind import Bindings

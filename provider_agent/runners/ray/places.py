@@ -14,7 +14,8 @@ from typing import Any
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
 from provider_agent.runners.disk import Taken
-from provider_agent.runners.lease import ImageRoom, Lease, to_json
+from provider_agent.runners.lease import ImageRoom, Lease
+from provider_agent.runners.lease_json import digest, to_json
 from provider_agent.runners.ray import rooms
 from provider_agent.runners.ray.book import Book, Placed
 from provider_agent.runners.ray.machines import Fleet
@@ -84,7 +85,7 @@ class Places:
         """Where a lease is; a machine is found for one that is nowhere. It stays there."""
         found = self._book.find(lease.lease_id)
         if found is not None:
-            if found.lease.digest() != lease.digest():
+            if digest(found.lease) != digest(lease):
                 raise RunnerError(f"lease {lease.lease_id} is there, and asks for something else")
             return found
         with self._finding(lease.lease_id):

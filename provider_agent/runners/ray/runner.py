@@ -29,8 +29,8 @@ from provider_agent.runners.lease import (
     Output,
     Port,
     Shell,
-    to_json,
 )
+from provider_agent.runners.lease_json import to_json
 from provider_agent.runners.ray import pipe, wire
 from provider_agent.runners.ray.book import Book, Placed
 from provider_agent.runners.ray.cluster import Terms
