@@ -11,6 +11,7 @@ import click
 
 from teraproof.cli.frame import Needs, Result, Session, command
 from teraproof.cli.lease_group import cli, endpoint_option, find, lease_argument
+from teraproof.cli.values import PLACE
 from teraproof.errors import LocalError, WrongInput
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def place_options(made: _Made) -> _Made:
 
 _PLACE = (
     click.option(
-        "--plane", metavar="HOST:PORT", help="The data plane; default: as its agent says."
+        "--plane",
+        type=PLACE,
+        metavar="HOST:PORT",
+        help="The data plane; default: as its agent says.",
     ),
     endpoint_option,
 )

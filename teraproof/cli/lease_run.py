@@ -23,6 +23,7 @@ from teraproof.cli.lease_group import (
     score_option,
     timeout_option,
 )
+from teraproof.cli.lease_saving import noted
 from teraproof.cli.places import access_option
 from teraproof.cli.values import HOURLY, SECONDS, URI
 from teraproof.errors import WrongInput
@@ -206,8 +207,10 @@ def watch(session: Session, lease_id: str, file: Path | None, **given: Any) -> R
     costs no more than the rest of the term at the highest price. It goes on with the newest
     checkpoint: docs/leases.md. Run again after a break, it finds the lease that followed.
     """
-    from teraproof.market import lease_notes, leases
+    from teraproof.market import lease_notes, lease_stores, leases
 
+    if (given["checkpoints"] or "").startswith("s3:"):
+        lease_stores.require_keys(noted(given["access"]))
     market, sender = session.market, session.lasting_sender
     lease = find(session, lease_id)
     watcher = _watcher(session, lease, file, given)

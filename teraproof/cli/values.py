@@ -107,6 +107,18 @@ def _uri(text: str, name: str) -> str:
     return text
 
 
+def _place(text: str, name: str) -> str:
+    from teraproof.client.dataplane import host_and_port
+
+    try:
+        host_and_port(text)
+    except WrongInput as error:
+        raise WrongInput(f"{name}: {error}") from None
+    return text
+
+
+#: A `host:port`, as it is.
+PLACE = Value("place", _place)
 #: Dollars an hour, exactly.
 HOURLY = Value("price", _hourly)
 #: A part of all, exactly.

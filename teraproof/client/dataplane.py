@@ -60,6 +60,18 @@ class TypedSigner(Protocol):
         ...
 
 
+def host_and_port(endpoint: str) -> tuple[str, int]:
+    """The two parts of `host:port`. WrongInput where it is not that."""
+    try:
+        parts = urlsplit(f"//{endpoint}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.path or "@" in endpoint or " " in endpoint:
+        raise WrongInput(f"{endpoint[:100]!a} is not an endpoint; give host:port")
+    return host, port
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the data plane of a lease is. `operator` is the lease's, by the chain: whatever an
@@ -75,14 +87,7 @@ class Place:
     @classmethod
     def at(cls, endpoint: str, lease: bytes, operator: str, domain: messages.Domain) -> Place:
         """The place at an endpoint `host:port`. WrongInput where it is not one."""
-        try:
-            parts = urlsplit(f"//{endpoint}")
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-        if not host or not port or parts.path or "@" in endpoint:
-            raise WrongInput(f"{endpoint[:100]!a} is not an endpoint; give host:port")
-        return cls(host, port, lease, operator, domain)
+        return cls(*host_and_port(endpoint), lease, operator, domain)
 
     @property
     def endpoint(self) -> str:

@@ -28,7 +28,7 @@ SOUND = {
     "outer": "80",
 }
 #: Texts that mean nothing to the chain's clients until it is asked; or names of the file's.
-ANY_TEXT = {"group", "region", "service", "user", "words", "plane", "rpc_url"}
+ANY_TEXT = {"group", "region", "service", "user", "words", "rpc_url"}
 #: Not looked at next to a key file, or wrong together with it.
 ELSEWHERE = {"password_file", "keystore"}
 
@@ -134,6 +134,9 @@ def test_lines__say_what_to_do(small: str, signs: list[str], tmp_path: Path) -> 
         ["publish", LEASE, "80", "--certificate", nowhere, "--key", nowhere, *chain]
     )
     assert "LEASE" in said(["close", *chain])
+    assert "give --access FILE, or set AWS_" in said(
+        ["watch", LEASE, "--checkpoints", "s3://bucket/run", *chain]
+    )
 
 
 @pytest.mark.parametrize("name", ["hire", "open"])
