@@ -146,7 +146,8 @@ def test_file__one_command__answers_over_tls_within_exactly_its_limits(
     line = ("hire", f"{name}.yaml", provider.address, "--term", "1 hour", "--akt-usd", "2.5")
     lease = market.json("lease", *line)["lease"]
     try:
-        ports = market.json("lease", "ports", lease)["ports"]
+        # They open with the containers, a moment after `ready`.
+        ports = market.until(lambda: market.json("lease", "ports", lease)["ports"], "ports")
         for host, page in PAGES[name]:
             said = market.until(partial(page_of, ports, host), f"a page of {name}")
             assert page in said and "written" not in said
