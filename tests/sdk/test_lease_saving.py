@@ -99,8 +99,8 @@ def test_hired__the_specification_names_it_and_the_provider_alone_can_open_the_s
     )
     assert refused.exit_code != Exit.OK and "goes on" in refused.output
     stage.tenant.json("lease", "close", shown["lease"])
-    twice = ("lease", "watch", shown["lease"], "--checkpoints", "s3://bucket/other")
-    twice = (*twice, "--access", access)
+    store = ("--checkpoints", "s3://bucket/other", "--access", access)
+    twice = ("lease", "watch", shown["lease"], *store)
     code, line = stage.tenant.fails(Exit.INPUT, *twice)
     assert code == Code.INPUT_INVALID and "--checkpoints: this lease names its own" in line
 
