@@ -99,5 +99,5 @@ def test_ray__without_what_its_extra_brings__says_which_extra(
         if name.startswith("provider_agent.runners.ray"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    with pytest.raises(SettingsError, match=r"install teraproof-agent\[ray\]"):
+    with pytest.raises(SettingsError, match=r"install the extra `ray`"):
         engine.make_lease_runner(settings(tmp_path, **FLEET), OPERATOR)
