@@ -267,10 +267,12 @@ def _histories(market: Market, posted: Sequence[Posted]) -> list[Job]:
     if not posted:
         return []
     happened: dict[bytes, dict[type[Event], Event]] = {}
-    first = posted[0].at.block_number
+    # One block for all that is read: or a job had a provider by its state and none by its events.
+    first, last = posted[0].at.block_number, market.chain.pool.head().number
     ids = [event.job for event in posted]
     for start in range(0, len(ids), _ID_BATCH):
-        for told in market.jobs.find_any(_LATER, first, job=ids[start : start + _ID_BATCH]):
+        batch = ids[start : start + _ID_BATCH]
+        for told in market.jobs.find_any(_LATER, first, last, job=batch):
             if isinstance(told, JobEvent):
                 happened.setdefault(told.job, {})[type(told)] = told
     found = []
@@ -280,7 +282,7 @@ def _histories(market: Market, posted: Sequence[Posted]) -> list[Job]:
             Job(
                 job=event.job,
                 terms=event.terms,
-                status=status_of(market.jobs.state(event.job, "latest")),
+                status=status_of(market.jobs.state(event.job, last)),
                 posted=event,
                 accepted=_of(later, Accepted),
                 attested=_of(later, Attested),

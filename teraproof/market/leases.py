@@ -219,14 +219,16 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
     if not opened:
         return []
     leases, first = contract(market), opened[0].at.block_number
+    # One block for all that is read: or a lease had a provider by its state and none by its events.
+    last = market.chain.pool.head().number
     happened: dict[bytes, dict[type[Event], Event]] = {}
     ids = [event.lease for event in opened]
     for start in range(0, len(ids), _ID_BATCH):
         batch = ids[start : start + _ID_BATCH]
-        for told in leases.find_any(_LATER, first, lease=batch):
+        for told in leases.find_any(_LATER, first, last, lease=batch):
             assert isinstance(told, _LATER)
             happened.setdefault(told.lease, {})[type(told)] = told
-    words = leases.read_many(STATE, "latest", [(lease,) for lease in ids])
+    words = leases.read_many(STATE, last, [(lease,) for lease in ids])
     found = []
     for event, value in zip(opened, words, strict=True):
         later, state = happened.get(event.lease, {}), lease_state_of(int(value))
@@ -236,7 +238,7 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
                 terms=event.terms,
                 state=state,
                 opened=event,
-                marks=_marks(leases, event.lease, state),
+                marks=_marks(leases, event.lease, state, last),
                 accepted=_of(later, Accepted),
                 ready=_of(later, Ready),
                 noticed=_of(later, NoticeGiven),
@@ -247,8 +249,8 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
     return found
 
 
-def _marks(leases: LeasesContract, lease: bytes, state: LeaseState) -> LeaseMarks:
-    return lease_marks_of(leases.marks(lease, "latest")) if state.marked else _NO_MARKS
+def _marks(leases: LeasesContract, lease: bytes, state: LeaseState, block: int) -> LeaseMarks:
+    return lease_marks_of(leases.marks(lease, block)) if state.marked else _NO_MARKS
 
 
 def _of(happened: dict[type[Event], Event], kind: type[_Kind]) -> _Kind | None:
