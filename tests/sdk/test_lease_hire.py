@@ -15,6 +15,8 @@ import pytest
 
 from scripts.market.ports import free_port
 from teraproof.acceptance import policy
+from teraproof.contracts.base import Event
+from teraproof.contracts.leases import LeasesContract
 from teraproof.market import lease_challenges, lease_specs, leases, sending
 from teraproof.market.sending import Call, Sender, Signed
 from teraproof.protocol.errors import Code, Exit
@@ -266,6 +268,27 @@ def test_price__the_dearest_that_an_offer_asks_is_what_is_shown(
     assert found[0]["provider"] == agent.owner
     # 92.59 units a second: 93, which are $0.3348 an hour.
     assert found[0]["rate"] == "93" and found[0]["usd_per_hour"] == "0.334800"
+
+
+def test_it_ends_while_it_is_read__seen_whole_as_it_was(
+    stage: LeaseStage, agent: Agent, file: str
+) -> None:
+    lease = stage.tenant.json("lease", "hire", file, agent.owner)["lease"]
+    opened, read, left = leases.find(stage.market, lease).opened, LeasesContract.find_any, [lease]
+
+    def find_any(self: LeasesContract, *given: Any, **more: Any) -> list[Event]:
+        found = read(self, *given, **more)
+        while left:
+            stage.tenant.json("lease", "close", left.pop())
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LeasesContract, "find_any", find_any)
+        seen = leases.current(stage.market, opened)
+    assert (seen.status, seen.closed) == (LeaseStatus.ACTIVE, None)
+    now = leases.current(stage.market, opened)
+    assert now.status is LeaseStatus.NONE and now.closed is not None
+    stage.tenant.json("lease", "withdraw")
 
 
 # ---------------------------------------------------------------------- breaks
