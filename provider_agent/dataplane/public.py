@@ -19,7 +19,7 @@ from typing import Any
 
 from provider_agent.dataplane import certificate, web
 from provider_agent.dataplane.entrance import Entrance, Guest, Places
-from provider_agent.dataplane.holders import Holding
+from provider_agent.dataplane.holders import Holding, Phase
 from provider_agent.dataplane.identity import Identities
 from provider_agent.dataplane.limits import PlaneLimits
 from provider_agent.dataplane.outer import Key, OuterPorts
@@ -128,13 +128,7 @@ class Public:
             self._outer.keep(going)
             self._published.keep_only(going)
         for holding in confirmed.values():
-            for service in holding.spec.services:
-                for port in service.ports:
-                    key = Key(holding.lease, service.name, port.as_port)
-                    if port.public and port.protocol == "tcp" and key not in self._ports:
-                        made = PublicPort(key, holding.lease_id, service, port)
-                        self._ports[key] = made
-                        self._open(made)
+            self._open_all(holding)
 
     def end(self, lease: bytes) -> None:
         """Closes the public ports of a lease, and what goes through them."""
@@ -155,6 +149,20 @@ class Public:
         if self._names is not None:
             await self._names.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _open_all(self, holding: Holding) -> None:
+        for service in holding.spec.services:
+            for port in service.ports:
+                key = Key(holding.lease, service.name, port.as_port)
+                if port.public and port.protocol == "tcp" and key not in self._ports:
+                    made = PublicPort(key, holding.lease_id, service, port)
+                    self._ports[key] = made
+                    self._open(made)
+
+    def _open_what_is_due(self, holding: Holding) -> None:
+        """A tenant that asks does not wait for the next sweep."""
+        if holding.phase is Phase.CONFIRMED:
+            self._open_all(holding)
 
     def _open(self, made: PublicPort) -> None:
         said = self._published.of(made.key)
@@ -221,12 +229,14 @@ class Public:
 
     async def ports(self, holding: Holding, request: Request) -> Mapping[str, Any]:
         """The outer ports of a lease."""
+        self._open_what_is_due(holding)
         return {"ports": [vars(each) for each in self.of(holding.lease)]}
 
     async def publish(self, holding: Holding, request: Request) -> Mapping[str, Any]:
         """Changes how a public port is served from the next connection on, until its lease ends
         or the tenant says otherwise.
         """
+        self._open_what_is_due(holding)
         made = self._ports.get(Key(holding.lease, request.service, request.port))
         if made is None:
             raise Refused(

@@ -114,6 +114,16 @@ def test_public_port__anybody__over_tls_with_the_certificate_that_the_operator_s
         assert shown(outer) == link.getpeercert(binary_form=True)
 
 
+def test_confirmed_a_moment_ago__whoever_asks_does_not_wait_for_the_next_look(door: Rig) -> None:
+    lease = door.holders.leases.pop(LEASE)
+    pair = own()
+    door.start(sweep_seconds=3_600).serve()
+    door.holders.leases[LEASE] = lease
+    (said,) = published(door, certificate=pair.certificate, key=pair.key)["ports"]
+    assert shown(said["outer"]) == pair.der
+    assert client.asked(door.place(), door.key(), asking(What.PORTS))["ports"] == [said]
+
+
 def test_port_that_is_not_public__has_no_outer_one(door: Rig) -> None:
     door.start().serve(port=9000)
     assert opened(door).port == 8080
