@@ -143,12 +143,14 @@ class LeaseViews:
     # ------------------------------------------------------------------ the challenge
 
     def place(self, lease: bytes) -> Place | None:
-        """Where a lease is challenged; None unless it is ours and active."""
+        """Where a lease is challenged; None unless it is ours and goes on. A tenant may see `ready`
+        on the chain before we do.
+        """
         row, owner = self._store.lease(lease), self._owner()
         if row is None or owner is None or not row.is_ours:
             return None
         spec = self._specs.spec(row.spec)
-        if row.status is not LeaseStatus.ACTIVE or spec is None:
+        if row.status not in LIVE or spec is None:
             return None
         one = Lease(self._chain_id, self._contract, owner, lease)
         found = self._find(row.devices) if row.devices else {}
