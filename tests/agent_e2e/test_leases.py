@@ -154,15 +154,18 @@ def test_public_port__none_offered__refused_before_a_quote(agent: LeaseRig) -> N
 
 def test_challenge__the_desk_knows_what_the_lease_has(agent: LeaseRig) -> None:
     agent.hire(agent.quote())
-    agent.cycle()
-    assert agent.module._views.place(agent.terms.lease_id()) is None
+    lease = agent.terms.lease_id()
+    assert agent.module._views.place(lease) is None
     agent.until(lambda: agent.status() is LeaseStatus.ACTIVE, "ready lease")
-    agent.cycle()
-    place = agent.module._views.place(agent.terms.lease_id())
+    # The chain has it; whether the agent has looked since is nothing to its tenant.
+    place = agent.module._views.place(lease)
     assert place is not None
     assert (place.tenant, place.engines) == (agent.tenant.address, ("cpu",))
     assert place.lease.provider == agent.owner.address
     assert place.memory == 64 << 20
+    agent.call(agent.tenant, "close")
+    agent.cycle(3)
+    assert agent.module._views.place(lease) is None
 
 
 # ------------------------------------------------------------------ heartbeats
