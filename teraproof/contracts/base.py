@@ -9,7 +9,7 @@ unix seconds, addresses EIP-55.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -104,6 +104,12 @@ class Contract:
         calls = [function.encode(*one) for one in arguments]
         answers = self.rpc.read_many(self.address, calls, block)
         return [function.decode_output(answer)[0] for answer in answers]
+
+
+def event_of(happened: Mapping[type[Event], Event], kind: type[_Kind]) -> _Kind | None:
+    """What has happened of one kind; None for nothing."""
+    event = happened.get(kind)
+    return event if isinstance(event, kind) else None
 
 
 def _trimmed(topics: Sequence[object]) -> list[object]:

@@ -6,12 +6,12 @@ Nothing about a job is kept on this machine: terms and records come back from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from teraproof.amounts import show_seconds, show_time, show_tpf
-from teraproof.contracts.base import Event
+from teraproof.contracts.base import Event, event_of
 from teraproof.contracts.jobs import (
     Accepted,
     Attested,
@@ -40,7 +40,6 @@ from teraproof.protocol.terms import Judged, Order, Record, Status, Terms, statu
 from teraproof.rpc.types import Receipt
 
 _LATER = tuple(kind for kind in JOB_EVENTS if kind is not Posted)
-_Kind = TypeVar("_Kind", bound=Event)
 _ID_BATCH = 200  # job ids in one topic filter
 
 
@@ -284,22 +283,17 @@ def _histories(market: Market, posted: Sequence[Posted]) -> list[Job]:
                 terms=event.terms,
                 status=status_of(market.jobs.state(event.job, last)),
                 posted=event,
-                accepted=_of(later, Accepted),
-                attested=_of(later, Attested),
-                settled=_of(later, Settled),
-                expired=_of(later, Expired),
-                refused=_of(later, Refused),
-                cancelled=_of(later, Cancelled),
-                disputed=_of(later, Disputed),
-                refunded=_of(later, Refunded),
+                accepted=event_of(later, Accepted),
+                attested=event_of(later, Attested),
+                settled=event_of(later, Settled),
+                expired=event_of(later, Expired),
+                refused=event_of(later, Refused),
+                cancelled=event_of(later, Cancelled),
+                disputed=event_of(later, Disputed),
+                refunded=event_of(later, Refunded),
             )
         )
     return found
-
-
-def _of(happened: Mapping[type[Event], Event], kind: type[_Kind]) -> _Kind | None:
-    event = happened.get(kind)
-    return event if isinstance(event, kind) else None
 
 
 def deadline(market: Market, job: Job) -> int | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from teraproof.amounts import show_seconds, show_time, show_tpf
-from teraproof.contracts.base import Event
+from teraproof.contracts.base import Event, event_of
 from teraproof.contracts.leases import (
     STATE,
     Accepted,
@@ -42,7 +42,6 @@ from teraproof.protocol.lease_terms import (
 )
 from teraproof.protocol.messages import Domain
 
-_Kind = TypeVar("_Kind", bound=Event)
 _LATER = (Accepted, Ready, NoticeGiven, Closed, Cancelled)
 _ID_BATCH = 200  # lease ids in one topic filter
 _NO_MARKS = LeaseMarks(0, 0, 0)
@@ -239,11 +238,11 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
                 state=state,
                 opened=event,
                 marks=_marks(leases, event.lease, state, last),
-                accepted=_of(later, Accepted),
-                ready=_of(later, Ready),
-                noticed=_of(later, NoticeGiven),
-                closed=_of(later, Closed),
-                cancelled=_of(later, Cancelled),
+                accepted=event_of(later, Accepted),
+                ready=event_of(later, Ready),
+                noticed=event_of(later, NoticeGiven),
+                closed=event_of(later, Closed),
+                cancelled=event_of(later, Cancelled),
             )
         )
     return found
@@ -251,11 +250,6 @@ def _histories(market: Market, opened: Sequence[Opened]) -> list[Lease]:
 
 def _marks(leases: LeasesContract, lease: bytes, state: LeaseState, block: int) -> LeaseMarks:
     return lease_marks_of(leases.marks(lease, block)) if state.marked else _NO_MARKS
-
-
-def _of(happened: dict[type[Event], Event], kind: type[_Kind]) -> _Kind | None:
-    event = happened.get(kind)
-    return event if isinstance(event, kind) else None
 
 
 # ---------------------------------------------------------------------- telling

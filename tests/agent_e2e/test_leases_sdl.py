@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of SDL become services by one command each: they answer over TLS, and their containers have
-what the file names, and nothing else. What is expected is written by hand, next to no parser.
+what the file names, and nothing else. What is expected is written by hand: no parser is asked.
 """
 
 from __future__ import annotations
