@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from keyword import iskeyword
 from typing import Any, ClassVar, Protocol
 
 from eth_abi.abi import encode
@@ -40,16 +42,22 @@ _MAX_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 Fields = tuple[tuple[str, str], ...]
 
 
+@lru_cache(maxsize=64)
 def _type_hash(name: str, members: Fields) -> bytes:
     return bytes(keccak(text=f"{name}({','.join(f'{t} {n}' for n, t in members)})"))
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Where a signature counts: one contract on one chain."""
+    """Where a signature counts: one contract on one chain.
+
+    `name` and `version` are those of the standard that the message belongs to.
+    """
 
     chain_id: int
     contract: str
+    name: str = NAME
+    version: str = VERSION
 
     def __post_init__(self) -> None:
         uint("domain.chain_id", self.chain_id, 256)
@@ -57,31 +65,40 @@ class Domain:
 
     def separator(self) -> bytes:
         """The EIP-712 domain separator, 32 bytes."""
-        return bytes(
-            keccak(
-                encode(
-                    ["bytes32", "bytes32", "bytes32", "uint256", "address"],
-                    [
-                        _type_hash("EIP712Domain", _DOMAIN_FIELDS),
-                        keccak(text=NAME),
-                        keccak(text=VERSION),
-                        self.chain_id,
-                        self.contract,
-                    ],
-                )
+        return _separator(self)
+
+
+@lru_cache(maxsize=64)  # a server recovers thousands of signatures under one domain
+def _separator(domain: Domain) -> bytes:
+    return bytes(
+        keccak(
+            encode(
+                ["bytes32", "bytes32", "bytes32", "uint256", "address"],
+                [
+                    _type_hash("EIP712Domain", _DOMAIN_FIELDS),
+                    keccak(text=domain.name),
+                    keccak(text=domain.version),
+                    domain.chain_id,
+                    domain.contract,
+                ],
             )
         )
+    )
 
 
-class Message(Protocol):
+class Hashed(Protocol):
     """What `digest`, `sign` and `recover` need of a message."""
-
-    TYPE: ClassVar[str]
-    FIELDS: ClassVar[Fields]
 
     def struct_hash(self) -> bytes:
         """The EIP-712 `hashStruct`, 32 bytes."""
         ...
+
+
+class Message(Hashed, Protocol):
+    """What `typed_data` needs besides: members of plain types."""
+
+    TYPE: ClassVar[str]
+    FIELDS: ClassVar[Fields]
 
     def values(self) -> dict[str, Any]:
         """The members by name, in the order of the type."""
@@ -118,8 +135,12 @@ class Struct:
 
 
 def _attribute(member: str) -> str:
-    """The attribute that holds a member of a type: `readyWithin` is `ready_within`."""
-    return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", member)
+    """The attribute that holds a member of a type: `readyWithin` is `ready_within`.
+
+    A word of the language gets an underscore behind it: `from` is `from_`.
+    """
+    name = re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", member)
+    return f"{name}_" if iskeyword(name) else name
 
 
 def quote_nonce(consent: int, number: int) -> int:
@@ -312,7 +333,7 @@ def check_members(*messages: type[Any]) -> None:
 check_members(Quote, LeaseQuote, Attestation, OperatorConsent, Ballot)
 
 
-def digest(domain: Domain, message: Message) -> bytes:
+def digest(domain: Domain, message: Hashed) -> bytes:
     """The 32 bytes that are signed."""
     return bytes(keccak(b"\x19\x01" + domain.separator() + message.struct_hash()))
 
@@ -326,8 +347,8 @@ def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
         },
         "primaryType": message.TYPE,
         "domain": {
-            "name": NAME,
-            "version": VERSION,
+            "name": domain.name,
+            "version": domain.version,
             "chainId": domain.chain_id,
             "verifyingContract": domain.contract,
         },
@@ -335,12 +356,12 @@ def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
     }
 
 
-def sign(domain: Domain, message: Message, account: LocalAccount) -> bytes:
+def sign(domain: Domain, message: Hashed, account: LocalAccount) -> bytes:
     """The 65 bytes r, s, v (27 or 28) of `account` over the message."""
     return bytes(account.unsafe_sign_hash(Hash32(digest(domain, message))).signature)
 
 
-def recover(domain: Domain, message: Message, signature: bytes) -> str:
+def recover(domain: Domain, message: Hashed, signature: bytes) -> str:
     """The address that signed the message. LocalError when the signature is malformed."""
     return recover_signer(digest(domain, message), signature)
 

@@ -24,8 +24,6 @@ from teraproof.protocol.errors import Code
 ZERO_ADDRESS = "0x" + "00" * 20
 ZERO_WORD = bytes(32)
 
-_UINT64_MAX = 2**64 - 1
-_UINT256_MAX = 2**256 - 1
 _STATUS_MASK = 0xFF
 _TIME_MASK = 2**40 - 1
 _PAUSED_MASK = 2**24 - 1
@@ -89,9 +87,8 @@ def word(name: str, value: object) -> bytes:
 
 
 def uint(name: str, value: object, bits: int) -> int:
-    """Return `value` as an unsigned integer of `bits` (64 or 256). LocalError names `name`."""
-    top = _UINT64_MAX if bits == 64 else _UINT256_MAX
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= top:
+    """Return `value` as an unsigned integer of `bits`. LocalError names `name`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
         raise LocalError(f"{name}: {value!r} is not a uint{bits}")
     return int(value)
 
