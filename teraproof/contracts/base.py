@@ -100,10 +100,13 @@ class Contract:
     def read_many(
         self, function: Function, block: Block, arguments: Sequence[Sequence[object]]
     ) -> list[Any]:
-        """What a view that returns one word gives for each of these, in a request or a few."""
-        calls = [function.encode(*one) for one in arguments]
-        answers = self.rpc.read_many(self.address, calls, block)
-        return [function.decode_output(answer)[0] for answer in answers]
+        """What a view gives for each of these, in a request or a few. Each value that it returns is
+        of one word; several are a tuple.
+        """
+        calls, width = [function.encode(*one) for one in arguments], len(function.outputs)
+        answers = self.rpc.read_many(self.address, calls, block, width)
+        found = [function.decode_output(answer) for answer in answers]
+        return found if width > 1 else [values[0] for values in found]
 
 
 def event_of(happened: Mapping[type[Event], Event], kind: type[_Kind]) -> _Kind | None:

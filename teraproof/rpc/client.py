@@ -80,18 +80,21 @@ class RpcPool(Quorum):
         found: bytes = self._state("eth_call", request, block, decode.hex_bytes)
         return found
 
-    def read_many(self, to: str, calls: Sequence[bytes], block: Block) -> list[bytes]:
-        """What views of a contract return on the state of a block, a word of 32 bytes each. The
-        calls are equally long. One request takes `gather.MOST` of them; where no endpoint runs it,
-        they are asked one by one. Raises Reverted when one of them does.
+    def read_many(
+        self, to: str, calls: Sequence[bytes], block: Block, width: int = 1
+    ) -> list[bytes]:
+        """What views of a contract return on the state of a block, `width` words of 32 bytes each.
+        The calls are equally long. One request takes `gather.MOST` words; where no endpoint runs
+        it, they are asked one by one. Raises Reverted when one of them does.
         """
         found: list[bytes] = []
-        for first in range(0, len(calls), gather.MOST):
-            part = calls[first : first + gather.MOST]
+        most = gather.MOST // width
+        for first in range(0, len(calls), most):
+            part = calls[first : first + most]
             if self._gathers and len(part) > 1:
                 try:
-                    answer = self.eth_call(None, gather.program(to, part), block)
-                    found += gather.words(answer, len(part))
+                    answer = self.eth_call(None, gather.program(to, part, width), block)
+                    found += gather.words(answer, len(part), width)
                     continue
                 except BlockUnknown:
                     raise

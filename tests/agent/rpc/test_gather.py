@@ -18,6 +18,11 @@ VIEW = "0x" + "be" * 20
 # Gives one more than the word behind the selector; reverts for zero, and gives nothing for one.
 CODE = "0x600435 80 15 6021 57 80 6001 14 601f 57 6001 01 6000 52 6020 6000 f3".replace(" ", "")
 CODE += "00" * (0x1F - len(CODE[2:]) // 2) + "5b00" + "5b60006000fd"
+PAIR = "0x" + "bd" * 20
+# Gives the word behind the selector and its complement; reverts for zero.
+PAIR_CODE = "0x600435 80 600c 57 6000 6000 fd 5b 80 6000 52 19 6020 52 6040 6000 f3".replace(
+    " ", ""
+)
 SELECTOR = b"\xaa\xbb\xcc\xdd"
 
 
@@ -59,6 +64,27 @@ def test_read_many__one_request_for_each_400(made: Counting, count: int) -> None
     found = made.pool.read_many(VIEW, calls(*asked), "latest")
     assert numbers(found) == [number + 1 for number in asked]
     assert made.asked["eth_call"] == -(-count // gather.MOST)
+
+
+@pytest.mark.parametrize("count", [1, 2, gather.MOST // 2, gather.MOST // 2 + 1])
+def test_read_many__two_words_each__one_request_for_each_200(
+    anvil: Anvil, made: Counting, count: int
+) -> None:
+    anvil.rpc("anvil_setCode", PAIR, PAIR_CODE)
+    asked = list(range(1, 1 + count))
+    found = made.pool.read_many(PAIR, calls(*asked), "latest", 2)
+    both = [number.to_bytes(32, "big") + (~number % 2**256).to_bytes(32, "big") for number in asked]
+    assert found == both
+    assert made.asked["eth_call"] == -(-2 * count // gather.MOST)
+
+
+def test_read_many__other_than_the_words_asked_for__as_one_by_one(
+    anvil: Anvil, made: Counting
+) -> None:
+    anvil.rpc("anvil_setCode", PAIR, PAIR_CODE)
+    assert [len(one) for one in made.pool.read_many(PAIR, calls(5, 6), "latest", 1)] == [64, 64]
+    with pytest.raises(Reverted):
+        made.pool.read_many(PAIR, calls(5, 0), "latest", 2)
 
 
 def test_read_many__none__nothing_is_asked(made: Counting) -> None:
