@@ -158,6 +158,9 @@ class ChainSettings(Section):
     """Highest price of a unit of gas, including the tip."""
     max_tip_gwei: Amount = Decimal(5)
     """Highest tip for the block's producer, whatever nodes ask for."""
+    coin_price: Annotated[Amount, Unit("payment tokens per coin")] = Decimal(10_000)
+    """What a coin of the chain, with which gas is paid, costs at most. What brings less than its
+    gas can cost is not collected."""
 
     @model_validator(mode="after")
     def _window_covers_confirmations(self) -> ChainSettings:

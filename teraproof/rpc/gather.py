@@ -40,7 +40,7 @@ def program(to: str, calls: Sequence[bytes], width: int = 1) -> bytes:
             f"{push(size)} 81 {push(size)} 02 {push(_OUT)} 01 {push(length)} 6000 73 {to[2:]} 5a fa"
             f"3d {push(size)} 14 16 15 {push(fail)} 57"  # it failed, or gave more or fewer words
             f"6001 01 {push(loop)} 56"
-            f"5b 50 {push(size)} 02 6001 01 {push(_OUT - 1)} f3"  # end: return a zero byte and the words
+            f"5b 50 {push(size)} 02 6001 01 {push(_OUT - 1)} f3"  # end: a zero byte and the words
             "5b 6000 6000 fd"  # fail: revert
         )
 

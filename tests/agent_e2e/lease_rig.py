@@ -51,8 +51,14 @@ class LeaseRig:
     """One provider with its agent, and one tenant, on a deployment with others."""
 
     def __init__(
-        self, deployment: Deployment, folder: Path, containers: Any = None, **leases: Any
+        self,
+        deployment: Deployment,
+        folder: Path,
+        containers: Any = None,
+        coin_price: str = "10000",
+        **leases: Any,
     ) -> None:
+        self.coin_price = coin_price
         self.deployment, self.anvil, self.folder = deployment, deployment.anvil, folder
         self.owner, self.operator = Account.create(), Account.create()
         self.tenant: LocalAccount = Account.create()
@@ -112,6 +118,7 @@ class LeaseRig:
                     "poll_seconds": 0.01,
                     "clock_margin_seconds": 10**9,
                     "block_seconds": 1,
+                    "coin_price": self.coin_price,
                 },
                 "operator": {},
                 "agent": {"data_dir": self.folder},

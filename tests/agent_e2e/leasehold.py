@@ -83,7 +83,9 @@ class LeaseWorld(World):
         """Rent out what is idle."""
         config = super().configure()
         text = config.read_text().replace(
-            "[operator]", f'leases = "{self.deployment.leases.address}"\n\n[operator]', 1
+            "[operator]",
+            f'leases = "{self.deployment.leases.address}"\ncoin_price = "0"\n\n[operator]',
+            1,
         )
         config.write_text(
             f"""{text}
@@ -97,7 +99,6 @@ image_mb = 1024
 data_host = "127.0.0.1"
 data_port = 0
 settle_hours = {EVERY / 3_600}
-coin_price = "0"
 {self.more}
 """
         )

@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from decimal import Decimal
 
+from provider_agent.core.worth import GasWorth
 from provider_agent.modules.leases.repository import LeaseRow
 from teraproof.contracts.leases import LeasesContract
 from teraproof.rpc.errors import ChainError
@@ -21,15 +21,13 @@ from teraproof.rpc.fees import gas_limit
 
 _LEAST_GAS = 85_000  # the first one of a provider, by .gas-snapshot, and a quarter more
 _ASK_EVERY = 3_600.0  # seconds
-_COIN = 10**18  # wei of a coin
 _BPS = 10_000
 
 
 class Collecting:
     """See the module. Used by the loop's thread.
 
-    `every` is in seconds, `coin_price` in whole payment tokens for a coin of the chain, `unit` the
-    units of a whole payment token, `max_fee` the most wei for a unit of gas.
+    `every` is in seconds.
     """
 
     def __init__(
@@ -38,14 +36,11 @@ class Collecting:
         operator: str,
         *,
         every: float,
-        coin_price: Decimal,
-        unit: int,
-        max_fee: int,
+        worth: GasWorth,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._leases, self._operator, self._every = leases, operator, every
-        self._price = coin_price * unit / _COIN  # units for a wei
-        self._max_fee, self._clock = max_fee, clock
+        self._worth, self._clock = worth, clock
         self._gas, self._asked = _LEAST_GAS, -_ASK_EVERY
 
     def is_worth_it(self, row: LeaseRow, seconds: int) -> bool:
@@ -54,11 +49,8 @@ class Collecting:
             return False
         rent = seconds * row.rate
         brings = rent - -(-rent * row.terms.fee_bps // _BPS)
-        return brings > self._most(_LEAST_GAS) and brings > self._most(self._gas_of(row))
-
-    def _most(self, gas: int) -> Decimal:
-        """Units of the payment token that an amount of gas costs at most."""
-        return gas * self._max_fee * self._price
+        most = self._worth.most
+        return brings > most(_LEAST_GAS) and brings > most(self._gas_of(row))
 
     def _gas_of(self, row: LeaseRow) -> int:
         """Gas that a call takes. Layer 2 counts the price of layer 1 as gas, so it changes."""

@@ -19,6 +19,7 @@ from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
+from provider_agent.core.worth import GasWorth
 from provider_agent.dataplane.plane import DataPlane
 from provider_agent.modules.leases import engine
 from provider_agent.modules.leases.api import LeasesApi
@@ -167,9 +168,7 @@ class LeasesModule(Business):
                     leases,
                     operator,
                     every=wanted.settle_hours * 3_600,
-                    coin_price=wanted.coin_price,
-                    unit=pay.unit,
-                    max_fee=int(chain.max_fee_gwei * 10**9),
+                    worth=GasWorth(chain, pay.unit),
                 ),
                 reaction=lambda: int(
                     (chain.confirmations + _REACTION_BLOCKS) * context.pace.seconds

@@ -78,9 +78,8 @@ class LeasesSettings(Section):
     """How long a signed quote is valid."""
     settle_hours: float = Field(default=24.0, gt=0)
     """How often rent is collected while a lease runs, at most. It waits until it is worth more than
-    the gas that it can cost, at `coin_price` and `chain.max_fee_gwei`. The end pays the rest."""
-    coin_price: Annotated[Amount, Unit("payment tokens per coin")] = Decimal(10_000)
-    """What a coin of the chain, with which gas is paid, costs at most."""
+    the gas that it can cost, at `chain.coin_price` and `chain.max_fee_gwei`. The end pays the rest.
+    """
     max_collateral: Annotated[Amount, Unit("TPF")] = Decimal(1_000)
     """Most collateral that one lease may lock. The owner's limits on chain apply as well."""
     collateral_per_token: Annotated[Amount, Unit("TPF per payment token")] = Decimal(10)

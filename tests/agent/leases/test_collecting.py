@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provider_agent.core.settings import ChainSettings
+from provider_agent.core.worth import GasWorth
 from provider_agent.modules.leases.collecting import Collecting
 from provider_agent.modules.leases.repository import LeaseRow
 from teraproof.contracts.leases import LeasesContract
@@ -42,13 +44,12 @@ def collecting(estimate: int | None, coin_price: str, max_fee: int, every: float
     leases = SimpleNamespace(
         address="0x1", settle=lambda terms: b"", rpc=SimpleNamespace(estimate_gas=estimate_gas)
     )
+    chain = SimpleNamespace(coin_price=Decimal(coin_price), max_fee_gwei=Decimal(max_fee) / GWEI)
     return Collecting(
         cast("LeasesContract", leases),
         "0x2",
         every=every,
-        coin_price=Decimal(coin_price),
-        unit=UNIT,
-        max_fee=max_fee,
+        worth=GasWorth(cast("ChainSettings", chain), UNIT),
     )
 
 
