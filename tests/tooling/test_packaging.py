@@ -36,7 +36,7 @@ COMES_WITH = {
     "yaml": "pyyaml",
 }
 # Imported where a person has them: the agent says so when they are missing.
-OPTIONAL = {"boto3", "cryptography", "cupy-cuda12x", "torch"}
+OPTIONAL = {"boto3", "cryptography", "cupy-cuda12x", "tokenizers", "torch"}
 
 
 def requirement_lines(path: Path) -> list[str]:
