@@ -192,17 +192,15 @@ def _hire(
     hired: list[Rental] = []
     starting: list[Rental] = []
     took: list[float] = []
-    used: set[int] = set()  # nonces: the agent may not know yet that a quote was used
     while starting or (len(hired) < leases and not short):
         if len(hired) < leases and not short and len(starting) < at_once:
             try:
-                rental = world.hire(client, spec, avoid=used)
+                rental = world.hire(client, spec)
             except RemoteError as error:
                 if error.code not in NO_ROOM:
                     raise BenchmarkError(f"after {len(hired)} leases: {error}") from None
-                short, rental = str(error), None
-            if rental is not None:
-                used.add(rental.terms.order.nonce)
+                short = str(error)
+            else:
                 hired.append(rental)
                 starting.append(rental)
         time.sleep(0.2)

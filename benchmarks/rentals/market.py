@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -120,21 +120,10 @@ class RentalWorld(World):
         with LeaseClient(url, self.tenant, self.anvil.chain_id) as client:
             yield client
 
-    def hire(
-        self,
-        client: LeaseClient,
-        spec: LeaseSpec,
-        avoid: Collection[int] = (),
-        patience: float = QUOTE_SECONDS,
-    ) -> Rental | None:
-        """Take the agent's quote. None when it is one of those to `avoid`, by their nonces: the
-        agent has not seen yet that it was used. RemoteError when it gives none in `patience`
-        seconds.
-        """
+    def hire(self, client: LeaseClient, spec: LeaseSpec, patience: float = QUOTE_SECONDS) -> Rental:
+        """Take the agent's quote. RemoteError when it gives none in `patience` seconds."""
         leases = self.deployment.leases
         signed = self._quote(client, spec, patience)
-        if signed.quote.nonce in avoid:
-            return None
         deposit, begin = signed.quote.rate * PAID_FOR, time.monotonic()
         receipt = leases.send(
             self.tenant, "hire", signed.quote.abi_tuple(), signed.signature, deposit, False

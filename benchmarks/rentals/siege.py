@@ -278,7 +278,6 @@ class Siege:
         with world.tenancy() as client:
             for word in words:
                 rental = world.hire(client, world.service(word))
-                assert rental is not None  # its specification is its own
                 self._rentals.append(rental)
                 world.until(
                     partial(_is_active, world, rental),

@@ -19,7 +19,8 @@ from teraproof.protocol.lease_match import LeaseRequest
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import QuoteRequest, SignedLeaseQuote
 
-_FETCHING = 1_800.0  # seconds in which a provider fetches images for a quote
+#: Seconds for which an agent is asked again that gives no quote yet, by its reason.
+_PATIENCE = {Code.IMAGES_MISSING: 1_800.0, Code.CHAIN_UNAVAILABLE: 30.0}
 _AGAIN = 2.0
 MAX_PROVIDERS = 5  # that an open lease's specification is sent to
 
@@ -38,9 +39,9 @@ def quote(
     """A provider's signed rate for what is asked for, checked. LocalError where it gives none.
 
     An agent binds itself only with the images on its own disk, so it is asked again while it
-    fetches them.
+    fetches them, and for a moment where it cannot ask the chain.
     """
-    until = clock() + _FETCHING
+    begin = clock()
     url = endpoint or tenant.announced(market, provider)[1]
     ui.doing(f"asking {url} for a price")
     wanted = QuoteRequest(request.spec.digest(), request.term, request.notice, request.ready_within)
@@ -51,9 +52,11 @@ def quote(
                 given = client.lease_quote(request.spec, wanted, leases.domain(market))
                 break
             except RemoteError as refusal:
-                if refusal.code is not Code.IMAGES_MISSING or clock() > until:
+                patience = _PATIENCE.get(refusal.code)
+                if patience is None or clock() > begin + patience:
                     raise
-            ui.doing(f"{url} fetches the images")
+                waits = "fetches the images" if refusal.code is Code.IMAGES_MISSING else "waits"
+            ui.doing(f"{url} {waits}")
             sleep(_AGAIN)
     check_quote(market, given.quote, request)
     return given

@@ -20,7 +20,7 @@ from provider_agent.store import IntentKey, IntentState, Store
 from teraproof.contracts.jobs import FINALIZE
 from teraproof.protocol.terms import Record, Terms
 from teraproof.rpc.errors import Transport
-from teraproof.rpc.types import BlockRef
+from teraproof.rpc.types import Block, BlockRef
 
 OWNER = Account.from_key(b"\x01" * 32).address
 OPERATOR = Account.from_key(b"\x02" * 32)
@@ -164,7 +164,7 @@ class PlainChain:
     def scores(self, block: BlockRef) -> str:
         return "0x" + "00" * 20
 
-    def quote_used(self, operator: str, nonce: int, block: BlockRef) -> bool:
+    def quote_used(self, operator: str, nonce: int, block: Block) -> bool:
         return nonce in self.used_quotes
 
     @property
@@ -176,7 +176,7 @@ class PlainChain:
             return BlockRef(number, bytes(32), self.times[number])
         return self.blocks[number]
 
-    def credit_of(self, account: str, block: BlockRef) -> int:
+    def credit_of(self, account: str, block: Block) -> int:
         return 0
 
     def balance_of(self, account: str, block: BlockRef) -> int:

@@ -13,6 +13,7 @@ import pytest
 
 from provider_agent.core.feed import EventFeed
 from provider_agent.core.funds import Funds
+from provider_agent.core.spent import SpentQuotes
 from provider_agent.modules.jobs.backfill import Backfill
 from provider_agent.modules.jobs.quotes import QuoteDesk
 from provider_agent.modules.jobs.settings import JobsSettings
@@ -42,6 +43,7 @@ def desk_of(rig: Rig) -> QuoteDesk:
         key=OperatorKey(OPERATOR),
         turns=rig.turns,
         funds=Funds(cast(JobsContract, rig.chain), cast(TokenContract, rig.chain), lambda: rig.now),
+        spent=SpentQuotes(rig.chain, OPERATOR.address),
         inputs=rig.inputs,
         domain=DOMAIN,
         good_for=rig.settings.section(JobsSettings).quote_seconds,
@@ -162,6 +164,29 @@ def test_issue__asked_again__the_same_quote_while_it_lives(rig: Rig, desk: Quote
     rig.cycle()
     again, _ = desk_of(rig).issue(TENANT, spec)
     assert again.nonce != first[0].nonce and again.expires > rig.now
+
+
+def test_issue__hired_by_and_no_cycle_has_seen_it__another_quote(tmp_path: Path) -> None:
+    """A tenant who is faster than the agent: the contract would refuse the quote that it used."""
+    rig = Rig(tmp_path, agent={"slots": 4})
+    rig.cycle()
+    desk, spec = desk_of(rig), rig.spec()
+    rig.upload(spec)
+    first, _ = desk.issue(TENANT, spec)
+    rig.chain.used_quotes.add(first.nonce)
+    rig.chain.money = 2 * first.price - 1  # enough for one more, and not for both
+    second, _ = desk.issue(TENANT, spec)
+    assert second.nonce != first.nonce
+    assert desk.issue(TENANT, spec)[0] == second
+    assert len(rig.promises.quotes) == 2, "the place of the first is kept until a cycle has seen it"
+    rig.duty.close()
+
+
+def test_spent_quotes__a_stranger_costs_no_memory(rig: Rig) -> None:
+    spent = SpentQuotes(rig.chain, OPERATOR.address)
+    rig.chain.used_quotes |= set(range(3_000))
+    assert all(spent.look(nonce) for nonce in range(3_000))
+    assert sum(nonce in spent for nonce in range(3_000)) == 1_024
 
 
 def test_issue__several__the_money_must_cover_all_of_them(tmp_path: Path) -> None:

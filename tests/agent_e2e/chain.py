@@ -132,7 +132,9 @@ class Deployment:
         self._sending = threading.Lock()
 
     def transact(self, *calls: Call) -> list[dict[str, Any]]:
-        """Send transactions together and wait for their receipts; Failed when one reverts."""
+        """Send transactions together and wait for their receipts; Failed, with the contract's
+        reason, when one reverts.
+        """
         hashes = []
         for call in calls:
             request = {"from": call.sender, "data": "0x" + call.data.hex(), "gas": hex(GAS)}
@@ -146,7 +148,8 @@ class Deployment:
         for call, tx_hash in zip(calls, hashes, strict=True):
             receipt = until(partial(self.anvil.receipt, tx_hash), "a receipt", 30)
             if int(receipt["status"], 16) != 1:
-                raise Failed(f"a transaction of {call.sender} reverted")
+                reason = self.anvil.reason(tx_hash)
+                raise Failed(f"a transaction of {call.sender} reverted: {reason}")
             receipts.append(receipt)
         return receipts
 

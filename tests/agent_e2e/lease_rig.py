@@ -119,6 +119,7 @@ class LeaseRig:
                     "clock_margin_seconds": 10**9,
                     "block_seconds": 1,
                     "coin_price": self.coin_price,
+                    "strangers_requests_per_second": 1_000,
                 },
                 "operator": {},
                 "agent": {"data_dir": self.folder},

@@ -296,6 +296,17 @@ def test_quote__asked_for_twice__the_same(agent: LeaseRig) -> None:
     assert agent.quote(term=7_200) != one
 
 
+def test_quote_that_was_used__no_cycle_has_seen_it__another_one(agent: LeaseRig) -> None:
+    """A tenant faster than the agent: five hires between two cycles, and each has its quote."""
+    small = spec(service(cpu_millis=100))
+    hired = [agent.hire(agent.quote(small), 600) for _ in range(5)]
+    others = [agent.hire(agent.quote(small, term=3_600 + n), 600) for n in range(1, 3)]
+    assert len({one.order.nonce for one in (*hired, *others)}) == 7
+    for terms in (*hired, *others):
+        agent.until(lambda one=terms: agent.status(one) is LeaseStatus.ACTIVE, "ready lease")
+    assert not agent.module._promises.quotes()
+
+
 def test_quote_that_was_used__its_lease_is_known__no_cycle_asks_for_it_again(
     agent: LeaseRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

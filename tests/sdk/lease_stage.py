@@ -90,7 +90,8 @@ class Agent:
     refuses: Code | None = None
     """What it says when it is asked for a quote."""
     fetches: int = 0
-    """How often it says that it still fetches the images."""
+    """How often it says that it still fetches the images, or what `waits` says."""
+    waits: Code = Code.IMAGES_MISSING
     specs: dict[str, bytes] = field(default_factory=dict)
     logins: dict[bytes, RegistryLogins] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
@@ -103,8 +104,9 @@ class Agent:
     def forget(self) -> None:
         """As it was when it was made, but for what is on the chain."""
         fresh = Agent(self.market, self.owner, self.operator, self.url)
-        for name in ("offer", "rate", "takes", "makes_ready", "answers", "honest", "refuses"):
+        for name in ("offer", "rate", "takes", "makes_ready", "answers", "honest"):
             setattr(self, name, getattr(fresh, name))
+        self.refuses, self.fetches, self.waits = None, 0, Code.IMAGES_MISSING
         self.specs, self.logins, self.seen, self.note = {}, {}, [], ""
 
     # ------------------------------------------------------------- the chain
@@ -205,7 +207,7 @@ class Agent:
             return self._refused(self.refuses)
         if self.fetches:
             self.fetches -= 1
-            return self._refused(Code.IMAGES_MISSING)
+            return self._refused(self.waits)
         asked = QuoteRequest.from_json(body)
         self._quoted += 1
         consent = self.market.staking.consent_nonce(self.operator.address, "latest") - 1

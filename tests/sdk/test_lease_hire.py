@@ -173,6 +173,20 @@ def test_quote__asked_for_again_while_the_images_are_fetched(
     stage.tenant.json("lease", "close", shown["lease"])
 
 
+def test_quote__an_agent_that_cannot_ask_the_chain_for_a_moment__asked_again(
+    stage: LeaseStage, agent: Agent, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_specs, "_AGAIN", 0.01)
+    agent.fetches, agent.waits = 2, Code.CHAIN_UNAVAILABLE
+    shown = stage.tenant.json("lease", "hire", file, agent.owner)
+    assert shown["confirmed"] and agent.fetches == 0
+    stage.tenant.json("lease", "close", shown["lease"])
+    agent.fetches = 1
+    monkeypatch.setitem(lease_specs._PATIENCE, Code.CHAIN_UNAVAILABLE, -1.0)
+    found, _ = stage.tenant.fails(Exit.UNAVAILABLE, "lease", "hire", file, agent.owner)
+    assert found == Code.CHAIN_UNAVAILABLE
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "code"),
     [

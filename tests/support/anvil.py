@@ -22,6 +22,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from scripts.market.ports import free_port
+from teraproof.rpc.words import revert_reason
 from tests.support.wire import BROKEN, Wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,6 +175,12 @@ class Anvil:
         """The receipt of a transaction, or None."""
         found: dict[str, Any] | None = self.rpc("eth_getTransactionReceipt", tx_hash)
         return found
+
+    def reason(self, tx_hash: str) -> str:
+        """Why a transaction in the chain failed, in the contract's words."""
+        traced = self.rpc("debug_traceTransaction", tx_hash, {"tracer": "callTracer"})
+        output = bytes.fromhex(traced.get("output", "0x")[2:])
+        return revert_reason(output) if output else str(traced.get("error", "no reason given"))
 
     def wait(self, tx_hash: str, seconds: float = 10.0) -> dict[str, Any]:
         """The receipt, once there is one: even automatic mining comes after the answer."""

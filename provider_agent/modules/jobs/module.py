@@ -19,6 +19,7 @@ from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.runner import make_runner
 from provider_agent.core.settings import Section
+from provider_agent.core.spent import SpentQuotes
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.errors import RunnerError
 from provider_agent.http.uploads import InputStorage
@@ -162,6 +163,7 @@ class JobsModule(Business):
         )
         self._contained = of_this_machine(settings.runner.sandbox).to_json()
         self.set_up(duty, following, fleet)
+        seen_by_all = JobsContract(context.visitors, jobs.address)
         desk = QuoteDesk(
             book=book,
             duty=duty,
@@ -170,9 +172,10 @@ class JobsModule(Business):
             key=context.key,
             turns=turns,
             funds=Funds(
-                JobsContract(context.visitors, jobs.address),
+                seen_by_all,
                 TokenContract(context.visitors, token.address),
             ),
+            spent=SpentQuotes(seen_by_all, context.key.address),
             inputs=machine.inputs,
             domain=domain,
             good_for=wanted.quote_seconds,

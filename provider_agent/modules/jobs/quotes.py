@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from provider_agent.core.capacity import Kind, Resource
 from provider_agent.core.funds import Funds
+from provider_agent.core.spent import SpentQuotes
 from provider_agent.http.uploads import InputStorage
 from provider_agent.modules.jobs.book import JobBook
 from provider_agent.modules.jobs.duty import JobsDuty
@@ -55,6 +56,7 @@ class QuoteDesk:
         key: OperatorKey,
         turns: Turns,
         funds: Funds,
+        spent: SpentQuotes,
         inputs: InputStorage,
         domain: messages.Domain,
         good_for: int,
@@ -64,7 +66,7 @@ class QuoteDesk:
         self._book, self._duty, self._promises, self._policy = book, duty, promises, policy
         self._key, self._funds, self._inputs = key, funds, inputs
         self._domain, self._good_for, self._halt = domain, good_for, halt
-        self._turns = turns
+        self._turns, self._spent = turns, spent
         self._places = Places(_RESERVATIONS, _FIRM_SECONDS, _RESERVED_SECONDS, clock)
 
     def specs_of(self, account: str) -> set[bytes]:
@@ -84,7 +86,7 @@ class QuoteDesk:
         Refused tells the tenant why not.
         """
         known = self._live(requester, spec, judged)
-        if known is not None:
+        if known is not None and not self._spent.look(known[0].nonce):
             return known
         refusal = (
             self._policy.refuse_way(judged, requester, spec.digest())
@@ -104,8 +106,8 @@ class QuoteDesk:
             raise refusal
         price = self._policy.price(spec)
         held = self._funds.of(requester, block)
-        self._check_funds(requester, price, held)
         # Before any lock: a node may be asked.
+        self._check_funds(requester, price, held, ask=True)
         ahead = self._turns.ahead_of(requester, self._has_money(block))
         missing = self._book.missing_inputs(requester, spec)
         if missing:
@@ -123,17 +125,17 @@ class QuoteDesk:
             # The same may have been asked for, or more, in the meantime.
             known = self._live(requester, spec, judged)
             if known is None:
-                self._check_funds(requester, price, held)
+                self._check_funds(requester, price, held, ask=False)
                 known = self._sign(requester, spec, price, standing, ahead, judged)
             return known
 
     def _live(
         self, requester: str, spec: JobSpec, judged: int
     ) -> tuple[messages.Quote, bytes] | None:
-        """The quote for this that is still good."""
+        """The quote for this that is still good, as far as is known here."""
         digest = spec.digest()
-        for row in self._promises.quotes:
-            same = (row.requester, row.spec, row.judged) == (requester, digest, judged)
+        for row in self._mine(requester):
+            same = (row.spec, row.judged) == (digest, judged)
             if same and row.expires > self._now():
                 return self._quote(row), row.signature
         return None
@@ -232,9 +234,22 @@ class QuoteDesk:
         self._turns.served(requester)
         return quote, signature
 
-    def _check_funds(self, requester: str, price: int, held: int) -> None:
-        """A quote holds a slot: who cannot pay for it, and for all its others, gets none."""
-        other = [quote.price for quote in self._promises.quotes if quote.requester == requester]
+    def _mine(self, requester: str) -> list[QuoteRow]:
+        """The quotes of an account that nobody has seen used."""
+        quotes = self._promises.quotes
+        return [
+            one for one in quotes if one.requester == requester and one.nonce not in self._spent
+        ]
+
+    def _check_funds(self, requester: str, price: int, held: int, *, ask: bool) -> None:
+        """A quote holds a slot: who cannot pay for it, and for all its others, gets none. `ask`:
+        whether a node may be asked which of them were used.
+        """
+        mine = self._mine(requester)
+        other = [quote.price for quote in mine]
+        if held < price + sum(other) and ask:
+            # It may have used them since the last cycle.
+            other = [quote.price for quote in mine if not self._spent.look(quote.nonce)]
         if held < price + sum(other):
             beside = f", besides {counted(len(other), 'open quote')} of yours" if other else ""
             needed = price + sum(other)

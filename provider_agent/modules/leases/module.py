@@ -18,6 +18,7 @@ from provider_agent.core.module import Context, Cycle, Table
 from provider_agent.core.operation import Door, Operation
 from provider_agent.core.pay import Pay
 from provider_agent.core.settings import Section
+from provider_agent.core.spent import SpentQuotes
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.core.worth import GasWorth
 from provider_agent.dataplane.plane import DataPlane
@@ -212,6 +213,7 @@ class LeasesModule(Business):
         self._views.endpoints = Endpoints(
             settings, lambda: self._plane.port, lambda lease: self._plane.public_ports(lease)
         )
+        seen_by_all = LeasesContract(context.visitors, leases.address)
         quotes = QuoteDesk(
             store=records,
             settings=wanted,
@@ -221,9 +223,10 @@ class LeasesModule(Business):
             images=images,
             promises=promises,
             funds=Funds(
-                LeasesContract(context.visitors, leases.address),
+                seen_by_all,
                 TokenContract(context.visitors, token.address),
             ),
+            spent=SpentQuotes(seen_by_all, operator),
             key=context.key,
             domain=domain,
             standing=lambda: duty.standing,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from provider_agent.core.capacity import Resource
 from provider_agent.core.funds import Funds
+from provider_agent.core.spent import SpentQuotes
 from provider_agent.errors import RunnerError
 from provider_agent.modules.leases.chain_view import Standing
 from provider_agent.modules.leases.images import ImageDesk
@@ -50,6 +51,7 @@ class QuoteDesk:
         images: ImageDesk,
         promises: Promises,
         funds: Funds,
+        spent: SpentQuotes,
         key: OperatorKey,
         domain: messages.Domain,
         standing: Callable[[], Standing | None],
@@ -59,15 +61,16 @@ class QuoteDesk:
         self._store, self._settings, self._specs = store, settings, specs
         self._policy, self._stock, self._images = policy, stock, images
         self._promises, self._funds, self._key = promises, funds, key
+        self._spent = spent
         self._domain, self._standing, self._now = domain, standing, now
         self._refuse = refuse
 
     def issue(self, requester: str, request: QuoteRequest) -> SignedLeaseQuote:
-        """A quote for this requester; the same one while it can be used. Refused tells the tenant
-        why not.
+        """A quote for this requester; the same one until it is used. Refused tells the tenant why
+        not.
         """
         known = self._live(requester, request)
-        if known is not None:
+        if known is not None and not self._spent.look(known.quote.nonce):
             return known
         spec = self._specs.spec(request.spec)
         if spec is None:
@@ -102,22 +105,36 @@ class QuoteDesk:
         )
 
     def _live(self, requester: str, request: QuoteRequest) -> SignedLeaseQuote | None:
-        """The quote for this that can still be used."""
+        """The quote for this that can still be used, as far as is known here."""
         wanted = _said(request)
-        for row in self._promises.quotes():
-            mine = (row.quote.requester, row.asked) == (requester, wanted)
-            if mine and row.quote.expires > self._now():
+        for row in self._mine(requester):
+            if row.asked == wanted and row.quote.expires > self._now():
                 return SignedLeaseQuote(row.quote, row.signature, row.images)
         return None
 
+    def _mine(self, requester: str) -> list[QuoteRow]:
+        """The quotes of an account that nobody has seen used."""
+        return [
+            row
+            for row in self._promises.quotes()
+            if row.quote.requester == requester and row.quote.nonce not in self._spent
+        ]
+
     def _check_funds(self, requester: str, rate: int, standing: Standing, block: BlockRef) -> None:
         """Who cannot pay the least deposit for it, and for all its other quotes, gets none."""
-        mine = [row for row in self._promises.quotes() if row.quote.requester == requester]
+        least, held = standing.grace + 1, self._funds.of(requester, block)
+
+        def needs(mine: list[QuoteRow]) -> int:
+            return least * (rate + sum(row.quote.rate for row in mine))
+
+        mine = self._mine(requester)
+        if len(mine) >= _PER_ACCOUNT or held < needs(mine):
+            # It may have used them since the last cycle.
+            mine = [row for row in mine if not self._spent.look(row.quote.nonce)]
         if len(mine) >= _PER_ACCOUNT:
             raise Refused(Code.SLOTS_TAKEN, "you have other quotes; use one, or wait for its end")
-        least = standing.grace + 1
-        needed = least * (rate + sum(row.quote.rate for row in mine))
-        if self._funds.of(requester, block) < needed:
+        needed = needs(mine)
+        if held < needed:
             raise Refused(
                 Code.FUNDS_MISSING,
                 f"you need {self._policy.show(needed)} for the least deposit of your quotes",
