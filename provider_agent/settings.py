@@ -111,6 +111,8 @@ def _resolved(settings: Settings, base: Path) -> Settings:
             return base / value.expanduser()
         if isinstance(value, dict):
             return {name: absolute(item) for name, item in value.items()}
+        if isinstance(value, Section):
+            return within(value)
         return value
 
     def within(section: _AnySection) -> _AnySection:

@@ -39,7 +39,7 @@ def _row(setting: Setting) -> str:
         raise PageError(f"{setting.name} has no meaning: write a line of text below the field")
     default = f"`{setting.default}`" if setting.default not in ("none", "required") else None
     cells = (
-        f"`{setting.name.partition('.')[2]}`",
+        f"`{setting.name.rpartition('.')[2]}`",
         setting.type,
         default or setting.default,
         setting.unit,

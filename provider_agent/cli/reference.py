@@ -63,8 +63,8 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """The variable of the environment that overrides it."""
-        return PREFIX + self.name.replace(".", "__").upper()
+        """The variable of the environment that overrides it, or the table that it stands in."""
+        return PREFIX + "__".join(self.name.split(".")[:2]).upper()
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ def _models(root: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     for name, info in root.model_fields.items():
         section = next(part for part in _parts(info.annotation) if _is_model(part))
         yield name, section
+        for field, inner in section.model_fields.items():
+            if get_origin(inner.annotation) is dict:
+                kind = get_args(inner.annotation)[1]
+                if _is_model(kind):
+                    yield f"{name}.{field}.NAME", kind
 
 
 def _is_model(annotation: Any) -> bool:
@@ -123,6 +128,8 @@ def _type(annotation: Any) -> str:
     for known, word in _WORDS.items():
         if annotation == known:
             return word
+    if _is_model(annotation):
+        return "table"
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
@@ -214,7 +221,7 @@ def settings(as_json: bool, names: tuple[str, ...]) -> None:
         click.secho(f"[{section.name}]  {section.meaning}", bold=True)
         for one in chosen:
             unit = f", in {one.unit}" if one.unit else ""
-            click.echo(f"  {one.name.partition('.')[2]} = {one.default}")
+            click.echo(f"  {one.name.rpartition('.')[2]} = {one.default}")
             click.echo(f"      {one.type.replace('`', '')}{unit}; {one.variable}")
             click.echo(click.wrap_text(one.meaning.replace("`", ""), 92, "      ", "      "))
         click.echo()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from provider_agent.core.module import Module
 from provider_agent.modules.disputes.module import DisputesModule
+from provider_agent.modules.inference.module import InferenceModule
 from provider_agent.modules.jobs.module import JobsModule
 from provider_agent.modules.leases.module import LeasesModule
 from provider_agent.modules.proofs.module import ProofsModule
@@ -21,6 +22,7 @@ MODULES: tuple[type[Module], ...] = (
     LeasesModule,
     JobsModule,
     DisputesModule,
+    InferenceModule,
     RewardsModule,
 )
 

@@ -11,42 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 from teraproof import nesting
+from teraproof.protocol.exits import Exit as Exit
 
 MAX_LINE = 300
 #: The header that repeats the code: an answer to HEAD has no body.
 CODE_HEADER = "teraproof-error"
 
 
-class Exit(IntEnum):
-    """Exit codes of all commands, by the kind of what went wrong."""
-
-    OK = 0
-    FAULT = 1
-    INPUT = 2
-    REFUSED = 3
-    UNAVAILABLE = 4
-    JOB_FAILED = 5
-    INTERRUPTED = 130
-
-    @property
-    def meaning(self) -> str:
-        """For the documentation."""
-        return _EXITS[self]
-
-
-_EXITS = {
-    Exit.OK: "Done.",
-    Exit.FAULT: "It failed, or a check did; a bug shows a traceback as well.",
-    Exit.INPUT: "An option, a file or a setting is wrong.",
-    Exit.REFUSED: "A contract, a provider or the person at the terminal said no.",
-    Exit.UNAVAILABLE: "A node or an agent does not answer; try again.",
-    Exit.JOB_FAILED: "The command worked, the job did not succeed.",
-    Exit.INTERRUPTED: "Stopped by Ctrl-C; the same command goes on.",
-}
 _FAULT, _INPUT, _REFUSED, _AWAY = Exit.FAULT, Exit.INPUT, Exit.REFUSED, Exit.UNAVAILABLE
 
 
@@ -364,6 +339,35 @@ class Code(StrEnum):
     TIME_OVER = "time_over", _REFUSED, 0, False, "The time in which it could be done has passed."
     NO_FAULT = "no_fault", _REFUSED, 0, False, "The statements show no fault."
     SEATS_UNFIT = "seats_unfit", _REFUSED, 0, False, "A juror cannot have such seats now."
+
+    # Paid inference.
+    PAYMENT_REQUIRED = "payment_required", _REFUSED, 402, True, "Pay, and send the request again."
+    PAYMENT_UNFIT = (
+        "payment_unfit",
+        _REFUSED,
+        402,
+        False,
+        "The payment cannot be taken; `details.fault` says why in the words of x402.",
+    )
+    STREAM_UNPAID = (
+        "stream_unpaid",
+        _REFUSED,
+        402,
+        False,
+        "No voucher came for the next step of a stream, so it ended.",
+    )
+    NO_STREAM = "no_stream", _REFUSED, 409, False, "No stream of the channel takes vouchers now."
+    MODEL_UNKNOWN = "model_unknown", _REFUSED, 404, False, "The provider serves no such model."
+    REQUEST_UNFIT = "request_unfit", _INPUT, 422, False, "`details.field` is not sold."
+    MODEL_BUSY = "model_busy", _AWAY, 503, True, "The model serves as many requests as it can."
+    UPSTREAM_AWAY = "upstream_away", _AWAY, 503, True, "The model's server does not answer."
+    UPSTREAM_REFUSED = (
+        "upstream_refused",
+        _REFUSED,
+        400,
+        False,
+        "The model's server refused the request, which costs nothing.",
+    )
 
     # Leases.
     LEASE_UNKNOWN = "lease_unknown", _REFUSED, 404, True, "The agent has not seen the lease."

@@ -34,7 +34,7 @@ ROOMS = (
     ("cli",),
     ("__main__",),
 )
-MODULES = ("disputes", "jobs", "leases", "proofs", "rewards")
+MODULES = ("disputes", "inference", "jobs", "leases", "proofs", "rewards")
 LONGEST = 500  # lines of a source file
 
 

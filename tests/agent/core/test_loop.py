@@ -189,7 +189,9 @@ def test_cycle__every_module__same_block_and_provider(rig: Rig) -> None:
 
 
 def test_modules__a_bond_at_stake__comes_first() -> None:
-    assert [kind.name for kind in MODULES] == ["proofs", "leases", "jobs", "disputes", "rewards"]
+    assert [kind.name for kind in MODULES] == [
+        "proofs", "leases", "jobs", "disputes", "inference", "rewards",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [ChainError("no node"), ZeroDivisionError(), OSError(28, "full")])

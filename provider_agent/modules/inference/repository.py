@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The channel book: what each payer has signed, and what it was charged.
+
+A voucher is in here before anything is served for it. What a step can cost is reserved before it is
+served, and a step's receipt is in here before it leaves. So after a crash an open request counts as
+far as its last receipt goes: the payer never pays for what no receipt shows, and the provider has
+served at most one step for nothing (I-9: `charged` never exceeds the voucher).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from provider_agent.modules.inference.rows import (
+    Asked,
+    ChannelRow,
+    DepositRow,
+    RefundRow,
+    packed,
+)
+from provider_agent.store import Repository
+from teraproof.protocol.channels import ChannelConfig, deposit_nonce
+from teraproof.protocol.inference import SignedReceipt
+from teraproof.protocol.payments import Deposit
+from teraproof.protocol.x402 import ChannelState, Fault, PaymentUnfit, SignedVoucher
+
+_WAITING = (Asked.NEW, Asked.SENT)
+
+
+class ChannelBook(Repository):
+    """Channels, and the deposits and refunds that payers have asked for."""
+
+    # ------------------------------------------------------------------ what the chain says
+
+    def see(self, config: ChannelConfig, state: ChannelState, block: int) -> None:
+        """Keep what the chain says of a channel at a block; what is older changes nothing.
+
+        `state.charged` is not looked at. A channel that is new here counts as charged for what was
+        claimed: nothing else is known.
+        """
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO paid_channels (channel, config, payer, balance, charged, "
+                "voucher, created_at, updated_at) VALUES (?, ?, ?, '0', ?, ?, ?, ?)",
+                (
+                    state.channel,
+                    packed(config),
+                    config.payer,
+                    str(state.total_claimed),
+                    str(state.total_claimed),
+                    self._now(),
+                    self._now(),
+                ),
+            )
+            db.execute(
+                "UPDATE paid_channels SET balance = ?, total_claimed = ?, "
+                "withdraw_requested_at = ?, refund_nonce = ?, seen_block = ? "
+                "WHERE channel = ? AND seen_block <= ?",
+                (
+                    str(state.balance),
+                    str(state.total_claimed),
+                    state.withdraw_requested_at,
+                    str(state.refund_nonce),
+                    block,
+                    state.channel,
+                    block,
+                ),
+            )
+
+    def channel(self, channel: bytes) -> ChannelRow | None:
+        """A channel with this id."""
+        query = "SELECT * FROM paid_channels WHERE channel = ?"
+        row = self._db().execute(query, (channel,)).fetchone()
+        return None if row is None else ChannelRow.read(row)
+
+    def channels(self, after: bytes = b"", limit: int = 1_000) -> list[ChannelRow]:
+        """Channels in the order of their ids, from behind `after` on."""
+        query = "SELECT * FROM paid_channels WHERE channel > ? ORDER BY channel LIMIT ?"
+        return [ChannelRow.read(row) for row in self._db().execute(query, (after, limit))]
+
+    def count(self) -> int:
+        """How many channels are here."""
+        return int(self._db().execute("SELECT count(*) FROM paid_channels").fetchone()[0])
+
+    def forget(self, channel: bytes) -> None:
+        """Drop a channel that is empty on chain and has nothing to claim."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM paid_channels WHERE channel = ? AND open = 0", (channel,))
+
+    # ------------------------------------------------------------------ requests
+
+    def begin(self, voucher: SignedVoucher, ceiling: int, most_unclaimed: int) -> ChannelRow:
+        """Open a request that costs at most `ceiling` (its first step), on a voucher whose
+        signature is right; the channel as it is then.
+
+        PaymentUnfit when the channel has no room for it. Nothing has changed then.
+        """
+        with self.transaction() as db:
+            row = self._known(voucher.channel)
+            if row.is_open:
+                raise PaymentUnfit(Fault.CHANNEL_BUSY, "a request of the channel runs")
+            self._check_no_refund(voucher.channel)
+            if row.withdraw_requested_at:
+                raise PaymentUnfit(
+                    Fault.EXCEEDS_BALANCE, "a withdrawal of the channel has begun; use another one"
+                )
+            _check_voucher(row, voucher, row.charged + ceiling)
+            if row.unclaimed + ceiling > most_unclaimed:
+                raise PaymentUnfit(
+                    Fault.STATE_UNAVAILABLE, "too much of the channel is unclaimed; try again soon"
+                )
+            self._raise(db, row, voucher)
+            db.execute(
+                "UPDATE paid_channels SET open = 1, number = number + 1, reserved = ?, "
+                "opened_charged = charged, opened_at = ?, updated_at = ? WHERE channel = ?",
+                (str(ceiling), self._now(), self._now(), voucher.channel),
+            )
+            return self._known(voucher.channel)
+
+    def raise_voucher(self, voucher: SignedVoucher) -> ChannelRow:
+        """Keep a higher voucher for the request that runs; a lower one changes nothing.
+
+        PaymentUnfit when it is not covered.
+        """
+        with self.transaction() as db:
+            row = self._known(voucher.channel)
+            _check_voucher(row, voucher, 0)
+            self._raise(db, row, voucher)
+            return self._known(voucher.channel)
+
+    def step(self, signed: SignedReceipt, reserved: int) -> None:
+        """A step of the open request was served, and the next one can cost `reserved`."""
+        with self.transaction() as db:
+            self._charge(db, signed)
+            db.execute(
+                "UPDATE paid_channels SET reserved = ? WHERE channel = ?",
+                (str(reserved), signed.receipt.channel),
+            )
+
+    def end(self, signed: SignedReceipt) -> None:
+        """The open request has ended with this receipt."""
+        with self.transaction() as db:
+            self._charge(db, signed)
+            self._close(db, signed.receipt.channel)
+
+    def abandon(self, channel: bytes) -> None:
+        """The open request has ended; it stays charged as far as its last receipt goes."""
+        with self.transaction() as db:
+            self._close(db, channel)
+
+    def recover(self) -> int:
+        """Close what a crash has left open, as `abandon` does; how many there were."""
+        with self.transaction() as db:
+            return db.execute(
+                "UPDATE paid_channels SET open = 0, reserved = '0' WHERE open = 1"
+            ).rowcount
+
+    # ------------------------------------------------------------------ deposits
+
+    def ask_deposit(self, channel: bytes, config: ChannelConfig, deposit: Deposit) -> DepositRow:
+        """Keep a deposit that a payer has signed; the same a second time changes nothing."""
+        said = deposit.authorization
+        nonce = deposit_nonce(channel, said.salt)
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO channel_deposits (nonce, channel, config, payer, amount, "
+                "valid_after, valid_before, salt, signature, created_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    nonce,
+                    channel,
+                    packed(config),
+                    config.payer,
+                    str(deposit.amount),
+                    str(said.valid_after),
+                    str(said.valid_before),
+                    said.salt.to_bytes(32, "big"),
+                    deposit.signature,
+                    self._now(),
+                ),
+            )
+            found = self.deposit(nonce)
+        if found is None:
+            raise AssertionError("a deposit that was written is not there")
+        return found
+
+    def deposit(self, nonce: bytes) -> DepositRow | None:
+        """The deposit with this nonce of its authorization."""
+        query = "SELECT * FROM channel_deposits WHERE nonce = ?"
+        row = self._db().execute(query, (nonce,)).fetchone()
+        return None if row is None else DepositRow.read(row)
+
+    def deposits(self, *states: Asked, limit: int = 1_000) -> list[DepositRow]:
+        """Deposits in one of these states, the oldest first."""
+        marks = ", ".join("?" * len(states))
+        query = (
+            f"SELECT * FROM channel_deposits WHERE state IN ({marks}) "  # noqa: S608 - marks only
+            "ORDER BY created_at, nonce LIMIT ?"
+        )
+        return [DepositRow.read(row) for row in self._db().execute(query, (*states, limit))]
+
+    def waiting_deposits(self, payer: str | None = None) -> int:
+        """How many deposits wait, of one payer or of all."""
+        query = "SELECT count(*) FROM channel_deposits WHERE state IN (?, ?)"
+        if payer is None:
+            row = self._db().execute(query, _WAITING).fetchone()
+        else:
+            row = self._db().execute(f"{query} AND payer = ?", (*_WAITING, payer)).fetchone()
+        return int(row[0])
+
+    def set_deposit(self, nonce: bytes, **columns: Any) -> None:
+        """Change `state`, `reason` or `tx_hash` of a deposit."""
+        with self.transaction():
+            self._update("channel_deposits", "nonce", nonce, columns)
+
+    # ------------------------------------------------------------------ refunds
+
+    def ask_refund(self, voucher: SignedVoucher, wanted: int | None) -> RefundRow:
+        """Keep a payer's wish for what is left of a channel, or a part of it. While it waits no
+        request of the channel is served. PaymentUnfit when it cannot be had.
+        """
+        with self.transaction() as db:
+            row = self._known(voucher.channel)
+            if row.is_open:
+                raise PaymentUnfit(Fault.CHANNEL_BUSY, "a request of the channel runs")
+            self._check_no_refund(voucher.channel)
+            if voucher.amount < row.charged:
+                raise PaymentUnfit(Fault.AMOUNT_MISMATCH, "the voucher is below what was charged")
+            left = row.balance - row.charged
+            if left <= 0 or (wanted is not None and wanted > left):
+                raise PaymentUnfit(Fault.REFUND_NO_BALANCE, "the channel has no such balance")
+            if wanted == 0:
+                raise PaymentUnfit(Fault.REFUND_AMOUNT, "the amount is zero")
+            db.execute(
+                "INSERT OR REPLACE INTO channel_refunds (channel, amount, created_at) "
+                "VALUES (?, ?, ?)",
+                (voucher.channel, str(left if wanted is None else wanted), self._now()),
+            )
+            found = self.refund(voucher.channel)
+        if found is None:
+            raise AssertionError("a refund that was written is not there")
+        return found
+
+    def refund(self, channel: bytes) -> RefundRow | None:
+        """The last refund of a channel."""
+        query = "SELECT * FROM channel_refunds WHERE channel = ?"
+        row = self._db().execute(query, (channel,)).fetchone()
+        return None if row is None else RefundRow.read(row)
+
+    def refunds(self, *states: Asked) -> list[RefundRow]:
+        """Refunds in one of these states, the oldest first."""
+        marks = ", ".join("?" * len(states))
+        query = (
+            f"SELECT * FROM channel_refunds WHERE state IN ({marks}) "  # noqa: S608 - marks only
+            "ORDER BY created_at, channel"
+        )
+        return [RefundRow.read(row) for row in self._db().execute(query, states)]
+
+    def set_refund(self, channel: bytes, **columns: Any) -> None:
+        """Change `state`, `reason`, `amount` or `tx_hash` of a refund."""
+        with self.transaction():
+            self._update("channel_refunds", "channel", channel, columns)
+
+    def forget_asked(self, before: int) -> None:
+        """Forget deposits and refunds that ended before a time."""
+        with self.transaction() as db:
+            for table in ("channel_deposits", "channel_refunds"):
+                db.execute(
+                    f"DELETE FROM {table} WHERE state NOT IN (?, ?) AND created_at < ?",  # noqa: S608 - ours
+                    (*_WAITING, before),
+                )
+
+    # ------------------------------------------------------------------ parts
+
+    def _known(self, channel: bytes) -> ChannelRow:
+        row = self.channel(channel)
+        if row is None:
+            raise PaymentUnfit(
+                Fault.CHANNEL_NOT_FOUND, "the channel is unknown here; deposit first"
+            )
+        return row
+
+    def _check_no_refund(self, channel: bytes) -> None:
+        refund = self.refund(channel)
+        if refund is not None and refund.state in _WAITING:
+            raise PaymentUnfit(Fault.CHANNEL_BUSY, "a refund of the channel is under way")
+
+    def _raise(self, db: sqlite3.Connection, row: ChannelRow, voucher: SignedVoucher) -> None:
+        if voucher.amount > row.voucher or not row.signature:
+            db.execute(
+                "UPDATE paid_channels SET voucher = ?, signature = ? WHERE channel = ?",
+                (str(voucher.amount), voucher.signature, row.channel),
+            )
+
+    def _charge(self, db: sqlite3.Connection, signed: SignedReceipt) -> None:
+        said = signed.receipt
+        row = self._known(said.channel)
+        right = row.opened_charged + said.charged == said.cumulative
+        if not row.is_open or said.number != row.number or not right:
+            raise AssertionError("a receipt is not of the request that is open")
+        if not row.charged <= said.cumulative <= row.voucher:
+            raise AssertionError("a receipt charges more than the voucher says")
+        db.execute(
+            "UPDATE paid_channels SET charged = ?, receipt = ?, updated_at = ? WHERE channel = ?",
+            (str(said.cumulative), json.dumps(signed.to_json()), self._now(), said.channel),
+        )
+
+    def _close(self, db: sqlite3.Connection, channel: bytes) -> None:
+        db.execute(
+            "UPDATE paid_channels SET open = 0, reserved = '0', updated_at = ? WHERE channel = ?",
+            (self._now(), channel),
+        )
+
+
+def _check_voucher(row: ChannelRow, voucher: SignedVoucher, needed: int) -> None:
+    """PaymentUnfit unless a voucher covers `needed` and the deposit covers the voucher."""
+    if voucher.amount < needed:
+        raise PaymentUnfit(
+            Fault.AMOUNT_MISMATCH, f"the voucher has to be at least {needed}; see channelState"
+        )
+    if voucher.amount > row.balance:
+        raise PaymentUnfit(Fault.EXCEEDS_BALANCE, "the voucher is above the deposit; top it up")
+    if voucher.amount <= row.total_claimed:
+        raise PaymentUnfit(Fault.BELOW_CLAIMED, "the voucher is not above what was claimed")

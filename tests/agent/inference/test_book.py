@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The channel book: no voucher is used twice, and nobody is charged beyond what was signed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from provider_agent.modules.inference.repository import ChannelBook
+from provider_agent.modules.inference.rows import Asked
+from provider_agent.modules.inference.tables import TABLES
+from provider_agent.store import Store
+from teraproof.protocol.channels import channel_id
+from teraproof.protocol.x402 import ChannelState, Fault, PaymentUnfit
+from tests.agent.inference.parts import CHAIN, OPERATOR, a_config, receipt, signed_deposit, voucher
+
+CONFIG = a_config()
+CHANNEL = channel_id(CHAIN, CONFIG)
+MOST = 10**9
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[ChannelBook]:
+    store = Store(tmp_path / "agent.sqlite", tables=(TABLES,))
+    found = ChannelBook(store)
+    found.see(CONFIG, ChannelState(CHANNEL, 1_000, 0), 1)
+    yield found
+    store.close()
+
+
+def refused(fault: Fault) -> pytest.RaisesExc[PaymentUnfit]:
+    return pytest.RaisesExc(PaymentUnfit, check=lambda error: error.fault is fault)
+
+
+def test_begin__keeps_the_voucher_and_the_reserve_and_no_second_one_runs(book: ChannelBook) -> None:
+    row = book.begin(voucher(CHANNEL, 100), 100, MOST)
+    assert (row.voucher, row.reserved, row.number, row.is_open) == (100, 100, 1, True)
+    with refused(Fault.CHANNEL_BUSY):
+        book.begin(voucher(CHANNEL, 300), 100, MOST)
+    assert book.channel(CHANNEL) == row
+
+
+def test_end__charges_what_the_receipt_says_and_the_same_voucher_pays_nothing_more(
+    book: ChannelBook,
+) -> None:
+    book.begin(voucher(CHANNEL, 100), 100, MOST)
+    book.end(receipt(CHANNEL, 1, 60, 60))
+    row = book.channel(CHANNEL)
+    assert row is not None and (row.charged, row.unclaimed, row.is_open) == (60, 60, False)
+    with refused(Fault.AMOUNT_MISMATCH):
+        book.begin(voucher(CHANNEL, 100), 100, MOST)
+    assert book.begin(voucher(CHANNEL, 160), 100, MOST).number == 2
+
+
+@pytest.mark.parametrize(
+    ("amount", "ceiling", "fault"),
+    [
+        (99, 100, Fault.AMOUNT_MISMATCH),
+        (1_001, 100, Fault.EXCEEDS_BALANCE),
+        (0, 0, Fault.BELOW_CLAIMED),
+    ],
+)
+def test_begin__a_voucher_that_does_not_fit_changes_nothing(
+    book: ChannelBook, amount: int, ceiling: int, fault: Fault
+) -> None:
+    before = book.channel(CHANNEL)
+    with refused(fault):
+        book.begin(voucher(CHANNEL, amount), ceiling, MOST)
+    assert book.channel(CHANNEL) == before
+
+
+def test_begin__an_unknown_channel_a_withdrawal_and_too_much_credit_are_refused(
+    book: ChannelBook,
+) -> None:
+    with refused(Fault.CHANNEL_NOT_FOUND):
+        book.begin(voucher(b"\x01" * 32, 100), 100, MOST)
+    with refused(Fault.STATE_UNAVAILABLE):
+        book.begin(voucher(CHANNEL, 100), 100, 99)
+    book.see(CONFIG, ChannelState(CHANNEL, 1_000, 0, 5), 2)
+    with refused(Fault.EXCEEDS_BALANCE):
+        book.begin(voucher(CHANNEL, 100), 100, MOST)
+
+
+def test_recover__an_open_request_counts_as_far_as_its_last_receipt_goes(book: ChannelBook) -> None:
+    book.begin(voucher(CHANNEL, 100), 100, MOST)
+    book.step(receipt(CHANNEL, 1, 40, 40), 60)
+    assert book.recover() == 1
+    row = book.channel(CHANNEL)
+    assert row is not None and (row.charged, row.is_open, row.reserved) == (40, False, 0)
+    assert book.recover() == 0
+
+
+def test_charge__a_receipt_of_another_request_or_above_the_voucher_is_a_bug(
+    book: ChannelBook,
+) -> None:
+    book.begin(voucher(CHANNEL, 100), 100, MOST)
+    for wrong in (
+        receipt(CHANNEL, 2, 1, 1),
+        receipt(CHANNEL, 1, 1, 2),
+        receipt(CHANNEL, 1, 101, 101),
+    ):
+        with pytest.raises(AssertionError):
+            book.step(wrong, 0)
+    row = book.channel(CHANNEL)
+    assert row is not None and row.charged == 0 and row.is_open
+
+
+def test_see__what_is_older_changes_nothing_and_a_claim_before_us_counts_as_charged(
+    book: ChannelBook,
+) -> None:
+    book.see(CONFIG, ChannelState(CHANNEL, 5, 5), 0)
+    row = book.channel(CHANNEL)
+    assert row is not None and row.balance == 1_000
+    other = a_config(salt=9)
+    known = channel_id(CHAIN, other)
+    book.see(other, ChannelState(known, 70, 30), 4)
+    row = book.channel(known)
+    assert row is not None and (row.charged, row.voucher, row.unclaimed) == (30, 30, 0)
+
+
+def test_deposits__the_same_one_is_kept_once_and_its_end_is_seen(book: ChannelBook) -> None:
+    deposit = signed_deposit(CHANNEL, 500)
+    first = book.ask_deposit(CHANNEL, CONFIG, deposit)
+    assert book.ask_deposit(CHANNEL, CONFIG, deposit) == first
+    assert first.state is Asked.NEW and first.deposit == deposit and first.config == CONFIG
+    assert book.waiting_deposits() == book.waiting_deposits(CONFIG.payer) == 1
+    assert book.waiting_deposits(OPERATOR.address) == 0
+    book.set_deposit(first.nonce, state=Asked.REFUSED, reason=Fault.DEPOSIT_TRANSACTION)
+    assert book.deposits(Asked.NEW, Asked.SENT) == []
+    (ended,) = book.deposits(Asked.REFUSED)
+    assert ended.reason == Fault.DEPOSIT_TRANSACTION
+    book.forget_asked(2**40)
+    assert book.deposit(first.nonce) is None
+
+
+def test_refund__one_at_a_time_and_no_request_beside_it(book: ChannelBook) -> None:
+    book.begin(voucher(CHANNEL, 100), 100, MOST)
+    with refused(Fault.CHANNEL_BUSY):
+        book.ask_refund(voucher(CHANNEL, 100), None)
+    book.end(receipt(CHANNEL, 1, 60, 60))
+    for wanted, fault in ((941, Fault.REFUND_NO_BALANCE), (0, Fault.REFUND_AMOUNT)):
+        with refused(fault):
+            book.ask_refund(voucher(CHANNEL, 60), wanted)
+    with refused(Fault.AMOUNT_MISMATCH):
+        book.ask_refund(voucher(CHANNEL, 59), None)
+    assert book.ask_refund(voucher(CHANNEL, 60), None).amount == 940
+    with refused(Fault.CHANNEL_BUSY):
+        book.begin(voucher(CHANNEL, 200), 100, MOST)
+    book.set_refund(CHANNEL, state=Asked.DONE)
+    assert book.refunds(Asked.NEW) == [] and book.refunds(Asked.DONE)[0].amount == 940
+    assert book.begin(voucher(CHANNEL, 200), 100, MOST).number == 2
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
+)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["begin", "step", "end", "raise", "recover", "abandon"]),
+            st.integers(0, 1_200),
+            st.integers(0, 200),
+        ),
+        max_size=25,
+    )
+)
+def test_whatever_a_payer_sends__charged_never_exceeds_the_vouchers(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int, int]]
+) -> None:
+    """I-9. And what was served without a receipt is never more than one reserve."""
+    store = Store(tmp_path_factory.mktemp("book") / "agent.sqlite", tables=(TABLES,))
+    book = ChannelBook(store)
+    book.see(CONFIG, ChannelState(CHANNEL, 1_000, 0), 1)
+    highest = charged = 0
+    for move, amount, part in moves:
+        row = book.channel(CHANNEL)
+        assert row is not None
+        try:
+            if move == "begin":
+                book.begin(voucher(CHANNEL, amount), part, MOST)
+                highest = max(highest, amount)
+            elif move == "raise":
+                book.raise_voucher(voucher(CHANNEL, amount))
+                highest = max(highest, amount)
+            elif move == "recover":
+                book.recover()
+            elif move == "abandon":
+                book.abandon(CHANNEL)
+            elif row.is_open:
+                so_far = row.charged - row.opened_charged
+                more = min(part, row.reserved, row.voucher - row.charged)
+                said = receipt(CHANNEL, row.number, so_far + more, row.charged + more)
+                if move == "step":
+                    book.step(said, min(part, row.voucher - row.charged - more))
+                else:
+                    book.end(said)
+                charged += more
+        except PaymentUnfit:
+            assert book.channel(CHANNEL) == row
+        row = book.channel(CHANNEL)
+        assert row is not None
+        assert row.charged == charged <= row.voucher == highest <= row.balance
+        assert row.charged + row.reserved <= row.voucher
+    store.close()
