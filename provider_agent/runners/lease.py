@@ -152,11 +152,14 @@ class Service:
 
 @dataclass(frozen=True)
 class Lease:
-    """All services of one lease. `outbound` is whether they may reach the internet."""
+    """All services of one lease. `outbound` is whether they may reach the internet, `copies` are
+    bytes of its machine's disk for copies of what it has saved.
+    """
 
     lease_id: str
     services: tuple[Service, ...]
     outbound: bool = False
+    copies: int = 0
 
     def __post_init__(self) -> None:
         check_run_id(self.lease_id)

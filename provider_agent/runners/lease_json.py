@@ -17,6 +17,7 @@ def to_json(lease: Lease) -> dict[str, Any]:
     return {
         "lease_id": lease.lease_id,
         "outbound": lease.outbound,
+        "copies": lease.copies,
         "services": [_service_to_json(service) for service in lease.services],
     }
 
@@ -42,7 +43,8 @@ def from_json(value: Mapping[str, Any]) -> Lease:
             Device(**{**device, "caps": tuple(device["caps"])}) for device in fields["devices"]
         )
         services.append(Service(**fields))
-    return Lease(value["lease_id"], tuple(services), value["outbound"])
+    # Leases of earlier versions say nothing of copies.
+    return Lease(value["lease_id"], tuple(services), value["outbound"], int(value.get("copies", 0)))
 
 
 def digest(lease: Lease) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from provider_agent.devices import Device
+from provider_agent.runners.base import MIB
 from provider_agent.runners.lease import Lease, Port, Service, Volume
 from teraproof.errors import Refused
 from teraproof.protocol import leasespec
@@ -35,7 +36,16 @@ def lease_of(
             _service(each, images[each.name], devices.get(each.name, ())) for each in spec.services
         ),
         spec.outbound,
+        copies_of(spec),
     )
+
+
+def copies_of(spec: leasespec.LeaseSpec) -> int:
+    """Bytes that copies on their way may take, with what is remembered of the files."""
+    if spec.saved is None:
+        return 0
+    size = spec.saved[0].bytes
+    return size + size // 4 + 8 * MIB
 
 
 def _service(spec: leasespec.Service, image: str, devices: tuple[Device, ...]) -> Service:

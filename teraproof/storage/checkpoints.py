@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Set
 from contextlib import AbstractContextManager, nullcontext
@@ -36,9 +35,9 @@ from teraproof.storage.layout import (
     used_up,
 )
 from teraproof.storage.objects import Named, Source
-from teraproof.storage.snapshot import Snapshot, Snapshots
-from teraproof.storage.transfer import attempts, fetch, send
-from teraproof.trees import is_entry, keep_only
+from teraproof.storage.snapshot import Copier, Snapshot, Snapshots
+from teraproof.storage.target import Target, Tree
+from teraproof.storage.transfer import attempts, receive, send
 
 _STATE, _JOURNAL = "writer.json", "journal"
 _OLD_AT_ONCE = 16  # old checkpoints that one call reads and removes
@@ -60,18 +59,17 @@ class Saved:
 
 
 class Writer:
-    """Writes checkpoints of `source`, or of `inside` below it (see `Snapshots`), and keeps the last
-    `keep`. What it has to remember, and its copies, lie below `state`, a directory of its own.
+    """Writes checkpoints of `source`, a directory here or what copies one, and keeps the last
+    `keep`. What it has to remember, and its own copies, lie below `state`, a directory of its own.
     `turn` is held while the source is read and copied. Use it in one thread; `close` it.
     """
 
     def __init__(
         self,
         destination: Destination,
-        source: Path,
+        source: Path | Copier,
         state: Path,
         keep: int = 3,
-        inside: str = "",
         turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         if keep < 1:
@@ -90,7 +88,9 @@ class Writer:
             most = destination.limits.most_bytes
             # As much as the index of copies may take, twice over.
             self._most_noted = (most // 8 + (4 << 20)) // _LINE_BYTES
-            self._snapshots = Snapshots(source, state / "stage", most, inside=inside)
+            self._snapshots = (
+                Snapshots(source, state / "stage", most) if isinstance(source, Path) else source
+            )
             self._epoch = self._enter()
         except BaseException:
             self.close()
@@ -113,7 +113,7 @@ class Writer:
         with self._turn():
             taken = self._snapshots.take({entry.sha256 for entry in before or ()})
         check_rows(taken.files)
-        self._snapshots.drop(taken.staged.keys())
+        self._snapshots.drop(taken.staged)
         total = sum(entry.size for entry in taken.files)
         if newest is not None and before is not None and list(taken.files) == before:
             self._prune()
@@ -155,22 +155,23 @@ class Writer:
         """Have all objects of a snapshot at the destination; the sizes of those that were sent."""
         sizes = {entry.sha256: entry.size for entry in taken.files}
         begun, sent = self._journal(), []
-        if not self._is_room(begun | taken.staged.keys()):
+        if not self._is_room(begun | taken.staged):
             self._prune()
             begun = self._journal()
-        if not self._is_room(begun | taken.staged.keys()):
+        if not self._is_room(begun | taken.staged):
             raise LocalError(
                 f"{self._source}: {len(taken.staged)} new files are more than can be remembered "
                 "while they are sent; pack them",
                 Code.LIMIT_EXCEEDED,
             )
-        self._note(set(taken.staged) - begun)
-        for sha256, path in sorted(taken.staged.items()):
+        self._note(taken.staged - begun)
+        for sha256 in sorted(taken.staged):
             key, size = OBJECTS + sha256, sizes[sha256]
             # Only what we have sent ourselves is taken for granted: others' may be on its way out.
             if sha256 in begun and self._size(key) == size:
                 continue
-            send(self._to.store, key, Source(Named(sha256, size), path), self._to.limits)
+            source = self._snapshots.source(Named(sha256, size))
+            send(self._to.store, key, source, self._to.limits)
             sent.append(size)
         return sent
 
@@ -294,10 +295,17 @@ def resume(
     """
     if directory.exists():
         raise LocalError(f"{directory}: is there already; name a new directory", Code.INPUT_INVALID)
+    return resume_into(destination, Tree(directory), wanted)
+
+
+def resume_into(
+    destination: Destination, target: Target, wanted: str | None = None
+) -> tuple[Checkpoint, list[Entry]]:
+    """As `resume`, into any target."""
     for attempt in range(1, _AGAIN + 1):
         checkpoint = _chosen(destination, wanted)
         try:
-            return checkpoint, _fetch(destination, checkpoint, directory)
+            return checkpoint, _fetch(destination, checkpoint, target)
         except LocalError as error:
             if error.code is not Code.OBJECT_MISSING:
                 raise
@@ -317,7 +325,7 @@ def _chosen(destination: Destination, wanted: str | None) -> Checkpoint:
     return listed[-1]
 
 
-def _fetch(destination: Destination, checkpoint: Checkpoint, directory: Path) -> list[Entry]:
+def _fetch(destination: Destination, checkpoint: Checkpoint, target: Target) -> list[Entry]:
     listed = destination.files(checkpoint)
     total, most = sum(entry.size for entry in listed), destination.limits.most_bytes
     if total > most:
@@ -325,22 +333,9 @@ def _fetch(destination: Destination, checkpoint: Checkpoint, directory: Path) ->
             f"{destination.store.uri}: {counted(total, 'byte')}, more than the {most} allowed",
             Code.LIMIT_EXCEEDED,
         )
-    partial = directory.with_name(directory.name + ".partial")
-    files, parts = partial / "files", partial / "parts"
-    with faults(partial):
-        keep_only(files, {entry.path for entry in listed})
-        for folder in (files, parts):
-            folder.mkdir(parents=True, exist_ok=True)
-        for entry in listed:
-            target = files / entry.path
-            if is_entry(target, entry):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = parts / entry.sha256
-            named = Named(entry.sha256, entry.size)
-            fetch(destination.store, OBJECTS + entry.sha256, named, part, destination.limits)
-            part.replace(target)
-        files.replace(directory)
-        sync_names(directory.parent.absolute())
-        shutil.rmtree(partial)
+    for entry in target.missing(listed):
+        named = Named(entry.sha256, entry.size)
+        with target.part(entry) as part:
+            receive(destination.store, OBJECTS + entry.sha256, named, part, destination.limits)
+    target.appear()
     return listed

@@ -143,13 +143,15 @@ def decode(data: bytes | bytearray, checkpoint: Checkpoint, store: Store) -> lis
     that is not as we write it: a stranger's takes no more than ours.
     """
     try:
-        return list(_rows(data))
+        return list(rows(data))
     except (ValueError, LocalError):
         raise damaged(store, checkpoint) from None
 
 
-def _rows(data: bytes | bytearray) -> Iterator[Entry]:
-    """ValueError or LocalError for what is not canonical, sorted, clean, and of a tree."""
+def rows(data: bytes | bytearray) -> Iterator[Entry]:
+    """The files of a manifest. ValueError or LocalError for what is not canonical, sorted, clean,
+    and of a tree.
+    """
     if not (data.startswith(_HEAD) and data.endswith(_TAIL)):
         raise ValueError
     at, end = len(_HEAD), len(data) - len(_TAIL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,18 @@ class Body:
 
 
 class Source:
-    """What is sent: a file that is named by its digest, or a few bytes."""
+    """What is sent: a file that is named by its digest, or a few bytes. `opened` opens a file that
+    is elsewhere.
+    """
 
-    def __init__(self, named: Named, path: Path | None = None, data: bytes = b"") -> None:
-        self.named, self._path, self._data = named, path, data
+    def __init__(
+        self,
+        named: Named,
+        path: Path | None = None,
+        data: bytes = b"",
+        opened: Callable[[], IO[bytes]] | None = None,
+    ) -> None:
+        self.named, self._path, self._data, self._opened = named, path, data, opened
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Source:
@@ -68,6 +76,10 @@ class Source:
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """The bytes, to read and to seek. LocalError when the file cannot be read."""
+        if self._opened is not None:
+            with self._opened() as far:
+                yield far
+            return
         if self._path is None:
             from io import BytesIO
 
@@ -89,7 +101,8 @@ class Source:
                 held, left = piece, left - len(piece)
         if left or digest.hexdigest() != self.named.sha256:
             raise LocalError(
-                f"{self._path}: changed while it was sent; stop what writes to it",
+                f"{self._path or self.named.sha256}: changed while it was sent; stop what writes "
+                "to it",
                 Code.DIGEST_MISMATCH,
             )
         yield held

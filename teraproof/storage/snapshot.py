@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from teraproof.errors import LocalError
 from teraproof.protocol.digests import MAX_FILES, Entry, open_beneath
@@ -25,6 +26,7 @@ from teraproof.protocol.errors import Code
 from teraproof.protocol.paths import UnfitTree, check_path
 from teraproof.storage.disk import faults
 from teraproof.storage.limits import PIECE
+from teraproof.storage.objects import Named, Source
 
 _TRIES = 5
 # File systems stamp a change with a clock that ticks some times per second: what is younger than
@@ -41,18 +43,33 @@ Mark = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files, in the order of their paths. Those that had to be copied lie in `staged`."""
+    """The files, in the order of their paths. Those with a sha256 in `staged` had to be copied."""
 
     files: tuple[Entry, ...]
-    staged: dict[str, Path]
-    """By sha256."""
+    staged: frozenset[str]
+
+
+class Copier(Protocol):
+    """Takes snapshots of a directory, here or on another machine."""
+
+    def take(self, held: Set[str]) -> Snapshot:
+        """What is there now. Objects whose sha256 is in `held` need no copy."""
+        ...
+
+    def drop(self, keep: Set[str] = frozenset()) -> None:
+        """Remove the copies, but those whose sha256 is in `keep`."""
+        ...
+
+    def source(self, named: Named) -> Source:
+        """A copy, to be sent."""
+        ...
 
 
 class Snapshots:
     """Takes snapshots of `source`, a directory. Copies lie below `stage`: at no moment more than
     `most_bytes` of them, whatever changes meanwhile. With `inside`, of a directory below it that
     somebody else names and writes to: a clean path, on which no link is followed, not even one that
-    is put there meanwhile.
+    is put there meanwhile. `go_on` is called at each piece, and raises LocalError to break it off.
     """
 
     def __init__(
@@ -62,7 +79,9 @@ class Snapshots:
         most_bytes: int,
         sleep: Callable[[float], None] = time.sleep,
         inside: str = "",
+        go_on: Callable[[], None] = lambda: None,
     ) -> None:
+        self._go_on = go_on
         self._inside = check_path(inside).split("/") if inside else []
         self._source, self._stage, self._most, self._sleep = source, stage, most_bytes, sleep
         self._objects = stage / "objects"
@@ -94,6 +113,14 @@ class Snapshots:
             self._sweep()
             self.drop()
             raise
+
+    def source(self, named: Named) -> Source:
+        """A copy, to be sent."""
+        return Source(named, self.copy(named.sha256))
+
+    def copy(self, sha256: str) -> Path:
+        """Where a copy lies that was taken."""
+        return self._objects / sha256
 
     def _unstable(self) -> LocalError:
         return LocalError(
@@ -142,8 +169,7 @@ class Snapshots:
             Entry(path, known[path][0][2], known[path][1])
             for path in sorted(known, key=lambda each: each.encode())
         )
-        names = {entry.sha256 for entry in files} - held
-        return Snapshot(files, {name: self._objects / name for name in names})
+        return Snapshot(files, frozenset({entry.sha256 for entry in files} - held))
 
     def _forget_but(self, now: dict[str, Mark], held: Set[str]) -> None:
         """Keep what is known of files as they are now, and no copies but of these."""
@@ -187,6 +213,7 @@ class Snapshots:
         """Each file with its mark, in no order; no link is followed."""
         files = folders = total = 0
         for path, found in self._walk(top):
+            self._go_on()
             if stat.S_ISDIR(found.st_mode):
                 folders += 1
             elif stat.S_ISREG(found.st_mode):
@@ -235,6 +262,7 @@ class Snapshots:
                 raise FileNotFoundError(path)  # another one than was looked at
             self._room -= mark[2]
             while size < mark[2] and (piece := os.read(handle, min(PIECE, mark[2] - size))):
+                self._go_on()
                 digest.update(piece)
                 file.write(piece)
                 size += len(piece)

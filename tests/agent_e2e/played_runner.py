@@ -21,6 +21,7 @@ from provider_agent.runners.lease import (
     Status,
 )
 from teraproof.errors import Refused
+from teraproof.protocol.digests import MAX_FILES
 from teraproof.protocol.errors import Code
 from tests.agent.leases.documents import PINNED
 
@@ -111,7 +112,9 @@ class PlayedRunner:
 
     def needs(self, lease: Lease) -> Taken:
         each = [service for service, _ in lease.parts]
-        return Taken(sum(one.memory for one in each), sum(one.storage for one in each), len(each))
+        files = len(each) + (MAX_FILES if lease.copies else 0)
+        disk = lease.copies + sum(one.storage for one in each)
+        return Taken(sum(one.memory for one in each), disk, files)
 
     def prepare(self, lease: Lease, credentials: Mapping[str, Credentials] | None = None) -> None:
         self._answer()

@@ -47,7 +47,8 @@ def make(place: Path, agent: str) -> Processes:
 def needs(lease: Lease) -> Taken:
     """What it names."""
     parts = [service for service, _ in lease.parts]
-    return Taken(sum(one.memory for one in parts), sum(one.storage for one in parts), 1)
+    disk = lease.copies + sum(one.storage for one in parts)
+    return Taken(sum(one.memory for one in parts), disk, 1)
 
 
 def gpus() -> Sequence[Device]:
@@ -167,6 +168,7 @@ class Processes:
                 env={
                     "PATH": os.environ["PATH"],
                     MARK: f"{os.environ[RUN]} {self._agent} {lease_id}",
+                    "VOLUMES": str(self._of(lease_id) / "volumes" / service.name),
                     "GPUS": ",".join(one.uuid for one in service.devices_of(number)),
                     **service.env,
                 },
@@ -262,6 +264,12 @@ class Processes:
         if self._pid(lease_id, service, number) is None:
             raise RunnerError(f"{service} does not run now")
         return "127.0.0.1", port.number
+
+    def directory(self, lease_id: str, service: str, volume: str) -> Path:
+        """Plain directories. Its programs have them in `VOLUMES`."""
+        made = self._of(lease_id) / "volumes" / service / volume / "data"
+        made.mkdir(parents=True, exist_ok=True)
+        return made
 
     def _of(self, lease_id: str) -> Path:
         return self._place / lease_id

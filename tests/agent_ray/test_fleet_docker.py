@@ -12,20 +12,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provider_agent.errors import RunnerError
+from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
 from provider_agent.runners.base import MIB
-from provider_agent.runners.lease import Lease, Port, Service
+from provider_agent.runners.lease import Lease, Port, Service, Volume
 from provider_agent.runners.ray.cluster import Terms
 from provider_agent.runners.ray.gateway import LABEL
 from provider_agent.runners.ray.node import DISK
 from provider_agent.runners.ray.runner import RayRunner
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import Checkpoints
+from teraproof.storage.reach import Reach
 from tests.agent.docker import daemon as daemons
 from tests.agent.docker.conftest import daemon, internet, registry, shell
+from tests.agent.leases.documents import service, spec, volume
 from tests.agent_ray import docker_part
 from tests.agent_ray.fleet import ROOT, TOKEN, eventually
 from tools.engine import TOOLS, Daemon
@@ -187,6 +192,55 @@ def test_lease__in_a_container_of_the_fleet__reaches_no_port_of_ray_or_ours(
         runner.remove("lease-1")
         assert runner.list() == ()
     finally:
+        for lease_id in runner.list():
+            runner.remove(lease_id)
+        runner.close()
+
+
+def test_what_a_container_saves__comes_from_its_machine_and_another_lease_begins_with_it(
+    head: Head, shell: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    runner = RayRunner(head.place / "agent", head.terms)
+    saved = Checkpoints("web", "/data/run", f"file://{tmp_path}/store", every_seconds=1)
+    asked = replace(spec(service(volumes=(volume(),))), checkpoints=saved)
+    work = LeaseCheckpoints(runner, tmp_path / "one", Reach.own(), wanted=True)
+    script = "mkdir -p /data/run; cat /data/run/text; echo from $NAME >>/data/run/text; sleep 600"
+    one, two = "1" * 64, "2" * 64
+
+    def begins(name: str) -> None:
+        made = Service(
+            "web",
+            shell,
+            cpu=500,
+            memory=64 * MIB,
+            storage=16 * MIB,
+            pids=64,
+            command=("/bin/sh", "-c", script),
+            env={"NAME": name[:1]},
+            volumes=(Volume("data", "/data", 16 * MIB),),
+        )
+        runner.prepare(Lease(name, (made,)))
+        work.give(name, {})
+        work.begin(name, asked)
+        runner.start(name)
+        work.keep({name: asked}, {name})
+
+    try:
+        eventually(lambda: began(head, runner), 300)
+        begins(one)
+        eventually(lambda: work.kept(one).checkpoint)
+        work.forget(one)
+        runner.remove(one)
+        begins(two)
+        text = eventually(lambda: b"".join(data for _, data in runner.logs(two, "web")))
+        assert text == b"from 1\n"
+        eventually(lambda: work.kept(two).checkpoint)
+        work.forget(two)
+        runner.remove(two)
+        assert runner.list() == () and not list(head.place.rglob("shelves/*/"))
+    finally:
+        work.close()
         for lease_id in runner.list():
             runner.remove(lease_id)
         runner.close()

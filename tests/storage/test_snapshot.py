@@ -47,13 +47,14 @@ def snapshots(source: Path, most: int = 1 << 30) -> Snapshots:
     return Snapshots(source, source.parent / "stage", most)
 
 
-def contents(taken: Snapshot) -> dict[str, bytes]:
-    return {entry.path: taken.staged[entry.sha256].read_bytes() for entry in taken.files}
+def contents(made: Snapshots, taken: Snapshot) -> dict[str, bytes]:
+    return {entry.path: made.copy(entry.sha256).read_bytes() for entry in taken.files}
 
 
 def test_files__as_they_are_with_their_digests(source: Path) -> None:
-    taken = snapshots(source).take(set())
-    assert contents(taken) == {"one": b"one", "deep/two": b"two", "empty": b""}
+    made = snapshots(source)
+    taken = made.take(set())
+    assert contents(made, taken) == {"one": b"one", "deep/two": b"two", "empty": b""}
     assert [entry.path for entry in taken.files] == ["deep/two", "empty", "one"]
 
 
@@ -62,7 +63,7 @@ def test_held_and_unchanged__are_not_copied_again(source: Path) -> None:
     first = made.take(set())
     held = {entry.sha256 for entry in first.files}
     made.drop()
-    assert made.take(held) == Snapshot(first.files, {})
+    assert made.take(held) == Snapshot(first.files, frozenset())
     copies = list((source.parent / "stage" / "objects").iterdir())
     assert copies == []
     (source / "one").write_bytes(b"new")
@@ -96,7 +97,7 @@ def test_a_program_that_writes_on__every_snapshot_is_one_moment(source: Path) ->
     try:
         while len(seen) < 4:
             try:
-                found = contents(made.take(set()))
+                found = contents(made, made.take(set()))
             except LocalError as error:
                 assert error.code == Code.SNAPSHOT_UNSTABLE
                 continue
@@ -141,7 +142,7 @@ def test_links_and_special_files__are_refused_and_not_followed(kind: str, source
 
 def test_inside__a_path_that_the_owner_of_the_files_names(source: Path) -> None:
     made = Snapshots(source, source.parent / "stage", 1 << 30, inside="deep")
-    assert contents(made.take(set())) == {"two": b"two"}
+    assert contents(made, made.take(set())) == {"two": b"two"}
 
 
 @pytest.mark.parametrize("inside", ["deep/state", "deep/link/state", "one", "nothing/state"])
@@ -178,7 +179,7 @@ def test_replaced_by_a_link_while_it_is_copied__what_was_opened_is_copied(source
         return real(top, path)
 
     made._copy = swap  # type: ignore[method-assign]
-    assert contents(made.take(set())) == {"two": b"two"}
+    assert contents(made, made.take(set())) == {"two": b"two"}
 
 
 @pytest.mark.parametrize("name", ["new\nline", "back\\slash", "x" * 200 + "/" + "y" * 200])

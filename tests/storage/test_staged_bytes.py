@@ -132,7 +132,7 @@ def test_whatever_changes_between_two_reads__copies_stay_within_the_bound(
         else:
             outcomes.add("taken")
             if tenant.dice.random() < 0.5:  # else its store has refused them
-                made.drop(taken.staged.keys())
+                made.drop(taken.staged)
                 made.drop()
     assert tenant.changes > 10 and "taken" in outcomes and len(outcomes) > 1
     assert 0 < tenant.highest <= MOST

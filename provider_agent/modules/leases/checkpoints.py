@@ -24,15 +24,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provider_agent import durable
-from provider_agent.modules.leases.laying_out import lay_out, newest
+from provider_agent.modules.leases.laying_out import newest
 from provider_agent.modules.leases.leash import Ending, Leash
-from provider_agent.runners.base import MIB
-from provider_agent.runners.shelves import Shelves
+from provider_agent.runners.shelf import NearShelf
+from provider_agent.runners.shelves import FarShelves, Shelf, Shelves
 from teraproof.errors import LocalError, Refused, TeraproofError
-from teraproof.protocol.digests import MAX_FILES
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_checkpoints import Checkpoints
-from teraproof.protocol.leasespec import LeaseSpec
+from teraproof.protocol.leasespec import LeaseSpec, Volume
 from teraproof.storage.access import Access
 from teraproof.storage.checkpoints import Writer
 from teraproof.storage.layout import Checkpoint, Destination
@@ -44,9 +43,7 @@ from teraproof.storage.uris import parse
 log = logging.getLogger(__name__)
 
 FOLDER = "lease-checkpoints"
-_ACCESS, _WRITER = "access.json", "writer"
-# Next to the files of a volume, where no container sees them:
-_BEGUN, _RESUMED = "begun", "resumed"
+_ACCESS, _WRITER, _COPIES = "access.json", "writer", "stage"
 _AT_ONCE = 8  # leases whose volumes are read at one moment
 _LONG_WAIT = 30.0  # seconds that a lease waits for that until it is said
 _MOST_FETCH = 3_600.0  # seconds that a lease is waited for which fetches what it begins with
@@ -75,15 +72,6 @@ _TENANTS = frozenset(
 Turn = Callable[[], AbstractContextManager[None]]
 
 
-def room_for(spec: LeaseSpec) -> tuple[int, int]:
-    """Bytes and inodes that copies on their way may take, with what is remembered of the files."""
-    saved = spec.saved
-    if saved is None:
-        return 0, 0
-    size = saved[0].bytes
-    return size + size // 4 + 8 * MIB, MAX_FILES
-
-
 @dataclass(frozen=True)
 class Kept:
     """How the checkpoints of a lease are. `at`: unix seconds of the last look, 0 before."""
@@ -97,7 +85,7 @@ class LeaseCheckpoints:
     """See the module. `prepare` and `give` are for any thread, the others for the loop's."""
 
     def __init__(self, shelves: object, data_dir: Path, reach: Reach, *, wanted: bool) -> None:
-        self._shelves = shelves if isinstance(shelves, Shelves) else None
+        self._shelves = shelves if isinstance(shelves, Shelves | FarShelves) else None
         self._place, self._reach = data_dir / FOLDER, reach
         self._is_wanted = wanted
         self._savers: dict[str, _Saver] = {}
@@ -175,33 +163,33 @@ class LeaseCheckpoints:
             raise Refused(error.code, str(error)) from None
 
     def _begin(self, name: str, spec: LeaseSpec) -> None:
-        wanted, found = spec.checkpoints, spec.saved
-        if wanted is None or found is None:
+        if spec.checkpoints is None:
             return
-        volume, inside = found
-        place = self._directory(name, wanted, volume.name)
-        if (place.parent / _BEGUN).exists():
-            return
-        with self._opened(name, wanted, volume.bytes, self._ending(name)) as destination:
-            self._writer(name, wanted, destination, place, inside).close()
-            resumed = self._fetched(destination, place)
-        lay_out(place.parent / _RESUMED, place, inside)
-        mark = place.parent / _BEGUN
-        mark.touch()
-        durable.sync(mark)
-        durable.sync_directory(mark.parent)
-        # Not before: without both nobody would know that the files in the volume are these.
-        shutil.rmtree(place.parent / _RESUMED, ignore_errors=True)
+        shelf, ending = self._shelf(name, spec), self._ending(name)
+        with ending.breaks_off(shelf):
+            try:
+                standing = shelf.look()
+                if standing.has_begun:
+                    return
+                with self._opened(name, spec, ending) as destination:
+                    self._writer(name, spec, destination, shelf).close()
+                    resumed = None
+                    if not standing.is_whole:  # a killed agent's: it appeared when it was verified
+                        resumed = self._fetched(destination, shelf, standing.is_bounded)
+                shelf.begin()
+            finally:
+                shelf.rest()
         if resumed is not None:
             self._kept[name] = Kept(str(resumed))
             log.info("lease %s begins with checkpoint %s", name[:12], resumed)
 
-    def _fetched(self, destination: Destination, place: Path) -> Checkpoint | None:
+    def _fetched(
+        self, destination: Destination, shelf: Shelf, is_bounded: bool
+    ) -> Checkpoint | None:
         try:
-            return newest(destination, place.parent / _RESUMED)
+            return newest(destination, shelf)
         except LocalError as error:
-            is_of_the_volume = place.stat().st_dev != self._place.stat().st_dev
-            if error.code is Code.DISK_FULL and is_of_the_volume:
+            if error.code is Code.DISK_FULL and is_bounded:
                 line = "its newest checkpoint does not fit in its volume; hire a larger one"
                 raise Refused(Code.LIMIT_EXCEEDED, line) from None
             raise
@@ -255,14 +243,13 @@ class LeaseCheckpoints:
         """The writer of a lease, with what opens its store today. `turn` is held while it reads the
         volume.
         """
-        wanted, found = spec.checkpoints, spec.saved
-        assert wanted is not None and found is not None  # `keep` has looked
-        volume, inside = found
-        place = self._directory(name, wanted, volume.name)
-        with self._opened(name, wanted, volume.bytes, self._ending(name)) as destination:
-            writer = self._writer(name, wanted, destination, place, inside, turn)
-            with closing(writer):
-                yield writer
+        shelf, ending = self._shelf(name, spec), self._ending(name)
+        with ending.breaks_off(shelf), self._opened(name, spec, ending) as destination:
+            try:
+                with closing(self._writer(name, spec, destination, shelf, turn)) as writer:
+                    yield writer
+            finally:
+                shelf.rest()
 
     @contextmanager
     def turn(self, name: str, stopped: threading.Event) -> Iterator[None]:
@@ -303,22 +290,26 @@ class LeaseCheckpoints:
         with self._lock:
             return self._endings.setdefault(name, Ending())
 
-    def _directory(self, name: str, wanted: Checkpoints, volume: str) -> Path:
+    def _shelf(self, name: str, spec: LeaseSpec) -> Shelf:
+        wanted, (volume, inside) = _saved(spec)
+        if isinstance(self._shelves, Shelves):
+            place = self._shelves.directory(name, wanted.service, volume.name)
+            copies = self._folder(name) / _WRITER / _COPIES
+            return NearShelf(place, inside, copies, volume.bytes)
         if self._shelves is None:
             line = "this provider saves no checkpoints of leases"
             raise Refused(Code.CHECKPOINTS_NOT_OFFERED, line)
-        return self._shelves.directory(name, wanted.service, volume)
+        return self._shelves.shelf(name, wanted.service, volume.name, inside, volume.bytes)
 
     @contextmanager
-    def _opened(
-        self, name: str, wanted: Checkpoints, most: int, ending: Ending
-    ) -> Iterator[Destination]:
+    def _opened(self, name: str, spec: LeaseSpec, ending: Ending) -> Iterator[Destination]:
+        wanted, (volume, _) = _saved(spec)
         try:
             values = json.loads((self._folder(name) / _ACCESS).read_text())
         except (OSError, ValueError):
             line = "waiting for what opens the store of its checkpoints"
             raise Refused(Code.LOGINS_MISSING, line) from None
-        limits = Limits(most_bytes=most, least_rate=_LEAST_RATE)
+        limits = Limits(most_bytes=volume.bytes, least_rate=_LEAST_RATE)
         access, own = Access.of(values, "store"), self._reach
         leash = Leash(own.schemes, own.anywhere, own.networks, own.plain_elsewhere, ending)
         store = open_store(parse(wanted.uri), leash, limits, access)
@@ -328,14 +319,20 @@ class LeaseCheckpoints:
     def _writer(
         self,
         name: str,
-        wanted: Checkpoints,
+        spec: LeaseSpec,
         destination: Destination,
-        place: Path,
-        inside: str,
+        shelf: Shelf,
         turn: Turn = nullcontext,
     ) -> Writer:
-        state = self._folder(name) / _WRITER
-        return Writer(destination, place, state, wanted.keep, inside, turn)
+        keep = _saved(spec)[0].keep
+        return Writer(destination, shelf, self._folder(name) / _WRITER, keep, turn)
+
+
+def _saved(spec: LeaseSpec) -> tuple[Checkpoints, tuple[Volume, str]]:
+    """What of a lease is saved; that it names something was looked at."""
+    wanted, found = spec.checkpoints, spec.saved
+    assert wanted is not None and found is not None
+    return wanted, found
 
 
 class _Beginner(threading.Thread):

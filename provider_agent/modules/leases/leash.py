@@ -7,40 +7,50 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
-from teraproof.storage.objects import Store
 from teraproof.storage.reach import Reach
 from teraproof.storage.uris import Uri
 
 
+class Breakable(Protocol):
+    """A store, or a directory on another machine."""
+
+    def cut_off(self) -> None:
+        """Break off what is under way. Any thread."""
+        ...
+
+
 class Ending(threading.Event):
-    """Whether a lease has ended. What its stores are doing is broken off at that moment."""
+    """Whether a lease has ended. What is done for it is broken off at that moment."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._stores: set[Store] = set()
+        self._open: set[Breakable] = set()
         self._lock = threading.Lock()
 
     def set(self) -> None:
         """It has."""
         super().set()
         with self._lock:
-            stores = list(self._stores)
-        for store in stores:
-            store.cut_off()
+            left = list(self._open)
+        for one in left:
+            one.cut_off()
 
     @contextmanager
-    def breaks_off(self, store: Store) -> Iterator[None]:
-        """Have it break off a store in here. After its end the leash lets nothing begin."""
+    def breaks_off(self, one: Breakable) -> Iterator[None]:
+        """Have it break off a store or a directory in here, at once where it has come already."""
         with self._lock:
-            self._stores.add(store)
+            self._open.add(one)
+        if self.is_set():
+            one.cut_off()
         try:
             yield
         finally:
             with self._lock:
-                self._stores.discard(store)
+                self._open.discard(one)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from provider_agent.core.capacity import Amounts, Capacity, Key, Kind, Resource
 from provider_agent.core.fleet import Fleet
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device
-from provider_agent.modules.leases.checkpoints import room_for
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.runners.base import MIB
 from provider_agent.runners.disk import Taken
@@ -165,13 +164,12 @@ class Stock:
     def amounts(self, spec: LeaseSpec, collateral: int = 0) -> Amounts:
         """What a lease takes from the ledger."""
         taken = self._needs(shape(spec))
-        copy, files = room_for(spec)
         return Amounts(
             devices=spec.needs().gpu_count,
             memory=taken.memory,
             cpu=spec.needs().cpu_millis,
-            disk=taken.disk + copy,
-            inodes=taken.inodes + files,
+            disk=taken.disk,
+            inodes=taken.inodes,
             collateral=collateral,
             gas=1,
         )

@@ -30,6 +30,7 @@ from provider_agent.runners.disk import Room, Taken
 from provider_agent.runners.docker.images import Image
 from provider_agent.runners.lease import Lease, Service, fit_to_mount
 from teraproof.errors import Refused
+from teraproof.protocol.digests import MAX_FILES
 from teraproof.protocol.errors import Code
 
 LOG_BYTES = 16 * MIB
@@ -60,8 +61,8 @@ def needs(lease: Lease, log_bytes: int = LOG_BYTES) -> Taken:
     parts = [taken(service) for service, _ in lease.parts]
     return Taken(
         memory=sum(part.memory for part in parts),
-        disk=sum(part.disk + log_bytes for part in parts),
-        inodes=sum(part.inodes for part in parts),
+        disk=lease.copies + sum(part.disk + log_bytes for part in parts),
+        inodes=(MAX_FILES if lease.copies else 0) + sum(part.inodes for part in parts),
     )
 
 

@@ -109,12 +109,20 @@ class Channel:
         self._link, self._name = link, name
         self._output, self._source = output, source
         self._closed = self._ended = False
+        #: Seconds after which a machine that says and takes nothing is away; None: never.
+        self.patience: float | None = None
+
+    @property
+    def machine(self) -> str:
+        """What the owner calls the machine."""
+        return self._link.machine
 
     def read(self) -> tuple[int, bytes]:
         """See `lease.Shell`."""
         if self._ended:
             return 1, b""
         try:
+            self._wait(self._output)
             found = self._output.next()
         except _BROKEN as error:
             if self._closed:
@@ -144,9 +152,14 @@ class Channel:
 
     def _send(self, kind: int, data: bytes) -> None:
         try:
+            self._wait(self._source)
             self._source.send(kind, data)
         except _BROKEN as error:
             raise self._link._away(error) from None
+
+    def _wait(self, line: Line) -> None:
+        if self.patience is not None:
+            line.until = time.monotonic() + self.patience
 
     def resize(self, rows: int, columns: int) -> None:
         """See `lease.Shell`."""

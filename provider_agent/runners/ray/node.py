@@ -8,6 +8,7 @@ Ray's traffic is open to whoever listens, and its queues know no deadline.
     lock           held by the one actor that may touch the rest
     machine.pem    its certificate
     bound/         which GPUs a lease has (`bind`)
+    shelves/       copies of what leases have saved, on their way to their stores
     runner/        the runner's own
 """
 
@@ -19,18 +20,20 @@ import importlib
 import json
 import os
 import queue
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from provider_agent import devices
 from provider_agent.devices import Device
 from provider_agent.errors import RunnerError
-from provider_agent.runners.base import MIB
+from provider_agent.runners.base import MIB, check_run_id
 from provider_agent.runners.lease import (
     Lease,
     LeaseRunner,
@@ -45,6 +48,9 @@ from provider_agent.runners.ray.addresses import own_addresses
 from provider_agent.runners.ray.bind import Bindings
 from provider_agent.runners.ray.program import Program
 from provider_agent.runners.ray.server import Server
+from provider_agent.runners.ray.shelf_server import ShelfServer
+from provider_agent.runners.shelf import NearShelf
+from provider_agent.runners.shelves import Shelves
 
 DOCKER = "provider_agent.runners.ray.node:docker"
 NEEDS = "provider_agent.runners.docker.storage:needs"
@@ -197,6 +203,13 @@ class Node:
         self._runner.remove(lease_id)
         if lease_id not in self._runner.list():
             self._bindings.forget(lease_id)
+            self._clear({*self._runner.list(), *self._bindings.ids()})
+
+    def _clear(self, left: Collection[str]) -> None:
+        """Of leases that are gone no copy stays."""
+        for place in (self._place / "shelves").glob("*/"):
+            if place.name not in left:
+                shutil.rmtree(place, ignore_errors=True)
 
     def _list(self) -> list[str]:
         return sorted({*self._runner.list(), *self._bindings.ids()})
@@ -209,6 +222,7 @@ class Node:
         for lease_id in self._bindings.ids() - set(wanted) - there:
             self._bindings.forget(lease_id)
         left = {*there, *self._bindings.ids()}
+        self._clear(left)
         return {
             "states": [wire.state_to_json(one) for one in states.values()],
             "left": sorted(left),
@@ -249,9 +263,20 @@ class Node:
             return Program()
         if what == "connect":
             return Connection(self._address(asked))
+        if what == "shelf":
+            return self._shelf(asked)
         if what == "changes":
             return Pieces(self._news.heard())
         raise RunnerError("it does not know this channel; run one version on all machines")
+
+    def _shelf(self, asked: Mapping[str, Any]) -> Shell:
+        if not isinstance(self._runner, Shelves):
+            raise RunnerError("nothing is saved of what runs there")
+        lease_id = check_run_id(asked["lease"])
+        place = self._runner.directory(lease_id, asked["of"], asked["volume"])
+        own = self._place / "shelves" / lease_id
+        make = partial(NearShelf, place, asked["inside"], own, asked["most"])
+        return ShelfServer(make, own)
 
 
 class _Output:

@@ -41,6 +41,8 @@ from provider_agent.runners.ray.node import named
 from provider_agent.runners.ray.places import Places, errors
 from provider_agent.runners.ray.relay import Relays
 from provider_agent.runners.ray.rooms import Machine
+from provider_agent.runners.ray.shelf_client import FarShelf
+from provider_agent.runners.shelves import Shelf
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 
@@ -378,6 +380,19 @@ class RayRunner:
             return self._fleet.at(machine, lambda link: link.channel("connect", **asked))
 
         return self._relays.place(lease_id, service, number, port, dial)
+
+    def shelf(self, lease_id: str, service: str, volume: str, inside: str, most: int) -> Shelf:
+        """See `shelves.FarShelves`."""
+        machine = self._where(lease_id).machine
+        asked = {"of": service, "volume": volume, "inside": inside, "most": most}
+
+        def dial() -> Channel:
+            # Not of a service: what strangers open there takes no place of this.
+            return self._fleet.at(
+                machine, lambda link: link.channel("shelf", **placed(lease_id, "", 0), **asked)
+            )
+
+        return FarShelf(machine, dial)
 
     def _where(self, lease_id: str) -> Placed:
         """Where a lease is. Raises RunnerError when it is nowhere."""

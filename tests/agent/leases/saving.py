@@ -31,8 +31,16 @@ class Machine:
 
     def agent(self) -> LeaseCheckpoints:
         """A new process over the same files."""
-        self.work = LeaseCheckpoints(self, self.home / "agent", self.reach, wanted=True)
+        self.work = LeaseCheckpoints(self.shelves(), self.home / "agent", self.reach, wanted=True)
         return self.work
+
+    def shelves(self) -> object:
+        """What the agent's runner has of the files."""
+        return self
+
+    def close(self) -> None:
+        """The agent ends."""
+        self.work.close()
 
     def directory(self, lease_id: str, service: str, volume: str) -> Path:
         made = self.home / "volumes" / lease_id / service / volume / "data"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,21 @@ from teraproof.storage.reach import Reach
 from teraproof.storage.uris import parse
 from tests.agent.leases.saving import FIRST, SECOND, Machine, saved, soon, stored, write
 from tests.support.codes import fails_as
+
+
+@pytest.fixture(params=["here", "fleet"])
+def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+    """Two providers, whose leases run on their agents' machines, or on others."""
+    kind: type[Machine] = Machine
+    if request.param == "fleet":
+        pytest.importorskip("cryptography")
+        from tests.agent.leases.far_saving import FarMachine
+
+        kind = FarMachine
+    made = kind(tmp_path / "one"), kind(tmp_path / "two")
+    yield made
+    for each in made:
+        each.close()
 
 
 def test_saved_by_one__begun_with_by_another_that_may_write_it(
@@ -201,6 +217,7 @@ def test_store_that_takes_its_time__no_other_lease_waits_for_it(
     for _ in range(2):  # asked again, it is still the same work
         with fails_as(Code.NOT_READY):
             work.prepare(FIRST, asked, over.set)
+    monkeypatch.setattr(checkpoints, "_MOMENT", 60.0)
     work.prepare(SECOND, asked, over.set)
     assert begun == [SECOND] and not over.is_set()
     go_on.set()

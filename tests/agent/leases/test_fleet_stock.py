@@ -21,8 +21,9 @@ from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.stock import Promised
 from provider_agent.runners.disk import Taken
 from provider_agent.runners.lease import Lease
+from teraproof.protocol.lease_checkpoints import Checkpoints
 from teraproof.protocol.leasespec import Gpu, LeaseSpec
-from tests.agent.leases.documents import MIB, service, spec
+from tests.agent.leases.documents import MIB, service, spec, volume
 
 GIB = 1 << 30
 
@@ -50,7 +51,7 @@ class Machines:
     preferred: dict[str, str] = field(default_factory=dict)
 
     def needs(self, lease: Lease) -> Taken:
-        return Taken(sum(one.memory for one, _ in lease.parts), 10 * MIB, 9)
+        return Taken(sum(one.memory for one, _ in lease.parts), lease.copies + 10 * MIB, 9)
 
     def where(self) -> dict[str, str]:
         return self.placed
@@ -182,6 +183,18 @@ def test_gpu_is_free__its_machine_is_full__nothing_is_promised() -> None:
     made.release("gpu")
     assert made.take("fills", Promised(wants(2), {"web": ("GPU-0",)}))
     assert made.choose(wants(1, gpus=1)) is None
+
+
+def test_lease_that_is_saved__takes_room_for_a_copy_on_its_machine() -> None:
+    large = service(cpu_millis=1_000, volumes=(volume(bytes=512 * MIB),))
+    plain = spec(large)
+    saved = spec(large, checkpoints=Checkpoints(large.name, "/data", "s3://bucket/run", 300))
+    made, _ = stock(Machine("a", Room(4_000, disk=660 * MIB)))
+    assert made.take("saved", Promised(saved, {}))
+    assert made.free().disk_bytes < 100 * MIB
+    made.release("saved")
+    assert made.take("plain", Promised(plain, {}))
+    assert not made.take("saved", Promised(saved, {}))
 
 
 def test_own_ledger__gives_collateral_and_gas_alone() -> None:
