@@ -273,23 +273,31 @@ def _open(session: Session, file: Path, planned: _Planned, given: dict[str, Any]
 
 @command(cli, Needs.ACCOUNT)
 @file_argument
-@click.argument("provider_id", metavar="PROVIDER", type=ADDRESS)
+@click.argument("provider_id", metavar="[PROVIDER]", type=ADDRESS, required=False)
 @order_options
 @saving_options
 @_paid_for
+@click.option(
+    "--collateral", type=TPF, default="0", help="TPF that it puts up, at least; default: any."
+)
+@filter_options
 @bandwidth_option
 @by_hand_option
 @timeout_option
 @endpoint_option
 @funds_option
-def hire(session: Session, file: Path, provider_id: str, **given: Any) -> Result:
-    """Rent from PROVIDER (its owner address) by its signed quote; wait, challenge, confirm.
+def hire(session: Session, file: Path, provider_id: str | None, **given: Any) -> Result:
+    """Rent from PROVIDER (its owner address), or from the cheapest; wait, challenge, confirm.
 
-    The deposit goes into escrow. The provider gets the credentials of FILE once it is hired, and
-    nobody else does. Run again after a break, it goes on with the lease that it had ordered.
+    Prices are those that agents publish. One provider is asked for a signed quote, once you agree:
+    a quote holds its room. The deposit goes into escrow. The provider gets the credentials of FILE
+    once it is hired, and nobody else does. Run again after a break, it goes on with the lease that
+    it had ordered.
     """
     from teraproof.market import lease_notes, leases
 
+    if provider_id is None and given["endpoint"] is not None:
+        raise WrongInput("--endpoint is of one provider; name it as PROVIDER, too")
     ordered = order_of(session, file, given)
     require_store(given)
     where = leases.notes_of(session.market, session.lasting_sender.address)
@@ -298,33 +306,31 @@ def hire(session: Session, file: Path, provider_id: str, **given: Any) -> Result
 
 
 def _hire(
-    session: Session, file: Path, ordered: Ordered, provider_id: str, given: dict[str, Any]
+    session: Session, file: Path, ordered: Ordered, owner: str | None, given: dict[str, Any]
 ) -> Result:
-    from teraproof.market import lease_orders, lease_specs, providers
+    from teraproof.market import lease_hiring, lease_orders
     from teraproof.market.funds import Funds
 
     market, sender, ui = session.market, session.lasting_sender, session.ui
-    request = replace(_request(market, ordered, given), allow=(provider_id,))
+    # A hired provider shows its speed in the challenge, and by no proof before.
+    request = replace(_request(market, ordered, given), min_score=0)
     manner = _manner(given)
     placed = lease_orders.find_again(market, ui, sender.address, request.spec.digest())
-    if placed is not None and placed.note.provider not in ("", provider_id):
+    if placed is not None and owner is not None and placed.note.provider not in ("", owner):
         raise WrongInput(
             f"the lease of {file} is with {placed.note.provider} since an earlier command; close "
             "it, or go on with lease wait"
         )
     if placed is None:
-        providers.require_registered(market, provider_id)
-        signed = lease_specs.quote(market, sender, ui, request, provider_id, manner.endpoint)
-        placed = lease_orders.hire(
-            market,
-            sender,
-            ui,
-            request,
-            signed,
-            _origin(file, given),
-            Funds(given["funds"]),
-            given["pay_for"],
-        )
+        filters = _filters(given)
+        if owner is None:
+            takers = lease_hiring.cheapest(market, ui, request, filters)
+        else:
+            asked = replace(request, allow=(owner,))
+            takers = [lease_hiring.one(market, ui, asked, owner, manner.endpoint, filters)]
+        funds = Funds(given["funds"])
+        wanted = lease_hiring.Wanted(request, _origin(file, given), funds, given["pay_for"])
+        placed = lease_hiring.hire(market, sender, ui, wanted, takers)
     return _attend(session, placed, ordered, manner)
 
 

@@ -197,14 +197,19 @@ def hire(
     origin: Origin,
     funds: Funds = Funds.AUTO,
     paid_for: int | None = None,
+    *,
+    agreed: Funds | None = None,
 ) -> Placed:
-    """Take a provider's quote: the lease is open and assigned in one transaction."""
+    """Take a provider's quote: the lease is open and assigned in one transaction. `agreed` is what
+    pays for it where the tenant has agreed to its terms already.
+    """
     quote = signed.quote
     owner = check_quote(market, quote, request)
     order = quote.order(quote.rate * (quote.term if paid_for is None else paid_for))
     check_order(market, order)
-    title = f"Hire {owner} for {sender.address}"
-    show_order(market, ui, title, request, order, expires=quote.expires)
+    if agreed is None:
+        title = f"Hire {owner} for {sender.address}"
+        show_order(market, ui, title, request, order, expires=quote.expires)
     for service, image in signed.images.items():
         ui.note(f"{service} runs {image}")
     return _place(
@@ -218,6 +223,7 @@ def hire(
         order,
         origin,
         owner,
+        agreed,
     )
 
 
@@ -249,8 +255,11 @@ def show_order(
     order: LeaseOrder,
     *,
     expires: int | None = None,
+    is_quoted: bool = True,
 ) -> None:
-    """Everything that a tenant agrees to, and the one total of it."""
+    """Everything that a tenant agrees to, and the one total of it. Before a provider has quoted,
+    the collateral is the least that its quote may put up.
+    """
     unit, grace = unit_of(market), contract(market).challenge_window("latest")
     price = show_hour(order.max_rate, unit)
     if order.auction and order.start_rate < order.max_rate:
@@ -265,7 +274,7 @@ def show_order(
         ("term", show_seconds(order.term)),
         ("time to be ready", show_seconds(order.ready_within)),
         ("notice of the provider", show_seconds(order.notice) if order.notice else "none"),
-        ("collateral", show_tpf(order.collateral)),
+        ("collateral", f"{'' if is_quoted else 'at least '}{show_tpf(order.collateral)}"),
         *([("stake needed", show_tpf(order.min_stake))] if order.min_stake else []),
         *([("proven throughput", show_rate(order.min_score))] if order.min_score else []),
         *([("for", "the providers named")] if request.allow else []),
@@ -293,6 +302,7 @@ def _place(
     order: LeaseOrder,
     origin: Origin,
     provider: str = "",
+    agreed: Funds | None = None,
 ) -> Placed:
     note = Note(
         chain=leases.notes_of(market, sender.address),
@@ -308,7 +318,7 @@ def _place(
     lease_notes.keep_spec(request.spec)
     lease_notes.write(note)  # before anything is sent
     try:
-        receipts = pay_in(market, sender, ui, payment, funds, call, contract(market))
+        receipts = pay_in(market, sender, ui, payment, funds, call, contract(market), agreed=agreed)
     except CommandError as error:
         if error.code in (Code.DECLINED, Code.CONTRACT_REFUSED, Code.GAS_MISSING):
             lease_notes.drop(note)

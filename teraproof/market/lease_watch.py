@@ -21,9 +21,9 @@ from teraproof.errors import CommandError, LocalError
 from teraproof.market import (
     lease_challenges,
     lease_endings,
+    lease_hiring,
     lease_notes,
     lease_offers,
-    lease_orders,
     lease_specs,
     lease_tending,
     leases,
@@ -231,11 +231,12 @@ class Watcher:
         avoided = lease.provider if elsewhere else None
         takers = [one for one in verdicts if one.takes_it and one.provider.owner != avoided]
         origin = self._origin(lease)
-        for taker in takers:
+        wanted = lease_hiring.Wanted(request, origin, self.how.funds)
+        if takers:
             try:
-                return self._hire(request, taker.provider.owner, origin)
+                return lease_hiring.hire(self.market, self.sender, self.ui, wanted, takers).lease
             except LocalError as error:
-                if error.code in (Code.DECLINED, Code.GAS_MISSING, Code.COMMAND_RUNNING):
+                if lease_hiring.is_final(error):
                     raise
                 self.ui.note(str(error))
         lease_offers.show(self.market, self.ui, verdicts)
@@ -288,14 +289,6 @@ class Watcher:
         if note is not None:
             known = Origin(note.file, note.akt_usd, access=note.access)
         return replace(known, watched=lease.lease.hex())
-
-    def _hire(self, request: LeaseRequest, owner: str, origin: Origin) -> Lease:
-        asked = replace(request, allow=(owner,))
-        signed = lease_specs.quote(self.market, self.sender, self.ui, asked, owner)
-        placed = lease_orders.hire(
-            self.market, self.sender, self.ui, asked, signed, origin, self.how.funds
-        )
-        return placed.lease
 
 
 def _given_up(lease: Lease, why: str) -> CommandError:
