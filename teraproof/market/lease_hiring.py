@@ -92,8 +92,8 @@ def cheapest(market: Market, ui: Ui, request: LeaseRequest, filters: Filters) ->
 def hire(
     market: Market, sender: Sender, ui: Ui, wanted: Wanted, takers: Sequence[Verdict]
 ) -> Placed:
-    """Hire the first of `takers` that binds itself. Why the others did not is said, and why the last
-    one did not is raised.
+    """Hire the first of `takers` that binds itself. Why the others did not is said; the last one's
+    reason is raised.
     """
     for verdict in takers[:-1]:
         try:

@@ -236,7 +236,8 @@ class Sender:
                 if receipt.status != 1:
                     raise CommandError(
                         f"{signed.label}: transaction 0x{receipt.tx_hash.hex()} failed in block "
-                        f"{receipt.block_number}; the state changed under it, so try again",
+                        f"{receipt.block_number}{self._reason(signed)}; the state changed under "
+                        "it, so try again",
                         Code.CONTRACT_REFUSED,
                     )
                 if confirmations <= 1:
@@ -250,6 +251,19 @@ class Sender:
                     Code.CHAIN_UNAVAILABLE,
                 )
             time.sleep(self.chain.poll_seconds)
+
+    def _reason(self, signed: Signed) -> str:
+        """Why a transaction that failed would fail again, for its line; "" where it would not."""
+        made = signed.unsigned
+        if made is None:
+            return ""
+        try:
+            self.estimate(Call(signed.label, made.to, made.data, made.value))
+        except Reverted as error:
+            return f" ({error.reason})"
+        except ChainError:
+            pass
+        return ""
 
     def check_balance(self, needed: int, label: str) -> None:
         """CommandError when the account cannot pay `needed` wei."""

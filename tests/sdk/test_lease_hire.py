@@ -17,8 +17,10 @@ from scripts.market.ports import free_port
 from teraproof.acceptance import policy
 from teraproof.contracts.base import Event
 from teraproof.contracts.leases import LeasesContract
+from teraproof.errors import CommandError
 from teraproof.market import lease_challenges, lease_specs, leases, sending
 from teraproof.market.sending import Call, Sender, Signed
+from teraproof.market.signers import KeySigner
 from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.lease_terms import LeaseStatus
 from tests.sdk.lease_stage import OFFER, PLAIN, Agent, LeaseStage, deploy_leases
@@ -302,6 +304,30 @@ def test_it_ends_while_it_is_read__seen_whole_as_it_was(
     assert (seen.status, seen.closed) == (LeaseStatus.ACTIVE, None)
     now = leases.current(stage.market, opened)
     assert now.status is LeaseStatus.NONE and now.closed is not None
+    stage.tenant.json("lease", "withdraw")
+
+
+def test_transaction_that_fails_in_its_block__says_why(
+    stage: LeaseStage, agent: Agent, file: str
+) -> None:
+    """Two that would both pass, and the first one ends the lease."""
+    lease = leases.find(
+        stage.market, stage.tenant.json("lease", "hire", file, agent.owner)["lease"]
+    )
+    chain = leases.contract(stage.market)
+    sender = Sender(stage.market.chain, KeySigner(stage.tenant.key, "tenant"))
+    call = Call("close", chain.address, chain.close(lease.terms))
+    nonce = stage.anvil.nonce(sender.address)
+    stage.anvil.set_automine(False)
+    try:
+        second = sender.start(call, nonce=nonce + 1)
+        first = sender.start(call, nonce=nonce)
+    finally:
+        stage.anvil.set_automine(True)
+        stage.anvil.mine()
+    sender.wait(first, 1)
+    with pytest.raises(CommandError, match=r"failed in block \d+ \(leases: not active\); the"):
+        sender.wait(second, 1)
     stage.tenant.json("lease", "withdraw")
 
 
