@@ -36,6 +36,8 @@ SOURCES = {
     "Disputes": "Disputes.vy",
     "Leases": "Leases.vy",
     "Jobs": "Jobs.vy",
+    "Channels": "Channels.vy",
+    "ERC3009DepositCollector": "testnet/ERC3009DepositCollector.vy",
 }
 
 

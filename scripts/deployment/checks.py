@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scripts.deployment import channels
 from scripts.deployment.plan import NEAR_BLOCKS, Plan
 from teraproof.contracts.token import TokenContract
 from teraproof.errors import WrongInput
@@ -28,6 +29,12 @@ def check_network(plan: Plan, chain: Chain) -> None:
             f"{chain.chain_id}; choose another --network or --plan"
         )
     _check_randomness(plan, chain)
+    _check_token(plan, chain)
+    channels.check(plan.source, plan.channels, chain)
+
+
+def _check_token(plan: Plan, chain: Chain) -> None:
+    """The payment token must be one that the chain has, and no toy where money is real."""
     if plan.token is None:
         if not chain.is_test:
             raise WrongInput(

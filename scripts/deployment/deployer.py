@@ -16,6 +16,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
+from scripts.deployment import channels
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan, Step
 from scripts.deployment.transactions import contract_address, created_code, shown, transaction
@@ -169,8 +170,18 @@ class Deployment:
         self.settle()
         for step in self.remaining():
             self._carry_out(step)
+        self._place_channels()
         self._confirm()
         return self.registry
+
+    def _place_channels(self) -> None:
+        """No transaction is sent for them, so a run that was interrupted does it again."""
+        found = channels.settle(self.plan.source, self.plan.channels, self.artifacts, self.chain)
+        self.registry.contracts.update(found)
+        save(self.folder, self.registry)
+        for name, one in found.items():
+            whose = "placed" if self.plan.channels == channels.PLACED else "x402's own"
+            self.ui.step(f"{name} at {one.address}, {whose}")
 
     def finish(self) -> None:
         """Mark the deployment as verified."""

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from eth_abi.abi import encode
 
-from scripts.deployment import bounds
+from scripts.deployment import bounds, channels
 from scripts.deployment.artifacts import Artifact
 from teraproof.amounts import basis_points, seconds, tpf, units
 from teraproof.errors import CommandError, LocalError, WrongInput
@@ -58,6 +58,7 @@ _KEYS = {
     "block_seconds",
     "history_blocks",
     "payment_token",
+    "channels",
     "contracts",
     "managers",
     "minter",
@@ -108,6 +109,8 @@ class Plan:
     """How many blocks the chain reaches back for hashes."""
     token: ExternalToken | None
     """None: the test payment token is deployed."""
+    channels: str
+    """Whose payment channels there are: a word of `channels.WORDS`."""
     arguments: Mapping[str, Mapping[str, Any]]
     """Contract -> constructor argument -> value, in the constructor's order."""
     written: Mapping[str, Mapping[str, Any]]
@@ -221,6 +224,8 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
             "blocks; a chain with EIP-2935 keeps 8,191"
         )
     token = _token(where, document["payment_token"])
+    if document["channels"] not in channels.WORDS:
+        raise WrongInput(f"{where}: channels: write one of {', '.join(channels.WORDS)}")
     wanted = [name for name in CONTRACTS if name != "PaymentToken"]
     contracts = document["contracts"]
     if not isinstance(contracts, dict):
@@ -240,16 +245,29 @@ def load(path: Path, artifacts: Mapping[str, Artifact]) -> Plan:
     managers = _managers(where, document["managers"])
     if document["minter"] != MINTER:
         raise WrongInput(f"{where}: minter: write {MINTER}; no other contract mints by a schedule")
+    placed = channels.PLACES if document["channels"] == channels.PLACED else ()
     content = {
         "chain_id": chain_id,
         "payment_token": None if token is None else [token.address, token.decimals],
+        "channels": document["channels"],
         "arguments": arguments,
         "managers": [[m.contract, m.permissions] for m in managers],
         "minter": MINTER,
-        "code": {name: artifacts[name].bytecode_hash for name in arguments},
+        "code": {name: artifacts[name].bytecode_hash for name in [*arguments, *placed]},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Plan(where, chain_id, history, token, arguments, written, managers, MINTER, digest)
+    return Plan(
+        source=where,
+        chain_id=chain_id,
+        history_blocks=history,
+        token=token,
+        channels=document["channels"],
+        arguments=arguments,
+        written=written,
+        managers=managers,
+        minter=MINTER,
+        sha256=digest,
+    )
 
 
 class _Loader(yaml.SafeLoader):

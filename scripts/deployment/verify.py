@@ -10,6 +10,7 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
+from scripts.deployment import channels
 from scripts.deployment.artifacts import Artifact
 from scripts.deployment.plan import Plan, encode_arguments
 from scripts.deployment.transactions import created_code, readable
@@ -79,6 +80,9 @@ def verify(
     if plan.token is not None:
         decimals = TokenContract(pool, registry.address("PaymentToken")).decimals("latest")
         found.append(Check("PaymentToken", "decimals", decimals == plan.token.decimals))
+    found += [
+        Check(*one) for one in channels.differences(plan.channels, registry, artifacts, chain)
+    ]
     found += _staking(plan, registry, staking)
     found += _rewards(plan, registry, chain)
     found += _timelock(plan, registry, TimelockContract(pool, registry.address("Timelock")))

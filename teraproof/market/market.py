@@ -14,6 +14,7 @@ from teraproof.client.sessions import Sessions
 from teraproof.contracts.abi import Function
 from teraproof.contracts.base import Contract
 from teraproof.contracts.benchmark import BenchmarkContract
+from teraproof.contracts.channels import ChannelsContract
 from teraproof.contracts.disputes import DisputesContract
 from teraproof.contracts.emissions import EmissionsContract
 from teraproof.contracts.jobs import JobsContract
@@ -66,6 +67,8 @@ class Market:
     """Who judges judged orders; None: nobody."""
     leases: LeasesContract | None = None
     """Where capacity is rented; None: the deployment is older than that contract."""
+    channels: ChannelsContract | None = None
+    """Where requests are paid; None: this chain has no payment channels."""
     sessions: Sessions | None = None
     """Where sessions with agents are kept for later programs; None: nowhere."""
 
@@ -124,6 +127,7 @@ def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> M
         symbol=_symbol(payment),
         court=_court(jobs),
         leases=_leases(pool, registry),
+        channels=_channels(pool, registry),
         sessions=_sessions(chain, registry, jobs.address) if keep_sessions else None,
     )
 
@@ -136,6 +140,11 @@ def _court(jobs: JobsContract) -> DisputesContract | None:
 def _leases(pool: RpcPool, registry: Registry) -> LeasesContract | None:
     deployed = registry.contracts.get("Leases")
     return None if deployed is None else LeasesContract(pool, deployed.address)
+
+
+def _channels(pool: RpcPool, registry: Registry) -> ChannelsContract | None:
+    known = registry.contracts.get("Channels")
+    return None if known is None else ChannelsContract(pool, known.address)
 
 
 def _sessions(chain: Chain, registry: Registry, jobs: str) -> Sessions | None:

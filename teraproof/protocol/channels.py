@@ -87,6 +87,11 @@ class ChannelConfig(Struct):
         """The seven values in the contract's order, for an ABI encoder."""
         return tuple(self.values().values())
 
+    @classmethod
+    def from_abi(cls, value: Sequence[Any]) -> ChannelConfig:
+        """From the decoded ABI value of a log."""
+        return cls(*value)
+
     def check(self) -> None:
         """LocalError when the contract takes no deposit for such a channel, with the reason."""
         for name in ("payer", "receiver", "receiver_authorizer", "token"):

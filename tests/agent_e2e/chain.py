@@ -15,6 +15,7 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from scripts.deployment.artifacts import Artifact, compile_all
+from scripts.deployment.channels import PLACES, place
 from scripts.deployment.plan import Plan, amended, load
 from scripts.deployment.transactions import Rollout
 from teraproof.contracts.abi import Abi
@@ -166,6 +167,8 @@ class Deployment:
         self.leases = found["Leases"]
         self.benchmark, self.emissions = found.get("Benchmark"), found.get("Emissions")
         self.disputes = found["Disputes"]
+        place(lambda method, parameters: self.anvil.rpc(method, *parameters), artifacts())
+        self.channels, self.collector = (Contract(self, *one) for one in PLACES.items())
         return self
 
     def _send(self, label: str, to: str | None, data: bytes) -> str:

@@ -19,6 +19,7 @@ from teraproof.market.conditions import protection
 from teraproof.market.funds import Funds
 from teraproof.market.market import open_market
 from teraproof.protocol import messages
+from teraproof.protocol.channels import CHANNELS
 from teraproof.protocol.terms import Judged, Status
 from tests.scripts.stage import ENDPOINT, TPF, USD, Stage
 from tests.support.anvil import ROOT
@@ -35,16 +36,19 @@ def test_market__of_the_plan__one_score_for_jobs_and_leases(stage: Stage) -> Non
     assert market.jobs.scores("latest") == market.leases.address
     assert market.leases.scores("latest") == market.benchmark.address
     assert market.leases.jobs("latest") == market.jobs.address
+    assert market.channels is not None
+    assert market.channels.address == CHANNELS
 
 
 def test_market__file_of_a_deployment_before_leases__read_without_them(
     stage: Stage, tmp_path: Path
 ) -> None:
     registry = stage.market.registry.model_copy(deep=True)
-    del registry.contracts["Leases"]
+    del registry.contracts["Leases"], registry.contracts["Channels"]
     registries.save(tmp_path, registry)
     market = open_market(tmp_path, stage.market.chain)
     assert market.leases is None
+    assert market.channels is None
     assert market.jobs.address == stage.market.jobs.address
 
 

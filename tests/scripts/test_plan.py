@@ -131,6 +131,7 @@ def _court(**values: Any) -> Callable[[Document], None]:
         ),
         (_set("contracts", "Timelock", "proposers", value="$deployer"), "not a list of address"),
         (_set("payment_token", value="real"), "payment_token: write test"),
+        (_set("channels", value="ours"), "channels: write one of place, canonical, none"),
         (_set("payment_token", value={"address": "$zero", "decimals": 6}), "own address"),
         (_set("payment_token", value={"address": "$zero"}), "decimals is missing"),
         (_set("managers", value={}), "Jobs is missing"),

@@ -38,6 +38,7 @@ SOURCES = {
     "Emissions": "Emissions.vy",
     "Token": "Token.vy",
     "PaymentToken": "testnet/PaymentToken.vy",
+    "Channels": "Channels.vy",
     "Timelock": "Timelock.vy",
 }
 # The class of what contracts have alike, and the contracts.

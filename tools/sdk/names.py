@@ -16,6 +16,8 @@ DOMAIN = {
     "LeaseQuote": "teraproof.protocol.messages",
     "Case": "teraproof.protocol.dispute",
     "Statement": "teraproof.protocol.dispute",
+    "ChannelConfig": "teraproof.protocol.channels",
+    "VoucherClaim": "teraproof.protocol.channels",
 }
 # Structs whose own name says too little outside the contract.
 STRUCTS = {"Epoch": "EpochRecord", "Proof": "ProofRecord"}
@@ -33,6 +35,9 @@ TUPLES = {
     "Staking.lock_of": ("Lock", "amount expires_at"),
     "Jobs.assignment": ("Assigned", "status provider assigned_at"),
     "Leases.account": ("Account", "seconds paid affordable ends_at"),
+    "Channels.channels": ("Holding", "balance total_claimed"),
+    "Channels.pendingWithdrawals": ("Withdrawal", "amount initiated_at"),
+    "Channels.receivers": ("Received", "total_claimed total_settled"),
     "Disputes.costs_of": ("Costs", "fee dispute_bond appeal_bond"),
     "Disputes.standing_of": ("Standing", "round phase until ruling"),
     "Benchmark.proven": ("Proven", "score epoch until"),

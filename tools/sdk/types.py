@@ -90,6 +90,9 @@ class Types:
         """What the encoder is given for an argument."""
         if isinstance(kind, StructT) and kind.name in DOMAIN:
             return f"{expression}.abi_tuple()"
+        if isinstance(kind, DArrayT | SArrayT):
+            inner = self.encoded(kind.value_type, "one")
+            return expression if inner == "one" else f"[{inner} for one in {expression}]"
         return expression
 
     def decoded(self, kind: VyperType, expression: str) -> str:

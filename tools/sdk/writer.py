@@ -286,7 +286,8 @@ class Writer:
     def _long_docstring(
         self, words: str, tags: dict[str, str], arguments: Sequence[str], is_view: bool
     ) -> list[str]:
-        told = {name: tags[f"param {name}"] for name in arguments if tags.get(f"param {name}", "")}
+        known = {snake(tag[6:]): text for tag, text in tags.items() if tag.startswith("param ")}
+        told = {name: known[name] for name in arguments if known.get(name)}
         lines = docstring(words, "        ")
         if not told and not (is_view and tags.get("return")):
             return lines
