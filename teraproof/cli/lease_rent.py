@@ -166,6 +166,7 @@ def open_(session: Session, file: Path, **given: Any) -> Result:
             held.enter_context(lease_notes.alone(where, "order", name))
         # All are asked and checked before the first is opened: a later one may be refused.
         planned = [_planned(session, one, given) for one in wanted]
+        _check_money(session, planned, given)
         placed = [_open(session, file, one, given) for one in planned]
         done, failed = [], []
         for one, lease in zip(wanted, placed, strict=True):
@@ -248,6 +249,18 @@ def _planned(session: Session, ordered: Ordered, given: dict[str, Any]) -> _Plan
         lease_orders.check_order(market, order)
     urls = [v.provider.endpoint for v in found if v.takes_it and v.provider.endpoint]
     return _Planned(request, urls, order, placed)
+
+
+def _check_money(session: Session, planned: Sequence[_Planned], given: dict[str, Any]) -> None:
+    """Whether the account can pay for all of them; one alone is looked at when it is paid for."""
+    from teraproof.market.funds import Funds, Payment, check_all
+    from teraproof.market.leases import contract
+
+    orders = [one.order for one in planned if one.order is not None]
+    if len(orders) > 1:
+        payments = [Payment("open the lease", "in escrow", one.deposit) for one in orders]
+        market, sender = session.market, session.lasting_sender
+        check_all(market, sender, payments, Funds(given["funds"]), contract(market))
 
 
 def _open(session: Session, file: Path, planned: _Planned, given: dict[str, Any]) -> Placed:

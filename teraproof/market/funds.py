@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,6 +15,9 @@ from teraproof.market.ui import Ui
 from teraproof.protocol.errors import Code
 from teraproof.rpc.errors import Reverted
 from teraproof.rpc.types import Receipt
+
+#: About what they take, so that who has far too little gas money hears it before the first one.
+_CALL_GAS, _PERMIT_GAS, _ALLOW_GAS = 120_000, 80_000, 45_000
 
 
 class Funds(Enum):
@@ -59,6 +62,45 @@ def agree(
     }[source]
     ui.ask(f"Put {shown} of {sender.address} {payment.purpose}, from {where}?")
     return source
+
+
+def check_all(
+    market: Market,
+    sender: Sender,
+    payments: Sequence[Payment],
+    funds: Funds,
+    into: DealsContract | None = None,
+) -> None:
+    """CommandError unless the account can make all payments to `into` (Jobs), one after the other:
+    tokens and gas. So the first is not made where a later one cannot be.
+    """
+    taker = market.jobs if into is None else into
+    credit = taker.credit_of(sender.address, "latest")
+    wallet = market.payment_balance(sender.address)
+    allowed = market.payment.allowance(sender.address, taker.address, "latest")
+    total = sum(one.amount for one in payments)
+    gas, left, spent = 0, credit, 0
+    for one in payments:
+        gas += _CALL_GAS
+        if funds is Funds.CREDIT or (funds is Funds.AUTO and left >= one.amount):
+            left -= one.amount
+            continue
+        spent += one.amount
+        if funds is Funds.PERMIT or (funds is Funds.AUTO and allowed < one.amount):
+            gas += _PERMIT_GAS
+        else:
+            gas += _ALLOW_GAS if allowed < one.amount else 0
+            allowed = max(0, allowed - one.amount)
+    if left < 0 or spent > wallet:
+        held = f"{market.show_price(credit)} of credit"
+        if funds is not Funds.CREDIT:
+            held += f" and {market.show_price(wallet)} in its wallet"
+        raise CommandError(
+            f"{sender.address} has {held}, which does not pay for all {len(payments)} of them, "
+            f"{market.show_price(total)} together; nothing was sent",
+            Code.FUNDS_MISSING,
+        )
+    sender.check_balance(gas * sender.offer().max_fee, f"all {len(payments)} of them")
 
 
 def pay_in(

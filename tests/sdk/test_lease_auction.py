@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from scripts.market.ports import free_port
-from teraproof.market import lease_notes, leases
-from teraproof.market.sending import Call, LastingSender, hold
+from teraproof.market import lease_notes, leases, tokens
+from teraproof.market.sending import Call, LastingSender, Sender, hold
 from teraproof.market.signers import KeySigner
+from teraproof.market.ui import QuietUi
 from teraproof.protocol import allow_list
 from teraproof.protocol.errors import Code, Exit
 from teraproof.protocol.lease_terms import LeaseStatus
@@ -330,6 +331,55 @@ def test_files__a_later_lease_that_nobody_takes__the_first_is_not_opened(
     code, _ = stage.tenant.fails(Exit.REFUSED, "lease", "open", str(path))
     assert code == Code.NOBODY_TAKES_IT
     assert stage.balance(stage.tenant.address) == before and not agent.specs
+
+
+@pytest.mark.parametrize("funds", ["auto", "permit", "allowance", "credit"])
+def test_files__money_for_the_first_alone__it_is_not_opened(
+    stage: LeaseStage, agent: Agent, tmp_path: Path, funds: str
+) -> None:
+    path = tmp_path / "two.yaml"
+    more = "    other: {pricing: {page: {denom: uact, amount: 1500}}}\n"
+    text = PLAIN.replace("  placement:\n", "  placement:\n" + more)
+    path.write_text(text + "    other: {profile: page, count: 1}\n")
+    line = ("lease", "open", str(path), "--term", "1 hour", "--funds", funds)
+    poor, market = stage.stranger, stage.market
+    first, both = 250 * HOUR, 500 * HOUR
+    sender = Sender(market.chain, KeySigner(poor.key, "tenant"))
+    chain = leases.contract(market)
+
+    def give(wallet: int, credit: int) -> None:
+        if chain.credit_of(poor.address, "latest"):
+            poor.json("lease", "withdraw")
+        held = market.payment_balance(poor.address)
+        if held > wallet + credit:
+            bank = market.payment.transfer(stage.tenant.address, held - wallet - credit)
+            sender.send(Call("move", market.payment.address, bank))
+        else:
+            tokens.mint_payment(market, sender, QuietUi(), poor.address, wallet + credit - held)
+        if credit:
+            approve = market.payment.approve(chain.address, credit)
+            sender.send(Call("allow", market.payment.address, approve))
+            sender.send(Call("deposit", chain.address, chain.deposit(credit)))
+
+    there, few = ((0, first), (0, both)) if funds == "credit" else ((first, 0), (both, 0))
+    give(*there)
+    code, said = poor.fails(Exit.REFUSED, *line)
+    assert code == Code.FUNDS_MISSING and "1.8 tUSD together; nothing was sent" in said
+    if funds == "auto":  # from its credit and its wallet: each is enough for one, and for no other
+        give(first - 1, first)
+        code, _ = poor.fails(Exit.REFUSED, *line)
+        assert code == Code.FUNDS_MISSING
+        give(first, first)
+    else:
+        give(*few)
+    stage.anvil.set_balance(poor.address, 10**9)
+    code, said = poor.fails(Exit.REFUSED, *line)
+    assert code == Code.GAS_MISSING and "all 2 of them" in said
+    stage.anvil.set_balance(poor.address, 10**20)
+    opened = poor.json(*line)["leases"]
+    assert [one["name"] for one in opened] == ["anywhere", "other"]
+    for one in opened:
+        poor.json("lease", "close", one["lease"])
 
 
 # ------------------------------------------------------------------ for some providers alone
