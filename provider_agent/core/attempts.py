@@ -53,10 +53,14 @@ class Attempts:
             return True
         if made[-1].state not in CAME_TO_NOTHING or len(made) >= MAX_ATTEMPTS:
             return False
-        if may_get_more(self._store.transactions_of(made[-1].id), made[-1].mined):
+        if self.gets_more(made[-1]):
             return True
         pause: int = min(MAX_PAUSE, self._pause << (len(made) - 1))
         return made[-1].updated_at + pause <= self._clock()
+
+    def gets_more(self, intent: Intent) -> bool:
+        """Whether a call has failed for want of gas alone, and can be sent with more at once."""
+        return may_get_more(self._store.transactions_of(intent.id), intent.mined)
 
     def begin(self, object_id: str, action: str, data: bytes, deadline: int | None = None) -> None:
         """Write the intent of a call, if `may_begin`."""

@@ -234,5 +234,5 @@ class EventFeed:
 
 def _subject(event: Event) -> bytes:
     """What to look at again when the event turns out not to have happened."""
-    subject = getattr(event, "job", None) or getattr(event, "lease", b"")
-    return subject if isinstance(subject, bytes) else b""
+    subjects = (getattr(event, name, None) for name in ("job", "lease", "channel_id"))
+    return next((one for one in subjects if isinstance(one, bytes) and one), b"")

@@ -18,9 +18,13 @@ class GasWorth:
     """See the module. `unit` is the units of a whole payment token."""
 
     def __init__(self, chain: ChainSettings, unit: int) -> None:
-        wei = int(chain.max_fee_gwei * 10**9)
-        self._units = chain.coin_price * unit * wei / _COIN  # for a unit of gas
+        self._max_fee = int(chain.max_fee_gwei * 10**9)
+        self._units = chain.coin_price * unit / _COIN  # for a wei
 
     def most(self, gas: int) -> int:
         """Units of the payment token that an amount of gas costs at most, rounded up."""
-        return int((gas * self._units).to_integral_value(ROUND_CEILING))
+        return self.at(gas, self._max_fee)
+
+    def at(self, gas: int, price: int) -> int:
+        """What it costs at a price in wei per gas, rounded up."""
+        return int((gas * price * self._units).to_integral_value(ROUND_CEILING))

@@ -38,6 +38,8 @@ class GasReserve:
         self.jobs = 0
         #: Wei of the account at the last look.
         self.balance = 0
+        #: Wei per gas that a transaction offered then; 0 while a cap forbids to send any.
+        self.offered = 0
 
     def look(self, block: BlockRef, *, promises: bool = False) -> None:
         """Read the balance and the price, unless that was just done. Raises ChainError.
@@ -54,6 +56,7 @@ class GasReserve:
             if now - self._looked < pause:
                 return
         offer = self._prices.offer()
+        self.offered = 0 if offer is None else offer.max_fee
         if offer is None:
             self.jobs = 0  # a cap forbids to send anything
         else:
