@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from provider_agent.core.module import Context, Cycle, Module
+from provider_agent.core.feed import Source
+from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.settings import Section
+from provider_agent.core.trial import StartCheck, Trial
+from provider_agent.modules.inference.chain_side import ChainSide
+from provider_agent.modules.inference.checks import ChannelChecks
+from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.inference.settings import InferenceSettings
+from provider_agent.modules.inference.status import channels_status
 from provider_agent.modules.inference.tables import TABLES
+from provider_agent.store import Store
 from provider_agent.store.tables import Tables
+from teraproof.contracts.base import Event
+
+_TIDY_EVERY = 600.0  # seconds
 
 
 class InferenceModule(Module):
@@ -23,6 +35,10 @@ class InferenceModule(Module):
 
     def __init__(self, context: Context) -> None:
         self._book = ChannelBook(context.store)
+        money = Money.read(context.settings, context.pool)
+        money.pay.keep(context.store, self.name)
+        self._chain = ChainSide(context, self._book, money)
+        self._tidied = 0.0
 
     @classmethod
     def build(cls, context: Context) -> Self | None:
@@ -31,9 +47,45 @@ class InferenceModule(Module):
             return None
         return cls(context)
 
+    @classmethod
+    def checks(cls, trial: Trial) -> Sequence[StartCheck]:
+        """The contract of channels, the token, and what gas costs."""
+        if not trial.settings.section(InferenceSettings).models:
+            return ()
+        return ChannelChecks(trial).all()
+
+    @classmethod
+    def status(cls, store: Store) -> Sequence[str | Table]:
+        """What is owed on channels."""
+        return channels_status(store, cls.name)
+
     def start(self) -> None:
         """Close what a crash has left open."""
         self._book.recover()
 
+    # ------------------------------------------------------------------ the cycle
+
+    def contracts(self) -> Sequence[Source]:
+        """See the chain's side."""
+        return self._chain.contracts()
+
+    def consume(self, events: Sequence[Event], again: Sequence[bytes]) -> None:
+        """See the duty."""
+        self._chain.consume(events, again)
+
+    @property
+    def look_again(self) -> float | None:
+        """See the duty."""
+        return self._chain.look_again
+
     def reconcile(self, cycle: Cycle) -> None:
-        """Nothing is owed on chain yet."""
+        """See the duty; now and then, forget what ended long ago."""
+        self._chain.reconcile(cycle)
+        now = time.time()
+        if now - self._tidied >= _TIDY_EVERY:
+            self._tidied = now
+            self._chain.tidy(int(now))
+
+    def measure(self) -> None:
+        """What is owed, and what waits."""
+        self._chain.measure()

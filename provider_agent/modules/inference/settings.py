@@ -107,6 +107,9 @@ class InferenceSettings(Section):
     """The least deposit: some claims' gas."""
     max_unclaimed: Amount = Field(default="5", validate_default=True)
     """What may be served on one channel and not be claimed. Above it requests wait for a claim."""
+    claim_hours: float = Field(default=24.0, gt=0)
+    """After this time what was served is claimed, and what was claimed is paid out, once it brings
+    more than its gas. Sooner only where gas is at most a twentieth of it."""
     max_parallel: Annotated[int, Unit("requests")] = Field(default=1_024, ge=1, le=100_000)
     """Requests of all models at once."""
     per_address: Annotated[int, Unit("requests")] = Field(default=1_024, ge=1, le=100_000)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provider_agent.modules.inference.rows import Asked
 from provider_agent.store.errors import damaged
-from provider_agent.store.integrity import check_numbers, check_states
+from provider_agent.store.integrity import check_meta, check_numbers, check_states
 from provider_agent.store.tables import Tables
 
 
@@ -21,6 +21,8 @@ def check_rows(db: sqlite3.Connection, path: Path) -> None:
     )  # fmt: skip
     check_numbers(db, path, "channel_deposits", "amount", "valid_after", "valid_before")
     check_numbers(db, path, "channel_refunds", "amount")
+    check_numbers(db, path, "channel_claims", "total")
+    check_meta(db, path, "inference.last_claim")
     for table in ("channel_deposits", "channel_refunds"):
         check_states(db, path, table, Asked)
     for row in db.execute("SELECT charged, voucher FROM paid_channels"):

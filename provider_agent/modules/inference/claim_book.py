@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of the channel book is claimed, and in which transactions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from provider_agent.modules.inference.rows import ChannelRow
+from provider_agent.store import IntentKey, Repository
+from teraproof.protocol.channels import VoucherClaim
+
+#: The contract's part in the keys of intents.
+CONTRACT = "channels"
+#: The action of a transaction that claims.
+CLAIM = "claim"
+# In the store's meta.
+_LAST, _SINCE = "inference.last_claim", "inference.claimed_at"
+_RECEIVERS = "inference.receivers"
+_OWED = "CAST(charged AS REAL) - CAST(total_claimed AS REAL)"  # good enough to sort by
+
+
+def claim_key(number: int) -> IntentKey:
+    """The key of the intent of a batch."""
+    return IntentKey(CONTRACT, f"claims-{number}", CLAIM)
+
+
+def claim_of(row: ChannelRow) -> VoucherClaim:
+    """A row of a claim: all that was served on a channel and is left in it (I-9)."""
+    return VoucherClaim(row.config, row.voucher, row.signature, min(row.charged, row.balance))
+
+
+def brings(row: ChannelRow) -> int:
+    """Units of the token that a claim of the channel brings now."""
+    return max(0, min(row.charged, row.balance) - row.total_claimed)
+
+
+class ClaimBook(Repository):
+    """See the module. Used by the loop's thread."""
+
+    def unclaimed(self, limit: int) -> list[ChannelRow]:
+        """The channels that owe most, the most first."""
+        return self._owing("", f"{_OWED} DESC", limit)
+
+    def left(self, limit: int) -> list[ChannelRow]:
+        """Channels that owe and whose payers withdraw, the first to end first."""
+        return self._owing("AND withdraw_requested_at <> 0", "withdraw_requested_at", limit)
+
+    def _owing(self, those: str, order: str, limit: int) -> list[ChannelRow]:
+        query = (
+            f"SELECT * FROM paid_channels WHERE charged <> total_claimed {those} "  # noqa: S608 - ours
+            f"ORDER BY {order} LIMIT ?"
+        )
+        rows = [ChannelRow.read(row) for row in self._db().execute(query, (limit,))]
+        return [row for row in rows if brings(row)]
+
+    def owed(self) -> tuple[int, int]:
+        """What all channels owe together, in units, and how many owe."""
+        query = f"SELECT sum({_OWED}), count(*) FROM paid_channels WHERE charged <> total_claimed"  # noqa: S608 - ours
+        row = self._db().execute(query).fetchone()
+        return int(row[0] or 0), int(row[1])
+
+    def unseen(self, below: int, limit: int) -> list[ChannelRow]:
+        """The channels with money in them that were last looked at below a block, oldest first."""
+        query = (
+            "SELECT * FROM paid_channels WHERE seen_block < ? "
+            "AND (balance <> total_claimed OR charged <> total_claimed) ORDER BY seen_block LIMIT ?"
+        )
+        return [ChannelRow.read(row) for row in self._db().execute(query, (below, limit))]
+
+    def receivers(self) -> set[str]:
+        """Everybody for whom was claimed."""
+        return set(json.loads(self.core.meta(_RECEIVERS) or "[]"))
+
+    def keep_receivers(self, receivers: Iterable[str]) -> None:
+        """Note for whom is claimed."""
+        known = self.receivers()
+        more = known.union(receivers)
+        if more != known:
+            self.core.set_meta(_RECEIVERS, json.dumps(sorted(more)))
+
+    # ------------------------------------------------------------------ batches
+
+    def add(self, rows: Sequence[ChannelRow]) -> int:
+        """Note a batch; its number, which no batch had before. Call in the transaction that writes
+        its intent.
+        """
+        with self.transaction() as db:
+            number = int(self.core.meta(_LAST) or 0) + 1
+            self.core.set_meta(_LAST, str(number))
+            self.core.set_meta(_SINCE, str(self._now()))
+            self.keep_receivers(row.config.receiver for row in rows)
+            db.executemany(
+                "INSERT INTO channel_claims VALUES (?, ?, ?, ?)",
+                [
+                    (number, row.channel, str(claim_of(row).total_claimed), self._now())
+                    for row in rows
+                ],
+            )
+        return number
+
+    def batches(self) -> dict[int, list[bytes]]:
+        """The channels of each batch that is kept."""
+        found: dict[int, list[bytes]] = {}
+        for number, channel in self._db().execute("SELECT number, channel FROM channel_claims"):
+            found.setdefault(int(number), []).append(bytes(channel))
+        return found
+
+    def forget(self, number: int) -> None:
+        """Drop a batch; its channels say what was claimed."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM channel_claims WHERE number = ?", (number,))
+
+    def waited(self) -> int:
+        """Seconds since the last batch, or since this was asked first."""
+        since = self.core.meta(_SINCE)
+        if since is None:
+            self.core.set_meta(_SINCE, str(self._now()))
+            return 0
+        return max(0, self._now() - int(since))
