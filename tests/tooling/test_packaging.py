@@ -165,10 +165,16 @@ def test_lock__every_package_has_hashes_and_no_address(lock: Path) -> None:
         assert "--hash=sha256:" in package
 
 
-def test_npm_lock__exact_version_with_integrity_and_no_address() -> None:
-    lock = json.loads((ROOT / "package-lock.json").read_text())
+@pytest.mark.parametrize(
+    ("folder", "name", "version"),
+    [(".", "@foundry-rs/anvil", "1.7.1"), ("benchmarks/models", "node-llama-cpp", "3.22.1")],
+)
+def test_npm_lock__exact_version_with_integrity_and_no_address(
+    folder: str, name: str, version: str
+) -> None:
+    lock = json.loads((ROOT / folder / "package-lock.json").read_text())
     packages = {name: entry for name, entry in lock["packages"].items() if name}
-    assert packages["node_modules/@foundry-rs/anvil"]["version"] == "1.7.1"
+    assert packages[f"node_modules/{name}"]["version"] == version
     for entry in packages.values():
         assert entry["integrity"].startswith("sha512-")
         assert "resolved" not in entry
