@@ -334,7 +334,7 @@ format: .venv-lint/.stamp ## let ruff and mamushi rewrite the sources
 
 .PHONY: lock
 lock: .venv/.stamp ## resolve requirements/*.in again and write the locks
-	@for name in bootstrap sdk s3 agent agent-test ray dev lint runtime-ml models models-weights; do echo "lock: $$name"; \
+	@for name in bootstrap sdk s3 gateway agent agent-test ray dev lint runtime-ml models models-weights; do echo "lock: $$name"; \
 		env -u UV_DEFAULT_INDEX -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --quiet --upgrade --universal \
 		$$(test $$name != models-weights || echo --no-deps) \
 		--generate-hashes --no-strip-extras --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" \

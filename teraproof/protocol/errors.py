@@ -369,6 +369,12 @@ class Code(StrEnum):
         "The model's server refused the request, which costs nothing.",
     )
 
+    # What a gateway finds.
+    BUDGET_SPENT = "budget_spent", _REFUSED, 0, False, "A budget of gateway.toml is used up."
+    RECEIPT_INVALID = "receipt_invalid", _FAULT, 0, False, "A provider's receipt does not hold."
+    CHANNELS_BUSY = "channels_busy", _AWAY, 0, True, "All channels with a provider are at work."
+    HOSTS_EXHAUSTED = "hosts_exhausted", _AWAY, 0, True, "No host of the model has answered."
+
     # Leases.
     LEASE_UNKNOWN = "lease_unknown", _REFUSED, 404, True, "The agent has not seen the lease."
     NOT_TENANT = "not_tenant", _REFUSED, 403, False, "Another account rents the lease."

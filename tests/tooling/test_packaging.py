@@ -87,6 +87,15 @@ def test_extra_s3__same_in_projects_and_lock_source_and_in_no_other_environment(
     assert having == {"s3", "agent-test"}
 
 
+def test_extra_gateway__same_in_project_and_lock_source() -> None:
+    wanted = project_of("teraproof")["optional-dependencies"]["gateway"]
+    assert wanted == [
+        line
+        for line in requirement_lines(ROOT / "requirements" / "gateway.in")
+        if not line.startswith("-c")
+    ]
+
+
 def test_extra_ray__in_its_own_environment_alone() -> None:
     wanted = project_of("teraproof-agent")["optional-dependencies"]["ray"]
     lines = requirement_lines(ROOT / "requirements" / "ray.in")
@@ -110,7 +119,10 @@ def test_agent__depends_on_the_sdk_of_this_checkout() -> None:
 @pytest.mark.parametrize("name", PROJECTS)
 def test_imports__only_what_is_declared(name: str) -> None:
     _, package, _ = PROJECTS[name]
-    declared = {re.split(r"[><=\[]", each)[0] for each in project_of(name)["dependencies"]}
+    project = project_of(name)
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(each for extra in extras for each in extra)]
+    declared = {re.split(r"[><=\[]", each)[0] for each in wanted}
     needed = set().union(*(imports(path) for path in shipped(package) if path.suffix == ".py"))
     needed = {COMES_WITH.get(each, each.replace("_", "-")) for each in needed - {package}}
     assert needed - OPTIONAL <= declared

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request at one host, paid: the voucher first, then the answer, with its receipt checked.
+
+The last bytes of an answer leave for the client when its receipt is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+
+from teraproof.errors import LocalError, Refused
+from teraproof.gateway import bodies
+from teraproof.gateway.ask import Ask, Sent
+from teraproof.gateway.bill import Bill
+from teraproof.gateway.faults import HostFailed, failure, within
+from teraproof.gateway.keys import Keys, Reservation
+from teraproof.gateway.ledger import Channel
+from teraproof.gateway.purse import Purse, terms_of
+from teraproof.gateway.ranking import Candidate
+from teraproof.gateway.receipts import Asked, Dishonest, check_base
+from teraproof.gateway.settings import RouteSettings
+from teraproof.gateway.sse import DONE, Event, Reader
+from teraproof.protocol.errors import Code, one_line
+from teraproof.protocol.inference import (
+    PATHS,
+    RECEIPT_HEADER,
+    STEP_HEADER,
+    VOUCHERS_PATH,
+    SignedReceipt,
+)
+from teraproof.protocol.x402 import (
+    REQUIRED_HEADER,
+    RESPONSE_HEADER,
+    SIGNATURE_HEADER,
+    Fault,
+    Required,
+    Settlement,
+    Terms,
+)
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 3  # payments of one attempt: the first, and what puts it right
+_DEPOSIT_SECONDS = 180.0  # more than usual where a deposit has to be confirmed first
+_VOUCHER_SECONDS = 20.0
+_MOST_ERROR = 64 << 10  # bytes of an error's body
+_KEPT = 256 << 10  # bytes of an answer that are kept for comparisons
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes for the client. `content`: the model has written them, or they follow."""
+
+    data: bytes
+    content: bool = False
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every attempt works with."""
+
+    client: httpx.AsyncClient
+    purse: Purse
+    keys: Keys
+    limits: RouteSettings
+    step_tokens: int
+    decimals: int
+
+
+class Attempt:
+    """See the module. It is used once: `json`, or `stream`; then `close`, whatever has happened."""
+
+    def __init__(self, means: Means, to: Candidate, ask: Ask, *, kind: str = "") -> None:
+        self._kind = kind or ask.kind
+        self.host, self.model, self.ask = to.host, to.model, ask
+        self._means, self._limits = means, means.limits
+        self.sent: Sent = ask.sent(to.model)
+        tokens = self.sent.tokens
+        self._step = means.step_tokens if ask.streams and tokens > means.step_tokens else 0
+        #: The most that it can cost, units of the token.
+        self.ceiling = to.model.ceiling(self.sent.body, tokens)
+        self._first = to.model.ceiling(self.sent.body, self._step or tokens)
+        self._asked = Asked(to.host, to.model, self.sent.body, self.sent.request, tokens)
+        #: The body of an answer, or the data of its events, as far as there is room.
+        self.answer: list[bytes] = []
+        self._kept = 0
+        self._more = 0.0
+        self._response: httpx.Response | None = None
+        self._stepping: asyncio.Task[None] | None = None
+        self._bill: Bill | None = None
+
+    @property
+    def bill(self) -> Bill:
+        """What it costs."""
+        assert self._bill is not None  # `json` or `stream` was called
+        return self._bill
+
+    @property
+    def cost(self) -> float:
+        """What it has cost in whole tokens, for those who count in them."""
+        return float(self.bill.charged / 10**self._means.decimals)
+
+    # ------------------------------------------------------------------ the two kinds of answer
+
+    async def json(self, reserved: Reservation) -> bytes:
+        """The answer's body, with `usage.cost`. HostFailed, RequestRefused, Dishonest, Refused."""
+        response = await self._paid(reserved)
+        body = await self._read(response, self._limits.max_answer_bytes)
+        bill = self.bill
+        bill.timing.content = bill.timing.ended = time.monotonic()
+        said = response.headers.get(RECEIPT_HEADER)
+        if said is None:
+            raise Dishonest("it has answered without a receipt")
+        bill.take(_receipt(said), hashlib.sha256(body).digest())
+        bill.whole = True
+        await bill.settle()
+        self._keep(body)
+        document = bodies.document(body)
+        if document is None:
+            raise HostFailed("its answer is not a JSON object")
+        return bodies.dump(bodies.with_cost(document, self.cost, self.host.owner))
+
+    async def stream(self, reserved: Reservation) -> AsyncIterator[Piece]:
+        """The answer's events. Until the first piece with content a failure costs the client
+        nothing but time. Raises as `json` does.
+        """
+        response = await self._paid(reserved)
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise HostFailed("its answer is not a stream")
+        bill, reader, held = self.bill, Reader(), list[Event]()
+        is_last = False  # whether nothing came behind the last receipt
+        async for event in self._events(response, reader):
+            if event.receipt is not None:
+                bill.take(event.receipt, event.response)
+                self._go_on()
+                is_last = True
+                continue
+            is_last = is_last and event.data == DONE
+            said = bodies.error_in(event.data)
+            if said is not None:
+                raise HostFailed(f"it says: {said}")
+            self._keep(event.data)
+            if held or event.data == DONE or bodies.may_have_usage(event.data):
+                held.append(event)  # the cost is known when the last receipt is here
+                continue
+            content = not bill.timing.content and bodies.is_content(bodies.document(event.data))
+            if content:
+                bill.timing.content = time.monotonic()
+            yield Piece(event.raw, content)
+        bill.timing.ended = time.monotonic()
+        ends = self.ask.kind == "responses" or (bool(held) and held[-1].data == DONE)
+        if reader.is_inside or not ends:
+            raise HostFailed("its stream broke off")
+        if not is_last:
+            raise Dishonest("its stream has ended without a receipt")
+        bill.whole = True
+        await bill.settle()
+        for event in held:
+            yield Piece(bodies.costed(event.raw, event.data, self.cost, self.host.owner), True)
+
+    async def _events(self, response: httpx.Response, reader: Reader) -> AsyncIterator[Event]:
+        """What comes, within the limits of time and size."""
+        pieces, size = response.aiter_raw(), 0
+        until = time.monotonic() + self._limits.answer_seconds
+        while True:
+            left = until - time.monotonic()
+            if not self.bill.timing.content:
+                left = min(left, self._to_content())
+            async with within(left):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            size += len(piece)
+            if size > self._limits.max_answer_bytes:
+                raise HostFailed("its answer is too long")
+            try:
+                found = list(reader.feed(piece))
+            except LocalError as error:
+                raise HostFailed(str(error)) from None
+            for event in found:
+                yield event
+
+    def _to_content(self) -> float:
+        """Seconds that are left until the first content must be here."""
+        waited = time.monotonic() - self.bill.timing.began
+        return self._limits.first_content_seconds + self._more - waited
+
+    # ------------------------------------------------------------------ paying
+
+    async def _paid(self, reserved: Reservation) -> httpx.Response:
+        """The answer to a request that was paid for, its body not read yet."""
+        means, amount = self._means, self._first
+        self._bill = Bill(means.purse.ledger.store, means.keys, self._asked, self._kind, reserved)
+        channel = self._bill.channel = await self._take_channel()
+        for _ in range(_ROUNDS):
+            response = await self._send(channel, amount, terms_of(self.host, amount))
+            if response.status_code == 200:
+                await self._was_settled(response, channel)
+                if self._step:
+                    self._pay_step(channel, 2 * self._step)
+                return response
+            body = await self._read(response, _MOST_ERROR)
+            if response.status_code != 402:
+                raise failure(response.status_code, body)
+            amount = self._put_right(channel, response, amount)
+        raise HostFailed("it asks for another payment again and again")
+
+    async def _take_channel(self) -> Channel:
+        try:
+            return await self._means.purse.take(self.host, self._first)
+        except Refused as refused:
+            if refused.code is Code.CHANNELS_BUSY:
+                raise HostFailed(str(refused), excludes=False) from None
+            raise
+
+    async def _send(self, channel: Channel, amount: int, terms: Terms) -> httpx.Response:
+        bill = self.bill
+        begin = None if bill.row else bill.begin
+        payment, row = await self._means.purse.pay(
+            channel, amount, terms, begin, whole=self.ceiling
+        )
+        bill.row = bill.row or row
+        if payment.deposit is not None:
+            self._more = _DEPOSIT_SECONDS
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            SIGNATURE_HEADER: payment.encode(),
+        }
+        if self._step:
+            headers[STEP_HEADER] = str(self._step)
+        limits = self._limits
+        read = max(limits.idle_seconds, limits.first_content_seconds) + self._more
+        request = self._means.client.build_request(
+            "POST",
+            self.host.url + PATHS[self.ask.kind],
+            content=self.sent.body,
+            headers=headers,
+            timeout=httpx.Timeout(connect=10.0, read=read, write=30.0, pool=10.0),
+        )
+        async with within(self._to_content() if self.ask.streams else limits.answer_seconds):
+            self._response = await self._means.client.send(request, stream=True)
+        return self._response
+
+    async def _read(self, response: httpx.Response, most: int) -> bytes:
+        """The body, which is closed then."""
+        data = bytearray()
+        async with within(self._limits.answer_seconds):
+            async for piece in response.aiter_raw():
+                data += piece
+                if len(data) > most:
+                    raise HostFailed("its answer is too long")
+        await response.aclose()
+        return bytes(data)
+
+    async def _was_settled(self, response: httpx.Response, channel: Channel) -> None:
+        """What the answer's header says of the payment."""
+        said = response.headers.get(RESPONSE_HEADER)
+        if said is None:
+            return
+        try:
+            found = Settlement.decode(said)
+        except LocalError as error:
+            raise HostFailed(str(error)) from None
+        if found.success and channel.under_way is not None:
+            await self._means.purse.deposited(channel)
+
+    def _put_right(self, channel: Channel, response: httpx.Response, amount: int) -> int:
+        """What is to be paid after an answer 402; HostFailed, Dishonest when nothing is."""
+        try:
+            required = Required.decode(response.headers.get(REQUIRED_HEADER, ""))
+        except LocalError as error:
+            raise HostFailed(f"its answer 402 cannot be read: {error}") from None
+        wanted = next((one for one in required.accepts if one.asset == self.host.offer.token), None)
+        fault = required.error
+        if fault == Fault.CHANNEL_BUSY:
+            self._means.purse.pause(channel)
+            raise HostFailed("it says that the channel is busy", excludes=False)
+        if wanted is None:
+            raise HostFailed(f"it does not take the payment ({one_line(fault, 120)})")
+        state = wanted.state
+        if state is not None and state.channel == channel.id and state.charged is not None:
+            check_base(state.charged, channel)
+            if state.charged > channel.base:
+                channel.stated = state.charged
+                return amount
+        if wanted.amount > self.ceiling:
+            raise HostFailed(
+                f"it asks for {wanted.amount} units, and its terms make it {self.ceiling} at most"
+            )
+        if wanted.amount > amount:
+            return wanted.amount
+        raise HostFailed(f"it does not take the payment ({one_line(fault, 120)})")
+
+    # ------------------------------------------------------------------ steps
+
+    def _go_on(self) -> None:
+        """A step was delivered: pay for the one behind the next."""
+        bill = self.bill
+        if self._step and bill.receipt is not None and bill.channel is not None:
+            self._pay_step(bill.channel, bill.receipt.receipt.completion_tokens + 2 * self._step)
+
+    def _pay_step(self, channel: Channel, tokens: int) -> None:
+        """Pay for the first `tokens` of the answer, in the background: reading goes on."""
+        tokens = min(tokens, self.sent.tokens)
+        receipt = self.bill.receipt
+        if receipt is None:
+            target = channel.base + self.model.ceiling(self.sent.body, tokens)
+        else:
+            said = receipt.receipt
+            price = self.model.prices.cost(said.prompt_tokens, tokens)
+            target = said.cumulative - said.charged + price
+        self._stepping = asyncio.create_task(self._voucher(channel, target, self._stepping))
+
+    async def _voucher(
+        self, channel: Channel, target: int, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await before
+        payment = await self._means.purse.step(channel, target, self.bill.shown)
+        if payment is None:
+            return
+        try:
+            answer = await self._means.client.post(
+                self.host.url + VOUCHERS_PATH,
+                content=bodies.dump(payment.to_json()),
+                headers={"content-type": "application/json", SIGNATURE_HEADER: payment.encode()},
+                timeout=_VOUCHER_SECONDS,
+            )
+        except httpx.HTTPError as error:
+            log.info("%s: a voucher did not arrive (%s)", self.host.url, type(error).__name__)
+            return
+        if answer.status_code >= 300:
+            log.info("%s: a voucher was answered with %d", self.host.url, answer.status_code)
+
+    # ------------------------------------------------------------------ the end
+
+    def _keep(self, data: bytes) -> None:
+        """Data for comparisons, as far as there is room."""
+        self._kept += len(data)
+        if self._kept <= _KEPT:
+            self.answer.append(data)
+
+    async def close(self, why: str = "", *, gone: bool = False) -> None:
+        """Write what has become of it, and let go of the channel and the connection. `gone`: the
+        client does not wait for the answer any more.
+        """
+        bill = self._bill
+        if bill is None:
+            return
+        try:
+            if self._stepping is not None:
+                self._stepping.cancel()
+                with contextlib.suppress(asyncio.CancelledError, LocalError):
+                    await self._stepping
+            if self._response is not None:
+                await self._response.aclose()
+        finally:
+            try:
+                await bill.settle(why, gone=gone)
+            finally:
+                if bill.channel is not None:
+                    self._means.purse.release(bill.channel)
+
+
+def _receipt(value: str) -> SignedReceipt:
+    try:
+        return SignedReceipt.from_header(value)
+    except LocalError as error:
+        raise Dishonest(str(error)) from None

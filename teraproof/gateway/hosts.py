@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hosts that a gateway knows: what they offer, how they have done, and who is out for now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from teraproof.errors import LocalError
+from teraproof.names import http_url
+from teraproof.protocol.inference import InferenceOffer, Model
+from teraproof.protocol.terms import ZERO_ADDRESS
+from teraproof.protocol.x402 import network
+
+_FIRST_PAUSE = 5.0  # seconds that a host is left out after its first failure
+_LONGEST_PAUSE = 600.0
+_WEIGHT = 0.2  # of the newest measurement
+_FADES = 0.98  # what an earlier answer counts after one more
+_PRIOR = 8.0  # answers that a new host is credited with
+_MOST_HOSTS = 4_096
+_MOST_MODELS = 256  # of one host
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a host must say of itself before it is paid.
+
+    `chain_id`, `channels` and `token` are where the market's money is. Delays are seconds.
+    """
+
+    chain_id: int
+    channels: str
+    token: str
+    decimals: int
+    max_withdraw_delay: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """A provider of models: `owner` as the chain knows it, and the operator who signs for it."""
+
+    owner: str
+    operator: str
+    offer: InferenceOffer
+
+    @property
+    def url(self) -> str:
+        """Where its API is, without a slash at the end."""
+        return self.offer.url.rstrip("/")
+
+    def model(self, name: str) -> Model | None:
+        """Its model of this name."""
+        return next((one for one in self.offer.models if one.name == name), None)
+
+    def check(self, demands: Demands) -> None:
+        """LocalError when it cannot be paid, with the reason."""
+        offer = self.offer
+        http_url(offer.url, "url")
+        for name, said, wanted in (
+            ("network", offer.network, network(demands.chain_id)),
+            ("channels", offer.channels, demands.channels),
+            ("token", offer.token, demands.token),
+            ("decimals", offer.decimals, demands.decimals),
+            ("receiver_authorizer", offer.authorizer, self.operator),
+        ):
+            if said != wanted:
+                raise LocalError(f"its {name} is {said}, and the chain says {wanted}")
+        if offer.receiver == ZERO_ADDRESS:
+            raise LocalError("its receiver is the zero address")
+        if not 900 <= offer.withdraw_delay <= demands.max_withdraw_delay:
+            raise LocalError(
+                f"it could keep a deposit for {offer.withdraw_delay} s, and at most "
+                f"{demands.max_withdraw_delay} s are allowed (pay.max_withdraw_delay_seconds)"
+            )
+        if len(offer.models) > _MOST_MODELS:
+            raise LocalError(f"it lists more than {_MOST_MODELS} models")
+
+
+@dataclass
+class Measured:
+    """What live traffic has shown of one host and model; None: nothing yet."""
+
+    latency: float | None = None
+    """Seconds from the request to the first content."""
+    throughput: float | None = None
+    """Tokens per second behind the first content."""
+    good: float = 0.0
+    total: float = 0.0
+
+    def answered(self, latency: float, throughput: float | None) -> None:
+        """An answer came whole."""
+        self.latency = _blend(self.latency, latency)
+        if throughput is not None:
+            self.throughput = _blend(self.throughput, throughput)
+        self._count(1.0)
+
+    def failed(self) -> None:
+        """No answer came, or a part of one."""
+        self._count(0.0)
+
+    @property
+    def reliability(self) -> float:
+        """The share of requests that it is expected to answer, above 0."""
+        return (self.good + _PRIOR) / (self.total + _PRIOR)
+
+    def _count(self, good: float) -> None:
+        self.good = self.good * _FADES + good
+        self.total = self.total * _FADES + 1.0
+
+
+def _blend(before: float | None, now: float) -> float:
+    return now if before is None else before + _WEIGHT * (now - before)
+
+
+@dataclass
+class _Out:
+    until: float = 0.0
+    failures: int = 0
+
+
+class Quality(Protocol):
+    """What is known of how well a host serves a model, beyond whether it answers."""
+
+    def share(self, owner: str, model: str) -> float:
+        """The share of its answers that are expected to be as they should, 0 to 1. With 0 the host
+        is not asked for this model.
+        """
+        ...
+
+
+class Unexamined:
+    """Nothing is known of anybody."""
+
+    def share(self, owner: str, model: str) -> float:
+        """All of them."""
+        return 1.0
+
+
+@dataclass
+class Hosts:
+    """All hosts, what was measured of them, and who is left out. For one thread."""
+
+    clock: Callable[[], float] = time.monotonic
+    quality: Quality = field(default_factory=Unexamined)
+    #: Owner -> why it is not used any more, until a person says otherwise.
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._known: Mapping[str, Host] = {}
+        self._measured: dict[tuple[str, str], Measured] = {}
+        self._out: dict[str, _Out] = {}
+
+    def replace(self, hosts: Iterable[Host]) -> None:
+        """These are all that there are now."""
+        self._known = {host.owner: host for host in list(hosts)[:_MOST_HOSTS]}
+        self._out = {owner: out for owner, out in self._out.items() if owner in self._known}
+        self._measured = {
+            (owner, model): found
+            for (owner, model), found in self._measured.items()
+            if owner in self._known and self._known[owner].model(model) is not None
+        }
+
+    def every(self) -> list[Host]:
+        """All that may be used, those that are out for now included."""
+        return [host for host in self._known.values() if host.owner not in self.dropped]
+
+    def host(self, owner: str) -> Host | None:
+        """The host of this owner, also a dropped one."""
+        return self._known.get(owner)
+
+    def offering(self, model: str) -> list[tuple[Host, Model]]:
+        """Who serves a model."""
+        found = ((host, host.model(model)) for host in self.every())
+        return [(host, one) for host, one in found if one is not None]
+
+    def measured(self, owner: str, model: str) -> Measured:
+        """What was measured so far."""
+        return self._measured.setdefault((owner, model), Measured())
+
+    def is_out(self, owner: str) -> bool:
+        """Whether it is left out for now."""
+        return self._out.get(owner, _Out()).until > self.clock()
+
+    def out_for(self, owner: str) -> float:
+        """Seconds for which it is left out, 0 if it is not."""
+        return max(0.0, self._out.get(owner, _Out()).until - self.clock())
+
+    def exclude(self, owner: str) -> float:
+        """It failed: leave it out, each time twice as long. The seconds."""
+        out = self._out.setdefault(owner, _Out())
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(out.failures, 16))
+        out.failures += 1
+        out.until = self.clock() + pause
+        return pause
+
+    def readmit(self, owner: str) -> None:
+        """It answered: its failures are forgotten."""
+        self._out.pop(owner, None)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a receipt is what a host owes us: signed, about this answer, and within its terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from teraproof.errors import LocalError
+from teraproof.gateway.hosts import Host
+from teraproof.gateway.ledger import Channel
+from teraproof.protocol.errors import Code
+from teraproof.protocol.inference import Model, SignedReceipt, prompt_bound, receipt_domain
+
+
+class Dishonest(LocalError):
+    """A host signed or claimed what its own terms rule out. It is not used any more."""
+
+    default: ClassVar[Code] = Code.RECEIPT_INVALID
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a receipt must be about. `tokens` are the most that the answer may have."""
+
+    host: Host
+    model: Model
+    body: bytes
+    request: bytes
+    """sha256 of `body`."""
+    tokens: int
+
+
+def check(receipt: SignedReceipt, asked: Asked, channel: Channel, response: bytes) -> None:
+    """Dishonest unless the receipt holds. `response` is the digest of what came before it.
+
+    `charged` must be the price of the tokens that it names, or less. These are bounded by the bytes
+    of the request and by the length that was asked for. `cumulative` must follow on what earlier
+    receipts show; only a request whose receipt never came may stand between.
+    """
+    said, host, model = receipt.receipt, asked.host, asked.model
+    try:
+        receipt.check(receipt_domain(channel.chain_id, host.offer.channels), host.operator)
+    except LocalError as error:
+        raise Dishonest(str(error)) from None
+    for name, found, wanted in (
+        ("channel", said.channel, channel.id),
+        ("request", said.request, asked.request),
+        ("response", said.response, response),
+        ("model", said.model, model.word),
+    ):
+        if found != wanted:
+            raise Dishonest(f"receipt: its {name} is not that of this answer")
+    if said.number <= channel.number:
+        raise Dishonest(f"receipt: its number {said.number} was used before")
+    if said.prompt_tokens > prompt_bound(asked.body, model.overhead):
+        raise Dishonest(f"receipt: the prompt has not so much as {said.prompt_tokens} tokens")
+    if said.completion_tokens > asked.tokens:
+        raise Dishonest(
+            f"receipt: {said.completion_tokens} tokens were not asked for; {asked.tokens} were"
+        )
+    price = model.prices.cost(said.prompt_tokens, said.completion_tokens)
+    if said.charged > price:
+        raise Dishonest(f"receipt: {said.charged} units are charged, and the price is {price}")
+    check_base(said.cumulative - said.charged, channel)
+    if said.cumulative > channel.signed:
+        raise Dishonest(f"receipt: {said.cumulative} units are above the voucher")
+
+
+def check_base(base: int, channel: Channel) -> None:
+    """Dishonest unless a channel can stand at `base` before a request."""
+    most = channel.charged + channel.unclear
+    if not channel.charged <= base <= most:
+        raise Dishonest(
+            f"it says that {base} units were charged before; receipts show {channel.charged}"
+            + (f", and at most {most} can be" if channel.unclear else "")
+        )

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request from its application to a host and back: ranking, budgets, the next host on failure.
+
+A host that fails before its first content is replaced without the client seeing it. After that the
+client gets one clean error: what was written cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from teraproof.errors import LocalError, Refused, counted
+from teraproof.gateway import bodies, examine
+from teraproof.gateway import log as activity
+from teraproof.gateway.ask import Ask
+from teraproof.gateway.attempt import Attempt, Means, Piece
+from teraproof.gateway.examine import Lineups
+from teraproof.gateway.faults import HostFailed, RequestRefused
+from teraproof.gateway.hosts import Hosts
+from teraproof.gateway.identity import Answer
+from teraproof.gateway.keys import Key, Reservation
+from teraproof.gateway.ranking import Candidate, candidates
+from teraproof.gateway.receipts import Dishonest
+from teraproof.protocol.errors import Code, one_line
+
+log = logging.getLogger(__name__)
+
+_CANARIES = 8  # that run at once
+_DRAW = random.SystemRandom()  # hosts must not foresee what is compared
+
+
+@dataclass
+class Live:
+    """What happens now, for a person who watches."""
+
+    running: int = 0
+    answered: int = 0
+    failed: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    def tell(self, line: str) -> None:
+        """The newest of a few lines."""
+        self.lines = [*self.lines, line][-8:]
+
+
+class Relay:
+    """See the module. For one event loop."""
+
+    def __init__(self, means: Means, hosts: Hosts, lineups: Lineups) -> None:
+        self.means, self.hosts, self.lineups = means, hosts, lineups
+        self.live = Live()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._canaries = 0
+
+    async def close(self) -> None:
+        """Wait for what goes on behind answers."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------------ answers
+
+    async def json(self, ask: Ask, key: Key) -> tuple[bytes, Attempt]:
+        """The body of an answer that is not streamed. LocalError, RequestRefused."""
+        failures: list[LocalError] = []
+        for to in self._chosen(ask, key):
+            attempt = Attempt(self.means, to, ask)
+            reserved = self.means.keys.reserve(key, attempt.ceiling)
+            try:
+                body = await attempt.json(reserved)
+            except asyncio.CancelledError:
+                await self._close(attempt, reserved, "the client has gone", gone=True)
+                raise
+            except LocalError as error:
+                await self._close(attempt, reserved, str(error))
+                await self._failed(attempt, error)
+                failures.append(error)
+                continue
+            await self._close(attempt, reserved, "")
+            self._answered(attempt, key)
+            return body, attempt
+        raise self._exhausted(ask, failures)
+
+    async def stream(self, ask: Ask, key: Key) -> tuple[AsyncIterator[bytes], Attempt]:
+        """The pieces of a streamed answer, once there is content. LocalError, RequestRefused."""
+        failures: list[LocalError] = []
+        for to in self._chosen(ask, key):
+            attempt = Attempt(self.means, to, ask)
+            reserved = self.means.keys.reserve(key, attempt.ceiling)
+            pieces = attempt.stream(reserved)
+            begun: list[Piece] = []
+            try:
+                async for piece in pieces:
+                    begun.append(piece)
+                    if piece.content:
+                        break
+            except asyncio.CancelledError:
+                await self._close(attempt, reserved, "the client has gone", gone=True)
+                raise
+            except LocalError as error:
+                await self._close(attempt, reserved, str(error))
+                await self._failed(attempt, error)
+                failures.append(error)
+                continue
+            return self._rest(attempt, reserved, begun, pieces, key), attempt
+        raise self._exhausted(ask, failures)
+
+    async def _rest(
+        self,
+        attempt: Attempt,
+        reserved: Reservation,
+        begun: list[Piece],
+        pieces: AsyncIterator[Piece],
+        key: Key,
+    ) -> AsyncIterator[bytes]:
+        try:
+            for piece in begun:
+                yield piece.data
+            async for piece in pieces:
+                yield piece.data
+        except LocalError as error:
+            await self._close(attempt, reserved, str(error))
+            await self._failed(attempt, error)
+            yield error_event(f"the provider has failed while it wrote: {error}")
+        except (asyncio.CancelledError, GeneratorExit):
+            await self._close(attempt, reserved, "the client has gone", gone=True)
+            raise
+        else:
+            await self._close(attempt, reserved, "")
+            self._answered(attempt, key)
+
+    # ------------------------------------------------------------------ what follows
+
+    def _candidates(self, ask: Ask) -> list[Candidate]:
+        route = self.means.limits
+        return candidates(
+            self.hosts,
+            ask.wish,
+            ask.preferences,
+            self.means.decimals,
+            sort=route.sort,
+            only=route.only,
+            ignore=route.ignore,
+        )
+
+    def _chosen(self, ask: Ask, key: Key) -> list[Candidate]:
+        """Who is tried. Refused where nobody can be, with the reason."""
+        if key.models and not set(ask.preferences.models) <= set(key.models):
+            raise Refused(
+                Code.MODEL_UNKNOWN,
+                f"the key {key.name} may ask for {', '.join(key.models)}; change keys.{key.name}."
+                "models",
+            )
+        found = self._candidates(ask)
+        if found:
+            return found[: self.means.limits.max_tries]
+        known = any(self.hosts.offering(name) for name in ask.preferences.models)
+        why = (
+            "no host that serves it is left by `provider` and gateway.toml"
+            if known
+            else "no provider serves it now; GET /v1/models lists what there is"
+        )
+        raise Refused(Code.MODEL_UNKNOWN, f"{one_line(ask.preferences.models[0], 80)}: {why}")
+
+    async def _failed(self, attempt: Attempt, error: LocalError) -> None:
+        """What a failure means for the host."""
+        host, line = attempt.host, f"{attempt.host.owner}: {error}"
+        self.live.failed += 1
+        self.live.tell(line)
+        if isinstance(error, Dishonest):
+            self.hosts.dropped[host.owner] = str(error)
+            store = self.means.purse.ledger.store
+            await store.write(lambda db: activity.drop(db, host.owner, str(error)))
+            log.error("%s is not used any more: %s", host.owner, error)
+        elif isinstance(error, HostFailed):
+            self.hosts.measured(host.owner, attempt.model.name).failed()
+            if error.excludes:
+                pause = self.hosts.exclude(host.owner)
+                log.warning("%s, so it is left out for %.0f s", line, pause)
+
+    def _answered(self, attempt: Attempt, key: Key) -> None:
+        bill, owner, model = attempt.bill, attempt.host.owner, attempt.model.name
+        assert bill.receipt is not None  # it is whole
+        said, timing = bill.receipt.receipt, bill.timing
+        speed = said.completion_tokens / timing.writing if timing.writing > 0 else None
+        self.hosts.measured(owner, model).answered(timing.latency, speed)
+        self.hosts.readmit(owner)
+        self.live.answered += 1
+        answer = self._read(attempt)
+        if answer is None:
+            return
+        lineup = self.lineups.of(model)
+        lineup.observe(owner, answer)
+        # To nobody whom the request, or gateway.toml, rules out.
+        may = self.means.limits.canary_rate > 0 and attempt.ask.preferences.allow_fallbacks
+        others = [
+            one.host.owner for one in self._candidates(attempt.ask) if one.model.name == model
+        ]
+        chosen = lineup.canary(owner, others, _DRAW.random()) if may else None
+        if chosen is not None and self._canaries < _CANARIES:
+            self._canaries += 1
+            self.spawn(self._canary(attempt, answer, chosen, key))
+
+    def _read(self, attempt: Attempt) -> Answer | None:
+        receipt, ask = attempt.bill.receipt, attempt.ask
+        if receipt is None or ask.kind not in ("chat", "completions"):
+            return None
+        return examine.read(
+            ask.body, attempt.answer, receipt.receipt, attempt.sent.tokens, streams=ask.streams
+        )
+
+    async def _canary(self, first: Attempt, answer: Answer, peer: str, key: Key) -> None:
+        """The same request to another host of the model, paid alike, compared, thrown away."""
+        reserved = None
+        try:
+            host = self.hosts.host(peer)
+            model = None if host is None else host.model(first.model.name)
+            if host is None or model is None or first.ask.kind not in model.kinds:
+                return
+            attempt = Attempt(self.means, Candidate(host, model), first.ask, kind="canary")
+            reserved = self.means.keys.reserve(key, attempt.ceiling)
+            try:
+                if first.ask.streams:
+                    async for _ in attempt.stream(reserved):
+                        pass
+                else:
+                    await attempt.json(reserved)
+            except LocalError as error:
+                await self._close(attempt, reserved, str(error))
+                await self._failed(attempt, error)
+                return
+            await self._close(attempt, reserved, "")
+            replayed = self._read(attempt)
+            if replayed is not None:
+                lineup = self.lineups.of(model.name)
+                lineup.compare(first.host.owner, answer, peer, replayed)
+                for owner in (first.host.owner, peer):
+                    verdict = lineup.verdict(owner)
+                    if verdict.fault is not None:
+                        self.live.tell(f"{owner}: {verdict.line}")
+        except Refused:
+            return  # the key's budget is for its own requests first
+        finally:
+            self._canaries -= 1
+
+    async def _close(
+        self, attempt: Attempt, reserved: Reservation, why: str, *, gone: bool = False
+    ) -> None:
+        """To its end, also when the client's request is cancelled meanwhile."""
+
+        async def close() -> None:
+            try:
+                await attempt.close(why, gone=gone)
+            finally:
+                reserved.settle(0)  # where nothing was begun
+
+        await asyncio.shield(self.spawn(close()))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run in the background; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _exhausted(self, ask: Ask, failures: list[LocalError]) -> LocalError:
+        """What the client is shown when no host has answered."""
+        for error in failures:
+            if isinstance(error, RequestRefused):
+                return error
+        for error in failures:
+            if error.code is Code.BUDGET_SPENT:
+                return error
+        last = failures[-1]
+        return LocalError(
+            f"{counted(len(failures), 'host')} of {one_line(ask.preferences.models[0], 80)} tried, "
+            f"and no answer came; the last: {last}",
+            Code.HOSTS_EXHAUSTED,
+        )
+
+
+def error_event(line: str) -> bytes:
+    """One event of a stream that says that it has failed, as OpenAI's clients read it."""
+    error = {"message": one_line(line), "type": "provider_error", "code": "provider_failed"}
+    return b"data: " + bodies.dump({"error": error}) + b"\n\n"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway, against providers that are played over real HTTP."""
