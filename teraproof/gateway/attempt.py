@@ -217,7 +217,7 @@ class Attempt:
         try:
             return await self._means.purse.take(self.host, self._first)
         except Refused as refused:
-            if refused.code is Code.CHANNELS_BUSY:
+            if refused.code is Code.SERVER_BUSY:
                 raise HostFailed(str(refused), excludes=False) from None
             raise
 

@@ -35,7 +35,6 @@ from teraproof.protocol.inference import PATHS, Model
 _STATUS: Mapping[Code, int] = {
     Code.BUDGET_SPENT: 402,
     Code.HOSTS_EXHAUSTED: 502,
-    Code.CHANNELS_BUSY: 503,
     Code.FIELD_INVALID: 400,
 }
 PROVIDER_HEADER = "teraproof-provider"

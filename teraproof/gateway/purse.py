@@ -84,7 +84,7 @@ class Purse:
     async def take(self, host: Host, ceiling: int) -> Channel:
         """A channel for one request that may cost `ceiling`; give it back with `release`.
 
-        Refused: BUDGET_SPENT when no deposit can be made for it, CHANNELS_BUSY when all work.
+        Refused: BUDGET_SPENT when no deposit can be made for it, SERVER_BUSY when all work.
         """
         async with self._opening:
             free = [
@@ -105,7 +105,7 @@ class Purse:
                 if free:
                     raise self._spent(host.owner)
                 raise Refused(
-                    Code.CHANNELS_BUSY,
+                    Code.SERVER_BUSY,
                     f"all {self.budget.channels_per_provider} channels with {host.owner} are at "
                     "work; raise pay.channels_per_provider",
                 )
@@ -225,7 +225,7 @@ class Purse:
             if left < _LEAST_LEFT_SECONDS:
                 raise LocalError(
                     f"a deposit for {channel.url} is under way, and nobody knows its end yet",
-                    Code.CHANNELS_BUSY,
+                    Code.SERVER_BUSY,
                 )
             return made
         async with self._opening:

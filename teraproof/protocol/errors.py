@@ -349,13 +349,7 @@ class Code(StrEnum):
         False,
         "The payment cannot be taken; `details.fault` says why in the words of x402.",
     )
-    STREAM_UNPAID = (
-        "stream_unpaid",
-        _REFUSED,
-        402,
-        False,
-        "No voucher came for the next step of a stream, so it ended.",
-    )
+    STREAM_UNPAID = "stream_unpaid", _REFUSED, 402, False, "No voucher came, so the stream ended."
     NO_STREAM = "no_stream", _REFUSED, 409, False, "No stream of the channel takes vouchers now."
     MODEL_UNKNOWN = "model_unknown", _REFUSED, 404, False, "The provider serves no such model."
     REQUEST_UNFIT = "request_unfit", _INPUT, 422, False, "`details.field` is not sold."
@@ -372,7 +366,6 @@ class Code(StrEnum):
     # What a gateway finds.
     BUDGET_SPENT = "budget_spent", _REFUSED, 0, False, "A budget of gateway.toml is used up."
     RECEIPT_INVALID = "receipt_invalid", _FAULT, 0, False, "A provider's receipt does not hold."
-    CHANNELS_BUSY = "channels_busy", _AWAY, 0, True, "All channels with a provider are at work."
     HOSTS_EXHAUSTED = "hosts_exhausted", _AWAY, 0, True, "No host of the model has answered."
 
     # Leases.
