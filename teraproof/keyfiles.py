@@ -41,7 +41,7 @@ def load(
     Raises KeyFileError: unreadable, readable by others, wrong password.
     """
     if private_key_file is not None:
-        text = _secret(private_key_file).strip()
+        text = secret(private_key_file).strip()
         try:
             return _account(text)
         except Exception:  # noqa: BLE001 - its message could quote the key; `from None` drops it
@@ -52,14 +52,14 @@ def load(
     if keystore is None:
         raise KeyFileError("name a keystore, or a file with a private key")
     try:
-        content = json.loads(_secret(keystore))
+        content = json.loads(secret(keystore))
     except (ValueError, RecursionError):
         raise KeyFileError(
             f"{keystore} is not an Ethereum keystore (JSON)", path=str(keystore)
         ) from None
     where = "that was typed"
     if password_file is not None:
-        password, where = _secret(password_file).rstrip("\r\n"), f"in {password_file}"
+        password, where = secret(password_file).rstrip("\r\n"), f"in {password_file}"
     if password is None:
         raise KeyFileError(f"{keystore} needs its password or a file with it")
     try:
@@ -76,7 +76,7 @@ def address_of(keystore: Path) -> str | None:
     Raises KeyFileError as `load` does.
     """
     try:
-        named = json.loads(_secret(keystore))["address"]
+        named = json.loads(secret(keystore))["address"]
         return str(to_checksum_address("0x" + named.removeprefix("0x")))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -94,7 +94,7 @@ def create(keystore: Path, password_file: Path) -> str:
         )
     if not password_file.exists():
         _create(password_file, secrets.token_urlsafe(32) + "\n")
-    password = _secret(password_file).rstrip("\r\n")
+    password = secret(password_file).rstrip("\r\n")
     if not password:
         raise KeyFileError(f"{password_file} is empty; write a password into it")
     account = Account.create()
@@ -102,7 +102,7 @@ def create(keystore: Path, password_file: Path) -> str:
     return str(account.address)
 
 
-def _secret(path: Path) -> str:
+def secret(path: Path) -> str:
     """The text of a file that only its owner can read."""
     try:
         with path.open("rb") as file:

@@ -18,14 +18,19 @@ _FEWEST = 4
 
 
 def open_limits() -> ApiLimits:
-    """Raise the soft limit of open files to the hard one; the API's limits that fit below it."""
+    """Raise the limit of open files; the API's limits that fit below it."""
+    return fitting(ApiLimits(), open_files())
+
+
+def open_files() -> int:
+    """Raise the soft limit of open files to the hard one; what it is then."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:  # some systems say "unlimited" and mean a number
         log.debug("the limit of open files stays: %s", error)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return fitting(ApiLimits(), soft)
+    return soft
 
 
 def fitting(limits: ApiLimits, files: int) -> ApiLimits:

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 from provider_agent.core.feed import Source
+from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.modules.inference.chain_side import ChainSide
 from provider_agent.modules.inference.checks import ChannelChecks
+from provider_agent.modules.inference.front import make_front
 from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.inference.settings import InferenceSettings
@@ -39,10 +41,11 @@ class InferenceModule(Module):
         money.pay.keep(context.store, self.name)
         self._chain = ChainSide(context, self._book, money)
         self._tidied = 0.0
+        self._front = make_front(context, self._book, money)
 
     @classmethod
     def build(cls, context: Context) -> Self | None:
-        """None without a model."""
+        """None without a model. Raises ChainError, SettingsError, KeyFileError."""
         if not context.settings.section(InferenceSettings).models:
             return None
         return cls(context)
@@ -60,8 +63,13 @@ class InferenceModule(Module):
         return channels_status(store, cls.name)
 
     def start(self) -> None:
-        """Close what a crash has left open."""
+        """Close what a crash has left open, and listen."""
         self._book.recover()
+        self._front.start()
+
+    def close(self) -> None:
+        """End what is served."""
+        self._front.close()
 
     # ------------------------------------------------------------------ the cycle
 
@@ -87,5 +95,14 @@ class InferenceModule(Module):
             self._chain.tidy(int(now))
 
     def measure(self) -> None:
-        """What is owed, and what waits."""
+        """What is served, what is owed, and what waits."""
+        self._front.measure()
         self._chain.measure()
+
+    def offer(self) -> dict[str, Any]:
+        """See the front."""
+        return self._front.offer()
+
+    def ready(self) -> Sequence[Callable[[], Check]]:
+        """See the front."""
+        return self._front.checks()

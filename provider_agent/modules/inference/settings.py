@@ -74,10 +74,11 @@ class ModelSettings(Section):
     max_parallel: Annotated[int, Unit("requests")] = Field(default=64, ge=1, le=100_000)
     """Requests of this model at once."""
 
-    @property
-    def is_free(self) -> bool:
-        """Whether it has no price."""
-        return not (self.prompt_price or self.completion_price or self.request_price)
+    @model_validator(mode="after")
+    def _has_a_price(self) -> ModelSettings:
+        if not (self.prompt_price or self.completion_price or self.request_price):
+            raise ValueError("give it a price: prompt_price, completion_price or request_price")
+        return self
 
 
 class InferenceSettings(Section):

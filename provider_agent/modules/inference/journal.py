@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes of the channel book for many requests at once.
+
+A commit takes as long as the disk needs. So what waits meanwhile is written together, in one
+transaction, each part all or nothing. Nobody is answered before the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from provider_agent.modules.inference.repository import ChannelBook
+
+log = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
+_TOGETHER = 256  # parts of one transaction
+# Between two transactions that follow on each other: the agent's loop writes into the same file.
+_PAUSE = 0.0005  # seconds
+
+
+@dataclass(slots=True)
+class _Part:
+    work: Callable[[], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    found: Any = None
+    error: BaseException | None = None
+
+    def tell(self) -> None:
+        """On the event loop: who waits goes on."""
+        if self.future.done():
+            return  # it was cancelled; what was written stays
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.found)
+
+
+class Journal:
+    """See the module. `run` is for an event loop; a thread of its own writes."""
+
+    def __init__(self, book: ChannelBook) -> None:
+        self._book = book
+        self._parts: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take work."""
+        self._thread = threading.Thread(target=self._write, name="channel book", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is there, and end."""
+        if self._thread is not None:
+            self._parts.put(None)
+            self._thread.join()
+            self._thread = None
+
+    async def run(self, work: Callable[..., _Found], *args: Any) -> _Found:
+        """What `work` gives, after the commit; its error, and then nothing of it was written.
+
+        It is written also when the caller is cancelled meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Found] = loop.create_future()
+        self._parts.put(_Part(lambda: work(*args), future, loop))
+        return await future
+
+    def _write(self) -> None:
+        while True:
+            part = self._parts.get()
+            if part is None:
+                return
+            parts, ends = [part], False
+            while len(parts) < _TOGETHER and not ends:
+                try:
+                    more = self._parts.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    ends = True
+                else:
+                    parts.append(more)
+            self._commit(parts)
+            if ends:
+                return
+            if not self._parts.empty():
+                time.sleep(_PAUSE)
+
+    def _commit(self, parts: list[_Part]) -> None:
+        try:
+            with self._book.transaction() as db:
+                for part in parts:
+                    _run(db, part)
+        except Exception as error:  # noqa: BLE001 - a full disk, a lost file: each of them is reported
+            log.warning("the channel book was not written: %s", error)
+            for part in parts:
+                part.found, part.error = None, error
+        for part in parts:
+            try:
+                part.loop.call_soon_threadsafe(part.tell)
+            except RuntimeError:
+                log.debug("nobody waits any more for a write of the channel book")
+
+
+def _run(db: sqlite3.Connection, part: _Part) -> None:
+    db.execute("SAVEPOINT part")
+    try:
+        part.found = part.work()
+    except Exception as error:
+        if not db.in_transaction:
+            raise  # the whole of it has ended
+        part.error = error
+        db.execute("ROLLBACK TO part")
+    db.execute("RELEASE part")

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves a request that is paid for: asks the owner's server, and writes the receipt.
+
+A server that does not answer, or refuses the request, costs the payer nothing. A payer that goes
+away while its answer is made pays for the prompt, which was read, and for what it got of a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive
+
+from provider_agent.http.errors import answer
+from provider_agent.modules.inference import events
+from provider_agent.modules.inference.billing import Bill, Desk
+from provider_agent.modules.inference.cashier import Cashier
+from provider_agent.modules.inference.rows import ChannelRow
+from provider_agent.modules.inference.streaming import PaidStream, Steps, gone
+from provider_agent.modules.inference.upstream import (
+    Answer,
+    UpstreamLost,
+    Upstreams,
+    away,
+    refusal,
+    whole,
+)
+from teraproof import nesting
+from teraproof.errors import Refused
+from teraproof.protocol.inference import RECEIPT_HEADER, Model
+from teraproof.protocol.inference_request import ModelRequest
+from teraproof.protocol.payments import Payment
+from teraproof.protocol.x402 import RESPONSE_HEADER
+
+log = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
+_TEXT_BYTES = 4  # of a token, where a server says nothing of its usage
+_LEFT = 499  # nobody reads this status
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request with its payment, opened in the book. `made` is the hash of a deposit's
+    transaction, `step` completion tokens, `ceiling` units.
+    """
+
+    model: Model
+    asked: ModelRequest
+    body: bytes
+    payment: Payment
+    row: ChannelRow
+    made: bytes
+    step: int | None
+    ceiling: int
+
+
+class Service:
+    """See the module. Used on the event loop of the listener."""
+
+    def __init__(
+        self, desk: Desk, cashier: Cashier, upstreams: Upstreams, step_wait: float
+    ) -> None:
+        self._desk, self._cashier, self._upstreams = desk, cashier, upstreams
+        self._step_wait = step_wait
+        self._open: dict[bytes, Steps] = {}
+        #: How requests have ended, by model and by how.
+        self.ended: Counter[tuple[str, str]] = Counter()
+
+    def is_up(self, model: str) -> bool:
+        """Whether the model's server answers."""
+        return self._upstreams[model].is_up
+
+    async def raise_voucher(self, payment: Payment) -> ChannelRow:
+        """Take a voucher for a stream that runs; the channel. PaymentUnfit."""
+        steps = self._open.get(payment.voucher.channel)
+        row = self._cashier.standing(payment)
+        if steps is not None and (row is None or payment.voucher.amount > row.voucher):
+            row = await self._cashier.raised(payment)
+            steps.raised(row.voucher)
+        if row is None:
+            row = await self._cashier.raised(payment)  # says that it is unknown
+        return row
+
+    async def serve(self, order: Order, receive: Receive, held: AsyncExitStack) -> Response:
+        """The answer; `held` ends with it."""
+        bill = Bill(
+            self._desk,
+            order.row,
+            order.model,
+            order.asked,
+            hashlib.sha256(order.body).digest(),
+            len(order.body),
+        )
+        try:
+            if order.asked.stream:
+                return await self._stream(order, bill, receive, held)
+            async with held:
+                return await self._json(order, bill, receive)
+        except (UpstreamLost, Refused) as error:
+            refused = error if isinstance(error, Refused) else away()
+            if isinstance(error, UpstreamLost):
+                log.warning("a request was not served: %s", error)
+            await bill.abandon()
+            self._count(order, refused.code.value)
+            settled = bill.settlement(order.payment, 0, order.made)
+            return answer(refused, headers={RESPONSE_HEADER: settled.encode()})
+        except _Gone:
+            await bill.end(None, 0, hashlib.sha256(b"").digest())
+            self._count(order, "gone")
+            return Response(status_code=_LEFT)
+        except BaseException:
+            await asyncio.shield(bill.abandon())
+            raise
+
+    # ------------------------------------------------------------------ in one piece
+
+    async def _json(self, order: Order, bill: Bill, receive: Receive) -> Response:
+        body = await _unless_gone(self._asked(order), receive)
+        try:
+            found = nesting.loads(body)
+        except (ValueError, RecursionError):
+            raise UpstreamLost("the answer is not JSON") from None
+        if not isinstance(found, dict):
+            raise UpstreamLost("the answer is not a JSON object")
+        usage = events.Usage()
+        usage.see(found.get("usage"))
+        completion = usage.completion
+        if completion is None:
+            completion = -(-events.text_bytes(found) // _TEXT_BYTES)
+        if found.get("model", order.model.name) != order.model.name:
+            found["model"] = order.model.name
+            body = json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode(
+                "utf-8", "surrogatepass"
+            )
+        signed = await bill.end(usage.prompt, completion, hashlib.sha256(body).digest())
+        settled = bill.settlement(order.payment, signed.receipt.charged, order.made)
+        self._count(order, "whole")
+        return Response(
+            body,
+            media_type="application/json",
+            headers={RECEIPT_HEADER: signed.to_header(), RESPONSE_HEADER: settled.encode()},
+        )
+
+    async def _asked(self, order: Order) -> bytes:
+        upstream = self._upstreams[order.model.name]
+        async with upstream.ask(order.asked.kind, body_of(order.asked, upstream.model)) as found:
+            if found.status != 200:
+                raise await refusal(found)
+            return await whole(found)
+
+    # ------------------------------------------------------------------ streams
+
+    async def _stream(
+        self, order: Order, bill: Bill, receive: Receive, held: AsyncExitStack
+    ) -> Response:
+        upstream, channel = self._upstreams[order.model.name], order.row.channel
+        asked = order.asked
+        steps = None if order.step is None else Steps(bill, order.step, self._step_wait)
+        if steps is not None:
+            self._open[channel] = steps
+            held.callback(self._open.pop, channel, None)
+
+        async def begin() -> Answer:
+            found = await held.enter_async_context(
+                upstream.ask(asked.kind, body_of(asked, upstream.model))
+            )
+            if found.status != 200:
+                raise await refusal(found)
+            return found
+
+        try:
+            found = await _unless_gone(begin(), receive)
+        except BaseException:
+            await held.aclose()
+            raise
+        meter = events.Meter(
+            asked.kind, order.model.name, upstream.model, shows_usage=asked.wants_usage
+        )
+        settled = bill.settlement(order.payment, order.ceiling, order.made)
+        return PaidStream(
+            found,
+            meter,
+            bill,
+            steps,
+            held,
+            {RESPONSE_HEADER: settled.encode()},
+            lambda end: self._count(order, end),
+        )
+
+    def _count(self, order: Order, end: str) -> None:
+        self.ended[order.model.name, end] += 1
+
+
+class _Gone(Exception):
+    """The client has gone away."""
+
+
+async def _unless_gone(work: Coroutine[Any, Any, _Found], receive: Receive) -> _Found:
+    """What `work` gives. _Gone when the client goes away first; the work has ended then."""
+    task, left = asyncio.create_task(work), asyncio.create_task(gone(receive))
+    try:
+        await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        left.cancel()
+        task.cancel()
+        await asyncio.wait((task,))
+    if task.cancelled():
+        raise _Gone
+    return task.result()
+
+
+def body_of(asked: ModelRequest, upstream_model: str) -> bytes:
+    """What the server is sent: the payer's request with the limits that it is sold with."""
+    found: dict[str, Any] = {**asked.document, "model": upstream_model}
+    if asked.named_limit:
+        found[asked.named_limit] = asked.each
+    if asked.kind == "responses":
+        found["store"] = False
+    elif asked.stream:
+        options: Mapping[str, Any] = asked.document.get("stream_options") or {}
+        found["stream_options"] = {**options, "include_usage": True}
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )

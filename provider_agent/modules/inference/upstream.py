@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The owner's model servers: one pool of connections for each, and an end to every wait.
+
+What a server says when it refuses is shown to the payer; what it says when it fails is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore
+
+from provider_agent.core.health import Check
+from provider_agent.modules.inference.settings import InferenceSettings, ModelSettings
+from teraproof import keyfiles, nesting
+from teraproof.errors import Refused
+from teraproof.protocol.errors import Code, one_line
+from teraproof.protocol.inference import PATHS
+
+log = logging.getLogger(__name__)
+
+_CONNECT = 5.0  # seconds
+_KEPT_ALIVE = 256  # connections
+_IDLE = 30.0  # seconds that a connection is kept
+_ERROR_BYTES = 64 << 10
+_LOOK_EVERY, _LOOK = 15.0, 5.0  # seconds between two looks at a server, and for one
+#: What of a server's refusals is the payer's own fault.
+_PAYERS = (400, 413, 415, 422)
+_FAILURES = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
+
+class UpstreamLost(Exception):
+    """A server does not answer, or has broken off; the words are for the log."""
+
+
+@dataclass
+class Answer:
+    """The beginning of a server's answer; `pieces` are its bytes."""
+
+    status: int
+    pieces: AsyncIterator[bytes]
+
+
+class Upstream:
+    """One model's server. `ask` is for the listener's event loop, `look` for any thread."""
+
+    def __init__(self, name: str, settings: ModelSettings, *, wait: float, most: int) -> None:
+        """`wait` is in seconds, for the beginning of an answer and for each piece of it; `most` in
+        bytes of an answer. Raises KeyFileError.
+        """
+        self.name = name
+        self.model = settings.upstream_model or name
+        self._base = settings.upstream.rstrip("/")
+        self._most, self._parallel = most, settings.max_parallel
+        self._headers: dict[bytes | str, bytes | str] = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+        }
+        if settings.key_file is not None:
+            key = keyfiles.secret(settings.key_file).strip()
+            self._headers["authorization"] = f"Bearer {key}"
+        self._timeout = {"connect": _CONNECT, "read": wait, "write": wait, "pool": _CONNECT}
+        self._pool: httpcore.AsyncConnectionPool | None = None
+        #: Whether it answered when it was asked last.
+        self.is_up = True
+
+    @asynccontextmanager
+    async def ask(self, kind: str, body: bytes) -> AsyncIterator[Answer]:
+        """Send a request. UpstreamLost when no answer begins, also from its pieces."""
+        if self._pool is None:
+            self._pool = httpcore.AsyncConnectionPool(
+                max_connections=self._parallel,
+                max_keepalive_connections=min(_KEPT_ALIVE, self._parallel),
+                keepalive_expiry=_IDLE,
+            )
+        url = self._base + PATHS[kind].removeprefix("/v1")
+        try:
+            async with self._pool.stream(
+                "POST",
+                url,
+                headers=self._headers,
+                content=body,
+                extensions={"timeout": self._timeout},
+            ) as response:
+                self.is_up = True
+                yield Answer(response.status, self._pieces(response))
+        except _FAILURES as error:
+            if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
+                self.is_up = False
+            raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None
+
+    async def _pieces(self, response: httpcore.Response) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for piece in response.aiter_stream():
+                size += len(piece)
+                if size > self._most:
+                    raise UpstreamLost(f"{self.name}: the answer is longer than {self._most} bytes")
+                yield piece
+        except _FAILURES as error:
+            raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None
+
+    async def close(self) -> None:
+        """End its connections."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    def look(self) -> None:
+        """See whether it answers."""
+        timeout = dict.fromkeys(self._timeout, _LOOK)
+        try:
+            with httpcore.stream(
+                "GET",
+                f"{self._base}/models",
+                headers=self._headers,
+                extensions={"timeout": timeout},
+            ) as found:
+                self.is_up = found.status < 500
+        except _FAILURES as error:
+            if self.is_up:
+                log.warning("model %s: its server does not answer: %s", self.name, error)
+            self.is_up = False
+
+    def check(self) -> Check:
+        """For the readiness report."""
+        return Check(f"model {self.name}", self.is_up, "" if self.is_up else "no answer")
+
+
+async def whole(answer: Answer, most: int | None = None) -> bytes:
+    """All of an answer's bytes, or the first `most`. UpstreamLost."""
+    data = bytearray()
+    async for piece in answer.pieces:
+        data += piece
+        if most is not None and len(data) >= most:
+            break
+    return bytes(data)
+
+
+async def refusal(answer: Answer) -> Refused:
+    """What the payer is shown of an answer that is not a success. UpstreamLost."""
+    if answer.status not in _PAYERS:
+        log.warning("a model's server answers with status %s", answer.status)
+        return away()
+    said = _message(await whole(answer, _ERROR_BYTES))
+    return Refused(
+        Code.UPSTREAM_REFUSED, f"the model's server refuses the request: {said}", said=said
+    )
+
+
+def away() -> Refused:
+    """The server does not answer."""
+    return Refused(Code.UPSTREAM_AWAY, "the model's server does not answer now; try later")
+
+
+def _message(body: bytes) -> str:
+    """The line of an error in OpenAI's form, or in that of other servers."""
+    try:
+        found: Any = nesting.loads(body)
+    except (ValueError, RecursionError):
+        return "no reason is given"
+    if isinstance(found, dict):
+        found = found.get("error", found)
+    if isinstance(found, dict):
+        found = found.get("message") or found.get("detail")
+    return one_line(found) if isinstance(found, str) else "no reason is given"
+
+
+class Upstreams:
+    """All servers, and a thread that looks at them now and then."""
+
+    def __init__(self, settings: InferenceSettings) -> None:
+        self._all: Mapping[str, Upstream] = {
+            name: Upstream(
+                name, one, wait=float(settings.first_wait), most=settings.answer_mb << 20
+            )
+            for name, one in settings.models.items()
+        }
+        self._ends = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __getitem__(self, name: str) -> Upstream:
+        return self._all[name]
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread = threading.Thread(target=self._watch, name="model servers", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the looks."""
+        self._ends.set()
+        if self._thread is not None:
+            self._thread.join(_LOOK * 2)
+
+    def checks(self) -> Sequence[Callable[[], Check]]:
+        """One line of the readiness report for each."""
+        return [one.check for one in self._all.values()]
+
+    def _watch(self) -> None:
+        while True:
+            for one in self._all.values():
+                one.look()
+                if self._ends.is_set():
+                    return
+            if self._ends.wait(_LOOK_EVERY):
+                return

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request for a model as OpenAI's API has it: what bounds its cost, and what is not sold.
+
+Provider and payer read a request alike, so both reckon one ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from teraproof import nesting
+from teraproof.errors import Refused
+from teraproof.protocol.errors import Code
+from teraproof.protocol.inference import Model
+
+#: Answers of one request at the most.
+MOST_CHOICES = 8
+#: Prompts, or inputs of embeddings, of one request at the most.
+MOST_PIECES = 2_048
+
+_LIMITS = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}
+# What a server would have to remember, or what costs more tokens than the limits say.
+_UNSOLD: Mapping[str, Mapping[str, object]] = {
+    "chat": {"store": True},
+    "completions": {},
+    "embeddings": {},
+    "responses": {"store": True, "background": True},
+}
+_NEVER: Mapping[str, tuple[str, ...]] = {
+    "chat": (),
+    "completions": (),
+    "embeddings": (),
+    "responses": ("previous_response_id", "conversation"),
+}
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A request that was read. `limit` are the completion tokens of all its answers together,
+    `prompt_bound` is the most that its prompts can have together.
+    """
+
+    kind: str
+    document: Mapping[str, Any]
+    limit: int
+    each: int
+    """Completion tokens of one answer."""
+    named_limit: str
+    """The field that bounds them upstream; empty for embeddings."""
+    prompt_bound: int
+    stream: bool
+    wants_usage: bool
+    """Whether the client of a stream asks for its usage."""
+
+    @classmethod
+    def read(cls, kind: str, body: bytes, model: Model) -> Self:
+        """From the body of a request to the path of `kind`. Refused names the field."""
+        return cls.of(kind, parse(body), len(body), model)
+
+    @classmethod
+    def of(cls, kind: str, document: Mapping[str, Any], size: int, model: Model) -> Self:
+        """The same from a document that was parsed from `size` bytes."""
+        if kind not in model.kinds:
+            raise Refused(
+                Code.MODEL_UNKNOWN, f"{model.name} is not offered for {kind}", field="model"
+            )
+        _check_sold(kind, document)
+        stream = document.get("stream") or False
+        if not isinstance(stream, bool):
+            raise unfit("stream", "is true or false")
+        if stream and kind == "embeddings":
+            raise unfit("stream", "embeddings are not streamed")
+        pieces, choices = _pieces(kind, document), _choices(kind, document)
+        named, each = "", 0
+        if kind in _LIMITS:
+            named, each = _limit(kind, document, model.max_completion)
+        options = document.get("stream_options")
+        asked = isinstance(options, dict) and options.get("include_usage") is True
+        bound = min(size + model.overhead * pieces, model.context * pieces)
+        return cls(
+            kind=kind,
+            document=document,
+            limit=each * choices * (pieces if kind == "completions" else 1),
+            each=each,
+            named_limit=named,
+            prompt_bound=bound,
+            stream=stream,
+            wants_usage=asked,
+        )
+
+    def ceiling(self, model: Model, completion_tokens: int | None = None) -> int:
+        """The most that it can cost, or with as many completion tokens."""
+        tokens = self.limit if completion_tokens is None else min(completion_tokens, self.limit)
+        return model.prices.cost(self.prompt_bound, tokens)
+
+
+def parse(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body. Refused."""
+    try:
+        document = nesting.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(Code.BODY_INVALID, "the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise Refused(Code.BODY_INVALID, "the body is not a JSON object")
+    return document
+
+
+def unfit(field: str, line: str) -> Refused:
+    """A field asks for what is not sold."""
+    return Refused(Code.REQUEST_UNFIT, f"{field}: {line}", field=field)
+
+
+def _check_sold(kind: str, document: Mapping[str, Any]) -> None:
+    for field in _NEVER[kind]:
+        if document.get(field) is not None:
+            raise unfit(field, "nothing is kept here between requests; send the whole input")
+    for field, value in _UNSOLD[kind].items():
+        if document.get(field) == value:
+            raise unfit(field, "nothing is kept here between requests; leave it out")
+    best = document.get("best_of")
+    if best not in (None, 1):
+        raise unfit("best_of", "answers that nobody sees are not sold; use n")
+
+
+def _limit(kind: str, document: Mapping[str, Any], most: int) -> tuple[str, int]:
+    for field in _LIMITS[kind]:
+        value = document.get(field)
+        if value is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise unfit(field, "is a number of tokens, 1 or more")
+            return field, min(value, most)
+    return _LIMITS[kind][-1], most
+
+
+def _choices(kind: str, document: Mapping[str, Any]) -> int:
+    value = document.get("n")
+    if value is None or kind in ("embeddings", "responses"):
+        return 1
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_CHOICES:
+        raise unfit("n", f"is a number from 1 to {MOST_CHOICES}")
+    return value
+
+
+def _pieces(kind: str, document: Mapping[str, Any]) -> int:
+    """How many prompts there are: a list of texts, or of lists of tokens."""
+    field = {"completions": "prompt", "embeddings": "input"}.get(kind)
+    value = document.get(field) if field else None
+    if not isinstance(value, list) or not value or isinstance(value[0], int):
+        return 1
+    if len(value) > MOST_PIECES:
+        raise unfit(str(field), f"has at most {MOST_PIECES} entries")
+    return len(value)
