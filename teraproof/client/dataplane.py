@@ -43,6 +43,7 @@ KEY_SECONDS = dataplane.LONGEST_DELEGATION
 """How long a session key is asked for."""
 _MARGIN = 60  # seconds before its end in which a session key is not begun with
 _SILENCE = 4 * KEEP_SECONDS  # without any frame, the agent is gone
+_AGAIN = 1.0  # seconds between two tries
 _OPENING = 30.0  # seconds for everything up to READY
 _TOKEN = re.compile(r"([0-9a-f]{64})\.([0-9]{1,12})\.((?:[0-9a-f]{2})+)")
 
@@ -83,6 +84,10 @@ class Place:
     lease: bytes
     operator: str
     domain: messages.Domain
+    patience: float = 0.0
+    """Seconds for which an agent is asked again that has not seen yet that the tenant confirmed: it
+    reads the chain some blocks deep.
+    """
 
     @classmethod
     def at(cls, endpoint: str, lease: bytes, operator: str, domain: messages.Domain) -> Place:
@@ -296,7 +301,20 @@ class Stream:
 async def connect(
     place: Place, request: Request, prover: Prover, seconds: float = _OPENING
 ) -> Stream:
-    """Opens a stream within `seconds`. LocalError says why not; the caller closes it."""
+    """Opens a stream within `seconds` and the place's patience. LocalError says why not; the caller
+    closes it.
+    """
+    until = time.monotonic() + place.patience
+    while True:
+        try:
+            return await _connect(place, request, prover, seconds)
+        except RemoteError as error:
+            if error.code is not Code.LEASE_UNCONFIRMED or time.monotonic() >= until:
+                raise
+        await asyncio.sleep(_AGAIN)
+
+
+async def _connect(place: Place, request: Request, prover: Prover, seconds: float) -> Stream:
     stream: Stream | None = None
     try:
         async with asyncio.timeout(seconds):

@@ -25,6 +25,7 @@ from teraproof.protocol.lease_wire import LeaseReport
 
 #: How an agent writes where a port that is not public is reached: at its data plane.
 SCHEME = "teraproof://"
+_SEEN_WITHIN = 180.0  # seconds in which an agent has seen a confirmation that the chain has
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _place(
         with LeaseClient(url, signer, market.chain.chain_id, sessions=market.sessions) as client:
             plane = said(client.report(lease.lease))
     place = Place.at(plane, lease.lease, lease.accepted.operator, leases.domain(market))
+    place = replace(place, patience=_SEEN_WITHIN)
     kept = None
     if market.sessions is not None:
         kept = market.sessions.of(dataplane.lease_url(place), signer.address)
