@@ -113,6 +113,7 @@ class Processes:
     ) -> None:
         """A mark instead of images."""
         self._of(lease.lease_id).mkdir(parents=True, exist_ok=True)
+        (self._of(lease.lease_id) / "most").write_text(f"{most}")
 
     def arrival(self, lease_id: str) -> Arrival | None:
         """All at once."""

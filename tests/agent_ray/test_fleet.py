@@ -271,13 +271,17 @@ def test_settings__of_the_owner_change__our_part_has_the_new_ones_and_its_leases
 
 
 def test_images__are_fetched_to_every_machine_that_is_large_enough__and_hold_nothing(
-    runner: RayRunner,
+    runner: RayRunner, fleet: Fleet
 ) -> None:
     def there(lease_id: str) -> set[str]:
         said = runner._fleet.each(lambda link: link.ask("list"))
         return {name for name, ids in said.items() if lease_id in ids}
 
-    runner.fetch(lease("wish", cpu=1500), most=1, seconds=60)
+    runner.bound("wish", {"a": 7, "b": 9})
+    runner.fetch(lease("wish", cpu=1500), most=8, seconds=60)
+    runner.bound("wish", None)
+    most = {path.parts[-4]: path.read_text() for path in fleet.place.rglob("wish/most")}
+    assert most == {"a": "7", "b": "8"}
     runner.fetch(lease("wide", cpu=3000), most=1, seconds=60)
     with pytest.raises(RunnerError, match="no single machine"):
         runner.fetch(lease("whale", cpu=5000), most=1, seconds=60)
@@ -305,3 +309,5 @@ def test_machine__that_is_preferred__is_taken_while_it_has_room(runner: RayRunne
     seen = {one.name: one for one in runner.machines()}
     # What this agent has and may have: its own leases are taken off nowhere but in its promises.
     assert {name: one.ours.cpu for name, one in seen.items()} == {"a": 4000, "b": 2000}
+    # Of a disk there is no more than it really has.
+    assert all(0 < one.ours.disk <= one.there.disk and one.inodes > 0 for one in seen.values())

@@ -3,11 +3,14 @@
 
 A lease goes whole to one machine, so each promise stands against one: a sum is not a room. Which
 one that is stays so until the lease is there. The agent's own machine gives collateral and gas.
+Images come to the disk of each machine. There they take a share of what no lease was promised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from provider_agent.core.capacity import Amounts, Capacity, Key
@@ -24,6 +27,7 @@ from teraproof.protocol.lease_offer import Machine as Offered
 from teraproof.protocol.leasespec import LeaseSpec
 
 _RECKONED = 512  # specifications
+_SHARE = 2  # a part of what nobody was promised is for images of leases to come
 
 
 class Room(Protocol):
@@ -63,6 +67,16 @@ class Machine(Protocol):
         """What leases of this agent may have of it together."""
         ...
 
+    @property
+    def coming(self) -> int:
+        """Bytes of that disk that fetches of images under way may still take."""
+        ...
+
+    @property
+    def inodes(self) -> int:
+        """Files that its disk can have yet."""
+        ...
+
 
 class Machines(Protocol):
     """What is used of the runner of a fleet. Nothing here waits for anybody."""
@@ -84,6 +98,18 @@ class Machines(Protocol):
         """Where leases are to go that have no machine yet."""
         ...
 
+    def bound(self, lease_id: str, most: Mapping[str, int] | None) -> None:
+        """What images that are fetched for a lease may take, in bytes, by machine."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a lease takes of its machine, GPUs apart, and how many files."""
+
+    goods: Goods
+    inodes: int
+
 
 class FleetStock(Stock):
     """See the module and `Stock`. `machines` is the runner."""
@@ -99,8 +125,9 @@ class FleetStock(Stock):
     ) -> None:
         super().__init__(settings, runner, slots, capacity, fleet, machines.needs)
         self._machines = machines
-        self._assigned: dict[Key, tuple[str, Goods]] = {}  # machine, and what is taken there
-        self._reckoned: dict[int, tuple[LeaseSpec, Goods]] = {}  # by identity
+        self._assigned: dict[Key, tuple[str, _Wanted]] = {}  # machine, and what is taken there
+        self._fetching: dict[str, Mapping[str, int]] = {}  # bytes by fetch, by machine
+        self._reckoned: dict[int, tuple[LeaseSpec, _Wanted]] = {}  # by identity
         self._rooms: dict[str, Goods] = {}  # of all machines that were ever seen
 
     # ------------------------------------------------------------------ what there is
@@ -143,18 +170,24 @@ class FleetStock(Stock):
         """What each machine has that is not promised."""
         found = {}
         for one in self._machines.seen:
-            given = [
-                goods
-                for key, (name, goods) in list(self._assigned.items())  # others may add
-                if name == one.name and key != but
-            ]
+            given = [wanted.goods for wanted in self._given(one.name, but)]
+            fetching = sum(each.get(one.name, 0) for each in list(self._fetching.values()))
+            images = max(one.coming, fetching)  # what is fetched now is among both
             found[one.name] = Goods(
                 max(0, one.ours.cpu - sum(goods.cpu_millis for goods in given)),
                 max(0, one.ours.memory - sum(goods.memory_bytes for goods in given)),
-                max(0, one.ours.disk - sum(goods.disk_bytes for goods in given)),
+                max(0, one.ours.disk - images - sum(goods.disk_bytes for goods in given)),
                 tuple(sort for _, sort in self.for_rent(self._unheld(one))),
             )
         return found
+
+    def _given(self, machine: str, but: Key | None = None) -> list[_Wanted]:
+        """What is promised of a machine."""
+        return [
+            wanted
+            for key, (name, wanted) in list(self._assigned.items())  # others may add
+            if name == machine and key != but
+        ]
 
     def _unheld(self, machine: Machine) -> list[Device]:
         """Its GPUs that no lease, no quote and no job has."""
@@ -173,9 +206,9 @@ class FleetStock(Stock):
         """GPUs for all containers of a lease, all of one machine that has room for it."""
         if not spec.needs().gpus:
             return {}
-        goods, left = self._goods(spec), self._left()
+        wanted, left = self._wanted(spec), self._left()
         for one in self._machines.seen:
-            if _covers(left[one.name], goods):
+            if _covers(left[one.name], wanted.goods):
                 found = match(spec, list(self.for_rent(self._unheld(one))))
                 if found is not None:
                     return found
@@ -190,11 +223,11 @@ class FleetStock(Stock):
 
     def take(self, key: Key, promised: Promised) -> bool:
         """Promise a lease one machine; whether one has room for it."""
-        goods = self._goods(promised.spec)
-        machine = self._place(goods, self._left(key), promised.devices)
+        wanted = self._wanted(promised.spec)
+        machine = self._place(wanted, self._left(key), promised.devices, key)
         if machine is None:
             return False
-        self._assigned[key] = (machine, goods)
+        self._assigned[key] = (machine, wanted)
         return True
 
     def release(self, key: Key) -> None:
@@ -205,18 +238,18 @@ class FleetStock(Stock):
         """Say again all that is promised. What is on a machine is there, whatever was thought."""
         where, before = self._machines.where(), self._assigned
         self._assigned = {}
-        later: list[tuple[Key, Promised, Goods]] = []
+        later: list[tuple[Key, Promised, _Wanted]] = []
         for key, one in promised.items():
-            goods = self._goods(one.spec)
+            wanted = self._wanted(one.spec)
             machine = where.get(one.name) or before.get(key, ("",))[0]
             if machine:
-                self._assigned[key] = (machine, goods)
+                self._assigned[key] = (machine, wanted)
             else:
-                later.append((key, one, goods))
-        for key, one, goods in later:
-            found = self._place(goods, self._left(), one.devices)
+                later.append((key, one, wanted))
+        for key, one, wanted in later:
+            found = self._place(wanted, self._left(), one.devices)
             if found is not None:
-                self._assigned[key] = (found, goods)
+                self._assigned[key] = (found, wanted)
         self._machines.prefer(
             {
                 one.name: self._assigned[key][0]
@@ -225,29 +258,57 @@ class FleetStock(Stock):
             }
         )
 
+    @contextmanager
+    def fetching(self, lease_id: str, most: int) -> Iterator[None]:
+        """Let images be fetched for a lease in here: on each machine at most `most` bytes, and a
+        share of what nobody was promised there. Meanwhile that is promised to nobody else.
+        """
+        with self._capacity.lock:
+            left = self._left()
+            bounds = {name: min(most, one.disk_bytes // _SHARE) for name, one in left.items()}
+            self._fetching[lease_id] = bounds
+            self._machines.bound(lease_id, bounds)
+        try:
+            yield
+        finally:
+            with self._capacity.lock:
+                self._fetching.pop(lease_id, None)
+                self._machines.bound(lease_id, None)
+
+    def _has_inodes(self, machine: Machine, wanted: _Wanted, but: Key | None) -> bool:
+        """Whether a machine can have the files. Those that are there already count once more."""
+        given = sum(one.inodes for one in self._given(machine.name, but))
+        return machine.inodes >= given + wanted.inodes
+
     def _place(
-        self, goods: Goods, left: Mapping[str, Goods], devices: Mapping[str, Iterable[str]]
+        self,
+        wanted: _Wanted,
+        left: Mapping[str, Goods],
+        devices: Mapping[str, Iterable[str]],
+        but: Key | None = None,
     ) -> str | None:
         """The machine for a promise: that of its GPUs, or the fullest that has room, so that the
         others stay free for what is large.
         """
         uuids = {uuid for each in devices.values() for uuid in each}
-        for one in self._machines.seen:
-            if uuids & {device.uuid for device in one.ours.devices}:
-                return one.name if _covers(left[one.name], goods) else None
+        fit = [
+            one
+            for one in self._machines.seen
+            if _covers(left[one.name], wanted.goods) and self._has_inodes(one, wanted, but)
+        ]
         if uuids:
-            return None
-        fit = [name for name, rest in left.items() if _covers(rest, goods)]
-        return min(fit, key=lambda name: _size(left[name]), default=None)
+            theirs = (one for one in fit if uuids & {each.uuid for each in one.ours.devices})
+            return next((one.name for one in theirs), None)
+        return min((one.name for one in fit), key=lambda name: _size(left[name]), default=None)
 
-    def _goods(self, spec: LeaseSpec) -> Goods:
+    def _wanted(self, spec: LeaseSpec) -> _Wanted:
         known = self._reckoned.get(id(spec))
         if known is None or known[0] is not spec:
             if len(self._reckoned) >= _RECKONED:
                 self._reckoned.clear()
             taken = self._needs(shape(spec))
             goods = Goods(spec.needs().cpu_millis, taken.memory, taken.disk)
-            known = self._reckoned[id(spec)] = (spec, goods)
+            known = self._reckoned[id(spec)] = (spec, _Wanted(goods, taken.inodes))
         return known[1]
 
 

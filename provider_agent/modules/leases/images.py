@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,6 +54,14 @@ class Fetcher(Protocol):
         ...
 
 
+class Elsewhere(Protocol):
+    """The machines that images are fetched to, where that is not this one."""
+
+    def fetching(self, lease_id: str, most: int) -> AbstractContextManager[None]:
+        """Holds room on each, of at most that many bytes."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Found:
     at: float
@@ -63,8 +71,8 @@ class _Found:
 
 class ImageDesk:
     """See the module. Asked from any thread; `patience` is how long a request waits, `seconds` how
-    long a fetch may take, `most` how many bytes the images of a lease may have. `here` is whether
-    they come to the disk of the ledger: each machine of a fleet has its own, and looks after it.
+    long a fetch may take, `most` how many bytes the images of a lease may have. They come to the
+    disk of the ledger, or to those of the machines of a fleet: then `elsewhere` holds room there.
     """
 
     def __init__(
@@ -74,12 +82,12 @@ class ImageDesk:
         *,
         most: int,
         seconds: float,
-        here: bool = True,
+        elsewhere: Elsewhere | None = None,
         patience: float = 8.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._capacity, self._most = runner, capacity, most
-        self._here = here
+        self._elsewhere = elsewhere
         self._seconds, self._patience, self._clock = seconds, patience, clock
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
         self._lock = threading.Lock()
@@ -154,8 +162,9 @@ class ImageDesk:
         names = {each.name: self._runner.resolve(each.image) for each in open_ones}
         if not names:
             return names
-        if not self._here:
-            self._runner.fetch(shape(spec, name, names), most=self._most, seconds=self._seconds)
+        if self._elsewhere is not None:
+            with self._elsewhere.fetching(name, self._most):
+                self._runner.fetch(shape(spec, name, names), most=self._most, seconds=self._seconds)
             return names
         key = _key(name)
         with self._capacity.lock:

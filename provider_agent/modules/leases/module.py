@@ -30,6 +30,7 @@ from provider_agent.modules.leases.checkpoints import LeaseCheckpoints
 from provider_agent.modules.leases.checks import LeaseChecks
 from provider_agent.modules.leases.collecting import Collecting
 from provider_agent.modules.leases.duty import EVENTS, LeasesDuty
+from provider_agent.modules.leases.fleet_stock import FleetStock
 from provider_agent.modules.leases.heartbeat import Heart
 from provider_agent.modules.leases.images import ImageDesk
 from provider_agent.modules.leases.last_look import LastLook
@@ -104,15 +105,15 @@ class LeasesModule(Business):
             wanted=wanted.checkpoints,
         )
         machine.before_start = self._before_start
+        following = Following.within(chain.clock_margin_seconds, _OLD)
+        self._stock = stock = engine.make_stock(settings, context.capacity, context.fleet, runner)
         self._images = images = ImageDesk(
             runner,
             context.capacity,
             most=wanted.image_mb * MIB,
             seconds=wanted.pull_seconds,
-            here=not engine.is_fleet(settings),
+            elsewhere=stock if isinstance(stock, FleetStock) else None,
         )
-        following = Following.within(chain.clock_margin_seconds, _OLD)
-        self._stock = stock = engine.make_stock(settings, context.capacity, context.fleet, runner)
         self._policy = policy = Policy(
             wanted,
             stock,

@@ -58,6 +58,9 @@ _LOCK_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
 _PAUSE = 5.0
 _LOOK_SECONDS = 0.5
+_SECTOR = 512  # bytes
+COUNTLESS = 1 << 62
+"""Files of a file system that makes them as it needs them."""
 
 
 def docker(place: Path, agent: str, **given: Any) -> LeaseRunner:
@@ -95,6 +98,7 @@ class Node:
         _as_quick_as_others()
         self._lock = _only_one(self._place)
         self._terms = terms_digest(settings)
+        self._reserve = int(settings["engine"].get("reserve", 0))
         self._host = host
         self._identity = keys.identity(self._place, "machine")
         self._runner: LeaseRunner = named(settings["make"])(
@@ -173,6 +177,15 @@ class Node:
             "here": [dict(vars(one)) for one in here],
             "free": [one.uuid for one in free],
             "images": dict(vars(self._runner.image_room())),
+            "disk": self._disk(),
+        }
+
+    def _disk(self) -> dict[str, int]:
+        found = os.statvfs(self._place)
+        return {
+            "free": max(0, found.f_bavail * found.f_frsize - self._reserve),
+            "taken": allocated(self._place / "runner"),
+            "inodes": found.f_favail if found.f_files else COUNTLESS,
         }
 
     def _fetch(self, asked: Mapping[str, Any]) -> None:
@@ -433,6 +446,23 @@ def _only_one(place: Path) -> int:
             time.sleep(0.1)
         else:
             return handle
+
+
+def allocated(place: Path) -> int:
+    """Bytes that files below a directory have of its own disk, without what is mounted there."""
+
+    def device(path: str) -> int:
+        with suppress(OSError):  # it went away meanwhile
+            return os.lstat(path).st_dev
+        return -1
+
+    total, here = 0, device(str(place))
+    for folder, below, files in os.walk(place):
+        below[:] = [name for name in below if device(os.path.join(folder, name)) == here]
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_blocks * _SECTOR
+    return total
 
 
 def taken(lease: Lease, memory: int, disk: int) -> dict[str, float]:

@@ -65,13 +65,13 @@ class Places:
         survey = self._fleet.survey
         contact, placed = survey.contacts[name], self._book.all()
         here = [_device(one) for one in said["here"]]
-        images = ImageRoom(**said["images"])
         return rooms.machine_of(
             name,
             contact.there,
             contact.free,
             [self._held(one.lease) for key, one in placed.items() if survey.holds.get(key) == name],
-            images.held + images.expected,
+            ImageRoom(**said["images"]),
+            rooms.Disk(**said["disk"]),
             here,
             [one for one in here if one.uuid in said["free"]],
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from provider_agent.devices import Device
 from provider_agent.runners.base import MIB
+from provider_agent.runners.lease import ImageRoom
 from provider_agent.runners.ray.node import DISK
 
 
@@ -22,15 +23,29 @@ class Room:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """The disk of a machine: bytes that are free, and those that its leases have allocated; how
+    many files it can have yet.
+    """
+
+    free: int
+    taken: int
+    inodes: int
+
+
+@dataclass(frozen=True)
 class Machine:
     """One machine of the fleet: all that it has for leases, what of it is free now, and what the
-    leases of this agent may have of it together.
+    leases of this agent may have of it together. `coming` are bytes that fetches of images under
+    way may still take of that, and `inodes` files that it can have yet.
     """
 
     name: str
     there: Room
     free: Room
     ours: Room
+    coming: int
+    inodes: int
 
 
 def room(resources: Mapping[str, float] | None, devices: Collection[Device]) -> Room:
@@ -50,14 +65,16 @@ def machine_of(
     there: Mapping[str, float] | None,
     free: Mapping[str, float] | None,
     held: Collection[Mapping[str, float]],
-    images: int,
+    images: ImageRoom,
+    real: Disk,
     here: Collection[Device],
     unbound: Collection[Device],
 ) -> Machine:
-    """A machine, by Ray's resources, those that this agent's leases hold, the bytes of their
-    images, and the GPUs that the machine sees, all and those that no lease has.
+    """A machine, by Ray's resources, those that this agent's leases hold, what images take of its
+    disk, how that disk really is, and the GPUs that it sees, all and those that no lease has.
 
-    Ray says a moment late what is free. What others of the cluster hold stays theirs.
+    Ray says a moment late what is free. What others of the cluster hold stays theirs. Of a disk
+    there is no more than it really has, whatever its owner has told Ray.
     """
     whole, rest = room(there, here), room(free, unbound)
     mine = [room(one, ()) for one in held]
@@ -65,7 +82,7 @@ def machine_of(
     ours = Room(
         cpu=min(whole.cpu, rest.cpu + sum(one.cpu for one in mine)),
         memory=min(whole.memory, rest.memory + sum(one.memory for one in mine)),
-        disk=max(0, disk - images),
+        disk=max(0, min(disk - images.held, real.free + real.taken + images.idle)),
         devices=whole.devices,
     )
-    return Machine(name, whole, rest, ours)
+    return Machine(name, whole, rest, ours, images.expected, real.inodes)

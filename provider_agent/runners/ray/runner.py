@@ -35,7 +35,7 @@ from provider_agent.runners.ray import pipe, wire
 from provider_agent.runners.ray.book import Book, Placed
 from provider_agent.runners.ray.cluster import Terms
 from provider_agent.runners.ray.keeper import Keeper
-from provider_agent.runners.ray.link import Channel, Printed, placed
+from provider_agent.runners.ray.link import Channel, Link, Printed, placed
 from provider_agent.runners.ray.machines import Fleet
 from provider_agent.runners.ray.node import named
 from provider_agent.runners.ray.places import Places, errors
@@ -67,6 +67,7 @@ class RayRunner:
         self._places = Places(Book(place / "leases"), self._fleet, self.needs, self._keeper.knows)
         self._relays = Relays()
         self._locks = Locks()
+        self._bounds: dict[str, Mapping[str, int]] = {}
         #: The machines that have answered `keep` lately.
         self.seen: tuple[Machine, ...] = ()
 
@@ -87,6 +88,15 @@ class RayRunner:
     def prefer(self, machines: Mapping[str, str]) -> None:
         """Put leases that are not placed yet on these machines, if that can be done."""
         self._places.prefer(machines)
+
+    def bound(self, lease_id: str, most: Mapping[str, int] | None) -> None:
+        """Let images that are fetched for a lease take no more than these bytes, by machine; of one
+        that is not named none. None: as many as `fetch` says.
+        """
+        if most is None:
+            self._bounds.pop(lease_id, None)
+        else:
+            self._bounds[lease_id] = most
 
     def where(self) -> dict[str, str]:
         """The machine of each lease that has one."""
@@ -162,12 +172,15 @@ class RayRunner:
         asked = {
             "lease": to_json(lease),
             "credentials": wire.credentials_to_json(credentials),
-            "most": most,
             "seconds": seconds,
         }
-        said = self._fleet.all(
-            lambda link: link.ask("fetch", within=seconds + _SECONDS, **asked), machines
-        )
+        bounds = self._bounds.get(lease.lease_id)
+
+        def fetched(link: Link) -> None:
+            mine = most if bounds is None else min(most, bounds.get(link.machine, 0))
+            link.ask("fetch", within=seconds + _SECONDS, most=mine, **asked)
+
+        said = self._fleet.all(fetched, machines)
         if any(not isinstance(one, Exception) for one in said.values()):
             return
         raise next(iter(errors(said)), self._fleet.nobody())
@@ -199,7 +212,7 @@ class RayRunner:
 
     def image_room(self) -> ImageRoom:
         """See `lease.LeaseRunner`. Nothing of the agent's disk: each machine has its own, and what
-        images take of it is not for leases there (`machines`).
+        images take of it is counted there (`machines`).
         """
         return ImageRoom()
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from provider_agent.core.capacity import Amounts, Capacity
 from provider_agent.core.fleet import Fleet
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device, Survey
+from provider_agent.errors import RunnerError
 from provider_agent.modules.leases.fleet_stock import FleetStock
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.stock import Promised
@@ -40,6 +42,8 @@ class Room:
 class Machine:
     name: str
     ours: Room
+    coming: int = 0
+    inodes: int = 10**6
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Machines:
     seen: list[Machine]
     placed: dict[str, str] = field(default_factory=dict)
     preferred: dict[str, str] = field(default_factory=dict)
+    bounds: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
     def needs(self, lease: Lease) -> Taken:
         return Taken(sum(one.memory for one, _ in lease.parts), lease.copies + 10 * MIB, 9)
@@ -58,6 +63,9 @@ class Machines:
 
     def prefer(self, machines: Mapping[str, str]) -> None:
         self.preferred = dict(machines)
+
+    def bound(self, lease_id: str, most: Mapping[str, int] | None) -> None:
+        self.bounds[lease_id] = most or {}
 
 
 def gpu(number: int, name: str = "NVIDIA A10") -> Device:
@@ -195,6 +203,43 @@ def test_lease_that_is_saved__takes_room_for_a_copy_on_its_machine() -> None:
     made.release("saved")
     assert made.take("plain", Promised(plain, {}))
     assert not made.take("saved", Promised(saved, {}))
+
+
+def test_images_that_come__take_a_share_of_what_no_lease_was_promised() -> None:
+    a, b = Machine("a", Room(4_000, disk=100 * MIB)), Machine("b", Room(4_000, disk=40 * MIB))
+    made, runner = stock(a, b)
+    runner.placed = {"11": "a", "22": "b"}
+    made.restate({"one": promised(1, "11"), "two": promised(1, "22")})
+    free = {one.total.disk_bytes: one.free.disk_bytes for one in made.machines()}
+    assert free == {100 * MIB: 90 * MIB, 40 * MIB: 30 * MIB}
+    with made.fetching("spec", 20 * MIB):
+        assert runner.bounds["spec"] == {"a": 20 * MIB, "b": 15 * MIB}
+        # Nobody is promised what comes meanwhile, and the next one gets a share of the rest.
+        assert made.free().disk_bytes == 70 * MIB
+        with made.fetching("more", 80 * MIB):
+            assert runner.bounds["more"] == {"a": 35 * MIB, "b": 15 * MIB // 2}
+        # The machine speaks of the same bytes.
+        a.coming = 20 * MIB
+        assert made.free().disk_bytes == 70 * MIB
+        a.coming = 25 * MIB
+        assert made.free().disk_bytes == 65 * MIB
+    a.coming = 0
+    assert made.free().disk_bytes == 90 * MIB and runner.bounds["spec"] == {}
+
+
+def test_fetch_fails__its_room_is_free_again() -> None:
+    made, _ = stock(Machine("a", Room(4_000, disk=100 * MIB)))
+    with pytest.raises(RunnerError), made.fetching("spec", 50 * MIB):
+        raise RunnerError("no such image")
+    assert made.free().disk_bytes == 100 * MIB
+
+
+def test_disk_has_no_more_files__nothing_is_promised_there() -> None:
+    made, _ = stock(Machine("a", Room(4_000), inodes=20), Machine("b", Room(2_000), inodes=9))
+    assert not made.take("b is full of files", promised(5))
+    assert made.take("one", promised(1)) and made.take("two", promised(1))
+    assert made.take("three", promised(1))
+    assert not made.take("four", promised(1))
 
 
 def test_own_ledger__gives_collateral_and_gas_alone() -> None:
