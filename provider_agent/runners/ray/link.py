@@ -14,6 +14,7 @@ from typing import Any
 from provider_agent.runners.ray import wire
 from provider_agent.runners.ray.cluster import Contact
 from provider_agent.runners.ray.keys import Identity
+from provider_agent.runners.ray.streams import MOST_SHELVES, Stream, Streams
 from provider_agent.runners.ray.wire import END, INPUT, MESSAGE, Line
 
 _BROKEN = (OSError, ValueError)
@@ -28,6 +29,10 @@ class Link:
         self._context = identity.calls(contact.certificate)
         self._open: set[socket.socket] = set()
         self._cut = False
+        shelves = Streams(MOST_SHELVES)
+        streams = Streams()
+        #: By what they are for; the others are the agent's own.
+        self._bounded = {"shelf": shelves, "connect": streams, "exec": streams, "logs": streams}
 
     @property
     def machine(self) -> str:
@@ -62,9 +67,11 @@ class Link:
                 opened.shutdown(socket.SHUT_RDWR)
 
     def channel(self, what: str, **given: Any) -> Channel:
-        """An open channel. Raises as `ask` does."""
+        """An open channel. Raises as `ask` does, and where too many are open."""
         until = time.monotonic() + self._seconds
         output = source = None
+        bounded = self._bounded.get(what)
+        place = None if bounded is None else bounded.enter(str(given.get("lease")))
         try:
             output = self._line(until)
             output.tell({"do": "channel", "what": what, **given})
@@ -73,6 +80,8 @@ class Link:
             source.tell({"do": "input", "channel": name})
             wire.value_of(self.machine, source.hear())
         except BaseException as error:
+            if place is not None:
+                place.leave()
             for line in (output, source):
                 if line is not None:
                     line.socket.close()
@@ -80,7 +89,7 @@ class Link:
                 raise self._away(error) from None
             raise
         output.until = source.until = None
-        return Channel(self, name, output, source)
+        return Channel(self, name, output, source, place)
 
     def _line(self, until: float) -> Line:
         opened = socket.create_connection(
@@ -105,12 +114,16 @@ class Link:
 class Channel:
     """A program, a log or a connection on another machine; see `lease.Shell`."""
 
-    def __init__(self, link: Link, name: str, output: Line, source: Line) -> None:
-        self._link, self._name = link, name
+    def __init__(
+        self, link: Link, name: str, output: Line, source: Line, place: Stream | None = None
+    ) -> None:
+        self._link, self._name, self._place = link, name, place
         self._output, self._source = output, source
         self._closed = self._ended = False
         #: Seconds after which a machine that says and takes nothing is away; None: never.
         self.patience: float | None = None
+        if place is not None:
+            place.cut = self.close
 
     @property
     def machine(self) -> str:
@@ -173,6 +186,8 @@ class Channel:
     def close(self) -> None:
         """See `lease.Shell`."""
         self._closed = True
+        if self._place is not None:
+            self._place.leave()
         for line in (self._source, self._output):
             with suppress(OSError):
                 line.socket.shutdown(socket.SHUT_RDWR)
