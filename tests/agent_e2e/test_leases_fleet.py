@@ -6,7 +6,6 @@ a cluster of Ray with two machines, and Docker Engine.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.rentals.fleet import PYTHON, Cluster, fleet
 from benchmarks.rentals.market import Rental, RentalWorld, rental_market
 from benchmarks.rentals.watch import Prober
 from provider_agent.runners.docker.engine import Engine
@@ -36,14 +36,11 @@ from teraproof.protocol.leasespec import LeaseSpec
 from teraproof.sdl import leases as sdl
 from tests.agent.docker import daemon as daemons
 from tests.agent.docker.conftest import daemon, inside, registry
-from tests.agent_e2e import world as worlds
-from tests.support.anvil import ROOT
-from tools.engine import TOOLS, Daemon
+from tools.engine import Daemon
 from tools.images import Registry, layer, shell_layer
 
 __all__ = ["daemon", "inside", "registry"]
 
-PYTHON = ROOT / ".venv-ray" / "bin" / "python"
 PAGE = b"<h1>It works</h1>\n"
 FILE = """version: "2.0"
 services:
@@ -72,41 +69,6 @@ MIB, GIB = 1 << 20, 1 << 30
 WORK = Work(Shape(256, 1), rounds=2, devices=1, blocks=4, sweeps=1, seconds=120)
 #: Any machine has that: what is shown here is which one answers.
 PROMISE = Promise(score=1, memory=4 * BLOCK_BYTES, bandwidth=1)
-
-
-class Cluster:
-    """Ray with machines a and b, in a process that has it."""
-
-    def __init__(self, place: Path) -> None:
-        self._process = subprocess.Popen(
-            [str(PYTHON), "-m", "tests.agent_ray.fleet_process", str(place)],
-            cwd=ROOT,
-            env={"PATH": f"{TOOLS}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            found = self._hear()
-        except json.JSONDecodeError:
-            self.end()
-            pytest.skip("Ray does not start here, as on an overloaded machine")
-        self.address, self.token = found["address"], Path(found["token"])
-
-    def do(self, what: str, machine: str = "") -> None:
-        """See `fleet_process`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": what, "machine": machine}) + "\n")
-        self._process.stdin.flush()
-        self._hear()
-
-    def _hear(self) -> dict[str, str]:
-        assert self._process.stdout is not None
-        return dict(json.loads(self._process.stdout.readline()))
-
-    def end(self) -> None:
-        """All of it."""
-        self._process.communicate()
 
 
 @dataclass
@@ -169,33 +131,22 @@ class Estate:
 
 
 @pytest.fixture
-def estate(
-    daemon: Daemon, inside: None, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Estate]:
+def estate(daemon: Daemon, inside: None, registry: Registry) -> Iterator[Estate]:
     """An agent at work, and a tenant."""
-    if not PYTHON.exists():
-        pytest.skip("there is no .venv-ray; make fleet makes it")
-    monkeypatch.setattr(worlds, "AGENT_PYTHON", PYTHON)
     page = layer({"www/index.html": PAGE}, ("www",))
     image = registry.add("fleet/web:1", shell_layer(daemons.busybox()), page, Cmd=["/bin/sh"])
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tp-")))
-        (place / "r").mkdir()
-        cluster = Cluster(place / "r")
-        stack.callback(cluster.end)
         renting = {"challenge_window": 30}
         world, _ = stack.enter_context(
             rental_market(place / "w", daemon, image, renting=renting, most=8)
         )
-        # What leases may have of a machine is said to Ray there.
-        said = {f"TERAPROOF_LEASES__{name}" for name in ("CPUS", "MEMORY_MB", "DISK_MB")}
+        try:
+            cluster = stack.enter_context(fleet(world, place / "r"))
+        except RuntimeError as error:
+            pytest.skip(str(error))
         world.settings = {
-            **{name: value for name, value in world.settings.items() if name not in said},
-            "PYTHONPATH": str(ROOT),
-            "TERAPROOF_LEASES__RUNNER": "ray",
-            "TERAPROOF_LEASES__RAY_ADDRESS": cluster.address,
-            "TERAPROOF_LEASES__RAY_TOKEN_FILE": str(cluster.token),
-            "TERAPROOF_LEASES__RAY_DATA_DIR": str(world.directory / "nodes"),
+            **world.settings,
             "TERAPROOF_LEASES__OUTBOUND": "true",
             "TERAPROOF_LEASES__DOWN_SECONDS": "3",
             "TERAPROOF_LEASES__READY_SECONDS": "300",
