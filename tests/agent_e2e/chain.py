@@ -244,6 +244,10 @@ class Deployment:
                 ("open_sample", 2), ("open_samples", 2),
             ),
             self.emissions: (("claim", 1),),
+            self.channels: (
+                ("deposit", 4), ("claim", 1), ("settle", 2), ("refundWithSignature", 4),
+                ("multicall", 1),
+            ),
             self.leases: (
                 ("accept", 1), ("accept", 2), ("ready", 1), ("heartbeat", 1), ("suspend", 1),
                 ("resume", 1), ("settle", 1), ("give_notice", 1), ("leave", 1), ("close", 1),
