@@ -214,7 +214,15 @@ JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON do
 
 
 class Group(click.Group):
-    """A command that it does not have is one line, too."""
+    """A command that it does not have is one line, too. `default` is run where none is named."""
+
+    default: str | None = None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the line; options without a command are those of the default one."""
+        if self.default is not None and (not args or args[0].startswith("-")):
+            args = args if args[:1] == ["--help"] else [self.default, *args]
+        return list(super().parse_args(ctx, args))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -227,10 +235,16 @@ class Group(click.Group):
 def bind(group: click.Group, host: Host) -> click.Group:
     """The group's commands as this host runs them."""
     bound = Group(group.name, help=group.help)
+    bound.default = group.default if isinstance(group, Group) else None
     for name, made in group.commands.items():
         assert isinstance(made, Command)  # `command` makes no others
         bound.add_command(_bound(made, host), name)
     return bound
+
+
+def bind_one(made: Command, host: Host) -> click.Command:
+    """A command that stands by itself, as this host runs it."""
+    return _bound(made, host)
 
 
 def _bound(made: Command, host: Host) -> click.Command:

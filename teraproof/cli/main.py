@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`teraproof job | lease | dispute | provider | juror | ...`: the commands without Ape."""
+"""`teraproof job | lease | provider | models | gateway | ...`: the commands without Ape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from teraproof.cli.frame import Group, bind
+from teraproof.cli.frame import Command, Group, bind, bind_one
 from teraproof.cli.keyhost import PROGRAM, KeyHost
 
 # Known without importing them: --help answers at once.
@@ -17,6 +17,9 @@ _GROUPS = {
     "lease": "Rent by the second: check files of Akash's SDL, hire, watch, top up, close.",
     "dispute": "Dispute a result: jurors run the job again; appeal, claim, look.",
     "provider": "Register a provider, stake, unstake, withdraw, look.",
+    "models": "Show the models on offer: prices, context, hosts.",
+    "gateway": "A local endpoint of OpenAI's API that pays the hosts of models.",
+    "channel": "Take back deposits for models: list, refund, withdraw, finalize.",
     "juror": "Take seats in juries, give them up, see who has them.",
     "proof": "Look at proofs; open, close and draw epochs; report failures; settle; release bonds.",
     "rewards": "Look at rewards for proven throughput, claim them into the pool.",
@@ -38,7 +41,10 @@ class _Root(Group):
         """The group, bound to key files."""
         if name not in _GROUPS:
             return None
-        return bind(import_module(f"teraproof.cli.{name}").cli, KeyHost())
+        found = import_module(f"teraproof.cli.{name}").cli
+        if isinstance(found, Command):
+            return bind_one(found, KeyHost())
+        return bind(found, KeyHost())
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the list above."""

@@ -9,26 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from teraproof.errors import Refused
 from teraproof.gateway.preferences import Preferences
-from teraproof.gateway.ranking import Wish, completion_limit
-from teraproof.protocol.errors import Code
+from teraproof.gateway.ranking import Wish
 from teraproof.protocol.inference import Model
+from teraproof.protocol.inference_request import ModelRequest
 
-_MOST_CHOICES = 128
 # Of a request that only the gateway obeys.
 _GATEWAYS = ("provider", "models")
 
 
 @dataclass(frozen=True)
 class Sent:
-    """The body for one model, and how many tokens its answers may have together."""
+    """The body for one model, and what bounds its cost, as the host reckons it, too."""
 
     body: bytes
     request: bytes
     """Its sha256."""
-    tokens: int
-    choices: int
+    read: ModelRequest
 
 
 @dataclass(frozen=True)
@@ -51,24 +48,9 @@ class Ask:
         return Wish.of(self.kind, self.body, self.size)
 
     def sent(self, model: Model) -> Sent:
-        """What a host gets that serves it with this model."""
+        """What a host gets that serves it with this model. Refused names a field that is unfit."""
         kept = {name: value for name, value in self.body.items() if name not in _GATEWAYS}
         kept["model"] = model.name
         body = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
-        choices = self._choices()
-        limit = completion_limit(self.body)
-        each = model.max_completion if limit is None else min(limit, model.max_completion)
-        tokens = 0 if self.kind == "embeddings" else each * choices
-        return Sent(body, hashlib.sha256(body).digest(), tokens, choices)
-
-    def _choices(self) -> int:
-        """Answers that are asked for at once: each costs its tokens."""
-        found = 1
-        for name in ("n", "best_of"):
-            value = self.body.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, int) or not 1 <= value <= _MOST_CHOICES:
-                raise Refused(Code.FIELD_INVALID, f"{name}: give 1 to {_MOST_CHOICES}", field=name)
-            found = max(found, value)
-        return found
+        read = ModelRequest.of(self.kind, kept, len(body), model)
+        return Sent(body, hashlib.sha256(body).digest(), read)

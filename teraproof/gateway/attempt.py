@@ -83,12 +83,12 @@ class Attempt:
         self.host, self.model, self.ask = to.host, to.model, ask
         self._means, self._limits = means, means.limits
         self.sent: Sent = ask.sent(to.model)
-        tokens = self.sent.tokens
-        self._step = means.step_tokens if ask.streams and tokens > means.step_tokens else 0
+        read = self.sent.read
+        self._step = means.step_tokens if ask.streams and read.limit > means.step_tokens else 0
         #: The most that it can cost, units of the token.
-        self.ceiling = to.model.ceiling(self.sent.body, tokens)
-        self._first = to.model.ceiling(self.sent.body, self._step or tokens)
-        self._asked = Asked(to.host, to.model, self.sent.body, self.sent.request, tokens)
+        self.ceiling = read.ceiling(to.model)
+        self._first = read.ceiling(to.model, self._step or None)
+        self._asked = Asked(to.host, to.model, self.sent.request, read.prompt_bound, read.limit)
         #: The body of an answer, or the data of its events, as far as there is room.
         self.answer: list[bytes] = []
         self._kept = 0
@@ -143,10 +143,11 @@ class Attempt:
                 self._go_on()
                 is_last = True
                 continue
-            is_last = is_last and event.data == DONE
             said = bodies.error_in(event.data)
             if said is not None:
+                bill.final = is_last  # it says what it has charged, and that it ends
                 raise HostFailed(f"it says: {said}")
+            is_last = is_last and event.data == DONE
             self._keep(event.data)
             if held or event.data == DONE or bodies.may_have_usage(event.data):
                 held.append(event)  # the cost is known when the last receipt is here
@@ -202,8 +203,8 @@ class Attempt:
         channel = self._bill.channel = await self._take_channel()
         for _ in range(_ROUNDS):
             response = await self._send(channel, amount, terms_of(self.host, amount))
+            await self._was_settled(response, channel)
             if response.status_code == 200:
-                await self._was_settled(response, channel)
                 if self._step:
                     self._pay_step(channel, 2 * self._step)
                 return response
@@ -310,10 +311,10 @@ class Attempt:
 
     def _pay_step(self, channel: Channel, tokens: int) -> None:
         """Pay for the first `tokens` of the answer, in the background: reading goes on."""
-        tokens = min(tokens, self.sent.tokens)
-        receipt = self.bill.receipt
+        read, receipt = self.sent.read, self.bill.receipt
+        tokens = min(tokens, read.limit)
         if receipt is None:
-            target = channel.base + self.model.ceiling(self.sent.body, tokens)
+            target = channel.base + read.ceiling(self.model, tokens)
         else:
             said = receipt.receipt
             price = self.model.prices.cost(said.prompt_tokens, tokens)

@@ -48,6 +48,8 @@ class Bill:
         self.receipt: SignedReceipt | None = None
         #: Whether the answer came to its end, with its last receipt.
         self.whole = False
+        #: Whether its last receipt came, although the answer did not come to its end.
+        self.final = False
         #: The row of the activity log; 0: nothing was paid yet.
         self.row = 0
 
@@ -73,7 +75,7 @@ class Bill:
     def take(self, receipt: SignedReceipt, response: bytes) -> None:
         """A receipt, and the digest of what came before it. Dishonest when it does not hold."""
         assert self.channel is not None
-        check(receipt, self._asked, self.channel, response)
+        check(receipt, self._asked, self.channel, response, self.charged)
         before, now = self.receipt, receipt.receipt
         if before is not None and (
             now.number != before.receipt.number or now.cumulative < before.receipt.cumulative
@@ -101,8 +103,9 @@ class Bill:
             return
         charged = channel.charged if receipt is None else receipt.receipt.cumulative
         late = charged - channel.charged - self.charged
-        unclear = 0 if self.whole else channel.signed - charged
-        spoiled = not self.whole and not gone and channel.stated > channel.charged
+        known = self.whole or (self.final and receipt is not None)
+        unclear = 0 if known else channel.signed - charged
+        spoiled = not known and not gone and channel.stated > channel.charged
         ended, row, key = self._ended(why), self.row, self._reserved.key.name
 
         def write(db: sqlite3.Connection) -> str | None:

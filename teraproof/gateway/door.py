@@ -185,14 +185,6 @@ class Door:
             body = None
         if not isinstance(body, dict):
             raise Refused(Code.BODY_INVALID, "the body is not a JSON object")
-        if kind == "responses":
-            for name in ("previous_response_id", "conversation", "background"):
-                if body.get(name):
-                    raise Refused(
-                        Code.FIELD_INVALID,
-                        f"{name}: providers keep no state; leave it out",
-                        field=name,
-                    )
         wanted = preferences.read(body, self._settings.names)
         return Ask(kind, body, len(data), wanted)
 

@@ -309,16 +309,6 @@ class Purse:
         number = await self._store.write(write)
         return SignedVoucher(channel.id, target, signature), number
 
-    def refund(self, channel: Channel) -> Payment:
-        """What asks the provider for all that is left of a channel.
-
-        Its voucher is for what receipts show. It gives away nothing that an earlier one did not.
-        """
-        voucher = Voucher(channel.id, channel.charged)
-        signature = self._sign(channels_domain(channel.chain_id), voucher)
-        signed = SignedVoucher(channel.id, channel.charged, signature)
-        return Payment(Kind.REFUND, channel.config, signed, url=channel.url)
-
 
 def _chain_id(host: Host) -> int:
     return int(host.offer.network.partition(":")[2])

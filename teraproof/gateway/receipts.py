@@ -10,7 +10,7 @@ from teraproof.errors import LocalError
 from teraproof.gateway.hosts import Host
 from teraproof.gateway.ledger import Channel
 from teraproof.protocol.errors import Code
-from teraproof.protocol.inference import Model, SignedReceipt, prompt_bound, receipt_domain
+from teraproof.protocol.inference import Model, SignedReceipt, receipt_domain
 
 
 class Dishonest(LocalError):
@@ -21,22 +21,27 @@ class Dishonest(LocalError):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a receipt must be about. `tokens` are the most that the answer may have."""
+    """What a receipt must be about: `request` is the sha256 of its body. `prompt` and `tokens` are
+    the most that its prompt and its answers may have.
+    """
 
     host: Host
     model: Model
-    body: bytes
     request: bytes
-    """sha256 of `body`."""
+    prompt: int
     tokens: int
 
 
-def check(receipt: SignedReceipt, asked: Asked, channel: Channel, response: bytes) -> None:
-    """Dishonest unless the receipt holds. `response` is the digest of what came before it.
+def check(
+    receipt: SignedReceipt, asked: Asked, channel: Channel, response: bytes, charged: int = 0
+) -> None:
+    """Dishonest unless the receipt holds. `response` is the digest of what came before it,
+    `charged` is what an earlier receipt of the same answer says, which a later one need not take
+    back.
 
-    `charged` must be the price of the tokens that it names, or less. These are bounded by the bytes
-    of the request and by the length that was asked for. `cumulative` must follow on what earlier
-    receipts show; only a request whose receipt never came may stand between.
+    What is charged must be the price of the tokens that it names, or less. These are bounded by the
+    bytes of the request and by the length that was asked for. `cumulative` must follow on what
+    earlier receipts show; only a request whose receipt never came may stand between.
     """
     said, host, model = receipt.receipt, asked.host, asked.model
     try:
@@ -53,14 +58,14 @@ def check(receipt: SignedReceipt, asked: Asked, channel: Channel, response: byte
             raise Dishonest(f"receipt: its {name} is not that of this answer")
     if said.number <= channel.number:
         raise Dishonest(f"receipt: its number {said.number} was used before")
-    if said.prompt_tokens > prompt_bound(asked.body, model.overhead):
+    if said.prompt_tokens > asked.prompt:
         raise Dishonest(f"receipt: the prompt has not so much as {said.prompt_tokens} tokens")
     if said.completion_tokens > asked.tokens:
         raise Dishonest(
             f"receipt: {said.completion_tokens} tokens were not asked for; {asked.tokens} were"
         )
     price = model.prices.cost(said.prompt_tokens, said.completion_tokens)
-    if said.charged > price:
+    if said.charged > max(price, charged):
         raise Dishonest(f"receipt: {said.charged} units are charged, and the price is {price}")
     check_base(said.cumulative - said.charged, channel)
     if said.cumulative > channel.signed:

@@ -210,7 +210,7 @@ class Relay:
         if receipt is None or ask.kind not in ("chat", "completions"):
             return None
         return examine.read(
-            ask.body, attempt.answer, receipt.receipt, attempt.sent.tokens, streams=ask.streams
+            ask.body, attempt.answer, receipt.receipt, attempt.sent.read.limit, streams=ask.streams
         )
 
     async def _canary(self, first: Attempt, answer: Answer, peer: str, key: Key) -> None:

@@ -3,18 +3,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
+import uvicorn
 from starlette.types import ASGIApp
 
 from teraproof.amounts import units
 from teraproof.connections import trusted
+from teraproof.errors import TeraproofError, WrongInput
 from teraproof.gateway import log as activity
 from teraproof.gateway.attempt import Means
 from teraproof.gateway.door import Door
 from teraproof.gateway.examine import Lineups
-from teraproof.gateway.hosts import Hosts
+from teraproof.gateway.hosts import Host, Hosts
 from teraproof.gateway.keys import Keys
 from teraproof.gateway.ledger import Ledger
 from teraproof.gateway.purse import Budget, ChainView, Purse, Sign
@@ -22,6 +30,11 @@ from teraproof.gateway.relay import Relay
 from teraproof.gateway.settings import GatewaySettings
 from teraproof.gateway.store import Store
 
+log = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 10  # for answers that run when a signal comes
+_PRUNE_SECONDS = 3_600.0
+_LOOK_SECONDS = 0.5
 _IDLE_SECONDS = 30.0  # that a connection to a host is kept
 
 
@@ -96,3 +109,87 @@ def _client(most: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         verify=trusted(None), limits=limits, follow_redirects=False, trust_env=False
     )
+
+
+# ---------------------------------------------------------------------- running
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and where."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self.started and self.servers and self.servers[0].sockets:
+            self._listening(self.servers[0].sockets[0].getsockname()[1])
+
+
+async def run(
+    gateway: Gateway,
+    read: Callable[[], Iterable[Host]],
+    listening: Callable[[int], None],
+    look: Callable[[], None] | None = None,
+) -> None:
+    """Answer until a signal ends it. `read` finds the hosts, in a thread; `look` is called twice
+    per second. LocalError when the address cannot be had.
+    """
+    settings = gateway.settings
+    config = uvicorn.Config(
+        gateway.app,
+        host=settings.listen.host,
+        port=settings.listen.port,
+        log_level="warning",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    held = _bind(settings.listen.host, settings.listen.port)
+    tasks = [asyncio.create_task(_refresh(gateway, read))]
+    if look is not None:
+        tasks.append(asyncio.create_task(_watch(look)))
+    try:
+        await _Server(config, listening).serve(sockets=[held])
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await gateway.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1_024)
+    except OSError as error:
+        raise WrongInput(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another listen.port or "
+            "listen.host"
+        ) from None
+
+
+async def _refresh(gateway: Gateway, read: Callable[[], Iterable[Host]]) -> None:
+    """Read the hosts again and again; what cannot be read now stays as it was."""
+    pruned = 0.0
+    while True:
+        await asyncio.sleep(gateway.settings.route.refresh_seconds)
+        try:
+            gateway.hosts.replace(await asyncio.to_thread(read))
+        except TeraproofError as error:
+            gateway.relay.live.tell(f"the providers cannot be read now: {error}")
+            log.warning("the providers cannot be read now: %s", error)
+        if time.monotonic() > pruned + _PRUNE_SECONDS:
+            pruned = time.monotonic()
+            await gateway.store.write(
+                partial(activity.prune, days=gateway.settings.listen.log_days)
+            )
+
+
+async def _watch(look: Callable[[], None]) -> None:
+    while True:
+        look()
+        await asyncio.sleep(_LOOK_SECONDS)

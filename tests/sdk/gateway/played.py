@@ -406,10 +406,9 @@ class Answering:
             if habit.dies_at == number:
                 raise ConnectionResetError
             if habit.errors_at == number:
-                yield event({"error": {"message": "the model's server is gone"}})
                 receipt = self.receipt(transcript.digest(), number, base)
                 yield b"" if receipt is None else receipt.to_comment()
-                yield b"data: [DONE]\n\n"
+                yield event({"error": {"message": "the model's server is gone"}})
                 return
             if self.step and number and number % self.step == 0:
                 receipt = self.receipt(transcript.digest(), number, base)

@@ -261,7 +261,7 @@ def test_embeddings_and_other_kinds__pass_through(tmp_path: Path) -> None:
                 assert answer.json()["usage"]["cost"] == one.charged / USD
                 stored = {**body, "previous_response_id": "resp_1"}
                 refused = await rig.client.post("/v1/responses", json=stored)
-                assert refused.status_code == 400
+                assert refused.status_code == 422
                 assert "previous_response_id" in refused.json()["error"]["message"]
 
     run(work())

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The providers that serve models: named by the chain, asked at the endpoints that they announce.
+
+An agent is a stranger: it has a deadline for its whole answer, and its words are made harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from teraproof import nesting
+from teraproof.errors import CommandError, LocalError
+from teraproof.gateway.hosts import Demands, Host
+from teraproof.market import providers
+from teraproof.market.market import Market
+from teraproof.market.ui import Ui
+from teraproof.protocol.channels import MAX_WITHDRAW_DELAY
+from teraproof.protocol.errors import Code, one_line
+from teraproof.protocol.inference import PER, InferenceOffer, Model
+from teraproof.rpc.http import Http, HttpFault
+
+SECONDS = 5.0  # for the whole answer of one agent
+_ANSWER_BYTES = 1 << 20
+_AT_ONCE = 16
+_NAME = 80  # characters of a name that are shown
+
+
+@dataclass(frozen=True)
+class Found:
+    """A provider, and the host that it is; or why it is not one."""
+
+    owner: str
+    host: Host | None
+    trouble: str = ""
+
+
+def demands(market: Market, max_withdraw_delay: int = MAX_WITHDRAW_DELAY) -> Demands:
+    """What the market's chain asks of hosts. CommandError when it has no channels."""
+    if market.channels is None:
+        raise CommandError(
+            f"the deployment on chain {market.chain.chain_id} has no payment channels, so no model "
+            "can be paid there; ask its deployer for them, or choose another chain",
+            Code.INPUT_INVALID,
+        )
+    return Demands(
+        chain_id=market.chain.chain_id,
+        channels=market.channels.address,
+        token=market.payment.address,
+        decimals=market.decimals,
+        max_withdraw_delay=max_withdraw_delay,
+    )
+
+
+def read(
+    market: Market,
+    ui: Ui | None = None,
+    wanted: Demands | None = None,
+    *,
+    ask: Callable[[str], InferenceOffer | str] | None = None,
+) -> list[Found]:
+    """All registered providers, asked at once."""
+    wanted = wanted or demands(market)
+    if ui is not None:
+        ui.doing("reading the providers")
+    urls = providers.endpoints(market)
+    operators = {owner: market.staking.operator_of(owner, "latest") for owner in urls}
+    if ui is not None:
+        ui.doing("asking their agents")
+    if not urls:
+        return []
+    with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
+        answers = dict(zip(urls, pool.map(ask or ask_one, urls.values()), strict=True))
+    return [_found(owner, operators[owner], answers[owner], wanted) for owner in urls]
+
+
+def _found(owner: str, operator: str, answer: InferenceOffer | str, wanted: Demands) -> Found:
+    if isinstance(answer, str):
+        return Found(owner, None, answer)
+    host = Host(owner, operator, answer)
+    try:
+        host.check(wanted)
+    except LocalError as error:
+        return Found(owner, None, one_line(error))
+    return Found(owner, host)
+
+
+def ask_one(url: str) -> InferenceOffer | str:
+    """What the agent at `url` offers, or why it offers nothing. Never raises for what it does."""
+    http = Http(tls=url.startswith("https:"))
+    try:
+        answer = http.get(url.rstrip("/") + "/v1/provider", seconds=SECONDS, most=_ANSWER_BYTES)
+        if answer.status != 200:
+            return f"answers with HTTP status {answer.status}"
+        document = nesting.loads(answer.body)
+        offer = document.get("inference") if isinstance(document, dict) else None
+        if offer is None:
+            return "serves no models"
+        return InferenceOffer.from_json(offer)
+    except HttpFault as fault:
+        return f"does not answer ({fault.what})"
+    except (LocalError, ValueError, RecursionError):
+        return "says something that is not an offer"
+    finally:
+        http.close()
+
+
+# ---------------------------------------------------------------------- for people
+
+
+def show(market: Market, found: Sequence[Found], ui: Ui, name: str = "") -> Mapping[str, Any]:
+    """A table, and the same as JSON values; prices are whole tokens for a million of text."""
+    rows = [
+        (model, each.host)
+        for each in found
+        if each.host is not None
+        for model in each.host.offer.models
+        if name.lower() in model.name.lower()
+    ]
+    rows.sort(key=lambda row: (row[0].name, row[0].prices.completion, row[0].prices.prompt))
+    if rows:
+        columns = ("model", "prompt", "answer", "request", "context", "most", "kinds", "provider")
+        title = f"Models ({market.symbol} for a million tokens; for a request)"
+        ui.table(title, columns, [_row(market, model, host) for model, host in rows])
+    else:
+        ui.note("no model is like that" if name else "no registered provider serves a model now")
+    silent = [each for each in found if each.host is None]
+    return {
+        "models": [_to_json(market, model, host) for model, host in rows],
+        "others": [{"provider": each.owner, "why": each.trouble} for each in silent],
+    }
+
+
+def _row(market: Market, model: Model, host: Host) -> tuple[str, ...]:
+    prices = model.prices
+    return (
+        one_line(model.name, _NAME),
+        _price(market, prices.prompt),
+        _price(market, prices.completion),
+        _price(market, prices.request),
+        f"{model.context:,}",
+        f"{model.max_completion:,}",
+        ", ".join(model.kinds),
+        host.owner,
+    )
+
+
+def _price(market: Market, units: int) -> str:
+    text = f"{Decimal(units).scaleb(-market.decimals):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _to_json(market: Market, model: Model, host: Host) -> dict[str, Any]:
+    return {
+        "model": one_line(model.name, _NAME),
+        "provider": host.owner,
+        "url": one_line(host.url),
+        "prices": {
+            "prompt": _price(market, model.prices.prompt),
+            "completion": _price(market, model.prices.completion),
+            "request": _price(market, model.prices.request),
+            "tokens": PER,
+        },
+        "context_length": model.context,
+        "max_completion_tokens": model.max_completion,
+        "kinds": list(model.kinds),
+        "digest": model.digest,
+        "quantization": one_line(model.quantization, _NAME),
+    }
