@@ -15,7 +15,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import disputes, leases, operations, proofs, snapshot
+from benchmarks import channels, disputes, leases, operations, proofs, snapshot
 from benchmarks.capacity import Capacity
 from benchmarks.chain import BenchmarkError, local_chain
 from benchmarks.market import Market
@@ -28,6 +28,10 @@ TARGETS = {
     "benchmark_open_eight_k32640": 2_500_000,
     "benchmark_open_one_k16320": 190_000,
     "benchmark_open_one_k32640": 330_000,
+    "channels_claim_one": 48_000,
+    "channels_claim_one_execution": 45_000,
+    "channels_claim_ten": 215_000,
+    "channels_claim_ten_execution": 200_000,
     "disputes_commit": 60_000,
     "disputes_draw_per_juror": 60_000,
     "disputes_open": 180_000,
@@ -82,6 +86,8 @@ def run(update: bool, console: Console) -> int:
         disputes.measure(Market(chain), meter)
     with local_chain() as chain:
         leases.measure(leases.Rental(chain), meter)
+    with local_chain() as chain:
+        channels.measure(chain, meter)
     with local_chain() as chain:
         proofs.measure(Capacity(chain), meter)
     figures = meter.figures

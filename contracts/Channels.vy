@@ -142,7 +142,8 @@ def claim(voucherClaims: DynArray[IChannels.VoucherClaim, claims.MAX_CLAIMS]):
     @param voucherClaims The rows; the caller is the receiver or its authorizer in
            each channel.
     """
-    claims._claim_for(msg.sender, len(voucherClaims))
+    assert len(voucherClaims) != 0, "channels: no claims"
+    claims._claim(len(voucherClaims), msg.sender)
 
 
 @external
@@ -155,12 +156,14 @@ def claimWithSignature(
     @param voucherClaims The rows, all of one receiver authorizer.
     @param authorizerSignature Its signature over `getClaimBatchDigest(voucherClaims)`.
     """
+    assert len(voucherClaims) != 0, "channels: no claims"
     authorizer: address = empty(address)
     digest: bytes32 = empty(bytes32)
-    authorizer, digest = claims._claim_by(len(voucherClaims))
+    authorizer, digest = claims._batch(len(voucherClaims), True)
     assert signers._is_from(
         authorizer, digest, authorizerSignature
     ), "channels: invalid signature"
+    claims._claim(len(voucherClaims), empty(address))
 
 
 @external
@@ -349,7 +352,10 @@ def getClaimBatchDigest(
     @notice Returns what a receiver authorizer signs for a batch of claims.
     @param voucherClaims The rows.
     """
-    return claims._batch_digest(len(voucherClaims))
+    authorizer: address = empty(address)
+    digest: bytes32 = empty(bytes32)
+    authorizer, digest = claims._batch(len(voucherClaims), False)
+    return digest
 
 
 # ------------------------------------------------------------------- internal

@@ -108,32 +108,32 @@ def _put_in(channel: bytes32, amount: uint256) -> (uint256, bool):
 
 
 @internal
-@view
-def _claimed(channel: bytes32) -> uint256:
+def _raise(channel: bytes32, total: uint256) -> uint256:
     """
-    @dev What of a channel is claimed.
+    @dev Raises what of a channel is claimed to `total`. Returns by how much; 0 when
+         as much was claimed before.
     """
-    return self._channels[channel] >> 128
+    state: uint256 = self._channels[channel]
+    claimed: uint256 = state >> 128
+    if total <= claimed:
+        return 0
+    balance: uint256 = state & _LOW
+    assert total <= balance, "channels: claim exceeds the balance"
+    self._channels[channel] = total << 128 | balance
+    return unsafe_sub(total, claimed)
 
 
 @internal
-def _claim(
-    channel: bytes32, receiver: address, token: address, total: uint256
-) -> uint256:
+def _credit(receiver: address, token: address, amount: uint256):
     """
-    @dev Raises what of a channel is claimed to `total`, which is above what it
-         was, and the receiver's by as much. Returns by how much.
+    @dev Adds claims to a receiver's.
     """
-    state: uint256 = self._channels[channel]
-    balance: uint256 = state & _LOW
-    assert total <= balance, "channels: claim exceeds the balance"
-    delta: uint256 = total - (state >> 128)
-    self._channels[channel] = total << 128 | balance
+    if amount == 0:
+        return
     account: uint256 = self._receivers[receiver][token]
-    # Only a token that is not one has as many units.
-    assert (account & _LOW) + delta <= _LOW, "channels: claims too large"
-    self._receivers[receiver][token] = unsafe_add(account, delta)
-    return delta
+    # Only a token that prints without end has as many units.
+    assert (account & _LOW) + amount <= _LOW, "channels: claims too large"
+    self._receivers[receiver][token] = unsafe_add(account, amount)
 
 
 @internal

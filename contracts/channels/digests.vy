@@ -90,7 +90,7 @@ def _digest(domain: bytes32, struct_hash: bytes32) -> bytes32:
     """
     @dev What is signed.
     """
-    return keccak256(concat(x"1901", domain, struct_hash))
+    return keccak256(concat(0x1901, domain, struct_hash))
 
 
 @internal
