@@ -15,6 +15,7 @@ from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError
 from teraproof.protocol import lease_offer, lease_wire, messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import ASKED_SAVE, AskedSave
 from teraproof.protocol.lease_offer import LeaseOffer
 from teraproof.protocol.lease_wire import (
     LeaseReport,
@@ -96,6 +97,18 @@ class LeaseClient(AgentClient):
         if found.lease != lease:
             raise LocalError(f"{self.base_url}: answers for another lease", Code.ANSWER_INVALID)
         return found
+
+    def save(self, lease: bytes, save: int = 0) -> AskedSave:
+        """Have the checkpoint of a lease of ours be saved now; how far that is. `save` is the
+        number of an earlier answer.
+        """
+        body = {"save": str(save)}
+        path = f"{_lease(lease)}/checkpoint"
+        answer = self._http.json("POST", path, body, limit=ASKED_SAVE.max_bytes)
+        try:
+            return AskedSave.from_json(answer)
+        except LocalError as error:
+            raise LocalError(f"{self.base_url}: {error}", Code.ANSWER_INVALID) from None
 
 
 def _lease(lease: bytes) -> str:

@@ -6,6 +6,7 @@ HEAD, PUT /v1/leases/specs/{sha256}     a canonical lease specification
 POST /v1/leases/quotes                  a `QuoteRequest`; the answer is a `SignedLeaseQuote`
 GET  /v1/leases/{id}                    a `LeaseReport`, for the tenant
 PUT  /v1/leases/{id}/credentials        `RegistryLogins`, from the tenant to the hired provider
+POST /v1/leases/{id}/checkpoint         an `AskedSave`, for the tenant (`lease_checkpoints`)
 GET, POST /v1/leases/{id}/challenge     see `teraproof.acceptance`
 
 Each side is a stranger to the other: what comes in is bounded, and taken whole or refused in one

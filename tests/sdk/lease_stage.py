@@ -38,6 +38,7 @@ from teraproof.market.signers import KeySigner
 from teraproof.market.ui import QuietUi
 from teraproof.protocol import messages
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import AskedSave
 from teraproof.protocol.lease_offer import Capacity, LeaseOffer, Prices
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import (
@@ -92,10 +93,13 @@ class Agent:
     fetches: int = 0
     """How often it says that it still fetches the images, or what `waits` says."""
     waits: Code = Code.IMAGES_MISSING
+    saves: list[AskedSave | Code] = field(default_factory=list)
+    """What it says of a checkpoint that is asked for, one after the other; the last one stays."""
     specs: dict[str, bytes] = field(default_factory=dict)
     logins: dict[bytes, RegistryLogins] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
     """Method and path of every request."""
+    bodies: list[bytes] = field(default_factory=list)
     note: str = ""
     _quoted: int = 0
     _examined: dict[bytes, Respondent] = field(default_factory=dict)
@@ -106,6 +110,7 @@ class Agent:
         fresh = Agent(self.market, self.owner, self.operator, self.url)
         for name in ("offer", "rate", "takes", "makes_ready", "answers", "honest"):
             setattr(self, name, getattr(fresh, name))
+        self.saves = []
         self.refuses, self.fetches, self.waits = None, 0, Code.IMAGES_MISSING
         self.specs, self.logins, self.seen, self.note = {}, {}, [], ""
 
@@ -143,7 +148,7 @@ class Agent:
             self.operate("accept", chain.accept(terms))
         elif lease.status is LeaseStatus.ASSIGNED and lease.provider == self.owner:
             spec = json.loads(self.specs.get(terms.order.spec.hex(), '{"services": []}'))
-            private = any("registry" in one for one in spec["services"])
+            private = "checkpoints" in spec or any("registry" in one for one in spec["services"])
             if self.makes_ready and (lease.lease in self.logins or not private):
                 self.operate("ready", chain.ready(terms))
 
@@ -164,6 +169,7 @@ class Agent:
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Status and document."""
         self.seen.append(f"{method} {path}")
+        self.bodies.append(body)
         parts = path.strip("/").split("/")[1:]
         if parts[0] == "auth":
             return self._sign_in(parts[1])
@@ -182,6 +188,9 @@ class Agent:
         if parts[2:] == ["credentials"]:
             self.logins[lease] = RegistryLogins.from_json(json.loads(body))
             return 200, {}
+        if parts[2:] == ["checkpoint"]:
+            said = self.saves.pop(0) if len(self.saves) > 1 else self.saves[0]
+            return self._refused(said) if isinstance(said, Code) else (200, said.to_json())
         if parts[2:] == ["challenge"]:
             return self._challenged(lease, json.loads(body))
         return self._report(lease)

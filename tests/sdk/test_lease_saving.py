@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from scripts.market.ports import free_port
+from teraproof.market import lease_saves
 from teraproof.protocol.errors import Code, Exit
+from teraproof.protocol.lease_checkpoints import AskedSave
+from teraproof.protocol.lease_terms import LeaseStatus
 from tests.sdk.lease_stage import OFFER, PLAIN, Agent, LeaseStage, deploy_leases
 from tests.support.anvil import Anvil
 from tests.support.sdl import changed
@@ -160,6 +163,69 @@ def test_watch__access_for_a_lease_that_saves_nothing__refused(
     lease = stage.tenant.json("lease", "hire", file, agent.owner)["lease"]
     code, line = stage.tenant.fails(Exit.INPUT, "lease", "watch", lease, "--access", access)
     assert code == Code.INPUT_INVALID and "--access opens the store of --checkpoints" in line
+    stage.tenant.json("lease", "close", lease)
+
+
+def hired(stage: LeaseStage, agent: Agent, file: str, access: str) -> str:
+    """A lease whose checkpoints are saved."""
+    saves = ("--checkpoints", WANTED, "--access", access)
+    return str(stage.tenant.json("lease", "hire", file, agent.owner, *saves)["lease"])
+
+
+def test_close_with_a_last_checkpoint__asked_for_waited_for_and_then_closed(
+    stage: LeaseStage, agent: Agent, file: str, access: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_saves, "_LOOK", 0.01)
+    lease = hired(stage, agent, file, access)
+    agent.saves = [
+        Code.AGENT_NOT_READY,
+        AskedSave(4),
+        AskedSave(4, checkpoint="20.1"),
+        AskedSave(4, done=True, checkpoint="20.2"),
+    ]
+    closed = stage.tenant.json("lease", "close", lease, "--save")
+    assert closed["checkpoint"] == "20.2" and closed["ending"] == "by_tenant"
+    asked = [line for line in agent.seen if line.endswith("/checkpoint")]
+    assert len(asked) == 4 and agent.bodies[-1] == b'{"save": "4"}'
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "code", "line"),
+    [
+        (AskedSave(1, trouble="status 403"), Exit.FAULT, Code.CHECKPOINT_MISSING, "status 403"),
+        (AskedSave(1), Exit.UNAVAILABLE, Code.TOO_SLOW, "it is not there after 0 s"),
+        (Code.LEASE_OVER, Exit.REFUSED, Code.LEASE_OVER, "has ended"),
+    ],
+)
+def test_close__no_last_checkpoint__the_lease_goes_on(
+    stage: LeaseStage,
+    agent: Agent,
+    file: str,
+    access: str,
+    said: AskedSave | Code,
+    kind: Exit,
+    code: Code,
+    line: str,
+) -> None:
+    lease = hired(stage, agent, file, access)
+    agent.saves = [said]
+    found, told = stage.tenant.fails(kind, "lease", "close", lease, "--save", "--save-within", "0")
+    assert found == code and line in told and "is not saved, and goes on" in told
+    assert stage.lease(lease).status is LeaseStatus.ACTIVE
+    stage.tenant.json("lease", "close", lease)
+
+
+def test_close__of_a_lease_that_names_no_checkpoints_or_of_another__nothing_is_asked(
+    stage: LeaseStage, agent: Agent, file: str
+) -> None:
+    lease = stage.tenant.json("lease", "hire", file, agent.owner)["lease"]
+    code, _ = stage.tenant.fails(Exit.REFUSED, "lease", "close", lease, "--save")
+    assert code == Code.CHECKPOINTS_NOT_OFFERED
+    code, _ = stage.stranger.fails(Exit.REFUSED, "lease", "close", lease, "--save")
+    assert code == Code.NOT_TENANT
+    line = ("lease", "close", lease, "--endpoint", agent.url)
+    assert "--save" in stage.tenant.fails(Exit.INPUT, *line)[1]
+    assert not [one for one in agent.seen if one.endswith("/checkpoint")]
     stage.tenant.json("lease", "close", lease)
 
 

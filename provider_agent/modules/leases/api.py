@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from provider_agent.http.limits import ApiLimits
 from provider_agent.prover.acceptance.desk import Desk, Place
+from teraproof.protocol.lease_checkpoints import AskedSave
 from teraproof.protocol.lease_wire import (
     LeaseReport,
     QuoteRequest,
@@ -51,6 +52,12 @@ class LeaseDirectory(Protocol):
     def log_in(self, lease: bytes, logins: RegistryLogins) -> None:
         """Use these credentials for the images of a lease. Refused for services that it has not,
         and for a lease that is not ours.
+        """
+        ...
+
+    def save(self, lease: bytes, save: int) -> AskedSave:
+        """Have the checkpoint of a lease be saved now; how far that is. `save` is the number of an
+        earlier request, or 0. Refused where nothing is saved.
         """
         ...
 

@@ -26,11 +26,13 @@ from pathlib import Path
 from provider_agent import durable
 from provider_agent.modules.leases.laying_out import newest
 from provider_agent.modules.leases.leash import Ending, Leash
+from provider_agent.modules.leases.saver import Saver
 from provider_agent.runners.shelf import NearShelf
 from provider_agent.runners.shelves import FarShelves, Shelf, Shelves
 from teraproof.errors import LocalError, Refused, TeraproofError
-from teraproof.protocol.errors import Code
-from teraproof.protocol.lease_checkpoints import Checkpoints
+from teraproof.protocol.errors import Code, one_line
+from teraproof.protocol.lease_checkpoints import AskedSave, Checkpoints
+from teraproof.protocol.lease_wire import MOST_TEXT
 from teraproof.protocol.leasespec import LeaseSpec, Volume
 from teraproof.storage.access import Access
 from teraproof.storage.checkpoints import Writer
@@ -49,9 +51,6 @@ _LONG_WAIT = 30.0  # seconds that a lease waits for that until it is said
 _MOST_FETCH = 3_600.0  # seconds that a lease is waited for which fetches what it begins with
 _LEAST_RATE = 256 << 10  # bytes per second: what is slower is broken off
 _MOMENT = 2.0  # seconds that a worker waits for a lease to begin
-_REST = (
-    9.0  # of what a save took, until the next one: so a lease has a tenth of a processor at most
-)
 _PATIENCE = 5.0  # seconds in which what is under way ends with the agent
 # What a store and those who write there cause, and not the disk of this machine:
 _TENANTS = frozenset(
@@ -88,7 +87,7 @@ class LeaseCheckpoints:
         self._shelves = shelves if isinstance(shelves, Shelves | FarShelves) else None
         self._place, self._reach = data_dir / FOLDER, reach
         self._is_wanted = wanted
-        self._savers: dict[str, _Saver] = {}
+        self._savers: dict[str, Saver] = {}
         self._kept: dict[str, Kept] = {}
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()
@@ -203,10 +202,10 @@ class LeaseCheckpoints:
         for name, spec in running.items():
             known = self._savers.get(name)
             if known is None and spec.checkpoints is not None:
-                self._savers[name] = saver = _Saver(self, name, spec)
+                self._savers[name] = saver = Saver(self, name, spec)
                 saver.start()
         for name in self._savers.keys() - running.keys():
-            self._savers.pop(name).stopped.set()
+            self._savers.pop(name).stop()
         if ours is None:
             return
         for place in self._place.glob("*/"):
@@ -217,7 +216,7 @@ class LeaseCheckpoints:
         """A lease has ended: so has what was kept of it, also what opens its store."""
         saver = self._savers.pop(name, None)
         if saver is not None:
-            saver.stopped.set()
+            saver.stop()
         with self._lock:
             self._beginners.pop(name, None)
             ending = self._endings.pop(name, None)
@@ -229,7 +228,7 @@ class LeaseCheckpoints:
     def close(self) -> None:
         """The agent ends: what is saved now is broken off, and done again later."""
         for saver in self._savers.values():
-            saver.stopped.set()
+            saver.stop()
         with self._lock:
             endings = list(self._endings.values())
         for ending in endings:
@@ -266,6 +265,24 @@ class LeaseCheckpoints:
             yield
         finally:
             self._turns.release()
+
+    def ask(self, name: str, save: int = 0) -> AskedSave:
+        """Have a lease be saved as soon as its rest is over, and not at its interval; how far that
+        is. `save` is the number that an earlier request has got; 0: a save that has not begun.
+
+        Refused while it is not saved at all.
+        """
+        saver = self._savers.get(name)
+        if saver is None:
+            raise Refused(Code.AGENT_NOT_READY, "the lease does not run now, so nothing is saved")
+        asked, kept = saver.ask(save), self.kept(name)
+        trouble = one_line(kept.trouble or "nothing is saved any more", MOST_TEXT)
+        return AskedSave(
+            asked.save,
+            done=asked.done,
+            checkpoint=kept.checkpoint,
+            trouble=trouble if asked.failed and not asked.done else "",
+        )
 
     def saved(self, name: str, checkpoint: str) -> None:
         """A checkpoint is in its store."""
@@ -358,53 +375,3 @@ class _Beginner(threading.Thread):
         finally:
             if self.is_late:
                 self._over()
-
-
-class _Saver(threading.Thread):
-    """Saves one lease. A tenant's store that hangs holds up nothing else."""
-
-    def __init__(self, owner: LeaseCheckpoints, name: str, spec: LeaseSpec) -> None:
-        super().__init__(name=f"checkpoints of {name[:12]}", daemon=True)
-        assert spec.checkpoints is not None
-        self._owner, self._lease, self._spec = owner, name, spec
-        self._every = self._pause = float(spec.checkpoints.every_seconds)
-        self._waited = 0.0
-        self.stopped = threading.Event()
-
-    def run(self) -> None:
-        """Until it is stopped, or another writer has taken over. After anything that goes wrong the
-        store is opened again: its tenant may have sent what opens it now.
-        """
-        while not self.stopped.wait(self._pause):
-            try:
-                with self._owner.writing(self._lease, self._spec, self._turn) as writer:
-                    self._save(writer)
-            except (TeraproofError, OSError) as error:
-                if self.stopped.is_set():
-                    return
-                self._owner.say(self._lease, str(error))
-                if isinstance(error, TeraproofError) and error.code is Code.CHECKPOINTS_TAKEN:
-                    return
-            except Exception:  # a bug, or a library's: the next try may be well
-                log.exception("lease %s: its checkpoint", self._lease[:12])
-                self._owner.say(self._lease, "went wrong; the log of its provider says how")
-
-    def _save(self, writer: Writer) -> None:
-        """At intervals, while it goes well."""
-        while True:
-            began, self._waited = time.monotonic(), 0.0
-            try:
-                saved = writer.save()
-            finally:
-                took = time.monotonic() - began - self._waited
-                self._pause = max(self._every, _REST * took)
-            self._owner.saved(self._lease, str(saved.checkpoint))
-            if self.stopped.wait(self._pause):
-                return
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        began = time.monotonic()
-        with self._owner.turn(self._lease, self.stopped):
-            self._waited = time.monotonic() - began
-            yield

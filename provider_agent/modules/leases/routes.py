@@ -5,6 +5,7 @@ GET  /v1/leases/offer                   public
 HEAD, PUT /v1/leases/specs/{sha256}     canonical lease specification
 POST /v1/leases/quotes {spec, term, notice, ready_within}
 GET  /v1/leases/{id}                    for its tenant; PUT /v1/leases/{id}/credentials as well
+POST /v1/leases/{id}/checkpoint {save}  for its tenant: save now
 GET, POST /v1/leases/{id}/challenge     see `http.routes.acceptance`
 """
 
@@ -28,6 +29,7 @@ from teraproof.errors import LocalError, Refused, SpecError
 from teraproof.protocol import lease_wire, leasespec
 from teraproof.protocol.digests import is_hex_digest
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import ASKED_SAVE_SCHEMA
 from teraproof.protocol.lease_wire import LeaseReport, QuoteRequest, RegistryLogins
 from teraproof.protocol.messages import LeaseQuote
 
@@ -75,6 +77,13 @@ class LeaseRoutes:
                 lease + "/credentials",
                 self.put_credentials,
                 body=lease_wire.LOGINS_SCHEMA,
+            ),
+            Operation(
+                "POST",
+                lease + "/checkpoint",
+                self.save,
+                fields={"save": DECIMAL},
+                result=ASKED_SAVE_SCHEMA,
             ),
             *self._challenges.operations(),
         ]
@@ -134,6 +143,16 @@ class LeaseRoutes:
             raise Refused(Code.BODY_INVALID, str(error)) from None
         await run_in_threadpool(self._api.leases.log_in, report.lease, logins)
         return JSONResponse({})
+
+    async def save(self, request: Request) -> Response:
+        """Save the checkpoint of a lease now, or say how far a save is that was asked for."""
+        report = await self._lease(request)
+        body = await read_fields(request, self._limits.body_seconds, "save")
+        text = body["save"]
+        if not text.isdigit() or len(text) > 15:
+            raise field_invalid("save", "a number: 0, or that of an earlier answer")
+        found = await run_in_threadpool(self._api.leases.save, report.lease, int(text))
+        return JSONResponse(found.to_json())
 
     async def _lease(self, request: Request) -> LeaseReport:
         account = await self._door.account(request)

@@ -17,6 +17,7 @@ from provider_agent.runners.lease import Credentials
 from teraproof.acceptance.format import Lease
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code, one_line
+from teraproof.protocol.lease_checkpoints import AskedSave
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import (
     MOST_TEXT,
@@ -115,6 +116,20 @@ class LeaseViews:
                 for name, one in logins.by_service.items()
             },
         )
+
+    def save(self, lease: bytes, save: int) -> AskedSave:
+        """Have the checkpoint of a lease be saved now, and how far that is; see `LeaseCheckpoints`.
+        Refused for one that is not active, or names none.
+        """
+        row = self._store.lease(lease)
+        if row is None or not row.is_ours:
+            raise Refused(Code.LEASE_UNKNOWN, "this provider does not have the lease")
+        if row.status not in LIVE:
+            raise Refused(Code.LEASE_OVER, "the lease has ended")
+        spec = self._specs.spec(row.spec)
+        if spec is not None and spec.checkpoints is None:
+            raise Refused(Code.CHECKPOINTS_NOT_OFFERED, "the lease names no checkpoints")
+        return self._checkpoints.ask(row.name, save)
 
     def _containers(self, row: LeaseRow) -> tuple[ContainerReport, ...]:
         state = self._machine.states.get(row.name)

@@ -16,9 +16,11 @@ from provider_agent.http.openapi import document
 from provider_agent.modules.leases.api import LeasesApi
 from provider_agent.modules.leases.routes import LeaseRoutes
 from provider_agent.prover.acceptance.desk import Desk
+from teraproof.client.leases import LeaseClient
 from teraproof.errors import Refused, SpecError
 from teraproof.protocol import lease_offer, lease_wire, leasespec
 from teraproof.protocol.errors import Code
+from teraproof.protocol.lease_checkpoints import AskedSave
 from teraproof.protocol.lease_offer import Capacity, LeaseOffer, Prices
 from teraproof.protocol.lease_wire import (
     LeaseReport,
@@ -43,6 +45,7 @@ class LeaseRig(Rig):
     spec_refusal: Refused | None = None
     asked: list[tuple[str, QuoteRequest]] = field(default_factory=list)
     logins: dict[bytes, RegistryLogins] = field(default_factory=dict)
+    saves: list[tuple[bytes, int]] = field(default_factory=list)
 
     def app(self) -> ASGIApp:
         """See `Rig`."""
@@ -71,6 +74,10 @@ class LeaseRig(Rig):
 
     def log_in(self, lease: bytes, logins: RegistryLogins) -> None:
         self.logins[lease] = logins
+
+    def save(self, lease: bytes, save: int) -> AskedSave:
+        self.saves.append((lease, save))
+        return AskedSave(save or 1, done=True, checkpoint="20.1")
 
 
 @pytest.fixture
@@ -101,6 +108,7 @@ def test_offer__without_a_session__what_the_provider_offers(rig: LeaseRig) -> No
         ("POST", lease_wire.QUOTES),
         ("GET", f"/v1/leases/{LEASE}"),
         ("PUT", f"/v1/leases/{LEASE}/credentials"),
+        ("POST", f"/v1/leases/{LEASE}/checkpoint"),
         ("GET", f"/v1/leases/{LEASE}/challenge"),
     ],
 )
@@ -178,9 +186,35 @@ def test_credentials__of_another_form__refused(rig: LeaseRig, body: bytes) -> No
     assert code_of(answer) is Code.BODY_INVALID
 
 
+def test_save__asked_for_by_the_tenant_alone(rig: LeaseRig) -> None:
+    path = f"/v1/leases/{LEASE}/checkpoint"
+    assert code_of(ask(rig, "POST", path, STRANGER, json={"save": "0"})) is Code.NOT_TENANT
+    assert not rig.saves
+    answer = ask(rig, "POST", path, json={"save": "7"})
+    assert AskedSave.from_json(answer.json()) == AskedSave(7, done=True, checkpoint="20.1")
+    assert rig.saves == [(REPORT.lease, 7)]
+    with LeaseClient(rig.url, TENANT) as client:
+        assert client.save(REPORT.lease) == AskedSave(1, done=True, checkpoint="20.1")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, Code.BODY_INVALID),
+        ({"save": 1}, Code.FIELD_INVALID),
+        ({"save": ""}, Code.FIELD_INVALID),
+        ({"save": "-1"}, Code.FIELD_INVALID),
+        ({"save": "9" * 16}, Code.FIELD_INVALID),
+    ],
+)
+def test_save__of_another_form__refused(rig: LeaseRig, body: dict[str, object], code: Code) -> None:
+    assert code_of(ask(rig, "POST", f"/v1/leases/{LEASE}/checkpoint", json=body)) is code
+    assert not rig.saves
+
+
 def test_document__names_every_route_and_the_form_of_credentials(rig: LeaseRig) -> None:
     api = LeasesApi(OFFER.to_json, rig, rig, rig, Desk(), lambda lease: None)
     found = document(LeaseRoutes(api, None).operations())  # type: ignore[arg-type]
-    assert sum(len(each) for each in found["paths"].values()) == 8
+    assert sum(len(each) for each in found["paths"].values()) == 9
     body = found["paths"]["/v1/leases/{lease_id}/credentials"]["put"]["requestBody"]
     assert "services" in body["content"]["application/json"]["schema"]["properties"]
