@@ -23,6 +23,8 @@ from typing import Any
 from provider_agent.cli import main as cli
 from provider_agent.modules.disputes.bench import Bench
 from provider_agent.modules.disputes.votes import VoteBook
+from provider_agent.modules.inference.claim_book import CONTRACT as CHANNELS
+from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.jobs.attestations import Attestations
 from provider_agent.modules.jobs.duty import JobsDuty
 from provider_agent.modules.jobs.repository import JobsRepository
@@ -56,6 +58,10 @@ DOCKER: tuple[tuple[type, Mapping[str, str]], ...] = (
     (DockerRunner, {**RUNNER, "_remove": "remove"}),
     (Containers, {"_make": "make", "start": "begin"}),
 )
+
+
+#: What is written into the channel book.
+BOOK = ("ask_deposit", "set_deposit", "begin", "end", "ask_refund", "set_refund", "see")
 
 
 class Reaper:
@@ -106,8 +112,11 @@ def install(reaper: Reaper, *containers: tuple[type, Mapping[str, str]]) -> None
 
     def action(key: Any) -> str:
         # A claim is named after its epoch, other actions have the same name in each.
+        name = str(key.action).partition("#")[0].partition("-")[0]
+        if key.contract == CHANNELS:
+            return f"channel_{name}"
         if key.contract == "leases":
-            return str(key.action).partition("#")[0].partition("-")[0]
+            return name
         return "claim" if key.contract == "rewards" else str(key.action)
 
     def intent_state(store: Store, intent_id: int, state: Any, *_: Any) -> str:
@@ -135,6 +144,8 @@ def install(reaper: Reaper, *containers: tuple[type, Mapping[str, str]]) -> None
     for owner, functions in (*DOCKER, *containers):
         for function, point in functions.items():
             wrap(owner, function, lambda *_, point=point: f"containers.{point}")
+    for written in BOOK:
+        wrap(ChannelBook, written, lambda *_, point=written: f"book.{point}", commits=True)
     wrap(VoteBook, "keep", lambda book, *vote: "" if book.of(*vote[:2]) else "vote.kept")
     wrap(Bench, "_keep_own", lambda *_: "juror.own")
     wrap(Bench, "_keep", lambda *_: "juror.finding")

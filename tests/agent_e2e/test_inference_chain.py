@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from provider_agent.core.attempts import UNDECIDED
 from provider_agent.modules.inference.rows import Asked
 from provider_agent.store import IntentState
 from teraproof.protocol.x402 import Fault
@@ -31,6 +32,7 @@ def check_accounts(rig: ChannelRig, payers: list[Payer]) -> None:
     receipts = sum(payer.served for payer in payers)
     if rig.coin_price == "0":
         rig.until(lambda: rig.received()[1] == receipts, "payout")
+    rig.until(lambda: not rig.store.intents_in(*UNDECIDED), "rest")
     claimed, settled = rig.received()
     assert claimed == receipts
     assert sum(payer.on_chain()[1] for payer in payers) == receipts
@@ -110,6 +112,41 @@ def test_deposit__somebody_else_has_sent_it__counts_all_the_same(rig: ChannelRig
     )  # fmt: skip
     rig.until(lambda: payer.state(asked) is Asked.DONE, "deposit")
     assert (rig.sent("deposit"), payer.row.balance) == (0, 5 * USD)
+
+
+def test_deposit__its_payer_moves_the_money_meanwhile__refused_and_counted_as_lost(
+    rig: ChannelRig,
+) -> None:
+    payer = rig.payer(money=5 * USD)
+    rig.anvil.set_automine(False)
+    rig.anvil.set_block_time(0)
+    try:
+        asked = payer.deposit(5 * USD)
+        head = rig.pool.head()
+        rig.side._deposits.reconcile(head, head, lambda: 60.0)
+        rig.context.sender.tick()
+        rig.anvil.rpc(
+            "eth_sendTransaction",
+            {
+                "from": payer.account.address,
+                "to": rig.payment.address,
+                "data": "0x"
+                + rig.payment.abi.encode("transfer", rig.stranger.address, 5 * USD).hex(),
+                "gas": hex(100_000),
+                "maxPriorityFeePerGas": hex(50 * 10**9),
+                "maxFeePerGas": hex(60 * 10**9),
+            },
+        )
+        assert (payer.state(asked), rig.sent("deposit")) == (Asked.SENT, 1)
+        rig.until(lambda: payer.state(asked) is Asked.REFUSED, "refusal", 10)
+    finally:
+        rig.anvil.set_automine(True)
+        rig.anvil.set_block_time(1)
+    refused = rig.book.deposit(asked.nonce)
+    assert refused is not None and refused.reason == Fault.DEPOSIT_TRANSACTION.value
+    assert len(rig.side._deposits._lost) == 1
+    rig.cycle(3)
+    assert (rig.sent("deposit"), payer.on_chain()) == (0, (0, 0)), "it is not tried again"
 
 
 def test_deposit__of_one_payer_two_at_a_time(rig: ChannelRig) -> None:
