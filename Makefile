@@ -265,6 +265,10 @@ siege: setup sandbox ## a hostile hour in minutes against one agent with honest 
 bench-leases: setup engine ## 100 leases on one agent, with Docker Engine; needs root
 	@$(BIN)/python -m benchmarks.rentals.load
 
+.PHONY: bench-inference
+bench-inference: setup ## what the provider adds to a request for a model; 1,000 paid streams at once
+	@$(BIN)/python -m benchmarks.inference
+
 .PHONY: siege-leases
 siege-leases: setup engine ## kill -9 of agent, dockerd and nodes, what was paid for what: SEED=n
 	@$(BIN)/python -m benchmarks.rentals.siege --seed $(SEED)

@@ -50,7 +50,14 @@ class ChannelRow:
     reserved: int
     opened_charged: int
     opened_at: int | None
-    receipt: SignedReceipt | None
+    receipt_text: str | None
+    """The last receipt, as JSON."""
+
+    @property
+    def receipt(self) -> SignedReceipt | None:
+        """The last receipt."""
+        text = self.receipt_text
+        return None if text is None else SignedReceipt.from_json(json.loads(text))
 
     @property
     def name(self) -> str:
@@ -100,11 +107,7 @@ class ChannelRow:
             reserved=int(row["reserved"]),
             opened_charged=int(row["opened_charged"]),
             opened_at=row["opened_at"],
-            receipt=(
-                None
-                if row["receipt"] is None
-                else SignedReceipt.from_json(json.loads(row["receipt"]))
-            ),
+            receipt_text=row["receipt"],
         )
 
 
