@@ -225,7 +225,7 @@ fuzz: .venv/.stamp ## stateful tests over all contracts: a million transactions
 .PHONY: attack
 attack: .venv/.stamp ## 200,000 random strategies against the contracts; the known and the planted faults
 	@TERAPROOF_DEEP=1 $(BIN)/python -m pytest -q -p no:ape_test tests/contracts/test_attack_court.py \
-		tests/contracts/test_attack_leases.py -k planted
+		tests/contracts/test_attack_leases.py tests/contracts/stateful/test_tills.py -k planted
 	@$(BIN)/python -m tests.attack --write
 
 .PHONY: mutate

@@ -37,6 +37,7 @@ PARTS = {
     "Benchmark": ("Benchmark.vy", "pog/", "randomness/"),
     "Emissions": ("Emissions.vy", "schedule/"),
     "Disputes": ("Disputes.vy", "courts/"),
+    "Channels": ("Channels.vy", "channels/"),
 }
 IMPORT = re.compile(r"^from (\.+)([\w.]*) import (\w+)(?: as \w+)?$", re.M)
 

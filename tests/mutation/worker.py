@@ -27,7 +27,7 @@ from vyper.exceptions import VyperException
 from vyper.ir import compile_ir
 
 from tests.contracts import deploy, revm
-from tests.contracts.stateful import market, rentals
+from tests.contracts.stateful import market, rentals, tills
 from tests.contracts.stateful.driver import Tally, run
 from tests.contracts.stateful.lease_world import lease_world
 from tests.contracts.stateful.profiles import PROFILE, chosen, first_seed
@@ -179,6 +179,7 @@ def _work(
     revm.compiled.cache_clear()
     world.cache_clear()
     lease_world.cache_clear()
+    tills.tillworld.cache_clear()
     interpret.disable_cache()
     load = boa.load_partial
     done = {str(contracts / name): deployer for name, deployer in compiled.items()}
@@ -216,9 +217,10 @@ def _work(
 
 
 def _makers(changed: Collection[str]) -> list[Callable[[], Any]]:
-    """The machines that changed contracts are part of; leases have one of their own."""
-    found: list[Callable[[], Any]] = [rentals.make] if "Leases" in changed else []
-    return [*found, market.make] if set(changed) - {"Leases"} else found
+    """The machines that changed contracts are part of; leases and channels have their own."""
+    own = {"Leases": rentals.make, "Channels": tills.make}
+    found: list[Callable[[], Any]] = [own[name] for name in own if name in changed]
+    return [*found, market.make] if set(changed) - set(own) else found
 
 
 def _machine_fails(make: Callable[[], Any]) -> bool:

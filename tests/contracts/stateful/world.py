@@ -9,7 +9,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from teraproof.protocol.messages import Domain, Message, digest
+from teraproof.protocol.messages import Domain, Hashed, digest
 from tests.contracts.deploy import (
     DAY,
     LOCK,
@@ -184,7 +184,7 @@ def build(chain: Revm, journal: list[tuple[Any, ...]] | None = None) -> World:
 
 
 @lru_cache(maxsize=8_192)
-def signature(domain: Domain, message: Message, signer: str) -> bytes:
+def signature(domain: Domain, message: Hashed, signer: str) -> bytes:
     """The signature of one of the operators.
 
     One secret number for all of them, which would give the keys away: these are worth nothing, and
