@@ -6,17 +6,19 @@ What a server says when it refuses is shown to the payer; what it says when it f
 
 from __future__ import annotations
 
+import http.client
 import logging
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpcore
-
 from provider_agent.core.health import Check
 from provider_agent.modules.inference.settings import InferenceSettings, ModelSettings
+from provider_agent.modules.inference.wire import FAILURES, Reply, Wire
 from teraproof import keyfiles, nesting
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code, one_line
@@ -25,18 +27,14 @@ from teraproof.protocol.inference import PATHS
 log = logging.getLogger(__name__)
 
 _CONNECT = 5.0  # seconds
-_KEPT_ALIVE = 256  # connections
 _IDLE = 30.0  # seconds that a connection is kept
 _ERROR_BYTES = 64 << 10
 _LOOK_EVERY, _LOOK = 15.0, 5.0  # seconds between two looks at a server, and for one
 #: What of a server's refusals is the payer's own fault.
 _PAYERS = (400, 413, 415, 422)
-_FAILURES = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
+
+# No proxy of the environment stands in front of the owner's own servers.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class UpstreamLost(Exception):
@@ -61,72 +59,48 @@ class Upstream:
         self.name = name
         self.model = settings.upstream_model or name
         self._base = settings.upstream.rstrip("/")
-        self._most, self._parallel = most, settings.max_parallel
-        self._headers: dict[bytes | str, bytes | str] = {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-        }
+        self._most = most
+        self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if settings.key_file is not None:
             key = keyfiles.secret(settings.key_file).strip()
             self._headers["authorization"] = f"Bearer {key}"
-        self._timeout = {"connect": _CONNECT, "read": wait, "write": wait, "pool": _CONNECT}
-        self._pool: httpcore.AsyncConnectionPool | None = None
+        self._wire = Wire(self._base, self._headers, connect=_CONNECT, wait=wait, idle=_IDLE)
         #: Whether it answered when it was asked last.
         self.is_up = True
 
     @asynccontextmanager
     async def ask(self, kind: str, body: bytes) -> AsyncIterator[Answer]:
         """Send a request. UpstreamLost when no answer begins, also from its pieces."""
-        if self._pool is None:
-            self._pool = httpcore.AsyncConnectionPool(
-                max_connections=self._parallel,
-                max_keepalive_connections=min(_KEPT_ALIVE, self._parallel),
-                keepalive_expiry=_IDLE,
-            )
-        url = self._base + PATHS[kind].removeprefix("/v1")
         try:
-            async with self._pool.stream(
-                "POST",
-                url,
-                headers=self._headers,
-                content=body,
-                extensions={"timeout": self._timeout},
-            ) as response:
+            async with self._wire.ask("POST", PATHS[kind].removeprefix("/v1"), body) as reply:
                 self.is_up = True
-                yield Answer(response.status, self._pieces(response))
-        except _FAILURES as error:
-            if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
+                yield Answer(reply.status, self._pieces(reply))
+        except FAILURES as error:
+            if isinstance(error, ConnectionRefusedError):
                 self.is_up = False
             raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None
 
-    async def _pieces(self, response: httpcore.Response) -> AsyncIterator[bytes]:
+    async def _pieces(self, reply: Reply) -> AsyncIterator[bytes]:
         size = 0
         try:
-            async for piece in response.aiter_stream():
+            async for piece in reply.pieces():
                 size += len(piece)
                 if size > self._most:
                     raise UpstreamLost(f"{self.name}: the answer is longer than {self._most} bytes")
                 yield piece
-        except _FAILURES as error:
+        except FAILURES as error:
             raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None
-
-    async def close(self) -> None:
-        """End its connections."""
-        if self._pool is not None:
-            await self._pool.aclose()
 
     def look(self) -> None:
         """See whether it answers."""
-        timeout = dict.fromkeys(self._timeout, _LOOK)
+        request = urllib.request.Request(f"{self._base}/models", headers=self._headers)  # noqa: S310 - the owner's own setting, http or https
         try:
-            with httpcore.stream(
-                "GET",
-                f"{self._base}/models",
-                headers=self._headers,
-                extensions={"timeout": timeout},
-            ) as found:
-                self.is_up = found.status < 500
-        except _FAILURES as error:
+            with _DIRECT.open(request, timeout=_LOOK):
+                self.is_up = True
+        except urllib.error.HTTPError as error:
+            self.is_up = error.code < 500
+            error.close()
+        except (OSError, http.client.HTTPException) as error:
             if self.is_up:
                 log.warning("model %s: its server does not answer: %s", self.name, error)
             self.is_up = False
