@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.core.attempts import UNDECIDED
+from provider_agent.modules.inference.gas import CLAIM_GAS
 from provider_agent.modules.inference.rows import Asked
 from provider_agent.store import IntentState
 from teraproof.protocol.x402 import Fault
@@ -171,6 +172,7 @@ def test_deposits__too_many_failed_on_chain__held(rig: ChannelRig) -> None:
     asked = payer.deposit(USD)
     rig.cycle(3)
     assert (payer.state(asked), rig.sent("deposit"), deposits.held) == (Asked.NEW, 0, True)
+    assert [check().ok for check in rig.side.checks()] == [False]
     deposits._lost.clear()
     rig.until(lambda: payer.state(asked) is Asked.DONE, "deposit")
 
@@ -208,8 +210,8 @@ def test_claim__only_above_its_gas(market: Deployment, tmp_path: Path) -> None:
         rig.cycle(2)
         payer = rig.payer().open(10 * USD)
         price = rig.context.sender.reserve.offered
-        cost = rig.side._claims._costs.of(60_000)
-        assert cost == -(-60_000 * price * 1000 * USD // 10**18) and cost > 100
+        cost = rig.side._claims._costs.of(CLAIM_GAS)
+        assert cost == -(-CLAIM_GAS * price * 1000 * USD // 10**18) and cost > 100
         payer.serve(cost)
         rig.cycle(4)
         assert rig.sent("claim") == 0
@@ -224,7 +226,7 @@ def test_claim__what_is_above_its_gas_waits_until_it_is_time(
     with channel_rig(market, tmp_path, coin_price="1000", claim_hours=24) as rig:
         rig.cycle(2)
         payer = rig.payer().open(10 * USD)
-        payer.serve(2 * rig.side._claims._costs.of(60_000))
+        payer.serve(2 * rig.side._claims._costs.of(CLAIM_GAS))
         rig.cycle(4)
         assert rig.sent("claim") == 0
         rig.store.set_meta("inference.claimed_at", "0")
@@ -287,7 +289,7 @@ def test_withdrawal__what_is_owed_is_claimed_at_once(
     with channel_rig(market, tmp_path, coin_price="1000", claim_hours=10**6) as rig:
         rig.cycle(2)
         payer = rig.payer().open(10 * USD)
-        cost = rig.side._claims._costs.of(60_000)
+        cost = rig.side._claims._costs.of(CLAIM_GAS)
         payer.serve(3 * cost)
         rig.cycle(3)
         assert rig.sent("claim") == 0
@@ -310,7 +312,7 @@ def test_withdrawal__not_worth_its_gas__not_claimed(market: Deployment, tmp_path
     with channel_rig(market, tmp_path, coin_price="1000") as rig:
         rig.cycle(2)
         payer = rig.payer().open(10 * USD)
-        payer.serve(rig.side._claims._costs.of(60_000) // 2)
+        payer.serve(rig.side._claims._costs.of(CLAIM_GAS) // 2)
         payer.call("initiateWithdraw", USD)
         rig.cycle(5)
         assert rig.sent("claim") == 0
@@ -399,7 +401,7 @@ def test_reorg__a_deposit_is_taken_back_and_comes_again(rig: ChannelRig) -> None
     payer = rig.payer()
     rig.anvil.mine(2)
     payer.open(10 * USD)
-    depth = rig.anvil.number() - deposit_block(rig) + 1
+    depth = rig.anvil.number() - block_of(rig, "deposit") + 1
     rig.anvil.set_automine(False)
     rig.anvil.set_block_time(0)
     try:
@@ -414,8 +416,30 @@ def test_reorg__a_deposit_is_taken_back_and_comes_again(rig: ChannelRig) -> None
     assert (rig.sent("deposit"), payer.on_chain()) == (1, (10 * USD, 0))
 
 
-def deposit_block(rig: ChannelRig) -> int:
-    (intent,) = [one for one in rig.store.intents_in(*IntentState) if one.key.action == "deposit"]
+def test_reorg__a_claim_is_undone_and_comes_again__once(rig: ChannelRig) -> None:
+    payer = rig.payer().open(10 * USD)
+    rig.anvil.mine(2)
+    rig.side._settling.reconcile = lambda *_: None
+    payer.serve(USD)
+    rig.until(lambda: not payer.row.unclaimed, "claim")
+    depth = rig.anvil.number() - block_of(rig, "claim") + 1
+    rig.anvil.set_automine(False)
+    rig.anvil.set_block_time(0)
+    try:
+        rig.anvil.reorg(depth)
+        rig.anvil.drop_all_transactions()
+        assert payer.on_chain()[1] == 0
+        rig.until(lambda: payer.on_chain()[1], "claim", 20)
+    finally:
+        rig.anvil.set_automine(True)
+        rig.anvil.set_block_time(1)
+    rig.until(lambda: not payer.row.unclaimed, "the book", 20)
+    rig.cycle(3)
+    assert (rig.sent("claim"), payer.on_chain()) == (1, (10 * USD, USD))
+
+
+def block_of(rig: ChannelRig, action: str) -> int:
+    (intent,) = [one for one in rig.store.intents_in(*IntentState) if one.key.action == action]
     assert intent.mined is not None
     return intent.mined.block_number
 

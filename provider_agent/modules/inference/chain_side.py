@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from provider_agent.core.feed import Followed, Source
+from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle
 from provider_agent.core.worth import GasWorth
 from provider_agent.modules.inference.chain_view import ChannelView
@@ -107,6 +108,15 @@ class ChainSide:
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty. Raises ChainError."""
         self._duty.reconcile(cycle)
+
+    def checks(self) -> Sequence[Callable[[], Check]]:
+        """Its part of the readiness report."""
+        return [self._check_deposits]
+
+    def _check_deposits(self) -> Check:
+        held = self._deposits.held
+        line = "none is sent: too many have failed on chain within a day" if held else ""
+        return Check("deposits", not held, line)
 
     def tidy(self, now: int) -> None:
         """Forget what ended long ago; `now` is in unix seconds."""

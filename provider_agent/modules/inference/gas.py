@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from provider_agent.core.worth import GasWorth
 
-#: Gas of a claim of one channel, and of each further one. Measured is less (docs/gas.md).
-CLAIM_GAS, ROW_GAS = 60_000, 20_000
+#: Gas of a claim of one channel, the first of its receiver, and of each further one (docs/gas.md).
+CLAIM_GAS, ROW_GAS = 65_000, 20_000
 #: The first deposit into a channel, and a refund with a claim.
 DEPOSIT_GAS, REFUND_GAS = 150_000, 110_000
-SETTLE_GAS = 60_000
+SETTLE_GAS = 65_000
 _SHARE = 20  # gas is at most this part of what a call brings, if that can be had by waiting
 
 

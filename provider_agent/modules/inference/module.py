@@ -104,5 +104,5 @@ class InferenceModule(Module):
         return self._front.offer()
 
     def ready(self) -> Sequence[Callable[[], Check]]:
-        """See the front."""
-        return self._front.checks()
+        """What the front needs, and deposits."""
+        return [*self._front.checks(), *self._chain.checks()]
