@@ -282,7 +282,9 @@ def test_images__are_fetched_to_every_machine_that_is_large_enough__and_hold_not
     runner.bound("wish", None)
     most = {path.parts[-4]: path.read_text() for path in fleet.place.rglob("wish/most")}
     assert most == {"a": "7", "b": "8"}
+    assert runner.having("wish") == frozenset("ab") and runner.having("other") is None
     runner.fetch(lease("wide", cpu=3000), most=1, seconds=60)
+    assert runner.having("wide") == frozenset("a")
     with pytest.raises(RunnerError, match="no single machine"):
         runner.fetch(lease("whale", cpu=5000), most=1, seconds=60)
     assert (there("wish"), there("wide"), there("whale")) == ({"a", "b"}, {"a"}, set())

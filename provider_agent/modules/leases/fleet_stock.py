@@ -3,7 +3,8 @@
 
 A lease goes whole to one machine, so each promise stands against one: a sum is not a room. Which
 one that is stays so until the lease is there. The agent's own machine gives collateral and gas.
-Images come to the disk of each machine. There they take a share of what no lease was promised.
+Images come to the disk of each machine. There they take a share of what no lease was promised. A
+lease is promised a machine that has its images: to fetch them once it is hired may take too long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from provider_agent.core.capacity import Amounts, Capacity, Key
 from provider_agent.core.fleet import Fleet
 from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device
+from provider_agent.modules.leases.images import fetch_name
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.stock import MODULE, Chosen, Promised, Stock, match, shape
 from provider_agent.runners.disk import Taken
@@ -102,13 +104,20 @@ class Machines(Protocol):
         """What images that are fetched for a lease may take, in bytes, by machine."""
         ...
 
+    def having(self, lease_id: str) -> frozenset[str] | None:
+        """The machines that got what was fetched for a lease; None where that is not known."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a lease takes of its machine, GPUs apart, and how many files."""
+    """What a lease takes of its machine, GPUs apart, and how many files. `images` is what the
+    runner calls the fetch of its images.
+    """
 
     goods: Goods
     inodes: int
+    images: str
 
 
 class FleetStock(Stock):
@@ -208,7 +217,7 @@ class FleetStock(Stock):
             return {}
         wanted, left = self._wanted(spec), self._left()
         for one in self._machines.seen:
-            if _covers(left[one.name], wanted.goods):
+            if _covers(left[one.name], wanted.goods) and self._has_images(one, wanted):
                 found = match(spec, list(self.for_rent(self._unheld(one))))
                 if found is not None:
                     return found
@@ -275,6 +284,11 @@ class FleetStock(Stock):
                 self._fetching.pop(lease_id, None)
                 self._machines.bound(lease_id, None)
 
+    def _has_images(self, machine: Machine, wanted: _Wanted) -> bool:
+        """Whether a machine got the images, as far as that is known."""
+        having = self._machines.having(wanted.images)
+        return having is None or machine.name in having
+
     def _has_inodes(self, machine: Machine, wanted: _Wanted, but: Key | None) -> bool:
         """Whether a machine can have the files. Those that are there already count once more."""
         given = sum(one.inodes for one in self._given(machine.name, but))
@@ -294,7 +308,9 @@ class FleetStock(Stock):
         fit = [
             one
             for one in self._machines.seen
-            if _covers(left[one.name], wanted.goods) and self._has_inodes(one, wanted, but)
+            if _covers(left[one.name], wanted.goods)
+            and self._has_inodes(one, wanted, but)
+            and self._has_images(one, wanted)
         ]
         if uuids:
             theirs = (one for one in fit if uuids & {each.uuid for each in one.ours.devices})
@@ -308,7 +324,10 @@ class FleetStock(Stock):
                 self._reckoned.clear()
             taken = self._needs(shape(spec))
             goods = Goods(spec.needs().cpu_millis, taken.memory, taken.disk)
-            known = self._reckoned[id(spec)] = (spec, _Wanted(goods, taken.inodes))
+            known = self._reckoned[id(spec)] = (
+                spec,
+                _Wanted(goods, taken.inodes, fetch_name(spec.digest())),
+            )
         return known[1]
 
 

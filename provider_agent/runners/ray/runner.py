@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +55,7 @@ _STOP_SECONDS = 120.0
 _CHECK_SECONDS = 120.0
 _PREPARE_SECONDS = 7200.0  # images
 _SQUARE_SECONDS = 3.0
+_FETCHED = 512  # fetches that are remembered
 
 
 class RayRunner:
@@ -68,6 +70,7 @@ class RayRunner:
         self._relays = Relays()
         self._locks = Locks()
         self._bounds: dict[str, Mapping[str, int]] = {}
+        self._fetched: OrderedDict[str, frozenset[str]] = OrderedDict()
         #: The machines that have answered `keep` lately.
         self.seen: tuple[Machine, ...] = ()
 
@@ -97,6 +100,12 @@ class RayRunner:
             self._bounds.pop(lease_id, None)
         else:
             self._bounds[lease_id] = most
+
+    def having(self, lease_id: str) -> frozenset[str] | None:
+        """The machines that got the images of a lease when they were fetched last; None where that
+        is not known.
+        """
+        return self._fetched.get(lease_id)
 
     def where(self) -> dict[str, str]:
         """The machine of each lease that has one."""
@@ -181,7 +190,12 @@ class RayRunner:
             link.ask("fetch", within=seconds + _SECONDS, most=mine, **asked)
 
         said = self._fleet.all(fetched, machines)
-        if any(not isinstance(one, Exception) for one in said.values()):
+        came = frozenset(name for name, one in said.items() if not isinstance(one, Exception))
+        self._fetched[lease.lease_id] = came
+        self._fetched.move_to_end(lease.lease_id)
+        while len(self._fetched) > _FETCHED:
+            self._fetched.popitem(last=False)
+        if came:
             return
         raise next(iter(errors(said)), self._fleet.nobody())
 

@@ -19,6 +19,7 @@ from provider_agent.core.settings import RunnerSettings
 from provider_agent.devices import Device, Survey
 from provider_agent.errors import RunnerError
 from provider_agent.modules.leases.fleet_stock import FleetStock
+from provider_agent.modules.leases.images import fetch_name
 from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.leases.stock import Promised
 from provider_agent.runners.disk import Taken
@@ -54,6 +55,7 @@ class Machines:
     placed: dict[str, str] = field(default_factory=dict)
     preferred: dict[str, str] = field(default_factory=dict)
     bounds: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    fetched: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def needs(self, lease: Lease) -> Taken:
         return Taken(sum(one.memory for one, _ in lease.parts), lease.copies + 10 * MIB, 9)
@@ -63,6 +65,9 @@ class Machines:
 
     def prefer(self, machines: Mapping[str, str]) -> None:
         self.preferred = dict(machines)
+
+    def having(self, lease_id: str) -> frozenset[str] | None:
+        return self.fetched.get(lease_id)
 
     def bound(self, lease_id: str, most: Mapping[str, int] | None) -> None:
         self.bounds[lease_id] = most or {}
@@ -225,6 +230,24 @@ def test_images_that_come__take_a_share_of_what_no_lease_was_promised() -> None:
         assert made.free().disk_bytes == 65 * MIB
     a.coming = 0
     assert made.free().disk_bytes == 90 * MIB and runner.bounds["spec"] == {}
+
+
+def test_lease__is_promised_a_machine_that_got_its_images() -> None:
+    full = Machine("a", Room(2_000, devices=(gpu(0),)))
+    made, runner = stock(full, Machine("b", Room(4_000, devices=(gpu(1),))))
+    one = promised(1)
+    assert made.take("first", one)  # a has less left, so it comes first
+    assert sorted(each.free.cpu_millis for each in made.machines()) == [1_000, 4_000]
+    made.release("first")
+    runner.fetched[fetch_name(one.spec.digest())] = frozenset({"b"})
+    assert made.take("one", one)
+    assert sorted(each.free.cpu_millis for each in made.machines()) == [2_000, 3_000]
+    asked = wants(1, gpus=1)
+    runner.fetched[fetch_name(asked.digest())] = frozenset({"b"})
+    found = made.choose(asked)
+    assert found is not None and [each.uuid for each in found["web"]] == ["GPU-1"]
+    runner.fetched[fetch_name(asked.digest())] = frozenset({"c"})
+    assert made.choose(asked) is None and not made.take("nowhere", Promised(asked, {}))
 
 
 def test_fetch_fails__its_room_is_free_again() -> None:
