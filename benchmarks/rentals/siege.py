@@ -8,8 +8,9 @@
 Real are the chain (anvil with a block a second), the contracts, the agent as a process, and Docker
 Engine. The agent reads the chain through two nodes, processes of their own. A prober outside the
 agent asks each service over its public port every half second. Each round kills the agent,
-dockerd, both, one node, both nodes, and Ray's daemon on a machine of a fleet by SIGKILL. One node,
-then both take requests and never answer. When, and for how long, follows from the seed. Meanwhile
+dockerd, both, one node, both nodes, and Ray's daemon on a machine of a fleet by SIGKILL. So is the
+program of one container, each time that it starts. One node, then both take requests and never
+answer. When, and for how long, follows from the seed. Meanwhile
 another tenant hires and closes one lease after the other, and a stranger accuses and closes
 whatever the contract lets it.
 Fails when more was paid than answered seconds and the allowance of each outage, when a lease was
@@ -55,6 +56,7 @@ TEN_MINUTES = 600.0
 MACHINES = ("a", "b")
 START, READY, BACK, GONE = 240.0, 300.0, 180.0, 300.0  # seconds, for what is waited for
 
+_STRIKE = 0.2  # seconds between two looks at a program that is killed each time it starts
 _ROUNDING = 2.0  # the chain counts whole seconds, at both ends
 
 Say = Callable[[str], None]
@@ -191,6 +193,7 @@ class Siege:
         self._seed, self._say = seed, say
         self._rentals: list[Rental] = []
         self._probers: list[Prober] = []
+        self._programs: Programs | None = None
 
     def run(self, leases: int, planned: Sequence[Blow]) -> Outcome:
         """Live through it."""
@@ -198,7 +201,8 @@ class Siege:
         self._start()
         words = [f"lease-{number}" for number in range(leases)]
         self._rent(words)
-        programs, hunter = Programs(world, words), Hunter(world, self._rentals)
+        self._programs = programs = Programs(world, words)
+        hunter = Hunter(world, self._rentals)
         guests, meter = Guests(world, words), Meter(world, self._rentals)
         watches = [*(one.round for one in self._probers), programs.round, hunter.round]
         watches += [guests.round, meter.round]
@@ -323,6 +327,8 @@ class Siege:
             self._cluster.do("kill", machine)
             self._wait(until)
             self._cluster.do("start", machine)
+        elif blow.target is Target.PROGRAM:
+            self._strike_program(f"lease-{int(blow.at) % len(self._rentals)}", until)
         elif blow.target in (Target.NODE, Target.NODES):
             for node in hit:
                 node.kill()
@@ -335,6 +341,16 @@ class Siege:
             self._wait(until)
             for node in hit:
                 node.go_on()
+
+    def _strike_program(self, word: str, until: float) -> None:
+        """Whoever keeps it running starts it again; it dies each time until the end of the blow."""
+        assert self._programs is not None
+        hits = 0
+        while time.monotonic() < until:
+            hits += self._programs.kill(word)
+            time.sleep(_STRIKE)
+        if not hits:
+            raise AssertionError(f"nothing of {word} ran, and nothing was killed")
 
     def _strike_provider(self, target: Target, until: float) -> None:
         world = self._world
