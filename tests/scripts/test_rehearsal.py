@@ -17,8 +17,6 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from scripts.deployment.artifacts import compile_all
-from scripts.deployment.channels import place
 from teraproof.protocol.errors import Exit
 from tests.support.anvil import ROOT, Anvil
 
@@ -105,8 +103,6 @@ class Terminal:
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     with Anvil(11155111, block_time=1, accounts=1) as anvil:
-        # The plan wants x402's contracts there, and ours speak like them.
-        place(lambda method, parameters: anvil.rpc(method, *parameters), compile_all())
         home = tmp_path_factory.mktemp("home")
         terminal = Terminal(home, anvil, f"ethereum:sepolia:{anvil.url}")
         for alias in ("deployer", "locked", "mistyped"):
