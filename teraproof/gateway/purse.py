@@ -153,8 +153,9 @@ class Purse:
 
     async def _is_ready(self, channel: Channel, ceiling: int, host: Host) -> bool:
         """Whether a request can be paid from a channel, after a deposit if there must be one."""
-        if channel.under_way is not None:
-            await self._look(channel)
+        made = channel.under_way
+        if made is not None and _left(made) < _LEAST_LEFT_SECONDS:
+            await self._look(channel)  # it cannot be sent again
         need = self._need(channel, ceiling) - channel.funds
         if need <= 0:
             return True
@@ -221,8 +222,7 @@ class Purse:
         """The deposit under way, or a new one, durable before it leaves."""
         made = channel.under_way
         if made is not None:
-            left = made.deposit.authorization.valid_before - time.time()
-            if left < _LEAST_LEFT_SECONDS:
+            if _left(made) < _LEAST_LEFT_SECONDS:
                 raise LocalError(
                     f"a deposit for {channel.url} is under way, and nobody knows its end yet",
                     Code.SERVER_BUSY,
@@ -308,6 +308,11 @@ class Purse:
         channel.signed = target
         number = await self._store.write(write)
         return SignedVoucher(channel.id, target, signature), number
+
+
+def _left(made: UnderWay) -> float:
+    """Seconds for which a deposit may still be sent."""
+    return made.deposit.authorization.valid_before - time.time()
 
 
 def _chain_id(host: Host) -> int:

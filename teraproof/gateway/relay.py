@@ -72,14 +72,14 @@ class Relay:
             reserved = self.means.keys.reserve(key, attempt.ceiling)
             try:
                 body = await attempt.json(reserved)
-            except asyncio.CancelledError:
-                await self._close(attempt, reserved, "the client has gone", gone=True)
-                raise
             except LocalError as error:
                 await self._close(attempt, reserved, str(error))
                 await self._failed(attempt, error)
                 failures.append(error)
                 continue
+            except BaseException:  # the client has gone, or a bug: the channel is free again
+                await self._close(attempt, reserved, "the client has gone", gone=True)
+                raise
             await self._close(attempt, reserved, "")
             self._answered(attempt, key)
             return body, attempt
@@ -98,14 +98,14 @@ class Relay:
                     begun.append(piece)
                     if piece.content:
                         break
-            except asyncio.CancelledError:
-                await self._close(attempt, reserved, "the client has gone", gone=True)
-                raise
             except LocalError as error:
                 await self._close(attempt, reserved, str(error))
                 await self._failed(attempt, error)
                 failures.append(error)
                 continue
+            except BaseException:  # the client has gone, or a bug: the channel is free again
+                await self._close(attempt, reserved, "the client has gone", gone=True)
+                raise
             return self._rest(attempt, reserved, begun, pieces, key), attempt
         raise self._exhausted(ask, failures)
 
@@ -126,7 +126,7 @@ class Relay:
             await self._close(attempt, reserved, str(error))
             await self._failed(attempt, error)
             yield error_event(f"the provider has failed while it wrote: {error}")
-        except (asyncio.CancelledError, GeneratorExit):
+        except BaseException:  # as above
             await self._close(attempt, reserved, "the client has gone", gone=True)
             raise
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,14 @@ def test_deposit_that_is_not_taken__is_signed_once(tmp_path: Path) -> None:
                 store = rig.gateway.store
                 assert len(store.read("SELECT * FROM deposits")) == 1
                 # Its time is over on the chain, which never saw it: another one may be signed.
-                rig.chain.time = 1 << 40
+                (channel,) = rig.gateway.relay.means.purse.ledger.channels.values()
+                made = channel.under_way
+                assert made is not None
+                late = replace(made.deposit.authorization, valid_before=1_000)
+                made.deposit = replace(made.deposit, authorization=late)
+                rig.chain.time = 999
+                assert (await rig.chat()).status_code in (402, 502)
+                rig.chain.time = 1_000
                 one.habit.takes_deposits = True
                 assert (await rig.chat()).status_code == 200
                 states = [row["state"] for row in store.read("SELECT state FROM deposits")]
