@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ BALANCE = 10**12
 #: Units of the token for a token of the prompt and of the answer.
 PROMPT, COMPLETION = 15, 60
 WARM = 20  # requests that are not counted
-TOKENS, PAUSE = 40, 0.1  # of each of many streams, and seconds between two tokens
+TOKENS, PAUSE = 20, 1.0  # of each of many streams, and seconds between two tokens
 _DOMAIN = channels.channels_domain(CHAIN)
 _PATH = "/v1/chat/completions"
 _WHOLE = b"0\r\n\r\n"
@@ -96,6 +97,7 @@ def _upstream(pipe: Connection, pause: float) -> None:
 
 
 def _front(pipe: Connection, upstream: str, folder: str, number: int) -> None:
+    sys.setswitchinterval(0.001)  # as the agent does
     store = Store(Path(folder) / "agent.sqlite", tables=(TABLES,))
     book = ChannelBook(store)
     with book.transaction():
