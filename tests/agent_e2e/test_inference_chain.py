@@ -456,3 +456,37 @@ def test_restart__what_was_under_way_goes_on_and_nothing_is_sent_twice(rig: Chan
     rig.until(lambda: payers[0].state(asked) is Asked.DONE, "deposit")
     check_accounts(rig, payers)
     assert (rig.sent("claim"), rig.sent("deposit")) == (1, 4)
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def test_status_and_metrics__say_what_is_owed_and_until_when(
+    market: Deployment, tmp_path: Path
+) -> None:
+    with channel_rig(market, tmp_path, coin_price="1000") as rig:
+        rig.cycle(2)
+        payer = rig.payer().open(10 * USD)
+        assert len(rig.module.status(rig.store)) == 1, "a line, and no table without a debt"
+        owed = rig.side._claims._costs.of(CLAIM_GAS) // 2
+        payer.serve(owed)
+        payer.call("initiateWithdraw", USD)
+        rig.until(lambda: payer.row.withdraw_requested_at, "withdrawal")
+        rig.module.measure()
+        shown = rig.context.metrics.exposition().decode()
+        ends = float(payer.row.withdraw_requested_at + DAY)
+        for name, value in {
+            "channels_unclaimed": owed / USD,
+            "channels_owing": 1.0,
+            "channels_leaving_unclaimed": owed / USD,
+            "channels_withdrawal_ends_timestamp": ends,
+            'channel_requests_total{outcome="done",what="deposit"}': 1.0,
+            "channel_deposits_held": 0.0,
+        }.items():
+            (line,) = [x for x in shown.splitlines() if x.startswith(f"teraproof_agent_{name} ")]
+            assert float(line.split()[-1]) == value, line
+        _, table = rig.module.status(rig.store)
+        assert not isinstance(table, str)
+        ((channel, account, _, charged, unclaimed, note),) = table.rows
+        assert payer.channel.hex().startswith(channel[2:]) and account == payer.account.address
+        assert charged == unclaimed and note.startswith("its payer withdraws, not before ")
