@@ -197,6 +197,8 @@ def test_provider_dies_half_way__the_bits_of_an_undisturbed_run(
     assert (
         second.containers() and second.address == field.json("lease", "status", later)["provider"]
     )
+    closed = field.json("lease", "close", later, "--save")
+    assert closed["ending"] == "by_tenant" and closed["checkpoint"]
 
 
 def _successor(field: Camp, lease: str) -> str:
