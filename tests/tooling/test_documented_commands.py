@@ -60,6 +60,9 @@ def look_up(program: str, words: list[str]) -> str:
         if inner is None:
             return f"no command {name}"
         command, context = inner, click.Context(inner, parent=context)
+    default = getattr(command, "default", None)
+    if isinstance(command, click.Group) and default:  # what it runs where no command is named
+        command = command.get_command(context, default) or command
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     known |= {"--help"} | (OF_APE if program == "ape run" else set())
     if isinstance(command, click.Group):
