@@ -289,6 +289,10 @@ soundness: .venv/.stamp ## write the tables and the figure of docs/soundness.md
 courts: .venv/.stamp ## write the tables and the figures of docs/courts-economics.md (a minute)
 	@$(BIN)/python -m benchmarks.courts
 
+.PHONY: bench-models
+bench-models: models ## how other models, other quantisations and cut answers are found, with a real model
+	@.venv-models/bin/python -m benchmarks.models.measure
+
 .PHONY: alerts
 alerts: .venv/.stamp promtool ## test the alert rules, the dashboard and the unit of operations/
 	@$(BIN)/python -m pytest -q -p no:ape_test -p no:boa_test tests/tooling/test_operations.py

@@ -57,6 +57,11 @@ def of_weights(weights: Path) -> Vocabulary:
     return Vocabulary(found["tokens"], found["kinds"])
 
 
+def end_of_answer(weights: Path) -> int:
+    """The token that ends an answer."""
+    return int(_tables(weights)["tokens"].index("<|im_end|>"))
+
+
 def tokenizer_file(weights: Path) -> Path:
     """The model's tokenizer in the format of the package `tokenizers`."""
     path = places.BUILD / "tokenizer.json"

@@ -96,6 +96,7 @@ def test_one_host_of_four_is_faulty__it_alone_is_at_fault(
     assert faults(found, hosts) == {"a": None, "b": None, "c": None, "d": fault}
     assert found.verdict("d").line == f"{line}: a, b, c stand against it"
     assert found.verdict("d").against == ("a", "b", "c")
+    assert not any(found.verdict(name).unsettled for name in HONEST)
     assert found.score("d") == 0
     assert found.score("a") > 0.9
 

@@ -16,7 +16,7 @@ from teraproof.gateway.identity.fingerprint import likeness
 from teraproof.gateway.identity.watch import Rule
 
 #: The median difference of logprobs, in nats, above which a canary is a hit.
-TOLERANCE = 0.1
+TOLERANCE = 0.2
 #: Characters of greedy answers that are compared where a host gives no logprobs.
 OPENING = 24
 #: Greedy answers that end at least this part short of the other one are cut.

@@ -209,8 +209,12 @@ class Lineup:
             if self._at_fault(host, against, agreeing):
                 line = f"{_LINES[fault]}: {_hosts(against)} it"
                 return Verdict(fault, line, against, canaries=own.canaries)
-            if len(against) == len(agreeing) + 1:
-                unsettled = unsettled or against
+            # The word of a host that is at fault in this counts for nothing.
+            open_to_doubt = tuple(
+                other for other in against if not self._at_fault(other, *self._sides(kind, other))
+            )
+            if open_to_doubt and len(open_to_doubt) == len(agreeing) + 1:
+                unsettled = unsettled or open_to_doubt
         if unsettled:
             line = f"unlike {_hosts_named(unsettled)}, and nothing says which is wrong"
             return Verdict(None, line, unsettled, unsettled=True, canaries=own.canaries)

@@ -51,13 +51,14 @@ class TokenizerCounter:
 def most_tokens(answer: Answer, counter: Counter | None) -> int | None:
     """The most tokens that an answer can have cost; None where that cannot be said.
 
-    Without a tokenizer the host's own logprobs count, one per token. Without them a token has at
-    least one byte, which bounds little but costs nothing.
+    The least of three bounds: what the tokenizer makes of the text, the host's own logprobs, one
+    per token, and the bytes of the text. The last bounds little but is always there.
     """
     if not answer.whole:
         return None
+    bounds = [len(answer.text.encode("utf-8", "surrogatepass"))]
     if counter is not None:
-        return int(counter.count(answer.text) * (1 + LOOSE)) + SLACK
+        bounds.append(int(counter.count(answer.text) * (1 + LOOSE)))
     if answer.fingerprint is not None:
-        return answer.fingerprint.tokens + SLACK
-    return len(answer.text.encode("utf-8", "surrogatepass")) + SLACK
+        bounds.append(answer.fingerprint.tokens)
+    return min(bounds) + SLACK
