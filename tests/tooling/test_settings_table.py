@@ -21,6 +21,7 @@ NAMES = {
     "chain.start_block",
     "api.port",
     "api.status_port",
+    "inference.port",
     "leases.data_port",
     "leases.names_port",
     "leases.ray_port",

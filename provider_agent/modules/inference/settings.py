@@ -22,6 +22,7 @@ from provider_agent.core.settings import (
 from teraproof.protocol.channels import MAX_WITHDRAW_DELAY
 
 _DAY = 86_400
+_TOKENS_PAID = Unit("payment tokens")
 _TOKENS, _MILLION = Unit("tokens"), Unit("payment tokens per million tokens")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 #: What owners' servers take of OpenAI's API, unless `parameters` says otherwise.
@@ -51,7 +52,7 @@ class ModelSettings(Section):
     """Price of what is read."""
     completion_price: Annotated[Amount, _MILLION] = Field(default="0", validate_default=True)
     """Price of what is written."""
-    request_price: Amount = Field(default="0", validate_default=True)
+    request_price: Annotated[Amount, _TOKENS_PAID] = Field(default="0", validate_default=True)
     """Price of each request, on top."""
     context: Annotated[int, _TOKENS] = Field(default=4_096, ge=1, le=10_000_000)
     """The longest context."""
@@ -104,9 +105,9 @@ class InferenceSettings(Section):
         default=_DAY, ge=_DAY, le=MAX_WITHDRAW_DELAY
     )
     """How long a payer's own withdrawal takes; the time in which vouchers are claimed."""
-    min_deposit: Amount = Field(default="0.05", validate_default=True)
+    min_deposit: Annotated[Amount, _TOKENS_PAID] = Field(default="0.05", validate_default=True)
     """The least deposit: some claims' gas."""
-    max_unclaimed: Amount = Field(default="5", validate_default=True)
+    max_unclaimed: Annotated[Amount, _TOKENS_PAID] = Field(default="5", validate_default=True)
     """What may be served on one channel and not be claimed. Above it requests wait for a claim."""
     claim_hours: float = Field(default=24.0, gt=0)
     """After this time what was served is claimed, and what was claimed is paid out, once it brings
