@@ -118,12 +118,6 @@ class Wire:
             else:
                 link.abort()
 
-    def close(self) -> None:
-        """End the connections that wait."""
-        for link in self._free:
-            link.abort()
-        self._free.clear()
-
     async def _begin(self, head: h11.Request, body: bytes) -> tuple[Link, int]:
         """The connection, and the status of the answer that begins on it."""
         while True:
