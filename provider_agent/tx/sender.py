@@ -33,6 +33,7 @@ from provider_agent.tx.keys import OperatorKey
 from provider_agent.tx.nonces import Nonces
 from provider_agent.tx.observe import CALL, CANCEL, FILL, Observer, name
 from provider_agent.tx.reserve import GasReserve
+from provider_agent.tx.signing import signed
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import (
     BlockUnknown,
@@ -409,33 +410,14 @@ class Sender:
         after: Transaction | None = None,
     ) -> None:
         """Write a signed transaction down, then broadcast it."""
-        to_self = kind == CANCEL
         # Later than what it replaces, also within one second: the newest one is current.
         signed_at = max(int(self._clock()), 0 if after is None else after.signed_at + 1)
 
         def sign(number: int) -> Transaction:
-            fields = {
-                "chainId": self._pool.chain_id,
-                "nonce": number,
-                "to": self.address if to_self else intent.to,
-                "value": 0 if to_self else intent.value,
-                "data": b"" if to_self else intent.data,
-                "gas": gas,
-            }
-            if offer.legacy:
-                fields["gasPrice"] = offer.max_fee
-            else:
-                fields |= {
-                    "type": 2,
-                    "maxFeePerGas": offer.max_fee,
-                    "maxPriorityFeePerGas": offer.priority_fee,
-                }
-            tx_hash, raw = self._key.sign_transaction(fields)
-            return Transaction(
-                tx_hash, number, kind, raw, gas, offer.max_fee, offer.priority_fee, signed_at
-            )
+            chain = self._pool.chain_id
+            return signed(self._key, chain, intent, number, kind, gas, offer, signed_at)
 
-        intent = self._set(
+        written = self._set(
             intent,
             IntentState.SIGNED,
             sign=sign,
@@ -443,7 +425,7 @@ class Sender:
             exact_nonce=nonce,
         )
         self._waits_since_block[intent.id] = self._chain.number
-        self._broadcast(intent, self._store.transactions_of(intent.id)[-1])
+        self._broadcast(written, self._store.transactions_of(intent.id)[-1])
 
     def _broadcast(self, intent: Intent, current: Transaction) -> None:
         """Hand the bytes to the nodes. SENT when one of them has a transaction of this intent."""
