@@ -320,7 +320,6 @@ class Code(StrEnum):
         "The payment cannot be taken; `details.fault` says why in the words of x402.",
     )
     STREAM_UNPAID = "stream_unpaid", _REFUSED, 402, False, "No voucher came, so the stream ended."
-    NO_STREAM = "no_stream", _REFUSED, 409, False, "No stream of the channel takes vouchers now."
     MODEL_UNKNOWN = "model_unknown", _REFUSED, 404, False, "The provider serves no such model."
     REQUEST_UNFIT = "request_unfit", _INPUT, 422, False, "`details.field` is not sold."
     MODEL_BUSY = "model_busy", _AWAY, 503, True, "The model serves as many requests as it can."
