@@ -36,10 +36,10 @@ def _opened(session: Session, config: Path, *, read_only: bool = False) -> Itera
     from teraproof.gateway.returning import Returning
     from teraproof.gateway.store import Store
 
-    folder = settings.load(config).listen.data_dir
-    store = Store(folder, read_only=read_only)
+    found = settings.load(config)
+    store = Store(found.listen.data_dir, read_only=read_only)
     try:
-        yield Returning(session.market, store)
+        yield Returning(session.market, store, found.route.reach)
     finally:
         store.close()
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import httpcore
 import httpx
 
-from teraproof.connections import Backend, Deadline, trusted
-from teraproof.storage.reach import Reach
+from teraproof.connections import Backend, Deadline, Resolve, trusted
 
 _KEPT_SECONDS = 5.0
 
@@ -20,8 +19,8 @@ class Line(httpx.BaseTransport):
     all of them takes longer than a request.
     """
 
-    def __init__(self, deadline: Deadline, reach: Reach, *, tls: bool) -> None:
-        self._backend = Backend(deadline, reach.resolve)
+    def __init__(self, deadline: Deadline, resolve: Resolve, *, tls: bool) -> None:
+        self._backend = Backend(deadline, resolve)
         self._pool = httpcore.ConnectionPool(
             ssl_context=trusted(None) if tls else None,
             network_backend=self._backend,
@@ -52,7 +51,7 @@ class Line(httpx.BaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        with _faults():
+        with faults():
             answer = self._pool.handle_request(asked)
         return httpx.Response(
             answer.status,
@@ -69,7 +68,7 @@ class _Body(httpx.SyncByteStream):
         self._answer = answer
 
     def __iter__(self) -> Iterator[bytes]:
-        with _faults():
+        with faults():
             yield from self._answer.iter_stream()
 
     def close(self) -> None:
@@ -77,7 +76,7 @@ class _Body(httpx.SyncByteStream):
 
 
 @contextlib.contextmanager
-def _faults() -> Iterator[None]:
+def faults() -> Iterator[None]:
     """Failures of the network under the names that they have above: httpx has the same ones."""
     try:
         yield

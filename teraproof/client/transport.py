@@ -69,7 +69,7 @@ class Transport:
         self._line: Line | None = None
         if transport is None:
             tls = base_url.startswith("https:")
-            transport = self._line = Line(self._pace, reach or Reach.own(), tls=tls)
+            transport = self._line = Line(self._pace, (reach or Reach.own()).resolve, tls=tls)
         self._http = httpx.Client(
             timeout=timeout, follow_redirects=False, trust_env=False, transport=transport
         )

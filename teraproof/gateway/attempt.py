@@ -248,8 +248,14 @@ class Attempt:
             timeout=httpx.Timeout(connect=10.0, read=read, write=30.0, pool=10.0),
         )
         async with within(self._to_content() if self.ask.streams else limits.answer_seconds):
-            self._response = await self._means.client.send(request, stream=True)
+            self._response = await self._ask(request)
         return self._response
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._means.client.send(request, stream=True)
+        except LocalError as error:  # its URL leads where the gateway does not go
+            raise HostFailed(str(error)) from None
 
     async def _read(self, response: httpx.Response, most: int) -> bytes:
         """The body, which is closed then."""
@@ -336,7 +342,7 @@ class Attempt:
                 headers={"content-type": "application/json", SIGNATURE_HEADER: payment.encode()},
                 timeout=_VOUCHER_SECONDS,
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, LocalError) as error:
             log.info("%s: a voucher did not arrive (%s)", self.host.url, type(error).__name__)
             return
         if answer.status_code >= 300:

@@ -41,7 +41,7 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
     signer.unlock()
 
     def read() -> Iterable[Host]:
-        found = discovery.read(market, wanted=wanted)
+        found = discovery.read(market, wanted=wanted, reach=settings.route.reach)
         return [one.host for one in found if one.host is not None]
 
     ui.doing("asking the providers")

@@ -6,15 +6,17 @@ An agent is a stranger: it has a deadline for its whole answer, and its words ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from teraproof import nesting
 from teraproof.errors import CommandError, LocalError
 from teraproof.gateway.hosts import Demands, Host
+from teraproof.gateway.lines import resolver
 from teraproof.market import providers
 from teraproof.market.market import Market
 from teraproof.market.ui import Ui
@@ -22,6 +24,7 @@ from teraproof.protocol.channels import MAX_WITHDRAW_DELAY
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.inference import PER, InferenceOffer, Model
 from teraproof.rpc.http import Http, HttpFault
+from teraproof.storage.reach import Reach
 
 SECONDS = 5.0  # for the whole answer of one agent
 _ANSWER_BYTES = 1 << 20
@@ -60,9 +63,9 @@ def read(
     ui: Ui | None = None,
     wanted: Demands | None = None,
     *,
-    ask: Callable[[str], InferenceOffer | str] | None = None,
+    reach: Reach | None = None,
 ) -> list[Found]:
-    """All registered providers, asked at once."""
+    """All registered providers, asked at once, where `reach` admits it; without it anywhere."""
     wanted = wanted or demands(market)
     if ui is not None:
         ui.doing("reading the providers")
@@ -73,7 +76,9 @@ def read(
     if not urls:
         return []
     with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
-        answers = dict(zip(urls, pool.map(ask or ask_one, urls.values()), strict=True))
+        answers = dict(
+            zip(urls, pool.map(partial(ask_one, reach=reach), urls.values()), strict=True)
+        )
     return [_found(owner, operators[owner], answers[owner], wanted) for owner in urls]
 
 
@@ -88,9 +93,10 @@ def _found(owner: str, operator: str, answer: InferenceOffer | str, wanted: Dema
     return Found(owner, host)
 
 
-def ask_one(url: str) -> InferenceOffer | str:
+def ask_one(url: str, reach: Reach | None = None) -> InferenceOffer | str:
     """What the agent at `url` offers, or why it offers nothing. Never raises for what it does."""
-    http = Http(tls=url.startswith("https:"))
+    resolve = None if reach is None else resolver(reach)
+    http = Http(tls=url.startswith("https:"), resolve=resolve)
     try:
         answer = http.get(url.rstrip("/") + "/v1/provider", seconds=SECONDS, most=_ANSWER_BYTES)
         if answer.status != 200:
@@ -102,7 +108,9 @@ def ask_one(url: str) -> InferenceOffer | str:
         return InferenceOffer.from_json(offer)
     except HttpFault as fault:
         return f"does not answer ({fault.what})"
-    except (LocalError, ValueError, RecursionError):
+    except (LocalError, ValueError, RecursionError) as error:
+        if isinstance(error, LocalError) and error.code is Code.URI_REFUSED:
+            return str(error)
         return "says something that is not an offer"
     finally:
         http.close()

@@ -13,6 +13,8 @@ from teraproof.names import http_url
 from teraproof.protocol.inference import InferenceOffer, Model
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.protocol.x402 import network
+from teraproof.storage.reach import Reach
+from teraproof.storage.uris import parse
 
 _FIRST_PAUSE = 5.0  # seconds that a host is left out after its first failure
 _LONGEST_PAUSE = 600.0
@@ -58,6 +60,9 @@ class Host:
         """LocalError when it cannot be paid, with the reason."""
         offer = self.offer
         http_url(offer.url, "url")
+        place = Reach.of_strangers(plain=True).check(parse(offer.url))
+        if place.query:
+            raise LocalError("its url has a query")
         for name, said, wanted in (
             ("network", offer.network, network(demands.chain_id)),
             ("channels", offer.channels, demands.channels),

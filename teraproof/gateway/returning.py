@@ -18,13 +18,15 @@ from typing import Any
 import httpx
 
 from teraproof.amounts import show_time
-from teraproof.connections import trusted
+from teraproof.client.line import Line
+from teraproof.connections import Deadline
 from teraproof.contracts.channels import ChannelsContract
 from teraproof.errors import CommandError, LocalError, WrongInput
 from teraproof.gateway import bodies
 from teraproof.gateway import ledger as rows
 from teraproof.gateway import log as activity
 from teraproof.gateway.ledger import Channel, Ledger
+from teraproof.gateway.lines import resolver
 from teraproof.gateway.onchain import signing
 from teraproof.gateway.store import Store
 from teraproof.market.market import Market, transact
@@ -42,6 +44,7 @@ from teraproof.protocol.x402 import (
     Settlement,
     SignedVoucher,
 )
+from teraproof.storage.reach import Reach
 
 _REFUND_SECONDS = 300.0  # the provider sends a transaction and waits for it
 _ANSWER_BYTES = 64 << 10
@@ -76,16 +79,16 @@ class Standing:
 
 
 class Returning:
-    """The channels of one store on the market's chain."""
+    """The channels of one store on the market's chain. `reach` says where providers may be."""
 
-    def __init__(self, market: Market, store: Store) -> None:
+    def __init__(self, market: Market, store: Store, reach: Reach) -> None:
         if market.channels is None:
             raise CommandError(
                 f"the deployment on chain {market.chain.chain_id} has no payment channels; "
                 "choose the chain of the gateway",
                 Code.INPUT_INVALID,
             )
-        self._market, self._store = market, store
+        self._market, self._store, self._reach = market, store, reach
         self._contract: ChannelsContract = market.channels
         self._ledger = Ledger.load(store)
 
@@ -122,7 +125,7 @@ class Returning:
         domain, voucher = channels_domain(channel.chain_id), Voucher(channel.id, amount)
         signed = SignedVoucher(channel.id, amount, signing(sender.signer)(domain, voucher))
         payment = Payment(Kind.REFUND, channel.config, signed, url=channel.url)
-        _ask_refund(channel.url, payment)
+        _ask_refund(channel.url, payment, self._reach)
         after = self._standing(channel)
         self._keep(after)
         back = one.balance - after.balance
@@ -194,13 +197,16 @@ class Returning:
             channel.charged, channel.unclear, channel.state = channel.charged + late, 0, rows.CLOSED
 
 
-def _ask_refund(url: str, payment: Payment) -> None:
-    """LocalError when the provider does not give the rest back."""
+def _ask_refund(url: str, payment: Payment, reach: Reach) -> None:
+    """LocalError when the provider does not give the rest back, or does not say it in time."""
     where = url + PATHS["chat"]
     headers = {SIGNATURE_HEADER: payment.encode(), "accept-encoding": "identity"}
+    deadline = Deadline()
+    deadline.at = time.monotonic() + _REFUND_SECONDS
+    line = Line(deadline, resolver(reach), tls=url.startswith("https:"))
     try:
         with (
-            httpx.Client(verify=trusted(None), timeout=_REFUND_SECONDS, trust_env=False) as client,
+            httpx.Client(transport=line, timeout=_REFUND_SECONDS, trust_env=False) as client,
             client.stream("GET", where, headers=headers) as answer,
         ):
             data = b""

@@ -18,7 +18,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from teraproof.amounts import units
-from teraproof.connections import trusted
 from teraproof.errors import TeraproofError, WrongInput
 from teraproof.gateway import log as activity
 from teraproof.gateway.attempt import Means
@@ -27,6 +26,7 @@ from teraproof.gateway.examine import Lineups
 from teraproof.gateway.hosts import Host, Hosts
 from teraproof.gateway.keys import Keys
 from teraproof.gateway.ledger import Ledger
+from teraproof.gateway.lines import Lines
 from teraproof.gateway.purse import Budget, ChainView, Purse, Sign
 from teraproof.gateway.relay import Relay
 from teraproof.gateway.settings import GatewaySettings
@@ -79,7 +79,7 @@ def compose(
     hosts.dropped.update(activity.dropped(store))
     purse = Purse(ledger, chain, payer, sign, budget_of(settings, decimals))
     means = Means(
-        _client(settings.listen.max_parallel),
+        _client(settings),
         purse,
         keys,
         settings.route,
@@ -101,16 +101,11 @@ def budget_of(settings: GatewaySettings, decimals: int) -> Budget:
     )
 
 
-def _client(most: int) -> httpx.AsyncClient:
+def _client(settings: GatewaySettings) -> httpx.AsyncClient:
+    most = settings.listen.max_parallel
     # A stream takes a connection for itself, and its vouchers another one.
-    limits = httpx.Limits(
-        max_connections=2 * most + 16,
-        max_keepalive_connections=most,
-        keepalive_expiry=_IDLE_SECONDS,
-    )
-    return httpx.AsyncClient(
-        verify=trusted(None), limits=limits, follow_redirects=False, trust_env=False
-    )
+    lines = Lines(settings.route.reach, most=2 * most + 16, kept=most, kept_seconds=_IDLE_SECONDS)
+    return httpx.AsyncClient(transport=lines, follow_redirects=False, trust_env=False)
 
 
 # ---------------------------------------------------------------------- running

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tomllib
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ from pydantic import (
 from teraproof.amounts import without_groups
 from teraproof.errors import LocalError, WrongInput, of_file
 from teraproof.protocol.terms import address
+from teraproof.storage.reach import Reach
 
 Period = Literal["day", "month", "total"]
 Sort = Literal["price", "latency", "throughput"]
@@ -40,8 +42,13 @@ def _check_address(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _check_network(value: str) -> str:
+    return str(ip_network(value.strip()))
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Address = Annotated[str, AfterValidator(_check_address)]
+Network = Annotated[str, AfterValidator(_check_network)]
 Amount = Annotated[
     Decimal, BeforeValidator(_ungrouped), Field(ge=0, max_digits=30, decimal_places=18)
 ]
@@ -117,6 +124,15 @@ class RouteSettings(Section):
     """Providers whose answers settle a difference between two hosts, such as one of your own."""
     refresh_seconds: float = Field(default=60.0, ge=1, le=86_400)
     """How often the providers, their models and prices are read again."""
+    private_networks: tuple[Network, ...] = ()
+    """Networks that are not public where hosts may be all the same, such as `127.0.0.0/8` for hosts
+    on this machine. Providers write their addresses, so without it only public ones are asked.
+    """
+
+    @property
+    def reach(self) -> Reach:
+        """Where hosts may be."""
+        return Reach.of_strangers(map(ip_network, self.private_networks), plain=True)
 
 
 class KeySettings(Section):
@@ -215,6 +231,8 @@ step_tokens = 256
 # sort = "price"          # or "latency", "throughput"
 # only = ["0xOWNER"]      # of providers; `teraproof models` lists them
 # ignore = ["0xOWNER"]
+# Hosts at addresses that are not public, for tests on one machine:
+# private_networks = ["127.0.0.0/8"]
 
 [names]
 # Names that a request's `provider` object may use instead of addresses:

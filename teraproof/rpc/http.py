@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpcore
 
-from teraproof.connections import Backend, Deadline, trusted, why
+from teraproof.connections import Backend, Deadline, Resolve, trusted, why
 
 _CONNECT_SECONDS = 5.0
 
@@ -40,13 +40,16 @@ class Response:
 
 class Http:
     """Keeps connections; safe to use from several threads. `ca_file` holds certificates that are
-    trusted in addition to the system's. Without `tls` no certificates are read.
+    trusted in addition to the system's. Without `tls` no certificates are read. `resolve` names the
+    addresses that may be connected to; what it raises beyond httpcore's errors is for the caller.
     """
 
-    def __init__(self, ca_file: Path | None = None, *, tls: bool = True) -> None:
-        self._deadline = Deadline()
+    def __init__(
+        self, ca_file: Path | None = None, *, tls: bool = True, resolve: Resolve | None = None
+    ) -> None:
+        self._deadline, self._resolve = Deadline(), resolve
         self._trust = trusted(ca_file) if tls or ca_file is not None else None
-        self._backend = Backend(self._deadline)
+        self._backend = Backend(self._deadline, resolve)
         self._pool = self._make_pool()
 
     def _make_pool(self) -> httpcore.ConnectionPool:
@@ -67,7 +70,7 @@ class Http:
         request fails. For requests that have outlived their deadline.
         """
         backend = self._backend
-        self._backend = Backend(self._deadline)
+        self._backend = Backend(self._deadline, self._resolve)
         self._pool = self._make_pool()
         backend.cut_off()
 

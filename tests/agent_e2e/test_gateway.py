@@ -109,10 +109,11 @@ class Tenant:
         return self.json(*words, signs=False)
 
     def configure(self) -> None:
-        """What `gateway init` writes, on a port of ours, with smaller deposits."""
+        """What `gateway init` writes, for hosts on this machine, with smaller deposits."""
         self.types("gateway", "init", signs=False)
         file = self.home / "gateway.toml"
         text = file.read_text().replace("port = 8780", f"port = {self.port}")
+        text = text.replace("# private_networks", "private_networks")
         file.write_text(text.replace('deposit = "1"', 'deposit = "0.5"').replace("= 256", "= 4"))
 
     def client(self) -> OpenAI:

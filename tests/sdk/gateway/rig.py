@@ -53,7 +53,9 @@ def settings(folder: Path, **changes: Any) -> GatewaySettings:
         models=changes.pop("models", ()),
     )
     listen = {"data_dir": folder / "data", **changes.pop("listen", {})}
-    return GatewaySettings.model_validate({"listen": listen, "keys": {"app": key}, **changes})
+    route = {"private_networks": ["127.0.0.0/8"], **changes.pop("route", {})}
+    found = {"listen": listen, "route": route, "keys": {"app": key}, **changes}
+    return GatewaySettings.model_validate(found)
 
 
 @dataclass
