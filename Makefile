@@ -199,6 +199,10 @@ demo-dispute-ten: setup ## ten seeds, ten right rulings, every balance
 demo-lease: setup engine ## a lease with Docker Engine, from a file to a service; needs root
 	@$(LOCAL_APE) $(BIN)/python -m tools.engine $(BIN)/ape run demo_lease
 
+.PHONY: demo-inference
+demo-inference: setup models ## three hosts of a real model, a gateway that pays them; one is dishonest, one dies (x86-64)
+	@$(LOCAL_APE) $(BIN)/ape run demo_inference
+
 .PHONY: test
 test: setup sandbox promtool engine fleet ## every test suite
 	@$(BIN)/python tests/suites.py

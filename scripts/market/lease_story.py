@@ -9,25 +9,17 @@ from __future__ import annotations
 import json
 import os
 import ssl
-import subprocess
-import sys
-from dataclasses import dataclass
 
 import httpx
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from rich.text import Text
 
-from scripts.deployment.artifacts import ROOT
 from scripts.market import epoch_story, story
 from scripts.market.stage import Stage
+from scripts.market.typing_tenant import Tenant
 from teraproof.amounts import show_tpf
-from teraproof.contracts.payment_token import PaymentTokenContract
 from teraproof.errors import CommandError
 from teraproof.market import consents, leases, providers, registry
 from teraproof.market.leases import Lease
-from teraproof.market.market import Market, transact
-from teraproof.market.ui import QuietUi
+from teraproof.market.market import Market
 from teraproof.protocol.lease_terms import LeaseStatus
 
 USD, TPF = 10**6, 10**18
@@ -69,71 +61,6 @@ deployment:
       profile: web
       count: 1
 """
-
-
-@dataclass(frozen=True)
-class Tenant:
-    """Who rents: a key file, and `teraproof` in a process of its own."""
-
-    stage: Stage
-    key: LocalAccount
-
-    @property
-    def address(self) -> str:
-        """Its account."""
-        return str(self.key.address)
-
-    def types(self, *words: str, account: bool = True, shown: bool = True) -> str:
-        """Run a command as a tenant does, and show it; what it prints. CommandError if it fails."""
-        stage, file = self.stage, self.stage.home / "tenant.key"
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(self.key.key.hex())
-        if shown:
-            stage.console.print(
-                Text.assemble(("  $ ", "dim"), (f"teraproof {_line(words)}", "bold"))
-            )
-        signs = ["--key-file", str(file), "--yes"] if account else []
-        head, gap, tail = _split(words)
-        said: list[str] = []
-        with subprocess.Popen(
-            [sys.executable, "-m", "teraproof", *head, *signs, *gap, *tail],
-            cwd=stage.home,
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "HOME": str(stage.home),
-                "XDG_STATE_HOME": str(stage.home / "state"),
-                "PYTHONPATH": str(ROOT),
-                "PYTHONUNBUFFERED": "1",
-                "TERAPROOF_RPC_URL": stage.chain.pool.endpoints[0].url,
-                "TERAPROOF_DEPLOYMENTS": str(stage.home / "deployments"),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                said.append(line)
-                if shown:
-                    stage.console.print(Text("    " + line.rstrip()), soft_wrap=True)
-        if process.returncode:
-            last = said[-1].strip() if said else "it says nothing"
-            raise CommandError(f"teraproof {words[0]} {words[1]}: {last.removeprefix('error: ')}")
-        return "".join(said)
-
-
-def _split(words: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
-    """Options go before what is meant for a container."""
-    if "--" not in words:
-        return list(words), [], []
-    at = words.index("--")
-    return list(words[:at]), ["--"], list(words[at + 1 :])
-
-
-def _line(words: tuple[str, ...]) -> str:
-    return " ".join(f"'{word}'" if " " in word else word for word in words)
 
 
 def tell(stage: Stage, image: str) -> None:
@@ -192,13 +119,7 @@ def _enter(stage: Stage, market: Market) -> Tenant:
     stage.tick()
     prices = ", ".join(f"{what} ${price}" for what, price in PRICES.items())
     ui.step(f"its prices an hour, for a core and for a GiB: {prices}")
-    key = Account.create()
-    stage.chain.pool.call("anvil_setBalance", [key.address, hex(10**18)])
-    dollar = PaymentTokenContract(stage.chain.pool, market.payment.address)
-    mint = dollar.mint(str(key.address), 100 * USD)
-    transact(stage.sender(stage.deployer), QuietUi(), "mint", market.payment, mint)
-    ui.step(f"a tenant has a key file and 100 test dollars: {key.address}")
-    return Tenant(stage, key)
+    return Tenant.arrive(stage, market, 100 * USD)
 
 
 def _hire(stage: Stage, market: Market, tenant: Tenant) -> Lease:

@@ -211,6 +211,13 @@ def test_canaries__at_the_stated_rate_and_spread_over_the_peers() -> None:
     assert found.canary("a", [], 0.0) is None
 
 
+def test_canaries__of_a_new_host_are_never_fewer_than_of_others() -> None:
+    found = Lineup(rate=1.0)
+    for _ in range(2 * lineup.NEW):
+        assert found.canary("a", ["a", "b"], 1 - 1e-9) == "b"
+        found.observe("a", answer())
+
+
 def test_canaries__go_to_a_trusted_host_where_there_is_one() -> None:
     found = Lineup(trusted=["c"])
     asked = {found.canary("a", ["b", "c"], draw / 100) for draw in range(25)}

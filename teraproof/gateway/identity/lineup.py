@@ -163,7 +163,8 @@ class Lineup:
             draw: a fresh uniform number in [0, 1): hosts must not be able to foresee it.
         """
         others = [other for other in others if other != host]
-        rate = NEW_RATE if self.evidence(host).requests < NEW else self._rate
+        is_new = self.evidence(host).requests < NEW
+        rate = max(NEW_RATE, self._rate) if is_new else self._rate
         if draw >= rate or not others:
             return None
         trusted = [other for other in others if other in self._trusted]
