@@ -293,6 +293,7 @@ step_tokens = {STEP}
 
 [route]
 canary_rate = 1.0
+private_networks = ["127.0.0.0/8"]
 refresh_seconds = 5
 
 [names]
