@@ -14,11 +14,14 @@ from teraproof import nesting
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
 from teraproof.protocol.inference import Model
+from teraproof.protocol.inference_fields import is_text, sold, unfit
 
 #: Answers of one request at the most.
 MOST_CHOICES = 8
 #: Prompts, or inputs of embeddings, of one request at the most.
 MOST_PIECES = 2_048
+# Lists and objects take up to thirty times their bytes as long as a request is served.
+_MOST_BRACKETS = 400_000
 
 _LIMITS = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -26,11 +29,11 @@ _LIMITS = {
     "responses": ("max_output_tokens",),
 }
 # What a server would have to remember, or what costs more tokens than the limits say.
-_UNSOLD: Mapping[str, Mapping[str, object]] = {
-    "chat": {"store": True},
-    "completions": {},
-    "embeddings": {},
-    "responses": {"store": True, "background": True},
+_UNSOLD: Mapping[str, tuple[str, ...]] = {
+    "chat": ("store",),
+    "completions": (),
+    "embeddings": (),
+    "responses": ("store", "background"),
 }
 _NEVER: Mapping[str, tuple[str, ...]] = {
     "chat": (),
@@ -51,8 +54,8 @@ class ModelRequest:
     limit: int
     each: int
     """Completion tokens of one answer."""
-    named_limit: str
-    """The field that bounds them upstream; empty for embeddings."""
+    limits: tuple[str, ...]
+    """The fields that bound them upstream: servers read one or the other. None for embeddings."""
     prompt_bound: int
     stream: bool
     wants_usage: bool
@@ -71,24 +74,28 @@ class ModelRequest:
                 Code.MODEL_UNKNOWN, f"{model.name} is not offered for {kind}", field="model"
             )
         _check_sold(kind, document)
+        document = sold(kind, document, model.parameters)
         stream = document.get("stream") or False
         if not isinstance(stream, bool):
             raise unfit("stream", "is true or false")
         if stream and kind == "embeddings":
             raise unfit("stream", "embeddings are not streamed")
         pieces, choices = _pieces(kind, document), _choices(kind, document)
-        named, each = "", 0
-        if kind in _LIMITS:
-            named, each = _limit(kind, document, model.max_completion)
+        limits = _LIMITS.get(kind, ())
+        each = _limit(limits, document, model.max_completion)
         options = document.get("stream_options")
-        asked = isinstance(options, dict) and options.get("include_usage") is True
-        bound = min(size + model.overhead * pieces, model.context * pieces)
+        if options is not None and not isinstance(options, dict):
+            raise unfit("stream_options", "is an object")
+        asked = options is not None and options.get("include_usage") is True
+        bound = model.context * pieces
+        if is_text(kind, document):
+            bound = min(size + model.overhead * pieces, bound)
         return cls(
             kind=kind,
             document=document,
             limit=each * choices * (pieces if kind == "completions" else 1),
             each=each,
-            named_limit=named,
+            limits=limits,
             prompt_bound=bound,
             stream=stream,
             wants_usage=asked,
@@ -102,6 +109,8 @@ class ModelRequest:
 
 def parse(body: bytes) -> Mapping[str, Any]:
     """The JSON object of a body. Refused."""
+    if body.count(b"[") + body.count(b"{") > _MOST_BRACKETS:
+        raise Refused(Code.BODY_INVALID, f"the body has more than {_MOST_BRACKETS} brackets")
     try:
         document = nesting.loads(body)
     except (ValueError, RecursionError):
@@ -111,31 +120,30 @@ def parse(body: bytes) -> Mapping[str, Any]:
     return document
 
 
-def unfit(field: str, line: str) -> Refused:
-    """A field asks for what is not sold."""
-    return Refused(Code.REQUEST_UNFIT, f"{field}: {line}", field=field)
-
-
 def _check_sold(kind: str, document: Mapping[str, Any]) -> None:
     for field in _NEVER[kind]:
         if document.get(field) is not None:
             raise unfit(field, "nothing is kept here between requests; send the whole input")
-    for field, value in _UNSOLD[kind].items():
-        if document.get(field) == value:
+    for field in _UNSOLD[kind]:
+        # Servers take other words for true, too.
+        if document.get(field) not in (None, False):
             raise unfit(field, "nothing is kept here between requests; leave it out")
     best = document.get("best_of")
     if best not in (None, 1):
         raise unfit("best_of", "answers that nobody sees are not sold; use n")
 
 
-def _limit(kind: str, document: Mapping[str, Any], most: int) -> tuple[str, int]:
-    for field in _LIMITS[kind]:
-        value = document.get(field)
+def _limit(names: tuple[str, ...], document: Mapping[str, Any], most: int) -> int:
+    """Tokens of one answer: the least of all limits, as nobody knows which one a server reads."""
+    if not names:
+        return 0
+    for name in names:
+        value = document.get(name)
         if value is not None:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise unfit(field, "is a number of tokens, 1 or more")
-            return field, min(value, most)
-    return _LIMITS[kind][-1], most
+                raise unfit(name, "is a number of tokens, 1 or more")
+            most = min(value, most)
+    return most
 
 
 def _choices(kind: str, document: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -222,13 +222,13 @@ async def _unless_gone(work: Coroutine[Any, Any, _Found], receive: Receive) -> _
 def body_of(asked: ModelRequest, upstream_model: str) -> bytes:
     """What the server is sent: the payer's request with the limits that it is sold with."""
     found: dict[str, Any] = {**asked.document, "model": upstream_model}
-    if asked.named_limit:
-        found[asked.named_limit] = asked.each
+    found |= dict.fromkeys(asked.limits, asked.each)
+    found.pop("stream_options", None)
     if asked.kind == "responses":
         found["store"] = False
     elif asked.stream:
-        options: Mapping[str, Any] = asked.document.get("stream_options") or {}
-        found["stream_options"] = {**options, "include_usage": True}
+        # Nothing of the payer's: a second name for it would count more with some servers.
+        found["stream_options"] = {"include_usage": True}
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode(
         "utf-8", "surrogatepass"
     )

@@ -88,6 +88,45 @@ def test_no_limit_named__that_of_the_model_is_sent_and_bounds_the_price(rig: Rig
     assert rig.server.asked[0]["max_tokens"] == 64
 
 
+@pytest.mark.parametrize("low", ["max_tokens", "max_completion_tokens"])
+def test_two_limits__the_lower_one_is_sent_by_both_names(rig: Rig, low: str) -> None:
+    """Some servers read one of them, some the other: neither is more than what was paid for."""
+    body = {"max_tokens": 60, "max_completion_tokens": 60, low: 3}
+    wallet, terms = rig.fund(), rig.terms(**body)
+    assert rig.ask(wallet.pay(terms.amount, terms), **body).status_code == 200
+    (asked,) = rig.server.asked
+    assert asked["max_tokens"] == asked["max_completion_tokens"] == 3
+
+
+def test_usage_of_a_stream__is_asked_for_whatever_the_payer_says(rig: Rig) -> None:
+    options = {"include_usage": False, "Include_Usage": False}
+    body = {"stream": True, "stream_options": options}
+    wallet, terms = rig.fund(), rig.terms(**body)
+    assert rig.ask(wallet.pay(terms.amount, terms), **body).status_code == 200
+    assert rig.server.asked[0]["stream_options"] == {"include_usage": True}
+
+
+def test_an_image__may_have_as_many_tokens_as_the_context(rig: Rig) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    text = {"type": "text", "text": "what is it?"}
+    shown = rig.terms(messages=[{"role": "user", "content": [text, image]}])
+    assert shown.amount == 4_096 * 15 + 10 * 60
+    assert rig.terms(messages=[{"role": "user", "content": [text]}]).amount < shown.amount
+
+
+def test_a_field_of_null__says_nothing(rig: Rig) -> None:
+    wallet, terms = rig.fund(), rig.terms(n_predict=None)
+    assert rig.ask(wallet.pay(terms.amount, terms), n_predict=None).status_code == 200
+    assert "n_predict" not in rig.server.asked[0]
+
+
+def test_a_field_that_the_owner_states__is_passed_on(tmp_path: Path) -> None:
+    with serve(tmp_path, model={"parameters": ["min_tokens"]}) as rig:
+        wallet, terms = rig.fund(), rig.terms(min_tokens=2)
+        assert rig.ask(wallet.pay(terms.amount, terms), min_tokens=2).status_code == 200
+        assert rig.server.asked[0]["min_tokens"] == 2
+
+
 @pytest.mark.parametrize("kind", ["completions", "embeddings", "responses"])
 def test_other_kinds__are_paid_alike(rig: Rig, kind: str) -> None:
     wallet, terms = rig.fund(), rig.terms(kind)
@@ -112,6 +151,46 @@ def test_other_kinds__are_paid_alike(rig: Rig, kind: str) -> None:
         ("chat", {"max_tokens": 0}, "max_tokens"),
         ("completions", {"best_of": 4}, "best_of"),
         ("embeddings", {"stream": True}, "stream"),
+        # What would lift limits, make answers that nobody counts, or have the server ask others.
+        ("chat", {"n_predict": -1}, "n_predict"),
+        ("chat", {"Max_Tokens": 9_999}, "Max_Tokens"),
+        ("chat", {"Model": "larger"}, "Model"),
+        ("chat", {"use_beam_search": True}, "use_beam_search"),
+        ("chat", {"chat_template": "{{ 1 }}"}, "chat_template"),
+        ("chat", {"tools": [{"type": "mcp", "server_url": "http://10.0.0.1"}]}, "tools"),
+        ("responses", {"tools": [{"type": "web_search"}]}, "tools"),
+        ("responses", {"background": "true"}, "background"),
+        ("chat", {"stream": True, "stream_options": [1]}, "stream_options"),
+        ("completions", {"prompt": {"prompt_string": "x", "multimodal_data": ["x"]}}, "prompt"),
+        ("completions", {"prompt": [1, [2, 3]]}, "prompt"),
+        ("embeddings", {"input": [{"image": "x"}]}, "input"),
+        ("chat", {"messages": [{"role": "user", "Content": []}]}, "messages"),
+        (
+            "chat",
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+                        ],
+                    }
+                ]
+            },
+            "messages",
+        ),
+        (
+            "responses",
+            {
+                "input": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_image", "image_url": "file:///etc/passwd"}],
+                    }
+                ]
+            },
+            "input",
+        ),
     ],
 )
 def test_what_is_not_sold__is_refused_by_its_name(
