@@ -353,47 +353,6 @@ def test_withdrawal__its_claim_is_stuck__pays_more_until_it_is_in(rig: ChannelRi
     check_accounts(rig, [payer])
 
 
-# ---------------------------------------------------------------------- refunds
-
-
-def test_refund__the_rest_goes_back_and_what_is_owed_is_claimed_with_it(rig: ChannelRig) -> None:
-    payer = rig.payer().open(10 * USD)
-    rig.side._claims._costs._every = 1e18
-    payer.serve(USD)
-    before = payer.wallet()
-    rig.book.ask_refund(payer.voucher(payer.served), None)
-    rig.until(lambda: state_of_refund(rig, payer) is Asked.DONE, "refund")
-    assert payer.wallet() - before == 9 * USD
-    check_accounts(rig, [payer])
-    assert payer.row.refund_nonce == 1
-
-    payer.open(3 * USD)
-    payer.serve(5)
-    rig.book.ask_refund(payer.voucher(payer.served), USD)
-    rig.until(lambda: state_of_refund(rig, payer) is Asked.DONE, "second refund")
-    assert (payer.row.balance, payer.row.refund_nonce) == (3 * USD, 2)
-    assert rig.sent("refund") == 2
-
-
-def test_refund__channel_has_not_brought_its_gas__refused(
-    market: Deployment, tmp_path: Path
-) -> None:
-    with channel_rig(market, tmp_path, coin_price="1000") as rig:
-        rig.cycle(2)
-        payer = rig.payer().open(10 * USD)
-        payer.serve(1)
-        rig.book.ask_refund(payer.voucher(payer.served), None)
-        rig.until(lambda: state_of_refund(rig, payer) is Asked.REFUSED, "refusal")
-        found = rig.book.refund(payer.channel)
-        assert found is not None and found.reason == Fault.REFUND_TRANSACTION.value
-        assert (payer.on_chain(), rig.sent("refund")) == ((10 * USD, 0), 0)
-
-
-def state_of_refund(rig: ChannelRig, payer: Payer) -> Asked | None:
-    found = rig.book.refund(payer.channel)
-    return None if found is None else found.state
-
-
 # ---------------------------------------------------------------------- the chain
 
 

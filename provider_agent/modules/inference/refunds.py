@@ -4,9 +4,9 @@
 Claim and refund are one transaction: either both happen or none. The operator's word for a refund
 carries the contract's nonce of the channel, so that it counts once, whatever is sent how often.
 
-A refund costs gas. A payer whose channel has not brought as much as its deposit and its refund cost
-is refused: it has `initiateWithdraw`, at its own gas. Otherwise deposits that go in and out would
-drain this account.
+A refund costs gas. A payer whose channel has not brought as much as all its deposits and refunds
+cost is refused: it has `initiateWithdraw`, at its own gas. Otherwise deposits that go in and out
+would drain this account.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from eth_account.signers.local import LocalAccount
 
 from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
+from provider_agent.core.policy import contained
 from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.claim_book import ClaimBook, brings, claim_of
 from provider_agent.modules.inference.gas import DEPOSIT_GAS, REFUND_GAS, Costs
@@ -77,7 +78,7 @@ class Refunds:
             if channel is None:
                 self._refuse(row, Fault.CHANNEL_NOT_FOUND)
                 continue
-            with self._book.transaction():
+            with contained("inference: a refund was skipped"), self._book.transaction():
                 self._book.see(channel.config, state, block.number)
                 channel = self._book.channel(row.channel) or channel
                 if row.state is Asked.SENT:
@@ -87,16 +88,18 @@ class Refunds:
         return {row.channel for row in rows}
 
     def _begin(self, row: RefundRow, channel: ChannelRow) -> None:
-        if channel.charged < self._costs.of(DEPOSIT_GAS + REFUND_GAS):
+        deposits = max(1, self._book.deposits_made(row.channel))
+        gas = DEPOSIT_GAS * deposits + REFUND_GAS * (channel.refund_nonce + 1)
+        if channel.charged < self._costs.of(gas):
             self._refuse(row, Fault.REFUND_TRANSACTION)
-        elif channel.balance <= channel.charged:
-            self._refuse(row, Fault.REFUND_NO_BALANCE)
-        else:
-            self._send(row, channel)
+        elif self._send(row, channel):
             self._book.set_refund(row.channel, state=Asked.SENT)
 
-    def _send(self, row: RefundRow, channel: ChannelRow) -> None:
-        """Write the intent of a refund, with a claim of what is owed."""
+    def _send(self, row: RefundRow, channel: ChannelRow) -> bool:
+        """Write the intent of a refund, with a claim of what is owed; whether anything is left."""
+        if channel.balance <= channel.charged:  # the payer was quicker, by its own withdrawal
+            self._refuse(row, Fault.REFUND_NO_BALANCE)
+            return False
         amount = min(row.amount, channel.balance - channel.charged)
         word = Refund(channel.channel, channel.refund_nonce, amount)
         signature = messages.sign(self._domain, word, self._key)
@@ -107,6 +110,7 @@ class Refunds:
             self._claim_book.keep_receivers([channel.config.receiver])
             data = self._channels.multicall([self._channels.claim([claim_of(channel)]), data])
         self._attempts.begin(channel.name, f"{REFUND}-{channel.refund_nonce}", data)
+        return True
 
     def _judge(self, row: RefundRow, channel: ChannelRow, state: ChannelState) -> None:
         """What has become of a refund that was sent."""

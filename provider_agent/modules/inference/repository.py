@@ -210,6 +210,11 @@ class ChannelBook(Repository):
             row = self._db().execute(f"{query} AND payer = ?", (*_WAITING, payer)).fetchone()
         return int(row[0])
 
+    def deposits_made(self, channel: bytes) -> int:
+        """How many deposits were sent for a channel, of those that are kept."""
+        query = "SELECT count(*) FROM channel_deposits WHERE channel = ? AND state IN (?, ?)"
+        return int(self._db().execute(query, (channel, Asked.SENT, Asked.DONE)).fetchone()[0])
+
     def set_deposit(self, nonce: bytes, **columns: Any) -> None:
         """Change `state`, `reason` or `tx_hash` of a deposit."""
         with self.transaction():
