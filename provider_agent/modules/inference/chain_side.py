@@ -28,6 +28,7 @@ from teraproof.protocol.channels import CHANNELS, channels_domain
 _SPARE_JOBS = 2  # whose gas is not spent on what strangers ask for
 _SHOWN = 400  # channels that withdraw, of which metrics tell
 _WEEK = 7 * 86_400  # seconds for which ended deposits and refunds are kept
+_HOUR = 3_600  # and deposits that were refused
 
 
 class ChainSide:
@@ -120,7 +121,7 @@ class ChainSide:
 
     def tidy(self, now: int) -> None:
         """Forget what ended long ago; `now` is in unix seconds."""
-        self._book.forget_asked(now - _WEEK)
+        self._book.forget_asked(now - _WEEK, now - _HOUR)
 
     def measure(self) -> None:
         """What is owed, and what waits."""

@@ -268,9 +268,15 @@ class ChannelBook(Repository):
         with self.transaction():
             self._update("channel_refunds", "channel", channel, columns)
 
-    def forget_asked(self, before: int) -> None:
-        """Forget deposits and refunds that ended before a time."""
+    def forget_asked(self, before: int, refused: int) -> None:
+        """Forget deposits and refunds from before a time that have ended, and deposits from before
+        `refused` that were refused: strangers cause those without paying.
+        """
         with self.transaction() as db:
+            db.execute(
+                "DELETE FROM channel_deposits WHERE state = ? AND created_at < ?",
+                (Asked.REFUSED, refused),
+            )
             for table in ("channel_deposits", "channel_refunds"):
                 db.execute(
                     f"DELETE FROM {table} WHERE state NOT IN (?, ?) AND created_at < ?",  # noqa: S608 - ours

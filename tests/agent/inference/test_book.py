@@ -133,8 +133,19 @@ def test_deposits__the_same_one_is_kept_once_and_its_end_is_seen(book: ChannelBo
     assert book.deposits(Asked.NEW, Asked.SENT) == []
     (ended,) = book.deposits(Asked.REFUSED)
     assert ended.reason == Fault.DEPOSIT_TRANSACTION
-    book.forget_asked(2**40)
-    assert book.deposit(first.nonce) is None
+    book.forget_asked(0, 0)
+    assert book.deposit(first.nonce) is not None
+    book.forget_asked(0, 2**40)
+    assert book.deposit(first.nonce) is None, "strangers cause them for nothing: not kept for long"
+
+
+def test_deposits__what_was_done_is_kept_longer(book: ChannelBook) -> None:
+    done = book.ask_deposit(CHANNEL, CONFIG, signed_deposit(CHANNEL, 500))
+    book.set_deposit(done.nonce, state=Asked.DONE)
+    book.forget_asked(0, 2**40)
+    assert book.deposit(done.nonce) is not None and book.deposits_made(CHANNEL) == 1
+    book.forget_asked(2**40, 0)
+    assert book.deposit(done.nonce) is None
 
 
 def test_refund__one_at_a_time_and_no_request_beside_it(book: ChannelBook) -> None:
