@@ -71,6 +71,13 @@ collateral_per_token = "100"   # TPF for each payment token of the price
 # gpu_prices = {{ h100 = "2.5" }}
 # outbound = true          # a way to the internet, which most images need
 
+# [inference]              # models of your own server that are paid by the request
+# public_url = "https://models.example.org"   # your proxy with TLS, in front of port 8703
+# [inference.models."tiny-1b"]
+# upstream = "http://127.0.0.1:8000/v1"
+# prompt_price = "0.10"    # payment tokens per million tokens of text
+# completion_price = "0.40"
+
 [benchmark]
 device = "cpu"            # what proves its speed: cpu, cuda, cuda:1, or GPUs as one: cuda:0,1
 """
@@ -155,7 +162,7 @@ class _Group(click.Group):
 @click.group(cls=_Group)
 @click.version_option(package_name="teraproof-agent", prog_name="provider-agent")
 def main() -> None:
-    """Sell the work of your GPU: take paid jobs, run them in a sandbox, attest the results."""
+    """Sell the work of your GPU: jobs in a sandbox, leases by the second, answers of models."""
 
 
 @main.command()

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 
@@ -19,9 +21,11 @@ from provider_agent.core.pay import Pay
 from provider_agent.modules.all import open_store
 from provider_agent.modules.disputes.repository import DisputesRepository
 from provider_agent.modules.disputes.settings import DisputesSettings
+from provider_agent.modules.inference.settings import InferenceSettings
 from provider_agent.modules.jobs.repository import JobsRepository
 from provider_agent.modules.jobs.settings import JobsSettings
 from provider_agent.modules.jobs.status import NAME
+from provider_agent.modules.leases.settings import LeasesSettings
 from provider_agent.modules.proofs import duty as benchmark
 from provider_agent.modules.proofs.epochs import ProofReport
 from provider_agent.modules.proofs.settings import BenchmarkSettings
@@ -144,6 +148,20 @@ def test_init__what_jurors_need_is_there_to_be_uncommented(config: Path) -> None
     settings = load(config, {})
     assert settings.section(DisputesSettings).seats == {"finetune|python-ml|cpu": 2}
     assert settings.section(JobsSettings).accept_judged == ()
+
+
+def test_init__what_sellers_of_models_and_leases_need_is_there_to_be_uncommented(
+    config: Path,
+) -> None:
+    head, _, rest = config.read_text().partition("# [leases]")
+    sections, blank, proofs = rest.partition("\n[benchmark]")
+    plain = re.sub(r"^# ", "", "# [leases]" + sections, flags=re.M)
+    config.write_text(head + plain + blank + proofs)
+    settings = load(config, {})
+    (name, model), *others = settings.section(InferenceSettings).models.items()
+    assert (name, others) == ("tiny-1b", [])
+    assert (model.prompt_price, model.completion_price) == (Decimal("0.10"), Decimal("0.40"))
+    assert settings.section(LeasesSettings).outbound
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
