@@ -189,12 +189,14 @@ class Cashier:
         row = self._book.deposit(nonce)
         if row is None:
             self._check_deposit(payment, deposit, ceiling)
-            if self._depositing[payer] >= _OF_ONE_PAYER or (
-                self._book.waiting_deposits() >= self._max_deposits
-            ):
-                raise PaymentUnfit(
-                    Fault.STATE_UNAVAILABLE, "too many deposits wait for the chain; try again soon"
-                )
+        # One that waits already may be sent again, but not by a crowd.
+        is_full = self._depositing[payer] >= _OF_ONE_PAYER or (
+            row is None and self._book.waiting_deposits() >= self._max_deposits
+        )
+        if is_full and (row is None or row.state in (Asked.NEW, Asked.SENT)):
+            raise PaymentUnfit(
+                Fault.STATE_UNAVAILABLE, "too many deposits wait for the chain; try again soon"
+            )
         self._depositing[payer] += 1
         try:
             if row is None:

@@ -42,16 +42,19 @@ class ClaimBook(Repository):
         """The channels that owe most, the most first."""
         return self._owing("", f"{_OWED} DESC", limit)
 
-    def left(self, limit: int) -> list[ChannelRow]:
-        """Channels that owe and whose payers withdraw, the first to end first."""
-        return self._owing("AND withdraw_requested_at <> 0", "withdraw_requested_at", limit)
+    def left(self, limit: int, least: int = 0) -> list[ChannelRow]:
+        """Channels that owe more than `least` units and whose payers withdraw, the first to end
+        first. Those that owe less never end by a claim, and must not stand in front of others.
+        """
+        those = f"AND withdraw_requested_at <> 0 AND {_OWED} > ?"
+        return self._owing(those, "withdraw_requested_at", limit, float(least))
 
-    def _owing(self, those: str, order: str, limit: int) -> list[ChannelRow]:
+    def _owing(self, those: str, order: str, limit: int, *bound: float) -> list[ChannelRow]:
         query = (
             f"SELECT * FROM paid_channels WHERE charged <> total_claimed {those} "  # noqa: S608 - ours
             f"ORDER BY {order} LIMIT ?"
         )
-        rows = [ChannelRow.read(row) for row in self._db().execute(query, (limit,))]
+        rows = [ChannelRow.read(row) for row in self._db().execute(query, (*bound, limit))]
         return [row for row in rows if brings(row)]
 
     def owed(self) -> tuple[int, int]:

@@ -112,7 +112,7 @@ class Claims:
         """
         if self._clock() < self._not_before:
             return
-        urgent = self._candidates(self._book.left(_MOST_READ), busy)
+        urgent = self._candidates(self._book.left(_MOST_READ, self._costs.of(ROW_GAS)), busy)
         due = urgent if urgent and self._pays(urgent) else self._due(busy)
         if not due:
             return

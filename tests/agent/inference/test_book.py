@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from provider_agent.modules.inference.claim_book import ClaimBook
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.inference.rows import Asked
 from provider_agent.modules.inference.tables import TABLES
@@ -216,4 +217,21 @@ def test_whatever_a_payer_sends__charged_never_exceeds_the_vouchers(
         assert row is not None
         assert row.charged == charged <= row.voucher == highest <= row.balance
         assert row.charged + row.reserved <= row.voucher
+    store.close()
+
+
+def test_left__what_is_not_worth_a_claim_does_not_stand_in_front(tmp_path: Path) -> None:
+    """Channels that owe a unit each, and are never emptied, would hide the one that matters."""
+    store = Store(tmp_path / "agent.sqlite", tables=(TABLES,))
+    book = ChannelBook(store)
+    for salt in range(6):
+        config = a_config(salt=salt)
+        channel, cost = channel_id(CHAIN, config), 500 if salt == 5 else 1
+        book.see(config, ChannelState(channel, 1_000, 0), 1)
+        book.begin(voucher(channel, cost), cost, MOST)
+        book.end(receipt(channel, 1, cost, cost))
+        book.see(config, ChannelState(channel, 1_000, 0, 100 + salt), 2)
+    claims = ClaimBook(store)
+    assert [row.charged for row in claims.left(3)] == [1, 1, 1]
+    assert [row.charged for row in claims.left(3, 20)] == [500]
     store.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def test_no_limit_named__that_of_the_model_is_sent_and_bounds_the_price(rig: Rig
 @pytest.mark.parametrize("low", ["max_tokens", "max_completion_tokens"])
 def test_two_limits__the_lower_one_is_sent_by_both_names(rig: Rig, low: str) -> None:
     """Some servers read one of them, some the other: neither is more than what was paid for."""
-    body = {"max_tokens": 60, "max_completion_tokens": 60, low: 3}
+    body: dict[str, Any] = {"max_tokens": 60, "max_completion_tokens": 60, low: 3}
     wallet, terms = rig.fund(), rig.terms(**body)
     assert rig.ask(wallet.pay(terms.amount, terms), **body).status_code == 200
     (asked,) = rig.server.asked
@@ -100,7 +101,7 @@ def test_two_limits__the_lower_one_is_sent_by_both_names(rig: Rig, low: str) -> 
 
 def test_usage_of_a_stream__is_asked_for_whatever_the_payer_says(rig: Rig) -> None:
     options = {"include_usage": False, "Include_Usage": False}
-    body = {"stream": True, "stream_options": options}
+    body: dict[str, Any] = {"stream": True, "stream_options": options}
     wallet, terms = rig.fund(), rig.terms(**body)
     assert rig.ask(wallet.pay(terms.amount, terms), **body).status_code == 200
     assert rig.server.asked[0]["stream_options"] == {"include_usage": True}
@@ -321,6 +322,19 @@ def test_a_deposit__that_the_chain_refuses_or_that_is_unfit_serves_nothing(rig: 
     with chain(rig, refuse=x402.Fault.DEPOSIT_SIMULATION):
         assert required(rig.ask(good)).error == x402.Fault.DEPOSIT_SIMULATION
     assert rig.server.asked == [] and rig.book.count() == 0
+
+
+def test_a_deposit__sent_again_by_a_crowd__a_few_wait_and_the_others_are_refused(
+    tmp_path: Path,
+) -> None:
+    with serve(tmp_path, deposit_wait=2) as rig:
+        terms, wallet = rig.terms(), new_wallet(rig)
+        payment = wallet.pay(terms.amount, terms, deposit=100_000)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: rig.ask(payment), range(8)))
+        lines = [answer.json()["error"]["message"] for answer in answers]
+        assert sum("not confirmed yet" in line for line in lines) <= 4
+        assert sum("too many deposits" in line for line in lines) >= 4
 
 
 def test_a_deposit__whose_request_is_refused_is_named_in_the_answer(rig: Rig) -> None:
