@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from teraproof.protocol.errors import Code, one_line
 log = logging.getLogger(__name__)
 
 _CANARIES = 8  # that run at once
+_RELIABLE = 0.5  # the least share of requests that a host answers which others serve
 _DRAW = random.SystemRandom()  # hosts must not foresee what is compared
 
 
@@ -66,7 +67,7 @@ class Relay:
 
     async def json(self, ask: Ask, key: Key) -> tuple[bytes, Attempt]:
         """The body of an answer that is not streamed. LocalError, RequestRefused."""
-        failures: list[LocalError] = []
+        failures, refused = list[LocalError](), list[Candidate]()
         for to in self._chosen(ask, key):
             attempt = Attempt(self.means, to, ask)
             reserved = self.means.keys.reserve(key, attempt.ceiling)
@@ -76,18 +77,20 @@ class Relay:
                 await self._close(attempt, reserved, str(error))
                 await self._failed(attempt, error)
                 failures.append(error)
+                refused += [to] if isinstance(error, RequestRefused) else []
                 continue
             except BaseException:  # the client has gone, or a bug: the channel is free again
                 await self._close(attempt, reserved, "the client has gone", gone=True)
                 raise
             await self._close(attempt, reserved, "")
+            self._outdone(refused)
             self._answered(attempt, key)
             return body, attempt
         raise self._exhausted(ask, failures)
 
     async def stream(self, ask: Ask, key: Key) -> tuple[AsyncIterator[bytes], Attempt]:
         """The pieces of a streamed answer, once there is content. LocalError, RequestRefused."""
-        failures: list[LocalError] = []
+        failures, refused = list[LocalError](), list[Candidate]()
         for to in self._chosen(ask, key):
             attempt = Attempt(self.means, to, ask)
             reserved = self.means.keys.reserve(key, attempt.ceiling)
@@ -102,10 +105,12 @@ class Relay:
                 await self._close(attempt, reserved, str(error))
                 await self._failed(attempt, error)
                 failures.append(error)
+                refused += [to] if isinstance(error, RequestRefused) else []
                 continue
             except BaseException:  # the client has gone, or a bug: the channel is free again
                 await self._close(attempt, reserved, "the client has gone", gone=True)
                 raise
+            self._outdone(refused)
             return self._rest(attempt, reserved, begun, pieces, key), attempt
         raise self._exhausted(ask, failures)
 
@@ -181,6 +186,17 @@ class Relay:
             if error.excludes:
                 pause = self.hosts.exclude(host.owner)
                 log.warning("%s, so it is left out for %.0f s", line, pause)
+
+    def _outdone(self, refused: Sequence[Candidate]) -> None:
+        """Hosts have refused a request that another one has served: it was not wrong. One that does
+        so most of the time goes behind the others, whatever its price.
+        """
+        for to in refused:
+            owner, seen = to.host.owner, self.hosts.measured(to.host.owner, to.model.name)
+            seen.failed()
+            if seen.reliability < _RELIABLE:
+                pause = self.hosts.exclude(owner)
+                log.warning("%s refuses what others serve, so it waits for %.0f s", owner, pause)
 
     def _answered(self, attempt: Attempt, key: Key) -> None:
         bill, owner, model = attempt.bill, attempt.host.owner, attempt.model.name

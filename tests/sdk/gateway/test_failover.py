@@ -142,6 +142,25 @@ def test_request_that_is_wrong__gets_the_hosts_own_answer_and_excludes_nobody(
     run(work())
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_host_that_refuses_what_others_serve__is_soon_asked_no_more_at_any_price(
+    tmp_path: Path, streams: bool
+) -> None:
+    async def work() -> None:
+        refusing = Played(price=CHEAP, habit=Habit(status=400))
+        serving = Played(price=DEAR)
+        with refusing as one, serving as two:
+            async with running(tmp_path, [one, two], route=QUIET) as rig:
+                for _ in range(12):
+                    answer = await rig.chat(stream=streams)
+                    assert answer.status_code == 200
+                assert rig.gateway.hosts.is_out(one.owner)
+                assert (one.asked, two.asked) == (9, 12)
+                assert not rig.gateway.hosts.dropped
+
+    run(work())
+
+
 @pytest.mark.parametrize(
     ("provider", "answers"),
     [
