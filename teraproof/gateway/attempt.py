@@ -96,6 +96,7 @@ class Attempt:
         self._response: httpx.Response | None = None
         self._stepping: asyncio.Task[None] | None = None
         self._bill: Bill | None = None
+        self._closed = False
 
     @property
     def bill(self) -> Bill:
@@ -357,12 +358,13 @@ class Attempt:
             self.answer.append(data)
 
     async def close(self, why: str = "", *, gone: bool = False) -> None:
-        """Write what has become of it, and let go of the channel and the connection. `gone`: the
-        client does not wait for the answer any more.
+        """Write what has become of it, and let go of the channel and the connection; once, a second
+        call does nothing. `gone`: the client does not wait for the answer any more.
         """
         bill = self._bill
-        if bill is None:
+        if bill is None or self._closed:
             return
+        self._closed = True
         try:
             if self._stepping is not None:
                 self._stepping.cancel()

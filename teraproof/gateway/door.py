@@ -10,7 +10,7 @@ Errors have the shape of OpenAI's, with the code of `teraproof.protocol.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from teraproof import nesting
 from teraproof.errors import LocalError, Refused
@@ -27,7 +28,7 @@ from teraproof.gateway.ask import Ask
 from teraproof.gateway.attempt import Attempt
 from teraproof.gateway.faults import RequestRefused
 from teraproof.gateway.keys import Key
-from teraproof.gateway.relay import Relay
+from teraproof.gateway.relay import Relay, Streamed
 from teraproof.gateway.settings import GatewaySettings
 from teraproof.protocol.errors import CODE_HEADER, Code, one_line
 from teraproof.protocol.inference import PATHS, Model
@@ -138,12 +139,9 @@ class Door:
             if not ask.streams:
                 body, attempt = await self._relay.json(ask, key)
                 return Response(body, media_type="application/json", headers=_shown(attempt))
-            pieces, attempt = await self._relay.stream(ask, key)
+            streamed = await self._relay.stream(ask, key)
             streams = True
-            headers = {**_shown(attempt, costs=False), "cache-control": "no-cache"}
-            return StreamingResponse(
-                self._counted(pieces), media_type="text/event-stream", headers=headers
-            )
+            return _Stream(streamed, self._ended)
         except RequestRefused as error:
             return Response(
                 error.body,
@@ -155,12 +153,8 @@ class Door:
             if not streams:
                 live.running -= 1
 
-    async def _counted(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        try:
-            async for piece in pieces:
-                yield piece
-        finally:
-            self._relay.live.running -= 1
+    def _ended(self) -> None:
+        self._relay.live.running -= 1
 
     def _key(self, request: Request) -> Key:
         return self._relay.means.keys.of(request.headers.get("authorization"))
@@ -187,6 +181,24 @@ class Door:
             raise Refused(Code.BODY_INVALID, "the body is not a JSON object")
         wanted = preferences.read(body, self._settings.names)
         return Ask(kind, body, len(data), wanted)
+
+
+class _Stream(StreamingResponse):
+    """A stream whose end does not hang on who reads it: a client may go before the first piece, or
+    leave one unread.
+    """
+
+    def __init__(self, streamed: Streamed, ended: Callable[[], None]) -> None:
+        headers = {**_shown(streamed.attempt, costs=False), "cache-control": "no-cache"}
+        super().__init__(streamed.pieces, media_type="text/event-stream", headers=headers)
+        self._streamed, self._ended = streamed, ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
+            await self._streamed.end()
 
 
 def _shown(attempt: Attempt, *, costs: bool = True) -> dict[str, str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from teraproof.errors import LocalError, Refused, counted
@@ -47,6 +48,17 @@ class Live:
     def tell(self, line: str) -> None:
         """The newest of a few lines."""
         self.lines = [*self.lines, line][-8:]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """An answer that has begun. `end` is called in whatever way it ends, also where nobody has read
+    a piece: what it holds is free again.
+    """
+
+    pieces: AsyncIterator[bytes]
+    attempt: Attempt
+    end: Callable[[], Awaitable[None]]
 
 
 class Relay:
@@ -88,8 +100,8 @@ class Relay:
             return body, attempt
         raise self._exhausted(ask, failures)
 
-    async def stream(self, ask: Ask, key: Key) -> tuple[AsyncIterator[bytes], Attempt]:
-        """The pieces of a streamed answer, once there is content. LocalError, RequestRefused."""
+    async def stream(self, ask: Ask, key: Key) -> Streamed:
+        """A streamed answer, once there is content. LocalError, RequestRefused."""
         failures, refused = list[LocalError](), list[Candidate]()
         for to in self._chosen(ask, key):
             attempt = Attempt(self.means, to, ask)
@@ -111,7 +123,9 @@ class Relay:
                 await self._close(attempt, reserved, "the client has gone", gone=True)
                 raise
             self._outdone(refused)
-            return self._rest(attempt, reserved, begun, pieces, key), attempt
+            rest = self._rest(attempt, reserved, begun, pieces, key)
+            end = partial(self._close, attempt, reserved, "the client has gone", gone=True)
+            return Streamed(rest, attempt, end)
         raise self._exhausted(ask, failures)
 
     async def _rest(
@@ -249,6 +263,9 @@ class Relay:
                 await self._close(attempt, reserved, str(error))
                 await self._failed(attempt, error)
                 return
+            except BaseException:  # as above
+                await self._close(attempt, reserved, "the gateway ends")
+                raise
             await self._close(attempt, reserved, "")
             replayed = self._read(attempt)
             if replayed is not None:
