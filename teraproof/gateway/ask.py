@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from teraproof.gateway import bodies
 from teraproof.gateway.preferences import Preferences
 from teraproof.gateway.ranking import Wish
 from teraproof.protocol.inference import Model
@@ -51,6 +51,6 @@ class Ask:
         """What a host gets that serves it with this model. Refused names a field that is unfit."""
         kept = {name: value for name, value in self.body.items() if name not in _GATEWAYS}
         kept["model"] = model.name
-        body = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        body = bodies.dump(kept)
         read = ModelRequest.of(self.kind, kept, len(body), model)
         return Sent(body, hashlib.sha256(body).digest(), read)

@@ -51,8 +51,12 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3  # payments of one attempt: the first, and what puts it right
 _DEPOSIT_SECONDS = 180.0  # more than usual where a deposit has to be confirmed first
 _VOUCHER_SECONDS = 20.0
+_ERROR_SECONDS = 10.0  # for the body of an error
+_OVER_SECONDS = 5.0  # for the end of a stream behind its last event
 _MOST_ERROR = 64 << 10  # bytes of an error's body
 _KEPT = 256 << 10  # bytes of an answer that are kept for comparisons
+_MOST_HELD = 16_384  # events that wait here: for content, or for the last receipt
+_MORE_RECEIPTS = 4  # than steps: the last one, and what an error may add
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Attempt:
         #: The body of an answer, or the data of its events, as far as there is room.
         self.answer: list[bytes] = []
         self._kept = 0
+        self._over = 0.0  # monotonic: when a stream that has said its last must have ended
         self._more = 0.0
         self._response: httpx.Response | None = None
         self._stepping: asyncio.Task[None] | None = None
@@ -114,7 +119,9 @@ class Attempt:
     async def json(self, reserved: Reservation) -> bytes:
         """The answer's body, with `usage.cost`. HostFailed, RequestRefused, Dishonest, Refused."""
         response = await self._paid(reserved)
-        body = await self._read(response, self._limits.max_answer_bytes)
+        body = await self._read(
+            response, self._limits.max_answer_bytes, self._limits.answer_seconds
+        )
         bill = self.bill
         bill.timing.content = bill.timing.ended = time.monotonic()
         said = response.headers.get(RECEIPT_HEADER)
@@ -138,8 +145,15 @@ class Attempt:
             raise HostFailed("its answer is not a stream")
         bill, reader, held = self.bill, Reader(), list[Event]()
         is_last = False  # whether nothing came behind the last receipt
+        waiting = receipts = 0
+        most_receipts = _MORE_RECEIPTS + self.sent.read.limit // (self._step or 1 << 62)
         async for event in self._events(response, reader):
+            if self._over:
+                continue  # nothing can follow the last event
             if event.receipt is not None:
+                receipts += 1
+                if receipts > most_receipts:
+                    raise HostFailed("it sends more receipts than there are steps")
                 bill.take(event.receipt, event.response)
                 self._go_on()
                 is_last = True
@@ -150,6 +164,11 @@ class Attempt:
                 raise HostFailed(f"it says: {said}")
             is_last = is_last and event.data == DONE
             self._keep(event.data)
+            if event.data == DONE:
+                self._over = time.monotonic() + _OVER_SECONDS
+            waiting += bool(held) or not bill.timing.content
+            if waiting > _MOST_HELD:
+                raise HostFailed("it sends events without end, and no content")
             if held or event.data == DONE or bodies.may_have_usage(event.data):
                 held.append(event)  # the cost is known when the last receipt is here
                 continue
@@ -159,7 +178,7 @@ class Attempt:
             yield Piece(event.raw, content)
         bill.timing.ended = time.monotonic()
         ends = self.ask.kind == "responses" or (bool(held) and held[-1].data == DONE)
-        if reader.is_inside or not ends:
+        if not ends or (reader.is_inside and not self._over):
             raise HostFailed("its stream broke off")
         if not is_last:
             raise Dishonest("its stream has ended without a receipt")
@@ -176,8 +195,15 @@ class Attempt:
             left = until - time.monotonic()
             if not self.bill.timing.content:
                 left = min(left, self._to_content())
-            async with within(left):
-                piece = await anext(pieces, None)
+            if self._over:
+                left = min(left, self._over - time.monotonic())
+            try:
+                async with within(left):
+                    piece = await anext(pieces, None)
+            except HostFailed:
+                if self._over:
+                    return  # all was said
+                raise
             if piece is None:
                 return
             size += len(piece)
@@ -209,7 +235,7 @@ class Attempt:
                 if self._step:
                     self._pay_step(channel, 2 * self._step)
                 return response
-            body = await self._read(response, _MOST_ERROR)
+            body = await self._read(response, _MOST_ERROR, _ERROR_SECONDS)
             if response.status_code != 402:
                 raise failure(response.status_code, body)
             amount = self._put_right(channel, response, amount)
@@ -258,10 +284,10 @@ class Attempt:
         except LocalError as error:  # its URL leads where the gateway does not go
             raise HostFailed(str(error)) from None
 
-    async def _read(self, response: httpx.Response, most: int) -> bytes:
+    async def _read(self, response: httpx.Response, most: int, seconds: float) -> bytes:
         """The body, which is closed then."""
         data = bytearray()
-        async with within(self._limits.answer_seconds):
+        async with within(seconds):
             async for piece in response.aiter_raw():
                 data += piece
                 if len(data) > most:
@@ -336,15 +362,28 @@ class Attempt:
         payment = await self._means.purse.step(channel, target, self.bill.shown)
         if payment is None:
             return
+        client, size = self._means.client, 0
+        request = client.build_request(
+            "POST",
+            self.host.url + VOUCHERS_PATH,
+            content=bodies.dump(payment.to_json()),
+            headers={
+                "content-type": "application/json",
+                "accept-encoding": "identity",
+                SIGNATURE_HEADER: payment.encode(),
+            },
+            timeout=_VOUCHER_SECONDS,
+        )
         try:
-            answer = await self._means.client.post(
-                self.host.url + VOUCHERS_PATH,
-                content=bodies.dump(payment.to_json()),
-                headers={"content-type": "application/json", SIGNATURE_HEADER: payment.encode()},
-                timeout=_VOUCHER_SECONDS,
-            )
-        except (httpx.HTTPError, LocalError) as error:
-            log.info("%s: a voucher did not arrive (%s)", self.host.url, type(error).__name__)
+            async with within(_VOUCHER_SECONDS):
+                answer = await client.send(request, stream=True)
+                async with contextlib.aclosing(answer):
+                    async for piece in answer.aiter_raw():  # so that the connection stays good
+                        size += len(piece)
+                        if size > _MOST_ERROR:
+                            break
+        except LocalError as error:
+            log.info("%s: a voucher did not arrive (%s)", self.host.url, error)
             return
         if answer.status_code >= 300:
             log.info("%s: a voucher was answered with %d", self.host.url, answer.status_code)
@@ -354,7 +393,7 @@ class Attempt:
     def _keep(self, data: bytes) -> None:
         """Data for comparisons, as far as there is room."""
         self._kept += len(data)
-        if self._kept <= _KEPT:
+        if data and self._kept <= _KEPT:
             self.answer.append(data)
 
     async def close(self, why: str = "", *, gone: bool = False) -> None:

@@ -32,7 +32,10 @@ def document(data: bytes) -> dict[str, Any] | None:
 
 def dump(found: Mapping[str, Any]) -> bytes:
     """JSON as it travels."""
-    return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a pair, which no encoding has: escaped, as it came
+        return json.dumps(found, separators=(",", ":")).encode()
 
 
 def may_have_usage(data: bytes) -> bool:

@@ -26,7 +26,15 @@ _MOST_TEXT = 256 << 10  # characters of an answer that are looked at
 _MOST_SCHEMA = 16 << 10  # bytes of a schema that answers are held against
 _MOST_CALLS = 64
 # Keywords that can make a check take without end, or leave this machine.
-_COSTLY = ('"pattern"', '"patternProperties"', '"$ref"', '"$dynamicRef"')
+_COSTLY = (
+    '"pattern"',
+    '"patternProperties"',
+    '"$ref"',
+    '"$dynamicRef"',
+    '"uniqueItems"',
+    '"unevaluatedItems"',
+    '"unevaluatedProperties"',
+)
 
 
 class Lineups:

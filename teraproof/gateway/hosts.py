@@ -23,6 +23,7 @@ _FADES = 0.98  # what an earlier answer counts after one more
 _PRIOR = 8.0  # answers that a new host is credited with
 _MOST_HOSTS = 4_096
 _MOST_MODELS = 256  # of one host
+_MOST_WORD = 256  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Host:
             )
         if len(offer.models) > _MOST_MODELS:
             raise LocalError(f"it lists more than {_MOST_MODELS} models")
+        words = [offer.token_name, offer.token_version]
+        for model in offer.models:
+            words += (model.name, model.quantization, *model.parameters)
+        if not all(word.isprintable() and len(word) <= _MOST_WORD for word in words):
+            raise LocalError("a name in its offer is too long, or cannot be shown")
 
 
 @dataclass

@@ -242,7 +242,11 @@ class Purse:
             deposit = Deposit(amount, authorization, self._sign(domain, message))
             made = UnderWay(deposit, channel.balance)
             channel.under_way = made  # counted before anybody else looks
-        await self._store.write(lambda db: rows.insert_deposit(db, channel.id, made))
+        try:
+            await self._store.write(lambda db: rows.insert_deposit(db, channel.id, made))
+        except LocalError:
+            channel.under_way = None  # it is not on the disk, so it never leaves
+            raise
         return made
 
     # ------------------------------------------------------------------ vouchers

@@ -12,6 +12,8 @@ from teraproof.gateway.ledger import Channel
 from teraproof.protocol.errors import Code
 from teraproof.protocol.inference import Model, SignedReceipt, receipt_domain
 
+_MOST_NUMBER = 2**63 - 1  # as the store keeps it
+
 
 class Dishonest(LocalError):
     """A host signed or claimed what its own terms rule out. It is not used any more."""
@@ -58,6 +60,8 @@ def check(
             raise Dishonest(f"receipt: its {name} is not that of this answer")
     if said.number <= channel.number:
         raise Dishonest(f"receipt: its number {said.number} was used before")
+    if said.number > _MOST_NUMBER:
+        raise Dishonest(f"receipt: nobody has sent {said.number} requests")
     if said.prompt_tokens > asked.prompt:
         raise Dishonest(f"receipt: the prompt has not so much as {said.prompt_tokens} tokens")
     if said.completion_tokens > asked.tokens:

@@ -29,15 +29,19 @@ class Reader:
 
     def __init__(self) -> None:
         self._transcript = Transcript()
-        self._buffer = b""
+        self._buffer = bytearray()  # of a line that has not ended
         self._lines: list[bytes] = []
         self._size = 0
         self._after_receipt = False
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """What is whole now. LocalError for a receipt that cannot be read, or an endless event."""
-        self._buffer += piece
-        *lines, self._buffer = self._buffer.split(b"\n")
+        ended, newline, begun = piece.rpartition(b"\n")
+        lines: list[bytes] = []
+        if newline:  # otherwise nothing is looked at twice, however small the pieces are
+            lines = bytes(self._buffer + ended).split(b"\n")
+            self._buffer.clear()
+        self._buffer += begun
         if len(self._buffer) > _MOST_LINE:
             raise LocalError("an event has no end", Code.ANSWER_INVALID)
         for line in lines:

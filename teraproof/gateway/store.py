@@ -235,19 +235,23 @@ class Store:
                     results.append((job, job.write(self._db), None))
                 except Exception as error:  # noqa: BLE001 - it is handed to the caller
                     self._db.execute("ROLLBACK TO one")
-                    results.append((job, None, error))
+                    told = self._unwritable(error) if isinstance(error, sqlite3.Error) else error
+                    results.append((job, None, told))
                 self._db.execute("RELEASE one")
             self._commit()
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            told = LocalError(f"{self.path} cannot be written ({error})", Code.DATABASE_UNWRITABLE)
-            results = [(job, None, told) for job in jobs]
+            results = [(job, None, self._unwritable(error)) for job in jobs]
         for job, value, failed in results:
             if failed is None:
                 job.done.set_result(value)
             else:
                 job.done.set_exception(failed)
+
+    def _unwritable(self, error: sqlite3.Error) -> LocalError:
+        line = f"{self.path} cannot be written ({error}); make room, and see to its permissions"
+        return LocalError(line, Code.DATABASE_UNWRITABLE)
 
     def _commit(self) -> None:
         self._db.execute("COMMIT")

@@ -78,12 +78,25 @@ class Habit:
     first_wait: float = 0.0
     """Seconds before the first content."""
     receipt: str = "right"
-    """right, none, forged, overcharged, other_answer, other_request, jumped, repeated."""
+    """right, none, forged, overcharged, other_answer, other_request, jumped, repeated, endless."""
     says_charged: int = 0
     """Claims that so much more was charged before."""
     takes_deposits: bool = True
     invalid_json: bool = False
     busy: bool = False
+    begins_with: bytes = b""
+    """Bytes of a stream before its first content."""
+    ends_with: bytes = b""
+    """Bytes of a stream behind its usage."""
+    receipts: int = 1
+    """Times that the last receipt of a stream is sent."""
+    lingers: bool = False
+    """Keeps a stream open behind its end."""
+    drips: bool = False
+    """Answers `status`, and never ends saying why."""
+    floods_vouchers: bool = False
+    """Never ends its answer to a voucher."""
+    last_word: str = ""
 
 
 @dataclass
@@ -122,7 +135,7 @@ class Played:
         self.vouchers: list[SignedVoucher] = []
         self.deposits: dict[int, int] = {}
         self.asked = 0
-        self.most_unpaid = 0
+        self.most_unpaid = self.flooded = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         routes = [Route(path, self._answer, methods=["POST"]) for path in PATHS.values()]
@@ -234,7 +247,15 @@ class Played:
         if payment.voucher.amount < kept.signed or payment.voucher.amount > kept.balance:
             return self._refuse(0, Fault.AMOUNT_MISMATCH)
         self._admit(kept, payment.voucher)
+        if self.habit.floods_vouchers:
+            return StreamingResponse(self._without_end(65_536, 0.0))
         return JSONResponse({})
+
+    async def _without_end(self, size: int, pause: float) -> AsyncIterator[bytes]:
+        while True:
+            self.flooded += size
+            yield bytes(size)
+            await asyncio.sleep(pause)
 
     async def _document(self, request: Request) -> Response:
         return JSONResponse({"inference": self.offer.to_json()})
@@ -280,6 +301,8 @@ class Played:
             shown = Kept(kept.balance, base, kept.signed, kept.signature)
             return self._refuse(amount, Fault.AMOUNT_MISMATCH, shown, channel)
         self._admit(kept, payment.voucher)
+        if habit.drips:
+            return StreamingResponse(self._without_end(1, 0.05), habit.status)
         if habit.status:
             return JSONResponse({"error": {"message": "as it likes"}}, habit.status)
         kept.number += 1
@@ -332,7 +355,7 @@ class Answering:
         jumped = 5 if habit.receipt == "jumped" else 0
         made = Receipt(
             channel=self.channel,
-            number=1 if habit.receipt == "repeated" else self.kept.number,
+            number={"repeated": 1, "endless": 2**64 - 1}.get(habit.receipt, self.kept.number),
             request=hashlib.sha256(
                 b"x" if habit.receipt == "other_request" else self.body
             ).digest(),
@@ -357,6 +380,7 @@ class Answering:
         text = " ".join(word(number) for number in range(count))
         if habit.invalid_json:
             text = "{not json"
+        text += habit.last_word
         document: dict[str, Any] = {
             "id": "x",
             "object": "chat.completion",
@@ -401,6 +425,9 @@ class Answering:
             return event({"id": "x", "model": self.model.name, "choices": [choice]})
 
         yield chunk({"role": "assistant", "content": ""})
+        if habit.begins_with:
+            transcript.feed(habit.begins_with)
+            yield habit.begins_with
         await asyncio.sleep(habit.first_wait)
         for number in range(count):
             if habit.dies_at == number:
@@ -425,10 +452,16 @@ class Answering:
         yield chunk({}, "stop")
         usage = {"prompt_tokens": self.prompt, "completion_tokens": count}
         yield event({"id": "x", "model": self.model.name, "choices": [], "usage": usage})
+        if habit.ends_with:
+            transcript.feed(habit.ends_with)
+            yield habit.ends_with
         receipt = self.receipt(transcript.digest(), count, base)
         if receipt is not None:
-            yield receipt.to_comment()
+            yield receipt.to_comment() * habit.receipts
         yield b"data: [DONE]\n\n"
+        while habit.lingers:
+            yield b": still here\n\n"
+            await asyncio.sleep(0.05)
 
 
 def word(number: int) -> str:
