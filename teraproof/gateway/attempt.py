@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3  # payments of one attempt: the first, and what puts it right
 _DEPOSIT_SECONDS = 180.0  # more than usual where a deposit has to be confirmed first
 _VOUCHER_SECONDS = 20.0
+_REFUSAL_SECONDS = 5.0  # for an answer that the request is wrong, or the host busy
 _ERROR_SECONDS = 10.0  # for the body of an error
 _OVER_SECONDS = 5.0  # for the end of a stream behind its last event
 _MOST_ERROR = 64 << 10  # bytes of an error's body
@@ -113,6 +114,16 @@ class Attempt:
     def cost(self) -> float:
         """What it has cost in whole tokens, for those who count in them."""
         return float(self.bill.charged / 10**self._means.decimals)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the host took longer than a refusal takes; a deposit may have been waited for."""
+        bill = self._bill
+        return (
+            bill is not None
+            and not self._more
+            and time.monotonic() - bill.timing.began > _REFUSAL_SECONDS
+        )
 
     # ------------------------------------------------------------------ the two kinds of answer
 

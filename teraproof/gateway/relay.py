@@ -195,9 +195,13 @@ class Relay:
             store = self.means.purse.ledger.store
             await store.write(lambda db: activity.drop(db, host.owner, str(error)))
             log.error("%s is not used any more: %s", host.owner, error)
-        elif isinstance(error, HostFailed):
+            return
+        # Who refuses has nothing to think about: slow refusals would hold up every request.
+        is_busy = isinstance(error, HostFailed) and not error.excludes
+        is_late = attempt.is_slow and (is_busy or isinstance(error, RequestRefused))
+        if isinstance(error, HostFailed) or is_late:
             self.hosts.measured(host.owner, attempt.model.name).failed()
-            if error.excludes:
+            if is_late or not is_busy:
                 pause = self.hosts.exclude(host.owner)
                 log.warning("%s, so it is left out for %.0f s", line, pause)
 

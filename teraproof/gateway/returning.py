@@ -33,7 +33,7 @@ from teraproof.market.market import Market, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
 from teraproof.protocol.channels import Voucher, channels_domain
-from teraproof.protocol.errors import Code
+from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.inference import PATHS
 from teraproof.protocol.payments import Kind, Payment
 from teraproof.protocol.x402 import (
@@ -227,7 +227,7 @@ def _ask_refund(url: str, payment: Payment, reach: Reach) -> None:
     if answer.status_code == 402:
         with contextlib.suppress(LocalError):
             why = Required.decode(answer.headers.get(REQUIRED_HEADER, "")).error or why
-    raise LocalError(f"{url} does not refund: {why}", Code.PAYMENT_UNFIT)
+    raise LocalError(f"{url} does not refund: {one_line(why, 200)}", Code.PAYMENT_UNFIT)
 
 
 def _named(channels: Sequence[Channel], name: str) -> Channel:

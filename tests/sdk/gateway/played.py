@@ -75,6 +75,8 @@ class Habit:
     """Breaks the connection behind this token."""
     errors_at: int | None = None
     """Sends an error event, and its receipt, behind this token."""
+    refuses_after: float = 0.0
+    """Seconds before it says `status` or that it is busy."""
     first_wait: float = 0.0
     """Seconds before the first content."""
     receipt: str = "right"
@@ -282,6 +284,7 @@ class Played:
         payment = Payment.decode(said)
         channel = self._check(payment)
         kept = self.book.setdefault(channel, Kept())
+        await asyncio.sleep(habit.refuses_after)
         if kept.busy or habit.busy:
             return self._refuse(amount, Fault.CHANNEL_BUSY, kept, channel)
         if payment.kind is Kind.DEPOSIT:

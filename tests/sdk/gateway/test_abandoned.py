@@ -39,7 +39,7 @@ async def leave(rig: Rig, version: str, read: int) -> None:
         "headers": [(b"authorization", f"Bearer {KEY}".encode())],
     }
     try:
-        await rig.gateway.app(scope, receive, send)  # type: ignore[arg-type] # as a server calls it
+        await rig.gateway.app(scope, receive, send)
     except ClientDisconnect:
         assert version == "2.4"
 

@@ -21,7 +21,7 @@ from teraproof.gateway.hosts import Demands
 from teraproof.gateway.sse import Reader
 from teraproof.protocol.channels import CHANNELS
 from tests.sdk.gateway.played import CHAIN, TOKEN, Habit, Played, model
-from tests.sdk.gateway.rig import running
+from tests.sdk.gateway.rig import ask, running
 
 QUIET: dict[str, Any] = {"canary_rate": 0}
 CHEAP, DEAR = (10**6, 10**6, 0), (10**7, 10**7, 0)
@@ -56,6 +56,26 @@ def test_host_that_floods_or_drips__the_next_one_answers(
                 assert not [event for event in events if "error" in event]
                 assert [row["owner"] for row in rig.rows()] == [bad.owner, good.owner]
                 assert {row["outcome"] for row in rig.rows()} == {"ok", "failed"}
+
+    run(work())
+
+
+@pytest.mark.parametrize("habit", [Habit(busy=True), Habit(status=429), Habit(status=400)])
+@pytest.mark.parametrize("streams", [False, True])
+def test_refusal_that_takes_long__is_a_failure(
+    habit: Habit, streams: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_REFUSAL_SECONDS", 0.5)
+
+    async def work() -> None:
+        with Played(price=(0, 0, 0)) as bad, Played(price=DEAR) as good:
+            async with running(tmp_path, [bad, good], route=QUIET) as rig:
+                await rig.chat()  # with the deposit, for which there is more time
+                for wait, is_out in ((0.0, False), (1.0, True)):
+                    bad.habit = replace(habit, refuses_after=wait)
+                    answer = await rig.client.post("/v1/chat/completions", json=ask(stream=streams))
+                    assert answer.headers["teraproof-provider"] == good.owner
+                    assert rig.gateway.hosts.is_out(bad.owner) == is_out
 
     run(work())
 
