@@ -176,6 +176,12 @@ def end_deposit(
     keep(db, channel, balance=balance)
 
 
+def last_authorized(db: sqlite3.Connection) -> dict[bytes, int]:
+    """Channel -> when the last of its deposits could no longer be sent, unix seconds."""
+    found = db.execute("SELECT channel, MAX(valid_before) FROM deposits GROUP BY channel")
+    return {bytes(row[0]): int(row[1]) for row in found}
+
+
 # ---------------------------------------------------------------------- rows
 
 

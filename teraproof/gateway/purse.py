@@ -15,11 +15,13 @@ What holds, and what the tests say in other words:
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from teraproof.errors import LocalError, Refused
@@ -38,8 +40,11 @@ from teraproof.protocol.messages import Domain, Struct
 from teraproof.protocol.payments import Deposit, Kind, Payment
 from teraproof.protocol.x402 import SignedVoucher, Terms
 
+log = logging.getLogger(__name__)
+
 _AUTHORIZED_SECONDS = 900  # for which a deposit may be sent
 _LEAST_LEFT_SECONDS = 60  # that a deposit under way must still have to be sent again
+_RECOUNT_SECONDS = 60.0  # between two looks at what was called deposited
 _BUSY_SECONDS = 2.0  # after which a channel is tried again that its provider calls busy
 
 
@@ -78,6 +83,8 @@ class Purse:
         self._chain, self._payer, self._sign = chain, payer, sign
         self._store = ledger.store
         self._opening = asyncio.Lock()
+        self._recounted = -_RECOUNT_SECONDS
+        self._recounting: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------ channels
 
@@ -175,6 +182,9 @@ class Purse:
         )
 
     def _spent(self, owner: str) -> Refused:
+        if time.monotonic() >= self._recounted + _RECOUNT_SECONDS:
+            self._recounted = time.monotonic()
+            self._recounting = asyncio.create_task(self._recount())
         return Refused(
             Code.BUDGET_SPENT,
             f"no deposit with {owner} is left in the budget; raise pay.per_provider and pay.total, "
@@ -204,6 +214,44 @@ class Purse:
         made = channel.under_way
         if made is not None:
             await self._end_deposit(channel, made, made.before + made.deposit.amount, done=True)
+
+    async def settled(self) -> None:
+        """Wait for what goes on behind requests."""
+        if self._recounting is not None:
+            await self._recounting
+
+    async def _recount(self) -> None:
+        """Ask the chain for balances: a provider may have said that a deposit is made, and never
+        have sent it, which would hold the budget without end. What can still be sent counts on.
+        """
+        try:
+            until = await self._store.write(rows.last_authorized)
+            now = await asyncio.to_thread(self._chain.now)
+            for channel in [*self.ledger.channels.values()]:
+                if not channel.busy and not channel.under_way and until.get(channel.id, now) < now:
+                    channel.busy = True  # nobody pays from it meanwhile
+                    try:
+                        await self._recount_one(channel)
+                    finally:
+                        channel.busy = False
+        except LocalError as error:
+            log.info("the balances stay as they were: %s", error)
+
+    async def _recount_one(self, channel: Channel) -> None:
+        balance = await asyncio.to_thread(self._chain.balance, channel.id)
+        if balance < channel.balance:
+            await self._store.write(partial(self._keep_balance, channel.id, balance))
+            log.warning(
+                "%s said that %d units were deposited, and the chain has %d",
+                channel.owner,
+                channel.balance,
+                balance,
+            )
+            channel.balance = balance
+
+    @staticmethod
+    def _keep_balance(channel: bytes, balance: int, db: sqlite3.Connection) -> None:
+        rows.keep(db, channel, balance=balance)
 
     async def _end_deposit(
         self, channel: Channel, made: UnderWay, balance: int, *, done: bool

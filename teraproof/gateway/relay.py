@@ -74,6 +74,7 @@ class Relay:
         """Wait for what goes on behind answers."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.means.purse.settled()
 
     # ------------------------------------------------------------------ answers
 

@@ -20,7 +20,7 @@ from teraproof.gateway import attempt, examine, ledger
 from teraproof.gateway.hosts import Demands
 from teraproof.gateway.sse import Reader
 from teraproof.protocol.channels import CHANNELS
-from tests.sdk.gateway.played import CHAIN, TOKEN, Habit, Played, model
+from tests.sdk.gateway.played import CHAIN, TOKEN, USD, Habit, Played, model
 from tests.sdk.gateway.rig import ask, running
 
 QUIET: dict[str, Any] = {"canary_rate": 0}
@@ -186,5 +186,36 @@ def test_deposit_that_is_not_on_the_disk__never_leaves(
                 assert (await rig.chat()).status_code == 200
                 kept = rig.gateway.store.read("SELECT amount FROM deposits")
                 assert [int(row["amount"]) for row in kept] == list(one.deposits.values())
+
+    run(work())
+
+
+def test_deposit_that_a_host_says_it_made__holds_the_budget_no_longer_than_it_can_be_sent(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        pay = {"total": "1", "per_provider": "1", "deposit": "1"}
+        with Played(price=CHEAP) as liar, Played(price=DEAR) as good:
+            async with running(tmp_path, [liar], route=QUIET, pay=pay) as rig:
+                # The chain has not heard of what the liar says that it has sent.
+                rig.chain.providers = [good]
+                await rig.chat()
+                ledger, hosts = rig.gateway.relay.means.purse.ledger, rig.gateway.hosts
+                hosts.replace([good.host])
+                assert (await rig.chat()).status_code == 402
+                assert ledger.outlay() == USD
+                rig.gateway.relay.means.purse._recounted = -1e9
+                (row,) = rig.gateway.store.read("SELECT valid_before FROM deposits")
+                rig.chain.time = row["valid_before"]  # now it can still be sent, perhaps
+                assert (await rig.chat()).status_code == 402
+                await rig.gateway.relay.means.purse.settled()
+                assert ledger.outlay() == USD
+                rig.chain.time += 1
+                rig.gateway.relay.means.purse._recounted = -1e9
+                assert (await rig.chat()).status_code == 402
+                await rig.gateway.relay.means.purse.settled()
+                assert ledger.outlay() == 0
+                assert (await rig.chat()).status_code == 200
+                assert ledger.outlay() == USD
 
     run(work())
