@@ -18,6 +18,7 @@ from teraproof.protocol.inference import COMMENT
 
 MOST_EVENT = 1 << 20  # bytes of one event
 _END = re.compile(rb"\r?\n\r?\n")
+_LINE = re.compile(rb"\r\n|\r|\n")
 _FINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -37,6 +38,14 @@ async def split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise UpstreamLost("an event of the stream is too long")
     if held.strip():
         yield bytes(held).rstrip() + b"\n\n"
+
+
+def _lines_of(event: bytes) -> list[bytes]:
+    """The lines of an event, whatever ends them, without those that look like ours: nobody signs in
+    our place.
+    """
+    lines = event.split(b"\n") if b"\r" not in event else _LINE.split(event)
+    return [line for line in lines if not line.startswith(COMMENT)]
 
 
 class Usage:
@@ -78,13 +87,11 @@ class Meter:
 
     def read(self, event: bytes) -> bytes | None:
         """What is passed on of an event; None for what is not. UpstreamLost for an error in it."""
-        if event.startswith(COMMENT):
-            return None  # nobody signs in our place
-        lines = event.split(b"\n")
-        at = next((n for n, line in enumerate(lines) if line.startswith(b"data:")), None)
-        if at is None:
-            return event
-        data = lines[at][5:].strip()
+        lines = _lines_of(event)
+        places = [n for n, line in enumerate(lines) if line.startswith(b"data:")]
+        if not places:
+            return b"\n".join(lines) if any(lines) else None
+        at, data = places[0], b"\n".join(lines[n][5:].strip() for n in places)
         if data == b"[DONE]":
             self.ended = True
             return None
@@ -93,7 +100,7 @@ class Meter:
         except (ValueError, RecursionError):
             raise UpstreamLost("an event of the stream is not JSON") from None
         if not isinstance(found, dict):
-            return event
+            return b"\n".join(lines)
         if "error" in found and "choices" not in found and self._kind != "responses":
             raise UpstreamLost("the stream carries an error")
         changed = (
@@ -102,7 +109,8 @@ class Meter:
         if changed is None:
             return None
         if not changed:
-            return event
+            return b"\n".join(lines)
+        lines = [line for n, line in enumerate(lines) if n not in places[1:]]
         lines[at] = b"data: " + json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode(
             "utf-8", "surrogatepass"
         )

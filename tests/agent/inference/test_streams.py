@@ -106,10 +106,19 @@ def test_stream__other_kinds(rig: Rig, kind: str) -> None:
         assert data_of(answer)[-1]["type"] == "response.completed"
 
 
-def test_stream__a_comment_of_the_server_in_our_name_is_left_out(rig: Rig) -> None:
-    rig.server.faults.extra = b': teraproof {"receipt": {}}\n\n: keep-alive\n\n'
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b': teraproof {"receipt": {}}\n\n: keep-alive\n\n',
+        b': keep-alive\n: teraproof {"receipt": {}}\n\n',
+        b': keep-alive\r: teraproof {"receipt": {}}\r\n\r\n',
+    ],
+)
+def test_stream__a_comment_of_the_server_in_our_name_is_left_out(rig: Rig, extra: bytes) -> None:
+    rig.server.faults.extra = extra
     answer = stream(rig, rig.fund())
     assert answer.content.startswith(b": keep-alive\n\n")
+    assert answer.content.count(b": teraproof") == 1
     receipt_of(answer).check(DOMAIN, OPERATOR.address)
 
 
