@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refunds of channels on the real contracts: each is earned, and each happens once."""
+"""Refunds and top-ups of channels on the real contracts: each is earned, and happens once."""
 
 from __future__ import annotations
 
@@ -74,6 +74,23 @@ def test_refund__its_payer_withdraws_first__given_up_and_others_go_on(rig: Chann
     rig.until(lambda: state_of_refund(rig, payer) is Asked.REFUSED, "refusal")
     assert payer.on_chain() == (0, 0)
     rig.payer().open(USD)
+
+
+def test_deposits__of_a_channel_that_brings_nothing__end_after_a_few(
+    market: Deployment, tmp_path: Path
+) -> None:
+    """They cost this agent gas, and their payer one withdrawal."""
+    with channel_rig(market, tmp_path, coin_price="1000") as rig:
+        rig.cycle(2)
+        payer = rig.payer()
+        for _ in range(3):
+            payer.open(USD)
+        asked = payer.deposit(USD)
+        rig.until(lambda: payer.state(asked) is Asked.REFUSED, "refusal")
+        assert (payer.on_chain(), rig.sent("deposit")) == ((3 * USD, 0), 3)
+        payer.serve(rig.side._refunds._costs.of(3 * DEPOSIT_GAS) * 5 // 4)
+        payer.open(USD)
+        rig.payer().open(USD)
 
 
 def state_of_refund(rig: ChannelRig, payer: Payer) -> Asked | None:

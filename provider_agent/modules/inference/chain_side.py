@@ -54,6 +54,7 @@ class ChainSide:
             visitors=context.visitors,
             attempts=attempts,
             operator=context.key.address,
+            costs=costs,
             can_pay=lambda: sender.reserve.jobs > _SPARE_JOBS,
         )
         self._claims = Claims(

@@ -4,7 +4,9 @@
 A deposit is first tried on the newest state, over the visitors' endpoints: what is its payer's
 fault costs no gas. The row of the book says what became of it, with the channel's balance as the
 chain has it at the pinned block. Whether a payer's word was used says the token (EIP-3009), so it
-does not matter who has sent it. What is lost on payers whose deposits fail on chain is bounded.
+does not matter who has sent it. What is lost on payers whose deposits fail on chain is bounded. So
+is what is spent on a channel that brings nothing: a few deposits, then it has to have brought the
+gas of those that were made. Its payer can deposit by itself, and an empty channel is a new one.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.modules.inference.chain_view import ChannelView
+from provider_agent.modules.inference.gas import DEPOSIT_GAS, Costs
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.inference.rows import Asked, DepositRow
 from teraproof.contracts.channels import ChannelsContract
@@ -35,6 +38,7 @@ _OF_ONE = 2  # of one payer
 _TRIALS = 8  # new ones that a cycle tries
 _CALL_GAS = 1_000_000
 _MOST_LOST, _DAY = 20, 86_400.0  # deposits that may fail on chain in a day before no more are sent
+_UNEARNED = 3  # deposits of a channel within a week, whatever it has brought
 _LEAST_TIME = 6  # seconds that an authorization must be good for
 
 
@@ -52,12 +56,13 @@ class Deposits:
         visitors: RpcPool,
         attempts: Attempts,
         operator: str,
+        costs: Costs,
         can_pay: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._book, self._view, self._channels = book, view, channels
         self._visitors, self._attempts, self._operator = visitors, attempts, operator
-        self._can_pay, self._clock = can_pay, clock
+        self._costs, self._can_pay, self._clock = costs, can_pay, clock
         self._lost: deque[float] = deque(maxlen=_MOST_LOST)
         #: How many have ended, by how.
         self.ended: Counter[str] = Counter()
@@ -87,12 +92,24 @@ class Deposits:
             if row.deposit.authorization.valid_before < head.timestamp + _LEAST_TIME:
                 self._refuse(row, Fault.AUTHORIZATION_LATE)
                 continue
+            if not self._is_earned(row.channel):
+                log.info("deposit %s: its channel has not brought the gas of others", row.name[:12])
+                self._refuse(row, Fault.DEPOSIT_TRANSACTION)
+                continue
             is_full = sent.total() >= _MOST_SENT or sent[row.config.payer] >= _OF_ONE
             if is_full or self.held or not self._can_pay() or trials >= _TRIALS or not time_left():
                 continue
             trials += 1
             if self._try(row):
                 sent[row.config.payer] += 1
+
+    def _is_earned(self, channel: bytes) -> bool:
+        """Whether a channel has brought what its deposits have cost, as far as it has to."""
+        made = self._book.deposits_made(channel)
+        if made < _UNEARNED:
+            return True
+        row = self._book.channel(channel)
+        return row is not None and row.charged >= self._costs.of(DEPOSIT_GAS * made)
 
     def _confirm(self, rows: Sequence[DepositRow], block: BlockRef) -> list[DepositRow]:
         """End those whose word is used at the pinned block; the others."""
