@@ -29,6 +29,7 @@ _SPARE_JOBS = 2  # whose gas is not spent on what strangers ask for
 _SHOWN = 400  # channels that withdraw, of which metrics tell
 _WEEK = 7 * 86_400  # seconds for which ended deposits and refunds are kept
 _HOUR = 3_600  # and deposits that were refused
+_MONTH = 30 * 86_400  # and channels that are empty
 
 
 class ChainSide:
@@ -123,6 +124,7 @@ class ChainSide:
     def tidy(self, now: int) -> None:
         """Forget what ended long ago; `now` is in unix seconds."""
         self._book.forget_asked(now - _WEEK, now - _HOUR)
+        self._book.forget_drained(now - _MONTH)
 
     def measure(self) -> None:
         """What is owed, and what waits."""

@@ -84,10 +84,18 @@ class ChannelBook(Repository):
         """How many channels are here."""
         return int(self._db().execute("SELECT count(*) FROM paid_channels").fetchone()[0])
 
-    def forget(self, channel: bytes) -> None:
-        """Drop a channel that is empty on chain and has nothing to claim."""
+    def forget_drained(self, before: int) -> int:
+        """Drop channels that are empty on chain, have nothing to claim and were not used since a
+        time; how many. One that gets a new deposit counts from what was claimed, as a new one does.
+        """
         with self.transaction() as db:
-            db.execute("DELETE FROM paid_channels WHERE channel = ? AND open = 0", (channel,))
+            return db.execute(
+                "DELETE FROM paid_channels WHERE updated_at < ? AND open = 0 "
+                "AND balance = total_claimed AND charged = total_claimed "
+                "AND channel NOT IN (SELECT channel FROM channel_deposits WHERE state IN (?, ?)) "
+                "AND channel NOT IN (SELECT channel FROM channel_refunds WHERE state IN (?, ?))",
+                (before, *_WAITING, *_WAITING),
+            ).rowcount
 
     # ------------------------------------------------------------------ requests
 

@@ -220,6 +220,25 @@ def test_whatever_a_payer_sends__charged_never_exceeds_the_vouchers(
     store.close()
 
 
+def test_forget__a_drained_channel_alone_and_none_of_its_vouchers_counts_again(
+    book: ChannelBook,
+) -> None:
+    book.begin(voucher(CHANNEL, 100), 100, MOST)
+    book.end(receipt(CHANNEL, 1, 60, 60))
+    for state in ((1_000, 0), (1_000, 60), (60, 0)):  # full; full and claimed; to be claimed
+        book.see(CONFIG, ChannelState(CHANNEL, *state), 2)
+        assert book.forget_drained(2**40) == 0
+    book.see(CONFIG, ChannelState(CHANNEL, 60, 60), 3)
+    waiting = book.ask_deposit(CHANNEL, CONFIG, signed_deposit(CHANNEL, 500))
+    assert book.forget_drained(2**40) == 0
+    book.set_deposit(waiting.nonce, state=Asked.DONE)
+    assert (book.forget_drained(0), book.forget_drained(2**40), book.count()) == (0, 1, 0)
+    book.see(CONFIG, ChannelState(CHANNEL, 560, 60), 4)
+    with refused(Fault.AMOUNT_MISMATCH):
+        book.begin(voucher(CHANNEL, 100), 100, MOST)
+    assert book.begin(voucher(CHANNEL, 160), 100, MOST).opened_charged == 60
+
+
 def test_left__what_is_not_worth_a_claim_does_not_stand_in_front(tmp_path: Path) -> None:
     """Channels that owe a unit each, and are never emptied, would hide the one that matters."""
     store = Store(tmp_path / "agent.sqlite", tables=(TABLES,))
